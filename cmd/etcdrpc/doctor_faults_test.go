@@ -2,13 +2,14 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -18,297 +19,227 @@ type fault struct {
 	kind  doctor.Kind
 	says  string // in the problem
 	where string // the end of one of the keys
-	plant func(f *planted)
+	plant plant
+}
+
+// plant puts a fault in place, of which doctor is to tell at a key.
+type plant func(f *planted, at string)
+
+// entry plants a value on a lease.
+func entry(value string) plant { return func(f *planted, at string) { f.lease(at, value) } }
+
+// instance plants an instance whose address leads to a server of the yard; without one, to the healthy server.
+func instance(server ...string) plant { return says("null", server...) }
+
+// says is instance with metadata.
+func says(metadata string, server ...string) plant {
+	return func(f *planted, at string) {
+		key, addr := path.Split(at)
+		f.says(strings.TrimSuffix(key, "/"), addr, metadata, server...)
+	}
+}
+
+// policy plants a live policy, and an instance with each metadata: that of acme/user with the second is at user-2:9000.
+func policy(config string, metadata ...string) plant {
+	return func(f *planted, at string) {
+		key, addr := path.Split(strings.TrimPrefix(at, survey.ConfigPrefix))
+		if !survey.IsAddress(addr) {
+			key += addr
+		}
+		f.instances(strings.TrimSuffix(key, "/"), metadata...)
+		f.policy(strings.TrimSuffix(key, "/"), config)
+	}
+}
+
+// etcdPolicy is policy for fields of the policy "etcd".
+func etcdPolicy(fields string, metadata ...string) plant {
+	return policy(`{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`, metadata...)
 }
 
 // faults are planted each by itself, and all together.
 var faults = []fault{
-	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", func(f *planted) {
-		f.instance("acme/alpha", "10.1.1.1:9000")
-		f.lease("acme/alpha/old", "10.1.1.2")
+	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", func(f *planted, at string) {
+		f.instances("acme/alpha")
+		f.lease(at, "10.1.1.2")
 	}},
-	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "acme/led//one", func(f *planted) {
-		f.instance("acme/led", "10.1.1.9:9000")
-		f.lease("_grpc_leader/acme/led//one", "gone")
+	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "_grpc_leader/acme/led//one", func(f *planted, at string) {
+		f.instances("acme/led")
+		f.lease(at, "gone")
 	}},
-	{"an instance that has yet to start", doctor.KindStarted, "it will start in", "acme/early/10.1.1.8:9000", func(f *planted) {
-		f.says("acme/early", "10.1.1.8:9000", fmt.Sprintf(`{"grpc_started":"%d"}`, time.Now().Add(time.Hour).Unix()))
+	{"an instance that has yet to start", doctor.KindStarted, "it will start in", "acme/early/10.1.1.8:9000", says(fmt.Sprintf(`{"grpc_started":"%d"}`, time.Now().Add(time.Hour).Unix()))},
+	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one", entry(`{"Addr":"10.1.2.1:99999"}`)},
+	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *planted, at string) {
+		f.instances("acme/charlie")
+		f.put(at, `{"Addr":"10.1.3.2:9000"}`)
 	}},
-	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one",
-		func(f *planted) { f.lease("acme/bravo/one", `{"Addr":"10.1.2.1:99999"}`) }},
-	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *planted) {
-		f.instance("acme/charlie", "10.1.3.1:9000")
-		f.put("acme/charlie/10.1.3.2:9000", `{"Addr":"10.1.3.2:9000"}`)
-	}},
-	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted) {
-		f.dying("acme/delta/10.1.4.1:9000", `{"Addr":"10.1.4.1:9000"}`)
+	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted, at string) {
+		f.dying(at, `{"Addr":"10.1.4.1:9000"}`)
 		f.dying("acme/delta-left@", "10.1.4.2:9000") // what an earlier run of a server left behind goes with its lease
 		f.lease("acme/delta-left@", "10.1.4.2:9000")
 	}},
-	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000",
-		func(f *planted) { f.instance("acme/echo", "10.1.5.1:9000", "") }},
-	{"a server that died", doctor.KindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *planted) {
-		f.dying("acme/foxtrot/10.1.6.1:9000", `{"Addr":"10.1.6.1:9000"}`)
+	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", instance("")},
+	{"a server that died", doctor.KindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *planted, at string) {
+		f.dying(at, `{"Addr":"10.1.6.1:9000"}`)
 		f.route("10.1.6.1:9000", "")
 	}},
-	{"two instances at one address", doctor.KindDuplicate, "2 entries say that they are at 10.1.7.1:9000", "acme/golf/two", func(f *planted) {
+	{"two instances at one address", doctor.KindDuplicate, "2 entries say that they are at 10.1.7.1:9000", "acme/golf/two", func(f *planted, at string) {
 		f.lease("acme/golf/one", `{"Addr":"10.1.7.1:9000"}`)
-		f.lease("acme/golf/two", `{"Addr":"10.1.7.1:9000"}`)
+		f.lease(at, `{"Addr":"10.1.7.1:9000"}`)
 	}},
-	{"two layouts", doctor.KindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", func(f *planted) {
-		f.instance("acme/hotel", "10.1.8.1:9000")
-		f.lease("acme/hotel/10.1.8.2:9000", "10.1.8.2:9000")
+	{"two layouts", doctor.KindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", func(f *planted, at string) {
+		f.instances("acme/hotel")
+		f.lease(at, "10.1.8.2:9000")
 	}},
-	{"a key with a double slash", doctor.KindBadKey, "double slash", "acme//india", func(f *planted) { f.instance("acme//india", "10.1.9.1:9000") }},
-	{"a service below another", doctor.KindNestedKey, "acme/juliett/eu lies below acme/juliett", "acme/juliett/eu/", func(f *planted) {
-		f.instance("acme/juliett", "10.1.10.1:9000")
-		f.instance("acme/juliett/eu", "10.1.10.2:9000")
+	{"a key with a double slash", doctor.KindBadKey, "double slash", "acme//india", func(f *planted, at string) { f.instances(at) }},
+	{"a service below another", doctor.KindNestedKey, "acme/juliett/eu lies below acme/juliett", "acme/juliett/eu/", func(f *planted, _ string) {
+		f.instances("acme/juliett")
+		f.instances("acme/juliett/eu")
 	}},
-	{"a neighbour in the range of the lease suffix", doctor.KindNeighbour, "kilo-admin begins like", "acme/kilo-admin", func(f *planted) {
+	{"a neighbour in the range of the lease suffix", doctor.KindNeighbour, "kilo-admin begins like", "acme/kilo-admin", func(f *planted, at string) {
 		f.lease("acme/kilo@", "10.1.11.1:9000")
-		f.instance("acme/kilo-admin", "10.1.11.2:9000")
+		f.instances(at)
 	}},
-	{"a neighbour that kratos cannot read", doctor.KindNeighbour, "kratos' reader", "acme/lima-pay", func(f *planted) {
+	{"a neighbour that kratos cannot read", doctor.KindNeighbour, "kratos' reader", "acme/lima-pay", func(f *planted, at string) {
 		f.lease("acme/lima/1", `{"id":"1","name":"lima","version":"","metadata":{},"endpoints":["grpc://10.1.12.1:9000"]}`)
-		f.lease("acme/lima-pay/10.1.12.2:9000", "10.1.12.2:9000")
+		f.lease(at+"/10.1.12.2:9000", "10.1.12.2:9000")
 	}},
-	{"a neighbour that goes on with a digit", doctor.KindNeighbour, "continues", "acme/mike2", func(f *planted) {
+	{"a neighbour that goes on with a digit", doctor.KindNeighbour, "continues", "acme/mike2", func(f *planted, at string) {
 		f.lease("acme/mike@", "10.1.13.1:9000")
-		f.instance("acme/mike2", "10.1.13.2:9000")
+		f.instances(at)
 	}},
-	{"a key with a slash before it beside one without", doctor.KindTLSName, `"/acme/november", "acme/november"`, "/acme/november/", func(f *planted) {
+	{"a key with a slash before it beside one without", doctor.KindTLSName, `"/acme/november", "acme/november"`, "/acme/november/", func(f *planted, _ string) {
 		f.instance("acme/november", "10.1.14.1:9000")
 		f.instance("/acme/november", "10.1.14.2:9000")
 	}},
-	{"a key with capitals beside one without", doctor.KindTLSName, `"Acme/Oscar", "acme/oscar"`, "Acme/Oscar/", func(f *planted) {
-		f.instance("acme/oscar", "10.1.15.1:9000")
-		f.instance("Acme/Oscar", "10.1.15.2:9000")
+	{"a key with capitals beside one without", doctor.KindTLSName, `"Acme/Oscar", "acme/oscar"`, "Acme/Oscar/", func(f *planted, _ string) {
+		f.instances("acme/oscar")
+		f.instances("Acme/Oscar")
 	}},
-	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", func(f *planted) {
-		f.instance("acme/papa", "10.1.16.1:9000")
-		f.policy("acme/papa", `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
-	}},
-	{"a drain of everything", doctor.KindBadPolicy, "names the only endpoint and is ignored", "_grpc_config/acme/sierra", func(f *planted) {
-		f.instance("acme/sierra", "10.1.19.1:9000")
-		f.etcdPolicy("acme/sierra", `"drain":["10.1.19.1:9000"]`)
-	}},
-	{"a policy that clients do not link", doctor.KindUnlinked, "outlierdetection", "_grpc_config/acme/tango", func(f *planted) {
-		f.instance("acme/tango", "10.1.20.1:9000")
-		f.policy("acme/tango", `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)
-	}},
-	{"a split with an empty group", doctor.KindNoMatch, `split[1], of weight 1, {"version":"v2"}`, "_grpc_config/acme/uniform", func(f *planted) {
-		f.says("acme/uniform", "10.1.21.1:9000", `{"version":"v1"}`)
-		f.etcdPolicy("acme/uniform", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`)
-	}},
-	{"a drain of nothing", doctor.KindNoMatch, `"10.1.22.9:9000"`, "_grpc_config/acme/victor", func(f *planted) {
-		f.instance("acme/victor", "10.1.22.1:9000")
-		f.etcdPolicy("acme/victor", `"drain":["10.1.22.9:9000"]`)
-	}},
-	{"a drain by an id that clients do not know", doctor.KindNoMatch, `drains "n1", but clients know 10.1.23.1:9000 as "u1"`, "acme/violet/n1", func(f *planted) {
-		for n := range 2 {
-			addr := fmt.Sprintf("10.1.23.%d:9000", n+1)
-			f.lease(fmt.Sprintf("acme/violet/n%d", n+1), `{"Addr":"`+addr+`","Metadata":{"version":"v1","weight":10}}`)
-			f.lease(fmt.Sprintf("acme/violet/u%d", n+1), `{"id":"u`+strconv.Itoa(n+1)+`","name":"violet","version":"v1","metadata":{},"endpoints":["grpc://`+addr+`"]}`)
+	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
+	{"a drain of everything", doctor.KindBadPolicy, "names the only endpoint and is ignored", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
+	{"a policy that clients do not link", doctor.KindUnlinked, "outlierdetection", "_grpc_config/acme/tango",
+		policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
+	{"a split with an empty group", doctor.KindNoMatch, `split[1], of weight 1, {"version":"v2"}`, "_grpc_config/acme/uniform",
+		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`)},
+	{"a drain of nothing", doctor.KindNoMatch, `"victor-9:9000"`, "_grpc_config/acme/victor", etcdPolicy(`"drain":["victor-9:9000"]`)},
+	{"a drain by an id that clients do not know", doctor.KindNoMatch, `drains "n1", but clients know 10.1.23.1:9000 as "u1"`, "acme/violet/n1", func(f *planted, _ string) {
+		for n := 1; n <= 2; n++ {
+			f.lease(fmt.Sprintf("acme/violet/n%d", n), fmt.Sprintf(`{"Addr":"10.1.23.%d:9000","Metadata":{"version":"v1","weight":10}}`, n))
+			f.lease(fmt.Sprintf("acme/violet/u%d", n), fmt.Sprintf(`{"id":"u%[1]d","name":"violet","version":"v1","metadata":{},"endpoints":["grpc://10.1.23.%[1]d:9000"]}`, n))
 		}
 		f.etcdPolicy("acme/violet", `"drain":["n1"]`)
 	}},
-	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey",
-		func(f *planted) { f.policy("acme/whiskey", `{"methodConfig":[]}`) }},
-	{"a timeout for a service that is not served", doctor.KindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray", func(f *planted) {
-		f.says("acme/xray", "10.1.24.1:9000", `{"grpc_methods":"acme.Xray/Get,List"}`)
-		f.policy("acme/xray", `{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`)
-	}},
-	{"a timeout for a method that is not served", doctor.KindUnserved, `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo", func(f *planted) {
-		f.says("acme/xylo", "10.1.24.2:9000", `{"grpc_methods":"acme.Xylo/Get,List"}`)
-		f.policy("acme/xylo", `{"methodConfig":[{"name":[{"service":"acme.Xylo","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`)
-	}},
-	{"a lane without an instance", doctor.KindLane, "matches no endpoint", "_grpc_config/acme/yankee", func(f *planted) {
-		f.instance("acme/yankee", "10.1.25.1:9000")
-		f.etcdPolicy("acme/yankee", `"route":[{"lane":"beta","match":{"version":"v2"}}]`)
-	}},
-	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", func(f *planted) { f.instance("acme/zulu", "0.0.0.0:9000") }},
-	{"a loopback address in a fleet of several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", func(f *planted) { f.instance("acme/cedar", "127.0.0.1:9000") }},
-	{"a port that speaks HTTP/1", doctor.KindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000",
-		func(f *planted) { f.instance("acme/dogwood", "10.1.30.1:9000", f.yard.http1) }},
-	{"a server that is not serving", doctor.KindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000",
-		func(f *planted) { f.instance("acme/fir", "10.1.32.1:9000", f.yard.notServing) }},
+	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", func(f *planted, at string) { f.put(at, noPolicy) }},
+	{"a timeout for a service that is not served", doctor.KindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray",
+		policy(`{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`, `{"grpc_methods":"acme.Xray/Get,List"}`)},
+	{"a timeout for a method that is not served", doctor.KindUnserved, `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo",
+		policy(`{"methodConfig":[{"name":[{"service":"acme.Xylo","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`, `{"grpc_methods":"acme.Xylo/Get,List"}`)},
+	{"a lane without an instance", doctor.KindLane, "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
+	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
+	{"a loopback address in a fleet of several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance()},
+	{"a port that speaks HTTP/1", doctor.KindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000", instance("http1")},
+	{"a server that is not serving", doctor.KindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000", instance("notServing")},
 	{"a service that is not serving, of a server that is", doctor.KindNotServing, `not serving: "acme.Grape"`, "acme/grape/10.1.37.1:9000",
-		func(f *planted) {
-			f.says("acme/grape", "10.1.37.1:9000", `{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`, f.yard.partly)
-		}},
+		says(`{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`, "partly")},
 	{"the last of many services", doctor.KindNotServing, `not serving: "acme.S9"`, "acme/quince/10.1.43.1:9000",
-		func(f *planted) {
-			f.says("acme/quince", "10.1.43.1:9000", `{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`, f.yard.many)
-		}},
+		says(`{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`, "many")},
 	{"a service whose check hangs", doctor.KindNotServing, `fails gRPC's health check with no answer within ` + hangTime + `: "acme.Rowan"`, "acme/rowan/10.1.44.1:9000",
-		func(f *planted) {
-			f.says("acme/rowan", "10.1.44.1:9000", `{"grpc_methods":"acme.Rowan/Get"}`, f.yard.forgetful)
-		}},
+		says(`{"grpc_methods":"acme.Rowan/Get"}`, "forgetful")},
 	{"a proxy without an upstream", doctor.KindNotServing, `fails gRPC's health check with Unavailable ("no healthy upstream"): the server as a whole`, "acme/sorrel/10.1.45.1:9000",
-		func(f *planted) {
-			f.says("acme/sorrel", "10.1.45.1:9000", `{"grpc_methods":"acme.Sorrel/Get"}`, f.yard.idle)
-		}},
-	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000",
-		func(f *planted) { f.instance("acme/fig", "10.1.38.1:9000", f.yard.http2) }},
-	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within " + hangTime, "acme/maple/10.1.40.1:9000",
-		func(f *planted) { f.instance("acme/maple", "10.1.40.1:9000", f.yard.hanging) }},
-	{"TLS with HTTP/1 alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000",
-		func(f *planted) { f.instance("acme/myrtle", "10.1.41.1:9000", f.yard.noHTTP2) }},
-	{"TLS for another name alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000",
-		func(f *planted) { f.instance("acme/nutmeg", "10.1.42.1:9000", f.yard.choosy) }},
-	{"a certificate that has expired", doctor.KindCertificate, "expired at", "acme/gum/10.1.33.1:9000",
-		func(f *planted) { f.instance("acme/gum", "10.1.33.1:9000", f.yard.expired) }},
-	{"a certificate for another name", doctor.KindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000",
-		func(f *planted) { f.instance("acme/hazel", "10.1.34.1:9000", f.yard.misnamed) }},
-	{"a certificate for an identity alone", doctor.KindCertificate, `the identity "spiffe://acme/fir" and no host name, so clients that verify the name acme.willow,`, "acme/willow/10.1.47.1:9000",
-		func(f *planted) { f.instance("acme/willow", "10.1.47.1:9000", f.yard.identified) }},
-	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000",
-		func(f *planted) { f.instance("acme/iroko", "10.1.35.1:9000", f.yard.foreign) }},
+		says(`{"grpc_methods":"acme.Sorrel/Get"}`, "idle")},
+	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000", instance("http2")},
+	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within " + hangTime, "acme/maple/10.1.40.1:9000", instance("hanging")},
+	{"TLS with HTTP/1 alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000", instance("noHTTP2")},
+	{"TLS for another name alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000", instance("choosy")},
+	{"a certificate that has expired", doctor.KindCertificate, "expired at", "acme/gum/10.1.33.1:9000", instance("expired")},
+	{"a certificate for another name", doctor.KindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000", instance("misnamed")},
+	{"a certificate for an identity alone", doctor.KindCertificate, `the identity "spiffe://acme/fir" and no host name, so clients that verify the name acme.willow,`, "acme/willow/10.1.47.1:9000", instance("identified")},
+	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", instance("foreign")},
 	{"an address of another service's server", doctor.KindWrongService, `10.1.50.1:9000 is that of another server now: it knows nothing of what its entry publishes: "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
-		func(f *planted) {
-			f.says("acme/aspen", "10.1.50.1:9000", `{"grpc_methods":"acme.Aspen/Get"}`, f.yard.other)
-		}},
-	{"a version in no group of a split", doctor.KindNoMatch, "1 instance is in no group of the split", "acme/birch/10.1.51.2:9000", func(f *planted) {
-		f.says("acme/birch", "10.1.51.1:9000", `{"version":"v1"}`)
-		f.says("acme/birch", "10.1.51.2:9000", `{"version":"v2"}`)
-		f.etcdPolicy("acme/birch", `"split":[{"match":{"version":"v1"},"weight":1}]`)
-	}},
-	{"a group that an earlier one takes all of", doctor.KindNoMatch, `split[1], of weight 9, {"version":"v1","zone":"a"}`, "_grpc_config/acme/box", func(f *planted) {
-		f.says("acme/box", "10.1.52.1:9000", `{"version":"v1","zone":"a"}`)
-		f.etcdPolicy("acme/box", `"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`)
-	}},
-	{"a drain that empties a group of a split", doctor.KindDrain, `get 99 of its 100 parts of the calls, too: split[0], of weight 99, {"version":"v1"}`, "_grpc_config/acme/cherry", func(f *planted) {
-		f.says("acme/cherry", "10.1.53.1:9000", `{"version":"v1"}`)
-		f.says("acme/cherry", "10.1.53.9:9000", `{"version":"v3"}`)
-		f.says("acme/cherry", "10.1.53.2:9000", `{"version":"v2"}`)
-		f.etcdPolicy("acme/cherry", `"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["10.1.53.9:9000","10.1.53.1:9000"]`)
-	}},
-	{"a drain of before", doctor.KindDrain, `holds for what has registered since, which may be another server: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted) {
-		f.instance("acme/elder", "10.1.54.2:9000")
+		says(`{"grpc_methods":"acme.Aspen/Get"}`, "other")},
+	{"a version in no group of a split", doctor.KindNoMatch, "1 instance is in no group of the split", "acme/birch/birch-2:9000",
+		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
+	{"a group that an earlier one takes all of", doctor.KindNoMatch, `split[1], of weight 9, {"version":"v1","zone":"a"}`, "_grpc_config/acme/box",
+		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`, `{"version":"v1","zone":"a"}`)},
+	{"a drain that empties a group of a split", doctor.KindDrain, `get 99 of its 100 parts of the calls, too: split[0], of weight 99, {"version":"v1"}`, "_grpc_config/acme/cherry",
+		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["cherry-2:9000","cherry-1:9000"]`, `{"version":"v1"}`, `{"version":"v3"}`, `{"version":"v2"}`)},
+	{"a drain of before", doctor.KindDrain, `holds for what has registered since, which may be another server: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
+		f.instances("acme/elder")
 		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
 		f.instance("acme/elder", "10.1.54.1:9000")
 	}},
-	{"a lease of a year", doctor.KindNoLease, "on a lease of 365d", "acme/hawthorn/10.1.55.1:9000", func(f *planted) {
-		f.putOn("acme/hawthorn/10.1.55.1:9000", `{"Addr":"10.1.55.1:9000"}`, 365*24*3600)
+	{"a lease of a year", doctor.KindNoLease, "on a lease of 365d", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
+	{"a start that is no time", doctor.KindMetadata, `started at "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
+	{"a weight that is none", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
+	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},
+	{"methods that nobody reads", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
+	{"a weight for all calls", doctor.KindMetadata, "linden-3:9000 has the weight 100000, and so 100 % of the calls to 3 instances", "acme/linden/linden-3:9000",
+		etcdPolicy(`"childPolicy":[{"etcd_weighted":{}}]`, `{"weight":100}`, `{"weight":100}`, `{"weight":100000}`)},
+	{"zones that differ by case", doctor.KindNoMatch, `"eu-1a" and "EU-1a" are two zones`, "acme/mango/mango-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, `{"zone":"EU-1a"}`)},
+	{"no zones beside preferZone", doctor.KindNoMatch, "no instance says its zone", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
+	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances say none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
+	{"a certificate in its last hours", doctor.KindCertificateEnds, "a certificate ends in 2 hours", "acme/olive/10.1.64.1:9000", instance("ending")},
+	{"a certificate that is not valid yet", doctor.KindCertificate, "not valid before", "acme/palm/10.1.65.1:9000", instance("early")},
+	{"a live policy behind a slash", doctor.KindStray, `those of the service read "`, "/_grpc_config/acme/pine", func(f *planted, at string) {
+		f.instances("acme/pine")
+		f.put(at, noPolicy)
 	}},
-	{"a start that is no time", doctor.KindMetadata, `started at "1767225600000"`, "acme/ivy/10.1.56.1:9000",
-		func(f *planted) { f.says("acme/ivy", "10.1.56.1:9000", `{"grpc_started":"1767225600000"}`) }},
-	{"a weight that is none", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000",
-		func(f *planted) { f.says("acme/jasmine", "10.1.57.1:9000", `{"weight":"heavy"}`) }},
-	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000",
-		func(f *planted) { f.says("acme/kauri", "10.1.58.1:9000", `{"weight":9.5}`) }},
-	{"methods that nobody reads", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000",
-		func(f *planted) {
-			f.says("acme/larch", "10.1.59.1:9000", `{"grpc_methods":"acme.Larch/`+strings.Repeat("Get,", 5000)+`List"}`)
-		}},
-	{"a weight for all calls", doctor.KindMetadata, "10.1.60.3:9000 has the weight 100000, and so 100 % of the calls to 3 instances", "acme/linden/10.1.60.3:9000", func(f *planted) {
-		for n, weight := range []string{"100", "100", "100000"} {
-			f.says("acme/linden", fmt.Sprintf("10.1.60.%d:9000", n+1), `{"weight":`+weight+`}`)
-		}
-		f.etcdPolicy("acme/linden", `"childPolicy":[{"etcd_weighted":{}}]`)
+	{"a live policy behind another word", doctor.KindStray, `_grpc_config/acme/pine2"`, "grpc-configs/acme/pine2", func(f *planted, at string) {
+		f.instances("acme/pine2")
+		f.put(at, noPolicy)
 	}},
-	{"zones that differ by case", doctor.KindNoMatch, `"eu-1a" and "EU-1a" are two zones`, "acme/mango/10.1.61.2:9000", func(f *planted) {
-		f.says("acme/mango", "10.1.61.1:9000", `{"zone":"eu-1a"}`)
-		f.says("acme/mango", "10.1.61.2:9000", `{"zone":"EU-1a"}`)
-		f.etcdPolicy("acme/mango", `"preferZone":true`)
+	{"a live policy outside of its namespace", doctor.KindStray, `blue/_grpc_config/acme/plum"`, "_grpc_config/blue/acme/plum", func(f *planted, at string) {
+		f.instances("blue/acme/plum")
+		f.put("blue/_grpc_config/acme/other", noPolicy)
+		f.put(at, noPolicy)
 	}},
-	{"no zones beside preferZone", doctor.KindNoMatch, "no instance says its zone", "_grpc_config/acme/mulberry", func(f *planted) {
-		f.instance("acme/mulberry", "10.1.62.1:9000")
-		f.etcdPolicy("acme/mulberry", `"preferZone":true`)
+	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", func(f *planted, at string) {
+		f.instances("acme/pear")
+		f.put(at, noPolicy)
 	}},
-	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances say none", "acme/oak/10.1.63.2:9000", func(f *planted) {
-		f.says("acme/oak", "10.1.63.1:9000", `{"zone":"eu-1a"}`)
-		f.instance("acme/oak", "10.1.63.2:9000")
-		f.etcdPolicy("acme/oak", `"preferZone":true`)
+	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", func(f *planted, at string) {
+		f.instances("acme/poplar")
+		f.put(at, noPolicy)
 	}},
-	{"a certificate in its last hours", doctor.KindCertificateEnds, "a certificate ends in 2 hours", "acme/olive/10.1.64.1:9000",
-		func(f *planted) { f.instance("acme/olive", "10.1.64.1:9000", f.yard.ending) }},
-	{"a certificate that is not valid yet", doctor.KindCertificate, "not valid before", "acme/palm/10.1.65.1:9000",
-		func(f *planted) { f.instance("acme/palm", "10.1.65.1:9000", f.yard.early) }},
-	{"a live policy behind a slash", doctor.KindStray, `those of the service read "`, "/_grpc_config/acme/pine", func(f *planted) {
-		f.instance("acme/pine", "10.1.66.1:9000")
-		f.put("/_grpc_config/acme/pine", `{"methodConfig":[]}`)
+	{"a live policy on a lease", doctor.KindExpiring, "the live policy hangs on a lease", "_grpc_config/acme/rose", func(f *planted, at string) {
+		f.instances("acme/rose")
+		f.lease(at, noPolicy)
 	}},
-	{"a live policy behind another word", doctor.KindStray, `_grpc_config/acme/pine2"`, "grpc-configs/acme/pine2", func(f *planted) {
-		f.instance("acme/pine2", "10.1.66.2:9000")
-		f.put("grpc-configs/acme/pine2", `{"methodConfig":[]}`)
+	{"a live policy that is too large", doctor.KindBadPolicy, "clients do not go by the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
+	{"a timeout that nothing can meet", doctor.KindMethodConfig, "gives calls 0.000050s", "_grpc_config/acme/spruce", policy(`{"methodConfig":[{"name":[{}],"timeout":"0.00005s"}]}`)},
+	{"messages of no bytes", doctor.KindMethodConfig, "allows messages of 0 bytes", "_grpc_config/acme/teak", policy(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":0}]}`)},
+	{"retries of all codes", doctor.KindMethodConfig, "made 3 times that the server calls wrong in themselves: INVALID_ARGUMENT", "_grpc_config/acme/thyme",
+		policy(`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","INVALID_ARGUMENT","UNAUTHENTICATED"]}}]}`)},
+	{"the health of a service that is not there", doctor.KindUnserved, `names "acme.Vyne", of which 1 of 1 instances know no health`, "_grpc_config/acme/vine",
+		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
+	{"a lane without routes", doctor.KindLane, "1 instance says its lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
+	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
+	{"a leader that leaves for ever", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", func(f *planted, at string) {
+		f.instances("acme/cypress", leaving, "null")
+		f.lease(at, "cypress-1:9000")
 	}},
-	{"a live policy outside of its namespace", doctor.KindStray, `blue/_grpc_config/acme/plum"`, "_grpc_config/blue/acme/plum", func(f *planted) {
-		f.instance("blue/acme/plum", "10.1.67.1:9000")
-		f.put("blue/_grpc_config/acme/other", `{"methodConfig":[]}`)
-		f.policy("blue/acme/plum", `{"methodConfig":[]}`)
+	{"versions in no group of a split", doctor.KindNoMatch, "2 instances are in no group of the split", "acme/birch2/birch2-3:9000",
+		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"V1"}`, `{"version":"1"}`)},
+	{"nobody but who leaves", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
+	{"an entry that leaves for ever", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted, at string) {
+		f.instances("acme/acacia")
+		putKey(f.t, f.etcd, f.namespace+at, `{"Addr":"10.1.78.1:9000","Metadata":`+leaving+`}`, renewed(f.t, f.etcd))
 	}},
-	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", func(f *planted) {
-		f.instance("acme/pear", "10.1.68.1:9000")
-		f.policy("acme/pear/", `{"methodConfig":[]}`)
+	{"an IPv6 address without brackets", doctor.KindMalformed, "an IPv6 host in brackets", "acme/ash/one", func(f *planted, at string) {
+		f.instances("acme/ash")
+		f.lease(at, "2001:db8::7:9000")
 	}},
-	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", func(f *planted) {
-		f.instance("acme/poplar", "10.1.69.1:9000")
-		f.policy("acme/pop-lar", `{"methodConfig":[]}`)
-	}},
-	{"a live policy on a lease", doctor.KindExpiring, "the live policy hangs on a lease", "_grpc_config/acme/rose", func(f *planted) {
-		f.instance("acme/rose", "10.1.70.1:9000")
-		f.lease("_grpc_config/acme/rose", `{"methodConfig":[]}`)
-	}},
-	{"a live policy that is too large", doctor.KindBadPolicy, "clients do not go by the live policy", "_grpc_config/acme/sage", func(f *planted) {
-		f.instance("acme/sage", "10.1.71.1:9000")
-		f.policy("acme/sage", `{"methodConfig":[{"name":[{"service":"`+strings.Repeat("s", 256<<10)+`"}]}]}`)
-	}},
-	{"a timeout that nothing can meet", doctor.KindMethodConfig, "gives calls 0.000050s", "_grpc_config/acme/spruce", func(f *planted) {
-		f.instance("acme/spruce", "10.1.72.1:9000")
-		f.policy("acme/spruce", `{"methodConfig":[{"name":[{}],"timeout":"0.00005s"}]}`)
-	}},
-	{"messages of no bytes", doctor.KindMethodConfig, "allows messages of 0 bytes", "_grpc_config/acme/teak", func(f *planted) {
-		f.instance("acme/teak", "10.1.73.1:9000")
-		f.policy("acme/teak", `{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":0}]}`)
-	}},
-	{"retries of all codes", doctor.KindMethodConfig, "made 3 times that the server calls wrong in themselves: INVALID_ARGUMENT", "_grpc_config/acme/thyme", func(f *planted) {
-		f.instance("acme/thyme", "10.1.74.1:9000")
-		f.policy("acme/thyme", `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","INVALID_ARGUMENT","UNAUTHENTICATED"]}}]}`)
-	}},
-	{"the health of a service that is not there", doctor.KindUnserved, `names "acme.Vyne", of which 1 of 1 instances know no health`, "_grpc_config/acme/vine", func(f *planted) {
-		f.says("acme/vine", "10.1.75.1:9000", `{"grpc_methods":"acme.Vine/Get"}`)
-		f.policy("acme/vine", `{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`)
-	}},
-	{"a lane without routes", doctor.KindLane, "1 instance says its lane, and the live policy has no routes", "acme/walnut/10.1.76.2:9000", func(f *planted) {
-		f.instance("acme/walnut", "10.1.76.1:9000")
-		f.says("acme/walnut", "10.1.76.2:9000", `{"lane":"pr-7"}`)
-		f.etcdPolicy("acme/walnut", `"drain":[]`)
-	}},
-	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "acme/yew//one",
-		func(f *planted) { f.lease("_grpc_leader/acme/yew//one", "nobody") }},
-	{"a leader that leaves for ever", doctor.KindLeader, `"10.1.83.1:9000", which has no entry that clients call`, "acme/cypress//one", func(f *planted) {
-		f.says("acme/cypress", "10.1.83.1:9000", `{"grpc_leaving":"true"}`)
-		f.instance("acme/cypress", "10.1.83.2:9000")
-		f.lease("_grpc_leader/acme/cypress//one", "10.1.83.1:9000")
-	}},
-	{"versions in no group of a split", doctor.KindNoMatch, "2 instances are in no group of the split", "acme/birch2/10.1.51.4:9000", func(f *planted) {
-		for n, version := range []string{"v1", "V1", "1"} {
-			f.says("acme/birch2", fmt.Sprintf("10.1.51.%d:9000", n+3), `{"version":"`+version+`"}`)
-		}
-		f.etcdPolicy("acme/birch2", `"split":[{"match":{"version":"v1"},"weight":1}]`)
-	}},
-	{"nobody but who leaves", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted) {
-		f.says("acme/zelkova", "10.1.77.1:9000", `{"grpc_leaving":"true"}`)
-		f.says("acme/zelkova", "10.1.77.2:9000", `{"grpc_leaving":"true"}`)
-	}},
-	{"an entry that leaves for ever", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted) {
-		f.instance("acme/acacia", "10.1.78.2:9000")
-		putKey(f.t, f.etcd, f.namespace+"acme/acacia/10.1.78.1:9000", `{"Addr":"10.1.78.1:9000","Metadata":{"grpc_leaving":"true"}}`, renewed(f.t, f.etcd))
-	}},
-	{"an IPv6 address without brackets", doctor.KindMalformed, "an IPv6 host in brackets", "acme/ash/one", func(f *planted) {
-		f.instance("acme/ash", "10.1.81.1:9000")
-		f.lease("acme/ash/one", "2001:db8::7:9000")
-	}},
-	{"an IPv6 address without brackets that is one", doctor.KindMetadata, "without brackets, 9000 is no port of 2001:db8::8", "acme/aster/10.1.82.1:9000", func(f *planted) {
-		f.lease("acme/aster/10.1.82.1:9000", `{"Addr":"2001:db8::8:9000"}`)
-	}},
-	{"port 0", doctor.KindMalformed, "want a port", "acme/balsa/one", func(f *planted) { f.lease("acme/balsa/one", `{"Addr":"10.1.80.1:0"}`) }},
-	{"the address of a group", doctor.KindLocal, "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", func(f *planted) { f.instance("acme/bamboo", "239.1.1.1:9000") }},
-	{"the address of a link", doctor.KindLocal, "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", func(f *planted) { f.instance("acme/beech", "169.254.7.7:9000") }},
-	{"plaintext where clients use TLS", doctor.KindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000",
-		func(f *planted) { f.instance("acme/juniper", "10.1.36.1:9000", f.yard.plain) }},
+	{"an IPv6 address without brackets that is one", doctor.KindMetadata, "without brackets, 9000 is no port of 2001:db8::8", "acme/aster/10.1.82.1:9000", entry(`{"Addr":"2001:db8::8:9000"}`)},
+	{"port 0", doctor.KindMalformed, "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
+	{"the address of a group", doctor.KindLocal, "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
+	{"the address of a link", doctor.KindLocal, "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
+	{"plaintext where clients use TLS", doctor.KindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000", instance("plain")},
 }
+
+const (
+	noPolicy = `{"methodConfig":[]}` // a live config that configures nothing
+	leaving  = `{"grpc_leaving":"true"}`
+)
 
 // plantHealthy puts in place what nothing is wrong with.
 func plantHealthy(f *planted) {
@@ -326,7 +257,7 @@ func TestDoctor_Faults(t *testing.T) {
 		f := newFleet(t, etcd, y, namespace)
 		plantHealthy(f)
 		for _, tt := range faults {
-			tt.plant(f)
+			tt.plant(f, tt.where)
 		}
 		f.finds([]string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", timeout}, faults...)
 	}

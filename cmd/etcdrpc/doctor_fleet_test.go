@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,14 +76,24 @@ func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 	return lease
 }
 
+// instances puts an instance with each metadata, or one without: those of acme/user at user-1:9000, user-2:9000 and so on.
+func (f *planted) instances(key string, metadata ...string) {
+	if len(metadata) == 0 {
+		metadata = []string{"null"}
+	}
+	for n, says := range metadata {
+		f.says(key, fmt.Sprintf("%s-%d:9000", path.Base(key), n+1), says)
+	}
+}
+
 // instance puts a well-formed entry on a lease. Its address leads to a server, if one is given.
 func (f *planted) instance(key, addr string, server ...string) { f.says(key, addr, "null", server...) }
 
 // says is instance with metadata.
 func (f *planted) says(key, addr, metadata string, server ...string) {
 	f.lease(key+"/"+addr, `{"Addr":"`+addr+`","Metadata":`+metadata+`}`)
-	for _, to := range server {
-		f.route(addr, to)
+	for _, name := range server {
+		f.route(addr, name)
 	}
 }
 
@@ -92,8 +103,13 @@ func (f *planted) etcdPolicy(key, fields string) {
 	f.policy(key, `{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`)
 }
 
-// route has an address lead to a server, "" to nobody.
-func (f *planted) route(addr, server string) { f.routes[addr] = server }
+// route has an address lead to a server of the yard, "" to nobody.
+func (f *planted) route(addr, server string) {
+	if server != "" && f.yard.servers[server] == "" {
+		f.t.Fatalf("no server is named %q", server)
+	}
+	f.routes[addr] = f.yard.servers[server]
+}
 
 // dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one.
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -104,7 +120,7 @@ func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, err
 	case routed && to == "":
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
 	case !routed:
-		to = f.yard.healthy
+		to = f.yard.servers["healthy"]
 	}
 	return new(net.Dialer).DialContext(ctx, network, to)
 }
@@ -141,17 +157,11 @@ func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	}
 }
 
-// yard is the servers that fleets share, by their addresses: newYard says what each is.
+// yard is the servers that fleets share: newYard says what each is.
 type yard struct {
-	t      *testing.T
-	caFile string
-
-	healthy, plain, bare, mutual, other    string
-	notServing, partly, many               string
-	forgetful, hanging, idle               string
-	expired, misnamed, foreign, identified string
-	ending, early                          string
-	http1, http2, noHTTP2, choosy          string
+	t       *testing.T
+	caFile  string
+	servers map[string]string // addresses, by name
 }
 
 func newYard(t *testing.T) *yard {
@@ -172,40 +182,42 @@ func newYard(t *testing.T) *yard {
 		}
 	}
 	serving := says(map[string]bool{"": true})
-	y.healthy = y.serve(good, serving)
-	y.plain = y.serve(nil, serving)
-	y.bare = y.serve(good, nil) // without a health service
 	other := grpc.NewServer(grpc.Creds(credentials.NewTLS(good)))
 	says(map[string]bool{"": true, "acme.Other": true})(other)
-	y.other = serveUntilEnd(t, other)
-	y.mutual = y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving)
-
-	y.notServing = y.serve(good, says(map[string]bool{"": false}))
-	y.partly = y.serve(good, says(map[string]bool{"acme.Grape": false}))
 	many := map[string]bool{"acme.S9": false}
 	for n := range 8 {
 		many[fmt.Sprintf("acme.S%d", n+1)] = true
 	}
-	y.many = y.serve(good, says(many))
-	y.forgetful = y.serve(good, hangs(func(service string) bool { return service != "" }))
-	y.hanging = y.serve(good, hangs(func(string) bool { return true }))
-	y.idle = y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as a proxy without an upstream
-		return status.Error(codes.Unavailable, "no healthy upstream")
-	}))
+	y.servers = map[string]string{
+		"healthy": y.serve(good, serving),
+		"plain":   y.serve(nil, serving),
+		"bare":    y.serve(good, nil), // without a health service
+		"other":   serveUntilEnd(t, other),
+		"mutual":  y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving),
 
-	y.expired = y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving)
-	y.ending = y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving)
-	y.early = y.serve(ca.issuer("", time.Now().Add(25*time.Hour)), serving)
-	y.misnamed = y.serve(ca.issuer("somebody.else", later), serving)
-	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
-	y.identified = y.serve(ca.issuer("spiffe://acme/fir", later), serving) // a certificate for an identity and no name
+		"notServing": y.serve(good, says(map[string]bool{"": false})),
+		"partly":     y.serve(good, says(map[string]bool{"acme.Grape": false})),
+		"many":       y.serve(good, says(many)),
+		"forgetful":  y.serve(good, hangs(func(service string) bool { return service != "" })),
+		"hanging":    y.serve(good, hangs(func(string) bool { return true })),
+		"idle": y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as a proxy without an upstream
+			return status.Error(codes.Unavailable, "no healthy upstream")
+		})),
 
-	y.http1 = y.serveHTTP(nil, false)
-	y.http2 = y.serveHTTP(good.Clone(), true)
-	y.noHTTP2 = y.serveHTTP(good.Clone(), false)
-	y.choosy = y.serve(secure(func(config *tls.Config) { // refuses all names
-		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
-	}), nil)
+		"expired":    y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
+		"ending":     y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving),
+		"early":      y.serve(ca.issuer("", time.Now().Add(25*time.Hour)), serving),
+		"misnamed":   y.serve(ca.issuer("somebody.else", later), serving),
+		"foreign":    y.serve(newAuthority(t).issuer("", later), serving),
+		"identified": y.serve(ca.issuer("spiffe://acme/fir", later), serving), // a certificate for an identity and no name
+
+		"http1":   y.serveHTTP(nil, false),
+		"http2":   y.serveHTTP(good.Clone(), true),
+		"noHTTP2": y.serveHTTP(good.Clone(), false),
+		"choosy": y.serve(secure(func(config *tls.Config) { // refuses all names
+			config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
+		}), nil),
+	}
 	return y
 }
 

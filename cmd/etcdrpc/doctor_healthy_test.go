@@ -28,8 +28,8 @@ var healthy = []struct {
 		f.instance("acme/user-admin", "10.2.1.3:9000")
 		f.instance("acme/order", "user.internal:9000")
 		f.instance("acme/mail", "[2001:db8::7]:9000")
-		f.instance("acme/closed", "10.2.1.9:9000", f.yard.mutual)
-		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`, f.yard.bare)
+		f.instance("acme/closed", "10.2.1.9:9000", "mutual")
+		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`, "bare")
 		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
 	}},
 	{"the other layouts", 2, func(f *planted) {
@@ -79,12 +79,12 @@ var healthy = []struct {
 	}},
 	{"a server that withdraws its entry", 0, func(f *planted) {
 		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`, "")
-		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, f.yard.notServing)
+		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, "notServing")
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
 	}},
 	{"a server that is drained before it stops", 0, func(f *planted) {
-		f.instance("acme/user", "10.2.9.1:9000", f.yard.notServing)
+		f.instance("acme/user", "10.2.9.1:9000", "notServing")
 		f.instance("acme/user", "10.2.9.2:9000")
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
 	}},
@@ -104,7 +104,7 @@ var healthy = []struct {
 		f.etcdPolicy("acme/user", `"childPolicy":[{"etcd_weighted":{}}]`)
 	}},
 	{"an authority that the proto sets", 0, func(f *planted) {
-		f.instance("acme/billing", "10.2.5.1:9000", f.yard.misnamed)
+		f.instance("acme/billing", "10.2.5.1:9000", "misnamed")
 	}},
 	{"one host alone", 0, func(f *planted) {
 		f.instance("acme/user", "127.0.0.1:9000")
@@ -276,40 +276,29 @@ func grantRole(t *testing.T, client *clientv3.Client, words []string) {
 func TestDoctor_FaultsByThemselves(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
+	mixed := func(servers ...string) plant {
+		return func(f *planted, _ string) {
+			for n, server := range servers {
+				f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
+			}
+		}
+	}
 	for n, tt := range []struct {
-		name string
-		args []string
-		kind doctor.Kind
-		says string
-		at   string
-		by   func(f *planted)
+		args string
+		fault
 	}{
-		{"no service at the key", []string{"acme/usr", "--no-dial"}, doctor.KindEmpty, "nothing is registered", "acme/usr/", func(f *planted) { f.instance("acme/user", "10.4.1.1:9000") }},
-		{"a live policy for a bad key", []string{"--no-dial"}, doctor.KindBadKey, "white space", "_grpc_config/acme/a b", func(f *planted) { f.policy("acme/a b", "{}") }},
-		{"plaintext beside TLS", []string{"--deep", "--probe-timeout", "1m"}, doctor.KindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *planted) {
-			f.instance("acme/user", "10.4.2.1:9000")
-			f.instance("acme/user", "10.4.2.2:9000")
-			f.instance("acme/user", "10.4.2.3:9000")
-			f.route("10.4.2.1:9000", y.plain)
-		}},
-		{"TLS where the others speak plaintext", []string{"--deep", "--probe-timeout", "1m"}, doctor.KindTransport, "10.4.3.1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/10.4.3.1:9000", func(f *planted) {
-			f.instance("acme/user", "10.4.3.1:9000")
-			f.instance("acme/user", "10.4.3.2:9000")
-			f.instance("acme/user", "10.4.3.3:9000")
-			f.route("10.4.3.2:9000", y.plain)
-			f.route("10.4.3.3:9000", y.plain)
-		}},
-		{"a certificate that has expired, with an authority that is not known", []string{"--deep", "--probe-timeout", "1m"}, doctor.KindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *planted) {
-			f.instance("acme/user", "10.4.4.1:9000", y.expired)
-		}},
+		{"--no-dial acme/usr", fault{"no service at the key", doctor.KindEmpty, "nothing is registered", "acme/usr/", func(f *planted, _ string) { f.instances("acme/user") }}},
+		{"--no-dial", fault{"a live policy for a bad key", doctor.KindBadKey, "white space", "_grpc_config/acme/a b", func(f *planted, at string) { f.put(at, noPolicy) }}},
+		{"--deep --probe-timeout 1m", fault{"plaintext beside TLS", doctor.KindTransport, "user-1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/user-1:9000",
+			mixed("plain", "healthy", "healthy")}},
+		{"--deep --probe-timeout 1m", fault{"TLS where the others speak plaintext", doctor.KindTransport, "user-1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/user-1:9000",
+			mixed("healthy", "plain", "plain")}},
+		{"--deep --probe-timeout 1m", fault{"a certificate that has expired, with an authority that is not known", doctor.KindCertificate, "expired", "acme/user/user-1:9000", mixed("expired")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
-			tt.by(f)
-			found, _ := f.doctor(tt.args...)
-			if want := (fault{kind: tt.kind, says: tt.says, where: tt.at}); len(found.Findings) != 1 || !want.is(found.Findings[0]) {
-				t.Errorf("want %s with %q, found %+v", tt.kind, tt.says, found.Findings)
-			}
+			tt.plant(f, tt.where)
+			f.finds(strings.Fields(tt.args), tt.fault)
 		})
 	}
 }

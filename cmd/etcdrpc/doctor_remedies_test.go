@@ -23,7 +23,7 @@ func TestDoctor_Remedies(t *testing.T) {
 	mended := make(map[doctor.Kind]bool)
 	for n, tt := range faults {
 		f := newFleet(t, etcd, y, fmt.Sprintf("remedy%d/", n))
-		if tt.plant(f); len(f.worn) > 0 {
+		if tt.plant(f, tt.where); len(f.worn) > 0 {
 			continue // its remedy is to wait
 		}
 		found, _ := f.doctor("--no-dial")

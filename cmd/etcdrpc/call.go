@@ -26,7 +26,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
@@ -42,7 +41,7 @@ type callOptions struct {
 }
 
 func newCall(a *app) *cobra.Command {
-	opts := callOptions{transport: invoke.Transport{Files: tlsfiles.Files{Prefix: "service-"}}}
+	var opts callOptions
 	cmd := &cobra.Command{
 		Use:   "call KEY METHOD",
 		Short: "Call a method of a service",
@@ -85,10 +84,7 @@ func (o *callOptions) addTo(cmd *cobra.Command, a *app) {
 	flags.IntVar(&o.parallel, "parallel", 1, "how `many` instances --each calls at once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long the call of an instance may take; 0: until it ends")
 	flags.BoolVar(&o.transport.Plaintext, "plaintext", false, "call without TLS")
-	flags.StringVar(&o.transport.Files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file`, not with the system's")
-	flags.StringVar(&o.transport.Files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
-	flags.StringVar(&o.transport.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
-	flags.StringVar(&o.transport.Authority, "authority", "", "the `name` that the service's certificate has to have, as authority in the proto file (default: the one that KEY gives)")
+	o.transport.AddTo(flags, "the service")
 	flags.StringArrayVar(&o.described.Protosets, "protoset", nil, "take the descriptors from this `file`, as protoc --descriptor_set_out writes it; may be repeated")
 	flags.StringArrayVar(&o.described.Protos, "proto", nil, "take the descriptors from this proto `file`, of edition 2023 at most; may be repeated")
 	flags.StringArrayVar(&o.described.ImportPaths, "import-path", nil, "look for --proto and its imports below this `directory`; may be repeated")

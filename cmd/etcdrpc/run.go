@@ -18,11 +18,9 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/supervise"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -55,7 +53,7 @@ type exitCode int
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func newRun(a *app) *cobra.Command {
-	opts := runOptions{probe: supervise.Probe{Transport: invoke.Transport{Files: tlsfiles.Files{Prefix: "service-"}}}}
+	var opts runOptions
 	cmd := &cobra.Command{
 		Use:   "run --key KEY --address ADDRESS [flags] -- CMD [ARG...]",
 		Short: "Run any server, and keep it in etcd while it serves",
@@ -102,10 +100,7 @@ func (o *runOptions) addTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.probe.TCP, "tcp", false, "ask for no health: CMD serves while the port accepts connections")
 	flags.StringVar(&o.probe.Addr, "probe", "", "ask CMD at this `address` (default: the port of --address on 127.0.0.1)")
 	flags.BoolVar(&o.tls, "tls", false, "ask CMD over TLS; so do the next four flags")
-	flags.StringVar(&o.probe.Transport.Files.CA, "service-cacert", "", "verify CMD's certificate with the CA bundle in this `file`, not with the system's")
-	flags.StringVar(&o.probe.Transport.Files.Cert, "service-cert", "", "identify to CMD by the TLS certificate in this `file`")
-	flags.StringVar(&o.probe.Transport.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
-	flags.StringVar(&o.probe.Transport.Authority, "authority", "", "the `name` that CMD's certificate has to have, as authority in the proto file (default: the one that KEY gives)")
+	o.probe.Transport.AddTo(flags, "CMD")
 	flags.BoolVar(&o.probe.Transport.Plaintext, "plaintext", false, "ask CMD without TLS beyond this host, too")
 	flags.DurationVar(&o.supervise.StartTimeout, "start-timeout", 0, "end CMD if it does not serve within this `time`; 0: never")
 	flags.DurationVar(&o.supervise.DrainDelay, "drain-delay", time.Second, "how long CMD runs on after it has left etcd")

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
@@ -32,6 +33,15 @@ type Transport struct {
 	Plaintext bool
 	Files     tlsfiles.Files
 	Authority string
+}
+
+// AddTo adds the flags that say whom to trust of somebody, and as whom to connect to them.
+func (t *Transport) AddTo(flags *pflag.FlagSet, whom string) {
+	t.Files.Prefix = "service-"
+	flags.StringVar(&t.Files.CA, "service-cacert", "", "verify "+whom+"'s certificate with the CA bundle in this `file`, not with the system's")
+	flags.StringVar(&t.Files.Cert, "service-cert", "", "identify to "+whom+" by the TLS certificate in this `file`")
+	flags.StringVar(&t.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
+	flags.StringVar(&t.Authority, "authority", "", "the `name` that "+whom+"'s certificate has to have, as authority in the proto file (default: the one that KEY gives)")
 }
 
 // Check fills in the authority that clients of a key have by default, and returns the TLS configuration, nil for plaintext.

@@ -88,16 +88,13 @@ func (s *settings) tls() (*tls.Config, error) {
 
 // credentials returns "" and "" for nobody in particular.
 func (s *settings) credentials() (user, password string, err error) {
-	if s.user == "" {
-		if s.password != "" {
-			return "", "", usage.Mistake(errors.New("--password needs --user"))
-		}
-		return "", "", nil
-	}
-	if s.password != "" {
+	user, password, given := strings.Cut(s.user, ":")
+	switch {
+	case s.user == "" && s.password != "":
+		return "", "", usage.Mistake(errors.New("--password needs --user"))
+	case s.user == "" || s.password != "":
 		return s.user, s.password, nil
-	}
-	if user, password, ok := strings.Cut(s.user, ":"); ok {
+	case given:
 		return user, password, nil
 	}
 	stdin := int(os.Stdin.Fd())

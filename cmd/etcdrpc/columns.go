@@ -14,8 +14,8 @@ type row struct {
 	*survey.Instance
 	service *survey.Service
 	lease   survey.LeaseTime
-	looked  bool         // the lease is known
-	state   survey.State // "": malformed
+	looked  bool // the lease is known
+	state   survey.State
 	drained bool
 	leads   bool
 }
@@ -34,8 +34,6 @@ type column struct {
 const (
 	lsOnly = -1  // the rank of what watch does not show
 	kept   = 100 // the rank of what it never drops: the first of these is cut
-
-	malformed = "malformed" // the state of an entry that no client can read
 )
 
 // columns are those of ls. The last is as wide as it has to be.
@@ -93,18 +91,13 @@ func leaderOf(r *row) string {
 	return ""
 }
 
-func stateOf(r *row) string {
-	if r.Err != nil {
-		return malformed
-	}
-	return string(r.state)
-}
+func stateOf(r *row) string { return string(r.state) }
 
 func sayState(r *row) string {
 	if r.Err != nil {
-		return malformed + ": " + r.Err.Error()
+		return stateOf(r) + ": " + r.Err.Error()
 	}
-	return string(r.state)
+	return stateOf(r)
 }
 
 // field returns what a row has under the name of a column or, where there is none of that name, of a piece of metadata.
@@ -160,17 +153,14 @@ func (v *view) rows() []row {
 // all returns the entries of all services of the view.
 func (v *view) all() (rows []row) {
 	for _, s := range v.services {
-		states, drained := s.States(), s.Drained()
-		add := func(i *survey.Instance, state survey.State) {
-			t, looked := v.leases[i.Entry.Lease]
-			leads := i.Err == nil && v.leaders[s.Key] == i.Instance && i.Instance != ""
-			rows = append(rows, row{Instance: i, service: s, lease: t, looked: looked, state: state, drained: drained[i.Addr], leads: leads})
-		}
-		for n := range s.Instances {
-			add(&s.Instances[n], states.Of(&s.Instances[n]))
-		}
-		for n := range s.Malformed {
-			add(&s.Malformed[n], "")
+		states := s.States()
+		for _, set := range [][]survey.Instance{s.Instances, s.Malformed} {
+			for n := range set {
+				i := &set[n]
+				t, looked := v.leases[i.Entry.Lease]
+				leads := i.Err == nil && v.leaders[s.Key] == i.Instance && i.Instance != ""
+				rows = append(rows, row{Instance: i, service: s, lease: t, looked: looked, state: states.Of(i), drained: states.Drained(i), leads: leads})
+			}
 		}
 	}
 	return rows

@@ -119,9 +119,8 @@ type Service struct {
 
 // The states of instances besides those of survey.
 const (
-	Double    survey.State = "double" // another entry of the same address stands for both
-	Expiring  survey.State = "expiring"
-	Malformed survey.State = "malformed"
+	Double   survey.State = "double" // another entry of the same address stands for both
+	Expiring survey.State = "expiring"
 )
 
 // Instance is one entry of a service.

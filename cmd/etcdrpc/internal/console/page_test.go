@@ -87,7 +87,7 @@ func TestServicePage(t *testing.T) {
 	for n := range instanceRows + 5 {
 		s.Instances = append(s.Instances, Instance{ID: fmt.Sprint("i", n), EtcdKey: fmt.Sprint("k", n), State: survey.Registered, Lease: int64(1 + n%3)})
 	}
-	s.Instances[1].State, s.Instances[2].State, s.Instances[3].State = survey.Drained, survey.Leaving, Malformed
+	s.Instances[1].State, s.Instances[2].State, s.Instances[3].State = survey.Drained, survey.Leaving, survey.Malformed
 	s.Instances[1].Listed = true
 	p := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{})
 	if got := p.undecided(); len(got) > 0 {
@@ -106,7 +106,7 @@ func TestServicePage(t *testing.T) {
 		action string
 		known  bool
 	}{
-		{survey.Registered, "drain", true}, {survey.Drained, "undrain", true}, {survey.Leaving, "", false}, {Malformed, "", true}, {Expiring, "drain", true},
+		{survey.Registered, "drain", true}, {survey.Drained, "undrain", true}, {survey.Leaving, "", false}, {survey.Malformed, "", true}, {Expiring, "drain", true},
 	} {
 		if row := p.Rows[n]; row.State != want.state || row.Action != want.action || row.Known != want.known {
 			t.Errorf("row %d: %s, %q, %t; want %+v", n, row.State, row.Action, row.Known, want)

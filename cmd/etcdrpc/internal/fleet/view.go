@@ -97,7 +97,7 @@ func searched(s *survey.Service, sum *console.Summary, states survey.States) str
 		}
 	}
 	for _, i := range s.Malformed {
-		words = append(words, i.Instance, string(console.Malformed))
+		words = append(words, i.Instance, string(survey.Malformed))
 	}
 	slices.Sort(words)
 	return strings.ToLower(strings.Join(slices.Compact(words), "\n"))
@@ -177,7 +177,7 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 	}
 	for _, i := range s.Malformed {
 		out.Instances = append(out.Instances, console.Instance{
-			ID: i.Instance, EtcdKey: full(i.Entry.Key), State: console.Malformed, Problem: i.Err.Error(), Lease: i.Entry.Lease, Share: -1,
+			ID: i.Instance, EtcdKey: full(i.Entry.Key), State: survey.Malformed, Problem: i.Err.Error(), Lease: i.Entry.Lease, Share: -1,
 		})
 	}
 	return out

@@ -59,11 +59,11 @@ func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args
 		w.Over = &w.revision
 	}
 	e, err := steer.Do(ctx, s, w.Asked, cmd.OutOrStdout(), w.output)
+	if e != nil && e.Unseen == nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // a mistyped key looks like that
+		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.subject(s), w.remedied(cmd, s, args, err))
-	}
-	if e.Unseen == nil && len(e.Service.Instances) == 0 { // a mistyped key looks like that
-		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	return e, nil
 }
@@ -84,8 +84,10 @@ func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err 
 	switch key := output.Shell(w.Key); {
 	case errors.Is(err, steer.ErrBroken):
 		return fmt.Errorf("%w; mend it with policy set or policy rm", err)
+	case errors.Is(err, steer.ErrNoRoutes) && w.Kind == steer.Drain:
+		return fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, give --no-routes", err, key)
 	case errors.Is(err, steer.ErrNoRoutes):
-		return fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, or they are not to hold, give --no-routes", err, key)
+		return fmt.Errorf("%w. If the proto file has no routes, or they are not to hold, give --no-routes", err)
 	case errors.Is(err, steer.ErrStands):
 		return fmt.Errorf("%w. Leave --child-policy, --prefer-zone and --no-routes out, or change it by etcdrpc policy set %s FILE", err, key)
 	case errors.Is(err, steer.ErrLeavesNone) && w.Kind == steer.Drain:
@@ -193,7 +195,7 @@ metadata says. --end divides no longer.`,
 	})
 	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata that tells groups apart")
 	cmd.Flags().BoolVar(&end, "end", false, "divide the calls no longer")
-	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
+	cmd.Flags().StringVar(&w.Child, "child-policy", liveconfig.DefaultPolicy, "the `policy` that a new live policy balances by, as for drain")
 	return cmd
 }
 

@@ -112,8 +112,11 @@ func (c *Console) edit(r *http.Request, write bool) (*answer, error) {
 // refused shows why an edit is not done.
 func (c *Console) refused(p *confirmPage, err error) *answer {
 	p.Refused = err.Error()
-	if p.Routes = errors.Is(err, steer.ErrNoRoutes); p.Routes {
-		p.Refused += ". Put a live config with the routes of the proto file in force first, or say that it has none"
+	switch {
+	case errors.Is(err, steer.ErrNoRoutes):
+		p.Refused, p.Routes = p.Refused+". Put a live config with the routes of the proto file in force first, or say that it has none", true
+	case errors.Is(err, store.ErrChanged):
+		p.Refused = "the live config has changed since: what would be undone is another change than the one that you saw"
 	}
 	return c.showEdit(p, http.StatusUnprocessableEntity)
 }

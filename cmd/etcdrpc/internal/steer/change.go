@@ -59,8 +59,7 @@ func (e *Edit) change() error {
 	return err
 }
 
-// begin returns the policy "etcd" of a config, which it begins where there is none. The error is ErrStands where one stands that
-// is not as it would be begun.
+// begin returns the policy "etcd" of a config, which it begins where there is none.
 func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
 	if err != nil {
@@ -73,6 +72,7 @@ func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 		return nil, err
 	case begins:
 		policy.PreferZone = e.PreferZone
+	case e.Kind != Drain: // a split says nothing of the rest
 	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
 		return nil, fmt.Errorf("%w: it balances by %s", ErrStands, policyNames(policy.ChildPolicy))
 	case e.PreferZone && !policy.PreferZone:
@@ -110,22 +110,22 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 	if err != nil {
 		return err
 	}
-	policy, err := e.begin(c)
-	if err != nil {
-		return err
-	}
-	clients := e.Service.Merged()
+	clients, list := e.Service.Merged(), c.Policy().Drain
 	for _, name := range names {
 		i, err := e.Service.Find(name)
 		if err != nil {
 			return err
 		}
 		e.addrs = append(e.addrs, i.Addr)
-		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(policy.Drain) {
-			policy.Drain = append(policy.Drain, e.Service.DrainName(i, called))
+		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(list) {
+			list = append(list, e.Service.DrainName(i, called))
 		}
 	}
-	return nil
+	policy, err := e.begin(c)
+	if err == nil {
+		policy.Drain = list
+	}
+	return err
 }
 
 // undrain takes instances off the list of those to drain.
@@ -172,28 +172,33 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 type Choice struct{ Zone, Version, Host string }
 
 // instances returns the names of those that are to be drained or undrained, for clients that read what is written.
-func (e *Edit) instances() (names []string, err error) {
+func (e *Edit) instances() ([]string, error) {
 	if e.Unseen != nil {
 		return nil, e.Unseen
+	}
+	names := e.Names
+	if len(names) == 0 {
+		names = e.Choice.of(e.Service.Merged())
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(e.Service.Merged().Instances), "instance"), output.Shell(e.Key))
 	}
 	if err := CheckPlace(e.Service); err != nil && !e.Force {
 		return nil, err
 	}
-	if len(e.Names) > 0 {
-		return e.Names, nil
-	}
-	clients := e.Service.Merged()
+	return names, nil
+}
+
+// of returns the addresses of the instances that are chosen.
+func (c Choice) of(clients *survey.Service) (addrs []string) {
 	matches := func(want, got string) bool { return want == "" || want == got }
 	for _, i := range clients.Instances {
 		host, _, err := net.SplitHostPort(i.Addr)
-		if err == nil && matches(e.Choice.Zone, i.Zone) && matches(e.Choice.Version, i.Version) && matches(e.Choice.Host, host) {
-			names = append(names, i.Addr)
+		if err == nil && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(c.Host, host) {
+			addrs = append(addrs, i.Addr)
 		}
 	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(clients.Instances), "instance"), output.Shell(e.Key))
-	}
-	return names, nil
+	return addrs
 }
 
 // NamespaceError is a key that lies in a namespace, so that nobody would read what is written at it.

@@ -70,27 +70,25 @@ type Edit struct {
 }
 
 // Propose works out what an edit makes of the live config that is there now, and refuses what would have calls go where they
-// must not, or fail. Where what is to go is not there, the error is a [DoneError], and the edit changes nothing.
+// must not, or fail. What it has worked out is returned beside an error, too: nil, if nothing could be read. Where what is to go
+// is not there, the error is a [DoneError], and the edit changes nothing.
 func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	if err := cmp.Or(endpoint.CheckKey(asked.Key), checkReason(asked.Reason)); err != nil {
 		return nil, err
 	}
-	e := &Edit{Asked: asked}
-	var err error
-	if e.Service, e.Unseen, err = s.Steered(ctx, asked.Key); err != nil {
+	found, unseen, err := s.Steered(ctx, asked.Key)
+	if err != nil {
 		return nil, err
 	}
+	e := &Edit{Asked: asked, Service: found, Unseen: unseen}
 	if e.Kind == Undo {
 		if e.Config, err = e.before(ctx, s); err != nil {
-			return nil, err
+			return e, err
 		}
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
 		err = e.addWhose(ctx, s)
-	}
-	if err != nil && !errors.As(err, new(DoneError)) {
-		return nil, err
 	}
 	return e, err
 }
@@ -172,15 +170,15 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 const drainTries = 10
 
 // Do proposes an edit and writes it, and says what comes of it before, and what has come of it then. A drain is done again and
-// again until nobody else has changed the live config meanwhile.
+// again until nobody else has changed the live config meanwhile. As [Propose] it returns an edit beside an error, too.
 func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f output.Format) (*Edit, error) {
 	for try := 1; ; try++ {
 		e, err := Propose(ctx, s, asked)
-		if err == nil {
-			err = e.CheckOver()
+		if e != nil {
+			err = cmp.Or(e.CheckOver(), err)
 		}
 		if err != nil {
-			return nil, err
+			return e, err
 		}
 		if f == output.FormatTable {
 			e.foretell(out)
@@ -189,7 +187,7 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 		case err == nil:
 			return e, output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
 		case !errors.Is(err, store.ErrChanged) || !asked.Kind.Drains() || try == drainTries:
-			return nil, err
+			return e, err
 		}
 	}
 }

@@ -41,8 +41,8 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 
 // before returns the live policy that was there before the last change, "" for none.
 func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
-	if e.CheckOver() != nil {
-		return "", errors.New("the live config has changed since: what would be undone is another change than the one that you saw")
+	if err := e.CheckOver(); err != nil { // another change would be undone than was meant
+		return "", err
 	}
 	if config := e.Service.Config; config != nil {
 		past, err := s.GetAt(ctx, config.Key, config.ModRevision-1)

@@ -30,7 +30,8 @@ func (g group) isEmpty() bool { return g.weight > 0 && g.instances == 0 }
 // isEmptied reports whether a drain leaves none of a group.
 func (g group) isEmptied() bool { return g.instances > 0 && g.open == 0 }
 
-// groups returns the groups of the split, and the instances that clients call and that are in none.
+// groups returns the groups of the split as calls without a lane find them, and the instances that these call and that are in
+// none.
 func (x *subject) groups() (groups []group, outside []string) {
 	for n, split := range x.policy.Split {
 		match, err := json.Marshal(split.Match)
@@ -39,12 +40,13 @@ func (x *subject) groups() (groups []group, outside []string) {
 		}
 		groups = append(groups, group{name: fmt.Sprintf("split[%d], of weight %d, %.200s", n, split.Weight, match), weight: uint64(split.Weight)})
 	}
-	placed := x.clients.Placement(x.policy)
+	placed := x.base()
 	matcher := serviceconfig.NewMatcher(x.policy.Split)
 	for n, i := range x.clients.Instances {
 		at := matcher.Match(i.Field)
 		switch {
-		case at < 0 && !x.drained[i.Addr] && (placed == nil || placed.Of[n] == nil):
+		case placed != nil && placed.Of[n] != nil:
+		case at < 0 && !x.drained[i.Addr]:
 			outside = append(outside, i.Entry.Key)
 		case at < 0:
 		case x.drained[i.Addr]:
@@ -56,6 +58,15 @@ func (x *subject) groups() (groups []group, outside []string) {
 		}
 	}
 	return groups, outside
+}
+
+// base returns what is in lanes, and so has no calls without one; nil: these go to all.
+func (x *subject) base() *serviceconfig.Placement {
+	placed := x.clients.Placement(x.policy)
+	if placed != nil && len(placed.Of) == len(x.clients.Instances) {
+		return nil
+	}
+	return placed
 }
 
 // named lists the groups for which something holds.
@@ -76,7 +87,11 @@ func (x *subject) checkSplit() {
 	}
 	groups, outside := x.groups()
 	if slices.ContainsFunc(groups, group.isEmpty) {
-		x.reportPolicy(KindNoMatch, "no instance is in a group of the split, so the other groups get its calls: "+named(groups, group.isEmpty), x.compareFix())
+		what := "no instance is in a group"
+		if x.base() != nil {
+			what = "no instance that is in no lane is in a group"
+		}
+		x.reportPolicy(KindNoMatch, what+" of the split, so the other groups get its calls: "+named(groups, group.isEmpty), x.compareFix())
 	}
 	if len(outside) > 0 {
 		x.reportPolicy(KindNoMatch, output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
@@ -183,5 +198,28 @@ func (x *subject) checkLanes() {
 	if len(placed.Of) == len(x.clients.Instances) {
 		x.reportPolicy(KindLane, "every instance is in a lane, so the calls without a lane go to all of them",
 			"register instances in no lane, or see that the routes match fewer")
+	}
+	x.checkStrict(placed)
+}
+
+// checkStrict finds the strict lanes that a drain leaves without an instance.
+func (x *subject) checkStrict(placed *serviceconfig.Placement) {
+	open, drained := make(map[string]bool), make(map[string]string) // by the lane
+	for n, lanes := range placed.Of {
+		i := &x.clients.Instances[n]
+		for _, lane := range lanes {
+			if x.drained[i.Addr] {
+				drained[lane] = max(drained[lane], x.listed(i))
+			} else {
+				open[lane] = true
+			}
+		}
+	}
+	strict := serviceconfig.NewLanes(x.policy.Route).Strict
+	for _, lane := range placed.Made {
+		if !open[lane] && drained[lane] != "" && strict(lane) {
+			x.reportPolicy(KindLane, fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
+				fmt.Sprintf("etcdrpc undrain %s %s", x.word(x.Key), output.Shell(drained[lane])))
+		}
 	}
 }

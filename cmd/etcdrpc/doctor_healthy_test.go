@@ -46,7 +46,7 @@ var healthy = []struct {
 		f.lease("nacos/stock/10.2.2.10#9000", `{"instanceId":"10.2.2.10#9000","ip":"10.2.2.10","port":9000,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","metadata":{}}`)
 	}},
 	{"split, drain, lanes and zones", 0, func(f *planted) {
-		f.says("acme/user", "10.2.3.1:9000", `{"version":"v1","zone":"eu-1a"}`)
+		f.says("acme/user", "10.2.3.1:9000", `{"version":"v1","zone":"eu-1a","weight":100}`)
 		f.says("acme/user", "10.2.3.2:9000", `{"version":"v1","zone":"eu-1b"}`)
 		f.says("acme/user", "10.2.3.3:9000", `{"version":"v2","zone":"eu-1a"}`)
 		f.says("acme/user", "10.2.3.4:9000", `{"version":"v1","zone":"eu-1a","lane":"pr-7"}`)

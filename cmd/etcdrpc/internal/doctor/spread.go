@@ -1,8 +1,10 @@
 package doctor
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -153,28 +155,32 @@ func (x *subject) checkZones() {
 // mostOfCalls is the part of the calls from which on a weight is likely a slip: of 1000 beside 10, say.
 const mostOfCalls = 0.9
 
-// checkWeights finds an instance that gets nearly all calls by its weight, of several that the live policy goes by.
+// checkWeights finds an instance that gets nearly all calls by its weight, of several that the live policy goes by. Only those
+// of one group of a split, and of the same lanes, share calls.
 func (x *subject) checkWeights() {
 	if name := x.policy.ChildPolicy[0].Name; name != serviceconfig.WeightedName && name != serviceconfig.RingHashName {
 		return
 	}
-	var most survey.Instance
-	sum, n := 0.0, 0
-	for _, i := range x.clients.Instances {
-		if x.drained[i.Addr] {
+	placed := cmp.Or(x.clients.Placement(x.policy), new(serviceconfig.Placement))
+	matcher := serviceconfig.NewMatcher(x.policy.Split)
+	sets := make(map[string][]survey.Instance)
+	for n, i := range x.clients.Instances {
+		if of := fmt.Sprint(matcher.Match(i.Field), placed.Of[n]); !x.drained[i.Addr] {
+			sets[of] = append(sets[of], i)
+		}
+	}
+	for _, of := range slices.Sorted(maps.Keys(sets)) {
+		set, sum := sets[of], 0.0
+		for _, i := range set {
+			sum += float64(max(i.Weight, 1))
+		}
+		most := slices.MaxFunc(set, func(a, b survey.Instance) int { return cmp.Compare(a.Weight, b.Weight) })
+		if len(set) < 3 || float64(most.Weight) <= mostOfCalls*sum { // of two, one may be a canary
 			continue
 		}
-		n++
-		sum += float64(max(i.Weight, 1))
-		if i.Weight > most.Weight {
-			most = i
-		}
+		x.report(KindMetadata, fmt.Sprintf("%s has the weight %d, and so %.0f %% of the calls to %s", most.Addr, most.Weight, 100*float64(most.Weight)/sum, output.Counted(len(set), "instance")),
+			"if that is not meant, have its server write a weight like those of the others: etcdrpc ls "+x.word(x.Key), most.Entry.Key)
 	}
-	if n < 3 || float64(most.Weight) <= mostOfCalls*sum { // of two, one may be a canary
-		return
-	}
-	x.report(KindMetadata, fmt.Sprintf("%s has the weight %d, and so %.0f %% of the calls to %s", most.Addr, most.Weight, 100*float64(most.Weight)/sum, output.Counted(n, "instance")),
-		"if that is not meant, have its server write a weight like those of the others: etcdrpc ls "+x.word(x.Key), most.Entry.Key)
 }
 
 // checkLanes finds what is wrong with the lanes of a live policy, and the instances that say their lane where it says how to

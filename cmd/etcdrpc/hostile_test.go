@@ -21,6 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // hostile are texts that would do harm where they are shown as they are.
@@ -371,5 +372,28 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 		if files, _ := os.ReadDir(dir); len(files) > 2 {
 			t.Errorf("%s leaves %v", fix[1], files)
 		}
+	}
+}
+
+// TestPolicyHistory_Large tells of what clients do not read for its size by its head, and puts no head back.
+func TestPolicyHistory_Large(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	large := `{"x":"` + strings.Repeat("y", serviceconfig.MaxSize) + `"}`
+	putConfig(t, etcd, "acme/user", large)
+	deleteKey(t, etcd, survey.ConfigPrefix+"acme/user")
+	out, _, _ := executed(t, newApp(), at(etcd, "policy", "history", "acme/user")...)
+	if want := fmt.Sprintf("… of %d bytes, more than clients read\n", len(large)); len(out) > 32<<10 || strings.Count(out, want) != 2 {
+		t.Errorf("%d bytes: %.200q", len(out), out)
+	}
+	var past struct{ Changes []pastJSON }
+	out, _, _ = executed(t, newApp(), at(etcd, "policy", "history", "acme/user", "-o", "json")...)
+	readJSON(t, "policy history", out, &past)
+	if len(past.Changes) != 2 || past.Changes[0].Config != nil || past.Changes[1].Size != len(large) {
+		t.Errorf("%.200q", out)
+	}
+	_, errs, code := executed(t, newApp(), at(etcd, "policy", "undo", "acme/user")...)
+	if code != exitWrong || !strings.Contains(errs, "what was there before has 262152 bytes, more than clients read: policy get --revision 2 shows it") {
+		t.Errorf("%d: %s", code, errs)
 	}
 }

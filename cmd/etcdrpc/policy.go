@@ -97,7 +97,17 @@ type policyJSON struct {
 type pastJSON struct {
 	Revision int64  `json:"revision"`
 	Reason   string `json:"reason,omitempty"`
-	Config   any    `json:"config"` // null: it was removed
+	Config   any    `json:"config"`         // null: it was removed
+	Size     int    `json:"size,omitempty"` // in bytes, where config is the head of one that no client reads
+}
+
+// shownPast returns what a live policy came to be, for people.
+func shownPast(p steer.Past) string {
+	text := liveconfig.Pretty([]byte(p.Text))
+	if p.Size > 0 {
+		text += fmt.Sprintf("… of %d bytes, more than clients read", p.Size)
+	}
+	return text
 }
 
 func newPolicyHistory(a *app) *cobra.Command {
@@ -119,7 +129,7 @@ policy get --revision N shows the whole of one.`,
 			if a.output == output.FormatJSON {
 				changes := []pastJSON{}
 				for _, p := range slices.Backward(all) {
-					changes = append(changes, pastJSON{p.Revision, p.Reason, liveconfig.AsJSON(p.Text)})
+					changes = append(changes, pastJSON{p.Revision, p.Reason, liveconfig.AsJSON(p.Text), p.Size})
 				}
 				return output.WriteJSON(out, struct {
 					From    int64      `json:"from"`
@@ -131,12 +141,12 @@ policy get --revision N shows the whole of one.`,
 				before := ""
 				switch {
 				case n > 0:
-					before = all[n-1].Text
+					before = shownPast(all[n-1])
 				case from > 1: // what was there before is compacted
-					output.SayLines(out, liveconfig.Pretty([]byte(all[n].Text)))
+					output.SayLines(out, shownPast(all[n]))
 					continue
 				}
-				output.SayLines(out, output.Diff(liveconfig.Pretty([]byte(before)), liveconfig.Pretty([]byte(all[n].Text))))
+				output.SayLines(out, output.Diff(before, shownPast(all[n])))
 			}
 			output.Sayf(cmd.ErrOrStderr(), "etcd has its past from revision %s on.\n", strconv.FormatInt(from, 10))
 			return nil

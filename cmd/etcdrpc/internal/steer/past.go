@@ -16,6 +16,7 @@ import (
 type Past struct {
 	Revision int64
 	Text     string // what it came to be; "": it was removed
+	Size     int    // in bytes, where Text is the head of one that no client reads; 0: it is whole
 	Reason   string // why, as far as that was said
 }
 
@@ -29,7 +30,7 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 	from, err = s.Past(ctx, config, func(c store.Change) {
 		p := Past{Revision: c.Revision, Reason: reasons[c.Revision]}
 		if !c.Deleted {
-			p.Text = string(c.Value)
+			p.Text, p.Size = string(c.Value), c.Size
 		}
 		all = append(all, p)
 	})
@@ -59,7 +60,10 @@ func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
 		return "", err
 	}
 	for _, p := range slices.Backward(all) {
-		if p.Text != "" {
+		switch {
+		case p.Size > 0:
+			return "", fmt.Errorf("what was there before has %d bytes, more than clients read: policy get --revision %d shows it", p.Size, p.Revision)
+		case p.Text != "":
 			return p.Text, nil
 		}
 	}

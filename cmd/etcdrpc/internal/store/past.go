@@ -19,7 +19,7 @@ const (
 var errRead = errors.New("read to the end")
 
 // Past hands over what has happened in a range, the oldest first, as far as etcd has not compacted it, nor what a deleted key
-// had. It returns from which revision on that is. etcd has no list of what has happened, but replays it to a watch. The error is ErrDenied where the
+// had. Of values that no client reads, it hands over the heads. It returns from which revision on that is. etcd has no list of what has happened, but replays it to a watch. The error is ErrDenied where the
 // user may not read the range, and context.DeadlineExceeded where etcd took too long to replay all of it.
 func (s *Store) Past(ctx context.Context, r KeyRange, told func(Change)) (from int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTime)
@@ -74,7 +74,9 @@ func (s *Store) past(ctx context.Context, r KeyRange, from int64, told func(Chan
 			if event.PrevKv != nil {
 				was = EntryOf(event.PrevKv)
 			}
-			told(changeOf(event, was))
+			c := changeOf(event, was)
+			c.Entry = c.Shortened()
+			told(c)
 		}
 		return nil
 	}, clientv3.WithPrevKV())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -46,6 +47,9 @@ that one only.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+			if revision < 0 {
+				return usage.Mistake(errors.New("--revision must not be below zero"))
+			}
 			live, err := s.GetAt(ctx, store.ConfigOf(args[0]).From, revision)
 			if err == nil && live == nil {
 				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), steer.ErrNoPolicy)

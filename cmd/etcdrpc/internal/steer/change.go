@@ -72,9 +72,9 @@ func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 		return nil, err
 	case begins:
 		policy.PreferZone = e.PreferZone
-	case e.Kind != Drain: // a split says nothing of the rest
 	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
 		return nil, fmt.Errorf("%w: it balances by %s", ErrStands, policyNames(policy.ChildPolicy))
+	case e.Kind != Drain: // a split says nothing of the rest
 	case e.PreferZone && !policy.PreferZone:
 		return nil, fmt.Errorf("%w: it prefers no zone", ErrStands)
 	case e.NoRoutes && policy.Route != nil:

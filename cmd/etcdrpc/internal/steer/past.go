@@ -35,7 +35,7 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 		all = append(all, p)
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = errors.New("etcd took too long to replay all of it")
+		err = fmt.Errorf("etcd took too long to replay all of it: %w", err)
 	}
 	return all, from, err
 }

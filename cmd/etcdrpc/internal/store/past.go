@@ -34,7 +34,7 @@ func (s *Store) Past(ctx context.Context, r KeyRange, told func(Change)) (from i
 		case errors.Is(err, errRead):
 			return from, nil
 		case ctx.Err() != nil && !errors.Is(err, ErrDenied):
-			return from, ctx.Err()
+			return from, UnansweredError{ctx.Err()}
 		}
 		return from, err
 	}

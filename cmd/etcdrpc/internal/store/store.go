@@ -173,7 +173,10 @@ func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 // GetAt returns one key as it was at a revision, which etcd may have compacted; 0: as it is.
 func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
-	if err != nil {
+	switch {
+	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // an answer
+		return nil, fmt.Errorf("read %q at revision %d: %w", s.named(key), revision, err)
+	case err != nil:
 		return nil, s.explain(fmt.Sprintf("read %q", s.named(key)), err)
 	}
 	if len(resp.Kvs) == 0 {

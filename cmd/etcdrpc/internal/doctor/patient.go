@@ -115,13 +115,13 @@ func (p *patient) readConfig(ctx context.Context, s *store.Store, service *surve
 	return nil
 }
 
-// readWithCandidates is readKey, which also reads the candidates that are there all the while, where the user may.
+// readWithCandidates is readKey, which also reads the candidates that are there all the while.
 func (p *patient) readWithCandidates(ctx context.Context, s *store.Store, key string) error {
-	before, denied := s.Candidates(ctx, key)
-	if denied != nil && !errors.Is(denied, store.ErrDenied) {
-		return denied
+	before, err := s.Candidates(ctx, key)
+	if err == nil {
+		err = p.readKey(ctx, s, key)
 	}
-	if err := p.readKey(ctx, s, key); err != nil || denied != nil || len(before) == 0 {
+	if err != nil || len(before) == 0 {
 		return err
 	}
 	after, err := s.Candidates(ctx, key)

@@ -20,27 +20,22 @@ func (x *subject) compareFix() string {
 
 // group is a group of a split, and what is in it.
 type group struct {
-	name            string // for people
-	weight          uint64
-	instances, open int    // open: not drained
-	drained         string // one that is, as the list names it
+	serviceconfig.Split
+	at            int // in the list of groups
+	open, drained []survey.Instance
 }
 
 // isEmpty reports whether a group with a share of the calls has no instance.
-func (g group) isEmpty() bool { return g.weight > 0 && g.instances == 0 }
+func (g group) isEmpty() bool { return g.Weight > 0 && len(g.open)+len(g.drained) == 0 }
 
-// isEmptied reports whether a drain leaves none of a group.
-func (g group) isEmptied() bool { return g.instances > 0 && g.open == 0 }
+// isEmptied reports whether a drain leaves none of a group with a share of the calls.
+func (g group) isEmptied() bool { return g.Weight > 0 && len(g.open) == 0 && len(g.drained) > 0 }
 
 // groups returns the groups of the split as calls without a lane find them, and the instances that these call and that are in
 // none.
 func (x *subject) groups() (groups []group, outside []string) {
 	for n, split := range x.policy.Split {
-		match, err := json.Marshal(split.Match)
-		if err != nil {
-			panic(err) // cannot be: it is text
-		}
-		groups = append(groups, group{name: fmt.Sprintf("split[%d], of weight %d, %.200s", n, split.Weight, match), weight: uint64(split.Weight)})
+		groups = append(groups, group{Split: split, at: n})
 	}
 	placed := x.base()
 	matcher := serviceconfig.NewMatcher(x.policy.Split)
@@ -48,15 +43,12 @@ func (x *subject) groups() (groups []group, outside []string) {
 		at := matcher.Match(i.Field)
 		switch {
 		case placed != nil && placed.Of[n] != nil:
-		case at < 0 && !x.drained[i.Addr]:
+		case at >= 0 && x.drained[i.Addr]:
+			groups[at].drained = append(groups[at].drained, i)
+		case at >= 0:
+			groups[at].open = append(groups[at].open, i)
+		case !x.drained[i.Addr]:
 			outside = append(outside, i.Entry.Key)
-		case at < 0:
-		case x.drained[i.Addr]:
-			groups[at].instances++
-			groups[at].drained = x.listed(&i)
-		default:
-			groups[at].instances++
-			groups[at].open++
 		}
 	}
 	return groups, outside
@@ -76,7 +68,11 @@ func named(groups []group, holds func(group) bool) string {
 	var names []string
 	for _, g := range groups {
 		if holds(g) {
-			names = append(names, g.name)
+			match, err := json.Marshal(g.Match)
+			if err != nil {
+				panic(err) // cannot be: it is text
+			}
+			names = append(names, fmt.Sprintf("split[%d], of weight %d, %.200s", g.at, g.Weight, match))
 		}
 	}
 	return strings.Join(output.FirstOf(names), "; ")
@@ -104,22 +100,21 @@ func (x *subject) checkSplit() {
 
 // checkEmptied finds a drain that empties groups of a split whose calls at least double those of the groups that are left.
 func (x *subject) checkEmptied(groups []group) {
-	emptied := func(g group) bool { return g.weight > 0 && g.isEmptied() }
 	var left, lost uint64
 	for _, g := range groups {
 		switch {
-		case emptied(g):
-			lost += g.weight
-		case g.open > 0:
-			left += g.weight
+		case g.isEmptied():
+			lost += uint64(g.Weight)
+		case len(g.open) > 0:
+			left += uint64(g.Weight)
 		}
 	}
 	if lost == 0 || lost < left {
 		return
 	}
-	first := groups[slices.IndexFunc(groups, emptied)]
-	x.reportPolicy(KindDrain, fmt.Sprintf("the drain empties a group of the split, so the others get %d of its %d parts of the calls, too: %s", lost, lost+left, named(groups, emptied)),
-		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.word(x.Key), output.Shell(first.drained), x.setPolicy()))
+	first := groups[slices.IndexFunc(groups, group.isEmptied)]
+	x.reportPolicy(KindDrain, fmt.Sprintf("the drain empties a group of the split, so the others get %d of its %d parts of the calls, too: %s", lost, lost+left, named(groups, group.isEmptied)),
+		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.word(x.Key), output.Shell(x.listed(&first.drained[0])), x.setPolicy()))
 }
 
 // checkZones finds zones that a policy which prefers the client's own cannot go by.

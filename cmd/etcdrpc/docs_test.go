@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,12 +61,11 @@ type example struct {
 
 var (
 	pageToken = regexp.MustCompile("(?ms)^<!-- (etcd|meanwhile): (.*?) -->$|^```text\n(.*?)^```$")
-	pageFile  = regexp.MustCompile("(?ms)`(\\w+\\.json)`:\n\n```json\n(.*?)^```$")
 	prompt    = regexp.MustCompile(`(?m)^\$ `)
 )
 
-// examples are those of the page, and the files that it shows.
-func examples(t *testing.T) (all []example, files map[string]string) {
+// examples are those of the page.
+func examples(t *testing.T) (all []example) {
 	t.Helper()
 	raw, err := os.ReadFile(page)
 	if err != nil {
@@ -90,47 +87,27 @@ func examples(t *testing.T) (all []example, files map[string]string) {
 			next = example{}
 		}
 	}
-	files = make(map[string]string)
-	for _, match := range pageFile.FindAllStringSubmatch(string(raw), -1) {
-		files[match[1]] = match[2]
-	}
-	return all, files
+	return all
 }
 
 // TestPage runs every command of docs/etcdrpc.md, and compares what it prints with what the page says.
 func TestPage(t *testing.T) {
-	all, files := examples(t)
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 	server := newUsersServer(t, &users{name: "Ada"}, true)
-	t.Chdir(dir)
 	etcd := etcdtest.Start(t)
 	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
 	t.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")
 	t.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	put(t, etcd, "healthy")
-	for _, e := range all {
+	for _, e := range examples(t) {
 		if e.state != "" {
 			put(t, etcd, e.state)
 		}
 		var got string
-		args := words(e.command)
-		switch {
-		case args[0] != "etcdrpc":
-			got = shellOutput(t, root, e.command)
-		case args[1] == "watch":
-			got = followed(t, etcd, server, e, args[1:])
-		default:
+		if args := words(e.command)[1:]; args[0] == "watch" {
+			got = followed(t, etcd, server, e, args)
+		} else {
 			var out bytes.Buffer
-			pageApp(server).execute(t.Context(), args[1:], &out, &out)
+			pageApp(server).execute(t.Context(), args, &out, &out)
 			got = out.String()
 		}
 		if got, want := normal(got), normal(e.output); got != want {
@@ -190,19 +167,6 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, ar
 	f.stop()
 	<-f.code
 	return f.String()
-}
-
-// shellOutput is what a command prints that is not etcdrpc, run in the repository.
-func shellOutput(t *testing.T, root, command string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "GOBIN="+t.TempDir())
-	output, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("$ %s: %v", command, err)
-	}
-	return string(output)
 }
 
 // words splits a command as a shell does that knows nothing but single quotes.

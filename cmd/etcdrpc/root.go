@@ -15,7 +15,7 @@ import (
 
 // execute runs one command line and returns its exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{output: output.FormatTable, stdin: stdin, dial: new(net.Dialer).DialContext}
+	a := &app{stdin: stdin, dial: new(net.Dialer).DialContext}
 	return a.execute(ctx, args, stdout, stderr)
 }
 
@@ -77,13 +77,14 @@ ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
 Exit codes: 0 fine; 1 it failed, doctor found something, or adopt found a
 service that no layout reads; 2 wrong usage; 3 etcd is away or denies what is
 asked, or the output cannot be written. run exits as what it runs.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.output.Check() },
+		SilenceUsage:      true,
+		SilenceErrors:     true,
 	}
 	flags := root.PersistentFlags()
 	flags.AddFlagSet(a.settings.flags())
-	flags.VarP(&a.output, "output", "o", "`format` of the output: table or json")
-	flags.VarP(&a.output, "write-out", "w", "the same as --output, as etcdctl spells it")
+	flags.StringVarP((*string)(&a.output), "output", "o", string(output.FormatTable), "`format` of the output: table or json")
+	flags.StringVarP((*string)(&a.output), "write-out", "w", string(output.FormatTable), "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newRun(a), newSD(a), newUI(a), newXDS(a), newVersion(a))

@@ -23,7 +23,6 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
@@ -264,7 +263,7 @@ func startFollower(a *app, args []string) *follower {
 }
 
 func newApp() *app {
-	return &app{output: output.FormatTable, stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
+	return &app{stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
 }
 
 // followCmd starts a command line of etcdrpc that does not end by itself, or ends the one that runs:

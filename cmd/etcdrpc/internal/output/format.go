@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Format is how a command writes what it has to say. It is a pflag.Value.
+// Format is how a command writes what it has to say.
 type Format string
 
 // The formats.
@@ -18,17 +18,10 @@ const (
 // Formats are the names of all formats.
 var Formats = []string{string(FormatTable), string(FormatJSON)}
 
-// String is part of pflag.Value.
-func (f *Format) String() string { return string(*f) }
-
-// Type is part of pflag.Value.
-func (f *Format) Type() string { return "format" }
-
-// Set is part of pflag.Value.
-func (f *Format) Set(text string) error {
-	if !slices.Contains(Formats, text) {
-		return fmt.Errorf("want %s", strings.Join(Formats, " or "))
+// Check returns an error for what is not a format.
+func (f Format) Check() error {
+	if !slices.Contains(Formats, string(f)) {
+		return fmt.Errorf("--output %q: want %s", string(f), strings.Join(Formats, " or "))
 	}
-	*f = Format(text)
 	return nil
 }

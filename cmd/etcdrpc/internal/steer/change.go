@@ -191,6 +191,9 @@ func (e *Edit) instances() ([]string, error) {
 
 // of returns the addresses of the instances that are chosen.
 func (c Choice) of(clients *survey.Service) (addrs []string) {
+	if c == (Choice{}) {
+		return nil
+	}
 	matches := func(want, got string) bool { return want == "" || want == got }
 	for _, i := range clients.Instances {
 		host, _, err := net.SplitHostPort(i.Addr)

@@ -195,7 +195,7 @@ metadata says. --end divides no longer.`,
 	})
 	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata that tells groups apart")
 	cmd.Flags().BoolVar(&end, "end", false, "divide the calls no longer")
-	cmd.Flags().StringVar(&w.Child, "child-policy", liveconfig.DefaultPolicy, "the `policy` that a new live policy balances by, as for drain")
+	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
 	return cmd
 }
 

@@ -59,7 +59,8 @@ func (e *Edit) change() error {
 	return err
 }
 
-// begin returns the policy "etcd" of a config, which it begins where there is none.
+// begin returns the policy "etcd" of a config, which it begins where there is none. The error is ErrStands where one stands that
+// is not as it would be begun.
 func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
 	if err != nil {

@@ -65,7 +65,13 @@ over TLS, and asks the server by gRPC's reflection what the method takes and ret
 			if found == nil {
 				return err
 			}
-			if err != nil && opts.instance == "" {
+			if err == nil {
+				err = s.Place(ctx, found)
+			}
+			switch denied := errors.Is(err, store.ErrDenied); {
+			case err != nil && !denied:
+				return err
+			case denied && opts.instance == "":
 				output.Sayf(c.notes, "%s\n", s.NoConfigs(store.ConfigOf(args[0]), "an instance that is drained may be called"))
 			}
 			return c.call(ctx, found)

@@ -28,7 +28,7 @@ nothing of a client's own WithSelector and WithSubset.`,
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.onPolicy(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if from.Lane != "" && !serviceconfig.ValidLane(from.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", from.Lane, serviceconfig.WantLane))
 			}

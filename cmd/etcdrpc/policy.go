@@ -14,6 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
@@ -37,6 +38,23 @@ generated from the proto file, top-level field by field.`,
 	return policy
 }
 
+// onPolicy makes an action on the live policy of a service a cobra command's RunE. Where there is none, for the key lies in a
+// namespace, the error says so.
+func (a *app) onPolicy(do action) func(*cobra.Command, []string) error {
+	return a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		err := do(ctx, cmd, s, args)
+		if !errors.Is(err, steer.ErrNoPolicy) {
+			return err
+		}
+		namespace, failed := s.NamespaceOf(ctx, args[0])
+		place := steer.CheckPlace(&survey.Service{Key: args[0], Namespace: namespace})
+		if failed != nil || place == nil {
+			return err
+		}
+		return fmt.Errorf("policy of %q: %w", s.Full(args[0]), elsewhere(cmd, s, args, place))
+	})
+}
+
 func newPolicyGet(a *app) *cobra.Command {
 	revision := int64(0)
 	cmd := &cobra.Command{
@@ -46,7 +64,7 @@ func newPolicyGet(a *app) *cobra.Command {
 that one only.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.onPolicy(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if revision < 0 {
 				return usage.Mistake(errors.New("--revision must not be below zero"))
 			}

@@ -37,7 +37,7 @@ func (e *Edit) change() error {
 		return nil
 	case Remove:
 		if e.Service.Config == nil {
-			return ErrNoPolicy
+			return cmp.Or(CheckPlace(e.Service), error(ErrNoPolicy))
 		}
 		return nil
 	}

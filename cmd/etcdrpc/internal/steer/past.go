@@ -67,5 +67,8 @@ func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
 			return p.Text, nil
 		}
 	}
+	if err := CheckPlace(e.Service); err != nil {
+		return "", err
+	}
 	return "", fmt.Errorf("%s, and etcd, which has its past from revision %d on, knows of none before", string(ErrNoPolicy), from)
 }

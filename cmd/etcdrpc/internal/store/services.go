@@ -104,3 +104,12 @@ func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service,
 	}
 	return found, unseen, err
 }
+
+// Place gives a service that lies in a namespace the live config that its clients read there.
+func (s *Store) Place(ctx context.Context, found *survey.Service) (err error) {
+	found.Namespace, err = s.NamespaceOf(ctx, found.Key)
+	if key, ok := strings.CutPrefix(found.Key, found.Namespace); err == nil && ok && found.Namespace != "" {
+		found.Config, err = s.Get(ctx, found.Namespace+ConfigOf(key).From)
+	}
+	return err
+}

@@ -232,13 +232,17 @@ is kept in a file, which the error names.`,
 			before, w.Config, *w.Over = liveconfig.Pretty(live.Value)+"\n", string(live.Value), live.ModRevision
 		}
 		file, edited, err := a.edit(ctx, cmd, before)
-		if edited != strings.TrimSpace(before) {
+		changed := edited != strings.TrimSpace(before)
+		if changed {
 			w.Config = edited
 		}
 		if err == nil {
 			err = w.run(ctx, cmd, s, args)
 		}
 		switch {
+		case err == nil && w.DryRun && changed:
+			output.Sayf(cmd.ErrOrStderr(), "What you wrote is in %s.\n", file)
+			return nil
 		case err == nil:
 			return os.Remove(file)
 		case file == "":

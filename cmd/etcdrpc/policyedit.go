@@ -81,7 +81,7 @@ func (w *write) subject(s *store.Store) string {
 
 // remedied has an error say which flag or command helps.
 func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err error) error {
-	switch key := output.Shell(w.Key); {
+	switch key := output.Word(s.Full(""), w.Key); {
 	case errors.Is(err, steer.ErrBroken):
 		return fmt.Errorf("%w; mend it with policy set or policy rm", err)
 	case errors.Is(err, steer.ErrNoRoutes) && w.Kind == steer.Drain:

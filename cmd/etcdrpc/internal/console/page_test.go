@@ -286,7 +286,7 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"", 9, 7, "", false},
 		{"written=7", 9, 7, "Written at revision 7.", true},
-		{"written=7", 6, 5, "Written at revision 7.", true}, // it has not come from etcd yet
+		{"written=7", 6, 5, "Written at revision 7, which is not seen here yet: this is revision 6 of etcd.", false},
 		{"written=7", 9, 9, "Written at revision 7, and changed again since, at revision 9.", false},
 		{"written=7", 7, 0, "The live config is removed.", false},
 		{"written=0", 7, 0, "The live config is removed.", false}, // by somebody else, who was faster

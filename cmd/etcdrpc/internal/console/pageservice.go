@@ -121,7 +121,9 @@ func newOutcome(form url.Values, seen, now int64) *outcome {
 	}
 	written := int64(number(form.Get("written")))
 	switch {
-	case seen < written || now == written && now > 0:
+	case seen < written: // it has yet to come, or etcd has been restored from a backup of before
+		return &outcome{Text: fmt.Sprintf("Written at revision %d, which is not seen here yet: this is revision %d of etcd.", written, seen), Undo: true, Now: written}
+	case now == written && now > 0:
 		return &outcome{Text: fmt.Sprintf("Written at revision %d.", written), Stands: true, Undo: true, Now: written}
 	case now == 0:
 		return &outcome{Text: "The live config is removed.", Undo: true}

@@ -215,10 +215,7 @@ func (p *patient) word(key string) string {
 		namespace += p.services[at].Namespace
 		key = strings.TrimPrefix(key, p.services[at].Namespace)
 	}
-	if namespace == "" {
-		return output.Shell(key)
-	}
-	return "--namespace=" + strings.TrimPrefix(output.Shell(namespace), "-- ") + " " + output.Shell(key)
+	return output.Word(namespace, key)
 }
 
 // deletion is the command that deletes a key.

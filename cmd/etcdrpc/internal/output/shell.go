@@ -34,6 +34,14 @@ func Shell(word string) string {
 	return quoted
 }
 
+// Word returns a service key as a command takes it, after the flag that says in which namespace it is; "": in none.
+func Word(namespace, key string) string {
+	if namespace == "" {
+		return Shell(key)
+	}
+	return "--namespace=" + strings.TrimPrefix(Shell(namespace), "-- ") + " " + Shell(key)
+}
+
 // escaped returns a word as it is written between the quotes that follow a dollar sign.
 func escaped(word string) string {
 	var out strings.Builder

@@ -59,7 +59,7 @@ func noCallee(s *survey.Service, method string) error {
 	serve := func(i survey.Instance) bool { return i.Serves(method) }
 	switch {
 	case len(s.Instances) == 0 && len(s.Malformed) > 0:
-		return fmt.Errorf("no client can read the %s under this key: etcdrpc doctor %s says why", strings.TrimPrefix(output.Counted(len(s.Malformed), "entry"), "1 "), output.Shell(s.Key))
+		return fmt.Errorf("no client can read the %s under this key: etcdrpc doctor %s says why", strings.TrimPrefix(output.Counted(len(s.Malformed), "entry"), "1 "), s.Word())
 	case len(s.Instances) == 0:
 		return errors.New("no instance is registered under this key: etcdrpc ls shows what there is")
 	case !slices.ContainsFunc(s.Instances, serve):
@@ -67,5 +67,5 @@ func noCallee(s *survey.Service, method string) error {
 	case len(s.Merged().Instances) == 0:
 		return errors.New("every instance is being withdrawn by its owner: --instance ID calls one all the same")
 	}
-	return fmt.Errorf("clients call no instance that serves %s: etcdrpc policy explain %s says why; --instance ID calls one all the same", method, output.Shell(s.Key))
+	return fmt.Errorf("clients call no instance that serves %s: etcdrpc policy explain %s says why; --instance ID calls one all the same", method, s.Word())
 }

@@ -164,7 +164,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	if policy.Drain = nil; c.BegunByDrain() {
 		e.Notes = append(e.Notes, "Nothing is drained any more, but this policy still stands in place of the generated one; "+
-			"if that is not wanted: etcdrpc policy rm "+e.Key)
+			"if that is not wanted: etcdrpc policy rm "+e.Service.Word())
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func (e *Edit) instances() ([]string, error) {
 		names = e.Choice.of(e.Service.Merged())
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(e.Service.Merged().Instances), "instance"), output.Shell(e.Key))
+		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Word())
 	}
 	if err := CheckPlace(e.Service); err != nil && !e.Force {
 		return nil, err

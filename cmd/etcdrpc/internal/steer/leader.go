@@ -2,6 +2,7 @@ package steer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,6 +12,9 @@ import (
 // AddLeader says which instance has the calls for the leader of the service.
 func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
 	all, err := s.Candidates(ctx, x.Key)
+	if errors.Is(err, store.ErrDenied) { // most services have none
+		return nil
+	}
 	if len(all) > 0 {
 		x.Leader = all[0].Instance
 		x.note("%s leads %s: it has the calls for the leader, whatever the shares.", x.Leader, x.Key)
@@ -21,6 +25,9 @@ func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
 // leaderNote says what becomes of the leader of a service that the list to drain comes to name; "": none does.
 func (e *Edit) leaderNote(ctx context.Context, s *store.Store) (string, error) {
 	all, err := s.Candidates(ctx, e.Key)
+	if errors.Is(err, store.ErrDenied) {
+		return fmt.Sprintf("Whether one of those leads %s, and so may go on getting calls for the leader, is not known: %s.", e.Key, err), nil
+	}
 	drain := e.shall.Policy().Drain
 	stays := func(c store.Candidate) bool {
 		i, err := e.Service.Find(c.Instance)

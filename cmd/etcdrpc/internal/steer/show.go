@@ -32,7 +32,7 @@ func (e *Edit) Warnings() (all []string) {
 	all = append(all, fmt.Sprintf("No live policy said how to balance until now. This one replaces all of load_balancing in the proto file, which etcd does not hold: "+
 		"the policy, routes (lanes) and every other option that is not repeated here. It balances by %s. "+
 		"Back to the proto file: etcdrpc policy rm %s",
-		policyNames(picks), output.Shell(e.Key)))
+		policyNames(picks), e.Service.Word()))
 	if names := laned(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
 		all = append(all, "It has no routes, so calls without a lane reach those that say they are in one, too: "+output.SomeOf(names))
 	}

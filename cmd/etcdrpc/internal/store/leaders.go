@@ -22,9 +22,6 @@ type Candidate struct {
 // Candidates reads those for a service, the leader first; none, where the user may not read them. Most services have none.
 func (s *Store) Candidates(ctx context.Context, key string) ([]Candidate, error) {
 	entries, _, err := s.Scan(ctx, PrefixRange(servicekey.LeaderPrefix(key)))
-	if errors.Is(err, ErrDenied) {
-		err = nil
-	}
 	return CandidatesAmong(key, entries), err
 }
 

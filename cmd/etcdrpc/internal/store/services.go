@@ -84,6 +84,7 @@ func (s *Store) Service(ctx context.Context, key string) (found *survey.Service,
 		return nil, r, err
 	}
 	found, _ = survey.Of(key, entries)
+	found.Within = s.namespace
 	found.Config, err = s.Get(ctx, ConfigOf(key).From)
 	if err != nil && !errors.Is(err, ErrDenied) {
 		return nil, r, err
@@ -96,7 +97,7 @@ func (s *Store) Service(ctx context.Context, key string) (found *survey.Service,
 func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service, unseen, err error) {
 	found, _, err = s.Service(ctx, key)
 	if found == nil && errors.Is(err, ErrDenied) {
-		found, unseen = &survey.Service{Key: key}, err
+		found, unseen = &survey.Service{Key: key, Within: s.namespace}, err
 		found.Config, err = s.Get(ctx, ConfigOf(key).From)
 	}
 	if err == nil {

@@ -8,6 +8,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
+// Word returns the key as a command takes it.
+func (s *Service) Word() string { return output.Word(s.Within, s.Key) }
+
 // OnList reports whether a list of ids and addresses names an instance.
 func (i *Instance) OnList(names []string) bool {
 	return slices.Contains(names, i.Instance) || slices.Contains(names, i.Addr)

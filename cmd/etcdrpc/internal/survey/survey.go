@@ -34,6 +34,7 @@ type Service struct {
 	Reason    string    // why that was changed last; "": not known
 	Led       bool      // somebody stands for its leader
 	Namespace string    // that it seems to lie in, so that its clients know it by the rest of the key; "": none
+	Within    string    // the namespace that all of this was read in, which the key does not say; "": none
 	Closed    bool      // its entries may not be read, so they are not known
 }
 

@@ -211,9 +211,15 @@ func newYard(t *testing.T) *yard {
 		"foreign":    y.serve(newAuthority(t).issuer("", later), serving),
 		"identified": y.serve(ca.issuer("spiffe://acme/fir", later), serving), // a certificate for an identity and no name
 
-		"http1":   y.serveHTTP(nil, false),
-		"http2":   y.serveHTTP(good.Clone(), true),
-		"noHTTP2": y.serveHTTP(good.Clone(), false),
+		"http1":   y.serveHTTP(nil, false, http.NotFound),
+		"http2":   y.serveHTTP(good.Clone(), true, http.NotFound),
+		"noHTTP2": y.serveHTTP(good.Clone(), false, http.NotFound),
+		"brief": y.serveHTTP(good.Clone(), true, func(w http.ResponseWriter, _ *http.Request) { // answers once a connection
+			w.Header().Set("Connection", "close")
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			_, _ = w.Write([]byte{0, 0, 0, 0, 2, 8, 1}) // serving
+		}),
 		"choosy": y.serve(secure(func(config *tls.Config) { // refuses all names
 			config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
 		}), nil),
@@ -264,8 +270,8 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 }
 
 // serveHTTP runs a web server, over HTTP/1 alone without http2. config is nil for one without TLS.
-func (y *yard) serveHTTP(config *tls.Config, http2 bool) string {
-	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+func (y *yard) serveHTTP(config *tls.Config, http2 bool, handler http.HandlerFunc) string {
+	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2, server.TLS = http2, config
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if config != nil {

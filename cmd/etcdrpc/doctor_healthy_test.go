@@ -30,6 +30,7 @@ var healthy = []struct {
 		f.instance("acme/mail", "[2001:db8::7]:9000")
 		f.instance("acme/closed", "10.2.1.9:9000", "mutual")
 		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`, "bare")
+		f.says("acme/brief", "10.2.1.11:9000", `{"grpc_methods":"acme.Brief/Do;acme.Short/Do"}`, "brief")
 		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
 	}},
 	{"the other layouts", 2, func(f *planted) {

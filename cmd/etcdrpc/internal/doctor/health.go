@@ -45,12 +45,23 @@ type asker struct {
 	url, host string
 }
 
-// converse asks for the health of the server and of all its services, and notes what the answers say. The error is of the
-// first question: that it was not understood at all.
-func (s *speaker) converse(ctx context.Context, conn net.Conn, scheme string, to partner, found *speech) error {
-	given := func(context.Context, string, string) (net.Conn, error) { return conn, nil }
-	a := asker{&http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
-		MaxResponseHeaderBytes: maxHeaders, DialContext: given, DialTLSContext: given}, scheme + "://" + to.addr, to.tlsName}
+// opener opens one more connection to an instance.
+type opener func(ctx context.Context) (net.Conn, error)
+
+// converse asks for the health of the server and of all its services over a connection, and over another when the server ends
+// it, and notes what the answers say. The error is of the first question: that it was not understood at all.
+func (s *speaker) converse(ctx context.Context, conn net.Conn, another opener, scheme string, to partner, found *speech) error {
+	first := make(chan net.Conn, 1)
+	first <- conn
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case conn := <-first:
+			return conn, nil
+		default:
+			return another(ctx)
+		}
+	}
+	a := asker{&http.Transport{Protocols: new(http.Protocols), MaxResponseHeaderBytes: maxHeaders, DialContext: dial, DialTLSContext: dial}, scheme + "://" + to.addr, to.tlsName}
 	a.transport.Protocols.SetHTTP2(true)
 	a.transport.Protocols.SetUnencryptedHTTP2(true)
 	defer a.transport.CloseIdleConnections()

@@ -122,7 +122,8 @@ func (s *speaker) sniff(ctx context.Context, addr string) (first []byte) {
 // plain speaks HTTP/2 without TLS.
 func (s *speaker) plain(ctx context.Context, to partner) (found speech) {
 	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) {
-		_ = s.converse(ctx, conn, "http", to, &found) // what is not understood leaves nothing found
+		another := func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, "tcp", to.addr) }
+		_ = s.converse(ctx, conn, another, "http", to, &found) // what is not understood leaves nothing found
 	})
 	return found
 }
@@ -130,12 +131,19 @@ func (s *speaker) plain(ctx context.Context, to partner) (found speech) {
 // overTLS speaks HTTP/2 over TLS, whoever the server is: who it is, is looked at later.
 func (s *speaker) overTLS(ctx context.Context, to partner) (found speech) {
 	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) {
+		another := func(ctx context.Context) (net.Conn, error) {
+			conn, err := s.dial(ctx, "tcp", to.addr)
+			if err != nil {
+				return nil, err
+			}
+			return tls.Client(conn, new(speech).tlsConfig(to.tlsName, new(bool))), nil
+		}
 		asked := false
 		secure := tls.Client(conn, found.tlsConfig(to.tlsName, &asked))
 		err := secure.HandshakeContext(ctx)
 		offered := secure.ConnectionState().NegotiatedProtocol == "h2"
 		if err == nil && offered {
-			err = s.converse(ctx, secure, "https", to, &found)
+			err = s.converse(ctx, secure, another, "https", to, &found)
 		}
 		var alert *net.OpError
 		switch {

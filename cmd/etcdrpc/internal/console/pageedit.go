@@ -36,7 +36,7 @@ type confirmPage struct {
 	Begins   bool        // the edit begins to say how to balance, which the operator may say otherwise
 	Routes   bool        // the operator may say that no routes are lost
 
-	Shares     []steer.Share
+	Shares     []steer.Explained
 	ShareNotes []string
 	NoShares   string // why there are none, or no more
 }

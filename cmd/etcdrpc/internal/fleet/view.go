@@ -148,7 +148,7 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 	if s.Namespace != "" {
 		out.Notes = append(out.Notes, fmt.Sprintf("It lies in the namespace %q, and is changed there: etcdrpc ui --namespace %s", full(s.Namespace), output.Shell(full(s.Namespace))))
 	}
-	states, explained, lanes := s.States(), x.ByEntry(), lanesOf(clients, s.Policy())
+	states, explained := s.States(), x.ByEntry()
 	var listed []string
 	if policy := s.Policy(); policy != nil {
 		listed = policy.Drain
@@ -158,7 +158,7 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 		shown := console.Instance{
 			ID: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Layout: s.LayoutName(*i),
 			EtcdKey: full(i.Entry.Key), State: stateOf(i, states), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: -1,
-			Lanes: lanes[i.Entry.Key], Leads: i.Instance == leader,
+			Lanes: explained[i.Entry.Key].Lanes, Leads: i.Instance == leader,
 		}
 		shown.Listed = shown.State != console.Double && i.OnList(listed)
 		share, known := explained[i.Entry.Key]
@@ -181,19 +181,6 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 		})
 	}
 	return out
-}
-
-// lanesOf returns the lanes that instances are in, by the keys of their entries.
-func lanesOf(clients *survey.Service, policy *serviceconfig.Etcd) map[string][]string {
-	placed := clients.Placement(policy)
-	if placed == nil {
-		return nil
-	}
-	all := make(map[string][]string)
-	for n, lanes := range placed.Of {
-		all[clients.Instances[n].Entry.Key] = lanes
-	}
-	return all
 }
 
 func pairs(metadata map[string]string) (all [][2]string) {

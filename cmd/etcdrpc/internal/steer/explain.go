@@ -40,7 +40,10 @@ type Explained struct {
 	Addr     string  `json:"addr"`
 	Share    float64 `json:"share"`
 	Why      string  `json:"why"`
-	Entry    string  `json:"-"` // the key of its entry
+
+	Before float64  `json:"-"` // its share before an edit; below 0: not known
+	Lanes  []string `json:"-"`
+	Entry  string   `json:"-"` // the key of its entry
 }
 
 // Explain goes through the passes that a client goes through, in the same order, with every instance ready.
@@ -62,6 +65,9 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 		all[i] = i
 		of := &x.Service.Instances[i]
 		x.Instances = append(x.Instances, Explained{Instance: of.Instance, Addr: of.Addr, Entry: of.Entry.Key})
+		if x.placed != nil {
+			x.Instances[i].Lanes = x.placed.Of[i]
+		}
 	}
 	set, why := x.lane(x.drain(all))
 	x.split(set, why)

@@ -81,63 +81,56 @@ func (e *Edit) then() *survey.Service {
 	return &then
 }
 
-// Share is an instance's share of the calls then, and before; below 0 where that is not known.
-type Share struct {
-	Explained
-	Before float64
+// compare explains calls by the new config, and by the old one; nil, where clients go by what their code was generated with.
+func (e *Edit) compare(from Caller) (after, before *Explanation, err error) {
+	if after, err = Explain(e.then(), from); err != nil {
+		return nil, nil, err
+	}
+	if before, err = Explain(e.Service, from); err != nil {
+		before = nil
+	}
+	known := before.ByEntry()
+	for n := range after.Instances {
+		i := &after.Instances[n]
+		i.Before = -1
+		if was, ok := known[i.Entry]; ok {
+			i.Before = was.Share
+		}
+	}
+	return after, before, nil
 }
 
 // Shares returns the shares of the calls then, the largest first, and what is to be known of them.
-func (e *Edit) Shares() (all []Share, notes []string, err error) {
-	after, err := Explain(e.then(), Caller{})
+func (e *Edit) Shares() (all []Explained, notes []string, err error) {
+	after, _, err := e.compare(Caller{})
 	if err != nil {
 		return nil, nil, err
 	}
-	before, err := Explain(e.Service, Caller{})
-	if err != nil {
-		before = nil // clients go by what their code was generated with
-	}
-	known := before.ByEntry()
-	for _, i := range after.Instances {
-		share := Share{i, -1}
-		if was, ok := known[i.Entry]; ok {
-			share.Before = was.Share
-		}
-		all = append(all, share)
-	}
-	slices.SortStableFunc(all, func(a, b Share) int { return cmp.Compare(b.Share, a.Share) })
-	return all, after.Notes, nil
+	slices.SortStableFunc(after.Instances, func(a, b Explained) int { return cmp.Compare(b.Share, a.Share) })
+	return after.Instances, after.Notes, nil
 }
 
 // maxOutlook bounds the callers that are told of: lanes and zones.
 const maxOutlook = 10
 
-// outlook says what calls do then, and where nothing is left to call: the groups of a split, and the strict lanes. It compares
-// what [Explain] says before and after.
+// outlook says what calls do then, and where nothing is left to call: the groups of a split, and the strict lanes.
 func (e *Edit) outlook() (notes, groups, lanes []string) {
-	then := e.then()
 	added, _ := e.Listed()
-	all := callers(then, added)
+	all := callers(e.then(), added)
 	told := 0
 	for n, from := range all {
 		if n == maxOutlook {
 			told = len(notes)
 		}
-		after, err := Explain(then, from)
+		after, before, err := e.compare(from)
 		if err != nil {
 			continue // clients would not go by it
-		}
-		before, err := Explain(e.Service, from)
-		if err != nil {
-			before = &Explanation{Notes: after.Notes[after.general:]} // clients go by what their code was generated with
 		}
 		if after.calls("") {
 			notes = append(notes, whose(from)+after.growth(before))
 		}
-		for _, note := range after.Notes {
-			if !slices.Contains(before.Notes, note) {
-				notes = append(notes, whose(from)+note)
-			}
+		for _, note := range after.since(before) {
+			notes = append(notes, whose(from)+note)
 		}
 		if from.Zone != "" {
 			if !after.calls(from.Zone) {
@@ -150,7 +143,7 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 				groups = append(groups, group)
 			}
 		}
-		if from.Lane != "" && !after.calls("") && (before.etcd == nil || before.calls("")) {
+		if from.Lane != "" && !after.calls("") && (before == nil || before.calls("")) {
 			lanes = append(lanes, fmt.Sprintf("the lane %q, which is strict", from.Lane))
 		}
 	}
@@ -205,10 +198,18 @@ func (x *Explanation) calls(zone string) bool {
 	})
 }
 
+// since returns what is to be known that was not before.
+func (x *Explanation) since(before *Explanation) []string {
+	if before == nil {
+		return x.Notes[:x.general]
+	}
+	return slices.DeleteFunc(slices.Clone(x.Notes), func(note string) bool { return slices.Contains(before.Notes, note) })
+}
+
 // bare returns the groups that have no instance left, though they had one before.
 func (x *Explanation) bare(before *Explanation) (all []string) {
 	for _, g := range x.Empty {
-		if group := x.etcd.Split[g]; before.etcd != nil && group.Weight > 0 && !slices.Contains(before.Empty, g) {
+		if group := x.etcd.Split[g]; before != nil && group.Weight > 0 && !slices.Contains(before.Empty, g) {
 			all = append(all, fmt.Sprintf("split[%d], of weight %d, of the instances with %s", g, group.Weight, strings.TrimSuffix(group.Key(), ";")))
 		}
 	}
@@ -217,14 +218,13 @@ func (x *Explanation) bare(before *Explanation) (all []string) {
 
 // growth says which instance gets the most calls more than before, or the most where nobody knows how many it had.
 func (x *Explanation) growth(before *Explanation) string {
-	had := before.ByEntry()
 	var most Explained
 	gain, called := -1.0, 0
 	for _, i := range x.Instances {
 		if i.Share > 0 {
 			called++
 		}
-		if more := i.Share - had[i.Entry].Share; more > gain {
+		if more := i.Share - max(0, i.Before); more > gain {
 			most, gain = i, more
 		}
 	}
@@ -233,8 +233,8 @@ func (x *Explanation) growth(before *Explanation) string {
 		return text + "."
 	}
 	text += fmt.Sprintf("; %s has %.1f %%", most.Instance, most.Share)
-	if before.etcd != nil {
-		text += fmt.Sprintf(" instead of %.1f %%", had[most.Entry].Share)
+	if before != nil {
+		text += fmt.Sprintf(" instead of %.1f %%", max(0, most.Before))
 	}
 	return text + "."
 }

@@ -57,18 +57,3 @@ func TestSurveyAll_Strays(t *testing.T) {
 		}
 	}
 }
-
-func TestSurveyAll_AddressesThatAreNoService(t *testing.T) {
-	entries := []Entry{
-		{Key: "config/db/primary", Value: []byte("db:5432")},
-		{Key: "config/db/replica", Value: []byte("db:5433")},
-	}
-	services := All(entries)
-	if len(services) != 1 || services[0].Evident() {
-		t.Errorf("settings were taken for a service: %+v", services)
-	}
-	entries[0].Lease = 1
-	if services := All(entries); !services[0].Evident() {
-		t.Error("what is on a lease was not taken for a service")
-	}
-}

@@ -282,11 +282,10 @@ func (c *call) run(ctx context.Context, l *invoke.Link, in invoke.Messages, out 
 
 // outcome separates what the service says from what is wrong with the command line or the output.
 func (c *call) outcome(r *invoke.RPC, l *invoke.Link, i *survey.Instance, err error) (*invoke.FailureJSON, error) {
-	var wrong invoke.InputError
 	switch _, told := status.FromError(err); {
 	case err == nil:
 		return nil, nil
-	case errors.As(err, &wrong):
+	case errors.As(err, new(invoke.InputError)):
 		return nil, usage.Mistake(err)
 	case told:
 		hint := l.Hint(&c.transport)
@@ -362,8 +361,7 @@ func (c *call) callAs(ctx context.Context, i *survey.Instance, in invoke.Message
 	line.Response = nil
 	switch {
 	case err != nil:
-		var mistake usage.Error
-		if errors.As(err, &mistake) || ctx.Err() != nil {
+		if errors.As(err, new(usage.Error)) || ctx.Err() != nil {
 			return err
 		}
 		failed = &invoke.FailureJSON{Code: "Unknown", Message: err.Error()}

@@ -44,8 +44,8 @@ func (w *write) instances(_ *cobra.Command, args []string) error {
 
 // elsewhere has the error of a key that lies in a namespace name the command for that.
 func elsewhere(cmd *cobra.Command, s *store.Store, args []string, err error) error {
-	var place *steer.NamespaceError
-	if !errors.As(err, &place) {
+	place, ok := errors.AsType[*steer.NamespaceError](err)
+	if !ok {
 		return err
 	}
 	words := []string{cmd.CommandPath(), output.Shell(place.Key)}

@@ -29,20 +29,18 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	var mistake usage.Error
-	var other exitCode
-	unwritten := out.Err()
-	switch {
+	other, ended := errors.AsType[exitCode](err)
+	switch unwritten := out.Err(); {
 	case unwritten != nil:
 		output.Sayf(stderr, "etcdrpc: %s\n", unwritten)
 		return exitUnable
 	case err == nil:
 		return exitFine
-	case errors.As(err, &other):
+	case ended:
 		return int(other)
 	case errors.Is(err, errFound):
 		return exitWrong
-	case !a.running || errors.As(err, &mistake):
+	case !a.running || errors.As(err, new(usage.Error)):
 		sayUsage(stderr, err, a.running)
 		output.Sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage

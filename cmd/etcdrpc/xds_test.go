@@ -28,9 +28,9 @@ import (
 var xdsAt = regexp.MustCompile(`Serving xDS at (\S+), and who is connected at (http://\S+)/`)
 
 // startXDS runs xds, and returns where it serves, and where its page is.
-func startXDS(t *testing.T, etcd *etcdtest.Cluster, args ...string) (addr, page string, f *follower) {
+func startXDS(t *testing.T, etcd *etcdtest.Cluster, args ...string) (addr, page string) {
 	t.Helper()
-	f = startFollower(&app{}, at(etcd, append([]string{"xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...)...))
+	f := startFollower(&app{}, at(etcd, append([]string{"xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...)...))
 	t.Cleanup(func() {
 		f.stop()
 		if code := ends(t, f.code); code != exitFine {
@@ -41,7 +41,7 @@ func startXDS(t *testing.T, etcd *etcdtest.Cluster, args ...string) (addr, page 
 		t.Fatal(err)
 	}
 	found := xdsAt.FindStringSubmatch(f.String())
-	return found[1], found[2], f
+	return found[1], found[2]
 }
 
 // callByXDS calls a service by a client with a bootstrap.
@@ -80,7 +80,7 @@ func serveHealth(t *testing.T, etcd *etcdtest.Cluster, key string) {
 func TestXDS(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	serveHealth(t, etcd, "acme/user")
-	addr, page, _ := startXDS(t, etcd, "--service", "acme/user", "--service", "acme/other=other.example:443")
+	addr, page := startXDS(t, etcd, "--service", "acme/user", "--service", "acme/other=other.example:443")
 	bootstrap, stderr, code := executed(t, &app{}, "xds", "bootstrap", "--server", addr, "--id", "client-7")
 	if code != exitFine {
 		t.Fatal(stderr)
@@ -119,7 +119,7 @@ func TestXDSOverTLS(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	serveHealth(t, etcd, "acme/user")
 	ca, cert, key := xdsCertificate(t)
-	addr, _, _ := startXDS(t, etcd, "--service", "acme/user", "--server-cert", cert, "--server-key", key, "--client-cacert", ca)
+	addr, _ := startXDS(t, etcd, "--service", "acme/user", "--server-cert", cert, "--server-key", key, "--client-cacert", ca)
 	_, port, _ := net.SplitHostPort(addr)
 	bootstrap, stderr, code := executed(t, &app{}, "xds", "bootstrap", "--server", "localhost:"+port, "--id", "a",
 		"--server-cacert", ca, "--client-cert", cert, "--client-key", key)

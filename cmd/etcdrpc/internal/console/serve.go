@@ -88,8 +88,7 @@ func (c *Console) fill(out *bytes.Buffer, a *answer) error {
 
 func (c *Console) fail(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
-	var known httpError
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[httpError](err); ok {
 		status = known.status
 	}
 	c.show(w, &answer{status: status, template: "error", model: c.errorPage(err)})

@@ -94,8 +94,7 @@ func (r *RPC) Run(ctx context.Context, conn grpc.ClientConnInterface, in Message
 		}
 	}()
 	err = r.receive(stream, out)
-	var wrong InputError
-	if errors.As(context.Cause(ctx), &wrong) {
+	if wrong, ok := errors.AsType[InputError](context.Cause(ctx)); ok {
 		return wrong
 	}
 	return err

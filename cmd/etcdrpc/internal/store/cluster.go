@@ -98,8 +98,7 @@ func (s *Store) address(ctx context.Context, at string) Address {
 	case isClosed(err) || ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return Address{At: at}
 	}
-	var down downError
-	if errors.As(err, &down) {
+	if down, ok := errors.AsType[downError](err); ok {
 		err = down.error
 	}
 	return Address{At: at, Err: err}

@@ -19,16 +19,16 @@ const (
 var errRead = errors.New("read to the end")
 
 // Past hands over what has happened in a range, the oldest first, as far as etcd has not compacted it, nor what a deleted key
-// had. Of values that no client reads, it hands over the heads. It returns from which revision on that is. etcd has no list of what has happened, but replays it to a watch. The error is ErrDenied where the
-// user may not read the range, and context.DeadlineExceeded where etcd took too long to replay all of it.
+// had. Of values that no client reads, it hands over the heads. It returns from which revision on that is. etcd has no list of
+// what has happened, but replays it to a watch. The error is ErrDenied where the user may not read the range, and
+// context.DeadlineExceeded where etcd took too long to replay all of it.
 func (s *Store) Past(ctx context.Context, r KeyRange, told func(Change)) (from int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTime)
 	defer cancel()
 	for from = 1; ; {
 		err := s.past(ctx, r, from, told)
-		var compacted CompactedError
-		switch {
-		case errors.As(err, &compacted) && int64(compacted) > from:
+		switch compacted, ok := errors.AsType[CompactedError](err); {
+		case ok && int64(compacted) > from:
 			from = int64(compacted)
 			continue
 		case errors.Is(err, errRead):

@@ -209,8 +209,7 @@ func (s *Store) Revision(ctx context.Context, key string) (int64, error) {
 // mayHaveArrived reports whether a request that failed may be in force: its answer did not come, or was that etcd had no
 // time.
 func mayHaveArrived(err error) bool {
-	var down downError
-	if errors.As(err, &down) {
+	if down, ok := errors.AsType[downError](err); ok {
 		return down.sent
 	}
 	return !errors.As(err, new(rpctypes.EtcdError)) || slices.ContainsFunc([]error{

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -59,9 +60,8 @@ func (c Counts) Total() int { return c.Registered + c.Drained + c.Leaving + c.Ma
 // Policy is what there is of a live config.
 type Policy string
 
-// The states of a live config.
+// The states of a live config. "" is none.
 const (
-	PolicyNone    Policy = ""
 	PolicyInForce Policy = "in force"
 	PolicyRefused Policy = "refused"         // clients do not go by it
 	PolicyClosed  Policy = "may not be read" // if there is one
@@ -200,19 +200,12 @@ const (
 	ChangeDeleted = "deleted"
 )
 
-// Finding is one thing that is wrong.
-type Finding struct {
-	Kind, Problem, Fix string
-	Severity           string   // "error" or "warning"
-	Where              []string // keys of etcd, in full
-}
-
 // Findings are those of one service.
 type Findings struct {
 	At      time.Time // zero: never looked yet
 	Running bool
 	Err     string
-	All     []Finding
+	All     []doctor.Finding
 }
 
 // History is the past of a service.

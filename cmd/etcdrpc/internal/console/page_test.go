@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -112,7 +113,7 @@ func TestServicePage(t *testing.T) {
 			t.Errorf("row %d: %s, %q, %t; want %+v", n, row.State, row.Action, row.Known, want)
 		}
 	}
-	p.Findings.All = []Finding{{Kind: "a", Where: []string{"k1"}}, {Kind: "b", Where: []string{"k1", "k2"}}, {Kind: "c"}, {Kind: "d", Where: []string{"k204"}}}
+	p.Findings.All = []doctor.Finding{{Kind: "a", Where: []string{"k1"}}, {Kind: "b", Where: []string{"k1", "k2"}}, {Kind: "c"}, {Kind: "d", Where: []string{"k204"}}}
 	p.markFound()
 	if !slices.Equal(p.Rows[1].Found, []string{"a", "b"}) || !slices.Equal(p.Rows[2].Found, []string{"b"}) || p.Rows[0].Found != nil {
 		t.Errorf("beside the rows there are %v, %v and %v", p.Rows[0].Found, p.Rows[1].Found, p.Rows[2].Found)

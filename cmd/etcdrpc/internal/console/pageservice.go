@@ -244,8 +244,8 @@ func (p *servicePage) markFound() {
 	}
 	for _, f := range p.Findings.All {
 		for _, key := range f.Where {
-			if row := rows[key]; row != nil && !slices.Contains(row.Found, f.Kind) {
-				row.Found = append(row.Found, f.Kind)
+			if row := rows[key]; row != nil && !slices.Contains(row.Found, string(f.Kind)) {
+				row.Found = append(row.Found, string(f.Kind))
 			}
 		}
 	}

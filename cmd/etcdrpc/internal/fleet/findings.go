@@ -105,7 +105,7 @@ func (x *examiner) examine(key string) {
 }
 
 // examine does what doctor does for one service, with what is known of etcd already, and connects to no instance.
-func (f *Fleet) examine(ctx context.Context, v *snapshot, key string) ([]console.Finding, error) {
+func (f *Fleet) examine(ctx context.Context, v *snapshot, key string) ([]doctor.Finding, error) {
 	s := v.services[key]
 	if s == nil {
 		return nil, nil
@@ -115,18 +115,9 @@ func (f *Fleet) examine(ctx context.Context, v *snapshot, key string) ([]console
 	if err != nil {
 		return nil, err
 	}
-	var all []console.Finding
-	for _, found := range report.Findings {
-		if f.concerns(found, key) {
-			all = append(all, console.Finding{Kind: string(found.Kind), Severity: string(found.Severity), Problem: found.Problem, Fix: found.Fix, Where: found.Where})
-		}
-	}
-	return all, nil
-}
-
-// concerns reports whether a finding is about a service: doctor tells of all that share a TLS name.
-func (f *Fleet) concerns(found doctor.Finding, key string) bool {
-	return len(found.Where) == 0 || found.Kind != doctor.KindTLSName || slices.Contains(found.Where, f.store.Full(key)+"/")
+	return slices.DeleteFunc(report.Findings, func(found doctor.Finding) bool { // of others that share a TLS name
+		return found.Kind == doctor.KindTLSName && len(found.Where) > 0 && !slices.Contains(found.Where, f.store.Full(key)+"/")
+	}), nil
 }
 
 // kinds are those of what is wrong with a service.

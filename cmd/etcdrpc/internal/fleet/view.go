@@ -38,7 +38,7 @@ func versionOf(s *survey.Service, era int) string {
 
 // summarize says a service in a line. leader is the instance that leads; "": none is known.
 func summarize(s *survey.Service, version, leader string, closed bool) console.Summary {
-	sum := console.Summary{Key: s.Key, Version: version, Policy: console.PolicyNone, Leader: leader}
+	sum := console.Summary{Key: s.Key, Version: version, Leader: leader}
 	_, refused := s.Live()
 	switch {
 	case closed:

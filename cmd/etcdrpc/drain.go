@@ -77,8 +77,7 @@ says before what calls will do, and does not leave a group of a split or a stric
 lane without an instance, unless by --force. Where there is no live policy yet that
 says how to balance, drain has to begin one, by its flags, and it replaces all that
 the proto file says of that. Where that is more than they say, such as routes, put it
-in force by policy set first. Timeouts and retries stay those of the
-generated code.`,
+in force by policy set first. Timeouts and retries stay those of the generated code.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a --for 30m
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,

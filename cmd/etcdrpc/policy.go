@@ -170,7 +170,7 @@ policy get --revision N shows the whole of one.`,
 				}
 				output.SayLines(out, output.Diff(before, shownPast(all[n])))
 			}
-			output.Sayf(cmd.ErrOrStderr(), "etcd has its past from revision %s on.\n", strconv.FormatInt(from, 10))
+			output.Sayf(cmd.ErrOrStderr(), "These are the changes from revision %s on.\n", strconv.FormatInt(from, 10))
 			return nil
 		}),
 	}

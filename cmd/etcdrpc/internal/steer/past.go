@@ -70,5 +70,5 @@ func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
 	if err := CheckPlace(e.Service); err != nil {
 		return "", err
 	}
-	return "", fmt.Errorf("%s, and etcd, which has its past from revision %d on, knows of none before", string(ErrNoPolicy), from)
+	return "", fmt.Errorf("%s, and among its changes from revision %d on etcd knows of none before", string(ErrNoPolicy), from)
 }

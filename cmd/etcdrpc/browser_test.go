@@ -407,11 +407,11 @@ func TestBrowserSplits(t *testing.T) {
 	if got := liveConfigAt(t, etcd, "acme/user"); !strings.Contains(got, `"weight":60`) {
 		t.Errorf("etcd has %s", got)
 	}
-	// A step moves the group with the least, and what was written can be undone.
+	// A step moves the newest version, which has more than half by now, and what was written can be undone.
 	for _, step := range []struct{ click, want string }{
-		{`.steps button[value="1:5"]`, `"weight":95},{"match":{"version":"v1"},"weight":5}`},
+		{`.steps button[value="0:5"]`, `"weight":5},{"match":{"version":"v1"},"weight":95}`},
 		{`.note.good button`, `"weight":60},{"match":{"version":"v1"},"weight":40}`},
-		{`.steps button[value="1:100"]`, `"weight":0},{"match":{"version":"v1"},"weight":100}`},
+		{`.steps button[value="0:100"]`, `"weight":100},{"match":{"version":"v1"},"weight":0}`},
 	} {
 		b.run(chromedp.Click(step.click, chromedp.ByQuery), chromedp.WaitVisible(".diff", chromedp.ByQuery),
 			chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(".note.good", chromedp.ByQuery))

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -98,13 +99,13 @@ func (s *Summary) urgency() int {
 	return 0
 }
 
-// Canary returns the group that has the least of the calls, while these are divided; nil: they are not.
+// Canary returns the group that steps move, while the calls are divided; nil: they are not.
 func (s *Summary) Canary() *Split {
 	called := slices.DeleteFunc(slices.Clone(s.Traffic), func(t Split) bool { return t.Weight == 0 })
 	if len(called) < 2 {
 		return nil
 	}
-	return &called[least(called)]
+	return &called[canary(called)]
 }
 
 // Service is one service in full.
@@ -159,11 +160,20 @@ type Split struct {
 	Empty   bool    // it has no instance that may be called
 }
 
-// least returns which of some groups has the least of the calls, the first of those that have as much.
-func least(groups []Split) int {
-	weights := make([]uint32, len(groups))
+// numbered is a version that is newer than another by its numbers, such as v2 and 1.10.0-rc1, and no hash.
+var numbered = regexp.MustCompile(`^v?[0-9]+([.+_-]|$)`)
+
+// canary returns which of some groups is to have more of the calls, or to lose them: the newest where all are numbered versions,
+// however much it has, and else the one with the least, the first of those that have as much.
+func canary(groups []Split) int {
+	versions, weights := make([]string, len(groups)), make([]uint32, len(groups))
+	byVersion := true
 	for n, g := range groups {
-		weights[n] = g.Weight
+		versions[n], weights[n] = g.Match["version"], g.Weight
+		byVersion = byVersion && len(g.Match) == 1 && numbered.MatchString(versions[n])
+	}
+	if byVersion {
+		return slices.Index(versions, slices.MaxFunc(versions, survey.CompareNames))
 	}
 	return slices.Index(weights, slices.Min(weights))
 }

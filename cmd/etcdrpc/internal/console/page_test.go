@@ -322,3 +322,22 @@ func TestTexts(t *testing.T) {
 		}
 	}
 }
+
+func TestCanary(t *testing.T) {
+	group := func(name, value string, weight uint32) serviceconfig.Split {
+		return serviceconfig.Split{Match: map[string]string{name: value}, Weight: weight}
+	}
+	for name, groups := range map[string][]serviceconfig.Split{
+		"v2":     {group("version", "v1", 50), group("version", "v2", 50)},
+		"v3":     {group("version", "v3", 60), group("version", "v2", 40)},
+		"1.10.0": {group("version", "1.9.0", 0), group("version", "1.10.0", 100)},
+		"7f3a":   {group("version", "7f3a", 1), group("version", "b21c", 99)},
+		"blue":   {group("team", "blue", 1), group("team", "green", 9)},
+		"v1":     {group("version", "v1", 1), group("version", "v2", 9), {Match: map[string]string{"version": "v2", "zone": "a"}, Weight: 5}},
+	} {
+		at := canary(Shared(groups))
+		if got := groups[at].Match; got["version"] != name && got["team"] != name {
+			t.Errorf("of %v steps move %v, want %s", groups, got, name)
+		}
+	}
+}

@@ -40,8 +40,8 @@ func splitFields(splits []Split, typed []string) (all []splitField) {
 	return all
 }
 
-// Least returns which group of a split steps move.
-func (c *Config) Least() int { return least(c.Splits) }
+// Canary returns which group of a split steps move.
+func (c *Config) Canary() int { return canary(c.Splits) }
 
 // percentText returns a share in percent with two decimals at most.
 func percentText(percent float64) string {

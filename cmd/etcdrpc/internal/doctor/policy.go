@@ -28,7 +28,7 @@ func (x *subject) checkPolicy() {
 	}
 	if x.refused != nil {
 		x.reportPolicy(KindBadPolicy, "clients do not go by the live policy: "+x.refused.Error(),
-			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", x.word(x.Key)))
+			fmt.Sprintf("etcdrpc policy undo %[1]s puts back what was there before, which policy history shows; etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", x.word(x.Key)))
 	} else {
 		x.checkLinked()
 	}

@@ -151,15 +151,19 @@ func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
 	return listener.Addr().String()
 }
 
-// usersCmd starts a server of users and sets a variable to its address: users NAME [broken] [noreflection] [tls]. The
-// certificate is in the file NAME.pem.
+// usersCmd starts a server of users and sets a variable to its address: users NAME [broken] [noreflection] [tls] [expired]. The
+// authority of its certificate is in the file NAME.pem.
 func usersCmd(ts *testscript.TestScript, _ bool, args []string) {
 	t, has := in(ts).t, func(word string) bool { return slices.Contains(args[1:], word) }
 	var opts []grpc.ServerOption
 	if has("tls") {
 		ca := newAuthority(t)
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pem"), ca.pem(), 0o600))
-		opts = append(opts, grpc.Creds(credentials.NewTLS(ca.issuer(certificate, time.Now().Add(time.Hour)))))
+		ends := time.Now().Add(time.Hour)
+		if has("expired") {
+			ends = time.Now().Add(-time.Hour)
+		}
+		opts = append(opts, grpc.Creds(credentials.NewTLS(ca.issuer(certificate, ends))))
 	}
 	ts.Setenv(args[0], newUsersServer(t, &users{broken: has("broken"), name: "Ada"}, !has("noreflection"), opts...))
 }

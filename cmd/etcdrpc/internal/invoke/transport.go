@@ -126,6 +126,7 @@ func (l *Link) Hint(t *Transport) string {
 	}
 	var unknown x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
+	var refused *tls.CertificateVerificationError
 	switch {
 	case last.err == nil:
 		return ""
@@ -133,6 +134,8 @@ func (l *Link) Hint(t *Transport) string {
 		return "--service-cacert FILE names the CA of its certificate"
 	case errors.As(last.err, &wrongName):
 		return fmt.Sprintf("its certificate does not name %s: --authority NAME gives what the proto sets", t.Authority)
+	case errors.As(last.err, &refused): // it speaks TLS
+		return ""
 	}
 	return "if it does not speak TLS, --plaintext calls it without"
 }

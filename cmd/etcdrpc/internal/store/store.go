@@ -91,7 +91,7 @@ func (s *Store) who() string {
 	case s.certified:
 		return "the user that --cert names"
 	}
-	return "nobody, for no --user was given"
+	return "a client without --user"
 }
 
 // explain says of a failed request what it was for, why it failed and what may help.

@@ -69,7 +69,10 @@ that one only.`,
 				return usage.Mistake(errors.New("--revision must not be below zero"))
 			}
 			live, err := s.GetAt(ctx, store.ConfigOf(args[0]).From, revision)
-			if err == nil && live == nil {
+			switch {
+			case err == nil && live == nil && revision != 0:
+				err = fmt.Errorf("policy of %q: there was no live policy at revision %d", s.Full(args[0]), revision)
+			case err == nil && live == nil:
 				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), steer.ErrNoPolicy)
 			}
 			if err != nil {

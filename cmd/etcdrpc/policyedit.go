@@ -204,7 +204,7 @@ func readGroups(by string, args []string) (groups []serviceconfig.Split, err err
 		at := strings.LastIndexByte(arg, '=')
 		weight, err := strconv.ParseUint(arg[at+1:], 10, 32)
 		if at <= 0 || err != nil {
-			return nil, fmt.Errorf("%.80q is not a group: want VERSION=WEIGHT, such as v2=10", arg)
+			return nil, fmt.Errorf("%.80q is not a group: want VERSION=WEIGHT with a whole number, such as v2=10", arg)
 		}
 		groups = append(groups, serviceconfig.Split{Match: map[string]string{by: arg[:at]}, Weight: uint32(weight)})
 	}

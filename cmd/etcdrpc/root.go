@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,7 @@ func sayUsage(stderr io.Writer, err error, running bool) {
 		output.Sayf(stderr, "etcdrpc: %s\n", err)
 		return
 	}
-	output.SayLines(stderr, "etcdrpc: "+err.Error())
+	output.SayLines(stderr, "etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  ")) // cobra indents by tabs
 }
 
 func newRoot(a *app) *cobra.Command {

@@ -49,7 +49,7 @@ func TestDoctor_Etcd(t *testing.T) {
 		{"an address that does not answer", 3, doctor.Warning, "which --endpoints names", func(_ *testing.T, etcd *etcdtest.Cluster) {
 			etcd.Member(2).Cut()
 		}, nil},
-		{"a member that was never started", 1, doctor.Warning, "was added and never started", func(t *testing.T, etcd *etcdtest.Cluster) {
+		{"a learner that was never started", 1, doctor.Warning, "was added and never started, so it takes no other's place", func(t *testing.T, etcd *etcdtest.Cluster) {
 			if _, err := etcd.Admin().MemberAddAsLearner(t.Context(), []string{"http://127.0.0.1:1"}); err != nil {
 				t.Fatal(err)
 			}

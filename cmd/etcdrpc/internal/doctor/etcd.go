@@ -63,6 +63,9 @@ func (p *patient) checkMembers(members []store.Member, dead map[string]error, to
 	for _, m := range members {
 		hosts := etcdHosts(m.URLs)
 		switch {
+		case m.Name == "" && m.Learner:
+			p.report(KindEtcd, fmt.Sprintf("the learner %s of etcd was added and never started, so it takes no other's place", m.ID),
+				"start it, and then promote it: etcdctl member promote "+m.ID+"; or take it out again: etcdctl member remove "+m.ID)
 		case m.Name == "":
 			p.report(KindEtcd, fmt.Sprintf("the member %s of etcd was added and never started, and counts for the majority that etcd needs", m.ID),
 				"start it, or take it out again: etcdctl member remove "+m.ID)

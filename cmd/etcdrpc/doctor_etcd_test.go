@@ -31,6 +31,11 @@ func TestDoctor_Etcd(t *testing.T) {
 			if err := etcd.SetNoSpace(t.Context(), true); err != nil {
 				t.Fatal(err)
 			}
+			// Whoever looks at the rights of a server hears of it, too.
+			out, errs, code := executed(t, newApp(), at(etcd, "doctor", "acme/user", "--serve")...)
+			if code != exitWrong || !strings.Contains(out, "the alarm NOSPACE") {
+				t.Errorf("%d: %s%s", code, out, errs)
+			}
 		}, func(t *testing.T, etcd *etcdtest.Cluster) {
 			revision, err := etcd.Compact(t.Context())
 			if err != nil {

@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -96,12 +98,12 @@ func (s *Store) Roles(ctx context.Context) ([]string, error) {
 }
 
 // mayWrite returns ErrDenied unless etcd would let the user put a key. Nothing is written: etcd checks the permissions for
-// the branch that is not taken, too.
+// the branch that is not taken, too. An etcd that is full checks none, and refuses all.
 func (s *Store) mayWrite(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	_, err := s.kv.Txn(ctx).Else(clientv3.OpPut(key, "")).Commit()
-	if err != nil {
+	if err != nil && !errors.Is(err, rpctypes.ErrNoSpace) {
 		return s.explain(fmt.Sprintf("write %q", s.Full(key)), err)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -61,12 +62,13 @@ func (d *Options) Check(args []string) (err error) {
 			return fmt.Errorf("--skip: no kind of fault is named %q: there are %s", name, strings.Join(KindNames(), ", "))
 		}
 	}
+	isKey := len(args) > 0 && endpoint.CheckKey(args[0]) == nil // and no prefix that can be none
 	switch {
 	case d.probeTimeout <= 0:
 		return errors.New("--probe-timeout must be above zero")
-	case d.token != 0 && len(args) == 0:
+	case d.token != 0 && !isKey:
 		return errors.New("--token needs a KEY")
-	case d.serve && len(args) == 0:
+	case d.serve && !isKey:
 		return errors.New("--serve needs a KEY")
 	case !d.deep && (d.caFile != "" || len(d.authorities) > 0):
 		return errors.New("--service-cacert and --service-authority need --deep")

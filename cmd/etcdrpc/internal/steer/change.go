@@ -99,10 +99,13 @@ func (e *Edit) split(c *liveconfig.Config) error {
 		return DoneError("calls are not split")
 	}
 	policy, err := e.begin(c)
-	if err == nil {
-		policy.Split = e.Groups
+	if err != nil {
+		return err
 	}
-	return err
+	if policy.Split = e.Groups; len(e.Groups) == 0 {
+		e.noteRest(c, "split")
+	}
+	return nil
 }
 
 // drain adds instances to the list of those to drain.
@@ -162,11 +165,17 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if policy.Drain = left; len(left) > 0 {
 		return nil
 	}
-	if policy.Drain = nil; c.BegunByDrain() {
-		e.Notes = append(e.Notes, "Nothing is drained any more, but this policy still stands in place of the generated one; "+
+	policy.Drain = nil
+	e.noteRest(c, "drained")
+	return nil
+}
+
+// noteRest says that a config which does no more of what it was begun for is still in force.
+func (e *Edit) noteRest(c *liveconfig.Config, done string) {
+	if c.BegunByDrain() {
+		e.Notes = append(e.Notes, "Nothing is "+done+" any more, but this policy still stands in place of the generated one; "+
 			"if that is not wanted: etcdrpc policy rm "+e.Service.Word())
 	}
-	return nil
 }
 
 // Choice is instances by what they say. What is "" makes no difference.

@@ -69,6 +69,9 @@ func (e *Edit) outcome() string {
 	case Undo:
 		return "The last change of the live policy of " + e.Key + " is undone."
 	case Split:
+		if len(e.Groups) == 0 {
+			return "The calls of " + e.Key + " are split no longer."
+		}
 		return "The calls of " + e.Key + " go by this split."
 	case Drain:
 		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."

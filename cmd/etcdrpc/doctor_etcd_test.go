@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
@@ -18,101 +18,77 @@ import (
 // TestDoctor_Etcd has doctor find what is wrong with etcd itself.
 func TestDoctor_Etcd(t *testing.T) {
 	t.Parallel()
+	type act = func(ctx context.Context, f *planted) error
 	for _, tt := range []struct {
 		name     string
 		members  int
 		severity doctor.Severity // "": nothing is wrong
 		says     string
-		plant    func(*testing.T, *etcdtest.Cluster) // nil: the last member accepts no connection
-		mend     func(*testing.T, *etcdtest.Cluster) // as the remedy says; nil: there is nothing to run
+		plant    act
+		mend     act // as the remedy says; nil: there is nothing to run
 	}{
-		{"nothing", 1, "", "", func(*testing.T, *etcdtest.Cluster) {}, nil},
-		{"no space", 1, doctor.Error, "the alarm NOSPACE", func(t *testing.T, etcd *etcdtest.Cluster) {
-			if err := etcd.SetNoSpace(t.Context(), true); err != nil {
-				t.Fatal(err)
+		{"nothing", 1, "", "", func(context.Context, *planted) error { return nil }, nil},
+		{"no space", 1, doctor.Error, "the alarm NOSPACE", func(ctx context.Context, f *planted) error {
+			if err := f.etcd.SetNoSpace(ctx, true); err != nil {
+				return err
 			}
 			// Whoever looks at the rights of a server hears of it, too.
-			out, errs, code := executed(t, newApp(), at(etcd, "doctor", "acme/user", "--serve")...)
-			if code != exitWrong || !strings.Contains(out, "the alarm NOSPACE") {
-				t.Errorf("%d: %s%s", code, out, errs)
+			if found, _ := f.doctor("acme/user", "--serve"); !strings.Contains(fmt.Sprint(found.Findings), "the alarm NOSPACE") {
+				return fmt.Errorf("--serve finds %+v", found.Findings)
 			}
-		}, func(t *testing.T, etcd *etcdtest.Cluster) {
-			revision, err := etcd.Compact(t.Context())
-			if err != nil {
-				t.Fatal(revision, err)
-			}
-			for _, endpoint := range etcd.Endpoints() {
-				if _, err := etcd.Admin().Defragment(t.Context(), endpoint); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if _, err := etcd.Admin().AlarmDisarm(t.Context(), &clientv3.AlarmMember{}); err != nil {
-				t.Fatal(err)
-			}
+			return nil
+		}, func(ctx context.Context, f *planted) error {
+			_, compacted := f.etcd.Compact(ctx)
+			_, defragmented := f.etcd.Admin().Defragment(ctx, f.etcd.Endpoints()[0])
+			_, disarmed := f.etcd.Admin().AlarmDisarm(ctx, &clientv3.AlarmMember{})
+			return errors.Join(compacted, defragmented, disarmed)
 		}},
-		{"a member that is down", 3, doctor.Warning, "1 of 3 members of etcd accept no connection from here", nil, nil},
-		{"an address that does not answer", 3, doctor.Warning, "which --endpoints names", func(_ *testing.T, etcd *etcdtest.Cluster) {
-			etcd.Member(2).Cut()
+		{"a member that is down", 3, doctor.Warning, "1 of 3 members of etcd accept no connection from here", func(_ context.Context, f *planted) error {
+			f.route(strings.TrimPrefix(f.etcd.Member(2).Endpoint(), "http://"), "")
+			return nil
 		}, nil},
-		{"a learner that was never started", 1, doctor.Warning, "was added and never started, so it takes no other's place", func(t *testing.T, etcd *etcdtest.Cluster) {
-			if _, err := etcd.Admin().MemberAddAsLearner(t.Context(), []string{"http://127.0.0.1:1"}); err != nil {
-				t.Fatal(err)
-			}
-		}, func(t *testing.T, etcd *etcdtest.Cluster) {
-			all, err := etcd.Admin().MemberList(t.Context())
+		{"an address that does not answer", 3, doctor.Warning, "which --endpoints names", func(_ context.Context, f *planted) error {
+			f.etcd.Member(2).Cut()
+			return nil
+		}, nil},
+		{"a learner that was never started", 1, doctor.Warning, "was added and never started, so it takes no other's place", func(ctx context.Context, f *planted) error {
+			_, err := f.etcd.Admin().MemberAddAsLearner(ctx, []string{"http://127.0.0.1:1"})
+			return err
+		}, func(ctx context.Context, f *planted) error {
+			all, err := f.etcd.Admin().MemberList(ctx)
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
-			for _, m := range all.Members {
-				if m.Name != "" {
-					continue
-				}
-				if _, err := etcd.Admin().MemberRemove(t.Context(), m.ID); err != nil {
-					t.Fatal(err)
-				}
-			}
+			added := slices.IndexFunc(all.Members, func(m *etcdserverpb.Member) bool { return m.Name == "" })
+			_, err = f.etcd.Admin().MemberRemove(ctx, all.Members[added].ID)
+			return err
 		}},
-		{"users without authentication", 1, doctor.Warning, "its authentication is off", func(t *testing.T, etcd *etcdtest.Cluster) {
-			if _, err := etcd.Admin().UserAdd(t.Context(), "root", "secret"); err != nil {
-				t.Fatal(err)
-			}
+		{"users without authentication", 1, doctor.Warning, "its authentication is off", func(ctx context.Context, f *planted) error {
+			_, err := f.etcd.Admin().UserAdd(ctx, "root", "secret")
+			return err
 		}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			etcd := etcdtest.Start(t, etcdtest.WithMembers(tt.members))
-			a := newApp()
-			if tt.plant != nil {
-				tt.plant(t, etcd)
-			} else {
-				a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-					if strings.HasSuffix(etcd.Member(2).Endpoint(), addr) {
-						return nil, errors.New("connection refused")
-					}
-					return new(net.Dialer).DialContext(ctx, network, addr)
-				}
+			f := newFleet(t, etcdtest.Start(t, etcdtest.WithMembers(tt.members)), new(yard), "")
+			if err := tt.plant(t.Context(), f); err != nil {
+				t.Fatal(err)
 			}
-			look := func() []doctor.Finding {
-				out, errs, _ := executed(t, a, at(etcd, "doctor", "-o", "json")...)
-				var r doctor.Report
-				if err := json.Unmarshal([]byte(out), &r); err != nil {
-					t.Fatalf("%v: %s%s", err, out, errs)
-				}
-				return r.Findings
-			}
-			all := look()
-			found := slices.ContainsFunc(all, func(f doctor.Finding) bool {
+			found, _ := f.doctor()
+			is := func(f doctor.Finding) bool {
 				return f.Kind == doctor.KindEtcd && f.Severity == tt.severity && strings.Contains(f.Problem, tt.says)
-			})
-			if found != (tt.severity != "") || tt.severity == "" && len(all) > 0 {
-				t.Errorf("found %+v", all)
+			}
+			if slices.ContainsFunc(found.Findings, is) != (tt.severity != "") || tt.severity == "" && len(found.Findings) > 0 {
+				t.Errorf("found %+v", found.Findings)
 			}
 			if tt.mend == nil {
 				return
 			}
-			tt.mend(t, etcd)
-			if all := look(); len(all) > 0 {
-				t.Errorf("the remedy is none: %+v", all)
+			if err := tt.mend(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			if found, _ := f.doctor(); len(found.Findings) > 0 {
+				t.Errorf("the remedy is none: %+v", found.Findings)
 			}
 		})
 	}

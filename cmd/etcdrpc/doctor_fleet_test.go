@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -111,7 +112,7 @@ func (f *planted) route(addr, server string) {
 	f.routes[addr] = f.yard.servers[server]
 }
 
-// dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one.
+// dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one, where there is one.
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	f.mu.Lock()
 	to, routed := f.routes[addr]
@@ -120,7 +121,7 @@ func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, err
 	case routed && to == "":
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
 	case !routed:
-		to = f.yard.servers["healthy"]
+		to = cmp.Or(f.yard.servers["healthy"], addr)
 	}
 	return new(net.Dialer).DialContext(ctx, network, to)
 }

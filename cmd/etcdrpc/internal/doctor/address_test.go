@@ -7,28 +7,31 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-func TestNearnessOf(t *testing.T) {
-	for addr, want := range map[string]nearness{
-		"10.0.0.7:9000":           farAddress,
-		"user.internal:9000":      farAddress,
-		"localhosts:9000":         farAddress,
-		"[2001:db8::7]:9000":      farAddress,
-		"[::ffff:10.0.0.7]:9000":  farAddress,
-		"127.0.0.1:9000":          loopbackAddress,
-		"127.9.9.9:9000":          loopbackAddress,
-		"[::1]:9000":              loopbackAddress,
-		"[::ffff:127.0.0.1]:9000": loopbackAddress,
-		"169.254.1.1:9000":        linkAddress,
-		"[fe80::1]:9000":          linkAddress,
-		"0.0.0.0:9000":            nowhereAddress,
-		"[::]:9000":               nowhereAddress,
-		"[::ffff:0.0.0.0]:9000":   nowhereAddress,
-		"localhost:9000":          nowhereAddress,
-		"LocalHost.:9000":         nowhereAddress,
-		"user.localhost:9000":     nowhereAddress,
+func TestIsMisleading(t *testing.T) {
+	for addr, want := range map[string]struct{ alone, among, local bool }{ // on one host, among several, and of the caller's
+		"10.0.0.7:9000":           {false, false, false},
+		"user.internal:9000":      {false, false, false},
+		"localhosts:9000":         {false, false, false},
+		"[2001:db8::7]:9000":      {false, false, false},
+		"[::ffff:10.0.0.7]:9000":  {false, false, false},
+		"127.0.0.1:9000":          {false, true, true},
+		"127.9.9.9:9000":          {false, true, true},
+		"[::1]:9000":              {false, true, true},
+		"[::ffff:127.0.0.1]:9000": {false, true, true},
+		"169.254.1.1:9000":        {true, true, false},
+		"[fe80::1]:9000":          {true, true, false},
+		"0.0.0.0:9000":            {true, true, true},
+		"[::]:9000":               {true, true, true},
+		"[::ffff:0.0.0.0]:9000":   {true, true, true},
+		"239.1.1.1:9000":          {true, true, true},
+		"localhost:9000":          {true, true, true},
+		"LocalHost.:9000":         {true, true, true},
+		"user.localhost:9000":     {true, true, true},
 	} {
-		if got := nearnessOf(addr); got != want {
-			t.Errorf("%s: %d, want %d", addr, got, want)
+		got := want
+		got.alone, got.among, got.local = (&patient{alone: true}).isMisleading(addr), new(patient).isMisleading(addr), IsLocal(addr)
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", addr, got, want)
 		}
 	}
 }

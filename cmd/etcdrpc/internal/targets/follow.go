@@ -23,7 +23,8 @@ type Follower struct {
 	note    func(string)
 
 	mu   sync.Mutex
-	text []byte // nil: to be made
+	text []byte // of an edition of the replica
+	of   int
 }
 
 // NewFollower returns a follower that asks nothing of etcd until it runs. What goes wrong, and what may not be read, is
@@ -42,9 +43,6 @@ func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Fol
 func (f *Follower) Run(ctx context.Context) { f.replica.Run(ctx) }
 
 func (f *Follower) changed([]store.Change) {
-	f.mu.Lock()
-	f.text = nil
-	f.mu.Unlock()
 	l := f.replica.Listing()
 	f.note(f.replica.Store.Unread(&l, f.prefix))
 }
@@ -55,28 +53,24 @@ func (f *Follower) failed(err error) {
 	}
 }
 
-// json returns the targets. known is false until the entries have been listed once.
-func (f *Follower) json() (text []byte, known bool, err error) {
+// json returns the targets, nil until the entries have been listed once.
+func (f *Follower) json() (text []byte, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.text == nil {
+	if f.of != f.replica.Listing().Edition {
 		entries, l := f.replica.Look()
-		if l.Edition == 0 {
-			return nil, false, nil
-		}
-		if f.text, err = output.Marshal(Of(survey.All(entries), f.port), ""); err != nil {
-			return nil, true, err
-		}
+		f.text, err = output.Marshal(Of(survey.All(entries), f.port), "")
+		f.of = l.Edition
 	}
-	return f.text, true, nil
+	return f.text, err
 }
 
 func (f *Follower) answer(w http.ResponseWriter, r *http.Request) {
-	text, known, err := f.json()
+	text, err := f.json()
 	switch {
 	case err != nil:
 		http.Error(w, "the targets cannot be written as JSON", http.StatusInternalServerError)
-	case !known: // Prometheus keeps the targets that it has
+	case text == nil: // Prometheus keeps the targets that it has
 		http.Error(w, "etcd has not been read yet", http.StatusServiceUnavailable)
 	default:
 		w.Header().Set("Content-Type", "application/json")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,11 +10,11 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
@@ -173,23 +172,18 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	server.Register(g)
 	output.Sayf(notes, "Serving xDS at %s, and who is connected at http://%s/\n", listener.Addr(), page.Addr())
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	stopped := make(chan error, 1)
-	serving.Go(func() {
-		stopped <- cmp.Or(g.Serve(listener), grpc.ErrServerStopped)
-		cancel()
+	serving, ctx := errgroup.WithContext(ctx)
+	serving.Go(func() error {
+		if err := g.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			return fmt.Errorf("serve at %s: %w", listener.Addr(), err)
+		}
+		return nil
 	})
-	defer g.Stop() // clients keep what they know
-	err = serveHTTP(ctx, page, ownname.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
-	select {
-	case failed := <-stopped:
-		return errors.Join(err, fmt.Errorf("serve at %s: %w", listener.Addr(), failed))
-	default:
-		return err
-	}
+	serving.Go(func() error {
+		defer g.Stop() // clients keep what they know
+		return serveHTTP(ctx, page, ownname.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
+	})
+	return serving.Wait()
 }
 
 // serverOptions let clients ping as often as gRPC's do, and find out which are gone.

@@ -88,25 +88,30 @@ func (c *Console) edit(r *http.Request, write bool) (*answer, error) {
 		if e, err = c.Backend.Propose(r.Context(), asked); err != nil {
 			break
 		}
-		moved, written := e.CheckOver() != nil, e.Service.ConfigRevision()
-		switch p.Conflict = moved && (write || !e.Kind.Drains()); {
+		moved := e.CheckOver() != nil
+		switch {
 		case !write:
+			p.Conflict = moved && !e.Kind.Drains()
 			return c.proposed(p, http.StatusOK, e), nil
 		case !e.Changes(): // the button was pressed twice
+			return written(p.Key, e.Service.ConfigRevision()), nil
 		case moved:
+			p.Conflict = true
 			return c.proposed(p, http.StatusConflict, e), nil
-		default:
-			err = c.Backend.Apply(r.Context(), e)
-			written = e.Written
 		}
-		switch {
-		case err == nil:
-			return &answer{location: at("/service", "key", p.Key, "written", strconv.FormatInt(written, 10))}, nil
-		case errors.Is(err, store.ErrChanged): // just now
+		if err = c.Backend.Apply(r.Context(), e); err == nil {
+			return written(p.Key, e.Written), nil
+		}
+		if errors.Is(err, store.ErrChanged) { // just now: what has become of it is proposed anew
 			err = nil
 		}
 	}
 	return c.refused(p, err), nil
+}
+
+// written leads to a service whose live config has been written at a revision.
+func written(key string, revision int64) *answer {
+	return &answer{location: at("/service", "key", key, "written", strconv.FormatInt(revision, 10))}
 }
 
 // refused shows why an edit is not done.

@@ -173,8 +173,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 // noteRest says that a config which does no more of what it was begun for is still in force.
 func (e *Edit) noteRest(c *liveconfig.Config, done string) {
 	if c.BegunByDrain() {
-		e.Notes = append(e.Notes, "Nothing is "+done+" any more, but this policy still stands in place of the generated one; "+
-			"if that is not wanted: etcdrpc policy rm "+e.Service.Word())
+		e.note("Nothing is %s any more, but this policy still stands in place of the generated one; if that is not wanted: etcdrpc policy rm %s", done, e.Service.Word())
 	}
 }
 

@@ -128,6 +128,10 @@ func parsed(text string) *liveconfig.Config {
 	return &liveconfig.Config{Config: new(serviceconfig.Config)}
 }
 
+func (e *Edit) note(format string, args ...any) {
+	e.Notes = append(e.Notes, fmt.Sprintf(format, args...))
+}
+
 // OldText returns the config that is replaced.
 func (e *Edit) OldText() string {
 	if e.Service.Config == nil {

@@ -3,7 +3,6 @@ package steer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
@@ -22,23 +21,29 @@ func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
 	return err
 }
 
-// leaderNote says what becomes of the leader of a service that the list to drain comes to name; "": none does.
-func (e *Edit) leaderNote(ctx context.Context, s *store.Store) (string, error) {
+// addWhose notes for whom a drain is, and what becomes of the leader of the service if it is drained.
+func (e *Edit) addWhose(ctx context.Context, s *store.Store) error {
 	all, err := s.Candidates(ctx, e.Key)
-	if errors.Is(err, store.ErrDenied) {
-		return fmt.Sprintf("Whether one of those leads %s, and so may go on getting calls for the leader, is not known: %s.", e.Key, err), nil
-	}
-	drain := e.shall.Policy().Drain
+	drain, config := e.shall.Policy().Drain, s.Full(store.ConfigOf(e.Key).From)
 	stays := func(c store.Candidate) bool {
 		i, err := e.Service.Find(c.Instance)
 		return !slices.Contains(drain, c.Instance) && (err != nil || !i.OnList(drain))
 	}
 	switch {
-	case err != nil || len(all) == 0 || stays(all[0]):
-		return "", err
-	case !slices.ContainsFunc(all, stays):
-		return fmt.Sprintf("%s leads %s. It goes on leading, and getting the calls for the leader, while no other instance stands that is not drained.", all[0].Instance, e.Key), nil
+	case errors.Is(err, store.ErrDenied):
+		e.note("Whether one of those leads %s, and so may go on getting calls for the leader, is not known: %s.", e.Key, err)
+	case err != nil:
+		return err
+	case len(all) == 0 || stays(all[0]):
+	case slices.ContainsFunc(all, stays):
+		e.note("%s leads %s. It resigns, and calls for the leader follow, unless its server may not read %s: then it goes on leading.", all[0].Instance, e.Key, config)
+	default:
+		e.note("%s leads %s. It goes on leading, and getting the calls for the leader, while no other instance stands that is not drained.", all[0].Instance, e.Key)
 	}
-	return fmt.Sprintf("%s leads %s. It resigns, and calls for the leader follow, unless its server may not read %s: then it goes on leading.",
-		all[0].Instance, e.Key, s.Full(store.ConfigOf(e.Key).From)), nil
+	where := "without a namespace"
+	if namespace := s.Full(""); namespace != "" {
+		where = "in the namespace " + namespace
+	}
+	e.note("It goes to %s, for the clients of %s %s.", config, e.Key, where)
+	return nil
 }

@@ -2,14 +2,12 @@ package steer
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -50,20 +48,6 @@ func (e *Edit) foresee() error {
 		return fmt.Errorf("%w in %s: register another first", ErrLeavesNone, strings.Join(bare, " and in "))
 	}
 	return nil
-}
-
-// addWhose notes for whom a drain is, and what becomes of the leader.
-func (e *Edit) addWhose(ctx context.Context, s *store.Store) error {
-	note, err := e.leaderNote(ctx, s)
-	if note != "" {
-		e.Notes = append(e.Notes, note)
-	}
-	where := "without a namespace"
-	if namespace := s.Full(""); namespace != "" {
-		where = "in the namespace " + namespace
-	}
-	e.Notes = append(e.Notes, fmt.Sprintf("It goes to %s, for the clients of %s %s.", s.Full(store.ConfigOf(e.Key).From), e.Key, where))
-	return err
 }
 
 // laned returns the instances that say which lane they are in.

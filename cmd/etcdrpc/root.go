@@ -42,7 +42,11 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	case errors.Is(err, errFound):
 		return exitWrong
 	case !a.running || errors.As(err, new(usage.Error)):
-		sayUsage(stderr, err, a.running)
+		if a.running {
+			output.Sayf(stderr, "etcdrpc: %s\n", err)
+		} else { // it has nothing from etcd, and may have several lines, which cobra indents by tabs
+			output.SayLines(stderr, "etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  "))
+		}
 		output.Sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage
 	}
@@ -51,16 +55,6 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitUnable
 	}
 	return exitWrong
-}
-
-// sayUsage says what is wrong with a command line. What is found before anything runs has nothing from etcd, and may
-// have several lines.
-func sayUsage(stderr io.Writer, err error, running bool) {
-	if running {
-		output.Sayf(stderr, "etcdrpc: %s\n", err)
-		return
-	}
-	output.SayLines(stderr, "etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  ")) // cobra indents by tabs
 }
 
 func newRoot(a *app) *cobra.Command {

@@ -71,11 +71,15 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) erro
 	if err != nil {
 		return err
 	}
+	hosts := u.hosts
+	if host, _, err := net.SplitHostPort(u.listen); err == nil && host != "" {
+		hosts = append(hosts, host)
+	}
 	logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
 	f := fleet.Start(ctx, s)
 	defer f.Close()
 	c := console.New(console.Options{
-		Backend: f, Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Etcd: etcdText(s), Links: links, Log: logger,
+		Backend: f, Token: token, Hosts: hosts, ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Etcd: etcdText(s), Links: links, Log: logger,
 	})
 	out := cmd.OutOrStdout()
 	output.Sayf(out, "The console is at http://%s/\n", listener.Addr())
@@ -128,13 +132,4 @@ func (u *ui) token(at net.Addr) (token string, made bool, err error) {
 		return "", false, nil
 	}
 	return rand.Text(), true, nil
-}
-
-// names returns the names that the console goes by: those given, and the one that it listens on.
-func (u *ui) names() []string {
-	names := u.hosts
-	if host, _, err := net.SplitHostPort(u.listen); err == nil && host != "" {
-		names = append(names, host)
-	}
-	return names
 }

@@ -392,7 +392,7 @@ func TestConsoleWithoutEtcd(t *testing.T) {
 		for {
 			_, page := s.get("/")
 			s.shows(page, "acme/user", "acme/ghost")
-			if strings.Contains(page, "so what is shown may be old") == old {
+			if strings.Contains(page, "What is shown may be old") == old {
 				return
 			}
 			await(t, events, "news")

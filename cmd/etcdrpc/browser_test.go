@@ -285,7 +285,7 @@ func TestBrowserSilentEtcd(t *testing.T) {
 	b.openService("acme/user")
 	b.until(isLive)
 	etcd.Stop()
-	b.until(`document.querySelector("#live").dataset.state === "off" && document.querySelector("#trouble").innerText.includes("etcd does not answer")`)
+	b.until(`document.querySelector("#live").dataset.state === "off" && document.querySelector("#trouble").innerText.includes("What is shown may be old")`)
 	if got := eval[string](b, `document.querySelector("#live").textContent`); got != "etcd is silent" {
 		t.Errorf("it says %q", got)
 	}

@@ -40,6 +40,9 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
+			if config, err := found.Live(); err == nil {
+				x.Notes = append(x.Notes, steer.Unlinked(config)...)
+			}
 			if err := steer.CheckPlace(found); err != nil {
 				x.Notes = append(x.Notes, fmt.Sprintf("No client goes by this: %s", elsewhere(cmd, s, args, err)))
 			}

@@ -8,18 +8,12 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
-
-// linkedPolicies are the policies that every client of this project links. Others are imported by the code of services
-// whose protos name them, which etcd does not hold.
-var linkedPolicies = []string{
-	serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
-	serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName,
-}
 
 // checkPolicy finds what is wrong with the live policy of a service.
 func (x *subject) checkPolicy() {
@@ -81,7 +75,7 @@ func (x *subject) reportOrphan() {
 
 // checkLinked finds a policy that not every client links.
 func (x *subject) checkLinked() {
-	if err := x.live.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) }); err != nil {
+	if err := liveconfig.Linked(x.live); err != nil {
 		x.reportPolicy(KindUnlinked,
 			"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that "+err.Error(),
 			fmt.Sprintf("have every client of %s link it, as generated code does whose proto names it, and then --skip %s; or %s with another", x.word(x.Key), KindUnlinked, x.setPolicy()))

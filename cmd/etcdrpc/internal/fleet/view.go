@@ -70,14 +70,28 @@ func summarize(s *survey.Service, version, leader string, closed bool) console.S
 	delete(versions, "")
 	sum.Counts.Malformed = len(s.Malformed)
 	sum.Zones, sum.Versions = slices.Sorted(maps.Keys(zones)), slices.Sorted(maps.Keys(versions))
-	if policy := s.Policy(); policy != nil {
-		sum.Traffic = console.Shared(policy.Split)
-	}
+	sum.Traffic = calledGroups(s)
 	if placed := clients.Placement(s.Policy()); placed != nil {
 		sum.Lanes = slices.Sorted(slices.Values(placed.Made))
 	}
 	sum.Text = searched(s, &sum, states)
 	return sum
+}
+
+// calledGroups returns the groups of a split that have calls: those with an instance that may be called.
+func calledGroups(s *survey.Service) []console.Split {
+	policy := s.Policy()
+	if policy == nil || len(policy.Split) == 0 {
+		return nil
+	}
+	var called []serviceconfig.Split
+	x, err := steer.Explain(s, steer.Caller{})
+	for n, group := range policy.Split {
+		if err != nil || !slices.Contains(x.Empty, n) {
+			called = append(called, group)
+		}
+	}
+	return console.Shared(called)
 }
 
 // maxSearched bounds a piece of metadata that a search looks at, in bytes.

@@ -183,3 +183,26 @@ func TestProposeSplit(t *testing.T) {
 		}
 	}
 }
+
+// A group of a split without an instance that may be called has no calls, and is no canary.
+func TestSummarize_Traffic(t *testing.T) {
+	t.Parallel()
+	const split = `,"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
+	v1, v2 := `a {"Addr":"10.0.0.1:9000","Metadata":{"version":"v1"}}`, `b {"Addr":"10.0.0.2:9000","Metadata":{"version":"v2"}}`
+	for name, c := range map[string]struct {
+		config string
+		want   string
+	}{
+		"called":  {etcdPolicy(split), "v1 90 v2 10"},
+		"drained": {etcdPolicy(split + `,"drain":["b"]`), "v1 100"},
+	} {
+		sum := summarize(service(t, c.config, v1, v2), "", "", false)
+		var got []string
+		for _, g := range sum.Traffic {
+			got = append(got, fmt.Sprint(g.Match["version"], " ", g.Percent))
+		}
+		if strings.Join(got, " ") != c.want || (sum.Canary() != nil) != (len(got) > 1) {
+			t.Errorf("%s: %s, canary %v", name, got, sum.Canary())
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -95,6 +96,18 @@ func (c *Config) String() string {
 		panic(err) // cannot be: both have been read
 	}
 	return text
+}
+
+// linkedPolicies are the policies that every client of this project links. Others are imported by the code of services
+// whose protos name them, which etcd does not hold.
+var linkedPolicies = []string{
+	serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
+	serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName,
+}
+
+// Linked says which policy of a live config not every client links, so that those refuse it that do not; nil: there is none.
+func Linked(c *serviceconfig.Config) error {
+	return c.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) })
 }
 
 // DefaultPolicy is what a live config is begun with if nobody says otherwise.

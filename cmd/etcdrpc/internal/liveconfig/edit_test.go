@@ -1,9 +1,13 @@
 package liveconfig
 
 import (
+	"slices"
 	"testing"
 
+	"google.golang.org/grpc/balancer"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 func TestChildPolicy(t *testing.T) {
@@ -64,6 +68,16 @@ func TestConfig_String(t *testing.T) {
 		policy.Drain = append(policy.Drain, "a")
 		if got := c.String(); got != want {
 			t.Errorf("%s becomes %s, not %s", text, got, want)
+		}
+	}
+}
+
+// TestLinkedPolicies compares what is taken for linked with what the runtime registers in this binary.
+func TestLinkedPolicies(t *testing.T) {
+	for _, name := range []string{serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
+		serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName, serviceconfig.WeightedRoundRobinName, serviceconfig.OutlierDetectionName} {
+		if got, want := slices.Contains(linkedPolicies, name), balancer.Get(name) != nil; got != want {
+			t.Errorf("%s: taken for linked: %v; it is: %v", name, got, want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // Warnings say that no client reads the policy, what it drains no longer and, where a live policy comes to say how to balance
@@ -19,6 +20,7 @@ func (e *Edit) Warnings() (all []string) {
 	if err := CheckPlace(e.Service); err != nil && e.New != "" {
 		all = append(all, fmt.Sprintf("No client reads the live policy of %s: %s.", e.Key, err))
 	}
+	all = append(all, Unlinked(e.shall.Config)...)
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // maybe by somebody else, meanwhile
 		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
@@ -37,6 +39,15 @@ func (e *Edit) Warnings() (all []string) {
 		all = append(all, "It has no routes, so calls without a lane reach those that say they are in one, too: "+output.SomeOf(names))
 	}
 	return all
+}
+
+// Unlinked says that not every client goes by a live config, if that is so.
+func Unlinked(c *serviceconfig.Config) []string {
+	err := liveconfig.Linked(c)
+	if err == nil {
+		return nil
+	}
+	return []string{"Clients refuse it, and keep the last good one, unless their own code links what it names; those say that " + err.Error()}
 }
 
 // Diff returns the lines of the old config and the new, each after "- ", "+ " or, where it stays, two spaces.

@@ -209,6 +209,10 @@ func (x *Explanation) split(set []int, why string) {
 		total += weights[g]
 		used += float64(min(1, len(group)))
 	}
+	instead := ""
+	if total > 0 {
+		instead = ": the other groups have its share"
+	}
 	for g, group := range groups {
 		why := "matches no group of the split"
 		if g < len(splits) {
@@ -217,7 +221,7 @@ func (x *Explanation) split(set []int, why string) {
 		switch {
 		case len(group) == 0 && g < len(splits):
 			x.Empty = append(x.Empty, g)
-			x.note("split[%d] has no instance here: the other groups have its share.", g)
+			x.note("split[%d] has no instance here%s.", g, instead)
 		case total == 0:
 			x.share(group, 100/max(1, used), why+"; no group with a weight has an instance")
 		case weights[g] == 0:

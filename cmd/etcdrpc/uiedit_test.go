@@ -192,7 +192,7 @@ func TestConsoleRefuses(t *testing.T) {
 		{"acme/user", "split", "", url.Values{"group": {`{}`}, "weight": {""}}, []string{"is not a share"}},
 		{"../x", "policy", "", url.Values{"config": {`{}`}}, []string{"service key"}},
 		{"acme/user", "split", "", url.Values{"group": {`{}`}, "weight": {"1", "2"}}, []string{"not as many weights"}},
-		{"acme/user", "wish", "", url.Values{"config": {good}}, []string{"is no edit"}},
+		{"acme/user", "wish", "", url.Values{"config": {good}}, []string{"is not an edit"}},
 	} {
 		form := url.Values{"revision": {"0"}, "kind": {c.kind}, "instance": {c.instance}}
 		maps.Copy(form, c.form)

@@ -53,7 +53,7 @@ func (e *Edit) change() error {
 	case Undrain:
 		err = e.undrain(c)
 	default:
-		err = fmt.Errorf("%.20q is no edit", e.Kind)
+		err = fmt.Errorf("%.20q is not an edit", e.Kind)
 	}
 	e.New = c.String()
 	return err
@@ -84,7 +84,6 @@ func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	return policy, nil
 }
 
-// policyNames lists policies.
 func policyNames(policies []serviceconfig.Policy) string {
 	names := make([]string, len(policies))
 	for n, p := range policies {
@@ -93,7 +92,6 @@ func policyNames(policies []serviceconfig.Policy) string {
 	return strings.Join(names, ", ")
 }
 
-// split divides the calls among groups.
 func (e *Edit) split(c *liveconfig.Config) error {
 	if len(e.Groups) == 0 && len(c.Policy().Split) == 0 {
 		return DoneError("calls are not split")

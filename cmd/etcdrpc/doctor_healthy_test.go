@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
@@ -255,18 +256,17 @@ func makeRoles(t *testing.T, client *clientv3.Client) (roles []string) {
 // grantRole does what etcdctl role grant-permission does.
 func grantRole(t *testing.T, client *clientv3.Client, words []string) {
 	t.Helper()
-	role, words := words[0], words[1:]
-	prefix := words[0] == "--prefix=true"
-	if prefix {
-		words = words[1:]
+	flags := pflag.NewFlagSet("grant-permission", pflag.ContinueOnError)
+	prefix := flags.Bool("prefix", false, "")
+	if err := flags.Parse(words); err != nil {
+		t.Fatal(err)
 	}
-	right := map[string]clientv3.PermissionType{"read": clientv3.PermissionType(clientv3.PermRead), "readwrite": clientv3.PermissionType(clientv3.PermReadWrite)}[words[0]]
-	key, end := words[1], ""
-	switch {
-	case prefix:
+	role, right, key, end := flags.Arg(0), clientv3.PermissionType(clientv3.PermRead), flags.Arg(2), flags.Arg(3)
+	if *prefix {
 		end = clientv3.GetPrefixRangeEnd(key)
-	case len(words) > 2:
-		end = words[2]
+	}
+	if flags.Arg(1) == "readwrite" {
+		right = clientv3.PermissionType(clientv3.PermReadWrite)
 	}
 	if _, err := client.RoleGrantPermission(t.Context(), role, key, end, right); err != nil {
 		t.Fatalf("%s: %v", role, err)

@@ -39,18 +39,17 @@ type answer struct {
 	message    string
 }
 
-// asker asks one instance, over one connection.
+// asker asks one instance.
 type asker struct {
 	transport *http.Transport
 	url, host string
 }
 
-// opener opens one more connection to an instance.
+// opener opens a connection to an instance.
 type opener func(ctx context.Context) (net.Conn, error)
 
-// converse asks for the health of the server and of all its services over a connection, and over another when the server ends
-// it, and notes what the answers say. The error is of the first question: that it was not understood at all.
-func (s *speaker) converse(ctx context.Context, conn net.Conn, another opener, scheme string, to partner, found *speech) error {
+// over speaks HTTP/2 over a connection, and over another when the server ends it.
+func over(conn net.Conn, another opener) *http.Transport {
 	first := make(chan net.Conn, 1)
 	first <- conn
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -61,9 +60,15 @@ func (s *speaker) converse(ctx context.Context, conn net.Conn, another opener, s
 			return another(ctx)
 		}
 	}
-	a := asker{&http.Transport{Protocols: new(http.Protocols), MaxResponseHeaderBytes: maxHeaders, DialContext: dial, DialTLSContext: dial}, scheme + "://" + to.addr, to.tlsName}
-	a.transport.Protocols.SetHTTP2(true)
-	a.transport.Protocols.SetUnencryptedHTTP2(true)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialContext: dial, DialTLSContext: dial}
+}
+
+// converse asks for the health of the server and of all its services, and notes what the answers say. The error is of the
+// first question: that it was not understood at all.
+func (s *speaker) converse(ctx context.Context, a asker, services []string, found *speech) error {
 	defer a.transport.CloseIdleConnections()
 	whole, err := a.health(ctx, "")
 	if err != nil {
@@ -73,15 +78,15 @@ func (s *speaker) converse(ctx context.Context, conn net.Conn, another opener, s
 		found.what = "answers gRPC with " + whole.failure
 		return nil
 	}
-	answers := make([]answer, len(to.services))
+	answers := make([]answer, len(services))
 	parallel.Each(len(answers), maxQuestions, func(n int) {
 		var err error
-		if answers[n], err = a.service(ctx, to.services[n]); err != nil {
+		if answers[n], err = a.service(ctx, services[n]); err != nil {
 			answers[n].failure = fmt.Sprintf("no answer within %v", s.timeout)
 		}
 	})
 	found.health = map[string]answer{"": whole}
-	for n, service := range to.services {
+	for n, service := range services {
 		found.health[service] = answers[n]
 	}
 	return nil

@@ -123,7 +123,7 @@ func (s *speaker) sniff(ctx context.Context, addr string) (first []byte) {
 func (s *speaker) plain(ctx context.Context, to partner) (found speech) {
 	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) {
 		another := func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, "tcp", to.addr) }
-		_ = s.converse(ctx, conn, another, "http", to, &found) // what is not understood leaves nothing found
+		_ = s.converse(ctx, asker{over(conn, another), "http://" + to.addr, to.tlsName}, to.services, &found) // what is not understood leaves nothing found
 	})
 	return found
 }
@@ -143,7 +143,7 @@ func (s *speaker) overTLS(ctx context.Context, to partner) (found speech) {
 		err := secure.HandshakeContext(ctx)
 		offered := secure.ConnectionState().NegotiatedProtocol == "h2"
 		if err == nil && offered {
-			err = s.converse(ctx, secure, another, "https", to, &found)
+			err = s.converse(ctx, asker{over(secure, another), "https://" + to.addr, to.tlsName}, to.services, &found)
 		}
 		var alert *net.OpError
 		switch {

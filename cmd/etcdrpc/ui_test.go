@@ -355,6 +355,13 @@ func TestConsoleHistory(t *testing.T) {
 	}
 	// What a key had is forgotten, that it was deleted is not.
 	changes(map[string]int{"deleted acme/user/10.0.0.2:9000": 1}, fmt.Sprintf("from revision %d on", compacted))
+
+	// What its clients read in a namespace is its own, too.
+	putKey(t, etcd, "prod/acme/user/10.0.0.3:9000", "10.0.0.3:9000")
+	putKey(t, etcd, "prod/_grpc_config/acme/user", weighted)
+	s.settled("prod/acme/user", "<code>prod/_grpc_config/acme/user</code>")
+	_, page := s.get("/history", "key", "prod/acme/user")
+	s.shows(page, "<code>prod/_grpc_config/acme/user</code>", "<code>prod/acme/user/10.0.0.3:9000</code>")
 }
 
 // What was found of a live config goes with it.

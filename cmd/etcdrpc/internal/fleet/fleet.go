@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -148,7 +147,7 @@ func changeOf(c store.Change, full func(string) string) console.Change {
 
 // serviceOf returns the key of the service that an entry, or a live config, belongs to.
 func serviceOf(e survey.Entry) string {
-	if key, ok := strings.CutPrefix(e.Key, survey.ConfigPrefix); ok {
+	if key, ok := survey.ConfigOwner(e.Key); ok {
 		return key
 	}
 	return survey.OwnerOf(e)

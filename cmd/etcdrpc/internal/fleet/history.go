@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
@@ -23,7 +24,11 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 		return &console.History{Partial: errTroubled.Error()}, nil
 	}
 	h := &console.History{}
-	for _, part := range []store.KeyRange{store.EntriesOf(survey.AnyLayout, key), store.ConfigOf(key)} {
+	config := store.ConfigOf(key)
+	if s := f.look().services[key]; s != nil && s.Namespace != "" {
+		config = store.KeyOnly(s.Namespace + store.ConfigOf(strings.TrimPrefix(key, s.Namespace)).From) // which its clients read
+	}
+	for _, part := range []store.KeyRange{store.EntriesOf(survey.AnyLayout, key), config} {
 		if err := f.replay(ctx, h, key, part); err != nil {
 			return nil, err
 		}

@@ -23,6 +23,15 @@ func NamespaceMarks(namespace string) []string {
 	return []string{namespace + ConfigPrefix, namespace + leaderPrefix}
 }
 
+// ConfigOwner returns the key of the service whose live config is at a key, be it in a namespace below what is looked at.
+func ConfigOwner(key string) (service string, ok bool) {
+	if service, ok = strings.CutPrefix(key, ConfigPrefix); ok {
+		return service, true
+	}
+	namespace, rest, ok := strings.Cut(key, "/"+ConfigPrefix)
+	return namespace + "/" + rest, ok && namespace != ""
+}
+
 // namespaces holds the live configs of the namespaces that lie below what is looked at, by the keys that their services have
 // here.
 type namespaces map[string]map[string]*Entry

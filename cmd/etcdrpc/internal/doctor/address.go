@@ -45,10 +45,10 @@ func (p *patient) oneHost() bool {
 	})
 }
 
-// isMisleading reports whether callers of an address may reach another host than its instance's.
+// isMisleading reports whether callers of an address may reach another host than its instance's. Who skips that says that they do not.
 func (p *patient) isMisleading(addr string) bool {
 	ip := ipOf(addr)
-	return ip.IsLinkLocalUnicast() || isNobodys(ip) || ip.IsLoopback() && !p.alone
+	return !p.skips(KindLocal) && (ip.IsLinkLocalUnicast() || isNobodys(ip) || ip.IsLoopback() && !p.alone)
 }
 
 // reportMisleading tells of an address that means the host of whoever calls it.

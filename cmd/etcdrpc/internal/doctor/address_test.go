@@ -29,9 +29,12 @@ func TestIsMisleading(t *testing.T) {
 		"user.localhost:9000":     {true, true, true},
 	} {
 		got := want
-		got.alone, got.among, got.local = (&patient{alone: true}).isMisleading(addr), new(patient).isMisleading(addr), IsLocal(addr)
+		got.alone, got.among, got.local = (&patient{Options: new(Options), alone: true}).isMisleading(addr), (&patient{Options: new(Options)}).isMisleading(addr), IsLocal(addr)
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", addr, got, want)
+		}
+		if skips := (&patient{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
+			t.Errorf("%s: it misleads who skips that", addr)
 		}
 	}
 }

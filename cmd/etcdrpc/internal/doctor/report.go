@@ -3,6 +3,7 @@ package doctor
 import (
 	"cmp"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -78,9 +79,20 @@ func (r *Report) Show(out io.Writer, f output.Format) error {
 	return output.Show(out, f, r, r.print)
 }
 
+// maxOfKind bounds the findings of one kind that are written for people.
+const maxOfKind = 10
+
 func (r *Report) print(out io.Writer) {
+	counts := make(map[Kind]int)
 	for _, f := range slices.Concat(r.Findings, r.Notes) {
-		f.Show(out)
+		if counts[f.Kind]++; counts[f.Kind] <= maxOfKind {
+			f.Show(out)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		if more := counts[kind] - maxOfKind; more > 0 {
+			output.Sayf(out, "There are %d more of the kind %s: -o json lists all.\n\n", more, kind)
+		}
 	}
 	if r.Part != "" {
 		output.Sayf(out, "%s\n", r.Part)

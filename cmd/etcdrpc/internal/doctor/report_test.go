@@ -1,0 +1,26 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+)
+
+// TestReport_Many shows the first findings of a kind, and how many more there are.
+func TestReport_Many(t *testing.T) {
+	r := &Report{Findings: []Finding{{Kind: KindToken, Problem: "another"}}}
+	for n := range maxOfKind + 2 {
+		r.Findings = append(r.Findings, Finding{Kind: KindNoLease, Problem: fmt.Sprint("problem ", n)})
+	}
+	var out strings.Builder
+	if err := r.Show(&out, output.FormatTable); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if strings.Count(text, "no-lease: problem") != maxOfKind || !strings.Contains(text, "There are 2 more of the kind no-lease: -o json lists all.") ||
+		strings.Contains(text, "kind token") || !strings.Contains(text, "13 things are wrong") {
+		t.Errorf("it says\n%s", text)
+	}
+}

@@ -352,4 +352,7 @@ func TestConsoleRights(t *testing.T) {
 	s.shows(page, `live config <span class="quiet">may not be read</span>`, "so drained instances are shown as registered", "whether there is one is not known")
 	_, page = s.get("/")
 	s.shows(page, "may not be read")
+	if status, page := s.get("/history", "key", key); status != http.StatusOK || !strings.Contains(html.UnescapeString(page), `etcd denies permission to the user "closed"`) {
+		t.Errorf("status %d:\n%s", status, page)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -96,7 +97,7 @@ func (s *Store) who() string {
 
 // explain says of a failed request what it was for, why it failed and what may help.
 func (s *Store) explain(doing string, err error) error {
-	if errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrUserEmpty) {
+	if etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, rpctypes.ErrUserEmpty) {
 		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who())
 	}
 	return s.explainWithin(s.timeout, doing, err)

@@ -39,7 +39,10 @@ func (w *write) command(cmd *cobra.Command, do action) *cobra.Command {
 }
 
 func (w *write) addDryRun(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&w.Reason, "reason", "", "a line of `text` for others to read, in policy get, policy history and ui")
+	cmd.Flags().Func("reason", "a line of `text` for others to read, in policy get, policy history and ui", func(text string) error {
+		w.Reason = text
+		return steer.CheckReason(text)
+	})
 	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 

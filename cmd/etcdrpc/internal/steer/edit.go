@@ -73,7 +73,7 @@ type Edit struct {
 // must not, or fail. What it has worked out is returned beside an error, too: nil, if nothing could be read. Where what is to go
 // is not there, the error is a [DoneError], and the edit changes nothing.
 func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
-	if err := cmp.Or(endpoint.CheckKey(asked.Key), checkReason(asked.Reason)); err != nil {
+	if err := cmp.Or(endpoint.CheckKey(asked.Key), CheckReason(asked.Reason)); err != nil {
 		return nil, err
 	}
 	found, unseen, err := s.Steered(ctx, asked.Key)
@@ -96,8 +96,8 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 // maxReason bounds a reason, in bytes.
 const maxReason = 300
 
-// checkReason refuses a reason that is no line of text.
-func checkReason(text string) error {
+// CheckReason refuses a reason that is no line of text.
+func CheckReason(text string) error {
 	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
 		return fmt.Errorf("a reason is a line of text of at most %d bytes", maxReason)
 	}

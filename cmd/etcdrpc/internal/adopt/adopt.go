@@ -113,8 +113,8 @@ func groupEntries(prefix string, entries []survey.Entry) (groups map[string][]su
 	others := make(map[string]bool)
 	owner := survey.Owners(entries)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Key, survey.ConfigPrefix) {
-			continue
+		if _, ok := survey.ConfigOwner(e.Key); ok || survey.IsCandidate(e.Key) {
+			continue // this project's own
 		}
 		key := owner(e)
 		if stem, ok := survey.StrayStem(e); ok && key == survey.OwnerOf(e) && (len(key) < len(prefix) || key == "") {

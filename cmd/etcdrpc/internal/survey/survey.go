@@ -81,7 +81,7 @@ func All(entries []Entry) []*Service {
 			}
 		} else if key, ok := ledBy(e); ok {
 			group(key).Led = true
-		} else if key := owner(e); key != "" && !isCandidate(e.Key) {
+		} else if key := owner(e); key != "" && !IsCandidate(e.Key) {
 			group(key).Add(e)
 		}
 	}
@@ -163,9 +163,9 @@ func ledBy(e Entry) (key string, ok bool) {
 	return key, ok
 }
 
-// isCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
+// IsCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
 // what is looked at. What is kept there otherwise has no double slash.
-func isCandidate(key string) bool {
+func IsCandidate(key string) bool {
 	if strings.HasPrefix(key, leaderPrefix) {
 		return true
 	}

@@ -69,6 +69,8 @@ func (e *Edit) outcome() string {
 		return "The live policy of " + e.Key + " already says this; nothing was written."
 	case e.DryRun:
 		return "Dry run: nothing was written."
+	case e.New != "" && CheckPlace(e.Service) != nil:
+		return "It is written, and no client reads it."
 	}
 	names := e.Names
 	if len(names) == 0 {

@@ -207,7 +207,7 @@
 	// A page whose form has written makes way for the one that it is about: who goes back is not to send a form again.
 	let sent = false;
 	document.addEventListener("submit", ({ target }) => {
-		const leave = target.parentElement.querySelector(":scope > .leave");
+		const leave = target.querySelector(".leave");
 		if (!leave) return;
 		history.replaceState(null, "", leave.href);
 		sent = true;

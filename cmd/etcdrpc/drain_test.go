@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os/exec"
 	"syscall"
@@ -19,12 +20,13 @@ func TestDrain_For(t *testing.T) {
 	putKey(t, etcd, "acme/user/b", "10.0.0.8:9000")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		var out written
-		cmd := exec.Command("etcdrpc", at(etcd, "drain", "acme/user", "a", "--for", "1h")...)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*soon)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "etcdrpc", at(etcd, "drain", "acme/user", "a", "--for", "1h")...)
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		err := out.wait("or Ctrl-C")
 		if live, getErr := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user"); getErr != nil || len(live.Kvs) != 1 {
 			t.Errorf("%v: it is not drained: %v", signal, getErr)

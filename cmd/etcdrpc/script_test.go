@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +49,8 @@ func (all tests) Run() int {
 	if err != nil {
 		panic(err)
 	}
+	// Under nohup, SIGHUP is ignored by whatever the tests start, too, unless they catch it themselves.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	return all.M.Run()
 }
 

@@ -103,7 +103,7 @@ func (p *patient) readParts(ctx context.Context, s *store.Store, prefix string, 
 
 // readConfig reads the live config of a service by itself.
 func (p *patient) readConfig(ctx context.Context, s *store.Store, service *survey.Service) (err error) {
-	config := configOf(service)
+	config := store.KeyOnly(service.ConfigKey())
 	service.Config, err = s.Get(ctx, config.From)
 	if !errors.Is(err, store.ErrDenied) {
 		return err

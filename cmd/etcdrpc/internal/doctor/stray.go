@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -20,11 +19,6 @@ func configAt(key string) (before, segment, service string, ok bool) {
 		from += len(segment) + 1
 	}
 	return "", "", "", false
-}
-
-// configOf returns where the clients of a service read its live policy.
-func configOf(s *survey.Service) store.KeyRange {
-	return store.KeyOnly(s.Namespace + store.ConfigOf(strings.TrimPrefix(s.Key, s.Namespace)).From)
 }
 
 // find returns the service at a key that has an entry, nil if there is none.
@@ -42,11 +36,11 @@ func (p *patient) checkStray() {
 		before, segment, key, ok := configAt(e.Key)
 		s := p.find(strings.Trim(key, "/"))
 		switch {
-		case !ok || s == nil || p.excludes(e.Key) || !survey.IsObject(e.Value) || e.Key == configOf(s).From:
+		case !ok || s == nil || p.excludes(e.Key) || !survey.IsObject(e.Value) || e.Key == s.ConfigKey():
 		case strings.Trim(before, "/") != "", before != "" && p.find(before+key) != nil: // in a namespace
 		case before == "" && segment+"/" == survey.ConfigPrefix && s.Key != key: // for a bad key
 		default:
-			p.report(KindStray, fmt.Sprintf("no client reads the live policy here: those of the service read %q", p.full(configOf(s).From)),
+			p.report(KindStray, fmt.Sprintf("no client reads the live policy here: those of the service read %q", p.full(s.ConfigKey())),
 				"put it in force where it belongs, and then: "+p.deletion(e.Key), e.Key)
 		}
 	}

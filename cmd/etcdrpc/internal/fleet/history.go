@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
@@ -25,8 +24,8 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 	}
 	h := &console.History{}
 	config := store.ConfigOf(key)
-	if s := f.look().services[key]; s != nil && s.Namespace != "" {
-		config = store.KeyOnly(s.Namespace + store.ConfigOf(strings.TrimPrefix(key, s.Namespace)).From) // which its clients read
+	if s := f.look().services[key]; s != nil {
+		config = store.KeyOnly(s.ConfigKey())
 	}
 	for _, part := range []store.KeyRange{store.EntriesOf(survey.AnyLayout, key), config} {
 		if err := f.replay(ctx, h, key, part); err != nil {

@@ -23,7 +23,11 @@ type Past struct {
 // History returns what became of the live policy of a service, the oldest first, and from which revision on etcd has it.
 func History(ctx context.Context, s *store.Store, key string) (all []Past, from int64, err error) {
 	config, reasons := store.ConfigOf(key), make(map[int64]string)
-	_, err = s.Past(ctx, store.KeyOnly(survey.ReasonKey(config.From)), func(c store.Change) { reasons[c.Revision] = string(c.Value) })
+	_, err = s.Past(ctx, store.KeyOnly(survey.ReasonKey(config.From)), func(c store.Change) {
+		if !c.Deleted {
+			reasons[c.Revision] = string(c.Value)
+		}
+	})
 	if err != nil && !errors.Is(err, store.ErrDenied) {
 		return nil, 0, err
 	}

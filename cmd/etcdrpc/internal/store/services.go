@@ -109,8 +109,8 @@ func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service,
 // Place gives a service that lies in a namespace the live config that its clients read there.
 func (s *Store) Place(ctx context.Context, found *survey.Service) (err error) {
 	found.Namespace, err = s.NamespaceOf(ctx, found.Key)
-	if key, ok := strings.CutPrefix(found.Key, found.Namespace); err == nil && ok && found.Namespace != "" {
-		found.Config, err = s.Get(ctx, found.Namespace+ConfigOf(key).From)
+	if err == nil && found.Namespace != "" {
+		found.Config, err = s.Get(ctx, found.ConfigKey())
 	}
 	return err
 }

@@ -32,6 +32,11 @@ func ConfigOwner(key string) (service string, ok bool) {
 	return namespace + "/" + rest, ok && namespace != ""
 }
 
+// ConfigKey returns the key of the live config that the clients of the service read.
+func (s *Service) ConfigKey() string {
+	return s.Namespace + ConfigPrefix + strings.TrimPrefix(s.Key, s.Namespace)
+}
+
 // namespaces holds the live configs of the namespaces that lie below what is looked at, by the keys that their services have
 // here.
 type namespaces map[string]map[string]*Entry

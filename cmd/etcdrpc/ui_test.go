@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,20 +145,20 @@ func (s *served) lines(ctx context.Context, address, word string) <-chan string 
 	return events
 }
 
-// await returns once an event has come.
-func await(t *testing.T, events <-chan string, want string) {
+// await returns the first event that comes of those that are wanted.
+func await(t *testing.T, events <-chan string, wants ...string) string {
 	t.Helper()
 	for deadline := time.After(soon); ; {
 		select {
 		case event, ok := <-events:
 			if !ok {
-				t.Fatalf("the events ended without %q", want)
+				t.Fatalf("the events ended without any of %q", wants)
 			}
-			if event == want {
-				return
+			if slices.Contains(wants, event) {
+				return event
 			}
 		case <-deadline:
-			t.Fatalf("no event %q came", want)
+			t.Fatalf("no event of %q came", wants)
 		}
 	}
 }
@@ -210,9 +211,12 @@ func (s *served) hides(page string, lies ...string) {
 // settled waits until the page of a service has a text.
 func (s *served) settled(key, want string) string {
 	s.t.Helper()
-	events := s.listen(s.t.Context(), "/service?key="+url.QueryEscape(key))
+	address := "/service?key=" + url.QueryEscape(key)
+	events := s.listen(s.t.Context(), address)
 	for {
-		await(s.t, events, "news")
+		if await(s.t, events, "news", "reload") == "reload" { // the service has come to be, and the page is followed anew
+			events = s.listen(s.t.Context(), address)
+		}
 		if _, page := s.get("/service", "key", key); strings.Contains(page, want) {
 			return page
 		}

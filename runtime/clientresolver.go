@@ -38,6 +38,7 @@ type discoverer struct {
 	done   <-chan struct{} // closed with the registry
 
 	budgets *budgets
+	away    func() *discovery.Keys // of the cluster to fall back on; nil: there is none
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and adds to the errors of its
@@ -73,6 +74,12 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	if opts.selector != nil {
 		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
 	}
+	if d.away() != nil && !opts.targetsOnly {
+		b.client.Away = &attr.Client{
+			Subset: opts.subset, Seed: d.seed, Connections: budget, Most: b.client.Most, Selector: b.client.Selector,
+		}
+		b.client.Left = func(leave bool) { b.key.Load().Left(leave) }
+	}
 	return b
 }
 
@@ -93,21 +100,35 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	key := b.discoveryKey()
+	reader := b.reader()
+	key := b.keys.Key(b.desc.Key, reader)
 	b.key.Store(key)
 	var candidates *discovery.Candidates
 	if b.leader != nil {
 		candidates = b.leader.candidates
 	}
+	var away *discovery.Key
+	if b.client.Away != nil {
+		away = b.awayKey(b.desc.Key, reader)
+	}
 	return discovery.Resolve(key, cc, discovery.Options{
 		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Candidates: candidates,
+		Away: away,
 	}), nil
 }
 
-// discoveryKey returns the key that the connection is to.
-func (b *clientBuilder) discoveryKey() *discovery.Key {
+// reader returns how the entries of the service are read.
+func (b *clientBuilder) reader() endpoint.Reader {
 	reader, _ := readerOf(b.desc.layout()) // the layout was checked with the description
-	return b.keys.Key(b.desc.Key, reader)
+	return reader
+}
+
+// awayKey returns a key in the cluster to fall back on, nil if there is none.
+func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
+	if keys := d.away(); keys != nil {
+		return keys.Key(name, reader)
+	}
+	return nil
 }
 
 // clientConfig returns the default service config of a connection: the layers merged, from the lowest to the highest,

@@ -45,7 +45,7 @@ func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*In
 	if err != nil {
 		return nil, err
 	}
-	i := &Instances{builder: b, desc: desc, conn: conn, client: b.client, key: b.discoveryKey(), closed: make(chan struct{})}
+	i := &Instances{builder: b, desc: desc, conn: conn, client: b.client, key: b.keys.Key(b.desc.Key, b.reader()), closed: make(chan struct{})}
 	stop := i.key.Read(func() {}) // to have the key followed, also while the connection is idle
 	i.stop = sync.OnceFunc(func() {
 		close(i.closed)

@@ -36,6 +36,8 @@ type options struct {
 	loadBalancingOnly bool
 	limits            Limits
 	allowed           []netip.Prefix // nil: all
+	fallsBack         bool
+	fallback          *Registry
 }
 
 // addresses returns a function whose error says why an address may not be dialed, nil if all may.

@@ -30,14 +30,13 @@ const Scheme = "etcd"
 //
 // [Registry.NewClient] does more, and is what generated code uses.
 func (r *Registry) Resolver() resolver.Builder {
-	return &builder{usable: r.start, key: func(name string, reader endpoint.Reader) *discovery.Key { return r.keys.Key(name, reader) }}
+	return &builder{registry: r}
 }
 
 // builder resolves targets that a caller wrote.
 type builder struct {
-	usable func() error // returns why nothing can be resolved, nil if it can
-	key    func(name string, reader endpoint.Reader) *discovery.Key
-	given  sync.Map // *discovery.Given by the target's URL
+	registry *Registry
+	given    sync.Map // *discovery.Given by the target's URL
 }
 
 func (*builder) Scheme() string { return Scheme }
@@ -53,16 +52,19 @@ func (b *builder) OverrideAuthority(target resolver.Target) string {
 }
 
 func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
-	if err := b.usable(); err != nil {
+	if err := b.registry.start(); err != nil {
 		return nil, err
 	}
 	key, layout, err := parseTarget(target.URL)
 	if err != nil {
 		return nil, fmt.Errorf("etcd: target %q: %w", target.URL.String(), err)
 	}
-	shared := b.key(key, endpoint.Reader{LeaseSuffix: layout == endpoint.LeaseSuffix})
+	reader := endpoint.Reader{LeaseSuffix: layout == endpoint.LeaseSuffix}
 	given, _ := b.given.LoadOrStore(target.URL.String(), new(discovery.Given))
-	return discovery.Resolve(shared, cc, discovery.Options{Disabled: opts.DisableServiceConfig, Given: given.(*discovery.Given)}), nil
+	d := b.registry.discoverer()
+	return discovery.Resolve(d.keys.Key(key, reader), cc, discovery.Options{
+		Disabled: opts.DisableServiceConfig, Given: given.(*discovery.Given), Away: d.awayKey(key, reader),
+	}), nil
 }
 
 // parseTarget reads a target that a caller wrote. layout is nil where it names none.

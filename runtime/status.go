@@ -39,6 +39,7 @@ type KeyStatus struct {
 	ServiceConfig string     // the live one in force, as JSON; "" none
 	ConfigErr     error      // why the live one in etcd is not in force; nil: it is, or there is none
 	Err           error      // why etcd cannot be followed now; nil: it is
+	Away          int        // the number of connections whose calls go, some or all, to the cluster of WithFallback
 }
 
 // Status returns the state of the registry, for debug pages and health checks. It does no I/O. Package statuspage
@@ -53,6 +54,7 @@ func (r *Registry) Status() RegistryStatus {
 		ks := KeyStatus{
 			Key: k.Name, Connections: k.Connections(), Known: state.Known, Held: len(state.Held), HeldAddrs: slices.Sorted(maps.Keys(state.Held)),
 			Provisional: state.Provisional, Changed: state.Changed, ServiceConfig: state.Live, ConfigErr: state.LiveErr, Err: state.Err,
+			Away: k.Away(),
 		}
 		for _, b := range state.Backends {
 			ks.Endpoints = append(ks.Endpoints, Endpoint(b.Endpoint))

@@ -2,6 +2,7 @@ package attr
 
 import (
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -29,6 +30,18 @@ type State struct {
 	InState   bool                // they are in the resolver's state as well, from which a policy above may have taken some
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 	Summary   *Summary            // of Endpoints; nil: not known
+
+	// Away is what the cluster that the connection falls back on knows of the key. nil: nothing, or the endpoints at home
+	// are not known.
+	Away *State
+}
+
+// All returns the endpoints of both clusters.
+func (s *State) All() []resolver.Endpoint {
+	if s.Away == nil || len(s.Away.Endpoints) == 0 {
+		return s.Endpoints
+	}
+	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
 // String returns what gRPC's logs and channelz say of the state. It is short, for gRPC asks for it at each update.
@@ -63,6 +76,8 @@ type Client struct {
 	Connections   *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
 	Stats         sync.Map                      // what the policy knows of the calls to each address, kept while gRPC is idle
 	Report        func(problem string)          // called with each problem of the service config; may be nil
+	Away          *Client                       // of the connections to what another cluster knows of the key; nil: it stays at home
+	Left          func(bool)                    // called with whether calls leave for that cluster, when that changes; may be nil
 }
 
 // SetState adds s to a resolver's state.

@@ -108,7 +108,7 @@ func TestS1_AChildThatNeverReturns(t *testing.T) {
 			s.update = func(balancer.ClientConn, balancer.ClientConnState) error { block(); return nil }
 		}
 		cc := &fakeConn{down: make(map[string]error)}
-		p := builder{}.Build(cc, balancer.BuildOptions{}).(*policy)
+		p := buildPolicy(cc, balancer.BuildOptions{})
 		state := &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
 		_ = hand(p, s.config(t), state)
 		<-blocked

@@ -21,6 +21,8 @@
 //	target.go    ... one that names its instance
 //	leader.go    ... one for the leader
 //	balancer.go  the policy, which is the core's shell
+//	crossing.go  the core of what follows: when calls may leave for another cluster
+//	regions.go   the policy of the endpoints at home, and that of those away
 //
 // What a call asks for is in package calloptions, the ways of picking are in package picking, and a policy of others is in
 // package childpolicy. Importing the package registers the policies with gRPC, which knows no other way.

@@ -197,7 +197,7 @@ func newPolicy(t testing.TB) (*policy, *fakeConn) {
 }
 
 func newPolicyOver(t testing.TB, cc *fakeConn) *policy {
-	p := builder{}.Build(cc, balancer.BuildOptions{Target: resolver.Target{}}).(*policy)
+	p := buildPolicy(cc, balancer.BuildOptions{Target: resolver.Target{}})
 	p.spawn = func(f func()) {
 		cc.draining.Add(1)
 		go func() {

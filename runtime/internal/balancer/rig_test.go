@@ -128,7 +128,7 @@ type noting struct{ builder }
 
 func (n noting) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	b := n.builder.Build(cc, opts)
-	lastBuilt.Store(b.(*policy))
+	lastBuilt.Store(b.(*regions).home)
 	return b
 }
 

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"maps"
+	"slices"
 
 	"google.golang.org/grpc/balancer"
 
@@ -179,6 +180,17 @@ func (p *plan) adopt(before *plan) {
 			p.addRoute(l, v.method)
 		}
 	}
+}
+
+// routes returns the routes of the calls that were made.
+func (p *plan) routes() (all []*route) {
+	p.making.Lock()
+	defer p.making.Unlock()
+	lanes := slices.AppendSeq([]*lane{p.base}, maps.Values(p.lanes))
+	for _, l := range lanes {
+		all = slices.AppendSeq(all, maps.Values(*l.routes.Load()))
+	}
+	return all
 }
 
 // called returns the views that calls have asked for.

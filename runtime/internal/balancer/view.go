@@ -14,8 +14,9 @@ import (
 type snapshot struct {
 	epoch     uint64 // of the picker
 	groups    []readyGroup
-	err       error // for calls, if there are no groups
-	fallsBack bool  // there are none, and all was tried: a lane that is not strict leaves its calls to the base
+	err       error    // for calls, if there are no groups
+	fallsBack bool     // there are none, and all was tried: a lane that is not strict leaves its calls to the base
+	keeps     fraction // of the calls: what is left may go to another cluster
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
@@ -76,10 +77,23 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 		}
 	}
 	s.fallsBack = len(s.groups) == 0 && all.trying == all.again
+	s.keeps = v.keeps(s, &all)
 	if s.err = all.err; all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}
 	return s
+}
+
+// keeps returns the part of the calls that stays in the cluster. An endpoint that is tried for the first time is not known yet.
+func (v *view) keeps(s *snapshot, all *counts) fraction {
+	percent := v.plan.in.config.ZoneMinPercent
+	switch {
+	case len(s.groups) == 0:
+		return fraction{0, 1}
+	case percent == 0:
+		return allCalls
+	}
+	return staying(percent, all.ready, all.members-all.waiting-(all.trying-all.again))
 }
 
 // groupState is what the connections of a group are.

@@ -29,6 +29,8 @@ type Options struct {
 	Given *Given
 	// Candidates are those for the leadership of the key. nil: no call is for a leader.
 	Candidates *Candidates
+	// Away is the key in the cluster that the connection falls back on. nil: there is none.
+	Away *Key
 }
 
 // Given is the last service config that a connection was given.
@@ -52,6 +54,7 @@ type conn struct {
 	begun  bool            // a state was sent
 	sent   uint64          // the sequence of the last state sent
 	leader Leader          // sent with it
+	away   *State          // sent with it; nil: none
 	served bool            // gRPC was given a state in which the endpoints were known
 }
 
@@ -64,10 +67,18 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 		c.notify() // calls wait under their own timeouts, which the config says
 	}
 	if opts.Candidates != nil {
-		stopKey, stopCandidates := c.stop, opts.Candidates.Read(c.notify)
-		c.stop = func() { stopKey(); stopCandidates() }
+		c.reads(opts.Candidates.Read(c.notify))
+	}
+	if opts.Away != nil {
+		c.reads(opts.Away.Read(c.notify))
 	}
 	return c
+}
+
+// reads adds something that the connection reads.
+func (c *conn) reads(stop func()) {
+	others := c.stop
+	c.stop = func() { others(); stop() }
 }
 
 // ResolveNow implements resolver.Resolver. The watch is always current, or already being restored,
@@ -100,9 +111,10 @@ func (c *conn) notify() {
 
 func (c *conn) deliver() {
 	for {
-		if s, l := c.key.State(), c.opts.Candidates.Leader(); !c.begun || s.Sequence != c.sent || l != c.leader {
+		s, l, away := c.key.State(), c.opts.Candidates.Leader(), c.opts.Away.offered()
+		if !c.begun || s.Sequence != c.sent || l != c.leader || away != c.away {
 			stop := c.key.keys.cpu.start()
-			c.begun, c.sent, c.leader = true, s.Sequence, l
+			c.begun, c.sent, c.leader, c.away = true, s.Sequence, l, away
 			c.send(s)
 			c.key.spent.Add(int64(unseen + c.usual.Believe(stop())))
 		}
@@ -124,7 +136,10 @@ func (c *conn) send(s *State) {
 		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
 		Leader: attr.Leader{Instance: c.leader.Instance, Token: c.leader.Created},
 	}
-	state := resolver.State{Endpoints: s.Endpoints}
+	if s.Known {
+		c.fallBack(told)
+	}
+	state := resolver.State{Endpoints: told.All()}
 	config, wrapped := c.config(s), c.opts.Default
 	if config != nil {
 		state.ServiceConfig, wrapped = config.parsed, config.Wrapped
@@ -138,15 +153,18 @@ func (c *conn) send(s *State) {
 	case top == serviceconfig.OutlierDetectionName: // it hands all that it is given to ours
 	case told.Pending:
 		return // gRPC has calls wait for a first state, whatever the policy
-	case len(s.Endpoints) == 0 && !c.served:
+	case len(state.Endpoints) == 0 && !c.served:
 		// Few policies have a text of ours for an empty set, but an error that comes before the first state reaches the
 		// caller under any.
 		c.cc.ReportError(told.Err)
 		return
 	default:
 		// Policies that were written before there were endpoints know addresses alone.
-		if s.addresses != nil {
-			state.Addresses = s.addresses.get()
+		switch {
+		case len(s.Endpoints) == 0:
+			state.Addresses = attr.Addresses(state.Endpoints)
+		case s.addresses != nil:
+			state.Endpoints, state.Addresses = s.Endpoints, s.addresses.get()
 		}
 	}
 	if c.opts.Client != nil {
@@ -157,6 +175,16 @@ func (c *conn) send(s *State) {
 	c.opts.Given.config.Store(config)
 	// The error is a request to resolve again, which the watch makes needless.
 	_ = c.cc.UpdateState(state)
+}
+
+// fallBack adds what the other cluster knows of the key. Where home has no endpoint, calls wait for the first that is heard of it.
+func (c *conn) fallBack(told *attr.State) {
+	s := c.away
+	if s == nil {
+		return
+	}
+	told.Away = &attr.State{Key: c.opts.Away.Full(), Sequence: s.Sequence, Endpoints: s.Endpoints, Held: s.Held, Err: s.emptyErr(c.opts.Away.Full())}
+	told.Pending = len(told.Endpoints) == 0 && !s.Known && s.Err == nil
 }
 
 // config returns the service config that gRPC is to have, nil if that is its default one. Where etcd has not said

@@ -20,6 +20,7 @@ type Key struct {
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
 	configs     configs
+	away        away
 	spent       atomic.Int64 // nanoseconds that connections spent on updates, for listwatch to pace
 
 	mu      sync.Mutex
@@ -172,10 +173,13 @@ func (k *Key) wake(at time.Time) {
 	k.timer = timer
 }
 
-// close stops the timer. Nothing follows the key any more.
+// close stops the timer, and tells the readers. Nothing follows the key any more.
 func (k *Key) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.epoch++
 	k.wake(time.Time{})
+	for r := range k.readers {
+		r.notify()
+	}
 }

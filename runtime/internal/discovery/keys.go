@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -49,6 +50,7 @@ type Keys struct {
 	elections *listwatch.Group[string]
 	disk      *disk
 	cpu       *virtualClock // for updates of connections
+	closed    atomic.Bool
 
 	mu         sync.Mutex
 	keys       map[place]*Key
@@ -149,6 +151,7 @@ func (ks *Keys) Reconnected() {
 // Close stops following everything, without waiting for etcd, and writes what is still to be saved if
 // the disk answers soon.
 func (ks *Keys) Close() {
+	ks.closed.Store(true)
 	ks.endpoints.Close()
 	ks.configs.Close()
 	ks.elections.Close()

@@ -169,28 +169,32 @@ type observed struct {
 	status    metric.Int64ObservableUpDownCounter
 	endpoints metric.Int64ObservableUpDownCounter
 	unchanged metric.Float64ObservableGauge
+	away      metric.Int64ObservableUpDownCounter
 }
 
 func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) error {
 	o := &m.observed
-	var errs [4]error
+	var errs [5]error
 	o.status, errs[0] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.status", metric.WithUnit("{key}"),
 		metric.WithDescription("1 for the state that a key is in, 0 for the others."))
 	o.endpoints, errs[1] = meter.Int64ObservableUpDownCounter("etcdrpc.endpoint.count", metric.WithUnit("{endpoint}"),
 		metric.WithDescription("Endpoints in use, by key and state."))
 	o.unchanged, errs[2] = meter.Float64ObservableGauge("etcdrpc.endpoint.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since the endpoints of a key last changed."))
+	o.away, errs[3] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.away", metric.WithUnit("{connection}"),
+		metric.WithDescription("Connections whose calls go, some or all, to the cluster to fall back on."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	m.observing, errs[3] = meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+	m.observing, errs[4] = meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		now := time.Now()
 		for _, k := range keys() {
 			o.report(to, k.Full(), k.State(), now)
+			to.ObserveInt64(o.away, int64(k.Away()), metric.WithAttributes(keyAttr.String(k.Full())))
 		}
 		return nil
-	}, o.status, o.endpoints, o.unchanged)
-	return errs[3]
+	}, o.status, o.endpoints, o.unchanged, o.away)
+	return errs[4]
 }
 
 // report reports the state of one key.

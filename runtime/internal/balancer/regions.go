@@ -1,0 +1,359 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
+)
+
+// regions is the balancer that gRPC knows. It is the policy of the endpoints at home and, for a connection that falls back on
+// another cluster, a second one of the endpoints there. Each is whole and knows nothing of the other, so what holds for the
+// calls at home holds for those that leave. crossing decides when they may.
+type regions struct {
+	cc       balancer.ClientConn
+	opts     balancer.BuildOptions
+	home     *policy
+	queue    *events.Queue
+	sequence picking.Sequence // of the choices between home and away
+
+	// mu guards what follows. It is taken before a policy's own; no pick takes it.
+	mu       sync.Mutex
+	crossing crossing
+	away     *policy // nil: no call had to leave yet
+	told     *attr.State
+	config   balancer.ClientConnState // the last, for its config
+	left     func(bool)               // is told whether calls leave; nil: nobody asks
+	waking   *time.Timer
+	closed   bool
+
+	// picks guards what picks go by. It is taken last.
+	picks   sync.Mutex
+	offered bool // calls may leave
+	open    bool // ... and there is a policy for them
+	latest  struct{ home, away balancer.State }
+}
+
+func newRegions(cc balancer.ClientConn, opts balancer.BuildOptions) *regions {
+	r := &regions{cc: cc, opts: opts}
+	r.sequence.Shuffle()
+	r.queue = events.NewQueue(func() { r.home.spawn(func() { r.do(func() {}) }) })
+	r.home = buildPolicy(region{cc, r, &r.latest.home}, opts)
+	return r
+}
+
+// region is what one of the policies has for gRPC's.
+type region struct {
+	balancer.ClientConn
+	regions *regions
+	state   *balancer.State // its own
+}
+
+// UpdateState implements [balancer.ClientConn].
+func (g region) UpdateState(s balancer.State) {
+	r := g.regions
+	r.picks.Lock()
+	defer r.picks.Unlock()
+	*g.state = s
+	r.publish()
+	if home, ok := s.Picker.(*picker); ok && r.offered && g.state == &r.latest.home {
+		r.queue.Put(func() { r.homeChanged(home, s.ConnectivityState) })
+	}
+}
+
+// publish gives gRPC a picker of both policies. It must be called with picks held.
+func (r *regions) publish() {
+	home, ok := r.latest.home.Picker.(*picker)
+	if !r.offered || !ok {
+		if ok {
+			r.cc.UpdateState(r.latest.home)
+		}
+		return
+	}
+	p := &crosser{regions: r, home: home}
+	state := r.latest.home.ConnectivityState
+	if r.open {
+		p.away, p.awayReady = r.latest.away.Picker, r.latest.away.ConnectivityState == connectivity.Ready
+	}
+	switch {
+	case p.awayReady:
+		state = connectivity.Ready
+	case state != connectivity.TransientFailure:
+	case p.away == nil: // it is about to be opened
+		state = connectivity.Connecting
+	default:
+		state = r.latest.away.ConnectivityState
+	}
+	r.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: p})
+}
+
+// do runs f and then the events in the queue, and carries out what crossing decides.
+func (r *regions) do(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for todo := []func(){f}; len(todo) > 0; todo = r.queue.All() {
+		for _, event := range todo {
+			if !r.closed {
+				event()
+				r.carryOut()
+			}
+		}
+	}
+}
+
+// carryOut carries out what crossing has decided.
+func (r *regions) carryOut() {
+	out := r.crossing.flush()
+	if out.give {
+		r.give()
+	}
+	if out.tell && r.left != nil {
+		r.left(r.crossing.leaving())
+	}
+	if r.waking != nil {
+		r.waking.Stop()
+	}
+	if at := r.crossing.closeAt; !at.IsZero() {
+		r.waking = time.AfterFunc(time.Until(at), func() { r.do(func() { r.crossing.expire(r.home.now()) }) })
+	}
+}
+
+// give gives the policy away its endpoints, of which it has none while it is not open. Those that home has are home's.
+func (r *regions) give() {
+	if r.away == nil {
+		r.away = buildPolicy(region{r.cc, r, &r.latest.away}, r.opts)
+	}
+	away := attr.State{Client: r.told.Client.Away, Health: r.told.Health}
+	if other := r.told.Away; other != nil {
+		away.Key, away.Sequence, away.Held, away.Err = other.Key, other.Sequence, other.Held, other.Err
+		if r.crossing.open {
+			away.Endpoints = apart(other.Endpoints, r.told.Endpoints)
+		}
+	}
+	r.picks.Lock()
+	r.open = r.crossing.open
+	if r.open && len(away.Endpoints) == 0 {
+		r.offered = false
+	}
+	if !r.open || !r.offered {
+		r.publish()
+	}
+	r.picks.Unlock()
+	s := r.config
+	s.ResolverState = attr.SetState(resolver.State{}, &away)
+	_ = r.away.UpdateClientConnState(s) // home has accepted the config
+}
+
+// apart returns the endpoints that have none of the addresses of others.
+func apart(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
+	known := make(map[string]bool, len(others))
+	for i := range others {
+		known[address(&others[i])] = true
+	}
+	left := make([]resolver.Endpoint, 0, len(endpoints))
+	for _, ep := range endpoints {
+		if !known[address(&ep)] {
+			left = append(left, ep)
+		}
+	}
+	return left
+}
+
+// homeChanged is the event that home has a new picker.
+func (r *regions) homeChanged(p *picker, state connectivity.State) {
+	judge := state != connectivity.Ready || r.crossing.lacking // else a call that has to leave says so
+	r.crossing.home(p.epoch, judge && p.lacks(), r.home.now())
+}
+
+// UpdateClientConnState implements [balancer.Balancer].
+func (r *regions) UpdateClientConnState(s balancer.ClientConnState) error {
+	told := attr.StateOf(s.ResolverState)
+	offers := told != nil && told.Away != nil && len(told.Away.Endpoints) > 0 && told.Client.Away != nil && !told.Client.TargetsOnly
+	r.picks.Lock()
+	r.offered = offers // before home's next picker, which may have nothing else
+	r.picks.Unlock()
+	if offers && told.InState {
+		s.ResolverState.Endpoints = apart(s.ResolverState.Endpoints, apart(told.Away.Endpoints, told.Endpoints))
+	}
+	if err := r.home.UpdateClientConnState(s); err != nil {
+		return err
+	}
+	r.do(func() {
+		r.told, r.config = told, s
+		if told != nil {
+			r.left = told.Client.Left
+		}
+		r.crossing.offer(offers, r.home.now())
+	})
+	return nil
+}
+
+// ResolverError implements [balancer.Balancer].
+func (r *regions) ResolverError(err error) { r.home.ResolverError(err) }
+
+// UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
+func (r *regions) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+
+// ExitIdle implements [balancer.Balancer].
+func (r *regions) ExitIdle() {
+	r.home.ExitIdle()
+	r.do(func() {
+		if r.away != nil {
+			r.away.ExitIdle()
+		}
+	})
+}
+
+// Close ends both policies.
+func (r *regions) Close() {
+	r.do(func() {
+		r.crossing.offer(false, r.home.now())
+		r.carryOut()
+		r.closed = true
+		if r.waking != nil {
+			r.waking.Stop()
+		}
+	})
+	r.home.Close()
+	if r.away != nil {
+		r.away.Close()
+	}
+}
+
+// crosser picks at home, or away what home cannot take.
+type crosser struct {
+	regions   *regions
+	home      *picker
+	away      balancer.Picker // nil: it is not open yet
+	awayReady bool
+	asked     atomic.Bool
+}
+
+// Pick implements [balancer.Picker]. A call that names its instance stays at home, as does one for the leader.
+func (x *crosser) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	o := calloptions.Of(info.Ctx)
+	if o.Named || x.home.leader.has(info.FullMethodName) {
+		return x.home.Pick(info)
+	}
+	keeps := x.home.keeps(&info, o)
+	switch {
+	case keeps.waits && !x.awayReady:
+		return x.home.Pick(info)
+	case keeps.n > 0 && keeps.takes(x.regions.sequence.Next()):
+		return x.home.Pick(info)
+	}
+	x.ask()
+	err := balancer.ErrNoSubConnAvailable
+	if x.away != nil {
+		var result balancer.PickResult
+		if result, err = x.away.Pick(info); err == nil {
+			return result, nil
+		}
+	}
+	if keeps.n == 0 && errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		return balancer.PickResult{}, err
+	}
+	result, homeErr := x.home.Pick(info)
+	if homeErr == nil || errors.Is(homeErr, balancer.ErrNoSubConnAvailable) {
+		return result, homeErr
+	}
+	return balancer.PickResult{}, fmt.Errorf("%w; nor in the cluster to fall back on: %v", homeErr, err)
+}
+
+// ask tells that a call has to leave, once.
+func (x *crosser) ask() {
+	if x.asked.Load() || x.asked.Swap(true) {
+		return
+	}
+	r := x.regions
+	r.queue.Put(func() { r.crossing.asked(x.home.epoch, r.home.now()) })
+}
+
+// kept is the part of the calls that home takes.
+type kept struct {
+	fraction
+	waits bool // it takes none yet: its endpoints are being tried for the first time
+}
+
+var (
+	keepsAll  = kept{fraction: allCalls}
+	keepsNone = kept{fraction: fraction{0, 1}}
+)
+
+// takes reports whether the call at a place of the sequence is in the part.
+func (f fraction) takes(at uint64) bool {
+	n, _ := bits.Mul64(at, f.of)
+	return n < f.n
+}
+
+// keeps returns the part of the calls like this one that home takes.
+func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
+	plan, excluded := p.plan, []bool(nil)
+	if p.old != nil && !p.serves(info, o) {
+		plan, excluded = p.old, p.excluded
+	}
+	if k, ok := plan.keeps(); ok {
+		return k
+	}
+	r, err := plan.route(info, o)
+	if err != nil {
+		return keepsNone // the lane is strict
+	}
+	return p.keptOf(r, excluded)
+}
+
+// keeps returns the part of all calls that home takes, and whether that is known without a look at where they go.
+func (p *plan) keeps() (k kept, ok bool) {
+	state := connectivity.Ready
+	switch {
+	case p.instead != nil:
+		state = p.instead.state
+	case p.child != nil:
+		state = p.child.State()
+	default:
+		return k, false
+	}
+	switch state {
+	case connectivity.TransientFailure:
+		return keepsNone, true
+	case connectivity.Connecting:
+		return kept{keepsNone.fraction, true}, true
+	}
+	return keepsAll, true
+}
+
+// keptOf returns the part of the calls of a route that home takes.
+func (p *picker) keptOf(r *route, excluded []bool) kept {
+	s := r.first.asOf(p.epoch, excluded, true)
+	if s.fallsBack && r.then != nil {
+		s = r.then.asOf(p.epoch, excluded, true)
+	}
+	return kept{s.keeps, len(s.groups) == 0 && !s.fallsBack}
+}
+
+// lacks reports whether there are calls that home does not take, of those that were made before.
+func (p *picker) lacks() bool {
+	if p.old != nil {
+		return false
+	}
+	if k, ok := p.plan.keeps(); ok {
+		return k == keepsNone
+	}
+	for _, r := range p.plan.routes() {
+		if k := p.keptOf(r, nil); !k.waits && k.fraction != allCalls {
+			return true
+		}
+	}
+	return false
+}

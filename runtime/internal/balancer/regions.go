@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,7 @@ type regions struct {
 
 	// picks guards what picks go by. It is taken last.
 	picks   sync.Mutex
-	offered bool // calls may leave
+	offered bool // calls may leave, or may soon
 	open    bool // ... and there is a policy for them
 	latest  struct{ home, away balancer.State }
 }
@@ -173,15 +174,15 @@ func apart(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
 // homeChanged is the event that home has a new picker.
 func (r *regions) homeChanged(p *picker, state connectivity.State) {
 	judge := state != connectivity.Ready || r.crossing.lacking // else a call that has to leave says so
-	r.crossing.home(p.epoch, judge && p.lacks(), r.home.now())
+	r.crossing.home(p.epoch, judge && p.lacks(r.crossing.lacking), r.home.now())
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
 func (r *regions) UpdateClientConnState(s balancer.ClientConnState) error {
 	told := attr.StateOf(s.ResolverState)
-	offers := told != nil && told.Away != nil && len(told.Away.Endpoints) > 0 && told.Client.Away != nil && !told.Client.TargetsOnly
+	offers := told != nil && told.Away != nil && len(told.Away.Endpoints) > 0
 	r.picks.Lock()
-	r.offered = offers // before home's next picker, which may have nothing else
+	r.offered = offers || told != nil && told.Away != nil && told.Away.Pending // before home's next picker, which may have nothing else
 	r.picks.Unlock()
 	if offers && told.InState {
 		s.ResolverState.Endpoints = apart(s.ResolverState.Endpoints, apart(told.Away.Endpoints, told.Endpoints))
@@ -342,18 +343,15 @@ func (p *picker) keptOf(r *route, excluded []bool) kept {
 	return kept{s.keeps, len(s.groups) == 0 && !s.fallsBack}
 }
 
-// lacks reports whether there are calls that home does not take, of those that were made before.
-func (p *picker) lacks() bool {
+// lacks reports whether there are calls that home does not take, of those that were made before. Where it takes none yet, that
+// is as it was.
+func (p *picker) lacks(did bool) bool {
+	lacks := func(k kept) bool { return k.fraction != allCalls && (did || !k.waits) }
 	if p.old != nil {
 		return false
 	}
 	if k, ok := p.plan.keeps(); ok {
-		return k == keepsNone
+		return lacks(k)
 	}
-	for _, r := range p.plan.routes() {
-		if k := p.keptOf(r, nil); !k.waits && k.fraction != allCalls {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.plan.routes(), func(r *route) bool { return lacks(p.keptOf(r, nil)) })
 }

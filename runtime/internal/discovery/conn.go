@@ -151,7 +151,7 @@ func (c *conn) send(s *State) {
 		// endpoint.
 		state.Endpoints = []resolver.Endpoint{}
 	case top == serviceconfig.OutlierDetectionName: // it hands all that it is given to ours
-	case told.Pending:
+	case told.Pending || len(s.Endpoints) == 0 && told.Away != nil && told.Away.Pending:
 		return // gRPC has calls wait for a first state, whatever the policy
 	case len(state.Endpoints) == 0 && !c.served:
 		// Few policies have a text of ours for an empty set, but an error that comes before the first state reaches the
@@ -177,14 +177,16 @@ func (c *conn) send(s *State) {
 	_ = c.cc.UpdateState(state)
 }
 
-// fallBack adds what the other cluster knows of the key. Where home has no endpoint, calls wait for the first that is heard of it.
+// fallBack adds what the other cluster knows of the key.
 func (c *conn) fallBack(told *attr.State) {
 	s := c.away
 	if s == nil {
 		return
 	}
-	told.Away = &attr.State{Key: c.opts.Away.Full(), Sequence: s.Sequence, Endpoints: s.Endpoints, Held: s.Held, Err: s.emptyErr(c.opts.Away.Full())}
-	told.Pending = len(told.Endpoints) == 0 && !s.Known && s.Err == nil
+	told.Away = &attr.State{
+		Key: c.opts.Away.Full(), Sequence: s.Sequence, Pending: !s.Known && s.Err == nil, Err: s.emptyErr(c.opts.Away.Full()),
+		Endpoints: s.Endpoints, Held: s.Held,
+	}
 }
 
 // config returns the service config that gRPC is to have, nil if that is its default one. Where etcd has not said

@@ -1,0 +1,281 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/metric"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// regions are two clusters. The clients at home fall back on what the other knows.
+type regions struct{ home, away *world }
+
+func newRegions(t *testing.T, opts ...runtime.Option) regions {
+	t.Helper()
+	away := newWorld(t, nil, runtime.WithNamespace("west/"))
+	return regions{newWorld(t, nil, append(opts, runtime.WithFallback(away.registry))...), away}
+}
+
+// lend starts servers that are registered in the other cluster.
+func (r regions) lend(names ...string) (all []*server) {
+	r.away.t.Helper()
+	for _, name := range names {
+		s := r.away.serve(name)
+		r.away.put("west/"+key+"/"+name, s.addr)
+		all = append(all, s)
+	}
+	return all
+}
+
+// announce registers a server as a process of its own would, which withdraws it by stop.
+func (w *world) announce(s *server) (stop func()) {
+	w.t.Helper()
+	registration, err := w.registry.Register(kit.Bounded(w.t, soon), key, runtime.Endpoint{Instance: s.name, Addr: s.addr})
+	must(w.t, err)
+	return sync.OnceFunc(func() { must(w.t, registration.Close(kit.Bounded(w.t, soon))) })
+}
+
+// retrying has a call that fails with Unavailable made once more.
+var retrying = runtime.WithDefaultServiceConfig(`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":2,"initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)
+
+// calling makes calls without a pause until stop, which returns how many were made.
+func calling(t *testing.T, conn *grpc.ClientConn, callers int) (stop func() int64) {
+	var calls atomic.Int64
+	ctx, cancel := context.WithCancel(context.Background())
+	var calling sync.WaitGroup
+	for range callers {
+		calling.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := within(conn, soon); err != nil {
+					t.Errorf("after %d calls: %v", calls.Load(), err)
+					return
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	return sync.OnceValue(func() int64 { cancel(); calling.Wait(); return calls.Load() })
+}
+
+// TestFallback_LeavesAndReturns takes the last server at home, in each of the ways in which one goes, and brings it back, while
+// callers never pause.
+func TestFallback_LeavesAndReturns(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		serve func(w *world, s *server) (stop func())
+	}{
+		{"withdrawn", (*world).announce},
+		{"killed", func(w *world, s *server) func() { w.register(s); return s.stop }},
+		{"killed and gone", func(w *world, s *server) func() {
+			w.register(s)
+			return func() { s.stop(); w.delete(key + "/" + s.name) }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			reader := metric.NewManualReader()
+			r := newRegions(t, metered(reader))
+			r.lend("a1", "a2")
+			last := tt.serve(r.home, r.home.serve("h1"))
+			conn := r.home.conn(retrying)
+			reached(t, conn, soon, "h1")
+			if made := r.away.status().Connections; made != 0 {
+				t.Errorf("a fallback counts as %d connections of the other registry's own", made)
+			}
+			stop := calling(t, conn, 4)
+			last()
+			left := reached(t, conn, soon, "a1", "a2")
+			kit.Eventually(t, soon, "the status says that calls have left", func() bool { return r.home.status().Away == 1 })
+			if p := awayPoint(t, reader); p != 1 {
+				t.Errorf("the metric is %v, want 1 connection", p)
+			}
+			tt.serve(r.home, r.home.serve("h2"))
+			back := reached(t, conn, soon, "h2")
+			kit.Eventually(t, soon, "the status says that calls are back", func() bool { return r.home.status().Away == 0 })
+			if p := awayPoint(t, reader); p != 0 {
+				t.Errorf("the metric is %v, want none", p)
+			}
+			t.Logf("%d calls, none failed; away after %v, back after %v", stop(), left, back)
+			if a, b := r.home.logs.Count("calls go to the cluster to fall back on"), r.home.logs.Count("calls are back"); a != 1 || b != 1 {
+				t.Errorf("lines that calls leave and are back: %d and %d, want one each: %s", a, b, r.home.logs.Lines())
+			}
+		})
+	}
+}
+
+func awayPoint(t *testing.T, reader *metric.ManualReader) (n float64) {
+	t.Helper()
+	for _, m := range collect(t, reader) {
+		if m.Name == "etcdrpc.discovery.away" {
+			_, points := pointsOf(m.Data)
+			for _, p := range points {
+				n += p.value
+			}
+		}
+	}
+	return n
+}
+
+// TestFallback_HomeIsNeverCalled has a key that home never had: the first call waits for the other cluster's list.
+func TestFallback_HomeIsNeverCalled(t *testing.T) {
+	r := newRegions(t)
+	r.lend("a1")
+	if got, err := within(r.home.conn(), soon); got != "a1" {
+		t.Errorf("the first call: %q, %v", got, err)
+	}
+}
+
+// TestFallback_EtcdAwayIsNotEmpty takes etcd at home away: callers that know endpoints keep to them, and others wait.
+func TestFallback_EtcdAwayIsNotEmpty(t *testing.T) {
+	r := newRegions(t)
+	r.lend("a1")
+	conn := r.home.calling("h1")
+	r.home.etcd.Stop()
+	kit.Eventually(t, soon, "etcd is away", func() bool { return r.home.status().Err != nil })
+	reached(t, conn, soon, "h1")
+	fresh := dial(t, r.home.newRegistry(r.home.client, runtime.WithFallback(r.away.registry)), greeterAt(key))
+	if got, err := within(fresh, 200*time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a caller that home has told nothing: %q, %v; want it to wait", got, err)
+	}
+}
+
+// TestFallback_InProportion has half of the endpoints at home die where all are wanted.
+func TestFallback_InProportion(t *testing.T) {
+	r := newRegions(t, runtime.WithZone("x"))
+	r.lend("a1")
+	r.home.registerAll("h1", "h2")
+	for _, name := range []string{"h3", "h4"} {
+		r.home.register(r.home.serve(name)).stop()
+	}
+	conn := r.home.conn(runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"etcd":{"preferZone":true,"zoneMinPercent":100}}]}`))
+	kit.Eventually(t, soon, "half of the calls leave", func() bool {
+		seen := make(map[string]int)
+		for range 100 {
+			name, err := within(conn, soon)
+			must(t, err)
+			seen[name]++
+		}
+		return seen["a1"] == 50 && seen["h1"] == 25 && seen["h2"] == 25
+	})
+}
+
+// TestFallback_StaysAtHome has what must not leave: calls that name their instance, Each, a live config, a split.
+func TestFallback_StaysAtHome(t *testing.T) {
+	r := newRegions(t)
+	a := r.lend("a1")[0]
+	instances, err := r.home.registry.NewInstances(greeterAt(key), insecurely)
+	must(t, err)
+	defer instances.Close()
+	conn := r.home.conn()
+	reached(t, conn, soon, "a1")
+	if all, err := instances.All(kit.Bounded(t, soon)); len(all) > 0 || err != nil {
+		t.Errorf("the instances at home: %v, %v; want none", all, err)
+	}
+	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), a.name), conn); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call that names the other cluster's instance: %v", err)
+	}
+	must(t, r.away.registry.SetServiceConfig(kit.Bounded(t, soon), key, hasty))
+	kit.Eventually(t, soon, "the config is known there", func() bool { return statusOf(r.away.registry).ServiceConfig != "" })
+	reached(t, conn, soon, "a1")
+	r.home.live(`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}}]}`)
+	r.home.tag(r.home.serve("h1"), `{"version":"v1"}`)
+	reached(t, conn, soon, "h1")
+}
+
+func statusOf(registry *runtime.Registry) runtime.KeyStatus {
+	for _, s := range registry.Status().Keys {
+		if s.Key == key {
+			return s
+		}
+	}
+	return runtime.KeyStatus{}
+}
+
+// TestFallback_OtherIsClosed closes the registry to fall back on: what it knew is not used any more.
+func TestFallback_OtherIsClosed(t *testing.T) {
+	r := newRegions(t, runtime.WithNamespace("east/"))
+	r.lend("a1")
+	conn := r.home.conn()
+	reached(t, conn, soon, "a1")
+	must(t, r.away.registry.Close(kit.Bounded(t, soon)))
+	kit.Eventually(t, soon, "calls fail", func() bool {
+		_, err := within(conn, soon)
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `no endpoint is registered under "east/helloworld/greeter"`)
+	})
+	r.home.put("east/"+key+"/h1", r.home.serve("h1").addr)
+	reached(t, conn, soon, "h1")
+}
+
+// TestFallback_NeitherServes has the error name both keys.
+func TestFallback_NeitherServes(t *testing.T) {
+	r := newRegions(t, runtime.WithNamespace("east/"))
+	conn := r.home.conn()
+	if _, err := within(conn, soon); !strings.Contains(fmt.Sprint(err), `no endpoint is registered under "east/helloworld/greeter"`) {
+		t.Errorf("neither has one: %v", err)
+	}
+	dead := r.lend("a1")[0]
+	dead.stop()
+	kit.Eventually(t, soon, "the error names both", func() bool {
+		_, err := within(conn, soon)
+		return strings.Contains(fmt.Sprint(err), `under "east/helloworld/greeter"; nor in the cluster to fall back on: `)
+	})
+}
+
+// TestFallback_SameInstances has servers that are in both clusters, and an instance id that another server has there.
+func TestFallback_SameInstances(t *testing.T) {
+	r := newRegions(t)
+	s := r.home.register(r.home.serve("same"))
+	r.away.put("west/"+key+"/same", s.addr)
+	conn := r.home.conn()
+	reached(t, conn, soon, "same")
+	r.home.delete(key + "/same")
+	r.home.put(key+"/other", "127.0.0.1:1")
+	reached(t, conn, soon, "same")
+	twin := r.home.serve("twin")
+	r.home.put(key+"/same", twin.addr) // another server of that name
+	reached(t, conn, soon, "twin")
+}
+
+// TestFallback_UnderOtherPolicies has policies that are not ours, above and in our place.
+func TestFallback_UnderOtherPolicies(t *testing.T) {
+	for _, config := range []string{
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{}}]}}]}`,
+		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]}}]}`,
+		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"least_request_experimental":{}}]}}]}`,
+		`{"loadBalancingConfig":[{"pick_first":{}}]}`,
+		`{"loadBalancingConfig":[{"round_robin":{}}]}`,
+	} {
+		t.Run(config, func(t *testing.T) {
+			r := newRegions(t)
+			r.lend("a1")
+			conn := r.home.conn(runtime.WithDefaultServiceConfig(config))
+			reached(t, conn, soon, "a1")
+			stop := r.home.announce(r.home.serve("h1"))
+			reached(t, conn, soon, "h1")
+			stop()
+			reached(t, conn, soon, "a1")
+		})
+	}
+	t.Run("a bare resolver", func(t *testing.T) {
+		r := newRegions(t)
+		r.lend("a1")
+		conn, err := grpc.NewClient("etcd:///"+key, insecurely, grpc.WithResolvers(r.home.registry.Resolver()))
+		must(t, err)
+		defer conn.Close()
+		reached(t, conn, soon, "a1")
+		stop := r.home.announce(r.home.serve("h1"))
+		reached(t, conn, soon, "h1")
+		stop()
+		reached(t, conn, soon, "a1")
+	})
+}

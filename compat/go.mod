@@ -16,6 +16,7 @@ require (
 	github.com/go-kratos/kratos/v2 v2.9.2
 	github.com/go-micro/plugins/v4/registry/etcd v1.2.0
 	github.com/gogf/gf/contrib/registry/etcd/v2 v2.9.0
+	github.com/gogf/gf/contrib/rpc/grpcx/v2 v2.9.0
 	github.com/gogf/gf/v2 v2.9.0
 	github.com/kitex-contrib/registry-etcd v0.2.6
 	github.com/zeromicro/go-zero v1.10.3
@@ -71,6 +72,7 @@ require (
 	github.com/go-playground/locales v0.14.1 // indirect
 	github.com/go-playground/universal-translator v0.18.1 // indirect
 	github.com/go-playground/validator/v10 v10.12.0 // indirect
+	github.com/gogf/gf/contrib/registry/file/v2 v2.9.0 // indirect
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect

@@ -195,13 +195,19 @@ type Server struct {
 // Publish starts one of our servers, and returns when it is in etcd.
 func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
 	w.t.Helper()
-	server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
-	basic.RegisterGreeterServer(server, &Greeter{Name: name})
+	return w.PublishOn(grpc.NewServer(), &Greeter{Name: name}, desc, opts...)
+}
+
+// PublishOn is Publish on a gRPC server that somebody else has made, with an implementation.
+func (w *World) PublishOn(on runtime.GRPCServer, impl basic.GreeterServer, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
+	w.t.Helper()
+	server := w.NewRegistry().NewServer(on, runtime.WithDrainDelay(200*time.Millisecond))
+	basic.RegisterGreeterServer(server, impl)
 	server.Publish(desc, opts...)
 	lis := w.Listen()
 	ctx, cancel := context.WithCancel(context.Background())
-	stop := w.Run(name, func() error { return server.Serve(ctx, lis) }, cancel)
-	w.Eventually(func() string { return fmt.Sprintf("%s is registered: %+v", name, server.Status()) }, func() bool {
+	stop := w.Run("server", func() error { return server.Serve(ctx, lis) }, cancel)
+	w.Eventually(func() string { return fmt.Sprintf("it is registered: %+v", server.Status()) }, func() bool {
 		status := server.Status()
 		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})
@@ -219,9 +225,9 @@ func (w *World) Register(key string, endpoint runtime.Endpoint, layouts ...runti
 }
 
 // Conn returns one of our connections to a service.
-func (w *World) Conn(desc *runtime.ServiceDesc) *grpc.ClientConn {
+func (w *World) Conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	conn, err := w.Registry.NewClient(desc, Plaintext())
+	conn, err := w.Registry.NewClient(desc, append(opts, Plaintext())...)
 	if err != nil {
 		w.t.Fatal(err)
 	}

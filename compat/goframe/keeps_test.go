@@ -1,0 +1,95 @@
+package goframe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/gogf/gf/contrib/rpc/grpcx/v2"
+	"github.com/gogf/gf/v2/errors/gcode"
+	"github.com/gogf/gf/v2/errors/gerror"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// failing fails as its caller asks.
+type failing struct {
+	basic.UnimplementedGreeterServer
+}
+
+// failures are what a caller can ask for.
+var failures = map[string]func() error{
+	"a code of GoFrame's":    func() error { return gerror.NewCode(gcode.CodeNotFound, "no such user") },
+	"a code of one's own":    func() error { return gerror.NewCode(gcode.New(1001, "", nil), "out of stock") },
+	"a code that is wrapped": func() error { return gerror.Wrap(gerror.NewCode(gcode.New(1001, "", nil), "out of stock"), "order") },
+	"a status":               func() error { return status.Error(codes.ResourceExhausted, "slower") },
+	"a plain error":          func() error { return errors.New("plain") },
+	"a panic":                func() error { panic("a bug") },
+	"nothing":                func() error { return nil },
+}
+
+func (failing) SayHello(_ context.Context, request *basic.HelloRequest) (*basic.HelloReply, error) {
+	if err := failures[request.GetName()](); err != nil {
+		return nil, err
+	}
+	return &basic.HelloReply{Message: "lives"}, nil
+}
+
+// answers returns what a caller sees of each failure.
+func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
+	seen := make(map[string]string, len(failures))
+	for name := range failures {
+		reply, err := basic.NewGreeterClient(conn).SayHello(w.Context(), &basic.HelloRequest{Name: name})
+		seen[name] = fmt.Sprintf("%s: status %v, gcode %d, %v", reply.GetMessage(), status.Code(err), gerror.Code(err).Code(), err)
+	}
+	return seen
+}
+
+// What GoFrame's server and client do with errors and panics stays as it was: GoFrame goes on making the gRPC server, and
+// our connection has the interceptors of GoFrame's.
+func TestKeeps(t *testing.T) {
+	w := world.New(t)
+	process := startTheirs(w, "failing server")
+	w.Eventually(process.Output, func() bool { return len(w.Entries(user.Key)) == 1 })
+	theirs, ours := dialTheirs(t, w), w.Conn(user, kept()...)
+	want := answers(w, theirs)
+	for failure, answer := range map[string]string{
+		"a code of one's own": ": status Unknown, gcode 1001, out of stock",
+		"a panic":             ": status Unknown, gcode 2, panic recovered: a bug",
+		"nothing":             "lives: status OK, gcode -1, <nil>",
+	} {
+		if want[failure] != answer {
+			t.Errorf("%s: GoFrame says %q, and used to say %q", failure, want[failure], answer)
+		}
+	}
+	compare := func(step string, conn grpc.ClientConnInterface) {
+		t.Helper()
+		for failure, got := range answers(w, conn) {
+			if got != want[failure] {
+				t.Errorf("%s: %s: %q, want %q", step, failure, got, want[failure])
+			}
+		}
+	}
+	compare("our caller, their server", ours)
+
+	// This is the line that docs/migration.md has.
+	s := w.PublishOn(grpcx.Server.New(config()).Server, failing{}, user)
+	process.Terminate()
+	w.Watched(user.Key)
+	compare("our caller, our server", ours)
+	compare("their caller, our server", theirs)
+	s.Stop()
+}
+
+// kept are the dial options that docs/migration.md has.
+func kept() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
+		grpcx.Client.ChainStream(grpcx.Client.StreamTracing),
+	}
+}

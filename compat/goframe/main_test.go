@@ -1,0 +1,68 @@
+package goframe
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	etcd "github.com/gogf/gf/contrib/registry/etcd/v2"
+	"github.com/gogf/gf/contrib/rpc/grpcx/v2"
+	"github.com/gogf/gf/v2/frame/g"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+func TestMain(m *testing.M) {
+	g.Log().SetStdoutPrint(false)
+	world.Main(m, map[string]func([]string){
+		"server":         func(args []string) { run(args[0], &world.Greeter{Name: args[1]}) },
+		"failing server": func(args []string) { run(args[0], failing{}) },
+		"caller":         func(args []string) { call(args[0]) },
+	})
+}
+
+// config is what a config.yaml of GoFrame's would say.
+func config() *grpcx.GrpcServerConfig {
+	c := grpcx.Server.NewConfig()
+	c.Name, c.Address, c.LogStdout = "user", "127.0.0.1:0", false
+	return c
+}
+
+// run is the main function of a server of GoFrame's.
+func run(etcdAddrs string, impl basic.GreeterServer) {
+	grpcx.Resolver.Register(etcd.New(etcdAddrs))
+	s := grpcx.Server.New(config())
+	basic.RegisterGreeterServer(s.Server, impl)
+	s.Run()
+}
+
+// call is the main function of a caller of GoFrame's. It calls as long as it lives, and tells of each server once.
+func call(etcdAddrs string) {
+	g.Log().SetStdoutPrint(true)
+	grpcx.Resolver.Register(etcd.New(etcdAddrs))
+	conn := grpcx.Client.MustNewGrpcClientConn("user")
+	for told := make(map[string]bool); ; {
+		if name, err := world.SayHello(context.Background(), conn); err == nil && !told[name] {
+			told[name] = true
+			println("answered by", name)
+		}
+	}
+}
+
+// startTheirs starts a process of GoFrame's on etcd.
+func startTheirs(w *world.World, program string, args ...string) *world.Process {
+	return w.Start(program, append([]string{strings.Join(w.Etcd.Endpoints(), ",")}, args...)...)
+}
+
+// dialTheirs returns a connection of GoFrame's own client.
+func dialTheirs(t *testing.T, w *world.World) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpcx.Client.NewGrpcClientConn("user", grpc.WithResolvers(grpcx.Resolver.New(theirs(w))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}

@@ -1,0 +1,111 @@
+package world
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// programEnv names the program that a process is to run in place of the tests.
+const programEnv = "COMPAT_PROGRAM"
+
+// Main runs the tests, or one of the programs in a process that [World.Start] has started. A TestMain calls it: what a
+// framework's own server does on a signal, and what ends a framework's caller, shows in a process of its own alone.
+func Main(m *testing.M, programs map[string]func(args []string)) {
+	program, ok := programs[os.Getenv(programEnv)]
+	if !ok {
+		os.Exit(m.Run())
+	}
+	go func() { // a test that was killed cannot end what it has started
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(3)
+	}()
+	program(os.Args[1:])
+}
+
+// Process is one of the programs, running.
+type Process struct {
+	w      *World
+	name   string
+	cmd    *exec.Cmd
+	stdin  io.Closer
+	output lockedBuffer
+	wait   func() error
+}
+
+// Start runs one of the programs in a process of its own, which ends with the test.
+func (w *World) Start(program string, args ...string) *Process {
+	w.t.Helper()
+	p := &Process{w: w, name: program, cmd: exec.Command(os.Args[0], args...)}
+	p.cmd.Env = append(os.Environ(), programEnv+"="+program)
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.stdin = stdin
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	p.wait = sync.OnceValue(p.cmd.Wait)
+	w.t.Cleanup(func() {
+		_ = p.stdin.Close()
+		_ = p.wait() // by then it was judged, or the test has failed
+		if w.t.Failed() {
+			w.t.Logf("%s: %s", p.name, p.Output())
+		}
+	})
+	return p
+}
+
+// Terminate sends the signal by which a process is asked to end, and waits until it has ended well.
+func (p *Process) Terminate() {
+	p.w.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.w.t.Errorf("%s: %v", p.name, err)
+	}
+	if err := p.wait(); err != nil {
+		p.w.t.Errorf("%s: %v\n%s", p.name, err, p.Output())
+	}
+}
+
+// Dies waits until the process has ended by itself, and returns what it has printed.
+func (p *Process) Dies() string {
+	p.w.t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- p.wait() }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			p.w.t.Errorf("%s ended well", p.name)
+		}
+	case <-p.w.Context().Done():
+		p.w.t.Fatalf("%s lives on: %s", p.name, p.Output())
+	}
+	return p.Output()
+}
+
+// Output returns what the process has printed.
+func (p *Process) Output() string { return p.output.String() }
+
+// lockedBuffer is a buffer that is read while it is written.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
+}

@@ -4,7 +4,6 @@ package gomicro
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,15 +16,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
-
-func TestMain(m *testing.M) {
-	for _, name := range []string{"ETCD_USERNAME", "ETCD_PASSWORD", "MICRO_REGISTRY_ADDRESS"} {
-		if err := os.Unsetenv(name); err != nil {
-			panic(err)
-		}
-	}
-	os.Exit(m.Run())
-}
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/micro/registry/user", Layout: runtime.GoMicro}
 

@@ -161,11 +161,20 @@ func (e Entry) complete() Entry {
 
 // warning returns why some readers may fail on the entry, "" if there is nothing to warn of.
 func (e Entry) warning() string {
-	bare := slices.IndexFunc(e.Layouts, func(l endpoint.Layout) bool { return !l.JSON() })
-	if bare < 0 || !slices.Contains(e.Layouts, endpoint.Kratos) {
-		return ""
+	beside := func(layout endpoint.Layout, fatal func(endpoint.Layout) bool) int {
+		if !slices.Contains(e.Layouts, layout) {
+			return -1
+		}
+		return slices.IndexFunc(e.Layouts, fatal)
 	}
-	return fmt.Sprintf("kratos' own readers fail on a list that holds a value which is not JSON: leave out the layout %s", e.Layouts[bare])
+	if bare := beside(endpoint.Kratos, func(l endpoint.Layout) bool { return !l.JSON() }); bare >= 0 {
+		return fmt.Sprintf("kratos' own readers fail on a list that holds a value which is not JSON: leave out the layout %s", e.Layouts[bare])
+	}
+	// They list what is below the key and a slash, so a lease's id right after the key does not trouble them.
+	if other := beside(endpoint.GoFrame, func(l endpoint.Layout) bool { return l != endpoint.GoFrame && l != endpoint.LeaseSuffix }); other >= 0 {
+		return fmt.Sprintf("GoFrame's own callers panic at a key that does not end in host:port, which ends their processes: leave out the layout %s", e.Layouts[other])
+	}
+	return ""
 }
 
 // items returns the etcd keys and values of a complete entry, one a layout.
@@ -190,6 +199,9 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 			if layout.LeaseInKey() != other.LeaseInKey() {
 				return nil, fmt.Errorf("layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
 					other, layout, e.Endpoint.Instance)
+			}
+			if layout == endpoint.GoFrame || other == endpoint.GoFrame { // over another key than that, its callers panic
+				return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out", other, layout, key)
 			}
 			return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out, or set another instance id", other, layout, key)
 		}

@@ -116,6 +116,16 @@ func TestItemsAreRefused(t *testing.T) {
 	}
 }
 
+// Another instance id would have GoFrame's own callers panic, so no error proposes one.
+func TestNoInstanceIDBesideGoFrame(t *testing.T) {
+	for _, layouts := range [][]endpoint.Layout{{endpoint.GoFrame, endpoint.Kitex}, {endpoint.EndpointJSON, endpoint.GoFrame}} {
+		_, err := at("a", "h:1", "h:1", 15, layouts...).items("")
+		if err == nil || !strings.HasSuffix(err.Error(), "would write one key, \"a/h:1\": leave one out") {
+			t.Errorf("%v: %v", layouts, err)
+		}
+	}
+}
+
 func TestAtAnAddress(t *testing.T) {
 	methods := map[string][]string{"a.A": {"Say", "Bye"}, "a.B": {"Do"}, "c.C": {"Other"}}
 	e := published(t, "a.B", "a")
@@ -224,6 +234,10 @@ func TestWarning(t *testing.T) {
 		{[]endpoint.Layout{endpoint.Kratos, endpoint.Kitex}, false},
 		{[]endpoint.Layout{endpoint.GoZero, endpoint.EndpointJSON}, false},
 		{[]endpoint.Layout{endpoint.Kratos, endpoint.GoZero}, true},
+		{[]endpoint.Layout{endpoint.GoFrame}, false},
+		{[]endpoint.Layout{endpoint.GoFrame, endpoint.LeaseSuffix}, false},
+		{[]endpoint.Layout{endpoint.GoFrame, endpoint.GoZero}, true},
+		{[]endpoint.Layout{endpoint.EndpointJSON, endpoint.GoFrame}, true},
 	} {
 		if got := at("a", "i", "h:1", 15, tt.layouts...).warning(); got != "" != tt.warned {
 			t.Errorf("%v: %q", tt.layouts, got)

@@ -54,20 +54,40 @@ func remove(t *testing.T, w *world.World, key string) {
 	}
 }
 
-// A fleet of go-micro's moves under load, to gRPC servers that are cured.
+// newCallers are ours.
+func newCallers(w *world.World) func() (call func(context.Context) (string, error), stop func()) {
+	return func() (func(context.Context) (string, error), func()) {
+		conn := w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors))
+		return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
+	}
+}
+
+// A fleet of go-micro's moves to gRPC servers that are cured.
 func TestRoad(t *testing.T) {
 	world.Roads(t, func(t *testing.T) (from, to world.Kind) {
 		w := world.New(t)
-		to = world.Kind{
+		return oldKind(t, w), world.Kind{
 			Serve: func(name string) (leave, stop func()) {
 				server, impl := newServer(name)
 				return nil, w.PublishOn(server, impl, user).Stop
 			},
-			Dial: func() (func(context.Context) (string, error), func()) {
-				conn := w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors))
-				return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
-			},
+			Dial: newCallers(w),
 		}
-		return oldKind(t, w), to
+	})
+}
+
+// A fleet of go-micro's keeps its servers, which this project announces.
+func TestRoadWithTheirServer(t *testing.T) {
+	world.Roads(t, func(t *testing.T) (from, to world.Kind) {
+		w := world.New(t)
+		return oldKind(t, w), world.Kind{
+			Serve: func(name string) (leave, stop func()) {
+				before := len(w.Entries(user.Key))
+				process := w.Start("announced server", w.EtcdAddr(), name)
+				w.Eventually(process.Output, func() bool { return len(w.Entries(user.Key)) > before })
+				return nil, process.Terminate
+			},
+			Dial: newCallers(w),
+		}
 	})
 }

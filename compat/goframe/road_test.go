@@ -7,24 +7,25 @@ import (
 	"github.com/gogf/gf/contrib/rpc/grpcx/v2"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
 )
 
 // A fleet of GoFrame's moves under load. Each server is ended by the signal that ends GoFrame's.
 func TestRoad(t *testing.T) {
-	world.Roads(t, func(t *testing.T) (from, to world.Kind) {
+	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		from = world.Kind{
+		from = roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) { return nil, startTheirs(w, "server", name).Terminate },
-			Dial: func() (func(context.Context) (string, error), func()) {
+			Dial: func() (roadtest.Call, func()) {
 				conn := dialTheirs(t, w)
 				return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
 			},
 		}
-		to = world.Kind{
+		to = roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) {
 				return nil, w.PublishOn(grpcx.Server.New(config()).Server, &world.Greeter{Name: name}, user).Stop
 			},
-			Dial: func() (func(context.Context) (string, error), func()) {
+			Dial: func() (roadtest.Call, func()) {
 				conn := w.Conn(user, kept()...)
 				return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
 			},

@@ -9,18 +9,19 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
 )
 
 // oldKind is go-micro's servers and callers. A server of go-micro's ends at once, and whoever has just picked it fails. So
 // its key is deleted first, by hand.
-func oldKind(t *testing.T, w *world.World) world.Kind {
-	return world.Kind{
+func oldKind(t *testing.T, w *world.World) roadtest.Kind {
+	return roadtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
 			process := w.Start("server", w.EtcdAddr(), name)
 			key := nodeKey(w, process)
 			return func() { remove(t, w, key) }, process.Terminate
 		},
-		Dial: func() (func(context.Context) (string, error), func()) {
+		Dial: func() (roadtest.Call, func()) {
 			old, watches := newCaller(theirs(w)), w.Etcd.Calls().Count(etcdtest.Watch, user.Key)
 			call := func(ctx context.Context) (string, error) { return old.sayHello(ctx, "") }
 			if _, err := call(w.Context()); err != nil {
@@ -55,8 +56,8 @@ func remove(t *testing.T, w *world.World, key string) {
 }
 
 // newCallers are ours.
-func newCallers(w *world.World) func() (call func(context.Context) (string, error), stop func()) {
-	return func() (func(context.Context) (string, error), func()) {
+func newCallers(w *world.World) func() (roadtest.Call, func()) {
+	return func() (roadtest.Call, func()) {
 		conn := w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors))
 		return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
 	}
@@ -64,9 +65,9 @@ func newCallers(w *world.World) func() (call func(context.Context) (string, erro
 
 // A fleet of go-micro's moves to gRPC servers that are cured.
 func TestRoad(t *testing.T) {
-	world.Roads(t, func(t *testing.T) (from, to world.Kind) {
+	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), world.Kind{
+		return oldKind(t, w), roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) {
 				server, impl := newServer(name)
 				return nil, w.PublishOn(server, impl, user).Stop
@@ -78,9 +79,9 @@ func TestRoad(t *testing.T) {
 
 // A fleet of go-micro's keeps its servers, which this project announces.
 func TestRoadWithTheirServer(t *testing.T) {
-	world.Roads(t, func(t *testing.T) (from, to world.Kind) {
+	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), world.Kind{
+		return oldKind(t, w), roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) {
 				before := len(w.Entries(user.Key))
 				process := w.Start("announced server", w.EtcdAddr(), name)

@@ -1,0 +1,47 @@
+package seeds
+
+import (
+	"context"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+)
+
+// TestRoad moves a fleet of each system under load: one process after the other, and back.
+func TestRoad(t *testing.T) {
+	kit.Night(t)
+	for _, s := range systems {
+		t.Run(s.name, func(t *testing.T) { roadtest.Run(t, s.road) })
+	}
+}
+
+// road has the fleet's present servers and callers, and those of ours.
+func (s system) road(t *testing.T) (from, to roadtest.Kind) {
+	w := newWorld(t)
+	from = roadtest.Kind{
+		Serve: func(name string) (leave, stop func()) {
+			old := w.serve(name)
+			return s.register(w, s.desc.Key, old.addr), old.stop
+		},
+		Dial: func() (roadtest.Call, func()) {
+			conn := s.dial(w)
+			w.eventually("their caller has read what there is", func() bool { // go-zero's fails until then
+				_, err := sayHello(bounded(t), conn)
+				return err == nil
+			})
+			return calls(conn)
+		},
+	}
+	to = roadtest.Kind{
+		Serve: func(name string) (leave, stop func()) { return nil, w.publish(name, s.desc).stop },
+		Dial:  func() (roadtest.Call, func()) { return calls(w.conn(s.desc, s.opts...)) },
+	}
+	return from, to
+}
+
+func calls(conn *grpc.ClientConn) (roadtest.Call, func()) {
+	return func(ctx context.Context) (string, error) { return sayHello(ctx, conn) }, func() { _ = conn.Close() }
+}

@@ -27,12 +27,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 type callOptions struct {
 	data      string
 	headers   []string
 	instance  string
+	from      steer.Caller
 	each      bool
 	parallel  int
 	timeout   time.Duration
@@ -43,19 +46,23 @@ type callOptions struct {
 func newCall(a *app) *cobra.Command {
 	var opts callOptions
 	cmd := &cobra.Command{
-		Use:   "call KEY METHOD",
+		Use:   "call KEY METHOD [JSON]",
 		Short: "Call a method of a service",
 		Long: `call calls a method of the service at KEY, with JSON in and JSON out. METHOD is
 package.Service/Method or, where that is clear, Service/Method or Method.
+JSON holds the requests, as --data does.
 
 Without other flags it calls an instance that clients may call by the live policy, at random,
 over TLS, and asks the server by gRPC's reflection what the method takes and returns.`,
-		Example: `  etcdrpc call acme/user GetUser -d '{"id": "7"}'
+		Example: `  etcdrpc call acme/user GetUser '{"id": "7"}'
   etcdrpc call acme/user acme.user.v1.Users/Import -d @users.json --instance 10.0.0.7:9000
   etcdrpc call acme/user Flush --each --plaintext`,
-		Args:              keyArgs(1),
+		Args:              callArgs,
 		ValidArgsFunction: a.completeMethods,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+			if len(args) > 2 {
+				opts.data = args[2]
+			}
 			c, err := opts.prepare(ctx, a, args[0], args[1])
 			if err != nil {
 				return err
@@ -81,11 +88,23 @@ over TLS, and asks the server by gRPC's reflection what the method takes and ret
 	return cmd
 }
 
+// callArgs accepts a key, a method and, where --data does not give them, the requests.
+func callArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.RangeArgs(2, 3)(cmd, args); err != nil {
+		return err
+	}
+	if len(args) == 3 && cmd.Flags().Changed("data") {
+		return errors.New("the requests are given twice: after METHOD, and by --data")
+	}
+	return endpoint.CheckKey(args[0])
+}
+
 func (o *callOptions) addTo(cmd *cobra.Command, a *app) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.data, "data", "d", "{}", "the requests as `JSON`, one value each; @FILE reads a file, - standard input")
 	flags.StringArrayVarP(&o.headers, "header", "H", nil, "`'name: value'` of metadata to send; a value for a name in -bin is in base64; may be repeated")
 	flags.StringVar(&o.instance, "instance", "", "call the instance with this `id` or address, whatever the live policy says")
+	flags.StringVar(&o.from.Lane, "lane", "", "call an instance that clients call in this `lane`, and send it along")
 	flags.BoolVar(&o.each, "each", false, "call each instance that is not drained, and write a line for each")
 	flags.IntVar(&o.parallel, "parallel", 1, "how `many` instances --each calls at once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long the call of an instance may take; 0: until it ends")
@@ -130,6 +149,8 @@ func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*c
 		return nil, usage.Mistake(errors.New("--each and --instance exclude each other"))
 	case o.parallel < 1 || o.parallel > dialing.Most:
 		return nil, usage.Mistake(fmt.Errorf("--parallel must be from 1 to %d", dialing.Most))
+	case o.from.Lane != "" && !serviceconfig.ValidLane(o.from.Lane):
+		return nil, usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", o.from.Lane, serviceconfig.WantLane))
 	case o.timeout < 0:
 		return nil, usage.Mistake(errors.New("--timeout must not be below zero"))
 	}
@@ -139,6 +160,9 @@ func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*c
 	}
 	if c.header, err = parseHeaders(o.headers); err != nil {
 		return nil, usage.Mistake(err)
+	}
+	if o.from.Lane != "" {
+		c.header.Set(serviceconfig.LaneHeader, o.from.Lane)
 	}
 	if c.given, err = o.described.Schema(ctx); err != nil {
 		return nil, err
@@ -153,7 +177,7 @@ func (o *callOptions) readData(stdin io.Reader) (invoke.Messages, error) {
 	if name, ok := strings.CutPrefix(o.data, "@"); ok {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("--data: %w", err)
+			return nil, fmt.Errorf("read the request: %w", err)
 		}
 		in = invoke.ReadMessages(strings.NewReader(string(text)))
 	} else if o.data == "-" {
@@ -220,7 +244,10 @@ func (c *call) call(ctx context.Context, s *survey.Service) error {
 // candidates returns the instances of which the first that can be reached is called.
 func (c *call) candidates(s *survey.Service) ([]survey.Instance, error) {
 	if c.instance == "" {
-		return steer.Callees(s, c.name, rand.Float64)
+		if c.from.Lane != "" && s.Config == nil {
+			output.Sayf(c.notes, "No live policy says which instances are in the lane %s: any may be called. The lane goes with the call.\n", c.from.Lane)
+		}
+		return steer.Callees(s, c.from, c.name, rand.Float64)
 	}
 	i, err := s.Find(c.instance)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 const (
@@ -85,8 +86,9 @@ func (u *users) serve(method protoreflect.MethodDescriptor, stream grpc.ServerSt
 		user := dynamicpb.NewMessage(method.Output())
 		user.Set(field(user, "id"), protoreflect.ValueOfString(id))
 		user.Set(field(user, "name"), protoreflect.ValueOfString(u.name))
-		if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get("x-caller")) > 0 {
-			user.Set(field(user, "caller"), protoreflect.ValueOfString(md.Get("x-caller")[0]))
+		md, _ := metadata.FromIncomingContext(stream.Context())
+		if callers := append(md.Get("x-caller"), md.Get(serviceconfig.LaneHeader)...); len(callers) > 0 {
+			user.Set(field(user, "caller"), protoreflect.ValueOfString(callers[0]))
 		}
 		return stream.SendMsg(user)
 	}

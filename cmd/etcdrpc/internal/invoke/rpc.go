@@ -51,11 +51,11 @@ func ReadMessages(r io.Reader) Messages {
 		case v := <-reading:
 			reading = nil
 			if v.err != nil && !errors.Is(v.err, io.EOF) {
-				return nil, InputError{fmt.Errorf("--data: %w", v.err)}
+				return nil, InputError{fmt.Errorf("the request is no JSON: %w", v.err)}
 			}
 			return v.text, v.err
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for --data: %w", status.FromContextError(ctx.Err()).Err())
+			return nil, fmt.Errorf("wait for a request: %w", status.FromContextError(ctx.Err()).Err())
 		}
 	}
 }
@@ -114,7 +114,7 @@ func (r *RPC) readOnly(ctx context.Context, in Messages) (json.RawMessage, error
 	}
 	switch _, err := in(ctx); {
 	case err == nil:
-		return nil, InputError{fmt.Errorf("--data: there are several requests, and %s takes one", FullMethod(r.Method))}
+		return nil, InputError{fmt.Errorf("there are several requests, and %s takes one", FullMethod(r.Method))}
 	case !errors.Is(err, io.EOF):
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func All(list []json.RawMessage) Messages {
 func (r *RPC) request(text json.RawMessage) (proto.Message, error) {
 	message := dynamicpb.NewMessage(r.Method.Input())
 	if err := (protojson.UnmarshalOptions{Resolver: r.Types}).Unmarshal(text, message); err != nil {
-		return nil, InputError{fmt.Errorf("--data: %s is no %s: %w", printable.Short(string(text), 100), r.Method.Input().FullName(), err)}
+		return nil, InputError{fmt.Errorf("%s is no %s: %w", printable.Short(string(text), 100), r.Method.Input().FullName(), err)}
 	}
 	return message, nil
 }

@@ -15,8 +15,8 @@ import (
 // Callees returns the instances that clients send a call of a method to, in the order in which to try them: at random,
 // by their shares of the calls under the live policy, or by the same for each if clients go by none. random returns numbers from
 // 0 to below 1.
-func Callees(s *survey.Service, method string, random func() float64) (all []survey.Instance, err error) {
-	x, err := Explain(s, Caller{})
+func Callees(s *survey.Service, from Caller, method string, random func() float64) (all []survey.Instance, err error) {
+	x, err := Explain(s, from)
 	shares, drawn := x.ByEntry(), make(map[string]float64)
 	for _, i := range s.Merged().Instances {
 		share := shares[i.Entry.Key].Share

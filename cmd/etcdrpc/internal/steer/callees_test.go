@@ -52,7 +52,7 @@ func TestCallees(t *testing.T) {
 		{"one that serves the method", calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/List,Get"}}`), "a", "a"},
 		{"nothing there", calledService(""), "", ""},
 	} {
-		one, errOne := Callees(tc.s, "Get", rand.Float64)
+		one, errOne := Callees(tc.s, Caller{}, "Get", rand.Float64)
 		each, _, errEach := EveryCallee(tc.s, "Get")
 		if got := strings.Join(ids(one), " "); got != tc.one || (errOne != nil) != (tc.one == "") {
 			t.Errorf("%s: calls one of %q, %v; want %q", tc.name, got, errOne, tc.one)
@@ -69,7 +69,7 @@ func TestCallees_Shares(t *testing.T) {
 	const calls = 2000
 	first := 0
 	for range calls {
-		callees, err := Callees(s, "Get", random.Float64)
+		callees, err := Callees(s, Caller{}, "Get", random.Float64)
 		if err != nil || len(callees) != 2 {
 			t.Fatal(callees, err)
 		}
@@ -86,11 +86,11 @@ func TestCallees_Shares(t *testing.T) {
 func TestCallees_Infrastructure(t *testing.T) {
 	s := calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/Get"}}`)
 	for _, method := range []string{"grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check"} {
-		if callees, err := Callees(s, method, rand.Float64); err != nil || len(callees) != 1 {
+		if callees, err := Callees(s, Caller{}, method, rand.Float64); err != nil || len(callees) != 1 {
 			t.Errorf("%s: %v, %v", method, callees, err)
 		}
 	}
-	if callees, err := Callees(s, "acme.Other/Get", rand.Float64); err == nil {
+	if callees, err := Callees(s, Caller{}, "acme.Other/Get", rand.Float64); err == nil {
 		t.Errorf("a method that no instance serves: %v", callees)
 	}
 }

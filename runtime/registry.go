@@ -61,6 +61,7 @@ type Registry struct {
 // A client that is to notice a dead connection needs DialKeepAliveTime and DialKeepAliveTimeout,
 // such as 10 s, the least that gRPC takes, and 3 s; leave PermitWithoutStream off, which etcd punishes.
 // Its MaxCallRecvMsgSize, such as 8 MiB, bounds the memory that one answer of etcd takes, whoever writes there.
+// A client without a Logger of its own no longer logs, unless the environment has ETCD_CLIENT_DEBUG: what fails is in the registry's log.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
 		client: client,
@@ -77,6 +78,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		r.err = errNilClient
 		return r
 	}
+	quiet(client)
 	warnOfPlaintext(client, r.opts.logger)
 	if r.opts.snapshotDir != "" && client.ActiveConnection() == nil {
 		r.opts.snapshotDir = "" // while etcd is away, nothing else would tell its snapshots from another cluster's

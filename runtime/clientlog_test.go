@@ -1,0 +1,77 @@
+package runtime
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// TestQuiet has etcd clients fail a request, with and without a registry, and looks for what they write on standard error themselves.
+func TestQuiet(t *testing.T) {
+	for _, tt := range []struct {
+		name, debug string
+		registry    bool
+		writes      bool
+	}{
+		{"without a registry", "", false, true},
+		{"with a registry", "", true, false},
+		{"asked to log", "warn", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("ETCD_CLIENT_DEBUG", tt.debug)
+			written := standardError(t)
+			client := away(t)
+			if tt.registry {
+				r := NewRegistry(client, WithLogger(slog.New(slog.DiscardHandler)))
+				t.Cleanup(func() { _ = r.Close(context.Background()) })
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := client.Get(ctx, "a"); err == nil {
+				t.Fatal("the request did not fail")
+			}
+			if text := written(); strings.Contains(text, "etcd-client") != tt.writes {
+				t.Errorf("the client has written %q", text)
+			}
+		})
+	}
+}
+
+// TestQuiet_OwnLogger leaves a logger that the client was given.
+func TestQuiet_OwnLogger(t *testing.T) {
+	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	r := NewRegistry(client)
+	t.Cleanup(func() { _ = r.Close(context.Background()) })
+	if client.GetLogger() != own {
+		t.Error("the client has another logger")
+	}
+}
+
+// standardError puts a file in place of standard error until the test ends. The function returns what is in it.
+func standardError(t *testing.T) (written func() string) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stderr
+	os.Stderr = file
+	t.Cleanup(func() { os.Stderr = before; _ = file.Close() })
+	return func() string {
+		text, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+}

@@ -56,6 +56,7 @@ var (
 	ctx          context.Context
 	err          error
 	etcdClient   *clientv3.Client
+	otherClient  *clientv3.Client
 	endpoints    string // of etcd
 	registry     *runtime.Registry
 	registration *runtime.Registration

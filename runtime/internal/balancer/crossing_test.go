@@ -1,0 +1,79 @@
+package balancer
+
+import (
+	"testing"
+	"time"
+)
+
+// TestCrossing walks every sequence of events, and checks what must hold after each: calls leave only for what is there, and
+// are told of each time that they begin to or end, and the policy away is open for them.
+func TestCrossing(t *testing.T) {
+	type event struct {
+		name string
+		do   func(c *crossing, epoch uint64, now time.Time)
+	}
+	events := []event{
+		{"offered", func(c *crossing, _ uint64, now time.Time) { c.offer(true, now) }},
+		{"not offered", func(c *crossing, _ uint64, now time.Time) { c.offer(false, now) }},
+		{"home lacks", func(c *crossing, epoch uint64, now time.Time) { c.home(epoch, true, now) }},
+		{"home serves", func(c *crossing, epoch uint64, now time.Time) { c.home(epoch, false, now) }},
+		{"asked", func(c *crossing, epoch uint64, now time.Time) { c.asked(epoch, now) }},
+		{"asked by an old picker", func(c *crossing, _ uint64, now time.Time) { c.asked(0, now) }},
+		{"time", func(c *crossing, _ uint64, now time.Time) { c.expire(now) }},
+	}
+	const steps = 5
+	var walk func(c crossing, names []string, told bool, given bool)
+	walk = func(c crossing, names []string, told, given bool) {
+		for _, e := range events {
+			now := time.Unix(int64(1000+3*len(names)), 0)
+			next, path := c, append(names[:len(names):len(names)], e.name)
+			before := next
+			e.do(&next, uint64(len(path)), now)
+			out := next.flush()
+			is := told
+			if out.tell {
+				is = !told
+			}
+			has := given
+			if out.give {
+				has = next.open
+			}
+			switch {
+			case is != next.leaving():
+				t.Fatalf("%q: told that calls leave: %v, and they do: %v", path, is, next.leaving())
+			case has != next.open:
+				t.Fatalf("%q: the policy away has endpoints: %v, and is open: %v", path, has, next.open)
+			case next.leaving() && !next.open:
+				t.Fatalf("%q: calls leave for what is not open", path)
+			case next.leaving() && !next.closeAt.IsZero():
+				t.Fatalf("%q: calls leave for what is about to be closed", path)
+			case next.open && !next.leaving() && next.closeAt.IsZero():
+				t.Fatalf("%q: nothing leaves, and it stays open for ever", path)
+			case before.open && !next.open && now.Before(before.closeAt):
+				t.Fatalf("%q: closed before its time", path)
+			case e.name == "asked by an old picker" && len(names) > 0 && before.epoch > 0 && next.lacking != before.lacking:
+				t.Fatalf("%q: an old picker counts", path)
+			}
+			if len(path) < steps {
+				walk(next, path, is, has)
+			}
+		}
+	}
+	walk(crossing{}, nil, false, false)
+}
+
+// TestFraction_Takes counts the calls of a part.
+func TestFraction_Takes(t *testing.T) {
+	for _, f := range []fraction{{0, 1}, {1, 1}, {1, 2}, {1, 3}, {3, 4}, {7, 100}} {
+		p := &plan{}
+		took := uint64(0)
+		for range 1000 * f.of {
+			if f.takes(p.sequence.Next()) {
+				took++
+			}
+		}
+		if took+2 < 1000*f.n || took > 1000*f.n+2 {
+			t.Errorf("%d of %d take %d of %d", f.n, f.of, took, 1000*f.of)
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/gogf/gf/contrib/rpc/grpcx/v2"
 	"github.com/gogf/gf/v2/errors/gcode"
 	"github.com/gogf/gf/v2/errors/gerror"
 	"google.golang.org/grpc"
@@ -56,7 +55,7 @@ func TestKeeps(t *testing.T) {
 	w := world.New(t)
 	process := startTheirs(w, "failing server")
 	w.Eventually(process.Output, func() bool { return len(w.Entries(user.Key)) == 1 })
-	theirs, ours := dialTheirs(t, w), w.Conn(user, kept()...)
+	theirs, ours := dialTheirs(t, w), newConn(w)
 	want := answers(w, theirs)
 	for failure, answer := range map[string]string{
 		"a code of one's own": ": status Unknown, gcode 1001, out of stock",
@@ -77,19 +76,8 @@ func TestKeeps(t *testing.T) {
 	}
 	compare("our caller, their server", ours)
 
-	// This is the line that docs/migration.md has.
-	s := w.PublishOn(grpcx.Server.New(config()).Server, failing{}, user)
+	w.PublishOn(newServer(w.NewRegistry()), failing{}, user)
 	process.Terminate()
-	w.Watched(user.Key)
 	compare("our caller, our server", ours)
 	compare("their caller, our server", theirs)
-	s.Stop()
-}
-
-// kept are the dial options that docs/migration.md has.
-func kept() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
-		grpcx.Client.ChainStream(grpcx.Client.StreamTracing),
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -23,19 +24,30 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// config is what a config.yaml of GoFrame's would say.
-func config() *grpcx.GrpcServerConfig {
-	c := grpcx.Server.NewConfig()
-	c.Name, c.Address, c.LogStdout = "user", "127.0.0.1:0", false
-	return c
-}
-
 // run is the main function of a server of GoFrame's.
 func run(etcdAddrs string, impl basic.GreeterServer) {
 	grpcx.Resolver.Register(etcd.New(etcdAddrs))
-	s := grpcx.Server.New(config())
+	c := grpcx.Server.NewConfig()
+	c.Name, c.Address = "user", "127.0.0.1:0"
+	s := grpcx.Server.New(c)
 	basic.RegisterGreeterServer(s.Server, impl)
 	s.Run()
+}
+
+// newServer returns a server of ours, in the lines of docs/migration.md.
+func newServer(registry *runtime.Registry) *runtime.Server {
+	c := grpcx.Server.NewConfig() // what config.yaml says of logs, as before
+	server := registry.NewServer(grpcx.Server.New(c).Server)
+	c.LogStdout = false
+	return server
+}
+
+// newConn returns a connection of ours, in the lines of docs/migration.md.
+func newConn(w *world.World) *grpc.ClientConn {
+	return w.Conn(user,
+		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
+		grpcx.Client.ChainStream(grpcx.Client.StreamTracing),
+	)
 }
 
 // call is the main function of a caller of GoFrame's. It calls as long as it lives, and tells of each server once.

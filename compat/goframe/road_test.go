@@ -4,8 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"github.com/gogf/gf/contrib/rpc/grpcx/v2"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
 )
@@ -23,10 +21,10 @@ func TestRoad(t *testing.T) {
 		}
 		to = roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) {
-				return nil, w.PublishOn(grpcx.Server.New(config()).Server, &world.Greeter{Name: name}, user).Stop
+				return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{Name: name}, user).Stop
 			},
 			Dial: func() (roadtest.Call, func()) {
-				conn := w.Conn(user, kept()...)
+				conn := newConn(w)
 				return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
 			},
 		}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	merrors "go-micro.dev/v4/errors"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -14,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -48,22 +51,21 @@ func (g greeter) SayHello(ctx context.Context, request *basic.HelloRequest) (*ba
 	return reply, g.micro.SayHello(ctx, request, reply)
 }
 
-// newServer returns a gRPC server that does what go-micro's did, for callers that are go-micro's as well.
-func newServer(name string) (*grpc.Server, greeter) {
-	impl := greeter{micro: &Greeter{name}}
-	server := grpc.NewServer(grpc.ChainUnaryInterceptor(asMicro))
+// newServer returns a server of ours that does what go-micro's did, in the lines of docs/migration.md.
+func newServer(registry *runtime.Registry, impl basic.GreeterServer) *runtime.Server {
+	server := registry.NewServer(grpc.NewServer(grpc.ChainUnaryInterceptor(asMicro)))
 	cure(server, impl)
-	return server, impl
+	return server
 }
 
-// cure serves the methods under the names that go-micro's callers call as well: docs/migration.md has these lines.
-func cure(server grpc.ServiceRegistrar, impl basic.GreeterServer) {
+// cure has a server answer go-micro's callers, too, in the lines of docs/migration.md.
+func cure(server *runtime.Server, impl basic.GreeterServer) {
 	old := basic.Greeter_ServiceDesc
 	old.ServiceName = "user.Greeter" // go-micro's callers call /user.Greeter/SayHello
 	server.RegisterService(&old, impl)
 }
 
-// asMicro does with errors and panics what go-micro's server did: docs/migration.md has it.
+// asMicro does with errors and panics what go-micro's server did, in the lines of docs/migration.md.
 func asMicro(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -85,7 +87,7 @@ var microCodes = map[int32]codes.Code{
 	501: codes.Unimplemented, 503: codes.Unavailable,
 }
 
-// microErrors gives a caller of ours go-micro's errors: docs/migration.md has it.
+// microErrors gives a caller of ours go-micro's errors, in the lines of docs/migration.md.
 func microErrors(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
@@ -134,8 +136,8 @@ func TestKeeps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, impl := newServer("ours")
-	w.PublishOn(server, impl, user)
+	impl := greeter{micro: &Greeter{"ours"}}
+	w.PublishOn(newServer(w.NewRegistry(), impl), impl, user)
 	for name, caller := range callers {
 		w.Eventually(func() string { return name }, func() bool {
 			answer, err := caller(w.Context(), "")
@@ -145,6 +147,39 @@ func TestKeeps(t *testing.T) {
 			if got != want[name][failure] {
 				t.Errorf("%s: %s: %q, want %q", name, failure, got, want[name][failure])
 			}
+		}
+	}
+}
+
+// slow times out twice, and then answers.
+type slow struct {
+	basic.UnimplementedGreeterServer
+	calls atomic.Int32
+}
+
+func (s *slow) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
+	if s.calls.Add(1)%3 != 0 {
+		return nil, merrors.Timeout("user", "the database")
+	}
+	deadline, ok := ctx.Deadline()
+	return &basic.HelloReply{Message: fmt.Sprintf("%v, %v", ok, time.Until(deadline).Round(10*time.Second))}, nil
+}
+
+// go-micro's client ends calls after 30 s, and repeats those that answer 408. The options that docs/migration.md has do so, too.
+func TestTimeoutAndRetriesAreKept(t *testing.T) {
+	w := world.New(t)
+	desc := *user
+	desc.ServiceConfig = `{"methodConfig":[{"name":[{"service":"basic.Greeter"}],"timeout":"30s","retryPolicy":{"maxAttempts":5,` +
+		`"initialBackoff":"0.1s","maxBackoff":"10s","backoffMultiplier":2,"retryableStatusCodes":["DEADLINE_EXCEEDED"]}}]}`
+	impl := &slow{}
+	w.PublishOn(newServer(w.NewRegistry(), impl), impl, &desc)
+	for name, call := range map[string]func(context.Context, string) (string, error){
+		"go-micro's": newCaller(theirs(w)).sayHello, "ours": sayHello(w.Conn(&desc)),
+	} {
+		before := impl.calls.Load()
+		answer, err := call(context.Background(), "")
+		if calls := impl.calls.Load() - before; err != nil || calls != 3 || answer != "true, 30s" {
+			t.Errorf("%s: after %d calls %q, %v", name, calls, answer, err)
 		}
 	}
 }

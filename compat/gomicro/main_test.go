@@ -11,7 +11,7 @@ import (
 	grpcserver "github.com/go-micro/plugins/v4/server/grpc"
 	"go-micro.dev/v4"
 	"go-micro.dev/v4/client"
-	"go-micro.dev/v4/registry"
+	microregistry "go-micro.dev/v4/registry"
 	"go-micro.dev/v4/selector"
 	"go-micro.dev/v4/server"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -51,7 +51,7 @@ func (g *Greeter) SayHello(_ context.Context, request *basic.HelloRequest, reply
 func newService(etcdAddr string, opts ...micro.Option) micro.Service {
 	return micro.NewService(append([]micro.Option{
 		micro.Server(grpcserver.NewServer()), micro.Client(grpcclient.NewClient()),
-		micro.Registry(etcd.NewRegistry(registry.Addrs(etcdAddr))),
+		micro.Registry(etcd.NewRegistry(microregistry.Addrs(etcdAddr))),
 		micro.Name("user"), micro.Address("127.0.0.1:0"), micro.RegisterTTL(30 * time.Second), micro.RegisterInterval(10 * time.Second),
 	}, opts...)...)
 }
@@ -66,32 +66,37 @@ func run(s micro.Service, impl *Greeter) {
 	}
 }
 
-// announce is the main function of a server of go-micro's that this project announces: docs/migration.md has these lines.
+// announce is the main function of a server of go-micro's that this project announces.
 func announce(etcdAddr string, impl *Greeter) {
 	etcdClient, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
 	if err != nil {
 		panic(err)
 	}
-	ours := runtime.NewRegistry(etcdClient)
-	announced := ours.NewServer(grpc.NewServer()) // it does not serve: go-micro's does
-	announced.Publish(user)
-	var s micro.Service
-	s = newService(etcdAddr,
-		micro.AfterStart(func() error { return announced.Announce(context.Background(), s.Server().Options().Address) }),
-		micro.BeforeStop(func() error {
-			defer time.Sleep(time.Second) // go-micro's server ends at once: let callers hear of it
-			return announced.Withdraw(context.Background())
-		}),
-	)
-	if err := s.Server().Init(server.Registry(registry.NewMemoryRegistry())); err != nil {
+	service, err := announced(context.Background(), runtime.NewRegistry(etcdClient), etcdAddr)
+	if err != nil {
 		panic(err)
 	}
-	run(s, impl)
+	run(service, impl)
+}
+
+// announced returns such a server, in the lines of docs/migration.md.
+func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string) (service micro.Service, err error) {
+	announced := registry.NewServer(grpc.NewServer()) // it serves nothing: go-micro's server does
+	announced.Publish(user)
+	service = newService(etcdAddr,
+		micro.AfterStart(func() error { return announced.Announce(ctx, service.Server().Options().Address) }),
+		micro.BeforeStop(func() error {
+			defer time.Sleep(time.Second) // go-micro's server ends at once: let callers hear of it first
+			return announced.Withdraw(ctx)
+		}),
+	)
+	err = service.Server().Init(server.Registry(microregistry.NewMemoryRegistry()))
+	return service, err
 }
 
 // call is the main function of a caller of go-micro's. It calls as long as it lives.
 func call(etcdAddr, what string) {
-	caller := newCaller(etcd.NewRegistry(registry.Addrs(etcdAddr)))
+	caller := newCaller(etcd.NewRegistry(microregistry.Addrs(etcdAddr)))
 	for told := ""; ; {
 		name, err := caller.sayHello(context.Background(), what)
 		if err != nil {
@@ -107,7 +112,7 @@ func call(etcdAddr, what string) {
 // caller is go-micro's own client.
 type caller struct{ client.Client }
 
-func newCaller(r registry.Registry, opts ...client.Option) caller {
+func newCaller(r microregistry.Registry, opts ...client.Option) caller {
 	return caller{grpcclient.NewClient(append(opts, client.Registry(r), client.Selector(selector.NewSelector(selector.Registry(r))))...)}
 }
 

@@ -69,8 +69,8 @@ func TestRoad(t *testing.T) {
 		w := world.New(t)
 		return oldKind(t, w), roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) {
-				server, impl := newServer(name)
-				return nil, w.PublishOn(server, impl, user).Stop
+				impl := greeter{micro: &Greeter{name}}
+				return nil, w.PublishOn(newServer(w.NewRegistry(), impl), impl, user).Stop
 			},
 			Dial: newCallers(w),
 		}

@@ -32,7 +32,7 @@ func TestDetailsEndOldCallers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := world.New(t)
-			server, impl := grpc.NewServer(tt.opts...), greeter{micro: &Greeter{"ours"}}
+			server, impl := w.NewRegistry().NewServer(grpc.NewServer(tt.opts...)), greeter{micro: &Greeter{"ours"}}
 			cure(server, impl)
 			w.PublishOn(server, impl, user)
 			caller := w.Start("caller", w.EtcdAddr(), "a status with details")

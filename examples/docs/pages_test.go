@@ -15,7 +15,7 @@ type block struct {
 	page     string
 	line     int
 	language string
-	kind     string // what follows the language: "endpoint", or "setup" for what integration/generator runs
+	kind     string // what follows the language: "endpoint", "setup" for what integration/generator runs, or "compat" for what compat does
 	text     string
 }
 
@@ -81,7 +81,7 @@ func all(t *testing.T, language string) (found []block) {
 	t.Helper()
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {
-			if b.language == language && b.kind != "setup" {
+			if b.language == language && b.kind != "setup" && b.kind != "compat" {
 				found = append(found, b)
 			}
 		}
@@ -97,7 +97,7 @@ func all(t *testing.T, language string) (found []block) {
 func TestLanguages(t *testing.T) {
 	checked := map[string]bool{
 		"go": true, "proto": true, "sh": true, "json": true, "json endpoint": true, "yaml": true, "text": true, "mermaid": true,
-		"sh setup": true, "proto setup": true,
+		"sh setup": true, "proto setup": true, "go compat": true,
 	}
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -69,4 +70,16 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
 		t.Errorf("left are %+v", left)
 	}
+}
+
+// Their reader takes all that is below its target for its own, ours what is right below its key.
+func TestEtcdNaming_TheirReaderTakesWhatIsBelow(t *testing.T) {
+	kit.Night(t)
+	w := newWorld(t)
+	below := *etcdNaming.desc
+	below.Key += "/eu"
+	w.publish("its own", etcdNaming.desc)
+	w.publish("below", &below)
+	w.balanced(etcdNaming.dial(w), "its own", "below")
+	w.balanced(w.conn(etcdNaming.desc), "its own")
 }

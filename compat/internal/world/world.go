@@ -195,13 +195,13 @@ type Server struct {
 // Publish starts one of our servers, and returns when it is in etcd.
 func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
 	w.t.Helper()
-	return w.PublishOn(grpc.NewServer(), &Greeter{Name: name}, desc, opts...)
+	server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
+	return w.PublishOn(server, &Greeter{Name: name}, desc, opts...)
 }
 
-// PublishOn is Publish on a gRPC server that somebody else has made, with an implementation.
-func (w *World) PublishOn(on runtime.GRPCServer, impl basic.GreeterServer, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
+// PublishOn is Publish on a given server, with an implementation.
+func (w *World) PublishOn(server *runtime.Server, impl basic.GreeterServer, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
 	w.t.Helper()
-	server := w.NewRegistry().NewServer(on, runtime.WithDrainDelay(200*time.Millisecond))
 	basic.RegisterGreeterServer(server, impl)
 	server.Publish(desc, opts...)
 	lis := w.Listen()

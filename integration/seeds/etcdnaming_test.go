@@ -23,11 +23,15 @@ var etcdNaming = system{
 		must(w.t, manager.AddEndpoint(bounded(w.t), key+"/"+addr, endpoints.Endpoint{Addr: addr, Metadata: "..."}))
 		return func() { must(w.t, manager.DeleteEndpoint(bounded(w.t), key+"/"+addr)) }
 	},
-	dial: func(w *world) *grpc.ClientConn {
-		builder, err := resolver.NewBuilder(w.theirs)
-		must(w.t, err)
-		return w.dial("etcd:///my-service", builder)
-	},
+	dial: func(w *world) *grpc.ClientConn { return w.etcdNamingConn("my-service") },
+}
+
+// etcdNamingConn returns a connection with etcd's own resolver.
+func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
+	w.t.Helper()
+	builder, err := resolver.NewBuilder(w.theirs)
+	must(w.t, err)
+	return w.dial("etcd:///"+key, builder)
 }
 
 func TestEtcdNaming_TheirWriterOurClient(t *testing.T) { etcdNaming.theirWriterOurClient(t) }

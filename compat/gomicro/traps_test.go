@@ -4,10 +4,14 @@ import (
 	"strings"
 	"testing"
 
+	"go-micro.dev/v4/client"
 	merrors "go-micro.dev/v4/errors"
+	"go-micro.dev/v4/selector"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
 // The name of the service in go-micro is not the proto package here, so that its callers call methods which a gRPC server
@@ -44,5 +48,23 @@ func TestDetailsEndOldCallers(t *testing.T) {
 				t.Errorf("it ended with %s", output)
 			}
 		})
+	}
+}
+
+// A caller that asks for the version which go-micro's servers have by default finds those of ours that have it.
+func TestFilterByVersion(t *testing.T) {
+	w := world.New(t)
+	for name, opts := range map[string][]runtime.RegisterOption{"without": nil, "with": {runtime.WithVersion("latest")}} {
+		impl := greeter{micro: &Greeter{name}}
+		w.PublishOn(newServer(w.NewRegistry(), impl), impl, user, opts...)
+	}
+	old := newCaller(theirs(w))
+	for range 20 { // of two it picks one at random
+		var reply basic.HelloReply
+		err := old.Call(w.Context(), old.NewRequest("user", "Greeter.SayHello", &basic.HelloRequest{}), &reply,
+			client.WithSelectOption(selector.WithFilter(selector.FilterVersion("latest"))))
+		if err != nil || reply.GetMessage() != "with" {
+			t.Fatalf("%q, %v", reply.GetMessage(), err)
+		}
 	}
 }

@@ -92,15 +92,19 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 		take(parts)
 		return NewRegistry(parts)
 	}
+	shared := away(t)
 	for name, tt := range map[string]struct {
 		registry *Registry
 		want     error
 	}{
-		"of a nil client":   {NewRegistry(nil), errNilClient},
-		"without a KV":      {without(func(c *clientv3.Client) { c.KV = nil }), errPart},
-		"without a Watcher": {without(func(c *clientv3.Client) { c.Watcher = nil }), errPart},
-		"closed":            {closed, errClosed},
-		"with a bad prefix": {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})), errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
+		"that falls back on nil":            {NewRegistry(away(t), WithFallback(nil)), errors.New("etcd: WithFallback was given a nil registry")},
+		"that falls back on itself":         {NewRegistry(shared, WithFallback(NewRegistry(shared))), errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace")},
+		"that falls back on an invalid one": {NewRegistry(away(t), WithFallback(NewRegistry(nil))), errNilClient},
+		"of a nil client":                   {NewRegistry(nil), errNilClient},
+		"without a KV":                      {without(func(c *clientv3.Client) { c.KV = nil }), errPart},
+		"without a Watcher":                 {without(func(c *clientv3.Client) { c.Watcher = nil }), errPart},
+		"closed":                            {closed, errClosed},
+		"with a bad prefix":                 {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})), errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
 	} {
 		for use, f := range uses(tt.registry) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -3,6 +3,8 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,7 +77,10 @@ func TestFallback_LeavesAndReturns(t *testing.T) {
 		name  string
 		serve func(w *world, s *server) (stop func())
 	}{
-		{"withdrawn", (*world).announce},
+		{"withdrawn", func(w *world, s *server) func() {
+			withdraw := w.announce(s)
+			return func() { withdraw(); s.stop() }
+		}},
 		{"killed", func(w *world, s *server) func() { w.register(s); return s.stop }},
 		{"killed and gone", func(w *world, s *server) func() {
 			w.register(s)
@@ -244,6 +249,77 @@ func TestFallback_SameInstances(t *testing.T) {
 	twin := r.home.serve("twin")
 	r.home.put(key+"/same", twin.addr) // another server of that name
 	reached(t, conn, soon, "twin")
+}
+
+// TestFallback_OtherIsRestored has the other cluster become what it was: calls go where it then says.
+func TestFallback_OtherIsRestored(t *testing.T) {
+	r := newRegions(t)
+	r.lend("a1")
+	conn := r.home.conn()
+	reached(t, conn, soon, "a1")
+	backup, err := r.away.etcd.Backup()
+	must(t, err)
+	r.away.delete("west/" + key + "/a1")
+	r.lend("a2", "a3")
+	reached(t, conn, soon, "a2", "a3")
+	must(t, r.away.etcd.RestoreBackup(backup))
+	reached(t, conn, 2*soon, "a1")
+}
+
+// TestFallback_HalfInEachLayout has each cluster's servers written in two layouts for good.
+func TestFallback_HalfInEachLayout(t *testing.T) {
+	r := newRegions(t)
+	r.lend("a1")
+	r.away.put("west/"+key+"/a2", fmt.Sprintf(`{"Op":0,"Addr":%q}`, r.away.serve("a2").addr))
+	conn := r.home.conn()
+	reached(t, conn, soon, "a1", "a2")
+	r.home.register(r.home.serve("h1"))
+	r.home.put(key+"/h2", r.home.serve("h2").addr)
+	reached(t, conn, soon, "h1", "h2")
+}
+
+// TestFallback_BesideThePolicy has drains, lanes and sticky calls meet a fallback.
+func TestFallback_BesideThePolicy(t *testing.T) {
+	for _, tt := range []struct {
+		name, config string
+		home, away   map[string]string // metadata by name
+		ctx          func(context.Context) context.Context
+		want         []string
+	}{
+		{"a drained home", `{"drain":["h1"]}`, map[string]string{"h1": `{}`, "h2": `{}`}, map[string]string{"a1": `{}`}, nil, []string{"h2"}},
+		{"a strict lane that home lacks", `{"route":[{"lane":"blue","match":{"lane":"blue"},"strict":true}]}`,
+			map[string]string{"h1": `{}`}, map[string]string{"a1": `{"lane":"blue"}`, "a2": `{}`},
+			func(ctx context.Context) context.Context { return runtime.WithLane(ctx, "blue") }, []string{"a1"}},
+		{"a lane that falls back on the base", `{"route":[{"lane":"blue","match":{"lane":"blue"}}]}`,
+			map[string]string{"h1": `{}`}, map[string]string{"a1": `{"lane":"blue"}`},
+			func(ctx context.Context) context.Context { return runtime.WithLane(ctx, "blue") }, []string{"h1"}},
+		{"a split that home has half of", `{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`,
+			map[string]string{"h1": `{"version":"v1"}`}, map[string]string{"a1": `{"version":"v2"}`}, nil, []string{"h1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRegions(t)
+			for name, metadata := range tt.home {
+				r.home.tag(r.home.serve(name), metadata)
+			}
+			for name, metadata := range tt.away {
+				r.away.put("west/"+key+"/"+name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, r.away.serve(name).addr, metadata))
+			}
+			conn := r.home.conn(runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"etcd":` + tt.config + `}]}`))
+			kit.Eventually(t, soon, fmt.Sprintf("calls reach %q", tt.want), func() bool {
+				seen := make(map[string]bool)
+				for range 12 {
+					ctx := kit.Bounded(t, soon)
+					if tt.ctx != nil {
+						ctx = tt.ctx(ctx)
+					}
+					name, err := call(ctx, conn)
+					must(t, err)
+					seen[name] = true
+				}
+				return slices.Equal(slices.Sorted(maps.Keys(seen)), tt.want)
+			})
+		})
+	}
 }
 
 // TestFallback_UnderOtherPolicies has policies that are not ours, above and in our place.

@@ -25,5 +25,5 @@ func quiet(client *clientv3.Client) {
 	if entry := logger.Check(errorLevel, ""); entry == nil || entry.LoggerName != defaultLogger {
 		return
 	}
-	client.WithLogger(clientv3.NewCtxClient(context.Background()).GetLogger()) // that writes nothing
+	client.WithLogger(clientv3.NewCtxClient(context.Background()).GetLogger()) //nolint:staticcheck // it writes nothing; the client is made already
 }

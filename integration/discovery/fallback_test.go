@@ -25,7 +25,7 @@ type regions struct{ home, away *world }
 
 func newRegions(t *testing.T, opts ...runtime.Option) regions {
 	t.Helper()
-	away := newWorld(t, nil, runtime.WithNamespace("west/"))
+	away := newWorld(t, nil, runtime.WithNamespace("west/"), runtime.WithEmptyGrace(time.Second))
 	return regions{newWorld(t, nil, append(opts, runtime.WithFallback(away.registry))...), away}
 }
 
@@ -243,9 +243,17 @@ func TestFallback_SameInstances(t *testing.T) {
 	r.away.put("west/"+key+"/same", s.addr)
 	conn := r.home.conn()
 	reached(t, conn, soon, "same")
-	r.home.delete(key + "/same")
 	r.home.put(key+"/other", "127.0.0.1:1")
+	r.home.delete(key + "/same")
+	kit.Eventually(t, soon, "calls leave for the entry that is left of it", func() bool { return r.home.status().Away == 1 })
 	reached(t, conn, soon, "same")
+	r.home.register(s)
+	reached(t, conn, soon, "same")
+	s.stop()
+	kit.Eventually(t, soon, "calls fail", func() bool { _, err := within(conn, soon); return err != nil })
+	if n := r.home.status().Away; n != 0 {
+		t.Errorf("%d connections have calls that leave for a server that home has as well", n)
+	}
 	twin := r.home.serve("twin")
 	r.home.put(key+"/same", twin.addr) // another server of that name
 	reached(t, conn, soon, "twin")
@@ -259,11 +267,12 @@ func TestFallback_OtherIsRestored(t *testing.T) {
 	reached(t, conn, soon, "a1")
 	backup, err := r.away.etcd.Backup()
 	must(t, err)
-	r.away.delete("west/" + key + "/a1")
 	r.lend("a2", "a3")
+	reached(t, conn, soon, "a1", "a2", "a3")
+	r.away.delete("west/" + key + "/a1")
 	reached(t, conn, soon, "a2", "a3")
 	must(t, r.away.etcd.RestoreBackup(backup))
-	reached(t, conn, 2*soon, "a1")
+	reached(t, conn, soon, "a1")
 }
 
 // TestFallback_HalfInEachLayout has each cluster's servers written in two layouts for good.

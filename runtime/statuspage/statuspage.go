@@ -139,6 +139,7 @@ type key struct {
 	State         string     `json:"state"` // "following", "stale", "unknown"
 	Error         string     `json:"error,omitempty"`
 	Connections   int        `json:"connections"`
+	Away          int        `json:"away,omitempty"` // connections whose calls go to another cluster
 	Held          int        `json:"held,omitempty"`
 	Age           string     `json:"age,omitempty"` // since the endpoints last changed
 	ServiceConfig string     `json:"serviceConfig,omitempty"`
@@ -188,7 +189,7 @@ func newView(s runtime.RegistryStatus, now time.Time, show func(string) string) 
 
 func newKey(k runtime.KeyStatus, now time.Time, show func(string) string) key {
 	out := key{
-		Key: show(k.Key), State: "following", Connections: k.Connections, Held: k.Held,
+		Key: show(k.Key), State: "following", Connections: k.Connections, Away: k.Away, Held: k.Held,
 		ServiceConfig: show(k.ServiceConfig), Endpoints: newEndpoints(k.Endpoints, show),
 		Error: reason(k.Err, show), ConfigError: reason(k.ConfigErr, show), Leaving: newEndpoints(k.Leaving, show),
 	}

@@ -28,7 +28,7 @@ var status = runtime.RegistryStatus{
 			{Instance: "b", Addr: "10.0.0.2:1"}, {Instance: "c", Addr: "10.0.0.3:1"},
 		}, Leaving: []runtime.Endpoint{{Instance: "d", Addr: "10.0.0.4:1"}}},
 		{Key: "acme/late", Err: errors.New("etcd is <away>")},
-		{Key: "acme/old", Known: true, Provisional: true, Changed: now, ConfigErr: errors.New("not <JSON>")},
+		{Key: "acme/old", Connections: 3, Away: 1, Known: true, Provisional: true, Changed: now, ConfigErr: errors.New("not <JSON>")},
 	},
 	Registrations: []runtime.Status{{Key: "acme/me", State: runtime.StateRegistered, LeaseID: 0xabc, Since: now.Add(-time.Minute)}},
 }
@@ -38,7 +38,7 @@ func TestHTML(t *testing.T) {
 	if err := writeHTML(&b, status, now); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"acme/user", "10.0.0.1:1", "1m30s", "2 connections, 3 endpoints,", "1 of them gone", "etcd is &lt;away&gt;", "not &lt;JSON&gt;", "&lt;script&gt;", "abc", "registered", `class="state stale"`, `class="state unknown"`,
+	for _, want := range []string{"acme/user", "10.0.0.1:1", "1m30s", "2 connections, 3 endpoints,", "1 of them gone", "3 connections (1 with calls that go to another cluster), 0 endpoints", "etcd is &lt;away&gt;", "not &lt;JSON&gt;", "&lt;script&gt;", "abc", "registered", `class="state stale"`, `class="state unknown"`,
 		`etcd: <code>10.0.0.9:2379</code> <span class="state lost">not connected</span>`, "connection &lt;refused&gt;", "<pre>{\n  &#34;x&#34;: 1\n}</pre>",
 		`10.0.0.2:1</td><td><span class="state held">held</span></td>`, `10.0.0.3:1</td><td><span class="state drained">drained</span></td>`,
 		`10.0.0.4:1</td><td><span class="state leaving">leaving</span></td>`, `10.0.0.1:1</td><td></td>`} {
@@ -62,7 +62,7 @@ func TestJSON(t *testing.T) {
 	const want = `{"time":"2026-01-02T03:04:05Z","etcd":{"endpoints":["10.0.0.9:2379"],"error":"connection \u003crefused\u003e"},"keys":[` +
 		`{"key":"acme/user","state":"following","connections":2,"held":1,"age":"1m30s","serviceConfig":"{\"x\":1}","endpoints":[{"instance":"a","addr":"10.0.0.1:1","version":"v1","weight":3,"metadata":{"k":"\u003cscript\u003ealert(1)\u003c/script\u003e"}},{"instance":"b","addr":"10.0.0.2:1","held":true},{"instance":"c","addr":"10.0.0.3:1","drained":true}],"leaving":[{"instance":"d","addr":"10.0.0.4:1"}]},` +
 		`{"key":"acme/late","state":"unknown","error":"etcd is \u003caway\u003e","connections":0,"endpoints":[]},` +
-		`{"key":"acme/old","state":"stale","connections":0,"age":"0s","serviceConfigError":"not \u003cJSON\u003e","endpoints":[]}],` +
+		`{"key":"acme/old","state":"stale","connections":3,"away":1,"age":"0s","serviceConfigError":"not \u003cJSON\u003e","endpoints":[]}],` +
 		`"registrations":[{"key":"acme/me","state":"registered","since":"1m0s","lease":"abc"}]}`
 	if text.String() != want {
 		t.Errorf("got  %s\nwant %s", &text, want)

@@ -105,8 +105,10 @@ func (r *regions) do(f func()) {
 	defer r.mu.Unlock()
 	for todo := []func(){f}; len(todo) > 0; todo = r.queue.All() {
 		for _, event := range todo {
-			if !r.closed {
-				event()
+			if r.closed {
+				return
+			}
+			if event(); !r.closed {
 				r.carryOut()
 			}
 		}
@@ -143,11 +145,7 @@ func (r *regions) give() {
 		}
 	}
 	r.picks.Lock()
-	r.open = r.crossing.open
-	if r.open && len(away.Endpoints) == 0 {
-		r.offered = false
-	}
-	if !r.open || !r.offered {
+	if r.open = r.crossing.open; !r.open {
 		r.publish()
 	}
 	r.picks.Unlock()
@@ -180,7 +178,7 @@ func (r *regions) homeChanged(p *picker, state connectivity.State) {
 // UpdateClientConnState implements [balancer.Balancer].
 func (r *regions) UpdateClientConnState(s balancer.ClientConnState) error {
 	told := attr.StateOf(s.ResolverState)
-	offers := told != nil && told.Away != nil && len(told.Away.Endpoints) > 0
+	offers := told != nil && told.Away != nil && len(apart(told.Away.Endpoints, told.Endpoints)) > 0
 	r.picks.Lock()
 	r.offered = offers || told != nil && told.Away != nil && told.Away.Pending // before home's next picker, which may have nothing else
 	r.picks.Unlock()
@@ -269,7 +267,7 @@ func (x *crosser) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if homeErr == nil || errors.Is(homeErr, balancer.ErrNoSubConnAvailable) {
 		return result, homeErr
 	}
-	return balancer.PickResult{}, fmt.Errorf("%w; nor in the cluster to fall back on: %v", homeErr, err)
+	return balancer.PickResult{}, fmt.Errorf("%w; nor in the cluster to fall back on: %s", homeErr, err.Error())
 }
 
 // ask tells that a call has to leave, once.
@@ -316,7 +314,7 @@ func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
 
 // keeps returns the part of all calls that home takes, and whether that is known without a look at where they go.
 func (p *plan) keeps() (k kept, ok bool) {
-	state := connectivity.Ready
+	var state connectivity.State
 	switch {
 	case p.instead != nil:
 		state = p.instead.state

@@ -11,6 +11,7 @@ import (
 type away struct {
 	mu          sync.Mutex
 	connections int
+	logged      bool // that calls have left
 	lines       loglimit.Limiter
 }
 
@@ -37,15 +38,16 @@ func (k *Key) Left(leave bool) {
 	if (before == 0) == (a.connections == 0) {
 		return
 	}
-	ok, missed := a.lines.Allow(time.Now())
-	if !ok {
+	logger := k.keys.cfg.Logger
+	if !leave {
+		if a.logged {
+			logger.Info("calls are back from the cluster to fall back on", "key", k.Full())
+		}
 		return
 	}
-	attrs := loglimit.Attrs(missed, "key", k.Full())
-	if leave {
-		k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", attrs...)
-	} else {
-		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", attrs...)
+	var missed int
+	if a.logged, missed = a.lines.Allow(time.Now()); a.logged {
+		logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", k.Full())...)
 	}
 }
 

@@ -103,6 +103,26 @@ var faults = []fault{
 		f.lease("acme/lima/1", `{"id":"1","name":"lima","version":"","metadata":{},"endpoints":["grpc://10.1.12.1:9000"]}`)
 		f.lease(at+"/10.1.12.2:9000", "10.1.12.2:9000")
 	}},
+	{"a key with a version below one without", doctor.KindNestedKey, `acme/lotus/v1 seems to be the version "v1" of acme/lotus`, "acme/lotus/v1/", func(f *planted, _ string) {
+		f.instances("acme/lotus")
+		f.instances("acme/lotus/v1")
+	}},
+	{"a key that GoFrame's callers panic at", doctor.KindOldReader, "GoFrame's reader panics at a key that does not end in host:port (1 of 2 entries)", "/lily/latest/host-1", func(f *planted, _ string) {
+		f.lease("/service/default/default/lily/latest/10.1.90.1:9000", `{"protocol":"grpc"}`)
+		f.lease("/service/default/default/lily/latest/host-1", `{"Op":0,"Addr":"10.1.90.1:9000"}`)
+	}},
+	{"a value that kratos gives up over", doctor.KindOldReader, "kratos' reader gives up on the whole list over an entry that it cannot parse (1 of 2 entries)", "/microservices/iris/two", func(f *planted, at string) {
+		f.lease("/microservices/iris/one", `{"id":"one","name":"iris","version":"","metadata":{},"endpoints":["grpc://10.1.91.1:9000"]}`)
+		f.lease(at, "10.1.91.1:9000")
+	}},
+	{"JSON that kitex adds without an address", doctor.KindOldReader, "kitex' reader adds an instance without an address", "kitex/registry-etcd/reed/one", func(f *planted, at string) {
+		f.lease("kitex/registry-etcd/reed/10.1.92.1:9000", `{"network":"tcp","address":"10.1.92.1:9000","weight":10,"tags":null}`)
+		f.lease(at, `{"Op":0,"Addr":"10.1.92.1:9000"}`)
+	}},
+	{"a go-micro service that is not its proto package", doctor.KindMicroName, "go-micro's callers call /moss.Other/METHOD", "/micro/registry/moss/one", func(f *planted, at string) {
+		f.lease(at, `{"name":"moss","version":"","metadata":null,"endpoints":[],"nodes":[{"id":"one","address":"10.1.93.1:9000","metadata":{"grpc_methods":"acme.Other/Get"}}]}`)
+		f.route("10.1.93.1:9000", "other")
+	}},
 	{"a neighbour that goes on with a digit", doctor.KindNeighbour, "continues", "acme/mike2", func(f *planted, at string) {
 		f.lease("acme/mike@", "10.1.13.1:9000")
 		f.instances(at)
@@ -124,7 +144,7 @@ var faults = []fault{
 	{"a drain of nothing", doctor.KindNoMatch, `"victor-9:9000"`, "_grpc_config/acme/victor", etcdPolicy(`"drain":["victor-9:9000"]`)},
 	{"a drain by an id that clients do not know", doctor.KindNoMatch, `drains "n1", but clients know 10.1.23.1:9000 as "u1"`, "acme/violet/n1", func(f *planted, _ string) {
 		for n := 1; n <= 2; n++ {
-			f.lease(fmt.Sprintf("acme/violet/n%d", n), fmt.Sprintf(`{"Addr":"10.1.23.%d:9000","Metadata":{"version":"v1","weight":10}}`, n))
+			f.lease(fmt.Sprintf("acme/violet/n%d", n), fmt.Sprintf(`{"Addr":"10.1.23.%d:9000","Metadata":{"version":"v1","weight":"10"}}`, n))
 			f.lease(fmt.Sprintf("acme/violet/u%d", n), fmt.Sprintf(`{"id":"u%[1]d","name":"violet","version":"v1","metadata":{},"endpoints":["grpc://10.1.23.%[1]d:9000"]}`, n))
 		}
 		f.etcdPolicy("acme/violet", `"drain":["n1"]`)

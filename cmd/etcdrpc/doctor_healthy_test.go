@@ -79,6 +79,15 @@ var healthy = []struct {
 			f.lease("acme/user@", addr)
 		}
 	}},
+	{"layouts that the old readers bear, and go-micro's name for a package", 0, func(f *planted) {
+		f.lease("kitex/registry-etcd/user/10.2.14.1:9000", `{"network":"tcp","address":"10.2.14.1:9000","weight":10,"tags":null}`)
+		f.lease("kitex/registry-etcd/user/@", "10.2.14.1:9000")
+		f.lease("/micro/registry/cart/one", `{"name":"cart","version":"","metadata":null,"endpoints":[],"nodes":[{"id":"one","address":"10.2.14.2:9000","metadata":{"grpc_methods":"cart.Cart/Add"}}]}`)
+	}},
+	{"versions of GoFrame's, each with a key", 0, func(f *planted) {
+		f.lease("/service/default/default/user/v1/10.2.15.1:9000", `{"protocol":"grpc"}`)
+		f.lease("/service/default/default/user/v2/10.2.15.2:9000", `{"protocol":"grpc"}`)
+	}},
 	{"a server that withdraws its entry", 0, func(f *planted) {
 		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`, "")
 		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, "notServing")

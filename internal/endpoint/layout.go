@@ -56,6 +56,9 @@ var Dubbo = layout(format{name: "dubbo", entry: "dubbo entry", json: true, metad
 
 var layouts = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame, GoMicro}
 
+// Layouts returns all that servers write, but for home-made JSON.
+func Layouts() []Layout { return slices.Clone(layouts) }
+
 func layout(f format) Layout { return Layout{format: &f} }
 
 // mappedJSON is what all layouts of home-made JSON have in common.

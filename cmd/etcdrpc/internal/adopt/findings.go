@@ -3,7 +3,6 @@ package adopt
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
@@ -28,13 +28,14 @@ const (
 	kindReadOnly   doctor.Kind = "read-only"
 	kindUnread     doctor.Kind = "unread"
 	kindVersionKey doctor.Kind = "version-in-key"
+	kindVersions   doctor.Kind = "versions"
 	kindWeight     doctor.Kind = "weight"
 )
 
 // examine finds what would be lost or change.
 func (p *Proposal) examine() {
 	for _, look := range []func(){
-		p.examineKey, p.examineLayouts, p.examineVersion, p.examineRivals, p.examineDown, p.examineLocal, p.examineWeights, p.examineChanges, p.examineInstances, p.examineLeases, p.examineUnread,
+		p.examineKey, p.examineLayouts, p.examineVersion, p.examineVersions, p.examineReaders, p.examineRivals, p.examineDown, p.examineLocal, p.examineWeights, p.examineChanges, p.examineInstances, p.examineLeases, p.examineUnread,
 	} {
 		look()
 	}
@@ -138,8 +139,6 @@ func (p *Proposal) optional() bool {
 	return p.IsMapped()
 }
 
-var version = regexp.MustCompile(`^(v[0-9]+([._-][0-9A-Za-z]+)*|[0-9]+(\.[0-9]+)+)$`)
-
 // examineVersion finds a version in the key.
 func (p *Proposal) examineVersion() {
 	slash := strings.LastIndexByte(p.Key, '/')
@@ -149,7 +148,7 @@ func (p *Proposal) examineVersion() {
 	parent, last := p.Key[:slash], p.Key[slash+1:]
 	says := func(i survey.Instance) bool { return i.Err == nil && i.Version == last && last != "" }
 	switch {
-	case !version.MatchString(last) && !slices.ContainsFunc(p.Entries, says):
+	case !survey.IsVersion(last) && !slices.ContainsFunc(p.Entries, says):
 	case p.Layout == endpoint.GoFrame && survey.GoFrameKey(p.Key):
 		p.find(kindVersionKey, []string{p.full(p.Key)}, fmt.Sprintf("the version %q is in the key, as GoFrame has it, so a client finds only the servers of that version", last),
 			"define a service in the proto for each version that is called")
@@ -161,18 +160,34 @@ func (p *Proposal) examineVersion() {
 	}
 }
 
+// examineVersions finds entries of several versions at one key.
+func (p *Proposal) examineVersions() {
+	entries := make(map[string][]survey.Instance)
+	for _, i := range p.matching(func(i survey.Instance) bool { return i.Err == nil && i.Version != "" }) {
+		entries[i.Version] = append(entries[i.Version], i)
+	}
+	if len(entries) < 2 {
+		return
+	}
+	var parts []string
+	var where []survey.Instance
+	for _, v := range slices.Sorted(maps.Keys(entries)) {
+		parts = append(parts, fmt.Sprintf("%q (%d)", v, len(entries[v])))
+		where = append(where, entries[v][0])
+	}
+	p.find(kindVersions, p.where(where), fmt.Sprintf("the entries are of %d versions: %s; clients call all of them alike", len(parts), strings.Join(output.FirstOf(parts), ", ")),
+		"if old callers choose by the version, have a split of the live policy or the proto do that (docs/traffic.md), or give each version a key")
+}
+
 // checkListers reports services whose entries the readers of this one find as well, since those list by its bare key,
 // and accept. What they do not accept, checkNeighbours reports.
 func checkListers(s *survey.Service, services []*survey.Service, full func(string) string) (all []doctor.Finding) {
-	var reader string
-	switch {
-	case s.Uses(endpoint.Kratos):
-		reader = "kratos'"
-	case s.Uses(endpoint.GoFrame):
-		reader = "GoFrame's"
-	default:
+	readers := doctor.ReadersOf(s)
+	bare := slices.IndexFunc(readers, func(r oldreader.Reader) bool { return r.Bare })
+	if bare < 0 {
 		return nil
 	}
+	reader := readers[bare].Name
 	for _, o := range services {
 		if o == s || !strings.HasPrefix(o.Key, s.Key) || strings.HasPrefix(o.Key, s.Key+"/") || doctor.MixesUp(s, o) != "" {
 			continue
@@ -182,6 +197,20 @@ func checkListers(s *survey.Service, services []*survey.Service, full func(strin
 			Fix:     fmt.Sprintf("as long as it reads %s, have the servers of %s write nothing that it does not accept (docs/layouts.md)", s.Key, o.Key)})
 	}
 	return all
+}
+
+// examineReaders says what the old callers of the service cannot bear, and what go-micro's call.
+func (p *Proposal) examineReaders() {
+	for _, r := range doctor.ReadersOf(p.service()) {
+		if r.Layout == p.Layout {
+			p.find(doctor.KindOldReader, nil, fmt.Sprintf("%s reader %s", r.Name, r.Does()), doctor.OnlyBorne(r, p.Key))
+		}
+	}
+	if micro := p.matching(func(i survey.Instance) bool { return i.Layout == endpoint.GoMicro }); len(micro) > 0 {
+		name := survey.MicroName(micro[0].Entry)
+		p.findAmong(doctor.KindMicroName, micro, fmt.Sprintf("the name %.80q, so go-micro's callers call /%[1]s.SERVICE/METHOD: "+
+			"a gRPC server answers Unimplemented if its proto package is another", name), doctor.MicroCure)
+	}
 }
 
 func (p *Proposal) examineRivals() {

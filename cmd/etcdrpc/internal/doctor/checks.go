@@ -62,6 +62,8 @@ func (x *subject) check() {
 	x.checkDuplicates()
 	x.checkLayouts()
 	x.checkNeighbours(x.Service)
+	x.checkReaders(x.Service)
+	x.checkMicroNames()
 	x.checkPolicy()
 	x.checkXDS()
 }

@@ -38,10 +38,10 @@ func servicesOf(i *survey.Instance) (names []string) {
 	return slices.Compact(names)
 }
 
-// servicesAsked returns the services whose health an instance is asked for: those that it publishes, and the one that the live
-// policy has clients ask for.
+// servicesAsked returns the services whose health an instance is asked for: those that it publishes, the names that go-micro's
+// callers have for them, and the one that the live policy has clients ask for.
 func (x *subject) servicesAsked(i *survey.Instance) []string {
-	names := servicesOf(i)
+	names := append(servicesOf(i), x.microNames(i.Addr)...)
 	if asked := x.healthService(); asked != "" && !slices.Contains(names, asked) {
 		names = append(names, asked)
 	}

@@ -46,6 +46,8 @@ var (
 	KindBadKey          = newKind("bad-key", Error, "a service key that no client can be given")
 	KindNestedKey       = newKind("nested-key", Warning, "a service below another one")
 	KindNeighbour       = newKind("neighbour", Warning, "a service that the readers of another one mix up with it")
+	KindOldReader       = newKind("old-reader", Warning, "an entry that another framework's readers of the service cannot bear")
+	KindMicroName       = newKind("go-micro-name", Warning, "a server without the methods that go-micro's callers call")
 	KindTLSName         = newKind("tls-name", Warning, "services whose servers TLS cannot tell apart")
 	KindBadPolicy       = newKind("bad-policy", Error, "a live policy that clients do not go by")
 	KindUnlinked        = newKind("unlinked-policy", Warning, "a live policy that clients do not link by default")

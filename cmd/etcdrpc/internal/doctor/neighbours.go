@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -52,12 +51,14 @@ func (p *patient) following(s *survey.Service) []*survey.Service {
 	return p.services[from:to]
 }
 
-// Neighbours returns the check for services that get in the way of another by their keys, for services sorted by key.
+// Neighbours returns the check for services that get in the way of another by their keys, and for entries that get in the way of
+// the other readers of a service, for services sorted by key.
 func Neighbours(services []*survey.Service, full func(key string) string) func(*survey.Service) []Finding {
 	p := &patient{services: services, full: full}
 	return func(s *survey.Service) []Finding {
 		p.findings = nil
 		p.checkNeighbours(s)
+		p.checkReaders(s)
 		return p.findings
 	}
 }
@@ -71,6 +72,10 @@ func (p *patient) checkNeighbours(s *survey.Service) {
 		}
 		why := MixesUp(s, o)
 		switch {
+		case strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s && isVersionOf(s, o):
+			version := survey.LastSegment(o.Key)
+			p.report(KindNestedKey, fmt.Sprintf("%s seems to be the version %q of %s: clients of one key do not find the instances of the other, and who lists the latter by its prefix finds both", o.Key, version, s.Key),
+				fmt.Sprintf("register all versions at %s, with runtime.WithVersion(%q), and at the other key too as long as callers go by it (docs/migration.md); a split divides the calls", s.Key, version), s.Key+"/", o.Key+"/")
 		case strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s:
 			p.report(KindNestedKey, fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
 				"give one of them a key that is not below the other's; the plugin refuses to generate both", s.Key+"/", o.Key+"/")
@@ -81,6 +86,12 @@ func (p *patient) checkNeighbours(s *survey.Service) {
 				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key), s.Key, o.Key)
 		}
 	}
+}
+
+// isVersionOf reports whether the key of a service is that of another one with a version behind it.
+func isVersionOf(s, o *survey.Service) bool {
+	last, ok := strings.CutPrefix(o.Key, s.Key+"/")
+	return ok && (last == "latest" || survey.IsVersion(last))
 }
 
 // parent returns the nearest service that a service lies below, nil if there is none.
@@ -108,40 +119,13 @@ func MixesUp(s, o *survey.Service) string {
 	if !strings.HasPrefix(o.Key, s.Key) || strings.HasPrefix(o.Key, s.Key+"/") {
 		return ""
 	}
-	has := func(match func(survey.Instance) bool) bool { return slices.ContainsFunc(o.Instances, match) }
-	unparsed := func(i survey.Instance) bool { return i.Entry.Size == 0 && !kratosParses(i.Entry.Value) }
-	switch {
-	case s.Uses(endpoint.LeaseSuffix):
+	if s.Uses(endpoint.LeaseSuffix) {
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
-	case s.Uses(endpoint.GoFrame) && has(func(i survey.Instance) bool { return !namedByAddrs(i.Entry.Name()) }):
-		return "GoFrame's reader lists by the bare key, and panics at a key that does not end in host:port"
-	case s.Uses(endpoint.GoFrame) && has(func(i survey.Instance) bool { return !i.Layout.JSON() }):
-		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is not JSON"
-	case s.Uses(endpoint.Kratos) && (has(unparsed) || slices.ContainsFunc(o.Malformed, unparsed)):
-		return "kratos' reader lists by the bare key, and gives up on the whole list over an entry that it cannot parse"
 	}
-	return ""
-}
-
-// kratosParses reports whether kratos' reader can decode a value as an instance, of whichever service. It takes the fields
-// of etcd's naming package and of go-micro that have the names of its own, in either case, for its own.
-func kratosParses(value []byte) bool {
-	var its struct {
-		ID        string            `json:"id"`
-		Name      string            `json:"name"`
-		Version   string            `json:"version"`
-		Metadata  map[string]string `json:"metadata"`
-		Endpoints []string          `json:"endpoints"`
-	}
-	return json.Unmarshal(value, &its) == nil
-}
-
-// namedByAddrs reports whether GoFrame's reader can take the last segment of a key for the addresses of a server.
-func namedByAddrs(name string) bool {
-	for addr := range strings.SplitSeq(name, ",") {
-		if strings.Count(addr, ":") != 1 {
-			return false
+	for _, r := range ReadersOf(s) {
+		if does, _ := overEntries(r, o); r.Bare && len(does) > 0 {
+			return fmt.Sprintf("%s reader lists by the bare key, and %s", r.Name, does[0])
 		}
 	}
-	return true
+	return ""
 }

@@ -3,10 +3,16 @@ package survey
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
+
+var version = regexp.MustCompile(`^(v[0-9]+([._-][0-9A-Za-z]+)*|[0-9]+(\.[0-9]+)+)$`)
+
+// IsVersion reports whether a segment of a key looks like a version.
+func IsVersion(segment string) bool { return version.MatchString(segment) }
 
 // Word returns the key as a command takes it.
 func (s *Service) Word() string { return output.Word(s.Within, s.Key) }

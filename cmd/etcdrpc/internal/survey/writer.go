@@ -70,6 +70,15 @@ func hasMicroNodes(object []byte) bool {
 	return its.Nodes[0].ID != nil && its.Nodes[0].Address != nil
 }
 
+// MicroName returns the name that an entry of go-micro's gives its service, "" for none.
+func MicroName(e Entry) string {
+	var its struct{ Name string }
+	if json.Unmarshal(e.Value, &its) != nil {
+		return ""
+	}
+	return its.Name
+}
+
 // isDubboURL reports whether a name is a URL of dubbo-go's registry by interface, in which each provider is a key.
 func isDubboURL(name string) bool { return strings.Contains(Unescaped(name), "://") }
 

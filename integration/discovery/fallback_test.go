@@ -51,23 +51,44 @@ func (w *world) announce(s *server) (stop func()) {
 // retrying has a call that fails with Unavailable made once more.
 var retrying = runtime.WithDefaultServiceConfig(`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":2,"initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)
 
-// calling makes calls without a pause until stop, which returns how many were made.
-func calling(t *testing.T, conn *grpc.ClientConn, callers int) (stop func() int64) {
+// calling makes calls without a pause until stop, which returns how many were made. first has the time of each server's first answer.
+func calling(t *testing.T, conn *grpc.ClientConn, callers int) (first *sync.Map, stop func() int64) {
 	var calls atomic.Int64
+	first = new(sync.Map)
 	ctx, cancel := context.WithCancel(context.Background())
 	var calling sync.WaitGroup
 	for range callers {
 		calling.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := within(conn, soon); err != nil {
+				name, err := within(conn, soon)
+				if err != nil {
 					t.Errorf("after %d calls: %v", calls.Load(), err)
 					return
 				}
 				calls.Add(1)
+				first.LoadOrStore(name, time.Now())
 			}
 		})
 	}
-	return sync.OnceValue(func() int64 { cancel(); calling.Wait(); return calls.Load() })
+	return first, sync.OnceValue(func() int64 { cancel(); calling.Wait(); return calls.Load() })
+}
+
+// seen returns when a process last saw the endpoints of the key change.
+func (w *world) seen() time.Time { return w.status().Changed }
+
+// since returns how long after a time the first of some servers answered.
+func since(t *testing.T, at time.Time, first *sync.Map, names ...string) time.Duration {
+	t.Helper()
+	took := soon
+	kit.Eventually(t, soon, fmt.Sprintf("a caller is answered by one of %q", names), func() bool {
+		for _, name := range names {
+			if answered, ok := first.Load(name); ok {
+				took = min(took, answered.(time.Time).Sub(at))
+			}
+		}
+		return took < soon
+	})
+	return took
 }
 
 // TestFallback_LeavesAndReturns takes the last server at home, in each of the ways in which one goes, and brings it back, while
@@ -97,20 +118,22 @@ func TestFallback_LeavesAndReturns(t *testing.T) {
 			if made := r.away.status().Connections; made != 0 {
 				t.Errorf("a fallback counts as %d connections of the other registry's own", made)
 			}
-			stop := calling(t, conn, 4)
+			first, stop := calling(t, conn, 4)
 			last()
-			left := reached(t, conn, soon, "a1", "a2")
+			reached(t, conn, soon, "a1", "a2")
+			left := since(t, r.home.seen(), first, "a1", "a2")
 			kit.Eventually(t, soon, "the status says that calls have left", func() bool { return r.home.status().Away == 1 })
 			if p := awayPoint(t, reader); p != 1 {
 				t.Errorf("the metric is %v, want 1 connection", p)
 			}
 			tt.serve(r.home, r.home.serve("h2"))
-			back := reached(t, conn, soon, "h2")
+			reached(t, conn, soon, "h2")
+			back := since(t, r.home.seen(), first, "h2")
 			kit.Eventually(t, soon, "the status says that calls are back", func() bool { return r.home.status().Away == 0 })
 			if p := awayPoint(t, reader); p != 0 {
 				t.Errorf("the metric is %v, want none", p)
 			}
-			t.Logf("%d calls, none failed; away after %v, back after %v", stop(), left, back)
+			t.Logf("%d calls; since the change at home was seen, the first call away took %v, the first back %v", stop(), left, back)
 			if a, b := r.home.logs.Count("calls go to the cluster to fall back on"), r.home.logs.Count("calls are back"); a != 1 || b != 1 {
 				t.Errorf("lines that calls leave and are back: %d and %d, want one each: %s", a, b, r.home.logs.Lines())
 			}

@@ -27,7 +27,7 @@ type trouble struct {
 // All are the readers that not every entry is harmless to. Those of the other layouts pass over what they cannot call.
 var All = []Reader{
 	{Name: "GoFrame's", Layout: endpoint.GoFrame, Bare: true, troubles: []trouble{
-		{"gives up on the whole list over a key of fewer parts than its own", func(key string, _ []byte) bool { return strings.Count(key, "/") < goFrameParts }},
+		{"gives up, in a search by name, on the whole list over a key of fewer parts than its own", func(key string, _ []byte) bool { return strings.Count(key, "/") < goFrameParts }},
 		{"panics at a key that does not end in host:port", func(key string, _ []byte) bool { return !endsInAddrs(key) }},
 		{"gives up on the whole list over a value that is not JSON", func(_ string, value []byte) bool { return !parses[map[string]any](value) }},
 	}},

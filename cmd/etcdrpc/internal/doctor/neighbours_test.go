@@ -42,8 +42,9 @@ func TestMixesUp(t *testing.T) {
 		return s
 	}
 	malformed := &survey.Service{Key: "user2", Malformed: []survey.Instance{{Entry: survey.Entry{Key: "user2/a", Value: []byte(`{"Addr":"h`)}}}}
-	two := of("user2", endpoint.GoFrame, 0)
-	two.Instances[0].Entry.Key = "user2/h:1,h:2"
+	const goFrame = "/service/default/default/user/latest"
+	two := of(goFrame+"2", endpoint.GoFrame, 0)
+	two.Instances[0].Entry.Key = goFrame + "2/h:1,h:2"
 	for _, tc := range []struct {
 		name string
 		s, o *survey.Service
@@ -53,10 +54,11 @@ func TestMixesUp(t *testing.T) {
 		{"go-zero's lists with the slash", of("user", endpoint.GoZero, 0), of("user-admin", endpoint.GoZero, 0), false},
 		{"lease suffix", of("user", endpoint.LeaseSuffix, 0), of("user2", endpoint.LeaseSuffix, 0), true},
 		{"kitex lists with the slash", of("user", endpoint.Kitex, 0), of("user2", endpoint.Kitex, 0), false},
-		{"GoFrame beside GoFrame", of("user", endpoint.GoFrame, 0), of("user2", endpoint.GoFrame, 0), false},
-		{"GoFrame takes several addresses", of("user", endpoint.GoFrame, 0), two, false},
-		{"GoFrame panics at a name", of("user", endpoint.GoFrame, 0), of("user2", endpoint.Kratos, 0), true},
-		{"GoFrame fails at plain", of("user", endpoint.GoFrame, 0), of("user2", endpoint.Plain, 0), true},
+		{"GoFrame beside GoFrame", of(goFrame, endpoint.GoFrame, 0), of(goFrame+"2", endpoint.GoFrame, 0), false},
+		{"GoFrame takes several addresses", of(goFrame, endpoint.GoFrame, 0), two, false},
+		{"GoFrame has no reader of other keys", of("user", endpoint.GoFrame, 0), of("user2", endpoint.Kratos, 0), false},
+		{"GoFrame panics at a name", of(goFrame, endpoint.GoFrame, 0), of(goFrame+"2", endpoint.Kratos, 0), true},
+		{"GoFrame fails at plain", of(goFrame, endpoint.GoFrame, 0), of(goFrame+"2", endpoint.Plain, 0), true},
 		{"kratos skips other names", of("user", endpoint.Kratos, 0), of("user2", endpoint.Kratos, 0), false},
 		{"kratos parses naming", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 0), false},
 		{"kratos fails at a weight", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 5), true},

@@ -271,6 +271,7 @@ func TestFallback_SameInstances(t *testing.T) {
 	kit.Eventually(t, soon, "calls leave for the entry that is left of it", func() bool { return r.home.status().Away == 1 })
 	reached(t, conn, soon, "same")
 	r.home.register(s)
+	kit.Eventually(t, soon, "calls are back", func() bool { return r.home.status().Away == 0 })
 	reached(t, conn, soon, "same")
 	s.stop()
 	kit.Eventually(t, soon, "calls fail", func() bool { _, err := within(conn, soon); return err != nil })

@@ -73,9 +73,6 @@ func calling(t *testing.T, conn *grpc.ClientConn, callers int) (first *sync.Map,
 	return first, sync.OnceValue(func() int64 { cancel(); calling.Wait(); return calls.Load() })
 }
 
-// seen returns when a process last saw the endpoints of the key change.
-func (w *world) seen() time.Time { return w.status().Changed }
-
 // since returns how long after a time the first of some servers answered.
 func since(t *testing.T, at time.Time, first *sync.Map, names ...string) time.Duration {
 	t.Helper()
@@ -121,14 +118,14 @@ func TestFallback_LeavesAndReturns(t *testing.T) {
 			first, stop := calling(t, conn, 4)
 			last()
 			reached(t, conn, soon, "a1", "a2")
-			left := since(t, r.home.seen(), first, "a1", "a2")
+			left := since(t, r.home.status().Changed, first, "a1", "a2")
 			kit.Eventually(t, soon, "the status says that calls have left", func() bool { return r.home.status().Away == 1 })
 			if p := awayPoint(t, reader); p != 1 {
 				t.Errorf("the metric is %v, want 1 connection", p)
 			}
 			tt.serve(r.home, r.home.serve("h2"))
 			reached(t, conn, soon, "h2")
-			back := since(t, r.home.seen(), first, "h2")
+			back := since(t, r.home.status().Changed, first, "h2")
 			kit.Eventually(t, soon, "the status says that calls are back", func() bool { return r.home.status().Away == 0 })
 			if p := awayPoint(t, reader); p != 0 {
 				t.Errorf("the metric is %v, want none", p)
@@ -213,20 +210,11 @@ func TestFallback_StaysAtHome(t *testing.T) {
 		t.Errorf("a call that names the other cluster's instance: %v", err)
 	}
 	must(t, r.away.registry.SetServiceConfig(kit.Bounded(t, soon), key, hasty))
-	kit.Eventually(t, soon, "the config is known there", func() bool { return statusOf(r.away.registry).ServiceConfig != "" })
+	kit.Eventually(t, soon, "the config is known there", func() bool { return r.away.status().ServiceConfig != "" })
 	reached(t, conn, soon, "a1")
 	r.home.live(`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}}]}`)
 	r.home.tag(r.home.serve("h1"), `{"version":"v1"}`)
 	reached(t, conn, soon, "h1")
-}
-
-func statusOf(registry *runtime.Registry) runtime.KeyStatus {
-	for _, s := range registry.Status().Keys {
-		if s.Key == key {
-			return s
-		}
-	}
-	return runtime.KeyStatus{}
 }
 
 // TestFallback_OtherIsClosed closes the registry to fall back on: what it knew is not used any more.

@@ -5,73 +5,86 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
+// dialect is how JSON has an address. The zero value has none.
+type dialect struct {
+	whose   string
+	address []field // one that holds it, or one for the host and one for the port
+	array   bool    // the one is an array, as no field of home-made JSON is
+	beside  []field // others without which it is somebody else's
+	unless  []field // others with which it is somebody else's
+	claims  []field // others that make it this layout's even if there is no address
+	// read reads an entry. instance is the last segment of its etcd key.
+	read func(d document, instance string) (Endpoint, error)
+	// isTheirs reports whether nobody else writes an object with fields of these names. It is nil for a layout with arrays.
+	isTheirs func(names map[string]bool) bool
+}
+
+// hasAll returns a function that reports whether there are these names.
+func hasAll(want ...string) func(names map[string]bool) bool {
+	return func(names map[string]bool) bool {
+		return !slices.ContainsFunc(want, func(name string) bool { return !names[name] })
+	}
+}
+
+// field is the place of a field in a document.
+type field int
+
+// maxFields is how many fields all dialects have together.
+const maxFields = 24
+
 // document holds the fields of all dialects of JSON, which differ in the fields that hold the address.
 // The fields are raw, since two dialects may have a field of one name with different types.
-type document struct {
-	op, addr, metadata    json.RawMessage // etcd's naming package
-	version, zone, weight json.RawMessage // with or without a capital
-	endpoints, lower      json.RawMessage // kratos; lower is "metadata", without the capital
-	network, address      json.RawMessage // kitex
-	tags                  json.RawMessage
-	nodes                 json.RawMessage // go-micro
-	host, port            json.RawMessage // dubbo-go
-	enable, healthy       json.RawMessage
+type document [maxFields]json.RawMessage
+
+// fields has the fields by their names.
+var (
+	fields = make(map[string]field)
+	spoken []string // the first name of each
+)
+
+// named returns the field of a name. It may have others, too.
+func named(names ...string) field {
+	f, known := fields[names[0]]
+	if !known {
+		f = field(len(spoken))
+		spoken = append(spoken, names[0])
+	}
+	if f >= maxFields {
+		panic("endpoint: maxFields is too small")
+	}
+	for _, name := range names {
+		fields[name] = f
+	}
+	return f
 }
+
+// The fields that several dialects have.
+var (
+	fieldMetadata = named("Metadata")
+	fieldLower    = named("metadata")
+	fieldVersion  = named("version", "Version")
+	fieldZone     = named("zone", "Zone")
+	fieldWeight   = named("weight", "Weight")
+)
 
 // set takes a field of the value. A null does not hide a field that has two names, such as Addr and addr.
 func (d *document) set(name, value []byte) bool {
-	field := d.field(string(name))
-	if field == nil {
-		return true
-	}
-	if *field == nil || present(value) {
-		*field = value
+	if f, known := fields[string(name)]; known && (d[f] == nil || present(value)) {
+		d[f] = value
 	}
 	return true
 }
 
-// field returns the place for a field, nil if no dialect has it.
-func (d *document) field(name string) *json.RawMessage {
-	switch name {
-	case "Op", "op":
-		return &d.op
-	case "Addr", "addr":
-		return &d.addr
-	case "Metadata":
-		return &d.metadata
-	case "metadata":
-		return &d.lower
-	case "version", "Version":
-		return &d.version
-	case "zone", "Zone":
-		return &d.zone
-	case "weight", "Weight":
-		return &d.weight
-	case "endpoints":
-		return &d.endpoints
-	case "network":
-		return &d.network
-	case "address":
-		return &d.address
-	case "tags":
-		return &d.tags
-	case "nodes":
-		return &d.nodes
-	case "Host":
-		return &d.host
-	case "Port":
-		return &d.port
-	case "Enable":
-		return &d.enable
-	case "Healthy":
-		return &d.healthy
-	}
-	return nil
+// all reports whether is is true of all these fields.
+func (d *document) all(are []field, is func(json.RawMessage) bool) bool {
+	return !slices.ContainsFunc(are, func(f field) bool { return !is(d[f]) })
 }
 
 // decodeJSON reads a value that is a JSON object of any dialect, under a service key. instance is the last
@@ -85,15 +98,11 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	var d document
 	rawjson.Members(value, d.set)
 	if layout, ok := d.layout(present); ok {
-		e, err := d.decode(layout, instance)
-		return e, layout, err
+		e, err := layout.read(d, instance)
+		return e, layout, inEntry(layout, err)
 	}
 	if layout, ok := d.claimed(); ok {
-		why := "the address is null"
-		if layout == Dubbo && d.port == nil {
-			why = "there is no port"
-		}
-		return Endpoint{}, layout, inEntry(layout, errors.New(why))
+		return Endpoint{}, layout, inEntry(layout, d.lacks(layout.address))
 	}
 	e, ok, err := goFrame(key, instance, value)
 	if !ok {
@@ -102,19 +111,12 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	return e, GoFrame, err
 }
 
-// layout returns the layout that has its address in a field for which is is true.
+// layout returns the layout that has its address in fields for which is is true.
 func (d *document) layout(is func(json.RawMessage) bool) (Layout, bool) {
-	switch {
-	case is(d.addr):
-		return EndpointJSON, true
-	case is(d.nodes):
-		return GoMicro, true
-	case is(d.endpoints) && d.nodes == nil: // go-micro has endpoints of its own
-		return Kratos, true
-	case is(d.address):
-		return Kitex, true
-	case is(d.host) && is(d.port):
-		return Dubbo, true
+	for _, l := range table {
+		if l.address != nil && d.all(l.address, is) && d.all(l.beside, is) && d.all(l.unless, absent) {
+			return l, true
+		}
 	}
 	return Layout{}, false
 }
@@ -124,24 +126,22 @@ func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true
 	}
-	return Dubbo, d.host != nil && d.enable != nil
+	for _, l := range table {
+		if l.claims != nil && d.all(l.claims, given) {
+			return l, true
+		}
+	}
+	return Layout{}, false
 }
 
-// decode reads the entry in a layout. instance is the last segment of its etcd key.
-func (d *document) decode(layout Layout, instance string) (e Endpoint, err error) {
-	switch layout {
-	case EndpointJSON:
-		e, err = d.naming()
-	case GoMicro:
-		e, err = d.goMicro(instance)
-	case Kratos:
-		e, err = d.kratos()
-	case Kitex:
-		e, err = d.kitex()
-	default:
-		e, err = d.dubbo()
+// lacks says why fields give no address.
+func (d *document) lacks(address []field) error {
+	for _, f := range address {
+		if d[f] == nil {
+			return fmt.Errorf("there is no %s", strings.ToLower(spoken[f]))
+		}
 	}
-	return e, inEntry(layout, err)
+	return errors.New("the address is null")
 }
 
 // inEntry adds to what is wrong with an entry which layout it is in.
@@ -158,8 +158,22 @@ func (r Reader) noAddress() error {
 	if r.JSON.mapped() {
 		own = fmt.Sprintf("nothing where json_layout %.200s has it, ", r.JSON)
 	}
-	return errors.New("JSON that names no address: " + own + "no Addr (etcd), nodes (go-micro), endpoints (kratos), " +
-		"address (kitex) or Host and Port (dubbo), nor does its key end in host:port (GoFrame)")
+	var places []string
+	for _, l := range table {
+		if l.address != nil {
+			places = append(places, l.spelled())
+		}
+	}
+	return fmt.Errorf("JSON that names no address: %sno %s, nor does its key end in host:port (GoFrame)", own, strings.Join(places, ", "))
+}
+
+// spelled says where entries have the address.
+func (d dialect) spelled() string {
+	var names []string
+	for _, f := range slices.Concat(d.address, d.beside) {
+		names = append(names, spoken[f])
+	}
+	return strings.Join(names, " and ") + " (" + d.whose + ")"
 }
 
 // address reads an address from one field.
@@ -207,6 +221,9 @@ func elements(what string, raw json.RawMessage) (all []json.RawMessage, err erro
 	})
 	return all, nil
 }
+
+// absent reports whether there is no value.
+func absent(raw json.RawMessage) bool { return raw == nil }
 
 // given reports whether there is a value, be it null.
 func given(raw json.RawMessage) bool { return raw != nil }

@@ -7,18 +7,34 @@ import (
 	"slices"
 )
 
+// Dubbo is dubbo-go's, which is read but not written.
+var Dubbo = layout(format{
+	name: "dubbo", entry: "dubbo entry", json: true, metadata: true,
+	dialect: dialect{
+		whose: "dubbo", address: []field{fieldHost, fieldPort}, claims: []field{fieldHost, fieldEnable}, read: document.dubbo,
+		isTheirs: hasAll("Host", "Port", "ServiceName", "Enable"),
+	},
+})
+
+var (
+	fieldHost    = named("Host")
+	fieldPort    = named("Port")
+	fieldEnable  = named("Enable")
+	fieldHealthy = named("Healthy")
+)
+
 // dubbo reads an instance of dubbo-go's application-level service discovery.
-func (d *document) dubbo() (Endpoint, error) {
-	if string(d.enable) == "false" || string(d.healthy) == "false" {
+func (d document) dubbo(string) (Endpoint, error) {
+	if string(d[fieldEnable]) == "false" || string(d[fieldHealthy]) == "false" {
 		return Endpoint{}, errors.New("the instance is not enabled, or not healthy")
 	}
-	addr, err := hostPort(d.host, d.port)
+	addr, err := hostPort(d[fieldHost], d[fieldPort])
 	if err != nil {
 		return Endpoint{}, err
 	}
 	e := Endpoint{Addr: addr}
-	e.take(d.metadata)
-	return e, checkDubboProtocols(e.Metadata["dubbo.endpoints"], word(d.port))
+	e.take(d[fieldMetadata])
+	return e, checkDubboProtocols(e.Metadata["dubbo.endpoints"], word(d[fieldPort]))
 }
 
 // dubboEndpoint is what an instance speaks at a port.

@@ -102,7 +102,7 @@ func TestEncode(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	e := Endpoint{Instance: "i", Addr: "[::1]:80", Version: `v"2`, Zone: "<z>", Weight: 7,
 		Metadata: map[string]string{"": "empty", "metadata": `"x"`, "é": "\n"}}
-	for _, layout := range slices.Concat(layouts, mappedLayouts) {
+	for _, layout := range slices.Concat(Layouts(), mappedLayouts) {
 		e := e
 		if layout == GoFrame {
 			e.Addr = "h:80" // it knows no IPv6 address
@@ -123,7 +123,7 @@ func TestRoundTrip(t *testing.T) {
 		if !layout.Metadata() {
 			want = Endpoint{Instance: "i", Addr: e.Addr}
 		}
-		if layout.at != atInstance {
+		if layout.ends != atInstance {
 			want.Instance = e.Addr
 		}
 		if !got.Equal(want) {
@@ -144,7 +144,7 @@ func TestK3_LeavingRoundTrip(t *testing.T) {
 		if e.Metadata[LeavingName] != "" || !marked.Leaving() {
 			t.Fatalf("marking %+v gave %+v", e, marked)
 		}
-		for _, layout := range layouts {
+		for _, layout := range Layouts() {
 			before, err := layout.Encode("svc", e)
 			if err != nil {
 				t.Fatal(err)
@@ -221,7 +221,7 @@ func TestEncodeRefuses(t *testing.T) {
 }
 
 func TestLayoutByName(t *testing.T) {
-	for _, layout := range layouts {
+	for _, layout := range Layouts() {
 		if got, err := LayoutByName(layout.String()); err != nil || got != layout {
 			t.Errorf("LayoutByName(%q) = %v, %v", layout, got, err)
 		}

@@ -73,7 +73,7 @@ func FuzzRoundTrip(f *testing.F) {
 				readers = append(readers, r)
 			}
 		}
-		for _, layout := range append(slices.Concat(layouts, mappedLayouts), mapped) {
+		for _, layout := range append(slices.Concat(Layouts(), mappedLayouts), mapped) {
 			written, err := layout.Encode("svc", e)
 			if checkError(t, err); err != nil {
 				continue
@@ -119,7 +119,7 @@ func checkRead(t *testing.T, r Reader, layout Layout, e Endpoint, lease int64, w
 	t.Helper()
 	want := e
 	want.Addr = withPort(e.Addr)
-	if layout.at != atInstance {
+	if layout.ends != atInstance {
 		want.Instance = e.Addr
 	}
 	if !layout.Metadata() {

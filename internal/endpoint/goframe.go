@@ -10,6 +10,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
+// GoFrame is GoFrame's.
+var GoFrame = layout(format{
+	number: 7, name: "go_frame", constant: "GoFrame", ends: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true,
+})
+
 // encodeGoFrame writes the value of GoFrame's etcd registry, which is the metadata alone: the address is in
 // the etcd key. GoFrame's reader panics at an address with more than one colon.
 func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {

@@ -11,6 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
+// GoMicro is go-micro's.
+var GoMicro = layout(format{
+	number: 8, name: "go_micro", constant: "GoMicro", entry: "go-micro entry", ends: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true,
+	dialect: dialect{whose: "go-micro", address: []field{fieldNodes}, array: true, read: document.goMicro},
+})
+
+var fieldNodes = named("nodes")
+
 // microNode is a node of a go-micro Service.
 type microNode struct {
 	Metadata map[string]string `json:"metadata"`
@@ -38,7 +46,7 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 }
 
 // goMicro reads a go-micro Service: the node whose id is in the etcd key, or the only node.
-func (d *document) goMicro(instance string) (Endpoint, error) {
+func (d document) goMicro(instance string) (Endpoint, error) {
 	nodes, err := d.microNodes()
 	if err != nil {
 		return Endpoint{}, err
@@ -61,9 +69,9 @@ func (d *document) goMicro(instance string) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	e := Endpoint{Addr: addr}
-	e.take(d.lower)
+	e.take(d[fieldLower])
 	e.take(n.metadata)
-	takeText(&e.Version, d.version)
+	takeText(&e.Version, d[fieldVersion])
 	return e, nil
 }
 
@@ -85,8 +93,8 @@ type rawNode struct {
 	address, metadata json.RawMessage
 }
 
-func (d *document) microNodes() ([]rawNode, error) {
-	all, err := elements("nodes", d.nodes)
+func (d document) microNodes() ([]rawNode, error) {
+	all, err := elements("nodes", d[fieldNodes])
 	if err != nil {
 		return nil, err
 	}

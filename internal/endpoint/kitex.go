@@ -7,6 +7,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
+// Kitex is kitex'.
+var Kitex = layout(format{
+	number: 6, name: "kitex", constant: "Kitex", entry: "kitex entry", ends: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true,
+	dialect: dialect{
+		whose: "kitex", address: []field{fieldAddress}, unless: []field{fieldNodes}, read: document.kitex,
+		isTheirs: hasAll("address", "network"),
+	},
+})
+
+var (
+	fieldNetwork = named("network")
+	fieldAddress = named("address")
+	fieldTags    = named("tags")
+)
+
 // encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does. Its
 // reader takes a weight of 0 for its default.
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
@@ -26,21 +41,21 @@ func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 }
 
 // kitex reads a value of kitex' registry-etcd.
-func (d *document) kitex() (Endpoint, error) {
-	if present(d.network) {
-		switch network := rawjson.Text(d.network); network {
+func (d document) kitex(string) (Endpoint, error) {
+	if present(d[fieldNetwork]) {
+		switch network := rawjson.Text(d[fieldNetwork]); network {
 		case "", "tcp", "tcp4", "tcp6":
 		default:
 			return Endpoint{}, fmt.Errorf("network %.20q is not tcp", network)
 		}
 	}
-	addr, err := address(d.address, true)
+	addr, err := address(d[fieldAddress], true)
 	if err != nil {
 		return Endpoint{}, err
 	}
 	e := Endpoint{Addr: addr}
-	e.take(d.tags)
-	if weight, ok := parseWeight(rawjson.Text(d.weight)); ok && weight != 0 {
+	e.take(d[fieldTags])
+	if weight, ok := parseWeight(rawjson.Text(d[fieldWeight])); ok && weight != 0 {
 		e.Weight = weight
 		delete(e.Metadata, nameWeight)
 	}

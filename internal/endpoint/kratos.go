@@ -9,6 +9,14 @@ import (
 	"strings"
 )
 
+// Kratos is kratos'. go-micro's entries have endpoints of their own.
+var Kratos = layout(format{
+	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
+	dialect: dialect{whose: "kratos", address: []field{fieldEndpoints}, array: true, unless: []field{fieldNodes}, read: document.kratos},
+})
+
+var fieldEndpoints = named("endpoints")
+
 // encodeKratos writes a kratos ServiceInstance. Its reader skips an entry whose name is not the
 // service's, and looks for grpc or for grpcs by how it dials: which of them the server speaks is
 // the dialer's to know, so both are there.
@@ -28,8 +36,8 @@ func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 }
 
 // kratos reads a kratos ServiceInstance: the first of its endpoints that speaks gRPC and can be dialed.
-func (d *document) kratos() (Endpoint, error) {
-	endpoints, err := elements("endpoints", d.endpoints)
+func (d document) kratos(string) (Endpoint, error) {
+	endpoints, err := elements("endpoints", d[fieldEndpoints])
 	if err != nil {
 		return Endpoint{}, err
 	}
@@ -44,8 +52,8 @@ func (d *document) kratos() (Endpoint, error) {
 			continue
 		}
 		e := Endpoint{Addr: addr}
-		e.take(d.lower)
-		takeText(&e.Version, d.version)
+		e.take(d[fieldLower])
+		takeText(&e.Version, d[fieldVersion])
 		return e, nil
 	}
 	return Endpoint{}, cmp.Or(firstErr, errors.New("none of the endpoints is grpc:// or grpcs://"))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"unique"
 )
@@ -17,52 +16,55 @@ type Layout struct {
 	fields unique.Handle[JSONFields] // of home-made JSON
 }
 
-// format is what all layouts of a kind have in common.
+// format is what all layouts of a kind have in common: a row of the table.
 type format struct {
-	name  string // "" for home-made JSON, which is spelled by its fields
-	entry string // what errors call an entry; "" if none is about one
-	at    place
+	number   int    // in the enum of the proto option; 0 if there is none
+	name     string // as it is spelled in targets; "" for home-made JSON, which is spelled by its fields
+	constant string // the variable of package runtime
+	entry    string // what errors call an entry; "" if none is about one
+	ends     *place // nil if it is read but not written
 	// encode writes the value of an endpoint that has been checked.
 	encode   func(l Layout, key string, e Endpoint) ([]byte, error)
 	needPort bool
 	json     bool // values are JSON
 	metadata bool // values have room for metadata
+	dialect       // of JSON with the address in fields of its own
 }
 
-// place says what a layout's etcd key ends in.
-type place int
+// place says what a layout's etcd keys end in.
+type place struct {
+	spelled string // as the documentation spells the key
+	lease   bool   // it has the lease id, so that a lease holds one such entry of a service key
+	end     func(e Endpoint, lease int64) string
+}
 
-const (
-	atInstance    place = iota // <key>/<instance>
-	atAddr                     // <key>/<host:port>
-	atLease                    // <key>/<lease id>
-	atLeaseSuffix              // <key><lease id>
-)
-
-// The layouts, named as they are spelled in targets.
+// The places that several layouts share.
 var (
-	EndpointJSON = layout(format{name: "endpoint_json", entry: "etcd's naming entry", at: atInstance, encode: encodeNaming, json: true, metadata: true})
-	Plain        = layout(format{name: "plain", at: atInstance, encode: encodePlain, needPort: true})
-	LeaseSuffix  = layout(format{name: "lease_suffix", at: atLeaseSuffix, encode: encodePlain, needPort: true})
-	GoZero       = layout(format{name: "go_zero", at: atLease, encode: encodePlain, needPort: true})
-	Kratos       = layout(format{name: "kratos", entry: "kratos entry", at: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true})
-	Kitex        = layout(format{name: "kitex", entry: "kitex entry", at: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true})
-	GoFrame      = layout(format{name: "go_frame", at: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true})
-	GoMicro      = layout(format{name: "go_micro", entry: "go-micro entry", at: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true})
+	atInstance = &place{"<key>/<instance>", false, func(e Endpoint, _ int64) string { return "/" + e.Instance }}
+	atAddr     = &place{"<key>/<address>", false, func(e Endpoint, _ int64) string { return "/" + e.Addr }}
 )
 
-// Dubbo is dubbo-go's, which is read but not written.
-var Dubbo = layout(format{name: "dubbo", entry: "dubbo entry", json: true, metadata: true})
+// table has all layouts but home-made JSON, in the order of their numbers, those without one last. The files
+// of the layouts add to it.
+var table []Layout
 
-var layouts = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame, GoMicro}
+// layout adds a row to the table.
+func layout(f format) Layout {
+	l := Layout{format: &f}
+	at, _ := slices.BinarySearchFunc(table, l, func(a, b Layout) int {
+		return cmp.Compare(uint(a.number-1), uint(b.number-1)) // 0 comes last
+	})
+	table = slices.Insert(table, at, l)
+	return l
+}
 
-// Layouts returns all that servers write, but for home-made JSON.
-func Layouts() []Layout { return slices.Clone(layouts) }
-
-func layout(f format) Layout { return Layout{format: &f} }
+// Layouts returns the layouts that an entry can be written in, without home-made JSON, in the order of the proto's.
+func Layouts() []Layout {
+	return slices.DeleteFunc(slices.Clone(table), func(l Layout) bool { return l.encode == nil })
+}
 
 // mappedJSON is what all layouts of home-made JSON have in common.
-var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", at: atInstance, encode: encodeMapped, needPort: true, json: true}
+var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", ends: atInstance, encode: encodeMapped, needPort: true, json: true}
 
 // MappedJSON returns the layout of a home-made JSON with these fields. Equal fields make equal layouts.
 func MappedJSON(fields JSONFields) Layout {
@@ -73,12 +75,12 @@ func (l Layout) mapped() bool { return l.format == mappedJSON }
 
 // LayoutByName finds a layout by what its String returns.
 func LayoutByName(name string) (Layout, error) {
-	names := make([]string, len(layouts))
-	for i, l := range layouts {
+	var names []string
+	for _, l := range Layouts() {
 		if l.name == name {
 			return l, nil
 		}
-		names[i] = l.name
+		names = append(names, l.name)
 	}
 	return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
 }
@@ -109,7 +111,13 @@ func (l Layout) Check() error {
 
 // LeaseInKey reports whether the etcd key holds the lease id, so that a lease holds one such entry of
 // a service key.
-func (l Layout) LeaseInKey() bool { return l.at == atLease || l.at == atLeaseSuffix }
+func (l Layout) LeaseInKey() bool { return l.ends.lease }
+
+// Constant is the name of the variable of package runtime, "" for home-made JSON and what is not written.
+func (l Layout) Constant() string { return l.constant }
+
+// Written reports whether servers write the layout.
+func (l Layout) Written() bool { return l.encode != nil }
 
 // JSON reports whether values are JSON.
 func (l Layout) JSON() bool { return l.json }
@@ -124,21 +132,12 @@ func (l Layout) Metadata() bool {
 
 // Key is the etcd key, without a namespace, of e under the service key.
 func (l Layout) Key(key string, e Endpoint, lease int64) string {
-	switch l.at {
-	case atAddr:
-		return key + "/" + e.Addr
-	case atLease:
-		return key + "/" + strconv.FormatInt(lease, 10)
-	case atLeaseSuffix:
-		return key + strconv.FormatInt(lease, 10)
-	default:
-		return key + "/" + e.Instance
-	}
+	return key + l.ends.end(e, lease)
 }
 
 // Instance is the instance id that readers see of e.
 func (l Layout) Instance(e Endpoint) string {
-	if l.at != atInstance {
+	if l.ends != atInstance {
 		return e.Addr
 	}
 	return e.Instance

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -142,9 +143,9 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 		e, err := own.read()
 		return e, l, inEntry(l, err)
 	}
-	e, err := d.decode(layout, instance)
+	e, err := layout.read(d, instance)
 	if err != nil {
-		return Endpoint{}, layout, err
+		return Endpoint{}, layout, inEntry(layout, err)
 	}
 	own.overlay(&e)
 	// Without an id that can be used there is the one of the key, as there would be without l.
@@ -161,20 +162,12 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 // fields of that layout. Those to which f gives another meaning are not among them. foreign reports whether there
 // are any that f does not name.
 func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layout Layout, foreign bool) {
-	address := d.field(f.Addr)
-	switch {
-	case f.Addr == "" && f.Host == "Host" && f.Port == "Port":
-		layout = Dubbo
-	case address == nil:
-	case address == &d.addr:
-		layout = EndpointJSON
-	case address == &d.address:
-		layout = Kitex
-	case own.addr[0] != '[': // kratos and go-micro have arrays of addresses
-	case address == &d.endpoints:
-		layout = Kratos
-	case address == &d.nodes:
-		layout = GoMicro
+	var address []json.RawMessage
+	for _, l := range table {
+		if address = l.addressIn(f, own); address != nil {
+			layout = l
+			break
+		}
 	}
 	if layout.IsZero() {
 		return d, layout, false
@@ -182,21 +175,38 @@ func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layou
 	rawjson.Members(value, func(rawName, value []byte) bool {
 		name := string(rawName)
 		named := f.names(name)
-		foreign = foreign || !named && d.field(name) != nil
+		_, known := fields[name]
+		foreign = foreign || !named && known
 		if !named || name == f.Metadata && (name == "Metadata" || name == "metadata") {
 			d.set(rawName, value)
 		}
 		return true
 	})
-	if layout == Kratos && present(d.nodes) { // go-micro has endpoints of its own
-		layout = GoMicro
+	for i, raw := range address {
+		d[layout.address[i]] = raw
 	}
-	if layout == Dubbo {
-		d.host, d.port = own.host, own.port
-	} else {
-		*address = own.addr
+	if other, ok := d.layout(present); ok && layout.array && !d.all(layout.unless, absent) {
+		layout = other
+	}
+	if !d.all(layout.beside, present) {
+		return d, Layout{}, false
 	}
 	return d, layout, foreign
+}
+
+// addressIn returns what own has in the fields in which the dialect has its address, nil if own has it elsewhere.
+func (d dialect) addressIn(f JSONFields, own *mappedDocument) []json.RawMessage {
+	names, values := []string{f.Addr}, []json.RawMessage{own.addr}
+	if f.Addr == "" {
+		names, values = []string{f.Host, f.Port}, []json.RawMessage{own.host, own.port}
+	}
+	if !slices.EqualFunc(names, d.address, func(name string, want field) bool {
+		at, known := fields[name]
+		return known && at == want
+	}) || d.array && values[0][0] != '[' {
+		return nil
+	}
+	return values
 }
 
 // names reports whether f has a field of this name.

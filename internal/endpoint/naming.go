@@ -7,6 +7,29 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
+// EndpointJSON is the format of etcd's naming package.
+var EndpointJSON = layout(format{
+	number: 1, name: "endpoint_json", constant: "EndpointJSON", entry: "etcd's naming entry", ends: atInstance,
+	encode: encodeNaming, json: true, metadata: true,
+	dialect: dialect{whose: "etcd", address: []field{fieldAddr}, read: document.naming, isTheirs: isNaming},
+})
+
+var (
+	fieldOp   = named("Op", "op")
+	fieldAddr = named("Addr", "addr")
+)
+
+// isNaming reports whether an object has the names of the naming package and no others.
+func isNaming(names map[string]bool) bool {
+	known := 0
+	for _, name := range []string{"Op", "Addr", "Metadata"} {
+		if names[name] {
+			known++
+		}
+	}
+	return names["Addr"] && known == len(names)
+}
+
 // encodeNaming writes the value of etcd's naming package.
 func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	return json.Marshal(struct {
@@ -18,17 +41,17 @@ func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 
 // naming reads a value of etcd's naming package, or one that is almost that: many services write the names
 // in lower case, or the version, zone and weight beside the address. Those in the metadata take precedence.
-func (d *document) naming() (Endpoint, error) {
-	if present(d.op) && string(d.op) != "0" {
-		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0", printable.Short(string(d.op), 20))
+func (d document) naming(string) (Endpoint, error) {
+	if present(d[fieldOp]) && string(d[fieldOp]) != "0" {
+		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0", printable.Short(string(d[fieldOp]), 20))
 	}
-	addr, err := address(d.addr, false)
+	addr, err := address(d[fieldAddr], false)
 	if err != nil {
 		return Endpoint{}, err
 	}
-	e := Endpoint{Addr: withPort(addr), Version: word(d.version), Zone: word(d.zone)}
-	e.takeWeight(d.weight)
-	e.take(d.lower)
-	e.take(d.metadata)
+	e := Endpoint{Addr: withPort(addr), Version: word(d[fieldVersion]), Zone: word(d[fieldZone])}
+	e.takeWeight(d[fieldWeight])
+	e.take(d[fieldLower])
+	e.take(d[fieldMetadata])
 	return e, nil
 }

@@ -1,6 +1,24 @@
 package endpoint
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
+
+// Plain is the bare address under the instance id.
+var Plain = layout(format{number: 2, name: "plain", constant: "Plain", ends: atInstance, encode: encodePlain, needPort: true})
+
+// LeaseSuffix is the bare address under the lease id, without a slash between it and the service key.
+var LeaseSuffix = layout(format{
+	number: 3, name: "lease_suffix", constant: "LeaseSuffix", encode: encodePlain, needPort: true,
+	ends: &place{"<key><lease id>", true, func(_ Endpoint, lease int64) string { return strconv.FormatInt(lease, 10) }},
+})
+
+// GoZero is go-zero's: the bare address under the lease id.
+var GoZero = layout(format{
+	number: 4, name: "go_zero", constant: "GoZero", encode: encodePlain, needPort: true,
+	ends: &place{"<key>/<lease id>", true, func(_ Endpoint, lease int64) string { return "/" + strconv.FormatInt(lease, 10) }},
+})
 
 func encodePlain(_ Layout, _ string, e Endpoint) ([]byte, error) { return []byte(e.Addr), nil }
 

@@ -69,6 +69,9 @@ func JSONLayout(fields JSONFields) Layout {
 	return sealed{endpoint.MappedJSON(endpoint.JSONFields(fields))}
 }
 
+// The packages beside this one find its layouts in the table of them by this.
+func init() { endpoint.Public = func(l endpoint.Layout) any { return sealed{l} } }
+
 type sealed struct{ l endpoint.Layout }
 
 func (s sealed) String() string          { return s.l.String() }

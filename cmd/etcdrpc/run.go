@@ -30,9 +30,7 @@ import (
 const advertiseEnv = "GRPC_ADVERTISE_ADDR"
 
 // layouts are those that an entry can be written in. A json_layout is in the proto alone.
-var layouts = []runtime.Layout{
-	runtime.EndpointJSON, runtime.Plain, runtime.LeaseSuffix, runtime.GoZero, runtime.Kratos, runtime.Kitex, runtime.GoFrame, runtime.GoMicro,
-}
+var layouts = endpoint.Layouts()
 
 type runOptions struct {
 	key, address, keyFile string
@@ -285,7 +283,7 @@ func (o *runOptions) registerOptions(flags *pflag.FlagSet) ([]runtime.RegisterOp
 		if at < 0 {
 			return nil, fmt.Errorf("--layout: no layout is named %q: want %s", name, strings.Join(layoutNames(), ", "))
 		}
-		chosen = append(chosen, layouts[at])
+		chosen = append(chosen, endpoint.Public(layouts[at]).(runtime.Layout))
 	}
 	if chosen != nil {
 		opts = append(opts, runtime.WithLayouts(chosen...))

@@ -22,7 +22,8 @@ type dialect struct {
 	claims  []field // others that make it this layout's even if there is no address
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
-	// isTheirs reports whether nobody else writes an object with fields of these names. It is nil for a layout with arrays.
+	// isTheirs reports whether an object with fields of these names is this layout's, be it well-formed or not. It is nil
+	// for a layout with arrays.
 	isTheirs func(names map[string]bool) bool
 }
 
@@ -31,6 +32,17 @@ func hasAll(want ...string) func(names map[string]bool) bool {
 	return func(names map[string]bool) bool {
 		return !slices.ContainsFunc(want, func(name string) bool { return !names[name] })
 	}
+}
+
+// AreTheirs reports whether an object with fields of these names is one that a known framework writes, be it
+// well-formed or not. Entries with arrays have no need of that: no home-made JSON has its address in one.
+func AreTheirs(names map[string]bool) bool {
+	return slices.ContainsFunc(table, func(l Layout) bool { return l.isTheirs != nil && l.isTheirs(names) })
+}
+
+// LikeHomeMade reports whether a layout has the address where home-made JSON can have it as well.
+func (l Layout) LikeHomeMade() bool {
+	return !l.IsZero() && !l.mapped() && l.address != nil && !l.array
 }
 
 // field is the place of a field in a document.

@@ -18,7 +18,7 @@ type Layout struct {
 
 // format is what all layouts of a kind have in common: a row of the table.
 type format struct {
-	number   int    // in the enum of the proto option; 0 if there is none
+	number   int32  // in the enum of the proto option; 0 if there is none
 	name     string // as it is spelled in targets; "" for home-made JSON, which is spelled by its fields
 	constant string // the variable of package runtime
 	entry    string // what errors call an entry; "" if none is about one
@@ -52,7 +52,7 @@ var table []Layout
 func layout(f format) Layout {
 	l := Layout{format: &f}
 	at, _ := slices.BinarySearchFunc(table, l, func(a, b Layout) int {
-		return cmp.Compare(uint(a.number-1), uint(b.number-1)) // 0 comes last
+		return cmp.Compare(uint32(a.number-1), uint32(b.number-1)) // 0 comes last
 	})
 	table = slices.Insert(table, at, l)
 	return l
@@ -62,6 +62,9 @@ func layout(f format) Layout {
 func Layouts() []Layout {
 	return slices.DeleteFunc(slices.Clone(table), func(l Layout) bool { return l.encode == nil })
 }
+
+// Public returns the layout as package runtime has it, a runtime.Layout. That package sets it.
+var Public func(Layout) any
 
 // mappedJSON is what all layouts of home-made JSON have in common.
 var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", ends: atInstance, encode: encodeMapped, needPort: true, json: true}
@@ -83,6 +86,16 @@ func LayoutByName(name string) (Layout, error) {
 		names = append(names, l.name)
 	}
 	return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
+}
+
+// LayoutNumbered finds a layout by its number in the enum of the proto option.
+func LayoutNumbered(number int32) (Layout, bool) {
+	for _, l := range Layouts() {
+		if l.number == number {
+			return l, true
+		}
+	}
+	return Layout{}, false
 }
 
 // IsZero reports whether l is no layout.
@@ -117,7 +130,7 @@ func (l Layout) LeaseInKey() bool { return l.ends.lease }
 func (l Layout) Constant() string { return l.constant }
 
 // Written reports whether servers write the layout.
-func (l Layout) Written() bool { return l.encode != nil }
+func (l Layout) Written() bool { return !l.IsZero() && l.encode != nil }
 
 // JSON reports whether values are JSON.
 func (l Layout) JSON() bool { return l.json }

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // The packages that generated code imports.
@@ -25,18 +25,6 @@ const (
 	// Imported for what it registers, where a service needs that.
 	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
-
-// layoutVars are the variables of the runtime that options name.
-var layoutVars = map[discoveryv1.Layout]string{
-	discoveryv1.Layout_LAYOUT_ENDPOINT_JSON: "EndpointJSON",
-	discoveryv1.Layout_LAYOUT_PLAIN:         "Plain",
-	discoveryv1.Layout_LAYOUT_LEASE_SUFFIX:  "LeaseSuffix",
-	discoveryv1.Layout_LAYOUT_GO_ZERO:       "GoZero",
-	discoveryv1.Layout_LAYOUT_KRATOS:        "Kratos",
-	discoveryv1.Layout_LAYOUT_KITEX:         "Kitex",
-	discoveryv1.Layout_LAYOUT_GO_FRAME:      "GoFrame",
-	discoveryv1.Layout_LAYOUT_GO_MICRO:      "GoMicro",
-}
 
 // render adds the code for the services of a file to the plugin's output.
 func render(plugin *protogen.Plugin, file *protogen.File, services []*service, to target) {
@@ -109,8 +97,8 @@ func renderDesc(g *protogen.GeneratedFile, s *service) {
 }
 
 func renderLayout(g *protogen.GeneratedFile, s *service) {
-	if layout := s.options.GetLayout(); layout != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
-		g.P("Layout: ", runtimePackage.Ident(layoutVars[layout]), ",")
+	if layout, ok := endpoint.LayoutNumbered(int32(s.options.GetLayout())); ok {
+		g.P("Layout: ", runtimePackage.Ident(layout.Constant()), ",")
 	}
 	if s.options.GetJsonLayout() == nil {
 		return

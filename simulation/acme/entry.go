@@ -2,7 +2,6 @@ package acme
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -40,7 +39,14 @@ const (
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
 // AddrIn returns the address that a value names.
-func AddrIn(value string) string { return addrPattern.FindString(value) }
+func AddrIn(value string) string {
+	for _, l := range schedule.Layouts {
+		if l.Addr != nil && l.Addr(value) != "" {
+			return l.Addr(value)
+		}
+	}
+	return addrPattern.FindString(value)
+}
 
 // Address returns the address that an entry names, "" if readers are to skip it.
 func Address(key, value string) string {
@@ -59,7 +65,7 @@ type Said struct {
 
 // In returns what an entry has room for in a layout.
 func (s Said) In(layout string) Said {
-	if layout == schedule.Plain || layout == schedule.GoZero {
+	if l, _ := schedule.LayoutNamed(layout); l.Bare {
 		return Said{Addr: s.Addr}
 	}
 	return s
@@ -67,39 +73,22 @@ func (s Said) In(layout string) Said {
 
 // Decode returns what a value says in a layout, an address that nobody has if it is in another.
 func Decode(layout, value string) Said {
-	var entry struct {
-		Addr      string            // of endpoint_json
-		Metadata  map[string]any    // of endpoint_json and kratos
-		Version   string            // of kratos
-		Endpoints []string          // of kratos
-		Address   string            // of kitex
-		Weight    uint32            // of kitex
-		Tags      map[string]string // of kitex
-	}
-	if layout == schedule.Plain || layout == schedule.GoZero {
-		return Said{Addr: value}
-	}
-	if json.Unmarshal([]byte(value), &entry) != nil {
+	l, ok := schedule.LayoutNamed(layout)
+	if !ok {
 		return Said{}
 	}
-	metadata := entry.Tags
-	if layout != schedule.Kitex {
-		metadata = make(map[string]string)
-		for name, value := range entry.Metadata {
-			metadata[name] = fmt.Sprint(value)
-		}
+	entry, ok := l.Read(value)
+	switch {
+	case !ok:
+		return Said{}
+	case l.Bare:
+		return Said{Addr: entry.Addr}
 	}
-	switch layout {
-	case schedule.Kratos:
-		if len(entry.Endpoints) == 0 {
-			return Said{}
-		}
-		return Said{Addr: strings.TrimPrefix(entry.Endpoints[0], "grpc://"), Version: entry.Version}.with(metadata)
-	case schedule.Kitex:
-		return Said{Addr: entry.Address, Weight: entry.Weight}.with(metadata)
-	default:
-		return Said{Addr: entry.Addr}.with(metadata)
+	metadata := make(map[string]string)
+	for name, value := range entry.Metadata {
+		metadata[name] = fmt.Sprint(value)
 	}
+	return Said{Addr: entry.Addr, Version: entry.Version, Weight: entry.Weight}.with(metadata)
 }
 
 // with fills in what metadata says, and forgets an entry that is about to go.

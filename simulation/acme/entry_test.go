@@ -14,7 +14,7 @@ func TestDecode(t *testing.T) {
 		layout, value string
 		want          Said
 	}{
-		"plain":   {schedule.Plain, `10.2.0.1:9000`, bare},
+		"plain":   {"plain", `10.2.0.1:9000`, bare},
 		"go_zero": {schedule.GoZero, `10.2.0.1:9000`, bare},
 		"endpoint": {
 			schedule.EndpointJSON,
@@ -23,12 +23,12 @@ func TestDecode(t *testing.T) {
 		"an endpoint without metadata": {schedule.EndpointJSON, `{"Op":0,"Addr":"10.2.0.1:9000"}`, plain},
 		"an endpoint that leaves":      {schedule.EndpointJSON, `{"Addr":"10.2.0.1:9000","Metadata":{"grpc_leaving":"true"}}`, Said{}},
 		"kratos": {
-			schedule.Kratos,
+			"kratos",
 			`{"id":"a","name":"shop","version":"v1","metadata":{"zone":"east","weight":"3","grpc_methods":"acme.Shop/Who"},` +
 				`"endpoints":["grpc://10.2.0.1:9000","grpcs://10.2.0.1:9000"]}`, full,
 		},
 		"kitex": {
-			schedule.Kitex,
+			"kitex",
 			`{"network":"tcp","address":"10.2.0.1:9000","weight":3,"tags":{"version":"v1","zone":"east","grpc_methods":"acme.Shop/Who"}}`, full,
 		},
 		"another layout": {schedule.EndpointJSON, `10.2.0.1:9000`, Said{}},

@@ -118,13 +118,16 @@ func (s *presence) etcdKeys(key string, leases []int64) []string {
 	_, addr := s.known()
 	var keys []string
 	for _, layout := range s.layouts() {
+		l, _ := schedule.LayoutNamed(layout)
 		switch {
-		case layout == schedule.GoZero:
+		case l.Leased:
 			for _, id := range leases {
 				keys = append(keys, fmt.Sprintf("%s/%d", key, id))
 			}
 		case s.spec.Named:
 			keys = append(keys, key+"/"+s.instanceID())
+		case l.End != nil:
+			keys = append(keys, key+"/"+l.End(addr))
 		default:
 			keys = append(keys, key+"/"+addr)
 		}
@@ -211,7 +214,10 @@ func (s *presence) hindered(since time.Time) bool {
 
 // marks reports whether the server's entries have room for a mark that it leaves.
 func (s *presence) marks() bool {
-	return !slices.Contains(s.spec.Layouts, schedule.Plain) && !slices.Contains(s.spec.Layouts, schedule.GoZero)
+	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool {
+		l, _ := schedule.LayoutNamed(name)
+		return l.Bare
+	})
 }
 
 // touched reports whether anything but the server itself has changed entries of a service since a time.

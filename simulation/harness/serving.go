@@ -3,12 +3,12 @@ package harness
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
@@ -78,9 +78,11 @@ func (s *server) options() []runtime.RegisterOption {
 }
 
 func layoutNamed(name string) runtime.Layout {
-	all := []runtime.Layout{runtime.EndpointJSON, runtime.Plain, runtime.GoZero, runtime.Kratos, runtime.Kitex}
-	i := slices.IndexFunc(all, func(l runtime.Layout) bool { return l.String() == name })
-	return all[i]
+	layout, err := endpoint.LayoutByName(name)
+	if err != nil {
+		panic(err) // a schedule that is not valid
+	}
+	return endpoint.Public(layout).(runtime.Layout)
 }
 
 // serve starts the mode serve.

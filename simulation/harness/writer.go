@@ -98,19 +98,12 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 
 // entry returns the key and the value of the writer's entry, in its layout.
 func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
-	addr := o.addr()
-	switch o.spec.Layout {
-	case schedule.Plain:
-		return acme.ShopKey + "/" + addr, addr
-	case schedule.GoZero:
-		return fmt.Sprintf("%s/%d", acme.ShopKey, lease), addr
-	case schedule.Kratos:
-		return acme.ShopKey + "/writer", fmt.Sprintf(`{"id":"writer","name":"shop","version":"v1","metadata":null,"endpoints":["grpc://%s"]}`, addr)
-	case schedule.Kitex:
-		return acme.ShopKey + "/" + addr, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, addr)
-	default:
-		return acme.ShopKey + "/" + addr, fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":"an old one"}`, addr)
+	l, ok := schedule.LayoutNamed(o.spec.Layout)
+	if !ok {
+		panic("no layout " + o.spec.Layout) // a schedule that is not valid
 	}
+	end, value := l.Old(o.addr(), int64(lease))
+	return acme.ShopKey + "/" + end, value
 }
 
 // kill ends the process without a word to anybody. Such code seldom ends in another way.

@@ -31,7 +31,7 @@ func New(seed uint64) Schedule {
 		s.Callers = append(s.Callers, newCaller(r))
 	}
 	for range r.IntN(2) {
-		s.Writers = append(s.Writers, Writer{pick(r, writerLayouts)})
+		s.Writers = append(s.Writers, Writer{pick(r, Layouts).Name})
 	}
 	s.Steps = draw(r, s)
 	vary(rand.New(rand.NewPCG(seed, 1)), s.Steps)
@@ -109,17 +109,15 @@ func vary(r *rand.Rand, steps []Step) {
 }
 
 var (
-	versions      = []string{"", "v1", "v2"}
-	zones         = []string{"", "east", "west"}
-	writerLayouts = []string{Plain, EndpointJSON, GoZero, Kratos, Kitex}
-	clients       = []Client{"", "", "", "", Wrapped, Parts}
-	layouts       = [][]string{nil, nil, nil, nil, {Plain}, {Kratos}, {Kitex}, {GoZero}, {EndpointJSON, GoZero}}
+	versions = []string{"", "v1", "v2"}
+	zones    = []string{"", "east", "west"}
+	clients  = []Client{"", "", "", "", Wrapped, Parts}
 )
 
 func newServer(r *rand.Rand) Server {
 	s := Server{
 		Mode:    pick(r, []Mode{Serve, Announce, Register}),
-		Layouts: pick(r, layouts),
+		Layouts: pick(r, chosen),
 		Version: pick(r, versions),
 		Zone:    pick(r, zones),
 		Weight:  uint32(r.IntN(4)),

@@ -54,15 +54,6 @@ const (
 	Parts   Client = "parts"   // put together from parts of its own, without a connection that anybody else sees
 )
 
-// The layouts, by the names that package runtime has for them.
-const (
-	EndpointJSON = "endpoint_json"
-	Plain        = "plain"
-	GoZero       = "go_zero"
-	Kratos       = "kratos"
-	Kitex        = "kitex"
-)
-
 // Mode is how a server keeps itself in etcd.
 type Mode string
 

@@ -47,7 +47,7 @@ func (s Schedule) checkProcesses() error {
 			return fmt.Errorf("%s cannot be unready for %d ms", s.Name(i), v.Unready)
 		}
 		for _, layout := range v.Layouts {
-			if !slices.Contains(writerLayouts, layout) {
+			if !is(layout) {
 				return fmt.Errorf("%s has no layout %q", s.Name(i), layout)
 			}
 		}
@@ -64,7 +64,7 @@ func (s Schedule) checkProcesses() error {
 		}
 	}
 	for i, v := range s.Writers {
-		if !slices.Contains(writerLayouts, v.Layout) {
+		if !is(v.Layout) {
 			return fmt.Errorf("%s has no layout %q", s.Name(len(s.Servers)+len(s.Callers)+i), v.Layout)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -11,10 +12,12 @@ import (
 var HomeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "service"})
 
 // layouts are all layouts that our servers can write.
-var layouts = []runtime.Layout{
-	runtime.EndpointJSON, runtime.Plain, runtime.LeaseSuffix, runtime.GoZero, runtime.Kratos, runtime.Kitex,
-	runtime.GoFrame, runtime.GoMicro, HomeMade,
-}
+var layouts = func() (all []runtime.Layout) {
+	for _, l := range endpoint.Layouts() {
+		all = append(all, endpoint.Public(l).(runtime.Layout))
+	}
+	return append(all, HomeMade)
+}()
 
 // What a reader of one layout makes of an entry in a second layout beside it.
 const (
@@ -35,13 +38,13 @@ func Beside(t *testing.T, own runtime.Layout, key func(service string) string, k
 			continue
 		}
 		service := fmt.Sprintf("service%d", i)
-		endpoint := runtime.Endpoint{
+		at := runtime.Endpoint{
 			Instance: "one", Addr: "127.0.0.1:9000", Version: "v2", Weight: 7, Metadata: map[string]string{"k": "v"},
 		}
-		registration, err := w.Registry.Register(w.Context(), key(service), endpoint, runtime.WithLayouts(own, second))
+		registration, err := w.Registry.Register(w.Context(), key(service), at, runtime.WithLayouts(own, second))
 		got := SharesKey
 		if err == nil {
-			got = reads(w, service, endpoint.Addr)
+			got = reads(w, service, at.Addr)
 			err = registration.Close(w.Context())
 		} else if known[second] == SharesKey {
 			err = nil

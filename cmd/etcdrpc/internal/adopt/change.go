@@ -10,7 +10,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // maxDifferences bounds the differences that are reported for a service.
@@ -96,7 +95,7 @@ func (p *Proposal) examineChanges() {
 	}
 	byPath := make(map[difference]*told)
 	for _, i := range p.Entries {
-		if i.Layout != p.Layout || i.Err != nil || p.Layout == endpoint.Dubbo {
+		if i.Layout != p.Layout || i.Err != nil || !p.Layout.Written() {
 			continue
 		}
 		differences, err := differencesOf(p.Key, i)

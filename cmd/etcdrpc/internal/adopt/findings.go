@@ -115,7 +115,7 @@ func (p *Proposal) examineLayouts() {
 			"if old callers read another one, put that into the option, or have servers write both by runtime.WithLayouts")
 	}
 	switch {
-	case p.Layout == endpoint.Dubbo:
+	case !p.Layout.IsZero() && !p.Layout.Written():
 		p.find(kindReadOnly, nil, "dubbo's entries are read but not written: servers write the default layout, which dubbo's readers do not know",
 			"move the callers first; dubbo's callers need dubbo's servers")
 	case p.optional():
@@ -247,7 +247,7 @@ func (p *Proposal) examineWeights() {
 
 // examineInstances finds entries that servers of this project would write under another key.
 func (p *Proposal) examineInstances() {
-	if p.Layout.IsZero() || p.Layout == endpoint.Dubbo {
+	if !p.Layout.Written() {
 		return
 	}
 	own := func(i survey.Instance) bool { return i.Err == nil && i.Layout == p.Layout }

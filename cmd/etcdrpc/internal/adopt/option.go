@@ -23,7 +23,7 @@ func (p *Proposal) Option() string {
 			fmt.Fprintf(&out, "    %s: %q\n", option, name)
 		}
 		out.WriteString("  }\n")
-	case p.Layout != endpoint.EndpointJSON && p.Layout != endpoint.Dubbo:
+	case p.Layout != endpoint.EndpointJSON && p.Layout.Written():
 		fmt.Fprintf(&out, "  layout: LAYOUT_%s\n", strings.ToUpper(p.Layout.String()))
 	}
 	if p.Authority != "" {

@@ -130,13 +130,13 @@ func (s *Service) LayoutName(i Instance) string {
 
 // isHomeMade reports whether an entry is JSON that none of the known frameworks writes, even if clients can read it.
 func isHomeMade(key string, e Entry) bool {
-	if !IsObject(e.Value) || hasKnownNames(e.Value) {
+	if !IsObject(e.Value) || endpoint.AreTheirs(namesIn(e.Value)) {
 		return false
 	}
-	switch read := Decode(AnyLayout, key, e); read.Layout {
-	case endpoint.EndpointJSON, endpoint.Kitex, endpoint.Dubbo:
+	switch read := Decode(AnyLayout, key, e); {
+	case read.Layout.LikeHomeMade():
 		return true
-	case endpoint.GoFrame:
+	case read.Layout == endpoint.GoFrame:
 		fields, ok := columnsOf([][]byte{e.Value}).address()
 		return ok && (!GoFrameKey(key) || repeats(fields, key, e, read.Addr))
 	default:
@@ -148,21 +148,6 @@ func isHomeMade(key string, e Entry) bool {
 func repeats(fields endpoint.JSONFields, key string, e Entry, addr string) bool {
 	r, err := endpoint.NewReader(endpoint.MappedJSON(fields))
 	return err == nil && Decode(r, key, e).Addr == addr
-}
-
-// hasKnownNames reports whether an object has the names of etcd's naming package, kitex or dubbo and so is theirs, be it
-// well-formed or not. The others' entries have arrays, which no json_layout does.
-func hasKnownNames(object []byte) bool {
-	names := namesIn(object)
-	naming := 0
-	for _, name := range []string{"Op", "Addr", "Metadata"} {
-		if names[name] {
-			naming++
-		}
-	}
-	return names["Addr"] && naming == len(names) ||
-		names["address"] && names["network"] ||
-		names["Host"] && names["Port"] && names["ServiceName"] && names["Enable"]
 }
 
 // namesIn returns the names of an object's fields, or of as many of them as are looked at.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // writers are the frameworks whose entries are known by what only they write. The names are the fields of the JSON.
@@ -48,7 +50,7 @@ func WriterOf(key string, e Entry) string {
 		}
 	}
 	switch {
-	case names["Addr"] && hasKnownNames(e.Value):
+	case names["Addr"] && endpoint.AreTheirs(namesIn(e.Value)):
 		return "etcd's naming package"
 	case GoFrameKey(key):
 		return "GoFrame"

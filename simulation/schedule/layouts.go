@@ -1,0 +1,122 @@
+package schedule
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The layouts that are spoken of, by the names that package runtime has for them.
+const (
+	EndpointJSON = "endpoint_json"
+	GoZero       = "go_zero"
+)
+
+// Layout is what the simulation knows of a layout: a judgement of its own, so nothing of it is from what is judged.
+type Layout struct {
+	Name   string
+	Bare   bool // it has no room for metadata
+	Leased bool // keys end in the lease
+	// End returns what the key of a server at an address ends in; nil if in the address or the lease.
+	End func(addr string) string
+	// Old is the entry that others' code writes: what its key ends in, and its value.
+	Old func(addr string, lease int64) (end, value string)
+	// Read returns what a value says, false if it is in another layout.
+	Read func(value string) (Entry, bool)
+	// Addr returns the address in a value that does not have it as host:port, "" if there is none; nil for none such.
+	Addr func(value string) string
+}
+
+// Entry is what a value says.
+type Entry struct {
+	Addr, Version string
+	Weight        uint32
+	Metadata      map[string]any
+}
+
+// Layouts has all layouts that servers and writers draw from.
+var Layouts = []Layout{
+	{
+		Name: "plain", Bare: true, Read: readBare,
+		Old: func(addr string, _ int64) (end, value string) { return addr, addr },
+	},
+	{
+		Name: EndpointJSON,
+		Old: func(addr string, _ int64) (end, value string) {
+			return addr, fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":"an old one"}`, addr)
+		},
+		Read: func(value string) (Entry, bool) {
+			var e struct {
+				Addr     string
+				Metadata map[string]any
+			}
+			ok := json.Unmarshal([]byte(value), &e) == nil
+			return Entry{Addr: e.Addr, Metadata: e.Metadata}, ok
+		},
+	},
+	{
+		Name: "kratos",
+		Old: func(addr string, _ int64) (end, value string) {
+			return "writer", fmt.Sprintf(`{"id":"writer","name":"shop","version":"v1","metadata":null,"endpoints":["grpc://%s"]}`, addr)
+		},
+		Read: func(value string) (Entry, bool) {
+			var e struct {
+				Version   string
+				Metadata  map[string]any
+				Endpoints []string
+			}
+			if json.Unmarshal([]byte(value), &e) != nil || len(e.Endpoints) == 0 {
+				return Entry{}, false
+			}
+			return Entry{Addr: strings.TrimPrefix(e.Endpoints[0], "grpc://"), Version: e.Version, Metadata: e.Metadata}, true
+		},
+	},
+	{
+		Name: "kitex",
+		Old: func(addr string, _ int64) (end, value string) {
+			return addr, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, addr)
+		},
+		Read: func(value string) (Entry, bool) {
+			var e struct {
+				Address string
+				Weight  uint32
+				Tags    map[string]any
+			}
+			ok := json.Unmarshal([]byte(value), &e) == nil
+			return Entry{Addr: e.Address, Weight: e.Weight, Metadata: e.Tags}, ok
+		},
+	},
+	{
+		Name: GoZero, Bare: true, Leased: true, Read: readBare,
+		Old: func(addr string, lease int64) (end, value string) { return fmt.Sprint(lease), addr },
+	},
+}
+
+func readBare(value string) (Entry, bool) { return Entry{Addr: value}, true }
+
+// LayoutNamed finds a layout.
+func LayoutNamed(name string) (Layout, bool) {
+	i := slices.IndexFunc(Layouts, func(l Layout) bool { return l.Name == name })
+	if i < 0 {
+		return Layout{}, false
+	}
+	return Layouts[i], true
+}
+
+// is reports whether a layout is one that servers and writers draw from.
+func is(name string) bool {
+	_, ok := LayoutNamed(name)
+	return ok
+}
+
+// chosen are the layouts that a server may be told to write: most often none.
+var chosen = func() [][]string {
+	all := [][]string{nil, nil, nil, nil}
+	for _, l := range Layouts {
+		if l.Name != EndpointJSON { // the service's own
+			all = append(all, []string{l.Name})
+		}
+	}
+	return append(all, []string{EndpointJSON, GoZero})
+}()

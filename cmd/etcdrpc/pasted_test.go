@@ -97,9 +97,7 @@ func TestAdopt_WritesWhatWasThere(t *testing.T) {
 	mapped := endpoint.MappedJSON(endpoint.JSONFields{Host: "host", Port: "port", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "meta", Name: "svc"})
 	odd := endpoint.MappedJSON(endpoint.JSONFields{Addr: "addr\"\\\u2028ü\x00", Weight: "weight"})
 	var options []string
-	for n, layout := range []endpoint.Layout{
-		endpoint.EndpointJSON, endpoint.Plain, endpoint.GoZero, endpoint.LeaseSuffix, endpoint.Kratos, endpoint.Kitex, endpoint.GoFrame, endpoint.GoMicro, mapped, odd,
-	} {
+	for n, layout := range append(endpoint.Layouts(), mapped, odd) {
 		key := fmt.Sprintf("/service/default/default/user%d/latest", n)
 		e := endpoint.Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}
 		switch {

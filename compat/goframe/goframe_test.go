@@ -162,7 +162,7 @@ func TestSecondLayoutBeside(t *testing.T) {
 	world.Beside(t, runtime.GoFrame, key, map[runtime.Layout]string{
 		runtime.Kitex:        world.SharesKey,
 		runtime.EndpointJSON: panics, runtime.Plain: panics, runtime.GoZero: panics,
-		runtime.Kratos: panics, runtime.GoMicro: panics, world.HomeMade: panics,
+		runtime.Kratos: panics, runtime.GoMicro: panics, world.HomeMade: panics, nil: panics,
 		runtime.LeaseSuffix: fails,
 	}, func(w *world.World, service, addr string) (got string) {
 		defer func() {

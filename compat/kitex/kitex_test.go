@@ -149,7 +149,7 @@ func TestSecondLayoutBeside(t *testing.T) {
 	world.Beside(t, runtime.Kitex, func(service string) string { return "kitex/registry-etcd/" + service }, map[runtime.Layout]string{
 		runtime.GoFrame: world.SharesKey,
 		runtime.Plain:   world.Accepts, runtime.LeaseSuffix: world.Accepts, runtime.GoZero: world.Accepts,
-		runtime.EndpointJSON: ghost, runtime.Kratos: ghost, runtime.GoMicro: ghost, world.HomeMade: ghost,
+		runtime.EndpointJSON: ghost, runtime.Kratos: ghost, runtime.GoMicro: ghost, world.HomeMade: ghost, nil: ghost,
 	}, func(w *world.World, service, addr string) string {
 		all, err := reader(t, w)(service)
 		switch {

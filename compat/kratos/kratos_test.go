@@ -227,7 +227,7 @@ func TestSecondLayoutBeside(t *testing.T) {
 		runtime.EndpointJSON: world.SharesKey, runtime.Plain: world.SharesKey, runtime.GoMicro: world.SharesKey,
 		world.HomeMade:      world.SharesKey,
 		runtime.LeaseSuffix: fails, runtime.GoZero: fails,
-		runtime.Kitex: world.Accepts, runtime.GoFrame: world.Accepts,
+		runtime.Kitex: world.Accepts, runtime.GoFrame: world.Accepts, nil: world.Accepts,
 	}, func(w *world.World, service, _ string) string {
 		list, err := theirs(t, w).GetService(w.Context(), service)
 		switch {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -115,8 +116,10 @@ func (w *world) entries(prefix string) []entry {
 func (w *world) entryOf(s *server) entry {
 	w.t.Helper()
 	var found []entry
+	// Not every layout has host and port together.
+	has := regexp.MustCompile(strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
 	w.eventually("one entry has "+s.addr, func() bool {
-		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !strings.Contains(e.key+" "+e.value, s.addr) })
+		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !has.MatchString(e.key + " " + e.value) })
 		return len(found) == 1
 	})
 	return found[0]

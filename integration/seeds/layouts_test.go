@@ -2,6 +2,7 @@ package seeds
 
 import (
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 )
 
 // layout is a layout with the etcd entry that a server of ours writes in it, where KEY, INSTANCE,
-// ADDR and LEASE stand for what they say.
+// ADDR, HOST, PORT and LEASE stand for what they say.
 type layout struct {
 	runtime.Layout
 	key, value string
@@ -50,7 +51,11 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			desc := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "fleet/greeter", Layout: l.Layout}
 			conn := w.conn(desc)
 			a := w.publish("a", desc, runtime.WithInstance("one"), runtime.WithVersion("v2"), runtime.WithMetadata("k", "v"))
-			spell := strings.NewReplacer("KEY", desc.Key, "INSTANCE", "one", "ADDR", a.addr, "LEASE", fmt.Sprint(int64(a.lease())))
+			host, port, err := net.SplitHostPort(a.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spell := strings.NewReplacer("KEY", desc.Key, "INSTANCE", "one", "ADDR", a.addr, "HOST", host, "PORT", port, "LEASE", fmt.Sprint(int64(a.lease())))
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
 			got := w.entryOf(a)
 			if n := len(started.FindAllString(got.value, -1)); n != strings.Count(l.value, "grpc_methods") {

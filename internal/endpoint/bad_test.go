@@ -16,6 +16,7 @@ type sample struct {
 	reader               Reader
 }
 
+// samples are of all layouts of JSON. The test file of a layout may add its own, by init.
 var samples = []sample{
 	{"etcd's naming entry", "svc/a", `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`, reader},
 	{"etcd's naming entry", "svc/a", `{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`, reader},
@@ -41,6 +42,11 @@ func (s sample) decode(value string) (Endpoint, error) {
 var whole = Endpoint{Addr: "10.0.0.7:9000", Version: "v2", Zone: "z", Weight: 7, Metadata: map[string]string{"k": "v"}}
 
 func TestSamples(t *testing.T) {
+	for _, l := range table {
+		if l.address != nil && !slices.ContainsFunc(samples, func(s sample) bool { return s.name == l.entry }) {
+			t.Errorf("there is no sample of %v", l)
+		}
+	}
 	for _, s := range samples {
 		want := whole
 		want.Instance = strings.TrimPrefix(s.etcdKey, "svc/")

@@ -59,14 +59,14 @@ func TestMergeOrder(t *testing.T) {
 	}
 }
 
+// The endpoints that are written in every layout.
+var (
+	full = Endpoint{Instance: "i", Addr: "h:1", Version: "v2", Zone: "z", Weight: 100, Metadata: map[string]string{"any": "other"}}
+	bare = Endpoint{Instance: "i", Addr: "h:1"}
+)
+
 func TestEncode(t *testing.T) {
-	full := Endpoint{Instance: "i", Addr: "h:1", Version: "v2", Zone: "z", Weight: 100, Metadata: map[string]string{"any": "other"}}
-	bare := Endpoint{Instance: "i", Addr: "h:1"}
-	tests := []struct {
-		layout     Layout
-		e          Endpoint
-		key, value string
-	}{
+	checkWritten(t, []written{
 		{EndpointJSON, full, "a/svc/i", `{"Op":0,"Addr":"h:1","Metadata":{"any":"other","version":"v2","weight":100,"zone":"z"}}`},
 		{EndpointJSON, bare, "a/svc/i", `{"Op":0,"Addr":"h:1"}`},
 		{EndpointJSON, Endpoint{Instance: "1.2.3.4", Addr: "1.2.3.4"}, "a/svc/1.2.3.4", `{"Op":0,"Addr":"1.2.3.4"}`},
@@ -87,8 +87,19 @@ func TestEncode(t *testing.T) {
 		{MappedJSON(JSONFields{Host: "ip", Port: "port", Instance: "id", Metadata: "meta"}), full, "a/svc/i",
 			`{"id":"i","ip":"h","meta":{"any":"other","version":"v2","weight":"100","zone":"z"},"port":1}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
-	}
-	for _, tt := range tests {
+	})
+}
+
+// written is the entry of an endpoint under the service key a/svc and the lease 42.
+type written struct {
+	layout     Layout
+	e          Endpoint
+	key, value string
+}
+
+func checkWritten(t *testing.T, all []written) {
+	t.Helper()
+	for _, tt := range all {
 		value, err := tt.layout.Encode("a/svc", tt.e)
 		if err != nil {
 			t.Errorf("%s: Encode(%+v): %v", tt.layout, tt.e, err)

@@ -40,6 +40,9 @@ func FuzzDecodeValue(f *testing.F) {
 	} {
 		f.Add([]byte(value))
 	}
+	for _, s := range samples {
+		f.Add([]byte(s.value))
+	}
 	f.Fuzz(func(t *testing.T, value []byte) {
 		checkDecoded(t, reader, "svc", "svc/a", value, 0)
 		checkDecoded(t, reader, "svc", "svc/12", value, 12) // go-zero

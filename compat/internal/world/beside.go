@@ -26,7 +26,7 @@ const (
 )
 
 // Beside registers a server in a reader's own layout together with each of the other layouts, and compares what the
-// reader makes of that with what is known. key returns the key of a service. reads returns Accepts, or what else the
+// reader makes of that with what is known; nil is for every layout of JSON that the reader has never heard of. key returns the key of a service. reads returns Accepts, or what else the
 // reader does.
 func Beside(t *testing.T, own runtime.Layout, key func(service string) string, known map[runtime.Layout]string,
 	reads func(w *World, service, addr string) string,
@@ -49,8 +49,12 @@ func Beside(t *testing.T, own runtime.Layout, key func(service string) string, k
 		} else if known[second] == SharesKey {
 			err = nil
 		}
-		if got != known[second] || err != nil {
-			t.Errorf("beside %s: %q, %v; known is %q", second, got, err, known[second])
+		want, ok := known[second]
+		if !ok {
+			want = known[nil]
+		}
+		if got != want || err != nil {
+			t.Errorf("beside %s: %q, %v; known is %q", second, got, err, want)
 		}
 	}
 }

@@ -1,0 +1,46 @@
+package endpoint
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+)
+
+// The table has each layout of the proto's enum, package runtime a variable for it, and docs/layouts.md a row.
+func TestTable(t *testing.T) {
+	variables, page := read(t, "../../runtime/layout.go"), read(t, "../../docs/layouts.md")
+	for _, l := range Layouts() {
+		name := strings.ToUpper(l.String())
+		if got := discoveryv1.Layout_name[l.number]; got != "LAYOUT_"+name {
+			t.Errorf("%v has the number of %s", l, got)
+		}
+		if want := fmt.Sprintf("\t%s Layout = sealed{endpoint.%[1]s}\n", l.Constant()); !strings.Contains(variables, want) {
+			t.Errorf("package runtime lacks %s", want)
+		}
+		carries := map[bool]string{true: "yes", false: "no"}[l.Metadata()]
+		if _, row, _ := strings.Cut(page, "\n| `"+name+"`"); !fits(row, "| `"+l.ends.spelled+"` |", "| "+carries+" |") {
+			t.Errorf("docs/layouts.md has no row of %s with the key %s that says whether it carries metadata: %s", name, l.ends.spelled, carries)
+		}
+	}
+	if got, want := len(Layouts()), len(discoveryv1.Layout_name)-1; got != want {
+		t.Errorf("the table has %d layouts, the proto %d", got, want)
+	}
+}
+
+// fits reports whether the first line of a text has a part and ends in another.
+func fits(text, part, end string) bool {
+	line, _, _ := strings.Cut(text, "\n")
+	return strings.Contains(line, part) && strings.HasSuffix(line, end)
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

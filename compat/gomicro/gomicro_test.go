@@ -169,7 +169,7 @@ func TestSecondLayoutBeside(t *testing.T) {
 		runtime.EndpointJSON: world.SharesKey, runtime.Plain: world.SharesKey, runtime.Kratos: world.SharesKey,
 		world.HomeMade:      world.SharesKey,
 		runtime.LeaseSuffix: world.Accepts, runtime.GoZero: world.Accepts,
-		runtime.Kitex: empty, runtime.GoFrame: nameless, nil: nameless,
+		runtime.Kitex: empty, runtime.GoFrame: nameless, nil: empty,
 	}, func(w *world.World, service, addr string) string {
 		services, err := theirs(w).GetService(service)
 		if err != nil || !slices.ContainsFunc(show(services), func(s seen) bool { return s.Addr == addr && s.Version == "v2" && s.ID == "one" }) {

@@ -14,23 +14,24 @@ import (
 type sample struct {
 	name, etcdKey, value string
 	reader               Reader
+	instance             string // "": what the key ends in
 }
 
 // samples are of all layouts of JSON. The test file of a layout may add its own, by init.
 var samples = []sample{
-	{"etcd's naming entry", "svc/a", `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`, reader},
-	{"etcd's naming entry", "svc/a", `{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`, reader},
-	{"kratos entry", "svc/a", `{"id":"a","name":"svc","version":"v2","metadata":{"zone":"z","weight":"7","k":"v"},"endpoints":["grpc://10.0.0.7:9000?isSecure=false"]}`, reader},
-	{"kitex entry", "svc/10.0.0.7:9000", `{"network":"tcp","address":"10.0.0.7:9000","weight":7,"tags":{"version":"v2","zone":"z","k":"v"}}`, reader},
-	{"GoFrame entry", "svc/10.0.0.7:9000", `{"version":"v2","zone":"z","weight":7,"k":"v"}`, reader},
+	{"etcd's naming entry", "svc/a", `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`, reader, ""},
+	{"etcd's naming entry", "svc/a", `{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`, reader, ""},
+	{"kratos entry", "svc/a", `{"id":"a","name":"svc","version":"v2","metadata":{"zone":"z","weight":"7","k":"v"},"endpoints":["grpc://10.0.0.7:9000?isSecure=false"]}`, reader, ""},
+	{"kitex entry", "svc/10.0.0.7:9000", `{"network":"tcp","address":"10.0.0.7:9000","weight":7,"tags":{"version":"v2","zone":"z","k":"v"}}`, reader, ""},
+	{"GoFrame entry", "svc/10.0.0.7:9000", `{"version":"v2","zone":"z","weight":7,"k":"v"}`, reader, ""},
 	{"go-micro entry", "svc/a", `{"name":"svc","version":"v2","metadata":{"zone":"z"},"endpoints":[{"name":"A.B"}],` +
-		`"nodes":[{"id":"a","address":"10.0.0.7:9000","metadata":{"weight":"7","k":"v"}}]}`, reader},
+		`"nodes":[{"id":"a","address":"10.0.0.7:9000","metadata":{"weight":"7","k":"v"}}]}`, reader, ""},
 	{"dubbo entry", "svc/10.0.0.7:9000", `{"ID":"a","ServiceName":"svc","Host":"10.0.0.7","Port":9000,"Enable":true,"Healthy":true,` +
-		`"Metadata":{"version":"v2","zone":"z","weight":"7","k":"v"}}`, reader},
+		`"Metadata":{"version":"v2","zone":"z","weight":"7","k":"v"}}`, reader, ""},
 	{"json_layout entry", "svc/a", `{"at":"10.0.0.7:9000","i":"a","ver":"v2","az":"z","w":7,"labels":{"k":"v"},"svc":"svc"}`,
-		Reader{JSON: MappedJSON(JSONFields{Addr: "at", Instance: "i", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"})}},
+		Reader{JSON: MappedJSON(JSONFields{Addr: "at", Instance: "i", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"})}, ""},
 	{"json_layout entry", "svc/a", `{"ip":"10.0.0.7","port":9000,"labels":{"version":"v2","zone":"z","weight":"7","k":"v"}}`,
-		Reader{JSON: MappedJSON(JSONFields{Host: "ip", Port: "port", Metadata: "labels"})}},
+		Reader{JSON: MappedJSON(JSONFields{Host: "ip", Port: "port", Metadata: "labels"})}, ""},
 }
 
 func (s sample) decode(value string) (Endpoint, error) {
@@ -49,7 +50,7 @@ func TestSamples(t *testing.T) {
 	}
 	for _, s := range samples {
 		want := whole
-		want.Instance = strings.TrimPrefix(s.etcdKey, "svc/")
+		want.Instance = cmp.Or(s.instance, strings.TrimPrefix(s.etcdKey, "svc/"))
 		if e, err := s.decode(s.value); err != nil || !e.Equal(want) {
 			t.Errorf("%s: %s is %+v, %v", s.name, s.value, e, err)
 		}

@@ -22,7 +22,7 @@ func (t *trial) put(key, value string, lease int64) { _ = t.Etcd.Put(key, value,
 // entriesOf returns the entries that name the address of a server.
 func (t *trial) entriesOf(server int) []etcd.Entry {
 	_, addr := t.servers[server].known()
-	return slices.DeleteFunc(t.Etcd.Entries(acme.Prefix), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
+	return slices.DeleteFunc(t.Etcd.Entries(acme.Prefix), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
 }
 
 // onEntries does something to each entry that names the address of a server.

@@ -154,7 +154,7 @@ func (s *presence) lacks(key string) string {
 // found returns the entries of a service that name the server's address.
 func (s *presence) found(key string) []etcd.Entry {
 	_, addr := s.known()
-	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
+	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
 }
 
 // saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
@@ -279,7 +279,7 @@ func (s *presence) own(from, key string) []etcd.Entry {
 	leases := s.w.LeasesLeft(from)
 	keys := s.etcdKeys(key, leases)
 	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool {
-		return !slices.Contains(leases, e.Lease) || !slices.Contains(keys, e.Key) && !strings.Contains(e.Value, addr)
+		return !slices.Contains(leases, e.Lease) || !slices.Contains(keys, e.Key) && acme.AddrIn(e.Value) != addr
 	})
 }
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +12,7 @@ import (
 	"github.com/zeromicro/go-zero/core/logx"
 	"github.com/zeromicro/go-zero/core/proc"
 	"github.com/zeromicro/go-zero/zrpc"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,23 +23,53 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("GOZERO_EXAMPLE") != "" {
-		main()
-		return
+	logx.Disable()
+	world.Main(m, map[string]func([]string){
+		"example":          func([]string) { main() },
+		"server":           func(args []string) { serve(newTheirs, args[0], &world.Greeter{Name: args[1]}) },
+		"announced server": func(args []string) { serve(newAnnounced, args[0], &world.Greeter{Name: args[1]}) },
+	})
+}
+
+// serve is the main function of a zrpc server.
+func serve(newServer func(zrpc.RpcServerConf, string, basic.GreeterServer) (*zrpc.RpcServer, error), etcdAddr string, impl basic.GreeterServer) {
+	addr, err := freeAddr()
+	if err != nil {
+		panic(err)
+	}
+	config, err := zrpcConfig(addr)
+	if err != nil {
+		panic(err)
+	}
+	server, err := newServer(config, etcdAddr, impl)
+	if err != nil {
+		panic(err)
 	}
 	logx.Disable()
-	os.Exit(m.Run())
+	server.Start()
+}
+
+// newTheirs returns a zrpc server that registers itself.
+func newTheirs(config zrpc.RpcServerConf, etcdAddr string, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
+	config.Etcd = discov.EtcdConf{Hosts: []string{etcdAddr}, Key: user.Key}
+	return zrpc.NewServer(config, func(g *grpc.Server) { basic.RegisterGreeterServer(g, impl) })
+}
+
+// newAnnounced returns a zrpc server that this project announces, under the key and in the layout of those that register themselves.
+func newAnnounced(config zrpc.RpcServerConf, etcdAddr string, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
+	if err != nil {
+		return nil, err
+	}
+	return newZrpcServer(config, runtime.NewRegistry(client), impl, runtime.WithLayouts(runtime.GoZero))
 }
 
 // The example has a process of its own, for it sends itself a signal.
 func TestExample(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	command := exec.CommandContext(ctx, os.Args[0])
-	command.Env = append(os.Environ(), "GOZERO_EXAMPLE=1")
-	out, err := command.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "none has failed") {
-		t.Errorf("%v:\n%s", err, out)
+	p := world.New(t).Start("example")
+	p.Ends()
+	if !strings.Contains(p.Output(), "none has failed") {
+		t.Error(p.Output())
 	}
 }
 

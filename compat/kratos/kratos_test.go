@@ -4,16 +4,13 @@ package kratos
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
 	etcd "github.com/go-kratos/kratos/contrib/registry/etcd/v2"
 	"github.com/go-kratos/kratos/v2"
-	"github.com/go-kratos/kratos/v2/log"
 	"github.com/go-kratos/kratos/v2/registry"
 	kgrpc "github.com/go-kratos/kratos/v2/transport/grpc"
 	"google.golang.org/grpc"
@@ -22,11 +19,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
-
-func TestMain(m *testing.M) {
-	log.SetLogger(log.NewStdLogger(io.Discard))
-	os.Exit(m.Run())
-}
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/microservices/user", Layout: runtime.Kratos}
 

@@ -60,7 +60,7 @@ func newCaller(t *testing.T, k *kind) *caller {
 // pause is how long a caller waits after a call: not at all where many are wanted, and otherwise long enough to leave the
 // processors to the tests beside.
 func pause() time.Duration {
-	if *leastCalls >= 20_000 {
+	if Full() {
 		return 0
 	}
 	return 2 * time.Millisecond

@@ -11,6 +11,10 @@ import (
 
 var leastCalls = flag.Int("road.calls", 1000, "how many `calls` there are at least on each road; with 20,000 and more callers do not pause")
 
+// Full reports whether roads are driven for their figures: callers do not pause, orders come one after the other, and
+// frameworks have the intervals that they have by default.
+func Full() bool { return *leastCalls >= 20_000 }
+
 // Kind is one end of a road: a framework with its own servers and callers, or this project.
 type Kind struct {
 	// Serve starts a server, which is in etcd by the time it returns. stop ends it, once leave has taken it out of etcd and it
@@ -44,13 +48,29 @@ var Orders = []Order{
 		times(callers/half, step{caller: true, back: true}), times(servers/half, step{back: true}))},
 }
 
+// CallersOnly are the orders of a fleet whose servers must be the last to move: what the new ones write is not read by the
+// old callers.
+var CallersOnly = []Order{
+	Orders[1],
+	{"undone half way", slices.Concat(times(callers/half, step{caller: true}), times(callers/half, step{caller: true, back: true}))},
+}
+
 func times(n int, s step) []step { return slices.Repeat([]step{s}, n) }
 
 // Run moves a fleet in each order, each time on what start returns.
 func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 	t.Helper()
-	for _, order := range Orders {
+	RunIn(t, Orders, start)
+}
+
+// RunIn is Run in these orders alone.
+func RunIn(t *testing.T, orders []Order, start func(t *testing.T) (from, to Kind)) {
+	t.Helper()
+	for _, order := range orders {
 		t.Run(order.Name, func(t *testing.T) {
+			if !Full() {
+				t.Parallel() // it mostly waits
+			}
 			from, to := start(t)
 			move(t, order, from, to)
 		})

@@ -68,6 +68,12 @@ func (p *Process) Terminate() {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.w.t.Errorf("%s: %v", p.name, err)
 	}
+	p.Ends()
+}
+
+// Ends waits until the process has ended well.
+func (p *Process) Ends() {
+	p.w.t.Helper()
 	if err := p.wait(); err != nil {
 		p.w.t.Errorf("%s: %v\n%s", p.name, err, p.Output())
 	}

@@ -3,10 +3,7 @@
 package dubbo
 
 import (
-	"io"
-	"log"
 	"net"
-	"os"
 	"strconv"
 	"testing"
 
@@ -14,19 +11,10 @@ import (
 	"dubbo.apache.org/dubbo-go/v3/common/constant"
 	"dubbo.apache.org/dubbo-go/v3/common/extension"
 	"dubbo.apache.org/dubbo-go/v3/registry"
-	_ "dubbo.apache.org/dubbo-go/v3/registry/etcdv3" // the service discovery by etcd
-	"github.com/dubbogo/gost/log/logger"
-	"go.uber.org/zap"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
-
-func TestMain(m *testing.M) {
-	logger.SetLogger(zap.NewNop().Sugar())
-	log.SetOutput(io.Discard) // where its etcd client logs
-	os.Exit(m.Run())
-}
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 

@@ -3,30 +3,17 @@ package kitex
 
 import (
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/cloudwego/kitex/pkg/discovery"
-	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/kitex/pkg/registry"
 	etcd "github.com/kitex-contrib/registry-etcd"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
-
-func TestMain(m *testing.M) {
-	klog.SetOutput(io.Discard)
-	for _, name := range []string{"KITEX_IP_TO_REGISTRY", "KITEX_PORT_TO_REGISTRY", "KITEX_ETCD_REGISTRY_LEASE_TTL"} {
-		if err := os.Unsetenv(name); err != nil {
-			panic(err)
-		}
-	}
-	os.Exit(m.Run())
-}
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "kitex/registry-etcd/user", Layout: runtime.Kitex}
 

@@ -3,6 +3,7 @@ package kratos
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,19 +56,47 @@ func TestKeeps(t *testing.T) {
 		}
 	}
 
-	// A stream, which kratos' interceptors pass on though kratos has not started the server.
-	stream, err := grpc_reflection_v1.NewServerReflectionClient(w.Conn(user)).ServerReflectionInfo(w.Context())
+	if err := listServices(w, w.Conn(user)); err != nil {
+		t.Errorf("a stream: %v", err)
+	}
+}
+
+// listServices makes a stream: it asks for the services of a server.
+func listServices(w *world.World, conn grpc.ClientConnInterface) error {
+	stream, err := grpc_reflection_v1.NewServerReflectionClient(conn).ServerReflectionInfo(w.Context())
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	list := &grpc_reflection_v1.ServerReflectionRequest{
 		MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
 	}
 	if err := stream.Send(list); err != nil {
+		return err
+	}
+	_, err = stream.Recv()
+	return err
+}
+
+// A gRPC server of kratos' that kratos has not started needs an endpoint: its interceptor for streams panics without one.
+func TestStreamWithoutEndpoint(t *testing.T) {
+	w := world.New(t)
+	p := w.Start("bare server", "127.0.0.1:0")
+	var addr string
+	w.Eventually(p.Output, func() bool {
+		_, rest, ok := strings.Cut(p.Output(), "listening on ")
+		addr, _, _ = strings.Cut(rest, "\n")
+		return ok && strings.Contains(rest, "\n")
+	})
+	conn, err := grpc.NewClient(addr, world.Plaintext())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if reply, err := stream.Recv(); err != nil || len(reply.GetListServicesResponse().GetService()) == 0 {
-		t.Errorf("reflection: %v, %v", reply, err)
+	defer func() { _ = conn.Close() }()
+	if err := listServices(w, conn); err == nil {
+		t.Error("it answers")
+	}
+	if output := p.Dies(); !strings.Contains(output, "nil pointer") {
+		t.Errorf("it ended with %s", output)
 	}
 }
 

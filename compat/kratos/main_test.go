@@ -3,6 +3,7 @@ package kratos
 import (
 	"context"
 	"io"
+	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 	world.Main(m, map[string]func([]string){
 		"server":           func(args []string) { runTheirs(args[0], &world.Greeter{Name: args[1]}) },
 		"announced server": func(args []string) { runAnnounced(args[0], &world.Greeter{Name: args[1]}) },
+		"bare server":      func(args []string) { runBare(args[0]) },
 	})
 }
 
@@ -53,6 +55,18 @@ func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
 	server := kgrpc.NewServer(kgrpc.Address("127.0.0.1:0"), kgrpc.Middleware(recovery.Recovery()))
 	basic.RegisterGreeterServer(server, impl)
 	if err := newApp(runtime.NewRegistry(newClient(etcdAddr)), server).Run(); err != nil {
+		panic(err)
+	}
+}
+
+// runBare is the main function of a gRPC server of kratos' that kratos has not started.
+func runBare(addr string) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		panic(err)
+	}
+	println("listening on", listener.Addr().String())
+	if err := kgrpc.NewServer().Server.Serve(listener); err != nil {
 		panic(err)
 	}
 }

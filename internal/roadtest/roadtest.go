@@ -48,25 +48,12 @@ var Orders = []Order{
 		times(callers/half, step{caller: true, back: true}), times(servers/half, step{back: true}))},
 }
 
-// CallersOnly are the orders of a fleet whose servers must be the last to move: what the new ones write is not read by the
-// old callers.
-var CallersOnly = []Order{
-	Orders[1],
-	{"undone half way", slices.Concat(times(callers/half, step{caller: true}), times(callers/half, step{caller: true, back: true}))},
-}
-
 func times(n int, s step) []step { return slices.Repeat([]step{s}, n) }
 
 // Run moves a fleet in each order, each time on what start returns.
 func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 	t.Helper()
-	RunIn(t, Orders, start)
-}
-
-// RunIn is Run in these orders alone.
-func RunIn(t *testing.T, orders []Order, start func(t *testing.T) (from, to Kind)) {
-	t.Helper()
-	for _, order := range orders {
+	for _, order := range Orders {
 		t.Run(order.Name, func(t *testing.T) {
 			if !Full() {
 				t.Parallel() // it mostly waits

@@ -1,0 +1,90 @@
+package dubbo
+
+import (
+	"context"
+	"io"
+	"log"
+	"strconv"
+	"testing"
+
+	"dubbo.apache.org/dubbo-go/v3"
+	_ "dubbo.apache.org/dubbo-go/v3/cluster/cluster/failover"
+	_ "dubbo.apache.org/dubbo-go/v3/cluster/loadbalance/random"
+	"dubbo.apache.org/dubbo-go/v3/common/constant"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/accesslog"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/echo"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/exec_limit"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/generic"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/graceful_shutdown"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/token"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/tps"
+	_ "dubbo.apache.org/dubbo-go/v3/metadata/mapping/metadata"
+	_ "dubbo.apache.org/dubbo-go/v3/metadata/report/etcd"
+	"dubbo.apache.org/dubbo-go/v3/protocol"
+	_ "dubbo.apache.org/dubbo-go/v3/protocol/dubbo" // its metadata service
+	_ "dubbo.apache.org/dubbo-go/v3/protocol/triple"
+	"dubbo.apache.org/dubbo-go/v3/protocol/triple/triple_protocol"
+	_ "dubbo.apache.org/dubbo-go/v3/proxy/proxy_factory"
+	"dubbo.apache.org/dubbo-go/v3/registry"
+	_ "dubbo.apache.org/dubbo-go/v3/registry/directory"
+	_ "dubbo.apache.org/dubbo-go/v3/registry/etcdv3" // the service discovery by etcd
+	_ "dubbo.apache.org/dubbo-go/v3/registry/protocol"
+	_ "dubbo.apache.org/dubbo-go/v3/registry/servicediscovery"
+	"dubbo.apache.org/dubbo-go/v3/server"
+	"github.com/dubbogo/gost/log/logger"
+	"go.uber.org/zap"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+func TestMain(m *testing.M) {
+	logger.SetLogger(zap.NewNop().Sugar())
+	log.SetOutput(io.Discard) // where its etcd client logs
+	world.Main(m, map[string]func([]string){
+		"server": func(args []string) { run(args[0], args[1], &world.Greeter{Name: args[2]}) },
+	})
+}
+
+// run is the main function of an application of dubbo-go's.
+func run(etcdAddr, port string, impl basic.GreeterServer) {
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		panic(err)
+	}
+	instance, err := dubbo.NewInstance(
+		dubbo.WithName("user"),
+		dubbo.WithRegistry(registry.WithEtcdV3(), registry.WithAddress(etcdAddr)),
+		dubbo.WithProtocol(protocol.WithTriple(), protocol.WithIp("127.0.0.1"), protocol.WithPort(number)),
+	)
+	if err != nil {
+		panic(err)
+	}
+	s, err := instance.NewServer()
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Register(impl, greeterInfo); err != nil {
+		panic(err)
+	}
+	if err := s.Serve(); err != nil {
+		panic(err)
+	}
+}
+
+// greeterInfo is the greeter as dubbo-go's generator describes a service to servers.
+var greeterInfo = &server.ServiceInfo{
+	InterfaceName: "basic.Greeter",
+	ServiceType:   (*basic.GreeterServer)(nil),
+	Methods: []server.MethodInfo{{
+		Name: "SayHello", Type: constant.CallUnary,
+		ReqInitFunc: func() any { return new(basic.HelloRequest) },
+		MethodFunc: func(ctx context.Context, args []any, handler any) (any, error) {
+			reply, err := handler.(basic.GreeterServer).SayHello(ctx, args[0].(*basic.HelloRequest))
+			if err != nil {
+				return nil, err
+			}
+			return triple_protocol.NewResponse(reply), nil
+		},
+	}},
+}

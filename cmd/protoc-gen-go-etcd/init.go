@@ -17,7 +17,12 @@ const nextSteps = `Wrote a first service, module %s. To generate its code and bu
 
   go generate -x
 
-The first time this takes some minutes: it downloads buf and its plugins, 110 MB, and builds them, which takes 1.4 GB of Go's caches.
+`
+
+const withOwnBuf = `The first time this takes some minutes: it downloads buf and its plugins, 110 MB, and builds them, which takes 1.4 GB of Go's caches.
+`
+
+const withBufOnPath = `This runs the buf that is on the PATH, %s, and downloads and builds its plugins the first time.
 `
 
 const inWorkspace = `
@@ -58,13 +63,19 @@ func parseInit(args []string) (initialization, bool) {
 // run writes a first service into the current directory, or nothing if it fails.
 func (i initialization) run(stdout io.Writer) error {
 	file, err := workspace()
+	buf := bufOnPath()
 	if err == nil {
-		err = i.write()
+		err = i.write(buf != "")
 	}
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
 	next := fmt.Sprintf(nextSteps, i.module)
+	if buf == "" {
+		next += withOwnBuf
+	} else {
+		next += fmt.Sprintf(withBufOnPath, buf)
+	}
 	if file != "" {
 		next += fmt.Sprintf(inWorkspace, file)
 	}
@@ -98,11 +109,12 @@ func workspace() (string, error) {
 	}
 }
 
-func (i initialization) write() error {
+func (i initialization) write(bufOnPath bool) error {
 	project, err := i.project()
 	if err != nil {
 		return err
 	}
+	project.BufOnPath = bufOnPath
 	files, err := project.Files()
 	if err != nil {
 		return err

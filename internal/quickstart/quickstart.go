@@ -44,6 +44,8 @@ type Project struct {
 	Version string // the version of this repository's module to require; ignored if Replace is set
 	Replace string // a directory to use in place of this repository's module
 	Connect bool   // whether it is for connect-go instead of gRPC
+
+	BufOnPath bool // whether it runs the buf on the PATH, and not the one that its tools/go.mod pins
 }
 
 func (p Project) example() example {
@@ -94,6 +96,8 @@ func (p Project) render(name, text string) (string, error) {
 	switch {
 	case name == "go.mod":
 		return p.requireSelf(text)
+	case name == "generate.go" && p.BufOnPath:
+		return useBufOnPath(text)
 	case path.Ext(name) == ".go":
 		// The imports have new paths, and so a new order.
 		formatted, err := format.Source([]byte(text))
@@ -103,6 +107,17 @@ func (p Project) render(name, text string) (string, error) {
 		return string(formatted), nil
 	}
 	return text, nil
+}
+
+// ownBuf is how generate.go builds the buf that tools/go.mod pins, and runs it.
+const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
+
+// useBufOnPath returns generate.go without a buf of its own.
+func useBufOnPath(text string) (string, error) {
+	if !strings.Contains(text, ownBuf) {
+		return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)
+	}
+	return strings.Replace(text, ownBuf, "//go:generate buf generate\n", 1), nil
 }
 
 // requireSelf returns go.mod with the project's requirements of this repository's modules.

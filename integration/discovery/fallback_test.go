@@ -376,3 +376,24 @@ func TestFallback_UnderOtherPolicies(t *testing.T) {
 		reached(t, conn, soon, "a1")
 	})
 }
+
+// TestFallback_InACircle has the other registry fall back on home again, by a second registry there: calls leave once, and no further.
+func TestFallback_InACircle(t *testing.T) {
+	home := newWorld(t, nil, runtime.WithEmptyGrace(time.Second))
+	away := newWorld(t, nil, runtime.WithNamespace("west/"), runtime.WithEmptyGrace(time.Second), runtime.WithFallback(home.registry))
+	r := regions{home: home, away: away}
+	from := dial(t, home.newRegistry(home.etcd.Client(t), runtime.WithEmptyGrace(time.Second), runtime.WithFallback(away.registry)), greeterAt(key))
+	lent := r.lend("a1")[0]
+	reached(t, from, soon, "a1")
+	home.register(home.serve("h1"))
+	reached(t, from, soon, "h1")
+	reached(t, away.conn(), soon, "a1")
+	away.delete("west/" + key + "/a1")
+	lent.stop()
+	reached(t, away.conn(), soon, "h1")
+	home.delete(key + "/h1")
+	kit.Eventually(t, soon, "calls fail, for none of the two knows one", func() bool {
+		_, err := within(from, soon)
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "no endpoint is registered under")
+	})
+}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
@@ -12,7 +13,9 @@ type away struct {
 	mu          sync.Mutex
 	connections int
 	logged      bool // that calls have left
-	lines       loglimit.Limiter
+	limit       loglimit.Limiter
+	lines       []func() // to log, in this order
+	logging     bool     // somebody does
 }
 
 // offered returns what a key offers to connections that fall back on it, nil once its registry is closed: nothing tells of
@@ -29,25 +32,40 @@ func (k *Key) Left(leave bool) {
 	a := &k.away
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.count(leave, k.keys.cfg.Logger.With("key", k.Full()))
+	if a.logging {
+		return
+	}
+	a.logging = true
+	for len(a.lines) > 0 {
+		line := a.lines[0]
+		a.lines = a.lines[1:]
+		a.mu.Unlock()
+		line() // with no lock held: a log handler may ask for the status
+		a.mu.Lock()
+	}
+	a.logging = false
+}
+
+// count counts a connection whose calls leave, or are back, and notes what to log of that.
+func (a *away) count(leave bool, logger *slog.Logger) {
 	before := a.connections
 	if leave {
 		a.connections++
 	} else {
 		a.connections--
 	}
-	if (before == 0) == (a.connections == 0) {
-		return
-	}
-	logger := k.keys.cfg.Logger
-	if !leave {
-		if a.logged {
-			logger.Info("calls are back from the cluster to fall back on", "key", k.Full())
+	switch {
+	case (before == 0) == (a.connections == 0):
+	case leave:
+		var missed int
+		if a.logged, missed = a.limit.Allow(time.Now()); a.logged {
+			a.lines = append(a.lines, func() {
+				logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed)...)
+			})
 		}
-		return
-	}
-	var missed int
-	if a.logged, missed = a.lines.Allow(time.Now()); a.logged {
-		logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", k.Full())...)
+	case a.logged:
+		a.lines = append(a.lines, func() { logger.Info("calls are back from the cluster to fall back on") })
 	}
 }
 

@@ -1,7 +1,6 @@
 package dubbo
 
 import (
-	"context"
 	"net"
 	"testing"
 
@@ -22,9 +21,7 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before := len(w.Entries(user.Key + "/"))
-	p := w.Start("server", w.EtcdAddr(), port, name)
-	w.Eventually(p.Output, func() bool { return len(w.Entries(user.Key+"/")) > before })
+	p := w.StartServer(user.Key, "server", w.EtcdAddr(), port, name)
 	conn, err := grpc.NewClient("127.0.0.1:"+port, world.Plaintext())
 	if err != nil {
 		t.Fatal(err)
@@ -44,10 +41,7 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 func TestRoad(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		dial := func() (roadtest.Call, func()) {
-			conn := w.Conn(user)
-			return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
-		}
+		dial := func() (roadtest.Call, func()) { return world.Caller(w.Conn(user)) }
 		from = roadtest.Kind{Serve: func(name string) (leave, stop func()) { return process(t, w, name) }, Dial: dial}
 		to = roadtest.Kind{Serve: func(name string) (leave, stop func()) { return nil, w.Publish(name, user).Stop }, Dial: dial}
 		return from, to

@@ -1,7 +1,6 @@
 package goframe
 
 import (
-	"context"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
@@ -15,8 +14,7 @@ func TestRoad(t *testing.T) {
 		from = roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) { return nil, startTheirs(w, "server", name).Terminate },
 			Dial: func() (roadtest.Call, func()) {
-				conn := dialTheirs(t, w)
-				return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
+				return world.Caller(dialTheirs(t, w))
 			},
 		}
 		to = roadtest.Kind{
@@ -24,8 +22,7 @@ func TestRoad(t *testing.T) {
 				return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{Name: name}, user).Stop
 			},
 			Dial: func() (roadtest.Call, func()) {
-				conn := newConn(w)
-				return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
+				return world.Caller(newConn(w))
 			},
 		}
 		return from, to

@@ -58,8 +58,7 @@ func remove(t *testing.T, w *world.World, key string) {
 // newCallers are ours.
 func newCallers(w *world.World) func() (roadtest.Call, func()) {
 	return func() (roadtest.Call, func()) {
-		conn := w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors))
-		return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
+		return world.Caller(w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)))
 	}
 }
 
@@ -83,10 +82,7 @@ func TestRoadWithTheirServer(t *testing.T) {
 		w := world.New(t)
 		return oldKind(t, w), roadtest.Kind{
 			Serve: func(name string) (leave, stop func()) {
-				before := len(w.Entries(user.Key))
-				process := w.Start("announced server", w.EtcdAddr(), name)
-				w.Eventually(process.Output, func() bool { return len(w.Entries(user.Key)) > before })
-				return nil, process.Terminate
+				return nil, w.StartServer(user.Key, "announced server", w.EtcdAddr(), name).Terminate
 			},
 			Dial: newCallers(w),
 		}

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
 	"testing"
-
-	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
@@ -18,27 +15,17 @@ var user = &runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// process starts a zrpc server in a process of its own, and returns when it is in etcd. SIGTERM stops it.
-func process(w *world.World, program, name string) (leave, stop func()) {
-	before := len(w.Entries(user.Key + "/"))
-	p := w.Start(program, w.EtcdAddr(), name)
-	w.Eventually(p.Output, func() bool { return len(w.Entries(user.Key+"/")) > before })
-	return nil, p.Terminate
-}
-
-func caller(conn *grpc.ClientConn) (roadtest.Call, func()) {
-	return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
-}
-
 // ends returns zrpc's servers and callers, and ours.
 func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
 	from = roadtest.Kind{
-		Serve: func(name string) (leave, stop func()) { return process(w, "server", name) },
-		Dial:  func() (roadtest.Call, func()) { return caller(dial(t, w, user.Key)) },
+		Serve: func(name string) (leave, stop func()) {
+			return nil, w.StartServer(user.Key, "server", w.EtcdAddr(), name).Terminate
+		},
+		Dial: func() (roadtest.Call, func()) { return world.Caller(dial(t, w, user.Key)) },
 	}
 	to = roadtest.Kind{
 		Serve: func(name string) (leave, stop func()) { return nil, w.Publish(name, user).Stop },
-		Dial:  func() (roadtest.Call, func()) { return caller(w.Conn(user)) },
+		Dial:  func() (roadtest.Call, func()) { return world.Caller(w.Conn(user)) },
 	}
 	return from, to
 }
@@ -53,13 +40,15 @@ func TestRoadWithTheirServer(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
 		from, to = ends(t, w)
-		to.Serve = func(name string) (leave, stop func()) { return process(w, "announced server", name) }
+		to.Serve = func(name string) (leave, stop func()) {
+			return nil, w.StartServer(user.Key, "announced server", w.EtcdAddr(), name).Terminate
+		}
 		to.Dial = func() (roadtest.Call, func()) {
 			client, err := newZrpcClient(w.Registry, user.Key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return caller(client.Conn())
+			return world.Caller(client.Conn())
 		}
 		return from, to
 	})

@@ -27,18 +27,12 @@ func refresh() time.Duration {
 // dialed counts the callers. kitex refreshes the lists of all clients with one interval in turn, also of those whose etcd has gone.
 var dialed atomic.Int64
 
-// process starts a server in a process of its own, and returns when it is in etcd. SIGTERM stops it.
-func process(w *world.World, program, name string) (leave, stop func()) {
-	before := len(w.Entries(user.Key + "/"))
-	p := w.Start(program, w.EtcdAddr(), name)
-	w.Eventually(p.Output, func() bool { return len(w.Entries(user.Key+"/")) > before })
-	return nil, p.Terminate
-}
-
 // ends returns kitex' servers and callers, and ours.
 func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
 	from = roadtest.Kind{
-		Serve: func(name string) (leave, stop func()) { return process(w, "server", name) },
+		Serve: func(name string) (leave, stop func()) {
+			return nil, w.StartServer(user.Key, "server", w.EtcdAddr(), name).Terminate
+		},
 		Dial: func() (roadtest.Call, func()) {
 			c := newCaller(t, w, client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(), &lbcache.Options{
 				RefreshInterval: refresh() + time.Duration(dialed.Add(1))*time.Microsecond,
@@ -52,8 +46,7 @@ func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
 			return nil, w.PublishOn(server, &world.Greeter{Name: name}, user).Stop
 		},
 		Dial: func() (roadtest.Call, func()) {
-			conn := w.Conn(user)
-			return func(ctx context.Context) (string, error) { return world.SayHello(ctx, conn) }, func() { _ = conn.Close() }
+			return world.Caller(w.Conn(user))
 		},
 	}
 	return from, to
@@ -69,7 +62,9 @@ func TestRoadWithTheirServer(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
 		from, to = ends(t, w)
-		to.Serve = func(name string) (leave, stop func()) { return process(w, "announced server", name) }
+		to.Serve = func(name string) (leave, stop func()) {
+			return nil, w.StartServer(user.Key, "announced server", w.EtcdAddr(), name).Terminate
+		}
 		return from, to
 	})
 }

@@ -62,6 +62,15 @@ func (w *World) Start(program string, args ...string) *Process {
 	return p
 }
 
+// StartServer is Start of a server, and returns when that has added an entry under a key. SIGTERM stops it.
+func (w *World) StartServer(key, program string, args ...string) *Process {
+	w.t.Helper()
+	before := len(w.Entries(key + "/"))
+	p := w.Start(program, args...)
+	w.Eventually(p.Output, func() bool { return len(w.Entries(key+"/")) > before })
+	return p
+}
+
 // Terminate sends the signal by which a process is asked to end, and waits until it has ended well.
 func (p *Process) Terminate() {
 	p.w.t.Helper()

@@ -152,6 +152,11 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
+// Caller returns how a connection is called and closed.
+func Caller(conn *grpc.ClientConn) (call func(context.Context) (string, error), hangUp func()) {
+	return func(ctx context.Context) (string, error) { return SayHello(ctx, conn) }, func() { _ = conn.Close() }
+}
+
 // Serve starts a gRPC server that knows nothing of etcd, for foreign registries, and returns its address.
 func (w *World) Serve(name string) string {
 	w.t.Helper()

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/pkg/discovery"
@@ -55,7 +56,10 @@ func (a announcer) Register(info *registry.Info) error {
 }
 
 // Deregister is called before kitex' server stops.
-func (a announcer) Deregister(*registry.Info) error { return a.Withdraw(context.Background()) }
+func (a announcer) Deregister(*registry.Info) error {
+	defer time.Sleep(6 * time.Second) // kitex' callers list every 5 s: let them do so first
+	return a.Withdraw(context.Background())
+}
 
 // newAnnouncer returns a registry of kitex' that is ours.
 func newAnnouncer(etcdAddr string) registry.Registry {

@@ -199,10 +199,9 @@ func TestS4_MalformedKeysAreNotRememberedForEver(t *testing.T) {
 }
 
 func boundedCore(entries int) *core[string] {
-	return newCore(testSpec(), &Config[string]{
-		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second,
-		Size: func(v string) int { return len(v) }, Bounds: Bounds{Entries: entries}, Streams: NewStreams(),
-	})
+	c := testCore(testSpec())
+	c.replica.set.size, c.replica.set.bounds = func(v string) int { return len(v) }, Bounds{Entries: entries}
+	return c
 }
 
 func TestS4_CoreSaysWhatIsLeftOut(t *testing.T) {

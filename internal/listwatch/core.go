@@ -178,6 +178,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		rebuilds:  backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
 	c.replica.life.often = !cfg.Streams.connected
+	c.replica.blind = c.replica.life.often
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	if spec.Keys == nil {
 		c.replica.set.maxKey = len(spec.Range.From) + maxSuffix

@@ -125,9 +125,11 @@ func testSpec() Spec[string] {
 }
 
 func testCore(spec Spec[string]) *core[string] {
-	return newCore(spec, &Config[string]{
+	c := newCore(spec, &Config[string]{
 		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: NewStreams(),
 	})
+	c.replica.blind = false // TestCoreVerifiesBlindly has one that is
+	return c
 }
 
 // follow goes through the rules, and returns the last update.
@@ -442,6 +444,17 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 			)
 		})
 	}
+}
+
+// TestCoreVerifiesBlindly has etcd become another one between the list and the watch, and nobody tell of that.
+func TestCoreVerifiesBlindly(t *testing.T) {
+	c := testCore(testSpec())
+	c.replica.blind = true
+	c.follow(t, with(watching,
+		rule{1 * time.Second, answered(events(10)), "verify within 1s"},
+		rule{1 * time.Second, read(list(10, kv("a", "2", 6))), "publish [a=2], wait 4s"},
+		rule{5 * time.Second, answered(events(10)), "wait 4s"},
+	)...)
 }
 
 func TestCoreVerifies(t *testing.T) {

@@ -271,6 +271,7 @@ func TestGroupChargesUpdates(t *testing.T) {
 		f := &fakeEtcd{}
 		answers := f.answering(list(10), nil)
 		g := newGroup(f, &hooks{}, &bytes.Buffer{})
+		g.cfg.Streams.connected = true // else the first answer has the range listed once more
 		defer g.Close()
 		spec := testSpec()
 		var spent atomic.Int64

@@ -40,6 +40,7 @@ type replica[T any] struct {
 	behindSince time.Time // since when answers carry a lower revision; zero: they do not
 	member      uint64    // the member that the watch is on; 0: not known
 	moved       bool      // the watch has moved to another member
+	blind       bool      // nobody tells that the connection to etcd is back
 	reopened    bool      // the stream of the watch was lost: it may go on at another etcd, whose history is as long
 	missing     int64     // a revision that a probe has shown changes up to which the watch has yet to tell of; 0: none
 	missingAt   time.Time // when it was shown
@@ -73,10 +74,12 @@ func (r *replica[T]) verified(l *listing[T]) (changed bool, err error) {
 	return r.listed(l, false), nil
 }
 
-// watching notes that a watch from the revision after the list's was opened.
+// watching notes that a watch from the revision after the list's was opened. Where no connection tells of its return, etcd may
+// have become another one since the list, whose history is as long.
 func (r *replica[T]) watching(now time.Time) {
 	r.life.begin(now)
 	r.member, r.moved = 0, false
+	r.reopened = r.blind
 }
 
 // heard takes an answer of the watch, and returns how many times the snapshot changed.

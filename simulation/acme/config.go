@@ -17,6 +17,7 @@ type Policy struct {
 	Drain      []string // names
 	Least      int      // the percentage of the instances that a drain is to leave
 	PreferZone bool
+	ZoneLeast  int // the percentage of what serves below which calls leave
 	Subset     int // 0: all
 	Most       int // calls under way at an instance; 0: any number
 	Routes     []Route
@@ -71,6 +72,7 @@ func readPolicy(config string) (Policy, error) {
 		Drain                 []string
 		MinHealthyPercent     int
 		PreferZone            bool
+		ZoneMinPercent        int
 		Subset                int
 		MaxConcurrentRequests int
 		Route                 []Route
@@ -80,7 +82,7 @@ func readPolicy(config string) (Policy, error) {
 	}
 	_, ejects := layers["outlier_detection_experimental"]
 	return Policy{
-		way, etcd.Split, etcd.Drain, etcd.MinHealthyPercent, etcd.PreferZone, etcd.Subset, etcd.MaxConcurrentRequests, etcd.Route, ejects,
+		way, etcd.Split, etcd.Drain, etcd.MinHealthyPercent, etcd.PreferZone, etcd.ZoneMinPercent, etcd.Subset, etcd.MaxConcurrentRequests, etcd.Route, ejects,
 	}, err
 }
 

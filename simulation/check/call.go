@@ -26,11 +26,15 @@ type Call struct {
 	From       string // the life that answered, by its ID
 	Code       codes.Code
 	Err        string
+	Abroad     bool // a life of another region has answered
+	Leaves     bool // home had nobody, and another region has
 
 	// What was so when the call began.
 	Known   []string  // addresses that the caller said it knew
 	Drained []string  // names that the live config drained
 	Settled bool      // nothing had changed lately that the caller might not have heard of
+	Nobody  bool      // it had been told that there is no instance at home
+	Spills  bool      // a part of the calls may leave for another region though home serves
 	Deaf    time.Time // since when etcd could not tell the caller anything, all through the call; zero: it could
 }
 
@@ -55,7 +59,11 @@ func (j *Judge) Call(c Call) {
 	}
 	switch c.Code {
 	case codes.OK:
-		j.answered(c)
+		if c.Abroad {
+			j.answeredAbroad(c)
+		} else {
+			j.answered(c)
+		}
 	case codes.Unimplemented:
 		if solid := j.solid(c); len(solid) > 0 && j.told(c) && !c.Routed {
 			j.Report(c.End, Unserved, "%s of %s ends in Unimplemented, though %s serve it: %s", c.Method, c.Caller, and(solid), c.Err)
@@ -63,6 +71,9 @@ func (j *Judge) Call(c Call) {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		if c.Nowhere && !slices.ContainsFunc([]string{c.Service, "etcd", "dial"}, func(said string) bool { return strings.Contains(c.Err, said) }) {
 			j.Report(c.End, Told, "%s of %s, which knows no instance of %s: %v: %s", c.Method, c.Caller, c.Service, c.Code, c.Err)
+		}
+		if c.Leaves {
+			j.Report(c.End, Crosses, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
 		}
 		if !c.MayFail && !j.excused(c) {
 			j.failed(c)
@@ -88,6 +99,17 @@ func (j *Judge) answered(c Call) {
 		j.Report(c.End, Gone, "%s of %s: answered by %s", c.Method, c.Caller, c.From)
 	default:
 		j.proven[c.path(l)] = c.End
+	}
+}
+
+// answeredAbroad judges a call that another region has answered.
+func (j *Judge) answeredAbroad(c Call) {
+	solid := j.solid(c)
+	switch {
+	case c.Target != "":
+		j.Report(c.End, Target, "%s of %s to %s: answered by %s", c.Method, c.Caller, c.Target, c.From)
+	case len(solid) > 0 && !c.Routed && !c.Spills && !(c.Ejects && len(solid) == 1):
+		j.Report(c.End, AtHome, "%s of %s: answered by %s; it should have reached %s", c.Method, c.Caller, c.From, and(solid))
 	}
 }
 

@@ -15,6 +15,8 @@ const (
 	Unserved   Rule = "a call reaches an instance that serves its method"
 	Target     Rule = "a call with a target reaches no other instance"
 	Failed     Rule = "no call fails while an instance that serves it is known"
+	AtHome     Rule = "no call leaves for another region while home has an instance that serves it"
+	Crosses    Rule = "no call fails while home has nobody and another region has"
 	Told       Rule = "the error of a call that has nowhere to go says what is missing"
 	Gone       Rule = "no call reaches what is drained or has left"
 	Forgotten  Rule = "an instance is not forgotten while etcd has it or cannot be asked, nor in the grace after it vanishes"

@@ -66,6 +66,10 @@ func said(text string) func(*Call)     { return func(c *Call) { c.Err = text } }
 func nowhere(c *Call)                  { c.Nowhere = true }
 func unsettled(c *Call)                { c.Settled = false }
 func ejects(c *Call)                   { c.Ejects = true }
+func abroad(c *Call)                   { c.Code, c.From, c.Abroad = codes.OK, "away server 0, life 1", true }
+func spills(c *Call)                   { c.Spills = true }
+func routed(c *Call)                   { c.Routed = true }
+func mayLeave(c *Call)                 { c.Leaves = true }
 func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seconds) } }
 
 // register puts the entries of instances in etcd.
@@ -212,11 +216,17 @@ func TestCall(t *testing.T) {
 		"all leave, late": {
 			inOrder(both(func(j *Judge, i Instance) { j.Leave(at(8.5), i.ID, false) }), mark(8.9, first, second), vanish(9, first, second)), call(), "",
 		},
-		"all vanish, one after the other":       {inOrder(vanish(8.5, first), vanish(9, second)), call(), Forgotten},
-		"all vanish, the last one has ended":    {inOrder(vanish(8.5, first), vanish(9, second), func(j *Judge) { j.Down(at(9.5), "second", false) }), call(), ""},
-		"all vanish, long ago":                  {vanish(9, first, second), call(begin(14)), ""},
-		"all vanish, just after they came back": {inOrder(vanish(7, first, second), register(7.1, first, second), vanish(9, first, second)), call(known()), ""},
-		"all vanish, and can no longer be used": {inOrder(stall, vanish(9, first, second)), call(), ""},
+		"all vanish, one after the other":           {inOrder(vanish(8.5, first), vanish(9, second)), call(), Forgotten},
+		"all vanish, the last one has ended":        {inOrder(vanish(8.5, first), vanish(9, second), func(j *Judge) { j.Down(at(9.5), "second", false) }), call(), ""},
+		"all vanish, long ago":                      {vanish(9, first, second), call(begin(14)), ""},
+		"all vanish, just after they came back":     {inOrder(vanish(7, first, second), register(7.1, first, second), vanish(9, first, second)), call(known()), ""},
+		"another region, while home serves":         {call: call(abroad), want: AtHome},
+		"another region, for home has left":         {vanish(9, first, second), call(abroad, known(), begin(20)), ""},
+		"another region, for a part":                {call: call(abroad, spills), want: ""},
+		"another region, for a lane":                {call: call(abroad, routed), want: ""},
+		"another region, and an instance was named": {call: call(abroad, target(first.Addr)), want: Target},
+		"failed, and another region has somebody":   {vanish(9, first, second), call(known(), nowhere, said("shop"), mayLeave, begin(20)), Crosses},
+		"all vanish, and can no longer be used":     {inOrder(stall, vanish(9, first, second)), call(), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := judge()

@@ -49,7 +49,7 @@ func (c *caller) begins(ctx context.Context, alone bool) {
 			c.setLine(c.from, network.Link{Cut: true})
 			c.w.Deaf(c.from, true)
 		}
-		c.open(runtime.WithZone(c.spec.Zone), runtime.WithSnapshotDir(c.snapshots.dir))
+		c.open(append(c.fallBack(), runtime.WithZone(c.spec.Zone), runtime.WithSnapshotDir(c.snapshots.dir))...)
 		clients := c.dial()
 		c.clients = clients
 		ctx, c.end = context.WithCancel(ctx)
@@ -148,7 +148,14 @@ func (c *caller) stops(ctx context.Context, killed bool) {
 		if killed {
 			defer c.snapshots.keep()()
 		}
-		_ = c.closeRegistry(ctx, closesWithin) // it is judged there
+		if c.life%2 == 0 { // either may be closed first
+			c.closeFallback(ctx)
+			began = time.Now()
+			_ = c.closeRegistry(ctx, closesWithin) // it is judged there
+		} else {
+			_ = c.closeRegistry(ctx, closesWithin) // likewise
+			c.closeFallback(ctx)
+		}
 		c.under.Wait()
 		c.bound(ctx, began, "ending calls and watches", endsWithin)
 		c.linger()

@@ -34,6 +34,9 @@ type caller struct {
 
 	idle atomic.Bool // it makes no calls
 
+	other    *trial // of the region that it falls back on; nil: there is none
+	fallback fallback
+
 	// Under mu:
 	watched  []runtime.Endpoint // the last set that the watch has yielded
 	watchErr error              // that the watch has yielded since
@@ -46,8 +49,8 @@ type clients struct {
 	instances  *runtime.Instances // of the shop
 }
 
-func newCaller(w *world, index int, spec schedule.Caller) *caller {
-	return &caller{process: newProcess(w, index), spec: spec, snapshots: newSnapshots(w, index, spec)}
+func newCaller(w *world, other *trial, index int, spec schedule.Caller) *caller {
+	return &caller{process: newProcess(w, index), spec: spec, snapshots: newSnapshots(w, index, spec), other: other}
 }
 
 const (
@@ -227,12 +230,15 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 		Deaf:    c.w.DeafSince(from),
 		Routed:  c.w.Routed(c.spec.Config()) || c.w.Blind(c.spec.Config()),
 		Ejects:  c.w.Ejects(c.spec.Config()),
+		Spills:  c.w.Spills(c.spec.Config()),
 		Settled: key == acme.ShopKey && c.w.Quiet() && !c.w.Disturbed(c.index, c.w.Now()-record.Promptly),
 	}
 	if (target != "" || method == acme.Lead) && c.w.Blind(c.spec.Config()) {
 		call.Conn += ", by name" // a policy of others has connections of its own, for other calls
 	}
-	call.Known = acme.Addrs(keyStatus(registry, key).Endpoints)
+	status := keyStatus(registry, key)
+	call.Known = acme.Addrs(status.Endpoints)
+	call.Nobody = status.Known && !status.Provisional && len(call.Known) == 0
 	return call
 }
 
@@ -264,6 +270,7 @@ func (c *caller) send(ctx context.Context, conn grpc.ClientConnInterface, call c
 	if registry := c.running(); err != nil && registry != nil {
 		call.Nowhere = len(call.Known)+len(keyStatus(registry, call.Service).Endpoints) == 0
 	}
+	c.mayLeave(&call)
 	c.w.Note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 	return call
 }

@@ -33,7 +33,13 @@ func (t *trial) countGoroutines() {
 			count[string(all[len(all)-1])]++
 		}
 	}
-	servers := len(t.all()) + len(t.callers) + len(t.writers)
+	servers := 0
+	for _, region := range t.regions() {
+		servers += len(region.all()) + len(region.callers) + len(region.writers)
+	}
+	if t.other != nil {
+		servers += len(t.callers) // they have two registries
+	}
 	for _, kind := range slices.Sorted(maps.Keys(count)) {
 		most := ofOurs
 		if strings.HasPrefix(kind, "go.etcd.io") {

@@ -68,7 +68,7 @@ func (p *process) begin() {
 	defer p.mu.Unlock()
 	p.life++
 	p.begun = time.Now()
-	p.from, p.closed = record.DialHost(p.index, p.life), new(atomic.Bool)
+	p.from, p.closed = p.w.Plan.DialHost(p.index, p.life), new(atomic.Bool)
 	p.setLine(p.from, network.Link{})
 }
 

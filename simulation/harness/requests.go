@@ -58,7 +58,7 @@ func (r *requests) add(who int, method string, verdict etcd.Verdict) (remove fun
 func (r *requests) judge(c etcd.Call) etcd.Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	who := record.ProcessAt(c.Client)
+	who := r.Plan.ProcessAt(c.Client)
 	r.Note("%s asks member %d: %s %q", r.Plan.Name(who), c.Member, c.Method, c.Keys)
 	if now := time.Now().Truncate(time.Second); !now.Equal(r.second) {
 		r.second, r.asked = now, make(map[int]int)

@@ -23,7 +23,7 @@ func TestRefusedRequestsCount(t *testing.T) {
 	const asked = 10 * flood
 	for _, method := range []string{"Txn", "Range"} {
 		for i := range asked {
-			if v := r.judge(etcd.Call{Client: record.DialHost(0, 1), Method: method, Write: method == "Txn"}); !errors.Is(v.Err, refusal) {
+			if v := r.judge(etcd.Call{Client: w.Plan.DialHost(0, 1), Method: method, Write: method == "Txn"}); !errors.Is(v.Err, refusal) {
 				t.Fatalf("%s %d is not refused", method, i)
 			}
 		}

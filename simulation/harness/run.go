@@ -2,13 +2,14 @@
 // clock of a testing/synctest bubble. It goes through the public API alone, and notes what it sees for package check. From the
 // bottom up:
 //
-//	world.go, hosts.go, requests.go, rights.go  what processes run in
+//	world.go, requests.go, rights.go  what processes run in
 //	process.go, log.go, task.go                 a host on the network, and a client of etcd
 //	presence.go                                 what a server is to have in etcd, compared with what is there
 //	server.go, lives.go, serving.go, leaving.go a server, from its start to its end
 //	election.go                                 the lives of servers that stand for election
 //	caller.go, calls.go, readers.go             who calls, and what callers must hear of
 //	writer.go                                   who writes to etcd by code of its own
+//	regions.go                                  the region that callers fall back on
 //	fault.go, steps.go, operator.go             the steps of schedules
 //	lasting.go, sample.go, leaders.go           what must hold all the time
 //	settle.go, watches.go, goroutines.go        what must hold in the end
@@ -20,12 +21,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -39,19 +42,27 @@ type Result struct {
 
 // Run carries out a schedule, and returns when nothing of it is left. It must run in a testing/synctest bubble.
 func Run(ctx context.Context, plan schedule.Schedule) Result {
-	t := newTrial(newWorld(plan))
+	t := newTrial(newWorld(plan, network.New()))
 	defer os.RemoveAll(t.temp)
 	watchdog := time.AfterFunc(longest, t.hangs)
 	defer watchdog.Stop()
 	t.start(ctx)
 	watched := t.watchOver(ctx)
 	t.carryOut(ctx)
-	t.settle(ctx)
+	for _, region := range slices.Backward(t.regions()) {
+		region.settle(ctx)
+	}
+	t.countGoroutines()
 	t.liveAlone(ctx)
 	watched()
-	t.tearDown(ctx)
+	for _, region := range t.regions() {
+		region.tearDown(ctx)
+	}
+	if n := t.network.Connections("", ""); n > 0 {
+		t.Report(check.LeftBehind, "%d connections are open", n)
+	}
 	result := Result{Virtual: t.Now()}
-	result.Problems, result.Trace = t.Result()
+	result.Problems, result.Trace = t.results()
 	for _, c := range t.callers {
 		result.Calls += int(c.calls.Load())
 	}
@@ -67,13 +78,26 @@ const (
 
 // hangs ends the test process: there is no other way out of a bubble in which something waits for ever.
 func (t *trial) hangs() {
-	problems, trace := t.Result()
+	problems, trace := t.results()
 	lines := strings.Split(string(trace), "\n")
 	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", t.Plan.Seed, t.Plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
 }
 
+// results returns the problems and the events of all regions.
+func (t *trial) results() ([]check.Problem, []byte) {
+	problems, trace := t.Result()
+	if t.other != nil {
+		more, events := t.other.Result()
+		problems, trace = append(problems, more...), slices.Concat(trace, []byte("In the other region:\n"), events)
+	}
+	return problems, trace
+}
+
 // start starts every process.
 func (t *trial) start(ctx context.Context) {
+	if t.other != nil {
+		t.other.start(ctx)
+	}
 	for _, s := range t.servers {
 		s.start(ctx)
 	}
@@ -89,8 +113,10 @@ func (t *trial) start(ctx context.Context) {
 func (t *trial) watchOver(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { t.measure(ctx) })
-	watching.Go(func() { t.sample(ctx) })
+	for _, region := range t.regions() {
+		watching.Go(func() { region.measure(ctx) })
+		watching.Go(func() { region.sample(ctx) })
+	}
 	return func() {
 		cancel()
 		watching.Wait()
@@ -100,6 +126,9 @@ func (t *trial) watchOver(ctx context.Context) (stop func()) {
 // carryOut has each step happen at its time, and returns when the last one is over.
 func (t *trial) carryOut(ctx context.Context) {
 	var steps sync.WaitGroup
+	if t.other != nil {
+		steps.Go(func() { t.other.carryOut(ctx) })
+	}
 	for _, step := range t.Plan.Steps {
 		steps.Go(func() {
 			time.Sleep(step.At - t.Now())
@@ -132,7 +161,4 @@ func (t *trial) tearDown(ctx context.Context) {
 	}
 	t.later.Wait() // until clients that lingered are closed
 	t.Etcd.Close()
-	if n := t.network.Connections("", ""); n > 0 {
-		t.Report(check.LeftBehind, "%d connections are open", n)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -87,8 +88,8 @@ func (s *server) lookAt(now sight, wrong lasting) {
 			if status.Key != key {
 				continue
 			}
-			out := status.State == runtime.StatePaused || status.State == runtime.StateClosed
-			if wrong.tooLong(key+" is not said to be out", !now.in && (!out || status.Err != nil) && !barred) {
+			out := status.State == runtime.StatePaused || status.State == runtime.StateClosed || unannounced(status)
+			if wrong.tooLong(key+" is not said to be out", !now.in && (!out || status.Err != nil && !unannounced(status)) && !barred) {
 				s.w.Report(check.Status, "%s has left %v ago, and says that %s is %v: %v", now.id, keptWithin, key, status.State, status.Err)
 			}
 			if now.in {
@@ -107,6 +108,11 @@ func (s *server) lookAt(now sight, wrong lasting) {
 	if wrong.tooLong("leases are left", len(left) > 0 && !full && !barred) {
 		s.w.Report(check.LeftBehind, "%s reaches etcd, and for %v has not revoked the leases %x", now.id, keptWithin, left)
 	}
+}
+
+// unannounced reports whether a server says that nobody has announced it: it was to leave before that.
+func unannounced(s runtime.Status) bool {
+	return s.State == runtime.StateRegistering && s.LeaseID == 0 && s.Err != nil && strings.Contains(s.Err.Error(), "not announced yet")
 }
 
 // lookAtStatus judges what a server says of an entry that it wants in etcd.

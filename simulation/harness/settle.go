@@ -60,7 +60,6 @@ func (t *trial) settle(ctx context.Context) {
 	}
 	t.callAtLast(ctx)
 	t.countWatches()
-	t.countGoroutines()
 }
 
 // wrongEntries describes the entries that etcd lacks or should not have.
@@ -145,6 +144,9 @@ func (t *trial) wrongReaders(ctx context.Context) string {
 		differ("the watch", watched)
 		status := keyStatus(c.registry, acme.ShopKey)
 		differ("the status", acme.Addrs(status.Endpoints))
+		if status.Away > 0 {
+			wrong = append(wrong, fmt.Sprintf("calls of %s leave for the other region", c.name()))
+		}
 		if status.Held > 0 || status.Err != nil {
 			wrong = append(wrong, fmt.Sprintf("the status of %s has %d held, %v", c.name(), status.Held, status.Err))
 		}

@@ -100,7 +100,7 @@ func (s *snapshots) damage() {
 		must(err)
 		must(os.WriteFile(file, bytes.ReplaceAll(text, []byte(`"10.`), []byte(`"`+falseHost)), 0o600))
 	}
-	s.spoilt = time.Now()
+	s.spoilt, s.exact = time.Now(), false
 }
 
 // keep keeps the directory as it is now, until the returned function puts it back.

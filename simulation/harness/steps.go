@@ -115,6 +115,9 @@ var faults = map[schedule.Kind]fault{
 		t.caller(s.Who).idle.Store(true)
 		return func() { t.caller(s.Who).idle.Store(false) }
 	}),
+	schedule.HomeGoes:        (*trial).homeGoes,
+	schedule.CutFromAway:     fromAway(network.Link{Cut: true}),
+	schedule.StalledFromAway: fromAway(network.Link{Stalled: true}),
 	schedule.WriterDies: func(t *trial, ctx context.Context, s schedule.Step) {
 		t.writer(s.Who).kill()
 		time.Sleep(s.For)
@@ -198,7 +201,7 @@ func (t *trial) stalledFromMember(s schedule.Step) (end func()) {
 func (t *trial) resetFromEtcd(s schedule.Step) {
 	_, from := t.process(s.Who).current()
 	for i := range t.Plan.Members {
-		t.network.Reset(from, memberHost(i))
+		t.network.Reset(from, t.Plan.MemberHost(i))
 	}
 }
 

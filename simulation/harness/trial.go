@@ -10,16 +10,20 @@ type trial struct {
 	twins   []*server // by server: who takes its instance id
 	callers []*caller
 	writers []*writer
+	other   *trial // of the region that callers fall back on; nil: there is none
 }
 
 func newTrial(w *world) *trial {
 	t := &trial{world: w, readers: &readers{w: w}}
+	if w.Plan.Other != nil {
+		t.other = newTrial(newWorld(*w.Plan.Other, w.network))
+	}
 	for i, spec := range w.Plan.Servers {
 		t.servers = append(t.servers, newServer(t.readers, i, spec))
 		t.twins = append(t.twins, newTwin(t.readers, i))
 	}
 	for i, spec := range w.Plan.Callers {
-		c := newCaller(w, len(t.servers)+i, spec)
+		c := newCaller(w, t.other, len(t.servers)+i, spec)
 		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, c)
 	}
 	for i, spec := range w.Plan.Writers {
@@ -66,6 +70,9 @@ func (t *trial) writer(i int) *writer { return t.writers[i-len(t.servers)-len(t.
 
 // addressOf returns the address of a life of a server, "" if it has ended.
 func (t *trial) addressOf(id string) string {
+	if t.other != nil && abroad(id) {
+		return t.other.addressOf(id)
+	}
 	all := t.all()
 	if i := slices.IndexFunc(all, func(s *server) bool { return s.id == id }); i >= 0 {
 		return all[i].addr

@@ -27,10 +27,10 @@ type world struct {
 	down []int // by member: how many steps keep it down
 }
 
-func newWorld(plan schedule.Schedule) *world {
+func newWorld(plan schedule.Schedule, network *network.Network) *world {
 	e := &election{store: new(leader.Fence)}
 	e.Record = record.New(plan, etcd.New(plan.Members), e.resigned)
-	w := &world{Record: e.Record, network: network.New(), election: e, down: make([]int, plan.Members)}
+	w := &world{Record: e.Record, network: network, election: e, down: make([]int, plan.Members)}
 	w.requests = newRequests(w.Record)
 	w.rights = newRights(w.Record)
 	for i := range plan.Members {
@@ -42,7 +42,7 @@ func newWorld(plan schedule.Schedule) *world {
 // setLink sets the link between where a life dials from and a member of etcd, which is as far away as the schedule says.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
-	w.network.Set(from, memberHost(member), l)
+	w.network.Set(from, w.Plan.MemberHost(member), l)
 }
 
 // line is how long a message to etcd takes each way, at the least.
@@ -59,7 +59,7 @@ func (w *world) far() string {
 func (w *world) memberAddrs() []string {
 	var addrs []string
 	for i := range w.Plan.Members {
-		addrs = append(addrs, memberAddr(i))
+		addrs = append(addrs, w.Plan.MemberAddr(i))
 	}
 	return addrs
 }
@@ -87,7 +87,7 @@ func (w *world) startMember(i int) {
 }
 
 func (w *world) serveMember(i int) {
-	listener, err := w.network.Listen(memberAddr(i))
+	listener, err := w.network.Listen(w.Plan.MemberAddr(i))
 	if err != nil {
 		panic(err) // a fault of the world's own
 	}

@@ -122,6 +122,11 @@ func (r *Record) Bounds(generated string) bool {
 	return r.any(generated, func(p acme.Policy) bool { return p.Most > 0 })
 }
 
+// Spills reports whether a part of the calls may leave a region that serves, by a config that may be in force for a caller.
+func (r *Record) Spills(generated string) bool {
+	return r.any(generated, func(p acme.Policy) bool { return p.ZoneLeast > 0 })
+}
+
 // Ejects reports whether an instance may be left out by outlier detection that may be in force for a caller.
 func (r *Record) Ejects(generated string) bool {
 	return r.any(generated, func(p acme.Policy) bool { return p.Ejects })

@@ -23,6 +23,8 @@ const (
 	listed = 12 * time.Second
 	// tokenTimeout is how long it takes etcd's client to wait in vain for a token, and what follows: see leaderless.
 	tokenTimeout = 8 * time.Second
+	// tokenTrips is how many messages to etcd and back that takes at the most, one after another.
+	tokenTrips = 16
 )
 
 // leaderless are the faults that may leave members without a leader for a while. etcd's client then waits for a token until
@@ -82,6 +84,8 @@ var (
 	unanswers = excuse{one: aftermaths{schedule.AnswersLost: listed}}
 	// hides has a watch wait for revisions that a restored etcd has yet to reach: it is asked ever more seldom while nobody writes.
 	hides = excuse{all: aftermaths{schedule.Restore: 30 * time.Second}}
+	// outruns has a watch that was opened a moment ago ask for revisions that etcd has just compacted.
+	outruns = excuse{all: aftermaths{schedule.Compaction: shortly}}
 	// outdates has a stream that is already open refuse the next watch, whenever that is.
 	outdates = excuse{all: aftermaths{schedule.TokensExpire: time.Hour}}
 )
@@ -113,7 +117,7 @@ func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
 			return false
 		}
 		if r.Plan.Auth && slices.Contains(leaderless, s.Kind) {
-			after = max(after, tokenTimeout)
+			after = max(after, tokenTimeout+tokenTrips*time.Duration(r.Plan.Line)*time.Millisecond)
 		}
 		return ok && s.At <= to && from < s.At+s.For+after
 	})
@@ -151,7 +155,8 @@ func (r *Record) HamperedSince(process int, at time.Duration) bool {
 // Troubled reports whether a process may say that etcd does not answer as it should.
 func (r *Record) Troubled(process int) bool {
 	now := r.Now()
-	return r.Hampered(process) || r.DisturbedSince(process, now) || r.befell(outdates, process, now, now) || r.befell(hides, process, now, now)
+	return r.Hampered(process) || r.DisturbedSince(process, now) || r.befell(outdates, process, now, now) || r.befell(hides, process, now, now) ||
+		r.befell(outruns, process, now, now)
 }
 
 // HearsLate reports whether a process may hear late, or may lately have heard late, of what etcd has done.

@@ -35,7 +35,7 @@ func (r *Record) hang(c etcd.Change) {
 // succeeds reports whether a deleted key is what an earlier life of the process, or an operator without a lease, has put in the
 // place of its own: a life that begins paused takes that out.
 func (r *Record) succeeds(c etcd.Change, lease int64) bool {
-	process := ProcessAt(c.Client)
+	process := r.Plan.ProcessAt(c.Client)
 	if !strings.HasPrefix(c.Key, acme.Prefix) || process < 0 || process >= len(r.Plan.Servers) {
 		return false
 	}
@@ -43,7 +43,7 @@ func (r *Record) succeeds(c etcd.Change, lease int64) bool {
 		return strings.HasSuffix(c.Key, "/"+r.Plan.Instance(process))
 	}
 	for from, leases := range r.granted {
-		if ProcessAt(from) == process && slices.Contains(leases, lease) {
+		if r.Plan.ProcessAt(from) == process && slices.Contains(leases, lease) {
 			return true
 		}
 	}

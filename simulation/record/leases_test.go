@@ -13,7 +13,8 @@ import (
 func TestDeletedKeysHangOnOwnLeases(t *testing.T) {
 	const entry, candidate = acme.ShopKey + "/a", acme.Leaders + "a"
 	const own = acme.ShopKey + "/10.2.0.1:9000"
-	former, first, second := DialHost(0, 1), DialHost(0, 2), DialHost(1, 1)
+	plan := schedule.New(1)
+	former, first, second := plan.DialHost(0, 1), plan.DialHost(0, 2), plan.DialHost(1, 1)
 	for name, test := range map[string]struct {
 		key    string
 		lease  int64 // that the key hangs on

@@ -36,7 +36,7 @@ type Record struct {
 	resets   []time.Time          // when etcd was restored or wiped
 	repeated time.Time            // when that last had revisions repeat
 	noted    map[string]bool      // the keys of entries that the judge has heard of
-	deaf     map[string]time.Time // by where a life dials from: since when it cannot hear from etcd
+	deaf     map[string]silence   // by where a life dials from: when it last could not hear from etcd
 	granted  map[string][]int64   // by where a process dials from: its leases as far as it has heard, in order
 	leases   map[string]int64     // by key: the lease that it hangs on
 	tokens   map[string]int64     // by candidate's key
@@ -48,7 +48,7 @@ type Record struct {
 func New(plan schedule.Schedule, cluster *etcd.Cluster, resigned func(token int64)) *Record {
 	r := &Record{
 		Plan: plan, Began: time.Now(), Etcd: cluster, resigned: resigned, judge: check.New(time.Now()),
-		noted: make(map[string]bool), deaf: make(map[string]time.Time), granted: make(map[string][]int64),
+		noted: make(map[string]bool), deaf: make(map[string]silence), granted: make(map[string][]int64),
 		leases: make(map[string]int64), tokens: make(map[string]int64),
 	}
 	cluster.OnCommit(r.commit)
@@ -200,18 +200,27 @@ func (r *Record) lastReset() (at time.Time) {
 	return at
 }
 
+// silence is a time when a life hears nothing from etcd.
+type silence struct{ since, ended time.Time }
+
 // Deaf notes whether a life hears nothing from etcd.
 func (r *Record) Deaf(from string, deaf bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if delete(r.deaf, from); deaf {
-		r.deaf[from] = time.Now()
+	if deaf {
+		r.deaf[from] = silence{since: time.Now()}
+	} else {
+		r.deaf[from] = silence{r.deaf[from].since, time.Now()}
 	}
 }
 
-// DeafSince returns since when a life hears nothing from etcd, zero if it does.
+// DeafSince returns since when a life hears nothing from etcd, zero if it does. It takes it a while to hear again.
 func (r *Record) DeafSince(from string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.deaf[from]
+	s := r.deaf[from]
+	if !s.ended.IsZero() && time.Since(s.ended) > Promptly {
+		return time.Time{}
+	}
+	return s.since
 }

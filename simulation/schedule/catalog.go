@@ -89,7 +89,7 @@ var laterKinds = []kind{
 
 // find returns the kind's entry in the catalog, nil if there is none.
 func find(k Kind) *kind {
-	for _, kinds := range [][]kind{catalog, laterKinds} {
+	for _, kinds := range [][]kind{catalog, laterKinds, regionKinds} {
 		if i := slices.IndexFunc(kinds, func(known kind) bool { return known.kind == k }); i >= 0 {
 			return &kinds[i]
 		}

@@ -36,7 +36,7 @@ func New(seed uint64) Schedule {
 	s.Steps = draw(r, s)
 	vary(rand.New(rand.NewPCG(seed, 1)), s.Steps)
 	redraw(rand.New(rand.NewPCG(seed, 2)), s)
-	return enrich(rand.New(rand.NewPCG(seed, 3)), s)
+	return withOther(rand.New(rand.NewPCG(seed, 4)), enrich(rand.New(rand.NewPCG(seed, 3)), s))
 }
 
 const (
@@ -141,11 +141,21 @@ func newCaller(r *rand.Rand) Caller {
 
 // draw draws steps that do not get in each other's way, in the order of their times.
 func draw(r *rand.Rand, s Schedule) []Step {
-	// Half of the steps gather around a few moments, because combinations of faults find more than single ones.
-	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
+	moments := someMoments(r)
+	return drawAmong(r, s, catalog, fewest+r.IntN(most-fewest+1), moments)
+}
+
+// someMoments draws a few moments. Half of the steps gather around them, because combinations of faults find more than single
+// ones.
+func someMoments(r *rand.Rand) []time.Duration {
+	return []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
+}
+
+// drawAmong draws n steps of some kinds that do not get in each other's way, in the order of their times.
+func drawAmong(r *rand.Rand, s Schedule, kinds []kind, n int, moments []time.Duration) []Step {
 	var steps []Step
-	for n := fewest + r.IntN(most-fewest+1); len(steps) < n; {
-		step, ok := drawStep(r, s, catalog, moments)
+	for len(steps) < n {
+		step, ok := drawStep(r, s, kinds, moments)
 		if ok && !slices.ContainsFunc(steps, func(other Step) bool { return clash(s, step, other) }) {
 			steps = append(steps, step)
 		}

@@ -63,6 +63,11 @@ const (
 	DiskFails      Kind = "disk fails"     // of a caller
 	DiskDamaged    Kind = "disk damaged"   // likewise
 	WriterDies     Kind = "writer dies"
+
+	// Where there are two regions.
+	HomeGoes        Kind = "home goes" // N: how
+	CutFromAway     Kind = "cut from away"
+	StalledFromAway Kind = "stalled from away"
 )
 
 // The rights that a process may be refused.

@@ -20,6 +20,9 @@ type Schedule struct {
 	Callers []Caller `json:"callers"`
 	Writers []Writer `json:"writers,omitempty"`
 	Steps   []Step   `json:"steps"` // in the order of their times
+
+	Other *Schedule `json:"other,omitempty"` // the region that callers fall back on
+	Away  bool      `json:"away,omitempty"`  // this is that region
 }
 
 // Server is a process that serves, and keeps itself in etcd in one of three ways.

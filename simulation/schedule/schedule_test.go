@@ -48,7 +48,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("no schedule of 500 says %q", words)
 		}
 	}
-	for _, k := range slices.Concat(catalog, laterKinds) {
+	for _, k := range slices.Concat(catalog, laterKinds, regionKinds) {
 		if seen[k.kind] == 0 {
 			t.Errorf("no schedule of 500 has the kind %q", k.kind)
 		}

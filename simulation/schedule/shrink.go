@@ -11,6 +11,16 @@ func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 		t.Steps = steps
 		return fails(t)
 	})
+	if s.Other != nil {
+		other := *s.Other
+		other.Steps = fewer(other.Steps, func(steps []Step) bool {
+			t, smaller := s, other
+			smaller.Steps = steps
+			t.Other = &smaller
+			return fails(t)
+		})
+		s.Other = &other
+	}
 	for _, simpler := range simplifications {
 		if t := simpler(clone(s)); fails(t) {
 			s = t
@@ -34,8 +44,18 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 	return from
 }
 
+// withoutOther leaves out the other region, and what needs it.
+func withoutOther(s Schedule) Schedule {
+	s.Other = nil
+	s.Steps = slices.DeleteFunc(s.Steps, func(step Step) bool {
+		return slices.ContainsFunc(regionKinds, func(k kind) bool { return k.kind == step.Kind })
+	})
+	return s
+}
+
 // simplifications are tried one after another, each on the result of the ones before.
 var simplifications = []func(Schedule) Schedule{
+	withoutOther,
 	func(s Schedule) Schedule {
 		s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
 		return s

@@ -12,10 +12,10 @@ func (s Schedule) Check() error {
 	if s.Members != 1 && s.Members != 3 {
 		return fmt.Errorf("etcd has %d members, not 1 or 3", s.Members)
 	}
-	if len(s.Servers) == 0 || len(s.Callers) == 0 {
-		return errors.New("a world has a server and a caller at least")
+	if len(s.Servers) == 0 || (len(s.Callers) == 0) != s.Away {
+		return errors.New("a world has a server and a caller at least, and another region no caller")
 	}
-	if err := s.checkProcesses(); err != nil {
+	if err := errors.Join(s.checkProcesses(), s.checkOther()); err != nil {
 		return err
 	}
 	for i, step := range s.Steps {
@@ -79,6 +79,12 @@ func (s Schedule) checkStep(step Step) error {
 	if step.At < 0 || step.For < 0 || step.N < 0 || k.longest == 0 && step.For > 0 {
 		return fmt.Errorf("%s at %v for %v, with %d, cannot be", step.Kind, step.At, step.For, step.N)
 	}
+	if s.Other == nil && slices.ContainsFunc(regionKinds, func(of kind) bool { return of.kind == step.Kind }) {
+		return fmt.Errorf("%s: there is no other region", step.Kind)
+	}
+	if step.Kind == HomeGoes && step.N >= waysToGo {
+		return fmt.Errorf("%s: nobody goes in the way %d", step.Kind, step.N)
+	}
 	who, whom := s.about(step.Kind)
 	if !who.has(step.Who) {
 		return fmt.Errorf("%s: who is %d, and there is %v", step.Kind, step.Who, who)
@@ -120,7 +126,8 @@ func (s Schedule) about(k Kind) (who, whom indices) {
 		return process, member
 	case CutFromServer, StalledFromServer, ResetFromServer:
 		return caller, process
-	case SlowToServers, CallerRestarts, CallerIdles, CallerAlone, CallerRefused, DiskFails, DiskDamaged:
+	case SlowToServers, CallerRestarts, CallerIdles, CallerAlone, CallerRefused, DiskFails, DiskDamaged,
+		CutFromAway, StalledFromAway:
 		return caller, nobody
 	case EntryDeleted, EntryOverwritten, EntryReplaced, LeaseRevoked,
 		ServerKilled, ServerRestarts, ServerFails, ServerPauses, ServerUpdates, TwinStarts:

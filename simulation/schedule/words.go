@@ -5,9 +5,18 @@ import (
 	"strings"
 )
 
+// AwayName begins the names of the processes of the other region.
+const AwayName = "away "
+
 // Name returns the name of a process. Indices past the last one name the twins of the servers.
 func (s Schedule) Name(process int) string {
+	if s.Away {
+		s.Away = false
+		return AwayName + s.Name(process)
+	}
 	switch servers, callers := len(s.Servers), len(s.Callers); {
+	case process < 0:
+		return "a guest"
 	case process < servers:
 		return fmt.Sprintf("server %d", process)
 	case process < servers+callers:
@@ -18,9 +27,6 @@ func (s Schedule) Name(process int) string {
 		return fmt.Sprintf("the twin of server %d", process-s.Processes())
 	}
 }
-
-// Host returns the address of the host on which a process runs.
-func (s Schedule) Host(process int) string { return fmt.Sprintf("10.2.0.%d", process+1) }
 
 // Port is where servers listen until they move.
 const Port = 9000
@@ -65,6 +71,9 @@ func (s Schedule) String() string {
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "%7.3f s  %s\n", step.At.Seconds(), s.Words(step))
 	}
+	if s.Other != nil {
+		fmt.Fprintf(&b, "the other region: %v", s.Other)
+	}
 	return b.String()
 }
 
@@ -88,6 +97,7 @@ func (s Schedule) Words(step Step) string {
 		"{as}", step.as(),
 		"{ends}", [...]string{"stops", "is killed"}[min(step.N, 1)],
 		"{because}", step.because(),
+		"{goes}", [...]string{"leaves etcd", "stops", "is killed"}[min(step.N, waysToGo-1)],
 	).Replace(k.words)
 }
 

@@ -32,7 +32,7 @@ func (k *Key) Left(leave bool) {
 	a := &k.away
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.count(leave, k.keys.cfg.Logger.With("key", k.Full()))
+	a.count(leave, k.keys.cfg.Logger, k.Full())
 	if a.logging {
 		return
 	}
@@ -48,7 +48,7 @@ func (k *Key) Left(leave bool) {
 }
 
 // count counts a connection whose calls leave, or are back, and notes what to log of that.
-func (a *away) count(leave bool, logger *slog.Logger) {
+func (a *away) count(leave bool, logger *slog.Logger, key string) {
 	before := a.connections
 	if leave {
 		a.connections++
@@ -61,11 +61,11 @@ func (a *away) count(leave bool, logger *slog.Logger) {
 		var missed int
 		if a.logged, missed = a.limit.Allow(time.Now()); a.logged {
 			a.lines = append(a.lines, func() {
-				logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed)...)
+				logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", key)...)
 			})
 		}
 	case a.logged:
-		a.lines = append(a.lines, func() { logger.Info("calls are back from the cluster to fall back on") })
+		a.lines = append(a.lines, func() { logger.Info("calls are back from the cluster to fall back on", "key", key) })
 	}
 }
 

@@ -84,7 +84,7 @@ func (e *entry) setWant(w want) {
 	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers anew
 	e.retry()
 	for _, s := range e.slots {
-		s.marked = false
+		s.marked = s.marked && w == gone // what was marked in a pause goes with it
 		switch {
 		case w == paused && s.has != self && s.elect == nil: // a process before this one may have left it there
 			s.readFrom(time.Time{})
@@ -250,8 +250,10 @@ func (e *entry) remains() bool {
 }
 
 // evicts reports whether a key is to go that a process before this one has left: what is paused is out of etcd, whoever
-// put it there.
-func (e *entry) evicts(s *slot) bool { return e.want == paused && s.has == older && !s.wasOwn }
+// put it there. What is closed leaves it to its lease, unless it may bear our mark already.
+func (e *entry) evicts(s *slot) bool {
+	return (e.want == paused || e.want == gone && s.marked) && s.has == older && !s.wasOwn
+}
 
 // removable reports whether the entry is to go and has a key that etcd lets us delete.
 func (e *entry) removable() bool {

@@ -343,7 +343,7 @@ func TestConsoleRights(t *testing.T) {
 	putKey(t, etcd, key+"/10.0.0.10:9000", "10.0.0.10:9000")
 	s.settled(key, "10.0.0.10:9000")
 	_, page = s.propose(key, "policy", url.Values{"config": {`{"loadBalancingConfig":[{"round_robin":{}}]}`}})
-	s.shows(html.UnescapeString(s.apply(key, page, http.StatusUnprocessableEntity)), `etcd denies permission to the user "reader"`)
+	s.shows(html.UnescapeString(s.apply(key, page, http.StatusForbidden)), `etcd denies permission to the user "reader"`)
 
 	putConfig(t, etcd, key, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["10.0.0.8:9000"]}}]}`)
 	s = as("closed")

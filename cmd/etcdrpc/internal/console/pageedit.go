@@ -123,7 +123,19 @@ func (c *Console) refused(p *confirmPage, err error) *answer {
 	case errors.Is(err, store.ErrChanged):
 		p.Refused = "the live config has changed since: what would be undone is another change than the one that you saw"
 	}
-	return c.showEdit(p, http.StatusUnprocessableEntity)
+	return c.showEdit(p, refusal(err))
+}
+
+// refusal returns the status of a page that says why an edit is not done: whether etcd has not answered or denies it, or the edit
+// is at fault.
+func refusal(err error) int {
+	switch {
+	case errors.As(err, new(store.UnansweredError)):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, store.ErrDenied):
+		return http.StatusForbidden
+	}
+	return http.StatusUnprocessableEntity
 }
 
 // proposed shows what comes of an edit.

@@ -23,8 +23,8 @@ const (
 	listed = 12 * time.Second
 	// tokenTimeout is how long it takes etcd's client to wait in vain for a token, and what follows: see leaderless.
 	tokenTimeout = 8 * time.Second
-	// tokenTrips is how many messages to etcd and back that takes at the most, one after another.
-	tokenTrips = 16
+	// trips is how many messages go to etcd and back, one after another, until a process is as it was.
+	trips = 16
 )
 
 // leaderless are the faults that may leave members without a leader for a while. etcd's client then waits for a token until
@@ -117,8 +117,9 @@ func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
 			return false
 		}
 		if r.Plan.Auth && slices.Contains(leaderless, s.Kind) {
-			after = max(after, tokenTimeout+tokenTrips*time.Duration(r.Plan.Line)*time.Millisecond)
+			after = max(after, tokenTimeout)
 		}
+		after += trips * time.Duration(r.Plan.Line) * time.Millisecond
 		return ok && s.At <= to && from < s.At+s.For+after
 	})
 }

@@ -31,17 +31,17 @@ type Record struct {
 
 	mu       sync.Mutex
 	judge    *check.Judge
-	trace    []byte               // a line an event
-	commits  []etcd.Change        // all, in order
-	resets   []time.Time          // when etcd was restored or wiped
-	repeated time.Time            // when that last had revisions repeat
-	noted    map[string]bool      // the keys of entries that the judge has heard of
-	deaf     map[string]silence   // by where a life dials from: when it last could not hear from etcd
-	granted  map[string][]int64   // by where a process dials from: its leases as far as it has heard, in order
-	leases   map[string]int64     // by key: the lease that it hangs on
-	tokens   map[string]int64     // by candidate's key
-	forced   time.Time            // when a candidate was last taken out of etcd by force
-	more     []schedule.Step      // that are no part of the plan
+	trace    []byte             // a line an event
+	commits  []etcd.Change      // all, in order
+	resets   []time.Time        // when etcd was restored or wiped
+	repeated time.Time          // when that last had revisions repeat
+	noted    map[string]bool    // the keys of entries that the judge has heard of
+	deaf     map[string]silence // by where a life dials from: when it last could not hear from etcd
+	granted  map[string][]int64 // by where a process dials from: its leases as far as it has heard, in order
+	leases   map[string]int64   // by key: the lease that it hangs on
+	tokens   map[string]int64   // by candidate's key
+	forced   time.Time          // when a candidate was last taken out of etcd by force
+	more     []schedule.Step    // that are no part of the plan
 }
 
 // New begins the record of a schedule. What it returns calls resigned with the token of each candidate that goes.

@@ -39,6 +39,7 @@ func TestCalls(t *testing.T) {
 		{"G32: and so is its deletion", "another a; paused a; unmark a; fate 1; run 5s", "read a, remove a, read a, remove a"},
 		{"G32: what closes leaves it to its lease", "another a; paused a; next; drop a; answered; run 1s", ""},
 		{"G32: but not once it may bear the mark", "another a; paused a; next; answered; next; answered; drop a", "remove a"},
+		{"what was marked for an entry before is marked again", "have a b; drop a; next; add a; answered; run 1s; forget; close", "mark b a, revoke 1"},
 		{"G32: a resume takes it over", "another a; paused a; next; answered; resume a", "grant, put a"},
 		{"G32: one that comes back is not looked at", "another a; paused a; forget; another a; run 1m", ""},
 		{"an update is a put", "have a; update a=w", "put a"},

@@ -80,11 +80,12 @@ func (e *entry) setWant(w want) {
 	if w == e.want {
 		return
 	}
+	pauseEnds := e.want == paused && w == gone
 	e.want = w
 	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers anew
 	e.retry()
 	for _, s := range e.slots {
-		s.marked = s.marked && w == gone // what was marked in a pause goes with it
+		s.marked = s.marked && pauseEnds
 		switch {
 		case w == paused && s.has != self && s.elect == nil: // a process before this one may have left it there
 			s.readFrom(time.Time{})

@@ -326,6 +326,7 @@ func (s *slot) done(now time.Time, w write, revision int64) {
 			s.readFrom(now)
 		}
 		s.ownRev, s.conceded = revision, false
+		s.marked = false // by an entry before, whose mark was answered after this one took the key over
 		s.wasPut(now)
 		s.accepted()
 	}

@@ -79,21 +79,9 @@ func (r *Record) Serving() []string {
 
 // RegisteredSince reports whether etcd has had an entry of an address for some time since a time.
 func (r *Record) RegisteredSince(at time.Time, addr string) bool {
-	if slices.Contains(r.Registered(), addr) {
-		return true
-	}
-	has := make(map[string]bool) // by key
-	for _, c := range r.Since(time.Time{}) {
-		if !strings.HasPrefix(c.Key, acme.ShopKey+"/") {
-			continue
-		}
-		had := has[c.Key]
-		has[c.Key] = !c.Delete && acme.Address(c.Key, c.Value) == addr
-		if !c.At.Before(at) && (had || has[c.Key]) {
-			return true
-		}
-	}
-	return false
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.judge.PresentSince(at, acme.ShopKey, addr)
 }
 
 // RegisteredThroughout returns the addresses that etcd has had for the shop since a time, without a change of their entries or a

@@ -499,7 +499,7 @@ func TestCoreVerifies(t *testing.T) {
 			rule{1 * time.Second, back, "verify within 1s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1], request progress within 1s"},
 			rule{1 * time.Second, ok, "wait 1s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11))), "wait 4s"}, // the list had that, and what came after
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1], wait 4s"}, // a was that when it went
 		),
 		"another connection of a watch that never answers": with(watching,
 			rule{8 * time.Second, ok, "read where etcd is within 500ms"},

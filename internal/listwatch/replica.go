@@ -99,10 +99,11 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 	r.moved = r.moved || r.reopened
 	last := int64(0)
 	for _, event := range resp.Events {
-		if event.Kv.ModRevision <= r.applied {
-			continue // already in the list
-		}
+		listed := event.Kv.ModRevision <= r.applied
 		if !r.covers(string(event.Kv.Key)) {
+			if listed {
+				continue
+			}
 			if r.others.add(len(event.Kv.Key)+len(event.Kv.Value), now) {
 				err = errCrowded
 			}
@@ -110,6 +111,8 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 		}
 		var changed bool
 		switch {
+		case listed: // made beside the watch
+			changed = event.Type != clientv3.EventTypeDelete && r.set.was(event.Kv)
 		case event.Type == clientv3.EventTypeDelete:
 			r.total--
 			changed = r.set.remove(string(event.Kv.Key))

@@ -79,6 +79,21 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
+// was takes what an entry was, and reports whether a list has shown that it is gone since: that is told with its last value,
+// whatever came first, the list or the word of the watch.
+func (s *set[T]) was(kv *mvccpb.KeyValue) bool {
+	key := string(kv.Key)
+	if s.tooLong(kv.Key) || s.get(key) != nil {
+		return false
+	}
+	item := s.read(key, kv, nil)
+	if item == nil {
+		return false
+	}
+	s.gone(item)
+	return true
+}
+
 // gone notes that an entry was removed. The removed entries are bounded, too: entries may come and go faster than
 // updates go out.
 func (s *set[T]) gone(old *Item[T]) {

@@ -267,6 +267,9 @@ func (c *caller) send(ctx context.Context, conn grpc.ClientConnInterface, call c
 	if err != nil {
 		call.Err = err.Error()
 	}
+	if _, host := c.current(); c.w.HearsAgain(host) {
+		call.MayFail, call.Routed = true, true
+	}
 	if registry := c.running(); err != nil && registry != nil {
 		call.Nowhere = len(call.Known)+len(keyStatus(registry, call.Service).Endpoints) == 0
 	}

@@ -183,7 +183,7 @@ func (s *presence) saidOut(what string, began time.Time) {
 	}
 	for _, key := range s.keys() {
 		// A restored etcd may have brought back what a life before this one had.
-		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.PutOn(s.from)[e.Lease] })
+		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.HasPut(s.from, e.Key, e.Lease) })
 		if len(found) > 0 {
 			s.w.Report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
 		}

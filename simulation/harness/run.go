@@ -98,15 +98,17 @@ func (t *trial) start(ctx context.Context) {
 	if t.other != nil {
 		t.other.start(ctx)
 	}
+	var starting sync.WaitGroup // far from etcd it takes a while: it is over before the first step
 	for _, s := range t.servers {
-		s.start(ctx)
+		starting.Go(func() { s.start(ctx) })
 	}
 	for _, c := range t.callers {
-		c.start(ctx)
+		starting.Go(func() { c.start(ctx) })
 	}
 	for _, o := range t.writers {
-		o.start(ctx)
+		starting.Go(func() { o.start(ctx) })
 	}
+	starting.Wait()
 }
 
 // watchOver watches over all processes until the returned function is called.

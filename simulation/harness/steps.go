@@ -147,7 +147,10 @@ func (t *trial) restore(s schedule.Step) {
 	case schedule.Bumped:
 		put = func(b *etcd.Backup) { t.Etcd.RestoreBumped(b, bump) }
 	}
-	t.reset(s.Milliseconds(), func() { put(backup) }, s.Text != schedule.Bumped)
+	t.reset(s.Milliseconds(), func() {
+		put(backup)
+		t.Etcd.Alarm(t.NoSpace()) // whatever it was when the backup was made
+	}, s.Text != schedule.Bumped)
 }
 
 // bump is more revisions than a world ever has.

@@ -200,6 +200,13 @@ func (r *Record) Full(since time.Duration) bool {
 	})
 }
 
+// NoSpace reports whether a step has etcd have no space now.
+func (r *Record) NoSpace() bool {
+	return slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.NoSpace && s.At <= r.Now() && r.Now() < s.At+s.For
+	})
+}
+
 // ResetHidden reports whether etcd was last restored or wiped while a process had a connection to a member that was a black
 // hole. Its client then does not tell it that the others were lost.
 func (r *Record) ResetHidden(process int) bool {

@@ -60,15 +60,11 @@ func (r *Record) Leases(from string) []int64 {
 	return slices.Clone(r.granted[from])
 }
 
-// PutOn returns the leases on which the life that dials from a host has put keys.
-func (r *Record) PutOn(from string) map[int64]bool {
-	leases := make(map[int64]bool)
-	for _, c := range r.Since(time.Time{}) {
-		if c.Client == from && !c.Delete {
-			leases[c.Lease] = true
-		}
-	}
-	return leases
+// HasPut reports whether the life that dials from a host has put a key on a lease.
+func (r *Record) HasPut(from, key string, lease int64) bool {
+	return slices.ContainsFunc(r.Since(time.Time{}), func(c etcd.Change) bool {
+		return c.Client == from && !c.Delete && c.Key == key && c.Lease == lease
+	})
 }
 
 // Forced notes that a lease is about to be revoked by force.

@@ -201,7 +201,10 @@ func (r *Record) lastReset() (at time.Time) {
 }
 
 // silence is a time when a life hears nothing from etcd.
-type silence struct{ since, ended time.Time }
+type silence struct {
+	since time.Time
+	ended time.Time // zero: it has not
+}
 
 // Deaf notes whether a life hears nothing from etcd.
 func (r *Record) Deaf(from string, deaf bool) {
@@ -210,17 +213,24 @@ func (r *Record) Deaf(from string, deaf bool) {
 	if deaf {
 		r.deaf[from] = silence{since: time.Now()}
 	} else {
-		r.deaf[from] = silence{r.deaf[from].since, time.Now()}
+		r.deaf[from] = silence{ended: time.Now()}
 	}
 }
 
-// DeafSince returns since when a life hears nothing from etcd, zero if it does. It takes it a while to hear again.
+// DeafSince returns since when a life hears nothing from etcd, zero if it does.
 func (r *Record) DeafSince(from string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.deaf[from]
-	if !s.ended.IsZero() && time.Since(s.ended) > Promptly {
-		return time.Time{}
+	if s := r.deaf[from]; s.ended.IsZero() {
+		return s.since
 	}
-	return s.since
+	return time.Time{}
+}
+
+// HearsAgain reports whether a life hears from etcd again since a moment ago: what it has heard is not known.
+func (r *Record) HearsAgain(from string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.deaf[from]
+	return !s.ended.IsZero() && time.Since(s.ended) < Promptly
 }

@@ -224,6 +224,14 @@ func (e *entry) stateOf(now time.Time, l *leases) State {
 	return Registering
 }
 
+// ended reports whether e is out of etcd for good, and otherwise why it is no use to wait for that now.
+func (e *entry) ended() (bool, error) {
+	if e.state == Closed {
+		return true, nil // whatever etcd refused before
+	}
+	return false, e.refused
+}
+
 func (e *entry) wanted() bool { return e.want == present }
 
 // conflicted reports whether another process has a key of the entry.

@@ -87,7 +87,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	h.Drop()
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
-	err := h.wait(ctx, func(e *entry) (bool, error) { return e.state == Closed, e.refused })
+	err := h.wait(ctx, (*entry).ended)
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if err == nil || errors.Is(err, ErrClosed) { // a session that is closed has ended the entry

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -121,5 +122,17 @@ func TestG38_AStateHasItsReason(t *testing.T) {
 		if c.to == Conflict && c.err == nil {
 			t.Errorf("nothing says why %s is %s", c.key, c.to)
 		}
+	}
+}
+
+// What etcd has refused of an entry before is no reason to say that it may still be there.
+func TestG15_ClosedIsOut(t *testing.T) {
+	e := &entry{state: Closed, refused: errors.New("no space")}
+	if ended, err := e.ended(); !ended || err != nil {
+		t.Errorf("closed: %v, %v", ended, err)
+	}
+	e.state = Registered
+	if ended, err := e.ended(); ended || err == nil {
+		t.Errorf("refused: %v, %v", ended, err)
 	}
 }

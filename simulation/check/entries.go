@@ -130,19 +130,9 @@ func lastAt(times []time.Time, t time.Time) time.Time {
 	return time.Time{}
 }
 
-// PresentSince reports whether etcd has an entry of an address of a service, or had one at a time or later.
-func (j *Judge) PresentSince(t time.Time, service, addr string) bool {
-	s := j.history.at(place{service, addr})
-	came, went := latest(s.came), latest(s.went)
-	return !came.IsZero() && (!came.Before(went) || !went.Before(t))
-}
-
-// latest returns the last of some times, zero if there is none.
-func latest(times []time.Time) time.Time {
-	if len(times) == 0 {
-		return time.Time{}
-	}
-	return times[len(times)-1]
+// WentSince reports whether an entry of an address of a service has gone at a time or later.
+func (j *Judge) WentSince(t time.Time, service, addr string) bool {
+	return slices.ContainsFunc(j.history.at(place{service, addr}).went, func(went time.Time) bool { return !went.Before(t) })
 }
 
 // present reports whether etcd certainly had an entry of the place at a time.

@@ -79,9 +79,12 @@ func (r *Record) Serving() []string {
 
 // RegisteredSince reports whether etcd has had an entry of an address for some time since a time.
 func (r *Record) RegisteredSince(at time.Time, addr string) bool {
+	if slices.Contains(r.Registered(), addr) {
+		return true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.judge.PresentSince(at, acme.ShopKey, addr)
+	return r.judge.WentSince(at, acme.ShopKey, addr)
 }
 
 // RegisteredThroughout returns the addresses that etcd has had for the shop since a time, without a change of their entries or a

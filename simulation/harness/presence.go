@@ -29,6 +29,7 @@ type presence struct {
 	since time.Time            // of in
 	flaps bool                 // its health turned NOT_SERVING soon after it had turned SERVING
 	wants map[string]acme.Said // by service: what its entries are to say
+	left  time.Time            // when a call last said that it was out of etcd
 }
 
 // instanceID returns the instance id that the server has been given.
@@ -174,6 +175,10 @@ func (s *presence) saidIn(what string, began time.Time, keys ...string) {
 // saidOut checks that the server is out of etcd, as a call that began at a time has said. A server that is cut off cannot know
 // what a restore has brought back meanwhile, nor one that has left etcd and takes a connection for well that is a black hole.
 func (s *presence) saidOut(what string, began time.Time) {
+	s.mu.Lock()
+	last := s.left
+	s.left = time.Now()
+	s.mu.Unlock()
 	unaware := began
 	if deaf := s.w.DeafSince(s.from); !deaf.IsZero() && deaf.Before(began) {
 		unaware = deaf
@@ -182,8 +187,8 @@ func (s *presence) saidOut(what string, began time.Time) {
 		return
 	}
 	for _, key := range s.keys() {
-		// A restored etcd may have brought back what a life before this one had.
-		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.HasPut(s.from, e.Key, e.Lease) })
+		// A restored etcd may have brought back what a life before this one had, or a registration before the last call.
+		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.HasPutSince(last, s.from, e.Key, e.Lease) })
 		if len(found) > 0 {
 			s.w.Report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
 		}

@@ -60,9 +60,9 @@ func (r *Record) Leases(from string) []int64 {
 	return slices.Clone(r.granted[from])
 }
 
-// HasPut reports whether the life that dials from a host has put a key on a lease.
-func (r *Record) HasPut(from, key string, lease int64) bool {
-	return slices.ContainsFunc(r.Since(time.Time{}), func(c etcd.Change) bool {
+// HasPutSince reports whether the life that dials from a host has put a key on a lease since a time.
+func (r *Record) HasPutSince(at time.Time, from, key string, lease int64) bool {
+	return slices.ContainsFunc(r.Since(at), func(c etcd.Change) bool {
 		return c.Client == from && !c.Delete && c.Key == key && c.Lease == lease
 	})
 }

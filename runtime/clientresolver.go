@@ -38,7 +38,7 @@ type discoverer struct {
 	done   <-chan struct{} // closed with the registry
 
 	budgets *budgets
-	away    func() *discovery.Keys // of the cluster to fall back on; nil: there is none
+	away    func() *discovery.Keys // returns those of the cluster to fall back on, nil if there is none
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and adds to the errors of its
@@ -75,10 +75,11 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
 	}
 	if d.away() != nil && !opts.targetsOnly {
+		// Without a zone: none there is the caller's own. And without Report: home tells of the same problems.
 		b.client.Away = &attr.Client{
 			Subset: opts.subset, Seed: d.seed, Connections: budget, Most: b.client.Most, Selector: b.client.Selector,
 		}
-		b.client.Left = func(leave bool) { b.key.Load().Left(leave) }
+		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
 	}
 	return b
 }

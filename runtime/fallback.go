@@ -10,11 +10,12 @@ import (
 )
 
 // WithFallback has clients call what other knows of a key where nothing serves at home, so that a region lends its servers to
-// another. A call leaves while none of the endpoints at home that it may go to serves, and comes back when one does. With
-// zone_min_percent, calls leave in proportion once fewer than that share of the endpoints at home are ready. Clients connect to
-// what other knows when the first call leaves.
+// another. A call leaves while none of the endpoints at home that it may go to serves, and comes back when one does. An
+// endpoint that neither takes nor refuses a connection counts as one that does not serve after 1 s. With zone_min_percent, calls
+// leave in proportion once fewer than that share of the endpoints at home that they may go to are ready. Clients connect to what
+// other knows when the first call leaves.
 //
-// An etcd that is away is not empty: while the one at home cannot say what is there, clients keep to what it last said, and
+// An etcd at home that does not answer is not empty: clients keep to what it last said, and
 // one that was told nothing waits. Live service configs come from home, and splits and drains are by what is there. Leaders, calls that name
 // their instance, [Instances], [Registry.Watch] and [Registry.Follow] stay at home. Of an address that both clusters have, the entry at
 // home counts. What other itself falls back on is not followed.
@@ -42,7 +43,8 @@ func (o *options) checkFallback(client *clientv3.Client) error {
 	return nil
 }
 
-// away returns the keys of the cluster to fall back on, nil if there is none, or if its registry is closed.
+// away returns the keys of the cluster to fall back on, nil if there is none, or if its registry is closed. Asked for the first
+// time, it begins that registry's work.
 func (r *Registry) away() *discovery.Keys {
 	other := r.opts.fallback
 	if other == nil || other.start() != nil {

@@ -1,15 +1,18 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -36,13 +39,15 @@ type etcdOfTests struct {
 	key string
 	kvs []*mvccpb.KeyValue
 
-	mu      sync.Mutex
-	asked   map[string]int // lists and watches, by the key that they begin with
-	answers chan clientv3.WatchResponse
+	mu       sync.Mutex
+	asked    map[string]int // lists and watches, by the key that they begin with
+	answers  chan clientv3.WatchResponse
+	revision int64
+	added    *mvccpb.KeyValue // beside kvs; nil: nothing
 }
 
 func newEtcdOfTests(key string, addrs ...string) *etcdOfTests {
-	e := &etcdOfTests{key: key, asked: make(map[string]int), answers: make(chan clientv3.WatchResponse)}
+	e := &etcdOfTests{key: key, asked: make(map[string]int), answers: make(chan clientv3.WatchResponse), revision: 1}
 	for _, addr := range addrs {
 		e.kvs = append(e.kvs, e.entry(addr, 1))
 	}
@@ -77,7 +82,14 @@ func (e *etcdOfTests) note(what, key string) (own bool) {
 func (e *etcdOfTests) Get(_ context.Context, key string, _ ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	resp := &clientv3.GetResponse{Header: &etcdserverpb.ResponseHeader{Revision: 1}}
 	if e.note("list", key) {
-		resp.Kvs, resp.Count = e.kvs, int64(len(e.kvs))
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		resp.Kvs, resp.Header.Revision = e.kvs, e.revision
+		if e.added != nil {
+			resp.Kvs = append(slices.Clip(e.kvs), e.added)
+			slices.SortFunc(resp.Kvs, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
+		}
+		resp.Count = int64(len(resp.Kvs))
 	}
 	return resp, nil
 }
@@ -92,6 +104,17 @@ func (e *etcdOfTests) Watch(_ context.Context, key string, _ ...clientv3.OpOptio
 		return e.answers
 	}
 	return make(chan clientv3.WatchResponse)
+}
+
+// tell has the watch tell of an event, which lists show from then on.
+func (e *etcdOfTests) tell(resp clientv3.WatchResponse) {
+	e.mu.Lock()
+	event := resp.Events[0]
+	if e.added, e.revision = nil, event.Kv.ModRevision; event.Type == clientv3.EventTypePut {
+		e.added = event.Kv
+	}
+	e.mu.Unlock()
+	e.answers <- resp
 }
 
 func (e *etcdOfTests) RequestProgress(context.Context) error { return nil }
@@ -122,8 +145,16 @@ func (takingPolicy) Close() {}
 func (takingPolicy) ExitIdle() {}
 
 // await waits for an update to so many endpoints.
-func (p takingPolicy) await(size int) {
-	for <-p.sizes != size {
+func (p takingPolicy) await(ctx context.Context, t *testing.T, size int) {
+	for {
+		select {
+		case got := <-p.sizes:
+			if got == size {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatalf("no update to %d endpoints: %v", size, ctx.Err())
+		}
 	}
 }
 
@@ -164,7 +195,9 @@ func costOfChange(t *testing.T, n int) (allocations, bytes float64) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	conn.Connect()
-	policy.await(n)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	policy.await(ctx, t, n)
 
 	const pairs = 20
 	var changes []clientv3.WatchResponse
@@ -177,8 +210,8 @@ func costOfChange(t *testing.T, n int) (allocations, bytes float64) {
 	}
 	change := func(next []clientv3.WatchResponse) {
 		for i, resp := range next {
-			etcd.answers <- resp
-			policy.await(n + 1 - i%2)
+			etcd.tell(resp)
+			policy.await(ctx, t, n+1-i%2)
 		}
 	}
 	change(changes[:2])

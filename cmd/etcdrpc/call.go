@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -173,17 +174,18 @@ func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*c
 
 // readData returns the requests, those of standard input as they come.
 func (o *callOptions) readData(stdin io.Reader) (invoke.Messages, error) {
-	in := invoke.ReadMessages(strings.NewReader(o.data))
-	if name, ok := strings.CutPrefix(o.data, "@"); ok {
+	name, isFile := strings.CutPrefix(o.data, "@")
+	switch {
+	case o.data == "-":
+		return invoke.ReadMessages(stdin), nil
+	case isFile:
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("read the request: %w", err)
+			return nil, fmt.Errorf("read the requests: %w", err)
 		}
-		in = invoke.ReadMessages(strings.NewReader(string(text)))
-	} else if o.data == "-" {
-		in = invoke.ReadMessages(stdin)
+		return invoke.ReadMessages(bytes.NewReader(text)), nil
 	}
-	return in, nil
+	return invoke.ReadMessages(strings.NewReader(o.data)), nil
 }
 
 // parseHeaders makes metadata of lines such as "name: value".

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,7 +16,9 @@ var minBuf = [2]int{1, 32}
 func bufOnPath() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "buf", "--version").Output()
+	cmd := exec.CommandContext(ctx, "buf", "--version")
+	cmd.WaitDelay = time.Second // it may be a script, whose children hold the output open
+	out, err := cmd.Output()
 	if err != nil {
 		return ""
 	}
@@ -24,7 +27,7 @@ func bufOnPath() string {
 	if _, err := fmt.Sscanf(version, "%d.%d.", &got[0], &got[1]); err != nil {
 		return ""
 	}
-	if got[0] < minBuf[0] || got[0] == minBuf[0] && got[1] < minBuf[1] {
+	if slices.Compare(got[:], minBuf[:]) < 0 {
 		return ""
 	}
 	return version

@@ -397,3 +397,25 @@ func TestFallback_InACircle(t *testing.T) {
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "no endpoint is registered under")
 	})
 }
+
+// TestFallback_HangingHome has what is at home take connections and never answer, as a stopped process does. Calls that wait for it
+// leave after a second, and not when gRPC gives up, which takes 20 s.
+func TestFallback_HangingHome(t *testing.T) {
+	for _, policy := range []string{"round_robin", "pick_first"} {
+		t.Run(policy, func(t *testing.T) {
+			r := newRegions(t)
+			r.lend("a1")
+			for n := range 3 {
+				r.home.put(fmt.Sprintf("%s/h%d", key, n), kit.Listen(t).Addr().String())
+			}
+			conn := r.home.conn(runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"` + policy + `":{}}]}}]}`))
+			began := time.Now()
+			name, err := within(conn, soon)
+			took := time.Since(began)
+			if name != "a1" || err != nil || took > 15*time.Second {
+				t.Errorf("after %v calls go to %q, %v", took, name, err)
+			}
+			t.Logf("the first call is answered after %v", took)
+		})
+	}
+}

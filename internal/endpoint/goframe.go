@@ -47,10 +47,10 @@ func goFrameAddr(instance string) (addr string, ok bool) {
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
 }
 
-// isGoFrameKey reports whether a service key looks like those of GoFrame's servers:
-// /service/<deployment>/<namespace>/<name>/<version>.
-func isGoFrameKey(key string) bool {
-	return strings.HasPrefix(key, "/") && strings.Count(key, "/") == 5
+// IsGoFrameKey reports whether a service key has the five parts of those of GoFrame's servers:
+// /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
+func IsGoFrameKey(key string) bool {
+	return strings.HasPrefix(key, "/service/") && strings.Count(key, "/") == 5
 }
 
 // goFrame reads a GoFrame entry. ok is false if the key does not end in an address. An error says why the value is
@@ -73,7 +73,7 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 // name an address, and only both is unlikely. Elsewhere it must not nest, nor name another address than its key.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
-	goFrames := isGoFrameKey(key)
+	goFrames := IsGoFrameKey(key)
 	if nested != "" && (!goFrames || len(addrs) > 0) {
 		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata is to be flat, "+
 			"save without an address and under a key such as /service/default/default/user/latest", nested)

@@ -15,7 +15,7 @@ type Reader struct {
 	Name     string          // as in "kratos' reader"
 	Layout   endpoint.Layout // of its own servers
 	Bare     bool            // it lists by the bare key, and so finds the entries of keys that begin like it, too
-	troubles []trouble       // the worst that an entry makes comes first
+	troubles []trouble       // in the order in which it meets them: the first that an entry makes is what it does
 }
 
 // trouble is what a reader does over an entry.
@@ -24,12 +24,12 @@ type trouble struct {
 	over func(key string, value []byte) bool
 }
 
-// All are the readers that not every entry is harmless to. Those of the other layouts pass over what they cannot call.
+// All are the readers that some entries harm. Those of the other layouts pass over what they cannot call.
 var All = []Reader{
 	{Name: "GoFrame's", Layout: endpoint.GoFrame, Bare: true, troubles: []trouble{
 		{"gives up, in a search by name, on the whole list over a key of fewer parts than its own", func(key string, _ []byte) bool { return strings.Count(key, "/") < goFrameParts }},
 		{"panics at a key that does not end in host:port", func(key string, _ []byte) bool { return !endsInAddrs(key) }},
-		{"gives up on the whole list over a value that is not JSON", func(_ string, value []byte) bool { return !parses[map[string]any](value) }},
+		{"gives up on the whole list over a value that is not a JSON object", func(_ string, value []byte) bool { return !parses[map[string]any](value) }},
 	}},
 	{Name: "kratos'", Layout: endpoint.Kratos, Bare: true, troubles: []trouble{
 		{"gives up on the whole list over an entry that it cannot parse", func(_ string, value []byte) bool { return !parses[kratos](value) }},
@@ -90,7 +90,7 @@ func endsInAddrs(key string) bool {
 	return true
 }
 
-// Of returns the reader for the entries of a layout. ok is false if there is none that not every entry is harmless to.
+// Of returns the reader for the entries of a layout. ok is false if no entry harms it.
 func Of(layout endpoint.Layout) (r Reader, ok bool) {
 	n := slices.IndexFunc(All, func(r Reader) bool { return r.Layout == layout })
 	if n < 0 {
@@ -118,7 +118,8 @@ func (r Reader) Does() string {
 	return strings.Join(all, "; it ")
 }
 
-// Bears returns the layouts that may be written at a service key while the reader reads there, its own first.
+// Bears returns the layouts that may be written at a service key while the reader reads there, its own first. They are those of
+// servers with an instance id of their own.
 func (r Reader) Bears(service string) []endpoint.Layout {
 	const lease = 7587882123456789012
 	e := endpoint.Endpoint{Instance: "one", Addr: "10.0.0.7:9000", Version: "v2", Weight: 7, Metadata: map[string]string{"k": "v"}}

@@ -77,7 +77,7 @@ type Client struct {
 	Stats         sync.Map                      // what the policy knows of the calls to each address, kept while gRPC is idle
 	Report        func(problem string)          // called with each problem of the service config; may be nil
 	Away          *Client                       // of the connections to what another cluster knows of the key; nil: it stays at home
-	Left          func(bool)                    // called with whether calls leave for that cluster, when that changes; may be nil
+	CallsLeave    func(bool)                    // called with whether calls leave for that cluster, when that changes; may be nil
 }
 
 // SetState adds s to a resolver's state.

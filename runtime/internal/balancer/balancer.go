@@ -162,7 +162,7 @@ func (p *policy) dial(x *conn) {
 			return
 		}
 		x.subConn = subConn
-		x.permit = p.share.NewPermit(func() { p.whileCurrent(x, subConn, func() { p.core.granted(x) }) })
+		x.permit = p.share.NewPermit(func() { p.whileCurrent(x, subConn, func() { p.core.granted(x, p.now()) }) })
 	}
 	if x.permit.Acquire(x.named) {
 		x.subConn.Connect()

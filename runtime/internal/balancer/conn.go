@@ -30,6 +30,7 @@ type conn struct {
 	wanted     bool               // by the plan
 	named      bool               // by a call, so that it stays while its instance does
 	dialing    bool               // it was told to connect, and has not answered
+	dialedAt   time.Time          // when it was last told so, and was let
 	readySince time.Time          // when it was last connected
 	shortLived int                // how many of its connections, one after the other, have not lasted
 	retryAt    time.Time          // it must not connect before
@@ -42,7 +43,7 @@ type condition struct {
 	subConn   balancer.SubConn // while it is ready
 	refused   bool             // a permit, for which it waits
 	waits     bool             // ... and it was never tried
-	again     bool             // it is trying, and was connected or tried before
+	again     bool             // it is trying, and was connected or tried before, or for long
 	err       error            // why it is failing
 }
 
@@ -68,6 +69,17 @@ func (x *conn) is(r readiness) bool { return x.current.Load().readiness == r }
 // isNew reports whether nothing was done about x yet.
 func (x *conn) isNew() bool {
 	return x.state == connectivity.Idle && !x.dialing && x.current.Load() == untried
+}
+
+// isUntried reports whether x connects for the first time, and may well do so soon.
+func (x *conn) isUntried() bool {
+	c := x.current.Load()
+	return c.readiness == trying && !c.again && (x.dialing || x.state == connectivity.Connecting)
+}
+
+// isConnecting reports whether x connects, or waits to try that again.
+func (x *conn) isConnecting() bool {
+	return x.state == connectivity.Connecting || x.state == connectivity.TransientFailure
 }
 
 // isUsed reports whether the plan or calls that name its instance want x.

@@ -24,6 +24,12 @@ const (
 	// lasting is how long a connection must last for the next to be made at once. gRPC spaces attempts that fail; a
 	// server that takes connections and ends them would be connected to without end.
 	lasting = time.Second
+	// nextWithin is how long one endpoint of pick_first may take to connect before the next is tried beside it, as in
+	// gRPC's own (A61).
+	nextWithin = 250 * time.Millisecond
+	// knownWithin is how long an endpoint may take to connect for the first time before it counts as one that does not serve, so
+	// that calls need not wait for gRPC to give up, which takes 20 s.
+	knownWithin = time.Second
 	// slowest bounds how long such a server is left alone, as gRPC does with one that refuses.
 	slowest = 2 * time.Minute
 )
@@ -51,6 +57,7 @@ type core struct {
 	excluded []bool    // the endpoints of old that may not be called any more
 	deadline time.Time // when old ends
 	timed    bool      // time alone may change something
+	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
 
 	out effects
 }
@@ -108,6 +115,9 @@ func (c *core) update(next *plan, now time.Time) {
 		if x == nil {
 			x = c.connTo(&next.endpoints[i])
 			next.conns[i] = x
+			if x.isConnecting() && startedAnew(x.endpoint, next.endpoints[i]) {
+				c.close(x) // without gRPC's pause after the attempts before
+			}
 			x.endpoint = next.endpoints[i]
 			if x.is(ready) {
 				x.stats.Ready(attr.Endpoint(x.endpoint), now)
@@ -140,7 +150,7 @@ func (c *core) retire(p *plan) {
 
 // want marks what the plan wants, and connects to it.
 func (c *core) want(now time.Time) {
-	c.counts = [3]int{}
+	c.counts, c.nextAt = [3]int{}, time.Time{}
 	for _, x := range c.all {
 		x.wanted = false
 	}
@@ -228,13 +238,12 @@ func (c *core) wantInTurn(now time.Time) {
 	}
 }
 
-// wantFirst wants of each group the first that is ready; if there is none, the first that is not tried yet; if there is none
-// either, all.
+// wantFirst wants of each group the first that is ready; if there is none, the first that is not tried yet, and after a while
+// the next as well; if all were tried, all.
 func (c *core) wantFirst(now time.Time) {
 	for _, v := range c.plan.called() {
 		for _, g := range v.groups {
-			if x := cmp.Or(c.first(&g, ready), c.first(&g, trying)); x != nil {
-				c.wants(x, now)
+			if c.wantReady(&g, now) || c.wantTrying(&g, now) {
 				continue
 			}
 			for x := range c.plan.connsOf(&g) {
@@ -244,14 +253,33 @@ func (c *core) wantFirst(now time.Time) {
 	}
 }
 
-// first returns the first connection of a group that is ready, or trying, nil if there is none.
-func (c *core) first(g *group, r readiness) *conn {
+// wantReady wants the first of a group that is ready, and reports whether there is one.
+func (c *core) wantReady(g *group, now time.Time) bool {
 	for x := range c.plan.connsOf(g) {
-		if x.is(r) {
-			return x
+		if x.is(ready) {
+			c.wants(x, now)
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// wantTrying wants those of a group that are not tried yet, one after the other, and reports whether there are any.
+func (c *core) wantTrying(g *group, now time.Time) (some bool) {
+	for x := range c.plan.connsOf(g) {
+		if !x.is(trying) {
+			continue
+		}
+		some = true
+		c.wants(x, now)
+		if next := x.dialedAt.Add(nextWithin); now.Before(next) {
+			if c.nextAt.IsZero() || next.Before(c.nextAt) {
+				c.nextAt = next
+			}
+			break
+		}
+	}
+	return some
 }
 
 // connect connects to x unless it is connected, or must wait.
@@ -261,7 +289,7 @@ func (c *core) connect(x *conn, now time.Time) {
 	case now.Before(x.retryAt):
 		c.timed = true
 	default:
-		x.dialing = true
+		x.dialing, x.dialedAt, c.timed = true, now, true
 		c.do(dial, x)
 	}
 }
@@ -482,7 +510,7 @@ func (c *core) failed(x *conn, err error, now time.Time) {
 }
 
 // granted takes the news that x was given its permit. Calls need not fail any longer, unless nothing wants x any more.
-func (c *core) granted(x *conn) {
+func (c *core) granted(x *conn, now time.Time) {
 	if !x.isUsed() {
 		x.dialing = false
 		c.do(release, x)
@@ -493,6 +521,7 @@ func (c *core) granted(x *conn) {
 	} else {
 		c.set(x, &condition{readiness: was.readiness, err: was.err})
 	}
+	x.dialedAt, c.timed = now, true
 	c.do(dial, x)
 }
 
@@ -513,9 +542,18 @@ func (c *core) childChanged(now time.Time) {
 
 // expire takes the time.
 func (c *core) expire(now time.Time) {
+	if !c.nextAt.IsZero() && !now.Before(c.nextAt) {
+		c.want(now)
+	}
 	for _, x := range c.all {
 		if x.isUsed() {
 			c.connect(x, now)
+		}
+	}
+	for _, x := range c.all {
+		if x.isUntried() && !now.Before(x.dialedAt.Add(knownWithin)) {
+			c.set(x, &condition{readiness: trying, again: true})
+			c.out.publish = true
 		}
 	}
 	c.closeUnwanted(now)
@@ -567,12 +605,16 @@ func (c *core) wake() (at time.Time) {
 	if c.timed {
 		for _, x := range c.all {
 			sooner(x.closeAt)
+			if x.isUntried() {
+				sooner(x.dialedAt.Add(knownWithin))
+			}
 			if x.state == connectivity.Idle && !x.dialing && x.isUsed() {
 				sooner(x.retryAt)
 			}
 		}
 		c.timed = !at.IsZero()
 	}
+	sooner(c.nextAt)
 	if c.old != nil && c.plan.child == nil {
 		sooner(c.deadline)
 	}

@@ -186,7 +186,7 @@ func (w *walked) mayServe(x *conn, call int) bool {
 				}
 			}
 		}
-		if !v.refresh(1, nil).fallsBack {
+		if !v.refresh(1, nil).toBase {
 			return false
 		}
 	}
@@ -280,7 +280,7 @@ func (w *walked) tell(x *conn, what string) bool {
 	case what == "refused" && x.state == connectivity.Idle && x.dialing && !x.current.Load().waits:
 		w.core.refused(x, errors.New("none is free"), w.now)
 	case what == "granted" && x.state == connectivity.Idle && x.dialing && x.current.Load().waits:
-		w.core.granted(x)
+		w.core.granted(x, w.now)
 	default:
 		return false
 	}
@@ -366,8 +366,9 @@ func (w *walked) key() string {
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
 		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().again, x.wanted, x.named, x.dialing, x.subConn != nil, w.health[x],
-			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt))
+			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.dialedAt.Add(knownWithin)))
 	}
+	fmt.Fprint(&text, "; ", in(w.core.nextAt))
 	return text.String()
 }
 
@@ -447,6 +448,9 @@ var coreRules = []coretest.Rule[walked]{
 			if later && w.wake.IsZero() {
 				return x.addr + " waits, and nobody looks"
 			}
+		}
+		if next := w.core.nextAt; !next.IsZero() && (w.wake.IsZero() || w.wake.After(next)) {
+			return "another is to be tried, and nobody looks"
 		}
 		return ""
 	}},

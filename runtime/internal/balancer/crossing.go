@@ -10,14 +10,14 @@ type crossing struct {
 	open    bool // the policy away has its endpoints, so that it connects to them
 
 	epoch   uint64    // of the last picker that home was judged by
-	closeAt time.Time // when it ends to be open, for no call leaves; zero: not yet
+	closeAt time.Time // when open ends, unless calls leave again before; zero: no end is set
 	out     crossed
 }
 
 // crossed are the effects.
 type crossed struct {
-	give bool // the policy away what it is to have
-	tell bool // whether calls leave
+	updateAway bool // give the policy away what it is to have
+	tell       bool // whether calls leave
 }
 
 // leaving reports whether calls leave.
@@ -26,7 +26,7 @@ func (c *crossing) leaving() bool { return c.offered && c.lacking }
 // offer takes the news that the key's state is new, and whether there are endpoints away.
 func (c *crossing) offer(offered bool, now time.Time) {
 	c.change(now, func() { c.offered = offered })
-	c.out.give = c.out.give || c.open
+	c.out.updateAway = c.out.updateAway || c.open
 }
 
 // home takes whether home lacks something, by the picker of an epoch.
@@ -42,7 +42,7 @@ func (c *crossing) asked(epoch uint64, now time.Time) { c.home(epoch, true, now)
 // expire takes the time.
 func (c *crossing) expire(now time.Time) {
 	if !c.closeAt.IsZero() && !now.Before(c.closeAt) {
-		c.closeAt, c.open, c.out.give = time.Time{}, false, true
+		c.closeAt, c.open, c.out.updateAway = time.Time{}, false, true
 	}
 }
 
@@ -54,7 +54,7 @@ func (c *crossing) change(now time.Time, f func()) {
 	c.out.tell = c.out.tell || was != is
 	switch {
 	case is:
-		c.out.give = c.out.give || !c.open
+		c.out.updateAway = c.out.updateAway || !c.open
 		c.open, c.closeAt = true, time.Time{}
 	case c.open && c.closeAt.IsZero():
 		c.closeAt = now.Add(linger)

@@ -35,7 +35,7 @@ func TestCrossing(t *testing.T) {
 				is = !told
 			}
 			has := given
-			if out.give {
+			if out.updateAway {
 				has = next.open
 			}
 			switch {

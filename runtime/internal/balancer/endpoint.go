@@ -4,6 +4,7 @@ import (
 	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -47,6 +48,12 @@ func alike(a, b []resolver.Endpoint) (before, behind int) {
 func identical(a, b *resolver.Endpoint) bool {
 	return a.Attributes == b.Attributes && len(a.Addresses) == len(b.Addresses) &&
 		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
+}
+
+// startedAnew reports whether a server has started since an endpoint was read before.
+func startedAnew(before, now resolver.Endpoint) bool {
+	a, b := attr.Endpoint(before), attr.Endpoint(now)
+	return a != nil && b != nil && b.Metadata[endpoint.StartedName] != "" && a.Metadata[endpoint.StartedName] != b.Metadata[endpoint.StartedName]
 }
 
 // routedAlike reports whether an endpoint says the same of itself as before, its weight aside.

@@ -228,7 +228,7 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 		want string
 	}{
 		{"new", update(looseRed, "a v1", "c v2"), waits},
-		{"hangs", pass, waits},
+		{"hangs", pass, "a:1"},
 		{"answers", set(connectivity.Ready), "c:1"},
 		{"is told again", pass, "c:1"},
 		{"connects anew", set(connectivity.Idle), "a:1"},

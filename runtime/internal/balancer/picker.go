@@ -86,7 +86,7 @@ func (p *picker) pickBy(plan *plan, info *balancer.PickInfo, o *calloptions.Opti
 		excluded = p.excluded
 	}
 	s := r.first.asOf(p.epoch, excluded, excluded != nil)
-	if len(s.groups) > 0 || r.then == nil || !s.fallsBack {
+	if len(s.groups) > 0 || r.then == nil || !s.toBase {
 		x, err := p.pickFrom(info.Ctx, o, r.first, s, excluded)
 		if err == nil {
 			return x, nil
@@ -124,7 +124,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
-			if x, err := p.pickIn(ctx, o, &g.sets[g.away]); !errors.Is(err, errFull) {
+			if x, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
 				return x, err
 			}
 		}

@@ -48,6 +48,30 @@ func TestPickFirst(t *testing.T) {
 	}
 }
 
+// TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.
+func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
+	p, cc := newPolicy(t)
+	begun := time.Now()
+	now := begun
+	p.now = func() time.Time { return now }
+	cc.hangs = map[string]bool{"a:1": true, "b:1": true}
+	_ = hand(p, mustConfig(t, "{"+firstOne+"}"), &attr.State{Endpoints: ends("a", "b", "c", "d")})
+	for _, want := range []struct {
+		after time.Duration
+		made  int
+	}{{0, 1}, {nextWithin - 1, 1}, {nextWithin, 2}, {2*nextWithin - 1, 2}, {2 * nextWithin, 3}, {3 * nextWithin, 3}} {
+		now = begun.Add(want.after)
+		p.do(func() { p.core.expire(now) })
+		settle(p, cc)
+		if len(cc.made) != want.made {
+			t.Errorf("after %v %d are connected to, want %d", want.after, len(cc.made), want.made)
+		}
+	}
+	if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != "c:1" {
+		t.Errorf("calls go to %s, %v", got, err)
+	}
+}
+
 // TestPickFirstIsShuffled has clients each have an order of their own, which stays as others come and go.
 func TestPickFirstIsShuffled(t *testing.T) {
 	first := map[byte]int{}

@@ -3,7 +3,6 @@ package balancer
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,8 +33,9 @@ type regions struct {
 	crossing crossing
 	away     *policy // nil: no call had to leave yet
 	told     *attr.State
+	lent     []resolver.Endpoint      // what is away, without what home has, too
 	config   balancer.ClientConnState // the last, for its config
-	left     func(bool)               // is told whether calls leave; nil: nobody asks
+	tells    func(bool)               // takes whether calls leave; nil: nobody asks
 	waking   *time.Timer
 	closed   bool
 
@@ -50,19 +50,19 @@ func newRegions(cc balancer.ClientConn, opts balancer.BuildOptions) *regions {
 	r := &regions{cc: cc, opts: opts}
 	r.sequence.Shuffle()
 	r.queue = events.NewQueue(func() { r.home.spawn(func() { r.do(func() {}) }) })
-	r.home = buildPolicy(region{cc, r, &r.latest.home}, opts)
+	r.home = buildPolicy(regionConn{cc, r, &r.latest.home}, opts)
 	return r
 }
 
-// region is what one of the policies has for gRPC's.
-type region struct {
+// regionConn is the ClientConn of one of the policies. It keeps what the policy last published, for regions to combine.
+type regionConn struct {
 	balancer.ClientConn
 	regions *regions
 	state   *balancer.State // its own
 }
 
 // UpdateState implements [balancer.ClientConn].
-func (g region) UpdateState(s balancer.State) {
+func (g regionConn) UpdateState(s balancer.State) {
 	r := g.regions
 	r.picks.Lock()
 	defer r.picks.Unlock()
@@ -118,11 +118,11 @@ func (r *regions) do(f func()) {
 // carryOut carries out what crossing has decided.
 func (r *regions) carryOut() {
 	out := r.crossing.flush()
-	if out.give {
-		r.give()
+	if out.updateAway {
+		r.updateAway()
 	}
-	if out.tell && r.left != nil {
-		r.left(r.crossing.leaving())
+	if out.tell && r.tells != nil {
+		r.tells(r.crossing.leaving())
 	}
 	if r.waking != nil {
 		r.waking.Stop()
@@ -132,16 +132,16 @@ func (r *regions) carryOut() {
 	}
 }
 
-// give gives the policy away its endpoints, of which it has none while it is not open. Those that home has are home's.
-func (r *regions) give() {
+// updateAway gives the policy of the other cluster its endpoints, none while crossing is not open.
+func (r *regions) updateAway() {
 	if r.away == nil {
-		r.away = buildPolicy(region{r.cc, r, &r.latest.away}, r.opts)
+		r.away = buildPolicy(regionConn{r.cc, r, &r.latest.away}, r.opts)
 	}
 	away := attr.State{Client: r.told.Client.Away, Health: r.told.Health}
 	if other := r.told.Away; other != nil {
 		away.Key, away.Sequence, away.Held, away.Err = other.Key, other.Sequence, other.Held, other.Err
 		if r.crossing.open {
-			away.Endpoints = apart(other.Endpoints, r.told.Endpoints)
+			away.Endpoints = r.lent
 		}
 	}
 	r.picks.Lock()
@@ -154,19 +154,18 @@ func (r *regions) give() {
 	_ = r.away.UpdateClientConnState(s) // home has accepted the config
 }
 
-// apart returns the endpoints that have none of the addresses of others.
-func apart(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
-	known := make(map[string]bool, len(others))
-	for i := range others {
-		known[address(&others[i])] = true
+// except returns the endpoints that have none of the addresses of others.
+func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
+	both := make(map[string]bool, len(endpoints)) // false: endpoints alone have it. The others may be many more
+	for i := range endpoints {
+		both[address(&endpoints[i])] = false
 	}
-	left := make([]resolver.Endpoint, 0, len(endpoints))
-	for _, ep := range endpoints {
-		if !known[address(&ep)] {
-			left = append(left, ep)
+	for i := range others {
+		if _, known := both[address(&others[i])]; known {
+			both[address(&others[i])] = true
 		}
 	}
-	return left
+	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool { return both[address(&ep)] })
 }
 
 // homeChanged is the event that home has a new picker.
@@ -178,20 +177,25 @@ func (r *regions) homeChanged(p *picker, state connectivity.State) {
 // UpdateClientConnState implements [balancer.Balancer].
 func (r *regions) UpdateClientConnState(s balancer.ClientConnState) error {
 	told := attr.StateOf(s.ResolverState)
-	offers := told != nil && told.Away != nil && len(apart(told.Away.Endpoints, told.Endpoints)) > 0
+	var lent []resolver.Endpoint
+	pending := false
+	if told != nil && told.Away != nil {
+		lent, pending = except(told.Away.Endpoints, told.Endpoints), told.Away.Pending
+	}
+	offers := len(lent) > 0
 	r.picks.Lock()
-	r.offered = offers || told != nil && told.Away != nil && told.Away.Pending // before home's next picker, which may have nothing else
+	r.offered = offers || pending // before home's next picker, which may have nothing else
 	r.picks.Unlock()
 	if offers && told.InState {
-		s.ResolverState.Endpoints = apart(s.ResolverState.Endpoints, apart(told.Away.Endpoints, told.Endpoints))
+		s.ResolverState.Endpoints = except(s.ResolverState.Endpoints, lent)
 	}
 	if err := r.home.UpdateClientConnState(s); err != nil {
 		return err
 	}
 	r.do(func() {
-		r.told, r.config = told, s
+		r.told, r.lent, r.config = told, lent, s
 		if told != nil {
-			r.left = told.Client.Left
+			r.tells = told.Client.CallsLeave
 		}
 		r.crossing.offer(offers, r.home.now())
 	})
@@ -217,8 +221,9 @@ func (r *regions) ExitIdle() {
 // Close ends both policies.
 func (r *regions) Close() {
 	r.do(func() {
-		r.crossing.offer(false, r.home.now())
-		r.carryOut()
+		if r.crossing.leaving() && r.tells != nil {
+			r.tells(false)
+		}
 		r.closed = true
 		if r.waking != nil {
 			r.waking.Stop()
@@ -287,14 +292,8 @@ type kept struct {
 
 var (
 	keepsAll  = kept{fraction: allCalls}
-	keepsNone = kept{fraction: fraction{0, 1}}
+	keepsNone = kept{fraction: noCalls}
 )
-
-// takes reports whether the call at a place of the sequence is in the part.
-func (f fraction) takes(at uint64) bool {
-	n, _ := bits.Mul64(at, f.of)
-	return n < f.n
-}
 
 // keeps returns the part of the calls like this one that home takes.
 func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
@@ -327,7 +326,7 @@ func (p *plan) keeps() (k kept, ok bool) {
 	case connectivity.TransientFailure:
 		return keepsNone, true
 	case connectivity.Connecting:
-		return kept{keepsNone.fraction, true}, true
+		return kept{noCalls, true}, true
 	}
 	return keepsAll, true
 }
@@ -335,21 +334,24 @@ func (p *plan) keeps() (k kept, ok bool) {
 // keptOf returns the part of the calls of a route that home takes.
 func (p *picker) keptOf(r *route, excluded []bool) kept {
 	s := r.first.asOf(p.epoch, excluded, true)
-	if s.fallsBack && r.then != nil {
+	if s.toBase && r.then != nil {
 		s = r.then.asOf(p.epoch, excluded, true)
 	}
-	return kept{s.keeps, len(s.groups) == 0 && !s.fallsBack}
+	return kept{s.keeps, len(s.groups) == 0 && !s.toBase}
 }
 
-// lacks reports whether there are calls that home does not take, of those that were made before. Where it takes none yet, that
-// is as it was.
-func (p *picker) lacks(did bool) bool {
-	lacks := func(k kept) bool { return k.fraction != allCalls && (did || !k.waits) }
+// lacks reports whether home leaves calls, of the kinds that were made before, to the other cluster. While it tries endpoints for
+// the first time, the answer is as before.
+func (p *picker) lacks(before bool) bool {
+	lacks := func(k kept) bool { return k.fraction != allCalls && (before || !k.waits) }
 	if p.old != nil {
 		return false
 	}
 	if k, ok := p.plan.keeps(); ok {
 		return lacks(k)
+	}
+	if len(p.plan.emptyLanes()) > 0 {
+		return true
 	}
 	return slices.ContainsFunc(p.plan.routes(), func(r *route) bool { return lacks(p.keptOf(r, nil)) })
 }

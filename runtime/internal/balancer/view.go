@@ -12,18 +12,18 @@ import (
 
 // snapshot is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
 type snapshot struct {
-	epoch     uint64 // of the picker
-	groups    []readyGroup
-	err       error    // for calls, if there are no groups
-	fallsBack bool     // there are none, and all was tried: a lane that is not strict leaves its calls to the base
-	keeps     fraction // of the calls: what is left may go to another cluster
+	epoch  uint64 // of the picker
+	groups []readyGroup
+	err    error    // for calls, if there are no groups
+	toBase bool     // there are none, and all was tried: a lane that is not strict leaves its calls to the base
+	keeps  fraction // of the calls: what is left may go to another cluster
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
 type readyGroup struct {
 	upTo uint64 // the sum of the weights up to and with this group's
 	stay uint64 // the sum up to which its calls stay in the client's zone
-	away int    // the set for the others, by index
+	rest int    // the set for the others, by index
 	sets []readySet
 }
 
@@ -70,38 +70,50 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 	if settled {
 		v.settled.Store(true)
 	}
+	var called, ofZone counts
 	for i := range states {
-		weight := v.groups[i].weight
-		if len(states[i].sets) > 0 && (weight > 0 || heaviest == 0) { // all may be groups without a share
-			s.add(max(1, weight), &states[i])
+		g, weight := &states[i], v.groups[i].weight
+		if weight == 0 && heaviest > 0 { // all may be groups without a share
+			continue
+		}
+		called.addAll(g.counts)
+		ofZone.addAll(g.ofZone)
+		if len(g.sets) > 0 {
+			s.add(max(1, weight), g)
 		}
 	}
-	s.fallsBack = len(s.groups) == 0 && all.trying == all.again
-	s.keeps = v.keeps(s, &all)
+	s.toBase = len(s.groups) == 0 && all.trying == all.again
+	s.keeps = v.keeps(s, &called, &ofZone)
 	if s.err = all.err; all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}
 	return s
 }
 
-// keeps returns the part of the calls that stays in the cluster. An endpoint that is tried for the first time is not known yet.
-func (v *view) keeps(s *snapshot, all *counts) fraction {
+// keeps returns the part of the calls that stays in the cluster, at least that which stays in the client's zone. called is what
+// calls may go to, and ofZone what of it is in that zone. An endpoint that is tried for the first time is not known yet.
+func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 	percent := v.plan.in.config.ZoneMinPercent
 	switch {
 	case len(s.groups) == 0:
-		return fraction{0, 1}
+		return noCalls
 	case percent == 0:
 		return allCalls
 	}
-	return staying(percent, all.ready, all.members-all.waiting-(all.trying-all.again))
+	part := func(n *counts) fraction { return staying(percent, n.ready, n.members-n.waiting-(n.trying-n.again)) }
+	if keeps := part(called); ofZone.ready == 0 || part(ofZone).less(keeps) {
+		return keeps
+	}
+	return part(ofZone)
 }
 
 // groupState is what the connections of a group are.
 type groupState struct {
 	counts
 	sets    []readySet
+	ofZone  counts   // of what is in the client's zone
 	stay    fraction // of the calls of the client's zone
-	away    int
+	rest    int
 	settled bool // it can serve as the plan has it, or nothing is left to be tried
 }
 
@@ -111,6 +123,9 @@ func (v *view) stateOf(of *group, excluded []bool) groupState {
 	for _, t := range of.tiers {
 		set, n := v.setOf(t, excluded)
 		g.addAll(n)
+		if v.plan.hasZones() && t.zone == ownZone {
+			g.ofZone.addAll(n)
+		}
 		// It serves as the plan has it once the best of what there is serves.
 		g.settled = g.settled && (len(g.sets) > 0 || n.ready > 0 || n.trying == 0)
 		if n.ready == 0 {
@@ -121,11 +136,11 @@ func (v *view) stateOf(of *group, excluded []bool) groupState {
 		case percent == 0 || !v.plan.hasZones():
 		case len(g.sets) == 1 && t.zone == ownZone:
 			g.stay = staying(percent, n.ready, n.members-n.waiting)
-		case g.sets[0].zone == ownZone && t.zone != ownZone && g.away == 0:
-			g.away = len(g.sets) - 1
+		case g.sets[0].zone == ownZone && t.zone != ownZone && g.rest == 0:
+			g.rest = len(g.sets) - 1
 		}
 	}
-	if g.away == 0 {
+	if g.rest == 0 {
 		g.stay = allCalls
 	}
 	return g
@@ -205,7 +220,7 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	if n := len(s.groups); n > 0 {
 		begin = s.groups[n-1].upTo
 	}
-	next := readyGroup{upTo: begin + wide, stay: begin + wide, sets: g.sets, away: g.away}
+	next := readyGroup{upTo: begin + wide, stay: begin + wide, sets: g.sets, rest: g.rest}
 	if g.stay != allCalls {
 		hi, lo := bits.Mul64(wide, g.stay.n)
 		part, _ := bits.Div64(hi, lo, g.stay.of)

@@ -1,6 +1,10 @@
 package balancer
 
-import "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+import (
+	"math/bits"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
 
 // The zones of a tier, where zones are preferred.
 const (
@@ -30,8 +34,20 @@ func (p *plan) hasZones() bool { return p.in.config.PreferZone && p.in.client.Zo
 // fraction is a part of the calls: n out of every of.
 type fraction struct{ n, of uint64 }
 
-// allCalls is the part that a zone keeps which keeps all.
-var allCalls = fraction{1, 1}
+// The parts of those who keep every call, and none.
+var (
+	allCalls = fraction{1, 1}
+	noCalls  = fraction{0, 1}
+)
+
+// less reports whether the part is smaller than another.
+func (f fraction) less(o fraction) bool { return f.n*o.of < o.n*f.of }
+
+// takes reports whether the call at a place of the sequence is in the part.
+func (f fraction) takes(at uint64) bool {
+	n, _ := bits.Mul64(at, f.of)
+	return n < f.n
+}
 
 // staying returns the part of the zone's calls that a tier of the client's own zone takes. percent of the members that are
 // known, which are not waiting for a permit to connect, must be ready for it to take all; below that its part is in

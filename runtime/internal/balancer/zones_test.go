@@ -73,7 +73,7 @@ func TestSharesOfZonesAndSplitsAreExact(t *testing.T) {
 			group, leaves := s.choose(w, &p.sequence)
 			set := s.groups[group].sets[0]
 			if leaves {
-				set = s.groups[group].sets[s.groups[group].away]
+				set = s.groups[group].sets[s.groups[group].rest]
 			}
 			in[strings.TrimSuffix(set.conns[0].addr, ":1")]++
 		}
@@ -201,4 +201,30 @@ func (c *fakeConn) percentTo(t *testing.T, prefix string) int {
 		}
 	}
 	return (hits*100 + n/2) / n
+}
+
+// TestKeeps says which part of the calls stays in the cluster: that which stays in the zone, at least, and only what calls may go
+// to counts.
+func TestKeeps(t *testing.T) {
+	const inX = `"preferZone":true,"zoneMinPercent":80`
+	for _, tt := range []struct {
+		name, zone, config, ready string
+		want                      float64
+	}{
+		{"all are ready", "x", inX, "abcdef", 1},
+		{"the zone is whole", "x", inX, "abc", 1},
+		{"part of the zone is left", "x", inX, "ab", 2 / 2.4},
+		{"nothing of the zone is left", "x", inX, "def", 3 / 4.8},
+		{"a client without a zone", "", inX, "abc", 3 / 4.8},
+		{"a group without a share", "", inX + `,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]`, "abc", 1},
+		{"which is all that is left", "", inX + `,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]`, "de", 2 / 4.8},
+		{"nothing is ready", "x", inX, "", 0},
+	} {
+		p := makePlan(&input{config: mustConfig(t, "{"+tt.config+"}"), client: &attr.Client{Zone: tt.zone},
+			endpoints: ends("a v1 x", "b v1 x", "c v1 x", "d v2 y", "e v2 y", "f v2 z")})
+		keeps := standOf(p, tt.ready).keeps
+		if got := float64(keeps.n) / float64(keeps.of); math.Abs(got-tt.want) > 1e-9 {
+			t.Errorf("%s: %v stays, want %v", tt.name, got, tt.want)
+		}
+	}
 }

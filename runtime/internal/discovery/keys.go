@@ -99,7 +99,7 @@ func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	k, ok := ks.keys[spec.place]
 	if !ok {
 		ks.forget()
-		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
+		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{}), departures: newDepartures()}
 		k.core = newCore(ks.cfg.EmptyGrace, func(l liveConfig) (json string, err error) {
 			config, err := ks.cfg.parse(l)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
@@ -161,18 +162,21 @@ func (e Entry) complete() Entry {
 
 // warning returns why some readers may fail on the entry, "" if there is nothing to warn of.
 func (e Entry) warning() string {
-	beside := func(layout endpoint.Layout, fatal func(endpoint.Layout) bool) int {
-		if !slices.Contains(e.Layouts, layout) {
-			return -1
+	for _, own := range e.Layouts {
+		reader, ok := oldreader.Of(own)
+		for _, other := range e.Layouts {
+			// GoFrame's callers watch what is below the key and a slash, so a lease's id right after the key does not trouble them.
+			if !ok || other == own || own == endpoint.GoFrame && other == endpoint.LeaseSuffix {
+				continue
+			}
+			value, err := other.Encode(e.Key, e.Endpoint)
+			if err != nil {
+				continue // registering it fails with that
+			}
+			if does := reader.Over(other.Key(e.Key, e.Endpoint, 1), value); does != "" {
+				return fmt.Sprintf("%s own reader %s: leave out the layout %s", reader.Name, does, other)
+			}
 		}
-		return slices.IndexFunc(e.Layouts, fatal)
-	}
-	if bare := beside(endpoint.Kratos, func(l endpoint.Layout) bool { return !l.JSON() }); bare >= 0 {
-		return fmt.Sprintf("kratos' own readers fail on a list that holds a value which is not JSON: leave out the layout %s", e.Layouts[bare])
-	}
-	// They list what is below the key and a slash, so a lease's id right after the key does not trouble them.
-	if other := beside(endpoint.GoFrame, func(l endpoint.Layout) bool { return l != endpoint.GoFrame && l != endpoint.LeaseSuffix }); other >= 0 {
-		return fmt.Sprintf("GoFrame's own callers panic at a key that does not end in host:port, which ends their processes: leave out the layout %s", e.Layouts[other])
 	}
 	return ""
 }

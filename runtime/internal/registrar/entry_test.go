@@ -231,13 +231,16 @@ func TestWarning(t *testing.T) {
 		warned  bool
 	}{
 		{[]endpoint.Layout{endpoint.Kratos}, false},
-		{[]endpoint.Layout{endpoint.Kratos, endpoint.Kitex}, false},
+		{[]endpoint.Layout{endpoint.Kratos, endpoint.Kitex}, true},
 		{[]endpoint.Layout{endpoint.GoZero, endpoint.EndpointJSON}, false},
 		{[]endpoint.Layout{endpoint.Kratos, endpoint.GoZero}, true},
 		{[]endpoint.Layout{endpoint.GoFrame}, false},
 		{[]endpoint.Layout{endpoint.GoFrame, endpoint.LeaseSuffix}, false},
 		{[]endpoint.Layout{endpoint.GoFrame, endpoint.GoZero}, true},
 		{[]endpoint.Layout{endpoint.EndpointJSON, endpoint.GoFrame}, true},
+		{[]endpoint.Layout{endpoint.Kitex, endpoint.EndpointJSON}, true},
+		{[]endpoint.Layout{endpoint.GoMicro, endpoint.Kitex}, true},
+		{[]endpoint.Layout{endpoint.GoMicro, endpoint.Plain}, false},
 	} {
 		if got := at("a", "i", "h:1", 15, tt.layouts...).warning(); got != "" != tt.warned {
 			t.Errorf("%v: %q", tt.layouts, got)

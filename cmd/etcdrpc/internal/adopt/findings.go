@@ -34,11 +34,19 @@ const (
 
 // examine finds what would be lost or change.
 func (p *Proposal) examine() {
-	for _, look := range []func(){
-		p.examineKey, p.examineLayouts, p.examineVersion, p.examineVersions, p.examineReaders, p.examineRivals, p.examineDown, p.examineLocal, p.examineWeights, p.examineChanges, p.examineInstances, p.examineLeases, p.examineUnread,
-	} {
-		look()
-	}
+	p.examineKey()
+	p.examineLayouts()
+	p.examineVersion()
+	p.examineVersions()
+	p.examineReaders()
+	p.examineRivals()
+	p.examineDown()
+	p.examineLocal()
+	p.examineWeights()
+	p.examineChanges()
+	p.examineInstances()
+	p.examineLeases()
+	p.examineUnread()
 }
 
 func (p *Proposal) find(kind doctor.Kind, where []string, problem, fix string) {
@@ -99,7 +107,7 @@ func (p *Proposal) examineKey() {
 		}
 		p.find(kindAuthority, key, problem, fmt.Sprintf("replace %s by the name in the servers' certificates", p.Authority))
 	}
-	if p.Layout == endpoint.GoFrame && !survey.GoFrameKey(p.Key) {
+	if p.Layout == endpoint.GoFrame && !endpoint.IsGoFrameKey(p.Key) {
 		p.find(kindGoFrameKey, key, "the key lacks the five parts /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, which GoFrame's own readers look for",
 			"if GoFrame's readers find the service all the same, keep the layout; else these are not GoFrame's entries: find out what writes them")
 	}
@@ -149,7 +157,7 @@ func (p *Proposal) examineVersion() {
 	says := func(i survey.Instance) bool { return i.Err == nil && i.Version == last && last != "" }
 	switch {
 	case !survey.IsVersion(last) && !slices.ContainsFunc(p.Entries, says):
-	case p.Layout == endpoint.GoFrame && survey.GoFrameKey(p.Key):
+	case p.Layout == endpoint.GoFrame && endpoint.IsGoFrameKey(p.Key):
 		p.find(kindVersionKey, []string{p.full(p.Key)}, fmt.Sprintf("the version %q is in the key, as GoFrame has it, so a client finds only the servers of that version", last),
 			"define a service in the proto for each version that is called")
 	default:

@@ -23,10 +23,14 @@ type subject struct {
 	policy  *serviceconfig.Etcd   // of the live config; nil: none
 	drain   serviceconfig.Drain   // how clients follow its list
 	drained map[string]bool       // addresses
+	micro   map[string][]string   // by address: the services that go-micro's callers call there
 }
 
 func (p *patient) subject(s *survey.Service) *subject {
-	x := &subject{patient: p, Service: s, clients: s.Merged()}
+	x := &subject{patient: p, Service: s, clients: s.Merged(), micro: make(map[string][]string)}
+	for _, i := range s.Instances {
+		x.micro[i.Addr] = append(x.micro[i.Addr], microNames(&i)...)
+	}
 	x.live, x.refused = s.Live()
 	if x.policy = s.Policy(); x.policy != nil {
 		x.drained, x.drain = x.clients.Drain(x.policy)

@@ -41,7 +41,7 @@ func servicesOf(i *survey.Instance) (names []string) {
 // servicesAsked returns the services whose health an instance is asked for: those that it publishes, the names that go-micro's
 // callers have for them, and the one that the live policy has clients ask for.
 func (x *subject) servicesAsked(i *survey.Instance) []string {
-	names := append(servicesOf(i), x.microNames(i.Addr)...)
+	names := append(servicesOf(i), x.micro[i.Addr]...)
 	if asked := x.healthService(); asked != "" && !slices.Contains(names, asked) {
 		names = append(names, asked)
 	}

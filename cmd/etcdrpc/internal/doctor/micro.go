@@ -10,19 +10,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// microNames returns the services that go-micro's callers call at an address, and that its entry there does not publish: they
-// put the name of the service in go-micro where gRPC has the proto package.
-func (x *subject) microNames(addr string) (names []string) {
-	for _, i := range x.Instances {
-		name, published := survey.MicroName(i.Entry), servicesOf(&i)
-		if i.Layout != endpoint.GoMicro || i.Addr != addr || name == "" {
-			continue
-		}
-		for _, service := range published {
-			called := name + "." + service[strings.LastIndexByte("."+service, '.'):]
-			if !slices.Contains(published, called) {
-				names = append(names, called)
-			}
+// microNames returns the services that go-micro's callers call at an instance, and that its entry does not publish: they put the
+// name of the service in go-micro where gRPC has the proto package.
+func microNames(i *survey.Instance) (names []string) {
+	if i.Layout != endpoint.GoMicro {
+		return nil
+	}
+	name, published := survey.MicroName(i.Entry), servicesOf(i)
+	if name == "" {
+		return nil
+	}
+	for _, service := range published {
+		called := name + "." + service[strings.LastIndexByte("."+service, '.'):]
+		if !slices.Contains(published, called) {
+			names = append(names, called)
 		}
 	}
 	return names
@@ -32,15 +33,15 @@ func (x *subject) microNames(addr string) (names []string) {
 func (x *subject) checkMicroNames() {
 	var where, names []string
 	for _, i := range x.Instances {
-		for _, name := range x.microNames(i.Addr) {
-			if a, asked := x.heard[spot{x.Key, i.Addr}].health[name]; i.Layout == endpoint.GoMicro && (!asked || a.unknown) {
+		for _, name := range microNames(&i) {
+			if a, asked := x.heard[spot{x.Key, i.Addr}].health[name]; !asked || a.unknown {
 				where, names = append(where, i.Entry.Key), append(names, name)
 			}
 		}
 	}
 	if len(names) > 0 {
 		x.report(KindMicroName, fmt.Sprintf("go-micro's callers call /%s/METHOD, by the name in the entry, which a gRPC server answers with Unimplemented: it serves its proto package", names[0]),
-			MicroCure+"; where they do, --deep hears so", output.FirstOf(slices.Compact(where))...)
+			MicroCure+"; if they do, run --deep, which asks them", output.FirstOf(slices.Compact(where))...)
 	}
 }
 

@@ -123,7 +123,7 @@ func MixesUp(s, o *survey.Service) string {
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
 	}
 	for _, r := range ReadersOf(s) {
-		if does, _ := overEntries(r, o); r.Bare && len(does) > 0 {
+		if does, _ := overEntries(r, slices.Concat(o.Instances, o.Malformed)); r.Bare && len(does) > 0 {
 			return fmt.Sprintf("%s reader lists by the bare key, and %s", r.Name, does[0])
 		}
 	}

@@ -23,6 +23,7 @@ type patient struct {
 	key         string                       // "" all
 	services    []*survey.Service            // those looked at, and others; sorted by key
 	entries     []survey.Entry               // among which policies may be that no client reads
+	sorted      []survey.Entry               // entries by key; nil: not sorted yet
 	candidates  map[string][]store.Candidate // for leaders, by the service's key, where they could be read
 	leases      map[int64]lease
 	etcd        []string         // hosts of etcd
@@ -143,6 +144,7 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 	if err != nil {
 		return err
 	}
+	p.entries = entries
 	own, others := survey.Of(key, entries)
 	p.services = append([]*survey.Service{own}, slices.DeleteFunc(others, func(s *survey.Service) bool { return !s.Proven() })...)
 	if own.Namespace, err = s.NamespaceOf(ctx, key); err != nil {

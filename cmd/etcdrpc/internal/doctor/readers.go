@@ -11,22 +11,57 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 )
 
-// ReadersOf returns the other frameworks' readers that may read a service, by the layouts of its entries, and that not every
-// entry is harmless to.
+// ReadersOf returns the other frameworks' readers that may read a service, by the layouts of its entries, and that some
+// entries harm.
 func ReadersOf(s *survey.Service) (all []oldreader.Reader) {
 	for _, r := range oldreader.All {
-		if s.Uses(r.Layout) && (r.Layout != endpoint.GoFrame || survey.GoFrameKey(s.Key)) {
+		if s.Uses(r.Layout) && (r.Layout != endpoint.GoFrame || endpoint.IsGoFrameKey(s.Key)) {
 			all = append(all, r)
 		}
 	}
 	return all
 }
 
-// overEntries returns what a reader does over the entries of a service, in the order of these, and the keys of those over which
-// it does so.
-func overEntries(r oldreader.Reader, s *survey.Service) (all []string, keys map[string][]string) {
+// entriesOf returns the entries that a reader of a service finds: the service's, and those that no service has, below its key or,
+// where it lists by the bare key, in keys that begin like it. Of other services there, [patient.checkNeighbours] tells.
+func (p *patient) entriesOf(r oldreader.Reader, s *survey.Service) []survey.Instance {
+	all := slices.Concat(s.Instances, s.Malformed)
+	had := make(map[string]bool)
+	for _, o := range append(slices.Clone(p.following(s)), s) {
+		for _, i := range slices.Concat(o.Instances, o.Malformed) {
+			had[i.Entry.Key] = o == s || o.InUse()
+		}
+	}
+	prefix := s.Key + "/"
+	if r.Bare {
+		prefix = s.Key
+	}
+	for _, e := range p.entriesUnder(prefix) {
+		if !had[e.Key] {
+			all = append(all, survey.Instance{Entry: e})
+		}
+	}
+	return all
+}
+
+// entriesUnder returns the entries whose keys begin with a prefix.
+func (p *patient) entriesUnder(prefix string) []survey.Entry {
+	if p.sorted == nil {
+		p.sorted = slices.SortedFunc(slices.Values(p.entries), func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
+	}
+	compare := func(e survey.Entry, key string) int { return strings.Compare(e.Key, key) }
+	from, _ := slices.BinarySearchFunc(p.sorted, prefix, compare)
+	to := from
+	for to < len(p.sorted) && strings.HasPrefix(p.sorted[to].Key, prefix) {
+		to++
+	}
+	return p.sorted[from:to]
+}
+
+// overEntries returns what a reader does over entries, in the order of these, and the keys of those over which it does so.
+func overEntries(r oldreader.Reader, entries []survey.Instance) (all []string, keys map[string][]string) {
 	keys = make(map[string][]string)
-	for _, i := range slices.Concat(s.Instances, s.Malformed) {
+	for _, i := range entries {
 		does := r.Over(i.Entry.Key, i.Entry.Value)
 		if does == "" || i.Entry.Size > 0 { // the head alone does not tell
 			continue
@@ -42,9 +77,10 @@ func overEntries(r oldreader.Reader, s *survey.Service) (all []string, keys map[
 // checkReaders finds the entries that other frameworks' readers of a service cannot bear.
 func (p *patient) checkReaders(s *survey.Service) {
 	for _, r := range ReadersOf(s) {
-		all, keys := overEntries(r, s)
+		entries := p.entriesOf(r, s)
+		all, keys := overEntries(r, entries)
 		for _, does := range all {
-			p.report(KindOldReader, fmt.Sprintf("%s reader %s (%d of %s)", r.Name, does, len(keys[does]), output.Counted(len(s.Instances)+len(s.Malformed), "entry")),
+			p.report(KindOldReader, fmt.Sprintf("%s reader %s (%d of %s)", r.Name, does, len(keys[does]), output.Counted(len(entries), "entry")),
 				OnlyBorne(r, s.Key), output.FirstOf(keys[does])...)
 		}
 	}

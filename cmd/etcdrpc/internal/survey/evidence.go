@@ -45,7 +45,7 @@ func (s *Service) isFormat(i Instance) bool {
 	e := i.Entry
 	switch {
 	case i.Layout == endpoint.GoFrame: // its values say nothing of an address
-		return GoFrameKey(s.Key)
+		return endpoint.IsGoFrameKey(s.Key)
 	case e.namesLease():
 		return true
 	case IsAddress(e.Name()) && (i.Err == nil || wantsAddress(string(e.Value))):

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
@@ -138,7 +137,7 @@ func isHomeMade(key string, e Entry) bool {
 		return true
 	case read.Layout == endpoint.GoFrame:
 		fields, ok := columnsOf([][]byte{e.Value}).address()
-		return ok && (!GoFrameKey(key) || repeats(fields, key, e, read.Addr))
+		return ok && (!endpoint.IsGoFrameKey(key) || repeats(fields, key, e, read.Addr))
 	default:
 		return read.Err != nil
 	}
@@ -158,9 +157,4 @@ func namesIn(object []byte) map[string]bool {
 		return len(names) <= maxColumns
 	})
 	return names
-}
-
-// GoFrameKey reports whether a key has GoFrame's five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
-func GoFrameKey(key string) bool {
-	return strings.HasPrefix(key, "/service/") && strings.Count(key, "/") == 5
 }

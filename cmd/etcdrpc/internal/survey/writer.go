@@ -50,9 +50,9 @@ func WriterOf(key string, e Entry) string {
 		}
 	}
 	switch {
-	case names["Addr"] && endpoint.AreTheirs(namesIn(e.Value)):
+	case names["Addr"] && endpoint.AreTheirs(names):
 		return "etcd's naming package"
-	case GoFrameKey(key):
+	case endpoint.IsGoFrameKey(key):
 		return "GoFrame"
 	}
 	return ""

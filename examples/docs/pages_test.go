@@ -46,6 +46,9 @@ func pagesIn(t *testing.T, dir string) (all []page) {
 
 var fence = regexp.MustCompile("^( *)```(.*)$")
 
+// unseen is a command that stands for what readers have in etcd already.
+var unseen = regexp.MustCompile("^ *<!-- sh: (.*) -->$")
+
 // blocks are the fenced blocks of a page. Those within a list are taken out of it. A page that is
 // generated has none: its source is checked where that is generated.
 func (p page) blocks(t *testing.T) (all []block) {
@@ -57,6 +60,9 @@ func (p page) blocks(t *testing.T) (all []block) {
 	indent := ""
 	for i, line := range strings.Split(p.text, "\n") {
 		match := fence.FindStringSubmatch(line)
+		if before := unseen.FindStringSubmatch(line); before != nil && open == nil {
+			all = append(all, block{page: p.name, line: i + 1, language: "sh", text: before[1] + "\n"})
+		}
 		switch {
 		case match == nil && open != nil:
 			open.text += strings.TrimPrefix(line, indent) + "\n"

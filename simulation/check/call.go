@@ -27,7 +27,7 @@ type Call struct {
 	Code       codes.Code
 	Err        string
 	Abroad     bool // a life of another region has answered
-	Leaves     bool // home had nobody, and another region has
+	MustCross  bool // home had nobody, and another region has
 
 	// What was so when the call began.
 	Known   []string  // addresses that the caller said it knew
@@ -72,7 +72,7 @@ func (j *Judge) Call(c Call) {
 		if c.Nowhere && !slices.ContainsFunc([]string{c.Service, "etcd", "dial"}, func(said string) bool { return strings.Contains(c.Err, said) }) {
 			j.Report(c.End, Told, "%s of %s, which knows no instance of %s: %v: %s", c.Method, c.Caller, c.Service, c.Code, c.Err)
 		}
-		if c.Leaves {
+		if c.MustCross {
 			j.Report(c.End, Crosses, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
 		}
 		if !c.MayFail && !j.excused(c) {

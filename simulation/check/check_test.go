@@ -69,7 +69,7 @@ func ejects(c *Call)                   { c.Ejects = true }
 func abroad(c *Call)                   { c.Code, c.From, c.Abroad = codes.OK, "away server 0, life 1", true }
 func spills(c *Call)                   { c.Spills = true }
 func routed(c *Call)                   { c.Routed = true }
-func mayLeave(c *Call)                 { c.Leaves = true }
+func mustCross(c *Call)                { c.MustCross = true }
 func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seconds) } }
 
 // register puts the entries of instances in etcd.
@@ -225,7 +225,7 @@ func TestCall(t *testing.T) {
 		"another region, for a part":                {call: call(abroad, spills), want: ""},
 		"another region, for a lane":                {call: call(abroad, routed), want: ""},
 		"another region, and an instance was named": {call: call(abroad, target(first.Addr)), want: Target},
-		"failed, and another region has somebody":   {vanish(9, first, second), call(known(), nowhere, said("shop"), mayLeave, begin(20)), Crosses},
+		"failed, and another region has somebody":   {vanish(9, first, second), call(known(), nowhere, said("shop"), mustCross, begin(20)), Crosses},
 		"all vanish, and can no longer be used":     {inOrder(stall, vanish(9, first, second)), call(), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

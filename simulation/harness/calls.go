@@ -273,7 +273,7 @@ func (c *caller) send(ctx context.Context, conn grpc.ClientConnInterface, call c
 	if registry := c.running(); err != nil && registry != nil {
 		call.Nowhere = len(call.Known)+len(keyStatus(registry, call.Service).Endpoints) == 0
 	}
-	c.mayLeave(&call)
+	c.mustCross(&call)
 	c.w.Note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 	return call
 }

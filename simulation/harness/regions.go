@@ -102,12 +102,12 @@ func (t *trial) homeGoes(ctx context.Context, s schedule.Step) {
 	for i, server := range t.servers {
 		all.Go(func() {
 			switch s.N {
-			case schedule.Leaves:
+			case schedule.HomeLeaves:
 				server.pause(ctx, schedule.Step{For: s.For})
 				return
-			case schedule.Stops:
+			case schedule.HomeStops:
 				server.stop(ctx)
-			case schedule.IsKilled:
+			case schedule.HomeIsKilled:
 				server.kill()
 			}
 			t.startAgain(ctx, schedule.Step{For: s.For, Who: i})
@@ -119,9 +119,9 @@ func (t *trial) homeGoes(ctx context.Context, s schedule.Step) {
 // abroad reports whether a life is one of the other region.
 func abroad(id string) bool { return strings.HasPrefix(id, schedule.AwayName) }
 
-// mayLeave notes in a call that has ended whether it should have been answered away: the caller knew all the time that home has
+// mustCross notes in a call that has ended whether it should have been answered away: the caller knew all the time that home has
 // nobody, and the other region, where nothing has happened for a while, has somebody.
-func (c *caller) mayLeave(call *check.Call) {
+func (c *caller) mustCross(call *check.Call) {
 	call.Abroad = abroad(call.From)
 	if c.other == nil || !call.Nobody || !call.Nowhere || call.Method != acme.Who || call.Target != "" {
 		return
@@ -129,7 +129,7 @@ func (c *caller) mayLeave(call *check.Call) {
 	if call.Code == codes.DeadlineExceeded && call.Longest > 0 || call.Ejects || c.w.Bounds(c.spec.Config()) {
 		return
 	}
-	call.Leaves = c.calm(call.Begin.Add(-record.Aftermath))
+	call.MustCross = c.calm(call.Begin.Add(-record.Aftermath))
 }
 
 // calm reports whether a server of the other region has served since a time, and nothing has happened there, nor between it and

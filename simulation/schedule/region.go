@@ -18,16 +18,16 @@ const (
 	mostAway = 4
 )
 
-// ofCallers are the kinds that need a caller, or passwords, which the other region does not have.
-var ofCallers = []Kind{
+// notAway are the kinds that need a caller, or passwords, which the other region does not have.
+var notAway = []Kind{
 	CutFromServer, StalledFromServer, ResetFromServer, SlowToServers, CallerRestarts, CallerIdles, RightsRefused, TokensExpire,
 }
 
 // The ways in which all servers go. N of HomeGoes is one of them.
 const (
-	Leaves = iota // etcd, and serves on
-	Stops
-	IsKilled
+	HomeLeaves = iota // etcd, and serves on
+	HomeStops
+	HomeIsKilled
 	waysToGo
 )
 
@@ -55,7 +55,7 @@ func withOther(r *rand.Rand, s Schedule) Schedule {
 	for range 1 + r.IntN(2) {
 		other.Servers = append(other.Servers, newServer(r))
 	}
-	kinds := slices.DeleteFunc(slices.Clone(catalog), func(k kind) bool { return slices.Contains(ofCallers, k.kind) })
+	kinds := slices.DeleteFunc(slices.Clone(catalog), func(k kind) bool { return slices.Contains(notAway, k.kind) })
 	other.Steps = drawAmong(r, other, kinds, r.IntN(mostAway+1), someMoments(r))
 	s.Other = &other
 	for _, step := range drawAmong(r, s, regionKinds, 1+r.IntN(len(regionKinds)), someMoments(r)) {
@@ -72,7 +72,7 @@ func (s Schedule) checkOther() error {
 		return nil
 	}
 	if s.Away || !s.Other.Away {
-		return errors.New("there are two regions at most, and the second one is away")
+		return errors.New("another region needs away set, and cannot have another region itself")
 	}
 	return s.Other.Check()
 }

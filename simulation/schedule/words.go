@@ -97,7 +97,7 @@ func (s Schedule) Words(step Step) string {
 		"{as}", step.as(),
 		"{ends}", [...]string{"stops", "is killed"}[min(step.N, 1)],
 		"{because}", step.because(),
-		"{goes}", [...]string{"leaves etcd", "stops", "is killed"}[min(step.N, waysToGo-1)],
+		"{goes}", [waysToGo]string{HomeLeaves: "leaves etcd", HomeStops: "stops", HomeIsKilled: "is killed"}[min(step.N, waysToGo-1)],
 	).Replace(k.words)
 }
 

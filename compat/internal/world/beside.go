@@ -2,9 +2,11 @@ package world
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -18,6 +20,16 @@ var layouts = func() (all []runtime.Layout) {
 	}
 	return append(all, HomeMade)
 }()
+
+// layoutOf returns what a layout is inside, the zero one if it is home-made.
+func layoutOf(layout runtime.Layout) endpoint.Layout {
+	for _, l := range endpoint.Layouts() {
+		if endpoint.Public(l) == layout {
+			return l
+		}
+	}
+	return endpoint.Layout{}
+}
 
 // What a reader of one layout makes of an entry in a second layout beside it.
 const (
@@ -55,6 +67,11 @@ func Beside(t *testing.T, own runtime.Layout, key func(service string) string, k
 		}
 		if got != want || err != nil {
 			t.Errorf("beside %s: %q, %v; known is %q", second, got, err, want)
+		}
+		if r, ok := oldreader.Of(layoutOf(own)); ok && got != SharesKey && second != HomeMade {
+			if bears := slices.Contains(r.Bears(key(service)), layoutOf(second)); bears != (got == Accepts) {
+				t.Errorf("beside %s: %q, and internal/oldreader has it that the reader bears it: %v", second, got, bears)
+			}
 		}
 	}
 }

@@ -58,6 +58,7 @@ type core struct {
 	deadline time.Time // when old ends
 	timed    bool      // time alone may change something
 	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
+	knownAt  time.Time // when the first of those that connect is to be known, or was; zero: none does
 
 	out effects
 }
@@ -273,9 +274,7 @@ func (c *core) wantTrying(g *group, now time.Time) (some bool) {
 		some = true
 		c.wants(x, now)
 		if next := x.dialedAt.Add(nextWithin); now.Before(next) {
-			if c.nextAt.IsZero() || next.Before(c.nextAt) {
-				c.nextAt = next
-			}
+			c.nextAt = earliest(c.nextAt, next)
 			break
 		}
 	}
@@ -289,9 +288,18 @@ func (c *core) connect(x *conn, now time.Time) {
 	case now.Before(x.retryAt):
 		c.timed = true
 	default:
-		x.dialing, x.dialedAt, c.timed = true, now, true
-		c.do(dial, x)
+		x.dialing = true
+		c.dial(x, now)
 	}
+}
+
+// dial has x connect now.
+func (c *core) dial(x *conn, now time.Time) {
+	x.dialedAt = now
+	if c.knownAt.IsZero() {
+		c.knownAt = now.Add(knownWithin)
+	}
+	c.do(dial, x)
 }
 
 // dropUnknown has a connection that nothing wants closed now if its address has left, or nothing was done about it yet.
@@ -521,8 +529,7 @@ func (c *core) granted(x *conn, now time.Time) {
 	} else {
 		c.set(x, &condition{readiness: was.readiness, err: was.err})
 	}
-	x.dialedAt, c.timed = now, true
-	c.do(dial, x)
+	c.dial(x, now)
 }
 
 // pickAgain has what waits picked for anew.
@@ -550,14 +557,28 @@ func (c *core) expire(now time.Time) {
 			c.connect(x, now)
 		}
 	}
-	for _, x := range c.all {
-		if x.isUntried() && !now.Before(x.dialedAt.Add(knownWithin)) {
-			c.set(x, &condition{readiness: trying, again: true})
-			c.out.publish = true
-		}
-	}
+	c.countLate(now)
 	c.closeUnwanted(now)
 	c.settle(now)
+}
+
+// countLate has those that take too long to connect count as tried.
+func (c *core) countLate(now time.Time) {
+	if c.knownAt.IsZero() || now.Before(c.knownAt) {
+		return
+	}
+	c.knownAt = time.Time{}
+	for _, x := range c.all {
+		if !x.isUntried() {
+			continue
+		}
+		if at := x.dialedAt.Add(knownWithin); now.Before(at) {
+			c.knownAt = earliest(c.knownAt, at)
+			continue
+		}
+		c.set(x, &condition{readiness: trying, again: true})
+		c.out.publish = true
+	}
 }
 
 // closeAll ends everything.
@@ -597,17 +618,10 @@ func (c *core) flush() effects {
 // wake returns when expire is to be called, for time alone will change something by then; zero: never. It may be past, for
 // what falls due while events are handled is not seen by expire.
 func (c *core) wake() (at time.Time) {
-	sooner := func(t time.Time) {
-		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
-			at = t
-		}
-	}
+	sooner := func(t time.Time) { at = earliest(at, t) }
 	if c.timed {
 		for _, x := range c.all {
 			sooner(x.closeAt)
-			if x.isUntried() {
-				sooner(x.dialedAt.Add(knownWithin))
-			}
 			if x.state == connectivity.Idle && !x.dialing && x.isUsed() {
 				sooner(x.retryAt)
 			}
@@ -615,10 +629,19 @@ func (c *core) wake() (at time.Time) {
 		c.timed = !at.IsZero()
 	}
 	sooner(c.nextAt)
+	sooner(c.knownAt)
 	if c.old != nil && c.plan.child == nil {
 		sooner(c.deadline)
 	}
 	return at
+}
+
+// earliest returns the earlier of two times, of which zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // state returns the connectivity of what picks go by.

@@ -368,7 +368,7 @@ func (w *walked) key() string {
 		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().again, x.wanted, x.named, x.dialing, x.subConn != nil, w.health[x],
 			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.dialedAt.Add(knownWithin)))
 	}
-	fmt.Fprint(&text, "; ", in(w.core.nextAt))
+	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt))
 	return text.String()
 }
 
@@ -451,6 +451,12 @@ var coreRules = []coretest.Rule[walked]{
 		}
 		if next := w.core.nextAt; !next.IsZero() && (w.wake.IsZero() || w.wake.After(next)) {
 			return "another is to be tried, and nobody looks"
+		}
+		late := slices.ContainsFunc(w.core.all, func(x *conn) bool {
+			return x.isUntried() && (w.wake.IsZero() || w.wake.After(x.dialedAt.Add(knownWithin)))
+		})
+		if late {
+			return "one takes long to connect, and nobody looks"
 		}
 		return ""
 	}},

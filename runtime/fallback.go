@@ -24,31 +24,27 @@ import (
 // not used once it is closed. [KeyStatus.Away], a metric and log lines tell when calls leave and are back. A nil registry, one that cannot
 // be used, or one on the same etcd client and namespace make every use of the registry fail. Default: none.
 func WithFallback(other *Registry) Option {
-	return func(o *options) { o.fallsBack, o.fallback = true, other }
+	return func(o *options) { o.checkFallback, o.away = other.checkLends, other.lends }
 }
 
-// checkFallback returns what is wrong with the registry to fall back on.
-func (o *options) checkFallback(client *clientv3.Client) error {
-	other := o.fallback
+// checkLends returns why a registry on a client with options cannot fall back on this one.
+func (r *Registry) checkLends(client *clientv3.Client, to options) error {
 	switch {
-	case !o.fallsBack:
-		return nil
-	case other == nil:
+	case r == nil:
 		return errors.New("etcd: WithFallback was given a nil registry: make that of the other cluster first")
-	case other.err != nil:
-		return fmt.Errorf("etcd: WithFallback: %w", other.err)
-	case other.client == client && other.opts.namespace == o.namespace:
+	case r.err != nil:
+		return fmt.Errorf("etcd: WithFallback: %w", r.err)
+	case r.client == client && r.opts.namespace == to.namespace:
 		return errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace, which knows nothing else")
 	}
 	return nil
 }
 
-// away returns the keys of the cluster to fall back on, nil if there is none, or if its registry is closed. Asked for the first
-// time, it begins that registry's work.
-func (r *Registry) away() *discovery.Keys {
-	other := r.opts.fallback
-	if other == nil || other.start() != nil {
+// lends returns the keys for another registry that falls back on this one, nil if this one is closed. Asked for the first time,
+// it begins this one's work.
+func (r *Registry) lends() *discovery.Keys {
+	if r == nil || r.start() != nil {
 		return nil
 	}
-	return other.keys
+	return r.keys
 }

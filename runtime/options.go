@@ -7,9 +7,11 @@ import (
 	"runtime/debug"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/allow"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
 const (
@@ -35,9 +37,9 @@ type options struct {
 
 	loadBalancingOnly bool
 	limits            Limits
-	allowed           []netip.Prefix // nil: all
-	fallsBack         bool
-	fallback          *Registry
+	allowed           []netip.Prefix                        // nil: all
+	checkFallback     func(*clientv3.Client, options) error // returns what is wrong with the cluster to fall back on
+	away              func() *discovery.Keys                // returns those of that cluster, nil if there is none
 }
 
 // addresses returns a function whose error says why an address may not be dialed, nil if all may.
@@ -53,7 +55,11 @@ func (o *options) addresses() (check func(addr string) error, err error) {
 }
 
 func newOptions(opts []Option) options {
-	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace}
+	o := options{
+		leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace,
+		checkFallback: func(*clientv3.Client, options) error { return nil },
+		away:          func() *discovery.Keys { return nil },
+	}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&o)

@@ -87,7 +87,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
-	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil), r.opts.checkFallback(client))
+	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
 	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
 		Client: client, Streams: streams, Endpoints: r.endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,

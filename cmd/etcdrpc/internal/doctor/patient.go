@@ -22,8 +22,7 @@ type patient struct {
 	full        func(key string) string      // a key as etcd has it
 	key         string                       // "" all
 	services    []*survey.Service            // those looked at, and others; sorted by key
-	entries     []survey.Entry               // among which policies may be that no client reads
-	sorted      []survey.Entry               // entries by key; nil: not sorted yet
+	entries     []survey.Entry               // of whomever; sorted by key
 	candidates  map[string][]store.Candidate // for leaders, by the service's key, where they could be read
 	leases      map[int64]lease
 	etcd        []string         // hosts of etcd
@@ -157,6 +156,7 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 		}
 		if stray != nil {
 			p.entries = append(p.entries, *stray)
+			slices.SortFunc(p.entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
 		}
 	}
 	return p.readConfig(ctx, s, own)

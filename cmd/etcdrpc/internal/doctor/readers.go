@@ -46,16 +46,12 @@ func (p *patient) entriesOf(r oldreader.Reader, s *survey.Service) []survey.Inst
 
 // entriesUnder returns the entries whose keys begin with a prefix.
 func (p *patient) entriesUnder(prefix string) []survey.Entry {
-	if p.sorted == nil {
-		p.sorted = slices.SortedFunc(slices.Values(p.entries), func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
-	}
-	compare := func(e survey.Entry, key string) int { return strings.Compare(e.Key, key) }
-	from, _ := slices.BinarySearchFunc(p.sorted, prefix, compare)
+	from, _ := slices.BinarySearchFunc(p.entries, prefix, func(e survey.Entry, key string) int { return strings.Compare(e.Key, key) })
 	to := from
-	for to < len(p.sorted) && strings.HasPrefix(p.sorted[to].Key, prefix) {
+	for to < len(p.entries) && strings.HasPrefix(p.entries[to].Key, prefix) {
 		to++
 	}
-	return p.sorted[from:to]
+	return p.entries[from:to]
 }
 
 // overEntries returns what a reader does over entries, in the order of these, and the keys of those over which it does so.

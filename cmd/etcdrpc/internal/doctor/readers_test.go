@@ -19,7 +19,7 @@ func TestReadersFindMore(t *testing.T) {
 		{"/microservices/user/a", kratos, "/microservices/user-settings/theme", "dark", "/microservices/user-settings/theme"},
 		{"/microservices/user/a", kratos, "/microservices/order/theme", "dark", ""},
 	} {
-		entries := []survey.Entry{{Key: tt.own, Value: []byte(tt.value), Lease: 1}, {Key: tt.key, Value: []byte(tt.text)}}
+		entries := survey.InOrder(map[string]survey.Entry{tt.own: {Key: tt.own, Value: []byte(tt.value), Lease: 1}, tt.key: {Key: tt.key, Value: []byte(tt.text)}})
 		p := known(survey.All(entries))
 		p.services, p.entries = p.services[:1], entries // what proves to be a service
 		p.checkReaders(p.services[0])

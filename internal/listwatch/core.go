@@ -198,7 +198,7 @@ func (c *core[T]) step(e event, now time.Time) do[T] {
 	c.wanted, c.joins = e.keys, e.joins
 	c.replica.life.beside = roundTrips * e.roundTrip
 	next := c.next(e, now)
-	if next.call != callPause {
+	if next.call != callPause && next.call != callProgress { // a request for progress is only handed to the stream
 		next.bound = min(next.bound+c.replica.life.beside, maxListBound)
 	}
 	c.noteLeft()

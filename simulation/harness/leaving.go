@@ -22,9 +22,10 @@ const (
 	drainDelay = time.Second
 	// stopTimeout is how long they then wait for calls to end.
 	stopTimeout = 2 * time.Second
-	// damping is how long after its health has turned SERVING a server may take to follow the next change: it waits for half
-	// a second until it believes it, and for two more until the next.
-	damping = 2500 * time.Millisecond
+	// settles is how long its health has been SERVING before a server enters etcd, and damping is the least time from one
+	// change of its health that it follows to the next.
+	settles = 500 * time.Millisecond
+	damping = 2 * time.Second
 	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
 	leaveTimeout = 3 * time.Second
 	// serveEnds is how long Serve may take after its context's end, with all of that.
@@ -47,7 +48,8 @@ func (s *server) leave(ctx context.Context, forGood bool) {
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.mu.Lock()
-		s.flaps = began.Sub(s.turned) < damping
+		s.flaps = began.Before(s.follows.Add(damping))
+		s.follows = later(began, s.follows.Add(damping))
 		s.mu.Unlock()
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
@@ -72,6 +74,14 @@ func (s *server) leave(ctx context.Context, forGood bool) {
 			s.saidOut("Pause or Close", began)
 		}
 	}
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // pauseEntry pauses a registration, and reports whether that says that it is out of etcd.
@@ -156,7 +166,7 @@ func (s *server) enter(ctx context.Context, forGood bool) {
 	s.leaving = new(departure)
 	switch {
 	case s.spec.Mode == schedule.Serve:
-		s.turned = time.Now()
+		s.follows = later(time.Now().Add(settles), s.follows.Add(damping))
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case s.spec.Mode == schedule.Announce:
 		s.announce(s.further(ctx))

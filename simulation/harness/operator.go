@@ -82,11 +82,10 @@ func (t *trial) entryAddedBy(ctx context.Context, p *process, lasts time.Duratio
 
 // removeInVain has a process remove the entry while etcd refuses it what it asks for: it must not say that it has.
 func (t *trial) removeInVain(ctx context.Context, p *process, there func() bool) {
-	t.Add(schedule.Step{Kind: schedule.RequestsFail, At: t.Now(), Who: p.index, Text: "Txn"})
-	allow := t.requests.add(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})
-	defer allow()
 	p.tell(ctx, "Remove, which etcd refuses,", func(r *runtime.Registry, ctx context.Context) error {
-		t.Add(schedule.Step{Kind: schedule.RequestsFail, At: t.Now(), Who: p.index, Text: "Txn"}) // the process may have been busy
+		t.Add(schedule.Step{Kind: schedule.RequestsFail, At: t.Now(), Who: p.index, Text: "Txn"})
+		allow := t.requests.add(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})
+		defer allow()
 		return r.Remove(ctx, acme.ShopKey, acme.Added)
 	}, func() bool { return !there() })
 }

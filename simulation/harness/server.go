@@ -28,7 +28,7 @@ type server struct {
 	listener  net.Listener
 	grpc      *grpc.Server
 	health    *health.Server          // under mu
-	turned    time.Time               // when its health last turned SERVING again
+	follows   time.Time               // when it follows the last change of its health, at the latest
 	server    *runtime.Server         // of the modes serve and announce; under mu
 	leaving   *departure              // of what puts it in etcd
 	entries   []*runtime.Registration // of the mode register; under mu

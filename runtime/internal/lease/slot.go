@@ -64,7 +64,7 @@ type slot struct {
 	leaving string // the value with the mark that the key is about to go; "": there is no room for one
 	retired bool   // named by a retired lease, so that it goes with that
 	marked  bool   // a mark was tried since the key is to go
-	markRev int64  // the mod revision that a mark expects which may yet arrive; 0: there is none
+	lateRev int64  // the mod revision that a mark or a put expects which may yet arrive; 0: there is none
 
 	candidacy
 	stored
@@ -130,9 +130,9 @@ func (s *slot) markable() bool {
 // settled reports whether there is nothing left to find out about the key.
 func (s *slot) settled() bool { return s.pending == nil && len(s.ambiguous) == 0 && !s.mustRead }
 
-// asWanted reports whether the key has its value and keeps it. While the key is as a mark expects that was not
-// answered, the mark may arrive: putting the value once more ends that.
-func (s *slot) asWanted() bool { return s.has == self && s.written == s.value && s.rev != s.markRev }
+// asWanted reports whether the key has its value and keeps it. While the key is as a write expects that was not
+// answered, the write may arrive: putting the value once more ends that.
+func (s *slot) asWanted() bool { return s.has == self && s.written == s.value && s.rev != s.lateRev }
 
 // upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it.
 func (s *slot) upToDate() bool {
@@ -278,8 +278,10 @@ func (s *slot) skipMark() { s.marked = true }
 
 // unanswered takes in that a write may have arrived, or may yet arrive. A mark is tried once: the deletion matters more.
 func (s *slot) unanswered(w write) {
+	if w.kind == mark || w.kind == put {
+		s.lateRev = w.rev
+	}
 	if w.kind == mark {
-		s.markRev = w.rev
 		return
 	}
 	s.pending = &w

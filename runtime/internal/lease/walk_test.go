@@ -565,7 +565,7 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
 		Counted: map[string]string{
-			"keyValue.rev": "rev", "stored.rev": "rev", "slot.ownRev": "rev", "slot.markRev": "rev", "write.rev": "rev",
+			"keyValue.rev": "rev", "stored.rev": "rev", "slot.ownRev": "rev", "slot.lateRev": "rev", "write.rev": "rev",
 			"probe.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
 		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now", "walked.phase"},
@@ -630,6 +630,15 @@ func TestWalk(t *testing.T) {
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "drop a",
 			"a call is done and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
+	})
+	t.Run("a write arrives late while the lease is replaced", func(t *testing.T) {
+		coretest.Walk(t, 5, leaseWalk(func() *walked {
+			w := startRegistered(t, 1, item)
+			w.update(0)
+			w.core.keepAliveEnded(w.now, w.core.lease, errors.New("ended"))
+			return w
+		}, append(calls, "update a", "pause a", "resume a",
+			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
 	})
 	t.Run("G32: it starts paused, and another process has left its key", func(t *testing.T) {
 		coretest.Walk(t, 5, leaseWalk(func() *walked {

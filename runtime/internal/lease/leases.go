@@ -311,13 +311,6 @@ func (l *leases) addTombstone(now time.Time, key string, id clientv3.LeaseID, mo
 	}
 }
 
-// dropTombstone forgets that a key was deleted, because it is in use again.
-func (l *leases) dropTombstone(key string) {
-	for _, h := range l.held {
-		h.tombstones = slices.DeleteFunc(h.tombstones, func(s *slot) bool { return s.key == key })
-	}
-}
-
 // notRenewed returns why entries are lost whose lease has expired as far as known.
 func (l *leases) notRenewed() error {
 	if l.replace != nil {

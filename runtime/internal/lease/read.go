@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -57,6 +58,14 @@ func (c *core) startCheck(now time.Time) {
 			c.queue = append(c.queue, probe{e: e, s: s})
 		}
 	}
+}
+
+// dropTombstone forgets that a key was deleted, because it is in use again. A check that is under way looks for it no more.
+func (c *core) dropTombstone(key string) {
+	for _, h := range c.held {
+		h.tombstones = slices.DeleteFunc(h.tombstones, func(s *slot) bool { return s.key == key })
+	}
+	c.queue = slices.DeleteFunc(c.queue, func(p probe) bool { return p.e == nil && p.s.key == key })
 }
 
 // probed takes in what etcd has under keys. kvs is nil if all of them are as known.

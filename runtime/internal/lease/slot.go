@@ -302,11 +302,22 @@ func (s *slot) settle(kv *keyValue) (late *write) {
 		return nil
 	}
 	s.pending = nil
-	if w.arrived(kv) {
-		s.resolve(w.lease)
-		return nil
+	if !w.arrived(kv) {
+		return w
 	}
-	return w
+	s.ambiguous = withoutOne(s.ambiguous, w.lease)
+	if w.kind == remove {
+		s.deletions = withoutOne(s.deletions, w.lease)
+	}
+	return nil
+}
+
+// withoutOne returns the leases of writes without one write. Another on the same lease may still arrive.
+func withoutOne(leases []clientv3.LeaseID, id clientv3.LeaseID) []clientv3.LeaseID {
+	if i := slices.Index(leases, id); i >= 0 {
+		return slices.Delete(leases, i, i+1)
+	}
+	return leases
 }
 
 // done takes in that a write is made, at a revision.

@@ -705,7 +705,7 @@ func TestWalk(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 2, standing) }, stands...))
 	})
 	t.Run("a candidate is deleted", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(func() *walked {
+		coretest.Walk(t, 5, leaseWalk(func() *walked {
 			w := startRegistered(t, 2, standing)
 			w.setWant(0, paused)
 			for w.entries[0].candidate().pending == nil {

@@ -1,7 +1,6 @@
 package connectetcd
 
 import (
-	"net/url"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -36,9 +35,18 @@ func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 }
 
 // baseURL returns the URL of a key, such as "etcd://acme.user". Interceptors see the host as the peer's address, and
-// nothing else uses it.
+// nothing else uses it, so there is a "-" for what no host may have.
 func baseURL(key string) string {
-	return (&url.URL{Scheme: runtime.Scheme, Host: strings.ReplaceAll(strings.Trim(key, "/"), "/", ".")}).String()
+	host := strings.Map(func(r rune) rune {
+		switch {
+		case r == '/':
+			return '.'
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '_':
+			return r
+		}
+		return '-'
+	}, strings.Trim(key, "/"))
+	return runtime.Scheme + "://" + host
 }
 
 // clientOptions is a grpc.DialOption that gRPC ignores and NewClient applies.

@@ -7,15 +7,31 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"testing"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // frame returns a message as it stands in a body.
 func frame(flags byte, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
+}
+
+// FuzzKey calls under keys as protos have them: the URL of each is one that Connect takes, with the method as its path.
+func FuzzKey(f *testing.F) {
+	for _, key := range []string{"acme/user", "/acme/user/", "", "acme/library:v2", "acme/library@eu", "acme/100%", "a#b", "a?b", "a/[x", "acme/Bücherei", "a|b"} {
+		f.Add(key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		const method = grpc_health_v1.Health_Check_FullMethodName
+		got, err := url.ParseRequestURI(baseURL(key) + method)
+		if err != nil || got.Path != method || got.RawQuery != "" {
+			t.Fatalf("%q: %v, %v", key, got, err)
+		}
+	})
 }
 
 // FuzzRequest reads bodies as Connect's clients, or anyone, write them. What is read without compression is written the

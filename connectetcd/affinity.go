@@ -70,11 +70,13 @@ type affinityKey struct{}
 // affinityValue is set before the request is sent.
 type affinityValue struct{ key string }
 
-// affinityOf returns the affinity that the request of a call has, unless the context has one by itself.
+// affinityOf returns the affinity that the context of a call has by itself, or else that of the call's request.
 func affinityOf(ctx context.Context) string {
-	value, ok := ctx.Value(affinityKey{}).(*affinityValue)
-	if _, given := runtime.Affinity(ctx); given || !ok {
-		return ""
+	if key, given := runtime.Affinity(ctx); given {
+		return key
 	}
-	return value.key
+	if value, ok := ctx.Value(affinityKey{}).(*affinityValue); ok {
+		return value.key
+	}
+	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -15,7 +16,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // body is the body of a request, which says whether it was closed.
@@ -113,6 +117,27 @@ func unescape(t *testing.T, message string) string {
 		t.Errorf("%q: %v", message, err)
 	}
 	return text
+}
+
+// What the context ties a call to is sent as gRPC's clients send it, beside the request's headers, whatever the request itself names.
+func TestAffinityOfTheContext(t *testing.T) {
+	ctx := runtime.WithAffinity(t.Context(), "user-4711")
+	want, _ := metadata.FromOutgoingContext(ctx)
+	ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{"of the request"})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://any"+grpc_health_v1.Health_Check_FullMethodName, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("X-Trace", "1")
+	call, err := newCall(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Set("x-trace", "1")
+	if got, _ := metadata.FromOutgoingContext(call.ctx); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v is sent; want %v", got, want)
+	}
 }
 
 // A nil connection, as a failed constructor returns it, is an error and no panic.

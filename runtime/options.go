@@ -99,8 +99,8 @@ func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 // Default: 30 s.
 func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyGrace = d } }
 
-// WithSnapshotDir keeps the last known endpoints of each key in a file below dir, so that a process
-// that starts while etcd is away can use them. The directory is created when needed. Each file names
+// WithSnapshotDir keeps the last known endpoints of each key, and its last good live service config, in a file below
+// dir, so that a process that starts while etcd is away can use them. The directory is created when needed. Each file names
 // its etcd cluster and the members, so processes that use several clusters can share a directory. A client
 // that was put together from parts has no endpoints to know its cluster by: with one, nothing is kept.
 // Only Close waits for the file system, for 100 ms at most. Default: none.

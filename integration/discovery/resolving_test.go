@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,13 +158,17 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	leak.Beside(t)
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
-	w.register(w.serve("a"))
+	w.registerAll("a", "drained")
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
 	reached(t, w.conn(), soon, "a")
 	must(t, w.registry.Close(kit.Bounded(t, soon)))
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	took := reached(t, w.conn(), soon, "a")
 	report.Took(t, "R7", "first call from the endpoints on disk", took)
+	if seen, err := round(w.conn(), 10); !slices.Equal(seen, []string{"a"}) {
+		t.Errorf("calls go to %v, %v; want to what is not drained", seen, err)
+	}
 	if w.logs.Count("age=") != 1 {
 		t.Error("the age of what is on disk is not shown")
 	}

@@ -41,7 +41,7 @@ var parts = []part{
 		{"R4", "No endpoint is registered", "Fail-fast calls fail at once, naming the key; those that wait for ready wait."},
 		{"R5", "The last endpoint, or most of them, vanish at once, as when leases expired in an outage", "They are kept for a grace, 30 s by default. The withdrawal of one of several is followed at once."},
 		{"R6", "etcd is down, for as long as you like", "Calls go on to the last known endpoints."},
-		{"R7", "The process restarts while etcd is down", "With `WithSnapshotDir` it starts from the last known endpoints, and logs how old they are. A file that is damaged is reported and left alone."},
+		{"R7", "The process restarts while etcd is down", "With `WithSnapshotDir` it starts from the last known endpoints and live config, and logs how old they are. A file that is damaged is reported and left alone."},
 		{"R8", "Only the metadata, version or weight of an endpoint changes", "No reconnect. A value that says the same is no update."},
 		{"R9", "Several endpoints change in one transaction", "One update."},
 		{"R10", "Two etcd clusters in one process", "They share nothing."},

@@ -24,7 +24,7 @@ type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value
 
 	good  string // in force, as canonical JSON; "": none
-	known bool   // etcd has said whether there is one
+	known bool   // etcd has said whether there is one, or the disk which
 	bad   error  // why what etcd has is not in force; nil: it is
 
 	value  *liveConfig // the last value read; nil: none
@@ -83,6 +83,13 @@ func (c *configCore) settle(now time.Time) warning {
 	}
 	c.good = json
 	return warning{}
+}
+
+// recall puts in force what the disk has of a config, as read returns it, until etcd says more.
+func (c *configCore) recall(json string) {
+	if !c.known && json != "" {
+		c.value, c.good, c.known = &liveConfig{json, len(json)}, json, true
+	}
 }
 
 // drop forgets the value that waits. It is called when the config is no longer followed.

@@ -68,9 +68,10 @@ type effects struct {
 	wake     time.Time // when the event tick is due; zero: never
 }
 
-// saved is a set to keep on disk.
+// saved is what to keep on disk.
 type saved struct {
 	set     []*Backend
+	live    string // see State
 	cluster uint64
 }
 
@@ -115,11 +116,12 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 }
 
 // loaded takes the disk's answer, which counts only while etcd has told nothing.
-func (c *core) loaded(set []*Backend, now time.Time) effects {
-	if c.entries.known || len(set) == 0 {
+func (c *core) loaded(s saved, now time.Time) effects {
+	if c.entries.known || len(s.set) == 0 {
 		return c.due(effects{})
 	}
-	c.entries.set, c.entries.known, c.entries.provisional = set, true, true
+	c.entries.set, c.entries.known, c.entries.provisional = s.set, true, true
+	c.config.recall(s.live)
 	return c.update(nil, now)
 }
 
@@ -208,11 +210,15 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	}
 	c.state = next
 	e := effects{changed: matters || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
-	if next.Known && !next.Provisional && (!slices.Equal(next.Backends, c.saved.set) || c.entries.cluster != c.saved.cluster) {
-		c.saved = &saved{next.Backends, c.entries.cluster}
+	if now := (saved{next.Backends, next.Live, c.entries.cluster}); next.Known && !next.Provisional && !now.equal(c.saved) {
+		c.saved = &now
 		e.save = c.saved
 	}
 	return c.due(e)
+}
+
+func (s saved) equal(o *saved) bool {
+	return slices.Equal(s.set, o.set) && s.live == o.live && s.cluster == o.cluster
 }
 
 // newError reports whether two states have different reasons why etcd cannot be followed.

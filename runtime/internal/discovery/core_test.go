@@ -96,7 +96,8 @@ func (d *driven) do(event string) effects {
 	case "denied":
 		return d.listed(listwatch.Update[*Backend]{Err: rpctypes.ErrPermissionDenied}, d.now)
 	case "disk":
-		return d.loaded(set(rest), d.now)
+		names, live, _ := strings.Cut(rest, " ")
+		return d.loaded(saved{set: set(names), live: live}, d.now)
 	case "config":
 		return config(liveConfig{raw: rest})
 	case "badconfig":
@@ -167,7 +168,7 @@ func TestCore(t *testing.T) {
 		},
 		"the first endpoints wait for word of the config, not for long": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"list ab", "? | wake=200ms"}, {"wait 200ms", "ab | tell save"},
-			{"config x", "ab live=x | tell"},
+			{"config x", "ab live=x | tell save"},
 		},
 		"the config comes in time": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
@@ -182,6 +183,18 @@ func TestCore(t *testing.T) {
 			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"lost refused", "? lost"}, {"disk ", "? lost"},
 			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms", "ab provisional lost | tell"},
 			{"noconfig", "ab provisional lost | tell"}, {"list a", "a | tell save"}, {"disk xyz", "a"},
+		},
+		"the disk has the config as well: there is nothing to wait for, and etcd's word is read at once": {
+			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"disk ab x", "ab provisional live=x lost | tell"},
+			{"badconfig ", "ab provisional live=x badlive lost | tell warn"}, {"config y", "ab provisional live=x badlive lost | wake=1s"},
+			{"wait 1s", "ab provisional live=y lost | tell"}, {"list a", "a live=y | tell save"},
+		},
+		"a config from the disk that etcd has no more is gone": {
+			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"disk ab x", "ab provisional live=x lost | tell"},
+			{"list ab", "ab live=x | tell save"}, {"noconfig", "ab | tell save"},
+		},
+		"a config that etcd has told is not the disk's": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"lost refused", "? lost | tell load"}, {"disk a x", "a provisional lost | tell"},
 		},
 		"another reason is told while nothing is known": {
 			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"lost no route", "? lost | tell"}, {"denied", "? denied | tell"},
@@ -209,12 +222,12 @@ func TestCore(t *testing.T) {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
 			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | tell warn"}, {"badconfig ", "a live=x badlive"},
 			{"wait 1s", "a live=x badlive"}, {"badconfig {", "a live=x badlive | warn"},
-			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | tell"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | tell"},
+			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | tell"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | tell save"},
 		},
 		"S8: changes of the config are spaced": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
-			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | tell"},
-			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | tell"},
+			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | tell save"},
+			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | tell save"},
 		},
 		"a bad config replaces one that waits for its time": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
@@ -223,7 +236,7 @@ func TestCore(t *testing.T) {
 		"K5: a config that is deleted while nobody reads the key is gone": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
-			{"join", "a provisional live=x | follow"}, {"noconfig", "a provisional | tell"}, {"list a", "a"},
+			{"join", "a provisional live=x | follow"}, {"noconfig", "a provisional | tell"}, {"list a", "a | save"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,12 +22,13 @@ const (
 	flushBound   = 100 * time.Millisecond // for the last writes, in close
 )
 
-// disk keeps the last known endpoints of keys in files. A file system may hang, so one goroutine does
+// disk keeps the last known endpoints and live configs of keys in files. A file system may hang, so one goroutine does
 // all of the I/O, and only close waits for it, for a moment.
 type disk struct {
 	dir     string // "": nothing is kept
 	members func() []string
 	allowed func(addr string) error // see Config
+	config  func(liveConfig) (json string, err error)
 	logger  *slog.Logger
 
 	jobs chan struct{} // there is something to do
@@ -46,9 +47,11 @@ type disk struct {
 	failing map[place]time.Duration // how long what could not be written waits to be tried again
 }
 
-func newDisk(dir string, members func() []string, allowed func(addr string) error, logger *slog.Logger) *disk {
+func newDisk(dir string, members func() []string, allowed func(addr string) error,
+	config func(liveConfig) (json string, err error), logger *slog.Logger,
+) *disk {
 	return &disk{
-		dir: dir, members: members, allowed: allowed, logger: logger,
+		dir: dir, members: members, allowed: allowed, config: config, logger: logger,
 		jobs: make(chan struct{}, 1), done: make(chan struct{}),
 		saves: make(map[place]*saved), failing: make(map[place]time.Duration),
 	}
@@ -56,21 +59,21 @@ func newDisk(dir string, members func() []string, allowed func(addr string) erro
 
 // load reads what was saved of a range, and calls found with it from the disk's goroutine. If nothing
 // usable was saved, it does not call found.
-func (d *disk) load(p place, found func([]*Backend)) {
+func (d *disk) load(p place, found func(saved)) {
 	if d.dir == "" {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.loads = append(d.loads, func() {
-		if set := d.read(p); len(set) > 0 {
-			found(set)
+		if s := d.read(p); len(s.set) > 0 {
+			found(s)
 		}
 	})
 	d.poke()
 }
 
-// save writes a range's endpoints a little later. Of several saves until then, the last counts.
+// save writes what is known of a range a little later. Of several saves until then, the last counts.
 func (d *disk) save(p place, s *saved) {
 	if d.dir == "" {
 		return
@@ -201,25 +204,39 @@ func (d *disk) source(p place, cluster uint64) endpointfile.Source {
 	return endpointfile.Source{Cluster: cluster, Members: d.members(), Range: p.String()}
 }
 
-func (d *disk) read(p place) []*Backend {
-	endpoints, at, err := endpointfile.Load(d.dir, d.source(p, 0))
+func (d *disk) read(p place) saved {
+	snapshot, err := endpointfile.Load(d.dir, d.source(p, 0))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return saved{}
 	}
 	if err != nil {
 		d.logger.Warn("the endpoints remembered on disk cannot be used", "key", p.From, "error", err)
-		return nil
+		return saved{}
 	}
-	if endpoints = d.leaveOut(p, endpoints); len(endpoints) == 0 {
-		return nil
+	endpoints := d.leaveOut(p, snapshot.Endpoints)
+	if len(endpoints) == 0 {
+		return saved{}
 	}
 	d.logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
-		"key", p.From, "endpoints", len(endpoints), "age", time.Since(at).Round(time.Second))
+		"key", p.From, "endpoints", len(endpoints), "age", time.Since(snapshot.Saved).Round(time.Second))
 	set := make([]*Backend, len(endpoints))
 	for i, e := range endpoints {
 		set[i] = newBackend(e, endpoint.EndpointJSON)
 	}
-	return set
+	return saved{set: set, live: d.usable(p, snapshot.Live)}
+}
+
+// usable returns the live config of a snapshot as canonical JSON, "" if it may not be in force. The process that saved it may
+// have known other policies.
+func (d *disk) usable(p place, live string) string {
+	if live == "" {
+		return ""
+	}
+	json, err := d.config(liveConfig{live, len(live)})
+	if err != nil {
+		d.logger.Warn("the live service config remembered on disk cannot be used", "key", p.From, "error", err)
+	}
+	return json
 }
 
 // leaveOut leaves out the endpoints that may not be dialed. They may be there because another process saved them, or
@@ -244,7 +261,7 @@ func (d *disk) write(p place, s *saved) {
 	for i, b := range s.set {
 		endpoints[i] = b.Endpoint
 	}
-	err := endpointfile.Save(d.dir, d.source(p, s.cluster), endpoints, time.Now())
+	err := endpointfile.Save(d.dir, d.source(p, s.cluster), endpointfile.Snapshot{Endpoints: endpoints, Live: s.live, Saved: time.Now()})
 	switch failed := d.written(p, s, err); {
 	case err != nil && !failed:
 		d.logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)

@@ -133,8 +133,8 @@ func (k *Key) halt() {
 // load asks the disk, which may answer late.
 func (k *Key) load() {
 	epoch := k.epoch
-	k.keys.disk.load(k.spec.place, func(set []*Backend) {
-		k.event(epoch, func(now time.Time) effects { return k.core.loaded(set, now) })
+	k.keys.disk.load(k.spec.place, func(s saved) {
+		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	})
 }
 

@@ -78,7 +78,7 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		candidates: make(map[string]*Candidates),
 
-		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
+		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.read, cfg.Logger),
 		cpu:  &virtualClock{processors: runtime.GOMAXPROCS(0)},
 		keys: make(map[place]*Key),
 	}
@@ -100,13 +100,7 @@ func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	if !ok {
 		ks.forget()
 		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{}), departures: newDepartures()}
-		k.core = newCore(ks.cfg.EmptyGrace, func(l liveConfig) (json string, err error) {
-			config, err := ks.cfg.parse(l)
-			if err != nil {
-				return "", err
-			}
-			return config.JSON(), nil
-		})
+		k.core = newCore(ks.cfg.EmptyGrace, ks.cfg.read)
 		k.state.Store(k.core.state)
 		ks.keys[spec.place] = k
 	}
@@ -221,6 +215,15 @@ func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Back
 func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 	value := entry.Value
 	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
+}
+
+// read is parse for those who want canonical JSON.
+func (c *Config) read(l liveConfig) (json string, err error) {
+	config, err := c.parse(l)
+	if err != nil {
+		return "", err
+	}
+	return config.JSON(), nil
 }
 
 // parse reads a live service config. An error means that it is not to be in force.

@@ -22,7 +22,7 @@ type State struct {
 	Changed     time.Time           // when Backends last changed
 
 	Live      string // live service config, canonical JSON; "" none
-	LiveKnown bool   // etcd has said whether there is one
+	LiveKnown bool   // etcd has said whether there is one, or the disk which
 	LiveErr   error  // why the one in etcd is not in force; nil: it is
 
 	Err     error // why etcd cannot be followed now; nil: it is

@@ -102,7 +102,7 @@ func (w *walked) take(e effects) bool {
 		w.seen = s // who joins looks for themselves
 	}
 	if e.save != nil {
-		w.disk = names(e.save.set)
+		w.disk = names(e.save.set) + " " + e.save.live
 	}
 	if e.unfollow {
 		clear(w.marked)
@@ -270,6 +270,9 @@ func (w *walked) settle() string {
 		return ""
 	case w.tell():
 		return "etcd tells"
+	case w.config == nil && s.Live != "" && w.core.config.next.IsZero(): // it is from the disk
+		w.configure()
+		return "etcd tells of the config"
 	case len(s.Held) > 0 || !w.core.config.next.IsZero() || !s.Known && w.core.entries.known:
 		w.pass(w.wake.Sub(w.now))
 		return "time passes"
@@ -368,8 +371,8 @@ var keyRules = []coretest.Rule[walked]{
 		return ""
 	}},
 	{Name: "the disk has what is known", Broken: func(_, w *walked) string {
-		if s := w.core.state; s.Known && !s.Provisional && w.disk != names(s.Backends) {
-			return fmt.Sprintf("%q for %q", w.disk, names(s.Backends))
+		if s := w.core.state; s.Known && !s.Provisional && w.disk != names(s.Backends)+" "+s.Live {
+			return fmt.Sprintf("%q for %q and %q", w.disk, names(s.Backends), s.Live)
 		}
 		return ""
 	}},
@@ -405,7 +408,7 @@ var keyEvents = []coretest.Event[walked]{
 		}
 		w.loading = false
 		before, known := shown(w.core.state), w.core.entries.known
-		w.take(w.core.loaded([]*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]}, w.now))
+		w.take(w.core.loaded(saved{set: []*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]}, live: "x"}, w.now))
 		if after := shown(w.core.state); known && after != before {
 			w.breaks("the disk counts while etcd has told nothing: %s after %s", after, before)
 		}

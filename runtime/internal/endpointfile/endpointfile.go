@@ -1,5 +1,5 @@
-// Package endpointfile keeps the last known endpoints of services on disk, in a readable file for each
-// key and etcd cluster, so that a process that starts while etcd is away can use them.
+// Package endpointfile keeps the last known endpoints and live configs of services on disk, in a readable file for
+// each key and etcd cluster, so that a process that starts while etcd is away can use them.
 package endpointfile
 
 import (
@@ -36,16 +36,24 @@ type Source struct {
 	Range   string   // the range of etcd keys, with the namespace
 }
 
-// header is the beginning of a file.
-type header struct {
-	Format  int       `json:"format"`
-	Cluster string    `json:"cluster"`
-	Members []string  `json:"members"`
-	Range   string    `json:"range"`
-	Saved   time.Time `json:"saved"`
+// Snapshot is what is kept of a range.
+type Snapshot struct {
+	Endpoints []endpoint.Endpoint
+	Live      string // the live service config in force, as JSON, which nobody checks here; "": none, or not known
+	Saved     time.Time
 }
 
-// file is the content of a file. Sum is the checksum of Endpoints as compact JSON.
+// header is the beginning of a file.
+type header struct {
+	Format  int             `json:"format"`
+	Cluster string          `json:"cluster"`
+	Members []string        `json:"members"`
+	Range   string          `json:"range"`
+	Saved   time.Time       `json:"saved"`
+	Live    json.RawMessage `json:"live_config,omitempty"` // older files have none
+}
+
+// file is the content of a file. Sum is the checksum of Live and Endpoints as compact JSON.
 type file struct {
 	header
 	Sum       string          `json:"sha256"`
@@ -102,38 +110,47 @@ func (s Source) path(dir string) string {
 // ErrTooLarge is an error of Save that trying again does not mend.
 var ErrTooLarge = errors.New("the file would have more")
 
-// Save writes the endpoints of a range. Readers see the old file or the new one, never a part of one. If the new one
+// Save writes the snapshot of a range. Readers see the old file or the new one, never a part of one. If the new one
 // would be too large to be read, it is an error and the old file stays.
-func Save(dir string, source Source, endpoints []endpoint.Endpoint, now time.Time) error {
-	return save(dir, source, endpoints, now, maxFile)
+func Save(dir string, source Source, snapshot Snapshot) error {
+	return save(dir, source, snapshot, maxFile)
 }
 
-func save(dir string, source Source, endpoints []endpoint.Endpoint, now time.Time, limit int) error {
+func save(dir string, source Source, snapshot Snapshot, limit int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	return replace(source.path(dir), func(w io.Writer) error {
 		buffered := bufio.NewWriter(&bounded{w, limit, limit})
-		return errors.Join(write(buffered, source, endpoints, now), buffered.Flush())
+		return errors.Join(write(buffered, source, snapshot), buffered.Flush())
 	})
 }
 
 // write writes a file endpoint by endpoint: as a whole, a large one would cost several times its size.
-func write(w io.Writer, source Source, endpoints []endpoint.Endpoint, now time.Time) error {
-	head, err := json.MarshalIndent(header{
+func write(w io.Writer, source Source, snapshot Snapshot) error {
+	h := header{
 		Format: format, Cluster: source.cluster(), Members: source.members(), Range: source.Range,
-		Saved: now.UTC(),
-	}, "", "  ")
+		Saved: snapshot.Saved.UTC(),
+	}
+	sum := sha256.New()
+	if snapshot.Live != "" {
+		live, err := json.Marshal(json.RawMessage(snapshot.Live)) // makes it compact
+		if err != nil {
+			return err
+		}
+		h.Live = live
+		sum.Write(live)
+	}
+	head, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(w, "%s,\n  \"endpoints\": [", bytes.TrimSuffix(head, []byte("\n}"))); err != nil {
 		return err
 	}
-	sum := sha256.New()
 	sum.Write([]byte("["))
 	separator := ""
-	for _, e := range endpoints {
+	for _, e := range snapshot.Endpoints {
 		text, err := json.Marshal(entry(e))
 		if err != nil {
 			return err
@@ -180,18 +197,18 @@ func replace(path string, write func(io.Writer) error) (err error) {
 	return os.Rename(temp.Name(), path)
 }
 
-// Load returns the endpoints of a range, and when they were saved. It does not look at source.Cluster,
+// Load returns the snapshot of a range. It does not look at source.Cluster,
 // which nobody knows while etcd is away: of the range's files whose cluster has a member in common with
 // source, it takes the newest. If there is none, the error is fs.ErrNotExist. A damaged file is an error
 // only if no other file can be used.
-func Load(dir string, source Source) (endpoints []endpoint.Endpoint, saved time.Time, err error) {
+func Load(dir string, source Source) (Snapshot, error) {
 	return load(dir, source, maxFile)
 }
 
-func load(dir string, source Source, limit int64) (endpoints []endpoint.Endpoint, saved time.Time, err error) {
+func load(dir string, source Source, limit int64) (newest Snapshot, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, time.Time{}, err
+		return Snapshot{}, err
 	}
 	found, errs := false, []error(nil)
 	for _, e := range entries {
@@ -199,77 +216,82 @@ func load(dir string, source Source, limit int64) (endpoints []endpoint.Endpoint
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		set, at, err := read(path, source, limit)
+		s, err := read(path, source, limit)
 		switch {
 		case errors.Is(err, errOtherCluster):
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
-		case !found || at.After(saved):
-			endpoints, saved, found = set, at, true
+		case !found || s.Saved.After(newest.Saved):
+			newest, found = s, true
 		}
 	}
 	switch {
 	case found:
-		return endpoints, saved, nil
+		return newest, nil
 	case len(errs) > 0:
-		return nil, time.Time{}, errors.Join(errs...)
+		return Snapshot{}, errors.Join(errs...)
 	}
-	return nil, time.Time{}, fs.ErrNotExist
+	return Snapshot{}, fs.ErrNotExist
 }
 
 var errOtherCluster = errors.New("it is of another etcd cluster")
 
-func read(path string, source Source, limit int64) ([]endpoint.Endpoint, time.Time, error) {
+func read(path string, source Source, limit int64) (Snapshot, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return nil, time.Time{}, err
+		return Snapshot{}, err
 	case !info.Mode().IsRegular():
-		return nil, time.Time{}, errors.New("it is no regular file")
+		return Snapshot{}, errors.New("it is no regular file")
 	case info.Size() > limit:
-		return nil, time.Time{}, fmt.Errorf("%d bytes, more than %d", info.Size(), limit)
+		return Snapshot{}, fmt.Errorf("%d bytes, more than %d", info.Size(), limit)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, time.Time{}, err
+		return Snapshot{}, err
 	}
 	return parse(text, source)
 }
 
-func parse(text []byte, source Source) ([]endpoint.Endpoint, time.Time, error) {
+func parse(text []byte, source Source) (Snapshot, error) {
 	var f file
 	if err := json.Unmarshal(text, &f); err != nil {
-		return nil, time.Time{}, err
+		return Snapshot{}, err
 	}
-	var list bytes.Buffer
+	var live, list bytes.Buffer
+	if f.Live != nil {
+		if err := json.Compact(&live, f.Live); err != nil {
+			return Snapshot{}, err
+		}
+	}
 	if err := json.Compact(&list, f.Endpoints); err != nil {
-		return nil, time.Time{}, err
+		return Snapshot{}, err
 	}
 	switch {
 	case f.Format != format:
-		return nil, time.Time{}, fmt.Errorf("format %d, want %d", f.Format, format)
+		return Snapshot{}, fmt.Errorf("format %d, want %d", f.Format, format)
 	case f.Range != source.Range:
-		return nil, time.Time{}, fmt.Errorf("it is of range %q, not %q", f.Range, source.Range)
-	case f.Sum != sum(list.Bytes()):
-		return nil, time.Time{}, errors.New("the checksum does not match: the file was damaged or edited")
+		return Snapshot{}, fmt.Errorf("it is of range %q, not %q", f.Range, source.Range)
+	case f.Sum != sum(live.Bytes(), list.Bytes()):
+		return Snapshot{}, errors.New("the checksum does not match: the file was damaged or edited")
 	case !slices.ContainsFunc(source.members(), func(m string) bool { return slices.Contains(f.Members, m) }):
-		return nil, time.Time{}, errOtherCluster
+		return Snapshot{}, errOtherCluster
 	}
 	var entries []entry
 	if err := json.Unmarshal(list.Bytes(), &entries); err != nil {
-		return nil, time.Time{}, err
+		return Snapshot{}, err
 	}
 	endpoints := make([]endpoint.Endpoint, len(entries))
 	for i, e := range entries {
 		endpoints[i] = endpoint.Endpoint(e)
 		if err := endpoint.CheckAddr(e.Addr, true); err != nil {
-			return nil, time.Time{}, err
+			return Snapshot{}, err
 		}
 	}
-	return endpoints, f.Saved, nil
+	return Snapshot{endpoints, live.String(), f.Saved}, nil
 }
 
-func sum(text []byte) string {
-	s := sha256.Sum256(text)
+func sum(live, list []byte) string {
+	s := sha256.Sum256(slices.Concat(live, list))
 	return hex.EncodeToString(s[:])
 }

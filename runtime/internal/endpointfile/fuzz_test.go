@@ -3,7 +3,6 @@ package endpointfile
 import (
 	"encoding/json"
 	"os"
-	"slices"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -11,12 +10,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// FuzzLoad loads a file that holds any text, and one with any list of endpoints whose checksum is right.
+// FuzzLoad loads a file that holds any text, and ones with any list of endpoints, or any live config, whose checksum is right.
 // What is loaded is saved, and loaded again, as it is.
 func FuzzLoad(f *testing.F) {
 	dir := f.TempDir()
 	s := source("acme/user/")
-	if err := Save(dir, s, []endpoint.Endpoint{{Instance: "a", Addr: "10.0.0.1:9000", Version: "v2", Weight: 3}}, time.Unix(1e9, 0)); err != nil {
+	if err := Save(dir, s, Snapshot{[]endpoint.Endpoint{{Instance: "a", Addr: "10.0.0.1:9000", Version: "v2", Weight: 3}}, `{"a":["<"]}`, time.Unix(1e9, 0)}); err != nil {
 		f.Fatal(err)
 	}
 	text, err := os.ReadFile(s.path(dir))
@@ -39,14 +38,21 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole, err := json.Marshal(map[string]any{
-			"format": format, "cluster": s.cluster(), "members": s.members(), "range": s.Range, "saved": time.Unix(1e9, 0),
-			"sha256": sum(compact), "endpoints": json.RawMessage(compact),
-		})
-		if err != nil {
-			t.Fatal(err)
+		const list = `[{"instance":"a","addr":"10.0.0.1:9000"}]`
+		for _, content := range [][2]string{{"", string(compact)}, {string(compact), list}} {
+			file := map[string]any{
+				"format": format, "cluster": s.cluster(), "members": s.members(), "range": s.Range, "saved": time.Unix(1e9, 0),
+				"sha256": sum([]byte(content[0]), []byte(content[1])), "endpoints": json.RawMessage(content[1]),
+			}
+			if content[0] != "" {
+				file["live_config"] = json.RawMessage(content[0])
+			}
+			whole, err := json.Marshal(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkLoads(t, s, whole)
 		}
-		checkLoads(t, s, whole)
 	})
 }
 
@@ -56,11 +62,11 @@ func checkLoads(t *testing.T, s Source, text []byte) {
 	if err := os.WriteFile(s.path(dir), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	endpoints, _, err := Load(dir, away(s))
+	loaded, err := Load(dir, away(s))
 	if err != nil {
 		return
 	}
-	for _, e := range endpoints {
+	for _, e := range loaded.Endpoints {
 		if err := endpoint.CheckAddr(e.Addr, true); err != nil {
 			t.Fatalf("loaded %+v: %v", e, err)
 		}
@@ -68,11 +74,13 @@ func checkLoads(t *testing.T, s Source, text []byte) {
 			t.Fatalf("loaded %+v", e)
 		}
 	}
-	if err := Save(dir, s, endpoints, time.Unix(2e9, 0)); err != nil {
-		t.Fatalf("loaded %+v, which cannot be saved: %v", endpoints, err)
+	if err := Save(dir, s, loaded); err != nil {
+		t.Fatalf("loaded %+v, which cannot be saved: %v", loaded, err)
 	}
-	got, _, err := Load(dir, away(s))
-	if err != nil || !slices.EqualFunc(got, endpoints, endpoint.Endpoint.Equal) {
-		t.Fatalf("loaded %+v, saved and loaded %+v, %v", endpoints, got, err)
+	if escaped, err := json.Marshal(json.RawMessage(loaded.Live)); err == nil {
+		loaded.Live = string(escaped) // as it is saved
+	}
+	if got, err := Load(dir, away(s)); err != nil || !got.equal(loaded) {
+		t.Fatalf("loaded %+v, saved and loaded %+v, %v", loaded, got, err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // WithAffinity has the calls made with the returned context go to the instance that key belongs to,
 // where the service's policy is ring_hash: equal keys reach the same instance, from every client
-// process. Under other policies it chooses the group of a split and nothing else. The key itself is
+// process unless each uses a subset. Under other policies it chooses the group of a split and nothing else. The key itself is
 // not sent: a hash of it is, as request metadata. "" takes an affinity away.
 func WithAffinity(ctx context.Context, key string) context.Context {
 	return calloptions.WithAffinity(ctx, key)

@@ -610,7 +610,8 @@ type LoadBalancing struct {
 	// pick_first and ring_hash. Default (0): calls leave when none is ready.
 	ZoneMinPercent uint32 `protobuf:"varint,12,opt,name=zone_min_percent,json=zoneMinPercent,proto3" json:"zone_min_percent,omitempty"`
 	// How many endpoints each client uses, at most 100000. Of this and runtime.WithSubset
-	// the smaller holds. Default (0): all.
+	// the smaller holds. Clients use different ones, so beside ring_hash the calls of an
+	// affinity reach the same endpoint from one client only. Default (0): all.
 	Subset uint32 `protobuf:"varint,13,opt,name=subset,proto3" json:"subset,omitempty"`
 	// Let the share of an instance that has just started grow. Only with round_robin,
 	// weighted and peak_ewma. Default: an instance gets its full share at once.
@@ -1494,8 +1495,9 @@ type MethodOptions struct {
 	// that no server has seen it.
 	Retry *Retry `protobuf:"bytes,3,opt,name=retry,proto3" json:"retry,omitempty"`
 	// The path of a request field, such as "user.id": calls with equal values reach
-	// the same endpoint. It leads through singular messages to a singular integer, bool,
-	// enum, string or bytes. Not for methods that stream requests.
+	// the same endpoint, beside a subset only those of one client. It leads through
+	// singular messages to a singular integer, bool, enum, string or bytes. Not for methods
+	// that stream requests.
 	//
 	// A call with the field unset, empty, zero or false, or with its proto2 default, has
 	// no affinity and goes to a random endpoint. runtime.WithAffinity wins.

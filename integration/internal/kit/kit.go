@@ -45,13 +45,14 @@ func Night(t *testing.T) {
 	}
 }
 
-// Listen listens on a port of loopback that is free. Who serves closes it.
+// Listen listens on a port of loopback that is free, until who serves there closes it or the test ends.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = lis.Close() }) // who serves has closed it
 	return lis
 }
 

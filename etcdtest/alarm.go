@@ -9,25 +9,32 @@ import (
 )
 
 // SetNoSpace raises or disarms the NOSPACE alarm, which etcd raises when a database has reached its quota. While
-// it is raised, etcd refuses puts and new leases, and takes reads, deletions and renewals.
+// it is raised, etcd refuses puts and new leases, and takes reads, deletions and renewals. It is raised in the
+// leader's name, and disarmed in whosever name it is raised.
 func (c *Cluster) SetNoSpace(ctx context.Context, raised bool) error {
-	action := pb.AlarmRequest_DEACTIVATE
-	if raised {
-		action = pb.AlarmRequest_ACTIVATE
-	}
 	leader, err := c.Leader(ctx)
 	if err != nil {
 		return err
 	}
 	etcd := leader.running()
 	if etcd == nil {
-		return errors.New("etcdtest: the leader was stopped before it could raise an alarm")
+		return errors.New("etcdtest: the leader was stopped before it could change an alarm")
 	}
-	_, err = etcd.Server.Alarm(ctx, &pb.AlarmRequest{
-		Action: action, Alarm: pb.AlarmType_NOSPACE, MemberID: uint64(etcd.Server.MemberID()),
-	})
-	if err != nil {
-		return fmt.Errorf("etcdtest: change the NOSPACE alarm: %w", err)
+	action, names := pb.AlarmRequest_ACTIVATE, []uint64{uint64(etcd.Server.MemberID())}
+	if !raised {
+		list, err := etcd.Server.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET, Alarm: pb.AlarmType_NOSPACE})
+		if err != nil {
+			return fmt.Errorf("etcdtest: list the NOSPACE alarms: %w", err)
+		}
+		action, names = pb.AlarmRequest_DEACTIVATE, nil
+		for _, alarm := range list.Alarms {
+			names = append(names, alarm.MemberID)
+		}
+	}
+	for _, name := range names {
+		if _, err := etcd.Server.Alarm(ctx, &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_NOSPACE, MemberID: name}); err != nil {
+			return fmt.Errorf("etcdtest: change the NOSPACE alarm: %w", err)
+		}
 	}
 	return nil
 }

@@ -82,3 +82,14 @@ func TestNoSpace(t *testing.T) {
 		put(t, client, "k", "w")
 	}
 }
+
+// TestNoSpace_OutlivesItsLeader disarms the alarm after whoever raised it has stopped to lead.
+func TestNoSpace_OutlivesItsLeader(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	leader, err := cluster.Leader(within(t, 10*time.Second))
+	must(t, err)
+	must(t, cluster.SetNoSpace(within(t, 10*time.Second), true))
+	leader.Stop()
+	must(t, cluster.SetNoSpace(within(t, 10*time.Second), false))
+	put(t, cluster.Client(t), "k", "v")
+}

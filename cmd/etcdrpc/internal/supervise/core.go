@@ -172,12 +172,12 @@ type core struct {
 	trouble     string    // what was said last of the announcement
 	withdrawing time.Time // until when the withdrawal is waited for; zero: there is none under way
 
-	asked Signal // the signal that asked to end; 0: none has
-	late  bool   // the command did not serve in time
-	ended bool   // the command's own process
-	exit  Exit
-	alone bool // there is nothing left of its process group
-	over  bool
+	asked  Signal // the signal that asked to end; 0: none has
+	failed bool   // the command did not serve in time, or ended before without being asked to
+	ended  bool   // the command's own process
+	exit   Exit
+	alone  bool // there is nothing left of its process group
+	over   bool
 }
 
 func newCore(settings Settings, now time.Time) *core {
@@ -335,6 +335,7 @@ func (c *core) exited(e event, now time.Time, do *do) {
 		switch {
 		case c.asked != 0:
 		case c.phase == starting:
+			c.failed = c.settings.StartTimeout > 0
 			do.say = append(do.say, fmt.Sprintf("%s %v before it served", c.settings.Name, e.exit))
 		default:
 			do.say = append(do.say, fmt.Sprintf("%s %v", c.settings.Name, e.exit))
@@ -378,7 +379,7 @@ func (c *core) advance(now time.Time, do *do) {
 		do.say = append(do.say, c.settings.Name+" may be in etcd until its lease ends: etcd does not answer")
 	}
 	if c.phase == starting && due(c.until) {
-		c.late = true
+		c.failed = true
 		do.say = append(do.say, fmt.Sprintf("%s does not serve within %v, and is ended", c.settings.Name, c.settings.StartTimeout))
 		c.stop(now, do)
 	}
@@ -404,7 +405,7 @@ func (c *core) code() int {
 	if c.ended {
 		code = c.exit.code()
 	}
-	if c.late && code == 0 {
+	if c.failed && code == 0 {
 		return 1
 	}
 	return code

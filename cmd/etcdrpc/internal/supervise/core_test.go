@@ -17,25 +17,35 @@ func testSettings() Settings {
 	return Settings{Key: "acme/user", Name: "server", DrainDelay: time.Second, StopTimeout: 20 * time.Second, StartTimeout: time.Minute}
 }
 
-// TestCode has the code of a command be that of the supervisor.
+// TestCode has the code of a command be that of the supervisor, but for one that is to serve in time and has not.
 func TestCode(t *testing.T) {
+	timed, untimed := testSettings(), testSettings()
+	untimed.StartTimeout = 0
+	served, asked, late := event{kind: probed}, event{kind: signalled, signal: Terminate}, began.Add(timed.StartTimeout)
 	for _, tc := range []struct {
-		name string
-		exit Exit
-		late bool
-		want int
+		name     string
+		settings Settings
+		before   event
+		exit     Exit
+		at       time.Time
+		want     int
 	}{
-		{"fine", Exit{}, false, 0},
-		{"failed", Exit{Code: 3}, false, 3},
-		{"killed", Exit{Signal: Kill}, false, 137},
-		{"ended", Exit{Signal: Terminate}, false, 143},
-		{"late, and fine with that", Exit{}, true, 1},
-		{"late, and failed", Exit{Code: 3}, true, 3},
+		{"fine", timed, served, Exit{}, began, 0},
+		{"failed", timed, served, Exit{Code: 3}, began, 3},
+		{"killed", timed, served, Exit{Signal: Kill}, began, 137},
+		{"ended", timed, served, Exit{Signal: Terminate}, began, 143},
+		{"late, and fine with that", timed, event{}, Exit{}, late, 1},
+		{"late, and failed", timed, event{}, Exit{Code: 3}, late, 3},
+		{"before it served", timed, event{}, Exit{}, began, 1},
+		{"before it served, as it was asked to", timed, asked, Exit{}, began, 0},
+		{"before it served, for which it has all time", untimed, event{}, Exit{}, began, 0},
 	} {
-		c := newCore(testSettings(), began)
-		c.late = tc.late
-		if do := c.step(event{kind: exited, exit: tc.exit, alone: true}, began); !do.exit || do.code != tc.want {
-			t.Errorf("%s: it exits: %v with %d, not %d", tc.name, do.exit, do.code, tc.want)
+		c := newCore(tc.settings, began)
+		c.step(tc.before, tc.at)
+		c.step(event{kind: exited, exit: tc.exit, alone: true}, tc.at)
+		c.step(event{kind: withdrawn}, tc.at)
+		if !c.over || c.code() != tc.want {
+			t.Errorf("%s: it exits: %v with %d, not %d", tc.name, c.over, c.code(), tc.want)
 		}
 	}
 }

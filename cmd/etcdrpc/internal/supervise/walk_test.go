@@ -118,7 +118,7 @@ func (w *walked) judgeExit(code int) {
 		w.breaks("it exits before the command")
 	case w.entry && (!w.given || w.withdrawing && w.now.Before(w.out)):
 		w.breaks("it exits before the entry is withdrawn")
-	case !w.runs && code != w.exit.code() && (!w.core.late || code != 1):
+	case !w.runs && code != w.exit.code() && (!w.core.failed || code != 1):
 		w.breaks("it exits with %d, not as the command that %v", code, w.exit)
 	case w.runs && code != 137:
 		w.breaks("it exits with %d, and the command runs", code)

@@ -33,6 +33,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // servant is the command that the tests run: a server that does as it is told on its standard input, and says on its
@@ -613,6 +614,21 @@ func TestRun_Address(t *testing.T) {
 	if got, want := s.entries(1), fmt.Sprintf("acme/user/10.0.0.7:%[1]s 10.0.0.7:%[1]s", port); got != want {
 		t.Errorf("the entry is %s, not %s", got, want)
 	}
+	end()
+	s.entries(0)
+}
+
+// TestRun_KeyEtcd has the key be the name under which servers report whether they are in etcd.
+func TestRun_KeyEtcd(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	s, end := within(t, etcd, lis.Addr().String(), "--tcp", "--namespace", "acme/user/", "--key", runtime.RegistrationHealth)
+	s.entries(1)
 	end()
 	s.entries(0)
 }

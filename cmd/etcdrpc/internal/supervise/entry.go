@@ -34,7 +34,8 @@ type Entry struct {
 func (e Entry) server(client *clientv3.Client, health *grpchealth.Server) (*runtime.Registry, *runtime.Server) {
 	registry := runtime.NewRegistry(client, e.Registry...)
 	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(e.Advertise))
-	healthpb.RegisterHealthServer(server, health)
+	// The runtime sees no method to set a status by: the status it would set, RegistrationHealth, may be the key's.
+	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
 	// The authority is for callers, whose generated code has one of its own.
 	server.Publish(&runtime.ServiceDesc{Name: e.Key, Key: e.Key, Authority: "localhost"}, e.Options...)
 	return registry, server

@@ -226,8 +226,12 @@ func (o *runOptions) checkAddress(e *supervise.Entry) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
 	}
-	if host != "" {
+	_, announced, err := net.SplitHostPort(os.Getenv(advertiseEnv))
+	switch {
+	case host != "":
 		e.Advertise = address
+	case err == nil && announced != port: // the runtime would take it for both
+		return fmt.Errorf("--address has port %s, and %s has %s: give what callers are told by --address host:port, and by --probe where CMD serves if that is elsewhere", port, advertiseEnv, announced)
 	}
 	e.Listen = net.JoinHostPort("", port)
 	o.probe.Addr = cmp.Or(o.probe.Addr, net.JoinHostPort("127.0.0.1", port))

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,6 +119,9 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, slices.DeleteFunc(supervise.Signals(), signal.Ignored)...) // nohup has SIGHUP ignored, by CMD as well
 	defer signal.Stop(signals)
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE) // else Go would end run, and leave CMD, where nobody is left to read what it says
+	defer signal.Stop(pipes)
 	if cmd.Context().Err() != nil {
 		return exitCode(128 + int(supervise.Terminate)) // the signal came before CMD
 	}

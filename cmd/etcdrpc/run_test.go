@@ -145,14 +145,22 @@ func runs(t *testing.T, etcd *etcdtest.Cluster, flags ...string) *supervised {
 
 func runsAs(t *testing.T, name string, etcd *etcdtest.Cluster, flags ...string) *supervised {
 	t.Helper()
+	s, args := prepared(t, etcd, flags...)
+	s.start(name, args)
+	return s
+}
+
+// prepared returns what is to run a servant, and the arguments of etcdrpc for that.
+func prepared(t *testing.T, etcd *etcdtest.Cluster, flags ...string) (s *supervised, args []string) {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	porttest.Hold(t, lis)
 	lis.Close()
-	s := &supervised{t: t, etcd: etcd, addr: lis.Addr().String(), code: make(chan int, 1)}
-	args := []string{"run", "--key", "acme/user", "--address", s.addr, "--drain-delay", "10ms", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
+	s = &supervised{t: t, etcd: etcd, addr: lis.Addr().String(), code: make(chan int, 1)}
+	args = []string{"run", "--key", "acme/user", "--address", s.addr, "--drain-delay", "10ms", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
 	own, others := flags, []string(nil)
 	for i, flag := range flags {
 		if flag == "--" {
@@ -161,8 +169,7 @@ func runsAs(t *testing.T, name string, etcd *etcdtest.Cluster, flags ...string) 
 		}
 	}
 	args = append(append(args, own...), "--", "servant", "-listen", s.addr)
-	s.start(name, append(args, others...))
-	return s
+	return s, append(args, others...)
 }
 
 // start runs a command line until the test ends.
@@ -352,6 +359,41 @@ func TestRun_Ends(t *testing.T) {
 		s.signal(syscall.SIGTERM)
 		s.exits(137)
 	})
+}
+
+// unread runs a servant while nobody reads what etcdrpc says, and hands over the pipe, which one can read from and write to.
+func unread(t *testing.T) (s *supervised, pipe int) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "log")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := syscall.Open(name, syscall.O_RDWR|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, args := prepared(t, etcdtest.Start(t))
+	s.start("sh", append([]string{"-c", `exec etcdrpc "$@" 2>"$0"`, name}, args...))
+	s.serves()
+	return s, pipe
+}
+
+// supervises has the servant be out of etcd while it is sick, and hear of its end.
+func (s *supervised) supervises() {
+	s.t.Helper()
+	s.tell("sick")
+	s.entries(0)
+	s.signal(syscall.SIGTERM)
+	s.exits(7)
+	s.entries(0)
+}
+
+// TestRun_LogReaderGone has whoever reads what etcdrpc says go away.
+func TestRun_LogReaderGone(t *testing.T) {
+	t.Parallel()
+	s, pipe := unread(t)
+	syscall.Close(pipe)
+	s.supervises()
 }
 
 // TestRun_NotStarted has commands that cannot be started.

@@ -396,6 +396,17 @@ func TestRun_LogReaderGone(t *testing.T) {
 	s.supervises()
 }
 
+// TestRun_LogReaderStalls has nobody read what etcdrpc says, and others have filled the pipe.
+func TestRun_LogReaderStalls(t *testing.T) {
+	t.Parallel()
+	s, pipe := unread(t)
+	defer syscall.Close(pipe)
+	for err := error(nil); err == nil; {
+		_, err = syscall.Write(pipe, []byte{'\n'})
+	}
+	s.supervises()
+}
+
 // TestRun_NotStarted has commands that cannot be started.
 func TestRun_NotStarted(t *testing.T) {
 	t.Parallel()

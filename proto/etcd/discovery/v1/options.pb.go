@@ -301,25 +301,22 @@ func (Code) EnumDescriptor() ([]byte, []int) {
 // ServiceOptions says how a service is found in etcd.
 type ServiceOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key of the service, required: its endpoints live under it, those of
-	// "acme/user" under "acme/user/".
+	// The key of the service, required: the endpoints of "acme/user" live under
+	// "acme/user/".
 	//
 	// A key is made of segments with a single "/" between them. One leading slash
 	// makes a different key. White space, control characters, invisible ones and the
 	// segments "." and ".." are refused, and so are "_grpc_config" and "_grpc_leader" as
-	// the first one.
-	// A key that gives no host name (see authority) needs an authority.
+	// the first one. A key that gives no host name (see authority) needs an authority.
 	//
 	// Services that one process serves may share a key. They must agree on layout and
-	// lease_ttl. One key must not lie under another, as "acme/user/admin" does under
-	// "acme/user".
+	// lease_ttl. A key must not lie under another: "acme/user/admin" under "acme/user".
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// What servers write. Clients read every layout that has a slash after the
 	// key, whatever is said here. Default: LAYOUT_ENDPOINT_JSON.
 	Layout Layout `protobuf:"varint,2,opt,name=layout,proto3,enum=etcd.discovery.v1.Layout" json:"layout,omitempty"`
 	// How long an endpoint stays in etcd after its process has died without saying
-	// so. Whole seconds, 1 s to 24 h. Default: that of the server's registry, 15 s
-	// unless set otherwise.
+	// so. Whole seconds, 1 s to 24 h. Default: that of the registry, 15 s if unset.
 	LeaseTtl *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
 	// The :authority of the calls and the name that TLS checks the server's
 	// certificate against: a host or host:port. Default: the key without its
@@ -333,23 +330,21 @@ type ServiceOptions struct {
 	// How clients call the methods that do not say otherwise, field by field. An
 	// affinity is an error here. Default: none.
 	//
-	// It holds for every method. A timeout ends streams, too: give long ones another.
-	// A retry makes calls again that change something: take it from a method with
-	// retry: {max_attempts: 1}.
+	// A timeout ends streams, too: give long ones another. A retry makes calls again
+	// that change something: take it from a method with retry: {max_attempts: 1}.
 	DefaultMethod *MethodOptions `protobuf:"bytes,6,opt,name=default_method,json=defaultMethod,proto3" json:"default_method,omitempty"`
 	// When clients stop retrying because too many calls fail. Default: never.
 	RetryThrottling *RetryThrottling `protobuf:"bytes,7,opt,name=retry_throttling,json=retryThrottling,proto3" json:"retry_throttling,omitempty"`
 	// Whether clients watch the health of this service on each endpoint, and send no
-	// calls where it is not SERVING. An endpoint without a health service counts as
-	// healthy. One whose health service does not know this service gets no calls. Not
-	// beside pick_first. Default: false.
+	// calls where it is not SERVING or not known. An endpoint without a health service
+	// counts as healthy. Not beside pick_first. Default: false.
 	HealthCheck bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
 	// A layout for JSON of your own: servers write it, and clients read it beside all
 	// other layouts. Not beside layout.
 	JsonLayout *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
-	// Which instance the calls go to. LEADER: the one that is elected among those that
-	// serve this service, whatever its policy. A method may say otherwise. Not with an
-	// affinity of the same method. Default: any.
+	// Which instance the calls go to. LEADER: the one elected among those that serve this
+	// service, whatever its policy. A method may say otherwise. Not with an affinity of
+	// the same method. Default: any.
 	To            To `protobuf:"varint,10,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -599,7 +594,7 @@ type LoadBalancing struct {
 	// beside pick_first. Default: none is left out.
 	//
 	// The generated code then imports github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection,
-	// which adds about 22 MB to a binary: gRPC for Go has this in its xDS support.
+	// and with it about 22 MB of gRPC's xDS support.
 	OutlierDetection *OutlierDetection `protobuf:"bytes,10,opt,name=outlier_detection,json=outlierDetection,proto3" json:"outlier_detection,omitempty"`
 	// Call the endpoints in the caller's own zone (runtime.WithZone), and others only
 	// when none there is ready. A caller without a zone calls them all. Default: false.
@@ -623,16 +618,14 @@ type LoadBalancing struct {
 	// The request header that names the lane of a call whose context names none, in
 	// lower case: "x-lane". Only with route. Default: none, the context alone counts.
 	LaneHeader string `protobuf:"bytes,16,opt,name=lane_header,json=laneHeader,proto3" json:"lane_header,omitempty"`
-	// How many calls a client may have under way at one address. A call goes to another
-	// where one has as many, and fails with UNAVAILABLE where all that it may go to have.
-	// Not beside pick_first. Default (0): no bound.
+	// How many calls a client may have under way at one address. Others go elsewhere, and
+	// fail with UNAVAILABLE where all that they may go to have as many. Not beside
+	// pick_first. Default (0): no bound.
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
-	// A drain is not followed where it would leave fewer than this share of the instances,
-	// in percent, 1 to 100. What counts is how many etcd has, and how many of these are not
-	// drained, connected or not. Where there are lanes only instances in none count, and
-	// only of these is the drain not followed. Said here alone it has no effect: the live
-	// config or option that drains takes the place of all that is said here, so say it
-	// there. Default (0): as long as one is left a drain is followed.
+	// A drain is not followed where it would leave fewer than this share of the instances
+	// in etcd, in percent, 1 to 100, connected or not. Where there are lanes this holds of
+	// the instances in none. Say it in the live config or option that drains: that takes
+	// the place of all that is said here. Default (0): a drain that leaves one is followed.
 	MinHealthyPercent uint32 `protobuf:"varint,18,opt,name=min_healthy_percent,json=minHealthyPercent,proto3" json:"min_healthy_percent,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -817,7 +810,7 @@ type LoadBalancing_RingHash struct {
 }
 
 type LoadBalancing_Weighted struct {
-	// In proportion to the weights that the endpoints registered with.
+	// By the weights that the endpoints registered with.
 	Weighted *Weighted `protobuf:"bytes,5,opt,name=weighted,proto3,oneof"`
 }
 
@@ -840,7 +833,7 @@ func (*LoadBalancing_PeakEwma) isLoadBalancing_Policy() {}
 
 // SlowStart lets the share of an instance grow evenly, from when this client first saw
 // it ready after it started. One that had run for longer than the window by then, or
-// whose entry does not say when it started, gets its full share at once.
+// does not say when it started, gets its full share at once.
 type SlowStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the share grows, required: 1 s to 1 h.
@@ -1102,8 +1095,8 @@ func (x *LeastRequest) GetChoiceCount() uint32 {
 	return 0
 }
 
-// RingHash maps the affinity of a call onto a ring of endpoints, so that few calls move
-// when an endpoint comes or goes. A call without one goes to a random endpoint.
+// RingHash maps affinities onto a ring of endpoints, so that few calls move when an
+// endpoint comes or goes. A call without an affinity goes to a random endpoint.
 type RingHash struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The least number of places on the ring, at most max_ring_size. Default (0): 1024.
@@ -1159,8 +1152,8 @@ func (x *RingHash) GetMaxRingSize() uint64 {
 	return 0
 }
 
-// Weighted shares the calls out in proportion to the weights that the endpoints registered
-// with (runtime.WithWeight), 1 where there is none. A change is in force at once.
+// Weighted shares calls out by the weights that endpoints registered with
+// (runtime.WithWeight), 1 where there is none. A change is in force at once.
 type Weighted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1247,8 +1240,8 @@ type OutlierDetection struct {
 	// The longest that an endpoint is left out, at least base_ejection_time. Default:
 	// 300 s, or base_ejection_time if that is longer.
 	MaxEjectionTime *durationpb.Duration `protobuf:"bytes,3,opt,name=max_ejection_time,json=maxEjectionTime,proto3" json:"max_ejection_time,omitempty"`
-	// How many of the endpoints may be left out at a time, in percent, at most 100;
-	// one may be in any case. Default (0): 10.
+	// How many endpoints may be left out at a time, in percent, at most 100; one may
+	// be in any case. Default (0): 10.
 	MaxEjectionPercent uint32 `protobuf:"varint,4,opt,name=max_ejection_percent,json=maxEjectionPercent,proto3" json:"max_ejection_percent,omitempty"`
 	// Leave endpoints out by their success rate against that of all.
 	SuccessRateEjection *SuccessRateEjection `protobuf:"bytes,5,opt,name=success_rate_ejection,json=successRateEjection,proto3" json:"success_rate_ejection,omitempty"`
@@ -1500,7 +1493,7 @@ type MethodOptions struct {
 	// that stream requests.
 	//
 	// A call with the field unset, empty, zero or false, or with its proto2 default, has
-	// no affinity and goes to a random endpoint. runtime.WithAffinity wins.
+	// no affinity. runtime.WithAffinity wins.
 	//
 	// The service's policy is then ring_hash; beside another one an affinity is an
 	// error. Default: none.
@@ -1580,8 +1573,8 @@ func (x *MethodOptions) GetTo() To {
 // Retry says how a failed call is tried again. Every field is required.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How often a call is tried in all, the first time included: 2 to 5. In a method,
-	// 1 without other fields takes the retry of default_method back.
+	// How often a call is tried in all: 2 to 5. In a method, 1 without other fields takes
+	// the retry of default_method back.
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The wait before the second attempt, above zero, at most max_backoff. Waits vary by
 	// a fifth.
@@ -1663,7 +1656,7 @@ func (x *Retry) GetCodes() []Code {
 
 // RetryThrottling stops retries while too many calls fail. Each connection begins with
 // max_tokens. A call that fails takes one, and one that succeeds adds token_ratio. While
-// half of them or fewer are left no call is tried again. Both fields are required.
+// half or fewer are left no call is tried again. Both fields are required.
 type RetryThrottling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many tokens there are, 1 to 1000.

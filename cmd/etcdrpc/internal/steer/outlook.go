@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // What an edit is refused for because of the calls.
@@ -101,6 +102,11 @@ const maxOutlook = 10
 func (e *Edit) outlook() (notes, groups, lanes []string) {
 	added, _ := e.Listed()
 	all := callers(e.then(), added)
+	for _, lane := range e.strict() {
+		if from := (Caller{Lane: lane}); !slices.Contains(all, from) {
+			all = append(all, from)
+		}
+	}
 	told := 0
 	for n, from := range all {
 		if n == maxOutlook {
@@ -162,6 +168,24 @@ func callers(s *survey.Service, drained []string) []Caller {
 		}
 	}
 	return all
+}
+
+// strict returns the strict lanes that the new config names, and those that instances make.
+func (e *Edit) strict() (all []string) {
+	policy, clients := e.shall.Policy(), e.Service.Merged()
+	placed := clients.Placement(&policy)
+	if placed == nil {
+		return nil
+	}
+	for _, r := range policy.Route {
+		all = append(all, r.Lane)
+	}
+	for _, lanes := range placed.Of {
+		all = append(all, lanes...)
+	}
+	slices.Sort(all)
+	lanes := serviceconfig.NewLanes(policy.Route)
+	return slices.DeleteFunc(slices.Compact(all), func(lane string) bool { return lane == "" || !lanes.Strict(lane) })
 }
 
 func whose(from Caller) string {

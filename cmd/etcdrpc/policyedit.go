@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 
@@ -66,9 +67,9 @@ func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", w.subject(s), w.remedied(cmd, s, args, err))
+		err = fmt.Errorf("%s: %w", w.subject(s), w.remedied(cmd, s, args, err))
 	}
-	return e, nil
+	return e, err
 }
 
 // subject says what is edited.
@@ -235,6 +236,8 @@ is kept in a file, which the error names.`,
 			before, w.Config, *w.Over = liveconfig.Pretty(live.Value)+"\n", string(live.Value), live.ModRevision
 		}
 		file, edited, err := a.edit(ctx, cmd, before)
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+		defer stop()
 		changed := edited != strings.TrimSpace(before)
 		if changed {
 			w.Config = edited
@@ -271,9 +274,14 @@ func (a *app) edit(ctx context.Context, cmd *cobra.Command, text string) (file, 
 			editor = set
 		}
 	}
-	// As git and kubectl do, so that the variable may have arguments.
-	run := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, editor, f.Name())
-	run.Stdin, run.Stdout, run.Stderr = a.stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
+	// Ctrl-C is the editor's until it ends. To ignore it would have the editor ignore it as well.
+	signal.Reset(os.Interrupt)
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	defer signal.Stop(interrupted)
+	// By a shell, as git and kubectl do, so that the variable may have arguments. It waits for the editor, whatever Ctrl-C does.
+	run := exec.CommandContext(ctx, "sh", "-c", "trap : INT; "+editor+` "$1"`, editor, f.Name())
+	run.Stdin, run.Stdout, run.Stderr = a.stdin, output.Unchecked(cmd.OutOrStdout()), output.Unchecked(cmd.ErrOrStderr())
 	if err := run.Run(); err != nil {
 		return f.Name(), "", fmt.Errorf("editor %s: %w", output.Shell(editor), err)
 	}

@@ -91,10 +91,10 @@ in force by policy set first. Timeouts and retries stay those of the generated c
 			cmd.SetContext(context.WithoutCancel(ctx)) // undrain after a signal
 			return a.connected(func(_ context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 				e, err := w.do(ctx, cmd, s, args)
-				if err != nil || hold == 0 || w.DryRun {
+				if hold == 0 || w.DryRun || err != nil && (e == nil || e.Written == 0) {
 					return err
 				}
-				return holdDrained(ctx, cmd, s, e, hold)
+				return errors.Join(err, holdDrained(ctx, cmd, s, e, hold)) // at once, if the output cannot be written
 			})(cmd, args)
 		},
 	}

@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -37,5 +39,49 @@ func TestDrain_For(t *testing.T) {
 		if live, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user"); err != nil || len(live.Kvs) != 0 {
 			t.Errorf("%v: it stays drained: %v", signal, err)
 		}
+	}
+}
+
+// etcd is restored from a backup of before the drain, and somebody else puts a policy in force, which has the revision that the
+// drain had.
+func TestDrainFor_RestoredEtcd(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	for _, name := range []string{"a", "b"} {
+		putKey(t, etcd, "acme/user/"+name, "10.0.0."+map[string]string{"a": "1", "b": "2"}[name]+":1")
+	}
+	backup, err := etcd.Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	drain := startFollower(newApp(), at(etcd, "drain", "acme/user", "a", "--for", "2s"))
+	defer drain.stop()
+	if err := drain.wait("Leave this"); err != nil {
+		t.Fatal(err)
+	}
+	if err := etcd.RestoreBackup(backup); err != nil {
+		t.Fatal(err)
+	}
+	const others = `{"loadBalancingConfig":[{"etcd_weighted":{}}],"methodConfig":[{"name":[{}],"timeout":"2s"}]}`
+	if _, errs, code := executed(t, newApp(), at(etcd, "policy", "set", "acme/user", others)...); code != exitFine {
+		t.Fatal(errs)
+	}
+	<-drain.code
+	if got := liveConfigAt(t, etcd, "acme/user"); !strings.Contains(got, "etcd_weighted") {
+		t.Errorf("what somebody else has put in force is gone: %q", got)
+	}
+}
+
+func TestDrainFor_FullDisk(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	for n := range 2 {
+		putKey(t, etcd, fmt.Sprint("acme/user/", n), fmt.Sprintf("10.0.0.%d:1", n))
+	}
+	var errs written
+	code := newApp().execute(t.Context(), at(etcd, "drain", "acme/user", "0", "--for", "1h", "-o", "json"), fullDisk{}, &errs)
+	if code != exitUnable || !strings.Contains(errs.String(), "no space left") {
+		t.Errorf("it ended with %d: %s", code, errs.String())
+	}
+	if got := liveConfigAt(t, etcd, "acme/user"); got != "" {
+		t.Errorf("it is drained: %s", got)
 	}
 }

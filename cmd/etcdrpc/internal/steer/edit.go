@@ -189,7 +189,11 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 		}
 		switch err = e.Apply(ctx, s); {
 		case err == nil:
-			return e, output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
+			err = output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
+			if err != nil && e.Written != 0 {
+				err = fmt.Errorf("it is written, and in force: %w", err)
+			}
+			return e, err
 		case !errors.Is(err, store.ErrChanged) || !asked.Kind.Drains() || try == drainTries:
 			return e, err
 		}
@@ -199,7 +203,7 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 // TakeBack takes back what a drain has written: all of it or, where somebody has changed the live config since, what it added
 // to the list.
 func (e *Edit) TakeBack(ctx context.Context, s *store.Store) error {
-	_, err := s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written}, e.OldText(), "")
+	_, err := s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written, Value: []byte(e.New)}, e.OldText(), "")
 	if !errors.Is(err, store.ErrChanged) {
 		return err
 	}

@@ -227,6 +227,10 @@ func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, valu
 	if old != nil {
 		found = old.ModRevision
 	}
+	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", found)}
+	if old != nil && old.Size == 0 { // a restored etcd may give the revision again
+		unchanged = append(unchanged, clientv3.Compare(clientv3.Value(key), "=", string(old.Value)))
+	}
 	ops := []clientv3.Op{clientv3.OpDelete(key)}
 	if value != "" {
 		ops[0] = clientv3.OpPut(key, value)
@@ -236,7 +240,7 @@ func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, valu
 		ops = append(ops, clientv3.OpPut(survey.ReasonKey(key), reason))
 		what += fmt.Sprintf(", and the reason at %q", s.Full(survey.ReasonKey(key)))
 	}
-	resp, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", found)).Then(ops...).Commit()
+	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
 		explained := s.explain(what, err)
 		if mayHaveArrived(err) {

@@ -194,6 +194,10 @@ func TestPicksOfLanes(t *testing.T) {
 	expect("what has none", plain, "e")
 	update(`"route":[{"label":"version","strict":true}]`)
 	expect("a strict label of which there is nothing", calloptions.WithLane(plain, "v3"), `etcd: no endpoint of "" is in the lane "v3", which is strict`)
+	update(`"route":[{"label":"version","strict":true}],"laneHeader":"x-lane"`)
+	for _, value := range []string{"", "no lane", strings.Repeat("x", serviceconfig.MaxLane+1)} {
+		expect("a header that is no lane", metadata.AppendToOutgoingContext(plain, "x-lane", value), "e")
+	}
 }
 
 // TestANewLaneIsWaitedFor has calls of a lane wait for its first answer, and no longer: also where another plan follows,

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // WithLane has the calls made with ctx go to the instances of a lane. "" takes a lane away.
@@ -15,13 +17,14 @@ func WithLane(ctx context.Context, lane string) context.Context {
 }
 
 // LaneOf returns the lane of a call with options o, "" if it has none. header is the request metadata that names the lane
-// where the options do not, "" if there is none. It allocates only where there is a header.
+// where the options do not, "" if there is none: others may have written it, so what is no lane in it is ignored. It allocates
+// only where there is a header.
 func LaneOf(ctx context.Context, o *Options, header string) string {
 	if o.Lane != "" || header == "" {
 		return o.Lane
 	}
 	md, _ := metadata.FromOutgoingContext(ctx)
-	if values := md[header]; len(values) > 0 {
+	if values := md[header]; len(values) > 0 && serviceconfig.ValidLane(values[len(values)-1]) {
 		return values[len(values)-1]
 	}
 	return ""

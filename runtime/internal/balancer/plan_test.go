@@ -345,6 +345,19 @@ func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
 	}
 }
 
+// TestLongMethodsAreNotKept calls methods with names that no server has.
+func TestLongMethodsAreNotKept(t *testing.T) {
+	p := planOf(t, "{}", ends("a - - s.A/M", "b - - s.A/New"))
+	for i := range 3 {
+		if got := p.goes("", fmt.Sprintf("/s.A/%d%s", i, strings.Repeat("m", maxMethod))); got != "1: ab" {
+			t.Errorf("the calls go to %s", got)
+		}
+	}
+	if kept := *p.base.routes.Load(); len(kept) != 1 || kept[""] == nil {
+		t.Errorf("%d routes are kept", len(kept))
+	}
+}
+
 func TestRoutes(t *testing.T) {
 	const old, add, other = "s.A/M,N", "s.A/M,N,New", "s.A/M;s.B/X"
 	for _, tt := range []struct {

@@ -15,6 +15,10 @@ import (
 // calls of others.
 const maxRoutes = 1024
 
+// maxMethod is the greatest length of a method's name that has a route of its own. Longer ones, which no server has, are
+// taken for a method that no endpoint names.
+const maxMethod = 1024
+
 // route is where the calls of a lane go, or those of one of its methods.
 type route struct{ first, then *view } // then takes what first cannot; nil: nothing does
 
@@ -31,7 +35,7 @@ func (p *plan) route(info *balancer.PickInfo, o *calloptions.Options) (*route, e
 			}
 		}
 	}
-	if !p.differ {
+	if !p.differ || len(info.FullMethodName) > maxMethod {
 		if r := l.route.Load(); r != nil {
 			return r, nil
 		}
@@ -43,7 +47,8 @@ func (p *plan) route(info *balancer.PickInfo, o *calloptions.Options) (*route, e
 	return p.addRoute(l, info.FullMethodName), nil
 }
 
-// addRoute makes a route, and the views that it needs. method is "" where all endpoints serve the same.
+// addRoute makes a route, and the views that it needs. method is "" where all endpoints serve the same, and for what no
+// endpoint names.
 func (p *plan) addRoute(l *lane, method string) *route {
 	p.making.Lock()
 	defer p.making.Unlock()
@@ -59,7 +64,7 @@ func (p *plan) addRoute(l *lane, method string) *route {
 	}
 	next[method] = r
 	l.routes.Store(&next)
-	if !p.differ {
+	if method == "" {
 		l.route.Store(r)
 	}
 	if len(p.views) > made && (p.traits.Single || p.chooses()) && p.viewMade != nil {

@@ -213,6 +213,11 @@ func lanes(w *world, dial dialer) {
 	eventually(w.t, c, calls(5).with("etcd-lane", "red"), "a strict lane without instances", func(o outcome) bool { return len(o.By) == 0 })
 	b.kill()
 	eventually(w.t, c, blue, "the base instead of a dead lane", only("a"))
+	w.set(policy(`"route":[{"label":"lane","strict":true}],"laneHeader":"x-tenant"`))
+	for header, name := range map[string]string{"etcd-lane": "green", "x-tenant": "green.1"} {
+		eventually(w.t, c, calls(5).with(header, name), "a strict label that no instance has", func(o outcome) bool { return len(o.By) == 0 })
+	}
+	eventually(w.t, c, calls(5).with("x-tenant", "no lane"), "a header that is no lane", only("a"))
 }
 
 func rollout(w *world, dial dialer) {

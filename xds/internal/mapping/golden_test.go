@@ -82,6 +82,8 @@ func TestRows(t *testing.T) {
 		{name: "splitempty", config: etcdPolicy(twoGroups), endpoints: ends("b v2")},
 		{name: "lanes", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane"`),
 			endpoints: ends("a", "b - - - lane=blue")},
+		{name: "strictlabel", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"}},{"label":"lane","strict":true}],"laneHeader":"x-lane"`),
+			endpoints: ends("a", "b - - - lane=blue")},
 		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
 		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
 		{name: "zone", config: etcdPolicy(`"preferZone":true,"zoneMinPercent":50`), endpoints: three, client: Client{Zone: "z1"}},

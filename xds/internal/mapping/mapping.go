@@ -114,6 +114,7 @@ type plan struct {
 	placed  *serviceconfig.Placement
 	base    []int // the endpoints that calls without a lane may go to
 	lanes   []lane
+	closed  bool                       // calls of a lane that is none of lanes fail: a strict label says so
 	matcher *serviceconfig.Matcher     // nil: there is no split
 	apart   map[string]map[uint32]bool // by lane: the sets of texts that are told apart
 }

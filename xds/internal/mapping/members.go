@@ -55,7 +55,8 @@ func (p *plan) hasLive(members []int) bool {
 }
 
 // divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. A strict
-// lane without endpoints is there as well: its calls fail.
+// lane without endpoints is there as well, for its calls fail, and so is any that is named where those of other lanes fail.
+// First come the lanes whose calls would go elsewhere without routes of their own.
 func (p *plan) divideByLane() {
 	all := make([]int, 0, len(p.Endpoints))
 	for i := range p.Endpoints {
@@ -80,14 +81,24 @@ func (p *plan) divideByLane() {
 	if !p.hasLive(p.base) {
 		p.base = all
 	}
+	p.closed = p.policy.lanes.Strict("")
 	names := append(slices.Clone(p.placed.Made), p.policy.lanes.Named()...)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		l := lane{name, members[name], p.policy.lanes.Strict(name)}
-		if l.strict || p.hasLive(l.members) {
+		if l.strict || p.closed || p.hasLive(l.members) {
 			p.lanes = append(p.lanes, l)
 		}
 	}
+	slices.SortStableFunc(p.lanes, func(a, b lane) int {
+		switch {
+		case a.strict == b.strict:
+			return 0
+		case a.strict == p.closed:
+			return 1
+		}
+		return -1
+	})
 }
 
 // methodsText returns the text in which an endpoint names the methods that it serves, "" if it names none.

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -34,7 +36,7 @@ func (m *mapping) routes() (_ *Resource, usual string, err error) {
 		plan *plan
 	}
 	var all []sited
-	lanes, each := 0, 1 // routes of a lane
+	lanes, each, closed := 0, 1, 0 // routes of a lane, and of all that are none
 	for i, p := range m.services {
 		for _, at := range p.paths(i == 0) {
 			all = append(all, sited{at, p})
@@ -43,9 +45,12 @@ func (m *mapping) routes() (_ *Resource, usual string, err error) {
 		if p.policy.etcd.LaneHeader != "" {
 			each = 2
 		}
+		if p.closed {
+			closed = 1
+		}
 	}
 	slices.SortStableFunc(all, func(a, b sited) int { return cmp.Compare(a.rank(), b.rank()) })
-	most := max(0, (maxRoutes/max(1, len(all))-each)/each)
+	most := max(0, (maxRoutes/max(1, len(all))-each)/each-closed)
 	if most < lanes {
 		m.lose("there are %d lanes and %d methods that differ, and a client is given %d routes at most: the calls of the last lanes go where those without a lane do",
 			lanes, len(all), maxRoutes)
@@ -233,27 +238,42 @@ func (p *plan) routesOf(at path, most int) []*routev3.Route {
 	base, _ := p.serving(at.full(), "", p.base, nil)
 	toBase := p.destination(base, nil)
 	var routes []*routev3.Route
+	add := func(to []share, headers ...*routev3.HeaderMatcher) {
+		routes = append(routes, p.route(withHeaders(at.match(), headers...), at, to))
+	}
 	lanes := p.lanes[:min(len(p.lanes), most)]
 	for _, l := range lanes {
-		to := p.toLane(l, at, base)
-		routes = append(routes, p.route(withHeaders(at.match(), exactly(serviceconfig.LaneHeader, l.name)), at, to))
+		add(p.toLane(l, at, base), exactly(serviceconfig.LaneHeader, l.name))
 	}
-	if header := p.policy.etcd.LaneHeader; header != "" && len(lanes) > 0 {
+	if p.closed {
+		add(p.toNobody(), namesLane(serviceconfig.LaneHeader))
+	}
+	if header := p.policy.etcd.LaneHeader; header != "" && (len(lanes) > 0 || p.closed) {
 		// The lane that the caller set itself counts first, also where it is none that is known.
-		routes = append(routes, p.route(withHeaders(at.match(), present(serviceconfig.LaneHeader, true)), at, toBase))
+		add(toBase, present(serviceconfig.LaneHeader, true))
 		for _, l := range lanes {
-			match := withHeaders(at.match(), present(serviceconfig.LaneHeader, false), exactly(header, l.name))
-			routes = append(routes, p.route(match, at, p.toLane(l, at, base)))
+			add(p.toLane(l, at, base), present(serviceconfig.LaneHeader, false), exactly(header, l.name))
+		}
+		if p.closed {
+			add(p.toNobody(), namesLane(header))
 		}
 	}
-	return append(routes, p.route(at.match(), at, toBase))
+	add(toBase)
+	return routes
+}
+
+// toNobody returns a cluster without endpoints, for the calls of a lane that no instance has.
+func (p *plan) toNobody() []share {
+	name := p.prefix + "/nobody"
+	p.addCluster(name, nil)
+	return []share{{name, 1}}
 }
 
 // toLane returns where the calls of a lane go: to its endpoints and, if it is not strict, failing these to the base.
 func (p *plan) toLane(l lane, at path, base set) []share {
 	own, elsewhere := p.serving(at.full(), l.name, l.members, base.members)
 	switch {
-	case elsewhere && !l.strict:
+	case !l.strict && (elsewhere || !p.hasLive(l.members)):
 		return p.destination(base, nil)
 	case l.strict:
 		return p.destination(own, nil)
@@ -269,6 +289,13 @@ func withHeaders(m *routev3.RouteMatch, headers ...*routev3.HeaderMatcher) *rout
 // exactly is deprecated in favour of string_match, which gRPC's C core understands since 1.56 alone.
 func exactly(header, value string) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: value}} //nolint:staticcheck // see above
+}
+
+// namesLane matches what names a lane, whether it is known or not, as [serviceconfig.ValidLane] does. The field is deprecated for the
+// same reason.
+func namesLane(header string) *routev3.HeaderMatcher {
+	lane := &matcherv3.RegexMatcher{Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane)}
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane}} //nolint:staticcheck // see above
 }
 
 func present(header string, is bool) *routev3.HeaderMatcher {

@@ -12,6 +12,7 @@ import (
 
 // Whatever endpoints say, a client is given a bounded number of routes.
 func TestRoutesAreBounded(t *testing.T) {
+	anything := func(i int) string { return fmt.Sprint("e", i) }
 	for name, tt := range map[string]struct {
 		config string
 		spec   func(i int) string
@@ -21,6 +22,10 @@ func TestRoutesAreBounded(t *testing.T) {
 		"both": {etcdPolicy(`"route":[{"label":"lane"}]`), func(i int) string {
 			return fmt.Sprintf("e%d - - - lane=l%d grpc_methods=a.B/M%d,N%d", i, i%200, i%4, i)
 		}},
+		"methods of the service config": {withMethods(8000, "x"), anything},
+		"a long name of a group":        {withMethods(700, strings.Repeat(`\"`, 30<<10)), anything},
+		"long names of methods": {`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 20<<10) + `"}]}],"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}]}`,
+			func(i int) string { return fmt.Sprintf("e%d - - - lane=l%d", i, i) }},
 	} {
 		var specs []string
 		for i := range 300 {
@@ -51,13 +56,23 @@ func TestClustersAreBounded(t *testing.T) {
 	}
 	s := mapped(t, etcdPolicy(`"split":[`+strings.Join(groups, ",")+`],"route":[{"label":"lane"}]`), specs)
 	isSound(t, s)
-	total := 0
+	total := len(s.Route.Body.GetValue())
 	for _, c := range s.Clusters {
 		total += len(c.Body.GetValue())
 	}
 	if total > 3<<20 {
 		t.Errorf("%d bytes of %d clusters", total, len(s.Clusters))
 	}
+}
+
+// withMethods is a service config that names services, and a group of a split by a piece of metadata that no endpoint has.
+func withMethods(services int, group string) string {
+	var names []string
+	for i := range services {
+		names = append(names, fmt.Sprintf(`{"service":"s%d"}`, i))
+	}
+	return `{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}],"loadBalancingConfig":[{"etcd":{"split":[{"match":{"` +
+		group + `":""},"weight":1}]}}]}`
 }
 
 // mapped returns what a client is told of a host with a live config, and endpoints at an address each.

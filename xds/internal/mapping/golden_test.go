@@ -23,7 +23,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 func TestPure(t *testing.T) {
-	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "cluster.go", "load.go", "lost.go", "resource.go")
+	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "fit.go", "cluster.go", "load.go", "lost.go", "resource.go")
 }
 
 // ends returns endpoints of the form "instance version zone weight name=value...", "-" for what is not there.

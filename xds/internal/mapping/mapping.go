@@ -4,6 +4,7 @@
 //	policy.go    ... the service config
 //	members.go   ... which endpoints a call may go to
 //	route.go     ... where the calls of each method and lane go: a RouteConfiguration
+//	fit.go       ... of which a client is given no more than it can receive
 //	cluster.go   ... how endpoints are picked: Clusters
 //	load.go      ... the endpoints of a cluster: a ClusterLoadAssignment
 //	lost.go      what xDS cannot say

@@ -183,7 +183,7 @@ func (p *plan) bySplit(members []int) []group {
 	split := p.policy.etcd.Split
 	groups := make([]group, len(split)+1)
 	for g := range split {
-		groups[g].weight, groups[g].name = split[g].Weight, split[g].Key()
+		groups[g].weight, groups[g].name = split[g].Weight, p.policy.groups[g]
 	}
 	groups[len(split)].name = "rest"
 	for _, i := range members {

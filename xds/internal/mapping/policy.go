@@ -13,8 +13,10 @@ type Policy struct {
 	outlier *serviceconfig.OutlierDetection // nil: there is none
 	child   serviceconfig.Policy            // picks among the endpoints of a set
 	config  *serviceconfig.Config
-	lanes   *serviceconfig.Lanes // nil: there are none
-	drained map[string]bool      // instances and addresses
+	methods map[path]*serviceconfig.Method // what config says of each
+	lanes   *serviceconfig.Lanes           // nil: there are none
+	groups  []string                       // the parts of names of clusters that are for the groups of the split
+	drained map[string]bool                // instances and addresses
 }
 
 // ReadPolicy reads a service config.
@@ -30,7 +32,12 @@ func ReadPolicy(text string) (*Policy, error) {
 	if len(config.LoadBalancing) == 0 {
 		return nil, errors.New("the service config names no policy")
 	}
-	p := &Policy{config: config}
+	p := &Policy{config: config, methods: make(map[path]*serviceconfig.Method)}
+	for i := range config.Methods {
+		for _, name := range config.Methods[i].Name {
+			p.methods[path{name.Service, name.Method}] = &config.Methods[i]
+		}
+	}
 	top := config.LoadBalancing[0]
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
 	if p.etcd = top.Etcd(); p.etcd == nil {
@@ -38,6 +45,9 @@ func ReadPolicy(text string) (*Policy, error) {
 	}
 	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, isMapped); err != nil {
 		return nil, err
+	}
+	for _, s := range p.etcd.Split {
+		p.groups = append(p.groups, brief(s.Key()))
 	}
 	p.lanes = serviceconfig.NewLanes(p.etcd.Route)
 	p.drained = make(map[string]bool, len(p.etcd.Drain))

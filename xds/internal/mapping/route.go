@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
@@ -18,10 +19,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// maxRoutes bounds the routes of a host, which are the product of its methods and its lanes. Of more, lanes have none, so
-// that their calls go where those without a lane do.
-const maxRoutes = 5000
-
 // maxServed bounds the methods that are told apart because not every endpoint serves them.
 const maxServed = 1000
 
@@ -36,31 +33,18 @@ func (m *mapping) routes() (_ *Resource, usual string, err error) {
 		plan *plan
 	}
 	var all []sited
-	lanes, each, closed := 0, 1, 0 // routes of a lane, and of all that are none
 	for i, p := range m.services {
-		for _, at := range p.paths(i == 0) {
+		for _, at := range p.fit(p.paths(i == 0), maxRouteBytes/len(m.services)) {
 			all = append(all, sited{at, p})
-		}
-		lanes = max(lanes, len(p.lanes))
-		if p.policy.etcd.LaneHeader != "" {
-			each = 2
-		}
-		if p.closed {
-			closed = 1
 		}
 	}
 	slices.SortStableFunc(all, func(a, b sited) int { return cmp.Compare(a.rank(), b.rank()) })
-	most := max(0, (maxRoutes/max(1, len(all))-each)/each-closed)
-	if most < lanes {
-		m.lose("there are %d lanes and %d methods that differ, and a client is given %d routes at most: the calls of the last lanes go where those without a lane do",
-			lanes, len(all), maxRoutes)
-	}
 	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
 	seen := make(map[path]bool)
 	for _, at := range all {
 		if !seen[at.path] {
 			seen[at.path] = true
-			host.Routes = append(host.Routes, at.plan.routesOf(at.path, most)...)
+			host.Routes = append(host.Routes, at.plan.routesOf(at.path)...)
 		}
 	}
 	last := host.GetRoutes()[len(host.GetRoutes())-1].GetRoute()
@@ -161,10 +145,8 @@ func (p path) full() string { return "/" + p.service + "/" + p.method }
 // those that not every endpoint serves. The first service of a host takes what is no other's as well.
 func (p *plan) paths(first bool) []path {
 	set := make(map[path]bool)
-	for _, method := range p.policy.config.Methods {
-		for _, name := range method.Name {
-			set[path{name.Service, name.Method}] = true
-		}
+	for at := range p.policy.methods {
+		set[at] = true
 	}
 	for _, method := range p.service.Leading {
 		service, name := methods.Split(method)
@@ -230,9 +212,9 @@ func addServed(set map[path]bool, text string) {
 	}
 }
 
-// routesOf returns the routes of a path: those of the lanes, at most so many, and that of all other calls.
-func (p *plan) routesOf(at path, most int) []*routev3.Route {
-	if slices.Contains(p.service.Leading, at.full()) && at.method != "" {
+// routesOf returns the routes of a path: those of the lanes, and that of all other calls.
+func (p *plan) routesOf(at path) []*routev3.Route {
+	if p.leads(at) {
 		return []*routev3.Route{p.route(at.match(), at, p.toLeader())}
 	}
 	base, _ := p.serving(at.full(), "", p.base, nil)
@@ -241,17 +223,16 @@ func (p *plan) routesOf(at path, most int) []*routev3.Route {
 	add := func(to []share, headers ...*routev3.HeaderMatcher) {
 		routes = append(routes, p.route(withHeaders(at.match(), headers...), at, to))
 	}
-	lanes := p.lanes[:min(len(p.lanes), most)]
-	for _, l := range lanes {
+	for _, l := range p.lanes {
 		add(p.toLane(l, at, base), exactly(serviceconfig.LaneHeader, l.name))
 	}
 	if p.closed {
 		add(p.toNobody(), namesLane(serviceconfig.LaneHeader))
 	}
-	if header := p.policy.etcd.LaneHeader; header != "" && (len(lanes) > 0 || p.closed) {
+	if header := p.policy.etcd.LaneHeader; header != "" && (len(p.lanes) > 0 || p.closed) {
 		// The lane that the caller set itself counts first, also where it is none that is known.
 		add(toBase, present(serviceconfig.LaneHeader, true))
-		for _, l := range lanes {
+		for _, l := range p.lanes {
 			add(p.toLane(l, at, base), present(serviceconfig.LaneHeader, false), exactly(header, l.name))
 		}
 		if p.closed {
@@ -331,27 +312,14 @@ func (p *plan) route(match *routev3.RouteMatch, at path, to []share) *routev3.Ro
 
 func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
+// leads reports whether the calls of a path go to the leader.
+func (p *plan) leads(at path) bool {
+	return at.method != "" && slices.Contains(p.service.Leading, at.full())
+}
+
 // methodConfig returns the config that fits a path best, as gRPC does: nil if there is none.
-func (p *plan) methodConfig(at path) (best *serviceconfig.Method) {
-	fit := 0
-	for i := range p.policy.config.Methods {
-		m := &p.policy.config.Methods[i]
-		for _, name := range m.Name {
-			n := 0
-			switch name {
-			case serviceconfig.MethodName{Service: at.service, Method: at.method}:
-				n = 3
-			case serviceconfig.MethodName{Service: at.service}:
-				n = 2
-			case serviceconfig.MethodName{}:
-				n = 1
-			}
-			if n > fit {
-				best, fit = m, n
-			}
-		}
-	}
-	return best
+func (p *plan) methodConfig(at path) *serviceconfig.Method {
+	return cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}])
 }
 
 // retried are the codes after which gRPC retries by xDS:
@@ -478,11 +446,22 @@ func (p *plan) toLeader() []share {
 // common, so that a cluster keeps its connections when shares change.
 func (p *plan) leaf(s set, g group) string {
 	name := p.prefix
-	for _, part := range []struct{ what, value string }{{"lane", s.lane}, {"split", g.name}, {"methods", s.served}} {
+	for _, part := range []struct{ what, value string }{{"lane", brief(s.lane)}, {"split", g.name}, {"methods", s.served}} {
 		if part.value != "" {
-			name += "/" + part.what + "=" + escape(part.value)
+			name += "/" + part.what + "=" + part.value
 		}
 	}
 	p.addCluster(name, g.members)
 	return name
+}
+
+// maxPart bounds a part of the name of a cluster, which each route to it has.
+const maxPart = 64
+
+// brief makes a text a part of the name of a cluster: escaped or, where that is long, hashed.
+func brief(text string) string {
+	if escaped := escape(text); len(escaped) <= maxPart {
+		return escaped
+	}
+	return fmt.Sprintf("#%.16x", sha256.Sum256([]byte(text))) // no text is escaped to "#"
 }

@@ -80,9 +80,13 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 			continue
 		}
 		to, at := target.output(file), services[file][0].position
-		if !importable(string(to.packageName)) {
+		switch other := byPath[to.importPath]; {
+		case !importable(string(to.packageName)):
 			at.problem("is generated into a Go package with the name %s, which nobody could import: set another %s", to.packageName, suffixParameter)
-		} else if other := byPath[to.importPath]; other != nil {
+		case file.GoPackageName == "main":
+			at.problem("is generated into the Go package %s, which could not import that of the messages, main: give these another go_package",
+				to.packageName)
+		case other != nil:
 			at.problem("is generated into the Go package %s, which is that of %s: set another %s",
 				printable.Text(string(to.importPath)), pathText(other), suffixParameter)
 		}

@@ -26,7 +26,7 @@ func Text(s string) string {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			b = fmt.Appendf(b, `\x%02x`, s[0])
-		case prints(r):
+		case Prints(r):
 			b = append(b, s[:size]...)
 		default:
 			quoted := strconv.AppendQuoteRuneToASCII(nil, r)
@@ -73,8 +73,8 @@ func JSON(text []byte) []byte {
 	return []byte(b.String())
 }
 
-// prints reports whether a character is seen.
-func prints(r rune) bool {
+// Prints reports whether a character is seen, as the plain space is.
+func Prints(r rune) bool {
 	const blankBraille = '\u2800'
 	return unicode.IsPrint(r) && r != blankBraille && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
@@ -87,7 +87,7 @@ func plain(s string) int {
 				return i
 			}
 		}
-		if !prints(r) {
+		if !Prints(r) {
 			return i
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
 // The first segments of the keys that are not services'.
@@ -42,7 +44,7 @@ func CheckText(text string) error {
 		switch {
 		case unicode.IsSpace(r):
 			return fmt.Errorf("has white space (%U): leave it out", r)
-		case !unicode.IsPrint(r):
+		case !printable.Prints(r):
 			return fmt.Errorf("has the control, format or other invisible character %U: leave it out", r)
 		}
 	}

@@ -138,10 +138,31 @@ func (p position) fault(f *serviceconfig.Fault, picks string) {
 	for _, policy := range serviceconfig.Picking {
 		text = strings.ReplaceAll(text, strconv.Quote(policy.Name), picks)
 	}
-	for i := range fields.Len() {
-		text = strings.ReplaceAll(text, fields.Get(i).JSONName(), string(fields.Get(i).Name()))
+	at.problem("%s", outsideQuotes(text, func(text string) string {
+		for i := range fields.Len() {
+			text = strings.ReplaceAll(text, fields.Get(i).JSONName(), string(fields.Get(i).Name()))
+		}
+		return text
+	}))
+}
+
+// outsideQuotes returns text with what is between its quoted parts changed. What is quoted is what the user wrote.
+func outsideQuotes(text string, change func(string) string) string {
+	var b strings.Builder
+	for text != "" {
+		plain := text
+		if i := strings.IndexByte(text, '"'); i >= 0 {
+			plain = text[:i]
+		}
+		text = text[len(plain):]
+		quoted, err := strconv.QuotedPrefix(text)
+		if err != nil { // the rest has no quotes, or one that is not closed
+			quoted = text
+		}
+		b.WriteString(change(plain) + quoted)
+		text = text[len(quoted):]
 	}
-	at.problem("%s", text)
+	return b.String()
 }
 
 // number returns the position of a field that has no name here.

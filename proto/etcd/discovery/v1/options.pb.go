@@ -1482,7 +1482,8 @@ type MethodOptions struct {
 	// caller's wins. Default: none.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Whether a call waits for an endpoint to be ready, up to its deadline, instead of
-	// failing at once. A call takes it back by grpc.WaitForReady(false). Default: false.
+	// failing at once. A call takes it back by grpc.WaitForReady(false); a method cannot
+	// take back that of default_method. Default: false.
 	WaitForReady bool `protobuf:"varint,2,opt,name=wait_for_ready,json=waitForReady,proto3" json:"wait_for_ready,omitempty"`
 	// Whether and how a failed call is tried again. Default: only where gRPC knows
 	// that no server has seen it.

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -192,6 +194,9 @@ func (r *RPC) receive(stream grpc.ClientStream, out func(json.RawMessage) error)
 
 // json returns a message as JSON without blanks, which protojson puts where it likes.
 func (r *RPC) json(message proto.Message) (json.RawMessage, error) {
+	if err := r.checkNesting(message); err != nil {
+		return nil, err
+	}
 	text, err := protojson.MarshalOptions{Resolver: r.responses()}.Marshal(message)
 	if err != nil {
 		return nil, err
@@ -199,6 +204,27 @@ func (r *RPC) json(message proto.Message) (json.RawMessage, error) {
 	var out bytes.Buffer
 	err = json.Compact(&out, text)
 	return out.Bytes(), err
+}
+
+// maxNesting bounds how many Anys are in one another. Each is decoded with all that is in it, so more take quadratic time.
+const maxNesting = 32
+
+// checkNesting refuses a message with too many Anys in one another.
+func (r *RPC) checkNesting(message proto.Message) error {
+	depth := 0
+	return protorange.Options{Resolver: r.responses()}.Range(message.ProtoReflect(), func(p protopath.Values) error {
+		if p.Path.Index(-1).Kind() == protopath.AnyExpandStep {
+			if depth++; depth > maxNesting {
+				return fmt.Errorf("more than %d messages of type google.protobuf.Any are in one another", maxNesting)
+			}
+		}
+		return nil
+	}, func(p protopath.Values) error {
+		if p.Path.Index(-1).Kind() == protopath.AnyExpandStep {
+			depth--
+		}
+		return nil
+	})
 }
 
 // FailureJSON is how a call failed.
@@ -224,7 +250,7 @@ func (r *RPC) Failure(err error, hint string) *FailureJSON {
 	return f
 }
 
-// detail returns a detail of an error as JSON: its type and bytes where it is malformed.
+// detail returns a detail of an error as JSON: its type and bytes where it is malformed, or nested too deep.
 func (r *RPC) detail(detail *anypb.Any) json.RawMessage {
 	if text, err := r.json(detail); err == nil {
 		return text

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,5 +62,19 @@ func TestPasswordOverPlaintext(t *testing.T) {
 				t.Errorf("the log is %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// A password in an endpoint, which etcd's client leaves out as well, is not shown.
+func TestEndpointsWithAPassword(t *testing.T) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://root:s3cret@127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	registry := NewRegistry(client)
+	defer registry.Close(t.Context())
+	if got := registry.Status().Etcd.Endpoints; !slices.Equal(got, []string{"http://127.0.0.1:1"}) {
+		t.Errorf("the endpoints are shown as %q", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -202,13 +203,13 @@ func (r *Registry) full(key string) string {
 	return r.opts.namespace + key
 }
 
-// endpoints returns those of the etcd client. One that was put together from parts has none: up to etcd's client 3.6, it cannot
+// endpoints returns those of the etcd client, as they may be shown. One that was put together from parts has none: up to etcd's client 3.6, it cannot
 // even be asked.
 func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
 		return nil
 	}
-	return r.client.Endpoints()
+	return plaintext.Shown(r.client.Endpoints())
 }
 
 // allKeys returns the keys that the registry knows, for metrics.

@@ -1,10 +1,11 @@
-// Package plaintext finds out whether an etcd client sends its password where others can read it.
+// Package plaintext finds out whether an etcd client sends its password where others can read it, and leaves one out of what is shown.
 package plaintext
 
 import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -22,6 +23,26 @@ func Exposed(endpoints []string, withTLS bool) []string {
 		}
 	}
 	return exposed
+}
+
+// Shown returns the endpoints of an etcd client as people may read them: without a user and a password, which etcd's client takes
+// from none, though it accepts URLs that have them.
+func Shown(endpoints []string) []string {
+	shown := slices.Clone(endpoints)
+	for i, e := range shown {
+		scheme, rest, _ := strings.Cut(e, "://")
+		if !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+			continue // "@" has another meaning in the name of a socket
+		}
+		authority := rest
+		if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+			authority = rest[:end]
+		}
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			shown[i] = scheme + "://" + rest[at+1:]
+		}
+	}
+	return shown
 }
 
 // secured reports whether a client that has first as its first endpoint uses TLS. That endpoint decides for

@@ -48,3 +48,18 @@ func TestExposed(t *testing.T) {
 		}
 	}
 }
+
+func TestShown(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"http://root:s3cret@10.0.0.1:2379":           "http://10.0.0.1:2379",
+		"HTTPS://root:s@cret@etcd.example/a@b":       "HTTPS://etcd.example/a@b",
+		"https://root@[2001:db8::1]:2379?x=http://@": "https://[2001:db8::1]:2379?x=http://@",
+		"http://etcd.example:2379":                   "http://etcd.example:2379",
+		"etcd.example:2379":                          "etcd.example:2379",
+		"unix://root@etcd":                           "unix://root@etcd",
+	} {
+		if got := Shown([]string{endpoint}); got[0] != want {
+			t.Errorf("%s is shown as %s, want %s", endpoint, got[0], want)
+		}
+	}
+}

@@ -135,18 +135,24 @@ func (w *world) rejoinUnknown() {
 // noFailure fails the test if a call fails while an event happens so many times, and until so many calls were made.
 func (w *world) noFailure(c caller, atLeast, times int, event func()) {
 	w.t.Helper()
-	eventually(w.t, c, calls(20), "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
+	w.noFailureOf(c, calls(200), atLeast, times, event)
+}
+
+// noFailureOf is noFailure for calls as they are ordered. It returns who answered.
+func (w *world) noFailureOf(c caller, o order, atLeast, times int, event func()) (by map[string]int) {
+	w.t.Helper()
+	eventually(w.t, c, o, "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
 	var happened atomic.Bool
 	made, failed, slowest := 0, map[string]int{}, 0.0
+	by, o.At = map[string]int{}, 8
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for made < atLeast || !happened.Load() {
-			o := calls(200)
-			o.At = 8
 			out := c.call(o)
-			for _, n := range out.By {
+			for name, n := range out.By {
 				made += n
+				by[name] += n
 			}
 			for text, n := range out.Errors {
 				made += n
@@ -164,4 +170,5 @@ func (w *world) noFailure(c caller, atLeast, times int, event func()) {
 		w.t.Errorf("of %d calls fail: %v", made, failed)
 	}
 	w.t.Logf("%d calls, the slowest took %v", made, time.Duration(slowest*1e6).Round(time.Millisecond))
+	return by
 }

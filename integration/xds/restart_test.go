@@ -1,9 +1,13 @@
 package xds
 
 import (
+	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -28,4 +32,50 @@ func TestPolicyChangesWhileTheBridgeIsAway(t *testing.T) {
 		w.bridges[0] = w.bridgeAt(lis, w.newRegistry(), w.desc)
 		w.told(0, 1)
 	})
+}
+
+// The bridge is restarted while instances of other lanes come, so that the client is to have clusters that it does not know.
+// Calls of a strict lane and for the leader go to no other meanwhile, and none fails.
+func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
+	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
+	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.bridges[0].stop()
+	w.bridges[0] = w.bridge()
+	w.add("leader", runtime.WithVersion("v1"))
+	w.add("beta", runtime.WithVersion("v2"))
+	w.addServing("base", "acme.Echo/Lead,Say")
+	c := w.goClient("")
+	eventually(t, c, calls(20), "the base", only("leader", "base"))
+	beta, led := calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
+	eventually(t, c, beta, "the strict lane", only("beta"))
+	times := 12
+	if testing.Short() {
+		times = 1
+	}
+	var restarted atomic.Bool
+	var calling sync.WaitGroup
+	calling.Go(func() {
+		for !restarted.Load() {
+			if o := c.call(beta); !only("beta")(o) {
+				t.Errorf("calls of the strict lane: %+v", o)
+			}
+		}
+	})
+	n := 0
+	by := w.noFailureOf(c, led, 500, times, func() {
+		w.bridges[0].stop()
+		n++
+		entry := fmt.Sprintf(`{"Addr":"127.9.9.%d:1","Metadata":{"lane":"pr-%d"}}`, n, n)
+		_, err := etcd.Admin().Put(kit.Bounded(t, soon), fmt.Sprintf("%s%s/pr-%d", w.namespace, w.desc.Key, n), entry)
+		must(t, err)
+		lis, err := net.Listen("tcp", w.bridges[0].addr)
+		must(t, err)
+		w.bridges[0] = w.bridgeAt(lis, w.newRegistry(), w.desc)
+		w.told(0, 1)
+	})
+	restarted.Store(true)
+	calling.Wait()
+	if len(by) != 1 || by["leader"] == 0 {
+		t.Errorf("calls for the leader are answered by %v", by)
+	}
 }

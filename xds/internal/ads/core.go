@@ -199,11 +199,12 @@ func (s *subscription) announce(name string, a *announced, wake *time.Time) {
 	}
 }
 
-// detour returns routes for a client that comes back with routes that are not known here, by a cluster that it knows and that
-// leads to the usual one. It is nil if the client knows all clusters of the next routes, or none that would do.
+// detour returns the next routes for a client that comes back with routes that are not known here, by the clusters that it
+// knows. It is nil if the client knows all clusters of the next routes, or none that would do for the usual one.
 func (c *Core) detour(name string, next *mapping.Resource, usual string, find func(k Kind, name string) Found) *mapping.Resource {
 	asked := c.kinds[Clusters].names
-	if !slices.ContainsFunc(next.Clusters, func(cluster string) bool { return !slices.Contains(asked, cluster) }) {
+	knows := func(cluster string) bool { return slices.Contains(asked, cluster) }
+	if !slices.ContainsFunc(next.Clusters, func(cluster string) bool { return !knows(cluster) }) {
 		return nil
 	}
 	by := ""
@@ -219,7 +220,7 @@ func (c *Core) detour(name string, next *mapping.Resource, usual string, find fu
 	if by == "" {
 		return nil
 	}
-	return mapping.Detour(name, by)
+	return mapping.Detour(next, by, knows)
 }
 
 // knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so sent is as good as known.

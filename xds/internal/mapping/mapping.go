@@ -73,7 +73,7 @@ func (h *Host) Client(c Client) Client {
 
 // Map makes the resources of a host for a client.
 func Map(h *Host, c Client) (*Snapshot, error) {
-	m := &mapping{Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource), lost: make(map[string]bool)}
+	m := &mapping{Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource), lost: make(map[string]bool), sharing: make(map[string]bool)}
 	m.locate()
 	for i := range h.Services {
 		m.services = append(m.services, m.plan(&h.Services[i], len(h.Services) > 1))
@@ -100,6 +100,7 @@ type mapping struct {
 	located         []*located // by endpoint; nil: it cannot be said where it is
 	services        []*plan
 	clusters, loads map[string]*Resource
+	sharing         map[string]bool // clusters, see [Resource]
 	lost            map[string]bool
 	err             error // the first of making a resource
 }

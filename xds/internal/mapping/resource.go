@@ -23,6 +23,7 @@ type Resource struct {
 
 	// Clusters are those that a route names, or that a cluster with none of its own endpoints is made of.
 	Clusters []string
+	shared   map[string]bool // of routes: those whose calls may go to others while a client does not know them
 }
 
 // Equal reports whether two resources, either of which may be nil, say the same.

@@ -52,7 +52,11 @@ func (m *mapping) routes() (_ *Resource, usual string, err error) {
 		usual = last.GetWeightedClusters().GetClusters()[0].GetName()
 	}
 	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
-	return r, usual, err
+	if err != nil {
+		return nil, "", err
+	}
+	r.shared = m.sharing
+	return r, usual, nil
 }
 
 func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
@@ -76,14 +80,31 @@ func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 	return r, nil
 }
 
-// Detour returns routes that send all calls to one cluster, nil if they cannot be made.
-func Detour(name, cluster string) *Resource {
-	r, err := routeResource(&routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{
-		Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{{
-			Match:  path{}.match(),
-			Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}}},
-		}},
-	}}})
+// Detour returns the next routes for a client that does not know all of their clusters, with another cluster in place of
+// those, nil if they cannot be made. Calls that go nowhere else, those of a strict lane and those for the leader, keep theirs,
+// and fail until the client knows it.
+func Detour(next *Resource, by string, knows func(cluster string) bool) *Resource {
+	config := new(routev3.RouteConfiguration)
+	if err := next.Body.UnmarshalTo(config); err != nil {
+		return nil
+	}
+	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
+		action, name := route.GetRoute(), route.GetRoute().GetCluster()
+		if weighted := action.GetWeightedClusters(); weighted != nil {
+			name = weighted.GetClusters()[0].GetName()
+			known := slices.DeleteFunc(slices.Clone(weighted.GetClusters()), func(c *routev3.WeightedCluster_ClusterWeight) bool {
+				return !knows(c.GetName())
+			})
+			if len(known) > 0 {
+				weighted.Clusters = known
+				continue
+			}
+		}
+		if next.shared[name] && !knows(name) {
+			action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: by}
+		}
+	}
+	r, err := routeResource(config)
 	if err != nil {
 		return nil
 	}
@@ -218,7 +239,7 @@ func (p *plan) routesOf(at path) []*routev3.Route {
 		return []*routev3.Route{p.route(at.match(), at, p.toLeader())}
 	}
 	base, _ := p.serving(at.full(), "", p.base, nil)
-	toBase := p.destination(base, nil)
+	toBase := p.shared(p.destination(base, nil))
 	var routes []*routev3.Route
 	add := func(to []share, headers ...*routev3.HeaderMatcher) {
 		routes = append(routes, p.route(withHeaders(at.match(), headers...), at, to))
@@ -255,11 +276,19 @@ func (p *plan) toLane(l lane, at path, base set) []share {
 	own, elsewhere := p.serving(at.full(), l.name, l.members, base.members)
 	switch {
 	case !l.strict && (elsewhere || !p.hasLive(l.members)):
-		return p.destination(base, nil)
+		return p.shared(p.destination(base, nil))
 	case l.strict:
 		return p.destination(own, nil)
 	}
-	return p.destination(own, &base)
+	return p.shared(p.destination(own, &base))
+}
+
+// shared notes of clusters that their calls may go to others while a client does not know them.
+func (p *plan) shared(to []share) []share {
+	for _, s := range to {
+		p.sharing[s.cluster] = true
+	}
+	return to
 }
 
 func withHeaders(m *routev3.RouteMatch, headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {

@@ -54,7 +54,8 @@ func (f *Followed) Stop() { f.stop() }
 
 // View is what the clients of a service go by, at one moment. It is shared: nothing in it may be changed.
 type View struct {
-	// Known reports whether etcd has told the endpoints and the live service config. If not, clients wait.
+	// Known reports whether there is something to go by: what etcd has told, or what was known before while it does not
+	// answer. If not, clients wait.
 	Known bool
 	// Endpoints are the service's, sorted by instance, without those that their owners are withdrawing.
 	Endpoints []Endpoint
@@ -74,9 +75,9 @@ type View struct {
 
 // View returns what clients go by now. After Stop, and after the registry was closed, it is the last that was known.
 func (f *Followed) View() View {
-	s := f.key.State()
+	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
 	v := View{
-		Known: s.Known, Held: s.Held, Leader: f.candidates.Leader().Instance, Err: cmp.Or(s.Err, f.candidates.Err(), s.LiveErr), Refused: s.Refused,
+		Known: s.Known && (led || unled != nil), Held: s.Held, Leader: f.candidates.Leader().Instance, Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused,
 		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
 	}
 	for i, b := range s.Backends {

@@ -55,6 +55,35 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// What is followed is known once its leader is.
+func TestFollow_KnowsTheLeader(t *testing.T) {
+	w := newWorld(t, "")
+	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.add("a")
+	for range 20 {
+		changed := make(chan struct{}, 1)
+		f, err := w.newRegistry().Follow(w.desc, func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+		must(t, err)
+		ctx := kit.Bounded(t, soon)
+		for !f.View().Known {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatalf("nothing is known: %+v", f.View())
+			}
+		}
+		if v := f.View(); v.Leader != "a" {
+			t.Errorf("what is known first: %+v", v)
+		}
+		f.Stop()
+	}
+}
+
 func TestFollowRefuses(t *testing.T) {
 	w := newWorld(t, "")
 	for want, desc := range map[string]*runtime.ServiceDesc{

@@ -29,6 +29,7 @@ type seen struct {
 	Leader
 	all   []*listwatch.Item[string]
 	blind bool // etcd does not let them be followed
+	known bool // they were read, or etcd does not let them be
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -73,6 +74,9 @@ func (c *Candidates) Leader() Leader {
 	return c.seen.Load().Leader
 }
 
+// Known reports whether the candidates were read, or are none to be read.
+func (c *Candidates) Known() bool { return c == nil || c.seen.Load().known }
+
 // Err returns what keeps the candidates from being followed now, nil while they are or nobody reads them.
 func (c *Candidates) Err() error {
 	if c == nil {
@@ -83,7 +87,7 @@ func (c *Candidates) Err() error {
 	return c.err
 }
 
-// Read has notify called after each change of the leader until stop is called. notify must not block, nor call Read or
+// Read has notify called after each change of the leader, and of whether it is known, until stop is called. notify must not block, nor call Read or
 // stop. The first call comes at once.
 func (c *Candidates) Read(notify func()) (stop func()) {
 	return c.read(&candidateReader{notify: notify})
@@ -124,15 +128,16 @@ func (c *Candidates) follow() {
 		if epoch != c.epoch {
 			return
 		}
+		failed := c.err != nil
 		c.err = u.Err
-		was := c.seen.Load()
-		next := &seen{was.Leader, was.all, refused(u.Err)}
+		was, blind := c.seen.Load(), refused(u.Err)
+		next := &seen{was.Leader, was.all, blind, was.known || u.Snapshot != nil || blind}
 		if u.Snapshot != nil {
 			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
 		}
 		c.seen.Store(next)
 		for r := range c.readers {
-			if r.stands || next.Leader != was.Leader {
+			if r.stands || next.Leader != was.Leader || next.known != was.known || failed != (u.Err != nil) {
 				r.notify()
 			}
 		}

@@ -57,6 +57,9 @@ type View struct {
 	// Known reports whether there is something to go by: what etcd has told, or what was known before while it does not
 	// answer. If not, clients wait.
 	Known bool
+	// Provisional reports whether etcd has yet to tell some of it. The endpoints and the live service config may be those
+	// of a snapshot, or missing, and so may the leader. Who knows the service from elsewhere keeps to that.
+	Provisional bool
 	// Endpoints are the service's, sorted by instance, without those that their owners are withdrawing.
 	Endpoints []Endpoint
 	// Held are the addresses among them that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
@@ -77,7 +80,8 @@ type View struct {
 func (f *Followed) View() View {
 	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
 	v := View{
-		Known: s.Known && (led || unled != nil), Held: s.Held, Leader: f.candidates.Leader().Instance, Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused,
+		Known: s.Known && (led || unled != nil), Provisional: s.Provisional || !s.LiveTold || !led,
+		Held: s.Held, Leader: f.candidates.Leader().Instance, Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused,
 		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
 	}
 	for i, b := range s.Backends {

@@ -77,7 +77,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 				t.Fatalf("nothing is known: %+v", f.View())
 			}
 		}
-		if v := f.View(); v.Leader != "a" {
+		if v := f.View(); v.Leader != "a" || v.Provisional {
 			t.Errorf("what is known first: %+v", v)
 		}
 		f.Stop()

@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,5 +78,38 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	calling.Wait()
 	if len(by) != 1 || by["leader"] == 0 {
 		t.Errorf("calls for the leader are answered by %v", by)
+	}
+}
+
+// A bridge that is restarted while etcd is away tells new clients what its snapshots have. Those that come back keep what they
+// know, for these have no leader, and what they have may be out of date.
+func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
+	w := newWorld(t, "")
+	w.set(policy(`"drain":["drained"]`))
+	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.bridges[0].stop()
+	w.add("leader")
+	w.addServing("drained", "acme.Echo/Lead,Say")
+	dir := t.TempDir()
+	w.bridges[0] = w.bridgeAt(kit.Listen(t), w.newRegistry(runtime.WithSnapshotDir(dir)), w.desc)
+	c := w.goClient("")
+	eventually(t, c, calls(20), "those that are not drained", only("leader"))
+	eventually(t, c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
+	kit.Eventually(t, soon, "there is a snapshot", func() bool {
+		files, err := os.ReadDir(dir)
+		return err == nil && len(files) > 0
+	})
+	etcd.Members()[0].Cut()
+	defer etcd.Members()[0].Restore()
+	w.bridges[0].stop()
+	lis, err := net.Listen("tcp", w.bridges[0].addr)
+	must(t, err)
+	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(runtime.WithSnapshotDir(dir)), w.desc)
+	eventually(t, w.goClient(""), calls(20), "a new client's calls are answered", func(o outcome) bool { return len(o.Errors) == 0 })
+	kit.Eventually(t, soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
+	for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/Lead"} {
+		if o := c.call(calls(20).to(method)); !only("leader")(o) {
+			t.Errorf("%s: %+v", method, o)
+		}
 	}
 }

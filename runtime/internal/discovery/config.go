@@ -25,6 +25,7 @@ type configCore struct {
 
 	good  string // in force, as canonical JSON; "": none
 	known bool   // etcd has said whether there is one, or the disk which
+	told  bool   // etcd has said so since the key is followed
 	bad   error  // why what etcd has is not in force; nil: it is
 
 	value  *liveConfig // the last value read; nil: none
@@ -45,10 +46,10 @@ type warning struct {
 // take takes an update in. A config that etcd refuses to show counts as none.
 func (c *configCore) take(u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
-		c.known = c.known || refused(u.Err)
+		c.known, c.told = c.known || refused(u.Err), c.told || refused(u.Err)
 		return warning{}
 	}
-	c.known = true
+	c.known, c.told = true, true
 	var value *liveConfig
 	if len(u.Snapshot.Items) > 0 {
 		value = &u.Snapshot.Items[0].Value
@@ -93,4 +94,4 @@ func (c *configCore) recall(json string) {
 }
 
 // drop forgets the value that waits. It is called when the config is no longer followed.
-func (c *configCore) drop() { c.waits, c.next = nil, time.Time{} }
+func (c *configCore) drop() { c.waits, c.next, c.told = nil, time.Time{}, false }

@@ -155,7 +155,7 @@ func (c *core) stop() effects {
 	c.entries.provisional, c.entries.err = c.entries.known, nil
 	c.config.drop()
 	next := *c.state
-	next.Provisional, next.Err, next.Refused, next.Leaving = next.Known, nil, false, nil
+	next.Provisional, next.LiveTold, next.Err, next.Refused, next.Leaving = next.Known, false, nil, false, nil
 	c.state = &next
 	return effects{unfollow: true}
 }
@@ -183,7 +183,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
 	next := &State{
 		Sequence: old.Sequence, Changed: old.Changed,
-		Live: c.config.good, LiveKnown: c.config.known, LiveErr: c.config.bad,
+		Live: c.config.good, LiveKnown: c.config.known, LiveTold: c.config.told, LiveErr: c.config.bad,
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
 		Leaving: c.entries.leaving,
 	}
@@ -209,7 +209,8 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.Sequence++
 	}
 	c.state = next
-	e := effects{changed: matters || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
+	settled := next.Known && (next.Provisional != old.Provisional || next.LiveTold != old.LiveTold)
+	e := effects{changed: matters || settled || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
 	if now := (saved{next.Backends, next.Live, c.entries.cluster}); next.Known && !next.Provisional && !now.equal(c.saved) {
 		c.saved = &now
 		e.save = c.saved

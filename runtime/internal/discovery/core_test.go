@@ -236,7 +236,7 @@ func TestCore(t *testing.T) {
 		"K5: a config that is deleted while nobody reads the key is gone": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
-			{"join", "a provisional live=x | follow"}, {"noconfig", "a provisional | tell"}, {"list a", "a | save"},
+			{"join", "a provisional live=x | follow"}, {"noconfig", "a provisional | tell"}, {"list a", "a | tell save"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

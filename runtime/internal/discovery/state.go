@@ -23,6 +23,7 @@ type State struct {
 
 	Live      string // live service config, canonical JSON; "" none
 	LiveKnown bool   // etcd has said whether there is one, or the disk which
+	LiveTold  bool   // etcd has said so since the key is followed
 	LiveErr   error  // why the one in etcd is not in force; nil: it is
 
 	Err     error // why etcd cannot be followed now; nil: it is

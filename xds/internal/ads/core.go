@@ -52,6 +52,8 @@ const maxNames = 10_000
 type Found struct {
 	Resource *mapping.Resource // nil: there is none
 	Pending  bool              // it is not known whether there is one
+	// Provisional reports that the rest may be out of date. A client that comes back keeps what it knows meanwhile.
+	Provisional bool
 	// Substitute stands for a resource that there is none of, for a client that has not been told of it here, and may know
 	// it from before. nil: nothing does.
 	Substitute *mapping.Resource
@@ -140,9 +142,15 @@ const announceTime = 5 * time.Second
 // must be called again.
 func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, wake time.Time) {
 	for k := range kinds {
-		look := func(name string) Found { return find(k, name) }
-		if k == Routes {
-			look = func(name string) Found { return c.announce(now, name, find(k, name), find, &wake) }
+		look := func(name string) Found {
+			found := find(k, name)
+			switch {
+			case found.Provisional && c.kinds[k].returns:
+				return Found{Pending: true}
+			case k == Routes:
+				return c.announce(now, name, found, find, &wake)
+			}
+			return found
 		}
 		if a := c.kinds[k].answer(k, look); a != nil {
 			all = append(all, *a)

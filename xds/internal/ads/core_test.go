@@ -86,3 +86,31 @@ func TestPending(t *testing.T) {
 	told("a", "b", "c")
 	told()
 }
+
+// A client that comes back keeps what it knows until etcd has told all of it, and a new one is told what there is.
+func TestProvisional(t *testing.T) {
+	found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
+	find := func(Kind, string) Found { return found }
+	for k := range kinds {
+		found.Provisional = true
+		var back, fresh Core
+		for _, c := range []*Core{&back, &fresh} {
+			if _, err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: c == &back}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if answers, _ := back.Answers(time.Time{}, find); answers != nil {
+			t.Errorf("%s: a client that comes back is told %v", k, answers)
+		}
+		if answers, _ := fresh.Answers(time.Time{}, find); len(answers) != 1 {
+			t.Errorf("%s: a new client is told %v", k, answers)
+		}
+		found.Provisional = false
+		if k == Routes {
+			back.kinds[Clusters].asked = true
+		}
+		if answers, _ := back.Answers(time.Time{}, find); len(answers) != 1 {
+			t.Errorf("%s: a client that comes back is told %v of what etcd has told", k, answers)
+		}
+	}
+}

@@ -52,29 +52,28 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 	if h == nil {
 		return ads.Found{}
 	}
-	s := h.snapshot(of)
+	s, provisional := h.snapshot(of)
 	if s == nil {
 		return ads.Found{Pending: true}
 	}
+	found := ads.Found{Provisional: provisional}
 	switch k {
 	case ads.Clusters:
-		found := ads.Found{Resource: s.Clusters[name]}
-		if found.Resource == nil {
+		if found.Resource = s.Clusters[name]; found.Resource == nil {
 			found.Substitute = s.Substitute(name)
 		}
-		return found
 	case ads.Loads:
-		return ads.Found{Resource: s.Loads[name]}
+		found.Resource = s.Loads[name]
 	case ads.Listeners:
 		if name == s.Listener.Name {
-			return ads.Found{Resource: s.Listener}
+			found.Resource = s.Listener
 		}
 	case ads.Routes:
 		if name == s.Route.Name {
-			return ads.Found{Resource: s.Route, Usual: s.Usual}
+			found.Resource, found.Usual = s.Route, s.Usual
 		}
 	}
-	return ads.Found{}
+	return found
 }
 
 // Host is what is known of a host, for people.

@@ -36,17 +36,18 @@ type host struct {
 	readersMu sync.Mutex
 	readers   map[*reader]struct{}
 
-	mu       sync.Mutex
-	users    int
-	followed []*runtime.Followed // by service; nil: nothing is followed
-	input    *mapping.Host       // nil: not known yet
-	known    bool                // etcd has told what is in input, rather than refused to
-	made     map[mapping.Client]*mapping.Snapshot
-	policies []policy        // by service
-	err      error           // what keeps the host from being followed, or its config from being in force
-	logged   map[string]bool // what xDS cannot say, as far as it was logged
-	told     string          // the problem that was told last
-	lines    loglimit.Limiter
+	mu          sync.Mutex
+	users       int
+	followed    []*runtime.Followed // by service; nil: nothing is followed
+	input       *mapping.Host       // nil: not known yet
+	known       bool                // etcd has told what is in input, rather than refused to
+	provisional bool                // etcd has yet to tell some of it
+	made        map[mapping.Client]*mapping.Snapshot
+	policies    []policy        // by service
+	err         error           // what keeps the host from being followed, or its config from being in force
+	logged      map[string]bool // what xDS cannot say, as far as it was logged
+	told        string          // the problem that was told last
+	lines       loglimit.Limiter
 }
 
 // reader is a caller of follow.
@@ -125,31 +126,32 @@ func (h *host) changed() {
 	}
 }
 
-// snapshot returns the resources for a client, nil while nothing is known.
-func (h *host) snapshot(of mapping.Client) *mapping.Snapshot {
+// snapshot returns the resources for a client, nil while nothing is known. provisional reports whether etcd has yet to tell
+// some of what they are made of.
+func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.followed) == len(h.descs) && h.stale.Swap(false) {
 		h.refresh()
 	}
 	if h.input == nil {
-		return nil
+		return nil, false
 	}
 	of = h.input.Client(of)
 	if s := h.made[of]; s != nil {
-		return s
+		return s, h.provisional
 	}
 	s, err := mapping.Map(h.input, of)
 	if err != nil { // cannot be: what is encoded was made here
 		h.report(err)
-		return nil
+		return nil, false
 	}
 	if len(h.made) >= maxSnapshots || of.ID == "" && len(h.made) >= maxZones {
 		clear(h.made)
 	}
 	h.made[of] = s
 	h.loses(s.Lost)
-	return s
+	return s, h.provisional
 }
 
 // refresh takes in what etcd has told. A service config that cannot be read leaves the last one in force.
@@ -168,7 +170,9 @@ func (h *host) refresh() {
 		views = append(views, v)
 	}
 	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
+	h.provisional = false
 	for i := range views {
+		h.provisional = h.provisional || views[i].Provisional
 		if err := h.policies[i].update(views[i].ServiceConfig); err != nil && trouble == nil {
 			trouble = fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err)
 		}

@@ -101,6 +101,7 @@ func TestRows(t *testing.T) {
 			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`, endpoints: three},
 		{name: "rollout", config: "", endpoints: ends("a - - - grpc_methods=acme.Echo/Say", "b - - - grpc_methods=acme.Echo/Say,New", "c")},
 		{name: "leader", config: "", endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
+		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
 		{name: "zonedrained", config: etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`), endpoints: three, client: Client{Zone: "z1", ID: "one"}},
 		{name: "rolloutinlane", config: etcdPolicy(`"route":[{"label":"lane"}]`),

@@ -457,7 +457,7 @@ func (p *plan) others(s set, groups []group, but int) []string {
 	return names
 }
 
-// toLeader returns the cluster of the instance that leads. Without one, calls fail: gRPC's clients by xDS cannot wait for it.
+// toLeader returns the cluster of the instance that leads, drained or not. Without one, calls fail: gRPC's clients by xDS cannot wait for it.
 func (p *plan) toLeader() []share {
 	var members []int
 	for i := range p.Endpoints {
@@ -467,7 +467,9 @@ func (p *plan) toLeader() []share {
 	}
 	p.lose("calls to the leader carry no token, and fail with UNAVAILABLE while there is none")
 	name := p.prefix + "/leader"
-	p.addCluster(name, members)
+	led := *p
+	led.drained = make([]bool, len(p.Endpoints))
+	led.addCluster(name, members)
 	return []share{{name, 1}}
 }
 

@@ -34,19 +34,35 @@ func (p *plan) isHeld(i int) bool {
 	return held
 }
 
-// drain finds the endpoints that get no new calls.
+// drain finds the endpoints that get no new calls, among those that clients can call.
 func (p *plan) drain() {
-	var inBase, isHeld func(i int) bool
+	all := p.callable()
+	var inBase, isHeld func(n int) bool
 	if p.placed != nil {
-		inBase = p.isBase
+		inBase = func(n int) bool { return p.isBase(all[n]) }
 	}
 	if len(p.Held) > 0 {
-		isHeld = p.isHeld
+		isHeld = func(n int) bool { return p.isHeld(all[n]) }
 	}
-	named := func(i int) bool {
-		return p.policy.drained[p.Endpoints[i].Instance] || p.policy.drained[p.Endpoints[i].Addr]
+	named := func(n int) bool {
+		e := &p.Endpoints[all[n]]
+		return p.policy.drained[e.Instance] || p.policy.drained[e.Addr]
 	}
-	p.drained = serviceconfig.DecideDrain(p.policy.etcd, len(p.Endpoints), named, inBase, isHeld).Drained
+	p.drained = make([]bool, len(p.Endpoints))
+	for n, drained := range serviceconfig.DecideDrain(p.policy.etcd, len(all), named, inBase, isHeld).Drained {
+		p.drained[all[n]] = drained
+	}
+}
+
+// callable returns the endpoints of which it can be said where they are.
+func (m *mapping) callable() []int {
+	all := make([]int, 0, len(m.Endpoints))
+	for i := range m.Endpoints {
+		if m.located[i] != nil {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // hasLive reports whether one of some endpoints gets new calls.
@@ -54,16 +70,11 @@ func (p *plan) hasLive(members []int) bool {
 	return slices.ContainsFunc(members, func(i int) bool { return !p.drained[i] })
 }
 
-// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. A strict
-// lane without endpoints is there as well, for its calls fail, and so is any that is named where those of other lanes fail.
+// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base; not where
+// clients only cannot call those in none. A strict lane without endpoints is there as well, for its calls fail, and so is any that is named where those of other lanes fail.
 // First come the lanes whose calls would go elsewhere without routes of their own.
 func (p *plan) divideByLane() {
-	all := make([]int, 0, len(p.Endpoints))
-	for i := range p.Endpoints {
-		if p.located[i] != nil {
-			all = append(all, i)
-		}
-	}
+	all := p.callable()
 	if p.placed == nil {
 		p.base = all
 		return
@@ -78,7 +89,7 @@ func (p *plan) divideByLane() {
 			members[name] = append(members[name], i)
 		}
 	}
-	if !p.hasLive(p.base) {
+	if len(p.placed.Of) == len(p.Endpoints) {
 		p.base = all
 	}
 	p.closed = p.policy.lanes.Strict("")

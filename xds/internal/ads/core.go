@@ -255,11 +255,16 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	}
 	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
+	waits := false // for what is not known
 	for _, name := range s.names {
 		found, last := find(name), s.sent[name]
 		switch {
 		case found.Pending && k.isWhole() && s.version == "":
-			return nil // the client may have the resource from an earlier stream, and would take it for deleted
+			if s.returns {
+				return nil // the client may have the resource from before, and would take it for deleted
+			}
+			waits = true
+			continue
 		case found.Resource == nil:
 			// What is not known is not told yet. And the client goes on asking for a cluster while calls are under way that
 			// have chosen it: it must not fail them.
@@ -276,7 +281,7 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 			news = append(news, found.Resource)
 		}
 	}
-	if !changed {
+	if !changed || waits && len(whole) == 0 {
 		return nil
 	}
 	if k.isWhole() {

@@ -48,7 +48,8 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// What is not known yet holds up nothing but the first answer, which would otherwise take away what a client has from before.
+// What is not known yet holds up nothing but the first answer to a client that comes back, which would otherwise take away
+// what it has from before.
 func TestPending(t *testing.T) {
 	known := map[string]bool{}
 	find := func(_ Kind, name string) Found {
@@ -74,7 +75,7 @@ func TestPending(t *testing.T) {
 			t.Errorf("told %v, want %v", got, names)
 		}
 	}
-	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
+	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
 		t.Fatal(err)
 	}
 	known["a"] = true
@@ -85,6 +86,18 @@ func TestPending(t *testing.T) {
 	known["c"] = true
 	told("a", "b", "c")
 	told()
+
+	clear(known)
+	c = Core{}
+	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
+		t.Fatal(err)
+	}
+	told()
+	known["a"] = true
+	told("a") // and asks for c
+	told("a")
+	known["b"], known["c"] = true, true
+	told("a", "b", "c")
 }
 
 // A client that comes back keeps what it knows until etcd has told all of it, and a new one is told what there is.

@@ -120,9 +120,12 @@ func methodsText(e *endpoint.Endpoint) string {
 	return ""
 }
 
-// texts returns the distinct texts of endpoints, in their order; nil if there are too many to tell apart.
+// texts returns the distinct texts of endpoints that get new calls, in their order; nil if there are too many to tell apart.
 func (p *plan) texts(members []int) (texts []string) {
 	for _, i := range members {
+		if p.drained[i] {
+			continue
+		}
 		if text := methodsText(&p.Endpoints[i]); !slices.Contains(texts, text) {
 			if len(texts) == methods.MaxTexts {
 				return nil
@@ -153,7 +156,7 @@ func (p *plan) serving(method, lane string, members, others []int) (s set, elsew
 	}
 	s.members = nil
 	for _, i := range members {
-		if in&(1<<slices.Index(texts, methodsText(&p.Endpoints[i]))) != 0 {
+		if n := slices.Index(texts, methodsText(&p.Endpoints[i])); n >= 0 && in&(1<<n) != 0 {
 			s.members = append(s.members, i)
 		}
 	}

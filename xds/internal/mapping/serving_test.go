@@ -51,6 +51,28 @@ func TestCallsGoWhereTheirMethodIsServed(t *testing.T) {
 	}
 }
 
+// A method that only drained endpoints serve goes to the others, which say that they have not got it.
+func TestMethods_DrainedDoNotCount(t *testing.T) {
+	policy, err := ReadPolicy(etcdPolicy(`"drain":["new","other"]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Host{Authority: "a", Services: []Service{{Name: "S", Policy: policy}},
+		Endpoints: ends("new - - - grpc_methods=S/A,B", "old - - - grpc_methods=S/A", "older - - - grpc_methods=S/C", "other - - - grpc_methods=S/A")}
+	s, err := Map(h, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	isSound(t, s)
+	for method, want := range map[string][]string{
+		"/S/A": {"10.0.0.2", "10.0.0.4"}, "/S/B": {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}, "/S/C": {"10.0.0.3"},
+	} {
+		if got := calledFor(t, s, method); !slices.Equal(got, want) {
+			t.Errorf("%s goes to %v, want %v", method, got, want)
+		}
+	}
+}
+
 // calledFor returns the addresses that calls of a method go to.
 func calledFor(t *testing.T, s *Snapshot, method string) (addrs []string) {
 	t.Helper()

@@ -281,8 +281,9 @@ func languages(t *testing.T) (all []language) {
 
 // goCaller is a client of grpc-go.
 type goCaller struct {
-	t    *testing.T
-	conn *grpc.ClientConn
+	t      *testing.T
+	conn   *grpc.ClientConn
+	native bool // of the runtime
 }
 
 // bootstrap returns what a client in a zone is started with.
@@ -307,7 +308,7 @@ func (w *world) goClient(zone string) caller {
 	conn, err := grpc.NewClient("xds:///"+w.desc.Authority, grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
-	return &goCaller{w.t, conn}
+	return &goCaller{w.t, conn, false}
 }
 
 // native returns a client of the runtime in a zone.
@@ -315,7 +316,7 @@ func (w *world) native(zone string) caller {
 	w.t.Helper()
 	conn, err := w.newRegistry(runtime.WithZone(zone)).NewClient(w.desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(w.t, err)
-	return &goCaller{w.t, conn}
+	return &goCaller{w.t, conn, true}
 }
 
 func (c *goCaller) call(o order) outcome {
@@ -347,6 +348,10 @@ func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.Timeout)*time.Millisecond)
 	defer cancel()
 	for header, value := range o.Metadata {
+		if c.native && header == "etcd-lane" {
+			ctx = runtime.WithLane(ctx, value)
+			continue
+		}
 		ctx = metadata.AppendToOutgoingContext(ctx, header, value)
 	}
 	reply := new(wrapperspb.StringValue)

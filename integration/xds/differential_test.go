@@ -1,0 +1,109 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+)
+
+// By xDS, calls reach the instances that they reach by the runtime's clients, whatever the policy is.
+func TestDifferential(t *testing.T) {
+	kit.Night(t)
+	w := newWorld(t, "")
+	fleet := []struct{ name, labels string }{
+		{"a", `"version":"v1","zone":"z1"`},
+		{"b", `"version":"v1","zone":"z2","grpc_methods":"acme.Echo/Say"`},
+		{"c", `"version":"v2","zone":"z1","grpc_methods":"acme.Echo/Say,New"`},
+		{"d", `"version":"v2","zone":"z2","lane":"pr-1"`},
+		{"e", `"version":"v3","zone":"z1","lane":"pr-1","grpc_methods":"acme.Echo/Say"`},
+		{"f", `"version":"v1","zone":"z2","lane":"pr-2","grpc_methods":"acme.Echo/Say,New"`},
+		{"g", `"version":"v3","grpc_methods":"acme.Echo/New"`},
+	}
+	for _, i := range fleet {
+		lis := kit.Listen(t)
+		t.Cleanup(kit.Serve(t, grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: i.name}).handle)), lis))
+		value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), i.labels)
+		_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/"+i.name, value)
+		must(t, err)
+		w.await(i.name)
+	}
+	zones := []string{"", "z1", "z9"}
+	byXDS, byRuntime := map[string]caller{}, map[string]caller{}
+	for _, zone := range zones {
+		byXDS[zone], byRuntime[zone] = w.goClient(zone), w.native(zone)
+		eventually(t, byXDS[zone], calls(5), "told", func(o outcome) bool { return len(o.Errors) == 0 })
+	}
+	// differ returns whose calls reach others, "" for none.
+	differ := func() string {
+		for _, zone := range zones {
+			for _, lane := range []string{"", "pr-1", "pr-2"} {
+				for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/New"} {
+					o := calls(40).to(method)
+					if lane != "" {
+						o = o.with("etcd-lane", lane)
+					}
+					reached := func(c caller) (string, outcome) {
+						out := c.call(o)
+						return fmt.Sprint(slices.Sorted(maps.Keys(out.By)), len(out.Errors) > 0), out
+					}
+					got, all := reached(byXDS[zone])
+					if want, _ := reached(byRuntime[zone]); got != want {
+						return fmt.Sprintf("zone %q, lane %q, %s: %+v, by the runtime %s", zone, lane, method, all, want)
+					}
+				}
+			}
+		}
+		return ""
+	}
+	random := rand.New(rand.NewPCG(1, 7))
+	for round := range 25 {
+		config := fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{%s}}],"methodConfig":[{"name":[{"service":"acme.Echo","method":"New"}],"timeout":"%ds"}]}`,
+			randomOptions(random, len(fleet)), 10+round) // each round has other routes
+		settled := w.settled()
+		w.set(config)
+		kit.Eventually(t, soon, "the clients have the policy", settled)
+		last := ""
+		for range 20 {
+			if last = differ(); last == "" {
+				break
+			}
+		}
+		if last != "" {
+			t.Errorf("%s\n%s", config, last)
+		}
+	}
+}
+
+// randomOptions returns some options of the policy etcd, for instances with the names a, b and so on.
+func randomOptions(random *rand.Rand, instances int) string {
+	parts := []string{`"childPolicy":[{"round_robin":{}}]`}
+	maybe := func(percent int, of ...string) {
+		if random.IntN(100) < percent {
+			parts = append(parts, of[random.IntN(len(of))])
+		}
+	}
+	var drained []string
+	for i := range instances {
+		if random.IntN(3) == 0 {
+			drained = append(drained, strconv.Quote(string(rune('a'+i))))
+		}
+	}
+	maybe(50, `"drain":[`+strings.Join(drained, ",")+`]`)
+	maybe(50, `"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}]`,
+		`"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":0}]`,
+		`"split":[{"match":{"version":"v9"},"weight":1}]`, `"split":[{"match":{"zone":""},"weight":1},{"match":{"zone":"z1"},"weight":2}]`)
+	maybe(50, `"preferZone":true`)
+	maybe(20, `"minHealthyPercent":50`)
+	maybe(75, `"route":[{"label":"lane"}]`, `"route":[{"lane":"pr-1","match":{"version":"v3"},"strict":true},{"label":"lane"}]`,
+		`"route":[{"lane":"pr-2","match":{"zone":"z2"}}]`, `"route":[{"label":"version"}]`,
+		`"route":[{"lane":"pr-1","match":{"lane":"pr-1"},"strict":true},{"lane":"pr-2","match":{"lane":"pr-2"}}]`)
+	return strings.Join(parts, ",")
+}

@@ -132,6 +132,32 @@ func TestK3_AnOrderlyLeaveIsNotHeld(t *testing.T) {
 	report.Took(t, "K3", "reached at its new address after", reached(t, conn, soon, "a"))
 }
 
+// TestK3_OthersOfAnAddressStay withdraws one of two instances that share an address.
+func TestK3_OthersOfAnAddressStay(t *testing.T) {
+	w := newWorld(t, nil)
+	add := func(id, addr string) *runtime.Registration {
+		r, err := w.newRegistry(w.client).Register(kit.Bounded(t, soon), key, runtime.Endpoint{Instance: id, Addr: addr})
+		must(t, err)
+		return r
+	}
+	add("a", "10.0.0.1:1")
+	b := add("b", "10.0.0.1:1")
+	closed := false
+	for set, err := range w.registry.Watch(kit.Bounded(t, soon), key) {
+		must(t, err)
+		if text := fmt.Sprint(set); !closed {
+			closed = true
+			must(t, b.Close(kit.Bounded(t, soon)))
+			add("last", "10.0.0.2:1")
+		} else if strings.Contains(text, "10.0.0.2:1") {
+			if !strings.Contains(text, "10.0.0.1:1") {
+				t.Errorf("the endpoints are %s", text)
+			}
+			break
+		}
+	}
+}
+
 // TestK5_ADeletedLiveConfig deletes a live config while a connection is idle and its key forgotten.
 func TestK5_ADeletedLiveConfig(t *testing.T) {
 	leak.Beside(t)

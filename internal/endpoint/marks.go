@@ -1,15 +1,39 @@
 package endpoint
 
-// Marks are the marks of entries that are being withdrawn: by address, the revision of the latest. A mark covers what its
-// address had in etcd when it was put, in whatever layout, for not every layout can carry one; and nothing newer, for
-// another instance may come to the address.
-type Marks map[string]int64
+// Marks are the marks of entries that are being withdrawn. A mark covers what its owner had at the address when the mark was
+// put, in whatever layout, for not every layout can carry one: the entries of that instance, and those that name none and are
+// on its lease. It covers nothing newer, and nothing of others: another instance may come to the address, or share it.
+type Marks map[owner]int64 // the revision of the latest
 
-// Add notes the mark of an entry with an address, put at a revision.
-func (m Marks) Add(addr string, revision int64) { m[addr] = max(m[addr], revision) }
+// owner is one of the names of who has entries at an address: an instance, or a lease.
+type owner struct {
+	addr, instance string
+	lease          int64
+}
 
-// Cover reports whether an entry with an address, created at a revision, is being withdrawn.
-func (m Marks) Cover(addr string, created int64) bool {
-	revision, marked := m[addr]
-	return marked && created <= revision
+// Mark is an entry that is being withdrawn, put so at a revision.
+type Mark struct {
+	Addr, Instance  string
+	Lease, Revision int64
+}
+
+// Add notes a mark.
+func (m Marks) Add(mark Mark) {
+	names := [...]owner{{addr: mark.Addr, instance: mark.Instance}, {addr: mark.Addr, lease: mark.Lease}}
+	for _, name := range names {
+		m[name] = max(m[name], mark.Revision)
+	}
+}
+
+// Cover reports whether an entry on a lease is being withdrawn.
+func (m Marks) Cover(e Entry, lease int64) bool {
+	addr := e.Endpoint.Addr
+	if revision, marked := m[owner{addr: addr, instance: e.Endpoint.Instance}]; marked && e.CreateRevision <= revision {
+		return true
+	}
+	if e.Layout.ends == atInstance || lease == 0 {
+		return false
+	}
+	revision, marked := m[owner{addr: addr, lease: lease}]
+	return marked && e.CreateRevision <= revision
 }

@@ -49,8 +49,9 @@ type Decode[T any] func(entry *mvccpb.KeyValue) (v T, ok bool, err error)
 type Item[T any] struct {
 	Key            string
 	Value          T
+	Lease          int64
 	CreateRevision int64
-	ModRevision    int64 // since when the entry has had this value
+	ModRevision    int64 // since when the entry has had this value, on this lease
 }
 
 // Snapshot is what a range held at a revision. It is immutable and shared: its items keep their

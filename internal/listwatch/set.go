@@ -262,12 +262,12 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 		return nil
 	}
 	if old != nil && s.equal(old.Value, value) {
-		if old.CreateRevision == kv.CreateRevision {
+		if old.CreateRevision == kv.CreateRevision && old.Lease == kv.Lease {
 			return old
 		}
 		value = old.Value
 	}
-	return &Item[T]{Key: key, Value: value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
+	return &Item[T]{Key: key, Value: value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
 // tooLong reports whether a key is too long to be an entry's, and has such a key counted as malformed. The key may

@@ -73,6 +73,13 @@ func TestSetKeepsWhatDoesNotChange(t *testing.T) {
 		t.Error("an equal list is a change")
 	}
 	s.put(kv("b", "2", 10))
+	moved := kv("c", "1", 11)
+	s.put(moved)
+	moved.Lease = 7
+	if !s.put(moved) || s.put(moved) || s.get("c").Lease != 7 {
+		t.Errorf("an entry that is put on another lease: %+v", s.get("c"))
+	}
+	s.remove("c")
 	after := s.commit()
 	if before[0] != after[0] || before[1] == after[1] || text(before) != "a=1 b=1" {
 		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before), text(after))

@@ -5,13 +5,8 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 // marks are the marks by which owners say that they are withdrawing an instance. What they cover is
 // [endpoint.Marks]' to say. The zero value is ready for use.
 type marks struct {
-	byKey map[string]mark // by the etcd key of the marked entry
-	noted []*item         // the entries that were noted last
-}
-
-type mark struct {
-	addr     string
-	revision int64 // of the marking
+	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
+	noted []*item                  // the entries that were noted last
 }
 
 // apply returns the entries that no mark covers, those that one does, and the addresses at which none is
@@ -31,14 +26,14 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	}
 	latest, withdrawn := make(endpoint.Marks), make(map[string]struct{})
 	for _, mark := range m.byKey {
-		latest.Add(mark.addr, mark.revision)
-		withdrawn[mark.addr] = struct{}{}
+		latest.Add(mark)
+		withdrawn[mark.Addr] = struct{}{}
 	}
 	covered := make(map[string]bool)
 	rest = make([]*item, 0, len(items))
 	for _, i := range items {
 		addr := i.Value.Endpoint.Addr
-		if latest.Cover(addr, i.CreateRevision) {
+		if latest.Cover(entryOf(i), i.Lease) {
 			covered[addr] = true
 			leaving = append(leaving, i)
 			continue
@@ -47,7 +42,7 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 		rest = append(rest, i)
 	}
 	for key, mark := range m.byKey {
-		if !covered[mark.addr] {
+		if !covered[mark.Addr] {
 			delete(m.byKey, key)
 		}
 	}
@@ -62,10 +57,11 @@ func (m *marks) note(i *item) {
 		if known {
 			delete(m.byKey, i.Key)
 		}
-	case !known || old.addr != i.Value.Endpoint.Addr || old.revision < i.CreateRevision:
+	case !known || old.Addr != i.Value.Endpoint.Addr || old.Revision < i.CreateRevision:
 		if m.byKey == nil {
-			m.byKey = make(map[string]mark)
+			m.byKey = make(map[string]endpoint.Mark)
 		}
-		m.byKey[i.Key] = mark{i.Value.Endpoint.Addr, i.ModRevision}
+		e := &i.Value.Endpoint
+		m.byKey[i.Key] = endpoint.Mark{Addr: e.Addr, Instance: e.Instance, Lease: i.Lease, Revision: i.ModRevision}
 	}
 }

@@ -11,6 +11,11 @@ import (
 // item is one entry of a key.
 type item = listwatch.Item[*Backend]
 
+// entryOf returns an item as what is merged.
+func entryOf(i *item) endpoint.Entry {
+	return endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision}
+}
+
 // merger turns the entries of a key into its set, one endpoint an address, update after update. A
 // change costs the change and a copy of the set. The zero value is ready for use.
 type merger struct {
@@ -62,9 +67,7 @@ func (m *merger) rebuild() {
 	m.addrs = nil
 	entries := make([]endpoint.Entry, len(m.items))
 	for i, item := range m.items {
-		entries[i] = endpoint.Entry{
-			Endpoint: &item.Value.Endpoint, Layout: item.Value.Layout, CreateRevision: item.CreateRevision,
-		}
+		entries[i] = entryOf(item)
 	}
 	m.set = m.set[:0]
 	for _, n := range endpoint.Merge(entries) {

@@ -52,7 +52,7 @@ func TestMergerAgainstMerge(t *testing.T) {
 func mergeAll(items []*item) []*Backend {
 	var entries []endpoint.Entry
 	for _, i := range items {
-		entries = append(entries, endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision})
+		entries = append(entries, entryOf(i))
 	}
 	var set []*Backend
 	for _, n := range endpoint.Merge(entries) {

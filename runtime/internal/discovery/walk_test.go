@@ -31,24 +31,25 @@ type walked struct {
 	following bool
 	loading   bool // the disk was asked
 	disk      string
-	seen      *State          // when the readers were last told to look
-	marked    map[string]mark // by key, as told
-	orderly   map[string]bool // the addresses that are withdrawn
+	seen      *State           // when the readers were last told to look
+	marked    map[string]*item // by key, as told: the entry as it was marked
+	orderly   map[string]bool  // the addresses that are withdrawn
 	heldSince map[string]time.Time
 	knownAt   time.Time // when the first endpoints came; zero: not since the key is followed
 	broken    string
 }
 
-// entries in the walks: their layouts and addresses.
+// entries in the walks: their layouts, addresses and leases.
 var walkedEntries = map[string]struct {
 	layout endpoint.Layout
 	addr   string
+	lease  int64
 }{
-	"a": {endpoint.EndpointJSON, "a:1"},
-	"b": {endpoint.EndpointJSON, "b:1"},
-	"c": {endpoint.EndpointJSON, "c:1"},
-	"p": {endpoint.Plain, "a:1"},        // of the same server as a, without room for a mark
-	"n": {endpoint.EndpointJSON, "a:1"}, // of another one, which has taken its address
+	"a": {endpoint.EndpointJSON, "a:1", 1},
+	"b": {endpoint.EndpointJSON, "b:1", 2},
+	"c": {endpoint.EndpointJSON, "c:1", 3},
+	"p": {endpoint.GoZero, "a:1", 1},       // of the same server as a, without room for a mark
+	"n": {endpoint.EndpointJSON, "a:1", 4}, // of another one at its address
 }
 
 // backends are those of entries, by name and whether they are marked.
@@ -68,7 +69,7 @@ var walkedBackends = func() map[string]*Backend {
 func startWalk() *walked {
 	w := &walked{
 		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, told: map[string]*item{},
-		marked: map[string]mark{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
+		marked: map[string]*item{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
 	}
 	w.seen = w.core.state
 	return w
@@ -153,7 +154,7 @@ func (w *walked) write(name string, value *Backend) bool {
 		return false
 	}
 	w.rev++
-	now := &item{Key: "k/" + name, Value: value, CreateRevision: w.rev, ModRevision: w.rev}
+	now := &item{Key: "k/" + name, Value: value, Lease: walkedEntries[name].lease, CreateRevision: w.rev, ModRevision: w.rev}
 	if old != nil {
 		now.CreateRevision = old.CreateRevision
 	}
@@ -197,7 +198,7 @@ func (w *walked) list() bool {
 }
 
 // toldOf notes which addresses their owners have withdrawn, as told: the last word of each entry counts, and covers
-// what the address had by then.
+// what its owner had at the address by then.
 func (w *walked) toldOf(removed []*item) {
 	for _, i := range slices.Concat(removed, sorted(w.truth)) {
 		addr := i.Value.Endpoint.Addr
@@ -206,18 +207,19 @@ func (w *walked) toldOf(removed []*item) {
 		case !i.Value.leaving:
 			delete(w.marked, i.Key)
 			w.orderly[addr] = false
-		case !known || old.revision < i.CreateRevision:
-			w.marked[i.Key] = mark{addr, i.ModRevision}
+		case !known || old.ModRevision < i.CreateRevision:
+			w.marked[i.Key] = i
 		}
 	}
 	for key, m := range w.marked {
-		covers, newer := false, false
+		addr, covers, others := m.Value.Endpoint.Addr, false, false
 		for _, i := range w.truth {
-			if i.Value.Endpoint.Addr == m.addr {
-				covers, newer = covers || i.CreateRevision <= m.revision, newer || i.CreateRevision > m.revision
+			if i.Value.Endpoint.Addr == addr {
+				covered := i.Lease == m.Lease && i.CreateRevision <= m.ModRevision
+				covers, others = covers || covered, others || !covered
 			}
 		}
-		w.orderly[m.addr] = !newer
+		w.orderly[addr] = !others
 		if !covers {
 			delete(w.marked, key)
 		}
@@ -435,7 +437,7 @@ var keyEvents = []coretest.Event[walked]{
 
 func keyWalk(start func() *walked, events ...string) coretest.World[walked] {
 	shape := &coretest.Shape{
-		Counted: map[string]string{"walked.rev": "rev", "Item.CreateRevision": "rev", "Item.ModRevision": "rev", "mark.revision": "rev"},
+		Counted: map[string]string{"walked.rev": "rev", "Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Mark.Revision": "rev"},
 		Ignored: []string{"walked.now", "configCore.lines"},
 		Errors:  true, Old: linger + time.Second,
 	}
@@ -464,6 +466,10 @@ func TestWalk(t *testing.T) {
 	})
 	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
 		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
+			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
+	})
+	t.Run("K3: another shares the address of a marked one", func(t *testing.T) {
+		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
 			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("an entry names another address for a while", func(t *testing.T) {

@@ -12,18 +12,18 @@ func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
 	for n := range s.Instances {
 		if i := &s.Instances[n]; i.Leaving() {
-			marks.Add(i.Addr, i.Entry.ModRevision)
+			marks.Add(endpoint.Mark{Addr: i.Addr, Instance: i.Instance, Lease: i.Entry.Lease, Revision: i.Entry.ModRevision})
 		}
 	}
 	var kept []int
 	var entries []endpoint.Entry
 	for n := range s.Instances {
 		i := &s.Instances[n]
-		if marks.Cover(i.Addr, i.Entry.CreateRevision) {
+		e := endpoint.Entry{Endpoint: &i.Endpoint, Layout: i.Layout, CreateRevision: i.Entry.CreateRevision}
+		if marks.Cover(e, i.Entry.Lease) {
 			continue
 		}
-		kept = append(kept, n)
-		entries = append(entries, endpoint.Entry{Endpoint: &i.Endpoint, Layout: i.Layout, CreateRevision: i.Entry.CreateRevision})
+		kept, entries = append(kept, n), append(entries, e)
 	}
 	set := endpoint.Merge(entries)
 	slices.Sort(set)

@@ -260,3 +260,14 @@ func TestRefusedUntilTheEnd(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestLeaderSharesItsAddress puts a newer entry of another id at the leader's address, as somebody may who adds the server by
+// hand. Callers then know the two as one endpoint.
+func TestLeaderSharesItsAddress(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a")
+	must(t, g.registry(&wire{}).Add(kit.Bounded(t, soon), entries, runtime.Endpoint{Instance: "by-hand", Addr: a.addr, Version: "v1"}))
+	if who := g.leader(g.client()); who != "a" {
+		t.Errorf("%s leads", who)
+	}
+}

@@ -49,8 +49,9 @@ type core struct {
 // entries are the endpoints of a key before any are held, from etcd or from the disk.
 type entries struct {
 	set         []*Backend
-	items       []*item // what set was merged from; nil: it is from the disk
-	leaving     []*item // in etcd, and left out of items because their owners withdraw them
+	items       []*item           // what set was merged from; nil: it is from the disk
+	names       map[string]string // see State
+	leaving     []*item           // in etcd, and left out of items because their owners withdraw them
 	known       bool
 	provisional bool
 	cluster     uint64 // the id of the etcd cluster that set is from
@@ -106,6 +107,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	if u.Snapshot != nil {
 		c.entries.items, c.entries.leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
 		c.entries.set, c.entries.known = c.merger.merge(c.entries.items), true
+		c.entries.names = c.merger.names
 		c.entries.provisional, c.entries.cluster = u.Snapshot.Provisional, u.Snapshot.Cluster
 	}
 	e := c.update(withdrawn, now)
@@ -185,7 +187,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		Sequence: old.Sequence, Changed: old.Changed,
 		Live: c.config.good, LiveKnown: c.config.known, LiveTold: c.config.told, LiveErr: c.config.bad,
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
-		Leaving: c.entries.leaving,
+		Leaving: c.entries.leaving, names: c.entries.names,
 	}
 	if c.entries.known && (old.Known || c.config.known || !now.Before(c.waived)) {
 		next.Known = true
@@ -203,7 +205,8 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.summary = c.sums.summary()
 		next.Changed = now
 	}
-	matters := !same || !maps.Equal(next.Held, old.Held) || next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
+	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
+		next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
 		len(next.Backends) == 0 && newError(old, next) // calls fail with that error
 	if matters {
 		next.Sequence++

@@ -268,6 +268,42 @@ func TestCoreSequence(t *testing.T) {
 	}
 }
 
+// TestCoreKnowsByEachName looks for instances whose entries share an address.
+func TestCoreKnowsByEachName(t *testing.T) {
+	c := newCore(0, readTest)
+	c.joined()
+	c.configured(listwatch.Update[liveConfig]{Snapshot: &listwatch.Snapshot[liveConfig]{}}, start)
+	var items []*item
+	for _, step := range []struct {
+		id, addr string
+		layout   endpoint.Layout
+		grows    bool
+		names    string // of a, b, x:1 and y:1
+	}{
+		{"a", "x:1", endpoint.EndpointJSON, true, "a b a y:1"},
+		{"b", "x:1", endpoint.EndpointJSON, true, "b b b y:1"},
+		{"c", "y:1", endpoint.EndpointJSON, true, "b b b c"},
+		{"d", "y:1", endpoint.Plain, true, "b b b c"}, // it is known by its name from now on
+		{"y:1", "y:1", endpoint.GoZero, false, "b b b c"},
+	} {
+		n := int64(len(items))
+		b := newBackend(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
+		items = append(slices.Clone(items), &item{Key: "k/" + step.id, Value: b, CreateRevision: n})
+		before := c.state.Sequence
+		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}}, start)
+		var names []string
+		for _, id := range []string{"a", "b", "x:1", "y:1"} {
+			names = append(names, c.state.nameOf(id))
+		}
+		if got := strings.Join(names, " "); got != step.names || c.state.Sequence > before != step.grows {
+			t.Errorf("with %s: %s, want %s; the sequence grew: %v", step.id, got, step.names, c.state.Sequence > before)
+		}
+	}
+	if id := c.state.nameOf("d"); id != "c" {
+		t.Errorf("d is %s", id)
+	}
+}
+
 func TestCoreIsPure(t *testing.T) {
 	coretest.Check(t, "core.go", "config.go", "leave.go", "hold.go", "merge.go", "state.go")
 }

@@ -22,6 +22,7 @@ type merger struct {
 	items []*item
 	set   []*Backend          // of items
 	addrs map[string]struct{} // of set; nil: several items share an address, so that patch does not apply
+	names map[string]string   // see State
 }
 
 // merge returns the set of items, which are sorted by key. Neither may be written to.
@@ -57,7 +58,7 @@ func (m *merger) rebuild() {
 	for i, item := range m.items {
 		m.set[i] = item.Value
 	}
-	m.addrs = make(map[string]struct{}, len(m.items))
+	m.addrs, m.names = make(map[string]struct{}, len(m.items)), nil
 	if m.readdress(nil, m.set) {
 		if !slices.IsSortedFunc(m.set, compare) {
 			slices.SortFunc(m.set, compare)
@@ -70,8 +71,19 @@ func (m *merger) rebuild() {
 		entries[i] = entryOf(item)
 	}
 	m.set = m.set[:0]
+	ids := make(map[string]string) // by address
 	for _, n := range endpoint.Merge(entries) {
-		m.set = append(m.set, m.items[n].Value)
+		b := m.items[n].Value
+		m.set, ids[b.Endpoint.Addr] = append(m.set, b), b.Endpoint.Instance
+	}
+	for _, i := range m.items {
+		e := &i.Value.Endpoint
+		if id := ids[e.Addr]; e.Instance != id && e.Instance != e.Addr {
+			if m.names == nil {
+				m.names = make(map[string]string)
+			}
+			m.names[e.Instance] = id
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package discovery
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/resolver"
@@ -31,7 +33,29 @@ type State struct {
 
 	summary   *attr.Summary // of Endpoints; nil while not known
 	addresses *addresses    // Backends as addresses; nil while not known
-	scaled    bool          // the weights of Endpoints are scaled down, so that ring-hash can add them up
+	// names are the instance ids, other than addresses, of entries that are not among Backends because another has their
+	// address, and the id of that one.
+	names  map[string]string
+	scaled bool // the weights of Endpoints are scaled down, so that ring-hash can add them up
+}
+
+// nameOf returns the instance id under which an instance is among Backends, where another entry may have its address; its own
+// if it is not.
+func (s *State) nameOf(instance string) string {
+	if _, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
+		return strings.Compare(b.Endpoint.Instance, id)
+	}); ok {
+		return instance
+	}
+	if id, ok := s.names[instance]; ok {
+		return id
+	}
+	for _, b := range s.Backends {
+		if b.Endpoint.Addr == instance {
+			return b.Endpoint.Instance
+		}
+	}
+	return instance
 }
 
 // form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change. shift is by how many

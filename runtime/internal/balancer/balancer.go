@@ -138,6 +138,10 @@ func (p *policy) step(s step) {
 		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(x, subConn, p.core.health, state) })
 	case release:
 		x.permit.Release()
+	case yield:
+		if !x.permit.Yield() {
+			p.core.outbid(x, p.now())
+		}
 	case shutDown:
 		if x.subConn != nil {
 			x.subConn.Shutdown()
@@ -164,7 +168,7 @@ func (p *policy) dial(x *conn) {
 		x.subConn = subConn
 		x.permit = p.share.NewPermit(func() { p.whileCurrent(x, subConn, func() { p.core.granted(x, p.now()) }) })
 	}
-	if x.permit.Acquire(x.named) {
+	if x == p.core.leader && x.permit.Lead() || x.permit.Acquire(x.named) {
 		x.subConn.Connect()
 		return
 	}
@@ -237,6 +241,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.do(func() {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
+		p.targets.lead(p.leader)
 		p.plan()
 	})
 	return nil

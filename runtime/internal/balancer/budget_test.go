@@ -369,6 +369,27 @@ func TestS4_WhoIsNamedIsNext(t *testing.T) {
 	}
 }
 
+// TestLeaderHasAPlace has one instance after the other lead, of more than the client may connect to.
+func TestLeaderHasAPlace(t *testing.T) {
+	const method = "/a.B/C"
+	p, cc := newPolicy(t)
+	shared, _ := budget(2)
+	client := &attr.Client{Connections: shared, LeaderMethods: map[string]struct{}{method: {}}}
+	for _, tt := range []struct{ leader, connected string }{{"", "ab"}, {"d", "abd"}, {"c", "abc"}, {"a", "ab"}, {"e", "abe"}} {
+		_ = hand(p, nil, &attr.State{Client: client, Endpoints: ends("a", "b", "c", "d", "e"), Leader: attr.Leader{Instance: tt.leader, Token: 7}})
+		settle(p, cc)
+		_, _ = cc.pick(t.Context(), method) // names the leader
+		settle(p, cc)
+		addr, err := cc.pick(t.Context(), method)
+		if got := cc.connectedTo(); got != tt.connected {
+			t.Errorf("while %q leads, %s are connected to, want %s", tt.leader, got, tt.connected)
+		}
+		if tt.leader != "" && (err != nil || addr != tt.leader+":1") {
+			t.Errorf("to %q: %v", tt.leader, err)
+		}
+	}
+}
+
 func without(servers []*server, gone func(*server) bool) (left []*server) {
 	for _, s := range servers {
 		if !gone(s) {

@@ -50,6 +50,7 @@ type core struct {
 	conns   map[string]*conn                 // by address
 	all     []*conn
 	counts  [3]int // of the connections that are wanted, by readiness
+	leader  *conn  // to the leader that calls go to, which has a place whatever the limit; nil: none
 
 	plan     *plan
 	number   uint64    // of plan
@@ -83,6 +84,7 @@ const (
 	watch                  // ask for its health
 	shutDown               // close it
 	release                // give its permit back
+	yield                  // have its permit be the leader's no longer
 )
 
 func newCore(statsOf func(addr string) *picking.Stats) core {
@@ -407,6 +409,29 @@ func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	}
 	c.connect(x, now)
 	return x
+}
+
+// lead takes the news which connection calls for the leader go to; nil: none.
+func (c *core) lead(x *conn) {
+	was := c.leader
+	if was == x {
+		return
+	}
+	c.leader = x
+	if was != nil {
+		c.do(yield, was)
+	}
+	if x != nil && x.dialing && x.state == connectivity.Idle { // it may wait for a permit
+		c.do(dial, x)
+	}
+}
+
+// outbid takes the news that the permit of x was the leader's, and that there is none for it now.
+func (c *core) outbid(x *conn, now time.Time) {
+	if c.close(x); x.isUsed() {
+		c.connect(x, now)
+	}
+	c.follow(now)
 }
 
 // keep takes the news that calls can still name the instance of x.

@@ -24,6 +24,7 @@ type targets struct {
 
 	known atomic.Pointer[input] // what the policy was last told; nil: nothing yet
 	conns sync.Map              // *conn by targetKey; each stays until its instance leaves
+	first string                // the instance id of the leader, "" if there is none
 }
 
 // targetKey is how calls name an instance.
@@ -85,6 +86,22 @@ func (t *targets) connect(to calloptions.Target) {
 		return
 	}
 	t.conns.Store(key, t.core.name(ep, t.now()))
+	t.leads()
+}
+
+// lead takes the news who leads.
+func (t *targets) lead(l *leader) {
+	if t.first = ""; l != nil {
+		t.first = l.instance
+	}
+	t.leads()
+}
+
+// leads tells the core of the connection to the leader, if a call has named it.
+func (t *targets) leads() {
+	x, _ := t.conns.Load(targetKey{instance: t.first})
+	c, _ := x.(*conn)
+	t.core.lead(c)
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.

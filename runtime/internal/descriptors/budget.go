@@ -59,10 +59,12 @@ func (b *Budget) Report(now time.Time) func() {
 }
 
 // Share is one gRPC connection's part in a budget. While it holds no permit it is given one whatever the bound, so that
-// the gRPC connections of a process cannot starve one another. A nil *Share has no bound, and its permits are nil.
+// the gRPC connections of a process cannot starve one another. One permit more is for the leader. A nil *Share has no bound,
+// and its permits are nil.
 type Share struct {
 	budget *Budget
-	held   int
+	held   int     // without beyond
+	beyond *Permit // the leader's, held beyond the bound; nil: none
 }
 
 // NewShare returns a share for one gRPC connection. It is nil if b is.
@@ -91,7 +93,12 @@ func (s *Share) NewPermit(granted func()) *Permit {
 }
 
 // Acquire reports whether the permit is held now. If not, it waits until it is given, before all others if it is urgent.
-func (p *Permit) Acquire(urgent bool) bool {
+func (p *Permit) Acquire(urgent bool) bool { return p.acquire(urgent, false) }
+
+// Lead is Acquire for the permit of the leader, which is held beyond the bound where it must be, unless another one is.
+func (p *Permit) Lead() bool { return p.acquire(true, true) }
+
+func (p *Permit) acquire(urgent, leads bool) bool {
 	if p == nil {
 		return true
 	}
@@ -100,11 +107,14 @@ func (p *Permit) Acquire(urgent bool) bool {
 	defer b.mu.Unlock()
 	switch {
 	case p.held:
+	case p.waits == nil && (b.used < b.limit || p.share.held == 0):
+		p.hold()
+	case leads && p.share.beyond == nil:
+		p.waitNoLonger()
+		p.held, p.share.beyond = true, p
 	case p.waits != nil && urgent:
 		b.waiting.MoveToFront(p.waits)
 	case p.waits != nil:
-	case b.used < b.limit || p.share.held == 0:
-		p.hold()
 	case urgent:
 		p.waits = b.waiting.PushFront(p)
 	default:
@@ -116,6 +126,22 @@ func (p *Permit) Acquire(urgent bool) bool {
 	return p.held
 }
 
+// Yield reports whether a permit counts as any other from now on, for it is not the leader's any more. If it does not, because
+// no place is free, it is to be released.
+func (p *Permit) Yield() bool {
+	if p == nil {
+		return true
+	}
+	b := p.share.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.share.beyond == p && b.used < b.limit {
+		p.share.beyond = nil
+		p.hold()
+	}
+	return p.share.beyond != p
+}
+
 // Release gives the permit back, or has it wait no longer.
 func (p *Permit) Release() {
 	if p == nil {
@@ -124,11 +150,11 @@ func (p *Permit) Release() {
 	b := p.share.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p.waits != nil {
-		b.waiting.Remove(p.waits)
-		p.waits = nil
-	}
-	if p.held {
+	p.waitNoLonger()
+	switch {
+	case p.share.beyond == p:
+		p.held, p.share.beyond = false, nil
+	case p.held:
 		p.held = false
 		p.share.held--
 		b.used--
@@ -140,6 +166,14 @@ func (p *Permit) Release() {
 		next.granted()
 	}
 	b.full = b.full && b.waiting.Len() > 0
+}
+
+// waitNoLonger must be called with the budget's lock held.
+func (p *Permit) waitNoLonger() {
+	if p.waits != nil {
+		p.share.budget.waiting.Remove(p.waits)
+		p.waits = nil
+	}
 }
 
 // hold must be called with the budget's lock held.

@@ -52,6 +52,27 @@ func TestS4_PlacesAreSharedOut(t *testing.T) {
 	}
 }
 
+func TestAPlaceForTheLeader(t *testing.T) {
+	b := NewBudget(1, nil, func(int) {})
+	share, given := b.NewShare(), ""
+	a, c, d := share.NewPermit(nil), share.NewPermit(func() { given += "c" }), share.NewPermit(func() { given += "d" })
+	if !a.Acquire(false) || c.Acquire(false) || !c.Lead() || d.Lead() || b.used != 1 {
+		t.Errorf("one beyond the bound is held: %v, %v", c.held, d.held)
+	}
+	if c.Yield() {
+		t.Error("one beyond the bound is held, and not the leader's any more")
+	}
+	if c.Release(); !d.Lead() || share.beyond != d {
+		t.Error("another leads, and has no place")
+	}
+	if a.Release(); !d.Yield() || b.used != 1 || share.held != 1 || share.beyond != nil {
+		t.Errorf("with a place that is free: %d used", b.used)
+	}
+	if d.Release(); b.used != 0 || share.held != 0 || given != "" || !d.Yield() {
+		t.Errorf("%d used in the end, and %q given", b.used, given)
+	}
+}
+
 func TestS11_TheBoundIsNotLoggedWithoutEnd(t *testing.T) {
 	b := NewBudget(1, nil, func(int) {})
 	share := b.NewShare()

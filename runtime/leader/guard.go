@@ -121,8 +121,12 @@ func (s leaderStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// RecvMsg does not wait for the caller once the leadership has ended. What it leaves behind ends with the handler.
+// RecvMsg does not wait for the caller once the leadership has ended. What it leaves behind ends with the handler, and is the
+// last that is asked of the stream, which takes one RecvMsg at a time.
 func (s leaderStream) RecvMsg(m any) error {
+	if hasEnded(s.leading) {
+		return ErrEnded
+	}
 	received := make(chan error, 1)
 	go func() { received <- s.ServerStream.RecvMsg(m) }()
 	var err error

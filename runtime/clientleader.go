@@ -2,7 +2,9 @@ package runtime
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,8 +53,9 @@ func (l *leaderCalls) has(ctx context.Context, method string) bool {
 // reached, and its token is the one that the policy gives: a handler that calls with the metadata of its own caller
 // would send that one's too.
 func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
-	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[election.TokenHeader]) > 0 {
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[election.TokenHeader])+len(md[election.CallHeader]) > 0 {
 		delete(md, election.TokenHeader) // a copy's
+		delete(md, election.CallHeader)
 		ctx = metadata.NewOutgoingContext(ctx, md)
 	}
 	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
@@ -62,6 +65,8 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []
 // handler has run: then the call is made again, within its deadline and the method's timeout.
 func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	ctx, opts = forLeader(ctx, opts)
+	id := rand.Text()
+	ctx = metadata.AppendToOutgoingContext(ctx, election.CallHeader, id)
 	began, bounded := time.Now(), false
 	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
 		// It is of all attempts together. Before the first one of a connection gRPC may not know it yet.
@@ -74,7 +79,7 @@ func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, c
 		leader := l.candidates.Leader()
 		var trailer metadata.MD
 		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
-		if err == nil || len(trailer.Get(election.RefusedTrailer)) == 0 {
+		if err == nil || !slices.Contains(trailer.Get(election.RefusedTrailer), id) {
 			return err
 		}
 		if !l.await(ctx, leader.Created, pause) {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -140,5 +141,33 @@ func TestFence(t *testing.T) {
 		if err := f.Admit(row.token); (err == nil) != row.ok {
 			t.Errorf("the token %d: %v", row.token, err)
 		}
+	}
+}
+
+// TestARefusalThatIsPassedOn has a handler call a guarded server that does not lead, and pass its trailer on: the handler's own
+// call is not made again.
+func TestARefusalThatIsPassedOn(t *testing.T) {
+	g := newGroup(t)
+	behind := grpc.NewServer(leader.Guard(g.registry(&wire{}), under("leader/behind", nil))...)
+	leaderpb.RegisterCounterServer(behind, leaderpb.UnimplementedCounterServer{})
+	lis := kit.Listen(t)
+	kit.Serve(t, behind, lis)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	defer conn.Close()
+	runs, passed := 0, false
+	g.start("a", func(i *instance) {
+		i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
+			runs++
+			var trailer metadata.MD
+			ctx = metadata.AppendToOutgoingContext(ctx, leader.TokenHeader, "1", "etcd-leader-call", "another")
+			_, err := leaderpb.NewCounterClient(conn).Add(ctx, &leaderpb.AddRequest{N: 1}, grpc.Trailer(&trailer))
+			_, passed = trailer["etcd-leader-refused"]
+			return nil, errors.Join(err, grpc.SetTrailer(ctx, trailer))
+		}
+	})
+	_, err = g.client().Add(kit.Bounded(t, soon), &leaderpb.AddRequest{N: 1})
+	if err == nil || !passed || runs != 1 {
+		t.Errorf("the handler has run %d times, has passed a refusal on: %v, and the call ends with %v", runs, passed, err)
 	}
 }

@@ -87,7 +87,8 @@ func (l *Leadership) enter(ctx context.Context) (leading context.Context, done c
 		err = l.leadsNot()
 	}
 	if status.Code(err) == codes.Unavailable {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs(election.RefusedTrailer, "1")) // an error: the caller has gone
+		refusal := metadata.MD{election.RefusedTrailer: metadata.ValueFromIncomingContext(ctx, election.CallHeader)}
+		_ = grpc.SetTrailer(ctx, refusal) // an error: the caller has gone
 	}
 	return nil, nil, err
 }

@@ -15,5 +15,9 @@ var SourceOf func(of any) Source
 const TokenHeader = "etcd-leader-token"
 
 // RefusedTrailer is the response metadata of a call that an instance has refused because it does not lead with the
-// token that the call is for. Its handler has not run.
+// token that the call is for. Its handler has not run. Its value is that of CallHeader: a handler may pass on the trailer of a
+// call of its own.
 const RefusedTrailer = "etcd-leader-refused"
+
+// CallHeader is the request metadata by which a caller knows a refusal of its own call from one that was passed on.
+const CallHeader = "etcd-leader-call"

@@ -20,6 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // endpointsPerConnection is how many endpoints a policy is given for each connection that it may have, so that it
@@ -62,7 +63,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	budget := d.budgets.of(d.keys.Full(desc.Key))
 	b.client = &attr.Client{
 		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Connections: budget,
-		Report: b.report,
+		Stats: new(picking.Memory), Report: b.report,
 	}
 	if !opts.targetsOnly {
 		b.client.Most = endpointsPerConnection * budget.Limit()
@@ -78,6 +79,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		// Without a zone: none there is the caller's own. And without Report: home tells of the same problems.
 		b.client.Away = &attr.Client{
 			Subset: opts.subset, Seed: d.seed, Connections: budget, Most: b.client.Most, Selector: b.client.Selector,
+			Stats: b.client.Stats,
 		}
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
 	}

@@ -4,12 +4,12 @@ import (
 	"hash/maphash"
 	"slices"
 	"strconv"
-	"sync"
 
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 type stateKey struct{}
@@ -74,7 +74,7 @@ type Client struct {
 	TargetsOnly   bool                          // calls name their instance: connect to no other
 	LeaderMethods map[string]struct{}           // the full names of the methods whose calls go to the leader; nil: none
 	Connections   *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
-	Stats         sync.Map                      // what the policy knows of the calls to each address, kept while gRPC is idle
+	Stats         *picking.Memory               // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
 	Report        func(problem string)          // called with each problem of the service config; may be nil
 	Away          *Client                       // of the connections to what another cluster knows of the key; nil: it stays at home
 	CallsLeave    func(bool)                    // called with whether calls leave for that cluster, when that changes; may be nil

@@ -60,6 +60,8 @@ type policy struct {
 	// mu guards what follows. No pick, and no callback of gRPC's, takes it.
 	mu       sync.Mutex
 	core     core
+	own      picking.Memory     // where the connection has none
+	memory   *picking.Memory    // of the calls to each address
 	in       *input             // the last plan's; nil: there was none yet
 	served   []*config          // the last two by different children that have served, the newer first
 	bad      childpolicy.Bad    // configs that are not used
@@ -148,9 +150,6 @@ func (p *policy) step(s step) {
 		}
 		x.subConn = nil
 		x.permit.Release()
-		if !p.closed && p.core.conns[x.addr] != x {
-			p.in.client.Stats.CompareAndDelete(x.addr, x.stats)
-		}
 	}
 }
 
@@ -264,6 +263,7 @@ func (p *policy) store(s resolver.State, c *config) {
 		p.core.watchAgain()
 	}
 	p.health = told.Health
+	p.memory = cmp.Or(client.Stats, &p.own)
 	if p.in == nil || p.in.client.Connections != client.Connections {
 		p.share = client.Connections.NewShare()
 	}
@@ -357,25 +357,13 @@ func (p *policy) noteServed(c *config) {
 	p.served = append([]*config{c}, others[:min(1, len(others))]...)
 }
 
-// statsOf returns what is known of the calls to an address: since before gRPC was idle, or by a policy that this one is about
-// to replace.
-func (p *policy) statsOf(addr string) *picking.Stats {
-	if p.in.client == bareClient {
-		return &picking.Stats{}
-	}
-	x, _ := p.in.client.Stats.LoadOrStore(addr, &picking.Stats{})
-	return x.(*picking.Stats)
-}
-
-// remember keeps what is known of the calls to each address.
-func (p *policy) remember() {
-	if p.in == nil || p.in.client == bareClient {
-		return
-	}
-	p.in.client.Stats.Clear()
-	for _, x := range p.core.all {
-		p.in.client.Stats.Store(x.addr, x.stats)
-	}
+// remember keeps what is known of the calls to the addresses that the key or away has, and to those where calls are under way.
+func (p *policy) remember(away []resolver.Endpoint) {
+	p.do(func() {
+		if !p.in.pending {
+			p.memory.Keep(addresses(p.in.all, away))
+		}
+	})
 }
 
 // report tells the problems of a plan that the plan before did not have.
@@ -430,7 +418,6 @@ func (p *policy) ExitIdle() {
 // Close ends the policy and what it made.
 func (p *policy) Close() {
 	p.do(func() {
-		p.remember()
 		p.core.closeAll()
 		p.closed = true
 		if p.waking != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // boundable are the ways of picking that have a bound.
@@ -172,7 +173,7 @@ func stateOf(cc *fakeConn) balancer.State {
 // TestP13_TheBoundHoldsForAPolicyAndItsSuccessor has gRPC build the policy anew, as it does where outlier detection comes or
 // goes above it, while calls are under way.
 func TestP13_TheBoundHoldsForAPolicyAndItsSuccessor(t *testing.T) {
-	client := &attr.Client{}
+	client := &attr.Client{Stats: new(picking.Memory)}
 	for i, want := range []bool{true, true, false} {
 		p, cc := newPolicy(t)
 		_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":1}`), &attr.State{Client: client, Endpoints: ends("a", "b")})

@@ -16,7 +16,7 @@ import (
 // has gRPC do it.
 type conn struct {
 	addr    string
-	stats   *picking.Stats            // kept while gRPC is idle
+	stats   *picking.Stats            // of the connection's Memory
 	current atomic.Pointer[condition] // as picks see it
 
 	// The shell's.

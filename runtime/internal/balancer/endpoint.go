@@ -1,6 +1,8 @@
 package balancer
 
 import (
+	"iter"
+
 	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
 
@@ -22,6 +24,19 @@ func address(ep *resolver.Endpoint) string {
 		return ""
 	}
 	return ep.Addresses[0].Addr
+}
+
+// addresses yields the addresses of endpoints.
+func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, endpoints := range lists {
+			for i := range endpoints {
+				if !yield(address(&endpoints[i])) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // instance returns the instance id of an endpoint, or its address if it was not read from etcd.

@@ -198,15 +198,20 @@ func newPolicy(t testing.TB) (*policy, *fakeConn) {
 
 func newPolicyOver(t testing.TB, cc *fakeConn) *policy {
 	p := buildPolicy(cc, balancer.BuildOptions{Target: resolver.Target{}})
-	p.spawn = func(f func()) {
+	p.spawn = spawnOf(cc)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// spawnOf returns a function that runs others in goroutines, for which settle waits.
+func spawnOf(cc *fakeConn) func(func()) {
+	return func(f func()) {
 		cc.draining.Add(1)
 		go func() {
 			defer cc.draining.Add(-1)
 			f()
 		}()
 	}
-	t.Cleanup(p.Close)
-	return p
 }
 
 // settle has all be told that there is to tell.

@@ -136,6 +136,7 @@ func (r *regions) carryOut() {
 func (r *regions) updateAway() {
 	if r.away == nil {
 		r.away = buildPolicy(regionConn{r.cc, r, &r.latest.away}, r.opts)
+		r.away.spawn, r.away.now = r.home.spawn, r.home.now
 	}
 	away := attr.State{Client: r.told.Client.Away, Health: r.told.Health}
 	if other := r.told.Away; other != nil {
@@ -191,6 +192,9 @@ func (r *regions) UpdateClientConnState(s balancer.ClientConnState) error {
 	}
 	if err := r.home.UpdateClientConnState(s); err != nil {
 		return err
+	}
+	if !pending {
+		r.home.remember(lent)
 	}
 	r.do(func() {
 		r.told, r.lent, r.config = told, lent, s

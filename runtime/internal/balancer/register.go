@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 func init() {
@@ -32,7 +33,7 @@ func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balance
 func buildPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	p := &policy{cc: cc, opts: opts, spawn: func(f func()) { go f() }, now: time.Now}
 	p.queue = events.NewQueue(func() { p.spawn(func() { p.do(func() {}) }) })
-	p.core = newCore(p.statsOf)
+	p.core = newCore(func(addr string) *picking.Stats { return p.memory.Of(addr) })
 	p.targets = targets{core: &p.core, queue: p.queue, now: func() time.Time { return p.now() }}
 	return p
 }

@@ -2,9 +2,15 @@ package balancer
 
 import (
 	"context"
+	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -72,19 +78,49 @@ func TestSlowStartOverServers(t *testing.T) {
 	}
 }
 
+// timed is a balancer over a fake connection, at a time that the test sets.
+type timed struct {
+	*regions
+	cc  *fakeConn
+	now time.Time
+}
+
+func newTimed(t *testing.T) *timed {
+	m := &timed{cc: &fakeConn{}, now: time.Now()}
+	m.regions = newRegions(m.cc, balancer.BuildOptions{})
+	m.home.now = func() time.Time { return m.now }
+	m.home.spawn = spawnOf(m.cc)
+	t.Cleanup(m.Close)
+	return m
+}
+
+// hand hands a config and a state down, after which some time passes.
+func (m *timed) hand(c *config, s *attr.State, pass time.Duration) {
+	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, s)
+	_ = m.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c})
+	m.pass(pass)
+}
+
+func (m *timed) pass(d time.Duration) {
+	settle(m.home, m.cc)
+	m.now = m.now.Add(d)
+	m.home.do(func() { m.home.core.expire(m.now) })
+	m.do(func() { m.crossing.expire(m.now) })
+	settle(m.home, m.cc)
+}
+
 // TestStatsAreKeptWhileIdle has gRPC become idle, and addresses leave before that and meanwhile.
 func TestStatsAreKeptWhileIdle(t *testing.T) {
-	client := &attr.Client{}
+	client := &attr.Client{Stats: new(picking.Memory)}
 	config := mustConfig(t, `{`+peakConfig+`}`)
 	idled := func(fleet ...string) map[string]*picking.Stats {
-		p, cc := newPolicy(t)
-		_ = hand(p, config, &attr.State{Client: client, Endpoints: ends(fleet...)})
-		settle(p, cc)
+		m := newTimed(t)
+		m.hand(config, &attr.State{Client: client, Endpoints: ends(fleet...)}, 0)
 		all := make(map[string]*picking.Stats)
-		for addr, x := range p.core.conns {
+		for addr, x := range m.home.core.conns {
 			all[addr] = x.stats
 		}
-		p.Close()
+		m.Close()
 		return all
 	}
 	first := idled("a", "b")
@@ -94,5 +130,60 @@ func TestStatsAreKeptWhileIdle(t *testing.T) {
 	idled("a", "c")
 	if third := idled("a", "b"); third["a:1"] != first["a:1"] || third["b:1"] == first["b:1"] {
 		t.Error("what left is remembered, or what stayed is not")
+	}
+}
+
+// TestStats_CallsUnderWayCountWhereTheyAre has an address with a call under way, as many as may be, be without a connection
+// for a while, or become the other cluster's.
+func TestStats_CallsUnderWayCountWhereTheyAre(t *testing.T) {
+	const bound = `"maxConcurrentRequests":1`
+	for name, meanwhile := range map[string]func(m *timed, bounded *config, s attr.State) attr.State{
+		"drained": func(m *timed, _ *config, s attr.State) attr.State {
+			m.hand(mustConfig(t, `{`+bound+`,"drain":["a"]}`), &s, linger)
+			return s
+		},
+		"left and came back": func(m *timed, bounded *config, s attr.State) attr.State {
+			back := s
+			s.Endpoints = ends("b")
+			m.hand(bounded, &s, linger)
+			m.hand(bounded, &s, 0)
+			return back
+		},
+		"moved": func(_ *timed, _ *config, s attr.State) attr.State {
+			s.Endpoints, s.Away = ends("b"), &attr.State{Endpoints: ends("a")}
+			return s
+		},
+	} {
+		m, bounded := newTimed(t), mustConfig(t, `{`+bound+`}`)
+		stats := new(picking.Memory)
+		s := attr.State{Client: &attr.Client{Stats: stats, Away: &attr.Client{Stats: stats}}, Endpoints: ends("a", "b")}
+		m.hand(bounded, &s, 0)
+		for range 2 {
+			if _, _, err := m.cc.begin(t.Context(), "/s.A/M"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = meanwhile(m, bounded, s)
+		m.hand(bounded, &s, 0)
+		if name == "moved" {
+			m.cc.last("b:1").set(connectivity.TransientFailure, errors.New("refused"))
+			m.pass(0)
+		}
+		if addr, _, err := m.cc.begin(t.Context(), "/s.A/M"); err == nil || !strings.Contains(err.Error(), "max_concurrent_requests") {
+			t.Errorf("%s: another call goes to %q, %v", name, addr, err)
+		}
+	}
+}
+
+// TestSlowStart_GoesOnThroughADrain drains an instance for longer than its connection stays.
+func TestSlowStart_GoesOnThroughADrain(t *testing.T) {
+	m := newTimed(t)
+	s := attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
+	m.hand(mustConfig(t, `{}`), &s, 0)
+	before := m.home.core.conns["a:1"]
+	m.hand(mustConfig(t, `{"drain":["a"]}`), &s, linger)
+	m.hand(mustConfig(t, `{}`), &s, 0)
+	if after := m.home.core.conns["a:1"]; after == before || after.stats != before.stats {
+		t.Error("the connection is the same, or what was known of its address is forgotten")
 	}
 }

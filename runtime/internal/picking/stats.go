@@ -1,6 +1,8 @@
 package picking
 
 import (
+	"iter"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +17,51 @@ type Stats struct {
 	calls atomic.Int64 // under way, of those that were counted
 	peak  peak
 	start atomic.Pointer[start] // nil: it has the full share
+}
+
+// Memory has the Stats of addresses, whoever calls them. The zero value remembers nothing.
+type Memory struct {
+	mu sync.Mutex
+	of map[string]*Stats
+}
+
+// Of returns the Stats of an address.
+func (m *Memory) Of(addr string) *Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	x := m.of[addr]
+	if x == nil {
+		if m.of == nil {
+			m.of = make(map[string]*Stats)
+		}
+		x = new(Stats)
+		m.of[addr] = x
+	}
+	return x
+}
+
+// Keep forgets the addresses that are not among known, save those at which calls are under way. No address comes twice in known.
+func (m *Memory) Keep(known iter.Seq[string]) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	here := 0
+	for addr := range known {
+		if m.of[addr] != nil {
+			here++
+		}
+	}
+	if here == len(m.of) {
+		return
+	}
+	left := maps.Clone(m.of)
+	for addr := range known {
+		delete(left, addr)
+	}
+	for addr, x := range left {
+		if x.UnderWay() == 0 {
+			delete(m.of, addr)
+		}
+	}
 }
 
 // epoch is the zero of the clock that picks go by.

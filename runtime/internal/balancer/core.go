@@ -118,13 +118,7 @@ func (c *core) update(next *plan, now time.Time) {
 		if x == nil {
 			x = c.connTo(&next.endpoints[i])
 			next.conns[i] = x
-			if x.isConnecting() && startedAnew(x.endpoint, next.endpoints[i]) {
-				c.close(x) // without gRPC's pause after the attempts before
-			}
-			x.endpoint = next.endpoints[i]
-			if x.is(ready) {
-				x.stats.Ready(attr.Endpoint(x.endpoint), now)
-			}
+			c.renew(x, next.endpoints[i], now)
 		}
 		x.inPlan = c.number
 	}
@@ -142,6 +136,26 @@ func (c *core) update(next *plan, now time.Time) {
 	c.exclude()
 	c.settle(now)
 	c.out.publish = true
+}
+
+// renew takes what the entry of x says now.
+func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
+	if startedAnew(x.endpoint, ep) {
+		c.start(x, now)
+	}
+	x.endpoint = ep
+	if x.is(ready) {
+		x.stats.Ready(attr.Endpoint(ep), now)
+	}
+}
+
+// start takes the news that the server of x has started anew: what there was before is no reason for a pause, neither gRPC's
+// after attempts that failed nor that after connections that did not last.
+func (c *core) start(x *conn, now time.Time) {
+	x.shortLived = 0
+	if x.isConnecting() || now.Before(x.retryAt) {
+		c.close(x)
+	}
 }
 
 // retire notes that no picker goes by a plan any more.

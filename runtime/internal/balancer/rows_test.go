@@ -394,27 +394,41 @@ func TestATiedCallWaits(t *testing.T) {
 	}
 }
 
-// TestAServerThatStartsAnewIsTriedAtOnce has a server be down for long, and register itself anew at its address: gRPC's pause
-// after the attempts before, of up to two minutes, does not hold for it.
+// TestAServerThatStartsAnewIsTriedAtOnce has a server be down, or end its connections, for long, and register itself anew at
+// its address: neither gRPC's pause after the attempts before nor ours, of up to two minutes, holds for it.
 func TestAServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
-	p, cc := newPolicy(t)
 	started := func(at string) *attr.State {
 		return &attr.State{Endpoints: []resolver.Endpoint{attr.New(&endpoint.Endpoint{
 			Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at},
 		}, new(attr.Storage))}}
 	}
-	cc.down = map[string]error{"a:1": errors.New("refused")}
-	_ = hand(p, mustConfig(t, `{}`), started("1"))
-	settle(p, cc)
-	clear(cc.down)
-	_ = hand(p, mustConfig(t, `{}`), started("1"))
-	settle(p, cc)
-	if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
-		t.Error("what gRPC pauses for is tried all the time")
-	}
-	_ = hand(p, mustConfig(t, `{}`), started("2"))
-	settle(p, cc)
-	if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != "a:1" {
-		t.Errorf("calls go to %q, %v", got, err)
+	for name, bad := range map[string]func(p *policy, cc *fakeConn){
+		"is down": func(p *policy, cc *fakeConn) {
+			cc.down = map[string]error{"a:1": errors.New("refused")}
+			_ = hand(p, mustConfig(t, `{}`), started("1"))
+			settle(p, cc)
+			clear(cc.down)
+		},
+		"ends its connections": func(p *policy, cc *fakeConn) {
+			_ = hand(p, mustConfig(t, `{}`), started("1"))
+			for range 2 {
+				settle(p, cc)
+				cc.last("a:1").set(connectivity.Idle, nil)
+			}
+			settle(p, cc)
+		},
+	} {
+		p, cc := newPolicy(t)
+		bad(p, cc)
+		_ = hand(p, mustConfig(t, `{}`), started("1"))
+		settle(p, cc)
+		if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
+			t.Errorf("one that %s is tried all the time", name)
+		}
+		_ = hand(p, mustConfig(t, `{}`), started("2"))
+		settle(p, cc)
+		if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != "a:1" {
+			t.Errorf("one that %s has started anew, and calls go to %q, %v", name, got, err)
+		}
 	}
 }

@@ -414,10 +414,8 @@ func (c *core) canServe(p *plan) bool {
 // name takes the news that a call has named the instance at an endpoint, and returns its connection.
 func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	x := c.connTo(ep)
-	x.named, x.closeAt, c.out.publish = true, time.Time{}, true
-	if len(x.endpoint.Addresses) == 0 {
-		x.endpoint = *ep
-	}
+	c.keep(x, ep, now)
+	c.out.publish = true
 	if x.dialing && x.state == connectivity.Idle { // it may wait for a permit, and goes first from now on
 		c.do(dial, x)
 	}
@@ -448,8 +446,14 @@ func (c *core) outbid(x *conn, now time.Time) {
 	c.follow(now)
 }
 
-// keep takes the news that calls can still name the instance of x.
-func (c *core) keep(x *conn) { x.named, x.closeAt = true, time.Time{} }
+// keep takes the news that calls can name the instance of x, which is at an endpoint. Of one that says what it did, the plan
+// may know more.
+func (c *core) keep(x *conn, ep *resolver.Endpoint, now time.Time) {
+	x.named, x.closeAt = true, time.Time{}
+	if len(x.endpoint.Addresses) == 0 || attr.Endpoint(x.endpoint) != attr.Endpoint(*ep) {
+		c.renew(x, *ep, now)
+	}
+}
 
 // forget takes the news that calls cannot name the instance of x any more.
 func (c *core) forget(x *conn, now time.Time) {

@@ -394,23 +394,24 @@ func TestATiedCallWaits(t *testing.T) {
 	}
 }
 
+// aStarted returns the instance a, which says when it started.
+func aStarted(at string) []resolver.Endpoint {
+	a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
+	return []resolver.Endpoint{attr.New(a, new(attr.Storage))}
+}
+
 // TestAServerThatStartsAnewIsTriedAtOnce has a server be down, or end its connections, for long, and register itself anew at
 // its address: neither gRPC's pause after the attempts before nor ours, of up to two minutes, holds for it.
 func TestAServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
-	started := func(at string) *attr.State {
-		return &attr.State{Endpoints: []resolver.Endpoint{attr.New(&endpoint.Endpoint{
-			Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at},
-		}, new(attr.Storage))}}
-	}
 	for name, bad := range map[string]func(p *policy, cc *fakeConn){
 		"is down": func(p *policy, cc *fakeConn) {
 			cc.down = map[string]error{"a:1": errors.New("refused")}
-			_ = hand(p, mustConfig(t, `{}`), started("1"))
+			_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: aStarted("1")})
 			settle(p, cc)
 			clear(cc.down)
 		},
 		"ends its connections": func(p *policy, cc *fakeConn) {
-			_ = hand(p, mustConfig(t, `{}`), started("1"))
+			_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: aStarted("1")})
 			for range 2 {
 				settle(p, cc)
 				cc.last("a:1").set(connectivity.Idle, nil)
@@ -420,15 +421,45 @@ func TestAServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
 	} {
 		p, cc := newPolicy(t)
 		bad(p, cc)
-		_ = hand(p, mustConfig(t, `{}`), started("1"))
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: aStarted("1")})
 		settle(p, cc)
 		if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
 			t.Errorf("one that %s is tried all the time", name)
 		}
-		_ = hand(p, mustConfig(t, `{}`), started("2"))
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: aStarted("2")})
 		settle(p, cc)
 		if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != "a:1" {
 			t.Errorf("one that %s has started anew, and calls go to %q, %v", name, got, err)
+		}
+	}
+}
+
+// TestTarget_AServerThatStartsAnewIsTriedAtOnce has the same of an instance that the plan does not have, and calls name.
+func TestTarget_AServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config string
+		client *attr.Client
+	}{
+		"of an Instances": {`{}`, &attr.Client{TargetsOnly: true}},
+		"drained":         {`{"drain":["a"]}`, &attr.Client{}},
+	} {
+		p, cc := newPolicy(t)
+		update := func(started string) (addr string, err error) {
+			_ = hand(p, mustConfig(t, tt.config), &attr.State{Client: tt.client, Endpoints: append(aStarted(started), ends("b")...)})
+			for range 2 { // the first call that names it has it connected to
+				settle(p, cc)
+				addr, err = cc.pick(calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "a"}), "/s.A/M")
+			}
+			return addr, err
+		}
+		cc.down = map[string]error{"a:1": errors.New("refused")}
+		_, _ = update("1")
+		clear(cc.down)
+		if _, err := update("1"); err == nil {
+			t.Errorf("%s: what gRPC pauses for is tried all the time", name)
+		}
+		if addr, err := update("2"); err != nil || addr != "a:1" {
+			t.Errorf("%s: it has started anew, and calls go to %q, %v", name, addr, err)
 		}
 	}
 }

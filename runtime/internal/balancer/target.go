@@ -134,20 +134,24 @@ func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, er
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()
-	var stay []*conn // a connection may have two names
+	type named struct {
+		conn *conn
+		at   *resolver.Endpoint
+	}
+	var stay []named // a connection may have two names
 	t.conns.Range(func(key, x any) bool {
 		of := key.(targetKey)
 		ep, err := in.find(calloptions.Target{Instance: of.instance, Addr: of.addr}, false)
 		c := x.(*conn)
 		if err == nil && address(ep) == c.addr {
-			stay = append(stay, c)
+			stay = append(stay, named{c, ep})
 			return true
 		}
 		t.conns.Delete(key)
 		t.core.forget(c, now)
 		return true
 	})
-	for _, c := range stay {
-		t.core.keep(c)
+	for _, n := range stay {
+		t.core.keep(n.conn, n.at, now)
 	}
 }

@@ -122,6 +122,7 @@ func (c *core) update(next *plan, now time.Time) {
 		}
 		x.inPlan = c.number
 	}
+	c.startBack(before, next, now)
 	if c.old == nil || before.isSettled() {
 		c.retire(c.old)
 		c.old, c.deadline = before, now.Add(settleWithin)
@@ -146,6 +147,18 @@ func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
 	x.endpoint = ep
 	if x.is(ready) {
 		x.stats.Ready(attr.Endpoint(ep), now)
+	}
+}
+
+// startBack takes it that servers have started anew whose entries etcd has again: not every layout has room for them to say so.
+func (c *core) startBack(before, next *plan, now time.Time) {
+	if before == nil {
+		return
+	}
+	for addr := range before.in.held {
+		if _, held := next.in.held[addr]; !held && c.conns[addr] != nil {
+			c.start(c.conns[addr], now)
+		}
 	}
 }
 

@@ -463,3 +463,23 @@ func TestTarget_AServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestHeld_AServerThatIsBackIsTriedAtOnce has a server that cannot say when it started be down, out of etcd, and back.
+func TestHeld_AServerThatIsBackIsTriedAtOnce(t *testing.T) {
+	p, cc := newPolicy(t)
+	update := func(held string) error {
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a"), Held: heldOf(held)})
+		settle(p, cc)
+		_, err := cc.pick(t.Context(), "/s.A/M")
+		return err
+	}
+	cc.down = map[string]error{"a:1": errors.New("refused")}
+	_ = update("a")
+	clear(cc.down)
+	if update("a") == nil {
+		t.Error("what gRPC pauses for is tried all the time")
+	}
+	if err := update(""); err != nil {
+		t.Errorf("etcd has it again: %v", err)
+	}
+}

@@ -11,6 +11,7 @@ type crossing struct {
 
 	epoch   uint64    // of the last picker that home was judged by
 	closeAt time.Time // when open ends, unless calls leave again before; zero: no end is set
+	lookAt  time.Time // when to look whether calls leave still; zero: none does
 	out     crossed
 }
 
@@ -39,11 +40,15 @@ func (c *crossing) home(epoch uint64, lacking bool, now time.Time) {
 // asked takes the news that a call has found something lacking at home, by the picker of an epoch.
 func (c *crossing) asked(epoch uint64, now time.Time) { c.home(epoch, true, now) }
 
-// expire takes the time.
-func (c *crossing) expire(now time.Time) {
+// expire takes the time, and reports whether to judge home now.
+func (c *crossing) expire(now time.Time) (look bool) {
 	if !c.closeAt.IsZero() && !now.Before(c.closeAt) {
 		c.closeAt, c.open, c.out.updateAway = time.Time{}, false, true
 	}
+	if look = !c.lookAt.IsZero() && !now.Before(c.lookAt); look {
+		c.lookAt = now.Add(linger)
+	}
+	return look
 }
 
 // change makes a change, and notes what follows. What is open stays so for a while: home may soon lack something again.
@@ -52,6 +57,13 @@ func (c *crossing) change(now time.Time, f func()) {
 	f()
 	is := c.leaving()
 	c.out.tell = c.out.tell || was != is
+	switch {
+	case was == is:
+	case is:
+		c.lookAt = now.Add(linger)
+	default:
+		c.lookAt = time.Time{}
+	}
 	switch {
 	case is:
 		c.out.updateAway = c.out.updateAway || !c.open

@@ -1,8 +1,12 @@
 package balancer
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // TestCrossing walks every sequence of events, and checks what must hold after each: calls leave only for what is there, and
@@ -47,6 +51,8 @@ func TestCrossing(t *testing.T) {
 				t.Fatalf("%q: calls leave for what is not open", path)
 			case next.leaving() && !next.closeAt.IsZero():
 				t.Fatalf("%q: calls leave for what is about to be closed", path)
+			case next.leaving() == next.lookAt.IsZero():
+				t.Fatalf("%q: calls leave: %v, and it is looked at by %v", path, next.leaving(), next.lookAt)
 			case next.open && !next.leaving() && next.closeAt.IsZero():
 				t.Fatalf("%q: nothing leaves, and it stays open for ever", path)
 			case before.open && !next.open && now.Before(before.closeAt):
@@ -60,6 +66,47 @@ func TestCrossing(t *testing.T) {
 		}
 	}
 	walk(crossing{}, nil, false, false)
+}
+
+// TestFallback_AStrictLaneThatNobodyIsInIsLetGo has one call, and then one now and then, be for a lane that nobody is in: the
+// other cluster stays connected for as long as there are such calls, and a while.
+func TestFallback_AStrictLaneThatNobodyIsInIsLetGo(t *testing.T) {
+	m := newTimed(t)
+	var told []bool
+	client := &attr.Client{Away: &attr.Client{}, CallsLeave: func(leave bool) { told = append(told, leave) }}
+	s := &attr.State{Client: client, Endpoints: ends("a"), Away: &attr.State{Endpoints: ends("b")}}
+	red := calloptions.WithLane(t.Context(), "red")
+	config := mustConfig(t, `{"route":[{"label":"lane","strict":true}]}`)
+	call := func() {
+		_, _, _ = m.cc.begin(red, "/s.A/M")
+		settle(m.home, m.cc)
+	}
+	m.hand(config, s, 0)
+	for range 2 {
+		told = nil
+		call()
+		for range 5 {
+			m.pass(linger)
+			call()
+		}
+		if open := addrs(m.cc.open()); open != "ab" || !slices.Equal(told, []bool{true}) {
+			t.Errorf("there are such calls, and %s are open; told %v", open, told)
+		}
+		for range 2 {
+			m.hand(config, s, linger) // a plan has no say in it
+		}
+		call()
+		m.pass(linger)
+		if open := addrs(m.cc.open()); open != "ab" {
+			t.Errorf("there was such a call, and %s are open", open)
+		}
+		for range 4 {
+			m.hand(config, s, linger)
+		}
+		if open := addrs(m.cc.open()); open != "a" || told[len(told)-1] {
+			t.Errorf("there are no such calls any more, and %s are open; told %v", open, told)
+		}
+	}
 }
 
 // TestFraction_Takes counts the calls of a part.

@@ -34,8 +34,7 @@ type plan struct {
 	differ    bool // some of endpoints serve other methods than others
 
 	making sync.Mutex
-	views  []*view             // that calls have asked for, guarded by making
-	empty  map[string]struct{} // strict lanes without an endpoint that calls were for, guarded by making
+	views  []*view // that calls have asked for, guarded by making
 }
 
 // makePlan leaves out what a connection may not call, and divides the rest by lane. With route, it is the order of passes

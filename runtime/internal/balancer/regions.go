@@ -27,6 +27,7 @@ type regions struct {
 	home     *policy
 	queue    *events.Queue
 	sequence picking.Sequence // of the choices between home and away
+	nobody   atomic.Bool      // a call was for a lane that is strict, and nobody at home is in, since that was last looked at
 
 	// mu guards what follows. It is taken before a policy's own; no pick takes it.
 	mu       sync.Mutex
@@ -36,6 +37,7 @@ type regions struct {
 	lent     []resolver.Endpoint      // what is away, without what home has, too
 	config   balancer.ClientConnState // the last, for its config
 	tells    func(bool)               // takes whether calls leave; nil: nobody asks
+	lately   bool                     // nobody was true when that was last looked at
 	waking   *time.Timer
 	closed   bool
 
@@ -124,11 +126,23 @@ func (r *regions) carryOut() {
 	if out.tell && r.tells != nil {
 		r.tells(r.crossing.leaving())
 	}
+	if out.tell && !r.crossing.leaving() {
+		r.picks.Lock()
+		r.publish() // the next call that leaves says so again
+		r.picks.Unlock()
+	}
 	if r.waking != nil {
 		r.waking.Stop()
 	}
-	if at := r.crossing.closeAt; !at.IsZero() {
-		r.waking = time.AfterFunc(time.Until(at), func() { r.do(func() { r.crossing.expire(r.home.now()) }) })
+	if at := earliest(r.crossing.closeAt, r.crossing.lookAt); !at.IsZero() {
+		r.waking = time.AfterFunc(time.Until(at), func() { r.do(r.expire) })
+	}
+}
+
+// expire takes the time.
+func (r *regions) expire() {
+	if r.crossing.expire(r.home.now()) {
+		r.look()
 	}
 }
 
@@ -172,7 +186,18 @@ func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
 // homeChanged is the event that home has a new picker.
 func (r *regions) homeChanged(p *picker, state connectivity.State) {
 	judge := state != connectivity.Ready || r.crossing.lacking // else a call that has to leave says so
-	r.crossing.home(p.epoch, judge && p.lacks(r.crossing.lacking), r.home.now())
+	r.crossing.home(p.epoch, judge && (r.lately || r.nobody.Load() || p.lacks(r.crossing.lacking)), r.home.now())
+}
+
+// look judges home anew: no picker of home's tells that calls have ended for a lane that nobody is in.
+func (r *regions) look() {
+	r.lately = r.nobody.Swap(false)
+	r.picks.Lock()
+	home := r.latest.home
+	r.picks.Unlock()
+	if p, ok := home.Picker.(*picker); ok {
+		r.homeChanged(p, home.ConnectivityState)
+	}
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
@@ -261,7 +286,7 @@ func (x *crosser) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	case keeps.n > 0 && keeps.takes(x.regions.sequence.Next()):
 		return x.home.Pick(info)
 	}
-	x.ask()
+	x.ask(keeps.nobody)
 	err := balancer.ErrNoSubConnAvailable
 	if x.away != nil {
 		var result balancer.PickResult
@@ -279,19 +304,23 @@ func (x *crosser) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, fmt.Errorf("%w; nor in the cluster to fall back on: %s", homeErr, err.Error())
 }
 
-// ask tells that a call has to leave, once.
-func (x *crosser) ask() {
+// ask tells that a call has to leave, once; of one for a lane that nobody is in, each time.
+func (x *crosser) ask(nobody bool) {
+	r := x.regions
+	if nobody && !r.nobody.Load() {
+		r.nobody.Store(true)
+	}
 	if x.asked.Load() || x.asked.Swap(true) {
 		return
 	}
-	r := x.regions
 	r.queue.Put(func() { r.crossing.asked(x.home.epoch, r.home.now()) })
 }
 
 // kept is the part of the calls that home takes.
 type kept struct {
 	fraction
-	waits bool // it takes none yet: its endpoints are being tried for the first time
+	waits  bool // it takes none yet: its endpoints are being tried for the first time
+	nobody bool // it takes none: they are for a lane that is strict, and nobody is in it
 }
 
 var (
@@ -310,7 +339,7 @@ func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
 	}
 	r, err := plan.route(info, o)
 	if err != nil {
-		return keepsNone // the lane is strict
+		return kept{fraction: noCalls, nobody: true}
 	}
 	return p.keptOf(r, excluded)
 }
@@ -330,7 +359,7 @@ func (p *plan) keeps() (k kept, ok bool) {
 	case connectivity.TransientFailure:
 		return keepsNone, true
 	case connectivity.Connecting:
-		return kept{noCalls, true}, true
+		return kept{fraction: noCalls, waits: true}, true
 	}
 	return keepsAll, true
 }
@@ -341,7 +370,7 @@ func (p *picker) keptOf(r *route, excluded []bool) kept {
 	if s.toBase && r.then != nil {
 		s = r.then.asOf(p.epoch, excluded, true)
 	}
-	return kept{s.keeps, len(s.groups) == 0 && !s.toBase}
+	return kept{fraction: s.keeps, waits: len(s.groups) == 0 && !s.toBase}
 }
 
 // lacks reports whether home leaves calls, of the kinds that were made before, to the other cluster. While it tries endpoints for
@@ -353,9 +382,6 @@ func (p *picker) lacks(before bool) bool {
 	}
 	if k, ok := p.plan.keeps(); ok {
 		return lacks(k)
-	}
-	if len(p.plan.emptyLanes()) > 0 {
-		return true
 	}
 	return slices.ContainsFunc(p.plan.routes(), func(r *route) bool { return lacks(p.keptOf(r, nil)) })
 }

@@ -30,7 +30,6 @@ func (p *plan) route(info *balancer.PickInfo, o *calloptions.Options) (*route, e
 			if in := p.lanes[name]; in != nil {
 				l = in
 			} else if p.placed.config.Strict(name) {
-				p.noteEmpty(name)
 				return nil, p.emptyLane(name)
 			}
 		}
@@ -177,11 +176,6 @@ func (p *plan) adopt(before *plan) {
 	if before == nil {
 		return
 	}
-	for name := range before.emptyLanes() {
-		if p.placed != nil && p.lanes[name] == nil && p.placed.config.Strict(name) {
-			p.noteEmpty(name)
-		}
-	}
 	for _, v := range before.called() {
 		l := p.lanes[v.lane.name]
 		if v.lane.name == "" {
@@ -191,25 +185,6 @@ func (p *plan) adopt(before *plan) {
 			p.addRoute(l, v.method)
 		}
 	}
-}
-
-// noteEmpty notes that a call was for a strict lane that has no endpoint.
-func (p *plan) noteEmpty(lane string) {
-	p.making.Lock()
-	defer p.making.Unlock()
-	if len(p.empty) < maxRoutes {
-		if p.empty == nil {
-			p.empty = make(map[string]struct{})
-		}
-		p.empty[lane] = struct{}{}
-	}
-}
-
-// emptyLanes returns the strict lanes without an endpoint that calls were for.
-func (p *plan) emptyLanes() map[string]struct{} {
-	p.making.Lock()
-	defer p.making.Unlock()
-	return maps.Clone(p.empty)
 }
 
 // routes returns the routes of the calls that were made.

@@ -105,7 +105,7 @@ func (m *timed) pass(d time.Duration) {
 	settle(m.home, m.cc)
 	m.now = m.now.Add(d)
 	m.home.do(func() { m.home.core.expire(m.now) })
-	m.do(func() { m.crossing.expire(m.now) })
+	m.do(m.expire)
 	settle(m.home, m.cc)
 }
 

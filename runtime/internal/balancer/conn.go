@@ -71,10 +71,10 @@ func (x *conn) isNew() bool {
 	return x.state == connectivity.Idle && !x.dialing && x.current.Load() == untried
 }
 
-// isUntried reports whether x connects for the first time, and may well do so soon.
+// isUntried reports whether x connects for the first time, or is connected and has yet to tell its health, and may well serve soon.
 func (x *conn) isUntried() bool {
 	c := x.current.Load()
-	return c.readiness == trying && !c.again && (x.dialing || x.state == connectivity.Connecting)
+	return c.readiness == trying && !c.again && (x.dialing || x.state != connectivity.Idle)
 }
 
 // isConnecting reports whether x connects, or waits to try that again.

@@ -27,8 +27,8 @@ const (
 	// nextWithin is how long one endpoint of pick_first may take to connect before the next is tried beside it, as in
 	// gRPC's own (A61).
 	nextWithin = 250 * time.Millisecond
-	// knownWithin is how long an endpoint may take to connect for the first time before it counts as one that does not serve, so
-	// that calls need not wait for gRPC to give up, which takes 20 s.
+	// knownWithin is how long an endpoint may take to connect for the first time and tell its health before it counts as one that
+	// does not serve, so that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing.
 	knownWithin = time.Second
 	// slowest bounds how long such a server is left alone, as gRPC does with one that refuses.
 	slowest = 2 * time.Minute
@@ -59,7 +59,7 @@ type core struct {
 	deadline time.Time // when old ends
 	timed    bool      // time alone may change something
 	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
-	knownAt  time.Time // when the first of those that connect is to be known, or was; zero: none does
+	knownAt  time.Time // when the first of those that are untried is to be known, or was; zero: none is
 
 	out effects
 }
@@ -618,7 +618,7 @@ func (c *core) expire(now time.Time) {
 	c.settle(now)
 }
 
-// countLate has those that take too long to connect count as tried.
+// countLate has those that take too long to connect, or to tell their health, count as tried.
 func (c *core) countLate(now time.Time) {
 	if c.knownAt.IsZero() || now.Before(c.knownAt) {
 		return

@@ -23,6 +23,7 @@ type fakeConn struct {
 	made   []*fakeSubConn
 	down   map[string]error
 	hangs  map[string]bool // they neither take nor refuse connections
+	silent map[string]bool // they do not tell their health
 	state  balancer.State
 	states int
 
@@ -166,8 +167,11 @@ func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	of := s.registers
 	s.health = f
 	s.cc.queue(func() {
+		s.cc.mu.Lock()
+		silent := s.cc.silent[s.addrs[0].Addr]
+		s.cc.mu.Unlock()
 		s.mu.Lock()
-		current := s.health != nil && s.registers == of
+		current := s.health != nil && s.registers == of && !silent
 		s.mu.Unlock()
 		if current {
 			f(balancer.SubConnState{ConnectivityState: connectivity.Ready})

@@ -350,6 +350,41 @@ func TestHealthIsAskedAnew(t *testing.T) {
 	}
 }
 
+// TestHealthIsWaitedForOnlySoLong has an instance be connected to and say nothing of its health: after a while its calls go where
+// they go while it fails.
+func TestHealthIsWaitedForOnlySoLong(t *testing.T) {
+	for _, tt := range []struct{ name, fleet, want string }{
+		{"a lane's leave for the base", "a v1,c v2", "a:1"},
+		{"others' leave for another region", "c v1", "lacking"},
+	} {
+		p, cc := newPolicy(t)
+		now := time.Now()
+		p.now = func() time.Time { return now }
+		cc.silent = map[string]bool{"c:1": true}
+		_ = hand(p, mustConfig(t, "{"+looseRed+"}"), &attr.State{Client: &attr.Client{}, Endpoints: ends(strings.Split(tt.fleet, ",")...)})
+		where := func() string {
+			settle(p, cc)
+			got, err := cc.pick(calloptions.WithLane(t.Context(), "red"), "/s.A/M")
+			if err != nil && stateOf(cc).Picker.(*picker).lacks(false) {
+				return "lacking"
+			}
+			return got
+		}
+		if got := where(); got != "" {
+			t.Errorf("%s: at first they go to %q", tt.name, got)
+		}
+		now = now.Add(knownWithin)
+		p.do(func() { p.core.expire(now) })
+		if got := where(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		cc.last("c:1").health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+		if got := where(); got != "c:1" {
+			t.Errorf("%s: once it is well they go to %q", tt.name, got)
+		}
+	}
+}
+
 // What serves stays until a policy of others can, however long that takes.
 func TestP6_APolicyOfOthersIsWaitedFor(t *testing.T) {
 	s := script(t)

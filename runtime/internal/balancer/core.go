@@ -268,25 +268,26 @@ func (c *core) wantInTurn(now time.Time) {
 	}
 }
 
-// wantFirst wants of each group the first that is ready; if there is none, the first that is not tried yet, and after a while
-// the next as well; if all were tried, all.
+// wantFirst wants of each group the first that is ready, of the first tier that has one. Of the tiers before that, or of all,
+// it wants what may be.
 func (c *core) wantFirst(now time.Time) {
 	for _, v := range c.plan.called() {
 		for _, g := range v.groups {
-			if c.wantReady(&g, now) || c.wantTrying(&g, now) {
-				continue
-			}
-			for x := range c.plan.connsOf(&g) {
-				c.wants(x, now)
+			next := true // of what is not tried yet may be
+			for _, t := range g.tiers {
+				if c.wantReady(t, now) {
+					break
+				}
+				next = next && c.wantTrying(t, now)
 			}
 		}
 	}
 }
 
-// wantReady wants the first of a group that is ready, and reports whether there is one.
-func (c *core) wantReady(g *group, now time.Time) bool {
-	for x := range c.plan.connsOf(g) {
-		if x.is(ready) {
+// wantReady wants the first of a tier that is ready, and reports whether there is one.
+func (c *core) wantReady(t *tier, now time.Time) bool {
+	for _, m := range t.members {
+		if x := c.plan.conns[m]; x.is(ready) {
 			c.wants(x, now)
 			return true
 		}
@@ -294,9 +295,12 @@ func (c *core) wantReady(g *group, now time.Time) bool {
 	return false
 }
 
-// wantTrying wants those of a group that are not tried yet, one after the other, and reports whether there are any.
-func (c *core) wantTrying(g *group, now time.Time) (some bool) {
-	for x := range c.plan.connsOf(g) {
+// wantTrying wants of a tier the first that is not tried yet, and after a while the next as well; if all were tried, all. It
+// reports whether the next tier is to be tried, too.
+func (c *core) wantTrying(t *tier, now time.Time) bool {
+	some := false
+	for _, m := range t.members {
+		x := c.plan.conns[m]
 		if !x.is(trying) {
 			continue
 		}
@@ -304,10 +308,15 @@ func (c *core) wantTrying(g *group, now time.Time) (some bool) {
 		c.wants(x, now)
 		if next := x.dialedAt.Add(nextWithin); now.Before(next) {
 			c.nextAt = earliest(c.nextAt, next)
-			break
+			return false
 		}
 	}
-	return some
+	if !some {
+		for _, m := range t.members {
+			c.wants(c.plan.conns[m], now)
+		}
+	}
+	return true
 }
 
 // connect connects to x unless it is connected, or must wait.

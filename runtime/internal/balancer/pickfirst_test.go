@@ -48,6 +48,47 @@ func TestPickFirst(t *testing.T) {
 	}
 }
 
+// TestPickFirst_ReturnsToItsZone has what serves in the client's own zone come, go and come back.
+func TestPickFirst_ReturnsToItsZone(t *testing.T) {
+	p, cc := newPolicy(t)
+	now := time.Now()
+	p.now = func() time.Time { return now }
+	update := func(specs ...string) func() {
+		return func() {
+			_ = hand(p, mustConfig(t, `{"preferZone":true,`+firstOne+`}`), &attr.State{Client: &attr.Client{Zone: "x"}, Endpoints: ends(specs...)})
+		}
+	}
+	for _, tt := range []struct {
+		what           string
+		do             func()
+		picks, connect string
+	}{
+		{"none is there", update("f - y", "g - y"), "f:1", "f"},
+		{"two come", update("f - y", "g - y", "m - x", "n - x"), "m:1", "m"},
+		{"they fail", func() {
+			cc.down["m:1"], cc.down["n:1"] = errNoneFree, errNoneFree
+			cc.last("m:1").set(connectivity.Idle, nil)
+		}, "f:1", "f"},
+		{"the second is back", func() { delete(cc.down, "n:1"); cc.revive() }, "n:1", "n"},
+		{"so is the first", func() { delete(cc.down, "m:1"); cc.revive() }, "n:1", "n"},
+		{"one that hangs is left", func() {
+			cc.hangs = map[string]bool{"m:1": true}
+			update("f - y", "g - y", "m - x")()
+		}, "f:1", "mf"},
+	} {
+		tt.do()
+		settle(p, cc)
+		for range 3 {
+			now = now.Add(linger)
+			p.do(func() { p.core.expire(now) })
+			settle(p, cc)
+		}
+		if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != tt.picks || cc.connectedTo() != tt.connect {
+			t.Errorf("%s: calls go to %s, %v, and %s are connected to, want %s", tt.what, got, err, cc.connectedTo(), tt.picks)
+		}
+	}
+}
+
 // TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	p, cc := newPolicy(t)

@@ -30,7 +30,7 @@ type conn struct {
 	wanted     bool               // by the plan
 	named      bool               // by a call, so that it stays while its instance does
 	dialing    bool               // it was told to connect, and has not answered
-	dialedAt   time.Time          // when it was last told so, and was let
+	triedAt    time.Time          // when it was last told so, and was let, or its health began to be asked for anew
 	readySince time.Time          // when it was last connected
 	shortLived int                // how many of its connections, one after the other, have not lasted
 	retryAt    time.Time          // it must not connect before
@@ -43,7 +43,8 @@ type condition struct {
 	subConn   balancer.SubConn // while it is ready
 	refused   bool             // a permit, for which it waits
 	waits     bool             // ... and it was never tried
-	again     bool             // it is trying, and was connected or tried before, or for long
+	again     bool             // it is trying, and was connected or tried before, or is late
+	late      bool             // it is trying, and has been for knownWithin
 	err       error            // why it is failing
 }
 
@@ -71,10 +72,10 @@ func (x *conn) isNew() bool {
 	return x.state == connectivity.Idle && !x.dialing && x.current.Load() == untried
 }
 
-// isUntried reports whether x connects for the first time, or is connected and has yet to tell its health, and may well serve soon.
-func (x *conn) isUntried() bool {
+// isAwaited reports whether x connects, or is connected and has yet to tell its health, and may well serve soon.
+func (x *conn) isAwaited() bool {
 	c := x.current.Load()
-	return c.readiness == trying && !c.again && (x.dialing || x.state != connectivity.Idle)
+	return c.readiness == trying && !c.late && (x.dialing || x.state != connectivity.Idle)
 }
 
 // isConnecting reports whether x connects, or waits to try that again.

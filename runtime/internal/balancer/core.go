@@ -27,8 +27,8 @@ const (
 	// nextWithin is how long one endpoint of pick_first may take to connect before the next is tried beside it, as in
 	// gRPC's own (A61).
 	nextWithin = 250 * time.Millisecond
-	// knownWithin is how long an endpoint may take to connect for the first time and tell its health before it counts as one that
-	// does not serve, so that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing.
+	// knownWithin is how long an endpoint may take to connect and tell its health before it counts as one that does not serve, so
+	// that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing.
 	knownWithin = time.Second
 	// slowest bounds how long such a server is left alone, as gRPC does with one that refuses.
 	slowest = 2 * time.Minute
@@ -59,7 +59,7 @@ type core struct {
 	deadline time.Time // when old ends
 	timed    bool      // time alone may change something
 	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
-	knownAt  time.Time // when the first of those that are untried is to be known, or was; zero: none is
+	knownAt  time.Time // when the first of those that are awaited is to be known, or was; zero: none is
 
 	out effects
 }
@@ -306,7 +306,7 @@ func (c *core) wantTrying(t *tier, now time.Time) bool {
 		}
 		some = true
 		c.wants(x, now)
-		if next := x.dialedAt.Add(nextWithin); now.Before(next) {
+		if next := x.triedAt.Add(nextWithin); now.Before(next) {
 			c.nextAt = earliest(c.nextAt, next)
 			return false
 		}
@@ -333,11 +333,16 @@ func (c *core) connect(x *conn, now time.Time) {
 
 // dial has x connect now.
 func (c *core) dial(x *conn, now time.Time) {
-	x.dialedAt = now
+	c.await(x, now)
+	c.do(dial, x)
+}
+
+// await has x be late after a while.
+func (c *core) await(x *conn, now time.Time) {
+	x.triedAt = now
 	if c.knownAt.IsZero() {
 		c.knownAt = now.Add(knownWithin)
 	}
-	c.do(dial, x)
 }
 
 // dropUnknown has a connection that nothing wants closed now if its address has left, or nothing was done about it yet.
@@ -548,6 +553,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	default:
 		if x.is(ready) {
 			c.set(x, &condition{readiness: trying, again: true})
+			c.await(x, now)
 		}
 	}
 	c.follow(now)
@@ -627,21 +633,21 @@ func (c *core) expire(now time.Time) {
 	c.settle(now)
 }
 
-// countLate has those that take too long to connect, or to tell their health, count as tried.
+// countLate has those that take too long to connect, or to tell their health, be late.
 func (c *core) countLate(now time.Time) {
 	if c.knownAt.IsZero() || now.Before(c.knownAt) {
 		return
 	}
 	c.knownAt = time.Time{}
 	for _, x := range c.all {
-		if !x.isUntried() {
+		if !x.isAwaited() {
 			continue
 		}
-		if at := x.dialedAt.Add(knownWithin); now.Before(at) {
+		if at := x.triedAt.Add(knownWithin); now.Before(at) {
 			c.knownAt = earliest(c.knownAt, at)
 			continue
 		}
-		c.set(x, &condition{readiness: trying, again: true})
+		c.set(x, &condition{readiness: trying, again: true, late: true})
 		c.out.publish = true
 	}
 }

@@ -365,8 +365,8 @@ func (w *walked) key() string {
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().again, x.wanted, x.named, x.dialing, x.subConn != nil, w.health[x],
-			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.dialedAt.Add(knownWithin)))
+		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().again, x.current.Load().late, x.wanted, x.named, x.dialing, x.subConn != nil, w.health[x],
+			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.triedAt.Add(knownWithin)))
 	}
 	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt))
 	return text.String()
@@ -453,7 +453,7 @@ var coreRules = []coretest.Rule[walked]{
 			return "another is to be tried, and nobody looks"
 		}
 		late := slices.ContainsFunc(w.core.all, func(x *conn) bool {
-			return x.isUntried() && (w.wake.IsZero() || w.wake.After(x.dialedAt.Add(knownWithin)))
+			return x.isAwaited() && (w.wake.IsZero() || w.wake.After(x.triedAt.Add(knownWithin)))
 		})
 		if late {
 			return "one takes long to connect, and nobody looks"

@@ -411,21 +411,42 @@ func TestP6_APolicyOfOthersIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A call that is tied to an instance waits while that connects again.
+// A call that is tied to an instance waits while that connects or has yet to tell its health, and after a while goes to the next.
 func TestATiedCallWaits(t *testing.T) {
-	p, cc := newPolicy(t)
-	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: &attr.Client{}, Endpoints: ends("a v1", "b v1")})
-	settle(p, cc)
 	tied := calloptions.WithAffinity(t.Context(), "somebody")
-	addr, err := cc.pick(tied, "/s.A/M")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.do(func() {
-		p.core.changed(p.core.conns[addr], balancer.SubConnState{ConnectivityState: connectivity.Idle}, p.now())
-	})
-	if other, err := cc.pick(tied, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
-		t.Errorf("it goes to %q, %v", other, err)
+	const its, other = "a:1", "b:1"
+	for _, tt := range []struct {
+		what          string
+		hangs, silent bool
+		then          func(*fakeSubConn)
+	}{
+		{"connects", true, false, nil},
+		{"connects again", false, false, func(s *fakeSubConn) { s.cc.hangs = map[string]bool{its: true}; s.set(connectivity.Idle, nil) }},
+		{"says nothing of its health", false, true, nil},
+		{"is asked for its health anew", false, false, func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }},
+	} {
+		p, cc := newPolicy(t)
+		now := time.Now()
+		p.now = func() time.Time { return now }
+		cc.hangs, cc.silent = map[string]bool{its: tt.hangs}, map[string]bool{its: tt.silent}
+		_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: &attr.Client{}, Endpoints: ends("a v1", "b v1")})
+		settle(p, cc)
+		if tt.then != nil {
+			if got, err := cc.pick(tied, "/s.A/M"); got != its {
+				t.Fatalf("it goes to %q, %v", got, err)
+			}
+			now = now.Add(lasting)
+			tt.then(cc.last(its))
+			settle(p, cc)
+		}
+		if got, err := cc.pick(tied, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+			t.Errorf("while its instance %s it goes to %q, %v", tt.what, got, err)
+		}
+		now = now.Add(knownWithin)
+		p.do(func() { p.core.expire(now) })
+		if got, err := cc.pick(tied, "/s.A/M"); got != other {
+			t.Errorf("while its instance %s for long it goes to %q, %v", tt.what, got, err)
+		}
 	}
 }
 

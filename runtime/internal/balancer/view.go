@@ -194,7 +194,7 @@ func (v *view) setOf(t *tier, excluded []bool) (s readySet, n counts) {
 		}
 		n.add(c)
 		if c.readiness != ready {
-			s.LeaveOut(c.readiness == trying)
+			s.LeaveOut(c.readiness == trying && !c.late)
 			continue
 		}
 		weight := uint64(0)

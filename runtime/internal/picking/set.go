@@ -72,7 +72,7 @@ const (
 	connects = -2
 )
 
-// LeaveOut leaves out an endpoint, which may be about to connect.
+// LeaveOut leaves out an endpoint, which may be about to be ready.
 func (s *Set) LeaveOut(connecting bool) {
 	switch {
 	case s.at == nil:

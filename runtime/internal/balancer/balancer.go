@@ -227,7 +227,8 @@ func (p *policy) publish() {
 	}
 	p.epoch++
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, old: p.core.old, excluded: p.core.excluded,
+		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, late: p.core.childLate,
+		old: p.core.old, excluded: p.core.excluded,
 	}})
 }
 

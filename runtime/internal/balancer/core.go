@@ -28,7 +28,8 @@ const (
 	// gRPC's own (A61).
 	nextWithin = 250 * time.Millisecond
 	// knownWithin is how long an endpoint may take to connect and tell its health before it counts as one that does not serve, so
-	// that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing.
+	// that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing. So may a policy
+	// of others.
 	knownWithin = time.Second
 	// slowest bounds how long such a server is left alone, as gRPC does with one that refuses.
 	slowest = 2 * time.Minute
@@ -60,6 +61,9 @@ type core struct {
 	timed    bool      // time alone may change something
 	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
 	knownAt  time.Time // when the first of those that are awaited is to be known, or was; zero: none is
+
+	childAt   time.Time // when the child, which connects, is late; zero: it does not connect
+	childLate bool      // ... and has been for knownWithin
 
 	out effects
 }
@@ -130,6 +134,10 @@ func (c *core) update(next *plan, now time.Time) {
 		c.retire(before)
 	}
 	c.plan = next
+	if before == nil || before.child != next.child {
+		c.childAt, c.childLate = time.Time{}, false
+	}
+	c.followChild(now)
 	next.adopt(before)
 	c.want(now)
 	c.dropUnknown(now)
@@ -614,8 +622,21 @@ func (c *core) viewMade(now time.Time) {
 
 // childChanged takes the news that the child has published something.
 func (c *core) childChanged(now time.Time) {
+	c.followChild(now)
 	c.settle(now)
 	c.out.publish = true
+}
+
+// followChild notes for how long the child connects.
+func (c *core) followChild(now time.Time) {
+	switch {
+	case c.plan.child == nil || c.plan.child.State() != connectivity.Connecting:
+		c.childAt, c.childLate = time.Time{}, false
+	case c.childAt.IsZero():
+		c.childAt = now.Add(knownWithin)
+	case !c.childLate && !now.Before(c.childAt):
+		c.childLate, c.out.publish = true, true
+	}
 }
 
 // expire takes the time.
@@ -629,6 +650,7 @@ func (c *core) expire(now time.Time) {
 		}
 	}
 	c.countLate(now)
+	c.followChild(now)
 	c.closeUnwanted(now)
 	c.settle(now)
 }
@@ -701,6 +723,9 @@ func (c *core) wake() (at time.Time) {
 	}
 	sooner(c.nextAt)
 	sooner(c.knownAt)
+	if !c.childLate {
+		sooner(c.childAt)
+	}
 	if c.old != nil && c.plan.child == nil {
 		sooner(c.deadline)
 	}

@@ -19,6 +19,7 @@ type picker struct {
 	epoch    uint64 // grows with each picker of the policy
 	leader   *leader
 	plan     *plan
+	late     bool   // the plan's child takes long to connect
 	old      *plan  // serves what plan cannot yet; nil: there is none
 	excluded []bool // the endpoints of old that may not be called any more
 }

@@ -319,7 +319,7 @@ func (x *crosser) ask(nobody bool) {
 // kept is the part of the calls that home takes.
 type kept struct {
 	fraction
-	waits  bool // it takes none yet: its endpoints are being tried for the first time
+	waits  bool // it takes none yet: its endpoints are being tried, and not for long
 	nobody bool // it takes none: they are for a lane that is strict, and nobody is in it
 }
 
@@ -334,7 +334,7 @@ func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
 	if p.old != nil && !p.serves(info, o) {
 		plan, excluded = p.old, p.excluded
 	}
-	if k, ok := plan.keeps(); ok {
+	if k, ok := plan.keeps(p.late); ok {
 		return k
 	}
 	r, err := plan.route(info, o)
@@ -344,8 +344,9 @@ func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
 	return p.keptOf(r, excluded)
 }
 
-// keeps returns the part of all calls that home takes, and whether that is known without a look at where they go.
-func (p *plan) keeps() (k kept, ok bool) {
+// keeps returns the part of all calls that home takes, and whether that is known without a look at where they go. late says that
+// a child has been connecting for long.
+func (p *plan) keeps(late bool) (k kept, ok bool) {
 	var state connectivity.State
 	switch {
 	case p.instead != nil:
@@ -359,7 +360,7 @@ func (p *plan) keeps() (k kept, ok bool) {
 	case connectivity.TransientFailure:
 		return keepsNone, true
 	case connectivity.Connecting:
-		return kept{fraction: noCalls, waits: true}, true
+		return kept{fraction: noCalls, waits: !late}, true
 	}
 	return keepsAll, true
 }
@@ -380,7 +381,7 @@ func (p *picker) lacks(before bool) bool {
 	if p.old != nil {
 		return false
 	}
-	if k, ok := p.plan.keeps(); ok {
+	if k, ok := p.plan.keeps(p.late); ok {
 		return lacks(k)
 	}
 	return slices.ContainsFunc(p.plan.routes(), func(r *route) bool { return lacks(p.keptOf(r, nil)) })

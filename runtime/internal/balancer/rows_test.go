@@ -411,6 +411,47 @@ func TestP6_APolicyOfOthersIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestAPolicyOfOthersThatHangsKeepsNoCalls has a policy of others connect for long: calls may leave for another region after a while.
+func TestAPolicyOfOthersThatHangsKeepsNoCalls(t *testing.T) {
+	s := script(t)
+	p, cc := newPolicy(t)
+	now := time.Now()
+	p.now = func() time.Time { return now }
+	_ = hand(p, s.config(t), &attr.State{Endpoints: ends("a")})
+	for _, tt := range []struct {
+		state connectivity.State // which it publishes; Idle: none
+		after time.Duration
+		lacks bool
+	}{
+		{connectivity.Idle, 0, false},
+		{connectivity.Connecting, knownWithin - 1, false},
+		{connectivity.Connecting, 1, true},
+		{connectivity.Connecting, 1, true},
+		{connectivity.Ready, 1, false},
+		{connectivity.Connecting, knownWithin - 1, false},
+		{connectivity.Idle, knownWithin, true},
+	} {
+		if tt.state != connectivity.Idle {
+			p.child.UpdateState(balancer.State{ConnectivityState: tt.state})
+		}
+		settle(p, cc)
+		now = now.Add(tt.after)
+		if at := p.core.wake(); !at.IsZero() && !now.Before(at) {
+			p.do(func() { p.core.expire(now) })
+		}
+		settle(p, cc)
+		if got := stateOf(cc).Picker.(*picker).lacks(false); got != tt.lacks {
+			t.Errorf("%v after %v: home lacks something: %v", tt.state, tt.after, got)
+		}
+	}
+	other := &scripted{name: s.name + "_other"}
+	balancer.Register(other)
+	_ = hand(p, other.config(t), &attr.State{Endpoints: ends("a")})
+	if settle(p, cc); stateOf(cc).Picker.(*picker).lacks(false) {
+		t.Error("another policy is not waited for")
+	}
+}
+
 // A call that is tied to an instance waits while that connects or has yet to tell its health, and after a while goes to the next.
 func TestATiedCallWaits(t *testing.T) {
 	tied := calloptions.WithAffinity(t.Context(), "somebody")

@@ -3,12 +3,14 @@ package balancer
 import (
 	"errors"
 	"hash/maphash"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // TestPickFirst has one instance at a time be connected to, in order.
@@ -110,6 +112,36 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	}
 	if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != "c:1" {
 		t.Errorf("calls go to %s, %v", got, err)
+	}
+}
+
+// TestPickFirst_ManyThatHangAreWaitedForAsOne has a lane of many instances that hang: its calls do not wait for each in turn.
+func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
+	p, cc := newPolicy(t)
+	begun := time.Now()
+	now := begun
+	p.now = func() time.Time { return now }
+	cc.hangs = map[string]bool{}
+	specs := []string{"base v1"}
+	for _, name := range strings.Split("a,b,c,d,e,f,g,h", ",") {
+		specs = append(specs, name+" v2")
+		cc.hangs[name+":1"] = name != "h"
+	}
+	_ = hand(p, mustConfig(t, `{`+firstOne+`,`+looseRed+`}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(specs...)})
+	lane := calloptions.WithLane(t.Context(), "red")
+	for _, tt := range []struct {
+		after time.Duration
+		want  string
+	}{{0, ""}, {knownWithin - 1, ""}, {knownWithin, "base:1"}, {7*nextWithin - 1, "base:1"}, {7 * nextWithin, "h:1"}} {
+		for until := begun.Add(tt.after); now.Before(until); settle(p, cc) {
+			now = now.Add(min(nextWithin, until.Sub(now)))
+			p.do(func() { p.core.expire(now) })
+		}
+		settle(p, cc)
+		if got, err := cc.pick(lane, "/s.A/M"); got != tt.want {
+			t.Errorf("after %v calls go to %q, %v, want %q", tt.after, got, err, tt.want)
+		}
+		settle(p, cc)
 	}
 }
 

@@ -15,7 +15,7 @@ type snapshot struct {
 	epoch  uint64 // of the picker
 	groups []readyGroup
 	err    error    // for calls, if there are no groups
-	toBase bool     // there are none, and all was tried: a lane that is not strict leaves its calls to the base
+	toBase bool     // there are none, and all was tried, or long enough: a lane that is not strict leaves its calls to the base
 	keeps  fraction // of the calls: what is left may go to another cluster
 }
 
@@ -82,7 +82,7 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 			s.add(max(1, weight), g)
 		}
 	}
-	s.toBase = len(s.groups) == 0 && all.trying == all.again
+	s.toBase = len(s.groups) == 0 && (all.trying == all.again || v.plan.traits.Single && all.late > 0)
 	s.keeps = v.keeps(s, &called, &ofZone)
 	if s.err = all.err; all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
@@ -149,7 +149,7 @@ func (v *view) stateOf(of *group, excluded []bool) groupState {
 // counts are what connections are.
 type counts struct {
 	members, ready, trying int
-	again                  int   // of those trying, not for the first time
+	again, late            int   // of those trying, not for the first time, and for long
 	waiting                int   // for a permit to connect, and never tried, so nothing is known of them
 	err                    error // of one that has failed
 }
@@ -165,6 +165,9 @@ func (n *counts) add(c *condition) {
 		if c.again {
 			n.again++
 		}
+		if c.late {
+			n.late++
+		}
 	default:
 		n.err = cmp.Or(n.err, c.err)
 	}
@@ -175,7 +178,7 @@ func (n *counts) add(c *condition) {
 
 func (n *counts) addAll(o counts) {
 	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
-	n.again, n.waiting, n.err = n.again+o.again, n.waiting+o.waiting, cmp.Or(n.err, o.err)
+	n.again, n.late, n.waiting, n.err = n.again+o.again, n.late+o.late, n.waiting+o.waiting, cmp.Or(n.err, o.err)
 }
 
 // setOf returns the members of a tier that are ready, and what all are. It looks at each connection once, for they change

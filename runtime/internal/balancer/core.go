@@ -630,7 +630,7 @@ func (c *core) childChanged(now time.Time) {
 // followChild notes for how long the child connects.
 func (c *core) followChild(now time.Time) {
 	switch {
-	case c.plan.child == nil || c.plan.child.State() != connectivity.Connecting:
+	case c.plan == nil || c.plan.child == nil || c.plan.child.State() != connectivity.Connecting:
 		c.childAt, c.childLate = time.Time{}, false
 	case c.childAt.IsZero():
 		c.childAt = now.Add(knownWithin)

@@ -145,6 +145,7 @@ type call struct {
 // prepare does what needs neither etcd nor the service.
 func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*call, error) {
 	c := &call{callOptions: o, app: a, name: name}
+	c.from.Method = name
 	switch {
 	case o.each && o.instance != "":
 		return nil, usage.Mistake(errors.New("--each and --instance exclude each other"))
@@ -249,7 +250,7 @@ func (c *call) candidates(s *survey.Service) ([]survey.Instance, error) {
 		if c.from.Lane != "" && s.Config == nil {
 			output.Sayf(c.notes, "No live policy says which instances are in the lane %s: any may be called. The lane goes with the call.\n", c.from.Lane)
 		}
-		return steer.Callees(s, c.from, c.name, rand.Float64)
+		return steer.Callees(s, c.from, rand.Float64)
 	}
 	i, err := s.Find(c.instance)
 	if err != nil {

@@ -32,6 +32,8 @@ type Option struct {
 type Caller struct {
 	Lane string `json:"lane"`
 	Zone string `json:"zone"`
+
+	Method string `json:"-"` // as whoever calls it names it; "": one that every instance serves
 }
 
 func (c Caller) inZone() bool      { return c.Zone != "" }

@@ -12,25 +12,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// Callees returns the instances that clients send a call of a method to, in the order in which to try them: at random,
-// by their shares of the calls under the live policy, or by the same for each if clients go by none. random returns numbers from
-// 0 to below 1.
-func Callees(s *survey.Service, from Caller, method string, random func() float64) (all []survey.Instance, err error) {
+// Callees returns the instances that clients send a call to, in the order in which to try them: at random, by their shares
+// of the calls under the live policy, or by the same for each if clients go by none. random returns numbers from 0 to below 1.
+func Callees(s *survey.Service, from Caller, random func() float64) (all []survey.Instance, err error) {
 	x, err := Explain(s, from)
 	shares, drawn := x.ByEntry(), make(map[string]float64)
 	for _, i := range s.Merged().Instances {
 		share := shares[i.Entry.Key].Share
-		if err != nil {
+		if err != nil && i.Serves(from.Method) {
 			share = 1
 		}
-		if share > 0 && i.Serves(method) {
+		if share > 0 {
 			// The greatest of such powers is that of each instance in proportion to its share.
 			drawn[i.Addr] = math.Pow(random(), 1/share)
 			all = append(all, i)
 		}
 	}
 	if len(all) == 0 {
-		return nil, noCallee(s, method)
+		return nil, noCallee(s, from.Method)
 	}
 	slices.SortStableFunc(all, func(a, b survey.Instance) int { return cmp.Compare(drawn[b.Addr], drawn[a.Addr]) })
 	return all, nil

@@ -52,7 +52,7 @@ func TestCallees(t *testing.T) {
 		{"one that serves the method", calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/List,Get"}}`), "a", "a"},
 		{"nothing there", calledService(""), "", ""},
 	} {
-		one, errOne := Callees(tc.s, Caller{}, "Get", rand.Float64)
+		one, errOne := Callees(tc.s, Caller{Method: "Get"}, rand.Float64)
 		each, _, errEach := EveryCallee(tc.s, "Get")
 		if got := strings.Join(ids(one), " "); got != tc.one || (errOne != nil) != (tc.one == "") {
 			t.Errorf("%s: calls one of %q, %v; want %q", tc.name, got, errOne, tc.one)
@@ -69,7 +69,7 @@ func TestCallees_Shares(t *testing.T) {
 	const calls = 2000
 	first := 0
 	for range calls {
-		callees, err := Callees(s, Caller{}, "Get", random.Float64)
+		callees, err := Callees(s, Caller{Method: "Get"}, random.Float64)
 		if err != nil || len(callees) != 2 {
 			t.Fatal(callees, err)
 		}
@@ -86,11 +86,37 @@ func TestCallees_Shares(t *testing.T) {
 func TestCallees_Infrastructure(t *testing.T) {
 	s := calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/Get"}}`)
 	for _, method := range []string{"grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check"} {
-		if callees, err := Callees(s, Caller{}, method, rand.Float64); err != nil || len(callees) != 1 {
+		if callees, err := Callees(s, Caller{Method: method}, rand.Float64); err != nil || len(callees) != 1 {
 			t.Errorf("%s: %v, %v", method, callees, err)
 		}
 	}
-	if callees, err := Callees(s, Caller{}, "acme.Other/Get", rand.Float64); err == nil {
+	if callees, err := Callees(s, Caller{Method: "acme.Other/Get"}, rand.Float64); err == nil {
 		t.Errorf("a method that no instance serves: %v", callees)
+	}
+}
+
+// TestCallees_Method goes by the method after the lane and before the split, as clients do.
+func TestCallees_Method(t *testing.T) {
+	const canary = `"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]`
+	const lanes, strict = `"route":[{"label":"lane"}]`, `"route":[{"label":"lane","strict":true}]`
+	of := func(methods, more string) string { return `"grpc_methods":"acme.Users/` + methods + `",` + more }
+	for _, tt := range []struct {
+		name, policy, lane string
+		a, b               string // metadata
+		want               string // "" none
+	}{
+		{"a canary without a share", canary, "", of("List", `"version":"v1"`), of("List,Get", `"version":"v2"`), "b"},
+		{"a canary beside who serves it", canary, "", of("List,Get", `"version":"v1"`), of("List,Get", `"version":"v2"`), "a"},
+		{"a lane with the method", lanes, "pr", of("List,Get", `"lane":""`), of("List,Get", `"lane":"pr"`), "b"},
+		{"a lane without it", lanes, "pr", of("List,Get", `"lane":""`), of("List", `"lane":"pr"`), "a"},
+		{"a strict lane without it", strict, "pr", of("List,Get", `"lane":""`), of("List", `"lane":"pr"`), ""},
+		{"a base without it", lanes, "", of("List", `"lane":""`), of("List,Get", `"lane":"pr"`), ""},
+	} {
+		config := `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],` + tt.policy + `}}]}`
+		s := calledService(config, `{"Addr":"10.0.0.7:1","Metadata":{`+tt.a+`}}`, `{"Addr":"10.0.0.8:1","Metadata":{`+tt.b+`}}`)
+		callees, err := Callees(s, Caller{Lane: tt.lane, Method: "Users/Get"}, rand.Float64)
+		if got := strings.Join(ids(callees), " "); got != tt.want || (err != nil) != (tt.want == "") {
+			t.Errorf("%s: %q, %v; want %q", tt.name, got, err, tt.want)
+		}
 	}
 }

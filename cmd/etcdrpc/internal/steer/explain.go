@@ -70,7 +70,7 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 		}
 	}
 	set, why := x.lane(x.drain(all))
-	x.split(set, why)
+	x.split(x.method(set), why)
 	x.general = len(x.Notes)
 	x.qualify()
 	x.addUncalled(s)
@@ -157,10 +157,11 @@ func (x *Explanation) lane(set []int) (left []int, why string) {
 		return set, ""
 	}
 	in := func(i int) bool { return slices.Contains(x.placed.Of[i], x.Lane) }
+	serves := func(i int) bool { return in(i) && x.serves(i) }
 	strict := serviceconfig.NewLanes(x.etcd.Route).Strict(x.Lane)
 	switch {
 	case x.Lane == "":
-	case strict || slices.ContainsFunc(set, in):
+	case strict || slices.ContainsFunc(set, serves):
 		left := x.keep(set, func(i int) (bool, string) { return in(i), "is not in the lane " + x.Lane })
 		if len(left) == 0 {
 			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
@@ -181,6 +182,15 @@ func (x *Explanation) lane(set []int) (left []int, why string) {
 		return base(i), "is of no lane that clients make, and not of the base either"
 	})
 	return left, "in no lane"
+}
+
+// method leaves the instances that serve the caller's method.
+func (x *Explanation) method(set []int) []int {
+	return x.keep(set, func(i int) (bool, string) { return x.serves(i), "does not serve " + x.Method })
+}
+
+func (x *Explanation) serves(i int) bool {
+	return x.Method == "" || x.Service.Instances[i].Serves(x.Method)
 }
 
 // split divides the calls among the groups, and shares each group's part out. why is why the instances of a set get calls where

@@ -98,6 +98,34 @@ func refreshed(t testing.TB, url string, host ...string) (groups []prometheusGro
 	return groups, resp.StatusCode
 }
 
+// TestSD_Namespace takes the live configs of the namespace that a prefix lies in into account.
+func TestSD_Namespace(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "prod/acme/user/a", "10.0.0.7:9000", granted(t, etcd, 600))
+	putKey(t, etcd, "prod/acme/user/b", "10.0.0.8:9000", granted(t, etcd, 600))
+	f := startFollower(newApp(), at(etcd, "sd", "prod/acme/", "--listen", "127.0.0.1:0"))
+	defer f.stop()
+	if err := f.wait(`at http://`); err != nil {
+		t.Fatal(err)
+	}
+	url := servedAt.FindStringSubmatch(f.String())[1]
+	states := func(want string) func([]prometheusGroup) bool {
+		return func(groups []prometheusGroup) bool {
+			var got []string
+			for _, g := range groups {
+				got = append(got, g.Labels["__meta_etcdrpc_state"])
+			}
+			return strings.Join(got, " ") == want
+		}
+	}
+	awaitTargets(t, url, states("registered registered"))
+	putKey(t, etcd, "prod/_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)
+	awaitTargets(t, url, states("registered drained"))
+	f.stop()
+	ends(t, f.code)
+}
+
 // TestSD runs sd as Prometheus sees it.
 func TestSD(t *testing.T) {
 	t.Parallel()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +39,7 @@ func (w *watch) run(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	failed := make(chan error)
 	replica := store.Replica{
-		Store: w.store, Ranges: []store.KeyRange{r, store.ConfigOf(w.key), store.PrefixRange(servicekey.LeaderPrefix(w.key))},
+		Store: w.store, Ranges: append(store.InNamespaces(w.key), r, store.ConfigOf(w.key), store.PrefixRange(servicekey.LeaderPrefix(w.key))),
 		Changed: func([]store.Change) { nudge(changed) },
 		Failed: func(err error) {
 			select {
@@ -119,14 +118,10 @@ func (w *watch) keep(ctx context.Context, replica *store.Replica, changed chan s
 // viewOf returns the service as it is kept.
 func (w *watch) viewOf(replica *store.Replica) *view {
 	entries, l := replica.Look()
-	config, ok := slices.BinarySearchFunc(entries, store.ConfigOf(w.key).From, func(e survey.Entry, key string) int { return strings.Compare(e.Key, key) })
 	found, _ := survey.Of(w.key, entries)
-	if ok {
-		found.Config = &entries[config]
-	}
 	v := &view{services: []*survey.Service{found}, leaders: store.LeadersAmong(entries), full: w.store.Full}
-	if !l.Reads(store.ConfigOf(w.key)) {
-		v.note = w.store.NoConfigs(store.ConfigOf(w.key), store.DrainUnseen)
+	if config := store.KeyOnly(found.ConfigKey()); !l.Reads(config) {
+		v.note = w.store.NoConfigs(config, store.DrainUnseen)
 	}
 	return v
 }

@@ -26,7 +26,14 @@ func (l *Listing) Has(key string) bool { return Within(l.Parts, KeyOnly(key)) }
 
 // Reads reports whether some of a range may be read.
 func (l *Listing) Reads(r KeyRange) bool {
-	return slices.ContainsFunc(l.Parts, func(part KeyRange) bool { _, ok := part.intersect(r); return ok })
+	return len(l.parts(r)) > 0
+}
+
+// parts returns what may be read that has keys of some ranges.
+func (l *Listing) parts(of ...KeyRange) []KeyRange {
+	return slices.DeleteFunc(slices.Clone(l.Parts), func(part KeyRange) bool {
+		return !slices.ContainsFunc(of, func(r KeyRange) bool { _, ok := part.intersect(r); return ok })
+	})
 }
 
 // List reads some ranges or, of one that is denied, the parts that the user's roles allow. The error is ErrDenied if that is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -18,7 +17,7 @@ const DrainUnseen = "drained instances are shown as registered"
 // Services reads what the user may see of the services under a prefix. note is told what they may not.
 func (s *Store) Services(ctx context.Context, prefix string, note func(string)) ([]*survey.Service, error) {
 	all := PrefixRange(prefix)
-	l, err := s.List(ctx, all, ConfigsUnder(prefix))
+	l, err := s.List(ctx, RangesUnder(prefix)...)
 	if err == nil && !l.Reads(all) {
 		err = s.explain(fmt.Sprintf("list the keys under %q", s.named(all.From)), rpctypes.ErrPermissionDenied)
 	}
@@ -28,22 +27,17 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 	if text := s.Unread(&l, prefix); text != "" {
 		note(text)
 	}
-	for _, namespace := range survey.Namespaces(prefix) {
-		configs, err := s.List(ctx, PrefixRange(namespace+survey.ConfigPrefix))
-		if err != nil && !errors.Is(err, ErrDenied) {
-			return nil, err
-		}
-		maps.Copy(l.Entries, configs.Entries)
-	}
 	return survey.All(survey.InOrder(l.Entries)), nil
 }
 
-// Unread says what the user may not read of a list of the services under a prefix, "" for nothing.
+// Unread says what the user may not read of a list of the services under a prefix, "" for nothing. The live configs of
+// namespaces that the prefix lies in are nothing to tell of: there may be no such namespace.
 func (s *Store) Unread(l *Listing, prefix string) string {
-	if l.Whole {
+	all, configs := PrefixRange(prefix), ConfigsUnder(prefix)
+	if Within(l.Parts, all) && Within(l.Parts, configs) {
 		return ""
 	}
-	text, configs := PartOnly(s.User, l.Parts), ConfigsUnder(prefix)
+	text := PartOnly(s.User, l.parts(all, configs))
 	if !l.Reads(configs) {
 		text += ". " + s.NoConfigs(configs, DrainUnseen)
 	}
@@ -56,6 +50,19 @@ func ConfigOf(key string) KeyRange { return KeyOnly(survey.ConfigPrefix + key) }
 // ConfigsUnder returns the keys of the live configs of the services under a prefix, and of the one whose entries begin with it.
 func ConfigsUnder(prefix string) KeyRange {
 	return PrefixRange(survey.ConfigPrefix + strings.TrimSuffix(prefix, "/"))
+}
+
+// RangesUnder returns what tells of the services under a prefix: their entries and their live configs.
+func RangesUnder(prefix string) []KeyRange {
+	return append(InNamespaces(prefix), PrefixRange(prefix), ConfigsUnder(prefix))
+}
+
+// InNamespaces returns the keys of the live configs in each namespace that a key, or all that begins with it, may lie in.
+func InNamespaces(key string) (all []KeyRange) {
+	for _, namespace := range survey.Namespaces(key) {
+		all = append(all, PrefixRange(namespace+survey.ConfigPrefix))
+	}
+	return all
 }
 
 // PartOnly says that a user may not read all that was asked for.

@@ -37,12 +37,24 @@ func (s *Service) ConfigKey() string {
 	return s.Namespace + ConfigPrefix + strings.TrimPrefix(s.Key, s.Namespace)
 }
 
-// namespaces holds the live configs of the namespaces that lie below what is looked at, by the keys that their services have
-// here.
+// namespaces holds the live configs of what is looked at, which is the namespace "", and of the namespaces that lie below it,
+// by the keys that their services have here.
 type namespaces map[string]map[string]*Entry
 
-// see takes in an entry that shows a namespace.
+// namespacesIn finds the live configs among some entries.
+func namespacesIn(entries []Entry) namespaces {
+	n := namespaces{"": {}}
+	for i := range entries {
+		n.see(&entries[i])
+	}
+	return n
+}
+
+// see takes in an entry that is a live config, or shows a namespace.
 func (n namespaces) see(e *Entry) {
+	if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
+		n[""][key] = e
+	}
 	for _, mark := range NamespaceMarks("") {
 		before, key, ok := strings.Cut(e.Key, "/"+mark)
 		if !ok || before == "" || mark == leaderPrefix && !strings.Contains(key, "//") {
@@ -57,13 +69,14 @@ func (n namespaces) see(e *Entry) {
 	}
 }
 
-// place gives a service that lies in a namespace the live config that its clients read there, for the one that it has by its
-// whole key is read by nobody.
+// place gives a service the live config that its clients read. That of one that lies in a namespace is there: the one that it
+// has by its whole key is read by nobody.
 func (n namespaces) place(s *Service) {
-	if len(n) == 0 || !s.InUse() {
-		return
+	within := []string{""}
+	if s.InUse() {
+		within = append(Namespaces(s.Key), "")
 	}
-	for _, namespace := range Namespaces(s.Key) {
+	for _, namespace := range within {
 		if configs, ok := n[namespace]; ok {
 			s.Namespace, s.Config = namespace, configs[s.Key]
 			s.Reason = s.Config.Reason(configs[ReasonKey(s.Key)])

@@ -69,15 +69,11 @@ func All(entries []Entry) []*Service {
 		}
 		return groups[key]
 	}
-	owner := Owners(entries)
-	within, reasons := make(namespaces), make(map[string]*Entry)
-	for i, e := range entries {
-		within.see(&entries[i])
+	owner, within := Owners(entries), namespacesIn(entries)
+	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
-			if of, said := strings.CutSuffix(key, reasonSuffix); said {
-				reasons[of] = &entries[i]
-			} else {
-				group(key).Config = &entries[i]
+			if !IsReason(key) {
+				group(key)
 			}
 		} else if key, ok := ledBy(e); ok {
 			group(key).Led = true
@@ -88,7 +84,6 @@ func All(entries []Entry) []*Service {
 	var services []*Service
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
-		s.Reason = s.Config.Reason(reasons[s.Key])
 		within.place(s)
 		s.readHomeMade()
 		known := func(i Instance) bool { return !s.IsMapped(i) }
@@ -100,8 +95,8 @@ func All(entries []Entry) []*Service {
 	return services
 }
 
-// Of finds the entries of one service key, and the services below it, among the entries of
-// its range.
+// Of finds the entries of one service key, and the services below it, among the entries of its range, and the live config if
+// that is among them.
 func Of(key string, entries []Entry) (s *Service, others []*Service) {
 	s = &Service{Key: key}
 	var rest []Entry
@@ -110,6 +105,7 @@ func Of(key string, entries []Entry) (s *Service, others []*Service) {
 			rest = append(rest, e)
 		}
 	}
+	namespacesIn(entries).place(s)
 	s.readHomeMade()
 	s.sort()
 	return s, All(rest)

@@ -160,6 +160,10 @@ func (p takingPolicy) await(ctx context.Context, t *testing.T, size int) {
 
 // TestPinned_OneChange pins what one change costs from the watch's answer to the policy, gRPC's part included.
 func TestPinned_OneChange(t *testing.T) {
+	var minor int
+	if _, err := fmt.Sscanf(grpc.Version, "1.%d", &minor); err == nil && minor < 84 {
+		t.Skip("this gRPC writes each state as JSON, be it logged or not")
+	}
 	for _, tt := range []struct {
 		endpoints   int
 		allocations float64

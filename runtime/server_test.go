@@ -144,6 +144,25 @@ func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() e
 	}
 }
 
+// A server that cannot announce anything stands in no election, and says so to who would wait for one.
+func TestElectionsOfAServerThatCannotAnnounce(t *testing.T) {
+	closed := offline(t)
+	if err := closed.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := closed.NewServer(grpc.NewServer()).group.Elections("acme/user"); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("the elections of a server of a closed registry: %v", err)
+	}
+}
+
+func TestStopTimeoutOfZero(t *testing.T) {
+	for range 20 {
+		if err := offline(t).NewServer(grpc.NewServer(), WithStopTimeout(0)).stop(); err != nil {
+			t.Fatalf("no call is open: %v", err)
+		}
+	}
+}
+
 // A program that calls Serve of the gRPC server, which announces nothing, is told in the status what to do.
 func TestStatusOfAServerThatNobodyAnnounces(t *testing.T) {
 	g := grpc.NewServer()

@@ -148,6 +148,9 @@ func (s *Server) drain(ctx context.Context, served <-chan error) error {
 	return errors.Join(errs...)
 }
 
+// stopWithin is how long a server without open calls may take to stop.
+const stopWithin = 100 * time.Millisecond
+
 // stop waits for open calls to finish, up to the stop timeout, and then cuts them.
 func (s *Server) stop() error {
 	stopped := make(chan struct{})
@@ -155,7 +158,7 @@ func (s *Server) stop() error {
 		s.grpc.GracefulStop()
 		close(stopped)
 	}()
-	timeout := time.NewTimer(s.opts.stopTimeout)
+	timeout := time.NewTimer(max(s.opts.stopTimeout, stopWithin))
 	defer timeout.Stop()
 	select {
 	case <-stopped:

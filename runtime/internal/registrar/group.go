@@ -135,8 +135,11 @@ func (g *Group) Status() []lease.Status {
 	return statuses(g.registrations, told)
 }
 
-// Elections is Registrar.Elections for the entries of the group.
+// Elections is Registrar.Elections for the entries of the group. It returns an error if the group can announce none.
 func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
+	if err := g.Faults(); err != nil {
+		return nil, nil, err
+	}
 	if _, changed, err = g.registrar.Elections(key); err != nil {
 		return nil, nil, err
 	}

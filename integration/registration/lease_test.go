@@ -3,6 +3,7 @@ package registration
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,23 @@ func TestClientClosed(t *testing.T) {
 	if err := r.Close(kit.Bounded(t, soon)); err == nil {
 		t.Error("Close says that all is withdrawn")
 	}
+}
+
+// TestCloseGoesOnTrying closes a registration with a lease of its own while etcd is away for longer than Close waits.
+func TestCloseGoesOnTrying(t *testing.T) {
+	kit.Night(t)
+	leak.Beside(t)
+	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Hour))
+	layouts := runtime.WithLayouts(runtime.LeaseSuffix)
+	w.register("acme/legacy", addr(0), layouts)
+	kept := w.values("acme/legacy")
+	g := w.register("acme/legacy", addr(1), layouts)
+	w.etcd.Cut()
+	if err := g.Close(t.Context()); err == nil {
+		t.Error("Close says that the entry is out of etcd, which is away")
+	}
+	w.etcd.Restore()
+	kit.Eventually(t, soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
 }
 
 // TestG2_DeletedAfterWipe deletes a server's key, and again in a wiped etcd, whose revision is lower than the one that the

@@ -29,14 +29,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
-	s.mu.Lock()
-	s.core.close(time.Now())
-	started := s.started
-	s.poke()
-	s.mu.Unlock()
-	s.elect()
-	if !started {
-		s.cancel()
+	if !s.close() {
 		return nil
 	}
 	select {
@@ -52,6 +45,31 @@ func (s *Session) Close(ctx context.Context) error {
 		s.closeErr = s.core.leftover(why)
 	}
 	return s.closeErr
+}
+
+// Finish is Close for as long as it takes: it returns when everything is out of etcd, or somebody closes the session.
+func (s *Session) Finish() error {
+	if !s.close() {
+		return nil
+	}
+	<-s.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closeErr
+}
+
+// close begins to take everything out of etcd, and reports whether there is something to wait for.
+func (s *Session) close() bool {
+	s.mu.Lock()
+	s.core.close(time.Now())
+	started := s.started
+	s.poke()
+	s.mu.Unlock()
+	s.elect()
+	if !started {
+		s.cancel()
+	}
+	return started
 }
 
 // run makes the calls to etcd, one at a time, until the session ends.

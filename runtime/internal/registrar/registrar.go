@@ -156,7 +156,8 @@ func (r *Registrar) session(c *claim) *lease.Session {
 	return session
 }
 
-// release gives up the claim of a dropped registration. A session of its own is closed in the background.
+// release gives up the claim of a dropped registration. A session of its own is closed in the background, once its lease is
+// revoked.
 func (r *Registrar) release(g *Registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -173,7 +174,7 @@ func (r *Registrar) release(g *Registration) {
 	session := r.sessions[g.claim.session]
 	r.tasks.Go(func() {
 		defer close(g.ended)
-		g.endErr = session.Close(context.Background()) // takes a few seconds at the most
+		g.endErr = session.Finish()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.sessions, g.claim.session)

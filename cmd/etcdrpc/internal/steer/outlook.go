@@ -102,12 +102,12 @@ const maxOutlook = 10
 func (e *Edit) outlook() (notes, groups, lanes []string) {
 	added, _ := e.Listed()
 	all := callers(e.then(), added)
-	for _, lane := range e.strict() {
+	told, changed := 0, len(all)
+	for _, lane := range e.strict() { // beside those above, of which nothing is to be told but that they are empty
 		if from := (Caller{Lane: lane}); !slices.Contains(all, from) {
 			all = append(all, from)
 		}
 	}
-	told := 0
 	for n, from := range all {
 		if n == maxOutlook {
 			told = len(notes)
@@ -115,6 +115,12 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 		after, before, err := e.compare(from)
 		if err != nil {
 			continue // clients would not go by it
+		}
+		empty := from.Lane != "" && !after.calls("") && (before == nil || before.calls(""))
+		if empty {
+			lanes = append(lanes, fmt.Sprintf("the lane %q, which is strict", from.Lane))
+		} else if n >= changed {
+			continue
 		}
 		if after.calls("") {
 			notes = append(notes, whose(from)+after.growth(before))
@@ -133,12 +139,9 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 				groups = append(groups, group)
 			}
 		}
-		if from.Lane != "" && !after.calls("") && (before == nil || before.calls("")) {
-			lanes = append(lanes, fmt.Sprintf("the lane %q, which is strict", from.Lane))
-		}
 	}
-	if len(all) > maxOutlook {
-		notes = append(notes[:told], fmt.Sprintf("policy explain --lane and --zone tell of the calls of %d more.", len(all)-maxOutlook))
+	if changed > maxOutlook {
+		notes = append(notes[:told], fmt.Sprintf("policy explain --lane and --zone tell of the calls of %d more.", changed-maxOutlook))
 	}
 	return notes, groups, lanes
 }

@@ -232,9 +232,10 @@ func TestLeader(t *testing.T) {
 	direct := connectconnect.NewDeskClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
 	req := connectgo.NewRequest(&connect.BorrowRequest{})
 	req.Header().Set(leader.TokenHeader, "1")
+	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
 	var refused *connectgo.Error
-	if !errors.As(err, &refused) || refused.Code() != connectgo.CodeUnavailable || refused.Meta().Get("Etcd-Leader-Refused") == "" {
+	if !errors.As(err, &refused) || refused.Code() != connectgo.CodeUnavailable || refused.Meta().Get("Etcd-Leader-Refused") != "this" {
 		t.Errorf("one that does not lead: %v, %v; want that it says so in a trailer", err, metaOf(err))
 	}
 	follow, err := client.Follow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))

@@ -130,8 +130,8 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage.Mistake(err) // whatever it is, nothing was started
 	}
-	notes := newBacklog(cmd.ErrOrStderr()) // whoever does not read must not hold up what is done
-	defer notes.close()
+	notes := output.NewBacklog(cmd.ErrOrStderr()) // whoever does not read must not hold up what is done
+	defer notes.Close()
 	c := supervise.Command{
 		Args: args, Signals: signals, Entry: o.entry(a, cfg, notes),
 		Say: func(line string) { output.Sayf(notes, "etcdrpc: %s\n", line) },

@@ -1,4 +1,4 @@
-package main
+package output
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 // TestBacklog_Bounded has more lines come than may wait while nobody reads.
 func TestBacklog_Bounded(t *testing.T) {
 	r, w := io.Pipe()
-	b := newBacklog(w)
+	b := NewBacklog(w)
 	fmt.Fprintln(b, "-")
 	if _, err := r.Read(make([]byte, 1)); err != nil { // the rest of the first line does not wait any more
 		t.Fatal(err)
@@ -23,7 +23,7 @@ func TestBacklog_Bounded(t *testing.T) {
 		fmt.Fprintln(b, "dropped")
 	}
 	go func() {
-		b.close()
+		b.Close()
 		fmt.Fprintln(b, "too late")
 		<-b.done
 		w.Close()

@@ -1,12 +1,10 @@
-package main
+package output
 
 import (
 	"bytes"
 	"io"
 	"sync"
 	"time"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
 const (
@@ -17,11 +15,11 @@ const (
 	flushTimeout = time.Second
 )
 
-// backlog is a writer that never waits for whoever reads: a goroutine of its own writes what waits. Lines that come while too
+// Backlog is a writer that never waits for whoever reads: a goroutine of its own writes what waits. Lines that come while too
 // many wait are dropped, and counted. Each Write is a line.
-type backlog struct {
+type Backlog struct {
 	to   io.Writer
-	wake chan struct{} // has one if there is something to write; close closes it
+	wake chan struct{} // has one if there is something to write; Close closes it
 	done chan struct{} // closed when everything is written after that
 
 	mu      sync.Mutex
@@ -30,14 +28,15 @@ type backlog struct {
 	closed  bool
 }
 
-func newBacklog(to io.Writer) *backlog {
-	b := &backlog{to: to, wake: make(chan struct{}, 1), done: make(chan struct{})}
+// NewBacklog returns a writer whose lines go to another.
+func NewBacklog(to io.Writer) *Backlog {
+	b := &Backlog{to: to, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go b.pass()
 	return b
 }
 
-// Write never fails.
-func (b *backlog) Write(line []byte) (int, error) {
+// Write implements [io.Writer]. It never fails.
+func (b *Backlog) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -55,8 +54,8 @@ func (b *backlog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// pass writes what waits until close is called. That a line cannot be written is nothing to do about.
-func (b *backlog) pass() {
+// pass writes what waits until Close is called. That a line cannot be written is nothing to do about.
+func (b *Backlog) pass() {
 	defer close(b.done)
 	for range b.wake {
 		waiting, dropped := b.take()
@@ -64,12 +63,12 @@ func (b *backlog) pass() {
 			_, _ = b.to.Write(line)
 		}
 		if dropped > 0 {
-			output.Sayf(b.to, "etcdrpc: %d more lines were dropped, for nobody read them\n", dropped)
+			Sayf(b.to, "etcdrpc: %d more lines were dropped, for nobody read them\n", dropped)
 		}
 	}
 }
 
-func (b *backlog) take() (waiting [][]byte, dropped int) {
+func (b *Backlog) take() (waiting [][]byte, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	waiting, dropped = b.waiting, b.dropped
@@ -77,8 +76,8 @@ func (b *backlog) take() (waiting [][]byte, dropped int) {
 	return waiting, dropped
 }
 
-// close drops what comes from now on, and waits a moment until what waits is written.
-func (b *backlog) close() {
+// Close drops what comes from now on, and waits a moment until what waits is written.
+func (b *Backlog) Close() {
 	b.mu.Lock()
 	b.closed = true
 	close(b.wake)

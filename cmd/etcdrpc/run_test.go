@@ -392,7 +392,7 @@ func (s *supervised) supervises() {
 func TestRun_LogReaderGone(t *testing.T) {
 	t.Parallel()
 	s, pipe := unread(t)
-	syscall.Close(pipe)
+	_ = syscall.Close(pipe)
 	s.supervises()
 }
 
@@ -400,7 +400,7 @@ func TestRun_LogReaderGone(t *testing.T) {
 func TestRun_LogReaderStalls(t *testing.T) {
 	t.Parallel()
 	s, pipe := unread(t)
-	defer syscall.Close(pipe)
+	defer func() { _ = syscall.Close(pipe) }()
 	for err := error(nil); err == nil; {
 		_, err = syscall.Write(pipe, []byte{'\n'})
 	}

@@ -26,7 +26,7 @@ func TestBacklog_Bounded(t *testing.T) {
 		b.Close()
 		fmt.Fprintln(b, "too late")
 		<-b.done
-		w.Close()
+		_ = w.Close()
 	}()
 	got, err := io.ReadAll(r)
 	if want := "\n" + want.String() + "etcdrpc: 7 more lines were dropped, for nobody read them\n"; err != nil || string(got) != want {

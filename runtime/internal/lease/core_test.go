@@ -399,22 +399,3 @@ func TestOps(t *testing.T) {
 		t.Errorf("comparison %+v, want %+v", got, want)
 	}
 }
-
-// A check of keys that are gone may be under way when one of them is put again: that is no sign of a restored etcd.
-func TestCheckOfAKeyThatIsPutAgain(t *testing.T) {
-	w := startRegistered(t, 2, item)
-	held := w.core.lease
-	w.setWant(0, paused)
-	for w.entries[0].state != Paused {
-		w.end(answered)
-	}
-	if w.begin(); !strings.HasPrefix(describe(w.call), "check") {
-		t.Fatalf("after the deletion comes %q, and not a check", describe(w.call))
-	}
-	w.end(lost)
-	w.setWant(0, present)
-	w.rest(time.Minute)
-	if ok, err := w.entries[0].synced(); !ok || err != nil || w.core.lease != held {
-		t.Errorf("a is %s: %v, %v, on lease %d in place of %d", w.entries[0].state, ok, err, w.core.lease, held)
-	}
-}

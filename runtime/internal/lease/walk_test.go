@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -727,4 +728,24 @@ func TestWalk(t *testing.T) {
 	t.Run("lives of a candidate", func(t *testing.T) { coretest.Live(t, 200, 300, lifeOf(standing)) })
 	t.Run("lives of rivals", func(t *testing.T) { coretest.Live(t, 200, 300, lifeOf(rivals)) })
 	t.Run("the docs draw what happens", checkDiagrams)
+	t.Run("a key is put again while it is checked", checkedWhilePut) // no walk, so it comes after what goes by all walks
+}
+
+// checkedWhilePut has a check of keys that are gone be under way when one of them is put again: that is no sign of a restored etcd.
+func checkedWhilePut(t *testing.T) {
+	w := startRegistered(t, 2, item)
+	held := w.core.lease
+	w.setWant(0, paused)
+	for w.entries[0].state != Paused {
+		w.end(answered)
+	}
+	if w.begin(); !strings.HasPrefix(describe(w.call), "check") {
+		t.Fatalf("after the deletion comes %q, and not a check", describe(w.call))
+	}
+	w.end(lost)
+	w.setWant(0, present)
+	w.rest(time.Minute)
+	if ok, err := w.entries[0].synced(); !ok || err != nil || w.core.lease != held {
+		t.Errorf("a is %s: %v, %v, on lease %d in place of %d", w.entries[0].state, ok, err, w.core.lease, held)
+	}
 }

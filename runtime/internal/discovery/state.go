@@ -42,6 +42,9 @@ type State struct {
 // nameOf returns the instance id under which an instance is among Backends, where another entry may have its address; its own
 // if it is not.
 func (s *State) nameOf(instance string) string {
+	if instance == "" {
+		return "" // nobody leads: most services have no leader, and this is asked at each update
+	}
 	if _, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
 		return strings.Compare(b.Endpoint.Instance, id)
 	}); ok {

@@ -60,21 +60,23 @@ type policy struct {
 	// mu guards what follows. No pick, and no callback of gRPC's, takes it.
 	mu       sync.Mutex
 	core     core
-	own      picking.Memory     // where the connection has none
-	memory   *picking.Memory    // of the calls to each address
-	in       *input             // the last plan's; nil: there was none yet
-	served   []*config          // the last two by different children that have served, the newer first
-	bad      childpolicy.Bad    // configs that are not used
-	child    *childpolicy.Child // of the last plan; nil: it has none
-	state    resolver.State     // the last from the resolver
-	health   string             // the last healthCheckConfig from the resolver
-	leader   *leader            // as the resolver says; nil: no call is for one
-	share    *descriptors.Share // of in.client.Connections
-	epoch    uint64             // of the last picker
-	waking   *time.Timer        // for core.expire
-	wakeAt   time.Time          // when waking is due
-	reported []string           // problems of the last plan, told to Client.Report
-	after    []func()           // to be called when mu is free
+	own      picking.Memory       // where the connection has none
+	memory   *picking.Memory      // of the calls to each address
+	away     *[]resolver.Endpoint // what is away; nil: not known now
+	parted   bool                 // a connection was closed, so that its address may be forgotten
+	in       *input               // the last plan's; nil: there was none yet
+	served   []*config            // the last two by different children that have served, the newer first
+	bad      childpolicy.Bad      // configs that are not used
+	child    *childpolicy.Child   // of the last plan; nil: it has none
+	state    resolver.State       // the last from the resolver
+	health   string               // the last healthCheckConfig from the resolver
+	leader   *leader              // as the resolver says; nil: no call is for one
+	share    *descriptors.Share   // of in.client.Connections
+	epoch    uint64               // of the last picker
+	waking   *time.Timer          // for core.expire
+	wakeAt   time.Time            // when waking is due
+	reported []string             // problems of the last plan, told to Client.Report
+	after    []func()             // to be called when mu is free
 	closed   bool
 }
 
@@ -106,6 +108,10 @@ func (p *policy) carryOut() {
 		}
 	}
 	p.wake(p.core.wake())
+	if p.parted && !p.closed {
+		p.forget()
+	}
+	p.parted = false
 	if publish && !p.closed {
 		p.publish()
 	}
@@ -150,6 +156,7 @@ func (p *policy) step(s step) {
 		}
 		x.subConn = nil
 		x.permit.Release()
+		p.parted = true
 	}
 }
 
@@ -358,13 +365,22 @@ func (p *policy) noteServed(c *config) {
 	p.served = append([]*config{c}, others[:min(1, len(others))]...)
 }
 
-// remember keeps what is known of the calls to the addresses that the key or away has, and to those where calls are under way.
-func (p *policy) remember(away []resolver.Endpoint) {
+// remember takes what is away, and forgets; nil: that is not known now.
+func (p *policy) remember(away *[]resolver.Endpoint) {
 	p.do(func() {
-		if !p.in.pending {
-			p.memory.Keep(addresses(p.in.all, away))
-		}
+		p.away = away
+		p.forget()
 	})
+}
+
+// forget forgets what is known of the calls to the addresses that neither the key nor away has, unless calls are under way there,
+// or there is a connection. Nobody looks at all addresses at each update: where each that is remembered has a connection, there is
+// nothing to forget.
+func (p *policy) forget() {
+	if p.in == nil || p.in.pending || p.away == nil || p.memory.Len() == len(p.core.all) {
+		return
+	}
+	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil }, addresses(p.in.all, *p.away))
 }
 
 // report tells the problems of a plan that the plan before did not have.

@@ -218,8 +218,10 @@ func (r *regions) UpdateClientConnState(s balancer.ClientConnState) error {
 	if err := r.home.UpdateClientConnState(s); err != nil {
 		return err
 	}
-	if !pending {
-		r.home.remember(lent)
+	if pending {
+		r.home.remember(nil)
+	} else {
+		r.home.remember(&lent)
 	}
 	r.do(func() {
 		r.told, r.lent, r.config = told, lent, s

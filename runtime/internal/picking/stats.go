@@ -2,7 +2,6 @@ package picking
 
 import (
 	"iter"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,27 +39,31 @@ func (m *Memory) Of(addr string) *Stats {
 	return x
 }
 
-// Keep forgets the addresses that are not among known, save those at which calls are under way. No address comes twice in known.
-func (m *Memory) Keep(known iter.Seq[string]) {
+// Len returns of how many addresses it has the Stats.
+func (m *Memory) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	here := 0
-	for addr := range known {
-		if m.of[addr] != nil {
-			here++
+	return len(m.of)
+}
+
+// Keep forgets the addresses that are neither used nor among known, save those at which calls are under way.
+func (m *Memory) Keep(used func(addr string) bool, known iter.Seq[string]) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	left := make(map[string]struct{})
+	for addr, x := range m.of {
+		if !used(addr) && x.UnderWay() == 0 {
+			left[addr] = struct{}{}
 		}
 	}
-	if here == len(m.of) {
+	if len(left) == 0 {
 		return
 	}
-	left := maps.Clone(m.of)
 	for addr := range known {
 		delete(left, addr)
 	}
-	for addr, x := range left {
-		if x.UnderWay() == 0 {
-			delete(m.of, addr)
-		}
+	for addr := range left {
+		delete(m.of, addr)
 	}
 }
 

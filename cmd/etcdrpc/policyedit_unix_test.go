@@ -48,7 +48,9 @@ func startEdit(t *testing.T, etcd *etcdtest.Cluster, editor string) (terminal *o
 func TestPolicyEdit_OnATerminal(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	_, said, ended := startEdit(t, etcd, `for f in 0 1 2; do [ -t $f ] && echo "descriptor $f is a terminal" >&2; done`)
-	_ = <-ended
+	if err := <-ended; err != nil {
+		t.Fatalf("edit ended with %v", err)
+	}
 	if err := said.wait("2 is a terminal"); err != nil || !strings.Contains(said.String(), "1 is a terminal") {
 		t.Errorf("what the editor found: %s", said)
 	}

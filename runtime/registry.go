@@ -203,8 +203,8 @@ func (r *Registry) full(key string) string {
 	return r.opts.namespace + key
 }
 
-// endpoints returns those of the etcd client, as they may be shown. One that was put together from parts has none: up to etcd's client 3.6, it cannot
-// even be asked.
+// endpoints returns those of the etcd client, as they may be shown. One that was put together from parts has none: up to
+// etcd's client 3.6, it cannot even be asked.
 func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
 		return nil

@@ -28,12 +28,10 @@ func (m Marks) Add(mark Mark) {
 // Cover reports whether an entry on a lease is being withdrawn.
 func (m Marks) Cover(e Entry, lease int64) bool {
 	addr := e.Endpoint.Addr
-	if revision, marked := m[owner{addr: addr, instance: e.Endpoint.Instance}]; marked && e.CreateRevision <= revision {
-		return true
+	by := func(name owner) bool {
+		revision, marked := m[name]
+		return marked && e.CreateRevision <= revision
 	}
-	if e.Layout.ends == atInstance || lease == 0 {
-		return false
-	}
-	revision, marked := m[owner{addr: addr, lease: lease}]
-	return marked && e.CreateRevision <= revision
+	return by(owner{addr: addr, instance: e.Endpoint.Instance}) ||
+		e.Layout.ends != atInstance && lease != 0 && by(owner{addr: addr, lease: lease})
 }

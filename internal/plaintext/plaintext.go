@@ -1,4 +1,5 @@
-// Package plaintext finds out whether an etcd client sends its password where others can read it, and leaves one out of what is shown.
+// Package plaintext finds out whether an etcd client sends its password where others can read it, and leaves one out of what
+// is shown.
 package plaintext
 
 import (

@@ -57,18 +57,16 @@ func (c *crossing) change(now time.Time, f func()) {
 	f()
 	is := c.leaving()
 	c.out.tell = c.out.tell || was != is
-	switch {
-	case was == is:
-	case is:
-		c.lookAt = now.Add(linger)
-	default:
-		c.lookAt = time.Time{}
-	}
-	switch {
-	case is:
+	if is {
+		if !was {
+			c.lookAt = now.Add(linger)
+		}
 		c.out.updateAway = c.out.updateAway || !c.open
 		c.open, c.closeAt = true, time.Time{}
-	case c.open && c.closeAt.IsZero():
+		return
+	}
+	c.lookAt = time.Time{}
+	if c.open && c.closeAt.IsZero() {
 		c.closeAt = now.Add(linger)
 	}
 }

@@ -87,8 +87,8 @@ func (c *Candidates) Err() error {
 	return c.err
 }
 
-// Read has notify called after each change of the leader, and of whether it is known, until stop is called. notify must not block, nor call Read or
-// stop. The first call comes at once.
+// Read has notify called after each change of the leader, and of whether it is known, until stop is called. notify must not
+// block, nor call Read or stop. The first call comes at once.
 func (c *Candidates) Read(notify func()) (stop func()) {
 	return c.read(&candidateReader{notify: notify})
 }

@@ -292,6 +292,8 @@ func parse(text []byte, source Source) (Snapshot, error) {
 }
 
 func sum(live, list []byte) string {
-	s := sha256.Sum256(slices.Concat(live, list))
-	return hex.EncodeToString(s[:])
+	s := sha256.New()
+	s.Write(live)
+	s.Write(list)
+	return hex.EncodeToString(s.Sum(nil))
 }

@@ -23,18 +23,23 @@ func (p *plan) fit(all []path, room int) []path {
 		beside += each
 	}
 	toBase := p.need("", len(p.base))
+	cost := func(at path) int { return beside * toBase(at) }
 	must := func(at path) bool { return at.rank() == 2 || at == path{service: p.service.Name} || p.leads(at) }
 	for _, at := range all {
 		if must(at) {
-			room -= beside * toBase(at)
+			room -= cost(at)
 		}
 	}
 	paths := len(all)
 	all = slices.DeleteFunc(all, func(at path) bool {
-		if must(at) || beside*toBase(at) > room {
-			return !must(at)
+		if must(at) {
+			return false
 		}
-		room -= beside * toBase(at)
+		n := cost(at)
+		if n > room {
+			return true
+		}
+		room -= n
 		return false
 	})
 	if left := paths - len(all); left > 0 {

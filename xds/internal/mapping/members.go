@@ -71,8 +71,8 @@ func (p *plan) hasLive(members []int) bool {
 }
 
 // divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base; not where
-// clients only cannot call those in none. A strict lane without endpoints is there as well, for its calls fail, and so is any that is named where those of other lanes fail.
-// First come the lanes whose calls would go elsewhere without routes of their own.
+// clients only cannot call those in none. A strict lane without endpoints is there as well, for its calls fail, and so is any
+// that is named where those of other lanes fail. First come the lanes whose calls would go elsewhere without routes of their own.
 func (p *plan) divideByLane() {
 	all := p.callable()
 	if p.placed == nil {

@@ -457,7 +457,8 @@ func (p *plan) others(s set, groups []group, but int) []string {
 	return names
 }
 
-// toLeader returns the cluster of the instance that leads, drained or not. Without one, calls fail: gRPC's clients by xDS cannot wait for it.
+// toLeader returns the cluster of the instance that leads, drained or not. Without one, calls fail: gRPC's clients by xDS cannot
+// wait for it.
 func (p *plan) toLeader() []share {
 	var members []int
 	for i := range p.Endpoints {

@@ -44,14 +44,34 @@ func TestMain(m *testing.M) {
 type tests struct{ *testing.M }
 
 func (all tests) Run() int {
+	flag.Parse()
 	err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
 	new(settings).flags().VisitAll(func(f *pflag.Flag) { err = errors.Join(err, os.Unsetenv(variable(f))) })
+	if testing.Short() {
+		err = errors.Join(err, installPlain())
+	}
 	if err != nil {
 		panic(err)
 	}
 	// Under nohup, SIGHUP is ignored by whatever the tests start, too, unless they catch it themselves.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	return all.M.Run()
+}
+
+// installPlain puts the etcdrpc of a plain build in place of the test binary. Scripts start hundreds, and under the race detector
+// each takes four times as long to start: by night they have it.
+func installPlain() error {
+	path, err := exec.LookPath("etcdrpc") // of testscript
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }
 
 // TestScripts runs the scripts in testdata/script, each on an etcd of its own.

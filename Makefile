@@ -200,10 +200,11 @@ GENERATED = $(addprefix github.com/etcdrpc/protoc-gen-go-etcd/,$(sort $(patsubst
 
 .PHONY: lint
 lint: MODULES += tools/release integration/conformance
-lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
+lint: ## Check the Go and the proto files, that go.mod is tidy and actions are pinned, and that the mutants fit
 	@set -e; for module in . examples/quickstart; do (set -x; cd $$module; $(BUF) lint; $(BUF) format --diff --exit-code); done
 	$(call each,$(call TIDY,-diff))
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
+	cd simulation && go run ./mutants -fit
 	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }

@@ -11,6 +11,7 @@
 //
 //	go run ./mutants                    # all of them
 //	go run ./mutants -mutant '^lease/'  # those of one room
+//	go run ./mutants -fit               # see only that they fit the code as it is
 package main
 
 import (
@@ -34,14 +35,15 @@ func main() {
 	defer stop()
 	some := flag.String("mutant", "", "try only the mutants whose `room/name` matches this regular expression")
 	seeds := flag.Int("seeds", 300, "how many of the schedules that a push walks to try")
+	fit := flag.Bool("fit", false, "check only that the mutants fit the code as it is, and that it compiles with them")
 	flag.Parse()
-	if err := run(ctx, *some, *seeds); err != nil {
+	if err := run(ctx, *some, *seeds, *fit); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, some string, seeds int) error {
+func run(ctx context.Context, some string, seeds int, fit bool) error {
 	began := time.Now()
 	only, err := regexp.Compile(some)
 	if err != nil {
@@ -69,6 +71,9 @@ func run(ctx context.Context, some string, seeds int) error {
 	if err != nil {
 		return err
 	}
+	if fit {
+		return compile(ctx, root, overlay)
+	}
 	r := newRunner(root, dir, overlay)
 	outcomes, err := r.tryAll(ctx, mutants, last, seeds)
 	if err != nil {
@@ -86,6 +91,16 @@ func run(ctx context.Context, some string, seeds int) error {
 func findRoot(ctx context.Context) (string, error) {
 	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	return filepath.Dir(filepath.Dir(strings.TrimSpace(string(mod)))), err
+}
+
+// compile compiles the code with the mutants of an overlay. Whoever changes what one takes out changes the mutant, too.
+func compile(ctx context.Context, root, overlay string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-overlay="+overlay, "-gcflags=-e", "./runtime/...", "./internal/...")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }
 
 // tryAll tries mutants, as many at a time as there are places for tests.

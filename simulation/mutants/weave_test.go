@@ -5,31 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
-
-// Each mutant fits the code as it is, and compiles. Whoever changes what one takes out changes the mutant, too.
-func TestMutantsFit(t *testing.T) {
-	mutants, err := load(regexp.MustCompile(""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	here, err := filepath.Abs(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay, err := weave(here, t.TempDir(), mutants)
-	if err != nil {
-		t.Fatal(err)
-	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay="+overlay, "-gcflags=-e", "./runtime/...", "./internal/...")
-	build.Dir = here
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
 
 // A program with a function, a method and a variable to mutate.
 const program = `package main

@@ -88,12 +88,12 @@ func (q *questions) unary(ctx context.Context, method string, req, reply any, cc
 // Whatever else is under the prefix of the candidates, the only one leads, and what it asks is bounded.
 func TestE7_WhatIsNoCandidateStopsNobody(t *testing.T) {
 	for name, stray := range map[string]struct {
-		n    int
-		size int
-	}{"many": {60_000, 1}, "large": {60, 1 << 20}} {
+		n, day int // by day, with -short, fewer
+		size   int
+	}{"many": {60_000, 2_000, 1}, "large": {60, 12, 1 << 20}} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() {
-				stray.n = min(stray.n, 2_000)
+				stray.n = stray.day
 			}
 			g := newGroup(t)
 			value := strings.Repeat("x", stray.size)

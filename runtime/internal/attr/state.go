@@ -56,6 +56,8 @@ func (s *State) String() string {
 // without one. It is immutable.
 type Summary struct {
 	Methods []string // the distinct texts in which they name the methods that they serve, sorted
+	Twins   int      // how many have an instance id that another has: an instance is its key in etcd
+	Twin    string   // the first such id
 }
 
 // Leader is the instance that leads the others of a key.

@@ -67,19 +67,10 @@ func (p *plan) report(format string, args ...any) {
 	p.reports = append(p.reports, fmt.Sprintf(format, args...))
 }
 
-// reportTwins reports instance ids that two endpoints have: what identifies an instance is its key in etcd.
+// reportTwins reports instance ids that two endpoints have.
 func (p *plan) reportTwins() {
-	twins, first := 0, ""
-	for i := 1; i < len(p.endpoints); i++ {
-		id := instance(&p.endpoints[i])
-		if id == instance(&p.endpoints[i-1]) && p.in.summary != nil {
-			if twins++; twins == 1 {
-				first = id
-			}
-		}
-	}
-	if twins > 0 {
-		p.report("%d endpoints have an instance id that another has, such as %.80q: they are told apart by their addresses", twins, first)
+	if sum := p.in.summary; sum != nil && sum.Twins > 0 {
+		p.report("%d endpoints have an instance id that another has, such as %.80q: they are told apart by their addresses", sum.Twins, sum.Twin)
 	}
 }
 

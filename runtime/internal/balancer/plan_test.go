@@ -143,8 +143,7 @@ func TestPlan(t *testing.T) {
 	if &p.endpoints[0] != &fleet[0] || p.calls() != "1: ab" {
 		t.Error("the endpoints are copied where nothing is asked for")
 	}
-	twins := append(ends("a", "b"), attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b:2"}, new(attr.Storage)))
-	p = makePlan(&input{config: mustConfig(t, `{}`), client: &attr.Client{}, endpoints: twins, summary: &attr.Summary{}})
+	p = makePlan(&input{config: mustConfig(t, `{}`), client: &attr.Client{}, endpoints: fleet, summary: &attr.Summary{Twins: 1, Twin: "b"}})
 	if len(p.reports) != 1 || !strings.Contains(p.reports[0], `such as "b"`) {
 		t.Errorf("two of an instance id: %q", p.reports)
 	}

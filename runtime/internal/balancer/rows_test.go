@@ -211,7 +211,7 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 	for _, addr := range []string{"a:1", "b:1"} {
 		fleet = append(fleet, attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage)))
 	}
-	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: client, Endpoints: fleet, Summary: &attr.Summary{}})
+	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: client, Endpoints: fleet, Summary: &attr.Summary{Twins: 1, Twin: "host"}})
 	settle(p, cc)
 	at := map[string]int{}
 	for i := range 400 {

@@ -12,6 +12,8 @@ import (
 type sums struct {
 	weights uint64         // for ring-hash, before they are scaled
 	naming  map[string]int // how many name their methods by a text
+	twins   int            // how many have the instance id of the one before
+	twin    string         // the first such id
 	now     *attr.Summary  // nil: to be made anew
 }
 
@@ -26,6 +28,28 @@ func (s *sums) replace(old, next []*Backend) {
 		s.weights -= attr.RingWeight(b.grpc)
 		s.add(attr.Methods(b.grpc), -1)
 	}
+	was, is := twins(old, before, len(old)-behind), twins(next, before, len(next)-behind)
+	if was == 0 && is == 0 {
+		return
+	}
+	s.now = nil
+	s.twins += is - was
+	s.twin = ""
+	for i := 1; i < len(next) && s.twin == "" && s.twins > 0; i++ {
+		if twins(next, i, i) > 0 {
+			s.twin = next[i].Endpoint.Instance
+		}
+	}
+}
+
+// twins returns how many of those from..to of a set, and the one behind, have the instance id of the one before.
+func twins(set []*Backend, from, to int) (n int) {
+	for i := max(from, 1); i < min(to+1, len(set)); i++ {
+		if set[i].Endpoint.Instance == set[i-1].Endpoint.Instance {
+			n++
+		}
+	}
+	return n
 }
 
 // add adds n to the number of those who name their methods by a text.
@@ -48,7 +72,7 @@ func (s *sums) shift(n int) uint { return attr.RingShift(s.weights, n) }
 // summary returns the set's, the same one until it says something else.
 func (s *sums) summary() *attr.Summary {
 	if s.now == nil {
-		s.now = &attr.Summary{Methods: slices.Sorted(maps.Keys(s.naming))}
+		s.now = &attr.Summary{Methods: slices.Sorted(maps.Keys(s.naming)), Twins: s.twins, Twin: s.twin}
 	}
 	return s.now
 }

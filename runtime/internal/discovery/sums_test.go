@@ -1,7 +1,10 @@
 package discovery
 
 import (
+	"cmp"
+	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -15,8 +18,8 @@ func TestSumsAreThoseOfAPass(t *testing.T) {
 	texts := []string{"", "a.B/C", "a.B/C,D"}
 	all := make([]*Backend, 12)
 	for i := range all {
-		addr := string(rune('a'+i)) + ":1"
-		e := endpoint.Endpoint{Instance: addr, Addr: addr, Weight: uint32(i) << 14}
+		addr := fmt.Sprintf("%c:%d", 'a'+i/3, i) // three of each instance id
+		e := endpoint.Endpoint{Instance: addr[:1], Addr: addr, Weight: uint32(i) << 14}
 		if text := texts[i%len(texts)]; text != "" {
 			e.Metadata = map[string]string{endpoint.MethodsName: text}
 		}
@@ -30,14 +33,20 @@ func TestSumsAreThoseOfAPass(t *testing.T) {
 		old = next
 
 		weights, methods := uint64(0), []string{}
-		for _, b := range next {
+		twins, twin := 0, ""
+		for i, b := range next {
+			if i > 0 && b.Endpoint.Instance == next[i-1].Endpoint.Instance {
+				twins++
+				twin = cmp.Or(twin, b.Endpoint.Instance)
+			}
 			weights += attr.RingWeight(b.grpc)
 			methods = append(methods, attr.Methods(b.grpc))
 		}
 		slices.Sort(methods)
 		methods = slices.Compact(methods)
-		if s.weights != weights || !slices.Equal(s.summary().Methods, methods) {
-			t.Fatalf("sums %d and %q, want %d and %q", s.weights, s.summary().Methods, weights, methods)
+		want := &attr.Summary{Methods: methods, Twins: twins, Twin: twin}
+		if got := s.summary(); s.weights != weights || !reflect.DeepEqual(got, want) && len(got.Methods)+len(methods) > 0 {
+			t.Fatalf("sums %d and %+v, want %d and %+v", s.weights, got, weights, want)
 		}
 	}
 }

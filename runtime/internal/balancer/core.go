@@ -405,7 +405,7 @@ func (c *core) exclude() {
 	}
 	c.excluded = make([]bool, len(c.old.endpoints))
 	for i, x := range c.old.conns {
-		c.excluded[i] = x.inPlan != c.number || !routedAlike(c.old.endpoints[i], x.endpoint)
+		c.excluded[i] = x.inPlan != c.number || !routedAlike(&c.old.endpoints[i], &x.endpoint)
 	}
 }
 

@@ -72,8 +72,11 @@ func startedAnew(before, now resolver.Endpoint) bool {
 }
 
 // routedAlike reports whether an endpoint says the same of itself as before, its weight aside.
-func routedAlike(before, now resolver.Endpoint) bool {
-	a, b := attr.Endpoint(before), attr.Endpoint(now)
+func routedAlike(before, now *resolver.Endpoint) bool {
+	if identical(before, now) {
+		return true
+	}
+	a, b := attr.Endpoint(*before), attr.Endpoint(*now)
 	if a == b || a == nil || b == nil {
 		return a == b
 	}

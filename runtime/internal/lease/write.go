@@ -85,6 +85,9 @@ func (c *core) electable(now time.Time, st *step, steps []step) bool {
 func (c *core) send(steps []step) op {
 	for _, st := range steps {
 		st.s.send(st.write)
+		if st.kind == remove { // it may be gone, even if no answer says so
+			st.s.since = c.revision
+		}
 	}
 	return writeOp{steps}
 }

@@ -63,7 +63,7 @@ func Exposed(cfg clientv3.Config) []string {
 // Open connects to etcd. All keys are below prefix, and timeout is that of one request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
 	s := &Store{met: new(connection), endpoints: plaintext.Shown(cfg.Endpoints), namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
-	s.certified = cfg.TLS != nil && len(cfg.TLS.Certificates) > 0
+	s.certified = cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil
 	cfg.MaxCallRecvMsgSize = maxAnswer
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
 	var err error

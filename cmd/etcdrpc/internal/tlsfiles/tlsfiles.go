@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
@@ -16,7 +17,7 @@ type Files struct {
 	CA, Cert, Key string
 }
 
-// Config returns the TLS configuration that the files make.
+// Config returns the TLS configuration that the files make. Each handshake reads the certificate and the key again.
 func (f Files) Config() (*tls.Config, error) {
 	if (f.Cert == "") != (f.Key == "") {
 		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))
@@ -29,13 +30,36 @@ func (f Files) Config() (*tls.Config, error) {
 		}
 	}
 	if f.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-		if err != nil {
+		own := &pair{Files: f}
+		if _, err := own.read(); err != nil {
 			return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.Prefix, err)
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.latest(), nil }
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.latest(), nil }
 	}
 	return cfg, nil
+}
+
+// pair is a certificate and its key, which are renewed in their files.
+type pair struct {
+	Files
+	good atomic.Pointer[tls.Certificate] // what was read last
+}
+
+func (p *pair) read() (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+	if err == nil {
+		p.good.Store(&cert)
+	}
+	return &cert, err
+}
+
+// latest reads the files for a handshake. While one is half written, or not the other's, the pair before them serves on.
+func (p *pair) latest() *tls.Certificate {
+	if cert, err := p.read(); err == nil {
+		return cert
+	}
+	return p.good.Load()
 }
 
 // Pool reads the authorities in a file.

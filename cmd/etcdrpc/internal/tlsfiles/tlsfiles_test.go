@@ -1,0 +1,59 @@
+package tlsfiles
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestConfig_Renewed has both ends of a connection go by the pair that is in the files at each handshake, and by the last good one
+// while another is half written.
+func TestConfig_Renewed(t *testing.T) {
+	dir := t.TempDir()
+	f := Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	issue(t, 1, f.Cert, f.Key)
+	cfg, err := f.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, keyFile := range []string{f.Key, os.DevNull} { // the second key is yet to come
+		issue(t, int64(2+n), f.Cert, keyFile)
+		server, err := cfg.GetCertificate(nil)
+		if err != nil || server.Leaf.SerialNumber.Int64() != 2 {
+			t.Errorf("a server: %v, %v", server.Leaf.SerialNumber, err)
+		}
+		client, err := cfg.GetClientCertificate(nil)
+		if err != nil || client.Leaf.SerialNumber.Int64() != 2 {
+			t.Errorf("a client: %v, %v", client.Leaf.SerialNumber, err)
+		}
+	}
+}
+
+// issue writes a certificate of its own authority, and its key.
+func issue(t *testing.T, serial int64, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -32,6 +32,9 @@ type settings struct {
 	warnings                    io.Writer // nil: they are dropped
 }
 
+// maxAnswer bounds an answer of etcd, in bytes. Lists ask for less at once where one would be larger.
+const maxAnswer = 8 << 20
+
 // flags returns the flags, each of which has an environment variable.
 func (s *settings) flags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -63,7 +66,8 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	cfg := clientv3.Config{
 		Context: ctx, Endpoints: s.endpoints,
 		DialTimeout: s.dialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
-		Logger: zap.NewNop(), // what fails comes back as an error
+		MaxCallRecvMsgSize: maxAnswer,
+		Logger:             zap.NewNop(), // what fails comes back as an error
 	}
 	if s.dialTimeout <= 0 || s.commandTimeout <= 0 {
 		return cfg, usage.Mistake(errors.New("--dial-timeout and --command-timeout must be above zero"))

@@ -30,9 +30,6 @@ var (
 	ErrChanged = errors.New("someone else changed it at the same time: look again")
 )
 
-// maxAnswer bounds an answer of etcd, in bytes. Lists ask for less at once where one would be larger.
-const maxAnswer = 8 << 20
-
 // Store is etcd, below the namespace: all keys are without it.
 type Store struct {
 	client    *clientv3.Client
@@ -64,7 +61,6 @@ func Exposed(cfg clientv3.Config) []string {
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
 	s := &Store{met: new(connection), endpoints: plaintext.Shown(cfg.Endpoints), namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
 	s.certified = cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil
-	cfg.MaxCallRecvMsgSize = maxAnswer
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {

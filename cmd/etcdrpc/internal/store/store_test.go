@@ -55,7 +55,9 @@ func TestScan_LargeValues(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := Open(etcd.Config(), "", 5*time.Second)
+	cfg := etcd.Config()
+	cfg.MaxCallRecvMsgSize = 8 << 20
+	s, err := Open(cfg, "", 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

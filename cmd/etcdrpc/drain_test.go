@@ -85,3 +85,28 @@ func TestDrainFor_FullDisk(t *testing.T) {
 		t.Errorf("it is drained: %s", got)
 	}
 }
+
+// faster is standard output, and has others change the live config before the first attempts to write it.
+type faster struct {
+	attempts int
+	change   func()
+}
+
+func (f *faster) Write(text []byte) (int, error) {
+	if strings.HasPrefix(string(text), "It goes to ") && f.attempts > 0 {
+		f.attempts--
+		f.change()
+	}
+	return len(text), nil
+}
+
+func TestDrain_OthersAreFaster(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
+	putKey(t, etcd, "acme/user/b", "10.0.0.8:9000")
+	out, errs := &faster{12, func() { putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{}}]}`) }}, new(written)
+	if code := newApp().execute(t.Context(), at(etcd, "drain", "acme/user", "a"), out, errs); code != exitFine || out.attempts != 0 {
+		t.Errorf("it ends with %d, and %d more would have been faster: %s", code, out.attempts, errs)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -170,13 +172,14 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	return err
 }
 
-// drainTries bounds how often a drain is done anew because someone else was faster.
-const drainTries = 10
+// drainTime bounds how long a drain is done anew because others were faster.
+const drainTime = 30 * time.Second
 
 // Do proposes an edit and writes it, and says what comes of it before, and what has come of it then. A drain is done again and
 // again until nobody else has changed the live config meanwhile. As [Propose] it returns an edit beside an error, too.
 func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f output.Format) (*Edit, error) {
-	for try := 1; ; try++ {
+	again, until := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTime)
+	for ; ; store.Pause(ctx, again.Next()) {
 		e, err := Propose(ctx, s, asked)
 		if e != nil {
 			err = cmp.Or(e.CheckOver(), err)
@@ -194,7 +197,7 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 				err = fmt.Errorf("it is written, and in force: %w", err)
 			}
 			return e, err
-		case !errors.Is(err, store.ErrChanged) || !asked.Kind.Drains() || try == drainTries:
+		case !errors.Is(err, store.ErrChanged) || !asked.Kind.Drains() || time.Now().After(until):
 			return e, err
 		}
 	}

@@ -7,12 +7,16 @@ import (
 	"net"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
 )
 
 // offline is a registry whose etcd is nowhere.
@@ -157,8 +161,62 @@ func TestElectionsOfAServerThatCannotAnnounce(t *testing.T) {
 
 func TestStopTimeoutOfZero(t *testing.T) {
 	for range 20 {
-		if err := offline(t).NewServer(grpc.NewServer(), WithStopTimeout(0)).stop(); err != nil {
+		served := make(chan error, 1)
+		served <- grpc.ErrServerStopped
+		if err := offline(t).NewServer(grpc.NewServer(), WithStopTimeout(0)).stop(served, new(listener.Conns)); err != nil {
 			t.Fatalf("no call is open: %v", err)
+		}
+	}
+}
+
+// deaf is a health service whose calls do not end with their context.
+type deaf struct {
+	healthpb.UnimplementedHealthServer
+	began, released chan struct{}
+}
+
+func (d deaf) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	close(d.began)
+	<-d.released
+	return &healthpb.HealthCheckResponse{}, nil
+}
+
+// A server waits neither for a connection that says nothing, nor, once it cuts calls, for one that says too little or for a
+// handler, whatever gRPC waits for.
+func TestStopIsBounded(t *testing.T) {
+	for said, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
+		d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer(grpc.WaitForHandlers(true))
+		healthpb.RegisterHealthServer(g, d)
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lis, conns := listener.Watch(tcp)
+		served := make(chan error, 1)
+		go func() { served <- g.Serve(lis) }()
+		other, err := net.Dial("tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		fmt.Fprint(other, said)
+		client, _ := grpc.NewClient(tcp.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		defer client.Close()
+		answered := make(chan error, 1)
+		go func() {
+			_, err := healthpb.NewHealthClient(client).Check(context.Background(), &healthpb.HealthCheckRequest{})
+			answered <- err
+		}()
+		<-d.began // on a connection that was taken after the other
+		release := sync.OnceFunc(func() { close(d.released) })
+		defer release()
+		if said == "" {
+			release()
+		}
+		err = offline(t).NewServer(g, WithStopTimeout(timeout)).stop(served, conns)
+		call, clean := <-answered, said == ""
+		if clean != (err == nil) || clean != (call == nil) {
+			t.Errorf("beside a connection that has said %q: stop: %v, the call: %v", said, err, call)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
@@ -46,7 +47,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	from.Network, from.V6Only = lis.Addr().Network(), advertise.V6Only(lis)
 	listen := lis.Addr().String()
 	served := make(chan error, 1)
-	background.Go(func() { served <- s.grpc.Serve(lis) })
+	lis, conns := listener.Watch(lis)
+	go func() { served <- s.grpc.Serve(lis) }() // not waited for where a handler does not end
 	failed := make(chan error, 1)
 	background.Go(func() { // ends with ctx or the run
 		if err := run.Announce(ctx, s.announcement(listen, from), s.opts.announceTimeout); err != nil {
@@ -58,9 +60,9 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		s.group.End()
 		err = errors.Join(err, s.withdraw(ctx))
 	case err = <-failed:
-		err = errors.Join(err, s.drain(ctx, served))
+		err = errors.Join(err, s.drain(ctx, served, conns))
 	case <-ctx.Done():
-		err = s.drain(ctx, served)
+		err = s.drain(ctx, served, conns)
 	}
 	return errors.Join(err, s.group.Faults())
 }
@@ -128,7 +130,7 @@ func (s *Server) withdraw(ctx context.Context) error {
 }
 
 // drain ends a server that serves.
-func (s *Server) drain(ctx context.Context, served <-chan error) error {
+func (s *Server) drain(ctx context.Context, served <-chan error, conns *listener.Conns) error {
 	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
 	s.health.drain(s.group.Services())
 	errs := []error{s.withdraw(ctx)}
@@ -141,37 +143,40 @@ func (s *Server) drain(ctx context.Context, served <-chan error) error {
 			return errors.Join(append(errs, err)...)
 		}
 	}
-	errs = append(errs, s.stop())
-	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.stop(served, conns))...)
 }
 
 // stopWithin is how long a server without open calls may take to stop.
 const stopWithin = 100 * time.Millisecond
 
-// stop waits for open calls to finish, up to the stop timeout, and then cuts them.
-func (s *Server) stop() error {
-	stopped := make(chan struct{})
+// stop waits for open calls to finish, up to the stop timeout, and then cuts them. Neither stop of gRPC's need return: both
+// wait for connections that have not said who they are, and for handlers.
+func (s *Server) stop(served <-chan error, conns *listener.Conns) error {
+	conns.CloseSilent()
+	stopped := make(chan error, 1)
 	go func() {
 		s.grpc.GracefulStop()
-		close(stopped)
+		stopped <- <-served
 	}()
 	timeout := time.NewTimer(max(s.opts.stopTimeout, stopWithin))
 	defer timeout.Stop()
+	var err, cut error
 	select {
-	case <-stopped:
-		return nil
+	case err = <-stopped:
 	case <-timeout.C:
-		s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
+		cut = fmt.Errorf("etcd: calls that were open %v after the server stopped taking new ones were cut: %w",
+			s.opts.stopTimeout, context.DeadlineExceeded)
+		conns.Close()
+		go s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
 		handlers := time.NewTimer(handlerTimeout)
 		defer handlers.Stop()
 		select {
-		case <-stopped:
+		case err = <-stopped:
 		case <-handlers.C:
 		}
-		return fmt.Errorf("etcd: calls that were open %v after the server stopped taking new ones were cut: %w",
-			s.opts.stopTimeout, context.DeadlineExceeded)
 	}
+	if errors.Is(err, grpc.ErrServerStopped) {
+		err = nil
+	}
+	return errors.Join(cut, err)
 }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package listener
+
+type reader struct{}

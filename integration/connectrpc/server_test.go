@@ -96,6 +96,21 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A drain does not wait for a connection that was opened ahead, as browsers do, and is no open call.
+func TestDrainBesideASilentConnection(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(time.Second))
+	silent, err := net.Dial("tcp", s.addr)
+	must(t, err)
+	defer silent.Close()
+	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	must(t, err) // so the server has taken the silent one
+	defer http.DefaultClient.CloseIdleConnections()
+	if err := s.stop(); err != nil {
+		t.Errorf("no call is open: %v", err)
+	}
+}
+
 // A handler that does not end is cut after the stop timeout.
 func TestDrainOfAHandlerThatHangs(t *testing.T) {
 	w := newWorld(t)

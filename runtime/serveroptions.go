@@ -42,7 +42,7 @@ func WithDrainDelay(d time.Duration) ServerOption {
 }
 
 // WithStopTimeout sets how long open calls may take to finish when a server stops. Calls that are open then are
-// cut. Default: 20 s. At least: 100 ms, in which a server without open calls has stopped.
+// cut. Default: 20 s. At least: 100 ms, in which a server without open calls has stopped if its clients answer.
 func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }

@@ -164,7 +164,7 @@ func (s *Server) stop(served <-chan error, conns *listener.Conns) error {
 	select {
 	case err = <-stopped:
 	case <-timeout.C:
-		cut = fmt.Errorf("etcd: calls that were open %v after the server stopped taking new ones were cut: %w",
+		cut = fmt.Errorf("etcd: connections or calls that were open %v after the server stopped taking new ones were cut: %w",
 			s.opts.stopTimeout, context.DeadlineExceeded)
 		conns.Close()
 		go s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context

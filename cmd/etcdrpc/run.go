@@ -24,6 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/supervise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -174,7 +175,7 @@ func (o *runOptions) entry(a *app, cfg clientv3.Config, notes io.Writer) supervi
 			cfg.Context = ctx
 			client, err := clientv3.New(cfg)
 			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("etcd at %s has not answered for %v", strings.Join(cfg.Endpoints, ","), cfg.DialTimeout)
+				err = fmt.Errorf("etcd at %s has not answered for %v", strings.Join(plaintext.Shown(cfg.Endpoints), ","), cfg.DialTimeout)
 			}
 			return client, err
 		},

@@ -24,6 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/xdspage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
@@ -89,7 +90,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	}
 	client, err := clientv3.New(cfg)
 	if err != nil {
-		return fmt.Errorf("connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
+		return fmt.Errorf("connect to etcd at %s: %w", strings.Join(plaintext.Shown(cfg.Endpoints), ","), err)
 	}
 	defer client.Close()
 	notes := cmd.ErrOrStderr()

@@ -20,6 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 )
 
 type settings struct {
@@ -80,12 +81,17 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	return cfg, err
 }
 
-// tls returns nil for plaintext: without any of the files, and no address that begins with https://.
+// tls returns nil for plaintext: without any of the files, and no address that begins with https://. As the first address would
+// decide for all, none may ask for plaintext where anything asks for TLS.
 func (s *settings) tls() (*tls.Config, error) {
 	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
-	https := slices.ContainsFunc(s.endpoints, func(e string) bool { return strings.HasPrefix(e, "https://") })
-	if s.caFile == "" && s.certFile == "" && s.keyFile == "" && !https {
+	https := func(e string) bool { return plaintext.Secured(e, false) }
+	http := func(e string) bool { return !plaintext.Secured(e, true) }
+	switch {
+	case files == (tlsfiles.Files{}) && !slices.ContainsFunc(s.endpoints, https):
 		return nil, nil
+	case slices.ContainsFunc(s.endpoints, http):
+		return nil, usage.Mistake(errors.New("--endpoints: http:// turns TLS off, but --cacert, --cert, --key or https:// turns it on: leave out either"))
 	}
 	return files.Config()
 }

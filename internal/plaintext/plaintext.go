@@ -14,7 +14,7 @@ import (
 // addresses and Unix sockets do not count. withTLS says whether the client was given a TLS configuration. Names are
 // not looked up.
 func Exposed(endpoints []string, withTLS bool) []string {
-	if len(endpoints) == 0 || secured(endpoints[0], withTLS) {
+	if len(endpoints) == 0 || Secured(endpoints[0], withTLS) {
 		return nil
 	}
 	var exposed []string
@@ -46,10 +46,10 @@ func Shown(endpoints []string) []string {
 	return shown
 }
 
-// secured reports whether a client that has first as its first endpoint uses TLS. That endpoint decides for
+// Secured reports whether a client that has first as its first endpoint uses TLS. That endpoint decides for
 // all: etcd's client takes https:// to ask for TLS, http:// to forbid it, and anything else to leave it to the
 // configuration.
-func secured(first string, withTLS bool) bool {
+func Secured(first string, withTLS bool) bool {
 	scheme, _, _ := strings.Cut(first, ":")
 	switch strings.ToLower(scheme) {
 	case "https", "unixs":

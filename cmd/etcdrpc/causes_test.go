@@ -42,7 +42,7 @@ func TestCauses(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), soon)
 			defer cancel()
-			for _, command := range [][]string{{"ls"}, {"doctor"}, {"watch", "acme/user"}, {"sd", "--once"}} {
+			for _, command := range [][]string{{"ls"}, {"doctor"}, {"watch", "acme/user"}, {"sd", "--once"}, {"policy", "history", "acme/user"}} {
 				var out, errs bytes.Buffer
 				code := newApp().execute(ctx, append(append(command, "--command-timeout", "1h", "--dial-timeout", "1h"), tt.args...), &out, &errs)
 				for _, want := range tt.want {

@@ -21,10 +21,10 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/supervise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -173,11 +173,7 @@ func (o *runOptions) entry(a *app, cfg clientv3.Config, notes io.Writer) supervi
 		Connect: func(ctx context.Context) (*clientv3.Client, error) {
 			cfg := cfg
 			cfg.Context = ctx
-			client, err := clientv3.New(cfg)
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("etcd at %s has not answered for %v", strings.Join(plaintext.Shown(cfg.Endpoints), ","), cfg.DialTimeout)
-			}
-			return client, err
+			return store.Connect(cfg)
 		},
 		Registry: []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLeaseTTL(o.leaseTTL), runtime.WithLogger(newLogger(notes))},
 	}

@@ -14,6 +14,7 @@ import (
 // connection is what the requests to etcd meet of the connection. Its zero value has met nothing.
 type connection struct {
 	standing atomic.Pointer[etcdcause.Standing] // at the last error; nil: none since the last answer
+	handed   atomic.Bool                        // to somebody who finds out himself
 }
 
 // downError is what the connection met. It has no gRPC status, so etcd's client does not try the request again.
@@ -31,6 +32,9 @@ func (e UnansweredError) Unwrap() error { return e.error }
 // intercept ends a request as soon as no member of etcd can be connected to. etcd's client would wait until the time is
 // over. The connection is tried again at once, for the next request.
 func (c *connection) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if c.handed.Load() {
+		return invoke(ctx, method, req, reply, conn, opts...)
+	}
 	err := invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
 	if err == nil {
 		c.standing.Store(nil)

@@ -23,6 +23,9 @@ var errRead = errors.New("read to the end")
 // what has happened, but replays it to a watch. The error is ErrDenied where the user may not read the range, and
 // context.DeadlineExceeded where etcd took too long to replay all of it.
 func (s *Store) Past(ctx context.Context, r KeyRange, told func(Change)) (from int64, err error) {
+	if _, err := s.Revision(ctx, r.From); err != nil && !errors.Is(err, ErrDenied) {
+		return 0, err // a watch would only be silent
+	}
 	ctx, cancel := context.WithTimeout(ctx, pastTime)
 	defer cancel()
 	for from = 1; ; {

@@ -71,6 +71,16 @@ func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, er
 	return s, nil
 }
 
+// Connect returns a client of etcd for package runtime.
+func Connect(cfg clientv3.Config) (*clientv3.Client, error) {
+	s, err := Open(cfg, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	s.met.handed.Store(true)
+	return s.client, nil
+}
+
 // Close closes the connection to etcd.
 func (s *Store) Close() { s.client.Close() }
 

@@ -173,8 +173,12 @@ func callers(s *survey.Service, drained []string) []Caller {
 	return all
 }
 
-// strict returns the strict lanes that the new config names, and those that instances make.
+// strict returns the strict lanes that the new config names, and those that instances make. A drain leaves none empty but those of
+// the instances that it adds, and callers has these.
 func (e *Edit) strict() (all []string) {
+	if e.Kind == Drain {
+		return nil
+	}
 	policy, clients := e.shall.Policy(), e.Service.Merged()
 	placed := clients.Placement(&policy)
 	if placed == nil {

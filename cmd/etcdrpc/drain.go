@@ -87,6 +87,9 @@ in force by policy set first. Timeouts and retries stay those of the generated c
 			if hold < 0 {
 				return usage.Mistake(errors.New("--for must not be below zero"))
 			}
+			if hold > 0 {
+				defer outliveReaders()() // else the drain would stay
+			}
 			ctx := cmd.Context()
 			cmd.SetContext(context.WithoutCancel(ctx)) // undrain after a signal
 			return a.connected(func(_ context.Context, cmd *cobra.Command, s *store.Store, args []string) error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -71,15 +72,24 @@ func TestDrainFor_RestoredEtcd(t *testing.T) {
 	}
 }
 
-func TestDrainFor_FullDisk(t *testing.T) {
+// Whoever reads the output has left before it is written.
+func TestDrainFor_ReaderGone(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	for n := range 2 {
 		putKey(t, etcd, fmt.Sprint("acme/user/", n), fmt.Sprintf("10.0.0.%d:1", n))
 	}
-	var errs written
-	code := newApp().execute(t.Context(), at(etcd, "drain", "acme/user", "0", "--for", "1h", "-o", "json"), fullDisk{}, &errs)
-	if code != exitUnable || !strings.Contains(errs.String(), "no space left") {
-		t.Errorf("it ended with %d: %s", code, errs.String())
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.Close()
+	defer writer.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	cmd, errs := exec.CommandContext(ctx, "etcdrpc", at(etcd, "drain", "acme/user", "0", "--for", "1h", "-o", "json")...), new(written)
+	cmd.Stdout, cmd.Stderr = writer, errs
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitUnable || !strings.Contains(errs.String(), "broken pipe") {
+		t.Errorf("it ended: %v: %s", err, errs)
 	}
 	if got := liveConfigAt(t, etcd, "acme/user"); got != "" {
 		t.Errorf("it is drained: %s", got)

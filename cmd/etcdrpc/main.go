@@ -23,3 +23,10 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second signal ends what does not heed the first
 	return execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
+
+// outliveReaders has what is written fail where nobody is left to read it, until stop is called. Else Go would end the process.
+func outliveReaders() (stop func()) {
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	return func() { signal.Stop(pipes) }
+}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,9 +119,7 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, slices.DeleteFunc(supervise.Signals(), signal.Ignored)...) // nohup has SIGHUP ignored, by CMD as well
 	defer signal.Stop(signals)
-	pipes := make(chan os.Signal, 1)
-	signal.Notify(pipes, syscall.SIGPIPE) // else Go would end run, and leave CMD, where nobody is left to read what it says
-	defer signal.Stop(pipes)
+	defer outliveReaders()() // else CMD would be left alone
 	if cmd.Context().Err() != nil {
 		return exitCode(128 + int(supervise.Terminate)) // the signal came before CMD
 	}

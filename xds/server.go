@@ -31,13 +31,15 @@ type options struct{ logger *slog.Logger }
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // NewServer returns a server for services, which [ReadImage] returns, or the caller has written. Each needs an Authority, by
-// which clients dial it. It fails if a description is not valid, if two cannot be told apart by TLS, or if a service config
-// cannot be said in xDS. It does no I/O: a service is followed in etcd while a client asks for it. The descriptions must not
-// be changed. The registry is the caller's, to be closed when the server has stopped.
+// which clients dial it. Equal ones are one service, as in images that share an import. It fails if a description is not
+// valid, if two cannot be told apart by TLS, or if a service config cannot be said in xDS. It does no I/O: a service is
+// followed in etcd while a client asks for it. The descriptions must not be changed. The registry is the caller's, to be
+// closed when the server has stopped.
 func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts ...Option) (*Server, error) {
 	if registry == nil {
 		return nil, errors.New("xds: the registry is nil")
 	}
+	services = distinct(services)
 	if err := checkServices(services); err != nil {
 		return nil, err
 	}

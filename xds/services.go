@@ -3,6 +3,8 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
@@ -48,6 +50,16 @@ func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	return &runtime.ServiceDesc{Key: key, Authority: authority}, nil
 }
 
+// distinct leaves out descriptions that are there already.
+func distinct(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc) {
+	for _, d := range services {
+		if !slices.ContainsFunc(all, func(other *runtime.ServiceDesc) bool { return reflect.DeepEqual(d, other) }) {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
 // checkServices checks what hosts have in common.
 func checkServices(services []*runtime.ServiceDesc) error {
 	if len(services) == 0 {
@@ -82,7 +94,7 @@ func checkServices(services []*runtime.ServiceDesc) error {
 			names[d.Authority] = make(map[string]bool)
 		}
 		if named := names[d.Authority]; named[d.Name] || len(named) > 0 && (d.Name == "" || named[""]) {
-			return fmt.Errorf("xds: the service %q at the authority %q is there twice, or beside one without a name, which takes all calls", d.Name, d.Authority)
+			return fmt.Errorf("xds: the service %q at the authority %q is described in two ways, or beside one without a name, which takes all calls", d.Name, d.Authority)
 		}
 		names[d.Authority][d.Name] = true
 	}

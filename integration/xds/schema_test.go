@@ -133,6 +133,18 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// Images may share files, as each has all that it imports.
+func TestImages_Shared(t *testing.T) {
+	var all []*runtime.ServiceDesc
+	for _, names := range [][]string{{"leader.Counter"}, {"leader.Counter", "lanes.Named"}} {
+		found, err := xds.ReadImage(image(t, names...))
+		must(t, err)
+		all = append(all, found...)
+	}
+	_, err := xds.NewServer(runtime.NewRegistry(nil), all)
+	must(t, err)
+}
+
 func TestBadImages(t *testing.T) {
 	for _, tt := range []struct {
 		name, want string
@@ -159,7 +171,7 @@ func TestBadImages(t *testing.T) {
 		{"there is no service", nil},
 		{"has no Authority", []*runtime.ServiceDesc{{Name: "a.B", Key: "a/b"}}},
 		{"servers of one could pose as the other's", []*runtime.ServiceDesc{{Key: "a", Authority: "x.example"}, {Key: "b", Authority: "X.example:1"}}},
-		{"is there twice", []*runtime.ServiceDesc{{Key: "a", Authority: "x"}, {Key: "a", Authority: "x"}}},
+		{"in two ways", []*runtime.ServiceDesc{{Key: "a", Authority: "x"}, {Key: "a", Authority: "x", ServiceConfig: "{}"}}},
 		{"no policy is named", []*runtime.ServiceDesc{{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
 	} {
 		if _, err := xds.NewServer(runtime.NewRegistry(nil), tt.services); err == nil || !strings.Contains(err.Error(), tt.want) {

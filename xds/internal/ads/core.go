@@ -48,6 +48,10 @@ func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
 // maxNames bounds how many resources of a kind a client may ask for.
 const maxNames = 10_000
 
+// maxAnswer is how many bytes of resources an answer has that need not be whole; the rest comes once it is acknowledged. A
+// client receives 4 MiB at once, and may ask for many services.
+const maxAnswer = 2 << 20
+
 // Found is what is known of a resource.
 type Found struct {
 	Resource *mapping.Resource // nil: there is none
@@ -255,6 +259,7 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	}
 	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
+	bytes := 0     // of news
 	waits := false // for what is not known
 	for _, name := range s.names {
 		found, last := find(name), s.sent[name]
@@ -277,6 +282,9 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 		}
 		whole = append(whole, found.Resource)
 		if !found.Resource.Equal(last) {
+			if bytes += len(found.Resource.Body.GetValue()); bytes > maxAnswer && len(news) > 0 && !k.isWhole() {
+				break
+			}
 			changed = true
 			news = append(news, found.Resource)
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
@@ -32,6 +34,35 @@ func TestManyNames(t *testing.T) {
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
 		t.Errorf("it is told again: %v", again)
+	}
+}
+
+// What need not be told at once is told in answers that a client can receive.
+func TestLargeAnswers(t *testing.T) {
+	find := func(_ Kind, name string) Found {
+		return Found{Resource: &mapping.Resource{Name: name, Hash: 1, Body: &anypb.Any{Value: make([]byte, maxAnswer/2)}}}
+	}
+	for k, want := range [kinds]string{Clusters: "[abc]", Loads: "[ab c]", Listeners: "[abc]", Routes: "[ab c]"} {
+		var c Core
+		var got []string
+		for nonce := ""; ; {
+			if _, err := c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}); err != nil {
+				t.Fatal(err)
+			}
+			answers, _ := c.Answers(time.Time{}, find)
+			if answers == nil {
+				break
+			}
+			nonce = answers[0].Nonce
+			text := ""
+			for _, r := range answers[0].Resources {
+				text += r.Name
+			}
+			got = append(got, text)
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: told %v, want %s", Kind(k), got, want)
+		}
 	}
 }
 

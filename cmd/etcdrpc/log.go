@@ -8,6 +8,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
+// startNotes returns where a command says something that runs until it is ended: whoever does not read that holds up nothing, and
+// whoever leaves ends nothing.
+func startNotes(stderr io.Writer) (notes *output.Backlog, end func()) {
+	notes, stop := output.NewBacklog(stderr), outliveReaders()
+	return notes, func() {
+		notes.Close()
+		stop()
+	}
+}
+
 // newLogger returns the logger of a command that runs until it is ended.
 func newLogger(notes io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: untimed}))

@@ -119,7 +119,6 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, slices.DeleteFunc(supervise.Signals(), signal.Ignored)...) // nohup has SIGHUP ignored, by CMD as well
 	defer signal.Stop(signals)
-	defer outliveReaders()() // else CMD would be left alone
 	if cmd.Context().Err() != nil {
 		return exitCode(128 + int(supervise.Terminate)) // the signal came before CMD
 	}
@@ -128,8 +127,8 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage.Mistake(err) // whatever it is, nothing was started
 	}
-	notes := output.NewBacklog(cmd.ErrOrStderr()) // whoever does not read must not hold up what is done
-	defer notes.Close()
+	notes, end := startNotes(cmd.ErrOrStderr())
+	defer end()
 	c := supervise.Command{
 		Args: args, Signals: signals, Entry: o.entry(a, cfg, notes),
 		Say: func(line string) { output.Sayf(notes, "etcdrpc: %s\n", line) },

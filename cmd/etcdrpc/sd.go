@@ -80,7 +80,9 @@ func (o *sdOptions) check(cmd *cobra.Command) error {
 	return nil
 }
 
-func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, notes io.Writer) error {
+func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, stderr io.Writer) error {
+	notes, end := startNotes(stderr)
+	defer end()
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)

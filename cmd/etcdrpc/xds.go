@@ -92,7 +92,8 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	defer client.Close()
-	notes := cmd.ErrOrStderr()
+	notes, end := startNotes(cmd.ErrOrStderr())
+	defer end()
 	logger := newLogger(notes)
 	options := []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger)}
 	if o.snapshotDir != "" {

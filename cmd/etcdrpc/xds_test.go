@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,6 +98,47 @@ func TestXDS(t *testing.T) {
 			}
 			text = fetched(t, page+path)
 		}
+	}
+}
+
+// stalled is read up to its first line.
+type stalled struct {
+	written
+	lines         atomic.Int32
+	stalls, again chan struct{}
+}
+
+func (s *stalled) Write(line []byte) (int, error) {
+	switch s.lines.Add(1) {
+	case 1:
+		return s.written.Write(line)
+	case 2:
+		close(s.stalls)
+	}
+	<-s.again
+	return len(line), nil
+}
+
+func TestXDS_LogReaderStalls(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	serveHealth(t, etcd, "acme/user")
+	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"10s"}}}]}`) // it cannot say that
+	stderr, code := &stalled{stalls: make(chan struct{}), again: make(chan struct{})}, make(chan int, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	args := at(etcd, "xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--service", "acme/user")
+	go func() { code <- (&app{}).execute(ctx, args, io.Discard, stderr) }()
+	defer ends(t, code)
+	defer close(stderr.again)
+	defer stop()
+	if err := stderr.wait(xdsAt.String()); err != nil {
+		t.Fatal(err)
+	}
+	found := xdsAt.FindStringSubmatch(stderr.String())
+	bootstrap, _, _ := executed(t, &app{}, "xds", "bootstrap", "--server", found[1], "--id", "client-7")
+	callByXDS(t, "acme.user", bootstrap)
+	<-stderr.stalls
+	for _, path := range []string{"/", "/healthz", "/metrics"} {
+		fetched(t, found[2]+path)
 	}
 }
 

@@ -159,6 +159,26 @@ func TestElectionsOfAServerThatCannotAnnounce(t *testing.T) {
 	}
 }
 
+// What comes too late for an announcement ends no election of it. What is published too late is no reason against the next.
+func TestTooLateForAnAnnouncement(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer())
+	s.Publish(service("a.A", "a"))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.group.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(service("b.B", "b"))
+	_ = s.Withdraw(ctx)
+	if err := s.Announce(ctx, "127.0.0.1:80"); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "b.B") {
+		t.Errorf("the next announcement: %v", err)
+	}
+	s.RegisterService(&handler, impl{})
+	if _, _, err := s.group.Elections("a"); err != nil {
+		t.Errorf("the elections: %v", err)
+	}
+}
+
 func TestStopTimeoutOfZero(t *testing.T) {
 	for range 20 {
 		served := make(chan error, 1)

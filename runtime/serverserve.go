@@ -64,7 +64,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case <-ctx.Done():
 		err = s.drain(ctx, served, conns)
 	}
-	return errors.Join(err, s.group.Faults())
+	return errors.Join(err, s.group.Misuse())
 }
 
 // beginServing opens the announcement, and registers a health service where there is none.

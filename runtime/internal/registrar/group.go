@@ -103,8 +103,15 @@ func (g *Group) unregistered() []lease.Status {
 	return all
 }
 
-// Faults returns the recorded errors as one.
+// Faults returns the recorded errors that stand against an announcement as one.
 func (g *Group) Faults() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return errors.Join(g.core.faults...)
+}
+
+// Misuse returns all recorded errors as one.
+func (g *Group) Misuse() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.core.misuse()
@@ -137,7 +144,7 @@ func (g *Group) Status() []lease.Status {
 
 // Elections is Registrar.Elections for the entries of the group. It returns an error if the group can announce none.
 func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
-	if err := g.Faults(); err != nil {
+	if err := g.Faults(); err != nil && g.Idle() { // later ones end no election that is under way
 		return nil, nil, err
 	}
 	if _, changed, err = g.registrar.Elections(key); err != nil {

@@ -72,6 +72,12 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	if warning != "" {
 		g.Logger().Warn("questionable address", "address", addr, "problem", warning)
 	}
+	for _, e := range entries { // before ctx counts: what can never be announced is no matter of time
+		e.Endpoint.Addr = addr
+		if _, err := e.complete().items(""); err != nil {
+			return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err))
+		}
+	}
 	first := run.follow(ctx, a.Health, entries)
 	if err := context.Cause(ctx); err != nil {
 		return run.reason(fmt.Errorf("etcd: announce: %w", err))

@@ -23,7 +23,7 @@ const revokeTimeout = time.Second
 // Entry says what is in etcd while the command serves.
 type Entry struct {
 	Key       string
-	Listen    string // where the command listens, ":9000" for all addresses
+	Listen    string // where the command listens, on all addresses: ":9000"
 	Advertise string // host:port for callers; "": the runtime finds it
 	Connect   func(ctx context.Context) (*clientv3.Client, error)
 	Registry  []runtime.Option
@@ -47,7 +47,7 @@ func (e Entry) Check(ctx context.Context, client *clientv3.Client) error {
 	registry, server := e.server(client, grpchealth.NewServer())
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	err := server.Announce(ctx, e.Listen)
+	err := server.Announce(ctx, "127.0.0.1"+e.Listen) // in place of the address that the runtime would look for
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}

@@ -95,10 +95,7 @@ func (s sentMetadata) SetTrailer(md metadata.MD) error { addMetadata(s.trailer, 
 
 // incoming returns the context of a call as gRPC's interceptors know it.
 func (s sentMetadata) incoming(ctx context.Context, header http.Header) context.Context {
-	md, err := toMetadata(header)
-	if err != nil {
-		md = metadata.MD{} // no caller of gRPC's could have sent that
-	}
+	md, _ := toMetadata(header) // an error: a value that no caller of gRPC's could have sent
 	return grpc.NewContextWithServerTransportStream(metadata.NewIncomingContext(ctx, md), s)
 }
 

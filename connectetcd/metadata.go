@@ -22,9 +22,9 @@ var reservedHeaders = map[string]bool{
 // binarySuffix ends the names of headers whose values are bytes, which travel as base64.
 const binarySuffix = "-bin"
 
-// toMetadata converts headers to metadata, without the reserved ones.
-func toMetadata(header http.Header) (metadata.MD, error) {
-	md := make(metadata.MD)
+// toMetadata converts headers to metadata, without the reserved ones. After an error it has all but what cannot be decoded.
+func toMetadata(header http.Header) (md metadata.MD, failed error) {
+	md = make(metadata.MD)
 	for name, values := range header {
 		if reservedHeaders[http.CanonicalHeaderKey(name)] {
 			continue
@@ -39,13 +39,14 @@ func toMetadata(header http.Header) (metadata.MD, error) {
 			for value := range strings.SplitSeq(value, ",") {
 				decoded, err := connect.DecodeBinaryHeader(strings.TrimSpace(value))
 				if err != nil {
-					return nil, fmt.Errorf("connectetcd: the header %s has a value that is not base64: encode it with connect.EncodeBinaryHeader: %w", name, err)
+					failed = fmt.Errorf("connectetcd: the header %s has a value that is not base64: encode it with connect.EncodeBinaryHeader: %w", name, err)
+					continue
 				}
 				md[name] = append(md[name], string(decoded))
 			}
 		}
 	}
-	return md, nil
+	return md, failed
 }
 
 // addMetadata adds metadata to headers, without the reserved ones.

@@ -82,11 +82,20 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, saved: &saved{}, config: configCore{read: read}}
 }
 
-// joined adds a reader.
+// joined adds a reader. Where nobody followed the key meanwhile, what was known is out of date: it counts again once
+// etcd fails to answer, when list-watch tells it anew.
 func (c *core) joined() effects {
 	c.readers++
 	c.unfollow = time.Time{}
 	e := effects{follow: !c.followed}
+	if e.follow {
+		c.entries, c.sums = entries{}, sums{}
+		old := c.state
+		c.state = &State{Sequence: old.Sequence, Live: old.Live, LiveKnown: old.LiveKnown, LiveErr: old.LiveErr}
+		if old.Known {
+			c.state.Sequence++
+		}
+	}
 	c.followed = true
 	return c.due(e)
 }
@@ -146,7 +155,7 @@ func (c *core) tick(now time.Time) effects {
 	return e
 }
 
-// stop ends following the key. What is known stays for the next reader to start from, as provisional.
+// stop ends following the key. What is known is still shown, as provisional.
 // hold starts anew: endpoints that vanish until then need not have vanished at once.
 func (c *core) stop() effects {
 	c.unfollow, c.recheck, c.waived = time.Time{}, time.Time{}, time.Time{}

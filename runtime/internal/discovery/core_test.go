@@ -164,7 +164,12 @@ func TestCore(t *testing.T) {
 			{"noconfig", "? | tell"}, {"list a", "a | tell save"},
 			{"leave", "a"}, {"leave", "a | wake=1m0s"}, {"join", "a"}, {"leave", "a | wake=1m0s"},
 			{"wait 1m", "a provisional | unfollow"},
-			{"join", "a provisional | follow"}, {"list ab", "ab | tell save"},
+			{"join", "? | follow"}, {"list ab", "ab | tell save"},
+		},
+		"what was known when a key was followed last serves again once etcd fails to answer": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"}, {"leave", "ab | wake=1m0s"},
+			{"wait 1m", "ab provisional | unfollow"}, {"join", "? | follow"}, {"config x", "? live=x | tell"},
+			{"lagging ab", "ab provisional live=x lost | tell"}, {"list b", "b live=x | tell save"},
 		},
 		"the first endpoints wait for word of the config, not for long": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"list ab", "? | wake=200ms"}, {"wait 200ms", "ab | tell save"},
@@ -236,7 +241,7 @@ func TestCore(t *testing.T) {
 		"K5: a config that is deleted while nobody reads the key is gone": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
-			{"join", "a provisional live=x | follow"}, {"noconfig", "a provisional | tell"}, {"list a", "a | tell save"},
+			{"join", "? live=x | follow"}, {"noconfig", "? | tell"}, {"list a", "a | tell save"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

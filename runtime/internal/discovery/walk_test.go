@@ -99,7 +99,7 @@ func (w *walked) take(e effects) bool {
 	w.loading = w.loading || e.load
 	w.wake = e.wake
 	s := w.core.state
-	if e.changed || w.core.readers == 0 {
+	if e.changed || e.follow || w.core.readers == 0 {
 		w.seen = s // who joins looks for themselves
 	}
 	if e.save != nil {

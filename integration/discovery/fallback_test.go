@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -418,4 +420,16 @@ func TestFallback_HangingHome(t *testing.T) {
 			t.Logf("the first call is answered after %v", took)
 		})
 	}
+}
+
+// TestFallback_PassesTheDead has one place for connections, and at home one server that is not well. Away the first is dead.
+func TestFallback_PassesTheDead(t *testing.T) {
+	r := newRegions(t, runtime.WithLimits(runtime.Limits{Connections: 1}))
+	lis, g, unwell := kit.Listen(t), grpc.NewServer(), health.NewServer()
+	unwell.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(g, unwell)
+	kit.Serve(t, g, lis)
+	r.home.put(key+"/h1", lis.Addr().String())
+	r.lend("a1", "a2")[0].stop()
+	reached(t, r.home.conn(runtime.WithDefaultServiceConfig(`{"healthCheckConfig":{"serviceName":""}}`)), soon, "a2")
 }

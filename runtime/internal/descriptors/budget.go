@@ -142,7 +142,8 @@ func (p *Permit) Yield() bool {
 	return p.share.beyond != p
 }
 
-// Release gives the permit back, or has it wait no longer.
+// Release gives the permit back, or has it wait no longer. A share that has lost its last one is given another whatever the
+// bound, if one waits.
 func (p *Permit) Release() {
 	if p == nil {
 		return
@@ -159,11 +160,14 @@ func (p *Permit) Release() {
 		p.share.held--
 		b.used--
 	}
-	for e := b.waiting.Front(); e != nil && b.used < b.limit; e = b.waiting.Front() {
-		next := b.waiting.Remove(e).(*Permit)
-		next.waits = nil
-		next.hold()
-		next.granted()
+	for e := b.waiting.Front(); e != nil && (b.used < b.limit || p.share.held == 0); {
+		next := e.Value.(*Permit)
+		e = e.Next()
+		if b.used < b.limit || next.share == p.share {
+			next.waitNoLonger()
+			next.hold()
+			next.granted()
+		}
 	}
 	b.full = b.full && b.waiting.Len() > 0
 }

@@ -52,6 +52,25 @@ func TestS4_PlacesAreSharedOut(t *testing.T) {
 	}
 }
 
+func TestS4_AShareThatLosesItsLastPlaceHasAnother(t *testing.T) {
+	b, given := NewBudget(1, nil, func(int) {}), ""
+	first, second := b.NewShare(), b.NewShare()
+	a, c := first.NewPermit(nil), first.NewPermit(func() { given += "c" })
+	d, e, f := second.NewPermit(nil), second.NewPermit(func() { given += "e" }), second.NewPermit(func() { given += "f" })
+	_, _ = a.Acquire(false), d.Acquire(false)
+	_, _, _ = c.Acquire(false), e.Acquire(false), f.Acquire(false)
+	if d.Release(); given != "e" || b.used != 2 {
+		t.Errorf("given to %q, %d used", given, b.used)
+	}
+	if e.Release(); given != "ef" {
+		t.Errorf("given to %q", given)
+	}
+	f.Release()
+	if a.Release(); given != "efc" || b.used != 1 || b.waiting.Len() > 0 {
+		t.Errorf("given to %q, %d used", given, b.used)
+	}
+}
+
 func TestAPlaceForTheLeader(t *testing.T) {
 	b := NewBudget(1, nil, func(int) {})
 	share, given := b.NewShare(), ""

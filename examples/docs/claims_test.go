@@ -142,7 +142,7 @@ func TestFirstMatchWins(t *testing.T) {
 	})
 }
 
-// Raising the weight of the first of two groups moves users only towards it.
+// Raising the weight of a group moves users only towards it.
 func TestAffinityInASplit(t *testing.T) {
 	withFleet(t, map[string]string{"new": "v2", "old": "v1"}, func(f *fleet) {
 		homes := func() map[string]string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/cespare/xxhash/v2"
 	"google.golang.org/grpc/balancer"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
@@ -26,6 +27,7 @@ type config struct {
 	child   *childpolicy.Config    // nil: a way of ours picks
 	drained map[string]struct{}    // instance ids and addresses
 	matcher *serviceconfig.Matcher // of Split
+	ids     []uint64               // of the groups of Split, by what they match
 	lanes   *serviceconfig.Lanes
 }
 
@@ -40,6 +42,9 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	c := &config{
 		Etcd: *e, drained: make(map[string]struct{}, len(e.Drain)),
 		matcher: serviceconfig.NewMatcher(e.Split), lanes: serviceconfig.NewLanes(e.Route),
+	}
+	for _, s := range e.Split {
+		c.ids = append(c.ids, xxhash.Sum64String(s.Key()))
 	}
 	for _, name := range e.Drain {
 		c.drained[name] = struct{}{}

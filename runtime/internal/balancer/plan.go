@@ -89,6 +89,7 @@ type view struct {
 
 // group is the endpoints that have one share of a view's calls.
 type group struct {
+	id     uint64 // of its split; 0: none
 	weight uint32
 	tiers  []*tier // in order of preference
 }

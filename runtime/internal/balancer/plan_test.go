@@ -433,6 +433,47 @@ func TestSequenceKeepsShares(t *testing.T) {
 	}
 }
 
+// TestUsersStayInTheirGroups has groups of a split change: users leave one that goes or loses weight, come to one that comes
+// or gains some, and else stay.
+func TestUsersStayInTheirGroups(t *testing.T) {
+	homes := func(weights []uint32) (of []int) {
+		s := &snapshot{}
+		for id, weight := range weights {
+			if weight > 0 {
+				s.add(weight, &groupState{id: uint64(id), stay: allCalls})
+			}
+		}
+		for user := range 10_000 {
+			tied := calloptions.Of(calloptions.WithAffinity(t.Context(), fmt.Sprint(user)))
+			group, _ := s.choose(&calloptions.Options{Affinity: tied.Affinity}, new(picking.Sequence))
+			of = append(of, int(s.groups[group].id))
+		}
+		return of
+	}
+	before := homes([]uint32{10, 30, 60, 0})
+	for _, tt := range []struct {
+		weights         []uint32
+		from, to, moved int // -1: any
+	}{
+		{[]uint32{0, 30, 60, 0}, 0, -1, 1000}, {[]uint32{10, 30, 0, 0}, 2, -1, 6000},
+		{[]uint32{10, 30, 60, 100}, -1, 3, 5000}, {[]uint32{20, 30, 60, 0}, -1, 0, 818}, {[]uint32{10, 30, 50, 0}, 2, -1, 444},
+	} {
+		moved := 0
+		for user, home := range homes(tt.weights) {
+			switch was := before[user]; {
+			case home == was:
+			case tt.from >= 0 && was != tt.from, tt.to >= 0 && home != tt.to:
+				t.Fatalf("%v: a user moves from %d to %d", tt.weights, was, home)
+			default:
+				moved++
+			}
+		}
+		if math.Abs(float64(moved-tt.moved)) > 200 {
+			t.Errorf("%v: %d users move, want about %d", tt.weights, moved, tt.moved)
+		}
+	}
+}
+
 // TestS4_WhatIsUsedStays has a connection use no more endpoints of a set than it may, and no new one take the place
 // of one that it uses.
 func TestS4_WhatIsUsedStays(t *testing.T) {

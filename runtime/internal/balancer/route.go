@@ -135,6 +135,9 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 	}
 	for g, share := range groups {
 		group := group{weight: p.in.config.weight(g)}
+		if g < len(p.in.config.ids) {
+			group.id = p.in.config.ids[g]
+		}
 		for zone, near := range p.byZone(share) {
 			for _, chosen := range p.bySubset(near, of) {
 				if len(chosen) > 0 {

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"math"
 	"math/bits"
 
 	"google.golang.org/grpc/balancer"
@@ -21,6 +22,7 @@ type snapshot struct {
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
 type readyGroup struct {
+	id   uint64 // see group
 	upTo uint64 // the sum of the weights up to and with this group's
 	stay uint64 // the sum up to which its calls stay in the client's zone
 	rest int    // the set for the others, by index
@@ -110,6 +112,7 @@ func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 // groupState is what the connections of a group are.
 type groupState struct {
 	counts
+	id      uint64 // see group
 	sets    []readySet
 	ofZone  counts   // of what is in the client's zone
 	stay    fraction // of the calls of the client's zone
@@ -118,7 +121,7 @@ type groupState struct {
 }
 
 func (v *view) stateOf(of *group, excluded []bool) groupState {
-	g := groupState{stay: allCalls, settled: true}
+	g := groupState{id: of.id, stay: allCalls, settled: true}
 	percent := v.plan.in.config.ZoneMinPercent
 	for _, t := range of.tiers {
 		set, n := v.setOf(t, excluded)
@@ -219,11 +222,8 @@ const weightBits = 20
 
 // add adds a group.
 func (s *snapshot) add(weight uint32, g *groupState) {
-	begin, wide := uint64(0), uint64(weight)<<weightBits
-	if n := len(s.groups); n > 0 {
-		begin = s.groups[n-1].upTo
-	}
-	next := readyGroup{upTo: begin + wide, stay: begin + wide, sets: g.sets, rest: g.rest}
+	begin, wide := s.begin(len(s.groups)), uint64(weight)<<weightBits
+	next := readyGroup{id: g.id, upTo: begin + wide, stay: begin + wide, sets: g.sets, rest: g.rest}
 	if g.stay != allCalls {
 		hi, lo := bits.Mul64(wide, g.stay.n)
 		part, _ := bits.Div64(hi, lo, g.stay.of)
@@ -238,20 +238,42 @@ func (s *snapshot) choose(o *calloptions.Options, seq *picking.Sequence) (group 
 	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
 	}
-	total := s.groups[len(s.groups)-1].upTo
 	if o.Affinity.Text == "" {
-		at, _ := bits.Mul64(seq.Next(), total)
+		at, _ := bits.Mul64(seq.Next(), s.groups[len(s.groups)-1].upTo)
 		group = s.groupAt(at)
 		return group, at >= s.groups[group].stay
 	}
-	at, _ := bits.Mul64(o.Affinity.Hash, total)
-	group = s.groupAt(at)
-	begin := uint64(0)
-	if group > 0 {
-		begin = s.groups[group-1].upTo
-	}
-	at, _ = bits.Mul64(seq.Next(), s.groups[group].upTo-begin)
+	group = s.groupOf(o.Affinity.Hash)
+	begin := s.begin(group)
+	at, _ := bits.Mul64(seq.Next(), s.groups[group].upTo-begin)
 	return group, begin+at >= s.groups[group].stay
+}
+
+// groupOf returns the index of the group for calls with a hash. By it each group draws a number, the heavier the lower, and
+// the lowest wins: a group that goes or loses weight leaves calls of its own to the others, one that comes or gains weight
+// takes some of theirs, and no other calls move.
+func (s *snapshot) groupOf(hash uint64) (group int) {
+	lowest := math.Inf(1)
+	for i := range s.groups {
+		g := &s.groups[i]
+		x := hash ^ g.id // mixed as by MurmurHash3
+		x = (x ^ x>>33) * 0xff51afd7ed558ccd
+		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
+		x ^= x >> 33
+		drawn := -math.Log((float64(x>>11)+0.5)/(1<<53)) / float64(g.upTo-s.begin(i))
+		if drawn < lowest {
+			group, lowest = i, drawn
+		}
+	}
+	return group
+}
+
+// begin returns the sum of the weights before those of a group.
+func (s *snapshot) begin(group int) uint64 {
+	if group == 0 {
+		return 0
+	}
+	return s.groups[group-1].upTo
 }
 
 // groupAt returns the index of the group in whose share at lies.

@@ -28,6 +28,7 @@ type conn struct {
 	state      connectivity.State // the SubConn's
 	inPlan     uint64             // the number of the last plan in which it may be called
 	wanted     bool               // by the plan
+	wasWanted  bool               // ... when that was last decided
 	named      bool               // by a call, so that it stays while its instance does
 	dialing    bool               // it was told to connect, and has not answered
 	triedAt    time.Time          // when it was last told so, and was let, or its health began to be asked for anew

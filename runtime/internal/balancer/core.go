@@ -190,7 +190,7 @@ func (c *core) retire(p *plan) {
 func (c *core) want(now time.Time) {
 	c.counts, c.nextAt = [3]int{}, time.Time{}
 	for _, x := range c.all {
-		x.wanted = false
+		x.wasWanted, x.wanted = x.wanted, false
 	}
 	p := c.plan
 	switch {
@@ -292,15 +292,23 @@ func (c *core) wantFirst(now time.Time) {
 	}
 }
 
-// wantReady wants the first of a tier that is ready, and reports whether there is one.
+// wantReady wants of a tier the one that its calls go to, while that is ready, and then the first that is, and was wanted
+// before if there is one: others are connected for calls that name them. It reports whether there is one.
 func (c *core) wantReady(t *tier, now time.Time) bool {
-	for _, m := range t.members {
-		if x := c.plan.conns[m]; x.is(ready) {
-			c.wants(x, now)
-			return true
+	first := t.first.Load()
+	if first == nil || !first.is(ready) {
+		first = nil
+		for _, m := range t.members {
+			if x := c.plan.conns[m]; x.is(ready) && (first == nil || x.wasWanted && !first.wasWanted) {
+				first = x
+			}
 		}
+		t.first.Store(first)
 	}
-	return false
+	if first != nil {
+		c.wants(first, now)
+	}
+	return first != nil
 }
 
 // wantTrying wants of a tier the first that is not tried yet, and after a while the next as well; if all were tried, all. It

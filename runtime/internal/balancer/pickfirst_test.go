@@ -35,6 +35,12 @@ func TestPickFirst(t *testing.T) {
 		{"so does the next", fails("0:1"), "b:1", "b"},
 		{"others are up", func() { clear(cc.down); cc.revive() }, "b:1", "b"},
 		{"it leaves", update("0", "a", "c"), "0:1", "0"},
+		{"one that a call names comes before", func() {
+			update("+", "0", "a")()
+			settle(p, cc)
+			_, _ = cc.pick(calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "+"}), "/s.A/M")
+		}, "0:1", "0+"},
+		{"entries change", update("+", "0", "b"), "0:1", "0+"},
 	} {
 		tt.do()
 		settle(p, cc)

@@ -15,8 +15,8 @@ import (
 
 // plan says which endpoints a call may go to. A call's lane and method lead to a view of the connections. Within the view,
 // shares lead to a group, and the order of preference to the first of its tiers in which an endpoint is ready; there the way
-// of picking chooses. The plan is immutable, save that calls bring views into being, and that connections are given to it
-// once. A view is indexes, so its memory is small beside the connections'.
+// of picking chooses. The plan is immutable, save that calls bring views into being, that connections are given to it
+// once, and that pick_first notes where it goes. A view is indexes, so its memory is small beside the connections'.
 type plan struct {
 	in        *input
 	traits    picking.Traits
@@ -99,6 +99,7 @@ type tier struct {
 	*picking.Tier
 	members []int32 // of plan.endpoints
 	zone    int
+	first   atomic.Pointer[conn] // to which the core has all calls go while it is ready; nil: none yet, or picks are among all
 }
 
 // connsOf yields the connections of a group, in order of preference.

@@ -145,7 +145,7 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 						chosen = p.rank(chosen)
 					}
 					ring := func() ([]string, []uint64) { return p.ringOf(chosen) }
-					group.tiers = append(group.tiers, &tier{picking.NewTier(&p.rings, ring), chosen, zone})
+					group.tiers = append(group.tiers, &tier{Tier: picking.NewTier(&p.rings, ring), members: chosen, zone: zone})
 				}
 			}
 		}

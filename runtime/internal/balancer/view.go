@@ -191,6 +191,7 @@ func (v *view) setOf(t *tier, excluded []bool) (s readySet, n counts) {
 	s = readySet{zone: t.zone, Set: t.NewSet(len(t.members), p.traits, picking.Settings{
 		Most: int64(p.in.config.MaxConcurrentRequests), SlowStart: p.in.config.SlowStart,
 	})}
+	first := t.first.Load()
 	for i, m := range t.members {
 		x := p.conns[m]
 		c := x.current.Load()
@@ -208,6 +209,9 @@ func (v *view) setOf(t *tier, excluded []bool) (s readySet, n counts) {
 			weight = weightOf(&p.endpoints[m])
 		}
 		s.Add(x.stats, weight)
+		if x == first {
+			s.First = len(s.conns)
+		}
 		if s.conns == nil {
 			s.conns = make([]*conn, 0, len(t.members)-i)
 		}

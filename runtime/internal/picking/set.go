@@ -33,6 +33,7 @@ type Settings struct {
 // Set is the members of a tier that are ready.
 type Set struct {
 	Settings
+	First   int // of the members, where all calls go to one
 	tier    *Tier
 	size    int // of the tier
 	members []*Stats

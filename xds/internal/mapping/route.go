@@ -19,9 +19,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// maxServed bounds the methods that are told apart because not every endpoint serves them.
-const maxServed = 1000
-
 // path is the methods that a route is for: one, all of a service or, without a service, all.
 type path struct{ service, method string }
 
@@ -173,12 +170,7 @@ func (p *plan) paths(first bool) []path {
 		service, name := methods.Split(method)
 		set[path{service, name}] = true
 	}
-	served := p.servedDifferently()
-	if len(served) > maxServed {
-		p.lose("endpoints that serve different methods name more than %d: calls go to endpoints whatever they serve", maxServed)
-		served = nil
-	}
-	maps.Copy(set, served)
+	maps.Copy(set, p.servedDifferently())
 	maps.DeleteFunc(set, func(at path, _ bool) bool { return p.ownerOf(at) != p.service })
 	if first {
 		set[path{}] = true
@@ -200,13 +192,23 @@ func (p *plan) ownerOf(at path) *Service {
 	return &p.Services[0]
 }
 
-// servedDifferently returns the methods, and their services, that endpoints name of which some serve others.
+// servedDifferently returns the methods that endpoints name of which some serve others, and their services, but for what all
+// endpoints and all lanes name: that is called as the rest of its service is.
 func (p *plan) servedDifferently() map[path]bool {
+	named := make(map[string]map[path]bool) // by each text
+	of := make(map[path]int)                // by how many
 	set := make(map[path]bool)
 	add := func(members []int) {
-		if texts := p.texts(members); len(texts) > 1 {
-			for _, text := range texts {
-				addServed(set, text)
+		texts := p.texts(members)
+		for _, text := range texts {
+			if named[text] == nil {
+				named[text] = namedBy(text)
+				for at := range named[text] {
+					of[at]++
+				}
+			}
+			if len(texts) > 1 {
+				maps.Copy(set, named[text])
 			}
 		}
 	}
@@ -214,23 +216,29 @@ func (p *plan) servedDifferently() map[path]bool {
 	for _, l := range p.lanes {
 		add(l.members)
 	}
+	maps.DeleteFunc(set, func(at path, _ bool) bool { return of[at] == len(named) })
+	for at := range maps.Clone(set) {
+		set[path{service: at.service}] = true
+	}
 	return set
 }
 
-// addServed adds the methods in an endpoint's text, and the service of each.
-func addServed(set map[path]bool, text string) {
+// namedBy returns the methods in an endpoint's text, and the service of each.
+func namedBy(text string) map[path]bool {
+	named := make(map[path]bool)
 	for part := range strings.SplitSeq(text, ";") {
 		service, list, ok := strings.Cut(part, "/")
 		if !ok || service == "" {
 			continue
 		}
-		set[path{service: service}] = true
+		named[path{service: service}] = true
 		for name := range strings.SplitSeq(list, ",") {
 			if name != "" && !strings.Contains(name, "/") {
-				set[path{service, name}] = true
+				named[path{service, name}] = true
 			}
 		}
 	}
+	return named
 }
 
 // routesOf returns the routes of a path: those of the lanes, and that of all other calls.

@@ -73,6 +73,31 @@ func TestMethods_DrainedDoNotCount(t *testing.T) {
 	}
 }
 
+// A rollout that adds a method makes routes for that one, however many others a server has, and so leaves room for lanes.
+func TestMethods_ThatAllNameHaveNoRoutes(t *testing.T) {
+	all := "S/M"
+	for i := range 1100 {
+		all += fmt.Sprint(",M", i)
+	}
+	specs := []string{"old - - - grpc_methods=" + all, "new - - - grpc_methods=" + all + ",New"}
+	if got := calledFor(t, mapped(t, "", specs), "/S/New"); !slices.Equal(got, []string{"10.0.0.1"}) {
+		t.Errorf("the new method goes to %v", got)
+	}
+	const lanes = 60
+	for i := range lanes {
+		specs = append(specs, fmt.Sprintf("e%d - - - lane=l%d grpc_methods=%s", i, i, all))
+	}
+	s := mapped(t, etcdPolicy(`"route":[{"label":"lane"}]`), specs)
+	config := new(routev3.RouteConfiguration)
+	if err := s.Route.Body.UnmarshalTo(config); err != nil {
+		t.Fatal(err)
+	}
+	// Of the new method, of its service, and of all else; and each without a lane.
+	if n := len(config.GetVirtualHosts()[0].GetRoutes()); n != 3*(lanes+1) || len(s.Lost) > 0 {
+		t.Errorf("%d routes, lost: %v", n, s.Lost)
+	}
+}
+
 // calledFor returns the addresses that calls of a method go to.
 func calledFor(t *testing.T, s *Snapshot, method string) (addrs []string) {
 	t.Helper()

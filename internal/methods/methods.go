@@ -19,20 +19,26 @@ const Every = ^uint32(0)
 // methods at all. If nobody names it, those that name other methods of its service do not serve it. others are the texts of
 // the endpoints in no lane: elsewhere reports that only these serve the method. Then, and where nobody does, Every is returned.
 func Serving(method string, texts, others []string) (in uint32, elsewhere bool) {
+	service, name := Split(method)
+	return ServingBy(texts, others, func(text string) (bool, bool) { return NamesService(text, service), Names(text, service, name) })
+}
+
+// ServingBy is Serving with what a text names: a method of the service, and the method itself.
+func ServingBy(texts, others []string, names func(text string) (service, method bool)) (in uint32, elsewhere bool) {
 	if len(texts) == 0 {
 		return Every, false
 	}
-	service, name := Split(method)
 	named, known := false, false
 	for _, text := range slices.Concat(texts, others) {
-		named = named || Names(text, service, name)
-		known = known || NamesService(text, service)
+		service, method := names(text)
+		named, known = named || method, known || service
 	}
 	if !known {
 		return Every, false
 	}
 	serves := func(text string) bool {
-		return text == "" || named && Names(text, service, name) || !named && !NamesService(text, service)
+		service, method := names(text)
+		return text == "" || named && method || !named && !service
 	}
 	n := 0
 	for i, text := range texts {

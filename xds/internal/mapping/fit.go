@@ -22,7 +22,7 @@ func (p *plan) fit(all []path, room int) []path {
 	if p.closed {
 		beside += each
 	}
-	toBase := p.need("", len(p.base))
+	toBase := p.need("", len(p.base.members))
 	cost := func(at path) int { return beside * toBase(at) }
 	must := func(at path) bool { return at.rank() == 2 || at == path{service: p.service.Name} || p.leads(at) }
 	for _, at := range all {
@@ -49,7 +49,7 @@ func (p *plan) fit(all []path, room int) []path {
 	for i, l := range p.lanes {
 		members := len(l.members)
 		if !l.strict {
-			members = max(members, len(p.base)) // to which methods go that the lane does not serve
+			members = max(members, len(p.base.members)) // to which methods go that the lane does not serve
 		}
 		toLane := p.need(l.name, members)
 		for _, at := range all {

@@ -73,11 +73,7 @@ func (h *Host) Client(c Client) Client {
 
 // Map makes the resources of a host for a client.
 func Map(h *Host, c Client) (*Snapshot, error) {
-	m := &mapping{Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource), lost: make(map[string]bool), sharing: make(map[string]bool)}
-	m.locate()
-	for i := range h.Services {
-		m.services = append(m.services, m.plan(&h.Services[i], len(h.Services) > 1))
-	}
+	m := newMapping(h, c)
 	s := &Snapshot{Clusters: m.clusters, Loads: m.loads}
 	var err error
 	if s.Listener, err = listener(h.Authority); err != nil {
@@ -105,6 +101,18 @@ type mapping struct {
 	err             error // the first of making a resource
 }
 
+func newMapping(h *Host, c Client) *mapping {
+	m := &mapping{
+		Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
+		sharing: make(map[string]bool), lost: make(map[string]bool),
+	}
+	m.locate()
+	for i := range h.Services {
+		m.services = append(m.services, m.plan(&h.Services[i], len(h.Services) > 1))
+	}
+	return m
+}
+
 // plan is what calls of one service may go to.
 type plan struct {
 	*mapping
@@ -114,23 +122,26 @@ type plan struct {
 	prefix  string                  // of the names of its clusters
 	drained []bool                  // by endpoint
 	placed  *serviceconfig.Placement
-	base    []int // the endpoints that calls without a lane may go to
+	base    lane // the endpoints that calls without a lane may go to
 	lanes   []lane
-	closed  bool                       // calls of a lane that is none of lanes fail: a strict label says so
-	matcher *serviceconfig.Matcher     // nil: there is no split
-	apart   map[string]map[uint32]bool // by lane: the sets of texts that are told apart
+	closed  bool                     // calls of a lane that is none of lanes fail: a strict label says so
+	matcher *serviceconfig.Matcher   // nil: there is no split
+	named   map[string]map[path]bool // by the texts of base and lanes: the methods that each names, and their services
 }
 
 // lane is the endpoints of a lane.
 type lane struct {
-	name    string
+	name    string // "": the base
 	members []int
 	strict  bool
+	texts   []string        // in which they name the methods that they serve, see [plan.tellApart]
+	of      []int           // the text of each member; -1: of none
+	sets    map[uint32]*set // of members by texts: all of them, and those that are told apart
 }
 
 // plan goes through the passes that come before a call is known: where endpoints are drained, and which lane each is in.
 func (m *mapping) plan(s *Service, several bool) *plan {
-	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, apart: make(map[string]map[uint32]bool)}
+	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, named: make(map[string]map[path]bool)}
 	if several {
 		p.prefix += "/service=" + escape(s.Name)
 	}
@@ -145,5 +156,9 @@ func (m *mapping) plan(s *Service, several bool) *plan {
 	p.placeInLanes()
 	p.drain()
 	p.divideByLane()
+	p.tellApart(&p.base)
+	for i := range p.lanes {
+		p.tellApart(&p.lanes[i])
+	}
 	return p
 }

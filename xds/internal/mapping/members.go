@@ -76,27 +76,27 @@ func (p *plan) hasLive(members []int) bool {
 func (p *plan) divideByLane() {
 	all := p.callable()
 	if p.placed == nil {
-		p.base = all
+		p.base.members = all
 		return
 	}
 	members := make(map[string][]int, len(p.placed.Made))
 	for _, i := range all {
 		names, in := p.placed.Of[i]
 		if !in {
-			p.base = append(p.base, i)
+			p.base.members = append(p.base.members, i)
 		}
 		for _, name := range names {
 			members[name] = append(members[name], i)
 		}
 	}
 	if len(p.placed.Of) == len(p.Endpoints) {
-		p.base = all
+		p.base.members = all
 	}
 	p.closed = p.policy.lanes.Strict("")
 	names := append(slices.Clone(p.placed.Made), p.policy.lanes.Named()...)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		l := lane{name, members[name], p.policy.lanes.Strict(name)}
+		l := lane{name: name, members: members[name], strict: p.policy.lanes.Strict(name)}
 		if l.strict || p.closed || p.hasLive(l.members) {
 			p.lanes = append(p.lanes, l)
 		}
@@ -120,66 +120,75 @@ func methodsText(e *endpoint.Endpoint) string {
 	return ""
 }
 
-// texts returns the distinct texts of endpoints that get new calls, in their order; nil if there are too many to tell apart.
-func (p *plan) texts(members []int) (texts []string) {
-	for _, i := range members {
-		if p.drained[i] {
-			continue
-		}
-		if text := methodsText(&p.Endpoints[i]); !slices.Contains(texts, text) {
-			if len(texts) == methods.MaxTexts {
-				return nil
+// tellApart finds the distinct texts of the members of a lane that get new calls, in their order; none if there are too many.
+func (p *plan) tellApart(l *lane) {
+	l.of = make([]int, len(l.members))
+	all := &set{lane: l.name, members: l.members, groups: p.bySplit(l.members)}
+	l.sets = map[uint32]*set{methods.Every: all}
+	for _, i := range l.members {
+		if text := methodsText(&p.Endpoints[i]); !p.drained[i] && !slices.Contains(l.texts, text) {
+			if len(l.texts) == methods.MaxTexts {
+				l.texts = nil
+				return
 			}
-			texts = append(texts, text)
+			l.texts = append(l.texts, text)
 		}
 	}
-	return texts
+	for n, i := range l.members {
+		l.of[n] = slices.Index(l.texts, methodsText(&p.Endpoints[i]))
+	}
+	for _, text := range l.texts {
+		if p.named[text] == nil {
+			p.named[text] = namedBy(text)
+		}
+	}
 }
 
 // set is endpoints of a lane that serve a method.
 type set struct {
 	lane    string // "": the base
 	members []int
-	served  string // tells what they serve, where others of the lane do not; else ""
+	groups  []group // of members
+	served  string  // tells what they serve, where others of the lane do not; else ""
 }
 
-// serving returns those of a lane's members that serve a method. elsewhere reports that only others are known to.
-func (p *plan) serving(method, lane string, members, others []int) (s set, elsewhere bool) {
-	s = set{lane: lane, members: members}
-	texts := p.texts(members)
-	if len(texts) < 2 && others == nil {
-		return s, false
+// serving returns those of a lane's members that serve a method. elsewhere reports that only those of other, nil for none, are
+// known to. Sets are told apart until there are too many.
+func (p *plan) serving(at path, l, other *lane) (s *set, elsewhere bool) {
+	var others []string
+	if other != nil {
+		others = other.texts
 	}
-	in, elsewhere := methods.Serving(method, texts, p.texts(others))
-	if in == methods.Every || !p.tellsApart(lane, in) {
-		return s, elsewhere
+	in, elsewhere := methods.ServingBy(l.texts, others, func(text string) (service, method bool) {
+		return p.named[text][path{service: at.service}], at.method != "" && p.named[text][at]
+	})
+	if l.sets[in] == nil && len(l.sets) > methods.MaxTexts {
+		in = methods.Every
 	}
-	s.members = nil
-	for _, i := range members {
-		if n := slices.Index(texts, methodsText(&p.Endpoints[i])); n >= 0 && in&(1<<n) != 0 {
+	if l.sets[in] == nil {
+		l.sets[in] = p.setOf(l, in)
+	}
+	return l.sets[in], elsewhere
+}
+
+// setOf makes the set of those members of a lane that have some of its texts.
+func (p *plan) setOf(l *lane, in uint32) *set {
+	s := &set{lane: l.name}
+	for n, i := range l.members {
+		if of := l.of[n]; of >= 0 && in&(1<<of) != 0 {
 			s.members = append(s.members, i)
 		}
 	}
+	s.groups = p.bySplit(s.members)
 	var served []string
-	for i, text := range texts {
+	for i, text := range l.texts {
 		if in&(1<<i) != 0 {
 			served = append(served, text)
 		}
 	}
 	slices.Sort(served)
 	s.served = fmt.Sprintf("%016x", xxhash.Sum64String(strings.Join(served, "\n")))
-	return s, false
-}
-
-// tellsApart reports whether a set of a lane's texts is one of the first that calls go to, and so is told apart.
-func (p *plan) tellsApart(lane string, in uint32) bool {
-	if p.apart[lane] == nil {
-		p.apart[lane] = make(map[uint32]bool)
-	}
-	if len(p.apart[lane]) < methods.MaxTexts {
-		p.apart[lane][in] = true
-	}
-	return p.apart[lane][in]
+	return s
 }
 
 // group is the endpoints that have one share of the calls.

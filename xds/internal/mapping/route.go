@@ -195,30 +195,25 @@ func (p *plan) ownerOf(at path) *Service {
 // servedDifferently returns the methods that endpoints name of which some serve others, and their services, but for what all
 // endpoints and all lanes name: that is called as the rest of its service is.
 func (p *plan) servedDifferently() map[path]bool {
-	named := make(map[string]map[path]bool) // by each text
-	of := make(map[path]int)                // by how many
-	set := make(map[path]bool)
-	add := func(members []int) {
-		texts := p.texts(members)
-		for _, text := range texts {
-			if named[text] == nil {
-				named[text] = namedBy(text)
-				for at := range named[text] {
-					of[at]++
-				}
-			}
-			if len(texts) > 1 {
-				maps.Copy(set, named[text])
-			}
+	of := make(map[path]int) // by how many texts each is named
+	for _, named := range p.named {
+		for at := range named {
+			of[at]++
 		}
 	}
-	add(p.base)
-	for _, l := range p.lanes {
-		add(l.members)
+	differ := make(map[string]bool) // texts beside others
+	for _, l := range append(slices.Clone(p.lanes), p.base) {
+		for _, text := range l.texts {
+			differ[text] = differ[text] || len(l.texts) > 1
+		}
 	}
-	maps.DeleteFunc(set, func(at path, _ bool) bool { return of[at] == len(named) })
-	for at := range maps.Clone(set) {
-		set[path{service: at.service}] = true
+	set := make(map[path]bool)
+	for text, differs := range differ {
+		for at := range p.named[text] {
+			if differs && of[at] < len(p.named) {
+				set[at], set[path{service: at.service}] = true, true
+			}
+		}
 	}
 	return set
 }
@@ -246,13 +241,14 @@ func (p *plan) routesOf(at path) []*routev3.Route {
 	if p.leads(at) {
 		return []*routev3.Route{p.route(at.match(), at, p.toLeader())}
 	}
-	base, _ := p.serving(at.full(), "", p.base, nil)
+	base, _ := p.serving(at, &p.base, nil)
 	toBase := p.shared(p.destination(base, nil))
 	var routes []*routev3.Route
 	add := func(to []share, headers ...*routev3.HeaderMatcher) {
 		routes = append(routes, p.route(withHeaders(at.match(), headers...), at, to))
 	}
-	for _, l := range p.lanes {
+	for i := range p.lanes {
+		l := &p.lanes[i]
 		add(p.toLane(l, at, base), exactly(serviceconfig.LaneHeader, l.name))
 	}
 	if p.closed {
@@ -261,7 +257,8 @@ func (p *plan) routesOf(at path) []*routev3.Route {
 	if header := p.policy.etcd.LaneHeader; header != "" && (len(p.lanes) > 0 || p.closed) {
 		// The lane that the caller set itself counts first, also where it is none that is known.
 		add(toBase, present(serviceconfig.LaneHeader, true))
-		for _, l := range p.lanes {
+		for i := range p.lanes {
+			l := &p.lanes[i]
 			add(p.toLane(l, at, base), present(serviceconfig.LaneHeader, false), exactly(header, l.name))
 		}
 		if p.closed {
@@ -280,15 +277,15 @@ func (p *plan) toNobody() []share {
 }
 
 // toLane returns where the calls of a lane go: to its endpoints and, if it is not strict, failing these to the base.
-func (p *plan) toLane(l lane, at path, base set) []share {
-	own, elsewhere := p.serving(at.full(), l.name, l.members, base.members)
+func (p *plan) toLane(l *lane, at path, base *set) []share {
+	own, elsewhere := p.serving(at, l, &p.base)
 	switch {
 	case !l.strict && (elsewhere || !p.hasLive(l.members)):
 		return p.shared(p.destination(base, nil))
 	case l.strict:
 		return p.destination(own, nil)
 	}
-	return p.shared(p.destination(own, &base))
+	return p.shared(p.destination(own, base))
 }
 
 // shared notes of clusters that their calls may go to others while a client does not know them.
@@ -403,13 +400,13 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 // destination returns the clusters for calls to a set of endpoints, with their shares. Where those of one cannot be reached,
 // its calls go to the others', and then to those of fallback, nil for none: clusters by weight alone would let them fail, see
 // grpc/grpc-go#8383.
-func (p *plan) destination(s set, fallback *set) []share {
+func (p *plan) destination(s, fallback *set) []share {
 	var last []string
 	served := "" // what the endpoints of last serve, where others do not
 	if fallback != nil {
-		last, served = p.others(*fallback, p.bySplit(fallback.members), -1), fallback.served
+		last, served = p.others(fallback, -1), fallback.served
 	}
-	groups := p.bySplit(s.members)
+	groups := s.groups
 	if len(groups) == 0 {
 		chain := append([]string{p.leaf(s, group{})}, last...) // alone, its calls fail
 		return []share{{p.aggregate(chain, served), 1}}
@@ -418,7 +415,7 @@ func (p *plan) destination(s set, fallback *set) []share {
 	var to []share
 	for g := range groups {
 		if weights[g] > 0 {
-			chain := append([]string{p.leaf(s, groups[g])}, p.others(s, groups, g)...)
+			chain := append([]string{p.leaf(s, groups[g])}, p.others(s, g)...)
 			to = append(to, share{p.aggregate(append(chain, last...), served), weights[g]})
 		}
 	}
@@ -448,8 +445,9 @@ func weightsOf(groups []group) []uint32 {
 // maxOthers bounds the groups that calls go to in place of one.
 const maxOthers = 16
 
-// others returns the clusters of the groups but one, the one with the greatest share first.
-func (p *plan) others(s set, groups []group, but int) []string {
+// others returns the clusters of a set's groups but one, the one with the greatest share first.
+func (p *plan) others(s *set, but int) []string {
+	groups := s.groups
 	order := make([]int, 0, len(groups))
 	for g := range groups {
 		if g != but {
@@ -484,7 +482,7 @@ func (p *plan) toLeader() []share {
 
 // leaf returns the name of the cluster of a group's endpoints, which it makes. The name tells what the endpoints have in
 // common, so that a cluster keeps its connections when shares change.
-func (p *plan) leaf(s set, g group) string {
+func (p *plan) leaf(s *set, g group) string {
 	name := p.prefix
 	for _, part := range []struct{ what, value string }{{"lane", brief(s.lane)}, {"split", g.name}, {"methods", s.served}} {
 		if part.value != "" {

@@ -98,6 +98,26 @@ func TestMethods_ThatAllNameHaveNoRoutes(t *testing.T) {
 	}
 }
 
+// What a route costs does not depend on how many endpoints there are.
+func TestRoutes_CostNoMoreBesideManyEndpoints(t *testing.T) {
+	policy, err := ReadPolicy(etcdPolicy(`"route":[{"label":"lane"}],` + twoGroups))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cost := func(endpoints int) float64 {
+		h := &Host{Authority: "a", Services: []Service{{Policy: policy}}}
+		for i := range endpoints {
+			h.Endpoints = append(h.Endpoints, ends(fmt.Sprintf("e%d v1 - - lane=%s grpc_methods=S/A%d", i, []string{"", "x"}[i%2], i%8))...)
+			h.Endpoints[i].Addr = fmt.Sprintf("10.0.%d.%d:1", i/250, i%250)
+		}
+		p := newMapping(h, Client{}).services[0]
+		return testing.AllocsPerRun(1, func() { p.routesOf(path{"S", "A2"}) })
+	}
+	if few, many := cost(16), cost(4000); few != many {
+		t.Errorf("a route costs %v allocations beside 16 endpoints, %v beside 4,000", few, many)
+	}
+}
+
 // calledFor returns the addresses that calls of a method go to.
 func calledFor(t *testing.T, s *Snapshot, method string) (addrs []string) {
 	t.Helper()

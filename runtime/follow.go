@@ -66,7 +66,7 @@ type View struct {
 	Held map[string]struct{}
 	// ServiceConfig is the one in force: the live one over the description's, for each top-level field.
 	ServiceConfig string
-	// Leader is the id of the instance that leads, "" while none does, or no method is for the leader.
+	// Leader is the id of the instance that leads, as Endpoints have it, "" while none does, or no method is for the leader.
 	Leader string
 	// Err is why the service, or the candidates for its leader, cannot be followed now, or its live service config is not in force. The rest is then the
 	// last that was known.
@@ -81,7 +81,7 @@ func (f *Followed) View() View {
 	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
 	v := View{
 		Known: s.Known && (led || unled != nil), Provisional: s.Provisional || !s.LiveTold || !led,
-		Held: s.Held, Leader: f.candidates.Leader().Instance, Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused,
+		Held: s.Held, Leader: s.NameOf(f.candidates.Leader().Instance), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused,
 		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
 	}
 	for i, b := range s.Backends {

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -55,12 +56,18 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// What is followed is known once its leader is.
+// What is followed is known once its leader is, by the id that its endpoint has where two entries have one address.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
-	w.add("a")
-	for range 20 {
+	a, want := w.add("a"), "a"
+	for i := range 20 {
+		if i == 10 {
+			want = "z"
+			entry := fmt.Sprintf(`{"id":"z","name":"echo","version":"v1","metadata":{"env":"prod"},"endpoints":["grpc://%s"]}`, a.addr)
+			_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/z", entry)
+			must(t, err)
+		}
 		changed := make(chan struct{}, 1)
 		f, err := w.newRegistry().Follow(w.desc, func() {
 			select {
@@ -77,7 +84,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 				t.Fatalf("nothing is known: %+v", f.View())
 			}
 		}
-		if v := f.View(); v.Leader != "a" || v.Provisional {
+		if v := f.View(); v.Leader != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
 			t.Errorf("what is known first: %+v", v)
 		}
 		f.Stop()

@@ -134,7 +134,7 @@ func (c *conn) send(s *State) {
 	told := &attr.State{
 		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
 		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
-		Leader: attr.Leader{Instance: s.nameOf(c.leader.Instance), Token: c.leader.Created},
+		Leader: attr.Leader{Instance: s.NameOf(c.leader.Instance), Token: c.leader.Created},
 	}
 	if s.Known {
 		c.fallBack(told)

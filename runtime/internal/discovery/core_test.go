@@ -298,13 +298,13 @@ func TestCoreKnowsByEachName(t *testing.T) {
 		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}}, start)
 		var names []string
 		for _, id := range []string{"a", "b", "x:1", "y:1"} {
-			names = append(names, c.state.nameOf(id))
+			names = append(names, c.state.NameOf(id))
 		}
 		if got := strings.Join(names, " "); got != step.names || c.state.Sequence > before != step.grows {
 			t.Errorf("with %s: %s, want %s; the sequence grew: %v", step.id, got, step.names, c.state.Sequence > before)
 		}
 	}
-	if id := c.state.nameOf("d"); id != "c" {
+	if id := c.state.NameOf("d"); id != "c" {
 		t.Errorf("d is %s", id)
 	}
 }

@@ -39,9 +39,9 @@ type State struct {
 	scaled bool // the weights of Endpoints are scaled down, so that ring-hash can add them up
 }
 
-// nameOf returns the instance id under which an instance is among Backends, where another entry may have its address; its own
+// NameOf returns the instance id under which an instance is among Backends, where another entry may have its address; its own
 // if it is not.
-func (s *State) nameOf(instance string) string {
+func (s *State) NameOf(instance string) string {
 	if instance == "" {
 		return "" // nobody leads: most services have no leader, and this is asked at each update
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -260,5 +261,17 @@ func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
 	defer one.Read(func() {})()
 	if two := ks.Key("acme/user", endpoint.Reader{}); one != two {
 		t.Error("the second reader of the key has a state of its own")
+	}
+}
+
+// Entries are read by the key that services have, as they are written: a key of GoFrame's is one in a namespace, too.
+func TestEntriesInANamespace(t *testing.T) {
+	const service, instance = "/service/default/default/user/latest", "127.0.0.1:1"
+	for _, namespace := range []string{"", "prod/", "/prod"} {
+		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+		entry := &mvccpb.KeyValue{Key: []byte(namespace + service + "/" + instance), Value: []byte(`{"metrics_addr":"10.0.0.7:9100"}`)}
+		if b, _, err := ks.Key(service, endpoint.Reader{}).spec.endpoints(nil).Decode(entry); err != nil || b.Endpoint.Addr != instance {
+			t.Errorf("in %q: %+v, %v", namespace, b, err)
+		}
 	}
 }

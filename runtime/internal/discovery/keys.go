@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,6 +158,8 @@ func (ks *Keys) Close() {
 
 // spec says where a key is in etcd, and how to read what is there.
 type spec struct {
+	name      string
+	namespace string
 	key       string // with the namespace
 	configKey string // the etcd key of its live service config
 	place
@@ -183,8 +186,8 @@ func (ks *Keys) spec(name string, reader endpoint.Reader) spec {
 	key := ks.Full(name)
 	from, end := reader.Range(key)
 	return spec{
-		key: key, configKey: ConfigKey(ks.cfg.Namespace, name), place: place{listwatch.Range{From: from, End: end}, reader},
-		allowed: ks.cfg.Allowed,
+		name: name, namespace: ks.cfg.Namespace, key: key, configKey: ConfigKey(ks.cfg.Namespace, name),
+		place: place{listwatch.Range{From: from, End: end}, reader}, allowed: ks.cfg.Allowed,
 	}
 }
 
@@ -198,7 +201,7 @@ func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Back
 	return listwatch.Spec[*Backend]{
 		Range: s.Range, Last: last,
 		Decode: func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
-			e, layout, ok, err := s.reader.Decode(s.key, string(entry.Key), entry.Value, entry.Lease)
+			e, layout, ok, err := s.reader.Decode(s.name, strings.TrimPrefix(string(entry.Key), s.namespace), entry.Value, entry.Lease)
 			if err == nil && ok {
 				err = s.allowed(e.Addr)
 			}

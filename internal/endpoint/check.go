@@ -25,6 +25,9 @@ func CheckInstance(id string) error {
 	if id == "" {
 		return errors.New("the instance id is empty")
 	}
+	if len(id) > MaxInstance {
+		return fmt.Errorf("instance id %.80q has %d bytes, more than %d", id, len(id), MaxInstance)
+	}
 	if err := servicekey.CheckText(id); err != nil {
 		return fmt.Errorf("instance id %.80q %w", id, err)
 	}

@@ -22,12 +22,12 @@ func TestCheckKey(t *testing.T) {
 }
 
 func TestCheckInstance(t *testing.T) {
-	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x"} {
+	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x", strings.Repeat("x", MaxInstance)} {
 		if err := CheckInstance(id); err != nil {
 			t.Errorf("CheckInstance(%q): %v", id, err)
 		}
 	}
-	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff"} {
+	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", MaxInstance+1)} {
 		if err := CheckInstance(id); err == nil {
 			t.Errorf("CheckInstance(%q) = nil", id)
 		}

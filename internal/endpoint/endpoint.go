@@ -19,6 +19,9 @@ const MaxValue = 64 << 10
 // MaxMetadata bounds the pieces of an endpoint's metadata, in both directions. What has more is malformed.
 const MaxMetadata = 256
 
+// MaxInstance bounds an instance id, and what of a key is one, in bytes, in both directions. What is longer is malformed.
+const MaxInstance = 2 << 10
+
 // MethodsName is the piece of metadata in which servers publish the methods they serve, as
 // "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
 const MethodsName = "grpc_methods"

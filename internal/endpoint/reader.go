@@ -70,8 +70,8 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 	if strings.Contains(instance, "/") {
 		return Endpoint{}, Layout{}, false, nil
 	}
-	if instance == "" || !utf8.ValidString(instance) {
-		return Endpoint{}, Layout{}, true, fmt.Errorf("%.80q is no instance id", instance)
+	if instance == "" || len(instance) > MaxInstance || !utf8.ValidString(instance) {
+		return Endpoint{}, Layout{}, true, fmt.Errorf("%.80q, of %d bytes, is no instance id", instance, len(instance))
 	}
 	e, layout, err = r.decodeValue(key, instance, value)
 	if err != nil {

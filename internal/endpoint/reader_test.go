@@ -145,9 +145,9 @@ func TestDecodeMalformed(t *testing.T) {
 			}
 		})
 	}
-	for _, etcdKey := range []string{"svc/", "svc/\xff"} {
+	for _, etcdKey := range []string{"svc/", "svc/\xff", "svc/" + strings.Repeat("x", MaxInstance+1)} {
 		if _, _, ok, err := reader.Decode("svc", etcdKey, []byte("h:1"), 0); !ok || err == nil {
-			t.Errorf("Decode(%q) = ok %v, error %v; want an error", etcdKey, ok, err)
+			t.Errorf("Decode(%.80q) = ok %v, error %v; want an error", etcdKey, ok, err)
 		}
 	}
 	if _, _, ok, err := reader.Decode("svc", "svc12", []byte("garbage"), 12); !ok || err == nil {

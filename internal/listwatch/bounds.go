@@ -20,8 +20,6 @@ const (
 	// the bytes that is kept for that: one in so many.
 	smallEntry = 1 << 10
 	slack      = 4
-	// maxSuffix is how many bytes a key may have after the prefix that all keys of its range share.
-	maxSuffix = 2 << 10
 	// maxBad bounds how many malformed values are remembered as reported.
 	maxBad = 10_000
 	// maxOthers is how many bytes the watch may tell of other keys in a minute, where some of a range are followed. Each

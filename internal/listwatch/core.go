@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
@@ -181,7 +182,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c.replica.blind = c.replica.life.often
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	if spec.Keys == nil {
-		c.replica.set.maxKey = len(spec.Range.From) + maxSuffix
+		c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
 	}
 	if last := spec.Last; last != nil {
 		c.replica.set.start(last.Items)

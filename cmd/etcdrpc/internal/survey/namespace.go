@@ -72,15 +72,14 @@ func (n namespaces) see(e *Entry) {
 // place gives a service the live config that its clients read. That of one that lies in a namespace is there: the one that it
 // has by its whole key is read by nobody.
 func (n namespaces) place(s *Service) {
-	within := []string{""}
 	if s.InUse() {
-		within = append(Namespaces(s.Key), "")
-	}
-	for _, namespace := range within {
-		if configs, ok := n[namespace]; ok {
-			s.Namespace, s.Config = namespace, configs[s.Key]
-			s.Reason = s.Config.Reason(configs[ReasonKey(s.Key)])
-			return
+		for namespace := range n {
+			if len(namespace) > len(s.Namespace) && len(namespace) < len(s.Key) && strings.HasPrefix(s.Key, namespace) {
+				s.Namespace = namespace
+			}
 		}
 	}
+	configs := n[s.Namespace]
+	s.Config = configs[s.Key]
+	s.Reason = s.Config.Reason(configs[ReasonKey(s.Key)])
 }

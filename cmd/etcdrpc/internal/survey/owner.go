@@ -32,7 +32,7 @@ func Owners(entries []Entry) func(e Entry) string {
 	}
 	return func(e Entry) string {
 		if stem, ok := StrayStem(e); ok {
-			for n := len(e.Key) - LeaseDigits; n >= len(stem); n-- {
+			for n := len(e.Key) - LeaseDigits; n >= max(len(stem), len(e.Key)-maxLeaseDigits); n-- {
 				if suffixed[e.Key[:n]] {
 					return e.Key[:n]
 				}
@@ -44,6 +44,9 @@ func Owners(entries []Entry) func(e Entry) string {
 
 // LeaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
 const LeaseDigits = 15
+
+// maxLeaseDigits is the greatest: of a number of 64 bits.
+const maxLeaseDigits = 20
 
 // HasLeaseSuffix reports whether a key is that of a service with what may be a lease id behind it, as in the lease suffix
 // layout.

@@ -2,7 +2,9 @@ package survey
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestSurveyAll_Owners tells of which service key each entry is.
@@ -39,6 +41,20 @@ func TestSurveyAll_Owners(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%s: %q is of %q, want %q", tc.name, tc.key, got, tc.want)
 		}
+	}
+}
+
+// TestSurveyAll_LongKeys has keys whose prefixes together have more bytes than could be looked at.
+func TestSurveyAll_LongKeys(t *testing.T) {
+	const addr, lease = "10.0.0.8:80", 7587882123456789013
+	var entries []Entry
+	for n := range 20 { // so many that they are found by hashes
+		entries = append(entries, Entry{Key: fmt.Sprintf("n%d/_grpc_config/x", n)}, Entry{Key: fmt.Sprintf("s%d-%d", n, lease), Value: []byte(addr), Lease: lease})
+	}
+	entries = append(entries, Entry{Key: strings.Repeat("a/", 1<<20) + "x", Value: []byte(addr)}, Entry{Key: "a" + strings.Repeat("1", 2<<20), Value: []byte(addr)})
+	began := time.Now()
+	if n := len(All(entries)); n < 20 || time.Since(began) > 5*time.Second {
+		t.Errorf("%d services, after %v", n, time.Since(began))
 	}
 }
 

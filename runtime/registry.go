@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
@@ -101,8 +102,10 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		Client: client, Streams: streams, Namespace: r.opts.namespace, Logger: r.opts.logger,
 		Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
 		Elections: registrar.Elections{
-			Prefix:     func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
-			Candidates: func(key, instance, addr string) election.Candidates { return r.keys.Standing(key, instance, addr) },
+			Prefix: func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
+			Candidates: func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates {
+				return r.keys.Standing(key, instance, addr, layouts)
+			},
 		},
 	})
 	r.etcd.Reconnected(r.keys.Reconnected)

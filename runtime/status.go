@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
 // RegistryStatus is the state of a registry at one moment.
@@ -62,7 +62,7 @@ func (r *Registry) Status() RegistryStatus {
 		for _, item := range state.Leaving {
 			ks.Leaving = append(ks.Leaving, Endpoint(item.Value.Endpoint))
 		}
-		ks.DrainedAddrs = drained(state.Live, ks.Endpoints, state.Held)
+		ks.DrainedAddrs = drained(state)
 		s.Keys = append(s.Keys, ks)
 	}
 	slices.SortFunc(s.Keys, func(a, b KeyStatus) int { return cmp.Compare(a.Key, b.Key) })
@@ -72,17 +72,15 @@ func (r *Registry) Status() RegistryStatus {
 	return s
 }
 
-// drained returns the addresses of the endpoints that clients keep new calls from by a live config, sorted.
-func drained(live string, endpoints []Endpoint, held map[string]struct{}) (addrs []string) {
-	policy := etcdOf(live)
+// drained returns the addresses of the endpoints that clients keep new calls from by the live config, sorted.
+func drained(state *discovery.State) (addrs []string) {
+	policy := etcdOf(state.Live)
 	if policy == nil {
 		return nil
 	}
-	value := func(i int, name string) string { e := endpoint.Endpoint(endpoints[i]); return e.Field(name) }
-	d := policy.FollowDrain(len(endpoints), value, func(i int) bool { _, ok := held[endpoints[i].Addr]; return ok })
-	for i, drained := range d.Drained {
+	for i, drained := range state.Drain(policy).Drained {
 		if drained {
-			addrs = append(addrs, endpoints[i].Addr)
+			addrs = append(addrs, state.Backends[i].Endpoint.Addr)
 		}
 	}
 	slices.Sort(addrs)

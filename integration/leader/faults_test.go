@@ -162,6 +162,23 @@ func TestE9_ADrainedLeaderResigns(t *testing.T) {
 	}
 }
 
+// A leader resigns for a drain that callers follow: not while too few are left.
+func TestALeaderGoesOnWhileItsDrainIsIgnored(t *testing.T) {
+	g := newGroup(t)
+	a, b := g.start("a"), g.start("b")
+	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"minHealthyPercent":60}}]}`)
+	kit.Eventually(t, soon, "a to know who is left", func() bool {
+		keys := a.registry.Status().Keys
+		return len(keys) == 1 && keys[0].ServiceConfig != "" && len(keys[0].Endpoints) == 2
+	})
+	if !a.leads.Holds() || b.leads.Holds() {
+		t.Error("a has resigned for a drain that callers ignore")
+	}
+	g.start("c")
+	kit.Eventually(t, soon, "b to lead, as two of three are left", b.leads.Holds)
+}
+
 // Leaders that follow one another never have one token.
 func TestTokensDiffer(t *testing.T) {
 	n := 20

@@ -2,9 +2,12 @@ package discovery
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
@@ -12,37 +15,68 @@ import (
 type Standing struct {
 	*Candidates
 	instance, addr string
-	drain          atomic.Pointer[[]string] // instances and addresses; nil: none
+	reader         endpoint.Reader
+	live           atomic.Pointer[livePolicy] // nil: there is none
 }
 
-// Standing returns how an instance sees the candidates for a service key.
-func (ks *Keys) Standing(name, instance, addr string) *Standing {
-	return &Standing{Candidates: ks.Candidates(name), instance: instance, addr: addr}
+// livePolicy is the policy of a live config.
+type livePolicy struct {
+	*serviceconfig.Etcd
+	key *Key // which says whom of those that it names the policy drains; nil: all of them
+}
+
+// Standing returns how an instance sees the candidates for a service key, whose entries have the given layouts.
+func (ks *Keys) Standing(name, instance, addr string, layouts []endpoint.Layout) *Standing {
+	reader, _ := endpoint.NewReader(layouts...) // no reader reads two JSON layouts: then nobody is known to be drained
+	return &Standing{Candidates: ks.Candidates(name), instance: instance, addr: addr, reader: reader}
 }
 
 // Read implements [election.Candidates].
 func (s *Standing) Read(notify func()) (stop func()) {
 	stopCandidates := s.read(&candidateReader{notify, true})
+	var mu sync.Mutex
+	stopKey, stopped := func() {}, false
+	take := func(policy *serviceconfig.Etcd) {
+		mu.Lock()
+		defer mu.Unlock()
+		defer stopKey()
+		stopKey = func() {}
+		switch {
+		case policy == nil || stopped:
+			s.live.Store(nil)
+		case len(policy.Drain) > 0 && (policy.MinHealthyPercent > 0 || len(policy.Route) > 0):
+			key := s.keys.Key(s.name, s.reader)
+			stopKey = key.Read(notify)
+			s.live.Store(&livePolicy{policy, key})
+		default:
+			s.live.Store(&livePolicy{policy, nil})
+		}
+	}
 	stopConfig := s.keys.live.follow(ConfigKey(s.keys.cfg.Namespace, s.name), func(u listwatch.Update[liveConfig]) {
 		if u.Snapshot == nil {
 			return
 		}
-		var drain *[]string
+		var policy *serviceconfig.Etcd
 		if len(u.Snapshot.Items) > 0 {
 			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value)
 			if err != nil {
 				return // the last good one stays in force
 			}
-			for _, policy := range config.LoadBalancing[:min(len(config.LoadBalancing), 1)] {
-				if e := policy.Etcd(); e != nil {
-					drain = &e.Drain
-				}
+			for _, first := range config.LoadBalancing[:min(len(config.LoadBalancing), 1)] {
+				policy = first.Etcd()
 			}
 		}
-		s.drain.Store(drain)
+		take(policy)
 		notify()
 	})
-	return func() { stopConfig(); stopCandidates() }
+	return func() {
+		stopConfig()
+		mu.Lock()
+		stopped = true
+		stopKey()
+		mu.Unlock()
+		stopCandidates()
+	}
 }
 
 // View implements [election.Candidates].
@@ -51,13 +85,21 @@ func (s *Standing) View() election.View {
 	return election.View{First: seen.First, Blind: seen.blind, Yields: s.yields(seen.all)}
 }
 
-// yields reports whether the drain names the instance, and not another one that stands.
+// yields reports whether the instance is drained, and not another one that stands. Those of a key that is not known yet are not.
 func (s *Standing) yields(all []*listwatch.Item[string]) bool {
-	drain := s.drain.Load()
-	if drain == nil || !slices.Contains(*drain, s.instance) && !slices.Contains(*drain, s.addr) {
+	live := s.live.Load()
+	if live == nil || !slices.Contains(live.Drain, s.instance) && !slices.Contains(live.Drain, s.addr) {
 		return false
 	}
-	return slices.ContainsFunc(all, func(other *listwatch.Item[string]) bool {
-		return other.Value != s.instance && !slices.Contains(*drain, other.Value)
-	})
+	drained := func(instance string) bool { return instance == s.instance || slices.Contains(live.Drain, instance) }
+	if live.key != nil {
+		state := live.key.State()
+		of := state.Drain(live.Etcd).Drained
+		drained = func(instance string) bool {
+			id := state.NameOf(instance)
+			i := slices.IndexFunc(state.Backends, func(b *Backend) bool { return b.Endpoint.Instance == id })
+			return i >= 0 && of[i]
+		}
+	}
+	return drained(s.instance) && slices.ContainsFunc(all, func(other *listwatch.Item[string]) bool { return !drained(other.Value) })
 }

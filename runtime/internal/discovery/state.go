@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -59,6 +60,12 @@ func (s *State) NameOf(instance string) string {
 		}
 	}
 	return instance
+}
+
+// Drain returns what clients make of a policy's drain.
+func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
+	value := func(i int, name string) string { return s.Backends[i].Endpoint.Field(name) }
+	return policy.FollowDrain(len(s.Backends), value, func(i int) bool { _, ok := s.Held[s.Backends[i].Endpoint.Addr]; return ok })
 }
 
 // form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change. shift is by how many

@@ -7,14 +7,15 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // Elections says how candidates for a service key are found in etcd.
 type Elections struct {
-	Prefix     func(key string) string                              // of the candidates' etcd keys
-	Candidates func(key, instance, addr string) election.Candidates // as an instance sees them
+	Prefix     func(key string) string                                                         // of the candidates' etcd keys
+	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as an instance sees them
 }
 
 // stand makes the election of an entry that stands for one, nil for another. Its candidate gets a name of its own: a
@@ -24,7 +25,7 @@ func (r *Registrar) stand(e *Entry) *election.Election {
 		return nil
 	}
 	e.candidate = rand.Text()
-	candidates := r.config.Elections.Candidates(e.Key, e.Layouts[0].Instance(e.Endpoint), e.Endpoint.Addr)
+	candidates := r.config.Elections.Candidates(e.Key, e.Layouts[0].Instance(e.Endpoint), e.Endpoint.Addr, e.Layouts)
 	return election.New(r.config.Client, r.config.Logger, r.config.Elections.Prefix(e.Key), candidates, r.turned)
 }
 

@@ -1,0 +1,50 @@
+package discovery
+
+import (
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// TestYieldsToADrainThatIsFollowed has a stand beside b and, in a lane, red.
+func TestYieldsToADrainThatIsFollowed(t *testing.T) {
+	lane := []serviceconfig.Route{{Label: "lane"}}
+	for name, tt := range map[string]struct {
+		policy  serviceconfig.Etcd
+		unknown bool
+		want    bool
+	}{
+		"enough are left":             {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, want: true},
+		"too few are left":            {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
+		"one in no lane is left":      {policy: serviceconfig.Etcd{Drain: []string{"a"}, Route: lane}, want: true},
+		"none in no lane is left":     {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}},
+		"another is drained":          {policy: serviceconfig.Etcd{Drain: []string{"b"}, Route: lane}},
+		"the endpoints are not known": {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
+		"by its address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ks := silentKeys(t)
+			s := ks.Standing("acme/user", "a", "10.0.0.1:1", nil)
+			key := ks.Key("acme/user", endpoint.Reader{})
+			state, all := &State{Known: true}, []*listwatch.Item[string]{}
+			for _, e := range []endpoint.Endpoint{
+				{Instance: "a", Addr: "10.0.0.1:1"}, {Instance: "b", Addr: "10.0.0.2:1"},
+				{Instance: "red", Addr: "10.0.0.3:1", Metadata: map[string]string{"lane": "red"}},
+			} {
+				state.Backends = append(state.Backends, &Backend{Endpoint: e})
+				all = append(all, &listwatch.Item[string]{Value: e.Instance})
+			}
+			if tt.unknown {
+				state = &State{}
+			}
+			key.state.Store(state)
+			s.seen.Store(&seen{all: all})
+			s.live.Store(&livePolicy{&tt.policy, key})
+			if got := s.View().Yields; got != tt.want {
+				t.Errorf("a yields: %t, want %t", got, tt.want)
+			}
+		})
+	}
+}

@@ -88,7 +88,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	}
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
-	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
+	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
 	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
@@ -215,10 +215,10 @@ func (r *Registry) endpoints() []string {
 	return plaintext.Shown(r.client.Endpoints())
 }
 
-// allKeys returns the keys that the registry knows, for metrics.
-func (r *Registry) allKeys() []*discovery.Key {
+// followed returns the keys that the registry follows, for metrics.
+func (r *Registry) followed() []*discovery.Key {
 	if r.keys == nil {
 		return nil
 	}
-	return r.keys.All()
+	return r.keys.Followed()
 }

@@ -49,7 +49,7 @@ func (r *Registry) Status() RegistryStatus {
 	if r.client != nil {
 		s.Etcd = EtcdStatus{Endpoints: r.endpoints(), Err: r.etcd.Down()}
 	}
-	for _, k := range r.allKeys() {
+	for _, k := range r.followed() {
 		state := k.State()
 		ks := KeyStatus{
 			Key: k.Name, Connections: k.Connections(), Known: state.Known, Held: len(state.Held), HeldAddrs: slices.Sorted(maps.Keys(state.Held)),

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -85,6 +86,21 @@ func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 		synctest.Wait()
 		if len(cc.states) != 1 {
 			t.Errorf("gRPC was given %d states, want 1", len(cc.states))
+		}
+	})
+}
+
+// A key that nobody has read for a while is not among those that metrics and the status tell of: nothing confirms it.
+func TestAKeyThatNobodyReadsIsNotFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ks := silentKeys(t)
+		stop := ks.Key("acme/user", endpoint.Reader{}).Read(func() {})
+		stop()
+		if time.Sleep(linger - 1); len(ks.Followed()) != 1 {
+			t.Error("a key was given up before its readers could come back")
+		}
+		if time.Sleep(2); len(ks.Followed()) != 0 {
+			t.Error("a key is followed that nobody reads")
 		}
 	})
 }

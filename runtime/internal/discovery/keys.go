@@ -3,7 +3,9 @@ package discovery
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,15 +127,12 @@ func (ks *Keys) forget() {
 // Full returns a key as etcd has it, which begins with the namespace.
 func (ks *Keys) Full(name string) string { return ks.cfg.Namespace + name }
 
-// All returns the keys that are known, in no order.
-func (ks *Keys) All() []*Key {
+// Followed returns the keys that are followed, in no order.
+func (ks *Keys) Followed() []*Key {
 	ks.mu.Lock()
-	defer ks.mu.Unlock()
-	all := make([]*Key, 0, len(ks.keys))
-	for _, k := range ks.keys {
-		all = append(all, k)
-	}
-	return all
+	all := slices.Collect(maps.Values(ks.keys))
+	ks.mu.Unlock()
+	return slices.DeleteFunc(all, func(k *Key) bool { return !k.followed() })
 }
 
 // Reconnected tells that the connection to etcd is back, see [listwatch.Group.Reconnected].
@@ -150,7 +149,7 @@ func (ks *Keys) Close() {
 	ks.endpoints.Close()
 	ks.configs.Close()
 	ks.elections.Close()
-	for _, k := range ks.All() {
+	for _, k := range ks.Followed() {
 		k.close()
 	}
 	ks.disk.close()

@@ -53,7 +53,7 @@ type Metrics struct {
 	observing       metric.Registration
 }
 
-// New makes the instruments. keys is asked for those in use whenever metrics are collected. On
+// New makes the instruments. keys is asked for those that are followed whenever metrics are collected. On
 // an error the metrics do nothing.
 func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
 	if provider == nil {

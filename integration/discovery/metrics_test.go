@@ -173,6 +173,16 @@ func TestMetrics(t *testing.T) {
 	w.put("prod/acme/user/bad", "{")
 	is("etcdrpc.discovery.malformed_values", 1, attribute.String("etcdrpc.range", "endpoints"))
 
+	leased := greeterAt("acme/user")
+	leased.Layout = runtime.LeaseSuffix
+	dial(t, w.registry, leased).Connect() // the key counts once, in however many layouts it is read
+	kit.Eventually(t, soon, "the key is known in two layouts", func() bool {
+		keys := w.registry.Status().Keys
+		return len(keys) == 2 && keys[0].Known && keys[1].Known
+	})
+	is("etcdrpc.endpoint.count", 1, key, attribute.String("etcdrpc.endpoint.state", "listed"))
+	is("etcdrpc.discovery.status", 1, key, attribute.String("etcdrpc.discovery.state", "following"))
+
 	w.etcd.Cut()
 	w.put("x", "y")
 	_, err = w.etcd.Compact(kit.Bounded(t, soon))

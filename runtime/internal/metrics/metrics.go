@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -188,9 +189,17 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 	}
 	m.observing, errs[4] = meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		now := time.Now()
+		all, away := make(map[string]*discovery.State), make(map[string]int64)
 		for _, k := range keys() {
-			o.report(to, k.Full(), k.State(), now)
-			to.ObserveInt64(o.away, int64(k.Away()), metric.WithAttributes(keyAttr.String(k.Full())))
+			name, s := k.Full(), k.State()
+			if all[name] == nil || worse(s, all[name]) {
+				all[name] = s
+			}
+			away[name] += int64(k.Away())
+		}
+		for name, s := range all {
+			o.report(to, name, s, now)
+			to.ObserveInt64(o.away, away[name], metric.WithAttributes(keyAttr.String(name)))
 		}
 		return nil
 	}, o.status, o.endpoints, o.unchanged, o.away)
@@ -200,7 +209,7 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 // report reports the state of one key.
 func (o *observed) report(to metric.Observer, key string, s *discovery.State, now time.Time) {
 	name := keyAttr.String(key)
-	for _, state := range []string{following, stale, unknown} {
+	for _, state := range states {
 		in := int64(0)
 		if state == stateOf(s) {
 			in = 1
@@ -222,6 +231,16 @@ const (
 	stale     = "stale"     // they are the last known ones
 	unknown   = "unknown"   // none are known yet
 )
+
+// states are those of a key, the worst last.
+var states = []string{following, stale, unknown}
+
+// worse reports whether a key that is read in several layouts is told of by one state rather than by another: by the worse,
+// and by the one with more endpoints among equals.
+func worse(a, b *discovery.State) bool {
+	byState := cmp.Compare(slices.Index(states, stateOf(a)), slices.Index(states, stateOf(b)))
+	return cmp.Or(byState, cmp.Compare(len(a.Backends), len(b.Backends))) > 0
+}
 
 func stateOf(s *discovery.State) string {
 	switch {

@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -45,23 +48,57 @@ func TestRoutesAreBounded(t *testing.T) {
 	}
 }
 
-// With many lanes and many groups, what a client is told of clusters stays below what gRPC receives at once.
+// The clusters of a host stay below what gRPC receives at once, with many lanes, groups, or sets of methods of a rollout.
 func TestClustersAreBounded(t *testing.T) {
-	var groups, specs []string
-	for i := range 250 {
-		groups = append(groups, fmt.Sprintf(`{"match":{"version":"v%d"},"weight":1}`, i))
+	for name, tt := range map[string]struct {
+		groups, endpoints int
+		spec              func(i int) string
+	}{
+		"many lanes and groups":    {250, 1000, func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260) }},
+		"each group in every lane": {50, 50 * 50, func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%50, i/50) }},
+		"methods": {250, 250 * 6, func(i int) string {
+			return fmt.Sprintf("e%d v%d - - grpc_methods=S/A,%s", i, i%250, []string{"B,C", "C,D", "D,E", "E,F", "F,G", "G,H"}[i/250])
+		}},
+	} {
+		var groups, specs []string
+		for i := range tt.groups {
+			groups = append(groups, fmt.Sprintf(`{"match":{"version":"v%d"},"weight":1}`, i))
+		}
+		for i := range tt.endpoints {
+			specs = append(specs, tt.spec(i))
+		}
+		s := mapped(t, etcdPolicy(`"split":[`+strings.Join(groups, ",")+`],"route":[{"label":"lane"}]`), specs)
+		isSound(t, s)
+		total := 0
+		for _, c := range s.Clusters {
+			total += proto.Size(c.Body)
+		}
+		if total < maxBytes/4 || total > maxBytes || len(s.Lost) != 2 {
+			t.Errorf("%s: %d bytes of %d clusters, lost: %v", name, total, len(s.Clusters), s.Lost)
+		}
 	}
-	for i := range 1000 {
-		specs = append(specs, fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260))
-	}
-	s := mapped(t, etcdPolicy(`"split":[`+strings.Join(groups, ",")+`],"route":[{"label":"lane"}]`), specs)
-	isSound(t, s)
-	total := len(s.Route.Body.GetValue())
-	for _, c := range s.Clusters {
-		total += len(c.Body.GetValue())
-	}
-	if total > 3<<20 {
-		t.Errorf("%d bytes of %d clusters", total, len(s.Clusters))
+}
+
+// So do the endpoints of a cluster. Those that get calls come first, and a long instance id is not told.
+func TestLoadsAreBounded(t *testing.T) {
+	for _, tt := range []struct{ idBytes, endpoints, want int }{{250, 7000, 6000}, {endpoint.MaxInstance, 1500, 1500}} {
+		var specs []string
+		for i := range tt.endpoints {
+			specs = append(specs, fmt.Sprintf("%0*d", tt.idBytes, i))
+		}
+		s := mapped(t, etcdPolicy(`"drain":["10.0.0.0:1"],"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]`), specs)
+		load := new(endpointv3.ClusterLoadAssignment)
+		if err := s.Loads["a"].Body.UnmarshalTo(load); err != nil {
+			t.Fatal(err)
+		}
+		told := load.GetEndpoints()[0].GetLbEndpoints()
+		if n := proto.Size(load); n > maxBytes || len(told) < tt.want || len(s.Lost) != 1 {
+			t.Errorf("%d bytes of %d endpoints, want at least %d, lost: %v", n, len(told), tt.want, s.Lost)
+		}
+		first := told[0].GetHealthStatus()
+		if drained := first == corev3.HealthStatus_DRAINING; drained != (len(told) == tt.endpoints) {
+			t.Errorf("the first of %d endpoints is %s", len(told), first)
+		}
 	}
 }
 

@@ -33,8 +33,18 @@ func (p *plan) addCluster(name string, members []int) {
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
 	}
 	p.setPolicy(c)
-	p.clusters[name] = p.resource(name, c)
+	p.keep(p.resource(name, c))
 	p.loads[name] = p.resource(name, p.load(name, members))
+	if len(p.loads[name].Body.GetValue()) > maxBytes {
+		p.loads[name] = p.resource(name, p.load(name, p.first(members)))
+	}
+}
+
+// keep takes in a cluster.
+func (m *mapping) keep(r *Resource) {
+	m.clusters[r.Name] = r
+	m.names = append(m.names, r.Name)
+	m.bytes += proto.Size(r.Body)
 }
 
 // aggregateMark is in the names of aggregates, which routes alone name.
@@ -51,7 +61,7 @@ func (p *plan) aggregate(chain []string, served string) string {
 	}
 	name := chain[0] + aggregateMark + cmp.Or(served, "others")
 	if p.clusters[name] == nil {
-		p.clusters[name] = p.aggregateOf(name, chain)
+		p.keep(p.aggregateOf(name, chain))
 	}
 	return name
 }

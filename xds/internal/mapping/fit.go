@@ -6,15 +6,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// The routes of a host are the product of its methods, its lanes, and the groups of a split. A client receives 4 MiB at once.
+// The routes and clusters of a host are the product of its methods, its lanes, and the groups of a split. A client receives 4 MiB
+// at once: all routes, all clusters, or the endpoints of a cluster.
 const (
-	maxRouteBytes = 2 << 20
-	maxRoutes     = 5000
+	maxBytes  = 2 << 20 // of each of these
+	maxRoutes = 5000
 )
 
-// fit leaves out what finds no place in so many bytes of routes: methods that the service config and endpoints name, and then
-// the last lanes.
-func (p *plan) fit(all []path, room int) []path {
+// fit leaves out what finds no place in the service's part of the bytes of routes and of clusters: methods that the service config
+// and endpoints name, and then the last lanes.
+func (p *plan) fit(all []path) []path {
+	room := maxBytes / len(p.services)
+	clusterRoom := p.bytes + room
 	each, beside := 1, 1 // routes of a path: those of a lane, and those beside
 	if p.policy.etcd.LaneHeader != "" {
 		each, beside = 2, 2
@@ -25,9 +28,15 @@ func (p *plan) fit(all []path, room int) []path {
 	toBase := p.need("", len(p.base.members))
 	cost := func(at path) int { return beside * toBase(at) }
 	must := func(at path) bool { return at.rank() == 2 || at == path{service: p.service.Name} || p.leads(at) }
+	made := make(map[*set]bool) // whether its clusters find place
 	for _, at := range all {
-		if must(at) {
-			room -= cost(at)
+		if !must(at) {
+			continue
+		}
+		room -= cost(at)
+		if !p.leads(at) {
+			p.destination(p.inBase(at), nil)
+			made[p.inBase(at)] = true
 		}
 	}
 	paths := len(all)
@@ -39,30 +48,59 @@ func (p *plan) fit(all []path, room int) []path {
 		if n > room {
 			return true
 		}
-		room -= n
-		return false
+		s := p.inBase(at)
+		fits, tried := made[s]
+		if !tried {
+			fits = p.within(clusterRoom, func() { p.destination(s, nil) })
+			made[s] = fits
+		}
+		if fits {
+			room -= n
+		}
+		return !fits
 	})
 	if left := paths - len(all); left > 0 {
-		p.lose("there are %d methods that differ, and a client is given %d KiB of routes at most: %d of these are called as all others of their services are",
-			paths, maxRouteBytes>>10, left)
+		p.lose("there are %d methods that differ, and a client is given %d KiB of routes, and of clusters, at most: %d of these are called as all others of their services are",
+			paths, maxBytes>>10, left)
 	}
-	for i, l := range p.lanes {
+	byLane := slices.DeleteFunc(slices.Clone(all), p.leads)
+	for i := range p.lanes {
+		l := &p.lanes[i]
 		members := len(l.members)
 		if !l.strict {
 			members = max(members, len(p.base.members)) // to which methods go that the lane does not serve
 		}
 		toLane := p.need(l.name, members)
-		for _, at := range all {
+		for _, at := range byLane {
 			room -= each * toLane(at)
 		}
-		if room < 0 {
-			p.lose("there are %d lanes and %d methods that differ, and a client is given %d KiB of routes at most: the last %d lanes are not known to it",
-				len(p.lanes), len(all), maxRouteBytes>>10, len(p.lanes)-i)
+		if room < 0 || !p.within(clusterRoom, func() {
+			for _, at := range byLane {
+				p.toLane(l, at, p.inBase(at))
+			}
+		}) {
+			p.lose("there are %d lanes and %d methods that differ, and a client is given %d KiB of routes, and of clusters, at most: the last %d lanes are not known to it",
+				len(p.lanes), len(all), maxBytes>>10, len(p.lanes)-i)
 			p.lanes = p.lanes[:i]
 			break
 		}
 	}
 	return all
+}
+
+// within has clusters added, and reports whether there are no more bytes of them than room. If there are, it takes these back.
+func (m *mapping) within(room int, add func()) bool {
+	before, names := m.bytes, len(m.names)
+	add()
+	if m.bytes <= room {
+		return true
+	}
+	for _, name := range m.names[names:] {
+		delete(m.clusters, name)
+		delete(m.loads, name)
+	}
+	m.bytes, m.names = before, m.names[:names]
+	return false
 }
 
 // need returns a function that tells how many bytes a route takes, about, to so many endpoints of a lane. It is no less than
@@ -79,5 +117,5 @@ func (p *plan) need(lane string, members int) func(at path) int {
 	if p.ring != nil {
 		n += len(p.ring.RequestHashHeader)
 	}
-	return func(at path) int { return max(maxRouteBytes/maxRoutes+1, n+len(at.service)+len(at.method)) }
+	return func(at path) int { return max(maxBytes/maxRoutes+1, n+len(at.service)+len(at.method)) }
 }

@@ -7,6 +7,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -51,6 +52,24 @@ func (p *plan) load(name string, members []int) *endpointv3.ClusterLoadAssignmen
 		priority++
 	}
 	return load
+}
+
+// first returns of the members of a cluster as many as a client can receive, first those that get new calls.
+func (p *plan) first(members []int) (all []int) {
+	p.lose("a client is given %d KiB of the endpoints of a cluster at most: the last are not known to it", maxBytes>>10)
+	room := maxBytes
+	for _, drained := range []bool{false, true} {
+		for _, i := range members {
+			if p.drained[i] != drained {
+				continue
+			}
+			if room -= proto.Size(p.load("", []int{i})); room < 0 {
+				return all
+			}
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // localities says where the endpoints of a priority are.
@@ -104,6 +123,9 @@ func (p *plan) shift(members []int) (shift int) {
 
 func (p *plan) weight(i, shift int) uint32 { return max(1, p.Endpoints[i].Weight>>shift) }
 
+// maxHashKey bounds the instance id that is sent for an endpoint's place on a ring, in bytes.
+const maxHashKey = 256
+
 func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
 	at, health := p.located[i], corev3.HealthStatus_HEALTHY
 	if p.drained[i] {
@@ -117,10 +139,14 @@ func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
 			}},
 		}}},
 	}
-	if p.ring != nil && p.Endpoints[i].Instance != p.Endpoints[i].Addr {
+	switch id := p.Endpoints[i].Instance; {
+	case p.ring == nil || id == p.Endpoints[i].Addr:
+	case len(id) > maxHashKey:
+		p.lose("instance ids of more than %d bytes: by affinity, clients reach other instances than the runtime's clients do", maxHashKey)
+	default:
 		// Where a client knows this, an instance has the place on the ring that the runtime's clients give it:
 		// https://github.com/grpc/proposal/blob/master/A76-ring-hash-improvements.md.
-		key := structpb.NewStringValue(strings.ToValidUTF8(p.Endpoints[i].Instance, "\ufffd"))
+		key := structpb.NewStringValue(strings.ToValidUTF8(id, "\ufffd"))
 		e.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.lb": {Fields: map[string]*structpb.Value{"hash_key": key}}}}
 	}
 	return e

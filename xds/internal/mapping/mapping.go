@@ -96,6 +96,8 @@ type mapping struct {
 	located         []*located // by endpoint; nil: it cannot be said where it is
 	services        []*plan
 	clusters, loads map[string]*Resource
+	names           []string        // of clusters, as they were made
+	bytes           int             // of clusters
 	sharing         map[string]bool // clusters, see [Resource]
 	lost            map[string]bool
 	err             error // the first of making a resource
@@ -127,6 +129,7 @@ type plan struct {
 	closed  bool                     // calls of a lane that is none of lanes fail: a strict label says so
 	matcher *serviceconfig.Matcher   // nil: there is no split
 	named   map[string]map[path]bool // by the texts of base and lanes: the methods that each names, and their services
+	to      map[[2]*set][]share      // see [plan.destination]
 }
 
 // lane is the endpoints of a lane.
@@ -141,7 +144,7 @@ type lane struct {
 
 // plan goes through the passes that come before a call is known: where endpoints are drained, and which lane each is in.
 func (m *mapping) plan(s *Service, several bool) *plan {
-	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, named: make(map[string]map[path]bool)}
+	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, named: make(map[string]map[path]bool), to: make(map[[2]*set][]share)}
 	if several {
 		p.prefix += "/service=" + escape(s.Name)
 	}

@@ -171,6 +171,12 @@ func (p *plan) serving(at path, l, other *lane) (s *set, elsewhere bool) {
 	return l.sets[in], elsewhere
 }
 
+// inBase returns those of the base that serve a method.
+func (p *plan) inBase(at path) *set {
+	s, _ := p.serving(at, &p.base, nil)
+	return s
+}
+
 // setOf makes the set of those members of a lane that have some of its texts.
 func (p *plan) setOf(l *lane, in uint32) *set {
 	s := &set{lane: l.name}

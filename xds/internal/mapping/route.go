@@ -31,7 +31,7 @@ func (m *mapping) routes() (_ *Resource, usual string, err error) {
 	}
 	var all []sited
 	for i, p := range m.services {
-		for _, at := range p.fit(p.paths(i == 0), maxRouteBytes/len(m.services)) {
+		for _, at := range p.fit(p.paths(i == 0)) {
 			all = append(all, sited{at, p})
 		}
 	}
@@ -241,7 +241,7 @@ func (p *plan) routesOf(at path) []*routev3.Route {
 	if p.leads(at) {
 		return []*routev3.Route{p.route(at.match(), at, p.toLeader())}
 	}
-	base, _ := p.serving(at, &p.base, nil)
+	base := p.inBase(at)
 	toBase := p.shared(p.destination(base, nil))
 	var routes []*routev3.Route
 	add := func(to []share, headers ...*routev3.HeaderMatcher) {
@@ -401,6 +401,14 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 // its calls go to the others', and then to those of fallback, nil for none: clusters by weight alone would let them fail, see
 // grpc/grpc-go#8383.
 func (p *plan) destination(s, fallback *set) []share {
+	key := [2]*set{s, fallback}
+	if p.to[key] == nil {
+		p.to[key] = p.makeDestination(s, fallback)
+	}
+	return p.to[key]
+}
+
+func (p *plan) makeDestination(s, fallback *set) []share {
 	var last []string
 	served := "" // what the endpoints of last serve, where others do not
 	if fallback != nil {

@@ -174,7 +174,7 @@ func (c *core) stop() effects {
 // due adds to effects when tick is due.
 func (c *core) due(e effects) effects {
 	waived := c.waived
-	if c.config.known || c.state.Known {
+	if c.state.Known {
 		waived = time.Time{} // nothing waits for it
 	}
 	for _, at := range []time.Time{c.unfollow, c.recheck, c.config.next, waived} {
@@ -198,7 +198,8 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
 		Leaving: c.entries.leaving, names: c.entries.names,
 	}
-	if c.entries.known && (old.Known || c.config.known || !now.Before(c.waived)) {
+	heard := c.config.told || c.config.known && c.entries.provisional // what was known before goes with endpoints of before
+	if c.entries.known && (old.Known || heard || !now.Before(c.waived)) {
 		next.Known = true
 		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
 		next.Held = c.hold.held(old.Held)

@@ -164,12 +164,17 @@ func TestCore(t *testing.T) {
 			{"noconfig", "? | tell"}, {"list a", "a | tell save"},
 			{"leave", "a"}, {"leave", "a | wake=1m0s"}, {"join", "a"}, {"leave", "a | wake=1m0s"},
 			{"wait 1m", "a provisional | unfollow"},
-			{"join", "? | follow"}, {"list ab", "ab | tell save"},
+			{"join", "? | follow"}, {"noconfig", "?"}, {"list ab", "ab | tell save"},
+		},
+		"the first endpoints after a while wait for word of the config, too": {
+			{"join", "? | follow"}, {"config x", "? live=x | tell"}, {"list a", "a live=x | tell save"}, {"leave", "a live=x | wake=1m0s"},
+			{"wait 1m", "a provisional live=x | unfollow"}, {"join", "? live=x | follow"}, {"list b", "? live=x | wake=200ms"},
+			{"config y", "b live=y | tell save"},
 		},
 		"what was known when a key was followed last serves again once etcd fails to answer": {
 			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"}, {"leave", "ab | wake=1m0s"},
-			{"wait 1m", "ab provisional | unfollow"}, {"join", "? | follow"}, {"config x", "? live=x | tell"},
-			{"lagging ab", "ab provisional live=x lost | tell"}, {"list b", "b live=x | tell save"},
+			{"wait 1m", "ab provisional | unfollow"}, {"join", "? | follow"}, {"lagging ab", "ab provisional lost | tell"},
+			{"config x", "ab provisional live=x lost | tell"}, {"list b", "b live=x | tell save"},
 		},
 		"the first endpoints wait for word of the config, not for long": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"list ab", "? | wake=200ms"}, {"wait 200ms", "ab | tell save"},

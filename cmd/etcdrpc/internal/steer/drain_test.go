@@ -77,3 +77,28 @@ func TestDrain_Many(t *testing.T) {
 		t.Errorf("%v, %d notes: %q", err, len(notes), notes)
 	}
 }
+
+// TestEmptied looks at those strict lanes alone that an edit leaves empty.
+func TestEmptied(t *testing.T) {
+	const routes = `"route":[{"lane":"gone","match":{"version":"v9"},"strict":true},{"lane":"lax","match":{"version":"v1"}},{"label":"lane","strict":true}]`
+	config := func(drain string) string {
+		return `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":[` + drain + `],` + routes + `}}]}`
+	}
+	instances := []string{
+		`{"Addr":"10.0.0.1:1","Metadata":{"lane":"x"}}`, `{"Addr":"10.0.0.2:1","Metadata":{"lane":"x"}}`, `{"Addr":"10.0.0.3:1","Metadata":{"lane":"y"}}`,
+		`{"Addr":"10.0.0.4:1","Metadata":{"version":"v1"}}`, `{"Addr":"10.0.0.5:1"}`,
+	}
+	for _, tt := range []struct{ old, new, want string }{
+		{"", config(`"a"`), "gone"},
+		{config(`"a"`), config(`"a"`), ""},
+		{config(`"a"`), config(`"a","b","d"`), "x"},
+		{config(`"a","b"`), config(`"a","b","c"`), "y"},
+		{config(`"a","b"`), "", ""},
+	} {
+		e := &Edit{Asked: Asked{Kind: Put, Config: tt.new}, Service: calledService(tt.old, instances...)}
+		err := e.plan()
+		if got := strings.Join(e.emptied(), " "); got != tt.want || errors.Is(err, ErrLeavesNone) != (tt.want != "") {
+			t.Errorf("%s after %s leaves %q empty, want %q: %v", tt.new, tt.old, got, tt.want, err)
+		}
+	}
+}

@@ -103,7 +103,8 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 	added, _ := e.Listed()
 	all := callers(e.then(), added)
 	told, changed := 0, len(all)
-	for _, lane := range e.strict() { // beside those above, of which nothing is to be told but that they are empty
+	emptied, splits := e.emptied(), len(e.shall.Policy().Split) > 0
+	for _, lane := range emptied { // beside those above, of which nothing is to be told but that they are empty
 		if from := (Caller{Lane: lane}); !slices.Contains(all, from) {
 			all = append(all, from)
 		}
@@ -111,6 +112,9 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 	for n, from := range all {
 		if n == maxOutlook {
 			told = len(notes)
+		}
+		if n >= maxOutlook && !splits && !slices.Contains(emptied, from.Lane) {
+			continue // nothing is told of it, and nothing is empty
 		}
 		after, before, err := e.compare(from)
 		if err != nil {
@@ -173,26 +177,34 @@ func callers(s *survey.Service, drained []string) []Caller {
 	return all
 }
 
-// strict returns the strict lanes that the new config names, and those that instances make. A drain leaves none empty but those of
-// the instances that it adds, and callers has these.
-func (e *Edit) strict() (all []string) {
-	if e.Kind == Drain {
-		return nil
-	}
-	policy, clients := e.shall.Policy(), e.Service.Merged()
-	placed := clients.Placement(&policy)
+// emptied returns the strict lanes whose calls fail by the new config, and did not by the old one.
+func (e *Edit) emptied() []string {
+	clients, was, shall := e.Service.Merged(), e.was.Policy(), e.shall.Policy()
+	before := failing(clients, &was)
+	return slices.DeleteFunc(failing(clients, &shall), func(lane string) bool { return slices.Contains(before, lane) })
+}
+
+// failing returns the strict lanes, of those that a policy names and those that instances make, without an instance that may be called.
+func failing(clients *survey.Service, policy *serviceconfig.Etcd) (all []string) {
+	placed := clients.Placement(policy)
 	if placed == nil {
 		return nil
 	}
-	for _, r := range policy.Route {
-		all = append(all, r.Lane)
+	drained, _ := clients.Drain(policy)
+	served := make(map[string]bool)
+	for n, lanes := range placed.Of {
+		for _, lane := range lanes {
+			served[lane] = served[lane] || !drained[clients.Instances[n].Addr]
+		}
 	}
-	for _, lanes := range placed.Of {
-		all = append(all, lanes...)
+	lanes := serviceconfig.NewLanes(policy.Route)
+	for _, lane := range slices.Concat(lanes.Named(), placed.Made) {
+		if !served[lane] && lanes.Strict(lane) {
+			all = append(all, lane)
+		}
 	}
 	slices.Sort(all)
-	lanes := serviceconfig.NewLanes(policy.Route)
-	return slices.DeleteFunc(slices.Compact(all), func(lane string) bool { return lane == "" || !lanes.Strict(lane) })
+	return slices.Compact(all)
 }
 
 func whose(from Caller) string {

@@ -81,7 +81,7 @@ const givesWay = 3 * time.Second
 // lookForDrained reports a leader that the live config drains, and that leads on though another stands.
 func (t *trial) lookForDrained(wrong lasting) {
 	live, _ := t.Etcd.Get(acme.ConfigKey)
-	names, _ := acme.DrainOf(live.Value)
+	names := t.Drained()
 	var leads *server
 	others := false
 	for _, s := range t.all() {
@@ -125,7 +125,7 @@ func (t *trial) wrongLeader() string {
 	var wrong, lead []string
 	has := t.Etcd.Entries(acme.Candidates)
 	live, _ := t.Etcd.Get(acme.ConfigKey)
-	names, _ := acme.DrainOf(live.Value) // a leader gives way also where callers do not follow the drain, for it leaves too few
+	names, depends := acme.DrainOf(live.Value) // where callers do not follow the drain, for it leaves too few, none gives way
 	n, stand, undrained := 0, 0, 0
 	led := false // by one that is drained
 	for _, s := range t.all() {
@@ -143,7 +143,7 @@ func (t *trial) wrongLeader() string {
 			wrong = append(wrong, s.id+" has no candidate")
 		}
 		if s.candidate.leadsWith() != 0 {
-			lead, led = append(lead, s.id), drained
+			lead, led = append(lead, s.id), drained && !depends
 		}
 	}
 	if len(has) != stand {

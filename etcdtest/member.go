@@ -91,9 +91,13 @@ func (m *Member) Restart() error {
 	return m.waitReady()
 }
 
+// start starts a member where it does not run already, as when another has restarted it meanwhile.
 func (m *Member) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.etcd != nil {
+		return nil
+	}
 	if m.cluster.closed.Load() {
 		return errClosed
 	}

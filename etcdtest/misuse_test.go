@@ -58,3 +58,22 @@ func TestNew_DirectoryInUse(t *testing.T) {
 	must(t, err)
 	again.Close()
 }
+
+// Those who restart one member at once do not wait for each other's server to end.
+func TestMember_RestartsAtOnce(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t)
+	const many = 8
+	done := make(chan error, many)
+	for range many {
+		go func() { done <- cluster.Member(0).Restart() }()
+	}
+	for range many {
+		select {
+		case <-done: // with an error where another has stopped the member again
+		case <-within(t, 10*time.Second).Done():
+			t.Fatal("a restart hangs")
+		}
+	}
+	put(t, cluster.Admin(), "a", "1")
+}

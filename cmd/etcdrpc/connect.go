@@ -65,7 +65,7 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 // config returns the etcd client's configuration. It may ask the terminal for a password.
 func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	cfg := clientv3.Config{
-		Context: ctx, Endpoints: s.endpoints,
+		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // else errors of etcd's client would show a password
 		DialTimeout: s.dialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallRecvMsgSize: maxAnswer,
 		Logger:             zap.NewNop(), // what fails comes back as an error

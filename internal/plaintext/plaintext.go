@@ -18,7 +18,7 @@ func Exposed(endpoints []string, withTLS bool) []string {
 		return nil
 	}
 	var exposed []string
-	for _, e := range endpoints {
+	for _, e := range Shown(endpoints) {
 		if addr := address(e); addr != "" && !local(addr) {
 			exposed = append(exposed, addr)
 		}
@@ -27,20 +27,26 @@ func Exposed(endpoints []string, withTLS bool) []string {
 }
 
 // Shown returns the endpoints of an etcd client as people may read them: without a user and a password, which etcd's client takes
-// from none, though it accepts URLs that have them.
+// from none, though it accepts URLs that have them. Of what is no URL of
+// a host it leaves out all up to the last "@", but for the scheme.
 func Shown(endpoints []string) []string {
 	shown := slices.Clone(endpoints)
 	for i, e := range shown {
-		scheme, rest, _ := strings.Cut(e, "://")
-		if !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		if strings.HasPrefix(e, "unix") {
 			continue // "@" has another meaning in the name of a socket
 		}
-		authority := rest
-		if end := strings.IndexAny(rest, "/?#"); end >= 0 {
-			authority = rest[:end]
+		start := 0
+		if slashes := strings.Index(e, "//"); slashes >= 0 {
+			start = slashes + len("//")
+		}
+		authority := e[start:]
+		if u, err := url.Parse(e); err == nil && u.Host != "" {
+			if end := strings.IndexAny(authority, "/?#"); end >= 0 {
+				authority = authority[:end]
+			}
 		}
 		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-			shown[i] = scheme + "://" + rest[at+1:]
+			shown[i] = e[:start] + e[start+at+1:]
 		}
 	}
 	return shown

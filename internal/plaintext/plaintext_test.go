@@ -22,6 +22,7 @@ func TestExposed(t *testing.T) {
 		{list("http://user:secret@10.0.0.1:2379/path"), false, list("10.0.0.1:2379")},
 		{list("dns:///etcd.example:2379"), false, list("etcd.example:2379")},
 		{list("http://%zz"), false, list("http://%zz")},
+		{list("http://root:%zz@etcd:1"), false, list("etcd:1")},
 
 		{list("https://10.0.0.1:2379"), false, nil},
 		{list("HTTPS://10.0.0.1:2379"), false, nil},
@@ -56,6 +57,10 @@ func TestShown(t *testing.T) {
 		"https://root@[2001:db8::1]:2379?x=http://@": "https://[2001:db8::1]:2379?x=http://@",
 		"http://etcd.example:2379":                   "http://etcd.example:2379",
 		"etcd.example:2379":                          "etcd.example:2379",
+		"http://root:s%zz@[::1":                      "http://[::1",
+		"http://root:s/t@10.0.0.1:2379":              "http://10.0.0.1:2379",
+		"http:/root:s@10.0.0.1:2379":                 "10.0.0.1:2379",
+		"root:s3cret@10.0.0.1:2379":                  "10.0.0.1:2379",
 		"unix://root@etcd":                           "unix://root@etcd",
 	} {
 		if got := Shown([]string{endpoint}); got[0] != want {

@@ -59,7 +59,7 @@ func Exposed(cfg clientv3.Config) []string {
 
 // Open connects to etcd. All keys are below prefix, and timeout is that of one request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
-	s := &Store{met: new(connection), endpoints: plaintext.Shown(cfg.Endpoints), namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
+	s := &Store{met: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
 	s.certified = cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
 	var err error

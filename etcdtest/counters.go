@@ -41,7 +41,7 @@ type Call struct {
 }
 
 // Calls are the requests that have reached the members of a cluster, save those of
-// [Cluster.Admin]. It is safe for concurrent use.
+// [Cluster.Admin]. All are kept until Reset. It is safe for concurrent use.
 type Calls struct {
 	mu      sync.Mutex
 	calls   []Call

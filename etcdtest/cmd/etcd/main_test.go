@@ -1,0 +1,22 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// The command keeps no request: it runs for as long as somebody tries things.
+func TestForget(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	if _, err := cluster.Client(t).Get(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	go forget(t.Context(), cluster.Calls(), time.Millisecond)
+	for begun := time.Now(); len(cluster.Calls().All()) > 0; time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("what was asked of etcd is kept")
+		}
+	}
+}

@@ -136,7 +136,15 @@ func TestCall_Edition2024(t *testing.T) {
 			t.Errorf("%q ends with %d: %s%s", args, code, out, errs)
 		}
 	}
-	_, errs, code := callAt(t, etcd, addr, "Same", "--proto", "echo.proto", "--import-path", filepath.Dir(source))
+	described.File[0].Options = &descriptorpb.FileOptions{Deprecated: proto.Bool(true)}
+	if raw, err = proto.Marshal(&described); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code := callAt(t, etcd, addr, "Same", "--protoset", set, "--protoset", tempFile(t, "other.binpb", raw))
+	if code != exitWrong || !strings.Contains(errs, "echo.proto is described in two ways") {
+		t.Errorf("it ends with %d and says %s", code, errs)
+	}
+	_, errs, code = callAt(t, etcd, addr, "Same", "--proto", "echo.proto", "--import-path", filepath.Dir(source))
 	if code != exitWrong || !strings.Contains(errs, `"2024"`) || !strings.Contains(errs, "give it by --protoset") {
 		t.Errorf("it ends with %d and says %s", code, errs)
 	}

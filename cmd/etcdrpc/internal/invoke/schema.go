@@ -70,20 +70,24 @@ func (d *Descriptors) Schema(ctx context.Context) (*Schema, error) {
 
 func readProtosets(names []string) (*Schema, error) {
 	var all descriptorpb.FileDescriptorSet
-	known := make(map[string]bool)
+	known := make(map[string]*descriptorpb.FileDescriptorProto)
 	for _, name := range names {
 		raw, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("--protoset: %w", err)
 		}
 		var set descriptorpb.FileDescriptorSet
-		if err := proto.Unmarshal(raw, &set); err != nil || len(set.File) == 0 {
+		if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, &set); err != nil || len(set.File) == 0 {
 			return nil, fmt.Errorf("--protoset: %s is no set of descriptors: make one by protoc --include_imports --descriptor_set_out, or by buf build -o", name)
 		}
 		for _, file := range set.File {
-			if !known[file.GetName()] {
-				known[file.GetName()] = true
+			file.SourceCodeInfo = nil // comments, which not all have
+			switch other := known[file.GetName()]; {
+			case other == nil:
+				known[file.GetName()] = file
 				all.File = append(all.File, file)
+			case !proto.Equal(file, other):
+				return nil, fmt.Errorf("--protoset: %s is described in two ways: make all by the same protoc or buf, of the same files", file.GetName())
 			}
 		}
 	}

@@ -73,8 +73,8 @@ not those to come. Calls under way go on, and the instances stay registered. One
 leads resigns while another can lead.
 
 It adds them to the list "drain" of the live policy, and keeps the rest of it. It
-says before what calls will do, and does not leave a group of a split or a strict
-lane without an instance, unless by --force. Where there is no live policy yet that
+says what calls will do, and does not leave a group of a split or a strict lane
+without an instance, unless by --force. Where there is no live policy yet that
 says how to balance, drain has to begin one, by its flags, and it replaces all that
 the proto file says of that. Where that is more than they say, such as routes, put it
 in force by policy set first. Timeouts and retries stay those of the generated code.`,

@@ -175,8 +175,8 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 // drainTime bounds how long a drain is done anew because others were faster.
 const drainTime = 30 * time.Second
 
-// Do proposes an edit and writes it, and says what comes of it before, and what has come of it then. A drain is done again and
-// again until nobody else has changed the live config meanwhile. As [Propose] it returns an edit beside an error, too.
+// Do proposes an edit and writes it, and says what changes, and what has come of it. A drain is done again and again until nobody
+// else has changed the live config meanwhile. As [Propose] it returns an edit beside an error, too.
 func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f output.Format) (*Edit, error) {
 	again, until := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTime)
 	for ; ; store.Pause(ctx, again.Next()) {
@@ -187,19 +187,21 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 		if err != nil {
 			return e, err
 		}
+		err = e.Apply(ctx, s)
+		if errors.Is(err, store.ErrChanged) && asked.Kind.Drains() && time.Now().Before(until) {
+			continue
+		}
 		if f == output.FormatTable {
 			e.foretell(out)
 		}
-		switch err = e.Apply(ctx, s); {
-		case err == nil:
-			err = output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
-			if err != nil && e.Written != 0 {
-				err = fmt.Errorf("it is written, and in force: %w", err)
-			}
-			return e, err
-		case !errors.Is(err, store.ErrChanged) || !asked.Kind.Drains() || time.Now().After(until):
+		if err != nil {
 			return e, err
 		}
+		err = output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
+		if err != nil && e.Written != 0 {
+			err = fmt.Errorf("it is written, and in force: %w", err)
+		}
+		return e, err
 	}
 }
 

@@ -4,8 +4,9 @@
 // Each command has a file of its own here, with its flags and its help; what it does is in a package below internal. There,
 // store reads and writes etcd, and survey makes services and instances of what it reads, without a look at etcd. On these
 // two stand steer, which explains and changes where calls go, doctor, adopt, invoke, targets, and fleet, which follows etcd
-// for the pages of console. Only supervise, which runs servers, uses package runtime. Everything that is written goes through output, but for what watchscreen.go draws on a terminal
-// and what the two HTTP servers answer.
+// for the pages of console. By package runtime, supervise keeps the servers that it runs in etcd, and xds.go follows services;
+// doctor takes a type of it. Everything that is written goes through output, but for what watchscreen.go draws on a terminal
+// and what the HTTP servers answer.
 package main
 
 import (

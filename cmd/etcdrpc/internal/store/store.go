@@ -1,5 +1,5 @@
 // Package store reads and writes etcd: lists, watches, leases, and what the roles of the user allow. Nothing else of etcdrpc
-// speaks to etcd, but for package supervise, which keeps entries there by package runtime.
+// speaks to etcd, but for package runtime, by which run and xds do.
 package store
 
 import (

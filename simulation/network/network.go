@@ -62,6 +62,13 @@ func (n *Network) Remove(host string) {
 	n.relink()
 }
 
+// Removed reports whether a host was taken off the network.
+func (n *Network) Removed(host string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.removed[host]
+}
+
 // relink has those who dial and the open connections see that links have changed. n.mu is held.
 func (n *Network) relink() {
 	close(n.changed)

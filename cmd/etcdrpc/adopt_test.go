@@ -101,7 +101,7 @@ func TestAdopt_Layouts(t *testing.T) {
 			`key: "/service/default/default/user/latest" json_layout: { addr: "endpoint" weight: "w" }`, 1, nil},
 		{"GoFrame with another's address", `/service/default/default/user/latest/10.0.0.7:9000 {"db":"10.0.0.9:5432"}`,
 			`key: "/service/default/default/user/latest" layout: LAYOUT_GO_FRAME`, 1, []string{"; it panics at a key that does not end in host:port; it gives up"}},
-		{"GoFrame without the five parts", `user/10.0.0.7:9000 {"protocol":"grpc"}`, `key: "user" layout: LAYOUT_GO_FRAME`, 1, []string{"go-frame-key: the key lacks the five parts"}},
+		{"GoFrame without the five parts", `user/10.0.0.7:9000 {"metrics":"10.0.0.7:9100"}`, `key: "user" layout: LAYOUT_GO_FRAME`, 1, []string{"go-frame-key: the key lacks the five parts"}},
 		{"go-micro", `/micro/registry/user/u1 {"name":"user","version":"v1","metadata":null,"endpoints":[{"name":"Say.Hello"}],"nodes":[{"id":"u1","address":"10.0.0.7:9000","metadata":{"team":"blue"}}]}`,
 			`key: "/micro/registry/user" layout: LAYOUT_GO_MICRO`, 1, []string{`lost: "endpoints" is not written`, `go-micro-name: 1 entry has the name "user", so go-micro's callers call /user.SERVICE/METHOD`, "old-reader: go-micro's reader takes JSON"}},
 		{"several versions at one key", "acme/user/h:1 {\"Op\":0,\"Addr\":\"h:1\",\"Metadata\":{\"version\":\"v1\"}}\nacme/user/h:2 {\"Op\":0,\"Addr\":\"h:2\",\"Metadata\":{\"version\":\"v2\"}}", `key: "acme/user"`, 2,

@@ -137,7 +137,7 @@ func isHomeMade(key string, e Entry) bool {
 		return true
 	case read.Layout == endpoint.GoFrame:
 		fields, ok := columnsOf([][]byte{e.Value}).address()
-		return ok && (!endpoint.IsGoFrameKey(key) || repeats(fields, key, e, read.Addr))
+		return ok && repeats(fields, key, e, read.Addr)
 	default:
 		return read.Err != nil
 	}

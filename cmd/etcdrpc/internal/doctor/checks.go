@@ -100,7 +100,7 @@ func (p *patient) reportEmpty(at string) {
 		"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is", at)
 }
 
-// checkHomeMade notes that a service has entries in JSON that only clients with a json_layout read.
+// checkHomeMade notes that a service has entries in JSON that only clients with a json_layout read whole.
 func (x *subject) checkHomeMade() {
 	var where []string
 	var writer string
@@ -113,7 +113,7 @@ func (x *subject) checkHomeMade() {
 		}
 	}
 	if len(where) > 0 {
-		x.report(KindJSONLayout, output.EntriesAre(len(where))+" in JSON"+writer+" that clients read only with a json_layout, and etcd does not hold theirs",
+		x.report(KindJSONLayout, output.EntriesAre(len(where))+" in JSON"+writer+" that clients read whole only with a json_layout, and etcd does not hold theirs",
 			fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", x.HomeMade.Layout, x.word(x.Key)), output.FirstOf(where)...)
 	}
 }

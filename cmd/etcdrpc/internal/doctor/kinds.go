@@ -72,7 +72,7 @@ var (
 	KindCertificate     = newKind("certificate", Error, "a certificate that clients refuse (--deep)")
 	KindCertificateEnds = newKind("certificate-ends", Warning, "a certificate that ends soon (--deep)")
 	KindXDS             = newKind("xds", Warning, "what clients by xDS cannot be told (--xds)")
-	KindJSONLayout      = newKind("json-layout", Note, "JSON that clients read only with a json_layout")
+	KindJSONLayout      = newKind("json-layout", Note, "JSON that clients read whole only with a json_layout")
 )
 
 // KindNames returns the names of all kinds.

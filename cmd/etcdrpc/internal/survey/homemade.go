@@ -84,12 +84,10 @@ func (m *Inferred) Name(layout endpoint.Layout) string {
 	return layout.String()
 }
 
-// readHomeMade reads the entries that clients read only with a json_layout, by the one that they seem to have.
+// readHomeMade reads the entries in home-made JSON by the json_layout that they seem to have, if that says more of one than clients
+// know without it.
 func (s *Service) readHomeMade() {
 	all := slices.Concat(s.Instances, s.Malformed)
-	if !slices.ContainsFunc(all, s.wantsJSONLayout) {
-		return
-	}
 	entries := make([]Entry, len(all))
 	for n, i := range all {
 		entries[n] = i.Entry
@@ -98,20 +96,20 @@ func (s *Service) readHomeMade() {
 	if m.Layout.IsZero() {
 		return
 	}
+	reads, more := slices.Clone(all), false
+	for n, i := range all {
+		if isHomeMade(s.Key, i.Entry) {
+			reads[n] = m.Decode(m.Reader, i.Entry)
+			more = more || reads[n].Err == nil && !reads[n].Equal(i.Endpoint)
+		}
+	}
 	s.HomeMade, s.Instances, s.Malformed = m, nil, nil
-	for _, i := range all {
-		if s.wantsJSONLayout(i) {
-			if read := m.Decode(m.Reader, i.Entry); read.Err == nil || i.Err != nil {
-				i = read
-			}
+	for n, i := range all {
+		if more && reads[n].Err == nil || i.Err != nil {
+			i = reads[n]
 		}
 		s.Take(i)
 	}
-}
-
-// wantsJSONLayout reports whether clients without a json_layout read home-made JSON not at all, or as GoFrame's, by its key alone.
-func (s *Service) wantsJSONLayout(i Instance) bool {
-	return (i.Err != nil || i.Layout == endpoint.GoFrame) && isHomeMade(s.Key, i.Entry)
 }
 
 // IsMapped reports whether an instance was read by the json_layout that was inferred.

@@ -15,6 +15,11 @@ func TestHomeMade(t *testing.T) {
 	}{
 		{"GoFrame's metadata has an address", map[string]string{"h:1": `{"metrics":"10.0.0.7:9100","version":"v1"}`}, "go_frame h:1 h:1 v1"},
 		{"the address of the key is in a field, too", map[string]string{"h:80": `{"at":"h:80","ver":"v1"}`}, "json_layout h:80 h:80 v1"},
+		{"clients know the address without the option", map[string]string{"a": `{"addr":"h:1","ver":"v1"}`, "b": `{"addr":"h:2","ver":""}`},
+			"json_layout a h:1 v1, json_layout b h:2"},
+		{"clients know all without it", map[string]string{"a": `{"addr":"h:1","version":"v1","weight":3}`, "b": `{"addr":"h"}`},
+			"endpoint_json a h:1 v1, endpoint_json b h:443"},
+		{"the address of gRPC is beside another", map[string]string{"a": `{"addr":"h:80","grpc_addr":"h:1"}`}, "json_layout a h:1"},
 	} {
 		var entries []Entry
 		for name, value := range tt.values {

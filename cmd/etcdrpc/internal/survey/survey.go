@@ -29,7 +29,7 @@ type Service struct {
 	Key       string
 	Instances []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed []Instance
-	HomeMade  *Inferred // nil: clients read all entries without a json_layout, or none would do
+	HomeMade  *Inferred // nil: no entry is in home-made JSON, or no json_layout would do
 	Config    *Entry    // the live service config; nil: none
 	Reason    string    // why that was changed last; "": not known
 	Led       bool      // somebody stands for its leader
@@ -85,9 +85,9 @@ func All(entries []Entry) []*Service {
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
 		within.place(s)
+		known := len(s.Instances) > 0 // without a json_layout
 		s.readHomeMade()
-		known := func(i Instance) bool { return !s.IsMapped(i) }
-		if slices.ContainsFunc(s.Instances, known) || s.Evident() || s.Led {
+		if known || s.Evident() || s.Led {
 			s.sort()
 			services = append(services, s)
 		}

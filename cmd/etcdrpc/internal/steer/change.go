@@ -120,7 +120,7 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		}
 		e.addrs = append(e.addrs, i.Addr)
 		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(list) {
-			list = append(list, e.Service.DrainName(i, called))
+			list = append(list, e.Service.DrainNames(i, called)...)
 		}
 	}
 	policy, err := e.begin(c)

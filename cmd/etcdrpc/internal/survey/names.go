@@ -40,12 +40,15 @@ func (s *Service) Find(name string) (*Instance, error) {
 	return nil, fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
 }
 
-// DrainName returns what the list calls an instance: its id, or the address where clients may know it by another id. They
-// do where they call its address by what another entry says, and for home-made JSON, where it depends on the json_layout of a
-// client which field is the id.
-func (s *Service) DrainName(i, called *Instance) string {
-	if called.Instance != i.Instance || isHomeMade(s.Key, called.Entry) {
-		return i.Addr
+// DrainNames returns what the list calls an instance: its id, or the address where clients may know it by another id. They do
+// where they call its address by what another entry says. For home-made JSON it is both: it depends on the json_layout of a client
+// which fields are the id and the address.
+func (s *Service) DrainNames(i, called *Instance) []string {
+	switch {
+	case called.Instance != i.Instance:
+		return []string{i.Addr}
+	case i.Instance != i.Addr && isHomeMade(s.Key, called.Entry):
+		return []string{i.Instance, i.Addr}
 	}
-	return i.Instance
+	return []string{i.Instance}
 }

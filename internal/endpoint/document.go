@@ -23,7 +23,7 @@ type dialect struct {
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
 	// isTheirs reports whether an object with fields of these names is this layout's, be it well-formed or not. It is nil
-	// for a layout with arrays.
+	// for a layout that has no address but in arrays.
 	isTheirs func(names map[string]bool) bool
 }
 
@@ -35,7 +35,7 @@ func hasAll(want ...string) func(names map[string]bool) bool {
 }
 
 // AreTheirs reports whether an object with fields of these names is one that a known framework writes, be it
-// well-formed or not. Entries with arrays have no need of that: no home-made JSON has its address in one.
+// well-formed or not.
 func AreTheirs(names map[string]bool) bool {
 	return slices.ContainsFunc(table, func(l Layout) bool { return l.isTheirs != nil && l.isTheirs(names) })
 }

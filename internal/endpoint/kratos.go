@@ -12,7 +12,10 @@ import (
 // Kratos is kratos'. An object that has nodes, too, is go-micro's.
 var Kratos = layout(format{
 	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
-	dialect: dialect{whose: "kratos", address: []field{fieldEndpoints}, array: true, unless: []field{fieldNodes}, read: document.kratos},
+	dialect: dialect{
+		whose: "kratos", address: []field{fieldEndpoints}, array: true, unless: []field{fieldNodes}, read: document.kratos,
+		isTheirs: hasAll("id", "name", "version", "metadata", "endpoints"),
+	},
 })
 
 var fieldEndpoints = named("endpoints")

@@ -20,6 +20,7 @@ func TestHomeMade(t *testing.T) {
 		{"clients know all without it", map[string]string{"a": `{"addr":"h:1","version":"v1","weight":3}`, "b": `{"addr":"h"}`},
 			"endpoint_json a h:1 v1, endpoint_json b h:443"},
 		{"the address of gRPC is beside another", map[string]string{"a": `{"addr":"h:80","grpc_addr":"h:1"}`}, "json_layout a h:1"},
+		{"kratos' server speaks HTTP alone", map[string]string{"h:80": `{"id":"h:80","name":"user","version":"v1","metadata":{},"endpoints":["http://h:80"]}`}, ""},
 	} {
 		var entries []Entry
 		for name, value := range tt.values {

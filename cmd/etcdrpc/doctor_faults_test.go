@@ -212,9 +212,9 @@ var faults = []fault{
 		f.instances("acme/pine2")
 		f.put(at, noPolicy)
 	}},
-	{"a live policy outside of its namespace", doctor.KindStray, `blue/_grpc_config/acme/plum"`, "_grpc_config/blue/acme/plum", func(f *planted, at string) {
+	{"a live policy outside of its namespace", doctor.KindStray, `blue/_grpc_config/acme/plum" where`, "_grpc_config/blue/acme/plum", func(f *planted, at string) {
 		f.instances("blue/acme/plum")
-		f.put("blue/_grpc_config/acme/other", noPolicy)
+		f.put("blue/_grpc_config/acme/plum", noPolicy)
 		f.put(at, noPolicy)
 	}},
 	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", func(f *planted, at string) {

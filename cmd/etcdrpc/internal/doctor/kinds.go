@@ -56,7 +56,7 @@ var (
 	KindMethodConfig    = newKind("method-config", Warning, "a methodConfig of a live policy that has calls fail, or made again in vain")
 	KindUnserved        = newKind("unserved-method", Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves")
 	KindOrphanPolicy    = newKind("orphan-policy", Warning, "a live policy for a service without instances")
-	KindStray           = newKind("stray-policy", Error, "a live policy at a key that no client reads")
+	KindStray           = newKind("stray-policy", Error, "a live policy at a key that no client reads, or not all")
 	KindLane            = newKind("lane", Warning, "routes of a live policy that put no instance in a lane, or too many, or are missing")
 	KindLeader          = newKind("leader", Error, "a leader that no caller can reach")
 	KindToken           = newKind("token", Error, "an etcd that gives a leader's token again, by --token")

@@ -149,7 +149,7 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 	if own.Namespace, err = s.NamespaceOf(ctx, key); err != nil {
 		return err
 	}
-	if own.Namespace != "" { // a policy by the whole key is read by nobody
+	if own.Namespace != "" { // the policy by the whole key is another
 		stray, err := s.Get(ctx, store.ConfigOf(key).From)
 		if err != nil && !errors.Is(err, store.ErrDenied) {
 			return err

@@ -39,6 +39,9 @@ func (p *patient) checkStray() {
 		case !ok || s == nil || p.excludes(e.Key) || !survey.IsObject(e.Value) || e.Key == s.ConfigKey():
 		case strings.Trim(before, "/") != "", before != "" && p.find(before+key) != nil: // in a namespace
 		case before == "" && segment+"/" == survey.ConfigPrefix && s.Key != key: // for a bad key
+		case before == "" && segment+"/" == survey.ConfigPrefix: // what is in the namespace may be of another service of this name
+			p.report(KindStray, fmt.Sprintf("clients read the live policy here, or %q where they have the namespace %q", p.full(s.ConfigKey()), p.full(s.Namespace)),
+				"find out which of them the clients of the service read before you change either: Registry.Status tells", e.Key)
 		default:
 			p.report(KindStray, fmt.Sprintf("no client reads the live policy here: those of the service read %q", p.full(s.ConfigKey())),
 				"put it in force where it belongs, and then: "+p.deletion(e.Key), e.Key)

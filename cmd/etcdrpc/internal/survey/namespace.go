@@ -38,7 +38,7 @@ func (s *Service) ConfigKey() string {
 }
 
 // namespaces holds the live configs of what is looked at, which is the namespace "", and of the namespaces that lie below it,
-// by the keys that their services have here.
+// by the keys that their services have here; nil: a service has candidates alone.
 type namespaces map[string]map[string]*Entry
 
 // namespacesIn finds the live configs among some entries.
@@ -60,20 +60,31 @@ func (n namespaces) see(e *Entry) {
 		if !ok || before == "" || mark == leaderPrefix && !strings.Contains(key, "//") {
 			continue
 		}
-		if n[before+"/"] == nil {
-			n[before+"/"] = make(map[string]*Entry)
+		services := n[before+"/"]
+		if services == nil {
+			services = make(map[string]*Entry)
+			n[before+"/"] = services
 		}
 		if mark == ConfigPrefix {
-			n[before+"/"][before+"/"+key] = e
+			services[before+"/"+key] = e
+			continue
+		}
+		service, _, _ := strings.Cut(before+"/"+key, "//")
+		if services[service] == nil {
+			services[service] = nil
 		}
 	}
 }
 
-// place gives a service the live config that its clients read. That of one that lies in a namespace is there: the one that it
-// has by its whole key is read by nobody.
+// place gives a service the live config that its clients read. What is kept in a namespace, be it another service's, says that it
+// lies there; where it has a live config by its whole key, only what is its own does.
 func (n namespaces) place(s *Service) {
 	if s.InUse() {
-		for namespace := range n {
+		own := n[""][s.Key] != nil
+		for namespace, services := range n {
+			if _, its := services[s.Key]; own && !its {
+				continue
+			}
 			if len(namespace) > len(s.Namespace) && len(namespace) < len(s.Key) && strings.HasPrefix(s.Key, namespace) {
 				s.Namespace = namespace
 			}

@@ -73,11 +73,11 @@ not those to come. Calls under way go on, and the instances stay registered. One
 leads resigns while another can lead.
 
 It adds them to the list "drain" of the live policy, and keeps the rest of it. It
-says what calls will do, and does not leave a group of a split or a strict lane
-without an instance, unless by --force. Where there is no live policy yet that
-says how to balance, drain has to begin one, by its flags, and it replaces all that
-the proto file says of that. Where that is more than they say, such as routes, put it
-in force by policy set first. Timeouts and retries stay those of the generated code.`,
+says what calls will do, and does not leave a group of a split, a strict lane, or
+clients that do not read the layout LEASE_SUFFIX without an instance, unless by
+--force. Where there is no live policy yet that says how to balance, drain has to
+begin one, by its flags, and it replaces all that the proto file says of that. Where
+that is more than they say, such as routes, put it in force by policy set first. Timeouts and retries stay those of the generated code.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a --for 30m
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
@@ -105,7 +105,7 @@ in force by policy set first. Timeouts and retries stay those of the generated c
 		"the `policy` that a new live policy balances by, as the proto file has it: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON; none: "+liveconfig.DefaultPolicy)
 	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
 	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "begin a live policy without routes even where instances have the metadata \"lane\"")
-	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if a group of a split or a strict lane is left without an instance, or KEY seems to lie in a namespace")
+	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to lie in a namespace")
 	cmd.Flags().DurationVar(&hold, "for", 0, "wait for this `time`, or for Ctrl-C, and undrain")
 	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), cobra.ShellCompDirectiveNoFileComp)))
 	w.addTo(cmd)

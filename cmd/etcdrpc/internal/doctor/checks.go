@@ -187,7 +187,7 @@ func (x *subject) checkLayouts() {
 		parts = append(parts, fmt.Sprintf("%s (%d)", layout, len(entries[layout])))
 		where = append(where, entries[layout][0])
 	}
-	x.report(KindMixedLayouts, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, others may not", x.Key, len(parts), strings.Join(parts, ", ")),
+	x.report(KindMixedLayouts, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, but lease_suffix only if asked to, and others may not", x.Key, len(parts), strings.Join(parts, ", ")),
 		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 

@@ -64,6 +64,30 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrain_LeaseSuffix does not count on instances that clients read only if asked to.
+func TestDrain_LeaseSuffix(t *testing.T) {
+	for _, tt := range []struct {
+		drain   string
+		others  []string
+		refused bool
+	}{
+		{"a", []string{"10.0.0.1:1"}, true},
+		{"a", []string{"10.0.0.1:1", "10.0.0.2:1"}, false},
+		{"10.0.0.9:1", []string{"10.0.0.1:1"}, false},
+		{"a", []string{"10.0.0.1:1", "10.0.0.9:1"}, false},
+	} {
+		s := calledService("", tt.others...)
+		s.Add(survey.Entry{Key: "acme/user7587882123456789012", Value: []byte("10.0.0.9:1"), Lease: 7587882123456789012})
+		_, err := drainNotes(s, Asked{Names: []string{tt.drain}})
+		if errors.Is(err, ErrLeavesNone) != tt.refused || err != nil && !strings.Contains(err.Error(), "clients without LAYOUT_LEASE_SUFFIX read (drain names the only endpoint") {
+			t.Errorf("%s beside %q: %v", tt.drain, tt.others, err)
+		}
+		if _, err := drainNotes(s, Asked{Names: []string{tt.drain}, Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestDrain_Many tells of a few lanes, and how many more there are.
 func TestDrain_Many(t *testing.T) {
 	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"route":[{"label":"lane"}]}}]}`

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -43,12 +44,26 @@ func (e *Edit) foresee() error {
 	}
 	bare := lanes
 	if e.Kind == Drain {
-		bare = append(groups, lanes...)
+		bare = slices.Concat(groups, lanes, e.unsuffixed())
 	}
 	if len(bare) > 0 && !e.Force {
 		return fmt.Errorf("%w in %s: register another first", ErrLeavesNone, strings.Join(bare, " and in "))
 	}
 	return nil
+}
+
+// unsuffixed says that clients follow the list no more that do not read LEASE_SUFFIX, as they do only if asked to, for all that may
+// be called has that layout.
+func (e *Edit) unsuffixed() []string {
+	read := *e.Service
+	read.Instances = slices.DeleteFunc(slices.Clone(read.Instances), func(i survey.Instance) bool { return i.Layout == endpoint.LeaseSuffix })
+	clients, was, shall := read.Merged(), e.was.Policy(), e.shall.Policy()
+	_, before := clients.Drain(&was)
+	_, after := clients.Drain(&shall)
+	if after.Ignored == 0 || after.Ignored == before.Ignored {
+		return nil
+	}
+	return []string{fmt.Sprintf("what clients without LAYOUT_LEASE_SUFFIX read (%s)", after.Problem())}
 }
 
 // laned returns the instances that say which lane they are in.

@@ -139,8 +139,12 @@ func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
 			}},
 		}}},
 	}
-	switch id := p.Endpoints[i].Instance; {
-	case p.ring == nil || id == p.Endpoints[i].Addr:
+	id, addr := p.Endpoints[i].Instance, p.Endpoints[i].Addr
+	if i > 0 && p.Endpoints[i-1].Instance == id {
+		id += " " + addr // a ring has one place for a name
+	}
+	switch {
+	case p.ring == nil || id == addr:
 	case len(id) > maxHashKey:
 		p.lose("instance ids of more than %d bytes: by affinity, clients reach other instances than the runtime's clients do", maxHashKey)
 	default:

@@ -36,7 +36,8 @@ is away serves what it knew last.
 
 The labels are __meta_etcdrpc_key, _instance, _address, _version, _zone, _weight, _layout,
 _state ("registered" or "drained") and _metadata_<name>; those without a value are left out.
-An instance that does not say its port is left out.`,
+An instance that does not say its port is left out. So is what has no lease and may be a
+setting, such as by Registry.Add, unless PREFIX is the key of the service.`,
 		Example: `  etcdrpc sd --port-metadata metrics_port
   etcdrpc sd --once --port 9100 acme/ > targets.json`,
 		Args:              cobra.MaximumNArgs(1),
@@ -54,7 +55,7 @@ An instance that does not say its port is left out.`,
 			if err != nil {
 				return err
 			}
-			return output.WriteJSON(cmd.OutOrStdout(), targets.Of(services, opts.port))
+			return output.WriteJSON(cmd.OutOrStdout(), targets.Of(services, prefix, opts.port))
 		}),
 	}
 	flags := cmd.Flags()

@@ -59,7 +59,7 @@ func (f *Follower) json() (text []byte, err error) {
 	defer f.mu.Unlock()
 	if f.of != f.replica.Listing().Edition {
 		entries, l := f.replica.Look()
-		f.text, err = output.Marshal(Of(survey.All(entries), f.port), "")
+		f.text, err = output.Marshal(Of(survey.All(entries), f.prefix, f.port), "")
 		f.of = l.Edition
 	}
 	return f.text, err

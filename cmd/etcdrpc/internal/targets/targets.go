@@ -45,12 +45,12 @@ func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 	return net.JoinHostPort(host, port), true
 }
 
-// Of returns a group for each instance of the services, as clients see them: one an address, and none that its
+// Of returns a group for each instance of the services under a prefix, as clients see them: one an address, and none that its
 // owner is withdrawing.
-func Of(services []*survey.Service, port Port) []Group {
+func Of(services []*survey.Service, prefix string, port Port) []Group {
 	groups := []Group{}
 	for _, s := range services {
-		if !s.Evident() {
+		if !s.Evident() && s.Key != strings.TrimSuffix(prefix, "/") {
 			continue // a setting that happens to be an address
 		}
 		drained := s.Drained()

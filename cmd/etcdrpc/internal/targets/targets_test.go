@@ -37,7 +37,7 @@ func TestMetricsPort(t *testing.T) {
 
 func TestTargetsOf(t *testing.T) {
 	value := `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","zone":"eu","weight":3,"team.name":"blue","team-name":"","größe":"1"}}`
-	groups := Of(survey.All([]survey.Entry{
+	services := survey.All([]survey.Entry{
 		{Key: "acme/user/a", Value: []byte(value), Lease: 1, CreateRevision: 1},
 		{Key: "acme/user/b", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 2},
 		{Key: "acme/user/c", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 1}, // an older entry of b's address
@@ -45,7 +45,8 @@ func TestTargetsOf(t *testing.T) {
 		{Key: "acme/user/e", Value: []byte("nonsense"), Lease: 1},
 		{Key: "config/db/primary", Value: []byte("db:5432")},
 		{Key: survey.ConfigPrefix + "acme/user", Value: []byte(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)},
-	}), Port{})
+	})
+	groups := Of(services, "", Port{})
 	want := []Group{
 		{[]string{"10.0.0.7:9000"}, map[string]string{
 			"__meta_etcdrpc_key": "acme/user", "__meta_etcdrpc_instance": "a", "__meta_etcdrpc_address": "10.0.0.7:9000", "__meta_etcdrpc_layout": "endpoint_json",
@@ -58,7 +59,12 @@ func TestTargetsOf(t *testing.T) {
 	if !reflect.DeepEqual(groups, want) {
 		t.Errorf("got\n%v\nwant\n%v", groups, want)
 	}
-	if none := Of(nil, Port{}); none == nil {
+	for prefix, want := range map[string]int{"config/": 2, "config/db": 3, "config/db/": 3} {
+		if n := len(Of(services, prefix, Port{})); n != want {
+			t.Errorf("under %s: %d targets, want %d", prefix, n, want)
+		}
+	}
+	if none := Of(nil, "", Port{}); none == nil {
 		t.Error("no targets are null, not a list")
 	}
 }

@@ -8,16 +8,18 @@ import (
 )
 
 // OwnerOf returns the key of the service that an entry belongs to: the part before the lease id, if the
-// entry hangs on that lease, or else the part before the last slash.
+// entry hangs on that lease and no mark such as "-" makes it the end of a name, or else the part before the last slash.
 func OwnerOf(e Entry) string {
+	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
 	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
 	if e.Lease != 0 && !json {
 		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-		if ok && stem != "" && !strings.HasSuffix(stem, "/") {
+		named := slash > 0 && ok && strings.ContainsAny(stem[len(stem)-1:], "-_.:@")
+		if ok && stem != "" && !strings.HasSuffix(stem, "/") && !named {
 			return stem
 		}
 	}
-	return e.Key[:max(strings.LastIndexByte(e.Key, '/'), 0)]
+	return e.Key[:slash]
 }
 
 // Owners returns a function that tells which service each of some entries belongs to, by its key: [OwnerOf] or, of a stray,

@@ -122,6 +122,11 @@ func TestSD_Namespace(t *testing.T) {
 	awaitTargets(t, url, states("registered registered"))
 	putKey(t, etcd, "prod/_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	awaitTargets(t, url, states("registered drained"))
+	putKey(t, etcd, "prod/_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["b"`)
+	awaitTargets(t, url, states("registered registered"))
+	if err := f.wait(`policy of prod/acme/user, and running ones keep the last good one`); err != nil {
+		t.Error(err)
+	}
 	f.stop()
 	ends(t, f.code)
 }

@@ -17,7 +17,7 @@ import (
 
 // What an edit is refused for. These do not say how to go on: commands have flags for it, and pages a box.
 var (
-	ErrBroken = errors.New("clients do not go by the live policy")
+	ErrBroken = errors.New("clients do not go by the live policy, and running ones keep the last good one")
 	ErrStands = errors.New("the live policy already says how to balance, and that is kept")
 )
 

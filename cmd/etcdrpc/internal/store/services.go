@@ -8,10 +8,11 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// DrainUnseen is what comes of a live policy that may not be read, where instances are shown.
+// DrainUnseen is what comes of a live policy that may not be read, or that clients refuse, where instances are shown.
 const DrainUnseen = "drained instances are shown as registered"
 
 // Services reads what the user may see of the services under a prefix. note is told what they may not.
@@ -27,7 +28,25 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 	if text := s.Unread(&l, prefix); text != "" {
 		note(text)
 	}
-	return survey.All(survey.InOrder(l.Entries)), nil
+	services := survey.All(survey.InOrder(l.Entries))
+	if text := s.Refused(services); text != "" {
+		note(text)
+	}
+	return services, nil
+}
+
+// Refused says of which services clients do not go by the live policy, "" for none.
+func (s *Store) Refused(services []*survey.Service) string {
+	var keys []string
+	for _, found := range services {
+		if _, err := found.Live(); err != nil && found.InUse() {
+			keys = append(keys, s.Full(found.Key))
+		}
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Clients do not go by the live policy of %s, and running ones keep the last good one, so %s.", output.SomeOf(keys), DrainUnseen)
 }
 
 // Unread says what the user may not read of a list of the services under a prefix, "" for nothing. The live configs of

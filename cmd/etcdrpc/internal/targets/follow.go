@@ -21,6 +21,7 @@ type Follower struct {
 	port    Port
 	replica store.Replica
 	note    func(string)
+	refused func(string) // notes what [store.Store.Refused] says
 
 	mu   sync.Mutex
 	text []byte // of an edition of the replica
@@ -31,7 +32,7 @@ type Follower struct {
 // written to notes.
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
 	mux := http.NewServeMux()
-	f := &Follower{Handler: mux, prefix: prefix, port: port, note: output.Once(notes)}
+	f := &Follower{Handler: mux, prefix: prefix, port: port, note: output.Once(notes), refused: output.Once(notes)}
 	f.replica.Store, f.replica.Ranges = s, store.RangesUnder(prefix)
 	f.replica.Changed, f.replica.Failed = f.changed, f.failed
 	mux.HandleFunc("GET /{$}", f.answer)
@@ -59,7 +60,9 @@ func (f *Follower) json() (text []byte, err error) {
 	defer f.mu.Unlock()
 	if f.of != f.replica.Listing().Edition {
 		entries, l := f.replica.Look()
-		f.text, err = output.Marshal(Of(survey.All(entries), f.prefix, f.port), "")
+		services := survey.All(entries)
+		f.refused(f.replica.Store.Refused(services))
+		f.text, err = output.Marshal(Of(services, f.prefix, f.port), "")
 		f.of = l.Edition
 	}
 	return f.text, err

@@ -35,14 +35,14 @@ type Config struct {
 	Network string   // of the listener's net.Addr: "tcp", "unix" and so on; "": not known
 	V6Only  bool     // the listener takes no IPv4: see [V6Only]
 
-	// local finds the address of this host that traffic to host:port leaves from; nil: localAddr.
-	local func(ctx context.Context, network, addr string) (netip.Addr, error)
+	// Local finds the address of this host that traffic to host:port leaves from; nil: by the system.
+	Local func(ctx context.Context, network, addr string) (netip.Addr, error)
 }
 
 // Address returns the address to announce for a server that listens on listen, the text of its net.Addr. It is
 // the option; else the environment variable; else listen, if it is one address; else the local address that
 // this host uses to reach etcd, or the default route's if etcd is on loopback, with the port of listen. The
-// warning says why other hosts may not be able to dial it; "" is none.
+// warning says why other hosts may not be able to dial it; "" is none. An error may be [ErrUnknown].
 func (c Config) Address(ctx context.Context, listen string) (addr, warning string, err error) {
 	candidate, err := c.candidate(listen)
 	if err != nil {
@@ -176,7 +176,7 @@ var anywhere = []string{"192.0.2.1:2379", "[2001:db8::1]:2379"}
 func (c Config) findRoutes(ctx context.Context, f family) (etcd, defaults []route) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	local := c.local
+	local := c.Local
 	if local == nil {
 		local = localAddr
 	}
@@ -191,10 +191,17 @@ func (c Config) findRoutes(ctx context.Context, f family) (etcd, defaults []rout
 	for i := range all {
 		wg.Go(func() {
 			all[i].local, all[i].err = local(ctx, network, all[i].target)
+			all[i].unknown = lookupFailed(all[i].err)
 		})
 	}
 	wg.Wait()
 	return all[:len(targets)], all[len(targets):]
+}
+
+// lookupFailed reports whether an error leaves it open where a name leads to. That there is no such name does not.
+func lookupFailed(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && !dns.IsNotFound || errors.Is(err, context.DeadlineExceeded)
 }
 
 // hostPorts returns the etcd client's endpoints, which may be URLs, as host:port. It leaves out Unix sockets.

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// ErrUnknown is the error of an address that may be found later: the network is not up, or a name cannot be looked up.
+var ErrUnknown = errors.New("this host's address on the way to etcd is not known yet")
+
 // candidate is an address that a server could announce, before the routes of this host are known.
 type candidate struct {
 	source string // who gives it, for warnings
@@ -27,10 +30,11 @@ const (
 
 // route is the way from this host to a target.
 type route struct {
-	target string     // host:port
-	host   string     // of target
-	local  netip.Addr // the address that traffic leaves from
-	err    error      // there is no way, or it is not known
+	target  string     // host:port
+	host    string     // of target
+	local   netip.Addr // the address that traffic leaves from
+	err     error      // there is no way, or it is not known
+	unknown bool       // which of these, too, as the host cannot be looked up
 }
 
 // needsRoutes reports whether decide needs the routes to etcd and the default routes.
@@ -50,22 +54,27 @@ func (c candidate) decide(etcd, defaults []route) (host, warning string, err err
 }
 
 // find returns the host to announce for a listener on all addresses of this host: the local address of the
-// route to etcd if it is not loopback, else the default route's, else loopback.
+// route to etcd if it is not loopback, else the default route's, else loopback. The way to etcd must be known by then.
 func (c candidate) find(etcd, defaults []route) (host, warning string, err error) {
 	if to := slices.IndexFunc(etcd, route.leadsOut); to >= 0 {
 		local := etcd[to].local.Unmap()
 		return local.String(), strings.Join(nonEmpty(linkLocal(local.String()), ambiguous(etcd[to:])), "; "), nil
 	}
-	if to := slices.IndexFunc(defaults, route.leadsOut); to >= 0 {
-		local := defaults[to].local.Unmap().String()
-		return local, linkLocal(local), nil
-	}
-	if len(etcd) > 0 && !slices.ContainsFunc(etcd, route.loopback) {
-		var errs []error
-		for _, r := range slices.Concat(etcd, defaults) {
-			errs = append(errs, r.cause())
+	to := slices.IndexFunc(defaults, route.leadsOut)
+	elsewhere := len(etcd) > 0 && !slices.ContainsFunc(etcd, route.loopback)
+	if elsewhere && (to < 0 || slices.ContainsFunc(etcd, func(r route) bool { return r.unknown })) {
+		errs := make([]error, len(etcd))
+		for i, r := range etcd {
+			errs[i] = r.cause()
 		}
-		return "", "", fmt.Errorf("this host has no address on the way to etcd, and no default route: %w", errors.Join(errs...))
+		return "", "", fmt.Errorf("%w: %w", ErrUnknown, errors.Join(errs...))
+	}
+	if to >= 0 {
+		local := defaults[to].local.Unmap().String()
+		if elsewhere {
+			warning = fmt.Sprintf("no way to etcd is found: announcing %s, the default route's", local)
+		}
+		return local, strings.Join(nonEmpty(linkLocal(local), warning), "; "), nil
 	}
 	host = c.loopback(etcd)
 	return host, fmt.Sprintf("etcd is reached over loopback, and there is no default route: announcing %s, which only this host can dial", host), nil

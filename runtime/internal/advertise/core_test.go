@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
-// routesOf reads "TARGET>LOCAL" words; without a local address there is no way to the target.
+// routesOf reads "TARGET>LOCAL" words. Without a local address there is no way to the target, and with "?" it is not known.
 func routesOf(text string) []route {
 	var all []route
 	for _, word := range strings.Fields(text) {
@@ -18,6 +18,7 @@ func routesOf(text string) []route {
 		if ok {
 			r.local = netip.MustParseAddr(local)
 		} else {
+			r.host, r.unknown = strings.CutSuffix(host, "?")
 			r.err = errors.New("no way to " + host)
 		}
 		all = append(all, r)
@@ -63,13 +64,16 @@ func TestG28_Decide(t *testing.T) {
 		{"by both families", "", anyFamily, "a>10.0.0.8 b>fd00::8 c", out, "10.0.0.8", ""},
 		{"by a link", "", anyFamily, "a>169.254.0.8", out, "169.254.0.8", "same link"},
 		{"by a link among several", "", anyFamily, "a>169.254.0.8 b>10.0.0.8", out, "169.254.0.8", "same link can dial it; this host reaches etcd from different"},
-		{"no address at all", "", anyFamily, "a>0.0.0.0", out, "10.0.0.9", ""},
+		{"no address at all", "", anyFamily, "a>0.0.0.0", out, "10.0.0.9", "no way to etcd is found: announcing 10.0.0.9, the default route's"},
 
 		// Where etcd is on loopback, or its name is not known, with the one of the default route.
 		{"etcd on loopback", "", anyFamily, lo, out, "10.0.0.9", ""},
 		{"etcd on loopback, listener IPv6-only", "", ipv6, "127.0.0.1", "192.0.2.1 2001:db8::1>fd00::9", "fd00::9", ""},
 		{"etcd on loopback, no default route by IPv4", "", anyFamily, lo, "192.0.2.1 2001:db8::1>fd00::9", "fd00::9", ""},
-		{"etcd unknown", "", anyFamily, "etcd", out, "10.0.0.9", ""},
+		{"no way to etcd", "", anyFamily, "etcd", out, "10.0.0.9", "no way to etcd is found"},
+		{"etcd not known yet", "", anyFamily, "a etcd?", out, "", "not known yet: no way to a\nno way to etcd?"},
+		{"some etcd not known yet", "", anyFamily, "a? b>10.0.0.8", out, "10.0.0.8", ""},
+		{"some etcd not known yet, and some local", "", anyFamily, "a? " + lo, out, "10.0.0.9", ""},
 		{"default route by a link", "", anyFamily, lo, "192.0.2.1>169.254.0.8", "169.254.0.8", "same link"},
 		{"default route by a zone", "", anyFamily, lo, "2001:db8::1>fe80::1%eth0", "127.0.0.1", "only this host"},
 
@@ -79,7 +83,7 @@ func TestG28_Decide(t *testing.T) {
 		{"all is local, listener IPv6-only", "", ipv6, "127.0.0.1", "192.0.2.1", "::1", "only this host"},
 		{"all is local, etcd is a socket", "", anyFamily, "", "192.0.2.1", "127.0.0.1", "only this host"},
 		{"some etcd is local", "", anyFamily, "a " + lo, "192.0.2.1", "127.0.0.1", "only this host"},
-		{"no route", "", anyFamily, "a b", "192.0.2.1 2001:db8::1", "", "no way to a\nno way to b\nno way to 192.0.2.1\nno way to 2001:db8::1"},
+		{"no route", "", anyFamily, "a b", "192.0.2.1 2001:db8::1", "", "not known yet: no way to a\nno way to b"},
 		{"no address on the way", "", anyFamily, "a>0.0.0.0", "192.0.2.1", "", "to a:2379 traffic leaves from 0.0.0.0"},
 	}
 	for _, tt := range tests {

@@ -22,7 +22,7 @@ func FuzzAddress(f *testing.F) {
 	f.Fuzz(func(t *testing.T, env, option, listen, network, etcd string) {
 		for _, local := range []string{"10.0.0.9", "127.0.0.1", "::1", "2001:db8::9", "fe80::1%eth0", ""} {
 			c := Config{Option: option, Env: env, Etcd: []string{etcd}, Network: network,
-				local: func(context.Context, string, string) (netip.Addr, error) {
+				Local: func(context.Context, string, string) (netip.Addr, error) {
 					if local == "" {
 						return netip.Addr{}, errors.New("no way")
 					}
@@ -33,7 +33,7 @@ func FuzzAddress(f *testing.F) {
 				continue
 			}
 			checkAnnounced(t, addr)
-			again, _, err := Config{Option: addr, local: c.local}.Address(t.Context(), listen)
+			again, _, err := Config{Option: addr, Local: c.Local}.Address(t.Context(), listen)
 			if err != nil || again != addr {
 				t.Fatalf("announces %q; given that, it announces %q, %v", addr, again, err)
 			}

@@ -103,6 +103,7 @@ type core struct {
 	health  []health       // of the entries, in this round
 	faults  []error        // of methods that cannot return them
 	late    []lease.Status // of entries that came too late to be announced
+	nowhere error          // why the entries have no address in this round yet
 }
 
 // publish adds an entry to announce. Services of one key are one entry.
@@ -163,7 +164,11 @@ func (c *core) unannounced() error {
 // unregistered returns what somebody may look for in etcd though nothing puts it there, each with the reason.
 func (c *core) unregistered() []lease.Status {
 	all := slices.Clone(c.late)
-	if why := c.unannounced(); why != nil {
+	why := c.unannounced()
+	if c.live(c.round) {
+		why = c.nowhere
+	}
+	if why != nil {
 		for _, e := range c.entries {
 			all = append(all, lease.Status{Key: e.Key, Err: why})
 		}
@@ -184,7 +189,7 @@ func (c *core) begin(on event) error {
 	}
 	c.step(on)
 	c.round++
-	c.health = make([]health, len(c.entries))
+	c.health, c.nowhere = make([]health, len(c.entries)), nil
 	return nil
 }
 

@@ -231,6 +231,19 @@ func (g *Group) given(run *Run, a Announcement) ([]Entry, error) {
 	return slices.Clone(g.core.entries), context.Cause(run.life)
 }
 
+// addressed takes in that a run has its address, or why it has none yet. It reports whether that is news to tell.
+func (g *Group) addressed(run *Run, why error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if run.life.Err() != nil {
+		return false
+	}
+	had := g.core.nowhere
+	g.core.nowhere = why
+	g.noted()
+	return had == nil && why != nil
+}
+
 // follows takes in what follows the health of a run's entries. It reports false if the run is over.
 func (g *Group) follows(run *Run, follower *healthcheck.Follower) bool {
 	g.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -78,6 +80,33 @@ func TestG24_WithdrawEndsAnnounce(t *testing.T) {
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
 		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
 	}
+}
+
+// A host without a network yet is asked for its address again, and Status says why nothing is announced meanwhile.
+func TestG7_TheNetworkComesUpLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group(t, New(Config{Logger: slog.New(slog.DiscardHandler)}))
+		up := time.Now().Add(2 * addressPause)
+		a := Announcement{Listen: ":80", Advertise: advertise.Config{Etcd: []string{"10.0.0.1"}, Local: func(context.Context, string, string) (netip.Addr, error) {
+			if time.Now().Before(up) {
+				return netip.Addr{}, errors.New("no route")
+			}
+			return netip.MustParseAddr("10.0.0.9"), nil
+		}}}
+		run, _ := g.begin(serve)
+		time.AfterFunc(addressPause/2, func() {
+			if all := g.registrar.Status(); len(all) != 1 || all[0].Key != "a" || !errors.Is(all[0].Err, advertise.ErrUnknown) {
+				t.Errorf("Status without an address: %v", all)
+			}
+		})
+		if addr, _, err := run.address(t.Context(), a); addr != "10.0.0.9:80" || err != nil || time.Now() != up || len(g.Status()) > 0 {
+			t.Errorf("once there is a network: %q, %v, %v", addr, err, g.Status())
+		}
+		up = up.Add(time.Hour)
+		if err := run.Announce(t.Context(), a, time.Minute); !errors.Is(err, advertise.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("not within the announce timeout: %v", err)
+		}
+	})
 }
 
 // waiting is a health service that does not answer before it is released.

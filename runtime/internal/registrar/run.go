@@ -65,7 +65,7 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	if len(entries) == 0 {
 		return run.reason(g.register(run, nil, "", nil))
 	}
-	addr, warning, err := a.Advertise.Address(ctx, a.Listen)
+	addr, warning, err := run.address(ctx, a)
 	if err != nil {
 		return run.reason(err)
 	}
@@ -83,6 +83,28 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 		return run.reason(fmt.Errorf("etcd: announce: %w", err))
 	}
 	return run.reason(g.register(run, entries, addr, first))
+}
+
+// addressPause is the pause between two looks for the address.
+const addressPause = time.Second
+
+// address finds the address to announce, if need be once the network is up and names can be looked up.
+func (run *Run) address(ctx context.Context, a Announcement) (addr, warning string, err error) {
+	for {
+		addr, warning, err = a.Advertise.Address(ctx, a.Listen)
+		if !errors.Is(err, advertise.ErrUnknown) {
+			run.group.addressed(run, nil)
+			return addr, warning, err
+		}
+		if run.group.addressed(run, err) {
+			run.group.Logger().Warn("a server is not announced", "services", run.group.Services(), "error", err)
+		}
+		select {
+		case <-time.After(addressPause):
+		case <-ctx.Done():
+			return "", "", fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+	}
 }
 
 // within returns a context that ends with ctx or the run.

@@ -13,8 +13,8 @@ import (
 // claims holds the entries that the process has registered, and the number of the lease session that each
 // belongs on. Only an error takes a step over all of them.
 type claims struct {
-	keys     map[string]*claim     // by the etcd keys that are known without the lease
-	named    map[sharedKey]*claim  // those on shared sessions whose etcd key is the lease id
+	names    map[string]*claim     // by [Entry.names]
+	leased   map[sharedKey]*claim  // those on shared sessions whose etcd key is the lease id
 	tallies  map[string]tally      // by service key
 	shared   map[time.Duration]int // the session for the entries of a TTL
 	sessions int                   // the last number given
@@ -40,26 +40,26 @@ type tally struct {
 
 func newClaims() claims {
 	return claims{
-		keys: make(map[string]*claim), named: make(map[sharedKey]*claim), tallies: make(map[string]tally), shared: make(map[time.Duration]int),
+		names: make(map[string]*claim), leased: make(map[sharedKey]*claim), tallies: make(map[string]tally), shared: make(map[time.Duration]int),
 	}
 }
 
-// add claims the keys of an entry. It is an error if readers could take them for another entry's.
+// add claims the names of an entry. It is an error if readers could take them for another entry's.
 func (c *claims) add(e Entry) (*claim, error) {
 	if err := c.overlapping(e); err != nil {
 		return nil, err
 	}
-	keys := e.etcdKeys()
-	for _, key := range keys {
-		if first := c.keys[key]; first != nil {
-			return nil, fmt.Errorf("key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that first, or give this another instance id",
-				key, first.entry.Endpoint.Instance, first.entry.Key, first.entry.Layouts, first.entry.TTL)
+	names := e.names()
+	for _, name := range names {
+		if first := c.names[name]; first != nil {
+			return nil, fmt.Errorf("key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that first, or give this another instance id or address",
+				name, first.entry.Endpoint.Instance, first.entry.Key, first.entry.Layouts, first.entry.TTL)
 		}
 	}
 	added := &claim{entry: e}
 	c.place(added)
-	for _, key := range keys {
-		c.keys[key] = added
+	for _, name := range names {
+		c.names[name] = added
 	}
 	c.count(e, 1)
 	return added, nil
@@ -79,8 +79,8 @@ func (c *claims) place(added *claim) {
 	if !e.leaseInKey() {
 		return
 	}
-	if at := (sharedKey{shared, e.Key}); c.named[at] == nil {
-		c.named[at] = added
+	if at := (sharedKey{shared, e.Key}); c.leased[at] == nil {
+		c.leased[at] = added
 		return
 	}
 	c.sessions++
@@ -89,11 +89,11 @@ func (c *claims) place(added *claim) {
 
 // remove gives up a claim.
 func (c *claims) remove(gone *claim) {
-	for _, key := range gone.entry.etcdKeys() {
-		delete(c.keys, key)
+	for _, name := range gone.entry.names() {
+		delete(c.names, name)
 	}
-	if at := (sharedKey{gone.session, gone.entry.Key}); c.named[at] == gone {
-		delete(c.named, at)
+	if at := (sharedKey{gone.session, gone.entry.Key}); c.leased[at] == gone {
+		delete(c.leased, at)
 	}
 	c.count(gone.entry, -1)
 }

@@ -54,7 +54,7 @@ func TestG29_Claims(t *testing.T) {
 		},
 		"in one layout of two, of which the other has the lease's key": {
 			{at("a", "i", "h:1", 15, goZero, json), "session 1"},
-			{at("a", "i", "h:1", 15, goZero, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
+			{at("a", "i", "h:2", 15, goZero, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
 			{at("a", "i", "h:1", 20, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
 		},
 		"one address in a layout whose key is the address": {
@@ -62,21 +62,25 @@ func TestG29_Claims(t *testing.T) {
 			{at("a", "j", "h:1", 15, kitex), taken("a/h:1", "i", "a", "kitex", 15)},
 			{at("a", "j", "h:2", 15, kitex), "session 1"},
 		},
+		"one address in a layout whose key is the lease": {
+			{at("a", "i", "h:1", 15, goZero), "session 1"},
+			{at("a", "j", "h:1", 20, goZero), taken("a (go_zero at h:1)", "i", "a", "go_zero", 15)},
+		},
 		"an instance that is named as another's address": {
 			{at("a", "i", "h:1", 15, kitex), "session 1"},
 			{at("a", "h:1", "h:2", 15), taken("a/h:1", "i", "a", "kitex", 15)},
 		},
 		"a second entry with the lease's key takes a session of its own": {
 			{at("a", "i", "h:1", 15, goZero), "session 1"},
-			{at("a", "i", "h:1", 15, goZero), "session 2, dedicated"},
+			{at("a", "i", "h:2", 15, goZero), "session 2, dedicated"},
 			{at("a", "i", "h:1", 15, suffix), "session 3, dedicated"},
 			{at("a", "i", "h:1", 15), "session 1"},
 			{at("b", "i", "h:1", 15, goZero), "session 1"},
-			{at("a", "i", "h:1", 20, goZero), "session 4"},
+			{at("a", "i", "h:3", 20, goZero), "session 4"},
 		},
 		"which is not shared": {
 			{at("a", "i", "h:1", 15, goZero), "session 1"},
-			{at("a", "i", "h:1", 15, goZero), "session 2, dedicated"},
+			{at("a", "i", "h:2", 15, goZero), "session 2, dedicated"},
 			{at("a", "i", "h:1", 15, goZero), gone + " 0"},
 			{at("a", "i", "h:1", 15, goZero), "session 1"},
 		},
@@ -132,7 +136,7 @@ func TestG29_Claims(t *testing.T) {
 func TestG37_ClaimsTakeNoStepOverTheOthers(t *testing.T) {
 	c := newClaims()
 	c.tallies["acme/one/more"] = tally{own: 1}
-	c.keys["acme/one/other"] = nil
+	c.names["acme/one/other"] = nil
 	one, err := c.add(at("acme/one", "i", "h:1", 15))
 	if err != nil {
 		t.Fatal(err)

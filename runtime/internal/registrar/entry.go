@@ -247,15 +247,16 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 	return e, nil
 }
 
-// etcdKeys returns the keys of the entry that do not depend on the lease, without the namespace.
-func (e Entry) etcdKeys() []string {
-	var keys []string
-	for _, layout := range e.Layouts {
-		if !layout.LeaseInKey() {
-			keys = append(keys, layout.Key(e.Key, e.Endpoint, 0))
+// names returns what no other entry of the process may have, by layout: the etcd key without the namespace, or else what a key
+// that holds a lease id leads to.
+func (e Entry) names() []string {
+	names := make([]string, len(e.Layouts))
+	for i, layout := range e.Layouts {
+		if names[i] = layout.Key(e.Key, e.Endpoint, 0); layout.LeaseInKey() {
+			names[i] = fmt.Sprintf("%s (%s at %s)", e.Key, layout, e.Endpoint.Addr)
 		}
 	}
-	return keys
+	return names
 }
 
 func (e Entry) suffixed() bool { return slices.Contains(e.Layouts, endpoint.LeaseSuffix) }

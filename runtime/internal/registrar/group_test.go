@@ -234,7 +234,7 @@ func TestG25_AContextEnds(t *testing.T) {
 func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
 	r := offline(t)
 	e := at("b", "i", "h:1", 15, endpoint.GoZero)
-	if _, err := r.start(e, false); err != nil {
+	if _, err := r.start(at("b", "i", "h:2", 15, endpoint.GoZero), false); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

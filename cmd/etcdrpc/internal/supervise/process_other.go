@@ -11,6 +11,9 @@ import (
 // Signals returns the signals that a supervisor takes for its command.
 func Signals() []os.Signal { return []os.Signal{os.Interrupt} }
 
+// AdoptOrphans changes nothing on this system.
+func AdoptOrphans() {}
+
 func signalOf(os.Signal) Signal { return Terminate }
 
 // process is a command that runs. Here there is none: nothing could ask it to end.

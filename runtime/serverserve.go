@@ -85,7 +85,8 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 // Announce puts the published services in etcd for a server that the caller serves. It returns when they are
 // there, except those that are not healthy. Otherwise it returns an error and withdraws what is in etcd by then,
 // in the background if ctx has ended. addr is the address of the listener, as its method Addr returns it. The
-// address to announce is found as for Serve.
+// address to announce is found as for Serve, but for a listener on [::] that takes no IPv4: addr does not tell, so
+// give [WithAdvertiseAddress].
 //
 // A Withdraw during Announce ends it with an error. A second Announce without a Withdraw between is an error.
 func (s *Server) Announce(ctx context.Context, addr string) error {

@@ -211,7 +211,7 @@ func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	switch {
-	case strings.HasSuffix(method, "/Slow"):
+	case strings.HasSuffix(method, "/Slow"), strings.HasSuffix(method, "/Stuck") && i.name == "bad":
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	case strings.HasSuffix(method, "/Flaky") && len(md.Get("grpc-previous-rpc-attempts")) == 0:

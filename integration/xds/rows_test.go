@@ -19,7 +19,9 @@ func TestRows(t *testing.T) {
 			test func(w *world, dial dialer)
 		}{
 			{"round robin", roundRobin}, {"weights", weights}, {"split", split}, {"dead group", deadGroup}, {"drain", drain},
-			{"zone", zone}, {"affinity", affinity}, {"least request", leastRequest}, {"pick first", pickFirst}, {"timeout", timeout},
+			{"zone", zone}, {"affinity", affinity("")}, {"affinity, lanes", affinity(inLanes)}, {"affinity, split", affinity(inGroup)},
+			{"least request", leastRequest("")}, {"least request, lanes", leastRequest(inLanes)}, {"least request, split", leastRequest(inGroup)},
+			{"pick first", pickFirst("")}, {"pick first, lanes", pickFirst(inLanes)}, {"pick first, split", pickFirst(inGroup)}, {"timeout", timeout},
 			{"retry", retry}, {"lanes", lanes}, {"rollout", rollout}, {"leader", leader}, {"subset", subset}, {"outliers", outliers},
 			{"many at a time", manyAtATime}, {"pairs", pairs},
 		} {
@@ -128,58 +130,81 @@ func zone(w *world, dial dialer) {
 // keys is how many affinity keys are tried.
 const keys = 20
 
-const ring = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`
+// What picks an instance does so in the base of lanes and in a group of a split, too.
+const (
+	inLanes = `"route":[{"label":"lane"}],`
+	inGroup = `"split":[{"match":{"version":""},"weight":1}],`
+)
 
-func affinity(w *world, dial dialer) {
-	for range 4 { // whose id is their address
-		w.addUnnamed()
-	}
-	w.set(ring)
-	c, native := dial(""), w.native("")
-	tied := func(c caller, n int) string {
-		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
-		if len(o.By) != 1 || len(o.Errors) > 0 {
-			w.t.Fatalf("the calls of a key: %+v", o)
+const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
+
+func affinity(options string) func(w *world, dial dialer) {
+	return func(w *world, dial dialer) {
+		for range 4 { // whose id is their address
+			w.addUnnamed()
 		}
-		return slices.Collect(maps.Keys(o.By))[0]
-	}
-	eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
-	eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
-	if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
-		w.t.Log("this client crashes by rings, and goes round robin")
-		return
-	}
-	same := 0
-	for n := range keys {
-		if tied(c, n) == tied(native, n) {
-			same++
+		w.set(policy(options + ring))
+		c, native := dial(""), w.native("")
+		one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
+		tied := func(c caller, n int) string {
+			o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
+			if !one(o) {
+				w.t.Fatalf("the calls of a key: %+v", o)
+			}
+			return slices.Collect(maps.Keys(o.By))[0]
 		}
-	}
-	if same != keys {
-		w.t.Errorf("%d of %d keys are the same instance's by xDS as for the runtime's clients", same, keys)
+		eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
+		eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
+		if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
+			w.t.Log("this client crashes by rings, and goes round robin")
+			return
+		}
+		eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
+		same := 0
+		for n := range keys {
+			if tied(c, n) == tied(native, n) {
+				same++
+			}
+		}
+		if same != keys {
+			w.t.Errorf("%d of %d keys are the same instance's by xDS as for the runtime's clients", same, keys)
+		}
 	}
 }
 
-func leastRequest(w *world, dial dialer) {
-	w.add("a")
-	w.add("b")
-	w.set(`{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":2}}]}`)
-	c := dial("")
-	eventually(w.t, c, calls(40), "both", only("a", "b"))
-	w.set(`{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`)
-	eventually(w.t, c, calls(40), "both", only("a", "b"))
+// An instance that answers no more has few of ten callers' calls; round robin would give it half of them.
+func leastRequest(options string) func(w *world, dial dialer) {
+	return func(w *world, dial dialer) {
+		w.add("a")
+		w.add("bad")
+		w.set(policy(options + `"childPolicy":[{"least_request_experimental":{"choiceCount":10}}]`))
+		c := dial("")
+		eventually(w.t, c, calls(40), "both", only("a", "bad"))
+		if _, golang := c.(*goCaller); golang {
+			o := calls(100).to("/acme.Echo/Stuck")
+			o.At, o.Timeout = 10, 500
+			eventually(w.t, c, o, "to the one that answers", func(o outcome) bool { return o.By["a"] > 75 })
+		}
+		w.set(policy(options + `"childPolicy":[{"etcd_peak_ewma":{}}]`))
+		eventually(w.t, c, calls(40), "both", only("a", "bad"))
+	}
 }
 
-func pickFirst(w *world, dial dialer) {
-	w.add("a")
-	w.add("b")
-	w.set(`{"loadBalancingConfig":[{"pick_first":{}}]}`)
-	c := dial("")
-	if _, golang := c.(*goCaller); !golang { // which go round robin: they know no pick_first here
-		eventually(w.t, c, calls(40), "both", only("a", "b"))
-		return
+func pickFirst(options string) func(w *world, dial dialer) {
+	return func(w *world, dial dialer) {
+		by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
+		w.set(policy(options + `"childPolicy":[{"pick_first":{}}]`))
+		c := dial("")
+		if _, golang := c.(*goCaller); !golang { // which go round robin: they know no pick_first here
+			eventually(w.t, c, calls(40), "both", only("a", "b"))
+			return
+		}
+		one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
+		for name := range eventually(w.t, c, calls(40), "one", one).By {
+			by[name].kill()
+		}
+		eventually(w.t, c, calls(1), "the other", one)
 	}
-	eventually(w.t, c, calls(40), "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
 }
 
 func timeout(w *world, dial dialer) {

@@ -67,7 +67,7 @@ func TestClustersAreBounded(t *testing.T) {
 		for i := range tt.endpoints {
 			specs = append(specs, tt.spec(i))
 		}
-		s := mapped(t, etcdPolicy(`"split":[`+strings.Join(groups, ",")+`],"route":[{"label":"lane"}]`), specs)
+		s := mapped(t, etcdPolicy(`"split":[`+strings.Join(groups, ",")+`],"route":[{"label":"lane"}],"childPolicy":[{"least_request_experimental":{"choiceCount":2}}]`), specs)
 		isSound(t, s)
 		total := 0
 		for _, c := range s.Clusters {

@@ -61,7 +61,9 @@ func (p *plan) aggregate(chain []string, served string) string {
 	}
 	name := chain[0] + aggregateMark + cmp.Or(served, "others")
 	if p.clusters[name] == nil {
-		p.keep(p.aggregateOf(name, chain))
+		c := &clusterv3.Cluster{Name: name}
+		p.setPolicy(c)
+		p.keep(p.aggregateOf(c, chain))
 	}
 	return name
 }
@@ -70,27 +72,29 @@ func (p *plan) aggregate(chain []string, served string) string {
 // where those do that nothing is said of. A client asks for such a name that knows it from before the server began.
 func (s *Snapshot) Substitute(name string) *Resource {
 	m := &mapping{}
-	r := m.aggregateOf(name, []string{s.Usual})
+	usual := new(clusterv3.Cluster)
+	m.fail(s.Clusters[s.Usual].Body.UnmarshalTo(usual))
+	r := m.aggregateOf(&clusterv3.Cluster{
+		Name: name, LbPolicy: usual.LbPolicy, LbConfig: usual.LbConfig, LoadBalancingPolicy: usual.LoadBalancingPolicy,
+	}, []string{s.Usual})
 	if name == "" || m.err != nil {
 		return nil
 	}
 	return r
 }
 
-// aggregateOf makes the cluster whose calls go to the first of others that can take them.
-func (m *mapping) aggregateOf(name string, chain []string) *Resource {
-	config := m.encode(&aggregatev3.ClusterConfig{Clusters: chain})
-	r := m.resource(name, &clusterv3.Cluster{
-		Name: name, LbPolicy: clusterv3.Cluster_ROUND_ROBIN,
-		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name: "envoy.clusters.aggregate", TypedConfig: config,
-		}},
-	})
+// aggregateOf makes a cluster, whose policy is set, one whose calls go to the first of others that can take them. Its policy picks
+// in each of these: some clients go by it, such as grpc-go, and some by those of the others.
+func (m *mapping) aggregateOf(c *clusterv3.Cluster, chain []string) *Resource {
+	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+		Name: "envoy.clusters.aggregate", TypedConfig: m.encode(&aggregatev3.ClusterConfig{Clusters: chain}),
+	}}
+	r := m.resource(c.Name, c)
 	r.Clusters = chain
 	return r
 }
 
-// setPolicy says how the endpoints of a cluster are picked. A list of policies ends in round robin, for a client gives up a
+// setPolicy says how endpoints are picked in a cluster. A list of policies ends in round robin, for a client gives up a
 // cluster whose policies it does not know.
 func (p *plan) setPolicy(c *clusterv3.Cluster) {
 	c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
@@ -108,7 +112,9 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 		choices := max(child.ChoiceCount, serviceconfig.MinChoiceCount)
 		p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
 	case *serviceconfig.PickFirst:
-		p.setPolicies(c, "pick_first", &pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
+		// Not within a locality: there grpc-go does not connect again when the connection is lost.
+		c.LoadBalancingPolicy = p.policies(namedPolicy{"pick_first", &pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList}},
+			namedPolicy{"round_robin", &roundrobinv3.RoundRobin{}})
 	case *serviceconfig.WeightedRoundRobin:
 		p.setPolicies(c, "client_side_weighted_round_robin", byLoad(child))
 	default:

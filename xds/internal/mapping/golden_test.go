@@ -13,8 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -79,7 +81,7 @@ func TestRows(t *testing.T) {
 		{name: "roundrobin", config: "", endpoints: three},
 		{name: "weights", config: `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, endpoints: ends("a - - 3", "b - - 4294967295", "c")},
 		{name: "split", config: etcdPolicy(twoGroups), endpoints: ends("a v1", "b v2", "c v1", "d v3")},
-		{name: "splitempty", config: etcdPolicy(twoGroups), endpoints: ends("b v2")},
+		{name: "splitempty", config: etcdPolicy(twoGroups + `,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]`), endpoints: ends("b v2")},
 		{name: "lanes", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane"`),
 			endpoints: ends("a", "b - - - lane=blue")},
 		{name: "strictlabel", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"}},{"label":"lane","strict":true}],"laneHeader":"x-lane"`),
@@ -104,7 +106,7 @@ func TestRows(t *testing.T) {
 		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
 		{name: "zonedrained", config: etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`), endpoints: three, client: Client{Zone: "z1", ID: "one"}},
-		{name: "rolloutinlane", config: etcdPolicy(`"route":[{"label":"lane"}]`),
+		{name: "rolloutinlane", config: etcdPolicy(`"route":[{"label":"lane"}],"childPolicy":[{"pick_first":{}}]`),
 			endpoints: ends("a - - - grpc_methods=S/A", "b - - - grpc_methods=S/A,B", "c - - - grpc_methods=S/A,B lane=x")},
 		{name: "names", config: "", endpoints: []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "[::1]:80"}, {Instance: "c", Addr: "[0:0::1]:80"}}},
 		{name: "nothing", config: "", endpoints: nil},
@@ -150,7 +152,7 @@ func TestSeveralServices(t *testing.T) {
 }
 
 // isSound fails the test for what a client would refuse: a cluster or endpoints that are named and are not there, a gap in
-// priorities, or a locality without endpoints.
+// priorities, or a locality without endpoints. And an aggregate is to have the policy of each that it is made of.
 func isSound(t *testing.T, s *Snapshot) {
 	t.Helper()
 	named := slices.Clone(s.Route.Clusters)
@@ -158,6 +160,17 @@ func isSound(t *testing.T, s *Snapshot) {
 		named = append(named, s.Clusters[name].Clusters...)
 		if s.Clusters[name].Clusters == nil && s.Loads[name] == nil {
 			t.Errorf("%s has no endpoints", name)
+		}
+	}
+	aggregates := []*Resource{s.Substitute("a/gone")}
+	for _, r := range s.Clusters {
+		aggregates = append(aggregates, r)
+	}
+	for _, r := range aggregates {
+		for _, name := range r.Clusters {
+			if !proto.Equal(policyOf(t, r), policyOf(t, s.Clusters[name])) {
+				t.Errorf("%s has another policy than %s", r.Name, name)
+			}
 		}
 	}
 	slices.Sort(named)
@@ -180,6 +193,16 @@ func isSound(t *testing.T, s *Snapshot) {
 			t.Errorf("%s has the priorities %v", name, seen)
 		}
 	}
+}
+
+// policyOf returns a cluster with no more than its policy.
+func policyOf(t *testing.T, r *Resource) *clusterv3.Cluster {
+	t.Helper()
+	c := new(clusterv3.Cluster)
+	if err := r.Body.UnmarshalTo(c); err != nil {
+		t.Fatal(err)
+	}
+	return &clusterv3.Cluster{LbPolicy: c.LbPolicy, LbConfig: c.LbConfig, LoadBalancingPolicy: c.LoadBalancingPolicy}
 }
 
 // compare compares a snapshot with a golden file.

@@ -15,8 +15,8 @@ const (
 	startInterval = 200 * time.Millisecond
 	probeInterval = time.Second
 
-	// maxMisses is how many probes in a row go without an answer before the command counts as unhealthy. An answer that
-	// says so counts at once.
+	// maxMisses is how many probes in a row tell nothing of its health before the command counts as unhealthy. An answer
+	// that says so counts at once.
 	maxMisses = 3
 
 	// startMisses is after how many of them a command that has yet to serve is worth a line: 5 s.
@@ -134,7 +134,8 @@ const (
 	healthy     health = iota
 	unhealthy          // the command says so
 	unreachable        // there was no answer
-	strange            // it accepts connections, and does not speak as it is spoken to
+	strange            // there was one that says nothing of its health
+	busy               // it has no room for the probe
 	untold             // it answers, but not to that
 )
 
@@ -233,6 +234,7 @@ func (c *core) probed(e event, now time.Time, do *do) {
 	switch {
 	case e.health == healthy, e.health == untold && !c.settings.Strict:
 		c.serves(e, do)
+	case e.health == busy && c.phase == serving: // it lives, and its entry stays in etcd, or out of it
 	case c.phase == starting || !missed || c.misses >= maxMisses: // one alone may be due to a busy machine
 		c.fails(e, do)
 	}

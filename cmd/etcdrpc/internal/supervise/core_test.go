@@ -69,8 +69,16 @@ func TestMisses(t *testing.T) {
 	if do := probe(unreachable); do.pause || len(do.say) > 0 {
 		t.Errorf("another miss: %+v", do)
 	}
+	if do := probe(busy); do.resume {
+		t.Error("a command is resumed before it is healthy")
+	}
 	if do := probe(healthy); !do.resume {
 		t.Error("a command that is back is not resumed")
+	}
+	for range maxMisses {
+		if do := probe(busy); do.pause {
+			t.Error("a command with no room for probes is paused")
+		}
 	}
 	if do := probe(unhealthy); !do.pause {
 		t.Error("a command that says it is not healthy is not paused")

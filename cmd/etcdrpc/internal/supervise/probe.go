@@ -76,8 +76,10 @@ func (p *prober) askHealth(ctx context.Context) (health, error) {
 			return strange, fmt.Errorf("probe of %s: %s: %s", p.Addr, status.Convert(err).Message(), hint)
 		}
 		return unreachable, fmt.Errorf("probe of %s: %s", p.Addr, status.Convert(err).Message())
+	case codes.ResourceExhausted:
+		return busy, fmt.Errorf("probe of %s: %w", p.Addr, err)
 	default:
-		return unhealthy, fmt.Errorf("probe of %s: %w", p.Addr, err)
+		return strange, fmt.Errorf("probe of %s: %w", p.Addr, err)
 	}
 }
 

@@ -217,6 +217,7 @@ func TestWalk(t *testing.T) {
 		{Name: "the command is not healthy", Do: func(w *walked) bool { return w.found(unhealthy) }},
 		{Name: "the command does not answer", Do: func(w *walked) bool { return w.found(unreachable) }},
 		{Name: "the command cannot be spoken to", Do: func(w *walked) bool { return w.found(strange) }},
+		{Name: "the command has no room for the probe", Do: func(w *walked) bool { return w.found(busy) }},
 		{Name: "the command does not tell its health", Do: func(w *walked) bool { return w.found(untold) }},
 		{Name: "the entry is in etcd", Do: func(w *walked) bool { return w.placed(nil) }},
 		{Name: "etcd refuses the entry", Do: func(w *walked) bool { return w.placed(errWalk) }},

@@ -112,8 +112,11 @@ that is more than they say, such as routes, put it in force by policy set first.
 	return cmd
 }
 
+// undrainPatience is how long a drain is tried to be taken back after a signal.
+const undrainPatience = 30 * time.Second
+
 // holdDrained waits until what an edit has drained is to have calls again, or for a signal, and undrains that. While etcd is
-// away it tries again, but not after a signal.
+// away it tries again; after a signal for a while, unless another ends the process.
 func holdDrained(ctx context.Context, cmd *cobra.Command, s *store.Store, e *steer.Edit, hold time.Duration) error {
 	if e.Written == 0 {
 		return errors.New("--for undrains only what it has drained itself, and all of that was drained before")
@@ -121,23 +124,28 @@ func holdDrained(ctx context.Context, cmd *cobra.Command, s *store.Store, e *ste
 	if !signal.Ignored(syscall.SIGHUP) { // as of a terminal that is closed
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		context.AfterFunc(ctx, stop)
 		defer stop()
 	}
 	output.Sayf(cmd.ErrOrStderr(), "Leave this command running: it undrains at %s, or Ctrl-C.\n", time.Now().Add(hold).Format(time.DateTime))
 	store.Pause(ctx, hold)
-	say := output.Once(cmd.ErrOrStderr())
+	say, again, signalled := output.Once(cmd.ErrOrStderr()), "trying again", time.Time{}
 	for {
 		err := e.TakeBack(context.WithoutCancel(ctx), s)
 		if err == nil {
 			output.Sayf(cmd.ErrOrStderr(), "What was drained gets calls again.\n")
 			return nil
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() == nil:
+		case signalled.IsZero():
+			again, signalled = fmt.Sprintf("trying again for %v, or until another Ctrl-C", undrainPatience), time.Now()
+		case time.Since(signalled) > undrainPatience:
 			added, _ := e.Listed()
 			return fmt.Errorf("undrain %s of %q, which stays drained: %w", strings.Join(added, ", "), e.Key, err)
 		}
-		say(err.Error() + "; trying again")
-		store.Pause(ctx, store.RetryAfter)
+		say(err.Error() + "; " + again)
+		time.Sleep(store.RetryAfter)
 	}
 }
 

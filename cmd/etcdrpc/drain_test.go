@@ -72,6 +72,25 @@ func TestDrainFor_RestoredEtcd(t *testing.T) {
 	}
 }
 
+// Etcd does not answer when the drain is ended by Ctrl-C, and does a little later.
+func TestDrainFor_EtcdHangs(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
+	putKey(t, etcd, "acme/user/b", "10.0.0.8:9000")
+	drain := startFollower(newApp(), at(etcd, "drain", "acme/user", "a", "--for", "1h", "--command-timeout", "1s"))
+	if err := drain.wait("Leave this"); err != nil {
+		t.Fatal(err)
+	}
+	etcd.Member(0).Pause()
+	drain.stop()
+	err := drain.wait("until another Ctrl-C")
+	etcd.Member(0).Resume()
+	if code, live := ends(t, drain.code), liveConfigAt(t, etcd, "acme/user"); err != nil || code != exitFine || live != "" {
+		t.Errorf("it ends with %d, and the live policy is %q: %v\n%s", code, live, err, drain.String())
+	}
+}
+
 // Whoever reads the output has left before it is written.
 func TestDrainFor_ReaderGone(t *testing.T) {
 	etcd := etcdtest.Start(t)

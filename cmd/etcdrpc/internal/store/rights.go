@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ func (s *Store) grants(ctx context.Context) (all []KeyRange, err error) {
 func (s *Store) EntriesInParts(ctx context.Context, key string) ([]survey.Entry, error) {
 	all := EntriesOf(survey.AnyLayout, key)
 	entries, listed, err := s.scanEntries(ctx, key)
-	if err != nil || s.User == "" || listed == all {
+	if err != nil || s.user() == "" || listed == all {
 		return entries, err
 	}
 	l, err := s.List(ctx, all)
@@ -70,7 +71,7 @@ func (s *Store) MaySteer(ctx context.Context, key string) error {
 // readable returns the parts of a range that the roles of the user allow to read, as far as they are known, sorted, without
 // overlap.
 func (s *Store) readable(ctx context.Context, r KeyRange) []KeyRange {
-	if s.User == "" {
+	if s.user() == "" {
 		return nil
 	}
 	grants, err := s.grants(ctx)
@@ -86,13 +87,16 @@ func (s *Store) readable(ctx context.Context, r KeyRange) []KeyRange {
 	return disjoint(parts)
 }
 
+// user returns the name by which etcd knows the user, "" if there is none: that of a password counts before that of a certificate.
+func (s *Store) user() string { return cmp.Or(s.User, s.subject) }
+
 // Roles returns the roles of the user.
 func (s *Store) Roles(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	resp, err := s.client.UserGet(ctx, s.User)
+	resp, err := s.client.UserGet(ctx, s.user())
 	if err != nil {
-		return nil, s.explain(fmt.Sprintf("read the user %q", s.User), err)
+		return nil, s.explain(fmt.Sprintf("read the user %q", s.user()), err)
 	}
 	return resp.Roles, nil
 }

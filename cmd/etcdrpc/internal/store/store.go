@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,7 +41,7 @@ type Store struct {
 	namespace string
 	User      string        // "" none was given
 	Exposed   []string      // hosts that the password is sent to without TLS
-	certified bool          // there is a client certificate
+	subject   string        // the common name of the client certificate, by which etcd may know the user
 	timeout   time.Duration // of one request
 }
 
@@ -60,7 +61,11 @@ func Exposed(cfg clientv3.Config) []string {
 // Open connects to etcd. All keys are below prefix, and timeout is that of one request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
 	s := &Store{met: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
-	s.certified = cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil
+	if cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil {
+		if cert, err := cfg.TLS.GetClientCertificate(new(tls.CertificateRequestInfo)); err == nil && cert.Leaf != nil {
+			s.subject = cert.Leaf.Subject.CommonName
+		}
+	}
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
@@ -95,7 +100,7 @@ func (s *Store) who() string {
 	switch {
 	case s.User != "":
 		return fmt.Sprintf("the user %q", s.User)
-	case s.certified:
+	case s.subject != "":
 		return "the user that --cert names"
 	}
 	return "a client without --user"

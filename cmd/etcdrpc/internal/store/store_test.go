@@ -1,8 +1,12 @@
 package store
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +46,29 @@ func TestReplace_Unknown(t *testing.T) {
 		}
 		etcd.Resume()
 		s.Close()
+	}
+}
+
+// Without a password the user is the one that the certificate names.
+func TestRoles_Certificate(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithTLS())
+	_, err := etcd.Admin().RoleAdd(t.Context(), "owners")
+	_, err2 := etcd.Admin().UserAdd(t.Context(), "owner", "secret")
+	_, err3 := etcd.Admin().UserGrantRole(t.Context(), "owner", "owners")
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	cfg := etcd.Config()
+	cert := &tls.Certificate{Leaf: &x509.Certificate{Subject: pkix.Name{CommonName: "owner"}}}
+	cfg.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+	s, err := Open(cfg, "", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if roles, err := s.Roles(t.Context()); err != nil || !slices.Equal(roles, []string{"owners"}) {
+		t.Errorf("the roles are %q: %v", roles, err)
 	}
 }
 

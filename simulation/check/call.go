@@ -116,7 +116,7 @@ func (j *Judge) answeredAbroad(c Call) {
 // failed judges a call that nothing excuses, by the lives that it should have reached.
 func (j *Judge) failed(c Call) {
 	solid := j.solid(c)
-	if len(solid) == 0 || c.Ejects && len(solid) == 1 {
+	if len(solid) == 0 || c.Ejects && c.Target == "" && len(solid) == 1 {
 		return
 	}
 	rule := Forgotten

@@ -47,7 +47,7 @@ func (j *Judge) LeaderCall(c Call, leader string) {
 		j.Report(c.End, ToLeader, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
 	case c.Code == codes.Unavailable && c.End.Sub(c.Begin) < c.Waits && !j.broken(c):
 		j.Report(c.End, ToLeader, "%s of %s fails after %v, and may wait for %v: %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Waits, c.Err)
-	case l != nil && l.up && !c.Ejects && j.reached(c, l) && !j.excused(c):
+	case l != nil && l.up && j.reached(c, l) && !j.excused(c):
 		j.Report(c.End, ToLeader, "%s of %s after %v: %v: %s; it should have reached %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, leader)
 	}
 }

@@ -69,7 +69,6 @@ type policy struct {
 	bad      childpolicy.Bad      // configs that are not used
 	child    *childpolicy.Child   // of the last plan; nil: it has none
 	state    resolver.State       // the last from the resolver
-	health   string               // the last healthCheckConfig from the resolver
 	leader   *leader              // as the resolver says; nil: no call is for one
 	share    *descriptors.Share   // of in.client.Connections
 	epoch    uint64               // of the last picker
@@ -267,10 +266,9 @@ func (p *policy) store(s resolver.State, c *config) {
 	if client == nil {
 		client = bareClient
 	}
-	if p.in != nil && told.Health != p.health {
+	if p.in != nil && told.Health != p.in.health {
 		p.core.watchAgain()
 	}
-	p.health = told.Health
 	p.memory = cmp.Or(client.Stats, &p.own)
 	if p.in == nil || p.in.client.Connections != client.Connections {
 		p.share = client.Connections.NewShare()
@@ -278,7 +276,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.state = s
 	p.in = &input{
 		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
-		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
+		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err, health: told.Health,
 		all: told.Endpoints, sequence: told.Sequence,
 	}
 	if before, behind := alike(s.Endpoints, told.Endpoints); told.InState && before+behind < max(len(s.Endpoints), len(told.Endpoints)) {

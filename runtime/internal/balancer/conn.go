@@ -27,6 +27,7 @@ type conn struct {
 	endpoint   resolver.Endpoint
 	state      connectivity.State // the SubConn's
 	inPlan     uint64             // the number of the last plan in which it may be called
+	open       bool               // connected, and no health check says otherwise: an ejection counts for nothing
 	wanted     bool               // by the plan
 	wasWanted  bool               // ... when that was last decided
 	named      bool               // by a call, so that it stays while its instance does
@@ -42,6 +43,7 @@ type conn struct {
 type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // while it is ready
+	named     balancer.SubConn // for calls that name the instance: while it is open
 	refused   bool             // a permit, for which it waits
 	waits     bool             // ... and it was never tried
 	again     bool             // it is trying, and was connected or tried before, or is late

@@ -399,7 +399,7 @@ func (c *core) closeUnwanted(now time.Time) {
 // close closes x, which is then as new.
 func (c *core) close(x *conn) {
 	c.do(shutDown, x)
-	x.state, x.dialing, x.shortLived = connectivity.Idle, false, 0
+	x.state, x.dialing, x.open, x.shortLived = connectivity.Idle, false, false, 0
 	x.retryAt, x.closeAt = time.Time{}, time.Time{}
 	c.set(x, untried)
 }
@@ -509,12 +509,17 @@ func (c *core) forget(x *conn, now time.Time) {
 // changed takes a state of the SubConn of x.
 func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	was := x.state
-	x.state, x.dialing = s.ConnectivityState, false
+	x.state, x.dialing, x.open = s.ConnectivityState, false, false
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		x.readySince = now
 		c.do(watch, x)
+		if x.open = c.plan.in.health == ""; x.open { // outlier detection tells nothing of what it had ejected before
+			next := *x.current.Load()
+			c.set(x, &next)
+			c.out.publish = c.out.publish || x.named
+		}
 	case connectivity.TransientFailure:
 		c.do(release, x)
 		c.set(x, &condition{readiness: failing, err: s.ConnectionError})
@@ -562,12 +567,15 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
+		x.open = true
 		x.stats.Ready(attr.Endpoint(x.endpoint), now)
 		c.set(x, &condition{readiness: ready})
 	case connectivity.TransientFailure:
+		x.open = x.open && s.ConnectionError == nil // a health check says why
 		c.set(x, &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
 	default:
 		if x.is(ready) {
+			x.open = false
 			c.set(x, &condition{readiness: trying, again: true})
 			c.await(x, now)
 		}
@@ -705,6 +713,9 @@ func (c *core) set(x *conn, next *condition) {
 	c.out.publish = c.out.publish || was != is || is == ready || c.counts[ready] == 0
 	if is == ready {
 		next.subConn = x.subConn
+	}
+	if x.open {
+		next.named = x.subConn
 	}
 	x.current.Store(next)
 }

@@ -22,6 +22,7 @@ type input struct {
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
 	pending   bool                // the endpoints are not known yet
 	err       error               // why there are no endpoints
+	health    string              // the healthCheckConfig; "": none
 
 	all      []resolver.Endpoint // that calls may name, sorted by instance
 	sequence uint64              // of the key's state

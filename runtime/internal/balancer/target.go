@@ -37,10 +37,10 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 		return balancer.PickResult{}, t.open(to, leads)
 	}
 	c := x.(*conn)
-	switch now := c.current.Load(); now.readiness {
-	case ready:
-		return t.within(to.Instance, c, now.subConn)
-	case failing:
+	switch now := c.current.Load(); {
+	case now.named != nil:
+		return t.within(to.Instance, c, now.named)
+	case now.readiness == failing:
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", to.Instance, c.addr, now.err)
 	}
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

@@ -13,9 +13,11 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
@@ -179,6 +181,17 @@ func TestK18_WhatAConnectionWasGiven(t *testing.T) {
 				t.Error("a connection that never was given the live config was handed another")
 			}
 		})
+	}
+}
+
+// TestNoStatusOfEtcdEndsACall: a gateway before etcd may answer with any.
+func TestNoStatusOfEtcdEndsACall(t *testing.T) {
+	away := fmt.Errorf("list: %w", status.Error(codes.PermissionDenied, "RBAC: access denied"))
+	for _, s := range []State{{Known: true, Err: away}, {Refused: true, Err: away}} {
+		err := s.emptyErr("acme/user")
+		if _, is := status.FromError(err); is || !strings.Contains(err.Error(), away.Error()) {
+			t.Errorf("known: %t: %v", s.Known, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,14 +86,15 @@ func (s *State) form(old *State, shift uint) {
 }
 
 // emptyErr returns why there are no endpoints under a key, which has the namespace, nil if there are some or if that is not known yet.
+// A status, which is of a call to etcd, is not passed on: gRPC would end the calls of the application with it.
 func (s *State) emptyErr(key string) error {
 	switch {
 	case !s.Known && s.Refused:
-		return s.Err
+		return errors.New(s.Err.Error())
 	case !s.Known || len(s.Backends) > 0:
 		return nil
 	case s.Err != nil:
-		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %w)", key, s.Err)
+		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %s)", key, s.Err.Error())
 	}
 	return fmt.Errorf("etcd: no endpoint is registered under %q", key)
 }

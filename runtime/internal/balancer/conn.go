@@ -27,6 +27,7 @@ type conn struct {
 	endpoint   resolver.Endpoint
 	state      connectivity.State // the SubConn's
 	inPlan     uint64             // the number of the last plan in which it may be called
+	inOld      uint64             // the number of the last plan beside which the old one may call it, too
 	open       bool               // connected, and no health check says otherwise: an ejection counts for nothing
 	wanted     bool               // by the plan
 	wasWanted  bool               // ... when that was last decided

@@ -138,11 +138,11 @@ func (c *core) update(next *plan, now time.Time) {
 		c.childAt, c.childLate = time.Time{}, false
 	}
 	c.followChild(now)
+	c.exclude()
 	next.adopt(before)
 	c.want(now)
 	c.dropUnknown(now)
 	c.closeUnwanted(now)
-	c.exclude()
 	c.settle(now)
 	c.out.publish = true
 }
@@ -405,15 +405,22 @@ func (c *core) close(x *conn) {
 }
 
 // exclude finds what of the old plan may not be called any more, or says something else of itself than when the old plan was
-// made.
+// made. The plan is told of the others.
 func (c *core) exclude() {
 	c.excluded = nil
 	if c.old == nil {
 		return
 	}
 	c.excluded = make([]bool, len(c.old.endpoints))
+	c.plan.shared = make([]bool, len(c.plan.endpoints))
 	for i, x := range c.old.conns {
 		c.excluded[i] = x.inPlan != c.number || !routedAlike(&c.old.endpoints[i], &x.endpoint)
+		if !c.excluded[i] {
+			x.inOld = c.number
+		}
+	}
+	for i, x := range c.plan.conns {
+		c.plan.shared[i] = x.inOld == c.number
 	}
 }
 

@@ -258,6 +258,44 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestWhatIsNewIsWaitedForBesideWhatServes has an instance come that alone is in a lane, or has a method: calls wait for it while
+// it connects, rather than go where they went.
+func TestWhatIsNewIsWaitedForBesideWhatServes(t *testing.T) {
+	red := calloptions.WithLane(t.Context(), "red")
+	for _, tt := range []struct {
+		name   string
+		ctx    context.Context
+		fleets [2][]string
+		then   string // where calls go once it is late
+	}{
+		{"a lane", red, [2][]string{{"a v1"}, {"a v1", "n v2"}}, "a:1"},
+		{"a lane that all others have left", red, [2][]string{{"a v1", "b v2"}, {"a v1", "n v2"}}, "a:1"},
+		{"a method", t.Context(), [2][]string{{"a v1 - s.A/L"}, {"a v1 - s.A/L", "n v1 - s.A/L,M"}}, ""},
+	} {
+		p, cc := newPolicy(t)
+		cc.hangs = map[string]bool{"n:1": true}
+		now := time.Now()
+		p.now = func() time.Time { return now }
+		where := func() string {
+			p.do(func() { p.core.expire(now) })
+			settle(p, cc)
+			addr, _ := cc.pick(tt.ctx, "/s.A/M")
+			return addr
+		}
+		for _, fleet := range tt.fleets {
+			_ = hand(p, mustConfig(t, "{"+looseRed+"}"), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
+			_ = where()
+		}
+		if got := where(); got != "" {
+			t.Errorf("%s: a call goes to %s", tt.name, got)
+		}
+		now = now.Add(knownWithin)
+		if got := where(); got != tt.then {
+			t.Errorf("%s: later a call goes to %q, want %q", tt.name, got, tt.then)
+		}
+	}
+}
+
 // BenchmarkPlanOfLanes makes a plan of 10,000 endpoints: with a label that a hundredth of them have, and with as many
 // routes as a config may hold, each of which matches all.
 func BenchmarkPlanOfLanes(b *testing.B) {

@@ -22,6 +22,7 @@ type plan struct {
 	traits    picking.Traits
 	endpoints []resolver.Endpoint // that may be called at all
 	conns     []*conn             // of endpoints; set by the core
+	shared    []bool              // the endpoints to which calls may go by the old plan, too; nil: there is none
 	placed    *placed             // nil: there are no lanes
 	base      *lane
 	lanes     map[string]*lane   // that have endpoints
@@ -82,7 +83,7 @@ type view struct {
 	lane   *lane
 	method string // of a call that it was made for
 
-	settled atomic.Bool // it could serve, or nothing in it was left to be tried
+	settled atomic.Bool // it could serve, or nothing in it was left to be tried, or the old plan has none of its endpoints
 	making  sync.Mutex  // the next snapshot
 	last    atomic.Pointer[snapshot]
 }

@@ -128,6 +128,8 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 		}
 	}
 	v := &view{plan: p, lane: l, method: method}
+	// The old plan would have calls of a new lane go to the base, and those of a new method where it is not.
+	v.settled.Store(p.shared != nil && !slices.ContainsFunc(members, func(m int32) bool { return p.shared[m] }))
 	groups := p.bySplit(members)
 	of := bounds{subset: p.in.subsetOf()}
 	if p.tooMany() {

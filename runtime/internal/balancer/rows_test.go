@@ -237,7 +237,7 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 	}
 }
 
-// TestP6_WhatServesStaysUntilWhatFollowsCan has a strict lane come whose instance connects, and then another say otherwise.
+// TestP6_WhatServesStaysUntilWhatFollowsCan has an instance that connects be in a strict lane, and then another say otherwise.
 func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	p, cc := newPolicy(t)
 	red := calloptions.WithLane(t.Context(), "red")
@@ -247,6 +247,7 @@ func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	next(`{}`, "a v1")
 	settle(p, cc)
 	const strict = `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`
+	next(`{}`, "a v1", "b v2")
 	next(strict, "a v1", "b v2")
 	if addr, err := cc.pick(red, "/s.A/M"); err != nil || addr != "a:1" {
 		t.Errorf("while b connects, a call goes to %q, %v", addr, err)

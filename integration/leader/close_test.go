@@ -119,12 +119,13 @@ func (g *group) configure(config string) {
 	must(g.t, err)
 }
 
-// A drain by a live config that is not in force, for it names a policy that is not linked, moves no leadership.
+// A drain by a live config that is not in force moves no leadership. One that names policies does which callers have to link, and
+// servers do not.
 func TestDrainByAConfigThatIsNotInForce(t *testing.T) {
 	g := newGroup(t)
 	a, b := g.start("a"), g.start("b")
 	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
-	g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]}}]}`)
+	g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"not_a_policy":{}}]}}]}`)
 	ctx, stop := context.WithCancel(t.Context())
 	watched := make(chan struct{})
 	defer func() { <-watched }()
@@ -144,4 +145,7 @@ func TestDrainByAConfigThatIsNotInForce(t *testing.T) {
 	if !a.leads.Holds() || b.leads.Holds() {
 		t.Error("a drained leader has resigned by a config that callers refuse")
 	}
+	g.configure(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},` +
+		`"childPolicy":[{"etcd":{"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]}}]}}]}`)
+	kit.Eventually(t, soon, "b to lead", b.leads.Holds)
 }

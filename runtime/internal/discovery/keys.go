@@ -221,19 +221,19 @@ func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 
 // read is parse for those who want canonical JSON.
 func (c *Config) read(l liveConfig) (json string, err error) {
-	config, err := c.parse(l)
+	config, err := c.parse(l, grpccheck.Live)
 	if err != nil {
 		return "", err
 	}
 	return config.JSON(), nil
 }
 
-// parse reads a live service config. An error means that it is not to be in force.
-func (c *Config) parse(l liveConfig) (*serviceconfig.Config, error) {
+// parse reads a live service config by a function. An error means that it is not to be in force.
+func (c *Config) parse(l liveConfig, by func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
 	if l.size > len(l.raw) {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)
 	}
-	config, err := grpccheck.Live(l.raw)
+	config, err := by(l.raw)
 	if err == nil && c.LoadBalancingOnly {
 		err = config.LoadBalancingOnly()
 	}

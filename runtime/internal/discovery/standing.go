@@ -58,7 +58,8 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		}
 		var policy *serviceconfig.Etcd
 		if len(u.Snapshot.Items) > 0 {
-			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value)
+			// It is for callers, who link the policies that it names.
+			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value, serviceconfig.ParseLive)
 			if err != nil {
 				return // the last good one stays in force
 			}

@@ -63,13 +63,20 @@ func (h *serverHealth) reporter() func(registered bool) {
 	}
 }
 
-// drain turns the services NOT_SERVING. It shuts gRPC's own health service down, but not the caller's, which
+// drain turns the services NOT_SERVING until drained. It shuts gRPC's own health service down, but not the caller's, which
 // other services may use.
 func (h *serverHealth) drain(services []string) {
 	switch {
 	case h.own != nil:
 		h.own.Shutdown()
 	case h.setter != nil:
-		h.setter.Set(healthpb.HealthCheckResponse_NOT_SERVING, services...)
+		h.setter.Turn(services...)
+	}
+}
+
+// drained has the caller's health service say again what it said before.
+func (h *serverHealth) drained(services []string) {
+	if h.setter != nil {
+		h.setter.Restore(services...)
 	}
 }

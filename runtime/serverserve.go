@@ -134,6 +134,7 @@ func (s *Server) withdraw(ctx context.Context) error {
 func (s *Server) drain(ctx context.Context, served <-chan error, conns *listener.Conns) error {
 	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
 	s.health.drain(s.group.Services())
+	defer s.health.drained(s.group.Services())
 	errs := []error{s.withdraw(ctx)}
 	if len(s.Status()) > 0 {
 		delay := time.NewTimer(s.opts.drainDelay)

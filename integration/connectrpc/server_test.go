@@ -272,12 +272,18 @@ func TestHealth(t *testing.T) {
 			if resp.Status != grpchealth.StatusServing {
 				t.Errorf("the status is %v", resp.Status)
 			}
-			must(t, s.stop())
-			if name != "watched" {
-				return // the status of that cannot be set
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.stop() }()
+			is := func(want grpchealth.Status) bool {
+				resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
+				return err == nil && resp.Status == want
 			}
-			if resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName}); err != nil || resp.Status != grpchealth.StatusNotServing {
-				t.Errorf("after the drain: %v, %v", resp, err)
+			if name == "watched" { // the other's cannot be set
+				kit.Eventually(t, soon, "the drain is seen", func() bool { return is(grpchealth.StatusNotServing) })
+			}
+			must(t, <-stopped)
+			if !is(grpchealth.StatusServing) {
+				t.Error("the service is not serving when the drain has ended")
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -46,6 +47,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups [][]string
 		core: newCore(groups, time.Now()), timer: time.NewTimer(0),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	join(server, slices.Concat(groups...))
 	for hurry := ctx.Done(); !f.core.reports; {
 		select {
 		case <-hurry:
@@ -58,7 +60,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups [][]string
 		}
 	}
 	first := f.core.first()
-	go f.run()
+	go f.run(slices.Concat(groups...))
 	return f, first
 }
 
@@ -71,8 +73,9 @@ func (f *Follower) Stop() {
 	<-f.done
 }
 
-func (f *Follower) run() {
+func (f *Follower) run(services []string) {
 	defer close(f.done)
+	defer leave(f.server, services)
 	defer f.timer.Stop()
 	for {
 		select {

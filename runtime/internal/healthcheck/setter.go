@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,11 +11,12 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// setWait bounds the time that Set waits for a health service of the caller's.
+// setWait bounds the wait for a health service of the caller's.
 const setWait = 100 * time.Millisecond
 
 // StatusSetter is a health service that can be told the status of a service, such as gRPC's own.
 type StatusSetter interface {
+	healthpb.HealthServer
 	SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus)
 }
 
@@ -25,30 +27,97 @@ type Setter struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	waiting map[string]healthpb.HealthCheckResponse_ServingStatus // the latest that is to be told, by service
-	idle    chan struct{}                                         // closed when everything is told
-	stuck   bool                                                  // the health service has made Set wait in vain
+	waiting map[string]func(service string) // what is to be told last, by service
+	idle    chan struct{}                   // closed when everything is told
+	stuck   bool                            // the health service has made wait wait in vain
+
+	before map[string]servingStatus // of the services that are turned, by service; for tell alone
 }
 
 // NewSetter returns a setter for a health service. It starts nothing.
 func NewSetter(server StatusSetter, logger *slog.Logger) *Setter {
-	return &Setter{server: server, logger: logger, waiting: make(map[string]healthpb.HealthCheckResponse_ServingStatus)}
+	return &Setter{
+		server: server, logger: logger, waiting: make(map[string]func(string)), before: make(map[string]servingStatus),
+	}
 }
 
 // Set tells the status of services. It returns when that is done, or after a moment if the health service
 // waits; the latest statuses are told when it goes on.
 func (s *Setter) Set(status healthpb.HealthCheckResponse_ServingStatus, services ...string) {
+	s.put(func(service string) { s.server.SetServingStatus(service, status) }, services...)
+	s.wait()
+}
+
+// Turn turns services NOT_SERVING until Restore, or until another server of this process follows them at the health
+// service; not those that one follows already. It waits as Set does.
+func (s *Setter) Turn(services ...string) {
+	share(s.server, services, func(u *usage, service string) {
+		if *u == (usage{}) {
+			u.turned = s
+			s.put(s.turn, service)
+		}
+	})
+	s.wait()
+}
+
+// Restore sets back what Turn has set, unless it has changed since. It waits as Set does.
+func (s *Setter) Restore(services ...string) {
+	share(s.server, services, func(u *usage, service string) {
+		if u.turned == s {
+			u.restore(service)
+		}
+	})
+	s.wait()
+}
+
+func (s *Setter) turn(service string) {
+	if now := s.now(service); now != notServing {
+		s.before[service] = now
+		s.server.SetServingStatus(service, notServing)
+	}
+}
+
+func (s *Setter) restore(service string) {
+	if before, ok := s.before[service]; ok && s.now(service) == notServing {
+		s.server.SetServingStatus(service, before)
+	}
+	delete(s.before, service)
+}
+
+// now returns the status of a service, as far as the health service says it.
+func (s *Setter) now(service string) servingStatus {
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+	defer cancel()
+	now := unknown
+	_ = guard(func() error { // an error: the service is not known
+		resp, err := s.server.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+		if err == nil {
+			now = resp.GetStatus()
+		}
+		return err
+	})
+	return now
+}
+
+// put has something told of services, in place of what waits to be told of them.
+func (s *Setter) put(tell func(service string), services ...string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, service := range services {
-		s.waiting[service] = status
+		s.waiting[service] = tell
 	}
 	if s.idle == nil {
 		s.idle = make(chan struct{})
 		go s.tell() // ends when everything is told
 	}
+}
+
+// wait returns when everything is told, or after a moment.
+func (s *Setter) wait() {
+	s.mu.Lock()
 	idle, stuck := s.idle, s.stuck
 	s.mu.Unlock()
-	if stuck {
+	if idle == nil || stuck {
 		return
 	}
 	timer := time.NewTimer(setWait)
@@ -66,26 +135,26 @@ func (s *Setter) Set(status healthpb.HealthCheckResponse_ServingStatus, services
 func (s *Setter) tell() {
 	for {
 		s.mu.Lock()
-		statuses := maps.Clone(s.waiting)
+		waiting := maps.Clone(s.waiting)
 		clear(s.waiting)
-		if len(statuses) == 0 {
+		if len(waiting) == 0 {
 			close(s.idle)
 			s.idle, s.stuck = nil, false
 			s.mu.Unlock()
 			return
 		}
 		s.mu.Unlock()
-		for service, status := range statuses {
-			s.tellOne(service, status)
+		for service, tell := range waiting {
+			s.tellOne(service, tell)
 		}
 	}
 }
 
-func (s *Setter) tellOne(service string, status healthpb.HealthCheckResponse_ServingStatus) {
+func (s *Setter) tellOne(service string, tell func(service string)) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.logger.Error("the health service panics", "method", "SetServingStatus", "service", service, "panic", fmt.Sprint(r))
 		}
 	}()
-	s.server.SetServingStatus(service, status)
+	tell(service)
 }

@@ -6,11 +6,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // slowSetter is a health service that waits, panics, and remembers.
 type slowSetter struct {
+	healthpb.UnimplementedHealthServer
 	release chan struct{} // nil: does not wait
 	panics  bool
 	told    map[string]healthpb.HealthCheckResponse_ServingStatus
@@ -59,6 +61,40 @@ func TestSetter(t *testing.T) {
 		setter.Set(down, "a")
 		if server.told["a"] != down {
 			t.Error("nothing is told after a panic")
+		}
+	})
+}
+
+// A service is turned unless another server of the process follows it, and is what it was when the drain has ended or another
+// server begins.
+func TestSetterTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, services, log := health.NewServer(), []string{"a"}, slog.New(slog.DiscardHandler)
+		var f *Follower
+		follow := func() { f, _ = Follow(t.Context(), server, [][]string{services}, func(int, bool) {}, log) }
+		one, other := NewSetter(server, log), NewSetter(server, log)
+		for i, step := range []struct {
+			do   func()
+			want servingStatus
+		}{
+			{func() { one.Turn(services...) }, notServing},
+			{func() { other.Turn(services...); other.Restore(services...) }, notServing},
+			{func() { one.Restore(services...) }, unknown},
+			{func() { one.Turn(services...); server.SetServingStatus("a", serving); one.Restore(services...) }, serving},
+			{func() { follow(); one.Turn(services...) }, serving},
+			{func() { f.Stop(); one.Turn(services...) }, notServing},
+			{func() { follow(); one.Restore(services...); f.Stop() }, serving},
+			{func() { server.SetServingStatus("a", notServing); one.Turn(services...); one.Restore(services...) }, notServing},
+		} {
+			step.do()
+			synctest.Wait()
+			resp, err := server.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "a"})
+			if got := resp.GetStatus(); got != step.want {
+				t.Errorf("after step %d the service is %v (%v), want %v", i, got, err, step.want)
+			}
+		}
+		if len(uses.of) > 0 {
+			t.Errorf("kept: %v", uses.of)
 		}
 	})
 }

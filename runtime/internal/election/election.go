@@ -147,7 +147,7 @@ func (e *Election) ask(question uint64, refused bool) {
 }
 
 // Attach has stand called when the instance is not to stand for election, and when it is to again. It must not be called
-// under a lock that stand takes.
+// under a lock that stand or the logger's handler takes.
 func (e *Election) Attach(stand func(stands bool)) {
 	e.standing.Lock()
 	e.stand = stand

@@ -84,6 +84,7 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 	if err != nil {
 		return nil, err
 	}
+	g.begun()
 	if err = g.handle.Sync(ctx); err == nil {
 		return g, nil
 	}
@@ -94,7 +95,7 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 	return nil, errors.Join(err, g.Close(ctx))
 }
 
-// start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once.
+// start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once. Call begun next.
 func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	e = e.complete()
 	elected := r.stand(&e)
@@ -102,10 +103,6 @@ func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	if err == nil {
 		var g *Registration
 		if g, err = r.add(e, elected, items, pause); err == nil {
-			if elected != nil {
-				elected.Attach(g.handle.Stand)
-			}
-			r.warn(e)
 			return g, nil
 		}
 	}

@@ -26,6 +26,18 @@ type Registration struct {
 	endErr error         // of closing that session
 }
 
+// begun has the entry stand for election as that wants it, and logs what may surprise its readers. So it must be called under
+// no lock.
+func (g *Registration) begun() {
+	if g.election != nil {
+		g.election.Attach(g.handle.Stand)
+	}
+	g.mu.Lock()
+	e := g.entry
+	g.mu.Unlock()
+	g.registrar.warn(e)
+}
+
 // Key returns the service key.
 func (g *Registration) Key() string { return g.claim.entry.Key }
 

@@ -82,7 +82,11 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	if err := context.Cause(ctx); err != nil {
 		return run.reason(fmt.Errorf("etcd: announce: %w", err))
 	}
-	return run.reason(g.register(run, entries, addr, first))
+	err = g.register(run, entries, addr, first)
+	for _, registration := range g.started(run) {
+		registration.begun()
+	}
+	return run.reason(err)
 }
 
 // addressPause is the pause between two looks for the address.

@@ -4,57 +4,98 @@ package listener
 
 import (
 	"net"
+	"runtime"
 	"sync"
-	"sync/atomic"
+	"weak"
 )
 
-// Conns are the open connections of a listener.
+// Conns are the open connections of a listener. What serves them gets them as they are: gRPC and others do more for a
+// *net.TCPConn than for what wraps one.
 type Conns struct {
 	mu     sync.Mutex
-	open   map[*conn]struct{}
+	open   map[weak.Pointer[net.TCPConn]]struct{} // and those that were closed a short while ago
+	silent map[*net.TCPConn]struct{}
 	closed bool // to new ones
 }
 
 // Watch returns the listener to serve on in place of lis, and its connections. It looks into a *net.TCPListener alone:
 // what serves on another may want to see the types of its connections, as net/http does those of crypto/tls.
 func Watch(lis net.Listener) (net.Listener, *Conns) {
-	c := &Conns{open: make(map[*conn]struct{})}
+	c := &Conns{open: make(map[weak.Pointer[net.TCPConn]]struct{}), silent: make(map[*net.TCPConn]struct{})}
 	if tcp, ok := lis.(*net.TCPListener); ok {
 		lis = &listener{tcp, c}
 	}
 	return lis, c
 }
 
-// CloseSilent closes the connections on which nothing has been read, and new ones from then on.
-func (c *Conns) CloseSilent() { c.close(func(conn *conn) bool { return !conn.said.Load() }) }
-
-// Close closes all.
-func (c *Conns) Close() { c.close(func(*conn) bool { return true }) }
-
-func (c *Conns) close(which func(*conn) bool) {
+// CloseSilent closes the connections on which nothing has come in, and new ones from then on.
+func (c *Conns) CloseSilent() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	for conn := range c.open {
-		if which(conn) {
-			_ = conn.TCPConn.Close() // an error: it is closed by now
+	for conn := range c.silent {
+		_ = conn.Close() // an error: it is closed by now
+	}
+}
+
+// Close closes all.
+func (c *Conns) Close() {
+	c.CloseSilent()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for open := range c.open {
+		if conn := open.Value(); conn != nil {
+			_ = conn.Close() // as above
 		}
 	}
 }
 
-func (c *Conns) add(conn *conn) {
+// add takes in a new connection, which is silent until something comes in.
+func (c *Conns) add(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[conn] = struct{}{}
+	open := weak.Make(conn)
+	c.open[open], c.silent[conn] = struct{}{}, struct{}{}
+	runtime.AddCleanup(conn, c.forget, open)
 	if c.closed {
-		_ = conn.TCPConn.Close() // who serves it will see
+		_ = conn.Close() // who serves it will see
 	}
 }
 
-func (c *Conns) remove(conn *conn) {
+func (c *Conns) forget(open weak.Pointer[net.TCPConn]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, conn)
+	delete(c.open, open)
+}
+
+// spoke takes in that something has come in on a connection, or its end.
+func (c *Conns) spoke(conn *net.TCPConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.silent, conn)
+}
+
+// listen waits until something comes in on a connection, or its end. Others who read from it wait meanwhile, so
+// that nothing is missed: they must not begin before began is closed.
+func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
+	defer c.spoke(conn)
+	begin := sync.OnceFunc(func() { close(began) })
+	defer begin()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	asked := false
+	_ = raw.Read(func(fd uintptr) bool { // an error: it is closed, or too late for who reads
+		begin()
+		again := asked
+		asked = true
+		if !readable(fd, again) {
+			return false
+		}
+		c.spoke(conn) // before others read what has come in
+		return true
+	})
 }
 
 type listener struct {
@@ -63,36 +104,13 @@ type listener struct {
 }
 
 func (l *listener) Accept() (net.Conn, error) {
-	tcp, err := l.AcceptTCP()
+	conn, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{TCPConn: tcp, conns: l.conns}
-	l.conns.add(c)
-	return c, nil
-}
-
-// conn is a connection that knows whether something has been read from it.
-type conn struct {
-	*net.TCPConn
-	conns  *Conns
-	said   atomic.Bool
-	reader reader
-}
-
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
-	c.heard(n)
-	return n, err
-}
-
-func (c *conn) heard(n int) {
-	if n > 0 && !c.said.Load() {
-		c.said.Store(true)
-	}
-}
-
-func (c *conn) Close() error {
-	c.conns.remove(c)
-	return c.TCPConn.Close()
+	l.conns.add(conn)
+	began := make(chan struct{})
+	go l.conns.listen(conn, began) // ends with the silence or the connection
+	<-began
+	return conn, nil
 }

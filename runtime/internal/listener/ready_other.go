@@ -1,5 +1,0 @@
-//go:build !linux
-
-package listener
-
-type reader struct{}

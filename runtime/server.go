@@ -82,7 +82,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	}
 	s.grpc.RegisterService(desc, impl)
 	if health, ok := impl.(healthpb.HealthServer); ok && desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName {
-		s.health.give(health, s.group.Logger())
+		s.health.give(health, s.group)
 	}
 }
 

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"errors"
-	"log/slog"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/grpcserver"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
 // RegistrationHealth is the name for which gRPC's health service reports whether a server's entries
@@ -24,16 +24,16 @@ type serverHealth struct {
 }
 
 // give takes the caller's health service.
-func (h *serverHealth) give(server healthpb.HealthServer, logger *slog.Logger) {
+func (h *serverHealth) give(server healthpb.HealthServer, group *registrar.Group) {
 	h.given = server
 	if settable, ok := server.(healthcheck.StatusSetter); ok {
-		h.setter = healthcheck.NewSetter(settable, logger)
+		h.setter = group.HealthSetter(settable)
 	}
 }
 
 // serve registers gRPC's own health service on s, whose services are in info, unless there is a health service.
 // Only this server sets its status, so there is nothing to follow.
-func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, logger *slog.Logger) error {
+func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, group *registrar.Group) error {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
 		return nil
 	}
@@ -45,7 +45,7 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 		h.own.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	}
 	healthpb.RegisterHealthServer(s, h.own)
-	h.setter = healthcheck.NewSetter(h.own, logger)
+	h.setter = group.HealthSetter(h.own)
 	return nil
 }
 

@@ -75,7 +75,7 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group.Logger()); err != nil {
+	if err := s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group); err != nil {
 		run.Abandon(err)
 		return nil, err
 	}

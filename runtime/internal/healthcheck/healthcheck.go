@@ -40,14 +40,14 @@ type Follower struct {
 // damping.go for the spacing of reports.
 //
 // One goroutine reports. Each service has another for its Watch, and one for its Check while that is polled.
-func Follow(ctx context.Context, server healthpb.HealthServer, groups [][]string, report func(group int, healthy bool), logger *slog.Logger) (*Follower, []bool) {
+func (s *Shares) Follow(ctx context.Context, server healthpb.HealthServer, groups [][]string, report func(group int, healthy bool), logger *slog.Logger) (*Follower, []bool) {
 	f := &Follower{
 		server: server, report: report, logger: logger,
 		done: make(chan struct{}), events: newInbox(),
 		core: newCore(groups, time.Now()), timer: time.NewTimer(0),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	join(server, slices.Concat(groups...))
+	s.join(server, slices.Concat(groups...))
 	for hurry := ctx.Done(); !f.core.reports; {
 		select {
 		case <-hurry:
@@ -60,7 +60,11 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups [][]string
 		}
 	}
 	first := f.core.first()
-	go f.run(slices.Concat(groups...))
+	go func() {
+		defer close(f.done)
+		defer s.leave(server, slices.Concat(groups...))
+		f.run()
+	}()
 	return f, first
 }
 
@@ -73,9 +77,7 @@ func (f *Follower) Stop() {
 	<-f.done
 }
 
-func (f *Follower) run(services []string) {
-	defer close(f.done)
-	defer leave(f.server, services)
+func (f *Follower) run() {
 	defer f.timer.Stop()
 	for {
 		select {

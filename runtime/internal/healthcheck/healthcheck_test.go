@@ -94,7 +94,7 @@ func newRig(t *testing.T, server healthpb.HealthServer, services []string) *rig 
 		groups = append(groups, []string{service})
 	}
 	began := time.Now()
-	r.Follower, r.first = Follow(t.Context(), server, groups, func(group int, healthy bool) {
+	r.Follower, r.first = new(Shares).Follow(t.Context(), server, groups, func(group int, healthy bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.report = append(r.report, fmt.Sprint(services[group], " ", healthy))
@@ -235,7 +235,7 @@ func TestG20_FollowEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*ms)
 		defer cancel()
 		began := time.Now()
-		follower, first := Follow(ctx, f, [][]string{{"a"}}, func(int, bool) { t.Error("reported") }, slog.New(slog.DiscardHandler))
+		follower, first := new(Shares).Follow(ctx, f, [][]string{{"a"}}, func(int, bool) { t.Error("reported") }, slog.New(slog.DiscardHandler))
 		if took := time.Since(began); took != 10*ms || !first[0] {
 			t.Errorf("returned %v after %v", first, took)
 		}
@@ -348,7 +348,7 @@ func TestG20_SendDoesNotWaitForReport(t *testing.T) {
 		return nil
 	}}
 	reported := make(chan struct{}, 100)
-	follower, first := Follow(t.Context(), f, [][]string{{"a"}}, func(int, bool) {
+	follower, first := new(Shares).Follow(t.Context(), f, [][]string{{"a"}}, func(int, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		reported <- struct{}{}

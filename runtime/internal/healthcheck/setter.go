@@ -24,6 +24,7 @@ type StatusSetter interface {
 // methods are safe for concurrent use.
 type Setter struct {
 	server StatusSetter
+	shares *Shares
 	logger *slog.Logger
 
 	mu      sync.Mutex
@@ -35,9 +36,9 @@ type Setter struct {
 }
 
 // NewSetter returns a setter for a health service. It starts nothing.
-func NewSetter(server StatusSetter, logger *slog.Logger) *Setter {
+func (s *Shares) NewSetter(server StatusSetter, logger *slog.Logger) *Setter {
 	return &Setter{
-		server: server, logger: logger, waiting: make(map[string]func(string)), before: make(map[string]servingStatus),
+		server: server, shares: s, logger: logger, waiting: make(map[string]func(string)), before: make(map[string]servingStatus),
 	}
 }
 
@@ -48,10 +49,10 @@ func (s *Setter) Set(status healthpb.HealthCheckResponse_ServingStatus, services
 	s.wait()
 }
 
-// Turn turns services NOT_SERVING until Restore, or until another server of this process follows them at the health
-// service; not those that one follows already. It waits as Set does.
+// Turn turns services NOT_SERVING until Restore, or until another server follows them at the health service; not those that one
+// follows already. It waits as Set does.
 func (s *Setter) Turn(services ...string) {
-	share(s.server, services, func(u *usage, service string) {
+	s.shares.change(s.server, services, func(u *usage, service string) {
 		if *u == (usage{}) {
 			u.turned = s
 			s.put(s.turn, service)
@@ -62,7 +63,7 @@ func (s *Setter) Turn(services ...string) {
 
 // Restore sets back what Turn has set, unless it has changed since. It waits as Set does.
 func (s *Setter) Restore(services ...string) {
-	share(s.server, services, func(u *usage, service string) {
+	s.shares.change(s.server, services, func(u *usage, service string) {
 		if u.turned == s {
 			u.restore(service)
 		}

@@ -32,7 +32,7 @@ func TestSetter(t *testing.T) {
 	const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
 	synctest.Test(t, func(t *testing.T) {
 		server := &slowSetter{told: make(map[string]healthpb.HealthCheckResponse_ServingStatus)}
-		setter := NewSetter(server, slog.New(slog.DiscardHandler))
+		setter := new(Shares).NewSetter(server, slog.New(slog.DiscardHandler))
 		setter.Set(up, "a", "b")
 		if len(server.told) != 2 || server.told["a"] != up {
 			t.Errorf("told %v when Set has returned", server.told)
@@ -65,14 +65,15 @@ func TestSetter(t *testing.T) {
 	})
 }
 
-// A service is turned unless another server of the process follows it, and is what it was when the drain has ended or another
+// A service is turned unless another server follows it, and is what it was when the drain has ended or another
 // server begins.
 func TestSetterTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var shares Shares
 		server, services, log := health.NewServer(), []string{"a"}, slog.New(slog.DiscardHandler)
 		var f *Follower
-		follow := func() { f, _ = Follow(t.Context(), server, [][]string{services}, func(int, bool) {}, log) }
-		one, other := NewSetter(server, log), NewSetter(server, log)
+		follow := func() { f, _ = shares.Follow(t.Context(), server, [][]string{services}, func(int, bool) {}, log) }
+		one, other := shares.NewSetter(server, log), shares.NewSetter(server, log)
 		for i, step := range []struct {
 			do   func()
 			want servingStatus
@@ -93,8 +94,8 @@ func TestSetterTurn(t *testing.T) {
 				t.Errorf("after step %d the service is %v (%v), want %v", i, got, err, step.want)
 			}
 		}
-		if len(uses.of) > 0 {
-			t.Errorf("kept: %v", uses.of)
+		if len(shares.of) > 0 {
+			t.Errorf("kept: %v", shares.of)
 		}
 	})
 }

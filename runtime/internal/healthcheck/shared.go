@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// uses are the services that servers of this process follow, or have turned, at health services that they may share.
-var uses = struct {
-	sync.Mutex
+// Shares knows which services servers follow, or have turned, at health services that they may share. Its zero value knows of none.
+type Shares struct {
+	mu sync.Mutex
 	of map[use]usage
-}{of: make(map[use]usage)}
+}
 
 // use is a service of a health service.
 type use struct {
@@ -27,32 +27,35 @@ func (u *usage) restore(service string) {
 	u.turned = nil
 }
 
-// share changes the uses of services.
-func share(server any, services []string, do func(u *usage, service string)) {
+// change changes the uses of services.
+func (s *Shares) change(server any, services []string, do func(u *usage, service string)) {
 	if !reflect.ValueOf(server).Comparable() {
 		server = reflect.TypeOf(server)
 	}
-	uses.Lock()
-	defer uses.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == nil {
+		s.of = make(map[use]usage)
+	}
 	for _, service := range services {
 		at := use{server, service}
-		u := uses.of[at]
+		u := s.of[at]
 		do(&u, service)
-		if uses.of[at] = u; u == (usage{}) {
-			delete(uses.of, at)
+		if s.of[at] = u; u == (usage{}) {
+			delete(s.of, at)
 		}
 	}
 }
 
 // join notes that services are followed until leave, and has them set back.
-func join(server any, services []string) {
-	share(server, services, func(u *usage, service string) {
+func (s *Shares) join(server any, services []string) {
+	s.change(server, services, func(u *usage, service string) {
 		if u.followers++; u.turned != nil {
 			u.restore(service)
 		}
 	})
 }
 
-func leave(server any, services []string) {
-	share(server, services, func(u *usage, _ string) { u.followers-- })
+func (s *Shares) leave(server any, services []string) {
+	s.change(server, services, func(u *usage, _ string) { u.followers-- })
 }

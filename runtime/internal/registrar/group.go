@@ -42,6 +42,11 @@ type Group struct {
 // NewGroup returns a group without entries.
 func (r *Registrar) NewGroup() *Group { return &Group{registrar: r, pokes: make(chan struct{}, 1)} }
 
+// HealthSetter returns what sets the statuses of a health service that other servers of the registrar may have, too.
+func (g *Group) HealthSetter(server healthcheck.StatusSetter) *healthcheck.Setter {
+	return g.registrar.health.NewSetter(server, g.Logger())
+}
+
 // Publish adds an entry to be announced with the others. d has the details that the entry was made with.
 func (g *Group) Publish(e Entry, d Details) error {
 	g.mu.Lock()

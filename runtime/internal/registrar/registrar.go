@@ -19,6 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -43,6 +44,7 @@ type Config struct {
 // concurrent use.
 type Registrar struct {
 	config Config
+	health healthcheck.Shares
 
 	mu            sync.Mutex
 	closed        bool

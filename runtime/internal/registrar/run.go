@@ -9,7 +9,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -127,7 +126,7 @@ func (run *Run) follow(ctx context.Context, server healthpb.HealthServer, entrie
 		return nil
 	}
 	hear := func(entry int, ok bool) { run.group.hear(run, entry, ok) }
-	follower, first := healthcheck.Follow(ctx, server, serviceNames(entries), hear, run.group.Logger())
+	follower, first := run.group.registrar.health.Follow(ctx, server, serviceNames(entries), hear, run.group.Logger())
 	if !run.group.follows(run, follower) {
 		follower.Stop() // nobody else does
 	}

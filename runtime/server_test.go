@@ -427,8 +427,9 @@ func (n *noting) SetServingStatus(service string, status healthpb.HealthCheckRes
 func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	h := &noting{Server: health.NewServer()}
 	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
+	registry := offline(t)
 	serve := func() (stop func() error) {
-		s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
+		s := registry.NewServer(grpc.NewServer(), WithDrainDelay(0))
 		healthpb.RegisterHealthServer(s, h)
 		s.Publish(service("a.A", "a"))
 		s.Publish(service("a.B", "b"))

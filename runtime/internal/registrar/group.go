@@ -31,7 +31,6 @@ type Group struct {
 	follower      *healthcheck.Follower
 	registrations []*Registration
 	earlier       []*Registration // of the runs before, on their way out
-	watching      int             // the runs whose states are watched
 
 	since    time.Time   // of the first call that leaves something to announce
 	reminder *time.Timer // runs from then until it is announced; the registrar stops it, too
@@ -72,7 +71,7 @@ func (g *Group) noted() {
 	if g.since.IsZero() {
 		g.since = time.Now()
 	}
-	listens := g.registrar.listen(g, g.watching > 0 || len(g.core.unregistered()) > 0)
+	listens := g.registrar.listen(g, g.core.live(g.core.round) || len(g.core.unregistered()) > 0)
 	if listens && g.reminder == nil && g.core.phase == idle {
 		g.reminder = time.AfterFunc(remindAfter, g.remind)
 	}
@@ -214,6 +213,9 @@ func (g *Group) open(on event) (*Run, error) {
 	if err := errors.Join(g.core.faults...); err != nil {
 		return nil, err
 	}
+	if err := g.registrar.usable(); err != nil {
+		return nil, fmt.Errorf("etcd: announce: %w", err)
+	}
 	if err := g.core.begin(on); err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
@@ -279,8 +281,6 @@ func (g *Group) register(run *Run, entries []Entry, addr string, first []bool) e
 	if err := g.registrar.background(func() { g.watch(run) }); err != nil {
 		return err
 	}
-	g.watching++
-	g.noted()
 	g.poke()
 	return nil
 }
@@ -294,10 +294,6 @@ func (g *Group) watch(run *Run) {
 			g.report()
 		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.watching--
-	g.noted()
 }
 
 // started returns the registrations that a run has begun.

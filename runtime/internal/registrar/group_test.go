@@ -274,6 +274,31 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	}
 }
 
+// A server that waits for the first word of its health service when the registrar closes serves on.
+func TestCloseWhileAServerStarts(t *testing.T) {
+	r := offline(t)
+	run, err := group(t, r).Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &waiting{asked: make(chan struct{}, 1), release: make(chan struct{})}
+	defer close(h.release)
+	a := here
+	a.Health = h
+	announced := make(chan error, 1)
+	go func() { announced <- run.Announce(within(t), a, 0) }()
+	<-h.asked
+	if err := r.Close(within(t)); err != nil {
+		t.Error(err)
+	}
+	if err := <-announced; err != nil {
+		t.Errorf("Announce: %v", err)
+	}
+	if _, err := group(t, r).Begin(); !errors.Is(err, ErrClosed) {
+		t.Errorf("a server that starts afterwards: %v, want %v", err, ErrClosed)
+	}
+}
+
 // A second entry that cannot be registered takes the first one along.
 func TestAnnounceAllOrNothing(t *testing.T) {
 	r := offline(t)

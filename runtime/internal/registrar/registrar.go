@@ -180,6 +180,16 @@ func (r *Registrar) release(g *Registration) {
 	})
 }
 
+// usable returns ErrClosed when the registrar is closed.
+func (r *Registrar) usable() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
 // background runs a task that ends when the registrar closes.
 func (r *Registrar) background(task func()) error {
 	r.mu.Lock()

@@ -48,6 +48,9 @@ func (run *Run) Announce(ctx context.Context, a Announcement, within time.Durati
 	if err != nil {
 		run.Abandon(err)
 	}
+	if errors.Is(err, ErrClosed) {
+		return nil // meanwhile, and the group has yet to hear of it
+	}
 	return err
 }
 

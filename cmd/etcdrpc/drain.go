@@ -77,7 +77,8 @@ says what calls will do, and does not leave a group of a split, a strict lane, o
 clients that do not read the layout LEASE_SUFFIX without an instance, unless by
 --force. Where there is no live policy yet that says how to balance, drain has to
 begin one, by its flags, and it replaces all that the proto file says of that. Where
-that is more than they say, such as routes, put it in force by policy set first. Timeouts and retries stay those of the generated code.`,
+that is more than they say, such as routes, put it in force by policy set first.
+Timeouts and retries stay those of the generated code.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a --for 30m
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,

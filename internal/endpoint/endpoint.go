@@ -99,6 +99,15 @@ func (e Endpoint) Equal(o Endpoint) bool {
 		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
 }
 
+// RingName returns what an endpoint is called on a ring, which has one place for a name: its id or, if the endpoint before it in
+// the order of ids has the same one, its address, too. before is the id of that one, "" for none.
+func RingName(id, addr, before string) string {
+	if id == before {
+		return id + " " + addr
+	}
+	return id
+}
+
 // CheckMetadataName refuses the names that users must not give metadata: those that a value keeps for
 // Endpoint's own fields, and those under which the runtime publishes something itself.
 func CheckMetadataName(name string) error {

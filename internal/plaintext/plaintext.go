@@ -27,8 +27,8 @@ func Exposed(endpoints []string, withTLS bool) []string {
 }
 
 // Shown returns the endpoints of an etcd client as people may read them: without a user and a password, which etcd's client takes
-// from none, though it accepts URLs that have them. Of what is no URL of
-// a host it leaves out all up to the last "@", but for the scheme.
+// from none, though it accepts URLs that have them. Of what is no URL of a host it leaves out all up to the last "@", but for the
+// scheme.
 func Shown(endpoints []string) []string {
 	shown := slices.Clone(endpoints)
 	for i, e := range shown {

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -158,16 +159,15 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 	return v
 }
 
-// ringOf returns what the ring of members is made of: their instance ids, of which two that are alike are told apart by
-// their addresses, and their weights.
+// ringOf returns what the ring of members is made of: their names and their weights.
 func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	names, weights = make([]string, len(members)), make([]uint64, len(members))
 	for i, m := range members {
-		ep := &p.endpoints[m]
-		names[i], weights[i] = instance(ep), weightOf(ep)
-		if m > 0 && instance(&p.endpoints[m-1]) == names[i] {
-			names[i] += " " + address(ep)
+		ep, before := &p.endpoints[m], ""
+		if m > 0 {
+			before = instance(&p.endpoints[m-1])
 		}
+		names[i], weights[i] = endpoint.RingName(instance(ep), address(ep), before), weightOf(ep)
 	}
 	return names, weights
 }

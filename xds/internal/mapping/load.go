@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // located is an endpoint's address as xDS has it: an IP address, for a client gives up all endpoints of a cluster for one
@@ -139,18 +141,18 @@ func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
 			}},
 		}}},
 	}
-	id, addr := p.Endpoints[i].Instance, p.Endpoints[i].Addr
-	if i > 0 && p.Endpoints[i-1].Instance == id {
-		id += " " + addr // a ring has one place for a name
+	addr, before := p.Endpoints[i].Addr, ""
+	if i > 0 {
+		before = p.Endpoints[i-1].Instance
 	}
-	switch {
-	case p.ring == nil || id == addr:
-	case len(id) > maxHashKey:
+	switch name := endpoint.RingName(p.Endpoints[i].Instance, addr, before); {
+	case p.ring == nil || name == addr:
+	case len(name) > maxHashKey:
 		p.lose("instance ids of more than %d bytes: by affinity, clients reach other instances than the runtime's clients do", maxHashKey)
 	default:
 		// Where a client knows this, an instance has the place on the ring that the runtime's clients give it:
 		// https://github.com/grpc/proposal/blob/master/A76-ring-hash-improvements.md.
-		key := structpb.NewStringValue(strings.ToValidUTF8(id, "\ufffd"))
+		key := structpb.NewStringValue(strings.ToValidUTF8(name, "\ufffd"))
 		e.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.lb": {Fields: map[string]*structpb.Value{"hash_key": key}}}}
 	}
 	return e

@@ -13,9 +13,12 @@ func OwnerOf(e Entry) string {
 	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
 	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
 	if e.Lease != 0 && !json {
+		marks := "/"
+		if slash > 0 {
+			marks = "/-_.:@"
+		}
 		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-		named := slash > 0 && ok && strings.ContainsAny(stem[len(stem)-1:], "-_.:@")
-		if ok && stem != "" && !strings.HasSuffix(stem, "/") && !named {
+		if ok && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], marks) {
 			return stem
 		}
 	}

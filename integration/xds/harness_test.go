@@ -115,8 +115,11 @@ func (w *world) explain() {
 
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
 	w.t.Helper()
-	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil))))
+	handler := kit.Asking{Handler: slog.NewTextHandler(&w.logs, nil), Ask: new(atomic.Pointer[func()])}
+	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(handler)))
 	must(w.t, err)
+	ask := func() { server.Status() }
+	handler.Ask.Store(&ask)
 	g := grpc.NewServer()
 	server.Register(g)
 	stopped := make(chan struct{})

@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -70,10 +71,12 @@ type stream struct {
 	following sync.Mutex
 	follows   map[string]func() // by authority; nil: the stream has ended
 
-	mu     sync.Mutex // guards what Clients reads
+	mu     sync.Mutex // guards what follows; source may log with it held
 	core   Core
 	client Client
 	of     mapping.Client
+
+	shown atomic.Pointer[Client] // what Clients reads, without mu: a log handler may ask for it
 }
 
 // Client describes a client.
@@ -90,6 +93,7 @@ func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryServ
 	if p, ok := peer.FromContext(g.Context()); ok {
 		c.client.Addr = addrText(p.Addr)
 	}
+	c.show()
 	s.mu.Lock()
 	s.streams[c] = struct{}{}
 	s.mu.Unlock()
@@ -172,6 +176,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 		c.client.Answered = time.Now()
 	}
 	authorities, client := c.core.Authorities(), c.client.ID
+	c.show()
 	c.mu.Unlock()
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
@@ -243,6 +248,7 @@ func (c *stream) notify() {
 func (c *stream) answer() (wake time.Time, err error) {
 	c.mu.Lock()
 	answers, wake := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
+	c.show()
 	c.mu.Unlock()
 	for _, a := range answers {
 		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}
@@ -263,11 +269,14 @@ func (s *Server) Clients() []Client {
 	s.mu.Unlock()
 	all := make([]Client, 0, len(streams))
 	for _, c := range streams {
-		c.mu.Lock()
-		client := c.client
-		client.Status = c.core.Status()
-		c.mu.Unlock()
-		all = append(all, client)
+		all = append(all, *c.shown.Load())
 	}
 	return all
+}
+
+// show makes what is known of the client what Clients reads. It must be called with mu held, or before the stream is known.
+func (c *stream) show() {
+	shown := c.client
+	shown.Status = c.core.Status()
+	c.shown.Store(&shown)
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -24,7 +25,8 @@ const maxZones = 64
 
 // host is the services that clients dial by one name. What etcd has of it is followed while a client asks for it.
 //
-// The registry may call changed with a lock held that Follow takes, so changed must not take mu.
+// The registry may call changed with a lock held that Follow takes, so changed must not take mu. A log handler may ask for the
+// status, so nothing is logged with mu held.
 type host struct {
 	registry  *runtime.Registry
 	authority string
@@ -47,7 +49,15 @@ type host struct {
 	err         error           // what keeps the host from being followed, or its config from being in force
 	logged      map[string]bool // what xDS cannot say, as far as it was logged
 	told        string          // the problem that was told last
-	lines       loglimit.Limiter
+	limit       loglimit.Limiter
+	lines       []line // to be logged by unlock
+}
+
+// line is a line of the log.
+type line struct {
+	level slog.Level
+	text  string
+	attrs []any
 }
 
 // reader is a caller of follow.
@@ -79,7 +89,7 @@ func (h *host) follow(notify func()) (stop func()) {
 	h.readers[r] = struct{}{}
 	h.readersMu.Unlock()
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if h.users++; h.users == 1 {
 		h.begin()
 	}
@@ -93,6 +103,16 @@ func (h *host) follow(notify func()) (stop func()) {
 			h.end()
 		}
 	})
+}
+
+// unlock unlocks mu, and logs what was found with it held.
+func (h *host) unlock() {
+	lines := h.lines
+	h.lines = nil
+	h.mu.Unlock()
+	for _, l := range lines {
+		h.logger.Log(context.Background(), l.level, l.text, append(l.attrs, "authority", h.authority)...)
+	}
 }
 
 // begin follows the services. It must be called with mu held.
@@ -130,7 +150,7 @@ func (h *host) changed() {
 // some of what they are made of.
 func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if len(h.followed) == len(h.descs) && h.stale.Swap(false) {
 		h.refresh()
 	}
@@ -202,35 +222,36 @@ func (p *policy) update(text string) error {
 	return nil
 }
 
-// report notes a problem, and logs one that is new.
+// report notes a problem, and has one that is new logged. It must be called with mu held.
 func (h *host) report(err error) {
 	h.err = err
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != h.told {
-		h.told = text
-		ok, missed := h.lines.Allow(time.Now())
-		switch {
-		case !ok:
-		case err != nil:
-			h.logger.Warn("a service is not followed as it should be", loglimit.Attrs(missed, "authority", h.authority, "error", err)...)
-		default:
-			h.logger.Info("a service is followed again", loglimit.Attrs(missed, "authority", h.authority)...)
-		}
+	if text == h.told {
+		return
+	}
+	h.told = text
+	ok, missed := h.limit.Allow(time.Now())
+	switch {
+	case !ok:
+	case err != nil:
+		h.lines = append(h.lines, line{slog.LevelWarn, "a service is not followed as it should be", loglimit.Attrs(missed, "error", err)})
+	default:
+		h.lines = append(h.lines, line{slog.LevelInfo, "a service is followed again", loglimit.Attrs(missed)})
 	}
 }
 
 // maxLost bounds what is logged of what xDS cannot say.
 const maxLost = 50
 
-// loses logs what xDS cannot say, once.
+// loses has logged what xDS cannot say, once. It must be called with mu held.
 func (h *host) loses(lost []string) {
 	for _, text := range lost {
 		if len(h.logged) < maxLost && !h.logged[text] {
 			h.logged[text] = true
-			h.logger.Warn("xDS cannot say all of a service", "authority", h.authority, "lost", text)
+			h.lines = append(h.lines, line{slog.LevelWarn, "xDS cannot say all of a service", []any{"lost", text}})
 		}
 	}
 }

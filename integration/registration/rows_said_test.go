@@ -1,9 +1,7 @@
 package registration
 
 import (
-	"log/slog"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -48,11 +46,11 @@ func TestG32_ThePredecessorsEntryIsOut(t *testing.T) {
 // under no lock.
 func TestG35_ALogHandlerAsks(t *testing.T) {
 	w := newWorld(t, nil)
-	handler := kit.Asking{Handler: slog.NewTextHandler(w.logs, nil), Ask: new(atomic.Pointer[func()])}
-	registry := w.newRegistry(w.client, runtime.WithLogger(slog.New(handler)))
+	logger, ask := kit.AskingLogger(w.logs)
+	registry := w.newRegistry(w.client, runtime.WithLogger(logger))
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, &greeter{}, runtime.WithLayouts(runtime.Kratos, runtime.GoZero))
-	ask := func() {
+	everything := func() {
 		registry.Status()
 		server.Status()
 		for _, err := range registry.Watch(t.Context(), key) {
@@ -64,7 +62,7 @@ func TestG35_ALogHandlerAsks(t *testing.T) {
 		must(t, err)
 		break
 	}
-	handler.Ask.Store(&ask)
+	ask(everything)
 
 	g := register(t, registry, key, addr(0), runtime.WithLayouts(runtime.Kratos, runtime.GoZero))
 	w.put("_grpc_config/"+key, "{")

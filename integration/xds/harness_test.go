@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -115,11 +114,10 @@ func (w *world) explain() {
 
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
 	w.t.Helper()
-	handler := kit.Asking{Handler: slog.NewTextHandler(&w.logs, nil), Ask: new(atomic.Pointer[func()])}
-	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(handler)))
+	logger, ask := kit.AskingLogger(&w.logs)
+	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
 	must(w.t, err)
-	ask := func() { server.Status() }
-	handler.Ask.Store(&ask)
+	ask(func() { server.Status() })
 	g := grpc.NewServer()
 	server.Register(g)
 	stopped := make(chan struct{})

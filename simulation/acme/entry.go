@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -37,6 +38,41 @@ const (
 )
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
+
+// Reader remembers what it has read, for the same values are looked at again and again. It may be used concurrently.
+type Reader struct {
+	mu    sync.Mutex
+	said  map[read]Said
+	addrs map[string]string
+}
+
+// read is a value read in a layout.
+type read struct{ layout, value string }
+
+// AddrIn is like the function.
+func (r *Reader) AddrIn(value string) string {
+	return recall(&r.mu, &r.addrs, value, AddrIn)
+}
+
+// Decode is like the function.
+func (r *Reader) Decode(layout, value string) Said {
+	return recall(&r.mu, &r.said, read{layout, value}, func(of read) Said { return Decode(of.layout, of.value) })
+}
+
+// recall returns what a map has of a key, and puts it there if it has nothing.
+func recall[K comparable, V any](mu *sync.Mutex, known *map[K]V, key K, find func(K) V) V {
+	mu.Lock()
+	defer mu.Unlock()
+	v, ok := (*known)[key]
+	if !ok {
+		v = find(key)
+		if *known == nil {
+			*known = make(map[K]V)
+		}
+		(*known)[key] = v
+	}
+	return v
+}
 
 // AddrIn returns the address that a value names.
 func AddrIn(value string) string {

@@ -1,9 +1,7 @@
 package harness
 
 import (
-	"bytes"
 	"maps"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,26 +9,50 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 )
 
-// ofInterest finds the functions of the runtime, and of etcd's client that works for it, in the stack of a goroutine.
-var ofInterest = regexp.MustCompile(`(?m)^(?:github\.com/etcdrpc/protoc-gen-go-etcd/(?:internal|runtime|outlierdetection)|go\.etcd\.io/etcd/client/v3)[^\n]*\(`)
+// ofInterest are the packages of the runtime, and those of etcd's client that works for it.
+var ofInterest = []string{
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal",
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime",
+	"github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection",
+	"go.etcd.io/etcd/client/v3",
+}
 
 const (
 	// ofOurs and ofEtcds are how many goroutines of one kind a process may have once all is quiet, on average: four of the runtime's,
 	// for two keys, and three of etcd's client, for as many watches and for streams that it keeps.
 	ofOurs, ofEtcds = 5, 8
-	// dumped is how much of a dump of all goroutines is looked at.
+	// dumped is how much of a dump of all goroutines is looked at, at the most.
 	dumped = 4 << 20
 )
+
+// beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
+func beganWith(stack string) string {
+	lines := strings.Split(stack, "\n")
+	for _, line := range slices.Backward(lines) {
+		if slices.ContainsFunc(ofInterest, func(prefix string) bool { return strings.HasPrefix(line, prefix) }) {
+			return line[:strings.LastIndexByte(line, '(')+1]
+		}
+	}
+	return ""
+}
+
+// dump describes all goroutines.
+func dump() string {
+	for size := dumped / 16; ; size *= 2 {
+		b := make([]byte, size)
+		if n := runtime.Stack(b, true); n < size || size == dumped {
+			return string(b[:n])
+		}
+	}
+}
 
 // countGoroutines reports kinds of goroutines, by the function that they began with, of which there are more than processes need:
 // some have not ended.
 func (t *trial) countGoroutines() {
-	dump := make([]byte, dumped)
-	dump = dump[:runtime.Stack(dump, true)]
 	count := make(map[string]int)
-	for stack := range bytes.SplitSeq(dump, []byte("\n\n")) {
-		if all := ofInterest.FindAll(stack, -1); len(all) > 0 {
-			count[string(all[len(all)-1])]++
+	for stack := range strings.SplitSeq(dump(), "\n\n") {
+		if kind := beganWith(stack); kind != "" {
+			count[kind]++
 		}
 	}
 	servers := 0

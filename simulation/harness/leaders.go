@@ -80,8 +80,12 @@ const givesWay = 3 * time.Second
 
 // lookForDrained reports a leader that the live config drains, and that leads on though another stands.
 func (t *trial) lookForDrained(wrong lasting) {
-	live, _ := t.Etcd.Get(acme.ConfigKey)
 	names := t.Drained()
+	if len(names) == 0 {
+		wrong.forget()
+		return
+	}
+	live, _ := t.Etcd.Get(acme.ConfigKey)
 	var leads *server
 	others := false
 	for _, s := range t.all() {

@@ -145,7 +145,7 @@ func (s *presence) lacks(key string) string {
 	var lacks []string
 	for _, layout := range s.layouts() {
 		in := want.In(layout)
-		if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Lease != acme.NoLease && acme.Decode(layout, e.Value) == in }) {
+		if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Lease != acme.NoLease && s.w.entries.Decode(layout, e.Value) == in }) {
 			lacks = append(lacks, fmt.Sprintf("no entry of %s in %s says %+v", key, layout, in))
 		}
 	}
@@ -155,7 +155,7 @@ func (s *presence) lacks(key string) string {
 // found returns the entries of a service that name the server's address.
 func (s *presence) found(key string) []etcd.Entry {
 	_, addr := s.known()
-	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
+	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool { return s.w.entries.AddrIn(e.Value) != addr })
 }
 
 // saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
@@ -284,7 +284,7 @@ func (s *presence) own(from, key string) []etcd.Entry {
 	leases := s.w.LeasesLeft(from)
 	keys := s.etcdKeys(key, leases)
 	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool {
-		return !slices.Contains(leases, e.Lease) || !slices.Contains(keys, e.Key) && acme.AddrIn(e.Value) != addr
+		return !slices.Contains(leases, e.Lease) || !slices.Contains(keys, e.Key) && s.w.entries.AddrIn(e.Value) != addr
 	})
 }
 

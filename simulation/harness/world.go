@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
@@ -16,6 +17,7 @@ import (
 type world struct {
 	*record.Record
 	network  *network.Network
+	entries  acme.Reader
 	rights   *rights
 	requests *requests
 	election *election

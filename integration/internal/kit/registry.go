@@ -13,15 +13,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Asking calls Ask with each line, as a program's own handler may. A line that is logged under a lock ends in a deadlock.
-type Asking struct {
+// AskingLogger returns a logger whose handler calls a function with each line, as a program's own handler may: what is logged
+// under a lock that the function takes ends in a deadlock. Until ask sets the function, it calls none.
+func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
+	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()])}
+	return slog.New(h), func(f func()) { h.ask.Store(&f) }
+}
+
+type asking struct {
 	slog.Handler
-	Ask *atomic.Pointer[func()]
+	ask *atomic.Pointer[func()]
 }
 
 // Handle implements slog.Handler.
-func (a Asking) Handle(ctx context.Context, r slog.Record) error {
-	if ask := a.Ask.Load(); ask != nil {
+func (a asking) Handle(ctx context.Context, r slog.Record) error {
+	if ask := a.ask.Load(); ask != nil {
 		(*ask)()
 	}
 	return a.Handler.Handle(ctx, r)
@@ -31,10 +37,9 @@ func (a Asking) Handle(ctx context.Context, r slog.Record) error {
 // etcd may be away then.
 func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	t.Helper()
-	handler := Asking{slog.NewTextHandler(logs, nil), new(atomic.Pointer[func()])}
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(slog.New(handler))}, opts...)...)
-	ask := func() { registry.Status() }
-	handler.Ask.Store(&ask)
+	logger, ask := AskingLogger(logs)
+	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
+	ask(func() { registry.Status() })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

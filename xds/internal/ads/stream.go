@@ -71,7 +71,7 @@ type stream struct {
 	following sync.Mutex
 	follows   map[string]func() // by authority; nil: the stream has ended
 
-	mu     sync.Mutex // guards what follows; source may log with it held
+	mu     sync.Mutex // guards core, client and of; source may log with it held
 	core   Core
 	client Client
 	of     mapping.Client

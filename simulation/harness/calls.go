@@ -270,6 +270,9 @@ func (c *caller) send(ctx context.Context, conn grpc.ClientConnInterface, call c
 	if _, host := c.current(); c.w.HearsAgain(host) {
 		call.MayFail, call.Routed = true, true
 	}
+	if _, ok := runtime.Lane(ctx); ok && c.w.Strict(c.spec.Config()) {
+		call.MayFail = true // the route came while the call waited
+	}
 	if registry := c.running(); err != nil && registry != nil {
 		call.Nowhere = len(call.Known)+len(keyStatus(registry, call.Service).Endpoints) == 0
 	}

@@ -19,8 +19,8 @@ var ofInterest = []string{
 
 const (
 	// ofOurs and ofEtcds are how many goroutines of one kind a process may have once all is quiet, on average: four of the runtime's,
-	// for two keys, and three of etcd's client, for as many watches and for streams that it keeps.
-	ofOurs, ofEtcds = 5, 8
+	// for two keys, beside one for each entry; and three of etcd's client, for as many watches and for streams that it keeps.
+	ofOurs, ofEtcds = 4, 8
 	// dumped is how much of a dump of all goroutines is looked at, at the most.
 	dumped = 4 << 20
 )
@@ -55,19 +55,22 @@ func (t *trial) countGoroutines() {
 			count[kind]++
 		}
 	}
-	servers := 0
+	servers, entries := 0, 0
 	for _, region := range t.regions() {
+		for _, s := range region.all() {
+			entries += len(s.keys()) * len(s.layouts())
+		}
 		servers += len(region.all()) + len(region.callers) + len(region.writers)
 	}
 	if t.other != nil {
 		servers += len(t.callers) // they have two registries
 	}
 	for _, kind := range slices.Sorted(maps.Keys(count)) {
-		most := ofOurs
+		most := ofOurs*servers + entries
 		if strings.HasPrefix(kind, "go.etcd.io") {
-			most = ofEtcds
+			most = ofEtcds * servers
 		}
-		if count[kind] > most*servers {
+		if count[kind] > most {
 			t.Report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s", servers, count[kind], kind)
 		}
 	}

@@ -93,10 +93,10 @@ func (e *entry) others() []*slot {
 }
 
 // mustResign reports whether s is a candidate that is not to be in etcd, or whose entry is not in etcd because etcd refuses
-// it. It must not lead. One whose entry is there under its retired name goes on.
+// it, as a full etcd does any put. It must not lead. One whose entry is there under its retired name goes on.
 func (e *entry) mustResign(now time.Time, s *slot, l *leases) bool {
 	return s.out || s.elect != nil && !e.placed(now, l) &&
-		slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && o.refused != nil })
+		slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && (o.refused != nil || e.refused != nil) })
 }
 
 // candidacyOf returns what is known of an entry's candidate. It is nothing unless the whole entry is in etcd, nor while a

@@ -64,6 +64,8 @@ func TestCandidates(t *testing.T) {
 		{"takes over the entry, not the candidate, of a process before", "another a; stand a", "grant, put a a?, put a a?", true},
 		{"stays out without its entry", "forbid a; stand a", "grant, put a a?, put a, put a, grant, put a, put a, revoke 1", false},
 		{"leaves when another process takes the entry", "stand a; another a; nudge; run 1s", "grant, put a a?, check a a?, remove a?", false},
+		{"leaves while its entry is deleted and etcd is full", "stand a; full; delete a; nudge; run 1s; full; run 2s",
+			"grant, put a a?, check a a?, put a, remove a?, put a a?, put a a?, check a a?", true},
 		{"does not lead while its entry is deleted", "stand a; delete a; nudge; ask a; run 1s", "grant, put a a?, check a a?, put a", true},
 		{"is created anew when it is deleted", "stand a; delete a?; nudge; run 1s", "grant, put a a?, check a a?, put a?", true},
 		{"is created anew in a backup from before it was gone",

@@ -281,6 +281,21 @@ func TestE4_WhoIsNotProvenGivesWay(t *testing.T) {
 	s.leads("etcd has space again", true)
 }
 
+// A leader whose calls etcd refuses, but whose lease it goes on renewing, lets the lease expire: nothing else takes its
+// candidate away.
+func TestE4_WhoIsLockedOutGivesWay(t *testing.T) {
+	s := newScript(t)
+	s.stand("a")
+	s.etcd.lockedOut = true
+	s.run(2*ttl + time.Second)
+	if s.etcd.get("a?") != nil {
+		t.Errorf("a candidate is left that may not lead: %s", s.calls)
+	}
+	s.etcd.lockedOut = false
+	s.run(ttl)
+	s.leads("it may again", true)
+}
+
 // Whatever an election has come to when etcd is full, nobody stands who cannot lead.
 func TestE4_FullAtEachStep(t *testing.T) {
 	for n := range 8 {

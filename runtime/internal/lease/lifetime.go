@@ -40,15 +40,27 @@ func (c *core) grantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// inUse returns the leases to be renewed: the current one, and retired ones with keys that have yet to move.
+// inUse returns the leases to be renewed: the current one, and retired ones with keys that have yet to move. One with a
+// candidate that is in the way expires, with all that is on it.
 func (c *core) inUse(now time.Time) []clientv3.LeaseID {
 	var ids []clientv3.LeaseID
 	for _, h := range c.held {
-		if h.id == c.lease || c.alive(now, h.id) && c.holdsWanted(h.id) {
+		if (h.id == c.lease || c.alive(now, h.id) && c.holdsWanted(h.id)) && !c.obstructs(h.id) {
 			ids = append(ids, h.id)
 		}
 	}
 	return ids
+}
+
+// obstructs reports whether a candidate hangs on a lease that is not to be in etcd, and that etcd refuses to delete. An etcd
+// that lets any user renew a lease would keep it there, and so the others from leading.
+func (c *core) obstructs(id clientv3.LeaseID) bool {
+	for _, s := range c.busySlots() {
+		if s.out && s.on(id) && s.refused != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // revocable returns a retired lease that no wanted key hangs on any more, nil if there is none. A key that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,12 +65,14 @@ func (s *script) run(d time.Duration) {
 // elapse does what time does to etcd.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
-	if id := s.core.lease; id != 0 && !s.now.Before(s.renewAt) && !s.etcd.down {
+	if id := s.core.lease; slices.Contains(s.core.inUse(s.now), id) && !s.now.Before(s.renewAt) && !s.etcd.down {
 		s.renewAt = s.now.Add(ttl / 3)
 		if _, ok := s.etcd.leases[id]; ok {
 			s.etcd.leases[id] = s.now.Add(ttl)
 			s.core.renewed(s.now, id, ttl, 0)
-			s.core.confirm(s.now, id)
+			if !s.etcd.lockedOut {
+				s.core.confirm(s.now, id)
+			}
 		} else {
 			s.core.keepAliveEnded(s.now, id, errors.New("ended"))
 		}

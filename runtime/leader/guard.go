@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -19,8 +21,9 @@ import (
 //
 // The handlers of the leader's methods get contexts that end with the leadership, then with the cause [ErrEnded]. If it
 // has ended, a handler's error becomes UNAVAILABLE, and a stream ends with that whatever its handler returns, to which it
-// gives [ErrEnded] for each further message, also where the handler is waiting for one. A handler that does not look at
-// its context goes on, and the reply of a unary call is sent.
+// gives [ErrEnded] for each further message, also where the handler is waiting for one. A message that is no protobuf
+// message must not be used again after that, for the stream may yet write to it. A handler that does not look at its context
+// goes on, and the reply of a unary call is sent.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
 	unary, stream := Interceptors(registry, descs...)
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
@@ -123,13 +126,15 @@ func (s leaderStream) SendMsg(m any) error {
 }
 
 // RecvMsg does not wait for the caller once the leadership has ended. What it leaves behind ends with the handler, and is the
-// last that is asked of the stream, which takes one RecvMsg at a time.
+// last that is asked of the stream, which takes one RecvMsg at a time. It has a message of its own, for the handler may use m
+// again by then.
 func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
 	}
+	own := emptyOf(m)
 	received := make(chan error, 1)
-	go func() { received <- s.ServerStream.RecvMsg(m) }()
+	go func() { received <- s.ServerStream.RecvMsg(own) }()
 	var err error
 	select {
 	case err = <-received:
@@ -141,5 +146,32 @@ func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
 	}
+	if err == nil {
+		give(own, m)
+	}
 	return err
+}
+
+// emptyOf returns an empty message of the type of m. What is no protobuf message it returns as it is, for its codec may not
+// take an empty one.
+func emptyOf(m any) any {
+	if m, ok := m.(proto.Message); ok {
+		return m.ProtoReflect().New().Interface()
+	}
+	return m
+}
+
+// give moves to m what was received in a message that emptyOf has made of it. It does not copy deeply.
+func give(own, m any) {
+	to, ok := m.(proto.Message)
+	if !ok {
+		return
+	}
+	proto.Reset(to)
+	from, into := own.(proto.Message).ProtoReflect(), to.ProtoReflect()
+	from.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		into.Set(field, v)
+		return true
+	})
+	into.SetUnknown(from.GetUnknown())
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // silentStream is a stream whose caller sends nothing.
@@ -41,5 +43,69 @@ func TestOneRecvAtATime(t *testing.T) {
 	}
 	if n := below.calls.Load(); n != 1 {
 		t.Errorf("the stream below was asked %d times", n)
+	}
+}
+
+// feedingStream is a stream whose caller sends one message.
+type feedingStream struct {
+	grpc.ServerStream
+	asked, sent, received chan struct{}
+	message               []byte
+}
+
+func (s *feedingStream) RecvMsg(m any) error {
+	defer close(s.received)
+	close(s.asked)
+	<-s.sent
+	return proto.Unmarshal(s.message, m.(proto.Message))
+}
+
+func feed(t *testing.T, message proto.Message) *feedingStream {
+	t.Helper()
+	b, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &feedingStream{asked: make(chan struct{}), sent: make(chan struct{}), received: make(chan struct{}), message: b}
+}
+
+// A handler may reuse its message once RecvMsg has returned, though the caller's next one is yet to come.
+func TestNothingIsReceivedAfterTheEnd(t *testing.T) {
+	leading, end := context.WithCancelCause(t.Context())
+	below := feed(t, structpb.NewStringValue("late"))
+	go func() {
+		<-below.asked
+		end(ErrEnded)
+	}()
+	m := structpb.NewStringValue("")
+	if err := (leaderStream{below, leading}).RecvMsg(m); !errors.Is(err, ErrEnded) {
+		t.Fatalf("RecvMsg returns %v", err)
+	}
+	m.Kind = &structpb.Value_StringValue{StringValue: "reused"}
+	close(below.sent)
+	<-below.received
+	if got := m.GetStringValue(); got != "reused" {
+		t.Errorf("the message that the handler has reused is %q", got)
+	}
+}
+
+// The handler's message becomes the one that was received, whatever it was before.
+func TestReceivesAllOfAMessage(t *testing.T) {
+	sent, err := structpb.NewStruct(map[string]any{"a": []any{1, "b"}, "c": map[string]any{"d": true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent.ProtoReflect().SetUnknown([]byte{0x98, 0x06, 0x01}) // field 99
+	m, err := structpb.NewStruct(map[string]any{"a": "before", "e": nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := feed(t, sent)
+	close(below.sent)
+	if err := (leaderStream{below, t.Context()}).RecvMsg(m); err != nil {
+		t.Fatal(err)
+	}
+	if !proto.Equal(m, sent) {
+		t.Errorf("received %v, want %v", m, sent)
 	}
 }

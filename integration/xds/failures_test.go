@@ -95,31 +95,47 @@ func changePolicies() func(w *world, _ *[]*instance) {
 	}
 	n := 0
 	return func(w *world, _ *[]*instance) {
+		settled := w.settled()
 		w.set(configs[n%len(configs)])
 		n++
-		kit.Eventually(w.t, soon, "the client has the policy", w.settled())
+		kit.Eventually(w.t, soon, "the client has the policy", settled)
 	}
 }
 
 // settled returns a condition that holds once clients were told something new and have acknowledged all.
 func (w *world) settled() func() bool {
-	version := func() string {
-		text := ""
-		for _, c := range w.bridges[0].Status().Clients {
-			for _, t := range c.Types {
-				if t.Pending {
-					return ""
-				}
-				text += t.Acked + " "
-			}
-		}
-		return text
-	}
-	before := version()
+	w.t.Helper()
+	reached := w.reached()
 	return func() bool {
-		now := version()
-		return now != "" && now != before
+		_, all := w.acked()
+		return all && reached()
 	}
+}
+
+// reached returns a condition that holds once clients were told something new.
+func (w *world) reached() func() bool {
+	w.t.Helper()
+	var before string
+	kit.Eventually(w.t, soon, "clients have acknowledged all", func() (all bool) {
+		before, all = w.acked()
+		return all
+	})
+	return func() bool {
+		now, all := w.acked()
+		return !all || now != before
+	}
+}
+
+// acked returns the versions that clients have acknowledged, and reports whether they have acknowledged all that they were told.
+func (w *world) acked() (versions string, all bool) {
+	all = true
+	for _, c := range w.bridges[0].Status().Clients {
+		for _, t := range c.Types {
+			all = all && !t.Pending
+			versions += t.Acked + " "
+		}
+	}
+	return versions, all
 }
 
 // rejoinUnknown starts the bridge anew while etcd is away, so that it has nothing to tell.

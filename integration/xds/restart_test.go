@@ -12,21 +12,28 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// The service config changes while the bridge is away. The client comes back with routes to clusters that are no more, and
-// no call fails until it has the new ones.
+// The service config changes while the bridge is away, or while it dies. The client comes back with routes to clusters that are
+// no more, or that were only announced to it, and no call fails until it has the new ones.
 func TestPolicyChangesWhileTheBridgeIsAway(t *testing.T) {
 	w := newWorld(t, policy(halves))
 	w.add("s0", runtime.WithVersion("v1"))
 	w.add("s1", runtime.WithVersion("v2"))
-	configs := []string{"", policy(halves), `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"version"}]}}]}`}
-	times := 12
+	configs := []string{policy(`"route":[{"label":"version"}]`), `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, ""}
+	times := 24
 	if testing.Short() {
-		times = 4
+		times = 6
 	}
 	n := 0
 	w.noFailure(w.goClient(""), 2000, times, func() {
-		w.bridges[0].stop()
-		w.set(configs[n%len(configs)])
+		if n%2 == 0 {
+			w.bridges[0].stop()
+			w.set(configs[n%len(configs)])
+		} else {
+			reached := w.reached()
+			w.set(configs[n%len(configs)])
+			kit.Eventually(t, soon, "the client is told something", reached)
+			w.bridges[0].stop()
+		}
 		n++
 		lis, err := net.Listen("tcp", w.bridges[0].addr)
 		must(t, err)

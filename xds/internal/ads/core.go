@@ -167,6 +167,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 type announced struct {
 	before *mapping.Resource // the routes that are in force
 	until  time.Time
+	known  []string // the clusters that a client came back with and still asks for, nil until it has asked
 }
 
 // announce returns the routes that a client is to have now. Before it has routes to clusters that it does not know, it has
@@ -182,18 +183,19 @@ func (c *Core) announce(now time.Time, name string, found Found, find func(k Kin
 	if a == nil {
 		a = &announced{before: last, until: now.Add(announceTime)}
 	}
+	if last == nil && !c.hasBack(name, a, find) && now.Before(a.until) {
+		s.announce(name, a, wake)
+		return Found{Pending: true}
+	}
 	if a.before == nil {
-		if a.before = c.detour(name, next, found.Usual, find); a.before == nil && !c.kinds[Clusters].asked && now.Before(a.until) {
-			s.announce(name, a, wake)
-			return Found{Pending: true} // what the client knows is yet to be told
-		}
+		a.before = detour(a.known, found, func(cluster string) *mapping.Resource { return find(Clusters, cluster).Resource })
 	}
 	if a.before == nil {
 		delete(s.announced, name)
 		return found
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || with == nil || !now.Before(a.until) || with.Equal(last) && c.knowsAll(next.Clusters) {
+	if err != nil || with == nil || !now.Before(a.until) || with.Equal(last) && c.knowsAll(next.Clusters, find) {
 		delete(s.announced, name)
 		return found
 	}
@@ -211,41 +213,60 @@ func (s *subscription) announce(name string, a *announced, wake *time.Time) {
 	}
 }
 
-// detour returns the next routes for a client that comes back with routes that are not known here, by the clusters that it
-// knows. It is nil if the client knows all clusters of the next routes, or none that would do for the usual one.
-func (c *Core) detour(name string, next *mapping.Resource, usual string, find func(k Kind, name string) Found) *mapping.Resource {
-	asked := c.kinds[Clusters].names
-	knows := func(cluster string) bool { return slices.Contains(asked, cluster) }
-	if !slices.ContainsFunc(next.Clusters, func(cluster string) bool { return !knows(cluster) }) {
-		return nil
+// hasBack reports whether a client that comes back, with routes that are not known here, was given the clusters that it asked
+// for. One of them may have been announced to it and no more.
+func (c *Core) hasBack(name string, a *announced, find func(k Kind, name string) Found) bool {
+	if !c.kinds[Clusters].asked {
+		return false
 	}
-	by := ""
-	for _, cluster := range asked {
-		switch {
-		case mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name):
-		case cluster == usual:
-			by = usual
-		case by != usual && find(Clusters, cluster).Resource == nil && (by == "" || mapping.IsAggregate(cluster)):
-			by = cluster
+	if a.known == nil {
+		a.known = []string{}
+		for _, cluster := range c.kinds[Clusters].names {
+			if mapping.AuthorityOf(cluster) == mapping.AuthorityOf(name) {
+				a.known = append(a.known, cluster)
+			}
 		}
 	}
-	if by == "" {
-		return nil
-	}
-	return mapping.Detour(next, by, knows)
+	a.known = slices.DeleteFunc(a.known, func(cluster string) bool { return !slices.Contains(c.kinds[Clusters].names, cluster) })
+	return c.knowsAll(a.known, find)
 }
 
-// knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so sent is as good as known.
-func (c *Core) knowsAll(clusters []string) bool {
+// detour returns the next routes for a client that comes back with routes that are not known here, by the clusters that it
+// asks for. It is nil if the client knows all clusters of the next routes, or none that would do for the usual one.
+func detour(asked []string, next Found, find func(cluster string) *mapping.Resource) *mapping.Resource {
+	// A client that has aggregates may know others only as parts of these.
+	parts := slices.ContainsFunc(asked, mapping.IsAggregate)
+	knows := func(cluster string) bool {
+		return slices.Contains(asked, cluster) && (!parts || mapping.IsAggregate(cluster))
+	}
+	if !slices.ContainsFunc(next.Resource.Clusters, func(cluster string) bool { return !knows(cluster) }) {
+		return nil
+	}
+	usual := find(next.Usual)
+	for _, does := range []func(cluster string) bool{
+		func(cluster string) bool { return cluster == next.Usual && knows(cluster) },
+		func(cluster string) bool { return find(cluster) == nil && knows(cluster) },
+		func(cluster string) bool { return usual != nil && slices.Contains(usual.Clusters, cluster) }, // it was the usual one itself
+	} {
+		if i := slices.IndexFunc(asked, does); i >= 0 {
+			return mapping.Detour(next.Resource, asked[i], knows)
+		}
+	}
+	return nil
+}
+
+// knowsAll reports whether clusters were sent, and endpoints where there are any. A client reads answers in order, so sent is as
+// good as known.
+func (c *Core) knowsAll(clusters []string, find func(k Kind, name string) Found) bool {
 	for _, name := range clusters {
 		switch r := c.kinds[Clusters].sent[name]; {
 		case r == nil:
 			return false
 		case r.Clusters != nil:
-			if !c.knowsAll(r.Clusters) {
+			if !c.knowsAll(r.Clusters, find) {
 				return false
 			}
-		case c.kinds[Loads].sent[name] == nil:
+		case c.kinds[Loads].sent[name] == nil && find(Loads, name).Resource != nil:
 			return false
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
@@ -26,13 +28,14 @@ type walked struct {
 	has     [kinds]map[string]*mapping.Resource
 	nonce   [kinds]string // of the last answer that the client has read
 	asked   [kinds][]string
-	routed  []string // the clusters that calls go to
-	late    bool     // time passed while routes were announced
+	taken   [kinds]bool // the client has taken something of the kind
+	routed  []string    // the clusters that calls go to
+	late    bool        // time passed while routes were announced
 	refuses bool
 	broken  string
 }
 
-// snapshots are what the host may be: without a split, with one, with another endpoint, and with other groups.
+// snapshots are what the host may be: without a split, with one, with another endpoint, with other groups, and with lanes.
 var snapshots = func() (all []*mapping.Snapshot) {
 	for _, s := range []struct {
 		config    string
@@ -41,6 +44,7 @@ var snapshots = func() (all []*mapping.Snapshot) {
 		{"", 1}, {"", 2},
 		{`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v0"},"weight":1},{"match":{"version":"v1"},"weight":1}]}}]}`, 2},
 		{`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1}]}}]}`, 2},
+		{`{"loadBalancingConfig":[{"etcd":{"route":[{"lane":"v1","match":{"version":"v1"}}]}}]}`, 2},
 	} {
 		policy, err := mapping.ReadPolicy(s.config)
 		if err != nil {
@@ -68,8 +72,11 @@ func (w *walked) find(k Kind, name string) Found {
 	case Listeners:
 		return Found{Resource: s.Listener}
 	case Routes:
-		return Found{Resource: s.Route}
+		return Found{Resource: s.Route, Usual: s.Usual}
 	case Clusters:
+		if s.Clusters[name] == nil {
+			return Found{Substitute: s.Substitute(name)}
+		}
 		return Found{Resource: s.Clusters[name]}
 	}
 	return Found{Resource: s.Loads[name]}
@@ -103,7 +110,7 @@ func (w *walked) ask(acked Kind, refused string) {
 			if k == acked {
 				why = refused
 			}
-			if _, err := w.core.Request(Request{k, wants[k], w.nonce[k], why, false}); err != nil {
+			if _, err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]}); err != nil {
 				w.broken = err.Error()
 			}
 			w.answer()
@@ -153,29 +160,50 @@ func (w *walked) read(refuse bool) bool {
 		}
 	}
 	if a.Kind == Routes {
-		if w.has[Routes]["a"] == nil {
-			w.routed = next["a"].Clusters // calls wait for the first
-		}
 		w.checkRoutes(next["a"])
 	}
-	w.has[a.Kind] = next
+	w.has[a.Kind], w.taken[a.Kind] = next, true
 	w.ask(a.Kind, "")
 	return true
 }
 
-// checkRoutes notes routes that calls go by, to clusters whose endpoints the client does not know.
+// checkRoutes notes routes by which calls go to clusters whose endpoints the client does not know.
 func (w *walked) checkRoutes(next *mapping.Resource) {
-	if !slices.ContainsFunc(snapshots, func(s *mapping.Snapshot) bool { return s.Route.Equal(next) }) {
-		return // those announce clusters
-	}
-	for _, name := range next.Clusters {
-		last := w.has[Routes]["a"]
+	called, last := calledBy(next), w.has[Routes]["a"]
+	for _, name := range called {
 		announced := last != nil && slices.Contains(last.Clusters, name) && w.knows(name)
-		if !announced && !slices.Contains(w.routed, name) && !w.late && !w.refuses {
+		if last != nil && !announced && !slices.Contains(w.routed, name) && !w.late && !w.refuses { // calls wait for the first
 			w.broken = fmt.Sprintf("calls go to %q, which the client was not told of before", name)
 		}
 	}
-	w.routed = next.Clusters
+	w.routed = called
+}
+
+// calledBy returns the clusters that calls go to by routes, which may announce others as well.
+func calledBy(routes *mapping.Resource) (all []string) {
+	config := new(routev3.RouteConfiguration)
+	if err := routes.Body.UnmarshalTo(config); err != nil {
+		panic(err)
+	}
+	for _, r := range config.GetVirtualHosts()[0].GetRoutes() {
+		if r.GetMatch().GetPrefix() == "/etcdrpc.announced/" {
+			continue
+		}
+		if name := r.GetRoute().GetCluster(); name != "" {
+			all = append(all, name)
+		}
+		for _, c := range r.GetRoute().GetWeightedClusters().GetClusters() {
+			all = append(all, c.GetName())
+		}
+	}
+	return all
+}
+
+// restart puts another server in place of the one that the client talks to. The client keeps what it has taken.
+func (w *walked) restart() {
+	w.core, w.known, w.queue = Core{}, false, nil
+	w.nonce, w.asked = [kinds]string{}, [kinds][]string{}
+	w.ask(kinds, "")
 }
 
 // knows reports whether the client knows a cluster, and where its endpoints are.
@@ -250,7 +278,17 @@ func TestWalk(t *testing.T) {
 				w.answer()
 				return true
 			}},
+			{Name: "the server is restarted", Do: func(w *walked) bool {
+				restarts := w.taken[Routes]
+				if restarts {
+					w.restart()
+				}
+				return restarts
+			}},
 			{Name: "an old request comes", Do: func(w *walked) bool {
+				if w.nonce[Clusters] == "" {
+					return false
+				}
 				if _, err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {
 					w.broken = err.Error()
 				}

@@ -72,11 +72,14 @@ func (p *plan) aggregate(chain []string, served string) string {
 // where those do that nothing is said of. A client asks for such a name that knows it from before the server began.
 func (s *Snapshot) Substitute(name string) *Resource {
 	m := &mapping{}
-	usual := new(clusterv3.Cluster)
+	usual, chain := new(clusterv3.Cluster), s.Clusters[s.Usual].Clusters
 	m.fail(s.Clusters[s.Usual].Body.UnmarshalTo(usual))
+	if chain == nil {
+		chain = []string{s.Usual}
+	}
 	r := m.aggregateOf(&clusterv3.Cluster{
 		Name: name, LbPolicy: usual.LbPolicy, LbConfig: usual.LbConfig, LoadBalancingPolicy: usual.LoadBalancingPolicy,
-	}, []string{s.Usual})
+	}, chain)
 	if name == "" || m.err != nil {
 		return nil
 	}

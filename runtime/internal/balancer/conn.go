@@ -47,7 +47,6 @@ type condition struct {
 	named     balancer.SubConn // for calls that name the instance: while it is open
 	refused   bool             // a permit, for which it waits
 	waits     bool             // ... and it was never tried
-	again     bool             // it is trying, and was connected or tried before, or is late
 	late      bool             // it is trying, and has been for knownWithin
 	err       error            // why it is failing
 }

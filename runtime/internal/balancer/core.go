@@ -556,7 +556,7 @@ func (c *core) ended(x *conn, was connectivity.State, now time.Time) {
 			x.retryAt, c.timed = now.Add(min(slowest, lasting<<min(x.shortLived-2, 10))), true
 			c.set(x, &condition{readiness: failing, err: errEnded})
 		} else {
-			c.set(x, &condition{readiness: trying, again: true})
+			c.set(x, &condition{readiness: trying})
 		}
 	}
 	if x.isUsed() {
@@ -583,7 +583,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	default:
 		if x.is(ready) {
 			x.open = false
-			c.set(x, &condition{readiness: trying, again: true})
+			c.set(x, &condition{readiness: trying})
 			c.await(x, now)
 		}
 	}
@@ -692,7 +692,7 @@ func (c *core) countLate(now time.Time) {
 			c.knownAt = earliest(c.knownAt, at)
 			continue
 		}
-		c.set(x, &condition{readiness: trying, again: true, late: true})
+		c.set(x, &condition{readiness: trying, late: true})
 		c.out.publish = true
 	}
 }

@@ -365,7 +365,7 @@ func (w *walked) key() string {
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().again, x.current.Load().late, x.wanted, x.named, x.dialing, x.open, x.subConn != nil, w.health[x],
+		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().late, x.wanted, x.named, x.dialing, x.open, x.subConn != nil, w.health[x],
 			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.triedAt.Add(knownWithin)))
 	}
 	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt))

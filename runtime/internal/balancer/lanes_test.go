@@ -200,8 +200,8 @@ func TestPicksOfLanes(t *testing.T) {
 	}
 }
 
-// TestANewLaneIsWaitedFor has calls of a lane wait for its first answer, and no longer: also where another plan follows,
-// or what it serves changes.
+// TestANewLaneIsWaitedFor has calls of a lane wait for its answer while it connects, and no longer: also where another plan
+// follows, or what it serves changes.
 func TestANewLaneIsWaitedFor(t *testing.T) {
 	p, cc := newPolicy(t)
 	cc.hangs = map[string]bool{"c:1": true}
@@ -235,7 +235,8 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 		{"hangs", pass, "a:1"},
 		{"answers", set(connectivity.Ready), "c:1"},
 		{"is told again", pass, "c:1"},
-		{"connects anew", set(connectivity.Idle), "a:1"},
+		{"connects anew", set(connectivity.Idle), waits},
+		{"hangs meanwhile", pass, "a:1"},
 		{"another plan", update(another, "a v1", "c v2"), "a:1"},
 		{"hangs in it", pass, "a:1"},
 		{"says something else", update(another, "a v1", "c v2 - s.A/M"), "a:1"},

@@ -376,8 +376,8 @@ func (p *picker) keptOf(r *route, excluded []bool) kept {
 	return kept{fraction: s.keeps, waits: len(s.groups) == 0 && !s.toBase}
 }
 
-// lacks reports whether home leaves calls, of the kinds that were made before, to the other cluster. While it tries endpoints for
-// the first time, the answer is as before.
+// lacks reports whether home leaves calls, of the kinds that were made before, to the other cluster. While it tries endpoints,
+// and not for long, the answer is as before.
 func (p *picker) lacks(before bool) bool {
 	lacks := func(k kept) bool { return k.fraction != allCalls && (before || !k.waits) }
 	if p.old != nil {

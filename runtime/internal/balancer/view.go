@@ -16,7 +16,7 @@ type snapshot struct {
 	epoch  uint64 // of the picker
 	groups []readyGroup
 	err    error    // for calls, if there are no groups
-	toBase bool     // there are none, and all was tried, or long enough: a lane that is not strict leaves its calls to the base
+	toBase bool     // there are none, and none is about to answer: a lane that is not strict leaves its calls to the base
 	keeps  fraction // of the calls: what is left may go to another cluster
 }
 
@@ -84,7 +84,7 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 			s.add(max(1, weight), g)
 		}
 	}
-	s.toBase = len(s.groups) == 0 && (all.trying == all.again || v.plan.traits.Single && all.late > 0)
+	s.toBase = len(s.groups) == 0 && (all.trying == all.late || v.plan.traits.Single && all.late > 0)
 	s.keeps = v.keeps(s, &called, &ofZone)
 	if s.err = all.err; all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
@@ -93,7 +93,7 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 }
 
 // keeps returns the part of the calls that stays in the cluster, at least that which stays in the client's zone. called is what
-// calls may go to, and ofZone what of it is in that zone. An endpoint that is tried for the first time is not known yet.
+// calls may go to, and ofZone what of it is in that zone. An endpoint that is being tried is not known until it is late.
 func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 	percent := v.plan.in.config.ZoneMinPercent
 	switch {
@@ -102,7 +102,7 @@ func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 	case percent == 0:
 		return allCalls
 	}
-	part := func(n *counts) fraction { return staying(percent, n.ready, n.members-n.waiting-(n.trying-n.again)) }
+	part := func(n *counts) fraction { return staying(percent, n.ready, n.members-n.waiting-(n.trying-n.late)) }
 	if keeps := part(called); ofZone.ready == 0 || part(ofZone).less(keeps) {
 		return keeps
 	}
@@ -152,7 +152,7 @@ func (v *view) stateOf(of *group, excluded []bool) groupState {
 // counts are what connections are.
 type counts struct {
 	members, ready, trying int
-	again, late            int   // of those trying, not for the first time, and for long
+	late                   int   // of those trying, for long
 	waiting                int   // for a permit to connect, and never tried, so nothing is known of them
 	err                    error // of one that has failed
 }
@@ -165,9 +165,6 @@ func (n *counts) add(c *condition) {
 		n.ready++
 	case trying:
 		n.trying++
-		if c.again {
-			n.again++
-		}
 		if c.late {
 			n.late++
 		}
@@ -181,7 +178,7 @@ func (n *counts) add(c *condition) {
 
 func (n *counts) addAll(o counts) {
 	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
-	n.again, n.late, n.waiting, n.err = n.again+o.again, n.late+o.late, n.waiting+o.waiting, cmp.Or(n.err, o.err)
+	n.late, n.waiting, n.err = n.late+o.late, n.waiting+o.waiting, cmp.Or(n.err, o.err)
 }
 
 // setOf returns the members of a tier that are ready, and what all are. It looks at each connection once, for they change

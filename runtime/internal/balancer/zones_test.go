@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -263,5 +264,23 @@ func TestKeeps(t *testing.T) {
 		if got := float64(keeps.n) / float64(keeps.of); math.Abs(got-tt.want) > 1e-9 {
 			t.Errorf("%s: %v stays, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestKeeps_WhatIsRenewed has one of two connections at home end: calls leave in proportion only once that takes long.
+func TestKeeps_WhatIsRenewed(t *testing.T) {
+	c, now := newCore(noStats), time.Now()
+	c.update(planOf(t, `{"preferZone":true,"zoneMinPercent":100}`, ends("a", "b")), now)
+	for _, x := range c.all {
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+		c.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+	}
+	now = now.Add(lasting)
+	c.changed(c.conns["a:1"], balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
+	for i, want := range []fraction{allCalls, {100, 200}} {
+		if c.expire(now); c.plan.called()[0].refresh(1, nil).keeps != want {
+			t.Errorf("after %d s: %v stays, want %v", i, c.plan.called()[0].refresh(1, nil).keeps, want)
+		}
+		now = now.Add(knownWithin)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -65,6 +66,12 @@ func (c *fakeConn) connectedTo() (all string) {
 		s.mu.Unlock()
 	}
 	return all
+}
+
+func sorted(all string) string {
+	each := []byte(all)
+	slices.Sort(each)
+	return string(each)
 }
 
 // last returns the last SubConn that was made to an address.
@@ -216,6 +223,64 @@ func TestS4_WhatMadeRoomIsHeardNoMore(t *testing.T) {
 	}
 	if got := update(`"drain":["b"]`, "a", "b"); got != "a" {
 		t.Errorf("%s are connected to once it may be called again", got)
+	}
+}
+
+// TestS4_WhatDoesNotServeMakesRoom has two places, and some of what has them not serve: calls come to go to what does, and what
+// does not is looked at again in its turn.
+func TestS4_WhatDoesNotServeMakesRoom(t *testing.T) {
+	for _, tt := range []struct {
+		name, config, fleet  string
+		unwell, silent, down string   // which are
+		named                string   // by a call; "": none
+		want                 []string // what is connected to, at first and after each while
+		serves               bool     // in the end
+	}{
+		{name: "all serve", fleet: "a,b,c,d", want: []string{"ab", "ab"}, serves: true},
+		{name: "none does", fleet: "a,b,c", unwell: "abc", want: []string{"ab", "bc", "ac", "bc"}},
+		{name: "one does not", fleet: "a,b,c,d", unwell: "a", want: []string{"ab", "bc", "bc"}, serves: true},
+		{name: "two do not", fleet: "a,b,c,d", unwell: "ab", want: []string{"ab", "cd", "cd"}, serves: true},
+		{name: "two do not tell", fleet: "a,b,c,d", silent: "ab", want: []string{"ab", "cd", "cd"}, serves: true},
+		{name: "nobody waits", fleet: "a,b", unwell: "ab", want: []string{"ab", "ab"}},
+		{name: "what waits is down", fleet: "a,b,c", unwell: "ab", down: "c", want: []string{"ab", "ab"}},
+		{name: "calls name it", fleet: "a,b,c,d", unwell: "ab", named: "a", want: []string{"ab", "ac"}, serves: true},
+		{name: "another zone does", config: `"preferZone":true`, fleet: "a - x,b - x,c - y,d - y", unwell: "ab", want: []string{"ab", "cd"}, serves: true},
+	} {
+		p, cc := newPolicy(t)
+		now := time.Now()
+		p.now = func() time.Time { return now }
+		cc.unwell, cc.silent = make(map[string]error), make(map[string]bool)
+		for i := range tt.unwell {
+			cc.unwell[tt.unwell[i:i+1]+":1"] = errors.New("not serving")
+		}
+		for i := range tt.silent {
+			cc.silent[tt.silent[i:i+1]+":1"] = true
+		}
+		for i := range tt.down {
+			cc.down[tt.down[i:i+1]+":1"] = errors.New("refused")
+		}
+		shared, _ := budget(2)
+		_ = hand(p, mustConfig(t, "{"+tt.config+"}"), &attr.State{Client: &attr.Client{Connections: shared, Zone: "x"}, Endpoints: ends(strings.Split(tt.fleet, ",")...)})
+		settle(p, cc)
+		if tt.named != "" {
+			_, _ = cc.pick(calloptions.WithTarget(t.Context(), calloptions.Target{Instance: tt.named}), "/s.A/M")
+			settle(p, cc)
+		}
+		for i, want := range tt.want {
+			if got := sorted(cc.connectedTo()); got != want {
+				t.Errorf("%s: after %d whiles %s are connected to, want %s", tt.name, i, got, want)
+			}
+			for _, d := range []time.Duration{knownWithin, unwellFor} {
+				now = now.Add(d)
+				if at := p.core.wake(); !at.IsZero() && !now.Before(at) {
+					p.do(func() { p.core.expire(now) })
+				}
+				settle(p, cc)
+			}
+		}
+		if _, err := cc.pick(t.Context(), "/s.A/M"); (err == nil) != tt.serves {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ type conn struct {
 	shortLived int                // how many of its connections, one after the other, have not lasted
 	retryAt    time.Time          // it must not connect before
 	closeAt    time.Time          // when it is closed, for nothing wants it; zero: never
+	roomAt     time.Time          // when it is to make room, for it is connected and does not serve; zero: never
 }
 
 // condition is what picks need to know of a connection. It is immutable.
@@ -88,6 +89,11 @@ func (x *conn) isConnecting() bool {
 
 // isUsed reports whether the plan or calls that name its instance want x.
 func (x *conn) isUsed() bool { return x.wanted || x.named }
+
+// awaitsPermit reports whether x is wanted and waits for a permit to connect.
+func (x *conn) awaitsPermit() bool {
+	return x.isUsed() && x.dialing && x.state == connectivity.Idle && x.current.Load().refused
+}
 
 // makesRoom reports whether x is closed where there is no permit for another. What waits for a permit has none to give.
 func (x *conn) makesRoom() bool { return !x.closeAt.IsZero() && !x.current.Load().refused }

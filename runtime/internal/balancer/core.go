@@ -31,6 +31,9 @@ const (
 	// that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing. So may a policy
 	// of others.
 	knownWithin = time.Second
+	// unwellFor is how long an endpoint that is connected to and does not serve keeps its permit while others wait for one: long
+	// enough for most to recover, and short beside the 20 s for which one that hangs has its own.
+	unwellFor = 5 * time.Second
 	// slowest bounds how long such a server is left alone, as gRPC does with one that refuses.
 	slowest = 2 * time.Minute
 )
@@ -61,6 +64,7 @@ type core struct {
 	timed    bool      // time alone may change something
 	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
 	knownAt  time.Time // when the first of those that are awaited is to be known, or was; zero: none is
+	roomAt   time.Time // when the first of those that do not serve is to make room, or was; zero: none is
 
 	childAt   time.Time // when the child, which connects, is late; zero: it does not connect
 	childLate bool      // ... and has been for knownWithin
@@ -223,7 +227,7 @@ func (c *core) want(now time.Time) {
 		return
 	}
 	for _, x := range c.all { // what waits for a permit asks again, and has what is spare make room
-		if x.isUsed() && x.dialing && x.state == connectivity.Idle && x.current.Load().refused {
+		if x.awaitsPermit() {
 			c.do(dial, x)
 		}
 	}
@@ -400,7 +404,7 @@ func (c *core) closeUnwanted(now time.Time) {
 func (c *core) close(x *conn) {
 	c.do(shutDown, x)
 	x.state, x.dialing, x.open, x.shortLived = connectivity.Idle, false, false, 0
-	x.retryAt, x.closeAt = time.Time{}, time.Time{}
+	x.retryAt, x.closeAt, x.roomAt = time.Time{}, time.Time{}, time.Time{}
 	c.set(x, untried)
 }
 
@@ -516,11 +520,14 @@ func (c *core) forget(x *conn, now time.Time) {
 // changed takes a state of the SubConn of x.
 func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	was := x.state
-	x.state, x.dialing, x.open = s.ConnectivityState, false, false
+	x.state, x.dialing, x.open, x.roomAt = s.ConnectivityState, false, false, time.Time{}
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		x.readySince = now
+		if !x.isAwaited() { // it failed or was late before, so nothing will say so again
+			c.unwell(x, now)
+		}
 		c.do(watch, x)
 		if x.open = c.plan.in.health == ""; x.open { // outlier detection tells nothing of what it had ejected before
 			next := *x.current.Load()
@@ -574,12 +581,13 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
-		x.open = true
+		x.open, x.roomAt = true, time.Time{}
 		x.stats.Ready(attr.Endpoint(x.endpoint), now)
 		c.set(x, &condition{readiness: ready})
 	case connectivity.TransientFailure:
 		x.open = x.open && s.ConnectionError == nil // a health check says why
 		c.set(x, &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
+		c.unwell(x, now)
 	default:
 		if x.is(ready) {
 			x.open = false
@@ -590,7 +598,15 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	c.follow(now)
 }
 
-// refused takes the news that there is no permit for x. What nothing wants makes room.
+// unwell has x, which is connected and does not serve, make room after a while.
+func (c *core) unwell(x *conn, now time.Time) {
+	if x.roomAt.IsZero() {
+		x.roomAt = now.Add(unwellFor)
+		c.roomAt = earliest(c.roomAt, x.roomAt)
+	}
+}
+
+// refused takes the news that there is no permit for x. What nothing wants makes room, and what does not serve.
 func (c *core) refused(x *conn, err error, now time.Time) {
 	c.set(x, &condition{readiness: failing, err: err, refused: true, waits: x.is(trying) || x.current.Load().waits})
 	for _, o := range c.all {
@@ -599,7 +615,38 @@ func (c *core) refused(x *conn, err error, now time.Time) {
 		}
 	}
 	c.closeUnwanted(now)
+	c.makeRoom(now)
 	c.follow(now)
+}
+
+// makeRoom has as many as wait for a permit wait behind them, of those that have been connected for a while and not served, so
+// that all come to be tried. What calls name would go before the others, and keeps its own.
+func (c *core) makeRoom(now time.Time) {
+	c.roomAt = time.Time{}
+	wait := 0
+	for _, x := range c.all {
+		if x.awaitsPermit() {
+			wait++
+		}
+	}
+	if wait == 0 {
+		return
+	}
+	for _, x := range c.all {
+		switch {
+		case x.roomAt.IsZero():
+			continue
+		case now.Before(x.roomAt):
+		case wait > 0 && x.wanted && !x.named:
+			wait--
+			c.close(x)
+			c.connect(x, now)
+			continue
+		default: // not now: what has just made room is about to wait itself
+			x.roomAt = now.Add(unwellFor)
+		}
+		c.roomAt = earliest(c.roomAt, x.roomAt)
+	}
 }
 
 // watchAgain has the health of what is connected asked for anew: gRPC goes by the service config of the time when it is asked.
@@ -673,6 +720,9 @@ func (c *core) expire(now time.Time) {
 		}
 	}
 	c.countLate(now)
+	if !c.roomAt.IsZero() && !now.Before(c.roomAt) {
+		c.makeRoom(now)
+	}
 	c.followChild(now)
 	c.closeUnwanted(now)
 	c.settle(now)
@@ -694,6 +744,9 @@ func (c *core) countLate(now time.Time) {
 		}
 		c.set(x, &condition{readiness: trying, late: true})
 		c.out.publish = true
+		if x.state == connectivity.Ready {
+			c.unwell(x, now)
+		}
 	}
 }
 
@@ -749,6 +802,7 @@ func (c *core) wake() (at time.Time) {
 	}
 	sooner(c.nextAt)
 	sooner(c.knownAt)
+	sooner(c.roomAt)
 	if !c.childLate {
 		sooner(c.childAt)
 	}

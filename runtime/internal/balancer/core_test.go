@@ -366,9 +366,9 @@ func (w *walked) key() string {
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
 		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().late, x.wanted, x.named, x.dialing, x.open, x.subConn != nil, w.health[x],
-			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.triedAt.Add(knownWithin)))
+			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.roomAt), in(x.triedAt.Add(knownWithin)))
 	}
-	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt))
+	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt), in(w.core.roomAt))
 	return text.String()
 }
 
@@ -457,6 +457,21 @@ var coreRules = []coretest.Rule[walked]{
 		})
 		if late {
 			return "one takes long to connect, and nobody looks"
+		}
+		return ""
+	}},
+	{Name: "S4: what is connected to and does not serve makes room for what waits", Broken: func(_, w *walked) string {
+		if !slices.ContainsFunc(w.core.all, (*conn).awaitsPermit) {
+			return ""
+		}
+		for _, x := range w.core.all {
+			switch late := x.is(trying) && x.current.Load().late; {
+			case x.state != connectivity.Ready || !x.is(failing) && !late:
+			case x.roomAt.IsZero():
+				return x.addr + " keeps its place for ever"
+			case w.wake.IsZero() || w.wake.After(x.roomAt) || !w.now.Before(x.roomAt):
+				return x.addr + " is to make room, and nobody looks"
+			}
 		}
 		return ""
 	}},

@@ -24,6 +24,7 @@ type fakeConn struct {
 	down   map[string]error
 	hangs  map[string]bool // they neither take nor refuse connections
 	silent map[string]bool // they do not tell their health
+	unwell map[string]error
 	state  balancer.State
 	states int
 
@@ -168,12 +169,15 @@ func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	s.health = f
 	s.cc.queue(func() {
 		s.cc.mu.Lock()
-		silent := s.cc.silent[s.addrs[0].Addr]
+		silent, unwell := s.cc.silent[s.addrs[0].Addr], s.cc.unwell[s.addrs[0].Addr]
 		s.cc.mu.Unlock()
 		s.mu.Lock()
 		current := s.health != nil && s.registers == of && !silent
 		s.mu.Unlock()
-		if current {
+		switch {
+		case current && unwell != nil:
+			f(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: unwell})
+		case current:
 			f(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		}
 	})

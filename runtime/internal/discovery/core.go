@@ -120,14 +120,19 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 		c.entries.provisional, c.entries.cluster = u.Snapshot.Provisional, u.Snapshot.Cluster
 	}
 	e := c.update(withdrawn, now)
-	if !c.entries.known && u.Err != nil && !c.asked {
+	if !c.entries.known && u.Err != nil && !c.state.Refused && !c.asked {
 		c.asked, e.load = true, true
 	}
 	return e
 }
 
-// loaded takes the disk's answer, which counts only while etcd has told nothing.
+// loaded takes the disk's answer, which counts only while etcd has told nothing. A refusal is told to the readers
+// instead, and the disk is asked again should etcd fail to answer after it.
 func (c *core) loaded(s saved, now time.Time) effects {
+	if c.state.Refused {
+		c.asked = false
+		return c.due(effects{})
+	}
 	if c.entries.known || len(s.set) == 0 {
 		return c.due(effects{})
 	}

@@ -209,6 +209,15 @@ func TestCore(t *testing.T) {
 		"another reason is told while nothing is known": {
 			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"lost no route", "? lost | tell"}, {"denied", "? denied | tell"},
 		},
+		"a refusal is an answer: the disk is asked once etcd fails to answer, too": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"denied", "? denied | tell"}, {"denied", "? denied"},
+			{"lost refused", "? lost | tell load"}, {"disk ab", "ab provisional lost | tell"},
+			{"denied", "ab provisional denied | tell"}, {"lost refused", "ab provisional lost | tell"}, {"list a", "a | tell save"},
+		},
+		"the disk answers after a refusal: it is asked again": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"lost refused", "? lost | tell load"}, {"denied", "? denied | tell"},
+			{"disk ab", "? denied"}, {"denied", "? denied"}, {"lost refused", "? lost | tell load"}, {"disk ab", "ab provisional lost | tell"},
+		},
 		"what is known stays when etcd is away": {
 			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"},
 			{"lost refused", "ab lost | tell"}, {"lost refused", "ab lost"}, {"list ab", "ab | tell"},

@@ -409,7 +409,7 @@ var keyEvents = []coretest.Event[walked]{
 			return false
 		}
 		w.loading = false
-		before, known := shown(w.core.state), w.core.entries.known
+		before, known := shown(w.core.state), w.core.entries.known || w.core.state.Refused
 		w.take(w.core.loaded(saved{set: []*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]}, live: "x"}, w.now))
 		if after := shown(w.core.state); known && after != before {
 			w.breaks("the disk counts while etcd has told nothing: %s after %s", after, before)

@@ -60,8 +60,8 @@ func (g *Group[T]) Reconnected() {
 	}
 }
 
-// Close stops following everything, and waits until the goroutines have ended. They do not wait for
-// etcd.
+// Close stops following everything, and waits until the goroutines have ended, save those of watches that are being opened.
+// They do not wait for etcd.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
 	g.closed = true

@@ -28,6 +28,8 @@ type fakeEtcd struct {
 	progress []string      // the streams that progress was requested on
 	opening  time.Duration // how long a watch takes to be opened
 	anybody  int           // the watches that do not ask for a member with a leader
+	opened   []context.Context
+	early    int // the watches that were closed while they were opened
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -52,6 +54,12 @@ func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) 
 	time.Sleep(opening)
 	if answers == nil {
 		<-ctx.Done()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opened = append(f.opened, ctx)
+	if ctx.Err() != nil {
+		f.early++
 	}
 	return answers
 }

@@ -20,6 +20,7 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 		f.answering(list(10, kv("a", "1", 5)), nil)
 		f.answers = nil // lists are answered, and watches hang
 		streams := NewStreams()
+		defer time.Sleep(watchBound) // what is being opened at the end
 		for range 2 {
 			g := newGroup(f, &hooks{}, &bytes.Buffer{})
 			g.cfg.Streams = streams
@@ -43,6 +44,39 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 			t.Errorf("watches were opened on the streams %v, want others after the failures", w)
 		}
 	})
+}
+
+// TestAWatchIsClosedOnceItIsOpen ends what follows a range while its watch is being opened. The etcd client would keep the
+// stream of a watch that is closed by then.
+func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
+	for name, end := range map[string]func(g *Group[string], stop func()){
+		"the range is not followed any more": func(_ *Group[string], stop func()) { stop() },
+		"the group is closed":                func(g *Group[string], _ func()) { g.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeEtcd{}
+				f.answering(list(10, kv("a", "1", 5)), nil)
+				f.opening = time.Second
+				g := newGroup(f, &hooks{}, &bytes.Buffer{})
+				g.cfg.Streams = NewStreams()
+				defer g.Close()
+				stop := g.Follow(testSpec(), func(Update[string]) {})
+				synctest.Wait()
+				end(g, stop)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
+					t.Errorf("%d watches were opened, and %d closed before; want one, and it closed", len(f.opened), f.early)
+				}
+				if len(g.cfg.Streams.followers) != 0 || g.cfg.Streams.turns.live[0].opening {
+					t.Error("the turn is not given back, or the watch still follows its stream")
+				}
+			})
+		})
+	}
 }
 
 // TestABoundWaitsForTheTurn has more watches wait than can be opened while a watch may take.

@@ -203,7 +203,8 @@ func (w *watcher[T]) verify(ctx context.Context, a action) event {
 }
 
 // openWatch opens the watch once it has its turn. The etcd client blocks until etcd has answered, so the time from then on is
-// bounded.
+// bounded. If ctx ends meanwhile, the watch is still opened, and closed then, by a goroutine that nobody waits for: of one that
+// is closed before, the etcd client keeps the stream.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	streams := w.cfg.Streams
 	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }}
@@ -211,12 +212,28 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	if stream == nil {
 		return event{err: err, joined: err == nil}
 	}
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	overdue := time.AfterFunc(a.bound, cancel)
+	lasting, opened := streams.watchOn(lasting, stream)
+	answers := make(chan clientv3.WatchChan)
+	go func() {
+		opts := w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())
+		select {
+		case answers <- w.cfg.Client.Watch(lasting, w.spec.Range.From, opts...):
+		case <-ctx.Done():
+			overdue.Stop()
+			cancel()
+			streams.opened(stream)
+			streams.closed(stream, w.follower)
+		}
+	}()
+	select {
+	case w.answers = <-answers:
+	case <-ctx.Done():
+		return event{err: ctx.Err()}
+	}
 	defer streams.opened(stream)
-	w.stream = stream
-	ctx, w.cancel = context.WithCancel(ctx)
-	overdue := time.AfterFunc(a.bound, w.cancel)
-	ctx, opened := streams.watchOn(ctx, stream)
-	w.answers = w.cfg.Client.Watch(ctx, w.spec.Range.From, w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
+	w.stream, w.cancel = stream, cancel
 	opened()
 	if !overdue.Stop() {
 		streams.retire(stream) // before the next one has its turn

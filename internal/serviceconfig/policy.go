@@ -285,13 +285,22 @@ var successRateFields = fields[SuccessRateEjection]{
 
 var failureFields = fields[FailureEjection]{
 	"threshold":             func(c *FailureEjection, v value) error { return set(&c.Threshold)(v.percent()) },
-	"enforcementPercentage": func(c *FailureEjection, v value) error { return set(&c.EnforcementPercentage)(v.percent()) },
+	"enforcementPercentage": func(c *FailureEjection, v value) error { return set(&c.EnforcementPercentage)(v.enforcement()) },
 	"minimumHosts":          func(c *FailureEjection, v value) error { return set(&c.MinimumHosts)(v.count()) },
 	"requestVolume":         func(c *FailureEjection, v value) error { return set(&c.RequestVolume)(v.count()) },
 }
 
 func (v value) percent() (uint32, error) { return number[uint32](v, 0, MaxPercent) }
 func (v value) count() (uint32, error)   { return number[uint32](v, 0, math.MaxUint32) }
+
+// enforcement reads the percentage of a failure ejection, which does nothing at 0. A proto file has no use for that.
+func (v value) enforcement() (uint32, error) {
+	least := uint32(0)
+	if v.proto {
+		least = 1
+	}
+	return number(v, least, MaxPercent)
+}
 
 // readHeader reads the name of the request metadata that gRPC hashes, and returns it in lower case, as
 // it is sent.

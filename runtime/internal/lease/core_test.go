@@ -224,6 +224,7 @@ func TestSynced(t *testing.T) {
 		{"it is lost when its lease is not renewed", "have a; down; run 30s", Lost, false, ""},
 		{"and whatever is heard of first", "have a; later 30; failed; refresh", Lost, false, ""},
 		{"it is lost, too, when its lease ends before etcd has answered a pause", "have a; down; pause a; run 30s", Lost, false, ""},
+		{"and while the session is left without a lease", "have a; pause a; next; later 30; refresh", Lost, false, ""},
 		{"G24: not while the revocation that a pause has led to is under way", "have a; unmark a; pause a; next; resume a", Registering, false, ""},
 		{"G16: nor out of etcd while earlier leases may be back", "have a b; replace 1; settle; presume-but 2; unmark a; pause a; until-out a",
 			Registered, false, ""},
@@ -238,8 +239,8 @@ func TestSynced(t *testing.T) {
 			if ok != row.ok || (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("synced is %v, %v, want %v, %q", ok, err, row.ok, row.err)
 			}
-			if e.state == Lost && e.err == nil {
-				t.Error("nothing says why it is lost")
+			if e.state == Lost && (e.err == nil || strings.Contains(e.err.Error(), "lease 0")) {
+				t.Errorf("it is lost, and what is said of why is %v", e.err)
 			}
 		})
 	}

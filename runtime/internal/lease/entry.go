@@ -183,7 +183,7 @@ func (e *entry) refresh(now time.Time, l *leases) (c change, changed bool) {
 	case to == Closed:
 		e.err = e.leftover
 	case to == Lost && e.err == nil:
-		e.err = l.notRenewed()
+		e.err = l.notRenewed(e.lapsed(now, l))
 	}
 	if to != from {
 		e.state, e.since = to, now
@@ -283,7 +283,15 @@ func (e *entry) placed(now time.Time, l *leases) bool {
 
 // expired reports whether a key of the entry hangs on a lease that has expired, as far as known.
 func (e *entry) expired(now time.Time, l *leases) bool {
-	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() && !l.alive(now, s.lease) })
+	return e.lapsed(now, l) != 0
+}
+
+// lapsed returns the lease of such a key, 0 if there is none.
+func (e *entry) lapsed(now time.Time, l *leases) clientv3.LeaseID {
+	if i := slices.IndexFunc(e.slots, func(s *slot) bool { return s.placed() && !l.alive(now, s.lease) }); i >= 0 {
+		return e.slots[i].lease
+	}
+	return 0
 }
 
 // holds reports whether the entry is wanted, and keys of it have yet to move from a lease to the current one.

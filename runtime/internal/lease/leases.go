@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -311,12 +312,13 @@ func (l *leases) addTombstone(now time.Time, key string, id clientv3.LeaseID, mo
 	}
 }
 
-// notRenewed returns why entries are lost whose lease has expired as far as known.
-func (l *leases) notRenewed() error {
+// notRenewed returns why entries are lost whose lease has expired as far as known. It need not be the current one: a session
+// that withdraws what it has is left without.
+func (l *leases) notRenewed(id clientv3.LeaseID) error {
 	if l.replace != nil {
 		return l.replace
 	}
-	return fmt.Errorf("lease %x was not renewed in time", int64(l.lease))
+	return fmt.Errorf("lease %x was not renewed in time", int64(cmp.Or(id, l.lease)))
 }
 
 // leftover returns an error that names the leases that a closed session leaves in etcd, nil if there are none.

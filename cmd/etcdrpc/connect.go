@@ -102,6 +102,8 @@ func (s *settings) credentials() (user, password string, err error) {
 	switch {
 	case s.user == "" && s.password != "":
 		return "", "", usage.Mistake(errors.New("--password needs --user"))
+	case given && s.password != "":
+		return "", "", usage.Mistake(errors.New("--user holds a password, and --password is given, too: leave one of them out"))
 	case s.user == "" || s.password != "":
 		return s.user, s.password, nil
 	case given:

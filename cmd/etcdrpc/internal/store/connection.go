@@ -79,7 +79,7 @@ func remedy(cause string) string {
 		{"authentication handshake failed", "if it does not speak TLS, leave out --cacert, --cert, --key and https://"},
 		{"error reading server preface", "if it speaks TLS, give --cacert, or https:// in --endpoints"},
 		{"connection error: ", "check --endpoints"},
-		{"there is no connection", "check --endpoints"},
+		{"there is no connection", "check --endpoints; or it hangs"},
 	} {
 		if strings.Contains(cause, r.cause) {
 			return r.remedy

@@ -18,7 +18,7 @@ func TestRemedy(t *testing.T) {
 		handshake + `EOF"`: "if it does not speak TLS, leave out --cacert, --cert, --key and https://",
 		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`: "--cacert names the CA of its certificate",
 		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:       "look at its certificate, and at the names in --endpoints",
-		`etcd ["a:1"] does not answer: there is no connection to it`:                                    "check --endpoints",
+		`etcd ["a:1"] does not answer: there is no connection to it`:                                    "check --endpoints; or it hangs",
 		`etcd ["a:1"] does not answer, though the connection is up: it hangs, or has no leader`:         "",
 		`etcd user "connection"`: "",
 	} {

@@ -141,6 +141,20 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	})
 }
 
+// TestConfigWriterChecksHealth has whoever may write a live config fail all calls, by a service that no server knows.
+func TestConfigWriterChecksHealth(t *testing.T) {
+	w := newGuarded(t)
+	w.announced(w.newRegistry(w.as("greeter-server")), greeterAt(guardedKey))
+	conn := w.caller()
+	reached(t, conn, soon, "server")
+	_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, `{"healthCheckConfig":{"serviceName":"nobody"}}`)
+	must(t, err)
+	kit.Eventually(t, soon, "calls fail at once", func() bool {
+		_, err := within(conn, soon)
+		return status.Code(err) == codes.Unavailable
+	})
+}
+
 // Loopback has many addresses, so one may stand for the fleet's network and another for what is not to be dialed.
 const (
 	inside  = "127.0.0.1"

@@ -18,6 +18,8 @@ type Backup struct {
 // Backup copies the data of every member, for [Cluster.RestoreBackup]. The members are stopped meanwhile, as in
 // [Cluster.Restart].
 func (c *Cluster) Backup() (*Backup, error) {
+	c.starting.Lock()
+	defer c.starting.Unlock()
 	dir, err := os.MkdirTemp(c.dir, "backup")
 	if err != nil {
 		return nil, fmt.Errorf("etcdtest: make room for a backup: %w", err)
@@ -39,6 +41,8 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 	if b.cluster != c {
 		return fmt.Errorf("etcdtest: the backup in %s is another cluster's", b.dir)
 	}
+	c.starting.Lock()
+	defer c.starting.Unlock()
 	c.Stop()
 	err := c.try(func(m *Member) error {
 		if err := m.wipe(); err != nil {

@@ -40,6 +40,10 @@ type Cluster struct {
 	calls    *Calls
 	members  []*Member
 
+	// starting is held from the stop of members until they are started again. Their data may be copied or removed meanwhile,
+	// and a server that another has started by then would end the process.
+	starting sync.Mutex
+
 	mu    sync.Mutex
 	admin *clientv3.Client
 
@@ -194,6 +198,8 @@ func (c *Cluster) Stop() { c.each((*Member).Stop) }
 
 // Restart restarts every member on the data that it had, and returns when they serve.
 func (c *Cluster) Restart() error {
+	c.starting.Lock()
+	defer c.starting.Unlock()
 	c.Stop()
 	return c.run()
 }
@@ -203,6 +209,8 @@ func (c *Cluster) Restart() error {
 // a request hang whose token is from a time with a higher raft index, so a client of before is of
 // no use when there is authentication.
 func (c *Cluster) Wipe() error {
+	c.starting.Lock()
+	defer c.starting.Unlock()
 	c.Stop()
 	if err := c.try((*Member).wipe); err != nil {
 		return err

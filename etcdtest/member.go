@@ -81,14 +81,20 @@ func (m *Member) Stop() {
 // Restart starts a member on the data that it had, after stopping it where it runs. It returns
 // when the member serves or, while too few members run for a quorum, when it has started.
 func (m *Member) Restart() error {
-	m.Stop()
-	if err := m.start(); err != nil {
+	if err := m.stopAndStart(); err != nil {
 		return err
 	}
 	if m.cluster.running() <= len(m.cluster.members)/2 {
 		return nil
 	}
 	return m.waitReady()
+}
+
+func (m *Member) stopAndStart() error {
+	m.cluster.starting.Lock()
+	defer m.cluster.starting.Unlock()
+	m.Stop()
+	return m.start()
 }
 
 // start starts a member where it does not run already, as when another has restarted it meanwhile.

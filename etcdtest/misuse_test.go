@@ -1,6 +1,7 @@
 package etcdtest_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -78,5 +79,34 @@ func TestMember_RestartsAtOnce(t *testing.T) {
 			t.Fatal("a restart hangs")
 		}
 	}
+	put(t, cluster.Admin(), "a", "1")
+}
+
+// What stops the members and has their data copied or removed waits for others that do: etcd ends the process of a server whose
+// data is gone.
+func TestCluster_RestartsAtOnce(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t)
+	backup, err := cluster.Backup()
+	must(t, err)
+	var wg sync.WaitGroup
+	for range 3 {
+		for name, do := range map[string]func() error{
+			"restart": cluster.Restart,
+			"wipe":    cluster.Wipe,
+			"restore": func() error { return cluster.RestoreBackup(backup) },
+			"backup":  func() error { return second(cluster.Backup()) },
+		} {
+			wg.Go(func() {
+				if err := do(); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+		wg.Go(func() {
+			_ = cluster.Member(0).Restart() // it fails where another has stopped the member again
+		})
+	}
+	wg.Wait()
 	put(t, cluster.Admin(), "a", "1")
 }

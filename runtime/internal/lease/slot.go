@@ -134,9 +134,10 @@ func (s *slot) settled() bool { return s.pending == nil && len(s.ambiguous) == 0
 // answered, the write may arrive: putting the value once more ends that.
 func (s *slot) asWanted() bool { return s.has == self && s.written == s.value && s.rev != s.lateRev }
 
-// upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it.
+// upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it. A candidate
+// that is only stale has to go so that another one is created.
 func (s *slot) upToDate() bool {
-	if s.out {
+	if s.barred || s.outErr != nil {
 		return !s.placed()
 	}
 	return s.asWanted() && s.pending == nil && !s.mustRead && !slices.Contains(s.ambiguous, s.lease)

@@ -215,6 +215,7 @@ func TestSynced(t *testing.T) {
 		{"G24: not while the deletion of an entry before is", "have a b; unmark a; drop a; next; add a", Registered, false, ""},
 		{"G24: not while a put of another value is", "have a; update a=w; next; update a=v", Registered, false, ""},
 		{"not while a candidate is out that is to be created anew", "stand a; later 14; next; answered", Registered, false, ""},
+		{"not while a key is out, whatever names another has had", "forbid a; plus-named a; run 1s; replace 2; run 1s", Registering, false, ""},
 		{"a conflict says who", "have a; another a; nudge; settle; run 200ms", Conflict, false,
 			`key "a" is held by another process, on lease 63: give each its own instance id`},
 		{"or that nobody holds it", "have a; orphan a; run 3s", Conflict, false,

@@ -272,13 +272,15 @@ func (e *entry) removable() bool {
 // placed reports whether every key of the entry that is to be there is in etcd on a lease that is kept, be it under its
 // retired name.
 func (e *entry) placed(now time.Time, l *leases) bool {
-	placed := 0
-	for _, s := range e.slots {
-		if s.out || s.returns || s.placed() && l.kept(now, s.lease) {
-			placed++
+	for i, item := range e.items {
+		if !slices.ContainsFunc(e.slots, func(s *slot) bool {
+			named := s == e.slots[i] || s.retired && s.key == item.Key(s.lease)
+			return named && (s.out || s.returns || s.placed() && l.kept(now, s.lease))
+		}) {
+			return false
 		}
 	}
-	return placed >= len(e.items)
+	return true
 }
 
 // expired reports whether a key of the entry hangs on a lease that has expired, as far as known.

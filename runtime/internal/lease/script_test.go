@@ -207,6 +207,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	"ask":         func(s *script, key, _ string) { s.during = func() { s.stands(key) } }, // at each call
 	"two":         func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
 	"stand-named": func(s *script, key, _ string) { s.items(key, plusCandidate(key, named(key, "v"))); s.settle() },
+	"plus-named":  func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },
 	"named":       func(s *script, key, _ string) { s.items(key, named(key, "v")) },
 	"paused": func(s *script, key, _ string) {
 		s.entries[key] = s.core.add(s.now, item(key, "v"), true)

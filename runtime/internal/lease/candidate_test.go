@@ -296,6 +296,34 @@ func TestE4_WhoIsLockedOutGivesWay(t *testing.T) {
 	s.leads("it may again", true)
 }
 
+// A leader that may not write any more, and whose lease it goes on renewing, keeps its candidate for no longer than it leads
+// and another TTL, though no other key can leave the lease.
+func TestE4_WhoMayNotWriteGivesWay(t *testing.T) {
+	for rule, do := range map[string]func(s *script){
+		"its lease is not proven":       (*script).stall,
+		"it is paused":                  func(s *script) { s.play("pause a") },
+		"it is withdrawn":               func(s *script) { s.play("drop a") },
+		"its entry is deleted":          func(s *script) { s.play("delete a; nudge") },
+		"another process has its entry": func(s *script) { s.play("another a; nudge") },
+	} {
+		t.Run(rule, func(t *testing.T) {
+			s := newScript(t)
+			s.have("b")
+			s.stand("a")
+			s.play("forbid a a? b; run 1s")
+			s.leads("nothing has to be written", true)
+			do(s)
+			s.run(ttl + 5*time.Second)
+			if s.etcd.get("a?") != nil {
+				t.Errorf("a candidate is left that may not lead: %s", s.calls)
+			}
+			clear(s.etcd.unwritable)
+			s.run(time.Minute)
+			s.state("b", Registered)
+		})
+	}
+}
+
 // Whatever an election has come to when etcd is full, nobody stands who cannot lead.
 func TestE4_FullAtEachStep(t *testing.T) {
 	for n := range 8 {

@@ -45,7 +45,7 @@ func (c *core) grantFailed(now time.Time, err error) {
 func (c *core) inUse(now time.Time) []clientv3.LeaseID {
 	var ids []clientv3.LeaseID
 	for _, h := range c.held {
-		if (h.id == c.lease || c.alive(now, h.id) && c.holdsWanted(h.id)) && !c.obstructs(h.id) {
+		if (h.id == c.lease || c.alive(now, h.id) && c.holdsWanted(h.id)) && !c.obstructs(now, h.id) {
 			ids = append(ids, h.id)
 		}
 	}
@@ -54,9 +54,9 @@ func (c *core) inUse(now time.Time) []clientv3.LeaseID {
 
 // obstructs reports whether a candidate hangs on a lease that is not to be in etcd, and that etcd refuses to delete. An etcd
 // that lets any user renew a lease would keep it there, and so the others from leading.
-func (c *core) obstructs(id clientv3.LeaseID) bool {
-	for _, s := range c.busySlots() {
-		if s.out && s.on(id) && s.refused != nil {
+func (c *core) obstructs(now time.Time, id clientv3.LeaseID) bool {
+	for e, s := range c.busySlots() {
+		if s.elect != nil && s.on(id) && s.refused != nil && c.leaves(now, e, s) {
 			return true
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,16 +64,19 @@ func (s *script) run(d time.Duration) {
 // elapse does what time does to etcd.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
-	if id := s.core.lease; slices.Contains(s.core.inUse(s.now), id) && !s.now.Before(s.renewAt) && !s.etcd.down {
+	if s.now.Before(s.renewAt) || s.etcd.down {
+		return
+	}
+	for _, id := range s.core.inUse(s.now) {
 		s.renewAt = s.now.Add(ttl / 3)
-		if _, ok := s.etcd.leases[id]; ok {
-			s.etcd.leases[id] = s.now.Add(ttl)
-			s.core.renewed(s.now, id, ttl, 0)
-			if !s.etcd.lockedOut {
-				s.core.confirm(s.now, id)
-			}
-		} else {
+		if _, ok := s.etcd.leases[id]; !ok {
 			s.core.keepAliveEnded(s.now, id, errors.New("ended"))
+			continue
+		}
+		s.etcd.leases[id] = s.now.Add(ttl)
+		s.core.renewed(s.now, id, ttl, 0)
+		if !s.etcd.lockedOut {
+			s.core.confirm(s.now, id)
 		}
 	}
 }

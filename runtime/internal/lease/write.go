@@ -106,7 +106,7 @@ func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
 		return nil
 	}
 	if !e.evicts(s) {
-		if e.want == present && !e.conflicted() && !e.mustResign(now, s, &c.leases) || s.has != self {
+		if !c.leaves(now, e, s) || s.has != self {
 			return nil
 		}
 		if h := c.get(s.lease); h == nil || !h.denied && !c.wanted() {
@@ -114,6 +114,11 @@ func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
 		}
 	}
 	return &step{e, s, write{remove, "", s.lease, 0}}
+}
+
+// leaves reports whether a key of ours is not to stay in etcd.
+func (c *core) leaves(now time.Time, e *entry, s *slot) bool {
+	return e.want != present || e.conflicted() || e.mustResign(now, s, &c.leases)
 }
 
 // putStep returns the put of a key, nil if it needs none now or must be read before.
@@ -260,9 +265,11 @@ func (c *core) leaseAtFault(now time.Time, st step, err error) bool {
 	return true
 }
 
-// removalDenied replaces the lease, whose end removes the key. Revoking it takes no right to read.
+// removalDenied replaces the lease, whose end removes the key. Revoking it takes no right to read. A candidate on a retired
+// lease, which other keys have yet to leave, counts as refused: see obstructs.
 func (c *core) removalDenied(now time.Time, st step, err error) {
-	if h := c.get(st.lease); h != nil && !h.denied && st.s.refused == nil {
+	h := c.get(st.lease)
+	if h != nil && !h.denied && st.s.refused == nil && (st.lease == c.lease || st.s.elect == nil) {
 		c.replaceLease(now, st.lease, err)
 		st.s.wait(now, refusedMin)
 		return

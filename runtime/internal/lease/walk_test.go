@@ -725,8 +725,8 @@ func TestWalk(t *testing.T) {
 			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
 	t.Run("lives", func(t *testing.T) { coretest.Live(t, 400, 300, lifeOf(item)) })
-	t.Run("lives of a candidate", func(t *testing.T) { coretest.Live(t, 200, 300, lifeOf(standing)) })
-	t.Run("lives of rivals", func(t *testing.T) { coretest.Live(t, 200, 300, lifeOf(rivals)) })
+	t.Run("lives of a candidate", func(t *testing.T) { coretest.Live(t, 500, 300, lifeOf(standing)) })
+	t.Run("lives of rivals", func(t *testing.T) { coretest.Live(t, 700, 300, lifeOf(rivals)) })
 	t.Run("the docs draw what happens", checkDiagrams)
 	t.Run("a key is put again while it is checked", checkedWhilePut) // no walk, so it comes after what goes by all walks
 }

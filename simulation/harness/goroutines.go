@@ -19,7 +19,8 @@ var ofInterest = []string{
 
 const (
 	// ofOurs and ofEtcds are how many goroutines of one kind a process may have once all is quiet, on average: four of the runtime's,
-	// for two keys, beside one for each entry; and three of etcd's client, for as many watches and for streams that it keeps.
+	// for two services, live configs and candidates, beside one for each key that it has put; and three of etcd's client, for as many
+	// watches and for streams that it keeps.
 	ofOurs, ofEtcds = 4, 8
 	// dumped is how much of a dump of all goroutines is looked at, at the most.
 	dumped = 4 << 20
@@ -55,10 +56,13 @@ func (t *trial) countGoroutines() {
 			count[kind]++
 		}
 	}
-	servers, entries := 0, 0
+	servers, put := 0, 0
 	for _, region := range t.regions() {
 		for _, s := range region.all() {
-			entries += len(s.keys()) * len(s.layouts())
+			put += len(s.keys()) * len(s.layouts())
+			if s.elects() {
+				put++
+			}
 		}
 		servers += len(region.all()) + len(region.callers) + len(region.writers)
 	}
@@ -66,7 +70,7 @@ func (t *trial) countGoroutines() {
 		servers += len(t.callers) // they have two registries
 	}
 	for _, kind := range slices.Sorted(maps.Keys(count)) {
-		most := ofOurs*servers + entries
+		most := ofOurs*servers + put
 		if strings.HasPrefix(kind, "go.etcd.io") {
 			most = ofEtcds * servers
 		}

@@ -63,9 +63,9 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	return c
 }
 
-// New runs a cluster, for programs other than tests. Its data lives in dir, which must be empty
-// and stays behind. A directory that another cluster uses is an error. The caller closes the
-// cluster.
+// New runs a cluster, for programs other than tests. Its data lives in dir, which is made if there
+// is none, must be empty, and stays behind. A directory that another cluster uses is an error. The
+// caller closes the cluster.
 func New(dir string, opts ...Option) (*Cluster, error) {
 	c := &Cluster{dir: dir, settings: newSettings(opts), calls: newCalls()}
 	if err := c.start(); err != nil {
@@ -265,8 +265,11 @@ func (c *Cluster) start() error {
 	return c.connectAdmin()
 }
 
-// lockDir takes the directory. etcd would wait for another that has it for as long as that takes.
+// lockDir makes the directory, and takes it. etcd would wait for another that has it for as long as that takes.
 func (c *Cluster) lockDir() error {
+	if err := os.MkdirAll(c.dir, fileutil.PrivateDirMode); err != nil {
+		return fmt.Errorf("etcdtest: %w", err)
+	}
 	name := filepath.Join(c.dir, "etcdtest.lock")
 	lock, err := fileutil.TryLockFile(name, os.O_CREATE|os.O_WRONLY, fileutil.PrivateFileMode)
 	if err != nil {

@@ -1,6 +1,7 @@
 package etcdtest_test
 
 import (
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -43,10 +44,10 @@ func TestCluster_Closed(t *testing.T) {
 	}
 }
 
-// A directory has one cluster at a time.
+// A directory is made, and has one cluster at a time.
 func TestNew_DirectoryInUse(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "made")
 	cluster, err := etcdtest.New(dir)
 	must(t, err)
 	if second, err := etcdtest.New(dir); err == nil {

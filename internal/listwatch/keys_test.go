@@ -156,7 +156,7 @@ func TestListOfKeys(t *testing.T) {
 		}
 	}
 	r.listed(&l, false)
-	if got := fmt.Sprint(asked, text(r.snapshot().Items), " ", r.total, r.applied); got != "[128 16 64 48]000=1 016=1 080=1 3 10" {
+	if got := fmt.Sprint(asked, text(r.snapshot().Items), " ", r.total, r.applied); got != "[128 16 112]000=1 016=1 2 10" {
 		t.Error(got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
@@ -14,13 +15,14 @@ import (
 )
 
 const (
-	// firstPage is how many keys the first page of a list asks for. A later page asks for as many as make about
-	// pageBytes, by the sizes in the page before it. The etcd client may take answers of any size, and an entry may have
-	// 1.5 MiB by default, so no page has many.
-	firstPage = 32
-	minPage   = 8 // where etcd is slow
-	maxPage   = 64
-	pageBytes = 512 << 10
+	// firstPage is how many keys the first page of a list asks for: few, for an entry may have 1.5 MiB by default, and the
+	// etcd client may take answers of any size. A later page asks for as many as make about pageBytes, by the sizes in the
+	// page before it, and for no more than pageGrowth times as many as that one: for each page etcd counts all of the range.
+	firstPage  = 32
+	minPage    = 8 // where etcd is slow
+	maxPage    = 4096
+	pageGrowth = 8
+	pageBytes  = 512 << 10
 	// maxKeys is how many keys are followed by name: as many as etcd lets a transaction read by default.
 	maxKeys = 128
 )
@@ -100,12 +102,21 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	if !more {
 		return false, nil
 	}
+	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: l.following(n, resp.Kvs)}
+	return true, nil
+}
+
+// following returns how many keys the page asks for that follows one about n keys, with these entries.
+func (l *listing[T]) following(n int, kvs []*mvccpb.KeyValue) int64 {
+	most := int64(maxPage)
+	if l.keys != nil {
+		most = maxKeys
+	}
 	bytes := n
-	for _, kv := range resp.Kvs {
+	for _, kv := range kvs {
 		bytes += len(kv.Key) + len(kv.Value)
 	}
-	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: min(max(int64(pageBytes*n/bytes), 1), maxPage)}
-	return true, nil
+	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, most)
 }
 
 // reached returns how many keys an answer is about, the last of them, and whether there are more.

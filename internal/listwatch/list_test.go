@@ -30,35 +30,38 @@ func of(cluster int, e event) event { e.read.Header.ClusterId = uint64(cluster);
 func TestCoreListsInPages(t *testing.T) {
 	first := []rule{
 		{0, ok, "list within 1s"},
-		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 64 from "b\x00" at 10 within 1s`},
+		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 256 from "b\x00" at 10 within 1s`},
 	}
 	a, b, c := kv("a", "1", 5), kv("b", "1", 5), kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
 		"all at the revision of the first": with(first,
-			rule{0, more(12, c), `list 64 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 2048 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11 within 5s"},
 		),
 		"a page that fails is read again, and is smaller": with(first,
 			rule{1 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-			rule{1 * time.Second, ok, `list 32 from "b\x00" at 10 within 2s`},
+			rule{1 * time.Second, ok, `list 128 from "b\x00" at 10 within 2s`},
 			rule{3 * time.Second, late, "pause 100ms"},
-			rule{3 * time.Second, ok, `list 16 from "b\x00" at 10 within 4s`},
+			rule{3 * time.Second, ok, `list 64 from "b\x00" at 10 within 4s`},
 			rule{3 * time.Second, read(list(14, c)), "publish [a=1 b=1 c=1], watch from 11 within 5s"},
 		),
 		"a page that is too large is read in parts at once": with(first,
-			rule{0, large, `list 8 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
-			rule{0, more(12, c), `list 64 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 8 from "c\x00" at 10 within 1s`},
 		),
 		"an entry that is too large is left out": with(first,
-			rule{0, large, `list 8 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 keys only from "b\x00" at 10 within 1s`},
-			rule{0, more(12, kv("c", "", 5)), `malformed value in etcd skipped, list 64 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, kv("c", "", 5)), `malformed value in etcd skipped, list 8 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 d=1], watch from 11 within 5s"},
 		),
 		"even its key": with(first,
-			rule{0, large, `list 8 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 keys only from "b\x00" at 10 within 1s`},
 			rule{0, large, "etcd list failed, publish nothing known with the error, pause 50ms"},
@@ -83,20 +86,20 @@ func TestCoreListsInPages(t *testing.T) {
 		"of one member": {
 			{0, ok, "list within 1s"},
 			{0, failed(rpctypes.ErrNoLeader), "list locally within 500ms"},
-			{0, more(10, a), `list locally 64 from "a\x00" at 10 within 500ms`},
+			{0, more(10, a), `list locally 256 from "a\x00" at 10 within 500ms`},
 			{0, read(list(10, b)), "etcd list failed, publish [a=1 b=1] provisionally with the error, pause 50ms"},
 			{0, ok, "list within 2s"},
 		},
 		"of one member, not all": {
 			{0, ok, "list within 1s"},
 			{0, failed(rpctypes.ErrNoLeader), "list locally within 500ms"},
-			{0, more(10, a), `list locally 64 from "a\x00" at 10 within 500ms`},
+			{0, more(10, a), `list locally 256 from "a\x00" at 10 within 500ms`},
 			{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 			{0, ok, "list within 2s"},
 		},
 		"beside the watch": with(watching,
 			rule{1 * time.Second, back, "verify within 1s"},
-			rule{1 * time.Second, more(12, a), `verify 64 from "a\x00" at 12 within 10s`},
+			rule{1 * time.Second, more(12, a), `verify 256 from "a\x00" at 12 within 10s`},
 			rule{1 * time.Second, read(list(13, b)), "publish [a=1 b=1], request progress within 1s"},
 			rule{1 * time.Second, ok, "wait 1s"},
 			rule{1 * time.Second, answered(events(12, put("b", "1", 12))), "wait 4s"},
@@ -104,7 +107,7 @@ func TestCoreListsInPages(t *testing.T) {
 		),
 		"beside the watch, and it fails": with(watching,
 			rule{1 * time.Second, back, "verify within 1s"},
-			rule{1 * time.Second, more(12, a), `verify 64 from "a\x00" at 12 within 10s`},
+			rule{1 * time.Second, more(12, a), `verify 256 from "a\x00" at 12 within 10s`},
 			rule{1 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 			rule{1 * time.Second, ok, "list within 1s"},
 		),
@@ -166,16 +169,27 @@ func TestAListHoldsNoMoreThanIsKept(t *testing.T) {
 	}
 }
 
-// TestPageSizes checks that pages are about as large as they are meant to be.
+// TestPageSizes checks that a page is about as large as it is meant to be, by the page before it.
 func TestPageSizes(t *testing.T) {
-	for size, want := range map[int]int64{10: maxPage, 1000: maxPage, 10_000: 52, 100_000: 5, 3 << 20: 1} {
-		s := newSet(new([]string))
-		var l listing[string]
-		if _, err := l.take(more(10, kv("12345", strings.Repeat("x", size), 5)).read, &s); err != nil {
-			t.Fatal(err)
-		}
-		if got := l.page().limit; got != want {
-			t.Errorf("after a value of %d bytes: %d, want %d", size, got, want)
+	for _, row := range []struct {
+		rule        string
+		asked, size int // of the page before: its keys, and the bytes of a value
+		keys        []string
+		want        int64
+	}{
+		{"small after the first", firstPage, 100, nil, 8 * firstPage},
+		{"small after a large page", 1000, 100, nil, 4096},
+		{"as many as make 512 KiB", 1000, 1000, nil, 521},
+		{"large", firstPage, 10_000, nil, 52},
+		{"larger", firstPage, 100_000, nil, 5},
+		{"one alone", firstPage, 3 << 20, nil, 1},
+		{"more than one key after one alone", 1, 100, nil, 8},
+		{"keys that are followed by name", maxKeys, 10, []string{"12345", "12346"}, maxKeys},
+	} {
+		l := listing[string]{keys: row.keys, next: page{limit: int64(row.asked)}}
+		kvs := []*mvccpb.KeyValue{kv("12345", strings.Repeat("x", row.size), 5)}
+		if got := l.following(1, kvs); got != row.want {
+			t.Errorf("%s: asks for %d keys, want %d", row.rule, got, row.want)
 		}
 	}
 }

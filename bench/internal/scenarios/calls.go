@@ -21,7 +21,7 @@ const (
 	callsSize     = 1000                 // endpoints, those included
 	callsPace     = 2 * time.Millisecond // from one change to the next
 	callsWarm     = time.Second
-	callsMeasured = 1200 * time.Millisecond
+	callsMeasured = 3 * time.Second
 	callsCallers  = 4
 )
 

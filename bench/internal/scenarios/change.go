@@ -14,13 +14,13 @@ import (
 )
 
 // gRPCsPart is why a change takes longer, beside the floor's, than it should.
-const gRPCsPart = "it includes gRPC's own hand-over, which the floor does not have"
+const gRPCsPart = "the floor has neither gRPC's hand-over nor a policy that plans the calls of all endpoints"
 
 var changeScenario = &Scenario{
 	run: runChange,
 	Scenario: report.Scenario{
 		Name: "change", Title: "one change to state",
-		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write, by another process, until gRPC has handed the new state to the load balancing policy. The floor has no gRPC.",
+		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write, by another process, until gRPC has handed the new state to the load balancing policy, and in this project until that has made the connection. The floor has no gRPC.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},

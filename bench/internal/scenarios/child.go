@@ -117,11 +117,12 @@ func RunChild(args []string, z GoZero) error {
 
 // meet tells the parent how far the child is, and waits for the parent to be as far.
 func (c *child) meet(word string) error {
-	fmt.Println(word)
-	if _, err := c.in.ReadString('\n'); err != nil {
+	if err := c.profile(); err != nil {
 		return err
 	}
-	return c.profile()
+	fmt.Println(word)
+	_, err := c.in.ReadString('\n')
+	return err
 }
 
 // answer tells the parent a word, and answers each line from then on with a line of JSON.
@@ -142,7 +143,7 @@ func (c *child) answer(word string, what func() (any, error)) error {
 	}
 }
 
-// profile writes a CPU profile of what follows the child's first meeting to the directory that BENCH_PROFILE
+// profile writes a CPU profile of what the child does from its first meeting on to the directory that BENCH_PROFILE
 // names, if it names one. Of the runs of one peer in one role, the last is kept.
 func (c *child) profile() error {
 	dir := os.Getenv("BENCH_PROFILE")

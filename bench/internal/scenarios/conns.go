@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -20,6 +21,7 @@ var connsScenario = &Scenario{
 		Peers: finders[1:],
 		Metrics: []metric{
 			{Name: "lists"},
+			{Name: "pages"},
 			{Name: "watches"},
 			{Name: "goroutines a connection"},
 			{Name: "KB a connection", Plot: true},
@@ -55,7 +57,12 @@ func runConns(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		values["lists"] = float64(cluster.Calls().Count(etcdtest.Range, serviceKey))
+		values["pages"] = float64(cluster.Calls().Count(etcdtest.Range, serviceKey))
+		for _, call := range cluster.Calls().All() {
+			if call.Op == etcdtest.Range && strings.HasPrefix(call.Key, serviceKey) && !strings.HasSuffix(call.Key, "\x00") {
+				values["lists"]++ // a page that follows begins just behind a key
+			}
+		}
 		values["watches"] = float64(cluster.Calls().Count(etcdtest.Watch, serviceKey))
 		b.record("1,000 endpoints", peer, round, values)
 		return nil

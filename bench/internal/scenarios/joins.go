@@ -16,7 +16,7 @@ import (
 
 // What the scenario joins does.
 const (
-	joinsChanges = 20                    // instances that come and go
+	joinsChanges = 40                    // instances that come and go
 	joinsStay    = 25 * time.Millisecond // of each
 	joinsApart   = 15 * time.Millisecond
 	joinsCallers = 4

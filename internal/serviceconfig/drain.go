@@ -44,8 +44,9 @@ func (d *Drain) Problem() string {
 }
 
 // DecideDrain decides which of n instances e drains, whose list names some of them. base tells which are in no lane;
-// nil: there are no lanes. held tells which etcd no longer has; nil: it has all. named is asked once for each.
-func DecideDrain(e *Etcd, n int, named, base, held func(i int) bool) Drain {
+// nil: there are no lanes. called tells which of these a client may call, of which it must not be left without; nil: all. held
+// tells which etcd no longer has; nil: it has all. named is asked once for each.
+func DecideDrain(e *Etcd, n int, named, base, called, held func(i int) bool) Drain {
 	d := Drain{Drained: make([]bool, n), least: int(e.MinHealthyPercent)}
 	for i := range n {
 		d.Drained[i] = named(i)
@@ -53,6 +54,11 @@ func DecideDrain(e *Etcd, n int, named, base, held func(i int) bool) Drain {
 	fault, size := DrainFault(0), 0
 	if base != nil {
 		fault, size = d.fault(base, held)
+	}
+	if called != nil {
+		if of, n := d.fault(called, held); of != 0 && of != DrainLeavesFew { // a share is of all, whoever may call what
+			fault, size = of, n
+		}
 	}
 	ofAll, _ := d.fault(nil, held)
 	if ofAll != 0 && (size == 0 || ofAll != DrainLeavesFew) { // without a base, all stand in for it
@@ -117,5 +123,5 @@ func (e *Etcd) FollowDrain(n int, value func(i int, name string) string, held fu
 		base = func(i int) bool { return of[i] == nil }
 	}
 	named := func(i int) bool { return names[value(i, "instance")] || names[value(i, "addr")] }
-	return DecideDrain(e, n, named, base, held)
+	return DecideDrain(e, n, named, base, nil, held)
 }

@@ -17,15 +17,16 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 		return endpoints
 	}
 	names := make(map[string]bool, len(c.Drain)) // those in Drain that are an endpoint's
-	var inBase func(i int) bool
+	var inBase, isCalled func(i int) bool
 	if p.placed != nil {
-		inBase = func(i int) bool { return p.placed.isBase(&endpoints[i]) && isSelected(&endpoints[i], p.in.client) }
+		inBase = func(i int) bool { return p.placed.isBase(&endpoints[i]) }
+		isCalled = func(i int) bool { return inBase(i) && isSelected(&endpoints[i], p.in.client) }
 	}
 	var isHeld func(i int) bool
 	if len(p.in.held) > 0 {
 		isHeld = func(i int) bool { return p.in.isHeld(&endpoints[i]) }
 	}
-	d := serviceconfig.DecideDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, isHeld)
+	d := serviceconfig.DecideDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, isCalled, isHeld)
 	p.reportDrain(names)
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)

@@ -158,6 +158,8 @@ func TestPlanOfASelector(t *testing.T) {
 		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, ""},
 		{`{` + looseRed + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 		{`{"drain":["b"],` + looseRed + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // of what is selected
+		{`{"drain":["b"],"minHealthyPercent":60,` + looseRed + `}`, "be", "1: e", ""},                                                 // of all that are in no lane
+		{`{"drain":["c"],"minHealthyPercent":81,` + looseRed + `}`, "cd", "1: d", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 	} {
 		client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return strings.Contains(tt.selects, e.Instance) }}
 		p := makePlan(&input{service: "acme/user", config: mustConfig(t, tt.config), client: client, endpoints: fleet()})

@@ -49,7 +49,7 @@ func (p *plan) drain() {
 		return p.policy.drained[e.Instance] || p.policy.drained[e.Addr]
 	}
 	p.drained = make([]bool, len(p.Endpoints))
-	for n, drained := range serviceconfig.DecideDrain(p.policy.etcd, len(all), named, inBase, isHeld).Drained {
+	for n, drained := range serviceconfig.DecideDrain(p.policy.etcd, len(all), named, inBase, nil, isHeld).Drained {
 		p.drained[all[n]] = drained
 	}
 }

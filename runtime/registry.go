@@ -112,7 +112,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	return r
 }
 
-// Close withdraws the registrations of the process and revokes their leases, closes the connections that the
+// Close withdraws the registrations of the process and revokes their leases, then closes the connections that the
 // registry made, and stops watching. It waits for etcd no longer than ctx allows, and only to withdraw: entries
 // that are left expire with their lease, and the error says so. Servers go on serving, without entries. An
 // Announce or Register that is under way returns an error. A second Close waits for the first, and returns the same.
@@ -128,20 +128,16 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.cancel()
 	r.mu.Unlock()
 
-	var errs []error
-	for conn := range conns {
+	errs := []error{r.published.Close(ctx)}
+	for conn := range conns { // last, for handlers may call as long as they are found
 		if err := conn.Close(); err != nil && conn.GetState() != connectivity.Shutdown {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
 		}
 	}
-	following := make(chan struct{})
-	go func() { // ends with what the registry followed
-		defer close(following)
+	bounded.Run(ctx, func() { // ends with what the registry followed
 		r.keys.Close()
 		r.running.Wait()
-	}()
-	errs = append(errs, r.published.Close(ctx))
-	bounded.Wait(ctx, following)
+	})
 	errs = append(errs, r.metrics.Close())
 	r.closeErr = errors.Join(errs...)
 	close(r.closeDone)

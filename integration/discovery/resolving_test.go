@@ -120,6 +120,39 @@ func TestR3_CloseWhileEtcdHangs(t *testing.T) {
 	w.etcd.Resume()
 }
 
+// TestR3_ConnectionsLastUntilTheEntriesAreOut closes a registry while etcd hangs: whoever finds its entry may still be served, by
+// a handler that makes calls.
+func TestR3_ConnectionsLastUntilTheEntriesAreOut(t *testing.T) {
+	w := newWorld(t, nil)
+	w.registerAll("a")
+	registry := w.newRegistry(w.etcd.Client(t))
+	_, err := registry.Register(kit.Bounded(t, soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
+	must(t, err)
+	conn := dial(t, registry, greeterAt(key))
+	reached(t, conn, soon, "a")
+	w.etcd.Pause()
+	closed := make(chan error, 1)
+	go func() { closed <- registry.Close(kit.Bounded(t, soon)) }()
+	kit.Eventually(t, soon, "the registry is being closed", func() bool {
+		_, err := registry.NewClient(greeterAt(key), insecurely)
+		return err != nil
+	})
+	for n := range 100 {
+		if _, err := within(conn, soon); err != nil {
+			t.Errorf("after %d calls, with the entry in etcd: %v", n, err)
+			break
+		}
+	}
+	w.etcd.Resume()
+	must(t, <-closed)
+	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
+		t.Errorf("%s is left", *entry)
+	}
+	if _, err := within(conn, soon); status.Code(err) != codes.Canceled {
+		t.Errorf("a call after Close: %v", err)
+	}
+}
+
 func TestR4_NoEndpoint(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	conn := w.conn()

@@ -314,6 +314,35 @@ func TestServeFails(t *testing.T) {
 	}
 }
 
+// A listener that fails leaves the connections that it has accepted. Serve ends the calls on them before it returns.
+func TestServeFailsBesideACall(t *testing.T) {
+	d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer()
+	defer close(d.released)
+	s := offline(t).NewServer(g, WithStopTimeout(0))
+	healthpb.RegisterHealthServer(g, d)
+	s.Publish(service("a.A", "a"))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, answered := make(chan error, 1), make(chan error, 1)
+	go func() { served <- s.Serve(context.Background(), lis) }()
+	client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	defer client.Close()
+	go func() {
+		_, err := healthpb.NewHealthClient(client).Check(context.Background(), &healthpb.HealthCheckRequest{})
+		answered <- err
+	}()
+	<-d.began
+	lis.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Serve on a listener that fails, with a call that does not end: %v", err)
+	}
+	if err := <-answered; err == nil {
+		t.Error("the call was answered, and nobody has")
+	}
+}
+
 func TestRegisterMisuse(t *testing.T) {
 	ctx := context.Background()
 	ep := Endpoint{Addr: "h:1"}

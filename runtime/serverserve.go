@@ -28,7 +28,7 @@ const handlerTimeout = time.Second
 // When ctx ends it drains. The health service turns NOT_SERVING for the services. They are withdrawn, which
 // takes 3 s at the most. Callers get the drain delay to hear of it, and calls the stop timeout to finish; calls
 // that are open then are cut. Serve returns nil after a clean drain, and an error that says what was cut short
-// otherwise. When the gRPC server fails, Serve withdraws and returns that error.
+// otherwise. When the gRPC server fails, Serve drains without the delay, and returns that error.
 //
 // A server is served once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
@@ -57,14 +57,11 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	})
 	select {
 	case err = <-served:
-		s.group.End()
-		err = errors.Join(err, s.withdraw(ctx))
+		served <- nil // for drain, which ends the calls that are open: a listener that fails leaves them
 	case err = <-failed:
-		err = errors.Join(err, s.drain(ctx, served, conns))
 	case <-ctx.Done():
-		err = s.drain(ctx, served, conns)
 	}
-	return errors.Join(err, s.group.Misuse())
+	return errors.Join(err, s.drain(ctx, served, conns), s.group.Misuse())
 }
 
 // beginServing opens the announcement, and registers a health service where there is none.
@@ -131,7 +128,7 @@ func (s *Server) withdraw(ctx context.Context) error {
 }
 
 // drain ends a server that serves.
-func (s *Server) drain(ctx context.Context, served <-chan error, conns *listener.Conns) error {
+func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
 	s.health.drain(s.group.Services())
 	defer s.health.drained(s.group.Services())
@@ -141,8 +138,9 @@ func (s *Server) drain(ctx context.Context, served <-chan error, conns *listener
 		defer delay.Stop()
 		select {
 		case <-delay.C:
-		case err := <-served: // there is nothing left to drain
-			return errors.Join(append(errs, err)...)
+		case err := <-served: // nobody can connect any more
+			served <- nil
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(append(errs, s.stop(served, conns))...)

@@ -1,8 +1,9 @@
 package runtime
 
 import (
+	"errors"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
 // Package leader, which stands above this one, finds the elections of registries and servers by this.
@@ -10,21 +11,25 @@ func init() {
 	election.SourceOf = func(of any) election.Source {
 		switch of := of.(type) {
 		case *Registry:
-			if of != nil && of.published != nil {
-				return of.published
+			switch {
+			case of == nil:
+				return nothing{errNil}
+			case of.err != nil:
+				return nothing{of.err}
 			}
+			return of.published
 		case *Server:
 			if of != nil {
 				return of.group
 			}
 		}
-		return nothing{}
+		return nothing{errors.New("the server is nil")}
 	}
 }
 
-// nothing is the source of a nil registry or server.
-type nothing struct{}
+// nothing is the source of a registry or server that cannot be used, for a reason.
+type nothing struct{ err error }
 
-func (nothing) Elections(string) ([]*election.Election, <-chan struct{}, error) {
-	return nil, nil, registrar.ErrClosed
+func (n nothing) Elections(string) ([]*election.Election, <-chan struct{}, error) {
+	return nil, nil, n.err
 }

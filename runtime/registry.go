@@ -24,6 +24,7 @@ import (
 )
 
 var (
+	errNil       = errors.New("etcd: the registry is nil")
 	errNilClient = errors.New("etcd: NewRegistry was given a nil etcd client")
 	errPart      = errors.New("etcd: NewRegistry was given an etcd client that lacks a part")
 	errClosed    = fmt.Errorf("etcd: %w", registrar.ErrClosed)
@@ -161,7 +162,7 @@ func (r *Registry) awaitClose(ctx context.Context) error {
 // background.
 func (r *Registry) start() error {
 	if r == nil {
-		return errors.New("etcd: the registry is nil")
+		return errNil
 	}
 	if r.err != nil {
 		return r.err

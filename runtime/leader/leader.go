@@ -146,8 +146,8 @@ func tokenOf(ctx context.Context) (int64, error) {
 // Run calls f whenever an instance of the process begins to lead, with the token and a context that ends when the
 // leadership does. It returns when f returns while the leadership lasts, with f's error; when ctx ends, with its cause;
 // or with an error when no instance of the process can stand for election any more: the server has been served, or the
-// registry is closed. What f returns after the end of its leadership does not matter. Before that Run does not call f
-// again, though this or another instance may lead by then: an instance that resigns does not wait for f.
+// registry is closed or cannot be used. What f returns after the end of its leadership does not matter. Before that Run
+// does not call f again, though this or another instance may lead by then: an instance that resigns does not wait for f.
 //
 // Run may be called before the server is announced.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {

@@ -48,10 +48,10 @@ func callAt(t *testing.T, etcd *etcdtest.Cluster, addr string, args ...string) (
 	return executed(t, newApp(), append(at(etcd, "call", "acme/user", "--plaintext"), args...)...)
 }
 
-// liar is a reflection that knows one service, and of every file what file says.
+// liar is a reflection that knows one service, and answers for every file with what files says.
 type liar struct {
 	refv1.UnimplementedServerReflectionServer
-	file func(name string) *descriptorpb.FileDescriptorProto
+	files func(name string) []*descriptorpb.FileDescriptorProto
 }
 
 func (l *liar) ServerReflectionInfo(stream refv1.ServerReflection_ServerReflectionInfoServer) error {
@@ -66,13 +66,15 @@ func (l *liar) ServerReflectionInfo(stream refv1.ServerReflection_ServerReflecti
 				Service: []*refv1.ServiceResponse{{Name: "acme.Users"}},
 			}}
 		} else {
-			raw, err := proto.Marshal(l.file(request.GetFileByFilename()))
-			if err != nil {
-				return err
+			files := new(refv1.FileDescriptorResponse)
+			for _, file := range l.files(request.GetFileByFilename()) {
+				raw, err := proto.Marshal(file)
+				if err != nil {
+					return err
+				}
+				files.FileDescriptorProto = append(files.FileDescriptorProto, raw)
 			}
-			answer.MessageResponse = &refv1.ServerReflectionResponse_FileDescriptorResponse{FileDescriptorResponse: &refv1.FileDescriptorResponse{
-				FileDescriptorProto: [][]byte{raw},
-			}}
+			answer.MessageResponse = &refv1.ServerReflectionResponse_FileDescriptorResponse{FileDescriptorResponse: files}
 		}
 		if err := stream.Send(answer); err != nil {
 			return err
@@ -80,35 +82,50 @@ func (l *liar) ServerReflectionInfo(stream refv1.ServerReflection_ServerReflecti
 	}
 }
 
-// TestCall_LyingReflection has the search for a method end where the files of a server do not.
+// TestCall_LyingReflection has the search for a method end where the files of a server do not, or are too many.
 func TestCall_LyingReflection(t *testing.T) {
 	t.Parallel()
+	type files = []*descriptorpb.FileDescriptorProto
 	file := func(name string, imports ...string) *descriptorpb.FileDescriptorProto {
 		return &descriptorpb.FileDescriptorProto{Name: &name, Dependency: imports}
 	}
+	chain := func(n int) (all files) { // of which each imports the next
+		for i := range n - 1 {
+			all = append(all, file(fmt.Sprint(i), fmt.Sprint(i+1)))
+		}
+		return append(all, file(fmt.Sprint(n-1)))
+	}
+	backwards := chain(10_000)
+	slices.Reverse(backwards)
 	etcd := etcdtest.Start(t)
 	more := 0
 	for name, tc := range map[string]struct {
-		file func(name string) *descriptorpb.FileDescriptorProto
-		want string
+		files func(name string) files
+		want  string
 	}{
-		"a circle": {func(name string) *descriptorpb.FileDescriptorProto {
+		"a circle": {func(name string) files {
 			if name == "b.proto" {
-				return file("b.proto", "c.proto", "a.proto")
+				return files{file("b.proto", "c.proto", "a.proto")}
 			}
-			return file("a.proto", "b.proto")
+			return files{file("a.proto", "b.proto")}
 		}, "describes a file that imports itself: b.proto"},
-		"a file of itself": {func(string) *descriptorpb.FileDescriptorProto { return file("a.proto", "a.proto") }, "imports itself: a.proto"},
-		"no end": {func(string) *descriptorpb.FileDescriptorProto {
+		"a circle in one answer": {func(string) files {
+			return files{file("a.proto", "b.proto", "b.proto"), file("b.proto"), file("c.proto", "b.proto", "d.proto"), file("d.proto", "c.proto")}
+		}, "imports itself: c.proto"},
+		"a file of itself": {func(string) files { return files{file("a.proto", "a.proto")} }, "imports itself: a.proto"},
+		"no end": {func(string) files {
 			more++
-			return file(fmt.Sprint(more), fmt.Sprint(more+1))
+			return files{file(fmt.Sprint(more), fmt.Sprint(more+1))}
 		}, "has given 10000 answers, and has not come to an end"},
-		"another file than asked for": {func(string) *descriptorpb.FileDescriptorProto { return file("c.proto", "b.proto") }, "has not come to an end"},
-		"nothing":                     {func(string) *descriptorpb.FileDescriptorProto { return file("a.proto") }, "symbol not found: acme.Users"},
+		"a chain that is too long":    {func(string) files { return chain(10_001) }, "describes more than 10000 files"},
+		"a long chain":                {func(string) files { return chain(10_000) }, "symbol not found: acme.Users"},
+		"a long chain, its end first": {func(string) files { return backwards }, "symbol not found: acme.Users"},
+		"another file than asked for": {func(string) files { return files{file("c.proto", "b.proto")} }, "has not come to an end"},
+		"nothing":                     {func(string) files { return files{file("a.proto")} }, "symbol not found: acme.Users"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := grpc.NewServer()
-			refv1.RegisterServerReflectionServer(server, &liar{file: tc.file})
+			refv1.RegisterServerReflectionServer(server, &liar{files: tc.files})
 			_, errs, code := callAt(t, etcd, serveUntilEnd(t, server), "Users/Get", "--timeout", "0")
 			if code != exitWrong || !strings.Contains(errs, tc.want) {
 				t.Errorf("it ends with %d and says %s", code, errs)

@@ -3,7 +3,6 @@ package invoke
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"google.golang.org/grpc"
 	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -11,8 +10,13 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// maxReflections bounds the answers that are taken from a server's reflection, for each may lead to another question.
-const maxReflections = 10_000
+// Bounds of what is taken from a server's reflection. Each answer may lead to another question, and each file takes a step
+// of the stack where it imports the next.
+const (
+	maxReflections = 10_000
+	maxFiles       = 10_000
+	maxReflected   = maxResponse // bytes of all answers
+)
 
 // reflected is a connection whose server is asked for its descriptors. It ends that where files import themselves, which
 // the client of reflection would follow until the stack is full.
@@ -20,6 +24,7 @@ type reflected struct {
 	grpc.ClientConnInterface
 	imports map[string][]string // of the files that the server has sent
 	answers int
+	bytes   int
 	err     error // why the server is asked no more
 }
 
@@ -52,10 +57,14 @@ func (r *reflected) check(message any) error {
 	if err != nil {
 		return err
 	}
+	if r.bytes += len(raw); r.bytes > maxReflected {
+		return fmt.Errorf("its reflection has sent more than %d MiB, and has not come to an end", maxReflected>>20)
+	}
 	var answer refv1.ServerReflectionResponse
 	if err := proto.Unmarshal(raw, &answer); err != nil {
 		return err
 	}
+	var news []string
 	for _, raw := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
 		var file descriptorpb.FileDescriptorProto
 		if err := proto.Unmarshal(raw, &file); err != nil {
@@ -64,27 +73,40 @@ func (r *reflected) check(message any) error {
 		if _, known := r.imports[file.GetName()]; known {
 			continue // the first of a name counts
 		}
-		r.imports[file.GetName()] = file.GetDependency()
-		if r.importsItself(file.GetName()) {
-			return fmt.Errorf("its reflection describes a file that imports itself: %s", file.GetName())
+		if len(r.imports) == maxFiles {
+			return fmt.Errorf("its reflection describes more than %d files", maxFiles)
 		}
+		r.imports[file.GetName()] = file.GetDependency()
+		news = append(news, file.GetName())
+	}
+	if circular := r.circular(news); circular != "" {
+		return fmt.Errorf("its reflection describes a file that imports itself: %s", circular)
 	}
 	return nil
 }
 
-// importsItself reports whether a file imports itself, by way of others or not.
-func (r *reflected) importsItself(name string) bool {
-	seen := make(map[string]bool)
-	for next := slices.Clone(r.imports[name]); len(next) > 0; {
-		file := next[len(next)-1]
-		next = next[:len(next)-1]
-		if file == name {
-			return true
+// circular returns the first file that is found to import itself, by way of others or not, from one of some files on; ""
+// if there is none. It looks at each file once, however many lead there.
+func (r *reflected) circular(from []string) string {
+	open := make(map[string]bool) // false once all that a file imports has been looked at
+	var follow func(files []string) string
+	follow = func(files []string) string {
+		for _, name := range files {
+			imports, sent := r.imports[name]
+			under, seen := open[name]
+			switch {
+			case under:
+				return name
+			case seen || !sent:
+				continue
+			}
+			open[name] = true
+			if found := follow(imports); found != "" {
+				return found
+			}
+			open[name] = false
 		}
-		if !seen[file] {
-			seen[file] = true
-			next = append(next, r.imports[file]...)
-		}
+		return ""
 	}
-	return false
+	return follow(from)
 }

@@ -34,3 +34,26 @@ func TestPolicySet_EmptyStrictLane(t *testing.T) {
 		}
 	}
 }
+
+// TestPolicySet_OverBrokenText puts a live policy in force over one that clients refuse, though a lenient reader takes both for the same.
+func TestPolicySet_OverBrokenText(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "acme/user/a", `{"Addr":"10.0.0.1:1"}`)
+	const well = `{"loadBalancingConfig":[{"pick_first":{}}]}`
+	for name, broken := range map[string]string{
+		"a brace too many":         well + "}",
+		"a field twice":            `{"loadBalancingConfig":[{"round_robin":{}}],"loadBalancingConfig":[{"pick_first":{}}]}`,
+		"a field of a field twice": `{"loadBalancingConfig":[{"pick_first":{},"pick_first":{}}]}`,
+	} {
+		putKey(t, etcd, "_grpc_config/acme/user", broken)
+		if out, _, code := executed(t, newApp(), at(etcd, "policy", "get", "acme/user")...); code == exitFine || out != broken+"\n" {
+			t.Errorf("%s: policy get ended with %d: %s", name, code, out)
+		}
+		if out, errs, code := executed(t, newApp(), at(etcd, "policy", "set", "acme/user", well)...); code != exitFine {
+			t.Errorf("%s: policy set ended with %d: %s%s", name, code, out, errs)
+		}
+		if out, errs, code := executed(t, newApp(), at(etcd, "policy", "get", "acme/user")...); code != exitFine {
+			t.Errorf("%s: policy get ended with %d after policy set: %s%s", name, code, out, errs)
+		}
+	}
+}

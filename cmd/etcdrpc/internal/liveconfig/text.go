@@ -3,6 +3,7 @@ package liveconfig
 import (
 	"bytes"
 	"encoding/json"
+	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
@@ -35,7 +36,8 @@ func Check(text string) error {
 }
 
 // Pretty returns JSON for people, with the fields of objects in the order of their names, so that two texts that say
-// the same look the same. Text that is not JSON is returned escaped, on one line.
+// the same look the same. Text that is not JSON, or has a field twice, is returned escaped, on one line: clients refuse
+// it, so it says the same as no other.
 func Pretty(text []byte) string {
 	if out, ok := rewritten(text, "  "); ok {
 		return out
@@ -43,17 +45,38 @@ func Pretty(text []byte) string {
 	return printable.Text(string(text))
 }
 
-// rewritten returns JSON with the fields of objects in the order of their names. ok is false for what is none, or too deep.
+// rewritten returns JSON with the fields of objects in the order of their names. ok is false for what is none, nests too
+// deep, or has a field twice.
 func rewritten(text []byte, indent string) (_ string, ok bool) {
-	if TooDeep(text) {
+	if TooDeep(text) || !utf8.Valid(text) || !json.Valid(text) || repeats(text) {
 		return "", false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var v any
-	if err := decoder.Decode(&v); err != nil || decoder.More() {
+	if err := decoder.Decode(&v); err != nil {
 		return "", false
 	}
 	out, err := output.Marshal(v, indent)
 	return string(out), err == nil
+}
+
+// repeats reports whether an object in valid JSON has a field twice.
+func repeats(text []byte) (found bool) {
+	text = rawjson.SkipSpace(text)
+	switch text[0] {
+	case '{':
+		seen := make(map[string]bool)
+		rawjson.Members(text, func(name, value []byte) bool {
+			found = seen[string(name)] || repeats(value)
+			seen[string(name)] = true
+			return !found
+		})
+	case '[':
+		rawjson.Elements(text, func(value []byte) bool {
+			found = repeats(value)
+			return !found
+		})
+	}
+	return found
 }

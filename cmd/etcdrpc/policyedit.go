@@ -40,10 +40,7 @@ func (w *write) command(cmd *cobra.Command, do action) *cobra.Command {
 }
 
 func (w *write) addDryRun(cmd *cobra.Command) {
-	cmd.Flags().Func("reason", "a line of `text` for others to read, in policy get, policy history and ui", func(text string) error {
-		w.Reason = text
-		return steer.CheckReason(text)
-	})
+	cmd.Flags().StringVar(&w.Reason, "reason", "", "a line of `text` for others to read, in policy get, policy history and ui")
 	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 
@@ -58,6 +55,9 @@ func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
 		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+	}
+	if err := steer.CheckReason(w.Reason); err != nil {
+		return nil, usage.Mistake(fmt.Errorf("--reason: %w", err))
 	}
 	if cmd.Flags().Changed("revision") {
 		w.Over = &w.revision

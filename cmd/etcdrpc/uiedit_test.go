@@ -290,6 +290,14 @@ func TestConsoleConflict(t *testing.T) {
 	both := `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"least_request_experimental":{}}],"drain":["10.0.0.7:9000","10.0.0.8:9000"]}}]}`
 	s.wrote(key, both)
 
+	// Who undoes a removal writes what the page has shown, whatever has come and gone meanwhile.
+	deleteKey(t, s.etcd, survey.ConfigPrefix+key)
+	_, page = s.propose(key, "undo", nil)
+	putConfig(t, s.etcd, key, theirs)
+	deleteKey(t, s.etcd, survey.ConfigPrefix+key)
+	s.apply(key, page, http.StatusSeeOther)
+	s.wrote(key, both)
+
 	// What was fine when it was proposed is refused if it is not any more when the button is pressed.
 	putKey(t, s.etcd, key+"/10.0.0.10:9000", "10.0.0.10:9000")
 	_, page = s.propose(key, "drain", nil, "instance", "10.0.0.10:9000")

@@ -175,6 +175,15 @@ func (p *confirmPage) Again() bool {
 // Replaces reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.
 func (p *confirmPage) Replaces() bool { return p.Conflict && !p.Kind.Drains() }
 
+// Writes returns the edit that the button does. That of an undone removal writes what the page has shown: no revision tells
+// whether another live config has come and gone meanwhile.
+func (p *confirmPage) Writes() steer.Kind {
+	if p.Kind == steer.Undo && p.Revision == 0 {
+		return steer.Put
+	}
+	return p.Kind
+}
+
 // Typed says in words what an edit was, where that is not a text to be edited on.
 func (p *confirmPage) Typed() string {
 	switch p.Kind {

@@ -82,7 +82,7 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	}
 	first := run.follow(ctx, a.Health, entries)
 	if err := context.Cause(ctx); err != nil {
-		return run.reason(fmt.Errorf("etcd: announce: %w", err))
+		return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+entries[0].Key, err))
 	}
 	err = g.register(run, entries, addr, first)
 	for _, registration := range g.started(run) {

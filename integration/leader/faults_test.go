@@ -36,7 +36,7 @@ func TestE3_WhoCannotReadDoesNotStand(t *testing.T) {
 			etcdtest.ReadWrite(entries), {Prefix: candidates, Write: true, Read: read}}}
 	}
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("root", user("blind", false), user("seeing", true)))
-	desc := &leaderpb.Counter_EtcdServiceDesc
+	desc := calm(under(leaderpb.Counter_EtcdServiceDesc.Key, nil))
 	blind := announced(t, registryAs(t, etcd, "blind"), desc)
 	if err := blind.Status()[0].Err; err == nil || !strings.Contains(err.Error(), "does not stand for election") {
 		t.Errorf("its status says %v", err)

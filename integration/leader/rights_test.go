@@ -101,7 +101,7 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 			t.Run(fmt.Sprintf("entries %+v, candidates %+v", entry, candidate), func(t *testing.T) {
 				t.Parallel()
 				key := users[1+i*len(mixtures)+j].Name
-				desc, registry := under(key, nil), registryAs(t, etcd, key)
+				desc, registry := calm(under(key, nil)), registryAs(t, etcd, key)
 				server := registry.NewServer(grpc.NewServer())
 				leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
 				server.Publish(desc, runtime.WithInstance("one"))

@@ -32,11 +32,11 @@ func (k stuckKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption)
 	return k.KV.Get(ctx, key, opts...)
 }
 
-// closes closes a registry within half a second, and fails the test unless that returns soon.
+// closes closes a registry within two seconds, and fails the test unless that returns soon.
 func closes(t *testing.T, r *runtime.Registry) {
 	t.Helper()
 	closed := make(chan error, 1)
-	go func() { closed <- r.Close(kit.Bounded(t, 500*time.Millisecond)) }()
+	go func() { closed <- r.Close(kit.Bounded(t, 2*time.Second)) }()
 	select {
 	case err := <-closed:
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -115,11 +115,11 @@ func (c *core) close(now time.Time) {
 	c.sweep(now)
 }
 
-// end marks every entry closed, whether or not it is out of etcd.
+// end marks every entry closed that is not, whether or not it is out of etcd.
 func (c *core) end(now time.Time) {
 	c.closing = true
 	c.retire()
-	for _, e := range c.entries {
+	for _, e := range slices.DeleteFunc(c.entries, (*entry).closed) {
 		c.changes = append(c.changes, e.end(now, len(c.held) > 0))
 	}
 	c.entries, c.busy = nil, nil

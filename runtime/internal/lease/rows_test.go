@@ -136,3 +136,19 @@ func TestG15_ClosedIsOut(t *testing.T) {
 		t.Errorf("refused: %v, %v", ended, err)
 	}
 }
+
+// An entry is closed once, also if a renewal has told just before its session ends that the lease of a put without an answer
+// is gone.
+func TestG15_ClosedOnce(t *testing.T) {
+	s := newScript(t)
+	s.play("hide a; add a; next; answered; next; answered; next; answered; fate 1; next; answered; close; lost 1; end")
+	closed := 0
+	for _, c := range s.core.changes {
+		if c.to == Closed {
+			closed++
+		}
+	}
+	if closed != 1 {
+		t.Errorf("closed %d times", closed)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -30,8 +29,8 @@ func (x *subject) tlsName() string { return servicekey.TLSName(x.Key, x.authorit
 
 // servicesOf returns the gRPC services that an instance publishes.
 func servicesOf(i *survey.Instance) (names []string) {
-	for _, method := range survey.DeclaredMethods(&i.Endpoint) {
-		if name, _, _ := strings.Cut(method, "/"); name != "" && !survey.IsInfrastructure(name) {
+	for method := range survey.DeclaredMethods(&i.Endpoint) {
+		if name := method.Service; name != "" && !survey.IsInfrastructure(name) {
 			names = append(names, name)
 		}
 	}

@@ -173,7 +173,7 @@ func (x *subject) checkHealthService() {
 	}
 	fix := "name a service whose health the servers tell, or \"\" for that of the server as a whole: " + x.setPolicy()
 	if x.heard == nil {
-		if served, known := x.Served(); known && !served[serviceconfig.MethodName{Service: name}] {
+		if unserved, _ := x.Unserved([]serviceconfig.MethodName{{Service: name}}); len(unserved) > 0 {
 			x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers tell its health all the same, every call fails (--deep asks them)", output.Quoted([]string{name})), fix)
 		}
 		return
@@ -203,28 +203,22 @@ func (x *subject) healthService() string {
 // checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
 // does not say what it serves.
 func (x *subject) checkServed() {
-	served, known := x.Served()
-	if !known {
-		return
-	}
-	full := func(name serviceconfig.MethodName) string {
-		return strings.TrimSuffix(name.Service+"/"+name.Method, "/")
-	}
-	var absent []string
+	var named []serviceconfig.MethodName
 	for _, method := range x.live.Methods {
 		for _, name := range method.Name {
-			if name.Service != "" && !survey.IsInfrastructure(name.Service) && !served[name] {
-				absent = append(absent, full(name))
+			if name.Service != "" && !survey.IsInfrastructure(name.Service) {
+				named = append(named, name)
 			}
 		}
 	}
-	if len(absent) == 0 {
+	unserved, example := x.Unserved(named)
+	if len(unserved) == 0 {
 		return
 	}
-	var names []string
-	for name := range served {
-		names = append(names, full(name))
+	var absent []string
+	for _, name := range unserved {
+		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
 	}
 	x.reportPolicy(KindUnserved, "methodConfig of the live policy names what no instance serves, so it has no effect there: "+output.Quoted(absent),
-		fmt.Sprintf("name services and methods in full as the proto does, such as %q: %s", slices.Min(names), x.setPolicy()))
+		fmt.Sprintf("name services and methods in full as the proto does, such as %.80q: %s", example, x.setPolicy()))
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -163,7 +164,7 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 			switch {
 			case full == name:
 				return method, nil
-			case survey.IsMethod(full, name):
+			case survey.IsMethod(serviceconfig.MethodName{Service: string(service), Method: string(method.Name())}, name):
 				found = append(found, method)
 			}
 		}

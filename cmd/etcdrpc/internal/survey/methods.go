@@ -1,6 +1,8 @@
 package survey
 
 import (
+	"cmp"
+	"iter"
 	"slices"
 	"strings"
 
@@ -14,63 +16,112 @@ func (i *Instance) Serves(method string) bool {
 	if IsInfrastructure(strings.TrimPrefix(method, "/")) {
 		return true
 	}
-	declared := DeclaredMethods(&i.Endpoint)
-	return len(declared) == 0 || slices.ContainsFunc(declared, func(full string) bool { return IsMethod(full, method) })
+	silent := true
+	for declared := range DeclaredMethods(&i.Endpoint) {
+		if IsMethod(declared, method) {
+			return true
+		}
+		silent = false
+	}
+	return silent
 }
 
-// Methods returns the methods that the instances say they serve, each once.
-func (s *Service) Methods() []string {
-	var all []string
+// maxMethods bounds the methods that are listed.
+const maxMethods = 100
+
+// Methods returns the methods that the instances say they serve, each once, or the first of many.
+func (s *Service) Methods() (names []string) {
+	var all []serviceconfig.MethodName
+	sort := func() {
+		slices.SortFunc(all, func(a, b serviceconfig.MethodName) int {
+			return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Method, b.Method))
+		})
+		all = slices.Compact(all)
+		all = all[:min(len(all), maxMethods)]
+	}
 	for n := range s.Instances {
-		all = append(all, DeclaredMethods(&s.Instances[n].Endpoint)...)
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// DeclaredMethods returns the methods that an endpoint says it serves, as "package.Service/Method".
-func DeclaredMethods(e *endpoint.Endpoint) (all []string) {
-	text := e.Metadata[endpoint.MethodsName]
-	if len(text) > endpoint.MaxMethods {
-		return nil
-	}
-	for service := range strings.SplitSeq(text, ";") {
-		name, methods, ok := strings.Cut(service, "/")
-		if !ok {
-			continue
-		}
-		for method := range strings.SplitSeq(methods, ",") {
-			all = append(all, name+"/"+method)
+		for declared := range DeclaredMethods(&s.Instances[n].Endpoint) {
+			if all = append(all, declared); len(all) > 10*maxMethods {
+				sort()
+			}
 		}
 	}
-	return all
+	sort()
+	for _, m := range all {
+		names = append(names, m.Service+"/"+m.Method)
+	}
+	return names
 }
 
-// IsMethod reports whether a method, "package.Service/Method", is meant by a name: all of it, without the package, or the
+// DeclaredMethods yields the methods that an endpoint says it serves. It copies none of their names: spelled out in full, those
+// of a service with a long name would take a thousand times as much as the text that has it once.
+func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
+	return func(yield func(serviceconfig.MethodName) bool) {
+		text := e.Metadata[endpoint.MethodsName]
+		if len(text) > endpoint.MaxMethods {
+			return
+		}
+		for part := range strings.SplitSeq(text, ";") {
+			service, methods, ok := strings.Cut(part, "/")
+			if !ok {
+				continue
+			}
+			for method := range strings.SplitSeq(methods, ",") {
+				if !yield(serviceconfig.MethodName{Service: service, Method: method}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// IsMethod reports whether a method is meant by a name: by all of "package.Service/Method", that without the package, or the
 // method alone.
-func IsMethod(full, name string) bool {
-	name = strings.TrimPrefix(name, "/")
-	rest, ok := strings.CutSuffix(full, name)
-	return ok && (rest == "" || strings.HasSuffix(rest, "/") || strings.Contains(name, "/") && strings.HasSuffix(rest, "."))
+func IsMethod(m serviceconfig.MethodName, name string) bool {
+	service, method, full := strings.Cut(strings.TrimPrefix(name, "/"), "/")
+	if !full {
+		return service == m.Method
+	}
+	rest, ok := strings.CutSuffix(m.Service, service)
+	return ok && method == m.Method && (rest == "" || strings.HasSuffix(rest, "."))
 }
 
 // IsInfrastructure reports whether a gRPC service is one that servers have besides those that they publish, such as the
 // health check.
 func IsInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
 
-// Served returns the services and methods that the instances publish. known is false if one publishes none.
-func (s *Service) Served() (served map[serviceconfig.MethodName]bool, known bool) {
-	served = make(map[serviceconfig.MethodName]bool)
-	for _, i := range s.Merged().Instances {
-		declared := DeclaredMethods(&i.Endpoint)
-		if len(declared) == 0 {
-			return nil, false
+// Unserved returns those of some services and methods that no instance publishes, and a service that one does. None is known to
+// be unserved if an instance publishes nothing.
+func (s *Service) Unserved(names []serviceconfig.MethodName) (unserved []serviceconfig.MethodName, example string) {
+	missing := make(map[string]map[string]bool) // methods by service, "" for the service itself
+	for _, name := range names {
+		if missing[name.Service] == nil {
+			missing[name.Service] = make(map[string]bool)
 		}
-		for _, full := range declared {
-			service, method, _ := strings.Cut(full, "/")
-			served[serviceconfig.MethodName{Service: service}] = true
-			served[serviceconfig.MethodName{Service: service, Method: method}] = true
+		missing[name.Service][name.Method] = true
+	}
+	clients := s.Merged().Instances
+	for n := range clients {
+		silent := true
+		var service string
+		var methods map[string]bool
+		for m := range DeclaredMethods(&clients[n].Endpoint) {
+			if silent || m.Service != service {
+				service, methods = m.Service, missing[m.Service]
+				delete(methods, "")
+				if n == 0 && silent || service < example {
+					example = service
+				}
+			}
+			silent = false
+			delete(methods, m.Method)
+		}
+		if silent {
+			return nil, ""
 		}
 	}
-	return served, len(served) > 0
+	if len(clients) == 0 {
+		return nil, ""
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name serviceconfig.MethodName) bool { return !missing[name.Service][name.Method] }), example
 }

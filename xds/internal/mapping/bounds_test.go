@@ -102,6 +102,33 @@ func TestLoadsAreBounded(t *testing.T) {
 	}
 }
 
+// The methods that the endpoints of many lanes name are looked through up to a bound: 30 MiB of them took 2.5 GiB.
+func TestMethodsOfManyLanesAreBounded(t *testing.T) {
+	var specs []string
+	for i := range 250 {
+		specs = append(specs, fmt.Sprintf("e%d - - - lane=l%d grpc_methods=S%d/%s", i, i, i, manyMethods(i%5)))
+	}
+	policy, err := ReadPolicy(etcdPolicy(`"route":[{"label":"lane"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := []Service{{Name: "S0", Policy: policy}, {Name: "S1", Policy: policy}}
+	m := newMapping(&Host{Authority: "a", Services: services, Endpoints: ends(specs...)}, Client{})
+	p, named := m.services[1], 0
+	for text := range m.known {
+		named += len(text)
+	}
+	if named < maxNamed*9/10 || named > maxNamed || len(p.lost) != 1 {
+		t.Errorf("%d bytes of texts were looked through, want about %d; lost: %v", named, maxNamed, p.lost)
+	}
+	for i := range p.lanes {
+		l := &p.lanes[i]
+		if s, elsewhere := p.serving(path{"S", "M"}, l, &p.base); len(s.members) != 1 || elsewhere {
+			t.Errorf("calls in the lane %s go to %d of its endpoints, or elsewhere: %v", l.name, len(s.members), elsewhere)
+		}
+	}
+}
+
 // withMethods is a service config that names services, and a group of a split by a piece of metadata that no endpoint has.
 func withMethods(services int, group string) string {
 	var names []string

@@ -11,6 +11,8 @@ import (
 const (
 	maxBytes  = 2 << 20 // of each of these
 	maxRoutes = 5000
+	// maxNamed bounds the texts that are looked through for methods, in bytes: those of many lanes have millions of them.
+	maxNamed = 512 << 10
 )
 
 // fit leaves out what finds no place in the service's part of the bytes of routes and of clusters: methods that the service config

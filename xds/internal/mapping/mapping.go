@@ -100,13 +100,15 @@ type mapping struct {
 	bytes           int             // of clusters
 	sharing         map[string]bool // clusters, see [Resource]
 	lost            map[string]bool
-	err             error // the first of making a resource
+	known           map[string]map[path]bool // by texts: the methods that each names, and their services
+	allowed         int                      // how many bytes of texts may still be added to that
+	err             error                    // the first of making a resource
 }
 
 func newMapping(h *Host, c Client) *mapping {
 	m := &mapping{
 		Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
-		sharing: make(map[string]bool), lost: make(map[string]bool),
+		sharing: make(map[string]bool), lost: make(map[string]bool), known: make(map[string]map[path]bool), allowed: maxNamed,
 	}
 	m.locate()
 	for i := range h.Services {
@@ -128,7 +130,7 @@ type plan struct {
 	lanes   []lane
 	closed  bool                     // calls of a lane that is none of lanes fail: a strict label says so
 	matcher *serviceconfig.Matcher   // nil: there is no split
-	named   map[string]map[path]bool // by the texts of base and lanes: the methods that each names, and their services
+	named   map[string]map[path]bool // what the texts of base and lanes name
 	to      map[[2]*set][]share      // see [plan.destination]
 }
 

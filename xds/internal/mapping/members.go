@@ -120,7 +120,8 @@ func methodsText(e *endpoint.Endpoint) string {
 	return ""
 }
 
-// tellApart finds the distinct texts of the members of a lane that get new calls, in their order; none if there are too many.
+// tellApart finds the distinct texts of the members of a lane that get new calls, in their order; none if there are too many or,
+// with those of other lanes, too long ones.
 func (p *plan) tellApart(l *lane) {
 	l.of = make([]int, len(l.members))
 	all := &set{lane: l.name, members: l.members, groups: p.bySplit(l.members)}
@@ -134,13 +135,27 @@ func (p *plan) tellApart(l *lane) {
 			l.texts = append(l.texts, text)
 		}
 	}
+	bytes := 0
+	for _, text := range l.texts {
+		if p.known[text] == nil {
+			bytes += len(text)
+		}
+	}
+	if bytes > p.allowed {
+		p.lose("endpoints in lanes publish more than %d KiB of different lists of methods: in some lanes, calls go to all",
+			maxNamed>>10)
+		l.texts = nil
+		return
+	}
+	p.allowed -= bytes
 	for n, i := range l.members {
 		l.of[n] = slices.Index(l.texts, methodsText(&p.Endpoints[i]))
 	}
 	for _, text := range l.texts {
-		if p.named[text] == nil {
-			p.named[text] = namedBy(text)
+		if p.known[text] == nil {
+			p.known[text] = namedBy(text)
 		}
+		p.named[text] = p.known[text]
 	}
 }
 

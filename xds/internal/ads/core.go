@@ -110,10 +110,16 @@ func (c *Core) Request(r Request) (counts bool, err error) {
 	if len(r.Names) > maxNames {
 		return false, fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
 	}
+	names := slices.Clone(r.Names)
+	slices.Sort(names)
+	names = slices.Compact(names)
 	switch {
 	case r.Nonce == "":
 		*s = subscription{asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
-	case !s.asked || r.Nonce != strconv.Itoa(s.nonce):
+	case !s.asked:
+		return false, nil
+	case r.Nonce != strconv.Itoa(s.nonce):
+		s.drop(r.Kind, names)
 		return false, nil
 	default:
 		if s.pending {
@@ -123,20 +129,33 @@ func (c *Core) Request(r Request) (counts bool, err error) {
 			}
 		}
 	}
-	names := slices.Clone(r.Names)
-	slices.Sort(names)
-	names = slices.Compact(names)
 	for _, name := range names {
 		if _, had := slices.BinarySearch(s.names, name); !had {
 			s.fresh = true
 		}
 	}
+	s.forget(names)
+	s.names = names
+	return true, nil
+}
+
+// drop takes in the names of a request that is out of date. The client has forgotten what it does not ask for, and is to be
+// told it again: it may ask for it in the next request.
+func (s *subscription) drop(k Kind, names []string) {
+	if len(names) < len(s.names) {
+		s.fresh = true
+	}
+	if !k.isWhole() {
+		s.forget(names)
+	}
+}
+
+// forget leaves what was sent of some names alone.
+func (s *subscription) forget(names []string) {
 	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool {
 		_, has := slices.BinarySearch(names, name)
 		return !has
 	})
-	s.names = names
-	return true, nil
 }
 
 // announceTime bounds how long routes wait for a client to know their clusters.

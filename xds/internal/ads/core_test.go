@@ -2,6 +2,7 @@ package ads
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,43 @@ func TestLargeAnswers(t *testing.T) {
 		}
 		if fmt.Sprint(got) != want {
 			t.Errorf("%s: told %v, want %s", Kind(k), got, want)
+		}
+	}
+}
+
+// A client that drops a resource, while an answer is on its way to it, and asks for it again is told it again.
+func TestAskedAgain(t *testing.T) {
+	for k := range kinds {
+		hash := uint64(1)
+		find := func(_ Kind, name string) Found {
+			if name == "changing" {
+				return Found{Resource: &mapping.Resource{Name: name, Hash: hash}}
+			}
+			return Found{Resource: &mapping.Resource{Name: name, Hash: 1}}
+		}
+		var c Core
+		ask := func(nonce string, names ...string) (told []string) {
+			t.Helper()
+			if _, err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
+				t.Fatal(err)
+			}
+			answers, _ := c.Answers(time.Time{}, find)
+			for _, a := range answers {
+				for _, r := range a.Resources {
+					told = append(told, r.Name)
+				}
+			}
+			return told
+		}
+		ask("", "changing", "dropped")
+		hash++
+		ask("1", "changing", "dropped")
+		ask("1", "changing")
+		if told := ask("2", "changing", "dropped"); !slices.Contains(told, "dropped") {
+			t.Errorf("%s: it is told %v", k, told)
+		}
+		if told := ask("3", "changing", "dropped"); told != nil {
+			t.Errorf("%s: it is told %v once more", k, told)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func (w *watch) keep(ctx context.Context, replica *store.Replica, changed chan s
 func (w *watch) viewOf(replica *store.Replica) *view {
 	entries, l := replica.Look()
 	found, _ := survey.Of(w.key, entries)
-	v := &view{services: []*survey.Service{found}, leaders: store.LeadersAmong(entries), full: w.store.Full}
+	v := &view{services: []*survey.Service{found}, leaders: store.LeadersAmong(entries), full: w.store.Full, note: w.store.Refused([]*survey.Service{found})}
 	if config := store.KeyOnly(found.ConfigKey()); !l.Reads(config) {
 		v.note = w.store.NoConfigs(config, store.DrainUnseen)
 	}

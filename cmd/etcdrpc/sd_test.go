@@ -131,6 +131,25 @@ func TestSD_Namespace(t *testing.T) {
 	ends(t, f.code)
 }
 
+// TestSD_Rights has Prometheus keep its targets while the instances may not be read, though the live config may.
+func TestSD_Rights(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{
+		Name: "operator", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(survey.ConfigPrefix + "acme/user")},
+	}))
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
+	f := startFollower(newApp(), at(etcd, "sd", "acme/user/", "--listen", "127.0.0.1:0", "--user", "operator:secret"))
+	defer f.stop()
+	if err := f.wait(`list the keys under "acme/user/": etcd denies permission to the user "operator"; trying again`); err != nil {
+		t.Fatal(err)
+	}
+	if _, status := refreshed(t, servedAt.FindStringSubmatch(f.String())[1]); status != http.StatusServiceUnavailable {
+		t.Errorf("%d, want 503", status)
+	}
+	f.stop()
+	ends(t, f.code)
+}
+
 // TestSD runs sd as Prometheus sees it.
 func TestSD(t *testing.T) {
 	t.Parallel()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
@@ -40,6 +41,7 @@ func (w *watch) run(ctx context.Context) error {
 	failed := make(chan error)
 	replica := store.Replica{
 		Store: w.store, Ranges: append(store.InNamespaces(w.key), r, store.ConfigOf(w.key), store.PrefixRange(servicekey.LeaderPrefix(w.key))),
+		Wanted:  store.EntriesOf(endpoint.Reader{}, w.key),
 		Changed: func([]store.Change) { nudge(changed) },
 		Failed: func(err error) {
 			select {

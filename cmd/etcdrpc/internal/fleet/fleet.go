@@ -57,7 +57,7 @@ func Start(ctx context.Context, s *store.Store) *Fleet {
 	f.examiner = newExaminer(ctx, f)
 	listed := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(listed) })
-	f.replica.Store, f.replica.Ranges = s, []store.KeyRange{store.Everything}
+	f.replica.Store, f.replica.Ranges, f.replica.Wanted = s, []store.KeyRange{store.Everything}, store.Everything
 	f.replica.Changed = func(changes []store.Change) { f.take(changes, time.Now()); begun() }
 	f.replica.Failed = func(err error) { f.fail(err); begun() }
 	f.running.Go(func() { f.replica.Run(ctx) })

@@ -30,6 +30,7 @@ const (
 type Replica struct {
 	Store  *Store
 	Ranges []KeyRange
+	Wanted KeyRange // of these, the one of which some must be readable: else what is kept stays, for it would look empty
 
 	Changed func([]Change) // called after each change, by several goroutines at once
 	Failed  func(error)    // called with why what is kept may be old; nil: it is not, or not any more
@@ -44,6 +45,9 @@ type Replica struct {
 func (r *Replica) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l, err := r.Store.List(ctx, r.Ranges...)
+		if err == nil {
+			err = r.Store.MayRead(&l, r.Wanted)
+		}
 		if err == nil {
 			r.replace(l)
 			r.Failed(nil)

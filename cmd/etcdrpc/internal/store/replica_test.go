@@ -36,8 +36,8 @@ func (m *told) tell(change func()) {
 	}
 }
 
-// follow follows everything, with quick looks whether etcd answers.
-func follow(t *testing.T, etcd *etcdtest.Cluster, relist time.Duration, change ...func(*clientv3.Config)) *told {
+// follow follows everything, of which some of a range is wanted, with quick looks whether etcd answers.
+func follow(t *testing.T, etcd *etcdtest.Cluster, wanted KeyRange, relist time.Duration, change ...func(*clientv3.Config)) *told {
 	t.Helper()
 	cfg := etcd.Config()
 	for _, c := range change {
@@ -48,7 +48,7 @@ func follow(t *testing.T, etcd *etcdtest.Cluster, relist time.Duration, change .
 		t.Fatal(err)
 	}
 	m := &told{changed: make(chan struct{}, 1)}
-	replica := &Replica{Store: s, Ranges: []KeyRange{Everything}, relist: relist, recheck: 20 * time.Millisecond}
+	replica := &Replica{Store: s, Ranges: []KeyRange{Everything}, Wanted: wanted, relist: relist, recheck: 20 * time.Millisecond}
 	replica.Changed = func([]Change) {
 		m.tell(func() {
 			entries, l := replica.Look()
@@ -110,7 +110,7 @@ func TestReplica_Away(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	put(t, etcd, "a")
-	m := follow(t, etcd, 0)
+	m := follow(t, etcd, Everything, 0)
 	m.await(t, "the first list", has("a"))
 	put(t, etcd, "b")
 	m.await(t, "a change", has("a b"))
@@ -131,7 +131,7 @@ func TestReplica_Restored(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, etcd, "ghost", "ghost", "ghost", "ghost")
-	m := follow(t, etcd, 0)
+	m := follow(t, etcd, Everything, 0)
 	m.await(t, "the first list", has("a ghost"))
 	if err := etcd.RestoreBackup(backup); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestReplica_Rights(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m := follow(t, etcd, 200*time.Millisecond, etcdtest.As("reader", "secret"))
+	m := follow(t, etcd, Everything, 200*time.Millisecond, etcdtest.As("reader", "secret"))
 	m.await(t, "the part that may be read", has("a/1 -b/1 -c"))
 	grant("b/", "b0")
 	grant("c", "")
@@ -179,6 +179,31 @@ func TestReplica_Rights(t *testing.T) {
 		}
 	}
 	m.await(t, "that nothing may be read", func(m *told) bool { return errors.Is(m.failed, ErrDenied) })
+}
+
+// What is wanted stays as it was known while the user may read none of it, though there is something else that may be read.
+func TestReplica_Wanted(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret",
+		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("a/"), etcdtest.ReadOnly("b/")}}))
+	admin := etcd.Admin()
+	put(t, etcd, "a/1", "b/1")
+	user, err := admin.UserGet(t.Context(), "reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := follow(t, etcd, PrefixRange("b/"), 200*time.Millisecond, etcdtest.As("reader", "secret"))
+	m.await(t, "the first list", has("a/1 b/1"))
+	if _, err := admin.RoleRevokePermission(t.Context(), user.Roles[0], "b/", "b0"); err != nil {
+		t.Fatal(err)
+	}
+	m.await(t, "that what is wanted may not be read", func(m *told) bool { return errors.Is(m.failed, ErrDenied) })
+	m.await(t, "what was known of it", has("a/1 b/1"))
+	if _, err := admin.RoleGrantPermission(t.Context(), user.Roles[0], "b/", "b0", clientv3.PermissionType(clientv3.PermRead)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, etcd, "b/2")
+	m.await(t, "what is there once it may be read again", func(m *told) bool { return m.failed == nil && has("b/1 b/2")(m) })
 }
 
 // What a list has that no watch told counts as changed, as far as both lists could be read.

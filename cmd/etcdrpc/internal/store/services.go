@@ -17,10 +17,9 @@ const DrainUnseen = "drained instances are shown as registered"
 
 // Services reads what the user may see of the services under a prefix. note is told what they may not.
 func (s *Store) Services(ctx context.Context, prefix string, note func(string)) ([]*survey.Service, error) {
-	all := PrefixRange(prefix)
 	l, err := s.List(ctx, RangesUnder(prefix)...)
-	if err == nil && !l.Reads(all) {
-		err = s.explain(fmt.Sprintf("list the keys under %q", s.named(all.From)), rpctypes.ErrPermissionDenied)
+	if err == nil {
+		err = s.MayRead(&l, PrefixRange(prefix))
 	}
 	if err != nil {
 		return nil, err
@@ -33,6 +32,14 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 		note(text)
 	}
 	return services, nil
+}
+
+// MayRead returns ErrDenied where the user may read none of a range that was listed.
+func (s *Store) MayRead(l *Listing, r KeyRange) error {
+	if l.Reads(r) {
+		return nil
+	}
+	return s.explain(fmt.Sprintf("list the keys under %q", s.named(r.From)), rpctypes.ErrPermissionDenied)
 }
 
 // Refused says of which services clients do not go by the live policy, "" for none.

@@ -33,7 +33,7 @@ type Follower struct {
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
 	mux := http.NewServeMux()
 	f := &Follower{Handler: mux, prefix: prefix, port: port, note: output.Once(notes), refused: output.Once(notes)}
-	f.replica.Store, f.replica.Ranges = s, store.RangesUnder(prefix)
+	f.replica.Store, f.replica.Ranges, f.replica.Wanted = s, store.RangesUnder(prefix), store.PrefixRange(prefix)
 	f.replica.Changed, f.replica.Failed = f.changed, f.failed
 	mux.HandleFunc("GET /{$}", f.answer)
 	mux.HandleFunc("GET /sd", f.answer)

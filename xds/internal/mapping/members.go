@@ -29,28 +29,26 @@ func (p *plan) isBase(i int) bool {
 	return !in
 }
 
+// hasBase reports whether an endpoint is in no lane, be it one that clients can call or not.
+func (p *plan) hasBase() bool { return p.placed == nil || len(p.placed.Of) < len(p.Endpoints) }
+
 func (p *plan) isHeld(i int) bool {
 	_, held := p.Held[p.Endpoints[i].Addr]
 	return held
 }
 
-// drain finds the endpoints that get no new calls, among those that clients can call.
+// drain finds the endpoints that get no new calls. As in the runtime, all count of which a share is to be left. But a drain
+// that leaves none that clients can call is lifted.
 func (p *plan) drain() {
-	all := p.callable()
-	var inBase, isHeld func(n int) bool
-	if p.placed != nil {
-		inBase = func(n int) bool { return p.isBase(all[n]) }
-	}
-	if len(p.Held) > 0 {
-		isHeld = func(n int) bool { return p.isHeld(all[n]) }
-	}
-	named := func(n int) bool {
-		e := &p.Endpoints[all[n]]
+	inBase := func(i int) bool { return !p.hasBase() || p.isBase(i) }
+	isCalled := func(i int) bool { return inBase(i) && p.located[i] != nil }
+	named := func(i int) bool {
+		e := &p.Endpoints[i]
 		return p.policy.drained[e.Instance] || p.policy.drained[e.Addr]
 	}
-	p.drained = make([]bool, len(p.Endpoints))
-	for n, drained := range serviceconfig.DecideDrain(p.policy.etcd, len(all), named, inBase, nil, isHeld).Drained {
-		p.drained[all[n]] = drained
+	p.drained = serviceconfig.DecideDrain(p.policy.etcd, len(p.Endpoints), named, inBase, isCalled, p.isHeld).Drained
+	if !p.hasLive(p.callable()) {
+		clear(p.drained)
 	}
 }
 
@@ -89,7 +87,7 @@ func (p *plan) divideByLane() {
 			members[name] = append(members[name], i)
 		}
 	}
-	if len(p.placed.Of) == len(p.Endpoints) {
+	if !p.hasBase() {
 		p.base.members = all
 	}
 	p.closed = p.policy.lanes.Strict("")

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// An endpoint whose address is a name, which no client can call, does not count as one that a drain leaves. But it is one of
-// the base, so that others do not stand in for it.
+// An endpoint whose address is a name, which no client can call, does not count as one that a drain leaves to call. But it counts
+// where a share is to be left, and it is one of the base, so that others do not stand in for it.
 func TestDrain_BesideNames(t *testing.T) {
 	const lanes = `"route":[{"label":"lane"}]`
 	for _, tt := range []struct {
@@ -21,6 +21,8 @@ func TestDrain_BesideNames(t *testing.T) {
 	}{
 		{"nobody else is left", `"drain":["ip"]`, []string{"ip", "name"}, []string{"ip"}},
 		{"another is left", `"drain":["ip"]`, []string{"ip", "name", "other"}, []string{"other"}},
+		{"a share is left", `"minHealthyPercent":60,"drain":["ip"]`, []string{"ip", "name", "other"}, []string{"other"}},
+		{"too small a share is left", `"minHealthyPercent":70,"drain":["ip"]`, []string{"ip", "name", "other"}, []string{"ip", "other"}},
 		{"nobody else is left in the base", `"drain":["ip"],` + lanes, []string{"ip", "name", "branch - - - lane=x"}, []string{"ip"}},
 		{"the base has only names", lanes, []string{"name", "branch - - - lane=x"}, nil},
 		{"there is no base", lanes, []string{"name - - - lane=y", "branch - - - lane=x"}, []string{"branch"}},

@@ -132,9 +132,11 @@ func holdDrained(ctx context.Context, cmd *cobra.Command, s *store.Store, e *ste
 	store.Pause(ctx, hold)
 	say, again, signalled := output.Once(cmd.ErrOrStderr()), "trying again", time.Time{}
 	for {
-		err := e.TakeBack(context.WithoutCancel(ctx), s)
+		notes, err := e.TakeBack(context.WithoutCancel(ctx), s)
 		if err == nil {
-			output.Sayf(cmd.ErrOrStderr(), "What was drained gets calls again.\n")
+			for _, note := range append(notes, "What was drained gets calls again.") {
+				output.Sayf(cmd.ErrOrStderr(), "%s\n", note)
+			}
 			return nil
 		}
 		switch {

@@ -206,16 +206,19 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 }
 
 // TakeBack takes back what a drain has written: all of it or, where somebody has changed the live config since, what it added
-// to the list.
-func (e *Edit) TakeBack(ctx context.Context, s *store.Store) error {
-	_, err := s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written, Value: []byte(e.New)}, e.OldText(), "")
+// to the list. The notes are for the user.
+func (e *Edit) TakeBack(ctx context.Context, s *store.Store) (notes []string, err error) {
+	_, err = s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written, Value: []byte(e.New)}, e.OldText(), "")
 	if !errors.Is(err, store.ErrChanged) {
-		return err
+		return nil, err
 	}
 	added, _ := e.Listed()
-	_, err = Do(ctx, s, Asked{Key: e.Key, Kind: Undrain, Names: added, Force: true}, io.Discard, output.FormatTable)
-	if errors.As(err, new(DoneError)) {
-		return nil
+	undone, err := Do(ctx, s, Asked{Key: e.Key, Kind: Undrain, Names: added, Force: true}, io.Discard, output.FormatTable)
+	switch {
+	case errors.As(err, new(DoneError)):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	return err
+	return undone.Notes, nil
 }

@@ -76,11 +76,15 @@ over TLS, and asks the server by gRPC's reflection what the method takes and ret
 			if err == nil {
 				err = s.Place(ctx, found)
 			}
-			switch denied := errors.Is(err, store.ErrDenied); {
-			case err != nil && !denied:
+			const drained = "an instance that is drained may be called"
+			note := s.Refused([]*survey.Service{found}, drained)
+			if errors.Is(err, store.ErrDenied) {
+				note = s.NoConfigs(store.ConfigOf(args[0]), drained)
+			} else if err != nil {
 				return err
-			case denied && opts.instance == "":
-				output.Sayf(c.notes, "%s\n", s.NoConfigs(store.ConfigOf(args[0]), "an instance that is drained may be called"))
+			}
+			if note != "" && opts.instance == "" {
+				output.Sayf(c.notes, "%s\n", note)
 			}
 			return c.call(ctx, found)
 		}),

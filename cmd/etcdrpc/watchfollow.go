@@ -121,7 +121,8 @@ func (w *watch) keep(ctx context.Context, replica *store.Replica, changed chan s
 func (w *watch) viewOf(replica *store.Replica) *view {
 	entries, l := replica.Look()
 	found, _ := survey.Of(w.key, entries)
-	v := &view{services: []*survey.Service{found}, leaders: store.LeadersAmong(entries), full: w.store.Full, note: w.store.Refused([]*survey.Service{found})}
+	v := &view{services: []*survey.Service{found}, leaders: store.LeadersAmong(entries), full: w.store.Full}
+	v.note = w.store.Refused(v.services, store.DrainUnseen)
 	if config := store.KeyOnly(found.ConfigKey()); !l.Reads(config) {
 		v.note = w.store.NoConfigs(config, store.DrainUnseen)
 	}

@@ -28,7 +28,7 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 		note(text)
 	}
 	services := survey.All(survey.InOrder(l.Entries))
-	if text := s.Refused(services); text != "" {
+	if text := s.Refused(services, DrainUnseen); text != "" {
 		note(text)
 	}
 	return services, nil
@@ -42,8 +42,8 @@ func (s *Store) MayRead(l *Listing, r KeyRange) error {
 	return s.explain(fmt.Sprintf("list the keys under %q", s.named(r.From)), rpctypes.ErrPermissionDenied)
 }
 
-// Refused says of which services clients do not go by the live policy, "" for none.
-func (s *Store) Refused(services []*survey.Service) string {
+// Refused says of which services clients do not go by the live policy, and what comes of it, "" for none.
+func (s *Store) Refused(services []*survey.Service, consequence string) string {
 	var keys []string
 	for _, found := range services {
 		if _, err := found.Live(); err != nil && found.InUse() {
@@ -53,7 +53,7 @@ func (s *Store) Refused(services []*survey.Service) string {
 	if len(keys) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Clients do not go by the live policy of %s, and running ones keep the last good one, so %s.", output.SomeOf(keys), DrainUnseen)
+	return fmt.Sprintf("Clients do not go by the live policy of %s, and running ones keep the last good one, so %s.", output.SomeOf(keys), consequence)
 }
 
 // Unread says what the user may not read of a list of the services under a prefix, "" for nothing. The live configs of

@@ -61,7 +61,7 @@ func (f *Follower) json() (text []byte, err error) {
 	if f.of != f.replica.Listing().Edition {
 		entries, l := f.replica.Look()
 		services := survey.All(entries)
-		f.refused(f.replica.Store.Refused(services))
+		f.refused(f.replica.Store.Refused(services, store.DrainUnseen))
 		f.text, err = output.Marshal(Of(services, f.prefix, f.port), "")
 		f.of = l.Edition
 	}

@@ -10,17 +10,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
+// Bounds of the names that an entry makes. It has the name of its service once, and each of these begins with that: without bounds
+// they would take thousands of times as much as the entry.
+const (
+	maxMicroName  = 255 // bytes of the name of a service in go-micro
+	maxMicroNames = 16
+)
+
 // microNames returns the services that go-micro's callers call at an instance, and that its entry does not publish: they put the
-// name of the service in go-micro where gRPC has the proto package.
+// name of the service in go-micro where gRPC has the proto package. Of many it returns the first.
 func microNames(i *survey.Instance) (names []string) {
 	if i.Layout != endpoint.GoMicro {
 		return nil
 	}
 	name, published := survey.MicroName(i.Entry), servicesOf(i)
-	if name == "" {
+	if name == "" || len(name) > maxMicroName {
 		return nil
 	}
 	for _, service := range published {
+		if len(names) == maxMicroNames {
+			break
+		}
 		called := name + "." + service[strings.LastIndexByte("."+service, '.'):]
 		if !slices.Contains(published, called) {
 			names = append(names, called)

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -20,5 +21,20 @@ func TestMicroNamesOfMany(t *testing.T) {
 	x := p.subject(p.services[0])
 	if x.checkMicroNames(); len(p.findings) != 1 || p.findings[0].Kind != KindMicroName || len(x.micro) != n {
 		t.Errorf("%d addresses, %+v", len(x.micro), p.findings)
+	}
+}
+
+// TestMicroNamesAreBounded has an entry with a long name and thousands of services, whose names to go-micro's callers took 300 MiB.
+func TestMicroNamesAreBounded(t *testing.T) {
+	for bytes, want := range map[int]int{maxMicroName: maxMicroNames, maxMicroName + 1: 0} {
+		value := fmt.Appendf(nil, `{"name":"%s","nodes":[{"id":"u","address":"10.0.0.1:9000","metadata":{"grpc_methods":"`, strings.Repeat("u", bytes))
+		for i := range 1000 {
+			value = fmt.Appendf(value, "a.S%d/Get;", i)
+		}
+		value = append(value, `"}}]}`...)
+		p := known(survey.All([]survey.Entry{{Key: "micro/registry/user/u", Lease: 1, Value: value}}))
+		if got := p.subject(p.services[0]).micro["10.0.0.1:9000"]; len(got) != want {
+			t.Errorf("a name of %d bytes makes %d names, want %d", bytes, len(got), want)
+		}
 	}
 }

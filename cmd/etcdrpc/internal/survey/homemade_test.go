@@ -36,3 +36,13 @@ func TestHomeMade(t *testing.T) {
 		}
 	}
 }
+
+// The segments of a key with a hundred thousand of them are compared by this, which took a second.
+func TestNormalName_IsCheap(t *testing.T) {
+	if n := testing.AllocsPerRun(10, func() { NormalName("_Grpc-Config.s") }); n > 4 {
+		t.Errorf("%v allocations", n)
+	}
+	if got := NormalName("_Grpc-Config.s"); got != "grpcconfigs" {
+		t.Errorf("%q", got)
+	}
+}

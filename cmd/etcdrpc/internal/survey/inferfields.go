@@ -28,9 +28,10 @@ var (
 )
 
 // NormalName returns a field's name in lower case, without separators.
-func NormalName(name string) string {
-	return strings.NewReplacer("_", "", "-", "", ".", "").Replace(strings.ToLower(name))
-}
+func NormalName(name string) string { return separators.Replace(strings.ToLower(name)) }
+
+// To make one takes longer than to use it, and a key of etcd may have a hundred thousand segments.
+var separators = strings.NewReplacer("_", "", "-", "", ".", "")
 
 // maxColumns bounds the fields that are looked at. Clients do not read an endpoint with more metadata either.
 const maxColumns = endpoint.MaxMetadata

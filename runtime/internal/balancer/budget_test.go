@@ -172,6 +172,23 @@ func TestS4_WhatIsCalledHasPlaces(t *testing.T) {
 	}
 }
 
+// TestS4_EachLaneOfManyHasAPlace has so many endpoints that a connection may not use all.
+func TestS4_EachLaneOfManyHasAPlace(t *testing.T) {
+	p, cc := newPolicy(t)
+	shared, _ := budget(2)
+	client := &attr.Client{Connections: shared, Most: 4, Seed: maphash.MakeSeed()}
+	_ = hand(p, mustConfig(t, "{"+strictRed+"}"), &attr.State{Client: client, Endpoints: ends(strings.Split("a v1,b v1,c v1,d v1,e v1,f v2,g v2", ",")...)})
+	settle(p, cc)
+	for _, lane := range []string{"", "red"} {
+		if _, err := cc.pick(calloptions.WithLane(t.Context(), lane), "/s.A/M"); errors.Is(err, balancer.ErrNoSubConnAvailable) {
+			settle(p, cc) // the call has asked for a view
+		}
+		if _, err := cc.pick(calloptions.WithLane(t.Context(), lane), "/s.A/M"); err != nil {
+			t.Errorf("%s are connected to: a call in the lane %q: %v", cc.connectedTo(), lane, err)
+		}
+	}
+}
+
 // TestS4_AllThatIsConnectedToMayBeCalled has clients of which each may use all endpoints, in one group of several.
 func TestS4_AllThatIsConnectedToMayBeCalled(t *testing.T) {
 	fleet := ends(strings.Split("a v1,b v1,c v1,d v1,e v1,f v1,g v1,h v1,i v1,j v1,k v1,l v1,m v1,n v1,o v1,p v1", ",")...)

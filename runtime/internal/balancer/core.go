@@ -272,7 +272,7 @@ func (c *core) wantInTurn(now time.Time) {
 				c.wants(conns[i], now)
 			}
 		}
-		if i == 0 && !p.chooses() {
+		if i == 0 && p.in.subsetOf() == 0 {
 			for _, name := range slices.Sorted(maps.Keys(p.lanes)) {
 				c.wants(p.conns[p.lanes[name].members[0]], now)
 			}

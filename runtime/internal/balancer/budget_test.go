@@ -158,6 +158,7 @@ func TestS4_WhatIsCalledHasPlaces(t *testing.T) {
 		{"lanes before the base", looseRed, "a v2 x,b v2 x,c v2 x,d v1 x,e v1 x", "da"},
 		{"another zone before the client's", `"preferZone":true`, "a v1 y,b v1 y,c v1 x,d v1 x,e v1 x", "cd"},
 		{"a large group before a small", byVersion, "a v1 x,b v1 x,c v1 x,d v2 x", "ad"},
+		{"a large set of methods before a small", "", "a v1 x s.A/L,b v1 x s.A/L,c v1 x s.A/M", "ac"},
 	} {
 		p, cc := newPolicy(t)
 		shared, _ := budget(2)

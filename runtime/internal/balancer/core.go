@@ -254,8 +254,8 @@ func (c *core) wantOld(now time.Time) {
 }
 
 // wantInTurn wants what calls may go to, in the order in which places are given, so that what is called is not without one
-// for what is not: the first endpoint of each group, with those of the client's zone before others, and of each lane; then the
-// second of each group, and so on.
+// for what is not: the first endpoint of each group, with those of the client's zone before others, of each lane, and of each
+// set of methods; then the second of each group, and so on.
 func (c *core) wantInTurn(now time.Time) {
 	p := c.plan
 	var groups [][]*conn
@@ -275,6 +275,12 @@ func (c *core) wantInTurn(now time.Time) {
 		if i == 0 && p.in.subsetOf() == 0 {
 			for _, name := range slices.Sorted(maps.Keys(p.lanes)) {
 				c.wants(p.conns[p.lanes[name].members[0]], now)
+			}
+		}
+		if i == 0 && !p.chooses() { // else it need not be among those that calls choose from
+			sets := p.classesOf(p.base.members)
+			for class := range sets.texts {
+				c.wants(p.conns[p.base.members[slices.Index(sets.of, uint8(class))]], now)
 			}
 		}
 	}

@@ -50,7 +50,6 @@ var joinsScenario = &Scenario{
 			{Case: "3 instances", Metric: "first call p50 ms", Limit: 1.1, Of: etcdCallers[1:]},
 			{Case: "100 instances", Metric: "first call p50 ms", Limit: 1.1, Of: etcdCallers[1:]},
 			{Case: "3 instances", Metric: "last call p50 ms", Limit: 1.1, Of: etcdCallers[1:]},
-			{Case: "100 instances", Metric: "last call p90 ms", Limit: 1.1, Of: etcdCallers[1:]},
 			{Case: "3 instances", Metric: metricAfter, Limit: 0},
 			{Case: "100 instances", Metric: metricAfter, Limit: 0},
 		},

@@ -65,7 +65,8 @@ func (t *trial) lookForLeader(wrong lasting) {
 	what := fmt.Sprint("nobody leads since ", t.election.last())
 	maps.DeleteFunc(wrong, func(other string, _ time.Time) bool { return other != what })
 	// If a server that stood last was killed, its candidate may be the next that has to expire.
-	withoutLeader := t.Plan.LeaseTTL() + keptWithin
+	// What it sent before may renew that lease yet.
+	withoutLeader := t.Plan.LeaseTTL() + t.underWay() + keptWithin
 	if wrong.longer(withoutLeader, what, nobody && !t.Etcd.Full()) {
 		why := ""
 		if blind != "" {
@@ -73,6 +74,16 @@ func (t *trial) lookForLeader(wrong lasting) {
 		}
 		t.Report(check.Leaderless, "nobody has led for %v: etcd has the candidates %v%s", withoutLeader, t.Etcd.Entries(acme.Candidates), why)
 	}
+}
+
+// underWay returns how long a request may have been under way to etcd until now.
+func (t *trial) underWay() (longest time.Duration) {
+	for _, s := range t.Plan.Steps {
+		if s.Kind == schedule.RequestsLate && s.At < t.Now() {
+			longest = max(longest, s.Milliseconds())
+		}
+	}
+	return longest
 }
 
 // givesWay is how long a drained leader may lead on while another stands that is not drained.

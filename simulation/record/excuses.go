@@ -82,8 +82,9 @@ var (
 	}
 	// unanswers has a process wait for the answer of a list, which will not come.
 	unanswers = excuse{one: aftermaths{schedule.AnswersLost: listed}}
-	// hides has a watch wait for revisions that a restored etcd has yet to reach: it is asked ever more seldom while nobody writes.
-	hides = excuse{all: aftermaths{schedule.Restore: 30 * time.Second}}
+	// hides has a watch wait for revisions that a restored or wiped etcd has yet to reach: it is asked ever more seldom while nobody
+	// writes.
+	hides = excuse{all: aftermaths{schedule.Restore: 30 * time.Second, schedule.Wipe: 30 * time.Second}}
 	// outruns has a watch that was opened a moment ago ask for revisions that etcd has just compacted.
 	outruns = excuse{all: aftermaths{schedule.Compaction: shortly}}
 	// outdates has a stream that is already open refuse the next watch, whenever that is.

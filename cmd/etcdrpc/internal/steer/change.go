@@ -41,8 +41,9 @@ func (e *Edit) change() error {
 		}
 		return nil
 	}
+	_, broken := e.Service.Live() // also of an empty one, which the next takes for none
 	c, err := liveconfig.Parse(e.OldText())
-	if err != nil {
+	if err = cmp.Or(broken, err); err != nil {
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	switch e.Kind {

@@ -142,9 +142,9 @@ func (e *Edit) OldText() string {
 	return string(e.Service.Config.Value)
 }
 
-// Changes reports whether the new config says anything else than the old.
+// Changes reports whether the new config says anything else than the old. One that is empty says something else than none.
 func (e *Edit) Changes() bool {
-	return liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
+	return (e.Service.Config == nil) != (e.New == "") || liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
 }
 
 // Listed returns what the edit adds to the list to drain, and what it takes off.

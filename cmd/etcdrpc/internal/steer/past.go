@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -57,7 +58,7 @@ func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
 		case err != nil || past == nil:
 			return "", err
 		}
-		return string(past.Value), nil
+		return string(past.Value), liveconfig.Check(string(past.Value)) // an empty one is none that could be put back
 	}
 	all, from, err := History(ctx, s, e.Key)
 	if err != nil {

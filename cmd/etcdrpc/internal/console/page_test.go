@@ -239,6 +239,16 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// A row is sent whatever other key there is: these two have one sum by FNV-1a, and such are found for any key.
+func TestSince_Collision(t *testing.T) {
+	page := func(text template.HTML) *content {
+		return &content{table: "t", rows: []tableRow{{id("8yn0iYCKYHlIj4-BwPqk"), text}, {id("GReLUrM4wMqfg9yzV3KQ"), "1"}}}
+	}
+	if sent := page("2").since(page("1").sums()); len(sent.Rows) != 1 || sent.Rows[0].HTML != "2" {
+		t.Errorf("it is sent %+v", sent)
+	}
+}
+
 // taken does to rows what the script does, of which each is "key=text".
 func taken(rows []string, n *news) []string {
 	at := func(key string) int {

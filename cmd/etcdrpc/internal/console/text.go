@@ -2,7 +2,6 @@ package console
 
 import (
 	"fmt"
-	"hash/fnv"
 	"html/template"
 	"net/url"
 	"strconv"
@@ -43,11 +42,7 @@ var functions = template.FuncMap{
 }
 
 // id identifies a key within a page.
-func id(key string) string {
-	h := fnv.New64a()
-	h.Write([]byte(key)) // never fails
-	return strconv.FormatUint(h.Sum64(), 36)
-}
+func id(key string) string { return strconv.FormatUint(sum(key), 36) }
 
 // maxNamed bounds a key or an instance id that is part of an address, in bytes.
 const maxNamed = 1 << 10

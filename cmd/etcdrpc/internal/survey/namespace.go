@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -76,17 +77,34 @@ func (n namespaces) see(e *Entry) {
 	}
 }
 
-// place gives a service the live config that its clients read. What is kept in a namespace, be it another service's, says that it
-// lies there; where it has a live config by its whole key, only what is its own does.
-func (n namespaces) place(s *Service) {
+// around returns a function that returns the namespaces which a key lies in, the longest last. It is to be asked for keys in
+// their order: then it looks at each namespace once, of which there may be as many as keys.
+func (n namespaces) around() func(key string) []string {
+	left, open := slices.Sorted(maps.Keys(n)), []string(nil)
+	leave := func(key string) {
+		for len(open) > 0 && !strings.HasPrefix(key, open[len(open)-1]) {
+			open = open[:len(open)-1]
+		}
+	}
+	return func(key string) []string {
+		for len(left) > 0 && left[0] < key {
+			leave(left[0])
+			open, left = append(open, left[0]), left[1:]
+		}
+		leave(key)
+		return open
+	}
+}
+
+// place gives a service the live config that its clients read. What is kept in a namespace around it, be it another service's,
+// says that it lies there; where it has a live config by its whole key, only what is its own does.
+func (n namespaces) place(s *Service, around []string) {
 	if s.InUse() {
 		own := n[""][s.Key] != nil
-		for namespace, services := range n {
-			if _, its := services[s.Key]; own && !its {
-				continue
-			}
-			if len(namespace) > len(s.Namespace) && len(namespace) < len(s.Key) && strings.HasPrefix(s.Key, namespace) {
+		for _, namespace := range slices.Backward(around) {
+			if _, its := n[namespace][s.Key]; its || !own {
 				s.Namespace = namespace
+				break
 			}
 		}
 	}

@@ -11,6 +11,8 @@ func TestSurveyAll_Namespaces(t *testing.T) {
 	for _, tt := range []struct{ marks, want string }{
 		{"_grpc_config/a/b/user", "_grpc_config/a/b/user"},
 		{"a/b/_grpc_config/order", "a/b/_grpc_config/user"},
+		{"a/_grpc_config/order a/a/_grpc_config/order a/b/_grpc_config/order a/c/_grpc_config/order", "a/b/_grpc_config/user"},
+		{"a/_grpc_config/order a/a/_grpc_config/order a/b/c/_grpc_config/order", "a/_grpc_config/b/user"},
 		{"a/_grpc_leader/order//x a/b/_grpc_leader/order//x", "a/b/_grpc_config/user"},
 		{"_grpc_config/a/b/user a/b/_grpc_config/user", "a/b/_grpc_config/user"},
 		{"_grpc_config/a/b/user a/b/_grpc_config/order", "_grpc_config/a/b/user"},

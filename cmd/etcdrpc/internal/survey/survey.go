@@ -70,6 +70,7 @@ func All(entries []Entry) []*Service {
 		return groups[key]
 	}
 	owner, within := Owners(entries), namespacesIn(entries)
+	around := within.around()
 	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			if !IsReason(key) {
@@ -84,7 +85,7 @@ func All(entries []Entry) []*Service {
 	var services []*Service
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
-		within.place(s)
+		within.place(s, around(key))
 		known := len(s.Instances) > 0 // without a json_layout
 		s.readHomeMade()
 		if known || s.Evident() || s.Led {
@@ -105,7 +106,8 @@ func Of(key string, entries []Entry) (s *Service, others []*Service) {
 			rest = append(rest, e)
 		}
 	}
-	namespacesIn(entries).place(s)
+	within := namespacesIn(entries)
+	within.place(s, within.around()(key))
 	s.readHomeMade()
 	s.sort()
 	return s, All(rest)

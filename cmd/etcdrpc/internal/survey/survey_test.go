@@ -60,6 +60,23 @@ func TestSurveyAll_LongKeys(t *testing.T) {
 	}
 }
 
+// TestSurveyAll_ManyNamespaces has as many namespaces as services, which took half a minute where each was compared with each.
+func TestSurveyAll_ManyNamespaces(t *testing.T) {
+	const n = 10_000
+	byKey := make(map[string]Entry)
+	for i := range n {
+		for key, value := range map[string]string{"_grpc_config/user": "{}", "user/a": "10.0.0.7:80"} {
+			key = fmt.Sprintf("acme/%05d/%s", i, key)
+			byKey[key] = Entry{Key: key, Value: []byte(value), Lease: 1}
+		}
+	}
+	began := time.Now()
+	all := All(InOrder(byKey))
+	if took := time.Since(began); len(all) != n || all[n-1].Config == nil || took > 5*time.Second {
+		t.Errorf("%d services, after %v", len(all), took)
+	}
+}
+
 // TestSurveyAll_Strays has an entry on another lease than its key says belong to the longest key that it may be of.
 func TestSurveyAll_Strays(t *testing.T) {
 	const lease = 7587882123456789012

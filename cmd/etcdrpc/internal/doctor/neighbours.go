@@ -54,7 +54,7 @@ func (p *patient) following(s *survey.Service) []*survey.Service {
 // Neighbours returns the check for services that get in the way of another by their keys, and for entries that get in the way of
 // the other readers of a service, for services sorted by key.
 func Neighbours(services []*survey.Service, full func(key string) string) func(*survey.Service) []Finding {
-	p := &patient{services: services, full: full}
+	p := &patient{services: services, full: full, parents: make(map[*survey.Service]*survey.Service)}
 	return func(s *survey.Service) []Finding {
 		p.findings = nil
 		p.checkNeighbours(s)
@@ -66,24 +66,27 @@ func Neighbours(services []*survey.Service, full func(key string) string) func(*
 // checkNeighbours finds the services that get in the way of this one by their keys. A service far below this one is told
 // of where the nearest above it is looked at.
 func (p *patient) checkNeighbours(s *survey.Service) {
+	suffixed := s.Uses(endpoint.LeaseSuffix)
 	for _, o := range p.following(s) {
-		if !o.InUse() {
+		nested := strings.HasPrefix(o.Key[len(s.Key):], "/")
+		if !o.InUse() || nested && p.parent(o) != s {
 			continue
 		}
-		why := MixesUp(s, o)
 		switch {
-		case strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s && isVersionOf(s, o):
+		case nested && isVersionOf(s, o):
 			version := survey.LastSegment(o.Key)
 			p.report(KindNestedKey, fmt.Sprintf("%s seems to be the version %q of %s: clients of one key do not find the instances of the other, and who lists the latter by its prefix finds both", o.Key, version, s.Key),
 				fmt.Sprintf("register all versions at %s, with runtime.WithVersion(%q), and at the other key too as long as callers go by it (docs/migration.md); a split divides the calls", s.Key, version), s.Key+"/", o.Key+"/")
-		case strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s:
+		case nested:
 			p.report(KindNestedKey, fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
 				"give one of them a key that is not below the other's; the plugin refuses to generate both", s.Key+"/", o.Key+"/")
-		case s.Uses(endpoint.LeaseSuffix) && servicekey.OverlapOf(s.Key, o.Key, true) == servicekey.Continued:
+		case suffixed && servicekey.OverlapOf(s.Key, o.Key, true) == servicekey.Continued:
 			p.reportContinued(s, o)
-		case why != "":
-			p.report(KindNeighbour, fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
-				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key), s.Key, o.Key)
+		default:
+			if why := MixesUp(s, o); why != "" {
+				p.report(KindNeighbour, fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
+					fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key), s.Key, o.Key)
+			}
 		}
 	}
 }
@@ -94,9 +97,15 @@ func isVersionOf(s, o *survey.Service) bool {
 	return ok && (last == "latest" || survey.IsVersion(last))
 }
 
-// parent returns the nearest service that a service lies below, nil if there is none.
+// parent returns the nearest service that a service lies below, nil if there is none. It is asked for once by each that the
+// service lies below.
 func (p *patient) parent(s *survey.Service) *survey.Service {
-	return p.find(servicekey.Outer(s.Key, servicekey.Nested, func(key string) bool { return p.find(key) != nil }))
+	parent, known := p.parents[s]
+	if !known {
+		parent = p.find(servicekey.Outer(s.Key, servicekey.Nested, func(key string) bool { return p.find(key) != nil }))
+		p.parents[s] = parent
+	}
+	return parent
 }
 
 // reportContinued tells of a service o whose key continues, with a digit, the key of a service s in the lease suffix layout,
@@ -116,7 +125,7 @@ func (p *patient) reportContinued(s, o *survey.Service) {
 // MixesUp says why the readers of a service, who list by its bare key, mix another one up with it; ""
 // where they do not. Readers of the layouts that are not named list by the key with a slash.
 func MixesUp(s, o *survey.Service) string {
-	if !strings.HasPrefix(o.Key, s.Key) || strings.HasPrefix(o.Key, s.Key+"/") {
+	if rest, ok := strings.CutPrefix(o.Key, s.Key); !ok || strings.HasPrefix(rest, "/") {
 		return ""
 	}
 	if s.Uses(endpoint.LeaseSuffix) {

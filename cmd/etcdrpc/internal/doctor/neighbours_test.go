@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -24,6 +26,26 @@ func TestNeighboursOfMany(t *testing.T) {
 	}
 	if len(p.services) != n+1 || compared != 1 || len(p.findings) != 1 || p.findings[0].Kind != KindNestedKey {
 		t.Errorf("%d services, %d comparisons, %+v", len(p.services), compared, p.findings)
+	}
+}
+
+// TestNeighboursOfChains compares keys of which each begins with the one before: all pairs, so a comparison copies no key.
+func TestNeighboursOfChains(t *testing.T) {
+	const n = 200
+	for _, segment := range []string{"/a", "a"} {
+		var entries []survey.Entry
+		for i := range n {
+			entries = append(entries, survey.Entry{Key: "acme" + strings.Repeat(segment, i) + "/10.0.0.7:9000", Value: []byte("10.0.0.7:9000"), Lease: 1})
+		}
+		slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
+		p := known(survey.All(entries))
+		if allocs := testing.AllocsPerRun(1, func() {
+			for _, s := range p.services {
+				p.checkNeighbours(s)
+			}
+		}); len(p.services) != n || allocs > 50*n {
+			t.Errorf("%d services, %v allocations", len(p.services), allocs)
+		}
 	}
 }
 

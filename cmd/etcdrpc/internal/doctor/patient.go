@@ -19,11 +19,12 @@ import (
 // patient is what doctor looks at, and what it found.
 type patient struct {
 	*Options
-	full        func(key string) string      // a key as etcd has it
-	key         string                       // "" all
-	services    []*survey.Service            // those looked at, and others; sorted by key
-	entries     []survey.Entry               // of whomever; sorted by key
-	candidates  map[string][]store.Candidate // for leaders, by the service's key, where they could be read
+	full        func(key string) string             // a key as etcd has it
+	key         string                              // "" all
+	services    []*survey.Service                   // those looked at, and others; sorted by key
+	parents     map[*survey.Service]*survey.Service // see [patient.parent]; of those that were asked for
+	entries     []survey.Entry                      // of whomever; sorted by key
+	candidates  map[string][]store.Candidate        // for leaders, by the service's key, where they could be read
 	leases      map[int64]lease
 	etcd        []string         // hosts of etcd
 	exposed     []string         // hosts that the password is sent to without TLS

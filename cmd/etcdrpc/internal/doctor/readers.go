@@ -26,17 +26,21 @@ func ReadersOf(s *survey.Service) (all []oldreader.Reader) {
 // where it lists by the bare key, in keys that begin like it. Of other services there, [patient.checkNeighbours] tells.
 func (p *patient) entriesOf(r oldreader.Reader, s *survey.Service) []survey.Instance {
 	all := slices.Concat(s.Instances, s.Malformed)
+	prefix := s.Key + "/"
+	if r.Bare {
+		prefix = s.Key
+	}
+	under := p.entriesUnder(prefix)
+	if len(under) == 0 {
+		return all
+	}
 	had := make(map[string]bool)
 	for _, o := range append(slices.Clone(p.following(s)), s) {
 		for _, i := range slices.Concat(o.Instances, o.Malformed) {
 			had[i.Entry.Key] = o == s || o.InUse()
 		}
 	}
-	prefix := s.Key + "/"
-	if r.Bare {
-		prefix = s.Key
-	}
-	for _, e := range p.entriesUnder(prefix) {
+	for _, e := range under {
 		if !had[e.Key] {
 			all = append(all, survey.Instance{Entry: e})
 		}

@@ -37,6 +37,20 @@ func TestHomeMade(t *testing.T) {
 	}
 }
 
+// An instance is found by its id, though another one's key ends in that.
+func TestFind(t *testing.T) {
+	s, _ := Of("acme/user", []Entry{
+		{Key: "acme/user/0", Value: []byte(`{"addr":"10.0.0.1:80","id":"1"}`), Lease: 1},
+		{Key: "acme/user/1", Value: []byte(`{"addr":"10.0.0.2:80","id":"0"}`), Lease: 2},
+		{Key: "acme/user/x", Value: []byte(`{"addr":"10.0.0.3:80","id":"2"}`), Lease: 3},
+	})
+	for name, want := range map[string]string{"0": "10.0.0.2:80", "1": "10.0.0.1:80", "2": "10.0.0.3:80", "x": "10.0.0.3:80"} {
+		if i, err := s.Find(name); err != nil || i.Addr != want {
+			t.Errorf("%s: %+v, %v, want %s", name, i, err, want)
+		}
+	}
+}
+
 // The segments of a key with a hundred thousand of them are compared by this, which took a second.
 func TestNormalName_IsCheap(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() { NormalName("_Grpc-Config.s") }); n > 4 {

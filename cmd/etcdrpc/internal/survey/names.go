@@ -22,12 +22,14 @@ func (i *Instance) OnList(names []string) bool {
 	return slices.Contains(names, i.Instance) || slices.Contains(names, i.Addr)
 }
 
-// Find returns the instance with an id or an address. An etcd key's last part will do as well.
+// Find returns the instance with an id or an address. An etcd key's last part will do as well, where no instance has that id.
 func (s *Service) Find(name string) (*Instance, error) {
-	for n := range s.Instances {
-		i := &s.Instances[n]
-		if name == i.Instance || name == i.Addr || i.Entry.Key == s.Key+"/"+name || i.Entry.Key == s.Key+name {
-			return i, nil
+	for _, is := range []func(i Instance) bool{
+		func(i Instance) bool { return i.Instance == name || i.Addr == name },
+		func(i Instance) bool { return i.Entry.Key == s.Key+"/"+name || i.Entry.Key == s.Key+name },
+	} {
+		if n := slices.IndexFunc(s.Instances, is); n >= 0 {
+			return &s.Instances[n], nil
 		}
 	}
 	if len(s.Instances) == 0 {

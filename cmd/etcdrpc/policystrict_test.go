@@ -21,6 +21,7 @@ func TestPolicySet_EmptyStrictLane(t *testing.T) {
 		{"the first live policy", "", beta("v3", "") + strict},
 		{"a lane that had an instance", beta("v2", "") + strict, beta("v3", "") + strict},
 		{"a lane that is drained becomes strict", beta("v2", `,"drain":["2"]`) + lax, beta("v2", `,"drain":["2"]`) + strict},
+		{"a strict label in place of its route", beta("v2", "") + lax, `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"` + strict},
 	} {
 		_, _, _ = executed(t, newApp(), at(etcd, "policy", "rm", "acme/user")...)
 		if tt.before != "" {

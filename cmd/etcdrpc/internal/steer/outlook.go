@@ -195,12 +195,22 @@ func callers(s *survey.Service, drained []string) []Caller {
 // emptied returns the strict lanes whose calls fail by the new config, and did not by the old one.
 func (e *Edit) emptied() []string {
 	clients, was, shall := e.Service.Merged(), e.was.Policy(), e.shall.Policy()
-	before := failing(clients, &was)
-	return slices.DeleteFunc(failing(clients, &shall), func(lane string) bool { return slices.Contains(before, lane) })
+	lanes := slices.Concat(lanesOf(clients, &was), lanesOf(clients, &shall))
+	before := failing(clients, &was, lanes)
+	return slices.DeleteFunc(failing(clients, &shall, lanes), func(lane string) bool { return slices.Contains(before, lane) })
 }
 
-// failing returns the strict lanes, of those that a policy names and those that instances make, without an instance that may be called.
-func failing(clients *survey.Service, policy *serviceconfig.Etcd) (all []string) {
+// lanesOf returns the lanes that a policy names, and those that instances make by it.
+func lanesOf(clients *survey.Service, policy *serviceconfig.Etcd) []string {
+	placed := clients.Placement(policy)
+	if placed == nil {
+		return nil
+	}
+	return slices.Concat(serviceconfig.NewLanes(policy.Route).Named(), placed.Made)
+}
+
+// failing returns those of some lanes that are strict by a policy, and without an instance that may be called.
+func failing(clients *survey.Service, policy *serviceconfig.Etcd, of []string) (all []string) {
 	placed := clients.Placement(policy)
 	if placed == nil {
 		return nil
@@ -213,7 +223,7 @@ func failing(clients *survey.Service, policy *serviceconfig.Etcd) (all []string)
 		}
 	}
 	lanes := serviceconfig.NewLanes(policy.Route)
-	for _, lane := range slices.Concat(lanes.Named(), placed.Made) {
+	for _, lane := range of {
 		if !served[lane] && lanes.Strict(lane) {
 			all = append(all, lane)
 		}

@@ -106,20 +106,23 @@ func (s *settings) credentials() (user, password string, err error) {
 		return "", "", usage.Mistake(errors.New("--user holds a password, and --password is given, too: leave one of them out"))
 	case s.user == "" || s.password != "":
 		return s.user, s.password, nil
-	case given:
+	case password != "":
 		return user, password, nil
 	}
 	stdin := int(os.Stdin.Fd())
-	if s.noPrompt || !term.IsTerminal(stdin) {
-		return "", "", usage.Mistake(fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", s.user, s.user, environment))
+	if !s.noPrompt && term.IsTerminal(stdin) {
+		output.Sayf(os.Stderr, "Password of %s: ", user)
+		typed, err := term.ReadPassword(stdin)
+		output.Sayf(os.Stderr, "\n")
+		if err != nil {
+			return "", "", fmt.Errorf("read the password: %w", err)
+		}
+		password = string(typed)
 	}
-	output.Sayf(os.Stderr, "Password of %s: ", s.user)
-	typed, err := term.ReadPassword(stdin)
-	output.Sayf(os.Stderr, "\n")
-	if err != nil {
-		return "", "", fmt.Errorf("read the password: %w", err)
+	if password == "" { // etcd's client would ask as nobody
+		return "", "", usage.Mistake(fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", user, user, environment))
 	}
-	return s.user, string(typed), nil
+	return user, password, nil
 }
 
 // environment is the prefix of the variables that stand for flags: etcdctl's.

@@ -323,7 +323,7 @@ func (c *call) outcome(r *invoke.RPC, l *invoke.Link, i *survey.Instance, err er
 		return nil, usage.Mistake(err)
 	case told:
 		hint := l.Hint(&c.transport)
-		if status.Code(err) == codes.DeadlineExceeded && hint == "" {
+		if status.Code(err) == codes.DeadlineExceeded && hint == "" && c.timeout > 0 {
 			hint = fmt.Sprintf("--timeout is %v", c.timeout)
 		}
 		return r.Failure(err, hint), nil

@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -38,6 +40,15 @@ func TestCall_LargeResponse(t *testing.T) {
 	out, errs, code := callAt(t, etcdtest.Start(t), addr, "Users/GetUser", "-d", `{"id":"7"}`)
 	if code != exitFine || len(out) < size {
 		t.Errorf("it ends with %d and %d bytes: %s", code, len(out), errs)
+	}
+}
+
+// TestCall_WithoutTimeout blames no --timeout where there is none.
+func TestCall_WithoutTimeout(t *testing.T) {
+	t.Parallel()
+	late := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.DeadlineExceeded, "too late") }))
+	if _, errs, code := callAt(t, etcdtest.Start(t), serveUntilEnd(t, late), "Users/GetUser", "--timeout", "0"); code != exitWrong || !strings.HasSuffix(errs, "too late\n") {
+		t.Errorf("it ends with %d and says %s", code, errs)
 	}
 }
 

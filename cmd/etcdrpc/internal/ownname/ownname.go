@@ -13,18 +13,23 @@ import (
 // Is reports whether a Host header names a server: by one of its names, by localhost, or by an address, which cannot be
 // made to resolve to anything. Of a server at a loopback address alone, other addresses are no names.
 func Is(host string, names []string, loopback bool) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = host
-	}
-	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
-	if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+	name := bare(host)
+	if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(bare(n), name) }) {
 		return true
 	}
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return addr.Unmap().IsLoopback() || !loopback
 	}
 	return strings.EqualFold(name, "localhost")
+}
+
+// bare returns a host without the port and the brackets that may be about it.
+func bare(host string) string {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
 }
 
 // Loopback reports whether a listener's address is a loopback address.

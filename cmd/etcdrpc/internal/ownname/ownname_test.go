@@ -9,7 +9,7 @@ import (
 )
 
 func TestIs(t *testing.T) {
-	names := []string{"console.example"}
+	names := []string{"console.example", "proxy.example:8443"}
 	for _, tt := range []struct {
 		host     string
 		loopback bool
@@ -17,6 +17,7 @@ func TestIs(t *testing.T) {
 	}{
 		{"console.example:80", true, true},
 		{"Console.Example", false, true},
+		{"proxy.example:8443", true, true},
 		{"localhost:80", true, true},
 		{"127.0.0.2", true, true},
 		{"[::1]:80", true, true},

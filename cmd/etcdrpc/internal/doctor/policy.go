@@ -63,14 +63,24 @@ func (x *subject) setPolicy() string { return "etcdrpc policy set " + x.word(x.K
 // reportOrphan tells of a live policy for a service that is not there: its key may be that of another in another spelling.
 func (x *subject) reportOrphan() {
 	fix := "if the key is mistyped or the service gone: etcdrpc policy rm " + x.word(x.Key)
-	plain := func(key string) string { return survey.NormalName(strings.ReplaceAll(key, "/", "")) }
-	for _, s := range x.services {
-		if s.InUse() && plain(s.Key) == plain(x.Key) {
-			fix = fmt.Sprintf("the instances are under %s: etcdrpc policy set %s FILE, and etcdrpc policy rm %s", output.Shell(s.Key), x.word(s.Key), x.word(x.Key))
-			break
-		}
+	if s := x.spelledLike(x.Key); s != nil {
+		fix = fmt.Sprintf("the instances are under %s: etcdrpc policy set %s FILE, and etcdrpc policy rm %s", output.Shell(s.Key), x.word(s.Key), x.word(x.Key))
 	}
 	x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key), fix)
+}
+
+// spelledLike returns the first service with an entry whose key may be meant by another, nil if there is none.
+func (p *patient) spelledLike(key string) *survey.Service {
+	plain := func(key string) string { return survey.NormalName(strings.ReplaceAll(key, "/", "")) }
+	if p.spelled == nil {
+		p.spelled = make(map[string]*survey.Service)
+		for _, s := range slices.Backward(p.services) {
+			if s.InUse() {
+				p.spelled[plain(s.Key)] = s
+			}
+		}
+	}
+	return p.spelled[plain(key)]
 }
 
 // checkLinked finds a policy that not every client links.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -64,13 +63,12 @@ func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, p := range slices.Backward(all) {
-		switch {
-		case p.Size > 0:
+	if n := len(all); n > 1 { // the last change is the removal
+		p := all[n-2]
+		if p.Size > 0 {
 			return "", fmt.Errorf("what was there before has %d bytes, more than clients read: policy get --revision %d shows it", p.Size, p.Revision)
-		case p.Text != "":
-			return p.Text, nil
 		}
+		return p.Text, liveconfig.Check(p.Text)
 	}
 	if err := CheckPlace(e.Service); err != nil {
 		return "", err

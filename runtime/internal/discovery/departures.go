@@ -13,8 +13,11 @@ import (
 type departures struct {
 	lines *events.Queue // to log: a log handler may take its time, or ask for the status
 
+	logging sync.WaitGroup
+
 	mu          sync.Mutex
 	connections int
+	closed      bool
 	logged      bool        // that calls have left
 	later       *time.Timer // for the line that was too much; nil: none was
 	limit       loglimit.Limiter
@@ -22,8 +25,19 @@ type departures struct {
 
 func newDepartures() *departures {
 	d := &departures{}
-	d.lines = events.NewQueue(func() { go d.log() })
+	d.lines = events.NewQueue(func() { d.logging.Go(d.log) })
 	return d
+}
+
+// close has nothing logged any more, and waits for what is being logged.
+func (d *departures) close() {
+	d.mu.Lock()
+	d.closed = true
+	if d.later != nil {
+		d.later.Stop()
+	}
+	d.mu.Unlock()
+	d.logging.Wait()
 }
 
 func (d *departures) log() {
@@ -58,7 +72,7 @@ func (d *departures) count(leave bool, logger *slog.Logger, key string) {
 		d.connections--
 	}
 	switch {
-	case (before == 0) == (d.connections == 0):
+	case d.closed, (before == 0) == (d.connections == 0):
 	case leave:
 		d.logLeft(logger, key)
 	case d.logged:
@@ -69,7 +83,7 @@ func (d *departures) count(leave bool, logger *slog.Logger, key string) {
 
 // logLeft logs that calls have left, later if too much is logged now. It must be called with mu held.
 func (d *departures) logLeft(logger *slog.Logger, key string) {
-	if d.connections == 0 || d.logged {
+	if d.closed || d.connections == 0 || d.logged {
 		return
 	}
 	var missed int

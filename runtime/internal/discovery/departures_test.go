@@ -31,7 +31,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 }
 
 // TestDepartures has connections leave and come back without end. Of each departure that is logged, the return is, too; no line is
-// waited for, and the last says how things are.
+// waited for but by the registry's end, and the last says how things are.
 func TestDepartures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		resume := make(chan struct{})
@@ -59,6 +59,30 @@ func TestDepartures(t *testing.T) {
 		synctest.Wait()
 		if last := logs.taken[len(logs.taken)-1]; !strings.HasPrefix(last, "calls go to") {
 			t.Errorf("while calls are away, the last line is %s", last)
+		}
+
+		resume = make(chan struct{})
+		k.CallsLeave(false)
+		closed := make(chan struct{})
+		go func() {
+			k.departures.close()
+			close(closed)
+		}()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("the registry is closed, and a line is being logged")
+		default:
+		}
+		close(resume)
+		<-closed
+		n := len(logs.taken)
+		k.CallsLeave(true)
+		time.Sleep(time.Minute)
+		k.CallsLeave(false)
+		synctest.Wait()
+		if len(logs.taken) != n {
+			t.Errorf("the registry is closed, and it is logged: %s", logs.taken[n:])
 		}
 	})
 }

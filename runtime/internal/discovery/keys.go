@@ -129,10 +129,13 @@ func (ks *Keys) Full(name string) string { return ks.cfg.Namespace + name }
 
 // Followed returns the keys that are followed, in no order.
 func (ks *Keys) Followed() []*Key {
+	return slices.DeleteFunc(ks.all(), func(k *Key) bool { return !k.followed() })
+}
+
+func (ks *Keys) all() []*Key {
 	ks.mu.Lock()
-	all := slices.Collect(maps.Values(ks.keys))
-	ks.mu.Unlock()
-	return slices.DeleteFunc(all, func(k *Key) bool { return !k.followed() })
+	defer ks.mu.Unlock()
+	return slices.Collect(maps.Values(ks.keys))
 }
 
 // Reconnected tells that the connection to etcd is back, see [listwatch.Group.Reconnected].
@@ -149,8 +152,9 @@ func (ks *Keys) Close() {
 	ks.endpoints.Close()
 	ks.configs.Close()
 	ks.elections.Close()
-	for _, k := range ks.Followed() {
+	for _, k := range ks.all() {
 		k.close()
+		k.departures.close()
 	}
 	ks.disk.close()
 }

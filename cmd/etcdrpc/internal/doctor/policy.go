@@ -103,14 +103,18 @@ func (x *subject) checkDrain() {
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", x.word(x.Key)))
 	}
 	var absent []string
+	list, mapped, byAddr, named := survey.ListOf(x.policy.Drain), x.hasMapped(), x.clients.ByAddr(), make(map[string]int)
+	for n, i := range slices.Backward(x.Instances) { // the first of a name counts
+		named[i.Instance], named[i.Addr] = n, n
+	}
 	for _, name := range x.policy.Drain {
-		if !survey.IsAddress(name) && x.hasMapped() { // a json_layout may take the id from any field
+		if !survey.IsAddress(name) && mapped { // a json_layout may take the id from any field
 			continue
 		}
-		at := slices.IndexFunc(x.Instances, func(i survey.Instance) bool { return i.OnList([]string{name}) })
-		if at < 0 {
+		at, known := named[name]
+		if !known {
 			absent = append(absent, name)
-		} else if called := x.clients.At(x.Instances[at].Addr); called != nil && !called.OnList(x.policy.Drain) {
+		} else if called := byAddr[x.Instances[at].Addr]; called != nil && !list.Has(called) {
 			x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy drains %q, but clients know %s as %q by another entry, and call it", name, called.Addr, called.Instance),
 				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it is to be called: etcdrpc undrain %[1]s %[3]s", x.word(x.Key), output.Shell(called.Addr), output.Shell(name)),
 				x.Instances[at].Entry.Key, called.Entry.Key)

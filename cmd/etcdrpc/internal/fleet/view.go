@@ -163,9 +163,9 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 		out.Notes = append(out.Notes, fmt.Sprintf("It lies in the namespace %q, and is changed there: etcdrpc ui --namespace %s", full(s.Namespace), output.Shell(full(s.Namespace))))
 	}
 	states, explained := s.States(), x.ByEntry()
-	var listed []string
+	var listed survey.List
 	if policy := s.Policy(); policy != nil {
-		listed = policy.Drain
+		listed = survey.ListOf(policy.Drain)
 	}
 	for n := range s.Instances {
 		i := &s.Instances[n]
@@ -174,7 +174,7 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 			EtcdKey: full(i.Entry.Key), State: stateOf(i, states), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: -1,
 			Lanes: explained[i.Entry.Key].Lanes, Leads: i.Instance == leader,
 		}
-		shown.Listed = shown.State != console.Double && i.OnList(listed)
+		shown.Listed = shown.State != console.Double && listed.Has(i)
 		share, known := explained[i.Entry.Key]
 		if known && shown.State != console.Double {
 			shown.Share = share.Share

@@ -113,15 +113,18 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 	if err != nil {
 		return err
 	}
-	clients, list := e.Service.Merged(), c.Policy().Drain
+	find, byAddr, list := e.Service.Finder(), e.Service.Merged().ByAddr(), c.Policy().Drain
+	listed := survey.ListOf(list)
 	for _, name := range names {
-		i, err := e.Service.Find(name)
+		i, err := find(name)
 		if err != nil {
 			return err
 		}
 		e.addrs = append(e.addrs, i.Addr)
-		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(list) {
-			list = append(list, e.Service.DrainNames(i, called)...)
+		if called := cmp.Or(byAddr[i.Addr], i); !listed.Has(called) {
+			for _, name := range e.Service.DrainNames(i, called) {
+				list, listed[name] = append(list, name), true
+			}
 		}
 	}
 	policy, err := e.begin(c)
@@ -141,23 +144,23 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if policy == nil || len(policy.Drain) == 0 {
 		return DoneError("it is not drained: nothing is")
 	}
-	called := slices.Clone(names)
+	find, called, addrs := e.Service.Finder(), survey.ListOf(names), make(map[string]bool)
 	for _, name := range names {
-		found, err := e.Service.Find(name)
+		found, err := find(name)
 		if err != nil {
 			if !e.Force && !slices.Contains(policy.Drain, name) {
 				return fmt.Errorf("it is not drained, and %q is not registered; what is drained: %s", name, strings.Join(policy.Drain, ", "))
 			}
 			continue
 		}
-		called = append(called, found.Addr)
-		for _, i := range e.Service.Instances {
-			if i.Addr == found.Addr { // clients know it by one of these
-				called = append(called, i.Instance)
-			}
+		called[found.Addr], addrs[found.Addr] = true, true
+	}
+	for _, i := range e.Service.Instances {
+		if addrs[i.Addr] { // clients know it by one of these
+			called[i.Instance] = true
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return slices.Contains(called, d) })
+	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return called[d] })
 	if len(left) == len(policy.Drain) {
 		return DoneError("it is not drained; what is: " + strings.Join(left, ", "))
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -99,6 +100,21 @@ func TestDrain_Many(t *testing.T) {
 	notes, err := drainNotes(calledService(config, values...), Asked{Names: names})
 	if err != nil || len(notes) != 1+2*9+1 || notes[len(notes)-1] != "policy explain --lane and --zone tell of the calls of 11 more." {
 		t.Errorf("%v, %d notes: %q", err, len(notes), notes)
+	}
+}
+
+// TestDrain_ManyNames drains as many as a live policy has room for, of a zone each.
+func TestDrain_ManyNames(t *testing.T) {
+	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":""},"weight":1}]}}]}`
+	values, names := []string{"10.1.0.1:1"}, []string(nil)
+	for n := range 12_000 {
+		addr := fmt.Sprintf("10.0.%d.%d:1", n>>8, n&0xff)
+		values = append(values, fmt.Sprintf(`{"Addr":%q,"Metadata":{"zone":"z%d"}}`, addr, n))
+		names = append(names, addr)
+	}
+	s, began := calledService(config, values...), time.Now()
+	if _, err := drainNotes(s, Asked{Names: names}); err != nil || time.Since(began) > 15*time.Second {
+		t.Errorf("%v, after %v", err, time.Since(began))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // AddLeader says which instance has the calls for the leader of the service.
@@ -24,10 +25,13 @@ func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
 // addWhose notes for whom a drain is, and what becomes of the leader of the service if it is drained.
 func (e *Edit) addWhose(ctx context.Context, s *store.Store) error {
 	all, err := s.Candidates(ctx, e.Key)
-	drain, config := e.shall.Policy().Drain, s.Full(store.ConfigOf(e.Key).From)
+	drain, config, find := survey.ListOf(e.shall.Policy().Drain), s.Full(store.ConfigOf(e.Key).From), e.Service.Finder()
 	stays := func(c store.Candidate) bool {
-		i, err := e.Service.Find(c.Instance)
-		return !slices.Contains(drain, c.Instance) && (err != nil || !i.OnList(drain))
+		if drain[c.Instance] {
+			return false
+		}
+		i, err := find(c.Instance)
+		return err != nil || !drain.Has(i)
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):

@@ -128,7 +128,7 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 		if n == maxOutlook {
 			told = len(notes)
 		}
-		if n >= maxOutlook && !splits && !slices.Contains(emptied, from.Lane) {
+		if n >= maxOutlook && (!splits || from.Zone != "") && !slices.Contains(emptied, from.Lane) {
 			continue // nothing is told of it, and nothing is empty
 		}
 		after, before, err := e.compare(from)
@@ -167,17 +167,17 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 
 // callers returns those whose calls may change when some of the instances of a service are drained.
 func callers(s *survey.Service, drained []string) []Caller {
-	all := []Caller{{}}
+	all, known := []Caller{{}}, map[Caller]bool{{}: true}
 	add := func(from Caller) {
-		if !slices.Contains(all, from) {
-			all = append(all, from)
+		if !known[from] {
+			all, known[from] = append(all, from), true
 		}
 	}
 	policy, clients := s.Policy(), s.Merged()
-	placed := clients.Placement(policy)
+	placed, list := clients.Placement(policy), survey.ListOf(drained)
 	for n := range clients.Instances {
 		i := &clients.Instances[n]
-		if !i.OnList(drained) {
+		if !list.Has(i) {
 			continue
 		}
 		if policy.PreferZone {

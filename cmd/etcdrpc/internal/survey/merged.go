@@ -35,15 +35,6 @@ func (s *Service) Merged() *Service {
 	return &m
 }
 
-// At returns the instance at an address, nil if there is none.
-func (s *Service) At(addr string) *Instance {
-	n := slices.IndexFunc(s.Instances, func(i Instance) bool { return i.Addr == addr })
-	if n < 0 {
-		return nil
-	}
-	return &s.Instances[n]
-}
-
 // ByAddr returns the instances by their addresses, of which each is to be there once.
 func (s *Service) ByAddr() map[string]*Instance {
 	all := make(map[string]*Instance, len(s.Instances))

@@ -74,10 +74,7 @@ func (p *patient) readUnder(ctx context.Context, s *store.Store, prefix string) 
 	}
 	p.entries = survey.InOrder(read.Entries)
 	p.services = slices.DeleteFunc(survey.All(p.entries), func(s *survey.Service) bool { return !s.Proven() || !isUnder(s.Key, prefix) })
-	standing := slices.DeleteFunc(slices.Clone(p.entries), func(e survey.Entry) bool { return !strings.HasPrefix(e.Key, candidates) })
-	for _, service := range p.services {
-		p.candidates[service.Key] = store.CandidatesAmong(service.Key, standing)
-	}
+	p.candidates = store.CandidatesByKey(p.entries)
 	if !read.Whole {
 		if err := p.readParts(ctx, s, prefix, read.Parts); err != nil {
 			return err
@@ -127,7 +124,11 @@ func (p *patient) readWithCandidates(ctx context.Context, s *store.Store, key st
 		return err
 	}
 	after, err := s.Candidates(ctx, key)
-	p.candidates[key] = slices.DeleteFunc(after, func(c store.Candidate) bool { return !slices.Contains(before, c) })
+	stood := make(map[store.Candidate]bool, len(before))
+	for _, c := range before {
+		stood[c] = true
+	}
+	p.candidates[key] = slices.DeleteFunc(after, func(c store.Candidate) bool { return !stood[c] })
 	return err
 }
 

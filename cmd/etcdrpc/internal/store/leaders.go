@@ -37,6 +37,15 @@ func (s *Store) Leaders(ctx context.Context, prefix string) (map[string]string, 
 
 // LeadersAmong returns the instances that lead services, by the keys of these, of the candidates that are among entries.
 func LeadersAmong(entries []survey.Entry) map[string]string {
+	leaders := make(map[string]string)
+	for key, all := range CandidatesByKey(entries) {
+		leaders[key] = all[0].Instance
+	}
+	return leaders
+}
+
+// CandidatesByKey returns the candidates that are among entries, by the keys of the services that have some, the leaders first.
+func CandidatesByKey(entries []survey.Entry) map[string][]Candidate {
 	standing := make(map[string][]survey.Entry)
 	for _, e := range entries {
 		if name, ok := strings.CutPrefix(e.Key, servicekey.LeaderSegment+"/"); ok {
@@ -44,13 +53,13 @@ func LeadersAmong(entries []survey.Entry) map[string]string {
 			standing[key] = append(standing[key], e)
 		}
 	}
-	leaders := make(map[string]string)
+	byKey := make(map[string][]Candidate)
 	for key := range standing {
 		if all := CandidatesAmong(key, standing[key]); len(all) > 0 {
-			leaders[key] = all[0].Instance
+			byKey[key] = all
 		}
 	}
-	return leaders
+	return byKey
 }
 
 // CandidatesAmong returns the candidates for a service that are among entries, the leader first.

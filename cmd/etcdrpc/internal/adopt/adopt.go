@@ -79,7 +79,7 @@ func (v *Adoption) examine(full func(string) string) {
 	v.authorize()
 	checkNeighbours := doctor.Neighbours(services, full)
 	for i, p := range v.Proposals {
-		p.Findings = slices.Concat(checkNeighbours(services[i]), checkListers(services[i], services, full))
+		p.Findings = slices.Concat(checkNeighbours(services[i]), checkListers(services[i], services[i+1:], full))
 		p.examine()
 	}
 }

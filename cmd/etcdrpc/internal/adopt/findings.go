@@ -187,17 +187,20 @@ func (p *Proposal) examineVersions() {
 		"if old callers choose by the version, have a split of the live policy or the proto do that (docs/traffic.md), or give each version a key")
 }
 
-// checkListers reports services whose entries the readers of this one find as well, since those list by its bare key,
-// and accept. What they do not accept, checkNeighbours reports.
-func checkListers(s *survey.Service, services []*survey.Service, full func(string) string) (all []doctor.Finding) {
+// checkListers reports the first services whose entries the readers of this one find as well, since those list by its bare key,
+// and accept. What they do not accept, checkNeighbours reports. behind are the services after this one, sorted by key.
+func checkListers(s *survey.Service, behind []*survey.Service, full func(string) string) (all []doctor.Finding) {
 	readers := doctor.ReadersOf(s)
 	bare := slices.IndexFunc(readers, func(r oldreader.Reader) bool { return r.Bare })
 	if bare < 0 {
 		return nil
 	}
 	reader := readers[bare].Name
-	for _, o := range services {
-		if o == s || !strings.HasPrefix(o.Key, s.Key) || strings.HasPrefix(o.Key, s.Key+"/") || doctor.MixesUp(s, o) != "" {
+	for _, o := range behind {
+		if !strings.HasPrefix(o.Key, s.Key) || len(all) == output.MaxWhere {
+			break
+		}
+		if o.Key[len(s.Key)] == '/' || doctor.MixesUp(s, o) != "" {
 			continue
 		}
 		all = append(all, doctor.Finding{Kind: doctor.KindNeighbour, Where: []string{full(s.Key), full(o.Key)},

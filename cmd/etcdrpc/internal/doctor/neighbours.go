@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
@@ -64,12 +65,13 @@ func Neighbours(services []*survey.Service, full func(key string) string) func(*
 }
 
 // checkNeighbours finds the services that get in the way of this one by their keys. A service far below this one is told
-// of where the nearest above it is looked at.
+// of where the nearest above it is looked at, and of those beside it that begin like it the first are: each of many may begin like
+// all others.
 func (p *patient) checkNeighbours(s *survey.Service) {
-	suffixed := s.Uses(endpoint.LeaseSuffix)
+	suffixed, beside := s.Uses(endpoint.LeaseSuffix), 0
 	for _, o := range p.following(s) {
 		nested := strings.HasPrefix(o.Key[len(s.Key):], "/")
-		if !o.InUse() || nested && p.parent(o) != s {
+		if !o.InUse() || nested && p.parent(o) != s || !nested && beside == output.MaxWhere {
 			continue
 		}
 		switch {
@@ -82,10 +84,12 @@ func (p *patient) checkNeighbours(s *survey.Service) {
 				"give one of them a key that is not below the other's; the plugin refuses to generate both", s.Key+"/", o.Key+"/")
 		case suffixed && servicekey.OverlapOf(s.Key, o.Key, true) == servicekey.Continued:
 			p.reportContinued(s, o)
+			beside++
 		default:
 			if why := MixesUp(s, o); why != "" {
 				p.report(KindNeighbour, fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
 					fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key), s.Key, o.Key)
+				beside++
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -46,6 +47,20 @@ func TestNeighboursOfChains(t *testing.T) {
 		}); len(p.services) != n || allocs > 50*n {
 			t.Errorf("%d services, %v allocations", len(p.services), allocs)
 		}
+	}
+}
+
+// TestNeighboursAreBounded has services of which each begins like all before it.
+func TestNeighboursAreBounded(t *testing.T) {
+	var entries []survey.Entry
+	for i := range 50 {
+		entries = append(entries, survey.Entry{Key: "acme/user" + strings.Repeat("1", i+1), Value: []byte("10.0.0.7:9000"), Lease: 1})
+	}
+	p := known(survey.All(entries))
+	p.check()
+	told := slices.DeleteFunc(p.findings, func(f Finding) bool { return f.Kind != KindNeighbour })
+	if want := output.MaxWhere*(50-output.MaxWhere) + 2 + 1; len(told) != want {
+		t.Errorf("%d findings of %d services, want %d", len(told), len(p.services), want)
 	}
 }
 

@@ -1,0 +1,33 @@
+package adopt
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// TestListersAreBounded has services of which each begins like all before it, and readers that list by the bare key.
+func TestListersAreBounded(t *testing.T) {
+	var entries []survey.Entry
+	for n := range 20 {
+		entries = append(entries, survey.Entry{Key: "/service/a/b/c/v" + strings.Repeat("1", n) + "/10.0.0.7:9000", Value: []byte(`{"x":"y"}`), Lease: 1})
+	}
+	v, err := Read("/service", entries, func(key string) string { return key })
+	if err != nil || len(v.Proposals) != 20 {
+		t.Fatalf("%+v: %v", v, err)
+	}
+	for n, p := range v.Proposals {
+		told := 0
+		for _, f := range p.Findings {
+			if f.Kind == doctor.KindNeighbour {
+				told++
+			}
+		}
+		if want := min(19-n, output.MaxWhere); told != want {
+			t.Errorf("%s: %d neighbours, want %d", p.Key, told, want)
+		}
+	}
+}

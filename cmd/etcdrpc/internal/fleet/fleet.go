@@ -17,6 +17,9 @@ import (
 // maxChanges bounds the changes that a fleet remembers.
 const maxChanges = 2000
 
+// maxChanged bounds the key of a change that is remembered, in bytes: etcd takes keys of more than a megabyte.
+const maxChanged = 8 << 10
+
 // writtenTime bounds the wait for what was written to come back from etcd.
 const writtenTime = time.Second
 
@@ -120,8 +123,8 @@ func (f *Fleet) take(changes []store.Change, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range changes {
-		if survey.IsReason(c.Key) {
-			continue // it is shown with the live config
+		if survey.IsReason(c.Key) || len(c.Key) > maxChanged {
+			continue // it is shown with the live config, or not at all
 		}
 		next := changeOf(c, f.store.Full)
 		next.Time = now

@@ -49,7 +49,7 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 // replay adds what has happened in a range, as far as etcd has not forgotten it.
 func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
 	from, err := f.store.Past(ctx, r, func(c store.Change) {
-		if concerned(c, key) {
+		if concerned(c, key) && len(c.Key) <= maxChanged {
 			h.Changes = append(h.Changes, changeOf(c, f.store.Full))
 		}
 		if len(h.Changes) >= 4*maxHistory {

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -204,5 +206,15 @@ func TestSummarize_Traffic(t *testing.T) {
 		if strings.Join(got, " ") != c.want || (sum.Canary() != nil) != (len(got) > 1) {
 			t.Errorf("%s: %s, canary %v", name, got, sum.Canary())
 		}
+	}
+}
+
+// Of keys that are far too long nothing is remembered.
+func TestTake_LongKeys(t *testing.T) {
+	t.Parallel()
+	f := &Fleet{store: new(store.Store), news: make(chan struct{}, 1)}
+	f.take([]store.Change{{Entry: survey.Entry{Key: "acme/user/a"}}, {Entry: survey.Entry{Key: "acme/user/" + strings.Repeat("a", maxChanged)}}}, time.Now())
+	if len(f.changes) != 1 || f.changes[0].Key != "acme/user/a" || f.noted != 1 {
+		t.Errorf("%d changes are remembered", len(f.changes))
 	}
 }

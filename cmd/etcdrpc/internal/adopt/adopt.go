@@ -95,8 +95,9 @@ func (v *Adoption) authorize() {
 			taken[name] = true
 		}
 	}
+	numbers := make(map[string]int)
 	for _, p := range without {
-		p.Authority = suggestAuthority(p.Key, taken)
+		p.Authority = suggestAuthority(p.Key, taken, numbers)
 	}
 }
 

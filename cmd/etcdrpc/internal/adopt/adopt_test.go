@@ -1,8 +1,10 @@
 package adopt
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -29,5 +31,24 @@ func TestListersAreBounded(t *testing.T) {
 		if want := min(19-n, output.MaxWhere); told != want {
 			t.Errorf("%s: %d neighbours, want %d", p.Key, told, want)
 		}
+	}
+}
+
+// TestAuthorize_Many proposes names for keys that give the same.
+func TestAuthorize_Many(t *testing.T) {
+	v, taken := new(Adoption), make(map[string]bool)
+	for n := range 30_000 {
+		v.Proposals = append(v.Proposals, &Proposal{Key: "a" + strings.NewReplacer("0", ".b", "1", "/b").Replace(fmt.Sprintf("%015b", n))})
+	}
+	began := time.Now()
+	v.authorize()
+	for _, p := range v.Proposals[1:] {
+		if p.Authority == "" || taken[p.Authority] {
+			t.Fatalf("%s is to have the name %q", p.Key, p.Authority)
+		}
+		taken[p.Authority] = true
+	}
+	if time.Since(began) > 5*time.Second {
+		t.Errorf("after %v", time.Since(began))
 	}
 }

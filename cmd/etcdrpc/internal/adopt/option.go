@@ -41,8 +41,8 @@ func (p *Proposal) keyErr() error {
 	return endpoint.CheckKey(p.Key)
 }
 
-// suggestAuthority returns a host made of a key. It is not one of taken, and is added there.
-func suggestAuthority(key string, taken map[string]bool) string {
+// suggestAuthority returns a host made of a key. It is not one of taken, and is added there. numbers are the last that hosts have got.
+func suggestAuthority(key string, taken map[string]bool, numbers map[string]int) string {
 	var labels []string
 	for segment := range strings.SplitSeq(strings.TrimPrefix(key, "/"), "/") {
 		label := strings.Trim(strings.Map(hostRune, segment), "-._")
@@ -56,8 +56,9 @@ func suggestAuthority(key string, taken map[string]bool) string {
 		base = "service"
 	}
 	name := base
-	for n := 2; taken[servicekey.TLSName("", name)]; n++ {
-		name = fmt.Sprintf("%s-%d", base, n)
+	for taken[servicekey.TLSName("", name)] {
+		numbers[base]++
+		name = fmt.Sprintf("%s-%d", base, numbers[base]+1)
 	}
 	taken[servicekey.TLSName("", name)] = true
 	return name

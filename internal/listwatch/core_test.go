@@ -115,7 +115,10 @@ func (p page) String() string {
 		text += "keys only "
 	}
 	if p.from != "" {
-		text += fmt.Sprintf("from %q at %d ", p.from, p.revision)
+		text += fmt.Sprintf("from %q ", p.from)
+	}
+	if p.revision != 0 {
+		text += fmt.Sprintf("at %d ", p.revision)
 	}
 	return text
 }

@@ -41,16 +41,20 @@ type page struct {
 // opts returns the options of a read of the page, or of each of its keys. A range of one key has no pages.
 func (p page) opts(r Range) []clientv3.OpOption {
 	var opts []clientv3.OpOption
-	switch {
-	case p.keys != nil:
-		opts = append(opts, clientv3.WithRev(p.revision))
-	case r.End != "":
-		opts = r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
+	if p.keys == nil && r.End != "" {
+		opts = r.opts(clientv3.WithLimit(p.limit))
 	}
+	opts = append(opts, clientv3.WithRev(p.revision))
 	if p.keysOnly {
 		opts = append(opts, clientv3.WithKeysOnly())
 	}
 	return opts
+}
+
+// pins reports whether the answer for the page serves only to read it again at the answer's revision. Without one, the key
+// may be of another entry than the one that was too large.
+func (p page) pins(resp *clientv3.GetResponse) bool {
+	return p.keysOnly && p.revision == 0 && resp.Header.GetRevision() != 0
 }
 
 // listing is a list under way: page after page, all at the revision of the first. If a page fails, the next
@@ -81,13 +85,20 @@ func (l *listing[T]) page() page {
 func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
-		l.header, l.total, l.load = resp.Header, max(resp.Count, int64(len(resp.Kvs))), s.load()
+		l.header, l.load = resp.Header, s.load()
+		if l.next.pins(resp) {
+			l.next.revision, l.next.keysOnly = l.header.GetRevision(), false
+			return true, nil
+		}
 	case resp.Header.GetClusterId() != l.header.GetClusterId():
 		return false, errCluster
 	case resp.Header.GetRevision() < l.header.GetRevision():
 		return false, errReplaced
-	case l.keys != nil:
+	}
+	if l.keys != nil {
 		l.total += int64(len(resp.Kvs))
+	} else {
+		l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
 	}
 	if l.next.keysOnly {
 		for _, kv := range resp.Kvs {

@@ -59,6 +59,17 @@ func TestCoreListsInPages(t *testing.T) {
 			rule{0, more(12, kv("c", "", 5)), `malformed value in etcd skipped, list 8 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 d=1], watch from 11 within 5s"},
 		),
+		"but none that has come before it meanwhile": {
+			{0, ok, "list within 1s"},
+			{0, large, "list 4 within 1s"},
+			{0, large, "list 1 within 1s"},
+			{0, large, "list 1 keys only within 1s"},
+			{0, more(10, kv("a", "", 10)), "list 1 at 10 within 1s"},
+			{0, more(11, kv("a", "1", 10)), `list 8 from "a\x00" at 10 within 1s`},
+			{0, large, `list 1 from "a\x00" at 10 within 1s`},
+			{0, large, `list 1 keys only from "a\x00" at 10 within 1s`},
+			{0, read(list(12, kv("b", "", 5))), "malformed value in etcd skipped, publish [a=1], watch from 11 within 5s"},
+		},
 		"even its key": with(first,
 			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
@@ -128,6 +139,8 @@ func TestCoreListsAKeyWhoseValueIsTooLarge(t *testing.T) {
 		{1 * time.Second, large, "list 1 keys only within 1s"},
 	}
 	c.follow(t, with([]rule{{0, ok, "list within 1s"}}, append(tooLarge,
+		rule{1 * time.Second, read(list(10, kv("k/", "", 5))), "list 1 at 10 within 1s"},
+		rule{1 * time.Second, large, "list 1 keys only at 10 within 1s"},
 		rule{1 * time.Second, read(list(10, kv("k/", "", 5))), "malformed value in etcd skipped, publish [], watch from 11 within 5s"},
 		rule{1 * time.Second, ok, "wait 4s"},
 		rule{1 * time.Second, answered(events(11, put("k/", "1", 11))), "publish [k/=1], wait 4s"},
@@ -136,6 +149,8 @@ func TestCoreListsAKeyWhoseValueIsTooLarge(t *testing.T) {
 		rule{2 * time.Second, large, "list 4 within 1s"},
 		rule{2 * time.Second, large, "list 1 within 1s"},
 		rule{2 * time.Second, large, "list 1 keys only within 1s"},
+		rule{2 * time.Second, read(list(12, kv("k/", "", 12))), "list 1 at 12 within 1s"},
+		rule{2 * time.Second, large, "list 1 keys only at 12 within 1s"},
 		rule{2 * time.Second, read(list(12, kv("k/", "", 12))), "malformed value in etcd skipped, watch from 13 within 5s"},
 	)...)...)
 	keysOnly := page{limit: 1, keysOnly: true}

@@ -26,7 +26,7 @@ func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.Key
 		if err != nil && (l.failed(err) || errors.Is(err, rpctypes.ErrCompacted)) {
 			continue
 		}
-		if err == nil {
+		if err == nil && !p.pins(resp) {
 			err = each(resp.Kvs)
 		}
 		if err == nil {

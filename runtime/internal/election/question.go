@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
@@ -36,16 +35,25 @@ type question struct {
 func (q question) first(ctx context.Context) (first First, err error) {
 	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
-	for from, limit := q.prefix, int64(firstPage); ; {
-		page, err := q.read(ctx, from, limit)
-		if err != nil && etcderr.Code(err) == codes.ResourceExhausted && limit > 1 {
+	from, limit, revision := q.prefix, int64(firstPage), int64(0) // 0: the latest
+	for {
+		resp, err := q.read(ctx, from, limit, clientv3.WithRev(revision))
+		tooLarge := etcderr.Code(err) == codes.ResourceExhausted
+		if tooLarge && limit > 1 {
 			limit = max(limit/8, 1)
 			continue
+		}
+		if tooLarge { // one entry alone, and so no candidate: its key is where to go on
+			resp, err = q.read(ctx, from, limit, clientv3.WithRev(revision), clientv3.WithKeysOnly())
+			if err == nil && revision == 0 { // it may be another's by now, even a candidate's: at one revision it is not
+				revision = max(resp.Header.GetRevision(), 1) // with 1, where the answer lacks it, nobody is the first
+				continue
+			}
 		}
 		if err != nil {
 			return First{}, err
 		}
-		bytes := 1
+		page, bytes := resp.Kvs, 1
 		for _, entry := range page {
 			bytes += len(entry.Key) + len(entry.Value)
 			one := First{Key: string(entry.Key), Created: entry.CreateRevision}
@@ -62,20 +70,16 @@ func (q question) first(ctx context.Context) (first First, err error) {
 }
 
 // read reads a page of what is under the prefix.
-func (q question) read(ctx context.Context, from string, limit int64) ([]*mvccpb.KeyValue, error) {
+func (q question) read(ctx context.Context, from string, limit int64, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	resp, err := q.kv.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(q.prefix)), clientv3.WithLimit(limit))
-	if err != nil {
-		return nil, err
-	}
-	return resp.Kvs, nil
+	return q.kv.Get(ctx, from, append(opts, clientv3.WithRange(clientv3.GetPrefixRangeEnd(q.prefix)), clientv3.WithLimit(limit))...)
 }
 
 // ask asks who precedes all others, or whether that may be asked at all.
 func (q question) ask(ctx context.Context, refused bool) (a answer) {
 	if refused {
-		_, a.err = q.read(ctx, q.prefix, 1)
+		_, a.err = q.read(ctx, q.prefix, 1, clientv3.WithKeysOnly())
 	} else {
 		a.first, a.err = q.first(ctx)
 	}

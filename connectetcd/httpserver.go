@@ -64,8 +64,9 @@ func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
 	return maps.Clone(s.services)
 }
 
-// Serve returns nil when the server is stopped, as gRPC's does.
+// Serve closes lis, and returns nil when the server is stopped, as gRPC's does.
 func (s *httpServer) Serve(lis net.Listener) error {
+	defer lis.Close() // ServeTLS leaves it open where HTTP/2 cannot be configured
 	var err error
 	if hasCertificate(s.http.TLSConfig) && !isTLS(lis) {
 		err = s.http.ServeTLS(lis, "", "")

@@ -223,6 +223,9 @@ func TestServeRefuses(t *testing.T) {
 		"a bad option": {h2c(), func(s *connectetcd.Server) {
 			connectconnect.RegisterLibraryHandlerToEtcd(s, library{}, connectetcd.WithRegisterOptions(runtime.WithMetadata("zone", "x")))
 		}, "zone"},
+		"cipher suites": {&http.Server{TLSConfig: &tls.Config{
+			Certificates: make([]tls.Certificate, 1), CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
+		}}, registerLibrary, "HTTP/2-required"},
 		"two health services": {h2c(), func(s *connectetcd.Server) {
 			s.HandleHealth(grpchealth.NewStaticChecker())
 			s.HandleHealth(grpchealth.NewStaticChecker())

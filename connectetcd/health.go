@@ -3,6 +3,7 @@ package connectetcd
 import (
 	"context"
 
+	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -36,7 +37,8 @@ func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*h
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_ServingStatus(resp.Status)}, nil
 }
 
-// Watch sends each status of a checker that can be watched. One that cannot is asked by Check every second.
+// Watch sends each status of a checker that can be watched. One that cannot, or does not know the service, is asked by Check
+// every second.
 func (h health) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
 	watcher, ok := h.checker.(grpchealth.Watcher)
 	if !ok {
@@ -50,7 +52,10 @@ func (h health) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStream
 		default:
 		}
 	})
-	if err != nil {
+	switch {
+	case connect.CodeOf(err) == connect.CodeNotFound: // Check says so, too, and that it is no fault
+		return status.Error(codes.Unimplemented, err.Error())
+	case err != nil:
 		return toStatus(err)
 	}
 	defer stop()

@@ -292,6 +292,21 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A service that the checker does not know is as healthy as the server, which is no fault.
+func TestHealthOfAnUnknownService(t *testing.T) {
+	w := newWorld(t)
+	checker := grpchealth.NewStaticChecker()
+	w.serve(h2c(), func(s *connectetcd.Server) {
+		registerLibrary(s)
+		s.HandleHealth(checker)
+	})
+	checker.SetStatus("", grpchealth.StatusNotServing)
+	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	if n := w.logs.Count("health service"); n > 0 {
+		t.Errorf("%d lines complain of it", n)
+	}
+}
+
 // A server that the caller serves is announced and withdrawn by hand.
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)

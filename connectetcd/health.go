@@ -12,7 +12,7 @@ import (
 )
 
 // newHealth returns a checker as the health service that a runtime.Server follows. The statuses of the two have the same
-// numbers.
+// numbers, save SERVICE_UNKNOWN, which a checker has no other word for than unknown.
 func newHealth(checker grpchealth.Checker) healthpb.HealthServer {
 	h := health{checker: checker}
 	if setter, ok := checker.(statusSetter); ok {
@@ -90,5 +90,8 @@ type settableHealth struct {
 }
 
 func (h settableHealth) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
+	if status == healthpb.HealthCheckResponse_SERVICE_UNKNOWN {
+		status = healthpb.HealthCheckResponse_UNKNOWN
+	}
 	h.setter.SetStatus(service, grpchealth.Status(status))
 }

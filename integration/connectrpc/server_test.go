@@ -292,11 +292,11 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A service that the checker does not know is as healthy as the server, which is no fault.
+// A service that the checker does not know is as healthy as the server, which is no fault. After a drain its status is unknown.
 func TestHealthOfAnUnknownService(t *testing.T) {
 	w := newWorld(t)
 	checker := grpchealth.NewStaticChecker()
-	w.serve(h2c(), func(s *connectetcd.Server) {
+	s := w.serve(h2c(), func(s *connectetcd.Server) {
 		registerLibrary(s)
 		s.HandleHealth(checker)
 	})
@@ -304,6 +304,12 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 	if n := w.logs.Count("health service"); n > 0 {
 		t.Errorf("%d lines complain of it", n)
+	}
+	must(t, s.stop())
+	resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
+	must(t, err)
+	if resp.Status != grpchealth.StatusUnknown {
+		t.Errorf("after the drain its status is %v", resp.Status)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -299,6 +300,20 @@ func TestS4_WhatDoesNotServeMakesRoom(t *testing.T) {
 		if _, err := cc.pick(t.Context(), "/s.A/M"); (err == nil) != tt.serves {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+	}
+}
+
+// TestS4_ManyThatWaitCostLittle has most of a fleet wait for a place, and one leave that has one.
+func TestS4_ManyThatWaitCostLittle(t *testing.T) {
+	p, cc := newPolicy(t)
+	shared, _ := budget(2000)
+	client, fleet, began := &attr.Client{Connections: shared}, bigFleet(20_000), time.Now()
+	for _, left := range [][]resolver.Endpoint{fleet, fleet[1:]} {
+		_ = hand(p, nil, &attr.State{Client: client, Endpoints: left})
+		settle(p, cc)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("they were told in %v", took)
 	}
 }
 

@@ -65,6 +65,7 @@ type core struct {
 	nextAt   time.Time // when the next endpoint of pick_first is tried; zero: never
 	knownAt  time.Time // when the first of those that are awaited is to be known, or was; zero: none is
 	roomAt   time.Time // when the first of those that do not serve is to make room, or was; zero: none is
+	fullAt   time.Time // when a permit was refused last, for which others have yet to make room; zero: none was
 
 	childAt   time.Time // when the child, which connects, is late; zero: it does not connect
 	childLate bool      // ... and has been for knownWithin
@@ -612,16 +613,10 @@ func (c *core) unwell(x *conn, now time.Time) {
 	}
 }
 
-// refused takes the news that there is no permit for x. What nothing wants makes room, and what does not serve.
+// refused takes the news that there is no permit for x. What nothing wants is to make room, and what does not serve.
 func (c *core) refused(x *conn, err error, now time.Time) {
 	c.set(x, &condition{readiness: failing, err: err, refused: true, waits: x.is(trying) || x.current.Load().waits})
-	for _, o := range c.all {
-		if o.makesRoom() {
-			o.closeAt = now
-		}
-	}
-	c.closeUnwanted(now)
-	c.makeRoom(now)
+	c.fullAt = now
 	c.follow(now)
 }
 
@@ -786,8 +781,19 @@ func (c *core) set(x *conn, next *condition) {
 	x.current.Store(next)
 }
 
-// flush returns the effects since it was last called.
+// flush returns the effects since it was last called. Room is made once for all that were refused since: there may be
+// thousands, and it takes a look at each connection.
 func (c *core) flush() effects {
+	if now := c.fullAt; !now.IsZero() {
+		c.fullAt = time.Time{}
+		for _, o := range c.all {
+			if o.makesRoom() {
+				o.closeAt = now
+			}
+		}
+		c.closeUnwanted(now)
+		c.makeRoom(now)
+	}
 	out := c.out
 	c.out = effects{}
 	return out

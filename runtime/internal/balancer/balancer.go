@@ -285,7 +285,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.leader = leaderOf(client, told.Leader)
 }
 
-// distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance.
+// distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance, then address.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
 	others := slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
@@ -294,7 +294,9 @@ func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 		seen[addr] = true
 		return twice
 	})
-	slices.SortStableFunc(others, func(a, b resolver.Endpoint) int { return strings.Compare(instance(&a), instance(&b)) })
+	slices.SortFunc(others, func(a, b resolver.Endpoint) int {
+		return cmp.Or(strings.Compare(instance(&a), instance(&b)), strings.Compare(address(&a), address(&b)))
+	})
 	return others
 }
 

@@ -10,10 +10,36 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
+
+// TestTargets_ManyOfOneIDCostLittle names each of many endpoints that have one instance id, and then has one leave.
+func TestTargets_ManyOfOneIDCostLittle(t *testing.T) {
+	p, cc := newPolicy(t)
+	client, began := &attr.Client{TargetsOnly: true}, time.Now()
+	fleet := make([]resolver.Endpoint, 10_000)
+	for i := range fleet {
+		fleet[i] = attr.New(&endpoint.Endpoint{Instance: "twin", Addr: fmt.Sprintf("a%05d:1", i)}, new(attr.Storage))
+	}
+	_ = hand(p, nil, &attr.State{Client: client, Endpoints: fleet})
+	for range 2 {
+		for i := range fleet {
+			to := calloptions.Target{Instance: "twin", Addr: address(&fleet[i])}
+			if addr, err := cc.pick(calloptions.WithTarget(t.Context(), to), "/s.A/M"); err == nil && addr != to.Addr {
+				t.Fatalf("a call to %s goes to %s", to.Addr, addr)
+			}
+		}
+		settle(p, cc)
+	}
+	_ = hand(p, nil, &attr.State{Client: client, Endpoints: fleet[1:]})
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("they were called in %v", took)
+	}
+}
 
 // TestP10_NothingHoldsAPickUp picks while the policy is busy with 10,000 targets that leave.
 func TestP10_NothingHoldsAPickUp(t *testing.T) {

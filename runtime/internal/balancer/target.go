@@ -1,8 +1,10 @@
 package balancer
 
 import (
+	"cmp"
 	"fmt"
-	"sort"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,10 +108,12 @@ func (t *targets) leads() {
 
 // find returns the endpoint of an instance, or the error for a call to it.
 func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, error) {
-	first := sort.Search(len(in.all), func(i int) bool { return instance(&in.all[i]) >= to.Instance })
 	var found *resolver.Endpoint
-	for i := first; i < len(in.all) && instance(&in.all[i]) == to.Instance; i++ {
-		if found == nil || address(&in.all[i]) == to.Addr {
+	for _, addr := range [...]string{"", to.Addr} { // the first of that id, or better the one at the address
+		i, _ := slices.BinarySearchFunc(in.all, to.Instance, func(ep resolver.Endpoint, id string) int {
+			return cmp.Or(strings.Compare(instance(&ep), id), strings.Compare(address(&ep), addr))
+		})
+		if i < len(in.all) && instance(&in.all[i]) == to.Instance && (found == nil || address(&in.all[i]) == addr) {
 			found = &in.all[i]
 		}
 	}

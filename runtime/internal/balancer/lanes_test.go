@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"testing"
 	"time"
@@ -293,6 +294,29 @@ func TestWhatIsNewIsWaitedForBesideWhatServes(t *testing.T) {
 		now = now.Add(knownWithin)
 		if got := where(); got != tt.then {
 			t.Errorf("%s: later a call goes to %q, want %q", tt.name, got, tt.then)
+		}
+	}
+}
+
+// TestWhatALaneLeavesToTheBaseIsServed has the only endpoint of the base that is in use be another, which hangs: calls of a
+// lane that is down go where those of the base do.
+func TestWhatALaneLeavesToTheBaseIsServed(t *testing.T) {
+	for range 20 { // seeds
+		p, cc := newPolicy(t)
+		cc.down["r:1"], cc.hangs = errors.New("refused"), map[string]bool{"b:1": true}
+		client := &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}
+		red := func() string {
+			addr, _ := cc.pick(calloptions.WithLane(t.Context(), "red"), "/s.A/M")
+			return addr
+		}
+		for _, fleet := range [][]string{{"a v1", "r v2"}, {"a v1", "b v1", "r v2"}} {
+			_ = hand(p, mustConfig(t, "{"+looseRed+"}"), &attr.State{Client: client, Endpoints: ends(fleet...)})
+			_ = red() // asks for a view
+			settle(p, cc)
+		}
+		base, err := cc.pick(t.Context(), "/s.A/M")
+		if got := red(); err != nil || got != base {
+			t.Fatalf("a call of the base goes to %q, %v, and one of the lane to %q", base, err, got)
 		}
 	}
 }

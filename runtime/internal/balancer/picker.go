@@ -72,8 +72,12 @@ func (p *picker) serves(info *balancer.PickInfo, o *calloptions.Options) bool {
 	if err != nil {
 		return true
 	}
-	r.first.asOf(p.epoch, nil, false)
-	return r.first.settled.Load()
+	v := r.first
+	if s := v.asOf(p.epoch, nil, false); s.toBase && r.then != nil && v.settled.Load() {
+		v = r.then
+		v.asOf(p.epoch, nil, false)
+	}
+	return v.settled.Load()
 }
 
 // pickBy picks by a plan.

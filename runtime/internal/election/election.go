@@ -202,11 +202,11 @@ func (e *Election) Term() (term Term, err error) {
 	if e.closed {
 		return Term{}, ErrClosed
 	}
-	// After a jump of the wall clock and back they may differ, and nobody was told of a change.
+	// By now it may have ended, be it for a while: who finds no term here waits to be told of the next.
 	if term = e.core.term(time.Now()); term.Token != e.term.Token {
-		term = Term{}
+		e.turn(Term{})
 	}
-	return term, nil
+	return e.term, nil
 }
 
 // Err returns why the instance cannot learn whether it leads, nil if it can.

@@ -220,3 +220,28 @@ func TestErr(t *testing.T) {
 		})
 	}
 }
+
+// Who finds no term, for it has ended and the timer is late, is told when a renewal that was under way goes on with it.
+func TestATermThatEndsForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd, w, turns := &asked{questions: make(chan chan answer)}, &told{first: First{Key: "a", Created: 5}}, 0
+		client := clientv3.NewCtxClient(t.Context())
+		client.KV = etcd
+		e := New(client, slog.New(slog.DiscardHandler), "", w, func() { turns++ })
+		defer e.Close()
+		e.heard()
+		e.Stood(lease.Candidacy{Key: "a", Created: 5, Until: time.Now().Add(time.Minute)})
+		<-etcd.questions <- answer{first: w.first}
+		synctest.Wait()
+		e.timer.Stop()
+		time.Sleep(time.Minute)
+		turns = 0
+		if term, err := e.Term(); term != (Term{}) || err != nil {
+			t.Errorf("the term is %v, %v", term, err)
+		}
+		e.Stood(lease.Candidacy{Key: "a", Created: 5, Until: time.Now().Add(time.Minute)})
+		if term, err := e.Term(); term.Token != 5 || err != nil || turns != 2 {
+			t.Errorf("the term is %v, %v, and was told of %d times, want 2", term, err, turns)
+		}
+	})
+}

@@ -15,7 +15,8 @@ type User struct {
 	Permissions    []Permission
 }
 
-// Permission is what a user may do with the keys that begin with Prefix, all keys if that is "".
+// Permission is what a user may do with the keys that begin with Prefix, all keys if that is "": neither to read nor to write
+// them is no permission.
 type Permission struct {
 	Prefix      string
 	Read, Write bool
@@ -65,6 +66,9 @@ func (u User) create(ctx context.Context, client *clientv3.Client) error {
 		return err
 	}
 	for _, p := range u.Permissions {
+		if !p.Read && !p.Write {
+			continue
+		}
 		from := cmp.Or(p.Prefix, "\x00") // etcd refuses a range without a first key
 		if _, err := client.RoleGrantPermission(ctx, u.Name, from, clientv3.GetPrefixRangeEnd(p.Prefix), p.kind()); err != nil {
 			return err

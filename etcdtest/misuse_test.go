@@ -9,17 +9,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// A permission for "" is for all keys.
+// A permission for "" is for all keys, and one to do nothing is none.
 func TestPermission_AllKeys(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, etcdtest.WithLogger(nil), etcdtest.WithAuth("secret",
 		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}},
-		etcdtest.User{Name: "writer", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}}))
+		etcdtest.User{Name: "writer", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}},
+		etcdtest.User{Name: "nobody", Password: "secret", Permissions: []etcdtest.Permission{{}}}))
 	put(t, cluster.Client(t, etcdtest.As("writer", "secret")), "a", "1")
 	reader := cluster.Client(t, etcdtest.As("reader", "secret"))
 	wantValue(t, reader, "a", "1")
 	if _, err := reader.Put(within(t, 10*time.Second), "a", "2"); err == nil {
 		t.Error("a reader writes")
+	}
+	if _, err := cluster.Client(t, etcdtest.As("nobody", "secret")).Get(within(t, 10*time.Second), "a"); err == nil {
+		t.Error("nobody reads")
 	}
 }
 

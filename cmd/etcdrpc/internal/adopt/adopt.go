@@ -77,9 +77,9 @@ func (v *Adoption) examine(full func(string) string) {
 		services = append(services, p.service())
 	}
 	v.authorize()
-	checkNeighbours := doctor.Neighbours(services, full)
+	checkNeighbours, readings := doctor.Neighbours(services, full), make(doctor.Readings)
 	for i, p := range v.Proposals {
-		p.Findings = slices.Concat(checkNeighbours(services[i]), checkListers(services[i], services[i+1:], full))
+		p.Findings = slices.Concat(checkNeighbours(services[i]), checkListers(services[i], services[i+1:], readings, full))
 		p.examine()
 	}
 }

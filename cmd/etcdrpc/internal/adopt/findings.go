@@ -189,18 +189,18 @@ func (p *Proposal) examineVersions() {
 
 // checkListers reports the first services whose entries the readers of this one find as well, since those list by its bare key,
 // and accept. What they do not accept, checkNeighbours reports. behind are the services after this one, sorted by key.
-func checkListers(s *survey.Service, behind []*survey.Service, full func(string) string) (all []doctor.Finding) {
+func checkListers(s *survey.Service, behind []*survey.Service, readings doctor.Readings, full func(string) string) (all []doctor.Finding) {
 	readers := doctor.ReadersOf(s)
 	bare := slices.IndexFunc(readers, func(r oldreader.Reader) bool { return r.Bare })
 	if bare < 0 {
 		return nil
 	}
-	reader := readers[bare].Name
+	reader, mixesUp := readers[bare].Name, readings.MixesUp(s)
 	for _, o := range behind {
 		if !strings.HasPrefix(o.Key, s.Key) || len(all) == output.MaxWhere {
 			break
 		}
-		if o.Key[len(s.Key)] == '/' || doctor.MixesUp(s, o) != "" {
+		if o.Key[len(s.Key)] == '/' || mixesUp(o) != "" {
 			continue
 		}
 		all = append(all, doctor.Finding{Kind: doctor.KindNeighbour, Where: []string{full(s.Key), full(o.Key)},

@@ -168,7 +168,7 @@ func Known(ctx context.Context, s *store.Store, services []*survey.Service, key 
 func (d *Options) patient(services []*survey.Service, full func(key string) string, endpoints []string) *patient {
 	p := &patient{
 		Options: d, services: services, full: full, etcd: etcdHosts(endpoints), candidates: make(map[string][]store.Candidate),
-		parents: make(map[*survey.Service]*survey.Service), unreachable: make(map[string]int),
+		parents: make(map[*survey.Service]*survey.Service), readings: make(Readings), unreachable: make(map[string]int),
 	}
 	p.alone = p.oneHost()
 	return p

@@ -9,6 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
@@ -55,7 +56,7 @@ func (p *patient) following(s *survey.Service) []*survey.Service {
 // Neighbours returns the check for services that get in the way of another by their keys, and for entries that get in the way of
 // the other readers of a service, for services sorted by key.
 func Neighbours(services []*survey.Service, full func(key string) string) func(*survey.Service) []Finding {
-	p := &patient{services: services, full: full, parents: make(map[*survey.Service]*survey.Service)}
+	p := &patient{services: services, full: full, parents: make(map[*survey.Service]*survey.Service), readings: make(Readings)}
 	return func(s *survey.Service) []Finding {
 		p.findings = nil
 		p.checkNeighbours(s)
@@ -68,7 +69,7 @@ func Neighbours(services []*survey.Service, full func(key string) string) func(*
 // of where the nearest above it is looked at, and of those beside it that begin like it the first are: each of many may begin like
 // all others.
 func (p *patient) checkNeighbours(s *survey.Service) {
-	suffixed, beside := s.Uses(endpoint.LeaseSuffix), 0
+	suffixed, mixesUp, beside := s.Uses(endpoint.LeaseSuffix), p.readings.MixesUp(s), 0
 	for _, o := range p.following(s) {
 		nested := strings.HasPrefix(o.Key[len(s.Key):], "/")
 		if !o.InUse() || nested && p.parent(o) != s || !nested && beside == output.MaxWhere {
@@ -86,7 +87,7 @@ func (p *patient) checkNeighbours(s *survey.Service) {
 			p.reportContinued(s, o)
 			beside++
 		default:
-			if why := MixesUp(s, o); why != "" {
+			if why := mixesUp(o); why != "" {
 				p.report(KindNeighbour, fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
 					fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key), s.Key, o.Key)
 				beside++
@@ -126,19 +127,43 @@ func (p *patient) reportContinued(s, o *survey.Service) {
 	p.report(KindNeighbour, problem, fix, s.Key, o.Key)
 }
 
-// MixesUp says why the readers of a service, who list by its bare key, mix another one up with it; ""
-// where they do not. Readers of the layouts that are not named list by the key with a slash.
-func MixesUp(s, o *survey.Service) string {
-	if rest, ok := strings.CutPrefix(o.Key, s.Key); !ok || strings.HasPrefix(rest, "/") {
-		return ""
-	}
-	if s.Uses(endpoint.LeaseSuffix) {
-		return "gateways that list the lease suffix by the bare key take its instances for their own"
-	}
-	for _, r := range ReadersOf(s) {
-		if does, _ := overEntries(r, slices.Concat(o.Instances, o.Malformed)); r.Bare && len(does) > 0 {
-			return fmt.Sprintf("%s reader lists by the bare key, and %s", r.Name, does[0])
+// Readings remembers what other frameworks' readers do over the entries of services: the key of one may begin like many.
+type Readings map[reading]string
+
+type reading struct {
+	reader string
+	of     *survey.Service
+}
+
+// of returns what a reader does over the entries of a service, "" if it bears them.
+func (m Readings) of(r oldreader.Reader, s *survey.Service) string {
+	at := reading{r.Name, s}
+	if _, known := m[at]; !known {
+		m[at] = ""
+		if does, _ := overEntries(r, slices.Concat(s.Instances, s.Malformed)); len(does) > 0 {
+			m[at] = does[0]
 		}
 	}
-	return ""
+	return m[at]
+}
+
+// MixesUp returns a function that says why the readers of a service, who list by its bare key, mix another one up with it; ""
+// where they do not. Readers of the layouts that are not named list by the key with a slash.
+func (m Readings) MixesUp(s *survey.Service) func(o *survey.Service) string {
+	suffixed := s.Uses(endpoint.LeaseSuffix)
+	readers := slices.DeleteFunc(ReadersOf(s), func(r oldreader.Reader) bool { return !r.Bare })
+	return func(o *survey.Service) string {
+		if rest, ok := strings.CutPrefix(o.Key, s.Key); !ok || strings.HasPrefix(rest, "/") {
+			return ""
+		}
+		if suffixed {
+			return "gateways that list the lease suffix by the bare key take its instances for their own"
+		}
+		for _, r := range readers {
+			if does := m.of(r, o); does != "" {
+				return fmt.Sprintf("%s reader lists by the bare key, and %s", r.Name, does)
+			}
+		}
+		return ""
+	}
 }

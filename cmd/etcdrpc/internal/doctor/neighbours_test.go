@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -64,6 +65,19 @@ func TestNeighboursAreBounded(t *testing.T) {
 	}
 }
 
+// TestNeighboursOfLarge looks at the many entries of a service once, however many begin like it.
+func TestNeighboursOfLarge(t *testing.T) {
+	const n = 20_000
+	services := []*survey.Service{{Key: "acme/user", Instances: make([]survey.Instance, n)}}
+	for i := range n {
+		services = append(services, &survey.Service{Key: fmt.Sprintf("acme/user%05d", i), Malformed: make([]survey.Instance, 1)})
+	}
+	p, began := known(services), time.Now()
+	if p.checkNeighbours(services[0]); time.Since(began) > 3*time.Second {
+		t.Errorf("after %v", time.Since(began))
+	}
+}
+
 func TestMixesUp(t *testing.T) {
 	of := func(key string, layout endpoint.Layout, weight uint32) *survey.Service {
 		e := endpoint.Endpoint{Instance: "a", Addr: "h:1", Weight: weight}
@@ -112,8 +126,21 @@ func TestMixesUp(t *testing.T) {
 		{"nested is another matter", of("user", endpoint.Kitex, 0), of("user/eu", endpoint.Kitex, 0), false},
 		{"the longer one is not hurt", of("user2", endpoint.Kitex, 0), of("user", endpoint.Kitex, 0), false},
 	} {
-		if got := MixesUp(tc.s, tc.o) != ""; got != tc.want {
+		if got := make(Readings).MixesUp(tc.s)(tc.o) != ""; got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
+	}
+}
+
+// The entries of a service that begins like many are read once.
+func TestMixesUp_ReadsOnce(t *testing.T) {
+	const goFrame = "/service/default/default/user/latest"
+	of := func(key string) *survey.Service {
+		value := `{"x":[` + strings.Repeat(`"y",`, 1000) + `"z"]}`
+		return &survey.Service{Key: key, Instances: []survey.Instance{{Layout: endpoint.GoFrame, Entry: survey.Entry{Key: key + "/h:1", Value: []byte(value)}}}}
+	}
+	mixesUp, o := make(Readings).MixesUp(of(goFrame)), of(goFrame+"2")
+	if n := testing.AllocsPerRun(10, func() { mixesUp(o) }); n > 10 {
+		t.Errorf("%v allocations", n)
 	}
 }

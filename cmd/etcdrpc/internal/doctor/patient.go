@@ -23,6 +23,7 @@ type patient struct {
 	key         string                              // "" all
 	services    []*survey.Service                   // those looked at, and others; sorted by key
 	parents     map[*survey.Service]*survey.Service // see [patient.parent]; of those that were asked for
+	readings    Readings                            // of the services, by other frameworks' readers
 	spelled     map[string]*survey.Service          // see [patient.spelledLike]; nil: nobody has asked yet
 	entries     []survey.Entry                      // of whomever; sorted by key
 	candidates  map[string][]store.Candidate        // for leaders, by the service's key, where they could be read

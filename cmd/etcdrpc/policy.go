@@ -139,8 +139,9 @@ func newPolicyHistory(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "history KEY",
 		Short: "Show what became of the live policy",
-		Long: `history shows the changes of the live policy that etcd has not compacted, the latest
-first, each with the difference it made and with the --reason that was given for it.
+		Long: `history shows the changes of the live policy that etcd has not compacted, or the last
+16 MB of them, the latest first, each with the difference it made and with the --reason
+that was given for it.
 etcd keeps no times, and not who it was.
 policy get --revision N shows the whole of one.`,
 		Args:              keyArgs(0),

@@ -20,28 +20,37 @@ type Past struct {
 	Reason   string // why, as far as that was said
 }
 
-// History returns what became of the live policy of a service, the oldest first, and from which revision on etcd has it.
+// maxPast bounds the live policies that are remembered of a service, in bytes.
+const maxPast = 16 << 20
+
+// History returns what became of the live policy of a service, the oldest first, and from which revision on etcd has it, or
+// that is looked at: of very large ones the last are.
 func History(ctx context.Context, s *store.Store, key string) (all []Past, from int64, err error) {
 	config, reasons := store.ConfigOf(key), make(map[int64]string)
 	_, err = s.Past(ctx, store.KeyOnly(survey.ReasonKey(config.From)), func(c store.Change) {
 		if !c.Deleted {
-			reasons[c.Revision] = string(c.Value)
+			reasons[c.Revision] = string(c.Value[:min(len(c.Value), maxReason)])
 		}
 	})
 	if err != nil && !errors.Is(err, store.ErrDenied) {
 		return nil, 0, err
 	}
+	size, since := 0, int64(0)
 	from, err = s.Past(ctx, config, func(c store.Change) {
 		p := Past{Revision: c.Revision, Reason: reasons[c.Revision]}
 		if !c.Deleted {
 			p.Text, p.Size = string(c.Value), c.Size
 		}
-		all = append(all, p)
+		all, size = append(all, p), size+len(p.Text)
+		for ; size > maxPast; since = all[0].Revision {
+			size -= len(all[0].Text)
+			all = all[1:]
+		}
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("etcd took too long to replay all of it: %w", err)
 	}
-	return all, from, err
+	return all, max(from, since), err
 }
 
 // before returns the live policy that was there before the last change, "" for none.

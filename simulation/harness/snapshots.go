@@ -160,7 +160,7 @@ func (c *caller) judgeRecalled(ctx context.Context, began time.Time) {
 		if len(addrs) > 0 {
 			c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, of whichever cluster", c.name(), addrs)
 		}
-	case !c.snapshots.exact:
+	case !c.snapshots.exact, c.snapshots.fails, c.snapshots.failed.After(began): // it is read once
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
 		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):

@@ -39,8 +39,8 @@ func (r *Record) succeeds(c etcd.Change, lease int64) bool {
 	if !strings.HasPrefix(c.Key, acme.Prefix) || process < 0 || process >= len(r.Plan.Servers) {
 		return false
 	}
-	if lease == acme.NoLease {
-		return strings.HasSuffix(c.Key, "/"+r.Plan.Instance(process))
+	if lease == acme.NoLease { // an earlier life without a name may have been at another port
+		return strings.HasSuffix(c.Key, "/"+r.Plan.Instance(process)) || strings.Contains(c.Key, "/"+r.Plan.Host(process)+":")
 	}
 	for from, leases := range r.granted {
 		if r.Plan.ProcessAt(from) == process && slices.Contains(leases, lease) {

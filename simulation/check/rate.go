@@ -15,7 +15,7 @@ const (
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // logged by a process
-	mostAlike    = 6  // of them about the same: 5 at once, and the one that may follow after 10 s
+	mostAlike    = 7  // of them about the same: a list that hangs for 1 s again and again, with pauses between that double
 )
 
 // Put notes and judges that a key was put from a host.

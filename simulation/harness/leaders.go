@@ -79,8 +79,12 @@ func (t *trial) lookForLeader(wrong lasting) {
 // underWay returns how long a request may have been under way to etcd until now.
 func (t *trial) underWay() (longest time.Duration) {
 	for _, s := range t.Plan.Steps {
-		if s.Kind == schedule.RequestsLate && s.At < t.Now() {
+		switch {
+		case s.At >= t.Now():
+		case s.Kind == schedule.RequestsLate:
 			longest = max(longest, s.Milliseconds())
+		case s.Kind == schedule.StalledFromEtcd, s.Kind == schedule.StalledFromMember: // it arrives when that ends
+			longest = max(longest, s.For)
 		}
 	}
 	return longest

@@ -214,7 +214,7 @@ func (s *presence) hindered(since time.Time) bool {
 		return false
 	}
 	at := since.Sub(s.w.Began)
-	return s.w.Full(at) || s.w.HamperedSince(s.index, at)
+	return s.w.Full(at) || s.w.BarredSince(s.index, at) // etcd puts nothing on a lease that has a key which the server may not write
 }
 
 // marks reports whether the server's entries have room for a mark that it leaves.

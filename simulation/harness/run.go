@@ -139,6 +139,7 @@ func (t *trial) carryOut(ctx context.Context) {
 		})
 	}
 	steps.Wait()
+	time.Sleep(t.underWay() + time.Second) // what processes have put may arrive yet
 	t.undo()
 }
 

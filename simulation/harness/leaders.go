@@ -41,7 +41,7 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 func (s *server) secure(from string, since time.Time) bool {
 	at := since.Sub(s.w.Began)
 	s.mu.Lock()
-	stays := s.in && !s.out && s.since.Before(since)
+	stays := s.in && len(s.out) == 0 && s.since.Before(since)
 	s.mu.Unlock()
 	live, _ := s.w.Etcd.Get(acme.ConfigKey)
 	drained, depends := acme.DrainOf(live.Value)

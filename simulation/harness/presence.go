@@ -25,7 +25,7 @@ type presence struct {
 	id    string // of the life
 	addr  string
 	in    bool                 // it is meant to be in etcd
-	out   bool                 // the call that was to put it there has failed, and is yet to be made again
+	out   []string             // the services that the call that was to put it there has failed for, and is yet to be made again
 	since time.Time            // of in
 	flaps bool                 // its health turned NOT_SERVING soon after it had turned SERVING
 	wants map[string]acme.Said // by service: what its entries are to say
@@ -56,7 +56,7 @@ func (s *presence) keys() []string {
 func (s *presence) appear(addr string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out = false
+	s.out = nil
 	s.addr, s.id = addr, fmt.Sprintf("%s%s, life %d", s.name(), s.suffix, s.life)
 	s.wants = make(map[string]acme.Said)
 	for _, key := range s.keys() {
@@ -87,12 +87,12 @@ func (s *presence) want(in bool) {
 	s.w.Observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
 
-// failed notes whether the call that is to put a life in etcd has failed.
-func (s *presence) failed(id string, failed bool) {
+// failed notes for which services, if any, the call that is to put a life in etcd has failed.
+func (s *presence) failed(id string, keys ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.id == id {
-		s.out = failed
+		s.out = keys
 	}
 }
 

@@ -77,10 +77,11 @@ func (s *server) lookAt(now sight, wrong lasting) {
 	for _, key := range s.keys() {
 		lacks, own := s.lacks(key), s.own(now.from, key)
 		free := !full && !s.taken(now.from, key)
+		gone := !now.in && (len(now.out) == 0 || slices.Contains(now.out, key))
 		if wrong.tooLong(key+" is lacking", now.in && lacks != "" && free && !s.justPut(now.from, key, time.Now().Add(-sampling))) {
 			s.w.Report(check.Kept, "%s reaches etcd, and for %v %s", now.id, keptWithin, lacks)
 		}
-		if wrong.tooLong(key+" is left", !now.in && len(own) > 0) {
+		if wrong.tooLong(key+" is left", gone && len(own) > 0) {
 			s.w.Report(check.Kept, "%s reaches etcd and has left %v ago, and etcd has %v", now.id, keptWithin, own)
 		}
 		for _, status := range now.statuses {
@@ -89,7 +90,7 @@ func (s *server) lookAt(now sight, wrong lasting) {
 				continue
 			}
 			out := status.State == runtime.StatePaused || status.State == runtime.StateClosed || unannounced(status)
-			if wrong.tooLong(key+" is not said to be out", !now.in && (!out || status.Err != nil && !unannounced(status)) && !barred) {
+			if wrong.tooLong(key+" is not said to be out", gone && (!out || status.Err != nil && !unannounced(status)) && !barred) {
 				s.w.Report(check.Status, "%s has left %v ago, and says that %s is %v: %v", now.id, keptWithin, key, status.State, status.Err)
 			}
 			if now.in {

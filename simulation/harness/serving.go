@@ -167,7 +167,7 @@ func (a attempt) retry(ctx context.Context, call func(context.Context) error) er
 		if left, _ := a.leaving.begun(); !left.IsZero() {
 			return errLeaves
 		}
-		a.s.failed(a.id, false)
+		a.s.failed(a.id)
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
@@ -199,7 +199,7 @@ func (a attempt) judge(ctx context.Context, began time.Time, err error) {
 	case err == nil && left.Before(time.Now()): // at one instant either may have been first
 		s.w.Report(check.SaidIn, "%s of %s returned nil %v after %s had begun", a.what, a.id, time.Since(left), by)
 	case err != nil && left.IsZero():
-		s.failed(a.id, true)
+		s.failed(a.id, a.keys...)
 		s.ended(ctx, a.what, began, err, soon)
 		if ctx.Err() == nil {
 			s.leftNothing(a.what, a.from, began, a.keys...)

@@ -32,22 +32,27 @@ func (r *Record) hang(c etcd.Change) {
 	}
 }
 
-// succeeds reports whether a deleted key is what an earlier life of the process, or an operator without a lease, has put in the
-// place of its own: a life that begins paused takes that out.
+// succeeds reports whether a deleted key is what an earlier life of the process, an operator without a lease, or another with its
+// instance id before it, has put in the place of its own: a life that begins paused takes that out.
 func (r *Record) succeeds(c etcd.Change, lease int64) bool {
 	process := r.Plan.ProcessAt(c.Client)
 	if !strings.HasPrefix(c.Key, acme.Prefix) || process < 0 || process >= len(r.Plan.Servers) {
 		return false
 	}
-	if lease == acme.NoLease { // an earlier life without a name may have been at another port
-		return strings.HasSuffix(c.Key, "/"+r.Plan.Instance(process)) || strings.Contains(c.Key, "/"+r.Plan.Host(process)+":")
+	// An earlier life without a name may have been at another port.
+	own := strings.HasSuffix(c.Key, "/"+r.Plan.Instance(process)) || strings.Contains(c.Key, "/"+r.Plan.Host(process)+":")
+	if lease == acme.NoLease {
+		return own
 	}
 	for from, leases := range r.granted {
 		if r.Plan.ProcessAt(from) == process && slices.Contains(leases, lease) {
 			return true
 		}
 	}
-	return false
+	// It cannot know that the other lives, unless it has itself been there.
+	return own && !slices.ContainsFunc(r.commits, func(put etcd.Change) bool {
+		return put.Client == c.Client && put.Key == c.Key && slices.Contains(r.granted[c.Client], put.Lease)
+	})
 }
 
 // LeasesLeft returns the leases of a life, in the order of their grants, that etcd has.

@@ -26,6 +26,7 @@ func TestDeletedKeysHangOnOwnLeases(t *testing.T) {
 		"somebody else's":               {entry, 3, first, true},
 		"none":                          {entry, acme.NoLease, first, true},
 		"what was put in its place":     {own, acme.NoLease, first, false},
+		"what another has put there":    {own, 3, first, false},
 		"by an operator":                {entry, 1, "", false},
 		"of nobody, a guess":            {entry, 9, second, true},
 		"its predecessor's":             {entry, 4, first, false},

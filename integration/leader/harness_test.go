@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,10 +54,13 @@ type group struct {
 	parts     func() *clientv3.Client // returns a client that was put together from parts; nil: the usual one
 }
 
+// groups counts the groups: none finds what one of the same name has left.
+var groups atomic.Int64
+
 func newGroup(t *testing.T) *group {
 	t.Helper()
 	t.Parallel()
-	return &group{t: t, namespace: strings.ReplaceAll(t.Name(), "/", "_") + "/"}
+	return &group{t: t, namespace: fmt.Sprintf("%s_%d/", strings.ReplaceAll(t.Name(), "/", "_"), groups.Add(1))}
 }
 
 func (g *group) registry(w *wire, opts ...grpc.DialOption) *runtime.Registry {

@@ -103,11 +103,11 @@ func TestDrain_Many(t *testing.T) {
 	}
 }
 
-// TestDrain_ManyNames drains as many as a live policy has room for, of a zone each.
+// TestDrain_ManyNames drains thousands of a zone each.
 func TestDrain_ManyNames(t *testing.T) {
 	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":""},"weight":1}]}}]}`
 	values, names := []string{"10.1.0.1:1"}, []string(nil)
-	for n := range 12_000 {
+	for n := range 3000 {
 		addr := fmt.Sprintf("10.0.%d.%d:1", n>>8, n&0xff)
 		values = append(values, fmt.Sprintf(`{"Addr":%q,"Metadata":{"zone":"z%d"}}`, addr, n))
 		names = append(names, addr)

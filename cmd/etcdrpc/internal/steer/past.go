@@ -35,22 +35,33 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 	if err != nil && !errors.Is(err, store.ErrDenied) {
 		return nil, 0, err
 	}
-	size, since := 0, int64(0)
+	var last recent
 	from, err = s.Past(ctx, config, func(c store.Change) {
 		p := Past{Revision: c.Revision, Reason: reasons[c.Revision]}
 		if !c.Deleted {
 			p.Text, p.Size = string(c.Value), c.Size
 		}
-		all, size = append(all, p), size+len(p.Text)
-		for ; size > maxPast; since = all[0].Revision {
-			size -= len(all[0].Text)
-			all = all[1:]
-		}
+		last.add(p)
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("etcd took too long to replay all of it: %w", err)
 	}
-	return all, max(from, since), err
+	return last.all, max(from, last.from), err
+}
+
+// recent remembers the last policies, of maxPast at the most.
+type recent struct {
+	all  []Past
+	size int
+	from int64 // the revision of the first, if others were before; 0: none were
+}
+
+func (r *recent) add(p Past) {
+	r.all, r.size = append(r.all, p), r.size+len(p.Text)
+	for ; r.size > maxPast; r.from = r.all[0].Revision {
+		r.size -= len(r.all[0].Text)
+		r.all = r.all[1:]
+	}
 }
 
 // before returns the live policy that was there before the last change, "" for none.

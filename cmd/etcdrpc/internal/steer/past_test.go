@@ -3,34 +3,19 @@ package steer
 import (
 	"strings"
 	"testing"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// TestHistory_Large keeps the last of very large live policies.
-func TestHistory_Large(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t)
+// Of very large policies the last are remembered.
+func TestRecent(t *testing.T) {
 	const size, kept = 250_000, maxPast / 250_000
-	var last int64
-	for range kept + 3 {
-		put, err := etcd.Admin().Put(t.Context(), "_grpc_config/acme/user", strings.Repeat("x", size))
-		if err != nil {
-			t.Fatal(err)
+	text := strings.Repeat("x", size)
+	var r recent
+	for n := range int64(kept + 3) {
+		if r.add(Past{Revision: n + 1, Text: text}); n < kept && r.from != 0 {
+			t.Fatalf("of %d policies those from %d on are remembered", n+1, r.from)
 		}
-		last = put.Header.Revision
 	}
-	s, err := store.Open(clientv3.Config{Endpoints: etcd.Endpoints()}, "", 5*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	all, from, err := History(t.Context(), s, "acme/user")
-	if err != nil || len(all) != kept || all[0].Revision != from || all[kept-1].Revision != last {
-		t.Errorf("%d policies from %d on, the last put at %d: %v", len(all), from, last, err)
+	if len(r.all) != kept || r.all[0].Revision != 4 || r.from != 4 {
+		t.Errorf("%d policies from %d on: the first is %d", len(r.all), r.from, r.all[0].Revision)
 	}
 }

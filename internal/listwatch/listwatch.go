@@ -34,6 +34,9 @@ import (
 // single key From.
 type Range struct{ From, End string }
 
+// Prefix returns the range of the keys that begin with a prefix.
+func Prefix(prefix string) Range { return Range{prefix, clientv3.GetPrefixRangeEnd(prefix)} }
+
 func (r Range) opts(more ...clientv3.OpOption) []clientv3.OpOption {
 	if r.End != "" {
 		more = append(more, clientv3.WithRange(r.End))

@@ -36,5 +36,5 @@ func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.Key
 			return 0, err
 		}
 	}
-	return l.header.Revision, nil
+	return l.header.GetRevision(), nil
 }

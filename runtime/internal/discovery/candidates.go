@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
@@ -118,7 +117,7 @@ func (c *Candidates) read(r *candidateReader) (stop func()) {
 func (c *Candidates) follow() {
 	epoch := c.epoch
 	c.stop = c.keys.elections.Follow(listwatch.Spec[string]{
-		Range: listwatch.Range{From: c.prefix, End: clientv3.GetPrefixRangeEnd(c.prefix)}, Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
+		Range: listwatch.Prefix(c.prefix), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
 			instance, err := candidate.InstanceOf(c.prefix, entry)
 			return instance, true, err
 		},

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
@@ -41,7 +39,7 @@ type configFollower struct {
 func newLiveConfigs(group *listwatch.Group[liveConfig], namespace string, apart func(error)) *liveConfigs {
 	all := ConfigKey(namespace, "")
 	return &liveConfigs{
-		group: group, all: listwatch.Range{From: all, End: clientv3.GetPrefixRangeEnd(all)}, apart: apart,
+		group: group, all: listwatch.Prefix(all), apart: apart,
 		followers: make(map[*configFollower]struct{}),
 	}
 }

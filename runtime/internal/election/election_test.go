@@ -31,6 +31,9 @@ func (w *told) says(e *Election, f First) {
 	e.heard()
 }
 
+// aPage is how many entries the first page of a question has.
+const aPage = 32
+
 // keys is an etcd with candidates, sorted by their keys.
 type keys struct {
 	pb.KVClient
@@ -50,11 +53,16 @@ func (k *keys) Range(_ context.Context, r *pb.RangeRequest, _ ...grpc.CallOption
 	answer, bytes := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: 10}}, 0
 	for _, kv := range k.all {
 		key := string(kv.Key)
-		if key < string(r.Key) || len(r.RangeEnd) == 0 && key > string(r.Key) || r.Limit > 0 && int64(len(answer.Kvs)) == r.Limit {
+		if key < string(r.Key) || len(r.RangeEnd) == 0 && key > string(r.Key) {
 			continue
 		}
 		if r.KeysOnly {
 			kv = &mvccpb.KeyValue{Key: kv.Key, CreateRevision: kv.CreateRevision}
+		}
+		answer.Count++
+		if r.Limit > 0 && answer.Count > r.Limit {
+			answer.More = true
+			continue
 		}
 		answer.Kvs, bytes = append(answer.Kvs, kv), bytes+len(kv.Key)+len(kv.Value)
 	}
@@ -93,8 +101,8 @@ func TestE2_OneOrder(t *testing.T) {
 	}{
 		{"one", 0, 1, 0},
 		{"more than etcd sorts in their order", 0, 13, 13},
-		{"many", 0, 3 * firstPage, 1},
-		{"after many that are none", 2 * firstPage, 2, 0},
+		{"many", 0, 2 * aPage, 1},
+		{"after many that are none", 2 * aPage, 2, 0},
 	} {
 		etcd := &keys{}
 		etcd.add("a", row.strays, mvccpb.KeyValue{CreateRevision: 4})
@@ -113,17 +121,17 @@ func TestE7_AQuestionIsBounded(t *testing.T) {
 		reads, most int // bytes
 		add         func(etcd *keys)
 	}{
-		{"large values", 210, firstPage << 20, func(etcd *keys) {
+		{"large values", 210, aPage << 20, func(etcd *keys) {
 			etcd.add("a", 200, mvccpb.KeyValue{CreateRevision: 9, Lease: 1, Value: make([]byte, 1<<20)})
 		}},
-		{"many keys that are no candidates", 60_000/maxPage + 2, 64 << 10, func(etcd *keys) {
+		{"many keys that are no candidates", 60_000/4096 + 4, 64 << 10, func(etcd *keys) {
 			etcd.add("a", 60_000, mvccpb.KeyValue{CreateRevision: 4})
 		}},
-		{"large ones behind small ones", 210, maxPage << 20, func(etcd *keys) {
+		{"large ones behind small ones", 210, aPage << 20, func(etcd *keys) {
 			etcd.add("A", 8, mvccpb.KeyValue{CreateRevision: 4})
 			etcd.add("a", 200, mvccpb.KeyValue{CreateRevision: 4, Lease: 1, Value: make([]byte, 1<<20)})
 		}},
-		{"long keys", 210, firstPage << 20, func(etcd *keys) {
+		{"long keys", 210, aPage << 20, func(etcd *keys) {
 			etcd.add(strings.Repeat("a", 100<<10), 200, mvccpb.KeyValue{CreateRevision: 4})
 		}},
 	} {

@@ -240,6 +240,7 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 // TestP6_WhatServesStaysUntilWhatFollowsCan has an instance that connects be in a strict lane, and then another say otherwise.
 func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	p, cc := newPolicy(t)
+	cc.hangs = map[string]bool{"d:1": true}
 	red := calloptions.WithLane(t.Context(), "red")
 	next := func(config string, fleet ...string) {
 		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
@@ -247,8 +248,8 @@ func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	next(`{}`, "a v1")
 	settle(p, cc)
 	const strict = `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`
-	next(`{}`, "a v1", "b v2")
-	next(strict, "a v1", "b v2")
+	next(`{}`, "a v1", "b v2", "d v2")
+	next(strict, "a v1", "b v2", "d v2")
 	if addr, err := cc.pick(red, "/s.A/M"); err != nil || addr != "a:1" {
 		t.Errorf("while b connects, a call goes to %q, %v", addr, err)
 	}
@@ -256,12 +257,12 @@ func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	if addr, err := cc.pick(red, "/s.A/M"); err != nil || addr != "b:1" {
 		t.Errorf("once b is connected to, a call goes to %q, %v", addr, err)
 	}
-	next(strings.Replace(strict, "[", `[{"lane":"green","match":{"version":"v3"},"strict":true},`, 1), "a v1", "b v3", "c v2")
+	next(strings.Replace(strict, "[", `[{"lane":"green","match":{"version":"v3"},"strict":true},`, 1), "a v1", "b v3", "c v2", "d v2")
 	if addr, err := cc.pick(red, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
-		t.Errorf("while c connects, a call goes to %q, %v", addr, err)
+		t.Errorf("while c and d connect, a call goes to %q, %v", addr, err)
 	}
 	if addr, err := cc.pick(calloptions.WithLane(t.Context(), "green"), "/s.A/M"); err != nil || addr != "b:1" {
-		t.Errorf("while c connects, a call of another lane goes to %q, %v", addr, err)
+		t.Errorf("while c and d connect, a call of another lane goes to %q, %v", addr, err)
 	}
 }
 

@@ -183,6 +183,9 @@ func TestCall(t *testing.T) {
 		"failed, just back, and not known":     {inOrder(vanish(7, first, second), register(7.1, first, second)), call(known()), ""},
 		"failed, just back, but known":         {inOrder(vanish(7, first, second), register(7.1, first, second)), call(), Failed},
 		"failed, gone while it hears nothing":  {vanish(9, first, second), call(known(), deaf(8.5), begin(20)), Forgotten},
+		"failed, back and gone while it hears nothing": {
+			inOrder(vanish(6, first, second), register(6.5, first, second), vanish(9, first, second)), call(deaf(6.2)), "",
+		},
 		"failed, gone before it hears nothing": {vanish(8.2, first, second), call(known(), deaf(8.5), begin(20)), ""},
 		"failed, a method that it cannot know": {newer, call(deaf(8.5), begin(10.5), method("Newer")), ""},
 		"failed, a method that it can know":    {newer, call(deaf(9.5), begin(10.5), method("Newer")), Failed},

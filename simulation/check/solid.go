@@ -35,14 +35,18 @@ func (j *Judge) solid(c Call) []string {
 	return solid
 }
 
+// hears returns until when etcd could tell the caller something, at the latest when the call ended.
+func (c *Call) hears() time.Time {
+	if c.Deaf.IsZero() {
+		return c.End
+	}
+	return c.Deaf
+}
+
 // listed reports whether the caller should know the life because etcd has had its entry without a break since a call last came
 // back, or had until it could not tell the caller any more.
 func (j *Judge) listed(c Call, l *life) bool {
-	until := c.End
-	if !c.Deaf.IsZero() {
-		until = c.Deaf
-	}
-	at := place{c.Service, l.Addr}
+	until, at := c.hears(), place{c.Service, l.Addr}
 	s := j.history.at(at)
 	if !s.present(until) || !j.heard(c, l, lastAt(s.came, until)) {
 		return false
@@ -76,11 +80,14 @@ func (j *Judge) held(c Call, l *life) bool {
 }
 
 // vanished reports whether etcd ceased without a word to have the entry of the life within the grace, by the change by which it last ceased to
-// have any of the service, and the caller knew it before. The withdrawal of one before is followed at once.
+// have any of the service, and the caller knew it before, and could hear of it. The withdrawal of one before is followed at once.
 func (j *Judge) vanished(c Call, l *life) bool {
 	s := j.history.at(place{c.Service, l.Addr})
 	went := lastAt(s.went, c.End)
-	if !went.After(l.returned) || lastAt(s.left, c.End).After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || s.gone < j.lastGone(c) {
+	switch {
+	case !went.After(l.returned) || lastAt(s.left, c.End).After(l.returned) || s.present(c.End):
+		return false
+	case went.After(c.hears()) || c.End.Sub(went) >= Grace || s.gone < j.lastGone(c):
 		return false
 	}
 	before := went.Add(-1)
@@ -100,7 +107,7 @@ func (j *Judge) lastGone(c Call) (last int) {
 func (j *Judge) suspicious(c Call) bool {
 	left, lost := 0, 0
 	for _, addr := range j.history.addrs(c.Service) {
-		if j.history.at(place{c.Service, addr}).present(c.End) {
+		if j.history.at(place{c.Service, addr}).present(c.hears()) {
 			left++
 		} else if l := j.at(addr); l != nil && j.vanished(c, l) {
 			lost++

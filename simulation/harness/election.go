@@ -117,6 +117,7 @@ func (e *election) changed(since time.Time) bool {
 type candidate struct {
 	election *election
 	id       string
+	server   int                        // its index
 	shown    func(since time.Time) bool // reports whether etcd has shown its entry to callers since a time
 	secure   func(since time.Time) bool // reports whether nothing since a time is a reason for it to lead no longer
 	ending   departure                  // of the life, for good
@@ -291,7 +292,12 @@ func (c *candidate) write(token int64) {
 		taken = e.store.Admit(token) == nil
 		j.Write(time.Now(), c.id, token, taken)
 	})
-	if !taken && before == token && c.leadsWith() == token && !e.Pardoned() {
+	if !taken && before == token && c.leadsWith() == token && !e.Pardoned() && !c.back(token) {
 		e.Report(check.Fenced, "the store has refused a write of %s, which leads with the token %d", c.id, token)
 	}
+}
+
+// back reports whether the candidate with a token may be back from a backup unseen: the server may not have heard that it was gone.
+func (c *candidate) back(token int64) bool {
+	return c.election.Older(token) && c.election.HamperedSince(c.server, 0)
 }

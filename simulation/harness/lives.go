@@ -30,7 +30,7 @@ func (s *server) start(ctx context.Context) {
 			s.mu.Lock()
 			one.server, one.entries = nil, nil
 			one.candidate = &candidate{
-				election: s.w.election, id: one.id, shown: func(since time.Time) bool { return one.untouched(from, since) },
+				election: s.w.election, id: one.id, server: s.index, shown: func(since time.Time) bool { return one.untouched(from, since) },
 				secure: func(since time.Time) bool { return one.secure(from, since) },
 			}
 			s.mu.Unlock()

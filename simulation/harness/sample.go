@@ -187,8 +187,13 @@ func (s *server) lookForLost(now sight, wrong lasting) {
 	}
 }
 
-// noticed is how soon a process has noticed that it is cut off: its watch has not answered for a while, and no list does.
-const noticed = 12 * time.Second
+const (
+	// noticed is how soon a process has noticed that it is cut off: its watch has not answered for a while, and no list does.
+	noticed = 12 * time.Second
+	// farther is how many times the line's length it takes longer: the watch, two reads and a list have three usual round trips each
+	// beside their bounds. All that is known of those may be the first read, which also made the connection.
+	farther = 4 * 3 * 10
+)
 
 // lookAtKey judges whether a caller says of the shop if etcd can be followed.
 func (c *caller) lookAtKey(wrong lasting) {
@@ -198,10 +203,10 @@ func (c *caller) lookAtKey(wrong lasting) {
 		return
 	}
 	err, etcdErr := keyStatus(registry, acme.ShopKey).Err, registry.Status().Etcd.Err
-	if wrong.longer(noticed+trips*c.w.line(), "cut off", c.cutOff() && err == nil) {
+	if wrong.longer(noticed+farther*c.w.line(), "cut off", c.cutOff() && err == nil) {
 		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it follows %s", c.name(), noticed, acme.ShopKey)
 	}
-	if wrong.longer(noticed+trips*c.w.line(), "no connection", c.cutOff() && etcdErr == nil && c.spec.Client != schedule.Parts) {
+	if wrong.longer(noticed+farther*c.w.line(), "no connection", c.cutOff() && etcdErr == nil && c.spec.Client != schedule.Parts) {
 		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it has a connection", c.name(), noticed)
 	}
 	if wrong.tooLong("a connection", !c.w.Hampered(c.index) && etcdErr != nil) {

@@ -35,6 +35,7 @@ type Record struct {
 	commits  []etcd.Change      // all, in order
 	resets   []time.Time        // when etcd was restored or wiped
 	repeated time.Time          // when that last had revisions repeat
+	resumed  int64              // the revision that etcd went on from when it was last restored or wiped
 	noted    map[string]bool    // the keys of entries that the judge has heard of
 	deaf     map[string]silence // by where a life dials from: when it last could not hear from etcd
 	granted  map[string][]int64 // by where a process dials from: its leases as far as it has heard, in order
@@ -158,6 +159,7 @@ func (r *Record) Reset(change func(), repeats bool) {
 	for _, e := range slices.Concat(entries, leaders) {
 		r.leases[e.Key] = e.Lease
 	}
+	r.resumed = r.Etcd.Revision()
 	r.noteAll(entries)
 	clear(r.tokens)
 	for _, e := range candidates {
@@ -190,6 +192,13 @@ func (r *Record) RepeatedSince(at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !r.repeated.IsZero() && !r.repeated.Before(at)
+}
+
+// Older reports whether a token was given before etcd was last restored or wiped.
+func (r *Record) Older(token int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return token <= r.resumed
 }
 
 // lastReset returns when etcd was last restored or wiped, zero if it never was. It must be called with mu held.

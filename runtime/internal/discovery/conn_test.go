@@ -92,6 +92,24 @@ func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	})
 }
 
+// A change that comes while a connection takes the one before is told behind that.
+func TestD15_TheLastChangeIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, cc := &Key{keys: &Keys{cpu: &virtualClock{processors: 2}}}, &slowConn{takes: time.Second}
+		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
+		for i := range 4 {
+			k.state.Store(&State{Sequence: uint64(i), Known: true})
+			c.notify()
+			synctest.Wait()
+		}
+		time.Sleep(2 * cc.takes)
+		synctest.Wait()
+		if c.running || len(cc.told) != 2 || cc.told[1] != 3 {
+			t.Errorf("it was told of the states %v, want the first and the last", cc.told)
+		}
+	})
+}
+
 // A key that nobody has read for a while is not among those that metrics and the status tell of: nothing confirms it.
 func TestAKeyThatNobodyReadsIsNotFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

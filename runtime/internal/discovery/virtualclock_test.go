@@ -57,9 +57,11 @@ func TestVirtualClock(t *testing.T) {
 type slowConn struct {
 	resolver.ClientConn
 	takes time.Duration
+	told  []uint64 // the sequences of the states
 }
 
-func (c *slowConn) UpdateState(resolver.State) error {
+func (c *slowConn) UpdateState(s resolver.State) error {
+	c.told = append(c.told, attr.StateOf(s).Sequence)
 	time.Sleep(c.takes)
 	return nil
 }

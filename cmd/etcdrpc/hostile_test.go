@@ -403,3 +403,21 @@ func TestPolicyHistory_Large(t *testing.T) {
 		t.Errorf("%d: %s", code, errs)
 	}
 }
+
+// TestPolicyHistory_Empty tells a live policy that is empty from none.
+func TestPolicyHistory_Empty(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putConfig(t, etcd, "acme/user", "")
+	var now policyJSON
+	out, _, _ := executed(t, newApp(), at(etcd, "policy", "get", "acme/user", "-o", "json")...)
+	if readJSON(t, "policy get", out, &now); now.Config != "" {
+		t.Errorf("the live policy is %v: %s", now.Config, out)
+	}
+	deleteKey(t, etcd, survey.ConfigPrefix+"acme/user")
+	var past struct{ Changes []pastJSON }
+	out, _, _ = executed(t, newApp(), at(etcd, "policy", "history", "acme/user", "-o", "json")...)
+	if readJSON(t, "policy history", out, &past); len(past.Changes) != 2 || past.Changes[0].Config != nil || past.Changes[1].Config != "" {
+		t.Errorf("the changes are %+v: %s", past.Changes, out)
+	}
+}

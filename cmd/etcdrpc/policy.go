@@ -155,7 +155,11 @@ policy get --revision N shows the whole of one.`,
 			if a.output == output.FormatJSON {
 				changes := []pastJSON{}
 				for _, p := range slices.Backward(all) {
-					changes = append(changes, pastJSON{p.Revision, p.Reason, liveconfig.AsJSON(p.Text), p.Size})
+					change := pastJSON{Revision: p.Revision, Reason: p.Reason, Size: p.Size}
+					if !p.Removed {
+						change.Config = liveconfig.AsJSON(p.Text)
+					}
+					changes = append(changes, change)
 				}
 				return output.WriteJSON(out, struct {
 					From    int64      `json:"from"`

@@ -40,12 +40,9 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 // secure reports whether nothing since a time is a reason for the life that dials from a host to lead no longer, or to make way.
 func (s *server) secure(from string, since time.Time) bool {
 	at := since.Sub(s.w.Began)
-	s.mu.Lock()
-	stays := s.in && len(s.out) == 0 && s.since.Before(since)
-	s.mu.Unlock()
 	live, _ := s.w.Etcd.Get(acme.ConfigKey)
 	drained, depends := acme.DrainOf(live.Value)
-	return stays && len(drained) == 0 && !depends && !schedule.BadConfig(live.Value) && !s.w.configured(since) &&
+	return s.servesSince(since) && len(drained) == 0 && !depends && !schedule.BadConfig(live.Value) && !s.w.configured(since) &&
 		!s.w.BarredSince(s.index, at+record.Aftermath) && !s.w.Full(at) && !s.w.Pardoned() && s.untouched(from, since)
 }
 

@@ -87,6 +87,9 @@ func (s *presence) want(in bool) {
 	s.w.Observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
 
+// whole reports whether the server is meant to be in etcd with all that it serves. It must be called with mu held.
+func (s *presence) whole() bool { return s.in && len(s.out) == 0 }
+
 // failed notes for which services, if any, the call that is to put a life in etcd has failed.
 func (s *presence) failed(id string, keys ...string) {
 	s.mu.Lock()

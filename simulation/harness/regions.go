@@ -151,5 +151,5 @@ func (c *caller) calm(since time.Time) bool {
 func (s *server) servesSince(since time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.in && len(s.out) == 0 && s.since.Before(since)
+	return s.whole() && s.since.Before(since)
 }

@@ -110,7 +110,7 @@ func (now sight) holds(id int64) bool {
 
 func (s *server) sight() sight {
 	s.mu.Lock()
-	now := sight{s.id, s.from, s.life, s.in && len(s.out) == 0, s.out, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}
+	now := sight{s.id, s.from, s.life, s.whole(), s.out, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}
 	server, entries := s.server, slices.Clone(s.entries)
 	s.mu.Unlock()
 	if server != nil {

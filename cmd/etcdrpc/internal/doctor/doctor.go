@@ -166,10 +166,8 @@ func Known(ctx context.Context, s *store.Store, services []*survey.Service, key 
 
 // patient returns what is known of services before anything else is looked at.
 func (d *Options) patient(services []*survey.Service, full func(key string) string, endpoints []string) *patient {
-	p := &patient{
-		Options: d, services: services, full: full, etcd: etcdHosts(endpoints), candidates: make(map[string][]store.Candidate),
-		parents: make(map[*survey.Service]*survey.Service), readings: make(Readings), unreachable: make(map[string]int),
-	}
+	p := newPatient(services, full)
+	p.Options, p.etcd = d, etcdHosts(endpoints)
 	p.alone = p.oneHost()
 	return p
 }

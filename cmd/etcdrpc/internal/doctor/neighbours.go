@@ -56,7 +56,7 @@ func (p *patient) following(s *survey.Service) []*survey.Service {
 // Neighbours returns the check for services that get in the way of another by their keys, and for entries that get in the way of
 // the other readers of a service, for services sorted by key.
 func Neighbours(services []*survey.Service, full func(key string) string) func(*survey.Service) []Finding {
-	p := &patient{services: services, full: full, parents: make(map[*survey.Service]*survey.Service), readings: make(Readings)}
+	p := newPatient(services, full)
 	return func(s *survey.Service) []Finding {
 		p.findings = nil
 		p.checkNeighbours(s)

@@ -40,6 +40,14 @@ type patient struct {
 	findings    []Finding
 }
 
+// newPatient returns services at which nothing was looked yet, with full as in patient.
+func newPatient(services []*survey.Service, full func(key string) string) *patient {
+	return &patient{
+		services: services, full: full, candidates: make(map[string][]store.Candidate),
+		parents: make(map[*survey.Service]*survey.Service), readings: make(Readings), unreachable: make(map[string]int),
+	}
+}
+
 // read reads the service at a key or, where there is none, those whose keys begin with it.
 func (p *patient) read(ctx context.Context, s *store.Store, key string) error {
 	if endpoint.CheckKey(key) != nil {

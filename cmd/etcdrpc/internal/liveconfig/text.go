@@ -17,12 +17,9 @@ func TooDeep(text []byte) bool {
 	return rawjson.Depth(text, serviceconfig.MaxDepth) > serviceconfig.MaxDepth
 }
 
-// AsJSON returns text as a part of JSON: as it is or, where it is none or nests too deep, as a string. "" becomes null.
+// AsJSON returns text as a part of JSON: as it is or, where it is none or nests too deep, as a string.
 func AsJSON(text string) any {
-	switch {
-	case text == "":
-		return nil
-	case !TooDeep([]byte(text)) && json.Valid([]byte(text)):
+	if !TooDeep([]byte(text)) && json.Valid([]byte(text)) {
 		return json.RawMessage(text)
 	}
 	return text

@@ -95,13 +95,10 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	return e, err
 }
 
-// maxReason bounds a reason, in bytes.
-const maxReason = 300
-
 // CheckReason refuses a reason that is no line of text.
 func CheckReason(text string) error {
-	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
-		return fmt.Errorf("a reason is a line of text of at most %d bytes", maxReason)
+	if len(text) > survey.MaxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+		return fmt.Errorf("a reason is a line of text of at most %d bytes", survey.MaxReason)
 	}
 	return nil
 }

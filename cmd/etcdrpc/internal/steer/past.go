@@ -15,7 +15,8 @@ import (
 // Past is one change of a live policy.
 type Past struct {
 	Revision int64
-	Text     string // what it came to be; "": it was removed
+	Removed  bool
+	Text     string // what it came to be
 	Size     int    // in bytes, where Text is the head of one that no client reads; 0: it is whole
 	Reason   string // why, as far as that was said
 }
@@ -29,7 +30,7 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 	config, reasons := store.ConfigOf(key), make(map[int64]string)
 	_, err = s.Past(ctx, store.KeyOnly(survey.ReasonKey(config.From)), func(c store.Change) {
 		if !c.Deleted {
-			reasons[c.Revision] = string(c.Value[:min(len(c.Value), maxReason)])
+			reasons[c.Revision] = string(c.Value[:min(len(c.Value), survey.MaxReason)])
 		}
 	})
 	if err != nil && !errors.Is(err, store.ErrDenied) {
@@ -37,7 +38,7 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 	}
 	var last recent
 	from, err = s.Past(ctx, config, func(c store.Change) {
-		p := Past{Revision: c.Revision, Reason: reasons[c.Revision]}
+		p := Past{Revision: c.Revision, Removed: c.Deleted, Reason: reasons[c.Revision]}
 		if !c.Deleted {
 			p.Text, p.Size = string(c.Value), c.Size
 		}

@@ -107,5 +107,12 @@ type EditJSON struct {
 }
 
 func (e *Edit) json() EditJSON {
-	return EditJSON{e.Key, e.Changes(), e.DryRun, e.Written, liveconfig.AsJSON(e.OldText()), liveconfig.AsJSON(e.New), e.Reason, slices.Concat(e.Warnings(), e.Notes)}
+	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Reason: e.Reason, Notes: slices.Concat(e.Warnings(), e.Notes)}
+	if e.Service.Config != nil {
+		j.Old = liveconfig.AsJSON(e.OldText())
+	}
+	if e.New != "" {
+		j.New = liveconfig.AsJSON(e.New)
+	}
+	return j
 }

@@ -63,6 +63,9 @@ func (e Entry) mostRead() int {
 // ReasonKey returns the key of why the live config at a key was changed last.
 func ReasonKey(config string) string { return config + reasonSuffix }
 
+// MaxReason bounds what is said of a change, in bytes.
+const MaxReason = 300
+
 // IsReason reports whether a key is one of those.
 func IsReason(key string) bool { return strings.HasSuffix(key, reasonSuffix) }
 
@@ -72,7 +75,7 @@ func (e *Entry) Reason(said *Entry) string {
 	if e == nil || said == nil || said.ModRevision != e.ModRevision {
 		return ""
 	}
-	return string(said.Value)
+	return string(said.Value[:min(len(said.Value), MaxReason)])
 }
 
 // isConfig reports whether the key is that of a live config, be it in a namespace below what is looked at.

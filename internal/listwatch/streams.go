@@ -19,8 +19,8 @@ const streamKey = "etcd-discovery-stream"
 // Streams are the gRPC streams that the watches of an etcd client share. Watches on one stream are told when it is lost, and
 // share their signs of life. turns decides which watch is opened on which.
 //
-// On a stream, one watch is opened at a time. If etcd denies two at the same time, its client can be left with a stream that
-// never ends, and its Close then never returns.
+// On a stream, one watch is opened at a time. If etcd denies one at the instant at which another ends, its client can be left
+// with a stream that never ends, and its Close then never returns. Watches that the client itself resumes can still meet that.
 type Streams struct {
 	number    uint64 // tells their streams from those of others on the same etcd client, who would not hear of a loss
 	connected bool   // the client has a connection, whose returns are told

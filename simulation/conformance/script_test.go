@@ -380,7 +380,11 @@ func (d *drawer) compare() *pb.Compare {
 	case pb.Compare_VALUE:
 		c.TargetUnion = &pb.Compare_Value{Value: d.value()}
 	case pb.Compare_LEASE:
-		c.TargetUnion = &pb.Compare_Lease{Lease: d.attach()}
+		lease := d.attach()
+		if lease >= firstLease { // which of the ids that etcd chooses is the greater hangs on its member, and is not compared
+			c.Result = pick(d, pb.Compare_EQUAL, pb.Compare_NOT_EQUAL)
+		}
+		c.TargetUnion = &pb.Compare_Lease{Lease: lease}
 	}
 	if d.chance(20) {
 		c.TargetUnion = nil

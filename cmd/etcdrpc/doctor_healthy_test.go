@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -310,6 +311,32 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 			tt.plant(f, tt.where)
 			f.finds(strings.Fields(tt.args), tt.fault)
 		})
+	}
+}
+
+// TestDoctor_Token has a store see tokens that no leader has yet, or that the one that leads is behind.
+func TestDoctor_Token(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	f := newFleet(t, etcd, newYard(t), "")
+	f.instances("acme/user", "null", "null")
+	const key = "_grpc_leader/acme/user//one"
+	f.lease(key, "user-1:9000")
+	led, err := etcd.Admin().Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.lease("_grpc_leader/acme/user//two", "user-2:9000")
+	for ahead, want := range map[int64]fault{
+		0:   {},
+		1:   {"a leader that is back", doctor.KindToken, `refuses "user-1:9000", which leads with the token`, key, nil},
+		100: {"a token to come", doctor.KindToken, "gives leaders lower tokens", "acme/user", nil},
+	} {
+		faults := []fault{want}
+		if ahead == 0 {
+			faults = nil
+		}
+		f.finds([]string{"--no-dial", "acme/user", "--token", strconv.FormatInt(led.Kvs[0].CreateRevision+ahead, 10)}, faults...)
 	}
 }
 

@@ -59,7 +59,7 @@ var (
 	KindStray           = newKind("stray-policy", Error, "a live policy at a key that no client reads, or not all")
 	KindLane            = newKind("lane", Warning, "routes of a live policy that put no instance in a lane, or too many, or are missing")
 	KindLeader          = newKind("leader", Error, "a leader that no caller can reach")
-	KindToken           = newKind("token", Error, "an etcd that gives a leader's token again, by --token")
+	KindToken           = newKind("token", Error, "an etcd that gives a leader's token again, or a leader behind a token, by --token")
 	KindStarted         = newKind("started", Warning, "an instance that says that it has yet to start")
 	KindMetadata        = newKind("metadata", Warning, "what an instance says of itself and no caller can read, or hardly means")
 	KindTooMany         = newKind("too-many", Error, "more entries than clients keep")

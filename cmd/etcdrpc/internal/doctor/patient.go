@@ -55,7 +55,7 @@ func (p *patient) read(ctx context.Context, s *store.Store, key string) error {
 	}
 	err := p.readWithCandidates(ctx, s, key)
 	if p.token > 0 && err == nil {
-		err = p.askRevision(ctx, s, key)
+		err = p.checkToken(ctx, s, key)
 	}
 	if p.serve && err == nil {
 		if err = s.MayServe(ctx, key); errors.Is(err, store.ErrDenied) {
@@ -190,12 +190,18 @@ func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, f
 	return p.readConfig(ctx, s, own)
 }
 
-// askRevision compares a token that a store has seen with etcd's revision.
-func (p *patient) askRevision(ctx context.Context, s *store.Store, key string) error {
+// checkToken compares a token that a store has seen with etcd's revision, and with that of who leads.
+func (p *patient) checkToken(ctx context.Context, s *store.Store, key string) error {
 	revision, err := s.Revision(ctx, store.ConfigOf(key).From)
-	if err == nil && p.token > revision {
+	candidates := p.candidates[key]
+	switch {
+	case err != nil:
+	case p.token > revision:
 		p.report(KindToken, fmt.Sprintf("a store has seen the token %d, and etcd is at revision %d: it was wiped, or restored from a backup, and gives leaders lower tokens, or the same again", p.token, revision),
 			"stop the servers of the service, and restore the backup anew: etcdutl snapshot restore FILE --bump-revision 1000000000 --mark-compacted (etcd 3.6), beside what else was given; where that cannot be, tell each store that lower tokens come", key)
+	case len(candidates) > 0 && candidates[0].Created < p.token:
+		p.report(KindToken, fmt.Sprintf("a store has seen the token %d, and refuses %.80q, which leads with the token %d: that is back from a backup", p.token, candidates[0].Instance, candidates[0].Created),
+			"restart that instance: it stands anew then, with a greater token", candidates[0].Key)
 	}
 	return err
 }

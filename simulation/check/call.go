@@ -69,7 +69,7 @@ func (j *Judge) Call(c Call) {
 			j.Report(c.End, Unserved, "%s of %s ends in Unimplemented, though %s serve it: %s", c.Method, c.Caller, and(solid), c.Err)
 		}
 	case codes.Unavailable, codes.DeadlineExceeded:
-		if c.Nowhere && !slices.ContainsFunc([]string{c.Service, "etcd", "dial"}, func(said string) bool { return strings.Contains(c.Err, said) }) {
+		if c.Nowhere && !j.knewMeanwhile(c) && !slices.ContainsFunc([]string{c.Service, "etcd", "dial"}, func(said string) bool { return strings.Contains(c.Err, said) }) {
 			j.Report(c.End, Told, "%s of %s, which knows no instance of %s: %v: %s", c.Method, c.Caller, c.Service, c.Code, c.Err)
 		}
 		if c.MustCross {
@@ -81,6 +81,11 @@ func (j *Judge) Call(c Call) {
 	default:
 		j.Report(c.End, Failed, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
 	}
+}
+
+// knewMeanwhile reports whether the caller may have known an instance while the call was under way, though neither before nor after.
+func (j *Judge) knewMeanwhile(c Call) bool {
+	return slices.ContainsFunc(j.history.addrs(c.Service), func(addr string) bool { return j.WentSince(c.Begin, c.Service, addr) })
 }
 
 func and(ids []string) string { return strings.Join(ids, " and ") }

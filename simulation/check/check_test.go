@@ -130,6 +130,7 @@ func TestCall(t *testing.T) {
 		want   Rule // "": no problem
 	}{
 		"nowhere to go, and not why":              {call: call(known(), nowhere, said("deadline exceeded")), want: Told},
+		"nowhere to go, but for a moment":         {before: vanish(10, first, second), call: call(known(), nowhere, said("deadline exceeded"), func(c *Call) { c.MayFail = true })},
 		"nowhere to go, and why":                  {call: call(known(), nowhere, said("no endpoint is registered under \"shop\""))},
 		"answered":                                {call: call(answeredBy("first"))},
 		"answered within the timeout":             {call: call(answeredBy("first"), longest(0.01))},

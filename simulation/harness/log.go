@@ -99,7 +99,7 @@ func (l lifeLog) Handle(ctx context.Context, r slog.Record) error {
 		l.w.Report(check.LeftBehind, "the registry of %s is closed, and logs %q", l.name, r.Message)
 	}
 	// A killed life has lost its connections, and may see that before it is closed.
-	if troubles[r.Message] && !l.w.network.Removed(l.w.Plan.DialHost(l.index, l.life)) && !l.w.Troubled(l.index) {
+	if troubles[r.Message] && !l.w.network.Removed(l.w.Plan.DialHost(l.index, l.life)) && !l.w.Troubled(l.index) && !l.w.Unopened(l.index) {
 		l.w.Report(check.Warned, "%s logs %q, with nothing between it and etcd%s", l.name, r.Message, l.w.far())
 	}
 	key, state := "", ""

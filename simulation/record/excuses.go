@@ -220,6 +220,15 @@ func (r *Record) ResetHidden(process int) bool {
 	})
 }
 
+// Unopened reports whether a member may have a watch that a process gave up before it was told that it is open, at a revision to come.
+// Until somebody writes, etcd then answers no request for progress on the stream of that.
+func (r *Record) Unopened(process int) bool {
+	return slices.ContainsFunc(r.steps(), func(s schedule.Step) bool {
+		stalled := s.Kind == schedule.StalledFromMember || s.Kind == schedule.StalledFromEtcd
+		return stalled && s.Who == process && s.At <= r.Now() && len(r.Since(r.Began.Add(s.At+s.For))) == 0
+	})
+}
+
 // Pardoned reports whether two may believe that they lead: a candidate was taken out of etcd by force, and its owner has not
 // had to renew its lease since, or etcd was restored or wiped, and not all have heard of it.
 func (r *Record) Pardoned() bool {

@@ -106,7 +106,8 @@ func (s *server) lookAt(now sight, wrong lasting) {
 	if (now.in || s.spec.Second) && len(left) > 0 {
 		left = left[:len(left)-1] // in use
 	}
-	if wrong.tooLong("leases are left", len(left) > 0 && !full && !barred) {
+	back := s.w.ResetSince(time.Now().Add(-s.w.Plan.LeaseTTL() - keptWithin)) // what was revoked since the backup expires
+	if wrong.tooLong("leases are left", len(left) > 0 && !full && !barred && !back) {
 		s.w.Report(check.LeftBehind, "%s reaches etcd, and for %v has not revoked the leases %x", now.id, keptWithin, left)
 	}
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +109,17 @@ func TestPlan(t *testing.T) {
 		if !strings.Contains(push[0], " refs/tags/"+m.Dir+"/v0.2.0") {
 			t.Errorf("%q lacks the tag of %s", push[0], m.Dir)
 		}
+	}
+}
+
+// What the changelog says of the time before all releases is not in the first.
+func TestRoll_OfTheRepository(t *testing.T) {
+	text, err := os.ReadFile("../../../../" + Changelog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rolled, err := roll(string(text), "v99.0.0", "D"); err == nil && strings.Contains(rolled, "is tagged yet") {
+		t.Errorf("the changelog would begin with\n%.400s", rolled)
 	}
 }
 

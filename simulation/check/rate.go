@@ -35,6 +35,9 @@ func (j *Judge) Put(now time.Time, key, from string) {
 	}
 }
 
+// Wiped notes that etcd was restored or wiped, so that all put their keys again.
+func (j *Judge) Wiped() { clear(j.writes) }
+
 // Line notes and judges that a process has logged a line about something.
 func (j *Judge) Line(now time.Time, process, about string) {
 	of := process + ": " + about

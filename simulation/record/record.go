@@ -155,6 +155,7 @@ func (r *Record) Reset(change func(), repeats bool) {
 	entries, candidates, leaders := r.Etcd.Entries(acme.Prefix), r.Etcd.Entries(acme.Candidates), r.Etcd.Entries(acme.Leaders)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.judge.Wiped()
 	clear(r.leases)
 	for _, e := range slices.Concat(entries, leaders) {
 		r.leases[e.Key] = e.Lease

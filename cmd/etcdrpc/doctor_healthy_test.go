@@ -327,16 +327,12 @@ func TestDoctor_Token(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.lease("_grpc_leader/acme/user//two", "user-2:9000")
-	for ahead, want := range map[int64]fault{
-		0:   {},
-		1:   {"a leader that is back", doctor.KindToken, `refuses "user-1:9000", which leads with the token`, key, nil},
-		100: {"a token to come", doctor.KindToken, "gives leaders lower tokens", "acme/user", nil},
+	for ahead, want := range map[int64][]fault{
+		0:   nil,
+		1:   {{"a leader that is back", doctor.KindToken, `refuses "user-1:9000", which leads with the token`, key, nil}},
+		100: {{"a token to come", doctor.KindToken, "gives leaders lower tokens", "acme/user", nil}},
 	} {
-		faults := []fault{want}
-		if ahead == 0 {
-			faults = nil
-		}
-		f.finds([]string{"--no-dial", "acme/user", "--token", strconv.FormatInt(led.Kvs[0].CreateRevision+ahead, 10)}, faults...)
+		f.finds([]string{"--no-dial", "acme/user", "--token", strconv.FormatInt(led.Kvs[0].CreateRevision+ahead, 10)}, want...)
 	}
 }
 

@@ -30,7 +30,7 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 	config, reasons := store.ConfigOf(key), make(map[int64]string)
 	_, err = s.Past(ctx, store.KeyOnly(survey.ReasonKey(config.From)), func(c store.Change) {
 		if !c.Deleted {
-			reasons[c.Revision] = string(c.Value[:min(len(c.Value), survey.MaxReason)])
+			reasons[c.Revision] = survey.ReasonOf(c.Value)
 		}
 	})
 	if err != nil && !errors.Is(err, store.ErrDenied) {

@@ -66,6 +66,9 @@ func ReasonKey(config string) string { return config + reasonSuffix }
 // MaxReason bounds what is said of a change, in bytes.
 const MaxReason = 300
 
+// ReasonOf returns what a value says of a change, as much as a reason may have.
+func ReasonOf(value []byte) string { return string(value[:min(len(value), MaxReason)]) }
+
 // IsReason reports whether a key is one of those.
 func IsReason(key string) bool { return strings.HasSuffix(key, reasonSuffix) }
 
@@ -75,7 +78,7 @@ func (e *Entry) Reason(said *Entry) string {
 	if e == nil || said == nil || said.ModRevision != e.ModRevision {
 		return ""
 	}
-	return string(said.Value[:min(len(said.Value), MaxReason)])
+	return ReasonOf(said.Value)
 }
 
 // isConfig reports whether the key is that of a live config, be it in a namespace below what is looked at.

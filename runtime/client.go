@@ -89,6 +89,6 @@ func (r *Registry) track(conn *grpc.ClientConn) error {
 // discoverer returns the part of the registry that connections use.
 func (r *Registry) discoverer() discoverer {
 	return discoverer{
-		usable: r.start, keys: r.keys, etcd: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone, seed: r.seed, budgets: &r.budgets, done: r.ctx.Done(), away: r.opts.away,
+		usable: r.start, keys: r.keys, etcd: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone, seed: r.seed, most: r.opts.limits.Connections, done: r.ctx.Done(), away: r.opts.away,
 	}
 }

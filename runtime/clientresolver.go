@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,10 +24,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// endpointsPerConnection is how many endpoints a policy is given for each connection that it may have, so that it
-// can leave those alone that do not answer.
-const endpointsPerConnection = 8
-
 // discoverer is the part of a registry that its connections use.
 type discoverer struct {
 	usable func() error // returns why nothing can be followed, nil if it can
@@ -38,8 +35,8 @@ type discoverer struct {
 	seed   maphash.Seed    // tells this process from others, for WithSubset
 	done   <-chan struct{} // closed with the registry
 
-	budgets *budgets
-	away    func() *discovery.Keys // returns those of the cluster to fall back on, nil if there is none
+	most int                    // how many endpoints a connection uses
+	away func() *discovery.Keys // returns those of the cluster to fall back on, nil if there is none
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and adds to the errors of its
@@ -56,17 +53,16 @@ type clientBuilder struct {
 
 	leader *leaderCalls                  // nil: no method is for the leader
 	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
+
+	mu    sync.Mutex
+	lines loglimit.Limiter // of report, guarded by mu
 }
 
 func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
 	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
-	budget := d.budgets.of(d.keys.Full(desc.Key))
 	b.client = &attr.Client{
-		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Connections: budget,
+		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Most: d.most,
 		Stats: new(picking.Memory), Report: b.report,
-	}
-	if !opts.targetsOnly {
-		b.client.Most = endpointsPerConnection * budget.Limit()
 	}
 	if len(desc.Leader) > 0 {
 		b.leader = newLeaderCalls(d.keys.Full(desc.Key), desc.Leader, d.keys.Candidates(desc.Key))
@@ -78,7 +74,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	if d.away() != nil && !opts.targetsOnly {
 		// Without a zone: none there is the caller's own. And without Report: home tells of the same problems.
 		b.client.Away = &attr.Client{
-			Subset: opts.subset, Seed: d.seed, Connections: budget, Most: b.client.Most, Selector: b.client.Selector,
+			Subset: opts.subset, Seed: d.seed, Most: d.most, Selector: b.client.Selector,
 			Stats: b.client.Stats,
 		}
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
@@ -88,7 +84,10 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 
 // report logs a problem of the policy. A live config may cause one with each change.
 func (b *clientBuilder) report(problem string) {
-	if ok, missed := b.client.Connections.AllowLine(time.Now()); ok {
+	b.mu.Lock()
+	ok, missed := b.lines.Allow(time.Now())
+	b.mu.Unlock()
+	if ok {
 		b.logger.Warn("questionable load balancing policy",
 			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.keys.Full(b.desc.Key), "problem", problem)...)
 	}

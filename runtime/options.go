@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/allow"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -132,12 +133,9 @@ type Limits struct {
 	// Bytes is how much memory the entries of a key may take, estimated from their texts. Default: 32 MiB, or a
 	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
 	Bytes int
-	// Connections is how many connections all clients of a registry together have to the endpoints of a key. Calls go
-	// over the connections that are open; with none, they fail with Unavailable. A client that has none is given one
-	// in any case. A connection to an endpoint that has left is not counted while its last calls finish.
-	//
-	// The limit holds for NewClient, NewInstances and calls that name their instance. It does not hold for a bare
-	// Resolver.
+	// Connections is how many endpoints of a key one client connects to. Where there are more, it uses a subset, as
+	// [WithSubset] does; those that cannot be reached give their places to others. It also bounds how many instances the calls of
+	// one client may name, the leader aside. It does not hold for a bare Resolver.
 	// Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }
@@ -151,6 +149,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Bytes <= 0 {
 		l.Bytes = int(min(max(debug.SetMemoryLimit(-1)/64, minBytes), maxBytes))
+	}
+	if l.Connections <= 0 {
+		l.Connections = descriptors.OfOneService(descriptors.Limit())
 	}
 	return l
 }

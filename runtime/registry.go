@@ -40,8 +40,7 @@ type Registry struct {
 	seed    maphash.Seed // tells this client from others, for WithSubset
 
 	etcd      *etcdconn.Conn
-	keys      *discovery.Keys // nil without a client
-	budgets   budgets
+	keys      *discovery.Keys      // nil without a client
 	published *registrar.Registrar // nil without a client
 
 	mu     sync.Mutex
@@ -75,7 +74,6 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		closeDone: make(chan struct{}),
 	}
 	r.opts.logger = etcdlog.Wrap(r.opts.logger)
-	r.budgets.limit, r.budgets.logger = r.opts.limits.Connections, r.opts.logger
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if client == nil {
 		r.err = errNilClient

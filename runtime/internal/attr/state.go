@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -71,11 +70,10 @@ type Client struct {
 	Zone          string                        // that the process runs in; "": unknown
 	Selector      func(*endpoint.Endpoint) bool // nil: every endpoint is selected
 	Subset        int                           // how many endpoints to use of each set; below 1: all
-	Most          int                           // how many endpoints a policy may be given, all in all; 0: any number
+	Most          int                           // how many endpoints it connects to; 0: any number
 	Seed          maphash.Seed                  // ranks endpoints for Subset, in each process differently
 	TargetsOnly   bool                          // calls name their instance: connect to no other
 	LeaderMethods map[string]struct{}           // the full names of the methods whose calls go to the leader; nil: none
-	Connections   *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
 	Stats         *picking.Memory               // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
 	Report        func(problem string)          // called with each problem of the service config; may be nil
 	Away          *Client                       // of the connections to what another cluster knows of the key; nil: it stays at home

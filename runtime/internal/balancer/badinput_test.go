@@ -84,6 +84,8 @@ func TestEndpointsOfAnyKind(t *testing.T) {
 // TestAHundredThousand has as many endpoints as no key should have.
 func TestAHundredThousand(t *testing.T) {
 	p, cc := newPolicy(t)
+	now := time.Now()
+	p.now = func() time.Time { return now }
 	client := &attr.Client{Most: 1000, Seed: seedOfTests} // as where descriptors are bounded
 	_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: bigFleet(100_000)})
 	settle(p, cc)

@@ -41,7 +41,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -70,7 +69,6 @@ type policy struct {
 	child    *childpolicy.Child   // of the last plan; nil: it has none
 	state    resolver.State       // the last from the resolver
 	leader   *leader              // as the resolver says; nil: no call is for one
-	share    *descriptors.Share   // of in.client.Connections
 	epoch    uint64               // of the last picker
 	waking   *time.Timer          // for core.expire
 	wakeAt   time.Time            // when waking is due
@@ -98,7 +96,13 @@ func (p *policy) do(f func()) {
 // new picker, if one is due.
 func (p *policy) carryOut() {
 	publish := p.act()
-	for events := p.queue.All(); len(events) > 0; events = p.queue.All() {
+	for {
+		p.core.reselect(p.now())
+		publish = p.act() || publish
+		events := p.queue.All()
+		if len(events) == 0 {
+			break
+		}
 		for _, event := range events {
 			if !p.closed {
 				event()
@@ -143,23 +147,16 @@ func (p *policy) step(s step) {
 	case watch:
 		subConn := x.subConn
 		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(x, subConn, p.core.health, state) })
-	case release:
-		x.permit.Release()
-	case yield:
-		if !x.permit.Yield() {
-			p.core.outbid(x, p.now())
-		}
 	case shutDown:
 		if x.subConn != nil {
 			x.subConn.Shutdown()
 		}
 		x.subConn = nil
-		x.permit.Release()
 		p.parted = true
 	}
 }
 
-// dial connects to x, once it has a permit.
+// dial connects to x.
 func (p *policy) dial(x *conn) {
 	if x.subConn == nil {
 		var subConn balancer.SubConn
@@ -171,17 +168,8 @@ func (p *policy) dial(x *conn) {
 			return
 		}
 		x.subConn = subConn
-		x.permit = p.share.NewPermit(func() { p.whileCurrent(x, subConn, func() { p.core.granted(x, p.now()) }) })
 	}
-	if x == p.core.leader && x.permit.Lead() || x.permit.Acquire(x.named) {
-		x.subConn.Connect()
-		return
-	}
-	budget := p.in.client.Connections
-	if report := budget.Report(p.now()); report != nil {
-		p.after = append(p.after, report)
-	}
-	p.core.refused(x, budget.Err(), p.now())
+	x.subConn.Connect()
 }
 
 // onState queues the news of a SubConn of x.
@@ -201,7 +189,7 @@ func (p *policy) whileCurrent(x *conn, subConn balancer.SubConn, event func()) {
 // retire ends what a plan has that no other has.
 func (p *policy) retire(plan *plan) {
 	child := plan.child
-	if child != nil && (p.core.plan == nil || p.core.plan.child != child) && (p.core.old == nil || p.core.old.child != child) {
+	if child != nil && (p.core.plan == nil || p.core.plan.child != child) && (p.core.before == nil || p.core.before.child != child) {
 		child.Close()
 	}
 }
@@ -233,8 +221,7 @@ func (p *policy) publish() {
 	}
 	p.epoch++
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, late: p.core.childLate,
-		old: p.core.old, excluded: p.core.excluded,
+		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, before: p.core.before, connects: p.core.connects(), late: p.core.childLate,
 	}})
 }
 
@@ -247,7 +234,6 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.do(func() {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
-		p.targets.lead(p.leader)
 		p.plan()
 	})
 	return nil
@@ -270,9 +256,6 @@ func (p *policy) store(s resolver.State, c *config) {
 		p.core.watchAgain()
 	}
 	p.memory = cmp.Or(client.Stats, &p.own)
-	if p.in == nil || p.in.client.Connections != client.Connections {
-		p.share = client.Connections.NewShare()
-	}
 	p.state = s
 	p.in = &input{
 		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
@@ -311,6 +294,7 @@ func (p *policy) plan() {
 			in.endpoints, in.pending, in.err = nil, false, err
 		}
 	}
+	in.left = p.core.left(&in)
 	next := makePlan(&in)
 	next.viewMade = func() { p.queue.Put(func() { p.core.viewMade(p.now()) }) }
 	p.updateChild(next)
@@ -329,12 +313,8 @@ func (p *policy) updateChild(next *plan) {
 		p.child = p.newChild(c)
 	}
 	next.child = p.child
-	most := 0
-	if budget := next.in.client.Connections; budget != nil {
-		most = budget.Limit()
-	}
 	s := p.state
-	s.Endpoints = next.endpointsOf(next.bySubset(next.all(), bounds{next.in.subsetOf(), most}))
+	s.Endpoints = next.choose(next.mostOf(1))
 	s.Addresses = attr.Addresses(s.Endpoints) // policies that are older than endpoints know no others
 	p.child.Update(c, s)
 }
@@ -354,6 +334,7 @@ func (p *policy) replace(child *childpolicy.Child, c *childpolicy.Config, why er
 		p.tell(strings.TrimPrefix(err.Error(), "etcd: "))
 	}
 	if p.child == child {
+		p.child.Close()
 		p.child = nil
 		p.plan()
 	}

@@ -42,7 +42,6 @@ func TestP7_OneConnectionAnAddress(t *testing.T) {
 		`{"childPolicy":[{"round_robin":{}}]}`,
 	} {
 		r.update(policy, servers)
-		r.inForce()
 		load.goOn()
 	}
 	for _, s := range servers {
@@ -110,7 +109,10 @@ func TestP2_ADrainDoesNotWaitForAnotherPlan(t *testing.T) {
 	servers := serveAll(t, "a v1", "b v1")
 	r := newRig(t, &attr.Client{})
 	r.update(`{}`, servers)
-	r.connected(servers)
+	eventually(t, "both are called", func() bool {
+		_, err := r.call(context.Background(), "/s.A/M")
+		return err == nil && servers[0].calls.Load() > 0 && servers[1].calls.Load() > 0
+	})
 	slow := serve(t, "c v2")
 	gate := make(chan struct{})
 	defer close(gate)
@@ -142,7 +144,6 @@ func TestP6_FromRoundRobinToRingHashUnderLoad(t *testing.T) {
 	}
 	load := r.load("/s.A/M")
 	r.update(`{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`, servers)
-	r.inForce()
 	for i := range 50 {
 		ctx := calloptions.WithAffinity(context.Background(), string(rune('a'+i)))
 		if _, err := r.call(ctx, "/s.A/M"); err != nil {
@@ -203,9 +204,16 @@ func TestWhatWaitsForTheFirstStateIsAnswered(t *testing.T) {
 	}
 	none := errors.New(`etcd: no endpoint is registered under "acme/user"`)
 	r.hand(etcdConfig(`{}`), &attr.State{Err: none})
-	if _, err := r.call(context.Background(), "/s.A/M"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), none.Error()) {
-		t.Errorf("with no endpoint: %v", err)
+	if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
+		t.Errorf("with one that has left, and is connected: %v", err)
 	}
+	for _, s := range servers {
+		s.grpc.Stop()
+	}
+	eventually(t, "calls hear why", func() bool {
+		_, err := r.call(context.Background(), "/s.A/M")
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), none.Error())
+	})
 }
 
 // TestS1_NothingBelowEndsTheProcess has a policy below panic under load, on a real connection.

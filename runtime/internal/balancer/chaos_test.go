@@ -30,7 +30,7 @@ func TestShellAlways(t *testing.T) {
 		p, cc := newPolicy(t)
 		client := &attr.Client{Zone: "x", Seed: seedOfTests, Subset: int(seed%3) * 2}
 		if seed%2 == 1 {
-			client.Connections, _ = budget(3)
+			client.Most = 3
 		}
 		stop := make(chan struct{})
 		var calls sync.WaitGroup
@@ -97,7 +97,7 @@ func TestShellAlways(t *testing.T) {
 		clear(cc.down)
 		cc.mu.Unlock()
 		fleet = ends("a v1 x", "b v1 x", "c v2 y")
-		client = &attr.Client{Zone: "x", Seed: seedOfTests, Connections: client.Connections}
+		client = &attr.Client{Zone: "x", Seed: seedOfTests}
 		_ = hand(p, configs[0], &attr.State{Client: client, Endpoints: fleet})
 		close(stop)
 		calls.Wait()
@@ -118,8 +118,8 @@ func TestShellAlways(t *testing.T) {
 			}
 		}
 		p.do(func() {
-			if p.core.old != nil || len(p.core.all) != 3 || p.core.counts != [3]int{ready: 3} {
-				t.Errorf("seed %d: %d connections are known, by kind %v, another plan: %v", seed, len(p.core.all), p.core.counts, p.core.old != nil)
+			if len(p.core.all) != 3 || p.core.counts != [3]int{ready: 3} {
+				t.Errorf("seed %d: %d connections are known, by kind %v", seed, len(p.core.all), p.core.counts)
 			}
 			for _, x := range p.core.all {
 				if n := x.stats.UnderWay(); n != 0 {

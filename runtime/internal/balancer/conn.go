@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -21,24 +20,19 @@ type conn struct {
 
 	// The shell's.
 	subConn balancer.SubConn // nil: there is none
-	permit  *descriptors.Permit
 
 	// The core's.
-	endpoint   resolver.Endpoint
-	state      connectivity.State // the SubConn's
-	inPlan     uint64             // the number of the last plan in which it may be called
-	inOld      uint64             // the number of the last plan beside which the old one may call it, too
-	open       bool               // connected, and no health check says otherwise: an ejection counts for nothing
-	wanted     bool               // by the plan
-	wasWanted  bool               // ... when that was last decided
-	named      bool               // by a call, so that it stays while its instance does
-	dialing    bool               // it was told to connect, and has not answered
-	triedAt    time.Time          // when it was last told so, and was let, or its health began to be asked for anew
-	readySince time.Time          // when it was last connected
-	shortLived int                // how many of its connections, one after the other, have not lasted
-	retryAt    time.Time          // it must not connect before
-	closeAt    time.Time          // when it is closed, for nothing wants it; zero: never
-	roomAt     time.Time          // when it is to make room, for it is connected and does not serve; zero: never
+	endpoint  resolver.Endpoint
+	state     connectivity.State // the SubConn's
+	inPlan    uint64             // the number of the last plan in which it may be called
+	open      bool               // connected, and no health check says otherwise: an ejection counts for nothing
+	wanted    bool               // by the plan
+	wasWanted bool               // ... when that was last decided
+	named     bool               // by a call, so that it stays while its instance does
+	dialing   bool               // it was told to connect, and has not answered
+	triedAt   time.Time          // when it was last told so, or its health began to be asked for anew
+	retryAt   time.Time          // it must not connect before
+	closeAt   time.Time          // when it is closed, for nothing wants it; zero: never
 }
 
 // condition is what picks need to know of a connection. It is immutable.
@@ -46,9 +40,8 @@ type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // while it is ready
 	named     balancer.SubConn // for calls that name the instance: while it is open
-	refused   bool             // a permit, for which it waits
-	waits     bool             // ... and it was never tried
 	late      bool             // it is trying, and has been for knownWithin
+	joined    bool             // it is trying for the first time while others serve: calls do not wait for it
 	err       error            // why it is failing
 }
 
@@ -61,7 +54,10 @@ const (
 	failing                  // tried in vain
 )
 
-var untried = &condition{readiness: trying}
+var (
+	untried = &condition{readiness: trying}
+	joined  = &condition{readiness: trying, joined: true}
+)
 
 func newConn(addr string, stats *picking.Stats) *conn {
 	x := &conn{addr: addr, stats: stats, state: connectivity.Idle}
@@ -73,7 +69,8 @@ func (x *conn) is(r readiness) bool { return x.current.Load().readiness == r }
 
 // isNew reports whether nothing was done about x yet.
 func (x *conn) isNew() bool {
-	return x.state == connectivity.Idle && !x.dialing && x.current.Load() == untried
+	now := x.current.Load()
+	return x.state == connectivity.Idle && !x.dialing && (now == untried || now == joined)
 }
 
 // isAwaited reports whether x connects, or is connected and has yet to tell its health, and may well serve soon.
@@ -89,11 +86,3 @@ func (x *conn) isConnecting() bool {
 
 // isUsed reports whether the plan or calls that name its instance want x.
 func (x *conn) isUsed() bool { return x.wanted || x.named }
-
-// awaitsPermit reports whether x is wanted and waits for a permit to connect.
-func (x *conn) awaitsPermit() bool {
-	return x.isUsed() && x.dialing && x.state == connectivity.Idle && x.current.Load().refused
-}
-
-// makesRoom reports whether x is closed where there is no permit for another. What waits for a permit has none to give.
-func (x *conn) makesRoom() bool { return !x.closeAt.IsZero() && !x.current.Load().refused }

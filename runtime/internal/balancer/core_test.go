@@ -80,7 +80,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 			}
 		}
 	}
-	w.events = append(w.events, "refused b:1", "granted b:1", "named c:1", "forgotten c:1", "time 1s", "time 5s")
+	w.events = append(w.events, "named c:1", "forgotten c:1", "time 1s", "time 5s")
 	return w
 }
 
@@ -121,7 +121,15 @@ func (w *walked) happen(event int) bool {
 	}
 	for i, c := range before {
 		after := w.picks()[i]
-		if update && c.conn != nil && after.conn == nil && w.mayServe(c.conn, i) {
+		strict := walkedCalls[i].lane != "" && w.core.plan.placed != nil && w.core.plan.placed.config.Strict(walkedCalls[i].lane)
+		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // it does not serve that
+			continue
+		}
+		lazy := walkedCalls[i].lane != "" && (w.core.plan.chooses() || w.core.plan.traits.Single) // its first call has a lane connected to
+		p := w.core.plan
+		at := slices.Index(p.conns, c.conn)
+		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i) // into a lane, or out of one
+		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
 			w.breaks("a change of plan loses no call: %v was served by %s, and now %v", walkedCalls[i], c.conn.addr, after.err)
 		}
 	}
@@ -142,15 +150,11 @@ type picked struct {
 
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
-	p := &picker{targets: &targets{}, epoch: 1, plan: w.core.plan, old: w.core.old, excluded: w.core.excluded}
+	p := &picker{targets: &targets{}, epoch: 1, plan: w.core.plan, connects: w.core.connects()}
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
-		for _, plan := range []*plan{p.plan, p.old} {
-			if plan != nil && plan.instead == nil { // each plan is looked at anew
-				for _, v := range plan.called() {
-					v.last.Store(nil)
-				}
-			}
+		for _, v := range p.plan.called() { // each view is looked at again
+			v.last.Store(nil)
 		}
 		result, err := p.Pick(info)
 		x := picked{err: err}
@@ -164,7 +168,7 @@ func (w *walked) picks() (all []picked) {
 	return all
 }
 
-// mayServe reports whether a connection may serve a call by the plan, and is ready.
+// mayServe reports whether a connection may serve a call by the plan, not as the last resort, and is ready.
 func (w *walked) mayServe(x *conn, call int) bool {
 	p := w.core.plan
 	if x.current.Load().readiness != ready || p.instead != nil {
@@ -179,14 +183,10 @@ func (w *walked) mayServe(x *conn, call int) bool {
 		if v == nil {
 			continue
 		}
-		for _, g := range v.groups {
-			for _, t := range g.tiers {
-				if slices.ContainsFunc(t.members, func(m int32) bool { return p.conns[m] == x }) {
-					return true
-				}
-			}
+		if v.has(func(c *condition) bool { return c == x.current.Load() }) {
+			return true
 		}
-		if !v.refresh(1, nil).toBase {
+		if !v.refresh(1).toBase {
 			return false
 		}
 	}
@@ -203,6 +203,8 @@ func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx)
 }
 
+var walkedClient = &attr.Client{Zone: "x", Seed: seedOfTests}
+
 func (w *walked) update() {
 	var fleet []resolver.Endpoint
 	for i, v := range w.fleet {
@@ -210,7 +212,9 @@ func (w *walked) update() {
 			fleet = append(fleet, variants[i][v-1])
 		}
 	}
-	next := makePlan(&input{config: w.configs[w.config], client: &attr.Client{Zone: "x", Seed: seedOfTests}, endpoints: fleet})
+	in := &input{config: w.configs[w.config], client: walkedClient, endpoints: fleet}
+	in.left = w.core.left(in)
+	next := makePlan(in)
 	next.viewMade = func() { w.asks = true }
 	w.core.update(next, w.now)
 	w.carryOut()
@@ -272,15 +276,12 @@ func (w *walked) tell(x *conn, what string) bool {
 	case what == "fails" && connecting:
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
 	case what == "ends" && x.state == connectivity.Ready, what == "idle" && x.state == connectivity.TransientFailure:
+		delete(w.health, x)
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
 	case what == "well" && w.health[x] && !x.is(ready):
 		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
 	case what == "unwell" && w.health[x] && x.is(ready):
 		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}, w.now)
-	case what == "refused" && x.state == connectivity.Idle && x.dialing && !x.current.Load().waits:
-		w.core.refused(x, errors.New("none is free"), w.now)
-	case what == "granted" && x.state == connectivity.Idle && x.dialing && x.current.Load().waits:
-		w.core.granted(x, w.now)
 	default:
 		return false
 	}
@@ -296,6 +297,7 @@ type walkedSubConn struct {
 // carryOut carries out effects.
 func (w *walked) carryOut() {
 	for {
+		w.core.reselect(w.now)
 		out := w.core.flush()
 		for _, s := range out.steps {
 			x := s.conn
@@ -312,10 +314,6 @@ func (w *walked) carryOut() {
 			case shutDown:
 				x.subConn = nil
 				delete(w.health, x)
-			case release:
-				if x.state == connectivity.Ready || x.state == connectivity.Connecting {
-					w.breaks("%s gives its permit back while it is %v", x.addr, x.state)
-				}
 			}
 			if x.state != connectivity.Ready {
 				delete(w.health, x)
@@ -339,17 +337,17 @@ func (w *walked) carryOut() {
 // key describes all that what may happen next depends on.
 func (w *walked) key() string {
 	var text strings.Builder
-	plan := func(p *plan) {
-		if p == nil {
-			text.WriteString("none")
-			return
-		}
-		fmt.Fprint(&text, slices.Index(w.configs, p.in.config))
-		for i := range p.endpoints {
-			fmt.Fprint(&text, " ", instance(&p.endpoints[i]), attr.Endpoint(p.endpoints[i]).Version)
-		}
-		for _, v := range p.called() {
-			fmt.Fprint(&text, " ", v.lane.name, v.method, v.settled.Load())
+	p := w.core.plan
+	fmt.Fprint(&text, w.fleet, w.config, ":")
+	for i := range p.endpoints {
+		fmt.Fprint(&text, " ", instance(&p.endpoints[i]), attr.Endpoint(p.endpoints[i]).Version)
+	}
+	for _, v := range p.called() {
+		fmt.Fprint(&text, " ", v.lane.name, v.method)
+		for _, g := range v.groups {
+			for _, t := range g.tiers {
+				fmt.Fprint(&text, t.use.Load().members)
+			}
 		}
 	}
 	in := func(at time.Time) time.Duration {
@@ -358,17 +356,13 @@ func (w *walked) key() string {
 		}
 		return max(0, at.Sub(w.now))
 	}
-	fmt.Fprint(&text, w.fleet, w.config, ":")
-	plan(w.core.plan)
-	fmt.Fprint(&text, "; ", in(w.core.deadline), w.core.excluded)
-	plan(w.core.old)
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().late, x.wanted, x.named, x.dialing, x.open, x.subConn != nil, w.health[x],
-			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt), in(x.roomAt), in(x.triedAt.Add(knownWithin)))
+		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().joined, x.current.Load().late, x.wanted, x.named, x.dialing, x.open, x.subConn != nil, w.health[x],
+			in(x.retryAt), in(x.closeAt), in(x.triedAt.Add(knownWithin)))
 	}
-	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt), in(w.core.roomAt))
+	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt))
 	return text.String()
 }
 
@@ -381,7 +375,7 @@ func (w *walked) settle() string {
 			}
 		}
 	}
-	timed := w.core.old != nil || slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.closeAt.IsZero() || x.state == connectivity.Idle && x.wanted })
+	timed := slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.closeAt.IsZero() || x.state == connectivity.Idle && x.wanted })
 	if timed {
 		if w.wake.IsZero() {
 			return "nothing happens, and something is left over"
@@ -411,10 +405,10 @@ var coreRules = []coretest.Rule[walked]{
 			if at < 0 {
 				return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i], c.conn.addr)
 			}
-			served := slices.ContainsFunc(w.core.plan.endpoints, func(ep resolver.Endpoint) bool {
+			served := slices.ContainsFunc(liveOf(w.core.plan), func(ep resolver.Endpoint) bool {
 				return attr.Endpoint(ep).Version == "v2" && w.core.plan.placed.isBase(&ep)
 			})
-			if says := attr.Endpoint(w.core.plan.endpoints[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" && w.core.old == nil {
+			if says := attr.Endpoint(w.core.plan.endpoints[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" {
 				return fmt.Sprintf("%v goes to %s, which does not serve it", walkedCalls[i], c.conn.addr)
 			}
 		}
@@ -430,15 +424,16 @@ var coreRules = []coretest.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "P6: an old plan serves for a while", Broken: func(_, w *walked) string {
-		switch {
-		case w.core.old == nil:
-		case w.core.counts[trying] == 0:
-			return "though nothing is left to be tried"
-		case !w.now.Before(w.core.deadline):
-			return "for too long"
-		case w.wake.IsZero() || w.wake.After(w.core.deadline):
-			return "and nobody looks"
+	{Name: "the last resort takes calls only while nothing else can", Broken: func(_, w *walked) string {
+		for i, c := range w.picks() {
+			if at := slices.Index(w.core.plan.conns, c.conn); at < w.core.plan.live {
+				continue
+			}
+			for _, x := range w.core.plan.conns[:w.core.plan.live] {
+				if w.mayServe(x, i) {
+					return fmt.Sprintf("%v goes to %s, and %s is ready", walkedCalls[i], c.conn.addr, x.addr)
+				}
+			}
 		}
 		return ""
 	}},
@@ -460,31 +455,16 @@ var coreRules = []coretest.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "S4: what is connected to and does not serve makes room for what waits", Broken: func(_, w *walked) string {
-		if !slices.ContainsFunc(w.core.all, (*conn).awaitsPermit) {
-			return ""
-		}
-		for _, x := range w.core.all {
-			switch late := x.is(trying) && x.current.Load().late; {
-			case x.state != connectivity.Ready || !x.is(failing) && !late:
-			case x.roomAt.IsZero():
-				return x.addr + " keeps its place for ever"
-			case w.wake.IsZero() || w.wake.After(x.roomAt) || !w.now.Before(x.roomAt):
-				return x.addr + " is to make room, and nobody looks"
-			}
-		}
-		return ""
-	}},
 	{Name: "what is wanted is connected to, and what is not known is closed", Broken: func(_, w *walked) string {
 		kinds := [3]int{}
 		for _, x := range w.core.all {
 			if x.wanted {
 				kinds[x.current.Load().readiness]++
 			}
-			if (x.wanted || x.named) && x.state == connectivity.Idle && !x.dialing && !w.now.Before(x.retryAt) {
+			if (x.wanted && x.inPlan == w.core.number || x.named) && x.state == connectivity.Idle && !x.dialing && !w.now.Before(x.retryAt) {
 				return x.addr + " is not connected to"
 			}
-			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !x.named && x.subConn != nil && x.closeAt.IsZero() {
+			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !x.wanted && !x.named && x.subConn != nil && x.closeAt.IsZero() {
 				return x.addr + " is not known and open"
 			}
 			if !x.wanted && !x.named && x.subConn != nil && x.closeAt.IsZero() {

@@ -137,7 +137,7 @@ func TestFallback_WhatIsRenewedIsWaitedFor(t *testing.T) {
 		m.cc.hangs, m.cc.down = make(map[string]bool), make(map[string]error)
 		left := false
 		client := &attr.Client{Away: &attr.Client{}, CallsLeave: func(leave bool) { left = left || leave }}
-		m.hand(nil, &attr.State{Client: client, Endpoints: ends("a"), Away: &attr.State{Endpoints: ends("b")}}, lasting)
+		m.hand(nil, &attr.State{Client: client, Endpoints: ends("a"), Away: &attr.State{Endpoints: ends("b")}}, time.Second)
 		where := func() (addr string) {
 			for range 2 { // the first that leaves has what is away connected to
 				addr, _, _ = m.cc.begin(t.Context(), "/s.A/M")

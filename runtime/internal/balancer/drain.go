@@ -10,11 +10,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// drain leaves out the endpoints that the config drains.
-func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
+// drain tells the endpoints that the config drains from the others.
+func (p *plan) drain(endpoints []resolver.Endpoint) (live, drained []resolver.Endpoint) {
 	c := p.in.config
 	if len(c.Drain) == 0 {
-		return endpoints
+		return endpoints, nil
 	}
 	names := make(map[string]bool, len(c.Drain)) // those in Drain that are an endpoint's
 	var inBase, isCalled func(i int) bool
@@ -31,13 +31,15 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)
 	}
-	left := make([]resolver.Endpoint, 0, len(endpoints))
+	live = make([]resolver.Endpoint, 0, len(endpoints))
 	for i, ep := range endpoints {
-		if !d.Drained[i] {
-			left = append(left, ep)
+		if d.Drained[i] {
+			drained = append(drained, ep)
+		} else {
+			live = append(live, ep)
 		}
 	}
-	return left
+	return live, drained
 }
 
 // drains reports whether an endpoint is drained, and notes by which names.

@@ -17,7 +17,7 @@ func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
 	p, cc := newPolicy(t)
 	fleet := bigFleet(n)
 	for i := range fleet[1:] {
-		cc.down[address(&fleet[1+i])] = errNoneFree
+		cc.down[address(&fleet[1+i])] = errRefused
 	}
 	_ = hand(p, nil, &attr.State{Endpoints: fleet})
 	settle(p, cc)
@@ -37,10 +37,10 @@ func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
 	if state := stateOf(cc).ConnectivityState; state != connectivity.Ready {
 		t.Errorf("the policy is %v", state)
 	}
-	cc.down[address(&fleet[0])] = errNoneFree
+	cc.down[address(&fleet[0])] = errRefused
 	cc.last(address(&fleet[0])).set(connectivity.Idle, nil)
 	settle(p, cc)
-	if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil || !strings.Contains(err.Error(), errNoneFree.Error()) || stateOf(cc).ConnectivityState != connectivity.TransientFailure {
+	if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil || !strings.Contains(err.Error(), errRefused.Error()) || stateOf(cc).ConnectivityState != connectivity.TransientFailure {
 		t.Errorf("while all fail, %v: %v", stateOf(cc).ConnectivityState, err)
 	}
 	clear(cc.down)

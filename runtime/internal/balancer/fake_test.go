@@ -1,8 +1,10 @@
 package balancer
 
 import (
+	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -195,6 +197,33 @@ func (s *fakeSubConn) UpdateAddresses(addrs []resolver.Address) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addrs = addrs
+}
+
+// ring has calls tied to keys.
+const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
+
+var errRefused = errors.New("refused")
+
+// connectedTo returns which addresses have connections, or are being connected to.
+func (c *fakeConn) connectedTo() (all string) {
+	for _, s := range c.open() {
+		s.mu.Lock()
+		if s.state == connectivity.Ready || s.state == connectivity.Connecting {
+			all += strings.TrimSuffix(s.addrs[0].Addr, ":1")
+		}
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// last returns the last SubConn that was made to an address.
+func (c *fakeConn) last(addr string) (found *fakeSubConn) {
+	for _, s := range c.made {
+		if s.addrs[0].Addr == addr {
+			found = s
+		}
+	}
+	return found
 }
 
 // newPolicy returns a policy over a fake connection.

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"google.golang.org/grpc/resolver"
@@ -46,14 +47,15 @@ func (in *input) placeInLanes() *placed {
 		return nil
 	}
 	l := &placed{config: config, of: make(map[*endpoint.Endpoint][]string)}
-	l.Placement = config.Place(len(in.endpoints), func(i int, name string) string {
-		if e := attr.Endpoint(in.endpoints[i]); e != nil {
+	all := slices.Concat(in.endpoints, in.left)
+	l.Placement = config.Place(len(all), func(i int, name string) string {
+		if e := attr.Endpoint(all[i]); e != nil {
 			return e.Field(name)
 		}
 		return ""
 	})
 	for i, names := range l.Of {
-		if e := attr.Endpoint(in.endpoints[i]); e != nil {
+		if e := attr.Endpoint(all[i]); e != nil {
 			l.of[e] = names
 		}
 	}
@@ -69,7 +71,8 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 	return !in
 }
 
-// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base.
+// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. Of the last
+// resort a lane has those that have left, while others are in it; else its calls go to the base, unless it is strict.
 func (p *plan) divideByLane() {
 	p.base = newLane("")
 	p.base.sharers = 1
@@ -86,6 +89,9 @@ func (p *plan) divideByLane() {
 		}
 		for _, name := range names {
 			l := p.lanes[name]
+			if i >= p.live && (l == nil || !p.hasLeft(i)) {
+				continue
+			}
 			if l == nil {
 				l = newLane(name)
 				l.strict = p.placed.config.Strict(name)
@@ -97,7 +103,7 @@ func (p *plan) divideByLane() {
 	for _, l := range p.lanes {
 		l.sharers = len(p.lanes)
 	}
-	if len(p.base.members) == 0 {
+	if p.live > 0 && (len(p.base.members) == 0 || int(p.base.members[0]) >= p.live) {
 		p.base.members = p.all()
 		p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
 	}

@@ -9,10 +9,14 @@ import (
 
 // methodsDiffer reports whether some endpoints name other methods than others.
 func (p *plan) methodsDiffer() bool {
-	if s := p.in.summary; s != nil {
-		return len(s.Methods) > 1
+	from := 0
+	if s := p.in.summary; s != nil { // it is of those that have not left
+		if len(s.Methods) > 1 {
+			return true
+		}
+		from = p.live
 	}
-	for i := range p.endpoints {
+	for i := from; i < len(p.endpoints); i++ {
 		if attr.Methods(p.endpoints[i]) != attr.Methods(p.endpoints[0]) {
 			return true
 		}

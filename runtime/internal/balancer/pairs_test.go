@@ -428,7 +428,7 @@ func (p *paired) size() (n int) {
 	for _, v := range p.policy.core.plan.called() {
 		for _, g := range v.groups {
 			for _, tier := range g.tiers {
-				n += len(tier.members)
+				n += len(tier.use.Load().members)
 			}
 		}
 	}

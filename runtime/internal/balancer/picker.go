@@ -19,9 +19,9 @@ type picker struct {
 	epoch    uint64 // grows with each picker of the policy
 	leader   *leader
 	plan     *plan
-	late     bool   // the plan's child takes long to connect
-	old      *plan  // serves what plan cannot yet; nil: there is none
-	excluded []bool // the endpoints of old that may not be called any more
+	connects bool  // calls go to connections of the plan, though it has nothing to call, or its child does not serve yet
+	late     bool  // the plan's child takes long to connect
+	before   *plan // its child serves until plan does; nil: there is none
 }
 
 // Pick implements [balancer.Picker].
@@ -32,27 +32,21 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return p.targets.pick(o.Target, false)
 	case p.leader.has(info.FullMethodName):
 		return p.leader.pick(p.targets)
+	case p.before != nil:
+		return p.before.child.Pick(info)
+	case p.connects:
 	case p.plan.instead != nil:
 		return balancer.PickResult{}, p.plan.instead.err
+	case p.plan.child != nil:
+		return p.plan.child.Pick(info)
 	}
-	plan := p.plan
-	if p.old != nil && !p.serves(&info, o) {
-		plan = p.old
-	}
-	if plan.child != nil {
-		return plan.child.Pick(info)
-	}
-	x, err := p.pickBy(plan, &info, o)
-	if err != nil && plan == p.old && p.plan.child == nil {
-		plan = p.plan
-		x, err = p.pickBy(plan, &info, o)
-	}
+	x, err := p.pickByPlan(&info, o)
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
 	result := balancer.PickResult{SubConn: x.current.Load().subConn}
-	if plan.traits.Counts {
-		result.Done = x.stats.End(plan.traits.Times)
+	if p.plan.traits.Counts {
+		result.Done = x.stats.End(p.plan.traits.Times)
 	}
 	if result.SubConn == nil { // it was lost just now, and another picker is about to follow
 		if result.Done != nil {
@@ -63,36 +57,15 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// serves reports whether the plan serves a call, rather than the old one.
-func (p *picker) serves(info *balancer.PickInfo, o *calloptions.Options) bool {
-	if p.plan.child != nil {
-		return false
-	}
+// pickByPlan picks by the plan.
+func (p *picker) pickByPlan(info *balancer.PickInfo, o *calloptions.Options) (*conn, error) {
 	r, err := p.plan.route(info, o)
-	if err != nil {
-		return true
-	}
-	v := r.first
-	if s := v.asOf(p.epoch, nil, false); s.toBase && r.then != nil && v.settled.Load() {
-		v = r.then
-		v.asOf(p.epoch, nil, false)
-	}
-	return v.settled.Load()
-}
-
-// pickBy picks by a plan.
-func (p *picker) pickBy(plan *plan, info *balancer.PickInfo, o *calloptions.Options) (*conn, error) {
-	r, err := plan.route(info, o)
 	if err != nil {
 		return nil, err
 	}
-	var excluded []bool
-	if plan == p.old {
-		excluded = p.excluded
-	}
-	s := r.first.asOf(p.epoch, excluded, excluded != nil)
+	s := r.first.asOf(p.epoch, false)
 	if len(s.groups) > 0 || r.then == nil || !s.toBase {
-		x, err := p.pickFrom(info.Ctx, o, r.first, s, excluded)
+		x, err := p.pickFrom(info.Ctx, o, r.first, s)
 		if err == nil {
 			return x, nil
 		}
@@ -100,13 +73,13 @@ func (p *picker) pickBy(plan *plan, info *balancer.PickInfo, o *calloptions.Opti
 			return nil, r.first.explain(err)
 		}
 	}
-	x, err := p.pickFrom(info.Ctx, o, r.then, r.then.asOf(p.epoch, excluded, excluded != nil), excluded)
+	x, err := p.pickFrom(info.Ctx, o, r.then, r.then.asOf(p.epoch, false))
 	return x, r.then.explain(err)
 }
 
 // pickFrom picks by a snapshot of a view. Where one that is older than the picker has no answer, the call waits for the
 // picker's: gRPC asks each picker once, and no other may follow.
-func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, s *snapshot, excluded []bool) (*conn, error) {
+func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, s *snapshot) (*conn, error) {
 	x, err := v.plan.pickFrom(ctx, o, s)
 	if s.epoch >= p.epoch || err == nil && x.current.Load().subConn != nil {
 		return x, err
@@ -114,7 +87,7 @@ func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, 
 	if err == nil && v.plan.traits.Counts {
 		x.stats.Cancel()
 	}
-	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, excluded, true))
+	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, true))
 }
 
 // errFull says that all that a call may go to have as many calls under way as may be.
@@ -145,7 +118,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 // pickIn picks one of a set.
 func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
 	for {
-		i := p.in.config.way.Pick(ctx, o, s.Set)
+		i := p.way.Pick(ctx, o, s.Set)
 		switch i {
 		case picking.Full:
 			return nil, errFull

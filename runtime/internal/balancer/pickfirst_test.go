@@ -74,7 +74,7 @@ func TestPickFirst_ReturnsToItsZone(t *testing.T) {
 		{"none is there", update("f - y", "g - y"), "f:1", "f"},
 		{"two come", update("f - y", "g - y", "m - x", "n - x"), "m:1", "m"},
 		{"they fail", func() {
-			cc.down["m:1"], cc.down["n:1"] = errNoneFree, errNoneFree
+			cc.down["m:1"], cc.down["n:1"] = errRefused, errRefused
 			cc.last("m:1").set(connectivity.Idle, nil)
 		}, "f:1", "f"},
 		{"the second is back", func() { delete(cc.down, "n:1"); cc.revive() }, "n:1", "n"},

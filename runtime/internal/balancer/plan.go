@@ -2,11 +2,10 @@ package balancer
 
 import (
 	"fmt"
-	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
@@ -20,9 +19,11 @@ import (
 type plan struct {
 	in        *input
 	traits    picking.Traits
-	endpoints []resolver.Endpoint // that may be called at all
+	way       picking.Way
+	endpoints []resolver.Endpoint // that may be called at all: those that have left, and then those that are drained, come last
+	live      int                 // how many of endpoints have neither left nor are drained: see class
+	drained   int                 // how many are drained
 	conns     []*conn             // of endpoints; set by the core
-	shared    []bool              // the endpoints to which calls may go by the old plan, too; nil: there is none
 	placed    *placed             // nil: there are no lanes
 	base      *lane
 	lanes     map[string]*lane   // that have endpoints
@@ -42,26 +43,36 @@ type plan struct {
 // from the entries of a key to a pick. Package discovery has merged and held them; then come drain, selector, lane, methods,
 // split, zone, subset, and the way of picking.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, instead: in.nothing()}
+	p := &plan{in: in, instead: in.nothing(), way: in.config.way}
 	p.sequence.Shuffle()
-	if p.instead != nil {
+	if in.client.TargetsOnly {
 		return p
 	}
-	if in.config.way != nil {
-		p.traits = in.config.way.Traits()
-		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
+	if p.way == nil { // for calls that another policy cannot take yet
+		p.way = picking.RoundRobin()
 	}
+	p.traits = p.way.Traits()
+	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.placed = in.placeInLanes()
-	p.endpoints = p.selectFrom(p.drain(in.endpoints))
-	if p.instead != nil {
-		return p
+	live, drained := p.drain(in.endpoints)
+	p.endpoints = p.selectFrom(live)
+	p.live = len(p.endpoints)
+	if len(in.left)+len(drained) > 0 {
+		drained = selected(drained, in.client)
+		p.drained = len(drained)
+		p.endpoints = slices.Concat(p.endpoints, selected(in.left, in.client), drained)
 	}
 	p.differ = p.methodsDiffer()
 	p.divideByLane()
-	p.reportSplit()
-	p.reportTwins()
+	if p.instead == nil {
+		p.reportSplit()
+		p.reportTwins()
+	}
 	return p
 }
+
+// hasLeft reports whether the key has an endpoint of the plan no longer.
+func (p *plan) hasLeft(i int) bool { return i >= p.live && i < len(p.endpoints)-p.drained }
 
 // report notes a problem of the config.
 func (p *plan) report(format string, args ...any) {
@@ -83,9 +94,8 @@ type view struct {
 	lane   *lane
 	method string // of a call that it was made for
 
-	settled atomic.Bool // it could serve, or nothing in it was left to be tried, or the old plan has none of its endpoints
-	making  sync.Mutex  // the next snapshot
-	last    atomic.Pointer[snapshot]
+	making sync.Mutex // the next snapshot
+	last   atomic.Pointer[snapshot]
 }
 
 // group is the endpoints that have one share of a view's calls.
@@ -97,34 +107,76 @@ type group struct {
 
 // tier is endpoints of a group between which nothing but the way of picking decides.
 type tier struct {
-	*picking.Tier
-	members []int32 // of plan.endpoints
-	zone    int
+	class   class
+	ranking []int32 // of plan.endpoints, those that the connection uses first; nil: it uses all
+	most    int     // how many of ranking it uses
+	use     atomic.Pointer[use]
 	first   atomic.Pointer[conn] // to which the core has all calls go while it is ready; nil: none yet, or picks are among all
 }
 
-// connsOf yields the connections of a group, in order of preference.
-func (p *plan) connsOf(g *group) iter.Seq[*conn] {
-	return func(yield func(*conn) bool) {
+// use is the members of a tier that a connection uses. It is immutable.
+type use struct {
+	*picking.Tier
+	members []int32 // of plan.endpoints
+}
+
+// class is why calls go to the endpoints of a tier before they go to others. Classes are in the order of preference.
+type class int
+
+// The classes. Those behind others are the last resort: calls go there only while nothing else can take them.
+const (
+	ownZone class = iota // or any zone, where zones do not count
+	otherZones
+	left    // etcd has these no longer, and they are still connected
+	drained // by an operator
+)
+
+func (c class) isLastResort() bool { return c >= left }
+
+// uses notes which members a connection uses.
+func (t *tier) uses(p *plan, members []int32) {
+	if t.ranking != nil {
+		members = inOrder(members)
+	}
+	if now := t.use.Load(); now != nil && slices.Equal(now.members, members) {
+		return
+	}
+	ring := func() ([]string, []uint64) { return p.ringOf(members) }
+	t.use.Store(&use{picking.NewTier(&p.rings, ring), members})
+}
+
+// connsOf returns the connections of members.
+func (p *plan) connsOf(members []int32) []*conn {
+	conns := make([]*conn, len(members))
+	for i, m := range members {
+		conns[i] = p.conns[m]
+	}
+	return conns
+}
+
+// isServed reports whether a connection that is not the last resort is ready.
+func (v *view) isServed() bool {
+	return v.has(func(c *condition) bool { return c.readiness == ready })
+}
+
+// lacks reports whether no connection is ready, or may soon be, but for the last resort.
+func (v *view) lacks() bool {
+	return !v.has(func(c *condition) bool { return c.readiness == ready || c.readiness == trying && !c.late })
+}
+
+// has reports whether a connection is in a condition, those that are the last resort aside.
+func (v *view) has(condition func(*condition) bool) bool {
+	for _, g := range v.groups {
 		for _, t := range g.tiers {
-			for _, m := range t.members {
-				if !yield(p.conns[m]) {
-					return
+			if t.class.isLastResort() {
+				continue
+			}
+			for _, m := range t.use.Load().members {
+				if condition(v.plan.conns[m].current.Load()) {
+					return true
 				}
 			}
 		}
 	}
-}
-
-// isSettled reports whether all that calls have asked for can serve, or has nothing left to be tried.
-func (p *plan) isSettled() bool {
-	if p.child != nil {
-		return p.child.State() != connectivity.Connecting
-	}
-	for _, v := range p.called() {
-		if !v.isSettled() {
-			return false
-		}
-	}
-	return true
+	return false
 }

@@ -146,24 +146,29 @@ func (r *regions) expire() {
 	}
 }
 
-// updateAway gives the policy of the other cluster its endpoints, none while crossing is not open.
+// updateAway gives the policy of the other cluster its endpoints, and ends it where crossing is not open.
 func (r *regions) updateAway() {
-	if r.away == nil {
+	if r.away == nil && r.crossing.open {
 		r.away = buildPolicy(regionConn{r.cc, r, &r.latest.away}, r.opts)
 		r.away.spawn, r.away.now = r.home.spawn, r.home.now
-	}
-	away := attr.State{Client: r.told.Client.Away, Health: r.told.Health}
-	if other := r.told.Away; other != nil {
-		away.Key, away.Sequence, away.Held, away.Err = other.Key, other.Sequence, other.Held, other.Err
-		if r.crossing.open {
-			away.Endpoints = r.lent
-		}
 	}
 	r.picks.Lock()
 	if r.open = r.crossing.open; !r.open {
 		r.publish()
 	}
 	r.picks.Unlock()
+	if !r.crossing.open {
+		if r.away != nil {
+			r.away.Close()
+			r.away, r.latest.away = nil, balancer.State{}
+		}
+		return
+	}
+	away := attr.State{Client: r.told.Client.Away, Health: r.told.Health}
+	if other := r.told.Away; other != nil {
+		away.Key, away.Sequence, away.Held, away.Err = other.Key, other.Sequence, other.Held, other.Err
+		away.Endpoints = r.lent
+	}
 	s := r.config
 	s.ResolverState = attr.SetState(resolver.State{}, &away)
 	_ = r.away.UpdateClientConnState(s) // home has accepted the config
@@ -296,7 +301,7 @@ func (x *crosser) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			return result, nil
 		}
 	}
-	if keeps.n == 0 && errors.Is(err, balancer.ErrNoSubConnAvailable) {
+	if keeps.n == 0 && !keeps.last && errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		return balancer.PickResult{}, err
 	}
 	result, homeErr := x.home.Pick(info)
@@ -322,6 +327,7 @@ func (x *crosser) ask(nobody bool) {
 type kept struct {
 	fraction
 	waits  bool // it takes none yet: its endpoints are being tried, and not for long
+	last   bool // it takes calls, but as the last resort
 	nobody bool // it takes none: they are for a lane that is strict, and nobody is in it
 }
 
@@ -332,29 +338,28 @@ var (
 
 // keeps returns the part of the calls like this one that home takes.
 func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
-	plan, excluded := p.plan, []bool(nil)
-	if p.old != nil && !p.serves(info, o) {
-		plan, excluded = p.old, p.excluded
-	}
-	if k, ok := plan.keeps(p.late); ok {
+	if k, ok := p.keepsAny(); ok {
 		return k
 	}
-	r, err := plan.route(info, o)
+	r, err := p.plan.route(info, o)
 	if err != nil {
 		return kept{fraction: noCalls, nobody: true}
 	}
-	return p.keptOf(r, excluded)
+	return p.keptOf(r)
 }
 
-// keeps returns the part of all calls that home takes, and whether that is known without a look at where they go. late says that
-// a child has been connecting for long.
-func (p *plan) keeps(late bool) (k kept, ok bool) {
+// keepsAny returns the part of all calls that home takes, and whether that is known without a look at where they go.
+func (p *picker) keepsAny() (k kept, ok bool) {
 	var state connectivity.State
 	switch {
-	case p.instead != nil:
-		state = p.instead.state
-	case p.child != nil:
-		state = p.child.State()
+	case p.before != nil:
+		return keepsAll, true
+	case p.connects:
+		return kept{fraction: noCalls, last: true}, true
+	case p.plan.instead != nil:
+		state = p.plan.instead.state
+	case p.plan.child != nil:
+		state = p.plan.child.State()
 	default:
 		return k, false
 	}
@@ -362,29 +367,26 @@ func (p *plan) keeps(late bool) (k kept, ok bool) {
 	case connectivity.TransientFailure:
 		return keepsNone, true
 	case connectivity.Connecting:
-		return kept{fraction: noCalls, waits: !late}, true
+		return kept{fraction: noCalls, waits: !p.late}, true
 	}
 	return keepsAll, true
 }
 
 // keptOf returns the part of the calls of a route that home takes.
-func (p *picker) keptOf(r *route, excluded []bool) kept {
-	s := r.first.asOf(p.epoch, excluded, true)
+func (p *picker) keptOf(r *route) kept {
+	s := r.first.asOf(p.epoch, true)
 	if s.toBase && r.then != nil {
-		s = r.then.asOf(p.epoch, excluded, true)
+		s = r.then.asOf(p.epoch, true)
 	}
-	return kept{fraction: s.keeps, waits: len(s.groups) == 0 && !s.toBase}
+	return kept{fraction: s.keeps, waits: len(s.groups) == 0 && !s.toBase, last: s.last && len(s.groups) > 0}
 }
 
 // lacks reports whether home leaves calls, of the kinds that were made before, to the other cluster. While it tries endpoints,
 // and not for long, the answer is as before.
 func (p *picker) lacks(before bool) bool {
 	lacks := func(k kept) bool { return k.fraction != allCalls && (before || !k.waits) }
-	if p.old != nil {
-		return false
-	}
-	if k, ok := p.plan.keeps(p.late); ok {
+	if k, ok := p.keepsAny(); ok {
 		return lacks(k)
 	}
-	return slices.ContainsFunc(p.plan.routes(), func(r *route) bool { return lacks(p.keptOf(r, nil)) })
+	return slices.ContainsFunc(p.plan.routes(), func(r *route) bool { return lacks(p.keptOf(r)) })
 }

@@ -100,6 +100,16 @@ func serve(t *testing.T, spec string) *server {
 	return s
 }
 
+// dead returns servers that nobody runs.
+func dead(n int) []*server {
+	var all []*server
+	for i := range n {
+		s := &server{Endpoint: endpoint.Endpoint{Instance: fmt.Sprintf("dead%04d", i), Addr: fmt.Sprintf("127.1.%d.%d:1", i/250, 1+i%250)}}
+		all = append(all, s)
+	}
+	return all
+}
+
 func serveAll(t *testing.T, specs ...string) []*server {
 	t.Helper()
 	var all []*server
@@ -189,16 +199,6 @@ func (r *rig) hand(config string, s *attr.State) {
 	if r.policy == nil {
 		r.policy = lastBuilt.Load()
 	}
-}
-
-// inForce waits until what was handed down last is what calls go by.
-func (r *rig) inForce() {
-	r.t.Helper()
-	eventually(r.t, "the last plan serves", func() bool {
-		r.policy.mu.Lock()
-		defer r.policy.mu.Unlock()
-		return r.policy.core.old == nil
-	})
 }
 
 // call makes one call and returns the address that answered.

@@ -135,7 +135,7 @@ func TestARingGoesOnToTheNext(t *testing.T) {
 	if got := where(); !slices.Equal(got, first) {
 		t.Error("once it is not full any more, its calls do not come back")
 	}
-	cc.down[its] = errNoneFree
+	cc.down[its] = errRefused
 	sub := cc.open()[slices.IndexFunc(cc.open(), func(s *fakeSubConn) bool { return s.addrs[0].Addr == its })]
 	sub.set(connectivity.Idle, nil)
 	settle(p, cc)

@@ -9,7 +9,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // maxRoutes bounds how many methods of a lane have routes that are kept. A caller has few, save one that passes on the
@@ -127,29 +126,21 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 				members = append(members, m)
 			}
 		}
+		if int(members[0]) >= p.live && int(l.members[0]) < p.live { // the last resort alone serves the method, and may soon end
+			members = l.members
+		}
 	}
 	v := &view{plan: p, lane: l, method: method}
-	// The old plan would have calls of a new lane go to the base, and those of a new method where it is not.
-	v.settled.Store(p.shared != nil && !slices.ContainsFunc(members, func(m int32) bool { return p.shared[m] }))
 	groups := p.bySplit(members)
-	of := bounds{subset: p.in.subsetOf()}
-	if p.tooMany() {
-		of.most = mostOf(p.in.client.Most, l.sharers*len(groups))
-	}
+	most := p.mostOf(l.sharers * len(groups))
 	for g, share := range groups {
 		group := group{weight: p.in.config.weight(g)}
 		if g < len(p.in.config.ids) {
 			group.id = p.in.config.ids[g]
 		}
-		for zone, near := range p.byZone(share) {
-			for _, chosen := range p.bySubset(near, of) {
-				if len(chosen) > 0 {
-					if p.traits.Shuffles {
-						chosen = p.rank(chosen)
-					}
-					ring := func() ([]string, []uint64) { return p.ringOf(chosen) }
-					group.tiers = append(group.tiers, &tier{Tier: picking.NewTier(&p.rings, ring), members: chosen, zone: zone})
-				}
+		for at, members := range p.byClass(share) {
+			if len(members) > 0 {
+				group.tiers = append(group.tiers, p.makeTier(class(at), members, most))
 			}
 		}
 		if len(group.tiers) > 0 {
@@ -174,7 +165,7 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 
 // adopt makes the view of calls that ask for nothing, and those that calls have asked the plan before for, which may be nil.
 func (p *plan) adopt(before *plan) {
-	if p.instead != nil || p.child != nil {
+	if len(p.endpoints) == 0 {
 		return
 	}
 	p.addRoute(p.base, "")

@@ -13,7 +13,7 @@ import (
 // selectFrom returns the endpoints that the connection's selector selects.
 func (p *plan) selectFrom(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	left := selected(endpoints, p.in.client)
-	if len(left) == 0 {
+	if len(left) == 0 && p.instead == nil {
 		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", len(endpoints), p.in.service)
 		if drained := len(p.in.endpoints) - len(endpoints); drained > 0 {
 			text += fmt.Sprintf(" (%d more are drained)", drained)

@@ -304,31 +304,6 @@ func TestS1_WhatPanicsAfterItHasServedIsNotUsedAgain(t *testing.T) {
 	}
 }
 
-// TestP6_WhatIsDrainedIsNotCalledThroughThePolicyBefore drains an instance along with a policy below that still serves.
-func TestP6_WhatIsDrainedIsNotCalledThroughThePolicyBefore(t *testing.T) {
-	s := script(t)
-	s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-		sc, err := cc.NewSubConn(cs.ResolverState.Endpoints[0].Addresses, balancer.NewSubConnOptions{})
-		cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: onePicker{sc}})
-		return err
-	}
-	p, cc := newPolicy(t)
-	cc.hangs = map[string]bool{"a:1": true, "b:1": true}
-	state := &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
-	_ = hand(p, s.config(t), state)
-	settle(p, cc)
-	_ = hand(p, mustConfig(t, `{}`), state)
-	settle(p, cc)
-	if addr, err := cc.pick(t.Context(), "/s.A/M"); err != nil || addr != "a:1" {
-		t.Errorf("while the plan connects, a call goes to %q, %v", addr, err)
-	}
-	_ = hand(p, mustConfig(t, `{"drain":["a"]}`), state)
-	settle(p, cc)
-	if addr, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
-		t.Errorf("once it is drained: %q, %v", addr, err)
-	}
-}
-
 func TestPending(t *testing.T) {
 	p, cc := newPolicy(t)
 	client := &attr.Client{}

@@ -15,7 +15,10 @@ func (p *plan) bySplit(members []int32) [][]int32 {
 	}
 	group, groups := c.groupOf(), make([][]int32, len(c.Split)+1)
 	for _, m := range members {
-		g := group(&p.endpoints[m])
+		g := len(c.Split) // of what is the last resort, which no share is for
+		if int(m) < p.live {
+			g = group(&p.endpoints[m])
+		}
 		groups[g] = append(groups[g], m)
 	}
 	return groups

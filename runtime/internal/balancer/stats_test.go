@@ -180,10 +180,10 @@ func TestSlowStart_GoesOnThroughADrain(t *testing.T) {
 	m := newTimed(t)
 	s := attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
 	m.hand(mustConfig(t, `{}`), &s, 0)
-	before := m.home.core.conns["a:1"]
+	before, subConn := m.home.core.conns["a:1"], m.cc.last("a:1")
 	m.hand(mustConfig(t, `{"drain":["a"]}`), &s, linger)
 	m.hand(mustConfig(t, `{}`), &s, 0)
-	if after := m.home.core.conns["a:1"]; after == before || after.stats != before.stats {
+	if after := m.home.core.conns["a:1"]; m.cc.last("a:1") == subConn || after.stats != before.stats {
 		t.Error("the connection is the same, or what was known of its address is forgotten")
 	}
 }

@@ -14,7 +14,35 @@ import (
 // endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	p := &plan{in: &input{client: client, held: s.Held}, endpoints: selected(s.Endpoints, client)}
-	return p.endpointsOf(p.bySubset(p.all(), bounds{subset: client.Subset, most: client.Most}))
+	p.live = len(p.endpoints)
+	return p.choose(client.Subset)
+}
+
+// choose returns so many of the endpoints, 0: all. It is for those who look at no connection: what is held counts for nothing, for it
+// may be dead.
+func (p *plan) choose(most int) []resolver.Endpoint {
+	if most < 1 || most >= p.live {
+		return p.endpoints[:p.live]
+	}
+	chosen := prefix(p.rank(p.all()), most, func(m int32) bool { return !p.in.isHeld(&p.endpoints[m]) })
+	endpoints := make([]resolver.Endpoint, len(chosen))
+	for i, m := range inOrder(chosen) {
+		endpoints[i] = p.endpoints[m]
+	}
+	return endpoints
+}
+
+// prefix returns the first of a ranking, as far as n of them count. It asks once for each, in their order.
+func prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
+	for i, m := range ranking {
+		if n == 0 {
+			return ranking[:i:i]
+		}
+		if counts(m) {
+			n--
+		}
+	}
+	return ranking[:len(ranking):len(ranking)]
 }
 
 // all returns the indexes of all endpoints that are left.
@@ -26,70 +54,45 @@ func (p *plan) all() []int32 {
 	return all
 }
 
-// endpointsOf returns the endpoints of some sets, in their order.
-func (p *plan) endpointsOf(sets [][]int32) []resolver.Endpoint {
-	if len(sets) == 1 && len(sets[0]) == len(p.endpoints) {
-		return p.endpoints
-	}
-	members := slices.Concat(sets...)
-	slices.Sort(members)
-	members = slices.Compact(members)
-	endpoints := make([]resolver.Endpoint, len(members))
-	for i, m := range members {
-		endpoints[i] = p.endpoints[m]
-	}
-	return endpoints
-}
-
 // minMost is how many endpoints a set may have at least, however many sets there are.
 const minMost = 8
 
-// mostOf returns how many endpoints one of several sets may have if all of them may have most, 0 if there is no
-// bound. Each may have a few.
-func mostOf(most, sets int) int {
-	if most == 0 {
-		return 0
+// mostOf returns how many endpoints of each of some sets a connection uses, 0 if it uses all: as many as were asked for, or the
+// set's part of as many as it may, of which each set has a few.
+func (p *plan) mostOf(sets int) int {
+	most := p.in.subsetOf()
+	if p.tooMany() {
+		limit := p.in.client.Most
+		if part := max(limit/max(1, sets), min(limit, minMost)); most == 0 || part < most {
+			most = part
+		}
 	}
-	return max(most/max(1, sets), min(most, minMost))
+	return most
 }
 
-// bounds say how many endpoints of a set a connection uses.
-type bounds struct {
-	subset int // as many as were asked for; below 1: all
-	most   int // as many as it may; 0: any number
-}
-
-// bySubset returns the members that a connection uses: those that rank highest for its seed, within bounds. A held endpoint
-// keeps its rank but may be dead: if one is chosen while live ones are left out, a second set has the live ones that rank
-// highest. Where there are too many, those that are in use come first.
-func (p *plan) bySubset(members []int32, of bounds) [][]int32 {
-	n, sticky := of.subset, false
-	if of.most > 0 && (n < 1 || n > of.most) {
-		n, sticky = of.most, true
+// makeTier returns the tier of some members, of which the connection uses so many, 0: all. It is given those that rank highest
+// for its seed. Where there are too many, those that are ready come first.
+func (p *plan) makeTier(class class, members []int32, most int) *tier {
+	t := &tier{class: class}
+	if most == 0 || len(members) <= most || class.isLastResort() {
+		if p.traits.Shuffles {
+			members = p.rank(members)
+		}
+		t.uses(p, members)
+		return t
 	}
-	if n < 1 || len(members) <= n {
-		return [][]int32{members}
+	t.ranking, t.most = p.rank(members), most
+	if most != p.in.subsetOf() && p.conns != nil {
+		isReady := func(m int32) int {
+			if p.conns[m].is(ready) {
+				return 0
+			}
+			return 1
+		}
+		slices.SortStableFunc(t.ranking, func(a, b int32) int { return cmp.Compare(isReady(a), isReady(b)) })
 	}
-	ranking := p.rank(members)
-	if sticky && p.conns != nil {
-		slices.SortStableFunc(ranking, func(a, b int32) int { return cmp.Compare(p.unused(a), p.unused(b)) })
-	}
-	isHeld := func(m int32) bool { return p.in.isHeld(&p.endpoints[m]) }
-	isLive := func(m int32) bool { return !isHeld(m) }
-	first := inOrder(ranking[:n])
-	if !slices.ContainsFunc(first, isHeld) || !slices.ContainsFunc(ranking[n:], isLive) {
-		return [][]int32{first}
-	}
-	live := slices.DeleteFunc(ranking, isHeld)
-	return [][]int32{first, inOrder(live[:min(n, len(live))])}
-}
-
-// unused returns 0 for an endpoint that is connected to, or was tried, and 1 for another.
-func (p *plan) unused(m int32) int {
-	if p.conns[m].current.Load() != untried {
-		return 0
-	}
-	return 1
+	t.uses(p, t.ranking[:most])
+	return t
 }
 
 // rank ranks members by rendezvous hashing, the highest first. It differs between clients, and an endpoint that comes or
@@ -124,4 +127,4 @@ func (p *plan) chooses() bool {
 }
 
 // tooMany reports whether more endpoints are left than a connection may use.
-func (p *plan) tooMany() bool { return p.in.client.Most > 0 && len(p.endpoints) > p.in.client.Most }
+func (p *plan) tooMany() bool { return p.in.client.Most > 0 && p.live > p.in.client.Most }

@@ -26,7 +26,7 @@ type targets struct {
 
 	known atomic.Pointer[input] // what the policy was last told; nil: nothing yet
 	conns sync.Map              // *conn by targetKey; each stays until its instance leaves
-	first string                // the instance id of the leader, "" if there is none
+	named atomic.Int64          // how many are in conns
 }
 
 // targetKey is how calls name an instance.
@@ -71,6 +71,10 @@ func (t *targets) open(to calloptions.Target, leads bool) error {
 	if _, err := in.find(to, leads); err != nil {
 		return err
 	}
+	if most := in.client.Most; most > 0 && !leads && t.named.Load() >= int64(most) {
+		return status.Errorf(codes.Unavailable,
+			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", most, in.service)
+	}
 	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
 	t.queue.Put(func() { t.connect(to) })
 	return balancer.ErrNoSubConnAvailable
@@ -88,22 +92,7 @@ func (t *targets) connect(to calloptions.Target) {
 		return
 	}
 	t.conns.Store(key, t.core.name(ep, t.now()))
-	t.leads()
-}
-
-// lead takes the news who leads.
-func (t *targets) lead(l *leader) {
-	if t.first = ""; l != nil {
-		t.first = l.instance
-	}
-	t.leads()
-}
-
-// leads tells the core of the connection to the leader, if a call has named it.
-func (t *targets) leads() {
-	x, _ := t.conns.Load(targetKey{instance: t.first})
-	c, _ := x.(*conn)
-	t.core.lead(c)
+	t.named.Add(1)
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.
@@ -152,6 +141,7 @@ func (t *targets) update(in *input) {
 			return true
 		}
 		t.conns.Delete(key)
+		t.named.Add(-1)
 		t.core.forget(c, now)
 		return true
 	})

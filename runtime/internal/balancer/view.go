@@ -17,7 +17,8 @@ type snapshot struct {
 	groups []readyGroup
 	err    error    // for calls, if there are no groups
 	toBase bool     // there are none, and none is about to answer: a lane that is not strict leaves its calls to the base
-	keeps  fraction // of the calls: what is left may go to another cluster
+	last   bool     // the groups have the last resort alone
+	keeps  fraction // of the calls: the rest may go to another cluster
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
@@ -33,12 +34,12 @@ type readyGroup struct {
 type readySet struct {
 	*picking.Set
 	conns []*conn // of its members
-	zone  int
+	class class
 }
 
-// asOf returns the snapshot for a picker of an epoch. excluded, if it is not nil, says which endpoints may not be called any
-// more. While another call makes the snapshot, a call that does not wait gets an older one, if there is one.
-func (v *view) asOf(epoch uint64, excluded []bool, waits bool) *snapshot {
+// asOf returns the snapshot for a picker of an epoch. While another call makes the snapshot, a call that does not wait gets an older
+// one, if there is one.
+func (v *view) asOf(epoch uint64, waits bool) *snapshot {
 	s := v.last.Load()
 	if s != nil && s.epoch >= epoch {
 		return s
@@ -50,27 +51,23 @@ func (v *view) asOf(epoch uint64, excluded []bool, waits bool) *snapshot {
 	}
 	defer v.making.Unlock()
 	if s = v.last.Load(); s == nil || s.epoch < epoch {
-		s = v.refresh(epoch, excluded)
+		s = v.refresh(epoch)
 		v.last.Store(s)
 	}
 	return s
 }
 
-// refresh makes a snapshot, and notes whether the view has settled.
-func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
-	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
-	heaviest, settled, all := uint32(0), true, counts{}
+// refresh makes a snapshot.
+func (v *view) refresh(epoch uint64) *snapshot {
+	s, states := &snapshot{epoch: epoch, last: true}, make([]groupState, len(v.groups))
+	heaviest, all := uint32(0), counts{}
 	for i := range states {
 		g := &states[i]
-		*g = v.stateOf(&v.groups[i], excluded)
+		*g = v.stateOf(&v.groups[i])
 		all.addAll(g.counts)
-		settled = settled && g.settled
 		if len(g.sets) > 0 {
 			heaviest = max(heaviest, v.groups[i].weight)
 		}
-	}
-	if settled {
-		v.settled.Store(true)
 	}
 	var called, ofZone counts
 	for i := range states {
@@ -82,9 +79,10 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 		ofZone.addAll(g.ofZone)
 		if len(g.sets) > 0 {
 			s.add(max(1, weight), g)
+			s.last = s.last && g.sets[0].class.isLastResort()
 		}
 	}
-	s.toBase = len(s.groups) == 0 && (all.trying == all.late || v.plan.traits.Single && all.late > 0)
+	s.toBase = len(s.groups) == 0 && (all.trying == all.late+all.joined || v.plan.traits.Single && all.late+all.joined > 0)
 	s.keeps = v.keeps(s, &called, &ofZone)
 	if s.err = all.err; all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
@@ -97,12 +95,12 @@ func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 	percent := v.plan.in.config.ZoneMinPercent
 	switch {
-	case len(s.groups) == 0:
+	case s.last: // or there are no groups
 		return noCalls
 	case percent == 0:
 		return allCalls
 	}
-	part := func(n *counts) fraction { return staying(percent, n.ready, n.members-n.waiting-(n.trying-n.late)) }
+	part := func(n *counts) fraction { return staying(percent, n.ready, n.members-(n.trying-n.late)) }
 	if keeps := part(called); ofZone.ready == 0 || part(ofZone).less(keeps) {
 		return keeps
 	}
@@ -112,34 +110,36 @@ func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 // groupState is what the connections of a group are.
 type groupState struct {
 	counts
-	id      uint64 // see group
-	sets    []readySet
-	ofZone  counts   // of what is in the client's zone
-	stay    fraction // of the calls of the client's zone
-	rest    int
-	settled bool // it can serve as the plan has it, or nothing is left to be tried
+	id     uint64 // see group
+	sets   []readySet
+	ofZone counts   // of what is in the client's zone
+	stay   fraction // of the calls of the client's zone
+	rest   int
 }
 
-func (v *view) stateOf(of *group, excluded []bool) groupState {
-	g := groupState{id: of.id, stay: allCalls, settled: true}
+func (v *view) stateOf(of *group) groupState {
+	g := groupState{id: of.id, stay: allCalls}
 	percent := v.plan.in.config.ZoneMinPercent
 	for _, t := range of.tiers {
-		set, n := v.setOf(t, excluded)
-		g.addAll(n)
-		if v.plan.hasZones() && t.zone == ownZone {
+		if t.class.isLastResort() && len(g.sets) > 0 {
+			break
+		}
+		set, n := v.setOf(t)
+		if t.class != left { // what has left is not connected to again
+			g.addAll(n)
+		}
+		if v.plan.hasZones() && t.class == ownZone {
 			g.ofZone.addAll(n)
 		}
-		// It serves as the plan has it once the best of what there is serves.
-		g.settled = g.settled && (len(g.sets) > 0 || n.ready > 0 || n.trying == 0)
 		if n.ready == 0 {
 			continue
 		}
 		g.sets = append(g.sets, set)
 		switch {
 		case percent == 0 || !v.plan.hasZones():
-		case len(g.sets) == 1 && t.zone == ownZone:
-			g.stay = staying(percent, n.ready, n.members-n.waiting)
-		case g.sets[0].zone == ownZone && t.zone != ownZone && g.rest == 0:
+		case len(g.sets) == 1 && t.class == ownZone:
+			g.stay = staying(percent, n.ready, n.members)
+		case g.sets[0].class == ownZone && t.class == otherZones && g.rest == 0:
 			g.rest = len(g.sets) - 1
 		}
 	}
@@ -152,8 +152,7 @@ func (v *view) stateOf(of *group, excluded []bool) groupState {
 // counts are what connections are.
 type counts struct {
 	members, ready, trying int
-	late                   int   // of those trying, for long
-	waiting                int   // for a permit to connect, and never tried, so nothing is known of them
+	late, joined           int   // of those trying: for long, and for the first time while others served
 	err                    error // of one that has failed
 }
 
@@ -168,37 +167,33 @@ func (n *counts) add(c *condition) {
 		if c.late {
 			n.late++
 		}
+		if c.joined {
+			n.joined++
+		}
 	default:
 		n.err = cmp.Or(n.err, c.err)
-	}
-	if c.waits {
-		n.waiting++
 	}
 }
 
 func (n *counts) addAll(o counts) {
 	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
-	n.late, n.waiting, n.err = n.late+o.late, n.waiting+o.waiting, cmp.Or(n.err, o.err)
+	n.late, n.joined, n.err = n.late+o.late, n.joined+o.joined, cmp.Or(n.err, o.err)
 }
 
 // setOf returns the members of a tier that are ready, and what all are. It looks at each connection once, for they change
 // meanwhile.
-func (v *view) setOf(t *tier, excluded []bool) (s readySet, n counts) {
-	p := v.plan
-	s = readySet{zone: t.zone, Set: t.NewSet(len(t.members), p.traits, picking.Settings{
+func (v *view) setOf(t *tier) (s readySet, n counts) {
+	p, use := v.plan, t.use.Load()
+	s = readySet{class: t.class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
 		Most: int64(p.in.config.MaxConcurrentRequests), SlowStart: p.in.config.SlowStart,
 	})}
 	first := t.first.Load()
-	for i, m := range t.members {
+	for i, m := range use.members {
 		x := p.conns[m]
 		c := x.current.Load()
-		if excluded != nil && excluded[m] {
-			s.LeaveOut(false)
-			continue
-		}
 		n.add(c)
 		if c.readiness != ready {
-			s.LeaveOut(c.readiness == trying && !c.late)
+			s.LeaveOut(c.readiness == trying && !c.late && !c.joined)
 			continue
 		}
 		weight := uint64(0)
@@ -210,7 +205,7 @@ func (v *view) setOf(t *tier, excluded []bool) (s readySet, n counts) {
 			s.First = len(s.conns)
 		}
 		if s.conns == nil {
-			s.conns = make([]*conn, 0, len(t.members)-i)
+			s.conns = make([]*conn, 0, len(use.members)-i)
 		}
 		s.conns = append(s.conns, x)
 	}
@@ -285,12 +280,4 @@ func (s *snapshot) groupAt(at uint64) int {
 		}
 	}
 	return 0
-}
-
-// isSettled reports whether the view can serve, or nothing in it is left to be tried.
-func (v *view) isSettled() bool {
-	if !v.settled.Load() {
-		v.refresh(0, nil)
-	}
-	return v.settled.Load()
 }

@@ -6,26 +6,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// The zones of a tier, where zones are preferred.
-const (
-	ownZone = iota
-	otherZones
-)
-
-// byZone returns the members in the client's own zone and then the others, or all in one.
-func (p *plan) byZone(members []int32) [][]int32 {
-	if !p.hasZones() {
-		return [][]int32{members}
-	}
-	zones := make([][]int32, 2)
+// byClass returns the members of each class, in the order of preference.
+func (p *plan) byClass(members []int32) [drained + 1][]int32 {
+	var classes [drained + 1][]int32
 	for _, m := range members {
-		at := otherZones
-		if e := attr.Endpoint(p.endpoints[m]); e != nil && e.Zone == p.in.client.Zone {
-			at = ownZone
+		at := ownZone
+		switch {
+		case p.hasLeft(int(m)):
+			at = left
+		case int(m) >= p.live:
+			at = drained
+		case p.hasZones():
+			if e := attr.Endpoint(p.endpoints[m]); e == nil || e.Zone != p.in.client.Zone {
+				at = otherZones
+			}
 		}
-		zones[at] = append(zones[at], m)
+		classes[at] = append(classes[at], m)
 	}
-	return zones
+	return classes
 }
 
 // hasZones reports whether the plan tells the client's own zone from others.
@@ -50,7 +48,7 @@ func (f fraction) takes(at uint64) bool {
 }
 
 // staying returns the part of the zone's calls that a tier of the client's own zone takes. percent of the members that are
-// known, which are not waiting for a permit to connect, must be ready for it to take all; below that its part is in
+// known must be ready for it to take all; below that its part is in
 // proportion, so that it falls from 1 to 0 without a step.
 func staying(percent uint32, ready, known int) fraction {
 	known = max(0, known)

@@ -48,7 +48,7 @@ func standOf(p *plan, are string) *snapshot {
 		x.current.Store(&is)
 		p.conns = append(p.conns, x)
 	}
-	return p.addRoute(p.base, "").first.refresh(1, nil)
+	return p.addRoute(p.base, "").first.refresh(1)
 }
 
 // TestSharesOfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.
@@ -275,11 +275,11 @@ func TestKeeps_WhatIsRenewed(t *testing.T) {
 		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
 		c.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
 	}
-	now = now.Add(lasting)
+	now = now.Add(time.Second)
 	c.changed(c.conns["a:1"], balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
 	for i, want := range []fraction{allCalls, {100, 200}} {
-		if c.expire(now); c.plan.called()[0].refresh(1, nil).keeps != want {
-			t.Errorf("after %d s: %v stays, want %v", i, c.plan.called()[0].refresh(1, nil).keeps, want)
+		if c.expire(now); c.plan.called()[0].refresh(1).keeps != want {
+			t.Errorf("after %d s: %v stays, want %v", i, c.plan.called()[0].refresh(1).keeps, want)
 		}
 		now = now.Add(knownWithin)
 	}

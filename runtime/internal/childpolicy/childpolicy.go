@@ -98,8 +98,15 @@ func (c *Child) Close() {
 	}
 }
 
-// State returns the connectivity that the child has published last.
-func (c *Child) State() connectivity.State { return c.published().ConnectivityState }
+// State returns the connectivity that the child has published last, Shutdown once it is closed.
+func (c *Child) State() connectivity.State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return connectivity.Shutdown
+	}
+	return c.state.ConnectivityState
+}
 
 func (c *Child) published() balancer.State {
 	c.mu.Lock()

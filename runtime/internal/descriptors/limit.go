@@ -1,8 +1,5 @@
-// Package descriptors bounds the file descriptors that a process may spend on the connections to one service, so that
+// Package descriptors bounds the file descriptors that a client may spend on the connections to one service, so that
 // whoever writes the service's keys cannot take the ones of the process's other services.
-//
-//	limit.go   how many descriptors the process may open
-//	budget.go  the connections of a service
 package descriptors
 
 // unlimited stands for a limit that does not exist or cannot be read.

@@ -9,6 +9,9 @@ import (
 // roundRobin gives every instance its turn.
 type roundRobin struct{}
 
+// RoundRobin returns the way of a client that says nothing else.
+func RoundRobin() Way { return roundRobin{} }
+
 func (roundRobin) Traits() Traits { return Traits{} }
 
 func (roundRobin) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {

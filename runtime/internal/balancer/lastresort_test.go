@@ -1,0 +1,150 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+)
+
+// TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets in which nothing that may be called can be reached (H2, H4).
+func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
+	none := errors.New("etcd: no endpoint is registered")
+	for _, tt := range []struct {
+		name, config string // of the second state
+		fleet        []string
+		hangs, want  string
+	}{
+		{"all have left", `{}`, nil, "", "a:1"},
+		{"a successor connects", `{}`, []string{"n v1"}, "n:1", "a:1"},
+		{"a successor is connected to", `{}`, []string{"n v1"}, "", "n:1"},
+		{"the only other is drained, and not connected to", `{"drain":["d"]}`, []string{"d v1", "n v1"}, "n:1", "a:1"},
+		{"a strict lane has it no longer", `{` + strictRed + `}`, []string{"n v2"}, "n:1", ""},
+		{"a group of a split has it no longer", `{` + byVersion + `}`, []string{"n v2"}, "", "n:1"},
+		{"another zone has one", `{"preferZone":true}`, []string{"n v1 y"}, "", "n:1"},
+	} {
+		p, cc := newPolicy(t)
+		cc.hangs = map[string]bool{tt.hangs: true}
+		client := &attr.Client{Zone: "x"}
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a v1")})
+		settle(p, cc)
+		s := &attr.State{Client: client, Endpoints: ends(tt.fleet...)}
+		if len(tt.fleet) == 0 {
+			s.Err = none
+		}
+		_ = hand(p, mustConfig(t, tt.config), s)
+		settle(p, cc)
+		ctx := context.Background()
+		if tt.want == "" {
+			ctx = calloptions.WithLane(ctx, "red")
+		}
+		if got, err := cc.pick(ctx, "/s.A/M"); got != tt.want {
+			t.Errorf("%s: a call goes to %q, %v, want %q", tt.name, got, err, tt.want)
+		}
+		if tt.want != "a:1" {
+			continue
+		}
+		cc.last("a:1").set(connectivity.Idle, nil)
+		settle(p, cc)
+		if got, err := cc.pick(ctx, "/s.A/M"); err == nil || cc.last("a:1").connects != 1 || s.Err != nil && !errors.Is(err, s.Err) {
+			t.Errorf("%s: once its connection has ended a call goes to %q, %v, and it is connected to %d times", tt.name, got, err, cc.last("a:1").connects)
+		}
+	}
+}
+
+// TestLastResort_TheDrainedComeLast has what is drained be connected to once nothing else can be called, and not before.
+func TestLastResort_TheDrainedComeLast(t *testing.T) {
+	p, cc := newPolicy(t)
+	now := time.Now()
+	p.now = func() time.Time { return now }
+	cc.hangs = map[string]bool{"b:1": true}
+	update := func(config string, fleet ...string) {
+		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
+		settle(p, cc)
+	}
+	expect := func(when, want string) {
+		t.Helper()
+		if got, err := cc.pick(t.Context(), "/s.A/M"); got != want {
+			t.Errorf("%s: a call goes to %q, %v, want %q", when, got, err, want)
+		}
+	}
+	update(`{"drain":["a"]}`, "a", "b")
+	expect("while b connects", "")
+	now = now.Add(knownWithin)
+	p.do(func() { p.core.expire(now) })
+	settle(p, cc)
+	expect("while b hangs", "a:1")
+	cc.last("b:1").set(connectivity.Ready, nil)
+	settle(p, cc)
+	expect("once b is ready", "b:1")
+	update(`{"drain":["a"]}`, "a", "c")
+	expect("once b has left", "c:1")
+	cc.hangs["c:1"] = true
+	cc.last("c:1").set(connectivity.Idle, nil)
+	settle(p, cc)
+	expect("while c connects again, beside b, which is still connected", "b:1")
+}
+
+// TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother has the endpoints of a subset, and of a bound, fail and hang (H5, H6).
+func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
+	fleet := ends("a", "b", "c", "d", "e", "f", "g", "h")
+	for name, client := range map[string]*attr.Client{
+		"subset": {Subset: 2, Seed: seedOfTests},
+		"bound":  {Most: 2, Seed: seedOfTests},
+	} {
+		ranking := (&plan{in: &input{client: client}, endpoints: fleet}).rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
+		at := func(i int) string { return address(&fleet[ranking[i]]) }
+		for what, bad := range map[string]func(cc *fakeConn, addr string){
+			"refuses": func(cc *fakeConn, addr string) { cc.down[addr] = errors.New("refused") },
+			"hangs":   func(cc *fakeConn, addr string) { cc.hangs[addr] = true },
+			"is ill":  func(cc *fakeConn, addr string) { cc.unwell[addr] = errors.New("ill") },
+		} {
+			p, cc := newPolicy(t)
+			now := time.Now()
+			p.now = func() time.Time { return now }
+			cc.hangs, cc.unwell = make(map[string]bool), make(map[string]error)
+			bad(cc, at(0))
+			bad(cc, at(1))
+			_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: fleet})
+			settle(p, cc)
+			for range 4 {
+				now = now.Add(nextWithin)
+				p.do(func() { p.core.expire(now) })
+				settle(p, cc)
+			}
+			called := map[string]bool{}
+			for range 8 {
+				addr, err := cc.pick(t.Context(), "/s.A/M")
+				if err != nil {
+					t.Errorf("%s, the first two of which each %s: %v", name, what, err)
+				}
+				called[addr] = true
+			}
+			if len(called) != 2 || !called[at(2)] || !called[at(3)] {
+				t.Errorf("%s, the first two of which each %s: calls go to %v, want %s and %s", name, what, called, at(2), at(3))
+			}
+			clear(cc.down)
+			clear(cc.unwell)
+			for i := range 2 {
+				cc.last(at(i)).set(connectivity.Idle, nil)
+				if cc.hangs[at(i)] {
+					cc.last(at(i)).set(connectivity.Ready, nil)
+				}
+			}
+			clear(cc.hangs)
+			cc.revive()
+			settle(p, cc)
+			now = now.Add(linger)
+			p.do(func() { p.core.expire(now) })
+			settle(p, cc)
+			if open := len(cc.open()); open != 2 {
+				t.Errorf("%s, once the first two are back: %d connections are open", name, open)
+			}
+		}
+	}
+}

@@ -514,3 +514,39 @@ func TestASubsetForConnectionsWithoutOptions(t *testing.T) {
 		t.Errorf("%d connections, want 1", len(open))
 	}
 }
+
+// TestTarget_OfSoManyInstances has calls name more instances than a client connects to. The leader is not counted.
+func TestTarget_OfSoManyInstances(t *testing.T) {
+	p, cc := newPolicy(t)
+	const method = "/a.B/Lead"
+	client := &attr.Client{Most: 2, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
+	update := func(fleet ...string) {
+		_ = hand(p, nil, &attr.State{Client: client, Endpoints: ends(fleet...), Leader: attr.Leader{Instance: "d"}})
+	}
+	to := func(instance string) (addr string, err error) {
+		for range 2 { // the first call that names it has it connected to
+			addr, err = cc.pick(calloptions.WithTarget(t.Context(), calloptions.Target{Instance: instance}), "/s.A/M")
+			settle(p, cc)
+		}
+		return addr, err
+	}
+	update("a", "b", "c", "d")
+	_, _ = to("a")
+	_, _ = to("b")
+	if _, err := to("c"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "runtime.WithLimits") {
+		t.Errorf("a third: %v", err)
+	}
+	_, _ = cc.pick(t.Context(), method)
+	settle(p, cc)
+	if addr, err := cc.pick(t.Context(), method); err != nil || addr != "d:1" {
+		t.Errorf("the leader: %q, %v", addr, err)
+	}
+	update("b", "c", "d")
+	if addr, err := to("c"); err == nil || addr != "" {
+		t.Errorf("beside b and the leader: %q, %v", addr, err)
+	}
+	update("c", "d")
+	if addr, err := to("c"); err != nil || addr != "c:1" {
+		t.Errorf("once the others have left: %q, %v", addr, err)
+	}
+}

@@ -387,13 +387,15 @@ func TestFallback_InACircle(t *testing.T) {
 	from := dial(t, home.newRegistry(home.etcd.Client(t), runtime.WithEmptyGrace(time.Second), runtime.WithFallback(away.registry)), greeterAt(key))
 	lent := r.lend("a1")[0]
 	reached(t, from, soon, "a1")
-	home.register(home.serve("h1"))
+	h1 := home.serve("h1")
+	home.register(h1)
 	reached(t, from, soon, "h1")
 	reached(t, away.conn(), soon, "a1")
 	away.delete("west/" + key + "/a1")
 	lent.stop()
 	reached(t, away.conn(), soon, "h1")
 	home.delete(key + "/h1")
+	h1.stop()
 	kit.Eventually(t, soon, "calls fail, for none of the two knows one", func() bool {
 		_, err := within(from, soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "no endpoint is registered under")

@@ -123,11 +123,15 @@ func TestK3_AnOrderlyLeaveIsNotHeld(t *testing.T) {
 	reached(t, conn, soon, "a")
 	w.tag(first, `{"grpc_leaving":"true"}`)
 	w.delete(key + "/a")
+	kit.Eventually(t, soon, "it is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
+	if _, err := within(conn, soon); err != nil {
+		t.Errorf("while it is connected, and nothing else can take a call: %v", err)
+	}
+	first.stop()
 	kit.Eventually(t, soon, "calls fail at once, naming the key", func() bool {
 		_, err := within(conn, soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), key)
 	})
-	first.stop()
 	w.registerAll("a")
 	report.Took(t, "K3", "reached at its new address after", reached(t, conn, soon, "a"))
 }

@@ -168,11 +168,12 @@ func TestR4_NoEndpoint(t *testing.T) {
 			_, err := call(kit.Bounded(t, soon), conn, grpc.WaitForReady(true))
 			waiting <- err
 		}()
-		w.register(w.serve("a"))
+		s := w.register(w.serve("a"))
 		if err := <-waiting; err != nil {
 			t.Errorf("%s: a call that waits: %v", when, err)
 		}
 		w.delete(key + "/a")
+		s.stop()
 		kit.Eventually(t, soon, "the set is empty", func() bool { _, err := call(kit.Bounded(t, soon), conn); return err != nil })
 	}
 }
@@ -181,14 +182,15 @@ func TestR5_SetVanishes(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	conn := w.calling("a", "b", "c")
-	brief := dial(t, w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second)), greeterAt(key))
+	short := w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second))
+	brief := dial(t, short, greeterAt(key))
 	reached(t, brief, soon, "a", "b", "c")
 	w.delete(key + "/a")
 	report.Took(t, "R5", "one withdrawn of three followed after", reached(t, conn, soon, "b", "c"))
 
 	deleted := time.Now() // before, for the watch may hear of it before the answer is here
 	w.delete(key+"/", clientv3.WithPrefix())
-	kit.Eventually(t, soon, "the loss is followed", func() bool { _, err := within(brief, soon); return err != nil })
+	kit.Eventually(t, soon, "the loss is followed", func() bool { return len(short.Status().Keys[0].Endpoints) == 0 })
 	took := time.Since(deleted)
 	report.Took(t, "R5", "all vanished followed after, with a grace of 2 s", took)
 	if took < 2*time.Second {
@@ -446,7 +448,7 @@ func TestR14_HostileContentAndTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	var stolen atomic.Int64
 	thief := func(context.Context) error { stolen.Add(1); return nil }
-	w.register(w.serve("honest", certified(t, roots, "helloworld.greeter")))
+	honest := w.register(w.serve("honest", certified(t, roots, "helloworld.greeter")))
 	conn := w.conn(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})))
 	reached(t, conn, soon, "honest")
 	for i, impostor := range []*server{w.start(&server{do: thief}, certified(t, roots, "evil.example")), w.start(&server{do: thief})} {
@@ -461,6 +463,7 @@ func TestR14_HostileContentAndTLS(t *testing.T) {
 		}
 	}
 	w.delete(key + "/honest")
+	honest.stop()
 	took := kit.Eventually(t, soon, "calls fail for want of a server with the right certificate", func() bool {
 		_, err := within(conn, soon)
 		return err != nil && strings.Contains(err.Error(), "authentication handshake failed")

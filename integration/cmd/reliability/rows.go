@@ -126,7 +126,7 @@ var provedRows = []proved{
 	{row{"P2", "An instance is drained while another plan connects", "It leaves every plan at once."}, []string{"TestP2_ADrainDoesNotWaitForAnotherPlan"}},
 	{row{"P3", "A policy does not shut its connections down", "They end with their endpoint."}, []string{"TestP3_WhatAPolicyLeaksIsShutDown"}},
 	{row{"P4", "`loadBalancingPolicy` names our policy, or one of gRPC's", "Read as the field that replaced it."}, []string{"TestP4_TheTopPolicyIsOurs"}},
-	{row{"P6", "Round robin gives way to a policy that connects when it is called", "What serves stays until what follows can."}, []string{"TestP6_WhatServesStaysUntilWhatFollowsCan", "TestP6_FromRoundRobinToRingHashUnderLoad", "TestP6_APolicyOfOthersIsWaitedFor"}},
+	{row{"P6", "Round robin gives way to a policy that connects when it is called", "What serves stays until what follows can."}, []string{"TestLastResort_IsCalledWhileNothingElseCan", "TestP6_FromRoundRobinToRingHashUnderLoad", "TestP6_APolicyOfOthersIsWaitedFor"}},
 	{row{"P8", "A policy that knows addresses alone, below ours or in its place", "It is given addresses."}, []string{"TestP8_PoliciesOnBalancerBaseGetAddresses"}},
 	{row{"P9", "Misspelt fields, refused policies by their old field, splits that print alike", "Refused, refused, told apart."}, []string{"TestP9_MisspeltAndUnknownIsRefused", "TestP9_SplitsAreToldApart", "TestP9_GroupsAreToldApart"}},
 	{row{"P10", "10,000 targets dropped at once; 3,000 classes of methods", "No call waits; one pass."}, []string{"TestP10_NothingHoldsAPickUp", "TestP10_ClassesOfMethodsStopAtTheirBound"}},

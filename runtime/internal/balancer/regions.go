@@ -190,7 +190,7 @@ func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
 
 // homeChanged is the event that home has a new picker.
 func (r *regions) homeChanged(p *picker, state connectivity.State) {
-	judge := state != connectivity.Ready || r.crossing.lacking // else a call that has to leave says so
+	judge := state != connectivity.Ready || r.crossing.lacking || p.plan.live < len(p.plan.endpoints) // else a call that has to leave says so
 	r.crossing.home(p.epoch, judge && (r.lately || r.nobody.Load() || p.lacks(r.crossing.lacking)), r.home.now())
 }
 

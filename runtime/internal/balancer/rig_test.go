@@ -39,6 +39,7 @@ type server struct {
 	gate        atomic.Pointer[chan struct{}] // accepts once it is closed
 	waiting     atomic.Int64                  // at the gate
 	grpc        *grpc.Server
+	serves      atomic.Pointer[func() error] // what a call does, nil: nothing
 }
 
 type gated struct {
@@ -91,6 +92,11 @@ func serve(t *testing.T, spec string) *server {
 		var in emptypb.Empty
 		if err := stream.RecvMsg(&in); err != nil {
 			return err
+		}
+		if does := s.serves.Load(); does != nil {
+			if err := (*does)(); err != nil {
+				return err
+			}
 		}
 		return stream.SendMsg(&in)
 	}))

@@ -21,8 +21,11 @@ const (
 	retryOneIn = 10
 	// muchCostlier is from which ratio of two costs on one is much costlier than the other.
 	muchCostlier = 2
-	// minHealth is the health of an endpoint at which all calls fail.
-	minHealth = 1.0 / 1024
+	// minHealth is the health of an endpoint at which all calls fail. Its inverse is far above the calls under way at an
+	// endpoint: those that work get the calls, however many they have.
+	minHealth = 1.0 / (1 << 30)
+	// negligible is what may be missing of the health of an endpoint that counts as healthy.
+	negligible = 1.0 / 1024
 	// linear is the part of a time constant up to which a straight line is exact enough. It spares math.Exp, which takes
 	// half of the time that the end of a call costs.
 	linear = 1.0 / 1024
@@ -48,20 +51,24 @@ func (p *peak) end(took, now time.Duration, err error) {
 	since := now - time.Duration(p.ended.Swap(int64(now)))
 	code := status.Code(err)
 	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
-	fails := overloadedOrGone(code)
+	fails := !answers(code)
 	// A call that failed, or that its caller gave up, is known only to need at least as long.
 	if !fails && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
 	if fails || failing > 0 && code != codes.Canceled {
-		storeFloat(&p.failing, failing, nextFailing(failing, fails, since))
+		storeFloat(&p.failing, failing, nextFailing(failing, fails))
 	}
 }
 
-// overloadedOrGone reports whether an error is likely the endpoint's fault rather than the caller's.
-func overloadedOrGone(code codes.Code) bool {
+// answers reports whether a call with this code was answered, as far as its caller is concerned: it succeeded, or the
+// request was wrong and any other endpoint would say the same. Aborted is among these: two requests were in each other's
+// way. All other codes are failures, even those that come fast: Unknown is what a plain Go error becomes, Unimplemented and
+// Unauthenticated come from servers that were set up wrong.
+func answers(code codes.Code) bool {
 	switch code {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Internal, codes.DataLoss:
+	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
+		codes.FailedPrecondition, codes.Aborted, codes.OutOfRange:
 		return true
 	}
 	return false
@@ -80,15 +87,16 @@ func nextLatency(before, took float64, since time.Duration) float64 {
 	return took + (before-took)*kept(since, constant)
 }
 
-// nextFailing returns 1 minus the health after a call. A call that fails halves the health; with others it recovers.
-func nextFailing(before float64, fails bool, since time.Duration) float64 {
+// nextFailing returns 1 minus the health after a call. A call that fails halves the health, any other halves what is missing
+// of it. So an endpoint of which few calls fail keeps its share, and one that is mended has it back after a few calls.
+func nextFailing(before float64, fails bool) float64 {
 	if fails {
 		return 1 - max(minHealth, (1-before)/2)
 	}
-	if next := before * kept(since, decay); next > minHealth {
-		return next
+	if before < negligible {
+		return 0
 	}
-	return 0
+	return before / 2
 }
 
 // kept returns the weight that an old value has after a while.

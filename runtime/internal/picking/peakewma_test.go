@@ -2,6 +2,7 @@ package picking
 
 import (
 	"container/heap"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -21,6 +22,7 @@ type simulated struct {
 	took   []time.Duration
 	calls  []int
 	serve  func(backend int) time.Duration
+	fails  func(backend int) bool // nil: no call fails
 	pick   func() (backend int, done func())
 }
 
@@ -60,6 +62,14 @@ func (s *simulated) run(callers, calls int) {
 func (s *simulated) p99() time.Duration {
 	slices.Sort(s.took)
 	return s.took[len(s.took)*99/100]
+}
+
+// outcome returns the error of a call to a backend.
+func (s *simulated) outcome(backend int) error {
+	if s.fails == nil || !s.fails(backend) {
+		return nil
+	}
+	return errors.New("the handler's own")
 }
 
 // roundRobin, goZero and peakEwma have the backends picked as these policies do.
@@ -108,7 +118,7 @@ func (s *simulated) peakEwma(set *Set) {
 		x.Begin(0)
 		return i, func() {
 			x.calls.Add(-1)
-			x.peak.end(s.now-began, s.now, nil)
+			x.peak.end(s.now-began, s.now, s.outcome(i))
 		}
 	}
 }
@@ -145,6 +155,59 @@ func TestOneSlowBackend(t *testing.T) {
 	}
 }
 
+// TestPeak_SomeErrAtOnce has callers call backends of which some return an error at once: those get fewer calls than
+// round_robin would give them (H3). One that is mended gets its share again.
+func TestPeak_SomeErrAtOnce(t *testing.T) {
+	for _, tt := range []struct{ err, of, callers int }{{1, 2, 1}, {1, 2, 64}, {1, 2, 1500}, {1, 4, 64}, {2, 4, 1}, {2, 4, 64}, {3, 4, 64}, {4, 4, 64}} {
+		s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, tt.of)}
+		mended := false
+		s.fails = func(i int) bool { return i < tt.err && !mended }
+		s.serve = func(i int) time.Duration {
+			if s.fails(i) {
+				return 100 * time.Microsecond
+			}
+			return 10 * time.Millisecond
+		}
+		s.peakEwma(setOf(peakEwma{}, nil, make([]uint32, tt.of)...))
+		s.run(tt.callers, 20_000)
+		share := func() (percent int) {
+			var to, all int
+			for i, n := range s.calls {
+				if all += n; i < tt.err {
+					to += n
+				}
+			}
+			return 100 * to / all
+		}
+		got, even := share(), 100*tt.err/tt.of
+		if got > even || tt.err == 1 && got > 10 {
+			t.Errorf("%d of %d err, %d callers: they get %d %% of the calls", tt.err, tt.of, tt.callers, got)
+		}
+		t.Logf("%d of %d err, %d callers: %d %% of the calls fail", tt.err, tt.of, tt.callers, got)
+		mended = true
+		for until := s.now + 15*retryAfter; s.now < until; {
+			s.run(0, 1)
+		}
+		s.calls = make([]int, tt.of)
+		s.run(0, 10_000)
+		if got := share(); got < even-10 || got > even+10 {
+			t.Errorf("%d of %d have erred, %d callers: mended, they get %d %% of the calls", tt.err, tt.of, tt.callers, got)
+		}
+	}
+}
+
+// TestPeak_FewErrorsCostLittle has one backend of two fail one call in a hundred.
+func TestPeak_FewErrorsCostLittle(t *testing.T) {
+	s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, 2)}
+	s.fails = func(i int) bool { return i == 0 && s.random.IntN(100) == 0 }
+	s.serve = func(int) time.Duration { return time.Duration(10e6 * (0.5 + s.random.Float64())) }
+	s.peakEwma(setOf(peakEwma{}, nil, make([]uint32, 2)...))
+	s.run(64, 50_000)
+	if share := float64(s.calls[0]) / float64(s.calls[0]+s.calls[1]); share < 0.45 || share > 0.55 {
+		t.Errorf("it gets %.2f of the calls", share)
+	}
+}
+
 func TestPeakEstimates(t *testing.T) {
 	const ms = float64(time.Millisecond)
 	for _, tt := range []struct {
@@ -168,16 +231,19 @@ func TestPeakEstimates(t *testing.T) {
 	}
 	failing := 0.0
 	for range 100 {
-		failing = nextFailing(failing, true, 0)
+		failing = nextFailing(failing, true)
 	}
 	if failing != 1-minHealth {
 		t.Errorf("after 100 failures: %v", failing)
 	}
-	if failing = nextFailing(failing, false, decay); failing < 0.36 || failing > 0.37 {
-		t.Errorf("after a success ten seconds later: %v", failing)
+	if failing = nextFailing(failing, false); failing < 0.49 || failing > 0.5 {
+		t.Errorf("after a success: %v", failing)
 	}
-	if failing = nextFailing(failing, false, 10*decay); failing != 0 {
-		t.Errorf("after a success much later: %v", failing)
+	for range 10 {
+		failing = nextFailing(failing, false)
+	}
+	if failing != 0 {
+		t.Errorf("after eleven successes: %v", failing)
 	}
 }
 
@@ -186,7 +252,10 @@ func TestWhatCountsAsSlow(t *testing.T) {
 		var p peak
 		p.end(time.Millisecond, time.Second, nil)
 		p.end(time.Millisecond, time.Second, status.Error(code, ""))
-		want := map[codes.Code]bool{codes.Unavailable: true, codes.DeadlineExceeded: true, codes.ResourceExhausted: true, codes.Internal: true, codes.DataLoss: true}[code]
+		want := map[codes.Code]bool{
+			codes.Unknown: true, codes.DeadlineExceeded: true, codes.ResourceExhausted: true, codes.Unimplemented: true,
+			codes.Internal: true, codes.Unavailable: true, codes.DataLoss: true, codes.Unauthenticated: true,
+		}[code]
 		if got := loadFloat(&p.failing) > 0; got != want {
 			t.Errorf("%v: %v", code, got)
 		}

@@ -18,7 +18,7 @@ type State struct {
 	Client   *Client
 	Key      string // with the namespace, for error texts
 	Sequence uint64 // of the key's state: grows with each change
-	Pending  bool   // the endpoints are not known yet: calls wait in the picker
+	Pending  bool   // the endpoints are not known yet, or those of an earlier time: calls that these cannot serve wait
 	Health   string // the service config's healthCheckConfig, which gRPC tells no policy
 	Leader   Leader // that the connection's LeaderMethods are for
 	Err      error  // why there are no endpoints, for callers; nil if there are some or nothing is known

@@ -21,7 +21,7 @@ type input struct {
 	summary   *attr.Summary       // of endpoints; nil: not known
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
 	left      []resolver.Endpoint // that the key had before and has no longer, and are connected
-	pending   bool                // the endpoints are not known yet
+	pending   bool                // see attr.State
 	err       error               // why there are no endpoints
 	health    string              // the healthCheckConfig; "": none
 

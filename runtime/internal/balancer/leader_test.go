@@ -20,7 +20,7 @@ func TestLeaderPicks(t *testing.T) {
 		leader string
 		want   error
 	}{{"", balancer.ErrNoSubConnAvailable}, {"a", nil}, {"b", refused}, {"c", balancer.ErrNoSubConnAvailable}, {"a", nil}} {
-		state := &attr.State{Client: client, Endpoints: ends("a", "b"), Leader: attr.Leader{Instance: tt.leader, Token: 7}, Pending: true}
+		state := &attr.State{Client: client, Endpoints: ends("a", "b"), Leader: attr.Leader{Instance: tt.leader, Token: 7}, Pending: tt.leader == "c"}
 		_ = hand(p, nil, state)
 		info := balancer.PickInfo{FullMethodName: method, Ctx: t.Context()}
 		_, _ = stateOf(cc).Picker.Pick(info) // names the leader

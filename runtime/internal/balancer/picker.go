@@ -26,6 +26,14 @@ type picker struct {
 
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	result, err := p.pick(info)
+	if err != nil && p.plan.in.pending {
+		err = balancer.ErrNoSubConnAvailable // others may be known in a moment
+	}
+	return result, err
+}
+
+func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	o := calloptions.Of(info.Ctx)
 	switch {
 	case o.Named:

@@ -82,19 +82,20 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, saved: &saved{}, config: configCore{read: read}}
 }
 
-// joined adds a reader. Where nobody followed the key meanwhile, what was known is out of date: it counts again once
-// etcd fails to answer, when list-watch tells it anew.
+// joined adds a reader. Where nobody followed the key meanwhile, what was known may be out of date: its endpoints serve calls
+// at once, and count as known when etcd has told them, or list-watch tells them anew because etcd fails to answer.
 func (c *core) joined() effects {
 	c.readers++
 	c.unfollow = time.Time{}
 	e := effects{follow: !c.followed}
 	if e.follow {
-		c.entries, c.sums = entries{}, sums{}
-		old := c.state
-		c.state = &State{Sequence: old.Sequence, Live: old.Live, LiveKnown: old.LiveKnown, LiveErr: old.LiveErr}
-		if old.Known {
-			c.state.Sequence++
+		c.entries = entries{}
+		next := *c.state
+		if next.Known {
+			next.Sequence++
 		}
+		next.Known, next.Provisional, next.Held, next.Changed = false, false, nil, time.Time{}
+		c.state = &next
 	}
 	c.followed = true
 	return c.due(e)
@@ -209,6 +210,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
 		next.Held = c.hold.held(old.Held)
 	} else {
+		next.Backends, next.names = old.Backends, old.names
 		c.hold.excuse(withdrawn)
 	}
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
@@ -222,7 +224,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	}
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
 		next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
-		len(next.Backends) == 0 && newError(old, next) // calls fail with that error
+		(!next.Known || len(next.Backends) == 0) && newError(old, next) // calls fail with that error
 	if matters {
 		next.Sequence++
 	}

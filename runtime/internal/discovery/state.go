@@ -18,7 +18,7 @@ type State struct {
 	Sequence uint64 // grows with each change that matters to a call
 
 	Known       bool                // the endpoints are known
-	Backends    []*Backend          // the endpoints, held ones included, sorted by instance
+	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; while not Known those of an earlier time
 	Endpoints   []resolver.Endpoint // Backends as gRPC takes them, in the same order
 	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
 	Leaving     []*item             // in etcd, and not among Backends because their owners withdraw them

@@ -184,7 +184,7 @@ func TestStopTimeoutOfZero(t *testing.T) {
 	for range 20 {
 		served := make(chan error, 1)
 		served <- grpc.ErrServerStopped
-		if err := offline(t).NewServer(grpc.NewServer(), WithStopTimeout(0)).stop(served, new(listener.Conns)); err != nil {
+		if err := offline(t).NewServer(grpc.NewServer()).stop(served, new(listener.Conns), 0); err != nil {
 			t.Fatalf("no call is open: %v", err)
 		}
 	}
@@ -234,7 +234,7 @@ func TestStopIsBounded(t *testing.T) {
 		if said == "" {
 			release()
 		}
-		err = offline(t).NewServer(g, WithStopTimeout(timeout)).stop(served, conns)
+		err = offline(t).NewServer(g).stop(served, conns, timeout)
 		call, clean := <-answered, said == ""
 		if clean != (err == nil) || clean != (call == nil) {
 			t.Errorf("beside a connection that has said %q: stop: %v, the call: %v", said, err, call)

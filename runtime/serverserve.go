@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
@@ -25,9 +26,9 @@ const handlerTimeout = time.Second
 // Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd meanwhile. It
 // announces them in the background for as long as it takes, so that it serves even while etcd is away.
 //
-// When ctx ends it drains. The health service turns NOT_SERVING for the services. They are withdrawn, which
-// takes 3 s at the most. Callers get the drain delay to hear of it, and calls the stop timeout to finish; calls
-// that are open then are cut. Serve returns nil after a clean drain, and an error that says what was cut short
+// When ctx ends it drains. The health service turns NOT_SERVING for the services. A leader finishes the unary calls for
+// it that its guard has let in. The services are withdrawn, which takes 3 s at the most. Callers get the drain delay to
+// hear of it. Calls get the stop timeout to finish, those for the leader included; calls that are open then are cut. Serve returns nil after a clean drain, and an error that says what was cut short
 // otherwise. When the gRPC server fails, Serve drains without the delay, and returns that error.
 //
 // A server is served once.
@@ -115,16 +116,27 @@ func (s *Server) announcement(listen string, from advertise.Config) registrar.An
 	}
 }
 
-// Withdraw takes the services out of etcd, and returns when they are out. When ctx ends or 5 s have passed
-// before, the error says what is left to expire. The server goes on serving calls. Announce may be called again
+// Withdraw takes the services out of etcd, and returns when they are out. A leader first finishes the unary calls for it that
+// its guard has let in, for the stop timeout, but 5 s at the most. When ctx ends or another 5 s have passed before all are
+// out, the error says what is left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw; if it is called during Withdraw, that returns an error.
-func (s *Server) Withdraw(ctx context.Context) error { return s.group.Withdraw(ctx) }
+func (s *Server) Withdraw(ctx context.Context) error {
+	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // an error: the callers hear of it
+	return s.group.Withdraw(ctx)
+}
 
-// withdraw is Withdraw while a server drains, when ctx may have ended.
+// finishLeading finishes the calls for the leader, within a time.
+func (s *Server) finishLeading(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return s.group.FinishLeading(ctx)
+}
+
+// withdraw takes the services of a server that drains out of etcd. ctx may have ended.
 func (s *Server) withdraw(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
-	return s.Withdraw(ctx)
+	return s.group.Withdraw(ctx)
 }
 
 // drain ends a server that serves.
@@ -132,7 +144,10 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
 	s.health.drain(s.group.Services())
 	defer s.health.drained(s.group.Services())
-	errs := []error{s.withdraw(ctx)}
+	began := time.Now()
+	errs := []error{s.finishLeading(context.WithoutCancel(ctx), s.opts.stopTimeout)}
+	left := s.opts.stopTimeout - time.Since(began)
+	errs = append(errs, s.withdraw(ctx))
 	if len(s.Status()) > 0 {
 		delay := time.NewTimer(s.opts.drainDelay)
 		defer delay.Stop()
@@ -143,29 +158,29 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, s.stop(served, conns))...)
+	return errors.Join(append(errs, s.stop(served, conns, left))...)
 }
 
 // stopWithin is how long a server without open calls may take to stop.
 const stopWithin = 100 * time.Millisecond
 
-// stop waits for open calls to finish, up to the stop timeout, and then cuts them. Neither stop of gRPC's need return: both
-// wait for connections that have not said who they are, and for handlers.
-func (s *Server) stop(served <-chan error, conns *listener.Conns) error {
+// stop waits for open calls to finish, for what is left of the stop timeout, and then cuts them. Neither stop of gRPC's need
+// return: both wait for connections that have not said who they are, and for handlers.
+func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
 	conns.CloseSilent()
 	stopped := make(chan error, 1)
 	go func() {
 		s.grpc.GracefulStop()
 		stopped <- <-served
 	}()
-	timeout := time.NewTimer(max(s.opts.stopTimeout, stopWithin))
+	timeout := time.NewTimer(max(left, stopWithin))
 	defer timeout.Stop()
 	var err, cut error
 	select {
 	case err = <-stopped:
 	case <-timeout.C:
 		cut = fmt.Errorf("etcd: connections or calls that were open %v after the server stopped taking new ones were cut: %w",
-			s.opts.stopTimeout, context.DeadlineExceeded)
+			left.Round(time.Millisecond), context.DeadlineExceeded)
 		conns.Close()
 		go s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
 		handlers := time.NewTimer(handlerTimeout)

@@ -114,7 +114,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 				ended <- err
 			}()
 			await(t, begun)
-			must(t, a.server.Withdraw(kit.Bounded(t, soon)))
+			must(t, a.registry.Close(kit.Bounded(t, soon)))
 			err := await(t, ended)
 			if fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !fails && err != nil {
 				t.Errorf("the call ends with %v", err)

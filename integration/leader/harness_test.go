@@ -110,6 +110,8 @@ type instance struct {
 	leads    *leader.Leadership
 	addr     string
 	within   grpc.StreamServerInterceptor // below the guard; nil: there is none
+	ended    chan error                   // gets what Serve returns; nil: the instance is announced, and its gRPC server served
+	stop     context.CancelFunc           // ends Serve
 
 	// What the methods do. They may be nil, then they answer at once.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
@@ -144,6 +146,16 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	porttest.Hold(g.t, lis) // who stops it has it refuse connections
 	i.addr = lis.Addr().String()
 	served := make(chan struct{})
+	if i.ended != nil {
+		ctx, stop := context.WithCancel(context.Background())
+		i.stop = stop
+		go func() {
+			defer close(served)
+			i.ended <- i.server.Serve(ctx, lis)
+		}()
+		g.t.Cleanup(func() { stop(); i.grpc.Stop(); <-served })
+		return i
+	}
 	go func() {
 		defer close(served)
 		_ = i.grpc.Serve(lis) // ends with Stop
@@ -194,6 +206,9 @@ func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) lea
 	must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }
+
+// serving has the runtime's server serve an instance.
+func serving(i *instance) { i.ended = make(chan error, 1) }
 
 // on has an instance use a registry.
 func on(r *runtime.Registry) func(*instance) { return func(i *instance) { i.registry = r } }

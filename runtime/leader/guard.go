@@ -19,6 +19,9 @@ import (
 // refuses, before their interceptors that follow and their handlers run. Callers then wait for the leader, and make
 // unary calls again. Other calls are let through.
 //
+// A leader that is withdrawn in order takes no more of those calls, and leads until its unary ones have finished: see
+// [runtime.Server.Serve] and [runtime.Server.Withdraw].
+//
 // The handlers of the leader's methods get contexts that end with the leadership, then with the cause [ErrEnded]. If it
 // has ended, a handler's error becomes UNAVAILABLE, and a stream ends with that whatever its handler returns, to which it
 // gives [ErrEnded] for each further message, also where the handler is waiting for one. A message that is no protobuf
@@ -49,7 +52,7 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if l == nil {
 		return handler(ctx, req)
 	}
-	leading, done, err := l.enter(ctx)
+	leading, done, err := l.enter(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	if l == nil {
 		return handler(srv, stream)
 	}
-	leading, done, err := l.enter(stream.Context())
+	leading, done, err := l.enter(stream.Context(), false)
 	if err != nil {
 		return err
 	}
@@ -80,11 +83,11 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 
 // enter returns a context for a call that this process may handle as the leader, which ends with the leadership, and
 // refuses any other call.
-func (l *Leadership) enter(ctx context.Context) (leading context.Context, done context.CancelFunc, err error) {
+func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		if leading, done, ok = e.Lead(ctx, token); ok {
+		if leading, done, ok = e.Enter(ctx, token, unary); ok {
 			return leading, done, nil
 		}
 		err = l.leadsNot()

@@ -52,6 +52,9 @@ type Election struct {
 	term   Term              // as of the last event
 	leads  map[uint64]func() // end the contexts of the term
 	given  uint64            // the contexts so far
+	calls  int               // unary ones that were let in and are under way
+	idle   chan struct{}     // closed when there are no such calls any more
+	shut   bool              // no call is let in any more in this term
 	askErr error             // of the last question that counted
 
 	standing sync.Mutex        // serialises the calls of stand
@@ -120,6 +123,7 @@ func (e *Election) turn(term Term) {
 			end()
 		}
 		clear(e.leads)
+		e.shut = false
 		e.turned()
 	}
 	e.term = term
@@ -231,6 +235,10 @@ func (e *Election) Err() error {
 func (e *Election) Lead(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.lead(parent, token)
+}
+
+func (e *Election) lead(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
 	if e.closed || e.term.Token != token || e.core.term(time.Now()).Token != token {
 		return nil, nil, false
 	}
@@ -244,6 +252,48 @@ func (e *Election) Lead(parent context.Context, token int64) (ctx context.Contex
 		defer e.mu.Unlock()
 		delete(e.leads, n)
 	}, true
+}
+
+// Enter is Lead for a call, which is not let in once Finish was called. Finish waits for unary calls.
+func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.shut {
+		return nil, nil, false
+	}
+	ctx, end, ok := e.lead(parent, token)
+	if !ok || !unary {
+		return ctx, end, ok
+	}
+	if e.calls++; e.calls == 1 {
+		e.idle = make(chan struct{})
+	}
+	return ctx, func() {
+		end()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.calls--; e.calls == 0 {
+			close(e.idle)
+		}
+	}, true
+}
+
+// Finish lets no call in any more in this term, and returns when no unary call is under way. When ctx ends before, it returns
+// an error.
+func (e *Election) Finish(ctx context.Context) error {
+	e.mu.Lock()
+	e.shut = true
+	n, idle := e.calls, e.idle
+	e.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
+	}
 }
 
 // Close ends the leadership, and everything that the election has started.

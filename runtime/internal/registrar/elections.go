@@ -1,8 +1,11 @@
 package registrar
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -87,6 +90,24 @@ func (r *Registrar) turned() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stands()
+}
+
+// FinishLeading has the instances of the group that lead take no more calls for the leader, and returns when the unary ones under
+// way have finished, or with an error when ctx ends.
+func (g *Group) FinishLeading(ctx context.Context) error {
+	g.mu.Lock()
+	registrations := slices.Clone(g.registrations)
+	g.mu.Unlock()
+	var errs []error
+	for _, registration := range registrations {
+		if registration.election == nil {
+			continue
+		}
+		if err := registration.election.Finish(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // closeElections closes the elections of registrations.

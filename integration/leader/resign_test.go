@@ -1,0 +1,117 @@
+package leader
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+// held has the calls to an instance wait in their handler until let is closed, or their context ends.
+type held struct {
+	under atomic.Int64 // calls that have reached the handler
+	let   chan struct{}
+}
+
+func (h *held) of(i *instance) {
+	i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
+		h.under.Add(1)
+		select {
+		case <-h.let:
+			return &leaderpb.AddResponse{Server: i.name}, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// answers are who has answered calls.
+type answers struct {
+	t   *testing.T
+	all sync.WaitGroup
+	mu  sync.Mutex
+	by  map[string]int
+}
+
+// call makes calls for the leader, in the background. One that fails fails the test.
+func (a *answers) call(client leaderpb.CounterClient, n int) {
+	for range n {
+		a.all.Go(func() {
+			reply, err := client.Add(kit.Bounded(a.t, soon), &leaderpb.AddRequest{})
+			if err != nil {
+				a.t.Errorf("a call for the leader: %v", err)
+			}
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.by[reply.GetServer()]++
+		})
+	}
+}
+
+// refuses waits until the instance refuses calls for the leader, though it leads.
+func (i *instance) refuses(t *testing.T) {
+	t.Helper()
+	conn, err := grpc.NewClient(i.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	defer conn.Close()
+	kit.Eventually(t, soon, "calls to be refused", func() bool {
+		token, _ := i.leads.Token()
+		ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), leader.TokenHeader, strconv.FormatInt(token, 10)))
+		defer cancel()
+		stream, err := leaderpb.NewCounterClient(conn).Watch(ctx, &leaderpb.AddRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "does not lead")
+	})
+	if !i.leads.Holds() {
+		t.Error("the leadership has ended before the calls under way")
+	}
+}
+
+// An orderly end of the leadership fails no unary call for the leader: those under way finish while it leads, and the others
+// go to the next leader (G40).
+func TestResign_FailsNoCall(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, i *instance) error{
+		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
+		"Withdraw":   func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, soon)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, h := newGroup(t), &held{let: make(chan struct{})}
+			set := []func(*instance){h.of}
+			if name == "Serve ends" {
+				set = append(set, serving)
+			}
+			a := g.start("a", set...)
+			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+			b := g.start("b")
+			client := g.client()
+			got := &answers{t: t, by: make(map[string]int)}
+			got.call(client, 60)
+			kit.Eventually(t, soon, "all calls to be under way", func() bool { return h.under.Load() == 60 })
+			ended := make(chan error, 1)
+			go func() { ended <- end(t, a) }()
+			a.refuses(t)
+			got.call(client, 20)
+			close(h.let)
+			must(t, await(t, ended))
+			got.all.Wait()
+			if got.by["a"] != 60 || got.by["b"] != 20 {
+				t.Errorf("of 60 calls before and 20 after, %v were answered", got.by)
+			}
+			kit.Eventually(t, soon, "b to lead", b.leads.Holds)
+		})
+	}
+}

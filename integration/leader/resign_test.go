@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,6 +88,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
 		"Withdraw":   func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, soon)) },
+		"Resign":     func(t *testing.T, i *instance) error { return i.leads.Resign(kit.Bounded(t, soon)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, h := newGroup(t), &held{let: make(chan struct{})}
@@ -113,5 +115,95 @@ func TestResign_FailsNoCall(t *testing.T) {
 			}
 			kit.Eventually(t, soon, "b to lead", b.leads.Holds)
 		})
+	}
+}
+
+// Who resigns stays registered, and stands again behind the others.
+func TestResign_OthersGetATurn(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a")
+	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	first, _ := a.leads.Token()
+	b := g.start("b")
+	if err := b.leads.Resign(t.Context()); err == nil || !strings.Contains(err.Error(), "no instance of the process holds it") {
+		t.Errorf("b resigns: %v", err)
+	}
+	client := g.client()
+	for _, next := range []string{"b", "a"} {
+		led := g.leader(client)
+		if led == next {
+			t.Fatalf("%s leads already", led)
+		}
+		kit.Eventually(t, soon, "both to stand", func() bool { return len(g.candidates()) == 2 })
+		must(t, map[string]*instance{"a": a, "b": b}[led].leads.Resign(kit.Bounded(t, soon)))
+		if got := g.leader(client); got != next {
+			t.Errorf("after %s %s leads, want %s", led, got, next)
+		}
+	}
+	if second, _ := a.leads.Token(); second <= first {
+		t.Errorf("a leads with %d after %d", second, first)
+	}
+}
+
+// A leader whose work fails resigns, so that another one does the work (G48).
+func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
+	g, broken := newGroup(t), errors.New("the disk is full")
+	a := g.start("a")
+	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	b := g.start("b")
+	works := make(chan struct{})
+	ctx, end := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() {
+		ran <- b.leads.Run(ctx, func(ctx context.Context, _ int64) error { close(works); <-ctx.Done(); return nil })
+	}()
+	if err := a.leads.Run(t.Context(), func(context.Context, int64) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("Run of a returns %v", err)
+	}
+	await(t, works)
+	kit.Eventually(t, soon, "a to stand again", func() bool { return len(g.candidates()) == 2 })
+	if a.leads.Holds() || !b.leads.Holds() {
+		t.Error("a leads, whose work has failed")
+	}
+	end()
+	if err := await(t, ran); !errors.Is(err, context.Canceled) {
+		t.Errorf("Run of b returns %v", err)
+	}
+}
+
+// Whose work is done goes on leading.
+func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
+	a := newGroup(t).start("a")
+	must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
+	if !a.leads.Holds() {
+		t.Error("it has resigned")
+	}
+}
+
+// Resign does not wait for calls longer than its context, and then ends them with the leadership.
+func TestResign_IsBounded(t *testing.T) {
+	g, begun := newGroup(t), make(chan struct{})
+	a := g.start("a", func(i *instance) {
+		i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
+			close(begun)
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+	})
+	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	ended := make(chan error, 1)
+	client := g.client()
+	go func() {
+		_, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+		ended <- err
+	}()
+	await(t, begun)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.leads.Resign(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("Resign returns %v", err)
+	}
+	if err := await(t, ended); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads") {
+		t.Errorf("the call ends with %v", err)
 	}
 }

@@ -19,8 +19,8 @@ import (
 // refuses, before their interceptors that follow and their handlers run. Callers then wait for the leader, and make
 // unary calls again. Other calls are let through.
 //
-// A leader that is withdrawn in order takes no more of those calls, and leads until its unary ones have finished: see
-// [runtime.Server.Serve] and [runtime.Server.Withdraw].
+// A leader that resigns in order takes no more of those calls, and leads until its unary ones have finished: see
+// [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign].
 //
 // The handlers of the leader's methods get contexts that end with the leadership, then with the cause [ErrEnded]. If it
 // has ended, a handler's error becomes UNAVAILABLE, and a stream ends with that whatever its handler returns, to which it

@@ -7,8 +7,8 @@
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
 //   - [Fence] is for a store that several leaders may write to, one after the other.
 //
-// A leader resigns when it is withdrawn or paused, when its server drains or its registry is closed, and steps down
-// when it has not been able to renew its lease for nine tenths of the TTL. So two never lead at a time, unless somebody
+// A leader resigns when it is asked to or its work fails, when it is withdrawn or paused, when its server drains or its
+// registry is closed, and steps down when it has not been able to renew its lease for nine tenths of the TTL. So two never lead at a time, unless somebody
 // deletes a candidate's key by force or restores etcd from a backup. But code that does not look at its context goes on,
 // and a request to a store may arrive late: whatever must not be done by two needs a fence.
 package leader
@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -143,8 +144,30 @@ func tokenOf(ctx context.Context) (int64, error) {
 	return token, nil
 }
 
+// Resign ends the leadership of the process, whose entries stay in etcd. Its guard takes no more calls for the leader. When
+// the unary ones under way have finished, or ctx has ended, the leadership ends, and an instance that stands by then takes
+// over. This one stands again behind them, so it leads again at once if it is alone. Resign returns an error if no instance
+// of the process leads, or if ctx has ended before the calls; the leadership then ends all the same.
+func (l *Leadership) Resign(ctx context.Context) error {
+	e, token, _, _, err := l.now()
+	switch {
+	case err != nil:
+		return err
+	case e == nil:
+		return fmt.Errorf("etcd: resign the leadership of %q: no instance of the process holds it", l.key)
+	}
+	if err = e.Resign(ctx, token); err != nil {
+		return fmt.Errorf("etcd: resign the leadership of %q: %w", l.key, err)
+	}
+	return nil
+}
+
+// finishWithin bounds the wait of Run for calls under way, when the work has failed.
+const finishWithin = 5 * time.Second
+
 // Run calls f whenever an instance of the process begins to lead, with the token and a context that ends when the
-// leadership does. It returns when f returns while the leadership lasts, with f's error; when ctx ends, with its cause;
+// leadership does. It returns when f returns while the leadership lasts, with f's error, and resigns then if there is one, as
+// [Leadership.Resign] does within 5 s, for nobody would do the work; when ctx ends, with its cause;
 // or with an error when no instance of the process can stand for election any more: the server has been served, or the
 // registry is closed or cannot be used. What f returns after the end of its leadership does not matter. Before that Run
 // does not call f again, though this or another instance may lead by then: an instance that resigns does not wait for f.
@@ -173,9 +196,15 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 		err = f(leading, token)
 		ended := leading.Err() != nil
 		done()
-		if !ended {
-			return err
+		if ended {
+			continue
 		}
+		if err != nil {
+			ctx, cancel := context.WithTimeout(ctx, finishWithin)
+			defer cancel()
+			_ = e.Resign(ctx, token) // an error: the callers hear of it
+		}
+		return err
 	}
 }
 

@@ -44,6 +44,8 @@ type core struct {
 	refused bool // etcd does not let the instance read who leads
 	yielded bool // it has led, and is to do so no more
 
+	resigned First // the own candidate, which has led and is to go, while it is the first; the zero value: none
+
 	confirmed int64  // the create revision for which etcd has said that no candidate precedes the own one
 	asking    uint64 // the number of the question that etcd is being asked; 0: none
 	asked     uint64 // the questions so far
@@ -82,6 +84,17 @@ func (c *core) stood(now time.Time, own lease.Candidacy) effects {
 // heard takes in what a watch tells of the candidates.
 func (c *core) heard(now time.Time, view View) effects {
 	c.view, c.highest = view, max(c.highest, view.First.Created)
+	if !view.Blind && view.First != c.resigned { // it is gone, so a new one comes behind all others
+		c.resigned = First{}
+	}
+	return c.due(now)
+}
+
+// resign has the own candidate go if it leads with a token. The instance stands again when the candidate is gone.
+func (c *core) resign(now time.Time, token int64) effects {
+	if term := c.term(now); term != (Term{}) && term.Token == token {
+		c.resigned = First{Key: c.own.Key, Created: c.own.Created}
+	}
 	return c.due(now)
 }
 
@@ -145,11 +158,11 @@ func (c *core) isFirst() bool {
 
 // unanswered reports whether it is for want of etcd's answer that the own candidate does not lead.
 func (c *core) unanswered() bool {
-	return c.refused || !c.yielded && c.isFirst() && c.confirmed != c.own.Created
+	return c.refused || !c.aside() && c.isFirst() && c.confirmed != c.own.Created
 }
 
 // aside reports whether the instance is not to stand, for it cannot lead or is not to.
-func (c *core) aside() bool { return c.refused || c.yielded }
+func (c *core) aside() bool { return c.refused || c.yielded || c.resigned != First{} }
 
 // due returns what is to be done.
 func (c *core) due(now time.Time) effects {

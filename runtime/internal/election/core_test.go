@@ -106,6 +106,22 @@ func TestCore(t *testing.T) {
 			c.heard(at(0), View{First: first, Yields: true})
 			return c.heard(at(0), View{First: first})
 		}, 0, 10 * s, 5},
+		{"leads no more once it has resigned", func(c *core) effects { lead(c); return c.resign(at(0), 5) }, 0, 0, 0},
+		{"stands aside until its candidate is gone", func(c *core) effects {
+			lead(c)
+			c.resign(at(0), 5)
+			c.stood(at(0), lease.Candidacy{})
+			return c.stood(at(0), own(5, 10*s))
+		}, 0, 0, 0},
+		{"and then stands again", func(c *core) effects {
+			lead(c)
+			c.resign(at(0), 5)
+			c.stood(at(0), lease.Candidacy{})
+			c.heard(at(0), View{})
+			c.stood(at(0), own(9, 10*s))
+			return c.heard(at(0), View{First: First{Key: "a", Created: 9}})
+		}, 2, 0, 0},
+		{"does not resign with another token", func(c *core) effects { lead(c); return c.resign(at(0), 4) }, 0, 10 * s, 5},
 		{"a new key is a new candidate", func(c *core) effects {
 			lead(c)
 			c.stood(at(0), own(9, 10*s))

@@ -19,8 +19,11 @@ var ErrEnded = errors.New("etcd: this instance no longer leads")
 // ErrClosed says that the instance does not stand for election any more.
 var ErrClosed = errors.New("etcd: the instance stands for election no more: its registration is closed")
 
-// errDrained says why an instance leads no more that could.
-var errDrained = errors.New("the live config drains it, and another instance can lead")
+// errDrained and errResigned say why an instance leads no more that could.
+var (
+	errDrained  = errors.New("the live config drains it, and another instance can lead")
+	errResigned = errors.New("it has resigned, and stands again once its candidate is gone")
+)
 
 // Candidates tells of the candidates for one service key.
 type Candidates interface {
@@ -166,7 +169,7 @@ func (e *Election) settle() {
 	case !changed:
 	case why == nil:
 		e.logger.Info("the instance stands for election again", "candidates", e.prefix)
-	case errors.Is(why, errDrained):
+	case errors.Is(why, errDrained), errors.Is(why, errResigned):
 		e.logger.Info("the instance does not stand for election", "candidates", e.prefix, "error", why)
 	default:
 		e.logger.Warn("the instance does not stand for election", "candidates", e.prefix, "error", why)
@@ -195,6 +198,8 @@ func (e *Election) why() error {
 		return nil
 	case e.core.refused:
 		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.askErr)
+	case e.core.resigned != First{}:
+		return errResigned
 	}
 	return errDrained
 }
@@ -294,6 +299,13 @@ func (e *Election) Finish(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
 	}
+}
+
+// Resign ends the leadership with a token, after Finish. The instance stands again behind all others.
+func (e *Election) Resign(ctx context.Context, token int64) error {
+	err := e.Finish(ctx)
+	e.event(func(now time.Time) effects { return e.core.resign(now, token) })
+	return err
 }
 
 // Close ends the leadership, and everything that the election has started.

@@ -242,6 +242,13 @@ var goesWrong = []happening{
 		c.forget()
 		return true
 	}},
+	{"is asked to resign", func(w *three, c *contender) bool {
+		if c.token() == 0 || !w.fail() {
+			return false
+		}
+		c.core.resign(c.clock, c.token())
+		return true
+	}},
 	{"has its candidate deleted by hand", func(w *three, c *contender) bool {
 		if c.created == 0 || !w.fail() {
 			return false
@@ -325,7 +332,7 @@ func (w *three) stateKey() string {
 		c := &w.contenders[i]
 		own := First{Key: c.key, Created: max(c.known, c.created)}
 		contenders = append(contenders, c.state(rank)+string([]byte{
-			rank(c.known), bits(c.sure, c.drained, c.blind, c.core.view.First == own),
+			rank(c.known), bits(c.sure, c.drained, c.blind, c.core.view.First == own, c.core.resigned != First{}, c.core.view.First == c.core.resigned),
 			bits(c.core.view.Blind, c.core.view.Yields, c.core.refused, c.core.yielded, c.core.confirmed != 0 && c.core.confirmed == c.known),
 			bits(c.core.asking != 0, c.question != 0, c.question == c.core.asking, c.read == own, c.core.askAt.After(c.clock)),
 		}))

@@ -209,6 +209,10 @@ lint: ## Check the Go and the proto files, that go.mod is tidy and actions are p
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }
 
+.PHONY: weight
+weight: ## Count the lines of each place, and fail where one is over its budget in tools/budgets (UPDATE=1 to lower budgets to what is there)
+	@tools/weight $(if $(UPDATE),update)
+
 # bench measures processes as Unix counts them.
 .PHONY: ports
 ports: MODULES := $(filter-out bench,$(MODULES))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -36,22 +35,5 @@ func TestOrphans(t *testing.T) {
 	})
 	if len(p.findings) != n || !strings.Contains(p.findings[7].Fix, "the instances are under acme/user-007: ") || allocs > 100*n {
 		t.Errorf("%d findings, with %v allocations", len(p.findings), allocs)
-	}
-}
-
-// TestCheck_ManyDrained has a live policy drain as many as fit into it, of none of which anybody knows.
-func TestCheck_ManyDrained(t *testing.T) {
-	var drained []string
-	entries := make(map[string]survey.Entry)
-	for n := range 15_000 {
-		drained = append(drained, fmt.Sprintf(`"%d"`, n))
-		key := fmt.Sprintf("acme/user/i%d", n)
-		entries[key] = survey.Entry{Key: key, Value: fmt.Appendf(nil, `{"Addr":"10.0.%d.%d:1"}`, n>>8, n&0xff), Lease: 1}
-	}
-	config := `{"loadBalancingConfig":[{"etcd":{"drain":[` + strings.Join(drained, ",") + `],"childPolicy":[{"round_robin":{}}]}}]}`
-	entries["_grpc_config/acme/user"] = survey.Entry{Key: "_grpc_config/acme/user", Value: []byte(config)}
-	p, began := known(survey.All(survey.InOrder(entries))), time.Now()
-	if p.check(); len(p.findings) == 0 || time.Since(began) > 8*time.Second {
-		t.Errorf("%d findings, after %v", len(p.findings), time.Since(began))
 	}
 }

@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,21 @@ func TestSurveyAll_Namespaces(t *testing.T) {
 		n := slices.IndexFunc(services, (*Service).InUse)
 		if s := services[n]; s.ConfigKey() != tt.want || s.Config != nil && s.Config.Key != tt.want {
 			t.Errorf("%s: its clients read %s, want %s", tt.marks, s.ConfigKey(), tt.want)
+		}
+	}
+}
+
+// TestAround returns the namespaces around a key alone: as many services as namespaces are not each compared with all.
+func TestAround(t *testing.T) {
+	const n = 100
+	all := namespaces{"": nil}
+	for i := range n {
+		all[fmt.Sprintf("acme/%02d/", i)] = nil
+	}
+	around := all.around()
+	for i := range n {
+		if got := around(fmt.Sprintf("acme/%02d/user", i)); !slices.Equal(got, []string{"", fmt.Sprintf("acme/%02d/", i)}) {
+			t.Errorf("around service %d are %q", i, got)
 		}
 	}
 }

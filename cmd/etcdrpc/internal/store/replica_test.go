@@ -36,6 +36,9 @@ func (m *told) tell(change func()) {
 	}
 }
 
+// soon bounds what would hang.
+const soon = 30 * time.Second
+
 // follow follows everything, of which some of a range is wanted, with quick looks whether etcd answers.
 func follow(t *testing.T, etcd *etcdtest.Cluster, wanted KeyRange, relist time.Duration, change ...func(*clientv3.Config)) *told {
 	t.Helper()
@@ -43,7 +46,7 @@ func follow(t *testing.T, etcd *etcdtest.Cluster, wanted KeyRange, relist time.D
 	for _, c := range change {
 		c(&cfg)
 	}
-	s, err := Open(cfg, "", 300*time.Millisecond)
+	s, err := Open(cfg, "", soon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +72,7 @@ func follow(t *testing.T, etcd *etcdtest.Cluster, wanted KeyRange, relist time.D
 // await returns once what was told is as wanted.
 func (m *told) await(t *testing.T, what string, ok func(m *told) bool) {
 	t.Helper()
-	for deadline := time.After(20 * time.Second); ; {
+	for deadline := time.After(soon); ; {
 		m.mu.Lock()
 		now := ok(m)
 		m.mu.Unlock()

@@ -29,7 +29,7 @@ func TestReplace_Unknown(t *testing.T) {
 		"changed":    {etcd.Endpoints(), func() { put(t, etcd, "a") }, false},
 		"silent":     {etcd.Endpoints(), etcd.Pause, true},
 	} {
-		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, "", 300*time.Millisecond)
+		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, "", soon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,6 +38,7 @@ func TestReplace_Unknown(t *testing.T) {
 			if _, err := s.Get(t.Context(), "b"); err != nil {
 				t.Fatal(err)
 			}
+			s.timeout = 300 * time.Millisecond
 		}
 		c.before()
 		_, err = s.Replace(t.Context(), "a", nil, "x", "")
@@ -62,7 +63,7 @@ func TestRoles_Certificate(t *testing.T) {
 	cfg := etcd.Config()
 	cert := &tls.Certificate{Leaf: &x509.Certificate{Subject: pkix.Name{CommonName: "owner"}}}
 	cfg.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
-	s, err := Open(cfg, "", 5*time.Second)
+	s, err := Open(cfg, "", soon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestScan_LargeValues(t *testing.T) {
 	}
 	cfg := etcd.Config()
 	cfg.MaxCallRecvMsgSize = 8 << 20
-	s, err := Open(cfg, "", 5*time.Second)
+	s, err := Open(cfg, "", soon)
 	if err != nil {
 		t.Fatal(err)
 	}

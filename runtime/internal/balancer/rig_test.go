@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds what a test waits for.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // server is a real gRPC server on loopback that serves the methods it says it does.
 type server struct {

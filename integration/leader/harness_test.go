@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// soon is for what takes no time but that of a busy machine, and of a lease of 2 s.
-	soon       = 15 * time.Second
+	// soon is for what takes no time but that of a busy machine, and of a lease of a few seconds.
+	soon       = time.Minute
 	entries    = "leader/counter"
 	candidates = "_grpc_leader/" + entries + "//"
 )
@@ -120,7 +120,7 @@ type instance struct {
 
 func (g *group) start(name string, set ...func(*instance)) *instance {
 	g.t.Helper()
-	return g.startAs(name, &leaderpb.Counter_EtcdServiceDesc, set...)
+	return g.startAs(name, calm(under(entries, nil)), set...)
 }
 
 // startAs starts an instance of the service under another description.
@@ -231,6 +231,12 @@ func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
 // calm has leases outlive whatever a busy machine does, for a test in which none is to end.
 func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.LeaseTTL = time.Minute
+	return desc
+}
+
+// brief has a lease end soon, for a test in which one does.
+func brief(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
+	desc.LeaseTTL = 5 * time.Second
 	return desc
 }
 

@@ -97,12 +97,13 @@ func TestGuard(t *testing.T) {
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err := client.Add(ctx, &leaderpb.AddRequest{})
-	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "leads") {
-		t.Errorf("without a leader: %v", err)
-	}
+	kit.Eventually(t, soon, "a call to say that nobody leads", func() bool { // once the key is known
+		_, err := client.Add(kit.Bounded(t, 300*time.Millisecond), &leaderpb.AddRequest{})
+		if status.Code(err) != codes.DeadlineExceeded {
+			t.Fatalf("without a leader: %v", err)
+		}
+		return strings.Contains(err.Error(), "leads")
+	})
 	waits := make(chan error, 1)
 	go func() {
 		_, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
@@ -152,26 +153,28 @@ func TestResigns(t *testing.T) {
 // A leader that is cut off from etcd is followed by the next when its lease has ended, and never before it has stepped down.
 func TestCutOff(t *testing.T) {
 	g := newGroup(t)
-	first, second := g.start("a"), g.start("b")
+	first, second := g.startAs("a", brief(under(entries, nil))), g.start("b")
 	client := g.client()
 	g.leader(client)
 	was, _ := first.leads.Token()
-	both := make(chan bool, 1)
+	type term struct {
+		both  bool
+		token int64
+	}
+	next := make(chan term, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go func() {
-		_ = second.leads.Run(ctx, func(context.Context, int64) error { // ends with ctx
-			both <- first.leads.Holds()
+		_ = second.leads.Run(ctx, func(_ context.Context, token int64) error { // ends with ctx
+			next <- term{first.leads.Holds(), token}
+			<-ctx.Done()
 			return nil
 		})
 	}()
 	first.wire.cut()
 	kit.Eventually(t, soon, "b to answer", func() bool { return g.leader(client) == "b" })
-	if await(t, both) {
-		t.Error("both lead")
-	}
-	if is, _ := second.leads.Token(); is <= was {
-		t.Errorf("the token is %d, after %d", is, was)
+	if is := await(t, next); is.both || is.token <= was {
+		t.Errorf("both lead: %v; the token is %d, after %d", is.both, is.token, was)
 	}
 	if _, err := g.store.add(was, 1); err == nil {
 		t.Error("the store takes the token of the leader before")
@@ -244,7 +247,7 @@ func TestUnreachable(t *testing.T) {
 // A call that is refused until it ends, ends as its context does.
 func TestRefusedUntilTheEnd(t *testing.T) {
 	g := newGroup(t)
-	a := g.start("a")
+	a := g.startAs("a", brief(under(entries, nil)))
 	client := g.client()
 	g.leader(client)
 	a.wire.cut() // it steps down, and its candidate stays for a while

@@ -58,7 +58,7 @@ func TestG31_OthersGetIn(t *testing.T) {
 		return resp.Kvs[0].Lease
 	}
 	for i, key := range keys {
-		desc := under(key, nil)
+		desc := calm(under(key, nil))
 		if i >= 2 {
 			desc.Leader = nil
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 30 * time.Second
+const soon = time.Minute
 
 // call makes one call and returns the name of the server that answered.
 func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallOption) (string, error) {

@@ -162,7 +162,7 @@ func TestK11_CauseOfAnOutage(t *testing.T) {
 						}
 					}()
 					kit.Eventually(t, soon, fmt.Sprintf("%q is named", f.want), func() bool {
-						ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+						ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 						defer cancel()
 						said = look(ctx, o)
 						return names(said, f.want)

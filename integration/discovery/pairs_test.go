@@ -51,11 +51,11 @@ func TestP14_WhatIsTurnedAwayIsNoSuccess(t *testing.T) {
 	w.registerAll("b", "c")
 	conn := w.conn()
 	_, _ = within(conn, 50*time.Millisecond) // from now on the key is followed
-	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.2s","baseEjectionTime":"60s","maxEjectionPercent":100,` +
+	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,` +
 		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`)
 	kit.Eventually(t, soon, "20 calls in a row succeed at once", func() bool {
 		for range 20 {
-			if _, err := within(conn, 50*time.Millisecond); err != nil {
+			if _, err := within(conn, 500*time.Millisecond); err != nil {
 				if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
 					t.Fatal(err)
 				}

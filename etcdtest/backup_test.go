@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,9 +16,9 @@ func TestRestoreBackup(t *testing.T) {
 		t.Run(fmt.Sprint(members), func(t *testing.T) {
 			cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
 			client := cluster.Client(t)
-			lease, err := client.Grant(within(t, 10*time.Second), 60)
+			lease, err := client.Grant(within(t, soon), 60)
 			must(t, err)
-			must(t, second(client.Put(within(t, 10*time.Second), "leased", "v", clientv3.WithLease(lease.ID))))
+			must(t, second(client.Put(within(t, soon), "leased", "v", clientv3.WithLease(lease.ID))))
 			put(t, client, "k", "then")
 			_, then := get(t, client, "k")
 			backup, err := cluster.Backup()
@@ -27,7 +26,7 @@ func TestRestoreBackup(t *testing.T) {
 			for range 2 { // it can be restored again
 				put(t, client, "k", "later")
 				put(t, client, "new", "later")
-				must(t, second(client.Delete(within(t, 10*time.Second), "leased")))
+				must(t, second(client.Delete(within(t, soon), "leased")))
 				must(t, cluster.RestoreBackup(backup))
 				wantValue(t, client, "k", "then")
 				wantValue(t, client, "new", "")
@@ -35,7 +34,7 @@ func TestRestoreBackup(t *testing.T) {
 				if _, now := get(t, client, "k"); now != then {
 					t.Errorf("at revision %d after the restore, at %d when it was saved", now, then)
 				}
-				left, err := client.TimeToLive(within(t, 10*time.Second), lease.ID, clientv3.WithAttachedKeys())
+				left, err := client.TimeToLive(within(t, soon), lease.ID, clientv3.WithAttachedKeys())
 				if err != nil || left.TTL < 50 || len(left.Keys) != 1 {
 					t.Errorf("the lease after the restore: %+v, %v", left, err)
 				}
@@ -68,17 +67,17 @@ func TestNoSpace(t *testing.T) {
 		cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
 		client := cluster.Client(t)
 		put(t, client, "k", "v")
-		must(t, cluster.SetNoSpace(within(t, 10*time.Second), true))
-		if _, err := client.Put(within(t, 10*time.Second), "k", "w"); !errors.Is(err, rpctypes.ErrNoSpace) {
+		must(t, cluster.SetNoSpace(within(t, soon), true))
+		if _, err := client.Put(within(t, soon), "k", "w"); !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("a put while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
 		}
-		if _, err := client.Grant(within(t, 10*time.Second), 60); !errors.Is(err, rpctypes.ErrNoSpace) {
+		if _, err := client.Grant(within(t, soon), 60); !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("a new lease while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
 		}
-		if _, err := client.Delete(within(t, 10*time.Second), "k"); err != nil {
+		if _, err := client.Delete(within(t, soon), "k"); err != nil {
 			t.Errorf("a deletion while there is no space: %v", err)
 		}
-		must(t, cluster.SetNoSpace(within(t, 10*time.Second), false))
+		must(t, cluster.SetNoSpace(within(t, soon), false))
 		put(t, client, "k", "w")
 	}
 }
@@ -86,10 +85,10 @@ func TestNoSpace(t *testing.T) {
 // TestNoSpace_OutlivesItsLeader disarms the alarm after whoever raised it has stopped to lead.
 func TestNoSpace_OutlivesItsLeader(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
-	leader, err := cluster.Leader(within(t, 10*time.Second))
+	leader, err := cluster.Leader(within(t, soon))
 	must(t, err)
-	must(t, cluster.SetNoSpace(within(t, 10*time.Second), true))
+	must(t, cluster.SetNoSpace(within(t, soon), true))
 	leader.Stop()
-	must(t, cluster.SetNoSpace(within(t, 10*time.Second), false))
+	must(t, cluster.SetNoSpace(within(t, soon), false))
 	put(t, cluster.Client(t), "k", "v")
 }

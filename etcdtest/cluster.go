@@ -30,7 +30,7 @@ import (
 var errClosed = errors.New("etcdtest: the cluster is closed")
 
 // startTimeout bounds how long a cluster may take until it serves, on a machine under load.
-const startTimeout = 30 * time.Second
+const startTimeout = time.Minute
 
 // Cluster is an etcd cluster that runs in this process. It is safe for concurrent use.
 type Cluster struct {

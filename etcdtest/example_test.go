@@ -88,7 +88,7 @@ func ExampleNew() {
 	}
 	defer client.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for range 3 {
 		if _, err := client.Put(ctx, "greeter/a", "10.0.0.1:80"); err != nil {

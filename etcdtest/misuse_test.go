@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -19,10 +18,10 @@ func TestPermission_AllKeys(t *testing.T) {
 	put(t, cluster.Client(t, etcdtest.As("writer", "secret")), "a", "1")
 	reader := cluster.Client(t, etcdtest.As("reader", "secret"))
 	wantValue(t, reader, "a", "1")
-	if _, err := reader.Put(within(t, 10*time.Second), "a", "2"); err == nil {
+	if _, err := reader.Put(within(t, soon), "a", "2"); err == nil {
 		t.Error("a reader writes")
 	}
-	if _, err := cluster.Client(t, etcdtest.As("nobody", "secret")).Get(within(t, 10*time.Second), "a"); err == nil {
+	if _, err := cluster.Client(t, etcdtest.As("nobody", "secret")).Get(within(t, soon), "a"); err == nil {
 		t.Error("nobody reads")
 	}
 }
@@ -35,7 +34,7 @@ func TestCluster_Closed(t *testing.T) {
 	backup, err := cluster.Backup()
 	must(t, err)
 	cluster.Close()
-	if _, err := cluster.Admin().Get(within(t, 10*time.Second), "a"); err == nil {
+	if _, err := cluster.Admin().Get(within(t, soon), "a"); err == nil {
 		t.Error("the admin client of a closed cluster answers")
 	}
 	for what, do := range map[string]func() error{
@@ -80,7 +79,7 @@ func TestMember_RestartsAtOnce(t *testing.T) {
 	for range many {
 		select {
 		case <-done:
-		case <-within(t, 10*time.Second).Done():
+		case <-within(t, soon).Done():
 			t.Fatal("a restart hangs")
 		}
 	}

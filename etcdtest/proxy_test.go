@@ -63,7 +63,7 @@ func say(t *testing.T, conn net.Conn, text string) {
 
 func hear(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
-	must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	must(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
 		t.Fatalf("heard %q, %v; want %q", got, err, want)

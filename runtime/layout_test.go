@@ -18,7 +18,7 @@ func TestBadJSONLayout(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	bad, good, other := JSONLayout(JSONFields{Version: "v"}), JSONLayout(JSONFields{Addr: "a"}), JSONLayout(JSONFields{Addr: "b"})
 	desc := &ServiceDesc{Name: "a.B", Key: "a/b", Layout: bad}

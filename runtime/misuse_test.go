@@ -107,7 +107,7 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 		"with a bad prefix":                 {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})), errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
 	} {
 		for use, f := range uses(tt.registry) {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			err := f(ctx)
 			cancel()
 			// gRPC hands a resolver's error on as text.

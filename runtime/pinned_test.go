@@ -199,7 +199,7 @@ func costOfChange(t *testing.T, n int) (allocations, bytes float64) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	conn.Connect()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	policy.await(ctx, t, n)
 

@@ -99,7 +99,7 @@ func TestServerMisuse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			for call, err := range map[string]error{"Serve": s.Serve(ctx, lis), "Announce": s.Announce(ctx, "127.0.0.1:80")} {
 				if err == nil {

@@ -30,7 +30,7 @@ import (
 )
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 15 * time.Second
+const soon = 30 * time.Second
 
 // commands are what the tests run as processes.
 var commands = map[string]func(){"etcdrpc": main}

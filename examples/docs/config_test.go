@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-const soon = 10 * time.Second
+const soon = 30 * time.Second
 
 // TestJSON puts the service configs and the entries of the pages into etcd by way of the runtime.
 func TestJSON(t *testing.T) {

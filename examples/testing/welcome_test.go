@@ -18,7 +18,7 @@ import (
 )
 
 // soon bounds what takes a moment, so that a test fails instead of hanging.
-const soon = 10 * time.Second
+const soon = 30 * time.Second
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"testing"
-	"time"
 
 	connectgo "connectrpc.com/connect"
 
@@ -38,9 +37,7 @@ func TestRegistryCloses(t *testing.T) {
 	must(t, chat.Send(&connect.Book{}))
 	_, err = chat.Receive()
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	must(t, w.registry.Close(ctx))
+	must(t, w.registry.Close(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "Send says that it is over", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
 	if _, err := chat.Receive(); connectgo.CodeOf(err) != connectgo.CodeCanceled && connectgo.CodeOf(err) != connectgo.CodeUnavailable {
 		t.Errorf("Receive: %v", err)

@@ -20,7 +20,7 @@ import (
 const key = "helloworld/greeter"
 
 // soon bounds what is to happen at once. It is generous, for busy machines.
-const soon = 30 * time.Second
+const soon = time.Minute
 
 // world is one etcd and a registry on it.
 type world struct {

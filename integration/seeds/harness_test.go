@@ -32,7 +32,7 @@ import (
 )
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 30 * time.Second
+const soon = time.Minute
 
 // roundRobin is the service config of callers that have none from a proto file.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`

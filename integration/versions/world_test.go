@@ -26,7 +26,7 @@ const (
 	key = "helloworld/greeter"
 
 	// soon bounds every wait. It is generous, for busy machines.
-	soon = 20 * time.Second
+	soon = 30 * time.Second
 )
 
 // logs collects what a registry logs. It is safe for concurrent use.

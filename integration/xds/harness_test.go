@@ -30,7 +30,7 @@ import (
 )
 
 // soon bounds what takes moments.
-const soon = 15 * time.Second
+const soon = time.Minute
 
 // etcd is shared by the tests, each of which has a namespace of its own.
 var etcd *etcdtest.Cluster

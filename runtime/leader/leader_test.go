@@ -20,7 +20,7 @@ func TestRunWhereNobodyCanStand(t *testing.T) {
 		"given a nil etcd client":       Of(runtime.NewRegistry(nil), desc),
 		"etcd client that lacks a part": Of(runtime.NewRegistry(clientv3.NewCtxClient(t.Context())), desc),
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		err := l.Run(ctx, func(context.Context, int64) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), want) {

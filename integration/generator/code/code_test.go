@@ -25,7 +25,7 @@ var (
 )
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 20 * time.Second
+const soon = time.Minute
 
 // etcd is shared by all tests, each of which has a namespace of its own.
 var etcd *etcdtest.Cluster

@@ -30,7 +30,7 @@ func loadOf(t *testing.T, dir string, at place) saved {
 	select {
 	case s := <-found:
 		return s
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the disk does not answer")
 		return saved{}
 	}

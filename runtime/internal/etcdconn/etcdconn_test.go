@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
-const soon = 10 * time.Second
+const soon = 30 * time.Second
 
 // dial returns a connection to an address, which is watched until the test ends.
 func dial(t *testing.T, addr string) *Conn {

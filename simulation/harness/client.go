@@ -101,7 +101,7 @@ type requestsOf struct {
 }
 
 // longestRequest is how much time a request may give etcd.
-const longestRequest = 10 * time.Second
+const longestRequest = 30 * time.Second
 
 // look judges a request of one of etcd's services. The stream of keepalives is opened by etcd's client, and by itself.
 func (r requestsOf) look(ctx context.Context, method string, unary bool) {

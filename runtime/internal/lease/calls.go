@@ -10,13 +10,24 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// markTimeout bounds the call that marks keys as leaving, which holds up the deletion after it.
-const markTimeout = time.Second
+const (
+	// callTimeout is what a call may take beside what the last one took, up to maxTook. writeTimeout is that of writes and
+	// grants: etcd gives up after 7 s, which are 5 s and two election timeouts, and who gives up before does not know what
+	// became of them.
+	callTimeout  = 3 * time.Second
+	writeTimeout = 8 * time.Second
+	maxTook      = 22 * time.Second
+	// markTimeout bounds the call that marks keys as leaving, which holds up the deletion after it.
+	markTimeout = time.Second
+	// lateTimeout bounds the wait for a lease whose grant was given up.
+	lateTimeout = 30 * time.Second
+)
 
 // do makes one call, and hands its outcome to the core.
 func (s *Session) do(o op) {
-	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o))
+	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o, s.took))
 	defer cancel()
+	defer func(start time.Time) { s.took = min(time.Since(start), maxTook) }(time.Now())
 	defer s.noteSlow()()
 	switch o := o.(type) {
 	case grantOp:
@@ -30,25 +41,60 @@ func (s *Session) do(o op) {
 	}
 }
 
-// timeoutOf returns the bound of a call.
-func timeoutOf(o op) time.Duration {
-	if o, ok := o.(writeOp); ok && o.steps[0].kind == mark {
-		return markTimeout
+// timeoutOf returns the bound of a call, given what the last one took.
+func timeoutOf(o op, took time.Duration) time.Duration {
+	switch o := o.(type) {
+	case writeOp:
+		if o.steps[0].kind == mark {
+			return markTimeout
+		}
+		return writeTimeout + took
+	case grantOp:
+		return writeTimeout + took
 	}
-	return callTimeout
+	return callTimeout + took
 }
 
+// grant waits for a lease until ctx ends. The call goes on: only its answer names a lease that is granted after that, which
+// is revoked.
 func (s *Session) grant(ctx context.Context, o grantOp) {
-	sent := time.Now()
-	resp, err := s.client.Lease.Grant(ctx, max(1, int64(o.ttl/time.Second)))
-	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
-		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
-	}
-	if err = s.explained(err); err != nil {
-		s.locked(func(c *core, now time.Time) { c.grantFailed(now, err) })
+	answered := make(chan struct{})
+	over := false // guarded by mu
+	s.wg.Go(func() {
+		defer close(answered)
+		call, cancel := context.WithTimeout(s.ctx, lateTimeout)
+		defer cancel()
+		sent := time.Now()
+		resp, err := s.client.Lease.Grant(call, max(1, int64(o.ttl/time.Second)))
+		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
+			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
+		}
+		err = s.explained(err)
+		s.locked(func(c *core, now time.Time) {
+			switch {
+			case err == nil && over:
+				c.own(now, sent, resp.ID, time.Duration(resp.TTL)*time.Second)
+				s.poke()
+			case err == nil:
+				c.granted(now, sent, resp.ID, time.Duration(resp.TTL)*time.Second)
+			case !over:
+				c.grantFailed(now, err)
+			}
+			over = true
+		})
+	})
+	select {
+	case <-answered:
 		return
+	case <-ctx.Done():
 	}
-	s.locked(func(c *core, now time.Time) { c.granted(now, sent, resp.ID, time.Duration(resp.TTL)*time.Second) })
+	err := s.explained(ctx.Err())
+	s.locked(func(c *core, now time.Time) {
+		if !over {
+			c.grantFailed(now, err)
+		}
+		over = true
+	})
 }
 
 func (s *Session) revoke(ctx context.Context, o revokeOp) {

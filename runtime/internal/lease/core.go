@@ -49,7 +49,7 @@ type core struct {
 	hidden    bool      // nobody calls reconnected
 	revision  int64     // of etcd's last answer
 
-	lastWall   time.Time    // the wall clock at the last call of next
+	lastWall   time.Time    // the wall clock when the wait began; zero: there was none
 	complainAt [2]time.Time // no complaint before: about etcd that does not answer, about one that refuses
 	changes    []change
 	complaints []complaint

@@ -32,8 +32,6 @@ import (
 const (
 	// tick is the longest time that the session's goroutine waits.
 	tick = time.Second
-	// callTimeout bounds each call to etcd.
-	callTimeout = 3 * time.Second
 	// CloseTimeout bounds the Close methods, for callers who do not.
 	CloseTimeout = 5 * time.Second
 )

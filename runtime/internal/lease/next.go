@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// sleepGap is the time between two calls of next after which the process must have slept: no call to
-// etcd and no wait takes as long.
-const sleepGap = callTimeout + 2*tick
+// sleepGap is how long a wait lasts after which the process must have slept: none is longer than a tick.
+const sleepGap = 4 * tick
 
 // next returns the call to make now, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
@@ -17,6 +16,7 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 		return nil, min(wait, tick)
 	}
 	if o := c.due(now); o != nil {
+		c.lastWall = time.Time{} // a call takes longer than a wait
 		return o, 0
 	}
 	return nil, min(c.wait(now), tick)

@@ -100,7 +100,7 @@ func (s *script) call(o op) {
 	}
 	s.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
 	if f != answered {
-		s.now = s.now.Add(timeoutOf(o))
+		s.now = s.now.Add(timeoutOf(o, 0))
 		a = answer{err: context.DeadlineExceeded}
 	}
 	s.during()

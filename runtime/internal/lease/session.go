@@ -39,6 +39,7 @@ type Session struct {
 	wake   chan struct{}
 	done   chan struct{} // closed when run has ended, and all that it started
 	wg     sync.WaitGroup
+	took   time.Duration // of the last call; run's
 
 	mu       sync.Mutex
 	core     *core

@@ -234,7 +234,7 @@ func (w *walked) end(f fate) bool {
 		a = w.arrive(o)
 	}
 	if f != answered {
-		w.pass(timeoutOf(o))
+		w.pass(timeoutOf(o, 0))
 		a = answer{err: context.DeadlineExceeded}
 	}
 	a.tell(w.core, w.now, o)

@@ -1,0 +1,55 @@
+package lease
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// slowLease grants a lease after a while, as an etcd with a slow disk does.
+type slowLease struct {
+	clientv3.Lease
+	answersAfter time.Duration
+}
+
+func (l slowLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	select {
+	case <-time.After(l.answersAfter):
+		return &clientv3.LeaseGrantResponse{ID: 7, TTL: ttl}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// G41: a grant is waited for as long as etcd itself may take. A lease that is granted later is not left behind.
+func TestGrant_SlowEtcd(t *testing.T) {
+	for after, inTime := range map[time.Duration]bool{3500 * time.Millisecond: true, 7 * time.Second: true, 12 * time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := New(&clientv3.Client{Lease: slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second})
+			s.do(grantOp{15 * time.Second})
+			if got := s.core.lease == 7; got != inTime || (s.core.ungranted == nil) != inTime {
+				t.Errorf("answered after %v: granted %v (%v), want %v", after, got, s.core.ungranted, inTime)
+			}
+			s.wg.Wait()
+			s.cancel()
+			if h := s.core.revocable(time.Now()); (h == nil) != inTime || h != nil && h.id != 7 {
+				t.Errorf("answered after %v: %+v is to be revoked", after, h)
+			}
+		})
+	}
+}
+
+// What a call may take follows what the last one took, so that an etcd that takes longer than usual is waited for.
+func TestTimeouts_FollowWhatEtcdTakes(t *testing.T) {
+	var took time.Duration
+	for range 5 {
+		if d := timeoutOf(grantOp{}, took); d >= 20*time.Second {
+			return
+		}
+		took = min(timeoutOf(grantOp{}, took), maxTook)
+	}
+	t.Error("an etcd that takes 20 s is not waited for after 5 attempts")
+}

@@ -117,7 +117,8 @@ func (g *Registration) Update(ctx context.Context, opts ...RegisterOption) error
 
 // Pause takes the entry out of etcd until Resume, and returns when it is gone. When ctx ends before, Pause returns
 // an error, and the entry is removed once etcd can be reached. The later of Pause and Resume wins: an earlier
-// one that is still under way returns an error.
+// one that is still under way returns an error. So does Pause while etcd has no space to take the entry back: the entry stays
+// until it has.
 func (g *Registration) Pause(ctx context.Context) error {
 	return g.failed("pause", g.registered.SetPaused(ctx, true))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// etcd without space refuses puts and new leases, but entries can still be removed.
+// etcd without space refuses puts and new leases, but entries can still be removed. What is to be back stays (G42).
 func TestG22_NoSpace(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -28,11 +28,25 @@ func TestG22_NoSpace(t *testing.T) {
 	start := time.Now()
 	must(t, closed.Close(kit.Bounded(t, soon)))
 	report.Took(t, "G22", "closed while etcd has no space left", time.Since(start))
-	must(t, paused.Pause(kit.Bounded(t, soon)))
 	delete(want, service(0)+"/"+addr(0))
-	delete(want, service(1)+"/"+addr(0))
+	for range 2 {
+		if err := paused.Pause(kit.Bounded(t, soon)); err == nil || !strings.Contains(err.Error(), "no space to take it back") {
+			t.Errorf("Pause without space: %v", err)
+		}
+		if st := paused.Status(); st.State != runtime.StateRegistered || st.Err == nil {
+			t.Errorf("paused without space: %s (%v)", st.State, st.Err)
+		}
+		must(t, paused.Resume(kit.Bounded(t, soon)))
+	}
+	if err := paused.Pause(kit.Bounded(t, soon)); err == nil {
+		t.Error("Pause without space")
+	}
 	w.is("svc/", want, "without space")
+	if w.logs.Count("no space to take it back") == 0 {
+		t.Error("no line says that what is paused stays")
+	}
 
+	delete(want, service(1)+"/"+addr(0))
 	w.revoke(all[3].Status().LeaseID)
 	w.state(all[3], runtime.StateLost)
 	must(t, w.etcd.SetNoSpace(kit.Bounded(t, soon), false))

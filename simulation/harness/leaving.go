@@ -45,6 +45,9 @@ func (s *server) leave(ctx context.Context, forGood bool) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	began := time.Now()
+	s.mu.Lock()
+	s.back = s.spec.Mode != schedule.Announce && !forGood
+	s.mu.Unlock()
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.mu.Lock()

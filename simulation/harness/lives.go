@@ -76,6 +76,9 @@ func (s *server) begunUnready(ctx context.Context) {
 	}
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	s.want(false)
+	s.mu.Lock()
+	s.back = true
+	s.mu.Unlock()
 	life := s.life
 	s.w.later.Go(func() {
 		time.Sleep(time.Duration(s.spec.Unready) * time.Millisecond)

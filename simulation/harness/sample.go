@@ -77,7 +77,7 @@ func (s *server) lookAt(now sight, wrong lasting) {
 	for _, key := range s.keys() {
 		lacks, own := s.lacks(key), s.own(now.from, key)
 		free := !full && !s.taken(now.from, key)
-		gone := !now.in && (len(now.out) == 0 || slices.Contains(now.out, key))
+		gone := !now.in && !(now.back && full) && (len(now.out) == 0 || slices.Contains(now.out, key))
 		if wrong.tooLong(key+" is lacking", now.in && lacks != "" && free && !s.justPut(now.from, key, time.Now().Add(-sampling))) {
 			s.w.Report(check.Kept, "%s reaches etcd, and for %v %s", now.id, keptWithin, lacks)
 		}

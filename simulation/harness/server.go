@@ -95,6 +95,7 @@ type sight struct {
 	life      int
 	in        bool
 	out       []string // see presence
+	back      bool     // see presence
 	flaps     bool
 	wants     string
 	registry  *runtime.Registry // nil: the server is down
@@ -110,7 +111,7 @@ func (now sight) holds(id int64) bool {
 
 func (s *server) sight() sight {
 	s.mu.Lock()
-	now := sight{s.id, s.from, s.life, s.whole(), s.out, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}
+	now := sight{s.id, s.from, s.life, s.whole(), s.out, s.back, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}
 	server, entries := s.server, slices.Clone(s.entries)
 	s.mu.Unlock()
 	if server != nil {

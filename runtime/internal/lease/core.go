@@ -50,6 +50,8 @@ type core struct {
 	revision  int64     // of etcd's last answer
 
 	lastWall   time.Time    // the wall clock when the wait began; zero: there was none
+	silent     time.Time    // when a call failed first since etcd answered one; zero: it answered the last
+	silence    error        // of the last call that failed
 	complainAt [2]time.Time // no complaint before: about etcd that does not answer, about one that refuses
 	changes    []change
 	complaints []complaint
@@ -170,8 +172,9 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	}
 }
 
-func (c *core) wanted() bool {
-	return len(c.entries) > len(c.busy) || slices.ContainsFunc(c.busy, (*entry).wanted)
+// wanted reports whether an entry needs the session's lease.
+func (c *core) wanted(now time.Time) bool {
+	return len(c.entries) > len(c.busy) || slices.ContainsFunc(c.busy, func(e *entry) bool { return e.want == present || c.lingers(now, e) })
 }
 
 // elects reports whether an entry that is to be in etcd has a candidate.
@@ -244,17 +247,20 @@ type complaint struct {
 
 // complain has it logged that etcd does not have entries as they are wanted: the first time, then rarely.
 func (c *core) complain(now time.Time, err error, affected func(*entry) bool) {
-	var out []*entry
-	for _, e := range c.busy {
-		if e.want == present && affected(e) {
-			out = append(out, e)
-		}
-	}
 	next := &c.complainAt[0]
 	if isRefusal(err) {
 		next = &c.complainAt[1] // a refusal is not hidden behind failures that pass: somebody must mend it
 	}
-	if len(out) == 0 || now.Before(*next) {
+	if now.Before(*next) {
+		return
+	}
+	var out []*entry
+	for _, e := range c.entries {
+		if e.want == present && affected(e) {
+			out = append(out, e)
+		}
+	}
+	if len(out) == 0 {
 		return
 	}
 	*next = now.Add(complainEvery)
@@ -265,11 +271,17 @@ func unregistered(e *entry) bool { return e.state != Registered }
 
 func wasRefused(e *entry) bool { return e.refused != nil }
 
-func (c *core) succeeded() { c.retry.Reset() }
+func (c *core) succeeded() {
+	c.retry.Reset()
+	c.silent = time.Time{}
+}
 
 // failed takes in a failure that is likely to pass. All calls wait a little.
 func (c *core) failed(now time.Time, err error) {
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
+	if c.silence = err; c.silent.IsZero() {
+		c.silent = now
+	}
 	for _, e := range c.busy {
 		if e.state != Registered && e.state != Paused {
 			e.fail(err)

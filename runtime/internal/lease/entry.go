@@ -232,8 +232,6 @@ func (e *entry) ended() (bool, error) {
 	return false, e.refused
 }
 
-func (e *entry) wanted() bool { return e.want == present }
-
 // conflicted reports whether another process has a key of the entry.
 func (e *entry) conflicted() bool {
 	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.has == other })

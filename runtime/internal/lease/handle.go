@@ -28,7 +28,11 @@ type Status struct {
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	return Status{h.e.state, h.e.key(), h.e.leaseOf(h.s.core.lease), h.e.err, h.e.since}
+	on, err := h.e.leaseOf(h.s.core.lease), h.e.err
+	if err == nil && h.e.state == Registered {
+		err = h.s.core.overdue(time.Now(), on)
+	}
+	return Status{h.e.state, h.e.key(), on, err, h.e.since}
 }
 
 // Set gives the entry new values under its keys. They are written in the background.

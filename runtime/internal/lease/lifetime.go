@@ -9,6 +9,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// overdueAfter is how long a renewal, or any other answer from etcd, is waited for before the entries' status says so.
+const overdueAfter = 10 * time.Second
+
+var errNoRenewal = errors.New("etcd has not answered a renewal since")
+
 // granted takes in the lease that the entries are to hang on from now on.
 func (c *core) granted(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
@@ -86,6 +91,24 @@ func (c *core) renewed(now time.Time, id clientv3.LeaseID, life time.Duration, r
 	if revision != 0 && revision < c.revision {
 		c.nudge(now)
 	}
+}
+
+// overdue returns an error that says since when a lease has not been renewed, though etcd was asked, nil if it need not have
+// been yet.
+func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
+	h := c.get(id)
+	if h == nil {
+		return nil
+	}
+	renewed, why := h.expires.Add(-h.life), errNoRenewal
+	asked := renewed.Add(h.life / 2)
+	if !c.silent.IsZero() && c.silent.Before(asked) {
+		asked, why = latest(renewed, c.silent), c.silence
+	}
+	if now.Before(asked.Add(overdueAfter)) {
+		return nil
+	}
+	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id), renewed.Format(time.RFC3339), why)
 }
 
 func (c *core) keepAliveEnded(now time.Time, id clientv3.LeaseID, err error) {

@@ -31,7 +31,7 @@ func (c *core) due(now time.Time) op {
 	if probes := c.reads(now); len(probes) > 0 {
 		return probeOp{probes}
 	}
-	if c.wantsLease() && !now.Before(c.grantAt) {
+	if c.wantsLease(now) && !now.Before(c.grantAt) {
 		return grantOp{c.ttl}
 	}
 	if steps := c.puts(now); len(steps) > 0 {
@@ -57,7 +57,7 @@ func (c *core) wait(now time.Time) time.Duration {
 	}
 	consider(c.checkAt)
 	consider(c.putsAt)
-	if c.wantsLease() {
+	if c.wantsLease(now) {
 		consider(c.grantAt)
 	}
 	for _, s := range c.busySlots() {
@@ -82,7 +82,7 @@ func (c *core) noticeSleep(now time.Time) {
 // sweep retires a lease that nothing needs, has one replaced that was not renewed in time, and drops closed
 // entries.
 func (c *core) sweep(now time.Time) {
-	if !c.wanted() {
+	if !c.wanted(now) {
 		c.retire()
 	}
 	c.replaceLate(now, c.elects())
@@ -90,6 +90,9 @@ func (c *core) sweep(now time.Time) {
 		c.setCause(c.replace)
 	}
 	c.judge(now)
+	if err := c.overdue(now, c.lease); err != nil {
+		c.complain(now, err, func(e *entry) bool { return e.state == Registered })
+	}
 	c.refresh(now)
 	if slices.ContainsFunc(c.busy, (*entry).closed) {
 		c.entries = slices.DeleteFunc(c.entries, (*entry).closed)
@@ -98,7 +101,9 @@ func (c *core) sweep(now time.Time) {
 }
 
 // wantsLease reports whether a lease is to be granted. One that is to be replaced stays in use until then.
-func (c *core) wantsLease() bool { return c.wanted() && (c.lease == 0 || c.replace != nil) }
+func (c *core) wantsLease(now time.Time) bool {
+	return c.wanted(now) && (c.lease == 0 || c.replace != nil)
+}
 
 // finished reports whether a closing session has nothing left to do.
 func (c *core) finished() bool {

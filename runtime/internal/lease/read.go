@@ -70,6 +70,7 @@ func (c *core) dropTombstone(key string) {
 
 // probed takes in what etcd has under keys. kvs is nil if all of them are as known.
 func (c *core) probed(now time.Time, probes []probe, kvs []*keyValue, revision int64) {
+	c.silent = time.Time{}
 	if !c.unsettled() {
 		c.succeeded()
 	}

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -23,6 +24,43 @@ func TestG32_WhatIsPausedIsOut(t *testing.T) {
 	}
 	s.play("resume a; settle")
 	s.state("a", Registered)
+}
+
+// An entry is not just registered while etcd is away: its status says since when its lease has not been renewed, and a line does.
+func TestOverdue_IsSaid(t *testing.T) {
+	s := newScript(t)
+	s.have(numbered(5)...) // and so at rest
+	overdue := func() error { return s.core.overdue(s.now, s.core.lease) }
+	renewed := func(life time.Duration) {
+		s.etcd.leases[1], s.renewAt = s.now.Add(life), s.now.Add(life)
+		s.core.get(1).life = life
+		s.core.renewed(s.now, 1, life, 0)
+	}
+	renewed(10 * time.Minute)
+	s.run(5 * time.Second)
+	s.play("down; run 9s")
+	if err := overdue(); err != nil || len(s.core.complaints) > 0 {
+		t.Errorf("away for a moment: %v", err)
+	}
+	s.play("run 31s")
+	err := overdue()
+	if err == nil || !strings.Contains(err.Error(), "lease 1 was last renewed at") || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("away for 40 s: %v", err)
+	}
+	s.state("k0000", Registered)
+	if n := len(s.core.complaints); n != 1 || s.core.complaints[0].others != 4 {
+		t.Errorf("%d lines say so, want 1: %v", n, s.core.complaints)
+	}
+	s.etcd.down = false
+	s.run(3 * time.Second)
+	if err := overdue(); err != nil {
+		t.Errorf("back: %v", err)
+	}
+	renewed(10 * time.Minute) // and etcd answers no other
+	s.run(5*time.Minute + overdueAfter)
+	if err := overdue(); !errors.Is(err, errNoRenewal) {
+		t.Errorf("no renewal for half of its life: %v", err)
+	}
 }
 
 // Who has the key of an entry that was in etcd itself is no predecessor, though a restored etcd may have forgotten that.

@@ -122,11 +122,6 @@ func (s *stored) placed() bool { return s.has == self }
 // on reports whether the key is ours and hangs on a lease.
 func (s *stored) on(id clientv3.LeaseID) bool { return s.has == self && s.lease == id }
 
-// markable reports whether the key can be marked and has not been.
-func (s *slot) markable() bool {
-	return s.leaving != "" && !s.marked && !s.retired && !s.unreadable && s.pending == nil
-}
-
 // settled reports whether there is nothing left to find out about the key.
 func (s *slot) settled() bool { return s.pending == nil && len(s.ambiguous) == 0 && !s.mustRead }
 

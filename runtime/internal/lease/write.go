@@ -92,24 +92,43 @@ func (c *core) send(steps []step) op {
 	return writeOp{steps}
 }
 
+// farewell returns the value that is put in the place of a key before it is deleted, "" if there is none to be put. A key
+// that is to be back is put once more as it is where there is no room for a mark: an etcd that takes no put cannot have it
+// back.
+func (c *core) farewell(now time.Time, e *entry, s *slot) string {
+	if e.want == present || s.marked || s.retired || s.unreadable || s.pending != nil || !e.evicts(s) && !c.alive(now, s.lease) {
+		return ""
+	}
+	if e.want == paused && s.leaving == "" && s.has == self && s.elect == nil {
+		return s.written
+	}
+	return s.leaving
+}
+
+// lingers reports whether an entry is to be out of etcd for a while, and etcd has yet to show that it could have it back.
+func (c *core) lingers(now time.Time, e *entry) bool {
+	return e.want == paused && slices.ContainsFunc(e.slots, func(s *slot) bool { return s.has == self && c.farewell(now, e, s) != "" })
+}
+
 // markStep returns the mark of a key that is to go, nil if it needs none now.
 func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
-	if e.want == present || !s.markable() || !e.evicts(s) && !c.alive(now, s.lease) {
+	value := c.farewell(now, e, s)
+	if value == "" || e.want == paused && now.Before(c.putsAt) {
 		return nil
 	}
-	return &step{e, s, write{mark, s.leaving, s.lease, s.rev}}
+	return &step{e, s, write{mark, value, s.lease, s.rev}}
 }
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if s.pending != nil {
+	if s.pending != nil || e.want == paused && c.farewell(now, e, s) != "" {
 		return nil
 	}
 	if !e.evicts(s) {
 		if !c.leaves(now, e, s) || s.has != self {
 			return nil
 		}
-		if h := c.get(s.lease); h == nil || !h.denied && !c.wanted() {
+		if h := c.get(s.lease); h == nil || !h.denied && !c.wanted(now) {
 			return nil
 		}
 	}
@@ -167,6 +186,8 @@ func (c *core) stepDone(now time.Time, st step, revision int64) {
 	st.s.done(now, st.write, revision)
 	switch st.kind {
 	case mark:
+		st.e.accepted()
+		c.full.Reset()
 	case remove:
 		c.addTombstone(now, st.s.key, st.lease, max(minTombstones, len(c.entries)))
 	default:
@@ -277,16 +298,26 @@ func (c *core) removalDenied(now time.Time, st step, err error) {
 	c.refuse(now, st, err)
 }
 
-// etcdFull takes in that etcd has no space left. It refuses puts then, and takes deletions.
+// etcdFull takes in that etcd has no space left. It refuses puts then, and takes deletions: who is to be out for a while stays.
 func (c *core) etcdFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))
+	var stay []*entry
 	for _, st := range steps {
-		if st.kind == mark {
+		switch {
+		case st.kind != mark:
+			st.e.refuse(fmt.Errorf("put %q: %w", st.s.key, err))
+		case st.e.want == paused:
+			if st.e.refused == nil {
+				stay = append(stay, st.e)
+			}
+			st.e.refuse(fmt.Errorf("%q is to be out of etcd, and stays, for etcd has no space to take it back: %w", st.s.key, err))
+		default:
 			st.s.skipMark()
-			continue
 		}
-		st.e.refuse(fmt.Errorf("put %q: %w", st.s.key, err))
+	}
+	if len(stay) > 0 {
+		c.complaints = append(c.complaints, complaint{stay[0].key(), len(stay) - 1, stay[0].err})
 	}
 	c.complain(now, err, wasRefused)
 }

@@ -189,6 +189,30 @@ func TestG8_Advertised(t *testing.T) {
 	}
 }
 
+// GRPC_ADVERTISE_ADDR with a port names one server: another one of the process is not announced there (G47).
+func TestAdvertised_TheEnvironmentSpeaksForOneServer(t *testing.T) {
+	w := newWorld(t, nil)
+	t.Setenv("GRPC_ADVERTISE_ADDR", "10.1.2.3:9000")
+	first := w.serve(&greeter{}, kit.Listen(t))
+	first.awaitRegistered(t)
+	lis := kit.Listen(t)
+	second := w.registry.NewServer(grpc.NewServer())
+	second.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
+	err := second.Serve(kit.Bounded(t, soon), lis)
+	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), first.addr, "WithAdvertiseAddress"} {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("Serve of the second server does not name %s: %v", text, err)
+		}
+	}
+	if keys := w.keys("acme/other"); len(keys) > 0 {
+		t.Errorf("announced: %v", keys)
+	}
+	third := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress("10.1.2.3"))
+	third.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
+	must(t, third.Announce(kit.Bounded(t, soon), "10.1.2.3:9001"))
+	must(t, first.stop())
+}
+
 // rolling has callers call without pause while f goes on, and tells how many calls failed.
 func rolling(t *testing.T, client basic.GreeterClient, callers int, f func()) (calls, failed int) {
 	t.Helper()

@@ -62,6 +62,12 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 	return net.JoinHostPort(host, candidate.port), warning, nil
 }
 
+// Speaks reports whether the environment variable names the address of one server alone, for it has a port and decides.
+func (c Config) Speaks() bool {
+	_, _, err := net.SplitHostPort(c.Env)
+	return c.Option == "" && err == nil
+}
+
 // candidate returns the address that is given or, without one, the listener's.
 func (c Config) candidate(listen string) (candidate, error) {
 	for _, given := range []struct{ source, addr string }{{"WithAdvertiseAddress", c.Option}, {EnvName, c.Env}} {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
 // claims holds the entries that the process has registered, and the number of the lease session that each
@@ -17,6 +18,7 @@ type claims struct {
 	leased   map[sharedKey]*claim  // those on shared sessions whose etcd key is the lease id
 	tallies  map[string]tally      // by service key
 	shared   map[time.Duration]int // the session for the entries of a TTL
+	listens  map[string]int        // how many entries have the environment's address, by what their server listens on
 	sessions int                   // the last number given
 }
 
@@ -41,6 +43,7 @@ type tally struct {
 func newClaims() claims {
 	return claims{
 		names: make(map[string]*claim), leased: make(map[sharedKey]*claim), tallies: make(map[string]tally), shared: make(map[time.Duration]int),
+		listens: make(map[string]int),
 	}
 }
 
@@ -54,6 +57,12 @@ func (c *claims) add(e Entry) (*claim, error) {
 		if first := c.names[name]; first != nil {
 			return nil, fmt.Errorf("key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that first, or give this another instance id or address",
 				name, first.entry.Endpoint.Instance, first.entry.Key, first.entry.Layouts, first.entry.TTL)
+		}
+	}
+	for listen := range c.listens {
+		if e.listen != "" && e.listen != listen {
+			return nil, fmt.Errorf("%s: address %q is announced for the server that listens on %s, and so it is not that of the one on %s: give each its own by WithAdvertiseAddress",
+				advertise.EnvName, e.Endpoint.Addr, listen, e.listen)
 		}
 	}
 	added := &claim{entry: e}
@@ -100,6 +109,9 @@ func (c *claims) remove(gone *claim) {
 
 // count adds a number to the tallies that an entry matters to.
 func (c *claims) count(e Entry, by int) {
+	if c.listens[e.listen] += by; e.listen == "" || c.listens[e.listen] == 0 {
+		delete(c.listens, e.listen)
+	}
 	add := func(key string, to func(*tally) *int) {
 		t := c.tallies[key]
 		*to(&t) += by

@@ -20,6 +20,13 @@ func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Ent
 	}
 }
 
+// listens returns the entry of a server that listens on an address, and is announced at the environment's.
+func listens(key, listen string) Entry {
+	e := at(key, "i", "h:1", 15)
+	e.listen = listen
+	return e
+}
+
 // A rule adds an entry, and says which session it belongs on, or the error; or it removes the entry of an
 // earlier rule.
 func TestG29_Claims(t *testing.T) {
@@ -43,6 +50,16 @@ func TestG29_Claims(t *testing.T) {
 			{at("a", "i", "h:1", 15), "session 1"},
 			{at("a", "i", "h:1", 15), taken("a/i", "i", "a", "endpoint_json", 15)},
 			{at("a", "j", "h:1", 15), "session 1"},
+		},
+		"the environment's address, for another server": {
+			{listens("a", "[::]:9000"), "session 1"},
+			{listens("b", "[::]:9000"), "session 1"},
+			{listens("c", "[::]:9001"), `GRPC_ADVERTISE_ADDR: address "h:1" is announced for the server that listens on [::]:9000, and so it is not that of the one on [::]:9001: give each its own by WithAdvertiseAddress`},
+			{at("c", "i", "h:1", 15), "session 1"},
+			{listens("a", "[::]:9000"), gone + " 0"},
+			{listens("b", "[::]:9000"), gone + " 1"},
+			{listens("e", "[::]:9001"), "session 1"},
+			{listens("d", "[::]:9000"), "GRPC_ADVERTISE_ADDR"},
 		},
 		"under another TTL": {
 			{at("a", "i", "h:1", 15), "session 1"},

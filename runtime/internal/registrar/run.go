@@ -84,6 +84,11 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	if err := context.Cause(ctx); err != nil {
 		return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+entries[0].Key, err))
 	}
+	for i := range entries {
+		if a.Advertise.Speaks() {
+			entries[i].listen = a.Listen
+		}
+	}
 	err = g.register(run, entries, addr, first)
 	for _, registration := range g.started(run) {
 		registration.begun()

@@ -305,15 +305,10 @@ func (l *leases) renewalDue(now time.Time, id clientv3.LeaseID, elects bool) (du
 }
 
 // addTombstone remembers a key that was deleted while its lease lives. If the key is back, etcd was
-// restored. A lease with too many is replaced.
-func (l *leases) addTombstone(now time.Time, key string, id clientv3.LeaseID, most int) {
-	h := l.get(id)
-	if h == nil {
-		return
-	}
-	h.tombstones = append(h.tombstones, &slot{key: key, stored: stored{has: absent}})
-	if len(h.tombstones) >= most {
-		l.replaceLease(now, id, errors.New("many keys have come and gone on it"))
+// restored. Of many the latest are remembered.
+func (l *leases) addTombstone(key string, id clientv3.LeaseID) {
+	if h := l.get(id); h != nil {
+		h.tombstones = append(h.tombstones[max(0, len(h.tombstones)+1-maxTombstones):], &slot{key: key, stored: stored{has: absent}})
 	}
 }
 

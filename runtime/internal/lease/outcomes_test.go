@@ -74,8 +74,7 @@ func TestStatusNamesTheLeaseOfTheKey(t *testing.T) {
 	}
 }
 
-// To close many entries moves none of the others: what is remembered of the closed ones is bounded by the number of
-// entries.
+// To close many entries moves none of the others.
 func TestClosedEntriesLeaveTheOthers(t *testing.T) {
 	s := newScript(t)
 	keys := numbered(1000)

@@ -269,7 +269,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 		}
 	},
 	"churn": func(s *script, _ clientv3.LeaseID) {
-		for i := range minTombstones {
+		for i := range maxTombstones + 1 {
 			s.items("a", []Item{{Key: func(clientv3.LeaseID) string { return fmt.Sprint("k", i) }, Value: "v"}})
 			s.settle()
 			s.want("a", gone)

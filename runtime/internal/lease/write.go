@@ -11,9 +11,8 @@ const (
 	maxBytes = 1 << 20
 	// leaseFaultEvery is the least time between two leases that are replaced because etcd denied a put.
 	leaseFaultEvery = 10 * time.Second
-	// minTombstones is how many deleted keys are remembered for a lease before it is replaced, and more where
-	// there are more entries, so that to move them costs no more than the deletions did.
-	minTombstones = 100
+	// maxTombstones is how many deleted keys are remembered for a lease.
+	maxTombstones = 100
 )
 
 // removals returns the next transaction on the way out of etcd: first marks, then deletions. Keys on a lease
@@ -189,7 +188,7 @@ func (c *core) stepDone(now time.Time, st step, revision int64) {
 		st.e.accepted()
 		c.full.Reset()
 	case remove:
-		c.addTombstone(now, st.s.key, st.lease, max(minTombstones, len(c.entries)))
+		c.addTombstone(st.s.key, st.lease)
 	default:
 		c.dropTombstone(st.s.key)
 		st.e.accepted()

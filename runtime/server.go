@@ -12,6 +12,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/grpcserver"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
@@ -82,7 +83,8 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	}
 	s.grpc.RegisterService(desc, impl)
 	if health, ok := impl.(healthpb.HealthServer); ok && desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName {
-		s.health.give(health, s.group)
+		s.health.given = health
+		s.health.setter, _ = impl.(statusSetter)
 	}
 }
 
@@ -143,6 +145,9 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
 	entry.Elects = len(desc.Leader) > 0
+	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // an error: of the clients
+		entry.Checked = []string{config.HealthCheck.ServiceName}
+	}
 	if err := s.group.Publish(entry, o.Details); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}

@@ -1,14 +1,15 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/grpcserver"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
@@ -16,24 +17,30 @@ import (
 // are in etcd. Where servers share a health service, it is the last one that has changed.
 const RegistrationHealth = "etcd"
 
+// statusSetter is a health service whose statuses can be set, such as gRPC's own.
+type statusSetter interface {
+	SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus)
+}
+
 // serverHealth is the health service of a server, if it has one.
 type serverHealth struct {
 	given  healthpb.HealthServer // the caller's; nil: none
 	own    *health.Server        // gRPC's own, which serve registers; nil: none
-	setter *healthcheck.Setter   // of one of them; nil: neither can be told a status
+	setter statusSetter          // one of them; nil: neither can be told a status
 }
 
-// give takes the caller's health service.
-func (h *serverHealth) give(server healthpb.HealthServer, group *registrar.Group) {
-	h.given = server
-	if settable, ok := server.(healthcheck.StatusSetter); ok {
-		h.setter = group.HealthSetter(settable)
+// problem returns what is wrong with the health service of a gRPC server with these services; "": nothing.
+func (h *serverHealth) problem(services map[string][]string) string {
+	if _, ok := services[healthpb.Health_ServiceDesc.ServiceName]; !ok || h.given != nil || h.own != nil {
+		return ""
 	}
+	return "the health service is registered on the gRPC server, so NOT_SERVING takes no entry out of etcd, and a probe of \"" + RegistrationHealth +
+		"\" finds nothing: register it on the runtime.Server that NewServer returned, healthpb.RegisterHealthServer(server, healthServer)"
 }
 
 // serve registers gRPC's own health service on s, whose services are in info, unless there is a health service.
 // Only this server sets its status, so there is nothing to follow.
-func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, group *registrar.Group) error {
+func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) error {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
 		return nil
 	}
@@ -44,8 +51,11 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 	for service := range info {
 		h.own.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	}
+	for _, name := range checked {
+		h.own.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
 	healthpb.RegisterHealthServer(s, h.own)
-	h.setter = group.HealthSetter(h.own)
+	h.setter = h.own
 	return nil
 }
 
@@ -59,24 +69,56 @@ func (h *serverHealth) reporter() func(registered bool) {
 		if registered {
 			status = healthpb.HealthCheckResponse_SERVING
 		}
-		h.setter.Set(status, RegistrationHealth)
+		briefly(func() { h.setter.SetServingStatus(RegistrationHealth, status) })
 	}
 }
 
-// drain turns the services NOT_SERVING until drained. It shuts gRPC's own health service down, but not the caller's, which
-// other services may use.
-func (h *serverHealth) drain(services []string) {
-	switch {
-	case h.own != nil:
+// drain turns the services of a server NOT_SERVING until drained is called. It shuts gRPC's own health service down, but
+// not the caller's, which other servers may use.
+func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
+	if h.own != nil {
 		h.own.Shutdown()
-	case h.setter != nil:
-		h.setter.Turn(services...)
+	}
+	if h.given == nil || h.setter == nil {
+		return func() {}
+	}
+	before := make(chan map[string]healthpb.HealthCheckResponse_ServingStatus, 1)
+	briefly(func() {
+		turned := make(map[string]healthpb.HealthCheckResponse_ServingStatus)
+		defer func() { before <- turned }()
+		for _, service := range group.Unshared(h.given) {
+			if status := h.status(service); status != healthpb.HealthCheckResponse_NOT_SERVING {
+				turned[service] = status
+				h.setter.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
+			}
+		}
+	})
+	return func() {
+		briefly(func() {
+			for service, status := range <-before {
+				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // nobody has set another one
+					h.setter.SetServingStatus(service, status)
+				}
+			}
+		})
 	}
 }
 
-// drained has the caller's health service say again what it said before.
-func (h *serverHealth) drained(services []string) {
-	if h.setter != nil {
-		h.setter.Restore(services...)
+// status asks the caller's health service for the status of a service.
+func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_ServingStatus {
+	resp, err := h.given.Check(context.Background(), &healthpb.HealthCheckRequest{Service: service})
+	if err != nil {
+		return healthpb.HealthCheckResponse_SERVICE_UNKNOWN
 	}
+	return resp.GetStatus()
+}
+
+// briefly calls the caller's health service, and waits a moment for it: it may hang or panic, which Status says.
+func briefly(call func()) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	bounded.Run(ended, func() {
+		defer func() { _ = recover() }()
+		call()
+	})
 }

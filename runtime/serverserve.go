@@ -73,7 +73,7 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group); err != nil {
+	if err := s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group.Checked()); err != nil {
 		run.Abandon(err)
 		return nil, err
 	}
@@ -112,7 +112,8 @@ func (s *Server) announcement(listen string, from advertise.Config) registrar.An
 		methods[service] = names
 	}
 	return registrar.Announcement{
-		Listen: listen, Advertise: from, Methods: methods, Health: s.health.given, Report: s.health.reporter(),
+		Listen: listen, Advertise: from, Methods: methods, Health: s.health.given, Problem: s.health.problem(methods),
+		Report: s.health.reporter(),
 	}
 }
 
@@ -142,8 +143,7 @@ func (s *Server) withdraw(ctx context.Context) error {
 // drain ends a server that serves.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
-	s.health.drain(s.group.Services())
-	defer s.health.drained(s.group.Services())
+	drained := s.health.drain(s.group)
 	began := time.Now()
 	errs := []error{s.finishLeading(context.WithoutCancel(ctx), s.opts.stopTimeout)}
 	left := s.opts.stopTimeout - time.Since(began)
@@ -158,6 +158,7 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 			errs = append(errs, err)
 		}
 	}
+	drained()
 	return errors.Join(append(errs, s.stop(served, conns, left))...)
 }
 

@@ -25,7 +25,7 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 	hands := handsOver + trips*s.w.line()
 	leaves := hands
 	if now.flaps {
-		leaves += damping
+		leaves += spacing
 	}
 	if wrong.longer(leaves, "the candidate is left", !now.in && len(own) > 0 && !full) {
 		s.w.Report(check.HandedOver, "%s has left %v ago, and etcd has its candidates %v", now.id, leaves, own)

@@ -22,10 +22,8 @@ const (
 	drainDelay = time.Second
 	// stopTimeout is how long they then wait for calls to end.
 	stopTimeout = 2 * time.Second
-	// settles is how long its health has been SERVING before a server enters etcd, and damping is the least time from one
-	// change of its health that it follows to the next.
-	settles = 500 * time.Millisecond
-	damping = 2 * time.Second
+	// spacing is the least time from one change of its health that a server follows to the next.
+	spacing = time.Second
 	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
 	leaveTimeout = 3 * time.Second
 	// serveEnds is how long Serve may take after its context's end, with all of that.
@@ -51,8 +49,8 @@ func (s *server) leave(ctx context.Context, forGood bool) {
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.mu.Lock()
-		s.flaps = began.Before(s.follows.Add(damping))
-		s.follows = later(began, s.follows.Add(damping))
+		s.flaps = began.Before(s.follows.Add(spacing))
+		s.follows = later(began, s.follows.Add(spacing))
 		s.mu.Unlock()
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
@@ -169,7 +167,7 @@ func (s *server) enter(ctx context.Context, forGood bool) {
 	s.leaving = new(departure)
 	switch {
 	case s.spec.Mode == schedule.Serve:
-		s.follows = later(time.Now().Add(settles), s.follows.Add(damping))
+		s.follows = later(time.Now(), s.follows.Add(spacing))
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case s.spec.Mode == schedule.Announce:
 		s.announce(s.further(ctx))

@@ -70,7 +70,7 @@ var parts = []part{
 		{"G17", "A put is given up, and lands seconds later", "Its lease is left behind or its outcome read back, so etcd has the last word that was said."},
 		{"G18", "Someone overwrites an entry and leaves its lease as it is", "Corrected."},
 		{"G19", "One key of many may be written and not read; the right comes later, or goes", "The others are put back as ever, and are not touched by what becomes of it. It is tried again."},
-		{"G20", "The health service has no `Watch`, or one that ends; its `Check` waits for ever; it flaps, panics or lies", "`Check` is asked from time to time, within bounds. Changes are spaced. What is not known counts as healthy."},
+		{"G20", "The health service has no `Watch`, or one that ends; its `Check` waits for ever; it flaps, panics or lies", "`Check` is asked each second, within bounds. There is one change a second. What is not known counts as healthy, and the status says so."},
 		{"G21", "etcd is restored from a backup that is older than the process, with an entry and a living lease of its predecessor", "Taken over at once."},
 		{"G22", "etcd has no space left; a batch exceeds the client's message limit", "Removals go through. A batch is split down to the entry that is refused; the others return."},
 		{"G24", "`Withdraw` comes during `Announce`", "The later word wins: `Announce` returns an error, and nothing is left."},

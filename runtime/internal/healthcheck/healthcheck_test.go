@@ -1,13 +1,9 @@
 package healthcheck
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,23 +21,13 @@ import (
 // fake is a health service written by hand. What is nil is not implemented.
 type fake struct {
 	healthpb.UnimplementedHealthServer
-	check func(ctx context.Context, service string) (*healthpb.HealthCheckResponse, error)
-	watch func(service string, stream healthpb.Health_WatchServer) error
-
-	checks, watches atomic.Int64
-	open, most      atomic.Int64 // calls under way, and the most at once
-}
-
-// count counts a call until done.
-func (f *fake) count(calls *atomic.Int64) (done func()) {
-	calls.Add(1)
-	for open, most := f.open.Add(1), f.most.Load(); open > most && !f.most.CompareAndSwap(most, open); most = f.most.Load() {
-	}
-	return func() { f.open.Add(-1) }
+	check  func(ctx context.Context, service string) (*healthpb.HealthCheckResponse, error)
+	watch  func(stream healthpb.Health_WatchServer) error
+	checks atomic.Int64
 }
 
 func (f *fake) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
-	defer f.count(&f.checks)()
+	f.checks.Add(1)
 	if f.check == nil {
 		return f.UnimplementedHealthServer.Check(ctx, req)
 	}
@@ -49,332 +35,185 @@ func (f *fake) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*he
 }
 
 func (f *fake) Watch(req *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
-	defer f.count(&f.watches)()
 	if f.watch == nil {
 		return f.UnimplementedHealthServer.Watch(req, stream)
 	}
-	return f.watch(req.Service, stream)
+	return f.watch(stream)
 }
 
-func is(status servingStatus) *healthpb.HealthCheckResponse {
-	return &healthpb.HealthCheckResponse{Status: status}
+func is(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthCheckResponse {
+	return &healthpb.HealthCheckResponse{Status: s}
 }
 
-// rig follows a health service in a bubble of synctest's.
+// rig follows a group for each of the services a and b of a health service.
 type rig struct {
 	*Follower
-	first  []bool
-	took   time.Duration // until Follow returned
-	mu     sync.Mutex
-	log    bytes.Buffer
-	report []string
+	took time.Duration // of Follow
+
+	mu      sync.Mutex
+	reports []string
 }
 
-// Write takes the log.
-func (r *rig) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.log.Write(p)
-}
-
-// in runs a test of a health service whose services are the groups, in a bubble. A goroutine that is
-// left after Stop fails it.
-func in(t *testing.T, server healthpb.HealthServer, services []string, test func(t *testing.T, r *rig)) {
+// follow tests in a bubble, which fails if a goroutine is left after Stop.
+func follow(t *testing.T, server healthpb.HealthServer, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, server, services)
-		test(t, r)
-		r.end(t)
+		r, began := &rig{}, time.Now()
+		r.Follower = Follow(t.Context(), server, []Group{{Services: []string{"a"}}, {Services: []string{"b"}}}, func(group int, h Health) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			text := []string{"a", "b"}[group] + map[bool]string{true: " up", false: " down"}[h.OK]
+			if h.Problem != "" {
+				text += " " + h.Problem
+			}
+			r.reports = append(r.reports, text)
+		})
+		r.took = time.Since(began)
+		test(r)
+		r.Stop()
+		r.Stop()
+		r.take()
+		time.Sleep(time.Hour)
+		if after := r.take(); after != "" {
+			t.Errorf("reported after Stop: %s", after)
+		}
 	})
 }
 
-func newRig(t *testing.T, server healthpb.HealthServer, services []string) *rig {
-	r := &rig{}
-	var groups [][]string
-	for _, service := range services {
-		groups = append(groups, []string{service})
-	}
-	began := time.Now()
-	r.Follower, r.first = new(Shares).Follow(t.Context(), server, groups, func(group int, healthy bool) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.report = append(r.report, fmt.Sprint(services[group], " ", healthy))
-	}, slog.New(slog.NewTextHandler(r, nil)))
-	r.took = time.Since(began)
-	return r
-}
-
-func (r *rig) end(t *testing.T) {
-	r.Stop()
-	r.Stop()
-	time.Sleep(time.Hour)
-	r.expect(t, "after Stop")
-}
-
-// expect checks the reports since the last time.
-func (r *rig) expect(t *testing.T, when string, want ...string) {
-	t.Helper()
+// take returns the reports since it was last called.
+func (r *rig) take() string {
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if got := strings.Join(r.report, ", "); got != strings.Join(want, ", ") {
-		t.Errorf("%s: reported %q, want %q", when, got, strings.Join(want, ", "))
-	}
-	r.report = nil
+	defer func() { r.reports = nil }()
+	slices.Sort(r.reports) // services are asked at the same time
+	return strings.Join(r.reports, ", ")
 }
 
-// logged checks how many lines were logged, and what the last says.
-func (r *rig) logged(t *testing.T, lines int, last string) {
+func (r *rig) expect(t *testing.T, when, want string) {
 	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := strings.Split(strings.TrimSuffix(r.log.String(), "\n"), "\n")
-	if r.log.Len() == 0 {
-		all = []string{""}[:0]
-	}
-	if len(all) != lines || lines > 0 && !strings.Contains(all[lines-1], last) {
-		t.Errorf("logged %d lines, want %d with %q:\n%s", len(all), lines, last, r.log.String())
+	if got := r.take(); got != want {
+		t.Errorf("%s: reported %q, want %q", when, got, want)
 	}
 }
 
-func TestFollowsGRPCsOwn(t *testing.T) {
+// H4: what gRPC's own health service says is followed without a delay, both ways.
+func TestHealth_FollowedAtOnce(t *testing.T) {
 	h := health.NewServer()
-	h.SetServingStatus("a", notServing)
-	in(t, h, []string{"a", "b", ""}, func(t *testing.T, r *rig) {
-		if got := fmt.Sprint(r.first); got != "[false true true]" || r.took != 0 {
-			t.Errorf("at first %s, after %v", got, r.took)
-		}
-		h.SetServingStatus("a", serving)
-		time.Sleep(settle)
-		r.expect(t, "a is well", "a true")
-		h.SetServingStatus("", notServing)
-		r.expect(t, "the server is not", "b false", " false")
-		time.Sleep(spacing)
-		h.SetServingStatus("", serving)
-		time.Sleep(settle)
-		r.expect(t, "it is again", "b true", " true")
-		r.logged(t, 0, "")
-		r.Stop()
+	h.SetServingStatus("a", down)
+	follow(t, h, func(r *rig) {
+		r.expect(t, "at first", "b up")
+		h.SetServingStatus("a", up)
+		r.expect(t, "a is well", "a up")
+		time.Sleep(interval)
+		h.SetServingStatus("", down)
+		r.expect(t, "the server is not", "b down")
+		time.Sleep(interval)
+		h.SetServingStatus("", up)
+		r.expect(t, "it is again", "b up")
 		h.Shutdown()
+		r.expect(t, "it shuts down", "a down")
+		h.Resume()
 	})
 }
 
-func TestG20_CheckOnly(t *testing.T) {
+// However often it changes, there is one change a second, and the last one counts.
+func TestHealth_OneChangeASecond(t *testing.T) {
+	h := health.NewServer()
+	follow(t, h, func(r *rig) {
+		r.expect(t, "at first", "a up, b up")
+		for i := range 1001 { // 10 s
+			h.SetServingStatus("a", []healthpb.HealthCheckResponse_ServingStatus{down, up}[i%2])
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(interval)
+		got := strings.Split(r.take(), ", ")
+		if len(got) < 9 || len(got) > 11 || r.core.groups[0].told.OK {
+			t.Errorf("reported %q", got)
+		}
+	})
+}
+
+// G20: a health service that has a Check alone.
+func TestHealth_CheckAlone(t *testing.T) {
 	var now atomic.Int32
-	now.Store(int32(notServing))
+	now.Store(int32(down))
 	f := &fake{check: func(_ context.Context, service string) (*healthpb.HealthCheckResponse, error) {
 		if service == "" {
 			return nil, status.Error(codes.NotFound, "who?")
 		}
-		return is(servingStatus(now.Load())), nil
+		return is(healthpb.HealthCheckResponse_ServingStatus(now.Load())), nil
 	}}
-	in(t, f, []string{"a"}, func(t *testing.T, r *rig) {
-		if r.first[0] || r.took != 0 {
-			t.Errorf("at first %v, after %v, want it unhealthy at once", r.first, r.took)
-		}
-		now.Store(int32(serving))
-		time.Sleep(checkInterval + settle)
-		r.expect(t, "it turned healthy", "a true")
-		now.Store(int32(notServing))
-		time.Sleep(spacing)
-		r.expect(t, "it turned unhealthy", "a false")
-		checks := f.checks.Load()
+	follow(t, f, func(r *rig) {
+		r.expect(t, "at first", "")
+		now.Store(int32(up))
+		time.Sleep(interval)
+		r.expect(t, "healthy", "a up, b up")
+		f.checks.Store(0)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if more, watches := f.checks.Load()-checks, f.watches.Load(); more != 2*60 || watches != 2 {
-			t.Errorf("%d Checks of two services in a minute, and %d Watches in all", more, watches)
+		if n := f.checks.Load(); n != 3*60 {
+			t.Errorf("%d Checks of three services in a minute", n)
 		}
-		r.logged(t, 0, "")
 	})
 }
 
-func TestG20_CheckWaits(t *testing.T) {
-	const services = 20
-	var names []string
-	for i := range services - 1 {
-		names = append(names, fmt.Sprint(i))
+// G20: whatever the health service does, the process goes on, what it said last counts, and one word says what it does.
+func TestHealth_OfBadServices(t *testing.T) {
+	said := func(does string) string {
+		return fmt.Sprintf(`a up the health service's Check of "a" %s: what it said last counts, b up the health service's Check of "b" %[1]s: what it said last counts`, does)
 	}
-	for _, honours := range []bool{true, false} {
-		t.Run(fmt.Sprint("ends with its context ", honours), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				free := make(chan struct{})
-				f := &fake{check: func(ctx context.Context, _ string) (*healthpb.HealthCheckResponse, error) {
-					if honours {
-						<-ctx.Done()
-						return nil, ctx.Err()
-					}
-					<-free
-					return is(notServing), nil
-				}}
-				r := newRig(t, f, names)
-				if r.took != firstWait || slices.Contains(r.first, false) {
-					t.Errorf("Follow took %v, and took silence for %v", r.took, r.first)
-				}
-				time.Sleep(time.Minute)
-				if most := f.most.Load(); most != services {
-					t.Errorf("%d calls of %d services at once", most, services)
-				}
-				if calls := f.checks.Load(); !honours && calls != services {
-					t.Errorf("%d Checks of %d services, each of which hangs", calls, services)
-				}
-				r.logged(t, 1, "health service's Check")
-				r.expect(t, "it waits")
-				r.Stop()
-				close(free)
-				r.end(t)
-			})
-		})
-	}
-}
-
-func TestG20_FollowEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fake{check: func(ctx context.Context, _ string) (*healthpb.HealthCheckResponse, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*ms)
-		defer cancel()
-		began := time.Now()
-		follower, first := new(Shares).Follow(ctx, f, [][]string{{"a"}}, func(int, bool) { t.Error("reported") }, slog.New(slog.DiscardHandler))
-		if took := time.Since(began); took != 10*ms || !first[0] {
-			t.Errorf("returned %v after %v", first, took)
-		}
-		time.Sleep(10 * s) // it goes on
-		if calls := f.checks.Load(); calls < 2*4 {
-			t.Errorf("%d Checks: the follower ended with the context", calls)
-		}
-		follower.Stop()
-	})
-}
-
-// hostile is an error whose methods panic.
-type hostile struct{}
-
-func (*hostile) Error() string { panic("no text") }
-
-func TestG20_NothingEndsTheProcess(t *testing.T) {
-	for name, f := range map[string]*fake{
-		"Check panics": {check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { panic("at the check") }},
-		"Watch panics": {watch: func(string, healthpb.Health_WatchServer) error { panic("at the watch") }},
-		"Watch panics after a status": {watch: func(_ string, stream healthpb.Health_WatchServer) error {
-			_ = stream.Send(is(serving))
-			panic(errors.New("later"))
-		}},
-		"both end their goroutine": {
-			check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) {
-				runtime.Goexit()
-				return nil, nil
-			},
-			watch: func(string, healthpb.Health_WatchServer) error { runtime.Goexit(); return nil },
-		},
-		"the error panics":   {check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return nil, &hostile{} }},
-		"no response":        {check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return nil, nil }},
-		"an unknown status":  {check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return is(77), nil }},
-		"Watch sends nil":    {watch: func(_ string, stream healthpb.Health_WatchServer) error { return stream.Send(nil) }},
-		"Watch sends others": {watch: func(_ string, stream healthpb.Health_WatchServer) error { return stream.SendMsg("x") }},
-		"neither is there":   {},
+	for name, tt := range map[string]struct {
+		service *fake
+		want    string
+	}{
+		"Check panics":     {&fake{check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { panic("no") }}, said("panics: no")},
+		"Check fails":      {&fake{check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return nil, errors.New("no") }}, said("fails: no")},
+		"no response":      {&fake{check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return nil, nil }}, "a up, b up"},
+		"nonsense":         {&fake{check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return is(77), nil }}, "a up, b up"},
+		"nothing is there": {&fake{}, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
+		"Watch panics": {&fake{
+			check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) { return is(up), nil },
+			watch: func(healthpb.Health_WatchServer) error { panic("no") },
+		}, "a up, b up"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, f, []string{"a"}, func(t *testing.T, r *rig) {
-				if !r.first[0] {
-					t.Error("unhealthy at first")
+			follow(t, tt.service, func(r *rig) {
+				if r.took != 0 {
+					t.Errorf("Follow took %v", r.took)
 				}
-				time.Sleep(5 * time.Minute)
-				r.expect(t, "nothing is known")
-				r.mu.Lock()
-				lines := strings.Count(r.log.String(), "\n")
-				r.mu.Unlock()
-				if want := 1; name != "neither is there" && (lines < want || lines > 2) || name == "neither is there" && lines > 0 {
-					t.Errorf("logged %d lines in 5 minutes:\n%s", lines, r.log.String())
-				}
+				time.Sleep(time.Minute)
+				r.expect(t, "in a minute", tt.want)
 			})
 		})
 	}
 }
 
-// A Watch may send from several goroutines, one message again and again, and after it has returned.
-func TestG20_WatchSendsAsItLikes(t *testing.T) {
-	flap := func(stream healthpb.Health_WatchServer) {
-		resp := is(serving)
-		for i := range 1000 {
-			resp.Status = []servingStatus{serving, notServing}[i%2]
-			if stream.Send(resp) != nil {
-				return
-			}
-		}
-	}
-	f := &fake{watch: func(service string, stream healthpb.Health_WatchServer) error {
-		for range 4 {
-			go flap(stream)
-		}
+// G20: a Check that hangs for one service keeps no other from being followed, and Follow and Stop do not wait for it.
+func TestHealth_OfACheckThatHangs(t *testing.T) {
+	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // one of the bubble
+	var b atomic.Int32
+	b.Store(int32(up))
+	f := &fake{check: func(_ context.Context, service string) (*healthpb.HealthCheckResponse, error) {
 		if service == "a" {
-			go func() {
-				<-stream.Context().Done()
-				if err := stream.Send(is(notServing)); status.Code(err) != codes.Canceled {
-					t.Errorf("Send after the end: %v", err)
-				}
-			}()
-			return nil
+			<-released()
+			return is(down), nil
 		}
-		<-stream.Context().Done()
-		return stream.Context().Err()
+		if service == "b" {
+			return is(healthpb.HealthCheckResponse_ServingStatus(b.Load())), nil
+		}
+		return is(up), nil
 	}}
-	in(t, f, []string{"a", "b"}, func(t *testing.T, r *rig) {
-		synctest.Wait()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if len(r.report) > 2 {
-			t.Errorf("reported %q", r.report)
+	follow(t, f, func(r *rig) {
+		if r.took > 2*interval {
+			t.Errorf("Follow took %v", r.took)
 		}
-		r.report = nil
-		r.Stop()
+		r.expect(t, "at first", "a up, b up")
+		time.Sleep(2 * interval)
+		r.expect(t, "it hangs", `a up the health service's Check of "a" does not return: what it said last counts`)
+		b.Store(int32(down))
+		time.Sleep(interval)
+		r.expect(t, "the other changes", "b down")
+		close(released())
+		r.expect(t, "it returns", "a down")
 	})
-}
-
-// A health service may hold, while it sends, a lock that report needs.
-func TestG20_SendDoesNotWaitForReport(t *testing.T) {
-	var mu sync.Mutex
-	sent := make(chan struct{})
-	f := &fake{watch: func(_ string, stream healthpb.Health_WatchServer) error {
-		mu.Lock()
-		for i := range 100 {
-			if err := stream.Send(is([]servingStatus{serving, notServing}[i%2])); err != nil {
-				t.Errorf("Send: %v", err)
-			}
-		}
-		mu.Unlock()
-		sent <- struct{}{}
-		<-stream.Context().Done()
-		return nil
-	}}
-	reported := make(chan struct{}, 100)
-	follower, first := new(Shares).Follow(t.Context(), f, [][]string{{"a"}}, func(int, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		reported <- struct{}{}
-	}, slog.New(slog.DiscardHandler))
-	<-sent
-	<-sent
-	if first[0] {
-		<-reported
-	}
-	follower.Stop()
-}
-
-func TestStream(t *testing.T) {
-	st := &stream{ctx: t.Context(), send: func(*healthpb.HealthCheckResponse) {}}
-	st.SetTrailer(nil)
-	if err := errors.Join(st.SetHeader(nil), st.SendHeader(nil), st.SendMsg(is(serving))); err != nil {
-		t.Error(err)
-	}
-	if err := st.RecvMsg(nil); !errors.Is(err, io.EOF) {
-		t.Errorf("RecvMsg: %v", err)
-	}
-	if err := st.SendMsg("x"); status.Code(err) != codes.Internal {
-		t.Errorf("SendMsg of another type: %v", err)
-	}
-	st.end()
-	if err := st.Send(is(serving)); status.Code(err) != codes.Canceled {
-		t.Errorf("Send after the end: %v", err)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -86,24 +87,15 @@ var (
 	errNothing     = errors.New("the server is announced, and nothing is published on it: register services by the generated RegisterXxxServerToEtcd, or Publish them, before")
 )
 
-// health is the health of an entry's services, as far as known.
-type health int
-
-const (
-	unheard health = iota // not known, which is no reason to pause
-	healthy
-	unhealthy
-)
-
 // core holds the entries that a server publishes, and its phase.
 type core struct {
 	phase   phase
 	round   int // counts the announcements, so that events of an earlier one change nothing
 	entries []Entry
-	health  []health       // of the entries, in this round
-	faults  []error        // of methods that cannot return them
-	late    []lease.Status // of entries that came too late to be announced
-	nowhere error          // why the entries have no address in this round yet
+	health  []healthcheck.Health // of the entries, in this round
+	faults  []error              // of methods that cannot return them
+	late    []lease.Status       // of entries that came too late to be announced
+	nowhere error                // why the entries have no address in this round yet
 }
 
 // publish adds an entry to announce. Services of one key are one entry.
@@ -189,7 +181,7 @@ func (c *core) begin(on event) error {
 	}
 	c.step(on)
 	c.round++
-	c.health, c.nowhere = make([]health, len(c.entries)), nil
+	c.health, c.nowhere = make([]healthcheck.Health, len(c.entries)), nil
 	return nil
 }
 
@@ -238,33 +230,17 @@ func (c *core) live(round int) bool {
 	return round == c.round && (c.phase == announcing || c.phase == serving)
 }
 
-// firstHealth takes in which entries were healthy at first. Health that was heard of since then counts instead.
-func (c *core) firstHealth(first []bool) {
-	for i, ok := range first {
-		if c.health[i] == unheard {
-			c.health[i] = healthOf(ok)
-		}
-	}
-}
-
 // hear takes in the health of an entry, and reports whether it counts.
-func (c *core) hear(round, entry int, ok bool) bool {
+func (c *core) hear(round, entry int, h healthcheck.Health) bool {
 	if !c.live(round) {
 		return false
 	}
-	c.health[entry] = healthOf(ok)
+	c.health[entry] = h
 	return true
 }
 
-func healthOf(ok bool) health {
-	if ok {
-		return healthy
-	}
-	return unhealthy
-}
-
 // paused reports whether an entry is to be out of etcd because it is not healthy.
-func (c *core) paused(entry int) bool { return c.health[entry] == unhealthy }
+func (c *core) paused(entry int) bool { return !c.health[entry].OK }
 
 // observe takes in the states of the entries, and reports whether all are in etcd.
 func (c *core) observe(round int, states []lease.State) (registered bool) {

@@ -24,6 +24,7 @@ type Entry struct {
 	TTL      time.Duration // of the lease; 0: on none
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if they are known
+	Checked  []string // the names for which clients with health checks ask there
 	Elects   bool     // the instance stands for election among those of the key
 
 	candidate string // the name of its candidate, once it is registered
@@ -110,6 +111,7 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	}
 	e.Endpoint = ep
 	e.Services = slices.Concat(e.Services, o.Services)
+	e.Checked = slices.Concat(e.Checked, o.Checked)
 	e.Elects = e.Elects || o.Elects
 	return e, nil
 }

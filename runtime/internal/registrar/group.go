@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
@@ -40,11 +44,6 @@ type Group struct {
 
 // NewGroup returns a group without entries.
 func (r *Registrar) NewGroup() *Group { return &Group{registrar: r, pokes: make(chan struct{}, 1)} }
-
-// HealthSetter returns what sets the statuses of a health service that other servers of the registrar may have, too.
-func (g *Group) HealthSetter(server healthcheck.StatusSetter) *healthcheck.Setter {
-	return g.registrar.health.NewSetter(server, g.Logger())
-}
 
 // Publish adds an entry to be announced with the others. d has the details that the entry was made with.
 func (g *Group) Publish(e Entry, d Details) error {
@@ -136,6 +135,39 @@ func (g *Group) Services() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Concat(serviceNames(g.core.entries)...)
+}
+
+// Checked returns the names for which clients with health checks ask.
+func (g *Group) Checked() (names []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.core.entries {
+		names = append(names, e.Checked...)
+	}
+	return names
+}
+
+// Unshared returns the published services whose health at server no other announced group of the registrar follows.
+func (g *Group) Unshared(server healthpb.HealthServer) []string {
+	g.registrar.mu.Lock()
+	listeners := slices.Collect(maps.Keys(g.registrar.listeners))
+	g.registrar.mu.Unlock()
+	services := g.Services()
+	for _, l := range listeners {
+		if other, ok := l.(*Group); ok && other != g && other.followsAt(server) {
+			shared := other.Services()
+			services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(shared, service) })
+		}
+	}
+	return services
+}
+
+// followsAt reports whether the group is announced and follows its health at server.
+func (g *Group) followsAt(server healthpb.HealthServer) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	same := reflect.ValueOf(server).Comparable() && g.announced.Health == server
+	return same && g.core.live(g.core.round)
 }
 
 // Status returns the states of the entries of the last announcement, and what is not registered, sorted by service key.
@@ -263,19 +295,19 @@ func (g *Group) follows(run *Run, follower *healthcheck.Follower) bool {
 }
 
 // register registers the entries of a run, and begins to watch their states.
-func (g *Group) register(run *Run, entries []Entry, addr string, first []bool) error {
+func (g *Group) register(run *Run, entries []Entry, addr string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := context.Cause(run.life); err != nil {
 		return err
 	}
-	g.core.firstHealth(first)
 	started := time.Now()
 	for i, e := range entries {
 		registration, err := g.registrar.start(e.at(addr, started, g.announced.Methods), g.core.paused(i))
 		if err != nil {
 			return fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
 		}
+		registration.problem = g.core.health[i].Problem
 		g.registrations = append(g.registrations, registration)
 	}
 	if err := g.registrar.background(func() { g.watch(run) }); err != nil {
@@ -307,11 +339,16 @@ func (g *Group) started(run *Run) []*Registration {
 }
 
 // hear takes in the health of an entry of a run.
-func (g *Group) hear(run *Run, entry int, ok bool) {
+func (g *Group) hear(run *Run, entry int, h healthcheck.Health) {
+	var registration *Registration
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.hear(run.round, entry, ok) && entry < len(g.registrations) {
-		_, _ = g.registrations[entry].handle.SetPaused(g.core.paused(entry)) // an error: the registrar is closed
+	if g.core.hear(run.round, entry, h) && entry < len(g.registrations) {
+		registration = g.registrations[entry]
+		_, _ = registration.handle.SetPaused(!h.OK) // an error: the registrar is closed
+	}
+	g.mu.Unlock()
+	if registration != nil {
+		registration.setProblem(h.Problem)
 	}
 }
 

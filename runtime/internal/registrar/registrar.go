@@ -19,7 +19,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -44,7 +43,6 @@ type Config struct {
 // concurrent use.
 type Registrar struct {
 	config Config
-	health healthcheck.Shares
 
 	mu            sync.Mutex
 	closed        bool

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -18,8 +19,10 @@ type Registration struct {
 	handle    *lease.Handle
 	election  *election.Election // nil: the entry does not stand for one
 
-	mu    sync.Mutex
-	entry Entry
+	mu      sync.Mutex
+	entry   Entry
+	problem string    // what is wrong with the health service; "": nothing
+	warned  time.Time // of that, last
 
 	drop   sync.Once
 	ended  chan struct{} // closed when the claim is given up and a session of its own is closed
@@ -36,6 +39,28 @@ func (g *Registration) begun() {
 	e := g.entry
 	g.mu.Unlock()
 	g.registrar.warn(e)
+	g.warnOfHealth()
+}
+
+func (g *Registration) setProblem(problem string) {
+	g.mu.Lock()
+	g.problem = problem
+	g.mu.Unlock()
+	g.warnOfHealth()
+}
+
+// warnOfHealth logs what is wrong with the health service, at most once an hour.
+func (g *Registration) warnOfHealth() {
+	g.mu.Lock()
+	problem, now := g.problem, time.Now()
+	warn := problem != "" && now.Sub(g.warned) >= time.Hour
+	if warn {
+		g.warned = now
+	}
+	g.mu.Unlock()
+	if warn {
+		g.registrar.config.Logger.Warn("questionable health service", "key", g.Full(), "problem", problem)
+	}
 }
 
 // Key returns the service key.
@@ -50,6 +75,11 @@ func (g *Registration) Status() lease.Status {
 	status.Key = g.Key()
 	if status.Err == nil && g.election != nil {
 		status.Err = g.election.Err()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if status.Err == nil && g.problem != "" {
+		status.Err = errors.New(g.problem)
 	}
 	return status
 }

@@ -9,6 +9,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -18,6 +19,7 @@ type Announcement struct {
 	Advertise advertise.Config
 	Methods   map[string][]string   // of each service that the server serves, by name
 	Health    healthpb.HealthServer // entries are paused while their services are not healthy there; nil: all services are healthy
+	Problem   string                // why Health is nil though there is a health service; "": there is none
 	Report    func(registered bool) // called with whether all entries are in etcd, at first and when that may have changed; may be nil
 }
 
@@ -65,7 +67,7 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	}
 	g.report()
 	if len(entries) == 0 {
-		return run.reason(g.register(run, nil, "", nil))
+		return run.reason(g.register(run, nil, ""))
 	}
 	addr, warning, err := run.address(ctx, a)
 	if err != nil {
@@ -80,7 +82,7 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 			return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err))
 		}
 	}
-	first := run.follow(ctx, a.Health, entries)
+	run.follow(ctx, a, entries)
 	if err := context.Cause(ctx); err != nil {
 		return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+entries[0].Key, err))
 	}
@@ -89,7 +91,7 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 			entries[i].listen = a.Listen
 		}
 	}
-	err = g.register(run, entries, addr, first)
+	err = g.register(run, entries, addr)
 	for _, registration := range g.started(run) {
 		registration.begun()
 	}
@@ -128,17 +130,23 @@ func (run *Run) within(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// follow begins to follow the health of the entries, and returns what is known of it at once.
-func (run *Run) follow(ctx context.Context, server healthpb.HealthServer, entries []Entry) []bool {
-	if server == nil {
-		return nil
+// follow begins to follow the health of the entries, and takes in what is known of it at once.
+func (run *Run) follow(ctx context.Context, a Announcement, entries []Entry) {
+	hear := func(entry int, h healthcheck.Health) { run.group.hear(run, entry, h) }
+	groups := make([]healthcheck.Group, len(entries))
+	for i, e := range entries {
+		groups[i] = healthcheck.Group{Services: e.Services, Checked: e.Checked}
+		if a.Health == nil {
+			hear(i, healthcheck.Health{OK: true, Problem: a.Problem})
+		}
 	}
-	hear := func(entry int, ok bool) { run.group.hear(run, entry, ok) }
-	follower, first := run.group.registrar.health.Follow(ctx, server, serviceNames(entries), hear, run.group.Logger())
+	if a.Health == nil {
+		return
+	}
+	follower := healthcheck.Follow(ctx, a.Health, groups, hear)
 	if !run.group.follows(run, follower) {
 		follower.Stop() // nobody else does
 	}
-	return first
 }
 
 // wait returns when the entries are in etcd, save those that are not healthy. It returns an error when that

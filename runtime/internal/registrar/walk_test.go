@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -16,7 +17,7 @@ type walked struct {
 	core      core
 	runs      []announced // one for each round
 	withdrawn bool        // since the server began to end
-	heard     []health    // the last word of each entry, in the present round
+	heard     []bool      // whether each entry was healthy by the last word, in the present round
 	broken    string
 }
 
@@ -47,7 +48,7 @@ func (w *walked) begin(on event) bool {
 		return false
 	}
 	w.runs = append(w.runs, announced{})
-	w.heard = make([]health, len(w.core.entries))
+	w.heard = make([]bool, len(w.core.entries))
 	return true
 }
 
@@ -89,23 +90,17 @@ func (w *walked) stepEarlier(on event) bool {
 	return true
 }
 
-// start registers the entries, of which the first has this health.
+// start hears of the health of the entries, of which the first has this one, and registers them.
 func (w *walked) start(ok bool) bool {
 	run := w.last()
 	if run == nil || run.over || run.started {
 		return false
 	}
 	run.started = true
-	first := make([]bool, len(w.core.entries))
-	for i := range first {
-		first[i] = ok || i > 0
-		if w.heard[i] == unheard {
-			w.heard[i] = healthOf(first[i])
-		}
-	}
-	w.core.firstHealth(first)
-	run.states = make([]lease.State, len(first))
+	run.states = make([]lease.State, len(w.core.entries))
 	for i := range run.states {
+		w.heard[i] = ok || i > 0
+		w.core.hear(len(w.runs), i, healthcheck.Health{OK: w.heard[i]})
 		w.set(run, i)
 	}
 	return true
@@ -146,10 +141,10 @@ func (w *walked) hear(ok bool) bool {
 	if run == nil {
 		return false
 	}
-	if counts := w.core.hear(len(w.runs), 0, ok); counts != w.core.live(len(w.runs)) {
+	if counts := w.core.hear(len(w.runs), 0, healthcheck.Health{OK: ok}); counts != w.core.live(len(w.runs)) {
 		w.breaks("health counts while the entries are wanted")
 	} else if counts {
-		w.heard[0] = healthOf(ok)
+		w.heard[0] = ok
 		if run.started {
 			w.set(run, 0)
 		}
@@ -158,7 +153,7 @@ func (w *walked) hear(ok bool) bool {
 }
 
 func (w *walked) hearEarlier() bool {
-	if len(w.runs) > 1 && w.core.hear(len(w.runs)-1, 0, false) {
+	if len(w.runs) > 1 && w.core.hear(len(w.runs)-1, 0, healthcheck.Health{}) {
 		w.breaks("an earlier announcement's health does not count")
 	}
 	return len(w.runs) > 1
@@ -208,7 +203,7 @@ var phaseRules = []coretest.Rule[walked]{
 	}},
 	{Name: "G11: what is unhealthy is paused", Broken: func(_, w *walked) string {
 		for i, h := range w.heard {
-			if w.core.paused(i) != (h == unhealthy) {
+			if w.core.paused(i) == h {
 				return fmt.Sprintf("entry %d is paused: %v", i, w.core.paused(i))
 			}
 		}

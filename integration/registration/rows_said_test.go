@@ -15,31 +15,53 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// A process that starts again within the TTL, at its address, and is not healthy at first.
-func TestG32_ThePredecessorsEntryIsOut(t *testing.T) {
-	w := newWorld(t, nil)
-	before, err := w.etcd.Admin().Grant(kit.Bounded(t, soon), 600)
-	must(t, err)
-	w.put(key+"/"+addr(0), `{"Op":0,"Addr":"`+addr(0)+`"}`, clientv3.WithLease(before.ID))
-	ctx := kit.Bounded(t, soon)
-	marked := w.etcd.Admin().Watch(ctx, key+"/"+addr(0))
-
-	s := w.registry.NewServer(grpc.NewServer())
+// unready announces a server at addr(0) whose health service says NOT_SERVING, and returns what has it say SERVING.
+func (w *world) unready(registry *runtime.Registry) (s *runtime.Server, ready func()) {
+	w.t.Helper()
+	s = registry.NewServer(grpc.NewServer())
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(s, h)
-	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	h.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_NOT_SERVING)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	must(t, s.Announce(ctx, addr(0)))
-	if st := s.Status()[0]; st.State != runtime.StatePaused || st.Err != nil || w.get(key+"/"+addr(0)) != nil {
-		t.Errorf("announced: %s (%v), and etcd has %+v", st.State, st.Err, w.get(key+"/"+addr(0)))
+	must(w.t, s.Announce(kit.Bounded(w.t, soon), addr(0)))
+	if st := s.Status()[0]; st.State != runtime.StatePaused || st.Err != nil {
+		w.t.Errorf("announced: %s (%v)", st.State, st.Err)
 	}
-	if event := (<-marked).Events[0]; !strings.Contains(string(event.Kv.Value), `"grpc_leaving":"true"`) {
-		t.Errorf("it is not marked before it is deleted: %s", event.Kv.Value)
+	return s, func() {
+		h.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	}
-	h.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
-	w.there(key+"/"+addr(0), before.ID)
-	must(t, s.Withdraw(ctx))
+}
+
+// G45: a successor that is not healthy at first has the address of a process that lives, as by SO_REUSEPORT.
+func TestAnUnreadySuccessorLeavesTheEntryAlone(t *testing.T) {
+	w := newWorld(t, nil)
+	live := w.register(key, addr(0))
+	before := w.get(key + "/" + addr(0))
+	s, ready := w.unready(w.newRegistry(w.etcd.Client(t)))
+	if now := w.get(key + "/" + addr(0)); now == nil || *now != *before || live.Status().State != runtime.StateRegistered {
+		t.Errorf("etcd has %+v, and the process that lives is %v", now, live.Status().State)
+	}
+	ready()
+	w.there(key+"/"+addr(0), live.Status().LeaseID)
+	must(t, s.Withdraw(kit.Bounded(t, soon)))
+}
+
+// G32: a process that starts again within the TTL, at its address, and is not healthy at first. What the one before has left ends
+// with its lease, or is taken over.
+func TestG32_ThePredecessorsEntryEndsWithItsLease(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, ttl := range []int64{1, 600} {
+		before, err := w.etcd.Admin().Grant(kit.Bounded(t, soon), ttl)
+		must(t, err)
+		w.put(key+"/"+addr(0), `{"Op":0,"Addr":"`+addr(0)+`"}`, clientv3.WithLease(before.ID))
+		s, ready := w.unready(w.registry)
+		if ttl == 1 {
+			kit.Eventually(t, soon, "gone", func() bool { return w.get(key+"/"+addr(0)) == nil })
+		}
+		ready()
+		w.there(key+"/"+addr(0), before.ID)
+		must(t, s.Withdraw(kit.Bounded(t, soon)))
+	}
 }
 
 // Whatever is logged while a registration is made, kept, in conflict or refused, and while a live config is bad, is logged

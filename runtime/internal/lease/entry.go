@@ -87,8 +87,6 @@ func (e *entry) setWant(w want) {
 	for _, s := range e.slots {
 		s.marked = s.marked && pauseEnds
 		switch {
-		case w == paused && s.has != self && s.elect == nil: // a process before this one may have left it there
-			s.readFrom(time.Time{})
 		case w == present && s.has == other: // who may have let go meanwhile
 			s.readFrom(time.Time{})
 		case w != present && s.has != self:
@@ -253,13 +251,7 @@ func (e *entry) unverified() error {
 
 // remains reports whether a key of the entry is in etcd or may be.
 func (e *entry) remains() bool {
-	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() || e.evicts(s) || !s.settled() })
-}
-
-// evicts reports whether a key is to go that a process before this one has left: what is paused is out of etcd, whoever
-// put it there. What is closed leaves it to its lease, unless it may bear our mark already.
-func (e *entry) evicts(s *slot) bool {
-	return (e.want == paused || e.want == gone && s.marked) && s.has == older && !s.wasOwn
+	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() || !s.settled() })
 }
 
 // removable reports whether the entry is to go and has a key that etcd lets us delete.

@@ -8,24 +8,6 @@ import (
 	"time"
 )
 
-// A process that starts unhealthy takes out what the one before it has left, and says so only then.
-func TestG32_WhatIsPausedIsOut(t *testing.T) {
-	s := newScript(t)
-	s.play("another a; down; paused a; run 5s")
-	if e := s.entries["a"]; e.state != Registering || e.err == nil {
-		t.Errorf("%s (%v) while etcd is away, want registering with the reason", e.state, e.err)
-	}
-	s.etcd.down = false
-	for s.entries["a"].state != Paused {
-		s.settle()
-	}
-	if kv := s.etcd.get("a"); kv != nil {
-		t.Errorf("paused, and etcd has %+v", *kv)
-	}
-	s.play("resume a; settle")
-	s.state("a", Registered)
-}
-
 // An entry is not just registered while etcd is away: its status says since when its lease has not been renewed, and a line does.
 func TestOverdue_IsSaid(t *testing.T) {
 	s := newScript(t)
@@ -61,19 +43,6 @@ func TestOverdue_IsSaid(t *testing.T) {
 	if err := overdue(); !errors.Is(err, errNoRenewal) {
 		t.Errorf("no renewal for half of its life: %v", err)
 	}
-}
-
-// Who has the key of an entry that was in etcd itself is no predecessor, though a restored etcd may have forgotten that.
-func TestG32_AnotherProcessIsLeftAlone(t *testing.T) {
-	s := newScript(t)
-	s.have("a")
-	e := s.entries["a"]
-	e.slots[0].forget() // as after a restore
-	s.play("another a; pause a; settle")
-	if kv := s.etcd.get("a"); kv == nil || s.core.isOwn(kv.lease) {
-		t.Errorf("paused, and etcd has %+v, want the other process's", kv)
-	}
-	s.state("a", Paused)
 }
 
 // To register one more entry, from its start to its rest, takes no step over those that rest: they could be nil.
@@ -129,7 +98,6 @@ func TestG39_WhatCannotBeReadIsNotClaimed(t *testing.T) {
 		{"hide a; have a", Registered, unknown},
 		{"have a; hide a; run 10s", Registered, unknown},
 		{"hide a; have a; delete a; run 10m", Registered, unknown},
-		{"another a; hide a; paused a; settle", Paused, unknown},
 		{"hide a; have a; pause a; settle", Paused, ""}, // it has gone with its lease
 		{"hide a; have a; show a; run 10m", Registered, ""},
 	} {

@@ -68,7 +68,6 @@ type slot struct {
 
 	candidacy
 	stored
-	wasOwn   bool  // it was ours: who has it since, as in a restored etcd, is no predecessor
 	ownRev   int64 // of our last put, as far as known: an older put of another process did not follow it
 	conceded bool  // to another process that put the key after us
 
@@ -191,7 +190,7 @@ func (s *slot) setAbsent() { s.stored = stored{has: absent} }
 
 // setOwn takes in that etcd has the key on a lease of ours.
 func (s *slot) setOwn(kv *keyValue) {
-	s.stored, s.ownRev, s.wasOwn = stored{self, kv.lease, kv.value, kv.rev, kv.created}, kv.rev, true
+	s.stored, s.ownRev = stored{self, kv.lease, kv.value, kv.rev, kv.created}, kv.rev
 }
 
 // found takes in what another process has put under the key. It returns an error if that process is the newer one, which
@@ -281,9 +280,6 @@ func (s *slot) unanswered(w write) {
 		return
 	}
 	s.pending = &w
-	if s.has == older && w.kind == remove {
-		return // should it arrive late, it finds the key on another lease
-	}
 	s.ambiguous = append(s.ambiguous, w.lease)
 	if w.kind == remove {
 		s.deletions = append(s.deletions, w.lease)
@@ -329,7 +325,6 @@ func (s *slot) done(now time.Time, w write, revision int64) {
 		s.wasRead(now) // the answer tells what a read would
 		s.setAbsent()
 	default:
-		s.wasOwn = true
 		s.stored = stored{self, w.lease, w.value, revision, s.createdBy(w, revision)}
 		if s.elect != nil && s.created == 0 {
 			s.readFrom(now)

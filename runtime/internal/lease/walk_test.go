@@ -182,7 +182,7 @@ func (w *walked) judge(o op) {
 	for _, st := range writes.steps {
 		puts := st.kind == put || st.kind == putBlind
 		switch {
-		case (st.lease == 0 || !w.core.isOwn(st.lease)) && !st.e.evicts(st.s):
+		case st.lease == 0 || !w.core.isOwn(st.lease):
 			w.breaks("a write is guarded by a lease of ours: %s", describe(writes))
 		case puts && (st.e.want != present || st.value != st.s.value):
 			w.breaks("what is put is wanted: %s", describe(writes))
@@ -401,7 +401,7 @@ var leaseRules = []coretest.Rule[walked]{
 				continue
 			}
 			for _, s := range e.slots {
-				if kv := w.etcd.get(s.key); kv != nil && (kv.lease != theirs || e.state == Paused && e.err == nil && !w.tampered) {
+				if kv := w.etcd.get(s.key); kv != nil && kv.lease != theirs {
 					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
 				}
 			}
@@ -641,7 +641,7 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "update a", "pause a", "resume a",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
 	})
-	t.Run("G32: it starts paused, and another process has left its key", func(t *testing.T) {
+	t.Run("G45: it starts paused, and another process has its key", func(t *testing.T) {
 		coretest.Walk(t, 5, leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.put("a", "x", theirs)

@@ -95,7 +95,7 @@ func (c *core) send(steps []step) op {
 // that is to be back is put once more as it is where there is no room for a mark: an etcd that takes no put cannot have it
 // back.
 func (c *core) farewell(now time.Time, e *entry, s *slot) string {
-	if e.want == present || s.marked || s.retired || s.unreadable || s.pending != nil || !e.evicts(s) && !c.alive(now, s.lease) {
+	if e.want == present || s.marked || s.retired || s.unreadable || s.pending != nil || !c.alive(now, s.lease) {
 		return ""
 	}
 	if e.want == paused && s.leaving == "" && s.has == self && s.elect == nil {
@@ -120,16 +120,11 @@ func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if s.pending != nil || e.want == paused && c.farewell(now, e, s) != "" {
+	if s.pending != nil || e.want == paused && c.farewell(now, e, s) != "" || !c.leaves(now, e, s) || s.has != self {
 		return nil
 	}
-	if !e.evicts(s) {
-		if !c.leaves(now, e, s) || s.has != self {
-			return nil
-		}
-		if h := c.get(s.lease); h == nil || !h.denied && !c.wanted(now) {
-			return nil
-		}
+	if h := c.get(s.lease); h == nil || !h.denied && !c.wanted(now) {
+		return nil
 	}
 	return &step{e, s, write{remove, "", s.lease, 0}}
 }

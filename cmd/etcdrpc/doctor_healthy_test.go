@@ -22,7 +22,7 @@ var healthy = []struct {
 	notes int // kinds of things that are told, and are no fault
 	plant func(f *planted)
 }{
-	{"JSON with TLS and leases", 0, func(f *planted) {
+	{"JSON with TLS and leases", 1, func(f *planted) {
 		for n, methods := range []string{"acme.User/Get,List", "acme.User/Get,List;acme.Admin/Ban"} {
 			addr := fmt.Sprintf("10.2.1.%d:9000", n+1)
 			f.says("acme/user", addr, `{"version":"v1","weight":100,"zone":"eu-1a","grpc_started":"1767225600","grpc_methods":"`+methods+`"}`)
@@ -80,7 +80,7 @@ var healthy = []struct {
 			f.lease("acme/user@", addr)
 		}
 	}},
-	{"layouts that the old readers bear, and go-micro's name for a package", 0, func(f *planted) {
+	{"layouts that the old readers bear, and go-micro's name for a package", 1, func(f *planted) {
 		f.lease("kitex/registry-etcd/user/10.2.14.1:9000", `{"network":"tcp","address":"10.2.14.1:9000","weight":10,"tags":null}`)
 		f.lease("kitex/registry-etcd/user/@", "10.2.14.1:9000")
 		f.lease("/micro/registry/cart/one", `{"name":"cart","version":"","metadata":null,"endpoints":[],"nodes":[{"id":"one","address":"10.2.14.2:9000","metadata":{"grpc_methods":"cart.Cart/Add"}}]}`)
@@ -200,6 +200,19 @@ func TestDoctor_Healthy(t *testing.T) {
 				t.Error("no service was found")
 			}
 		})
+	}
+}
+
+// H8: gRPC's own health service, as it comes, knows "" alone. Whether clients ask for more, doctor cannot know.
+func TestDoctor_NotesAnUnknownHealth(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, etcdtest.Start(t), newYard(t), "")
+	f.says("acme/user", "10.2.1.1:9000", `{"grpc_methods":"acme.User/Get"}`)
+	f.says("acme/user", "10.2.1.2:9000", `{"grpc_methods":"acme.User/Get"}`, "bare")
+	found, _ := f.doctor("--deep", "--service-cacert", f.yard.caFile)
+	const cure = `healthServer.SetServingStatus("acme.User", healthpb.HealthCheckResponse_SERVING)`
+	if len(found.Notes) != 1 || found.Notes[0].Kind != doctor.KindHealthUnknown || len(found.Notes[0].Where) != 1 || !strings.Contains(found.Notes[0].Fix, cure) {
+		t.Errorf("%+v", found)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
@@ -79,6 +81,30 @@ func (x *subject) checkSpeech() {
 		}
 	}
 	x.checkTransport(secure, plain)
+	x.checkHealthKnown()
+}
+
+// checkHealthKnown notes the services that a server has and its health service does not know. Whether clients ask for them, their
+// protos say, unless the live policy does, which checkHealthService judges.
+func (x *subject) checkHealthKnown() {
+	if x.live != nil && x.live.HealthCheck != nil {
+		return
+	}
+	var services, where []string
+	for _, i := range x.clients.Instances {
+		for _, service := range servicesOf(&i) {
+			if a := x.heard[spot{x.Key, i.Addr}].health[service]; a.code == codes.NotFound && !a.unknown {
+				services, where = append(services, service), append(where, i.Entry.Key)
+			}
+		}
+	}
+	if len(where) == 0 {
+		return
+	}
+	slices.Sort(services)
+	services, where = slices.Compact(services), slices.Compact(where)
+	x.report(KindHealthUnknown, fmt.Sprintf("the health service of %s does not know %s, so clients whose proto has health_check call none of these", output.Counted(len(where), "instance"), output.Quoted(services)),
+		fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", services[0]), output.FirstOf(where)...)
 }
 
 // checkHealth finds what is wrong with the health of an instance.

@@ -72,6 +72,7 @@ var (
 	KindCertificate     = newKind("certificate", Error, "a certificate that clients refuse (--deep)")
 	KindCertificateEnds = newKind("certificate-ends", Warning, "a certificate that ends soon (--deep)")
 	KindXDS             = newKind("xds", Warning, "what clients by xDS cannot be told (--xds)")
+	KindHealthUnknown   = newKind("health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)")
 	KindJSONLayout      = newKind("json-layout", Note, "JSON that clients read whole only with a json_layout")
 )
 

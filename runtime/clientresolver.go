@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -53,6 +54,7 @@ type clientBuilder struct {
 
 	leader *leaderCalls                  // nil: no method is for the leader
 	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
+	asked  sync.Once                     // for a health that a server does not know
 
 	mu    sync.Mutex
 	lines loglimit.Limiter // of report, guarded by mu
@@ -62,7 +64,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
 	b.client = &attr.Client{
 		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Most: d.most,
-		Stats: new(picking.Memory), Report: b.report,
+		Stats: new(picking.Memory), Report: b.report, HealthUnknown: b.healthUnknown,
 	}
 	if len(desc.Leader) > 0 {
 		b.leader = newLeaderCalls(d.keys.Full(desc.Key), desc.Leader, d.keys.Candidates(desc.Key))
@@ -75,7 +77,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		// Without a zone: none there is the caller's own. And without Report: home tells of the same problems.
 		b.client.Away = &attr.Client{
 			Subset: opts.subset, Seed: d.seed, Most: d.most, Selector: b.client.Selector,
-			Stats: b.client.Stats,
+			Stats: b.client.Stats, HealthUnknown: b.healthUnknown,
 		}
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
 	}
@@ -91,6 +93,17 @@ func (b *clientBuilder) report(problem string) {
 		b.logger.Warn("questionable load balancing policy",
 			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.keys.Full(b.desc.Key), "problem", problem)...)
 	}
+}
+
+// healthUnknown logs, once, that a health service does not know the name that clients ask for.
+func (b *clientBuilder) healthUnknown(addr, config string) {
+	b.asked.Do(func() {
+		var check serviceconfig.HealthCheck
+		_ = json.Unmarshal([]byte(config), &check) // it is in force, so it is well-formed
+		b.logger.Warn("questionable health service", "key", b.keys.Full(b.desc.Key), "problem", fmt.Sprintf(
+			"the health service at %s does not know %q, which health_check asks for, so no call goes there: have the server call healthServer.SetServingStatus(%[2]q, healthpb.HealthCheckResponse_SERVING)",
+			addr, check.ServiceName))
+	})
 }
 
 func (b *clientBuilder) Scheme() string { return Scheme }

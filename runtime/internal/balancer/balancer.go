@@ -145,8 +145,13 @@ func (p *policy) step(s step) {
 	case dial:
 		p.dial(x)
 	case watch:
-		subConn := x.subConn
-		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(x, subConn, p.core.health, state) })
+		subConn, addr, config, unknown := x.subConn, address(&x.endpoint), p.in.health, p.in.client.HealthUnknown
+		subConn.RegisterHealthListener(func(state balancer.SubConnState) {
+			if err := state.ConnectionError; err != nil && unknown != nil && strings.Contains(err.Error(), "status=SERVICE_UNKNOWN") { // as health/client.go of grpc-go v1.82 says it
+				unknown(addr, config)
+			}
+			p.onState(x, subConn, p.core.health, state)
+		})
 	case shutDown:
 		if x.subConn != nil {
 			x.subConn.Shutdown()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -57,10 +58,15 @@ func Beside(t *testing.T) {
 // left when all tests have ended.
 func Main(m *testing.M) int {
 	// Tests that run beside others mostly wait: it takes more of them than there are processors to keep these busy.
-	if err := flag.Set("test.parallel", "4"); err != nil { // -parallel overrides it
+	return Run(4, m.Run)
+}
+
+// Run is Main for tests that run in a function, and how many of them run beside others.
+func Run(parallel int, run func() int) int {
+	if err := flag.Set("test.parallel", strconv.Itoa(parallel)); err != nil { // -parallel overrides it
 		panic(err)
 	}
-	if code := m.Run(); code != 0 {
+	if code := run(); code != 0 {
 		return code
 	}
 	var err error

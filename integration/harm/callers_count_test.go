@@ -1,0 +1,264 @@
+package harm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+// client is one of the two that are compared.
+type client struct {
+	tally
+	conns  []grpc.ClientConnInterface // for all kinds of calls, or one for each
+	say    func(ctx context.Context, kind int) context.Context
+	next   atomic.Int64 // number of the next call
+	owners []string     // by kind, where each has one
+}
+
+func newClient(w *world) *client {
+	c := &client{}
+	c.swallow, c.dialed, c.causes = w.swallow, make(map[string]bool), make(map[string]int)
+	c.by = make(map[string]int)
+	return c
+}
+
+// call makes call i and returns who answered.
+func (c *client) call(ctx context.Context, w *world, i int) (who string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.calls.deadline)
+	defer cancel()
+	kind := i % w.way.kinds
+	if c.say != nil {
+		ctx = c.say(ctx, kind)
+	}
+	counter := leaderpb.NewCounterClient(c.conns[kind%len(c.conns)])
+	wait := grpc.WaitForReady(w.calls.wait)
+	if w.calls.messages > 0 {
+		stream, err := counter.Watch(ctx, &leaderpb.AddRequest{N: w.calls.messages}, wait)
+		for err == nil {
+			var reply *leaderpb.AddResponse
+			if reply, err = stream.Recv(); err == nil {
+				who = reply.GetServer()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return who, err
+	}
+	method := counter.Peek
+	if w.way.leader {
+		method = counter.Add
+	}
+	reply, err := method(ctx, &leaderpb.AddRequest{}, wait)
+	return reply.GetServer(), err
+}
+
+// warm calls until a call of each kind has been answered, and each server could be connected to.
+func (c *client) warm(w *world) {
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	for i := range max(w.way.kinds, 2*min(len(w.servers), 20)) {
+		for ctx.Err() == nil {
+			who, err := c.call(ctx, w, i)
+			if err != nil {
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			if w.way.owned && i < w.way.kinds {
+				c.owners = append(c.owners, who)
+			}
+			break
+		}
+	}
+}
+
+// run calls until the world's context ends. What is under way then is not counted.
+func (c *client) run(w *world) {
+	tick := time.NewTicker(w.calls.every)
+	defer tick.Stop()
+	for w.ctx.Err() == nil {
+		i := int(c.next.Add(1))
+		began := time.Now()
+		who, err := c.call(w.ctx, w, i)
+		if w.ctx.Err() == nil {
+			c.count(who, err, c.right(w, i, who), time.Since(began))
+		}
+		select {
+		case <-tick.C:
+		case <-w.ctx.Done():
+		}
+	}
+}
+
+// right reports whether a server may answer call i.
+func (c *client) right(w *world, i int, who string) bool {
+	kind := i % w.way.kinds
+	switch {
+	case w.way.owned:
+		return kind >= len(c.owners) || who == c.owners[kind]
+	case w.way.allowed != nil:
+		return slices.ContainsFunc(w.servers, func(s *server) bool { return s.name == who && w.lists[kind].allowed[s] })
+	}
+	return true
+}
+
+// tally is what a client has counted.
+type tally struct {
+	mu                       sync.Mutex
+	calls, failed, misrouted int
+	causes                   map[string]int // the errors of calls that failed
+	by                       map[string]int // calls answered, by server
+	took                     []time.Duration
+	swallow                  int             // how many addresses are to swallow SYNs
+	dialed                   map[string]bool // the addresses dialed; true: it swallows SYNs
+	dials, open              int
+	done                     bool // nothing is counted any more
+	samples, opened          int  // how often open was looked at, and the sum
+}
+
+// dialing counts a dial, and reports whether the address swallows SYNs.
+func (t *tally) dialing(addr string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.done {
+		t.dials++
+	}
+	if _, again := t.dialed[addr]; !again && t.dialed != nil {
+		t.dialed[addr] = len(t.dialed) < t.swallow
+	}
+	return t.dialed[addr]
+}
+
+func (t *tally) hold(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open += n
+}
+
+// sampling is how often it is looked how many connections are open.
+const sampling = 20 * time.Millisecond
+
+func (t *tally) sample() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.samples++
+	t.opened += t.open
+}
+
+func (t *tally) count(who string, err error, right bool, took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls++
+	t.took = append(t.took, took)
+	if err == nil {
+		t.by[who]++
+	}
+	switch {
+	case err != nil:
+		t.failed++
+		t.causes[fmt.Sprintf("%v: %.200s", status.Code(err), status.Convert(err).Message())]++
+	case !right:
+		t.misrouted++
+		t.causes["answered by "+who]++
+	}
+}
+
+// add adds what another has counted.
+func (t *tally) add(o *tally) {
+	t.calls, t.failed, t.misrouted, t.dials = t.calls+o.calls, t.failed+o.failed, t.misrouted+o.misrouted, t.dials+o.dials
+	t.samples, t.opened = t.samples+o.samples, t.opened+o.opened
+	t.took = append(t.took, o.took...)
+	if t.causes == nil {
+		t.causes = make(map[string]int)
+	}
+	for cause, n := range o.causes {
+		t.causes[cause] += n
+	}
+}
+
+// served reports whether a server has answered calls.
+func (t *tally) served(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.by[name] > 0
+}
+
+// lost returns the calls that failed or went elsewhere, and the share of them.
+func (t *tally) lost() (int, float64) {
+	n := t.failed + t.misrouted
+	return n, float64(n) / float64(max(t.calls, 1))
+}
+
+// held returns how many connections were open on average.
+func (t *tally) held() float64 { return float64(t.opened) / float64(max(t.samples, 1)) }
+
+// quantile returns how long the part q of all calls took at most.
+func (t *tally) quantile(q float64) time.Duration {
+	if len(t.took) == 0 {
+		return 0
+	}
+	slices.Sort(t.took)
+	return t.took[int(q*float64(len(t.took)-1))]
+}
+
+func (t *tally) String() string {
+	_, share := t.lost()
+	s := fmt.Sprintf("%5d calls %5.1f %% failed", t.calls, 100*float64(t.failed)/float64(max(t.calls, 1)))
+	if t.misrouted > 0 {
+		s += fmt.Sprintf(" (%.1f %% with misrouted)", 100*share)
+	}
+	return s + fmt.Sprintf(", %.1f conns, %d dials", t.held(), t.dials)
+}
+
+// why returns the most frequent errors.
+func (t *tally) why() string {
+	causes := slices.SortedFunc(maps.Keys(t.causes), func(a, b string) int { return t.causes[b] - t.causes[a] })
+	var b strings.Builder
+	for _, cause := range causes[:min(3, len(causes))] {
+		fmt.Fprintf(&b, "\n\t%d x %s", t.causes[cause], cause)
+	}
+	return b.String()
+}
+
+// A few calls more or less are noise.
+const noise = 5
+
+// worse returns in what our client was worse off. Only by night is it judged by time.
+func worse(us, them *tally) []string {
+	var in []string
+	lost, share := us.lost()
+	theirs, theirShare := them.lost()
+	if float64(lost) > (theirShare+0.03)*float64(us.calls)+noise {
+		in = append(in, fmt.Sprintf("loses %.1f %% of the calls, gRPC's own %.1f %%", 100*share, 100*theirShare))
+	}
+	if served, theirServed := us.calls-lost, them.calls-theirs; float64(served) < 0.8*float64(theirServed)-noise {
+		in = append(in, fmt.Sprintf("serves %d calls, gRPC's own %d", served, theirServed))
+	}
+	if us.held() > 3*them.held()+3 {
+		in = append(in, fmt.Sprintf("holds %.1f connections, gRPC's own %.1f", us.held(), them.held()))
+	}
+	if us.dials > 3*them.dials+20 {
+		in = append(in, fmt.Sprintf("makes %d dials, gRPC's own %d", us.dials, them.dials))
+	}
+	if !testing.Short() {
+		for _, q := range []float64{0.5, 0.99} {
+			if a, b := us.quantile(q), them.quantile(q); a > 5*b+100*time.Millisecond {
+				in = append(in, fmt.Sprintf("has %v as its quantile %v of latency, gRPC's own %v", a, q, b))
+			}
+		}
+	}
+	return in
+}

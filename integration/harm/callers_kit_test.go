@@ -1,0 +1,351 @@
+package harm
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/resolver/ringhash"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+const (
+	service = "leader.Counter"
+	key     = "leader/counter"
+)
+
+// row is one environment. The zero value of a field is what most rows have.
+type row struct {
+	name     string
+	servers  int                        // 0: three
+	serve    shape                      // nil: plain
+	opts     []grpc.ServerOption        // of the servers
+	unknown  bool                       // the servers' health services know "" alone
+	tags     func(i int) map[string]any // of the entry of server i; nil: none
+	unlisted func(i int) bool           // the servers that run later, if at all; nil: none
+	prepare  func(w *world)             // before there are clients; nil: nothing
+	script   func(w *world)             // beside the calls; nil: nothing
+	cold     bool                       // the calls begin before anything is connected
+
+	way      way
+	calls    calls
+	ours     string                          // our policy, as JSON; "": round_robin
+	grpcs    string                          // gRPC's; "": round_robin
+	config   string                          // the other fields of both service configs, each after a comma
+	registry func(w *world) []runtime.Option // of our client's registry; nil: none
+	dial     []grpc.DialOption               // of both clients
+	dialOurs []grpc.DialOption               // of ours
+	swallow  int                             // how many addresses swallow SYNs: those that a client dials first
+
+	ownEtcd bool          // the script breaks the etcd that it has alone
+	lasts   time.Duration // 0: 3 s by day, 10 s by night
+	night   bool          // it is too long or too heavy for the day
+	asked   string        // "docs/PAGE.md#SECTION: REASON" if the user asked for that in which ours is worse
+}
+
+// calls is the traffic of each client. The zero value of a field is what most rows have.
+type calls struct {
+	callers  int           // 0: four
+	every    time.Duration // how often each calls; 0: 50 ms
+	deadline time.Duration // 0: 2 s
+	messages int64         // that a stream has; 0: calls are unary
+	wait     bool          // they wait for ready
+}
+
+// way says which servers may answer a call, and how clients say so. Call i is of kind i modulo kinds.
+type way struct {
+	kinds   int                                                 // 0: one
+	ours    func(ctx context.Context, kind int) context.Context // nil: nothing is said
+	grpcs   func(ctx context.Context, kind int) context.Context // nil: nothing is said
+	allowed func(s *server, kind int) bool                      // gRPC's client has a connection a kind, to these; nil: one, to all
+	owned   bool                                                // each kind belongs to the server that answers it before the script
+	leader  bool                                                // the calls are for the leader
+}
+
+// world is a row that runs.
+type world struct {
+	*row
+	t         *testing.T
+	namespace string
+	cluster   *etcdtest.Cluster
+	etcd      *link // between our client and etcd
+	net       network
+	logs      kit.Logs
+	us, them  *client
+	ctx       context.Context // ends with the calls
+	closers   []func()
+
+	mu      sync.Mutex
+	servers []*server
+	lists   []*list
+}
+
+// list is what a connection of gRPC's client resolves to.
+type list struct {
+	resolver *manual.Resolver
+	allowed  map[*server]bool
+}
+
+// runRow runs a row and returns what both clients have counted.
+func runRow(t *testing.T, r row, run int64) *world {
+	r.servers = cmp.Or(r.servers, 3)
+	r.way.kinds = cmp.Or(r.way.kinds, 1)
+	r.calls.callers = cmp.Or(r.calls.callers, 4)
+	r.calls.every = cmp.Or(r.calls.every, 50*time.Millisecond)
+	r.calls.deadline = cmp.Or(r.calls.deadline, 2*time.Second)
+	if r.lasts == 0 {
+		if r.lasts = 3 * time.Second; !testing.Short() {
+			r.lasts = 10 * time.Second
+		}
+	}
+	if r.serve == nil {
+		r.serve = plain
+	}
+	w := &world{row: &r, t: t, namespace: fmt.Sprintf("row%d/", run), cluster: etcd, net: network{links: make(map[string]*link)}}
+	defer w.close()
+	if r.ownEtcd {
+		w.cluster = etcdtest.Start(t)
+	}
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	w.startServers()
+	if r.prepare != nil {
+		r.prepare(w)
+	}
+	w.us, w.them = w.ourClient(), w.grpcsClient()
+	if !r.cold {
+		var warming sync.WaitGroup
+		for _, c := range []*client{w.us, w.them} {
+			warming.Go(func() { c.warm(w) })
+		}
+		warming.Wait()
+	}
+	w.drive(cancel)
+	return w
+}
+
+// drive makes the calls while the script runs.
+func (w *world) drive(cancel context.CancelFunc) {
+	var running sync.WaitGroup
+	for _, c := range []*client{w.us, w.them} {
+		for range w.calls.callers {
+			running.Go(func() { c.run(w) })
+		}
+		running.Go(func() { w.every(sampling, func(int) { c.sample() }) })
+	}
+	if w.script != nil {
+		running.Go(func() { w.script(w) })
+	}
+	w.sleep(w.lasts)
+	cancel()
+	running.Wait()
+	for _, c := range []*client{w.us, w.them} {
+		c.mu.Lock()
+		c.done = true
+		c.mu.Unlock()
+	}
+}
+
+func (w *world) close() {
+	for _, l := range w.net.links {
+		l.set(sound) // gRPC waits for 5 s to write a last word
+		l.reset()
+	}
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		w.closers[i]()
+	}
+}
+
+func (w *world) startServers() {
+	at := strings.TrimPrefix(w.cluster.Endpoints()[0], "http://")
+	w.etcd = w.net.to(at)
+	w.etcd.lead(at)
+	w.closers = append(w.closers, func() { w.each(func(s *server) { s.end(false) }) })
+	announced := 0
+	for i := range w.row.servers {
+		s := &server{w: w, i: i, name: fmt.Sprintf("s%d", i), addr: fmt.Sprintf("10.0.%d.%d:9000", i>>8, i&255)}
+		s.link = w.net.to(s.addr)
+		if w.tags != nil {
+			s.tags = w.tags(i)
+		}
+		w.servers = append(w.servers, s)
+		if w.unlisted != nil && w.unlisted(i) {
+			continue
+		}
+		s.start()
+		if s.listed = true; s.leads == nil {
+			s.put()
+		} else {
+			announced++
+			w.await("the server is in etcd", func() bool { return w.entries() == announced })
+		}
+	}
+	if w.way.leader {
+		w.await("one leads", func() bool { return w.leading() != nil })
+	}
+}
+
+// leading returns the leader, nil if none leads.
+func (w *world) leading() *server {
+	for _, s := range w.servers {
+		if s.leads != nil && s.leads.Holds() {
+			return s
+		}
+	}
+	return nil
+}
+
+func (w *world) await(what string, ok func() bool) {
+	w.t.Helper()
+	kit.Eventually(w.t, time.Minute, what, ok)
+}
+
+// entries returns how many entries etcd has.
+func (w *world) entries() int {
+	resp, err := w.cluster.Admin().Get(w.t.Context(), w.namespace+key+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	must(w.t, err)
+	return int(resp.Count)
+}
+
+func (w *world) desc() *runtime.ServiceDesc {
+	desc := &runtime.ServiceDesc{Name: service, Key: key, LeaseTTL: 10 * time.Second, ServiceConfig: serviceConfig(w.ours, w.config)}
+	if w.way.leader {
+		desc.Leader = []string{leaderpb.Counter_Add_FullMethodName}
+	}
+	return desc
+}
+
+func serviceConfig(policy, more string) string {
+	return `{"loadBalancingConfig":[` + cmp.Or(policy, `{"round_robin":{}}`) + `]` + more + `}`
+}
+
+var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
+
+// ourClient returns a connection of the runtime. Its registry has an etcd client of its own.
+func (w *world) ourClient() *client {
+	c := newClient(w)
+	config := w.cluster.Config()
+	config.DialOptions = append(config.DialOptions, grpc.WithContextDialer(w.net.dialer(new(tally))))
+	etcdClient, err := clientv3.New(config)
+	must(w.t, err)
+	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil)))}
+	if w.row.registry != nil {
+		opts = append(opts, w.row.registry(w)...)
+	}
+	registry := runtime.NewRegistry(etcdClient, opts...)
+	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
+	if q, _, _ := w.etcd.now(); w.cold && !q.drop {
+		for range registry.Watch(w.t.Context(), key) {
+			break // both know the addresses before the calls
+		}
+	}
+	conn, err := registry.NewClient(w.desc(), append(append(w.dialOptions(c), w.dial...), w.dialOurs...)...)
+	must(w.t, err)
+	c.conns = []grpc.ClientConnInterface{conn}
+	c.say = w.way.ours
+	return c
+}
+
+// grpcsClient returns gRPC's own policy by a manual resolver.
+func (w *world) grpcsClient() *client {
+	c := newClient(w)
+	c.say = w.way.grpcs
+	for kind := range w.way.kinds {
+		l := &list{resolver: manual.NewBuilderWithScheme("list"), allowed: make(map[*server]bool)}
+		for _, s := range w.servers {
+			l.allowed[s] = w.way.allowed == nil || w.way.allowed(s, kind)
+		}
+		w.mu.Lock()
+		w.lists = append(w.lists, l)
+		w.resolve()
+		w.mu.Unlock()
+		conn, err := grpc.NewClient("list:///leader.counter", append(append(w.dialOptions(c), w.dial...), grpc.WithResolvers(l.resolver),
+			grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs, w.config)))...)
+		must(w.t, err)
+		w.closers = append(w.closers, func() { _ = conn.Close() })
+		c.conns = append(c.conns, conn)
+		if w.way.allowed == nil {
+			break
+		}
+	}
+	return c
+}
+
+func (w *world) dialOptions(c *client) []grpc.DialOption {
+	return []grpc.DialOption{insecurely, grpc.WithContextDialer(w.net.dialer(&c.tally))}
+}
+
+// resolve tells gRPC's client which servers are listed.
+func (w *world) resolve() {
+	for _, l := range w.lists {
+		var state resolver.State
+		for _, s := range w.servers {
+			if s.listed && l.allowed[s] {
+				state.Endpoints = append(state.Endpoints, ringhash.SetHashKey(resolver.Endpoint{Addresses: []resolver.Address{{Addr: s.addr}}}, s.name))
+			}
+		}
+		l.resolver.UpdateState(state)
+	}
+}
+
+// sleep returns false if the calls end before.
+func (w *world) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-w.ctx.Done():
+		return false
+	}
+}
+
+// every does something again and again until the calls end.
+func (w *world) every(d time.Duration, do func(n int)) {
+	for n := 0; w.sleep(d); n++ {
+		do(n)
+	}
+}
+
+// each does something with all servers at once.
+func (w *world) each(do func(s *server)) {
+	var doing sync.WaitGroup
+	for _, s := range w.servers {
+		doing.Go(func() { do(s) })
+	}
+	doing.Wait()
+}
+
+// links changes the links to servers.
+func (w *world) links(change func(q *quality), servers ...*server) {
+	for _, s := range servers {
+		s.link.set(change)
+	}
+}
+
+// live writes a live config, which ours alone follows; "" deletes it.
+func (w *world) live(config string) {
+	at := w.namespace + "_grpc_config/" + key
+	var err error
+	if config == "" {
+		_, err = w.cluster.Admin().Delete(w.t.Context(), at)
+	} else {
+		_, err = w.cluster.Admin().Put(w.t.Context(), at, config)
+	}
+	must(w.t, err)
+}

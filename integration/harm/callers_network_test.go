@@ -1,0 +1,200 @@
+package harm
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// network lies between clients and servers. It knows servers by addresses that it made up, so that one that restarts has
+// the same address, and an address without a server refuses connections as a kernel does. Bytes go over real sockets.
+type network struct {
+	mu    sync.Mutex
+	links map[string]*link // by address
+}
+
+// to returns the link to an address.
+func (n *network) to(addr string) *link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.links[addr] == nil {
+		n.links[addr] = &link{conns: make(map[*conn]struct{}), changed: make(chan struct{})}
+	}
+	return n.links[addr]
+}
+
+// link is the way to one address, and the connections over it.
+type link struct {
+	mu      sync.Mutex
+	target  string // where the server really listens; "": connections are refused
+	quality quality
+	conns   map[*conn]struct{}
+	changed chan struct{} // closed by the next change
+}
+
+// quality is what is wrong with a link.
+type quality struct {
+	drop   bool          // SYNs are dropped: to connect takes until the client gives up
+	hole   bool          // what is sent over connections arrives nowhere, in both directions
+	slow   time.Duration // how long it takes to connect
+	life   time.Duration // connections are reset when they are this old, or up to a fifth more; 0: never
+	forget time.Duration // connections that were silent for this long are forgotten; 0: never
+	mute   bool          // ... and what is sent over these vanishes; else they are reset
+}
+
+// set changes the quality of the link.
+func (l *link) set(change func(*quality)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.quality)
+	l.news()
+}
+
+func (l *link) news() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// lead points the link at a server; "" is none.
+func (l *link) lead(target string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
+	l.news()
+}
+
+// reset resets all connections.
+func (l *link) reset() {
+	for _, c := range l.open() {
+		c.reset()
+	}
+}
+
+func (l *link) open() []*conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var open []*conn
+	for c := range l.conns {
+		open = append(open, c)
+	}
+	return open
+}
+
+func (l *link) now() (quality, string, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.quality, l.target, l.changed
+}
+
+// dialer returns the dialer of one client.
+func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		l := n.to(addr)
+		swallowed := t.dialing(addr)
+		q, target, changed := l.now()
+		for q.drop || swallowed {
+			select {
+			case <-changed:
+				q, target, changed = l.now()
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if q.slow > 0 {
+			late := time.NewTimer(q.slow)
+			defer late.Stop()
+			select {
+			case <-late.C:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if target == "" {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+		inner, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: inner, link: l, tally: t, closed: make(chan struct{}), last: time.Now()}
+		c.end = time.AfterFunc(time.Hour, c.reset)
+		if q.life > 0 {
+			c.end.Reset(q.life + rand.N(q.life/5))
+		}
+		l.mu.Lock()
+		l.conns[c] = struct{}{}
+		l.mu.Unlock()
+		t.hold(1)
+		return c, nil
+	}
+}
+
+// conn is a client's end of a connection.
+type conn struct {
+	net.Conn
+	link   *link
+	tally  *tally
+	end    *time.Timer
+	once   sync.Once
+	closed chan struct{}
+
+	mu   sync.Mutex
+	last time.Time // when bytes last went over it
+	lost bool      // it was forgotten
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.pass(false)
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	c.pass(true)
+	return c.Conn.Write(p)
+}
+
+// pass returns when bytes may go on, or the connection is closed.
+func (c *conn) pass(sent bool) {
+	q, _, changed := c.link.now()
+	c.mu.Lock()
+	idle := time.Since(c.last)
+	c.last = time.Now()
+	if q.forget > 0 && !q.mute {
+		c.end.Reset(q.forget)
+	}
+	c.lost = c.lost || sent && q.mute && idle > q.forget
+	lost := c.lost
+	c.mu.Unlock()
+	for q.hole || lost {
+		select {
+		case <-changed:
+			q, _, changed = c.link.now()
+		case <-c.closed:
+			return
+		}
+	}
+}
+
+// reset ends the connection as a middlebox does, with a RST to the server.
+func (c *conn) reset() {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // it may be closed
+	}
+	_ = c.Close() // it may be closed
+}
+
+func (c *conn) Close() error {
+	c.once.Do(func() {
+		close(c.closed)
+		c.end.Stop()
+		c.link.mu.Lock()
+		delete(c.link.conns, c)
+		c.link.mu.Unlock()
+		c.tally.hold(-1)
+	})
+	return c.Conn.Close()
+}

@@ -1,0 +1,31 @@
+// Package harm holds the yardstick of this project. No caller is worse off than with gRPC's own policy over the same
+// addresses (callers_*), and no server than with plain grant, put and keep-alive (servers_*): both run at the same time,
+// under the same faults, and are counted.
+package harm
+
+import (
+	"os"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
+)
+
+// etcd is shared by all rows, each of which has a namespace of its own.
+var etcd *etcdtest.Cluster
+
+// parallel is how many rows run at once at most: a row waits more than it works.
+const parallel = 24
+
+func TestMain(m *testing.M) {
+	os.Exit(leak.Run(parallel, func() int { return kit.OnEtcd(m, &etcd) }))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -62,7 +62,7 @@ func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
 // Where none can, calls wait rather than fail, until etcd has answered (H7).
 func TestPending_WhatIsKnownServes(t *testing.T) {
 	p, cc := newPolicy(t)
-	cc.down["a:1"] = errNoneFree
+	cc.down["a:1"] = errRefused
 	_ = hand(p, nil, &attr.State{Endpoints: ends("a", "b"), Pending: true})
 	settle(p, cc)
 	if addr, err := cc.pick(t.Context(), "/s.A/M"); err != nil || addr != "b:1" {

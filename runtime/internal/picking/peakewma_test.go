@@ -184,6 +184,9 @@ func TestPeak_SomeErrAtOnce(t *testing.T) {
 			t.Errorf("%d of %d err, %d callers: they get %d %% of the calls", tt.err, tt.of, tt.callers, got)
 		}
 		t.Logf("%d of %d err, %d callers: %d %% of the calls fail", tt.err, tt.of, tt.callers, got)
+		if tt.callers > 64 {
+			continue // it would take millions of calls
+		}
 		mended = true
 		for until := s.now + 15*retryAfter; s.now < until; {
 			s.run(0, 1)

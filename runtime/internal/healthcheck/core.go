@@ -7,9 +7,12 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// interval is the pause between two Checks of a service, and the least time between two changes of a group, which are
-// written to etcd.
+// interval is the pause between two Checks of a service, and the least time between two changes of a group.
 const interval = time.Second
+
+type servingStatus = healthpb.HealthCheckResponse_ServingStatus
+
+const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
 
 // Group is a set of services whose health is followed as one.
 type Group struct {
@@ -25,26 +28,18 @@ type Health struct {
 	Problem string
 }
 
-// answer is what Check last said of a service. A status that is neither up nor down means that it does not know it.
-type answer struct {
-	status  healthpb.HealthCheckResponse_ServingStatus
-	problem string // why there is no later status
-}
-
-const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
-
 // core decides how healthy each group is, and when to report that.
 type core struct {
-	answers map[string]answer // by service; "" is the whole server
-	groups  []Group
+	groups   []Group
+	statuses map[string]servingStatus // by service, "" is the whole server; neither up nor down: it is not known
+	problems map[string]string        // by service: why there is no later status
 }
 
-// on takes an answer. One that is a problem leaves the status as it was.
-func (c *core) on(service string, a answer) {
-	if a.problem != "" {
-		a.status = c.answers[service].status
+// on takes the answer of a Check. One that is a problem leaves the status as it was.
+func (c *core) on(service string, status servingStatus, problem string) {
+	if c.problems[service] = problem; problem == "" {
+		c.statuses[service] = status
 	}
-	c.answers[service] = a
 }
 
 // due returns which groups to report now, and how long to wait before the next Check.
@@ -69,14 +64,14 @@ func (c *core) due(now time.Time) (groups []int, wait time.Duration) {
 func (c *core) health(g *Group) Health {
 	h := Health{OK: true}
 	for _, name := range g.Services {
-		a := c.answers[name]
-		h.OK = h.OK && a.status != down && (a.status == up || c.answers[""].status != down)
-		if a.problem != "" {
-			h.Problem = fmt.Sprintf("the health service's Check of %q %s: what it said last counts", name, a.problem)
+		status := c.statuses[name]
+		h.OK = h.OK && status != down && (status == up || c.statuses[""] != down)
+		if problem := c.problems[name]; problem != "" {
+			h.Problem = fmt.Sprintf("the health service's Check of %q %s: what it said last counts", name, problem)
 		}
 	}
 	for _, name := range g.Checked {
-		if a, ok := c.answers[name]; ok && a.status != up && a.status != down && h.Problem == "" {
+		if status, ok := c.statuses[name]; ok && status != up && status != down && h.Problem == "" {
 			h.Problem = fmt.Sprintf("the health service does not know %q, so all calls of clients with health_check fail: call healthServer.SetServingStatus(%[1]q, healthpb.HealthCheckResponse_SERVING)", name)
 		}
 	}

@@ -31,7 +31,7 @@ type Follower struct {
 // ctx ends; what has not answered counts as healthy. report is called for each group that is healthy before Follow returns,
 // then at each change, one call at a time. The health service gets the values of ctx, but not its end.
 func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, report func(group int, h Health)) *Follower {
-	f := &Follower{server: server, report: report, core: core{make(map[string]answer), groups}}
+	f := &Follower{server: server, report: report, core: core{groups, make(map[string]servingStatus), make(map[string]string)}}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.cancel = cancel
 	services := []string{""}
@@ -54,8 +54,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 	return f
 }
 
-// Stop returns when there will be no report any more. It does not wait for a Check that hangs. It must not be called from
-// report, nor with a lock held that report takes.
+// Stop ends the reports. It must not be called from report, nor with a lock held that report takes.
 func (f *Follower) Stop() {
 	f.cancel()
 	f.mu.Lock()
@@ -63,13 +62,10 @@ func (f *Follower) Stop() {
 }
 
 // tell takes an answer, and returns how long to wait before the next Check.
-func (f *Follower) tell(ctx context.Context, service string, a answer) time.Duration {
+func (f *Follower) tell(ctx context.Context, service string, status servingStatus, problem string) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if ctx.Err() == nil {
-		f.core.on(service, a)
-	}
-	if !f.opens || ctx.Err() != nil {
+	if f.core.on(service, status, problem); !f.opens || ctx.Err() != nil {
 		return interval
 	}
 	return f.reports()
@@ -92,10 +88,10 @@ func (f *Follower) ask(ctx context.Context, service string, answered func()) {
 		_ = f.server.Watch(request, watch{nil, ctx, sent})
 	}()
 	for ctx.Err() == nil {
-		hangs := time.AfterFunc(2*interval, func() { f.tell(ctx, service, answer{problem: "does not return"}) })
-		a := f.check(ctx, request)
+		hangs := time.AfterFunc(2*interval, func() { f.tell(ctx, service, 0, "does not return") })
+		got, problem := f.check(ctx, request)
 		hangs.Stop()
-		wait := f.tell(ctx, service, a)
+		wait := f.tell(ctx, service, got, problem)
 		answered()
 		select {
 		case <-ctx.Done():
@@ -106,19 +102,19 @@ func (f *Follower) ask(ctx context.Context, service string, answered func()) {
 }
 
 // check calls Check once. Its context ends after 1 s.
-func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckRequest) (a answer) {
+func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckRequest) (got servingStatus, problem string) {
 	ctx, cancel := context.WithTimeout(ctx, interval)
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
-			a.problem = fmt.Sprint("panics: ", r)
+			problem = fmt.Sprint("panics: ", r)
 		}
 	}()
 	resp, err := f.server.Check(ctx, request)
 	if err != nil && status.Code(err) != codes.NotFound {
-		return answer{problem: fmt.Sprint("fails: ", err)}
+		return 0, fmt.Sprint("fails: ", err)
 	}
-	return answer{status: resp.GetStatus()}
+	return resp.GetStatus(), ""
 }
 
 // watch is the stream of a Watch. Whatever is sent, Check is called.

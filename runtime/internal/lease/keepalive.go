@@ -9,11 +9,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-const (
-	// renewTimeout bounds a renewal out of turn, askTimeout the question that goes before that.
-	renewTimeout = 2 * time.Second
-	askTimeout   = 500 * time.Millisecond
-)
+// renewTimeout bounds a renewal out of turn, and the question that goes before that.
+const renewTimeout = 2 * time.Second
 
 // maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
 const maxRenewals = 4
@@ -115,13 +112,7 @@ func (s *Session) keepAliveEnded(ctx context.Context, id clientv3.LeaseID, err e
 // answers reports whether etcd answers a question about a lease. While it does not, the client's KeepAliveOnce tries without
 // a pause.
 func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
-	within := askTimeout
-	s.locked(func(c *core, _ time.Time) {
-		if c.elects() {
-			within = renewTimeout // a leader whose etcd is far away needs the renewal
-		}
-	})
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	_, err := s.client.Lease.TimeToLive(ctx, id)
 	return err == nil || isRefusal(err)

@@ -173,7 +173,7 @@ func TestASuspicionWakesTheRenewals(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		if took := time.Since(suspected); asked != 2 || took > renewSpacingMax+askTimeout {
+		if took := time.Since(suspected); asked != 2 || took > renewSpacingMax+renewTimeout {
 			t.Errorf("the lease was found gone after %v and %d questions", took, asked)
 		}
 		s.cancel()

@@ -116,6 +116,7 @@ func (c *Cluster) Config() clientv3.Config {
 	}
 	if c.settings.auth != nil {
 		cfg.Username, cfg.Password = root, c.settings.auth.rootPassword
+		cfg.DialTimeout = startTimeout // clientv3.New logs in
 	}
 	return cfg
 }

@@ -65,9 +65,7 @@ func TestE2_OneOrder(t *testing.T) {
 		return err
 	})
 	a := g.start("a", on(g.registry(&wire{}, among)))
-	if n := len(g.candidates()); n != 32 {
-		t.Fatalf("%d candidates", n)
-	}
+	kit.Eventually(t, soon, "all candidates to be there", func() bool { return len(g.candidates()) == 32 })
 	kit.Eventually(t, soon, "the first to lead", a.leads.Holds)
 }
 

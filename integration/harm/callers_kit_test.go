@@ -303,6 +303,19 @@ func (w *world) resolve() {
 	}
 }
 
+// oneIn returns how many servers there are for one that gRPC's client connects to: ours connects to those of other zones, too.
+func (w *world) oneIn() float64 {
+	allowed := make(map[*server]bool)
+	for _, l := range w.lists {
+		for s, ok := range l.allowed {
+			if ok {
+				allowed[s] = true
+			}
+		}
+	}
+	return float64(len(w.servers)) / float64(max(len(allowed), 1))
+}
+
 // sleep returns false if the calls end before.
 func (w *world) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)

@@ -56,6 +56,13 @@ func restarts(d time.Duration, inOrder bool) func(*world) {
 	}
 }
 
+// replaces restarts the servers in turn, and their ports are never closed.
+func replaces(d time.Duration, inOrder bool) func(*world) {
+	return func(w *world) {
+		w.every(d, func(n int) { w.servers[n%len(w.servers)].replace(inOrder) })
+	}
+}
+
 // kills kills the first n servers; their entries stay for a second.
 func kills(n int) func(*world) {
 	return func(w *world) {

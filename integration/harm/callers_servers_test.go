@@ -117,6 +117,18 @@ func (s *server) end(inOrder bool) {
 	s.link.lead("")
 }
 
+// replace starts a server at the same address, and then ends the old one: nobody finds the port closed.
+func (s *server) replace(inOrder bool) {
+	s.mu.Lock()
+	old := s.stop
+	s.mu.Unlock()
+	s.start()
+	if !inOrder {
+		s.link.reset()
+	}
+	old(inOrder)
+}
+
 // restart ends the server and starts it d later.
 func (s *server) restart(inOrder bool, d time.Duration) {
 	s.end(inOrder)

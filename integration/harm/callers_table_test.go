@@ -50,8 +50,9 @@ func ending() []row {
 				}
 			}
 		}},
-		{name: "servers killed in turn, at once back on their ports", script: restarts(300*ms, false)},
-		{name: "servers that restart in order in turn on their ports", script: restarts(300*ms, true)},
+		{name: "servers killed in turn, at once back on their ports", script: replaces(300*ms, false)},
+		{name: "servers that restart in order in turn on their ports", script: replaces(300*ms, true)},
+		{name: "servers that restart in turn on their ports, which are closed for a moment", script: restarts(900*ms, false)},
 		{name: "the one server restarts each 0.9 s", servers: 1, script: restarts(900*ms, false)},
 		{name: "one of three answers SETTINGS and closes", prepare: slowly, serve: partly(1, settingsAndClose)},
 		{name: "all answer SETTINGS and close", cold: true, prepare: slowly, serve: settingsAndClose},

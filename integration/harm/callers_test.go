@@ -105,7 +105,7 @@ func (s *results) add(t *testing.T, r row) (spare bool) {
 	now.us.add(&w.us.tally)
 	now.them.add(&w.them.tally)
 	now.log += len(w.logs.Lines())
-	now.in = worse(&now.us, &now.them)
+	now.in = worse(&now.us, &now.them, w.oneIn())
 	return w.us.samples > int(w.lasts/sampling)*3/4
 }
 

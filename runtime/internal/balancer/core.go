@@ -145,7 +145,7 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	for _, endpoints := range [][]resolver.Endpoint{before.endpoints[same : len(before.endpoints)-behind], before.left} {
 		for i := range endpoints {
 			addr := address(&endpoints[i])
-			if x := c.conns[addr]; x != nil && x.is(ready) && !known[addr] {
+			if x := c.conns[addr]; x != nil && x.state == connectivity.Ready && !known[addr] {
 				known[addr] = true
 				left = append(left, endpoints[i])
 			}
@@ -233,7 +233,10 @@ func (c *core) want(now time.Time) {
 			x.closeAt = time.Time{}
 			c.connect(x, now)
 		} else if x.closeAt.IsZero() && !x.isNew() {
-			x.closeAt, c.timed = now.Add(linger), true
+			x.closeAt, c.timed = now, true
+			if x.inPlan == c.number { // another plan may want it
+				x.closeAt = now.Add(linger)
+			}
 		}
 	}
 }
@@ -246,13 +249,14 @@ func (c *core) wants(x *conn, now time.Time) {
 	}
 }
 
-// wantConnected wants those of some connections that are ready, unless the plan's child is: calls go to them until it is.
+// wantConnected wants those of some connections that are connected, healthy or not, unless the plan's child is ready: calls go to
+// them until it is.
 func (c *core) wantConnected(conns []*conn, now time.Time) {
 	if c.plan.child != nil && c.plan.child.State() == connectivity.Ready {
 		return
 	}
 	for _, x := range conns {
-		if x.is(ready) {
+		if x.state == connectivity.Ready {
 			c.wants(x, now)
 		}
 	}

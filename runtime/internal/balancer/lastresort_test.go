@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -146,5 +147,28 @@ func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
 				t.Errorf("%s, once the first two are back: %d connections are open", name, open)
 			}
 		}
+	}
+}
+
+// TestLastResort_RecoversThoughUnwellWhenItLeft has the only server leave etcd while its health check says NOT_SERVING, as one does that
+// withdraws itself for that: once it is well, its calls go to it, in etcd again or not (H4).
+func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
+	p, cc := newPolicy(t)
+	update := func(fleet ...string) {
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...), Health: "acme.User"})
+		settle(p, cc)
+	}
+	update("a")
+	conn := cc.last("a:1")
+	conn.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("NOT_SERVING")})
+	settle(p, cc)
+	update()
+	if conn.health == nil {
+		t.Fatal("the connection is closed")
+	}
+	conn.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	settle(p, cc)
+	if got, err := cc.pick(t.Context(), "/s.A/M"); got != "a:1" {
+		t.Errorf("a call goes to %q, %v, want a:1", got, err)
 	}
 }

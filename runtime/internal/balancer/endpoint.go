@@ -70,17 +70,3 @@ func startedAnew(before, now resolver.Endpoint) bool {
 	a, b := attr.Endpoint(before), attr.Endpoint(now)
 	return a != nil && b != nil && b.Metadata[endpoint.StartedName] != "" && a.Metadata[endpoint.StartedName] != b.Metadata[endpoint.StartedName]
 }
-
-// routedAlike reports whether an endpoint says the same of itself as before, its weight aside.
-func routedAlike(before, now *resolver.Endpoint) bool {
-	if identical(before, now) {
-		return true
-	}
-	a, b := attr.Endpoint(*before), attr.Endpoint(*now)
-	if a == b || a == nil || b == nil {
-		return a == b
-	}
-	weighed := *a
-	weighed.Weight = b.Weight
-	return weighed.Equal(*b)
-}

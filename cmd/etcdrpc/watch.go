@@ -24,7 +24,7 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{store: s, key: args[0]}
 			out := cmd.OutOrStdout()
-			if file, ok := output.Unchecked(out).(*os.File); ok && a.output == output.FormatTable && isScreen(file) {
+			if file, ok := output.Unchecked(out).(*os.File); ok && a.output == output.FormatTable && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb" {
 				return newScreen(w).run(ctx, file)
 			}
 			lines := &changeLines{out: out, format: a.output}
@@ -33,9 +33,4 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 			return w.run(ctx)
 		}),
 	}
-}
-
-// isScreen reports whether a table can be drawn anew on a file.
-func isScreen(file *os.File) bool {
-	return term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
 }

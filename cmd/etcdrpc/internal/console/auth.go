@@ -1,7 +1,6 @@
 package console
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
@@ -14,12 +13,6 @@ import (
 // policy lets a page have nothing but what its own console serves.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-// newSession makes the cookie of those who log in. It is not the token, and ends with the process.
-func (c *Console) newSession() {
-	c.session = rand.Text()
-	c.cookie = "etcdrpc_" + rand.Text()[:8] // several consoles on one host have one each
-}
 
 // guard refuses requests by another name than the console's, and sets the headers of all answers. A page of another
 // site whose name was made to resolve to this address is refused by that.

@@ -6,6 +6,7 @@
 package console
 
 import (
+	"crypto/rand"
 	"embed"
 	"html/template"
 	"io/fs"
@@ -43,7 +44,7 @@ type Options struct {
 type Console struct {
 	Options
 	pages     *template.Template
-	session   string // the value of the cookie of who has logged in
+	session   string // the value of the cookie of who has logged in; not the token, and new in each process
 	cookie    string // its name
 	listeners chan struct{}
 	followed  followed
@@ -56,7 +57,8 @@ func New(o Options) *Console {
 		Options: o, listeners: make(chan struct{}, maxListeners),
 		pages: template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html")),
 	}
-	c.newSession()
+	c.session = rand.Text()
+	c.cookie = "etcdrpc_" + rand.Text()[:8] // several consoles on one host have one each
 	c.handler = c.guard(http.NewCrossOriginProtection().Handler(compressed(c.routes())))
 	return c
 }

@@ -48,7 +48,9 @@ func (c *Console) askLeases(ctx context.Context, p *servicePage, ids []int64) {
 // absent shows that there is nothing at a key. It is no error where the operator has just removed what was there.
 func (c *Console) absent(r *http.Request) (*answer, error) {
 	key := r.Form.Get("key")
-	p := newAbsentPage(c.frame(key), key, r.Form)
+	f := c.frame(key)
+	f.Follows, f.Instead = true, "Now nothing is registered here, and no live config is seen."
+	p := &absentPage{frame: f, Key: key, Outcome: newOutcome(r.Form, f.Fleet.Revision, 0)}
 	switch {
 	case p.Fleet.Trouble != "":
 		return nil, httpError{http.StatusServiceUnavailable, p.Fleet.Trouble}
@@ -98,11 +100,6 @@ type absentPage struct {
 	frame
 	Key     string
 	Outcome *outcome
-}
-
-func newAbsentPage(f frame, key string, form url.Values) *absentPage {
-	f.Follows, f.Instead = true, "Now nothing is registered here, and no live config is seen."
-	return &absentPage{frame: f, Key: key, Outcome: newOutcome(form, f.Fleet.Revision, 0)}
 }
 
 // outcome is what has become of the edit that led to a page.

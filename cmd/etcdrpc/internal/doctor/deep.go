@@ -84,12 +84,9 @@ func (x *subject) checkSpeech() {
 	x.checkHealthKnown()
 }
 
-// checkHealthKnown notes the services that a server has and its health service does not know. Whether clients ask for them, their
-// protos say, unless the live policy does, which checkHealthService judges.
+// checkHealthKnown notes the services that a server has and its health service does not know. The clients' protos decide whether
+// that matters, unless the live policy has a healthCheckConfig: see checkHealthService.
 func (x *subject) checkHealthKnown() {
-	if x.live != nil && x.live.HealthCheck != nil {
-		return
-	}
 	var services, where []string
 	for _, i := range x.clients.Instances {
 		for _, service := range servicesOf(&i) {
@@ -98,7 +95,7 @@ func (x *subject) checkHealthKnown() {
 			}
 		}
 	}
-	if len(where) == 0 {
+	if len(where) == 0 || x.live != nil && x.live.HealthCheck != nil {
 		return
 	}
 	slices.Sort(services)

@@ -71,15 +71,14 @@ func Neighbours(services []*survey.Service, full func(key string) string) func(*
 func (p *patient) checkNeighbours(s *survey.Service) {
 	suffixed, mixesUp, beside := s.Uses(endpoint.LeaseSuffix), p.readings.MixesUp(s), 0
 	for _, o := range p.following(s) {
-		nested := strings.HasPrefix(o.Key[len(s.Key):], "/")
+		below, nested := strings.CutPrefix(o.Key[len(s.Key):], "/")
 		if !o.InUse() || nested && p.parent(o) != s || !nested && beside == output.MaxWhere {
 			continue
 		}
 		switch {
-		case nested && isVersionOf(s, o):
-			version := survey.LastSegment(o.Key)
-			p.report(KindNestedKey, fmt.Sprintf("%s seems to be the version %q of %s: clients of one key do not find the instances of the other, and who lists the latter by its prefix finds both", o.Key, version, s.Key),
-				fmt.Sprintf("register all versions at %s, with runtime.WithVersion(%q), and at the other key too as long as callers go by it (docs/migration.md); a split divides the calls", s.Key, version), s.Key+"/", o.Key+"/")
+		case nested && (below == "latest" || survey.IsVersion(below)):
+			p.report(KindNestedKey, fmt.Sprintf("%s seems to be the version %q of %s: clients of one key do not find the instances of the other, and who lists the latter by its prefix finds both", o.Key, below, s.Key),
+				fmt.Sprintf("register all versions at %s, with runtime.WithVersion(%q), and at the other key too as long as callers go by it (docs/migration.md); a split divides the calls", s.Key, below), s.Key+"/", o.Key+"/")
 		case nested:
 			p.report(KindNestedKey, fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
 				"give one of them a key that is not below the other's; the plugin refuses to generate both", s.Key+"/", o.Key+"/")
@@ -94,12 +93,6 @@ func (p *patient) checkNeighbours(s *survey.Service) {
 			}
 		}
 	}
-}
-
-// isVersionOf reports whether the key of a service is that of another one with a version behind it.
-func isVersionOf(s, o *survey.Service) bool {
-	last, ok := strings.CutPrefix(o.Key, s.Key+"/")
-	return ok && (last == "latest" || survey.IsVersion(last))
 }
 
 // parent returns the nearest service that a service lies below, nil if there is none. It is asked for once by each that the

@@ -36,10 +36,6 @@ type examined struct {
 	config string // the version of the live config that it was found of
 }
 
-func newExaminer(ctx context.Context, f *Fleet) *examiner {
-	return &examiner{fleet: f, ctx: ctx, known: make(map[string]*examined)}
-}
-
 // findings returns what is known, and has it looked for again if that was long ago, or if anew. What was found of another
 // live config is not known any more: it may be what the new one mends.
 func (x *examiner) findings(key, config string, anew bool) console.Findings {

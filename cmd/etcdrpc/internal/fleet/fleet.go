@@ -57,7 +57,7 @@ type snapshot struct {
 func Start(ctx context.Context, s *store.Store) *Fleet {
 	ctx, stop := context.WithCancel(ctx)
 	f := &Fleet{store: s, stop: stop, news: make(chan struct{}, 1), changed: make(chan struct{})}
-	f.examiner = newExaminer(ctx, f)
+	f.examiner = &examiner{fleet: f, ctx: ctx, known: make(map[string]*examined)}
 	listed := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(listed) })
 	f.replica.Store, f.replica.Ranges, f.replica.Wanted = s, []store.KeyRange{store.Everything}, store.Everything

@@ -39,13 +39,10 @@ func (s *server) wait() {
 // leave takes the server out of etcd, for good if its registrations are to be closed. If the calls say that it is out, leave
 // checks that.
 func (s *server) leave(ctx context.Context, forGood bool) {
-	s.want(false)
+	s.want(false, s.spec.Mode != schedule.Announce && !forGood)
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	began := time.Now()
-	s.mu.Lock()
-	s.back = s.spec.Mode != schedule.Announce && !forGood
-	s.mu.Unlock()
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.mu.Lock()
@@ -163,7 +160,7 @@ func (s *server) enter(ctx context.Context, forGood bool) {
 	if s.spec.Mode != schedule.Serve {
 		s.wait()
 	}
-	s.want(true)
+	s.want(true, false)
 	s.leaving = new(departure)
 	switch {
 	case s.spec.Mode == schedule.Serve:

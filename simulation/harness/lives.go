@@ -75,10 +75,7 @@ func (s *server) begunUnready(ctx context.Context) {
 		return
 	}
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	s.want(false)
-	s.mu.Lock()
-	s.back = true
-	s.mu.Unlock()
+	s.want(false, true)
 	life := s.life
 	s.w.later.Go(func() {
 		time.Sleep(time.Duration(s.spec.Unready) * time.Millisecond)
@@ -136,7 +133,7 @@ func (s *server) stops(ctx context.Context, fails bool) {
 			return
 		}
 		for _, one := range s.all() {
-			one.want(false)
+			one.want(false, false)
 			one.candidate.ending.begin("stop")
 		}
 		if s.abrupt() {

@@ -27,7 +27,7 @@ type presence struct {
 	in    bool                 // it is meant to be in etcd
 	out   []string             // the services that the call that was to put it there has failed for, and is yet to be made again
 	since time.Time            // of in
-	back  bool                 // it is out for a while: an etcd that is full keeps it, for it could not take it back
+	back  bool                 // it is out and will come back: while etcd is full its entries stay, since etcd could not take them again
 	flaps bool                 // its health turned NOT_SERVING soon after it had turned SERVING
 	wants map[string]acme.Said // by service: what its entries are to say
 	left  time.Time            // when a call last said that it was out of etcd
@@ -80,10 +80,10 @@ func (s *presence) says(key string) acme.Said {
 	return want
 }
 
-// want notes whether the server is meant to be in etcd.
-func (s *presence) want(in bool) {
+// want notes whether the server is meant to be in etcd and, if not, whether it is to come back.
+func (s *presence) want(in, back bool) {
 	s.mu.Lock()
-	s.in, s.since, s.back, s.flaps = in, time.Now(), false, false
+	s.in, s.since, s.back, s.flaps = in, time.Now(), back, false
 	s.mu.Unlock()
 	s.w.Observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }

@@ -30,7 +30,7 @@ const (
 	configKey = "_grpc_config/" + key
 )
 
-func TestMain(m *testing.M) { os.Exit(leak.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
 
 func must(t *testing.T, err error) {
 	t.Helper()

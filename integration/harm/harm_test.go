@@ -20,7 +20,7 @@ var etcd *etcdtest.Cluster
 const parallel = 24
 
 func TestMain(m *testing.M) {
-	os.Exit(leak.Run(parallel, func() int { return kit.OnEtcd(m, &etcd) }))
+	os.Exit(leak.Main(parallel, func() int { return kit.OnEtcd(m, &etcd) }))
 }
 
 func must(t testing.TB, err error) {

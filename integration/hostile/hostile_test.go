@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(callerEnv); text != "" {
 		exit(runCaller(text))
 	}
-	os.Exit(leak.Main(m))
+	os.Exit(leak.Main(4, m.Run))
 }
 
 // TestOthersAreNotHurt is make hostile in short: a few ways, and no figure that a busy machine changes.

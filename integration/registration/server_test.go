@@ -360,7 +360,7 @@ const child = "REGISTRATION_TEST_ETCD"
 func TestMain(m *testing.M) {
 	endpoint := os.Getenv(child)
 	if endpoint == "" {
-		os.Exit(leak.Main(m))
+		os.Exit(leak.Main(4, m.Run))
 	}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
 	if err != nil {

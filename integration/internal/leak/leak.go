@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -55,15 +54,9 @@ func Beside(t *testing.T) {
 }
 
 // Main runs the tests of a package for its TestMain, and returns the exit code. It is not 0 if goroutines are
-// left when all tests have ended.
-func Main(m *testing.M) int {
-	// Tests that run beside others mostly wait: it takes more of them than there are processors to keep these busy.
-	return Run(4, m.Run)
-}
-
-// Run is Main for tests that run in a function, and how many of them run beside others.
-func Run(parallel int, run func() int) int {
-	if err := flag.Set("test.parallel", strconv.Itoa(parallel)); err != nil { // -parallel overrides it
+// left when all tests have ended. Parallel tests mostly wait: more of them than there are processors keep these busy.
+func Main(parallel int, run func() int) int {
+	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // -parallel overrides it
 		panic(err)
 	}
 	if code := run(); code != 0 {

@@ -115,8 +115,7 @@ func (c *Cluster) Config() clientv3.Config {
 		cfg.TLS = c.certs.clientConfig()
 	}
 	if c.settings.auth != nil {
-		cfg.Username, cfg.Password = root, c.settings.auth.rootPassword
-		cfg.DialTimeout = startTimeout // clientv3.New logs in
+		cfg.Username, cfg.Password, cfg.DialTimeout = root, c.settings.auth.rootPassword, startTimeout // clientv3.New logs in
 	}
 	return cfg
 }

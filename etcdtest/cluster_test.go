@@ -19,7 +19,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // soon bounds a step that takes milliseconds, on a busy machine.
 const soon = 30 * time.Second
 
-// within bounds a step.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)

@@ -197,8 +197,7 @@ func plain() (env []string) {
 	return env
 }
 
-// checkDevelopment checks that after a release, cmd/etcdrpc is built with what is beside it, and tidy. Modules of this repository
-// can be fetched from nowhere meanwhile; others may have to be, such as those that tests of dependencies import.
+// checkDevelopment checks that after a release cmd/etcdrpc is tidy and builds without fetching a module of this repository.
 func checkDevelopment(t *testing.T, clone git.Repo) {
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", "../../tools/tidy -diff && go vet ./...")
 	cmd.Dir, cmd.Env = filepath.Join(clone.Dir, "cmd/etcdrpc"), append(plain(), "GOPRIVATE="+path.Dir(modules.Root), "GOVCS=private:off")

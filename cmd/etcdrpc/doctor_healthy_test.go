@@ -210,8 +210,8 @@ func TestDoctor_NotesAnUnknownHealth(t *testing.T) {
 	f.says("acme/user", "10.2.1.1:9000", `{"grpc_methods":"acme.User/Get"}`)
 	f.says("acme/user", "10.2.1.2:9000", `{"grpc_methods":"acme.User/Get"}`, "bare")
 	found, _ := f.doctor("--deep", "--service-cacert", f.yard.caFile)
-	const cure = `healthServer.SetServingStatus("acme.User", healthpb.HealthCheckResponse_SERVING)`
-	if len(found.Notes) != 1 || found.Notes[0].Kind != doctor.KindHealthUnknown || len(found.Notes[0].Where) != 1 || !strings.Contains(found.Notes[0].Fix, cure) {
+	if len(found.Notes) != 1 || found.Notes[0].Kind != doctor.KindHealthUnknown || len(found.Notes[0].Where) != 1 ||
+		!strings.Contains(found.Notes[0].Fix, `healthServer.SetServingStatus("acme.User", healthpb.HealthCheckResponse_SERVING)`) {
 		t.Errorf("%+v", found)
 	}
 }

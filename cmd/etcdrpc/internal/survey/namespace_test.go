@@ -34,13 +34,12 @@ func TestSurveyAll_Namespaces(t *testing.T) {
 
 // TestAround returns the namespaces around a key alone: as many services as namespaces are not each compared with all.
 func TestAround(t *testing.T) {
-	const n = 100
 	all := namespaces{"": nil}
-	for i := range n {
+	for i := range 100 {
 		all[fmt.Sprintf("acme/%02d/", i)] = nil
 	}
 	around := all.around()
-	for i := range n {
+	for i := range 100 {
 		if got := around(fmt.Sprintf("acme/%02d/user", i)); !slices.Equal(got, []string{"", fmt.Sprintf("acme/%02d/", i)}) {
 			t.Errorf("around service %d are %q", i, got)
 		}

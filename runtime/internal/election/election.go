@@ -287,6 +287,11 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 // an error.
 func (e *Election) Finish(ctx context.Context) error {
 	e.mu.Lock()
+	return e.finish(ctx)
+}
+
+// finish is Finish with mu held, which it frees.
+func (e *Election) finish(ctx context.Context) error {
 	e.shut = true
 	n, idle := e.calls, e.idle
 	e.mu.Unlock()
@@ -301,9 +306,15 @@ func (e *Election) Finish(ctx context.Context) error {
 	}
 }
 
-// Resign ends the leadership with a token, after Finish. The instance stands again behind all others.
+// Resign ends the leadership with a token, after Finish. The instance stands again behind all others. Of another leadership, which
+// may have begun by then, it does nothing.
 func (e *Election) Resign(ctx context.Context, token int64) error {
-	err := e.Finish(ctx)
+	e.mu.Lock()
+	if e.term.Token != token {
+		e.mu.Unlock()
+		return nil
+	}
+	err := e.finish(ctx)
 	e.event(func(now time.Time) effects { return e.core.resign(now, token) })
 	return err
 }

@@ -72,7 +72,7 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 }
 
 // divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. Of the last
-// resort a lane has those that have left, while others are in it; else its calls go to the base, unless it is strict.
+// resort a lane has those that have left, while others are in it, or nothing else is left; else its calls go to the base, unless it is strict.
 func (p *plan) divideByLane() {
 	p.base = newLane("")
 	p.base.sharers = 1
@@ -89,7 +89,7 @@ func (p *plan) divideByLane() {
 		}
 		for _, name := range names {
 			l := p.lanes[name]
-			if i >= p.live && (l == nil || !p.hasLeft(i)) {
+			if i >= p.live && (!p.hasLeft(i) || l == nil && (p.live > 0 || p.placed.config.Strict(name))) {
 				continue
 			}
 			if l == nil {
@@ -103,7 +103,7 @@ func (p *plan) divideByLane() {
 	for _, l := range p.lanes {
 		l.sharers = len(p.lanes)
 	}
-	if p.live > 0 && (len(p.base.members) == 0 || int(p.base.members[0]) >= p.live) {
+	if len(p.base.members) == 0 || p.live > 0 && int(p.base.members[0]) >= p.live {
 		p.base.members = p.all()
 		p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
 	}

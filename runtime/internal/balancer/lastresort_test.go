@@ -58,6 +58,24 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 	}
 }
 
+// TestLastResort_KeepsLanes has all that is left be in lanes that are not strict.
+func TestLastResort_KeepsLanes(t *testing.T) {
+	p, cc := newPolicy(t)
+	config := mustConfig(t, `{"route":[{"label":"version"}]}`)
+	for _, fleet := range [][]string{{"a v1", "b v2"}, nil} {
+		_ = hand(p, config, &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
+		settle(p, cc)
+	}
+	for lane, want := range map[string]string{"v1": "a:1", "v2": "b:1"} {
+		if got, err := cc.pick(calloptions.WithLane(t.Context(), lane), "/s.A/M"); got != want {
+			t.Errorf("a call of %s goes to %q, %v", lane, got, err)
+		}
+	}
+	if got, err := cc.pick(t.Context(), "/s.A/M"); got == "" {
+		t.Errorf("a call without a lane: %v", err)
+	}
+}
+
 // TestLastResort_TheDrainedComeLast has what is drained be connected to once nothing else can be called, and not before.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	p, cc := newPolicy(t)

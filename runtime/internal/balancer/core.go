@@ -221,7 +221,7 @@ func (c *core) want(now time.Time) {
 			c.wants(x, now)
 		}
 	}
-	if p.child == nil {
+	if p.child == nil || c.childFails() {
 		for _, v := range p.called() {
 			for i := range v.groups {
 				c.wantGroup(v, &v.groups[i], now)
@@ -506,7 +506,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 // follow notes whether the new condition of a connection may make a difference to what the plan wants.
 func (c *core) follow() {
 	p := c.plan
-	c.stale = c.stale || p.traits.Single || p.live < len(p.endpoints) || p.chooses()
+	c.stale = c.stale || p.traits.Single || p.live < len(p.endpoints) || p.chooses() || c.childFails()
 	c.settle()
 }
 
@@ -569,11 +569,15 @@ func (c *core) viewMade(now time.Time) {
 // childChanged takes the news that the child has published something.
 func (c *core) childChanged(now time.Time) {
 	c.followChild(now)
-	if c.plan.child != nil && c.counts[ready] > 0 {
-		c.want(now)
-	}
+	c.stale = c.stale || c.plan.child != nil && (c.counts != [3]int{} || c.childFails())
 	c.settle()
 	c.out.publish = true
+}
+
+// childFails reports whether the plan's child can call nothing that it was given: then the plan looks at all that it has, as by a way
+// of our own.
+func (c *core) childFails() bool {
+	return c.plan.child != nil && (c.childLate || c.plan.child.State() == connectivity.TransientFailure)
 }
 
 // followChild notes for how long the child connects.
@@ -584,7 +588,7 @@ func (c *core) followChild(now time.Time) {
 	case c.childAt.IsZero():
 		c.childAt = now.Add(knownWithin)
 	case !c.childLate && !now.Before(c.childAt):
-		c.childLate, c.out.publish = true, true
+		c.childLate, c.stale, c.out.publish = true, true, true
 	}
 }
 

@@ -354,6 +354,8 @@ func (p *picker) keepsAny() (k kept, ok bool) {
 	switch {
 	case p.before != nil:
 		return keepsAll, true
+	case p.connects && p.plan.instead == nil:
+		return k, false
 	case p.connects:
 		return kept{fraction: noCalls, last: true}, true
 	case p.plan.instead != nil:

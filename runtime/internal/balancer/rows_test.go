@@ -351,6 +351,7 @@ func TestAPolicyOfOthersThatHangsKeepsNoCalls(t *testing.T) {
 	p, cc := newPolicy(t)
 	now := time.Now()
 	p.now = func() time.Time { return now }
+	cc.hangs = map[string]bool{"a:1": true} // else the plan calls it by a way of our own
 	_ = hand(p, s.config(t), &attr.State{Endpoints: ends("a")})
 	for _, tt := range []struct {
 		state connectivity.State // which it publishes; Idle: none

@@ -117,6 +117,7 @@ func TestShellAlways(t *testing.T) {
 				t.Fatalf("seed %d: not every endpoint is called: state %v, open %s", seed, cc.state.ConnectivityState, addrs(cc.open()))
 			}
 		}
+		p.do(func() { p.core.expire(time.Now().Add(linger)) })
 		p.do(func() {
 			if len(p.core.all) != 3 || p.core.counts != [3]int{ready: 3} {
 				t.Errorf("seed %d: %d connections are known, by kind %v", seed, len(p.core.all), p.core.counts)

@@ -149,12 +149,14 @@ func TestWhatLivesIsPicked(t *testing.T) {
 				have[address(&ep)] = true
 			}
 			seen := map[string]int{}
-			for _, s := range cc.open() {
-				x := p.core.conns[s.addrs[0].Addr]
-				if seen[s.addrs[0].Addr]++; !have[s.addrs[0].Addr] && !x.wanted && x.closeAt.IsZero() || seen[s.addrs[0].Addr] > 1 {
-					t.Fatalf("seed %d, step %d: %d SubConns of %s are open", seed, step, seen[s.addrs[0].Addr], s.addrs[0].Addr)
+			p.do(func() {
+				for _, s := range cc.open() {
+					x := p.core.conns[s.addrs[0].Addr]
+					if seen[s.addrs[0].Addr]++; !have[s.addrs[0].Addr] && !x.wanted && x.closeAt.IsZero() || seen[s.addrs[0].Addr] > 1 {
+						t.Errorf("seed %d, step %d: %d SubConns of %s are open", seed, step, seen[s.addrs[0].Addr], s.addrs[0].Addr)
+					}
 				}
-			}
+			})
 		}
 		p.Close()
 	}

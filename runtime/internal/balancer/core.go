@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// linger is how long a connection is kept that nothing wants, while its address is known: another plan may be about
-	// to want it.
+	// linger is how long a connection is kept that nothing wants. Another plan may be about to want it, and if what it has left its
+	// calls to leaves as well, as servers do that share a cause, all of them are the last resort.
 	linger = 5 * time.Second
 	// retryAfter is how long no connection is tried after gRPC could not make one.
 	retryAfter = time.Second
@@ -233,10 +233,7 @@ func (c *core) want(now time.Time) {
 			x.closeAt = time.Time{}
 			c.connect(x, now)
 		} else if x.closeAt.IsZero() && !x.isNew() {
-			x.closeAt, c.timed = now, true
-			if x.inPlan == c.number { // another plan may want it
-				x.closeAt = now.Add(linger)
-			}
+			x.closeAt, c.timed = now.Add(linger), true
 		}
 	}
 }
@@ -406,7 +403,7 @@ func (c *core) await(x *conn, now time.Time) {
 	}
 }
 
-// dropUnknown has a connection that nothing wants closed now if its address has left, or nothing was done about it yet.
+// dropUnknown closes at once what nothing wants and is not connected, if its address has left or nothing was done about it yet.
 func (c *core) dropUnknown(now time.Time) {
 	var known map[string]bool
 	for _, x := range c.all {
@@ -419,7 +416,7 @@ func (c *core) dropUnknown(now time.Time) {
 				known[address(&c.plan.in.endpoints[i])] = true
 			}
 		}
-		if !known[x.addr] || x.isNew() {
+		if !known[x.addr] && x.state != connectivity.Ready || x.isNew() {
 			x.closeAt = now
 		}
 	}

@@ -129,6 +129,9 @@ func (w *walked) happen(event int) bool {
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
 		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i) // into a lane, or out of one
+		if l := p.lanes[walkedCalls[i].lane]; l != nil && !p.addRoute(l, "/s.A/M").first.lacks() { // a call of a lane waits while that connects
+			continue
+		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
 			w.breaks("a change of plan loses no call: %v was served by %s, and now %v", walkedCalls[i], c.conn.addr, after.err)
 		}

@@ -72,7 +72,7 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 }
 
 // divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. Of the last
-// resort a lane has those that have left, while others are in it, or nothing else is left; else its calls go to the base, unless it is strict.
+// resort a lane has those that have left, while others are in it, or nothing else is left; else its calls go to the base, unless it is strict. The base has what has left of lanes if nothing of its own has.
 func (p *plan) divideByLane() {
 	p.base = newLane("")
 	p.base.sharers = 1
@@ -102,6 +102,10 @@ func (p *plan) divideByLane() {
 	}
 	for _, l := range p.lanes {
 		l.sharers = len(p.lanes)
+	}
+	if hasLeft := func(m int32) bool { return p.hasLeft(int(m)) }; !slices.ContainsFunc(p.base.members, hasLeft) {
+		all := p.all()
+		p.base.members = append(p.base.members, slices.DeleteFunc(all, func(m int32) bool { return !hasLeft(m) })...)
 	}
 	if len(p.base.members) == 0 || p.live > 0 && int(p.base.members[0]) >= p.live {
 		p.base.members = p.all()

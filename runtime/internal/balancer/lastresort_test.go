@@ -76,6 +76,23 @@ func TestLastResort_KeepsLanes(t *testing.T) {
 	}
 }
 
+// TestLastResort_IsAllThatHasJustLeft has instances leave one after the other, as those do that share a cause: all of them take calls.
+func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
+	p, cc := newPolicy(t)
+	for _, fleet := range [][]string{{"a", "b", "c"}, {"b", "c"}, {"c"}, nil} {
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
+		settle(p, cc)
+	}
+	called := map[string]bool{}
+	for range 6 {
+		addr, _ := cc.pick(t.Context(), "/s.A/M")
+		called[addr] = true
+	}
+	if len(called) != 3 {
+		t.Errorf("calls go to %v", called)
+	}
+}
+
 // TestLastResort_TheDrainedComeLast has what is drained be connected to once nothing else can be called, and not before.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	p, cc := newPolicy(t)

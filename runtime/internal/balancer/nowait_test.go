@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -73,6 +74,7 @@ func TestP10_NothingHoldsAPickUp(t *testing.T) {
 		}
 	})
 	_ = hand(p, nil, &attr.State{Client: client, Endpoints: fleet[:1]})
+	p.do(func() { p.core.expire(time.Now().Add(linger)) })
 	settle(p, cc)
 	close(stop)
 	<-done

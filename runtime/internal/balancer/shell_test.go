@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
@@ -172,6 +173,7 @@ func TestP3_WhatAPolicyLeaksIsShutDown(t *testing.T) {
 	}
 	_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("c")})
 	settle(p, cc)
+	p.do(func() { p.core.expire(time.Now().Add(linger)) })
 	if got := addrs(cc.open()); got != "c" {
 		t.Errorf("open: %s, want c", got)
 	}
@@ -397,11 +399,12 @@ func TestTargets(t *testing.T) {
 	if err := settled("b"); err == nil || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), `"b" at "b2:1"`) {
 		t.Errorf("to one that is down: %v", err)
 	}
-	if got := addrs(cc.open()); got != "ab2" {
-		t.Errorf("open: %s", got)
+	pass := func() { p.do(func() { p.core.expire(time.Now().Add(linger)) }) }
+	if pass(); addrs(cc.open()) != "ab2" {
+		t.Errorf("open: %s", addrs(cc.open()))
 	}
 	delete(cc.down, "b2:1")
-	target := cc.open()[1]
+	target := cc.last("b2:1")
 	target.set(connectivity.Idle, nil)
 	settle(p, cc)
 	_ = to("b", 0)
@@ -414,8 +417,8 @@ func TestTargets(t *testing.T) {
 	if err := to("b", 0); status.Code(err) != codes.Unavailable {
 		t.Errorf("to one that left: %v", err)
 	}
-	if got := addrs(cc.open()); got != "a" {
-		t.Errorf("open: %s", got)
+	if pass(); addrs(cc.open()) != "a" {
+		t.Errorf("open: %s", addrs(cc.open()))
 	}
 }
 

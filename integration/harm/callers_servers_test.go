@@ -36,7 +36,8 @@ type server struct {
 	tags   map[string]any // of its entry, or of its registration
 	listed bool           // gRPC's client has its address; guarded by w.mu
 	health *health.Server
-	leads  *leader.Leadership // nil where the row has no election
+	states func() []runtime.Status // of its registration; nil: its entry is put by hand
+	leads  *leader.Leadership      // nil: its entry is put by hand
 
 	delay atomic.Int64 // how long a call takes
 	code  atomic.Uint32
@@ -199,6 +200,7 @@ func registered(drain time.Duration) shape {
 			opts = append(opts, runtime.WithMetadata(name, fmt.Sprint(value)))
 		}
 		g.Publish(s.w.desc(), opts...)
+		s.states = g.Status
 		s.leads = leader.Of(g, s.w.desc())
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup

@@ -85,7 +85,7 @@ func notAnswering() []row {
 		{name: "0.5 s to connect to one of two", servers: 2, cold: true, prepare: first(1, func(q *quality) { q.slow = 500 * ms })},
 		{name: "half refuse from the start", servers: 4, cold: true, prepare: func(w *world) { w.servers[0].end(false); w.servers[1].end(false) }},
 		{name: "half are killed", servers: 4, script: kills(2)},
-		{name: "60 servers, of which 20 are dead", servers: 60, cold: true, prepare: killed(20)},
+		{name: "30 servers, of which 10 are dead", servers: 30, cold: true, prepare: killed(10)},
 		{name: "300 servers, of which 100 are dead", servers: 300, cold: true, prepare: killed(100), night: true},
 		{name: "no new connections to two of three", script: after(500*ms, func(w *world) { w.servers[0].link.lead(""); w.servers[1].link.lead("") })},
 		{name: "one of three takes 0.2 s a call", prepare: slow(1, 200*ms)},
@@ -497,9 +497,9 @@ var (
 	}
 	troubles = []row{
 		{name: "MaxConnectionAge 0.3 s", servers: 4, opts: ages(300 * ms)},
-		{name: "resets after 0.5 s", servers: 4, prepare: lives(500 * ms)},
+		{name: "resets after 0.5 s", servers: 4, prepare: lives(500 * ms), night: true},
 		{name: "one dies", servers: 4, script: after(300*ms, kills(1))},
-		{name: "one swallows SYNs from the start", servers: 4, cold: true, prepare: first(1, drop)},
+		{name: "one swallows SYNs from the start", servers: 4, cold: true, prepare: first(1, drop), night: true},
 	}
 )
 

@@ -117,7 +117,7 @@ type crowd struct {
 }
 
 func newCrowd() *crowd {
-	c := &crowd{limit: 8}
+	c := &crowd{limit: 4}
 	c.left = sync.NewCond(&c.mu)
 	return c
 }

@@ -3,29 +3,29 @@
 //
 //	register.go  the policies' names
 //	config.go    the policy's config
-//	endpoint.go  what of an endpoint is asked everywhere
-//	input.go     what a plan is made of
-//	plan.go      the plan: what a connection may call, in one order of passes, as views of the set
-//	drain.go     ... ... without what is drained
-//	selector.go  ... ... and what the connection's selector does not select
-//	lanes.go     ... ... and the lanes of what is left, and the base
+//	endpoint.go  accessors of endpoints
+//	input.go     the input of a plan
+//	plan.go      the plan: the endpoints that a connection may call, in one order of steps, as views of the set
+//	drain.go     ... ... without the drained ones
+//	selector.go  ... ... and those that the connection's selector refuses
+//	lanes.go     ... ... divided into lanes and the base
 //	route.go     ... from a call to its view, which its first call makes
-//	methods.go   ... ... by methods, of which endpoints say which they serve
+//	methods.go   ... ... by the methods that endpoints publish
 //	split.go     ... ... by groups
-//	zones.go     ... ... by zone, and the part of a zone's calls that stays
+//	zones.go     ... ... by zone, and the fraction of a zone's calls that stays
 //	subset.go    ... ... and the subset that a connection uses
-//	view.go      ... what of a view can take calls now
-//	conn.go      all that is known of an address
-//	core.go      the core: which connections there are, and which plan picks go by
+//	view.go      ... snapshots: the part of a view that can take calls
+//	conn.go      the connection to an address
+//	core.go      the core: which connections exist, and which plan picks use
 //	picker.go    picking for one call
 //	target.go    ... one that names its instance
 //	leader.go    ... one for the leader
 //	balancer.go  the policy, which is the core's shell
-//	crossing.go  the core of what follows: when calls may leave for another cluster
+//	crossing.go  the core of regions.go: when calls may leave for another cluster
 //	regions.go   the policy of the endpoints at home, and that of those away
 //
-// What a call asks for is in package calloptions, the ways of picking are in package picking, and a policy of others is in
-// package childpolicy. Importing the package registers the policies with gRPC, which knows no other way.
+// Package calloptions has the options of a call, package picking the ways of picking, and package childpolicy runs policies that
+// are not ours. Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
 
 import (
@@ -45,9 +45,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, a child
-// and calls have their say at any time, from anywhere and with locks of their own held: such events go into the
-// queue, and whoever holds mu handles them.
+// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, a child and
+// calls report events at any time, on any goroutine, with locks of their own held: such events go into the queue, and the holder
+// of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -61,19 +61,19 @@ type policy struct {
 	core     core
 	own      picking.Memory       // where the connection has none
 	memory   *picking.Memory      // of the calls to each address
-	away     *[]resolver.Endpoint // what is away; nil: not known now
+	away     *[]resolver.Endpoint // the other cluster's; nil: not known now
 	parted   bool                 // a connection was closed, so that its address may be forgotten
-	in       *input               // the last plan's; nil: there was none yet
+	in       *input               // the last plan's; nil: none yet
 	served   []*config            // the last two by different children that have served, the newer first
 	bad      childpolicy.Bad      // configs that are not used
-	child    *childpolicy.Child   // of the last plan; nil: it has none
+	child    *childpolicy.Child   // of the last plan; nil: none
 	state    resolver.State       // the last from the resolver
-	leader   *leader              // as the resolver says; nil: no call is for one
+	leader   *leader              // from the resolver; nil: none
 	epoch    uint64               // of the last picker
 	waking   *time.Timer          // for core.expire
 	wakeAt   time.Time            // when waking is due
-	reported []string             // problems of the last plan, told to Client.Report
-	after    []func()             // to be called when mu is free
+	reported []string             // problems of the last plan, passed to Client.Report
+	after    []func()             // called once mu is free
 	closed   bool
 }
 
@@ -120,8 +120,8 @@ func (p *policy) carryOut() {
 	}
 }
 
-// act carries out the core's effects, which may have others, and reports whether a new picker is due. It comes before the next
-// event: of what the core has closed, no news counts.
+// act carries out the core's effects, which may cause others, and reports whether a new picker is due. It runs before the next
+// event, so that events of closed connections are dropped.
 func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
@@ -138,7 +138,7 @@ func (p *policy) act() (publish bool) {
 	}
 }
 
-// step has gRPC do a step of the core's.
+// step carries out a step of the core.
 func (p *policy) step(s step) {
 	x := s.conn
 	switch s.action {
@@ -177,12 +177,12 @@ func (p *policy) dial(x *conn) {
 	x.subConn.Connect()
 }
 
-// onState queues the news of a SubConn of x.
+// onState queues a state of a SubConn of x.
 func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
 	p.whileCurrent(x, subConn, func() { event(x, s, p.now()) })
 }
 
-// whileCurrent queues an event of a SubConn of x. One that is late, for x has another or none by then, is left out.
+// whileCurrent queues an event of a SubConn of x. It drops the event if x no longer has that SubConn when its turn comes.
 func (p *policy) whileCurrent(x *conn, subConn balancer.SubConn, event func()) {
 	p.queue.Put(func() {
 		if x.subConn == subConn {
@@ -191,7 +191,7 @@ func (p *policy) whileCurrent(x *conn, subConn balancer.SubConn, event func()) {
 	})
 }
 
-// retire ends what a plan has that no other has.
+// retire ends the parts of a plan that no other plan shares.
 func (p *policy) retire(plan *plan) {
 	child := plan.child
 	if child != nil && (p.core.plan == nil || p.core.plan.child != child) && (p.core.before == nil || p.core.before.child != child) {
@@ -199,7 +199,7 @@ func (p *policy) retire(plan *plan) {
 	}
 }
 
-// wake has the core told the time at a time, unless that is zero.
+// wake sets the timer for core.expire; zero: none.
 func (p *policy) wake(at time.Time) {
 	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
 		return
@@ -230,7 +230,7 @@ func (p *policy) publish() {
 	}})
 }
 
-// UpdateClientConnState takes the endpoints and the config.
+// UpdateClientConnState handles new endpoints and a new config.
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	c, err := configOf(s.BalancerConfig)
 	if err != nil {
@@ -244,7 +244,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	return nil
 }
 
-// bareClient describes the connections that were made without options of ours. They share a subset.
+// bareClient describes connections made without our options. They share a subset.
 var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
 
 // store keeps the resolver's state and the config.
@@ -307,7 +307,7 @@ func (p *policy) plan() {
 	p.report(next.reports)
 }
 
-// updateChild gives a plan its child, if it needs one: that of the plan before, if that is of the same policy.
+// updateChild gives a plan its child, if it needs one: the child of the plan before if its policy is the same, else a new one.
 func (p *policy) updateChild(next *plan) {
 	c := next.in.config.child
 	if next.instead != nil || c == nil {
@@ -351,7 +351,7 @@ func (p *policy) noteServed(c *config) {
 	p.served = append([]*config{c}, others[:min(1, len(others))]...)
 }
 
-// remember takes what is away, and forgets; nil: that is not known now.
+// remember sets the endpoints of the other cluster, nil if they are not known now, and calls forget.
 func (p *policy) remember(away *[]resolver.Endpoint) {
 	p.do(func() {
 		p.away = away
@@ -359,9 +359,8 @@ func (p *policy) remember(away *[]resolver.Endpoint) {
 	})
 }
 
-// forget forgets what is known of the calls to the addresses that neither the key nor away has, unless calls are under way there,
-// or there is a connection. Nobody looks at all addresses at each update: where each that is remembered has a connection, there is
-// nothing to forget.
+// forget drops the statistics of addresses that neither the key nor away has, unless they have calls under way or a connection.
+// If each remembered address has a connection, there is nothing to forget, so that updates need not visit all addresses.
 func (p *policy) forget() {
 	if p.in == nil || p.in.pending || p.away == nil || p.memory.Len() == len(p.core.all) {
 		return
@@ -369,7 +368,7 @@ func (p *policy) forget() {
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil }, addresses(p.in.all, *p.away))
 }
 
-// report tells the problems of a plan that the plan before did not have.
+// report reports the problems of a plan that the plan before did not have.
 func (p *policy) report(reports []string) {
 	for _, report := range reports {
 		if !slices.Contains(p.reported, report) {

@@ -11,8 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// conn is the connection to an address: there is one, whoever calls it. The core decides what becomes of it, and the shell
-// has gRPC do it.
+// conn is the one connection to an address. The core decides about it, and the shell carries that out.
 type conn struct {
 	addr    string
 	stats   *picking.Stats            // of the connection's Memory
@@ -24,34 +23,34 @@ type conn struct {
 	// The core's.
 	endpoint  resolver.Endpoint
 	state     connectivity.State // the SubConn's
-	inPlan    uint64             // the number of the last plan in which it may be called
-	open      bool               // connected, and no health check says otherwise: an ejection counts for nothing
+	inPlan    uint64             // the number of the last plan that has the endpoint, not as one that has left
+	open      bool               // connected, and healthy if its health is watched; it may be ejected
 	wanted    bool               // by the plan
-	wasWanted bool               // ... when that was last decided
-	named     bool               // by a call, so that it stays while its instance does
-	dialing   bool               // it was told to connect, and has not answered
-	triedAt   time.Time          // when it was last told so, or its health began to be asked for anew
-	retryAt   time.Time          // it must not connect before
-	closeAt   time.Time          // when it is closed, for nothing wants it; zero: never
+	wasWanted bool               // wanted, as of the selection before
+	named     bool               // by a call; it stays open while its instance exists
+	dialing   bool               // dial was issued, and no state has followed
+	triedAt   time.Time          // of the last dial, or when its health became unknown
+	retryAt   time.Time          // no dial before this
+	closeAt   time.Time          // when it is closed as unused; zero: never
 }
 
-// condition is what picks need to know of a connection. It is immutable.
+// condition is the state of a connection as picks see it. It is immutable.
 type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // while it is ready
 	named     balancer.SubConn // for calls that name the instance: while it is open
 	late      bool             // it is trying, and has been for knownWithin
-	joined    bool             // it is trying for the first time while others serve: calls do not wait for it
-	err       error            // why it is failing
+	joined    bool             // it is tried for the first time while others serve: calls do not wait for it
+	err       error            // of failing
 }
 
-// readiness is how a connection counts for the plan.
+// readiness is whether a connection can take calls.
 type readiness int8
 
 const (
-	trying  readiness = iota // it is new, connects, or waits to be asked
-	ready                    // connected, and not known to be unwell
-	failing                  // tried in vain
+	trying  readiness = iota // new, idle or connecting, or its health is unknown
+	ready                    // connected, and not known to be unhealthy
+	failing                  // the last attempt failed, or it is unhealthy or ejected
 )
 
 var (
@@ -67,22 +66,22 @@ func newConn(addr string, stats *picking.Stats) *conn {
 
 func (x *conn) is(r readiness) bool { return x.current.Load().readiness == r }
 
-// isNew reports whether nothing was done about x yet.
+// isNew reports whether x was never dialed.
 func (x *conn) isNew() bool {
 	now := x.current.Load()
 	return x.state == connectivity.Idle && !x.dialing && (now == untried || now == joined)
 }
 
-// isAwaited reports whether x connects, or is connected and has yet to tell its health, and may well serve soon.
+// isAwaited reports whether x connects or has yet to report its health, and is not late.
 func (x *conn) isAwaited() bool {
 	c := x.current.Load()
 	return c.readiness == trying && !c.late && (x.dialing || x.state != connectivity.Idle)
 }
 
-// isConnecting reports whether x connects, or waits to try that again.
+// isConnecting reports whether x connects, or is in gRPC's backoff.
 func (x *conn) isConnecting() bool {
 	return x.state == connectivity.Connecting || x.state == connectivity.TransientFailure
 }
 
-// isUsed reports whether the plan or calls that name its instance want x.
+// isUsed reports whether the plan wants x, or calls may name its instance.
 func (x *conn) isUsed() bool { return x.wanted || x.named }

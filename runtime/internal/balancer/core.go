@@ -17,53 +17,52 @@ const (
 	// linger is how long a connection is kept that nothing wants. Another plan may be about to want it, and if what it has left its
 	// calls to leaves as well, as servers do that share a cause, all of them are the last resort.
 	linger = 5 * time.Second
-	// retryAfter is how long no connection is tried after gRPC could not make one.
+	// retryAfter is the pause after gRPC failed to make a SubConn.
 	retryAfter = time.Second
-	// nextWithin is how long one endpoint of pick_first may take to connect before the next is tried beside it, as in
-	// gRPC's own (A61).
+	// nextWithin is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
+	// pick_first (A61).
 	nextWithin = 250 * time.Millisecond
-	// knownWithin is how long an endpoint may take to connect and tell its health before it counts as one that does not serve, so
-	// that calls need not wait for gRPC to give up, which takes 20 s, or for a health service that says nothing. So may a policy
-	// of others.
+	// knownWithin bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
+	// connection after 20 s, and a health service may never answer. After that the endpoint is late. It bounds a child policy, too.
 	knownWithin = time.Second
 )
 
-// errUnwell is the error of calls where gRPC does not say why an endpoint is not well, such as that it is ejected.
+// errUnwell is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
 var errUnwell = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
-// core decides which connections there are, and which plan picks go by. Its methods are the events; they note the effects.
-// It does nothing itself.
+// core decides which connections exist and which plan picks use. Its methods are events; they record effects and do no I/O.
 //
-// A new plan is in force at once. It never leaves calls without a connection that the plan before had: see plan.live.
+// A new plan is in force at once. Its endpoints include the connected ones of the plan before, as the last resort: see
+// plan.endpoints.
 type core struct {
-	statsOf func(addr string) *picking.Stats // what is remembered of an address
+	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
 	all     []*conn
 	counts  [3]int // of the connections that are wanted, by readiness
-	serving bool   // a new plan comes while others serve
-	stale   bool   // they are to be selected anew
+	serving bool   // update runs, and connections of the plan before are ready
+	stale   bool   // the wanted connections must be selected again
 
 	plan    *plan
 	before  *plan     // its child serves until plan does; nil: there is none
 	number  uint64    // of plan
-	timed   bool      // time alone may change something
-	nextAt  time.Time // when endpoints are tried beside those that take long to connect; zero: never
-	knownAt time.Time // when the first of those that are awaited is to be known, or was; zero: none is
+	timed   bool      // a connection may have a closeAt or retryAt
+	nextAt  time.Time // when further endpoints are tried in parallel; zero: never
+	knownAt time.Time // when the first awaited connection becomes late; zero: none is awaited
 
-	childAt   time.Time // when the child, which connects, is late; zero: it does not connect
-	childLate bool      // ... and has been for knownWithin
+	childAt   time.Time // when the child becomes late; zero: it does not connect
+	childLate bool      // the child has been connecting for knownWithin
 
 	out effects
 }
 
-// effects are what the shell is to do, in the order of steps, and then publish a picker.
+// effects are commands for the shell: it carries out steps in order, and then publishes a picker.
 type effects struct {
 	steps   []step
 	publish bool
-	ended   []*plan // that no picker goes by any more
+	ended   []*plan // that no picker uses any more
 }
 
-// step is something that the shell has gRPC do with a connection.
+// step is one operation on a connection.
 type step struct {
 	action action
 	conn   *conn
@@ -73,7 +72,7 @@ type action int
 
 const (
 	dial     action = iota // connect
-	watch                  // ask for its health
+	watch                  // watch its health
 	shutDown               // close it
 )
 
@@ -131,7 +130,7 @@ func (c *core) update(next *plan, now time.Time) {
 	c.out.publish = true
 }
 
-// left returns the endpoints that the plan has, the key of the next one does not, and that are connected.
+// left returns the connected endpoints of the plan that the next input no longer has.
 func (c *core) left(next *input) (left []resolver.Endpoint) {
 	if c.plan == nil {
 		return nil
@@ -154,7 +153,8 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	return left
 }
 
-// succeed keeps the child of the plan before while that serves and the plan does not yet, as gRPC does where it switches policies.
+// succeed keeps the child of the plan before until the plan serves, as gRPC's gracefulswitch does. Without such a child, the
+// plan before ends.
 func (c *core) succeed(before *plan) {
 	if before == nil {
 		return
@@ -166,7 +166,7 @@ func (c *core) succeed(before *plan) {
 	c.out.ended = append(c.out.ended, before)
 }
 
-// settle ends the child of the plan before once the plan serves, or that child does not.
+// settle ends the child of the plan before once the plan serves, or that child no longer does.
 func (c *core) settle() {
 	if b := c.before; b != nil && (c.serves() || b.child.State() != connectivity.Ready) {
 		c.before = nil
@@ -175,7 +175,7 @@ func (c *core) settle() {
 	}
 }
 
-// renew takes what the entry of x says now.
+// renew replaces the endpoint of x by its newest entry.
 func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
 	if startedAnew(x.endpoint, ep) {
 		c.start(x, now)
@@ -186,7 +186,7 @@ func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
 	}
 }
 
-// startBack takes it that servers have started anew whose entries etcd has again: not every layout has room for them to say so.
+// startBack treats a server whose held entry has reappeared in etcd as restarted: some layouts cannot record a start time.
 func (c *core) startBack(before, next *plan, now time.Time) {
 	if before == nil {
 		return
@@ -198,15 +198,14 @@ func (c *core) startBack(before, next *plan, now time.Time) {
 	}
 }
 
-// start takes the news that the server of x has started anew: what there was before is no reason for gRPC's pause after attempts
-// that failed.
+// start handles a restart of the server of x: it ends gRPC's backoff, which belongs to the server before.
 func (c *core) start(x *conn, now time.Time) {
 	if x.isConnecting() || now.Before(x.retryAt) {
 		c.close(x)
 	}
 }
 
-// want marks what the plan wants, and connects to it.
+// want selects the connections that the plan uses, and connects them.
 func (c *core) want(now time.Time) {
 	c.stale, c.counts, c.nextAt = false, [3]int{}, time.Time{}
 	for _, x := range c.all {
@@ -214,8 +213,13 @@ func (c *core) want(now time.Time) {
 	}
 	p := c.plan
 	switch {
+	case p.child != nil && p.child.State() != connectivity.Ready: // calls use open connections until the child is ready
+		for _, x := range p.conns {
+			if x.state == connectivity.Ready {
+				c.wants(x, now)
+			}
+		}
 	case p.child != nil:
-		c.wantConnected(p.conns, now)
 	case !p.traits.Single && !p.chooses():
 		for _, x := range p.conns[:p.live] {
 			c.wants(x, now)
@@ -246,33 +250,22 @@ func (c *core) wants(x *conn, now time.Time) {
 	}
 }
 
-// wantConnected wants those of some connections that are connected, healthy or not, unless the plan's child is ready: calls go to
-// them until it is.
-func (c *core) wantConnected(conns []*conn, now time.Time) {
-	if c.plan.child != nil && c.plan.child.State() == connectivity.Ready {
-		return
-	}
-	for _, x := range conns {
-		if x.state == connectivity.Ready {
-			c.wants(x, now)
-		}
-	}
-}
-
-// wantGroup wants what calls of a group may go to: by pick_first the first that is ready, of the first tier that has one, and
-// what may be of the tiers before that, or of all; otherwise what the connection uses of each tier. The last resort is wanted
-// only while it is needed.
+// wantGroup wants the connections of a group, tier by tier. Under pick_first, it wants the first ready one and those before it
+// that are still tried. Under other policies, it wants all that each tier uses. It wants the last resort only while nothing else
+// can take calls.
 func (c *core) wantGroup(v *view, g *group, now time.Time) {
-	next := true // of what is not tried yet may be
+	next := true // whether the next tier may be tried, too
 	for _, t := range g.tiers {
 		members := t.use.Load().members
 		switch {
-		case t.class == left:
-			if !v.isServed() {
-				c.wantConnected(c.plan.connsOf(members), now)
-			}
+		case t.class == left && v.isServed(), t.class == drained && !v.lacks():
 			continue
-		case t.class == drained && !v.lacks():
+		case t.class == left:
+			for _, m := range members {
+				if x := c.plan.conns[m]; x.state == connectivity.Ready { // healthy or not
+					c.wants(x, now)
+				}
+			}
 			continue
 		case t.ranking != nil:
 			members = c.choose(t, now)
@@ -290,9 +283,9 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 	}
 }
 
-// choose decides which members of a tier the connection uses: as much of the ranking as has enough members that can be reached.
-// One that cannot be reached gives its place to another in this way, and has it back once it can. Until enough of these are ready,
-// others that are ready already stay.
+// choose selects the members of a tier that the connection uses: the shortest prefix of the ranking that has enough reachable
+// members. So an unreachable member gives its place to the next, and has it back once it can be reached. Until enough of the
+// prefix are ready, ready members behind it stay.
 func (c *core) choose(t *tier, now time.Time) []int32 {
 	conns, served := c.plan.conns, 0
 	chosen := prefix(t.ranking, t.most+c.more(t, now), func(m int32) bool {
@@ -316,8 +309,8 @@ func (c *core) choose(t *tier, now time.Time) []int32 {
 	return t.use.Load().members
 }
 
-// more returns how many members are connected to beside those that a tier has places for: while none is ready, one more each time
-// that a connection takes long, as by pick_first.
+// more returns how many members a tier tries beyond its most: while none is ready, one more every nextWithin, as under
+// pick_first.
 func (c *core) more(t *tier, now time.Time) int {
 	var begun time.Time
 	for _, m := range t.ranking {
@@ -336,8 +329,9 @@ func (c *core) more(t *tier, now time.Time) int {
 	return int(steps)
 }
 
-// wantReady wants of the members of a tier the one that its calls go to, while that is ready, and then the first that is, and was
-// wanted before if there is one: others are connected for calls that name them. It reports whether there is one.
+// wantReady wants the ready member that pick_first sends calls to, and reports whether there is one. That is the one of before
+// while it is ready, else the first ready member, or rather the first that was already wanted: the others are connected only for
+// calls that name them.
 func (c *core) wantReady(t *tier, members []int32, now time.Time) bool {
 	first := t.first.Load()
 	if first == nil || !first.is(ready) {
@@ -355,8 +349,8 @@ func (c *core) wantReady(t *tier, members []int32, now time.Time) bool {
 	return first != nil
 }
 
-// wantTrying wants the first of some members that is not tried yet, and after a while the next as well; if all were tried, all. It
-// reports whether the next tier is to be tried, too.
+// wantTrying wants the first member that has not failed yet, and one more every nextWithin; if all have failed, all. It reports
+// whether the next tier may be tried, too.
 func (c *core) wantTrying(members []int32, now time.Time) bool {
 	some := false
 	for _, m := range members {
@@ -379,7 +373,7 @@ func (c *core) wantTrying(members []int32, now time.Time) bool {
 	return true
 }
 
-// connect connects to x unless it is connected, or must wait. A connection to an endpoint that has left is not made again.
+// connect connects x unless it is connected or in its pause. It makes no connection to an endpoint that has left.
 func (c *core) connect(x *conn, now time.Time) {
 	switch {
 	case x.state != connectivity.Idle || x.dialing:
@@ -395,7 +389,7 @@ func (c *core) connect(x *conn, now time.Time) {
 	}
 }
 
-// await has x be late after a while.
+// await starts the time after which x is late.
 func (c *core) await(x *conn, now time.Time) {
 	x.triedAt = now
 	if c.knownAt.IsZero() {
@@ -403,7 +397,7 @@ func (c *core) await(x *conn, now time.Time) {
 	}
 }
 
-// dropUnknown closes at once what nothing wants and is not connected, if its address has left or nothing was done about it yet.
+// dropUnknown marks unused connections for closing now if they are not connected and their address has left, or if they were never dialed.
 func (c *core) dropUnknown(now time.Time) {
 	var known map[string]bool
 	for _, x := range c.all {
@@ -412,8 +406,8 @@ func (c *core) dropUnknown(now time.Time) {
 		}
 		if known == nil {
 			known = make(map[string]bool, len(c.plan.in.endpoints))
-			for i := range c.plan.in.endpoints {
-				known[address(&c.plan.in.endpoints[i])] = true
+			for addr := range addresses(c.plan.in.endpoints) {
+				known[addr] = true
 			}
 		}
 		if !known[x.addr] && x.state != connectivity.Ready || x.isNew() {
@@ -422,7 +416,7 @@ func (c *core) dropUnknown(now time.Time) {
 	}
 }
 
-// closeUnwanted closes what nothing has wanted for a while, and forgets what the plan does not have.
+// closeUnwanted closes the connections whose closeAt has come, and forgets those that the plan does not have.
 func (c *core) closeUnwanted(now time.Time) {
 	kept := c.all[:0]
 	for _, x := range c.all {
@@ -438,7 +432,7 @@ func (c *core) closeUnwanted(now time.Time) {
 	c.all = kept
 }
 
-// close closes x, which is then as new.
+// close closes x and resets it.
 func (c *core) close(x *conn) {
 	c.do(shutDown, x)
 	x.state, x.dialing, x.open = connectivity.Idle, false, false
@@ -446,7 +440,7 @@ func (c *core) close(x *conn) {
 	c.set(x, untried)
 }
 
-// name takes the news that a call has named the instance at an endpoint, and returns its connection.
+// name connects the endpoint of an instance that a call has named, and returns its connection.
 func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	x := c.connTo(ep)
 	c.keep(x, ep, now)
@@ -455,8 +449,8 @@ func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	return x
 }
 
-// keep takes the news that calls can name the instance of x, which is at an endpoint. Of one that says what it did, the plan
-// may know more.
+// keep keeps x open while calls may name its instance, which is at ep. It replaces the endpoint of x only if the entry has
+// changed: the plan's copy may carry more.
 func (c *core) keep(x *conn, ep *resolver.Endpoint, now time.Time) {
 	x.named, x.closeAt = true, time.Time{}
 	if len(x.endpoint.Addresses) == 0 || attr.Endpoint(x.endpoint) != attr.Endpoint(*ep) {
@@ -464,7 +458,7 @@ func (c *core) keep(x *conn, ep *resolver.Endpoint, now time.Time) {
 	}
 }
 
-// forget takes the news that calls cannot name the instance of x any more.
+// forget handles that calls can no longer name the instance of x.
 func (c *core) forget(x *conn, now time.Time) {
 	x.named = false
 	if !x.wanted {
@@ -472,7 +466,7 @@ func (c *core) forget(x *conn, now time.Time) {
 	}
 }
 
-// changed takes a state of the SubConn of x.
+// changed handles a state of the SubConn of x.
 func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	was := x.state
 	x.state, x.dialing, x.open = s.ConnectivityState, false, false
@@ -480,7 +474,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, x)
-		if x.open = c.plan.in.health == ""; x.open { // outlier detection tells nothing of what it had ejected before
+		if x.open = c.plan.in.health == ""; x.open { // outlier detection does not report what it had ejected before
 			next := *x.current.Load()
 			c.set(x, &next)
 			c.out.publish = c.out.publish || x.named
@@ -500,21 +494,21 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	c.follow()
 }
 
-// follow notes whether the new condition of a connection may make a difference to what the plan wants.
+// follow marks the selection stale if the new condition of a connection may change it.
 func (c *core) follow() {
 	p := c.plan
 	c.stale = c.stale || p.traits.Single || p.live < len(p.endpoints) || p.chooses() || c.childFails()
 	c.settle()
 }
 
-// reselect selects the plan's connections anew if that is due. It is called once for many events, for it looks at each connection.
+// reselect selects the plan's connections if the selection is stale. It visits each connection, so it runs once for many events.
 func (c *core) reselect(now time.Time) {
 	if c.stale && c.plan != nil {
 		c.want(now)
 	}
 }
 
-// health takes what is known of the health of x, which is connected.
+// health handles a report on the health of x.
 func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	if x.state != connectivity.Ready {
 		return
@@ -525,7 +519,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 		x.stats.Ready(attr.Endpoint(x.endpoint), now)
 		c.set(x, &condition{readiness: ready})
 	case connectivity.TransientFailure:
-		x.open = x.open && s.ConnectionError == nil // a health check says why
+		x.open = x.open && s.ConnectionError == nil // a health check has an error, an ejection has none
 		c.set(x, &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
 	default:
 		if x.is(ready) {
@@ -537,7 +531,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	c.follow()
 }
 
-// watchAgain has the health of what is connected asked for anew: gRPC goes by the service config of the time when it is asked.
+// watchAgain watches the health of connections again: gRPC uses the service config in force when a watch begins.
 func (c *core) watchAgain() {
 	for _, x := range c.all {
 		if x.state == connectivity.Ready {
@@ -546,7 +540,7 @@ func (c *core) watchAgain() {
 	}
 }
 
-// failed takes the news that no SubConn could be made for x.
+// failed handles a failure to make a SubConn for x.
 func (c *core) failed(x *conn, err error, now time.Time) {
 	x.dialing = false
 	x.retryAt, c.timed = now.Add(retryAfter), true
@@ -554,16 +548,16 @@ func (c *core) failed(x *conn, err error, now time.Time) {
 	c.follow()
 }
 
-// pickAgain has what waits picked for anew.
+// pickAgain publishes a picker, so that gRPC picks again for calls that wait.
 func (c *core) pickAgain() { c.out.publish = true }
 
-// viewMade takes the news that calls have asked the plan for another view.
+// viewMade handles a view that calls have added to the plan.
 func (c *core) viewMade(now time.Time) {
 	c.want(now)
 	c.out.publish = true
 }
 
-// childChanged takes the news that the child has published something.
+// childChanged handles a new picker of the child.
 func (c *core) childChanged(now time.Time) {
 	c.followChild(now)
 	c.stale = c.stale || c.plan.child != nil && (c.counts != [3]int{} || c.childFails())
@@ -571,13 +565,12 @@ func (c *core) childChanged(now time.Time) {
 	c.out.publish = true
 }
 
-// childFails reports whether the plan's child can call nothing that it was given: then the plan looks at all that it has, as by a way
-// of our own.
+// childFails reports whether the plan's child can call none of the endpoints that it was given. The plan's own views serve then.
 func (c *core) childFails() bool {
 	return c.plan.child != nil && (c.childLate || c.plan.child.State() == connectivity.TransientFailure)
 }
 
-// followChild notes for how long the child connects.
+// followChild tracks how long the child has been connecting.
 func (c *core) followChild(now time.Time) {
 	switch {
 	case c.plan == nil || c.plan.child == nil || c.plan.child.State() != connectivity.Connecting:
@@ -589,7 +582,7 @@ func (c *core) followChild(now time.Time) {
 	}
 }
 
-// expire takes the time.
+// expire handles that the time of wake has come.
 func (c *core) expire(now time.Time) {
 	if !c.nextAt.IsZero() && !now.Before(c.nextAt) {
 		c.want(now)
@@ -604,7 +597,7 @@ func (c *core) expire(now time.Time) {
 	c.closeUnwanted(now)
 }
 
-// countLate has those that take too long to connect, or to tell their health, be late.
+// countLate marks the awaited connections whose time is up as late.
 func (c *core) countLate(now time.Time) {
 	if c.knownAt.IsZero() || now.Before(c.knownAt) {
 		return
@@ -646,7 +639,7 @@ func (c *core) set(x *conn, next *condition) {
 		c.counts[was]--
 		c.counts[is]++
 	}
-	// What fails again while others serve is no news.
+	// A connection that fails again while others are ready changes no pick.
 	c.out.publish = c.out.publish || was != is || is == ready || c.counts[ready] == 0
 	if is == ready {
 		next.subConn = x.subConn
@@ -657,15 +650,14 @@ func (c *core) set(x *conn, next *condition) {
 	x.current.Store(next)
 }
 
-// flush returns the effects since it was last called.
+// flush returns the effects since the last flush.
 func (c *core) flush() effects {
 	out := c.out
 	c.out = effects{}
 	return out
 }
 
-// wake returns when expire is to be called, for time alone will change something by then; zero: never. It may be past, for
-// what falls due while events are handled is not seen by expire.
+// wake returns when to call expire; zero: never. It may be in the past: some times come while events are handled.
 func (c *core) wake() (at time.Time) {
 	sooner := func(t time.Time) { at = earliest(at, t) }
 	if c.timed {
@@ -685,7 +677,7 @@ func (c *core) wake() (at time.Time) {
 	return at
 }
 
-// earliest returns the earlier of two times, of which zero means never.
+// earliest returns the earlier of two times; zero: never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -693,7 +685,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// state returns the connectivity of what picks go by.
+// state returns the connectivity of what picks use.
 func (c *core) state() connectivity.State {
 	switch {
 	case c.before != nil, c.counts[ready] > 0:
@@ -719,7 +711,8 @@ func (c *core) serves() bool {
 	return c.counts[ready] > 0
 }
 
-// connects reports whether calls go to connections of the plan though it has nothing to call, or another policy does.
+// connects reports whether calls go to ready connections of the plan while its child is not ready, or while etcd has nothing to
+// call.
 func (c *core) connects() bool {
 	return c.counts[ready] > 0 && (c.plan.instead != nil || c.plan.child != nil && c.plan.child.State() != connectivity.Ready)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// drain tells the endpoints that the config drains from the others.
+// drain separates the endpoints that the config drains from the others.
 func (p *plan) drain(endpoints []resolver.Endpoint) (live, drained []resolver.Endpoint) {
 	c := p.in.config
 	if len(c.Drain) == 0 {
@@ -62,7 +62,7 @@ func (c *config) drains(ep *resolver.Endpoint, named map[string]bool) bool {
 // maxReported bounds how many names one report spells out.
 const maxReported = 5
 
-// reportDrain reports the names in drain that are no endpoint's.
+// reportDrain reports the names in drain that match no endpoint.
 func (p *plan) reportDrain(named map[string]bool) {
 	var unknown []string
 	more := 0

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// input is everything a plan is made of, and what calls may name beside it.
+// input is the input of a plan, and the endpoints that calls may name.
 type input struct {
 	service   string // the key, for error texts
 	config    *config
@@ -20,7 +20,7 @@ type input struct {
 	endpoints []resolver.Endpoint
 	summary   *attr.Summary       // of endpoints; nil: not known
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
-	left      []resolver.Endpoint // that the key had before and has no longer, and are connected
+	left      []resolver.Endpoint // connected, and no longer under the key
 	pending   bool                // see attr.State
 	err       error               // why there are no endpoints
 	health    string              // the healthCheckConfig; "": none

@@ -19,8 +19,8 @@ type picker struct {
 	epoch    uint64 // grows with each picker of the policy
 	leader   *leader
 	plan     *plan
-	connects bool  // calls go to connections of the plan, though it has nothing to call, or its child does not serve yet
-	late     bool  // the plan's child takes long to connect
+	connects bool  // see core.connects
+	late     bool  // the plan's child has been connecting for knownWithin
 	before   *plan // its child serves until plan does; nil: there is none
 }
 
@@ -98,7 +98,7 @@ func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, 
 	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, true))
 }
 
-// errFull says that all that a call may go to have as many calls under way as may be.
+// errFull says that every endpoint that a call may go to has max_concurrent_requests calls under way.
 var errFull = errors.New("full")
 
 // pickFrom picks by a snapshot. Where calls are counted, the call has begun.

@@ -27,17 +27,17 @@ type regions struct {
 	home     *policy
 	queue    *events.Queue
 	sequence picking.Sequence // of the choices between home and away
-	nobody   atomic.Bool      // a call was for a lane that is strict, and nobody at home is in, since that was last looked at
+	nobody   atomic.Bool      // since the last look, a call was for a strict lane without an endpoint at home
 
 	// mu guards what follows. It is taken before a policy's own; no pick takes it.
 	mu       sync.Mutex
 	crossing crossing
 	away     *policy // nil: no call had to leave yet
 	told     *attr.State
-	lent     []resolver.Endpoint      // what is away, without what home has, too
+	lent     []resolver.Endpoint      // the endpoints away, without addresses that home has, too
 	config   balancer.ClientConnState // the last, for its config
-	tells    func(bool)               // takes whether calls leave; nil: nobody asks
-	lately   bool                     // nobody was true when that was last looked at
+	tells    func(bool)               // called with whether calls leave; may be nil
+	lately   bool                     // the value of nobody at the last look
 	waking   *time.Timer
 	closed   bool
 
@@ -139,7 +139,7 @@ func (r *regions) carryOut() {
 	}
 }
 
-// expire takes the time.
+// expire handles that a time of crossing has come.
 func (r *regions) expire() {
 	if r.crossing.expire(r.home.now()) {
 		r.look()
@@ -190,11 +190,11 @@ func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
 
 // homeChanged is the event that home has a new picker.
 func (r *regions) homeChanged(p *picker, state connectivity.State) {
-	judge := state != connectivity.Ready || r.crossing.lacking || p.plan.live < len(p.plan.endpoints) // else a call that has to leave says so
+	judge := state != connectivity.Ready || r.crossing.lacking || p.plan.live < len(p.plan.endpoints) // else crosser.ask reports it
 	r.crossing.home(p.epoch, judge && (r.lately || r.nobody.Load() || p.lacks(r.crossing.lacking)), r.home.now())
 }
 
-// look judges home anew: no picker of home's tells that calls have ended for a lane that nobody is in.
+// look judges home again: no new picker of home reports that calls to an empty strict lane have ended.
 func (r *regions) look() {
 	r.lately = r.nobody.Swap(false)
 	r.picks.Lock()
@@ -311,7 +311,7 @@ func (x *crosser) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, fmt.Errorf("%w; nor in the cluster to fall back on: %s", homeErr, err.Error())
 }
 
-// ask tells that a call has to leave, once; of one for a lane that nobody is in, each time.
+// ask reports that a call has to leave: once a crosser, but each time for an empty strict lane.
 func (x *crosser) ask(nobody bool) {
 	r := x.regions
 	if nobody && !r.nobody.Load() {
@@ -323,12 +323,12 @@ func (x *crosser) ask(nobody bool) {
 	r.queue.Put(func() { r.crossing.asked(x.home.epoch, r.home.now()) })
 }
 
-// kept is the part of the calls that home takes.
+// kept is the fraction of calls that home takes.
 type kept struct {
 	fraction
-	waits  bool // it takes none yet: its endpoints are being tried, and not for long
-	last   bool // it takes calls, but as the last resort
-	nobody bool // it takes none: they are for a lane that is strict, and nobody is in it
+	waits  bool // none yet: its endpoints are tried, and not late
+	last   bool // only as the last resort
+	nobody bool // none: they are for a strict lane without an endpoint
 }
 
 var (
@@ -336,7 +336,7 @@ var (
 	keepsNone = kept{fraction: noCalls}
 )
 
-// keeps returns the part of the calls like this one that home takes.
+// keeps returns the fraction that home takes of calls like this one.
 func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
 	if k, ok := p.keepsAny(); ok {
 		return k
@@ -348,7 +348,7 @@ func (p *picker) keeps(info *balancer.PickInfo, o *calloptions.Options) kept {
 	return p.keptOf(r)
 }
 
-// keepsAny returns the part of all calls that home takes, and whether that is known without a look at where they go.
+// keepsAny returns the fraction of calls that home takes, if it is the same for all.
 func (p *picker) keepsAny() (k kept, ok bool) {
 	var state connectivity.State
 	switch {
@@ -374,7 +374,7 @@ func (p *picker) keepsAny() (k kept, ok bool) {
 	return keepsAll, true
 }
 
-// keptOf returns the part of the calls of a route that home takes.
+// keptOf returns the fraction that home takes of the calls of a route.
 func (p *picker) keptOf(r *route) kept {
 	s := r.first.asOf(p.epoch, true)
 	if s.toBase && r.then != nil {
@@ -383,8 +383,8 @@ func (p *picker) keptOf(r *route) kept {
 	return kept{fraction: s.keeps, waits: len(s.groups) == 0 && !s.toBase, last: s.last && len(s.groups) > 0}
 }
 
-// lacks reports whether home leaves calls, of the kinds that were made before, to the other cluster. While it tries endpoints,
-// and not for long, the answer is as before.
+// lacks reports whether home leaves calls of a known route to the other cluster. While its endpoints are tried and not late, the
+// answer is as before.
 func (p *picker) lacks(before bool) bool {
 	lacks := func(k kept) bool { return k.fraction != allCalls && (before || !k.waits) }
 	if k, ok := p.keepsAny(); ok {

@@ -18,8 +18,8 @@ func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	return p.choose(client.Subset)
 }
 
-// choose returns so many of the endpoints, 0: all. It is for those who look at no connection: what is held counts for nothing, for it
-// may be dead.
+// choose returns most of the live endpoints; 0: all. It is for callers without connections. Held endpoints come on top of most, for
+// they may be dead.
 func (p *plan) choose(most int) []resolver.Endpoint {
 	if most < 1 || most >= p.live {
 		return p.endpoints[:p.live]
@@ -32,7 +32,7 @@ func (p *plan) choose(most int) []resolver.Endpoint {
 	return endpoints
 }
 
-// prefix returns the first of a ranking, as far as n of them count. It asks once for each, in their order.
+// prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once a member, in order.
 func prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
 	for i, m := range ranking {
 		if n == 0 {
@@ -45,7 +45,7 @@ func prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
 	return ranking[:len(ranking):len(ranking)]
 }
 
-// all returns the indexes of all endpoints that are left.
+// all returns the indexes of all endpoints of the plan.
 func (p *plan) all() []int32 {
 	all := make([]int32, len(p.endpoints))
 	for i := range all {
@@ -57,8 +57,8 @@ func (p *plan) all() []int32 {
 // minMost is how many endpoints a set may have at least, however many sets there are.
 const minMost = 8
 
-// mostOf returns how many endpoints of each of some sets a connection uses, 0 if it uses all: as many as were asked for, or the
-// set's part of as many as it may, of which each set has a few.
+// mostOf returns how many endpoints of each of some sets a connection uses; 0: all. It is the smaller of the subset's size and, in
+// a large fleet, the set's part of the limit, which is at least minMost.
 func (p *plan) mostOf(sets int) int {
 	most := p.in.subsetOf()
 	if p.tooMany() {
@@ -70,8 +70,8 @@ func (p *plan) mostOf(sets int) int {
 	return most
 }
 
-// makeTier returns the tier of some members, of which the connection uses so many, 0: all. It is given those that rank highest
-// for its seed. Where there are too many, those that are ready come first.
+// makeTier returns the tier of some members, of which the connection uses most; 0: all. It prefers those that rank highest for
+// its seed. In a large fleet, ready ones come first.
 func (p *plan) makeTier(class class, members []int32, most int) *tier {
 	t := &tier{class: class}
 	if most == 0 || len(members) <= most || class.isLastResort() {
@@ -114,17 +114,17 @@ func (p *plan) rank(members []int32) []int32 {
 	return order
 }
 
-// inOrder returns members as they are ordered in the plan.
+// inOrder returns members in the order of the plan.
 func inOrder(members []int32) []int32 {
 	members = slices.Clone(members)
 	slices.Sort(members)
 	return members
 }
 
-// chooses reports whether a connection may not use all endpoints that are left.
+// chooses reports whether a connection may use only some of the live endpoints.
 func (p *plan) chooses() bool {
 	return p.in.subsetOf() > 0 || p.tooMany()
 }
 
-// tooMany reports whether more endpoints are left than a connection may use.
+// tooMany reports whether there are more live endpoints than a connection may use.
 func (p *plan) tooMany() bool { return p.in.client.Most > 0 && p.live > p.in.client.Most }

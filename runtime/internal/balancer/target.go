@@ -24,7 +24,7 @@ type targets struct {
 	queue *events.Queue
 	now   func() time.Time
 
-	known atomic.Pointer[input] // what the policy was last told; nil: nothing yet
+	known atomic.Pointer[input] // the policy's last input; nil: none yet
 	conns sync.Map              // *conn by targetKey; each stays until its instance leaves
 	named atomic.Int64          // how many are in conns
 }
@@ -48,7 +48,7 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
-// within returns the connection to an instance, unless as many calls are under way there as may be.
+// within returns the connection to an instance, unless it has max_concurrent_requests calls under way.
 func (t *targets) within(instance string, x *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
 	in := t.known.Load()
 	most := int64(in.config.MaxConcurrentRequests)
@@ -62,7 +62,7 @@ func (t *targets) within(instance string, x *conn, subConn balancer.SubConn) (ba
 		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.service, most)
 }
 
-// open has the policy connect to an instance, and returns the error for the call that named it.
+// open queues a connection to an instance, and returns the error for the call that named it.
 func (t *targets) open(to calloptions.Target, leads bool) error {
 	in := t.known.Load()
 	if in == nil {
@@ -123,7 +123,7 @@ func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, er
 	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", to.Instance, in.service)
 }
 
-// update takes a new state of the key, and ends the targets whose instances have left or moved. Calls under way finish.
+// update handles a new input. It ends the targets whose instances have left or moved; calls under way finish.
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()

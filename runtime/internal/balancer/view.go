@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
+// snapshot is the part of a view that can take calls, as of one picker. It is immutable. The first pick that needs it makes it.
 type snapshot struct {
 	epoch  uint64 // of the picker
 	groups []readyGroup
-	err    error    // for calls, if there are no groups
-	toBase bool     // there are none, and none is about to answer: a lane that is not strict leaves its calls to the base
-	last   bool     // the groups have the last resort alone
-	keeps  fraction // of the calls: the rest may go to another cluster
+	err    error    // of calls, if there are no groups
+	toBase bool     // there are no groups, and none is expected soon: a lane that is not strict leaves its calls to the base
+	last   bool     // there is no ready endpoint before the last resort
+	keeps  fraction // of the calls that stay in the cluster
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
@@ -37,8 +37,8 @@ type readySet struct {
 	class class
 }
 
-// asOf returns the snapshot for a picker of an epoch. While another call makes the snapshot, a call that does not wait gets an older
-// one, if there is one.
+// asOf returns the snapshot for the picker of an epoch. While another call makes it, asOf returns an older one, unless waits is
+// set or there is none.
 func (v *view) asOf(epoch uint64, waits bool) *snapshot {
 	s := v.last.Load()
 	if s != nil && s.epoch >= epoch {
@@ -90,8 +90,8 @@ func (v *view) refresh(epoch uint64) *snapshot {
 	return s
 }
 
-// keeps returns the part of the calls that stays in the cluster, at least that which stays in the client's zone. called is what
-// calls may go to, and ofZone what of it is in that zone. An endpoint that is being tried is not known until it is late.
+// keeps returns the fraction of calls that stays in the cluster: at least the fraction that stays in the client's zone. called
+// counts the endpoints that calls may go to, ofZone those in that zone. An endpoint that is tried does not count until it is late.
 func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 	percent := v.plan.in.config.ZoneMinPercent
 	switch {
@@ -107,14 +107,14 @@ func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
 	return part(ofZone)
 }
 
-// groupState is what the connections of a group are.
+// groupState sums up the connections of a group.
 type groupState struct {
 	counts
 	id     uint64 // see group
 	sets   []readySet
-	ofZone counts   // of what is in the client's zone
-	stay   fraction // of the calls of the client's zone
-	rest   int
+	ofZone counts   // of those in the client's zone
+	stay   fraction // of the calls, in the client's zone
+	rest   int      // see readyGroup
 }
 
 func (v *view) stateOf(of *group) groupState {
@@ -125,7 +125,7 @@ func (v *view) stateOf(of *group) groupState {
 			break
 		}
 		set, n := v.setOf(t)
-		if t.class != left { // what has left is not connected to again
+		if t.class != left { // these are not connected again
 			g.addAll(n)
 		}
 		if v.plan.hasZones() && t.class == ownZone {
@@ -149,10 +149,10 @@ func (v *view) stateOf(of *group) groupState {
 	return g
 }
 
-// counts are what connections are.
+// counts counts connections by their condition.
 type counts struct {
 	members, ready, trying int
-	late, joined           int   // of those trying: for long, and for the first time while others served
+	late, joined           int   // of trying: see condition
 	err                    error // of one that has failed
 }
 
@@ -180,8 +180,8 @@ func (n *counts) addAll(o counts) {
 	n.late, n.joined, n.err = n.late+o.late, n.joined+o.joined, cmp.Or(n.err, o.err)
 }
 
-// setOf returns the members of a tier that are ready, and what all are. It looks at each connection once, for they change
-// meanwhile.
+// setOf returns the ready members of a tier, and counts all. It loads the condition of each connection once, for it may change at
+// any time.
 func (v *view) setOf(t *tier) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
 	s = readySet{class: t.class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{

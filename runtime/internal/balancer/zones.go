@@ -32,7 +32,7 @@ func (p *plan) hasZones() bool { return p.in.config.PreferZone && p.in.client.Zo
 // fraction is a part of the calls: n out of every of.
 type fraction struct{ n, of uint64 }
 
-// The parts of those who keep every call, and none.
+// The fractions that keep every call, and none.
 var (
 	allCalls = fraction{1, 1}
 	noCalls  = fraction{0, 1}
@@ -47,9 +47,8 @@ func (f fraction) takes(at uint64) bool {
 	return n < f.n
 }
 
-// staying returns the part of the zone's calls that a tier of the client's own zone takes. percent of the members that are
-// known must be ready for it to take all; below that its part is in
-// proportion, so that it falls from 1 to 0 without a step.
+// staying returns the fraction of calls that stay in a set. It is all of them while percent of the known members are ready; below
+// that it falls in proportion, to 0.
 func staying(percent uint32, ready, known int) fraction {
 	known = max(0, known)
 	has, wants := 100*uint64(min(ready, known)), uint64(percent)*uint64(known)

@@ -44,7 +44,7 @@ type core struct {
 	refused bool // etcd does not let the instance read who leads
 	yielded bool // it has led, and is to do so no more
 
-	resigned First // the own candidate, which has led and is to go, while it is the first; the zero value: none
+	resigned First // the own candidate that has resigned, until it is deleted; the zero value: none
 
 	confirmed int64  // the create revision for which etcd has said that no candidate precedes the own one
 	asking    uint64 // the number of the question that etcd is being asked; 0: none
@@ -90,7 +90,7 @@ func (c *core) heard(now time.Time, view View) effects {
 	return c.due(now)
 }
 
-// resign has the own candidate go if it leads with a token. The instance stands again when the candidate is gone.
+// resign withdraws the own candidate if it leads with token. The instance stands again once the candidate is deleted.
 func (c *core) resign(now time.Time, token int64) effects {
 	if term := c.term(now); term != (Term{}) && term.Token == token {
 		c.resigned = First{Key: c.own.Key, Created: c.own.Created}

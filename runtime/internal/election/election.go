@@ -19,7 +19,7 @@ var ErrEnded = errors.New("etcd: this instance no longer leads")
 // ErrClosed says that the instance does not stand for election any more.
 var ErrClosed = errors.New("etcd: the instance stands for election no more: its registration is closed")
 
-// errDrained and errResigned say why an instance leads no more that could.
+// errDrained and errResigned say why an instance gave the leadership up.
 var (
 	errDrained  = errors.New("the live config drains it, and another instance can lead")
 	errResigned = errors.New("it has resigned, and stands again once its candidate is gone")
@@ -55,9 +55,9 @@ type Election struct {
 	term   Term              // as of the last event
 	leads  map[uint64]func() // end the contexts of the term
 	given  uint64            // the contexts so far
-	calls  int               // unary ones that were let in and are under way
-	idle   chan struct{}     // closed when there are no such calls any more
-	shut   bool              // no call is let in any more in this term
+	calls  int               // unary calls under way that Enter let in
+	idle   chan struct{}     // closed when calls is 0 again; nil before the first call
+	shut   bool              // Finish was called in this term: Enter refuses calls
 	askErr error             // of the last question that counted
 
 	standing sync.Mutex        // serialises the calls of stand
@@ -259,7 +259,7 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 	}, true
 }
 
-// Enter is Lead for a call, which is not let in once Finish was called. Finish waits for unary calls.
+// Enter is Lead for a call. It refuses calls once Finish was called. Finish waits for the unary ones.
 func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -283,8 +283,8 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 	}, true
 }
 
-// Finish lets no call in any more in this term, and returns when no unary call is under way. When ctx ends before, it returns
-// an error.
+// Finish has Enter refuse calls for the rest of the term, and waits until no unary call is under way. It returns an error if ctx
+// ends before.
 func (e *Election) Finish(ctx context.Context) error {
 	e.mu.Lock()
 	return e.finish(ctx)

@@ -16,13 +16,13 @@ const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckRespo
 
 // Group is a set of services whose health is followed as one.
 type Group struct {
-	Services []string // it is unhealthy while one of these is NOT_SERVING
-	Checked  []string // the names that clients with health_check ask for
-	told     Health
+	Services []string  // it is unhealthy while one of these is NOT_SERVING
+	Checked  []string  // the names that clients with health_check ask for
+	told     Health    // as last reported
 	changed  time.Time // when told.OK last changed
 }
 
-// Health is the health of a group. Problem says what is wrong with the health service, which makes no group unhealthy.
+// Health is the health of a group. Problem describes a fault of the health service itself, which makes no group unhealthy.
 type Health struct {
 	OK      bool
 	Problem string
@@ -31,11 +31,11 @@ type Health struct {
 // core decides how healthy each group is, and when to report that.
 type core struct {
 	groups   []Group
-	statuses map[string]servingStatus // by service, "" is the whole server; neither up nor down: it is not known
-	problems map[string]string        // by service: why there is no later status
+	statuses map[string]servingStatus // by service, "" is the whole server; other values than up and down: unknown
+	problems map[string]string        // by service: the fault of the last Check; "": none
 }
 
-// on takes the answer of a Check. One that is a problem leaves the status as it was.
+// on handles the answer of a Check. A problem leaves the status as it was.
 func (c *core) on(service string, status servingStatus, problem string) {
 	if c.problems[service] = problem; problem == "" {
 		c.statuses[service] = status
@@ -60,7 +60,7 @@ func (c *core) due(now time.Time) (groups []int, wait time.Duration) {
 	return groups, wait
 }
 
-// health returns the health of a group. A service that is not known is as healthy as the whole server.
+// health returns the health of a group. A service of unknown status is as healthy as the whole server.
 func (c *core) health(g *Group) Health {
 	h := Health{OK: true}
 	for _, name := range g.Services {

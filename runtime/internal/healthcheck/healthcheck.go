@@ -24,12 +24,12 @@ type Follower struct {
 	cancel context.CancelFunc
 	mu     sync.Mutex // guards what follows, and is held while report is called
 	core   core
-	opens  bool // the first answers are in
+	opens  bool // Follow reports the first answers, or has done so
 }
 
 // Follow follows the health of groups at server until Stop. It returns when each service has answered, after 1 s, or when
-// ctx ends; what has not answered counts as healthy. report is called for each group that is healthy before Follow returns,
-// then at each change, one call at a time. The health service gets the values of ctx, but not its end.
+// ctx ends; a service without an answer counts as healthy. It calls report for each healthy group before it returns, and then
+// at each change, one call at a time. The health service gets the values of ctx, but not its end.
 func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, report func(group int, h Health)) *Follower {
 	f := &Follower{server: server, report: report, core: core{groups, make(map[string]servingStatus), make(map[string]string)}}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -61,7 +61,7 @@ func (f *Follower) Stop() {
 	defer f.mu.Unlock()
 }
 
-// tell takes an answer, and returns how long to wait before the next Check.
+// tell passes an answer to the core, and returns how long to wait before the next Check.
 func (f *Follower) tell(ctx context.Context, service string, status servingStatus, problem string) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,7 +71,7 @@ func (f *Follower) tell(ctx context.Context, service string, status servingStatu
 	return f.reports()
 }
 
-// reports must be called with mu held.
+// reports reports the groups that are due, and returns how long to wait before the next Check. It must be called with mu held.
 func (f *Follower) reports() time.Duration {
 	groups, wait := f.core.due(time.Now())
 	for _, i := range groups {
@@ -80,7 +80,7 @@ func (f *Follower) reports() time.Duration {
 	return wait
 }
 
-// ask asks for a service until ctx ends. While a Check hangs there is no other.
+// ask checks a service until ctx ends, one Check at a time.
 func (f *Follower) ask(ctx context.Context, service string, answered func()) {
 	request, sent := &healthpb.HealthCheckRequest{Service: service}, make(chan struct{}, 1)
 	go func() {
@@ -117,7 +117,7 @@ func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckReque
 	return resp.GetStatus(), ""
 }
 
-// watch is the stream of a Watch. Whatever is sent, Check is called.
+// watch is the stream of a Watch. Each message triggers a Check; its content does not count.
 type watch struct {
 	grpc.ServerStream // nil: a Watch has no use for it
 	ctx               context.Context

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// callTimeout is what a call may take beside what the last one took, up to maxTook. writeTimeout is that of writes and
-	// grants: etcd gives up after 7 s, which are 5 s and two election timeouts, and who gives up before does not know what
-	// became of them.
+	// callTimeout bounds a call, and writeTimeout a write or a grant; both are extended by the time that the last call took, up to
+	// maxTook. etcd gives up on a write after 7 s (5 s and two election timeouts): whoever gives up before does not know whether
+	// it was applied.
 	callTimeout  = 3 * time.Second
 	writeTimeout = 8 * time.Second
 	maxTook      = 22 * time.Second
@@ -41,7 +41,7 @@ func (s *Session) do(o op) {
 	}
 }
 
-// timeoutOf returns the bound of a call, given what the last one took.
+// timeoutOf returns the timeout of a call; took is the duration of the last one.
 func timeoutOf(o op, took time.Duration) time.Duration {
 	switch o := o.(type) {
 	case writeOp:
@@ -55,8 +55,8 @@ func timeoutOf(o op, took time.Duration) time.Duration {
 	return callTimeout + took
 }
 
-// grant waits for a lease until ctx ends. The call goes on: only its answer names a lease that is granted after that, which
-// is revoked.
+// grant requests a lease, and waits for it until ctx ends. The call itself goes on until lateTimeout: a lease that etcd grants
+// late is revoked, and only the answer has its id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
 	over := false // guarded by mu

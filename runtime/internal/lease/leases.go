@@ -113,13 +113,13 @@ func (l *leases) isOwn(id clientv3.LeaseID) bool {
 	return id != 0 && slices.Contains(l.everGranted, id)
 }
 
-// own takes in a lease that was granted on a request that was sent at a time.
+// own adds a lease that etcd granted on a request of the time sent.
 func (l *leases) own(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
 	l.held = append(l.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life), confirmed: sent})
 	l.everGranted = append(l.everGranted, id)
 }
 
-// hold takes in a lease as own does. It is the current one from now on.
+// hold adds a lease as own does, and makes it the current one.
 func (l *leases) hold(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
 	l.own(now, sent, id, life)
 	l.lease, l.replace, l.ungranted = id, nil, nil

@@ -9,7 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// overdueAfter is how long a renewal, or any other answer from etcd, is waited for before the entries' status says so.
+// overdueAfter is how long etcd may fail to answer a renewal, or any other call, before the status of entries reports it.
 const overdueAfter = 10 * time.Second
 
 var errNoRenewal = errors.New("etcd has not answered a renewal since")
@@ -93,8 +93,7 @@ func (c *core) renewed(now time.Time, id clientv3.LeaseID, life time.Duration, r
 	}
 }
 
-// overdue returns an error that says since when a lease has not been renewed, though etcd was asked, nil if it need not have
-// been yet.
+// overdue returns an error with the time of a lease's last renewal if etcd has not answered for overdueAfter, else nil.
 func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 	h := c.get(id)
 	if h == nil {

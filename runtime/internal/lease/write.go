@@ -91,9 +91,8 @@ func (c *core) send(steps []step) op {
 	return writeOp{steps}
 }
 
-// farewell returns the value that is put in the place of a key before it is deleted, "" if there is none to be put. A key
-// that is to be back is put once more as it is where there is no room for a mark: an etcd that takes no put cannot have it
-// back.
+// farewell returns the value to put under a key before it is deleted; "": none. For an entry that is paused, and whose layout has
+// no room for a mark, that is its present value: if etcd refuses that put for want of space, it could not take the entry back.
 func (c *core) farewell(now time.Time, e *entry, s *slot) string {
 	if e.want == present || s.marked || s.retired || s.unreadable || s.pending != nil || !c.alive(now, s.lease) {
 		return ""
@@ -104,7 +103,7 @@ func (c *core) farewell(now time.Time, e *entry, s *slot) string {
 	return s.leaving
 }
 
-// lingers reports whether an entry is to be out of etcd for a while, and etcd has yet to show that it could have it back.
+// lingers reports whether a paused entry is still in etcd because its farewell was not put yet.
 func (c *core) lingers(now time.Time, e *entry) bool {
 	return e.want == paused && slices.ContainsFunc(e.slots, func(s *slot) bool { return s.has == self && c.farewell(now, e, s) != "" })
 }
@@ -292,7 +291,7 @@ func (c *core) removalDenied(now time.Time, st step, err error) {
 	c.refuse(now, st, err)
 }
 
-// etcdFull takes in that etcd has no space left. It refuses puts then, and takes deletions: who is to be out for a while stays.
+// etcdFull handles that etcd has no space left. It then refuses puts and accepts deletions, so paused entries stay.
 func (c *core) etcdFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))

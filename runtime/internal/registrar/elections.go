@@ -92,8 +92,8 @@ func (r *Registrar) turned() {
 	r.stands()
 }
 
-// FinishLeading has the instances of the group that lead take no more calls for the leader, and returns when the unary ones under
-// way have finished, or with an error when ctx ends.
+// FinishLeading refuses new calls for the leader in all elections of the group, and waits until the unary ones under way have
+// finished. It returns an error if ctx ends before.
 func (g *Group) FinishLeading(ctx context.Context) error {
 	g.mu.Lock()
 	registrations := slices.Clone(g.registrations)

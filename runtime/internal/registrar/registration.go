@@ -21,8 +21,8 @@ type Registration struct {
 
 	mu      sync.Mutex
 	entry   Entry
-	problem string    // what is wrong with the health service; "": nothing
-	warned  time.Time // of that, last
+	problem string    // the fault of the health service; "": none
+	warned  time.Time // of the last warning about problem
 
 	drop   sync.Once
 	ended  chan struct{} // closed when the claim is given up and a session of its own is closed
@@ -49,7 +49,7 @@ func (g *Registration) setProblem(problem string) {
 	g.warnOfHealth()
 }
 
-// warnOfHealth logs what is wrong with the health service, at most once an hour.
+// warnOfHealth logs the fault of the health service, at most once an hour.
 func (g *Registration) warnOfHealth() {
 	g.mu.Lock()
 	problem, now := g.problem, time.Now()

@@ -130,7 +130,7 @@ func (run *Run) within(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// follow begins to follow the health of the entries, and takes in what is known of it at once.
+// follow starts following the health of the entries. When it returns, the group has their first health.
 func (run *Run) follow(ctx context.Context, a Announcement, entries []Entry) {
 	hear := func(entry int, h healthcheck.Health) { run.group.hear(run, entry, h) }
 	groups := make([]healthcheck.Group, len(entries))

@@ -28,8 +28,9 @@ const handlerTimeout = time.Second
 //
 // When ctx ends it drains. The health service turns NOT_SERVING for the services. A leader finishes the unary calls for
 // it that its guard has let in. The services are withdrawn, which takes 3 s at the most. Callers get the drain delay to
-// hear of it. Calls get the stop timeout to finish, those for the leader included; calls that are open then are cut. Serve returns nil after a clean drain, and an error that says what was cut short
-// otherwise. When the gRPC server fails, Serve drains without the delay, and returns that error.
+// hear of it. Calls get the stop timeout to finish, those for the leader included, and are then cut. Serve returns nil
+// after a clean drain, and otherwise an error that says what was cut short. When the gRPC server fails, Serve drains
+// without the delay, and returns that error.
 //
 // A server is served once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {

@@ -7,10 +7,10 @@
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
 //   - [Fence] is for a store that several leaders may write to, one after the other.
 //
-// A leader resigns when it is asked to or its work fails, when it is withdrawn or paused, when its server drains or its
-// registry is closed, and steps down when it has not been able to renew its lease for nine tenths of the TTL. So two never lead at a time, unless somebody
-// deletes a candidate's key by force or restores etcd from a backup. But code that does not look at its context goes on,
-// and a request to a store may arrive late: whatever must not be done by two needs a fence.
+// A leader resigns when it is asked to or its work fails, when it is withdrawn or paused, and when its server drains or its
+// registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two never lead at a
+// time, unless somebody deletes a candidate's key by force or restores etcd from a backup. But code that ignores its context
+// goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
 package leader
 
 import (

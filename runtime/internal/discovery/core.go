@@ -82,8 +82,8 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, saved: &saved{}, config: configCore{read: read}}
 }
 
-// joined adds a reader. Where nobody followed the key meanwhile, what was known may be out of date: its endpoints serve calls
-// at once, and count as known when etcd has told them, or list-watch tells them anew because etcd fails to answer.
+// joined adds a reader. If the key had no reader before, its last known endpoints may be stale: they serve calls at once, and count
+// as known once etcd, or list-watch after a failure of etcd, has reported them.
 func (c *core) joined() effects {
 	c.readers++
 	c.unfollow = time.Time{}

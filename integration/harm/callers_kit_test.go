@@ -251,7 +251,8 @@ func (w *world) ourClient() *client {
 	registry := runtime.NewRegistry(etcdClient, opts...)
 	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
 	if q, _, _ := w.etcd.now(); w.cold && !q.drop {
-		for range registry.Watch(w.t.Context(), key) {
+		for _, err := range registry.Watch(w.t.Context(), key) {
+			must(w.t, err)
 			break // both know the addresses before the calls
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -189,7 +188,7 @@ func plain(s *server, lis net.Listener) func(bool) {
 func registered(drain time.Duration) shape {
 	return func(s *server, lis net.Listener) func(bool) {
 		registry := runtime.NewRegistry(s.w.cluster.Admin(), runtime.WithNamespace(s.w.namespace),
-			runtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), runtime.WithLeaseTTL(10*time.Second))
+			runtime.WithLogger(slog.New(slog.DiscardHandler)), runtime.WithLeaseTTL(10*time.Second))
 		inner := grpc.NewServer(s.w.opts...)
 		g := registry.NewServer(inner, runtime.WithAdvertiseAddress(s.addr),
 			runtime.WithDrainDelay(drain), runtime.WithStopTimeout(time.Second))

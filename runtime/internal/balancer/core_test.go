@@ -128,7 +128,7 @@ func (w *walked) happen(event int) bool {
 		lazy := walkedCalls[i].lane != "" && (w.core.plan.chooses() || w.core.plan.traits.Single) // its first call has a lane connected to
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i) // into a lane, or out of one
+		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i)                                  // into a lane, or out of one
 		if l := p.lanes[walkedCalls[i].lane]; l != nil && !p.addRoute(l, "/s.A/M").first.lacks() { // a call of a lane waits while that connects
 			continue
 		}

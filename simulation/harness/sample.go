@@ -177,13 +177,13 @@ func (s *server) lookAtHealth(now sight, wrong lasting) {
 	}
 }
 
-// lookForLost judges whether a server, be it cut off from etcd, knows that it is not there because its lease has expired.
+// lookForLost judges whether a server, be it cut off from etcd, knows that it is not there because its lease has expired, once the call under way has ended.
 func (s *server) lookForLost(now sight, wrong lasting) {
 	gone := len(s.w.LeasesLeft(now.from)) == 0 && !s.w.HearsLate(s.index)
 	for _, status := range now.statuses {
 		registered := gone && status.State == runtime.StateRegistered
-		if wrong.longer(s.w.Plan.LeaseTTL()+keptWithin, now.id+status.Key, registered) {
-			s.w.Report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, s.w.Plan.LeaseTTL()+keptWithin)
+		if within := s.w.Plan.LeaseTTL() + keptWithin + 5*time.Second; wrong.longer(within, now.id+status.Key, registered) {
+			s.w.Report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, within)
 		}
 	}
 }

@@ -104,8 +104,7 @@ func (p *plan) divideByLane() {
 		l.sharers = len(p.lanes)
 	}
 	if hasLeft := func(m int32) bool { return p.hasLeft(int(m)) }; !slices.ContainsFunc(p.base.members, hasLeft) {
-		all := p.all()
-		p.base.members = append(p.base.members, slices.DeleteFunc(all, func(m int32) bool { return !hasLeft(m) })...)
+		p.base.members = append(p.base.members, slices.DeleteFunc(p.all(), func(m int32) bool { return !hasLeft(m) })...)
 	}
 	if len(p.base.members) == 0 || p.live > 0 && int(p.base.members[0]) >= p.live {
 		p.base.members = p.all()

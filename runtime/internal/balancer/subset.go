@@ -24,7 +24,7 @@ func (p *plan) choose(most int) []resolver.Endpoint {
 	if most < 1 || most >= p.live {
 		return p.endpoints[:p.live]
 	}
-	chosen := prefix(p.rank(p.all()), most, func(m int32) bool { return !p.in.isHeld(&p.endpoints[m]) })
+	chosen := prefix(p.rank(p.all()[:p.live]), most, func(m int32) bool { return !p.in.isHeld(&p.endpoints[m]) })
 	endpoints := make([]resolver.Endpoint, len(chosen))
 	for i, m := range inOrder(chosen) {
 		endpoints[i] = p.endpoints[m]

@@ -60,19 +60,20 @@ func (v *view) asOf(epoch uint64, waits bool) *snapshot {
 // refresh makes a snapshot.
 func (v *view) refresh(epoch uint64) *snapshot {
 	s, states := &snapshot{epoch: epoch, last: true}, make([]groupState, len(v.groups))
-	heaviest, all := uint32(0), counts{}
+	heaviest, served, all := uint32(0), false, counts{}
 	for i := range states {
 		g := &states[i]
 		*g = v.stateOf(&v.groups[i])
 		all.addAll(g.counts)
 		if len(g.sets) > 0 {
 			heaviest = max(heaviest, v.groups[i].weight)
+			served = served || !g.sets[0].class.isLastResort()
 		}
 	}
 	var called, ofZone counts
 	for i := range states {
 		g, weight := &states[i], v.groups[i].weight
-		if weight == 0 && heaviest > 0 { // all may be groups without a share
+		if weight == 0 && heaviest > 0 || served && len(g.sets) > 0 && g.sets[0].class.isLastResort() { // all may be groups without a share
 			continue
 		}
 		called.addAll(g.counts)

@@ -22,7 +22,7 @@ func (s *Session) report() {
 		if s.opts.Changed != nil {
 			s.opts.Changed(c.key, c.from, c.to)
 		}
-		if c.from != Initial || c.to == Paused {
+		if c.from != Initial {
 			s.logChange(c)
 		}
 	}

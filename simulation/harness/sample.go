@@ -150,9 +150,9 @@ func (s *server) lookAtStatus(now sight, status runtime.Status, wrong lasting, a
 	}
 }
 
-// lookAtLogged judges whether the log has told of a state. What starts paused is so at once, whatever is logged then.
+// lookAtLogged judges whether the log has told of a state.
 func (s *server) lookAtLogged(now sight, status runtime.Status, wrong lasting) {
-	untold := status.State != runtime.StateRegistering && status.State != runtime.StatePaused && !s.log.told(now.life, status.Key, status.State.String())
+	untold := status.State != runtime.StateRegistering && !s.log.told(now.life, status.Key, status.State.String())
 	if wrong.longer(trips*s.w.line(), status.Key+" is not logged", untold) {
 		s.w.Report(check.Status, "%s says that %s is %v, and has not logged that", now.id, status.Key, status.State)
 	}

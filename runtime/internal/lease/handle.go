@@ -109,6 +109,7 @@ func (h *Handle) change(do func(now time.Time) error) error {
 		return ErrDropped
 	}
 	defer h.s.poke()
+	defer h.s.wg.Go(h.s.report) // run does so only once the call under way has ended
 	return do(time.Now())
 }
 

@@ -14,6 +14,8 @@ const slowCall = time.Second
 
 // report logs and counts the changes of state since the last report.
 func (s *Session) report() {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	s.mu.Lock()
 	changes, complaints := s.core.changes, s.core.complaints
 	s.core.changes, s.core.complaints = nil, nil

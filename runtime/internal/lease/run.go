@@ -21,7 +21,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 		go s.run()
 	}
 	s.poke()
-	s.wg.Go(s.report) // what starts paused is so at once, and a call under way may take long
+	s.wg.Go(s.report)
 	return &Handle{s, e}, nil
 }
 

@@ -48,7 +48,8 @@ type Session struct {
 	watches  map[string]*watch
 	renewals map[clientv3.LeaseID]*renewal
 
-	electing sync.Mutex // serialises the calls of Item.Elect
+	electing  sync.Mutex // serialises the calls of Item.Elect
+	reporting sync.Mutex // keeps the lines of changes in their order
 }
 
 // New makes a session. It does no I/O and starts nothing.

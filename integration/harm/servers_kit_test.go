@@ -84,13 +84,13 @@ func newServerWorld(t *testing.T, row serverRow) *serverWorld {
 	}
 	w.registry = kit.Registry(t, &w.logs, w.ours.client, runtime.WithLeaseTTL(row.life()))
 	ctx, end := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	t.Cleanup(func() { end(); running.Wait() })
+	var running, registering sync.WaitGroup
+	t.Cleanup(func() { end(); registering.Wait(); running.Wait() })
 	w.entries = make([]*runtime.Registration, max(1, row.entries))
 	var keys []string
 	for i := range w.entries {
 		keys = append(keys, fmt.Sprintf("plain/%d/a", i))
-		running.Go(func() {
+		registering.Go(func() {
 			var layouts []runtime.RegisterOption
 			if row.layout != nil {
 				layouts = append(layouts, runtime.WithLayouts(row.layout))
@@ -102,9 +102,7 @@ func newServerWorld(t *testing.T, row serverRow) *serverWorld {
 	}
 	running.Go(func() { _ = keepPlain(ctx, w.plain.client, int64(row.life().Seconds()), keys) })
 	w.bothThere("at the start")
-	kit.Eventually(t, serversSoon, "Register has returned", func() bool {
-		return !slices.ContainsFunc(w.registry.Status().Registrations, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
-	})
+	registering.Wait()
 	w.plain.forget()
 	w.ours.forget()
 	return w

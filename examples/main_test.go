@@ -20,7 +20,7 @@ var said = map[string][]string{
 	"connect": {"calls by connect-go: connect-1 33.3 %, connect-2 33.3 %, grpc-1 33.3 %", "calls by gRPC: connect-1 33.3 %",
 		"to JSON by HTTP/1", "calls were made and none failed", "then calls by connect-go: connect-2 50.0 %, grpc-1 50.0 %"},
 	"several":   {"two keys, one lease: [shop/catalog/", "receipt for order of tea", "drained: []"},
-	"slowstart": {"two servers warm up", "the new server began with a small share, and now has its full one"},
+	"slowstart": {"two servers warm up", "the new server began with ", "now has its full share"},
 	"tls": {"10 calls over TLS", "the caller cannot register a server", "a client without credentials is an error",
 		"an impostor in etcd fails the handshake", "none reaches it, nor fails"},
 	"zones": {"caller in eu-1a: near-1 ", "whose servers have left: far 100.0 %", "which has one again: near-3 100.0 %"},

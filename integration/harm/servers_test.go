@@ -88,8 +88,7 @@ var serverRows = []serverRow{
 			granted := s.granted
 			s.mu.Unlock()
 			for _, id := range granted {
-				_, err := w.etcd.Admin().Revoke(kit.Bounded(w.T, serversSoon), id)
-				w.try(err)
+				_, _ = w.etcd.Admin().Revoke(kit.Bounded(w.T, serversSoon), id) // it may have expired on a busy machine
 			}
 			kit.Eventually(w.T, serversSoon, "the entries have gone, and are back", func() bool {
 				return s.changes() >= 2*w.row.entries && s.has() == w.row.entries

@@ -14,8 +14,7 @@ import (
 )
 
 // Bounded returns a context that ends after d, or with the test.
-func Bounded(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
+func Bounded(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx

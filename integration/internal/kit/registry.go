@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,21 +14,23 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// AskingLogger returns a logger whose handler calls a function with each line, as a program's own handler may: what is logged
-// under a lock that the function takes ends in a deadlock. Until ask sets the function, it calls none.
+// AskingLogger returns a logger whose handler calls a function with each new message, as a program's own handler may: what is
+// logged under a lock that the function takes ends in a deadlock. Until ask sets the function, it calls none.
 func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
-	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()])}
+	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()]), new(sync.Map)}
 	return slog.New(h), func(f func()) { h.ask.Store(&f) }
 }
 
 type asking struct {
 	slog.Handler
-	ask *atomic.Pointer[func()]
+	ask  *atomic.Pointer[func()]
+	seen *sync.Map // the messages
 }
 
 // Handle implements slog.Handler.
 func (a asking) Handle(ctx context.Context, r slog.Record) error {
-	if ask := a.ask.Load(); ask != nil {
+	_, seen := a.seen.LoadOrStore(r.Message, true)
+	if ask := a.ask.Load(); ask != nil && !seen {
 		(*ask)()
 	}
 	return a.Handler.Handle(ctx, r)
@@ -41,9 +44,7 @@ func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...run
 	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
 	ask(func() { registry.Status() })
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if err := registry.Close(ctx); err != nil {
+		if err := registry.Close(Bounded(t, time.Second)); err != nil {
 			t.Logf("close the registry: %v", err)
 		}
 	})

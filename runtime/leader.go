@@ -13,9 +13,9 @@ func init() {
 		case *Registry:
 			switch {
 			case of == nil:
-				return nothing{errNil}
+				return unusable{errNil}
 			case of.err != nil:
-				return nothing{of.err}
+				return unusable{of.err}
 			}
 			return of.published
 		case *Server:
@@ -23,13 +23,13 @@ func init() {
 				return of.group
 			}
 		}
-		return nothing{errors.New("the server is nil")}
+		return unusable{errors.New("the server is nil")}
 	}
 }
 
-// nothing is the source of a registry or server that cannot be used, for a reason.
-type nothing struct{ err error }
+// unusable is the source of a registry or server that cannot be used, for a reason.
+type unusable struct{ err error }
 
-func (n nothing) Elections(string) ([]*election.Election, <-chan struct{}, error) {
-	return nil, nil, n.err
+func (u unusable) Elections(string) ([]*election.Election, <-chan struct{}, error) {
+	return nil, nil, u.err
 }

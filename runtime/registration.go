@@ -36,7 +36,7 @@ type Status struct {
 	LeaseID clientv3.LeaseID // of the entry, or for it while it is paused; 0: none now
 	// Err says why etcd does not have the entry as it is wanted, that nobody knows because etcd does not let the process
 	// read the key, of an instance that stands for election, why it cannot learn whether it leads or, of a server's entry,
-	// what is wrong with the health service. nil: there is no such reason.
+	// the fault of the health service. nil: there is no such reason.
 	Err   error
 	Since time.Time // when State was entered
 }

@@ -29,7 +29,7 @@ type serverHealth struct {
 	setter statusSetter          // one of them; nil: neither can be told a status
 }
 
-// problem returns what is wrong with the health service of a gRPC server with these services; "": nothing.
+// problem describes the fault of the health service of a gRPC server with these services; "": none.
 func (h *serverHealth) problem(services map[string][]string) string {
 	if _, ok := services[healthpb.Health_ServiceDesc.ServiceName]; !ok || h.given != nil || h.own != nil {
 		return ""

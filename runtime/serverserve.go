@@ -120,7 +120,7 @@ func (s *Server) announcement(listen string, from advertise.Config) registrar.An
 
 // Withdraw takes the services out of etcd, and returns when they are out. A leader first finishes the unary calls for it that
 // its guard has let in, for the stop timeout, but 5 s at the most. When ctx ends or another 5 s have passed before all are
-// out, the error says what is left to expire. The server goes on serving calls. Announce may be called again
+// out, the error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw; if it is called during Withdraw, that returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
 	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // an error: the callers hear of it

@@ -85,7 +85,7 @@ func (c *client) warm(w *world) {
 	}
 }
 
-// run calls until the world's context ends. What is under way then is not counted.
+// run calls until the world's context ends. It does not count the calls under way then.
 func (c *client) run(w *world) {
 	tick := time.NewTicker(w.calls.every)
 	defer tick.Stop()

@@ -39,7 +39,7 @@ type row struct {
 	tags     func(i int) map[string]any // of the entry of server i; nil: none
 	unlisted func(i int) bool           // the servers that run later, if at all; nil: none
 	prepare  func(w *world)             // before there are clients; nil: nothing
-	script   func(w *world)             // beside the calls; nil: nothing
+	script   func(w *world)             // runs while the calls are made; nil: nothing
 	cold     bool                       // the calls begin before anything is connected
 
 	way      way
@@ -211,7 +211,7 @@ func (w *world) leading() *server {
 	return nil
 }
 
-// await waits for what takes a while on a busy machine, which it leaves to others meanwhile.
+// await waits for a condition. It sleeps between looks, for the machine may be busy.
 func (w *world) await(what string, ok func() bool) {
 	w.t.Helper()
 	for range 3000 {

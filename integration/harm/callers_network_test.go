@@ -35,14 +35,14 @@ type link struct {
 	changed chan struct{} // closed by the next change
 }
 
-// quality is what is wrong with a link.
+// quality describes the fault of a link.
 type quality struct {
 	drop   bool          // SYNs are dropped: to connect takes until the client gives up
-	hole   bool          // what is sent over connections arrives nowhere, in both directions
+	hole   bool          // bytes sent over connections vanish, in both directions
 	slow   time.Duration // how long it takes to connect
 	life   time.Duration // connections are reset when they are this old, or up to a fifth more; 0: never
 	forget time.Duration // connections that were silent for this long are forgotten; 0: never
-	mute   bool          // ... and what is sent over these vanishes; else they are reset
+	mute   bool          // ... and bytes sent over these vanish; else they are reset
 }
 
 // set changes the quality of the link.

@@ -356,7 +356,7 @@ func options() []row {
 	}
 }
 
-// others are rows of several things at once, and of what is seldom.
+// others are rows with several faults at once, and with rare ones.
 func others() []row {
 	ejects := func(policy string) string {
 		return `{"outlier_detection_experimental":{"interval":"0.2s","maxEjectionPercent":50,"failurePercentageEjection":{"threshold":80,"enforcementPercentage":100,"minimumHosts":2,"requestVolume":3},"childPolicy":[` + policy + `]}}`

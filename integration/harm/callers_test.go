@@ -86,7 +86,7 @@ type result struct {
 	in       []string // in what ours is worse off
 }
 
-// add runs a row and adds what was counted. It reports whether the machine could have done more meanwhile.
+// add runs a row and adds its counts. It reports whether the machine had time to spare.
 func (s *results) add(t *testing.T, r row) (spare bool) {
 	s.mu.Lock()
 	s.runs++

@@ -13,7 +13,7 @@ import (
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 )
 
-// etcd is shared by all rows, each of which has a namespace of its own.
+// etcd is shared by all rows. Each row has its own namespace.
 var etcd *etcdtest.Cluster
 
 // parallel is how many rows run at once at most: a row waits more than it works.

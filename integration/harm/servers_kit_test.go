@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// serversSoon bounds what is to happen at once. It is generous, for busy machines.
+// serversSoon bounds changes that should happen at once. It is generous, for busy machines.
 const serversSoon = 60 * time.Second
 
 // serverSide is one of the two that keep entries in an etcd: ours, and plain code.
@@ -34,7 +34,7 @@ type serverSide struct {
 	puts, deletes int                // of these, since forget
 }
 
-// keepPlain keeps entries in etcd as its documentation has it: grant, put, keep alive; all of it anew when the lease has gone,
+// keepPlain keeps entries in etcd as its documentation has it: grant, put, keep alive; all of it again when the lease has gone,
 // revoke at the end.
 func keepPlain(ctx context.Context, client *clientv3.Client, ttl int64, keys []string) (err error) {
 	for ctx.Err() == nil {
@@ -159,7 +159,7 @@ func (s *serverSide) note(answer any, err error) {
 	}
 }
 
-// watch counts what etcd has of both sides, and what it is told from now on.
+// watch counts the entries of both sides, and the puts and deletes from now on.
 func (w *serverWorld) watch() {
 	ctx, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup

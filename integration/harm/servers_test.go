@@ -22,7 +22,7 @@ type serverRow struct {
 	night   bool           // it waits long
 	entries int            // of each side; 0: 1
 	layout  runtime.Layout // of ours; nil: the default
-	ttl     time.Duration  // 0: a minute, so that what is left behind is seen
+	ttl     time.Duration  // 0: a minute, so that entries left behind are seen
 	slow    time.Duration  // of grants and writes
 	begin   func(w *serverWorld)
 	fault   func(w *serverWorld) // both sides have their entries in etcd
@@ -189,7 +189,7 @@ func serverStall(d time.Duration) func(*serverWorld) {
 	}
 }
 
-// churn has ours register and close entries beside those that stay.
+// churn has ours register and close entries while others stay.
 func (w *serverWorld) churn(n int, layout runtime.Layout) {
 	ctx := kit.Bounded(w.T, serversSoon)
 	var opts []runtime.RegisterOption
@@ -230,7 +230,7 @@ func (s *serverSide) changes() int {
 	return s.puts + s.deletes
 }
 
-// wiped takes in that etcd has nothing any more.
+// wiped forgets the entries of a side: etcd has none any more.
 func (s *serverSide) wiped() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -71,8 +71,8 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 	return !in
 }
 
-// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. Of the last
-// resort a lane has those that have left, while others are in it, or nothing else is left; else its calls go to the base, unless it is strict. The base has what has left of lanes if nothing of its own has.
+// divideByLane makes the base and the lanes. If all endpoints are in lanes, all of them stand in for the base. An endpoint that has
+// left stays in its lane while that has live ones, or nothing live is left and the lane is not strict; else the base may take it.
 func (p *plan) divideByLane() {
 	p.base = newLane("")
 	p.base.sharers = 1

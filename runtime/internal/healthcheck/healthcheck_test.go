@@ -157,7 +157,7 @@ func TestHealth_CheckAlone(t *testing.T) {
 	})
 }
 
-// G20: whatever the health service does, the process goes on, what it said last counts, and one word says what it does.
+// G20: whatever the health service does, the process goes on, its last answer counts, and the problem names the fault.
 func TestHealth_OfBadServices(t *testing.T) {
 	said := func(does string) string {
 		return fmt.Sprintf(`a up the health service's Check of "a" %s: what it said last counts, b up the health service's Check of "b" %[1]s: what it said last counts`, does)

@@ -24,7 +24,7 @@ const (
 	// minHealth is the health of an endpoint at which all calls fail. Its inverse is far above the calls under way at an
 	// endpoint: those that work get the calls, however many they have.
 	minHealth = 1.0 / (1 << 30)
-	// negligible is what may be missing of the health of an endpoint that counts as healthy.
+	// negligible is how much health an endpoint that counts as healthy may lack.
 	negligible = 1.0 / 1024
 	// linear is the part of a time constant up to which a straight line is exact enough. It spares math.Exp, which takes
 	// half of the time that the end of a call costs.

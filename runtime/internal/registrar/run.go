@@ -86,8 +86,8 @@ func (run *Run) start(ctx context.Context, a Announcement) error {
 	if err := context.Cause(ctx); err != nil {
 		return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+entries[0].Key, err))
 	}
-	for i := range entries {
-		if a.Advertise.Speaks() {
+	if a.Advertise.Speaks() {
+		for i := range entries {
 			entries[i].listen = a.Listen
 		}
 	}

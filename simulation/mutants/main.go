@@ -1,17 +1,17 @@
-// Command mutants takes protections out of the code, one at a time, and finds out which test notices. Each *.txt beside
-// this file holds the mutants of one room.
+// Command mutants takes protections out of the code, one at a time, and finds out which test notices. README.md says how
+// mutants are written; each *.txt beside it holds those of one room.
 //
-//	mutant.go  what a mutant is, and how it is written
-//	weave.go   builds all of them into the code, of which one is in force at a time
-//	runner.go  builds tests and runs them
-//	notice.go  which tests to try for a mutant, and in what order
-//	page.go    the page about a run of all
+//	mutant.go  reads mutants
+//	place.go   finds the place in a function that a mutant names
+//	weave.go   builds all mutants into the code, of which one is in force at a time
+//	runner.go  builds and runs tests, until one notices
 //
-// The files on disk stay as they are, and must not be edited meanwhile. The exit status is 1 if nobody notices a mutant.
+// The files on disk stay as they are, and must not be edited meanwhile. The exit status is 1 if nobody notices a mutant,
+// or if one does not fit the code. In module simulation:
 //
 //	go run ./mutants                    # all of them
 //	go run ./mutants -mutant '^lease/'  # those of one room
-//	go run ./mutants -fit               # see only that they fit the code as it is
+//	go run ./mutants -fit               # only say which do not fit
 package main
 
 import (
@@ -20,22 +20,19 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strings"
+	"runtime"
 	"sync"
-	"time"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	some := flag.String("mutant", "", "try only the mutants whose `room/name` matches this regular expression")
-	seeds := flag.Int("seeds", 300, "how many of the schedules that a push walks to try")
-	fit := flag.Bool("fit", false, "check only that the mutants fit the code as it is, and that it compiles with them")
+	seeds := flag.Int("seeds", 300, "how many schedules to try")
+	fit := flag.Bool("fit", false, "run no tests: say only which mutants do not fit the code")
 	flag.Parse()
 	if err := run(ctx, *some, *seeds, *fit); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,7 +41,6 @@ func main() {
 }
 
 func run(ctx context.Context, some string, seeds int, fit bool) error {
-	began := time.Now()
 	only, err := regexp.Compile(some)
 	if err != nil {
 		return err
@@ -53,12 +49,7 @@ func run(ctx context.Context, some string, seeds int, fit bool) error {
 	if err != nil {
 		return err
 	}
-	root, err := findRoot(ctx)
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(root, "docs", "measured", "mutants.md")
-	last, err := readPage(file)
+	root, err := filepath.Abs("..")
 	if err != nil {
 		return err
 	}
@@ -67,68 +58,52 @@ func run(ctx context.Context, some string, seeds int, fit bool) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := weave(root, dir, mutants)
+	overlay, err := weave(ctx, root, dir, mutants)
 	if err != nil {
 		return err
 	}
-	if fit {
-		return compile(ctx, root, overlay)
-	}
-	r := newRunner(root, dir, overlay)
-	outcomes, err := r.tryAll(ctx, mutants, last, seeds)
-	if err != nil {
-		return err
-	}
-	if some == "" {
-		if err := writePage(file, outcomes, seeds, time.Since(began)); err != nil {
-			return err
+	var fitting []*mutant
+	var errs []error
+	for _, m := range mutants {
+		if m.err == nil {
+			fitting = append(fitting, m)
+		} else {
+			errs = append(errs, fmt.Errorf("mutant %s does not fit the code: %w\n\tsay where that is now, or delete the mutant", m.id, m.err))
 		}
 	}
-	return sum(outcomes)
-}
-
-// findRoot returns the root of the repository.
-func findRoot(ctx context.Context) (string, error) {
-	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	return filepath.Dir(filepath.Dir(strings.TrimSpace(string(mod)))), err
-}
-
-// compile compiles the code with the mutants of an overlay. Whoever changes what one takes out changes the mutant, too.
-func compile(ctx context.Context, root, overlay string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-overlay="+overlay, "-gcflags=-e", "./runtime/...", "./internal/...")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+	if !fit {
+		env := append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" '-overlay="+overlay+"'")
+		r := &runner{root: root, env: env, dir: dir, seeds: seeds}
+		errs = append(errs, tryAll(fitting, func(m *mutant) (result, error) { return r.try(ctx, m) }), ctx.Err())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// tryAll tries mutants, as many at a time as there are places for tests.
-func (r *runner) tryAll(ctx context.Context, mutants []*mutant, last map[string]*probe, seeds int) ([]outcome, error) {
-	outcomes := make([]outcome, len(mutants))
+// tryAll tries mutants, one more at a time than there are processors, as some tests mostly wait. It prints who notices
+// each, and how many are noticed. Its error names those that nobody notices, with the command that tries one again.
+func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 	var workers sync.WaitGroup
-	free := make(chan struct{}, cap(r.busy)+cap(r.waiting))
-	for i, m := range mutants {
+	var mu sync.Mutex
+	var errs []error
+	by := make(map[string]int)
+	free := make(chan struct{}, runtime.NumCPU()+1)
+	for _, m := range mutants {
 		free <- struct{}{}
 		workers.Go(func() {
 			defer func() { <-free }()
-			if ctx.Err() == nil {
-				outcomes[i] = r.try(ctx, m, last[m.id()], seeds)
-				fmt.Println(outcomes[i])
+			got, err := try(m)
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Printf("%-44s %v\n", m.id, got)
+			if got.failed != nil {
+				by[got.failed.room]++
+				return
 			}
+			errs = append(errs, fmt.Errorf("nobody notices that this is gone: %s\n\tmake mutants MUTANT=%s", m.out, m.id), err)
 		})
 	}
 	workers.Wait()
-	return outcomes, ctx.Err()
-}
-
-// sum says how many mutants were noticed. Its error names those that were not, with the command that tries one again.
-func sum(outcomes []outcome) error {
-	failed := slices.DeleteFunc(slices.Clone(outcomes), func(o outcome) bool { return o.by != nil })
-	fmt.Printf("%d mutants, of which %d are noticed\n", len(outcomes), len(outcomes)-len(failed))
-	var errs []error
-	for _, o := range failed {
-		errs = append(errs, o.err, fmt.Errorf("nobody notices that this is gone: %s\n\tmake mutants MUTANT=%s", o.mutant.out, o.mutant.id()))
-	}
+	fmt.Printf("%d mutants: %d noticed by unit tests, %d on etcd, %d by schedules, %d by nobody\n",
+		len(mutants), by[unit], by[etcd], by[schedule], len(mutants)-by[unit]-by[etcd]-by[schedule])
 	return errors.Join(errs...)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,176 +9,176 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// walkDir is the package that walks schedules.
-const walkDir = "simulation/walk"
-
-// test is a test by its package, relative to the root of the repository, and its name, a regular expression. Of package
-// walk, TestWalk/17 is the schedule of seed 17, and TestWalk/1-50 are those of 50 seeds.
-type test struct{ dir, name string }
-
-func (t test) onEtcd() bool { return strings.HasPrefix(t.dir, "integration/") }
-
-// isWalk reports whether make cores or make simulate runs the test, on a push and without -short.
-func (t test) isWalk() bool {
-	return strings.Contains(t.name, "Walk") && (t.dir == walkDir || strings.HasPrefix(t.dir, "runtime/internal/"))
-}
-
-// when says which runs of the tests have one.
-type when string
-
+// The kinds of tests.
 const (
-	push  when = "push"  // go test -short, make cores and make simulate
-	night when = "night" // go test
+	unit     = "unit"     // tests of the product's packages, and walks of its cores
+	etcd     = "etcd"     // tests of module integration, on real etcd
+	schedule = "schedule" // schedules of the simulation
 )
 
-// args returns the arguments of a test binary.
-func (p probe) args() []string {
-	args := []string{"-test.v", "-test.failfast", "-test.timeout=" + p.timeout().String()}
-	if p.at == push && !p.isWalk() {
-		args = append(args, "-test.short")
-	}
-	name := p.name
-	if walk, seeds, ok := strings.Cut(name, "/"); ok && p.dir == walkDir {
-		var first, last int
-		if n, _ := fmt.Sscanf(seeds, "%d-%d", &first, &last); n < 2 {
-			last = first
-		}
-		name, args = walk, append(args, fmt.Sprintf("-first=%d", first), fmt.Sprintf("-seeds=%d", last-first+1))
-	}
-	return append(args, "-test.run=^"+name+"$")
+// test is a test, or several of a package.
+type test struct {
+	room string
+	dir  string // of the package, relative to the root of the repository
+	name string // a regular expression; of a schedule its seed
+	long bool   // without -short
 }
 
-// timeout returns after what time tests hang.
-func (p probe) timeout() time.Duration {
-	if p.onEtcd() || strings.ContainsAny(p.name, "*-") {
-		return 3 * time.Minute
+// scheduleOf returns the test that runs the schedule of a seed.
+func scheduleOf(seed int) test {
+	return test{room: schedule, dir: "simulation/walk", name: fmt.Sprint(seed), long: true}
+}
+
+// args returns the arguments of a test binary. A mutant may well have a test hang.
+func (t test) args() []string {
+	if t.room == schedule {
+		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$", "-seeds=1", "-first=" + t.name}
 	}
-	return time.Minute // for one test, as a mutant may well have it hang
+	args := []string{"-test.v", "-test.failfast", "-test.run=^" + t.name + "$", "-test.timeout=1m"}
+	if t.room == etcd || strings.Contains(t.name, "*") {
+		args[3] = "-test.timeout=3m"
+	}
+	if !t.long && !strings.Contains(t.name, "Walk") { // walks of cores have no other place than make cores, without -short
+		args = append(args, "-test.short")
+	}
+	return args
+}
+
+func (t test) String() string {
+	if t.room == schedule {
+		return "schedule " + t.name
+	}
+	return fmt.Sprintf("%s %s in %s", t.room, t.name, t.dir)
 }
 
 // result is how tests went.
 type result struct {
-	failed string // the first that failed; "": none did
+	failed *test  // the first that failed
 	why    string // what it said
 	passed bool   // not all were skipped
 	took   time.Duration
 }
 
+func (r result) String() string {
+	if r.failed == nil {
+		return "nobody"
+	}
+	return fmt.Sprintf("%v, %.1f s: %s", r.failed, r.took.Seconds(), r.why)
+}
+
 var (
-	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
-	lastTest   = regexp.MustCompile(`(?s).*\n=== RUN   (\w+)`)
-	lastSeed   = regexp.MustCompile(`(?s).*\n=== RUN   (TestWalk/\d+)`)
 	passedTest = regexp.MustCompile(`(?m)^--- PASS: `)
+	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+	begunTest  = regexp.MustCompile(`(?m)^=== RUN   (\w+)`)
+	complaint  = regexp.MustCompile(`(?m)^.*(_test\.go:\d+: |panic: |fatal error: ).{0,120}`)
 )
 
-// parseOutput returns what the output of a test binary says.
+// parseOutput returns what the output of a test binary says. A test that ends the process has begun last.
 func parseOutput(t test, out string, failed error) result {
 	r := result{passed: passedTest.MatchString(out)}
 	if failed == nil {
 		return r
 	}
-	patterns := []*regexp.Regexp{failedTest, lastTest}
-	if t.dir == walkDir {
-		patterns = []*regexp.Regexp{lastSeed, failedTest}
-	}
-	for _, p := range patterns {
-		if found := p.FindStringSubmatch("\n" + out); found != nil && r.failed == "" {
-			r.failed = found[1]
+	said := out
+	if t.room != schedule {
+		found := failedTest.FindStringSubmatch(out)
+		if begun := begunTest.FindAllStringSubmatch(out, -1); found == nil && begun != nil {
+			found = begun[len(begun)-1]
+		}
+		if found != nil {
+			t.name = found[1]
+			_, said, _ = strings.Cut(out, "=== RUN   "+t.name+"\n")
 		}
 	}
-	_, said, _ := strings.Cut(out, "=== RUN   "+r.failed+"\n")
-	r.failed, r.why = cmp.Or(r.failed, t.name), complaint(cmp.Or(said, out))
+	r.failed, r.why = &t, strings.TrimSpace(complaint.FindString(said))
 	return r
-}
-
-// complaint returns what a failed test said first, for people.
-func complaint(out string) string {
-	first := ""
-	for line := range strings.Lines(out) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.Contains(line, "_test.go:") {
-			return line[:min(len(line), 200)]
-		}
-		if first == "" && !strings.HasPrefix(line, "=== ") {
-			first = line
-		}
-	}
-	return first
 }
 
 // runner builds tests, with all mutants in them, and runs them. It is safe for concurrent use.
 type runner struct {
-	root string
-	env  []string // has the go command take the files with mutants
-	dir  string   // for what is built
+	root  string
+	env   []string // has the go command take the files with mutants
+	dir   string   // for what is built
+	seeds int      // how many schedules to try
 
-	busy, waiting chan struct{} // places for tests that keep a processor busy, and for those that mostly wait
-
-	mu       sync.Mutex
-	binaries map[string]func() (string, error) // by package
-	sound    map[string]func() (result, error) // tests without any mutant
+	binaries memo[string, string] // of packages
+	sound    memo[test, result]   // of tests without any mutant
 }
 
-func newRunner(root, dir, overlay string) *runner {
-	return &runner{
-		root: root, dir: dir,
-		env:      append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" '-overlay="+overlay+"'"),
-		busy:     make(chan struct{}, runtime.NumCPU()),
-		waiting:  make(chan struct{}, 2*runtime.NumCPU()),
-		binaries: make(map[string]func() (string, error)),
-		sound:    make(map[string]func() (result, error)),
+// candidates returns the tests that may notice a mutant, in the order in which to try them: those that it names, those of
+// its package, schedules.
+func (r *runner) candidates(m *mutant) []test {
+	own := m.edits[0].dir
+	all := append(slices.Clone(m.tests), test{room: unit, dir: own, name: ".*"}, test{room: unit, dir: own, name: ".*Walk.*"})
+	for seed := range r.seeds {
+		all = append(all, scheduleOf(seed+1))
 	}
+	return all
+}
+
+// try returns the result of the test that notices a mutant. If there is none, the error says why some did not count.
+func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
+	var errs []error
+	for _, t := range r.candidates(m) {
+		got, err := r.notices(ctx, t, m.id)
+		if ctx.Err() != nil || err == nil && got.failed != nil {
+			return got, err
+		}
+		errs = append(errs, err)
+	}
+	return result{}, errors.Join(errs...)
+}
+
+// notices runs tests with a mutant. The one that fails must fail alone, too, rather than by chance among many, and must
+// pass without the mutant.
+func (r *runner) notices(ctx context.Context, t test, mutant string) (result, error) {
+	got, err := r.run(ctx, t, mutant)
+	if err == nil && got.failed == nil && !got.passed && !t.long {
+		t.long = true // it is skipped with -short
+		got, err = r.run(ctx, t, mutant)
+	}
+	if err == nil && got.failed != nil && *got.failed != t {
+		got, err = r.run(ctx, *got.failed, mutant)
+	}
+	if err != nil || got.failed == nil {
+		return got, err
+	}
+	alone, err := r.sound.get(*got.failed, func() (result, error) { return r.run(ctx, *got.failed, "") })
+	if err == nil && !alone.passed {
+		err = fmt.Errorf("%v does not pass without any mutant: %s", got.failed, alone.why)
+	}
+	return got, err
 }
 
 // run runs tests with a mutant in force, or none.
-func (r *runner) run(ctx context.Context, p probe, mutant string) (result, error) {
-	binary, err := once(r, r.binaries, p.dir, func() (string, error) { return r.build(ctx, p.dir) })
+func (r *runner) run(ctx context.Context, t test, mutant string) (result, error) {
+	binary, err := r.binaries.get(t.dir, func() (string, error) { return r.build(ctx, t.dir) })
 	if err != nil || binary == "" {
 		return result{}, err
 	}
-	place := r.busy
-	if p.onEtcd() {
-		place = r.waiting
-	}
-	place <- struct{}{}
-	defer func() { <-place }()
 	began := time.Now()
-	out, failed := r.output(ctx, filepath.Join(r.root, p.dir), mutant, binary, p.args()...)
+	out, failed := r.output(ctx, t.dir, mutant, binary, t.args()...)
 	if err := ctx.Err(); err != nil {
 		return result{}, err
 	}
 	if exit := (*exec.ExitError)(nil); failed != nil && !errors.As(failed, &exit) {
 		return result{}, failed
 	}
-	got := parseOutput(p.test, out, failed)
+	got := parseOutput(t, out, failed)
 	got.took = time.Since(began)
 	return got, nil
 }
 
-// isSound returns an error unless a test passes without any mutant.
-func (r *runner) isSound(ctx context.Context, p probe) error {
-	_, err := once(r, r.sound, fmt.Sprint(p), func() (result, error) {
-		got, err := r.run(ctx, p, "")
-		if err == nil && !got.passed {
-			err = fmt.Errorf("%s in %s does not pass without any mutant: %s", p.name, p.dir, got.why)
-		}
-		return got, err
-	})
-	return err
-}
-
 // build builds the tests of a package. Without tests there is no binary.
 func (r *runner) build(ctx context.Context, dir string) (binary string, err error) {
-	r.busy <- struct{}{}
-	defer func() { <-r.busy }()
 	binary = filepath.Join(r.dir, strings.ReplaceAll(dir, "/", "-")+".test")
-	out, err := r.output(ctx, filepath.Join(r.root, dir), "", "go", "test", "-c", "-o", binary, ".")
+	out, err := r.output(ctx, dir, "", "go", "test", "-c", "-o", binary, ".")
 	if err != nil {
 		return "", fmt.Errorf("building the tests of %s: %w\n%s", dir, err, out)
 	}
@@ -189,20 +188,19 @@ func (r *runner) build(ctx context.Context, dir string) (binary string, err erro
 	return binary, nil
 }
 
+// output runs a command in a directory of the repository.
 func (r *runner) output(ctx context.Context, dir, mutant, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env = dir, append(r.env[:len(r.env):len(r.env)], inForce+"="+mutant)
+	cmd.Dir, cmd.Env = filepath.Join(r.root, dir), append(r.env[:len(r.env):len(r.env)], inForce+"="+mutant)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// once returns what f returned for the key, which it calls once.
-func once[T any](r *runner, all map[string]func() (T, error), key string, f func() (T, error)) (T, error) {
-	r.mu.Lock()
-	if all[key] == nil {
-		all[key] = sync.OnceValues(f)
-	}
-	get := all[key]
-	r.mu.Unlock()
-	return get()
+// memo keeps what a function returned for a key.
+type memo[K comparable, V any] struct{ all sync.Map }
+
+// get calls f, once for each key.
+func (m *memo[K, V]) get(key K, f func() (V, error)) (V, error) {
+	once, _ := m.all.LoadOrStore(key, sync.OnceValues(f))
+	return once.(func() (V, error))()
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +11,9 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,176 +21,241 @@ import (
 // inForce is the variable of the environment that has the id of the mutant in force.
 const inForce = "MUTANT_IN_FORCE"
 
-// weave writes all mutants to dir, for the go command to take in place of the files of the repository at root, and
-// returns the overlay to tell it so. A mutated function has its other bodies beside its own, and the environment says
-// which counts. So the tests of a package are built once for all mutants.
-func weave(root, dir string, mutants []*mutant) (overlay string, err error) {
-	files := make(map[string]*woven) // by name
-	var errs []error
-	for _, m := range mutants {
-		mutated, err := m.apply(root)
-		errs = append(errs, err)
-		for name, text := range mutated {
-			if files[name] == nil {
-				if files[name], err = newWoven(root, name); err != nil {
-					return "", err
-				}
-			}
-			if err := files[name].add(m.id(), text); err != nil {
-				errs = append(errs, fmt.Errorf("mutant %s, %s: %w", m.id(), name, err))
+// helper is what a mutated package has beside its own files.
+const helper = `package %s
+
+import "os"
+
+var mutantInForce = os.Getenv(%q)
+
+func mutantZero[T any](T) (zero T) { return }
+`
+
+// weave builds mutants into the code at root, of which one is in force at a time: a mutated function has its other
+// bodies in front of its own, and the environment says which counts. So the tests of a package are built once for all
+// mutants. It writes the files to dir, and returns the overlay that has the go command take them. A mutant that does not
+// fit, or does not compile, gets an error and is left out.
+func weave(ctx context.Context, root, dir string, mutants []*mutant) (overlay string, err error) {
+	for {
+		t := &tree{root, token.NewFileSet(), make(map[string][]*source)}
+		for _, m := range mutants {
+			if m.err == nil {
+				m.err = t.add(m)
 			}
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return "", err
-	}
-	texts := make(map[string]string)
-	for name, w := range files {
-		texts[name] = w.String()
-		texts[filepath.Join(filepath.Dir(name), "mutant_in_force.go")] = fmt.Sprintf(
-			"package %s\n\nimport \"os\"\n\nvar mutantInForce = os.Getenv(%q)\n", w.pkg, inForce)
-	}
-	return writeOverlay(root, dir, texts)
-}
-
-// writeOverlay writes files to dir, and a list of the files at root that they stand for.
-func writeOverlay(root, dir string, texts map[string]string) (overlay string, err error) {
-	replace := make(map[string]string)
-	for name, text := range texts {
-		to := filepath.Join(dir, strings.ReplaceAll(name, "/", "-"))
-		replace[filepath.Join(root, name)] = to
-		if err := os.WriteFile(to, []byte(text), 0o644); err != nil {
+		if overlay, err = t.write(dir); err != nil {
 			return "", err
 		}
+		args := []string{"build", "-overlay=" + overlay}
+		for pkg := range t.packages {
+			args = append(args, "./"+pkg)
+		}
+		build := exec.CommandContext(ctx, "go", args...)
+		build.Dir = root
+		out, err := build.CombinedOutput()
+		if err == nil {
+			return overlay, nil
+		}
+		if !blame(mutants, string(out)) {
+			return "", fmt.Errorf("building: %w\n%s", err, out)
+		}
 	}
-	list, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
-	overlay = filepath.Join(dir, "overlay.json")
-	return overlay, os.WriteFile(overlay, list, 0o644)
 }
 
-// woven is a file with what mutants change in it.
-type woven struct {
+// blame gives the mutants that do not compile an error. It reports whether there are any.
+func blame(mutants []*mutant, out string) (any bool) {
+	for _, m := range mutants {
+		said := regexp.MustCompile(`(?m)(^|/)` + regexp.QuoteMeta(m.id) + `:\d.*$`).FindString(out)
+		if said != "" {
+			any, m.err = true, cmp.Or(m.err, fmt.Errorf("it does not compile: %s", said))
+		}
+	}
+	return any
+}
+
+// tree is the packages that mutants change, by directory, without their tests.
+type tree struct {
+	root     string
+	set      *token.FileSet
+	packages map[string][]*source
+}
+
+// source is a file.
+type source struct {
+	path, text string // the path is relative to the root
+	file       *ast.File
+	inserts    map[int]string // what mutants add to it, by where
+}
+
+// function is a function or a method.
+type function struct {
 	*source
-	inserts map[int]string // by where in the text
+	*ast.FuncDecl
 }
 
-func newWoven(root, name string) (*woven, error) {
-	text, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		return nil, err
-	}
-	s, err := parse(filepath.Base(name), text)
-	return &woven{s, make(map[int]string)}, err
+// change is a text in place of a part of a file.
+type change struct {
+	span
+	text string
 }
 
-// add adds what is different in a mutated text. What the compiler says of it names the mutant.
-func (w *woven) add(id string, text []byte) error {
-	mutated, err := parse(id, text)
-	if err != nil {
-		return err
+// add adds a mutant to the code.
+func (t *tree) add(m *mutant) error {
+	changes := make(map[function][]change)
+	for _, e := range m.edits {
+		f, err := t.find(e.dir, e.function)
+		if err != nil {
+			return err
+		}
+		c, err := t.change(f, e)
+		if err != nil {
+			return err
+		}
+		changes[f] = append(changes[f], c)
 	}
-	for key, old := range w.parts {
-		now, ok := mutated.parts[key]
-		if !ok || now.head != old.head {
-			return fmt.Errorf("%s is changed outside of a function's body and of a variable's value, or is gone", key)
+	for f, changes := range changes {
+		if err := t.insert(m.id, f, changes); err != nil {
+			return err
 		}
-		delete(mutated.parts, key)
-		if now.body == old.body {
-			continue
-		}
-		other := fmt.Sprintf("if mutantInForce == %q {\n//line %s:%d\n%s\n%s}", id, id, now.line, now.body, old.leave)
-		if old.variable {
-			other = "\nfunc init() { " + other + " }\n"
-		}
-		w.inserts[old.at] += fmt.Sprintf("%s\n//line %s:%d\n", other, w.name, old.line)
-	}
-	for key, added := range mutated.parts {
-		if !strings.HasPrefix(key, "func ") {
-			return fmt.Errorf("%s is new, and no function", key)
-		}
-		w.inserts[len(w.text)] += "\n" + added.head + added.body + "}\n"
 	}
 	return nil
 }
 
-// String returns the file with all mutants in it.
-func (w *woven) String() string {
-	var b strings.Builder
-	done := 0
-	for _, at := range slices.Sorted(maps.Keys(w.inserts)) {
-		b.WriteString(w.text[done:at] + w.inserts[at])
-		done = at
+// find returns the one function of a name in a package.
+func (t *tree) find(dir, name string) (f function, err error) {
+	if t.packages[dir] == nil {
+		if err := t.load(dir); err != nil {
+			return f, err
+		}
 	}
-	return b.String() + w.text[done:]
-}
-
-// source is a file in parts.
-type source struct {
-	name, text, pkg string
-	set             *token.FileSet
-	parts           map[string]part
-}
-
-// part is a declaration: a function, a variable with a value, or something else, which a mutant leaves as it is.
-type part struct {
-	head     string // all but the body
-	body     string // of a function, or the assignment of a variable's value
-	leave    string // what a body needs at its end, to leave the function
-	variable bool
-	at, line int // where another body goes
-}
-
-func parse(name string, text []byte) (*source, error) {
-	s := &source{name: name, text: string(text), set: token.NewFileSet(), parts: make(map[string]part)}
-	file, err := parser.ParseFile(s.set, name, text, parser.SkipObjectResolution)
-	if err != nil {
-		return nil, err
-	}
-	s.pkg = file.Name.Name
-	for _, d := range file.Decls {
-		switch d := d.(type) {
-		case *ast.FuncDecl:
-			s.addFunc(d)
-		case *ast.GenDecl:
-			for _, spec := range d.Specs {
-				s.addSpec(d, spec)
+	n := 0
+	for _, s := range t.packages[dir] {
+		for _, d := range s.file.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && nameOf(d) == name {
+				f, n = function{s, d}, n+1
 			}
 		}
 	}
-	return s, nil
-}
-
-func (s *source) addFunc(d *ast.FuncDecl) {
-	body := d.Body.Lbrace + 1
-	p := part{head: s.between(d.Pos(), body), body: s.between(body, d.Body.Rbrace)}
-	if d.Type.Results == nil {
-		p.leave = "return\n"
+	if n != 1 {
+		return f, fmt.Errorf("%s has %d functions %s", dir, n, name)
 	}
-	s.add("func "+s.between(d.Pos()+token.Pos(len("func")), d.Name.End()), p, body)
+	return f, nil
 }
 
-func (s *source) addSpec(d *ast.GenDecl, spec ast.Spec) {
-	p := part{head: s.between(spec.Pos(), spec.End())}
-	if v, ok := spec.(*ast.ValueSpec); ok && d.Tok == token.VAR && v.Values != nil {
-		value := v.Values[0].Pos()
-		p.head = s.between(spec.Pos(), value)
-		p.body = s.between(spec.Pos(), v.Names[len(v.Names)-1].End()) + " = " + s.between(value, spec.End())
-		p.variable = true
+// load reads the package in a directory.
+func (t *tree) load(dir string) error {
+	names, err := filepath.Glob(filepath.Join(t.root, dir, "*.go"))
+	if err != nil {
+		return err
 	}
-	s.add(d.Tok.String()+" "+strings.Fields(p.head)[0], p, d.End())
-}
-
-func (s *source) add(key string, p part, at token.Pos) {
-	for s.parts[key].head != "" {
-		key += " again" // as init may be
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(t.set, name, text, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		t.packages[dir] = append(t.packages[dir], &source{filepath.Join(dir, filepath.Base(name)), string(text), file, make(map[int]string)})
 	}
-	p.at, p.line = s.set.Position(at).Offset, s.set.Position(at).Line
-	s.parts[key] = p
+	return nil
 }
 
-func (s *source) between(from, to token.Pos) string {
-	return s.text[s.set.Position(from).Offset:s.set.Position(to).Offset]
+// nameOf returns the name of a function, or receiver.method.
+func nameOf(f *ast.FuncDecl) string {
+	if f.Recv == nil {
+		return f.Name.Name
+	}
+	recv := f.Recv.List[0].Type
+	if star, ok := recv.(*ast.StarExpr); ok {
+		recv = star.X
+	}
+	if generic, ok := recv.(*ast.IndexExpr); ok {
+		recv = generic.X
+	}
+	return fmt.Sprint(recv) + "." + f.Name.Name
+}
+
+// values are what operations make of a value. Whatever it mentions is still mentioned, so it compiles.
+var values = map[string]string{"never": "false && ($)", "always": "true || ($)", "not": "!($)", "zero": "mutantZero($)"}
+
+// change returns what an edit changes in a function.
+func (t *tree) change(f function, e edit) (change, error) {
+	found := find(f.Body, e.kind, e.words)
+	if len(found) != 1 {
+		return change{}, fmt.Errorf("%s has %d of %q, want one", e.function, len(found), strings.Join(append([]string{e.kind}, e.words...), " "))
+	}
+	p := found[0]
+	c := change{p.span(), e.to}
+	switch {
+	case e.op == "drop":
+		c = change{p.whole, p.left}
+	case e.op != "change" && len(p.values) == 1:
+		c.text = values[e.op]
+	case e.op != "change":
+		c.span = span{}
+	}
+	if c.span == (span{}) {
+		return c, fmt.Errorf("%s of %s is not possible: use change", e.op, e.kind)
+	}
+	c.text = strings.ReplaceAll(c.text, "$", t.textOf(f, c.span))
+	return c, nil
+}
+
+func (t *tree) textOf(f function, s span) string {
+	return f.text[t.set.Position(s.from).Offset:t.set.Position(s.to).Offset]
+}
+
+// insert adds a changed body to a function. What the compiler says of it names the mutant.
+func (t *tree) insert(id string, f function, changes []change) error {
+	slices.SortFunc(changes, func(a, b change) int { return int(a.from - b.from) })
+	body, from := "", f.Body.Lbrace
+	for _, c := range changes {
+		if c.from < from {
+			return errors.New("two of its changes overlap")
+		}
+		body, from = body+t.textOf(f, span{from, c.from})+c.text, c.to
+	}
+	body += t.textOf(f, span{from, f.Body.End()})
+	if _, err := parser.ParseFile(token.NewFileSet(), "", "package p; func f() "+body, parser.SkipObjectResolution); err != nil {
+		return err
+	}
+	if f.Type.Results == nil {
+		body += "\nreturn"
+	}
+	at := t.set.Position(f.Body.Lbrace)
+	f.inserts[at.Offset+1] += fmt.Sprintf("if mutantInForce == %q {\n//line %s:%d\n%s\n}\n//line %s:%d\n", id, id, at.Line, body, filepath.Base(f.path), at.Line)
+	return nil
+}
+
+// write writes the files with all mutants in them to dir, and a list of the files that they stand for.
+func (t *tree) write(dir string) (overlay string, err error) {
+	replace := make(map[string]string)
+	add := func(path, text string) {
+		to := filepath.Join(dir, strings.ReplaceAll(path, "/", "-"))
+		replace[filepath.Join(t.root, path)] = to
+		err = cmp.Or(err, os.WriteFile(to, []byte(text), 0o644))
+	}
+	for dir, files := range t.packages {
+		add(filepath.Join(dir, "mutant_in_force.go"), fmt.Sprintf(helper, files[0].file.Name.Name, inForce))
+		for _, s := range files {
+			add(s.path, s.woven())
+		}
+	}
+	list, _ := json.Marshal(map[string]any{"Replace": replace}) // of strings
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, cmp.Or(err, os.WriteFile(overlay, list, 0o644))
+}
+
+// woven returns the file with all mutants in it.
+func (s *source) woven() string {
+	text, done := "", 0
+	for _, at := range slices.Sorted(maps.Keys(s.inserts)) {
+		text, done = text+s.text[done:at]+s.inserts[at], at
+	}
+	return text + s.text[done:]
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,46 +8,56 @@ import (
 	"testing"
 )
 
-// A program with a function, a method and a variable to mutate.
-const program = `package main
-
-import "fmt"
-
-var limits = map[string]int{
-	"low": 1,
-} // of all
-
-type door struct{ open bool }
-
-func (d *door) push() {
-	if !d.open {
-		d.open = true
-	}
+// Each mutant of the program in testdata, with what the program prints when that is in force.
+var doors = []struct{ edits, want string }{
+	{"in door.push\nnever if locked", "open again again 7 8"},
+	{"in door.push\nalways if n", "shut shut shut 7 5"},
+	{"in door.push\nnot term locked", "open shut shut 7 6"},
+	{"in door.push\ndrop term stuck n", "shut open again 7 7"},
+	{"in door.push\ndrop term stuck", "shut shut shut 7 5"},
+	{"in door.push\ndrop set append", "shut shut open 7 5"},
+	{"in door.push\nnever case 1", "shut shut open 7 6"},
+	{"in door.push\ndrop default\nalways case", "shut shut again 7 6"},
+	{"in door.push\nchange return \"open\"\nto   $ + \"ed\"", "shut shut opened 7 6"},
+	{"in door.push\nchange call append\nto   append($, who)", "shut shut again 7 7"},
+	{"in add\nzero for numbers", "shut shut open 0 0"},
+	{"in add\nzero return sum", "shut shut open 0 0"},
+	{"in main\ndrop arg 5", "shut shut open 7 1"},
+	{"in main\nchange field log\nto   []string{\"x\"}", "shut shut again 7 7"},
+	{"in door.push\nnever if locked\nin add\nzero return sum", "open again again 0 0"},
 }
 
-func sum(a, b int) (n int) { return a + b }
-
-func main() {
-	var d door
-	d.push()
-	fmt.Println(limits["low"], d.open, sum(1, 2))
+// misfit has edits that do not fit, with a part of what is said of them.
+var misfitting = []struct{ edits, want string }{
+	{"in door.pull\ndrop default", "0 functions door.pull"},
+	{"in door.push\ndrop call nothing", `0 of "call nothing"`},
+	{"in door.push\nnever return", `3 of "return"`},
+	{"in door.push\ndrop if locked", "not possible"},
+	{"in door.push\nchange if locked\nto locked {", "expected"},
+	{"in door.push\nchange if locked\nto unknown", "does not compile: "},
+	{"in door.push\nnever if locked\nnever term locked", "overlap"},
 }
-`
 
-func TestOneIsInForceAtATime(t *testing.T) {
+func TestWeave(t *testing.T) {
 	root := t.TempDir()
-	for name, text := range map[string]string{"main.go": program, "go.mod": "module example.com/door\n"} {
+	text, err := os.ReadFile("testdata/door.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"door.go": string(text), "go.mod": "module example.com/door\n\ngo 1.26\n"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mutants := []*mutant{
-		{name: "shut", edits: []edit{{"main.go", "d.open = true", "d.open = false"}}},
-		{name: "less", edits: []edit{{"main.go", "a + b", "a - b"}}},
-		{name: "more", edits: []edit{{"main.go", "{ return a + b", "{ return times(a, b) + 5 }\n\nfunc times(a, b int) int { return a * b"}}},
-		{name: "both", edits: []edit{{"main.go", `"low": 1`, `"low": 7`}, {"main.go", "a + b", "b"}}},
+	var all []*mutant
+	for _, edits := range append(doors, misfitting...) {
+		m, err := read("room", "dir .\n== "+strings.NewReplacer(" ", "_", "\n", "_").Replace(edits.edits)+" [D1]\nout x\n"+edits.edits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m...)
 	}
-	overlay, err := weave(root, t.TempDir(), mutants)
+	overlay, err := weave(t.Context(), root, t.TempDir(), all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,32 +67,28 @@ func TestOneIsInForceAtATime(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for id, want := range map[string]string{"": "1 true 3", "/shut": "1 false 3", "/less": "1 true -1", "/more": "1 true 7", "/both": "7 true 2"} {
+	prints := func(id string) string {
 		run := exec.CommandContext(t.Context(), binary)
 		run.Env = []string{inForce + "=" + id}
-		if out, err := run.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
-			t.Errorf("with %q in force: %s, %v; want %s", id, out, err, want)
+		out, err := run.CombinedOutput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if got, want := prints(""), "shut shut open 7 6"; got != want {
+		t.Errorf("without any mutant: %s, want %s", got, want)
+	}
+	for i, tt := range doors {
+		if all[i].err != nil {
+			t.Errorf("%q: %v", tt.edits, all[i].err)
+		} else if got := prints(all[i].id); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.edits, got, tt.want)
 		}
 	}
-	for _, e := range []edit{
-		{"main.go", "open bool", "open, ajar bool"},
-		{"main.go", "sum(a, b int)", "sum(b, a int)"},
-		{"main.go", "type door", "const more = 1\n\ntype door"},
-		{"main.go", "limits =", "limits, more = 1,"},
-	} {
-		m := &mutant{name: "bad", edits: []edit{e}}
-		if _, err := weave(root, t.TempDir(), []*mutant{m}); err == nil {
-			t.Errorf("wove %q", e.new)
+	for i, tt := range misfitting {
+		if err := all[len(doors)+i].err; err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %s", tt.edits, err, tt.want)
 		}
-	}
-	// What does not compile is named.
-	bad := &mutant{name: "bad", edits: []edit{{"main.go", "a + b", "a + c"}}}
-	if overlay, err = weave(root, t.TempDir(), []*mutant{bad}); err != nil {
-		t.Fatal(err)
-	}
-	build = exec.CommandContext(t.Context(), "go", "build", "-overlay="+overlay, "-o", binary, ".")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err == nil || !strings.Contains(string(out), fmt.Sprintf("%s:17:", bad.id())) {
-		t.Errorf("building it: %s, %v", out, err)
 	}
 }

@@ -359,13 +359,13 @@ func (p *policy) remember(away *[]resolver.Endpoint) {
 	})
 }
 
-// forget drops the statistics of addresses that neither the key nor away has, unless they have calls under way or a connection.
+// forget drops the statistics of addresses that neither the plan nor away has, unless they have calls under way or a connection.
 // If each remembered address has a connection, there is nothing to forget, so that updates need not visit all addresses.
 func (p *policy) forget() {
 	if p.in == nil || p.in.pending || p.away == nil || p.memory.Len() == len(p.core.all) {
 		return
 	}
-	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil }, addresses(p.in.all, *p.away))
+	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil }, addresses(*p.away))
 }
 
 // report reports the problems of a plan that the plan before did not have.

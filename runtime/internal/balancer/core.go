@@ -124,7 +124,7 @@ func (c *core) update(next *plan, now time.Time) {
 	c.serving = c.counts[ready] > 0
 	c.want(now)
 	c.serving = false
-	c.dropUnknown(now)
+	c.dropNew(now)
 	c.closeUnwanted(now)
 	c.settle()
 	c.out.publish = true
@@ -397,20 +397,10 @@ func (c *core) await(x *conn, now time.Time) {
 	}
 }
 
-// dropUnknown marks unused connections for closing now if they are not connected and their address has left, or if they were never dialed.
-func (c *core) dropUnknown(now time.Time) {
-	var known map[string]bool
+// dropNew marks connections for closing now that were never dialed and that no plan has any more.
+func (c *core) dropNew(now time.Time) {
 	for _, x := range c.all {
-		if x.inPlan == c.number || x.isUsed() {
-			continue
-		}
-		if known == nil {
-			known = make(map[string]bool, len(c.plan.in.endpoints))
-			for addr := range addresses(c.plan.in.endpoints) {
-				known[addr] = true
-			}
-		}
-		if !known[x.addr] && x.state != connectivity.Ready || x.isNew() {
+		if x.inPlan != c.number && !x.isUsed() && x.isNew() {
 			x.closeAt = now
 		}
 	}

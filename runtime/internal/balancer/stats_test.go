@@ -5,16 +5,12 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -40,56 +36,6 @@ func TestPeakOverServers(t *testing.T) {
 			if s.calls.Load() == 0 {
 				t.Errorf("%s: server %d was never called", config, i)
 			}
-		}
-	}
-}
-
-// TestPeak_ErringServers calls servers of which some return an error at once and the others take 5 ms. No more calls fail
-// than with round_robin (H3).
-func TestPeak_ErringServers(t *testing.T) {
-	plain := errors.New("no connection to the database")
-	for _, tt := range []struct {
-		of   int
-		errs []error
-	}{
-		{2, []error{plain}},
-		{4, []error{status.Error(codes.Unauthenticated, "")}},
-		{4, []error{plain, status.Error(codes.Unimplemented, "")}},
-	} {
-		servers := serveAll(t, specs(tt.of, "s%d v%d z%d")...)
-		failed := func(policy string) (n int64) {
-			for _, s := range servers {
-				s.serves.Store(nil)
-			}
-			r := newRig(t, &attr.Client{})
-			defer r.conn.Close()
-			r.update(`{"childPolicy":[{"`+policy+`":{}}]}`, servers)
-			r.connected(servers)
-			for i, s := range servers {
-				does := func() error { time.Sleep(5 * time.Millisecond); return nil }
-				if i < len(tt.errs) {
-					does = func() error { return tt.errs[i] }
-				}
-				s.serves.Store(&does)
-			}
-			var all sync.WaitGroup
-			var fails atomic.Int64
-			for range callers {
-				all.Go(func() {
-					for range 100 {
-						if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
-							fails.Add(1)
-						}
-					}
-				})
-			}
-			all.Wait()
-			return fails.Load()
-		}
-		peak, roundRobin := failed("etcd_peak_ewma"), failed("round_robin")
-		t.Logf("%d of %d err: of %d calls %d fail, with round_robin %d", len(tt.errs), tt.of, 100*callers, peak, roundRobin)
-		if peak > roundRobin*3/4 {
-			t.Errorf("%d of %d err: of %d calls %d fail, with round_robin %d", len(tt.errs), tt.of, 100*callers, peak, roundRobin)
 		}
 	}
 }

@@ -113,22 +113,16 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 cores: ## Walk every sequence of events of the runtime's cores, up to a certain length
 	go test -count=1 -run 'Walk' ./internal/... ./runtime/internal/...
 
-# How many schedules to walk instead of the same ones each time, from which seed on (0 chooses one), and for how many minutes at
-# most; or one SEED, or the one SCHEDULE in a file.
-SEEDS    ?=
-FIRST    ?=
+# How many schedules to walk, from which seed on (0 chooses one), or for how many minutes; or one SEED, or the one SCHEDULE in a file.
+SEEDS    ?= 150
+FIRST    ?= 1
 MINUTES  ?=
 SCHEDULE ?=
 
 .PHONY: simulate
-simulate: ## Walk the same random schedules of faults in virtual time (FIRST=0 MINUTES=30 for others, SEED=17 or SCHEDULE=FILE for one)
-	cd simulation && go run ./cmd/simulate $(if $(SEED),$(if $(filter-out file,$(origin SEED)),-seed $(SEED))) \
-		$(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))') \
-		$(if $(FIRST),-first $(FIRST)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES))
-
-.PHONY: conformance
-conformance: ## Compare the simulation's model of etcd with the real one
-	cd simulation && go test -count=1 -timeout 10m ./conformance
+simulate: ## Walk random schedules of faults in virtual time (FIRST=0 MINUTES=30 for others, SEED=17 or SCHEDULE=FILE for one)
+	cd simulation && go test -count=1 -timeout 0 -run 'TestSchedules|TestKept' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
+		$(if $(filter-out file,$(origin SEED)),-first $(SEED) -seeds 1 -times 10,-first $(FIRST) $(if $(MINUTES),-minutes $(MINUTES),-seeds $(SEEDS))))
 
 # A pattern for the attacks to try. The page is written only if all are tried.
 WAY ?=

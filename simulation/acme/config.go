@@ -3,8 +3,6 @@ package acme
 import (
 	"cmp"
 	"encoding/json"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -38,14 +36,6 @@ type Route struct {
 	Strict bool
 }
 
-// Strict reports whether the policy has a route that is.
-func (p Policy) Strict() bool {
-	return slices.ContainsFunc(p.Routes, func(r Route) bool { return r.Strict })
-}
-
-// parsed holds what was read of service configs, which are read for each call.
-var parsed sync.Map // of reading by their texts
-
 type reading struct {
 	policy Policy
 	err    error
@@ -53,14 +43,15 @@ type reading struct {
 
 // ParsePolicy reads a service config. The policy is shared.
 func ParsePolicy(config string) (Policy, error) {
-	if known, ok := parsed.Load(config); ok {
-		r := known.(reading)
-		return r.policy, r.err
-	}
-	p, err := readPolicy(config)
-	parsed.Store(config, reading{p, err})
-	return p, err
+	r := recall(asConfig(config), func(config asConfig) reading {
+		p, err := readPolicy(string(config))
+		return reading{p, err}
+	})
+	return r.policy, r.err
 }
+
+// asConfig is a text that is read as a service config.
+type asConfig string
 
 func readPolicy(config string) (Policy, error) {
 	layers, way, err := schedule.Layers(cmp.Or(config, "{}"))
@@ -95,15 +86,6 @@ func DrainOf(config string) (names []string, depends bool) {
 	return p.Drain, p.Least > 0
 }
 
-// SubsetOf returns how many instances a client uses that is given a number and a service config, 0 for all.
-func SubsetOf(given int, config string) int {
-	p, err := ParsePolicy(config)
-	if err != nil || p.Subset == 0 || given > 0 && given < p.Subset {
-		return given
-	}
-	return p.Subset
-}
-
 // Methods is what a service config says of all methods.
 type Methods struct {
 	Timeout time.Duration // 0: none
@@ -111,22 +93,31 @@ type Methods struct {
 }
 
 // MethodsOf returns what the first of these service configs that says anything of methods says of them.
-func MethodsOf(configs ...string) Methods {
+func MethodsOf(configs ...string) (m Methods) {
 	for _, config := range configs {
-		var parsed struct {
-			MethodConfig []struct {
-				Timeout      string
-				WaitForReady bool
-			}
+		if m = recall(withMethods(config), readMethods); m != (Methods{}) {
+			break
 		}
-		if err := json.Unmarshal([]byte(config), &parsed); err != nil || len(parsed.MethodConfig) == 0 {
-			continue
-		}
-		m := parsed.MethodConfig[0]
-		timeout, _ := time.ParseDuration(m.Timeout) // none if it says none
-		return Methods{timeout, m.WaitForReady}
 	}
-	return Methods{}
+	return m
+}
+
+// withMethods is a text that is read for what it says of methods.
+type withMethods string
+
+func readMethods(config withMethods) Methods {
+	var parsed struct {
+		MethodConfig []struct {
+			Timeout      string
+			WaitForReady bool
+		}
+	}
+	if err := json.Unmarshal([]byte(config), &parsed); err != nil || len(parsed.MethodConfig) == 0 {
+		return Methods{}
+	}
+	m := parsed.MethodConfig[0]
+	timeout, _ := time.ParseDuration(m.Timeout) // none if it says none
+	return Methods{timeout, m.WaitForReady}
 }
 
 // Holds reports whether a service config holds all that another says: the one in force has the defaults filled in.

@@ -3,6 +3,7 @@ package acme
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -39,43 +40,23 @@ const (
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
-// Reader remembers what it has read, for the same values are looked at again and again. It may be used concurrently.
-type Reader struct {
-	mu    sync.Mutex
-	said  map[read]Said
-	addrs map[string]string
-}
+// remembered holds what was read of values, for the same ones are looked at again and again.
+var remembered sync.Map
 
-// read is a value read in a layout.
-type read struct{ layout, value string }
-
-// AddrIn is like the function.
-func (r *Reader) AddrIn(value string) string {
-	return recall(&r.mu, &r.addrs, value, AddrIn)
-}
-
-// Decode is like the function.
-func (r *Reader) Decode(layout, value string) Said {
-	return recall(&r.mu, &r.said, read{layout, value}, func(of read) Said { return Decode(of.layout, of.value) })
-}
-
-// recall returns what a map has of a key, and puts it there if it has nothing.
-func recall[K comparable, V any](mu *sync.Mutex, known *map[K]V, key K, find func(K) V) V {
-	mu.Lock()
-	defer mu.Unlock()
-	v, ok := (*known)[key]
-	if !ok {
-		v = find(key)
-		if *known == nil {
-			*known = make(map[K]V)
-		}
-		(*known)[key] = v
+// recall returns what is remembered of a key, and finds and remembers it if there is nothing.
+func recall[K comparable, V any](key K, find func(K) V) V {
+	if v, ok := remembered.Load(key); ok {
+		return v.(V)
 	}
+	v := find(key)
+	remembered.Store(key, v)
 	return v
 }
 
 // AddrIn returns the address that a value names.
-func AddrIn(value string) string {
+func AddrIn(value string) string { return recall(value, addrIn) }
+
+func addrIn(value string) string {
 	for _, l := range schedule.Layouts {
 		if l.Addr != nil && l.Addr(value) != "" {
 			return l.Addr(value)
@@ -90,6 +71,24 @@ func Address(key, value string) string {
 		return ""
 	}
 	return AddrIn(value)
+}
+
+// instancePattern finds the instance id in an entry that has it in its value.
+var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
+
+// leasePattern finds a key that is named by its lease, which is no name for the instance.
+var leasePattern = regexp.MustCompile(`/\d+$`)
+
+// NamesIn returns the instance ids that an entry may give its address.
+func NamesIn(key, value string) []string {
+	var names []string
+	if strings.HasPrefix(value, "{") || !leasePattern.MatchString(key) {
+		names = append(names, path.Base(key))
+	}
+	if id := instancePattern.FindStringSubmatch(value); id != nil {
+		names = append(names, id[1])
+	}
+	return names
 }
 
 // Said is what an entry says of an instance.
@@ -108,12 +107,17 @@ func (s Said) In(layout string) Said {
 }
 
 // Decode returns what a value says in a layout, an address that nobody has if it is in another.
-func Decode(layout, value string) Said {
-	l, ok := schedule.LayoutNamed(layout)
+func Decode(layout, value string) Said { return recall(read{layout, value}, decode) }
+
+// read is a value read in a layout.
+type read struct{ layout, value string }
+
+func decode(of read) Said {
+	l, ok := schedule.LayoutNamed(of.layout)
 	if !ok {
 		return Said{}
 	}
-	entry, ok := l.Read(value)
+	entry, ok := l.Read(of.value)
 	switch {
 	case !ok:
 		return Said{}

@@ -3,11 +3,13 @@ package etcd
 import (
 	"context"
 	"net"
+	"path"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 )
 
@@ -24,149 +26,153 @@ type Call struct {
 type Verdict struct {
 	Before time.Duration // how long it waits before it takes effect, even if the client has gone by then, or is refused
 	After  time.Duration // how long it waits between its effect and its answer
-	Lose   bool          // it takes effect and is never answered
+	Lose   bool          // it takes effect and is never answered; a watch is as if it had never been asked for
 	Err    error         // it is refused and has no effect
-	Busy   bool          // it is refused if it is a write: the member has too many to apply already
+	Busy   bool          // it is refused if it is a write: the member has too many to apply already; not for messages of streams
 }
 
-// Intercept has f consulted for each unary request and for each message of LeaseKeepAlive and Watch; nil ends that.
+// Intercept sets the function that decides on each unary request, each message of LeaseKeepAlive and each watch; nil lets all pass.
 func (c *Cluster) Intercept(f func(Call) Verdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.intercept = f
 }
 
-// arrive asks for the verdict on a call.
-func (c *Cluster) arrive(call Call) Verdict {
-	c.mu.Lock()
-	f := c.intercept
-	c.mu.Unlock()
-	if f == nil {
+// judge returns the verdict on a call. It leaves Busy set only for a write.
+func (p *process) judge(ctx context.Context, method string, message any) Verdict {
+	p.c.mu.Lock()
+	intercept := p.c.intercept
+	p.c.mu.Unlock()
+	if intercept == nil {
 		return Verdict{}
 	}
-	return f(call)
+	call := Call{Client: client(ctx), Member: p.member, Method: path.Base(method)}
+	call.Keys, call.Write = about(message)
+	v := intercept(call)
+	v.Busy = v.Busy && call.Write
+	return v
 }
 
-// serve carries a unary request through: the verdict, the request itself, the answer.
-func serve[T any](ctx context.Context, n *node, call Call, f func() (T, error)) (T, error) {
-	var none T
-	call.Client, call.Member = host(ctx), n.i
-	v := n.c.arrive(call)
-	if err := n.sleep(v.Before); err != nil {
-		return none, err
-	}
-	switch {
-	case v.Err != nil:
-		return none, v.Err
-	case v.Busy && call.Write:
-		return none, errTooMany
-	}
-	resp, err := none, n.checkLeader(ctx)
-	if err == nil {
-		resp, err = f()
-	}
-	if v.Lose {
-		select {
-		case <-ctx.Done():
-			return none, ctx.Err()
-		case <-n.stop:
-			return none, errStopped
-		}
-	}
-	if err := n.sleep(v.After); err != nil {
-		return none, err
-	}
-	return resp, err
-}
-
-// sleep waits, unless the member stops first.
-func (n *node) sleep(d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-n.stop:
-		return errStopped
-	}
-}
-
-// host returns the host of the client that asks.
-func host(ctx context.Context) string {
+// client returns the host of the client that asks.
+func client(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return ""
 	}
-	if tcp, ok := p.Addr.(*net.TCPAddr); ok {
-		return tcp.IP.String()
-	}
-	return p.Addr.String()
+	return hostOf(p.Addr)
 }
 
-// tokenOf returns the token that a request brings along.
-func tokenOf(ctx context.Context) string {
-	for _, name := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
-		if ts := metadata.ValueFromIncomingContext(ctx, name); len(ts) > 0 {
-			return ts[0]
+func hostOf(addr net.Addr) string { return addr.(*net.TCPAddr).IP.String() }
+
+// about returns the keys that a message is about, and whether it is a write.
+func about(message any) (keys []string, write bool) {
+	switch m := message.(type) {
+	case *pb.CompactionRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest, *pb.LeaseKeepAliveRequest:
+		write = true
+	case *pb.WatchRequest:
+		keys = append(keys, string(m.GetCreateRequest().GetKey()))
+	}
+	for _, op := range opsOf(message) {
+		switch r := op.Request.(type) {
+		case *pb.RequestOp_RequestRange:
+			keys = append(keys, string(r.RequestRange.Key))
+		case *pb.RequestOp_RequestPut:
+			keys, write = append(keys, string(r.RequestPut.Key)), true
+		case *pb.RequestOp_RequestDeleteRange:
+			keys, write = append(keys, string(r.RequestDeleteRange.Key)), true
 		}
 	}
-	return ""
+	return keys, write
 }
 
-// wantsLeader reports whether a request asks to fail where there is no leader.
-func wantsLeader(ctx context.Context) bool {
-	ks := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	return len(ks) > 0 && ks[0] == rpctypes.MetadataHasLeader
-}
-
-// checkLeader refuses a request that wants a leader where there is none.
-func (n *node) checkLeader(ctx context.Context) error {
-	if wantsLeader(ctx) && !n.seesLeader() {
-		return errNoLeader
+// interceptUnary applies the verdict on a request before and after etcd handles it.
+func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.UnaryServerInfo, etcd grpc.UnaryHandler) (any, error) {
+	v := p.judge(ctx, info.FullMethod, message)
+	if err := sleep(p.ctx, v.Before); err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-// seesLeader reports whether the member takes anybody for the leader.
-func (n *node) seesLeader() bool {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	return n.c.members.seesLeader(n.i, time.Now())
-}
-
-// identify returns who asks, by the token of the request.
-func (n *node) identify(ctx context.Context) (requester, error) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	user, err := n.c.state.auth.identify(time.Now(), tokenOf(ctx), n.forgets)
-	return requester{client: host(ctx), user: user, rights: n.c.state.auth.revision}, err
-}
-
-const (
-	firstClusterID = 0xc1a57e12
-	firstMemberID  = 0x3e3b3001 // of the first member; the others follow
-)
-
-// clusterID returns the id of the cluster. A new one has another.
-func (c *Cluster) clusterID() uint64 { return firstClusterID + c.generation<<32 }
-
-// memberID returns the id of a member. In a new cluster it has another.
-func (c *Cluster) memberID(i int) uint64 { return firstMemberID + uint64(i) + c.generation<<32 }
-
-// fill completes a header.
-func (n *node) fill(h *pb.ResponseHeader) {
-	n.c.mu.Lock()
-	n.sign(h)
-	if h.Revision == 0 {
-		h.Revision = n.view().rev
+	switch {
+	case v.Err != nil:
+		return nil, v.Err
+	case v.Busy:
+		return nil, rpctypes.ErrTooManyRequests // of code Unknown on the wire, as etcd sends it
 	}
-	n.c.mu.Unlock()
+	own := ctx
+	if v.Before > 0 {
+		own = context.WithoutCancel(ctx) // the client may have gone
+	}
+	var answer any
+	err := p.use(own, func(own context.Context) (err error) {
+		answer, err = p.c.mirror.follow(client(ctx), message, func() (any, error) { return etcd(own, message) })
+		return err
+	})
+	if v.Lose {
+		<-ctx.Done() // at the latest when the process ends
+		return nil, ctx.Err()
+	}
+	if err := sleep(ctx, v.After); err != nil {
+		return nil, err
+	}
+	return answer, err
 }
 
-// sign puts into a header whose answer it heads, and the raft term that the member knows.
-func (n *node) sign(h *pb.ResponseHeader) {
-	h.ClusterId, h.MemberId, h.RaftTerm = n.c.clusterID(), n.c.memberID(n.i), n.c.members.all[n.i].term
+// interceptStream applies the verdicts on keepalives and watches.
+func (p *process) interceptStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, etcd grpc.StreamHandler) error {
+	switch info.FullMethod {
+	case pb.Lease_LeaseKeepAlive_FullMethodName, pb.Watch_Watch_FullMethodName:
+		s = &stream{ServerStream: s, p: p, method: info.FullMethod}
+	}
+	return etcd(srv, s)
+}
+
+// stream is a stream of keepalives or of watches. etcd answers each keepalive before it receives the next. For watches it receives and
+// sends in goroutines of their own.
+type stream struct {
+	grpc.ServerStream
+	p      *process
+	method string
+	held   atomic.Int64 // the Unix time in nanoseconds until which nothing is received or sent
+	mute   atomic.Bool  // whether the next answer is lost
+}
+
+// RecvMsg receives the next message of which etcd must know.
+func (s *stream) RecvMsg(m any) error {
+	for {
+		if err := s.awaitRelease(); err != nil {
+			return err
+		}
+		if err := s.ServerStream.RecvMsg(m); err != nil {
+			return err
+		}
+		watch, isWatch := m.(*pb.WatchRequest)
+		if isWatch && watch.GetCreateRequest() == nil {
+			return nil
+		}
+		v := s.p.judge(s.Context(), s.method, m)
+		if isWatch && v.Lose {
+			continue
+		}
+		if err := sleep(s.p.ctx, v.Before); err != nil {
+			return err
+		}
+		s.mute.Store(v.Lose)
+		s.held.Store(time.Now().Add(v.After).UnixNano())
+		return v.Err
+	}
+}
+
+// SendMsg sends an answer or events, unless they are lost. The observer knows of events before.
+func (s *stream) SendMsg(m any) error {
+	if r, ok := m.(*pb.WatchResponse); ok {
+		s.p.c.mirror.await(r.Header.GetRevision())
+	}
+	if err := s.awaitRelease(); err != nil || s.mute.Load() {
+		return err
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// awaitRelease waits while the stream is held.
+func (s *stream) awaitRelease() error {
+	return sleep(s.p.ctx, time.Until(time.Unix(0, s.held.Load())))
 }

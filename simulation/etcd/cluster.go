@@ -1,107 +1,176 @@
+// Package etcd runs etcd itself, one member or three, inside a testing/synctest bubble. Clients reach it over an in-memory
+// network. Members stop, lag or are cut off, data is restored, requests are late or lost.
+//
+//	cluster.go   the cluster and its members; data.go: backups, restores, a wipe
+//	process.go   one run of a member; peers.go: what members send each other
+//	operator.go  what an operator does; auth.go: users and rights
+//	mirror.go    a copy of the committed keys, and who asked for each change
+//	call.go      verdicts on requests, keepalives and watches
+//	unsafe.go    access to unexported variables of etcd
+//
+// A Cluster must be made and used inside one bubble, see Bubble. No mutex is held here while virtual time passes: a goroutine that
+// waits for a mutex stops the clock.
 package etcd
 
 import (
-	"net"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// Cluster is a model of an etcd cluster, behind the gRPC services that a clientv3 client calls.
+// Cluster is an etcd cluster of one or three members.
 type Cluster struct {
+	network  *network.Network
+	addrs    []string // where clients reach the members
+	dir      string
+	mirror   *mirror
+	changing chan struct{} // full while a member starts or stops, or data is read or replaced
+	token    string        // the initial cluster token; guarded by changing
+
 	mu        sync.Mutex
-	state     state
-	members   members
-	nodes     []*node
-	changed   chan struct{} // closed when links between members change, or one has applied more; nil when nobody waits
+	members   []member
 	intercept func(Call) Verdict
-	observers []func(Change)
-
-	generation uint64 // how often the cluster was restored as a new one
-
-	rearm chan struct{} // the clock is to look at next again
-	armed time.Time     // when the clock wakes; zero for never
-	stop  chan struct{}
-	tasks sync.WaitGroup
+	users     map[string]User // as Protect has set them
 }
 
-// Option configures a Cluster.
-type Option func(*Cluster)
+// member is the state of a member whose processes come and go. It is guarded by the cluster's mu.
+type member struct {
+	process  *process // the last one; nil if there was none since the data was replaced
+	isolated bool
+	lag      time.Duration
+}
 
-// WithTokenTTL sets how long a token lives that is not used. The default is etcd's, 5 minutes.
-func WithTokenTTL(ttl time.Duration) Option { return func(c *Cluster) { c.state.auth.ttl = ttl } }
+// smallWAL keeps etcd from preallocating 64 MB for each file of its log, which takes longer than all else it does at its start.
+var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = 256 << 10 })
 
-// New returns a cluster of one or three members.
-func New(members int, opts ...Option) *Cluster {
-	now := time.Now()
+// New starts a cluster with a member at each client address, one or three, and returns when all of them serve. Each member must have
+// a host of its own.
+func New(network *network.Network, addrs []string) (*Cluster, error) {
+	smallWAL()
+	dir := "/dev/shm" // in memory
+	if _, err := os.Stat(dir); err != nil {
+		dir = "" // the default one
+	}
+	dir, err := os.MkdirTemp(dir, "etcd-simulation-")
+	if err != nil {
+		return nil, err
+	}
 	c := &Cluster{
-		state: newState(now),
-		rearm: make(chan struct{}, 1),
-		stop:  make(chan struct{}),
+		network: network, addrs: addrs, dir: dir, mirror: newMirror(), changing: make(chan struct{}, 1), token: "simulation",
+		members: make([]member, len(addrs)), users: map[string]User{},
 	}
-	c.state.auth.ttl = 5 * time.Minute
-	c.members = newMembers(members, now, c.state.store.rev, c.state.store.compacted)
-	for i := range members {
-		c.nodes = append(c.nodes, &node{c: c, i: i})
-	}
-	for _, o := range opts {
-		o(c)
-	}
-	c.tasks.Go(c.run)
-	return c
-}
-
-// Serve starts a member's gRPC server on lis. A member that was stopped starts again: it serves no client before it has
-// found a leader and caught up.
-func (c *Cluster) Serve(member int, lis net.Listener) {
-	n := &node{c: c, i: member, stop: make(chan struct{})}
-	n.conns = &listener{Listener: lis}
-	n.server = n.newServer()
-	c.mu.Lock()
-	if !c.members.all[member].running {
-		n.forgets = c.state.auth.given
-	}
-	c.nodes[member] = n
-	c.members.all[member].running = true
-	c.settle()
-	ready := c.members.commits(member)
-	c.unlock()
-	c.tasks.Go(func() {
-		if !ready {
-			n.awaitLeader()
+	for i := range addrs {
+		if err := c.Start(i); err != nil {
+			return nil, errors.Join(err, c.Close())
 		}
-		// It returns once the server or the listener is closed: there is nobody to tell of anything else.
-		_ = n.server.Serve(n.conns)
-	})
-}
-
-// Stop ends a member's process: its connections and its listener are closed. Serve starts it again.
-func (c *Cluster) Stop(member int) {
-	c.mu.Lock()
-	n := c.nodes[member]
-	c.nodes[member] = &node{c: c, i: member}
-	c.members.all[member].running = false
-	c.settle()
-	c.unlock()
-	if n.server != nil {
-		n.conns.drop() // first, for clients hear nothing from a process that ends
-		close(n.stop)
-		// The server does not know it yet when the member was not ready.
-		_ = n.conns.Close()
-		n.server.Stop()
 	}
+	for i := range addrs {
+		<-c.last(i).etcd.ReadyNotify()
+	}
+	return c, nil
 }
 
-// Close stops all members and waits for what they have under way.
-func (c *Cluster) Close() {
-	for i := range c.nodes {
+// Close stops all members, waits for their goroutines and removes their data.
+func (c *Cluster) Close() error {
+	c.stopAll()
+	return os.RemoveAll(c.dir)
+}
+
+func (c *Cluster) stopAll() {
+	for i := range c.members {
 		c.Stop(i)
 	}
-	c.mu.Lock()
-	select {
-	case <-c.stop:
-	default:
-		close(c.stop)
+}
+
+// Start starts a member on its data, or on none after a Wipe, and returns at once. The member serves its clients once it has
+// found a leader and caught up; until then they connect and wait. Starting a member that runs does nothing.
+func (c *Cluster) Start(member int) error {
+	defer c.lockChanges()()
+	if c.last(member).runs() {
+		return nil
 	}
-	c.mu.Unlock()
-	c.tasks.Wait()
+	p, err := c.startProcess(member)
+	if err != nil {
+		return fmt.Errorf("etcd: start member %d: %w", member, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members[member].process = p
+	return nil
+}
+
+// Stop ends a member's process as a crash does: its connections are reset first. Its data stays. It returns when all is over.
+// Stopping a member that does not run does nothing.
+func (c *Cluster) Stop(member int) {
+	defer c.lockChanges()()
+	if p := c.last(member); p.runs() {
+		p.stop()
+	}
+}
+
+// lockChanges excludes other changes of members until the returned function is called. Virtual time passes for who waits.
+func (c *Cluster) lockChanges() (unlock func()) {
+	c.changing <- struct{}{}
+	return func() { <-c.changing }
+}
+
+// last returns the last process of a member, nil if there was none since the data was replaced.
+func (c *Cluster) last(member int) *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members[member].process
+}
+
+// newest returns the last process of the member that has applied most, nil if none was started since the data was replaced.
+func (c *Cluster) newest() *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var newest *process
+	for _, m := range c.members {
+		if p := m.process; p != nil && (newest == nil || p.etcd.AppliedIndex() > newest.etcd.AppliedIndex()) {
+			newest = p
+		}
+	}
+	return newest
+}
+
+// leader returns the leader, nil if there is none or it is isolated. If two believe that they lead, it is that of the later term.
+func (c *Cluster) leader() *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var leader *process
+	for _, m := range c.members {
+		p := m.process
+		leads := p.runs() && !m.isolated && p.etcd.Leader() == p.etcd.MemberID()
+		if leads && (leader == nil || p.etcd.Term() > leader.etcd.Term()) {
+			leader = p
+		}
+	}
+	return leader
+}
+
+// The ids of the cluster and its members depend on their names and peer URLs, and on the cluster token.
+
+func name(member int) string { return fmt.Sprintf("m%d", member) }
+
+// peerURL names a socket that does not exist: NewServer dials its peers before their transport can be replaced, and fails at once.
+func peerURL(member int) string { return "unix://" + name(member) }
+
+func (c *Cluster) dataDir(member int) string { return filepath.Join(c.dir, name(member)) }
+
+// initialCluster returns the members and their peer URLs as etcd's flag --initial-cluster has them.
+func (c *Cluster) initialCluster() string {
+	var members []string
+	for i := range c.members {
+		members = append(members, name(i)+"="+peerURL(i))
+	}
+	return strings.Join(members, ",")
 }

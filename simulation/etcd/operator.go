@@ -1,94 +1,167 @@
 package etcd
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
+	"go.etcd.io/etcd/server/v3/lease"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 )
 
 // SameLease stands for the lease that a key is on already.
 const SameLease = -1
 
-// Put writes a key at once, on a lease, on none if it is 0, or on SameLease.
+// Put writes a key on a lease, on none if it is 0, or on SameLease.
 func (c *Cluster) Put(key, value string, lease int64) error {
 	r := &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease}
 	if lease == SameLease {
 		r.Lease, r.IgnoreLease = 0, true
 	}
-	err := c.operate(func(time.Time) error {
-		_, err := c.state.put(requester{root: true}, r)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("etcd: put %s: %w", key, err)
-	}
-	return nil
+	return c.change("put "+key, r, func(a admin) (any, error) { return a.Put(a.root(), r) })
 }
 
-// Delete removes a key at once, and reports whether it was there.
-func (c *Cluster) Delete(key string) bool {
-	return c.delete(&pb.DeleteRangeRequest{Key: []byte(key)}) > 0
+// Delete removes a key, if it exists.
+func (c *Cluster) Delete(key string) error {
+	return c.delete(&pb.DeleteRangeRequest{Key: []byte(key)})
 }
 
-// DeletePrefix removes the keys that begin with prefix at once, in one transaction, and returns how many they were.
-func (c *Cluster) DeletePrefix(prefix string) int {
-	sp := prefixSpan(prefix)
-	return c.delete(&pb.DeleteRangeRequest{Key: []byte(sp.from), RangeEnd: []byte(sp.to)})
+// DeletePrefix removes the keys that begin with prefix, in one transaction.
+func (c *Cluster) DeletePrefix(prefix string) error {
+	return c.delete(&pb.DeleteRangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))})
 }
 
-func (c *Cluster) delete(r *pb.DeleteRangeRequest) (n int) {
-	err := c.operate(func(time.Time) error {
-		resp, err := c.state.deleteRange(requester{root: true}, r)
-		n = int(resp.GetDeleted())
-		return err
-	})
-	if err != nil {
-		panic("etcd: the operator may not delete: " + err.Error())
-	}
-	return n
+func (c *Cluster) delete(r *pb.DeleteRangeRequest) error {
+	return c.change("delete "+string(r.Key), r, func(a admin) (any, error) { return a.DeleteRange(a.root(), r) })
 }
 
-// Grant grants a lease at once and returns its id.
-func (c *Cluster) Grant(ttl time.Duration) (id int64) {
-	c.mu.Lock()
-	defer c.unlock()
-	now := time.Now()
-	c.state.nextID++
-	l, err := c.state.lessor.grant(now, c.state.nextID, int64(ttl/time.Second))
-	if err != nil {
-		panic("etcd: the operator's lease is refused: " + err.Error())
-	}
-	c.committed(now)
-	return l.id
-}
-
-// Revoke ends a lease at once, with its keys.
+// Revoke ends a lease, with its keys.
 func (c *Cluster) Revoke(lease int64) error {
-	err := c.operate(func(time.Time) error {
-		_, err := c.state.revoke(requester{root: true}, lease, false)
-		return err
+	r := &pb.LeaseRevokeRequest{ID: lease}
+	return c.change(fmt.Sprintf("revoke lease %x", lease), r, func(a admin) (any, error) { return a.LeaseRevoke(a.root(), r) })
+}
+
+// Compact drops the history before the current revision, if there is any.
+func (c *Cluster) Compact() error {
+	return c.operate("compact", func(a admin) error {
+		err := errOf(a.Compact(a.root(), &pb.CompactionRequest{Revision: c.Revision()}))
+		return except(err, mvcc.ErrCompacted)
 	})
-	if err != nil {
-		return fmt.Errorf("etcd: revoke lease %x: %w", lease, err)
+}
+
+// Alarm raises the NOSPACE alarm or clears it.
+func (c *Cluster) Alarm(nospace bool) error {
+	return c.operate("alarm", func(a admin) error {
+		if nospace {
+			return errOf(a.noSpace(pb.AlarmRequest_ACTIVATE, uint64(a.MemberID())))
+		}
+		raised, err := a.noSpace(pb.AlarmRequest_GET, 0)
+		if err != nil {
+			return err
+		}
+		for _, alarm := range raised.Alarms {
+			if err := errOf(a.noSpace(pb.AlarmRequest_DEACTIVATE, alarm.MemberID)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (a admin) noSpace(action pb.AlarmRequest_AlarmAction, member uint64) (*pb.AlarmResponse, error) {
+	return a.Alarm(a.root(), &pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
+}
+
+// Leases returns the leases that the member knows which has applied most, or knew when it stopped. There are none between a Restore
+// or Wipe and the next Start.
+func (c *Cluster) Leases() (ids []int64) {
+	if p := c.newest(); p != nil {
+		for _, l := range lessorOf(p.etcd).Leases() {
+			ids = append(ids, int64(l.ID))
+		}
 	}
-	return nil
+	return ids
 }
 
-// Compact drops the history before the present revision.
-func (c *Cluster) Compact() {
-	_ = c.operate(func(time.Time) error { // there may be nothing to drop
-		_, err := c.state.compact(c.state.store.rev)
-		return err
+// electTimeout is how long raft tries to hand over the leadership, and some more.
+const electTimeout = 2 * time.Second
+
+// Elect makes a member the leader. It does nothing if there is no leader to reach it, or if the member lags too much.
+func (c *Cluster) Elect(member int) {
+	from := c.leader()
+	if from == nil {
+		return
+	}
+	to, _ := c.peer(from.member, func(p *process) bool { return p.member == member })
+	if to == nil || to == from {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), electTimeout)
+	defer cancel()
+	_ = from.use(ctx, func(ctx context.Context) error { // see above
+		return from.etcd.MoveLeader(ctx, uint64(from.etcd.MemberID()), uint64(to.etcd.MemberID()))
 	})
 }
 
-// operate carries out f on the committed state.
-func (c *Cluster) operate(f func(now time.Time) error) error {
-	c.mu.Lock()
-	defer c.unlock()
-	now := time.Now()
-	err := f(now)
-	c.committed(now)
+// admin is a server as root sees it.
+type admin struct {
+	*etcdserver.EtcdServer
+	ctx context.Context
+}
+
+// root returns a context with a token of root's. Changes of users can end a token, so each request takes its own.
+func (a admin) root() context.Context { return a.AuthStore().WithRoot(a.ctx) }
+
+// errOf returns the error of a request whose answer does not matter.
+func errOf[T any](_ T, err error) error { return err }
+
+// except returns err unless it is the one that is tolerated.
+func except(err, tolerated error) error {
+	if errors.Is(err, tolerated) {
+		return nil
+	}
 	return err
+}
+
+// change makes a request that changes keys, and returns when the mirror has the change.
+func (c *Cluster) change(what string, message any, f func(admin) (any, error)) error {
+	return c.operate(what, func(a admin) error {
+		return errOf(c.mirror.follow("", message, func() (any, error) { return f(a) }))
+	})
+}
+
+const (
+	// operatorTimeout bounds how long an operator waits for a quorum.
+	operatorTimeout = 10 * time.Second
+	// operatorPause is how long an operator waits before trying again.
+	operatorPause = 50 * time.Millisecond
+)
+
+// final are the errors after which an operator does not try again.
+var final = []error{etcderrors.ErrNoSpace, etcderrors.ErrKeyNotFound, lease.ErrLeaseNotFound}
+
+// operate calls f with the leader and retries after errors, for which a missing quorum is the usual reason. A change may be committed
+// twice: a request that timed out may still be committed.
+func (c *Cluster) operate(what string, f func(admin) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), operatorTimeout)
+	defer cancel()
+	for {
+		err := etcderrors.ErrNoLeader
+		if p := c.leader(); p != nil {
+			err = p.use(ctx, func(ctx context.Context) error { return f(admin{p.etcd, ctx}) })
+		}
+		if err == nil {
+			return nil
+		}
+		isFinal := slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) })
+		if isFinal || sleep(ctx, operatorPause) != nil {
+			return fmt.Errorf("etcd: %s: %w", what, err)
+		}
+	}
 }

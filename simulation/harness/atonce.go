@@ -21,23 +21,22 @@ const (
 
 // callAtOnce judges, if the policy bounds the calls under way at an instance, that as many are taken as there is room for.
 func (t *trial) callAtOnce(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Config())
-	p, err := acme.ParsePolicy(policy)
-	if !known || err != nil || p.Most == 0 {
+	p, known := t.policy(ctx, c)
+	if !known || p.Most == 0 {
 		return
 	}
-	t.atLast(check.Bounded, fmt.Sprintf("%s, under %q", c.name(), policy), func() (wrong string) {
+	t.atLast(check.Bounded, c.name(), func() (wrong string) {
 		defer c.alone(network.Link{Delay: underWay})()
 		for range timesAtOnce {
-			wrong = cmp.Or(wrong, t.wrongBound(ctx, c, p, acme.SubsetOf(c.spec.Subset, policy)))
+			wrong = cmp.Or(wrong, t.wrongBound(ctx, c, p))
 		}
 		return wrong
 	})
 }
 
 // wrongBound describes how one call more at once than there is room for goes wrong, "" if one fails and the rest does not.
-func (t *trial) wrongBound(ctx context.Context, c *caller, p acme.Policy, subset int) string {
-	room := t.room(p, subset) * p.Most
+func (t *trial) wrongBound(ctx context.Context, c *caller, p acme.Policy) string {
+	room := t.look(ctx).Room(c.spec, p) * p.Most
 	if room == 0 {
 		return ""
 	}
@@ -68,22 +67,4 @@ func (t *trial) wrongBound(ctx context.Context, c *caller, p acme.Policy, subset
 		return fmt.Sprintf("of %d calls at once, and room for %d, these failed: %v", room+1, room, failed)
 	}
 	return ""
-}
-
-// room returns how many instances calls of a caller may go to under a policy, 0 if that is not known.
-func (t *trial) room(p acme.Policy, subset int) (n int) {
-	if subset > 0 && p.PreferZone {
-		return 0 // of each zone
-	}
-	groups, weights := t.groups(p, t.drain(p, t.Serving()))
-	for i, group := range groups {
-		switch {
-		case weights[i] == 0:
-		case subset > 0:
-			n += min(subset, len(group))
-		default:
-			n += len(group)
-		}
-	}
-	return n
 }

@@ -75,7 +75,7 @@ func (t *trial) countGoroutines() {
 			most = ofEtcds * servers
 		}
 		if count[kind] > most {
-			t.Report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s", servers, count[kind], kind)
+			t.report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s", servers, count[kind], kind)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -33,104 +32,59 @@ const reconnecting = 150 * time.Second
 
 // atLast looks every second at what is wrong with calls of a caller, until nothing is or connections must have been made again.
 // It reports what it has seen last.
-func (t *trial) atLast(rule check.Rule, who string, look func() string) {
+func (t *trial) atLast(promise, who string, look func() string) {
 	wrong := ""
 	for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
 		if wrong = look(); wrong == "" {
 			return
 		}
 	}
-	t.Report(rule, "%s: %s", who, wrong)
+	t.report(promise, "%s: %s", who, wrong)
 }
 
 // callShared judges that calls are shared out as configured.
 func (t *trial) callShared(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Config())
-	t.atLast(check.Shares, fmt.Sprintf("%s, under %q", c.name(), policy), func() string {
+	t.atLast(check.Shared, c.name(), func() string {
+		l := t.look(ctx)
 		served := make(map[string]int)
-		n := rounds * len(t.Registered())
+		n := check.Rounds * len(l.Registered())
 		for range n {
 			if from := c.call(ctx, c.clients, acme.Who, ""); from != "" {
 				served[t.addressOf(from)]++
 			}
 		}
-		return t.wrongShares(c, policy, known, served, n)
-	})
-}
-
-// wrongShares describes how the sharing out of n calls differs from the policy, "" if it does not.
-func (t *trial) wrongShares(c *caller, policy string, known bool, served map[string]int, n int) string {
-	p, err := acme.ParsePolicy(policy)
-	serving := t.Serving()
-	left := t.drain(p, serving)
-	var wrong []string
-	for addr, calls := range served {
-		switch {
-		case !slices.Contains(serving, addr):
-			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which etcd does not have", calls, addr))
-		case !slices.Contains(left, addr):
-			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is drained", calls, addr))
-		}
-	}
-	subset := acme.SubsetOf(c.spec.Subset, policy)
-	if p.First {
-		subset = 1
-	}
-	switch {
-	case !known || err != nil:
-	case subset > 0:
-		wrong = append(wrong, t.wrongSubset(subset, p, left, served)...)
-	default:
-		wrong = append(wrong, t.misdirected(p, c.spec.Zone, left, served, n)...)
-	}
-	slices.Sort(wrong)
-	return strings.Join(wrong, "; ")
-}
-
-// drain returns the addresses that a policy does not drain, all if it is to leave more than that.
-func (t *trial) drain(p acme.Policy, addrs []string) []string {
-	left := only(addrs, func(addr string) bool { return !t.drained(p.Drain, addr) })
-	if len(left) == 0 || 100*len(left) < p.Least*len(addrs) {
-		return addrs
-	}
-	return left
-}
-
-// drained reports whether the server at an address is among those that are drained.
-func (t *trial) drained(names []string, addr string) bool {
-	return slices.ContainsFunc(t.all(), func(s *server) bool {
-		name := s.addr
-		if s.spec.Named {
-			name = s.instanceID()
-		}
-		return s.addr == addr && slices.Contains(names, name)
+		return l.WrongShares(c.spec, served, n)
 	})
 }
 
 // callLanes judges that calls in lanes reach the lanes' instances, if the policy has routes.
 func (t *trial) callLanes(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Config())
-	p, err := acme.ParsePolicy(policy)
-	if !known || err != nil || len(p.Routes) == 0 {
-		return
+	if p, known := t.policy(ctx, c); known && len(p.Routes) > 0 {
+		for _, lane := range lanes {
+			t.atLast(check.Lanes, c.name(), func() string { return t.wrongLane(ctx, c, p, lane) })
+		}
 	}
-	for _, lane := range lanes {
-		t.atLast(check.Lanes, fmt.Sprintf("%s, under %q", c.name(), policy), func() string { return t.wrongLane(ctx, c, p, lane) })
-	}
+}
+
+// policy returns the policy in force of a caller, if it is known.
+func (t *trial) policy(ctx context.Context, c *caller) (p acme.Policy, known bool) {
+	config, known := t.look(ctx).Policy(c.spec.Config())
+	p, err := acme.ParsePolicy(config)
+	return p, known && err == nil
 }
 
 // wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was. Where a route is strict,
 // a call may fail while instances of other lanes are ready, and one that nobody is to answer may wait for its deadline.
 func (t *trial) wrongLane(ctx context.Context, c *caller, p acme.Policy, lane string) string {
-	serving := t.Serving()
-	want, waits := t.inLane(p.Routes, lane, serving), t.Waits(c.spec.Config())
+	l := t.look(ctx)
+	methods, known := l.Methods(c.spec.Config())
+	want, waits := l.Lane(p.Routes, lane), methods.Waits || !known
 	if len(want) == 0 && t.other != nil { // a lane that is strict leaves, too
-		want = t.other.inLane(p.Routes, lane, t.other.Serving())
+		want = t.other.look(ctx).Lane(p.Routes, lane)
 	}
-	for range len(serving) + 1 {
-		call := c.prepare(c.clients.registry, acme.ShopKey, acme.ShopKey, acme.Who, "")
-		call.MayFail = len(want) == 0 || p.Strict()
-		call.Subset = t.Subset(c.spec)
+	for range len(l.Serving()) + 1 {
+		call := c.prepare(acme.ShopKey, acme.Who, "")
+		call.Plain = false
 		from, code := c.ask(runtime.WithLane(ctx, lane), c.clients.shop, call)
 		switch addr := t.addressOf(from); {
 		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
@@ -147,8 +101,7 @@ const callsOfOne = 3
 
 // callAffine judges that calls of one affinity reach one instance, if the policy goes by affinities.
 func (t *trial) callAffine(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Config())
-	if p, err := acme.ParsePolicy(policy); known && err == nil && p.Tied {
+	if p, known := t.policy(ctx, c); known && p.Tied {
 		t.atLast(check.Affine, c.name(), func() string { return c.scattered(ctx) })
 	}
 }
@@ -172,7 +125,7 @@ func (c *caller) scattered(ctx context.Context) string {
 
 // callTargets judges that each instance of the shop is reached by its name.
 func (t *trial) callTargets(ctx context.Context, c *caller) {
-	for _, addr := range t.Registered() {
+	for _, addr := range t.entries().Registered() {
 		t.atLast(check.Reached, c.name(), func() string { return t.wrongTarget(ctx, c, addr) })
 	}
 }
@@ -190,7 +143,7 @@ func (t *trial) wrongTarget(ctx context.Context, c *caller, addr string) string 
 		return fmt.Sprintf("%s is none of its instances", addr)
 	}
 	name := all[i].Instance
-	if !t.Named(name, addr) {
+	if !t.entries().Named(name, addr) {
 		return fmt.Sprintf("it takes %q for the name of %s", name, addr)
 	}
 	if from := t.addressOf(c.call(ctx, c.clients, acme.Who, name)); from != addr {
@@ -199,29 +152,28 @@ func (t *trial) wrongTarget(ctx context.Context, c *caller, addr string) string 
 	return ""
 }
 
-// callLeaders judges that calls for the leader reach it. If none leads, none stands, or settle has said so.
+// callLeaders judges that calls for the leader reach it, if there is one.
 func (t *trial) callLeaders(ctx context.Context, c *caller) {
-	all := t.all()
-	i := slices.IndexFunc(all, func(s *server) bool { return s.candidate.leadsWith() != 0 })
-	if i < 0 {
+	leader := t.election.leader()
+	if leader == nil {
 		return
 	}
 	t.atLast(check.Led, c.name(), func() string {
-		if from := c.askLeader(ctx, c.clients); from != all[i].id {
-			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", all[i].id, from)
+		if from := c.askLeader(ctx, c.clients); from != leader.id {
+			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", leader.id, from)
 		}
 		return ""
 	})
 }
 
-// mostConnections is how many a caller may have to a server: one for each of its clients, and one of a policy that is not ours.
-const mostConnections = 4
+// mostConnections is how many a caller may have to a server: one for each of its clients, the plain one among them, and one of a policy that is not ours.
+const mostConnections = 5
 
 // countConnections reports a caller with more connections to a server than it has clients.
 func (t *trial) countConnections(_ context.Context, c *caller) {
 	for i := range t.servers {
-		if n := t.network.Connections(c.from, t.Plan.Host(i)); n > mostConnections*t.Plan.Servers[i].Servers() {
-			t.Report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, t.Plan.Name(i))
+		if n := t.network.Connections(c.from, t.plan.Host(i)); n > mostConnections*t.plan.Servers[i].Servers() {
+			t.report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, t.plan.Name(i))
 		}
 	}
 }
@@ -238,7 +190,7 @@ const (
 // callInVain judges, if methods have a timeout, that it ends calls of instances that do not answer, and, where calls wait for
 // instances that are ready, of some that the caller cannot reach.
 func (t *trial) callInVain(ctx context.Context, c *caller) {
-	methods, known := t.Methods(c.spec.Config())
+	methods, known := t.entries().Methods(c.spec.Config())
 	if !known || methods.Timeout == 0 {
 		return
 	}
@@ -270,6 +222,6 @@ func (t *trial) timesOut(ctx context.Context, c *caller, timeout time.Duration, 
 	_, err := acme.Ask(ctx, c.clients.shop, acme.Who)
 	took := time.Since(began)
 	if status.Code(err) != codes.DeadlineExceeded || (took-timeout).Abs() > slack {
-		t.Report(check.Timeouts, "a call of %s with %s, which should end after %v, ended after %v: %v", c.name(), what, timeout, took, err)
+		t.report(check.Timeouts, "a call of %s with %s, which should end after %v, ended after %v: %v", c.name(), what, timeout, took, err)
 	}
 }

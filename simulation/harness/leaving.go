@@ -12,7 +12,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -22,8 +21,6 @@ const (
 	drainDelay = time.Second
 	// stopTimeout is how long they then wait for calls to end.
 	stopTimeout = 2 * time.Second
-	// spacing is the least time from one change of its health that a server follows to the next.
-	spacing = time.Second
 	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
 	leaveTimeout = 3 * time.Second
 	// serveEnds is how long Serve may take after its context's end, with all of that.
@@ -36,104 +33,82 @@ func (s *server) wait() {
 	s.entering = nil
 }
 
-// leave takes the server out of etcd, for good if its registrations are to be closed. If the calls say that it is out, leave
-// checks that.
+// leave takes the server out of etcd, for good if its registrations are to be closed.
 func (s *server) leave(ctx context.Context, forGood bool) {
-	s.want(false, s.spec.Mode != schedule.Announce && !forGood)
+	s.want(false)
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	began := time.Now()
 	switch s.spec.Mode {
 	case schedule.Serve:
-		s.mu.Lock()
-		s.flaps = began.Before(s.follows.Add(spacing))
-		s.follows = later(began, s.follows.Add(spacing))
-		s.mu.Unlock()
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
 		s.leaving.begin("Withdraw")
-		err := s.server.Withdraw(ctx)
-		s.bound(ctx, began, "Withdraw", record.ContextOnly)
-		s.ended(ctx, "Withdraw", began, err, soon)
-		if err == nil {
-			s.saidOut("Withdraw", began)
-		}
+		s.out(ctx, contextOnly, "Withdraw", s.server.Withdraw)
 	case schedule.Register:
 		s.leaving.begin("")
-		out := s.entering.over()
 		for _, entry := range s.registered() {
 			if forGood {
-				out = s.close(ctx, entry) && out
+				s.close(ctx, entry)
 			} else {
-				out = s.pauseEntry(ctx, entry) && out
+				s.pauseEntry(ctx, entry)
 			}
 		}
-		if out {
-			s.saidOut("Pause or Close", began)
-		}
 	}
 }
 
-// later returns the later of two times.
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+// out makes a call that takes the server out of etcd.
+func (s *server) out(ctx context.Context, longest time.Duration, what string, call func(context.Context) error) {
+	act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
+	act.Err = call(ctx)
+	act.Wrong = s.notOut()
+	s.w.acted(ctx, longest, act)
 }
 
-// pauseEntry pauses a registration, and reports whether that says that it is out of etcd.
-func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) (out bool) {
-	began := time.Now()
-	err := entry.Pause(ctx)
-	s.bound(ctx, began, "Pause", record.ContextOnly)
-	s.ended(ctx, "Pause", began, err, soon)
-	if now := entry.Status(); (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
-		s.w.Report(check.Answers, "Pause of %s returned %v, and the entry is %v: %v", s.id, err, now.State, now.Err)
+// pauseEntry pauses a registration.
+func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) {
+	act := check.Act{What: "Pause", Who: s.id, Began: time.Now(), Soon: soon}
+	act.Err = entry.Pause(ctx)
+	now := entry.Status()
+	act.Wrong = s.stays(now.Key)
+	s.w.acted(ctx, contextOnly, act)
+	if (act.Err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
+		s.w.report(check.Returns, "Pause of %s returned %v, and the entry is %v: %v", s.id, act.Err, now.State, now.Err)
 	}
-	return err == nil
 }
 
-// closesWithin is how long a registration may take to close.
+// registrationCloses is how long a registration may take to close.
 const registrationCloses = 5 * time.Second
 
-// close closes a registration, and reports whether that says that it is out of etcd.
-func (s *server) close(ctx context.Context, entry *runtime.Registration) (out bool) {
-	began := time.Now()
-	err := entry.Close(ctx)
-	s.bound(ctx, began, "Registration.Close", registrationCloses)
-	s.ended(ctx, "Registration.Close", began, err, soon)
-	if err != nil {
-		return false
+// close closes a registration, and closes it again.
+func (s *server) close(ctx context.Context, entry *runtime.Registration) {
+	act := check.Act{What: "Registration.Close", Who: s.id, Began: time.Now(), Soon: soon}
+	act.Err = entry.Close(ctx)
+	now := entry.Status()
+	act.Wrong = s.stays(now.Key)
+	s.w.acted(ctx, registrationCloses, act)
+	if act.Err != nil {
+		return
 	}
-	if now := entry.Status(); now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
-		s.w.Report(check.Status, "Registration.Close of %s returned nil, and its status is %+v", s.id, now)
+	if now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
+		s.w.report(check.Returns, "Registration.Close of %s returned nil, and its status is %+v", s.id, now)
 	}
 	again := time.Now()
 	if err := entry.Close(ctx); err != nil || time.Since(again) > 0 {
-		s.w.Report(check.Answers, "a second Registration.Close of %s took %v: %v", s.id, time.Since(again), err)
+		s.w.report(check.Returns, "a second Registration.Close of %s took %v: %v", s.id, time.Since(again), err)
 	}
-	return true
 }
 
 // abrupt reports whether the process leaves etcd by the close of its registry alone, whatever is under way.
 func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
 
-// closeFirst takes the servers of the process out of etcd by closing its registry. If that says that they are, closeFirst checks
-// that.
+// closeFirst takes the servers of the process out of etcd by closing its registry.
 func (s *server) closeFirst(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	began := time.Now()
 	for _, one := range s.all() {
 		one.leaving.begin("Registry.Close")
 	}
-	if s.closeRegistry(ctx, closing) != nil {
-		return
-	}
-	for _, one := range s.all() {
-		one.saidOut("Registry.Close", began)
-	}
+	_ = s.closeRegistry(ctx, closing) // it is recorded there
 }
 
 // registered returns the registrations that Register has returned.
@@ -160,11 +135,10 @@ func (s *server) enter(ctx context.Context, forGood bool) {
 	if s.spec.Mode != schedule.Serve {
 		s.wait()
 	}
-	s.want(true, false)
+	s.want(true)
 	s.leaving = new(departure)
 	switch {
 	case s.spec.Mode == schedule.Serve:
-		s.follows = later(time.Now(), s.follows.Add(spacing))
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case s.spec.Mode == schedule.Announce:
 		s.announce(s.further(ctx))
@@ -189,18 +163,17 @@ func (s *server) further(ctx context.Context) context.Context {
 	return life
 }
 
-// change makes a call of each registration. If the call writes, and returns nil, change checks that the server is in etcd.
+// change makes a call of each registration. After one that writes, the server is to be in etcd.
 func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
-		began := time.Now()
+		act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
 		writes, err := call(entry, ctx)
-		s.bound(ctx, began, what, record.ContextOnly)
-		s.ended(ctx, what, began, err, soon)
-		cancel()
-		if err == nil && s.in && writes {
-			s.saidIn(what, began, entry.Status().Key)
+		if act.Err = err; s.in && writes {
+			act.Wrong = s.notIn(entry.Status().Key)
 		}
+		s.w.acted(ctx, contextOnly, act)
+		cancel()
 	}
 }
 

@@ -26,13 +26,9 @@ func (s *server) start(ctx context.Context) {
 		s.begin()
 		for _, one := range s.all() {
 			one.appear(fmt.Sprintf("%s:%d", s.host, one.port))
-			from := s.from
 			s.mu.Lock()
 			one.server, one.entries = nil, nil
-			one.candidate = &candidate{
-				election: s.w.election, id: one.id, server: s.index, shown: func(since time.Time) bool { return one.untouched(from, since) },
-				secure: func(since time.Time) bool { return one.secure(from, since) },
-			}
+			one.candidate = &candidate{election: s.w.election, id: one.id}
 			s.mu.Unlock()
 		}
 		s.connect() // it may take long: what listens meanwhile would have callers wait
@@ -52,9 +48,9 @@ func (s *server) serveLife(ctx context.Context) {
 	ctx, s.end = context.WithCancel(ctx)
 	s.up, s.leaving = true, new(departure)
 	s.mu.Lock()
-	s.in, s.since, s.live, s.health = true, time.Now(), s.registry, health.NewServer()
+	s.in, s.live, s.health = true, s.registry, health.NewServer()
 	s.mu.Unlock()
-	s.w.Observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
+	s.w.up(s.instance())
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.begunUnready(ctx)
@@ -75,7 +71,7 @@ func (s *server) begunUnready(ctx context.Context) {
 		return
 	}
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	s.want(false, true)
+	s.want(false)
 	life := s.life
 	s.w.later.Go(func() {
 		time.Sleep(time.Duration(s.spec.Unready) * time.Millisecond)
@@ -133,7 +129,7 @@ func (s *server) stops(ctx context.Context, fails bool) {
 			return
 		}
 		for _, one := range s.all() {
-			one.want(false, false)
+			one.want(false)
 			one.candidate.ending.begin("stop")
 		}
 		if s.abrupt() {
@@ -159,23 +155,8 @@ func (s *server) stops(ctx context.Context, fails bool) {
 
 // finish has a server leave etcd, if it has not, and serve no more.
 func (s *server) finish(ctx context.Context, fails bool) {
-	began := time.Now()
 	if s.spec.Mode == schedule.Serve {
-		if fails {
-			s.listener.Close()
-		} else {
-			s.end()
-		}
-		err := s.entering.wait()
-		s.entering = nil
-		s.bound(context.Background(), began, "Serve after its end", serveEnds)
-		if err != nil && strings.Contains(err.Error(), "withdraw") {
-			s.ended(ctx, "Serve", began, err, serveEnds)
-		} else {
-			s.saidOut("Serve", began)
-		}
-		s.end()
-		s.grpc.Stop()
+		s.finishServe(fails)
 		return
 	}
 	if !s.abrupt() {
@@ -189,6 +170,25 @@ func (s *server) finish(ctx context.Context, fails bool) {
 	stopped.Stop()
 }
 
+// finishServe ends Serve, by its context or because its listener fails.
+func (s *server) finishServe(fails bool) {
+	act := check.Act{What: "Serve after its end", Who: s.id, Began: time.Now(), Soon: serveEnds}
+	if fails {
+		s.listener.Close()
+	} else {
+		s.end()
+	}
+	act.Err = s.entering.wait()
+	if act.Err != nil && !strings.Contains(act.Err.Error(), "withdraw") {
+		act.Err = nil // it is the listener's
+	}
+	act.Wrong = s.notOut()
+	s.w.acted(context.Background(), serveEnds, act)
+	s.entering = nil
+	s.end()
+	s.grpc.Stop()
+}
+
 // gone notes that this life takes no more calls.
 func (s *server) gone(killed bool) {
 	s.up = false
@@ -196,5 +196,5 @@ func (s *server) gone(killed bool) {
 	s.in, s.live = false, nil
 	s.mu.Unlock()
 	s.candidate.end()
-	s.w.Observe(func(j *check.Judge) { j.Down(time.Now(), s.id, killed) })
+	s.w.gone(s.id, killed)
 }

@@ -1,41 +1,33 @@
 package harness
 
 import (
-	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // presence is what a server is to have in etcd, as its calls have said, and how that compares with what is there.
 type presence struct {
 	*process
-	spec    schedule.Server
-	readers *readers
-	suffix  string // of its names, where a process has several
+	spec   schedule.Server
+	suffix string // of its names, where a process has several
 
 	// Under mu:
 	id    string // of the life
 	addr  string
 	in    bool                 // it is meant to be in etcd
-	out   []string             // the services that the call that was to put it there has failed for, and is yet to be made again
-	since time.Time            // of in
-	back  bool                 // it is out and will come back: while etcd is full its entries stay, since etcd could not take them again
-	flaps bool                 // its health turned NOT_SERVING soon after it had turned SERVING
 	wants map[string]acme.Said // by service: what its entries are to say
-	left  time.Time            // when a call last said that it was out of etcd
 }
 
 // instanceID returns the instance id that the server has been given.
 func (s *presence) instanceID() string {
-	return s.w.Plan.Instance(s.index%s.w.Plan.Processes()) + s.suffix
+	return s.w.plan.Instance(s.index%s.w.plan.Processes()) + s.suffix
 }
 
 // known returns the life's id and address, for those who do not hold the turn.
@@ -57,7 +49,6 @@ func (s *presence) keys() []string {
 func (s *presence) appear(addr string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out = nil
 	s.addr, s.id = addr, fmt.Sprintf("%s%s, life %d", s.name(), s.suffix, s.life)
 	s.wants = make(map[string]acme.Said)
 	for _, key := range s.keys() {
@@ -80,24 +71,15 @@ func (s *presence) says(key string) acme.Said {
 	return want
 }
 
-// want notes whether the server is meant to be in etcd and, if not, whether it is to come back.
-func (s *presence) want(in, back bool) {
+// want notes whether the server is meant to be in etcd.
+func (s *presence) want(in bool) {
 	s.mu.Lock()
-	s.in, s.since, s.back, s.flaps = in, time.Now(), back, false
+	s.in = in
 	s.mu.Unlock()
-	s.w.Observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
-}
-
-// whole reports whether the server is meant to be in etcd with all that it serves. It must be called with mu held.
-func (s *presence) whole() bool { return s.in && len(s.out) == 0 }
-
-// failed notes for which services, if any, the call that is to put a life in etcd has failed.
-func (s *presence) failed(id string, keys ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.id == id {
-		s.out = keys
-	}
+	s.w.record(func(h *check.History) {
+		life := h.Life(s.id)
+		life.Moves = append(life.Moves, check.Move{At: time.Now(), In: in})
+	})
 }
 
 // expect notes what an entry is to say from now on, and reports whether that is something else.
@@ -118,110 +100,7 @@ func (s *presence) layouts() []string {
 	return s.spec.Layouts
 }
 
-// etcdKeys returns the keys that the server's entries of a service may have, given its leases.
-func (s *presence) etcdKeys(key string, leases []int64) []string {
-	_, addr := s.known()
-	var keys []string
-	for _, layout := range s.layouts() {
-		l, _ := schedule.LayoutNamed(layout)
-		switch {
-		case l.Leased:
-			for _, id := range leases {
-				keys = append(keys, fmt.Sprintf("%s/%d", key, id))
-			}
-		case s.spec.Named:
-			keys = append(keys, key+"/"+s.instanceID())
-		case l.End != nil:
-			keys = append(keys, key+"/"+l.End(addr))
-		default:
-			keys = append(keys, key+"/"+addr)
-		}
-	}
-	return keys
-}
-
-// lacks describes the entries of a service that etcd lacks of the server: those that say what they are to say.
-func (s *presence) lacks(key string) string {
-	s.mu.Lock()
-	want := s.wants[key]
-	s.mu.Unlock()
-	entries := s.found(key)
-	var lacks []string
-	for _, layout := range s.layouts() {
-		in := want.In(layout)
-		if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Lease != acme.NoLease && s.w.entries.Decode(layout, e.Value) == in }) {
-			lacks = append(lacks, fmt.Sprintf("no entry of %s in %s says %+v", key, layout, in))
-		}
-	}
-	return strings.Join(lacks, "; ")
-}
-
-// found returns the entries of a service that name the server's address.
-func (s *presence) found(key string) []etcd.Entry {
-	_, addr := s.known()
-	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool { return s.w.entries.AddrIn(e.Value) != addr })
-}
-
-// saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
-// since excuse it.
-func (s *presence) saidIn(what string, began time.Time, keys ...string) {
-	for _, key := range keys {
-		if s.touched(key, began) {
-			continue
-		}
-		if lacks := s.lacks(key); lacks != "" {
-			id, _ := s.known()
-			s.w.Report(check.SaidIn, "%s of %s returned nil, and %s: etcd has %v", what, id, lacks, s.found(key))
-		}
-	}
-}
-
-// saidOut checks that the server is out of etcd, as a call that began at a time has said. A server that is cut off cannot know
-// what a restore has brought back meanwhile, nor one that has left etcd and takes a connection for well that is a black hole.
-func (s *presence) saidOut(what string, began time.Time) {
-	s.mu.Lock()
-	last := s.left
-	s.left = time.Now()
-	s.mu.Unlock()
-	unaware := began
-	if deaf := s.w.DeafSince(s.from); !deaf.IsZero() && deaf.Before(began) {
-		unaware = deaf
-	}
-	if s.w.ResetSince(unaware) || s.w.ResetHidden(s.index) {
-		return
-	}
-	for _, key := range s.keys() {
-		// A restored etcd may have brought back what a life before this one had, or a registration before the last call.
-		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.HasPutSince(last, s.from, e.Key, e.Lease) })
-		if len(found) > 0 {
-			s.w.Report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
-		}
-	}
-	if addr, left := s.addr, time.Now(); s.marks() && !s.hindered(began) {
-		s.readers.soon(s.id+" has left", func(k runtime.KeyStatus) bool {
-			return !slices.Contains(acme.Addrs(k.Endpoints), addr) || s.w.RegisteredSince(left, addr)
-		})
-	}
-}
-
-// hindered reports whether etcd may have refused a mark that the server has put since a time, and does not have it. The server
-// then leaves without one, and callers may hold it.
-func (s *presence) hindered(since time.Time) bool {
-	keys := s.etcdKeys(acme.ShopKey, s.w.Leases(s.from))
-	own := slices.DeleteFunc(slices.Clone(s.w.Since(since)), func(c etcd.Change) bool {
-		return c.Client != s.from || !slices.Contains(keys, c.Key)
-	})
-	switch {
-	case len(own) == 0:
-		return true // its entry was gone already
-	case slices.ContainsFunc(own, func(c etcd.Change) bool { return strings.Contains(c.Value, acme.LeavingMark) }):
-		return false
-	}
-	at := since.Sub(s.w.Began)
-	return s.w.Full(at) || s.w.BarredSince(s.index, at) // etcd puts nothing on a lease that has a key which the server may not write
-}
-
-// marks reports whether the server's entries have room for a mark that it leaves.
+// marks reports whether the server's entries have room for metadata.
 func (s *presence) marks() bool {
 	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool {
 		l, _ := schedule.LayoutNamed(name)
@@ -229,95 +108,37 @@ func (s *presence) marks() bool {
 	})
 }
 
-// touched reports whether anything but the server itself has changed entries of a service since a time.
-func (s *presence) touched(key string, since time.Time) bool {
-	return s.w.ResetSince(since) || slices.ContainsFunc(s.w.Since(since), func(c etcd.Change) bool {
-		return c.Client != s.from && strings.HasPrefix(c.Key, key+"/")
-	})
+// seen returns what the server is to have in etcd.
+func (s *presence) seen() check.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := check.Server{ID: s.id, Addr: s.addr, In: s.in, Layouts: s.layouts(), Wants: maps.Clone(s.wants)}
+	if s.spec.Named {
+		seen.Name = s.instanceID()
+	}
+	return seen
 }
 
-// leftNothing checks that etcd has nothing of the server under keys, as a call that has failed is to see to. What hampers the
-// server excuses it for a while: see lookAt.
-func (s *presence) leftNothing(what, from string, began time.Time, keys ...string) {
-	if s.hamperedSince(began) {
-		return
-	}
+// notIn describes what etcd lacks under services that the server is said to be in etcd for.
+func (s *presence) notIn(keys ...string) string {
+	var lacks []string
 	for _, key := range keys {
-		if own := s.own(from, key); len(own) > 0 {
-			id, _ := s.known()
-			s.w.Report(check.SaidOut, "%s of %s has failed, and etcd has %v", what, id, own)
-		}
+		lacks = append(lacks, s.seen().Lacks(s.w.entries(), key))
 	}
+	return strings.Trim(strings.Join(lacks, "; "), "; ")
+}
+
+// stays describes what etcd has under a service that the server is said to be out of.
+func (s *presence) stays(key string) string { return s.seen().Left(s.w.entries(), key) }
+
+// notOut describes what etcd has though the server is said to be out of it.
+func (s *presence) notOut() string {
+	var left []string
+	for _, key := range s.keys() {
+		left = append(left, s.stays(key))
+	}
+	return strings.Trim(strings.Join(left, "; "), "; ")
 }
 
 // soon is how long a call that changes etcd takes at the most, if nothing is in its way and etcd is near.
 const soon = time.Second
-
-// trips is how many times such a call may go to etcd and back.
-const trips = 8
-
-// ended judges a call that changes what etcd has of the server, and has returned an error or nil: it succeeds soon, unless its
-// context ends before, or others have their hands in it.
-func (s *presence) ended(ctx context.Context, what string, began time.Time, err error, most time.Duration) {
-	most += trips * 2 * s.w.line()
-	took := time.Since(began)
-	if err == nil && took <= most || ctx.Err() != nil && took < most || s.hamperedSince(began) {
-		return
-	}
-	if err != nil && strings.Contains(err.Error(), acme.Leaders) && s.w.BarredSince(s.index, began.Sub(s.w.Began)) {
-		return
-	}
-	for _, key := range s.keys() {
-		if s.touched(key, began.Add(-keptWithin)) || s.taken(s.from, key) {
-			return
-		}
-	}
-	s.w.Report(check.Answers, "%s of %s took %v, with nothing in its way: %v", what, s.id, took, err)
-}
-
-// justPut reports whether the server has put an entry of a service since a time, which others may have changed already.
-func (s *presence) justPut(from, key string, since time.Time) bool {
-	return slices.ContainsFunc(s.w.Since(since), func(c etcd.Change) bool {
-		return c.Client == from && !c.Delete && strings.HasPrefix(c.Key, key+"/")
-	})
-}
-
-// own returns the entries of a service that hang on a lease of the life that dials from a host, by their keys or their address.
-func (s *presence) own(from, key string) []etcd.Entry {
-	_, addr := s.known()
-	leases := s.w.LeasesLeft(from)
-	keys := s.etcdKeys(key, leases)
-	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool {
-		return !slices.Contains(leases, e.Lease) || !slices.Contains(keys, e.Key) && s.w.entries.AddrIn(e.Value) != addr
-	})
-}
-
-// stands returns the candidates that hang on a lease of the life that dials from a host. Their values are the instance ids.
-func (s *presence) stands(from string) []etcd.Entry {
-	_, id := s.known()
-	leases := s.w.LeasesLeft(from)
-	if s.spec.Named {
-		id = s.instanceID()
-	}
-	return slices.DeleteFunc(s.w.Etcd.Entries(acme.Candidates), func(e etcd.Entry) bool {
-		return !slices.Contains(leases, e.Lease) || e.Value != id
-	})
-}
-
-// taken reports whether somebody else holds a key of the life that dials from a host.
-func (s *presence) taken(from, key string) bool {
-	leases := s.w.LeasesLeft(from)
-	return slices.ContainsFunc(s.etcdKeys(key, leases), func(key string) bool {
-		e, ok := s.w.Etcd.Get(key)
-		return ok && !slices.Contains(leases, e.Lease)
-	})
-}
-
-// untouched reports whether etcd has the entries of the shop of the life that dials from a host, and nobody else has changed
-// them since a time.
-func (s *presence) untouched(from string, since time.Time) bool {
-	keys := s.etcdKeys(acme.ShopKey, s.w.LeasesLeft(from))
-	return s.lacks(acme.ShopKey) == "" && !slices.ContainsFunc(s.w.Since(since), func(c etcd.Change) bool {
-		return c.Client != from && slices.Contains(keys, c.Key)
-	})
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 )
 
 // process is the part that servers, callers and writers share: a host on the network, and a client of etcd. Whoever holds the
@@ -27,11 +25,10 @@ type process struct {
 	host       string        // where it listens
 	turn       chan struct{} // held by what happens to the process
 	mu         *sync.Mutex
-	life       int       // counts, from 1
-	begun      time.Time // when that life has
-	from       string    // where it dials from: each life has its own, so that a dead one can be cut off for good
-	log        *counter
+	life       int           // counts, from 1
+	from       string        // where it dials from: each life has its own, so that a dead one can be cut off for good
 	dials      *atomic.Int64 // to etcd
+	lines      *atomic.Int64 // logged
 	client     *clientv3.Client
 	disconnect func() // closes client
 	registry   *runtime.Registry
@@ -41,19 +38,12 @@ type process struct {
 }
 
 func newProcess(w *world, index int) *process {
-	p := &process{
-		w: w, index: index, host: w.Plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64),
+	return &process{
+		w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64), lines: new(atomic.Int64),
 	}
-	p.log = &counter{states: make(map[logged]string), logged: func(about, line string) {
-		w.Note("%s logs: %s", p.name(), line)
-		if about != "" {
-			w.Observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
-		}
-	}}
-	return p
 }
 
-func (p *process) name() string { return p.w.Plan.Name(p.index) }
+func (p *process) name() string { return p.w.plan.Name(p.index) }
 
 // do runs f when nothing else happens to the process.
 func (p *process) do(f func()) {
@@ -67,14 +57,17 @@ func (p *process) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.life++
-	p.begun = time.Now()
-	p.from, p.closed = p.w.Plan.DialHost(p.index, p.life), new(atomic.Bool)
+	p.from, p.closed = p.w.plan.DialHost(p.index, p.life), new(atomic.Bool)
+	p.w.record(func(h *check.History) {
+		h.Hosts[p.from] = p.name()
+		h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name()}) // all are healthy
+	})
 	p.setLine(p.from, network.Link{})
 }
 
 // setLine sets the links of a life to all members of etcd, which are as far away as the schedule says.
 func (p *process) setLine(from string, l network.Link) {
-	for i := range p.w.Plan.Members {
+	for i := range p.w.plan.Members {
 		p.w.setLink(from, i, l)
 	}
 }
@@ -93,20 +86,16 @@ func (p *process) running() *runtime.Registry {
 	return p.live
 }
 
-// cutOff reports whether the present life is cut off from etcd.
-func (p *process) cutOff() bool {
-	p.mu.Lock()
-	begun := p.begun
-	p.mu.Unlock()
-	return p.w.CutOff(p.index, begun)
-}
-
 // open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	opts = append(opts, runtime.WithLeaseTTL(p.w.Plan.LeaseTTL()), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(lifeLog{p.log, p.closed, p.w, p.name(), p.index, p.life})))
+	log := &lifeLog{w: p.w, name: p.name(), from: p.from, lines: p.lines, closed: p.closed}
+	opts = append(opts, runtime.WithLeaseTTL(p.w.plan.LeaseTTL()), runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
-	p.log.registry.Store(p.registry)
+	log.registry.Store(p.registry)
 }
+
+// grace is how long callers hold what vanishes without a word.
+const grace = 5 * time.Second
 
 // closing is how long Registry.Close may take.
 const closing = 6 * time.Second
@@ -130,42 +119,26 @@ func (p *process) linger() {
 	})
 }
 
-// closeRegistry closes the registry. It checks that no lease is left in etcd but those that the error names, and that there is no
-// error where nothing was in the way.
-func (p *process) closeRegistry(ctx context.Context, most time.Duration) error {
-	began := time.Now()
-	err := p.registry.Close(ctx)
-	p.bound(ctx, began, "Registry.Close", most)
+// closeRegistry closes the registry, which is to leave no lease in etcd.
+func (p *process) closeRegistry(ctx context.Context, longest time.Duration) error {
+	act := check.Act{What: "Registry.Close", Who: p.name(), Began: time.Now()}
+	act.Err = p.registry.Close(ctx)
 	if p.closed.Swap(true) {
-		if fmt.Sprint(err) != fmt.Sprint(p.closeErr) {
-			p.w.Report(check.Answers, "Registry.Close of %s returned %v, and before that %v", p.name(), err, p.closeErr)
+		if fmt.Sprint(act.Err) != fmt.Sprint(p.closeErr) {
+			act.Wrong = fmt.Sprintf("it has returned %v before", p.closeErr)
 		}
-		return err
+		p.w.acted(ctx, longest, act)
+		return act.Err
 	}
-	p.closeErr = err
-	if p.w.ResetSince(began.Add(-record.HeardOfReset)) {
-		return err
+	p.closeErr = act.Err
+	if ctx.Err() == nil {
+		act.Soon = longest
 	}
-	for _, lease := range p.w.LeasesLeft(p.from) {
-		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("lease %x", lease)) {
-			p.w.Report(check.LeftBehind, "Registry.Close of %s returned %v, and etcd has its lease %x", p.name(), err, lease)
-		}
+	if left := p.w.leases(p.from); len(left) > 0 {
+		act.Wrong = fmt.Sprintf("it has left the leases %x", left)
 	}
-	if err != nil && ctx.Err() == nil && !p.hamperedSince(began) && !p.w.BarredSince(p.index, began.Sub(p.w.Began)) {
-		p.w.Report(check.Answers, "Registry.Close of %s, with nothing in its way: %v", p.name(), err)
-	}
-	return err
-}
-
-// hamperedSince reports whether anything may have kept the process from what it was to do in etcd since a time.
-func (p *process) hamperedSince(began time.Time) bool {
-	at := began.Sub(p.w.Began)
-	return p.w.HamperedSince(p.index, at) || p.w.Full(at)
-}
-
-// bound reports a call that took longer than its context and its own bound allow.
-func (p *process) bound(ctx context.Context, began time.Time, what string, most time.Duration) {
-	p.w.Bound(ctx, began, what, p.name(), most)
+	p.w.acted(ctx, longest, act)
+	return act.Err
 }
 
 // dead returns a context that has ended. What is closed with it has no time to tell anybody.
@@ -188,22 +161,19 @@ func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
 
-// noteLink has the judge hear of the link to another process, unless the life that dials from a host has ended.
-func (p *process) noteLink(from string, to int, l network.Link) {
+// noteLink records a change of the link to another process, unless the life that dials from a host has ended.
+func (p *process) noteLink(from string, to int, broken bool) {
 	if _, now := p.current(); now == from {
-		p.w.Observe(func(j *check.Judge) { j.Link(time.Now(), p.name(), p.w.Plan.Name(to), l.Cut, l.Stalled) })
+		p.w.record(func(h *check.History) {
+			h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name(), B: p.w.plan.Name(to), Broken: broken})
+		})
 	}
-}
-
-// noteReset has the judge hear that connections to another process are reset.
-func (p *process) noteReset(to int) {
-	p.w.Observe(func(j *check.Judge) { j.Reset(time.Now(), p.name(), p.w.Plan.Name(to)) })
 }
 
 // setLinks sets the links of a life from all other processes.
 func (p *process) setLinks(from string, l network.Link) {
-	for i := range p.w.Plan.Processes() {
-		p.w.network.Set(p.w.Plan.Host(i), from, l)
-		p.noteLink(from, i, l)
+	for i := range p.w.plan.Processes() {
+		p.w.network.Set(p.w.plan.Host(i), from, l)
+		p.noteLink(from, i, l.Cut || l.Stalled)
 	}
 }

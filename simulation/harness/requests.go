@@ -7,13 +7,12 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // requests decides what becomes of the requests of processes to etcd, and counts them.
 type requests struct {
-	*record.Record
+	w      *world
 	mu     sync.Mutex
 	active []*rule
 	second time.Time            // in which asked is counted
@@ -36,9 +35,9 @@ type rule struct {
 	verdict etcd.Verdict
 }
 
-func newRequests(w *record.Record) *requests {
-	r := &requests{Record: w, came: make(map[int]check.Counts)}
-	w.Etcd.Intercept(r.judge)
+func newRequests(w *world) *requests {
+	r := &requests{w: w, came: make(map[int]check.Counts)}
+	w.etcd.Intercept(r.judge)
 	return r
 }
 
@@ -58,8 +57,8 @@ func (r *requests) add(who int, method string, verdict etcd.Verdict) (remove fun
 func (r *requests) judge(c etcd.Call) etcd.Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	who := r.Plan.ProcessAt(c.Client)
-	r.Note("%s asks member %d: %s %q", r.Plan.Name(who), c.Member, c.Method, c.Keys)
+	who := r.w.plan.ProcessAt(c.Client)
+	r.w.note("%s asks member %d: %s %q", r.w.plan.Name(who), c.Member, c.Method, c.Keys)
 	if now := time.Now().Truncate(time.Second); !now.Equal(r.second) {
 		r.second, r.asked = now, make(map[int]int)
 	}

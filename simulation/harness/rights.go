@@ -2,25 +2,23 @@ package harness
 
 import (
 	"strings"
-	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // rights holds what each process may do in etcd, where etcd asks for passwords.
 type rights struct {
-	*record.Record
-	mu      sync.Mutex
+	w       *world
+	turn    chan struct{}  // held while they change, which takes a while
 	refused map[int]string // by process: the right that it lacks
 }
 
-func newRights(w *record.Record) *rights {
-	r := &rights{Record: w, refused: make(map[int]string)}
+func newRights(w *world) *rights {
+	r := &rights{w: w, turn: make(chan struct{}, 1), refused: make(map[int]string)}
 	r.apply()
 	return r
 }
@@ -28,9 +26,9 @@ func newRights(w *record.Record) *rights {
 // refuse takes a right from a process until the returned function is called.
 func (r *rights) refuse(who int, what string) (restore func()) {
 	set := func(what string) {
-		r.mu.Lock()
+		r.turn <- struct{}{}
 		r.refused[who] = what
-		r.mu.Unlock()
+		<-r.turn
 		r.apply()
 	}
 	set(what)
@@ -39,16 +37,16 @@ func (r *rights) refuse(who int, what string) (restore func()) {
 
 // apply sets the rights in etcd.
 func (r *rights) apply() {
-	if !r.Plan.Auth {
+	if !r.w.plan.Auth {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	users := []etcd.User{{Name: "root", Password: password, Root: true}}
-	for i := range r.Plan.Processes() + len(r.Plan.Servers) { // the twins, too
-		users = append(users, etcd.User{Name: r.Plan.Name(i), Password: password, Rights: rightsWithout(r.refused[i])})
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	users := []etcd.User{{Name: "root", Password: password}}
+	for i := range r.w.plan.Processes() + len(r.w.plan.Servers) { // the twins, too
+		users = append(users, etcd.User{Name: r.w.plan.Name(i), Password: password, Rights: rightsWithout(r.refused[i])})
 	}
-	r.Etcd.Protect(users...)
+	r.w.operated(r.w.etcd.Protect(users...))
 }
 
 const password = "secret"
@@ -69,7 +67,7 @@ func rangeEnd(prefix string) string { return strings.TrimSuffix(prefix, "/") + "
 
 // client makes a client of etcd under the name of a process.
 func (r *rights) client(config clientv3.Config, name string) (*clientv3.Client, error) {
-	if r.Plan.Auth {
+	if r.w.plan.Auth {
 		config.Username, config.Password = name, password
 	}
 	return clientv3.New(config)

@@ -1,20 +1,18 @@
-// Package harness carries out a schedule: an etcd cluster, servers, callers and operators on a network in memory, all on the
-// clock of a testing/synctest bubble. It goes through the public API alone, and notes what it sees for package check. From the
-// bottom up:
+// Package harness carries out a schedule: etcd, servers, callers and operators on a network in memory, all on the clock of a
+// testing/synctest bubble. It goes through the public API alone, and records what it sees in a check.History. From the bottom up:
 //
-//	world.go, requests.go, rights.go  what processes run in
-//	process.go, log.go, task.go                 a host on the network, and a client of etcd
-//	presence.go                                 what a server is to have in etcd, compared with what is there
-//	server.go, lives.go, serving.go, leaving.go a server, from its start to its end
-//	election.go                                 the lives of servers that stand for election
-//	caller.go, calls.go, readers.go             who calls, and what callers must hear of
-//	writer.go                                   who writes to etcd by code of its own
-//	regions.go                                  the region that callers fall back on
-//	fault.go, steps.go, operator.go             the steps of schedules
-//	lasting.go, sample.go, leaders.go           what must hold all the time
-//	settle.go, watches.go, goroutines.go        what must hold in the end
-//	lastcalls.go, shares.go, atonce.go          where calls must go then
-//	trial.go, run.go                            all of it, from the beginning to the end
+//	world.go, requests.go, rights.go             what processes run in, and the record of it
+//	process.go, client.go, log.go, task.go       a host on the network, and a client of etcd
+//	presence.go                                  what a server is to have in etcd
+//	server.go, lives.go, serving.go, leaving.go  a server, from its start to its end
+//	election.go                                  the lives of servers that stand for election
+//	caller.go, calls.go, snapshots.go            who calls
+//	writer.go                                    who writes to etcd by code of its own
+//	regions.go                                   the region that callers fall back on
+//	fault.go, steps.go, operator.go              the steps of schedules
+//	settle.go, lastcalls.go, atonce.go           how all is looked at once the faults are over
+//	coda.go, goroutines.go                       the ordinary things that happen then, and what is left over
+//	trial.go, run.go                             all of it, from the beginning to the end
 package harness
 
 import (
@@ -55,13 +53,15 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 	t.countGoroutines()
 	t.liveAlone(ctx)
 	watched()
+	time.Sleep(calming)
 	for _, region := range t.regions() {
+		region.setCalm(true)
 		region.tearDown(ctx)
 	}
 	if n := t.network.Connections("", ""); n > 0 {
-		t.Report(check.LeftBehind, "%d connections are open", n)
+		t.report(check.LeftBehind, "%d connections are open", n)
 	}
-	result := Result{Virtual: t.Now()}
+	result := Result{Virtual: t.now()}
 	result.Problems, result.Trace = t.results()
 	for _, c := range t.callers {
 		result.Calls += int(c.calls.Load())
@@ -70,6 +70,8 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 }
 
 const (
+	// calming is how long callers take that could not reach etcd at last.
+	calming = 10 * time.Second
 	// longest is how long a world may take.
 	longest = 30 * time.Minute
 	// lastLines is how many lines of the trace are shown when it takes longer.
@@ -80,15 +82,17 @@ const (
 func (t *trial) hangs() {
 	problems, trace := t.results()
 	lines := strings.Split(string(trace), "\n")
-	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", t.Plan.Seed, t.Plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
+	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", t.plan.Seed, t.plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
 }
 
-// results returns the problems and the events of all regions.
-func (t *trial) results() ([]check.Problem, []byte) {
-	problems, trace := t.Result()
-	if t.other != nil {
-		more, events := t.other.Result()
-		problems, trace = append(problems, more...), slices.Concat(trace, []byte("In the other region:\n"), events)
+// results returns the promises that were broken and the events of all regions.
+func (t *trial) results() (problems []check.Problem, trace []byte) {
+	for i, region := range t.regions() {
+		if i > 0 {
+			trace = append(trace, "In the other region:\n"...)
+		}
+		region.record(func(h *check.History) { problems = append(problems, h.Broken()...) })
+		trace = append(trace, region.trace...)
 	}
 	return problems, trace
 }
@@ -116,12 +120,32 @@ func (t *trial) watchOver(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	for _, region := range t.regions() {
-		watching.Go(func() { region.measure(ctx) })
-		watching.Go(func() { region.sample(ctx) })
+		watching.Go(func() { region.count(ctx) })
+		watching.Go(func() { region.election.sample(ctx) })
 	}
 	return func() {
 		cancel()
 		watching.Wait()
+	}
+}
+
+// count records what all processes do, a window at a time. The last window is a part of one.
+func (t *trial) count(ctx context.Context) {
+	before := make(map[int]check.Counts)
+	tick := time.NewTicker(check.Width)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+		for i := range t.plan.Processes() {
+			done := t.requests.askedBy(i)
+			done.Lines, done.Dials = int(t.process(i).lines.Load()), int(t.process(i).dials.Load())
+			w := check.Window{End: time.Now(), Process: t.plan.Name(i), Counts: done.Sub(before[i])}
+			t.record(func(h *check.History) { h.Windows = append(h.Windows, w) })
+			before[i] = done
+		}
 	}
 }
 
@@ -131,10 +155,10 @@ func (t *trial) carryOut(ctx context.Context) {
 	if t.other != nil {
 		steps.Go(func() { t.other.carryOut(ctx) })
 	}
-	for _, step := range t.Plan.Steps {
+	for _, step := range t.plan.Steps {
 		steps.Go(func() {
-			time.Sleep(step.At - t.Now())
-			t.Note("%s", t.Plan.Words(step))
+			time.Sleep(step.At - t.now())
+			t.note("%s", t.plan.Words(step))
 			faults[step.Kind](t, ctx, step)
 		})
 	}
@@ -143,25 +167,46 @@ func (t *trial) carryOut(ctx context.Context) {
 	t.undo()
 }
 
+// underWay returns how long a request may have been under way to etcd until now.
+func (t *trial) underWay() (longest time.Duration) {
+	for _, s := range t.plan.Steps {
+		switch {
+		case s.At >= t.now():
+		case s.Kind == schedule.RequestsLate:
+			longest = max(longest, s.Milliseconds())
+		case s.Kind == schedule.StalledFromEtcd, s.Kind == schedule.StalledFromMember: // it arrives when that ends
+			longest = max(longest, s.For)
+		}
+	}
+	return longest
+}
+
 // tearDown stops every process in order, and reports what is left behind.
 func (t *trial) tearDown(ctx context.Context) {
 	for _, s := range t.servers {
 		s.stop(ctx)
 	}
-	for _, e := range append(t.serversEntries(), t.Etcd.Entries(acme.Leaders)...) {
-		t.Report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
+	l := t.entries()
+	for _, s := range t.servers {
+		for _, key := range s.keys() {
+			if left := s.seen().Left(l, key); left != "" {
+				t.report(check.LeftBehind, "all servers have stopped in order, and %s", left)
+			}
+		}
 	}
-	t.later.Wait() // callers hear that servers have left
+	if left := l.Under(acme.Leaders); len(left) > 0 {
+		t.report(check.LeftBehind, "all servers have stopped in order, and etcd has %v", left)
+	}
 	for _, c := range t.callers {
 		c.stop(ctx)
 	}
 	for _, o := range t.writers {
 		o.kill()
 	}
-	time.Sleep(2 * t.Plan.LeaseTTL()) // until what was left to expire has expired
-	for _, lease := range t.Etcd.Leases() {
-		t.Report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
+	time.Sleep(2 * t.plan.LeaseTTL()) // until what was left to expire has expired
+	for _, lease := range t.etcd.Leases() {
+		t.report(check.LeftBehind, "lease %x is left in etcd", lease)
 	}
 	t.later.Wait() // until clients that lingered are closed
-	t.Etcd.Close()
+	must(t.etcd.Close())
 }

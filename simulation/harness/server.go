@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -28,7 +27,6 @@ type server struct {
 	listener  net.Listener
 	grpc      *grpc.Server
 	health    *health.Server          // under mu
-	follows   time.Time               // when it follows the last change of its health, at the latest
 	server    *runtime.Server         // of the modes serve and announce; under mu
 	leaving   *departure              // of what puts it in etcd
 	entries   []*runtime.Registration // of the mode register; under mu
@@ -37,19 +35,19 @@ type server struct {
 	candidate *candidate // under mu
 }
 
-func newServer(r *readers, index int, spec schedule.Server) *server {
-	s := &server{presence: presence{process: newProcess(r.w, index), spec: spec, readers: r}, port: schedule.Port}
+func newServer(w *world, index int, spec schedule.Server) *server {
+	s := &server{presence: presence{process: newProcess(w, index), spec: spec}, port: schedule.Port}
 	if spec.Second {
-		s.second = &server{presence: presence{process: s.process, spec: spec, readers: r, suffix: "b"}, port: s.port + 1000}
+		s.second = &server{presence: presence{process: s.process, spec: spec, suffix: "b"}, port: s.port + 1000}
 	}
 	return s
 }
 
 // newTwin makes a server with the instance id of another.
-func newTwin(r *readers, of int) *server {
-	spec := r.w.Plan.Servers[of]
+func newTwin(w *world, of int) *server {
+	spec := w.plan.Servers[of]
 	spec.Mode, spec.Second = schedule.Register, false
-	return newServer(r, r.w.Plan.Processes()+of, spec)
+	return newServer(w, w.plan.Processes()+of, spec)
 }
 
 // all returns the servers of the process.
@@ -71,56 +69,40 @@ func (s *server) leadership() *leader.Leadership {
 	return leader.Of(s.registry, acme.Shop(""))
 }
 
-// instance describes this life to the judge.
-func (s *server) instance() check.Instance {
-	i := check.Instance{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{acme.Who}}
-	// A registration by hand knows no methods, and the other layouts have no room for them.
-	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, schedule.EndpointJSON))
+// instance describes this life.
+func (s *server) instance() *check.Life {
+	l := &check.Life{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{acme.Who}}
 	if s.spec.Named {
-		i.Name = s.instanceID()
+		l.Name = s.instanceID()
 	}
-	i.Marks = s.marks()
 	if s.spec.Newer {
-		i.Methods = append(i.Methods, acme.WhoNewer)
+		l.Methods = append(l.Methods, acme.WhoNewer)
 	}
 	if s.spec.Both {
-		i.Methods = append(i.Methods, acme.UserWho)
+		l.Methods = append(l.Methods, acme.UserWho)
 	}
-	return i
+	return l
 }
 
-// sight is what there is to see of a server.
-type sight struct {
-	id, from  string
-	life      int
-	in        bool
-	out       []string // see presence
-	back      bool     // see presence
-	flaps     bool
-	wants     string
-	registry  *runtime.Registry // nil: the server is down
-	health    *health.Server
-	statuses  []runtime.Status // of its own entries
-	candidate *candidate
-}
-
-// holds reports whether an entry of the server hangs on a lease, by what its registry says.
-func (now sight) holds(id int64) bool {
-	return slices.ContainsFunc(now.statuses, func(s runtime.Status) bool { return int64(s.LeaseID) == id })
-}
-
-func (s *server) sight() sight {
+// look returns what there is to see of the server.
+func (s *server) look() check.Server {
+	seen := s.seen()
 	s.mu.Lock()
-	now := sight{s.id, s.from, s.life, s.whole(), s.out, s.back, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}
-	server, entries := s.server, slices.Clone(s.entries)
+	server, entries, candidate, registry, from := s.server, slices.Clone(s.entries), s.candidate, s.live, s.from
 	s.mu.Unlock()
 	if server != nil {
-		now.statuses = server.Status()
+		seen.Statuses = server.Status()
 	}
 	for _, entry := range entries {
-		now.statuses = append(now.statuses, entry.Status())
+		seen.Statuses = append(seen.Statuses, entry.Status())
 	}
-	return now
+	if registry != nil {
+		seen.Registrations = len(registry.Status().Registrations)
+	}
+	seen.Expected = len(s.keys()) * s.spec.Servers()
+	seen.Elects, seen.Leads = s.elects(), candidate.leadsWith() != 0
+	seen.Leases = s.w.leases(from)
+	return seen
 }
 
 // departure says since when a server leaves etcd, and by which call, if that ends those that are under way to put it there.

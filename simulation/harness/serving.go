@@ -12,7 +12,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 )
 
 // How servers are put in etcd.
@@ -50,7 +49,7 @@ func (s *server) publish() {
 		published = append(published, acme.User())
 	}
 	for _, desc := range published {
-		desc.LeaseTTL = s.w.Plan.LeaseTTL()
+		desc.LeaseTTL = s.w.plan.LeaseTTL()
 		s.server.Publish(desc, s.options()...)
 	}
 }
@@ -150,28 +149,27 @@ var errLeaves = errors.New("the server leaves")
 // attempt is a call that puts a life of a server in etcd under keys. It goes on in the background, and that of a killed server may
 // run into the next life, so it has what it needs of its own.
 type attempt struct {
-	s        *server
-	what     string
-	keys     []string
-	id, from string
-	leaving  *departure
+	s       *server
+	what    string
+	keys    []string
+	id      string
+	leaving *departure
 }
 
 func (s *server) attempt(what string, keys ...string) attempt {
-	return attempt{s, what, keys, s.id, s.from, s.leaving}
+	return attempt{s, what, keys, s.id, s.leaving}
 }
 
-// retry makes the call until it returns nil or the server leaves, and checks what it has said.
+// retry makes the call until it returns nil or the server leaves.
 func (a attempt) retry(ctx context.Context, call func(context.Context) error) error {
 	for again := enterAgain; ; again = enterAgain + enterLater - again {
 		if left, _ := a.leaving.begun(); !left.IsZero() {
 			return errLeaves
 		}
-		a.s.failed(a.id)
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
-		a.judge(bounded, began, err)
+		a.done(bounded, began, err)
 		cancel()
 		if err == nil {
 			return nil
@@ -184,25 +182,16 @@ func (a attempt) retry(ctx context.Context, call func(context.Context) error) er
 	}
 }
 
-// judge judges how a call has ended: the server is in etcd, or nothing of it is left there, at once unless the call's context has
-// ended. A call that has been ended by another returns an error.
-func (a attempt) judge(ctx context.Context, began time.Time, err error) {
-	s := a.s
-	s.w.Note("%s of %s: %v", a.what, a.id, err)
-	s.bound(ctx, began, a.what, record.ContextOnly)
+// done records how a call has ended. It may have been ended by another that takes the server out of etcd, and then returns an error.
+func (a attempt) done(ctx context.Context, began time.Time, err error) {
+	act := check.Act{What: a.what, Who: a.id, Began: began, Err: err}
 	left, by := a.leaving.begun()
 	switch {
 	case by == "death":
-	case err == nil && (left.IsZero() || by == ""):
-		s.saidIn(a.what, began, a.keys...)
-		s.ended(ctx, a.what, began, nil, soon)
+	case left.IsZero() || err == nil && by == "":
+		act.Soon, act.Wrong = soon, a.s.notIn(a.keys...)
 	case err == nil && left.Before(time.Now()): // at one instant either may have been first
-		s.w.Report(check.SaidIn, "%s of %s returned nil %v after %s had begun", a.what, a.id, time.Since(left), by)
-	case err != nil && left.IsZero():
-		s.failed(a.id, a.keys...)
-		s.ended(ctx, a.what, began, err, soon)
-		if ctx.Err() == nil {
-			s.leftNothing(a.what, a.from, began, a.keys...)
-		}
+		a.s.w.report(check.Returns, "%s of %s returned nil %v after %s had begun", a.what, a.id, time.Since(left), by)
 	}
+	a.s.w.acted(ctx, contextOnly, act)
 }

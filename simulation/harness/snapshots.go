@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
@@ -23,8 +21,6 @@ import (
 // change it.
 type snapshots struct {
 	dir    string    // "": none
-	fails  bool      // it is gone for now
-	failed time.Time // when it last was
 	spoilt time.Time // when it was last damaged
 	knew   []string  // what the last life knew when it ended
 	exact  bool      // ... and etcd had told it so, and the directory is to have it
@@ -48,27 +44,10 @@ func (w *world) tempDir() string {
 	return w.temp
 }
 
-// must ends the process for a fault of the world's own.
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-const (
-	// written is how soon a change is in the directory at the latest, be it one of many.
-	written = 12 * time.Second
-	// writtenAgain is how soon what could not be written is, once the directory is back.
-	writtenAgain = 70 * time.Second
-)
-
-// noteKnown notes what a life knows as it ends, before its registry is closed. What changed lately may not be written yet if it is
-// killed.
-func (c *caller) noteKnown(killed bool) {
+// noteKnown notes what a life knows as it ends, before its registry is closed, if all is calm and etcd has told it so.
+func (c *caller) noteKnown() {
 	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
-	s.knew = acme.Addrs(status.Endpoints)
-	told := status.Known && !status.Provisional && !s.fails && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
-	s.exact = told && (!killed || time.Since(status.Changed) > written && time.Since(s.failed) > writtenAgain && c.w.unchanged(time.Now().Add(-written)))
+	s.knew, s.exact = acme.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 }
 
 // fail takes the directory away until the returned function is called: a file is in its place.
@@ -78,13 +57,11 @@ func (s *snapshots) fail() (end func()) {
 		panic(err)
 	}
 	must(os.WriteFile(s.dir, nil, 0o600))
-	s.fails = true
 	return func() {
 		must(os.Remove(s.dir))
 		if err := os.Rename(away, s.dir); err != nil && !os.IsNotExist(err) {
 			panic(err)
 		}
-		s.fails, s.failed = false, time.Now()
 	}
 }
 
@@ -105,7 +82,7 @@ func (s *snapshots) damage() {
 
 // keep keeps the directory as it is now, until the returned function puts it back.
 func (s *snapshots) keep() (back func()) {
-	if s.dir == "" || s.fails {
+	if s.dir == "" {
 		return func() {}
 	}
 	kept := s.dir + ".kept"
@@ -122,6 +99,8 @@ func (s *snapshots) keep() (back func()) {
 }
 
 const (
+	// written is how soon a change is in the directory at the latest, be it one of many.
+	written = 12 * time.Second
 	// recalls is how soon a caller that starts while it cannot reach etcd uses what its last life knew.
 	recalls = 8 * time.Second
 	// alone is how long each caller is to live by that, in the end.
@@ -132,21 +111,23 @@ const (
 // ends.
 func (c *caller) startsAlone(ctx context.Context, d time.Duration, killed bool) {
 	c.stops(ctx, killed)
-	began := time.Now()
-	c.w.Add(schedule.Step{Kind: schedule.CallerAlone, At: c.w.Now(), For: d, Who: c.index}) // to stop may have taken long
+	c.livesAlone(ctx, d)
+}
+
+// livesAlone has a caller that is stopped live for a time without etcd.
+func (c *caller) livesAlone(ctx context.Context, d time.Duration) {
 	c.begins(ctx, true)
 	life, from := c.current()
 	time.Sleep(min(d, recalls))
 	if now, _ := c.current(); now == life && d >= recalls {
-		c.judgeRecalled(ctx, began)
+		c.judgeRecalled(ctx)
 	}
 	time.Sleep(d - min(d, recalls))
 	c.setLine(from, network.Link{})
-	c.w.Deaf(from, false)
 }
 
 // judgeRecalled judges what a life that cannot reach etcd knows, and whether it calls that.
-func (c *caller) judgeRecalled(ctx context.Context, began time.Time) {
+func (c *caller) judgeRecalled(ctx context.Context) {
 	registry := c.running()
 	if registry == nil {
 		return
@@ -155,36 +136,39 @@ func (c *caller) judgeRecalled(ctx context.Context, began time.Time) {
 	addrs, knew := acme.Addrs(status.Endpoints), c.snapshots.knew
 	switch {
 	case slices.ContainsFunc(addrs, func(addr string) bool { return strings.HasPrefix(addr, falseHost) }):
-		c.w.Report(check.Recalled, "%s uses a damaged snapshot: %v", c.name(), addrs)
-	case c.w.Plan.Client(c.index) == schedule.Parts: // it has no endpoints to know its cluster by
+		c.w.report(check.Recalled, "%s uses a damaged snapshot: %v", c.name(), addrs)
+	case c.spec.Parts: // it has no endpoints to know its cluster by
 		if len(addrs) > 0 {
-			c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, of whichever cluster", c.name(), addrs)
+			c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, of whichever cluster", c.name(), addrs)
 		}
-	case !c.snapshots.exact, c.snapshots.fails, c.snapshots.failed.After(began): // it is read once
+	case !c.snapshots.exact:
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
-		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v", c.name(), addrs, knew)
+		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):
-		c.w.Report(check.Recalled, "%s cannot reach etcd, and does not say of %v that they may be behind: %v", c.name(), addrs, status.Err)
+		c.w.report(check.Recalled, "%s cannot reach etcd, and does not say of %v that they may be behind: %v", c.name(), addrs, status.Err)
 	}
-	var reachable bool
-	c.w.Observe(func(j *check.Judge) { reachable = j.Reachable(began, c.name(), addrs...) })
-	if !reachable || len(addrs) == 0 || c.idle.Load() {
+	if c.spec.Parts || len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return
 	}
-	call := c.prepare(registry, acme.ShopKey, acme.ShopKey, acme.Who, "")
-	call.MayFail = true // it is judged here
-	if from, code := c.ask(ctx, c.clients.shop, call); code != codes.OK {
-		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, which it can reach, and a call ends with %v (%q)", c.name(), addrs, code, from)
+	if from := c.call(ctx, c.clients, acme.Who, ""); from == "" {
+		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, which it can reach, and a call fails", c.name(), addrs)
 	}
 }
 
-// liveAlone has all callers with snapshots live by them for a while.
+// liveAlone has all callers with snapshots live by them for a while, once all is written.
 func (t *trial) liveAlone(ctx context.Context) {
-	var all sync.WaitGroup
+	time.Sleep(written)
+	var alone []*caller
 	for _, c := range t.callers {
 		if c.snapshots.dir != "" {
-			all.Go(func() { c.startsAlone(ctx, livesAlone, c.index%2 == 0) })
+			c.stops(ctx, c.index%2 == 0)
+			alone = append(alone, c)
 		}
+	}
+	t.setCalm(false)
+	var all sync.WaitGroup
+	for _, c := range alone {
+		all.Go(func() { c.livesAlone(ctx, livesAlone) })
 	}
 	all.Wait()
 }

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -22,25 +23,25 @@ var faults = map[schedule.Kind]fault{
 	schedule.MemberIsolated: lasts(func(t *trial, s schedule.Step) func() { return t.isolate(s.Who) }),
 	schedule.QuorumLost: lasts(func(t *trial, _ schedule.Step) func() {
 		var members []int
-		for i := range t.Plan.Members {
+		for i := range t.plan.Members {
 			members = append(members, i)
 		}
 		return t.isolate(members...)
 	}),
 	schedule.MemberLags: lasts(func(t *trial, s schedule.Step) func() {
-		t.Etcd.Lag(s.Who, s.Milliseconds())
-		return func() { t.Etcd.Lag(s.Who, 0) }
+		t.etcd.Lag(s.Who, s.Milliseconds())
+		return func() { t.etcd.Lag(s.Who, 0) }
 	}),
-	schedule.LeaderChanges: once(func(t *trial, s schedule.Step) { t.Etcd.Elect(s.Who) }),
-	schedule.Compaction:    once(func(t *trial, _ schedule.Step) { t.Etcd.Compact() }),
+	schedule.LeaderChanges: once(func(t *trial, s schedule.Step) { t.etcd.Elect(s.Who) }),
+	schedule.Compaction:    once(func(t *trial, _ schedule.Step) { t.operated(t.etcd.Compact()) }),
 	schedule.Restore:       once((*trial).restore),
-	schedule.Wipe:          once(func(t *trial, s schedule.Step) { t.reset(s.For, t.Etcd.Wipe, true) }),
+	schedule.Wipe:          once(func(t *trial, s schedule.Step) { t.reset(s.For, t.etcd.Wipe, true) }),
 	schedule.NoSpace: lasts(func(t *trial, _ schedule.Step) func() {
-		t.Etcd.Alarm(true)
-		return func() { t.Etcd.Alarm(false) }
+		t.operated(t.etcd.Alarm(true))
+		return func() { t.operated(t.etcd.Alarm(false)) }
 	}),
 	schedule.RightsRefused: lasts(func(t *trial, s schedule.Step) func() { return t.rights.refuse(s.Who, s.Text) }),
-	schedule.TokensExpire:  once(func(t *trial, _ schedule.Step) { t.Etcd.ExpireTokens() }),
+	schedule.TokensExpire:  once(func(t *trial, _ schedule.Step) { t.operated(t.etcd.ExpireTokens()) }),
 
 	schedule.AnswersLost:  meddle(func(schedule.Step) etcd.Verdict { return etcd.Verdict{Lose: true} }),
 	schedule.AnswersLate:  meddle(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{After: s.Milliseconds()} }),
@@ -62,8 +63,8 @@ var faults = map[schedule.Kind]fault{
 	schedule.ResetFromServer:   once((*trial).resetFromServer),
 	schedule.SlowToServers:     lasts((*trial).slowToServers),
 
-	schedule.EntryDeleted:     onEntries(func(t *trial, e etcd.Entry) { t.Etcd.Delete(e.Key) }),
-	schedule.EntriesDeleted:   once(func(t *trial, _ schedule.Step) { t.Etcd.DeletePrefix(acme.ShopKey + "/") }),
+	schedule.EntryDeleted:     onEntries(func(t *trial, e etcd.Entry) { t.operated(t.etcd.Delete(e.Key)) }),
+	schedule.EntriesDeleted:   once(func(t *trial, _ schedule.Step) { t.operated(t.etcd.DeletePrefix(acme.ShopKey + "/")) }),
 	schedule.EntryOverwritten: lasts((*trial).entryOverwritten),
 	schedule.EntryReplaced:    onEntries(func(t *trial, e etcd.Entry) { t.put(e.Key, acme.Nobody, etcd.SameLease) }),
 	schedule.LeaseRevoked:     onEntries((*trial).revoke),
@@ -73,11 +74,11 @@ var faults = map[schedule.Kind]fault{
 	},
 	schedule.BadEntryAdded: lasts(func(t *trial, s schedule.Step) func() {
 		t.put(acme.BadKey, s.Text, acme.NoLease)
-		return func() { t.Etcd.Delete(acme.BadKey) }
+		return func() { t.operated(t.etcd.Delete(acme.BadKey)) }
 	}),
 	schedule.NeighbourAdded: once(func(t *trial, s schedule.Step) { t.put(s.Text, acme.Nobody, acme.NoLease) }),
-	schedule.ConfigPut:      once((*trial).configPut),
-	schedule.ConfigDeleted:  once((*trial).configDeleted),
+	schedule.ConfigPut:      once(func(t *trial, s schedule.Step) { t.put(acme.ConfigKey, s.Text, acme.NoLease) }),
+	schedule.ConfigDeleted:  once(func(t *trial, _ schedule.Step) { t.operated(t.etcd.Delete(acme.ConfigKey)) }),
 	schedule.BadConfigPut:   once(func(t *trial, s schedule.Step) { t.put(acme.ConfigKey, s.Text, acme.NoLease) }),
 
 	schedule.ServerKilled: func(t *trial, ctx context.Context, s schedule.Step) {
@@ -129,7 +130,7 @@ var faults = map[schedule.Kind]fault{
 func (t *trial) isolate(members ...int) (end func()) {
 	set := func(on bool) {
 		for _, i := range members {
-			t.Etcd.Isolate(i, on)
+			t.etcd.Isolate(i, on)
 		}
 	}
 	set(true)
@@ -138,19 +139,24 @@ func (t *trial) isolate(members ...int) (end func()) {
 
 // restore restores a backup that is made as the step begins.
 func (t *trial) restore(s schedule.Step) {
-	backup := t.Etcd.Backup()
-	time.Sleep(s.For - s.Milliseconds())
-	put := t.Etcd.Restore
-	switch s.Text {
-	case schedule.AsNew:
-		put = t.Etcd.RestoreAsNew
-	case schedule.Bumped:
-		put = func(b *etcd.Backup) { t.Etcd.RestoreBumped(b, bump) }
+	backup, err := t.etcd.Backup()
+	if err != nil {
+		return // another step is about to put etcd back
 	}
-	t.reset(s.Milliseconds(), func() {
-		put(backup)
-		t.Etcd.Alarm(t.NoSpace()) // whatever it was when the backup was made
-	}, s.Text != schedule.Bumped)
+	time.Sleep(s.For - s.Milliseconds())
+	asNew, by := s.Text != "", uint64(0)
+	if s.Text == schedule.Bumped {
+		by = bump
+	}
+	t.reset(s.Milliseconds(), func() error { return t.etcd.Restore(backup, asNew, by) }, by == 0)
+	t.operated(t.etcd.Alarm(t.noSpace())) // whatever it was when the backup was made
+}
+
+// noSpace reports whether a step has etcd have no space now.
+func (t *trial) noSpace() bool {
+	return slices.ContainsFunc(t.plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.NoSpace && s.At <= t.now() && t.now() < s.At+s.For
+	})
 }
 
 // bump is more revisions than a world ever has.
@@ -187,7 +193,6 @@ func fromEtcd(link func(schedule.Step) network.Link) fault {
 	return lasts(func(t *trial, s schedule.Step) func() {
 		_, from := t.process(s.Who).current()
 		set := func(l network.Link) {
-			t.Deaf(from, l.Cut || l.Stalled)
 			t.process(s.Who).setLine(from, l)
 		}
 		set(link(s))
@@ -203,8 +208,8 @@ func (t *trial) stalledFromMember(s schedule.Step) (end func()) {
 
 func (t *trial) resetFromEtcd(s schedule.Step) {
 	_, from := t.process(s.Who).current()
-	for i := range t.Plan.Members {
-		t.network.Reset(from, t.Plan.MemberHost(i))
+	for i := range t.plan.Members {
+		t.network.Reset(from, t.plan.MemberHost(i))
 	}
 }
 
@@ -214,8 +219,8 @@ func fromServer(link network.Link) fault {
 		p := t.process(s.Who)
 		_, from := p.current()
 		set := func(l network.Link) {
-			p.noteLink(from, s.Whom, l)
-			t.network.Set(from, t.Plan.Host(s.Whom), l)
+			p.noteLink(from, s.Whom, l.Cut || l.Stalled)
+			t.network.Set(from, t.plan.Host(s.Whom), l)
 		}
 		set(link)
 		return func() { set(network.Link{}) }
@@ -224,9 +229,9 @@ func fromServer(link network.Link) fault {
 
 func (t *trial) resetFromServer(s schedule.Step) {
 	p := t.process(s.Who)
-	p.noteReset(s.Whom)
 	_, from := p.current()
-	t.network.Reset(from, t.Plan.Host(s.Whom))
+	p.noteLink(from, s.Whom, false) // at the most it was cut, and then there is nothing to reset
+	t.network.Reset(from, t.plan.Host(s.Whom))
 }
 
 func (t *trial) slowToServers(s schedule.Step) (end func()) {

@@ -5,7 +5,6 @@ import "slices"
 // trial is a schedule under way: a world, and the processes in it.
 type trial struct {
 	*world
-	readers *readers // the callers
 	servers []*server
 	twins   []*server // by server: who takes its instance id
 	callers []*caller
@@ -14,19 +13,19 @@ type trial struct {
 }
 
 func newTrial(w *world) *trial {
-	t := &trial{world: w, readers: &readers{w: w}}
-	if w.Plan.Other != nil {
-		t.other = newTrial(newWorld(*w.Plan.Other, w.network))
+	t := &trial{world: w}
+	if w.plan.Other != nil {
+		t.other = newTrial(newWorld(*w.plan.Other, w.network))
 	}
-	for i, spec := range w.Plan.Servers {
-		t.servers = append(t.servers, newServer(t.readers, i, spec))
-		t.twins = append(t.twins, newTwin(t.readers, i))
+	for i, spec := range w.plan.Servers {
+		t.servers = append(t.servers, newServer(w, i, spec))
+		t.twins = append(t.twins, newTwin(w, i))
 	}
-	for i, spec := range w.Plan.Callers {
+	for i, spec := range w.plan.Callers {
 		c := newCaller(w, t.other, len(t.servers)+i, spec)
-		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, c)
+		t.callers = append(t.callers, c)
 	}
-	for i, spec := range w.Plan.Writers {
+	for i, spec := range w.plan.Writers {
 		t.writers = append(t.writers, newWriter(w, len(t.servers)+len(t.callers)+i, spec))
 	}
 	return t
@@ -37,15 +36,6 @@ func (t *trial) all() []*server {
 	var all []*server
 	for _, s := range t.servers {
 		all = append(all, s.all()...)
-	}
-	return all
-}
-
-// processes returns the processes, in the order of their indices.
-func (t *trial) processes() []*process {
-	var all []*process
-	for i := range t.Plan.Processes() {
-		all = append(all, t.process(i))
 	}
 	return all
 }

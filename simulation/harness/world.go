@@ -1,67 +1,121 @@
 package harness
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// world is what processes run in.
+// world is what processes run in, and the record of what happens there.
 type world struct {
-	*record.Record
+	plan     schedule.Schedule
+	began    time.Time
+	etcd     *etcd.Cluster
 	network  *network.Network
-	entries  acme.Reader
 	rights   *rights
 	requests *requests
 	election *election
-	later    sync.WaitGroup // what is left of killed processes, and looks that are due
+	later    sync.WaitGroup // what is left of killed processes
 
 	temp string // a directory; "": none
 
-	mu   sync.Mutex
-	down []int // by member: how many steps keep it down
+	mu      sync.Mutex
+	history *check.History
+	trace   []byte // a line an event
+	down    []int  // by member: how many steps keep it down
 }
 
 func newWorld(plan schedule.Schedule, network *network.Network) *world {
-	e := &election{store: new(leader.Fence)}
-	e.Record = record.New(plan, etcd.New(plan.Members), e.resigned)
-	w := &world{Record: e.Record, network: network, election: e, down: make([]int, plan.Members)}
-	w.requests = newRequests(w.Record)
-	w.rights = newRights(w.Record)
-	for i := range plan.Members {
-		w.serveMember(i)
-	}
+	w := &world{plan: plan, network: network, down: make([]int, plan.Members)}
+	cluster, err := etcd.New(network, w.memberAddrs())
+	must(err)
+	w.etcd, w.began = cluster, time.Now()
+	w.history = check.NewHistory(w.began)
+	w.etcd.OnCommit(func(c etcd.Change) {
+		w.note("commit %q %q delete %v by %s", c.Key, c.Value, c.Delete, c.Client)
+		w.record(func(h *check.History) { h.Commit(c) })
+	})
+	w.election = newElection(w)
+	w.requests = newRequests(w)
+	w.rights = newRights(w)
 	return w
+}
+
+// record has the history take something in.
+func (w *world) record(take func(*check.History)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	take(w.history)
+}
+
+// report records what is wrong whenever it is seen.
+func (w *world) report(promise, format string, args ...any) {
+	w.record(func(h *check.History) { h.See(time.Now(), promise, format, args...) })
+}
+
+const (
+	// contextOnly is the bound of a call that its context alone bounds.
+	contextOnly = time.Hour
+	// trips is how many times a call that changes etcd may go there and back.
+	trips = 8
+)
+
+// acted records a call of the runtime that has ended, which its context bounds and the time that it may take at the longest.
+func (w *world) acted(ctx context.Context, longest time.Duration, a check.Act) {
+	a.Ended, a.Longest = time.Now(), longest
+	if deadline, ok := ctx.Deadline(); ok {
+		a.Longest = min(longest, deadline.Sub(a.Began))
+	}
+	if a.Soon > 0 {
+		a.Soon += trips * 2 * w.line()
+	}
+	w.note("%s of %s: %v", a.What, a.Who, a.Err)
+	w.record(func(h *check.History) { h.Acts = append(h.Acts, a) })
+}
+
+// note adds a line to the trace.
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trace = fmt.Appendf(w.trace, "%v ", w.now())
+	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
+}
+
+// now returns how long the world has gone on, as steps count their times.
+func (w *world) now() time.Duration { return time.Since(w.began) }
+
+// setCalm notes whether there are no faults from now on, and all is as it should be.
+func (w *world) setCalm(calm bool) {
+	w.record(func(h *check.History) { h.SetCalm(time.Now(), calm) })
+}
+
+// calmSince reports whether that has been so since a moment.
+func (w *world) calmSince(at time.Time) (calm bool) {
+	w.record(func(h *check.History) { calm = h.CalmSince(at) })
+	return calm
 }
 
 // setLink sets the link between where a life dials from and a member of etcd, which is as far away as the schedule says.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
-	w.network.Set(from, w.Plan.MemberHost(member), l)
+	w.network.Set(from, w.plan.MemberHost(member), l)
 }
 
 // line is how long a message to etcd takes each way, at the least.
-func (w *world) line() time.Duration { return time.Duration(w.Plan.Line) * time.Millisecond }
-
-// far says how far away etcd is, "" if it is near.
-func (w *world) far() string {
-	if w.line() == 0 {
-		return ""
-	}
-	return fmt.Sprintf(", %v away", 2*w.line())
-}
+func (w *world) line() time.Duration { return time.Duration(w.plan.Line) * time.Millisecond }
 
 func (w *world) memberAddrs() []string {
 	var addrs []string
-	for i := range w.Plan.Members {
-		addrs = append(addrs, w.Plan.MemberAddr(i))
+	for i := range w.plan.Members {
+		addrs = append(addrs, w.plan.MemberAddr(i))
 	}
 	return addrs
 }
@@ -73,7 +127,7 @@ func (w *world) stopMember(i int) {
 	first := w.down[i] == 1
 	w.mu.Unlock()
 	if first {
-		w.Etcd.Stop(i)
+		w.etcd.Stop(i)
 	}
 }
 
@@ -84,28 +138,61 @@ func (w *world) startMember(i int) {
 	last := w.down[i] == 0
 	w.mu.Unlock()
 	if last {
-		w.serveMember(i)
+		must(w.etcd.Start(i))
 	}
-}
-
-func (w *world) serveMember(i int) {
-	listener, err := w.network.Listen(w.Plan.MemberAddr(i))
-	if err != nil {
-		panic(err) // a fault of the world's own
-	}
-	w.Etcd.Serve(i, listener)
 }
 
 // reset changes all that etcd has, while every member is down. repeats says whether revisions may repeat then.
-func (w *world) reset(down time.Duration, change func(), repeats bool) {
-	for i := range w.Plan.Members {
+func (w *world) reset(down time.Duration, change func() error, repeats bool) {
+	for i := range w.plan.Members {
 		w.stopMember(i)
 	}
 	time.Sleep(down)
-	w.Reset(change, repeats)
-	w.rights.apply() // a backup has the rights of its time
-	w.Note("reset to revision %d", w.Etcd.Revision())
-	for i := range w.Plan.Members {
+	must(change())
+	entries := slices.Concat(w.etcd.Entries(acme.Leaders), w.etcd.Entries(acme.Prefix))
+	w.record(func(h *check.History) { h.Reset(time.Now(), entries, repeats) })
+	w.note("reset to revision %d", w.etcd.Revision())
+	for i := range w.plan.Members {
 		w.startMember(i)
+	}
+	w.rights.apply() // a backup has the rights of its time
+}
+
+// up records that a life of a server takes calls, and is to be in etcd.
+func (w *world) up(l *check.Life) {
+	l.Up, l.Moves = time.Now(), []check.Move{{At: time.Now(), In: true}}
+	w.record(func(h *check.History) { h.Lives = append(h.Lives, l) })
+}
+
+// gone records that a life takes no more calls.
+func (w *world) gone(id string, killed bool) {
+	w.record(func(h *check.History) {
+		l := h.Life(id)
+		l.Down, l.Killed = time.Now(), killed
+	})
+}
+
+// entries returns a look at what etcd has, and at nothing else.
+func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries("")} }
+
+// leases returns those leases of the life that dials from a host that etcd has.
+func (w *world) leases(from string) []int64 {
+	var granted []int64
+	w.record(func(h *check.History) {
+		for lease, host := range h.Owners {
+			if host == from {
+				granted = append(granted, lease)
+			}
+		}
+	})
+	slices.Sort(granted)
+	known := w.etcd.Leases()
+	return slices.DeleteFunc(granted, func(lease int64) bool { return !slices.Contains(known, lease) })
+}
+
+// must ends the process for a fault of the world's own.
+func must(err error) {
+	if err != nil {
+		panic(err)
 	}
 }

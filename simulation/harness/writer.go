@@ -57,9 +57,7 @@ func (o *writer) start(ctx context.Context) {
 		o.listener, o.grpc = listener, grpc.NewServer()
 		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
 		acme.Instance{Name: o.id}.Register(o.grpc, acme.ShopName, "Who")
-		o.w.Observe(func(j *check.Judge) {
-			j.Up(time.Now(), check.Instance{ID: o.id, Process: o.name(), Addr: o.addr(), Methods: []string{acme.Who}})
-		})
+		o.w.up(&check.Life{ID: o.id, Process: o.name(), Addr: o.addr(), Methods: []string{acme.Who}})
 		o.up, o.running = true, new(sync.WaitGroup)
 		ctx, o.end = context.WithCancel(ctx)
 		server, client := o.grpc, o.client
@@ -113,7 +111,7 @@ func (o *writer) kill() {
 			return
 		}
 		o.up = false
-		o.w.Observe(func(j *check.Judge) { j.Down(time.Now(), o.id, true) })
+		o.w.gone(o.id, true)
 		o.listener.Close()
 		o.crash()
 		o.end()

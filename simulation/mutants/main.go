@@ -31,7 +31,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	some := flag.String("mutant", "", "try only the mutants whose `room/name` matches this regular expression")
-	seeds := flag.Int("seeds", 300, "how many schedules to try")
+	seeds := flag.Int("seeds", 20, "how many schedules to try")
 	fit := flag.Bool("fit", false, "run no tests: say only which mutants do not fit the code")
 	flag.Parse()
 	if err := run(ctx, *some, *seeds, *fit); err != nil {

@@ -16,7 +16,7 @@ type kind struct {
 }
 
 // catalog holds every kind. Its order decides what a seed draws.
-var catalog = slices.Concat(clusterKinds, requestKinds, networkKinds, operatorKinds, processKinds)
+var catalog = slices.Concat(clusterKinds, requestKinds, networkKinds, operatorKinds, processKinds, regionKinds)
 
 var clusterKinds = []kind{
 	{MemberStops, 3, 10 * time.Second, aMember, members, "member {#who} stops for {for}"},
@@ -25,10 +25,10 @@ var clusterKinds = []kind{
 	{MemberLags, 3, 10 * time.Second, number(50, 4000, aMemberOfThree), members, "member {#who} lags by {ms} for {for}"},
 	{LeaderChanges, 2, 0, aMemberOfThree, nothing, "member {#who} becomes the leader"},
 	{Compaction, 4, 0, always, nothing, "etcd compacts its history"},
-	{Restore, 3, 20 * time.Second, number(50, 2000, aDowntime), whole("state"), "etcd is backed up, and restored from that{as} after {for}, the last {ms} of which it is down"},
+	{Restore, 3, 20 * time.Second, number(50, 2000, aBackup), whole("state"), "etcd is backed up, and restored from that{as} after {for}, the last {ms} of which it is down"},
 	{Wipe, 1, 2 * time.Second, always, whole("state"), "etcd is down for {for}, and wiped meanwhile"},
 	{NoSpace, 2, 8 * time.Second, always, whole("space"), "etcd has no space for {for}"},
-	{RightsRefused, 4, 10 * time.Second, aRight, onProcess("rights"), "{who} may not {text} for {for}"},
+	{RightsRefused, 7, 10 * time.Second, aRight, onProcess("rights"), "{who} may not {text} for {for}"},
 	{TokensExpire, 2, 0, withAuth, nothing, "all tokens expire"},
 }
 
@@ -36,7 +36,7 @@ var requestKinds = []kind{
 	{AnswersLost, 4, 6 * time.Second, aMethod, onProcess("requests"), "for {for} etcd carries out the {text} requests of {who} and does not answer"},
 	{AnswersLate, 4, 8 * time.Second, number(100, 8000, aMethod), onProcess("requests"), "for {for} etcd answers the {text} requests of {who} after {ms}"},
 	{RequestsLate, 5, 8 * time.Second, number(100, 8000, aMethod), onProcess("requests"), "for {for} the {text} requests of {who} take effect after {ms}"},
-	{RequestsFail, 3, 6 * time.Second, aMethod, onProcess("requests"), "for {for} the {text} requests of {who} are refused {because}"},
+	{RequestsFail, 3, 6 * time.Second, aRefusal, onProcess("requests"), "for {for} the {text} requests of {who} are refused {because}"},
 }
 
 var networkKinds = []kind{
@@ -57,6 +57,7 @@ var operatorKinds = []kind{
 	{EntryOverwritten, 3, 10 * time.Second, aServer, whole("overwritten"), "an operator overwrites the entry of {who}, without a lease, for {for}"},
 	{EntryReplaced, 3, 0, aServer, nothing, "an operator overwrites the entry of {who}, on its lease"},
 	{LeaseRevoked, 4, 0, aServer, nothing, "an operator revokes the leases of {who}"},
+	{EntryAddedBy, 1, 8 * time.Second, aProcessOfOurs, whole("dead"), "{who} adds an entry that nobody serves for {for}"},
 	{EntryAdded, 2, 15 * time.Second, always, whole("dead"), "an operator adds an entry that nobody serves for {for}"},
 	{BadEntryAdded, 2, 15 * time.Second, oneOf(badEntries), whole("bad"), "an operator adds the entry {quoted} for {for}"},
 	{NeighbourAdded, 1, 0, oneOf(neighbours), nothing, "an operator puts {quoted} beside"},
@@ -68,31 +69,23 @@ var operatorKinds = []kind{
 var processKinds = []kind{
 	{ServerKilled, 5, 12 * time.Second, number(0, 2, aServer), onProcess("life"), "{who} is killed, and starts {again} after {for}"},
 	{ServerRestarts, 6, 10 * time.Second, number(0, 2, aNewVersion), onProcess("life"), "{who} stops in order, and starts {again} after {for}"},
-	{ServerPauses, 5, 10 * time.Second, aServer, onProcess("life"), "{who} leaves etcd{as} for {for}"},
+	{ServerFails, 1, 10 * time.Second, aServing, onProcess("life"), "the listener of {who} fails, and it starts again after {for}"},
+	{ServerPauses, 5, 10 * time.Second, aPause, onProcess("life"), "{who} leaves etcd{as} for {for}"},
 	{ServerUpdates, 4, 0, number(1, 5, aRegistered), nothing, "{who} updates its weight to {n}"},
 	{TwinStarts, 2, 12 * time.Second, aNamed, onProcess("life"), "another process takes the instance id of {who} for {for}"},
 	{CallerRestarts, 3, 0, aCaller, onProcess("life"), "{who} restarts"},
+	{CallerAlone, 1, 15 * time.Second, number(0, 2, withSnapshots), onProcess("life", "etcd"), "{who} {ends}, starts again, and cannot reach etcd for {for}"},
+	{CallerRefused, 1, 8 * time.Second, aCallerWithout, onProcess("life", "rights"), "{who} restarts, and may not {text} for {for}"},
+	{DiskFails, 1, 20 * time.Second, withSnapshots, onProcess("disk"), "the snapshot directory of {who} is gone for {for}"},
+	{DiskDamaged, 1, 0, withSnapshots, onProcess("disk"), "the snapshots of {who} are damaged"},
 	{CallerIdles, 2, 12 * time.Second, aCaller, onProcess("life"), "{who} makes no calls for {for}"},
 	{WriterDies, 3, 12 * time.Second, aWriter, onProcess("life"), "{who} is killed, and starts again after {for}"},
 }
 
-// laterKinds are drawn by themselves, so that they change nothing else that a seed draws.
-var laterKinds = []kind{
-	{RightsRefused, 3, 10 * time.Second, aVote, onProcess("rights"), "{who} may not {text} for {for}"},
-	{CallerAlone, 4, 15 * time.Second, number(0, 2, withSnapshots), onProcess("life", "etcd"), "{who} {ends}, starts again, and cannot reach etcd for {for}"},
-	{DiskFails, 3, 20 * time.Second, withSnapshots, onProcess("disk"), "the snapshot directory of {who} is gone for {for}"},
-	{ServerFails, 3, 10 * time.Second, aServing, onProcess("life"), "the listener of {who} fails, and it starts again after {for}"},
-	{EntryAddedBy, 3, 8 * time.Second, aProcessOfOurs, whole("dead"), "{who} adds an entry that nobody serves for {for}"},
-	{CallerRefused, 4, 8 * time.Second, aCallerWithout, onProcess("life", "rights"), "{who} restarts, and may not {text} for {for}"},
-	{DiskDamaged, 1, 0, withSnapshots, onProcess("disk"), "the snapshots of {who} are damaged"},
-}
-
 // find returns the kind's entry in the catalog, nil if there is none.
 func find(k Kind) *kind {
-	for _, kinds := range [][]kind{catalog, laterKinds, regionKinds} {
-		if i := slices.IndexFunc(kinds, func(known kind) bool { return known.kind == k }); i >= 0 {
-			return &kinds[i]
-		}
+	if i := slices.IndexFunc(catalog, func(known kind) bool { return known.kind == k }); i >= 0 {
+		return &catalog[i]
 	}
 	return nil
 }

@@ -1,11 +1,20 @@
 package schedule
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // A chooser chooses what a step is about. It reports false if the world has nothing for the step.
 type chooser func(*rand.Rand, Schedule, *Step) bool
 
 func always(*rand.Rand, Schedule, *Step) bool { return true }
+
+func withOther(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Other != nil }
+
+func aCallerOfTwo(r *rand.Rand, s Schedule, step *Step) bool {
+	return s.Other != nil && aCaller(r, s, step)
+}
 
 func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Members == 3 }
 
@@ -37,6 +46,9 @@ func aServer(r *rand.Rand, s Schedule, step *Step) bool {
 }
 
 func aCaller(r *rand.Rand, s Schedule, step *Step) bool {
+	if len(s.Callers) == 0 {
+		return false // as in the other region
+	}
 	step.Who = len(s.Servers) + r.IntN(len(s.Callers))
 	return true
 }
@@ -60,15 +72,13 @@ func aPair(r *rand.Rand, s Schedule, step *Step) bool {
 	return aCaller(r, s, step)
 }
 
+// aRight chooses those of the election for processes that stand for it.
 func aRight(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Text = pick(r, []string{Read, Write, ReadConfig})
+	step.Text = pick(r, []string{Read, Write, ReadConfig, ReadVotes, WriteVotes})
+	if step.Text == ReadVotes || step.Text == WriteVotes {
+		return aServer(r, s, step) && s.Auth && s.Servers[step.Who].Mode != Register
+	}
 	return aProcess(r, s, step) && s.Auth
-}
-
-// aVote is for the rights that concern the election, of processes that stand for it.
-func aVote(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Text = pick(r, []string{ReadVotes, WriteVotes})
-	return aServer(r, s, step) && s.Auth && s.Servers[step.Who].Mode != Register
 }
 
 // aCallerWithout is for callers that know nothing but what they read.
@@ -104,12 +114,26 @@ func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-func aConfig(r *rand.Rand, s Schedule, step *Step) bool {
-	if r.IntN(4) > 0 {
-		step.Text = pick(r, policies)
-		return true
+// aRefusal has etcd refuse requests for one reason or the other.
+func aRefusal(r *rand.Rand, s Schedule, step *Step) bool {
+	if aMethod(r, s, step); slices.Contains(refusedWhenBusy, step.Text) && r.IntN(2) == 0 {
+		step.N = Busy
 	}
-	step.Text = drain(s.Instance(r.IntN(len(s.Servers))))
+	return true
+}
+
+func aConfig(r *rand.Rand, s Schedule, step *Step) bool {
+	drained := s.Instance(r.IntN(len(s.Servers)))
+	switch r.IntN(8) {
+	case 0:
+		step.Text = Drain(drained)
+	case 1:
+		step.Text = drawPolicy(r, drained)
+	case 2, 3, 4:
+		step.Text = drawPolicy(r, "")
+	default:
+		step.Text = pick(r, policies)
+	}
 	return true
 }
 
@@ -133,9 +157,17 @@ func aMemberAndProcess(r *rand.Rand, s Schedule, step *Step) bool {
 	return ofThree(r, s, step) && aProcess(r, s, step)
 }
 
-// aDowntime adds the time for which etcd is down, N, to the time until it goes down.
-func aDowntime(_ *rand.Rand, _ Schedule, step *Step) bool {
+// aBackup adds the time for which etcd is down, N, to the time until it goes down, and chooses how it comes back.
+func aBackup(r *rand.Rand, _ Schedule, step *Step) bool {
 	step.For += step.Milliseconds()
+	step.Text = pick(r, []string{"", AsNew, Bumped, Bumped})
+	return true
+}
+
+func aPause(r *rand.Rand, s Schedule, step *Step) bool {
+	if aServer(r, s, step); s.Servers[step.Who].Mode == Register {
+		step.Text = pick(r, []string{"", ForGood})
+	}
 	return true
 }
 

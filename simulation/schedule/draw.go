@@ -13,7 +13,7 @@ const (
 	// length is the time by which all steps have begun.
 	length = time.Minute
 	// fewest and most bound the number of steps.
-	fewest, most = 10, 18
+	fewest, most = 10, 16
 	// shortest is the least time until a step is undone.
 	shortest = 100 * time.Millisecond
 	// gathering is how close steps lie that gather around a moment.
@@ -23,20 +23,41 @@ const (
 // New returns the schedule of a seed. The same seed gives the same schedule.
 func New(seed uint64) Schedule {
 	r := rand.New(rand.NewPCG(seed, 0))
-	s := Schedule{Seed: seed, Members: 1 + 2*r.IntN(2), Auth: r.IntN(3) == 0}
+	s := Schedule{Seed: seed, Members: 1, Auth: oneIn(r, 8)}
+	if oneIn(r, 8) {
+		s.Members = 3
+	}
+	if oneIn(r, 4) {
+		s.Line = shortestLine + min(r.IntN(longestLine-shortestLine), r.IntN(longestLine-shortestLine))
+	}
+	if oneIn(r, 4) {
+		s.TTL = longTTL
+	}
 	for range 3 + r.IntN(2) {
 		s.Servers = append(s.Servers, newServer(r))
 	}
-	for range 2 + r.IntN(2) {
+	for range 2 + r.IntN(4)/3 {
 		s.Callers = append(s.Callers, newCaller(r))
 	}
 	for range r.IntN(2) {
 		s.Writers = append(s.Writers, Writer{pick(r, Layouts).Name})
 	}
-	s.Steps = draw(r, s)
-	vary(rand.New(rand.NewPCG(seed, 1)), s.Steps)
-	redraw(rand.New(rand.NewPCG(seed, 2)), s)
-	return withOther(rand.New(rand.NewPCG(seed, 4)), enrich(rand.New(rand.NewPCG(seed, 3)), s))
+	if oneIn(r, 5) {
+		other := newOther(r, seed)
+		s.Other = &other
+	}
+	s.Steps = draw(r, s, fewest+r.IntN(most-fewest+1))
+	return s
+}
+
+// newOther returns the other region of a schedule.
+func newOther(r *rand.Rand, seed uint64) Schedule {
+	s := Schedule{Seed: seed, Away: true, Members: 1}
+	for range 1 + r.IntN(2) {
+		s.Servers = append(s.Servers, newServer(r))
+	}
+	s.Steps = draw(r, s, r.IntN(mostAway+1))
+	return s
 }
 
 const (
@@ -46,72 +67,13 @@ const (
 	longTTL = 15
 	// longestUnready is how long servers may be unready, in milliseconds.
 	longestUnready = 4000
-	// mostLater is how many steps of laterKinds there are at most.
-	mostLater = 3
+	// mostAway is how many steps happen in the other region at most.
+	mostAway = 4
 )
-
-// enrich gives a schedule what changes nothing else of it, at random of its own.
-func enrich(r *rand.Rand, s Schedule) Schedule {
-	if r.IntN(4) == 0 {
-		s.Line = shortestLine + min(r.IntN(longestLine-shortestLine), r.IntN(longestLine-shortestLine))
-	}
-	for i := range s.Servers {
-		v := &s.Servers[i]
-		v.Second = r.IntN(4) == 0 && v.Mode != Register && !slices.Contains(v.Layouts, GoZero)
-		v.Client = pick(r, clients)
-	}
-	for i := range s.Callers {
-		c := &s.Callers[i]
-		c.Client, c.Snapshots = pick(r, clients), r.IntN(3) > 0
-		if r.IntN(3) == 0 {
-			c.Own = pick(r, policies)
-		}
-	}
-	for i := range s.Steps {
-		switch step, other := &s.Steps[i], r.IntN(2) == 0; {
-		case !other:
-		case step.Kind == Restore:
-			step.Text = Bumped
-		case step.Kind == ServerPauses && s.Servers[step.Who].Mode == Register:
-			step.Text = ForGood
-		}
-	}
-	for range r.IntN(mostLater + 1) {
-		step, ok := drawStep(r, s, laterKinds, []time.Duration{within(r, length-warmUp)})
-		if ok && !slices.ContainsFunc(s.Steps, func(other Step) bool { return clash(s, step, other) }) {
-			s.Steps = append(s.Steps, step)
-		}
-	}
-	slices.SortStableFunc(s.Steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
-	if r.IntN(4) == 0 {
-		s.TTL = longTTL
-	}
-	s.Rests = r.IntN(6) == 0
-	for i := range s.Servers {
-		if v := &s.Servers[i]; v.Mode == Serve && r.IntN(3) == 0 {
-			v.Unready = r.IntN(longestUnready)
-		}
-	}
-	return s
-}
-
-// vary chooses between the forms of some kinds of steps, at random of its own, so that it changes nothing else.
-func vary(r *rand.Rand, steps []Step) {
-	for i := range steps {
-		switch step, other := &steps[i], r.IntN(2) == 0; {
-		case !other:
-		case step.Kind == Restore:
-			step.Text = AsNew
-		case step.Kind == RequestsFail && slices.Contains(refusedWhenBusy, step.Text):
-			step.N = Busy
-		}
-	}
-}
 
 var (
 	versions = []string{"", "v1", "v2"}
 	zones    = []string{"", "east", "west"}
-	clients  = []Client{"", "", "", "", Wrapped, Parts}
 )
 
 func newServer(r *rand.Rand) Server {
@@ -121,41 +83,42 @@ func newServer(r *rand.Rand) Server {
 		Version: pick(r, versions),
 		Zone:    pick(r, zones),
 		Weight:  uint32(r.IntN(4)),
-		Newer:   r.IntN(3) == 0,
-		Both:    r.IntN(3) == 0,
+		Newer:   oneIn(r, 3),
+		Both:    oneIn(r, 3),
+		Parts:   oneIn(r, 6),
 	}
-	s.Named = s.Layouts == nil && r.IntN(2) == 0 // other layouts use the address or the lease for an id
+	s.Named = s.Layouts == nil && oneIn(r, 2) // other layouts use the address or the lease for an id
+	s.Second = s.Mode != Register && !slices.Contains(s.Layouts, GoZero) && oneIn(r, 4)
+	if s.Mode == Serve && oneIn(r, 3) {
+		s.Unready = r.IntN(longestUnready)
+	}
 	return s
 }
 
 func newCaller(r *rand.Rand) Caller {
-	c := Caller{Zone: pick(r, zones)}
-	if r.IntN(3) == 0 {
+	c := Caller{Zone: pick(r, zones), Parts: oneIn(r, 6), Snapshots: !oneIn(r, 3)}
+	switch r.IntN(4) {
+	case 0:
 		c.Policy = pick(r, policies)
+	case 1, 2:
+		c.Policy = drawPolicy(r, "")
 	}
-	if r.IntN(4) == 0 {
+	if oneIn(r, 3) {
+		c.Own = pick(r, policies)
+	}
+	if oneIn(r, 4) {
 		c.Subset = 1 + r.IntN(3)
 	}
 	return c
 }
 
-// draw draws steps that do not get in each other's way, in the order of their times.
-func draw(r *rand.Rand, s Schedule) []Step {
-	moments := someMoments(r)
-	return drawAmong(r, s, catalog, fewest+r.IntN(most-fewest+1), moments)
-}
-
-// someMoments draws a few moments. Half of the steps gather around them, because combinations of faults find more than single
-// ones.
-func someMoments(r *rand.Rand) []time.Duration {
-	return []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
-}
-
-// drawAmong draws n steps of some kinds that do not get in each other's way, in the order of their times.
-func drawAmong(r *rand.Rand, s Schedule, kinds []kind, n int, moments []time.Duration) []Step {
+// draw draws n steps that do not get in each other's way, in the order of their times. Half of them gather around a few moments,
+// because combinations of faults find more than single ones.
+func draw(r *rand.Rand, s Schedule, n int) []Step {
+	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
 	var steps []Step
 	for len(steps) < n {
-		step, ok := drawStep(r, s, kinds, moments)
+		step, ok := drawStep(r, s, moments)
 		if ok && !slices.ContainsFunc(steps, func(other Step) bool { return clash(s, step, other) }) {
 			steps = append(steps, step)
 		}
@@ -165,10 +128,10 @@ func drawAmong(r *rand.Rand, s Schedule, kinds []kind, n int, moments []time.Dur
 }
 
 // drawStep draws a step. It reports false if the world has nothing for a step of the kind it drew.
-func drawStep(r *rand.Rand, s Schedule, kinds []kind, moments []time.Duration) (Step, bool) {
-	k := drawKind(r, kinds)
+func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
+	k := drawKind(r)
 	step := Step{Kind: k.kind, At: warmUp + within(r, length-warmUp)}
-	if r.IntN(2) == 0 {
+	if oneIn(r, 2) {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
 	}
 	if k.longest > 0 {
@@ -178,20 +141,23 @@ func drawStep(r *rand.Rand, s Schedule, kinds []kind, moments []time.Duration) (
 	return step, k.choose(r, s, &step)
 }
 
-// drawKind draws one of some kinds, each as often as its share says.
-func drawKind(r *rand.Rand, kinds []kind) kind {
+// drawKind draws a kind, each as often as its share says.
+func drawKind(r *rand.Rand) kind {
 	var total int
-	for _, k := range kinds {
+	for _, k := range catalog {
 		total += k.share
 	}
 	left := r.IntN(total)
-	for _, k := range kinds {
+	for _, k := range catalog {
 		if left -= k.share; left < 0 {
 			return k
 		}
 	}
 	panic("more was drawn than there is")
 }
+
+// oneIn reports true once in n times.
+func oneIn(r *rand.Rand, n int) bool { return r.IntN(n) == 0 }
 
 // within draws a time of less than d, in milliseconds.
 func within(r *rand.Rand, d time.Duration) time.Duration {

@@ -104,12 +104,6 @@ func LayoutNamed(name string) (Layout, bool) {
 	return Layouts[i], true
 }
 
-// is reports whether a layout is one that servers and writers draw from.
-func is(name string) bool {
-	_, ok := LayoutNamed(name)
-	return ok
-}
-
 // chosen are the layouts that a server may be told to write: most often none.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}

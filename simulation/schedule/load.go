@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Load reads a schedule that was kept in a file. It refuses what no world can carry out, and fields that a schedule does not
-// have: without them, one kept by another version might be only part of what it was.
+// Load reads a schedule that was kept in a file. It refuses fields that a schedule does not have: without them, one kept by another
+// version might be only part of what it was.
 func Load(path string) (Schedule, error) {
 	var s Schedule
 	text, err := os.ReadFile(path)
@@ -18,9 +18,6 @@ func Load(path string) (Schedule, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := s.Check(); err != nil {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil

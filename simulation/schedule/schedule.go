@@ -13,9 +13,8 @@ type Schedule struct {
 	Seed    uint64   `json:"seed"`    // seeds the traffic, too
 	Members int      `json:"members"` // of the etcd cluster
 	Auth    bool     `json:"auth,omitempty"`
-	Line    int      `json:"line,omitempty"`  // milliseconds each way between etcd and everybody
-	TTL     int      `json:"ttl,omitempty"`   // seconds of leases; 0: ShortTTL
-	Rests   bool     `json:"rests,omitempty"` // in the end nobody calls for a while
+	Line    int      `json:"line,omitempty"` // milliseconds each way between etcd and everybody
+	TTL     int      `json:"ttl,omitempty"`  // seconds of leases; 0: ShortTTL
 	Servers []Server `json:"servers"`
 	Callers []Caller `json:"callers"`
 	Writers []Writer `json:"writers,omitempty"`
@@ -37,7 +36,7 @@ type Server struct {
 	Both    bool     `json:"both,omitempty"`    // serves the second service as well
 	Second  bool     `json:"second,omitempty"`  // a second server of the shop runs in the process, on the same registry
 	Unready int      `json:"unready,omitempty"` // for how many milliseconds of each life its health is NOT_SERVING at first
-	Client  Client   `json:"client,omitempty"`
+	Parts   bool     `json:"parts,omitempty"`   // its client of etcd is put together from parts, without a connection that anybody else sees
 }
 
 // Servers returns how many servers run in the process.
@@ -47,15 +46,6 @@ func (v Server) Servers() int {
 	}
 	return 1
 }
-
-// Client is how a process makes its client of etcd.
-type Client string
-
-// The clients that are not of clientv3.New alone.
-const (
-	Wrapped Client = "wrapped" // KV, Watcher and Lease are others, around those of the client
-	Parts   Client = "parts"   // put together from parts of its own, without a connection that anybody else sees
-)
 
 // Mode is how a server keeps itself in etcd.
 type Mode string
@@ -74,7 +64,7 @@ type Caller struct {
 	Zone      string `json:"zone,omitempty"`
 	Subset    int    `json:"subset,omitempty"`
 	Snapshots bool   `json:"snapshots,omitempty"` // it has a snapshot directory
-	Client    Client `json:"client,omitempty"`
+	Parts     bool   `json:"parts,omitempty"`     // as of a server
 }
 
 // Config returns the service config of the caller before a live one is laid over it, field by field.
@@ -126,13 +116,13 @@ func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Mi
 // among them.
 func (s Schedule) Processes() int { return len(s.Servers) + len(s.Callers) + len(s.Writers) }
 
-// Client returns how a process makes its client of etcd. Writers and twins do so in the usual way.
-func (s Schedule) Client(process int) Client {
+// Parts reports whether a process puts its client of etcd together from parts. Writers and twins do not.
+func (s Schedule) Parts(process int) bool {
 	switch servers := len(s.Servers); {
 	case process < servers:
-		return s.Servers[process].Client
+		return s.Servers[process].Parts
 	case process < servers+len(s.Callers):
-		return s.Callers[process-servers].Client
+		return s.Callers[process-servers].Parts
 	}
-	return ""
+	return false
 }

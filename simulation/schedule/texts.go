@@ -52,7 +52,7 @@ var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80
 // BadConfig reports whether clients refuse a live config.
 func BadConfig(config string) bool { return slices.Contains(badConfigs, config) }
 
-// drain returns the live config that drains an instance.
-func drain(instance string) string {
+// Drain returns the live config that drains an instance.
+func Drain(instance string) string {
 	return fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{"drain":[%q]}}]}`, instance)
 }

@@ -81,24 +81,6 @@ func drawPolicy(r *rand.Rand, drained string) string {
 	return `{"loadBalancingConfig":[` + policy + `]}`
 }
 
-// redraw draws half of the service configs anew, at random of its own, so that it changes nothing else.
-func redraw(r *rand.Rand, s Schedule) {
-	for i := range s.Callers {
-		if r.IntN(2) == 0 {
-			s.Callers[i].Policy = drawPolicy(r, "")
-		}
-	}
-	for i := range s.Steps {
-		if step := &s.Steps[i]; step.Kind == ConfigPut && r.IntN(2) == 0 {
-			drained := ""
-			if r.IntN(3) == 0 {
-				drained = s.Instance(r.IntN(len(s.Servers)))
-			}
-			step.Text = drawPolicy(r, drained)
-		}
-	}
-}
-
 // Layers returns the configs of the policies in a service config, by their names, and the way of picking, which is the last of
 // them or, if the config says nothing of that, the default.
 func Layers(config string) (map[string]json.RawMessage, Way, error) {

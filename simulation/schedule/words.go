@@ -55,9 +55,6 @@ func (s Schedule) String() string {
 	if s.TTL > 0 {
 		fmt.Fprintf(&b, ", leases live for %d s", s.TTL)
 	}
-	if s.Rests {
-		b.WriteString(", in the end nobody calls for a while")
-	}
 	b.WriteString("\n")
 	for i, v := range s.Servers {
 		fmt.Fprintf(&b, "  %s %s\n", s.Name(i), v.words(s.Instance(i)))
@@ -155,14 +152,15 @@ func (v Server) words(instance string) string {
 	if v.Second {
 		words = append(words, "runs a second server")
 	}
-	return strings.Join(append(words, v.Client.words()...), ", ")
+	return strings.Join(append(words, ofParts(v.Parts)...), ", ")
 }
 
-func (c Client) words() []string {
-	if c == "" {
+// ofParts describes a client of etcd, if there is anything to say of it.
+func ofParts(parts bool) []string {
+	if !parts {
 		return nil
 	}
-	return []string{"has a client of etcd that is " + map[Client]string{Wrapped: "wrapped", Parts: "put together from parts"}[c]}
+	return []string{"puts its client of etcd together from parts"}
 }
 
 func (v Caller) words() string {
@@ -182,6 +180,6 @@ func (v Caller) words() string {
 	if v.Snapshots {
 		words = append(words, "keeps snapshots")
 	}
-	words = append(words, v.Client.words()...)
+	words = append(words, ofParts(v.Parts)...)
 	return strings.Join(words, ", ")
 }

@@ -51,22 +51,19 @@ func (b *lockedBuffer) text() string {
 // inDistance runs f in a bubble, with a registry whose etcd takes a round trip to answer.
 func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *distant)) {
 	const here, there = "10.0.0.1", "10.0.0.2"
-	inBubble(t, func(t *testing.T) {
+	etcd.Bubble(t, func(t *testing.T) {
 		net := network.New()
 		net.Set(here, there, network.Link{Delay: roundTrip / 2})
-		d := &distant{etcd: etcd.New(1), calls: map[string]int{}}
-		defer d.etcd.Close()
+		cluster, err := etcd.New(net, []string{there + ":2379"})
+		must(t, err)
+		d := &distant{etcd: cluster, calls: map[string]int{}}
+		defer func() { must(t, d.etcd.Close()) }()
 		d.etcd.Intercept(func(c etcd.Call) etcd.Verdict {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.calls[c.Method]++
 			return etcd.Verdict{}
 		})
-		lis, err := net.Listen(there + ":2379")
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.etcd.Serve(0, lis)
 		client, err := clientv3.New(clientv3.Config{
 			Endpoints: []string{there + ":2379"}, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{grpc.WithContextDialer(net.Dialer(here))},
 		})

@@ -1,65 +1,129 @@
 package walk
 
 import (
+	"encoding/json"
+	"flag"
 	"fmt"
-	"hash/fnv"
+	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/harness"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-var flags = NewFlags()
+// A seed draws a schedule, which does not go the same way each time: Go leaves the order of goroutines, selects and maps to chance.
+var (
+	first   = flag.Uint64("first", 1, "the first seed; 0 chooses one")
+	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules walks, of that seed and the next")
+	minutes = flag.Float64("minutes", 0, "walk for so long instead")
+	file    = flag.String("schedule", "", "walk the schedule in this JSON file instead")
+	times   = flag.Int("times", 1, "how many times to walk each schedule")
+	longest = flag.Duration("longest", 45*time.Second, "how long a schedule may take before it counts as hanging")
+	out     = flag.String("out", "", "append a line of JSON for each schedule to this file, and let none fail")
+)
 
-// TestWalk walks what the flags say, for the command simulate and for the mutants.
-func TestWalk(t *testing.T) { flags.Walk(t, walk) }
+// report says how a schedule went.
+type report struct {
+	Seed     uint64          `json:"seed"`
+	Virtual  time.Duration   `json:"virtual"` // the time that it took in the world
+	Faults   int             `json:"faults"`
+	Calls    int             `json:"calls"`
+	Problems []check.Problem `json:"problems"`
+	Trace    string          `json:"trace,omitempty"` // of one that failed
+}
 
-// TestKept walks the schedules that found a defect. The race detector is for other tests: see the command simulate, which
-// walks them, too.
+// TestWalk walks what the flags say, in this process: TestSchedules has others do so.
+func TestWalk(t *testing.T) {
+	for i := range *seeds {
+		s := schedule.New(*first + uint64(i))
+		if *file != "" {
+			s = load(t, *file)
+		}
+		for range *times {
+			r := walk(t, s)
+			if *out != "" {
+				r.add(t, *out)
+			} else if len(r.Problems) > 0 {
+				t.Errorf("%s\n%v", lines(r.Problems), s)
+			}
+		}
+	}
+}
+
+// add appends the report to a file.
+func (r report) add(t *testing.T, file string) {
+	line, err := json.Marshal(r)
+	must(t, err)
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	must(t, err)
+	_, err = fmt.Fprintf(f, "%s\n", line)
+	must(t, err)
+	must(t, f.Close())
+}
+
+// TestKept walks the schedules that found a defect.
 func TestKept(t *testing.T) {
 	if raceDetector {
-		t.Skip("make simulate walks these without the race detector")
+		t.Skip("schedules are for what the race detector is not")
 	}
 	files, err := filepath.Glob("testdata/*.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) { flags.Load(t, file, walk) })
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			s := load(t, file)
+			if r := walk(t, s); len(r.Problems) > 0 {
+				t.Errorf("%s\n%v", lines(r.Problems), s)
+			}
+		})
 	}
 }
 
 // walk carries a schedule out.
-func walk(t *testing.T, s schedule.Schedule) {
-	began := time.Now()
+func walk(t *testing.T, s schedule.Schedule) report {
+	stop := time.AfterFunc(*longest, func() { dump(s.Seed) }).Stop
+	defer stop()
 	var r harness.Result
-	inBubble(t, func(t *testing.T) { r = harness.Run(t.Context(), s) })
-	hash := fnv.New64a()
-	hash.Write(r.Trace)
-	flags.Record(t, Report{
-		Seed:     s.Seed,
-		Virtual:  r.Virtual.String(),
-		Faults:   len(s.Steps),
-		Calls:    r.Calls,
-		Took:     time.Since(began).String(),
-		Problems: r.Problems,
-		Trace:    fmt.Sprintf("%016x", hash.Sum64()),
-	})
+	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(t.Context(), s) })
+	walked := report{s.Seed, r.Virtual, len(s.Steps), r.Calls, r.Problems, ""}
 	if len(r.Problems) > 0 {
-		flags.WriteTrace(t, s.Seed, fmt.Appendf(nil, "%v\n%v\n%s", problems(r.Problems), s, r.Trace))
-		t.Errorf("%v\n%v", problems(r.Problems), s)
+		walked.Trace = string(r.Trace)
+	}
+	return walked
+}
+
+// dump says which seed hangs and where all goroutines are, and ends the process: no clock of a bubble can tell, for time stands still
+// there while a goroutine runs, or waits for what is not of the bubble.
+func dump(seed uint64) {
+	all := make([]byte, 64<<20)
+	all = all[:runtime.Stack(all, true)]
+	fmt.Fprintf(os.Stderr, "panic: seed %d hangs: it has taken %v\n\n%s", seed, *longest, all)
+	os.Exit(2)
+}
+
+func load(t *testing.T, file string) schedule.Schedule {
+	t.Helper()
+	s, err := schedule.Load(file)
+	must(t, err)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-type problems []check.Problem
-
-func (p problems) String() string {
-	text := ""
-	for _, problem := range p {
-		text += fmt.Sprintln(problem)
+func lines(problems []check.Problem) string {
+	var b strings.Builder
+	for _, p := range problems {
+		fmt.Fprintf(&b, "\t%v\n", p)
 	}
-	return text
+	return b.String()
 }

@@ -1,0 +1,311 @@
+// Package check judges what has happened in a simulated world. It has no I/O, clock or lock.
+//
+//	promises.go  what the product promises, each promise a function
+//	history.go   what is recorded of a world, in order
+//	look.go      what there is to see of it at one moment
+//	shares.go    where a policy has calls go
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// History is what has happened in a world. Each list is in the order of its events.
+type History struct {
+	Began   time.Time
+	Lives   []*Life
+	Calls   []Call
+	Links   []Link
+	Changes []etcd.Change
+	Resets  []Reset
+	Owners  map[int64]string  // by lease: the host of the life that was granted it
+	Hosts   map[string]string // by the host that a life dials from: its process
+	Acts    []Act
+	Terms   []*Term
+	Writes  []*Write
+	Lines   []Line
+	Windows []Window
+	Calms   []Span
+	Seen    []Problem          // what is wrong whenever it is seen
+	Configs []string           // good live configs that there have been
+	Named   map[[2]string]bool // by name and address: an entry has said so
+}
+
+// NewHistory returns the history of a world that begins now.
+func NewHistory(now time.Time) *History {
+	return &History{Began: now, Owners: make(map[int64]string), Hosts: make(map[string]string), Named: make(map[[2]string]bool)}
+}
+
+// Life is one life of a server.
+type Life struct {
+	ID      string // "server 2, life 3"
+	Name    string // the instance id, "" where it is the address
+	Process string
+	Addr    string
+	Methods []string // full names
+
+	Up, Down time.Time // Down is zero while it is up
+	Killed   bool      // so it ended, and the calls under way to it were lost
+	Moves    []Move    // the first as it comes up
+}
+
+// Move is a change of what a server wants: to be in etcd from now on, or out.
+type Move struct {
+	At time.Time
+	In bool
+}
+
+// in reports whether the life is to be in etcd, from one moment to another.
+func (l *Life) in(from, to time.Time) (in bool) {
+	for _, m := range l.Moves {
+		switch {
+		case m.At.Before(from):
+			in = m.In
+		case !m.At.After(to):
+			in = in && m.In
+		}
+	}
+	return in
+}
+
+// owns reports whether an etcd key is named by the life.
+func (l *Life) owns(key string) bool {
+	host, _, _ := strings.Cut(l.Addr, ":")
+	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) || strings.Contains(key, "/"+host+":")
+}
+
+// Call is a call that has ended.
+type Call struct {
+	Caller        string        // the process
+	Conn          string        // which of its connections
+	Method        string        // the full name
+	Target        string        // the instance that was asked for, "" any
+	Plain         bool          // no policy may keep it from an instance that serves its method, or fail it
+	Longest       time.Duration // how long the method's config lets it take, 0: for ever
+	Begin, End    time.Time
+	Before, After []string // addresses that the caller said it knew
+	From          string   // the life that answered, by its ID
+	Abroad        bool     // it is one of another region
+	Code          codes.Code
+	Err           string
+
+	Beside    bool // a plain round_robin has made the same call, of the same addresses over the same links
+	BesideErr bool // ... and failed
+}
+
+// Link is a change of the link between two processes, or of all links of one, which begins another life, if B is "".
+type Link struct {
+	At     time.Time
+	A, B   string
+	Broken bool // from now on it is cut or stalled
+}
+
+func (l Link) of(process string) bool { return l.A == process || l.B == process }
+
+// Reset is a restore or a wipe of etcd, after so many changes, and what etcd has then.
+type Reset struct {
+	At      time.Time
+	After   int
+	Entries []etcd.Entry
+	Repeats bool // revisions may repeat
+}
+
+// Act is a call of the runtime that has ended.
+type Act struct {
+	What, Who    string
+	Began, Ended time.Time
+	Longest      time.Duration // how long it may take, whatever happens
+	Soon         time.Duration // how long it may take where all is calm, 0: it changes nothing in etcd
+	Err          error
+	Wrong        string // how etcd differs from what it says, "" if it does not
+}
+
+// Term is a term of a leader: while its function runs, and its context has not ended.
+type Term struct {
+	Life         string
+	Token        int64
+	Began, Ended time.Time // Ended is zero while it goes on
+}
+
+// Write is a write of a leader to a store that checks tokens.
+type Write struct {
+	At      time.Time
+	Life    string
+	Token   int64
+	Taken   bool
+	Leads   bool // before and after it the life led with that token
+	Forgets bool // the store was told before it that revisions have begun anew
+}
+
+// Line is a line that a life has logged.
+type Line struct {
+	At      time.Time
+	Life    string
+	About   string // the message and the key; "": it may come any number of times
+	Trouble bool   // it says that etcd does not answer as it should
+}
+
+// Counts are what a process has done so far, or within a window.
+type Counts struct {
+	Requests int // that it has made of etcd, save these:
+	Repeated int // that were refused and that etcd's client then repeats by itself
+	Tokens   int // for tokens; etcd's client makes one for each stream that it opens
+	Dials    int // of connections to etcd
+	Lines    int // that it has logged
+}
+
+// Sub returns what was done since it was less.
+func (c Counts) Sub(less Counts) Counts {
+	return Counts{c.Requests - less.Requests, c.Repeated - less.Repeated, c.Tokens - less.Tokens, c.Dials - less.Dials, c.Lines - less.Lines}
+}
+
+// Window is what a process has done within Width.
+type Window struct {
+	End     time.Time
+	Process string
+	Counts
+}
+
+// Span is a time; To is zero while it goes on.
+type Span struct{ From, To time.Time }
+
+// calm reports whether there were no faults, and all was as it should be, from one moment to another.
+func (h *History) calm(from, to time.Time) bool {
+	return slices.ContainsFunc(h.Calms, func(s Span) bool { return !s.From.After(from) && (s.To.IsZero() || s.To.After(to)) })
+}
+
+// SetCalm notes whether there are no faults from now on, and all is as it should be.
+func (h *History) SetCalm(now time.Time, calm bool) {
+	last := len(h.Calms) - 1
+	going := last >= 0 && h.Calms[last].To.IsZero()
+	switch {
+	case calm && !going:
+		h.Calms = append(h.Calms, Span{From: now})
+	case !calm && going:
+		h.Calms[last].To = now
+	}
+}
+
+// CalmSince reports whether that has been so from a moment until now.
+func (h *History) CalmSince(at time.Time) bool {
+	return len(h.Calms) > 0 && h.Calms[len(h.Calms)-1].To.IsZero() && h.calm(at, at)
+}
+
+// Life returns the life with an id, nil if there is none.
+func (h *History) Life(id string) *Life {
+	if i := slices.IndexFunc(h.Lives, func(l *Life) bool { return l.ID == id }); i >= 0 {
+		return h.Lives[i]
+	}
+	return nil
+}
+
+// Commit takes in a change in etcd.
+func (h *History) Commit(c etcd.Change) {
+	h.Changes = append(h.Changes, c)
+	if c.Key == acme.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
+		h.Configs = append(h.Configs, c.Value)
+	}
+	h.name(c.Key, c.Value)
+}
+
+// Reset takes in a restore or a wipe of etcd, and what etcd has then.
+func (h *History) Reset(now time.Time, entries []etcd.Entry, repeats bool) {
+	h.Resets = append(h.Resets, Reset{now, len(h.Changes), entries, repeats})
+	for _, e := range entries {
+		h.name(e.Key, e.Value)
+	}
+}
+
+// replay calls each with every change, with what the key was before it, and with all puts of the key by processes up to then. It
+// begins anew with each reset of etcd.
+func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Change)) {
+	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]etcd.Change)
+	for i, c := range h.Changes {
+		for len(resets) > 0 && resets[0].After <= i {
+			clear(has)
+			clear(puts)
+			for _, e := range resets[0].Entries {
+				has[e.Key] = e
+			}
+			resets = resets[1:]
+		}
+		if !c.Delete && c.Client != "" {
+			puts[c.Key] = append(puts[c.Key], c)
+		}
+		was := has[c.Key]
+		each(c, was, puts[c.Key])
+		if c.Delete {
+			delete(has, c.Key)
+		} else {
+			has[c.Key] = etcd.Entry{Key: c.Key, Value: c.Value, Lease: c.Lease, Create: cmp.Or(was.Create, c.Revision)}
+		}
+	}
+}
+
+// Repeats returns how often etcd was put back so that revisions may repeat.
+func (h *History) Repeats() (n int) {
+	for _, r := range h.Resets {
+		if r.Repeats {
+			n++
+		}
+	}
+	return n
+}
+
+// name takes in the names that an entry gives an address.
+func (h *History) name(key, value string) {
+	for _, name := range acme.NamesIn(key, value) {
+		h.Named[[2]string{name, acme.Address(key, value)}] = true
+	}
+}
+
+// See takes in what is wrong whenever it is seen.
+func (h *History) See(now time.Time, promise, format string, args ...any) {
+	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
+}
+
+// Plain reports whether no policy that may be in force for a caller keeps its calls from an instance that serves their method.
+func (h *History) Plain(c schedule.Caller) bool {
+	return c.Subset == 0 && !slices.ContainsFunc(append(slices.Clone(h.Configs), c.Config()), func(config string) bool {
+		p, err := acme.ParsePolicy(config)
+		return err == nil && (len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects)
+	})
+}
+
+// LongestWait returns how long a call of the shop may take by the method's timeout under any config that there has been, 0 if none
+// bounds it.
+func (h *History) LongestWait(generated string) time.Duration {
+	longest := acme.MethodsOf(generated).Timeout
+	for _, config := range h.Configs {
+		timeout := acme.MethodsOf(config, generated).Timeout
+		if longest == 0 || timeout == 0 {
+			return 0
+		}
+		longest = max(longest, timeout)
+	}
+	return longest
+}
+
+// Problem is a promise that was broken.
+type Problem struct {
+	Promise string        `json:"promise"`
+	At      time.Duration `json:"at"` // since the world began; 0: not known
+	Text    string        `json:"text"`
+}
+
+func (p Problem) String() string {
+	if p.At == 0 {
+		return fmt.Sprintf("%s: %s", p.Promise, p.Text)
+	}
+	return fmt.Sprintf("%.3f s: %s: %s", p.At.Seconds(), p.Promise, p.Text)
+}

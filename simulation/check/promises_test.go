@@ -1,0 +1,206 @@
+package check
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+var began = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(seconds float64) time.Time { return began.Add(time.Duration(seconds * float64(time.Second))) }
+
+// world returns the history of a calm world with two instances. The first has answered the caller at second 8.
+func world() *History {
+	h := NewHistory(began)
+	h.SetCalm(began, true)
+	for i, id := range []string{"first", "second"} {
+		process, addr, host := "server "+id, "10.2.0."+string(rune('1'+i))+":9000", "10.101.0."+string(rune('1'+i))
+		h.Hosts[host], h.Owners[int64(i+1)] = process, host
+		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Methods: []string{acme.Who}, Up: began, Moves: []Move{{began, true}}})
+		h.Commit(etcd.Change{At: began, Client: host, Key: acme.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
+	}
+	h.Calls = append(h.Calls, call(8, codes.OK))
+	return h
+}
+
+// call returns a call of the first instance, which the caller knows.
+func call(seconds float64, code codes.Code) Call {
+	c := Call{Caller: "caller", Conn: "shop", Method: acme.Who, Plain: true, Begin: at(seconds), End: at(seconds + 0.01), Code: code}
+	c.Before, c.After = []string{"10.2.0.1:9000"}, []string{"10.2.0.1:9000"}
+	if code == codes.OK {
+		c.From = "first"
+	}
+	return c
+}
+
+func TestAlways(t *testing.T) {
+	ours := acme.ShopKey + "/10.2.0.1:9000"
+	for _, row := range []struct {
+		name    string
+		happens func(h *History)
+		broken  string // "": none
+	}{
+		{"nothing", func(*History) {}, ""},
+		{"a call fails", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Unavailable)) }, always[1].promise},
+		{"a call that is refused", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Internal)) }, always[1].promise},
+		{"a call fails over a link that was reset", func(h *History) {
+			h.Links = append(h.Links, Link{at(9.9), "caller", "server first", false})
+			h.Calls = append(h.Calls, call(10, codes.Unavailable))
+		}, ""},
+		{"a call fails over a link that is cut", func(h *History) {
+			h.Links = append(h.Links, Link{at(5), "caller", "server second", true})
+			h.Calls = append(h.Calls, call(10, codes.Unavailable))
+		}, ""},
+		{"a call fails after its caller has begun anew", func(h *History) {
+			h.Links = append(h.Links, Link{at(5), "caller", "server first", true}, Link{at(6), "caller", "", false})
+			h.Calls = append(h.Calls, call(10, codes.Unavailable))
+		}, always[1].promise},
+		{"a call of an instance that leaves fails", func(h *History) {
+			h.Lives[0].Moves = append(h.Lives[0].Moves, Move{at(9), false})
+			h.Calls = append(h.Calls, call(10, codes.Unavailable))
+		}, ""},
+		{"a call of a killed instance fails", func(h *History) {
+			h.Lives[0].Down, h.Lives[0].Killed = at(9.9), true
+			h.Calls = append(h.Calls, call(10, codes.Unavailable))
+		}, ""},
+		{"a call strays", func(h *History) {
+			c := call(10, codes.OK)
+			c.From, c.Abroad = "away", true
+			h.Calls = append(h.Calls, c)
+		}, always[2].promise},
+		{"the dead answer", func(h *History) {
+			h.Lives[0].Down = at(9)
+			h.Calls = append(h.Calls, call(10, codes.OK))
+		}, always[0].promise},
+		{"another answers than was meant", func(h *History) {
+			c := call(10, codes.OK)
+			c.Target = "shop-1"
+			h.Calls = append(h.Calls, c)
+		}, always[0].promise},
+		{"more calls fail than under the plain policy", func(h *History) {
+			for range mostMore + 1 {
+				c := call(10, codes.Unavailable)
+				c.Plain, c.Beside = false, true
+				h.Calls = append(h.Calls, c)
+			}
+		}, always[3].promise},
+		{"a call takes too long", func(h *History) {
+			c := call(10, codes.OK)
+			c.Longest, c.End = time.Second, at(12)
+			h.Calls = append(h.Calls, c)
+		}, always[4].promise},
+		{"a store takes an old token", func(h *History) {
+			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7, Taken: true}, &Write{Life: "first", Token: 6, Taken: true})
+		}, always[5].promise},
+		{"two write with one token", func(h *History) {
+			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7, Taken: true}, &Write{Life: "first", Token: 7, Taken: true})
+		}, always[5].promise},
+		{"a store refuses a leader", func(h *History) {
+			h.Writes = append(h.Writes, &Write{At: at(9), Life: "second", Token: 7, Leads: true})
+		}, always[5].promise},
+		{"tokens begin anew", func(h *History) {
+			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7, Taken: true}, &Write{Life: "first", Token: 6, Taken: true, Forgets: true})
+		}, ""},
+		{"two lead", func(h *History) {
+			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)}, &Term{"second", 6, at(8), time.Time{}})
+		}, always[6].promise},
+		{"two lead after a fault", func(h *History) {
+			h.SetCalm(at(7.5), false)
+			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)}, &Term{"second", 6, at(8), time.Time{}})
+		}, ""},
+		{"one leads whose candidate is gone", func(h *History) {
+			h.Commit(etcd.Change{At: at(4), Key: acme.Candidates + "a", Revision: 5})
+			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)})
+			h.Commit(etcd.Change{At: at(8), Key: acme.Candidates + "a", Delete: true, Revision: 6})
+		}, always[6].promise},
+		{"a process deletes its own", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
+		{"a process deletes another's", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, always[7].promise},
+		{"an operator does", func(h *History) { h.Commit(etcd.Change{Key: ours, Delete: true}) }, ""},
+		{"the next life does", func(h *History) {
+			h.Hosts["10.102.0.1"] = "server first"
+			h.Commit(etcd.Change{Client: "10.102.0.1", Key: ours, Delete: true})
+		}, ""},
+		{"another has put its own, and it deletes that", func(h *History) {
+			h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Lease: 2})
+			h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true})
+		}, always[7].promise},
+		{"a key changes hands", func(h *History) {
+			for i := range 2 + mostChanges {
+				h.Commit(etcd.Change{At: at(10), Client: []string{"10.101.0.1", "10.101.0.2"}[i%2], Key: ours, Lease: int64(1 + i%2)})
+			}
+		}, always[8].promise},
+		{"a process asks too much", func(h *History) {
+			h.Windows = append(h.Windows, Window{Process: "first", Counts: Counts{Requests: mostRequests + 1}})
+		}, always[9].promise},
+		{"a process says one thing too often", func(h *History) {
+			h.Lines = slices.Repeat([]Line{{At: at(3), Life: "first", About: "etcd is away"}}, mostAlike+1)
+		}, always[9].promise},
+		{"a false alarm", func(h *History) { h.Lines = append(h.Lines, Line{At: at(3), Life: "first", Trouble: true}) }, always[10].promise},
+		{"a call hangs", func(h *History) {
+			h.Acts = append(h.Acts, Act{Began: at(1), Ended: at(9), Longest: time.Second})
+		}, always[11].promise},
+		{"a call fails in a calm", func(h *History) {
+			h.Acts = append(h.Acts, Act{Began: at(1), Ended: at(2), Longest: time.Hour, Soon: time.Second, Err: errors.New("no")})
+		}, always[12].promise},
+		{"a call says what is not true", func(h *History) {
+			h.Acts = append(h.Acts, Act{Began: at(1), Ended: at(2), Longest: time.Hour, Soon: time.Second, Wrong: "no entry"})
+		}, always[12].promise},
+	} {
+		h := world()
+		row.happens(h)
+		problems := h.Broken()
+		if row.broken == "" && len(problems) > 0 || row.broken != "" && (len(problems) == 0 || problems[0].Promise != row.broken) {
+			t.Errorf("%s: %v, want %q", row.name, problems, row.broken)
+		}
+	}
+}
+
+func TestSettled(t *testing.T) {
+	const key, addr = acme.ShopKey + "/10.2.0.1:9000", "10.2.0.1:9000"
+	for _, row := range []struct {
+		name   string
+		change func(l *Look)
+		wrong  int // the number of the promise; -1: none
+	}{
+		{"as it should be", func(*Look) {}, -1},
+		{"an entry is away", func(l *Look) { l.Entries = l.Entries[:1] }, 0},
+		{"an entry says something else", func(l *Look) { l.Entries[1].Value = `{"Addr":"` + addr + `","Metadata":{"version":"v2"}}` }, 0},
+		{"an entry too many", func(l *Look) {
+			l.Entries = append(l.Entries, etcd.Entry{Key: acme.ShopKey + "/a", Value: `{"Addr":"` + addr + `"}`, Lease: 9})
+		}, 0},
+		{"an old error", func(l *Look) { l.Servers[0].Statuses[0].Err = errors.New("no space") }, 1},
+		{"another lease", func(l *Look) { l.Servers[0].Statuses[0].LeaseID = 8 }, 1},
+		{"two leases", func(l *Look) { l.Servers[0].Leases = []int64{7, 8} }, 2},
+		{"a reader is behind", func(l *Look) { l.Readers[0].Watched = nil }, 3},
+		{"a reader holds", func(l *Look) { l.Readers[0].Status.Held = 1 }, 3},
+		{"a reader has an old config", func(l *Look) { l.Readers[0].Status.ServiceConfig = schedule.Drain(addr) }, 3},
+		{"nobody leads", func(l *Look) { l.Servers[0].Leads = false }, 4},
+		{"a candidate too many", func(l *Look) {
+			l.Entries = slices.Insert(l.Entries, 1, etcd.Entry{Key: acme.Candidates + "b", Value: "b", Lease: 9})
+		}, 4},
+	} {
+		l := Look{
+			Entries: []etcd.Entry{{Key: acme.Candidates + "a", Value: addr, Lease: 7}, {Key: key, Value: `{"Addr":"` + addr + `"}`, Lease: 7}},
+			Servers: []Server{{
+				ID: "server 0, life 1", Addr: addr, In: true, Elects: true, Leads: true, Layouts: []string{schedule.EndpointJSON}, Leases: []int64{7},
+				Wants:    map[string]acme.Said{acme.ShopKey: {Addr: addr, Weight: 1}},
+				Statuses: []runtime.Status{{Key: acme.ShopKey, State: runtime.StateRegistered, LeaseID: 7}},
+			}},
+			Readers: []Reader{{Name: "caller 0", Watched: []string{addr}, Instances: []string{addr}, Status: runtime.KeyStatus{Endpoints: []runtime.Endpoint{{Addr: addr}}}}},
+		}
+		row.change(&l)
+		wrong := l.Wrong()
+		if row.wrong < 0 && len(wrong) > 0 || row.wrong >= 0 && wrong[settled[row.wrong].promise] == "" {
+			t.Errorf("%s: %v", row.name, wrong)
+		}
+	}
+}

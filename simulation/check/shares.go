@@ -1,0 +1,238 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// wanted is the part of the calls that an address should get.
+type wanted struct {
+	part  float64
+	exact bool // else any part is as good, unless it should be 0
+}
+
+// slackCalls is how many calls more or fewer than its share an instance may get. Exact shares that are interleaved are off by one for
+// each group they are made of.
+const slackCalls = 3
+
+// Rounds is how many calls are to be made for each instance, to see how they are shared out.
+const Rounds = 12
+
+// WrongShares describes how the sharing out of n calls of a caller, by the addresses that served them, differs from the policy in force,
+// "" if it does not.
+func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) string {
+	policy, known := l.Policy(c.Config())
+	p, err := acme.ParsePolicy(policy)
+	left := l.Undrained(p)
+	var wrong []string
+	for addr, calls := range served {
+		if !slices.Contains(left, addr) {
+			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is not there or is drained", calls, addr))
+		}
+	}
+	switch subset := Subset(c, p); {
+	case !known || err != nil:
+	case subset > 0:
+		wrong = append(wrong, l.wrongSubset(subset, p, left, served)...)
+	default:
+		wrong = append(wrong, l.misdirected(p, c.Zone, left, served, n)...)
+	}
+	slices.Sort(wrong)
+	return strings.Join(wrong, "; ")
+}
+
+// Subset returns how many instances a caller uses under a policy, 0 for all.
+func Subset(c schedule.Caller, p acme.Policy) int {
+	switch {
+	case p.First:
+		return 1
+	case p.Subset == 0 || c.Subset > 0 && c.Subset < p.Subset:
+		return c.Subset
+	}
+	return p.Subset
+}
+
+// Undrained returns the addresses that a policy does not drain, all if it is to leave more than that.
+func (l Look) Undrained(p acme.Policy) []string {
+	addrs := l.Serving()
+	left := only(addrs, func(addr string) bool { return !l.drained(p.Drain, addr) })
+	if len(left) == 0 || 100*len(left) < p.Least*len(addrs) {
+		return addrs
+	}
+	return left
+}
+
+// Room returns how many instances calls of a caller may go to under a policy, 0 if that is not known.
+func (l Look) Room(c schedule.Caller, p acme.Policy) (n int) {
+	subset := Subset(c, p)
+	if subset > 0 && p.PreferZone {
+		return 0 // of each zone
+	}
+	groups, weights := l.groups(p, l.Undrained(p))
+	for i, group := range groups {
+		switch {
+		case weights[i] == 0:
+		case subset > 0:
+			n += min(subset, len(group))
+		default:
+			n += len(group)
+		}
+	}
+	return n
+}
+
+// misdirected describes how the sharing out of n calls by what served them differs from a policy, in a zone.
+func (l Look) misdirected(p acme.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
+	for addr, want := range l.shares(p, zone, serving) {
+		calls, share := float64(served[addr]), want.part*float64(n)
+		if want.exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
+			wrong = append(wrong, fmt.Sprintf("%v of %d calls to %s instead of %.1f", calls, n, addr, share))
+		}
+	}
+	return wrong
+}
+
+// shares returns the part of the calls that each address should get under a policy, nil if that is not known.
+func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]wanted {
+	groups, weights := l.groups(p, serving)
+	total := 0.0
+	for _, weight := range weights {
+		total += weight
+	}
+	if total == 0 {
+		return nil // all instances share the calls of a split that matches none
+	}
+	shares := make(map[string]wanted)
+	for _, addr := range serving {
+		shares[addr] = wanted{}
+	}
+	for i, weight := range weights {
+		if p.PreferZone {
+			groups[i] = l.preferred(zone, groups[i])
+		}
+		if weight > 0 {
+			maps.Copy(shares, l.spread(groups[i], p, weight/total))
+		}
+	}
+	return shares
+}
+
+// wrongSubset describes how the instances that have served calls differ from a subset: so many of each group of a split, and no
+// more.
+func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served map[string]int) (wrong []string) {
+	groups, weights := l.groups(p, serving)
+	if slices.Max(weights) == 0 {
+		return nil // all groups are called if the split matches none
+	}
+	most := 0
+	for i, group := range groups {
+		if weights[i] > 0 {
+			most += min(subset, len(group))
+		}
+	}
+	if len(served) > most {
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), subset))
+	}
+	if p.Exact && !p.PreferZone && len(served) < most {
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), subset, len(serving)))
+	}
+	return wrong
+}
+
+// groups returns the addresses in each group of the policy's split, of those in no lane, and the weights of the groups that are
+// not empty. Without a split, all are one group.
+func (l Look) groups(p acme.Policy, serving []string) (groups [][]string, weights []float64) {
+	serving = l.outside(p.Routes, serving)
+	if len(p.Split) == 0 {
+		return [][]string{serving}, []float64{1}
+	}
+	for _, g := range p.Split {
+		addrs := only(serving, func(addr string) bool { return l.matches(g.Match, addr) })
+		weight := g.Weight
+		if len(addrs) == 0 {
+			weight = 0
+		}
+		groups, weights = append(groups, addrs), append(weights, weight)
+	}
+	return groups, weights
+}
+
+// only returns the addresses that are of a kind.
+func only(addrs []string, is func(addr string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return !is(addr) })
+}
+
+// onlyOrAll returns the addresses that are of a kind, all if none is.
+func onlyOrAll(addrs []string, is func(addr string) bool) []string {
+	if some := only(addrs, is); len(some) > 0 {
+		return some
+	}
+	return addrs
+}
+
+// matches reports whether an address has what a group or a route asks for.
+func (l Look) matches(match map[string]string, addr string) bool {
+	for field, value := range match {
+		if l.attribute(addr, field) != value {
+			return false
+		}
+	}
+	return true
+}
+
+// preferred returns the addresses in a zone, all if none is.
+func (l Look) preferred(zone string, addrs []string) []string {
+	return onlyOrAll(addrs, func(addr string) bool { return zone != "" && l.attribute(addr, "zone") == zone })
+}
+
+// spread shares a part of the calls out among addresses by the policy below.
+func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]wanted {
+	weight := func(string) float64 { return 1 }
+	if p.Weighs {
+		weight = l.weight
+	}
+	total := 0.0
+	for _, addr := range addrs {
+		total += weight(addr)
+	}
+	shares := make(map[string]wanted)
+	for _, addr := range addrs {
+		shares[addr] = wanted{part * weight(addr) / total, p.Exact}
+	}
+	return shares
+}
+
+// in reports whether an address is in a lane by a route, "" in any.
+func (l Look) in(r acme.Route, lane, addr string) bool {
+	if r.Label != "" {
+		value := l.attribute(addr, r.Label)
+		return value != "" && (lane == "" || value == lane)
+	}
+	return (lane == "" || r.Lane == lane) && l.matches(r.Match, addr)
+}
+
+// outside returns the addresses that are in no lane, all if each is in one.
+func (l Look) outside(routes []acme.Route, addrs []string) []string {
+	return onlyOrAll(addrs, func(addr string) bool {
+		return !slices.ContainsFunc(routes, func(r acme.Route) bool { return l.in(r, "", addr) })
+	})
+}
+
+// Lane returns the addresses to which the calls of a lane go, none where they are to fail.
+func (l Look) Lane(routes []acme.Route, lane string) []string {
+	addrs := l.Serving()
+	i := slices.IndexFunc(routes, func(r acme.Route) bool { return r.Label != "" || r.Lane == lane }) // the first that knows the lane holds
+	if i >= 0 {
+		inside := only(addrs, func(addr string) bool { return l.in(routes[i], lane, addr) })
+		if len(inside) > 0 || routes[i].Strict {
+			return inside
+		}
+	}
+	return l.outside(routes, addrs)
+}

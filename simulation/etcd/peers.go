@@ -1,0 +1,127 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Isolate cuts a member off from its peers, though not from its clients, or ends that. Isolating a majority loses the quorum.
+func (c *Cluster) Isolate(member int, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members[member].isolated = on
+}
+
+// Lag sets how much later messages and requests of its peers reach a member.
+func (c *Cluster) Lag(member int, by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members[member].lag = by
+}
+
+// peer returns the process for which is holds and how long what a member sends it takes, nil if the member does not reach it.
+func (c *Cluster) peer(from int, is func(*process) bool) (*process, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		if m.process.runs() && is(m.process) && !m.isolated && !c.members[from].isolated {
+			return m.process, m.lag
+		}
+	}
+	return nil, 0
+}
+
+// letter is a message of raft on its way.
+type letter struct {
+	arrives time.Time
+	message *raftpb.Message
+}
+
+// receive has etcd process the messages of its peers, in the order in which they were sent.
+func (p *process) receive() {
+	for {
+		select {
+		case l := <-p.inbox:
+			if sleep(p.ctx, time.Until(l.arrives)) == nil {
+				_ = p.etcd.Process(p.ctx, l.message) // it fails if the server stops
+			}
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+// transport connects one member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Nothing takes time unless
+// a member lags.
+type transport struct {
+	// Transporter is nil: its other methods panic. etcd calls them when the membership changes, or for a member that has fallen
+	// behind by thousands of entries.
+	rafthttp.Transporter
+
+	c      *Cluster
+	member int
+	etcd   *etcdserver.EtcdServer
+}
+
+// Send sends messages of raft. Raft copes with the loss of those for which an inbox has no room.
+func (t *transport) Send(ms []*raftpb.Message) {
+	for _, m := range ms {
+		if m.GetTo() == 0 {
+			continue // etcd has withdrawn it
+		}
+		to, lag := t.c.peer(t.member, func(p *process) bool { return p.etcd.MemberID() == types.ID(m.GetTo()) })
+		if to == nil {
+			t.etcd.ReportUnreachable(m.GetTo())
+			continue
+		}
+		select {
+		case to.inbox <- letter{time.Now().Add(lag), proto.Clone(m).(*raftpb.Message)}:
+		default:
+		}
+	}
+}
+
+// retryPause is how long it takes to find a peer unreachable. etcd retries at once, for ever: virtual time would stand still.
+const retryPause = 100 * time.Millisecond
+
+// RoundTrip carries a request to a peer: followers ask the leader about leases, the leader asks all for their version.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	to, lag := t.c.peer(t.member, func(p *process) bool { return name(p.member) == r.URL.Host })
+	if to == nil {
+		lag = retryPause
+	}
+	if err := sleep(r.Context(), lag); err != nil {
+		return nil, err
+	}
+	if to == nil {
+		return nil, fmt.Errorf("etcd: peer %s is unreachable", r.URL.Host)
+	}
+	w := httptest.NewRecorder()
+	err := to.use(r.Context(), func(ctx context.Context) error {
+		to.handler.ServeHTTP(w, r.WithContext(ctx))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.Result(), nil
+}
+
+// ActivePeers returns that all peers are reached. etcd shortens the wait for its first election then.
+func (t *transport) ActivePeers() int { return len(t.c.members) - 1 }
+
+// ActiveSince returns that no peer is reached. etcd uses it only to tell why a request has timed out.
+func (t *transport) ActiveSince(types.ID) time.Time { return time.Time{} }
+
+func (t *transport) Stop()                      {}
+func (t *transport) AddPeer(types.ID, []string) {}
+func (t *transport) Handler() http.Handler      { return http.NotFoundHandler() }

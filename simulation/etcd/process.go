@@ -1,0 +1,170 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// process is one run of a member.
+type process struct {
+	c        *Cluster
+	member   int
+	etcd     *etcdserver.EtcdServer
+	grpc     *grpc.Server
+	listener net.Listener
+	inbox    chan letter  // from its peers
+	handler  http.Handler // of its peers' requests
+	events   mvcc.WatchStream
+
+	ctx    context.Context // ends when the process does
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // its goroutines
+	users  sync.WaitGroup // who uses etcd: see use
+}
+
+// startProcess starts a process on a member's data.
+func (c *Cluster) startProcess(member int) (*process, error) {
+	lis, err := c.network.Listen(c.addrs[member])
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.newServer(member)
+	if err != nil {
+		return nil, errors.Join(err, lis.Close())
+	}
+	p := &process{c: c, member: member, etcd: s, listener: lis, inbox: make(chan letter, 1024)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.handler = etcdhttp.NewPeerHandler(logger, s)
+	p.events = c.mirror.watch(s.Watchable())
+	s.Start()
+	p.grpc = v3rpc.Server(s, nil, nil, p.serverOptions()...)
+	p.tasks.Go(p.feed)
+	p.tasks.Go(p.receive)
+	p.tasks.Go(p.serve)
+	return p, nil
+}
+
+// newServer returns a server that is not started. It has etcd's default configuration, except for settings that cost time or disk,
+// and sends to its peers in memory.
+func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
+	client, err := types.NewURLs([]string{"http://" + c.addrs[member]})
+	if err != nil {
+		return nil, err
+	}
+	peers, err := types.NewURLsMap(c.initialCluster())
+	if err != nil {
+		return nil, err
+	}
+	s, err := etcdserver.NewServer(config.ServerConfig{
+		Name: name(member), DataDir: c.dataDir(member), ClientURLs: client, PeerURLs: peers[name(member)],
+		InitialPeerURLsMap: peers, InitialClusterToken: c.token, NewCluster: true,
+		SnapshotCount: defaults.SnapshotCount, SnapshotCatchUpEntries: defaults.SnapshotCatchUpEntries,
+		TickMs: defaults.TickMs, ElectionTicks: defaults.ElectionTicks(), PreVote: defaults.PreVote,
+		InitialElectionTickAdvance: defaults.InitialElectionTickAdvance, BootstrapTimeout: time.Second,
+		MaxTxnOps: defaults.MaxTxnOps, MaxRequestBytes: defaults.MaxRequestBytes, MaxConcurrentStreams: defaults.MaxConcurrentStreams,
+		CompactionBatchLimit: defaults.CompactionBatchLimit, AuthToken: defaults.AuthToken, TokenTTL: defaults.AuthTokenTTL,
+		WatchProgressNotifyInterval: defaults.WatchProgressNotifyInterval, WarningApplyDuration: defaults.WarningApplyDuration,
+		V2Deprecation: defaults.V2DeprecationEffective(), ServerFeatureGate: defaults.ServerFeatureGate,
+		BcryptCost: 4, UnsafeNoFsync: true, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, setTransport(s, &transport{c: c, member: member, etcd: s})
+}
+
+// defaults is etcd's default configuration.
+var defaults = embed.NewConfig()
+
+// logger logs nothing. It panics where etcd would exit, as that would end the test without a message.
+var logger = zap.New(zapcore.NewNopCore(), zap.WithFatalHook(zapcore.WriteThenPanic))
+
+// serverOptions returns the options that etcd sets, and the interceptors, which run before etcd's own.
+func (p *process) serverOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: defaults.GRPCKeepAliveMinTime}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: defaults.GRPCKeepAliveInterval, Timeout: defaults.GRPCKeepAliveTimeout}),
+		grpc.UnaryInterceptor(p.interceptUnary),
+		grpc.StreamInterceptor(p.interceptStream),
+		grpc.WaitForHandlers(true), // they would read a database that is closed
+	}
+}
+
+// serve serves clients as soon as the member is ready, as etcd does.
+func (p *process) serve() {
+	select {
+	case <-p.etcd.ReadyNotify():
+		_ = p.grpc.Serve(p.listener) // it returns when the process stops
+	case <-p.ctx.Done():
+	}
+}
+
+// feed reports the changes that the member applies to the mirror.
+func (p *process) feed() {
+	for r := range p.events.Chan() {
+		p.c.mirror.take(r)
+	}
+}
+
+// runs reports whether there is a process and it has not been stopped.
+func (p *process) runs() bool { return p != nil && p.ctx.Err() == nil }
+
+// stop ends the process. Its connections are reset before anything else: gRPC's server would say goodbye on them.
+func (p *process) stop() {
+	_ = p.listener.Close() // the server closes it, too
+	p.c.network.Crash(hostOf(p.listener.Addr()))
+	p.c.mu.Lock()
+	p.cancel()
+	p.c.mu.Unlock()
+	p.users.Wait()
+	p.grpc.Stop()
+	p.etcd.HardStop()
+	p.events.Close()
+	p.tasks.Wait()
+}
+
+// use calls f with a context that ends with the process. The process stops when f has returned.
+func (p *process) use(ctx context.Context, f func(ctx context.Context) error) error {
+	p.c.mu.Lock()
+	if !p.runs() {
+		p.c.mu.Unlock()
+		return rpctypes.ErrGRPCStopped
+	}
+	p.users.Add(1)
+	p.c.mu.Unlock()
+	defer p.users.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	return f(ctx)
+}
+
+// sleep waits, unless ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,96 @@
+package etcd
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"testing"
+	"testing/synctest"
+	"unsafe"
+
+	"go.etcd.io/etcd/api/v3/version"
+	_ "go.etcd.io/etcd/client/v3" // its variable is replaced
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
+	"go.etcd.io/etcd/server/v3/lease"
+)
+
+// This file holds all that reaches into etcd. etcd is not changed, but four of its variables cannot be used otherwise:
+//
+//   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with real connections to the other members. A goroutine
+//     that waits for a socket keeps virtual time from passing.
+//   - EtcdServer.lessor. EtcdServer.LeaseLeases fails once the server has stopped: it asks the database for rights.
+//   - valCtxCh of etcd's client. It is made at package initialization, outside of any bubble. A goroutine that waits for a
+//     channel from outside the bubble keeps virtual time from passing, too.
+
+// knownVersion is the version of etcd whose variables these are. Look at each of them before you raise it.
+const knownVersion = "3.7.3"
+
+//go:linkname valCtxCh go.etcd.io/etcd/client/v3.valCtxCh
+var valCtxCh chan struct{}
+
+// Bubble runs f in a synctest bubble in which etcd's client and Cluster work. There must be one bubble at a time.
+func Bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	if err := checkVersion(version.Version); err != nil {
+		t.Fatal(err)
+	}
+	outside := valCtxCh
+	defer func() { valCtxCh = outside }() // a watch outside must not use a channel of the bubble
+	synctest.Test(t, func(t *testing.T) {
+		valCtxCh = make(chan struct{})
+		f(t)
+	})
+}
+
+// checkVersion returns an error if the fields of this version of etcd are not known.
+func checkVersion(have string) error {
+	if have != knownVersion {
+		return fmt.Errorf("etcd: version is %s, but unsafe.go knows the fields of %s only: check them and raise knownVersion", have, knownVersion)
+	}
+	return nil
+}
+
+// setTransport replaces what connects a server with its peers. It must be called between NewServer and Start.
+func setTransport(s *etcdserver.EtcdServer, t *transport) error {
+	if err := checkVersion(version.Version); err != nil {
+		return err
+	}
+	messages, err := field[rafthttp.Transporter](s, "r", "transport")
+	if err != nil {
+		return err
+	}
+	requests, err := field[http.RoundTripper](s, "peerRt")
+	if err != nil {
+		return err
+	}
+	(*messages).Stop()
+	*messages, *requests = t, t
+	return nil
+}
+
+// lessorOf returns what holds the leases of a server.
+func lessorOf(s *etcdserver.EtcdServer) lease.Lessor {
+	lessor, err := field[lease.Lessor](s, "lessor")
+	if err != nil {
+		panic(err) // setTransport has checked the version
+	}
+	return *lessor
+}
+
+// field returns a pointer to an unexported field of s, of a struct in it if there are several names.
+func field[T any](s *etcdserver.EtcdServer, names ...string) (*T, error) {
+	v := reflect.ValueOf(s).Elem()
+	for _, name := range names {
+		if v.Kind() == reflect.Struct {
+			v = v.FieldByName(name)
+		}
+		if !v.IsValid() {
+			return nil, fmt.Errorf("etcd: EtcdServer has no field %s of %v", name, names)
+		}
+	}
+	if want := reflect.TypeFor[T](); v.Type() != want {
+		return nil, fmt.Errorf("etcd: field %v of EtcdServer is of type %v, not %v", names, v.Type(), want)
+	}
+	return (*T)(unsafe.Pointer(v.UnsafeAddr())), nil
+}

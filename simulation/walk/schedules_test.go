@@ -1,0 +1,223 @@
+package walk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+const (
+	// perProcess is how many schedules a process walks before another takes its place, so that memory stays bounded.
+	perProcess = 25
+	// kept is where schedules that fail are kept.
+	kept = "../failures"
+	// shrinking is how long one is made smaller for, and tries how often each smaller one is walked to see whether it fails.
+	shrinking, tries = time.Minute, 3
+	// shrunk is how many are, of as many broken promises.
+	shrunk = 3
+)
+
+// TestSchedules walks the schedules that the flags name, in one process a CPU. One that fails is made smaller, printed in words, and
+// kept in simulation/failures.
+func TestSchedules(t *testing.T) {
+	if *seeds == 0 && *minutes == 0 && *file == "" {
+		t.Skip("walks -seeds 100, -minutes 10 or -schedule FILE")
+	}
+	x := &explorer{t: t, next: *first, left: *seeds, failed: make(map[string][]failure)}
+	ctx := t.Context()
+	if x.next == 0 {
+		x.next = rand.Uint64N(1_000_000_000) + 1
+	}
+	if *minutes > 0 {
+		x.left = math.MaxInt
+		bounded, cancel := context.WithTimeout(ctx, time.Duration(*minutes*float64(time.Minute)))
+		defer cancel()
+		ctx = bounded
+	}
+	if *file != "" {
+		x.walk(ctx, load(t, *file), "-schedule", absolute(t, *file), "-seeds", "1", "-times", fmt.Sprint(max(10, *times)))
+	} else {
+		fmt.Printf("Walking from seed %d on.\n", x.next)
+		var all sync.WaitGroup
+		for range runtime.NumCPU() {
+			all.Go(func() { x.explore(ctx) })
+		}
+		all.Wait()
+	}
+	fmt.Println(x.summary())
+	for promise, failures := range x.failed {
+		t.Errorf("%d schedules: %s", len(failures), promise)
+		if len(x.explained) < shrunk {
+			x.explain(promise, failures[0])
+		}
+	}
+	fmt.Print(strings.Join(x.explained, ""))
+}
+
+// explorer walks schedules and keeps count.
+type explorer struct {
+	t *testing.T
+
+	mu        sync.Mutex
+	next      uint64 // the seed that nobody has taken
+	left      int    // how many more there are
+	walked    int
+	faults    int
+	virtual   time.Duration
+	cpu       time.Duration
+	failed    map[string][]failure // by promise
+	explained []string
+}
+
+// failure is a schedule that has broken a promise.
+type failure struct {
+	schedule schedule.Schedule
+	problems []check.Problem
+	trace    string
+}
+
+// explore walks seeds until there are none left, or ctx ends.
+func (x *explorer) explore(ctx context.Context) {
+	for ctx.Err() == nil {
+		x.mu.Lock()
+		from, n := x.next, min(perProcess, x.left)
+		x.next, x.left = x.next+uint64(n), x.left-n
+		x.mu.Unlock()
+		for end := from + uint64(n); from < end && ctx.Err() == nil; {
+			last := x.walk(ctx, schedule.New(from), "-first", fmt.Sprint(from), "-seeds", fmt.Sprint(end-from), "-times", fmt.Sprint(*times))
+			from = last + 1
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// walk has a process walk schedules, of which s is the first, and returns the seed of the last that it has walked.
+func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string) (last uint64) {
+	reports, crash, cpu := run(ctx, x.t, args...)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.cpu += cpu
+	for _, r := range reports {
+		x.walked, x.faults, x.virtual = x.walked+1, x.faults+r.Faults, x.virtual+r.Virtual
+		x.fail(s, r)
+		last = r.Seed
+	}
+	if crash != nil && ctx.Err() == nil {
+		last = max(s.Seed, last+1) // the one after the last that was reported
+		x.fail(s, report{Seed: last, Problems: []check.Problem{{Promise: nothingFails, Text: crash.said}}, Trace: crash.output})
+	}
+	return max(last, s.Seed)
+}
+
+// nothingFails is what a process breaks that ends by itself.
+const nothingFails = "nothing hangs, and nothing ends the process"
+
+// fail takes in the problems of a schedule. It must be called with mu held.
+func (x *explorer) fail(s schedule.Schedule, r report) {
+	if r.Seed != s.Seed {
+		s = schedule.New(r.Seed)
+	}
+	for _, p := range r.Problems {
+		if !slices.ContainsFunc(x.failed[p.Promise], func(f failure) bool { return f.schedule.Seed == s.Seed }) {
+			x.failed[p.Promise] = append(x.failed[p.Promise], failure{s, r.Problems, r.Trace})
+		}
+	}
+}
+
+func (x *explorer) summary() string {
+	return fmt.Sprintf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken",
+		x.walked, x.faults, x.virtual.Round(time.Minute), float64(x.walked)/x.cpu.Seconds(), len(x.failed))
+}
+
+// explain makes a schedule that has broken a promise smaller, and keeps it.
+func (x *explorer) explain(promise string, f failure) {
+	ctx, cancel := context.WithTimeout(x.t.Context(), shrinking)
+	defer cancel()
+	tried, trace := 0, f.trace
+	small := schedule.Shrink(f.schedule, func(s schedule.Schedule) bool {
+		name := filepath.Join(x.t.TempDir(), "schedule.json")
+		save(x.t, name, s)
+		reports, crash, _ := run(ctx, x.t, "-schedule", name, "-seeds", "1", "-times", fmt.Sprint(tries))
+		tried++
+		if crash != nil && promise == nothingFails && ctx.Err() == nil {
+			return true
+		}
+		for _, r := range reports {
+			if slices.ContainsFunc(r.Problems, func(p check.Problem) bool { return p.Promise == promise }) {
+				trace = r.Trace
+				return true
+			}
+		}
+		return false
+	})
+	must(x.t, os.MkdirAll(kept, 0o755))
+	name := absolute(x.t, filepath.Join(kept, fmt.Sprintf("%d-%s", small.Seed, strings.ReplaceAll(promise, " ", "-"))))
+	save(x.t, name+".json", small)
+	must(x.t, os.WriteFile(name+".txt", []byte(trace), 0o644))
+	x.explained = append(x.explained, fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nWhat happened is in %s.txt. To walk it again:\n\tmake simulate SCHEDULE=%s.json\n",
+		promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name))
+}
+
+// crashed is how a process ended that did not walk all that it should.
+type crashed struct{ said, output string }
+
+// fatal matches the line with which Go ends a process.
+var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: ).*$`)
+
+// run has a process of its own walk schedules. One CPU makes for twice as many of them as sharing all does.
+func run(ctx context.Context, t *testing.T, args ...string) (reports []report, crash *crashed, cpu time.Duration) {
+	name := filepath.Join(t.TempDir(), "walks.jsonl")
+	args = append([]string{"-test.run=^TestWalk$", "-out=" + name, "-longest=" + longest.String()}, args...)
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append([]string{"GOGC=400", "GOMAXPROCS=1", "GOTRACEBACK=all"}, os.Environ()...)
+	output, err := cmd.CombinedOutput()
+	if err != nil && ctx.Err() == nil {
+		crash = &crashed{string(fatal.Find(output)), string(output)}
+	}
+	if cmd.ProcessState != nil {
+		cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	text, err := os.ReadFile(name)
+	if err != nil && !os.IsNotExist(err) {
+		t.Error(err)
+	}
+	for line := range bytes.Lines(text) {
+		var r report
+		if json.Unmarshal(line, &r) == nil { // else ctx has ended the process as it wrote
+			reports = append(reports, r)
+		}
+	}
+	return reports, crash, cpu
+}
+
+func save(t *testing.T, name string, s schedule.Schedule) {
+	t.Helper()
+	text, err := json.MarshalIndent(s, "", "\t")
+	must(t, err)
+	must(t, os.WriteFile(name, append(text, '\n'), 0o644))
+}
+
+func absolute(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(name)
+	must(t, err)
+	return path
+}

@@ -60,7 +60,7 @@ func (p *process) receive() {
 	}
 }
 
-// transport connects one member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Nothing takes time unless
+// transport connects one member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Messages take no time unless
 // a member lags.
 type transport struct {
 	// Transporter is nil: its other methods panic. etcd calls them when the membership changes, or for a member that has fallen
@@ -90,16 +90,20 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// retryPause is how long it takes to find a peer unreachable. etcd retries at once, for ever: virtual time would stand still.
-const retryPause = 100 * time.Millisecond
+// etcd repeats requests to a peer that is not reached, or that answers with an error, at once and for ever. So that virtual time passes
+// they take a while.
+const (
+	requestTakes = 5 * time.Millisecond
+	inVainTakes  = 100 * time.Millisecond
+)
 
 // RoundTrip carries a request to a peer: followers ask the leader about leases, the leader asks all for their version.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, lag := t.c.peer(t.member, func(p *process) bool { return name(p.member) == r.URL.Host })
 	if to == nil {
-		lag = retryPause
+		lag = inVainTakes
 	}
-	if err := sleep(r.Context(), lag); err != nil {
+	if err := sleep(r.Context(), lag+requestTakes); err != nil {
 		return nil, err
 	}
 	if to == nil {

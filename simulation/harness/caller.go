@@ -34,12 +34,13 @@ const (
 
 func (c *caller) start(ctx context.Context) { c.begins(ctx, false) }
 
-// begins starts the caller. If it is alone, it cannot reach etcd once it has a client.
-func (c *caller) begins(ctx context.Context, alone bool) {
+// begins starts the caller, and reports false if another step has done so. If it is alone, it cannot reach etcd once it has a client.
+func (c *caller) begins(ctx context.Context, alone bool) (begun bool) {
 	c.do(func() {
 		if c.end != nil {
 			return
 		}
+		begun = true
 		c.begin()
 		c.connect()
 		if alone {
@@ -57,6 +58,7 @@ func (c *caller) begins(ctx context.Context, alone bool) {
 		c.under.Go(func() { c.watch(ctx, clients) })
 		c.under.Go(func() { c.traffic(ctx, clients, random) })
 	})
+	return begun
 }
 
 // dial makes the clients of a life.

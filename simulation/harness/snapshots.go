@@ -21,6 +21,7 @@ import (
 // change it.
 type snapshots struct {
 	dir    string    // "": none
+	fails  int       // how many steps keep it away
 	spoilt time.Time // when it was last damaged
 	knew   []string  // what the last life knew when it ended
 	exact  bool      // ... and etcd had told it so, and the directory is to have it
@@ -50,18 +51,25 @@ func (c *caller) noteKnown() {
 	s.knew, s.exact = acme.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 }
 
-// fail takes the directory away until the returned function is called: a file is in its place.
+// fail takes the directory away until the returned function is called as often: a file is in its place.
 func (s *snapshots) fail() (end func()) {
 	away := s.dir + ".away"
-	if err := os.Rename(s.dir, away); err != nil && !os.IsNotExist(err) {
-		panic(err)
+	if s.fails++; s.fails == 1 {
+		move(s.dir, away)
+		must(os.WriteFile(s.dir, nil, 0o600))
 	}
-	must(os.WriteFile(s.dir, nil, 0o600))
 	return func() {
-		must(os.Remove(s.dir))
-		if err := os.Rename(away, s.dir); err != nil && !os.IsNotExist(err) {
-			panic(err)
+		if s.fails--; s.fails == 0 {
+			must(os.Remove(s.dir))
+			move(away, s.dir)
 		}
+	}
+}
+
+// move moves what is at one path to another, if there is anything.
+func move(from, to string) {
+	if err := os.Rename(from, to); err != nil && !os.IsNotExist(err) {
+		panic(err)
 	}
 }
 
@@ -82,7 +90,7 @@ func (s *snapshots) damage() {
 
 // keep keeps the directory as it is now, until the returned function puts it back.
 func (s *snapshots) keep() (back func()) {
-	if s.dir == "" {
+	if s.dir == "" || s.fails > 0 {
 		return func() {}
 	}
 	kept := s.dir + ".kept"
@@ -92,9 +100,7 @@ func (s *snapshots) keep() (back func()) {
 	}
 	return func() {
 		must(os.RemoveAll(s.dir))
-		if err := os.Rename(kept, s.dir); err != nil && !os.IsNotExist(err) {
-			panic(err) // there was nothing to keep
-		}
+		move(kept, s.dir)
 	}
 }
 
@@ -116,7 +122,9 @@ func (c *caller) startsAlone(ctx context.Context, d time.Duration, killed bool) 
 
 // livesAlone has a caller that is stopped live for a time without etcd.
 func (c *caller) livesAlone(ctx context.Context, d time.Duration) {
-	c.begins(ctx, true)
+	if !c.begins(ctx, true) {
+		return
+	}
 	life, from := c.current()
 	time.Sleep(min(d, recalls))
 	if now, _ := c.current(); now == life && d >= recalls {

@@ -112,14 +112,13 @@ func newCaller(r *rand.Rand) Caller {
 	return c
 }
 
-// draw draws n steps that do not get in each other's way, in the order of their times. Half of them gather around a few moments,
-// because combinations of faults find more than single ones.
+// draw draws n steps, in the order of their times. Half of them gather around a few moments, because combinations of faults find more
+// than single ones.
 func draw(r *rand.Rand, s Schedule, n int) []Step {
 	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
 	var steps []Step
 	for len(steps) < n {
-		step, ok := drawStep(r, s, moments)
-		if ok && !slices.ContainsFunc(steps, func(other Step) bool { return clash(s, step, other) }) {
+		if step, ok := drawStep(r, s, moments); ok {
 			steps = append(steps, step)
 		}
 	}

@@ -180,7 +180,7 @@ const proposalTimeout = 30 * time.Second
 // undecided are the codes of requests that have failed and may still be committed.
 var undecided = []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown}
 
-// follow makes a request of a client, "" for an operator. It returns the answer when observers know of the answer's revision.
+// follow makes a request of a client, "" for an operator. It returns the answer when the observer knows of its revision.
 func (m *mirror) follow(client string, message any, ask func() (any, error)) (any, error) {
 	r := &request{client: client, ops: opsOf(message)}
 	if revoke, ok := message.(*pb.LeaseRevokeRequest); ok {

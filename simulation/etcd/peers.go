@@ -60,7 +60,7 @@ func (p *process) receive() {
 	}
 }
 
-// transport connects one member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Messages take no time unless
+// transport connects one member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Nothing takes time unless
 // a member lags.
 type transport struct {
 	// Transporter is nil: its other methods panic. etcd calls them when the membership changes, or for a member that has fallen
@@ -90,30 +90,27 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// etcd repeats requests to a peer that is not reached, or that answers with an error, at once and for ever. So that virtual time passes
-// they take a while.
-const (
-	requestTakes = 5 * time.Millisecond
-	inVainTakes  = 100 * time.Millisecond
-)
+// retryPause is how long a request to a peer takes that fails. etcd retries some at once, for ever: virtual time would stand still.
+const retryPause = 100 * time.Millisecond
 
 // RoundTrip carries a request to a peer: followers ask the leader about leases, the leader asks all for their version.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, lag := t.c.peer(t.member, func(p *process) bool { return name(p.member) == r.URL.Host })
-	if to == nil {
-		lag = inVainTakes
-	}
-	if err := sleep(r.Context(), lag+requestTakes); err != nil {
-		return nil, err
-	}
-	if to == nil {
-		return nil, fmt.Errorf("etcd: peer %s is unreachable", r.URL.Host)
-	}
 	w := httptest.NewRecorder()
-	err := to.use(r.Context(), func(ctx context.Context) error {
-		to.handler.ServeHTTP(w, r.WithContext(ctx))
-		return nil
-	})
+	err := sleep(r.Context(), lag)
+	switch {
+	case err != nil:
+	case to == nil:
+		err = fmt.Errorf("etcd: peer %s is unreachable", r.URL.Host)
+	default:
+		err = to.use(r.Context(), func(ctx context.Context) error {
+			to.handler.ServeHTTP(w, r.WithContext(ctx))
+			return nil
+		})
+	}
+	if err != nil || w.Code >= http.StatusInternalServerError {
+		_ = sleep(r.Context(), retryPause)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package harness
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func (t *trial) coda(ctx context.Context) {
 		if t.other != nil {
 			bound += within // connections home may wait before they are tried again
 		}
-		if !t.settled(ctx, bound, one.what) {
+		if !t.settled(ctx, bound, fmt.Sprintf("%v after %s", bound, one.what)) {
 			return
 		}
 		t.setCalm(true)

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -17,11 +18,12 @@ const (
 	within = 15 * time.Second
 	// withinRefused is within where rights were refused: refused reads are tried again after a minute at the latest.
 	withinRefused = 65 * time.Second
-	// looking is how often that is checked until then.
+	// looking is how often it is looked whether all is as it should be again.
 	looking = 250 * time.Millisecond
 )
 
-// settle waits until everything is as it should be after the faults, has calls go every way, and then ordinary things happen.
+// settle waits as long as it may take until everything is as it should be after the faults. Then calls go every way, and ordinary things
+// happen.
 func (t *trial) settle(ctx context.Context) {
 	bound := within
 	if t.plan.Auth && slices.ContainsFunc(t.plan.Steps, func(s schedule.Step) bool {
@@ -30,21 +32,22 @@ func (t *trial) settle(ctx context.Context) {
 		bound = withinRefused
 	}
 	bound += t.plan.LeaseTTL() - schedule.ShortTTL // for what a killed server has left
-	t.setCalm(t.settled(ctx, bound, "the last fault"))
+	time.Sleep(bound)
+	t.setCalm(t.settled(ctx, 0, fmt.Sprintf("%v after the last fault", bound)))
 	t.callAtLast(ctx)
 	t.coda(ctx)
 }
 
-// settled waits until everything is as it should be, and reports what is not within a bound of something.
-func (t *trial) settled(ctx context.Context, bound time.Duration, of string) bool {
-	for end := time.Now().Add(bound); ; time.Sleep(looking) {
+// settled waits until everything is as it should be, for some time at the most, and reports what is not then.
+func (t *trial) settled(ctx context.Context, most time.Duration, when string) bool {
+	for end := time.Now().Add(most); ; time.Sleep(looking) {
 		wrong := t.look(ctx).Wrong()
 		if len(wrong) == 0 {
 			return true
 		}
 		if !time.Now().Before(end) {
 			for promise, what := range wrong {
-				t.report(promise, "%v after %s: %s", bound, of, what)
+				t.report(promise, "%s %s", when, what)
 			}
 			return false
 		}

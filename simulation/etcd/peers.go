@@ -46,13 +46,20 @@ type letter struct {
 	message *raftpb.Message
 }
 
-// receive has etcd process the messages of its peers, in the order in which they were sent.
+// receive has etcd process the messages of its peers, in the order in which they were sent. A proposal waits there while the member
+// knows no leader, and must not have the others wait, as in rafthttp.
 func (p *process) receive() {
 	for {
 		select {
 		case l := <-p.inbox:
-			if sleep(p.ctx, time.Until(l.arrives)) == nil {
-				_ = p.etcd.Process(p.ctx, l.message) // it fails if the server stops
+			if sleep(p.ctx, time.Until(l.arrives)) != nil {
+				return
+			}
+			process := func() { _ = p.etcd.Process(p.ctx, l.message) } // it fails if the server stops
+			if l.message.GetType() == raftpb.MsgProp {
+				p.tasks.Go(process)
+			} else {
+				process()
 			}
 		case <-p.ctx.Done():
 			return

@@ -108,6 +108,7 @@ type Link struct {
 	At     time.Time
 	A, B   string
 	Broken bool // from now on it is cut or stalled
+	Reset  bool // connections were reset, and the link stays as it was
 }
 
 func (l Link) of(process string) bool { return l.A == process || l.B == process }

@@ -165,6 +165,7 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 		case !l.of(process):
 		case !l.At.Before(from):
 			return true
+		case l.Reset:
 		case l.B == "":
 			clear(broken)
 		default:

@@ -53,15 +53,15 @@ func TestAlways(t *testing.T) {
 		{"a call fails", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Unavailable)) }, always[1].promise},
 		{"a call that is refused", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Internal)) }, always[1].promise},
 		{"a call fails over a link that was reset", func(h *History) {
-			h.Links = append(h.Links, Link{at(9.9), "caller", "server first", false})
+			h.Links = append(h.Links, Link{At: at(9.9), A: "caller", B: "server first", Reset: true})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, ""},
 		{"a call fails over a link that is cut", func(h *History) {
-			h.Links = append(h.Links, Link{at(5), "caller", "server second", true})
+			h.Links = append(h.Links, Link{At: at(5), A: "caller", B: "server second", Broken: true}, Link{At: at(6), A: "caller", B: "server second", Reset: true})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, ""},
 		{"a call fails after its caller has begun anew", func(h *History) {
-			h.Links = append(h.Links, Link{at(5), "caller", "server first", true}, Link{at(6), "caller", "", false})
+			h.Links = append(h.Links, Link{At: at(5), A: "caller", B: "server first", Broken: true}, Link{At: at(6), A: "caller"})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, always[1].promise},
 		{"a call of an instance that leaves fails", func(h *History) {

@@ -161,12 +161,11 @@ func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
 
-// noteLink records a change of the link to another process, unless the life that dials from a host has ended.
-func (p *process) noteLink(from string, to int, broken bool) {
+// noteLink records what happens to the link to another process, unless the life that dials from a host has ended.
+func (p *process) noteLink(from string, to int, l check.Link) {
 	if _, now := p.current(); now == from {
-		p.w.record(func(h *check.History) {
-			h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name(), B: p.w.plan.Name(to), Broken: broken})
-		})
+		l.At, l.A, l.B = time.Now(), p.name(), p.w.plan.Name(to)
+		p.w.record(func(h *check.History) { h.Links = append(h.Links, l) })
 	}
 }
 
@@ -174,6 +173,6 @@ func (p *process) noteLink(from string, to int, broken bool) {
 func (p *process) setLinks(from string, l network.Link) {
 	for i := range p.w.plan.Processes() {
 		p.w.network.Set(p.w.plan.Host(i), from, l)
-		p.noteLink(from, i, l.Cut || l.Stalled)
+		p.noteLink(from, i, check.Link{Broken: l.Cut || l.Stalled})
 	}
 }

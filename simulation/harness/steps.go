@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -219,7 +220,7 @@ func fromServer(link network.Link) fault {
 		p := t.process(s.Who)
 		_, from := p.current()
 		set := func(l network.Link) {
-			p.noteLink(from, s.Whom, l.Cut || l.Stalled)
+			p.noteLink(from, s.Whom, check.Link{Broken: l.Cut || l.Stalled})
 			t.network.Set(from, t.plan.Host(s.Whom), l)
 		}
 		set(link)
@@ -230,7 +231,7 @@ func fromServer(link network.Link) fault {
 func (t *trial) resetFromServer(s schedule.Step) {
 	p := t.process(s.Who)
 	_, from := p.current()
-	p.noteLink(from, s.Whom, false) // at the most it was cut, and then there is nothing to reset
+	p.noteLink(from, s.Whom, check.Link{Reset: true})
 	t.network.Reset(from, t.plan.Host(s.Whom))
 }
 

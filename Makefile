@@ -121,7 +121,7 @@ SCHEDULE ?=
 
 .PHONY: simulate
 simulate: ## Walk random schedules of faults in virtual time (FIRST=0 MINUTES=30 for others, SEED=17 or SCHEDULE=FILE for one)
-	cd simulation && go test -count=1 -timeout 0 -run 'TestSchedules|TestKept' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
+	cd simulation && go test -count=1 -timeout 0 -v -run 'TestSchedules|TestKept' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
 		$(if $(filter-out file,$(origin SEED)),-first $(SEED) -seeds 1 -times 10,-first $(FIRST) $(if $(MINUTES),-minutes $(MINUTES),-seeds $(SEEDS))))
 
 # A pattern for the attacks to try. The page is written only if all are tried.

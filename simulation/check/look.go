@@ -40,6 +40,7 @@ type Server struct {
 // Reader is a process that follows the shop.
 type Reader struct {
 	Name      string
+	Config    string   // its own service config
 	Watched   []string // addresses
 	WatchErr  error
 	Status    runtime.KeyStatus
@@ -141,6 +142,13 @@ func (l Look) Policy(generated string) (config string, known bool) {
 	default:
 		return generated, true // the live one leaves this field alone
 	}
+}
+
+// leaves reports whether the policy of a caller may have calls leave for another region: those of a strict lane that nobody is in.
+func (l Look) leaves(generated string) bool {
+	policy, known := l.Policy(generated)
+	p, err := acme.ParsePolicy(policy)
+	return !known || err != nil || slices.ContainsFunc(p.Routes, func(r acme.Route) bool { return r.Strict })
 }
 
 // Methods returns what the config in force says of methods. While etcd has a bad one, it is not known.

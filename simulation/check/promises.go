@@ -426,8 +426,8 @@ func wrongReaders(l Look, wrong func(format string, args ...any)) {
 				wrong("the %s of %s has %v, and etcd %v", what, r.Name, has, want)
 			}
 		}
-		if r.Status.Held > 0 || r.Status.Away > 0 {
-			wrong("%s holds %d, and %d %% of its calls leave for the other region", r.Name, r.Status.Held, r.Status.Away)
+		if r.Status.Held > 0 || r.Status.Away > 0 && !l.leaves(r.Config) {
+			wrong("%s holds %d, and calls on %d connections leave for the other region", r.Name, r.Status.Held, r.Status.Away)
 		}
 		if r.Status.Err != nil || r.EtcdErr != nil || r.ListErr != nil {
 			wrong("%s says %v of the key, %v of etcd, %v of the list; its watch said %v", r.Name, r.Status.Err, r.EtcdErr, r.ListErr, r.WatchErr)

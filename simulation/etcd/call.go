@@ -26,7 +26,7 @@ type Call struct {
 type Verdict struct {
 	Before time.Duration // how long it waits before it takes effect, even if the client has gone by then, or is refused
 	After  time.Duration // how long it waits between its effect and its answer
-	Lose   bool          // it takes effect and is never answered; a watch is as if it had never been asked for
+	Lose   bool          // it takes effect and is never answered; not for watches, whose stream loses nothing while the connection lives
 	Err    error         // it is refused and has no effect
 	Busy   bool          // it is refused if it is a write: the member has too many to apply already; not for messages of streams
 }
@@ -135,30 +135,25 @@ type stream struct {
 	mute   atomic.Bool  // whether the next answer is lost
 }
 
-// RecvMsg receives the next message of which etcd must know.
+// RecvMsg receives the next message, and carries it through its verdict if it asks for anything.
 func (s *stream) RecvMsg(m any) error {
-	for {
-		if err := s.awaitRelease(); err != nil {
-			return err
-		}
-		if err := s.ServerStream.RecvMsg(m); err != nil {
-			return err
-		}
-		watch, isWatch := m.(*pb.WatchRequest)
-		if isWatch && watch.GetCreateRequest() == nil {
-			return nil
-		}
-		v := s.p.judge(s.Context(), s.method, m)
-		if isWatch && v.Lose {
-			continue
-		}
-		if err := sleep(s.p.ctx, v.Before); err != nil {
-			return err
-		}
-		s.mute.Store(v.Lose)
-		s.held.Store(time.Now().Add(v.After).UnixNano())
-		return v.Err
+	if err := s.awaitRelease(); err != nil {
+		return err
 	}
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	watch, isWatch := m.(*pb.WatchRequest)
+	if isWatch && watch.GetCreateRequest() == nil {
+		return nil
+	}
+	v := s.p.judge(s.Context(), s.method, m)
+	if err := sleep(s.p.ctx, v.Before); err != nil {
+		return err
+	}
+	s.mute.Store(v.Lose && !isWatch)
+	s.held.Store(time.Now().Add(v.After).UnixNano())
+	return v.Err
 }
 
 // SendMsg sends an answer or events, unless they are lost. The observer knows of events before.

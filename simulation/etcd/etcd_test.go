@@ -197,7 +197,6 @@ func TestIntercept_Streams(t *testing.T) {
 		}
 		expect(t, "watch", watch(Verdict{}), "1 events after 1s, <nil>")
 		expect(t, "watch with a late answer", watch(Verdict{After: 1500 * time.Millisecond}), "1 events after 2.5s, <nil>")
-		expect(t, "watch lost", watch(Verdict{Lose: true}), "0 events after 4s, <nil>")
 	})
 }
 

@@ -85,7 +85,7 @@ func (c *caller) look(ctx context.Context) check.Reader {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return check.Reader{
-		Name: c.name(), Watched: acme.Addrs(c.watched), WatchErr: c.watchErr, Status: keyStatus(c.registry, acme.ShopKey), EtcdErr: c.registry.Status().Etcd.Err,
+		Name: c.name(), Config: c.spec.Config(), Watched: acme.Addrs(c.watched), WatchErr: c.watchErr, Status: keyStatus(c.registry, acme.ShopKey), EtcdErr: c.registry.Status().Etcd.Err,
 		Instances: acme.Addrs(instances), ListErr: err,
 	}
 }

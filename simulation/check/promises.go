@@ -64,7 +64,6 @@ const (
 	Reached  = "each instance is reached by its name"
 	Led      = "calls for the leader reach it"
 	Unserved = "a call reaches an instance that serves its method"
-	Timeouts = "a timeout ends a call of instances that do not answer"
 )
 
 // Broken returns all promises that were broken.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
@@ -19,7 +18,7 @@ import (
 // and reports those that do not go there within a bound.
 func (t *trial) callAtLast(ctx context.Context) {
 	for _, judge := range []func(context.Context, *caller){
-		t.callShared, t.callAtOnce, t.callLanes, t.callAffine, t.callTargets, t.callLeaders, t.countConnections, t.callInVain,
+		t.callShared, t.callAtOnce, t.callLanes, t.callAffine, t.callTargets, t.callLeaders, t.countConnections,
 	} {
 		for _, c := range t.callers {
 			judge(ctx, c)
@@ -178,28 +177,6 @@ func (t *trial) countConnections(_ context.Context, c *caller) {
 	}
 }
 
-const (
-	// patience is the deadline of calls whose method's timeout is to end them.
-	patience = 10 * time.Second
-	// noticing is how long callers take to notice that they are cut off.
-	noticing = time.Second
-	// slack is how far from its timeout such a call may end.
-	slack = 200 * time.Millisecond
-)
-
-// callInVain judges, if methods have a timeout, that it ends calls of instances that do not answer, and, where calls wait for
-// instances that are ready, of some that the caller cannot reach.
-func (t *trial) callInVain(ctx context.Context, c *caller) {
-	methods, known := t.entries().Methods(c.spec.Config())
-	if !known || methods.Timeout == 0 {
-		return
-	}
-	t.timesOut(ctx, c, methods.Timeout, "all servers a black hole", network.Link{Stalled: true})
-	if methods.Waits {
-		t.timesOut(ctx, c, methods.Timeout, "all servers cut off", network.Link{Cut: true})
-	}
-}
-
 // alone has a caller make no other calls, and changes its links to all servers, until the returned function is called.
 func (c *caller) alone(link network.Link) (end func()) {
 	c.idle.Store(true)
@@ -209,19 +186,5 @@ func (c *caller) alone(link network.Link) (end func()) {
 		c.setLinks(c.from, network.Link{})
 		c.setAway(network.Link{})
 		c.idle.Store(false)
-	}
-}
-
-// timesOut judges a call while the links of its caller to all servers are as given.
-func (t *trial) timesOut(ctx context.Context, c *caller, timeout time.Duration, what string, link network.Link) {
-	defer c.alone(link)()
-	time.Sleep(noticing)
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	began := time.Now()
-	_, err := acme.Ask(ctx, c.clients.shop, acme.Who)
-	took := time.Since(began)
-	if status.Code(err) != codes.DeadlineExceeded || (took-timeout).Abs() > slack {
-		t.report(check.Timeouts, "a call of %s with %s, which should end after %v, ended after %v: %v", c.name(), what, timeout, took, err)
 	}
 }

@@ -174,7 +174,7 @@ func TestR4_NoEndpoint(t *testing.T) {
 		}
 		w.delete(key + "/a")
 		s.stop()
-		kit.Eventually(t, soon, "the set is empty", func() bool { _, err := call(kit.Bounded(t, soon), conn); return err != nil })
+		kit.Eventually(t, soon, "an empty set is named", func() bool { _, err := call(kit.Bounded(t, soon), conn); return strings.Contains(fmt.Sprint(err), key) })
 	}
 }
 

@@ -54,9 +54,9 @@ type Life struct {
 	Addr    string
 	Methods []string // full names
 
-	Up, Down time.Time // Down is zero while it is up
-	Killed   bool      // so it ended, and the calls under way to it were lost
-	Moves    []Move    // the first as it comes up
+	Down   time.Time // zero while it is up
+	Killed bool      // so it ended, and the calls under way to it were lost
+	Moves  []Move    // the first as it comes up
 }
 
 // Move is a change of what a server wants: to be in etcd from now on, or out.

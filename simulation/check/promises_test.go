@@ -25,7 +25,7 @@ func world() *History {
 	for i, id := range []string{"first", "second"} {
 		process, addr, host := "server "+id, "10.2.0."+string(rune('1'+i))+":9000", "10.101.0."+string(rune('1'+i))
 		h.Hosts[host], h.Owners[int64(i+1)] = process, host
-		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Methods: []string{acme.Who}, Up: began, Moves: []Move{{began, true}}})
+		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Methods: []string{acme.Who}, Moves: []Move{{began, true}}})
 		h.Commit(etcd.Change{At: began, Client: host, Key: acme.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
 	}
 	h.Calls = append(h.Calls, call(8, codes.OK))

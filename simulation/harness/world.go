@@ -160,7 +160,7 @@ func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 
 // up records that a life of a server takes calls, and is to be in etcd.
 func (w *world) up(l *check.Life) {
-	l.Up, l.Moves = time.Now(), []check.Move{{At: time.Now(), In: true}}
+	l.Moves = []check.Move{{At: time.Now(), In: true}}
 	w.record(func(h *check.History) { h.Lives = append(h.Lives, l) })
 }
 

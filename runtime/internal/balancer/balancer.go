@@ -69,7 +69,6 @@ type policy struct {
 	child    *childpolicy.Child   // of the last plan; nil: none
 	state    resolver.State       // the last from the resolver
 	leader   *leader              // from the resolver; nil: none
-	epoch    uint64               // of the last picker
 	waking   *time.Timer          // for core.expire
 	wakeAt   time.Time            // when waking is due
 	reported []string             // problems of the last plan, passed to Client.Report
@@ -177,16 +176,11 @@ func (p *policy) dial(x *conn) {
 	x.subConn.Connect()
 }
 
-// onState queues a state of a SubConn of x.
+// onState queues a state of a SubConn of x. It drops the state if x no longer has that SubConn when its turn comes.
 func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
-	p.whileCurrent(x, subConn, func() { event(x, s, p.now()) })
-}
-
-// whileCurrent queues an event of a SubConn of x. It drops the event if x no longer has that SubConn when its turn comes.
-func (p *policy) whileCurrent(x *conn, subConn balancer.SubConn, event func()) {
 	p.queue.Put(func() {
 		if x.subConn == subConn {
-			event()
+			event(x, s, p.now())
 		}
 	})
 }
@@ -224,9 +218,8 @@ func (p *policy) publish() {
 	if p.core.serves() {
 		p.noteServed(p.core.plan.in.config)
 	}
-	p.epoch++
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, before: p.core.before, connects: p.core.connects(), late: p.core.childLate,
+		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, leader: p.leader, plan: p.core.plan, before: p.core.before, connects: p.core.connects(), late: p.core.childLate,
 	}})
 }
 

@@ -3,7 +3,6 @@ package balancer
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"strings"
 	"testing"
 
@@ -152,19 +151,6 @@ func TestP6_FromRoundRobinToRingHashUnderLoad(t *testing.T) {
 	}
 	load.goOn()
 	load.stop()
-}
-
-// TestK4_ASubsetOfOneThatIsHeldAndDead has clients whose one endpoint is a held, dead one.
-func TestK4_ASubsetOfOneThatIsHeldAndDead(t *testing.T) {
-	servers := append(dead(1), serveAll(t, "b", "c")...)
-	held := map[string]struct{}{servers[0].Addr: {}}
-	for range 6 {
-		r := newRig(t, &attr.Client{Subset: 1, Seed: maphash.MakeSeed()})
-		r.hand(etcdConfig(`{}`), &attr.State{Endpoints: endpoints(servers), Held: held})
-		if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 // beginnings tells of calls that begin to look for a connection.

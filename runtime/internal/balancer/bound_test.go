@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -115,6 +116,20 @@ func TestABoundHolds(t *testing.T) {
 	}
 }
 
+// TestTheLastFreeOneIsFound fills 20 endpoints, each of which has room for one call.
+func TestTheLastFreeOneIsFound(t *testing.T) {
+	for _, child := range boundable {
+		p, cc := newPolicy(t)
+		_ = hand(p, mustConfig(t, bound(1, child)), &attr.State{Endpoints: bigFleet(20)})
+		settle(p, cc)
+		for n := range 20 {
+			if _, _, err := cc.begin(t.Context(), "/s.A/M"); err != nil {
+				t.Errorf("%s: with %d calls under way: %v", child, n, err)
+			}
+		}
+	}
+}
+
 // TestCallsAreCountedOnce picks from many goroutines and ends the calls in any order, as the bound changes.
 func TestCallsAreCountedOnce(t *testing.T) {
 	for _, child := range boundable {
@@ -133,7 +148,7 @@ func TestCallsAreCountedOnce(t *testing.T) {
 					result, err := stateOf(cc).Picker.Pick(balancer.PickInfo{Ctx: context.Background()})
 					if err == nil {
 						under = append(under, result)
-					} else if status.Code(err) != codes.Unavailable {
+					} else if status.Code(err) != codes.Unavailable && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 						t.Error(err)
 					}
 					if len(under) > 0 && rand.IntN(2) == 0 {

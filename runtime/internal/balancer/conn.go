@@ -78,10 +78,5 @@ func (x *conn) isAwaited() bool {
 	return c.readiness == trying && !c.late && (x.dialing || x.state != connectivity.Idle)
 }
 
-// isConnecting reports whether x connects, or is in gRPC's backoff.
-func (x *conn) isConnecting() bool {
-	return x.state == connectivity.Connecting || x.state == connectivity.TransientFailure
-}
-
 // isUsed reports whether the plan wants x, or calls may name its instance.
 func (x *conn) isUsed() bool { return x.wanted || x.named }

@@ -52,7 +52,8 @@ type core struct {
 	childAt   time.Time // when the child becomes late; zero: it does not connect
 	childLate bool      // the child has been connecting for knownWithin
 
-	out effects
+	epoch epoch
+	out   effects
 }
 
 // effects are commands for the shell: it carries out steps in order, and then publishes a picker.
@@ -127,7 +128,7 @@ func (c *core) update(next *plan, now time.Time) {
 	c.dropNew(now)
 	c.closeUnwanted(now)
 	c.settle()
-	c.out.publish = true
+	c.publish()
 }
 
 // left returns the connected endpoints of the plan that the next input no longer has.
@@ -171,7 +172,7 @@ func (c *core) settle() {
 	if b := c.before; b != nil && (c.serves() || b.child.State() != connectivity.Ready) {
 		c.before = nil
 		c.out.ended = append(c.out.ended, b)
-		c.out.publish = true
+		c.publish()
 	}
 }
 
@@ -198,9 +199,9 @@ func (c *core) startBack(before, next *plan, now time.Time) {
 	}
 }
 
-// start handles a restart of the server of x: it ends gRPC's backoff, which belongs to the server before.
+// start handles a restart of the server of x: it ends an attempt to connect and gRPC's backoff, which belong to the server before.
 func (c *core) start(x *conn, now time.Time) {
-	if x.isConnecting() || now.Before(x.retryAt) {
+	if x.state == connectivity.Connecting || x.state == connectivity.TransientFailure || now.Before(x.retryAt) {
 		c.close(x)
 	}
 }
@@ -434,7 +435,7 @@ func (c *core) close(x *conn) {
 func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	x := c.connTo(ep)
 	c.keep(x, ep, now)
-	c.out.publish = true
+	c.publish()
 	c.connect(x, now)
 	return x
 }
@@ -467,7 +468,9 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 		if x.open = c.plan.in.health == ""; x.open { // outlier detection does not report what it had ejected before
 			next := *x.current.Load()
 			c.set(x, &next)
-			c.out.publish = c.out.publish || x.named
+			if x.named {
+				c.publish()
+			}
 		}
 	case connectivity.TransientFailure:
 		c.set(x, &condition{readiness: failing, err: s.ConnectionError})
@@ -538,13 +541,10 @@ func (c *core) failed(x *conn, err error, now time.Time) {
 	c.follow()
 }
 
-// pickAgain publishes a picker, so that gRPC picks again for calls that wait.
-func (c *core) pickAgain() { c.out.publish = true }
-
 // viewMade handles a view that calls have added to the plan.
 func (c *core) viewMade(now time.Time) {
 	c.want(now)
-	c.out.publish = true
+	c.publish()
 }
 
 // childChanged handles a new picker of the child.
@@ -552,7 +552,7 @@ func (c *core) childChanged(now time.Time) {
 	c.followChild(now)
 	c.stale = c.stale || c.plan.child != nil && (c.counts != [3]int{} || c.childFails())
 	c.settle()
-	c.out.publish = true
+	c.publish()
 }
 
 // childFails reports whether the plan's child can call none of the endpoints that it was given. The plan's own views serve then.
@@ -568,7 +568,8 @@ func (c *core) followChild(now time.Time) {
 	case c.childAt.IsZero():
 		c.childAt = now.Add(knownWithin)
 	case !c.childLate && !now.Before(c.childAt):
-		c.childLate, c.stale, c.out.publish = true, true, true
+		c.childLate, c.stale = true, true
+		c.publish()
 	}
 }
 
@@ -602,7 +603,7 @@ func (c *core) countLate(now time.Time) {
 			continue
 		}
 		c.set(x, &condition{readiness: trying, late: true})
-		c.out.publish = true
+		c.publish()
 	}
 	c.follow()
 }
@@ -620,6 +621,12 @@ func (c *core) closeAll() {
 	c.conns, c.all, c.before, c.plan = nil, nil, nil, nil
 }
 
+// publish makes a new picker due, with which gRPC picks again for calls that wait.
+func (c *core) publish() {
+	c.epoch.Add(1)
+	c.out.publish = true
+}
+
 func (c *core) do(a action, x *conn) { c.out.steps = append(c.out.steps, step{a, x}) }
 
 // set sets the condition of x.
@@ -630,7 +637,9 @@ func (c *core) set(x *conn, next *condition) {
 		c.counts[is]++
 	}
 	// A connection that fails again while others are ready changes no pick.
-	c.out.publish = c.out.publish || was != is || is == ready || c.counts[ready] == 0
+	if was != is || is == ready || c.counts[ready] == 0 {
+		c.publish()
+	}
 	if is == ready {
 		next.subConn = x.subConn
 	}

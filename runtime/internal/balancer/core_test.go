@@ -153,7 +153,7 @@ type picked struct {
 
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
-	p := &picker{targets: &targets{}, epoch: 1, plan: w.core.plan, connects: w.core.connects()}
+	p := &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan, connects: w.core.connects()}
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 		for _, v := range p.plan.called() { // each view is looked at again

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"errors"
+	"hash/maphash"
 	"strings"
 	"testing"
 
@@ -79,6 +80,27 @@ func TestPending_WhatIsKnownServes(t *testing.T) {
 	settle(p, cc)
 	if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		t.Errorf("once etcd has answered: %v", err)
+	}
+}
+
+// TestK4_ASubsetOfOneThatIsHeldAndDead has a call meet that the one endpoint of a subset has failed, before another is tried.
+func TestK4_ASubsetOfOneThatIsHeldAndDead(t *testing.T) {
+	p, cc := newPolicy(t)
+	held := map[string]struct{}{"a:1": {}, "b:1": {}}
+	_ = hand(p, nil, &attr.State{Client: &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}, Endpoints: ends("a", "b"), Held: held})
+	p.do(func() {
+		for _, x := range p.core.conns {
+			if x.wanted {
+				p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errRefused}, p.now())
+			}
+		}
+		if _, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+			t.Errorf("by the picker before: %v", err)
+		}
+	})
+	settle(p, cc)
+	if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"fmt"
 	"slices"
 	"sync/atomic"
 
@@ -110,9 +109,4 @@ func (p *plan) divideByLane() {
 		p.base.members = p.all()
 		p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
 	}
-}
-
-// emptyLane returns the error for a call of a strict lane that has no endpoint.
-func (p *plan) emptyLane(lane string) error {
-	return fmt.Errorf("etcd: no endpoint of %q is in the lane %.200q, which is strict", p.in.service, lane)
 }

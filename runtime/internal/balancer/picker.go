@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -13,10 +14,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
+// epoch is the number of a policy's newest picker, or of one that is due. It grows before picks can see what makes a picker due.
+type epoch struct{ atomic.Uint64 }
+
 // picker picks for one call. It takes no lock, and allocates nothing, unless a header names lanes or hashes.
 type picker struct {
 	targets  *targets
-	epoch    uint64 // grows with each picker of the policy
+	epoch    uint64
+	newest   *epoch
 	leader   *leader
 	plan     *plan
 	connects bool  // see core.connects
@@ -27,8 +32,8 @@ type picker struct {
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.pick(info)
-	if err != nil && p.plan.in.pending {
-		err = balancer.ErrNoSubConnAvailable // others may be known in a moment
+	if err != nil && (p.plan.in.pending || p.epoch != p.newest.Load()) {
+		err = balancer.ErrNoSubConnAvailable // another picker follows
 	}
 	return result, err
 }

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -30,7 +31,7 @@ func (p *plan) route(info *balancer.PickInfo, o *calloptions.Options) (*route, e
 			if in := p.lanes[name]; in != nil {
 				l = in
 			} else if p.placed.config.Strict(name) {
-				return nil, p.emptyLane(name)
+				return nil, fmt.Errorf("etcd: no endpoint of %q is in the lane %.200q, which is strict", p.in.service, name)
 			}
 		}
 	}

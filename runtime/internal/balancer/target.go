@@ -88,7 +88,7 @@ func (t *targets) connect(to calloptions.Target) {
 	}
 	ep, err := t.known.Load().find(to, false)
 	if err != nil {
-		t.core.pickAgain() // it left just now
+		t.core.publish() // it left just now
 		return
 	}
 	t.conns.Store(key, t.core.name(ep, t.now()))

@@ -10,16 +10,16 @@ import (
 
 // Policy is the part of a service config that decides how calls are shared out.
 type Policy struct {
-	schedule.Way
-	Split      []Group
-	Drain      []string // names
-	Least      int      // the percentage of the instances that a drain is to leave
-	PreferZone bool
-	ZoneLeast  int // the percentage of what serves below which calls leave
-	Subset     int // 0: all
-	Most       int // calls under way at an instance; 0: any number
-	Routes     []Route
-	Ejects     bool // it may leave out one instance
+	schedule.Way `json:"-"` // without a name if the config cannot be read
+	Split        []Group
+	Drain        []string // names
+	Least        int      `json:"minHealthyPercent"` // the percentage of the instances that a drain is to leave
+	PreferZone   bool
+	ZoneLeast    int     `json:"zoneMinPercent"` // the percentage of what serves below which calls leave
+	Subset       int     // 0: all
+	Most         int     `json:"maxConcurrentRequests"` // calls under way at an instance; 0: any number
+	Routes       []Route `json:"route"`
+	Ejects       bool    `json:"-"` // it may leave out one instance
 }
 
 // Group is one of a split's.
@@ -36,54 +36,17 @@ type Route struct {
 	Strict bool
 }
 
-type reading struct {
-	policy Policy
-	err    error
-}
-
 // ParsePolicy reads a service config. The policy is shared.
-func ParsePolicy(config string) (Policy, error) {
-	r := recall(asConfig(config), func(config asConfig) reading {
-		p, err := readPolicy(string(config))
-		return reading{p, err}
-	})
-	return r.policy, r.err
-}
+func ParsePolicy(config string) Policy { return recall("policy", config, readPolicy) }
 
-// asConfig is a text that is read as a service config.
-type asConfig string
-
-func readPolicy(config string) (Policy, error) {
-	layers, way, err := schedule.Layers(cmp.Or(config, "{}"))
-	if err != nil {
-		return Policy{}, err
+func readPolicy(config string) (p Policy) {
+	layers, way := schedule.Layers(cmp.Or(config, "{}"))
+	if json.Unmarshal([]byte(cmp.Or(string(layers["etcd"]), "{}")), &p) != nil {
+		return Policy{}
 	}
-	var etcd struct {
-		Split                 []Group
-		Drain                 []string
-		MinHealthyPercent     int
-		PreferZone            bool
-		ZoneMinPercent        int
-		Subset                int
-		MaxConcurrentRequests int
-		Route                 []Route
-	}
-	if text, ok := layers["etcd"]; ok {
-		err = json.Unmarshal(text, &etcd)
-	}
-	_, ejects := layers["outlier_detection_experimental"]
-	return Policy{
-		way, etcd.Split, etcd.Drain, etcd.MinHealthyPercent, etcd.PreferZone, etcd.ZoneMinPercent, etcd.Subset, etcd.MaxConcurrentRequests, etcd.Route, ejects,
-	}, err
-}
-
-// DrainOf returns the names that a service config drains, and whether that depends on how many instances there are.
-func DrainOf(config string) (names []string, depends bool) {
-	p, err := ParsePolicy(config)
-	if err != nil {
-		return nil, false
-	}
-	return p.Drain, p.Least > 0
+	_, p.Ejects = layers["outlier_detection_experimental"]
+	p.Way = way
+	return p
 }
 
 // Methods is what a service config says of all methods.
@@ -95,17 +58,14 @@ type Methods struct {
 // MethodsOf returns what the first of these service configs that says anything of methods says of them.
 func MethodsOf(configs ...string) (m Methods) {
 	for _, config := range configs {
-		if m = recall(withMethods(config), readMethods); m != (Methods{}) {
+		if m = recall("methods", config, readMethods); m != (Methods{}) {
 			break
 		}
 	}
 	return m
 }
 
-// withMethods is a text that is read for what it says of methods.
-type withMethods string
-
-func readMethods(config withMethods) Methods {
+func readMethods(config string) Methods {
 	var parsed struct {
 		MethodConfig []struct {
 			Timeout      string

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,30 +41,22 @@ const (
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
-// remembered holds what was read of values, for the same ones are looked at again and again.
+// remembered holds what was read of texts, for the same ones are looked at again and again.
 var remembered sync.Map
 
-// recall returns what is remembered of a key, and finds and remembers it if there is nothing.
-func recall[K comparable, V any](key K, find func(K) V) V {
+// recall returns what a text says when it is read as something, and remembers that.
+func recall[V any](as, text string, read func(text string) V) V {
+	key := [2]string{as, text}
 	if v, ok := remembered.Load(key); ok {
 		return v.(V)
 	}
-	v := find(key)
+	v := read(text)
 	remembered.Store(key, v)
 	return v
 }
 
 // AddrIn returns the address that a value names.
-func AddrIn(value string) string { return recall(value, addrIn) }
-
-func addrIn(value string) string {
-	for _, l := range schedule.Layouts {
-		if l.Addr != nil && l.Addr(value) != "" {
-			return l.Addr(value)
-		}
-	}
-	return addrPattern.FindString(value)
-}
+func AddrIn(value string) string { return recall("address", value, addrPattern.FindString) }
 
 // Address returns the address that an entry names, "" if readers are to skip it.
 func Address(key, value string) string {
@@ -79,16 +72,13 @@ var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
 // leasePattern finds a key that is named by its lease, which is no name for the instance.
 var leasePattern = regexp.MustCompile(`/\d+$`)
 
-// NamesIn returns the instance ids that an entry may give its address.
-func NamesIn(key, value string) []string {
-	var names []string
-	if strings.HasPrefix(value, "{") || !leasePattern.MatchString(key) {
-		names = append(names, path.Base(key))
+// Names reports whether an entry may give an address an instance id.
+func Names(key, value, addr, id string) bool {
+	if Address(key, value) != addr {
+		return false
 	}
-	if id := instancePattern.FindStringSubmatch(value); id != nil {
-		names = append(names, id[1])
-	}
-	return names
+	named := strings.HasPrefix(value, "{") || !leasePattern.MatchString(key)
+	return named && path.Base(key) == id || slices.Contains(instancePattern.FindStringSubmatch(value), id)
 }
 
 // Said is what an entry says of an instance.
@@ -100,47 +90,32 @@ type Said struct {
 
 // In returns what an entry has room for in a layout.
 func (s Said) In(layout string) Said {
-	if l, _ := schedule.LayoutNamed(layout); l.Bare {
+	if schedule.LayoutNamed(layout).Bare {
 		return Said{Addr: s.Addr}
 	}
 	return s
 }
 
-// Decode returns what a value says in a layout, an address that nobody has if it is in another.
-func Decode(layout, value string) Said { return recall(read{layout, value}, decode) }
-
-// read is a value read in a layout.
-type read struct{ layout, value string }
-
-func decode(of read) Said {
-	l, ok := schedule.LayoutNamed(of.layout)
-	if !ok {
-		return Said{}
-	}
-	entry, ok := l.Read(of.value)
-	switch {
-	case !ok:
-		return Said{}
-	case l.Bare:
-		return Said{Addr: entry.Addr}
-	}
-	metadata := make(map[string]string)
-	for name, value := range entry.Metadata {
-		metadata[name] = fmt.Sprint(value)
-	}
-	return Said{Addr: entry.Addr, Version: entry.Version, Weight: entry.Weight}.with(metadata)
+// Decode returns what a value says in a layout, nothing if it is in another, or about to go.
+func Decode(layout, value string) Said {
+	return recall(layout, value, func(value string) Said { return decode(schedule.LayoutNamed(layout), value) })
 }
 
-// with fills in what metadata says, and forgets an entry that is about to go.
-func (s Said) with(metadata map[string]string) Said {
-	if _, ok := metadata[LeavingMark]; ok {
+func decode(l schedule.Layout, value string) Said {
+	e, ok := l.Read(value)
+	if _, leaves := e.Metadata[LeavingMark]; !ok || leaves {
 		return Said{}
 	}
-	s.Version, s.Zone, s.Methods = cmp.Or(s.Version, metadata["version"]), metadata["zone"], metadata[MethodsName]
-	s.Tier = metadata["tier"]
-	if weight, err := strconv.ParseUint(metadata["weight"], 10, 32); err == nil {
-		s.Weight = uint32(weight)
+	if l.Bare {
+		return Said{Addr: e.Addr}
 	}
-	s.Weight = max(1, s.Weight)
-	return s
+	metadata := make(map[string]string)
+	for name, value := range e.Metadata {
+		metadata[name] = fmt.Sprint(value)
+	}
+	weight, _ := strconv.ParseUint(metadata["weight"], 10, 32) // 0 if there is none
+	return Said{
+		Addr: e.Addr, Version: cmp.Or(e.Version, metadata["version"]), Zone: metadata["zone"], Methods: metadata[MethodsName],
+		Tier: metadata["tier"], Weight: max(1, e.Weight, uint32(weight)),
+	}
 }

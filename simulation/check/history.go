@@ -36,14 +36,13 @@ type History struct {
 	Lines   []Line
 	Windows []Window
 	Calms   []Span
-	Seen    []Problem          // what is wrong whenever it is seen
-	Configs []string           // good live configs that there have been
-	Named   map[[2]string]bool // by name and address: an entry has said so
+	Seen    []Problem // what is wrong whenever it is seen
+	Configs []string  // good live configs that there have been
 }
 
 // NewHistory returns the history of a world that begins now.
 func NewHistory(now time.Time) *History {
-	return &History{Began: now, Owners: make(map[int64]string), Hosts: make(map[string]string), Named: make(map[[2]string]bool)}
+	return &History{Began: now, Owners: make(map[int64]string), Hosts: make(map[string]string)}
 }
 
 // Life is one life of a server.
@@ -52,7 +51,6 @@ type Life struct {
 	Name    string // the instance id, "" where it is the address
 	Process string
 	Addr    string
-	Methods []string // full names
 
 	Down   time.Time // zero while it is up
 	Killed bool      // so it ended, and the calls under way to it were lost
@@ -125,7 +123,7 @@ type Reset struct {
 type Act struct {
 	What, Who    string
 	Began, Ended time.Time
-	Longest      time.Duration // how long it may take, whatever happens
+	Longest      time.Duration // how long it may take, whatever happens; 0: for ever
 	Soon         time.Duration // how long it may take where all is calm, 0: it changes nothing in etcd
 	Err          error
 	Wrong        string // how etcd differs from what it says, "" if it does not
@@ -138,14 +136,12 @@ type Term struct {
 	Began, Ended time.Time // Ended is zero while it goes on
 }
 
-// Write is a write of a leader to a store that checks tokens.
+// Write is a write of a leader to a store, with the token of its term.
 type Write struct {
-	At      time.Time
-	Life    string
-	Token   int64
-	Taken   bool
-	Leads   bool // before and after it the life led with that token
-	Forgets bool // the store was told before it that revisions have begun anew
+	At    time.Time
+	Life  string
+	Token int64
+	Leads bool // before and after it the life led with that token
 }
 
 // Line is a line that a life has logged.
@@ -156,18 +152,13 @@ type Line struct {
 	Trouble bool   // it says that etcd does not answer as it should
 }
 
-// Counts are what a process has done so far, or within a window.
+// Counts are what a process has done.
 type Counts struct {
 	Requests int // that it has made of etcd, save these:
 	Repeated int // that were refused and that etcd's client then repeats by itself
 	Tokens   int // for tokens; etcd's client makes one for each stream that it opens
 	Dials    int // of connections to etcd
 	Lines    int // that it has logged
-}
-
-// Sub returns what was done since it was less.
-func (c Counts) Sub(less Counts) Counts {
-	return Counts{c.Requests - less.Requests, c.Repeated - less.Repeated, c.Tokens - less.Tokens, c.Dials - less.Dials, c.Lines - less.Lines}
 }
 
 // Window is what a process has done within Width.
@@ -180,8 +171,8 @@ type Window struct {
 // Span is a time; To is zero while it goes on.
 type Span struct{ From, To time.Time }
 
-// calm reports whether there were no faults, and all was as it should be, from one moment to another.
-func (h *History) calm(from, to time.Time) bool {
+// Calm reports whether there were no faults, and all was as it should be, from one moment to another.
+func (h *History) Calm(from, to time.Time) bool {
 	return slices.ContainsFunc(h.Calms, func(s Span) bool { return !s.From.After(from) && (s.To.IsZero() || s.To.After(to)) })
 }
 
@@ -195,11 +186,6 @@ func (h *History) SetCalm(now time.Time, calm bool) {
 	case !calm && going:
 		h.Calms[last].To = now
 	}
-}
-
-// CalmSince reports whether that has been so from a moment until now.
-func (h *History) CalmSince(at time.Time) bool {
-	return len(h.Calms) > 0 && h.Calms[len(h.Calms)-1].To.IsZero() && h.calm(at, at)
 }
 
 // Life returns the life with an id, nil if there is none.
@@ -216,15 +202,11 @@ func (h *History) Commit(c etcd.Change) {
 	if c.Key == acme.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
 		h.Configs = append(h.Configs, c.Value)
 	}
-	h.name(c.Key, c.Value)
 }
 
-// Reset takes in a restore or a wipe of etcd, and what etcd has then.
-func (h *History) Reset(now time.Time, entries []etcd.Entry, repeats bool) {
-	h.Resets = append(h.Resets, Reset{now, len(h.Changes), entries, repeats})
-	for _, e := range entries {
-		h.name(e.Key, e.Value)
-	}
+// named reports whether an entry has given an address a name.
+func (h *History) named(name, addr string) bool {
+	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return acme.Names(c.Key, c.Value, addr, name) })
 }
 
 // replay calls each with every change, with what the key was before it, and with all puts of the key by processes up to then. It
@@ -253,21 +235,14 @@ func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Ch
 	}
 }
 
-// Repeats returns how often etcd was put back so that revisions may repeat.
-func (h *History) Repeats() (n int) {
+// repeats returns how often etcd was put back until a moment so that revisions may repeat.
+func (h *History) repeats(until time.Time) (n int) {
 	for _, r := range h.Resets {
-		if r.Repeats {
+		if r.Repeats && !r.At.After(until) {
 			n++
 		}
 	}
 	return n
-}
-
-// name takes in the names that an entry gives an address.
-func (h *History) name(key, value string) {
-	for _, name := range acme.NamesIn(key, value) {
-		h.Named[[2]string{name, acme.Address(key, value)}] = true
-	}
 }
 
 // See takes in what is wrong whenever it is seen.
@@ -278,8 +253,8 @@ func (h *History) See(now time.Time, promise, format string, args ...any) {
 // Plain reports whether no policy that may be in force for a caller keeps its calls from an instance that serves their method.
 func (h *History) Plain(c schedule.Caller) bool {
 	return c.Subset == 0 && !slices.ContainsFunc(append(slices.Clone(h.Configs), c.Config()), func(config string) bool {
-		p, err := acme.ParsePolicy(config)
-		return err == nil && (len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects)
+		p := acme.ParsePolicy(config)
+		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects
 	})
 }
 

@@ -3,9 +3,9 @@ package check
 import (
 	"cmp"
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
-	"strconv"
+	"sort"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -50,14 +50,7 @@ type Reader struct {
 }
 
 // keys returns the services that the server is to be found under, sorted.
-func (s Server) keys() []string {
-	var keys []string
-	for key := range s.Wants {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func (s Server) keys() []string { return slices.Sorted(maps.Keys(s.Wants)) }
 
 // Lacks describes the entries of a service that etcd lacks of the server: those that say what they are to say.
 func (s Server) Lacks(l Look, key string) string {
@@ -82,24 +75,24 @@ func (s Server) Left(l Look, key string) string {
 
 // stands reports whether etcd has a candidate of the server.
 func (s Server) stands(l Look) bool {
-	return slices.ContainsFunc(l.Candidates(), func(e etcd.Entry) bool {
+	return slices.ContainsFunc(l.under(acme.Candidates), func(e etcd.Entry) bool {
 		return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
 	})
 }
 
-// Under returns the entries whose keys begin with a prefix.
-func (l Look) Under(prefix string) []etcd.Entry {
-	from, _ := slices.BinarySearchFunc(l.Entries, prefix, func(e etcd.Entry, prefix string) int { return strings.Compare(e.Key, prefix) })
-	to := from
-	for to < len(l.Entries) && strings.HasPrefix(l.Entries[to].Key, prefix) {
-		to++
+// under returns the entries whose keys begin with a prefix.
+func (l Look) under(prefix string) []etcd.Entry {
+	from := sort.Search(len(l.Entries), func(i int) bool { return l.Entries[i].Key >= prefix })
+	n := slices.IndexFunc(l.Entries[from:], func(e etcd.Entry) bool { return !strings.HasPrefix(e.Key, prefix) })
+	if n < 0 {
+		return l.Entries[from:]
 	}
-	return l.Entries[from:to]
+	return l.Entries[from : from+n]
 }
 
 // at returns the entries of a service that name an address.
 func (l Look) at(key, addr string) (at []etcd.Entry) {
-	for _, e := range l.Under(key + "/") {
+	for _, e := range l.under(key + "/") {
 		if acme.AddrIn(e.Value) == addr {
 			at = append(at, e)
 		}
@@ -107,15 +100,10 @@ func (l Look) at(key, addr string) (at []etcd.Entry) {
 	return at
 }
 
-// Candidates returns the candidates for the shop's leader.
-func (l Look) Candidates() []etcd.Entry { return l.Under(acme.Candidates) }
-
 // Config returns the live config.
 func (l Look) Config() (text string, ok bool) {
-	for _, e := range l.Under(acme.ConfigKey) {
-		if e.Key == acme.ConfigKey {
-			return e.Value, true
-		}
+	if i := slices.IndexFunc(l.Entries, func(e etcd.Entry) bool { return e.Key == acme.ConfigKey }); i >= 0 {
+		return l.Entries[i].Value, true
 	}
 	return "", false
 }
@@ -129,26 +117,24 @@ func (l Look) InForce(config string) bool {
 	return schedule.BadConfig(live) || acme.Holds(config, live)
 }
 
-// Policy returns the service config that decides how the calls of a caller are shared out, whose own is generated. While etcd
-// has a bad one, that is the last good one that the caller has seen, which is not known.
-func (l Look) Policy(generated string) (config string, known bool) {
-	switch live, ok := l.Config(); {
-	case !ok:
-		return generated, true
-	case schedule.BadConfig(live):
-		return "", false
-	case strings.Contains(live, "loadBalancingConfig"):
-		return live, true
-	default:
-		return generated, true // the live one leaves this field alone
+// Policy returns the policy by which the calls of a caller are shared out, whose own config is generated. While etcd has a bad live
+// config, that is the last good one that the caller has seen, which is not known.
+func (l Look) Policy(generated string) (p acme.Policy, known bool) {
+	config, live := l.Config()
+	switch {
+	case live && schedule.BadConfig(config):
+		return p, false
+	case !strings.Contains(config, "loadBalancingConfig"):
+		config = generated // the live one leaves this field alone
 	}
+	p = acme.ParsePolicy(config)
+	return p, p.Name != ""
 }
 
 // leaves reports whether the policy of a caller may have calls leave for another region: those of a strict lane that nobody is in.
 func (l Look) leaves(generated string) bool {
-	policy, known := l.Policy(generated)
-	p, err := acme.ParsePolicy(policy)
-	return !known || err != nil || slices.ContainsFunc(p.Routes, func(r acme.Route) bool { return r.Strict })
+	p, known := l.Policy(generated)
+	return !known || slices.ContainsFunc(p.Routes, func(r acme.Route) bool { return r.Strict })
 }
 
 // Methods returns what the config in force says of methods. While etcd has a bad one, it is not known.
@@ -159,7 +145,7 @@ func (l Look) Methods(generated string) (m acme.Methods, known bool) {
 
 // shop calls each with every entry of the shop that names an address.
 func (l Look) shop(each func(addr string, e etcd.Entry)) {
-	for _, e := range l.Under(acme.ShopKey + "/") {
+	for _, e := range l.under(acme.ShopKey + "/") {
 		if addr := acme.Address(e.Key, e.Value); addr != "" {
 			each(addr, e)
 		}
@@ -182,32 +168,22 @@ func (l Look) Serving() []string {
 // Named reports whether etcd has an instance of the shop with a name at an address.
 func (l Look) Named(name, addr string) (named bool) {
 	l.shop(func(at string, e etcd.Entry) {
-		named = named || at == addr && (name == addr || slices.Contains(acme.NamesIn(e.Key, e.Value), name))
+		named = named || at == addr && (name == addr || acme.Names(e.Key, e.Value, addr, name))
 	})
 	return named
 }
 
-// attribute returns the version or the zone that etcd has for an address.
-func (l Look) attribute(addr, field string) (value string) {
+// said returns what etcd has of an address: of each field what any of its entries says.
+func (l Look) said(addr string) (all acme.Said) {
 	l.shop(func(at string, e etcd.Entry) {
-		if _, text, ok := strings.Cut(e.Value, `"`+field+`":"`); ok && at == addr && value == "" {
-			value, _, _ = strings.Cut(text, `"`)
+		for _, layout := range schedule.Layouts {
+			if said := acme.Decode(layout.Name, e.Value); at == addr && said.Addr == addr {
+				all.Version, all.Zone = cmp.Or(all.Version, said.Version), cmp.Or(all.Zone, said.Zone)
+				all.Weight = max(all.Weight, said.Weight)
+			}
 		}
 	})
-	return value
-}
-
-var weightPattern = regexp.MustCompile(`"weight":"?(\d+)`)
-
-// weight returns the weight that etcd has for an address.
-func (l Look) weight(addr string) (weight float64) {
-	l.shop(func(at string, e etcd.Entry) {
-		if found := weightPattern.FindStringSubmatch(e.Value); found != nil && at == addr && weight == 0 {
-			n, _ := strconv.Atoi(found[1]) // 0, as if it were none, if it is too great
-			weight = float64(n)
-		}
-	})
-	return max(1, weight)
+	return all
 }
 
 // drained reports whether the server at an address is among those with these names.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -101,7 +102,7 @@ func wrongAnswers(h *History, broken report) {
 		switch l := h.Life(c.From); {
 		case l == nil || !l.Down.IsZero() && l.Down.Before(c.Begin):
 			broken(c.End, "%s of %s: answered by %q, which is not there", c.Method, c.Caller, c.From)
-		case c.Target != "" && c.Target != l.Addr && c.Target != l.Name && !h.Named[[2]string{c.Target, l.Addr}]:
+		case c.Target != "" && c.Target != l.Addr && c.Target != l.Name && !h.named(c.Target, l.Addr):
 			broken(c.End, "%s of %s to %s: answered by %s", c.Method, c.Caller, c.Target, c.From)
 		}
 	}
@@ -147,7 +148,7 @@ func (h *History) sure(c Call) (lives []string) {
 		switch up := l.Down.IsZero() || l.Down.After(c.End); {
 		case l.Killed && !up && !l.Down.Before(sent):
 			return nil // calls to it were lost
-		case up && knows && l.in(sent, c.End) && slices.Contains(l.Methods, c.Method) && h.answered(c, l):
+		case up && knows && l.in(sent, c.End) && h.answered(c, l):
 			lives = append(lives, l.ID)
 		}
 	}
@@ -229,21 +230,27 @@ func lateCalls(h *History, broken report) {
 // hears is how long what is heard of one process by another takes, where all is calm.
 const hears = time.Second
 
+// unfencedWrites has a store take the writes. After revisions may have begun anew nobody writes until all have heard of that, and the
+// store is told.
 func unfencedWrites(h *History, broken report) {
-	highest, users := int64(0), make(map[int64]string)
+	store, users, resets := new(leader.Fence), make(map[int64]string), 0
+	highest := int64(0)
 	for _, w := range h.Writes {
-		if w.Forgets {
-			highest = 0
-			clear(users)
+		if n := h.repeats(w.At); n > resets {
+			if !h.Calm(w.At, w.At) {
+				continue
+			}
+			store, users, resets, highest = new(leader.Fence), make(map[int64]string), n, 0
 		}
 		if user, ok := users[w.Token]; ok && user != w.Life {
 			broken(w.At, "%s writes with the token %d, with which %s has written", w.Life, w.Token, user)
 		}
-		if w.Taken && w.Token < highest {
+		refused := store.Admit(w.Token)
+		if refused == nil && w.Token < highest {
 			broken(w.At, "the store has taken a write of %s with the token %d after one with %d", w.Life, w.Token, highest)
 		}
-		if !w.Taken && w.Leads && h.calm(w.At.Add(-hears), w.At) {
-			broken(w.At, "the store has refused a write of %s, which leads with the token %d", w.Life, w.Token)
+		if refused != nil && w.Leads && h.Calm(w.At.Add(-hears), w.At) {
+			broken(w.At, "the store has refused a write of %s, which leads with the token %d: %v", w.Life, w.Token, refused)
 		}
 		highest, users[w.Token] = max(highest, w.Token), w.Life
 	}
@@ -252,7 +259,7 @@ func unfencedWrites(h *History, broken report) {
 func twoLeaders(h *History, broken report) {
 	for _, t := range h.Terms {
 		for _, other := range h.Terms {
-			if other != t && !other.Began.After(t.Began) && (other.Ended.IsZero() || other.Ended.After(t.Began)) && h.calm(t.Began.Add(-hears), t.Began) {
+			if other != t && !other.Began.After(t.Began) && (other.Ended.IsZero() || other.Ended.After(t.Began)) && h.Calm(t.Began.Add(-hears), t.Began) {
 				broken(t.Began, "%s leads with the token %d, and %s with the token %d", t.Life, t.Token, other.Life, other.Token)
 			}
 		}
@@ -260,7 +267,7 @@ func twoLeaders(h *History, broken report) {
 	h.replay(func(c etcd.Change, was etcd.Entry, _ []etcd.Change) {
 		for _, t := range h.Terms {
 			goes := strings.HasPrefix(c.Key, acme.Candidates) && c.Delete && was.Create == t.Token
-			if goes && t.Began.Before(c.At) && (t.Ended.IsZero() || t.Ended.After(c.At)) && h.calm(c.At.Add(-hears), c.At) {
+			if goes && t.Began.Before(c.At) && (t.Ended.IsZero() || t.Ended.After(c.At)) && h.Calm(c.At.Add(-hears), c.At) {
 				broken(c.At, "the candidate of %s is gone, and it leads with the token %d", t.Life, t.Token)
 			}
 		}
@@ -340,7 +347,7 @@ func floods(h *History, broken report) {
 
 func falseAlarms(h *History, broken report) {
 	for _, l := range h.Lines {
-		if l.Trouble && h.calm(l.At.Add(-hears), l.At) {
+		if l.Trouble && h.Calm(l.At.Add(-hears), l.At) {
 			broken(l.At, "%s logs %q, with nothing between it and etcd", l.Life, l.About)
 		}
 	}
@@ -348,7 +355,7 @@ func falseAlarms(h *History, broken report) {
 
 func slowActs(h *History, broken report) {
 	for _, a := range h.Acts {
-		if took := a.Ended.Sub(a.Began); took > a.Longest+2*slack {
+		if took := a.Ended.Sub(a.Began); a.Longest > 0 && took > a.Longest+2*slack {
 			broken(a.Ended, "%s of %s took %v, and may take %v", a.What, a.Who, took, a.Longest)
 		}
 	}
@@ -358,7 +365,7 @@ func failedActs(h *History, broken report) {
 	for _, a := range h.Acts {
 		took := a.Ended.Sub(a.Began)
 		switch {
-		case a.Soon == 0 || !h.calm(a.Began, a.Ended):
+		case a.Soon == 0 || !h.Calm(a.Began, a.Ended):
 		case a.Err != nil || took > a.Soon:
 			broken(a.Ended, "%s of %s took %v: %v", a.What, a.Who, took, a.Err)
 		case a.Wrong != "":
@@ -383,7 +390,7 @@ func wrongEntries(l Look, wrong func(format string, args ...any)) {
 		expected[acme.ShopKey+" "+addr] = 1 // at the most: a writer does not notice that its entry is gone
 	}
 	for _, key := range []string{acme.ShopKey, acme.UserKey} {
-		for _, e := range l.Under(key + "/") {
+		for _, e := range l.under(key + "/") {
 			at := key + " " + acme.AddrIn(e.Value)
 			if expected[at]--; expected[at] < 0 && !acme.IsOperators(e) {
 				wrong("%s, which nobody wants, holds %q on lease %x", e.Key, e.Value, e.Lease)
@@ -440,7 +447,7 @@ func wrongReaders(l Look, wrong func(format string, args ...any)) {
 // wrongLeader goes by the drain: who is drained makes way where another stands that is not.
 func wrongLeader(l Look, wrong func(format string, args ...any)) {
 	live, _ := l.Config()
-	names, depends := acme.DrainOf(live) // where callers do not follow the drain, for it leaves too few, none gives way
+	p := acme.ParsePolicy(live)
 	var stand, elect, undrained, lead int
 	leadDrained := false
 	for _, s := range l.Servers {
@@ -448,7 +455,7 @@ func wrongLeader(l Look, wrong func(format string, args ...any)) {
 			continue
 		}
 		elect++
-		drained := l.drained(names, s.Addr)
+		drained := l.drained(p.Drain, s.Addr)
 		switch {
 		case s.stands(l):
 			stand++
@@ -459,10 +466,10 @@ func wrongLeader(l Look, wrong func(format string, args ...any)) {
 			undrained++
 		}
 		if s.Leads {
-			lead, leadDrained = lead+1, drained && !depends
+			lead, leadDrained = lead+1, drained && p.Least == 0 // where callers do not follow the drain, for it leaves too few, none gives way
 		}
 	}
-	if n := len(l.Candidates()); n != stand {
+	if n := len(l.under(acme.Candidates)); n != stand {
 		wrong("%d of %d servers stand, and etcd has %d candidates", stand, elect, n)
 	}
 	if lead != min(elect, 1) || leadDrained && undrained > 0 {

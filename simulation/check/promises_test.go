@@ -25,7 +25,7 @@ func world() *History {
 	for i, id := range []string{"first", "second"} {
 		process, addr, host := "server "+id, "10.2.0."+string(rune('1'+i))+":9000", "10.101.0."+string(rune('1'+i))
 		h.Hosts[host], h.Owners[int64(i+1)] = process, host
-		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Methods: []string{acme.Who}, Moves: []Move{{began, true}}})
+		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Moves: []Move{{began, true}}})
 		h.Commit(etcd.Change{At: began, Client: host, Key: acme.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
 	}
 	h.Calls = append(h.Calls, call(8, codes.OK))
@@ -98,17 +98,15 @@ func TestAlways(t *testing.T) {
 			c.Longest, c.End = time.Second, at(12)
 			h.Calls = append(h.Calls, c)
 		}, always[4].promise},
-		{"a store takes an old token", func(h *History) {
-			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7, Taken: true}, &Write{Life: "first", Token: 6, Taken: true})
-		}, always[5].promise},
 		{"two write with one token", func(h *History) {
-			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7, Taken: true}, &Write{Life: "first", Token: 7, Taken: true})
+			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7}, &Write{Life: "first", Token: 7})
 		}, always[5].promise},
 		{"a store refuses a leader", func(h *History) {
-			h.Writes = append(h.Writes, &Write{At: at(9), Life: "second", Token: 7, Leads: true})
+			h.Writes = append(h.Writes, &Write{At: at(8), Life: "second", Token: 7}, &Write{At: at(9), Life: "first", Token: 6, Leads: true})
 		}, always[5].promise},
 		{"tokens begin anew", func(h *History) {
-			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7, Taken: true}, &Write{Life: "first", Token: 6, Taken: true, Forgets: true})
+			h.Resets = append(h.Resets, Reset{At: at(8.5), Repeats: true})
+			h.Writes = append(h.Writes, &Write{At: at(8), Life: "second", Token: 7}, &Write{At: at(9), Life: "first", Token: 6, Leads: true})
 		}, ""},
 		{"two lead", func(h *History) {
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)}, &Term{"second", 6, at(8), time.Time{}})

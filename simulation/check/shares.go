@@ -11,12 +11,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// wanted is the part of the calls that an address should get.
-type wanted struct {
-	part  float64
-	exact bool // else any part is as good, unless it should be 0
-}
-
 // slackCalls is how many calls more or fewer than its share an instance may get. Exact shares that are interleaved are off by one for
 // each group they are made of.
 const slackCalls = 3
@@ -27,8 +21,7 @@ const Rounds = 12
 // WrongShares describes how the sharing out of n calls of a caller, by the addresses that served them, differs from the policy in force,
 // "" if it does not.
 func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) string {
-	policy, known := l.Policy(c.Config())
-	p, err := acme.ParsePolicy(policy)
+	p, known := l.Policy(c.Config())
 	left := l.Undrained(p)
 	var wrong []string
 	for addr, calls := range served {
@@ -37,7 +30,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 		}
 	}
 	switch subset := Subset(c, p); {
-	case !known || err != nil:
+	case !known:
 	case subset > 0:
 		wrong = append(wrong, l.wrongSubset(subset, p, left, served)...)
 	default:
@@ -69,12 +62,18 @@ func (l Look) Undrained(p acme.Policy) []string {
 }
 
 // Room returns how many instances calls of a caller may go to under a policy, 0 if that is not known.
-func (l Look) Room(c schedule.Caller, p acme.Policy) (n int) {
+func (l Look) Room(c schedule.Caller, p acme.Policy) int {
 	subset := Subset(c, p)
 	if subset > 0 && p.PreferZone {
 		return 0 // of each zone
 	}
-	groups, weights := l.groups(p, l.Undrained(p))
+	return l.room(subset, p, l.Undrained(p))
+}
+
+// room returns how many of some addresses are called: all, or a subset of each group of a split. It is 0 if the split matches none, for
+// all are called then.
+func (l Look) room(subset int, p acme.Policy, addrs []string) (n int) {
+	groups, weights := l.groups(p, addrs)
 	for i, group := range groups {
 		switch {
 		case weights[i] == 0:
@@ -87,11 +86,25 @@ func (l Look) Room(c schedule.Caller, p acme.Policy) (n int) {
 	return n
 }
 
-// misdirected describes how the sharing out of n calls by what served them differs from a policy, in a zone.
+// wrongSubset describes how the instances that have served calls differ from a subset: so many, and no more.
+func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served map[string]int) (wrong []string) {
+	most := l.room(subset, p, serving)
+	switch {
+	case most == 0:
+	case len(served) > most:
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), subset))
+	case p.Exact && !p.PreferZone && len(served) < most:
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), subset, len(serving)))
+	}
+	return wrong
+}
+
+// misdirected describes how the sharing out of n calls by what served them differs from a policy, in a zone. Where shares are not exact,
+// any is as good, unless it should be 0.
 func (l Look) misdirected(p acme.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
-	for addr, want := range l.shares(p, zone, serving) {
-		calls, share := float64(served[addr]), want.part*float64(n)
-		if want.exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
+	for addr, part := range l.shares(p, zone, serving) {
+		calls, share := float64(served[addr]), part*float64(n)
+		if p.Exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
 			wrong = append(wrong, fmt.Sprintf("%v of %d calls to %s instead of %.1f", calls, n, addr, share))
 		}
 	}
@@ -99,7 +112,7 @@ func (l Look) misdirected(p acme.Policy, zone string, serving []string, served m
 }
 
 // shares returns the part of the calls that each address should get under a policy, nil if that is not known.
-func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]wanted {
+func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]float64 {
 	groups, weights := l.groups(p, serving)
 	total := 0.0
 	for _, weight := range weights {
@@ -108,41 +121,35 @@ func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]wa
 	if total == 0 {
 		return nil // all instances share the calls of a split that matches none
 	}
-	shares := make(map[string]wanted)
+	shares := make(map[string]float64)
 	for _, addr := range serving {
-		shares[addr] = wanted{}
+		shares[addr] = 0
 	}
-	for i, weight := range weights {
-		if p.PreferZone {
-			groups[i] = l.preferred(zone, groups[i])
+	for i, group := range groups {
+		if p.PreferZone && zone != "" {
+			group = onlyOrAll(group, func(addr string) bool { return l.said(addr).Zone == zone })
 		}
-		if weight > 0 {
-			maps.Copy(shares, l.spread(groups[i], p, weight/total))
+		if weights[i] > 0 {
+			maps.Copy(shares, l.spread(group, p, weights[i]/total))
 		}
 	}
 	return shares
 }
 
-// wrongSubset describes how the instances that have served calls differ from a subset: so many of each group of a split, and no
-// more.
-func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served map[string]int) (wrong []string) {
-	groups, weights := l.groups(p, serving)
-	if slices.Max(weights) == 0 {
-		return nil // all groups are called if the split matches none
-	}
-	most := 0
-	for i, group := range groups {
-		if weights[i] > 0 {
-			most += min(subset, len(group))
+// spread shares a part of the calls out among addresses by the policy below.
+func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]float64 {
+	shares, total := make(map[string]float64), 0.0
+	for _, addr := range addrs {
+		shares[addr] = 1
+		if p.Weighs {
+			shares[addr] = float64(max(1, l.said(addr).Weight))
 		}
+		total += shares[addr]
 	}
-	if len(served) > most {
-		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), subset))
+	for addr := range shares {
+		shares[addr] *= part / total
 	}
-	if p.Exact && !p.PreferZone && len(served) < most {
-		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), subset, len(serving)))
-	}
-	return wrong
+	return shares
 }
 
 // groups returns the addresses in each group of the policy's split, of those in no lane, and the weights of the groups that are
@@ -176,42 +183,26 @@ func onlyOrAll(addrs []string, is func(addr string) bool) []string {
 	return addrs
 }
 
+// label returns the version or the zone that etcd has for an address.
+func (l Look) label(addr, field string) string {
+	said := l.said(addr)
+	return map[string]string{"version": said.Version, "zone": said.Zone}[field]
+}
+
 // matches reports whether an address has what a group or a route asks for.
 func (l Look) matches(match map[string]string, addr string) bool {
 	for field, value := range match {
-		if l.attribute(addr, field) != value {
+		if l.label(addr, field) != value {
 			return false
 		}
 	}
 	return true
 }
 
-// preferred returns the addresses in a zone, all if none is.
-func (l Look) preferred(zone string, addrs []string) []string {
-	return onlyOrAll(addrs, func(addr string) bool { return zone != "" && l.attribute(addr, "zone") == zone })
-}
-
-// spread shares a part of the calls out among addresses by the policy below.
-func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]wanted {
-	weight := func(string) float64 { return 1 }
-	if p.Weighs {
-		weight = l.weight
-	}
-	total := 0.0
-	for _, addr := range addrs {
-		total += weight(addr)
-	}
-	shares := make(map[string]wanted)
-	for _, addr := range addrs {
-		shares[addr] = wanted{part * weight(addr) / total, p.Exact}
-	}
-	return shares
-}
-
 // in reports whether an address is in a lane by a route, "" in any.
 func (l Look) in(r acme.Route, lane, addr string) bool {
 	if r.Label != "" {
-		value := l.attribute(addr, r.Label)
+		value := l.label(addr, r.Label)
 		return value != "" && (lane == "" || value == lane)
 	}
 	return (lane == "" || r.Lane == lane) && l.matches(r.Match, addr)

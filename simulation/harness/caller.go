@@ -2,10 +2,12 @@ package harness
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/balancer/weightedroundrobin" // for configs to name it
 	"google.golang.org/grpc/resolver"
@@ -16,7 +18,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // idleTimeout is how long the connections to the shop stay open without calls. It is short, so that they close and open again.
@@ -32,10 +33,8 @@ const (
 	endsWithin = 400 * time.Millisecond
 )
 
-func (c *caller) start(ctx context.Context) { c.begins(ctx, false) }
-
-// begins starts the caller, and reports false if another step has done so. If it is alone, it cannot reach etcd once it has a client.
-func (c *caller) begins(ctx context.Context, alone bool) (begun bool) {
+// start starts the caller, and reports false if another step has done so. If it is alone, it cannot reach etcd once it has a client.
+func (c *caller) start(alone bool) (begun bool) {
 	c.do(func() {
 		if c.end != nil {
 			return
@@ -44,13 +43,12 @@ func (c *caller) begins(ctx context.Context, alone bool) (begun bool) {
 		c.begin()
 		c.connect()
 		if alone {
-			c.setLine(c.from, network.Link{Cut: true})
+			c.w.setLine(c.from, network.Link{Cut: true})
 		}
 		c.open(append(c.fallBack(), runtime.WithZone(c.spec.Zone), runtime.WithSnapshotDir(c.snapshots.dir))...)
 		clients := c.dial()
-		c.clients = clients
-		ctx, c.end = context.WithCancel(ctx)
-		c.under = new(sync.WaitGroup)
+		ctx, end := context.WithCancel(context.Background())
+		c.clients, c.end, c.under = clients, end, new(sync.WaitGroup)
 		c.mu.Lock()
 		c.watched, c.watchErr, c.live = nil, nil, c.registry
 		c.mu.Unlock()
@@ -110,11 +108,9 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the process in order. It has nothing to withdraw, so nobody else can tell this from being killed.
-func (c *caller) stop(ctx context.Context) { c.stops(ctx, false) }
-
-// stops ends the process, in order but for what it would write if it were not killed.
-func (c *caller) stops(ctx context.Context, killed bool) {
+// stop ends the process, in order but for what it would write if it were not killed. It has nothing to withdraw, so nobody else can tell
+// this from being killed.
+func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
 			return
@@ -123,34 +119,54 @@ func (c *caller) stops(ctx context.Context, killed bool) {
 		c.live = nil
 		c.mu.Unlock()
 		c.end()
-		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
-		act := check.Act{What: "ending calls and watches", Who: c.name(), Began: time.Now()}
+		act := check.Act{What: "ending calls and watches", Who: c.name(), Longest: endsWithin}
 		c.noteKnown()
 		if killed {
-			defer c.snapshots.keep()()
+			c.snapshots.leaveBehind()
 		}
 		if c.life%2 == 0 { // either may be closed first
 			c.closeFallback(ctx)
 			act.Began = time.Now()
-			_ = c.closeRegistry(ctx, closesWithin) // it is judged there
+			c.closeRegistry(ctx, closesWithin)
 		} else {
-			_ = c.closeRegistry(ctx, closesWithin) // likewise
+			act.Began = time.Now()
+			c.closeRegistry(ctx, closesWithin)
 			c.closeFallback(ctx)
 		}
 		c.under.Wait()
 		c.clients.plain.Close()
-		c.w.acted(ctx, endsWithin, act)
+		c.w.acted(ctx, act)
 		c.linger()
 		c.end = nil
 	})
 }
 
-// startsRefused restarts a caller, whose next life lacks a right for a time.
-func (c *caller) startsRefused(ctx context.Context, r *rights, s schedule.Step) {
-	c.stop(ctx)
-	restore := r.refuse(s.Who, s.Text)
-	c.start(ctx)
-	time.Sleep(s.For)
-	restore()
+// fallBack makes the registry of the other region, and returns the option that has calls leave for it. It returns none where
+// there is one region.
+func (c *caller) fallBack() []runtime.Option {
+	if c.w.other == nil {
+		return nil
+	}
+	client, err := clientv3.New(clientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
+	must(err) // it asks nothing of etcd
+	disconnect := c.disconnect
+	c.disconnect = func() { // it lingers as the first one does
+		disconnect()
+		client.Close()
+	}
+	c.away = runtime.NewRegistry(client, runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	return []runtime.Option{runtime.WithFallback(c.away)}
+}
+
+// closeFallback closes the registry of the other region.
+func (c *caller) closeFallback(ctx context.Context) {
+	if c.away == nil {
+		return
+	}
+	act := check.Act{What: "Registry.Close of what is fallen back on", Who: c.name(), Longest: closesWithin}
+	if err := c.w.act(ctx, act, c.away.Close, nil); err != nil {
+		c.w.report(check.Returns, "Registry.Close of what %s falls back on: %v", c.name(), err)
+	}
 }

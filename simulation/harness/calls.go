@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,14 +27,11 @@ type caller struct {
 	spec      schedule.Caller
 	clients   clients
 	snapshots snapshots
-	calls     atomic.Int64
 	end       context.CancelFunc // nil: the caller is down
 	under     *sync.WaitGroup    // calls and watches under way
 
-	idle atomic.Bool // it makes no calls
-
-	other    *trial // of the region that it falls back on; nil: there is none
-	fallback fallback
+	idle atomic.Bool       // it makes no calls
+	away *runtime.Registry // of the other region; nil: there is none
 
 	// Under mu:
 	watched  []runtime.Endpoint // the last set that the watch has yielded
@@ -49,8 +47,8 @@ type clients struct {
 	follows    *manual.Resolver   // of that
 }
 
-func newCaller(w *world, other *trial, index int, spec schedule.Caller) *caller {
-	return &caller{process: newProcess(w, index), spec: spec, snapshots: newSnapshots(w, index, spec), other: other}
+func newCaller(w *world, index int, spec schedule.Caller) *caller {
+	return &caller{process: newProcess(w, index, spec.Parts), spec: spec, snapshots: newSnapshots(spec)}
 }
 
 const (
@@ -74,7 +72,7 @@ type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 // ways holds the ways to call, each as often as it is drawn. More than half of the calls are plain ones of the shop.
 var ways = append([]way{
 	calling(acme.UserWho), calling(acme.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
-	(*caller).callLeader, calling(acme.WhoNewer), calling(acme.WhoNewer),
+	calling(acme.Lead), calling(acme.WhoNewer), calling(acme.WhoNewer),
 }, slices.Repeat([]way{(*caller).callPlain}, plainCalls)...)
 
 // calling returns the way that calls a method of any instance.
@@ -98,8 +96,8 @@ func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
 
 // callOne calls one instance of the shop by its id.
 func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
-	if target := someInstance(via.registry, r); target != "" {
-		c.call(ctx, via, acme.Who, target)
+	if known := keyStatus(via.registry, acme.ShopKey).Endpoints; len(known) > 0 {
+		c.call(ctx, via, acme.Who, known[r.IntN(len(known))].Instance)
 	}
 }
 
@@ -108,61 +106,37 @@ func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithAffinity(ctx, affinities[r.IntN(len(affinities))]), via, acme.Who, "")
 }
 
-// someInstance returns the id of an instance of the shop that the registry knows, "" if it knows none.
-func someInstance(registry *runtime.Registry, r *rand.Rand) string {
-	known := keyStatus(registry, acme.ShopKey).Endpoints
-	if len(known) == 0 {
-		return ""
-	}
-	return known[r.IntN(len(known))].Instance
-}
-
 // call makes a call. It returns the life that has answered, "" if none has.
 func (c *caller) call(ctx context.Context, via clients, method, target string) (from string) {
 	key, conn := acme.ShopKey, via.shop
-	if method == acme.UserWho {
+	switch method {
+	case acme.UserWho:
 		key, conn = acme.UserKey, via.user
-	}
-	call := c.prepare(key, method, target)
-	if key == acme.ShopKey {
-		c.w.record(func(h *check.History) { call.Longest = h.LongestWait(c.spec.Config()) })
+	case acme.Lead:
+		key = "leader"
 	}
 	if target != "" {
 		ctx = runtime.WithTarget(ctx, target)
 	}
-	from, _ = c.ask(ctx, conn, call)
+	from, _ = c.ask(ctx, conn, c.prepare(key, method, target), nil)
 	return from
 }
 
 // callPlain makes a call that any instance may answer, and the same call under gRPC's round_robin.
 func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 	call := c.prepare(acme.ShopKey, acme.Who, "")
-	call.Beside = call.Plain
-	c.w.record(func(h *check.History) { call.Longest = h.LongestWait(c.spec.Config()) })
 	beside := newTask(func() error {
 		bounded, cancel := context.WithTimeout(ctx, deadline)
 		defer cancel()
 		_, err := acme.Ask(bounded, via.plain, acme.Who)
 		return err
 	})
-	c.asks(ctx, via.shop, call, func() bool { return beside.wait() != nil })
+	c.ask(ctx, via.shop, call, beside)
 }
 
 // callInLane calls the shop in a lane. No call of a lane fails where others would not, unless a route is strict.
 func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, acme.Who, "")
-}
-
-// callLeader calls the shop's leader.
-func (c *caller) callLeader(ctx context.Context, via clients, _ *rand.Rand) { c.askLeader(ctx, via) }
-
-// askLeader calls the shop's leader. It returns the life that has answered, "" if none has.
-func (c *caller) askLeader(ctx context.Context, via clients) (from string) {
-	call := c.prepare("leader", acme.Lead, "")
-	call.Plain = false
-	c.w.record(func(h *check.History) { call.Longest = h.LongestWait(c.spec.Config()) })
-	from, _ = c.ask(ctx, via.shop, call)
-	return from
 }
 
 // callEach calls every instance of the shop by itself.
@@ -176,9 +150,7 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	}
 	for _, i := range all {
 		if ctx.Err() == nil {
-			call := c.prepare("instances", acme.Who, i.Instance)
-			call.Plain = false // it may have gone since
-			c.ask(ctx, i.Conn, call)
+			c.ask(ctx, i.Conn, c.prepare("instances", acme.Who, i.Instance), nil)
 		}
 	}
 }
@@ -207,10 +179,14 @@ func (c *caller) knows(conn string) []string {
 // prepare notes what the caller knows as a call on a connection begins.
 func (c *caller) prepare(conn, method, target string) check.Call {
 	life, _ := c.current()
-	return check.Call{
+	call := check.Call{
 		Caller: c.name(), Conn: fmt.Sprintf("%s of life %d", conn, life), Method: method, Target: target, Begin: time.Now(),
-		Before: c.knows(conn), Plain: target == "" && method == acme.Who && c.plain(),
+		Before: c.knows(conn), Plain: conn == acme.ShopKey && target == "" && method == acme.Who && c.plain(),
 	}
+	if conn == acme.ShopKey || conn == "leader" {
+		c.w.record(func(h *check.History) { call.Longest = h.LongestWait(c.spec.Config()) })
+	}
+	return call
 }
 
 // plain reports whether no policy keeps calls of the caller from an instance.
@@ -219,27 +195,24 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call, and records how it ended, unless the caller ends meanwhile.
-func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call) (from string, code codes.Code) {
-	return c.asks(ctx, conn, call, func() bool { return false })
-}
-
-// asks is like ask. besides returns whether the same call under the plain policy has failed.
-func (c *caller) asks(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, besides func() (failed bool)) (from string, code codes.Code) {
+// ask makes the call, and records how it ended, unless the caller ends meanwhile. beside makes the same call under the plain policy; nil:
+// nothing does.
+func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	from, err := acme.Ask(bounded, conn, call.Method)
-	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(err), abroad(from)
+	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(err), strings.HasPrefix(from, schedule.AwayName)
 	if err != nil {
 		call.Err = err.Error()
 	}
 	call.After, call.Plain = c.knows(acme.ShopKey), call.Plain && c.plain()
-	call.BesideErr = besides()
-	if ctx.Err() != nil {
-		return from, call.Code
+	if beside != nil {
+		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's own timeout, which the other has not
+		call.Beside, call.BesideErr = call.Plain && !timedOut, beside.wait() != nil
 	}
-	c.calls.Add(1)
-	c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
-	c.w.record(func(h *check.History) { h.Calls = append(h.Calls, call) })
+	if ctx.Err() == nil {
+		c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
+		c.w.record(func(h *check.History) { h.Calls = append(h.Calls, call) })
+	}
 	return from, call.Code
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -25,23 +24,21 @@ const (
 
 // connect makes a client of etcd, as the documentation recommends, or puts one together from parts.
 func (p *process) connect() {
-	seen := requestsOf{p.w, p.name(), p.closed}
-	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(seen.call)}
-	parts := p.w.plan.Parts(p.index)
-	if parts { // nobody else can have it try again soon
+	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(requestsOf{*p}.call)}
+	if p.parts { // nobody else can have it try again soon
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
 		}))
 	}
 	for {
-		client, err := p.w.rights.client(clientConfig(p.w.memberAddrs(), options...), p.name())
+		client, err := p.w.client(clientConfig(p.w.memberAddrs(), options...), p.name())
 		if err != nil {
 			// With a password, New itself asks etcd, which may be away.
 			time.Sleep(connectAgain)
 			continue
 		}
 		p.client, p.disconnect = client, func() { client.Close() }
-		if parts {
+		if p.parts {
 			put := partsOf(client)
 			p.client, p.disconnect = put, func() {
 				put.Close()
@@ -78,17 +75,13 @@ func partsOf(base *clientv3.Client) *clientv3.Client {
 func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	dial := p.w.network.Dialer(p.from)
 	return func(ctx context.Context, addr string) (net.Conn, error) {
-		p.dials.Add(1)
+		p.w.count(p.index, func(c *check.Counts) { c.Dials++ })
 		return dial(ctx, addr)
 	}
 }
 
-// requestsOf looks at the requests of a life as they are made.
-type requestsOf struct {
-	w      *world
-	name   string
-	closed *atomic.Bool // the registry is
-}
+// requestsOf looks at the requests of a life of a process as they are made.
+type requestsOf struct{ process }
 
 // longestRequest is how much time a request may give etcd.
 const longestRequest = 30 * time.Second
@@ -98,10 +91,10 @@ func (r requestsOf) call(
 ) error {
 	ours := strings.HasPrefix(method, "/etcdserverpb.KV/") || strings.HasPrefix(method, "/etcdserverpb.Lease/")
 	if ours && r.closed.Load() {
-		r.w.report(check.LeftBehind, "the registry of %s is closed, and makes the request %s", r.name, method)
+		r.w.report(check.LeftBehind, "the registry of %s is closed, and makes the request %s", r.name(), method)
 	}
 	if end, ok := ctx.Deadline(); ours && (!ok || time.Until(end) > longestRequest) {
-		r.w.report(check.Returns, "%s makes the request %s, which may take until %v", r.name, method, end)
+		r.w.report(check.Returns, "%s makes the request %s, which may take until %v", r.name(), method, end)
 	}
 	return next(ctx, method, req, reply, conn, opts...)
 }

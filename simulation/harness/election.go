@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -15,30 +16,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 )
 
-// election is that of the shop's leader: it knows which lives stand, and has the store that all leaders write to.
-type election struct {
-	w *world
-
-	mu    sync.Mutex
-	lives []*candidate // in the order of their beginnings
-
-	// Under the lock of the world's history:
-	store *leader.Fence
-	told  int // how many resets of etcd that have revisions repeat the store was told of
-}
-
-func newElection(w *world) *election { return &election{w: w, store: new(leader.Fence)} }
-
-// standing returns the lives that stand.
-func (e *election) standing() []*candidate {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.lives)
+// standing returns the lives that stand for the shop's leader, among others that have ended.
+func (w *world) standing() []*candidate {
+	var all []*candidate
+	for _, s := range w.allServers() {
+		s.mu.Lock()
+		all = append(all, s.candidate)
+		s.mu.Unlock()
+	}
+	return all
 }
 
 // leader returns the first life that says that it leads, nil if none does.
-func (e *election) leader() *candidate {
-	all := e.standing()
+func (w *world) leader() *candidate {
+	all := w.standing()
 	if i := slices.IndexFunc(all, func(c *candidate) bool { return c.leadsWith() != 0 }); i >= 0 {
 		return all[i]
 	}
@@ -49,7 +40,7 @@ func (e *election) leader() *candidate {
 const sampling = 250 * time.Millisecond
 
 // sample looks again and again for functions of leaders that go on when those no longer lead, until ctx ends.
-func (e *election) sample(ctx context.Context) {
+func (w *world) sample(ctx context.Context) {
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
 	for {
@@ -58,14 +49,14 @@ func (e *election) sample(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, c := range e.standing() {
+		for _, c := range w.standing() {
 			token := c.runs()
 			if token == 0 || c.leadsWith() == token {
 				continue
 			}
 			time.Sleep(time.Nanosecond) // until what happens at this instant has happened
 			if c.runs() == token && c.leadsWith() != token {
-				e.w.report(check.Leads, "%s no longer leads with the token %d, and the context that Run gave has not ended", c.id, token)
+				w.report(check.Leads, "%s no longer leads with the token %d, and the context that Run gave has not ended", c.id, token)
 			}
 		}
 	}
@@ -73,10 +64,11 @@ func (e *election) sample(ctx context.Context) {
 
 // candidate is the part of a life of a server in the election.
 type candidate struct {
-	election *election
-	id       string
-	ending   departure // of the life, for good
-	running  *task     // Leadership.Run; nil: it does not stand
+	w       *world
+	id      string      // of the life
+	name    string      // the instance id
+	ending  atomic.Bool // the life ends, for good
+	running *task       // Leadership.Run; nil: it does not stand
 
 	mu    sync.Mutex
 	leads *leader.Leadership // nil: it does not stand, or has ended
@@ -89,13 +81,10 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.mu.Lock()
 	c.leads = leads
 	c.mu.Unlock()
-	c.election.mu.Lock()
-	c.election.lives = append(c.election.lives, c)
-	c.election.mu.Unlock()
 	c.running = newTask(func() error {
 		err := leads.Run(ctx, c.lead)
-		if left, _ := c.ending.begun(); ctx.Err() == nil && left.IsZero() {
-			c.election.w.report(check.Returns, "Run of %s returned while it served: %v", c.id, err)
+		if ctx.Err() == nil && !c.ending.Load() {
+			c.w.report(check.Returns, "Run of %s returned while it served: %v", c.id, err)
 		}
 		return err
 	})
@@ -105,22 +94,20 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 func (c *candidate) end() {
 	c.endTerm()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.leads, c.ctx = nil, nil
-	c.mu.Unlock()
-	e := c.election
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.lives = slices.DeleteFunc(e.lives, func(other *candidate) bool { return other == c })
 }
 
 // runEnds is how long Run may take to return once its context has ended and the registry is closed.
 const runEnds = time.Second
 
-// wait waits until Run is over. How it ended does not matter.
+// wait waits until Run is over, if the life stands. How it ended does not matter.
 func (c *candidate) wait() {
-	began := time.Now()
-	_ = c.running.wait()
-	c.election.w.acted(context.Background(), runEnds, check.Act{What: "Leadership.Run after its context's end", Who: c.id, Began: began})
+	if c.running == nil {
+		return
+	}
+	act := check.Act{What: "Leadership.Run after its context's end", Who: c.id, Longest: runEnds}
+	_ = c.w.act(context.Background(), act, func(context.Context) error { _ = c.running.wait(); return nil }, nil)
 }
 
 // leadsWith returns the token with which the life leads, 0 if it does not.
@@ -154,14 +141,14 @@ func (c *candidate) begin(ctx context.Context, token int64) {
 		return
 	}
 	c.ctx, c.term = ctx, &check.Term{Life: c.id, Token: token, Began: time.Now()}
-	c.election.w.record(func(h *check.History) { h.Terms = append(h.Terms, c.term) })
+	c.w.record(func(h *check.History) { h.Terms = append(h.Terms, c.term) })
 }
 
 // endTerm records that the term has ended, if one goes on.
 func (c *candidate) endTerm() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.election.w.record(func(*check.History) {
+	c.w.record(func(*check.History) {
 		if c.term != nil && c.term.Ended.IsZero() {
 			c.term.Ended = time.Now()
 		}
@@ -178,8 +165,7 @@ const (
 // lead is what a leader does: it writes to the store, and once more when it no longer leads.
 func (c *candidate) lead(ctx context.Context, token int64) error {
 	c.begin(ctx, token)
-	w := c.election.w
-	w.note("%s leads with the token %d", c.id, token)
+	c.w.note("%s leads with the token %d", c.id, token)
 	for ctx.Err() == nil {
 		c.write(token)
 		select {
@@ -188,10 +174,10 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 		}
 	}
 	c.endTerm()
-	if left, _ := c.ending.begun(); left.IsZero() && !errors.Is(context.Cause(ctx), leader.ErrEnded) {
-		w.report(check.Leads, "the leadership of %s has ended, and its context says %v", c.id, context.Cause(ctx))
+	if !c.ending.Load() && !errors.Is(context.Cause(ctx), leader.ErrEnded) {
+		c.w.report(check.Leads, "the leadership of %s has ended, and its context says %v", c.id, context.Cause(ctx))
 	}
-	w.note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
+	c.w.note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
 	time.Sleep(straggles)
 	c.write(token)
 	if token%2 == 0 {
@@ -202,20 +188,19 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 
 // serves judges that the life serves a call that is for the leader with a token, with which it then writes to the store.
 func (c *candidate) serves(ctx context.Context) {
-	w := c.election.w
 	tokens := metadata.ValueFromIncomingContext(ctx, leader.TokenHeader)
 	token, err := strconv.ParseInt(strings.Join(tokens, " "), 10, 64)
 	if err != nil {
-		w.report(check.Leads, "%s serves a call for the leader with the tokens %q", c.id, tokens)
+		c.w.report(check.Leads, "%s serves a call for the leader with the tokens %q", c.id, tokens)
 		return
 	}
-	if has := c.leadsWith(); has != token && w.calmSince(time.Now().Add(-time.Second)) {
-		w.report(check.Leads, "%s serves a call for the leader with the token %d, and has %d", c.id, token, has)
+	if has := c.leadsWith(); has != token && c.w.calmSince(time.Now().Add(-time.Second)) {
+		c.w.report(check.Leads, "%s serves a call for the leader with the token %d, and has %d", c.id, token, has)
 	}
 	c.write(token)
 }
 
-// write writes to the store with a token, unless the life has ended. A store that is told of a restored etcd takes any token.
+// write writes to the store with a token, unless the life has ended.
 func (c *candidate) write(token int64) {
 	c.mu.Lock()
 	ended := c.leads == nil
@@ -223,26 +208,10 @@ func (c *candidate) write(token int64) {
 	if ended {
 		return
 	}
-	e := c.election
+	write := &check.Write{At: time.Now(), Life: c.id, Token: token}
 	before := c.leadsWith() == token
-	var write *check.Write
-	e.w.record(func(h *check.History) { write = e.admit(h, c.id, token) })
-	if after := c.leadsWith() == token; write != nil && before && after {
-		e.w.record(func(*check.History) { write.Leads = true })
+	c.w.record(func(h *check.History) { h.Writes = append(h.Writes, write) })
+	if after := c.leadsWith() == token; before && after {
+		c.w.record(func(*check.History) { write.Leads = true })
 	}
-}
-
-// admit writes to the store. After revisions may have begun anew nobody does until all have heard of that, and the store is told.
-func (e *election) admit(h *check.History, life string, token int64) *check.Write {
-	resets := h.Repeats()
-	forgets := resets > e.told
-	if forgets && !h.CalmSince(time.Now()) {
-		return nil
-	}
-	if forgets {
-		e.store, e.told = new(leader.Fence), resets
-	}
-	write := &check.Write{At: time.Now(), Life: life, Token: token, Taken: e.store.Admit(token) == nil, Forgets: forgets}
-	h.Writes = append(h.Writes, write)
-	return write
 }

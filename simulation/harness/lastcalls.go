@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -16,12 +18,12 @@ import (
 
 // callAtLast has each caller call, once everything else is as it should be, in every way in which its calls are to go somewhere,
 // and reports those that do not go there within a bound.
-func (t *trial) callAtLast(ctx context.Context) {
-	for _, judge := range []func(context.Context, *caller){
-		t.callShared, t.callAtOnce, t.callLanes, t.callAffine, t.callTargets, t.callLeaders, t.countConnections,
+func (w *world) callAtLast() {
+	for _, judge := range []func(*caller){
+		w.callShared, w.callAtOnce, w.callLanes, w.callAffine, w.callTargets, w.callLeaders, w.countConnections,
 	} {
-		for _, c := range t.callers {
-			judge(ctx, c)
+		for _, c := range w.callers {
+			judge(c)
 		}
 	}
 }
@@ -31,25 +33,25 @@ const reconnecting = 150 * time.Second
 
 // atLast looks every second at what is wrong with calls of a caller, until nothing is or connections must have been made again.
 // It reports what it has seen last.
-func (t *trial) atLast(promise, who string, look func() string) {
+func (w *world) atLast(promise, who string, look func() string) {
 	wrong := ""
 	for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
 		if wrong = look(); wrong == "" {
 			return
 		}
 	}
-	t.report(promise, "%s: %s", who, wrong)
+	w.report(promise, "%s: %s", who, wrong)
 }
 
 // callShared judges that calls are shared out as configured.
-func (t *trial) callShared(ctx context.Context, c *caller) {
-	t.atLast(check.Shared, c.name(), func() string {
-		l := t.look(ctx)
+func (w *world) callShared(c *caller) {
+	w.atLast(check.Shared, c.name(), func() string {
+		l := w.look()
 		served := make(map[string]int)
 		n := check.Rounds * len(l.Registered())
 		for range n {
-			if from := c.call(ctx, c.clients, acme.Who, ""); from != "" {
-				served[t.addressOf(from)]++
+			if from := c.call(context.Background(), c.clients, acme.Who, ""); from != "" {
+				served[w.addressOf(from)]++
 			}
 		}
 		return l.WrongShares(c.spec, served, n)
@@ -57,35 +59,32 @@ func (t *trial) callShared(ctx context.Context, c *caller) {
 }
 
 // callLanes judges that calls in lanes reach the lanes' instances, if the policy has routes.
-func (t *trial) callLanes(ctx context.Context, c *caller) {
-	if p, known := t.policy(ctx, c); known && len(p.Routes) > 0 {
+func (w *world) callLanes(c *caller) {
+	if p, known := w.policy(c); known && len(p.Routes) > 0 {
 		for _, lane := range lanes {
-			t.atLast(check.Lanes, c.name(), func() string { return t.wrongLane(ctx, c, p, lane) })
+			w.atLast(check.Lanes, c.name(), func() string { return w.wrongLane(c, p, lane) })
 		}
 	}
 }
 
 // policy returns the policy in force of a caller, if it is known.
-func (t *trial) policy(ctx context.Context, c *caller) (p acme.Policy, known bool) {
-	config, known := t.look(ctx).Policy(c.spec.Config())
-	p, err := acme.ParsePolicy(config)
-	return p, known && err == nil
+func (w *world) policy(c *caller) (p acme.Policy, known bool) {
+	return w.entries().Policy(c.spec.Config())
 }
 
 // wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was. Where a route is strict,
 // a call may fail while instances of other lanes are ready, and one that nobody is to answer may wait for its deadline.
-func (t *trial) wrongLane(ctx context.Context, c *caller, p acme.Policy, lane string) string {
-	l := t.look(ctx)
+func (w *world) wrongLane(c *caller, p acme.Policy, lane string) string {
+	l := w.look()
 	methods, known := l.Methods(c.spec.Config())
 	want, waits := l.Lane(p.Routes, lane), methods.Waits || !known
-	if len(want) == 0 && t.other != nil { // a lane that is strict leaves, too
-		want = t.other.look(ctx).Lane(p.Routes, lane)
+	if len(want) == 0 && w.other != nil { // a lane that is strict leaves, too
+		want = w.other.look().Lane(p.Routes, lane)
 	}
 	for range len(l.Serving()) + 1 {
 		call := c.prepare(acme.ShopKey, acme.Who, "")
-		call.Plain = false
-		from, code := c.ask(runtime.WithLane(ctx, lane), c.clients.shop, call)
-		switch addr := t.addressOf(from); {
+		from, code := c.ask(runtime.WithLane(context.Background(), lane), c.clients.shop, call, nil)
+		switch addr := w.addressOf(from); {
 		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
 			return fmt.Sprintf("a call in %s, which has no instance, ended with %v at %q", lane, code, from)
 		case len(want) > 0 && !slices.Contains(want, addr):
@@ -99,18 +98,18 @@ func (t *trial) wrongLane(ctx context.Context, c *caller, p acme.Policy, lane st
 const callsOfOne = 3
 
 // callAffine judges that calls of one affinity reach one instance, if the policy goes by affinities.
-func (t *trial) callAffine(ctx context.Context, c *caller) {
-	if p, known := t.policy(ctx, c); known && p.Tied {
-		t.atLast(check.Affine, c.name(), func() string { return c.scattered(ctx) })
+func (w *world) callAffine(c *caller) {
+	if p, known := w.policy(c); known && p.Tied {
+		w.atLast(check.Affine, c.name(), func() string { return c.scattered() })
 	}
 }
 
 // scattered describes an affinity whose calls reach several instances, "" if there is none.
-func (c *caller) scattered(ctx context.Context) string {
+func (c *caller) scattered() string {
 	for _, affinity := range affinities {
 		first := ""
 		for n := range callsOfOne {
-			from := c.call(runtime.WithAffinity(ctx, affinity), c.clients, acme.Who, "")
+			from := c.call(runtime.WithAffinity(context.Background(), affinity), c.clients, acme.Who, "")
 			if n == 0 {
 				first = from
 			}
@@ -123,15 +122,15 @@ func (c *caller) scattered(ctx context.Context) string {
 }
 
 // callTargets judges that each instance of the shop is reached by its name.
-func (t *trial) callTargets(ctx context.Context, c *caller) {
-	for _, addr := range t.entries().Registered() {
-		t.atLast(check.Reached, c.name(), func() string { return t.wrongTarget(ctx, c, addr) })
+func (w *world) callTargets(c *caller) {
+	for _, addr := range w.entries().Registered() {
+		w.atLast(check.Reached, c.name(), func() string { return w.wrongTarget(c, addr) })
 	}
 }
 
 // wrongTarget describes how a call to the instance at an address went wrong, "" if it did not.
-func (t *trial) wrongTarget(ctx context.Context, c *caller, addr string) string {
-	bounded, cancel := context.WithTimeout(ctx, deadline)
+func (w *world) wrongTarget(c *caller, addr string) string {
+	bounded, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	all, err := c.clients.instances.All(bounded)
 	if err != nil {
@@ -142,49 +141,112 @@ func (t *trial) wrongTarget(ctx context.Context, c *caller, addr string) string 
 		return fmt.Sprintf("%s is none of its instances", addr)
 	}
 	name := all[i].Instance
-	if !t.entries().Named(name, addr) {
+	if !w.entries().Named(name, addr) {
 		return fmt.Sprintf("it takes %q for the name of %s", name, addr)
 	}
-	if from := t.addressOf(c.call(ctx, c.clients, acme.Who, name)); from != addr {
+	if from := w.addressOf(c.call(context.Background(), c.clients, acme.Who, name)); from != addr {
 		return fmt.Sprintf("a call to %q at %s was answered by %q", name, addr, from)
 	}
 	return ""
 }
 
 // callLeaders judges that calls for the leader reach it, if there is one.
-func (t *trial) callLeaders(ctx context.Context, c *caller) {
-	leader := t.election.leader()
+func (w *world) callLeaders(c *caller) {
+	leader := w.leader()
 	if leader == nil {
 		return
 	}
-	t.atLast(check.Led, c.name(), func() string {
-		if from := c.askLeader(ctx, c.clients); from != leader.id {
+	w.atLast(check.Led, c.name(), func() string {
+		if from := c.call(context.Background(), c.clients, acme.Lead, ""); from != leader.id {
 			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", leader.id, from)
 		}
 		return ""
 	})
 }
 
-// mostConnections is how many a caller may have to a server: one for each of its clients, the plain one among them, and one of a policy that is not ours.
+// mostConnections is how many a caller may have to a server: one for each of its four clients, and one of a policy that is not ours.
 const mostConnections = 5
 
 // countConnections reports a caller with more connections to a server than it has clients.
-func (t *trial) countConnections(_ context.Context, c *caller) {
-	for i := range t.servers {
-		if n := t.network.Connections(c.from, t.plan.Host(i)); n > mostConnections*t.plan.Servers[i].Servers() {
-			t.report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, t.plan.Name(i))
+func (w *world) countConnections(c *caller) {
+	for i := range w.servers {
+		if n := w.network.Connections(c.from, w.plan.Host(i)); n > mostConnections*w.plan.Servers[i].Servers() {
+			w.report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
 		}
 	}
 }
 
 // alone has a caller make no other calls, and changes its links to all servers, until the returned function is called.
 func (c *caller) alone(link network.Link) (end func()) {
+	set := func(l network.Link) {
+		c.setLinks(c.from, l)
+		if c.w.other != nil {
+			for i := range c.w.other.plan.Processes() {
+				c.w.network.Set(c.w.other.plan.Host(i), c.from, l)
+			}
+		}
+	}
 	c.idle.Store(true)
-	c.setLinks(c.from, link)
-	c.setAway(link)
+	set(link)
 	return func() {
-		c.setLinks(c.from, network.Link{})
-		c.setAway(network.Link{})
+		set(network.Link{})
 		c.idle.Store(false)
 	}
+}
+
+const (
+	// underWay is how long calls that are made at once take each way.
+	underWay = 100 * time.Millisecond
+	// timesAtOnce is how often they are made, so that no chance has them go right.
+	timesAtOnce = 5
+)
+
+// callAtOnce judges, if the policy bounds the calls under way at an instance, that as many are taken as there is room for.
+func (w *world) callAtOnce(c *caller) {
+	p, known := w.policy(c)
+	if !known || p.Most == 0 {
+		return
+	}
+	w.atLast(check.Bounded, c.name(), func() (wrong string) {
+		defer c.alone(network.Link{Delay: underWay})()
+		for range timesAtOnce {
+			wrong = cmp.Or(wrong, w.wrongBound(c, p))
+		}
+		return wrong
+	})
+}
+
+// wrongBound describes how one call more at once than there is room for goes wrong, "" if one fails and the rest does not.
+func (w *world) wrongBound(c *caller, p acme.Policy) string {
+	room := w.look().Room(c.spec, p) * p.Most
+	if room == 0 {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	var mu sync.Mutex
+	var failed []error
+	served := make(map[string]int)
+	var calls sync.WaitGroup
+	for range room + 1 {
+		calls.Go(func() {
+			from, err := acme.Ask(ctx, c.clients.shop, acme.Who)
+			mu.Lock()
+			defer mu.Unlock()
+			if served[w.addressOf(from)]++; err != nil {
+				failed = append(failed, err)
+			}
+		})
+	}
+	calls.Wait()
+	delete(served, "")
+	for addr, n := range served {
+		if n > p.Most {
+			return fmt.Sprintf("%s had %d calls at once, and may have %d", addr, n, p.Most)
+		}
+	}
+	if len(failed) != 1 {
+		return fmt.Sprintf("of %d calls at once, and room for %d, these failed: %v", room+1, room, failed)
+	}
+	return ""
 }

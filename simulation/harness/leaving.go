@@ -23,32 +23,28 @@ const (
 	stopTimeout = 2 * time.Second
 	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
 	leaveTimeout = 3 * time.Second
+	// registrationCloses is how long a registration may take to close.
+	registrationCloses = 5 * time.Second
 	// serveEnds is how long Serve may take after its context's end, with all of that.
 	serveEnds = 7 * time.Second
 )
 
-// wait waits until what puts the server in etcd is over. Its error is in the trace.
-func (s *server) wait() {
-	_ = s.entering.wait()
-	s.entering = nil
-}
-
 // leave takes the server out of etcd, for good if its registrations are to be closed.
-func (s *server) leave(ctx context.Context, forGood bool) {
+func (s *server) leave(forGood bool) {
 	s.want(false)
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
 		s.leaving.begin("Withdraw")
-		s.out(ctx, contextOnly, "Withdraw", s.server.Withdraw)
+		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // it is judged there
 	case schedule.Register:
 		s.leaving.begin("")
 		for _, entry := range s.registered() {
 			if forGood {
-				s.close(ctx, entry)
+				s.closeEntry(ctx, entry)
 			} else {
 				s.pauseEntry(ctx, entry)
 			}
@@ -56,40 +52,24 @@ func (s *server) leave(ctx context.Context, forGood bool) {
 	}
 }
 
-// out makes a call that takes the server out of etcd.
-func (s *server) out(ctx context.Context, longest time.Duration, what string, call func(context.Context) error) {
-	act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
-	act.Err = call(ctx)
-	act.Wrong = s.notOut()
-	s.w.acted(ctx, longest, act)
-}
+// notOut describes what etcd has though the server is said to be out of it.
+func (s *server) notOut() string { return s.left(s.keys()...) }
 
 // pauseEntry pauses a registration.
 func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) {
-	act := check.Act{What: "Pause", Who: s.id, Began: time.Now(), Soon: soon}
-	act.Err = entry.Pause(ctx)
-	now := entry.Status()
-	act.Wrong = s.stays(now.Key)
-	s.w.acted(ctx, contextOnly, act)
-	if (act.Err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
-		s.w.report(check.Returns, "Pause of %s returned %v, and the entry is %v: %v", s.id, act.Err, now.State, now.Err)
+	err := s.w.act(ctx, check.Act{What: "Pause", Who: s.id, Soon: soon}, entry.Pause, func() string { return s.left(entry.Status().Key) })
+	if now := entry.Status(); (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
+		s.w.report(check.Returns, "Pause of %s returned %v, and the entry is %v: %v", s.id, err, now.State, now.Err)
 	}
 }
 
-// registrationCloses is how long a registration may take to close.
-const registrationCloses = 5 * time.Second
-
-// close closes a registration, and closes it again.
-func (s *server) close(ctx context.Context, entry *runtime.Registration) {
-	act := check.Act{What: "Registration.Close", Who: s.id, Began: time.Now(), Soon: soon}
-	act.Err = entry.Close(ctx)
-	now := entry.Status()
-	act.Wrong = s.stays(now.Key)
-	s.w.acted(ctx, registrationCloses, act)
-	if act.Err != nil {
+// closeEntry closes a registration, and closes it again.
+func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
+	act := check.Act{What: "Registration.Close", Who: s.id, Soon: soon, Longest: registrationCloses}
+	if s.w.act(ctx, act, entry.Close, func() string { return s.left(entry.Status().Key) }) != nil {
 		return
 	}
-	if now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
+	if now := entry.Status(); now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
 		s.w.report(check.Returns, "Registration.Close of %s returned nil, and its status is %+v", s.id, now)
 	}
 	again := time.Now()
@@ -102,13 +82,13 @@ func (s *server) close(ctx context.Context, entry *runtime.Registration) {
 func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
 
 // closeFirst takes the servers of the process out of etcd by closing its registry.
-func (s *server) closeFirst(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+func (s *server) closeFirst() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	for _, one := range s.all() {
 		one.leaving.begin("Registry.Close")
 	}
-	_ = s.closeRegistry(ctx, closing) // it is recorded there
+	s.closeRegistry(ctx, closing)
 }
 
 // registered returns the registrations that Register has returned.
@@ -119,21 +99,21 @@ func (s *server) registered() []*runtime.Registration {
 }
 
 // pause takes the server out of etcd for a time.
-func (s *server) pause(ctx context.Context, step schedule.Step) {
+func (s *server) pause(lasts time.Duration, forGood bool) {
 	s.do(func() {
 		if !s.up || s.spec.Mode == schedule.Register && !s.entering.over() {
 			return // what is not registered yet cannot be paused
 		}
-		s.leave(ctx, step.Text == schedule.ForGood)
-		time.Sleep(step.For)
-		s.enter(ctx, step.Text == schedule.ForGood)
+		s.leave(forGood)
+		time.Sleep(lasts)
+		s.enter(forGood)
 	})
 }
 
 // enter puts the server in etcd again after leave.
-func (s *server) enter(ctx context.Context, forGood bool) {
+func (s *server) enter(forGood bool) {
 	if s.spec.Mode != schedule.Serve {
-		s.wait()
+		_ = s.entering.wait() // its error is in the trace
 	}
 	s.want(true)
 	s.leaving = new(departure)
@@ -141,7 +121,7 @@ func (s *server) enter(ctx context.Context, forGood bool) {
 	case s.spec.Mode == schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case s.spec.Mode == schedule.Announce:
-		s.announce(s.further(ctx))
+		s.announce()
 	case forGood:
 		s.mu.Lock()
 		s.entries = nil
@@ -149,43 +129,35 @@ func (s *server) enter(ctx context.Context, forGood bool) {
 			s.wants[key] = s.says(key) // whatever was updated since
 		}
 		s.mu.Unlock()
-		s.register(s.further(ctx))
+		s.register()
 	default:
-		s.change(ctx, "Resume", func(r *runtime.Registration, ctx context.Context) (bool, error) { return true, r.Resume(ctx) })
+		s.change("Resume", func(r *runtime.Registration, ctx context.Context) (bool, error) { return true, r.Resume(ctx) })
 	}
 }
 
-// further returns a context that ends with the life.
-func (s *server) further(ctx context.Context) context.Context {
-	life, cancel := context.WithCancel(ctx)
-	end := s.end
-	s.end = func() { cancel(); end() }
-	return life
-}
-
 // change makes a call of each registration. After one that writes, the server is to be in etcd.
-func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
+func (s *server) change(what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
-		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
 		writes, err := call(entry, ctx)
 		if act.Err = err; s.in && writes {
-			act.Wrong = s.notIn(entry.Status().Key)
+			act.Wrong = s.lacks(entry.Status().Key)
 		}
-		s.w.acted(ctx, contextOnly, act)
+		s.w.acted(ctx, act)
 		cancel()
 	}
 }
 
 // update changes the weight of the registrations, and their metadata at the same time. It writes nothing if they have that
 // already, or if their layouts have no room for it.
-func (s *server) update(ctx context.Context, weight uint32) {
+func (s *server) update(weight uint32) {
 	tier := fmt.Sprint("tier ", weight)
 	s.do(func() {
 		if !s.up {
 			return
 		}
-		s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) (writes bool, err error) {
+		s.change("Update", func(r *runtime.Registration, ctx context.Context) (writes bool, err error) {
 			changed := s.expect(r.Status().Key, func(said *acme.Said) { said.Weight, said.Tier = weight, tier })
 			other := newTask(func() error { return r.Update(ctx, runtime.WithMetadata("tier", tier)) })
 			err = r.Update(ctx, runtime.WithWeight(weight))

@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -18,55 +17,55 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-func (s *server) start(ctx context.Context) {
+func (s *server) start() {
 	s.do(func() {
 		if s.up {
 			return // another step has started it: stopping takes time
 		}
 		s.begin()
 		for _, one := range s.all() {
-			one.appear(fmt.Sprintf("%s:%d", s.host, one.port))
-			s.mu.Lock()
-			one.server, one.entries = nil, nil
-			one.candidate = &candidate{election: s.w.election, id: one.id}
-			s.mu.Unlock()
+			one.appear()
 		}
 		s.connect() // it may take long: what listens meanwhile would have callers wait
 		s.open(runtime.WithZone(s.spec.Zone))
 		for _, one := range s.all() {
-			one.serveLife(ctx)
+			one.serveLife()
 		}
 	})
 }
 
 // serveLife has a server of a process that has begun serve.
-func (s *server) serveLife(ctx context.Context) {
+func (s *server) serveLife() {
 	listener, err := s.w.network.Listen(s.addr)
 	must(err)
 	s.listener = listener
 	s.grpc = grpc.NewServer(leader.Guard(s.registry, acme.Shop(""))...)
-	ctx, s.end = context.WithCancel(ctx)
 	s.up, s.leaving = true, new(departure)
+	s.ctx, s.end = context.WithCancel(context.Background())
 	s.mu.Lock()
 	s.in, s.live, s.health = true, s.registry, health.NewServer()
 	s.mu.Unlock()
-	s.w.up(s.instance())
+	s.w.up(&check.Life{ID: s.id, Name: s.named, Process: s.name(), Addr: s.addr})
 	switch s.spec.Mode {
 	case schedule.Serve:
-		s.begunUnready(ctx)
-		s.serve(ctx)
+		s.beginUnready()
+		s.serve()
 	case schedule.Announce:
-		s.startAnnounced(ctx)
+		s.publish()
+		s.serveGRPC()
+		s.announce()
 	case schedule.Register:
-		s.startRegistered(ctx)
+		s.addServices(s.grpc)
+		s.serveGRPC()
+		s.register()
 	}
 	if s.elects() {
-		s.candidate.start(ctx, s.leadership())
+		s.candidate.start(s.ctx, s.leadership())
 	}
 }
 
-// begunUnready has the health service say NOT_SERVING at first, if the server is to begin so.
-func (s *server) begunUnready(ctx context.Context) {
+// beginUnready has the health service say NOT_SERVING at first, if the server is to begin so.
+func (s *server) beginUnready() {
 	if s.spec.Unready == 0 {
 		return
 	}
@@ -77,7 +76,7 @@ func (s *server) begunUnready(ctx context.Context) {
 		time.Sleep(time.Duration(s.spec.Unready) * time.Millisecond)
 		s.do(func() {
 			if s.up && s.life == life && !s.in {
-				s.enter(ctx, false)
+				s.enter(false)
 			}
 		})
 	})
@@ -99,17 +98,19 @@ func (s *server) kill() {
 		var standing []*candidate
 		for _, one := range s.all() {
 			one.leaving.begin("death")
-			one.candidate.ending.begin("death")
+			one.candidate.ending.Store(true)
 			one.end()
 			one.grpc.Stop()
 			entering, standing = append(entering, one.entering), append(standing, one.candidate)
-			one.entering = nil
 		}
 		s.w.later.Go(func() { // it reaches nobody, and the next life need not wait for it
 			for _, task := range entering {
 				_ = task.wait() // nobody is left to tell
 			}
-			zombie.shut(dead())
+			dead, cancel := context.WithCancel(context.Background()) // it has no time to tell anybody
+			cancel()
+			zombie.closeRegistry(dead, closing)
+			zombie.disconnect()
 			for _, candidate := range standing {
 				candidate.wait()
 			}
@@ -117,35 +118,30 @@ func (s *server) kill() {
 	})
 }
 
-// stop ends the process in order.
-func (s *server) stop(ctx context.Context) { s.stops(ctx, false) }
-
-// fail ends the process because the listeners of its servers fail. Calls under way are lost.
-func (s *server) fail(ctx context.Context) { s.stops(ctx, true) }
-
-func (s *server) stops(ctx context.Context, fails bool) {
+// stop ends the process in order, or because the listeners of its servers fail: then calls under way are lost.
+func (s *server) stop(fails bool) {
 	s.do(func() {
 		if !s.up {
 			return
 		}
 		for _, one := range s.all() {
 			one.want(false)
-			one.candidate.ending.begin("stop")
+			one.candidate.ending.Store(true)
 		}
 		if s.abrupt() {
-			s.closeFirst(ctx)
+			s.closeFirst()
 		}
 		var ending sync.WaitGroup
 		for _, one := range s.all() {
-			ending.Go(func() { one.finish(ctx, fails) })
+			ending.Go(func() { one.finish(fails) })
 		}
 		ending.Wait()
 		for _, one := range s.all() {
 			one.gone(fails)
 		}
-		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		defer cancel()
-		_ = s.closeRegistry(ctx, closing) // what it could not take out of etcd expires, and settle checks that
+		s.closeRegistry(ctx, closing) // what it could not take out of etcd expires, and settle checks that
 		for _, one := range s.all() {
 			one.candidate.wait()
 		}
@@ -154,16 +150,16 @@ func (s *server) stops(ctx context.Context, fails bool) {
 }
 
 // finish has a server leave etcd, if it has not, and serve no more.
-func (s *server) finish(ctx context.Context, fails bool) {
+func (s *server) finish(fails bool) {
 	if s.spec.Mode == schedule.Serve {
 		s.finishServe(fails)
 		return
 	}
 	if !s.abrupt() {
-		s.leave(ctx, s.index%4 != 0)
+		s.leave(s.index%4 != 0)
 	}
 	s.end()
-	s.wait()
+	_ = s.entering.wait() // its error is in the trace
 	time.Sleep(drainDelay)
 	stopped := time.AfterFunc(stopTimeout, s.grpc.Stop)
 	s.grpc.GracefulStop()
@@ -172,19 +168,19 @@ func (s *server) finish(ctx context.Context, fails bool) {
 
 // finishServe ends Serve, by its context or because its listener fails.
 func (s *server) finishServe(fails bool) {
-	act := check.Act{What: "Serve after its end", Who: s.id, Began: time.Now(), Soon: serveEnds}
-	if fails {
-		s.listener.Close()
-	} else {
-		s.end()
+	act := check.Act{What: "Serve after its end", Who: s.id, Soon: serveEnds, Longest: serveEnds}
+	ends := func(context.Context) error {
+		if fails {
+			s.listener.Close()
+		} else {
+			s.end()
+		}
+		if err := s.entering.wait(); err != nil && strings.Contains(err.Error(), "withdraw") {
+			return err
+		}
+		return nil // or the listener's
 	}
-	act.Err = s.entering.wait()
-	if act.Err != nil && !strings.Contains(act.Err.Error(), "withdraw") {
-		act.Err = nil // it is the listener's
-	}
-	act.Wrong = s.notOut()
-	s.w.acted(context.Background(), serveEnds, act)
-	s.entering = nil
+	_ = s.w.act(context.Background(), act, ends, s.notOut) // it is judged there
 	s.end()
 	s.grpc.Stop()
 }

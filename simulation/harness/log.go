@@ -12,12 +12,7 @@ import (
 
 // lifeLog is the log of one life of a process: a slog.Handler that records its lines.
 type lifeLog struct {
-	w      *world
-	name   string // of the process
-	from   string // where the life dials from
-	lines  *atomic.Int64
-	closed *atomic.Bool // the registry is
-
+	p        process                          // as the life began
 	registry atomic.Pointer[runtime.Registry] // asked at each line, as a program's own handler may: a line under a lock ends in a deadlock
 }
 
@@ -26,7 +21,8 @@ var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "e
 
 // Handle takes a line. One that tells of the end of a registration, which takes a call, may come any number of times.
 func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
-	l.lines.Add(1)
+	w, name := l.p.w, l.p.name()
+	w.count(l.p.index, func(c *check.Counts) { c.Lines++ })
 	l.ask()
 	about, attrs, asked := r.Message, "", false
 	r.Attrs(func(a slog.Attr) bool {
@@ -37,17 +33,17 @@ func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
 		attrs += " " + a.String()
 		return true
 	})
-	l.w.note("%s logs: %s%s", l.name, r.Message, attrs)
-	if l.closed.Load() {
-		l.w.report(check.LeftBehind, "the registry of %s is closed, and logs %q", l.name, r.Message)
+	w.note("%s logs: %s%s", name, r.Message, attrs)
+	if l.p.closed.Load() {
+		w.report(check.LeftBehind, "the registry of %s is closed, and logs %q", name, r.Message)
 	}
 	if asked {
 		about = ""
 	}
 	// A killed life has lost its connections, and may see that before it is closed.
-	trouble := troubles[r.Message] && !l.w.network.Removed(l.from)
-	l.w.record(func(h *check.History) {
-		h.Lines = append(h.Lines, check.Line{At: time.Now(), Life: l.name + " at " + l.from, About: about, Trouble: trouble})
+	trouble := troubles[r.Message] && !w.network.Removed(l.p.from)
+	w.record(func(h *check.History) {
+		h.Lines = append(h.Lines, check.Line{At: time.Now(), Life: name + " at " + l.p.from, About: about, Trouble: trouble})
 	})
 	return nil
 }

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"slices"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -14,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// operated notes what an operator could not do: there was no space, or no quorum.
+// operated notes what an operator could not do: there was no space, or no quorum, or a lease was revoked already.
 func (w *world) operated(err error) {
 	if err != nil {
 		w.note("an operator's request has failed: %v", err)
@@ -22,96 +21,93 @@ func (w *world) operated(err error) {
 }
 
 // put puts a key as an operator.
-func (t *trial) put(key, value string, lease int64) { t.operated(t.etcd.Put(key, value, lease)) }
+func (w *world) put(key, value string, lease int64) { w.operated(w.etcd.Put(key, value, lease)) }
+
+// add adds an entry as an operator, until the returned function is called.
+func (w *world) add(key, value string) (remove func()) {
+	w.put(key, value, acme.NoLease)
+	return func() { w.operated(w.etcd.Delete(key)) }
+}
 
 // entriesOf returns the entries that name the address of a server.
-func (t *trial) entriesOf(server int) []etcd.Entry {
-	_, addr := t.servers[server].known()
-	return slices.DeleteFunc(t.etcd.Entries(acme.Prefix), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
+func (w *world) entriesOf(server int) []etcd.Entry {
+	addr := w.servers[server].seen().Addr
+	return slices.DeleteFunc(w.etcd.Entries(acme.Prefix), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
 }
 
 // onEntries does something to each entry that names the address of a server.
-func onEntries(do func(*trial, etcd.Entry)) fault {
-	return once(func(t *trial, s schedule.Step) {
-		for _, e := range t.entriesOf(s.Who) {
-			do(t, e)
+func onEntries(do func(*world, etcd.Entry)) fault {
+	return once(func(w *world, s schedule.Step) {
+		for _, e := range w.entriesOf(s.Who) {
+			do(w, e)
 		}
 	})
 }
 
-func (t *trial) entryOverwritten(s schedule.Step) (end func()) {
-	overwritten := t.entriesOf(s.Who)
+func (w *world) entryOverwritten(s schedule.Step) (end func()) {
+	overwritten := w.entriesOf(s.Who)
 	for _, e := range overwritten {
-		t.put(e.Key, acme.Nobody, acme.NoLease)
+		w.put(e.Key, acme.Nobody, acme.NoLease)
 	}
 	return func() {
 		for _, o := range overwritten {
-			for _, e := range t.etcd.Entries(o.Key) {
-				if e.Key == o.Key && acme.IsOperators(e) {
-					t.operated(t.etcd.Delete(o.Key))
-				}
-			}
+			w.deleteOperators(o.Key)
 		}
 	}
 }
 
-func (t *trial) revoke(e etcd.Entry) {
-	t.operated(t.etcd.Revoke(e.Lease)) // it may be revoked already, for another entry of the server
+// deleteOperators deletes those keys with a prefix that operators have put.
+func (w *world) deleteOperators(prefix string) {
+	for _, e := range w.etcd.Entries(prefix) {
+		if acme.IsOperators(e) {
+			w.operated(w.etcd.Delete(e.Key))
+		}
+	}
 }
 
-func (t *trial) entryAdded(schedule.Step) (end func()) {
-	t.put(acme.NobodyKey, acme.Nobody, acme.NoLease)
-	return func() { t.operated(t.etcd.Delete(acme.NobodyKey)) }
+// undo takes back what operators have put. Their steps have done so, but a backup may have brought it back.
+func (w *world) undo() {
+	w.operated(w.etcd.Alarm(false))
+	w.deleteOperators(acme.ShopKey + "/")
+	w.deleteOperators(acme.UserKey + "/")
 }
 
 // entryAddedBy has a process add an entry through its registry, and remove it after a time.
-func (t *trial) entryAddedBy(ctx context.Context, p *process, lasts time.Duration) {
+func (w *world) entryAddedBy(s schedule.Step) (end func()) {
+	p := w.processes[s.Who]
 	there := func() bool {
-		return slices.ContainsFunc(t.etcd.Entries(acme.ShopKey+"/"), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) == acme.Added })
+		return slices.ContainsFunc(w.etcd.Entries(acme.ShopKey+"/"), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) == acme.Added })
 	}
-	p.tell(ctx, "Add", func(r *runtime.Registry, ctx context.Context) error {
+	remove := func(r *runtime.Registry, ctx context.Context) error { return r.Remove(ctx, acme.ShopKey, acme.Added) }
+	p.tell("Add", func(r *runtime.Registry, ctx context.Context) error {
 		return r.Add(ctx, acme.ShopKey, runtime.Endpoint{Addr: acme.Added})
 	})
-	time.Sleep(lasts)
-	if there() {
-		remove := func(r *runtime.Registry, ctx context.Context) error { return r.Remove(ctx, acme.ShopKey, acme.Added) }
-		p.tell(ctx, "Remove", func(r *runtime.Registry, ctx context.Context) error {
-			allow := t.requests.add(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})
-			defer allow()
-			err := remove(r, ctx)
-			if err == nil && there() {
-				t.report(check.Returns, "etcd refuses a Remove of %s, which returned nil", p.name())
-			}
-			return err
-		})
-		p.tell(ctx, "Remove", remove)
+	return func() {
+		if there() {
+			p.tell("Remove", func(r *runtime.Registry, ctx context.Context) error {
+				defer w.addRule(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})()
+				err := remove(r, ctx)
+				if err == nil && there() {
+					w.report(check.Returns, "etcd refuses a Remove of %s, which returned nil", p.name())
+				}
+				return err
+			})
+			p.tell("Remove", remove)
+		}
+		w.undo()
 	}
-	t.undo()
 }
 
 // tell has the process change etcd by a call.
-func (p *process) tell(ctx context.Context, what string, call func(*runtime.Registry, context.Context) error) {
+func (p *process) tell(what string, call func(*runtime.Registry, context.Context) error) {
 	p.do(func() {
 		registry := p.running()
 		if registry == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		defer cancel()
-		act := check.Act{What: what, Who: p.name(), Began: time.Now()}
-		act.Err = call(registry, ctx)
-		p.w.acted(ctx, contextOnly, act)
+		act := check.Act{What: what, Who: p.name()}
+		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // it is judged there
 	})
-}
-
-// undo takes back what operators have put. Their steps have done so, but a backup may have brought it back.
-func (t *trial) undo() {
-	t.operated(t.etcd.Alarm(false))
-	for _, key := range []string{acme.ShopKey, acme.UserKey} {
-		for _, e := range t.etcd.Entries(key + "/") {
-			if acme.IsOperators(e) {
-				t.operated(t.etcd.Delete(e.Key))
-			}
-		}
-	}
 }

@@ -22,13 +22,12 @@ import (
 type process struct {
 	w          *world
 	index      int           // its place among the processes
+	parts      bool          // its client of etcd is put together from parts
 	host       string        // where it listens
 	turn       chan struct{} // held by what happens to the process
 	mu         *sync.Mutex
-	life       int           // counts, from 1
-	from       string        // where it dials from: each life has its own, so that a dead one can be cut off for good
-	dials      *atomic.Int64 // to etcd
-	lines      *atomic.Int64 // logged
+	life       int    // counts, from 1
+	from       string // where it dials from: each life has its own, so that a dead one can be cut off for good
 	client     *clientv3.Client
 	disconnect func() // closes client
 	registry   *runtime.Registry
@@ -37,10 +36,10 @@ type process struct {
 	live       *runtime.Registry // nil: the process is down; under mu
 }
 
-func newProcess(w *world, index int) *process {
-	return &process{
-		w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64), lines: new(atomic.Int64),
-	}
+func newProcess(w *world, index int, parts bool) *process {
+	p := &process{w: w, index: index, parts: parts, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex)}
+	w.processes = append(w.processes, p)
+	return p
 }
 
 func (p *process) name() string { return p.w.plan.Name(p.index) }
@@ -62,14 +61,7 @@ func (p *process) begin() {
 		h.Hosts[p.from] = p.name()
 		h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name()}) // all are healthy
 	})
-	p.setLine(p.from, network.Link{})
-}
-
-// setLine sets the links of a life to all members of etcd, which are as far away as the schedule says.
-func (p *process) setLine(from string, l network.Link) {
-	for i := range p.w.plan.Members {
-		p.w.setLink(from, i, l)
-	}
+	p.w.setLine(p.from, network.Link{})
 }
 
 // current returns the latest life and where it dials from, for those who do not hold the turn.
@@ -88,7 +80,7 @@ func (p *process) running() *runtime.Registry {
 
 // open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	log := &lifeLog{w: p.w, name: p.name(), from: p.from, lines: p.lines, closed: p.closed}
+	log := &lifeLog{p: *p}
 	opts = append(opts, runtime.WithLeaseTTL(p.w.plan.LeaseTTL()), runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	log.registry.Store(p.registry)
@@ -99,12 +91,6 @@ const grace = 5 * time.Second
 
 // closing is how long Registry.Close may take.
 const closing = 6 * time.Second
-
-// shut closes the registry and the client.
-func (p *process) shut(ctx context.Context) {
-	_ = p.closeRegistry(ctx, closing)
-	p.disconnect()
-}
 
 // lingers is how long a client outlives its registry, which is to ask etcd for nothing more.
 const lingers = 6 * time.Second
@@ -119,42 +105,33 @@ func (p *process) linger() {
 	})
 }
 
-// closeRegistry closes the registry, which is to leave no lease in etcd.
-func (p *process) closeRegistry(ctx context.Context, longest time.Duration) error {
-	act := check.Act{What: "Registry.Close", Who: p.name(), Began: time.Now()}
-	act.Err = p.registry.Close(ctx)
-	if p.closed.Swap(true) {
-		if fmt.Sprint(act.Err) != fmt.Sprint(p.closeErr) {
-			act.Wrong = fmt.Sprintf("it has returned %v before", p.closeErr)
-		}
-		p.w.acted(ctx, longest, act)
-		return act.Err
-	}
-	p.closeErr = act.Err
-	if ctx.Err() == nil {
+// closeRegistry closes the registry, which is to leave no lease in etcd. To close it again returns the same.
+func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
+	act := check.Act{What: "Registry.Close", Who: p.name(), Longest: longest}
+	again, before := p.closed.Load(), p.closeErr
+	if ctx.Err() == nil && !again {
 		act.Soon = longest
 	}
-	if left := p.w.leases(p.from); len(left) > 0 {
-		act.Wrong = fmt.Sprintf("it has left the leases %x", left)
+	closes := func(ctx context.Context) error {
+		defer p.closed.Store(true)
+		return p.registry.Close(ctx)
 	}
-	p.w.acted(ctx, longest, act)
-	return act.Err
+	p.closeErr = p.w.act(ctx, act, closes, func() string {
+		if left := p.w.leases(p.from); len(left) > 0 && !again {
+			return fmt.Sprintf("it has left the leases %x", left)
+		}
+		return ""
+	})
+	if again && fmt.Sprint(p.closeErr) != fmt.Sprint(before) {
+		p.w.report(check.Returns, "Registry.Close of %s returned %v, and %v before", p.name(), p.closeErr, before)
+	}
 }
 
-// dead returns a context that has ended. What is closed with it has no time to tell anybody.
-func dead() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}
-
-// vanish takes this life off the network for good.
-func (p *process) vanish() { p.w.network.Remove(p.from) }
-
-// crash ends all connections of this life at once. To stop a gRPC server takes as long as a handshake that is under way.
+// crash ends all connections of this life at once, and takes it off the network. To stop a gRPC server takes as long as a handshake that
+// is under way.
 func (p *process) crash() {
 	p.w.network.Crash(p.host)
-	p.vanish()
+	p.w.network.Remove(p.from)
 }
 
 func (p *process) dialOptions() []grpc.DialOption {
@@ -169,10 +146,15 @@ func (p *process) noteLink(from string, to int, l check.Link) {
 	}
 }
 
+// setLink sets the link of a life from another process.
+func (p *process) setLink(from string, to int, l network.Link) {
+	p.w.network.Set(p.w.plan.Host(to), from, l)
+	p.noteLink(from, to, check.Link{Broken: l.Cut || l.Stalled})
+}
+
 // setLinks sets the links of a life from all other processes.
 func (p *process) setLinks(from string, l network.Link) {
 	for i := range p.w.plan.Processes() {
-		p.w.network.Set(p.w.plan.Host(i), from, l)
-		p.noteLink(from, i, check.Link{Broken: l.Cut || l.Stalled})
+		p.setLink(from, i, l)
 	}
 }

@@ -2,105 +2,109 @@ package harness
 
 import (
 	"slices"
-	"sync"
-	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// requests decides what becomes of the requests of processes to etcd, and counts them.
-type requests struct {
-	w      *world
-	mu     sync.Mutex
-	active []*rule
-	second time.Time            // in which asked is counted
-	asked  map[int]int          // by process
-	came   map[int]check.Counts // by process: all that it has asked for so far
-}
-
-const (
-	// flood is how many requests of a process within a second are no accident. More are slowed down, or virtual time would
-	// stand still.
-	flood = 500
-	// slowed is how long each of them then takes.
-	slowed = 100 * time.Millisecond
-)
-
-// rule is for the requests of one process.
+// rule is for the requests of one process to etcd.
 type rule struct {
 	who     int
 	method  string // one, or schedule.AnyWrite or AnyMethod
 	verdict etcd.Verdict
 }
 
-func newRequests(w *world) *requests {
-	r := &requests{w: w, came: make(map[int]check.Counts)}
-	w.etcd.Intercept(r.judge)
-	return r
-}
-
-// add has a rule hold until the returned function is called.
-func (r *requests) add(who int, method string, verdict etcd.Verdict) (remove func()) {
+// addRule has a rule hold until the returned function is called.
+func (w *world) addRule(who int, method string, verdict etcd.Verdict) (remove func()) {
 	added := &rule{who, method, verdict}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.active = append(r.active, added)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rules = append(w.rules, added)
 	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.active = slices.DeleteFunc(r.active, func(a *rule) bool { return a == added })
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.rules = slices.DeleteFunc(w.rules, func(r *rule) bool { return r == added })
 	}
-}
-
-func (r *requests) judge(c etcd.Call) etcd.Verdict {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	who := r.w.plan.ProcessAt(c.Client)
-	r.w.note("%s asks member %d: %s %q", r.w.plan.Name(who), c.Member, c.Method, c.Keys)
-	if now := time.Now().Truncate(time.Second); !now.Equal(r.second) {
-		r.second, r.asked = now, make(map[int]int)
-	}
-	verdict := r.verdict(who, c)
-	r.count(who, c, verdict.Err != nil)
-	if r.asked[who]++; r.asked[who] > flood {
-		verdict.Before += slowed
-	}
-	return verdict
-}
-
-// verdict returns what the rule that holds says, nothing if there is none. It must be called with mu held.
-func (r *requests) verdict(who int, c etcd.Call) etcd.Verdict {
-	for _, a := range r.active {
-		if a.who == who && (a.method == schedule.AnyMethod || a.method == schedule.AnyWrite && c.Write || a.method == c.Method) {
-			return a.verdict
-		}
-	}
-	return etcd.Verdict{}
-}
-
-// count counts a request of a process. It must be called with mu held.
-func (r *requests) count(who int, c etcd.Call, refused bool) {
-	came := r.came[who]
-	switch {
-	case refused && slices.Contains(repeated, c.Method):
-		came.Repeated++
-	case c.Method == "Authenticate":
-		came.Tokens++
-	default:
-		came.Requests++
-	}
-	r.came[who] = came
 }
 
 // repeated are the requests that etcd's client repeats by itself while they are refused as unavailable: every 25 ms for as
 // long as its caller waits, a hundred times at most, and watches about every 100 ms, for each of its streams.
 var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Watch"}
 
-// askedBy returns what a process has asked etcd for so far.
-func (r *requests) askedBy(who int) check.Counts {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.came[who]
+// judge decides what becomes of a request to etcd, and counts it.
+func (w *world) judge(c etcd.Call) (verdict etcd.Verdict) {
+	who := w.plan.ProcessAt(c.Client)
+	w.note("%s asks member %d: %s %q", w.plan.Name(who), c.Member, c.Method, c.Keys)
+	w.mu.Lock()
+	i := slices.IndexFunc(w.rules, func(r *rule) bool {
+		return r.who == who && (r.method == schedule.AnyMethod || r.method == schedule.AnyWrite && c.Write || r.method == c.Method)
+	})
+	if i >= 0 {
+		verdict = w.rules[i].verdict
+	}
+	w.mu.Unlock()
+	w.count(who, func(counts *check.Counts) {
+		switch {
+		case verdict.Err != nil && slices.Contains(repeated, c.Method):
+			counts.Repeated++
+		case c.Method == "Authenticate":
+			counts.Tokens++
+		default:
+			counts.Requests++
+		}
+	})
+	return verdict
+}
+
+// refuse takes a right from a process until the returned function is called.
+func (w *world) refuse(who int, what string) (restore func()) {
+	set := func(what string) {
+		w.changing <- struct{}{}
+		w.refused[who] = what
+		<-w.changing
+		w.setRights()
+	}
+	set(what)
+	return func() { set("") }
+}
+
+// setRights sets the rights of all processes in etcd, where it asks for passwords.
+func (w *world) setRights() {
+	if !w.plan.Auth {
+		return
+	}
+	w.changing <- struct{}{}
+	defer func() { <-w.changing }()
+	users := []etcd.User{{Name: "root", Password: password}}
+	for i := range w.plan.Processes() + len(w.plan.Servers) { // the twins, too
+		users = append(users, etcd.User{Name: w.plan.Name(i), Password: password, Rights: rightsWithout(w.refused[i])})
+	}
+	w.operated(w.etcd.Protect(users...))
+}
+
+const password = "secret"
+
+// rightsWithout returns the rights of a process to which one thing is refused.
+func rightsWithout(what string) []etcd.Right {
+	right := func(prefix string, read, write bool) etcd.Right {
+		return etcd.Right{From: prefix, To: clientv3.GetPrefixRangeEnd(prefix), Read: read, Write: write}
+	}
+	read, write := what != schedule.Read, what != schedule.Write
+	return []etcd.Right{
+		right(acme.Prefix, read, write),
+		right(acme.Leaders+acme.Prefix, read && what != schedule.ReadVotes, write && what != schedule.WriteVotes),
+		right(acme.Configs, what != schedule.ReadConfig, false),
+	}
+}
+
+// client makes a client of etcd under the name of a process.
+func (w *world) client(config clientv3.Config, name string) (*clientv3.Client, error) {
+	if w.plan.Auth {
+		config.Username, config.Password = name, password
+	}
+	return clientv3.New(config)
 }

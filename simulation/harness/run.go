@@ -1,24 +1,23 @@
 // Package harness carries out a schedule: etcd, servers, callers and operators on a network in memory, all on the clock of a
 // testing/synctest bubble. It goes through the public API alone, and records what it sees in a check.History. From the bottom up:
 //
-//	world.go, requests.go, rights.go             what processes run in, and the record of it
-//	process.go, client.go, log.go, task.go       a host on the network, and a client of etcd
-//	presence.go                                  what a server is to have in etcd
-//	server.go, lives.go, serving.go, leaving.go  a server, from its start to its end
-//	election.go                                  the lives of servers that stand for election
-//	caller.go, calls.go, snapshots.go            who calls
-//	writer.go                                    who writes to etcd by code of its own
-//	regions.go                                   the region that callers fall back on
-//	fault.go, steps.go, operator.go              the steps of schedules
-//	settle.go, lastcalls.go, atonce.go           how all is looked at once the faults are over
-//	coda.go, goroutines.go                       the ordinary things that happen then, and what is left over
-//	trial.go, run.go                             all of it, from the beginning to the end
+//	world.go, requests.go              etcd, all processes, and the record of what happens
+//	process.go, client.go, log.go      a host on the network, and a client of etcd
+//	server.go, lives.go                a server, from its start to its end
+//	serving.go, leaving.go             how it enters etcd and leaves
+//	election.go                        the lives of servers that stand for election
+//	caller.go, calls.go, snapshots.go  who calls
+//	writer.go                          who writes to etcd by code of its own
+//	steps.go, operator.go              the steps of schedules
+//	settle.go, lastcalls.go            how all is looked at once the faults are over, and what is done then
+//	run.go                             all of it, from the beginning to the end, and what is left over
 package harness
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -35,43 +34,40 @@ type Result struct {
 	Problems []check.Problem
 	Virtual  time.Duration // how long it took in the world
 	Trace    []byte        // the events, one a line
-	Calls    int
 }
 
 // Run carries out a schedule, and returns when nothing of it is left. It must run in a testing/synctest bubble.
-func Run(ctx context.Context, plan schedule.Schedule) Result {
-	t := newTrial(newWorld(plan, network.New()))
-	defer os.RemoveAll(t.temp)
-	watchdog := time.AfterFunc(longest, t.hangs)
+func Run(plan schedule.Schedule) Result {
+	w := newWorld(plan, network.New())
+	watchdog := time.AfterFunc(longest, w.hangs)
 	defer watchdog.Stop()
-	t.start(ctx)
-	watched := t.watchOver(ctx)
-	t.carryOut(ctx)
-	for _, region := range slices.Backward(t.regions()) {
-		region.settle(ctx)
+	w.start()
+	stop := w.watchOver()
+	w.carryOut()
+	for _, region := range slices.Backward(w.regions()) {
+		region.settle()
 	}
-	t.countGoroutines()
-	t.liveAlone(ctx)
-	watched()
+	w.countGoroutines()
+	w.liveAlone()
+	stop()
 	time.Sleep(calming)
-	for _, region := range t.regions() {
+	for _, region := range w.regions() {
 		region.setCalm(true)
-		region.tearDown(ctx)
+		region.tearDown()
 	}
-	if n := t.network.Connections("", ""); n > 0 {
-		t.report(check.LeftBehind, "%d connections are open", n)
+	if n := w.network.Connections("", ""); n > 0 {
+		w.report(check.LeftBehind, "%d connections are open", n)
 	}
-	result := Result{Virtual: t.now()}
-	result.Problems, result.Trace = t.results()
-	for _, c := range t.callers {
-		result.Calls += int(c.calls.Load())
-	}
+	result := Result{Virtual: w.now()}
+	result.Problems, result.Trace = w.results()
 	return result
 }
 
 const (
 	// calming is how long callers take that could not reach etcd at last.
 	calming = 10 * time.Second
+	// arriving is how long after the last fault requests may take effect that were late.
+	arriving = 10 * time.Second
 	// longest is how long a world may take.
 	longest = 30 * time.Minute
 	// lastLines is how many lines of the trace are shown when it takes longer.
@@ -79,15 +75,15 @@ const (
 )
 
 // hangs ends the test process: there is no other way out of a bubble in which something waits for ever.
-func (t *trial) hangs() {
-	problems, trace := t.results()
+func (w *world) hangs() {
+	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
-	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", t.plan.Seed, t.plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
+	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.plan.Seed, w.plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
 }
 
 // results returns the promises that were broken and the events of all regions.
-func (t *trial) results() (problems []check.Problem, trace []byte) {
-	for i, region := range t.regions() {
+func (w *world) results() (problems []check.Problem, trace []byte) {
+	for i, region := range w.regions() {
 		if i > 0 {
 			trace = append(trace, "In the other region:\n"...)
 		}
@@ -98,30 +94,30 @@ func (t *trial) results() (problems []check.Problem, trace []byte) {
 }
 
 // start starts every process.
-func (t *trial) start(ctx context.Context) {
-	if t.other != nil {
-		t.other.start(ctx)
+func (w *world) start() {
+	if w.other != nil {
+		w.other.start()
 	}
 	var starting sync.WaitGroup // far from etcd it takes a while: it is over before the first step
-	for _, s := range t.servers {
-		starting.Go(func() { s.start(ctx) })
+	for _, s := range w.servers {
+		starting.Go(s.start)
 	}
-	for _, c := range t.callers {
-		starting.Go(func() { c.start(ctx) })
+	for _, c := range w.callers {
+		starting.Go(func() { c.start(false) })
 	}
-	for _, o := range t.writers {
-		starting.Go(func() { o.start(ctx) })
+	for _, o := range w.writers {
+		starting.Go(o.start)
 	}
 	starting.Wait()
 }
 
 // watchOver watches over all processes until the returned function is called.
-func (t *trial) watchOver(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+func (w *world) watchOver() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
-	for _, region := range t.regions() {
-		watching.Go(func() { region.count(ctx) })
-		watching.Go(func() { region.election.sample(ctx) })
+	for _, region := range w.regions() {
+		watching.Go(func() { region.tally(ctx) })
+		watching.Go(func() { region.sample(ctx) })
 	}
 	return func() {
 		cancel()
@@ -129,9 +125,8 @@ func (t *trial) watchOver(ctx context.Context) (stop func()) {
 	}
 }
 
-// count records what all processes do, a window at a time. The last window is a part of one.
-func (t *trial) count(ctx context.Context) {
-	before := make(map[int]check.Counts)
+// tally records what all processes do, a window at a time. The last window is a part of one.
+func (w *world) tally(ctx context.Context) {
 	tick := time.NewTicker(check.Width)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -139,74 +134,108 @@ func (t *trial) count(ctx context.Context) {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
-		for i := range t.plan.Processes() {
-			done := t.requests.askedBy(i)
-			done.Lines, done.Dials = int(t.process(i).lines.Load()), int(t.process(i).dials.Load())
-			w := check.Window{End: time.Now(), Process: t.plan.Name(i), Counts: done.Sub(before[i])}
-			t.record(func(h *check.History) { h.Windows = append(h.Windows, w) })
-			before[i] = done
-		}
+		w.record(func(h *check.History) {
+			for i, counts := range w.counts {
+				h.Windows = append(h.Windows, check.Window{End: time.Now(), Process: w.plan.Name(i), Counts: counts})
+			}
+			clear(w.counts)
+		})
 	}
 }
 
 // carryOut has each step happen at its time, and returns when the last one is over.
-func (t *trial) carryOut(ctx context.Context) {
+func (w *world) carryOut() {
 	var steps sync.WaitGroup
-	if t.other != nil {
-		steps.Go(func() { t.other.carryOut(ctx) })
+	if w.other != nil {
+		steps.Go(w.other.carryOut)
 	}
-	for _, step := range t.plan.Steps {
+	for _, step := range w.plan.Steps {
 		steps.Go(func() {
-			time.Sleep(step.At - t.now())
-			t.note("%s", t.plan.Words(step))
-			faults[step.Kind](t, ctx, step)
+			time.Sleep(step.At - w.now())
+			w.happen(step)
 		})
 	}
 	steps.Wait()
-	time.Sleep(t.underWay() + time.Second) // what processes have put may arrive yet
-	t.undo()
-}
-
-// underWay returns how long a request may have been under way to etcd until now.
-func (t *trial) underWay() (longest time.Duration) {
-	for _, s := range t.plan.Steps {
-		switch {
-		case s.At >= t.now():
-		case s.Kind == schedule.RequestsLate:
-			longest = max(longest, s.Milliseconds())
-		case s.Kind == schedule.StalledFromEtcd, s.Kind == schedule.StalledFromMember: // it arrives when that ends
-			longest = max(longest, s.For)
-		}
-	}
-	return longest
+	time.Sleep(arriving)
+	w.undo()
 }
 
 // tearDown stops every process in order, and reports what is left behind.
-func (t *trial) tearDown(ctx context.Context) {
-	for _, s := range t.servers {
-		s.stop(ctx)
+func (w *world) tearDown() {
+	for _, s := range w.servers {
+		s.stop(false)
 	}
-	l := t.entries()
-	for _, s := range t.servers {
-		for _, key := range s.keys() {
-			if left := s.seen().Left(l, key); left != "" {
-				t.report(check.LeftBehind, "all servers have stopped in order, and %s", left)
-			}
+	for _, s := range w.servers {
+		if left := s.notOut(); left != "" {
+			w.report(check.LeftBehind, "all servers have stopped in order, and %s", left)
 		}
 	}
-	if left := l.Under(acme.Leaders); len(left) > 0 {
-		t.report(check.LeftBehind, "all servers have stopped in order, and etcd has %v", left)
+	if left := w.etcd.Entries(acme.Leaders); len(left) > 0 {
+		w.report(check.LeftBehind, "all servers have stopped in order, and etcd has %v", left)
 	}
-	for _, c := range t.callers {
-		c.stop(ctx)
+	for _, c := range w.callers {
+		c.stop(false)
+		must(os.RemoveAll(c.snapshots.temp))
 	}
-	for _, o := range t.writers {
+	for _, o := range w.writers {
 		o.kill()
 	}
-	time.Sleep(2 * t.plan.LeaseTTL()) // until what was left to expire has expired
-	for _, lease := range t.etcd.Leases() {
-		t.report(check.LeftBehind, "lease %x is left in etcd", lease)
+	time.Sleep(2 * w.plan.LeaseTTL()) // until what was left to expire has expired
+	for _, lease := range w.etcd.Leases() {
+		w.report(check.LeftBehind, "lease %x is left in etcd", lease)
 	}
-	t.later.Wait() // until clients that lingered are closed
-	must(t.etcd.Close())
+	w.later.Wait() // until clients that lingered are closed
+	must(w.etcd.Close())
+}
+
+// ofInterest are the packages of the runtime, and those of etcd's client that works for it.
+var ofInterest = []string{
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal",
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime",
+	"github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection",
+	"go.etcd.io/etcd/client/v3",
+}
+
+// ofOurs and ofEtcds are how many goroutines of one kind a process may have once all is quiet, on average: four of the runtime's, for two
+// services, live configs and candidates, beside one for each key that it has put; and three of etcd's client, for as many watches and for
+// streams that it keeps.
+const ofOurs, ofEtcds = 4, 8
+
+// beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
+func beganWith(stack string) string {
+	lines := strings.Split(stack, "\n")
+	for _, line := range slices.Backward(lines) {
+		if slices.ContainsFunc(ofInterest, func(prefix string) bool { return strings.HasPrefix(line, prefix) }) {
+			return line[:strings.LastIndexByte(line, '(')+1]
+		}
+	}
+	return ""
+}
+
+// countGoroutines reports kinds of goroutines, by the function that they began with, of which there are more than processes need:
+// some have not ended.
+func (w *world) countGoroutines() {
+	all := make([]byte, 4<<20)
+	all = all[:runtime.Stack(all, true)]
+	count := make(map[string]int)
+	for stack := range strings.SplitSeq(string(all), "\n\n") {
+		count[beganWith(stack)]++
+	}
+	delete(count, "")
+	processes, put := 0, 0
+	for _, region := range w.regions() {
+		for _, s := range region.allServers() {
+			put += len(s.keys())*len(s.layouts()) + 1 // a candidate
+		}
+		processes += len(region.allServers()) + len(region.callers)*len(w.regions()) + len(region.writers) // a registry of each region
+	}
+	for kind, n := range count {
+		most := ofOurs*processes + put
+		if strings.HasPrefix(kind, "go.etcd.io") {
+			most = ofEtcds * processes
+		}
+		if n > most {
+			w.report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s", processes, n, kind)
+		}
+	}
 }

@@ -1,9 +1,13 @@
 package harness
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,26 +23,42 @@ import (
 
 // server is a process that serves, or the second server in one.
 type server struct {
-	presence
+	*process
+	spec   schedule.Server
+	named  string // the instance id that it has been given, "": none
+	suffix string // of its names, where a process has several
 	port   int
 	second *server // of the process; nil: there is none
 
-	up        bool // it takes calls
-	listener  net.Listener
-	grpc      *grpc.Server
-	health    *health.Server          // under mu
-	server    *runtime.Server         // of the modes serve and announce; under mu
-	leaving   *departure              // of what puts it in etcd
-	entries   []*runtime.Registration // of the mode register; under mu
-	end       context.CancelFunc
-	entering  *task      // puts it in etcd, or serves
-	candidate *candidate // under mu
+	up       bool // it takes calls
+	listener net.Listener
+	grpc     *grpc.Server
+	leaving  *departure      // of what puts it in etcd
+	ctx      context.Context // of the life
+	end      context.CancelFunc
+	entering *task // puts it in etcd, or serves
+
+	// Under mu:
+	id        string // of the life
+	addr      string
+	in        bool                 // it is meant to be in etcd
+	wants     map[string]acme.Said // by service: what its entries are to say
+	health    *health.Server
+	server    *runtime.Server         // of the modes serve and announce
+	entries   []*runtime.Registration // of the mode register
+	candidate *candidate
 }
 
 func newServer(w *world, index int, spec schedule.Server) *server {
-	s := &server{presence: presence{process: newProcess(w, index), spec: spec}, port: schedule.Port}
+	s := &server{process: newProcess(w, index, spec.Parts), spec: spec, port: schedule.Port}
+	if spec.Named {
+		s.named = w.plan.Instance(index % w.plan.Processes())
+	}
 	if spec.Second {
-		s.second = &server{presence: presence{process: s.process, spec: spec, suffix: "b"}, port: s.port + 1000}
+		s.second = &server{process: s.process, spec: spec, suffix: "b", port: s.port + 1000}
+		if spec.Named {
+			s.second.named = s.named + s.second.suffix
+		}
 	}
 	return s
 }
@@ -46,7 +66,7 @@ func newServer(w *world, index int, spec schedule.Server) *server {
 // newTwin makes a server with the instance id of another.
 func newTwin(w *world, of int) *server {
 	spec := w.plan.Servers[of]
-	spec.Mode, spec.Second = schedule.Register, false
+	spec.Mode, spec.Second, spec.Parts = schedule.Register, false, false
 	return newServer(w, w.plan.Processes()+of, spec)
 }
 
@@ -69,19 +89,87 @@ func (s *server) leadership() *leader.Leadership {
 	return leader.Of(s.registry, acme.Shop(""))
 }
 
-// instance describes this life.
-func (s *server) instance() *check.Life {
-	l := &check.Life{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{acme.Who}}
-	if s.spec.Named {
-		l.Name = s.instanceID()
-	}
-	if s.spec.Newer {
-		l.Methods = append(l.Methods, acme.WhoNewer)
-	}
+// keys returns the services that the server is to be found under.
+func (s *server) keys() []string {
 	if s.spec.Both {
-		l.Methods = append(l.Methods, acme.UserWho)
+		return []string{acme.ShopKey, acme.UserKey}
 	}
-	return l
+	return []string{acme.ShopKey}
+}
+
+// methods returns the names of the methods of the shop that the server serves.
+func (s *server) methods() []string {
+	if s.spec.Newer {
+		return []string{"Lead", "Who", "WhoNewer"}
+	}
+	return []string{"Lead", "Who"}
+}
+
+// appear notes that another life begins, which is to be in etcd once it is up.
+func (s *server) appear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf("%s%s, life %d", s.name(), s.suffix, s.life)
+	s.server, s.entries, s.candidate = nil, nil, &candidate{w: s.w, id: s.id, name: cmp.Or(s.named, s.addr)}
+	s.wants = make(map[string]acme.Said)
+	for _, key := range s.keys() {
+		s.wants[key] = s.says(key)
+	}
+}
+
+// says returns what the entries of a service are to say of the server.
+func (s *server) says(key string) acme.Said {
+	want := acme.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
+	switch {
+	case !s.elects(): // it knows no methods
+	case key == acme.UserKey:
+		want.Methods = strings.TrimPrefix(acme.UserWho, "/")
+	default:
+		want.Methods = acme.ShopName + "/" + strings.Join(s.methods(), ",")
+	}
+	return want
+}
+
+// want notes whether the server is meant to be in etcd.
+func (s *server) want(in bool) {
+	s.mu.Lock()
+	s.in = in
+	s.mu.Unlock()
+	s.w.record(func(h *check.History) {
+		life := h.Life(s.id)
+		life.Moves = append(life.Moves, check.Move{At: time.Now(), In: in})
+	})
+}
+
+// expect notes what an entry is to say from now on, and reports whether that is something else.
+func (s *server) expect(key string, change func(*acme.Said)) (changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := s.wants[key]
+	change(&want)
+	changed = want != s.wants[key]
+	s.wants[key] = want
+	return changed
+}
+
+// layouts returns the layouts of the server's entries.
+func (s *server) layouts() []string {
+	if len(s.spec.Layouts) == 0 {
+		return []string{schedule.EndpointJSON}
+	}
+	return s.spec.Layouts
+}
+
+// marks reports whether the server's entries have room for metadata.
+func (s *server) marks() bool {
+	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return schedule.LayoutNamed(name).Bare })
+}
+
+// seen returns what the server is to have in etcd.
+func (s *server) seen() check.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return check.Server{ID: s.id, Addr: s.addr, Name: s.named, In: s.in, Layouts: s.layouts(), Wants: maps.Clone(s.wants)}
 }
 
 // look returns what there is to see of the server.
@@ -105,6 +193,18 @@ func (s *server) look() check.Server {
 	return seen
 }
 
+// lacks describes what etcd lacks of the server under services, and left what it has.
+func (s *server) lacks(keys ...string) string { return s.compare(keys, check.Server.Lacks) }
+func (s *server) left(keys ...string) string  { return s.compare(keys, check.Server.Left) }
+
+func (s *server) compare(keys []string, describe func(check.Server, check.Look, string) string) string {
+	var all []string
+	for _, key := range keys {
+		all = append(all, describe(s.seen(), s.w.entries(), key))
+	}
+	return strings.Trim(strings.Join(all, "; "), "; ")
+}
+
 // departure says since when a server leaves etcd, and by which call, if that ends those that are under way to put it there.
 type departure struct {
 	mu sync.Mutex
@@ -124,4 +224,34 @@ func (d *departure) begun() (time.Time, string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.at, d.by
+}
+
+// task is a call that goes on in the background.
+type task struct {
+	done chan struct{}
+	err  error
+}
+
+func newTask(call func() error) *task {
+	t := &task{done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		t.err = call()
+	}()
+	return t
+}
+
+// wait waits until the task is over, and returns how it ended.
+func (t *task) wait() error {
+	<-t.done
+	return t.err
+}
+
+func (t *task) over() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
 }

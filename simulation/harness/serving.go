@@ -21,16 +21,14 @@ const (
 	// enterAgain and enterLater are how long they wait until the next one, in turns: what one has left behind shows in the longer
 	// one.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
+	// soon is how long a call that changes etcd takes at the most, if nothing is in its way and etcd is near.
+	soon = time.Second
 )
 
 // addServices registers the services with a gRPC server, or with a runtime.Server around it.
 func (s *server) addServices(to grpc.ServiceRegistrar) {
-	methods := []string{"Who", "Lead"}
-	if s.spec.Newer {
-		methods = append(methods, "WhoNewer")
-	}
 	instance := acme.Instance{Name: s.id, Led: s.candidate.serves}
-	instance.Register(to, acme.ShopName, methods...)
+	instance.Register(to, acme.ShopName, s.methods()...)
 	if s.spec.Both {
 		instance.Register(to, acme.UserName, "Who")
 	}
@@ -57,8 +55,8 @@ func (s *server) publish() {
 // options returns the options of a registration.
 func (s *server) options() []runtime.RegisterOption {
 	var options []runtime.RegisterOption
-	if s.spec.Named {
-		options = append(options, runtime.WithInstance(s.instanceID()))
+	if s.named != "" {
+		options = append(options, runtime.WithInstance(s.named))
 	}
 	if s.spec.Version != "" {
 		options = append(options, runtime.WithVersion(s.spec.Version))
@@ -66,28 +64,22 @@ func (s *server) options() []runtime.RegisterOption {
 	if s.spec.Weight > 0 {
 		options = append(options, runtime.WithWeight(s.spec.Weight))
 	}
-	if len(s.spec.Layouts) > 0 {
-		var layouts []runtime.Layout
-		for _, name := range s.spec.Layouts {
-			layouts = append(layouts, layoutNamed(name))
-		}
+	var layouts []runtime.Layout
+	for _, name := range s.spec.Layouts {
+		layout, err := endpoint.LayoutByName(name)
+		must(err)
+		layouts = append(layouts, endpoint.Public(layout).(runtime.Layout))
+	}
+	if len(layouts) > 0 {
 		options = append(options, runtime.WithLayouts(layouts...))
 	}
 	return options
 }
 
-func layoutNamed(name string) runtime.Layout {
-	layout, err := endpoint.LayoutByName(name)
-	if err != nil {
-		panic(err) // a schedule that is not valid
-	}
-	return endpoint.Public(layout).(runtime.Layout)
-}
-
 // serve starts the mode serve.
-func (s *server) serve(ctx context.Context) {
+func (s *server) serve() {
 	s.publish()
-	server, listener := s.server, s.listener
+	ctx, server, listener := s.ctx, s.server, s.listener
 	s.entering = newTask(func() error { return server.Serve(ctx, listener) })
 }
 
@@ -97,44 +89,29 @@ func (s *server) serveGRPC() {
 	go func() { _ = server.Serve(listener) }() // it returns when the server stops
 }
 
-// startAnnounced starts the mode announce. The announcement is retried in the background.
-func (s *server) startAnnounced(ctx context.Context) {
-	s.publish()
-	s.serveGRPC()
-	s.announce(ctx)
-}
-
-func (s *server) announce(ctx context.Context) {
-	server, addr, try := s.server, s.addr, s.attempt("Announce", s.keys()...)
+// announce starts to put the server in etcd, in the mode announce.
+func (s *server) announce() {
+	server, addr, keys, retry := s.server, s.addr, s.keys(), s.attempt("Announce")
 	s.entering = newTask(func() error {
-		return try.retry(ctx, func(ctx context.Context) error { return server.Announce(ctx, addr) })
+		return retry(func(ctx context.Context) error { return server.Announce(ctx, addr) }, keys...)
 	})
 }
 
-// startRegistered starts the mode register. The registrations are retried in the background.
-func (s *server) startRegistered(ctx context.Context) {
-	s.addServices(s.grpc)
-	s.serveGRPC()
-	s.register(ctx)
-}
-
-func (s *server) register(ctx context.Context) {
+// register starts to put the server in etcd, in the mode register.
+func (s *server) register() {
 	registry, endpoint, options := s.registry, runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}, s.options()
-	var tries []attempt
-	for _, key := range s.keys() {
-		tries = append(tries, s.attempt("Register", key))
-	}
+	keys, retry := s.keys(), s.attempt("Register")
 	s.entering = newTask(func() error {
-		for _, try := range tries {
-			err := try.retry(ctx, func(ctx context.Context) error {
-				entry, err := registry.Register(ctx, try.keys[0], endpoint, options...)
+		for _, key := range keys {
+			err := retry(func(ctx context.Context) error {
+				entry, err := registry.Register(ctx, key, endpoint, options...)
 				if err == nil {
 					s.mu.Lock()
 					defer s.mu.Unlock()
 					s.entries = append(s.entries, entry)
 				}
 				return err
-			})
+			}, key)
 			if err != nil {
 				return err
 			}
@@ -146,52 +123,42 @@ func (s *server) register(ctx context.Context) {
 // errLeaves is why a server is not put in etcd.
 var errLeaves = errors.New("the server leaves")
 
-// attempt is a call that puts a life of a server in etcd under keys. It goes on in the background, and that of a killed server may
-// run into the next life, so it has what it needs of its own.
-type attempt struct {
-	s       *server
-	what    string
-	keys    []string
-	id      string
-	leaving *departure
-}
-
-func (s *server) attempt(what string, keys ...string) attempt {
-	return attempt{s, what, keys, s.id, s.leaving}
-}
-
-// retry makes the call until it returns nil or the server leaves.
-func (a attempt) retry(ctx context.Context, call func(context.Context) error) error {
-	for again := enterAgain; ; again = enterAgain + enterLater - again {
-		if left, _ := a.leaving.begun(); !left.IsZero() {
-			return errLeaves
-		}
-		began := time.Now()
-		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
-		err := call(bounded)
-		a.done(bounded, began, err)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(again):
+// attempt returns what makes a call that puts this life in etcd under keys, again and again until it returns nil or the server leaves.
+// That of a killed server may run into the next life, so it has what it needs of its own.
+func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
+	ctx, id, leaving := s.ctx, s.id, s.leaving
+	return func(call func(context.Context) error, keys ...string) error {
+		for again := enterAgain; ; again = enterAgain + enterLater - again {
+			if left, _ := leaving.begun(); !left.IsZero() {
+				return errLeaves
+			}
+			act := check.Act{What: what, Who: id, Began: time.Now()}
+			bounded, cancel := context.WithTimeout(ctx, enterTimeout)
+			act.Err = call(bounded)
+			s.entered(bounded, act, leaving, keys)
+			cancel()
+			if act.Err == nil {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(again):
+			}
 		}
 	}
 }
 
-// done records how a call has ended. It may have been ended by another that takes the server out of etcd, and then returns an error.
-func (a attempt) done(ctx context.Context, began time.Time, err error) {
-	act := check.Act{What: a.what, Who: a.id, Began: began, Err: err}
-	left, by := a.leaving.begun()
+// entered records how a call that puts a life in etcd has ended. It may have been ended by another that takes the server out of etcd,
+// and then returns an error.
+func (s *server) entered(ctx context.Context, act check.Act, leaving *departure, keys []string) {
+	left, by := leaving.begun()
 	switch {
 	case by == "death":
-	case left.IsZero() || err == nil && by == "":
-		act.Soon, act.Wrong = soon, a.s.notIn(a.keys...)
-	case err == nil && left.Before(time.Now()): // at one instant either may have been first
-		a.s.w.report(check.Returns, "%s of %s returned nil %v after %s had begun", a.what, a.id, time.Since(left), by)
+	case left.IsZero() || act.Err == nil && by == "":
+		act.Soon, act.Wrong = soon, s.lacks(keys...)
+	case act.Err == nil && left.Before(time.Now()): // at one instant either may have been first
+		s.w.report(check.Returns, "%s of %s returned nil %v after %s had begun", act.What, act.Who, time.Since(left), by)
 	}
-	a.s.w.acted(ctx, contextOnly, act)
+	s.w.acted(ctx, act)
 }

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
@@ -24,30 +28,30 @@ const (
 
 // settle waits as long as it may take until everything is as it should be after the faults. Then calls go every way, and ordinary things
 // happen.
-func (t *trial) settle(ctx context.Context) {
+func (w *world) settle() {
 	bound := within
-	if t.plan.Auth && slices.ContainsFunc(t.plan.Steps, func(s schedule.Step) bool {
+	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.RightsRefused || s.Kind == schedule.CallerRefused
 	}) {
 		bound = withinRefused
 	}
-	bound += t.plan.LeaseTTL() - schedule.ShortTTL // for what a killed server has left
+	bound += w.plan.LeaseTTL() - schedule.ShortTTL // for what a killed server has left
 	time.Sleep(bound)
-	t.setCalm(t.settled(ctx, 0, fmt.Sprintf("%v after the last fault", bound)))
-	t.callAtLast(ctx)
-	t.coda(ctx)
+	w.setCalm(w.settled(0, fmt.Sprintf("%v after the last fault", bound)))
+	w.callAtLast()
+	w.coda()
 }
 
 // settled waits until everything is as it should be, for some time at the most, and reports what is not then.
-func (t *trial) settled(ctx context.Context, most time.Duration, when string) bool {
+func (w *world) settled(most time.Duration, when string) bool {
 	for end := time.Now().Add(most); ; time.Sleep(looking) {
-		wrong := t.look(ctx).Wrong()
+		wrong := w.look().Wrong()
 		if len(wrong) == 0 {
 			return true
 		}
 		if !time.Now().Before(end) {
 			for promise, what := range wrong {
-				t.report(promise, "%s %s", when, what)
+				w.report(promise, "%s %s", when, what)
 			}
 			return false
 		}
@@ -55,27 +59,27 @@ func (t *trial) settled(ctx context.Context, most time.Duration, when string) bo
 }
 
 // look returns what there is to see of the trial.
-func (t *trial) look(ctx context.Context) check.Look {
-	readers := make([]check.Reader, len(t.callers))
+func (w *world) look() check.Look {
+	readers := make([]check.Reader, len(w.callers))
 	var reading sync.WaitGroup
-	for i, c := range t.callers {
-		reading.Go(func() { readers[i] = c.look(ctx) })
+	for i, c := range w.callers {
+		reading.Go(func() { readers[i] = c.look() })
 	}
 	reading.Wait()
-	l := t.entries()
+	l := w.entries()
 	l.Readers = readers
-	for _, s := range t.all() {
+	for _, s := range w.allServers() {
 		l.Servers = append(l.Servers, s.look())
 	}
-	for _, o := range t.writers {
+	for _, o := range w.writers {
 		l.Writers = append(l.Writers, o.addr())
 	}
 	return l
 }
 
 // look returns what there is to see of the caller.
-func (c *caller) look(ctx context.Context) check.Reader {
-	bounded, cancel := context.WithTimeout(ctx, time.Second)
+func (c *caller) look() check.Reader {
+	bounded, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	all, err := c.clients.instances.All(bounded)
 	var instances []runtime.Endpoint
@@ -85,7 +89,94 @@ func (c *caller) look(ctx context.Context) check.Reader {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return check.Reader{
-		Name: c.name(), Config: c.spec.Config(), Watched: acme.Addrs(c.watched), WatchErr: c.watchErr, Status: keyStatus(c.registry, acme.ShopKey), EtcdErr: c.registry.Status().Etcd.Err,
-		Instances: acme.Addrs(instances), ListErr: err,
+		Name: c.name(), Config: c.spec.Config(), Watched: acme.Addrs(c.watched), WatchErr: c.watchErr, Status: keyStatus(c.registry, acme.ShopKey),
+		EtcdErr: c.registry.Status().Etcd.Err, Instances: acme.Addrs(instances), ListErr: err,
+	}
+}
+
+// promptly is how soon all is as it should be after one thing has happened to a world that is calm.
+const promptly = 4 * time.Second
+
+// coda has one thing after another happen to a world without faults. What the faults have spoilt shows there.
+func (w *world) coda() {
+	if !w.calmSince(time.Now()) {
+		return
+	}
+	last, while := len(w.servers)-1, 3*time.Second
+	for _, step := range []schedule.Step{
+		{Kind: schedule.EntriesDeleted},
+		{Kind: schedule.LeaseRevoked},
+		{Kind: schedule.ServerPauses, For: while},
+		{Kind: schedule.ServerPauses, For: while, Who: last, Text: schedule.ForGood},
+		{Kind: schedule.ServerRestarts},
+		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")},
+		{Kind: schedule.ConfigDeleted},
+		{Kind: schedule.ServerKilled, Who: last, N: 1},
+		{Kind: schedule.Compaction},
+	} {
+		bound := promptly + 2*trips*w.line()
+		switch step.Kind {
+		case schedule.EntriesDeleted:
+			bound += grace // those of writers stay away
+		case schedule.LeaseRevoked:
+			w.setCalm(false) // two may believe that they lead
+		case schedule.ConfigPut:
+			if leader := w.leader(); leader != nil {
+				step.Text = schedule.Drain(leader.name)
+			}
+		case schedule.ServerKilled:
+			bound += w.plan.LeaseTTL()
+		}
+		for _, s := range w.servers {
+			bound += time.Duration(s.spec.Unready) * time.Millisecond
+		}
+		if w.other != nil {
+			bound += within // connections home may wait before they are tried again
+		}
+		w.happen(step)
+		if step.Kind == schedule.EntriesDeleted {
+			w.listHeld()
+		}
+		if !w.settled(bound, fmt.Sprintf("%v after this: %s:", bound, w.plan.Words(step))) {
+			return
+		}
+		w.setCalm(true)
+		w.callNewer()
+		time.Sleep(time.Second) // for calls
+	}
+}
+
+// listHeld has callers list their instances while they hold entries that were deleted: those are none.
+func (w *world) listHeld() {
+	time.Sleep(2*w.line() + 100*time.Millisecond)
+	for _, c := range w.callers {
+		had, held := w.entries().Registered(), keyStatus(c.registry, acme.ShopKey).Held // one that has not heard yet holds none
+		bounded, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		all, err := c.clients.instances.All(bounded)
+		cancel()
+		has := append(had, w.entries().Registered()...)
+		for _, i := range all {
+			if err == nil && held > 0 && !slices.Contains(has, i.Addr) {
+				w.report(check.Listed, "%s lists %s, which it only holds", c.name(), i.Addr)
+			}
+		}
+	}
+}
+
+// callNewer has callers call a method that not all serve, where each entry says what is served: none asks one that does not.
+func (w *world) callNewer() {
+	all, newer := true, false
+	for _, e := range w.etcd.Entries(acme.ShopKey + "/") {
+		all, newer = all && strings.Contains(e.Value, acme.MethodsName), newer || strings.Contains(e.Value, "WhoNewer")
+	}
+	for _, c := range w.callers {
+		for range 2 * len(w.servers) {
+			if !all || !newer || !c.plain() {
+				return
+			}
+			if _, err := acme.Ask(context.Background(), c.clients.shop, acme.WhoNewer); status.Code(err) == codes.Unimplemented {
+				w.report(check.Unserved, "%s: %v", c.name(), err)
+			}
+		}
 	}
 }

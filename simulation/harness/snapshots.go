@@ -3,7 +3,6 @@ package harness
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,29 +19,22 @@ import (
 // snapshots is the snapshot directory of a caller, and what its lives are to find there. Whoever holds the caller's turn may
 // change it.
 type snapshots struct {
-	dir    string    // "": none
+	temp   string    // is removed in the end; "": none
+	dir    string    // below that; "": none
 	fails  int       // how many steps keep it away
 	spoilt time.Time // when it was last damaged
 	knew   []string  // what the last life knew when it ended
 	exact  bool      // ... and etcd had told it so, and the directory is to have it
 }
 
-// newSnapshots makes a directory for a caller, if it is to have one, below that of the world.
-func newSnapshots(w *world, index int, spec schedule.Caller) snapshots {
+// newSnapshots makes a directory for a caller, if it is to have one.
+func newSnapshots(spec schedule.Caller) snapshots {
 	if !spec.Snapshots {
 		return snapshots{}
 	}
-	return snapshots{dir: filepath.Join(w.tempDir(), fmt.Sprint(index))}
-}
-
-// tempDir returns the directory of the world, which is removed with it.
-func (w *world) tempDir() string {
-	if w.temp == "" {
-		dir, err := os.MkdirTemp("", "simulation")
-		must(err)
-		w.temp = dir
-	}
-	return w.temp
+	temp, err := os.MkdirTemp("", "simulation")
+	must(err)
+	return snapshots{temp: temp, dir: filepath.Join(temp, "snapshots")}
 }
 
 // noteKnown notes what a life knows as it ends, before its registry is closed, if all is calm and etcd has told it so.
@@ -88,20 +80,16 @@ func (s *snapshots) damage() {
 	s.spoilt, s.exact = time.Now(), false
 }
 
-// keep keeps the directory as it is now, until the returned function puts it back.
-func (s *snapshots) keep() (back func()) {
+// leaveBehind has the next life find the directory as it is now, whatever the present one still writes.
+func (s *snapshots) leaveBehind() {
 	if s.dir == "" || s.fails > 0 {
-		return func() {}
+		return
 	}
-	kept := s.dir + ".kept"
-	must(os.RemoveAll(kept))
-	if err := os.CopyFS(kept, os.DirFS(s.dir)); err != nil && !os.IsNotExist(err) {
+	left := s.dir + "'"
+	if err := os.CopyFS(left, os.DirFS(s.dir)); err != nil && !os.IsNotExist(err) {
 		panic(err)
 	}
-	return func() {
-		must(os.RemoveAll(s.dir))
-		move(kept, s.dir)
-	}
+	s.dir = left
 }
 
 const (
@@ -113,29 +101,28 @@ const (
 	livesAlone = recalls + time.Second
 )
 
-// startsAlone restarts a caller, whose next life cannot reach etcd for a time. If the last one is killed, nothing is written as it
-// ends.
-func (c *caller) startsAlone(ctx context.Context, d time.Duration, killed bool) {
-	c.stops(ctx, killed)
-	c.livesAlone(ctx, d)
+// callerAlone restarts a caller, whose next life cannot reach etcd for a time. If the last one is killed, nothing is written as it ends.
+func (w *world) callerAlone(s schedule.Step) {
+	w.caller(s.Who).stop(s.N == 1)
+	w.caller(s.Who).livesAlone(s.For)
 }
 
 // livesAlone has a caller that is stopped live for a time without etcd.
-func (c *caller) livesAlone(ctx context.Context, d time.Duration) {
-	if !c.begins(ctx, true) {
+func (c *caller) livesAlone(d time.Duration) {
+	if !c.start(true) {
 		return
 	}
 	life, from := c.current()
 	time.Sleep(min(d, recalls))
 	if now, _ := c.current(); now == life && d >= recalls {
-		c.judgeRecalled(ctx)
+		c.judgeRecalled()
 	}
 	time.Sleep(d - min(d, recalls))
-	c.setLine(from, network.Link{})
+	c.w.setLine(from, network.Link{})
 }
 
 // judgeRecalled judges what a life that cannot reach etcd knows, and whether it calls that.
-func (c *caller) judgeRecalled(ctx context.Context) {
+func (c *caller) judgeRecalled() {
 	registry := c.running()
 	if registry == nil {
 		return
@@ -158,32 +145,32 @@ func (c *caller) judgeRecalled(ctx context.Context) {
 	if c.spec.Parts || len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return
 	}
-	if from := c.call(ctx, c.clients, acme.Who, ""); from == "" {
+	if from := c.call(context.Background(), c.clients, acme.Who, ""); from == "" {
 		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, which it can reach, and a call fails", c.name(), addrs)
 	}
 }
 
 // liveAlone has all callers with snapshots live by them for a while, once all is written.
-func (t *trial) liveAlone(ctx context.Context) {
+func (w *world) liveAlone() {
 	time.Sleep(written)
 	var alone []*caller
-	for _, c := range t.callers {
+	for _, c := range w.callers {
 		if c.snapshots.dir != "" {
-			c.stops(ctx, c.index%2 == 0)
+			c.stop(c.index%2 == 0)
 			alone = append(alone, c)
 		}
 	}
-	t.setCalm(false)
+	w.setCalm(false)
 	var all sync.WaitGroup
 	for _, c := range alone {
-		all.Go(func() { c.livesAlone(ctx, livesAlone) })
+		all.Go(func() { c.livesAlone(livesAlone) })
 	}
 	all.Wait()
 }
 
 // diskFails takes the snapshot directory of a caller away.
-func (t *trial) diskFails(s schedule.Step) (end func()) {
-	c := t.caller(s.Who)
+func (w *world) diskFails(s schedule.Step) (end func()) {
+	c := w.caller(s.Who)
 	var back func()
 	c.do(func() { back = c.snapshots.fail() })
 	return func() { c.do(back) }

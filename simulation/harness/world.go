@@ -14,27 +14,36 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// world is what processes run in, and the record of what happens there.
+// world is a schedule under way: etcd, the processes, and the record of what happens.
 type world struct {
-	plan     schedule.Schedule
-	began    time.Time
-	etcd     *etcd.Cluster
-	network  *network.Network
-	rights   *rights
-	requests *requests
-	election *election
-	later    sync.WaitGroup // what is left of killed processes
+	plan      schedule.Schedule
+	began     time.Time
+	etcd      *etcd.Cluster
+	network   *network.Network
+	processes []*process // servers, callers, writers and twins, as steps name them
+	servers   []*server
+	twins     []*server // by server: who takes its instance id
+	callers   []*caller
+	writers   []*writer
+	later     sync.WaitGroup // what is left of killed processes
+	other     *world         // the region that callers fall back on; nil: there is none
 
-	temp string // a directory; "": none
+	changing chan struct{}  // held while rights change, which takes a while
+	refused  map[int]string // by process: the right that it lacks
 
 	mu      sync.Mutex
 	history *check.History
-	trace   []byte // a line an event
-	down    []int  // by member: how many steps keep it down
+	trace   []byte               // a line an event
+	down    []int                // by member: how many steps keep it down
+	rules   []*rule              // for requests to etcd
+	counts  map[int]check.Counts // by process: what it has done within this window
 }
 
 func newWorld(plan schedule.Schedule, network *network.Network) *world {
-	w := &world{plan: plan, network: network, down: make([]int, plan.Members)}
+	w := &world{
+		plan: plan, network: network, changing: make(chan struct{}, 1), refused: make(map[int]string),
+		down: make([]int, plan.Members), counts: make(map[int]check.Counts),
+	}
 	cluster, err := etcd.New(network, w.memberAddrs())
 	must(err)
 	w.etcd, w.began = cluster, time.Now()
@@ -43,10 +52,59 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 		w.note("commit %q %q delete %v by %s", c.Key, c.Value, c.Delete, c.Client)
 		w.record(func(h *check.History) { h.Commit(c) })
 	})
-	w.election = newElection(w)
-	w.requests = newRequests(w)
-	w.rights = newRights(w)
+	w.etcd.Intercept(w.judge)
+	w.setRights()
+	if plan.Other != nil {
+		w.other = newWorld(*plan.Other, network)
+	}
+	for i, spec := range plan.Servers {
+		w.servers = append(w.servers, newServer(w, i, spec))
+	}
+	for i, spec := range plan.Callers {
+		w.callers = append(w.callers, newCaller(w, len(w.servers)+i, spec))
+	}
+	for i, spec := range plan.Writers {
+		w.writers = append(w.writers, &writer{process: newProcess(w, len(w.servers)+len(w.callers)+i, false), spec: spec})
+	}
+	for i := range plan.Servers {
+		w.twins = append(w.twins, newTwin(w, i))
+	}
 	return w
+}
+
+// regions returns the world and that of the other region, if there is one.
+func (w *world) regions() []*world {
+	if w.other == nil {
+		return []*world{w}
+	}
+	return []*world{w, w.other}
+}
+
+// allServers returns the servers of all processes.
+func (w *world) allServers() []*server {
+	var all []*server
+	for _, s := range w.servers {
+		all = append(all, s.all()...)
+	}
+	return all
+}
+
+// caller returns the caller with an index among all processes.
+func (w *world) caller(i int) *caller { return w.callers[i-len(w.servers)] }
+
+// writer returns the writer with an index among all processes.
+func (w *world) writer(i int) *writer { return w.writers[i-len(w.servers)-len(w.callers)] }
+
+// addressOf returns the address of a life, of either region, "" if there was none.
+func (w *world) addressOf(id string) (addr string) {
+	for _, region := range w.regions() {
+		region.record(func(h *check.History) {
+			if l := h.Life(id); l != nil {
+				addr = l.Addr
+			}
+		})
+	}
+	return addr
 }
 
 // record has the history take something in.
@@ -61,24 +119,41 @@ func (w *world) report(promise, format string, args ...any) {
 	w.record(func(h *check.History) { h.See(time.Now(), promise, format, args...) })
 }
 
-const (
-	// contextOnly is the bound of a call that its context alone bounds.
-	contextOnly = time.Hour
-	// trips is how many times a call that changes etcd may go there and back.
-	trips = 8
-)
+// trips is how many times a call that changes etcd may go there and back.
+const trips = 8
 
-// acted records a call of the runtime that has ended, which its context bounds and the time that it may take at the longest.
-func (w *world) acted(ctx context.Context, longest time.Duration, a check.Act) {
-	a.Ended, a.Longest = time.Now(), longest
-	if deadline, ok := ctx.Deadline(); ok {
-		a.Longest = min(longest, deadline.Sub(a.Began))
+// act makes a call of the runtime, and records it. wrong describes how etcd then differs from what the call says; nil: it says nothing.
+// How long it may take is bounded by its context as well.
+func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
+	a.Began = time.Now()
+	a.Err = call(ctx)
+	if wrong != nil {
+		a.Wrong = wrong()
+	}
+	w.acted(ctx, a)
+	return a.Err
+}
+
+// acted records a call of the runtime that has ended.
+func (w *world) acted(ctx context.Context, a check.Act) {
+	a.Ended = time.Now()
+	if deadline, ok := ctx.Deadline(); ok && (a.Longest == 0 || deadline.Sub(a.Began) < a.Longest) {
+		a.Longest = deadline.Sub(a.Began)
 	}
 	if a.Soon > 0 {
 		a.Soon += trips * 2 * w.line()
 	}
 	w.note("%s of %s: %v", a.What, a.Who, a.Err)
 	w.record(func(h *check.History) { h.Acts = append(h.Acts, a) })
+}
+
+// count counts something that a process does.
+func (w *world) count(process int, add func(*check.Counts)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counts := w.counts[process]
+	add(&counts)
+	w.counts[process] = counts
 }
 
 // note adds a line to the trace.
@@ -99,7 +174,7 @@ func (w *world) setCalm(calm bool) {
 
 // calmSince reports whether that has been so since a moment.
 func (w *world) calmSince(at time.Time) (calm bool) {
-	w.record(func(h *check.History) { calm = h.CalmSince(at) })
+	w.record(func(h *check.History) { calm = h.Calm(at, time.Now()) })
 	return calm
 }
 
@@ -107,6 +182,13 @@ func (w *world) calmSince(at time.Time) (calm bool) {
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
 	w.network.Set(from, w.plan.MemberHost(member), l)
+}
+
+// setLine sets the links between where a life dials from and all members of etcd.
+func (w *world) setLine(from string, l network.Link) {
+	for i := range w.plan.Members {
+		w.setLink(from, i, l)
+	}
 }
 
 // line is how long a message to etcd takes each way, at the least.
@@ -121,41 +203,42 @@ func (w *world) memberAddrs() []string {
 }
 
 // stopMember stops a member of etcd, until it has been started as often as it was stopped.
-func (w *world) stopMember(i int) {
-	w.mu.Lock()
-	w.down[i]++
-	first := w.down[i] == 1
-	w.mu.Unlock()
-	if first {
+func (w *world) stopMember(i int) (start func()) {
+	if w.keepDown(i, 1) == 1 {
 		w.etcd.Stop(i)
+	}
+	return func() {
+		if w.keepDown(i, -1) == 0 {
+			must(w.etcd.Start(i))
+		}
 	}
 }
 
-// startMember starts a member that was stopped.
-func (w *world) startMember(i int) {
+// keepDown has more steps keep a member down, and returns how many do.
+func (w *world) keepDown(i, more int) int {
 	w.mu.Lock()
-	w.down[i]--
-	last := w.down[i] == 0
-	w.mu.Unlock()
-	if last {
-		must(w.etcd.Start(i))
-	}
+	defer w.mu.Unlock()
+	w.down[i] += more
+	return w.down[i]
 }
 
 // reset changes all that etcd has, while every member is down. repeats says whether revisions may repeat then.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
+	var starts []func()
 	for i := range w.plan.Members {
-		w.stopMember(i)
+		starts = append(starts, w.stopMember(i))
 	}
 	time.Sleep(down)
 	must(change())
 	entries := slices.Concat(w.etcd.Entries(acme.Leaders), w.etcd.Entries(acme.Prefix))
-	w.record(func(h *check.History) { h.Reset(time.Now(), entries, repeats) })
+	w.record(func(h *check.History) {
+		h.Resets = append(h.Resets, check.Reset{At: time.Now(), After: len(h.Changes), Entries: entries, Repeats: repeats})
+	})
 	w.note("reset to revision %d", w.etcd.Revision())
-	for i := range w.plan.Members {
-		w.startMember(i)
+	for _, start := range starts {
+		start()
 	}
-	w.rights.apply() // a backup has the rights of its time
+	w.setRights() // a backup has the rights of its time
 }
 
 // up records that a life of a server takes calls, and is to be in etcd.
@@ -177,17 +260,12 @@ func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries
 
 // leases returns those leases of the life that dials from a host that etcd has.
 func (w *world) leases(from string) []int64 {
-	var granted []int64
+	leases := w.etcd.Leases()
 	w.record(func(h *check.History) {
-		for lease, host := range h.Owners {
-			if host == from {
-				granted = append(granted, lease)
-			}
-		}
+		leases = slices.DeleteFunc(leases, func(lease int64) bool { return h.Owners[lease] != from })
 	})
-	slices.Sort(granted)
-	known := w.etcd.Leases()
-	return slices.DeleteFunc(granted, func(lease int64) bool { return !slices.Contains(known, lease) })
+	slices.Sort(leases)
+	return leases
 }
 
 // must ends the process for a fault of the world's own.

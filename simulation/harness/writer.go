@@ -37,13 +37,9 @@ const (
 	startOver = time.Second
 )
 
-func newWriter(w *world, index int, spec schedule.Writer) *writer {
-	return &writer{process: newProcess(w, index), spec: spec}
-}
-
 func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Port) }
 
-func (o *writer) start(ctx context.Context) {
+func (o *writer) start() {
 	o.do(func() {
 		if o.up {
 			return // another step has started it: stopping takes time
@@ -51,15 +47,13 @@ func (o *writer) start(ctx context.Context) {
 		o.begin()
 		o.connect()
 		listener, err := o.w.network.Listen(o.addr())
-		if err != nil {
-			panic(err) // a fault of the world's own
-		}
+		must(err)
 		o.listener, o.grpc = listener, grpc.NewServer()
 		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
 		acme.Instance{Name: o.id}.Register(o.grpc, acme.ShopName, "Who")
-		o.w.up(&check.Life{ID: o.id, Process: o.name(), Addr: o.addr(), Methods: []string{acme.Who}})
-		o.up, o.running = true, new(sync.WaitGroup)
-		ctx, o.end = context.WithCancel(ctx)
+		o.w.up(&check.Life{ID: o.id, Process: o.name(), Addr: o.addr()})
+		ctx, end := context.WithCancel(context.Background())
+		o.up, o.end, o.running = true, end, new(sync.WaitGroup)
 		server, client := o.grpc, o.client
 		go func() { _ = server.Serve(listener) }()
 		o.running.Go(func() {
@@ -96,11 +90,7 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 
 // entry returns the key and the value of the writer's entry, in its layout.
 func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
-	l, ok := schedule.LayoutNamed(o.spec.Layout)
-	if !ok {
-		panic("no layout " + o.spec.Layout) // a schedule that is not valid
-	}
-	end, value := l.Old(o.addr(), int64(lease))
+	end, value := schedule.LayoutNamed(o.spec.Layout).Old(o.addr(), int64(lease))
 	return acme.ShopKey + "/" + end, value
 }
 

@@ -10,25 +10,17 @@ import (
 	"time"
 )
 
-// Listen listens on a host and a port, such as "10.0.0.1:9000". Port 0 picks a free one. Closing the listener frees the
-// address and resets the connections that nobody has accepted.
+// Listen listens on a host and a port, such as "10.0.0.1:9000". Closing the listener frees the address and resets the connections that
+// nobody has accepted.
 func (n *Network) Listen(addr string) (net.Listener, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	at, err := parse(addr)
+	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: err}
 	}
-	if at.Port() == 0 {
-		var port uint16
-		port, err = n.pickPort(at.Addr())
-		at = netip.AddrPortFrom(at.Addr(), port)
-	}
-	if err == nil && n.listeners[at] != nil {
-		err = os.NewSyscallError("bind", syscall.EADDRINUSE)
-	}
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(at), Err: err}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.listeners[at] != nil {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(at), Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
 	}
 	l := &listener{network: n, at: at, wake: sync.NewCond(&n.mu)}
 	n.listeners[at] = l
@@ -84,12 +76,9 @@ func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
 // Dialer returns a function that dials from host, an IP address such as "10.0.0.2", on a port of its own for each
 // connection. The addresses it dials are those that Listen takes.
 func (n *Network) Dialer(host string) func(ctx context.Context, addr string) (net.Conn, error) {
+	from := netip.MustParseAddr(host)
 	return func(ctx context.Context, addr string) (net.Conn, error) {
-		from, err := parseHost(host)
-		if err != nil {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
-		}
-		to, err := parse(addr)
+		to, err := netip.ParseAddrPort(addr)
 		if err != nil {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
 		}
@@ -149,11 +138,9 @@ func (n *Network) connect(from netip.Addr, to netip.AddrPort, link Link) (*end, 
 	if l == nil {
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
-	port, err := n.pickPort(from)
-	if err != nil {
-		return nil, os.NewSyscallError("connect", err)
-	}
-	c := newConnection(n, netip.AddrPortFrom(from, port), to, link)
+	const first, ports = 32768, 28232 // as on Linux; nobody listens there
+	n.dialled[from]++
+	c := newConnection(n, netip.AddrPortFrom(from, uint16(first+n.dialled[from]%ports)), to, link)
 	n.connections[c] = struct{}{}
 	l.backlog = append(l.backlog, &c.ends[1])
 	l.wake.Signal()

@@ -1,11 +1,11 @@
+// Package network is hosts and the connections between them, in memory. Links are cut, stalled and slowed down. It
+// waits on conditions, channels and timers alone, so that a testing/synctest bubble sees when everything waits; a
+// network used in a bubble must be made in it.
 package network
 
 import (
-	"fmt"
-	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -17,8 +17,8 @@ type Network struct {
 	links       map[[2]string]Link
 	removed     map[string]bool // hosts
 	connections map[*connection]struct{}
-	ports       map[netip.Addr]uint16 // the last port picked on a host
-	changed     chan struct{}         // closed when a link changes
+	dialled     map[netip.Addr]int // how many connections from a host
+	changed     chan struct{}      // closed when a link changes
 }
 
 // New returns a network whose links are healthy.
@@ -28,7 +28,7 @@ func New() *Network {
 		links:       map[[2]string]Link{},
 		removed:     map[string]bool{},
 		connections: map[*connection]struct{}{},
-		ports:       map[netip.Addr]uint16{},
+		dialled:     map[netip.Addr]int{},
 		changed:     make(chan struct{}),
 	}
 }
@@ -83,21 +83,19 @@ func (n *Network) relink() {
 // Reset ends the open connections between hosts a and b with ECONNRESET on both sides, whichever of them dialled. On a
 // stalled link the reset arrives when the stall ends.
 func (n *Network) Reset(a, b string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for c := range n.connections {
-		if between(a, b) == between(c.from, c.to) && c.reset() {
-			delete(n.connections, c)
-		}
-	}
+	n.reset(func(c *connection) bool { return between(a, b) == between(c.from, c.to) })
 }
 
 // Crash ends the open connections of a host as its process's death does: with ECONNRESET.
 func (n *Network) Crash(host string) {
+	n.reset(func(c *connection) bool { return c.from == host || c.to == host })
+}
+
+func (n *Network) reset(is func(*connection) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.connections {
-		if (c.from == host || c.to == host) && c.reset() {
+		if is(c) && c.reset() {
 			delete(n.connections, c)
 		}
 	}
@@ -125,42 +123,5 @@ func (n *Network) link(a, b string) Link {
 	return n.links[between(a, b)]
 }
 
-// pickPort returns a port of host that nobody listens on. n.mu is held.
-func (n *Network) pickPort(host netip.Addr) (uint16, error) {
-	const first, last = 32768, 60999 // as on Linux
-	port := n.ports[host]
-	for range last - first + 1 {
-		if port++; port < first || port > last {
-			port = first
-		}
-		if n.listeners[netip.AddrPortFrom(host, port)] == nil {
-			n.ports[host] = port
-			return port, nil
-		}
-	}
-	return 0, syscall.EADDRNOTAVAIL
-}
-
 // between returns the key of the link between two hosts, the same in both directions.
 func between(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
-
-// parse returns the host and the port that addr names.
-func parse(addr string) (netip.AddrPort, error) {
-	a, err := netip.ParseAddrPort(addr)
-	switch {
-	case err != nil:
-		return netip.AddrPort{}, &net.AddrError{Err: "want the IP address of a host and a port", Addr: addr}
-	case a.Addr().IsUnspecified():
-		return netip.AddrPort{}, &net.AddrError{Err: "a wildcard address names no host", Addr: addr}
-	}
-	return a, nil
-}
-
-// parseHost returns the address of a host.
-func parseHost(host string) (netip.Addr, error) {
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("host %q: want an IP address", host)
-	}
-	return a, nil
-}

@@ -101,16 +101,11 @@ func TestListen(t *testing.T) {
 	if _, err := n.Listen(serverAddr); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("listening twice: %v", err)
 	}
-	for _, addr := range []string{":9000", "0.0.0.0:9000", "localhost:9000", "10.0.0.1"} {
+	for _, addr := range []string{":9000", "localhost:9000", "10.0.0.1"} {
 		if _, err := n.Listen(addr); err == nil {
 			t.Errorf("listening on %q succeeds", addr)
 		}
 	}
-	picked := []string{listen(t, n, server+":0").Addr().String(), listen(t, n, server+":0").Addr().String()}
-	if picked[0] == picked[1] {
-		t.Errorf("port 0 picks %s twice", picked[0])
-	}
-
 	dialled, accepted := connect(t, n, lis)
 	if got, want := accepted.RemoteAddr().String(), dialled.LocalAddr().String(); got != want {
 		t.Errorf("accepted from %s, dialled from %s", got, want)

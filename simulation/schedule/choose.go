@@ -12,37 +12,38 @@ func always(*rand.Rand, Schedule, *Step) bool { return true }
 
 func withOther(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Other != nil }
 
-func aCallerOfTwo(r *rand.Rand, s Schedule, step *Step) bool {
-	return s.Other != nil && aCaller(r, s, step)
-}
-
 func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Members == 3 }
 
 func withAuth(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Auth }
+
+// all chooses by one chooser after the other, as long as the world has something for the step.
+func all(choosers ...chooser) chooser {
+	return func(r *rand.Rand, s Schedule, step *Step) bool {
+		return !slices.ContainsFunc(choosers, func(choose chooser) bool { return !choose(r, s, step) })
+	}
+}
 
 func aMember(r *rand.Rand, s Schedule, step *Step) bool {
 	step.Who = r.IntN(s.Members)
 	return true
 }
 
-func aMemberOfThree(r *rand.Rand, s Schedule, step *Step) bool {
-	return aMember(r, s, step) && s.Members == 3
-}
+// someOf chooses the first of n processes as often as all together, because faults combine when they befall one process.
+func someOf(r *rand.Rand, n int) int { return r.IntN(2) * r.IntN(n) }
 
-// aProcess chooses the first server as often as all processes together, because faults combine when they befall one process.
 func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
-	if step.Who = 0; r.IntN(2) == 0 {
-		step.Who = r.IntN(s.Processes())
-	}
+	step.Who = someOf(r, s.Processes())
 	return true
 }
 
-// aServer chooses the first server as often as all servers together.
 func aServer(r *rand.Rand, s Schedule, step *Step) bool {
-	if step.Who = 0; r.IntN(2) == 0 {
-		step.Who = r.IntN(len(s.Servers))
-	}
+	step.Who = someOf(r, len(s.Servers))
 	return true
+}
+
+// aServerThat chooses a server, and reports false if it is not one of these.
+func aServerThat(is func(Server) bool) chooser {
+	return func(r *rand.Rand, s Schedule, step *Step) bool { return aServer(r, s, step) && is(s.Servers[step.Who]) }
 }
 
 func aCaller(r *rand.Rand, s Schedule, step *Step) bool {
@@ -51,6 +52,12 @@ func aCaller(r *rand.Rand, s Schedule, step *Step) bool {
 	}
 	step.Who = len(s.Servers) + r.IntN(len(s.Callers))
 	return true
+}
+
+func aCallerThat(is func(Caller) bool) chooser {
+	return func(r *rand.Rand, s Schedule, step *Step) bool {
+		return aCaller(r, s, step) && is(s.Callers[step.Who-len(s.Servers)])
+	}
 }
 
 func aWriter(r *rand.Rand, s Schedule, step *Step) bool {
@@ -79,16 +86,6 @@ func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 		return aServer(r, s, step) && s.Auth && s.Servers[step.Who].Mode != Register
 	}
 	return aProcess(r, s, step) && s.Auth
-}
-
-// aCallerWithout is for callers that know nothing but what they read.
-func aCallerWithout(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Text = Read
-	return aCaller(r, s, step) && s.Auth && !s.Callers[step.Who-len(s.Servers)].Snapshots
-}
-
-func withSnapshots(r *rand.Rand, s Schedule, step *Step) bool {
-	return aCaller(r, s, step) && s.Callers[step.Who-len(s.Servers)].Snapshots
 }
 
 // The methods that the processes of each kind call.
@@ -137,24 +134,24 @@ func aConfig(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-func oneOf(texts []string) chooser {
+func oneOf(texts ...string) chooser {
 	return func(r *rand.Rand, _ Schedule, step *Step) bool {
 		step.Text = pick(r, texts)
 		return true
 	}
 }
 
-// number chooses N, of first and what follows below first+n, before the rest.
-func number(first, n int, rest chooser) chooser {
-	return func(r *rand.Rand, s Schedule, step *Step) bool {
+// number chooses N, of first and what follows below first+n.
+func number(first, n int) chooser {
+	return func(r *rand.Rand, _ Schedule, step *Step) bool {
 		step.N = first + r.IntN(n)
-		return rest(r, s, step)
+		return true
 	}
 }
 
-func aMemberAndProcess(r *rand.Rand, s Schedule, step *Step) bool {
+func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 	step.Whom = r.IntN(s.Members)
-	return ofThree(r, s, step) && aProcess(r, s, step)
+	return true
 }
 
 // aBackup adds the time for which etcd is down, N, to the time until it goes down, and chooses how it comes back.
@@ -171,24 +168,14 @@ func aPause(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-func aNewVersion(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Text = pick(r, []string{"", "", WithNewer, WithoutNewer})
-	return aServer(r, s, step)
-}
-
-func aRegistered(r *rand.Rand, s Schedule, step *Step) bool {
-	return aServer(r, s, step) && s.Servers[step.Who].Mode == Register
-}
-
-func aServing(r *rand.Rand, s Schedule, step *Step) bool {
-	return aServer(r, s, step) && s.Servers[step.Who].Mode == Serve
-}
-
 func aProcessOfOurs(r *rand.Rand, s Schedule, step *Step) bool {
 	step.Who = r.IntN(len(s.Servers) + len(s.Callers))
 	return true
 }
 
-func aNamed(r *rand.Rand, s Schedule, step *Step) bool {
-	return aServer(r, s, step) && s.Servers[step.Who].Named
-}
+// What some steps ask of a process.
+func registers(v Server) bool      { return v.Mode == Register }
+func serves(v Server) bool         { return v.Mode == Serve }
+func isNamed(v Server) bool        { return v.Named }
+func keepsSnapshots(c Caller) bool { return c.Snapshots }
+func keepsNothing(c Caller) bool   { return !c.Snapshots } // it knows what it reads

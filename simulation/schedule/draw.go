@@ -128,7 +128,7 @@ func draw(r *rand.Rand, s Schedule, n int) []Step {
 
 // drawStep draws a step. It reports false if the world has nothing for a step of the kind it drew.
 func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
-	k := drawKind(r)
+	k := pick(r, shares)
 	step := Step{Kind: k.kind, At: warmUp + within(r, length-warmUp)}
 	if oneIn(r, 2) {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
@@ -138,21 +138,6 @@ func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 		step.For = min(within(r, k.longest), within(r, k.longest)) + shortest
 	}
 	return step, k.choose(r, s, &step)
-}
-
-// drawKind draws a kind, each as often as its share says.
-func drawKind(r *rand.Rand) kind {
-	var total int
-	for _, k := range catalog {
-		total += k.share
-	}
-	left := r.IntN(total)
-	for _, k := range catalog {
-		if left -= k.share; left < 0 {
-			return k
-		}
-	}
-	panic("more was drawn than there is")
 }
 
 // oneIn reports true once in n times.

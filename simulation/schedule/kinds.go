@@ -1,73 +1,121 @@
 package schedule
 
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
 // Kind is a kind of step.
 type Kind string
 
+// kind says how steps of a kind are drawn and described.
+type kind struct {
+	kind    Kind
+	share   int           // how often it is drawn, relative to the others
+	longest time.Duration // the longest For; 0: nothing is undone
+	choose  chooser
+	words   string // describe a step: see Words
+}
+
+// catalog holds every kind, in the order of their names. That decides what a seed draws.
+var catalog []kind
+
+// add adds a kind to the catalog.
+func add(name Kind, share int, longest time.Duration, choose chooser, words string) Kind {
+	catalog = append(catalog, kind{name, share, longest, choose, words})
+	return name
+}
+
+// shares holds every kind as often as its share says.
+var shares []kind
+
+// The variables below are not initialized in the order in which they stand here.
+func init() {
+	slices.SortFunc(catalog, func(a, b kind) int { return cmp.Compare(a.kind, b.kind) })
+	for _, k := range catalog {
+		shares = append(shares, slices.Repeat([]kind{k}, k.share)...)
+	}
+}
+
 // The kinds. Those that undo themselves do so after Step.For.
-const (
+var (
 	// The cluster.
-	MemberStops    Kind = "member stops"
-	MemberIsolated Kind = "member isolated"
-	QuorumLost     Kind = "quorum lost"
-	MemberLags     Kind = "member lags" // by N ms
-	LeaderChanges  Kind = "leader changes"
-	Compaction     Kind = "compaction"
-	Restore        Kind = "restore" // of a backup made at At, at the end of For; Text: AsNew, Bumped or none
-	Wipe           Kind = "wipe"
-	NoSpace        Kind = "no space"
-	RightsRefused  Kind = "rights refused" // Text: one of them
-	TokensExpire   Kind = "tokens expire"
+	MemberStops    = add("member stops", 3, 10*time.Second, aMember, "member {#who} stops for {for}")
+	MemberIsolated = add("member isolated", 3, 12*time.Second, all(ofThree, aMember), "member {#who} is cut off from the others for {for}")
+	QuorumLost     = add("quorum lost", 2, 12*time.Second, ofThree, "the quorum is lost for {for}")
+	MemberLags     = add("member lags", 3, 10*time.Second, all(number(50, 4000), ofThree, aMember), "member {#who} lags by {ms} for {for}")
+	LeaderChanges  = add("leader changes", 2, 0, all(ofThree, aMember), "member {#who} becomes the leader")
+	Compaction     = add("compaction", 4, 0, always, "etcd compacts its history")
+	Restore        = add("restore", 3, 20*time.Second, all(number(50, 2000), aBackup),
+		"etcd is backed up, and restored from that {text} after {for}, the last {ms} of which it is down")
+	Wipe          = add("wipe", 1, 2*time.Second, always, "etcd is down for {for}, and wiped meanwhile")
+	NoSpace       = add("no space", 2, 8*time.Second, always, "etcd has no space for {for}")
+	RightsRefused = add("rights refused", 7, 10*time.Second, aRight, "{who} may not {text} for {for}")
+	TokensExpire  = add("tokens expire", 2, 0, withAuth, "all tokens expire")
 
 	// Requests of one process to etcd.
-	AnswersLost  Kind = "answers lost"  // of the method Text, AnyWrite or AnyMethod, which take effect
-	AnswersLate  Kind = "answers late"  // by N ms
-	RequestsLate Kind = "requests late" // by N ms, whether or not the client has gone by then
-	RequestsFail Kind = "requests fail" // N: Busy or 0
+	AnswersLost = add("answers lost", 4, 6*time.Second, aMethod, "for {for} etcd carries out the {text} requests of {who} and does not answer")
+	AnswersLate = add("answers late", 4, 8*time.Second, all(number(100, 8000), aMethod),
+		"for {for} etcd answers the {text} requests of {who} after {ms}")
+	RequestsLate = add("requests late", 5, 8*time.Second, all(number(100, 8000), aMethod),
+		"for {for} the {text} requests of {who} take effect after {ms}")
+	RequestsFail = add("requests fail", 3, 6*time.Second, aRefusal,
+		"for {for} the {text} requests of {who} are refused {as unavailable|for there are too many, if they write}")
 
 	// The network.
-	CutFromEtcd       Kind = "cut from etcd"
-	StalledFromEtcd   Kind = "stalled from etcd"
-	StalledFromMember Kind = "stalled from member"
-	SlowToEtcd        Kind = "slow to etcd" // by N ms each way
-	ResetFromEtcd     Kind = "reset from etcd"
-	CutFromServer     Kind = "cut from server"
-	StalledFromServer Kind = "stalled from server"
-	ResetFromServer   Kind = "reset from server"
-	SlowToServers     Kind = "slow to servers" // by N ms each way
+	CutFromEtcd       = add("cut from etcd", 5, 30*time.Second, aProcess, "{who} is cut off from etcd for {for}")
+	StalledFromEtcd   = add("stalled from etcd", 5, 20*time.Second, aProcess, "etcd is a black hole to {who} for {for}")
+	StalledFromMember = add("stalled from member", 3, 20*time.Second, all(ofThree, anotherMember, aProcess),
+		"member {#whom} is a black hole to {who} for {for}")
+	SlowToEtcd        = add("slow to etcd", 3, 15*time.Second, all(number(10, 1500), aProcess), "{who} has {ms} to etcd each way for {for}")
+	ResetFromEtcd     = add("reset from etcd", 3, 0, aProcess, "the connections of {who} to etcd are reset")
+	CutFromServer     = add("cut from server", 4, 10*time.Second, aPair, "{who} is cut off from {whom} for {for}")
+	StalledFromServer = add("stalled from server", 3, 15*time.Second, aPair, "{whom} is a black hole to {who} for {for}")
+	ResetFromServer   = add("reset from server", 2, 0, aPair, "the connections of {who} to {whom} are reset")
+	SlowToServers     = add("slow to servers", 6, 40*time.Second, all(number(5, 200), aCaller),
+		"{who} has {ms} to every server each way for {for}")
 
 	// Operators.
-	EntryDeleted     Kind = "entry deleted"
-	EntriesDeleted   Kind = "entries deleted"
-	EntryOverwritten Kind = "entry overwritten"
-	EntryReplaced    Kind = "entry replaced" // its lease is kept
-	LeaseRevoked     Kind = "lease revoked"
-	EntryAdded       Kind = "entry added"              // of an address that nobody serves
-	EntryAddedBy     Kind = "entry added by a process" // likewise, through its registry
-	BadEntryAdded    Kind = "bad entry added"
-	NeighbourAdded   Kind = "neighbour added"
-	ConfigPut        Kind = "config put"
-	ConfigDeleted    Kind = "config deleted"
-	BadConfigPut     Kind = "bad config put"
+	EntryDeleted     = add("entry deleted", 4, 0, aServer, "an operator deletes the entry of {who}")
+	EntriesDeleted   = add("entries deleted", 1, 0, always, "an operator deletes all entries")
+	EntryOverwritten = add("entry overwritten", 3, 10*time.Second, aServer,
+		"an operator overwrites the entry of {who}, without a lease, for {for}")
+	EntryReplaced  = add("entry replaced", 3, 0, aServer, "an operator overwrites the entry of {who}, on its lease")
+	LeaseRevoked   = add("lease revoked", 4, 0, aServer, "an operator revokes the leases of {who}")
+	EntryAddedBy   = add("entry added by a process", 1, 8*time.Second, aProcessOfOurs, "{who} adds an entry that nobody serves for {for}")
+	EntryAdded     = add("entry added", 2, 15*time.Second, always, "an operator adds an entry that nobody serves for {for}")
+	BadEntryAdded  = add("bad entry added", 2, 15*time.Second, oneOf(badEntries...), "an operator adds the entry {quoted} for {for}")
+	NeighbourAdded = add("neighbour added", 1, 0, oneOf(neighbours...), "an operator puts {quoted} beside")
+	ConfigPut      = add("config put", 9, 0, aConfig, "an operator puts the live config {text}")
+	ConfigDeleted  = add("config deleted", 2, 0, always, "an operator deletes the live config")
+	BadConfigPut   = add("bad config put", 2, 0, oneOf(badConfigs...), "an operator puts the bad live config {quoted}")
 
 	// Processes.
-	ServerKilled   Kind = "server killed"   // N 1: it comes back at another port
-	ServerRestarts Kind = "server restarts" // likewise; Text: WithNewer or WithoutNewer
-	ServerFails    Kind = "server fails"    // its listener does
-	ServerPauses   Kind = "server pauses"   // Text: ForGood or none
-	ServerUpdates  Kind = "server updates"  // to the weight N
-	TwinStarts     Kind = "twin starts"
-	CallerRestarts Kind = "caller restarts"
-	CallerIdles    Kind = "caller idles"
-	CallerAlone    Kind = "caller alone"   // it restarts, killed if N is 1, and its next life cannot reach etcd at first
-	CallerRefused  Kind = "caller refused" // it restarts, and its next life lacks the right Text at first
-	DiskFails      Kind = "disk fails"     // of a caller
-	DiskDamaged    Kind = "disk damaged"   // likewise
-	WriterDies     Kind = "writer dies"
+	ServerKilled = add("server killed", 5, 12*time.Second, all(number(0, 2), aServer),
+		"{who} is killed, and starts again {|at another port} after {for}")
+	ServerRestarts = add("server restarts", 6, 10*time.Second, all(number(0, 2), aServer, oneOf("", "", WithNewer, WithoutNewer)),
+		"{who} stops in order, and starts again {|at another port} {text} after {for}")
+	ServerFails    = add("server fails", 1, 10*time.Second, aServerThat(serves), "the listener of {who} fails, and it starts again after {for}")
+	ServerPauses   = add("server pauses", 5, 10*time.Second, aPause, "{who} leaves etcd {text} for {for}")
+	ServerUpdates  = add("server updates", 4, 0, all(number(1, 5), aServerThat(registers)), "{who} updates its weight to {n}")
+	TwinStarts     = add("twin starts", 2, 12*time.Second, aServerThat(isNamed), "another process takes the instance id of {who} for {for}")
+	CallerRestarts = add("caller restarts", 3, 0, aCaller, "{who} restarts")
+	CallerAlone    = add("caller alone", 1, 15*time.Second, all(number(0, 2), aCallerThat(keepsSnapshots)),
+		"{who} {stops|is killed}, starts again, and cannot reach etcd for {for}")
+	CallerRefused = add("caller refused", 1, 8*time.Second, all(withAuth, oneOf(Read), aCallerThat(keepsNothing)),
+		"{who} restarts, and may not {text} for {for}")
+	DiskFails   = add("disk fails", 1, 20*time.Second, aCallerThat(keepsSnapshots), "the snapshot directory of {who} is gone for {for}")
+	DiskDamaged = add("disk damaged", 1, 0, aCallerThat(keepsSnapshots), "the snapshots of {who} are damaged")
+	CallerIdles = add("caller idles", 2, 12*time.Second, aCaller, "{who} makes no calls for {for}")
+	WriterDies  = add("writer dies", 3, 12*time.Second, aWriter, "{who} is killed, and starts again after {for}")
 
 	// Where there are two regions.
-	HomeGoes        Kind = "home goes" // N: how
-	CutFromAway     Kind = "cut from away"
-	StalledFromAway Kind = "stalled from away"
+	HomeGoes = add("home goes", 4, 15*time.Second, all(number(0, HomeIsKilled+1), withOther),
+		"every server {leaves etcd|stops|is killed} for {for}")
+	CutFromAway     = add("cut from away", 1, 15*time.Second, all(withOther, aCaller), "{who} is cut off from the other region's etcd for {for}")
+	StalledFromAway = add("stalled from away", 1, 15*time.Second, all(withOther, aCaller),
+		"the other region's etcd is a black hole to {who} for {for}")
 )
 
 // The rights that a process may be refused.
@@ -101,4 +149,11 @@ const Busy = 1
 const (
 	WithNewer    = "with the newer method"
 	WithoutNewer = "without the newer method"
+)
+
+// The ways in which all servers go. N of HomeGoes is one of them.
+const (
+	HomeLeaves = iota // etcd, and serves on
+	HomeStops
+	HomeIsKilled
 )

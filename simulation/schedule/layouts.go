@@ -15,17 +15,12 @@ const (
 
 // Layout is what the simulation knows of a layout: a judgement of its own, so nothing of it is from what is judged.
 type Layout struct {
-	Name   string
-	Bare   bool // it has no room for metadata
-	Leased bool // keys end in the lease
-	// End returns what the key of a server at an address ends in; nil if in the address or the lease.
-	End func(addr string) string
+	Name string
+	Bare bool // it has no room for metadata
 	// Old is the entry that others' code writes: what its key ends in, and its value.
 	Old func(addr string, lease int64) (end, value string)
 	// Read returns what a value says, false if it is in another layout.
 	Read func(value string) (Entry, bool)
-	// Addr returns the address in a value that does not have it as host:port, "" if there is none; nil for none such.
-	Addr func(value string) string
 }
 
 // Entry is what a value says.
@@ -88,20 +83,16 @@ var Layouts = []Layout{
 		},
 	},
 	{
-		Name: GoZero, Bare: true, Leased: true, Read: readBare,
+		Name: GoZero, Bare: true, Read: readBare,
 		Old: func(addr string, lease int64) (end, value string) { return fmt.Sprint(lease), addr },
 	},
 }
 
 func readBare(value string) (Entry, bool) { return Entry{Addr: value}, true }
 
-// LayoutNamed finds a layout.
-func LayoutNamed(name string) (Layout, bool) {
-	i := slices.IndexFunc(Layouts, func(l Layout) bool { return l.Name == name })
-	if i < 0 {
-		return Layout{}, false
-	}
-	return Layouts[i], true
+// LayoutNamed finds a layout. It panics if there is none, for then a schedule is not valid.
+func LayoutNamed(name string) Layout {
+	return Layouts[slices.IndexFunc(Layouts, func(l Layout) bool { return l.Name == name })]
 }
 
 // chosen are the layouts that a server may be told to write: most often none.

@@ -3,8 +3,11 @@
 package schedule
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
+	"os"
 	"time"
 )
 
@@ -75,7 +78,7 @@ func (c Caller) Config() string {
 	fields := make(map[string]json.RawMessage)
 	for _, config := range []string{c.Policy, c.Own} {
 		if err := json.Unmarshal([]byte(config), &fields); err != nil {
-			panic(err) // Check takes no such thing
+			panic(err) // a schedule that is not valid
 		}
 	}
 	config, err := json.Marshal(fields)
@@ -116,13 +119,18 @@ func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Mi
 // among them.
 func (s Schedule) Processes() int { return len(s.Servers) + len(s.Callers) + len(s.Writers) }
 
-// Parts reports whether a process puts its client of etcd together from parts. Writers and twins do not.
-func (s Schedule) Parts(process int) bool {
-	switch servers := len(s.Servers); {
-	case process < servers:
-		return s.Servers[process].Parts
-	case process < servers+len(s.Callers):
-		return s.Callers[process-servers].Parts
+// Load reads a schedule that was kept in a file. It refuses fields that a schedule does not have: without them, one kept by another
+// version might be only part of what it was.
+func Load(path string) (Schedule, error) {
+	var s Schedule
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return s, err
 	}
-	return false
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }

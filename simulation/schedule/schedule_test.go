@@ -38,8 +38,8 @@ func TestNew(t *testing.T) {
 		}
 	}
 	for _, words := range []string{
-		AsNew + " after", Bumped, "too many", ForGood, ReadVotes, WriteVotes, "runs a second", "from parts", "ms away", "by its own",
-		"leases live for", "is unready for",
+		AsNew + " after", Bumped, "too many", ForGood, ReadVotes, WriteVotes, "second true", "parts true", "line ", "own ",
+		"ttl 15", "unready ", "at another port", "is killed, starts",
 	} {
 		if !strings.Contains(said, words) {
 			t.Errorf("no schedule of 500 says %q", words)

@@ -1,6 +1,9 @@
 package schedule
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Shrink returns the smallest schedule it finds that still fails: with the fewest steps, then without the properties of processes that
 // nothing needs, then with the shortest faults. fails reports whether a schedule fails; Shrink stops when it has
@@ -48,60 +51,55 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 func withoutOther(s Schedule) Schedule {
 	s.Other = nil
 	s.Steps = slices.DeleteFunc(s.Steps, func(step Step) bool {
-		return slices.ContainsFunc(regionKinds, func(k kind) bool { return k.kind == step.Kind })
+		return slices.Contains([]Kind{HomeGoes, CutFromAway, StalledFromAway}, step.Kind)
 	})
+	return s
+}
+
+// withoutAuth has etcd ask for no passwords, if nothing needs that.
+func withoutAuth(s Schedule) Schedule {
+	s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
+	return s
+}
+
+// withOneMember leaves out the other members of etcd, if nothing needs them.
+func withOneMember(s Schedule) Schedule {
+	if !needs(s, MemberIsolated, QuorumLost, MemberLags, LeaderChanges, StalledFromMember) {
+		s.Members = 1
+	}
 	return s
 }
 
 // simplifications are tried one after another, each on the result of the ones before.
 var simplifications = []func(Schedule) Schedule{
-	withoutOther,
-	func(s Schedule) Schedule {
-		s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
-		return s
-	},
-	func(s Schedule) Schedule {
-		if s.Members = 1; needs(s, MemberIsolated, QuorumLost, MemberLags, LeaderChanges, StalledFromMember) {
-			s.Members = 3
-		}
-		return s
-	},
+	withoutOther, withoutAuth, withOneMember,
 	func(s Schedule) Schedule { s.Line = 0; return s },
 	func(s Schedule) Schedule { s.TTL = 0; return s },
-	plainServers(func(v *Server) { v.Unready = 0 }),
-	plainServers(func(v *Server) { v.Second = false }),
-	plainServers(func(v *Server) { v.Parts = false }),
-	plainCallers(func(c *Caller) { c.Parts = false }),
-	plainCallers(func(c *Caller) { c.Own = "" }),
-	plainServers(func(v *Server) { v.Both = false }),
-	plainServers(func(v *Server) { v.Newer = false }),
-	plainServers(func(v *Server) { v.Layouts = nil }),
-	plainServers(func(v *Server) { v.Version, v.Zone, v.Weight = "", "", 0 }),
-	plainCallers(func(c *Caller) { c.Subset, c.Zone = 0, "" }),
-	plainCallers(func(c *Caller) { c.Policy = "" }),
+	plainServers("Unready"), plainServers("Second"), plainServers("Parts"), plainCallers("Parts"), plainCallers("Own"),
+	plainServers("Both"), plainServers("Newer"), plainServers("Layouts"), plainServers("Version", "Zone", "Weight"),
+	plainCallers("Subset", "Zone"), plainCallers("Policy"),
 	func(s Schedule) Schedule {
-		if !needs(s, CallerAlone, DiskFails, DiskDamaged) {
-			s = plainCallers(func(c *Caller) { c.Snapshots = false })(s)
+		if needs(s, CallerAlone, DiskFails, DiskDamaged) {
+			return s
 		}
-		return s
+		return plainCallers("Snapshots")(s)
 	},
 }
 
-func plainServers(change func(*Server)) func(Schedule) Schedule {
-	return func(s Schedule) Schedule {
-		for i := range s.Servers {
-			change(&s.Servers[i])
-		}
-		return s
-	}
+// plainServers and plainCallers have all servers, or all callers, do without some fields.
+func plainServers(fields ...string) func(Schedule) Schedule {
+	return func(s Schedule) Schedule { plain(s.Servers, fields); return s }
 }
 
-func plainCallers(change func(*Caller)) func(Schedule) Schedule {
-	return func(s Schedule) Schedule {
-		for i := range s.Callers {
-			change(&s.Callers[i])
+func plainCallers(fields ...string) func(Schedule) Schedule {
+	return func(s Schedule) Schedule { plain(s.Callers, fields); return s }
+}
+
+func plain[P any](processes []P, fields []string) {
+	for i := range processes {
+		for _, field := range fields {
+			reflect.ValueOf(&processes[i]).Elem().FieldByName(field).SetZero()
 		}
-		return s
 	}
 }
 

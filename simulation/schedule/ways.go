@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -82,38 +81,32 @@ func drawPolicy(r *rand.Rand, drained string) string {
 }
 
 // Layers returns the configs of the policies in a service config, by their names, and the way of picking, which is the last of
-// them or, if the config says nothing of that, the default.
-func Layers(config string) (map[string]json.RawMessage, Way, error) {
-	var top struct{ LoadBalancingConfig []map[string]json.RawMessage }
-	if err := json.Unmarshal([]byte(config), &top); err != nil {
-		return nil, Way{}, err
+// them or, if the config says nothing of that, the default. The way has no name if it cannot be read.
+func Layers(config string) (layers map[string]json.RawMessage, way Way) {
+	type list []map[string]json.RawMessage // of one policy each
+	var top struct{ LoadBalancingConfig list }
+	if json.Unmarshal([]byte(config), &top) != nil {
+		return nil, Way{}
 	}
-	layers := make(map[string]json.RawMessage)
+	layers = make(map[string]json.RawMessage)
 	name := ""
 	for next := top.LoadBalancingConfig; len(next) > 0; {
-		if len(next[0]) != 1 {
-			return nil, Way{}, errors.New("an entry does not name one policy")
-		}
-		var below struct{ ChildPolicy []map[string]json.RawMessage }
+		var below struct{ ChildPolicy list }
 		for name = range next[0] {
 			layers[name] = next[0][name]
 		}
-		if err := json.Unmarshal(layers[name], &below); err != nil {
-			return nil, Way{}, err
+		if json.Unmarshal(layers[name], &below) != nil {
+			return nil, Way{}
 		}
 		next = below.ChildPolicy
 	}
 	if name == "" || name == "etcd" {
-		return layers, ways[0], nil
+		return layers, ways[0]
 	}
-	found := Way{}
 	for _, w := range ways {
-		if w.Name == name && (found.Name == "" || strings.Contains(string(layers[name]), w.config)) {
-			found = w
+		if w.Name == name && (way.Name == "" || strings.Contains(string(layers[name]), w.config)) {
+			way = w
 		}
 	}
-	if found.Name == "" {
-		return nil, Way{}, fmt.Errorf("nothing is known of the policy %q", name)
-	}
-	return layers, found, nil
+	return layers, way
 }

@@ -2,6 +2,9 @@ package schedule
 
 import (
 	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -39,31 +42,18 @@ func (s Schedule) Instance(server int) string {
 	return fmt.Sprintf("%s:%d", s.Host(server), Port)
 }
 
-// String describes the schedule in plain words, a line for each process and each step.
+// String describes the schedule in plain words: the world, and a line for each process and each step.
 func (s Schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: etcd has %d member", s.Seed, s.Members)
-	if s.Members > 1 {
-		b.WriteString("s")
-	}
-	if s.Auth {
-		b.WriteString(" and asks for passwords")
-	}
-	if s.Line > 0 {
-		fmt.Fprintf(&b, ", %d ms away from everybody", s.Line)
-	}
-	if s.TTL > 0 {
-		fmt.Fprintf(&b, ", leases live for %d s", s.TTL)
-	}
-	b.WriteString("\n")
+	fmt.Fprintln(&b, set(s))
 	for i, v := range s.Servers {
-		fmt.Fprintf(&b, "  %s %s\n", s.Name(i), v.words(s.Instance(i)))
+		fmt.Fprintf(&b, "  %s is %s: %s\n", s.Name(i), s.Instance(i), set(v))
 	}
 	for i, v := range s.Callers {
-		fmt.Fprintf(&b, "  %s %s\n", s.Name(len(s.Servers)+i), v.words())
+		fmt.Fprintf(&b, "  %s: %s\n", s.Name(len(s.Servers)+i), set(v))
 	}
 	for i, v := range s.Writers {
-		fmt.Fprintf(&b, "  %s writes %s entries by itself\n", s.Name(len(s.Servers)+len(s.Callers)+i), v.Layout)
+		fmt.Fprintf(&b, "  %s: %s\n", s.Name(len(s.Servers)+len(s.Callers)+i), set(v))
 	}
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "%7.3f s  %s\n", step.At.Seconds(), s.Words(step))
@@ -74,13 +64,33 @@ func (s Schedule) String() string {
 	return b.String()
 }
 
+// set describes the fields of a struct that are set, save for lists of structs and what else has lines of its own.
+func set(of any) string {
+	var words []string
+	for field, value := range reflect.ValueOf(of).Fields() {
+		_, texts := value.Interface().([]string)
+		if own := value.Kind() == reflect.Pointer || value.Kind() == reflect.Slice && !texts; !own && !value.IsZero() {
+			words = append(words, fmt.Sprintf("%s %v", strings.ToLower(field.Name), value))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// choice matches words of which a step's N chooses some.
+var choice = regexp.MustCompile(`\{[^{}]*\|[^{}]*\}`)
+
 // Words describes a step, in the words that the catalog has for its kind.
 func (s Schedule) Words(step Step) string {
-	k := find(step.Kind)
-	if k == nil {
+	i := slices.IndexFunc(catalog, func(k kind) bool { return k.kind == step.Kind })
+	if i < 0 {
 		return fmt.Sprintf("unknown kind %q", step.Kind)
 	}
-	return strings.NewReplacer(
+	words := choice.ReplaceAllStringFunc(catalog[i].words, func(choice string) string {
+		options := strings.Split(strings.Trim(choice, "{}"), "|")
+		return options[min(step.N, len(options)-1)]
+	})
+	words = strings.NewReplacer(
+		"{text}", step.Text,
 		"{who}", s.Name(step.Who),
 		"{whom}", s.Name(step.Whom),
 		"{#who}", fmt.Sprint(step.Who),
@@ -88,98 +98,7 @@ func (s Schedule) Words(step Step) string {
 		"{for}", step.For.String(),
 		"{ms}", step.Milliseconds().String(),
 		"{n}", fmt.Sprint(step.N),
-		"{text}", step.Text,
 		"{quoted}", fmt.Sprintf("%.80q", step.Text),
-		"{again}", step.again(),
-		"{as}", step.as(),
-		"{ends}", [...]string{"stops", "is killed"}[min(step.N, 1)],
-		"{because}", step.because(),
-		"{goes}", [waysToGo]string{HomeLeaves: "leaves etcd", HomeStops: "stops", HomeIsKilled: "is killed"}[min(step.N, waysToGo-1)],
-	).Replace(k.words)
-}
-
-// again describes how a server comes back.
-func (s Step) again() string {
-	words := "again"
-	if s.N == 1 {
-		words = "at another port"
-	}
-	if s.Text != "" {
-		words += " " + s.Text
-	}
-	return words
-}
-
-// as describes whether etcd comes back as it was.
-func (s Step) as() string {
-	if s.Text == "" {
-		return ""
-	}
-	return " " + s.Text
-}
-
-// because describes why requests are refused.
-func (s Step) because() string {
-	if s.N == Busy {
-		return "for there are too many, if they write"
-	}
-	return "as unavailable"
-}
-
-func (v Server) words(instance string) string {
-	words := []string{"is " + instance, "keeps itself in etcd by " + string(v.Mode)}
-	if v.Unready > 0 {
-		words = append(words, fmt.Sprintf("is unready for %d ms", v.Unready))
-	}
-	if len(v.Layouts) > 0 {
-		words = append(words, "as "+strings.Join(v.Layouts, " and "))
-	}
-	if v.Version != "" {
-		words = append(words, "version "+v.Version)
-	}
-	if v.Zone != "" {
-		words = append(words, "zone "+v.Zone)
-	}
-	if v.Weight > 0 {
-		words = append(words, fmt.Sprintf("weight %d", v.Weight))
-	}
-	if v.Newer {
-		words = append(words, "has the newer method")
-	}
-	if v.Both {
-		words = append(words, "serves both services")
-	}
-	if v.Second {
-		words = append(words, "runs a second server")
-	}
-	return strings.Join(append(words, ofParts(v.Parts)...), ", ")
-}
-
-// ofParts describes a client of etcd, if there is anything to say of it.
-func ofParts(parts bool) []string {
-	if !parts {
-		return nil
-	}
-	return []string{"puts its client of etcd together from parts"}
-}
-
-func (v Caller) words() string {
-	words := []string{"calls"}
-	if v.Zone != "" {
-		words = append(words, "from zone "+v.Zone)
-	}
-	if v.Subset > 0 {
-		words = append(words, fmt.Sprintf("a subset of %d", v.Subset))
-	}
-	if v.Policy != "" {
-		words = append(words, "by "+v.Policy)
-	}
-	if v.Own != "" {
-		words = append(words, "by its own "+v.Own)
-	}
-	if v.Snapshots {
-		words = append(words, "keeps snapshots")
-	}
-	words = append(words, ofParts(v.Parts)...)
-	return strings.Join(words, ", ")
+	).Replace(words)
+	return strings.Join(strings.Fields(words), " ")
 }

@@ -33,7 +33,6 @@ type report struct {
 	Seed     uint64          `json:"seed"`
 	Virtual  time.Duration   `json:"virtual"` // the time that it took in the world
 	Faults   int             `json:"faults"`
-	Calls    int             `json:"calls"`
 	Problems []check.Problem `json:"problems"`
 	Trace    string          `json:"trace,omitempty"` // of one that failed
 }
@@ -89,8 +88,8 @@ func walk(t *testing.T, s schedule.Schedule) report {
 	stop := time.AfterFunc(*longest, func() { dump(s.Seed) }).Stop
 	defer stop()
 	var r harness.Result
-	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(t.Context(), s) })
-	walked := report{s.Seed, r.Virtual, len(s.Steps), r.Calls, r.Problems, ""}
+	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(s) })
+	walked := report{s.Seed, r.Virtual, len(s.Steps), r.Problems, ""}
 	if len(r.Problems) > 0 {
 		walked.Trace = string(r.Trace)
 	}

@@ -21,7 +21,7 @@ const (
 	drainDelay = time.Second
 	// stopTimeout is how long they then wait for calls to end.
 	stopTimeout = 2 * time.Second
-	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
+	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take if etcd is near.
 	leaveTimeout = 3 * time.Second
 	// registrationCloses is how long a registration may take to close.
 	registrationCloses = 5 * time.Second
@@ -29,10 +29,15 @@ const (
 	serveEnds = 7 * time.Second
 )
 
+// timeToLeave bounds such a call.
+func (w *world) timeToLeave() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), leaveTimeout+trips*2*w.line())
+}
+
 // leave takes the server out of etcd, for good if its registrations are to be closed.
 func (s *server) leave(forGood bool) {
 	s.want(false)
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	ctx, cancel := s.w.timeToLeave()
 	defer cancel()
 	switch s.spec.Mode {
 	case schedule.Serve:
@@ -83,7 +88,7 @@ func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index
 
 // closeFirst takes the servers of the process out of etcd by closing its registry.
 func (s *server) closeFirst() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	ctx, cancel := s.w.timeToLeave()
 	defer cancel()
 	for _, one := range s.all() {
 		one.leaving.begin("Registry.Close")
@@ -138,7 +143,7 @@ func (s *server) enter(forGood bool) {
 // change makes a call of each registration. After one that writes, the server is to be in etcd.
 func (s *server) change(what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
-		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		ctx, cancel := s.w.timeToLeave()
 		act := check.Act{What: what, Who: s.id, Began: time.Now(), Soon: soon}
 		writes, err := call(entry, ctx)
 		if act.Err = err; s.in && writes {

@@ -139,7 +139,7 @@ func (s *server) stop(fails bool) {
 		for _, one := range s.all() {
 			one.gone(fails)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		ctx, cancel := s.w.timeToLeave()
 		defer cancel()
 		s.closeRegistry(ctx, closing) // what it could not take out of etcd expires, and settle checks that
 		for _, one := range s.all() {

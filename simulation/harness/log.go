@@ -3,8 +3,11 @@ package harness
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
@@ -16,7 +19,7 @@ type lifeLog struct {
 	registry atomic.Pointer[runtime.Registry] // asked at each line, as a program's own handler may: a line under a lock ends in a deadlock
 }
 
-// troubles are the lines that say that etcd does not answer as it should.
+// troubles are the lines that say that etcd does not answer as it should, unless it has refused: that is an answer.
 var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "etcd list failed; trying again": true}
 
 // Handle takes a line. One that tells of the end of a registration, which takes a call, may come any number of times.
@@ -40,8 +43,8 @@ func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
 	if asked {
 		about = ""
 	}
-	// A killed life has lost its connections, and may see that before it is closed.
-	trouble := troubles[r.Message] && !w.network.Removed(l.p.from)
+	// A killed life has lost its connections, and may see that before it is closed. A stream has the token that it began with.
+	trouble := troubles[r.Message] && !strings.Contains(attrs, codes.Unauthenticated.String()) && !w.network.Removed(l.p.from)
 	w.record(func(h *check.History) {
 		h.Lines = append(h.Lines, check.Line{At: time.Now(), Life: name + " at " + l.p.from, About: about, Trouble: trouble})
 	})

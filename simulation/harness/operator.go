@@ -105,7 +105,7 @@ func (p *process) tell(what string, call func(*runtime.Registry, context.Context
 		if registry == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		ctx, cancel := p.w.timeToLeave()
 		defer cancel()
 		act := check.Act{What: what, Who: p.name()}
 		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // it is judged there

@@ -54,15 +54,9 @@ func (s *server) publish() {
 
 // options returns the options of a registration.
 func (s *server) options() []runtime.RegisterOption {
-	var options []runtime.RegisterOption
+	options := []runtime.RegisterOption{runtime.WithVersion(s.spec.Version), runtime.WithWeight(s.spec.Weight)}
 	if s.named != "" {
 		options = append(options, runtime.WithInstance(s.named))
-	}
-	if s.spec.Version != "" {
-		options = append(options, runtime.WithVersion(s.spec.Version))
-	}
-	if s.spec.Weight > 0 {
-		options = append(options, runtime.WithWeight(s.spec.Weight))
 	}
 	var layouts []runtime.Layout
 	for _, name := range s.spec.Layouts {

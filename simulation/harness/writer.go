@@ -76,8 +76,8 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	if err != nil {
 		return
 	}
-	key, value := o.entry(lease.ID)
-	if _, err := client.Put(bounded, key, value, clientv3.WithLease(lease.ID)); err != nil {
+	end, value := schedule.LayoutNamed(o.spec.Layout).Old(o.addr(), int64(lease.ID))
+	if _, err := client.Put(bounded, acme.ShopKey+"/"+end, value, clientv3.WithLease(lease.ID)); err != nil {
 		return
 	}
 	alive, err := client.KeepAlive(ctx, lease.ID)
@@ -86,12 +86,6 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	}
 	for range alive {
 	}
-}
-
-// entry returns the key and the value of the writer's entry, in its layout.
-func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
-	end, value := schedule.LayoutNamed(o.spec.Layout).Old(o.addr(), int64(lease))
-	return acme.ShopKey + "/" + end, value
 }
 
 // kill ends the process without a word to anybody. Such code seldom ends in another way.

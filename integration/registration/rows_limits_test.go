@@ -20,7 +20,6 @@ func TestG22_NoSpace(t *testing.T) {
 	all, want := w.services(w.registry, 4)
 	closed, paused, updated := all[0], all[1], all[2]
 	must(t, w.etcd.SetNoSpace(kit.Bounded(t, soon), true))
-
 	v2 := runtime.WithVersion("v2")
 	if err := updated.Update(kit.Bounded(t, soon), v2); err == nil || !strings.Contains(err.Error(), "space") {
 		t.Errorf("Update without space: %v", err)
@@ -45,7 +44,6 @@ func TestG22_NoSpace(t *testing.T) {
 	if w.logs.Count("no space to take it back") == 0 {
 		t.Error("no line says that what is paused stays")
 	}
-
 	delete(want, service(1)+"/"+addr(0))
 	w.revoke(all[3].Status().LeaseID)
 	w.state(all[3], runtime.StateLost)

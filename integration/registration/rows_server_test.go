@@ -98,13 +98,16 @@ func TestG26_TheFirstFailureIsLogged(t *testing.T) {
 		"permission denied":  w.etcd.Client(t, etcdtest.As("nobody", "p")),
 	} {
 		w.registry = w.newRegistry(client)
-		w.serve(&greeter{}, kit.Listen(t), runtime.WithAdvertiseAddress(addr(0)))
+		s := w.serve(&greeter{}, kit.Listen(t), runtime.WithAdvertiseAddress(addr(0)))
 		kit.Eventually(t, soon, "a warning of "+cause, func() bool {
 			return slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
 				return strings.Contains(line, cause) && !strings.Contains(line, "level=INFO")
 			})
 		})
 		report.Took(t, "G26", "the first failure to register logged", time.Since(start))
+		if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
+			t.Errorf("%s, and it does not serve: %v", cause, err)
+		}
 	}
 }
 

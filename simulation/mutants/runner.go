@@ -41,7 +41,7 @@ func (t test) args() []string {
 		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$", "-seeds=1", "-first=" + t.name}
 	}
 	args := []string{"-test.v", "-test.failfast", "-test.run=^" + t.name + "$", "-test.timeout=1m"}
-	if t.room == etcd || strings.Contains(t.name, "*") {
+	if t.room == etcd || strings.Contains(t.name, "*") || strings.Contains(t.name, "Walk") {
 		args[3] = "-test.timeout=3m"
 	}
 	if !t.long && !strings.Contains(t.name, "Walk") { // walks of cores have no other place than make cores, without -short

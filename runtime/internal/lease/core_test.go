@@ -28,6 +28,7 @@ func TestCalls(t *testing.T) {
 	}{
 		{"the first put creates", "add a", "grant, put a"},
 		{"puts share a transaction", "add a b", "grant, put a b"},
+		{"G1: a lease that etcd refuses to grant is asked for less and less often", "full; add a; run 2s", "grant, grant, grant, grant"},
 		{"a key that is there is taken over", "another a; add a", "grant, put a, put a"},
 		{"what is paused needs no lease", "add a; pause a", ""},
 		{"nor does what starts paused", "paused a", ""},

@@ -28,6 +28,7 @@ type History struct {
 	Links   []Link
 	Changes []etcd.Change
 	Resets  []Reset
+	Forced  []time.Time       // when an operator has revoked leases
 	Owners  map[int64]string  // by lease: the host of the life that was granted it
 	Hosts   map[string]string // by the host that a life dials from: its process
 	Acts    []Act
@@ -89,7 +90,7 @@ type Call struct {
 	Method        string        // the full name
 	Target        string        // the instance that was asked for, "" any
 	Plain         bool          // no policy may keep it from an instance that serves its method, or fail it
-	Longest       time.Duration // how long the method's config lets it take, 0: for ever
+	Longest       time.Duration // how long it may take
 	Begin, End    time.Time
 	Before, After []string // addresses that the caller said it knew
 	From          string   // the life that answered, by its ID
@@ -134,6 +135,11 @@ type Term struct {
 	Life         string
 	Token        int64
 	Began, Ended time.Time // Ended is zero while it goes on
+}
+
+// on reports whether a term goes on at a moment. One that ended as it began never did.
+func (t *Term) on(at time.Time) bool {
+	return !t.Began.After(at) && (t.Ended.IsZero() || t.Ended.After(at))
 }
 
 // Write is a write of a leader to a store, with the token of its term.
@@ -252,14 +258,23 @@ func (h *History) See(now time.Time, promise, format string, args ...any) {
 
 // Plain reports whether no policy that may be in force for a caller keeps its calls from an instance that serves their method.
 func (h *History) Plain(c schedule.Caller) bool {
-	return c.Subset == 0 && !slices.ContainsFunc(append(slices.Clone(h.Configs), c.Config()), func(config string) bool {
-		p := acme.ParsePolicy(config)
+	return c.Subset == 0 && !h.ever(c, func(p acme.Policy) bool {
 		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects
 	})
 }
 
-// LongestWait returns how long a call of the shop may take by the method's timeout under any config that there has been, 0 if none
-// bounds it.
+// Even reports whether each policy that may be in force for a caller shares its calls out as a plain round_robin does.
+func (h *History) Even(c schedule.Caller) bool {
+	return !h.ever(c, func(p acme.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
+}
+
+// ever reports whether a policy that may be in force for a caller is so.
+func (h *History) ever(c schedule.Caller, is func(acme.Policy) bool) bool {
+	return slices.ContainsFunc(slices.Concat(h.Configs, []string{c.Config()}), func(config string) bool { return is(acme.ParsePolicy(config)) })
+}
+
+// LongestWait returns how long a call of the shop may take by the method's timeout under any config that there has been, 0 if one does
+// not bound it.
 func (h *History) LongestWait(generated string) time.Duration {
 	longest := acme.MethodsOf(generated).Timeout
 	for _, config := range h.Configs {

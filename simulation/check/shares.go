@@ -24,7 +24,9 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 	p, known := l.Policy(c.Config())
 	left := l.Undrained(p)
 	var wrong []string
+	answered := 0
 	for addr, calls := range served {
+		answered += calls
 		if !slices.Contains(left, addr) {
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is not there or is drained", calls, addr))
 		}
@@ -35,6 +37,9 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 		wrong = append(wrong, l.wrongSubset(subset, p, left, served)...)
 	default:
 		wrong = append(wrong, l.misdirected(p, c.Zone, left, served, n)...)
+	}
+	if answered < n && len(left) > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d of %d calls have failed", n-answered, n))
 	}
 	slices.Sort(wrong)
 	return strings.Join(wrong, "; ")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 )
@@ -28,7 +27,6 @@ type Verdict struct {
 	After  time.Duration // how long it waits between its effect and its answer
 	Lose   bool          // it takes effect and is never answered; not for watches, whose stream loses nothing while the connection lives
 	Err    error         // it is refused and has no effect
-	Busy   bool          // it is refused if it is a write: the member has too many to apply already; not for messages of streams
 }
 
 // Intercept sets the function that decides on each unary request, each message of LeaseKeepAlive and each watch; nil lets all pass.
@@ -38,7 +36,7 @@ func (c *Cluster) Intercept(f func(Call) Verdict) {
 	c.intercept = f
 }
 
-// judge returns the verdict on a call. It leaves Busy set only for a write.
+// judge returns the verdict on a call.
 func (p *process) judge(ctx context.Context, method string, message any) Verdict {
 	p.c.mu.Lock()
 	intercept := p.c.intercept
@@ -48,9 +46,7 @@ func (p *process) judge(ctx context.Context, method string, message any) Verdict
 	}
 	call := Call{Client: client(ctx), Member: p.member, Method: path.Base(method)}
 	call.Keys, call.Write = about(message)
-	v := intercept(call)
-	v.Busy = v.Busy && call.Write
-	return v
+	return intercept(call)
 }
 
 // client returns the host of the client that asks.
@@ -91,11 +87,8 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 	if err := sleep(p.ctx, v.Before); err != nil {
 		return nil, err
 	}
-	switch {
-	case v.Err != nil:
+	if v.Err != nil {
 		return nil, v.Err
-	case v.Busy:
-		return nil, rpctypes.ErrTooManyRequests // of code Unknown on the wire, as etcd sends it
 	}
 	own := ctx
 	if v.Before > 0 {

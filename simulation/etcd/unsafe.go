@@ -53,9 +53,6 @@ func checkVersion(have string) error {
 
 // setTransport replaces what connects a server with its peers. It must be called between NewServer and Start.
 func setTransport(s *etcdserver.EtcdServer, t *transport) error {
-	if err := checkVersion(version.Version); err != nil {
-		return err
-	}
 	messages, err := field[rafthttp.Transporter](s, "r", "transport")
 	if err != nil {
 		return err

@@ -74,19 +74,12 @@ func (c *caller) dial() clients {
 	must(err)
 	instances, err := c.registry.NewInstances(acme.Shop(""), c.dialOptions()...)
 	must(err)
-	plain, follows := c.dialPlain()
-	return clients{c.registry, shop, user, instances, plain, follows}
-}
-
-// dialPlain makes a client that gRPC's own policy has call the addresses that it is told.
-func (c *caller) dialPlain() (*grpc.ClientConn, *manual.Resolver) {
 	follows := manual.NewBuilderWithScheme("plain")
-	options := append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(idleTimeout),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
-	plain, err := grpc.NewClient("plain:///shop", options...)
+	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // it is called less often
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))...)
 	must(err)
 	plain.Connect()
-	return plain, follows
+	return clients{c.registry, shop, user, instances, plain, follows}
 }
 
 // watch follows the shop.

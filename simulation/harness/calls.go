@@ -180,12 +180,14 @@ func (c *caller) knows(conn string) []string {
 func (c *caller) prepare(conn, method, target string) check.Call {
 	life, _ := c.current()
 	call := check.Call{
-		Caller: c.name(), Conn: fmt.Sprintf("%s of life %d", conn, life), Method: method, Target: target, Begin: time.Now(),
+		Caller: c.name(), Conn: fmt.Sprintf("%s of life %d", conn, life), Method: method, Target: target, Begin: time.Now(), Longest: deadline,
 		Before: c.knows(conn), Plain: conn == acme.ShopKey && target == "" && method == acme.Who && c.plain(),
 	}
-	if conn == acme.ShopKey || conn == "leader" {
-		c.w.record(func(h *check.History) { call.Longest = h.LongestWait(c.spec.Config()) })
-	}
+	c.w.record(func(h *check.History) {
+		if longest := h.LongestWait(c.spec.Config()); longest > 0 && conn != acme.UserKey && conn != "instances" {
+			call.Longest = min(deadline, longest)
+		}
+	})
 	return call
 }
 
@@ -208,7 +210,8 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	call.After, call.Plain = c.knows(acme.ShopKey), call.Plain && c.plain()
 	if beside != nil {
 		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's own timeout, which the other has not
-		call.Beside, call.BesideErr = call.Plain && !timedOut, beside.wait() != nil
+		c.w.record(func(h *check.History) { call.Beside = call.Plain && !timedOut && h.Even(c.spec) })
+		call.BesideErr = beside.wait() != nil
 	}
 	if ctx.Err() == nil {
 		c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)

@@ -31,16 +31,20 @@ func (w *world) callAtLast() {
 // reconnecting is how long a connection may wait before it is tried again: gRPC's longest backoff, with its jitter.
 const reconnecting = 150 * time.Second
 
-// atLast looks every second at what is wrong with calls of a caller, until nothing is or connections must have been made again.
-// It reports what it has seen last.
+// atLast looks every second at what is wrong with calls of a caller, until nothing is twice in a row or connections must have been made
+// again. It reports what it has seen last.
 func (w *world) atLast(promise, who string, look func() string) {
-	wrong := ""
-	for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
-		if wrong = look(); wrong == "" {
-			return
+	right := 0
+	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
+		right++
+		if wrong := look(); wrong != "" {
+			right = 0
+			if time.Now().After(end) {
+				w.report(promise, "%s: %s", who, wrong)
+				return
+			}
 		}
 	}
-	w.report(promise, "%s: %s", who, wrong)
 }
 
 // callShared judges that calls are shared out as configured.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -43,10 +44,10 @@ func (s *server) leave(forGood bool) {
 	case schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
-		s.leaving.begin("Withdraw")
+		s.leaving.Store(true)
 		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // it is judged there
 	case schedule.Register:
-		s.leaving.begin("")
+		s.leaving.Store(true)
 		for _, entry := range s.registered() {
 			if forGood {
 				s.closeEntry(ctx, entry)
@@ -91,7 +92,7 @@ func (s *server) closeFirst() {
 	ctx, cancel := s.w.timeToLeave()
 	defer cancel()
 	for _, one := range s.all() {
-		one.leaving.begin("Registry.Close")
+		one.leaving.Store(true)
 	}
 	s.closeRegistry(ctx, closing)
 }
@@ -121,7 +122,7 @@ func (s *server) enter(forGood bool) {
 		_ = s.entering.wait() // its error is in the trace
 	}
 	s.want(true)
-	s.leaving = new(departure)
+	s.leaving = new(atomic.Bool)
 	switch {
 	case s.spec.Mode == schedule.Serve:
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)

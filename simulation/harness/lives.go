@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -40,7 +41,7 @@ func (s *server) serveLife() {
 	must(err)
 	s.listener = listener
 	s.grpc = grpc.NewServer(leader.Guard(s.registry, acme.Shop(""))...)
-	s.up, s.leaving = true, new(departure)
+	s.up, s.leaving = true, new(atomic.Bool)
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.mu.Lock()
 	s.in, s.live, s.health = true, s.registry, health.NewServer()
@@ -64,6 +65,9 @@ func (s *server) serveLife() {
 	}
 }
 
+// unready is how long the health service of a life says NOT_SERVING at first.
+func (s *server) unready() time.Duration { return time.Duration(s.spec.Unready) * time.Millisecond }
+
 // beginUnready has the health service say NOT_SERVING at first, if the server is to begin so.
 func (s *server) beginUnready() {
 	if s.spec.Unready == 0 {
@@ -73,7 +77,7 @@ func (s *server) beginUnready() {
 	s.want(false)
 	life := s.life
 	s.w.later.Go(func() {
-		time.Sleep(time.Duration(s.spec.Unready) * time.Millisecond)
+		time.Sleep(s.unready())
 		s.do(func() {
 			if s.up && s.life == life && !s.in {
 				s.enter(false)
@@ -97,7 +101,7 @@ func (s *server) kill() {
 		var entering []*task
 		var standing []*candidate
 		for _, one := range s.all() {
-			one.leaving.begin("death")
+			one.leaving.Store(true)
 			one.candidate.ending.Store(true)
 			one.end()
 			one.grpc.Stop()

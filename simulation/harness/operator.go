@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
@@ -42,6 +43,12 @@ func onEntries(do func(*world, etcd.Entry)) fault {
 			do(w, e)
 		}
 	})
+}
+
+// revoke revokes the lease of an entry.
+func (w *world) revoke(e etcd.Entry) {
+	w.record(func(h *check.History) { h.Forced = append(h.Forced, time.Now()) })
+	w.operated(w.etcd.Revoke(e.Lease))
 }
 
 func (w *world) entryOverwritten(s schedule.Step) (end func()) {
@@ -94,7 +101,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 			})
 			p.tell("Remove", remove)
 		}
-		w.undo()
+		w.deleteOperators(acme.ShopKey + "/" + acme.Added)
 	}
 }
 
@@ -108,6 +115,6 @@ func (p *process) tell(what string, call func(*runtime.Registry, context.Context
 		ctx, cancel := p.w.timeToLeave()
 		defer cancel()
 		act := check.Act{What: what, Who: p.name()}
-		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // it is judged there
+		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // what it returns is in the trace
 	})
 }

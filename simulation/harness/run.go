@@ -196,10 +196,9 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// ofOurs and ofEtcds are how many goroutines of one kind a process may have once all is quiet, on average: four of the runtime's, for two
-// services, live configs and candidates, beside one for each key that it has put; and three of etcd's client, for as many watches and for
-// streams that it keeps.
-const ofOurs, ofEtcds = 4, 8
+// mostAlike is how many goroutines of one kind a process may have once all is quiet, on average. It has one for each key that it has put,
+// and etcd's client has one for each watch and for each stream that it keeps.
+const mostAlike = 10
 
 // beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
 func beganWith(stack string) string {
@@ -222,19 +221,12 @@ func (w *world) countGoroutines() {
 		count[beganWith(stack)]++
 	}
 	delete(count, "")
-	processes, put := 0, 0
+	processes := 0
 	for _, region := range w.regions() {
-		for _, s := range region.allServers() {
-			put += len(s.keys())*len(s.layouts()) + 1 // a candidate
-		}
-		processes += len(region.allServers()) + len(region.callers)*len(w.regions()) + len(region.writers) // a registry of each region
+		processes += region.plan.Processes() + len(region.callers) // which may have a registry of the other region
 	}
 	for kind, n := range count {
-		most := ofOurs*processes + put
-		if strings.HasPrefix(kind, "go.etcd.io") {
-			most = ofEtcds * processes
-		}
-		if n > most {
+		if n > mostAlike*processes {
 			w.report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s", processes, n, kind)
 		}
 	}

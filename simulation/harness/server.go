@@ -8,7 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,7 +33,7 @@ type server struct {
 	up       bool // it takes calls
 	listener net.Listener
 	grpc     *grpc.Server
-	leaving  *departure      // of what puts it in etcd
+	leaving  *atomic.Bool    // what puts it in etcd is to stop
 	ctx      context.Context // of the life
 	end      context.CancelFunc
 	entering *task // puts it in etcd, or serves
@@ -203,27 +203,6 @@ func (s *server) compare(keys []string, describe func(check.Server, check.Look, 
 		all = append(all, describe(s.seen(), s.w.entries(), key))
 	}
 	return strings.Trim(strings.Join(all, "; "), "; ")
-}
-
-// departure says since when a server leaves etcd, and by which call, if that ends those that are under way to put it there.
-type departure struct {
-	mu sync.Mutex
-	at time.Time
-	by string
-}
-
-// begin notes that the server leaves.
-func (d *departure) begin(by string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.at, d.by = time.Now(), by
-}
-
-// begun returns when the server began to leave, zero if it has not, and by which call.
-func (d *departure) begun() (time.Time, string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.at, d.by
 }
 
 // task is a call that goes on in the background.

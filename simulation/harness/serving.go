@@ -123,15 +123,13 @@ func (s *server) attempt(what string) (retry func(call func(context.Context) err
 	ctx, id, leaving := s.ctx, s.id, s.leaving
 	return func(call func(context.Context) error, keys ...string) error {
 		for again := enterAgain; ; again = enterAgain + enterLater - again {
-			if left, _ := leaving.begun(); !left.IsZero() {
+			if leaving.Load() {
 				return errLeaves
 			}
-			act := check.Act{What: what, Who: id, Began: time.Now()}
 			bounded, cancel := context.WithTimeout(ctx, enterTimeout)
-			act.Err = call(bounded)
-			s.entered(bounded, act, leaving, keys)
+			err := s.w.act(bounded, check.Act{What: what, Who: id, Soon: soon}, call, func() string { return s.lacks(keys...) })
 			cancel()
-			if act.Err == nil {
+			if err == nil {
 				return nil
 			}
 			select {
@@ -141,18 +139,4 @@ func (s *server) attempt(what string) (retry func(call func(context.Context) err
 			}
 		}
 	}
-}
-
-// entered records how a call that puts a life in etcd has ended. It may have been ended by another that takes the server out of etcd,
-// and then returns an error.
-func (s *server) entered(ctx context.Context, act check.Act, leaving *departure, keys []string) {
-	left, by := leaving.begun()
-	switch {
-	case by == "death":
-	case left.IsZero() || act.Err == nil && by == "":
-		act.Soon, act.Wrong = soon, s.lacks(keys...)
-	case act.Err == nil && left.Before(time.Now()): // at one instant either may have been first
-		s.w.report(check.Returns, "%s of %s returned nil %v after %s had begun", act.What, act.Who, time.Since(left), by)
-	}
-	s.w.acted(ctx, act)
 }

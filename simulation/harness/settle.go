@@ -58,7 +58,7 @@ func (w *world) settled(most time.Duration, when string) bool {
 	}
 }
 
-// look returns what there is to see of the trial.
+// look returns what there is to see of the world.
 func (w *world) look() check.Look {
 	readers := make([]check.Reader, len(w.callers))
 	var reading sync.WaitGroup
@@ -109,10 +109,10 @@ func (w *world) coda() {
 		{Kind: schedule.ServerPauses, For: while},
 		{Kind: schedule.ServerPauses, For: while, Who: last, Text: schedule.ForGood},
 		{Kind: schedule.ServerRestarts},
-		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")},
-		{Kind: schedule.ConfigDeleted},
 		{Kind: schedule.ServerKilled, Who: last, N: 1},
 		{Kind: schedule.Compaction},
+		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")}, // no call counts as plain from here on
+		{Kind: schedule.ConfigDeleted},
 	} {
 		bound := promptly + 2*trips*w.line()
 		switch step.Kind {
@@ -125,10 +125,9 @@ func (w *world) coda() {
 				step.Text = schedule.Drain(leader.name)
 			}
 		case schedule.ServerKilled:
-			bound += w.plan.LeaseTTL()
-		}
-		for _, s := range w.servers {
-			bound += time.Duration(s.spec.Unready) * time.Millisecond
+			bound += w.plan.LeaseTTL() + w.servers[step.Who].unready()
+		case schedule.ServerRestarts:
+			bound += w.servers[step.Who].unready()
 		}
 		if w.other != nil {
 			bound += within // connections home may wait before they are tried again
@@ -172,7 +171,7 @@ func (w *world) callNewer() {
 	for _, c := range w.callers {
 		for range 2 * len(w.servers) {
 			if !all || !newer || !c.plain() {
-				return
+				break
 			}
 			if _, err := acme.Ask(context.Background(), c.clients.shop, acme.WhoNewer); status.Code(err) == codes.Unimplemented {
 				w.report(check.Unserved, "%s: %v", c.name(), err)

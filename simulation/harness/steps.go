@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -55,7 +56,7 @@ func init() {
 		schedule.RequestsLate: meddle(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{Before: s.Milliseconds()} }),
 		schedule.RequestsFail: meddle(func(s schedule.Step) etcd.Verdict {
 			if s.N == schedule.Busy {
-				return etcd.Verdict{Busy: true}
+				return etcd.Verdict{Err: rpctypes.ErrTooManyRequests} // of code Unknown on the wire, as etcd sends it
 			}
 			return etcd.Verdict{Err: status.Error(codes.Unavailable, "etcdserver: leader changed")}
 		}),
@@ -76,7 +77,7 @@ func init() {
 		schedule.EntriesDeleted:   once(func(w *world, _ schedule.Step) { w.operated(w.etcd.DeletePrefix(acme.ShopKey + "/")) }),
 		schedule.EntryOverwritten: (*world).entryOverwritten,
 		schedule.EntryReplaced:    onEntries(func(w *world, e etcd.Entry) { w.put(e.Key, acme.Nobody, etcd.SameLease) }),
-		schedule.LeaseRevoked:     onEntries(func(w *world, e etcd.Entry) { w.operated(w.etcd.Revoke(e.Lease)) }),
+		schedule.LeaseRevoked:     onEntries((*world).revoke),
 		schedule.EntryAdded:       func(w *world, _ schedule.Step) func() { return w.add(acme.NobodyKey, acme.Nobody) },
 		schedule.BadEntryAdded:    func(w *world, s schedule.Step) func() { return w.add(acme.BadKey, s.Text) },
 		schedule.EntryAddedBy:     (*world).entryAddedBy,

@@ -11,7 +11,6 @@
 //
 //	go run ./mutants                    # all of them
 //	go run ./mutants -mutant '^lease/'  # those of one room
-//	go run ./mutants -fit               # only say which do not fit
 package main
 
 import (
@@ -32,15 +31,14 @@ func main() {
 	defer stop()
 	some := flag.String("mutant", "", "try only the mutants whose `room/name` matches this regular expression")
 	seeds := flag.Int("seeds", 20, "how many schedules to try")
-	fit := flag.Bool("fit", false, "run no tests: say only which mutants do not fit the code")
 	flag.Parse()
-	if err := run(ctx, *some, *seeds, *fit); err != nil {
+	if err := run(ctx, *some, *seeds); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, some string, seeds int, fit bool) error {
+func run(ctx context.Context, some string, seeds int) error {
 	only, err := regexp.Compile(some)
 	if err != nil {
 		return err
@@ -71,11 +69,9 @@ func run(ctx context.Context, some string, seeds int, fit bool) error {
 			errs = append(errs, fmt.Errorf("mutant %s does not fit the code: %w\n\tsay where that is now, or delete the mutant", m.id, m.err))
 		}
 	}
-	if !fit {
-		env := append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" '-overlay="+overlay+"'")
-		r := &runner{root: root, env: env, dir: dir, seeds: seeds}
-		errs = append(errs, tryAll(fitting, func(m *mutant) (result, error) { return r.try(ctx, m) }), ctx.Err())
-	}
+	env := append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" '-overlay="+overlay+"'")
+	r := &runner{root: root, env: env, dir: dir, seeds: seeds}
+	errs = append(errs, tryAll(fitting, func(m *mutant) (result, error) { return r.try(ctx, m) }), ctx.Err())
 	return errors.Join(errs...)
 }
 

@@ -96,7 +96,7 @@ var (
 )
 
 // refusedWhenBusy are those that etcd refuses when it has too many.
-var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWrite, AnyMethod}
+var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWrite}
 
 func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
 	aProcess(r, s, step)

@@ -61,7 +61,7 @@ var (
 	RequestsLate = add("requests late", 5, 8*time.Second, all(number(100, 8000), aMethod),
 		"for {for} the {text} requests of {who} take effect after {ms}")
 	RequestsFail = add("requests fail", 3, 6*time.Second, aRefusal,
-		"for {for} the {text} requests of {who} are refused {as unavailable|for there are too many, if they write}")
+		"for {for} the {text} requests of {who} are refused {as unavailable|for there are too many}")
 
 	// The network.
 	CutFromEtcd       = add("cut from etcd", 5, 30*time.Second, aProcess, "{who} is cut off from etcd for {for}")

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -131,6 +132,14 @@ func Load(path string) (Schedule, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
 		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	for i, step := range s.Steps {
+		if !slices.ContainsFunc(catalog, func(k kind) bool { return k.kind == step.Kind }) {
+			return s, fmt.Errorf("%s: step %d: there is no kind %q", path, i, step.Kind)
+		}
+	}
+	if len(s.Servers) == 0 || s.Members != 1 && s.Members != 3 {
+		return s, fmt.Errorf("%s: want servers, and 1 or 3 members of etcd", path)
 	}
 	return s, nil
 }

@@ -36,9 +36,7 @@ const (
 // TestSchedules walks the schedules that the flags name, in one process a CPU. One that fails is made smaller, printed in words, and
 // kept in simulation/failures.
 func TestSchedules(t *testing.T) {
-	if *seeds == 0 && *minutes == 0 && *file == "" {
-		t.Skip("walks -seeds 100, -minutes 10 or -schedule FILE")
-	}
+	skipUnlessAsked(t)
 	x := &explorer{t: t, next: *first, left: *seeds, failed: make(map[string][]failure)}
 	ctx := t.Context()
 	if x.next == 0 {
@@ -60,7 +58,9 @@ func TestSchedules(t *testing.T) {
 		}
 		all.Wait()
 	}
-	fmt.Println(x.summary())
+	if fmt.Println(x.summary()); x.walked == 0 {
+		t.Error("no schedule was walked")
+	}
 	for promise, failures := range x.failed {
 		t.Errorf("%d schedules: %s", len(failures), promise)
 		if len(x.explained) < shrunk {
@@ -68,6 +68,15 @@ func TestSchedules(t *testing.T) {
 		}
 	}
 	fmt.Print(strings.Join(x.explained, ""))
+}
+
+func skipUnlessAsked(t *testing.T) {
+	switch {
+	case *seeds < 0 || *minutes < 0 || *times < 1:
+		t.Fatal("-seeds, -minutes and -times are how many")
+	case *seeds == 0 && *minutes == 0 && *file == "":
+		t.Skip("walks -seeds 100, -minutes 10 or -schedule FILE")
+	}
 }
 
 // explorer walks schedules and keeps count.

@@ -185,7 +185,11 @@ func TestK14_AQuietEtcdFarAway(t *testing.T) {
 				defer stop()
 				next, end := iter.Pull2(d.Watch(ctx, "service"))
 				defer end()
-				for _, err, _ := next(); err != nil; _, err, _ = next() {
+				_, err, known := next()
+				for ; known && err != nil; _, err, known = next() {
+				}
+				if !known {
+					t.Fatal("nothing is known")
 				}
 				time.Sleep(20 * time.Second)
 				asked, logged := d.asked("Range"), d.log.text() // while there was no connection, and nothing was known

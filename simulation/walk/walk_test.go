@@ -39,7 +39,8 @@ type report struct {
 
 // TestWalk walks what the flags say, in this process: TestSchedules has others do so.
 func TestWalk(t *testing.T) {
-	for i := range *seeds {
+	skipUnlessAsked(t)
+	for i := range max(*seeds, 1) {
 		s := schedule.New(*first + uint64(i))
 		if *file != "" {
 			s = load(t, *file)
@@ -57,20 +58,15 @@ func TestWalk(t *testing.T) {
 
 // add appends the report to a file.
 func (r report) add(t *testing.T, file string) {
-	line, err := json.Marshal(r)
-	must(t, err)
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	must(t, err)
-	_, err = fmt.Fprintf(f, "%s\n", line)
-	must(t, err)
+	must(t, json.NewEncoder(f).Encode(r))
 	must(t, f.Close())
 }
 
 // TestKept walks the schedules that found a defect.
 func TestKept(t *testing.T) {
-	if raceDetector {
-		t.Skip("schedules are for what the race detector is not")
-	}
+	skipUnlessAsked(t)
 	files, err := filepath.Glob("testdata/*.json")
 	must(t, err)
 	for _, file := range files {

@@ -13,16 +13,16 @@ type Policy struct {
 	schedule.Way `json:"-"` // without a name if the config cannot be read
 	Split        []Group
 	Drain        []string // names
-	Least        int      `json:"minHealthyPercent"` // the percentage of the instances that a drain is to leave
+	Least        int      `json:"minHealthyPercent"` // the percentage of the instances that a drain must leave
 	PreferZone   bool
-	ZoneLeast    int     `json:"zoneMinPercent"` // the percentage of what serves below which calls leave
+	ZoneLeast    int     `json:"zoneMinPercent"` // the percentage of a zone's instances that must be ready for all calls to stay
 	Subset       int     // 0: all
 	Most         int     `json:"maxConcurrentRequests"` // calls under way at an instance; 0: any number
 	Routes       []Route `json:"route"`
 	Ejects       bool    `json:"-"` // it may leave out one instance
 }
 
-// Group is one of a split's.
+// Group is one group of a split.
 type Group struct {
 	Match  map[string]string
 	Weight float64
@@ -36,7 +36,7 @@ type Route struct {
 	Strict bool
 }
 
-// ParsePolicy reads a service config. The policy is shared.
+// ParsePolicy reads a service config. The policy is cached and shared.
 func ParsePolicy(config string) Policy { return recall("policy", config, readPolicy) }
 
 func readPolicy(config string) (p Policy) {
@@ -49,13 +49,13 @@ func readPolicy(config string) (p Policy) {
 	return p
 }
 
-// Methods is what a service config says of all methods.
+// Methods are the settings of a service config for all methods.
 type Methods struct {
 	Timeout time.Duration // 0: none
 	Waits   bool          // for an instance that is ready
 }
 
-// MethodsOf returns what the first of these service configs that says anything of methods says of them.
+// MethodsOf returns the method settings of the first of these service configs that has any.
 func MethodsOf(configs ...string) (m Methods) {
 	for _, config := range configs {
 		if m = recall("methods", config, readMethods); m != (Methods{}) {
@@ -76,11 +76,11 @@ func readMethods(config string) Methods {
 		return Methods{}
 	}
 	m := parsed.MethodConfig[0]
-	timeout, _ := time.ParseDuration(m.Timeout) // none if it says none
+	timeout, _ := time.ParseDuration(m.Timeout) // 0 if it is missing
 	return Methods{timeout, m.WaitForReady}
 }
 
-// Holds reports whether a service config holds all that another says: the one in force has the defaults filled in.
+// Holds reports whether a service config has all fields of another. The one in force also has the defaults filled in.
 func Holds(config, said string) bool {
 	var have, want any
 	if json.Unmarshal([]byte(config), &have) != nil || json.Unmarshal([]byte(said), &want) != nil {

@@ -33,7 +33,7 @@ func IsOperators(e etcd.Entry) bool {
 	return (e.Value == Nobody || AddrIn(e.Value) == Added) && e.Lease == NoLease || e.Key == BadKey
 }
 
-// The metadata of an entry that is about to go, and those that say what methods are served there.
+// The metadata keys that mark an entry that is about to go, and that list the methods served there.
 const (
 	LeavingMark = "grpc_leaving"
 	MethodsName = "grpc_methods"
@@ -41,10 +41,10 @@ const (
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
-// remembered holds what was read of texts, for the same ones are looked at again and again.
+// remembered caches the results of recall, for the same texts are read again and again.
 var remembered sync.Map
 
-// recall returns what a text says when it is read as something, and remembers that.
+// recall returns the result of read for a text. It caches the result by as and the text.
 func recall[V any](as, text string, read func(text string) V) V {
 	key := [2]string{as, text}
 	if v, ok := remembered.Load(key); ok {
@@ -58,7 +58,7 @@ func recall[V any](as, text string, read func(text string) V) V {
 // AddrIn returns the address that a value names.
 func AddrIn(value string) string { return recall("address", value, addrPattern.FindString) }
 
-// Address returns the address that an entry names, "" if readers are to skip it.
+// Address returns the address that an entry names, "" if readers must skip it.
 func Address(key, value string) string {
 	if key == BadKey || strings.Contains(value, LeavingMark) {
 		return ""
@@ -69,7 +69,7 @@ func Address(key, value string) string {
 // instancePattern finds the instance id in an entry that has it in its value.
 var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
 
-// leasePattern finds a key that is named by its lease, which is no name for the instance.
+// leasePattern matches a key that ends in the id of its lease, which does not name the instance.
 var leasePattern = regexp.MustCompile(`/\d+$`)
 
 // Names reports whether an entry may give an address an instance id.
@@ -81,14 +81,14 @@ func Names(key, value, addr, id string) bool {
 	return named && path.Base(key) == id || slices.Contains(instancePattern.FindStringSubmatch(value), id)
 }
 
-// Said is what an entry says of an instance.
+// Said is an entry's description of an instance.
 type Said struct {
 	Addr, Version, Zone, Methods string
 	Tier                         string // of the metadata
 	Weight                       uint32 // 1 stands for none as well
 }
 
-// In returns what an entry has room for in a layout.
+// In returns the part of s for which entries in a layout have room.
 func (s Said) In(layout string) Said {
 	if schedule.LayoutNamed(layout).Bare {
 		return Said{Addr: s.Addr}
@@ -96,7 +96,7 @@ func (s Said) In(layout string) Said {
 	return s
 }
 
-// Decode returns what a value says in a layout, nothing if it is in another, or about to go.
+// Decode returns the description in a value of a layout, the zero Said if the value is in another layout, or about to go.
 func Decode(layout, value string) Said {
 	return recall(layout, value, func(value string) Said { return decode(schedule.LayoutNamed(layout), value) })
 }

@@ -1,5 +1,5 @@
-// Package acme is the services of simulated worlds: their keys and methods, how to serve and call them, and what entries and
-// configs say of them in each layout.
+// Package acme holds the services of simulated worlds: their keys and methods, code to serve and call them, and the meaning of
+// their entries and configs in each layout.
 package acme
 
 import (
@@ -80,7 +80,7 @@ func (i Instance) handler(full string) grpc.MethodHandler {
 	}
 }
 
-// Ask calls a method and returns which instance has answered.
+// Ask calls a method and returns the name of the instance that answered.
 func Ask(ctx context.Context, conn grpc.ClientConnInterface, method string) (string, error) {
 	out := new(wrapperspb.StringValue)
 	err := conn.Invoke(ctx, method, new(emptypb.Empty), out)

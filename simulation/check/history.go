@@ -1,9 +1,9 @@
-// Package check judges what has happened in a simulated world. It has no I/O, clock or lock.
+// Package check judges the events of a simulated world. It has no I/O, clock or lock.
 //
 //	promises.go  what the product promises, each promise a function
-//	history.go   what is recorded of a world, in order
-//	look.go      what there is to see of it at one moment
-//	shares.go    where a policy has calls go
+//	history.go   the record of a world, in order
+//	look.go      a snapshot of a world
+//	shares.go    where calls should go under a policy
 package check
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// History is what has happened in a world. Each list is in the order of its events.
+// History is the record of a world. Each list is in the order of its events.
 type History struct {
 	Began   time.Time
 	Lives   []*Life
@@ -37,8 +37,8 @@ type History struct {
 	Lines   []Line
 	Windows []Window
 	Calms   []Span
-	Seen    []Problem // what is wrong whenever it is seen
-	Configs []string  // good live configs that there have been
+	Seen    []Problem // problems that are judged as soon as they are seen
+	Configs []string  // all good live configs so far
 }
 
 // NewHistory returns the history of a world that begins now.
@@ -54,17 +54,17 @@ type Life struct {
 	Addr    string
 
 	Down   time.Time // zero while it is up
-	Killed bool      // so it ended, and the calls under way to it were lost
+	Killed bool      // it was killed, and the calls under way to it were lost
 	Moves  []Move    // the first as it comes up
 }
 
-// Move is a change of what a server wants: to be in etcd from now on, or out.
+// Move is a change of a server's goal: in etcd from now on, or out.
 type Move struct {
 	At time.Time
 	In bool
 }
 
-// in reports whether the life is to be in etcd, from one moment to another.
+// in reports whether the life was meant to be in etcd all the time from one moment to another.
 func (l *Life) in(from, to time.Time) (in bool) {
 	for _, m := range l.Moves {
 		switch {
@@ -77,7 +77,7 @@ func (l *Life) in(from, to time.Time) (in bool) {
 	return in
 }
 
-// owns reports whether an etcd key is named by the life.
+// owns reports whether an etcd key is named after the life.
 func (l *Life) owns(key string) bool {
 	host, _, _ := strings.Cut(l.Addr, ":")
 	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) || strings.Contains(key, "/"+host+":")
@@ -94,7 +94,7 @@ type Call struct {
 	Begin, End    time.Time
 	Before, After []string // addresses that the caller said it knew
 	From          string   // the life that answered, by its ID
-	Abroad        bool     // it is one of another region
+	Abroad        bool     // that life is in another region
 	Code          codes.Code
 	Err           string
 
@@ -102,7 +102,7 @@ type Call struct {
 	BesideErr bool // ... and failed
 }
 
-// Link is a change of the link between two processes, or of all links of one, which begins another life, if B is "".
+// Link is a change of the link between two processes. If B is "", it changes all links of A, which begins another life.
 type Link struct {
 	At     time.Time
 	A, B   string
@@ -112,7 +112,7 @@ type Link struct {
 
 func (l Link) of(process string) bool { return l.A == process || l.B == process }
 
-// Reset is a restore or a wipe of etcd, after so many changes, and what etcd has then.
+// Reset is a restore or a wipe of etcd, with the number of changes before it and the entries after it.
 type Reset struct {
 	At      time.Time
 	After   int
@@ -120,14 +120,14 @@ type Reset struct {
 	Repeats bool // revisions may repeat
 }
 
-// Act is a call of the runtime that has ended.
+// Act is a finished call of the runtime.
 type Act struct {
 	What, Who    string
 	Began, Ended time.Time
 	Longest      time.Duration // how long it may take, whatever happens; 0: for ever
 	Soon         time.Duration // how long it may take where all is calm, 0: it changes nothing in etcd
 	Err          error
-	Wrong        string // how etcd differs from what it says, "" if it does not
+	Wrong        string // how etcd differs from the result of the call, "" if it does not
 }
 
 // Term is a term of a leader: while its function runs, and its context has not ended.
@@ -158,23 +158,23 @@ type Line struct {
 	Trouble bool   // it says that etcd does not answer as it should
 }
 
-// Counts are what a process has done.
+// Counts counts the actions of a process.
 type Counts struct {
-	Requests int // that it has made of etcd, save these:
-	Repeated int // that were refused and that etcd's client then repeats by itself
-	Tokens   int // for tokens; etcd's client makes one for each stream that it opens
-	Dials    int // of connections to etcd
-	Lines    int // that it has logged
+	Requests int // requests to etcd, except those in the next two fields
+	Repeated int // requests that were refused and that etcd's client then repeats by itself
+	Tokens   int // requests for tokens; etcd's client makes one for each stream that it opens
+	Dials    int // connections to etcd
+	Lines    int // logged lines
 }
 
-// Window is what a process has done within Width.
+// Window holds the counts of a process within Width.
 type Window struct {
 	End     time.Time
 	Process string
 	Counts
 }
 
-// Span is a time; To is zero while it goes on.
+// Span is a period; To is zero while it goes on.
 type Span struct{ From, To time.Time }
 
 // Calm reports whether there were no faults, and all was as it should be, from one moment to another.
@@ -182,7 +182,7 @@ func (h *History) Calm(from, to time.Time) bool {
 	return slices.ContainsFunc(h.Calms, func(s Span) bool { return !s.From.After(from) && (s.To.IsZero() || s.To.After(to)) })
 }
 
-// SetCalm notes whether there are no faults from now on, and all is as it should be.
+// SetCalm records whether the world is calm from now on: without faults, and all as it should be.
 func (h *History) SetCalm(now time.Time, calm bool) {
 	last := len(h.Calms) - 1
 	going := last >= 0 && h.Calms[last].To.IsZero()
@@ -202,7 +202,7 @@ func (h *History) Life(id string) *Life {
 	return nil
 }
 
-// Commit takes in a change in etcd.
+// Commit records a change in etcd.
 func (h *History) Commit(c etcd.Change) {
 	h.Changes = append(h.Changes, c)
 	if c.Key == acme.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
@@ -215,8 +215,8 @@ func (h *History) named(name, addr string) bool {
 	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return acme.Names(c.Key, c.Value, addr, name) })
 }
 
-// replay calls each with every change, with what the key was before it, and with all puts of the key by processes up to then. It
-// begins anew with each reset of etcd.
+// replay calls each with every change, with the entry of the key before it, and with all puts of the key by processes up to then. It
+// starts again from the entries of each reset of etcd.
 func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Change)) {
 	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]etcd.Change)
 	for i, c := range h.Changes {
@@ -241,7 +241,7 @@ func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Ch
 	}
 }
 
-// repeats returns how often etcd was put back until a moment so that revisions may repeat.
+// repeats returns how many resets of etcd up to a moment let revisions repeat.
 func (h *History) repeats(until time.Time) (n int) {
 	for _, r := range h.Resets {
 		if r.Repeats && !r.At.After(until) {
@@ -251,7 +251,7 @@ func (h *History) repeats(until time.Time) (n int) {
 	return n
 }
 
-// See takes in what is wrong whenever it is seen.
+// See records a problem at the moment when it is seen.
 func (h *History) See(now time.Time, promise, format string, args ...any) {
 	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
 }
@@ -268,7 +268,7 @@ func (h *History) Even(c schedule.Caller) bool {
 	return !h.ever(c, func(p acme.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
 }
 
-// ever reports whether a policy that may be in force for a caller is so.
+// ever reports whether is holds for any policy that may be in force for a caller.
 func (h *History) ever(c schedule.Caller, is func(acme.Policy) bool) bool {
 	return slices.ContainsFunc(slices.Concat(h.Configs, []string{c.Config()}), func(config string) bool { return is(acme.ParsePolicy(config)) })
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// Look is what there is to see of a world at one moment.
+// Look is a snapshot of a world at one moment.
 type Look struct {
 	Entries []etcd.Entry // all that etcd has
 	Servers []Server
@@ -26,15 +26,15 @@ type Look struct {
 type Server struct {
 	ID, Addr string
 	Name     string // the instance id, "" where it is the address
-	In       bool   // it is to be in etcd
+	In       bool   // it should be in etcd
 	Elects   bool   // it stands for election
 	Layouts  []string
-	Wants    map[string]acme.Said // by service: what its entries are to say
+	Wants    map[string]acme.Said // by service: the expected content of its entries
 	Statuses []runtime.Status
 	Leases   []int64 // of its process that etcd has
 	Leads    bool
 
-	Registrations, Expected int // how many the registry of its process has, and is to have
+	Registrations, Expected int // how many the registry of its process has, and should have
 }
 
 // Reader is a process that follows the shop.
@@ -49,10 +49,10 @@ type Reader struct {
 	ListErr   error
 }
 
-// keys returns the services that the server is to be found under, sorted.
+// keys returns the services under which callers should find the server, sorted.
 func (s Server) keys() []string { return slices.Sorted(maps.Keys(s.Wants)) }
 
-// Lacks describes the entries of a service that etcd lacks of the server: those that say what they are to say.
+// Lacks describes the server's entries of a service that are missing in etcd, or do not have the expected content.
 func (s Server) Lacks(l Look, key string) string {
 	var lacks []string
 	for _, layout := range s.Layouts {
@@ -108,7 +108,7 @@ func (l Look) Config() (text string, ok bool) {
 	return "", false
 }
 
-// InForce reports whether callers are to use a live config, given what etcd has. They keep what they have while that is bad.
+// InForce reports whether callers should use a live config, given the entries of etcd. A bad config in etcd leaves theirs unchanged.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
 	if !ok {
@@ -131,13 +131,13 @@ func (l Look) Policy(generated string) (p acme.Policy, known bool) {
 	return p, p.Name != ""
 }
 
-// leaves reports whether the policy of a caller may have calls leave for another region: those of a strict lane that nobody is in.
+// leaves reports whether calls of a caller may leave for another region: calls of a strict lane without instances do.
 func (l Look) leaves(generated string) bool {
 	p, known := l.Policy(generated)
 	return !known || slices.ContainsFunc(p.Routes, func(r acme.Route) bool { return r.Strict })
 }
 
-// Methods returns what the config in force says of methods. While etcd has a bad one, it is not known.
+// Methods returns the method settings of the config in force. They are not known while etcd has a bad config.
 func (l Look) Methods(generated string) (m acme.Methods, known bool) {
 	live, ok := l.Config()
 	return acme.MethodsOf(live, generated), !ok || !schedule.BadConfig(live)
@@ -160,7 +160,7 @@ func (l Look) Registered() []string {
 	return slices.Compact(addrs)
 }
 
-// Serving returns those of them that somebody serves.
+// Serving returns the registered addresses that somebody serves.
 func (l Look) Serving() []string {
 	return slices.DeleteFunc(l.Registered(), func(addr string) bool { return addr == acme.NobodyAddr })
 }
@@ -173,7 +173,7 @@ func (l Look) Named(name, addr string) (named bool) {
 	return named
 }
 
-// said returns what etcd has of an address: of each field what any of its entries says.
+// said merges the entries of an address: each field is from an entry that sets it.
 func (l Look) said(addr string) (all acme.Said) {
 	l.shop(func(at string, e etcd.Entry) {
 		for _, layout := range schedule.Layouts {
@@ -186,7 +186,7 @@ func (l Look) said(addr string) (all acme.Said) {
 	return all
 }
 
-// drained reports whether the server at an address is among those with these names.
+// drained reports whether the server at an address has one of these names.
 func (l Look) drained(names []string, addr string) bool {
 	return slices.ContainsFunc(l.Servers, func(s Server) bool { return s.Addr == addr && slices.Contains(names, cmp.Or(s.Name, s.Addr)) })
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// always is what holds whatever happens. Where there are no faults, and all is as it should be, all is calm.
+// always lists the promises that hold whatever happens. A world is calm while it has no faults and all is as it should be.
 var always = []struct {
 	promise string
 	broken  func(h *History, broken report)
@@ -35,7 +35,7 @@ var always = []struct {
 	{"where all is calm, a call that changes etcd succeeds soon, and returns what is true", failedActs},
 }
 
-// What is wrong whenever it is seen.
+// Promises that are judged as soon as a breach is seen.
 const (
 	Leads      = "the context of a leader ends with its term, and what only the leader serves runs on no other"
 	Listed     = "Instances has what etcd has, and nothing that is only held"
@@ -44,7 +44,7 @@ const (
 	LeftBehind = "nothing is left behind"
 )
 
-// settled is what holds a stated time after the last fault, and after each ordinary change.
+// settled lists the promises that hold a stated time after the last fault, and after each ordinary change.
 var settled = []struct {
 	promise string
 	wrong   func(l Look, wrong complaint)
@@ -56,7 +56,7 @@ var settled = []struct {
 	{"one instance leads", wrongLeader},
 }
 
-// How calls go once all is settled.
+// Promises about calls, once all is settled.
 const (
 	Shared   = "calls are shared out as configured"
 	Bounded  = "an instance has as many calls under way as it may, and a call fails only where all have"
@@ -78,7 +78,7 @@ func (h *History) Broken() []Problem {
 	return problems
 }
 
-// Wrong returns the promises that do not hold of a look, and why.
+// Wrong returns the promises that a look breaks, and why.
 func (l Look) Wrong() map[string]string {
 	all := make(map[string]string)
 	for _, p := range settled {
@@ -92,7 +92,7 @@ func (l Look) Wrong() map[string]string {
 	return all
 }
 
-// How rules say what is wrong.
+// Functions with which rules report problems.
 type (
 	report    = func(at time.Time, format string, args ...any)
 	complaint = func(format string, args ...any)
@@ -139,11 +139,11 @@ func strayedCalls(h *History, broken report) {
 	}
 }
 
-// disturbs is how long something that has happened on the way disturbs calls: news of it travels as slowly as they do.
+// disturbs is how long an event on a link disturbs calls: news of it travels as slowly as they do.
 const disturbs = 500 * time.Millisecond
 
-// sure returns the lives of which one must have answered a call: the caller knew them before and after, each has answered on this
-// connection since its link last changed, and no link of the caller was broken or has changed meanwhile, or just before.
+// sure returns lives such that one must have answered a call: the caller knew them before and after, each has answered on this
+// connection since its link last changed, and no link of the caller was broken or changed during the call or just before.
 func (h *History) sure(c Call) (lives []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
@@ -186,7 +186,7 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 	return false
 }
 
-// answered reports whether a life has answered on the connection of a call before that, and since their link last changed.
+// answered reports whether a life has answered on the connection of a call before the call, and since their link last changed.
 func (h *History) answered(c Call, l *Life) bool {
 	var changed time.Time
 	for _, link := range h.Links {
@@ -233,11 +233,11 @@ func lateCalls(h *History, broken report) {
 	}
 }
 
-// hears is how long what is heard of one process by another takes, where all is calm.
+// hears is how long news of one process takes to reach another, where all is calm.
 const hears = time.Second
 
-// unfencedWrites has a store take the writes. Those between a reset after which revisions may repeat and the next calm are not judged. The
-// store begins anew then.
+// unfencedWrites passes the writes to a store. Writes between a reset that lets revisions repeat and the next calm are not judged: the
+// store begins empty after them.
 func unfencedWrites(h *History, broken report) {
 	store, users, resets := new(leader.Fence), make(map[int64]string), 0
 	highest := int64(0)
@@ -285,8 +285,8 @@ func twoLeaders(h *History, broken report) {
 	})
 }
 
-// robbedKeys goes by the lease that each key hangs on. A process may delete its own keys, those of its earlier lives, and one under its
-// own name that it has not put yet. Deletions that several may have asked for are not judged.
+// robbedKeys judges by the lease of each key. A process may delete its own keys, the keys of its earlier lives, and a key under its
+// own name before it puts that key. Deletions that several processes may have asked for are not judged.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c etcd.Change, was etcd.Entry, puts []etcd.Change) {
 		entry := strings.HasPrefix(c.Key, acme.Prefix) && !strings.HasSuffix(c.Key, acme.Added)
@@ -322,9 +322,9 @@ func fights(h *History, broken report) {
 // Width is the time over which rates are counted.
 const Width = 10 * time.Second
 
-// What may happen within that time.
+// Bounds within that time.
 const (
-	mostRequests = 150 // of etcd, by a process, for tokens or for anything else: 44 to renew a lease of 5 s out of turn, 41 for a restored etcd
+	mostRequests = 150 // of etcd, by a process, for tokens or anything else: 44 to renew a lease of 5 s out of turn, 41 for a restored etcd
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // logged by a process
@@ -460,7 +460,7 @@ func wrongReaders(l Look, wrong complaint) {
 	}
 }
 
-// wrongLeader goes by the drain: who is drained makes way where another stands that is not.
+// wrongLeader respects the drain: a drained leader makes way for a candidate that is not drained.
 func wrongLeader(l Look, wrong complaint) {
 	live, _ := l.Config()
 	p := acme.ParsePolicy(live)

@@ -43,14 +43,14 @@ func call(seconds float64, code codes.Code) Call {
 	return c
 }
 
-// calls has a call be answered that is not as others.
+// calls adds an answered call that change has altered.
 func calls(change func(c *Call)) func(h *History) {
 	c := call(10, codes.OK)
 	change(&c)
 	return func(h *History) { h.Calls = append(h.Calls, c) }
 }
 
-// acts has a call of the runtime be made at second 1.
+// acts adds a call of the runtime at second 1.
 func acts(a Act) func(h *History) {
 	a.Began = at(1)
 	return func(h *History) { h.Acts = append(h.Acts, a) }

@@ -15,7 +15,7 @@ import (
 // each group they are made of.
 const slackCalls = 3
 
-// Rounds is how many calls are to be made for each instance, to see how they are shared out.
+// Rounds is how many calls the harness makes for each instance, to see how calls are shared out.
 const Rounds = 12
 
 // WrongShares describes how the sharing out of n calls of a caller, by the addresses that served them, differs from the policy in force,
@@ -56,7 +56,7 @@ func Subset(c schedule.Caller, p acme.Policy) int {
 	return p.Subset
 }
 
-// Undrained returns the addresses that a policy does not drain, all if it is to leave more than that.
+// Undrained returns the addresses that a policy does not drain, all if the drain must leave more than that.
 func (l Look) Undrained(p acme.Policy) []string {
 	addrs := l.Serving()
 	left := only(addrs, func(addr string) bool { return !l.drained(p.Drain, addr) })
@@ -91,7 +91,7 @@ func (l Look) room(subset int, p acme.Policy, addrs []string) (n int) {
 	return n
 }
 
-// wrongSubset describes how the instances that have served calls differ from a subset: so many, and no more.
+// wrongSubset describes how the number of instances that have served calls differs from the size of a subset.
 func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served map[string]int) (wrong []string) {
 	most := l.room(subset, p, serving)
 	switch {
@@ -104,8 +104,8 @@ func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served ma
 	return wrong
 }
 
-// misdirected describes how the sharing out of n calls by what served them differs from a policy, in a zone. Where shares are not exact,
-// any is as good, unless it should be 0.
+// misdirected describes how the calls that addresses served, of n, differ from a policy's shares, in a zone. Where shares are not exact,
+// any share is accepted, unless it should be 0.
 func (l Look) misdirected(p acme.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
 	for addr, part := range l.shares(p, zone, serving) {
 		calls, share := float64(served[addr]), part*float64(n)
@@ -157,8 +157,8 @@ func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]flo
 	return shares
 }
 
-// groups returns the addresses in each group of the policy's split, of those in no lane, and the weights of the groups that are
-// not empty. Without a split, all are one group.
+// groups returns, of the addresses in no lane, those in each group of the policy's split, and the weights of the groups. Empty groups
+// weigh 0. Without a split, all are one group.
 func (l Look) groups(p acme.Policy, serving []string) (groups [][]string, weights []float64) {
 	serving = l.outside(p.Routes, serving)
 	if len(p.Split) == 0 {
@@ -175,12 +175,12 @@ func (l Look) groups(p acme.Policy, serving []string) (groups [][]string, weight
 	return groups, weights
 }
 
-// only returns the addresses that are of a kind.
+// only returns the addresses for which is holds.
 func only(addrs []string, is func(addr string) bool) []string {
 	return slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return !is(addr) })
 }
 
-// onlyOrAll returns the addresses that are of a kind, all if none is.
+// onlyOrAll returns the addresses for which is holds, all if there are none.
 func onlyOrAll(addrs []string, is func(addr string) bool) []string {
 	if some := only(addrs, is); len(some) > 0 {
 		return some
@@ -194,7 +194,7 @@ func (l Look) label(addr, field string) string {
 	return map[string]string{"version": said.Version, "zone": said.Zone}[field]
 }
 
-// matches reports whether an address has what a group or a route asks for.
+// matches reports whether an address has the labels that a group or a route asks for.
 func (l Look) matches(match map[string]string, addr string) bool {
 	for field, value := range match {
 		if l.label(addr, field) != value {
@@ -204,7 +204,7 @@ func (l Look) matches(match map[string]string, addr string) bool {
 	return true
 }
 
-// in reports whether an address is in a lane by a route, "" in any.
+// in reports whether a route puts an address in a lane, in any lane if lane is "".
 func (l Look) in(r acme.Route, lane, addr string) bool {
 	if r.Label != "" {
 		value := l.label(addr, r.Label)
@@ -220,7 +220,7 @@ func (l Look) outside(routes []acme.Route, addrs []string) []string {
 	})
 }
 
-// Lane returns the addresses to which the calls of a lane go, none where they are to fail.
+// Lane returns the addresses to which the calls of a lane go, none where they should fail.
 func (l Look) Lane(routes []acme.Route, lane string) []string {
 	addrs := l.Serving()
 	i := slices.IndexFunc(routes, func(r acme.Route) bool { return r.Label != "" || r.Lane == lane }) // the first that knows the lane holds

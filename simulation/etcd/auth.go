@@ -10,7 +10,7 @@ import (
 	"go.etcd.io/etcd/server/v3/auth"
 )
 
-// User is who may do what while auth is on. The user root must exist then, and has all rights.
+// User is a user of etcd, with the rights that the user has while auth is on. The user root must exist then, and has all rights.
 type User struct {
 	Name, Password string
 	Rights         []Right
@@ -23,8 +23,8 @@ type Right struct {
 }
 
 // Protect adds users, sets the rights of those that differ from the last call, and turns auth on. Passwords do not change, and a user
-// keeps the rights to ranges that are not named any more. While nothing differs, nothing is changed: each change of a right makes etcd
-// refuse requests that are under way.
+// keeps the rights to ranges that are not named any more. If nothing differs, Protect changes nothing: each change of a right makes etcd
+// refuse the requests under way.
 func (c *Cluster) Protect(users ...User) error {
 	return c.operate("protect", func(a admin) error {
 		for _, u := range users {
@@ -39,7 +39,7 @@ func (c *Cluster) Protect(users ...User) error {
 	})
 }
 
-// setUser sets the rights of a user, and adds what is missing: the user and a role of the same name, which has the rights.
+// setUser sets the rights of a user. It first adds the user, and a role of the same name that holds the rights, if they are missing.
 func (c *Cluster) setUser(a admin, u User) error {
 	c.mu.Lock()
 	same := reflect.DeepEqual(c.users[u.Name], u)
@@ -65,7 +65,7 @@ func (c *Cluster) setUser(a admin, u User) error {
 	return nil
 }
 
-// setRight gives a right to a role, or takes it.
+// setRight grants a right to a role, or revokes it.
 func (a admin) setRight(role string, r Right) error {
 	p := &authpb.Permission{Key: []byte(r.From), RangeEnd: []byte(r.To)}
 	switch {
@@ -82,8 +82,8 @@ func (a admin) setRight(role string, r Right) error {
 	return errOf(a.RoleGrantPermission(a.root(), &pb.AuthRoleGrantPermissionRequest{Name: role, Perm: p}))
 }
 
-// ExpireTokens makes the tokens given so far invalid. It changes the password of each user that Protect has set to the same one,
-// which ends the user's tokens.
+// ExpireTokens makes all tokens issued so far invalid. It sets the password of each user of Protect to the same value again, which ends
+// the user's tokens.
 func (c *Cluster) ExpireTokens() error {
 	c.mu.Lock()
 	users := maps.Clone(c.users)

@@ -21,12 +21,12 @@ type Call struct {
 	Write  bool
 }
 
-// Verdict says what becomes of a call. The zero Verdict lets it pass.
+// Verdict decides what happens to a call. The zero Verdict lets it pass.
 type Verdict struct {
-	Before time.Duration // how long it waits before it takes effect, even if the client has gone by then, or is refused
-	After  time.Duration // how long it waits between its effect and its answer
-	Lose   bool          // it takes effect and is never answered; not for watches, whose stream loses nothing while the connection lives
-	Err    error         // it is refused and has no effect
+	Before time.Duration // delay before the call takes effect or is refused, even if the client has gone by then
+	After  time.Duration // delay between the effect and the answer
+	Lose   bool          // the call takes effect and is never answered; not for watches, whose stream loses nothing while the connection lives
+	Err    error         // the call is refused with this error and has no effect
 }
 
 // Intercept sets the function that decides on each unary request, each message of LeaseKeepAlive and each watch; nil lets all pass.
@@ -49,7 +49,7 @@ func (p *process) judge(ctx context.Context, method string, message any) Verdict
 	return intercept(call)
 }
 
-// client returns the host of the client that asks.
+// client returns the host of the client that made the request.
 func client(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -128,7 +128,7 @@ type stream struct {
 	mute   atomic.Bool  // whether the next answer is lost
 }
 
-// RecvMsg receives the next message, and carries it through its verdict if it asks for anything.
+// RecvMsg receives the next message. It applies the verdict on keepalives and on requests for a watch.
 func (s *stream) RecvMsg(m any) error {
 	if err := s.awaitRelease(); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *stream) RecvMsg(m any) error {
 	return v.Err
 }
 
-// SendMsg sends an answer or events, unless they are lost. The observer knows of events before.
+// SendMsg sends an answer or events, unless the verdict loses them. The observer has seen the events by then.
 func (s *stream) SendMsg(m any) error {
 	if r, ok := m.(*pb.WatchResponse); ok {
 		s.p.c.mirror.await(r.Header.GetRevision())

@@ -48,7 +48,7 @@ type member struct {
 	lag      time.Duration
 }
 
-// smallWAL keeps etcd from preallocating 64 MB for each file of its log, which takes longer than all else it does at its start.
+// smallWAL keeps etcd from preallocating 64 MB for each file of its log, which takes longer than the rest of its start.
 var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = 256 << 10 })
 
 // New starts a cluster with a member at each client address, one or three, and returns when all of them serve. Each member must have
@@ -107,7 +107,7 @@ func (c *Cluster) Start(member int) error {
 	return nil
 }
 
-// Stop ends a member's process as a crash does: its connections are reset first. Its data stays. It returns when all is over.
+// Stop ends a member's process as a crash does: its connections are reset first. Its data stays. Stop returns when the process has ended.
 // Stopping a member that does not run does nothing.
 func (c *Cluster) Stop(member int) {
 	defer c.lockChanges()()
@@ -116,7 +116,7 @@ func (c *Cluster) Stop(member int) {
 	}
 }
 
-// lockChanges excludes other changes of members until the returned function is called. Virtual time passes for who waits.
+// lockChanges excludes other changes of members until the returned function is called. Virtual time passes while a caller waits.
 func (c *Cluster) lockChanges() (unlock func()) {
 	c.changing <- struct{}{}
 	return func() { <-c.changing }
@@ -129,7 +129,7 @@ func (c *Cluster) last(member int) *process {
 	return c.members[member].process
 }
 
-// newest returns the last process of the member that has applied most, nil if none was started since the data was replaced.
+// newest returns the last process of the member with the highest applied index, nil if none was started since the data was replaced.
 func (c *Cluster) newest() *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,7 +142,7 @@ func (c *Cluster) newest() *process {
 	return newest
 }
 
-// leader returns the leader, nil if there is none or it is isolated. If two believe that they lead, it is that of the later term.
+// leader returns the leader, nil if there is none or it is isolated. If two members believe that they lead, the later term decides.
 func (c *Cluster) leader() *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()

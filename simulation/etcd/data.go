@@ -17,7 +17,7 @@ import (
 // Backup is a snapshot of etcd's database.
 type Backup []byte
 
-// Backup takes a snapshot from the member that has applied most, from its disk if it is stopped.
+// Backup takes a snapshot from the member with the highest applied index, from its disk if it is stopped.
 func (c *Cluster) Backup() (Backup, error) {
 	defer c.lockChanges()()
 	p := c.newest()
@@ -37,11 +37,11 @@ func (c *Cluster) database(member int) string {
 	return filepath.Join(c.dataDir(member), "member", "snap", "db")
 }
 
-// Restore replaces the data of all members by a backup, as "etcdutl snapshot restore" does. The cluster and its members keep their
-// ids, unless asNew gives them others by another cluster token. Revisions go back and the raft term starts from 1. With a bump
-// revisions go on from that much later instead and all before is compacted, as with "--bump-revision" and "--mark-compacted".
+// Restore replaces the data of all members with a backup, as "etcdutl snapshot restore" does. The cluster and its members keep their
+// ids, unless asNew changes the cluster token, which changes the ids. Revisions go back and the raft term starts from 1. With a bump,
+// revisions continue that much higher and all earlier ones are compacted, as with "--bump-revision" and "--mark-compacted".
 //
-// Restore stops members that run; Start starts them on the restored data. The observer hears nothing of it.
+// Restore stops members that run; Start starts them on the restored data. The observer is not called.
 func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
 	c.stopAll()
 	defer c.lockChanges()()
@@ -65,7 +65,7 @@ func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
 }
 
 // Wipe removes the data of all members. The cluster and its members keep their ids. Wipe stops members that run; Start starts them
-// with no data. The observer hears nothing of it.
+// with no data. The observer is not called.
 func (c *Cluster) Wipe() error {
 	c.stopAll()
 	defer c.lockChanges()()
@@ -73,7 +73,7 @@ func (c *Cluster) Wipe() error {
 	return c.removeData()
 }
 
-// removeData removes the data of all members, with all that is known of it. Members must be stopped, and changing held.
+// removeData removes the data of all members, and forgets their processes and users. Members must be stopped, and changing held.
 func (c *Cluster) removeData() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +86,7 @@ func (c *Cluster) removeData() error {
 	return errors.Join(errs...)
 }
 
-// load reads what a database has into the mirror.
+// load fills the mirror from a database.
 func (m *mirror) load(path string) error {
 	db := backend.NewDefaultBackend(logger, path)
 	kv := mvcc.NewStore(logger, db, &lease.FakeLessor{}, mvcc.StoreConfig{})

@@ -74,7 +74,7 @@ func (w *world) restart(change func() error) {
 	}
 }
 
-// isolateAll cuts all members off from each other, or ends that.
+// isolateAll cuts all members off from each other, or reconnects them.
 func (w *world) isolateAll(on bool) {
 	for i := range w.addrs {
 		w.Isolate(i, on)
@@ -376,7 +376,7 @@ func TestThreeMembers(t *testing.T) {
 	})
 }
 
-// A proposal that reaches a member which knows no leader any more waits there, and keeps nothing else waiting.
+// A proposal waits at a member that no longer knows a leader, and keeps nothing else waiting.
 func TestThreeMembers_ALeaderThatLagged(t *testing.T) {
 	for range 5 {
 		inBubble(t, 3, func(t *testing.T, w *world) {

@@ -30,9 +30,9 @@ func entryOf(kv *mvccpb.KeyValue) Entry {
 // Change is a put or a delete that was committed.
 type Change struct {
 	At              time.Time
-	Client          string // host of who asked for it; "" for an operator, an expiry, or if several clients may have asked
+	Client          string // host of the client that asked for it; "" for an operator, an expiry, or if several clients may have asked
 	Key, Value      string
-	Lease, Revision int64 // Lease is that of a put
+	Lease, Revision int64 // Lease is set for puts only
 	Delete          bool
 }
 
@@ -86,19 +86,19 @@ func (c *Cluster) OnCommit(f func(Change)) {
 	c.mirror.observer = f
 }
 
-// reset replaces what the mirror has.
+// reset replaces the contents of the mirror.
 func (m *mirror) reset(entries []Entry, revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.entries, m.revision = entries, revision
 }
 
-// watch returns a stream of all changes that the mirror does not know. etcd must not have started.
+// watch returns a stream of all changes that the mirror does not have yet. etcd must not have started.
 func (m *mirror) watch(kv mvcc.WatchableKV) mvcc.WatchStream {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := kv.NewWatchStream()
-	// It fails for an empty range, a second watch of an id, or a closed stream, and this is none of them.
+	// Watch fails for an empty range, a second watch of an id, or a closed stream. None of these can happen here.
 	if _, err := s.Watch(context.Background(), clientv3.AutoWatchID, allKeys, allKeysEnd, m.revision+1); err != nil {
 		panic(fmt.Sprintf("etcd: watch all keys: %v", err))
 	}
@@ -148,7 +148,7 @@ func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
 	}
 }
 
-// search returns where a key is or belongs.
+// search returns the index at which a key is or belongs, and whether it is there.
 func (m *mirror) search(key string) (int, bool) {
 	return slices.BinarySearchFunc(m.entries, key, func(e Entry, key string) int { return cmp.Compare(e.Key, key) })
 }
@@ -165,7 +165,7 @@ func (m *mirror) await(revision int64) {
 
 // etcd does not report who made a change, so changes are matched with the requests under way, by key and value.
 
-// request is the changes that a client, or an operator, asks for.
+// request holds the changes that a client, or an operator, asks for.
 type request struct {
 	client string
 	ops    []*pb.RequestOp
@@ -203,7 +203,7 @@ func (m *mirror) follow(client string, message any, ask func() (any, error)) (an
 	return answer, err
 }
 
-// author returns the client whose request has made the changes of a revision, "" if there is none or several may have. The mirror must
+// author returns the client whose request made the changes of a revision, "" if no client or several clients may have. The mirror must
 // not have the changes yet. m.mu is held.
 func (m *mirror) author(changes []Change) string {
 	var may []*request
@@ -226,7 +226,7 @@ func (m *mirror) forget(r *request) {
 	m.requests = slices.DeleteFunc(m.requests, func(other *request) bool { return other == r })
 }
 
-// asksFor reports whether a change may come of a request.
+// asksFor reports whether a change may result from a request.
 func (m *mirror) asksFor(r *request, c Change) bool {
 	if i, found := m.search(c.Key); found && c.Delete && r.lease != 0 && r.lease == m.entries[i].Lease {
 		return true

@@ -78,7 +78,7 @@ func (a admin) noSpace(action pb.AlarmRequest_AlarmAction, member uint64) (*pb.A
 	return a.Alarm(a.root(), &pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
 }
 
-// Leases returns the leases that the member knows which has applied most, or knew when it stopped. There are none between a Restore
+// Leases returns the leases of the member with the highest applied index, even if it has stopped. There are none between a Restore
 // or Wipe and the next Start.
 func (c *Cluster) Leases() (ids []int64) {
 	if p := c.newest(); p != nil {
@@ -89,10 +89,10 @@ func (c *Cluster) Leases() (ids []int64) {
 	return ids
 }
 
-// electTimeout is how long raft tries to hand over the leadership, and some more.
+// electTimeout is a little longer than raft tries to hand over the leadership.
 const electTimeout = 2 * time.Second
 
-// Elect makes a member the leader. It does nothing if there is no leader to reach it, or if the member lags too much.
+// Elect makes a member the leader. It does nothing if no leader reaches the member, or if the member lags too much.
 func (c *Cluster) Elect(member int) {
 	from := c.leader()
 	if from == nil {
@@ -109,19 +109,19 @@ func (c *Cluster) Elect(member int) {
 	})
 }
 
-// admin is a server as root sees it.
+// admin makes requests of a server as the user root.
 type admin struct {
 	*etcdserver.EtcdServer
 	ctx context.Context
 }
 
-// root returns a context with a token of root's. Changes of users can end a token, so each request takes its own.
+// root returns a context with a new token of the user root. Changes of users can end a token, so each request takes its own.
 func (a admin) root() context.Context { return a.AuthStore().WithRoot(a.ctx) }
 
 // errOf returns the error of a request whose answer does not matter.
 func errOf[T any](_ T, err error) error { return err }
 
-// except returns err unless it is the one that is tolerated.
+// except returns err, or nil if it is the tolerated error.
 func except(err, tolerated error) error {
 	if errors.Is(err, tolerated) {
 		return nil

@@ -14,21 +14,21 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Isolate cuts a member off from its peers, though not from its clients, or ends that. Isolating a majority loses the quorum.
+// Isolate cuts a member off from its peers, though not from its clients, or reconnects it. Isolating a majority loses the quorum.
 func (c *Cluster) Isolate(member int, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members[member].isolated = on
 }
 
-// Lag sets how much later messages and requests of its peers reach a member.
+// Lag sets the delay with which messages and requests of its peers reach a member.
 func (c *Cluster) Lag(member int, by time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members[member].lag = by
 }
 
-// peer returns the process for which is holds and how long what a member sends it takes, nil if the member does not reach it.
+// peer returns the process for which is holds and the delay of messages to it, nil if the member from does not reach it.
 func (c *Cluster) peer(from int, is func(*process) bool) (*process, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,14 +40,14 @@ func (c *Cluster) peer(from int, is func(*process) bool) (*process, time.Duratio
 	return nil, 0
 }
 
-// letter is a message of raft on its way.
+// letter is a raft message on its way.
 type letter struct {
 	arrives time.Time
 	message *raftpb.Message
 }
 
-// receive has etcd process the messages of its peers, in the order in which they were sent. A proposal waits there while the member
-// knows no leader, and must not have the others wait, as in rafthttp.
+// receive passes the messages of its peers to etcd, in the order in which they were sent. A proposal waits in etcd while the member
+// knows no leader; as in rafthttp, it must not delay the other messages.
 func (p *process) receive() {
 	for {
 		select {
@@ -79,7 +79,7 @@ type transport struct {
 	etcd   *etcdserver.EtcdServer
 }
 
-// Send sends messages of raft. Raft copes with the loss of those for which an inbox has no room.
+// Send sends raft messages. It drops those for which an inbox has no room: raft copes with the loss.
 func (t *transport) Send(ms []*raftpb.Message) {
 	for _, m := range ms {
 		if m.GetTo() == 0 {
@@ -97,7 +97,7 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// retryPause is how long a request to a peer takes that fails. etcd retries some at once, for ever: virtual time would stand still.
+// retryPause is how long a failing request to a peer takes. etcd retries some at once, forever: virtual time would stand still.
 const retryPause = 100 * time.Millisecond
 
 // RoundTrip carries a request to a peer: followers ask the leader about leases, the leader asks all for their version.
@@ -124,10 +124,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// ActivePeers returns that all peers are reached. etcd shortens the wait for its first election then.
+// ActivePeers reports that all peers are reached. etcd shortens the wait for its first election then.
 func (t *transport) ActivePeers() int { return len(t.c.members) - 1 }
 
-// ActiveSince returns that no peer is reached. etcd uses it only to tell why a request has timed out.
+// ActiveSince reports that no peer is reached. etcd uses it only to explain why a request has timed out.
 func (t *transport) ActiveSince(types.ID) time.Time { return time.Time{} }
 
 func (t *transport) Stop()                      {}

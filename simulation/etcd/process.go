@@ -36,7 +36,7 @@ type process struct {
 	ctx    context.Context // ends when the process does
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // its goroutines
-	users  sync.WaitGroup // who uses etcd: see use
+	users  sync.WaitGroup // calls of use under way
 }
 
 // startProcess starts a process on a member's data.
@@ -61,7 +61,7 @@ func (c *Cluster) startProcess(member int) (*process, error) {
 	return p, nil
 }
 
-// newServer returns a server that is not started. It has etcd's default configuration, except for settings that cost time or disk,
+// newServer returns an unstarted server. It has etcd's default configuration, except for settings that cost time or disk,
 // and sends to its peers in memory.
 func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 	client, err := types.NewURLs([]string{"http://" + c.addrs[member]})
@@ -103,7 +103,7 @@ func (p *process) serverOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: defaults.GRPCKeepAliveInterval, Timeout: defaults.GRPCKeepAliveTimeout}),
 		grpc.UnaryInterceptor(p.interceptUnary),
 		grpc.StreamInterceptor(p.interceptStream),
-		grpc.WaitForHandlers(true), // they would read a database that is closed
+		grpc.WaitForHandlers(true), // handlers left running would read a closed database
 	}
 }
 
@@ -123,7 +123,7 @@ func (p *process) feed() {
 	}
 }
 
-// runs reports whether there is a process and it has not been stopped.
+// runs reports whether there is a process that has not been stopped.
 func (p *process) runs() bool { return p != nil && p.ctx.Err() == nil }
 
 // stop ends the process. Its connections are reset before anything else: gRPC's server would say goodbye on them.
@@ -140,7 +140,7 @@ func (p *process) stop() {
 	p.tasks.Wait()
 }
 
-// use calls f with a context that ends with the process. The process stops when f has returned.
+// use calls f with a context that ends with the process. stop waits until f has returned.
 func (p *process) use(ctx context.Context, f func(ctx context.Context) error) error {
 	p.c.mu.Lock()
 	if !p.runs() {

@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/lease"
 )
 
-// This file holds all that reaches into etcd. etcd is not changed, but four of its variables cannot be used otherwise:
+// This file holds all code that reaches into etcd. etcd is not changed, but four of its variables cannot be used otherwise:
 //
 //   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with real connections to the other members. A goroutine
 //     that waits for a socket keeps virtual time from passing.
@@ -23,7 +23,7 @@ import (
 //   - valCtxCh of etcd's client. It is made at package initialization, outside of any bubble. A goroutine that waits for a
 //     channel from outside the bubble keeps virtual time from passing, too.
 
-// knownVersion is the version of etcd whose variables these are. Look at each of them before you raise it.
+// knownVersion is the version of etcd that has these variables. Check each of them before you raise it.
 const knownVersion = "3.7.3"
 
 //go:linkname valCtxCh go.etcd.io/etcd/client/v3.valCtxCh
@@ -51,7 +51,7 @@ func checkVersion(have string) error {
 	return nil
 }
 
-// setTransport replaces what connects a server with its peers. It must be called between NewServer and Start.
+// setTransport replaces the transport that connects a server with its peers. It must be called between NewServer and Start.
 func setTransport(s *etcdserver.EtcdServer, t *transport) error {
 	messages, err := field[rafthttp.Transporter](s, "r", "transport")
 	if err != nil {
@@ -66,7 +66,7 @@ func setTransport(s *etcdserver.EtcdServer, t *transport) error {
 	return nil
 }
 
-// lessorOf returns what holds the leases of a server.
+// lessorOf returns the lessor of a server, which holds its leases.
 func lessorOf(s *etcdserver.EtcdServer) lease.Lessor {
 	lessor, err := field[lease.Lessor](s, "lessor")
 	if err != nil {

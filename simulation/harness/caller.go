@@ -101,8 +101,8 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the process, in order but for what it would write if it were not killed. It has nothing to withdraw, so nobody else can tell
-// this from being killed.
+// stop ends the process in order. If killed is set, the next life does not find the snapshots that the process writes from now on. It
+// has nothing to withdraw, so nobody else can tell a stop from a kill.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
@@ -136,7 +136,7 @@ func (c *caller) stop(killed bool) {
 	})
 }
 
-// fallBack makes the registry of the other region, and returns the option that has calls leave for it. It returns none where
+// fallBack makes the registry of the other region, and returns the option that lets calls leave for it. It returns none where
 // there is one region.
 func (c *caller) fallBack() []runtime.Option {
 	if c.w.other == nil {

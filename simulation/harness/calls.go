@@ -38,13 +38,13 @@ type caller struct {
 	watchErr error              // that the watch has yielded since
 }
 
-// clients are those that a life of a caller has.
+// clients are the clients of one life of a caller.
 type clients struct {
 	registry   *runtime.Registry
 	shop, user *grpc.ClientConn
 	instances  *runtime.Instances // of the shop
-	plain      *grpc.ClientConn   // to what watches the shop, by gRPC's round_robin
-	follows    *manual.Resolver   // of that
+	plain      *grpc.ClientConn   // to the addresses that the caller watches, by gRPC's round_robin
+	follows    *manual.Resolver   // the resolver of plain
 }
 
 func newCaller(w *world, index int, spec schedule.Caller) *caller {
@@ -197,7 +197,7 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call, and records how it ended, unless the caller ends meanwhile. beside makes the same call under the plain policy; nil:
+// ask makes the call, and records how it ended, unless the caller ends first. beside makes the same call under the plain policy; nil:
 // nothing does.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)

@@ -71,7 +71,7 @@ func partsOf(base *clientv3.Client) *clientv3.Client {
 	return c
 }
 
-// dialEtcd returns what dials as from the present life, and counts that.
+// dialEtcd returns a function that dials etcd as the present life, and counts the dials.
 func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	dial := p.w.network.Dialer(p.from)
 	return func(ctx context.Context, addr string) (net.Conn, error) {
@@ -80,10 +80,10 @@ func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	}
 }
 
-// requestsOf looks at the requests of a life of a process as they are made.
+// requestsOf checks the requests of a life of a process as they are made.
 type requestsOf struct{ process }
 
-// longestRequest is how much time a request may give etcd.
+// longestRequest is the longest timeout that a request to etcd may have.
 const longestRequest = 30 * time.Second
 
 func (r requestsOf) call(
@@ -99,7 +99,7 @@ func (r requestsOf) call(
 	return next(ctx, method, req, reply, conn, opts...)
 }
 
-// lessee is a client's leases, and records those that it is granted.
+// lessee wraps the leases of a client, and records those that it is granted.
 type lessee struct {
 	clientv3.Lease
 	w    *world

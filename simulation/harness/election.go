@@ -36,10 +36,10 @@ func (w *world) leader() *candidate {
 	return nil
 }
 
-// sampling is how often it is looked at what leaders do.
+// sampling is the interval between looks at the leaders.
 const sampling = 250 * time.Millisecond
 
-// sample looks again and again for functions of leaders that go on when those no longer lead, until ctx ends.
+// sample checks again and again that no leader's function still runs when the leader no longer leads, until ctx ends.
 func (w *world) sample(ctx context.Context) {
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
@@ -54,7 +54,7 @@ func (w *world) sample(ctx context.Context) {
 			if token == 0 || c.leadsWith() == token {
 				continue
 			}
-			time.Sleep(time.Nanosecond) // until what happens at this instant has happened
+			time.Sleep(time.Nanosecond) // until all events of this instant are over
 			if c.runs() == token && c.leadsWith() != token {
 				w.report(check.Leads, "%s no longer leads with the token %d, and the context that Run gave has not ended", c.id, token)
 			}
@@ -76,7 +76,7 @@ type candidate struct {
 	term  *check.Term
 }
 
-// start has the life do what a leader does whenever it leads, until ctx ends.
+// start runs the work of a leader whenever the life leads, until ctx ends.
 func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.mu.Lock()
 	c.leads = leads
@@ -90,7 +90,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	})
 }
 
-// end notes that the life has ended: what is left of it reaches nobody.
+// end notes that the life has ended: none of its later actions reaches anybody.
 func (c *candidate) end() {
 	c.endTerm()
 	c.mu.Lock()
@@ -158,11 +158,11 @@ func (c *candidate) endTerm() {
 const (
 	// writes is how long a leader waits between writes to the store.
 	writes = 300 * time.Millisecond
-	// straggles is how long after its leadership the last one arrives there.
+	// straggles is how long after the end of its leadership the last write of a leader arrives there.
 	straggles = 700 * time.Millisecond
 )
 
-// lead is what a leader does: it writes to the store, and once more when it no longer leads.
+// lead is the work of a leader: it writes to the store, and once more when it no longer leads.
 func (c *candidate) lead(ctx context.Context, token int64) error {
 	c.begin(ctx, token)
 	c.w.note("%s leads with the token %d", c.id, token)
@@ -186,7 +186,7 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	return nil
 }
 
-// serves judges that the life serves a call that is for the leader with a token, with which it then writes to the store.
+// serves judges that the life leads with the token of a call for the leader. It then writes to the store with that token.
 func (c *candidate) serves(ctx context.Context) {
 	tokens := metadata.ValueFromIncomingContext(ctx, leader.TokenHeader)
 	token, err := strconv.ParseInt(strings.Join(tokens, " "), 10, 64)

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// callAtLast has each caller call, once everything else is as it should be, in every way in which its calls are to go somewhere,
+// callAtLast makes each caller call, once everything else is as it should be, in every way in which its calls should go somewhere,
 // and reports those that do not go there within a bound.
 func (w *world) callAtLast() {
 	for _, judge := range []func(*caller){
@@ -31,8 +31,8 @@ func (w *world) callAtLast() {
 // reconnecting is how long a connection may wait before it is tried again: gRPC's longest backoff, with its jitter.
 const reconnecting = 150 * time.Second
 
-// atLast looks every second at what is wrong with calls of a caller, until nothing is twice in a row or connections must have been made
-// again. It reports what it has seen last.
+// atLast checks the calls of a caller every second, until two checks in a row find no fault. It gives up after reconnecting, and reports
+// the last fault.
 func (w *world) atLast(promise, who string, look func() string) {
 	right := 0
 	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
@@ -77,7 +77,7 @@ func (w *world) policy(c *caller) (p acme.Policy, known bool) {
 }
 
 // wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was. Where a route is strict,
-// a call may fail while instances of other lanes are ready, and one that nobody is to answer may wait for its deadline.
+// a call may fail while instances of other lanes are ready, and a call that no instance may answer may wait for its deadline.
 func (w *world) wrongLane(c *caller, p acme.Policy, lane string) string {
 	l := w.look()
 	methods, known := l.Methods(c.spec.Config())
@@ -180,7 +180,7 @@ func (w *world) countConnections(c *caller) {
 	}
 }
 
-// alone has a caller make no other calls, and changes its links to all servers, until the returned function is called.
+// alone stops the other calls of a caller, and changes its links to all servers, until the returned function is called.
 func (c *caller) alone(link network.Link) (end func()) {
 	set := func(l network.Link) {
 		c.setLinks(c.from, l)
@@ -201,7 +201,7 @@ func (c *caller) alone(link network.Link) (end func()) {
 const (
 	// underWay is how long calls that are made at once take each way.
 	underWay = 100 * time.Millisecond
-	// timesAtOnce is how often they are made, so that no chance has them go right.
+	// timesAtOnce is how often they are made, so that they do not go right by chance.
 	timesAtOnce = 5
 )
 

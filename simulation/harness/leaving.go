@@ -30,12 +30,12 @@ const (
 	serveEnds = 7 * time.Second
 )
 
-// timeToLeave bounds such a call.
+// timeToLeave returns a context for a call that takes servers out of etcd, or puts them back.
 func (w *world) timeToLeave() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), leaveTimeout+trips*2*w.line())
 }
 
-// leave takes the server out of etcd, for good if its registrations are to be closed.
+// leave takes the server out of etcd. With forGood it closes registrations, which it pauses otherwise.
 func (s *server) leave(forGood bool) {
 	s.want(false)
 	ctx, cancel := s.w.timeToLeave()
@@ -58,7 +58,7 @@ func (s *server) leave(forGood bool) {
 	}
 }
 
-// notOut describes what etcd has though the server is said to be out of it.
+// notOut describes the entries that etcd still has though the server is said to be out of it.
 func (s *server) notOut() string { return s.left(s.keys()...) }
 
 // pauseEntry pauses a registration.
@@ -84,7 +84,7 @@ func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
 	}
 }
 
-// abrupt reports whether the process leaves etcd by the close of its registry alone, whatever is under way.
+// abrupt reports whether the process leaves etcd only by closing its registry, no matter which calls are under way.
 func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
 
 // closeFirst takes the servers of the process out of etcd by closing its registry.
@@ -108,7 +108,7 @@ func (s *server) registered() []*runtime.Registration {
 func (s *server) pause(lasts time.Duration, forGood bool) {
 	s.do(func() {
 		if !s.up || s.spec.Mode == schedule.Register && !s.entering.over() {
-			return // what is not registered yet cannot be paused
+			return // an entry that is not registered yet cannot be paused
 		}
 		s.leave(forGood)
 		time.Sleep(lasts)
@@ -132,7 +132,7 @@ func (s *server) enter(forGood bool) {
 		s.mu.Lock()
 		s.entries = nil
 		for _, key := range s.keys() {
-			s.wants[key] = s.says(key) // whatever was updated since
+			s.wants[key] = s.says(key) // without later updates
 		}
 		s.mu.Unlock()
 		s.register()
@@ -141,7 +141,7 @@ func (s *server) enter(forGood bool) {
 	}
 }
 
-// change makes a call of each registration. After one that writes, the server is to be in etcd.
+// change makes a call of each registration. After a call that writes, the entry must be in etcd.
 func (s *server) change(what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
 		ctx, cancel := s.w.timeToLeave()

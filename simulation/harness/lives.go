@@ -27,7 +27,7 @@ func (s *server) start() {
 		for _, one := range s.all() {
 			one.appear()
 		}
-		s.connect() // it may take long: what listens meanwhile would have callers wait
+		s.connect() // before it listens: this may take long, and callers would wait
 		s.open(runtime.WithZone(s.spec.Zone))
 		for _, one := range s.all() {
 			one.serveLife()
@@ -35,7 +35,7 @@ func (s *server) start() {
 	})
 }
 
-// serveLife has a server of a process that has begun serve.
+// serveLife makes one server of a process serve.
 func (s *server) serveLife() {
 	listener, err := s.w.network.Listen(s.addr)
 	must(err)
@@ -68,7 +68,7 @@ func (s *server) serveLife() {
 // unready is how long the health service of a life says NOT_SERVING at first.
 func (s *server) unready() time.Duration { return time.Duration(s.spec.Unready) * time.Millisecond }
 
-// beginUnready has the health service say NOT_SERVING at first, if the server is to begin so.
+// beginUnready makes the health service say NOT_SERVING at first, if the server has a time to be unready.
 func (s *server) beginUnready() {
 	if s.spec.Unready == 0 {
 		return
@@ -145,7 +145,7 @@ func (s *server) stop(fails bool) {
 		}
 		ctx, cancel := s.w.timeToLeave()
 		defer cancel()
-		s.closeRegistry(ctx, closing) // what it could not take out of etcd expires, and settle checks that
+		s.closeRegistry(ctx, closing) // entries that it could not take out of etcd expire, and settle checks that
 		for _, one := range s.all() {
 			one.candidate.wait()
 		}
@@ -153,7 +153,7 @@ func (s *server) stop(fails bool) {
 	})
 }
 
-// finish has a server leave etcd, if it has not, and serve no more.
+// finish takes a server out of etcd, if it is still there, and stops it.
 func (s *server) finish(fails bool) {
 	if s.spec.Mode == schedule.Serve {
 		s.finishServe(fails)

@@ -22,7 +22,7 @@ type lifeLog struct {
 // troubles are the lines that say that etcd does not answer as it should, unless it has refused: that is an answer.
 var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "etcd list failed; trying again": true}
 
-// Handle takes a line. One that tells of the end of a registration, which takes a call, may come any number of times.
+// Handle records a line. A line about the end of a registration, which takes a call, may come any number of times.
 func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
 	w, name := l.p.w, l.p.name()
 	w.count(l.p.index, func(c *check.Counts) { c.Lines++ })
@@ -51,7 +51,7 @@ func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// ask has the registry do what takes its locks.
+// ask makes calls of the registry that take its locks.
 func (l *lifeLog) ask() {
 	registry := l.registry.Load()
 	if registry == nil {
@@ -61,7 +61,7 @@ func (l *lifeLog) ask() {
 	cancel()
 	for _, k := range registry.Status().Keys {
 		for _, err := range registry.Watch(over, k.Key) {
-			_ = err // that it can be asked for is what matters
+			_ = err // the call must return; its result does not matter
 		}
 	}
 }

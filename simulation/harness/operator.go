@@ -72,14 +72,14 @@ func (w *world) deleteOperators(prefix string) {
 	}
 }
 
-// undo takes back what operators have put. Their steps have done so, but a backup may have brought it back.
+// undo takes back the alarm and the entries of operators. Their steps did so, but a backup may have brought some back.
 func (w *world) undo() {
 	w.operated(w.etcd.Alarm(false))
 	w.deleteOperators(acme.ShopKey + "/")
 	w.deleteOperators(acme.UserKey + "/")
 }
 
-// entryAddedBy has a process add an entry through its registry, and remove it after a time.
+// entryAddedBy makes a process add an entry through its registry, and returns a function that removes it.
 func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 	p := w.processes[s.Who]
 	there := func() bool {
@@ -105,7 +105,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 	}
 }
 
-// tell has the process change etcd by a call.
+// tell makes the process change etcd by a call.
 func (p *process) tell(what string, call func(*runtime.Registry, context.Context) error) {
 	p.do(func() {
 		registry := p.running()
@@ -115,6 +115,6 @@ func (p *process) tell(what string, call func(*runtime.Registry, context.Context
 		ctx, cancel := p.w.timeToLeave()
 		defer cancel()
 		act := check.Act{What: what, Who: p.name()}
-		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // what it returns is in the trace
+		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // its error is in the trace
 	})
 }

@@ -86,13 +86,13 @@ func (p *process) open(opts ...runtime.Option) {
 	log.registry.Store(p.registry)
 }
 
-// grace is how long callers hold what vanishes without a word.
+// grace is how long callers hold entries that vanish without notice.
 const grace = 5 * time.Second
 
 // closing is how long Registry.Close may take.
 const closing = 6 * time.Second
 
-// lingers is how long a client outlives its registry, which is to ask etcd for nothing more.
+// lingers is how long a client outlives its registry, which must make no more requests of etcd.
 const lingers = 6 * time.Second
 
 // linger closes the client a while from now, and then takes this life off the network.
@@ -105,7 +105,7 @@ func (p *process) linger() {
 	})
 }
 
-// closeRegistry closes the registry, which is to leave no lease in etcd. To close it again returns the same.
+// closeRegistry closes the registry, which must leave no lease in etcd. A second Close must return the same error.
 func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 	act := check.Act{What: "Registry.Close", Who: p.name(), Longest: longest}
 	again, before := p.closed.Load(), p.closeErr

@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// rule is for the requests of one process to etcd.
+// rule sets the verdict on requests of one process to etcd.
 type rule struct {
 	who     int
 	method  string // one, or schedule.AnyWrite or AnyMethod
 	verdict etcd.Verdict
 }
 
-// addRule has a rule hold until the returned function is called.
+// addRule adds a rule until the returned function is called.
 func (w *world) addRule(who int, method string, verdict etcd.Verdict) (remove func()) {
 	added := &rule{who, method, verdict}
 	w.mu.Lock()

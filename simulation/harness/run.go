@@ -1,7 +1,7 @@
 // Package harness carries out a schedule: etcd, servers, callers and operators on a network in memory, all on the clock of a
-// testing/synctest bubble. It goes through the public API alone, and records what it sees in a check.History. From the bottom up:
+// testing/synctest bubble. It uses the public API alone, and records its observations in a check.History. From the bottom up:
 //
-//	world.go, requests.go              etcd, all processes, and the record of what happens
+//	world.go, requests.go              etcd, all processes, and the record of events
 //	process.go, client.go, log.go      a host on the network, and a client of etcd
 //	server.go, lives.go                a server, from its start to its end
 //	serving.go, leaving.go             how it enters etcd and leaves
@@ -9,8 +9,8 @@
 //	caller.go, calls.go, snapshots.go  who calls
 //	writer.go                          who writes to etcd by code of its own
 //	steps.go, operator.go              the steps of schedules
-//	settle.go, lastcalls.go            how all is looked at once the faults are over, and what is done then
-//	run.go                             all of it, from the beginning to the end, and what is left over
+//	settle.go, lastcalls.go            the checks and the ordinary changes once the faults are over
+//	run.go                             the whole run, from the beginning to the end, and the check for leftovers
 package harness
 
 import (
@@ -74,7 +74,7 @@ const (
 	lastLines = 100
 )
 
-// hangs ends the test process: there is no other way out of a bubble in which something waits for ever.
+// hangs ends the test process: nothing else ends a bubble in which something waits forever.
 func (w *world) hangs() {
 	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
@@ -143,7 +143,7 @@ func (w *world) tally(ctx context.Context) {
 	}
 }
 
-// carryOut has each step happen at its time, and returns when the last one is over.
+// carryOut begins each step at its time, and returns when the last one is over.
 func (w *world) carryOut() {
 	var steps sync.WaitGroup
 	if w.other != nil {
@@ -160,7 +160,7 @@ func (w *world) carryOut() {
 	w.undo()
 }
 
-// tearDown stops every process in order, and reports what is left behind.
+// tearDown stops every process in order, and reports leftovers.
 func (w *world) tearDown() {
 	for _, s := range w.servers {
 		s.stop(false)
@@ -180,7 +180,7 @@ func (w *world) tearDown() {
 	for _, o := range w.writers {
 		o.kill()
 	}
-	time.Sleep(2 * w.plan.LeaseTTL()) // until what was left to expire has expired
+	time.Sleep(2 * w.plan.LeaseTTL()) // until all leases that were not revoked have expired
 	for _, lease := range w.etcd.Leases() {
 		w.report(check.LeftBehind, "lease %x is left in etcd", lease)
 	}
@@ -211,7 +211,7 @@ func beganWith(stack string) string {
 	return ""
 }
 
-// countGoroutines reports kinds of goroutines, by the function that they began with, of which there are more than processes need:
+// countGoroutines reports kinds of goroutines, by the function that they began with, that are more numerous than processes need:
 // some have not ended.
 func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)

@@ -33,7 +33,7 @@ type server struct {
 	up       bool // it takes calls
 	listener net.Listener
 	grpc     *grpc.Server
-	leaving  *atomic.Bool    // what puts it in etcd is to stop
+	leaving  *atomic.Bool    // the task that puts it in etcd must stop
 	ctx      context.Context // of the life
 	end      context.CancelFunc
 	entering *task // puts it in etcd, or serves
@@ -42,7 +42,7 @@ type server struct {
 	id        string // of the life
 	addr      string
 	in        bool                 // it is meant to be in etcd
-	wants     map[string]acme.Said // by service: what its entries are to say
+	wants     map[string]acme.Said // by service: the expected content of its entries
 	health    *health.Server
 	server    *runtime.Server         // of the modes serve and announce
 	entries   []*runtime.Registration // of the mode register
@@ -89,7 +89,7 @@ func (s *server) leadership() *leader.Leadership {
 	return leader.Of(s.registry, acme.Shop(""))
 }
 
-// keys returns the services that the server is to be found under.
+// keys returns the services under which callers should find the server.
 func (s *server) keys() []string {
 	if s.spec.Both {
 		return []string{acme.ShopKey, acme.UserKey}
@@ -105,7 +105,7 @@ func (s *server) methods() []string {
 	return []string{"Lead", "Who"}
 }
 
-// appear notes that another life begins, which is to be in etcd once it is up.
+// appear notes that another life begins, which should be in etcd once it is up.
 func (s *server) appear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *server) appear() {
 	}
 }
 
-// says returns what the entries of a service are to say of the server.
+// says returns the content that the server's entries of a service should have at first.
 func (s *server) says(key string) acme.Said {
 	want := acme.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
@@ -141,7 +141,7 @@ func (s *server) want(in bool) {
 	})
 }
 
-// expect notes what an entry is to say from now on, and reports whether that is something else.
+// expect changes the expected content of an entry, and reports whether it differs from before.
 func (s *server) expect(key string, change func(*acme.Said)) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,14 +165,14 @@ func (s *server) marks() bool {
 	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return schedule.LayoutNamed(name).Bare })
 }
 
-// seen returns what the server is to have in etcd.
+// seen returns the expected state of the server in etcd.
 func (s *server) seen() check.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return check.Server{ID: s.id, Addr: s.addr, Name: s.named, In: s.in, Layouts: s.layouts(), Wants: maps.Clone(s.wants)}
 }
 
-// look returns what there is to see of the server.
+// look returns a snapshot of the server.
 func (s *server) look() check.Server {
 	seen := s.seen()
 	s.mu.Lock()
@@ -193,7 +193,7 @@ func (s *server) look() check.Server {
 	return seen
 }
 
-// lacks describes what etcd lacks of the server under services, and left what it has.
+// lacks describes the entries of the server that etcd lacks under services, and left the entries that it has.
 func (s *server) lacks(keys ...string) string { return s.compare(keys, check.Server.Lacks) }
 func (s *server) left(keys ...string) string  { return s.compare(keys, check.Server.Left) }
 

@@ -77,7 +77,7 @@ func (s *server) serve() {
 	s.entering = newTask(func() error { return server.Serve(ctx, listener) })
 }
 
-// serveGRPC serves beside the registration, in the modes announce and register.
+// serveGRPC serves with the gRPC server alone, in the modes announce and register.
 func (s *server) serveGRPC() {
 	server, listener := s.grpc, s.listener
 	go func() { _ = server.Serve(listener) }() // it returns when the server stops
@@ -117,8 +117,8 @@ func (s *server) register() {
 // errLeaves is why a server is not put in etcd.
 var errLeaves = errors.New("the server leaves")
 
-// attempt returns what makes a call that puts this life in etcd under keys, again and again until it returns nil or the server leaves.
-// That of a killed server may run into the next life, so it has what it needs of its own.
+// attempt returns a function that repeats a call, which puts this life in etcd under keys, until it returns nil or the server leaves.
+// The function of a killed server may run into the next life, so it keeps its own ctx, id and leaving.
 func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
 	ctx, id, leaving := s.ctx, s.id, s.leaving
 	return func(call func(context.Context) error, keys ...string) error {

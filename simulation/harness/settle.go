@@ -22,7 +22,7 @@ const (
 	within = 15 * time.Second
 	// withinRefused is within where rights were refused: refused reads are tried again after a minute at the latest.
 	withinRefused = 65 * time.Second
-	// looking is how often it is looked whether all is as it should be again.
+	// looking is the interval between looks at whether all is as it should be again.
 	looking = 250 * time.Millisecond
 )
 
@@ -35,14 +35,14 @@ func (w *world) settle() {
 	}) {
 		bound = withinRefused
 	}
-	bound += w.plan.LeaseTTL() - schedule.ShortTTL // for what a killed server has left
+	bound += w.plan.LeaseTTL() - schedule.ShortTTL // until the entries of a killed server expire
 	time.Sleep(bound)
 	w.setCalm(w.settled(0, fmt.Sprintf("%v after the last fault", bound)))
 	w.callAtLast()
 	w.coda()
 }
 
-// settled waits until everything is as it should be, for some time at the most, and reports what is not then.
+// settled waits until everything is as it should be. After most it gives up, and reports the promises that do not hold.
 func (w *world) settled(most time.Duration, when string) bool {
 	for end := time.Now().Add(most); ; time.Sleep(looking) {
 		wrong := w.look().Wrong()
@@ -58,7 +58,7 @@ func (w *world) settled(most time.Duration, when string) bool {
 	}
 }
 
-// look returns what there is to see of the world.
+// look returns a snapshot of the world.
 func (w *world) look() check.Look {
 	readers := make([]check.Reader, len(w.callers))
 	var reading sync.WaitGroup
@@ -77,7 +77,7 @@ func (w *world) look() check.Look {
 	return l
 }
 
-// look returns what there is to see of the caller.
+// look returns a snapshot of the caller.
 func (c *caller) look() check.Reader {
 	bounded, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -97,7 +97,7 @@ func (c *caller) look() check.Reader {
 // promptly is how soon all is as it should be after one thing has happened to a world that is calm.
 const promptly = 4 * time.Second
 
-// coda has one thing after another happen to a world without faults. What the faults have spoilt shows there.
+// coda makes one change after another to a world without faults. Damage that the faults have left shows there.
 func (w *world) coda() {
 	if !w.calmSince(time.Now()) {
 		return
@@ -145,7 +145,7 @@ func (w *world) coda() {
 	}
 }
 
-// listHeld has callers list their instances while they hold entries that were deleted: those are none.
+// listHeld makes callers list their instances while they hold deleted entries, which must not be in the list.
 func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 	for _, c := range w.callers {
@@ -162,7 +162,7 @@ func (w *world) listHeld() {
 	}
 }
 
-// callNewer has callers call a method that not all serve, where each entry says what is served: none asks one that does not.
+// callNewer makes callers call a method that only some servers have, if every entry names its methods: no call may reach the others.
 func (w *world) callNewer() {
 	all, newer := true, false
 	for _, e := range w.etcd.Entries(acme.ShopKey + "/") {

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// snapshots is the snapshot directory of a caller, and what its lives are to find there. Whoever holds the caller's turn may
+// snapshots is the snapshot directory of a caller, and the content that its lives should find there. Whoever holds the caller's turn may
 // change it.
 type snapshots struct {
 	temp   string    // is removed in the end; "": none
@@ -24,10 +24,10 @@ type snapshots struct {
 	fails  int       // how many steps keep it away
 	spoilt time.Time // when it was last damaged
 	knew   []string  // what the last life knew when it ended
-	exact  bool      // ... and etcd had told it so, and the directory is to have it
+	exact  bool      // ... and etcd had confirmed it, so that the directory must have it
 }
 
-// newSnapshots makes a directory for a caller, if it is to have one.
+// newSnapshots makes a directory for a caller with snapshots.
 func newSnapshots(spec schedule.Caller) snapshots {
 	if !spec.Snapshots {
 		return snapshots{}
@@ -37,7 +37,7 @@ func newSnapshots(spec schedule.Caller) snapshots {
 	return snapshots{temp: temp, dir: filepath.Join(temp, "snapshots")}
 }
 
-// noteKnown notes what a life knows as it ends, before its registry is closed, if all is calm and etcd has told it so.
+// noteKnown notes the addresses that a life knows as it ends, before its registry is closed, and whether the directory must have them.
 func (c *caller) noteKnown() {
 	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
 	s.knew, s.exact = acme.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
@@ -58,7 +58,7 @@ func (s *snapshots) fail() (end func()) {
 	}
 }
 
-// move moves what is at one path to another, if there is anything.
+// move renames a file or directory, if it exists.
 func move(from, to string) {
 	if err := os.Rename(from, to); err != nil && !os.IsNotExist(err) {
 		panic(err)
@@ -68,7 +68,7 @@ func move(from, to string) {
 // falseHost is where the addresses in a damaged snapshot begin. No host has such an address.
 const falseHost = "19."
 
-// damage has each file name other addresses.
+// damage replaces the addresses in each file by others.
 func (s *snapshots) damage() {
 	files, err := filepath.Glob(filepath.Join(s.dir, "*"))
 	must(err)
@@ -80,7 +80,7 @@ func (s *snapshots) damage() {
 	s.spoilt, s.exact = time.Now(), false
 }
 
-// leaveBehind has the next life find the directory as it is now, whatever the present one still writes.
+// leaveBehind lets the next life find the directory as it is now, no matter what the present life still writes.
 func (s *snapshots) leaveBehind() {
 	if s.dir == "" || s.fails > 0 {
 		return
@@ -97,7 +97,7 @@ const (
 	written = 12 * time.Second
 	// recalls is how soon a caller that starts while it cannot reach etcd uses what its last life knew.
 	recalls = 8 * time.Second
-	// alone is how long each caller is to live by that, in the end.
+	// livesAlone is how long each caller must live by that, in the end.
 	livesAlone = recalls + time.Second
 )
 
@@ -107,7 +107,7 @@ func (w *world) callerAlone(s schedule.Step) {
 	w.caller(s.Who).livesAlone(s.For)
 }
 
-// livesAlone has a caller that is stopped live for a time without etcd.
+// livesAlone starts a stopped caller that cannot reach etcd for a time.
 func (c *caller) livesAlone(d time.Duration) {
 	if !c.start(true) {
 		return
@@ -121,7 +121,7 @@ func (c *caller) livesAlone(d time.Duration) {
 	c.w.setLine(from, network.Link{})
 }
 
-// judgeRecalled judges what a life that cannot reach etcd knows, and whether it calls that.
+// judgeRecalled judges the addresses that a life knows which cannot reach etcd, and whether it calls them.
 func (c *caller) judgeRecalled() {
 	registry := c.running()
 	if registry == nil {
@@ -150,7 +150,7 @@ func (c *caller) judgeRecalled() {
 	}
 }
 
-// liveAlone has all callers with snapshots live by them for a while, once all is written.
+// liveAlone makes all callers with snapshots live by them for a while, once all changes are written.
 func (w *world) liveAlone() {
 	time.Sleep(written)
 	var alone []*caller

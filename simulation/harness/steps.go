@@ -28,7 +28,7 @@ func (w *world) happen(s schedule.Step) {
 	}
 }
 
-// faults holds one for every kind of step. It is filled in by init, for one has others happen.
+// faults holds a fault for every kind of step. init fills it in, because one fault carries out other steps.
 var faults map[schedule.Kind]fault
 
 func init() {
@@ -166,7 +166,7 @@ func (w *world) restore(s schedule.Step) {
 	w.operated(w.etcd.Alarm(noSpace)) // whatever it was when the backup was made
 }
 
-// meddle has requests of a process meet with a verdict.
+// meddle returns a fault that applies a verdict to requests of a process.
 func meddle(verdict func(schedule.Step) etcd.Verdict) fault {
 	return func(w *world, s schedule.Step) func() { return w.addRule(s.Who, s.Text, verdict(s)) }
 }
@@ -185,7 +185,7 @@ func (w *world) startAgain(s schedule.Step) {
 	server.start()
 }
 
-// homeGoes has all servers leave etcd, stop or be killed at once, and come back.
+// homeGoes makes all servers leave etcd, stop or be killed at once, and come back.
 func (w *world) homeGoes(s schedule.Step) {
 	kinds := []schedule.Kind{
 		schedule.HomeLeaves: schedule.ServerPauses, schedule.HomeStops: schedule.ServerRestarts, schedule.HomeIsKilled: schedule.ServerKilled,
@@ -197,7 +197,7 @@ func (w *world) homeGoes(s schedule.Step) {
 	all.Wait()
 }
 
-// links changes links of the present life of a process. If that ends meanwhile, it is off the network for good, and the next one has
+// links changes links of the present life of a process. If that life ends first, it is off the network for good, and the next one has
 // healthy links.
 func links(set func(w *world, s schedule.Step, from string, l network.Link), to func(schedule.Step) network.Link) fault {
 	return func(w *world, s schedule.Step) func() {

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// world is a schedule under way: etcd, the processes, and the record of what happens.
+// world is a schedule under way: etcd, the processes, and the record of events.
 type world struct {
 	plan      schedule.Schedule
 	began     time.Time
@@ -25,7 +25,7 @@ type world struct {
 	twins     []*server // by server: who takes its instance id
 	callers   []*caller
 	writers   []*writer
-	later     sync.WaitGroup // what is left of killed processes
+	later     sync.WaitGroup // goroutines that outlive a life
 	other     *world         // the region that callers fall back on; nil: there is none
 
 	changing chan struct{}  // held while rights change, which takes a while
@@ -36,7 +36,7 @@ type world struct {
 	trace   []byte               // a line an event
 	down    []int                // by member: how many steps keep it down
 	rules   []*rule              // for requests to etcd
-	counts  map[int]check.Counts // by process: what it has done within this window
+	counts  map[int]check.Counts // by process: its actions within this window
 }
 
 func newWorld(plan schedule.Schedule, network *network.Network) *world {
@@ -107,14 +107,14 @@ func (w *world) addressOf(id string) (addr string) {
 	return addr
 }
 
-// record has the history take something in.
+// record calls take with the history, under the lock.
 func (w *world) record(take func(*check.History)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	take(w.history)
 }
 
-// report records what is wrong whenever it is seen.
+// report records a problem at the moment when it is seen.
 func (w *world) report(promise, format string, args ...any) {
 	w.record(func(h *check.History) { h.See(time.Now(), promise, format, args...) })
 }
@@ -167,12 +167,12 @@ func (w *world) note(format string, args ...any) {
 // now returns how long the world has gone on, as steps count their times.
 func (w *world) now() time.Duration { return time.Since(w.began) }
 
-// setCalm notes whether there are no faults from now on, and all is as it should be.
+// setCalm records whether the world is calm from now on: without faults, and all as it should be.
 func (w *world) setCalm(calm bool) {
 	w.record(func(h *check.History) { h.SetCalm(time.Now(), calm) })
 }
 
-// calmSince reports whether that has been so since a moment.
+// calmSince reports whether the world has been calm since a moment.
 func (w *world) calmSince(at time.Time) (calm bool) {
 	w.record(func(h *check.History) { calm = h.Calm(at, time.Now()) })
 	return calm
@@ -214,7 +214,7 @@ func (w *world) stopMember(i int) (start func()) {
 	}
 }
 
-// keepDown has more steps keep a member down, and returns how many do.
+// keepDown adds more to the number of steps that keep a member down, and returns the sum.
 func (w *world) keepDown(i, more int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -222,7 +222,7 @@ func (w *world) keepDown(i, more int) int {
 	return w.down[i]
 }
 
-// reset changes all that etcd has, while every member is down. repeats says whether revisions may repeat then.
+// reset replaces the data of etcd while every member is down. repeats says whether revisions may repeat then.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	var starts []func()
 	for i := range w.plan.Members {
@@ -241,7 +241,7 @@ func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	w.setRights() // a backup has the rights of its time
 }
 
-// up records that a life of a server takes calls, and is to be in etcd.
+// up records that a life of a server takes calls, and should be in etcd.
 func (w *world) up(l *check.Life) {
 	l.Moves = []check.Move{{At: time.Now(), In: true}}
 	w.record(func(h *check.History) { h.Lives = append(h.Lives, l) })
@@ -255,10 +255,10 @@ func (w *world) gone(id string, killed bool) {
 	})
 }
 
-// entries returns a look at what etcd has, and at nothing else.
+// entries returns a look with nothing but etcd's entries.
 func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries("")} }
 
-// leases returns those leases of the life that dials from a host that etcd has.
+// leases returns the leases in etcd that were granted to the life that dials from a host.
 func (w *world) leases(from string) []int64 {
 	leases := w.etcd.Leases()
 	w.record(func(h *check.History) {
@@ -268,7 +268,7 @@ func (w *world) leases(from string) []int64 {
 	return leases
 }
 
-// must ends the process for a fault of the world's own.
+// must panics: err is a fault of the simulation's own.
 func must(err error) {
 	if err != nil {
 		panic(err)

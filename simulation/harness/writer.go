@@ -68,7 +68,7 @@ func (o *writer) start() {
 	})
 }
 
-// keep puts the entry on a lease, and returns when the lease is no longer kept alive.
+// keep puts the entry on a lease, and returns when the keepalives of the lease end.
 func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	bounded, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()

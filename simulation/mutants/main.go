@@ -1,12 +1,12 @@
 // Command mutants takes protections out of the code, one at a time, and finds out which test notices. README.md says how
-// mutants are written; each *.txt beside it holds those of one room.
+// mutants are written; each *.txt here holds the mutants of one room.
 //
 //	mutant.go  reads mutants
 //	place.go   finds the place in a function that a mutant names
-//	weave.go   builds all mutants into the code, of which one is in force at a time
+//	weave.go   builds all mutants into the code; one at a time is in force
 //	runner.go  builds and runs tests, until one notices
 //
-// The files on disk stay as they are, and must not be edited meanwhile. The exit status is 1 if nobody notices a mutant,
+// The files on disk stay as they are, and must not be edited during the run. The exit status is 1 if nobody notices a mutant,
 // or if one does not fit the code. In module simulation:
 //
 //	go run ./mutants                    # all of them

@@ -16,8 +16,8 @@ var rooms embed.FS
 // mutant is one protection taken out.
 type mutant struct {
 	id    string // room/name
-	row   string // of the lists of what must never go wrong
-	out   string // what is taken out, for people
+	row   string // in the lists of things that must never go wrong
+	out   string // the protection that the mutant takes out, for people
 	tests []test // that should notice it
 	edits []edit
 	err   error // why it does not fit the code as it is

@@ -12,13 +12,13 @@ type place struct {
 	head   ast.Node   // has the words that name the place
 	values []ast.Expr // a condition, the results of a return, …
 	whole  span       // what drop takes out: zero if it cannot
-	left   string     // what drop leaves, in which $ is what was there
+	left   string     // the text that drop leaves; $ stands for the old text
 }
 
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// What drop leaves: the compiler still finds all that is mentioned.
+// Texts that drop leaves: the compiler still finds all names in them.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"
@@ -58,7 +58,7 @@ func placesAt(n ast.Node) []place {
 	return nil
 }
 
-// termsOf returns the operands of && and ||. What is dropped of a && b is a, or b: one is true.
+// termsOf returns the operands of && and ||. A dropped operand of && becomes true, a dropped operand of || false.
 func termsOf(n *ast.BinaryExpr) (all []place) {
 	left := map[token.Token]string{token.LAND: isTrue, token.LOR: isFalse}[n.Op]
 	if left == "" {
@@ -70,7 +70,7 @@ func termsOf(n *ast.BinaryExpr) (all []place) {
 	return all
 }
 
-// listed returns the elements of a literal, or the arguments of a call. A comma goes with what is dropped.
+// listed returns the elements of a literal, or the arguments of a call. A comma goes with a dropped one.
 func listed(kind string, list []ast.Expr) (all []place) {
 	for i, x := range list {
 		p := place{kind: kind, head: x, values: []ast.Expr{x}, whole: spanOf(x)}
@@ -89,7 +89,7 @@ func listed(kind string, list []ast.Expr) (all []place) {
 
 func spanOf(n ast.Node) span { return span{n.Pos(), n.End()} }
 
-// span returns what change replaces.
+// span returns the part that change replaces.
 func (p place) span() span {
 	if len(p.values) == 0 {
 		return p.whole

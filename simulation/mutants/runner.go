@@ -60,7 +60,7 @@ func (t test) String() string {
 // result is how tests went.
 type result struct {
 	failed *test  // the first that failed
-	why    string // what it said
+	why    string // the message of the failure
 	passed bool   // not all were skipped
 	took   time.Duration
 }
@@ -79,7 +79,7 @@ var (
 	complaint  = regexp.MustCompile(`(?m)^.*(_test\.go:\d+: |panic: |fatal error: ).{0,120}`)
 )
 
-// parseOutput returns what the output of a test binary says. A test that ends the process has begun last.
+// parseOutput returns the result in the output of a test binary. A test that ends the process is the one that began last.
 func parseOutput(t test, out string, failed error) result {
 	r := result{passed: passedTest.MatchString(out)}
 	if failed == nil {
@@ -104,7 +104,7 @@ func parseOutput(t test, out string, failed error) result {
 type runner struct {
 	root  string
 	env   []string // has the go command take the files with mutants
-	dir   string   // for what is built
+	dir   string   // for built files
 	seeds int      // how many schedules to try
 
 	binaries memo[string, string] // of packages
@@ -175,7 +175,7 @@ func (r *runner) run(ctx context.Context, t test, mutant string) (result, error)
 	return got, nil
 }
 
-// build builds the tests of a package. Without tests there is no binary.
+// build builds the tests of a package. It returns "" if the package has none.
 func (r *runner) build(ctx context.Context, dir string) (binary string, err error) {
 	binary = filepath.Join(r.dir, strings.ReplaceAll(dir, "/", "-")+".test")
 	out, err := r.output(ctx, dir, "", "go", "test", "-c", "-o", binary, ".")

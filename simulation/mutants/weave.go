@@ -21,7 +21,7 @@ import (
 // inForce is the variable of the environment that has the id of the mutant in force.
 const inForce = "MUTANT_IN_FORCE"
 
-// helper is what a mutated package has beside its own files.
+// helper is the file that a mutated package gets in addition to its own.
 const helper = `package %s
 
 import "os"
@@ -31,7 +31,7 @@ var mutantInForce = os.Getenv(%q)
 func mutantZero[T any](T) (zero T) { return }
 `
 
-// weave builds mutants into the code at root, of which one is in force at a time: a mutated function has its other
+// weave builds mutants into the code at root; one at a time is in force. A mutated function has its other
 // bodies in front of its own, and the environment says which counts. So the tests of a package are built once for all
 // mutants. It writes the files to dir, and returns the overlay that has the go command take them. A mutant that does not
 // fit, or does not compile, gets an error and is left out.
@@ -210,7 +210,7 @@ func (t *tree) textOf(f function, s span) string {
 	return f.text[t.set.Position(s.from).Offset:t.set.Position(s.to).Offset]
 }
 
-// insert adds a changed body to a function. What the compiler says of it names the mutant.
+// insert adds a changed body to a function. Errors of the compiler in it name the mutant.
 func (t *tree) insert(id string, f function, changes []change) error {
 	slices.SortFunc(changes, func(a, b change) int { return int(a.from - b.from) })
 	body, from := "", f.Body.Lbrace

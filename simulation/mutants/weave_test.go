@@ -27,7 +27,7 @@ var doors = []struct{ edits, want string }{
 	{"in door.push\nnever if locked\nin add\nzero return sum", "open again again 0 0"},
 }
 
-// misfitting has edits that do not fit, with a part of what is said of them.
+// misfitting has edits that do not fit, with a part of the error for each.
 var misfitting = []struct{ edits, want string }{
 	{"in door.pull\ndrop default", "0 functions door.pull"},
 	{"in door.push\ndrop call nothing", `0 of "call nothing"`},

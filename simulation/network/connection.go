@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A connection is a pair of ends. Where its lock and its network's are both held, the network's is taken first.
+// A connection is a pair of ends. Code that holds its lock and its network's must take the network's first.
 type connection struct {
 	network  *Network
 	from, to string // the hosts
@@ -30,8 +30,8 @@ type end struct {
 
 	closed   bool       // on this side
 	peerGone bool       // the close of the other side has arrived
-	in       stream     // what comes in here
-	wake     *sync.Cond // for who reads from in, here, or writes to it, over there
+	in       stream     // bytes for this end
+	wake     *sync.Cond // for readers of in at this end, and for writers to it at the other
 
 	readDeadline, writeDeadline deadline
 }
@@ -51,7 +51,7 @@ func newConnection(n *Network, from, to netip.AddrPort, link Link) *connection {
 	return c
 }
 
-// setLink makes the connection that of a link in state l and reports whether that ended it.
+// setLink applies the state l of a link to the connection, and reports whether that ended the connection.
 func (c *connection) setLink(l Link) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +74,7 @@ func (c *connection) setLink(l Link) bool {
 	return false
 }
 
-// reset ends the connection, or has it end when its stall does, and reports whether it has ended.
+// reset ends the connection, at once or when its stall ends, and reports whether it has ended.
 func (c *connection) reset() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +86,7 @@ func (c *connection) reset() bool {
 	return true
 }
 
-// breakOff drops what has not been read and fails both ends. c.mu is held.
+// breakOff drops all unread bytes and fails both ends. c.mu is held.
 func (c *connection) breakOff() {
 	c.broken = true
 	for i := range c.ends {
@@ -102,7 +102,7 @@ func (c *connection) open() bool {
 	return !c.broken && !c.ends[0].closed && !c.ends[1].closed
 }
 
-// wakeAll has all who wait look again. c.mu is held.
+// wakeAll wakes all goroutines that wait at either end. c.mu is held.
 func (c *connection) wakeAll() {
 	for i := range c.ends {
 		c.ends[i].wake.Broadcast()
@@ -136,7 +136,7 @@ func (e *end) Read(b []byte) (int, error) {
 	}
 }
 
-// Write waits while the buffer is full. What two goroutines write at a time is mixed where it does not fit at once.
+// Write waits while the buffer is full. Concurrent writes are mixed if one does not fit into the buffer at once.
 func (e *end) Write(b []byte) (int, error) {
 	c := e.connection
 	c.mu.Lock()
@@ -162,7 +162,7 @@ func (e *end) Write(b []byte) (int, error) {
 	}
 }
 
-// Close has the other side read what was written, and then EOF.
+// Close lets the other side read the bytes already written, and then EOF.
 func (e *end) Close() error {
 	c := e.connection
 	over, err := func() (bool, error) {
@@ -192,7 +192,7 @@ func (e *end) Close() error {
 	return err
 }
 
-// incoming has s, sent at this moment, come in when the link lets it. The connection's lock is held.
+// incoming sends s now, to arrive when the link lets it. The connection's lock is held.
 func (e *end) incoming(s segment) {
 	link := e.connection.link
 	if link.Stalled {
@@ -208,7 +208,7 @@ func (e *end) incoming(s segment) {
 	e.land(s)
 }
 
-// schedule sees to it that what is in flight arrives in time. The connection's lock is held.
+// schedule sets the timer for the next segment in flight. The connection's lock is held.
 func (e *end) schedule() {
 	if len(e.in.flight) == 0 || e.in.timed {
 		return
@@ -227,7 +227,7 @@ func (e *end) schedule() {
 	})
 }
 
-// arrive lands what is due. The connection's lock is held.
+// arrive lands the segments that are due. The connection's lock is held.
 func (e *end) arrive() {
 	if e.connection.link.Stalled {
 		return
@@ -245,7 +245,7 @@ func (e *end) land(s segment) {
 	e.in.arrived += s.bytes
 	if s.last {
 		e.peerGone = true
-		e.peer.wake.Broadcast() // who writes here will not be read
+		e.peer.wake.Broadcast() // writers here: nobody will read their bytes
 	}
 	e.wake.Broadcast()
 }
@@ -287,13 +287,13 @@ func (e *end) failed(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: e.local, Addr: e.remote, Err: err}
 }
 
-// A deadline wakes who waits when it passes.
+// A deadline wakes waiting goroutines when it passes.
 type deadline struct {
 	at    time.Time
 	timer *time.Timer
 }
 
-// set moves the deadline to t; the zero time is none.
+// set moves the deadline to t; the zero time clears it.
 func (d *deadline) set(t time.Time, wake func()) {
 	if d.timer != nil {
 		d.timer.Stop()

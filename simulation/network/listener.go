@@ -27,7 +27,7 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// A listener is under the lock of its network.
+// A listener is guarded by the lock of its network.
 type listener struct {
 	network *Network
 	at      netip.AddrPort
@@ -74,7 +74,7 @@ func (l *listener) Close() error {
 func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
 
 // Dialer returns a function that dials from host, an IP address such as "10.0.0.2", on a port of its own for each
-// connection. The addresses it dials are those that Listen takes.
+// connection. It dials the addresses that Listen takes.
 func (n *Network) Dialer(host string) func(ctx context.Context, addr string) (net.Conn, error) {
 	from := netip.MustParseAddr(host)
 	return func(ctx context.Context, addr string) (net.Conn, error) {

@@ -1,4 +1,4 @@
-// Package network is hosts and the connections between them, in memory. Links are cut, stalled and slowed down. It
+// Package network simulates hosts and the connections between them, in memory. Links are cut, stalled and slowed down. It
 // waits on conditions, channels and timers alone, so that a testing/synctest bubble sees when everything waits; a
 // network used in a bubble must be made in it.
 package network
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Network is hosts and the connections between them. A host is an IP address; it exists as soon as it is named. Network
+// Network is a set of hosts and the connections between them. A host is an IP address; it exists as soon as it is named. Network
 // is safe for concurrent use.
 type Network struct {
 	mu          sync.Mutex
@@ -39,7 +39,7 @@ type Link struct {
 	Cut bool
 
 	// Stalled is a black hole. Dialling waits for its context, and nothing arrives, neither bytes nor a close nor a
-	// reset. When the stall ends, dialling goes on and what was sent arrives, as TCP would resend it.
+	// reset. When the stall ends, dialling goes on and all bytes sent arrive, as TCP would resend them.
 	Stalled bool
 
 	// Delay is how long a byte travels each way. Dialling takes twice as long.
@@ -69,7 +69,7 @@ func (n *Network) Removed(host string) bool {
 	return n.removed[host]
 }
 
-// relink has those who dial and the open connections see that links have changed. n.mu is held.
+// relink applies changed links to goroutines that dial and to open connections. n.mu is held.
 func (n *Network) relink() {
 	close(n.changed)
 	n.changed = make(chan struct{})

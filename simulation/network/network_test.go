@@ -76,7 +76,7 @@ func wantWriteErr(t testing.TB, c net.Conn, want error) {
 	}
 }
 
-// wantNothing reports an error when anything arrives within d, were it the end of the connection.
+// wantNothing reports an error when anything arrives within d, even the end of the connection.
 func wantNothing(t testing.TB, c net.Conn, d time.Duration) {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
@@ -134,7 +134,7 @@ func TestListen(t *testing.T) {
 	listen(t, n, serverAddr)
 }
 
-// TestBytes has many bytes pass both ways, in pieces of all sizes, outside a bubble.
+// TestBytes sends many bytes both ways, in pieces of all sizes, outside a bubble.
 func TestBytes(t *testing.T) {
 	n := New()
 	a, b := connect(t, n, listen(t, n, serverAddr))

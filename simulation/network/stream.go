@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// window is how many bytes are buffered in one direction: what is in flight and what has arrived, but is not read.
+// window is how many bytes are buffered in one direction: those in flight and those that have arrived but are not read.
 const window = 64 << 10
 
-// A stream is what one end of a connection is sent: bytes, of which the first have arrived.
+// A stream holds the bytes sent to one end of a connection. The first of them have arrived.
 type stream struct {
 	buffer  bytes.Buffer
 	arrived int
-	flight  []segment // what has not arrived, in order
+	flight  []segment // segments that have not arrived, in order
 	timer   *time.Timer
 	timed   bool // timer has yet to fire
 }
 
-// A segment is what was sent at once.
+// A segment is a run of bytes sent at once.
 type segment struct {
 	bytes int
 	last  bool      // the close
@@ -30,7 +30,7 @@ func (s *stream) write(b []byte) int {
 	return n
 }
 
-// read takes what has arrived and fits into b, and reports whether the buffer was full before.
+// read takes the arrived bytes that fit into b, and reports whether the buffer was full before.
 func (s *stream) read(b []byte) (n int, wasFull bool) {
 	wasFull = s.buffer.Len() == window
 	n = copy(b, s.buffer.Next(min(len(b), s.arrived)))
@@ -38,7 +38,7 @@ func (s *stream) read(b []byte) (n int, wasFull bool) {
 	return n, wasFull
 }
 
-// send puts what was just written in flight, behind what was sent before.
+// send puts the bytes just written in flight, behind the earlier ones.
 func (s *stream) send(sent segment) {
 	if len(s.flight) > 0 {
 		before := s.flight[len(s.flight)-1]
@@ -49,7 +49,7 @@ func (s *stream) send(sent segment) {
 	s.flight = append(s.flight, sent)
 }
 
-// hold keeps what is in flight from arriving.
+// hold keeps segments in flight from arriving.
 func (s *stream) hold() {
 	if s.timed {
 		s.timer.Stop()
@@ -57,14 +57,14 @@ func (s *stream) hold() {
 	}
 }
 
-// resume has all that was held arrive at a time.
+// resume sets the time at which all held segments arrive.
 func (s *stream) resume(at time.Time) {
 	for i := range s.flight {
 		s.flight[i].at = at
 	}
 }
 
-// drop forgets what has not been read.
+// drop forgets all unread bytes.
 func (s *stream) drop() {
 	s.hold()
 	*s = stream{}

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A chooser chooses what a step is about. It reports false if the world has nothing for the step.
+// A chooser fills in the details of a step. It reports false if the world has nothing for the step.
 type chooser func(*rand.Rand, Schedule, *Step) bool
 
 func always(*rand.Rand, Schedule, *Step) bool { return true }
@@ -28,7 +28,7 @@ func aMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// someOf chooses the first of n processes as often as all together, because faults combine when they befall one process.
+// someOf chooses the first of n processes as often as all others together, because faults combine when they befall one process.
 func someOf(r *rand.Rand, n int) int { return r.IntN(2) * r.IntN(n) }
 
 func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
@@ -41,7 +41,7 @@ func aServer(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aServerThat chooses a server, and reports false if it is not one of these.
+// aServerThat chooses a server, and reports false if is does not hold for it.
 func aServerThat(is func(Server) bool) chooser {
 	return func(r *rand.Rand, s Schedule, step *Step) bool { return aServer(r, s, step) && is(s.Servers[step.Who]) }
 }
@@ -79,7 +79,7 @@ func aPair(r *rand.Rand, s Schedule, step *Step) bool {
 	return aCaller(r, s, step)
 }
 
-// aRight chooses those of the election for processes that stand for it.
+// aRight chooses the rights of the election only for processes that stand for it.
 func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	step.Text = pick(r, []string{Read, Write, ReadConfig, ReadVotes, WriteVotes})
 	if step.Text == ReadVotes || step.Text == WriteVotes {
@@ -95,7 +95,7 @@ var (
 	writerMethods = []string{"Put", "LeaseGrant", "LeaseKeepAlive", AnyMethod}
 )
 
-// refusedWhenBusy are those that etcd refuses when it has too many.
+// refusedWhenBusy are the methods that etcd refuses when it has too many requests.
 var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWrite}
 
 func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
@@ -111,7 +111,7 @@ func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aRefusal has etcd refuse requests for one reason or the other.
+// aRefusal makes etcd refuse requests, some of them because it is busy.
 func aRefusal(r *rand.Rand, s Schedule, step *Step) bool {
 	if aMethod(r, s, step); slices.Contains(refusedWhenBusy, step.Text) && r.IntN(2) == 0 {
 		step.N = Busy
@@ -141,7 +141,7 @@ func oneOf(texts ...string) chooser {
 	}
 }
 
-// number chooses N, of first and what follows below first+n.
+// number chooses N from first to first+n-1.
 func number(first, n int) chooser {
 	return func(r *rand.Rand, _ Schedule, step *Step) bool {
 		step.N = first + r.IntN(n)
@@ -155,7 +155,7 @@ func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 }
 
 // aBackup adds the time for which etcd is down, N, to the time until it goes down, and chooses how it comes back. It reports false if etcd
-// has passwords: who has logged in since the backup waits until etcd has come to the raft index of its token, as any client does.
+// has passwords: a client that logged in after the backup waits until etcd has reached the raft index of its token, as any client does.
 func aBackup(r *rand.Rand, s Schedule, step *Step) bool {
 	step.For += step.Milliseconds()
 	step.Text = pick(r, []string{"", AsNew, Bumped, Bumped})
@@ -174,9 +174,9 @@ func aProcessOfOurs(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// What some steps ask of a process.
+// Conditions that some steps set for a process.
 func registers(v Server) bool      { return v.Mode == Register }
 func serves(v Server) bool         { return v.Mode == Serve }
 func isNamed(v Server) bool        { return v.Named }
 func keepsSnapshots(c Caller) bool { return c.Snapshots }
-func keepsNothing(c Caller) bool   { return !c.Snapshots } // it knows what it reads
+func keepsNothing(c Caller) bool   { return !c.Snapshots } // it knows only the entries that it reads from etcd

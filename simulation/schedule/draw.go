@@ -16,7 +16,7 @@ const (
 	fewest, most = 10, 16
 	// shortest is the least time until a step is undone.
 	shortest = 100 * time.Millisecond
-	// gathering is how close steps lie that gather around a moment.
+	// gathering is how long after a moment the steps that gather around it may begin.
 	gathering = 2 * time.Second
 )
 
@@ -61,9 +61,9 @@ func newOther(r *rand.Rand, seed uint64) Schedule {
 }
 
 const (
-	// shortestLine and longestLine bound how far away etcd is, in milliseconds each way, where that is to be noticed.
+	// shortestLine and longestLine bound how far away a distant etcd is, in milliseconds each way.
 	shortestLine, longestLine = 25, 300
-	// longTTL is that of leases that outlive many faults, in seconds.
+	// longTTL is the TTL of leases that outlive many faults, in seconds.
 	longTTL = 15
 	// longestUnready is how long servers may be unready, in milliseconds.
 	longestUnready = 4000
@@ -134,7 +134,7 @@ func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
 	}
 	if k.longest > 0 {
-		// The smaller of two favours short faults: what matters happens around bounds of 1 s, 5 s and a lease.
+		// The smaller of two favours short faults: the bounds that matter are 1 s, 5 s and the TTL of a lease.
 		step.For = min(within(r, k.longest), within(r, k.longest)) + shortest
 	}
 	return step, k.choose(r, s, &step)

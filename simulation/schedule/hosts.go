@@ -4,7 +4,7 @@ import "fmt"
 
 // Where everything is on the network. The regions have networks of their own, and reach each other.
 
-// region is the third part of the addresses of a region.
+// region returns the third part of the addresses of a region.
 func (s Schedule) region() int {
 	if s.Away {
 		return 1
@@ -25,7 +25,7 @@ func (s Schedule) Host(process int) string {
 	return fmt.Sprintf("10.2.%d.%d", s.region(), process+1)
 }
 
-// firstLife is added to a life for the network that it dials from.
+// firstLife plus a life is the network that the life dials from.
 const firstLife = 100
 
 // DialHost returns the host that a life of a process dials from. Each life has its own, so that a dead one can be cut off for

@@ -18,7 +18,7 @@ type kind struct {
 	words   string // describe a step: see Words
 }
 
-// catalog holds every kind, in the order of their names. That decides what a seed draws.
+// catalog holds every kind, sorted by name. The order decides which steps a seed draws.
 var catalog []kind
 
 // add adds a kind to the catalog.

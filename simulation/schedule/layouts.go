@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// The layouts that are spoken of, by the names that package runtime has for them.
+// The layouts that are named in this module, by their names in package runtime.
 const (
 	EndpointJSON = "endpoint_json"
 	GoZero       = "go_zero"
 )
 
-// Layout is what the simulation knows of a layout: a judgement of its own, so nothing of it is from what is judged.
+// Layout is the simulation's own knowledge of a layout: it shares no code with the runtime, which it judges.
 type Layout struct {
 	Name string
 	Bare bool // it has no room for metadata
-	// Old is the entry that others' code writes: what its key ends in, and its value.
+	// Old returns the entry that other people's code writes: the end of its key, and its value.
 	Old func(addr string, lease int64) (end, value string)
-	// Read returns what a value says, false if it is in another layout.
+	// Read parses a value. It returns false if the value is in another layout.
 	Read func(value string) (Entry, bool)
 }
 
-// Entry is what a value says.
+// Entry is the content of a value.
 type Entry struct {
 	Addr, Version string
 	Weight        uint32
@@ -90,12 +90,12 @@ var Layouts = []Layout{
 
 func readBare(value string) (Entry, bool) { return Entry{Addr: value}, true }
 
-// LayoutNamed finds a layout. It panics if there is none, for then a schedule is not valid.
+// LayoutNamed finds a layout. It panics if there is none, for then the schedule is not valid.
 func LayoutNamed(name string) Layout {
 	return Layouts[slices.IndexFunc(Layouts, func(l Layout) bool { return l.Name == name })]
 }
 
-// chosen are the layouts that a server may be told to write: most often none.
+// chosen holds the choices of layouts that a server may be given: most often none.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range Layouts {

@@ -57,14 +57,14 @@ type Mode string
 // The modes.
 const (
 	Serve    Mode = "serve"    // Server.Serve
-	Announce Mode = "announce" // Server.Announce and Withdraw beside a gRPC server of its own
+	Announce Mode = "announce" // Server.Announce and Withdraw, with a separate gRPC server
 	Register Mode = "register" // Registry.Register
 )
 
 // Caller is a process that calls the services.
 type Caller struct {
 	Policy    string `json:"policy,omitempty"` // the service config that its proto gives
-	Own       string `json:"own,omitempty"`    // the one that it gives by itself, which is laid over that
+	Own       string `json:"own,omitempty"`    // the caller's own service config, laid over Policy's
 	Zone      string `json:"zone,omitempty"`
 	Subset    int    `json:"subset,omitempty"`
 	Snapshots bool   `json:"snapshots,omitempty"` // it has a snapshot directory
@@ -120,8 +120,8 @@ func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Mi
 // among them.
 func (s Schedule) Processes() int { return len(s.Servers) + len(s.Callers) + len(s.Writers) }
 
-// Load reads a schedule that was kept in a file. It refuses fields that a schedule does not have: without them, one kept by another
-// version might be only part of what it was.
+// Load reads a schedule from a file. It refuses unknown fields: a schedule kept by another version could otherwise lose a part of
+// its meaning.
 func Load(path string) (Schedule, error) {
 	var s Schedule
 	text, err := os.ReadFile(path)

@@ -47,7 +47,7 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 	return from
 }
 
-// withoutOther leaves out the other region, and what needs it.
+// withoutOther leaves out the other region, and the steps that need it.
 func withoutOther(s Schedule) Schedule {
 	s.Other = nil
 	s.Steps = slices.DeleteFunc(s.Steps, func(step Step) bool {
@@ -56,7 +56,7 @@ func withoutOther(s Schedule) Schedule {
 	return s
 }
 
-// withoutAuth has etcd ask for no passwords, if nothing needs that.
+// withoutAuth turns passwords off, if no step needs them.
 func withoutAuth(s Schedule) Schedule {
 	s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
 	return s
@@ -86,7 +86,7 @@ var simplifications = []func(Schedule) Schedule{
 	},
 }
 
-// plainServers and plainCallers have all servers, or all callers, do without some fields.
+// plainServers and plainCallers clear some fields of all servers, or of all callers.
 func plainServers(fields ...string) func(Schedule) Schedule {
 	return func(s Schedule) Schedule { plain(s.Servers, fields); return s }
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Way is a way of picking, and what is promised of where calls go by it.
+// Way is a way of picking, with the promises about where calls go under it.
 type Way struct {
 	Name   string // of the policy
 	config string
@@ -34,7 +34,7 @@ var ways = []Way{
 	{Name: "weighted_round_robin", Exact: true, Others: true},
 }
 
-// features are what may stand around a way of picking: one of the forms, with one chance in so many.
+// features are the fields that may surround a way of picking: one of the forms, with a chance of one in oneIn.
 var features = []struct {
 	oneIn int
 	fits  func(Way) bool
@@ -80,8 +80,8 @@ func drawPolicy(r *rand.Rand, drained string) string {
 	return `{"loadBalancingConfig":[` + policy + `]}`
 }
 
-// Layers returns the configs of the policies in a service config, by their names, and the way of picking, which is the last of
-// them or, if the config says nothing of that, the default. The way has no name if it cannot be read.
+// Layers returns the configs of the policies in a service config, by their names, and the way of picking, which is the last policy or,
+// if the config names none, the default. The way has no name if it cannot be read.
 func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	type list []map[string]json.RawMessage // of one policy each
 	var top struct{ LoadBalancingConfig list }

@@ -31,7 +31,7 @@ func (s Schedule) Name(process int) string {
 	}
 }
 
-// Port is where servers listen until they move.
+// Port is the port on which servers listen until they move.
 const Port = 9000
 
 // Instance returns the instance id of a server, as it is until the server moves.
@@ -64,7 +64,7 @@ func (s Schedule) String() string {
 	return b.String()
 }
 
-// set describes the fields of a struct that are set, save for lists of structs and what else has lines of its own.
+// set describes the fields of a struct that are set, except pointers and lists of structs, which have lines of their own.
 func set(of any) string {
 	var words []string
 	for field, value := range reflect.ValueOf(of).Fields() {
@@ -76,7 +76,7 @@ func set(of any) string {
 	return strings.Join(words, ", ")
 }
 
-// choice matches words of which a step's N chooses some.
+// choice matches a list of words in braces: N of a step chooses one.
 var choice = regexp.MustCompile(`\{[^{}]*\|[^{}]*\}`)
 
 // Words describes a step, in the words that the catalog has for its kind.

@@ -27,9 +27,9 @@ const (
 	perProcess = 25
 	// kept is where schedules that fail are kept.
 	kept = "../failures"
-	// shrinking is how long one is made smaller for, and tries how often each smaller one is walked to see whether it fails.
+	// shrinking is how long a schedule is made smaller for, and tries how often each smaller one is walked to see whether it fails.
 	shrinking, tries = time.Minute, 3
-	// shrunk is how many are, of as many broken promises.
+	// shrunk is how many schedules are made smaller, one for each broken promise.
 	shrunk = 3
 )
 
@@ -85,7 +85,7 @@ type explorer struct {
 
 	mu        sync.Mutex
 	next      uint64 // the seed that nobody has taken
-	left      int    // how many more there are
+	left      int    // how many more seeds there are
 	walked    int
 	faults    int
 	virtual   time.Duration
@@ -118,7 +118,7 @@ func (x *explorer) explore(ctx context.Context) {
 	}
 }
 
-// walk has a process walk schedules, of which s is the first, and returns the seed of the last that it has walked.
+// walk walks schedules in a process, the first of them s, and returns the seed of the last that it has walked.
 func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string) (last uint64) {
 	reports, crash, cpu := run(ctx, x.t, args...)
 	x.mu.Lock()
@@ -136,10 +136,10 @@ func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string
 	return max(last, s.Seed)
 }
 
-// nothingFails is what a process breaks that ends by itself.
+// nothingFails is the promise that a process breaks if it ends by itself.
 const nothingFails = "nothing hangs, and nothing ends the process"
 
-// fail takes in the problems of a schedule. It must be called with mu held.
+// fail records the problems of a schedule. It must be called with mu held.
 func (x *explorer) fail(s schedule.Schedule, r report) {
 	if r.Seed != s.Seed {
 		s = schedule.New(r.Seed)
@@ -185,13 +185,13 @@ func (x *explorer) explain(promise string, f failure) {
 		promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name))
 }
 
-// crashed is how a process ended that did not walk all that it should.
+// crashed describes the end of a process that did not walk all its schedules.
 type crashed struct{ said, output string }
 
 // fatal matches the line with which Go ends a process.
 var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: ).*$`)
 
-// run has a process of its own walk schedules. One CPU makes for twice as many of them as sharing all does.
+// run walks schedules in a process of its own. One CPU for each process makes twice as many of them as all CPUs shared.
 func run(ctx context.Context, t *testing.T, args ...string) (reports []report, crash *crashed, cpu time.Duration) {
 	name := filepath.Join(t.TempDir(), "walks.jsonl")
 	args = append([]string{"-test.run=^TestWalk$", "-out=" + name, "-longest=" + longest.String()}, args...)

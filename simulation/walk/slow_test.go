@@ -84,7 +84,7 @@ func (d *distant) asked(method string) int {
 	return d.calls[method]
 }
 
-// TestK13_ManyKeysOfAnEtcdFarAway follows many keys at once. What changes a few round trips later is heard of at once, and
+// TestK13_ManyKeysOfAnEtcdFarAway follows many keys at once. A change a few round trips later is seen at once, and
 // nothing is taken for a fault.
 func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 	const keys = 200
@@ -146,7 +146,7 @@ func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 }
 
 // TestK21_RequestsOfAStart counts what following many keys costs etcd: a list and a watch of each one's endpoints, and
-// together little more for all live configs. A config that is put later is heard of.
+// together little more for all live configs. A config that is put later arrives.
 func TestK21_RequestsOfAStart(t *testing.T) {
 	const keys = 50
 	for _, roundTrip := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
@@ -176,7 +176,7 @@ func TestK21_RequestsOfAStart(t *testing.T) {
 	}
 }
 
-// TestK14_AQuietEtcdFarAway has nothing happen behind a slow line.
+// TestK14_AQuietEtcdFarAway leaves all unchanged behind a slow line.
 func TestK14_AQuietEtcdFarAway(t *testing.T) {
 	for _, roundTrip := range []time.Duration{600 * time.Millisecond, 2 * time.Second} {
 		t.Run(roundTrip.String(), func(t *testing.T) {

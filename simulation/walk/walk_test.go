@@ -37,7 +37,7 @@ type report struct {
 	Trace    string          `json:"trace,omitempty"` // of one that failed
 }
 
-// TestWalk walks what the flags say, in this process: TestSchedules has others do so.
+// TestWalk walks the schedules of the flags in this process. TestSchedules runs it in other processes.
 func TestWalk(t *testing.T) {
 	skipUnlessAsked(t)
 	for i := range max(*seeds, 1) {
@@ -92,8 +92,8 @@ func walk(t *testing.T, s schedule.Schedule) report {
 	return walked
 }
 
-// dump says which seed hangs and where all goroutines are, and ends the process: no clock of a bubble can tell, for time stands still
-// there while a goroutine runs, or waits for what is not of the bubble.
+// dump prints which seed hangs and where all goroutines are, and ends the process. No clock of a bubble notices, for time stands still
+// there while a goroutine runs, or waits for something outside the bubble.
 func dump(seed uint64) {
 	all := make([]byte, 64<<20)
 	all = all[:runtime.Stack(all, true)]

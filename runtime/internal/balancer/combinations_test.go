@@ -17,29 +17,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// TestK4_WhatIsDrainedAndAliveBesideWhatIsHeldAndDead has all but one instance vanish at once, and that
-// one is drained: of the others, which are held, none lives.
-func TestK4_WhatIsDrainedAndAliveBesideWhatIsHeldAndDead(t *testing.T) {
-	servers := serveAll(t, "a", "b", "c", "d")
-	r := newRig(t, &attr.Client{})
-	r.update(`{"drain":["a"]}`, servers)
-	r.connected(servers[1:])
-	held := map[string]struct{}{}
-	for _, s := range servers[1:] {
-		held[s.Addr] = struct{}{}
-		s.grpc.Stop()
-	}
-	r.hand(etcdConfig(`{"drain":["a"]}`), &attr.State{Endpoints: endpoints(servers), Held: held})
-	eventually(t, "20 calls in a row reach the drained instance", func() bool {
-		for range 20 {
-			if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // TestS8_PickFirstShares flips between pick_first and others, with targets and withdrawals.
 func TestS8_PickFirstShares(t *testing.T) {
 	servers := serveAll(t, "a v1", "b v2", "c v1", "d v2")

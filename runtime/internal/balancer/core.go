@@ -331,19 +331,17 @@ func (c *core) more(t *tier, now time.Time) int {
 }
 
 // wantReady wants the ready member that pick_first sends calls to, and reports whether there is one. That is the one of before
-// while it is ready, else the first ready member, or rather the first that was already wanted: the others are connected only for
-// calls that name them.
+// while it is a ready member, else the first ready member, or rather the first that was already wanted: the others are connected
+// only for calls that name them.
 func (c *core) wantReady(t *tier, members []int32, now time.Time) bool {
-	first := t.first.Load()
-	if first == nil || !first.is(ready) {
-		first = nil
-		for _, m := range members {
-			if x := c.plan.conns[m]; x.is(ready) && (first == nil || x.wasWanted && !first.wasWanted) {
-				first = x
-			}
+	before, first := t.first.Load(), (*conn)(nil)
+	for _, m := range members {
+		x := c.plan.conns[m]
+		if x.is(ready) && (first == nil || x == before || x.wasWanted && !first.wasWanted && first != before) {
+			first = x
 		}
-		t.first.Store(first)
 	}
+	t.first.Store(first)
 	if first != nil {
 		c.wants(first, now)
 	}

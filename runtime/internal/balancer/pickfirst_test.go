@@ -97,6 +97,29 @@ func TestPickFirst_ReturnsToItsZone(t *testing.T) {
 	}
 }
 
+// TestPickFirst_OfASubset has the endpoint of a subset of one connect after another, which calls of another method go to.
+func TestPickFirst_OfASubset(t *testing.T) {
+	for range 8 { // some seeds prefer a
+		p, cc := newPolicy(t)
+		now := time.Now()
+		p.now = func() time.Time { return now }
+		cc.hangs = map[string]bool{"a:1": true}
+		_ = hand(p, mustConfig(t, `{"subset":1,`+firstOne+"}"), &attr.State{Client: &attr.Client{Seed: maphash.MakeSeed()}, Endpoints: ends("a - - s.A/M", "b - - s.A/M,N")})
+		_, _ = cc.pick(t.Context(), "/s.A/N")
+		for _, after := range []time.Duration{0, knownWithin, linger} {
+			settle(p, cc)
+			now = now.Add(after)
+			p.do(func() { p.core.expire(now) })
+			if a := cc.last("a:1"); a != nil && after == knownWithin {
+				a.set(connectivity.Ready, nil)
+			}
+		}
+		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	p, cc := newPolicy(t)

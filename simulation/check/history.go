@@ -270,7 +270,7 @@ func (h *History) Even(c schedule.Caller) bool {
 
 // ever reports whether is holds for any policy that may be in force for a caller.
 func (h *History) ever(c schedule.Caller, is func(acme.Policy) bool) bool {
-	return slices.ContainsFunc(slices.Concat(h.Configs, []string{c.Config()}), func(config string) bool { return is(acme.ParsePolicy(config)) })
+	return is(acme.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return is(acme.ParsePolicy(config)) })
 }
 
 // LongestWait returns how long a call of the shop may take by the method's timeout under any config that there has been, 0 if one does

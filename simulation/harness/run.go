@@ -198,7 +198,7 @@ var ofInterest = []string{
 
 // mostAlike is how many goroutines of one kind a process may have once all is quiet, on average. It has one for each key that it has put,
 // and etcd's client has one for each watch and for each stream that it keeps.
-const mostAlike = 10
+const mostAlike = 6
 
 // beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
 func beganWith(stack string) string {
@@ -223,7 +223,7 @@ func (w *world) countGoroutines() {
 	delete(count, "")
 	processes := 0
 	for _, region := range w.regions() {
-		processes += region.plan.Processes() + len(region.callers) // which may have a registry of the other region
+		processes += region.plan.Processes() + len(region.callers)*(len(w.regions())-1) // with a registry of the other region
 	}
 	for kind, n := range count {
 		if n > mostAlike*processes {

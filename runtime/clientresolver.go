@@ -74,11 +74,6 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
 	}
 	if d.away() != nil && !opts.targetsOnly {
-		// Without a zone: none there is the caller's own. And without Report: home tells of the same problems.
-		b.client.Away = &attr.Client{
-			Subset: opts.subset, Seed: d.seed, Most: d.most, Selector: b.client.Selector,
-			Stats: b.client.Stats, HealthUnknown: b.healthUnknown,
-		}
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
 	}
 	return b
@@ -123,7 +118,7 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 		candidates = b.leader.candidates
 	}
 	var away *discovery.Key
-	if b.client.Away != nil {
+	if b.client.CallsLeave != nil {
 		away = b.awayKey(b.desc.Key, reader)
 	}
 	return discovery.Resolve(key, cc, discovery.Options{

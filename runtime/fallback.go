@@ -11,9 +11,8 @@ import (
 
 // WithFallback has clients call what other knows of a key where nothing serves at home, so that a region lends its servers to
 // another. A call leaves while none of the endpoints at home that it may go to serves, and comes back when one does. An
-// endpoint that neither takes nor refuses a connection counts as one that does not serve after 1 s. With zone_min_percent, calls
-// leave in proportion once fewer than that share of the endpoints at home that they may go to are ready. Clients connect to what
-// other knows when the first call leaves.
+// endpoint that neither takes nor refuses a connection counts as one that does not serve after 1 s. Clients connect to what other
+// knows when home cannot serve some kind of call.
 //
 // An etcd at home that does not answer is not empty: clients keep to what it last said, and
 // one that was told nothing waits. Live service configs come from home, and splits and drains are by what is there. Leaders, calls that name

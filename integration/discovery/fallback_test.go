@@ -177,26 +177,6 @@ func TestFallback_EtcdAwayIsNotEmpty(t *testing.T) {
 	}
 }
 
-// TestFallback_InProportion has half of the endpoints at home die where all are wanted.
-func TestFallback_InProportion(t *testing.T) {
-	r := newRegions(t, runtime.WithZone("x"))
-	r.lend("a1")
-	r.home.registerAll("h1", "h2")
-	for _, name := range []string{"h3", "h4"} {
-		r.home.register(r.home.serve(name)).stop()
-	}
-	conn := r.home.conn(runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"etcd":{"preferZone":true,"zoneMinPercent":100}}]}`))
-	kit.Eventually(t, soon, "half of the calls leave", func() bool {
-		seen := make(map[string]int)
-		for range 100 {
-			name, err := within(conn, soon)
-			must(t, err)
-			seen[name]++
-		}
-		return seen["a1"] == 50 && seen["h1"] == 25 && seen["h2"] == 25
-	})
-}
-
 // TestFallback_StaysAtHome has what must not leave: calls that name their instance, Each, a live config, a split.
 func TestFallback_StaysAtHome(t *testing.T) {
 	r := newRegions(t)

@@ -77,8 +77,7 @@ type Client struct {
 	Stats         *picking.Memory               // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
 	Report        func(problem string)          // called with each problem of the service config; may be nil
 	HealthUnknown func(addr, config string)     // called when the health service of an endpoint does not know the healthCheckConfig's name; may be nil
-	Away          *Client                       // of the connections to what another cluster knows of the key; nil: it stays at home
-	CallsLeave    func(bool)                    // called with whether calls leave for that cluster, when that changes; may be nil
+	CallsLeave    func(bool)                    // called with whether calls leave for the cluster to fall back on, when that changes; may be nil
 }
 
 // SetState adds s to a resolver's state.

@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -50,7 +48,7 @@ func TestEndpointsOfAnyKind(t *testing.T) {
 			{"weights of 0", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("b", "b:1", 0)}, true, "a:1 b:1"},
 			{"heavy ones", heavy, true, "*"},
 		} {
-			p, cc := newPolicy(t)
+			p, cc := newTestPolicy(t)
 			c := mustConfig(t, "{"+with[way]+`"split":[{"match":{"version":"v9"},"weight":4294967295}],"childPolicy":[{`+way+`}]}`)
 			if tt.told {
 				_ = hand(p, c, &attr.State{Client: &attr.Client{}, Endpoints: tt.fleet})
@@ -83,7 +81,7 @@ func TestEndpointsOfAnyKind(t *testing.T) {
 
 // TestAHundredThousand has as many endpoints as no key should have.
 func TestAHundredThousand(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	now := time.Now()
 	p.now = func() time.Time { return now }
 	client := &attr.Client{Most: 1000, Seed: seedOfTests} // as where descriptors are bounded
@@ -92,46 +90,4 @@ func TestAHundredThousand(t *testing.T) {
 	if _, err := cc.pick(t.Context(), "/helloworld.Greeter/SayHello"); err != nil || len(cc.open()) > client.Most {
 		t.Errorf("%d connections: %v", len(cc.open()), err)
 	}
-}
-
-// TestS1_AChildThatNeverReturns blocks in each of its methods, and is replaced and closed all the same.
-func TestS1_AChildThatNeverReturns(t *testing.T) {
-	forEver, blocked := make(chan struct{}), make(chan struct{}, 1)
-	s := script(t)
-	block := func() {
-		blocked <- struct{}{}
-		<-forEver
-	}
-	for _, in := range []string{"build", "update"} {
-		s.build, s.update = nil, nil
-		if in == "build" {
-			s.build = func(balancer.ClientConn) { block() }
-		} else {
-			s.update = func(balancer.ClientConn, balancer.ClientConnState) error { block(); return nil }
-		}
-		cc := &fakeConn{down: make(map[string]error)}
-		p := buildPolicy(cc, balancer.BuildOptions{})
-		state := &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
-		_ = hand(p, s.config(t), state)
-		<-blocked
-		if _, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) || stateOf(cc).ConnectivityState != connectivity.Connecting {
-			t.Errorf("%s: while it blocks: %v", in, err)
-		}
-		p.ResolverError(errUnwell)
-		p.ExitIdle()
-		_ = hand(p, mustConfig(t, `{}`), state)
-		for deadline := time.Now().Add(patience); ; cc.pump(func() { p.do(func() {}) }) {
-			if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: what replaces it does not serve", in)
-			}
-		}
-		p.Close()
-		if open := cc.open(); len(open) > 0 {
-			t.Errorf("%s: %s are left open", in, addrs(open))
-		}
-	}
-	close(forEver)
 }

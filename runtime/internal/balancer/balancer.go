@@ -21,8 +21,6 @@
 //	target.go    ... one that names its instance
 //	leader.go    ... one for the leader
 //	balancer.go  the policy, which is the core's shell
-//	crossing.go  the core of regions.go: when calls may leave for another cluster
-//	regions.go   the policy of the endpoints at home, and that of those away
 //
 // Package calloptions has the options of a call, package picking the ways of picking, and package childpolicy runs policies that
 // are not ours. Importing the package registers the policies with gRPC, which knows no other way.
@@ -40,12 +38,11 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, a child and
+// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, others and
 // calls report events at any time, on any goroutine, with locks of their own held: such events go into the queue, and the holder
 // of mu handles them.
 type policy struct {
@@ -59,20 +56,17 @@ type policy struct {
 	// mu guards what follows. No pick, and no callback of gRPC's, takes it.
 	mu       sync.Mutex
 	core     core
-	own      picking.Memory       // where the connection has none
-	memory   *picking.Memory      // of the calls to each address
-	away     *[]resolver.Endpoint // the other cluster's; nil: not known now
-	parted   bool                 // a connection was closed, so that its address may be forgotten
-	in       *input               // the last plan's; nil: none yet
-	served   []*config            // the last two by different children that have served, the newer first
-	bad      childpolicy.Bad      // configs that are not used
-	child    *childpolicy.Child   // of the last plan; nil: none
-	state    resolver.State       // the last from the resolver
-	leader   *leader              // from the resolver; nil: none
-	waking   *time.Timer          // for core.expire
-	wakeAt   time.Time            // when waking is due
-	reported []string             // problems of the last plan, passed to Client.Report
-	after    []func()             // called once mu is free
+	own      picking.Memory  // where the connection has none
+	memory   *picking.Memory // of the calls to each address
+	parted   bool            // a connection was closed, so that its address may be forgotten
+	in       *input          // the last plan's; nil: none yet
+	others   *others         // picks, and has connections of its own; nil: the plan picks
+	leader   *leader         // from the resolver; nil: none
+	waking   *time.Timer     // for core.expire
+	wakeAt   time.Time       // when waking is due
+	reported []string        // problems of the last plan, passed to Client.Report
+	leaves   bool            // passed to Client.CallsLeave
+	after    []func()        // called once mu is free
 	closed   bool
 }
 
@@ -114,8 +108,20 @@ func (p *policy) carryOut() {
 		p.forget()
 	}
 	p.parted = false
+	p.tellLeaves(p.core.leaves)
 	if publish && !p.closed {
 		p.publish()
+	}
+}
+
+// tellLeaves tells the client whether calls leave for the other cluster, if that has changed.
+func (p *policy) tellLeaves(leaves bool) {
+	if p.leaves == leaves {
+		return
+	}
+	p.leaves = leaves
+	if tell := p.in.client.CallsLeave; tell != nil {
+		p.after = append(p.after, func() { tell(leaves) })
 	}
 }
 
@@ -127,9 +133,6 @@ func (p *policy) act() (publish bool) {
 		publish = publish || out.publish
 		for _, s := range out.steps {
 			p.step(s)
-		}
-		for _, plan := range out.ended {
-			p.retire(plan)
 		}
 		if len(out.steps) == 0 {
 			return publish
@@ -185,14 +188,6 @@ func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, ba
 	})
 }
 
-// retire ends the parts of a plan that no other plan shares.
-func (p *policy) retire(plan *plan) {
-	child := plan.child
-	if child != nil && (p.core.plan == nil || p.core.plan.child != child) && (p.core.before == nil || p.core.before.child != child) {
-		child.Close()
-	}
-}
-
 // wake sets the timer for core.expire; zero: none.
 func (p *policy) wake(at time.Time) {
 	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
@@ -215,11 +210,12 @@ func (p *policy) publish() {
 	if p.core.plan == nil {
 		return
 	}
-	if p.core.serves() {
-		p.noteServed(p.core.plan.in.config)
+	state, others := p.core.state(), balancer.Picker(nil)
+	if p.others != nil {
+		state, others = p.publishOthers()
 	}
-	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, leader: p.leader, plan: p.core.plan, before: p.core.before, connects: p.core.connects(), late: p.core.childLate,
+	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: &picker{
+		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, leader: p.leader, plan: p.core.plan, others: others,
 	}})
 }
 
@@ -229,11 +225,16 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	if err != nil {
 		return err
 	}
+	var endpoints []resolver.Endpoint
 	p.do(func() {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
-		p.plan()
+		endpoints = p.plan()
+		p.forget()
 	})
+	if p.others != nil && len(endpoints) > 0 {
+		p.others.update(endpoints, s.ResolverState, c.others)
+	}
 	return nil
 }
 
@@ -254,14 +255,20 @@ func (p *policy) store(s resolver.State, c *config) {
 		p.core.watchAgain()
 	}
 	p.memory = cmp.Or(client.Stats, &p.own)
-	p.state = s
 	p.in = &input{
 		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
 		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err, health: told.Health,
 		all: told.Endpoints, sequence: told.Sequence,
 	}
-	if before, behind := alike(s.Endpoints, told.Endpoints); told.InState && before+behind < max(len(s.Endpoints), len(told.Endpoints)) {
-		p.in.endpoints, p.in.summary = distinct(s.Endpoints), nil // a policy above has chosen; targets may be any still
+	p.in.fallBackOn(told.Away)
+	if told.InState {
+		given := s.Endpoints
+		if told.Away != nil {
+			given = except(given, p.in.away)
+		}
+		if before, behind := alike(given, told.Endpoints); before+behind < max(len(given), len(told.Endpoints)) {
+			p.in.endpoints, p.in.summary = distinct(given), nil // a policy above has chosen; targets may be any still
+		}
 	}
 	p.leader = leaderOf(client, told.Leader)
 }
@@ -281,84 +288,32 @@ func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return others
 }
 
-// plan hands the core a plan of p.in. If a child has panicked with the config, the plan uses the last one that works.
-func (p *policy) plan() {
+// plan hands the core a plan of p.in, and returns the endpoints for a policy of others.
+func (p *policy) plan() (endpoints []resolver.Endpoint) {
 	in := *p.in
-	if err := p.bad.Why(in.config.child); err != nil {
-		isGood := func(c *config) bool { return p.bad.Why(c.child) == nil }
-		if i := slices.IndexFunc(p.served, isGood); i >= 0 {
-			in.config = p.served[i]
-		} else {
-			in.endpoints, in.pending, in.err = nil, false, err
-		}
+	next := targetsOnly(&in, errTargetsOnly)
+	if !in.client.TargetsOnly {
+		in.left = p.core.left(&in)
+		next = makePlan(&in)
 	}
-	in.left = p.core.left(&in)
-	next := makePlan(&in)
 	next.viewMade = func() { p.queue.Put(func() { p.core.viewMade(p.now()) }) }
-	p.updateChild(next)
-	p.core.update(next, p.now())
 	p.report(next.reports)
-}
-
-// updateChild gives a plan its child, if it needs one: the child of the plan before if its policy is the same, else a new one.
-func (p *policy) updateChild(next *plan) {
-	c := next.in.config.child
-	if next.instead != nil || c == nil {
-		p.child = nil
-		return
+	if p.others != nil {
+		var empty error
+		endpoints, empty = next.forOthers()
+		next = targetsOnly(&in, empty)
 	}
-	if p.child == nil || p.child.Policy != c.Policy() {
-		p.child = p.newChild(c)
-	}
-	next.child = p.child
-	s := p.state
-	s.Endpoints = next.choose(next.mostOf(1))
-	s.Addresses = attr.Addresses(s.Endpoints) // policies that are older than endpoints know no others
-	p.child.Update(c, s)
+	p.core.update(next, p.now())
+	return endpoints
 }
 
-func (p *policy) newChild(c *childpolicy.Config) (child *childpolicy.Child) {
-	child = childpolicy.New(p.cc, p.opts, c, childpolicy.Hooks{
-		Spawn:   p.spawn,
-		Changed: func() { p.queue.Put(func() { p.core.childChanged(p.now()) }) },
-		Broken:  func(c *childpolicy.Config, why error) { p.queue.Put(func() { p.replace(child, c, why) }) },
-	})
-	return child
-}
-
-// replace makes a new plan after a child has panicked.
-func (p *policy) replace(child *childpolicy.Child, c *childpolicy.Config, why error) {
-	if err := p.bad.Add(c, why); err != nil {
-		p.tell(strings.TrimPrefix(err.Error(), "etcd: "))
-	}
-	if p.child == child {
-		p.child.Close()
-		p.child = nil
-		p.plan()
-	}
-}
-
-// noteServed notes a config that serves.
-func (p *policy) noteServed(c *config) {
-	others := slices.DeleteFunc(p.served, func(o *config) bool { return o.child.Same(c.child) })
-	p.served = append([]*config{c}, others[:min(1, len(others))]...)
-}
-
-// remember sets the endpoints of the other cluster, nil if they are not known now, and calls forget.
-func (p *policy) remember(away *[]resolver.Endpoint) {
-	p.do(func() {
-		p.away = away
-		p.forget()
-	})
-}
-
-// forget drops the statistics of addresses that neither the plan nor away has, unless they have calls under way or a connection.
+// forget drops the statistics of addresses that the plan does not have, unless they have calls under way or a connection.
 // If each remembered address has a connection, there is nothing to forget, so that updates need not visit all addresses.
 func (p *policy) forget() {
-	if p.in == nil || p.in.pending || p.away == nil || p.memory.Len() == len(p.core.all) {
+	if p.in == nil || p.in.pending || p.memory.Len() == len(p.core.all) {
 		return
 	}
-	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil }, addresses(*p.away))
+	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 }
 
 // report reports the problems of a plan that the plan before did not have.
@@ -379,11 +334,11 @@ func (p *policy) tell(problem string) {
 
 // ResolverError implements [balancer.Balancer]. While there are endpoints, the error is only passed on.
 func (p *policy) ResolverError(err error) {
+	if p.others != nil {
+		p.others.call(func() { p.others.balancer.ResolverError(err) })
+	}
 	p.do(func() {
 		if p.in != nil && len(p.in.endpoints) > 0 {
-			if p.child != nil {
-				p.child.ResolverError(err)
-			}
 			return
 		}
 		if p.in == nil {
@@ -401,13 +356,11 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle has the child connect again. Our own ways of picking are never idle.
+// ExitIdle has a policy of others connect again. Our own ways of picking are never idle.
 func (p *policy) ExitIdle() {
-	p.do(func() {
-		if p.child != nil {
-			p.child.ExitIdle()
-		}
-	})
+	if p.others != nil {
+		p.others.call(p.others.balancer.ExitIdle)
+	}
 }
 
 // Close ends the policy and what it made.
@@ -419,4 +372,7 @@ func (p *policy) Close() {
 			p.waking.Stop()
 		}
 	})
+	if p.others != nil {
+		p.others.close()
+	}
 }

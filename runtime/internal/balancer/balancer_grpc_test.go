@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/balancer"
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
 	"google.golang.org/grpc/codes"
@@ -200,34 +199,4 @@ func TestWhatWaitsForTheFirstStateIsAnswered(t *testing.T) {
 		_, err := r.call(context.Background(), "/s.A/M")
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), none.Error())
 	})
-}
-
-// TestS1_NothingBelowEndsTheProcess has a policy below panic under load, on a real connection.
-func TestS1_NothingBelowEndsTheProcess(t *testing.T) {
-	s := script(t)
-	s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-		_ = connect(cc, cs)
-		panic("boom")
-	}
-	servers := serveAll(t, "a", "b")
-	r := newRig(t, &attr.Client{})
-	r.update(`{}`, servers)
-	r.connected(servers)
-	load := r.load("/s.A/M")
-	for range 5 {
-		r.update(`{"childPolicy":[{"`+s.name+`":{}}]}`, servers)
-	}
-	load.goOn()
-	load.stop()
-	if made, _ := connections(servers); made > 4 { // it makes connections of its own
-		t.Errorf("%d connections were made", made)
-	}
-	if s.count("update") != 1 || s.count("close") > 0 {
-		t.Errorf("it was called %q", s.calls)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.reports) != 1 {
-		t.Errorf("reported %q", r.reports)
-	}
 }

@@ -56,7 +56,7 @@ var picksOfTests = []pickOfTests{
 // with a deadline and metadata.
 func (c *pickOfTests) picker(tb testing.TB) (balancer.Picker, balancer.PickInfo) {
 	tb.Helper()
-	p, cc := newPolicy(tb)
+	p, cc := newTestPolicy(tb)
 	parsed, err := parseConfig(json.RawMessage(c.config))
 	if err != nil {
 		tb.Fatal(err)

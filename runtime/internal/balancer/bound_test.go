@@ -119,7 +119,7 @@ func TestABoundHolds(t *testing.T) {
 // TestTheLastFreeOneIsFound fills 20 endpoints, each of which has room for one call.
 func TestTheLastFreeOneIsFound(t *testing.T) {
 	for _, child := range boundable {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		_ = hand(p, mustConfig(t, bound(1, child)), &attr.State{Endpoints: bigFleet(20)})
 		settle(p, cc)
 		for n := range 20 {
@@ -133,7 +133,7 @@ func TestTheLastFreeOneIsFound(t *testing.T) {
 // TestCallsAreCountedOnce picks from many goroutines and ends the calls in any order, as the bound changes.
 func TestCallsAreCountedOnce(t *testing.T) {
 	for _, child := range boundable {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		update := func(most int) {
 			_ = hand(p, mustConfig(t, bound(most, child)), &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b", "c")})
 			settle(p, cc)
@@ -190,7 +190,7 @@ func stateOf(cc *fakeConn) balancer.State {
 func TestP13_TheBoundHoldsForAPolicyAndItsSuccessor(t *testing.T) {
 	client := &attr.Client{Stats: new(picking.Memory)}
 	for i, want := range []bool{true, true, false} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":1}`), &attr.State{Client: client, Endpoints: ends("a", "b")})
 		settle(p, cc)
 		if _, _, err := cc.begin(t.Context(), "/s.A/M"); (err == nil) != want {

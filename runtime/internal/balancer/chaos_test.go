@@ -27,7 +27,7 @@ func TestShellAlways(t *testing.T) {
 	}
 	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		client := &attr.Client{Zone: "x", Seed: seedOfTests, Subset: int(seed%3) * 2}
 		if seed%2 == 1 {
 			client.Most = 3

@@ -50,7 +50,7 @@ func TestWhatLivesIsPicked(t *testing.T) {
 	children := []string{`{"round_robin":{}}`, `{"etcd_weighted":{}}`, `{"pick_first":{}}`, `{"least_request_experimental":{}}`}
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		now := time.Now()
 		p.now = func() time.Time { return now }
 		client := &attr.Client{Subset: r.IntN(4), Zone: []string{"", "x"}[r.IntN(2)], Seed: maphash.MakeSeed()}

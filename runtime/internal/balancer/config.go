@@ -10,7 +10,6 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -23,8 +22,8 @@ type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	serviceconfig.Etcd
 
-	way     picking.Way            // nil: the child picks
-	child   *childpolicy.Config    // nil: a way of ours picks
+	way     picking.Way            // nil: a policy of others picks
+	others  *othersConfig          // nil: a way of ours picks
 	drained map[string]struct{}    // instance ids and addresses
 	matcher *serviceconfig.Matcher // of Split
 	ids     []uint64               // of the groups of Split, by what they match
@@ -62,7 +61,7 @@ func (c *config) parseChild() error {
 		return err
 	}
 	if c.way = picking.Of(policy); c.way == nil {
-		c.child, err = childpolicy.Parse(policy)
+		c.others, err = parseOthers(policy)
 	}
 	return err
 }

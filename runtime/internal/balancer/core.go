@@ -23,7 +23,7 @@ const (
 	// pick_first (A61).
 	nextWithin = 250 * time.Millisecond
 	// knownWithin bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
-	// connection after 20 s, and a health service may never answer. After that the endpoint is late. It bounds a child policy, too.
+	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
 	knownWithin = time.Second
 )
 
@@ -41,16 +41,13 @@ type core struct {
 	counts  [3]int // of the connections that are wanted, by readiness
 	serving bool   // update runs, and connections of the plan before are ready
 	stale   bool   // the wanted connections must be selected again
+	leaves  bool   // calls need the other cluster
 
 	plan    *plan
-	before  *plan     // its child serves until plan does; nil: there is none
 	number  uint64    // of plan
 	timed   bool      // a connection may have a closeAt or retryAt
 	nextAt  time.Time // when further endpoints are tried in parallel; zero: never
 	knownAt time.Time // when the first awaited connection becomes late; zero: none is awaited
-
-	childAt   time.Time // when the child becomes late; zero: it does not connect
-	childLate bool      // the child has been connecting for knownWithin
 
 	epoch epoch
 	out   effects
@@ -60,7 +57,6 @@ type core struct {
 type effects struct {
 	steps   []step
 	publish bool
-	ended   []*plan // that no picker uses any more
 }
 
 // step is one operation on a connection.
@@ -110,24 +106,18 @@ func (c *core) update(next *plan, now time.Time) {
 			next.conns[i] = x
 			c.renew(x, next.endpoints[i], now)
 		}
-		if !next.hasLeft(i) {
+		if next.partOf(i) != left {
 			x.inPlan = c.number
 		}
 	}
 	c.startBack(before, next, now)
 	c.plan = next
-	if before == nil || before.child != next.child {
-		c.childAt, c.childLate = time.Time{}, false
-	}
-	c.succeed(before)
-	c.followChild(now)
 	next.adopt(before)
 	c.serving = c.counts[ready] > 0
 	c.want(now)
 	c.serving = false
 	c.dropNew(now)
 	c.closeUnwanted(now)
-	c.settle()
 	c.publish()
 }
 
@@ -139,10 +129,14 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	before := c.plan.in
 	same, behind := alike(before.endpoints, next.endpoints)
 	known := make(map[string]bool)
-	for addr := range addresses(next.endpoints[same : len(next.endpoints)-behind]) {
+	for addr := range addresses(next.endpoints[same:len(next.endpoints)-behind], next.away) {
 		known[addr] = true
 	}
-	for _, endpoints := range [][]resolver.Endpoint{before.endpoints[same : len(before.endpoints)-behind], before.left} {
+	lists := [][]resolver.Endpoint{before.endpoints[same : len(before.endpoints)-behind], before.left}
+	if next.fallsBack {
+		lists = append(lists, before.away)
+	}
+	for _, endpoints := range lists {
 		for i := range endpoints {
 			addr := address(&endpoints[i])
 			if x := c.conns[addr]; x != nil && x.state == connectivity.Ready && !known[addr] {
@@ -152,28 +146,6 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 		}
 	}
 	return left
-}
-
-// succeed keeps the child of the plan before until the plan serves, as gRPC's gracefulswitch does. Without such a child, the
-// plan before ends.
-func (c *core) succeed(before *plan) {
-	if before == nil {
-		return
-	}
-	if c.before == nil && before.child != nil && before.child != c.plan.child && !c.plan.in.client.TargetsOnly {
-		c.before = before
-		return
-	}
-	c.out.ended = append(c.out.ended, before)
-}
-
-// settle ends the child of the plan before once the plan serves, or that child no longer does.
-func (c *core) settle() {
-	if b := c.before; b != nil && (c.serves() || b.child.State() != connectivity.Ready) {
-		c.before = nil
-		c.out.ended = append(c.out.ended, b)
-		c.publish()
-	}
 }
 
 // renew replaces the endpoint of x by its newest entry.
@@ -208,29 +180,19 @@ func (c *core) start(x *conn, now time.Time) {
 
 // want selects the connections that the plan uses, and connects them.
 func (c *core) want(now time.Time) {
-	c.stale, c.counts, c.nextAt = false, [3]int{}, time.Time{}
+	c.stale, c.leaves, c.counts, c.nextAt = false, false, [3]int{}, time.Time{}
 	for _, x := range c.all {
 		x.wasWanted, x.wanted = x.wanted, false
 	}
 	p := c.plan
-	switch {
-	case p.child != nil && p.child.State() != connectivity.Ready: // calls use open connections until the child is ready
-		for _, x := range p.conns {
-			if x.state == connectivity.Ready {
-				c.wants(x, now)
-			}
-		}
-	case p.child != nil:
-	case !p.traits.Single && !p.chooses():
+	if !p.traits.Single && !p.chooses() {
 		for _, x := range p.conns[:p.live] {
 			c.wants(x, now)
 		}
 	}
-	if p.child == nil || c.childFails() {
-		for _, v := range p.called() {
-			for i := range v.groups {
-				c.wantGroup(v, &v.groups[i], now)
-			}
+	for _, v := range p.called() {
+		for i := range v.groups {
+			c.wantGroup(v, &v.groups[i], now)
 		}
 	}
 	for _, x := range c.all {
@@ -259,7 +221,7 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 	for _, t := range g.tiers {
 		members := t.use.Load().members
 		switch {
-		case t.class == left && v.isServed(), t.class == drained && !v.lacks():
+		case t.class == left && v.isServed(left), t.class == drained && !v.lacks(left), t.class == away && !v.lacks(away):
 			continue
 		case t.class == left:
 			for _, m := range members {
@@ -268,7 +230,10 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 				}
 			}
 			continue
-		case t.ranking != nil:
+		case t.class == away:
+			c.leaves = true
+		}
+		if t.ranking != nil {
 			members = c.choose(t, now)
 		}
 		switch {
@@ -488,8 +453,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 // follow marks the selection stale if the new condition of a connection may change it.
 func (c *core) follow() {
 	p := c.plan
-	c.stale = c.stale || p.traits.Single || p.live < len(p.endpoints) || p.chooses() || c.childFails()
-	c.settle()
+	c.stale = c.stale || p.traits.Single || p.live < len(p.endpoints) || p.chooses()
 }
 
 // reselect selects the plan's connections if the selection is stale. It visits each connection, so it runs once for many events.
@@ -545,32 +509,6 @@ func (c *core) viewMade(now time.Time) {
 	c.publish()
 }
 
-// childChanged handles a new picker of the child.
-func (c *core) childChanged(now time.Time) {
-	c.followChild(now)
-	c.stale = c.stale || c.plan.child != nil && (c.counts != [3]int{} || c.childFails())
-	c.settle()
-	c.publish()
-}
-
-// childFails reports whether the plan's child can call none of the endpoints that it was given. The plan's own views serve then.
-func (c *core) childFails() bool {
-	return c.plan.child != nil && (c.childLate || c.plan.child.State() == connectivity.TransientFailure)
-}
-
-// followChild tracks how long the child has been connecting.
-func (c *core) followChild(now time.Time) {
-	switch {
-	case c.plan == nil || c.plan.child == nil || c.plan.child.State() != connectivity.Connecting:
-		c.childAt, c.childLate = time.Time{}, false
-	case c.childAt.IsZero():
-		c.childAt = now.Add(knownWithin)
-	case !c.childLate && !now.Before(c.childAt):
-		c.childLate, c.stale = true, true
-		c.publish()
-	}
-}
-
 // expire handles that the time of wake has come.
 func (c *core) expire(now time.Time) {
 	if !c.nextAt.IsZero() && !now.Before(c.nextAt) {
@@ -582,7 +520,6 @@ func (c *core) expire(now time.Time) {
 		}
 	}
 	c.countLate(now)
-	c.followChild(now)
 	c.closeUnwanted(now)
 }
 
@@ -611,12 +548,7 @@ func (c *core) closeAll() {
 	for _, x := range c.all {
 		c.do(shutDown, x)
 	}
-	for _, p := range []*plan{c.before, c.plan} {
-		if p != nil {
-			c.out.ended = append(c.out.ended, p)
-		}
-	}
-	c.conns, c.all, c.before, c.plan = nil, nil, nil, nil
+	c.conns, c.all, c.plan, c.leaves = nil, nil, nil, false
 }
 
 // publish makes a new picker due, with which gRPC picks again for calls that wait.
@@ -668,9 +600,6 @@ func (c *core) wake() (at time.Time) {
 	}
 	sooner(c.nextAt)
 	sooner(c.knownAt)
-	if !c.childLate {
-		sooner(c.childAt)
-	}
 	return at
 }
 
@@ -684,32 +613,12 @@ func earliest(a, b time.Time) time.Time {
 
 // state returns the connectivity of what picks use.
 func (c *core) state() connectivity.State {
+	in := c.plan.in
 	switch {
-	case c.before != nil, c.counts[ready] > 0:
+	case c.counts[ready] > 0, in.client.TargetsOnly:
 		return connectivity.Ready
-	case c.plan.instead != nil:
-		return c.plan.instead.state
-	case c.plan.child != nil:
-		return c.plan.child.State()
-	case c.counts[trying] > 0:
+	case c.counts[trying] > 0, in.pending && len(c.plan.endpoints) == 0:
 		return connectivity.Connecting
 	}
 	return connectivity.TransientFailure
-}
-
-// serves reports whether the plan serves.
-func (c *core) serves() bool {
-	switch {
-	case c.plan.instead != nil:
-		return false
-	case c.plan.child != nil:
-		return c.plan.child.State() == connectivity.Ready
-	}
-	return c.counts[ready] > 0
-}
-
-// connects reports whether calls go to ready connections of the plan while its child is not ready, or while etcd has nothing to
-// call.
-func (c *core) connects() bool {
-	return c.counts[ready] > 0 && (c.plan.instead != nil || c.plan.child != nil && c.plan.child.State() != connectivity.Ready)
 }

@@ -128,8 +128,8 @@ func (w *walked) happen(event int) bool {
 		lazy := walkedCalls[i].lane != "" && (w.core.plan.chooses() || w.core.plan.traits.Single) // its first call has a lane connected to
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i)                                  // into a lane, or out of one
-		if l := p.lanes[walkedCalls[i].lane]; l != nil && !p.addRoute(l, "/s.A/M").first.lacks() { // a call of a lane waits while that connects
+		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i)                                      // into a lane, or out of one
+		if l := p.lanes[walkedCalls[i].lane]; l != nil && !p.addRoute(l, "/s.A/M").first.lacks(away) { // a call of a lane waits while that connects
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
@@ -153,7 +153,7 @@ type picked struct {
 
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
-	p := &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan, connects: w.core.connects()}
+	p := &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 		for _, v := range p.plan.called() { // each view is looked at again
@@ -174,7 +174,7 @@ func (w *walked) picks() (all []picked) {
 // mayServe reports whether a connection may serve a call by the plan, not as the last resort, and is ready.
 func (w *walked) mayServe(x *conn, call int) bool {
 	p := w.core.plan
-	if x.current.Load().readiness != ready || p.instead != nil {
+	if x.current.Load().readiness != ready {
 		return false
 	}
 	info, wish := infoOf(call)
@@ -186,7 +186,7 @@ func (w *walked) mayServe(x *conn, call int) bool {
 		if v == nil {
 			continue
 		}
-		if v.has(func(c *condition) bool { return c == x.current.Load() }) {
+		if v.has(away, func(c *condition) bool { return c == x.current.Load() }) {
 			return true
 		}
 		if !v.refresh(1).toBase {

@@ -42,7 +42,7 @@ func (p *plan) drain(endpoints []resolver.Endpoint) (live, drained []resolver.En
 	return live, drained
 }
 
-// drains reports whether an endpoint is drained, and notes by which names.
+// drains reports whether the config names an endpoint in drain, and notes by which names, unless named is nil.
 func (c *config) drains(ep *resolver.Endpoint, named map[string]bool) bool {
 	e := attr.Endpoint(*ep)
 	if e == nil {
@@ -50,10 +50,10 @@ func (c *config) drains(ep *resolver.Endpoint, named map[string]bool) bool {
 	}
 	_, byInstance := c.drained[e.Instance]
 	_, byAddr := c.drained[e.Addr]
-	if byInstance {
+	if byInstance && named != nil {
 		named[e.Instance] = true
 	}
-	if byAddr {
+	if byAddr && named != nil {
 		named[e.Addr] = true
 	}
 	return byInstance || byAddr

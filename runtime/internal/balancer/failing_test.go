@@ -17,7 +17,7 @@ import (
 // where nothing else is left, calls hear why.
 func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
 	const n, tries = 200, 3
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	fleet := bigFleet(n)
 	for i := range fleet[1:] {
 		cc.down[address(&fleet[1+i])] = errRefused
@@ -62,7 +62,7 @@ func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
 // TestPending_WhatIsKnownServes has endpoints of an earlier time, while etcd is yet to answer. Those that can be reached serve.
 // Where none can, calls wait rather than fail, until etcd has answered (H7).
 func TestPending_WhatIsKnownServes(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	cc.down["a:1"] = errRefused
 	_ = hand(p, nil, &attr.State{Endpoints: ends("a", "b"), Pending: true})
 	settle(p, cc)
@@ -85,7 +85,7 @@ func TestPending_WhatIsKnownServes(t *testing.T) {
 
 // TestK4_ASubsetOfOneThatIsHeldAndDead has a call meet that the one endpoint of a subset has failed, before another is tried.
 func TestK4_ASubsetOfOneThatIsHeldAndDead(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	held := map[string]struct{}{"a:1": {}, "b:1": {}}
 	_ = hand(p, nil, &attr.State{Client: &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}, Endpoints: ends("a", "b"), Held: held})
 	p.do(func() {

@@ -226,15 +226,15 @@ func (c *fakeConn) last(addr string) (found *fakeSubConn) {
 	return found
 }
 
-// newPolicy returns a policy over a fake connection.
-func newPolicy(t testing.TB) (*policy, *fakeConn) {
+// newTestPolicy returns a policy over a fake connection.
+func newTestPolicy(t testing.TB) (*policy, *fakeConn) {
 	t.Helper()
 	cc := &fakeConn{down: make(map[string]error)}
 	return newPolicyOver(t, cc), cc
 }
 
 func newPolicyOver(t testing.TB, cc *fakeConn) *policy {
-	p := buildPolicy(cc, balancer.BuildOptions{Target: resolver.Target{}})
+	p := newPolicy(cc, balancer.BuildOptions{Target: resolver.Target{}})
 	p.spawn = spawnOf(cc)
 	t.Cleanup(p.Close)
 	return p

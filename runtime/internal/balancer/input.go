@@ -1,11 +1,10 @@
 package balancer
 
 import (
-	"fmt"
+	"maps"
+	"slices"
 
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -20,8 +19,10 @@ type input struct {
 	endpoints []resolver.Endpoint
 	summary   *attr.Summary       // of endpoints; nil: not known
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
+	away      []resolver.Endpoint // of the cluster to fall back on, without addresses that endpoints have
+	fallsBack bool                // there is such a cluster, and its registry is open
 	left      []resolver.Endpoint // connected, and no longer under the key
-	pending   bool                // see attr.State
+	pending   bool                // endpoints or away are not known yet: see attr.State
 	err       error               // why there are no endpoints
 	health    string              // the healthCheckConfig; "": none
 
@@ -45,26 +46,43 @@ func (in *input) subsetOf() int {
 	return min(of, all)
 }
 
-// nothing returns what there is instead if there is nothing to plan, else nil.
-func (in *input) nothing() *instead {
-	switch {
-	case in.client.TargetsOnly:
-		return &instead{connectivity.Ready, errTargetsOnly}
-	case len(in.endpoints) > 0:
-		return nil
-	case in.pending:
-		return &instead{connectivity.Connecting, balancer.ErrNoSubConnAvailable}
-	case in.err != nil:
-		return &instead{connectivity.TransientFailure, in.err}
-	default:
-		return &instead{connectivity.TransientFailure, fmt.Errorf("etcd: no endpoint of %q is known", in.service)}
+// fallBackOn adds what another cluster knows of the key; nil: nothing.
+func (in *input) fallBackOn(other *attr.State) {
+	if other == nil {
+		return
+	}
+	in.fallsBack, in.pending = true, in.pending || other.Pending
+	in.away = except(other.Endpoints, in.endpoints)
+	if len(other.Held) > 0 {
+		in.held = maps.Clone(in.held)
+		if in.held == nil {
+			in.held = make(map[string]struct{}, len(other.Held))
+		}
+		maps.Copy(in.held, other.Held)
 	}
 }
 
-// instead is what there is where there is nothing to call.
-type instead struct {
-	state connectivity.State
-	err   error
+// except returns the endpoints that have none of the addresses of others.
+func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
+	both := make(map[string]bool, len(endpoints)) // false: endpoints alone have it. The others may be many more
+	for i := range endpoints {
+		both[address(&endpoints[i])] = false
+	}
+	for i := range others {
+		if _, known := both[address(&others[i])]; known {
+			both[address(&others[i])] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool { return both[address(&ep)] })
+}
+
+// lent returns the endpoints of the other cluster that the connection may call.
+func (in *input) lent() []resolver.Endpoint {
+	lent := selected(in.away, in.client)
+	if len(in.config.drained) == 0 {
+		return lent
+	}
+	return slices.DeleteFunc(slices.Clone(lent), func(ep resolver.Endpoint) bool { return in.config.drains(&ep, nil) })
 }
 
 // errTargetsOnly refuses a call without a target on the connection of an Instances.

@@ -46,7 +46,7 @@ func (in *input) placeInLanes() *placed {
 		return nil
 	}
 	l := &placed{config: config, of: make(map[*endpoint.Endpoint][]string)}
-	all := slices.Concat(in.endpoints, in.left)
+	all := slices.Concat(in.endpoints, in.away, in.left)
 	l.Placement = config.Place(len(all), func(i int, name string) string {
 		if e := attr.Endpoint(all[i]); e != nil {
 			return e.Field(name)
@@ -70,8 +70,9 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 	return !in
 }
 
-// divideByLane makes the base and the lanes. If all endpoints are in lanes, all of them stand in for the base. An endpoint that has
-// left stays in its lane while that has live ones, or nothing live is left and the lane is not strict; else the base may take it.
+// divideByLane makes the base and the lanes. Where all endpoints of a part are in lanes, all of them stand in for the base. An
+// endpoint that is not live stays in its lane while that has live ones, or nothing is live and the lane is not strict. A strict lane
+// may be in the other cluster alone.
 func (p *plan) divideByLane() {
 	p.base = newLane("")
 	p.base.sharers = 1
@@ -87,13 +88,22 @@ func (p *plan) divideByLane() {
 			p.base.members = append(p.base.members, int32(i))
 		}
 		for _, name := range names {
-			l := p.lanes[name]
-			if i >= p.live && (!p.hasLeft(i) || l == nil && (p.live > 0 || p.placed.config.Strict(name))) {
+			l, strict := p.lanes[name], p.placed.config.Strict(name)
+			switch p.partOf(i) {
+			case away:
+				if !strict {
+					continue // the base's calls leave
+				}
+			case left:
+				if l == nil && (p.live > 0 || strict) {
+					continue
+				}
+			case drained:
 				continue
 			}
 			if l == nil {
 				l = newLane(name)
-				l.strict = p.placed.config.Strict(name)
+				l.strict = strict
 				p.lanes[name] = l
 			}
 			l.members = append(l.members, int32(i))
@@ -102,11 +112,22 @@ func (p *plan) divideByLane() {
 	for _, l := range p.lanes {
 		l.sharers = len(p.lanes)
 	}
-	if hasLeft := func(m int32) bool { return p.hasLeft(int(m)) }; !slices.ContainsFunc(p.base.members, hasLeft) {
-		p.base.members = append(p.base.members, slices.DeleteFunc(p.all(), func(m int32) bool { return !hasLeft(m) })...)
+	p.standIn()
+}
+
+// standIn adds each part of the endpoints that is wholly in lanes to the base.
+func (p *plan) standIn() {
+	begin := 0
+	for _, part := range []class{ownZone, away, left} {
+		end := p.ends[part]
+		inBase := func(m int32) bool { return begin <= int(m) && int(m) < end }
+		if begin < end && !slices.ContainsFunc(p.base.members, inBase) {
+			p.base.members = append(p.base.members, p.all()[begin:end]...)
+			if part == ownZone {
+				p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
+			}
+		}
+		begin = end
 	}
-	if len(p.base.members) == 0 || p.live > 0 && int(p.base.members[0]) >= p.live {
-		p.base.members = p.all()
-		p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
-	}
+	slices.Sort(p.base.members)
 }

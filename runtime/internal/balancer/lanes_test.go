@@ -131,7 +131,7 @@ func TestLanesTakeNoPlaces(t *testing.T) {
 
 // TestPicksOfLanes has the endpoints of lanes be ready, fail and connect.
 func TestPicksOfLanes(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	refused := errors.New("refused")
 	cc.down = map[string]error{"c:1": refused, "d:1": refused}
 	update := func(config string) {
@@ -204,7 +204,7 @@ func TestPicksOfLanes(t *testing.T) {
 // TestANewLaneIsWaitedFor has calls of a lane wait for its answer while it connects, and no longer: also where another plan
 // follows, or what it serves changes.
 func TestANewLaneIsWaitedFor(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	cc.hangs = map[string]bool{"c:1": true}
 	now := time.Now()
 	p.now = func() time.Time { return now }
@@ -274,7 +274,7 @@ func TestWhatIsNewIsWaitedForBesideWhatServes(t *testing.T) {
 		{"a lane that all others have left", red, [2][]string{{"a v1", "b v2"}, {"a v1", "n v2"}}, "b:1"},
 		{"a method", t.Context(), [2][]string{{"a v1 - s.A/L"}, {"a v1 - s.A/L", "n v1 - s.A/L,M"}}, ""},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		cc.hangs = map[string]bool{"n:1": true}
 		now := time.Now()
 		p.now = func() time.Time { return now }
@@ -301,7 +301,7 @@ func TestWhatIsNewIsWaitedForBesideWhatServes(t *testing.T) {
 // lane that is down go where those of the base do.
 func TestWhatALaneLeavesToTheBaseIsServed(t *testing.T) {
 	for range 20 { // seeds
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		cc.down["r:1"], cc.hangs = errors.New("refused"), map[string]bool{"b:1": true}
 		client := &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}
 		red := func() string {

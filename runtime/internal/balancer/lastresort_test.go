@@ -29,7 +29,7 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 		{"a group of a split has it no longer", `{` + byVersion + `}`, []string{"n v2"}, "", "n:1"},
 		{"another zone has one", `{"preferZone":true}`, []string{"n v1 y"}, "", "n:1"},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		cc.hangs = map[string]bool{tt.hangs: true}
 		client := &attr.Client{Zone: "x"}
 		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a v1")})
@@ -60,7 +60,7 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 
 // TestLastResort_KeepsLanes has all that is left be in lanes that are not strict.
 func TestLastResort_KeepsLanes(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	config := mustConfig(t, `{"route":[{"label":"version"}]}`)
 	for _, fleet := range [][]string{{"a v1", "b v2"}, nil} {
 		_ = hand(p, config, &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
@@ -78,7 +78,7 @@ func TestLastResort_KeepsLanes(t *testing.T) {
 
 // TestLastResort_IsAllThatHasJustLeft has instances leave one after the other, as those do that share a cause: all of them take calls.
 func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	for _, fleet := range [][]string{{"a", "b", "c"}, {"b", "c"}, {"c"}, nil} {
 		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
 		settle(p, cc)
@@ -95,7 +95,7 @@ func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
 
 // TestLastResort_TheDrainedComeLast has what is drained be connected to once nothing else can be called, and not before.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	now := time.Now()
 	p.now = func() time.Time { return now }
 	cc.hangs = map[string]bool{"b:1": true}
@@ -140,7 +140,7 @@ func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
 			"hangs":   func(cc *fakeConn, addr string) { cc.hangs[addr] = true },
 			"is ill":  func(cc *fakeConn, addr string) { cc.unwell[addr] = errors.New("ill") },
 		} {
-			p, cc := newPolicy(t)
+			p, cc := newTestPolicy(t)
 			now := time.Now()
 			p.now = func() time.Time { return now }
 			cc.hangs, cc.unwell = make(map[string]bool), make(map[string]error)
@@ -188,7 +188,7 @@ func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
 // TestLastResort_RecoversThoughUnwellWhenItLeft has the only server leave etcd while its health check says NOT_SERVING, as one does that
 // withdraws itself for that: once it is well, its calls go to it, in etcd again or not (H4).
 func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	update := func(fleet ...string) {
 		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...), Health: "acme.User"})
 		settle(p, cc)

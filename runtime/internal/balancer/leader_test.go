@@ -14,7 +14,7 @@ func TestLeaderPicks(t *testing.T) {
 	const method = "/a.B/C"
 	client := &attr.Client{LeaderMethods: map[string]struct{}{method: {}}}
 	refused := errors.New("refused")
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	cc.down = map[string]error{"b:1": refused}
 	for _, tt := range []struct {
 		leader string

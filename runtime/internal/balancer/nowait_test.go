@@ -19,7 +19,7 @@ import (
 
 // TestTargets_ManyOfOneID names each of many endpoints that have one instance id: a call goes to the address that it names.
 func TestTargets_ManyOfOneID(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	client := &attr.Client{TargetsOnly: true}
 	fleet := make([]resolver.Endpoint, 100)
 	for i := range fleet {
@@ -40,7 +40,7 @@ func TestTargets_ManyOfOneID(t *testing.T) {
 // TestP10_NothingHoldsAPickUp picks while the policy is busy with 10,000 targets that leave.
 func TestP10_NothingHoldsAPickUp(t *testing.T) {
 	const n = 10_000
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	fleet := bigFleet(n)
 	client := &attr.Client{TargetsOnly: true}
 	_ = hand(p, nil, &attr.State{Client: client, Endpoints: fleet})
@@ -94,7 +94,7 @@ func TestP10_ACallThatMeetsAnOldStandingIsAnswered(t *testing.T) {
 		{"it was connecting, of a ring", `{"maxConcurrentRequests":1,` + ringConfig + `}`, connectivity.Idle, connectivity.Ready},
 		{"it was ready", `{"maxConcurrentRequests":1,` + ringConfig + `}`, connectivity.Ready, connectivity.TransientFailure},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		_ = hand(p, mustConfig(t, tt.config), &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")})
 		settle(p, cc)
 		ctx := calloptions.WithAffinity(t.Context(), "somebody")

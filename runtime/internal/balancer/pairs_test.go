@@ -123,7 +123,7 @@ func pair(t *testing.T, of ...feature) (*paired, error) {
 	if _, err := parseConfig(json.RawMessage(p.config)); err != nil {
 		return nil, err
 	}
-	p.policy, p.cc = newPolicy(t)
+	p.policy, p.cc = newTestPolicy(t)
 	return p, nil
 }
 

@@ -19,14 +19,12 @@ type epoch struct{ atomic.Uint64 }
 
 // picker picks for one call. It takes no lock, and allocates nothing, unless a header names lanes or hashes.
 type picker struct {
-	targets  *targets
-	epoch    uint64
-	newest   *epoch
-	leader   *leader
-	plan     *plan
-	connects bool  // see core.connects
-	late     bool  // the plan's child has been connecting for knownWithin
-	before   *plan // its child serves until plan does; nil: there is none
+	targets *targets
+	epoch   uint64
+	newest  *epoch
+	leader  *leader
+	plan    *plan
+	others  balancer.Picker // of a policy of others; nil: the plan picks
 }
 
 // Pick implements [balancer.Picker].
@@ -45,13 +43,8 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return p.targets.pick(o.Target, false)
 	case p.leader.has(info.FullMethodName):
 		return p.leader.pick(p.targets)
-	case p.before != nil:
-		return p.before.child.Pick(info)
-	case p.connects:
-	case p.plan.instead != nil:
-		return balancer.PickResult{}, p.plan.instead.err
-	case p.plan.child != nil:
-		return p.plan.child.Pick(info)
+	case p.others != nil:
+		return p.others.Pick(info)
 	}
 	x, err := p.pickByPlan(&info, o)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // TestPickFirst has one instance at a time be connected to, in order.
 func TestPickFirst(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	now := time.Now()
 	p.now = func() time.Time { return now }
 	update := func(specs ...string) func() {
@@ -58,7 +58,7 @@ func TestPickFirst(t *testing.T) {
 
 // TestPickFirst_ReturnsToItsZone has what serves in the client's own zone come, go and come back.
 func TestPickFirst_ReturnsToItsZone(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	now := time.Now()
 	p.now = func() time.Time { return now }
 	update := func(specs ...string) func() {
@@ -100,7 +100,7 @@ func TestPickFirst_ReturnsToItsZone(t *testing.T) {
 // TestPickFirst_OfASubset has the endpoint of a subset of one connect after another, which calls of another method go to.
 func TestPickFirst_OfASubset(t *testing.T) {
 	for range 8 { // some seeds prefer a
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		now := time.Now()
 		p.now = func() time.Time { return now }
 		cc.hangs = map[string]bool{"a:1": true}
@@ -122,7 +122,7 @@ func TestPickFirst_OfASubset(t *testing.T) {
 
 // TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	begun := time.Now()
 	now := begun
 	p.now = func() time.Time { return now }
@@ -146,7 +146,7 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 
 // TestPickFirst_ManyThatHangAreWaitedForAsOne has a lane of many instances that hang: its calls do not wait for each in turn.
 func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	begun := time.Now()
 	now := begun
 	p.now = func() time.Time { return now }

@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -19,18 +18,17 @@ type plan struct {
 	in        *input
 	traits    picking.Traits
 	way       picking.Way
-	endpoints []resolver.Endpoint // that calls may go to: the live ones, then those that have left, then the drained ones
-	live      int                 // how many of endpoints are neither left nor drained: see class
-	drained   int                 // how many of endpoints are drained
+	endpoints []resolver.Endpoint // that calls may go to, part by part
+	live      int                 // how many of endpoints are live
+	ends      [drained + 1]int    // where the part of a class ends in endpoints; those in other zones are live
 	conns     []*conn             // of endpoints; set by the core
 	placed    *placed             // nil: there are no lanes
 	base      *lane
-	lanes     map[string]*lane   // that have endpoints
-	reports   []string           // problems of the config, for people
-	viewMade  func()             // reports a new view, which may need more connections
-	instead   *instead           // the result of picks while there is nothing to call; else nil
-	child     *childpolicy.Child // a policy that is not ours and picks among endpoints; nil: none
-	sequence  picking.Sequence   // of the choices among groups
+	lanes     map[string]*lane // that have endpoints
+	reports   []string         // problems of the config, for people
+	viewMade  func()           // reports a new view, which may need more connections
+	empty     error            // why no endpoint is live; nil: some are
+	sequence  picking.Sequence // of the choices among groups
 	rings     picking.Rings
 	differ    bool // the endpoints do not all serve the same methods
 
@@ -42,36 +40,58 @@ type plan struct {
 // order of steps from the entries of a key to a pick: package discovery merges and holds entries; then come drain, selector, lane,
 // methods, split, zone, subset, and the way of picking.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, instead: in.nothing(), way: in.config.way}
+	p := &plan{in: in, way: in.config.way}
 	p.sequence.Shuffle()
-	if in.client.TargetsOnly {
-		return p
+	if p.way != nil {
+		p.traits = p.way.Traits()
+		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
-	if p.way == nil { // for calls that another policy cannot take yet
-		p.way = picking.RoundRobin()
-	}
-	p.traits = p.way.Traits()
-	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.placed = in.placeInLanes()
-	live, drained := p.drain(in.endpoints)
-	p.endpoints = p.selectFrom(live)
-	p.live = len(p.endpoints)
-	if len(in.left)+len(drained) > 0 {
-		drained = selected(drained, in.client)
-		p.drained = len(drained)
-		p.endpoints = slices.Concat(p.endpoints, selected(in.left, in.client), drained)
+	live, out := p.drain(in.endpoints)
+	p.divideByPart(selected(live, in.client), in.lent(), selected(in.left, in.client), selected(out, in.client))
+	if p.live == 0 {
+		p.empty = in.whyEmpty(len(live))
 	}
 	p.differ = p.methodsDiffer()
 	p.divideByLane()
-	if p.instead == nil {
+	if p.live > 0 {
 		p.reportSplit()
 		p.reportTwins()
 	}
 	return p
 }
 
-// hasLeft reports whether etcd no longer has an endpoint of the plan.
-func (p *plan) hasLeft(i int) bool { return i >= p.live && i < len(p.endpoints)-p.drained }
+// targetsOnly returns a plan without endpoints. Only calls that name their instance are served by it.
+func targetsOnly(in *input, empty error) *plan {
+	p := &plan{in: in, empty: empty}
+	p.divideByLane()
+	return p
+}
+
+// divideByPart sets the endpoints of the plan.
+func (p *plan) divideByPart(live, lent, gone, out []resolver.Endpoint) {
+	p.endpoints, p.live = live, len(live)
+	if len(lent)+len(gone)+len(out) > 0 {
+		p.endpoints = slices.Concat(live, lent, gone, out)
+	}
+	p.ends[ownZone], p.ends[otherZones] = p.live, p.live
+	p.ends[away] = p.live + len(lent)
+	p.ends[left] = p.ends[away] + len(gone)
+	p.ends[drained] = len(p.endpoints)
+}
+
+// partOf returns the class of an endpoint, apart from zones.
+func (p *plan) partOf(i int) class {
+	switch {
+	case i < p.live:
+		return ownZone
+	case i < p.ends[away]:
+		return away
+	case i < p.ends[left]:
+		return left
+	}
+	return drained
+}
 
 // report notes a problem of the config.
 func (p *plan) report(format string, args ...any) {
@@ -122,16 +142,17 @@ type use struct {
 // class says how preferred a tier is.
 type class int
 
-// The classes, in the order of preference. From left on, they are the last resort: calls go there only while nothing else can
-// take them.
+// The classes, in the order of preference. Endpoints of the first two are live. A class after them takes calls only while no class
+// before it can.
 const (
 	ownZone class = iota // or any zone, where zones do not count
 	otherZones
+	away    // of the cluster to fall back on
 	left    // etcd no longer has these, and they are still connected
 	drained // by an operator
 )
 
-func (c class) isLastResort() bool { return c >= left }
+func (c class) isLive() bool { return c < away }
 
 // uses sets which members of a tier the connection uses.
 func (t *tier) uses(p *plan, members []int32) {
@@ -145,22 +166,22 @@ func (t *tier) uses(p *plan, members []int32) {
 	t.use.Store(&use{picking.NewTier(&p.rings, ring), members})
 }
 
-// isServed reports whether a connection before the last resort is ready.
-func (v *view) isServed() bool {
-	return v.has(func(c *condition) bool { return c.readiness == ready })
+// isServed reports whether a connection before a class is ready.
+func (v *view) isServed(before class) bool {
+	return v.has(before, func(c *condition) bool { return c.readiness == ready })
 }
 
-// lacks reports whether no connection before the last resort is ready, or tried and not late.
-func (v *view) lacks() bool {
-	return !v.has(func(c *condition) bool { return c.readiness == ready || c.readiness == trying && !c.late })
+// lacks reports whether no connection before a class is ready, or tried and not late.
+func (v *view) lacks(before class) bool {
+	return !v.has(before, func(c *condition) bool { return c.readiness == ready || c.readiness == trying && !c.late })
 }
 
-// has reports whether the condition of a connection before the last resort satisfies a predicate.
-func (v *view) has(condition func(*condition) bool) bool {
+// has reports whether the condition of a connection before a class satisfies a predicate.
+func (v *view) has(before class, condition func(*condition) bool) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
-			if t.class.isLastResort() {
-				continue
+			if t.class >= before {
+				break
 			}
 			for _, m := range t.use.Load().members {
 				if condition(v.plan.conns[m].current.Load()) {

@@ -65,7 +65,7 @@ func (v *view) describe() string {
 	for _, g := range v.groups {
 		var tiers []string
 		for _, t := range g.tiers {
-			if t.class.isLastResort() {
+			if !t.class.isLive() {
 				continue
 			}
 			text := ""
@@ -172,8 +172,8 @@ func TestPlanOfASelector(t *testing.T) {
 		client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return strings.Contains(tt.selects, e.Instance) }}
 		p := makePlan(&input{service: "acme/user", config: mustConfig(t, tt.config), client: client, endpoints: fleet()})
 		var got string
-		if p.instead != nil {
-			got = p.instead.err.Error()
+		if p.live == 0 {
+			got = p.empty.Error()
 		} else {
 			got = p.calls()
 		}

@@ -27,10 +27,10 @@ func (builder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancin
 }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	return newRegions(cc, opts)
+	return &switcher{cc: cc, opts: opts}
 }
 
-func buildPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
+func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	p := &policy{cc: cc, opts: opts, spawn: func(f func()) { go f() }, now: time.Now}
 	p.queue = events.NewQueue(func() { p.spawn(func() { p.do(func() {}) }) })
 	p.core = newCore(func(addr string) *picking.Stats { return p.memory.Of(addr) })

@@ -135,16 +135,16 @@ func endpoints(servers []*server) []resolver.Endpoint {
 	return all
 }
 
-// lastBuilt is the policy that gRPC has built last. UpdateState returns once the policy has the state, so a rig finds its
+// lastBuilt is the balancer that gRPC has built last. UpdateState returns once the policy has the state, so a rig finds its
 // own there.
-var lastBuilt atomic.Pointer[policy]
+var lastBuilt atomic.Pointer[switcher]
 
 // noting builds the policies of rigs.
 type noting struct{ builder }
 
 func (n noting) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	b := n.builder.Build(cc, opts)
-	lastBuilt.Store(b.(*regions).home)
+	lastBuilt.Store(b.(*switcher))
 	return b
 }
 
@@ -203,7 +203,7 @@ func (r *rig) hand(config string, s *attr.State) {
 	}
 	r.resolver.UpdateState(attr.SetState(resolver.State{Endpoints: s.Endpoints, ServiceConfig: parsed}, s))
 	if r.policy == nil {
-		r.policy = lastBuilt.Load()
+		r.policy = lastBuilt.Load().last().policy
 	}
 }
 

@@ -87,7 +87,7 @@ func TestRingsAreGRPCs(t *testing.T) {
 			},
 		} {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
-			p, ours := newPolicy(t)
+			p, ours := newTestPolicy(t)
 			_ = hand(p, mustConfig(t, `{"childPolicy":[{"ring_hash_experimental":`+config+`}]}`), &attr.State{Endpoints: tt.fleet})
 			settle(p, ours)
 			theirs, called := ofGRPC(t, config, tt.fleet), map[string]bool{}
@@ -108,7 +108,7 @@ func TestRingsAreGRPCs(t *testing.T) {
 // TestARingGoesOnToTheNext has the instance of a key fail or be full: its calls go to the next on the ring, and back, and
 // no others move.
 func TestARingGoesOnToTheNext(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":2,`+ring+`}`), &attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
 	settle(p, cc)
 	pick := func(key int) (string, func()) {

@@ -3,7 +3,6 @@ package balancer
 import (
 	"fmt"
 	"maps"
-	"slices"
 
 	"google.golang.org/grpc/balancer"
 
@@ -166,9 +165,6 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 
 // adopt makes the view of calls that ask for nothing, and those that calls have asked the plan before for, which may be nil.
 func (p *plan) adopt(before *plan) {
-	if len(p.endpoints) == 0 {
-		return
-	}
 	p.addRoute(p.base, "")
 	if before == nil {
 		return
@@ -182,17 +178,6 @@ func (p *plan) adopt(before *plan) {
 			p.addRoute(l, v.method)
 		}
 	}
-}
-
-// routes returns the routes of the calls that were made.
-func (p *plan) routes() (all []*route) {
-	p.making.Lock()
-	defer p.making.Unlock()
-	lanes := slices.AppendSeq([]*lane{p.base}, maps.Values(p.lanes))
-	for _, l := range lanes {
-		all = slices.AppendSeq(all, maps.Values(*l.routes.Load()))
-	}
-	return all
 }
 
 // called returns the views that calls have asked for.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
@@ -45,7 +44,7 @@ func TestP13_WhatIsFullIsPassedOver(t *testing.T) {
 		"the other group":      `{"maxConcurrentRequests":2,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`,
 		"the base":             `{"maxConcurrentRequests":2,"route":[{"lane":"red","match":{"version":"v1"}}]}`,
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "x", Seed: seedOfTests}, Endpoints: ends("a v1 x", "b v2 y", "c v2 y")})
 		settle(p, cc)
 		ctx := calloptions.WithLane(calloptions.WithAffinity(t.Context(), "somebody"), "red")
@@ -65,7 +64,7 @@ func TestP13_WhatIsFullIsPassedOver(t *testing.T) {
 
 // TestP15_WhatHangsWhileSharesGrow has all instances start, and one of them never answer.
 func TestP15_WhatHangsWhileSharesGrow(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	var fleet []resolver.Endpoint
 	for i := range 3 {
 		e := endpoint.Endpoint{Instance: fmt.Sprint(i), Addr: fmt.Sprintf("%d:1", i)}.WithStarted(p.now())
@@ -105,7 +104,7 @@ func inUse(f func() any) uint64 {
 // called calls every lane by every method, so that all views and rings are made.
 func called(t *testing.T, config string, fleet []resolver.Endpoint, lanes, methods int) func() any {
 	return func() any {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "z0", Seed: seedOfTests}, Endpoints: fleet})
 		settle(p, cc)
 		for lane := range lanes {
@@ -181,7 +180,7 @@ func TestP19_AConnectionIsSmall(t *testing.T) {
 
 // TestP20_EachCallsOwnSetDecides has live routes come while no instance of the base is up.
 func TestP20_EachCallsOwnSetDecides(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	cc.down["base:1"] = errors.New("refused")
 	fleet := ends("base v1", "blue v2", "red v3")
 	_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: fleet})
@@ -204,7 +203,7 @@ func TestP20_EachCallsOwnSetDecides(t *testing.T) {
 // TestK17_TwoOfOneInstanceID has two endpoints that have one instance id.
 func TestK17_TwoOfOneInstanceID(t *testing.T) {
 	var reports []string
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	client := &attr.Client{Report: func(problem string) { reports = append(reports, problem) }}
 	var fleet []resolver.Endpoint
 	for _, addr := range []string{"a:1", "b:1"} {
@@ -256,7 +255,7 @@ func TestBriefConnections(t *testing.T) {
 
 // What a connection says that was closed is no news of the one after it.
 func TestWhatIsLateIsNotHeard(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a")})
 	settle(p, cc)
 	x := p.core.conns["a:1"]
@@ -274,7 +273,7 @@ func TestWhatIsLateIsNotHeard(t *testing.T) {
 
 // gRPC goes by the service config of the time when it is asked for the health of a connection.
 func TestHealthIsAskedAnew(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
 		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a"), Health: health})
 		settle(p, cc)
@@ -289,19 +288,15 @@ func TestHealthIsAskedAnew(t *testing.T) {
 func TestHealthIsWaitedForOnlySoLong(t *testing.T) {
 	for _, tt := range []struct{ name, fleet, want string }{
 		{"a lane's leave for the base", "a v1,c v2", "a:1"},
-		{"others' leave for another region", "c v1", "lacking"},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		now := time.Now()
 		p.now = func() time.Time { return now }
 		cc.silent = map[string]bool{"c:1": true}
 		_ = hand(p, mustConfig(t, "{"+looseRed+"}"), &attr.State{Client: &attr.Client{}, Endpoints: ends(strings.Split(tt.fleet, ",")...)})
 		where := func() string {
 			settle(p, cc)
-			got, err := cc.pick(calloptions.WithLane(t.Context(), "red"), "/s.A/M")
-			if err != nil && stateOf(cc).Picker.(*picker).lacks(false) {
-				return "lacking"
-			}
+			got, _ := cc.pick(calloptions.WithLane(t.Context(), "red"), "/s.A/M")
 			return got
 		}
 		if got := where(); got != "" {
@@ -319,76 +314,6 @@ func TestHealthIsWaitedForOnlySoLong(t *testing.T) {
 	}
 }
 
-// What serves stays until a policy of others can, however long that takes.
-func TestP6_APolicyOfOthersIsWaitedFor(t *testing.T) {
-	s := script(t)
-	p, cc := newPolicy(t)
-	for _, c := range []*config{mustConfig(t, `{}`), s.config(t)} {
-		_ = hand(p, c, &attr.State{Endpoints: ends("a")})
-		settle(p, cc)
-	}
-	now := time.Now()
-	p.now = func() time.Time { return now }
-	for range 4 { // what nobody wants is closed a while after that is seen
-		if got, err := cc.pick(t.Context(), "/s.A/M"); got != "a:1" {
-			t.Errorf("a call goes to %q, %v", got, err)
-		}
-		now = now.Add(time.Minute)
-		p.do(func() { p.core.expire(now) })
-		settle(p, cc)
-	}
-	p.child.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(errUnwell)})
-	settle(p, cc)
-	now = now.Add(linger)
-	p.do(func() { p.core.expire(now) })
-	settle(p, cc)
-	if _, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, errUnwell) || addrs(cc.open()) != "" {
-		t.Errorf("then it picks (%v), and %s are open", err, addrs(cc.open()))
-	}
-}
-
-// TestAPolicyOfOthersThatHangsKeepsNoCalls has a policy of others connect for long: calls may leave for another region after a while.
-func TestAPolicyOfOthersThatHangsKeepsNoCalls(t *testing.T) {
-	s := script(t)
-	p, cc := newPolicy(t)
-	now := time.Now()
-	p.now = func() time.Time { return now }
-	cc.hangs = map[string]bool{"a:1": true} // else the plan calls it by a way of our own
-	_ = hand(p, s.config(t), &attr.State{Endpoints: ends("a")})
-	for _, tt := range []struct {
-		state connectivity.State // which it publishes; Idle: none
-		after time.Duration
-		lacks bool
-	}{
-		{connectivity.Idle, 0, false},
-		{connectivity.Connecting, knownWithin - 1, false},
-		{connectivity.Connecting, 1, true},
-		{connectivity.Connecting, 1, true},
-		{connectivity.Ready, 1, false},
-		{connectivity.Connecting, knownWithin - 1, false},
-		{connectivity.Idle, knownWithin, true},
-	} {
-		if tt.state != connectivity.Idle {
-			p.child.UpdateState(balancer.State{ConnectivityState: tt.state})
-		}
-		settle(p, cc)
-		now = now.Add(tt.after)
-		if at := p.core.wake(); !at.IsZero() && !now.Before(at) {
-			p.do(func() { p.core.expire(now) })
-		}
-		settle(p, cc)
-		if got := stateOf(cc).Picker.(*picker).lacks(false); got != tt.lacks {
-			t.Errorf("%v after %v: home lacks something: %v", tt.state, tt.after, got)
-		}
-	}
-	other := &scripted{name: s.name + "_other"}
-	balancer.Register(other)
-	_ = hand(p, other.config(t), &attr.State{Endpoints: ends("a")})
-	if settle(p, cc); stateOf(cc).Picker.(*picker).lacks(false) {
-		t.Error("another policy is not waited for")
-	}
-}
-
 // A call that is tied to an instance waits while that connects or has yet to tell its health, and after a while goes to the next.
 func TestATiedCallWaits(t *testing.T) {
 	tied := calloptions.WithAffinity(t.Context(), "somebody")
@@ -403,7 +328,7 @@ func TestATiedCallWaits(t *testing.T) {
 		{"says nothing of its health", false, true, nil},
 		{"is asked for its health anew", false, false, func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		now := time.Now()
 		p.now = func() time.Time { return now }
 		cc.hangs, cc.silent = map[string]bool{its: tt.hangs}, map[string]bool{its: tt.silent}
@@ -445,7 +370,7 @@ func TestAServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
 			clear(cc.down)
 		},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		bad(p, cc)
 		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: aStarted("1")})
 		settle(p, cc)
@@ -469,7 +394,7 @@ func TestTarget_AServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
 		"of an Instances": {`{}`, &attr.Client{TargetsOnly: true}},
 		"drained":         {`{"drain":["a"]}`, &attr.Client{}},
 	} {
-		p, cc := newPolicy(t)
+		p, cc := newTestPolicy(t)
 		update := func(started string) (addr string, err error) {
 			_ = hand(p, mustConfig(t, tt.config), &attr.State{Client: tt.client, Endpoints: append(aStarted(started), ends("b")...)})
 			for range 2 { // the first call that names it has it connected to
@@ -492,7 +417,7 @@ func TestTarget_AServerThatStartsAnewIsTriedAtOnce(t *testing.T) {
 
 // TestHeld_AServerThatIsBackIsTriedAtOnce has a server that cannot say when it started be down, out of etcd, and back.
 func TestHeld_AServerThatIsBackIsTriedAtOnce(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	update := func(held string) error {
 		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a"), Held: heldOf(held)})
 		settle(p, cc)

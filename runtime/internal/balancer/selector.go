@@ -4,23 +4,24 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// selectFrom returns the endpoints that the connection's selector selects.
-func (p *plan) selectFrom(endpoints []resolver.Endpoint) []resolver.Endpoint {
-	left := selected(endpoints, p.in.client)
-	if len(left) == 0 && p.instead == nil {
-		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", len(endpoints), p.in.service)
-		if drained := len(p.in.endpoints) - len(endpoints); drained > 0 {
+// whyEmpty returns why no endpoint is live. selectable is how many endpoints are not drained.
+func (in *input) whyEmpty(selectable int) error {
+	switch {
+	case len(in.endpoints) > 0:
+		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", selectable, in.service)
+		if drained := len(in.endpoints) - selectable; drained > 0 {
 			text += fmt.Sprintf(" (%d more are drained)", drained)
 		}
-		p.instead = &instead{connectivity.TransientFailure, errors.New(text)}
+		return errors.New(text)
+	case in.err != nil:
+		return in.err
 	}
-	return left
+	return fmt.Errorf("etcd: no endpoint of %q is known", in.service)
 }
 
 // selected returns the endpoints that a connection's selector selects.

@@ -2,117 +2,23 @@ package balancer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
-
-// scripted is a policy below whose every method a test may replace.
-type scripted struct {
-	name   string
-	parse  func(json.RawMessage) error
-	build  func(balancer.ClientConn)
-	update func(balancer.ClientConn, balancer.ClientConnState) error
-	close  func()
-	calls  []string
-	conns  []balancer.ClientConn
-	mu     sync.Mutex
-}
-
-func (s *scripted) Name() string { return s.name }
-
-func (s *scripted) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
-	s.note("build")
-	s.conns = append(s.conns, cc)
-	if s.build != nil {
-		s.build(cc)
-	}
-	return &scriptedBalancer{s, cc}
-}
-
-func (s *scripted) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
-	if s.parse != nil {
-		if err := s.parse(text); err != nil {
-			return nil, err
-		}
-	}
-	return &otherConfig{}, nil
-}
-
-// otherConfig is the config of a policy that is not ours.
-type otherConfig struct {
-	serviceconfig.LoadBalancingConfig `json:"-"`
-}
-
-func (s *scripted) note(what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, what)
-}
-
-func (s *scripted) count(what string) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, call := range s.calls {
-		if call == what {
-			n++
-		}
-	}
-	return n
-}
-
-type scriptedBalancer struct {
-	*scripted
-	cc balancer.ClientConn
-}
-
-func (b *scriptedBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
-	b.note("update")
-	if b.update != nil {
-		return b.update(b.cc, s)
-	}
-	return nil
-}
-func (b *scriptedBalancer) ResolverError(error) { b.note("error") }
-func (b *scriptedBalancer) UpdateSubConnState(_ balancer.SubConn, s balancer.SubConnState) {
-	b.note(s.ConnectivityState.String())
-}
-func (b *scriptedBalancer) Close() {
-	b.note("close")
-	if b.close != nil {
-		b.close()
-	}
-}
-func (b *scriptedBalancer) ExitIdle() { b.note("exit idle") }
-
-// script registers a policy for a test.
-func script(t *testing.T) *scripted {
-	s := &scripted{name: "scripted_" + strings.ToLower(t.Name())}
-	balancer.Register(s)
-	return s
-}
-
-func (s *scripted) config(t *testing.T) *config {
-	t.Helper()
-	return mustConfig(t, fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, s.name))
-}
 
 // hand hands endpoints down.
 func hand(p *policy, c *config, s *attr.State) error {
@@ -122,18 +28,6 @@ func hand(p *policy, c *config, s *attr.State) error {
 		cs.BalancerConfig = c
 	}
 	return p.UpdateClientConnState(cs)
-}
-
-// connect has a policy below make a SubConn for each endpoint, and keep it.
-func connect(cc balancer.ClientConn, s balancer.ClientConnState) error {
-	for _, ep := range s.ResolverState.Endpoints {
-		sc, err := cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(balancer.SubConnState) {}})
-		if err != nil {
-			return err
-		}
-		sc.Connect()
-	}
-	return nil
 }
 
 func addrs(open []*fakeSubConn) string {
@@ -157,157 +51,8 @@ func (c *fakeConn) pick(ctx context.Context, method string) (string, error) {
 	return result.SubConn.(*fakeSubConn).addrs[0].Addr, nil
 }
 
-func TestP3_WhatAPolicyLeaksIsShutDown(t *testing.T) {
-	s := script(t)
-	s.update = connect
-	p, cc := newPolicy(t)
-	_ = hand(p, s.config(t), &attr.State{Endpoints: ends("a", "b", "c")})
-	settle(p, cc)
-	if got := addrs(cc.open()); got != "abc" {
-		t.Errorf("open: %s, want abc", got)
-	}
-	_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a", "c")})
-	settle(p, cc)
-	if got := addrs(cc.open()); got != "ac" || s.count("close") != 1 {
-		t.Errorf("open: %s, want ac; closed %d times", got, s.count("close"))
-	}
-	_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("c")})
-	settle(p, cc)
-	p.do(func() { p.core.expire(time.Now().Add(linger)) })
-	if got := addrs(cc.open()); got != "c" {
-		t.Errorf("open: %s, want c", got)
-	}
-	p.Close()
-	for _, sc := range cc.made {
-		if sc.shutdowns != 1 {
-			t.Errorf("%s was shut down %d times", sc.addrs[0].Addr, sc.shutdowns)
-		}
-	}
-	if left := len(p.core.all) + len(p.core.conns); left > 0 {
-		t.Errorf("%d connections are kept", left)
-	}
-}
-
-func TestS1_APanicBelowIsABadConfig(t *testing.T) {
-	for _, where := range []string{"build", "update", "listener", "close", "second update"} {
-		t.Run(where, func(t *testing.T) {
-			s := script(t)
-			boom := func() { panic("boom") }
-			updates := 0
-			switch where {
-			case "build":
-				s.build = func(balancer.ClientConn) { boom() }
-			case "update":
-				s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-					_ = connect(cc, cs)
-					boom()
-					return nil
-				}
-			case "second update":
-				s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-					if updates++; updates > 1 {
-						boom()
-					}
-					cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
-					return connect(cc, cs)
-				}
-			case "listener":
-				s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-					sc, err := cc.NewSubConn(cs.ResolverState.Endpoints[0].Addresses, balancer.NewSubConnOptions{
-						StateListener: func(balancer.SubConnState) { boom() }})
-					sc.Connect()
-					return err
-				}
-			case "close":
-				s.update = connect
-				s.close = boom
-			}
-			var mu sync.Mutex
-			var reports []string
-			client := &attr.Client{Report: func(problem string) {
-				mu.Lock()
-				defer mu.Unlock()
-				reports = append(reports, problem)
-			}}
-			p, cc := newPolicy(t)
-			// With nothing before, calls fail and say why.
-			_ = hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b")})
-			settle(p, cc)
-			if where == "build" || where == "update" || where == "listener" {
-				_, pickErr := cc.pick(context.Background(), "/s.A/M")
-				if pickErr == nil || !strings.Contains(pickErr.Error(), s.name) || cc.state.ConnectivityState != connectivity.TransientFailure {
-					t.Errorf("a pick: %v, in state %v", pickErr, cc.state.ConnectivityState)
-				}
-				if open := addrs(cc.open()); where == "update" && open != "" && cc.open()[0].shutdowns > 0 {
-					t.Errorf("open: %s", open)
-				}
-			}
-			if err := hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a", "b")}); err != nil {
-				t.Error(err)
-			}
-			settle(p, cc)
-			calls := len(s.calls)
-			// With a good one before, that goes on.
-			_ = hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b")})
-			settle(p, cc)
-			if where == "close" {
-				_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a", "b")})
-				settle(p, cc)
-			} else if where == "second update" {
-				_ = hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b", "c")})
-				settle(p, cc)
-			} else if len(s.calls) != calls {
-				t.Errorf("it was called again: %q", s.calls[calls:])
-			}
-			if _, err := cc.pick(context.Background(), "/s.A/M"); err != nil || cc.state.ConnectivityState != connectivity.Ready {
-				t.Errorf("a pick: %v, in state %v", err, cc.state.ConnectivityState)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if len(reports) != 1 || !strings.Contains(reports[0], s.name) || !strings.Contains(reports[0], "boom") {
-				t.Errorf("reported %q", reports)
-			}
-		})
-	}
-	bad := script(t)
-	bad.parse = func(json.RawMessage) error { panic("boom") }
-	if _, err := parseConfig(json.RawMessage(fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, bad.name))); err == nil || !strings.Contains(err.Error(), bad.name) {
-		t.Errorf("a panic while parsing: %v", err)
-	}
-}
-
-// TestS1_WhatPanicsAfterItHasServedIsNotUsedAgain has a policy below serve and then panic, each time.
-func TestS1_WhatPanicsAfterItHasServedIsNotUsedAgain(t *testing.T) {
-	for _, before := range []bool{false, true} {
-		s := script(t)
-		s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-			cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
-			if len(cs.ResolverState.Endpoints) > 2 && s.count("build") < 10 {
-				panic("boom")
-			}
-			return nil
-		}
-		p, cc := newPolicy(t)
-		state := &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
-		if before {
-			_ = hand(p, mustConfig(t, `{}`), state)
-			settle(p, cc)
-		}
-		for _, fleet := range [][]resolver.Endpoint{ends("a", "b"), ends("a", "b", "c")} {
-			_ = hand(p, s.config(t), &attr.State{Client: &attr.Client{}, Endpoints: fleet})
-			settle(p, cc)
-		}
-		if n := s.count("build"); n != 1 {
-			t.Errorf("it was built %d times", n)
-		}
-		if _, err := cc.pick(t.Context(), "/s.A/M"); before && err != nil || !before && (err == nil || !strings.Contains(err.Error(), s.name)) {
-			t.Errorf("what was before is %v: %v", before, err)
-		}
-	}
-}
-
 func TestPending(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	client := &attr.Client{}
 	none := errors.New("etcd: no endpoint is registered under \"acme/user\"")
 	for _, tt := range []struct {
@@ -334,26 +79,15 @@ func TestPending(t *testing.T) {
 	if _, err := cc.pick(context.Background(), "/s.A/M"); !errors.Is(err, none) {
 		t.Errorf("after a resolver's error: %v", err)
 	}
-	other, cc := newPolicy(t)
+	other, cc := newTestPolicy(t)
 	other.ResolverError(none)
 	if _, err := cc.pick(context.Background(), "/s.A/M"); !errors.Is(err, none) {
 		t.Errorf("after a resolver's error before all else: %v", err)
 	}
-	s := script(t)
-	_ = hand(other, s.config(t), &attr.State{Endpoints: ends("a")})
-	other.ResolverError(none)
-	other.ExitIdle()
-	settle(other, cc)
-	if s.count("error") != 1 || s.count("exit idle") != 1 {
-		t.Errorf("the policy below was called %q", s.calls)
-	}
-	if err := other.UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &otherConfig{}}); err == nil {
-		t.Error("another policy's config was taken")
-	}
 }
 
 func TestTargets(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	to := func(instance string, sequence uint64) error {
 		addr, err := cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: instance, Addr: "", Sequence: sequence}), "/s.A/M")
 		if err == nil && addr != instance+":1" {
@@ -423,7 +157,7 @@ func TestTargets(t *testing.T) {
 }
 
 func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	_ = hand(p, nil, &attr.State{Endpoints: ends("a", "b")})
 	settle(p, cc)
 	k := p.targets.known.Load()
@@ -436,7 +170,7 @@ func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
 }
 
 func TestTargetsOnly(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	_ = hand(p, nil, &attr.State{Client: &attr.Client{TargetsOnly: true}, Endpoints: ends("a", "b")})
 	settle(p, cc)
 	if len(cc.made) > 0 || cc.state.ConnectivityState != connectivity.Ready {
@@ -455,34 +189,6 @@ func TestTargetsOnly(t *testing.T) {
 	}
 }
 
-func TestP8_PoliciesOnBalancerBaseGetAddresses(t *testing.T) {
-	name := "base_" + strings.ToLower(t.Name())
-	balancer.Register(base.NewBalancerBuilder(name, firstOf{}, base.Config{}))
-	p, cc := newPolicy(t)
-	c := mustConfig(t, fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, name))
-	for _, fleet := range [][]resolver.Endpoint{ends("a", "b"), ends("b")} {
-		if err := hand(p, c, &attr.State{Endpoints: fleet}); err != nil {
-			t.Fatal(err)
-		}
-		settle(p, cc)
-		if _, err := cc.pick(context.Background(), "/s.A/M"); err != nil {
-			t.Error(err)
-		}
-	}
-	if got := addrs(cc.open()); got != "b" {
-		t.Errorf("open: %s", got)
-	}
-}
-
-type firstOf struct{}
-
-func (firstOf) Build(info base.PickerBuildInfo) balancer.Picker {
-	for sc := range info.ReadySCs {
-		return onePicker{sc}
-	}
-	return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
-}
-
 type onePicker struct{ sc balancer.SubConn }
 
 func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
@@ -492,7 +198,7 @@ func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 func TestReportsAreToldOnce(t *testing.T) {
 	var reports []string
 	client := &attr.Client{Report: func(problem string) { reports = append(reports, problem) }}
-	p, _ := newPolicy(t)
+	p, _ := newTestPolicy(t)
 	for range 3 {
 		_ = hand(p, mustConfig(t, `{"drain":["x"]}`), &attr.State{Client: client, Endpoints: ends("a")})
 	}
@@ -504,7 +210,7 @@ func TestReportsAreToldOnce(t *testing.T) {
 // TestASubsetForConnectionsWithoutOptions has a live config ask for a subset of connections that were made by the
 // resolver alone.
 func TestASubsetForConnectionsWithoutOptions(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	c := mustConfig(t, `{"subset":1}`)
 	state := resolver.State{Endpoints: []resolver.Endpoint{
 		{Addresses: []resolver.Address{{Addr: "a:1"}}}, {Addresses: []resolver.Address{{Addr: "b:1"}}},
@@ -520,7 +226,7 @@ func TestASubsetForConnectionsWithoutOptions(t *testing.T) {
 
 // TestTarget_OfSoManyInstances has calls name more instances than a client connects to. The leader is not counted.
 func TestTarget_OfSoManyInstances(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	const method = "/a.B/Lead"
 	client := &attr.Client{Most: 2, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
 	update := func(fleet ...string) {

@@ -80,16 +80,16 @@ func TestSlowStartOverServers(t *testing.T) {
 
 // timed is a balancer over a fake connection, at a time that the test sets.
 type timed struct {
-	*regions
+	*policy
 	cc  *fakeConn
 	now time.Time
 }
 
 func newTimed(t *testing.T) *timed {
 	m := &timed{cc: &fakeConn{}, now: time.Now()}
-	m.regions = newRegions(m.cc, balancer.BuildOptions{})
-	m.home.now = func() time.Time { return m.now }
-	m.home.spawn = spawnOf(m.cc)
+	m.policy = newPolicy(m.cc, balancer.BuildOptions{})
+	m.policy.now = func() time.Time { return m.now }
+	m.spawn = spawnOf(m.cc)
 	t.Cleanup(m.Close)
 	return m
 }
@@ -102,11 +102,10 @@ func (m *timed) hand(c *config, s *attr.State, pass time.Duration) {
 }
 
 func (m *timed) pass(d time.Duration) {
-	settle(m.home, m.cc)
+	settle(m.policy, m.cc)
 	m.now = m.now.Add(d)
-	m.home.do(func() { m.home.core.expire(m.now) })
-	m.do(m.expire)
-	settle(m.home, m.cc)
+	m.do(func() { m.core.expire(m.now) })
+	settle(m.policy, m.cc)
 }
 
 // TestStatsAreKeptWhileIdle has gRPC become idle, and addresses leave before that and meanwhile.
@@ -117,7 +116,7 @@ func TestStatsAreKeptWhileIdle(t *testing.T) {
 		m := newTimed(t)
 		m.hand(config, &attr.State{Client: client, Endpoints: ends(fleet...)}, 0)
 		all := make(map[string]*picking.Stats)
-		for addr, x := range m.home.core.conns {
+		for addr, x := range m.core.conns {
 			all[addr] = x.stats
 		}
 		m.Close()
@@ -156,7 +155,7 @@ func TestStats_CallsUnderWayCountWhereTheyAre(t *testing.T) {
 	} {
 		m, bounded := newTimed(t), mustConfig(t, `{`+bound+`}`)
 		stats := new(picking.Memory)
-		s := attr.State{Client: &attr.Client{Stats: stats, Away: &attr.Client{Stats: stats}}, Endpoints: ends("a", "b")}
+		s := attr.State{Client: &attr.Client{Stats: stats}, Endpoints: ends("a", "b")}
 		m.hand(bounded, &s, 0)
 		for range 2 {
 			if _, _, err := m.cc.begin(t.Context(), "/s.A/M"); err != nil {
@@ -180,10 +179,10 @@ func TestSlowStart_GoesOnThroughADrain(t *testing.T) {
 	m := newTimed(t)
 	s := attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
 	m.hand(mustConfig(t, `{}`), &s, 0)
-	before, subConn := m.home.core.conns["a:1"], m.cc.last("a:1")
+	before, subConn := m.core.conns["a:1"], m.cc.last("a:1")
 	m.hand(mustConfig(t, `{"drain":["a"]}`), &s, linger)
 	m.hand(mustConfig(t, `{}`), &s, 0)
-	if after := m.home.core.conns["a:1"]; m.cc.last("a:1") == subConn || after.stats != before.stats {
+	if after := m.core.conns["a:1"]; m.cc.last("a:1") == subConn || after.stats != before.stats {
 		t.Error("the connection is the same, or what was known of its address is forgotten")
 	}
 }

@@ -13,8 +13,8 @@ import (
 // Select returns the endpoints that a connection's selector and subset leave. If some of the subset are held, live
 // endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
-	p := &plan{in: &input{client: client, held: s.Held}, endpoints: selected(s.Endpoints, client)}
-	p.live = len(p.endpoints)
+	p := &plan{in: &input{client: client, held: s.Held}}
+	p.divideByPart(selected(s.Endpoints, client), nil, nil, nil)
 	return p.choose(client.Subset)
 }
 
@@ -74,7 +74,7 @@ func (p *plan) mostOf(sets int) int {
 // its seed. In a large fleet, ready ones come first.
 func (p *plan) makeTier(class class, members []int32, most int) *tier {
 	t := &tier{class: class}
-	if most == 0 || len(members) <= most || class.isLastResort() {
+	if most == 0 || len(members) <= most || class > away {
 		if p.traits.Shuffles {
 			members = p.rank(members)
 		}
@@ -126,5 +126,7 @@ func (p *plan) chooses() bool {
 	return p.in.subsetOf() > 0 || p.tooMany()
 }
 
-// tooMany reports whether there are more live endpoints than a connection may use.
-func (p *plan) tooMany() bool { return p.in.client.Most > 0 && p.live > p.in.client.Most }
+// tooMany reports whether a cluster has more endpoints than a connection may use.
+func (p *plan) tooMany() bool {
+	return p.in.client.Most > 0 && max(p.live, p.ends[away]-p.live) > p.in.client.Most
+}

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"math/bits"
 
@@ -15,10 +16,8 @@ import (
 type snapshot struct {
 	epoch  uint64 // of the picker
 	groups []readyGroup
-	err    error    // of calls, if there are no groups
-	toBase bool     // there are no groups, and none is expected soon: a lane that is not strict leaves its calls to the base
-	last   bool     // there is no ready endpoint before the last resort
-	keeps  fraction // of the calls that stay in the cluster
+	err    error // of calls, if there are no groups
+	toBase bool  // there are no groups, and none is expected soon: a lane that is not strict leaves its calls to the base
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
@@ -59,7 +58,7 @@ func (v *view) asOf(epoch uint64, waits bool) *snapshot {
 
 // refresh makes a snapshot.
 func (v *view) refresh(epoch uint64) *snapshot {
-	s, states := &snapshot{epoch: epoch, last: true}, make([]groupState, len(v.groups))
+	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
 	heaviest, served, all := uint32(0), false, counts{}
 	for i := range states {
 		g := &states[i]
@@ -67,70 +66,47 @@ func (v *view) refresh(epoch uint64) *snapshot {
 		all.addAll(g.counts)
 		if len(g.sets) > 0 {
 			heaviest = max(heaviest, v.groups[i].weight)
-			served = served || !g.sets[0].class.isLastResort()
+			served = served || g.sets[0].class.isLive()
 		}
 	}
-	var called, ofZone counts
 	for i := range states {
 		g, weight := &states[i], v.groups[i].weight
-		if weight == 0 && heaviest > 0 || served && len(g.sets) > 0 && g.sets[0].class.isLastResort() { // all may be groups without a share
+		if weight == 0 && heaviest > 0 || served && len(g.sets) > 0 && !g.sets[0].class.isLive() { // all may be groups without a share
 			continue
 		}
-		called.addAll(g.counts)
-		ofZone.addAll(g.ofZone)
 		if len(g.sets) > 0 {
 			s.add(max(1, weight), g)
-			s.last = s.last && g.sets[0].class.isLastResort()
 		}
 	}
 	s.toBase = len(s.groups) == 0 && (all.trying == all.late+all.joined || v.plan.traits.Single && all.late+all.joined > 0)
-	s.keeps = v.keeps(s, &called, &ofZone)
-	if s.err = all.err; all.trying > 0 || s.err == nil {
+	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}
 	return s
 }
 
-// keeps returns the fraction of calls that stays in the cluster: at least the fraction that stays in the client's zone. called
-// counts the endpoints that calls may go to, ofZone those in that zone. An endpoint that is tried does not count until it is late.
-func (v *view) keeps(s *snapshot, called, ofZone *counts) fraction {
-	percent := v.plan.in.config.ZoneMinPercent
-	switch {
-	case s.last: // or there are no groups
-		return noCalls
-	case percent == 0:
-		return allCalls
-	}
-	part := func(n *counts) fraction { return staying(percent, n.ready, n.members-(n.trying-n.late)) }
-	if keeps := part(called); ofZone.ready == 0 || part(ofZone).less(keeps) {
-		return keeps
-	}
-	return part(ofZone)
-}
-
 // groupState sums up the connections of a group.
 type groupState struct {
 	counts
-	id     uint64 // see group
-	sets   []readySet
-	ofZone counts   // of those in the client's zone
-	stay   fraction // of the calls, in the client's zone
-	rest   int      // see readyGroup
+	id   uint64 // see group
+	sets []readySet
+	stay fraction // of the calls, in the client's zone
+	rest int      // see readyGroup
 }
 
 func (v *view) stateOf(of *group) groupState {
 	g := groupState{id: of.id, stay: allCalls}
 	percent := v.plan.in.config.ZoneMinPercent
 	for _, t := range of.tiers {
-		if t.class.isLastResort() && len(g.sets) > 0 {
+		if !t.class.isLive() && len(g.sets) > 0 {
 			break
 		}
 		set, n := v.setOf(t)
+		if t.class == away {
+			n.err, n.awayErr = nil, n.err
+		}
 		if t.class != left { // these are not connected again
 			g.addAll(n)
-		}
-		if v.plan.hasZones() && t.class == ownZone {
-			g.ofZone.addAll(n)
 		}
 		if n.ready == 0 {
 			continue
@@ -154,7 +130,7 @@ func (v *view) stateOf(of *group) groupState {
 type counts struct {
 	members, ready, trying int
 	late, joined           int   // of trying: see condition
-	err                    error // of one that has failed
+	err, awayErr           error // of one that has failed, at home or away
 }
 
 // add counts a connection.
@@ -178,7 +154,17 @@ func (n *counts) add(c *condition) {
 
 func (n *counts) addAll(o counts) {
 	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
-	n.late, n.joined, n.err = n.late+o.late, n.joined+o.joined, cmp.Or(n.err, o.err)
+	n.late, n.joined = n.late+o.late, n.joined+o.joined
+	n.err, n.awayErr = cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
+}
+
+// failure returns the error of calls where no connection of those counted can take any, nil if none has failed.
+func (v *view) failure(n *counts) error {
+	home := cmp.Or(n.err, v.plan.empty)
+	if home == nil || n.awayErr == nil {
+		return cmp.Or(home, n.awayErr)
+	}
+	return fmt.Errorf("%w; nor in the cluster to fall back on: %s", home, n.awayErr.Error())
 }
 
 // setOf returns the ready members of a tier, and counts all. It loads the condition of each connection once, for it may change at

@@ -1,8 +1,6 @@
 package balancer
 
 import (
-	"math/bits"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -10,13 +8,8 @@ import (
 func (p *plan) byClass(members []int32) [drained + 1][]int32 {
 	var classes [drained + 1][]int32
 	for _, m := range members {
-		at := ownZone
-		switch {
-		case p.hasLeft(int(m)):
-			at = left
-		case int(m) >= p.live:
-			at = drained
-		case p.hasZones():
+		at := p.partOf(int(m))
+		if at == ownZone && p.hasZones() {
 			if e := attr.Endpoint(p.endpoints[m]); e == nil || e.Zone != p.in.client.Zone {
 				at = otherZones
 			}
@@ -32,20 +25,8 @@ func (p *plan) hasZones() bool { return p.in.config.PreferZone && p.in.client.Zo
 // fraction is a part of the calls: n out of every of.
 type fraction struct{ n, of uint64 }
 
-// The fractions that keep every call, and none.
-var (
-	allCalls = fraction{1, 1}
-	noCalls  = fraction{0, 1}
-)
-
-// less reports whether the part is smaller than another.
-func (f fraction) less(o fraction) bool { return f.n*o.of < o.n*f.of }
-
-// takes reports whether the call at a place of the sequence is in the part.
-func (f fraction) takes(at uint64) bool {
-	n, _ := bits.Mul64(at, f.of)
-	return n < f.n
-}
+// allCalls keeps every call.
+var allCalls = fraction{1, 1}
 
 // staying returns the fraction of calls that stay in a set. It is all of them while percent of the known members are ready; below
 // that it falls in proportion, to 0.

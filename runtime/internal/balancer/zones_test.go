@@ -7,7 +7,6 @@ import (
 	"math"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -98,7 +97,7 @@ func TestCallsSpillInProportion(t *testing.T) {
 	own, others := zoneOf(10, "n", "x"), zoneOf(5, "f", "y")
 	for _, child := range []string{"round_robin", "etcd_weighted", "least_request_experimental", "etcd_peak_ewma"} {
 		t.Run(child, func(t *testing.T) {
-			p, cc := newPolicy(t)
+			p, cc := newTestPolicy(t)
 			update := func(config string) {
 				_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "x"}, Endpoints: append(own[:len(own):len(own)], others...)})
 				settle(p, cc)
@@ -133,7 +132,7 @@ func TestCallsSpillInProportion(t *testing.T) {
 
 // TestWhatIsUnwellIsNotReady has half of a zone fail its health checks.
 func TestWhatIsUnwellIsNotReady(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	config := mustConfig(t, `{"preferZone":true,"zoneMinPercent":100}`)
 	_ = hand(p, config, &attr.State{Client: &attr.Client{Zone: "x"}, Endpoints: append(zoneOf(4, "n", "x"), ends("f0 - y")...)})
 	settle(p, cc)
@@ -160,7 +159,7 @@ func TestWhatIsUnwellIsNotReady(t *testing.T) {
 
 // TestNamedCallsReachWhatIsEjected: where a call names its instance, a health check counts, and outlier detection does not.
 func TestNamedCallsReachWhatIsEjected(t *testing.T) {
-	p, cc := newPolicy(t)
+	p, cc := newTestPolicy(t)
 	unwell := func(why error) func(*fakeSubConn) {
 		return func(s *fakeSubConn) {
 			s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: why})
@@ -239,48 +238,4 @@ func (c *fakeConn) percentTo(t *testing.T, prefix string) int {
 		}
 	}
 	return (hits*100 + n/2) / n
-}
-
-// TestKeeps says which part of the calls stays in the cluster: that which stays in the zone, at least, and only what calls may go
-// to counts.
-func TestKeeps(t *testing.T) {
-	const inX = `"preferZone":true,"zoneMinPercent":80`
-	for _, tt := range []struct {
-		name, zone, config, ready string
-		want                      float64
-	}{
-		{"all are ready", "x", inX, "abcdef", 1},
-		{"the zone is whole", "x", inX, "abc", 1},
-		{"part of the zone is left", "x", inX, "ab", 2 / 2.4},
-		{"nothing of the zone is left", "x", inX, "def", 3 / 4.8},
-		{"a client without a zone", "", inX, "abc", 3 / 4.8},
-		{"a group without a share", "", inX + `,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]`, "abc", 1},
-		{"which is all that is left", "", inX + `,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]`, "de", 2 / 4.8},
-		{"nothing is ready", "x", inX, "", 0},
-	} {
-		p := makePlan(&input{config: mustConfig(t, "{"+tt.config+"}"), client: &attr.Client{Zone: tt.zone},
-			endpoints: ends("a v1 x", "b v1 x", "c v1 x", "d v2 y", "e v2 y", "f v2 z")})
-		keeps := standOf(p, tt.ready).keeps
-		if got := float64(keeps.n) / float64(keeps.of); math.Abs(got-tt.want) > 1e-9 {
-			t.Errorf("%s: %v stays, want %v", tt.name, got, tt.want)
-		}
-	}
-}
-
-// TestKeeps_WhatIsRenewed has one of two connections at home end: calls leave in proportion only once that takes long.
-func TestKeeps_WhatIsRenewed(t *testing.T) {
-	c, now := newCore(noStats), time.Now()
-	c.update(planOf(t, `{"preferZone":true,"zoneMinPercent":100}`, ends("a", "b")), now)
-	for _, x := range c.all {
-		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
-		c.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
-	}
-	now = now.Add(time.Second)
-	c.changed(c.conns["a:1"], balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
-	for i, want := range []fraction{allCalls, {100, 200}} {
-		if c.expire(now); c.plan.called()[0].refresh(1).keeps != want {
-			t.Errorf("after %d s: %v stays, want %v", i, c.plan.called()[0].refresh(1).keeps, want)
-		}
-		now = now.Add(knownWithin)
-	}
 }

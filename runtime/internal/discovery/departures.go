@@ -1,51 +1,20 @@
 package discovery
 
 import (
-	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 )
 
 // departures counts the connections of a key whose calls leave for another cluster.
 type departures struct {
-	lines *events.Queue // to log: a log handler may take its time, or ask for the status
+	connections atomic.Int64
 
-	logging sync.WaitGroup
-
-	mu          sync.Mutex
-	connections int
-	closed      bool
-	logged      bool        // that calls have left
-	later       *time.Timer // for the line that was too much; nil: none was
-	limit       loglimit.Limiter
-}
-
-func newDepartures() *departures {
-	d := &departures{}
-	d.lines = events.NewQueue(func() { d.logging.Go(d.log) })
-	return d
-}
-
-// close has nothing logged any more, and waits for what is being logged.
-func (d *departures) close() {
-	d.mu.Lock()
-	d.closed = true
-	if d.later != nil {
-		d.later.Stop()
-	}
-	d.mu.Unlock()
-	d.logging.Wait()
-}
-
-func (d *departures) log() {
-	for lines := d.lines.All(); len(lines) > 0; lines = d.lines.All() {
-		for _, line := range lines {
-			line()
-		}
-	}
+	mu     sync.Mutex
+	logged bool // that calls have left
+	limit  loglimit.Limiter
 }
 
 // offered returns what a key offers to connections that fall back on it, nil once its registry is closed: nothing tells of
@@ -59,51 +28,33 @@ func (k *Key) offered() *State {
 
 // CallsLeave notes that the calls of a connection leave for another cluster, or no longer do. It logs when the first leaves and
 // the last is back.
-func (k *Key) CallsLeave(leave bool) { k.departures.count(leave, k.keys.cfg.Logger, k.Full()) }
-
-// count counts a connection whose calls leave, or are back, and has that logged.
-func (d *departures) count(leave bool, logger *slog.Logger, key string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	before := d.connections
-	if leave {
-		d.connections++
-	} else {
-		d.connections--
+func (k *Key) CallsLeave(leave bool) {
+	change := int64(1)
+	if !leave {
+		change = -1
 	}
-	switch {
-	case d.closed, (before == 0) == (d.connections == 0):
-	case leave:
-		d.logLeft(logger, key)
-	case d.logged:
-		d.logged = false
-		d.lines.Put(func() { logger.Info("calls are back from the cluster to fall back on", "key", key) })
+	if n := k.departures.connections.Add(change); n-change > 0 && n > 0 {
+		return
+	}
+	if ok, missed := k.departures.log(leave); ok && leave {
+		k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", k.Full())...)
+	} else if ok {
+		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", "key", k.Full())
 	}
 }
 
-// logLeft logs that calls have left, later if too much is logged now. It must be called with mu held.
-func (d *departures) logLeft(logger *slog.Logger, key string) {
-	if d.closed || d.connections == 0 || d.logged {
-		return
+// log reports whether to log a departure, or a return, and how many departures were not logged. A return is logged if its departure
+// was.
+func (d *departures) log(leave bool) (ok bool, missed int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !leave {
+		ok, d.logged = d.logged, false
+		return ok, 0
 	}
-	var missed int
-	if d.logged, missed = d.limit.Allow(time.Now()); d.logged {
-		d.lines.Put(func() {
-			logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", key)...)
-		})
-	} else if d.later == nil {
-		d.later = time.AfterFunc(d.limit.Next(time.Now()), func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.later = nil
-			d.logLeft(logger, key)
-		})
-	}
+	d.logged, missed = d.limit.Allow(time.Now())
+	return d.logged, missed
 }
 
 // Away returns the number of connections whose calls leave for another cluster, some or all of them.
-func (k *Key) Away() int {
-	k.departures.mu.Lock()
-	defer k.departures.mu.Unlock()
-	return k.departures.connections
-}
+func (k *Key) Away() int { return int(k.departures.connections.Load()) }

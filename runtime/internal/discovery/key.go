@@ -20,7 +20,7 @@ type Key struct {
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
 	configs     configs
-	departures  *departures
+	departures  departures
 	spent       atomic.Int64 // nanoseconds that connections spent on updates, for listwatch to pace
 
 	mu      sync.Mutex

@@ -102,7 +102,7 @@ func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	k, ok := ks.keys[spec.place]
 	if !ok {
 		ks.forget()
-		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{}), departures: newDepartures()}
+		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
 		k.core = newCore(ks.cfg.EmptyGrace, ks.cfg.read)
 		k.state.Store(k.core.state)
 		ks.keys[spec.place] = k
@@ -154,7 +154,6 @@ func (ks *Keys) Close() {
 	ks.elections.Close()
 	for _, k := range ks.all() {
 		k.close()
-		k.departures.close()
 	}
 	ks.disk.close()
 }

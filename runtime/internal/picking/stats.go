@@ -1,7 +1,7 @@
 package picking
 
 import (
-	"iter"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,25 +46,11 @@ func (m *Memory) Len() int {
 	return len(m.of)
 }
 
-// Keep forgets the addresses that are neither used nor among known, save those at which calls are under way.
-func (m *Memory) Keep(used func(addr string) bool, known iter.Seq[string]) {
+// Keep forgets the addresses that are not used, save those at which calls are under way.
+func (m *Memory) Keep(used func(addr string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	left := make(map[string]struct{})
-	for addr, x := range m.of {
-		if !used(addr) && x.UnderWay() == 0 {
-			left[addr] = struct{}{}
-		}
-	}
-	if len(left) == 0 {
-		return
-	}
-	for addr := range known {
-		delete(left, addr)
-	}
-	for addr := range left {
-		delete(m.of, addr)
-	}
+	maps.DeleteFunc(m.of, func(addr string, x *Stats) bool { return !used(addr) && x.UnderWay() == 0 })
 }
 
 // epoch is the zero of the clock that picks go by.

@@ -1,0 +1,226 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// othersConfig is the config of a policy that is not ours and is linked. nil: the policy is ours.
+type othersConfig struct {
+	builder balancer.Builder
+	parsed  grpcserviceconfig.LoadBalancingConfig
+}
+
+// Name returns the name of the policy, "" if it is ours.
+func (c *othersConfig) Name() string {
+	if c == nil {
+		return ""
+	}
+	return c.builder.Name()
+}
+
+// parseOthers has a policy, which must be linked, parse its config.
+func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
+	text, err := policy.ConfigJSON()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", policy.Name, err)
+	}
+	c := &othersConfig{builder: balancer.Get(policy.Name)}
+	if parser, ok := c.builder.(balancer.ConfigParser); ok {
+		err = recovered(policy.Name, func() (err error) { c.parsed, err = parser.ParseConfig(text); return err })
+	}
+	return c, err
+}
+
+// others runs a policy that is not ours, with connections of its own. A panic of it ends the policy, and not the process: its
+// connections are closed, and calls get an error that names it.
+type others struct {
+	balancer.ClientConn
+	name    string
+	changed func() // called when state has changed; it takes no lock that a call into the policy holds
+
+	calls    sync.Mutex // held during a call into the policy
+	balancer balancer.Balancer
+
+	mu       sync.Mutex // guards what follows
+	state    balancer.State
+	subConns map[balancer.SubConn]struct{}
+	ended    bool // it is closed, or has panicked and may have left locks locked: it is not called again
+}
+
+// newOthers builds the policy of a config.
+func newOthers(cc balancer.ClientConn, opts balancer.BuildOptions, c *othersConfig, changed func()) *others {
+	o := &others{ClientConn: cc, name: c.Name(), changed: changed, subConns: make(map[balancer.SubConn]struct{})}
+	o.state = balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)}
+	o.call(func() { o.balancer = c.builder.Build(o, opts) })
+	return o
+}
+
+// call calls the policy. If that panics, it ends.
+func (o *others) call(f func()) {
+	o.calls.Lock()
+	defer o.calls.Unlock()
+	if o.hasEnded() {
+		return
+	}
+	if err := recovered(o.name, func() error { f(); return nil }); err != nil {
+		o.end(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
+		o.changed()
+	}
+}
+
+func (o *others) hasEnded() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
+}
+
+// end closes the connections of the policy. From then on it has the given state.
+func (o *others) end(last balancer.State) {
+	o.mu.Lock()
+	open := o.subConns
+	o.ended, o.subConns, o.state = true, nil, last
+	o.mu.Unlock()
+	for subConn := range open {
+		subConn.Shutdown()
+	}
+}
+
+// close closes the policy, and what it has left open.
+func (o *others) close() {
+	o.call(func() { o.balancer.Close() })
+	o.end(balancer.State{ConnectivityState: connectivity.Shutdown, Picker: base.NewErrPicker(errClosed)})
+}
+
+var errClosed = errors.New("etcd: the policy is closed")
+
+// runOthers has a policy of others pick for p.
+func (p *policy) runOthers(c *othersConfig) {
+	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.Put(p.core.publish) })
+}
+
+// publishOthers returns the state of the policy of others, and its picker. It was given no endpoints while there are none, so that its
+// connections to those that have left serve on. When they end, callers learn why.
+func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
+	s := p.others.published()
+	switch empty := p.core.plan.empty; {
+	case s.ConnectivityState == connectivity.Ready || empty == nil:
+		return s.ConnectivityState, s.Picker
+	case p.in.pending:
+		return connectivity.Connecting, base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+	default:
+		return connectivity.TransientFailure, base.NewErrPicker(empty)
+	}
+}
+
+// forOthers returns the endpoints that drain, selector and subset leave, those of the other cluster if there are none, and else why
+// there are none.
+func (p *plan) forOthers() ([]resolver.Endpoint, error) {
+	switch {
+	case p.live > 0:
+		return p.choose(p.mostOf(1)), nil
+	case p.ends[away] > 0:
+		return p.endpoints[:p.ends[away]], nil
+	}
+	return nil, p.empty
+}
+
+// update gives the policy endpoints and a config.
+func (o *others) update(endpoints []resolver.Endpoint, s resolver.State, c *othersConfig) {
+	s.Endpoints = endpoints
+	s.Addresses = attr.Addresses(endpoints) // policies that are older than endpoints know no others
+	// An error would have gRPC ask the resolver again, which has nothing else to say.
+	o.call(func() {
+		_ = o.balancer.UpdateClientConnState(balancer.ClientConnState{ResolverState: s, BalancerConfig: c.parsed})
+	})
+}
+
+// UpdateState implements [balancer.ClientConn].
+func (o *others) UpdateState(s balancer.State) {
+	s.Picker = guardedPicker{o.name, s.Picker}
+	o.mu.Lock()
+	if !o.ended {
+		o.state = s
+	}
+	o.mu.Unlock()
+	o.changed()
+}
+
+// published returns the last state.
+func (o *others) published() balancer.State {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.state
+}
+
+// NewSubConn implements [balancer.ClientConn].
+func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	var subConn balancer.SubConn
+	listener := opts.StateListener
+	if listener == nil {
+		listener = func(s balancer.SubConnState) { o.balancer.UpdateSubConnState(subConn, s) } //nolint:staticcheck // deprecated, but counted on by somebody
+	}
+	opts.StateListener = func(s balancer.SubConnState) {
+		if s.ConnectivityState == connectivity.Shutdown {
+			o.forget(subConn)
+		}
+		o.call(func() { listener(s) })
+	}
+	if o.hasEnded() {
+		return nil, errClosed // gRPC's lazy policies may be woken after they were closed
+	}
+	subConn, err := o.ClientConn.NewSubConn(addrs, opts)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		subConn.Shutdown()
+		return nil, errClosed
+	}
+	o.subConns[subConn] = struct{}{}
+	return subConn, nil
+}
+
+func (o *others) forget(subConn balancer.SubConn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.subConns, subConn)
+}
+
+// guardedPicker turns a panic of a picker, which gRPC would not catch, into an error.
+type guardedPicker struct {
+	name string
+	balancer.Picker
+}
+
+// Pick implements [balancer.Picker].
+func (g guardedPicker) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
+	err = recovered(g.name, func() (err error) {
+		result, err = g.Picker.Pick(info)
+		return err
+	})
+	return result, err
+}
+
+// recovered calls f, which runs code of a policy, and returns its error or, if it panics, an error that names the policy.
+func recovered(policy string, f func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("etcd: the policy %q panicked: %s", policy, printable.Short(fmt.Sprint(value), 200))
+		}
+	}()
+	return f()
+}

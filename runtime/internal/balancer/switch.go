@@ -1,0 +1,127 @@
+package balancer
+
+import (
+	"sync"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+)
+
+// switcher is the balancer that gRPC knows. It has one policy for each kind of config: ours, or that of a policy of others. When the
+// kind changes, the policy before serves until the next has left CONNECTING, or until the one before is no longer READY. That is
+// what grpc-go's internal/balancer/gracefulswitch does, which nobody else may import.
+type switcher struct {
+	cc      balancer.ClientConn
+	opts    balancer.BuildOptions
+	closing sync.WaitGroup
+
+	mu      sync.Mutex
+	current *side // whose pickers gRPC has; nil: none yet
+	next    *side // takes the place of current; nil: none does
+}
+
+// side is one policy of a switcher, and its ClientConn.
+type side struct {
+	balancer.ClientConn
+	switcher *switcher
+	others   string // the name of a policy of others; "": ours
+	policy   *policy
+	state    balancer.State // the last; guarded by switcher.mu
+}
+
+// UpdateClientConnState implements [balancer.Balancer]. gRPC makes one call of these methods at a time.
+func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
+	c, err := configOf(state.BalancerConfig)
+	if err != nil {
+		return err
+	}
+	last := s.last()
+	if last == nil || last.others != c.others.Name() {
+		last = s.build(c)
+	}
+	return last.policy.UpdateClientConnState(state)
+}
+
+// last returns the side that was built last, nil if none was.
+func (s *switcher) last() *side {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil {
+		return s.next
+	}
+	return s.current
+}
+
+// build makes the side for a config.
+func (s *switcher) build(c *config) *side {
+	last := &side{ClientConn: s.cc, switcher: s, others: c.others.Name(), state: balancer.State{ConnectivityState: connectivity.Connecting}}
+	last.policy = newPolicy(last, s.opts)
+	s.mu.Lock()
+	unused := s.next
+	if s.next = nil; s.current == nil {
+		s.current = last
+	} else {
+		s.next = last
+	}
+	s.mu.Unlock()
+	if unused != nil {
+		unused.policy.Close()
+	}
+	if c.others != nil {
+		last.policy.runOthers(c.others)
+	}
+	return last
+}
+
+// UpdateState implements [balancer.ClientConn].
+func (d *side) UpdateState(state balancer.State) {
+	s := d.switcher
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d != s.current && d != s.next {
+		return // it is closed
+	}
+	d.state = state
+	if s.next != nil && (s.next.state.ConnectivityState != connectivity.Connecting || s.current.state.ConnectivityState != connectivity.Ready) {
+		// Its lock may be held by somebody who waits for ours.
+		s.closing.Go(s.current.policy.Close)
+		s.current, s.next = s.next, nil
+	}
+	if s.current.state.Picker != nil {
+		s.cc.UpdateState(s.current.state)
+	}
+}
+
+// ResolverError implements [balancer.Balancer].
+func (s *switcher) ResolverError(err error) {
+	last := s.last()
+	if last == nil {
+		c, _ := defaultConfig() // it names nothing that can be missing
+		last = s.build(c)
+	}
+	last.policy.ResolverError(err)
+}
+
+// UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
+func (s *switcher) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+
+// ExitIdle implements [balancer.Balancer].
+func (s *switcher) ExitIdle() {
+	if last := s.last(); last != nil {
+		last.policy.ExitIdle()
+	}
+}
+
+// Close implements [balancer.Balancer].
+func (s *switcher) Close() {
+	s.mu.Lock()
+	sides := []*side{s.current, s.next}
+	s.current, s.next = nil, nil
+	s.mu.Unlock()
+	for _, d := range sides {
+		if d != nil {
+			d.policy.Close()
+		}
+	}
+	s.closing.Wait()
+}

@@ -101,3 +101,24 @@ func namesMethod(list, method string) bool {
 	}
 	return false
 }
+
+// Lacking returns those of texts whose endpoints say that they lack a method: they name methods, and not this one, and another
+// endpoint does. If none names it, those that name other methods of its service lack it. others are the texts of endpoints that take
+// what these lack. If there are none, and all would lack it, Lacking returns nil.
+func Lacking(method string, texts, others []string) (lacking []string) {
+	service, name := Split(method)
+	names := func(text string) bool { return Names(text, service, name) }
+	named := slices.ContainsFunc(texts, names) || slices.ContainsFunc(others, names)
+	lacks := func(text string) bool {
+		return named && text != "" && !names(text) || !named && NamesService(text, service)
+	}
+	for _, text := range texts {
+		if lacks(text) {
+			lacking = append(lacking, text)
+		}
+	}
+	if len(lacking) == len(texts) && !slices.ContainsFunc(others, func(text string) bool { return !lacks(text) }) {
+		return nil
+	}
+	return lacking
+}

@@ -89,6 +89,16 @@ func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	return nil
 }
 
+// Known returns ep with an Endpoint of its address and weight, if it has none.
+func Known(ep resolver.Endpoint) resolver.Endpoint {
+	if Endpoint(ep) == nil {
+		addr := ep.Addresses[0].Addr
+		e := &endpoint.Endpoint{Instance: addr, Addr: addr, Weight: weight.FromEndpoint(ep).Weight}
+		ep.Attributes = ep.Attributes.WithValue(endpointKey{}, &value{Endpoint: e})
+	}
+	return ep
+}
+
 // Address returns an endpoint as an address, for policies older than endpoints.
 func Address(ep resolver.Endpoint) resolver.Address {
 	return resolver.Address{

@@ -103,7 +103,7 @@ func (p *policy) carryOut() {
 			}
 		}
 	}
-	p.wake(p.core.wake())
+	p.wake(p.core.lookAt)
 	if p.parted && !p.closed {
 		p.forget()
 	}
@@ -171,7 +171,7 @@ func (p *policy) dial(x *conn) {
 			StateListener: func(state balancer.SubConnState) { p.onState(x, subConn, p.core.changed, state) },
 		})
 		if err != nil {
-			p.core.failed(x, err, p.now())
+			p.core.failed(x, err)
 			return
 		}
 		x.subConn = subConn
@@ -199,8 +199,7 @@ func (p *policy) wake(at time.Time) {
 	p.wakeAt = at
 	p.waking = time.AfterFunc(time.Until(at), func() {
 		p.do(func() {
-			p.wakeAt = time.Time{}
-			p.core.expire(p.now())
+			p.wakeAt = time.Time{} // what is due is done after each event
 		})
 	})
 }
@@ -273,15 +272,17 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.leader = leaderOf(client, told.Leader)
 }
 
-// distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance, then address.
+// distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance, then address. One that
+// was not read from etcd has its address for an instance id.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
-	others := slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
-		addr := address(&ep)
-		twice := addr == "" || seen[addr]
-		seen[addr] = true
-		return twice
-	})
+	others := make([]resolver.Endpoint, 0, len(endpoints))
+	for _, ep := range endpoints {
+		if addr := address(&ep); addr != "" && !seen[addr] {
+			seen[addr] = true
+			others = append(others, attr.Known(ep))
+		}
+	}
 	slices.SortFunc(others, func(a, b resolver.Endpoint) int {
 		return cmp.Or(strings.Compare(instance(&a), instance(&b)), strings.Compare(address(&a), address(&b)))
 	})
@@ -296,8 +297,8 @@ func (p *policy) plan() (endpoints []resolver.Endpoint) {
 		in.left = p.core.left(&in)
 		next = makePlan(&in)
 	}
-	next.viewMade = func() { p.queue.Put(func() { p.core.viewMade(p.now()) }) }
-	p.report(next.reports)
+	next.opened = func() { p.queue.Put(func() { p.core.opened() }) }
+	p.report(next.Reports)
 	if p.others != nil {
 		var empty error
 		endpoints, empty = next.forOthers()

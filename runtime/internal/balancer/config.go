@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/cespare/xxhash/v2"
 	"google.golang.org/grpc/balancer"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -20,14 +20,10 @@ const Name = serviceconfig.EtcdName
 // parsed again, as gRPC demands of a policy's config.
 type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
-	serviceconfig.Etcd
+	planning.Config
 
-	way     picking.Way            // nil: a policy of others picks
-	others  *othersConfig          // nil: a way of ours picks
-	drained map[string]struct{}    // instance ids and addresses
-	matcher *serviceconfig.Matcher // of Split
-	ids     []uint64               // of the groups of Split, by what they match
-	lanes   *serviceconfig.Lanes
+	way    picking.Way   // nil: a policy of others picks
+	others *othersConfig // nil: a way of ours picks
 }
 
 // defaultConfig returns the config of a policy that was given none.
@@ -38,16 +34,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{
-		Etcd: *e, drained: make(map[string]struct{}, len(e.Drain)),
-		matcher: serviceconfig.NewMatcher(e.Split), lanes: serviceconfig.NewLanes(e.Route),
-	}
-	for _, s := range e.Split {
-		c.ids = append(c.ids, xxhash.Sum64String(s.Key()))
-	}
-	for _, name := range e.Drain {
-		c.drained[name] = struct{}{}
-	}
+	c := &config{Config: planning.NewConfig(*e)}
 	if err := c.parseChild(); err != nil {
 		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
 	}

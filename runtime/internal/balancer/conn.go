@@ -17,28 +17,23 @@ type conn struct {
 	stats   *picking.Stats            // of the connection's Memory
 	current atomic.Pointer[condition] // as picks see it
 
-	// The shell's.
-	subConn balancer.SubConn // nil: there is none
+	subConn balancer.SubConn // the shell's; nil: there is none
 
 	// The core's.
-	endpoint  resolver.Endpoint
-	state     connectivity.State // the SubConn's
-	inPlan    uint64             // the number of the last plan that has the endpoint, not as one that has left
-	open      bool               // connected, and healthy if its health is watched; it may be ejected
-	wanted    bool               // by the plan
-	wasWanted bool               // wanted, as of the selection before
-	named     bool               // by a call; it stays open while its instance exists
-	dialing   bool               // dial was issued, and no state has followed
-	triedAt   time.Time          // of the last dial, or when its health became unknown
-	retryAt   time.Time          // no dial before this
-	closeAt   time.Time          // when it is closed as unused; zero: never
+	endpoint resolver.Endpoint
+	state    connectivity.State // the SubConn's; Connecting as soon as it is told to connect
+	inPlan   bool               // the plan has its endpoint, not as one that has left
+	wanted   uint64             // the number of the last selection that wants it
+	named    bool               // by a call; it stays open while its instance exists
+	triedAt  time.Time          // of the last dial, or when its health became unknown
+	closeAt  time.Time          // when it is closed as unused; zero: never
 }
 
 // condition is the state of a connection as picks see it. It is immutable.
 type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // while it is ready
-	named     balancer.SubConn // for calls that name the instance: while it is open
+	named     balancer.SubConn // for calls that name the instance: while it is connected, and no health check says otherwise
 	late      bool             // it is trying, and has been for knownWithin
 	joined    bool             // it is tried for the first time while others serve: calls do not wait for it
 	err       error            // of failing
@@ -66,17 +61,17 @@ func newConn(addr string, stats *picking.Stats) *conn {
 
 func (x *conn) is(r readiness) bool { return x.current.Load().readiness == r }
 
-// isNew reports whether x was never dialed.
-func (x *conn) isNew() bool {
-	now := x.current.Load()
-	return x.state == connectivity.Idle && !x.dialing && (now == untried || now == joined)
+// isExpected reports whether x is ready, or trying and not late.
+func (x *conn) isExpected() bool { return x.current.Load().isExpected() }
+
+func (c *condition) isExpected() bool {
+	return c.readiness == ready || c.readiness == trying && !c.late
 }
+
+// isWaitedFor reports whether calls wait for a connection.
+func (c *condition) isWaitedFor() bool { return c.readiness == trying && !c.late && !c.joined }
 
 // isAwaited reports whether x connects or has yet to report its health, and is not late.
 func (x *conn) isAwaited() bool {
-	c := x.current.Load()
-	return c.readiness == trying && !c.late && (x.dialing || x.state != connectivity.Idle)
+	return x.state != connectivity.Idle && !x.is(ready) && x.isExpected()
 }
-
-// isUsed reports whether the plan wants x, or calls may name its instance.
-func (x *conn) isUsed() bool { return x.wanted || x.named }

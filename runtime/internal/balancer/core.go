@@ -3,12 +3,14 @@ package balancer
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -17,8 +19,6 @@ const (
 	// linger is how long a connection is kept that nothing wants. Another plan may be about to want it, and if what it has left its
 	// calls to leaves as well, as servers do that share a cause, all of them are the last resort.
 	linger = 5 * time.Second
-	// retryAfter is the pause after gRPC failed to make a SubConn.
-	retryAfter = time.Second
 	// nextWithin is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
 	// pick_first (A61).
 	nextWithin = 250 * time.Millisecond
@@ -32,22 +32,18 @@ var errUnwell = errors.New("etcd: the endpoint is not healthy, or outlier detect
 
 // core decides which connections exist and which plan picks use. Its methods are events; they record effects and do no I/O.
 //
-// A new plan is in force at once. Its endpoints include the connected ones of the plan before, as the last resort: see
-// plan.endpoints.
+// A new plan is in force at once. Its endpoints include the connected ones of the plan before, as the last resort: see left.
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	all     []*conn
-	counts  [3]int // of the connections that are wanted, by readiness
-	serving bool   // update runs, and connections of the plan before are ready
-	stale   bool   // the wanted connections must be selected again
-	leaves  bool   // calls need the other cluster
-
+	all     []*conn                          // of conns, in the order in which they were made
 	plan    *plan
-	number  uint64    // of plan
-	timed   bool      // a connection may have a closeAt or retryAt
-	nextAt  time.Time // when further endpoints are tried in parallel; zero: never
-	knownAt time.Time // when the first awaited connection becomes late; zero: none is awaited
+
+	selection uint64    // the number of the last selection of connections
+	counts    [3]int    // of the connections that it wants, by readiness
+	leaves    bool      // it wants connections to the other cluster
+	stale     bool      // another selection is due
+	lookAt    time.Time // when the next is due; zero: never
 
 	epoch epoch
 	out   effects
@@ -92,32 +88,30 @@ func (c *core) connTo(ep *resolver.Endpoint) *conn {
 // update puts a new plan in force.
 func (c *core) update(next *plan, now time.Time) {
 	before := c.plan
-	c.number++
-	next.conns = make([]*conn, len(next.endpoints))
-	if before != nil {
-		same, behind := alike(before.endpoints[:before.live], next.endpoints[:next.live])
-		copy(next.conns, before.conns[:same])
-		copy(next.conns[next.live-behind:next.live], before.conns[before.live-behind:before.live])
+	for _, x := range c.all {
+		x.inPlan = false
 	}
-	for i := range next.endpoints {
+	next.conns = make([]*conn, len(next.All))
+	if before != nil {
+		same, behind := alike(before.All[:before.Live], next.All[:next.Live])
+		copy(next.conns, before.conns[:same])
+		copy(next.conns[next.Live-behind:next.Live], before.conns[before.Live-behind:before.Live])
+	}
+	for i := range next.All {
 		x := next.conns[i]
 		if x == nil {
-			x = c.connTo(&next.endpoints[i])
+			x = c.connTo(&next.All[i])
 			next.conns[i] = x
-			c.renew(x, next.endpoints[i], now)
+			c.renew(x, next.All[i], now)
 		}
-		if next.partOf(i) != left {
-			x.inPlan = c.number
-		}
+		x.inPlan = next.ClassOf(i) != planning.Left
 	}
-	c.startBack(before, next, now)
+	if before != nil {
+		c.restartHeld(before.in, next.in)
+	}
 	c.plan = next
 	next.adopt(before)
-	c.serving = c.counts[ready] > 0
-	c.want(now)
-	c.serving = false
-	c.dropNew(now)
-	c.closeUnwanted(now)
+	c.selectConns(now, c.counts[ready] > 0)
 	c.publish()
 }
 
@@ -151,7 +145,7 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 // renew replaces the endpoint of x by its newest entry.
 func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
 	if startedAnew(x.endpoint, ep) {
-		c.start(x, now)
+		c.restart(x)
 	}
 	x.endpoint = ep
 	if x.is(ready) {
@@ -159,89 +153,127 @@ func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
 	}
 }
 
-// startBack treats a server whose held entry has reappeared in etcd as restarted: some layouts cannot record a start time.
-func (c *core) startBack(before, next *plan, now time.Time) {
-	if before == nil {
-		return
-	}
-	for addr := range before.in.held {
-		if _, held := next.in.held[addr]; !held && c.conns[addr] != nil {
-			c.start(c.conns[addr], now)
+// restartHeld treats a server whose held entry has reappeared in etcd as restarted: some layouts cannot record a start time.
+func (c *core) restartHeld(before, next *input) {
+	for addr := range before.held {
+		if _, held := next.held[addr]; !held && c.conns[addr] != nil {
+			c.restart(c.conns[addr])
 		}
 	}
 }
 
-// start handles a restart of the server of x: it ends an attempt to connect and gRPC's backoff, which belong to the server before.
-func (c *core) start(x *conn, now time.Time) {
-	if x.state == connectivity.Connecting || x.state == connectivity.TransientFailure || now.Before(x.retryAt) {
+// restart handles a restart of the server of x: it ends an attempt to connect and gRPC's backoff, which belong to the server before.
+func (c *core) restart(x *conn) {
+	if x.state == connectivity.Connecting || x.state == connectivity.TransientFailure {
 		c.close(x)
 	}
 }
 
-// want selects the connections that the plan uses, and connects them.
-func (c *core) want(now time.Time) {
-	c.stale, c.leaves, c.counts, c.nextAt = false, false, [3]int{}, time.Time{}
+// selectConns selects the connections that the plan uses, connects them, and closes others. It sets when it is due again. joins says
+// that others serve, so that calls do not wait for what is connected to for the first time.
+func (c *core) selectConns(now time.Time, joins bool) {
+	c.selection++
+	c.stale, c.leaves, c.counts, c.lookAt = false, false, [3]int{}, time.Time{}
 	for _, x := range c.all {
-		x.wasWanted, x.wanted = x.wanted, false
+		c.countLate(x, now)
 	}
 	p := c.plan
-	if !p.traits.Single && !p.chooses() {
-		for _, x := range p.conns[:p.live] {
-			c.wants(x, now)
+	if !p.picksSome() {
+		for _, x := range p.conns[:p.Live] {
+			c.want(x)
 		}
 	}
-	for _, v := range p.called() {
-		for i := range v.groups {
-			c.wantGroup(v, &v.groups[i], now)
+	if c.depends() {
+		for _, v := range p.called() {
+			for i := range v.groups {
+				c.wantGroup(v, &v.groups[i], now)
+			}
 		}
 	}
-	for _, x := range c.all {
-		if x.isUsed() {
-			x.closeAt = time.Time{}
-			c.connect(x, now)
-		} else if x.closeAt.IsZero() && !x.isNew() {
-			x.closeAt, c.timed = now.Add(linger), true
+	c.all = slices.DeleteFunc(c.all, func(x *conn) (gone bool) {
+		if !c.isUsed(x) {
+			return c.closeUnused(x, now)
 		}
-	}
+		x.closeAt = time.Time{}
+		c.connect(x, joins, now)
+		return false
+	})
 }
 
-func (c *core) wants(x *conn, now time.Time) {
-	if !x.wanted {
-		x.wanted = true
+// depends reports whether the selection depends on the conditions of connections.
+func (c *core) depends() bool { return c.plan.picksSome() || c.plan.Live < len(c.plan.All) }
+
+// countLate makes x late if its time is up.
+func (c *core) countLate(x *conn, now time.Time) {
+	if !x.isAwaited() {
+		return
+	}
+	at := x.triedAt.Add(knownWithin)
+	if now.Before(at) {
+		c.lookAt = earliest(c.lookAt, at)
+		return
+	}
+	next := *x.current.Load()
+	next.late = true
+	c.set(x, &next)
+	c.publish()
+}
+
+// closeUnused closes x once it was unused for linger. It reports whether to forget x: it is closed, and the plan does not have it.
+func (c *core) closeUnused(x *conn, now time.Time) (gone bool) {
+	switch {
+	case x.state == connectivity.Idle && x.subConn == nil: // it is closed
+	case x.closeAt.IsZero():
+		x.closeAt = now.Add(linger)
+		fallthrough
+	case now.Before(x.closeAt):
+		c.lookAt = earliest(c.lookAt, x.closeAt)
+		return false
+	default:
+		c.close(x)
+	}
+	if !x.inPlan {
+		delete(c.conns, x.addr)
+	}
+	return !x.inPlan
+}
+
+// isUsed reports whether the plan wants x, or calls may name its instance.
+func (c *core) isUsed(x *conn) bool { return c.isWanted(x) || x.named }
+
+func (c *core) isWanted(x *conn) bool { return x.wanted == c.selection }
+
+func (c *core) want(x *conn) {
+	if !c.isWanted(x) {
+		x.wanted = c.selection
 		c.counts[x.current.Load().readiness]++
-		c.connect(x, now)
 	}
 }
 
 // wantGroup wants the connections of a group, tier by tier. Under pick_first, it wants the first ready one and those before it
-// that are still tried. Under other policies, it wants all that each tier uses. It wants the last resort only while nothing else
+// that are still tried. Under other policies, it wants all that each tier uses. It wants what is not live only while nothing before it
 // can take calls.
 func (c *core) wantGroup(v *view, g *group, now time.Time) {
 	next := true // whether the next tier may be tried, too
 	for _, t := range g.tiers {
-		members := t.use.Load().members
 		switch {
-		case t.class == left && v.isServed(left), t.class == drained && !v.lacks(left), t.class == away && !v.lacks(away):
+		case t.Class == planning.Left && v.has(t.Class, func(c *condition) bool { return c.readiness == ready }),
+			t.Class == planning.Away && v.has(t.Class, (*condition).isExpected),
+			t.Class == planning.Drained && v.has(planning.Left, (*condition).isExpected):
 			continue
-		case t.class == left:
-			for _, m := range members {
-				if x := c.plan.conns[m]; x.state == connectivity.Ready { // healthy or not
-					c.wants(x, now)
-				}
-			}
+		case t.Class == planning.Left:
+			c.wantConnected(t)
 			continue
-		case t.class == away:
+		case t.Class == planning.Away:
 			c.leaves = true
 		}
-		if t.ranking != nil {
-			members = c.choose(t, now)
-		}
+		members := c.choose(v, t, now)
 		switch {
 		case !c.plan.traits.Single:
 			for _, m := range members {
-				c.wants(c.plan.conns[m], now)
+				c.want(c.plan.conns[m])
 			}
-		case c.wantReady(t, members, now):
+		case c.wantReady(t, members):
 			return
 		default:
 			next = next && c.wantTrying(members, now)
@@ -249,25 +281,38 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 	}
 }
 
-// choose selects the members of a tier that the connection uses: the shortest prefix of the ranking that has enough reachable
-// members. So an unreachable member gives its place to the next, and has it back once it can be reached. Until enough of the
-// prefix are ready, ready members behind it stay.
-func (c *core) choose(t *tier, now time.Time) []int32 {
-	conns, served := c.plan.conns, 0
-	chosen := prefix(t.ranking, t.most+c.more(t, now), func(m int32) bool {
-		x := conns[m]
-		if !c.plan.traits.Single {
-			c.wants(x, now)
+// wantConnected wants the members of a tier that are connected, healthy or not.
+func (c *core) wantConnected(t *tier) {
+	for _, m := range t.use.Load().members {
+		if x := c.plan.conns[m]; x.state == connectivity.Ready {
+			c.want(x)
 		}
-		if x.is(ready) {
+	}
+}
+
+// choose selects the members of a tier that the connection uses: all, or the shortest prefix of the ranking that has enough reachable
+// members. So an unreachable member gives its place to the next, and has it back once it can be reached. Until enough of the prefix are
+// ready, ready members behind it stay. Members that serve what calls need come first.
+func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
+	conns, ranking, most := c.plan.conns, t.Members, t.Most
+	if needed := c.needed(v, t); len(needed) > 0 {
+		most = max(most, len(needed))
+		isNeeded := func(m int32) bool { return slices.Contains(needed, m) }
+		ranking = slices.Concat(needed, slices.DeleteFunc(slices.Clone(ranking), isNeeded))
+	}
+	if t.Most == 0 {
+		return t.use.Load().members
+	}
+	served := 0
+	chosen := planning.Prefix(ranking, most+c.more(t, now), func(m int32) bool {
+		if conns[m].is(ready) {
 			served++
 		}
-		return x.is(ready) || x.is(trying) && !x.current.Load().late
+		return conns[m].isExpected()
 	})
-	for _, m := range t.ranking[len(chosen):] {
-		if served < t.most && conns[m].is(ready) {
+	for _, m := range ranking[len(chosen):] {
+		if served < most && conns[m].is(ready) {
 			served++
-			c.wants(conns[m], now)
 			chosen = append(chosen, m)
 		}
 	}
@@ -275,11 +320,35 @@ func (c *core) choose(t *tier, now time.Time) []int32 {
 	return t.use.Load().members
 }
 
+// needed returns, for each method that calls need and some members lack, the first member that serves it, or better the first that is
+// expected to be reached. Under pick_first, it wants these beside the one that takes all other calls.
+func (c *core) needed(v *view, t *tier) (needed []int32) {
+	for _, method := range c.plan.needs() {
+		lacking, first := v.lacking(method), int32(-1)
+		for _, m := range t.Members {
+			expected := c.plan.conns[m].isExpected()
+			if slices.Contains(lacking, attr.Methods(c.plan.All[m])) || first >= 0 && !expected {
+				continue
+			}
+			if first = m; expected {
+				break
+			}
+		}
+		if first >= 0 && lacking != nil && !slices.Contains(needed, first) {
+			needed = append(needed, first)
+			if c.plan.traits.Single {
+				c.want(c.plan.conns[first])
+			}
+		}
+	}
+	return needed
+}
+
 // more returns how many members a tier tries beyond its most: while none is ready, one more every nextWithin, as under
 // pick_first.
 func (c *core) more(t *tier, now time.Time) int {
 	var begun time.Time
-	for _, m := range t.ranking {
+	for _, m := range t.Members {
 		switch x := c.plan.conns[m]; {
 		case x.is(ready):
 			return 0
@@ -291,24 +360,25 @@ func (c *core) more(t *tier, now time.Time) int {
 		return 0
 	}
 	steps := now.Sub(begun) / nextWithin
-	c.nextAt = earliest(c.nextAt, begun.Add((steps+1)*nextWithin))
+	c.lookAt = earliest(c.lookAt, begun.Add((steps+1)*nextWithin))
 	return int(steps)
 }
 
 // wantReady wants the ready member that pick_first sends calls to, and reports whether there is one. That is the one of before
 // while it is a ready member, else the first ready member, or rather the first that was already wanted: the others are connected
 // only for calls that name them.
-func (c *core) wantReady(t *tier, members []int32, now time.Time) bool {
+func (c *core) wantReady(t *tier, members []int32) bool {
 	before, first := t.first.Load(), (*conn)(nil)
+	wasWanted := func(x *conn) bool { return x.wanted >= c.selection-1 }
 	for _, m := range members {
 		x := c.plan.conns[m]
-		if x.is(ready) && (first == nil || x == before || x.wasWanted && !first.wasWanted && first != before) {
+		if x.is(ready) && (first == nil || x == before || wasWanted(x) && !wasWanted(first) && first != before) {
 			first = x
 		}
 	}
 	t.first.Store(first)
 	if first != nil {
-		c.wants(first, now)
+		c.want(first)
 	}
 	return first != nil
 }
@@ -323,74 +393,47 @@ func (c *core) wantTrying(members []int32, now time.Time) bool {
 			continue
 		}
 		some = true
-		c.wants(x, now)
-		if next := x.triedAt.Add(nextWithin); now.Before(next) {
-			c.nextAt = earliest(c.nextAt, next)
+		c.want(x)
+		next := x.triedAt.Add(nextWithin)
+		if x.state == connectivity.Idle {
+			next = now.Add(nextWithin)
+		}
+		if now.Before(next) {
+			c.lookAt = earliest(c.lookAt, next)
 			return false
 		}
 	}
 	if !some {
 		for _, m := range members {
-			c.wants(c.plan.conns[m], now)
+			c.want(c.plan.conns[m])
 		}
 	}
 	return true
 }
 
-// connect connects x unless it is connected or in its pause. It makes no connection to an endpoint that has left.
-func (c *core) connect(x *conn, now time.Time) {
-	switch {
-	case x.state != connectivity.Idle || x.dialing:
-	case now.Before(x.retryAt):
-		c.timed = true
-	case x.named || x.inPlan == c.number:
-		if x.current.Load() == untried && c.serving {
-			c.set(x, joined)
-		}
-		x.dialing = true
-		c.await(x, now)
-		c.do(dial, x)
+// connect connects x if it is idle. It makes no connection to an endpoint that has left.
+func (c *core) connect(x *conn, joins bool, now time.Time) {
+	if x.state != connectivity.Idle || !x.named && !x.inPlan {
+		return
 	}
+	if joins && x.current.Load() == untried {
+		c.set(x, joined)
+	}
+	x.state = connectivity.Connecting
+	c.await(x, now)
+	c.do(dial, x)
 }
 
 // await starts the time after which x is late.
 func (c *core) await(x *conn, now time.Time) {
 	x.triedAt = now
-	if c.knownAt.IsZero() {
-		c.knownAt = now.Add(knownWithin)
-	}
-}
-
-// dropNew marks connections for closing now that were never dialed and that no plan has any more.
-func (c *core) dropNew(now time.Time) {
-	for _, x := range c.all {
-		if x.inPlan != c.number && !x.isUsed() && x.isNew() {
-			x.closeAt = now
-		}
-	}
-}
-
-// closeUnwanted closes the connections whose closeAt has come, and forgets those that the plan does not have.
-func (c *core) closeUnwanted(now time.Time) {
-	kept := c.all[:0]
-	for _, x := range c.all {
-		if !x.closeAt.IsZero() && !now.Before(x.closeAt) {
-			if c.close(x); x.inPlan != c.number {
-				delete(c.conns, x.addr)
-				continue
-			}
-		}
-		kept = append(kept, x)
-	}
-	clear(c.all[len(kept):])
-	c.all = kept
+	c.lookAt = earliest(c.lookAt, now.Add(knownWithin))
 }
 
 // close closes x and resets it.
 func (c *core) close(x *conn) {
 	c.do(shutDown, x)
-	x.state, x.dialing, x.open = connectivity.Idle, false, false
-	x.retryAt, x.closeAt = time.Time{}, time.Time{}
+	x.state, x.closeAt = connectivity.Idle, time.Time{}
 	c.set(x, untried)
 }
 
@@ -399,7 +442,7 @@ func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	x := c.connTo(ep)
 	c.keep(x, ep, now)
 	c.publish()
-	c.connect(x, now)
+	c.connect(x, false, now)
 	return x
 }
 
@@ -413,25 +456,20 @@ func (c *core) keep(x *conn, ep *resolver.Endpoint, now time.Time) {
 }
 
 // forget handles that calls can no longer name the instance of x.
-func (c *core) forget(x *conn, now time.Time) {
-	x.named = false
-	if !x.wanted {
-		x.closeAt, c.timed = now.Add(linger), true
-	}
-}
+func (c *core) forget(x *conn) { x.named, c.stale = false, true }
 
 // changed handles a state of the SubConn of x.
 func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	was := x.state
-	x.state, x.dialing, x.open = s.ConnectivityState, false, false
+	x.state = s.ConnectivityState
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, x)
-		if x.open = c.plan.in.health == ""; x.open { // outlier detection does not report what it had ejected before
+		if c.plan.in.health == "" { // outlier detection does not report what it had ejected before
 			next := *x.current.Load()
-			c.set(x, &next)
-			if x.named {
+			next.named = x.subConn
+			if c.set(x, &next); x.named {
 				c.publish()
 			}
 		}
@@ -439,10 +477,10 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 		c.set(x, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
 		if was != connectivity.TransientFailure { // gRPC has waited after that; else it connects again at once, as gRPC's own policies do
-			c.set(x, &condition{readiness: trying})
+			c.set(x, untried)
 		}
-		if x.isUsed() {
-			c.connect(x, now)
+		if c.isUsed(x) {
+			c.connect(x, false, now)
 		}
 	case connectivity.Shutdown:
 		return // by ourselves
@@ -450,16 +488,21 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	c.follow()
 }
 
-// follow marks the selection stale if the new condition of a connection may change it.
+// follow makes another selection due if the new condition of a connection may change it.
 func (c *core) follow() {
-	p := c.plan
-	c.stale = c.stale || p.traits.Single || p.live < len(p.endpoints) || p.chooses()
+	c.stale = c.stale || c.depends()
 }
 
-// reselect selects the plan's connections if the selection is stale. It visits each connection, so it runs once for many events.
+// opened handles that calls need a view or a method that no call needed before.
+func (c *core) opened() {
+	c.stale = true
+	c.publish()
+}
+
+// reselect makes the selection that is due, once for many events.
 func (c *core) reselect(now time.Time) {
-	if c.stale && c.plan != nil {
-		c.want(now)
+	if c.plan != nil && (c.stale || !c.lookAt.IsZero() && !now.Before(c.lookAt)) {
+		c.selectConns(now, false)
 	}
 }
 
@@ -470,16 +513,17 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
-		x.open = true
 		x.stats.Ready(attr.Endpoint(x.endpoint), now)
-		c.set(x, &condition{readiness: ready})
+		c.set(x, &condition{readiness: ready, subConn: x.subConn, named: x.subConn})
 	case connectivity.TransientFailure:
-		x.open = x.open && s.ConnectionError == nil // a health check has an error, an ejection has none
-		c.set(x, &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
+		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)}
+		if s.ConnectionError == nil { // a health check has an error, an ejection has none
+			next.named = x.current.Load().named
+		}
+		c.set(x, next)
 	default:
 		if x.is(ready) {
-			x.open = false
-			c.set(x, &condition{readiness: trying})
+			c.set(x, untried)
 			c.await(x, now)
 		}
 	}
@@ -495,51 +539,10 @@ func (c *core) watchAgain() {
 	}
 }
 
-// failed handles a failure to make a SubConn for x.
-func (c *core) failed(x *conn, err error, now time.Time) {
-	x.dialing = false
-	x.retryAt, c.timed = now.Add(retryAfter), true
+// failed handles a failure to make a SubConn for x, which gRPC's policies do not try again either.
+func (c *core) failed(x *conn, err error) {
+	x.state = connectivity.TransientFailure
 	c.set(x, &condition{readiness: failing, err: err})
-	c.follow()
-}
-
-// viewMade handles a view that calls have added to the plan.
-func (c *core) viewMade(now time.Time) {
-	c.want(now)
-	c.publish()
-}
-
-// expire handles that the time of wake has come.
-func (c *core) expire(now time.Time) {
-	if !c.nextAt.IsZero() && !now.Before(c.nextAt) {
-		c.want(now)
-	}
-	for _, x := range c.all {
-		if x.isUsed() {
-			c.connect(x, now)
-		}
-	}
-	c.countLate(now)
-	c.closeUnwanted(now)
-}
-
-// countLate marks the awaited connections whose time is up as late.
-func (c *core) countLate(now time.Time) {
-	if c.knownAt.IsZero() || now.Before(c.knownAt) {
-		return
-	}
-	c.knownAt = time.Time{}
-	for _, x := range c.all {
-		if !x.isAwaited() {
-			continue
-		}
-		if at := x.triedAt.Add(knownWithin); now.Before(at) {
-			c.knownAt = earliest(c.knownAt, at)
-			continue
-		}
-		c.set(x, &condition{readiness: trying, late: true})
-		c.publish()
-	}
 	c.follow()
 }
 
@@ -562,19 +565,13 @@ func (c *core) do(a action, x *conn) { c.out.steps = append(c.out.steps, step{a,
 // set sets the condition of x.
 func (c *core) set(x *conn, next *condition) {
 	was, is := x.current.Load().readiness, next.readiness
-	if x.wanted {
+	if c.isWanted(x) {
 		c.counts[was]--
 		c.counts[is]++
 	}
 	// A connection that fails again while others are ready changes no pick.
 	if was != is || is == ready || c.counts[ready] == 0 {
 		c.publish()
-	}
-	if is == ready {
-		next.subConn = x.subConn
-	}
-	if x.open {
-		next.named = x.subConn
 	}
 	x.current.Store(next)
 }
@@ -584,23 +581,6 @@ func (c *core) flush() effects {
 	out := c.out
 	c.out = effects{}
 	return out
-}
-
-// wake returns when to call expire; zero: never. It may be in the past: some times come while events are handled.
-func (c *core) wake() (at time.Time) {
-	sooner := func(t time.Time) { at = earliest(at, t) }
-	if c.timed {
-		for _, x := range c.all {
-			sooner(x.closeAt)
-			if x.state == connectivity.Idle && !x.dialing && x.isUsed() {
-				sooner(x.retryAt)
-			}
-		}
-		c.timed = !at.IsZero()
-	}
-	sooner(c.nextAt)
-	sooner(c.knownAt)
-	return at
 }
 
 // earliest returns the earlier of two times; zero: never.
@@ -617,7 +597,7 @@ func (c *core) state() connectivity.State {
 	switch {
 	case c.counts[ready] > 0, in.client.TargetsOnly:
 		return connectivity.Ready
-	case c.counts[trying] > 0, in.pending && len(c.plan.endpoints) == 0:
+	case c.counts[trying] > 0, in.pending && len(c.plan.All) == 0:
 		return connectivity.Connecting
 	}
 	return connectivity.TransientFailure

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -24,7 +25,7 @@ type walked struct {
 	*walks
 	core   core
 	now    time.Time
-	fleet  [3]int // which variant of each endpoint there is; 0: none
+	fleet  [3]int // which variant of each endpoint there is; 0: none, 3: the first, in the other cluster
 	config int
 	health map[*conn]bool // it is asked for
 	wake   time.Time
@@ -70,6 +71,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 			w.events = append(w.events, fmt.Sprintf("fleet %d %d", i, v))
 		}
 	}
+	w.events = append(w.events, "fleet 2 3")
 	for c := range texts {
 		w.events = append(w.events, fmt.Sprintf("config %d", c))
 	}
@@ -121,15 +123,15 @@ func (w *walked) happen(event int) bool {
 	}
 	for i, c := range before {
 		after := w.picks()[i]
-		strict := walkedCalls[i].lane != "" && w.core.plan.placed != nil && w.core.plan.placed.config.Strict(walkedCalls[i].lane)
+		strict := w.core.plan.Lane(walkedCalls[i].lane) == nil || w.core.plan.Lane(walkedCalls[i].lane).Strict
 		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // it does not serve that
 			continue
 		}
-		lazy := walkedCalls[i].lane != "" && (w.core.plan.chooses() || w.core.plan.traits.Single) // its first call has a lane connected to
+		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // its first call has a lane connected to
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.live && !w.mayServe(c.conn, i)                                      // into a lane, or out of one
-		if l := p.lanes[walkedCalls[i].lane]; l != nil && !p.addRoute(l, "/s.A/M").first.lacks(away) { // a call of a lane waits while that connects
+		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                // into a lane, or out of one
+		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.has(planning.Away, (*condition).isExpected) { // a call of a lane waits while that connects
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
@@ -178,18 +180,20 @@ func (w *walked) mayServe(x *conn, call int) bool {
 		return false
 	}
 	info, wish := infoOf(call)
-	r, err := p.route(&info, wish)
+	v, err := p.viewOf(&info, wish)
 	if err != nil {
 		return false
 	}
-	for _, v := range []*view{r.first, r.then} {
-		if v == nil {
-			continue
+	for ; v != nil; v = v.then {
+		v.open()
+		lacking := v.lacking(info.FullMethodName)
+		if slices.Contains(lacking, attr.Methods(x.endpoint)) {
+			return false
 		}
-		if v.has(away, func(c *condition) bool { return c == x.current.Load() }) {
+		if v.has(planning.Away, func(c *condition) bool { return c == x.current.Load() }) {
 			return true
 		}
-		if !v.refresh(1).toBase {
+		if !v.refresh(1, lacking).toBase {
 			return false
 		}
 	}
@@ -209,16 +213,18 @@ func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 var walkedClient = &attr.Client{Zone: "x", Seed: seedOfTests}
 
 func (w *walked) update() {
-	var fleet []resolver.Endpoint
+	in := &input{config: w.configs[w.config], client: walkedClient, fallsBack: true}
 	for i, v := range w.fleet {
-		if v > 0 {
-			fleet = append(fleet, variants[i][v-1])
+		switch v {
+		case 1, 2:
+			in.endpoints = append(in.endpoints, variants[i][v-1])
+		case 3:
+			in.away = append(in.away, variants[i][0])
 		}
 	}
-	in := &input{config: w.configs[w.config], client: walkedClient, endpoints: fleet}
 	in.left = w.core.left(in)
 	next := makePlan(in)
-	next.viewMade = func() { w.asks = true }
+	next.opened = func() { w.asks = true }
 	w.core.update(next, w.now)
 	w.carryOut()
 }
@@ -249,10 +255,10 @@ func (w *walked) do(event string) (could bool) {
 		w.now = w.now.Add(d)
 		if !w.wake.IsZero() && !w.now.Before(w.wake) {
 			w.wake = time.Time{} // the timer has fired
-			w.core.expire(w.now)
+			w.core.reselect(w.now)
 		}
 	case "named":
-		if could = w.fleet[2] > 0 && (x == nil || !x.named); !could {
+		if could = w.fleet[2]%3 > 0 && (x == nil || !x.named); !could {
 			return false
 		}
 		w.core.name(&variants[2][w.fleet[2]-1], w.now)
@@ -260,7 +266,7 @@ func (w *walked) do(event string) (could bool) {
 		if could = x != nil && x.named; !could {
 			return false
 		}
-		w.core.forget(x, w.now)
+		w.core.forget(x)
 	default:
 		if x == nil || x.subConn == nil || !w.tell(x, verb) {
 			return false
@@ -272,7 +278,7 @@ func (w *walked) do(event string) (could bool) {
 
 // tell tells the core what became of a connection.
 func (w *walked) tell(x *conn, what string) bool {
-	connecting := x.state == connectivity.Idle && x.dialing || x.state == connectivity.Connecting
+	connecting := x.state == connectivity.Connecting
 	switch {
 	case what == "ready" && connecting:
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
@@ -280,6 +286,7 @@ func (w *walked) tell(x *conn, what string) bool {
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
 	case what == "ends" && x.state == connectivity.Ready, what == "idle" && x.state == connectivity.TransientFailure:
 		delete(w.health, x)
+		x.subConn.(*walkedSubConn).busy = false
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
 	case what == "well" && w.health[x] && !x.is(ready):
 		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
@@ -294,7 +301,8 @@ func (w *walked) tell(x *conn, what string) bool {
 // walkedSubConn is what gRPC would have made.
 type walkedSubConn struct {
 	balancer.SubConn
-	of *conn
+	of   *conn
+	busy bool // it was told to connect, and is not idle again
 }
 
 // carryOut carries out effects.
@@ -306,12 +314,14 @@ func (w *walked) carryOut() {
 			x := s.conn
 			switch s.action {
 			case dial:
-				if x.subConn != nil && x.state != connectivity.Idle {
-					w.breaks("%s is connected to twice", x.addr)
-				}
 				if x.subConn == nil {
 					x.subConn = &walkedSubConn{of: x}
 				}
+				sc := x.subConn.(*walkedSubConn)
+				if sc.busy {
+					w.breaks("%s is connected to twice", x.addr)
+				}
+				sc.busy = true
 			case watch:
 				w.health[x] = true
 			case shutDown:
@@ -322,7 +332,7 @@ func (w *walked) carryOut() {
 				delete(w.health, x)
 			}
 		}
-		if wake := w.core.wake(); !wake.IsZero() {
+		if wake := w.core.lookAt; !wake.IsZero() {
 			w.wake = wake
 		}
 		if len(out.steps) > 0 {
@@ -333,7 +343,7 @@ func (w *walked) carryOut() {
 			return
 		}
 		w.asks = false
-		w.core.viewMade(w.now)
+		w.core.opened()
 	}
 }
 
@@ -342,11 +352,11 @@ func (w *walked) key() string {
 	var text strings.Builder
 	p := w.core.plan
 	fmt.Fprint(&text, w.fleet, w.config, ":")
-	for i := range p.endpoints {
-		fmt.Fprint(&text, " ", instance(&p.endpoints[i]), attr.Endpoint(p.endpoints[i]).Version)
+	for i := range p.All {
+		fmt.Fprint(&text, " ", instance(&p.All[i]), attr.Endpoint(p.All[i]).Version)
 	}
 	for _, v := range p.called() {
-		fmt.Fprint(&text, " ", v.lane.name, v.method)
+		fmt.Fprint(&text, " ", v.lane.Name)
 		for _, g := range v.groups {
 			for _, t := range g.tiers {
 				fmt.Fprint(&text, t.use.Load().members)
@@ -362,10 +372,10 @@ func (w *walked) key() string {
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().joined, x.current.Load().late, x.wanted, x.named, x.dialing, x.open, x.subConn != nil, w.health[x],
-			in(x.retryAt), in(x.closeAt), in(x.triedAt.Add(knownWithin)))
+		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().late, x.current.Load().joined, w.core.isWanted(x), x.named, x.subConn != nil, w.health[x],
+			in(x.closeAt), in(x.triedAt.Add(knownWithin)))
 	}
-	fmt.Fprint(&text, "; ", in(w.core.nextAt), in(w.core.knownAt))
+	fmt.Fprint(&text, "; ", in(w.core.lookAt), len(p.needs()))
 	return text.String()
 }
 
@@ -378,7 +388,7 @@ func (w *walked) settle() string {
 			}
 		}
 	}
-	timed := slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.closeAt.IsZero() || x.state == connectivity.Idle && x.wanted })
+	timed := slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.closeAt.IsZero() || x.state == connectivity.Idle && w.core.isWanted(x) })
 	if timed {
 		if w.wake.IsZero() {
 			return "nothing happens, and something is left over"
@@ -390,7 +400,7 @@ func (w *walked) settle() string {
 		return ""
 	}
 	for i, c := range w.picks() {
-		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || w.core.plan.placed == nil || v2) {
+		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || !w.core.plan.HasLanes() || v2) {
 			return fmt.Sprintf("nothing happens, and %v gets %v", walkedCalls[i], c.err)
 		}
 	}
@@ -408,10 +418,10 @@ var coreRules = []coretest.Rule[walked]{
 			if at < 0 {
 				return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i], c.conn.addr)
 			}
-			served := slices.ContainsFunc(liveOf(w.core.plan), func(ep resolver.Endpoint) bool {
-				return attr.Endpoint(ep).Version == "v2" && w.core.plan.placed.isBase(&ep)
+			served := slices.ContainsFunc(w.core.plan.Base.Members, func(m int32) bool {
+				return int(m) < w.core.plan.Live && endpointOf(&w.core.plan.All[m]).Version == "v2"
 			})
-			if says := attr.Endpoint(w.core.plan.endpoints[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" {
+			if says := attr.Endpoint(w.core.plan.All[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" {
 				return fmt.Sprintf("%v goes to %s, which does not serve it", walkedCalls[i], c.conn.addr)
 			}
 		}
@@ -429,10 +439,10 @@ var coreRules = []coretest.Rule[walked]{
 	}},
 	{Name: "the last resort takes calls only while nothing else can", Broken: func(_, w *walked) string {
 		for i, c := range w.picks() {
-			if at := slices.Index(w.core.plan.conns, c.conn); at < w.core.plan.live {
+			if at := slices.Index(w.core.plan.conns, c.conn); at < w.core.plan.Live {
 				continue
 			}
-			for _, x := range w.core.plan.conns[:w.core.plan.live] {
+			for _, x := range w.core.plan.conns[:w.core.plan.Live] {
 				if w.mayServe(x, i) {
 					return fmt.Sprintf("%v goes to %s, and %s is ready", walkedCalls[i], c.conn.addr, x.addr)
 				}
@@ -442,13 +452,9 @@ var coreRules = []coretest.Rule[walked]{
 	}},
 	{Name: "what is to be closed or made later is looked at", Broken: func(_, w *walked) string {
 		for _, x := range w.core.all {
-			later := !x.closeAt.IsZero() || x.state == connectivity.Idle && (x.wanted || x.named) && w.now.Before(x.retryAt)
-			if later && w.wake.IsZero() {
+			if !x.closeAt.IsZero() && w.wake.IsZero() {
 				return x.addr + " waits, and nobody looks"
 			}
-		}
-		if next := w.core.nextAt; !next.IsZero() && (w.wake.IsZero() || w.wake.After(next)) {
-			return "another is to be tried, and nobody looks"
 		}
 		late := slices.ContainsFunc(w.core.all, func(x *conn) bool {
 			return x.isAwaited() && (w.wake.IsZero() || w.wake.After(x.triedAt.Add(knownWithin)))
@@ -461,16 +467,16 @@ var coreRules = []coretest.Rule[walked]{
 	{Name: "what is wanted is connected to, and what is not known is closed", Broken: func(_, w *walked) string {
 		kinds := [3]int{}
 		for _, x := range w.core.all {
-			if x.wanted {
+			if w.core.isWanted(x) {
 				kinds[x.current.Load().readiness]++
 			}
-			if (x.wanted && x.inPlan == w.core.number || x.named) && x.state == connectivity.Idle && !x.dialing && !w.now.Before(x.retryAt) {
+			if (w.core.isWanted(x) && x.inPlan || x.named) && x.state == connectivity.Idle {
 				return x.addr + " is not connected to"
 			}
-			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !x.wanted && !x.named && x.subConn != nil && x.closeAt.IsZero() {
+			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !w.core.isUsed(x) && x.subConn != nil && x.closeAt.IsZero() {
 				return x.addr + " is not known and open"
 			}
-			if !x.wanted && !x.named && x.subConn != nil && x.closeAt.IsZero() {
+			if !w.core.isUsed(x) && x.subConn != nil && x.closeAt.IsZero() {
 				return x.addr + " is not wanted and open for ever"
 			}
 		}

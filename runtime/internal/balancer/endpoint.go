@@ -3,7 +3,6 @@ package balancer
 import (
 	"iter"
 
-	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -12,11 +11,11 @@ import (
 
 // weightOf returns an endpoint's static weight, at least 1.
 func weightOf(ep *resolver.Endpoint) uint64 {
-	if e := attr.Endpoint(*ep); e != nil {
-		return uint64(max(1, e.Weight))
-	}
-	return uint64(max(1, weight.FromEndpoint(*ep).Weight))
+	return uint64(max(1, endpointOf(ep).Weight))
 }
+
+// endpointOf returns what is known of an endpoint.
+func endpointOf(ep *resolver.Endpoint) *endpoint.Endpoint { return attr.Endpoint(*ep) }
 
 // address returns the address of an endpoint, "" if it has none.
 func address(ep *resolver.Endpoint) string {
@@ -39,13 +38,8 @@ func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
 	}
 }
 
-// instance returns the instance id of an endpoint, or its address if it was not read from etcd.
-func instance(ep *resolver.Endpoint) string {
-	if e := attr.Endpoint(*ep); e != nil {
-		return e.Instance
-	}
-	return address(ep)
-}
+// instance returns the instance id of an endpoint.
+func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
 
 // alike returns how many endpoints two lists have in common at their beginnings, and how many others at their ends, by
 // identity: most of a list is then compared without a look at what it points to.

@@ -90,7 +90,7 @@ func TestK4_ASubsetOfOneThatIsHeldAndDead(t *testing.T) {
 	_ = hand(p, nil, &attr.State{Client: &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}, Endpoints: ends("a", "b"), Held: held})
 	p.do(func() {
 		for _, x := range p.core.conns {
-			if x.wanted {
+			if p.core.isWanted(x) {
 				p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errRefused}, p.now())
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -30,20 +31,27 @@ type input struct {
 	sequence uint64              // of the key's state
 }
 
-// isHeld reports whether etcd no longer has an endpoint.
-func (in *input) isHeld(ep *resolver.Endpoint) bool {
-	_, held := in.held[address(ep)]
-	return held
+// forPlan returns the input of a plan of package plan.
+func (in *input) forPlan() *planning.Input[resolver.Endpoint] {
+	next := &planning.Input[resolver.Endpoint]{
+		Service: in.service, Config: &in.config.Config, Endpoints: in.endpoints, Away: in.away, Left: in.left, Of: endpointOf, Err: in.err,
+		Client: &planning.Client{
+			Zone: in.client.Zone, Selector: in.client.Selector, Subset: in.client.Subset, Most: in.client.Most, Seed: in.client.Seed,
+		},
+	}
+	if len(in.held) > 0 {
+		next.IsHeld = func(addr string) bool { _, held := in.held[addr]; return held }
+	}
+	return next
 }
 
-// subsetOf returns how many endpoints of each set are asked for: the smaller of what the connection and the config
-// say, 0 if neither says anything.
-func (in *input) subsetOf() int {
-	of, all := max(0, in.client.Subset), int(in.config.Subset)
-	if of == 0 || all == 0 {
-		return max(of, all)
-	}
-	return min(of, all)
+// Select returns the endpoints that a connection's selector and subset leave. If some of the subset are held, live
+// endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
+func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
+	of := *client
+	of.Most = 0
+	in := &input{client: &of, config: new(config), endpoints: s.Endpoints, held: s.Held}
+	return planning.Make(in.forPlan()).Choose()
 }
 
 // fallBackOn adds what another cluster knows of the key; nil: nothing.
@@ -74,15 +82,6 @@ func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool { return both[address(&ep)] })
-}
-
-// lent returns the endpoints of the other cluster that the connection may call.
-func (in *input) lent() []resolver.Endpoint {
-	lent := selected(in.away, in.client)
-	if len(in.config.drained) == 0 {
-		return lent
-	}
-	return slices.DeleteFunc(slices.Clone(lent), func(ep resolver.Endpoint) bool { return in.config.drains(&ep, nil) })
 }
 
 // errTargetsOnly refuses a call without a target on the connection of an Instances.

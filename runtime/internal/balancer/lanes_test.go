@@ -19,116 +19,6 @@ import (
 
 const byLabel = `"route":[{"label":"version"}]`
 
-func TestPlanOfLanes(t *testing.T) {
-	const matchesNothing = `route[0] matches no endpoint: the lane "red" is empty`
-	for _, tt := range []struct {
-		name, config, base, red, other string // where the calls go
-		reports                        string
-	}{
-		{"no lanes", `{}`, "1: abcde", "1: abcde", "1: abcde", ""},
-		{"a lane", `{` + looseRed + `}`, "1: abe", "1: cd, else 1: abe", "1: abe", ""},
-		{"a strict lane", `{` + strictRed + `}`, "1: abe", "1: cd", "1: abe", ""},
-		{"two", `{"route":[{"lane":"red","match":{"version":"v2"}},{"lane":"blue","match":{"zone":"y"},"strict":true}]}`, "1: ae", "1: cd, else 1: ae", "1: ae", ""},
-		{"a label", `{"route":[{"label":"build"}]}`, "1: abcde", "1: abcde", "1: abcde", ""},
-		{"a strict label", `{"route":[{"label":"build","strict":true}]}`, "1: abcde", "fails", "fails", ""},
-		{"nothing matches", `{"route":[{"lane":"red","match":{"version":"v3"}}]}`, "1: abcde", "1: abcde", "1: abcde", matchesNothing},
-		{"nothing matches, strictly", `{"route":[{"lane":"red","match":{"version":"v3"},"strict":true}]}`, "1: abcde", "fails", "1: abcde", matchesNothing},
-		{"no base", `{"route":[{"lane":"red","match":{"build":""}}]}`, "1: abcde", "1: abcde, else 1: abcde", "1: abcde",
-			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},
-		{"the lane is drained", `{"drain":["c","d"],` + looseRed + `}`, "1: abe", "1: abe", "1: abe", ""},
-		{"the strict lane is drained", `{"drain":["c","d"],` + strictRed + `}`, "1: abe", "fails", "1: abe", ""},
-		{"one of each is drained", `{"drain":["a","d"],` + looseRed + `}`, "1: be", "1: c, else 1: be", "1: be", ""},
-		{"the base is drained", `{"drain":["a","b","c","e"],` + looseRed + `}`, "1: abe", "1: d, else 1: abe", "1: abe",
-			"drain leaves no endpoint that is in no lane, and is ignored for these 3"},
-		{"all are drained", `{"drain":["a","b","c","d","e"],` + looseRed + `}`, "1: abe", "1: cd, else 1: abe", "1: abe",
-			"drain names all 5 endpoints and is ignored"},
-		{"zones", `{"preferZone":true,` + looseRed + `}`, "1: ae > b", "1: c > d, else 1: ae > b", "1: ae > b", ""},
-		{"a split", `{"split":[{"match":{"instance":"a"},"weight":1},{"match":{"instance":"c"},"weight":2}],` + looseRed + `}`,
-			"1: a | 0: be", "2: c | 0: d, else 1: a | 0: be", "1: a | 0: be", "split[1] matches only endpoints that are in a lane: the other groups have its share"},
-	} {
-		p := makePlan(&input{service: "acme/user", config: mustConfig(t, tt.config), client: &attr.Client{Zone: "x"}, endpoints: fleet()})
-		if got := fmt.Sprintf("%s; %s; %s", p.goes("", "/s.A/M"), p.goes("red", "/s.A/M"), p.goes("green", "/s.A/M")); got != fmt.Sprintf("%s; %s; %s", tt.base, tt.red, tt.other) ||
-			strings.Join(p.reports, "; ") != tt.reports {
-			t.Errorf("%s: %s, reports %q, want %s; %s; %s and %q", tt.name, got, p.reports, tt.base, tt.red, tt.other, tt.reports)
-		}
-	}
-}
-
-// TestLanesAndMethods has lanes serve other methods than the base.
-func TestLanesAndMethods(t *testing.T) {
-	fleet := ends("a v1 - s.A/M,N", "b v1 - s.A/M,N", "c v2 - s.A/M,New", "d v2 - s.A/M,New,N", "e v3 - s.A/M,N")
-	for _, tt := range []struct{ config, lane, method, want string }{
-		{looseRed, "", "/s.A/M", "1: abe"},
-		{looseRed, "", "/s.A/N", "1: abe"},
-		{looseRed, "", "/s.A/New", "1: abe"}, // which says that it is not served
-		{looseRed, "red", "/s.A/M", "1: cd, else 1: abe"},
-		{looseRed, "red", "/s.A/N", "1: d, else 1: abe"},
-		{looseRed, "red", "/s.A/New", "1: cd, else 1: abe"},
-		{looseRed, "red", "/s.A/Gone", "1: cd, else 1: abe"},
-		{strictRed, "red", "/s.A/N", "1: d"},
-		{byLabel, "v2", "/s.A/New", "1: cd, else 1: cd"}, // there is no base
-		{byLabel, "v3", "/s.A/New", "1: cd"},
-		{`"route":[{"lane":"green","match":{"version":"v3"},"strict":true}]`, "green", "/s.A/New", "1: e"},
-		{`"route":[{"lane":"green","match":{"version":"v3"}}]`, "green", "/s.A/New", "1: cd"},
-	} {
-		p := planOf(t, "{"+tt.config+"}", fleet)
-		if got := p.goes(tt.lane, tt.method); got != strings.TrimPrefix(tt.want, ", else ") {
-			t.Errorf("%s: %s in %q goes to %s, want %s", tt.config, tt.method, tt.lane, got, tt.want)
-		}
-	}
-}
-
-// TestMethodsOfLanesAreTheirOwn has branches beside a base in the midst of a rollout, each with a method of its own and
-// without one that the base has.
-func TestMethodsOfLanesAreTheirOwn(t *testing.T) {
-	specs := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"}
-	for n := range 12 {
-		p := planOf(t, `{"route":[{"label":"zone"}]}`, ends(specs...))
-		for _, tt := range []struct{ lane, method, want string }{
-			{"", "/s.A/New", "1: b"}, {"", "/s.A/M", "1: ab"}, {"pr0", "/s.A/Own0", "1: 0, else 1: ab"}, {"pr0", "/s.A/M", "1: 0, else 1: ab"},
-			{"pr0", "/s.A/New", "1: b"}, {"pr0", "/s.A/Old", "1: ab"}, {"pr0", "/s.A/Own1", "1: 0, else 1: ab"},
-		} {
-			if got := p.goes(tt.lane, tt.method); (n > 0 || tt.lane == "") && got != tt.want {
-				t.Errorf("%d branches: %s in %q goes to %s, want %s", n, tt.method, tt.lane, got, tt.want)
-			}
-		}
-		specs = append(specs, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
-	}
-	p := planOf(t, `{"route":[{"label":"zone"}]}`, ends(append(specs[:2:2], "0 v1 pr0 s.A/M,Old,Own0")...))
-	if got := p.goes("pr0", "/s.A/Old"); got != "1: 0, else 1: ab" {
-		t.Errorf("the branch that serves another method gets %s", got)
-	}
-}
-
-// TestADrainOfTheBaseYieldsToWhatIsHeld has all of the base vanish but what is drained.
-func TestADrainOfTheBaseYieldsToWhatIsHeld(t *testing.T) {
-	in := &input{config: mustConfig(t, `{"drain":["a","d"],`+looseRed+`}`), client: &attr.Client{}, endpoints: fleet(), held: heldOf("be")}
-	if got := instances(liveOf(makePlan(in))); got != "abce" {
-		t.Errorf("%s is left", got)
-	}
-}
-
-// TestLanesTakeNoPlaces has a base of which a connection may use a part.
-func TestLanesTakeNoPlaces(t *testing.T) {
-	var specs []string
-	for i := range 400 {
-		specs = append(specs, fmt.Sprintf("i%03d v%d", i, max(0, i-299)))
-	}
-	for _, config := range []string{`{"route":[{"label":"build"},{"lane":"red","match":{"version":"v1"}}]}`, "{" + byLabel + "}"} {
-		in := &input{config: mustConfig(t, config), client: &attr.Client{Most: 100, Seed: seedOfTests}, endpoints: ends(specs...)}
-		p := makePlan(in)
-		uses := func(l *lane) int { return len(p.addRoute(l, "").first.groups[0].tiers[0].use.Load().members) }
-		if n := uses(p.base); n != 100 {
-			t.Errorf("%s: the base uses %d", config, n)
-		}
-		for name, l := range p.lanes {
-			if n := uses(l); n > minMost {
-				t.Errorf("%s: the lane %s uses %d", config, name, n)
-			}
-		}
-	}
-}
-
 // TestPicksOfLanes has the endpoints of lanes be ready, fail and connect.
 func TestPicksOfLanes(t *testing.T) {
 	p, cc := newTestPolicy(t)
@@ -208,7 +98,7 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 	cc.hangs = map[string]bool{"c:1": true}
 	now := time.Now()
 	p.now = func() time.Time { return now }
-	pass := func() { now = now.Add(5 * time.Second); p.do(func() { p.core.expire(now) }) }
+	pass := func() { now = now.Add(5 * time.Second); p.do(func() { p.core.reselect(now) }) }
 	update := func(config string, specs ...string) func() {
 		return func() {
 			_ = hand(p, mustConfig(t, "{"+config+"}"), &attr.State{Client: &attr.Client{}, Endpoints: ends(specs...)})
@@ -279,7 +169,7 @@ func TestWhatIsNewIsWaitedForBesideWhatServes(t *testing.T) {
 		now := time.Now()
 		p.now = func() time.Time { return now }
 		where := func() string {
-			p.do(func() { p.core.expire(now) })
+			p.do(func() { p.core.reselect(now) })
 			settle(p, cc)
 			addr, _ := cc.pick(tt.ctx, "/s.A/M")
 			return addr

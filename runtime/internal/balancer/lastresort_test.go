@@ -112,7 +112,7 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	update(`{"drain":["a"]}`, "a", "b")
 	expect("while b connects", "")
 	now = now.Add(knownWithin)
-	p.do(func() { p.core.expire(now) })
+	p.do(func() { p.core.reselect(now) })
 	settle(p, cc)
 	expect("while b hangs", "a:1")
 	cc.last("b:1").set(connectivity.Ready, nil)
@@ -133,7 +133,7 @@ func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
 		"subset": {Subset: 2, Seed: seedOfTests},
 		"bound":  {Most: 2, Seed: seedOfTests},
 	} {
-		ranking := (&plan{in: &input{client: client}, endpoints: fleet}).rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
+		ranking := makePlan(&input{client: client, config: mustConfig(t, `{}`), endpoints: fleet}).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
 		at := func(i int) string { return address(&fleet[ranking[i]]) }
 		for what, bad := range map[string]func(cc *fakeConn, addr string){
 			"refuses": func(cc *fakeConn, addr string) { cc.down[addr] = errors.New("refused") },
@@ -150,7 +150,7 @@ func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
 			settle(p, cc)
 			for range 4 {
 				now = now.Add(nextWithin)
-				p.do(func() { p.core.expire(now) })
+				p.do(func() { p.core.reselect(now) })
 				settle(p, cc)
 			}
 			called := map[string]bool{}
@@ -176,7 +176,7 @@ func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
 			cc.revive()
 			settle(p, cc)
 			now = now.Add(linger)
-			p.do(func() { p.core.expire(now) })
+			p.do(func() { p.core.reselect(now) })
 			settle(p, cc)
 			if open := len(cc.open()); open != 2 {
 				t.Errorf("%s, once the first two are back: %d connections are open", name, open)

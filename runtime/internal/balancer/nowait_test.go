@@ -74,7 +74,7 @@ func TestP10_NothingHoldsAPickUp(t *testing.T) {
 		}
 	})
 	_ = hand(p, nil, &attr.State{Client: client, Endpoints: fleet[:1]})
-	p.do(func() { p.core.expire(time.Now().Add(linger)) })
+	p.do(func() { p.core.reselect(time.Now().Add(linger)) })
 	settle(p, cc)
 	close(stop)
 	<-done

@@ -114,7 +114,7 @@ func (p *policy) runOthers(c *othersConfig) {
 // connections to those that have left serve on. When they end, callers learn why.
 func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	s := p.others.published()
-	switch empty := p.core.plan.empty; {
+	switch empty := p.core.plan.Empty; {
 	case s.ConnectivityState == connectivity.Ready || empty == nil:
 		return s.ConnectivityState, s.Picker
 	case p.in.pending:
@@ -124,16 +124,15 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	}
 }
 
-// forOthers returns the endpoints that drain, selector and subset leave, those of the other cluster if there are none, and else why
-// there are none.
+// forOthers returns the endpoints for a policy of others: those of the other cluster if none is live, and else why there are none.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
-	switch {
-	case p.live > 0:
-		return p.choose(p.mostOf(1)), nil
-	case p.ends[away] > 0:
-		return p.endpoints[:p.ends[away]], nil
+	switch lent := p.Lent(); {
+	case p.Live > 0:
+		return p.Choose(), nil
+	case len(lent) > 0:
+		return lent, nil
 	}
-	return nil, p.empty
+	return nil, p.Empty
 }
 
 // update gives the policy endpoints and a config.

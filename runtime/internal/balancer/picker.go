@@ -46,7 +46,11 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	case p.others != nil:
 		return p.others.Pick(info)
 	}
-	x, err := p.pickByPlan(&info, o)
+	v, err := p.plan.viewOf(&info, o)
+	if err != nil {
+		return balancer.PickResult{}, err
+	}
+	x, err := p.pickByPlan(info.Ctx, o, v, p.plan.methodOf(&info))
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
@@ -63,62 +67,61 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// pickByPlan picks by the plan.
-func (p *picker) pickByPlan(info *balancer.PickInfo, o *calloptions.Options) (*conn, error) {
-	r, err := p.plan.route(info, o)
-	if err != nil {
-		return nil, err
+// pickByPlan picks in a view, or in the one that takes what it cannot. If every endpoint lacks the method, its servers say so.
+func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
+	x, passOn, err := p.pickFrom(ctx, o, v, method)
+	of := v
+	if passOn && v.then != nil {
+		of = v.then
+		x, _, err = p.pickFrom(ctx, o, of, method)
 	}
-	s := r.first.asOf(p.epoch, false)
-	if len(s.groups) > 0 || r.then == nil || !s.toBase {
-		x, err := p.pickFrom(info.Ctx, o, r.first, s)
-		if err == nil {
-			return x, nil
-		}
-		if !errors.Is(err, errFull) || r.then == nil {
-			return nil, r.first.explain(err)
-		}
+	if errors.Is(err, errLacks) {
+		return p.pickByPlan(ctx, o, v, "")
 	}
-	x, err := p.pickFrom(info.Ctx, o, r.then, r.then.asOf(p.epoch, false))
-	return x, r.then.explain(err)
+	return x, of.explain(err)
 }
 
 // pickFrom picks by a snapshot of a view. Where one that is older than the picker has no answer, the call waits for the
 // picker's: gRPC asks each picker once, and no other may follow.
-func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, s *snapshot) (*conn, error) {
-	x, err := v.plan.pickFrom(ctx, o, s)
+func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, method string) (x *conn, passOn bool, err error) {
+	s := v.asOf(p.epoch, method, false)
+	x, passOn, err = v.plan.pickFrom(ctx, o, s)
 	if s.epoch >= p.epoch || err == nil && x.current.Load().subConn != nil {
-		return x, err
+		return x, passOn, err
 	}
 	if err == nil && v.plan.traits.Counts {
 		x.stats.Cancel()
 	}
-	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, true))
+	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, method, true))
 }
 
-// errFull says that every endpoint that a call may go to has max_concurrent_requests calls under way.
-var errFull = errors.New("full")
+var (
+	// errFull says that every endpoint that a call may go to has max_concurrent_requests calls under way.
+	errFull = errors.New("full")
+	// errLacks says that no endpoint that a call may go to serves its method.
+	errLacks = errors.New("no endpoint serves the method")
+)
 
-// pickFrom picks by a snapshot. Where calls are counted, the call has begun.
-func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (*conn, error) {
+// pickFrom picks by a snapshot. Where calls are counted, the call has begun. passOn reports whether another view may take the call.
+func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (x *conn, passOn bool, err error) {
 	if len(s.groups) == 0 {
-		return nil, s.err
+		return nil, s.toBase, s.err
 	}
 	chosen, leaves := s.choose(o, &p.sequence)
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
 			if x, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
-				return x, err
+				return x, false, err
 			}
 		}
 		for i := range g.sets {
 			if x, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
-				return x, err
+				return x, false, err
 			}
 		}
 	}
-	return nil, errFull
+	return nil, true, errFull
 }
 
 // pickIn picks one of a set.
@@ -146,8 +149,8 @@ func (v *view) explain(err error) error {
 		return status.Errorf(codes.Unavailable,
 			"etcd: each endpoint of %q that the call may go to has %d calls under way, as many as max_concurrent_requests allows",
 			v.plan.in.service, v.plan.in.config.MaxConcurrentRequests)
-	case v.lane.strict:
-		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.in.service, v.lane.name, err)
+	case v.lane.Strict:
+		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.in.service, v.lane.Name, err)
 	}
 	return err
 }

@@ -6,115 +6,144 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// plan says which endpoints a call may go to. A call's lane and method select a view, its share a group of the view, and the
-// order of preference the first tier of the group with a ready endpoint. The way of picking chooses within the tier. The plan is
-// immutable, except that calls add views, that the core sets conns once, and that the core sets which members a tier uses.
+// plan is a plan of package plan with connections. A call's lane selects a view, its share a group of the view, and the order of
+// preference the first tier of the group with a ready endpoint. The way of picking chooses within the tier. The plan is immutable,
+// except that calls open views and add methods, that the core sets conns once, and that the core sets which members a tier uses.
 type plan struct {
-	in        *input
-	traits    picking.Traits
-	way       picking.Way
-	endpoints []resolver.Endpoint // that calls may go to, part by part
-	live      int                 // how many of endpoints are live
-	ends      [drained + 1]int    // where the part of a class ends in endpoints; those in other zones are live
-	conns     []*conn             // of endpoints; set by the core
-	placed    *placed             // nil: there are no lanes
-	base      *lane
-	lanes     map[string]*lane // that have endpoints
-	reports   []string         // problems of the config, for people
-	viewMade  func()           // reports a new view, which may need more connections
-	empty     error            // why no endpoint is live; nil: some are
-	sequence  picking.Sequence // of the choices among groups
-	rings     picking.Rings
-	differ    bool // the endpoints do not all serve the same methods
+	*planning.Plan[resolver.Endpoint]
+	in       *input
+	traits   picking.Traits
+	way      picking.Way // nil: calls name their instance
+	conns    []*conn     // of All; set by the core
+	base     *view
+	views    map[*planning.Lane]*view
+	opened   func()           // called when a call needs connections that no call needed before
+	sequence picking.Sequence // of the choices among groups
+	rings    picking.Rings
+	differ   bool // the endpoints do not all serve the same methods
 
-	making sync.Mutex
-	views  []*view // that calls have asked for, guarded by making
+	mu      sync.Mutex // guards what follows
+	open    []*view    // that calls have asked for
+	methods []string   // that calls need, and that some endpoints lack
 }
 
-// makePlan leaves out the endpoints that a connection may not call, and divides the rest by lane. Together with route, it is the
-// order of steps from the entries of a key to a pick: package discovery merges and holds entries; then come drain, selector, lane,
-// methods, split, zone, subset, and the way of picking.
+// makePlan makes the plan of an input.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, way: in.config.way}
+	p := &plan{in: in, way: in.config.way, Plan: planning.Make(in.forPlan())}
 	p.sequence.Shuffle()
 	if p.way != nil {
 		p.traits = p.way.Traits()
 		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
-	p.placed = in.placeInLanes()
-	live, out := p.drain(in.endpoints)
-	p.divideByPart(selected(live, in.client), in.lent(), selected(in.left, in.client), selected(out, in.client))
-	if p.live == 0 {
-		p.empty = in.whyEmpty(len(live))
-	}
 	p.differ = p.methodsDiffer()
-	p.divideByLane()
-	if p.live > 0 {
-		p.reportSplit()
-		p.reportTwins()
-	}
+	p.makeViews()
 	return p
 }
 
 // targetsOnly returns a plan without endpoints. Only calls that name their instance are served by it.
 func targetsOnly(in *input, empty error) *plan {
-	p := &plan{in: in, empty: empty}
-	p.divideByLane()
+	p := &plan{in: in, Plan: &planning.Plan[resolver.Endpoint]{Input: in.forPlan(), Base: new(planning.Lane), Empty: empty}}
+	p.makeViews()
 	return p
 }
 
-// divideByPart sets the endpoints of the plan.
-func (p *plan) divideByPart(live, lent, gone, out []resolver.Endpoint) {
-	p.endpoints, p.live = live, len(live)
-	if len(lent)+len(gone)+len(out) > 0 {
-		p.endpoints = slices.Concat(live, lent, gone, out)
-	}
-	p.ends[ownZone], p.ends[otherZones] = p.live, p.live
-	p.ends[away] = p.live + len(lent)
-	p.ends[left] = p.ends[away] + len(gone)
-	p.ends[drained] = len(p.endpoints)
-}
-
-// partOf returns the class of an endpoint, apart from zones.
-func (p *plan) partOf(i int) class {
-	switch {
-	case i < p.live:
-		return ownZone
-	case i < p.ends[away]:
-		return away
-	case i < p.ends[left]:
-		return left
-	}
-	return drained
-}
-
-// report notes a problem of the config.
-func (p *plan) report(format string, args ...any) {
-	p.reports = append(p.reports, fmt.Sprintf(format, args...))
-}
-
-// reportTwins reports the instance ids that more than one endpoint has.
-func (p *plan) reportTwins() {
-	if sum := p.in.summary; sum != nil && sum.Twins > 0 {
-		p.report("%d endpoints have an instance id that another has, such as %.80q: they are told apart by their addresses", sum.Twins, sum.Twin)
+// makeViews makes the views of the lanes. Calls open them.
+func (p *plan) makeViews() {
+	p.base = &view{plan: p, lane: p.Base}
+	p.views = map[*planning.Lane]*view{p.Base: p.base}
+	for l := range p.Lanes() {
+		v := &view{plan: p, lane: l}
+		if !l.Strict {
+			v.then = p.base
+		}
+		p.views[l] = v
 	}
 }
 
-// view is where calls of one lane go, or calls without a lane, for methods that the same instances serve. All views of a plan
-// share its connections.
+// viewOf returns the view of a call.
+func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, error) {
+	if !p.HasLanes() {
+		return p.base, nil
+	}
+	name := calloptions.LaneOf(info.Ctx, o, p.in.config.LaneHeader)
+	lane := p.Lane(name)
+	if lane == nil {
+		return nil, fmt.Errorf("etcd: no endpoint of %q is in the lane %.200q, which is strict", p.in.service, name)
+	}
+	return p.views[lane], nil
+}
+
+// adopt opens the view of calls that ask for nothing, and what calls have asked the plan before for, which may be nil.
+func (p *plan) adopt(before *plan) {
+	p.base.open()
+	if before == nil {
+		return
+	}
+	for _, v := range before.called() {
+		if l := p.Lane(v.lane.Name); l != nil {
+			p.views[l].open()
+		}
+	}
+	if p.differ {
+		p.methods = before.needs()
+	}
+}
+
+// called returns the views that calls have asked for.
+func (p *plan) called() []*view {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[:len(p.open):len(p.open)]
+}
+
+// picksSome reports whether a connection may use only some of the live endpoints.
+func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
+
+// view is where calls of one lane go, or calls without a lane. All views of a plan share its connections.
 type view struct {
 	plan   *plan
-	groups []group
-	lane   *lane
-	method string // of the call that it was made for
+	lane   *planning.Lane
+	then   *view    // takes what this view cannot; nil: nothing does
+	groups []group  // set by open
+	texts  []string // in which its endpoints name the methods that they serve; set by open; nil: all the same, or too many to tell apart
 
 	making sync.Mutex // the next snapshot
 	last   atomic.Pointer[snapshot]
+}
+
+// open divides the endpoints of the view's lane, once.
+func (v *view) open() {
+	p := v.plan
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slices.Contains(p.open, v) {
+		return
+	}
+	for _, g := range p.Groups(v.lane) {
+		made := group{id: g.ID, weight: g.Weight}
+		for _, t := range g.Tiers {
+			made.tiers = append(made.tiers, p.makeTier(t))
+		}
+		v.groups = append(v.groups, made)
+	}
+	if p.differ {
+		v.texts = p.methodTexts(v.lane.Members)
+	}
+	p.open = append(p.open, v)
+	if p.picksSome() && p.opened != nil {
+		p.opened()
+	}
 }
 
 // group is a set of endpoints that share one weight of a view's split.
@@ -124,40 +153,36 @@ type group struct {
 	tiers  []*tier // in order of preference
 }
 
-// tier is the endpoints of a group that are equally preferred: the way of picking decides among them.
+// tier is the endpoints of a group that are equally preferred.
 type tier struct {
-	class   class
-	ranking []int32 // indexes of plan.endpoints, the preferred first; nil: the connection uses all
-	most    int     // how many of ranking it uses
-	use     atomic.Pointer[use]
-	first   atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; nil: none yet
+	planning.Tier
+	use   atomic.Pointer[use]
+	first atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; nil: none yet
 }
 
 // use is the members of a tier that a connection uses. It is immutable.
 type use struct {
 	*picking.Tier
-	members []int32 // of plan.endpoints
+	members []int32 // of plan.All
 }
 
-// class says how preferred a tier is.
-type class int
-
-// The classes, in the order of preference. Endpoints of the first two are live. A class after them takes calls only while no class
-// before it can.
-const (
-	ownZone class = iota // or any zone, where zones do not count
-	otherZones
-	away    // of the cluster to fall back on
-	left    // etcd no longer has these, and they are still connected
-	drained // by an operator
-)
-
-func (c class) isLive() bool { return c < away }
+func (p *plan) makeTier(of planning.Tier) *tier {
+	t := &tier{Tier: of}
+	switch {
+	case of.Most > 0:
+		t.uses(p, of.Members[:of.Most])
+	case p.traits.Shuffles:
+		t.uses(p, p.Rank(of.Members))
+	default:
+		t.uses(p, of.Members)
+	}
+	return t
+}
 
 // uses sets which members of a tier the connection uses.
 func (t *tier) uses(p *plan, members []int32) {
-	if t.ranking != nil {
-		members = inOrder(members)
+	if t.Most > 0 {
+		members = slices.Sorted(slices.Values(members))
 	}
 	if now := t.use.Load(); now != nil && slices.Equal(now.members, members) {
 		return
@@ -166,21 +191,24 @@ func (t *tier) uses(p *plan, members []int32) {
 	t.use.Store(&use{picking.NewTier(&p.rings, ring), members})
 }
 
-// isServed reports whether a connection before a class is ready.
-func (v *view) isServed(before class) bool {
-	return v.has(before, func(c *condition) bool { return c.readiness == ready })
-}
-
-// lacks reports whether no connection before a class is ready, or tried and not late.
-func (v *view) lacks(before class) bool {
-	return !v.has(before, func(c *condition) bool { return c.readiness == ready || c.readiness == trying && !c.late })
+// ringOf returns what the ring of members is made of: their names and their weights.
+func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
+	names, weights = make([]string, len(members)), make([]uint64, len(members))
+	for i, m := range members {
+		ep, before := &p.All[m], ""
+		if m > 0 {
+			before = instance(&p.All[m-1])
+		}
+		names[i], weights[i] = endpoint.RingName(instance(ep), address(ep), before), weightOf(ep)
+	}
+	return names, weights
 }
 
 // has reports whether the condition of a connection before a class satisfies a predicate.
-func (v *view) has(before class, condition func(*condition) bool) bool {
+func (v *view) has(before planning.Class, condition func(*condition) bool) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
-			if t.class >= before {
+			if t.Class >= before {
 				break
 			}
 			for _, m := range t.use.Load().members {
@@ -191,4 +219,82 @@ func (v *view) has(before class, condition func(*condition) bool) bool {
 		}
 	}
 	return false
+}
+
+// methodsDiffer reports whether some endpoints name other methods than others.
+func (p *plan) methodsDiffer() bool {
+	from := 0
+	if s := p.in.summary; s != nil { // it is of those that have not left
+		if len(s.Methods) > 1 {
+			return true
+		}
+		from = p.Live
+	}
+	for i := from; i < len(p.All); i++ {
+		if attr.Methods(p.All[i]) != attr.Methods(p.All[0]) {
+			return true
+		}
+	}
+	return false
+}
+
+// methodTexts returns the distinct texts in which members name the methods that they serve, nil if there are too many to tell apart.
+func (p *plan) methodTexts(members []int32) (texts []string) {
+	for _, m := range members {
+		text := attr.Methods(p.All[m])
+		switch {
+		case len(texts) > 0 && text == texts[len(texts)-1], slices.Contains(texts, text):
+		case len(texts) == methods.MaxTexts:
+			return nil
+		default:
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// lacking returns the texts of the view's endpoints that lack a method. The view must be open.
+func (v *view) lacking(method string) []string {
+	var others []string
+	if v.then != nil {
+		v.then.open()
+		others = v.then.texts
+	}
+	return methods.Lacking(method, v.texts, others)
+}
+
+// maxMethod is the greatest length of a method's name that is looked for in what endpoints say. No server has longer ones.
+const maxMethod = 1024
+
+// methodOf returns the method of a call, "" if it does not matter.
+func (p *plan) methodOf(info *balancer.PickInfo) string {
+	if !p.differ || len(info.FullMethodName) > maxMethod {
+		return ""
+	}
+	return info.FullMethodName
+}
+
+// maxMethods bounds how many methods are remembered. A caller has few, save one that passes on the calls of others.
+const maxMethods = 64
+
+// need notes that calls need a method that some endpoints lack, so that one that does not is connected to.
+func (p *plan) need(method string) {
+	if !p.picksSome() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.methods) < maxMethods && !slices.Contains(p.methods, method) {
+		p.methods = append(p.methods, method)
+		if p.opened != nil {
+			p.opened()
+		}
+	}
+}
+
+// needs returns the methods that calls need and that some endpoints lack.
+func (p *plan) needs() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.methods[:len(p.methods):len(p.methods)]
 }

@@ -196,7 +196,7 @@ func (r *rig) update(policy string, servers []*server) {
 func (r *rig) hand(config string, s *attr.State) {
 	r.t.Helper()
 	r.sequence++
-	s.Client, s.Sequence = r.client, r.sequence
+	s.Client, s.Sequence, s.Endpoints = r.client, r.sequence, known(s.Endpoints)
 	parsed := r.resolver.CC().ParseServiceConfig(config)
 	if parsed.Err != nil {
 		r.t.Fatal(parsed.Err)

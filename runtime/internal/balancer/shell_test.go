@@ -20,8 +20,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
+// known returns endpoints as discovery has them.
+func known(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	if len(endpoints) == 0 || attr.Endpoint(endpoints[0]) != nil {
+		return endpoints
+	}
+	all := slices.Clone(endpoints)
+	for i := range all {
+		all[i] = attr.Known(all[i])
+	}
+	return all
+}
+
 // hand hands endpoints down.
 func hand(p *policy, c *config, s *attr.State) error {
+	s.Endpoints = known(s.Endpoints)
 	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, s)
 	cs := balancer.ClientConnState{ResolverState: state}
 	if c != nil {
@@ -133,7 +146,7 @@ func TestTargets(t *testing.T) {
 	if err := settled("b"); err == nil || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), `"b" at "b2:1"`) {
 		t.Errorf("to one that is down: %v", err)
 	}
-	pass := func() { p.do(func() { p.core.expire(time.Now().Add(linger)) }) }
+	pass := func() { p.do(func() { p.core.reselect(time.Now().Add(linger)) }) }
 	if pass(); addrs(cc.open()) != "ab2" {
 		t.Errorf("open: %s", addrs(cc.open()))
 	}

@@ -104,7 +104,7 @@ func (m *timed) hand(c *config, s *attr.State, pass time.Duration) {
 func (m *timed) pass(d time.Duration) {
 	settle(m.policy, m.cc)
 	m.now = m.now.Add(d)
-	m.do(func() { m.core.expire(m.now) })
+	m.do(func() { m.core.reselect(m.now) })
 	settle(m.policy, m.cc)
 }
 

@@ -107,7 +107,7 @@ func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, er
 		}
 	}
 	switch {
-	case found != nil && !isSelected(found, in.client):
+	case found != nil && in.client.Selector != nil && !in.client.Selector(endpointOf(found)):
 		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", to.Instance, in.service)
 	case found != nil:
 		return found, nil
@@ -142,7 +142,7 @@ func (t *targets) update(in *input) {
 		}
 		t.conns.Delete(key)
 		t.named.Add(-1)
-		t.core.forget(c, now)
+		t.core.forget(c)
 		return true
 	})
 	for _, n := range stay {

@@ -3,21 +3,28 @@ package balancer
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"math/bits"
+	"slices"
+	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot is the part of a view that can take calls, as of one picker. It is immutable. The first pick that needs it makes it.
+// snapshot is the part of a view that can take calls, or the calls of one method, as of one picker. It is immutable. The first pick that
+// needs it makes it.
 type snapshot struct {
-	epoch  uint64 // of the picker
-	groups []readyGroup
-	err    error // of calls, if there are no groups
-	toBase bool  // there are no groups, and none is expected soon: a lane that is not strict leaves its calls to the base
+	epoch   uint64 // of the picker
+	groups  []readyGroup
+	err     error                                // of calls, if there are no groups
+	toBase  bool                                 // there are no groups, and none is expected soon: a lane that is not strict leaves its calls to the base
+	methods atomic.Pointer[map[string]*snapshot] // by method, where endpoints differ in these
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
@@ -33,16 +40,24 @@ type readyGroup struct {
 type readySet struct {
 	*picking.Set
 	conns []*conn // of its members
-	class class
+	class planning.Class
 }
 
-// asOf returns the snapshot for the picker of an epoch. While another call makes it, asOf returns an older one, unless waits is
-// set or there is none.
-func (v *view) asOf(epoch uint64, waits bool) *snapshot {
+// asOf returns the snapshot of a method for the picker of an epoch; "": of all methods. While another call makes it, asOf returns an
+// older one, unless waits is set or there is none.
+func (v *view) asOf(epoch uint64, method string, waits bool) *snapshot {
 	s := v.last.Load()
-	if s != nil && s.epoch >= epoch {
+	if s == nil || s.epoch < epoch {
+		s = v.renew(s, epoch, waits)
+	}
+	if method == "" {
 		return s
 	}
+	return v.forMethod(s, method)
+}
+
+// renew returns a snapshot for the picker of an epoch, or an older one: see asOf.
+func (v *view) renew(s *snapshot, epoch uint64, waits bool) *snapshot {
 	if s == nil || waits {
 		v.making.Lock()
 	} else if !v.making.TryLock() {
@@ -50,37 +65,60 @@ func (v *view) asOf(epoch uint64, waits bool) *snapshot {
 	}
 	defer v.making.Unlock()
 	if s = v.last.Load(); s == nil || s.epoch < epoch {
-		s = v.refresh(epoch)
+		v.open()
+		s = v.refresh(epoch, nil)
 		v.last.Store(s)
 	}
 	return s
 }
 
-// refresh makes a snapshot.
-func (v *view) refresh(epoch uint64) *snapshot {
+// forMethod returns the snapshot for the calls of a method: without the endpoints that say that they lack it.
+func (v *view) forMethod(s *snapshot, method string) *snapshot {
+	known := s.methods.Load()
+	if known != nil && (*known)[method] != nil {
+		return (*known)[method]
+	}
+	of := s
+	if lacking := v.lacking(method); lacking != nil {
+		v.plan.need(method)
+		of = v.refresh(s.epoch, lacking)
+	}
+	next := map[string]*snapshot{method: of}
+	if known != nil && len(*known) < maxMethods {
+		maps.Copy(next, *known)
+	}
+	s.methods.Store(&next)
+	return of
+}
+
+// refresh makes a snapshot. It leaves out the endpoints that name the methods that they serve by one of some texts.
+func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
 	heaviest, served, all := uint32(0), false, counts{}
 	for i := range states {
 		g := &states[i]
-		*g = v.stateOf(&v.groups[i])
+		*g = v.stateOf(&v.groups[i], lacking)
 		all.addAll(g.counts)
 		if len(g.sets) > 0 {
 			heaviest = max(heaviest, v.groups[i].weight)
-			served = served || g.sets[0].class.isLive()
+			served = served || g.sets[0].class.IsLive()
 		}
 	}
 	for i := range states {
 		g, weight := &states[i], v.groups[i].weight
-		if weight == 0 && heaviest > 0 || served && len(g.sets) > 0 && !g.sets[0].class.isLive() { // all may be groups without a share
+		if weight == 0 && heaviest > 0 || served && len(g.sets) > 0 && !g.sets[0].class.IsLive() { // all may be groups without a share
 			continue
 		}
 		if len(g.sets) > 0 {
 			s.add(max(1, weight), g)
 		}
 	}
-	s.toBase = len(s.groups) == 0 && (all.trying == all.late+all.joined || v.plan.traits.Single && all.late+all.joined > 0)
+	s.toBase = len(s.groups) == 0 && (all.waited == 0 || v.plan.traits.Single && all.waited < all.trying)
 	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
+	}
+	if lacking != nil && all.members == 0 {
+		s.toBase, s.err = true, errLacks
 	}
 	return s
 }
@@ -94,18 +132,18 @@ type groupState struct {
 	rest int      // see readyGroup
 }
 
-func (v *view) stateOf(of *group) groupState {
+func (v *view) stateOf(of *group, lacking []string) groupState {
 	g := groupState{id: of.id, stay: allCalls}
 	percent := v.plan.in.config.ZoneMinPercent
 	for _, t := range of.tiers {
-		if !t.class.isLive() && len(g.sets) > 0 {
+		if !t.Class.IsLive() && len(g.sets) > 0 {
 			break
 		}
-		set, n := v.setOf(t)
-		if t.class == away {
+		set, n := v.setOf(t, lacking)
+		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
-		if t.class != left { // these are not connected again
+		if t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.Live == 0) { // others serve while they are ready
 			g.addAll(n)
 		}
 		if n.ready == 0 {
@@ -113,10 +151,10 @@ func (v *view) stateOf(of *group) groupState {
 		}
 		g.sets = append(g.sets, set)
 		switch {
-		case percent == 0 || !v.plan.hasZones():
-		case len(g.sets) == 1 && t.class == ownZone:
+		case percent == 0 || !v.plan.HasZones():
+		case len(g.sets) == 1 && t.Class == planning.OwnZone:
 			g.stay = staying(percent, n.ready, n.members)
-		case g.sets[0].class == ownZone && t.class == otherZones && g.rest == 0:
+		case g.sets[0].class == planning.OwnZone && t.Class == planning.OtherZones && g.rest == 0:
 			g.rest = len(g.sets) - 1
 		}
 	}
@@ -129,7 +167,7 @@ func (v *view) stateOf(of *group) groupState {
 // counts counts connections by their condition.
 type counts struct {
 	members, ready, trying int
-	late, joined           int   // of trying: see condition
+	waited                 int   // of trying: calls wait for them
 	err, awayErr           error // of one that has failed, at home or away
 }
 
@@ -141,11 +179,8 @@ func (n *counts) add(c *condition) {
 		n.ready++
 	case trying:
 		n.trying++
-		if c.late {
-			n.late++
-		}
-		if c.joined {
-			n.joined++
+		if c.isWaitedFor() {
+			n.waited++
 		}
 	default:
 		n.err = cmp.Or(n.err, c.err)
@@ -154,38 +189,41 @@ func (n *counts) add(c *condition) {
 
 func (n *counts) addAll(o counts) {
 	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
-	n.late, n.joined = n.late+o.late, n.joined+o.joined
-	n.err, n.awayErr = cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
+	n.waited, n.err, n.awayErr = n.waited+o.waited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
 // failure returns the error of calls where no connection of those counted can take any, nil if none has failed.
 func (v *view) failure(n *counts) error {
-	home := cmp.Or(n.err, v.plan.empty)
+	home := cmp.Or(n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
 		return cmp.Or(home, n.awayErr)
 	}
 	return fmt.Errorf("%w; nor in the cluster to fall back on: %s", home, n.awayErr.Error())
 }
 
-// setOf returns the ready members of a tier, and counts all. It loads the condition of each connection once, for it may change at
+// setOf returns the ready members of a tier that do not lack the method, and counts those. It loads the condition of each connection once, for it may change at
 // any time.
-func (v *view) setOf(t *tier) (s readySet, n counts) {
+func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
-	s = readySet{class: t.class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
+	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
 		Most: int64(p.in.config.MaxConcurrentRequests), SlowStart: p.in.config.SlowStart,
 	})}
 	first := t.first.Load()
 	for i, m := range use.members {
+		if lacking != nil && slices.Contains(lacking, attr.Methods(p.All[m])) {
+			s.LeaveOut(false)
+			continue
+		}
 		x := p.conns[m]
 		c := x.current.Load()
 		n.add(c)
 		if c.readiness != ready {
-			s.LeaveOut(c.readiness == trying && !c.late && !c.joined)
+			s.LeaveOut(c.isWaitedFor())
 			continue
 		}
 		weight := uint64(0)
 		if p.traits.Weighs {
-			weight = weightOf(&p.endpoints[m])
+			weight = weightOf(&p.All[m])
 		}
 		s.Add(x.stats, weight)
 		if x == first {
@@ -195,6 +233,9 @@ func (v *view) setOf(t *tier) (s readySet, n counts) {
 			s.conns = make([]*conn, 0, len(use.members)-i)
 		}
 		s.conns = append(s.conns, x)
+	}
+	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, attr.Methods(p.All[m])) }) {
+		n = counts{members: 1, trying: 1, waited: 1} // the core is about to add one to the subset
 	}
 	return s, n
 }
@@ -267,4 +308,21 @@ func (s *snapshot) groupAt(at uint64) int {
 		}
 	}
 	return 0
+}
+
+// fraction is a part of the calls: n out of every of.
+type fraction struct{ n, of uint64 }
+
+// allCalls keeps every call.
+var allCalls = fraction{1, 1}
+
+// staying returns the fraction of calls that stay in a set. It is all of them while percent of the known members are ready; below
+// that it falls in proportion, to 0.
+func staying(percent uint32, ready, known int) fraction {
+	known = max(0, known)
+	has, wants := 100*uint64(min(ready, known)), uint64(percent)*uint64(known)
+	if has >= wants {
+		return allCalls
+	}
+	return fraction{has, wants}
 }

@@ -38,16 +38,17 @@ func TestStaying(t *testing.T) {
 // standOf returns a plan's standing for calls without a wish, where the given instances are ready and others fail.
 func standOf(p *plan, are string) *snapshot {
 	p.conns = nil
-	for i := range p.endpoints {
-		x := newConn(address(&p.endpoints[i]), new(picking.Stats))
+	for i := range p.All {
+		x := newConn(address(&p.All[i]), new(picking.Stats))
 		is := condition{readiness: failing, err: errors.New("refused")}
-		if strings.Contains(are, instance(&p.endpoints[i])) {
+		if strings.Contains(are, instance(&p.All[i])) {
 			is = condition{readiness: ready}
 		}
 		x.current.Store(&is)
 		p.conns = append(p.conns, x)
 	}
-	return p.addRoute(p.base, "").first.refresh(1)
+	p.base.open()
+	return p.base.refresh(1, nil)
 }
 
 // TestSharesOfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.

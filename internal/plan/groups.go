@@ -1,0 +1,241 @@
+package plan
+
+import (
+	"cmp"
+	"hash/maphash"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// Group is a set of endpoints that share one weight of a split.
+type Group struct {
+	ID     uint64 // of its split; 0: none
+	Weight uint32
+	Tiers  []Tier // in order of preference
+}
+
+// Tier is the endpoints of a group that are equally preferred: the way of picking decides among them.
+type Tier struct {
+	Class   Class
+	Members []int32 // of Plan.All; the preferred first, if the client uses only some
+	Most    int     // how many of Members it uses; 0: all
+}
+
+// Groups returns the groups of a lane. Those without endpoints are left out.
+func (p *Plan[E]) Groups(l *Lane) []Group {
+	var groups []Group
+	shares := p.bySplit(l.Members)
+	most := p.mostOf(l.sharers * len(shares))
+	for i, members := range shares {
+		g := Group{}
+		g.ID, g.Weight = p.Config.group(i)
+		for class, members := range p.byClass(members) {
+			if len(members) > 0 {
+				g.Tiers = append(g.Tiers, p.tier(Class(class), members, most))
+			}
+		}
+		if len(g.Tiers) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+// bySplit returns the members of each group of the split, and last those that match none.
+func (p *Plan[E]) bySplit(members []int32) [][]int32 {
+	c := p.Config
+	if len(c.Split) == 0 {
+		return [][]int32{members}
+	}
+	groupOf, groups := c.groupOf(), make([][]int32, len(c.Split)+1)
+	for _, m := range members {
+		g := len(c.Split) // no share is for what is not live
+		if int(m) < p.Live {
+			g = groupOf(p.Of(&p.All[m]))
+		}
+		groups[g] = append(groups[g], m)
+	}
+	return groups
+}
+
+// groupOf returns a function that finds the group of an endpoint: the first that it matches, or len(c.Split). It is not safe for
+// concurrent use.
+func (c *Config) groupOf() func(*endpoint.Endpoint) int {
+	var e *endpoint.Endpoint
+	get := func(name string) string { return e.Field(name) }
+	return func(of *endpoint.Endpoint) int {
+		e = of
+		if i := c.matcher.Match(get); i >= 0 {
+			return i
+		}
+		return len(c.Split)
+	}
+}
+
+// group returns the id and the weight of a group. Endpoints that match no split have none.
+func (c *Config) group(i int) (id uint64, weight uint32) {
+	switch {
+	case len(c.Split) == 0:
+		return 0, 1
+	case i < len(c.Split):
+		return c.groups[i], c.Split[i].Weight
+	}
+	return 0, 0
+}
+
+// reportSplit reports the groups that have no endpoint, and why.
+func (p *Plan[E]) reportSplit() {
+	splits := p.Config.Split
+	if len(splits) == 0 {
+		return
+	}
+	in := p.bySplit(p.Base.Members)
+	var all []matched // made for the first group that is empty
+	for i := range splits {
+		if len(in[i]) > 0 {
+			continue
+		}
+		if all == nil {
+			all = p.matched()
+		}
+		why := "no endpoint"
+		switch {
+		case all[i].exists && all[i].drained:
+			why = "only endpoints that are drained"
+		case all[i].exists && all[i].laned:
+			why = "only endpoints that are in a lane"
+		case all[i].exists:
+			why = "no endpoint that is selected for this connection"
+		}
+		p.report("split[%d] matches %s: the other groups have its share", i, why)
+	}
+}
+
+// matched says whether a group has endpoints before any step, and whether all of these are drained, or in a lane.
+type matched struct{ exists, drained, laned bool }
+
+func (p *Plan[E]) matched() []matched {
+	all, group := make([]matched, len(p.Config.Split)+1), p.Config.groupOf()
+	for i := range p.Endpoints {
+		e := p.Of(&p.Endpoints[i])
+		m := &all[group(e)]
+		m.drained = p.Config.drains(e, nil) && (!m.exists || m.drained)
+		m.laned = !p.placed.isBase(e) && (!m.exists || m.laned)
+		m.exists = true
+	}
+	return all
+}
+
+// byClass returns the members of each class. It takes them in the order of All.
+func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
+	for class := range classes {
+		n, _ := slices.BinarySearch(members, int32(p.ends[class]))
+		by[class], members = members[:n:n], members[n:]
+	}
+	if p.HasZones() {
+		live := by[OwnZone]
+		by[OwnZone] = nil
+		for _, m := range live {
+			class := OwnZone
+			if p.Of(&p.All[m]).Zone != p.Client.Zone {
+				class = OtherZones
+			}
+			by[class] = append(by[class], m)
+		}
+	}
+	return by
+}
+
+// HasZones reports whether the client's own zone is told from others.
+func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
+
+// tier returns the tier of some members, of which the client uses most; 0: all.
+func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
+	if most == 0 || len(members) <= most || class > Away {
+		return Tier{Class: class, Members: members}
+	}
+	return Tier{Class: class, Members: p.Rank(members), Most: most}
+}
+
+// minMost is how many endpoints of a set a client may use at least, however many sets there are.
+const minMost = 8
+
+// mostOf returns how many endpoints of each of some sets a client uses; 0: all. It is the smaller of the subset's size and, in a large
+// fleet, the set's part of the client's bound, which is at least minMost.
+func (p *Plan[E]) mostOf(sets int) int {
+	most := p.subset()
+	if p.tooMany() {
+		bound := p.Client.Most
+		if part := max(bound/max(1, sets), min(bound, minMost)); most == 0 || part < most {
+			most = part
+		}
+	}
+	return most
+}
+
+// subset returns how many endpoints of each set are asked for: the smaller of what the client and the config say, 0 if neither says
+// anything.
+func (p *Plan[E]) subset() int {
+	of, all := max(0, p.Client.Subset), int(p.Config.Subset)
+	if of == 0 || all == 0 {
+		return max(of, all)
+	}
+	return min(of, all)
+}
+
+// tooMany reports whether a cluster has more endpoints than the client may use.
+func (p *Plan[E]) tooMany() bool {
+	return p.Client.Most > 0 && max(p.Live, p.ends[Away]-p.Live) > p.Client.Most
+}
+
+// Chooses reports whether the client may use only some of the live endpoints.
+func (p *Plan[E]) Chooses() bool { return p.subset() > 0 || p.tooMany() }
+
+// Rank ranks members by rendezvous hashing, the highest first. It differs between clients, and an endpoint that comes or goes changes
+// one place at most.
+func (p *Plan[E]) Rank(members []int32) []int32 {
+	type ranked struct {
+		member int32
+		score  uint64
+	}
+	ranking := make([]ranked, len(members))
+	for i, m := range members {
+		ranking[i] = ranked{m, maphash.String(p.Client.Seed, p.Of(&p.All[m]).Instance)}
+	}
+	slices.SortStableFunc(ranking, func(a, b ranked) int { return cmp.Compare(b.score, a.score) })
+	order := make([]int32, len(members))
+	for i, r := range ranking {
+		order[i] = r.member
+	}
+	return order
+}
+
+// Choose returns the live endpoints that a client uses which has no connections to tell it which can be reached. Held ones come on top
+// of the subset, for they may be dead.
+func (p *Plan[E]) Choose() []E {
+	most := p.mostOf(1)
+	if most == 0 || most >= p.Live {
+		return p.All[:p.Live]
+	}
+	chosen := Prefix(p.Rank(p.indexes(0, p.Live)), most, func(m int32) bool { return p.IsHeld == nil || !p.IsHeld(p.Of(&p.All[m]).Addr) })
+	slices.Sort(chosen)
+	endpoints := make([]E, len(chosen))
+	for i, m := range chosen {
+		endpoints[i] = p.All[m]
+	}
+	return endpoints
+}
+
+// Prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once a member, in order.
+func Prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
+	for i, m := range ranking {
+		if n == 0 {
+			return ranking[:i:i]
+		}
+		if counts(m) {
+			n--
+		}
+	}
+	return ranking[:len(ranking):len(ranking)]
+}

@@ -1,0 +1,128 @@
+package plan
+
+import (
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
+type Lane struct {
+	Name    string  // "": the base
+	Strict  bool    // its calls do not go to the base
+	Members []int32 // of Plan.All
+	sharers int     // how many lanes share the bound on the endpoints that a client uses
+}
+
+// placed says which endpoints are in which lanes.
+type placed struct {
+	*serviceconfig.Placement
+	of map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
+}
+
+// place returns the lanes of the endpoints, nil if no route asks for lanes.
+func place[E any](in *Input[E]) *placed {
+	if in.Config.lanes == nil {
+		return nil
+	}
+	all := slices.Concat(in.Endpoints, in.Away, in.Left)
+	l := &placed{of: make(map[*endpoint.Endpoint][]string)}
+	l.Placement = in.Config.lanes.Place(len(all), func(i int, name string) string { return in.Of(&all[i]).Field(name) })
+	for i, names := range l.Of {
+		l.of[in.Of(&all[i])] = names
+	}
+	return l
+}
+
+// isBase reports whether an endpoint is in no lane.
+func (l *placed) isBase(e *endpoint.Endpoint) bool {
+	if l == nil {
+		return true
+	}
+	_, in := l.of[e]
+	return !in
+}
+
+// Lane returns where the calls of a lane go, nil if nowhere: the lane is strict, and no endpoint is in it.
+func (p *Plan[E]) Lane(name string) *Lane {
+	switch l := p.lanes[name]; {
+	case l != nil:
+		return l
+	case name != "" && p.placed != nil && p.Config.lanes.Strict(name):
+		return nil
+	}
+	return p.Base
+}
+
+// Lanes yields the lanes that endpoints are in, in no order. The base is none of them.
+func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
+
+// HasLanes reports whether calls may have a lane.
+func (p *Plan[E]) HasLanes() bool { return p.placed != nil }
+
+// makeLanes makes the base and the lanes. An endpoint that has left stays in its lane while that has live ones, or nothing is live and
+// the lane is not strict. A strict lane may be in the other cluster alone. The calls of any other lane leave by way of the base.
+func (p *Plan[E]) makeLanes() {
+	p.Base = &Lane{sharers: 1}
+	if p.placed == nil {
+		p.Base.Members = p.indexes(0, len(p.All))
+		return
+	}
+	p.Reports = append(p.Reports, p.placed.Problems...)
+	p.lanes = make(map[string]*Lane, len(p.placed.Made))
+	for i := range p.All {
+		names, in := p.placed.of[p.Of(&p.All[i])]
+		if !in {
+			p.Base.Members = append(p.Base.Members, int32(i))
+		}
+		for _, name := range names {
+			p.addTo(name, i)
+		}
+	}
+	for _, l := range p.lanes {
+		l.sharers = len(p.lanes)
+	}
+	p.standIn()
+}
+
+// addTo adds an endpoint to a lane, if that takes it.
+func (p *Plan[E]) addTo(name string, i int) {
+	l, strict := p.lanes[name], p.Config.lanes.Strict(name)
+	switch class := p.ClassOf(i); {
+	case class == Away && !strict, class == Left && l == nil && (p.Live > 0 || strict), class == Drained:
+		return
+	case l == nil:
+		l = &Lane{Name: name, Strict: strict}
+		p.lanes[name] = l
+	}
+	l.Members = append(l.Members, int32(i))
+}
+
+// standIn adds the endpoints of a class to the base where all of them are in lanes.
+func (p *Plan[E]) standIn() {
+	begin := 0
+	for _, class := range []Class{OtherZones, Away, Left} {
+		end := p.ends[class]
+		inBase := func(m int32) bool { return begin <= int(m) && int(m) < end }
+		if begin < end && !slices.ContainsFunc(p.Base.Members, inBase) {
+			p.Base.Members = append(p.Base.Members, p.indexes(begin, end)...)
+			if class.IsLive() {
+				p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
+			}
+		}
+		begin = end
+	}
+	slices.Sort(p.Base.Members)
+}
+
+// indexes returns the indexes of some endpoints of All.
+func (p *Plan[E]) indexes(begin, end int) []int32 {
+	all := make([]int32, end-begin)
+	for i := range all {
+		all[i] = int32(begin + i)
+	}
+	return all
+}

@@ -1,0 +1,183 @@
+// Package plan decides which endpoints of a key a call may go to, and in which order of preference: the steps from what etcd has to
+// what a policy picks from. It is pure: whoever asks the same gets the same, with or without connections.
+//
+// The steps are, in this order: drain, selector, lane, split, zone, subset. Package discovery merges and holds entries before that.
+// The picker passes over endpoints that lack a method, and picks, after it.
+//
+//	plan.go    what goes in, and what comes out
+//	drain.go   the endpoints that the config drains
+//	lanes.go   lanes, and the base
+//	groups.go  a lane's groups by split, their tiers by zone, and the subset of each
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Config is a policy's config in the form that plans need. It is immutable.
+type Config struct {
+	serviceconfig.Etcd
+	drained map[string]struct{}    // instance ids and addresses
+	matcher *serviceconfig.Matcher // of Split
+	groups  []uint64               // the ids of the groups of Split, by what they match
+	lanes   *serviceconfig.Lanes   // nil: there are none
+}
+
+// NewConfig returns the Config of a policy.
+func NewConfig(e serviceconfig.Etcd) Config {
+	c := Config{
+		Etcd: e, drained: make(map[string]struct{}, len(e.Drain)),
+		matcher: serviceconfig.NewMatcher(e.Split), lanes: serviceconfig.NewLanes(e.Route),
+	}
+	for _, s := range e.Split {
+		c.groups = append(c.groups, xxhash.Sum64String(s.Key()))
+	}
+	for _, name := range e.Drain {
+		c.drained[name] = struct{}{}
+	}
+	return c
+}
+
+// Client describes who calls.
+type Client struct {
+	Zone     string                        // "": unknown
+	Selector func(*endpoint.Endpoint) bool // nil: every endpoint is selected
+	Subset   int                           // how many endpoints of each set it uses; below 1: all
+	Most     int                           // how many endpoints of a cluster it uses; 0: any number
+	Seed     maphash.Seed                  // ranks endpoints for a subset
+}
+
+// selects reports whether a client may call an endpoint.
+func (c *Client) selects(e *endpoint.Endpoint) bool { return c.Selector == nil || c.Selector(e) }
+
+// Input is what a plan is made of. E is the caller's form of an endpoint.
+type Input[E any] struct {
+	Service   string // the key, for texts
+	Config    *Config
+	Client    *Client
+	Endpoints []E
+	Away      []E // of the cluster to fall back on
+	Left      []E // no longer under the key, and still connected
+	Of        func(*E) *endpoint.Endpoint
+	IsHeld    func(addr string) bool // whether etcd no longer has one of Endpoints; nil: it has all
+	Err       error                  // why there are no Endpoints; nil: not known
+}
+
+// Class says how preferred an endpoint is.
+type Class int
+
+// The classes, in the order of preference. Endpoints of the first two are live. A class after them takes calls only while no class
+// before it can.
+const (
+	OwnZone Class = iota // or any zone, where zones do not count
+	OtherZones
+	Away    // of the cluster to fall back on
+	Left    // etcd no longer has these, and they are still connected
+	Drained // by an operator
+	classes
+)
+
+// IsLive reports whether endpoints of a class are called by choice.
+func (c Class) IsLive() bool { return c < Away }
+
+// Plan says which endpoints calls may go to. It is immutable.
+type Plan[E any] struct {
+	*Input[E]
+	All     []E // that calls may go to: the live ones, then those away, those that have left, and the drained ones
+	Live    int // how many of All are live
+	Empty   error
+	Reports []string // problems of the config, for people
+	Base    *Lane    // of calls without a lane
+
+	ends   [classes]int // where the endpoints of a class end in All; live ones are all in OtherZones
+	placed *placed      // nil: there are no lanes
+	lanes  map[string]*Lane
+}
+
+// Make makes a plan.
+func Make[E any](in *Input[E]) *Plan[E] {
+	p := &Plan[E]{Input: in}
+	p.placed = place(in)
+	live, drained := p.drain()
+	p.divide(p.selected(live), p.lent(), p.selected(in.Left), p.selected(drained))
+	if p.Live == 0 {
+		p.Empty = p.whyEmpty(len(live))
+	}
+	p.makeLanes()
+	if p.Live > 0 {
+		p.reportSplit()
+	}
+	return p
+}
+
+// divide sets All.
+func (p *Plan[E]) divide(live, lent, left, drained []E) {
+	p.All, p.Live = live, len(live)
+	if len(lent)+len(left)+len(drained) > 0 {
+		p.All = slices.Concat(live, lent, left, drained)
+	}
+	p.ends = [classes]int{p.Live, p.Live, p.Live + len(lent), p.Live + len(lent) + len(left), len(p.All)}
+}
+
+// ClassOf returns the class of an endpoint of All, where zones do not count.
+func (p *Plan[E]) ClassOf(i int) Class {
+	for c := OwnZone; ; c++ {
+		if i < p.ends[c] {
+			return c
+		}
+	}
+}
+
+// Lent returns the endpoints of All that are away.
+func (p *Plan[E]) Lent() []E { return p.All[p.Live:p.ends[Away]] }
+
+// selected returns the endpoints that the client's selector selects.
+func (p *Plan[E]) selected(endpoints []E) []E {
+	if p.Client.Selector == nil {
+		return endpoints
+	}
+	selected := make([]E, 0, len(endpoints))
+	for i := range endpoints {
+		if p.Client.Selector(p.Of(&endpoints[i])) {
+			selected = append(selected, endpoints[i])
+		}
+	}
+	return selected
+}
+
+// lent returns the endpoints away that the client may call.
+func (p *Plan[E]) lent() []E {
+	lent := p.selected(p.Input.Away)
+	if len(p.Config.drained) == 0 {
+		return lent
+	}
+	return slices.DeleteFunc(slices.Clone(lent), func(e E) bool { return p.Config.drains(p.Of(&e), nil) })
+}
+
+// whyEmpty returns why no endpoint is live, of which some number was not drained.
+func (p *Plan[E]) whyEmpty(selectable int) error {
+	switch {
+	case len(p.Endpoints) > 0:
+		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", selectable, p.Service)
+		if drained := len(p.Endpoints) - selectable; drained > 0 {
+			text += fmt.Sprintf(" (%d more are drained)", drained)
+		}
+		return errors.New(text)
+	case p.Err != nil:
+		return p.Err
+	}
+	return fmt.Errorf("etcd: no endpoint of %q is known", p.Service)
+}
+
+// report notes a problem of the config.
+func (p *Plan[E]) report(format string, args ...any) {
+	p.Reports = append(p.Reports, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,382 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+type endpoints = []*endpoint.Endpoint
+
+// ends makes endpoints of "name version zone", "-" for nothing.
+func ends(specs ...string) (all endpoints) {
+	for _, spec := range specs {
+		f := append(strings.Fields(spec), "-", "-")
+		for i := range f {
+			f[i] = strings.TrimPrefix(f[i], "-")
+		}
+		all = append(all, &endpoint.Endpoint{Instance: f[0], Addr: f[0] + ":1", Version: f[1], Zone: f[2]})
+	}
+	return all
+}
+
+// fleet is five endpoints in two zones.
+func fleet() endpoints { return ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x") }
+
+func config(t *testing.T, text string) *Config {
+	t.Helper()
+	e, err := serviceconfig.ParseEtcd(json.RawMessage(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewConfig(*e)
+	return &c
+}
+
+// input is the input of tests: a client in zone x, and fleet.
+func input(t *testing.T, text string) *Input[*endpoint.Endpoint] {
+	t.Helper()
+	return &Input[*endpoint.Endpoint]{
+		Service: "acme/user", Config: config(t, text), Client: &Client{Zone: "x", Seed: seed}, Endpoints: fleet(),
+		Of: func(e **endpoint.Endpoint) *endpoint.Endpoint { return *e },
+	}
+}
+
+var seed = maphash.MakeSeed()
+
+func instances(all endpoints) string {
+	var text strings.Builder
+	for _, e := range all {
+		text.WriteString(e.Instance)
+	}
+	return text.String()
+}
+
+// goes writes where the calls of a lane go, as "weight: tier > tier | weight: tier".
+func goes(p *Plan[*endpoint.Endpoint], lane string) string {
+	l := p.Lane(lane)
+	if l == nil {
+		return "fails"
+	}
+	var groups []string
+	for _, g := range p.Groups(l) {
+		var tiers []string
+		for _, t := range g.Tiers {
+			text := ""
+			for i, m := range t.Members {
+				if t.Most == 0 || i < t.Most {
+					text += p.All[m].Instance
+				}
+			}
+			tiers = append(tiers, text)
+		}
+		groups = append(groups, fmt.Sprintf("%d: %s", g.Weight, strings.Join(tiers, " > ")))
+	}
+	text := strings.Join(groups, " | ")
+	if l != p.Base && !l.Strict {
+		text += ", else the base"
+	}
+	return text
+}
+
+func TestPlan(t *testing.T) {
+	const (
+		split = `"split":[{"match":{"version":"v2"},"weight":5},{"match":{"version":"v1"},"weight":95}]`
+		loose = `"route":[{"lane":"red","match":{"version":"v2"}}]`
+	)
+	for _, tt := range []struct {
+		name, config, zone, want string
+		reports                  string // joined
+	}{
+		{"nothing asked for", `{}`, "x", "1: abcde", ""},
+		{"zone", `{"preferZone":true}`, "x", "1: ace > bd", ""},
+		{"zone, of an unknown client", `{"preferZone":true}`, "", "1: abcde", ""},
+		{"zone, with no endpoint in it", `{"preferZone":true}`, "z", "1: abcde", ""},
+		{"drain", `{"drain":["a","c:1"]}`, "", "1: bde > ac", ""},
+		{"drain everything", `{"drain":["a","b","c","d","e"]}`, "", "1: abcde", "drain names all 5 endpoints and is ignored"},
+		// P12
+		{"drain names nothing", `{"drain":["x"]}`, "", "1: abcde", `drain names "x": no endpoint of "acme/user" has that name`},
+		{"drain names two that are not there", `{"drain":["x","a","y"]}`, "", "1: bcde > a", `drain names "x", "y": no endpoint of "acme/user" has that name`},
+		{"drain names many that are not there", `{"drain":["q","r","s","t","u","v","w"]}`, "", "1: abcde",
+			`drain names "q", "r", "s", "t", "u", 2 more: no endpoint of "acme/user" has that name`},
+		{"split", `{` + split + `}`, "", "5: cd | 95: ab | 0: e", ""},
+		{"split, the first match counts", `{"split":[{"match":{"zone":"x"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`, "", "1: ace | 1: d | 0: b", ""},
+		{"split by two", `{"split":[{"match":{"zone":"x","version":"v2"},"weight":1}]}`, "", "1: c | 0: abde", ""},
+		{"split by instance, address and nothing", `{"split":[{"match":{"instance":"b"},"weight":1},{"match":{"addr":"d:1"},"weight":2},{"match":{"build":""},"weight":3}]}`, "",
+			"1: b | 2: d | 3: ace", ""},
+		{"split that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde",
+			"split[0] matches no endpoint: the other groups have its share"},
+		{"split whose endpoints are drained", `{"drain":["c","d"],` + split + `}`, "", "95: ab | 0: e > cd",
+			"split[0] matches only endpoints that are drained: the other groups have its share"},
+		{"everything", `{` + split + `,"preferZone":true,"drain":["e","d"]}`, "y", "5: c | 95: b > a | 0: de", ""},
+		{"a lane that is named by nobody", `{` + loose + `}`, "", "1: abe", ""},
+	} {
+		in := input(t, tt.config)
+		in.Client.Zone = tt.zone
+		p := Make(in)
+		if got := goes(p, ""); got != tt.want || strings.Join(p.Reports, "; ") != tt.reports {
+			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, tt.want, tt.reports)
+		}
+	}
+	in := input(t, `{}`)
+	if p := Make(in); &p.All[0] != &in.Endpoints[0] {
+		t.Error("the endpoints are copied where nothing is asked for")
+	}
+}
+
+func TestLanes(t *testing.T) {
+	const (
+		loose, strict  = `"route":[{"lane":"red","match":{"version":"v2"}}]`, `"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]`
+		matchesNothing = `route[0] matches no endpoint: the lane "red" is empty`
+	)
+	for _, tt := range []struct {
+		name, config, base, red, other string // where the calls go
+		reports                        string
+	}{
+		{"no lanes", `{}`, "1: abcde", "1: abcde", "1: abcde", ""},
+		{"a lane", `{` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe", ""},
+		{"a strict lane", `{` + strict + `}`, "1: abe", "1: cd", "1: abe", ""},
+		{"two", `{"route":[{"lane":"red","match":{"version":"v2"}},{"lane":"blue","match":{"zone":"y"},"strict":true}]}`, "1: ae", "1: cd, else the base", "1: ae", ""},
+		{"a label", `{"route":[{"label":"build"}]}`, "1: abcde", "1: abcde", "1: abcde", ""},
+		{"a strict label", `{"route":[{"label":"build","strict":true}]}`, "1: abcde", "fails", "fails", ""},
+		{"nothing matches", `{"route":[{"lane":"red","match":{"version":"v3"}}]}`, "1: abcde", "1: abcde", "1: abcde", matchesNothing},
+		{"nothing matches, strictly", `{"route":[{"lane":"red","match":{"version":"v3"},"strict":true}]}`, "1: abcde", "fails", "1: abcde", matchesNothing},
+		{"no base", `{"route":[{"lane":"red","match":{"build":""}}]}`, "1: abcde", "1: abcde, else the base", "1: abcde",
+			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},
+		{"the lane is drained", `{"drain":["c","d"],` + loose + `}`, "1: abe", "1: abe", "1: abe", ""},
+		{"the strict lane is drained", `{"drain":["c","d"],` + strict + `}`, "1: abe", "fails", "1: abe", ""},
+		{"one of each is drained", `{"drain":["a","d"],` + loose + `}`, "1: be > a", "1: c, else the base", "1: be > a", ""},
+		{"the base is drained", `{"drain":["a","b","c","e"],` + loose + `}`, "1: abe", "1: d, else the base", "1: abe",
+			"drain leaves no endpoint that is in no lane, and is ignored for these 3"},
+		{"all are drained", `{"drain":["a","b","c","d","e"],` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe",
+			"drain names all 5 endpoints and is ignored"},
+		{"zones", `{"preferZone":true,` + loose + `}`, "1: ae > b", "1: c > d, else the base", "1: ae > b", ""},
+		{"a split", `{"split":[{"match":{"instance":"a"},"weight":1},{"match":{"instance":"c"},"weight":2}],` + loose + `}`,
+			"1: a | 0: be", "2: c | 0: d, else the base", "1: a | 0: be", "split[1] matches only endpoints that are in a lane: the other groups have its share"},
+	} {
+		p := Make(input(t, tt.config))
+		got := fmt.Sprintf("%s; %s; %s", goes(p, ""), goes(p, "red"), goes(p, "green"))
+		if want := fmt.Sprintf("%s; %s; %s", tt.base, tt.red, tt.other); got != want || strings.Join(p.Reports, "; ") != tt.reports {
+			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
+		}
+	}
+	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes but what is drained
+	in.IsHeld = held("be")
+	if p := Make(in); instances(p.All[:p.Live]) != "abce" {
+		t.Errorf("%s is left", instances(p.All[:p.Live]))
+	}
+}
+
+func held(instances string) func(addr string) bool {
+	return func(addr string) bool { return strings.Contains(instances, strings.TrimSuffix(addr, ":1")) }
+}
+
+// TestOtherParts has endpoints in another cluster, and some that have left.
+func TestOtherParts(t *testing.T) {
+	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
+		{"one after another", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
+		{"home is empty", `{}`, "", "b", "c", "1: b > c", "1: b > c"},
+		{"what is drained away is not lent", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
+		{"a strict lane may be away alone", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
+		{"a loose lane leaves by way of the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
+		{"a split is of what is at home", `{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`, "a v1", "b v2", "", "1: a | 0: b", "1: a | 0: b"},
+		{"who left stays in a lane that lives", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "", "d v2", "1: a > d", "1: c > d, else the base"},
+		{"who left alone goes to the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a", "", "d v2", "1: a > d", "1: a > d"},
+	} {
+		in := input(t, tt.config)
+		list := func(text string) endpoints {
+			return ends(slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })...)
+		}
+		in.Endpoints, in.Away, in.Left = list(tt.home), list(tt.away), list(tt.left)
+		if p := Make(in); goes(p, "") != tt.base || goes(p, "red") != tt.red {
+			t.Errorf("%s: %s, and %s in the lane; want %s and %s", tt.name, goes(p, ""), goes(p, "red"), tt.base, tt.red)
+		}
+	}
+}
+
+func TestSelector(t *testing.T) {
+	const loose = `"route":[{"lane":"red","match":{"version":"v2"}}]`
+	for _, tt := range []struct{ config, selects, want, reports string }{
+		{`{}`, "ad", "1: ad", ""},
+		{`{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}`, "ab", "1: ab",
+			"split[0] matches no endpoint that is selected for this connection: the other groups have its share"},
+		{`{}`, "", `etcd: none of the 5 endpoints of "acme/user" is selected for this connection`, ""},
+		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, ""},
+		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
+		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // of what is selected
+		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // of all that are in no lane
+		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
+	} {
+		in := input(t, tt.config)
+		in.Client.Selector = func(e *endpoint.Endpoint) bool { return strings.Contains(tt.selects, e.Instance) }
+		p := Make(in)
+		got := goes(p, "")
+		if p.Live == 0 {
+			got = p.Empty.Error()
+		}
+		if got != tt.want || strings.Join(p.Reports, "; ") != tt.reports {
+			t.Errorf("%s of %q: %s, reports %q, want %s", tt.config, tt.selects, got, p.Reports, tt.want)
+		}
+	}
+	in := input(t, `{}`)
+	in.Endpoints, in.Err = nil, errors.New("why")
+	if p := Make(in); !errors.Is(p.Empty, in.Err) {
+		t.Errorf("no endpoints: %v", p.Empty)
+	}
+}
+
+// TestTheSmallerSubsetHolds has a client and a config ask for subsets. Each is part of every larger one, so a change of the size moves
+// no more connections than it must.
+func TestTheSmallerSubsetHolds(t *testing.T) {
+	for _, tt := range []struct{ client, most, config, want int }{
+		{0, 0, 0, 5}, {-1, 0, 0, 5}, {2, 0, 0, 2}, {0, 0, 2, 2}, {-1, 0, 2, 2}, {3, 0, 2, 2}, {2, 0, 3, 2}, {9, 0, 2, 2}, {2, 0, 9, 2}, {9, 0, 9, 5},
+		{0, 5, 0, 5}, {0, 3, 0, 3}, {4, 3, 0, 3}, {2, 3, 0, 2},
+	} {
+		text := "{}"
+		if tt.config > 0 {
+			text = fmt.Sprintf(`{"subset":%d}`, tt.config)
+		}
+		of := func(subset, most int) string {
+			in := input(t, text)
+			in.Client.Subset, in.Client.Most = subset, most
+			return strings.TrimPrefix(goes(Make(in), ""), "1: ")
+		}
+		got, larger := of(tt.client, tt.most), of(0, 0)
+		if len(got) != tt.want || strings.Trim(got, larger) != "" {
+			t.Errorf("%+v: %s of %s", tt, got, larger)
+		}
+	}
+}
+
+// TestTheSubsetComesLast has subsets after all other steps, and held endpoints in them (K4).
+func TestTheSubsetComesLast(t *testing.T) {
+	for range 50 {
+		client := &Client{Zone: "x", Subset: 1, Seed: maphash.MakeSeed()}
+		best := func(from string) string { // the one that ranks highest
+			in := input(t, `{}`)
+			in.Client = client
+			p := Make(in)
+			for _, m := range p.Rank([]int32{0, 1, 2, 3, 4}) {
+				if name := p.All[m].Instance; strings.Contains(from, name) {
+					return name
+				}
+			}
+			return ""
+		}
+		first := best("abcde")
+		others := strings.ReplaceAll("abcde", first, "")
+		for config, want := range map[string]string{
+			`{}`:                          "1: " + first,
+			`{"drain":["` + first + `"]}`: "1: " + best(others) + " > " + first,
+			`{"preferZone":true}`:         "1: " + best("ace") + " > " + best("bd"),
+			`{"split":[{"match":{"version":"v2"},"weight":2},{"match":{"version":"v1"},"weight":8}]}`: "2: " + best("cd") + " | 8: " + best("ab") + " | 0: e",
+		} {
+			in := input(t, config)
+			in.Client = client
+			if got := goes(Make(in), ""); got != want {
+				t.Errorf("%s: %s, want %s", config, got, want)
+			}
+		}
+		in := input(t, `{}`)
+		in.Client, in.IsHeld = client, held(first)
+		if got := instances(Make(in).Choose()); len(got) != 2 || !strings.Contains(got, first) || !strings.Contains(got, best(others)) || got[0] > got[1] {
+			t.Errorf("chosen without connections: %s", got)
+		}
+	}
+}
+
+// TestADrainYieldsToWhatIsHeld has a drain leave what etcd no longer has (K4).
+func TestADrainYieldsToWhatIsHeld(t *testing.T) {
+	for _, tt := range []struct{ drain, held, want string }{
+		{"a", "", "bcde"}, {"a", "b", "bcde"}, {"a", "bcde", "abcde"}, {"ab", "cde", "abcde"}, {"a", "abcde", "bcde"}, // nothing is known to live
+	} {
+		in := input(t, `{"drain":["`+strings.Join(strings.Split(tt.drain, ""), `","`)+`"]}`)
+		in.IsHeld = held(tt.held)
+		if p := Make(in); instances(p.All[:p.Live]) != tt.want {
+			t.Errorf("drain of %s while %s are held: %s is left, want %s", tt.drain, tt.held, instances(p.All[:p.Live]), tt.want)
+		}
+	}
+}
+
+// TestGroupsAreToldApart has two matches that print alike (P9).
+func TestGroupsAreToldApart(t *testing.T) {
+	const one, other = `{"match":{"a":"1 b:2"},"weight":1}`, `{"match":{"b":"2","a":"1"},"weight":2}`
+	ids := make(map[uint64]bool)
+	for split, want := range map[string]string{one + "," + other: "1: a | 2: b", other + "," + one: "2: b | 1: a"} {
+		in := input(t, `{"split":[`+split+`]}`)
+		in.Endpoints = endpoints{
+			{Instance: "a", Metadata: map[string]string{"a": "1 b:2"}}, {Instance: "b", Metadata: map[string]string{"a": "1", "b": "2"}},
+		}
+		p := Make(in)
+		for _, g := range p.Groups(p.Base) {
+			ids[g.ID] = true
+		}
+		if got := goes(p, ""); got != want || len(ids) != 2 {
+			t.Errorf("%s: %s, want %s; ids %v", split, got, want, ids)
+		}
+	}
+}
+
+// TestManyGroupsAndNamesCostOnePass bounds a plan of what a live config may hold (S7).
+func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
+	var split, drain, specs []string
+	for i := range 256 {
+		split = append(split, fmt.Sprintf(`{"match":{"build":"b%d","version":"v9"},"weight":1}`, i))
+	}
+	for i := range 20_000 {
+		drain, specs = append(drain, fmt.Sprintf(`"nobody%d"`, i)), append(specs, fmt.Sprintf("i%d v%d", i, i%3))
+	}
+	in := input(t, `{"split":[`+strings.Join(split, ",")+`],"drain":[`+strings.Join(drain, ",")+`]}`)
+	in.Endpoints = ends(specs...)
+	if n := testing.AllocsPerRun(1, func() { p := Make(in); p.Groups(p.Base) }); n > 2500 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestLanesTakeNoPlaces has a base of which a client may use a part.
+func TestLanesTakeNoPlaces(t *testing.T) {
+	var specs []string
+	for i := range 400 {
+		specs = append(specs, fmt.Sprintf("i%03d v%d", i, max(0, i-299)))
+	}
+	for _, config := range []string{`{"route":[{"label":"build"},{"lane":"red","match":{"version":"v1"}}]}`, `{"route":[{"label":"version"}]}`} {
+		in := input(t, config)
+		in.Client.Most, in.Endpoints = 100, ends(specs...)
+		p := Make(in)
+		if n := p.Groups(p.Base)[0].Tiers[0].Most; n != 100 {
+			t.Errorf("%s: the base uses %d", config, n)
+		}
+		for _, l := range slices.Collect(p.Lanes()) {
+			if tier := p.Groups(l)[0].Tiers[0]; tier.Most > minMost || tier.Most == 0 && len(tier.Members) > minMost {
+				t.Errorf("%s: the lane %s uses %d of %d", config, l.Name, tier.Most, len(tier.Members))
+			}
+		}
+	}
+}
+
+// TestAFleetIsSpreadOverItsCallers has callers that may not use all of a large fleet use all of it together.
+func TestAFleetIsSpreadOverItsCallers(t *testing.T) {
+	specs := make([]string, 1000)
+	for i := range specs {
+		specs[i] = fmt.Sprintf("i%03d", i)
+	}
+	called := make(map[string]bool)
+	for range 200 {
+		in := input(t, `{}`)
+		in.Endpoints, in.Client = ends(specs...), &Client{Most: 50, Seed: maphash.MakeSeed()}
+		for _, e := range Make(in).Choose() {
+			called[e.Instance] = true
+		}
+	}
+	if n := len(slices.Collect(maps.Keys(called))); n < 950 {
+		t.Errorf("%d of 1,000 endpoints are used by 200 callers together", n)
+	}
+}

@@ -1,0 +1,134 @@
+package balancer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+)
+
+// reached returns which instances take the calls of a lane and a method.
+func (c *fakeConn) reached(t *testing.T, p *policy, lane, method string) string {
+	t.Helper()
+	seen := make(map[string]bool)
+	for range 60 {
+		addr, err := c.pick(calloptions.WithLane(t.Context(), lane), method)
+		if err == nil {
+			seen[strings.TrimSuffix(addr, ":1")] = true
+		}
+		settle(p, c) // the first call may have something connected to
+	}
+	return strings.Join(slices.Sorted(maps.Keys(seen)), "")
+}
+
+// TestMethods_WhoLacksOneIsPassedOver has endpoints serve different methods.
+func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
+	const (
+		old, add, other = "s.A/M,N", "s.A/M,N,New", "s.A/M;s.B/X"
+		green           = `"route":[{"lane":"green","match":{"version":"v3"}}]`
+		strictGreen     = `"route":[{"lane":"green","match":{"version":"v3"},"strict":true}]`
+	)
+	rollout := []string{"a - - " + old, "b - - " + add, "c - - " + old}
+	lanes := []string{"a v1 - s.A/M,N", "b v1 - s.A/M,N", "c v2 - s.A/M,New", "d v2 - s.A/M,New,N", "e v3 - s.A/M,N"}
+	for _, tt := range []struct {
+		config, lane, method, want string
+		fleet                      []string
+	}{
+		{``, "", "/s.A/New", "ab", []string{"a - - " + old, "b - - " + old}},
+		{``, "", "/s.A/New", "ab", []string{"a", "b"}},
+		{``, "", "/s.A/M", "abc", rollout},
+		{``, "", "/s.A/New", "b", rollout},
+		{``, "", "/s.C/Z", "abc", rollout},
+		{``, "", "odd", "abc", rollout},
+		{``, "", "/s.A/New" + strings.Repeat("m", maxMethod), "abc", rollout},
+		{``, "", "/s.A/New", "ab", []string{"a", "b - - " + add, "c - - " + old}}, // silence is no refusal
+		{``, "", "/s.A/Gone", "a", []string{"a", "b - - " + add, "c - - " + old}},
+		{``, "", "/s.A/N", "a", []string{"a - - " + old, "b - - " + other}},
+		{``, "", "/s.B/X", "b", []string{"a - - " + old, "b - - " + other}},
+		{`"childPolicy":[{"pick_first":{}}]`, "", "/s.A/New", "b", rollout},
+		{`"childPolicy":[{"pick_first":{}}]`, "", "/s.A/M", "a", rollout},
+		{ring, "", "/s.A/New", "b", rollout},
+		{`"childPolicy":[{"etcd_weighted":{}}]`, "", "/s.A/New", "b", rollout},
+		{`"drain":["b"]`, "", "/s.A/New", "ac", rollout}, // the servers say that they lack it
+		{looseRed, "", "/s.A/N", "abe", lanes},
+		{looseRed, "", "/s.A/New", "abe", lanes},
+		{looseRed, "red", "/s.A/M", "cd", lanes},
+		{looseRed, "red", "/s.A/N", "d", lanes},
+		{looseRed, "red", "/s.A/Gone", "cd", lanes},
+		{strictRed, "red", "/s.A/N", "d", lanes},
+		{strictGreen, "green", "/s.A/New", "e", lanes},
+		{green, "green", "/s.A/New", "cd", lanes}, // the base serves it
+	} {
+		p, cc := newTestPolicy(t)
+		_ = hand(p, mustConfig(t, "{"+tt.config+"}"), &attr.State{Client: &attr.Client{Seed: seedOfTests}, Endpoints: ends(tt.fleet...)})
+		settle(p, cc)
+		if got := cc.reached(t, p, tt.lane, tt.method); got != tt.want {
+			t.Errorf("%s: %.20s in %q goes to %s, want %s", tt.config, tt.method, tt.lane, got, tt.want)
+		}
+	}
+}
+
+// TestMethods_ASubsetHasOneThatServes has one of a fleet serve a method, which is seldom among the subset of a client.
+func TestMethods_ASubsetHasOneThatServes(t *testing.T) {
+	var specs []string
+	for i := range 20 {
+		specs = append(specs, fmt.Sprintf("i%02d - - s.A/M", i))
+	}
+	specs[13] += ",New"
+	p, cc := newTestPolicy(t)
+	for range 2 { // the next plan has it as well
+		_ = hand(p, mustConfig(t, `{"subset":2}`), &attr.State{Client: &attr.Client{Seed: seedOfTests}, Endpoints: ends(specs...)})
+		settle(p, cc)
+		if got := cc.reached(t, p, "", "/s.A/New"); got != "i13" {
+			t.Errorf("the calls go to %q", got)
+		}
+	}
+	if open := len(cc.open()); open > 3 { // of the plan before, one lingers
+		t.Errorf("%d connections are open", open)
+	}
+}
+
+// TestMethods_LanesHaveTheirOwn has many branches beside a base in the midst of a rollout, each with a method of its own and without
+// one that the base has.
+func TestMethods_LanesHaveTheirOwn(t *testing.T) {
+	specs := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"}
+	for n := range 12 {
+		specs = append(specs, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
+	}
+	p, cc := newTestPolicy(t)
+	_ = hand(p, mustConfig(t, `{"route":[{"label":"zone"}]}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(specs...)})
+	settle(p, cc)
+	for _, tt := range []struct{ lane, method, want string }{
+		{"", "/s.A/New", "b"}, {"", "/s.A/M", "ab"}, {"pr0", "/s.A/Own0", "0"}, {"pr0", "/s.A/M", "0"},
+		{"pr0", "/s.A/New", "b"}, {"pr0", "/s.A/Old", "ab"}, {"pr0", "/s.A/Own1", "0"},
+	} {
+		if got := cc.reached(t, p, tt.lane, tt.method); got != tt.want {
+			t.Errorf("%s in %q goes to %s, want %s", tt.method, tt.lane, got, tt.want)
+		}
+	}
+}
+
+// TestMethods_WhatIsRememberedIsBounded has every endpoint serve something else, and a caller pass on the calls of others.
+func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
+	var specs []string
+	for i := range 3 * methods.MaxTexts {
+		specs = append(specs, fmt.Sprintf("i%d - - s.A/M%d", i, i))
+	}
+	for _, fleet := range [][]string{specs, specs[:3]} {
+		p, cc := newTestPolicy(t)
+		_ = hand(p, mustConfig(t, `{"subset":20}`), &attr.State{Client: &attr.Client{Seed: seedOfTests}, Endpoints: ends(fleet...)})
+		settle(p, cc)
+		for i := range 3 * maxMethods {
+			_, _ = cc.pick(t.Context(), fmt.Sprintf("/s.A/M%d", i))
+		}
+		kept := p.core.plan.base.last.Load().methods.Load()
+		if len(*kept) > maxMethods || len(p.core.plan.needs()) > maxMethods {
+			t.Errorf("%d methods are kept, and %d needed", len(*kept), len(p.core.plan.needs()))
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package gen
 
 import (
+	"strings"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
@@ -9,6 +11,10 @@ import (
 func checkLoadBalancing(s *service) {
 	loadBalancing(s)
 	lb := s.options.GetLoadBalancing()
+	// In a live config, gRPC's parser accepts any case.
+	if header := strings.ToLower(lb.GetLaneHeader()); header != lb.GetLaneHeader() && serviceconfig.ValidHeader(header) {
+		s.option.in("load_balancing").in("lane_header").problem("is %q: give it %s, in lower case", lb.GetLaneHeader(), serviceconfig.WantHeader)
+	}
 	if detection := lb.GetOutlierDetection(); detection != nil {
 		checkEjections(s.option.in("load_balancing").in("outlier_detection"), detection, lb.GetPickFirst() != nil)
 	}

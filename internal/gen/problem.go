@@ -123,17 +123,14 @@ func (p position) fault(f *serviceconfig.Fault, picks string) {
 			at, last = at.in(fd.Name()), fd
 		}
 	}
-	text := f.Err.Error()
-	var unwanted *serviceconfig.Unwanted
+	text := f.Text
 	switch {
-	case errors.As(f, &unwanted) && unwanted.Got == "":
-		text = "is missing: give it " + unwanted.Want
-	case errors.As(f, &unwanted):
-		got := unwanted.Got
-		if last.Kind() != protoreflect.StringKind {
-			got = strings.Trim(got, `"`) // of a duration, or a large number
-		}
-		text = "is " + got + ": give it " + unwanted.Want
+	case f.Want != "" && f.Missing:
+		text = "is missing: give it " + f.Want
+	case f.Want != "" && last.Kind() == protoreflect.MessageKind: // a duration
+		text = "is " + strings.Trim(f.Got, `"`) + ": give it " + f.Want
+	case f.Want != "":
+		text = "is " + f.Got + ": give it " + f.Want
 	}
 	for _, policy := range serviceconfig.Picking {
 		text = strings.ReplaceAll(text, strconv.Quote(policy.Name), picks)

@@ -3,7 +3,6 @@ package gen
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -112,6 +111,10 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	config := map[string]any{}
 	maps.Copy(config, given)
 	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if fd.Kind() == protoreflect.Uint64Kind {
+			config[fd.JSONName()] = value.Uint() // protobuf's JSON has it as a string
+			return true
+		}
 		field := m.ProtoReflect().New()
 		field.Set(fd, value)
 		text, err := protojson.Marshal(field.Interface())
@@ -126,7 +129,7 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	p, faults := serviceconfig.ReadPolicy(policy, config)
 	for _, f := range faults {
 		below := len(f.Path) > 0 && f.Path[0] == "childPolicy" // which was lowered by itself
-		if !below && (!s.newer || !errors.Is(f, serviceconfig.ErrMissing)) {
+		if !below && (!s.newer || !f.Missing) {
 			at.fault(f, cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
 		}
 	}
@@ -154,7 +157,7 @@ func retryConfig(retry *discoveryv1.Retry) *serviceconfig.Retry {
 		BackoffMultiplier: retry.GetBackoffMultiplier(),
 	}
 	for _, code := range retry.GetCodes() {
-		config.Codes = append(config.Codes, strings.TrimPrefix(code.String(), "CODE_"))
+		config.Codes = append(config.Codes, serviceconfig.Code(strings.TrimPrefix(code.String(), "CODE_")))
 	}
 	return config
 }

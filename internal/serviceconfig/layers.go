@@ -1,44 +1,38 @@
 package serviceconfig
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// object is a JSON object that is only partly understood: the caller's own configs may have policies
-// that are not described here, and fields that are newer than this package.
-type object = map[string]json.RawMessage
+// object is a JSON object. It may hold fields and policies that are not described here, because the caller's own configs may.
+type object = map[string]any
 
-// parseLayer reads the fields of a config. gRPC takes field names in any case, and ignores null; so
+// parseLayer parses the fields of a config. gRPC accepts top-level names in any case, and ignores null; so
 // parseLayer corrects the case of names, and leaves nulls out.
 func parseLayer(text string) (object, error) {
-	o := object{}
+	layer := object{}
 	if text == "" {
-		return o, nil
+		return layer, nil
 	}
-	v, err := parseText(text)
+	o, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}
-	rawjson.Members(v.raw, func(rawName, raw []byte) bool {
-		name := string(rawName)
-		for known := range documentFields {
+	for name, v := range o {
+		for _, known := range []string{policyField, configField, methodField, throttlingField, healthField} {
 			if strings.EqualFold(name, known) {
 				name = known
 			}
 		}
-		if _, twice := o[name]; twice {
-			err = fmt.Errorf("the service config has the field %.80q twice", name)
+		if _, twice := layer[name]; twice {
+			return nil, fmt.Errorf("the service config has the field %.80q twice", name)
 		}
-		if string(raw) != "null" {
-			o[name] = raw
+		if v != nil {
+			layer[name] = v
 		}
-		return err == nil
-	})
-	return o, err
+	}
+	return layer, nil
 }
 
 // Merge lays each config over the ones before it: each top-level field is taken whole from the last
@@ -46,22 +40,22 @@ func parseLayer(text string) (object, error) {
 func Merge(configs ...string) (string, error) {
 	merged := object{}
 	for _, text := range configs {
-		o, err := parseLayer(text)
+		layer, err := parseLayer(text)
 		if err != nil {
 			return "", err
 		}
 		// The two fields mean the same. Within a layer gRPC uses configField.
-		_, byName := o[policyField]
-		_, byConfig := o[configField]
+		_, byName := layer[policyField]
+		_, byConfig := layer[configField]
 		if byName || byConfig {
 			delete(merged, policyField)
 			delete(merged, configField)
 		}
 		if byConfig {
-			delete(o, policyField)
+			delete(layer, policyField)
 		}
-		for field, raw := range o {
-			merged[field] = raw
+		for field, v := range layer {
+			merged[field] = v
 		}
 	}
 	out, err := marshal(merged)
@@ -79,124 +73,114 @@ type Wrapped struct {
 // childPolicy. An "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose
 // childPolicy names "etcd". In each case one policy remains at the top: of a list, the first that is registered.
 func Wrap(text string, registered func(policy string) bool) (Wrapped, error) {
-	o, err := parseLayer(text)
+	layer, err := parseLayer(text)
 	if err != nil {
 		return Wrapped{}, err
 	}
-	policies, err := policiesOf(o)
-	if err != nil {
+	p := place{decoding: &decoding{custom: true}}
+	top, config := p.in(configField).wrap(p.policies(layer), registered)
+	if err := p.err(); err != nil {
 		return Wrapped{}, err
 	}
-	top, config, err := wrap(policies, registered)
-	if err != nil {
-		return Wrapped{}, in(configField, err)
+	w := Wrapped{Top: top}
+	delete(layer, policyField)
+	layer[configField] = []object{{top: config}}
+	if health, ok := layer[healthField]; ok {
+		text, err := marshal(health)
+		if err != nil {
+			return Wrapped{}, err
+		}
+		w.Health = string(text)
 	}
-	delete(o, policyField)
-	if o[configField], err = marshal([]object{{top: config}}); err != nil {
-		return Wrapped{}, err
-	}
-	out, err := marshal(o)
-	return Wrapped{string(out), top, string(o[healthField])}, err
+	out, err := marshal(layer)
+	w.JSON = string(out)
+	return w, err
 }
 
-// wrap returns the policy to stand at the top instead of policies, and its config.
-func wrap(policies []object, registered func(policy string) bool) (top string, config json.RawMessage, err error) {
-	config, found, err := findEtcd(policies)
-	if err != nil || found {
-		return EtcdName, config, err
+// policies returns the load balancing policies of a config, round_robin if it has none.
+func (p place) policies(layer object) []object {
+	if v, ok := layer[configField]; ok {
+		policies, ok := objects(v)
+		if !ok {
+			p.in(configField).wants("a list of policies", v)
+		}
+		if len(policies) > 0 {
+			return policies
+		}
+	}
+	name := RoundRobinName
+	if v, ok := layer[policyField]; ok {
+		store(p.in(policyField), &name, v, "a string")
+	}
+	return []object{{name: object{}}}
+}
+
+// objects returns the elements of a list of objects.
+func objects(v any) (list []object, ok bool) {
+	elements, ok := v.([]any)
+	for _, element := range elements {
+		o, isObject := element.(object)
+		list, ok = append(list, o), ok && isObject
+	}
+	return list, ok
+}
+
+// wrap returns the policy at the top of a wrapped config, and its config.
+func (p place) wrap(policies []object, registered func(policy string) bool) (top string, config any) {
+	if config := p.findEtcd(policies); config != nil {
+		return EtcdName, config
 	}
 	for i, entry := range policies {
-		for name, raw := range entry {
+		for name, config := range entry {
 			if len(entry) > 1 || !registered(name) {
 				continue
 			}
-			config, err := above(name, raw)
-			if err != nil {
-				return "", nil, in(fmt.Sprintf("[%d]", i), err)
+			if config := p.in(index(i)).above(name, config); config != nil {
+				return name, config
 			}
-			if config != nil {
-				return name, config, nil
-			}
-			return underEtcd(policies[i : i+1])
+			return EtcdName, object{childField: policies[i : i+1]}
 		}
 	}
-	return underEtcd(policies) // which says what is wrong with them
+	return EtcdName, object{childField: policies} // which reports what is wrong with them
 }
 
-func underEtcd(policies []object) (top string, config json.RawMessage, err error) {
-	config, err = marshal(map[string]any{childField: policies})
-	return EtcdName, config, err
-}
-
-// above returns the config of a policy that stays above "etcd", with that in its childPolicy; nil if it does not stay.
-func above(policy string, raw json.RawMessage) (json.RawMessage, error) {
+// above returns the config of a policy that stays above "etcd", with "etcd" in its childPolicy; nil if the policy does not stay.
+func (p place) above(policy string, config any) any {
 	if policy == OutlierDetectionName {
-		// Below "etcd" its config would be read as strictly.
-		if _, err := readPolicy(policy, value{raw: raw, trusted: true}, top); err != nil {
-			return nil, err
-		}
+		// Below "etcd" its config would be decoded as strictly.
+		p.policy(policy, config)
 	}
-	var config object
-	var children []object
-	if json.Unmarshal(raw, &config) != nil || json.Unmarshal(config[childField], &children) != nil {
-		return nil, nil // it is not for us to say what the config of such a policy is
+	o, _ := config.(object)
+	children, ok := objects(o[childField])
+	if !ok {
+		return nil // whether the config of such a policy is valid is for the policy to say
 	}
-	_, found, err := findEtcd(children)
-	if err != nil {
-		return nil, in(policy, in(childField, err))
+	switch found := p.in(policy, childField).findEtcd(children); {
+	case found != nil:
+		return config
+	case policy == OutlierDetectionName:
+		o[childField] = []object{{EtcdName: object{childField: children}}}
+		return config
 	}
-	switch {
-	case found:
-		return raw, nil
-	case policy != OutlierDetectionName:
-		return nil, nil
-	}
-	name, below, err := underEtcd(children)
-	if err != nil {
-		return nil, err
-	}
-	if config[childField], err = marshal([]object{{name: below}}); err != nil {
-		return nil, err
-	}
-	return marshal(config)
+	return nil
 }
 
-// policiesOf returns the load balancing policies of a config, round_robin if it has none.
-func policiesOf(o object) ([]object, error) {
-	var policies []object
-	if raw, ok := o[configField]; ok {
-		if err := json.Unmarshal(raw, &policies); err != nil {
-			return nil, fmt.Errorf("%s: %w", configField, err)
-		}
-	}
-	if len(policies) > 0 {
-		return policies, nil
-	}
-	name := RoundRobinName
-	if raw, ok := o[policyField]; ok {
-		if err := json.Unmarshal(raw, &name); err != nil {
-			return nil, fmt.Errorf("%s: %w", policyField, err)
-		}
-	}
-	return []object{{name: json.RawMessage("{}")}}, nil
-}
-
-// findEtcd returns the config of the policy "etcd" in a list. It may stand there only first, alone in its entry.
-func findEtcd(policies []object) (config json.RawMessage, found bool, err error) {
+// findEtcd returns the config of the policy "etcd" in a list, nil if there is none. "etcd" must be first, and alone in its entry.
+func (p place) findEtcd(policies []object) (config any) {
 	for i, entry := range policies {
-		for name, raw := range entry {
+		for name, v := range entry {
 			switch {
 			case !strings.EqualFold(name, EtcdName):
 			case name != EtcdName:
-				return nil, false, in(fmt.Sprintf("[%d]", i), fmt.Errorf("no policy is named %q: want %q", name, EtcdName))
+				p.in(index(i)).fault("no policy is named %q: want %q", name, EtcdName)
 			case i > 0 || len(entry) > 1:
-				return nil, false, in(fmt.Sprintf("[%d]", i), fmt.Errorf("the policy %q must be the first of the list, alone in its entry", EtcdName))
-			case string(raw) == "null":
-				config, found = json.RawMessage("{}"), true
+				p.in(index(i)).fault("the policy %q must be the first of the list, alone in its entry", EtcdName)
+			case v == nil:
+				config = object{}
 			default:
-				config, found = raw, true
+				config = v
 			}
 		}
 	}
-	return config, found, nil
+	return config
 }

@@ -1,11 +1,9 @@
 package serviceconfig
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -22,8 +20,8 @@ const MaxTokens = 1000
 
 // Method says how calls of some methods are made.
 type Method struct {
-	Name                    []MethodName `json:"name"`
-	Timeout                 *Duration    `json:"timeout,omitempty"`
+	Name                    []MethodName `json:"name" of:"methods" required:"true"`
+	Timeout                 *Duration    `json:"timeout,omitempty" above:"0"`
 	WaitForReady            *bool        `json:"waitForReady,omitempty"`
 	MaxRequestMessageBytes  *uint32      `json:"maxRequestMessageBytes,omitempty"`
 	MaxResponseMessageBytes *uint32      `json:"maxResponseMessageBytes,omitempty"`
@@ -36,88 +34,23 @@ type MethodName struct {
 	Method  string `json:"method,omitempty"`
 }
 
-// Retry says when and how often a failed call is made again.
+// Retry says when and how often a failed call is retried.
 type Retry struct {
-	MaxAttempts       uint32   `json:"maxAttempts"` // the first one included
-	InitialBackoff    Duration `json:"initialBackoff"`
-	MaxBackoff        Duration `json:"maxBackoff"`
-	BackoffMultiplier float64  `json:"backoffMultiplier"`
-	Codes             []string `json:"retryableStatusCodes"` // as gRPC spells them, so CANCELLED
+	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // the first one included
+	InitialBackoff    Duration `json:"initialBackoff" required:"true" above:"0"`
+	MaxBackoff        Duration `json:"maxBackoff" required:"true" above:"0"`
+	BackoffMultiplier float64  `json:"backoffMultiplier" required:"true" above:"0"`
+	Codes             []Code   `json:"retryableStatusCodes" of:"status codes" required:"true" max:"16"`
 }
 
 // RetryThrottling stops retries while too many calls fail.
 type RetryThrottling struct {
-	MaxTokens  float64 `json:"maxTokens"`
-	TokenRatio float64 `json:"tokenRatio"`
+	MaxTokens  float64 `json:"maxTokens" required:"true" above:"0" max:"1000"`
+	TokenRatio float64 `json:"tokenRatio" required:"true" above:"0"`
 }
 
-var throttlingFields = fields[RetryThrottling]{
-	"maxTokens":  func(t *RetryThrottling, v value) error { return assign(&t.MaxTokens)(v.positive(MaxTokens)) },
-	"tokenRatio": func(t *RetryThrottling, v value) error { return assign(&t.TokenRatio)(v.positive(math.Inf(1))) },
-}
-
-var methodFields = fields[Method]{
-	"name": func(m *Method, v value) error {
-		return v.elements("methods", func(v value) error {
-			name, err := readName(v)
-			m.Name = append(m.Name, name)
-			return err
-		})
-	},
-	"timeout":      func(m *Method, v value) error { return set(&m.Timeout)(v.duration(anyPositive)) },
-	"waitForReady": func(m *Method, v value) error { return set(&m.WaitForReady)(v.bool()) },
-	"maxRequestMessageBytes": func(m *Method, v value) error {
-		return set(&m.MaxRequestMessageBytes)(number[uint32](v, 0, math.MaxUint32))
-	},
-	"maxResponseMessageBytes": func(m *Method, v value) error {
-		return set(&m.MaxResponseMessageBytes)(number[uint32](v, 0, math.MaxUint32))
-	},
-	"retryPolicy": func(m *Method, v value) error { return set(&m.Retry)(readRetry(v)) },
-}
-
-var nameFields = fields[MethodName]{
-	"service": func(n *MethodName, v value) error { return assign(&n.Service)(readPart(v)) },
-	"method":  func(n *MethodName, v value) error { return assign(&n.Method)(readPart(v)) },
-}
-
-var retryFields = fields[Retry]{
-	"maxAttempts": func(r *Retry, v value) error {
-		return assign(&r.MaxAttempts)(number[uint32](v, MinAttempts, MaxAttempts))
-	},
-	"initialBackoff":    func(r *Retry, v value) error { return assign(&r.InitialBackoff)(v.duration(anyPositive)) },
-	"maxBackoff":        func(r *Retry, v value) error { return assign(&r.MaxBackoff)(v.duration(anyPositive)) },
-	"backoffMultiplier": func(r *Retry, v value) error { return assign(&r.BackoffMultiplier)(v.positive(math.Inf(1))) },
-	"retryableStatusCodes": func(r *Retry, v value) error {
-		return v.elements("status codes", func(v value) error {
-			code, err := readCode(v)
-			if err == nil && !slices.Contains(r.Codes, code) {
-				r.Codes = append(r.Codes, code)
-			}
-			return err
-		})
-	},
-}
-
-// readMethods reads a list of method configs. None may name a method that an earlier one names.
-func readMethods(v value) ([]Method, error) {
-	methods := []Method{}
-	if string(v.raw) == "[]" {
-		return methods, nil
-	}
-	seen := map[MethodName]bool{}
-	err := v.elements("methods", func(v value) error {
-		m, err := readObject(v, methodFields, "name")
-		for _, name := range m.Name {
-			if err == nil && seen[name] {
-				err = in("name", fmt.Errorf("%s is named twice", name))
-			}
-			seen[name] = true
-		}
-		methods = append(methods, m)
-		return err
-	})
-	return methods, err
-}
+// Code is the name of a status code, as gRPC reads it: CANCELLED, although gRPC prints Canceled.
+type Code string
 
 func (n MethodName) String() string {
 	if n == (MethodName{}) {
@@ -126,72 +59,54 @@ func (n MethodName) String() string {
 	return fmt.Sprintf("%.80q", n.Service+"/"+n.Method)
 }
 
-func readName(v value) (MethodName, error) {
-	n, err := readObject(v, nameFields)
-	if err == nil && n.Service == "" && n.Method != "" {
-		err = fmt.Errorf("names the method %.80q without its service", n.Method)
+// check refuses a name with a slash, which would apply to nothing.
+func (n *MethodName) check(p place) {
+	if strings.Contains(n.Service, "/") {
+		p.in("service").wants("a name without slashes", n.Service)
 	}
-	return n, err
+	if strings.Contains(n.Method, "/") {
+		p.in("method").wants("a name without slashes", n.Method)
+	}
+	if n.Service == "" && n.Method != "" {
+		p.fault("names the method %.80q without its service", n.Method)
+	}
 }
 
-// readPart reads the name of a service or method. One with a slash would apply to nothing.
-func readPart(v value) (string, error) {
-	part, err := v.text()
-	if err == nil && strings.Contains(part, "/") {
-		err = v.wants("a name without slashes")
+// check refuses, in a live config, message limits above gRPC's defaults, which protect the caller.
+func (m *Method) check(p place) {
+	limit := func(field string, value *uint32, most uint32) {
+		if p.live && value != nil && *value > most {
+			p.in(field).fault("%d is above gRPC's default of %d: a live config may lower the limit, not lift it", *value, most)
+		}
 	}
-	return part, err
+	limit("maxRequestMessageBytes", m.MaxRequestMessageBytes, defaultMaxRequest)
+	limit("maxResponseMessageBytes", m.MaxResponseMessageBytes, defaultMaxResponse)
 }
 
-func readRetry(v value) (Retry, error) {
-	r, err := readObject(v, retryFields, slices.Sorted(maps.Keys(retryFields))...)
-	if err == nil && r.InitialBackoff > r.MaxBackoff {
-		err = in("initialBackoff", fmt.Errorf("%v is longer than maxBackoff %v", r.InitialBackoff, r.MaxBackoff))
+func (r *Retry) check(p place) {
+	if r.InitialBackoff > r.MaxBackoff {
+		p.in("initialBackoff").fault("%v is longer than maxBackoff %v", r.InitialBackoff, r.MaxBackoff)
 	}
-	return r, err
 }
 
-// readCode reads a status code by its name or number.
-func readCode(v value) (string, error) {
+// decode decodes a status code's name or number.
+func (c *Code) decode(p place, v any) {
+	var text string
+	switch v := v.(type) {
+	case string:
+		text = strconv.Quote(v)
+	case json.Number:
+		text = v.String()
+	}
 	var code codes.Code
-	if err := code.UnmarshalJSON(v.raw); err != nil || string(v.raw) == "null" {
-		return "", v.wants("a status code such as \"UNAVAILABLE\"")
+	switch {
+	case code.UnmarshalJSON([]byte(text)) != nil:
+		p.wants(`a status code such as "UNAVAILABLE"`, v)
+	case code == codes.OK:
+		p.fault("OK is no failure: name the codes to retry after")
+	case code == codes.Canceled:
+		*c = "CANCELLED"
+	default:
+		*c = Code(strings.ToUpper(snake(code.String())))
 	}
-	if code == codes.OK {
-		return "", errors.New("OK is no failure: name the codes to try again after")
-	}
-	return codeName(code), nil
-}
-
-// codeName spells a code as gRPC reads it, which differs from how gRPC prints it.
-func codeName(code codes.Code) string {
-	if code == codes.Canceled {
-		return "CANCELLED"
-	}
-	var name strings.Builder
-	for i, r := range code.String() {
-		if i > 0 && 'A' <= r && r <= 'Z' {
-			name.WriteByte('_')
-		}
-		name.WriteRune(r)
-	}
-	return strings.ToUpper(name.String())
-}
-
-// checkLive refuses message limits above gRPC's defaults, which protect the caller.
-func (m *Method) checkLive() error {
-	for _, limit := range []struct {
-		field string
-		value *uint32
-		most  uint32
-	}{
-		{"maxRequestMessageBytes", m.MaxRequestMessageBytes, defaultMaxRequest},
-		{"maxResponseMessageBytes", m.MaxResponseMessageBytes, defaultMaxResponse},
-	} {
-		if limit.value != nil && *limit.value > limit.most {
-			return in(limit.field, fmt.Errorf("%d is above gRPC's default of %d: a live config may lower the limit, not lift it",
-				*limit.value, limit.most))
-		}
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package serviceconfig
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -25,7 +24,6 @@ type Option struct {
 	// Note tells people who look at the shares of instances what it makes of calls; %s is its value.
 	Note string
 	Of   func(from Caller) bool // whose calls; nil: everyone's
-	kind
 }
 
 // Caller is whose calls are explained.
@@ -40,35 +38,71 @@ func (c Caller) inZone() bool      { return c.Zone != "" }
 func (c Caller) withoutZone() bool { return c.Zone == "" }
 func (c Caller) withoutLane() bool { return c.Lane == "" }
 
-// kind is how an option is read and stored.
-type kind struct {
-	want  string // what it must be, for people; "": what its own page says
-	read  func(e *Etcd, v value) error
-	value func(e *Etcd) reflect.Value
+// Options are the options of the policy "etcd", a row for each field of [Etcd]. An option is added here and there, as a field
+// of LoadBalancing in options.proto, and where it does its work.
+var Options = []Option{
+	{Name: splitField, LiveOnly: true, Own: true},
+	{
+		Name: "preferZone", Own: true,
+		Note: "These are the shares of a client without a zone; others prefer the instances of their own.", Of: Caller.withoutZone,
+	},
+	{
+		Name: "zoneMinPercent", Own: true, Needs: "preferZone", Beside: spills,
+		Note: "While less than %s % of the zone's instances are ready, calls go to other zones in proportion to what is missing.", Of: Caller.inZone,
+	},
+	{
+		Name: "subset",
+		Note: "Each client uses %s instances of a set, different ones in each process; the shares are those over many clients.",
+	},
+	{
+		Name: "slowStart", Own: true, Beside: startsSlowly,
+		Note: "An instance that has just started has less: its share grows for %s.",
+	},
+	{
+		Name: routeField, Own: true,
+		Note: "These are the shares of calls without a lane.", Of: Caller.withoutLane,
+	},
+	{Name: "laneHeader", Own: true, Needs: routeField},
+	{
+		Name: "maxConcurrentRequests", Own: true, Beside: bounds,
+		Note: "While a client has %s calls under way at an instance, its calls go to others.",
+	},
+	{
+		Name: "minHealthyPercent",
+		Note: "A drain is followed while it leaves at least %s % of the instances, or of those in no lane where there are lanes.",
+	},
+	{Name: drainField, LiveOnly: true},
+	{Name: childField, LiveOnly: true},
 }
 
-func (k *kind) isSet(e *Etcd) bool { return !k.value(e).IsZero() }
+// spills reports whether calls can leave a zone in proportion where a policy picks. They cannot if the policy keeps
+// them with an endpoint.
+func spills(policy string) bool { return policy != PickFirstName && policy != RingHashName }
 
-// typed is the kind of an option that is stored where at says.
-func typed[T any](at func(e *Etcd) *T, read func(v value) (T, error)) kind {
-	return kind{
-		read: func(e *Etcd, v value) error {
-			x, err := read(v)
-			if err == nil || v.proto { // one that is wrong counts as set beside others
-				*at(e) = x
-			}
-			return err
-		},
-		value: func(e *Etcd) reflect.Value { return reflect.ValueOf(at(e)).Elem() },
+// bounds reports whether concurrent calls can be bounded where a policy picks. pick_first has nowhere else to go.
+func bounds(policy string) bool { return policy != PickFirstName }
+
+// startsSlowly reports whether a share can grow where a policy picks.
+func startsSlowly(policy string) bool {
+	return policy == RoundRobinName || policy == WeightedName || policy == PeakEwmaName
+}
+
+// field returns the option's field of Etcd.
+func (o *Option) field() reflect.StructField {
+	etcd := reflect.TypeFor[Etcd]()
+	for i := range etcd.NumField() {
+		if f := etcd.Field(i); jsonName(f) == o.Name {
+			return f
+		}
 	}
+	panic("serviceconfig: Etcd has no field for the option " + o.Name)
 }
 
-// count is the kind of a number from 1 to most, which is 0 where it is left out.
-func count(at func(e *Etcd) *uint32, most uint32) kind {
-	k := typed(at, func(v value) (uint32, error) { return number(v, 1, most) })
-	k.want = wantNumber(1, most)
-	return k
+func (o *Option) value(e *Etcd) reflect.Value {
+	return reflect.ValueOf(e).Elem().FieldByIndex(o.field().Index)
 }
+
+func (o *Option) isSet(e *Etcd) bool { return !o.value(e).IsZero() }
 
 // OptionNamed returns the option of a name in JSON, nil if there is none.
 func OptionNamed(name string) *Option {
@@ -79,10 +113,13 @@ func OptionNamed(name string) *Option {
 }
 
 // Proto returns the option's name in proto files.
-func (o *Option) Proto() string {
+func (o *Option) Proto() string { return snake(o.Name) }
+
+// snake converts "laneHeader" to "lane_header".
+func snake(camel string) string {
 	var name strings.Builder
-	for _, r := range o.Name {
-		if unicode.IsUpper(r) {
+	for i, r := range camel {
+		if i > 0 && unicode.IsUpper(r) {
 			name.WriteByte('_')
 		}
 		name.WriteRune(unicode.ToLower(r))
@@ -93,15 +130,15 @@ func (o *Option) Proto() string {
 // Rule says what a live config may hold of the option, as Markdown.
 func (o *Option) Rule() string {
 	rule := fmt.Sprintf("`%s`", o.Name)
-	if o.want != "" {
-		rule += ", " + o.want
+	if f := o.field(); f.Type.Kind() == reflect.Uint32 {
+		rule += ", " + wantWhole(f.Tag)
 	}
 	if o.Needs != "" {
 		rule += fmt.Sprintf(", only with `%s`", o.Needs)
 	}
 	var not []string
 	for _, policy := range slices.Sorted(maps.Keys(policyRules)) {
-		if slices.Contains(policyRules[policy].below, EtcdName) && (o.Own && !Ours(policy) || o.Beside != nil && !o.Beside(policy)) {
+		if slices.Contains(policyRules[policy].below, EtcdName) && o.idleBeside(policy) {
 			not = append(not, "`"+policy+"`")
 		}
 	}
@@ -121,32 +158,29 @@ func (e *Etcd) Notes(from Caller) (all []string) {
 	return all
 }
 
-// checkEffects refuses options that have no effect beside others.
-func (e *Etcd) checkEffects() (err error) {
+// checkOptions refuses options that have no effect beside others.
+func (e *Etcd) checkOptions(p place) {
 	for i := range Options {
 		o := &Options[i]
 		if !o.isSet(e) {
 			continue
 		}
 		if o.Needs != "" && !OptionNamed(o.Needs).isSet(e) {
-			err = also(err, in(o.Name, errors.New("has no effect without "+o.Needs+": set that too")))
-		} else if policy := o.idleBeside(e.ChildPolicy); policy != "" {
-			why := ""
-			if !Ours(policy) {
-				why = ", which picks by itself"
+			p.in(o.Name).fault("has no effect without %s: set that too", o.Needs)
+		}
+		for _, child := range e.ChildPolicy {
+			if policy := child.Name; policy != "" && o.idleBeside(policy) {
+				why := ""
+				if !Ours(policy) {
+					why = ", which picks by itself"
+				}
+				p.in(o.Name).fault("has no effect beside %.80q%s: leave one of them out", policy, why)
 			}
-			err = also(err, in(o.Name, fmt.Errorf("has no effect beside %.80q%s: leave one of them out", policy, why)))
 		}
 	}
-	return err
 }
 
-// idleBeside returns the first of policies beside which the option has no effect, "" if there is none.
-func (o *Option) idleBeside(policies []Policy) string {
-	for _, p := range policies {
-		if o.Own && !Ours(p.Name) || o.Beside != nil && !o.Beside(p.Name) {
-			return p.Name
-		}
-	}
-	return ""
+// idleBeside reports whether the option has no effect where a policy picks.
+func (o *Option) idleBeside(policy string) bool {
+	return o.Own && !Ours(policy) || o.Beside != nil && !o.Beside(policy)
 }

@@ -1,11 +1,10 @@
 package serviceconfig
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
-	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,20 +23,14 @@ const (
 	PeakEwmaName           = "etcd_peak_ewma" // ours: by latency times calls under way
 )
 
-// gRPC's bounds and defaults. It refuses what is beyond the bounds, or silently changes it.
+// gRPC's defaults, and bounds that others need.
 const (
-	MinChoiceCount      = 2
-	MaxChoiceCount      = 10
+	DefaultChoiceCount  = 2
 	DefaultMinRingSize  = 1024
 	DefaultMaxRingSize  = 4096
-	MaxRingSize         = 8 << 20
 	MaxPercent          = 100
 	DefaultBaseEjection = Duration(30 * time.Second)
-	minWeightUpdate     = Duration(100 * time.Millisecond)
-	maxHeader           = 256
 )
-
-const requestHashHeaderField = "requestHashHeader"
 
 // Picking are the policies that proto files name, the default first, and what their configs have that is not said there.
 var Picking = []struct {
@@ -47,14 +40,10 @@ var Picking = []struct {
 	{"round_robin", RoundRobinName, nil},
 	{"pick_first", PickFirstName, nil},
 	{"least_request", LeastRequestName, nil},
-	{"ring_hash", RingHashName, map[string]any{requestHashHeaderField: AffinityHeader}},
+	{"ring_hash", RingHashName, map[string]any{"requestHashHeader": AffinityHeader}},
 	{"weighted", WeightedName, nil},
 	{"peak_ewma", PeakEwmaName, nil},
 }
-
-// MinInterval is the least interval of outlier detection. It is our bound, not gRPC's: in each interval
-// every connection goes through all endpoints, and with an interval of zero that takes a whole core.
-const MinInterval = Duration(100 * time.Millisecond)
 
 // Policy is an entry in a list of policies.
 type Policy struct {
@@ -100,38 +89,38 @@ type PickFirst struct {
 
 // LeastRequest is the config of least_request_experimental.
 type LeastRequest struct {
-	ChoiceCount uint32 `json:"choiceCount,omitempty"`
+	ChoiceCount uint32 `json:"choiceCount,omitempty" min:"2" max:"10"`
 }
 
 // RingHash is the config of ring_hash_experimental.
 type RingHash struct {
-	MinRingSize uint64 `json:"minRingSize,omitempty"`
-	MaxRingSize uint64 `json:"maxRingSize,omitempty"`
+	MinRingSize uint64 `json:"minRingSize,omitempty" min:"1" max:"8388608"`
+	MaxRingSize uint64 `json:"maxRingSize,omitempty" min:"1" max:"8388608"`
 	// RequestHashHeader is required: without it gRPC fails all calls.
-	RequestHashHeader string `json:"requestHashHeader"`
+	RequestHashHeader string `json:"requestHashHeader" required:"true" header:"true"`
 }
 
 // WeightedRoundRobin is the config of weighted_round_robin, which goes by the load that endpoints
 // report.
 type WeightedRoundRobin struct {
 	EnableOOBLoadReport     *bool     `json:"enableOobLoadReport,omitempty"`
-	OOBReportingPeriod      *Duration `json:"oobReportingPeriod,omitempty"`
+	OOBReportingPeriod      *Duration `json:"oobReportingPeriod,omitempty" min:"0.1s"`
 	BlackoutPeriod          *Duration `json:"blackoutPeriod,omitempty"`
-	WeightExpirationPeriod  *Duration `json:"weightExpirationPeriod,omitempty"`
-	WeightUpdatePeriod      *Duration `json:"weightUpdatePeriod,omitempty"`
+	WeightExpirationPeriod  *Duration `json:"weightExpirationPeriod,omitempty" above:"0"`
+	WeightUpdatePeriod      *Duration `json:"weightUpdatePeriod,omitempty" min:"0.1s"`
 	ErrorUtilizationPenalty *float64  `json:"errorUtilizationPenalty,omitempty"`
 }
 
 // OutlierDetection is the config of outlier_detection_experimental, which leaves failing endpoints out.
 type OutlierDetection struct {
-	Interval           *Duration            `json:"interval,omitempty"`
+	Interval           *Duration            `json:"interval,omitempty" min:"0.1s"`
 	BaseEjectionTime   *Duration            `json:"baseEjectionTime,omitempty"`
 	MaxEjectionTime    *Duration            `json:"maxEjectionTime,omitempty"`
-	MaxEjectionPercent *uint32              `json:"maxEjectionPercent,omitempty"`
+	MaxEjectionPercent *uint32              `json:"maxEjectionPercent,omitempty" max:"100"`
 	SuccessRate        *SuccessRateEjection `json:"successRateEjection,omitempty"`
 	FailurePercentage  *FailureEjection     `json:"failurePercentageEjection,omitempty"`
 	// ChildPolicy is required: gRPC crashes without it.
-	ChildPolicy []Policy `json:"childPolicy"`
+	ChildPolicy []Policy `json:"childPolicy" of:"policies" required:"true"`
 }
 
 // WithDefaults returns c with gRPC's defaults where nothing is said, see
@@ -170,153 +159,44 @@ func orElse[T any](at **T, byDefault T) {
 // SuccessRateEjection ejects endpoints that succeed less often than the others.
 type SuccessRateEjection struct {
 	StdevFactor           *uint32 `json:"stdevFactor,omitempty"`
-	EnforcementPercentage *uint32 `json:"enforcementPercentage,omitempty"`
+	EnforcementPercentage *uint32 `json:"enforcementPercentage,omitempty" max:"100"`
 	MinimumHosts          *uint32 `json:"minimumHosts,omitempty"`
 	RequestVolume         *uint32 `json:"requestVolume,omitempty"`
 }
 
 // FailureEjection ejects endpoints that fail more often than a threshold.
 type FailureEjection struct {
-	Threshold             *uint32 `json:"threshold,omitempty"`
-	EnforcementPercentage *uint32 `json:"enforcementPercentage,omitempty"`
+	Threshold             *uint32 `json:"threshold,omitempty" max:"100"`
+	EnforcementPercentage *uint32 `json:"enforcementPercentage,omitempty" max:"100"`
 	MinimumHosts          *uint32 `json:"minimumHosts,omitempty"`
 	RequestVolume         *uint32 `json:"requestVolume,omitempty"`
 }
 
-// policyRule says how a policy's config is read, and where the policy may stand.
+// policyRule says how a policy's config is decoded, and where the policy may stand.
 type policyRule struct {
-	read  func(v value) (any, error)
-	below []string // the parents that it may have
-	from  string   // the package that registers it, if a binary may lack that
+	config reflect.Type
+	below  []string // the parents that it may have
+	from   string   // the package that registers it, if a binary may lack that
 }
 
 // top is the parent of the policies at the top of a config.
 const top = ""
 
-// policyRules holds every policy that a config may name. init fills it, because policies with others
-// below them refer to it.
-var policyRules map[string]policyRule
+var anywhere = []string{top, EtcdName, OutlierDetectionName}
 
-func init() {
-	leaf := []string{top, EtcdName, OutlierDetectionName}
-	bare := fields[Bare]{}
-	policyRules = map[string]policyRule{
-		RoundRobinName: {read: configReader(bare, nil), below: leaf},
-		// Outlier detection has no effect on pick_first, which takes no part in its health reports.
-		PickFirstName:          {read: configReader(pickFirstFields, nil), below: []string{top, EtcdName}},
-		LeastRequestName:       {read: configReader(leastRequestFields, nil), below: leaf, from: "google.golang.org/grpc/balancer/leastrequest"},
-		RingHashName:           {read: configReader(ringHashFields, (*RingHash).check, requestHashHeaderField), below: leaf, from: "google.golang.org/grpc/balancer/ringhash"},
-		WeightedRoundRobinName: {read: configReader(weightedRoundRobinFields, nil), below: leaf, from: "google.golang.org/grpc/balancer/weightedroundrobin"},
-		WeightedName:           {read: configReader(bare, nil), below: leaf},
-		PeakEwmaName:           {read: configReader(bare, nil), below: leaf},
-		OutlierDetectionName: {read: configReader(outlierFields, (*OutlierDetection).check, childField), below: []string{top},
-			from: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
-		EtcdName: {read: configReader(etcdFields, (*Etcd).check), below: []string{top, OutlierDetectionName}},
-	}
-}
-
-// configReader returns a function that reads an object by a table of its fields, and then checks it as a
-// whole.
-func configReader[T any](table fields[T], check func(*T) error, required ...string) func(v value) (any, error) {
-	return func(v value) (any, error) {
-		c, err := readObject(v, table, required...)
-		if check != nil && (err == nil || v.proto) {
-			err = also(err, check(&c))
-		}
-		return &c, err
-	}
-}
-
-var pickFirstFields = fields[PickFirst]{
-	"shuffleAddressList": func(c *PickFirst, v value) error { return assign(&c.ShuffleAddressList)(v.bool()) },
-}
-
-var leastRequestFields = fields[LeastRequest]{
-	"choiceCount": func(c *LeastRequest, v value) error {
-		return assign(&c.ChoiceCount)(number[uint32](v, MinChoiceCount, MaxChoiceCount))
-	},
-}
-
-var ringHashFields = fields[RingHash]{
-	"minRingSize":          func(c *RingHash, v value) error { return assign(&c.MinRingSize)(number[uint64](v, 1, MaxRingSize)) },
-	"maxRingSize":          func(c *RingHash, v value) error { return assign(&c.MaxRingSize)(number[uint64](v, 1, MaxRingSize)) },
-	requestHashHeaderField: func(c *RingHash, v value) error { return assign(&c.RequestHashHeader)(readHeader(v)) },
-}
-
-var weightedRoundRobinFields = fields[WeightedRoundRobin]{
-	"enableOobLoadReport": func(c *WeightedRoundRobin, v value) error { return set(&c.EnableOOBLoadReport)(v.bool()) },
-	"oobReportingPeriod": func(c *WeightedRoundRobin, v value) error {
-		return set(&c.OOBReportingPeriod)(v.duration(minWeightUpdate))
-	},
-	"blackoutPeriod": func(c *WeightedRoundRobin, v value) error { return set(&c.BlackoutPeriod)(v.duration(0)) },
-	"weightExpirationPeriod": func(c *WeightedRoundRobin, v value) error {
-		return set(&c.WeightExpirationPeriod)(v.duration(anyPositive))
-	},
-	"weightUpdatePeriod": func(c *WeightedRoundRobin, v value) error {
-		return set(&c.WeightUpdatePeriod)(v.duration(minWeightUpdate))
-	},
-	"errorUtilizationPenalty": func(c *WeightedRoundRobin, v value) error {
-		return set(&c.ErrorUtilizationPenalty)(v.notNegative())
-	},
-}
-
-var outlierFields = fields[OutlierDetection]{
-	"interval":           func(c *OutlierDetection, v value) error { return set(&c.Interval)(v.duration(MinInterval)) },
-	"baseEjectionTime":   func(c *OutlierDetection, v value) error { return set(&c.BaseEjectionTime)(v.duration(0)) },
-	"maxEjectionTime":    func(c *OutlierDetection, v value) error { return set(&c.MaxEjectionTime)(v.duration(0)) },
-	"maxEjectionPercent": func(c *OutlierDetection, v value) error { return set(&c.MaxEjectionPercent)(v.percent()) },
-	"successRateEjection": func(c *OutlierDetection, v value) error {
-		return set(&c.SuccessRate)(readObject(v, successRateFields))
-	},
-	"failurePercentageEjection": func(c *OutlierDetection, v value) error {
-		return set(&c.FailurePercentage)(readObject(v, failureFields))
-	},
-	childField: func(c *OutlierDetection, v value) error {
-		return assign(&c.ChildPolicy)(readPolicies(v, OutlierDetectionName))
-	},
-}
-
-var successRateFields = fields[SuccessRateEjection]{
-	"stdevFactor":           func(c *SuccessRateEjection, v value) error { return set(&c.StdevFactor)(v.count()) },
-	"enforcementPercentage": func(c *SuccessRateEjection, v value) error { return set(&c.EnforcementPercentage)(v.percent()) },
-	"minimumHosts":          func(c *SuccessRateEjection, v value) error { return set(&c.MinimumHosts)(v.count()) },
-	"requestVolume":         func(c *SuccessRateEjection, v value) error { return set(&c.RequestVolume)(v.count()) },
-}
-
-var failureFields = fields[FailureEjection]{
-	"threshold":             func(c *FailureEjection, v value) error { return set(&c.Threshold)(v.percent()) },
-	"enforcementPercentage": func(c *FailureEjection, v value) error { return set(&c.EnforcementPercentage)(v.enforcement()) },
-	"minimumHosts":          func(c *FailureEjection, v value) error { return set(&c.MinimumHosts)(v.count()) },
-	"requestVolume":         func(c *FailureEjection, v value) error { return set(&c.RequestVolume)(v.count()) },
-}
-
-func (v value) percent() (uint32, error) { return number[uint32](v, 0, MaxPercent) }
-func (v value) count() (uint32, error)   { return number[uint32](v, 0, math.MaxUint32) }
-
-// enforcement reads the percentage of a failure ejection, which does nothing at 0. A proto file has no use for that.
-func (v value) enforcement() (uint32, error) {
-	least := uint32(0)
-	if v.proto {
-		least = 1
-	}
-	return number(v, least, MaxPercent)
-}
-
-// readHeader reads the name of the request metadata that gRPC hashes, and returns it in lower case, as
-// it is sent.
-func readHeader(v value) (string, error) {
-	text, err := v.text()
-	if err != nil {
-		return "", err
-	}
-	header := strings.ToLower(text)
-	if v.proto && header != text {
-		return "", v.wants(WantHeader + ", in lower case")
-	}
-	if !ValidHeader(header) {
-		return "", v.wants(WantHeader)
-	}
-	return header, nil
+// policyRules holds every policy that a config may name.
+var policyRules = map[string]policyRule{
+	RoundRobinName: {config: reflect.TypeFor[Bare](), below: anywhere},
+	// Outlier detection has no effect on pick_first, which takes no part in its health reports.
+	PickFirstName:          {config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
+	LeastRequestName:       {config: reflect.TypeFor[LeastRequest](), below: anywhere, from: "google.golang.org/grpc/balancer/leastrequest"},
+	RingHashName:           {config: reflect.TypeFor[RingHash](), below: anywhere, from: "google.golang.org/grpc/balancer/ringhash"},
+	WeightedRoundRobinName: {config: reflect.TypeFor[WeightedRoundRobin](), below: anywhere, from: "google.golang.org/grpc/balancer/weightedroundrobin"},
+	WeightedName:           {config: reflect.TypeFor[Bare](), below: anywhere},
+	PeakEwmaName:           {config: reflect.TypeFor[Bare](), below: anywhere},
+	OutlierDetectionName: {config: reflect.TypeFor[OutlierDetection](), below: []string{top},
+		from: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
+	EtcdName: {config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
 }
 
 // WantHeader says what ValidHeader accepts.
@@ -324,100 +204,97 @@ const WantHeader = `the name of a header, of letters, digits, ".", "-" and "_", 
 
 // ValidHeader reports whether a name, in lower case, can be the name of request metadata whose values are text.
 func ValidHeader(name string) bool {
-	const legal = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
-	return name != "" && len(name) <= maxHeader && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
+	const legal, longest = "abcdefghijklmnopqrstuvwxyz0123456789.-_", 256
+	return name != "" && len(name) <= longest && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
 }
 
-func (c *RingHash) check() error {
-	least, most := c.MinRingSize, c.MaxRingSize
-	if least == 0 {
-		least = DefaultMinRingSize
-	}
-	if most == 0 {
-		most = DefaultMaxRingSize
-	}
+func (c *RingHash) check(p place) {
+	least, most := cmp.Or(c.MinRingSize, DefaultMinRingSize), cmp.Or(c.MaxRingSize, DefaultMaxRingSize)
 	if least > most {
-		return in("minRingSize", fmt.Errorf("is %d, above maxRingSize, which is %d; left out, they are %d and %d",
-			least, most, DefaultMinRingSize, DefaultMaxRingSize))
+		p.in("minRingSize").fault("is %d, above maxRingSize, which is %d; left out, they are %d and %d",
+			least, most, DefaultMinRingSize, DefaultMaxRingSize)
 	}
-	return nil
 }
 
-func (c *OutlierDetection) check() error {
+func (c *OutlierDetection) check(p place) {
 	base := DefaultBaseEjection
 	if c.BaseEjectionTime != nil {
 		base = *c.BaseEjectionTime
 	}
 	if c.MaxEjectionTime != nil && *c.MaxEjectionTime < base {
-		return in("maxEjectionTime", fmt.Errorf("is %v, below baseEjectionTime, which is %v; left out, that is %v",
-			*c.MaxEjectionTime, base, DefaultBaseEjection))
+		p.in("maxEjectionTime").fault("is %v, below baseEjectionTime, which is %v; left out, that is %v",
+			*c.MaxEjectionTime, base, DefaultBaseEjection)
 	}
-	if len(c.ChildPolicy) == 0 {
-		return nil // which is noted
-	}
-	for i, p := range c.ChildPolicy[0].children() { // there are some below "etcd" alone
-		if p.Name == PickFirstName {
-			return in(fmt.Sprintf("%s[0].%s.%[1]s[%[3]d]", childField, EtcdName, i), misplaced(p.Name, OutlierDetectionName))
+	for i, child := range c.ChildPolicy {
+		for j, below := range child.children() {
+			if below.Name == PickFirstName {
+				p.in(childField, index(i), child.Name, childField, index(j)).misplaced(PickFirstName, OutlierDetectionName)
+			}
 		}
 	}
-	return nil
 }
 
-// readPolicies reads a list of policies below parent.
-func readPolicies(v value, parent string) ([]Policy, error) {
-	var policies []Policy
-	err := v.elements("policies", func(v value) error {
-		p, err := readEntry(v, parent)
-		if err == nil && p.Name == EtcdName && len(policies) > 0 {
-			err = fmt.Errorf("the policy %q must be the first of the list", EtcdName)
+// decode decodes an entry of a list: an object whose one field is the name of a policy.
+func (policy *Policy) decode(p place, v any) {
+	var entry object
+	switch store(p, &entry, v, "an object"); len(entry) {
+	case 0:
+		p.fault("the entry names no policy")
+	case 1:
+		for name, config := range entry {
+			*policy = p.policy(name, config)
 		}
-		policies = append(policies, p)
-		return err
-	})
-	return policies, err
-}
-
-// readEntry reads an object whose one field is a policy's name.
-func readEntry(v value, parent string) (Policy, error) {
-	var p Policy
-	n := 0
-	err := v.members(func(name string, v value) (err error) {
-		if n++; n > 1 {
-			return errors.New("want one policy an entry, not more")
+		if policy.Name == EtcdName && p.path[len(p.path)-1] != index(0) {
+			p.fault("the policy %q must be the first of the list", EtcdName)
 		}
-		p, err = readPolicy(name, v, parent)
-		return err
-	})
-	if err == nil && n == 0 {
-		err = errors.New("the entry names no policy")
+	default:
+		p.fault("want one policy an entry, not more")
 	}
-	return p, err
 }
 
-// readPolicy reads the config of a policy below parent.
-func readPolicy(name string, v value, parent string) (Policy, error) {
+// PolicyName is a policy that is named without a config.
+type PolicyName Policy
+
+func (policy *PolicyName) decode(p place, v any) {
+	var name string
+	if store(p, &name, v, "a string") {
+		*policy = PolicyName(p.policy(name, object{}))
+	}
+}
+
+// policy decodes the config of a policy.
+func (p place) policy(name string, config any) Policy {
 	rule, ok := policyRules[name]
 	switch {
-	case !ok && v.trusted && !isDescribed(name):
-		return Policy{name, json.RawMessage(v.raw)}, nil
+	case !ok && p.custom && !isDescribed(name):
+		raw, err := marshal(config)
+		if err != nil {
+			p.in(name).fault("%v", err)
+		}
+		return Policy{name, json.RawMessage(raw)}
 	case !ok:
-		return Policy{}, fmt.Errorf("no policy is named %.80q: want %s", name, strings.Join(slices.Sorted(maps.Keys(policyRules)), ", "))
-	case !slices.Contains(rule.below, parent):
-		return Policy{}, misplaced(name, parent)
+		p.fault("no policy is named %.80q: want %s", name, strings.Join(slices.Sorted(maps.Keys(policyRules)), ", "))
+		return Policy{}
+	case !slices.Contains(rule.below, p.parent):
+		p.misplaced(name, p.parent)
+		return Policy{}
 	}
-	config, err := rule.read(v)
-	return Policy{name, config}, in(name, err)
+	to := reflect.New(rule.config)
+	p.parent = name
+	p.in(name).decode(config, to.Elem(), "")
+	return Policy{name, to.Interface()}
 }
 
-// misplaced says that a policy must not stand below another and, if it may stand above it, how to write that.
-func misplaced(name, parent string) error {
+// misplaced reports that a policy must not stand below another and, if it may stand above it, how to write that.
+func (p place) misplaced(name, parent string) {
 	if slices.Contains(policyRules[parent].below, name) {
-		return fmt.Errorf(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
+		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
+		return
 	}
-	return fmt.Errorf("the policy %q must not stand below %q", name, parent)
+	p.fault("the policy %q must not stand below %q", name, parent)
 }
 
-// isDescribed reports whether name is a described policy's, whatever its case: gRPC can be told to ignore
+// isDescribed reports whether name is a described policy's, whatever its case: gRPC can be configured to ignore
 // the case.
 func isDescribed(name string) bool {
 	for known := range policyRules {
@@ -428,15 +305,17 @@ func isDescribed(name string) bool {
 	return false
 }
 
-// ReadPolicy reads a policy as a proto file gives it: its config in protobuf's JSON. It returns all that is wrong with it.
+// ReadPolicy decodes the config of a policy as a proto file gives it, in protobuf's JSON. It returns all faults.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
-	text := []byte("{}")
-	if len(config) > 0 {
-		var err error
-		if text, err = marshal(config); err != nil {
-			return Policy{}, faultsIn(err)
-		}
+	if config == nil {
+		config = object{}
 	}
-	read, err := policyRules[name].read(value{raw: text, proto: true})
-	return Policy{name, read}, faultsIn(err)
+	to, d := reflect.New(policyRules[name].config), new(decoding)
+	text, err := marshal(config)
+	o, wrong := parseObject(string(text))
+	if err = cmp.Or(err, wrong); err != nil {
+		return Policy{}, []*Fault{{Text: err.Error()}}
+	}
+	place{decoding: d, parent: name}.decode(o, to.Elem(), "")
+	return Policy{name, to.Interface()}, d.faults
 }

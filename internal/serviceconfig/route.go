@@ -1,10 +1,6 @@
 package serviceconfig
 
-import (
-	"errors"
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // MaxRoutes bounds the routes of a config.
 const MaxRoutes = 64
@@ -32,61 +28,33 @@ func ValidLane(name string) bool {
 // WantLane says what ValidLane accepts.
 const WantLane = `at most 128 letters, digits and "-_.:/"`
 
-func (r *Route) check() error {
+func (r *Route) check(p place) {
 	switch {
 	case r.Label != "" && (r.Lane != "" || r.Match != nil):
-		return in("label", errors.New("stands beside lane or match: an instance's lane is either named here or by the instance"))
+		p.in("label").fault("stands beside lane or match: an instance's lane is either named here or by the instance")
 	case r.Label != "":
-		return nil
 	case r.Lane == "":
-		return in("lane", fmt.Errorf("%w: name the lane and what its instances match, or the label that holds each instance's lane", ErrMissing))
+		p.in("lane").missing("name the lane and what its instances match, or the label that holds each instance's lane")
 	case !ValidLane(r.Lane):
-		return in("lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, WantLane))
+		p.in("lane").fault("%.60q is no lane: want %s", r.Lane, WantLane)
 	case len(r.Match) == 0:
-		return in("match", fmt.Errorf("%w: name what the instances of the lane have in common", ErrMissing))
+		p.in("match").missing("name what the instances of the lane have in common")
 	}
-	return nil
 }
 
-// identity returns the field that tells the route from others, and its value.
-func (r *Route) identity() (field, name string) {
-	if r.Label != "" {
-		return "label", r.Label
-	}
-	return "lane", r.Lane
-}
-
-var routeFields = fields[Route]{
-	"lane":   func(r *Route, v value) error { return assign(&r.Lane)(v.text()) },
-	"match":  func(r *Route, v value) error { return assign(&r.Match)(readMatch(v)) },
-	"label":  func(r *Route, v value) error { return assign(&r.Label)(v.text()) },
-	"strict": func(r *Route, v value) error { return assign(&r.Strict)(v.bool()) },
-}
-
-func readRoutes(v value) ([]Route, error) {
-	var routes []Route
+// checkRoutes refuses routes that repeat an earlier one, and too many names in all matches.
+func checkRoutes(p place, routes []Route) {
 	seen := map[[2]string]bool{}
 	names := matchNames{}
-	err := v.elements("routes", func(v value) error {
-		r, err := readObject(v, routeFields)
-		routes = append(routes, r)
-		switch {
-		case len(routes) == MaxRoutes+1:
-			return fmt.Errorf("is one too many: want at most %d routes", MaxRoutes)
-		case len(routes) > MaxRoutes:
-			return nil // it has been said
-		case err != nil:
-			return err
+	for i, r := range routes {
+		field, is := "lane", [2]string{r.Lane}
+		if r.Label != "" {
+			field, is = "label", [2]string{"", r.Label}
 		}
-		if err := r.check(); err != nil {
-			return err
+		if seen[is] {
+			p.in(index(i), field).fault("is that of an earlier route")
 		}
-		field, name := r.identity()
-		if seen[[2]string{field, name}] {
-			return in(field, errors.New("is that of an earlier route"))
-		}
-		seen[[2]string{field, name}] = true
-		return names.add(r.Match, "routes")
-	})
-	return routes, err
+		seen[is] = true
+		names.add(p.in(index(i)), r.Match, "routes")
+	}
 }

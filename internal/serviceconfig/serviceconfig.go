@@ -2,32 +2,32 @@
 // depth and size. It refuses everything else, with an error that names the place in the JSON.
 //
 // The format is https://github.com/grpc/grpc/blob/master/doc/service_config.md. The generator builds
-// its configs from the types here, and clients hand gRPC the JSON that these types write, never the text
-// that somebody put into etcd.
+// its configs from the types here. Clients pass gRPC the JSON that these types write, never the text
+// that is in etcd.
 //
 //	serviceconfig.go   the document: Parse, ParseLive
 //	method.go          methodConfig and retryThrottling
 //	policy.go          the policies, and where each may stand
-//	etcd.go            the policy "etcd", and its options
-//	option.go          ... what is said of each, and reading what proto files say
-//	split.go           ... its groups
-//	route.go           ... its lanes
-//	drain.go           ... when its drain is followed
-//	slowstart.go       ... shares that grow
+//	etcd.go            the policy "etcd"
+//	option.go          the options of "etcd", and which exclude each other
+//	split.go           groups of endpoints with shares of the calls
+//	route.go           which endpoints are in which lanes
+//	lane.go            the lanes of a set of endpoints
+//	drain.go           when a drain is followed
 //	linked.go          policies that the binary lacks
 //	layers.go          configs over configs: Merge, Wrap
-//	value.go           reading JSON strictly
-//	fault.go           what is wrong, and where
+//	decode.go          decoding JSON strictly into structs
+//	duration.go        durations in JSON
 //
-// Package grpccheck below it asks gRPC itself.
+// Package grpccheck has gRPC itself parse a config.
 package serviceconfig
 
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
+	"reflect"
 )
 
 // AffinityHeader is the request metadata by whose value ring_hash_experimental picks: the runtime
@@ -37,7 +37,7 @@ const AffinityHeader = "etcd-affinity"
 const (
 	// MaxSize bounds a live config, in bytes.
 	MaxSize = 256 << 10
-	// MaxDepth bounds how deep a config may nest objects and arrays. What is described needs 10.
+	// MaxDepth bounds how deep a config may nest objects and arrays. A valid config needs 10.
 	MaxDepth = 32
 )
 
@@ -49,18 +49,20 @@ const (
 
 // The fields of the document.
 const (
-	policyField     = "loadBalancingPolicy" // deprecated: a policy by name alone
+	policyField     = "loadBalancingPolicy"
 	configField     = "loadBalancingConfig"
 	methodField     = "methodConfig"
 	throttlingField = "retryThrottling"
 	healthField     = "healthCheckConfig"
 )
 
-// Config is a service config. Its deprecated loadBalancingPolicy is read into LoadBalancing.
+// Config is a service config.
 type Config struct {
 	// LoadBalancing lists policies, of which the first that is linked counts. Empty: round_robin.
-	LoadBalancing   []Policy         `json:"loadBalancingConfig,omitempty"`
-	Methods         []Method         `json:"methodConfig,omitzero"` // an empty list hides that of a lower layer
+	LoadBalancing []Policy `json:"loadBalancingConfig,omitempty" of:"policies"`
+	// ByName is gRPC's deprecated way to name a policy. Parse moves it to LoadBalancing.
+	ByName          *PolicyName      `json:"loadBalancingPolicy,omitempty"`
+	Methods         []Method         `json:"methodConfig,omitzero" of:"methods" min:"0"` // an empty list hides that of a lower layer
 	RetryThrottling *RetryThrottling `json:"retryThrottling,omitempty"`
 	HealthCheck     *HealthCheck     `json:"healthCheckConfig,omitempty"`
 }
@@ -70,78 +72,53 @@ type HealthCheck struct {
 	ServiceName string `json:"serviceName"` // "": the server as a whole
 }
 
-// document is a config while it is read.
-type document struct {
-	Config
-	byName []Policy // from the deprecated field
-}
-
-var documentFields = fields[document]{
-	policyField: func(d *document, v value) error {
-		name, err := v.text()
-		if err != nil {
-			return err
-		}
-		p, err := readPolicy(name, value{raw: []byte("{}")}, top)
-		d.byName = []Policy{p}
-		return err
-	},
-	configField: func(d *document, v value) error {
-		return assign(&d.LoadBalancing)(readPolicies(v, top))
-	},
-	methodField: func(d *document, v value) error {
-		return assign(&d.Methods)(readMethods(v))
-	},
-	throttlingField: func(d *document, v value) error {
-		return set(&d.RetryThrottling)(readObject(v, throttlingFields, "maxTokens", "tokenRatio"))
-	},
-	healthField: func(d *document, v value) error {
-		return set(&d.HealthCheck)(readObject(v, healthFields))
-	},
-}
-
-var healthFields = fields[HealthCheck]{
-	"serviceName": func(h *HealthCheck, v value) error { return assign(&h.ServiceName)(v.text()) },
-}
-
-// Parse reads a service config. gRPC accepts every config that Parse accepts, and ignores nothing in it.
-// An empty text is an error.
-func Parse(text string) (*Config, error) {
-	v, err := parseText(text)
-	if err != nil {
-		return nil, err
-	}
-	d, err := readObject(v, documentFields)
+// check moves ByName, and refuses a method that is named twice.
+func (c *Config) check(p place) {
 	switch {
-	case err != nil:
-		return nil, err
-	case d.byName != nil && d.LoadBalancing != nil:
-		return nil, fmt.Errorf("%s: stands beside %s, which gRPC prefers: leave it out", policyField, configField)
-	case d.byName != nil:
-		d.LoadBalancing = d.byName
+	case c.ByName == nil:
+	case c.LoadBalancing != nil:
+		p.in(policyField).fault("stands beside %s, which gRPC prefers: leave it out", configField)
+	default:
+		c.LoadBalancing, c.ByName = []Policy{Policy(*c.ByName)}, nil
 	}
-	return &d.Config, nil
+	seen := map[MethodName]bool{}
+	for i, m := range c.Methods {
+		for _, name := range m.Name {
+			if seen[name] {
+				p.in(methodField, index(i), "name").fault("%s is named twice", name)
+			}
+			seen[name] = true
+		}
+	}
 }
 
-// ParseLive reads a service config that is, or is to be, live in etcd. It is stricter than Parse, because
+// Parse parses a service config. gRPC accepts every config that Parse accepts, and ignores nothing in it.
+// An empty text is an error.
+func Parse(text string) (*Config, error) { return parse(text, new(decoding)) }
+
+// ParseLive parses a service config that is, or will be, live in etcd. It is stricter than Parse, because
 // others may write there: MaxSize holds, and message limits may be lowered but not lifted.
 func ParseLive(text string) (*Config, error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", len(text), MaxSize)
 	}
-	c, err := Parse(text)
+	return parse(text, &decoding{live: true})
+}
+
+func parse(text string, d *decoding) (*Config, error) {
+	o, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}
-	for i := range c.Methods {
-		if err := c.Methods[i].checkLive(); err != nil {
-			return nil, in(methodField, in(fmt.Sprintf("[%d]", i), err))
-		}
+	c := new(Config)
+	place{decoding: d}.decode(o, reflect.ValueOf(c).Elem(), "")
+	if err := d.err(); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
-// JSON writes the config. Equal configs are written alike.
+// JSON returns the config as JSON. Equal configs have equal JSON.
 func (c *Config) JSON() string {
 	text, err := marshal(c)
 	if err != nil {
@@ -153,15 +130,18 @@ func (c *Config) JSON() string {
 // LoadBalancingOnly returns an error that names the first field of the config that is not about load
 // balancing, nil if there is none.
 func (c *Config) LoadBalancingOnly() error {
-	for _, field := range []struct {
-		name string
-		set  bool
-	}{{methodField, c.Methods != nil}, {throttlingField, c.RetryThrottling != nil}, {healthField, c.HealthCheck != nil}} {
-		if field.set {
-			return in(field.name, errors.New("only load balancing may be configured live here: leave it out"))
-		}
+	field := ""
+	switch {
+	case c.Methods != nil:
+		field = methodField
+	case c.RetryThrottling != nil:
+		field = throttlingField
+	case c.HealthCheck != nil:
+		field = healthField
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s: only load balancing may be configured live here: leave it out", field)
 }
 
 // marshal is json.Marshal without escapes for HTML.

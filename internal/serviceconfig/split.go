@@ -1,10 +1,7 @@
 package serviceconfig
 
 import (
-	"errors"
-	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +9,6 @@ import (
 
 // Bounds of a split, against which each endpoint is matched at each update.
 const (
-	maxSplits     = 256
 	maxMatch      = 8  // names in one match
 	maxMatchNames = 16 // different names in all matches
 )
@@ -21,7 +17,7 @@ const (
 type Split struct {
 	// Match maps "version", "zone", "instance", "addr" or the name of a piece of metadata to the
 	// value that it must have. "" matches a name that an endpoint does not have.
-	Match  map[string]string `json:"match"`
+	Match  map[string]string `json:"match" required:"true"`
 	Weight uint32            `json:"weight"`
 }
 
@@ -106,69 +102,35 @@ func (s *Split) matches(get func(name string) string) bool {
 	return true
 }
 
-var splitFields = fields[Split]{
-	"match":  func(s *Split, v value) error { return assign(&s.Match)(readMatch(v)) },
-	"weight": func(s *Split, v value) error { return assign(&s.Weight)(number[uint32](v, 0, math.MaxUint32)) },
-}
-
-func readSplits(v value) ([]Split, error) {
-	var splits []Split
+// checkSplit refuses groups that repeat an earlier one, too many names in all matches, and weights that are all zero.
+func checkSplit(p place, splits []Split) {
 	total := uint64(0)
 	seen := map[string]bool{}
 	names := matchNames{}
-	err := v.elements("groups", func(v value) error {
-		if len(splits) == maxSplits {
-			return fmt.Errorf("is one too many: want at most %d groups", maxSplits)
+	for i, s := range splits {
+		if key := s.Key(); seen[key] {
+			p.in(index(i), "match").fault("an earlier group has the same, and so all endpoints of this one")
+		} else {
+			seen[key] = true
 		}
-		s, err := readObject(v, splitFields, "match")
-		if err != nil {
-			return err
-		}
-		key := s.Key()
-		if seen[key] {
-			return in("match", errors.New("an earlier group has the same, and so all endpoints of this one"))
-		}
-		seen[key] = true
 		total += uint64(s.Weight)
-		splits = append(splits, s)
-		return names.add(s.Match, "groups")
-	})
-	if err == nil && total == 0 {
-		err = errors.New("all weights are zero")
+		names.add(p.in(index(i)), s.Match, "groups")
 	}
-	return splits, err
+	if len(splits) > 0 && total == 0 {
+		p.fault("all weights are zero")
+	}
 }
 
 // matchNames holds the names in all matches of a list.
 type matchNames map[string]bool
 
 // add adds the names of one match, and refuses too many. elements names what has the matches.
-func (m matchNames) add(match map[string]string, elements string) error {
+func (m matchNames) add(p place, match map[string]string, elements string) {
 	before := len(m)
 	for name := range match {
 		m[name] = true
 	}
 	if len(m) > maxMatchNames && before <= maxMatchNames {
-		return in("match", fmt.Errorf("has one name too many: want at most %d different names in all %s", maxMatchNames, elements))
+		p.in("match").fault("has one name too many: want at most %d different names in all %s", maxMatchNames, elements)
 	}
-	return nil
-}
-
-func readMatch(v value) (map[string]string, error) {
-	match := map[string]string{}
-	err := v.members(func(name string, v value) error {
-		if len(match) == maxMatch {
-			return fmt.Errorf("has one too many: want at most %d names", maxMatch)
-		}
-		text, err := v.text()
-		if err != nil {
-			return in(fmt.Sprintf("[%.40q]", name), err)
-		}
-		match[name] = text
-		return nil
-	})
-	if err == nil && len(match) == 0 {
-		err = errors.New("is empty: name what the endpoints of the group have in common")
-	}
-	return match, err
 }

@@ -1,6 +1,7 @@
 package picking
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 
@@ -12,7 +13,7 @@ import (
 type leastRequest struct{ choices int }
 
 func newLeastRequest(c *serviceconfig.LeastRequest) leastRequest {
-	return leastRequest{int(min(max(c.ChoiceCount, serviceconfig.MinChoiceCount), serviceconfig.MaxChoiceCount))}
+	return leastRequest{int(cmp.Or(c.ChoiceCount, serviceconfig.DefaultChoiceCount))}
 }
 
 func (leastRequest) Traits() Traits { return Traits{Counts: true} }

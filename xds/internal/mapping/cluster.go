@@ -112,7 +112,7 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 			MaximumRingSize: wrapperspb.UInt64(cmp.Or(child.MaxRingSize, serviceconfig.DefaultMaxRingSize)),
 		}}
 	case *serviceconfig.LeastRequest:
-		choices := max(child.ChoiceCount, serviceconfig.MinChoiceCount)
+		choices := max(child.ChoiceCount, serviceconfig.DefaultChoiceCount)
 		p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
 	case *serviceconfig.PickFirst:
 		// Not within a locality: there grpc-go does not connect again when the connection is lost.
@@ -122,7 +122,7 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 		p.setPolicies(c, "client_side_weighted_round_robin", byLoad(child))
 	default:
 		if p.policy.child.Name == serviceconfig.PeakEwmaName {
-			p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(serviceconfig.MinChoiceCount)})
+			p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(serviceconfig.DefaultChoiceCount)})
 		}
 	}
 }

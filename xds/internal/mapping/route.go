@@ -369,7 +369,7 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 	}
 	var on []string
 	for _, code := range r.Codes {
-		if name, ok := retried[code]; ok {
+		if name, ok := retried[string(code)]; ok {
 			on = append(on, name)
 		} else {
 			p.lose("the status code %s in retryPolicy: xDS retries after cancelled, deadline-exceeded, internal, resource-exhausted and unavailable alone", code)

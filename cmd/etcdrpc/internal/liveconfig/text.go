@@ -42,10 +42,10 @@ func Pretty(text []byte) string {
 	return printable.Text(string(text))
 }
 
-// rewritten returns JSON with the fields of objects in the order of their names. ok is false for what is none, nests too
-// deep, or has a field twice.
+// rewritten returns JSON with the fields of objects in the order of their names. ok is false for text that is not JSON or nests too
+// deep.
 func rewritten(text []byte, indent string) (_ string, ok bool) {
-	if TooDeep(text) || !utf8.Valid(text) || !json.Valid(text) || repeats(text) {
+	if TooDeep(text) || !utf8.Valid(text) || !json.Valid(text) {
 		return "", false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -56,24 +56,4 @@ func rewritten(text []byte, indent string) (_ string, ok bool) {
 	}
 	out, err := output.Marshal(v, indent)
 	return string(out), err == nil
-}
-
-// repeats reports whether an object in valid JSON has a field twice.
-func repeats(text []byte) (found bool) {
-	text = rawjson.SkipSpace(text)
-	switch text[0] {
-	case '{':
-		seen := make(map[string]bool)
-		rawjson.Members(text, func(name, value []byte) bool {
-			found = seen[string(name)] || repeats(value)
-			seen[string(name)] = true
-			return !found
-		})
-	case '[':
-		rawjson.Elements(text, func(value []byte) bool {
-			found = repeats(value)
-			return !found
-		})
-	}
-	return found
 }

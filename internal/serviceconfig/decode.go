@@ -1,0 +1,347 @@
+package serviceconfig
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+)
+
+// Fault is one error in a config, and its place, such as "methodConfig[2].timeout".
+type Fault struct {
+	Path    []string // names of fields, and indices and keys in brackets
+	Text    string
+	Missing bool // the field is required and absent
+	// Want and Got describe an invalid value and what is allowed. Both are empty if Text alone explains the fault.
+	Want, Got string
+}
+
+func (f *Fault) Error() string {
+	path := ""
+	for i, step := range f.Path {
+		if i > 0 && step[0] != '[' {
+			path += "."
+		}
+		path += step
+	}
+	if path == "" {
+		return f.Text
+	}
+	return path + ": " + f.Text
+}
+
+// maxFaults bounds the faults that are kept of one config.
+const maxFaults = 100
+
+// place is a place in a config that is being decoded.
+//
+// Fields of structs are decoded by their JSON names, which must be spelled exactly. A field that no struct has is a fault, and
+// so is null. More tags say what a field may hold:
+//
+//	required  the field must be present
+//	min, max  bounds of a number or a duration; max also bounds the elements of a list
+//	above     the bound that a number or a duration must exceed
+//	of        what a list holds, for errors; the list must not be empty, unless min is 0
+//	header    the text is the name of request metadata
+//
+// A type with a method check or decode does the rest.
+type place struct {
+	*decoding
+	path   []string
+	parent string // the policy around this place, or top
+}
+
+// decoding is the state that all places of one config share.
+type decoding struct {
+	faults []*Fault
+	live   bool // the limits of live configs hold
+	custom bool // policies that are not described here are accepted, because the caller's own code names them
+}
+
+// checker is a struct that checks itself once its fields are decoded. Fields with faults are zero then.
+type checker interface{ check(p place) }
+
+// decoder is a type that decodes itself.
+type decoder interface{ decode(p place, v any) }
+
+// absent is the value of a field that is not there.
+type absent struct{}
+
+func (d *decoding) err() error {
+	if len(d.faults) == 0 {
+		return nil
+	}
+	return d.faults[0]
+}
+
+// in returns a place below p.
+func (p place) in(steps ...string) place {
+	p.path = append(slices.Clip(p.path), steps...)
+	return p
+}
+
+func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
+
+func (p place) fault(format string, args ...any) {
+	p.add(Fault{Text: fmt.Sprintf(format, args...)})
+}
+
+// wants reports that v is not what is wanted.
+func (p place) wants(want string, v any) {
+	if v == (absent{}) {
+		p.add(Fault{Text: "is missing", Missing: true, Want: want})
+		return
+	}
+	got := describe(v)
+	p.add(Fault{Text: fmt.Sprintf("want %s, not %s", want, got), Want: want, Got: got})
+}
+
+// missing reports that the field at p is required.
+func (p place) missing(text string) {
+	p.add(Fault{Text: "is missing: " + text, Missing: true})
+}
+
+// add adds a fault at p. Of several at one place the first counts.
+func (p place) add(f Fault) {
+	same := func(other *Fault) bool { return slices.Equal(other.Path, p.path) }
+	if len(p.faults) < maxFaults && !slices.ContainsFunc(p.faults, same) {
+		f.Path = p.path
+		p.faults = append(p.faults, &f)
+	}
+}
+
+// describe returns a value for an error, on one line and not at length.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case map[string]any:
+		return "an object"
+	case []any:
+		return "an array"
+	case string:
+		return fmt.Sprintf("%.60q", v)
+	default:
+		return fmt.Sprintf("%.30s", fmt.Sprint(v))
+	}
+}
+
+// parseObject parses a JSON object. It checks the depth first, before anything recurses.
+func parseObject(text string) (object, error) {
+	switch {
+	case text == "":
+		return nil, errors.New("the service config is empty: want a JSON object")
+	case rawjson.Depth([]byte(text), MaxDepth) > MaxDepth:
+		return nil, fmt.Errorf("the service config nests objects and arrays deeper than %d", MaxDepth)
+	case !utf8.ValidString(text):
+		return nil, errors.New("the service config is not valid UTF-8")
+	}
+	if err := json.Unmarshal([]byte(text), new(json.RawMessage)); err != nil {
+		return nil, fmt.Errorf("the service config is not a JSON object: %w", err)
+	}
+	var v any
+	numbers := json.NewDecoder(strings.NewReader(text))
+	numbers.UseNumber()
+	if err := numbers.Decode(&v); err != nil {
+		return nil, fmt.Errorf("the service config is not a JSON object: %w", err)
+	}
+	o, ok := v.(object)
+	if !ok {
+		return nil, fmt.Errorf("the service config is %s: want a JSON object", describe(v))
+	}
+	return o, nil
+}
+
+// decode stores v, a value that encoding/json has parsed. tag is that of the field that holds the value.
+func (p place) decode(v any, to reflect.Value, tag reflect.StructTag) {
+	switch to := to.Addr().Interface().(type) {
+	case decoder:
+		to.decode(p, v)
+		return
+	case *bool:
+		store(p, to, v, "true or false")
+		return
+	case *string:
+		if store(p, to, v, "a string") && tag.Get("header") != "" {
+			*to = p.header(*to)
+		}
+		return
+	case *uint32:
+		*to = uint32(p.whole(v, tag))
+		return
+	case *uint64:
+		*to = p.whole(v, tag)
+		return
+	case *float64:
+		*to = p.float(v, tag)
+		return
+	case *Duration:
+		*to = p.duration(v, tag)
+		return
+	case *map[string]string:
+		*to = p.match(v)
+		return
+	}
+	switch to.Kind() {
+	case reflect.Pointer:
+		to.Set(reflect.New(to.Type().Elem()))
+		p.decode(v, to.Elem(), tag)
+	case reflect.Slice:
+		p.list(v, to, tag)
+	case reflect.Struct:
+		p.object(v, to)
+	default:
+		panic(fmt.Sprintf("no config has a %v", to.Type()))
+	}
+}
+
+// store stores a value that encoding/json has parsed as the type that is wanted.
+func store[T any](p place, to *T, v any, want string) bool {
+	x, ok := v.(T)
+	if !ok {
+		p.wants(want, v)
+	}
+	*to = x
+	return ok
+}
+
+func (p place) object(v any, to reflect.Value) {
+	var o object
+	if !store(p, &o, v, "an object") {
+		return
+	}
+	var known []string
+	for i := range to.NumField() {
+		known = append(known, jsonName(to.Type().Field(i)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if !slices.Contains(known, name) {
+			p.unknown(name, known)
+			break
+		}
+	}
+	for i, name := range known {
+		v, present := o[name]
+		tag := to.Type().Field(i).Tag
+		switch _, required := tag.Lookup("required"); {
+		case present:
+			p.in(name).decode(v, to.Field(i), tag)
+		case required:
+			p.in(name).decode(absent{}, to.Field(i), tag)
+		}
+	}
+	if c, ok := to.Addr().Interface().(checker); ok {
+		c.check(p)
+	}
+}
+
+func (p place) unknown(name string, known []string) {
+	if len(known) == 0 {
+		p.fault("unknown field %.80q: there is none", name)
+		return
+	}
+	p.fault("unknown field %.80q: want %s", name, strings.Join(slices.Sorted(slices.Values(known)), ", "))
+}
+
+func jsonName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
+}
+
+func (p place) list(v any, to reflect.Value, tag reflect.StructTag) {
+	var list []any
+	if !store(p, &list, v, "a list of "+tag.Get("of")) {
+		return
+	}
+	if len(list) == 0 && tag.Get("min") != "0" {
+		p.fault("the list is empty: name %s, or leave the field out", tag.Get("of"))
+	}
+	most := bound(tag, "max", math.MaxInt)
+	if uint64(len(list)) > most {
+		p.in(index(int(most))).fault("is one too many: want at most %d %s", most, tag.Get("of"))
+		list = list[:most]
+	}
+	to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))
+	for i, v := range list {
+		p.in(index(i)).decode(v, to.Index(i), "")
+	}
+}
+
+// header returns the name of request metadata in lower case, as it is sent.
+func (p place) header(text string) string {
+	header := strings.ToLower(text)
+	if !ValidHeader(header) {
+		p.wants(WantHeader, text)
+	}
+	return header
+}
+
+// match decodes the values that endpoints must have, by name.
+func (p place) match(v any) map[string]string {
+	var o object
+	switch store(p, &o, v, "an object"); {
+	case len(o) == 0:
+		p.fault("is empty: name what the endpoints of the group have in common")
+		return nil
+	case len(o) > maxMatch:
+		p.fault("has one too many: want at most %d names", maxMatch)
+		return nil
+	}
+	match := make(map[string]string, len(o))
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		var value string
+		store(p.in(fmt.Sprintf("[%.40q]", name)), &value, o[name], "a string")
+		match[name] = value
+	}
+	return match
+}
+
+// whole decodes a whole number, which gRPC wants without an exponent.
+func (p place) whole(v any, tag reflect.StructTag) uint64 {
+	text, _ := v.(json.Number)
+	n, err := strconv.ParseUint(text.String(), 10, 64)
+	if err != nil || n < bound(tag, "min", 0) || n > bound(tag, "max", math.MaxUint32) {
+		p.wants(wantWhole(tag), v)
+		return 0
+	}
+	return n
+}
+
+func wantWhole(tag reflect.StructTag) string {
+	return fmt.Sprintf("a whole number from %d to %d", bound(tag, "min", 0), bound(tag, "max", math.MaxUint32))
+}
+
+// bound returns the whole number of a tag.
+func bound(tag reflect.StructTag, key string, byDefault uint64) uint64 {
+	n, err := strconv.ParseUint(tag.Get(key), 10, 64)
+	if err != nil {
+		return byDefault
+	}
+	return n
+}
+
+// float decodes a number, which is never negative.
+func (p place) float(v any, tag reflect.StructTag) float64 {
+	text, _ := v.(json.Number)
+	f, err := strconv.ParseFloat(text.String(), 64)
+	want, ok := "a number, 0 or more", err == nil && f >= 0
+	if above, exclusive := tag.Lookup("above"); exclusive {
+		want, ok = "a number, more than "+above, ok && f > 0
+	}
+	if most, bounded := tag.Lookup("max"); bounded {
+		want, ok = want+" and at most "+most, ok && f <= float64(bound(tag, "max", 0))
+	}
+	if !ok {
+		p.wants(want, v)
+		return 0
+	}
+	return f
+}

@@ -1,6 +1,7 @@
 package serviceconfig
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
@@ -38,6 +40,11 @@ func (f *Fault) Error() string {
 	return path + ": " + f.Text
 }
 
+// faults are all faults of a config. As an error they are the first.
+type faults []*Fault
+
+func (f *faults) Error() string { return (*f)[0].Error() }
+
 // maxFaults bounds the faults that are kept of one config.
 const maxFaults = 100
 
@@ -54,14 +61,9 @@ const maxFaults = 100
 //
 // A type with a method check or decode does the rest.
 type place struct {
-	*decoding
 	path   []string
 	parent string // the policy around this place, or top
-}
-
-// decoding is the state that all places of one config share.
-type decoding struct {
-	faults []*Fault
+	faults *faults
 	live   bool // the limits of live configs hold
 	custom bool // policies that are not described here are accepted, because the caller's own code names them
 }
@@ -75,11 +77,22 @@ type decoder interface{ decode(p place, v any) }
 // absent is the value of a field that is not there.
 type absent struct{}
 
-func (d *decoding) err() error {
-	if len(d.faults) == 0 {
+// decode decodes text, a JSON object, into the struct that to points at. The error holds all faults, if there are any.
+func decode(text string, to any, p place) error {
+	o, err := parseObject(text)
+	if err != nil {
+		return err
+	}
+	p.faults = new(faults)
+	p.decode(o, reflect.ValueOf(to).Elem(), "")
+	return p.err()
+}
+
+func (p place) err() error {
+	if len(*p.faults) == 0 {
 		return nil
 	}
-	return d.faults[0]
+	return p.faults
 }
 
 // in returns a place below p.
@@ -112,26 +125,19 @@ func (p place) missing(text string) {
 // add adds a fault at p. Of several at one place the first counts.
 func (p place) add(f Fault) {
 	same := func(other *Fault) bool { return slices.Equal(other.Path, p.path) }
-	if len(p.faults) < maxFaults && !slices.ContainsFunc(p.faults, same) {
+	if len(*p.faults) < maxFaults && !slices.ContainsFunc(*p.faults, same) {
 		f.Path = p.path
-		p.faults = append(p.faults, &f)
+		*p.faults = append(*p.faults, &f)
 	}
 }
 
 // describe returns a value for an error, on one line and not at length.
 func describe(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "null"
-	case map[string]any:
-		return "an object"
-	case []any:
-		return "an array"
-	case string:
-		return fmt.Sprintf("%.60q", v)
-	default:
-		return fmt.Sprintf("%.30s", fmt.Sprint(v))
+	text, err := marshal(v)
+	if err != nil {
+		return err.Error()
 	}
+	return printable.Short(string(text), 60)
 }
 
 // parseObject parses a JSON object. It checks the depth first, before anything recurses.
@@ -144,13 +150,11 @@ func parseObject(text string) (object, error) {
 	case !utf8.ValidString(text):
 		return nil, errors.New("the service config is not valid UTF-8")
 	}
-	if err := json.Unmarshal([]byte(text), new(json.RawMessage)); err != nil {
-		return nil, fmt.Errorf("the service config is not a JSON object: %w", err)
-	}
 	var v any
-	numbers := json.NewDecoder(strings.NewReader(text))
-	numbers.UseNumber()
-	if err := numbers.Decode(&v); err != nil {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	err := json.Unmarshal([]byte(text), new(json.RawMessage)) // the decoder does not look at what follows the value
+	if err = cmp.Or(err, decoder.Decode(&v)); err != nil {
 		return nil, fmt.Errorf("the service config is not a JSON object: %w", err)
 	}
 	o, ok := v.(object)
@@ -161,45 +165,36 @@ func parseObject(text string) (object, error) {
 }
 
 // decode stores v, a value that encoding/json has parsed. tag is that of the field that holds the value.
-func (p place) decode(v any, to reflect.Value, tag reflect.StructTag) {
-	switch to := to.Addr().Interface().(type) {
+func (p place) decode(v any, at reflect.Value, tag reflect.StructTag) {
+	switch to := at.Addr().Interface().(type) {
 	case decoder:
 		to.decode(p, v)
-		return
 	case *bool:
 		store(p, to, v, "true or false")
-		return
 	case *string:
 		if store(p, to, v, "a string") && tag.Get("header") != "" {
 			*to = p.header(*to)
 		}
-		return
 	case *uint32:
 		*to = uint32(p.whole(v, tag))
-		return
 	case *uint64:
 		*to = p.whole(v, tag)
-		return
 	case *float64:
 		*to = p.float(v, tag)
-		return
 	case *Duration:
 		*to = p.duration(v, tag)
-		return
 	case *map[string]string:
 		*to = p.match(v)
-		return
-	}
-	switch to.Kind() {
-	case reflect.Pointer:
-		to.Set(reflect.New(to.Type().Elem()))
-		p.decode(v, to.Elem(), tag)
-	case reflect.Slice:
-		p.list(v, to, tag)
-	case reflect.Struct:
-		p.object(v, to)
 	default:
-		panic(fmt.Sprintf("no config has a %v", to.Type()))
+		switch at.Kind() {
+		case reflect.Pointer:
+			at.Set(reflect.New(at.Type().Elem()))
+			p.decode(v, at.Elem(), tag)
+		case reflect.Slice:
+			p.list(v, at, tag)
+		default:
+			p.object(v, at)
+		}
 	}
 }
 
@@ -224,7 +219,7 @@ func (p place) object(v any, to reflect.Value) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(o)) {
 		if !slices.Contains(known, name) {
-			p.unknown(name, known)
+			p.fault("unknown field %.80q: want %s", name, cmp.Or(strings.Join(slices.Sorted(slices.Values(known)), ", "), "none"))
 			break
 		}
 	}
@@ -243,14 +238,6 @@ func (p place) object(v any, to reflect.Value) {
 	}
 }
 
-func (p place) unknown(name string, known []string) {
-	if len(known) == 0 {
-		p.fault("unknown field %.80q: there is none", name)
-		return
-	}
-	p.fault("unknown field %.80q: want %s", name, strings.Join(slices.Sorted(slices.Values(known)), ", "))
-}
-
 func jsonName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return name
@@ -264,9 +251,8 @@ func (p place) list(v any, to reflect.Value, tag reflect.StructTag) {
 	if len(list) == 0 && tag.Get("min") != "0" {
 		p.fault("the list is empty: name %s, or leave the field out", tag.Get("of"))
 	}
-	most := bound(tag, "max", math.MaxInt)
-	if uint64(len(list)) > most {
-		p.in(index(int(most))).fault("is one too many: want at most %d %s", most, tag.Get("of"))
+	if most := int(bound(tag, "max", math.MaxInt)); len(list) > most {
+		p.in(index(most)).fault("is one too many: want at most %d %s", most, tag.Get("of"))
 		list = list[:most]
 	}
 	to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))

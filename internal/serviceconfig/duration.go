@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strconv"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -54,22 +54,11 @@ func (p place) duration(v any, tag reflect.StructTag) Duration {
 	return 0
 }
 
-// parseSeconds parses seconds with at most nine decimals, up to MaxDuration.
-func parseSeconds(text string) (Duration, bool) {
-	text, ok := strings.CutSuffix(text, "s")
-	whole, decimals, point := strings.Cut(text, ".")
-	if !ok || !isDigits(whole) || point && !isDigits(decimals) || len(whole) > 10 || len(decimals) > 9 {
-		return 0, false
-	}
-	seconds, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || seconds > int64(MaxDuration)/int64(time.Second) {
-		return 0, false
-	}
-	nanos, err := strconv.ParseInt((decimals + "000000000")[:9], 10, 64)
-	d := Duration(seconds*int64(time.Second) + nanos)
-	return d, err == nil && d <= MaxDuration
-}
+var seconds = regexp.MustCompile(`^[0-9]{1,10}(\.[0-9]{1,9})?s$`)
 
-func isDigits(text string) bool {
-	return text != "" && strings.Trim(text, "0123456789") == ""
+// parseSeconds parses seconds with at most nine decimals, up to MaxDuration.
+func parseSeconds(text string) (d Duration, ok bool) {
+	parsed, err := time.ParseDuration(text)
+	d = Duration(parsed)
+	return d, err == nil && d <= MaxDuration && seconds.MatchString(text)
 }

@@ -3,7 +3,6 @@ package serviceconfig
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"time"
 )
 
@@ -61,13 +60,8 @@ func (s *SlowStart) String() string { return time.Duration(s.Window).String() }
 // caller's own code, so policies below may be ones that are not described here; their configs are kept
 // as they are.
 func ParseEtcd(text json.RawMessage) (*Etcd, error) {
-	o, err := parseObject(string(text))
-	e, d := new(Etcd), &decoding{custom: true}
-	if err == nil {
-		place{decoding: d, parent: EtcdName}.decode(o, reflect.ValueOf(e).Elem(), "")
-		err = d.err()
-	}
-	if err != nil {
+	e := new(Etcd)
+	if err := decode(string(text), e, place{parent: EtcdName, custom: true}); err != nil {
 		return nil, fmt.Errorf("policy %q: %w", EtcdName, err)
 	}
 	return e, nil

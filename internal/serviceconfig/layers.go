@@ -77,7 +77,7 @@ func Wrap(text string, registered func(policy string) bool) (Wrapped, error) {
 	if err != nil {
 		return Wrapped{}, err
 	}
-	p := place{decoding: &decoding{custom: true}}
+	p := place{faults: new(faults), custom: true}
 	top, config := p.in(configField).wrap(p.policies(layer), registered)
 	if err := p.err(); err != nil {
 		return Wrapped{}, err

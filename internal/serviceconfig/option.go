@@ -9,29 +9,28 @@ import (
 	"unicode"
 )
 
-// An Option is a field of the policy "etcd". [Options] is all that is said of each: what a live config holds and what a
-// proto file says are read by it, generated code and clients have them in [Etcd], etcdrpc explains them by it, and
-// docs/options.md is made of it.
+// An Option describes a field of the policy "etcd". From it clients learn which options exclude each other, the generator which
+// fields of LoadBalancing are options, etcdrpc how to explain a policy, and docs/options.md what a live config may hold.
 type Option struct {
-	// Name is the field's in JSON, and in camel case that of LoadBalancing in proto files.
+	// Name is the JSON name of the field in Etcd, and in snake case the field of LoadBalancing in options.proto.
 	Name     string
 	LiveOnly bool // proto files have no such field
-	Own      bool // it asks something of each pick, so that it has an effect beside [Ours] alone
-	// Needs names the option without which it has no effect.
+	Own      bool // the policy that picks has to support it, so it works only with [Ours]
+	// Needs names the option without which this one has no effect.
 	Needs string
-	// Beside reports whether it has an effect where a policy picks. Nil: where any does.
-	Beside func(policy string) bool
-	// Note tells people who look at the shares of instances what it makes of calls; %s is its value.
+	// NotBeside lists policies of [Ours] with which it has no effect.
+	NotBeside []string
+	// Note explains the effect on calls to people who look at the shares of instances; %s is the value.
 	Note string
-	Of   func(from Caller) bool // whose calls; nil: everyone's
+	Of   func(from Caller) bool // whose calls the note is about; nil: everyone's
 }
 
-// Caller is whose calls are explained.
+// Caller describes whose calls are explained.
 type Caller struct {
 	Lane string `json:"lane"`
 	Zone string `json:"zone"`
 
-	Method string `json:"-"` // as whoever calls it names it; "": one that every instance serves
+	Method string `json:"-"` // as the caller names it; "": one that every instance serves
 }
 
 func (c Caller) inZone() bool      { return c.Zone != "" }
@@ -47,7 +46,7 @@ var Options = []Option{
 		Note: "These are the shares of a client without a zone; others prefer the instances of their own.", Of: Caller.withoutZone,
 	},
 	{
-		Name: "zoneMinPercent", Own: true, Needs: "preferZone", Beside: spills,
+		Name: "zoneMinPercent", Own: true, Needs: "preferZone", NotBeside: []string{PickFirstName, RingHashName},
 		Note: "While less than %s % of the zone's instances are ready, calls go to other zones in proportion to what is missing.", Of: Caller.inZone,
 	},
 	{
@@ -55,7 +54,7 @@ var Options = []Option{
 		Note: "Each client uses %s instances of a set, different ones in each process; the shares are those over many clients.",
 	},
 	{
-		Name: "slowStart", Own: true, Beside: startsSlowly,
+		Name: "slowStart", Own: true, NotBeside: []string{PickFirstName, LeastRequestName, RingHashName},
 		Note: "An instance that has just started has less: its share grows for %s.",
 	},
 	{
@@ -64,7 +63,7 @@ var Options = []Option{
 	},
 	{Name: "laneHeader", Own: true, Needs: routeField},
 	{
-		Name: "maxConcurrentRequests", Own: true, Beside: bounds,
+		Name: "maxConcurrentRequests", Own: true, NotBeside: []string{PickFirstName},
 		Note: "While a client has %s calls under way at an instance, its calls go to others.",
 	},
 	{
@@ -75,27 +74,10 @@ var Options = []Option{
 	{Name: childField, LiveOnly: true},
 }
 
-// spills reports whether calls can leave a zone in proportion where a policy picks. They cannot if the policy keeps
-// them with an endpoint.
-func spills(policy string) bool { return policy != PickFirstName && policy != RingHashName }
-
-// bounds reports whether concurrent calls can be bounded where a policy picks. pick_first has nowhere else to go.
-func bounds(policy string) bool { return policy != PickFirstName }
-
-// startsSlowly reports whether a share can grow where a policy picks.
-func startsSlowly(policy string) bool {
-	return policy == RoundRobinName || policy == WeightedName || policy == PeakEwmaName
-}
-
 // field returns the option's field of Etcd.
 func (o *Option) field() reflect.StructField {
-	etcd := reflect.TypeFor[Etcd]()
-	for i := range etcd.NumField() {
-		if f := etcd.Field(i); jsonName(f) == o.Name {
-			return f
-		}
-	}
-	panic("serviceconfig: Etcd has no field for the option " + o.Name)
+	f, _ := reflect.TypeFor[Etcd]().FieldByName(strings.ToUpper(o.Name[:1]) + o.Name[1:])
+	return f
 }
 
 func (o *Option) value(e *Etcd) reflect.Value {
@@ -148,7 +130,7 @@ func (o *Option) Rule() string {
 	return rule
 }
 
-// Notes say what the options make of calls.
+// Notes explains the effects of the options that are set.
 func (e *Etcd) Notes(from Caller) (all []string) {
 	for i := range Options {
 		if o := &Options[i]; o.Note != "" && o.isSet(e) && (o.Of == nil || o.Of(from)) {
@@ -169,12 +151,12 @@ func (e *Etcd) checkOptions(p place) {
 			p.in(o.Name).fault("has no effect without %s: set that too", o.Needs)
 		}
 		for _, child := range e.ChildPolicy {
-			if policy := child.Name; policy != "" && o.idleBeside(policy) {
-				why := ""
-				if !Ours(policy) {
-					why = ", which picks by itself"
-				}
-				p.in(o.Name).fault("has no effect beside %.80q%s: leave one of them out", policy, why)
+			switch policy := child.Name; {
+			case policy == "" || !o.idleBeside(policy):
+			case Ours(policy):
+				p.in(o.Name).fault("has no effect beside %.80q: leave one of them out", policy)
+			default:
+				p.in(o.Name).fault("has no effect beside %.80q, which picks by itself: leave one of them out", policy)
 			}
 		}
 	}
@@ -182,5 +164,5 @@ func (e *Etcd) checkOptions(p place) {
 
 // idleBeside reports whether the option has no effect where a policy picks.
 func (o *Option) idleBeside(policy string) bool {
-	return o.Own && !Ours(policy) || o.Beside != nil && !o.Beside(policy)
+	return o.Own && !Ours(policy) || slices.Contains(o.NotBeside, policy)
 }

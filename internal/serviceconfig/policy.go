@@ -3,6 +3,7 @@ package serviceconfig
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -305,17 +306,21 @@ func isDescribed(name string) bool {
 	return false
 }
 
-// ReadPolicy decodes the config of a policy as a proto file gives it, in protobuf's JSON. It returns all faults.
+// ReadPolicy decodes the config of a policy as a proto file gives it, in protobuf's JSON; nil is the empty one. It returns all
+// faults.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
-	if config == nil {
-		config = object{}
+	to := reflect.New(policyRules[name].config)
+	text, err := []byte("{}"), error(nil)
+	if config != nil {
+		text, err = marshal(config)
 	}
-	to, d := reflect.New(policyRules[name].config), new(decoding)
-	text, err := marshal(config)
-	o, wrong := parseObject(string(text))
-	if err = cmp.Or(err, wrong); err != nil {
+	err = cmp.Or(err, decode(string(text), to.Interface(), place{parent: name}))
+	var all *faults
+	switch {
+	case errors.As(err, &all):
+		return Policy{name, to.Interface()}, *all
+	case err != nil:
 		return Policy{}, []*Fault{{Text: err.Error()}}
 	}
-	place{decoding: d, parent: name}.decode(o, to.Elem(), "")
-	return Policy{name, to.Interface()}, d.faults
+	return Policy{name, to.Interface()}, nil
 }

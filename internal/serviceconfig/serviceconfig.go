@@ -27,7 +27,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"reflect"
 )
 
 // AffinityHeader is the request metadata by whose value ring_hash_experimental picks: the runtime
@@ -94,7 +93,7 @@ func (c *Config) check(p place) {
 
 // Parse parses a service config. gRPC accepts every config that Parse accepts, and ignores nothing in it.
 // An empty text is an error.
-func Parse(text string) (*Config, error) { return parse(text, new(decoding)) }
+func Parse(text string) (*Config, error) { return parse(text, place{}) }
 
 // ParseLive parses a service config that is, or will be, live in etcd. It is stricter than Parse, because
 // others may write there: MaxSize holds, and message limits may be lowered but not lifted.
@@ -102,17 +101,12 @@ func ParseLive(text string) (*Config, error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", len(text), MaxSize)
 	}
-	return parse(text, &decoding{live: true})
+	return parse(text, place{live: true})
 }
 
-func parse(text string, d *decoding) (*Config, error) {
-	o, err := parseObject(text)
-	if err != nil {
-		return nil, err
-	}
+func parse(text string, p place) (*Config, error) {
 	c := new(Config)
-	place{decoding: d}.decode(o, reflect.ValueOf(c).Elem(), "")
-	if err := d.err(); err != nil {
+	if err := decode(text, c, p); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -149,7 +149,7 @@ var refused = []struct{ row, text, want string }{
 	{"K6", ``, `the service config is empty: want a JSON object`},
 	{"", ` `, `the service config is not a JSON object: unexpected end of JSON input`},
 	{"", `null`, `the service config is null: want a JSON object`},
-	{"", `[]`, `the service config is an array: want a JSON object`},
+	{"", `[]`, `the service config is []: want a JSON object`},
 	{"", `"x"`, `the service config is "x": want a JSON object`},
 	{"", `{`, `the service config is not a JSON object: unexpected end of JSON input`},
 	{"", `{} {}`, `the service config is not a JSON object: invalid character '{' after top-level value`},
@@ -173,7 +173,7 @@ var refused = []struct{ row, text, want string }{
 	{"S1", `{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`, `loadBalancingPolicy: no policy is named "xds_cluster_impl_experimental": want ` + policyNames},
 	{"S1", `{"loadBalancingPolicy":"outlier_detection_experimental"}`, `loadBalancingPolicy.outlier_detection_experimental.childPolicy: is missing`},
 	{"S16", `{"loadBalancingPolicy":"ring_hash_experimental"}`, `loadBalancingPolicy.ring_hash_experimental.requestHashHeader: is missing`},
-	{"", `{"loadBalancingPolicy":["round_robin"]}`, `loadBalancingPolicy: want a string, not an array`},
+	{"", `{"loadBalancingPolicy":["round_robin"]}`, `loadBalancingPolicy: want a string, not ["round_robin"]`},
 	{"", `{"retryThrottling":{"maxTokens":10}}`, `retryThrottling.tokenRatio: is missing`},
 	{"", `{"retryThrottling":{"maxTokens":0,"tokenRatio":1}}`, `retryThrottling.maxTokens: want a number, more than 0 and at most 1000, not 0`},
 	{"", `{"retryThrottling":{"maxTokens":1001,"tokenRatio":1}}`, `retryThrottling.maxTokens: want a number, more than 0 and at most 1000, not 1001`},
@@ -229,7 +229,7 @@ var refused = []struct{ row, text, want string }{
 	{"", policyOf(`{"round_robin":{},"pick_first":{}}`), `loadBalancingConfig[0]: want one policy an entry, not more`},
 	{"", policyOf(`null`), `loadBalancingConfig[0]: want an object, not null`},
 	{"S1", policyOf(`{"round_robin":null}`), `loadBalancingConfig[0].round_robin: want an object, not null`},
-	{"", policyOf(`{"round_robin":{"x":1}}`), `loadBalancingConfig[0].round_robin: unknown field "x": there is none`},
+	{"", policyOf(`{"round_robin":{"x":1}}`), `loadBalancingConfig[0].round_robin: unknown field "x": want none`},
 	{"P4", policyOf(`{"round_robin":{}},{"etcd":{}}`), `loadBalancingConfig[1]: the policy "etcd" must be the first of the list`},
 	{"P4", policyOf(`{"etcd":null}`), `loadBalancingConfig[0].etcd: want an object, not null`},
 	{"", etcdOf(`"childPolicy":[{"etcd":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
@@ -535,7 +535,7 @@ func TestParseEtcd(t *testing.T) {
 		{`{"childPolicy":[{"etcd":{}}]}`, `policy "etcd": childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + belowEtcd},
 		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which picks by itself: leave one of them out`},
-		{`{"childPolicy":[{"round_robin":{"x":1}}]}`, `policy "etcd": childPolicy[0].round_robin: unknown field "x": there is none`},
+		{`{"childPolicy":[{"round_robin":{"x":1}}]}`, `policy "etcd": childPolicy[0].round_robin: unknown field "x": want none`},
 	} {
 		if _, err := ParseEtcd(json.RawMessage(tt.text)); err == nil || err.Error() != tt.want {
 			t.Errorf("ParseEtcd(%s) = %v\nwant %s", tt.text, err, tt.want)

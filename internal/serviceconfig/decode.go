@@ -45,7 +45,7 @@ type faults []*Fault
 
 func (f *faults) Error() string { return (*f)[0].Error() }
 
-// maxFaults bounds the faults that are kept of one config.
+// maxFaults is how many faults end the decoding of a list.
 const maxFaults = 100
 
 // place is a place in a config that is being decoded.
@@ -125,7 +125,7 @@ func (p place) missing(text string) {
 // add adds a fault at p. Of several at one place the first counts.
 func (p place) add(f Fault) {
 	same := func(other *Fault) bool { return slices.Equal(other.Path, p.path) }
-	if len(*p.faults) < maxFaults && !slices.ContainsFunc(*p.faults, same) {
+	if !slices.ContainsFunc(*p.faults, same) {
 		f.Path = p.path
 		*p.faults = append(*p.faults, &f)
 	}
@@ -257,6 +257,9 @@ func (p place) list(v any, to reflect.Value, tag reflect.StructTag) {
 	}
 	to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))
 	for i, v := range list {
+		if len(*p.faults) >= maxFaults {
+			return
+		}
 		p.in(index(i)).decode(v, to.Index(i), "")
 	}
 }

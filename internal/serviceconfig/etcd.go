@@ -3,6 +3,7 @@ package serviceconfig
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -74,10 +75,8 @@ func (e *Etcd) check(p place) {
 	if len(e.Drain) == 0 {
 		e.Drain = nil // undrain leaves an empty list
 	}
-	for i, name := range e.Drain {
-		if name == "" {
-			p.in(drainField, index(i)).fault("want an instance or an address, not an empty name")
-		}
+	if i := slices.Index(e.Drain, ""); i >= 0 {
+		p.in(drainField, index(i)).fault("want an instance or an address, not an empty name")
 	}
 	checkSplit(p.in(splitField), e.Split)
 	checkRoutes(p.in(routeField), e.Route)

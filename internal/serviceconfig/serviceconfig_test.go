@@ -72,53 +72,37 @@ func outlierOf(fields string) string {
 // A config that is accepted, and how it is written: "" for as it is.
 var accepted = []struct{ text, json string }{
 	{`{}`, ``},
-	{" {\n} ", `{}`},
 	// The document.
-	{`{"loadBalancingPolicy":"round_robin"}`, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
 	{`{"loadBalancingPolicy":"etcd"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}`},
-	{`{"loadBalancingPolicy":"etcd_weighted"}`, `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`},
 	{`{"methodConfig":[]}`, ``},
 	{`{"retryThrottling":{"maxTokens":1e1,"tokenRatio":0.10}}`, `{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`},
-	{`{"retryThrottling":{"maxTokens":1000,"tokenRatio":1e-9}}`, ``},
-	{`{"healthCheckConfig":{"serviceName":"a.B"}}`, ``},
 	{`{"healthCheckConfig":{}}`, `{"healthCheckConfig":{"serviceName":""}}`},
 	{`{"health\u0043heckConfig":{"serviceName":"<&>"}}`, `{"healthCheckConfig":{"serviceName":"<&>"}}`},
 	// Methods.
-	{`{"methodConfig":[{"name":[{}]}]}`, ``},
 	{`{"methodConfig":[{"name":[{"service":"a.B"},{"service":"a.B","method":"C"}],"timeout":"0.5s","waitForReady":false}]}`,
 		`{"methodConfig":[{"name":[{"service":"a.B"},{"service":"a.B","method":"C"}],"timeout":"0.500s","waitForReady":false}]}`},
 	{methodOf(`"timeout":"1s","waitForReady":true,"maxRequestMessageBytes":0,"maxResponseMessageBytes":4194304`), ``},
 	{methodOf(`"timeout":"9223372035s"`), ``},
-	{methodOf(`"timeout":"9223372034.999999999s"`), ``},
-	{methodOf(`"timeout":"0.000000001s"`), ``},
 	{retryOf("", ""), ``},
-	{retryOf("maxAttempts", "5"), ``},
-	{retryOf("backoffMultiplier", "1e-300"), ``},
 	{retryOf("retryableStatusCodes", `[14,"CANCELLED","RESOURCE_EXHAUSTED",16]`),
 		retryOf("retryableStatusCodes", `["UNAVAILABLE","CANCELLED","RESOURCE_EXHAUSTED","UNAUTHENTICATED"]`)},
 	// Policies.
 	{policyOf(`{"pick_first":{"shuffleAddressList":true}}`), ``},
-	{policyOf(`{"pick_first":{"shuffleAddressList":false}}`), policyOf(`{"pick_first":{}}`)},
 	{policyOf(`{"least_request_experimental":{"choiceCount":10}}`), ``},
 	{policyOf(`{"ring_hash_experimental":{"minRingSize":1,"maxRingSize":8388608,"requestHashHeader":"etcd-affinity"}}`), ``},
 	{policyOf(`{"ring_hash_experimental":{"requestHashHeader":"User-ID"}}`), policyOf(`{"ring_hash_experimental":{"requestHashHeader":"user-id"}}`)},
 	{policyOf(`{"weighted_round_robin":{"enableOobLoadReport":true,"oobReportingPeriod":"0.100s","blackoutPeriod":"0s","weightExpirationPeriod":"1s","weightUpdatePeriod":"0.100s","errorUtilizationPenalty":0}}`), ``},
-	{outlierOf(outlierChild), ``},
 	{outlierOf(`"interval":"0.100s","baseEjectionTime":"0s","maxEjectionTime":"0s","maxEjectionPercent":100,` +
 		`"successRateEjection":{"stdevFactor":0,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":4294967295},` +
 		`"failurePercentageEjection":{"threshold":100,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":0},` + outlierChild), ``},
 	{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"round_robin":{}}`), ``},
 	{etcdOf(``), etcdOf(outlierChild)},
 	{outlierOf(`"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}},{"weighted_round_robin":{}}]`), ``},
-	{policyOf(`{"etcd":{` + outlierChild + `}},{"round_robin":{}}`), ``},
 	{etcdOf(`"drain":["a","10.0.0.1:80"],"preferZone":true`), etcdOf(`"preferZone":true,"drain":["a","10.0.0.1:80"],` + outlierChild)},
-	{etcdOf(`"drain":[ ]`), etcdOf(outlierChild)},
 	{etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"}}]`),
 		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}],` + outlierChild)},
 	{etcdOf(`"preferZone":true,"zoneMinPercent":70,"subset":20,"maxConcurrentRequests":100,` + outlierChild), ``},
-	{etcdOf(`"slowStart":{"window":"30s"},"childPolicy":[{"etcd_peak_ewma":{}}]`), ``},
 	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"etcd_weighted":{}}]`), ``},
-	{etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), ``},
 	{etcdOf(`"subset":2,"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]`), ``},
 	{etcdOf(`"route":[{"lane":"a/b","match":{"version":"v2"}},{"label":"lane","strict":true}],"laneHeader":"x-lane",` + outlierChild), ``},
 }
@@ -150,84 +134,52 @@ var refused = []struct{ row, text, want string }{
 	{"", ` `, `the service config is not a JSON object: unexpected end of JSON input`},
 	{"", `null`, `the service config is null: want a JSON object`},
 	{"", `[]`, `the service config is []: want a JSON object`},
-	{"", `"x"`, `the service config is "x": want a JSON object`},
-	{"", `{`, `the service config is not a JSON object: unexpected end of JSON input`},
 	{"", `{} {}`, `the service config is not a JSON object: invalid character '{' after top-level value`},
 	{"", "{\"healthCheckConfig\":{\"serviceName\":\"\xff\"}}", `the service config is not valid UTF-8`},
 	{"S5", strings.Repeat("[", 100) + strings.Repeat("]", 100), `the service config nests objects and arrays deeper than 32`},
 	{"S5", strings.Repeat("[", MaxSize), `the service config nests objects and arrays deeper than 32`},
 	{"S5", strings.Repeat("[", MaxSize+1), `the service config has 262145 bytes, more than 262144`},
 	// The document: names are exact, and there once; null is no value.
-	{"", `{"loadBalancing":[]}`, `unknown field "loadBalancing": want healthCheckConfig, loadBalancingConfig, loadBalancingPolicy, methodConfig, retryThrottling`},
 	{"P9", `{"LoadBalancingConfig":[{"round_robin":{}}]}`, `unknown field "LoadBalancingConfig": want healthCheckConfig, loadBalancingConfig, loadBalancingPolicy, methodConfig, retryThrottling`},
 	{"S1", `{"loadBalancingConfig":null}`, `loadBalancingConfig: want a list of policies, not null`},
-	{"", `{"methodConfig":null}`, `methodConfig: want a list of methods, not null`},
-	{"", `{"retryThrottling":null}`, `retryThrottling: want an object, not null`},
 	{"", `{"loadBalancingConfig":[]}`, `loadBalancingConfig: the list is empty: name policies, or leave the field out`},
 	{"", `{"loadBalancingPolicy":"round_robin","loadBalancingConfig":[{"round_robin":{}}]}`,
 		`loadBalancingPolicy: stands beside loadBalancingConfig, which gRPC prefers: leave it out`},
-	{"", `{"authority":"evil"}`, `unknown field "authority": want healthCheckConfig, loadBalancingConfig, loadBalancingPolicy, methodConfig, retryThrottling`},
 	{"", policyOf(`{"rls_experimental":{"routeLookupConfig":{"lookupService":"evil:1"}}}`), `loadBalancingConfig[0]: no policy is named "rls_experimental": want ` + policyNames},
 	{"P9", `{"loadBalancingPolicy":"grpclb"}`, `loadBalancingPolicy: no policy is named "grpclb": want ` + policyNames},
-	{"P9", `{"loadBalancingPolicy":"weighted_target_experimental"}`, `loadBalancingPolicy: no policy is named "weighted_target_experimental": want ` + policyNames},
 	{"S1", `{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`, `loadBalancingPolicy: no policy is named "xds_cluster_impl_experimental": want ` + policyNames},
 	{"S1", `{"loadBalancingPolicy":"outlier_detection_experimental"}`, `loadBalancingPolicy.outlier_detection_experimental.childPolicy: is missing`},
 	{"S16", `{"loadBalancingPolicy":"ring_hash_experimental"}`, `loadBalancingPolicy.ring_hash_experimental.requestHashHeader: is missing`},
-	{"", `{"loadBalancingPolicy":["round_robin"]}`, `loadBalancingPolicy: want a string, not ["round_robin"]`},
 	{"", `{"retryThrottling":{"maxTokens":10}}`, `retryThrottling.tokenRatio: is missing`},
-	{"", `{"retryThrottling":{"maxTokens":0,"tokenRatio":1}}`, `retryThrottling.maxTokens: want a number, more than 0 and at most 1000, not 0`},
 	{"", `{"retryThrottling":{"maxTokens":1001,"tokenRatio":1}}`, `retryThrottling.maxTokens: want a number, more than 0 and at most 1000, not 1001`},
-	{"", `{"retryThrottling":{"maxTokens":1,"tokenRatio":-1}}`, `retryThrottling.tokenRatio: want a number, more than 0, not -1`},
 	{"", `{"retryThrottling":{"maxTokens":1,"tokenRatio":1e400}}`, `retryThrottling.tokenRatio: want a number, more than 0, not 1e400`},
-	{"", `{"healthCheckConfig":{"service":"a"}}`, `healthCheckConfig: unknown field "service": want serviceName`},
 	{"", `{"healthCheckConfig":{"serviceName":1}}`, `healthCheckConfig.serviceName: want a string, not 1`},
 	// Methods.
 	{"", `{"methodConfig":[{"timeout":"1s"}]}`, `methodConfig[0].name: is missing`},
 	{"", `{"methodConfig":[{"name":[]}]}`, `methodConfig[0].name: the list is empty: name methods, or leave the field out`},
-	{"", `{"methodConfig":[{"name":[null]}]}`, `methodConfig[0].name[0]: want an object, not null`},
-	{"", `{"methodConfig":[null]}`, `methodConfig[0]: want an object, not null`},
 	{"", `{"methodConfig":[{"name":[{"method":"M"}]}]}`, `methodConfig[0].name[0]: names the method "M" without its service`},
 	{"", `{"methodConfig":[{"name":[{"service":"/a.B"}]}]}`, `methodConfig[0].name[0].service: want a name without slashes, not "/a.B"`},
 	{"", `{"methodConfig":[{"name":[{"service":"a"}]},{"name":[{},{"service":"a"}]}]}`, `methodConfig[1].name: "a/" is named twice`},
-	{"", `{"methodConfig":[{"name":[{},{}]}]}`, `methodConfig[0].name: every method is named twice`},
-	{"", methodOf(`"timeout":"-1s"`), `methodConfig[0].timeout: want more than 0, not "-1s"`},
 	{"", methodOf(`"timeout":"0s"`), `methodConfig[0].timeout: want more than 0, not "0s"`},
-	{"", methodOf(`"timeout":"1m"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "1m"`},
 	{"", methodOf(`"timeout":"1e3s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "1e3s"`},
 	{"", methodOf(`"timeout":"9223372036s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "9223372036s"`},
-	{"", methodOf(`"timeout":"9223372035.1s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "9223372035.1s"`},
-	{"", methodOf(`"timeout":1`), `methodConfig[0].timeout: want a duration such as "1.5s", not 1`},
 	{"", methodOf(`"waitForReady":"true"`), `methodConfig[0].waitForReady: want true or false, not "true"`},
-	{"", methodOf(`"waitForReady":null`), `methodConfig[0].waitForReady: want true or false, not null`},
-	{"", methodOf(`"hedgingPolicy":{}`), `methodConfig[0]: unknown field "hedgingPolicy": want maxRequestMessageBytes, maxResponseMessageBytes, name, retryPolicy, timeout, waitForReady`},
-	{"", methodOf(`"maxRequestMessageBytes":-1`), `methodConfig[0].maxRequestMessageBytes: want a whole number from 0 to 4294967295, not -1`},
 	{"S10", methodOf(`"maxRequestMessageBytes":2147483648`), `methodConfig[0].maxRequestMessageBytes: 2147483648 is above gRPC's default of 2147483647: a live config may lower the limit, not lift it`},
 	{"S10", methodOf(`"maxResponseMessageBytes":4194305`), `methodConfig[0].maxResponseMessageBytes: 4194305 is above gRPC's default of 4194304: a live config may lower the limit, not lift it`},
-	{"", methodOf(`"maxResponseMessageBytes":"1"`), `methodConfig[0].maxResponseMessageBytes: want a whole number from 0 to 4294967295, not "1"`},
-	{"", retryOf("maxAttempts", "1"), `methodConfig[0].retryPolicy.maxAttempts: want a whole number from 2 to 5, not 1`},
 	{"", retryOf("maxAttempts", "6"), `methodConfig[0].retryPolicy.maxAttempts: want a whole number from 2 to 5, not 6`},
-	{"", retryOf("maxAttempts", "2.0"), `methodConfig[0].retryPolicy.maxAttempts: want a whole number from 2 to 5, not 2.0`},
 	{"", retryOf("maxAttempts", ""), `methodConfig[0].retryPolicy.maxAttempts: is missing`},
 	{"", retryOf("initialBackoff", `"2s"`), `methodConfig[0].retryPolicy.initialBackoff: 2s is longer than maxBackoff 1s`},
 	{"", retryOf("initialBackoff", `"0s"`), `methodConfig[0].retryPolicy.initialBackoff: want more than 0, not "0s"`},
-	{"", retryOf("maxBackoff", ""), `methodConfig[0].retryPolicy.maxBackoff: is missing`},
 	{"", retryOf("backoffMultiplier", "0"), `methodConfig[0].retryPolicy.backoffMultiplier: want a number, more than 0, not 0`},
-	{"", retryOf("backoffMultiplier", `"2"`), `methodConfig[0].retryPolicy.backoffMultiplier: want a number, more than 0, not "2"`},
 	{"", retryOf("retryableStatusCodes", "[]"), `methodConfig[0].retryPolicy.retryableStatusCodes: the list is empty: name status codes, or leave the field out`},
 	{"", retryOf("retryableStatusCodes", `["NOPE"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: want a status code such as "UNAVAILABLE", not "NOPE"`},
-	{"", retryOf("retryableStatusCodes", `["CANCELED"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: want a status code such as "UNAVAILABLE", not "CANCELED"`},
-	{"", retryOf("retryableStatusCodes", `[17]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: want a status code such as "UNAVAILABLE", not 17`},
 	{"", retryOf("retryableStatusCodes", `[14,null]`), `methodConfig[0].retryPolicy.retryableStatusCodes[1]: want a status code such as "UNAVAILABLE", not null`},
 	{"", retryOf("retryableStatusCodes", `["OK"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: OK is no failure: name the codes to retry after`},
 	// Policies, by name and place.
-	{"", policyOf(`{"nope":{}}`), `loadBalancingConfig[0]: no policy is named "nope": want ` + policyNames},
 	{"S16", policyOf(`{"Round_Robin":{}}`), `loadBalancingConfig[0]: no policy is named "Round_Robin": want ` + policyNames},
 	{"S16", policyOf(`{"AUTOSHARDING_EXPERIMENTAL":{}}`), `loadBalancingConfig[0]: no policy is named "AUTOSHARDING_EXPERIMENTAL": want ` + policyNames},
-	{"", policyOf(`{"custom":{}}`), `loadBalancingConfig[0]: no policy is named "custom": want ` + policyNames},
-	{"", policyOf(`{"round_robin":{}},{"nope":{}}`), `loadBalancingConfig[1]: no policy is named "nope": want ` + policyNames},
 	{"", policyOf(`{}`), `loadBalancingConfig[0]: the entry names no policy`},
 	{"", policyOf(`{"round_robin":{},"pick_first":{}}`), `loadBalancingConfig[0]: want one policy an entry, not more`},
-	{"", policyOf(`null`), `loadBalancingConfig[0]: want an object, not null`},
 	{"S1", policyOf(`{"round_robin":null}`), `loadBalancingConfig[0].round_robin: want an object, not null`},
 	{"", policyOf(`{"round_robin":{"x":1}}`), `loadBalancingConfig[0].round_robin: unknown field "x": want none`},
 	{"P4", policyOf(`{"round_robin":{}},{"etcd":{}}`), `loadBalancingConfig[1]: the policy "etcd" must be the first of the list`},
@@ -237,77 +189,50 @@ var refused = []struct{ row, text, want string }{
 	{"S1", policyOf(`{"outlier_detection_experimental":null}`), `loadBalancingConfig[0].outlier_detection_experimental: want an object, not null`},
 	{"S1", outlierOf(`"childPolicy":null`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: want a list of policies, not null`},
 	{"S1", etcdOf(`"childPolicy":[{"outlier_detection_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: ` + belowEtcd},
-	{"", etcdOf(`"childPolicy":[{"round_robin":{}},{"outlier_detection_experimental":{` + outlierChild + `}}]`), `loadBalancingConfig[0].etcd.childPolicy[1]: ` + belowEtcd},
 	{"P4", outlierOf(`"childPolicy":[{"round_robin":{}},{"etcd":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[1]: the policy "etcd" must be the first of the list`},
-	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}},{"pick_first":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[1]: the policy "pick_first" must not stand below "outlier_detection_experimental"`},
 	{"", outlierOf(`"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0]: the policy "pick_first" must not stand below "outlier_detection_experimental"`},
-	{"S5", outlierOf(`"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0]: the policy "outlier_detection_experimental" must not stand below "outlier_detection_experimental"`},
 	// Policies, by field.
 	{"", policyOf(`{"pick_first":{"shuffleAddressList":1}}`), `loadBalancingConfig[0].pick_first.shuffleAddressList: want true or false, not 1`},
 	{"", policyOf(`{"least_request_experimental":{"choiceCount":1}}`), `loadBalancingConfig[0].least_request_experimental.choiceCount: want a whole number from 2 to 10, not 1`},
-	{"", policyOf(`{"least_request_experimental":{"choiceCount":11}}`), `loadBalancingConfig[0].least_request_experimental.choiceCount: want a whole number from 2 to 10, not 11`},
 	{"S16", policyOf(`{"ring_hash_experimental":{}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: is missing`},
 	{"S16", policyOf(`{"ring_hash_experimental":{"requestHashHeader":"a-bin"}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: ` + badHeader + `"a-bin"`},
-	{"S16", policyOf(`{"ring_hash_experimental":{"requestHashHeader":":path"}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: ` + badHeader + `":path"`},
 	{"S16", policyOf(`{"ring_hash_experimental":{"requestHashHeader":""}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: ` + badHeader + `""`},
-	{"", policyOf(`{"ring_hash_experimental":{"requestHashHeader":2}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: want a string, not 2`},
 	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":8388609,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: want a whole number from 1 to 8388608, not 8388609`},
 	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":5000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: is 5000, above maxRingSize, which is 4096; left out, they are 1024 and 4096`},
-	{"", policyOf(`{"ring_hash_experimental":{"maxRingSize":1000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: is 1024, above maxRingSize, which is 1000; left out, they are 1024 and 4096`},
 	{"", policyOf(`{"weighted_round_robin":{"weightUpdatePeriod":"0.09s"}}`), `loadBalancingConfig[0].weighted_round_robin.weightUpdatePeriod: want at least 0.100s, not "0.09s"`},
 	{"", policyOf(`{"weighted_round_robin":{"errorUtilizationPenalty":-1}}`), `loadBalancingConfig[0].weighted_round_robin.errorUtilizationPenalty: want a number, 0 or more, not -1`},
 	{"S6", outlierOf(`"interval":"0s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0s"`},
 	{"S6", outlierOf(`"interval":"0.000000001s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0.000000001s"`},
-	{"", outlierOf(`"baseEjectionTime":"-1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.baseEjectionTime: want at least 0s, not "-1s"`},
 	{"", outlierOf(`"maxEjectionTime":"29s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: is 29s, below baseEjectionTime, which is 30s; left out, that is 30s`},
-	{"", outlierOf(`"baseEjectionTime":"2s","maxEjectionTime":"1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: is 1s, below baseEjectionTime, which is 2s; left out, that is 30s`},
 	{"", outlierOf(`"maxEjectionPercent":101,` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionPercent: want a whole number from 0 to 100, not 101`},
 	{"P9", outlierOf(`"intervall":"1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental: unknown field "intervall": want baseEjectionTime, childPolicy, failurePercentageEjection, interval, maxEjectionPercent, maxEjectionTime, successRateEjection`},
-	{"P9", outlierOf(`"successRateEjection":{"stddevFactor":1},` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.successRateEjection: unknown field "stddevFactor": want enforcementPercentage, minimumHosts, requestVolume, stdevFactor`},
-	{"", outlierOf(`"successRateEjection":{"minimumHosts":-1},` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.successRateEjection.minimumHosts: want a whole number from 0 to 4294967295, not -1`},
-	{"", outlierOf(`"failurePercentageEjection":null,` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.failurePercentageEjection: want an object, not null`},
 	// The policy "etcd".
 	{"", etcdOf(`"drian":[]`), `loadBalancingConfig[0].etcd: unknown field "drian": want ` + etcdNames},
-	{"", etcdOf(`"claim":1`), `loadBalancingConfig[0].etcd: unknown field "claim": want ` + etcdNames},
-	{"", etcdOf(`"preferZone":null`), `loadBalancingConfig[0].etcd.preferZone: want true or false, not null`},
 	{"", etcdOf(`"drain":[""]`), `loadBalancingConfig[0].etcd.drain[0]: want an instance or an address, not an empty name`},
-	{"", etcdOf(`"drain":[1]`), `loadBalancingConfig[0].etcd.drain[0]: want a string, not 1`},
-	{"", etcdOf(`"childPolicy":[]`), `loadBalancingConfig[0].etcd.childPolicy: the list is empty: name policies, or leave the field out`},
-	{"", etcdOf(`"split":[]`), `loadBalancingConfig[0].etcd.split: the list is empty: name groups, or leave the field out`},
 	{"", etcdOf(`"split":[{"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: is missing`},
 	{"", etcdOf(`"split":[{"match":{},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: is empty: name what the endpoints of the group have in common`},
 	{"", etcdOf(`"split":[{"match":{"version":2},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match["version"]: want a string, not 2`},
-	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":4294967296}]`), `loadBalancingConfig[0].etcd.split[0].weight: want a whole number from 0 to 4294967295, not 4294967296`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":0}]`), `loadBalancingConfig[0].etcd.split: all weights are zero`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1},{"match":{"a":"1"},"weight":2}]`), `loadBalancingConfig[0].etcd.split[1].match: an earlier group has the same, and so all endpoints of this one`},
 	{"", etcdOf(`"subset":0`), `loadBalancingConfig[0].etcd.subset: want a whole number from 1 to 100000, not 0`},
-	{"", etcdOf(`"zoneMinPercent":50`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect without preferZone: set that too`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":101`), `loadBalancingConfig[0].etcd.zoneMinPercent: want a whole number from 1 to 100, not 101`},
-	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "pick_first": leave one of them out`},
 	{"", etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.maxConcurrentRequests: has no effect beside "pick_first": leave one of them out`},
-	{"", etcdOf(`"slowStart":{}`), `loadBalancingConfig[0].etcd.slowStart.window: is missing`},
 	{"", etcdOf(`"slowStart":{"window":"0s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at least 1s, not "0s"`},
 	{"", etcdOf(`"slowStart":{"window":"172800s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at most 3600s, not "172800s"`},
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
 	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": leave one of them out`},
 	{"", outlierOf(`"childPolicy":[{"etcd":{"slowStart":{"window":"1s"},"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.slowStart: has no effect beside "ring_hash_experimental": leave one of them out`},
-	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "pick_first": leave one of them out`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "ring_hash_experimental": leave one of them out`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1}],` + others), `loadBalancingConfig[0].etcd.split: ` + byItself},
-	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,` + others), `loadBalancingConfig[0].etcd.preferZone: ` + byItself},
 	{"", etcdOf(`"route":[{"label":"lane"}],"laneHeader":"x-lane",` + others), `loadBalancingConfig[0].etcd.route: ` + byItself},
-	{"", etcdOf(`"slowStart":{"window":"1s"},` + others), `loadBalancingConfig[0].etcd.slowStart: ` + byItself},
-	{"", etcdOf(`"maxConcurrentRequests":1,` + others), `loadBalancingConfig[0].etcd.maxConcurrentRequests: ` + byItself},
 	{"", etcdOf(`"laneHeader":"x-lane"`), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
 	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},
-	{"", etcdOf(`"route":[]`), `loadBalancingConfig[0].etcd.route: the list is empty: name routes, or leave the field out`},
 	{"", etcdOf(`"route":[{}]`), `loadBalancingConfig[0].etcd.route[0].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane`},
 	{"", etcdOf(`"route":[{"lane":"a"}]`), `loadBalancingConfig[0].etcd.route[0].match: is missing: name what the instances of the lane have in common`},
 	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: stands beside lane or match: an instance's lane is either named here or by the instance`},
 	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is no lane: want at most 128 letters, digits and "-_.:/"`},
 	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: is that of an earlier route`},
-	{"", etcdOf(`"route":[{"label":"lane"},{"label":"lane"}]`), `loadBalancingConfig[0].etcd.route[1].label: is that of an earlier route`},
 	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: is one too many: want at most 64 routes`},
 	{"S7", etcdOf(`"split":[{"match":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: has one too many: want at most 8 names`},
 	{"S7", etcdOf(`"split":[` + splits(257, func(i int) string { return fmt.Sprintf(`"a":"%d"`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[256]: is one too many: want at most 256 groups`},
@@ -348,158 +273,154 @@ func splits(n int, match func(i int) string) string {
 	return strings.Join(all, ",")
 }
 
-func TestParseRefuses(t *testing.T) {
-	for _, tt := range refused {
-		c, err := ParseLive(tt.text)
-		if err == nil {
-			t.Errorf("%s %.200s: accepted as %s\nwant %s", tt.row, tt.text, c.JSON(), tt.want)
-		} else if err.Error() != tt.want {
-			t.Errorf("%s %.200s:\n%v\nwant\n%s", tt.row, tt.text, err, tt.want)
-		}
-	}
-}
+func TestParseRefuses(t *testing.T) { refuse(t, "") }
 
-// row is a test of what is refused of a row of the list of findings: at least n ways.
-func row(t *testing.T, name string, n int) {
+// refuse checks the refused configs of a row of the fault list, all if row is "".
+func refuse(t *testing.T, row string) {
 	t.Helper()
-	found := 0
+	found := false
 	for _, tt := range refused {
-		if tt.row != name {
+		if row != "" && row != tt.row {
 			continue
 		}
-		found++
-		if _, err := ParseLive(tt.text); err == nil || err.Error() != tt.want {
-			t.Errorf("ParseLive(%.200s) = %v\nwant %s", tt.text, err, tt.want)
+		found = true
+		if c, err := ParseLive(tt.text); err == nil || err.Error() != tt.want {
+			t.Errorf("%s %.200s: %+v, %v\nwant %s", tt.row, tt.text, c, err, tt.want)
 		}
 	}
-	if found < n {
-		t.Errorf("%d cases, want %d", found, n)
+	if !found {
+		t.Error("no config is tried")
 	}
 }
 
-func TestS1_NothingThatCrashesAPolicyIsAccepted(t *testing.T) { row(t, "S1", 8) }
-func TestS5_DepthIsBounded(t *testing.T)                      { row(t, "S5", 4) }
-func TestS6_NoIntervalSpins(t *testing.T)                     { row(t, "S6", 2) }
-func TestS10_LimitsAreNotLifted(t *testing.T)                 { row(t, "S10", 2) }
-func TestS16_PoliciesThatFailAllCallsAreRefused(t *testing.T) { row(t, "S16", 7) }
-func TestP9_MisspeltAndUnknownIsRefused(t *testing.T)         { row(t, "P9", 5) }
-func TestK6_AnEmptyTextIsNoConfig(t *testing.T)               { row(t, "K6", 1) }
+func TestS1_NothingThatCrashesAPolicyIsAccepted(t *testing.T) { refuse(t, "S1") }
+func TestS5_DepthIsBounded(t *testing.T)                      { refuse(t, "S5") }
+func TestS6_NoIntervalSpins(t *testing.T)                     { refuse(t, "S6") }
+func TestS16_PoliciesThatFailAllCallsAreRefused(t *testing.T) { refuse(t, "S16") }
+func TestP9_MisspeltAndUnknownIsRefused(t *testing.T)         { refuse(t, "P9") }
+
+// TestReadPolicy checks that all faults are returned, and the bounds of fields that have no row above.
+func TestReadPolicy(t *testing.T) {
+	percent := map[string]any{"enforcementPercentage": 101, "minimumHosts": -1, "threshold": 101}
+	for name, tt := range map[string]struct {
+		config map[string]any
+		want   string
+	}{
+		RoundRobinName: {},
+		RingHashName:   {map[string]any{"maxRingSize": 8<<20 + 1}, "maxRingSize: want a whole number from 1 to 8388608, not 8388609; requestHashHeader: is missing"},
+		WeightedRoundRobinName: {map[string]any{"oobReportingPeriod": "0s", "blackoutPeriod": "-1s", "weightExpirationPeriod": "0s", "enableOobLoadReport": 1, "errorUtilizationPenalty": "1"},
+			`enableOobLoadReport: want true or false, not 1; oobReportingPeriod: want at least 0.100s, not "0s"; blackoutPeriod: want at least 0s, not "-1s"; ` +
+				`weightExpirationPeriod: want more than 0, not "0s"; errorUtilizationPenalty: want a number, 0 or more, not "1"`},
+		OutlierDetectionName: {map[string]any{"baseEjectionTime": 1, "maxEjectionTime": "1s", "successRateEjection": []any{}, "failurePercentageEjection": percent},
+			`baseEjectionTime: want a duration such as "1.5s", not 1; successRateEjection: want an object, not []; ` +
+				"failurePercentageEjection.threshold: want a whole number from 0 to 100, not 101; failurePercentageEjection.enforcementPercentage: want a whole number from 0 to 100, not 101; " +
+				"failurePercentageEjection.minimumHosts: want a whole number from 0 to 4294967295, not -1; childPolicy: is missing"},
+		EtcdName: {map[string]any{"minHealthyPercent": 101, "zoneMinPercent": 50, "maxConcurrentRequests": 0, "route": []any{7, map[string]any{}}},
+			"route[0]: want an object, not 7; route[1].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane; " +
+				"maxConcurrentRequests: want a whole number from 1 to 4294967295, not 0; minHealthyPercent: want a whole number from 1 to 100, not 101; zoneMinPercent: has no effect without preferZone: set that too"},
+	} {
+		_, faults := ReadPolicy(name, tt.config)
+		var got []string
+		for _, f := range faults {
+			got = append(got, f.Error())
+		}
+		if strings.Join(got, "; ") != tt.want {
+			t.Errorf("%s: %s\nwant %s", name, strings.Join(got, "; "), tt.want)
+		}
+	}
+}
 
 // Limits above gRPC's are the caller's to give.
-func TestParseTakesLimits(t *testing.T) {
+func TestParse_AcceptsLimits(t *testing.T) {
 	text := methodOf(`"maxResponseMessageBytes":4294967295`)
 	if c, err := Parse(text); err != nil || c.JSON() != text {
 		t.Errorf("Parse(%s): %v", text, err)
 	}
 }
 
-// What is written of an option is read again.
-func TestOptionsAreFields(t *testing.T) {
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Etcd]()) {
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); OptionNamed(name) == nil && name != "claim" {
-			t.Errorf("%s is written as %q, which no option is", f.Name, name)
+func TestOptions_AreTheFieldsOfEtcd(t *testing.T) {
+	for _, o := range Options {
+		if jsonName(o.field()) != o.Name {
+			t.Errorf("the option %s is no field of Etcd", o.Name)
 		}
+	}
+	if n := reflect.TypeFor[Etcd]().NumField(); n != len(Options) {
+		t.Errorf("%d options for %d fields of Etcd", len(Options), n)
 	}
 }
 
-// A hostile text costs no more than its bytes.
+// A hostile text costs at most a hundred bytes of memory for each of its bytes.
 func TestS5_HostileTextsAreCheap(t *testing.T) {
-	fill := func(n int, before, part, after string) string {
-		return before + strings.TrimSuffix(strings.Repeat(part, (n-len(before)-len(after))/len(part)), ",") + after
+	fill := func(before, part, after string) string {
+		return before + strings.TrimSuffix(strings.Repeat(part, (MaxSize-400-len(before)-len(after))/len(part)), ",") + after
 	}
 	for name, text := range map[string]string{
-		"brackets":       strings.Repeat("[", MaxSize),
-		"closed":         strings.Repeat("[", MaxSize/2) + strings.Repeat("]", MaxSize/2),
-		"objects":        strings.Repeat(`{"a":`, MaxSize/5),
-		"drain":          etcdOf(fill(MaxSize-200, `"drain":[`, `"a",`, `]`)),
-		"drain of text":  etcdOf(fill(MaxSize-200, `"drain":["`, `\u2028`, `"]`)),
-		"policies":       policyOf(fill(MaxSize-100, ``, `{"round_robin":{}},`, ``)),
-		"outlier":        policyOf(fill(MaxSize-100, ``, `{"outlier_detection_experimental":{"successRateEjection":{},"failurePercentageEjection":{},"childPolicy":[{"etcd":{}}]}},`, ``)),
-		"etcd":           etcdOf(fill(MaxSize-200, `"childPolicy":[`, `{"weighted_round_robin":{}},`, `]`)),
-		"codes":          retryOf("retryableStatusCodes", fill(MaxSize-400, `[`, `14,`, `]`)),
-		"methods":        `{"methodConfig":[` + numbered(MaxSize-100, `{"name":[{"service":"%d"}]}`) + `]}`,
-		"names":          `{"methodConfig":[{"name":[` + numbered(MaxSize-100, `{"service":"%d"}`) + `]}]}`,
-		"fields":         `{` + numbered(MaxSize-100, `"%d":0`) + `}`,
-		"match":          etcdOf(`"split":[{"match":{` + numbered(MaxSize-200, `"%d":""`) + `},"weight":1}]`),
-		"split":          etcdOf(`"split":[` + numbered(MaxSize-200, `{"match":{"a":"%d"},"weight":1}`) + `]`),
-		"white space":    strings.Repeat(" ", MaxSize-2) + "{}",
-		"long name":      `{"` + strings.Repeat("a", MaxSize-10) + `":1}`,
-		"long string":    `{"loadBalancingPolicy":"` + strings.Repeat("\u202e", MaxSize/3-20) + `"}`,
-		"long number":    `{"methodConfig":` + strings.Repeat("9", MaxSize-30) + `}`,
-		"escaped quotes": `{"loadBalancingPolicy":"` + strings.Repeat(`\"`, MaxSize/2-20) + `"}`,
+		"brackets":    strings.Repeat("[", MaxSize),
+		"objects":     strings.Repeat(`{"a":`, MaxSize/5),
+		"drain":       etcdOf(fill(`"drain":[`, `"a",`, `]`)),
+		"wrong drain": etcdOf(fill(`"drain":[`, `{},`, `]`)),
+		"policies":    policyOf(fill(``, `{"round_robin":{}},`, `{"round_robin":{}}`)),
+		"outlier":     policyOf(fill(``, `{"outlier_detection_experimental":{"successRateEjection":{},"failurePercentageEjection":{},"childPolicy":[{"etcd":{}}]}},`, `{"round_robin":{}}`)),
+		"codes":       retryOf("retryableStatusCodes", fill(`[`, `14,`, `]`)),
+		"methods":     `{"methodConfig":[` + numbered(`{"name":[{"service":"%d"}]}`) + `]}`,
+		"fields":      `{` + numbered(`"%d":0`) + `}`,
+		"match":       etcdOf(`"split":[{"match":{` + numbered(`"%d":""`) + `},"weight":1}]`),
+		"long name":   `{"` + strings.Repeat("a", MaxSize-10) + `":1}`,
+		"long string": `{"loadBalancingPolicy":"` + strings.Repeat("\u202e", MaxSize/3-20) + `"}`,
+		"long number": `{"methodConfig":` + strings.Repeat("9", MaxSize-30) + `}`,
 	} {
-		if len(text) > MaxSize {
-			t.Fatalf("%s has %d bytes", name, len(text))
-		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		c, err := ParseLive(text)
 		runtime.ReadMemStats(&after)
-		// No more than a hundred bytes for each byte.
-		if got := after.TotalAlloc - before.TotalAlloc; got > 100*MaxSize {
-			t.Errorf("%s allocated %d bytes", name, got)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 100*MaxSize || len(text) > MaxSize {
+			t.Errorf("%s, %d bytes, allocated %d bytes", name, len(text), got)
 		}
 		if err != nil && len(err.Error()) > 1000 {
 			t.Errorf("%s: the error has %d bytes", name, len(err.Error()))
 		}
 		if c != nil && len(c.JSON()) > 4*MaxSize {
-			t.Errorf("%s is written in %d bytes", name, len(c.JSON()))
+			t.Errorf("%s: the JSON has %d bytes", name, len(c.JSON()))
 		}
-		t.Logf("%-15s %9d bytes, accepted %v", name, after.TotalAlloc-before.TotalAlloc, err == nil)
 	}
 }
 
-func numbered(size int, format string) string {
-	var all strings.Builder
-	for i := 0; ; i++ {
-		part := fmt.Sprintf(format, i)
-		if all.Len()+len(part)+1 > size {
-			return all.String()
-		}
-		if i > 0 {
-			all.WriteByte(',')
-		}
-		all.WriteString(part)
+func numbered(format string) string {
+	var all []string
+	for size := 0; size < MaxSize-1000; size += len(all[len(all)-1]) + 1 {
+		all = append(all, fmt.Sprintf(format, len(all)))
 	}
+	return strings.Join(all, ",")
 }
 
 func TestLoadBalancingOnly(t *testing.T) {
-	for _, tt := range []struct{ text, want string }{
-		{`{}`, ``},
-		{etcdOf(`"drain":["a"]`), ``},
-		{`{"methodConfig":[]}`, `methodConfig: only load balancing may be configured live here: leave it out`},
-		{`{"retryThrottling":{"maxTokens":1,"tokenRatio":1}}`, `retryThrottling: only load balancing may be configured live here: leave it out`},
-		{`{"healthCheckConfig":{}}`, `healthCheckConfig: only load balancing may be configured live here: leave it out`},
+	for text, want := range map[string]string{
+		etcdOf(`"drain":["a"]`):                              `<nil>`,
+		`{"methodConfig":[]}`:                                `methodConfig: only load balancing may be configured live here: leave it out`,
+		`{"retryThrottling":{"maxTokens":1,"tokenRatio":1}}`: `retryThrottling: only load balancing may be configured live here: leave it out`,
+		`{"healthCheckConfig":{}}`:                           `healthCheckConfig: only load balancing may be configured live here: leave it out`,
 	} {
-		c, err := Parse(tt.text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.LoadBalancingOnly(); fmt.Sprint(err) != tt.want && (err != nil || tt.want != "") {
-			t.Errorf("%s: %v, want %s", tt.text, err, tt.want)
+		if c, err := Parse(text); err != nil || fmt.Sprint(c.LoadBalancingOnly()) != want {
+			t.Errorf("%s: %v, %v, want %s", text, err, c.LoadBalancingOnly(), want)
 		}
 	}
 }
 
 func TestLinked(t *testing.T) {
 	for _, tt := range []struct{ text, linked, want string }{
-		{`{}`, ``, ``},
-		{`{"methodConfig":[]}`, ``, ``},
-		{policyOf(`{"round_robin":{}}`), `round_robin`, ``},
+		{`{"methodConfig":[]}`, ``, `<nil>`},
 		{outlierOf(outlierChild), `round_robin`, `the policy "outlier_detection_experimental" is not linked in this binary: import _ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"`},
 		{outlierOf(outlierChild), `outlier_detection_experimental`, `the policy "round_robin" is not linked`},
-		{policyOf(`{"weighted_round_robin":{}}`), ``, `the policy "weighted_round_robin" is not linked in this binary: import _ "google.golang.org/grpc/balancer/weightedroundrobin"`},
-		{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"pick_first":{}}`), `pick_first round_robin`, ``},
+		{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"pick_first":{}}`), `pick_first round_robin`, `<nil>`},
 		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}]}}]`), `etcd outlier_detection_experimental`, `the policy "etcd_weighted" is not linked`},
-		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}}]`), `etcd outlier_detection_experimental round_robin`, ``},
+		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}}]`), `etcd outlier_detection_experimental round_robin`, `<nil>`},
 	} {
 		c, err := Parse(tt.text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		linked := strings.Fields(tt.linked)
-		err = c.Linked(func(name string) bool { return strings.Contains(" "+strings.Join(linked, " ")+" ", " "+name+" ") })
-		if fmt.Sprint(err) != tt.want && (err != nil || tt.want != "") {
+		err = c.Linked(func(name string) bool { return slices.Contains(strings.Fields(tt.linked), name) })
+		if fmt.Sprint(err) != tt.want {
 			t.Errorf("%s with %s: %v, want %s", tt.text, tt.linked, err, tt.want)
 		}
 	}
@@ -511,34 +432,22 @@ func TestLinked(t *testing.T) {
 func TestParseEtcd(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{`{}`, `{"childPolicy":[{"round_robin":{}}]}`},
-		{`{"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`, `{"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`},
-		{`{"drain":["a"],"subset":2,"childPolicy":[{"custom":{}}]}`, `{"subset":2,"drain":["a"],"childPolicy":[{"custom":{}}]}`},
-	} {
-		e, err := ParseEtcd(json.RawMessage(tt.text))
-		if err != nil {
-			t.Errorf("%s: %v", tt.text, err)
-			continue
-		}
-		again, err := marshal(e)
-		if err != nil || string(again) != tt.want {
-			t.Errorf("%s is written %s, %v, want %s", tt.text, again, err, tt.want)
-		}
-		if raw, err := e.ChildPolicy[0].ConfigJSON(); err != nil || !strings.Contains(tt.want, string(raw)) {
-			t.Errorf("the config of the child of %s is %s, %v", tt.text, raw, err)
-		}
-	}
-	for _, tt := range []struct{ text, want string }{
+		{`{"subset":2,"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`, `{"subset":2,"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`},
 		{``, `policy "etcd": the service config is empty: want a JSON object`},
-		{`null`, `policy "etcd": the service config is null: want a JSON object`},
 		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want ` + etcdNames},
 		{`{"childPolicy":[{"ETCD":{}}]}`, `policy "etcd": childPolicy[0]: no policy is named "ETCD": want ` + policyNames},
-		{`{"childPolicy":[{"etcd":{}}]}`, `policy "etcd": childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + belowEtcd},
 		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which picks by itself: leave one of them out`},
-		{`{"childPolicy":[{"round_robin":{"x":1}}]}`, `policy "etcd": childPolicy[0].round_robin: unknown field "x": want none`},
 	} {
-		if _, err := ParseEtcd(json.RawMessage(tt.text)); err == nil || err.Error() != tt.want {
-			t.Errorf("ParseEtcd(%s) = %v\nwant %s", tt.text, err, tt.want)
+		got := ""
+		e, err := ParseEtcd(json.RawMessage(tt.text))
+		if err != nil {
+			got = err.Error()
+		} else if text, err := marshal(e); err == nil {
+			got = string(text)
+		}
+		if got != tt.want {
+			t.Errorf("ParseEtcd(%s) = %s\nwant %s", tt.text, got, tt.want)
 		}
 	}
 }

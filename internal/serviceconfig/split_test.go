@@ -24,35 +24,6 @@ func TestP9_SplitsAreToldApart(t *testing.T) {
 	}
 }
 
-func TestMatcher(t *testing.T) {
-	m := NewMatcher([]Split{
-		{Match: map[string]string{"version": "v2", "zone": "a"}},
-		{Match: map[string]string{"version": "v2"}},
-		{Match: map[string]string{"zone": "a"}},
-		{Match: map[string]string{"canary": ""}},
-	})
-	for _, tt := range []struct {
-		version, zone, canary string
-		want                  int
-	}{
-		{"v2", "a", "", 0},
-		{"v2", "b", "", 1},
-		{"v1", "a", "", 2},
-		{"v1", "b", "", 3},
-		{"v1", "b", "x", -1},
-	} {
-		get := func(name string) string {
-			return map[string]string{"version": tt.version, "zone": tt.zone, "canary": tt.canary}[name]
-		}
-		if got := m.Match(get); got != tt.want {
-			t.Errorf("%+v matches %d, want %d", tt, got, tt.want)
-		}
-	}
-	if got := NewMatcher(nil).Match(func(string) string { return "" }); got != -1 {
-		t.Errorf("nothing matches %d, want -1", got)
-	}
-}
-
 // The matcher finds what looking at each split in order would.
 func TestMatcherIsInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

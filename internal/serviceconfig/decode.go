@@ -22,7 +22,7 @@ type Fault struct {
 	Path    []string // names of fields, and indices and keys in brackets
 	Text    string
 	Missing bool // the field is required and absent
-	// Want and Got describe an invalid value and what is allowed. Both are empty if Text alone explains the fault.
+	// Want and Got describe the values that are allowed, and the present one. Both are empty if Text alone explains the fault.
 	Want, Got string
 }
 
@@ -103,11 +103,12 @@ func (p place) in(steps ...string) place {
 
 func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
 
+// fault adds a fault at p.
 func (p place) fault(format string, args ...any) {
 	p.add(Fault{Text: fmt.Sprintf(format, args...)})
 }
 
-// wants reports that v is not what is wanted.
+// wants adds the fault that v is not allowed at p. want describes the values that are.
 func (p place) wants(want string, v any) {
 	if v == (absent{}) {
 		p.add(Fault{Text: "is missing", Missing: true, Want: want})
@@ -117,7 +118,7 @@ func (p place) wants(want string, v any) {
 	p.add(Fault{Text: fmt.Sprintf("want %s, not %s", want, got), Want: want, Got: got})
 }
 
-// missing reports that the field at p is required.
+// missing adds the fault that the field at p is absent.
 func (p place) missing(text string) {
 	p.add(Fault{Text: "is missing: " + text, Missing: true})
 }
@@ -198,7 +199,7 @@ func (p place) decode(v any, at reflect.Value, tag reflect.StructTag) {
 	}
 }
 
-// store stores a value that encoding/json has parsed as the type that is wanted.
+// store stores v, which must be a T. want describes a T.
 func store[T any](p place, to *T, v any, want string) bool {
 	x, ok := v.(T)
 	if !ok {

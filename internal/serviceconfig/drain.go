@@ -2,28 +2,28 @@ package serviceconfig
 
 import "fmt"
 
-// Drain is what clients make of a list of instances to drain. They do not follow it where calls would have nowhere to go, or
-// too few of the instances were left.
+// Drain is the effect of a list of instances to drain. Clients ignore the list, for all instances or for the base, if it leaves
+// none to call, or too few. The base are the instances without a lane.
 type Drain struct {
-	Drained []bool // of each instance, whether it gets no new calls
+	Drained []bool // by instance: it gets no new calls
 	Ignored DrainFault
-	Kept    int // how many instances the list is ignored for
+	Kept    int // the number of instances that the list is ignored for
 	least   int // MinHealthyPercent
 }
 
-// DrainFault is why a list of instances to drain is not followed.
+// DrainFault is the reason to ignore a list of instances to drain. 0: the list is followed.
 type DrainFault int
 
-// The faults. The zero value is a list that is followed.
+// The reasons.
 const (
 	DrainNamesAll      DrainFault = iota + 1 // it leaves no instance
-	DrainLeavesHeld                          // it leaves only instances that etcd no longer has, which may be dead
-	DrainNamesBase                           // it leaves none of those in no lane, or only held ones: it is ignored for these
-	DrainLeavesFew                           // it leaves fewer of those that etcd has than MinHealthyPercent
-	DrainLeavesFewBase                       // ... of those in no lane: it is ignored for these
+	DrainLeavesHeld                          // it leaves only instances that vanished from etcd, which may be dead
+	DrainNamesBase                           // it leaves no instance of the base, or only ones that vanished
+	DrainLeavesFew                           // it leaves less than MinHealthyPercent of the instances in etcd
+	DrainLeavesFewBase                       // it leaves less than MinHealthyPercent of the base
 )
 
-// Problem says why the list is not followed, "" if it is.
+// Problem returns the reason as a text, "" if the list is followed.
 func (d *Drain) Problem() string {
 	switch d.Ignored {
 	case DrainNamesAll:
@@ -43,9 +43,9 @@ func (d *Drain) Problem() string {
 	return ""
 }
 
-// DecideDrain decides which of n instances e drains, whose list names some of them. base tells which are in no lane;
-// nil: there are no lanes. called tells which of these a client may call, of which it must not be left without; nil: all. held
-// tells which etcd no longer has; nil: it has all. named is asked once for each.
+// DecideDrain decides which of n instances are drained. It calls named, which reports whether the list names an instance, once
+// for each. base reports whether an instance has no lane; nil: there are no lanes. called reports whether a client may call an
+// instance of the base; nil: it may call all. held reports whether an instance vanished from etcd; nil: none did.
 func DecideDrain(e *Etcd, n int, named, base, called, held func(i int) bool) Drain {
 	d := Drain{Drained: make([]bool, n), least: int(e.MinHealthyPercent)}
 	for i := range n {
@@ -56,7 +56,7 @@ func DecideDrain(e *Etcd, n int, named, base, called, held func(i int) bool) Dra
 		fault, size = d.fault(base, held)
 	}
 	if called != nil {
-		if of, n := d.fault(called, held); of != 0 && of != DrainLeavesFew { // a share is of all, whoever may call what
+		if of, n := d.fault(called, held); of != 0 && of != DrainLeavesFew { // shares count instances that the client may not call, too
 			fault, size = of, n
 		}
 	}
@@ -78,7 +78,7 @@ func DecideDrain(e *Etcd, n int, named, base, called, held func(i int) bool) Dra
 	return d
 }
 
-// fault returns why the list is not to be followed for a set of instances, and the size of the set. A nil set is all.
+// fault returns the reason to ignore the list for a set of instances, and the size of the set. A nil set is all.
 func (d *Drain) fault(in, held func(i int) bool) (_ DrainFault, size int) {
 	left, here, hereLeft := 0, 0, 0
 	for i, drained := range d.Drained {
@@ -107,8 +107,8 @@ func (d *Drain) fault(in, held func(i int) bool) (_ DrainFault, size int) {
 	return 0, size
 }
 
-// FollowDrain is [DecideDrain] for the names in e.Drain and the lanes of e.Route. value returns what an instance has under a
-// name that a match may look up.
+// FollowDrain is [DecideDrain] for the names in e.Drain and the lanes of e.Route. value returns an instance's value of a name
+// in a match.
 func (e *Etcd) FollowDrain(n int, value func(i int, name string) string, held func(i int) bool) Drain {
 	if len(e.Drain) == 0 {
 		return Drain{Drained: make([]bool, n)}

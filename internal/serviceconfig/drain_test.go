@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestFollowDrain says of instances a, b, c, d, of which c and d are in a lane where there are lanes, which a list drains.
+// TestFollowDrain follows lists of the instances a, b, c and d. If there are lanes, c and d are in one.
 func TestFollowDrain(t *testing.T) {
 	const instances = "abcd"
 	lanes := []Route{{Label: "lane"}}

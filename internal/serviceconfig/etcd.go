@@ -39,8 +39,8 @@ type Etcd struct {
 	MinHealthyPercent uint32 `json:"minHealthyPercent,omitempty" min:"1" max:"100"`
 	// Drain names instances, or addresses, that get no new calls.
 	Drain []string `json:"drain,omitempty" of:"instances or addresses" min:"0"`
-	// ChildPolicy lists policies, of which the first that is linked picks among the remaining endpoints.
-	// The default is round_robin, so it is never empty once parsed.
+	// ChildPolicy lists policies. The first one that is linked picks among the remaining endpoints.
+	// The default is round_robin, so the list is never empty once parsed.
 	ChildPolicy []Policy `json:"childPolicy" of:"policies"`
 }
 
@@ -83,8 +83,8 @@ func (e *Etcd) check(p place) {
 	e.checkOptions(p)
 }
 
-// Ours reports whether a policy picks among the connections of the policy "etcd". Any other has connections of its own, and
-// stands below it as one child.
+// Ours reports whether "etcd" picks by the policy itself, over its own connections. Any other policy is a child of "etcd", with
+// its own connections.
 func Ours(policy string) bool {
 	switch policy {
 	case RoundRobinName, PickFirstName, LeastRequestName, RingHashName, WeightedName, PeakEwmaName:

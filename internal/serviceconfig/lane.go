@@ -17,21 +17,21 @@ const (
 // LaneHeader is the request metadata in which the lane of a call travels to the server.
 const LaneHeader = "etcd-lane"
 
-// Lanes says which endpoints are in which lanes, and where the calls of a lane go. An endpoint is in each
-// lane that a route puts it in; in none, it is one of the base. It is immutable.
+// Lanes assigns endpoints to lanes by the routes of a config. An endpoint is in each lane that a route puts it in. Endpoints
+// without a lane are the base. Lanes is immutable.
 type Lanes struct {
 	routes []Route
 	names  []string  // that matches and labels look up
-	rules  [][]field // by route: what it looks up, a label with any value
+	rules  [][]field // by route: the names that it looks up, for a label with any value
 }
 
-// field is a name, by its index, and the value that a match wants.
+// field is a name, by its index, and its value in a match.
 type field struct {
 	name int
 	want string
 }
 
-// NewLanes returns the lanes of routes, nil if there are no routes.
+// NewLanes returns the lanes of routes, nil without routes.
 func NewLanes(routes []Route) *Lanes {
 	if len(routes) == 0 {
 		return nil
@@ -57,7 +57,7 @@ func NewLanes(routes []Route) *Lanes {
 }
 
 // Strict reports whether the calls of a lane fail while none of its endpoints is ready. The first route
-// that names the lane, or has a label, says so. A lane that no route knows is not strict.
+// that names the lane, or has a label, decides. A lane without such a route is not strict.
 func (l *Lanes) Strict(lane string) bool {
 	for _, r := range l.routes {
 		if r.Label != "" || r.Lane == lane {
@@ -78,16 +78,16 @@ func (l *Lanes) Named() []string {
 	return names
 }
 
-// Placement says which of some endpoints are in which lanes.
+// Placement is the assignment of some endpoints to lanes.
 type Placement struct {
-	// Of holds the lanes of each endpoint that is not one of the base. They may be none: the lanes of its labels are not
-	// made, or its labels are no lanes. Such an endpoint gets no calls.
+	// Of holds the lanes of each endpoint outside the base. The list is empty if the endpoint's labels are invalid, or above
+	// the bound of lanes. Such an endpoint gets no calls.
 	Of map[int][]string
 	// Made are the lanes that have endpoints, sorted.
 	Made []string
-	// Problems say what is wrong, for people.
+	// Problems are warnings for people.
 	Problems []string
-	// Idle are the indices of the routes that name a lane and match no endpoint.
+	// Idle holds the indices of the routes that name a lane and match no endpoint.
 	Idle []int
 }
 
@@ -104,32 +104,32 @@ func (l *Lanes) Place(n int, value func(i int, name string) string) *Placement {
 		}
 		l.place(p, i)
 	}
-	p.decide()
+	p.dropExcess()
 	for i, r := range l.routes {
 		if r.Lane != "" && !p.matched[i] {
 			p.Idle = append(p.Idle, i)
 		}
 	}
-	p.tell(l.routes)
+	p.addProblems(l.routes)
 	return p.Placement
 }
 
-// placing is a placement in the making.
+// placing is the state of [Lanes.Place].
 type placing struct {
 	*Placement
 	matched         []bool          // by route
-	named, labelled map[string]bool // lanes that routes name, and that only labels make
-	bad             string          // the first label that is no lane
-	badOnes         int
-	crowded         int      // endpoints in too many lanes
-	values          []string // of the endpoint at hand, by name
-	left            int      // lanes that are not made
+	named, labelled map[string]bool // lanes that routes name, and lanes that only labels make
+	bad             string          // the first invalid label
+	invalid         int             // the number of invalid labels
+	crowded         int             // the number of endpoints in too many lanes
+	values          []string        // the values of the current endpoint, by index of the name
+	left            int             // the number of lanes above the bound
 }
 
-// place puts one endpoint into its lanes.
+// place assigns one endpoint to its lanes.
 func (l *Lanes) place(p *placing, i int) {
 	var lanes []string
-	crowded, bad := 0, p.badOnes
+	crowded, bad := 0, p.invalid
 	for r := range l.routes {
 		lane := l.routes[r].Lane
 		switch label := l.routes[r].Label; {
@@ -153,7 +153,7 @@ func (l *Lanes) place(p *placing, i int) {
 		}
 	}
 	p.crowded += crowded
-	if p.badOnes > bad && lanes == nil {
+	if p.invalid > bad && lanes == nil {
 		lanes = []string{}
 	}
 	if lanes != nil {
@@ -161,7 +161,7 @@ func (l *Lanes) place(p *placing, i int) {
 	}
 }
 
-// matches reports whether the endpoint at hand has the values that a match wants.
+// matches reports whether the current endpoint has the values of a match.
 func (p *placing) matches(match []field) bool {
 	for _, f := range match {
 		if p.values[f.name] != f.want {
@@ -171,19 +171,19 @@ func (p *placing) matches(match []field) bool {
 	return true
 }
 
-// label returns the lane that a label names, "" if it names none.
+// label returns the lane that a label names, "" if the label is empty or invalid.
 func (p *placing) label(name, value string) string {
 	if value == "" || ValidLane(value) {
 		return value
 	}
-	if p.badOnes++; p.badOnes == 1 {
+	if p.invalid++; p.invalid == 1 {
 		p.bad = fmt.Sprintf("%.40q in %.80q", value, name)
 	}
 	return ""
 }
 
-// decide decides which lanes are made.
-func (p *placing) decide() {
+// dropExcess removes the lanes above the bound.
+func (p *placing) dropExcess() {
 	labelled := slices.Sorted(maps.Keys(p.labelled))
 	if len(labelled) > MaxLabelLanes {
 		p.left = len(labelled) - MaxLabelLanes
@@ -204,14 +204,14 @@ func (p *placing) decide() {
 	p.Made = slices.Sorted(maps.Keys(made))
 }
 
-// tell notes the problems.
-func (p *placing) tell(routes []Route) {
+// addProblems adds the problems.
+func (p *placing) addProblems(routes []Route) {
 	report := func(format string, args ...any) { p.Problems = append(p.Problems, fmt.Sprintf(format, args...)) }
 	for _, i := range p.Idle {
 		report("route[%d] matches no endpoint: the lane %q is empty", i, routes[i].Lane)
 	}
-	if p.badOnes > 0 {
-		report("%d labels of endpoints are no lanes, such as %s, and put these neither in a lane nor in the base: want %s", p.badOnes, p.bad, WantLane)
+	if p.invalid > 0 {
+		report("%d labels of endpoints are no lanes, such as %s, and put these neither in a lane nor in the base: want %s", p.invalid, p.bad, WantLane)
 	}
 	if p.left > 0 {
 		report("labels make more than %d lanes: the last %d by name have no endpoint", MaxLabelLanes, p.left)

@@ -62,7 +62,7 @@ func Merge(configs ...string) (string, error) {
 	return string(out), err
 }
 
-// Wrapped is a service config of which the policy "etcd" is a part.
+// Wrapped is a service config that contains the policy "etcd".
 type Wrapped struct {
 	JSON   string
 	Top    string // the policy at the top: "etcd", or one with "etcd" directly below it
@@ -141,13 +141,13 @@ func (p place) wrap(policies []object, registered func(policy string) bool) (top
 			return EtcdName, object{childField: policies[i : i+1]}
 		}
 	}
-	return EtcdName, object{childField: policies} // which reports what is wrong with them
+	return EtcdName, object{childField: policies} // gRPC's parser reports the fault
 }
 
 // above returns the config of a policy that stays above "etcd", with "etcd" in its childPolicy; nil if the policy does not stay.
 func (p place) above(policy string, config any) any {
 	if policy == OutlierDetectionName {
-		// Below "etcd" its config would be decoded as strictly.
+		// The config is decoded as strictly as in a live config.
 		p.policy(policy, config)
 	}
 	o, _ := config.(object)

@@ -72,13 +72,12 @@ var wrapped = []struct{ in, want string }{
 	{`{"loadBalancingConfig":[{"a":{"childPolicy":7}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"childPolicy":7}}]}}]}`},
 }
 
-// unless returns what a binary links that lacks one policy.
+// unless reports policies as registered, except one.
 func unless(absent string) func(string) bool {
 	return func(policy string) bool { return policy != absent }
 }
 
-// TestP4_TheTopPolicyIsOurs says that gRPC never sees the deprecated field, under which a config named
-// none but ours and became pick_first.
+// TestP4_TheTopPolicyIsOurs checks that gRPC never sees the deprecated field: if it names "etcd", gRPC uses pick_first.
 func TestP4_TheTopPolicyIsOurs(t *testing.T) {
 	for _, tt := range wrapped {
 		got, err := Wrap(tt.in, unless("absent"))

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// gRPC's bounds of a retry policy: one attempt is no retry, and it never makes more than five.
+// gRPC's bounds of a retry policy: with one attempt there would be no retry, and gRPC never makes more than five.
 const (
 	MinAttempts = 2
 	MaxAttempts = 5

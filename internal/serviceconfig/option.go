@@ -109,7 +109,7 @@ func snake(camel string) string {
 	return name.String()
 }
 
-// Rule says what a live config may hold of the option, as Markdown.
+// Rule describes the option in live configs, as Markdown.
 func (o *Option) Rule() string {
 	rule := fmt.Sprintf("`%s`", o.Name)
 	if f := o.field(); f.Type.Kind() == reflect.Uint32 {
@@ -140,7 +140,7 @@ func (e *Etcd) Notes(from Caller) (all []string) {
 	return all
 }
 
-// checkOptions refuses options that have no effect beside others.
+// checkOptions refuses options that have no effect together with the others.
 func (e *Etcd) checkOptions(p place) {
 	for i := range Options {
 		o := &Options[i]

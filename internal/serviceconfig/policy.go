@@ -150,7 +150,7 @@ func (c OutlierDetection) WithDefaults() OutlierDetection {
 	return c
 }
 
-// orElse sets what is not set.
+// orElse sets *at to a default if it is nil.
 func orElse[T any](at **T, byDefault T) {
 	if *at == nil {
 		*at = &byDefault
@@ -236,30 +236,30 @@ func (c *OutlierDetection) check(p place) {
 }
 
 // decode decodes an entry of a list: an object whose one field is the name of a policy.
-func (policy *Policy) decode(p place, v any) {
+func (p *Policy) decode(at place, v any) {
 	var entry object
-	switch store(p, &entry, v, "an object"); len(entry) {
+	switch store(at, &entry, v, "an object"); len(entry) {
 	case 0:
-		p.fault("the entry names no policy")
+		at.fault("the entry names no policy")
 	case 1:
 		for name, config := range entry {
-			*policy = p.policy(name, config)
+			*p = at.policy(name, config)
 		}
-		if policy.Name == EtcdName && p.path[len(p.path)-1] != index(0) {
-			p.fault("the policy %q must be the first of the list", EtcdName)
+		if p.Name == EtcdName && at.path[len(at.path)-1] != index(0) {
+			at.fault("the policy %q must be the first of the list", EtcdName)
 		}
 	default:
-		p.fault("want one policy an entry, not more")
+		at.fault("want one policy an entry, not more")
 	}
 }
 
 // PolicyName is a policy that is named without a config.
 type PolicyName Policy
 
-func (policy *PolicyName) decode(p place, v any) {
+func (p *PolicyName) decode(at place, v any) {
 	var name string
-	if store(p, &name, v, "a string") {
-		*policy = PolicyName(p.policy(name, object{}))
+	if store(at, &name, v, "a string") {
+		*p = PolicyName(at.policy(name, object{}))
 	}
 }
 

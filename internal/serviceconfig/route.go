@@ -19,13 +19,13 @@ type Route struct {
 	Strict bool `json:"strict,omitempty"`
 }
 
-// ValidLane reports whether a text may be the name of a lane. What it accepts can be sent in a header.
+// ValidLane reports whether a text may be the name of a lane. Such names can be sent in a header.
 func ValidLane(name string) bool {
 	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/"
 	return name != "" && len(name) <= MaxLane && strings.Trim(name, legal) == ""
 }
 
-// WantLane says what ValidLane accepts.
+// WantLane describes the names that ValidLane accepts.
 const WantLane = `at most 128 letters, digits and "-_.:/"`
 
 func (r *Route) check(p place) {

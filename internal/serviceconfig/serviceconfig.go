@@ -57,7 +57,7 @@ const (
 
 // Config is a service config.
 type Config struct {
-	// LoadBalancing lists policies, of which the first that is linked counts. Empty: round_robin.
+	// LoadBalancing lists policies. gRPC uses the first one that is linked, or round_robin if the list is empty.
 	LoadBalancing []Policy `json:"loadBalancingConfig,omitempty" of:"policies"`
 	// ByName is gRPC's deprecated way to name a policy. Parse moves it to LoadBalancing.
 	ByName          *PolicyName      `json:"loadBalancingPolicy,omitempty"`
@@ -124,7 +124,7 @@ func (c *Config) JSON() string {
 // LoadBalancingOnly returns an error that names the first field of the config that is not about load
 // balancing, nil if there is none.
 func (c *Config) LoadBalancingOnly() error {
-	field := ""
+	var field string
 	switch {
 	case c.Methods != nil:
 		field = methodField

@@ -17,8 +17,8 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 )
 
-// The policies that are registered elsewhere: ours by the runtime, others by packages that need what
-// this module does not. They are tested for real in the module integration.
+// The policies that are registered elsewhere: ours by the runtime, others by packages with dependencies that
+// this module does not have. The module integration tests the real ones.
 func init() {
 	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, WeightedRoundRobinName, OutlierDetectionName, "custom"} {
 		balancer.Register(fake(name))
@@ -48,7 +48,7 @@ func etcdOf(fields string) string { return policyOf(`{"etcd":{` + fields + `}}`)
 
 func methodOf(fields string) string { return `{"methodConfig":[{"name":[{}],` + fields + `}]}` }
 
-// retryOf is a retry policy with one of its fields changed, or left out where value is "".
+// retryOf returns a config with a retry policy, one field of which has another value, or is left out if value is "".
 func retryOf(field, value string) string {
 	var parts []string
 	for _, f := range [][2]string{{"maxAttempts", "3"}, {"initialBackoff", `"1s"`}, {"maxBackoff", `"1s"`},
@@ -69,7 +69,7 @@ func outlierOf(fields string) string {
 	return policyOf(`{"outlier_detection_experimental":{` + fields + `}}`)
 }
 
-// A config that is accepted, and how it is written: "" for as it is.
+// accepted are configs with their JSON; "" means that it equals the text.
 var accepted = []struct{ text, json string }{
 	{`{}`, ``},
 	// The document.
@@ -88,7 +88,6 @@ var accepted = []struct{ text, json string }{
 		retryOf("retryableStatusCodes", `["UNAVAILABLE","CANCELLED","RESOURCE_EXHAUSTED","UNAUTHENTICATED"]`)},
 	// Policies.
 	{policyOf(`{"pick_first":{"shuffleAddressList":true}}`), ``},
-	{policyOf(`{"least_request_experimental":{"choiceCount":10}}`), ``},
 	{policyOf(`{"ring_hash_experimental":{"minRingSize":1,"maxRingSize":8388608,"requestHashHeader":"etcd-affinity"}}`), ``},
 	{policyOf(`{"ring_hash_experimental":{"requestHashHeader":"User-ID"}}`), policyOf(`{"ring_hash_experimental":{"requestHashHeader":"user-id"}}`)},
 	{policyOf(`{"weighted_round_robin":{"enableOobLoadReport":true,"oobReportingPeriod":"0.100s","blackoutPeriod":"0s","weightExpirationPeriod":"1s","weightUpdatePeriod":"0.100s","errorUtilizationPenalty":0}}`), ``},
@@ -127,11 +126,10 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// refused are configs with the error, whole.
+// refused are configs with the error, and the row of the fault list that the case is for.
 var refused = []struct{ row, text, want string }{
 	// The text.
 	{"K6", ``, `the service config is empty: want a JSON object`},
-	{"", ` `, `the service config is not a JSON object: unexpected end of JSON input`},
 	{"", `null`, `the service config is null: want a JSON object`},
 	{"", `[]`, `the service config is []: want a JSON object`},
 	{"", `{} {}`, `the service config is not a JSON object: invalid character '{' after top-level value`},
@@ -139,15 +137,13 @@ var refused = []struct{ row, text, want string }{
 	{"S5", strings.Repeat("[", 100) + strings.Repeat("]", 100), `the service config nests objects and arrays deeper than 32`},
 	{"S5", strings.Repeat("[", MaxSize), `the service config nests objects and arrays deeper than 32`},
 	{"S5", strings.Repeat("[", MaxSize+1), `the service config has 262145 bytes, more than 262144`},
-	// The document: names are exact, and there once; null is no value.
+	// The document: names are exact, and null is refused.
 	{"P9", `{"LoadBalancingConfig":[{"round_robin":{}}]}`, `unknown field "LoadBalancingConfig": want healthCheckConfig, loadBalancingConfig, loadBalancingPolicy, methodConfig, retryThrottling`},
 	{"S1", `{"loadBalancingConfig":null}`, `loadBalancingConfig: want a list of policies, not null`},
 	{"", `{"loadBalancingConfig":[]}`, `loadBalancingConfig: the list is empty: name policies, or leave the field out`},
 	{"", `{"loadBalancingPolicy":"round_robin","loadBalancingConfig":[{"round_robin":{}}]}`,
 		`loadBalancingPolicy: stands beside loadBalancingConfig, which gRPC prefers: leave it out`},
-	{"", policyOf(`{"rls_experimental":{"routeLookupConfig":{"lookupService":"evil:1"}}}`), `loadBalancingConfig[0]: no policy is named "rls_experimental": want ` + policyNames},
 	{"P9", `{"loadBalancingPolicy":"grpclb"}`, `loadBalancingPolicy: no policy is named "grpclb": want ` + policyNames},
-	{"S1", `{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`, `loadBalancingPolicy: no policy is named "xds_cluster_impl_experimental": want ` + policyNames},
 	{"S1", `{"loadBalancingPolicy":"outlier_detection_experimental"}`, `loadBalancingPolicy.outlier_detection_experimental.childPolicy: is missing`},
 	{"S16", `{"loadBalancingPolicy":"ring_hash_experimental"}`, `loadBalancingPolicy.ring_hash_experimental.requestHashHeader: is missing`},
 	{"", `{"retryThrottling":{"maxTokens":10}}`, `retryThrottling.tokenRatio: is missing`},
@@ -161,15 +157,12 @@ var refused = []struct{ row, text, want string }{
 	{"", `{"methodConfig":[{"name":[{"service":"/a.B"}]}]}`, `methodConfig[0].name[0].service: want a name without slashes, not "/a.B"`},
 	{"", `{"methodConfig":[{"name":[{"service":"a"}]},{"name":[{},{"service":"a"}]}]}`, `methodConfig[1].name: "a/" is named twice`},
 	{"", methodOf(`"timeout":"0s"`), `methodConfig[0].timeout: want more than 0, not "0s"`},
-	{"", methodOf(`"timeout":"1e3s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "1e3s"`},
 	{"", methodOf(`"timeout":"9223372036s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "9223372036s"`},
-	{"", methodOf(`"waitForReady":"true"`), `methodConfig[0].waitForReady: want true or false, not "true"`},
 	{"S10", methodOf(`"maxRequestMessageBytes":2147483648`), `methodConfig[0].maxRequestMessageBytes: 2147483648 is above gRPC's default of 2147483647: a live config may lower the limit, not lift it`},
 	{"S10", methodOf(`"maxResponseMessageBytes":4194305`), `methodConfig[0].maxResponseMessageBytes: 4194305 is above gRPC's default of 4194304: a live config may lower the limit, not lift it`},
 	{"", retryOf("maxAttempts", "6"), `methodConfig[0].retryPolicy.maxAttempts: want a whole number from 2 to 5, not 6`},
 	{"", retryOf("maxAttempts", ""), `methodConfig[0].retryPolicy.maxAttempts: is missing`},
 	{"", retryOf("initialBackoff", `"2s"`), `methodConfig[0].retryPolicy.initialBackoff: 2s is longer than maxBackoff 1s`},
-	{"", retryOf("initialBackoff", `"0s"`), `methodConfig[0].retryPolicy.initialBackoff: want more than 0, not "0s"`},
 	{"", retryOf("backoffMultiplier", "0"), `methodConfig[0].retryPolicy.backoffMultiplier: want a number, more than 0, not 0`},
 	{"", retryOf("retryableStatusCodes", "[]"), `methodConfig[0].retryPolicy.retryableStatusCodes: the list is empty: name status codes, or leave the field out`},
 	{"", retryOf("retryableStatusCodes", `["NOPE"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: want a status code such as "UNAVAILABLE", not "NOPE"`},
@@ -177,17 +170,13 @@ var refused = []struct{ row, text, want string }{
 	{"", retryOf("retryableStatusCodes", `["OK"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: OK is no failure: name the codes to retry after`},
 	// Policies, by name and place.
 	{"S16", policyOf(`{"Round_Robin":{}}`), `loadBalancingConfig[0]: no policy is named "Round_Robin": want ` + policyNames},
-	{"S16", policyOf(`{"AUTOSHARDING_EXPERIMENTAL":{}}`), `loadBalancingConfig[0]: no policy is named "AUTOSHARDING_EXPERIMENTAL": want ` + policyNames},
 	{"", policyOf(`{}`), `loadBalancingConfig[0]: the entry names no policy`},
 	{"", policyOf(`{"round_robin":{},"pick_first":{}}`), `loadBalancingConfig[0]: want one policy an entry, not more`},
 	{"S1", policyOf(`{"round_robin":null}`), `loadBalancingConfig[0].round_robin: want an object, not null`},
 	{"", policyOf(`{"round_robin":{"x":1}}`), `loadBalancingConfig[0].round_robin: unknown field "x": want none`},
 	{"P4", policyOf(`{"round_robin":{}},{"etcd":{}}`), `loadBalancingConfig[1]: the policy "etcd" must be the first of the list`},
-	{"P4", policyOf(`{"etcd":null}`), `loadBalancingConfig[0].etcd: want an object, not null`},
 	{"", etcdOf(`"childPolicy":[{"etcd":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 	{"S1", outlierOf(``), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: is missing`},
-	{"S1", policyOf(`{"outlier_detection_experimental":null}`), `loadBalancingConfig[0].outlier_detection_experimental: want an object, not null`},
-	{"S1", outlierOf(`"childPolicy":null`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: want a list of policies, not null`},
 	{"S1", etcdOf(`"childPolicy":[{"outlier_detection_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: ` + belowEtcd},
 	{"P4", outlierOf(`"childPolicy":[{"round_robin":{}},{"etcd":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[1]: the policy "etcd" must be the first of the list`},
 	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}},{"pick_first":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[1]: the policy "pick_first" must not stand below "outlier_detection_experimental"`},
@@ -197,15 +186,9 @@ var refused = []struct{ row, text, want string }{
 	{"", policyOf(`{"least_request_experimental":{"choiceCount":1}}`), `loadBalancingConfig[0].least_request_experimental.choiceCount: want a whole number from 2 to 10, not 1`},
 	{"S16", policyOf(`{"ring_hash_experimental":{}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: is missing`},
 	{"S16", policyOf(`{"ring_hash_experimental":{"requestHashHeader":"a-bin"}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: ` + badHeader + `"a-bin"`},
-	{"S16", policyOf(`{"ring_hash_experimental":{"requestHashHeader":""}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: ` + badHeader + `""`},
-	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":8388609,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: want a whole number from 1 to 8388608, not 8388609`},
 	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":5000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: is 5000, above maxRingSize, which is 4096; left out, they are 1024 and 4096`},
-	{"", policyOf(`{"weighted_round_robin":{"weightUpdatePeriod":"0.09s"}}`), `loadBalancingConfig[0].weighted_round_robin.weightUpdatePeriod: want at least 0.100s, not "0.09s"`},
-	{"", policyOf(`{"weighted_round_robin":{"errorUtilizationPenalty":-1}}`), `loadBalancingConfig[0].weighted_round_robin.errorUtilizationPenalty: want a number, 0 or more, not -1`},
 	{"S6", outlierOf(`"interval":"0s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0s"`},
-	{"S6", outlierOf(`"interval":"0.000000001s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0.000000001s"`},
 	{"", outlierOf(`"maxEjectionTime":"29s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: is 29s, below baseEjectionTime, which is 30s; left out, that is 30s`},
-	{"", outlierOf(`"maxEjectionPercent":101,` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionPercent: want a whole number from 0 to 100, not 101`},
 	{"P9", outlierOf(`"intervall":"1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental: unknown field "intervall": want baseEjectionTime, childPolicy, failurePercentageEjection, interval, maxEjectionPercent, maxEjectionTime, successRateEjection`},
 	// The policy "etcd".
 	{"", etcdOf(`"drian":[]`), `loadBalancingConfig[0].etcd: unknown field "drian": want ` + etcdNames},
@@ -219,7 +202,6 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":101`), `loadBalancingConfig[0].etcd.zoneMinPercent: want a whole number from 1 to 100, not 101`},
 	{"", etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.maxConcurrentRequests: has no effect beside "pick_first": leave one of them out`},
 	{"", etcdOf(`"slowStart":{"window":"0s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at least 1s, not "0s"`},
-	{"", etcdOf(`"slowStart":{"window":"172800s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at most 3600s, not "172800s"`},
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
 	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": leave one of them out`},
 	{"", outlierOf(`"childPolicy":[{"etcd":{"slowStart":{"window":"1s"},"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.slowStart: has no effect beside "ring_hash_experimental": leave one of them out`},
@@ -239,7 +221,7 @@ var refused = []struct{ row, text, want string }{
 	{"S7", etcdOf(`"split":[` + splits(17, func(i int) string { return fmt.Sprintf(`"a%d":""`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[16].match: has one name too many: want at most 16 different names in all groups`},
 }
 
-// etcdNames are those of the options, as an error has them.
+// etcdNames lists the options as errors do.
 var etcdNames = func() string {
 	var names []string
 	for _, o := range Options {
@@ -308,15 +290,16 @@ func TestReadPolicy(t *testing.T) {
 	}{
 		RoundRobinName: {},
 		RingHashName:   {map[string]any{"maxRingSize": 8<<20 + 1}, "maxRingSize: want a whole number from 1 to 8388608, not 8388609; requestHashHeader: is missing"},
-		WeightedRoundRobinName: {map[string]any{"oobReportingPeriod": "0s", "blackoutPeriod": "-1s", "weightExpirationPeriod": "0s", "enableOobLoadReport": 1, "errorUtilizationPenalty": "1"},
-			`enableOobLoadReport: want true or false, not 1; oobReportingPeriod: want at least 0.100s, not "0s"; blackoutPeriod: want at least 0s, not "-1s"; ` +
-				`weightExpirationPeriod: want more than 0, not "0s"; errorUtilizationPenalty: want a number, 0 or more, not "1"`},
+		WeightedRoundRobinName: {map[string]any{"weightUpdatePeriod": "1e3s", "oobReportingPeriod": "0.09s", "blackoutPeriod": "-1s", "weightExpirationPeriod": "0s", "enableOobLoadReport": 1, "errorUtilizationPenalty": "1"},
+			`enableOobLoadReport: want true or false, not 1; oobReportingPeriod: want at least 0.100s, not "0.09s"; blackoutPeriod: want at least 0s, not "-1s"; ` +
+				`weightExpirationPeriod: want more than 0, not "0s"; weightUpdatePeriod: want seconds such as "1.5s", at most 9223372035s, not "1e3s"; errorUtilizationPenalty: want a number, 0 or more, not "1"`},
 		OutlierDetectionName: {map[string]any{"baseEjectionTime": 1, "maxEjectionTime": "1s", "successRateEjection": []any{}, "failurePercentageEjection": percent},
 			`baseEjectionTime: want a duration such as "1.5s", not 1; successRateEjection: want an object, not []; ` +
 				"failurePercentageEjection.threshold: want a whole number from 0 to 100, not 101; failurePercentageEjection.enforcementPercentage: want a whole number from 0 to 100, not 101; " +
 				"failurePercentageEjection.minimumHosts: want a whole number from 0 to 4294967295, not -1; childPolicy: is missing"},
-		EtcdName: {map[string]any{"minHealthyPercent": 101, "zoneMinPercent": 50, "maxConcurrentRequests": 0, "route": []any{7, map[string]any{}}},
-			"route[0]: want an object, not 7; route[1].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane; " +
+		EtcdName: {map[string]any{"slowStart": map[string]any{"window": "3601s"}, "minHealthyPercent": 101, "zoneMinPercent": 50, "maxConcurrentRequests": 0, "route": []any{7, map[string]any{}}},
+			`slowStart.window: want at most 3600s, not "3601s"; ` +
+				"route[0]: want an object, not 7; route[1].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane; " +
 				"maxConcurrentRequests: want a whole number from 1 to 4294967295, not 0; minHealthyPercent: want a whole number from 1 to 100, not 101; zoneMinPercent: has no effect without preferZone: set that too"},
 	} {
 		_, faults := ReadPolicy(name, tt.config)
@@ -330,7 +313,7 @@ func TestReadPolicy(t *testing.T) {
 	}
 }
 
-// Limits above gRPC's are the caller's to give.
+// The caller's own configs may lift limits.
 func TestParse_AcceptsLimits(t *testing.T) {
 	text := methodOf(`"maxResponseMessageBytes":4294967295`)
 	if c, err := Parse(text); err != nil || c.JSON() != text {

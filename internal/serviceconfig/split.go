@@ -124,7 +124,7 @@ func checkSplit(p place, splits []Split) {
 // matchNames holds the names in all matches of a list.
 type matchNames map[string]bool
 
-// add adds the names of one match, and refuses too many. elements names what has the matches.
+// add adds the names of one match, and refuses too many. elements is the noun for the elements of the list.
 func (m matchNames) add(p place, match map[string]string, elements string) {
 	before := len(m)
 	for name := range match {

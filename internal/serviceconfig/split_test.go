@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Matches that print alike were one group.
+// Different matches have different keys, even if they print alike.
 func TestP9_SplitsAreToldApart(t *testing.T) {
 	keys := map[string]int{}
 	for i, match := range []map[string]string{
@@ -24,7 +24,7 @@ func TestP9_SplitsAreToldApart(t *testing.T) {
 	}
 }
 
-// The matcher finds what looking at each split in order would.
+// The matcher finds the same split as a search in order.
 func TestMatcherIsInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	value := func() string { return fmt.Sprint(rng.IntN(3)) }
@@ -53,8 +53,8 @@ func TestMatcherIsInOrder(t *testing.T) {
 	}
 }
 
-// TestS7_MatchingIsNoLoopInALoop counts what an endpoint costs with the most groups that a split may
-// have: a look-up for each name, not for each group.
+// TestS7_MatchingIsNoLoopInALoop counts the look-ups for an endpoint if a split has the most groups: one for each name, not
+// for each group.
 func TestS7_MatchingIsNoLoopInALoop(t *testing.T) {
 	splits := make([]Split, 256)
 	for i := range splits {

@@ -156,7 +156,7 @@ func (e *Etcd) checkOptions(p place) {
 			case Ours(policy):
 				p.in(o.Name).fault("has no effect beside %.80q: leave one of them out", policy)
 			default:
-				p.in(o.Name).fault("has no effect beside %.80q, which picks by itself: leave one of them out", policy)
+				p.in(o.Name).fault("has no effect beside %.80q, which stands alone: leave it out, or choose a policy of ours such as round_robin", policy)
 			}
 		}
 	}

@@ -235,7 +235,7 @@ const (
 	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
 	belowEtcd   = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
 	others      = `"childPolicy":[{"round_robin":{}},{"weighted_round_robin":{}}]`
-	byItself    = `has no effect beside "weighted_round_robin", which picks by itself: leave one of them out`
+	byItself    = `has no effect beside "weighted_round_robin", which stands alone: leave it out, or choose a policy of ours such as round_robin`
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
 
@@ -420,7 +420,7 @@ func TestParseEtcd(t *testing.T) {
 		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want ` + etcdNames},
 		{`{"childPolicy":[{"ETCD":{}}]}`, `policy "etcd": childPolicy[0]: no policy is named "ETCD": want ` + policyNames},
 		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + belowEtcd},
-		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which picks by itself: leave one of them out`},
+		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which stands alone: leave it out, or choose a policy of ours such as round_robin`},
 	} {
 		got := ""
 		e, err := ParseEtcd(json.RawMessage(tt.text))

@@ -35,6 +35,8 @@ func (r *Registry) checkLends(client *clientv3.Client, to options) error {
 		return fmt.Errorf("etcd: WithFallback: %w", r.err)
 	case r.client == client && r.opts.namespace == to.namespace:
 		return errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace, which knows nothing else")
+	case r.client != client && to.snapshotDir != "" && r.opts.snapshotDir == to.snapshotDir:
+		return fmt.Errorf("etcd: WithFallback: both registries have the snapshot directory %q: give each cluster its own", to.snapshotDir)
 	}
 	return nil
 }

@@ -1,13 +1,11 @@
 package runtime
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +97,7 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 	}{
 		"that falls back on nil":            {NewRegistry(away(t), WithFallback(nil)), errors.New("etcd: WithFallback was given a nil registry")},
 		"that falls back on itself":         {NewRegistry(shared, WithFallback(NewRegistry(shared))), errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace")},
+		"whose fallback has its directory":  {NewRegistry(away(t), WithSnapshotDir("d"), WithFallback(NewRegistry(away(t), WithSnapshotDir("d")))), errors.New("etcd: WithFallback: both registries have the snapshot directory")},
 		"that falls back on an invalid one": {NewRegistry(away(t), WithFallback(NewRegistry(nil))), errNilClient},
 		"of a nil client":                   {NewRegistry(nil), errNilClient},
 		"without a KV":                      {without(func(c *clientv3.Client) { c.KV = nil }), errPart},
@@ -121,24 +120,6 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 		if err := tt.registry.Close(t.Context()); err != nil {
 			t.Errorf("a registry %s: close: %v", name, err)
 		}
-	}
-}
-
-// A client that names no cluster could not tell its snapshots from another's, and is said to keep none.
-func TestK7_NoSnapshotsWithoutEndpoints(t *testing.T) {
-	dir, etcd, logs := t.TempDir(), newEtcdOfTests("acme/user", "10.0.0.1:9000"), new(bytes.Buffer)
-	r := etcd.registry(t, WithSnapshotDir(dir), WithLogger(slog.New(slog.NewTextHandler(logs, nil))))
-	for set, err := range r.Watch(t.Context(), etcd.key) {
-		if err != nil || len(set) != 1 {
-			t.Fatal(set, err)
-		}
-		break
-	}
-	if err := r.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 || !strings.Contains(logs.String(), "not remembered on disk") {
-		t.Errorf("kept %v, %v, and logged %s", files, err, logs)
 	}
 }
 

@@ -101,10 +101,11 @@ func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyGrace = d } }
 
 // WithSnapshotDir keeps the last known endpoints of each key, and its last good live service config, in a file below
-// dir, so that a process that starts while etcd is away can use them. The directory is created when needed. Each file names
-// its etcd cluster and the members, so processes that use several clusters can share a directory. A client
-// that was put together from parts has no endpoints to know its cluster by: with one, nothing is kept.
-// Only Close waits for the file system, for 100 ms at most. Default: none.
+// dir, so that a process that starts while etcd is away can use them. The directory is created when needed.
+//
+// A directory belongs to one etcd cluster: give processes and registries that use another cluster a directory of their
+// own, or they start from the endpoints of the wrong one. It should be on a local disk: while its file system hangs, a
+// process that starts without etcd does not get its endpoints, and Close waits until its context ends. Default: none.
 func WithSnapshotDir(dir string) Option { return func(o *options) { o.snapshotDir = dir } }
 
 // WithLiveLoadBalancingOnly has clients refuse live service configs that hold anything but a load

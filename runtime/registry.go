@@ -81,17 +81,13 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	}
 	quiet(client)
 	warnOfPlaintext(client, r.opts.logger)
-	if r.opts.snapshotDir != "" && client.ActiveConnection() == nil {
-		r.opts.snapshotDir = "" // while etcd is away, nothing else would tell its snapshots from another cluster's
-		r.opts.logger.Warn("endpoints are not remembered on disk: the etcd client has no endpoints, which say whose they are")
-	}
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
 	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: client, Streams: streams, Endpoints: r.endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Client: client, Streams: streams, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),

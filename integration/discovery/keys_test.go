@@ -209,27 +209,6 @@ func TestK6_AnEmptyLiveConfig(t *testing.T) {
 	}
 }
 
-// TestK7_TwoClustersInOneDirectory keeps the endpoints of two clusters in one snapshot directory.
-func TestK7_TwoClustersInOneDirectory(t *testing.T) {
-	leak.Beside(t)
-	dir := t.TempDir()
-	one, two := newWorld(t, nil, runtime.WithSnapshotDir(dir)), newWorld(t, nil, runtime.WithSnapshotDir(dir))
-	third := newWorld(t, nil)
-	for name, w := range map[string]*world{"one": one, "two": two} {
-		w.calling(name)
-		must(t, w.registry.Close(kit.Bounded(t, soon)))
-		w.etcd.Cut()
-		w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
-	}
-	report.Took(t, "K7", "first call from the endpoints on disk", reached(t, one.conn(), soon, "one"))
-	reached(t, two.conn(), soon, "two")
-	third.etcd.Cut()
-	third.registry = third.newRegistry(third.etcd.Client(t), runtime.WithSnapshotDir(dir))
-	if name, err := within(third.conn(), 2*time.Second); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("a cluster that saved nothing: %q, %v, want to wait for it", name, err)
-	}
-}
-
 // TestP5_TargetUnderAPolicyOfTheCallers reaches the instance: gRPC's own default service config has no effect.
 func TestP5_TargetUnderAPolicyOfTheCallers(t *testing.T) {
 	w := newWorld(t, nil)

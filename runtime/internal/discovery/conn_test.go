@@ -63,7 +63,7 @@ func newSide(t testing.TB, opts ...grpc.DialOption) *side {
 }
 
 func silentKeys(t testing.TB) *Keys {
-	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(ks.Close)
 	return ks
 }
@@ -80,7 +80,7 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 // A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout.
 func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+		ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler)})
 		defer ks.Close()
 		cc := new(side)
 		r := Resolve(ks.Key("acme/user", endpoint.Reader{}), cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
@@ -327,7 +327,7 @@ func (silent) RequestProgress(context.Context) error                            
 // TestK1_AKeyIsNotForgottenBeforeItIsRead has another key asked for between Keys.Key and Key.Read of
 // one reader, in a process that knows many: two readers of one key must not have two states of it.
 func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
-	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler)})
 	defer ks.Close()
 	for i := range maxKeys {
 		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()
@@ -344,7 +344,7 @@ func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
 func TestEntriesInANamespace(t *testing.T) {
 	const service, instance = "/service/default/default/user/latest", "127.0.0.1:1"
 	for _, namespace := range []string{"", "prod/", "/prod"} {
-		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler)})
 		entry := &mvccpb.KeyValue{Key: []byte(namespace + service + "/" + instance), Value: []byte(`{"metrics_addr":"10.0.0.7:9100"}`)}
 		if b, _, err := ks.Key(service, endpoint.Reader{}).spec.endpoints(nil).Decode(entry); err != nil || b.Endpoint.Addr != instance {
 			t.Errorf("in %q: %+v, %v", namespace, b, err)

@@ -43,7 +43,7 @@ type core struct {
 
 	config configCore
 	waived time.Time // when the first endpoints stop waiting for the live config; zero: there are none yet
-	saved  *saved    // last given to the disk
+	saved  *saved    // last given to the disk; nil: nothing
 }
 
 // entries are the endpoints of a key before any are held, from etcd or from the disk.
@@ -54,8 +54,7 @@ type entries struct {
 	leaving     []*item           // in etcd, and left out of items because their owners withdraw them
 	known       bool
 	provisional bool
-	cluster     uint64 // the id of the etcd cluster that set is from
-	err         error  // why they cannot be followed now; nil: they are
+	err         error // why they cannot be followed now; nil: they are
 }
 
 // effects is what an event leaves to do.
@@ -63,7 +62,7 @@ type effects struct {
 	changed  bool      // notify the readers
 	follow   bool      // start to follow the key
 	unfollow bool      // stop following it
-	load     bool      // ask the disk; its answer is the event loaded
+	load     bool      // read the disk; the event loaded comes before the next one of listed
 	save     *saved    // write this to disk; nil: nothing
 	warn     warning   // log this
 	wake     time.Time // when the event tick is due; zero: never
@@ -71,15 +70,14 @@ type effects struct {
 
 // saved is what to keep on disk.
 type saved struct {
-	set     []*Backend
-	live    string // see State
-	cluster uint64
+	set  []*Backend
+	live string // see State
 }
 
 // newCore returns the core of a key that nobody reads. read checks a live service config, and returns it as canonical
 // JSON.
 func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
-	return &core{hold: hold{grace: grace}, state: &State{}, saved: &saved{}, config: configCore{read: read}}
+	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
 }
 
 // joined adds a reader. If the key had no reader before, its last known endpoints may be stale: they serve calls at once, and count
@@ -118,7 +116,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 		c.entries.items, c.entries.leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
 		c.entries.set, c.entries.known = c.merger.merge(c.entries.items), true
 		c.entries.names = c.merger.names
-		c.entries.provisional, c.entries.cluster = u.Snapshot.Provisional, u.Snapshot.Cluster
+		c.entries.provisional = u.Snapshot.Provisional
 	}
 	e := c.update(withdrawn, now)
 	if !c.entries.known && u.Err != nil && !c.state.Refused && !c.asked {
@@ -127,14 +125,9 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded takes the disk's answer, which counts only while etcd has told nothing. A refusal is told to the readers
-// instead, and the disk is asked again should etcd fail to answer after it.
+// loaded handles what the disk has, which is nothing if s has no endpoints.
 func (c *core) loaded(s saved, now time.Time) effects {
-	if c.state.Refused {
-		c.asked = false
-		return c.due(effects{})
-	}
-	if c.entries.known || len(s.set) == 0 {
+	if len(s.set) == 0 {
 		return c.due(effects{})
 	}
 	c.entries.set, c.entries.known, c.entries.provisional = s.set, true, true
@@ -231,7 +224,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	c.state = next
 	settled := next.Known && (next.Provisional != old.Provisional || next.LiveTold != old.LiveTold)
 	e := effects{changed: matters || settled || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
-	if now := (saved{next.Backends, next.Live, c.entries.cluster}); next.Known && !next.Provisional && !now.equal(c.saved) {
+	if now := (saved{next.Backends, next.Live}); next.Known && !next.Provisional && (c.saved == nil || !now.equal(c.saved)) {
 		c.saved = &now
 		e.save = c.saved
 	}
@@ -239,7 +232,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 }
 
 func (s saved) equal(o *saved) bool {
-	return slices.Equal(s.set, o.set) && s.live == o.live && s.cluster == o.cluster
+	return slices.Equal(s.set, o.set) && s.live == o.live
 }
 
 // newError reports whether two states have different reasons why etcd cannot be followed.

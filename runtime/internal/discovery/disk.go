@@ -1,291 +1,201 @@
 package discovery
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
-	"log/slog"
-	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpointfile"
 )
 
 const (
-	saveDelay    = time.Second      // before a write, to gather the changes of a rollout
-	saveSpacing  = 10 * time.Second // between two rounds of writes while endpoints keep changing
-	retryMin     = 10 * time.Second // before what could not be written is tried again; doubles
-	retryMax     = time.Minute
-	diskPatience = 5 * time.Second        // before a file system that does not answer is reported
-	flushBound   = 100 * time.Millisecond // for the last writes, in close
+	saveDelay = time.Second      // from a change to its write, which gathers the changes of a rollout
+	saveRetry = 10 * time.Second // from a write that failed to the next one
 )
 
-// disk keeps the last known endpoints and live configs of keys in files. A file system may hang, so one goroutine does
-// all of the I/O, and only close waits for it, for a moment.
+// disk keeps the last known endpoints and live config of each key in a file. save does not wait for the file system,
+// load and close do. It is safe for concurrent use.
 type disk struct {
-	dir     string // "": nothing is kept
-	members func() []string
-	allowed func(addr string) error // see Config
-	config  func(liveConfig) (json string, err error)
-	logger  *slog.Logger
+	cfg Config
 
-	jobs chan struct{} // there is something to do
-	done chan struct{} // the goroutine has ended
+	writing sync.Mutex // held while files are written
 
 	mu      sync.Mutex
-	started bool
-	closing bool
-	loads   []func()
-	saves   map[place]*saved
-	due     map[place]*saved        // to be written now
-	dueAt   time.Time               // when saves last became due
-	spacing time.Duration           // the least time from then to the next round
-	timer   *time.Timer             // makes saves due; nil: not running
-	timerAt time.Time               // when it does
-	failing map[place]time.Duration // how long what could not be written waits to be tried again
+	unsaved map[place]*saved
+	timer   *time.Timer    // calls flush; nil: nothing is unsaved
+	next    time.Time      // when flush may be called again
+	failing map[place]bool // could not be written last time
+	closed  bool
 }
 
-func newDisk(dir string, members func() []string, allowed func(addr string) error,
-	config func(liveConfig) (json string, err error), logger *slog.Logger,
-) *disk {
-	return &disk{
-		dir: dir, members: members, allowed: allowed, config: config, logger: logger,
-		jobs: make(chan struct{}, 1), done: make(chan struct{}),
-		saves: make(map[place]*saved), failing: make(map[place]time.Duration),
-	}
+func newDisk(cfg Config) *disk {
+	return &disk{cfg: cfg, unsaved: make(map[place]*saved), failing: make(map[place]bool)}
 }
 
-// load reads what was saved of a range, and calls found with it from the disk's goroutine. If nothing
-// usable was saved, it does not call found.
-func (d *disk) load(p place, found func(saved)) {
-	if d.dir == "" {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.loads = append(d.loads, func() {
-		if s := d.read(p); len(s.set) > 0 {
-			found(s)
-		}
-	})
-	d.poke()
-}
-
-// save writes what is known of a range a little later. Of several saves until then, the last counts.
+// save writes what is known of a key a little later. Of several calls until then, the last one counts.
 func (d *disk) save(p place, s *saved) {
-	if d.dir == "" {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closing {
+	if d.cfg.SnapshotDir == "" || d.closed {
 		return
 	}
-	d.saves[p] = s
-	d.saveIn(max(saveDelay, time.Until(d.dueAt.Add(d.spacing))))
+	d.unsaved[p] = s
+	d.schedule()
 }
 
-// saveIn makes all saves due after a while, or earlier if that was said before. It must be called with mu held.
-func (d *disk) saveIn(after time.Duration) {
-	at := time.Now().Add(after)
-	if d.timer != nil && !at.Before(d.timerAt) {
-		return
+// schedule starts the timer if it is not running. It must be called with mu held.
+func (d *disk) schedule() {
+	if d.timer == nil && !d.closed {
+		d.timer = time.AfterFunc(max(saveDelay, time.Until(d.next)), d.flush)
 	}
-	if d.timer != nil {
-		d.timer.Stop()
-	}
-	d.timer, d.timerAt = time.AfterFunc(after, d.saveDue), at
 }
 
-func (d *disk) saveDue() {
+// flush writes what is unsaved, and spends at most a tenth of the time on that.
+func (d *disk) flush() {
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := time.Now()
-	if now.Sub(d.dueAt) > 2*saveSpacing {
-		d.spacing = saveDelay
-	} else {
-		d.spacing = min(2*d.spacing, saveSpacing)
-	}
-	d.timer, d.dueAt = nil, now
-	d.allDue()
-}
-
-// allDue makes all saves due, and so written next. It must be called with mu held.
-func (d *disk) allDue() {
-	if d.due == nil {
-		d.due = d.saves
-	} else {
-		maps.Copy(d.due, d.saves)
-	}
-	d.saves = make(map[place]*saved)
-	d.poke()
-}
-
-// poke has the goroutine look for work. It must be called with mu held.
-func (d *disk) poke() {
-	if !d.started {
-		d.started = true
-		go d.run()
-	}
-	select {
-	case d.jobs <- struct{}{}:
-	default:
-	}
-}
-
-// run does what there is to do until close.
-func (d *disk) run() {
-	defer close(d.done)
-	for range d.jobs {
-		for job := d.next(); job != nil; job = d.next() {
-			slow := time.AfterFunc(diskPatience, func() {
-				d.logger.Warn("the snapshot directory does not answer; endpoints are neither remembered nor recalled meanwhile", "dir", d.dir)
-			})
-			job()
-			slow.Stop()
-		}
-		d.mu.Lock()
-		closing := d.closing
-		d.mu.Unlock()
-		if closing {
-			return
+	due := d.unsaved
+	d.unsaved = make(map[place]*saved)
+	d.mu.Unlock()
+	began, pause := time.Now(), time.Duration(0)
+	for p, s := range due {
+		if d.written(p, s, d.write(p, s)) {
+			pause = saveRetry
 		}
 	}
-}
-
-// next takes a job, nil if there is none. Loads come first, because calls wait for them.
-func (d *disk) next() func() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.loads) > 0 {
-		job := d.loads[0]
-		d.loads = d.loads[1:]
-		return job
+	d.timer, d.next = nil, time.Now().Add(max(pause, 10*time.Since(began)))
+	if len(d.unsaved) > 0 {
+		d.schedule()
 	}
-	for p, s := range d.due {
-		delete(d.due, p)
-		return func() { d.write(p, s) }
-	}
-	return nil
 }
 
-// close writes what is still to be saved, if the file system answers soon. The goroutine ends once it
-// does.
+// written handles the outcome of a write, and reports whether to retry. It logs the first of several failures.
+func (d *disk) written(p place, s *saved, err error) (retry bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		delete(d.failing, p)
+		return false
+	}
+	if !d.failing[p] {
+		d.failing[p] = true
+		d.cfg.Logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)
+	}
+	if errors.Is(err, errSnapshotTooLarge) {
+		return false
+	}
+	if d.unsaved[p] == nil {
+		d.unsaved[p] = s
+	}
+	return true
+}
+
+// close writes what is unsaved.
 func (d *disk) close() {
 	d.mu.Lock()
-	if d.closing {
-		d.mu.Unlock()
-		return
-	}
-	d.closing, d.loads = true, nil
+	d.closed = true
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	started := d.started || len(d.saves) > 0
-	if started {
-		d.allDue()
-	}
 	d.mu.Unlock()
-	if !started {
-		return
-	}
-	select {
-	case <-d.done:
-	case <-time.After(flushBound):
-		d.logger.Warn("the snapshot directory does not answer; the last endpoints may not be remembered", "dir", d.dir)
-	}
+	d.flush()
 }
 
-// source describes the origin of a range's endpoints. It names both ends of the range: one with the
-// lease suffix begins like the one without, and holds more.
-func (d *disk) source(p place, cluster uint64) endpointfile.Source {
-	return endpointfile.Source{Cluster: cluster, Members: d.members(), Range: p.String()}
+// path returns the path of a key's file. The hash tells apart what the rest of the name does not: long keys, ones that
+// differ in case, and layouts.
+func (d *disk) path(p place) string {
+	name, sum := url.QueryEscape(p.From), sha256.Sum256([]byte(p.String()))
+	return filepath.Join(d.cfg.SnapshotDir, fmt.Sprintf("%.150s-%x.json", name, sum[:8]))
 }
 
-func (d *disk) read(p place) saved {
-	snapshot, err := endpointfile.Load(d.dir, d.source(p, 0))
-	if errors.Is(err, fs.ErrNotExist) {
-		return saved{}
+// write replaces the file of a key by renaming another: readers see the content of before, or all of the new one.
+func (d *disk) write(p place, s *saved) error {
+	content, err := encodeSnapshot(s, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.cfg.SnapshotDir, 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(d.cfg.SnapshotDir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(content)
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), d.path(p))
 	}
 	if err != nil {
-		d.logger.Warn("the endpoints remembered on disk cannot be used", "key", p.From, "error", err)
-		return saved{}
+		err = errors.Join(err, os.Remove(temp.Name()))
 	}
-	endpoints := d.leaveOut(p, snapshot.Endpoints)
-	if len(endpoints) == 0 {
-		return saved{}
-	}
-	d.logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
-		"key", p.From, "endpoints", len(endpoints), "age", time.Since(snapshot.Saved).Round(time.Second))
-	set := make([]*Backend, len(endpoints))
-	for i, e := range endpoints {
-		set[i] = newBackend(e, endpoint.EndpointJSON)
-	}
-	return saved{set: set, live: d.usable(p, snapshot.Live)}
+	return err
 }
 
-// usable returns the live config of a snapshot as canonical JSON, "" if it may not be in force. The process that saved it may
-// have known other policies.
-func (d *disk) usable(p place, live string) string {
-	if live == "" {
-		return ""
+// load returns what the file of a key has: no endpoints if there is none, or it cannot be used.
+func (d *disk) load(p place) saved {
+	if d.cfg.SnapshotDir == "" {
+		return saved{}
 	}
-	json, err := d.config(liveConfig{live, len(live)})
+	s, at, err := d.read(d.path(p))
 	if err != nil {
-		d.logger.Warn("the live service config remembered on disk cannot be used", "key", p.From, "error", err)
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.cfg.Logger.Warn("the endpoints remembered on disk cannot be used", "key", p.From, "error", err)
+		}
+		return saved{}
 	}
-	return json
+	s.set = d.allowed(p, s.set)
+	if len(s.set) == 0 {
+		return saved{}
+	}
+	if s.live != "" { // the process that wrote it may have known other policies
+		if s.live, err = d.cfg.read(liveConfig{s.live, len(s.live)}); err != nil {
+			d.cfg.Logger.Warn("the live service config remembered on disk cannot be used", "key", p.From, "error", err)
+		}
+	}
+	d.cfg.Logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
+		"key", p.From, "endpoints", len(s.set), "age", time.Since(at).Round(time.Second))
+	return s
 }
 
-// leaveOut leaves out the endpoints that may not be dialed. They may be there because another process saved them, or
-// this one with other prefixes allowed.
-func (d *disk) leaveOut(p place, endpoints []endpoint.Endpoint) []endpoint.Endpoint {
-	leftOut, last := 0, error(nil)
-	endpoints = slices.DeleteFunc(endpoints, func(e endpoint.Endpoint) bool {
-		err := d.allowed(e.Addr)
+// read reads a file of a bounded size.
+func (d *disk) read(path string) (s saved, at time.Time, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return saved{}, time.Time{}, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxSnapshot {
+		return saved{}, time.Time{}, fmt.Errorf("%s is not a file of at most %d bytes", path, maxSnapshot)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return saved{}, time.Time{}, err
+	}
+	if s, at, err = decodeSnapshot(content); err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return s, at, err
+}
+
+// allowed returns the endpoints that may be dialed. The process that wrote the file may have allowed other addresses.
+func (d *disk) allowed(p place, set []*Backend) []*Backend {
+	var last error
+	rest := slices.DeleteFunc(slices.Clone(set), func(b *Backend) bool {
+		err := d.cfg.Allowed(b.Endpoint.Addr)
 		if err != nil {
-			leftOut, last = leftOut+1, err
+			last = err
 		}
 		return err != nil
 	})
-	if leftOut > 0 {
-		d.logger.Warn("endpoints remembered on disk are left out", "key", p.From, "endpoints", leftOut, "last_error", last)
+	if last != nil {
+		d.cfg.Logger.Warn("endpoints remembered on disk are left out", "key", p.From, "endpoints", len(set)-len(rest), "last_error", last)
 	}
-	return endpoints
-}
-
-func (d *disk) write(p place, s *saved) {
-	endpoints := make([]endpoint.Endpoint, len(s.set))
-	for i, b := range s.set {
-		endpoints[i] = b.Endpoint
-	}
-	err := endpointfile.Save(d.dir, d.source(p, s.cluster), endpointfile.Snapshot{Endpoints: endpoints, Live: s.live, Saved: time.Now()})
-	switch failed := d.written(p, s, err); {
-	case err != nil && !failed:
-		d.logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)
-	case err == nil && failed:
-		d.logger.Info("the endpoints are remembered on disk again", "key", p.From)
-	}
-}
-
-// written takes in the outcome of a write, and reports whether the one before it failed. What could not be written, as
-// where the disk is full or not mounted, is saved again later, unless the range has been saved meanwhile.
-func (d *disk) written(p place, s *saved, err error) (failed bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	pause, failed := d.failing[p]
-	if err == nil {
-		delete(d.failing, p)
-		return failed
-	}
-	pause = min(max(2*pause, retryMin), retryMax)
-	d.failing[p] = pause
-	if d.closing || errors.Is(err, endpointfile.ErrTooLarge) || d.saves[p] != nil || d.due[p] != nil {
-		return failed
-	}
-	d.saves[p] = s
-	d.saveIn(pause)
-	return failed
+	return rest
 }

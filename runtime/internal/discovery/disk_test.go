@@ -14,200 +14,167 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-func allAllowed(string) error { return nil }
+func placeOf(from string) place { return place{Range: listwatch.Range{From: from, End: from + "0"}} }
 
-func newTestDisk(dir string) *disk {
-	return newDisk(dir, func() []string { return []string{"etcd:2379"} }, allAllowed, readTest, slog.New(slog.DiscardHandler))
+// newTestDisk returns a disk, and its log.
+func newTestDisk(dir string) (*disk, *bytes.Buffer) {
+	logs := new(bytes.Buffer)
+	return newDisk(Config{
+		SnapshotDir: dir, Allowed: func(string) error { return nil }, Logger: slog.New(slog.NewTextHandler(logs, nil)),
+	}), logs
 }
 
-// loadOf returns what a new disk on dir has of a range.
-func loadOf(t *testing.T, dir string, at place) saved {
-	t.Helper()
-	d := newTestDisk(dir)
-	defer d.close()
-	found := make(chan saved, 1)
-	d.load(at, func(s saved) { found <- s })
-	select {
-	case s := <-found:
-		return s
-	case <-time.After(30 * time.Second):
-		t.Fatal("the disk does not answer")
-		return saved{}
-	}
+// loadOf returns what a new disk has of a key.
+func loadOf(dir string, p place) saved {
+	d, _ := newTestDisk(dir)
+	return d.load(p)
 }
 
-func TestDiskKeepsTheLastSet(t *testing.T) {
-	dir := t.TempDir()
-	rng := place{Range: listwatch.Range{From: "k/", End: "k0"}}
-	d := newTestDisk(dir)
-	for _, names := range []string{"a", "ab", "abc"} {
-		d.save(rng, &saved{set: set(names), cluster: 1})
+func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made", "when", "needed")
+	d, _ := newTestDisk(dir)
+	keys := []place{placeOf("prod/acme/user/"), placeOf("prod/acme/User/"), placeOf("/services/ünï/"), placeOf(strings.Repeat("long/", 100))}
+	for i, p := range keys {
+		if got := loadOf(dir, p); got.set != nil {
+			t.Errorf("on disk of %s: %q before it is saved", p, names(got.set))
+		}
+		d.save(p, &saved{set: set("xyz")})
+		d.save(p, &saved{set: set("abcd"[:i+1])})
 	}
-	d.close() // before the delay is over: what is left is written
+	d.close() // before the delay is over: what is unsaved is written
+	d.save(keys[0], &saved{set: set("z")})
 	d.close()
-	<-d.done // close does not wait for a file system that is slow
-	if got := names(loadOf(t, dir, rng).set); got != "abc" {
-		t.Errorf("on disk: %q, want the last set", got)
+	for i, p := range keys {
+		if got := names(loadOf(dir, p).set); got != "abcd"[:i+1] {
+			t.Errorf("on disk of %s: %q", p, got)
+		}
 	}
-	d.save(rng, &saved{set: set("z"), cluster: 1}) // after the end: nothing
-	if got := names(loadOf(t, dir, rng).set); got != "abc" {
-		t.Errorf("on disk: %q after close", got)
+	if files, err := os.ReadDir(dir); err != nil || len(files) != len(keys) {
+		t.Errorf("the directory has %v, %v, want a file a key", files, err)
 	}
 }
 
+// TestAllowedAddressesOnDisk loads addresses that the process which saved them may dial.
 func TestAllowedAddressesOnDisk(t *testing.T) {
-	dir, rng := t.TempDir(), place{Range: listwatch.Range{From: "k/", End: "k0"}}
-	d := newTestDisk(dir)
-	d.save(rng, &saved{set: set("abc"), cluster: 1})
+	dir, p := t.TempDir(), placeOf("k/")
+	d, logs := newTestDisk(dir)
+	d.save(p, &saved{set: set("abc")})
 	d.close()
-	<-d.done
-	var logs bytes.Buffer
-	d = newTestDisk(dir)
-	d.logger = slog.New(slog.NewTextHandler(&logs, nil))
-	d.allowed = func(addr string) error {
+	d.cfg.Allowed = func(addr string) error {
 		if addr == "b:1" {
 			return nil
 		}
 		return errors.New("address is not allowed")
 	}
-	if got := names(d.read(rng).set); got != "b" {
+	if got := names(d.load(p).set); got != "b" {
 		t.Errorf("from disk: %q, want what is allowed", got)
 	}
 	if got := logs.String(); !strings.Contains(got, "endpoints=2") || !strings.Contains(got, "address is not allowed") {
 		t.Errorf("the log does not say how many are left out, and why: %s", got)
 	}
-	d.allowed = func(string) error { return errors.New("no") }
-	if got := d.read(rng); got.set != nil {
-		t.Errorf("from disk: %v, want nothing", got)
-	}
 }
 
-// A live config from the disk is judged as one from etcd: without it, the endpoints are used still.
-func TestLiveConfigOnDisk(t *testing.T) {
-	dir, rng := t.TempDir(), place{Range: listwatch.Range{From: "k/", End: "k0"}}
-	for saves, want := range map[string]string{"": "", `{"a":1}`: `{"a":1}`, `"bad"`: ""} {
-		var logs bytes.Buffer
-		d := newTestDisk(dir)
-		d.logger = slog.New(slog.NewTextHandler(&logs, nil))
-		d.config = func(l liveConfig) (string, error) { return readTest(liveConfig{strings.Trim(l.raw, `"`), l.size}) }
-		d.save(rng, &saved{set("a"), saves, 1})
+// A live config from the disk is checked as one from etcd. Without it, the endpoints are used still.
+func TestDisk_LiveConfig(t *testing.T) {
+	const good = `{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`
+	for saves, want := range map[string]string{"": "", good: good, `{"retryThrottling":7}`: ""} {
+		dir, p := t.TempDir(), placeOf("k/")
+		d, logs := newTestDisk(dir)
+		d.save(p, &saved{set("a"), saves})
 		d.close()
-		<-d.done
-		if got := d.read(rng); got.live != want || names(got.set) != "a" {
+		if got := d.load(p); got.live != want || names(got.set) != "a" {
 			t.Errorf("%s on disk: %q, %q", saves, got.live, names(got.set))
 		}
 		if warned := strings.Contains(logs.String(), "live service config remembered on disk cannot be used"); warned != (saves != want) {
-			t.Errorf("%s on disk: the log is %s", saves, logs.String())
+			t.Errorf("%s on disk: the log is %s", saves, logs)
 		}
 	}
 }
 
-func TestDiskOff(t *testing.T) {
-	d := newTestDisk("")
-	d.load(place{Range: listwatch.Range{From: "k"}}, func(saved) { t.Error("something was found") })
-	d.save(place{Range: listwatch.Range{From: "k"}}, &saved{})
+// A file that cannot be read is reported, and replaced by the next one.
+func TestDisk_ReplacesADamagedFile(t *testing.T) {
+	dir, p := t.TempDir(), placeOf("k/")
+	d, logs := newTestDisk(dir)
+	d.save(p, &saved{set: set("ab")})
+	d.flush()
+	whole, err := os.ReadFile(d.path(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path(p), whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.load(p); got.set != nil || !strings.Contains(logs.String(), "cannot be used") {
+		t.Errorf("from half a file: %q, and the log is %s", names(got.set), logs)
+	}
+	d.save(p, &saved{set: set("ab")})
 	d.close()
-}
-
-// TestK8_AHungFileSystem has the disk's goroutine hang in a file, as on a file system that is gone:
-// nobody else waits for it, and Close not for long.
-func TestK8_AHungFileSystem(t *testing.T) { synctest.Test(t, testHungFileSystem) }
-
-func testHungFileSystem(t *testing.T) {
-	d := newTestDisk(t.TempDir())
-	release, hung := make(chan struct{}), make(chan struct{})
-	d.mu.Lock()
-	d.loads = append(d.loads, func() { close(hung); <-release })
-	d.poke()
-	d.mu.Unlock()
-	<-hung
-	began := time.Now()
-	d.load(place{Range: listwatch.Range{From: "k"}}, func(saved) {})
-	for range 1000 {
-		d.save(place{Range: listwatch.Range{From: "k"}}, &saved{set: set("a"), cluster: 1})
-	}
-	if took := time.Since(began); took > 0 {
-		t.Errorf("the callers waited for %v", took)
-	}
-	d.close()
-	if took := time.Since(began); took != flushBound {
-		t.Errorf("close took %v, want %v", took, flushBound)
-	}
-	close(release)
-	<-d.done
-}
-
-// What changes all the time is not written all the time.
-func TestS14_WritesAreSpaced(t *testing.T) {
-	dir, rng := t.TempDir(), place{Range: listwatch.Range{From: "k/", End: "k0"}}
-	d := newTestDisk(dir)
-	defer d.close()
-	d.save(rng, &saved{set: set("a"), cluster: 1})
-	d.mu.Lock()
-	d.timer.Reset(0)
-	d.mu.Unlock()
-	deadline := time.Now().Add(10 * time.Second)
-	for written := 0; written == 0; {
-		files, err := filepath.Glob(filepath.Join(dir, "*.json"))
-		if written = len(files); err != nil {
-			t.Fatal(err)
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("nothing was written")
-		}
-	}
-	for range 100 {
-		d.save(rng, &saved{set: set("b"), cluster: 1})
-		d.mu.Lock()
-		waiting := d.timer != nil && len(d.saves) == 1 && len(d.due) == 0
-		d.mu.Unlock()
-		if !waiting {
-			t.Fatal("a second write is under way at once")
-		}
-	}
-	d.close()
-	<-d.done
-	if got := names(loadOf(t, dir, rng).set); got != "b" {
+	if got := names(d.load(p).set); got != "ab" {
 		t.Errorf("on disk: %q", got)
 	}
 }
 
-// TestK19_ADiskThatComesBack writes what could not be written, with no change of the endpoints: after a bounded while, and
-// at Close. It is in the log once.
+// What changes all the time is not written all the time.
+func TestS14_WritesAreSpaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, p := t.TempDir(), placeOf("k/")
+		d, _ := newTestDisk(dir)
+		defer d.close()
+		writes, last := 0, ""
+		for i := range 100 {
+			d.save(p, &saved{set: set("ab"[i%2 : i%2+1])})
+			time.Sleep(saveDelay / 10)
+			synctest.Wait()
+			if text, _ := os.ReadFile(d.path(p)); string(text) != last { // it has the time when it was written
+				writes, last = writes+1, string(text)
+			}
+		}
+		if writes < 8 || writes > 10 {
+			t.Errorf("%d writes in ten times the delay", writes)
+		}
+		time.Sleep(2 * saveDelay)
+		d.mu.Lock()
+		d.next = time.Now().Add(time.Minute) // as after a write that took long
+		d.mu.Unlock()
+		d.save(p, &saved{set: set("c")})
+		time.Sleep(time.Minute - 1)
+		synctest.Wait()
+		if got := names(d.load(p).set); got == "c" {
+			t.Error("a write that took long is followed by another at once")
+		}
+	})
+}
+
+// TestK19_ADiskThatComesBack writes what could not be written, with no change of the endpoints: after a while, and at Close. It is
+// in the log once.
 func TestK19_ADiskThatComesBack(t *testing.T) {
-	rng := place{Range: listwatch.Range{From: "k/", End: "k0"}}
 	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0: until Close
 		t.Run(lasts.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var logs bytes.Buffer
-				mount := filepath.Join(t.TempDir(), "mount")
+				mount, p := filepath.Join(t.TempDir(), "mount"), placeOf("k/")
 				if err := os.WriteFile(mount, nil, 0o600); err != nil { // no directory can be made there
 					t.Fatal(err)
 				}
-				dir := filepath.Join(mount, "dir")
-				d := newTestDisk(dir)
-				d.logger = slog.New(slog.NewTextHandler(&logs, nil))
-				d.save(rng, &saved{set: set("a"), cluster: 1})
+				d, logs := newTestDisk(filepath.Join(mount, "dir"))
+				d.save(p, &saved{set: set("a")})
 				time.Sleep(2 * saveDelay)
-				d.save(rng, &saved{set: set("ab"), cluster: 1})
+				d.save(p, &saved{set: set("ab")})
 				time.Sleep(2*saveDelay + lasts)
 				synctest.Wait()
 				if err := os.Remove(mount); err != nil {
 					t.Fatal(err)
 				}
 				if lasts > 0 {
-					time.Sleep(retryMax)
+					time.Sleep(saveRetry)
 					synctest.Wait()
-					if got := names(d.read(rng).set); got != "ab" {
-						t.Errorf("on disk %v after it is back: %q", retryMax, got)
-					}
+				} else {
+					d.close()
+				}
+				if got := names(d.load(p).set); got != "ab" {
+					t.Errorf("on disk after it is back: %q", got)
 				}
 				d.close()
-				<-d.done
-				if got := names(d.read(rng).set); got != "ab" {
-					t.Errorf("on disk after Close: %q", got)
-				}
-				if text := logs.String(); strings.Count(text, "cannot be remembered") != 1 || strings.Count(text, "remembered on disk again") != 1 {
+				if text := logs.String(); strings.Count(text, "cannot be remembered") != 1 {
 					t.Errorf("the log: %s", text)
 				}
 			})

@@ -91,9 +91,6 @@ func (k *Key) carry(e effects) {
 	case e.unfollow:
 		k.halt()
 	}
-	if e.load {
-		k.load()
-	}
 	if e.save != nil {
 		k.keys.disk.save(k.spec.place, e.save)
 	}
@@ -130,14 +127,6 @@ func (k *Key) halt() {
 	k.stop = nil
 }
 
-// load asks the disk, which may answer late.
-func (k *Key) load() {
-	epoch := k.epoch
-	k.keys.disk.load(k.spec.place, func(s saved) {
-		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
-	})
-}
-
 // event feeds one event of a subscription to the core, unless the subscription has ended.
 func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	k.carryIf(func() bool { return epoch == k.epoch }, event)
@@ -151,7 +140,12 @@ func (k *Key) carryIf(counts func() bool, event func(now time.Time) effects) {
 		e = event(time.Now())
 		k.carry(e)
 	}
+	epoch := k.epoch
 	k.mu.Unlock()
+	if e.load { // list-watch waits meanwhile, and nobody else
+		s := k.keys.disk.load(k.spec.place)
+		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
+	}
 	if w := e.warn; w.text != "" {
 		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
 	}

@@ -29,7 +29,6 @@ const aboutToRead = time.Second
 type Config struct {
 	Client            listwatch.Client
 	Streams           *listwatch.Streams // the client's
-	Endpoints         func() []string    // URLs of the etcd cluster's members
 	Why               func(error) error  // what the error of a call to etcd does not say itself; nil: nothing
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are kept; 0: not at all
@@ -81,7 +80,7 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		candidates: make(map[string]*Candidates),
 
-		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.read, cfg.Logger),
+		disk: newDisk(cfg),
 		cpu:  &virtualClock{processors: runtime.GOMAXPROCS(0)},
 		keys: make(map[place]*Key),
 	}

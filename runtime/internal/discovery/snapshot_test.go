@@ -1,0 +1,86 @@
+package discovery
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+var savedAt = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+
+func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
+	var set []*Backend
+	for _, e := range endpoints {
+		set = append(set, newBackend(e, endpoint.EndpointJSON))
+	}
+	return set
+}
+
+// TestS14_OneLimitForBothWays encodes no more than can be decoded, and so leaves a file alone that is followed by a larger one.
+func TestS14_OneLimitForBothWays(t *testing.T) {
+	large := func(bytes int) []*Backend {
+		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})
+	}
+	text, err := encodeSnapshot(&saved{set: large(maxSnapshot - 200)}, savedAt)
+	if err != nil || len(text) > maxSnapshot {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	for what, s := range map[string]*saved{
+		"an endpoint":   {set: large(maxSnapshot)},
+		"the endpoints": {set: slices.Repeat(large(maxSnapshot/8), 8)},
+		"a config":      {live: `"` + strings.Repeat("x", maxSnapshot) + `"`},
+	} {
+		if _, err := encodeSnapshot(s, savedAt); !errors.Is(err, errSnapshotTooLarge) {
+			t.Errorf("%s beyond the limit: %v", what, err)
+		}
+	}
+}
+
+// FuzzSnapshot decodes any text. What comes of it is a set as etcd's entries make one, and is encoded and decoded as it is.
+func FuzzSnapshot(f *testing.F) {
+	text, err := encodeSnapshot(&saved{set: backendsOf(
+		endpoint.Endpoint{Instance: "a", Addr: "10.0.0.1:9000", Version: "v2", Zone: "<z>", Weight: 3, Metadata: map[string]string{"k": "é\n"}},
+		endpoint.Endpoint{Instance: "b", Addr: "[::1]:9000"},
+	), live: `{"a":["\u003c"]}`}, savedAt)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	for _, endpoints := range []string{
+		`[]`, `null`, `[null]`, `[{"addr":"h:1"},{"addr":"unix:1"}]`, `[{"addr":"h"}]`, `[{"ADDR":"[::1]:1","weight":-1}]`, "[{\"addr\":\"h:1\",\"zone\":\"\xff\"}]",
+		`[{"instance":"b","addr":"h:2"},{"instance":"a","addr":"h:1"},{"instance":"c","addr":"h:1","zone":"z"}]`,
+	} {
+		f.Add([]byte(`{"saved":"2026-01-02T03:04:05Z","endpoints":` + endpoints + `}`))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, at, err := decodeSnapshot(text)
+		if err != nil {
+			return
+		}
+		addrs := make(map[string]bool)
+		for _, b := range s.set {
+			if err := endpoint.CheckAddr(b.Endpoint.Addr, true); err != nil || addrs[b.Endpoint.Addr] || b.Endpoint.Instance == "" {
+				t.Fatalf("decoded %+v: %v", b.Endpoint, err)
+			}
+			addrs[b.Endpoint.Addr] = true
+		}
+		if !slices.IsSortedFunc(s.set, compare) {
+			t.Fatalf("decoded an unsorted set: %v", instances(s.set))
+		}
+		first, err := encodeSnapshot(&s, at)
+		if err != nil {
+			t.Fatalf("decoded %+v, which cannot be encoded: %v", s, err)
+		}
+		again, _, err := decodeSnapshot(first)
+		if err != nil || !slices.EqualFunc(again.set, s.set, (*Backend).Equal) {
+			t.Fatalf("decoded %s, encoded and decoded %s, %v", instances(s.set), instances(again.set), err)
+		}
+		if second, err := encodeSnapshot(&again, at); err != nil || string(second) != string(first) {
+			t.Fatalf("encoded as %s, then as %s, %v", first, second, err)
+		}
+	})
+}

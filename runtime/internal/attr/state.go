@@ -51,12 +51,9 @@ func (s *State) String() string {
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
 }
 
-// Summary is what a pass over a set of endpoints would find out. Whoever makes the set one change at a time knows it
-// without one. It is immutable.
+// Summary is what a pass over a set of endpoints would find out. It is immutable.
 type Summary struct {
 	Methods []string // the distinct texts in which they name the methods that they serve, sorted
-	Twins   int      // how many have an instance id that another has: an instance is its key in etcd
-	Twin    string   // the first such id
 }
 
 // Leader is the instance that leads the others of a key.

@@ -52,9 +52,9 @@ func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-// forms returns the form of each of backends. It copies those at either end that an older set has as
+// formsOf returns the form of each of backends. It copies those at either end that an older set has as
 // well, and makes the ones between.
-func forms[T any](backends, old []*Backend, oldForms []T, form func(int) T) []T {
+func formsOf[T any](backends, old []*Backend, oldForms []T, form func(int) T) []T {
 	if len(oldForms) != len(old) {
 		old = nil
 	}
@@ -80,6 +80,12 @@ func alike[T comparable](a, b []T) (before, behind int) {
 	return before, behind
 }
 
+// changed returns what two lists have between the items that they have in common at their beginnings and ends.
+func changed[T comparable](old, next []T) (gone, come []T) {
+	before, behind := alike(old, next)
+	return old[before : len(old)-behind], next[before : len(next)-behind]
+}
+
 // addresses is a set of endpoints as addresses, made once for all connections, when the first asks.
 type addresses struct {
 	once sync.Once
@@ -94,7 +100,7 @@ type addresses struct {
 
 func (a *addresses) get() []resolver.Address {
 	a.once.Do(func() {
-		a.list = forms(a.backends, a.old, a.oldList, func(i int) resolver.Address { return attr.Address(a.endpoints[i]) })
+		a.list = formsOf(a.backends, a.old, a.oldList, func(i int) resolver.Address { return attr.Address(a.endpoints[i]) })
 		a.endpoints, a.backends, a.old, a.oldList = nil, nil, nil, nil
 		a.made.Store(true)
 	})

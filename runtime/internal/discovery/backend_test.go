@@ -15,7 +15,7 @@ import (
 // formed is the state of a set that comes after another.
 func formed(old *State, names string) *State {
 	s := &State{Known: true, Backends: set(names)}
-	s.form(old, 0)
+	s.form(old)
 	return s
 }
 
@@ -56,9 +56,9 @@ func TestBackendAllocations(t *testing.T) {
 		t.Errorf("a backend takes %v allocations, want 1", n)
 	}
 	old := &State{Backends: slices.Repeat([]*Backend{b}, 100)}
-	old.form(&State{}, 0)
+	old.form(&State{})
 	next := &State{Backends: old.Backends[1:]}
-	if n := testing.AllocsPerRun(100, func() { next.form(old, 0) }); n > 2 {
+	if n := testing.AllocsPerRun(100, func() { next.form(old) }); n > 2 {
 		t.Errorf("the forms of a set take %v allocations, want 2: the endpoints and what will be the addresses", n)
 	}
 }
@@ -78,9 +78,7 @@ func TestS2_WeightsFitARing(t *testing.T) {
 			backends[i] = b
 		}
 		s := &State{Backends: backends}
-		var of sums
-		of.replace(nil, backends)
-		s.form(&State{}, of.shift(len(backends)))
+		s.form(&State{})
 		sum := uint64(0)
 		for _, ep := range s.Endpoints {
 			w := weight.FromEndpoint(ep).Weight

@@ -38,7 +38,7 @@ type core struct {
 	marks   marks
 	merger  merger
 	hold    hold
-	sums    sums      // of state.Backends
+	methods methods   // of state.Backends
 	recheck time.Time // when hold looks again; zero: it has nothing to wait for
 
 	config configCore
@@ -208,11 +208,10 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	}
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
-		next.Backends, next.Endpoints, next.summary, next.addresses, next.scaled = old.Backends, old.Endpoints, old.summary, old.addresses, old.scaled
+		next.Backends, next.forms = old.Backends, old.forms
 	} else {
-		c.sums.replace(old.Backends, next.Backends)
-		next.form(old, c.sums.shift(len(next.Backends)))
-		next.summary = c.sums.summary()
+		next.form(old)
+		next.summary = c.methods.replace(old.Backends, next.Backends)
 		next.Changed = now
 	}
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||

@@ -6,7 +6,7 @@
 //	leave.go     ... leaving out what owners are withdrawing
 //	merge.go     ... one endpoint an address, from the entries of all layouts
 //	hold.go      ... keeping endpoints that vanished suspiciously for a while
-//	sums.go      ... what the set adds up to
+//	methods.go   ... the methods that endpoints name
 //	config.go    ... the live service config
 //	state.go     the state, as readers see it
 //	backend.go   an endpoint and its form for gRPC

@@ -16,8 +16,8 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	for _, i := range removed {
 		m.note(i)
 	}
-	before, behind := alike(items, m.noted)
-	for _, i := range items[before : len(items)-behind] {
+	_, come := changed(m.noted, items)
+	for _, i := range come {
 		m.note(i)
 	}
 	m.noted = items

@@ -27,13 +27,12 @@ type merger struct {
 
 // merge returns the set of items, which are sorted by key. Neither may be written to.
 func (m *merger) merge(items []*item) []*Backend {
-	old := m.items
-	before, behind := alike(old, items)
-	if m.set != nil && before == len(old) && before == len(items) {
+	gone, come := changed(m.items, items)
+	if m.set != nil && len(gone)+len(come) == 0 {
 		return m.set
 	}
 	m.items = items
-	if m.addrs == nil || !m.patch(difference(old[before:len(old)-behind], items[before:len(items)-behind])) {
+	if m.addrs == nil || !m.patch(difference(gone, come)) {
 		m.rebuild()
 	}
 	return m.set

@@ -19,7 +19,6 @@ type State struct {
 
 	Known       bool                // the endpoints are known
 	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; while not Known those of an earlier time
-	Endpoints   []resolver.Endpoint // Backends as gRPC takes them, in the same order
 	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
 	Leaving     []*item             // in etcd, and not among Backends because their owners withdraw them
 	Provisional bool                // the endpoints may be behind etcd
@@ -33,12 +32,19 @@ type State struct {
 	Err     error // why etcd cannot be followed now; nil: it is
 	Refused bool  // Err is etcd's own answer, such as a missing permission
 
-	summary   *attr.Summary // of Endpoints; nil while not known
-	addresses *addresses    // Backends as addresses; nil while not known
+	forms // of Backends
 	// names are the instance ids, other than addresses, of entries that are not among Backends because another has their
 	// address, and the id of that one.
-	names  map[string]string
-	scaled bool // the weights of Endpoints are scaled down, so that ring-hash can add them up
+	names map[string]string
+}
+
+// forms are the forms of a set of backends for gRPC, and what its policy needs to know of all of them.
+type forms struct {
+	Endpoints []resolver.Endpoint // in the order of the backends
+	addresses *addresses          // nil while no backends are known
+	summary   *attr.Summary       // nil while no backends are known
+	weights   uint64              // the sum of the weights in ring-hash
+	scaled    bool                // the weights of Endpoints are scaled down, so that ring-hash can add them up
 }
 
 // NameOf returns the instance id under which an instance is among Backends, where another entry may have its address; its own
@@ -69,13 +75,21 @@ func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
 	return policy.FollowDrain(len(s.Backends), value, func(i int) bool { _, ok := s.Held[s.Backends[i].Endpoint.Addr]; return ok })
 }
 
-// form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change. shift is by how many
-// bits weights are scaled down.
-func (s *State) form(old *State, shift uint) {
+// form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change.
+func (s *State) form(old *State) {
+	s.weights = old.weights
+	gone, come := changed(old.Backends, s.Backends)
+	for _, b := range gone {
+		s.weights -= attr.RingWeight(b.grpc)
+	}
+	for _, b := range come {
+		s.weights += attr.RingWeight(b.grpc)
+	}
+	shift := attr.RingShift(s.weights, len(s.Backends))
 	if old.scaled {
 		old = &State{}
 	}
-	s.Endpoints = forms(s.Backends, old.Backends, old.Endpoints, func(i int) resolver.Endpoint { return s.Backends[i].grpc })
+	s.Endpoints = formsOf(s.Backends, old.Backends, old.Endpoints, func(i int) resolver.Endpoint { return s.Backends[i].grpc })
 	if shift > 0 {
 		s.scaled = true
 		for i, ep := range s.Endpoints {

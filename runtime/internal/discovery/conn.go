@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -34,7 +35,9 @@ type Options struct {
 }
 
 // Given is the last service config that a connection was given.
-type Given struct{ config atomic.Pointer[handed] }
+type Given struct {
+	config atomic.Pointer[effectiveConfig]
+}
 
 // conn is gRPC's resolver for one connection to a key: it hands the key's state over, and decides
 // nothing.
@@ -50,12 +53,14 @@ type conn struct {
 	closed  bool
 
 	// Used by deliver alone.
-	usual  listwatch.Usual // costs of sending
-	begun  bool            // a state was sent
-	sent   uint64          // the sequence of the last state sent
-	leader Leader          // sent with it
-	away   *State          // sent with it; nil: none
-	served bool            // gRPC was given a state in which the endpoints were known
+	usual  listwatch.Usual  // costs of sending
+	begun  bool             // a state was sent
+	sent   uint64           // the sequence of the last state sent
+	leader Leader           // sent with it
+	away   *State           // sent with it; nil: none
+	served bool             // gRPC was given a state in which the endpoints were known
+	bad    string           // the last live config that cannot be used; "": none
+	lines  loglimit.Limiter // of such configs
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at once.
@@ -189,18 +194,24 @@ func (c *conn) fallBack(told *attr.State) {
 	}
 }
 
-// config returns the service config that gRPC is to have, nil if that is its default one. Where etcd has not said
-// whether there is a live one, it keeps what it has.
-func (c *conn) config(s *State) *handed {
+// config returns the service config for gRPC, nil for its default one. While it is not known whether there is a live one,
+// and if the live one cannot be used, gRPC keeps the config that it has.
+func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
 	}
 	last := c.opts.Given.config.Load()
-	if !s.LiveKnown || last == nil && s.Live == "" || last != nil && last.live == s.Live {
+	if !s.LiveKnown || last == nil && s.Live == "" || last != nil && last.live == s.Live || c.bad == s.Live && s.Live != "" {
 		return last
 	}
-	if next := c.key.handed(c.cc, c.opts.Default.JSON, s.Live); next.parsed.Err == nil {
+	next, err := newEffectiveConfig(c.cc, c.opts.Default.JSON, s.Live)
+	if err == nil {
 		return next
+	}
+	c.bad = s.Live
+	if ok, missed := c.lines.Allow(time.Now()); ok { // each was checked by itself, and the live one when it was read
+		c.key.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force",
+			loglimit.Attrs(missed, "key", c.key.Full(), "error", err)...)
 	}
 	return last
 }

@@ -16,7 +16,7 @@
 //	disk.go      the last known endpoints and live config of each key, in files
 //	snapshot.go  ... and the content of a file
 //	conn.go      the resolver of one gRPC connection
-//	handed.go    ... and the service config that it hands over
+//	effective.go ... and the service config that it gives to gRPC
 //	virtualclock.go ... what updates cost
 //
 // The first seven do no I/O, hold no lock and read no clock.

@@ -19,7 +19,6 @@ type Key struct {
 	connections atomic.Int64
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
-	configs     configs
 	departures  departures
 	spent       atomic.Int64 // nanoseconds that connections spent on updates, for listwatch to pace
 

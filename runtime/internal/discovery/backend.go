@@ -2,8 +2,6 @@ package discovery
 
 import (
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"google.golang.org/grpc/resolver"
 
@@ -52,22 +50,6 @@ func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-// formsOf returns the form of each of backends. It copies those at either end that an older set has as
-// well, and makes the ones between.
-func formsOf[T any](backends, old []*Backend, oldForms []T, form func(int) T) []T {
-	if len(oldForms) != len(old) {
-		old = nil
-	}
-	before, behind := alike(backends, old)
-	all := make([]T, len(backends))
-	copy(all, oldForms[:before])
-	for i := before; i < len(backends)-behind; i++ {
-		all[i] = form(i)
-	}
-	copy(all[len(backends)-behind:], oldForms[len(oldForms)-behind:])
-	return all
-}
-
 // alike returns how many items two lists have in common at their beginnings, and how many others at their ends.
 func alike[T comparable](a, b []T) (before, behind int) {
 	n := min(len(a), len(b))
@@ -84,36 +66,6 @@ func alike[T comparable](a, b []T) (before, behind int) {
 func changed[T comparable](old, next []T) (gone, come []T) {
 	before, behind := alike(old, next)
 	return old[before : len(old)-behind], next[before : len(next)-behind]
-}
-
-// addresses is a set of endpoints as addresses, made once for all connections, when the first asks.
-type addresses struct {
-	once sync.Once
-	made atomic.Bool // list is there
-	list []resolver.Address
-
-	// The list is made from these, which are then let go.
-	endpoints     []resolver.Endpoint
-	backends, old []*Backend
-	oldList       []resolver.Address // the addresses of old
-}
-
-func (a *addresses) get() []resolver.Address {
-	a.once.Do(func() {
-		a.list = formsOf(a.backends, a.old, a.oldList, func(i int) resolver.Address { return attr.Address(a.endpoints[i]) })
-		a.endpoints, a.backends, a.old, a.oldList = nil, nil, nil, nil
-		a.made.Store(true)
-	})
-	return a.list
-}
-
-// after returns the addresses of the set that follows old. a holds the addresses of old; it may be nil.
-func (a *addresses) after(old, backends []*Backend, endpoints []resolver.Endpoint) *addresses {
-	next := &addresses{endpoints: endpoints, backends: backends}
-	if a != nil && a.made.Load() {
-		next.old, next.oldList = old, a.list
-	}
-	return next
 }
 
 // compare orders a set: by instance, then address.

@@ -164,13 +164,10 @@ func (c *conn) send(s *State) {
 		c.cc.ReportError(told.Err)
 		return
 	default:
-		// Policies that were written before there were endpoints know addresses alone.
-		switch {
-		case len(s.Endpoints) == 0:
-			state.Addresses = attr.Addresses(state.Endpoints)
-		case s.addresses != nil:
-			state.Endpoints, state.Addresses = s.Endpoints, s.addresses.get()
+		if len(s.Endpoints) > 0 {
+			state.Endpoints = s.Endpoints
 		}
+		state.Addresses = attr.Addresses(state.Endpoints) // for policies older than endpoints
 	}
 	if c.opts.Client != nil {
 		told.InState = wrapped.Top != serviceconfig.EtcdName

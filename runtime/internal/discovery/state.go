@@ -41,7 +41,6 @@ type State struct {
 // forms are the forms of a set of backends for gRPC, and what its policy needs to know of all of them.
 type forms struct {
 	Endpoints []resolver.Endpoint // in the order of the backends
-	addresses *addresses          // nil while no backends are known
 	summary   *attr.Summary       // nil while no backends are known
 	weights   uint64              // the sum of the weights in ring-hash
 	scaled    bool                // the weights of Endpoints are scaled down, so that ring-hash can add them up
@@ -75,28 +74,30 @@ func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
 	return policy.FollowDrain(len(s.Backends), value, func(i int) bool { _, ok := s.Held[s.Backends[i].Endpoint.Addr]; return ok })
 }
 
-// form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change.
+// form sets the forms of a new set, which follows old. It looks only at backends that old does not have.
 func (s *State) form(old *State) {
+	before, behind := alike(old.Backends, s.Backends)
 	s.weights = old.weights
-	gone, come := changed(old.Backends, s.Backends)
-	for _, b := range gone {
+	for _, b := range old.Backends[before : len(old.Backends)-behind] {
 		s.weights -= attr.RingWeight(b.grpc)
 	}
-	for _, b := range come {
+	for _, b := range s.Backends[before : len(s.Backends)-behind] {
 		s.weights += attr.RingWeight(b.grpc)
 	}
 	shift := attr.RingShift(s.weights, len(s.Backends))
-	if old.scaled {
-		old = &State{}
+	s.scaled = shift > 0
+	if s.scaled || old.scaled {
+		before, behind = 0, 0
 	}
-	s.Endpoints = formsOf(s.Backends, old.Backends, old.Endpoints, func(i int) resolver.Endpoint { return s.Backends[i].grpc })
-	if shift > 0 {
-		s.scaled = true
-		for i, ep := range s.Endpoints {
-			s.Endpoints[i] = attr.Scaled(ep, shift)
+	s.Endpoints = make([]resolver.Endpoint, len(s.Backends))
+	copy(s.Endpoints, old.Endpoints[:before])
+	for i := before; i < len(s.Backends)-behind; i++ {
+		s.Endpoints[i] = s.Backends[i].grpc
+		if s.scaled {
+			s.Endpoints[i] = attr.Scaled(s.Endpoints[i], shift)
 		}
 	}
-	s.addresses = old.addresses.after(old.Backends, s.Backends, s.Endpoints)
+	copy(s.Endpoints[len(s.Backends)-behind:], old.Endpoints[len(old.Backends)-behind:])
 }
 
 // emptyErr returns why there are no endpoints under a key, which has the namespace, nil if there are some or if that is not known yet.

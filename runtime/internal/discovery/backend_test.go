@@ -2,29 +2,12 @@ package discovery
 
 import (
 	"math"
-	"slices"
 	"testing"
 
 	"google.golang.org/grpc/experimental/balancer/weight"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
-
-// TestBackendAllocations pins what an endpoint costs in its form for gRPC, and what gRPC's list of
-// them costs at a change: one piece each.
-func TestBackendAllocations(t *testing.T) {
-	e := endpoint.Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}
-	var b *Backend
-	if n := testing.AllocsPerRun(100, func() { b = newBackend(e, endpoint.EndpointJSON) }); n > 1 {
-		t.Errorf("a backend takes %v allocations, want 1", n)
-	}
-	old := &State{Backends: slices.Repeat([]*Backend{b}, 100)}
-	old.form(&State{})
-	next := &State{Backends: old.Backends[1:]}
-	if n := testing.AllocsPerRun(100, func() { next.form(old) }); n > 1 {
-		t.Errorf("the forms of a set take %v allocations, want 1", n)
-	}
-}
 
 func TestS2_WeightsFitARing(t *testing.T) {
 	for _, tt := range []struct {

@@ -91,35 +91,6 @@ func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	})
 }
 
-// TestIdle_ServedAtOnceWhileEtcdIsSilent has a connection leave idleness when its key has not been followed for long, and etcd
-// does not answer (H7).
-func TestIdle_ServedAtOnceWhileEtcdIsSilent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ks := silentKeys(t)
-		k, cc := ks.Key("acme/user", endpoint.Reader{}), new(side)
-		given := func() (known bool, endpoints int) {
-			r := Resolve(k, cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
-			defer r.Close()
-			if d := drive(); !k.core.state.Known && len(k.core.state.Backends) == 0 {
-				k.event(k.epoch, func(now time.Time) effects {
-					k.core.configured(listwatch.Update[liveConfig]{Snapshot: new(listwatch.Snapshot[liveConfig])}, now)
-					return k.core.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot("ab")}, now)
-				})
-			}
-			synctest.Wait()
-			told := attr.StateOf(cc.last())
-			return !told.Pending, len(told.Endpoints)
-		}
-		if known, n := given(); !known || n != 2 {
-			t.Errorf("at first, known %v: %d endpoints", known, n)
-		}
-		time.Sleep(linger + time.Second)
-		if known, n := given(); known || n != 2 {
-			t.Errorf("after idleness, known %v: %d endpoints", known, n)
-		}
-	})
-}
-
 // A change that comes while a connection takes the one before is told behind that.
 func TestD15_TheLastChangeIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -134,21 +105,6 @@ func TestD15_TheLastChangeIsTold(t *testing.T) {
 		synctest.Wait()
 		if c.running || len(cc.told) != 2 || cc.told[1] != 3 {
 			t.Errorf("it was told of the states %v, want the first and the last", cc.told)
-		}
-	})
-}
-
-// A key that nobody has read for a while is not among those that metrics and the status tell of: nothing confirms it.
-func TestAKeyThatNobodyReadsIsNotFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ks := silentKeys(t)
-		stop := ks.Key("acme/user", endpoint.Reader{}).Read(func() {})
-		stop()
-		if time.Sleep(linger - 1); len(ks.Followed()) != 1 {
-			t.Error("a key was given up before its readers could come back")
-		}
-		if time.Sleep(2 * time.Nanosecond); len(ks.Followed()) != 0 {
-			t.Error("a key is followed that nobody reads")
 		}
 	})
 }

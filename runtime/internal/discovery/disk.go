@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -139,63 +140,49 @@ func (d *disk) write(p place, s *saved) error {
 	return err
 }
 
-// load returns what the file of a key has: no endpoints if there is none, or it cannot be used.
+// load returns what the file of a key has: no endpoints if there is no file, or none that can be used. The process that
+// wrote it may have allowed other addresses, and known other policies.
 func (d *disk) load(p place) saved {
 	if d.cfg.SnapshotDir == "" {
 		return saved{}
 	}
-	s, at, err := d.read(d.path(p))
+	s, at, err := read(d.path(p))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			d.cfg.Logger.Warn("the endpoints remembered on disk cannot be used", "key", p.From, "error", err)
 		}
 		return saved{}
 	}
-	s.set = d.allowed(p, s.set)
-	if len(s.set) == 0 {
-		return saved{}
+	found := len(s.set)
+	s.set = slices.DeleteFunc(s.set, func(b *Backend) bool { return d.cfg.Allowed(b.Endpoint.Addr) != nil })
+	if n := found - len(s.set); n > 0 {
+		d.cfg.Logger.Warn("endpoints remembered on disk are left out: their addresses are not allowed", "key", p.From, "endpoints", n)
 	}
-	if s.live != "" { // the process that wrote it may have known other policies
+	if s.live != "" {
 		if s.live, err = d.cfg.read(liveConfig{s.live, len(s.live)}); err != nil {
 			d.cfg.Logger.Warn("the live service config remembered on disk cannot be used", "key", p.From, "error", err)
 		}
 	}
-	d.cfg.Logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
-		"key", p.From, "endpoints", len(s.set), "age", time.Since(at).Round(time.Second))
+	if len(s.set) > 0 {
+		d.cfg.Logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
+			"key", p.From, "endpoints", len(s.set), "age", time.Since(at).Round(time.Second))
+	}
 	return s
 }
 
-// read reads a file of a bounded size.
-func (d *disk) read(path string) (s saved, at time.Time, err error) {
-	info, err := os.Stat(path)
+// read reads a file. One of more than maxSnapshot is cut short, and so is malformed.
+func read(path string) (s saved, at time.Time, err error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return saved{}, time.Time{}, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxSnapshot {
-		return saved{}, time.Time{}, fmt.Errorf("%s is not a file of at most %d bytes", path, maxSnapshot)
+	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(io.LimitReader(f, maxSnapshot))
+	if err == nil {
+		s, at, err = decodeSnapshot(content)
 	}
-	content, err := os.ReadFile(path)
 	if err != nil {
-		return saved{}, time.Time{}, err
-	}
-	if s, at, err = decodeSnapshot(content); err != nil {
 		err = fmt.Errorf("%s: %w", path, err)
 	}
 	return s, at, err
-}
-
-// allowed returns the endpoints that may be dialed. The process that wrote the file may have allowed other addresses.
-func (d *disk) allowed(p place, set []*Backend) []*Backend {
-	var last error
-	rest := slices.DeleteFunc(slices.Clone(set), func(b *Backend) bool {
-		err := d.cfg.Allowed(b.Endpoint.Addr)
-		if err != nil {
-			last = err
-		}
-		return err != nil
-	})
-	if last != nil {
-		d.cfg.Logger.Warn("endpoints remembered on disk are left out", "key", p.From, "endpoints", len(set)-len(rest), "last_error", last)
-	}
-	return rest
 }

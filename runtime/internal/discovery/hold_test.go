@@ -124,15 +124,6 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	}
 }
 
-func TestHoldOff(t *testing.T) {
-	h := hold{}
-	for _, truth := range []string{"abc", "", "a"} {
-		if publish, recheck := h.filter(set(truth), entriesOf(truth), nil, start); names(publish) != truth || !recheck.IsZero() {
-			t.Errorf("truth %q published as %q", truth, names(publish))
-		}
-	}
-}
-
 func TestHoldForgetsOldSizes(t *testing.T) {
 	h := hold{grace: time.Second}
 	for i := range 10_000 {

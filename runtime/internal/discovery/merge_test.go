@@ -68,28 +68,3 @@ func instances(set []*Backend) []string {
 	}
 	return all
 }
-
-// someItems are n items, by key.
-func someItems(n int) []*item {
-	items := make([]*item, n)
-	for i := range items {
-		addr := fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250)
-		items[i] = &item{Key: "svc/" + addr, Value: newBackend(endpoint.Endpoint{Instance: addr, Addr: addr}, endpoint.EndpointJSON)}
-	}
-	slices.SortFunc(items, func(a, b *item) int { return compare(a.Value, b.Value) })
-	return items
-}
-
-// TestMergerAllocations pins what one change among many costs: the two differences and the set.
-func TestMergerAllocations(t *testing.T) {
-	items := someItems(1000)
-	var m merger
-	m.merge(items)
-	without := slices.Delete(slices.Clone(items), 500, 501)
-	if n := testing.AllocsPerRun(100, func() {
-		m.merge(without)
-		m.merge(items)
-	}); n > 4 {
-		t.Errorf("taking an endpoint out and putting it back takes %v allocations, want 4", n)
-	}
-}

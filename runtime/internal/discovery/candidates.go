@@ -40,16 +40,10 @@ type Candidates struct {
 	seen   atomic.Pointer[seen]
 
 	mu      sync.Mutex
-	readers map[*candidateReader]struct{}
+	readers map[*reader]struct{}
 	epoch   int    // counts subscriptions: updates of an older one are dropped
 	stop    func() // ends the subscription; nil: nothing is followed
 	err     error  // what keeps the candidates from being followed now; nil while they are
-}
-
-// candidateReader is a caller of Read or, if it stands itself, of [Standing.Read].
-type candidateReader struct {
-	notify func()
-	stands bool // it is told of each change
 }
 
 // Candidates returns the candidates for a service key, which are not followed before Read is called.
@@ -58,7 +52,7 @@ func (ks *Keys) Candidates(name string) *Candidates {
 	defer ks.mu.Unlock()
 	c := ks.candidates[name]
 	if c == nil {
-		c = &Candidates{keys: ks, name: name, prefix: CandidatePrefix(ks.cfg.Namespace, name), readers: make(map[*candidateReader]struct{})}
+		c = &Candidates{keys: ks, name: name, prefix: CandidatePrefix(ks.cfg.Namespace, name), readers: make(map[*reader]struct{})}
 		c.seen.Store(&seen{})
 		ks.candidates[name] = c
 	}
@@ -86,13 +80,10 @@ func (c *Candidates) Err() error {
 	return c.err
 }
 
-// Read has notify called after each change of the leader, and of whether it is known, until stop is called. notify must not
-// block, nor call Read or stop. The first call comes at once.
+// Read calls notify at once, and after each change of the candidates or of Err, until stop is called. notify must not block,
+// nor call Read or stop.
 func (c *Candidates) Read(notify func()) (stop func()) {
-	return c.read(&candidateReader{notify: notify})
-}
-
-func (c *Candidates) read(r *candidateReader) (stop func()) {
+	r := &reader{notify}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readers[r] = struct{}{}
@@ -127,7 +118,6 @@ func (c *Candidates) follow() {
 		if epoch != c.epoch {
 			return
 		}
-		failed := c.err != nil
 		c.err = u.Err
 		was, blind := c.seen.Load(), refused(u.Err)
 		next := &seen{was.Leader, was.all, blind, was.known || u.Snapshot != nil || blind}
@@ -136,9 +126,7 @@ func (c *Candidates) follow() {
 		}
 		c.seen.Store(next)
 		for r := range c.readers {
-			if r.stands || next.Leader != was.Leader || next.known != was.known || failed != (u.Err != nil) {
-				r.notify()
-			}
+			r.notify()
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (ks *Keys) Standing(name, instance, addr string, layouts []endpoint.Layout)
 
 // Read implements [election.Candidates].
 func (s *Standing) Read(notify func()) (stop func()) {
-	stopCandidates := s.read(&candidateReader{notify, true})
+	stopCandidates := s.Candidates.Read(notify)
 	var mu sync.Mutex
 	stopKey, stopped := func() {}, false
 	take := func(policy *serviceconfig.Etcd) {

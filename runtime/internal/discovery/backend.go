@@ -50,8 +50,8 @@ func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-// alike returns how many items two lists have in common at their beginnings, and how many others at their ends.
-func alike[T comparable](a, b []T) (before, behind int) {
+// commonEnds returns how many items two lists have in common at their beginnings, and how many others at their ends.
+func commonEnds[T comparable](a, b []T) (before, behind int) {
 	n := min(len(a), len(b))
 	for before < n && a[before] == b[before] {
 		before++
@@ -64,7 +64,7 @@ func alike[T comparable](a, b []T) (before, behind int) {
 
 // changed returns what two lists have between the items that they have in common at their beginnings and ends.
 func changed[T comparable](old, next []T) (gone, come []T) {
-	before, behind := alike(old, next)
+	before, behind := commonEnds(old, next)
 	return old[before : len(old)-behind], next[before : len(next)-behind]
 }
 

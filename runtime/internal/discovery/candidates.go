@@ -26,9 +26,9 @@ type Leader struct {
 // seen is what is known of the candidates for a key.
 type seen struct {
 	Leader
-	all   []*listwatch.Item[string]
-	blind bool // etcd does not let them be followed
-	known bool // they were read, or etcd does not let them be
+	all        []*listwatch.Item[string]
+	unreadable bool // etcd does not let them be followed
+	known      bool // they were read, or etcd does not let them be
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -119,8 +119,8 @@ func (c *Candidates) follow() {
 			return
 		}
 		c.err = u.Err
-		was, blind := c.seen.Load(), refused(u.Err)
-		next := &seen{was.Leader, was.all, blind, was.known || u.Snapshot != nil || blind}
+		was, unreadable := c.seen.Load(), refused(u.Err)
+		next := &seen{was.Leader, was.all, unreadable, was.known || u.Snapshot != nil || unreadable}
 		if u.Snapshot != nil {
 			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
 		}

@@ -23,10 +23,10 @@ func (l liveConfig) equal(o liveConfig) bool { return l == o }
 type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value
 
-	good  string // in force, as canonical JSON; "": none
-	known bool   // etcd has said whether there is one, or the disk which
-	told  bool   // etcd has said so since the key is followed
-	bad   error  // why what etcd has is not in force; nil: it is
+	good      string // in force, as canonical JSON; "": none
+	known     bool   // etcd has said whether there is one, or the disk which
+	confirmed bool   // etcd has said so since the key is followed
+	bad       error  // why what etcd has is not in force; nil: it is
 
 	value  *liveConfig // the last value read; nil: none
 	readAt time.Time   // when value was read
@@ -46,10 +46,10 @@ type warning struct {
 // take takes an update in. A config that etcd refuses to show counts as none.
 func (c *configCore) take(u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
-		c.known, c.told = c.known || refused(u.Err), c.told || refused(u.Err)
+		c.known, c.confirmed = c.known || refused(u.Err), c.confirmed || refused(u.Err)
 		return warning{}
 	}
-	c.known, c.told = true, true
+	c.known, c.confirmed = true, true
 	var value *liveConfig
 	if len(u.Snapshot.Items) > 0 {
 		value = &u.Snapshot.Items[0].Value
@@ -94,4 +94,4 @@ func (c *configCore) recall(json string) {
 }
 
 // drop forgets the value that waits. It is called when the config is no longer followed.
-func (c *configCore) drop() { c.waits, c.next, c.told = nil, time.Time{}, false }
+func (c *configCore) drop() { c.waits, c.next, c.confirmed = nil, time.Time{}, false }

@@ -33,17 +33,17 @@ type core struct {
 	followed bool
 	unfollow time.Time // when to stop following; zero: not while there are readers
 
-	entries entries
-	asked   bool // the disk was asked, since etcd failed to answer
-	marks   marks
-	merger  merger
-	hold    hold
-	methods methods   // of state.Backends
-	recheck time.Time // when hold looks again; zero: it has nothing to wait for
+	entries  entries
+	diskRead bool // the disk was asked, since etcd failed to answer
+	marks    marks
+	merger   merger
+	hold     hold
+	methods  methods   // of state.Backends
+	recheck  time.Time // when hold looks again; zero: it has nothing to wait for
 
-	config configCore
-	waived time.Time // when the first endpoints stop waiting for the live config; zero: there are none yet
-	saved  *saved    // last given to the disk; nil: nothing
+	config         configCore
+	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero: there are none yet
+	saved          *saved    // last given to the disk; nil: nothing
 }
 
 // entries are the endpoints of a key before any are held, from etcd or from the disk.
@@ -119,8 +119,8 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 		c.entries.provisional = u.Snapshot.Provisional
 	}
 	e := c.update(withdrawn, now)
-	if !c.entries.known && u.Err != nil && !c.state.Refused && !c.asked {
-		c.asked, e.load = true, true
+	if !c.entries.known && u.Err != nil && !c.state.Refused && !c.diskRead {
+		c.diskRead, e.load = true, true
 	}
 	return e
 }
@@ -157,26 +157,26 @@ func (c *core) tick(now time.Time) effects {
 // stop ends following the key. What is known is still shown, as provisional.
 // hold starts anew: endpoints that vanish until then need not have vanished at once.
 func (c *core) stop() effects {
-	c.unfollow, c.recheck, c.waived = time.Time{}, time.Time{}, time.Time{}
-	c.followed, c.asked = false, false
+	c.unfollow, c.recheck, c.configDeadline = time.Time{}, time.Time{}, time.Time{}
+	c.followed, c.diskRead = false, false
 	c.hold = hold{grace: c.hold.grace}
 	c.marks = marks{}
 	c.entries.leaving = nil
 	c.entries.provisional, c.entries.err = c.entries.known, nil
 	c.config.drop()
 	next := *c.state
-	next.Provisional, next.LiveTold, next.Err, next.Refused, next.Leaving = next.Known, false, nil, false, nil
+	next.Provisional, next.LiveConfirmed, next.Err, next.Refused, next.Leaving = next.Known, false, nil, false, nil
 	c.state = &next
 	return effects{unfollow: true}
 }
 
 // due adds to effects when tick is due.
 func (c *core) due(e effects) effects {
-	waived := c.waived
+	configDeadline := c.configDeadline
 	if c.state.Known {
-		waived = time.Time{} // nothing waits for it
+		configDeadline = time.Time{} // nothing waits for it
 	}
-	for _, at := range []time.Time{c.unfollow, c.recheck, c.config.next, waived} {
+	for _, at := range []time.Time{c.unfollow, c.recheck, c.config.next, configDeadline} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
 			e.wake = at
 		}
@@ -187,24 +187,24 @@ func (c *core) due(e effects) effects {
 // update works the state out. withdrawn holds the addresses of endpoints that their owners have
 // withdrawn since the last update.
 func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
-	if c.entries.known && c.waived.IsZero() {
-		c.waived = now.Add(configGrace)
+	if c.entries.known && c.configDeadline.IsZero() {
+		c.configDeadline = now.Add(configGrace)
 	}
 	old := c.state
 	next := &State{
 		Sequence: old.Sequence, Changed: old.Changed,
-		Live: c.config.good, LiveKnown: c.config.known, LiveTold: c.config.told, LiveErr: c.config.bad,
+		Live: c.config.good, LiveKnown: c.config.known, LiveConfirmed: c.config.confirmed, LiveErr: c.config.bad,
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
 		Leaving: c.entries.leaving, names: c.entries.names,
 	}
-	heard := c.config.told || c.config.known && c.entries.provisional // what was known before goes with endpoints of before
-	if c.entries.known && (old.Known || heard || !now.Before(c.waived)) {
+	heard := c.config.confirmed || c.config.known && c.entries.provisional // what was known before goes with endpoints of before
+	if c.entries.known && (old.Known || heard || !now.Before(c.configDeadline)) {
 		next.Known = true
 		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
 		next.Held = c.hold.held(old.Held)
 	} else {
 		next.Backends, next.names = old.Backends, old.names
-		c.hold.excuse(withdrawn)
+		c.hold.discount(withdrawn)
 	}
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
@@ -221,7 +221,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.Sequence++
 	}
 	c.state = next
-	settled := next.Known && (next.Provisional != old.Provisional || next.LiveTold != old.LiveTold)
+	settled := next.Known && (next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
 	e := effects{changed: matters || settled || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
 	if now := (saved{next.Backends, next.Live}); next.Known && !next.Provisional && (c.saved == nil || !now.equal(c.saved)) {
 		c.saved = &now

@@ -18,9 +18,9 @@ const peakWindow = 5 * time.Second
 type hold struct {
 	grace time.Duration
 
-	last []*Backend           // the set published last
-	kept map[string]time.Time // when each held endpoint is given up, by address; all of them are in last
-	peak []sample             // recent sizes of the true set, oldest and largest first
+	published []*Backend           // the set published last
+	until     map[string]time.Time // when each held endpoint is given up, by address; all of them are in last
+	peak      []sample             // recent sizes of the true set, oldest and largest first
 }
 
 type sample struct {
@@ -33,10 +33,10 @@ type sample struct {
 // the addresses of endpoints that their owners have withdrawn since the last call. recheck, unless
 // zero, is when filter must be called again with the then true set.
 func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) (publish []*Backend, recheck time.Time) {
-	h.excuse(withdrawn)
+	h.discount(withdrawn)
 	suspicious := h.suspicious(len(truth), now)
-	if h.grace <= 0 || !suspicious && len(h.kept) == 0 {
-		h.last, h.kept = truth, nil
+	if h.grace <= 0 || !suspicious && len(h.until) == 0 {
+		h.published, h.until = truth, nil
 		return truth, time.Time{}
 	}
 	addrs, instances := make(map[string]bool, len(items)), make(map[string]bool, len(items))
@@ -45,12 +45,12 @@ func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]stru
 	}
 	publish = slices.Clone(truth)
 	kept := make(map[string]time.Time)
-	for _, b := range h.last {
+	for _, b := range h.published {
 		addr := b.Endpoint.Addr
 		if _, orderly := withdrawn[addr]; orderly || addrs[addr] || instances[b.Endpoint.Instance] {
 			continue // gone for good, or alive, if at another address
 		}
-		until, held := h.kept[addr]
+		until, held := h.until[addr]
 		if !held && suspicious {
 			until = now.Add(h.grace)
 		}
@@ -66,20 +66,20 @@ func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]stru
 	if len(kept) > 0 {
 		slices.SortFunc(publish, compare)
 	}
-	h.last, h.kept = publish, kept
+	h.published, h.until = publish, kept
 	return publish, recheck
 }
 
-// excuse lowers the recent sizes of the set by the published endpoints that were withdrawn.
-func (h *hold) excuse(withdrawn map[string]struct{}) {
+// discount lowers the recent sizes of the set by the published endpoints that were withdrawn.
+func (h *hold) discount(withdrawn map[string]struct{}) {
 	if len(withdrawn) == 0 {
 		return
 	}
 	n := 0
-	for _, b := range h.last {
+	for _, b := range h.published {
 		addr := b.Endpoint.Addr
 		_, orderly := withdrawn[addr]
-		if _, held := h.kept[addr]; orderly && !held {
+		if _, held := h.until[addr]; orderly && !held {
 			n++
 		}
 	}
@@ -90,11 +90,11 @@ func (h *hold) excuse(withdrawn map[string]struct{}) {
 
 // held returns the addresses of the endpoints that are held: old itself if it has just these.
 func (h *hold) held(old map[string]struct{}) map[string]struct{} {
-	if len(h.kept) == 0 {
+	if len(h.until) == 0 {
 		return nil
 	}
-	held := make(map[string]struct{}, len(h.kept))
-	for addr := range h.kept {
+	held := make(map[string]struct{}, len(h.until))
+	for addr := range h.until {
 		held[addr] = struct{}{}
 	}
 	if maps.Equal(held, old) {

@@ -50,7 +50,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 	r := &reader{notify}
 	k.mu.Lock()
 	k.readers[r] = struct{}{}
-	k.carry(k.core.joined())
+	k.apply(k.core.joined())
 	if s := k.core.state; s.Known || s.Err != nil {
 		notify()
 	}
@@ -59,7 +59,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		delete(k.readers, r)
-		k.carry(k.core.left(time.Now()))
+		k.apply(k.core.left(time.Now()))
 	})
 }
 
@@ -81,14 +81,14 @@ func (k *Key) followed() bool {
 	return k.stop != nil
 }
 
-// carry carries out the effects of an event. It must be called with mu held.
-func (k *Key) carry(e effects) {
+// apply carries out the effects of an event. It must be called with mu held.
+func (k *Key) apply(e effects) {
 	k.state.Store(k.core.state)
 	switch {
 	case e.follow:
 		k.follow()
 	case e.unfollow:
-		k.halt()
+		k.unfollow()
 	}
 	if e.save != nil {
 		k.keys.disk.save(k.spec.place, e.save)
@@ -119,8 +119,8 @@ func (k *Key) follow() {
 	k.stop = func() { stopEndpoints(); stopConfig() }
 }
 
-// halt ends what follow started.
-func (k *Key) halt() {
+// unfollow ends what follow started.
+func (k *Key) unfollow() {
 	k.epoch++
 	k.stop()
 	k.stop = nil
@@ -128,16 +128,16 @@ func (k *Key) halt() {
 
 // event feeds one event of a subscription to the core, unless the subscription has ended.
 func (k *Key) event(epoch int, event func(now time.Time) effects) {
-	k.carryIf(func() bool { return epoch == k.epoch }, event)
+	k.applyIf(func() bool { return epoch == k.epoch }, event)
 }
 
-// carryIf feeds an event to the core if it still counts, and carries the effects out.
-func (k *Key) carryIf(counts func() bool, event func(now time.Time) effects) {
+// applyIf feeds an event to the core if it still counts, and carries the effects out.
+func (k *Key) applyIf(counts func() bool, event func(now time.Time) effects) {
 	var e effects
 	k.mu.Lock()
 	if counts() {
 		e = event(time.Now())
-		k.carry(e)
+		k.apply(e)
 	}
 	epoch := k.epoch
 	k.mu.Unlock()
@@ -161,7 +161,7 @@ func (k *Key) wake(at time.Time) {
 	}
 	var timer *time.Timer
 	timer = time.AfterFunc(time.Until(at), func() {
-		k.carryIf(func() bool { return k.timer == timer }, k.core.tick)
+		k.applyIf(func() bool { return k.timer == timer }, k.core.tick)
 	})
 	k.timer = timer
 }

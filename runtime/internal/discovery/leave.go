@@ -6,7 +6,7 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 // [endpoint.Marks]' to say. The zero value is ready for use.
 type marks struct {
 	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
-	noted []*item                  // the entries that were noted last
+	seen  []*item                  // the entries that were noted last
 }
 
 // apply returns the entries that no mark covers, those that one does, and the addresses at which none is
@@ -16,11 +16,11 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	for _, i := range removed {
 		m.note(i)
 	}
-	_, come := changed(m.noted, items)
+	_, come := changed(m.seen, items)
 	for _, i := range come {
 		m.note(i)
 	}
-	m.noted = items
+	m.seen = items
 	if len(m.byKey) == 0 {
 		return items, nil, nil
 	}

@@ -83,7 +83,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 // View implements [election.Candidates].
 func (s *Standing) View() election.View {
 	seen := s.seen.Load()
-	return election.View{First: seen.First, Blind: seen.blind, Yields: s.yields(seen.all)}
+	return election.View{First: seen.First, Blind: seen.unreadable, Yields: s.yields(seen.all)}
 }
 
 // yields reports whether the instance is drained, and not another one that stands. Those of a key that is not known yet are not.

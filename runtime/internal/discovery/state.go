@@ -24,10 +24,10 @@ type State struct {
 	Provisional bool                // the endpoints may be behind etcd
 	Changed     time.Time           // when Backends last changed
 
-	Live      string // live service config, canonical JSON; "" none
-	LiveKnown bool   // etcd has said whether there is one, or the disk which
-	LiveTold  bool   // etcd has said so since the key is followed
-	LiveErr   error  // why the one in etcd is not in force; nil: it is
+	Live          string // live service config, canonical JSON; "" none
+	LiveKnown     bool   // etcd has said whether there is one, or the disk which
+	LiveConfirmed bool   // etcd has said so since the key is followed
+	LiveErr       error  // why the one in etcd is not in force; nil: it is
 
 	Err     error // why etcd cannot be followed now; nil: it is
 	Refused bool  // Err is etcd's own answer, such as a missing permission
@@ -76,7 +76,7 @@ func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
 
 // form sets the forms of a new set, which follows old. It looks only at backends that old does not have.
 func (s *State) form(old *State) {
-	before, behind := alike(old.Backends, s.Backends)
+	before, behind := commonEnds(old.Backends, s.Backends)
 	s.weights = old.weights
 	for _, b := range old.Backends[before : len(old.Backends)-behind] {
 		s.weights -= attr.RingWeight(b.grpc)

@@ -349,7 +349,7 @@ var keyRules = []coretest.Rule[walked]{
 	}},
 	{Name: "what serves is not given up at once, unless its owners say so", Broken: func(before, w *walked) string {
 		was, is := before.core.state, w.core.state
-		if len(was.Backends) == 0 || len(is.Backends) > 0 || len(was.Held) > 0 || !before.following || len(before.core.hold.last) == 0 {
+		if len(was.Backends) == 0 || len(is.Backends) > 0 || len(was.Held) > 0 || !before.following || len(before.core.hold.published) == 0 {
 			return ""
 		}
 		for _, b := range was.Backends {

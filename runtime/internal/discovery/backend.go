@@ -9,15 +9,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// Backend is an endpoint of a service with its form for gRPC, made once for all connections. It is
-// immutable.
+// Backend is an endpoint of a service with its form for gRPC, which all connections share. It is immutable.
 type Backend struct {
 	Endpoint endpoint.Endpoint
-	Layout   endpoint.Layout // the layout that it was read in
+	Layout   endpoint.Layout // of its entry in etcd
 
 	leaving bool // its owner is withdrawing it
 	grpc    resolver.Endpoint
-	storage attr.Storage // what grpc points to
+	storage attr.Storage // for grpc, which points into it
 }
 
 // newBackend returns the backend for an endpoint read from etcd.
@@ -28,10 +27,9 @@ func newBackend(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 }
 
 const (
-	// backendSize is roughly the memory of a backend beside its texts: the struct, and its part of the sets and
-	// lists of a key.
+	// backendSize is roughly the memory of a backend without its texts: the struct, and its part of the lists of a key.
 	backendSize = 600
-	// metadataSize is roughly the memory of a piece of metadata beside its texts.
+	// metadataSize is roughly the memory of a piece of metadata without its texts.
 	metadataSize = 64
 )
 
@@ -45,12 +43,12 @@ func (b *Backend) size() int {
 	return n
 }
 
-// Equal reports whether b and o say the same.
+// Equal reports whether b and o are equal entries.
 func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-// commonEnds returns how many items two lists have in common at their beginnings, and how many others at their ends.
+// commonEnds returns how many items two lists share at their beginnings, and how many more at their ends.
 func commonEnds[T comparable](a, b []T) (before, behind int) {
 	n := min(len(a), len(b))
 	for before < n && a[before] == b[before] {
@@ -62,7 +60,7 @@ func commonEnds[T comparable](a, b []T) (before, behind int) {
 	return before, behind
 }
 
-// changed returns what two lists have between the items that they have in common at their beginnings and ends.
+// changed returns the middles of two lists, without the items that they share at their beginnings and ends.
 func changed[T comparable](old, next []T) (gone, come []T) {
 	before, behind := commonEnds(old, next)
 	return old[before : len(old)-behind], next[before : len(next)-behind]

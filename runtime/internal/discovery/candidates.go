@@ -23,12 +23,12 @@ type Leader struct {
 	Instance string
 }
 
-// seen is what is known of the candidates for a key.
+// seen is the last state of the candidates for a key.
 type seen struct {
 	Leader
 	all        []*listwatch.Item[string]
-	unreadable bool // etcd does not let them be followed
-	known      bool // they were read, or etcd does not let them be
+	unreadable bool // etcd refuses to show them
+	known      bool // etcd has shown them, or refused to
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -43,7 +43,7 @@ type Candidates struct {
 	readers map[*reader]struct{}
 	epoch   int    // counts subscriptions: updates of an older one are dropped
 	stop    func() // ends the subscription; nil: nothing is followed
-	err     error  // what keeps the candidates from being followed now; nil while they are
+	err     error  // why the candidates cannot be followed now; nil: no error
 }
 
 // Candidates returns the candidates for a service key, which are not followed before Read is called.
@@ -67,10 +67,10 @@ func (c *Candidates) Leader() Leader {
 	return c.seen.Load().Leader
 }
 
-// Known reports whether the candidates were read, or are none to be read.
+// Known reports whether etcd has shown the candidates, or refused to.
 func (c *Candidates) Known() bool { return c == nil || c.seen.Load().known }
 
-// Err returns what keeps the candidates from being followed now, nil while they are or nobody reads them.
+// Err returns why the candidates cannot be followed now, nil while they are followed or nobody reads them.
 func (c *Candidates) Err() error {
 	if c == nil {
 		return nil
@@ -99,7 +99,7 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 			c.stop()
 			c.stop, c.err = nil, nil
 			c.epoch++
-			c.seen.Store(&seen{}) // who reads next must not go by it
+			c.seen.Store(&seen{}) // it is out of date for the next reader
 		}
 	})
 }

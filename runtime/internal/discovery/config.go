@@ -7,43 +7,43 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
-// configSpacing is the least time between two readings of a live service config. Each reads what may be a long text,
-// and may have every connection build a new policy.
+// configSpacing is the least time between two checks of a live service config. Each parses a text that may be long, and may
+// make every connection build a new policy.
 const configSpacing = time.Second
 
-// liveConfig is a value found where the live service config of a key is kept.
+// liveConfig is the value of the etcd key of a live service config.
 type liveConfig struct {
-	raw  string // as much of it as a config may have
-	size int    // in etcd, in bytes
+	raw  string // the first serviceconfig.MaxSize bytes
+	size int    // in bytes, in etcd
 }
 
 func (l liveConfig) equal(o liveConfig) bool { return l == o }
 
 // configCore decides which live service config of a key is in force.
 type configCore struct {
-	read func(liveConfig) (json string, err error) // checks a value
+	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
 
 	good      string // in force, as canonical JSON; "": none
-	known     bool   // etcd has said whether there is one, or the disk which
-	confirmed bool   // etcd has said so since the key is followed
-	bad       error  // why what etcd has is not in force; nil: it is
+	known     bool   // etcd has answered, or the disk has had one
+	confirmed bool   // etcd has answered since the key is followed
+	bad       error  // why the value in etcd is not in force; nil: it is
 
-	value  *liveConfig // the last value read; nil: none
-	readAt time.Time   // when value was read
-	next   time.Time   // when to read waits; zero: nothing waits
-	waits  *liveConfig // the value to be read next; nil: a deletion
+	value   *liveConfig // the last value checked; nil: none
+	checked time.Time   // when value was
+	next    time.Time   // when to check pending; zero: nothing is pending
+	pending *liveConfig // nil: a deletion
 
-	lines loglimit.Limiter // of bad values
+	lines loglimit.Limiter // for bad values
 }
 
-// warning is a log line about a value that cannot be used.
+// warning is a log line about a bad value.
 type warning struct {
-	text   string // "": there is none
+	text   string // "": no line
 	err    error
-	missed int // lines like it that were left out since the last one
+	missed int // lines that were left out since the last one
 }
 
-// take takes an update in. A config that etcd refuses to show counts as none.
+// take handles an update. A config that may not be read counts as none.
 func (c *configCore) take(u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
 		c.known, c.confirmed = c.known || refused(u.Err), c.confirmed || refused(u.Err)
@@ -54,22 +54,22 @@ func (c *configCore) take(u listwatch.Update[liveConfig], now time.Time) warning
 	if len(u.Snapshot.Items) > 0 {
 		value = &u.Snapshot.Items[0].Value
 	}
-	c.waits, c.next = nil, time.Time{}
+	c.pending, c.next = nil, time.Time{}
 	if value == nil && c.value == nil || value != nil && c.value != nil && value.equal(*c.value) {
 		return warning{}
 	}
-	c.waits, c.next = value, c.readAt.Add(configSpacing)
+	c.pending, c.next = value, c.checked.Add(configSpacing)
 	return c.settle(now)
 }
 
-// settle reads the value that waits, once it is time, and puts it in force. One that cannot be used is reported and
-// leaves the last good one in force, which only a deletion ends.
+// settle checks the pending value when its time has come, and puts it in force. A bad one is reported, and the last good one
+// stays in force until a good one or a deletion comes.
 func (c *configCore) settle(now time.Time) warning {
 	if c.next.IsZero() || now.Before(c.next) {
 		return warning{}
 	}
-	c.value, c.readAt = c.waits, now
-	c.waits, c.next = nil, time.Time{}
+	c.value, c.checked = c.pending, now
+	c.pending, c.next = nil, time.Time{}
 	if c.value == nil {
 		c.good, c.bad = "", nil
 		return warning{}
@@ -86,12 +86,12 @@ func (c *configCore) settle(now time.Time) warning {
 	return warning{}
 }
 
-// recall puts in force what the disk has of a config, as read returns it, until etcd says more.
+// recall puts a config from the disk in force until etcd answers. It is canonical JSON.
 func (c *configCore) recall(json string) {
 	if !c.known && json != "" {
 		c.value, c.good, c.known = &liveConfig{json, len(json)}, json, true
 	}
 }
 
-// drop forgets the value that waits. It is called when the config is no longer followed.
-func (c *configCore) drop() { c.waits, c.next, c.confirmed = nil, time.Time{}, false }
+// drop discards the pending value when the config is no longer followed.
+func (c *configCore) drop() { c.pending, c.next, c.confirmed = nil, time.Time{}, false }

@@ -19,28 +19,27 @@ const unseen = 5 * time.Microsecond
 
 // Options are the parts of a resolver that differ between connections.
 type Options struct {
-	// Client describes the connection to our policy. nil: a bare resolver's, whose policy may be any.
+	// Client describes the connection to our policy. It is nil for a bare resolver, which may have any policy.
 	Client *attr.Client
-	// Default is the service config under the live one. gRPC has it in force until it is given another. A bare resolver
-	// knows none: there a live config counts as a whole.
+	// Default is the service config under the live one, which gRPC has from the start. A bare resolver does not know it,
+	// and uses a live config alone.
 	Default serviceconfig.Wrapped
-	// Disabled says that gRPC ignores the service configs that it is given.
+	// Disabled says that gRPC ignores service configs of resolvers.
 	Disabled bool
-	// Given remembers the config that gRPC has, which outlasts the resolver: a connection that becomes idle ends it.
+	// Given holds the config that gRPC has. It outlives the resolver, which ends when the connection becomes idle.
 	Given *Given
-	// Candidates are those for the leadership of the key. nil: no call is for a leader.
+	// Candidates are the candidates for the leadership of the key. nil: no call is for a leader.
 	Candidates *Candidates
 	// Away is the key in the cluster that the connection falls back on. nil: there is none.
 	Away *Key
 }
 
-// Given is the last service config that a connection was given.
+// Given is the last service config that was given to a connection.
 type Given struct {
 	config atomic.Pointer[effectiveConfig]
 }
 
-// conn is gRPC's resolver for one connection to a key: it hands the key's state over, and decides
-// nothing.
+// conn is the resolver of one gRPC connection to a key: it passes the key's state on.
 type conn struct {
 	key  *Key
 	cc   resolver.ClientConn
@@ -49,7 +48,7 @@ type conn struct {
 
 	mu      sync.Mutex
 	running bool // deliver is running
-	missed  bool // notify was called since deliver last looked
+	missed  bool // notify was called after deliver last read the state
 	closed  bool
 
 	// Used by deliver alone.
@@ -58,9 +57,9 @@ type conn struct {
 	sent   uint64           // the sequence of the last state sent
 	leader Leader           // sent with it
 	away   *State           // sent with it; nil: none
-	served bool             // gRPC was given a state in which the endpoints were known
+	served bool             // a state with known endpoints was sent
 	bad    string           // the last live config that cannot be used; "": none
-	lines  loglimit.Limiter // of such configs
+	lines  loglimit.Limiter // for bad live configs
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at once.
@@ -69,7 +68,7 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	key.connections.Add(1)
 	c.stop = key.Read(c.notify)
 	if opts.Client != nil {
-		c.notify() // calls wait under their own timeouts, which the config says
+		c.notify() // with the config, which has the timeouts of waiting calls
 	}
 	if opts.Candidates != nil {
 		c.reads(opts.Candidates.Read(c.notify))
@@ -80,14 +79,13 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	return c
 }
 
-// reads adds something that the connection reads.
+// reads adds the stop function of another subscription.
 func (c *conn) reads(stop func()) {
 	others := c.stop
 	c.stop = func() { others(); stop() }
 }
 
-// ResolveNow implements resolver.Resolver. The watch is always current, or already being restored,
-// so there is nothing to hasten.
+// ResolveNow implements resolver.Resolver. It does nothing: the watch is current, or being restored.
 func (c *conn) ResolveNow(resolver.ResolveNowOptions) {}
 
 // Close implements resolver.Resolver. It waits for nothing.
@@ -99,8 +97,8 @@ func (c *conn) Close() {
 	c.stop()
 }
 
-// notify has the current state delivered, in a goroutine that ends when gRPC has the latest: a
-// connection that is slow to take an update holds up no other, and skips the states in between.
+// notify delivers the current state in a goroutine, which ends when gRPC has the latest state. So a slow connection does not
+// delay others, and skips states.
 func (c *conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,15 +150,15 @@ func (c *conn) send(s *State) {
 	told.Health = wrapped.Health
 	switch top := wrapped.Top; {
 	case top == serviceconfig.EtcdName:
-		// It takes them from told. gRPC before 1.84 formats each state for a log line, printed or not: some 3 KB an
-		// endpoint.
+		// The policy takes them from the attribute. gRPC before 1.84 formats each state for a log line, printed or not:
+		// some 3 KB an endpoint.
 		state.Endpoints = []resolver.Endpoint{}
-	case top == serviceconfig.OutlierDetectionName: // it hands all that it is given to ours
+	case top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
 	case told.Pending || len(s.Endpoints) == 0 && told.Away != nil && told.Away.Pending:
-		return // gRPC has calls wait for a first state, whatever the policy
+		return // calls wait for the first state, under any policy
 	case len(state.Endpoints) == 0 && !c.served:
-		// Few policies have a text of ours for an empty set, but an error that comes before the first state reaches the
-		// caller under any.
+		// Other policies have errors of their own for an empty set. An error before the first state reaches callers under
+		// any policy.
 		c.cc.ReportError(told.Err)
 		return
 	default:
@@ -175,11 +173,11 @@ func (c *conn) send(s *State) {
 	}
 	c.served = c.served || s.Known
 	c.opts.Given.config.Store(config)
-	// The error is a request to resolve again, which the watch makes needless.
+	// The error asks for another resolution, and the watch is current.
 	_ = c.cc.UpdateState(state)
 }
 
-// fallBack adds what the other cluster knows of the key.
+// fallBack adds the state of the key in the other cluster.
 func (c *conn) fallBack(told *attr.State) {
 	s := c.away
 	if s == nil {
@@ -206,7 +204,7 @@ func (c *conn) config(s *State) *effectiveConfig {
 		return next
 	}
 	c.bad = s.Live
-	if ok, missed := c.lines.Allow(time.Now()); ok { // each was checked by itself, and the live one when it was read
+	if ok, missed := c.lines.Allow(time.Now()); ok { // each layer is good by itself
 		c.key.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force",
 			loglimit.Attrs(missed, "key", c.key.Full(), "error", err)...)
 	}

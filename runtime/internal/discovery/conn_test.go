@@ -26,7 +26,7 @@ import (
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 )
 
-// side is gRPC's side of a connection. It parses as gRPC does, and notes what it is given.
+// side is gRPC's side of a connection. It parses as gRPC does, and records the states that it is given.
 type side struct {
 	resolver.ClientConn
 	states []resolver.State
@@ -91,7 +91,7 @@ func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	})
 }
 
-// A change that comes while a connection takes the one before is told behind that.
+// A change that comes while a connection takes the one before is sent after that.
 func TestD15_TheLastChangeIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, cc := &Key{keys: &Keys{cpu: &virtualClock{processors: 2}}}, &slowConn{takes: time.Second}
@@ -118,7 +118,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 			c.send(&State{LiveKnown: true, Live: live})
 		}
 	}
-	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // there is no other way to look into it
+	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // nothing else shows it
 	if !ok || config.Methods[""].Timeout == nil {
 		t.Fatalf("gRPC was given %+v", s.last().ServiceConfig)
 	}
@@ -129,8 +129,8 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	}
 }
 
-// TestK18_WhatAConnectionWasGiven deletes a live config: connections that were given it are given what is left, and
-// others keep what they have.
+// TestK18_WhatAConnectionWasGiven deletes a live config: connections that had it are given the rest, and others keep their
+// config.
 func TestK18_WhatAConnectionWasGiven(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
 	live, gone := &State{Known: true, LiveKnown: true, Live: `{"loadBalancingConfig":[{"pick_first":{}}]}`}, &State{Known: true, LiveKnown: true}

@@ -11,20 +11,18 @@ import (
 )
 
 const (
-	// linger is how long a key is still followed after its last reader left, so that a reader that
-	// comes back soon finds it current. Endpoints that vanish after that do not count as lost.
+	// linger is how long a key is followed after its last reader has left: a reader that comes back soon finds it current.
 	linger = time.Minute
 
-	// configGrace is how long the first endpoints wait for word of a live service config, so that a
-	// connection does not start under one policy and change to another at once.
+	// configGrace is how long the first endpoints wait for the live service config, so that a connection does not start
+	// under one policy and change to another at once.
 	configGrace = 200 * time.Millisecond
 )
 
-// core is all that is known of one key. Its methods are the events of the key's life: each takes the
-// time, brings the state up to date and returns what is to be done about it.
+// core holds the state of one key. Each of its methods handles an event: it updates the state and returns the effects.
 //
 //	etcd's entries ── leave ── merge ── hold ──┐
-//	the disk, while etcd has told nothing ─────┤
+//	the disk, until etcd has answered ─────────┤
 //	the live service config ───────────────────┴──▶ State ──▶ readers, disk
 type core struct {
 	state *State
@@ -34,41 +32,41 @@ type core struct {
 	unfollow time.Time // when to stop following; zero: not while there are readers
 
 	entries  entries
-	diskRead bool // the disk was asked, since etcd failed to answer
+	diskRead bool // since the key is followed
 	marks    marks
 	merger   merger
 	hold     hold
 	methods  methods   // of state.Backends
-	recheck  time.Time // when hold looks again; zero: it has nothing to wait for
+	recheck  time.Time // when hold gives up an endpoint; zero: none is held
 
 	config         configCore
-	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero: there are none yet
+	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero: none have come
 	saved          *saved    // last given to the disk; nil: nothing
 }
 
-// entries are the endpoints of a key before any are held, from etcd or from the disk.
+// entries are the endpoints of a key, from etcd or from the disk, without those that are held.
 type entries struct {
 	set         []*Backend
-	items       []*item           // what set was merged from; nil: it is from the disk
+	items       []*item           // that set was merged from; nil: set is from the disk
 	names       map[string]string // see State
-	leaving     []*item           // in etcd, and left out of items because their owners withdraw them
+	leaving     []*item           // marked by their owners, and not in items
 	known       bool
 	provisional bool
-	err         error // why they cannot be followed now; nil: they are
+	err         error // why they cannot be followed now; nil: no error
 }
 
-// effects is what an event leaves to do.
+// effects are the steps that the shell takes after an event.
 type effects struct {
 	changed  bool      // notify the readers
 	follow   bool      // start to follow the key
 	unfollow bool      // stop following it
-	load     bool      // read the disk; the event loaded comes before the next one of listed
+	load     bool      // read the disk, and call loaded before the next listed
 	save     *saved    // write this to disk; nil: nothing
 	warn     warning   // log this
-	wake     time.Time // when the event tick is due; zero: never
+	wake     time.Time // when to call tick; zero: never
 }
 
-// saved is what to keep on disk.
+// saved is the part of a state that is kept on disk.
 type saved struct {
 	set  []*Backend
 	live string // see State
@@ -80,8 +78,8 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
 }
 
-// joined adds a reader. If the key had no reader before, its last known endpoints may be stale: they serve calls at once, and count
-// as known once etcd, or list-watch after a failure of etcd, has reported them.
+// joined adds a reader. If the key was not followed, its last endpoints may be stale: they serve calls at once, and are known
+// again after the first snapshot from list-watch.
 func (c *core) joined() effects {
 	c.readers++
 	c.unfollow = time.Time{}
@@ -99,7 +97,7 @@ func (c *core) joined() effects {
 	return c.due(e)
 }
 
-// left takes a reader away.
+// left removes a reader.
 func (c *core) left(now time.Time) effects {
 	c.readers--
 	if c.readers == 0 {
@@ -108,7 +106,7 @@ func (c *core) left(now time.Time) effects {
 	return c.due(effects{})
 }
 
-// listed takes an update of the key's entries.
+// listed handles an update of the key's entries.
 func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	c.entries.err = u.Err
 	var withdrawn map[string]struct{}
@@ -125,7 +123,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded handles what the disk has, which is nothing if s has no endpoints.
+// loaded handles the content of the disk. Without endpoints there is none.
 func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
@@ -135,7 +133,7 @@ func (c *core) loaded(s saved, now time.Time) effects {
 	return c.update(nil, now)
 }
 
-// configured takes an update of the key's live service config.
+// configured handles an update of the key's live service config.
 func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects {
 	warn := c.config.take(u, now)
 	e := c.update(nil, now)
@@ -143,7 +141,7 @@ func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects
 	return e
 }
 
-// tick does what has become due.
+// tick handles the time that due has asked for.
 func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()
@@ -154,8 +152,8 @@ func (c *core) tick(now time.Time) effects {
 	return e
 }
 
-// stop ends following the key. What is known is still shown, as provisional.
-// hold starts anew: endpoints that vanish until then need not have vanished at once.
+// stop ends following the key. The last state is still shown, as provisional. Endpoints that vanish until the key is followed
+// again are not held: they need not have vanished at once.
 func (c *core) stop() effects {
 	c.unfollow, c.recheck, c.configDeadline = time.Time{}, time.Time{}, time.Time{}
 	c.followed, c.diskRead = false, false
@@ -170,11 +168,11 @@ func (c *core) stop() effects {
 	return effects{unfollow: true}
 }
 
-// due adds to effects when tick is due.
+// due adds the next time of tick to effects.
 func (c *core) due(e effects) effects {
 	configDeadline := c.configDeadline
 	if c.state.Known {
-		configDeadline = time.Time{} // nothing waits for it
+		configDeadline = time.Time{} // no endpoints wait
 	}
 	for _, at := range []time.Time{c.unfollow, c.recheck, c.config.next, configDeadline} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
@@ -184,8 +182,8 @@ func (c *core) due(e effects) effects {
 	return e
 }
 
-// update works the state out. withdrawn holds the addresses of endpoints that their owners have
-// withdrawn since the last update.
+// update makes the next state. withdrawn holds the addresses of endpoints that their owners have withdrawn since the last
+// update.
 func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	if c.entries.known && c.configDeadline.IsZero() {
 		c.configDeadline = now.Add(configGrace)
@@ -197,8 +195,8 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
 		Leaving: c.entries.leaving, names: c.entries.names,
 	}
-	heard := c.config.confirmed || c.config.known && c.entries.provisional // what was known before goes with endpoints of before
-	if c.entries.known && (old.Known || heard || !now.Before(c.configDeadline)) {
+	configSettled := c.config.confirmed || c.config.known && c.entries.provisional // an older config goes with older endpoints
+	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
 		next.Known = true
 		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
 		next.Held = c.hold.held(old.Held)
@@ -234,7 +232,7 @@ func (s saved) equal(o *saved) bool {
 	return slices.Equal(s.set, o.set) && s.live == o.live
 }
 
-// newError reports whether two states have different reasons why etcd cannot be followed.
+// newError reports whether two states differ in why etcd cannot be followed.
 func newError(a, b *State) bool {
 	if a.Err == nil && b.Err == nil {
 		return a.Refused != b.Refused

@@ -156,7 +156,7 @@ func (d *driven) describe(e effects) string {
 	return strings.TrimSuffix(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "), " |")
 }
 
-// Each line is an event and what comes of it: the state, and behind the bar what is to be done.
+// Each line is an event and its result: the state, and behind the bar the effects.
 func TestCore(t *testing.T) {
 	for name, script := range map[string][][2]string{
 		"a key is followed while it is read, and a minute longer": {

@@ -1,11 +1,10 @@
-// Package discovery decides what the endpoints and the live service config of a service key are, and
-// hands them to gRPC. Each key has one state, and everything reads that state: connections, watches,
-// calls to each instance, status, metrics, and the disk.
+// Package discovery follows the endpoints and the live service config of service keys, and passes them to gRPC. Each key has
+// one state, which connections, watches, calls to each instance, status, metrics and the disk read.
 //
-//	core.go      the core of a key: takes in events, decides the state, returns effects
-//	leave.go     ... leaving out what owners are withdrawing
-//	merge.go     ... one endpoint an address, from the entries of all layouts
-//	hold.go      ... keeping endpoints that vanished suspiciously for a while
+//	core.go      the core of a key: handles events, makes the state, returns effects
+//	leave.go     ... leaves out endpoints that their owners are withdrawing
+//	merge.go     ... makes one endpoint an address from the entries of all layouts
+//	hold.go      ... keeps endpoints that vanished suspiciously for a while
 //	methods.go   ... the methods that endpoints name
 //	config.go    ... the live service config
 //	state.go     the state, as readers see it
@@ -19,5 +18,5 @@
 //	effective.go ... and the service config that it gives to gRPC
 //	virtualclock.go ... what updates cost
 //
-// The first seven do no I/O, hold no lock and read no clock.
+// The files down to state.go, and snapshot.go, do no I/O, hold no lock and read no clock.
 package discovery

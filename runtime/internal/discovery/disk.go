@@ -38,7 +38,7 @@ func newDisk(cfg Config) *disk {
 	return &disk{cfg: cfg, unsaved: make(map[place]*saved), failing: make(map[place]bool)}
 }
 
-// save writes what is known of a key a little later. Of several calls until then, the last one counts.
+// save writes the state of a key after saveDelay. Of several calls until then, the last one counts.
 func (d *disk) save(p place, s *saved) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -56,7 +56,7 @@ func (d *disk) schedule() {
 	}
 }
 
-// flush writes what is unsaved, and spends at most a tenth of the time on that.
+// flush writes the unsaved states, and takes at most a tenth of the time for that.
 func (d *disk) flush() {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -99,7 +99,7 @@ func (d *disk) written(p place, s *saved, err error) (retry bool) {
 	return true
 }
 
-// close writes what is unsaved.
+// close writes the unsaved states.
 func (d *disk) close() {
 	d.mu.Lock()
 	d.closed = true
@@ -110,14 +110,13 @@ func (d *disk) close() {
 	d.flush()
 }
 
-// path returns the path of a key's file. The hash tells apart what the rest of the name does not: long keys, ones that
-// differ in case, and layouts.
+// path returns the path of a key's file. The hash distinguishes long keys, keys that differ in case, and layouts.
 func (d *disk) path(p place) string {
 	name, sum := url.QueryEscape(p.From), sha256.Sum256([]byte(p.String()))
 	return filepath.Join(d.cfg.SnapshotDir, fmt.Sprintf("%.150s-%x.json", name, sum[:8]))
 }
 
-// write replaces the file of a key by renaming another: readers see the content of before, or all of the new one.
+// write replaces the file of a key by renaming another: readers see the old content or the new one.
 func (d *disk) write(p place, s *saved) error {
 	content, err := encodeSnapshot(s, time.Now())
 	if err != nil {
@@ -140,8 +139,8 @@ func (d *disk) write(p place, s *saved) error {
 	return err
 }
 
-// load returns what the file of a key has: no endpoints if there is no file, or none that can be used. The process that
-// wrote it may have allowed other addresses, and known other policies.
+// load returns the content of a key's file, without endpoints if there is no file or it cannot be used. The process that wrote
+// it may have allowed other addresses, and known other policies.
 func (d *disk) load(p place) saved {
 	if d.cfg.SnapshotDir == "" {
 		return saved{}

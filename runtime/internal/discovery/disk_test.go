@@ -41,7 +41,7 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 		d.save(p, &saved{set: set("xyz")})
 		d.save(p, &saved{set: set("abcd"[:i+1])})
 	}
-	d.close() // before the delay is over: what is unsaved is written
+	d.close() // before the delay is over
 	d.save(keys[0], &saved{set: set("z")})
 	d.close()
 	for i, p := range keys {
@@ -54,7 +54,7 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 	}
 }
 
-// TestAllowedAddressesOnDisk loads what the process that saved it may dial, and the one that loads it may not.
+// TestAllowedAddressesOnDisk loads addresses that the process may not dial.
 func TestAllowedAddressesOnDisk(t *testing.T) {
 	d, logs := newTestDisk(t.TempDir())
 	d.save(placeOf("k/"), &saved{set: set("abc")})
@@ -108,7 +108,7 @@ func TestDisk_ReplacesADamagedFile(t *testing.T) {
 	}
 }
 
-// What changes all the time is not written all the time.
+// A key that changes all the time is not written all the time.
 func TestS14_WritesAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, p := t.TempDir(), placeOf("k/")
@@ -139,8 +139,8 @@ func TestS14_WritesAreSpaced(t *testing.T) {
 	})
 }
 
-// TestK19_ADiskThatComesBack writes what could not be written, with no change of the endpoints: after a while, and at Close. It is
-// in the log once.
+// TestK19_ADiskThatComesBack retries a failed write without a change of the endpoints: after a while, and at Close. The failure is
+// logged once.
 func TestK19_ADiskThatComesBack(t *testing.T) {
 	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0: until Close
 		t.Run(lasts.String(), func(t *testing.T) {

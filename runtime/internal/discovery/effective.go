@@ -18,7 +18,7 @@ type effectiveConfig struct {
 	parsed *grpcserviceconfig.ParseResult
 }
 
-// newEffectiveConfig merges a live config into a default one, and has gRPC parse the result. The default is "" for a bare
+// newEffectiveConfig merges a live config into a default one, and lets gRPC parse the result. The default is "" for a bare
 // resolver, which does not know it. The live config is "" if it was deleted.
 func newEffectiveConfig(cc resolver.ClientConn, below, live string) (*effectiveConfig, error) {
 	c := &effectiveConfig{Wrapped: serviceconfig.Wrapped{JSON: live}, live: live}
@@ -41,7 +41,7 @@ func newEffectiveConfig(cc resolver.ClientConn, below, live string) (*effectiveC
 	return c, err
 }
 
-// parse has gRPC parse a config. A policy that panics on it makes it a bad one.
+// parse lets gRPC parse a config. It returns an error if a policy panics.
 func parse(cc resolver.ClientConn, json string) (result *grpcserviceconfig.ParseResult, err error) {
 	defer func() {
 		if p := recover(); p != nil {

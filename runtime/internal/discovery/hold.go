@@ -6,21 +6,19 @@ import (
 	"time"
 )
 
-// peakWindow is how far back a set's size is compared: leases that expire together after an etcd
-// outage do so within a few seconds, not at one instant.
+// peakWindow is how far back the size of a set is compared: leases that expire after an etcd outage do so within a few
+// seconds.
 const peakWindow = 5 * time.Second
 
-// hold decides whether endpoints that vanish are given up. The withdrawal of one of several is
-// followed at once. When the last one goes, or more than half within a few seconds, it looks like
-// an etcd that lost its leases rather than like servers that left, so those that vanish then are
-// kept for a grace, or until they are back. Endpoints whose owners said that they leave are never
-// held, and do not count as lost.
+// hold keeps endpoints that vanish as they do when etcd loses its leases: the last one, or more than half within a few
+// seconds. They stay for a grace, or until they are back. One of several that vanishes is given up at once. Endpoints that
+// their owners have marked are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 
 	published []*Backend           // the set published last
-	until     map[string]time.Time // when each held endpoint is given up, by address; all of them are in last
-	peak      []sample             // recent sizes of the true set, oldest and largest first
+	until     map[string]time.Time // when each held endpoint is given up, by address; all are in published
+	peak      []sample             // recent sizes of the set in etcd, oldest and largest first
 }
 
 type sample struct {
@@ -28,10 +26,9 @@ type sample struct {
 	size int
 }
 
-// filter returns the set to publish for the true set; both are sorted. items are the entries that the
-// true set was merged from: an instance that is in several layouts has a name in each. withdrawn holds
-// the addresses of endpoints that their owners have withdrawn since the last call. recheck, unless
-// zero, is when filter must be called again with the then true set.
+// filter returns the set to publish for truth, the set in etcd; both are sorted. truth was merged from items, in which an
+// instance may have several ids. withdrawn holds the addresses of endpoints that their owners have withdrawn since the last
+// call. recheck is when to call filter again, zero for never.
 func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) (publish []*Backend, recheck time.Time) {
 	h.discount(withdrawn)
 	suspicious := h.suspicious(len(truth), now)
@@ -48,7 +45,7 @@ func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]stru
 	for _, b := range h.published {
 		addr := b.Endpoint.Addr
 		if _, orderly := withdrawn[addr]; orderly || addrs[addr] || instances[b.Endpoint.Instance] {
-			continue // gone for good, or alive, if at another address
+			continue // withdrawn, or in etcd, if at another address
 		}
 		until, held := h.until[addr]
 		if !held && suspicious {
@@ -70,7 +67,7 @@ func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]stru
 	return publish, recheck
 }
 
-// discount lowers the recent sizes of the set by the published endpoints that were withdrawn.
+// discount lowers the recent sizes by the number of published endpoints that were withdrawn.
 func (h *hold) discount(withdrawn map[string]struct{}) {
 	if len(withdrawn) == 0 {
 		return
@@ -88,7 +85,7 @@ func (h *hold) discount(withdrawn map[string]struct{}) {
 	}
 }
 
-// held returns the addresses of the endpoints that are held: old itself if it has just these.
+// held returns the addresses of the held endpoints: old itself if it is equal.
 func (h *hold) held(old map[string]struct{}) map[string]struct{} {
 	if len(h.until) == 0 {
 		return nil
@@ -103,13 +100,13 @@ func (h *hold) held(old map[string]struct{}) map[string]struct{} {
 	return held
 }
 
-// suspicious reports whether a set of this size, coming now, lost too much at once.
+// suspicious adds a size, and reports whether the set has lost too much at once.
 func (h *hold) suspicious(size int, now time.Time) bool {
 	oldest := slices.IndexFunc(h.peak, func(s sample) bool { return now.Sub(s.at) <= peakWindow })
 	if oldest < 0 {
 		oldest = len(h.peak)
 	}
-	h.peak = h.peak[max(oldest-1, 0):] // the window starts at the size just before it
+	h.peak = h.peak[max(oldest-1, 0):] // the size at the start of the window
 	for len(h.peak) > 0 && h.peak[len(h.peak)-1].size <= size {
 		h.peak = h.peak[:len(h.peak)-1]
 	}

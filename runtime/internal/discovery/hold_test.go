@@ -103,7 +103,7 @@ func entriesOf(names string) []*item {
 }
 
 // TestHoldKnowsAnInstanceByEachName shows an instance in two layouts, one of whose entries named another
-// address for a while: that address is not held beside the one that the instance is at.
+// address for a while: that address is not held when the instance is at the other one.
 func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
-// Key is one service key, with the state that all of its readers share. It feeds events to its core
-// and carries the effects out. It is safe for concurrent use.
+// Key is one service key, with a state that all of its readers share. It passes events to its core and applies the effects.
+// It is safe for concurrent use.
 type Key struct {
 	Name string // without the namespace
 
@@ -28,24 +28,24 @@ type Key struct {
 	timer   *time.Timer
 	epoch   int                           // counts subscriptions: events of an older one are dropped
 	stop    func()                        // ends the subscription; nil: the key is not followed
-	last    *listwatch.Snapshot[*Backend] // of the endpoints, which the next subscription starts from
+	last    *listwatch.Snapshot[*Backend] // of the endpoints; the next subscription starts from it
 }
 
-// reader is a caller of Read, told of each new state.
+// reader is a caller of Read.
 type reader struct{ notify func() }
 
-// Full returns the key as etcd has it, which begins with the namespace.
+// Full returns the key in etcd, with the namespace.
 func (k *Key) Full() string { return k.spec.key }
 
-// State returns what is known now.
+// State returns the current state.
 func (k *Key) State() *State { return k.state.Load() }
 
 // Connections returns the number of connections that are not idle.
 func (k *Key) Connections() int { return int(k.connections.Load()) }
 
-// Read has notify called after each change of the state until stop is called. The key is followed
-// for as long as somebody reads it, and a little longer. notify must not block, nor call the key;
-// one call may stand for several changes. The first comes at once if anything is known.
+// Read calls notify after each change of the state until stop is called, and at once if anything is known. One call may stand
+// for several changes. notify must not block, nor call the key. The key is followed while it has readers, and for linger
+// after that.
 func (k *Key) Read(notify func()) (stop func()) {
 	r := &reader{notify}
 	k.mu.Lock()
@@ -74,14 +74,14 @@ func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 	})
 }
 
-// followed reports whether the key is followed. One that is not may be forgotten.
+// followed reports whether the key is followed.
 func (k *Key) followed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.stop != nil
 }
 
-// apply carries out the effects of an event. It must be called with mu held.
+// apply applies the effects of an event. It must be called with mu held.
 func (k *Key) apply(e effects) {
 	k.state.Store(k.core.state)
 	switch {
@@ -119,19 +119,19 @@ func (k *Key) follow() {
 	k.stop = func() { stopEndpoints(); stopConfig() }
 }
 
-// unfollow ends what follow started.
+// unfollow ends the subscription.
 func (k *Key) unfollow() {
 	k.epoch++
 	k.stop()
 	k.stop = nil
 }
 
-// event feeds one event of a subscription to the core, unless the subscription has ended.
+// event passes an event to the core, unless its subscription has ended.
 func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	k.applyIf(func() bool { return epoch == k.epoch }, event)
 }
 
-// applyIf feeds an event to the core if it still counts, and carries the effects out.
+// applyIf passes an event to the core if it counts, and applies the effects.
 func (k *Key) applyIf(counts func() bool, event func(now time.Time) effects) {
 	var e effects
 	k.mu.Lock()
@@ -141,7 +141,7 @@ func (k *Key) applyIf(counts func() bool, event func(now time.Time) effects) {
 	}
 	epoch := k.epoch
 	k.mu.Unlock()
-	if e.load { // list-watch waits meanwhile, and nobody else
+	if e.load { // without the lock: only list-watch waits for the disk
 		s := k.keys.disk.load(k.spec.place)
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
@@ -166,7 +166,7 @@ func (k *Key) wake(at time.Time) {
 	k.timer = timer
 }
 
-// close stops the timer, and tells the readers. Nothing follows the key any more.
+// close stops the timer and notifies the readers. The subscriptions have ended.
 func (k *Key) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -2,16 +2,15 @@ package discovery
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
-// marks are the marks by which owners say that they are withdrawing an instance. What they cover is
-// [endpoint.Marks]' to say. The zero value is ready for use.
+// marks are the entries whose owners are withdrawing an instance. [endpoint.Marks] decides which others they cover. The zero
+// value is ready for use.
 type marks struct {
 	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
-	seen  []*item                  // the entries that were noted last
+	seen  []*item                  // the entries of the last call of apply
 }
 
-// apply returns the entries that no mark covers, those that one does, and the addresses at which none is
-// left. removed are the entries that have gone since the last call: a mark lasts as long as there is an
-// entry that it covers.
+// apply returns the entries that no mark covers, the ones that a mark covers, and the addresses that are left without an
+// entry. removed are the entries that have gone since the last call. A mark lasts as long as it covers an entry.
 func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
 	for _, i := range removed {
 		m.note(i)
@@ -49,8 +48,8 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	return rest, leaving, withdrawn
 }
 
-// note takes the mark of an entry in, or back where the entry has none any more. An entry that was deleted and put
-// anew since has a mark of its own.
+// note adds the mark of an entry, replaces the mark of an earlier entry under its key, or removes the mark if the entry has
+// none now.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.leaving:

@@ -11,21 +11,21 @@ import (
 // item is one entry of a key.
 type item = listwatch.Item[*Backend]
 
-// entryOf returns an item as what is merged.
+// entryOf converts an item for endpoint.Merge.
 func entryOf(i *item) endpoint.Entry {
 	return endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision}
 }
 
-// merger turns the entries of a key into its set, one endpoint an address, update after update. A
-// change costs the change and a copy of the set. The zero value is ready for use.
+// merger makes the set of a key from its entries, with one endpoint an address. A small change is applied to a copy of the
+// last set. The zero value is ready for use.
 type merger struct {
 	items []*item
 	set   []*Backend          // of items
-	addrs map[string]struct{} // of set; nil: several items share an address, so that patch does not apply
+	addrs map[string]struct{} // of set; nil: some items share an address
 	names map[string]string   // see State
 }
 
-// merge returns the set of items, which are sorted by key. Neither may be written to.
+// merge returns the set of items, which are sorted by key. Nobody may write to either.
 func (m *merger) merge(items []*item) []*Backend {
 	gone, come := changed(m.items, items)
 	if m.set != nil && len(gone)+len(come) == 0 {
@@ -38,8 +38,8 @@ func (m *merger) merge(items []*item) []*Backend {
 	return m.set
 }
 
-// patch applies a difference to the set. It reports whether it did: a large one is not worth it, and
-// entries that share an address need all of them compared.
+// patch applies a difference to the set, and reports whether it could: a large one takes longer than rebuild, and entries
+// that share an address are only compared there.
 func (m *merger) patch(gone, come []*Backend) bool {
 	switch n := len(gone) + len(come); {
 	case n == 0:
@@ -51,7 +51,7 @@ func (m *merger) patch(gone, come []*Backend) bool {
 	return true
 }
 
-// rebuild makes the set from nothing.
+// rebuild makes the set from all items.
 func (m *merger) rebuild() {
 	m.set = make([]*Backend, len(m.items))
 	for i, item := range m.items {
@@ -98,8 +98,7 @@ func (m *merger) readdress(gone, come []*Backend) bool {
 	return len(m.addrs) == n
 }
 
-// difference returns the backends that only before has, and those that only after has. Both are
-// sorted by key.
+// difference returns the backends that only before has, and the ones that only after has. Both are sorted by key.
 func difference(before, after []*item) (gone, come []*Backend) {
 	for len(before) > 0 && len(after) > 0 {
 		old, now := before[0], after[0]
@@ -133,7 +132,7 @@ func difference(before, after []*item) (gone, come []*Backend) {
 	return gone, come
 }
 
-// patched returns set, which is sorted, without the backends that are gone and with those that come.
+// patched returns a copy of a sorted set, without the backends in gone and with the ones in come.
 func patched(set, gone, come []*Backend) []*Backend {
 	slices.SortFunc(gone, compare)
 	slices.SortFunc(come, compare)

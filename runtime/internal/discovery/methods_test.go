@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestForms_FollowChanges compares what is made change by change with what is made of the whole set.
+// TestForms_FollowChanges compares forms that are made change by change with the ones of the whole set.
 func TestForms_FollowChanges(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	all := make([]*Backend, 12)

@@ -20,7 +20,7 @@ func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
 	return set
 }
 
-// TestS14_OneLimitForBothWays encodes no more than can be decoded, and so leaves a file alone that is followed by a larger one.
+// TestS14_OneLimitForBothWays encodes no more than can be decoded.
 func TestS14_OneLimitForBothWays(t *testing.T) {
 	large := func(bytes int) []*Backend {
 		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})
@@ -40,7 +40,7 @@ func TestS14_OneLimitForBothWays(t *testing.T) {
 	}
 }
 
-// FuzzSnapshot decodes any text. What comes of it is a set as etcd's entries make one, and is encoded and decoded as it is.
+// FuzzSnapshot decodes any text. The result is a set as from entries in etcd, and stays the same when it is encoded and decoded.
 func FuzzSnapshot(f *testing.F) {
 	text, err := encodeSnapshot(&saved{set: backendsOf(
 		endpoint.Endpoint{Instance: "a", Addr: "10.0.0.1:9000", Version: "v2", Zone: "<z>", Weight: 3, Metadata: map[string]string{"k": "é\n"}},

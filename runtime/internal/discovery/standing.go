@@ -22,7 +22,7 @@ type Standing struct {
 // livePolicy is the policy of a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	key *Key // which says whom of those that it names the policy drains; nil: all of them
+	key *Key // decides which of the named endpoints the policy drains; nil: all of them
 }
 
 // Standing returns how an instance sees the candidates for a service key, whose entries have the given layouts.
@@ -58,7 +58,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		}
 		var policy *serviceconfig.Etcd
 		if len(u.Snapshot.Items) > 0 {
-			// It is for callers, who link the policies that it names.
+			// Callers link the policies that it names; this process need not.
 			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value, serviceconfig.ParseLive)
 			if err != nil {
 				return // the last good one stays in force
@@ -86,7 +86,7 @@ func (s *Standing) View() election.View {
 	return election.View{First: seen.First, Blind: seen.unreadable, Yields: s.yields(seen.all)}
 }
 
-// yields reports whether the instance is drained, and not another one that stands. Those of a key that is not known yet are not.
+// yields reports whether the instance is drained and another candidate is not. Before the key is known, nobody is drained.
 func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 	live := s.live.Load()
 	if live == nil || !slices.Contains(live.Drain, s.instance) && !slices.Contains(live.Drain, s.addr) {

@@ -13,44 +13,43 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// State is what is known of a key at one moment. It is immutable and shared by all readers.
+// State is the state of a key at one moment. It is immutable and shared by all readers.
 type State struct {
 	Sequence uint64 // grows with each change that matters to a call
 
 	Known       bool                // the endpoints are known
-	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; while not Known those of an earlier time
+	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; until Known, from an earlier time
 	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
-	Leaving     []*item             // in etcd, and not among Backends because their owners withdraw them
+	Leaving     []*item             // in etcd, marked by their owners, and not in Backends
 	Provisional bool                // the endpoints may be behind etcd
 	Changed     time.Time           // when Backends last changed
 
-	Live          string // live service config, canonical JSON; "" none
-	LiveKnown     bool   // etcd has said whether there is one, or the disk which
-	LiveConfirmed bool   // etcd has said so since the key is followed
+	Live          string // the live service config in force, as canonical JSON; "": none
+	LiveKnown     bool   // etcd has answered, or the disk has had one
+	LiveConfirmed bool   // etcd has answered since the key is followed
 	LiveErr       error  // why the one in etcd is not in force; nil: it is
 
-	Err     error // why etcd cannot be followed now; nil: it is
+	Err     error // why etcd cannot be followed now; nil: no error
 	Refused bool  // Err is etcd's own answer, such as a missing permission
 
 	forms // of Backends
-	// names are the instance ids, other than addresses, of entries that are not among Backends because another has their
-	// address, and the id of that one.
+	// names maps the instance ids of entries that share their address with one of Backends to its instance id.
 	names map[string]string
 }
 
-// forms are the forms of a set of backends for gRPC, and what its policy needs to know of all of them.
+// forms is a set of backends as gRPC takes it, with sums over the set.
 type forms struct {
 	Endpoints []resolver.Endpoint // in the order of the backends
 	summary   *attr.Summary       // nil while no backends are known
 	weights   uint64              // the sum of the weights in ring-hash
-	scaled    bool                // the weights of Endpoints are scaled down, so that ring-hash can add them up
+	scaled    bool                // Endpoints have smaller weights, which ring-hash can add up
 }
 
-// NameOf returns the instance id under which an instance is among Backends, where another entry may have its address; its own
-// if it is not.
+// NameOf returns the instance id that Backends have for an instance, which differs if it has entries with several ids. It
+// returns the instance itself if Backends do not have it.
 func (s *State) NameOf(instance string) string {
 	if instance == "" {
-		return "" // nobody leads: most services have no leader, and this is asked at each update
+		return "" // most services have no leader
 	}
 	if _, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
 		return strings.Compare(b.Endpoint.Instance, id)
@@ -68,13 +67,14 @@ func (s *State) NameOf(instance string) string {
 	return instance
 }
 
-// Drain returns what clients make of a policy's drain.
+// Drain returns the endpoints that a policy drains.
 func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
 	value := func(i int, name string) string { return s.Backends[i].Endpoint.Field(name) }
 	return policy.FollowDrain(len(s.Backends), value, func(i int) bool { _, ok := s.Held[s.Backends[i].Endpoint.Addr]; return ok })
 }
 
-// form sets the forms of a new set, which follows old. It looks only at backends that old does not have.
+// form sets the forms of a new set. It reads only backends that differ from old: a pass over thousands reads memory that is
+// in no cache.
 func (s *State) form(old *State) {
 	before, behind := commonEnds(old.Backends, s.Backends)
 	s.weights = old.weights
@@ -100,8 +100,8 @@ func (s *State) form(old *State) {
 	copy(s.Endpoints[len(s.Backends)-behind:], old.Endpoints[len(old.Backends)-behind:])
 }
 
-// emptyErr returns why there are no endpoints under a key, which has the namespace, nil if there are some or if that is not known yet.
-// A status, which is of a call to etcd, is not passed on: gRPC would end the calls of the application with it.
+// emptyErr returns why there are no endpoints under a key, nil if there are some or they are not known yet. It does not wrap
+// the status of a call to etcd, which would end the calls of the application.
 func (s *State) emptyErr(key string) error {
 	switch {
 	case !s.Known && s.Refused:

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// walked is the core of a key with what is in etcd and on disk, and what has been told.
+// walked is the core of a key, with the content of etcd and of the disk, and with what the core was passed of them.
 type walked struct {
 	now  time.Time
 	core *core
@@ -29,7 +29,7 @@ type walked struct {
 	config  *liveConfig      // told last; nil: none
 
 	following bool
-	loading   bool             // the disk is being read: until it has been, nothing comes from etcd's entries
+	loading   bool             // the disk is being read, and no entries come from etcd
 	disk      string           // written last
 	seen      *State           // when the readers were last told to look
 	marked    map[string]*item // by key, as told: the entry as it was marked
@@ -143,7 +143,7 @@ func (w *walked) mark(name string) bool {
 	return w.truth[name] != nil && w.write(name, walkedBackends[name+" leaving"])
 }
 
-// overwrite has an entry name another address.
+// overwrite replaces the address in an entry.
 func (w *walked) overwrite(name string) bool {
 	return w.truth[name] != nil && w.write(name, walkedBackends[name+" elsewhere"])
 }
@@ -174,7 +174,7 @@ func (w *walked) remove(name string) bool {
 	return true
 }
 
-// tell tells the core what a watch has heard.
+// tell passes the changes in etcd to the core, as a watch does.
 func (w *walked) tell() bool {
 	if !w.following || w.loading || maps.Equal(w.truth, w.told) && w.core.entries.err == nil && w.core.entries.known && !w.core.entries.provisional {
 		return false
@@ -185,7 +185,7 @@ func (w *walked) tell() bool {
 	return w.take(w.core.listed(listwatch.Update[*Backend]{Snapshot: s}, w.now))
 }
 
-// list tells the core what a list has found: of what is gone it knows nothing new.
+// list passes the content of etcd to the core, as a list does: it does not have the last values of removed entries.
 func (w *walked) list() bool {
 	w.removed = nil
 	for name, old := range w.told {
@@ -197,8 +197,8 @@ func (w *walked) list() bool {
 	return w.tell()
 }
 
-// toldOf notes which addresses their owners have withdrawn, as told: the last word of each entry counts, and covers
-// what its owner had at the address by then.
+// toldOf updates which addresses their owners have withdrawn: the last value of each entry counts, and covers what its owner had
+// at the address at that time.
 func (w *walked) toldOf(removed []*item) {
 	for _, i := range slices.Concat(removed, sorted(w.truth)) {
 		addr := i.Value.Endpoint.Addr
@@ -234,7 +234,7 @@ func sorted(items map[string]*item) []*item {
 	return all
 }
 
-// configure tells the core of the live config.
+// configure passes a live config to the core.
 func (w *walked) configure(value ...string) bool {
 	if !w.following {
 		return false
@@ -252,7 +252,7 @@ func (w *walked) fail(err error) bool {
 	return w.following && !w.loading && w.take(w.core.listed(listwatch.Update[*Backend]{Err: err}, w.now))
 }
 
-// load answers from the disk.
+// load passes the content of the disk to the core.
 func (w *walked) load() bool {
 	if !w.loading {
 		return false
@@ -273,7 +273,7 @@ func (w *walked) pass(d time.Duration) bool {
 	}
 }
 
-// settle has etcd tell all, and time pass.
+// settle passes the content of etcd to the core, and lets time pass.
 func (w *walked) settle() string {
 	s := w.core.state
 	switch {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -136,39 +137,35 @@ func TestK18_WhatAConnectionWasGiven(t *testing.T) {
 	live, gone := &State{Known: true, LiveKnown: true, Live: `{"loadBalancingConfig":[{"pick_first":{}}]}`}, &State{Known: true, LiveKnown: true}
 	for name, opts := range map[string]Options{"bare": {}, "ours": {Client: new(attr.Client), Default: defaultOf(t, "")}} {
 		t.Run(name, func(t *testing.T) {
-			start := func(given *Given) (*conn, *side) {
-				s := newSide(t)
-				opts := opts
+			give := func(given *Given, states ...*State) *grpcserviceconfig.ParseResult {
+				s, opts := newSide(t), opts
 				opts.Given = given
-				return &conn{key: key, cc: s, served: true, opts: opts}, s
+				c := &conn{key: key, cc: s, served: true, opts: opts}
+				for _, state := range states {
+					c.send(state)
+				}
+				return s.last().ServiceConfig
 			}
 			given := new(Given)
-			c, s := start(given)
-			c.send(gone)
-			if s.last().ServiceConfig != nil {
-				t.Error("a config was handed before there was one")
+			if give(given, gone) != nil {
+				t.Error("a config was given before there was one")
 			}
-			c.send(live)
-			if s.last().ServiceConfig == nil {
-				t.Fatal("the live config was not handed")
+			first := give(given, live)
+			if first == nil {
+				t.Fatal("the live config was not given")
 			}
-			asleep, new := given, new(Given)
-			c, s = start(asleep)
-			c.send(&State{Known: true})
-			if s.last().ServiceConfig != given.config.Load().parsed {
-				t.Error("a connection that was idle was handed another config, though etcd has said nothing")
+			if give(given, &State{Known: true}) != first {
+				t.Error("a connection that was idle was given another config, though etcd has not answered")
 			}
-			c.send(gone)
-			if s.last().ServiceConfig == nil || s.last().ServiceConfig.Err != nil {
+			if rest := give(given, gone); rest == nil || rest.Err != nil {
 				t.Error("a connection that was given the live config, and was idle, keeps it")
 			}
-			c, s = start(new)
+			states := []*State{gone}
 			if name == "bare" {
-				c.send(&State{LiveKnown: true, Live: live.Live}) // too early for gRPC
+				states = []*State{{LiveKnown: true, Live: live.Live}, gone} // the first is too early for gRPC
 			}
-			c.send(gone)
-			if s.last().ServiceConfig != nil {
-				t.Error("a connection that never was given the live config was handed another")
+			if give(new(Given), states...) != nil {
+				t.Error("a connection that never was given the live config was given another")
 			}
 		})
 	}

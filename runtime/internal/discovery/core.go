@@ -199,7 +199,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
 		next.Known = true
 		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
-		next.Held = c.hold.held(old.Held)
+		next.Held = c.hold.held()
 	} else {
 		next.Backends, next.names = old.Backends, old.names
 		c.hold.discount(withdrawn)

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -85,17 +84,14 @@ func (h *hold) discount(withdrawn map[string]struct{}) {
 	}
 }
 
-// held returns the addresses of the held endpoints: old itself if it is equal.
-func (h *hold) held(old map[string]struct{}) map[string]struct{} {
+// held returns the addresses of the held endpoints.
+func (h *hold) held() map[string]struct{} {
 	if len(h.until) == 0 {
 		return nil
 	}
 	held := make(map[string]struct{}, len(h.until))
 	for addr := range h.until {
 		held[addr] = struct{}{}
-	}
-	if maps.Equal(held, old) {
-		return old
 	}
 	return held
 }

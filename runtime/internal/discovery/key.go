@@ -126,20 +126,14 @@ func (k *Key) unfollow() {
 	k.stop = nil
 }
 
-// event passes an event to the core, unless its subscription has ended.
+// event passes an event to the core, unless its subscription has ended, and applies the effects.
 func (k *Key) event(epoch int, event func(now time.Time) effects) {
-	k.applyIf(func() bool { return epoch == k.epoch }, event)
-}
-
-// applyIf passes an event to the core if it counts, and applies the effects.
-func (k *Key) applyIf(counts func() bool, event func(now time.Time) effects) {
 	var e effects
 	k.mu.Lock()
-	if counts() {
+	if epoch == k.epoch {
 		e = event(time.Now())
 		k.apply(e)
 	}
-	epoch := k.epoch
 	k.mu.Unlock()
 	if e.load { // without the lock: only list-watch waits for the disk
 		s := k.keys.disk.load(k.spec.place)
@@ -156,14 +150,10 @@ func (k *Key) wake(at time.Time) {
 		k.timer.Stop()
 		k.timer = nil
 	}
-	if at.IsZero() {
-		return
+	if !at.IsZero() {
+		epoch := k.epoch
+		k.timer = time.AfterFunc(time.Until(at), func() { k.event(epoch, k.core.tick) })
 	}
-	var timer *time.Timer
-	timer = time.AfterFunc(time.Until(at), func() {
-		k.applyIf(func() bool { return k.timer == timer }, k.core.tick)
-	})
-	k.timer = timer
 }
 
 // close stops the timer and notifies the readers. The subscriptions have ended.

@@ -18,5 +18,5 @@
 //	effective.go ... and the service config that it gives to gRPC
 //	virtualclock.go ... what updates cost
 //
-// The files down to state.go, and snapshot.go, do no I/O, hold no lock and read no clock.
+// The files down to state.go do no I/O, hold no lock and read no clock.
 package discovery

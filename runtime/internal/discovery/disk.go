@@ -56,7 +56,7 @@ func (d *disk) schedule() {
 	}
 }
 
-// flush writes the unsaved states, and takes at most a tenth of the time for that.
+// flush writes the unsaved states, and takes at most a fiftieth of the time for that.
 func (d *disk) flush() {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -72,7 +72,7 @@ func (d *disk) flush() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.timer, d.next = nil, time.Now().Add(max(pause, 10*time.Since(began)))
+	d.timer, d.next = nil, time.Now().Add(max(pause, 50*time.Since(began)))
 	if len(d.unsaved) > 0 {
 		d.schedule()
 	}
@@ -118,10 +118,6 @@ func (d *disk) path(p place) string {
 
 // write replaces the file of a key by renaming another: readers see the old content or the new one.
 func (d *disk) write(p place, s *saved) error {
-	content, err := encodeSnapshot(s, time.Now())
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(d.cfg.SnapshotDir, 0o700); err != nil {
 		return err
 	}
@@ -129,8 +125,7 @@ func (d *disk) write(p place, s *saved) error {
 	if err != nil {
 		return err
 	}
-	_, err = temp.Write(content)
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
+	if err = errors.Join(writeSnapshot(temp, s, time.Now()), temp.Sync(), temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), d.path(p))
 	}
 	if err != nil {

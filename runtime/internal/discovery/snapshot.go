@@ -1,9 +1,11 @@
 package discovery
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -17,9 +19,13 @@ var errSnapshotTooLarge = fmt.Errorf("the snapshot has more than %d bytes", maxS
 
 // snapshot is the content of a snapshot file.
 type snapshot struct {
-	Saved     time.Time         `json:"saved"`
-	Live      json.RawMessage   `json:"live_config,omitempty"`
+	snapshotHead
 	Endpoints []json.RawMessage `json:"endpoints"` // each a snapshotEndpoint
+}
+
+type snapshotHead struct {
+	Saved time.Time       `json:"saved"`
+	Live  json.RawMessage `json:"live_config,omitempty"`
 }
 
 type snapshotEndpoint struct {
@@ -31,25 +37,30 @@ type snapshotEndpoint struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// encodeSnapshot returns the content of a snapshot file, or errSnapshotTooLarge.
-func encodeSnapshot(s *saved, now time.Time) ([]byte, error) {
-	file := snapshot{Saved: now.UTC(), Live: json.RawMessage(s.live), Endpoints: []json.RawMessage{}}
-	size := 0 // stops before a large set has taken several times its memory
+// writeSnapshot writes the content of a snapshot file, endpoint by endpoint: as a whole, a large one takes several times its
+// memory.
+func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
+	head, err := json.Marshal(snapshotHead{now.UTC(), json.RawMessage(s.live)})
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(to) // keeps the first error for Flush
+	_, _ = w.Write(append(head[:len(head)-1], `,"endpoints":[`...))
+	separator, size := "", len(head)+len(`,"endpoints":[]`)
 	for _, b := range s.set {
 		text, err := json.Marshal(snapshotEndpoint(b.Endpoint))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if size += len(text); size > maxSnapshot {
-			return nil, errSnapshotTooLarge
+		if size += len(separator) + len(text); size > maxSnapshot {
+			return errSnapshotTooLarge
 		}
-		file.Endpoints = append(file.Endpoints, text)
+		_, _ = w.WriteString(separator)
+		_, _ = w.Write(text)
+		separator = ","
 	}
-	text, err := json.Marshal(file)
-	if err == nil && len(text) > maxSnapshot {
-		err = errSnapshotTooLarge
-	}
-	return text, err
+	_, _ = w.WriteString("]}")
+	return w.Flush()
 }
 
 // decodeSnapshot reads the content of a snapshot file, which is trusted no more than etcd: addresses are checked, and

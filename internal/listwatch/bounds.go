@@ -3,7 +3,6 @@ package listwatch
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // Bounds limit how much of a range is kept, whoever writes it. 0 means no bound.
@@ -22,10 +21,6 @@ const (
 	slack      = 4
 	// maxBad bounds how many malformed values are remembered as reported.
 	maxBad = 10_000
-	// maxOthers is how many bytes the watch may tell of other keys in a minute, where some of a range are followed. Each
-	// change counts as otherSize at the least.
-	maxOthers = 1 << 20
-	otherSize = 1 << 10
 )
 
 // usage is how much of the bounds entries take.
@@ -118,19 +113,4 @@ func (l *load[T]) compare() (stay usage, changed, fresh []change[T]) {
 		}
 	}
 	return stay, changed, fresh
-}
-
-// crowd counts the bytes of a minute that a watch tells of keys that nobody follows.
-type crowd struct {
-	since time.Time
-	bytes int
-}
-
-// add counts a change, and reports whether there are too many.
-func (c *crowd) add(bytes int, now time.Time) bool {
-	if now.Sub(c.since) >= time.Minute {
-		*c = crowd{since: now}
-	}
-	c.bytes += max(bytes, otherSize)
-	return c.bytes > maxOthers
 }

@@ -3,7 +3,6 @@ package listwatch
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -68,7 +67,6 @@ const (
 	callHead                  // read where etcd is, or take what another range has read
 	callProbe                 // read the number of keys and the one changed last
 	callProgress              // request a progress notification, which comes on the watch
-	callEnd                   // follow the range no longer
 )
 
 // event is the outcome of a call. The zero value says that a pause is over, an instant is reached, or
@@ -80,13 +78,10 @@ type event struct {
 	answer *clientv3.WatchResponse // callWait
 	lost   bool                    // callWait: the stream of the watch was lost, and is being reopened
 	back   bool                    // callPause, callWait: the connection to etcd is back
-	joined bool                    // callWatch: it was not opened, for somebody has joined
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
 
 	roundTrip time.Duration // how long etcd usually takes to answer; 0: not known
-	keys      []string      // the keys that are followed, nil for all, ...
-	joins     int           // ... and how many users of them have joined, see [Keys]
 }
 
 // do is what the shell is to do: carry out the effects, in this order, and then make the call.
@@ -115,7 +110,7 @@ type note struct {
 type action struct {
 	call     call
 	bound    time.Duration // of the call, or of the pause before jitter
-	page     page          // callList, callListLocal, callVerify; of callProbe its keys
+	page     page          // callList, callListLocal, callVerify
 	revision int64         // callWatch
 	until    time.Time     // callWait
 	age      time.Duration // callHead: how old another range's read may be
@@ -136,10 +131,6 @@ type core[T any] struct {
 	pace    pace
 	doing   call
 	effects effects[T] // of this step
-
-	wanted []string // the keys that are to be followed; nil: all
-	joins  int      // how many users of them have joined
-	served int      // ... when an update was last about all of them
 
 	begun     bool            // a list has shown the range
 	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
@@ -181,9 +172,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c.replica.life.often = !cfg.Streams.connected
 	c.replica.blind = c.replica.life.often
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
-	if spec.Keys == nil {
-		c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
-	}
+	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
 	if last := spec.Last; last != nil {
 		c.replica.set.start(last.Items)
 		c.replica.known, c.replica.provisional = true, true
@@ -196,7 +185,6 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 // value.
 func (c *core[T]) step(e event, now time.Time) do[T] {
 	c.effects, c.now = effects[T]{}, now
-	c.wanted, c.joins = e.keys, e.joins
 	c.replica.life.beside = roundTrips * e.roundTrip
 	next := c.next(e, now)
 	if next.call != callPause && next.call != callProgress { // a request for progress is only handed to the stream
@@ -237,9 +225,6 @@ func (c *core[T]) next(e event, now time.Time) action {
 
 // list has the next page of the list under way read.
 func (c *core[T]) list(call call, bound time.Duration) action {
-	if c.listing.header == nil {
-		c.listing.keys = c.wanted
-	}
 	return action{call: call, bound: bound, page: c.listing.page()}
 }
 
@@ -264,7 +249,7 @@ func (c *core[T]) listed(e event, now time.Time) action {
 	case more:
 		return c.list(callList, c.listBound)
 	case err == nil:
-	case e.err == nil || c.apart(err) || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
+	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
 		return c.retry(err, e.why)
 	default:
 		c.listErr, c.listWhy = err, e.why
@@ -274,26 +259,15 @@ func (c *core[T]) listed(e event, now time.Time) action {
 	c.retries.Reset()
 	c.refusals.Reset()
 	// What the last watch heard and had no time to publish may be all that is new.
-	if c.replica.listed(c.listDone(now), false) || c.unpublished || c.joined() {
+	if c.replica.listed(c.listDone(now), false) || c.unpublished {
 		c.publish(nil)
 	}
 	return c.watch()
 }
 
-// watch has the watch opened, unless keys are wanted that the list has not had.
+// watch has the watch opened.
 func (c *core[T]) watch() action {
-	if c.missing() {
-		return c.list(callList, c.listBound)
-	}
 	return action{call: callWatch, bound: watchBound, revision: c.replica.applied + 1}
-}
-
-// joined reports whether somebody has joined whose key is followed, and waits to be told.
-func (c *core[T]) joined() bool { return c.joins != c.served && !c.missing() }
-
-// missing reports whether keys are wanted that are not followed yet.
-func (c *core[T]) missing() bool {
-	return c.joins != c.served && slices.ContainsFunc(c.wanted, func(key string) bool { return !c.replica.covers(key) })
 }
 
 // listDone returns the list under way, which is complete.
@@ -321,9 +295,6 @@ func (c *core[T]) listedLocal(e event, now time.Time) action {
 // retry has a failed list made again after a pause. It publishes an error that users do not know yet.
 func (c *core[T]) retry(err, why error) action {
 	err = c.errorOf("list", err, why)
-	if c.apart(err) {
-		return c.end(err)
-	}
 	c.noteFailed(err, why)
 	if c.unpublished || !etcderr.Same(err, c.told) {
 		c.publish(err)
@@ -352,24 +323,9 @@ func (c *core[T]) noteFailed(err, why error) {
 	c.note(true, "etcd list failed; trying again", "key", c.name, "error", err)
 }
 
-// apart reports whether an error says that the keys of a range cannot be followed together.
-func (c *core[T]) apart(err error) bool {
-	return c.wanted != nil && (etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, errCrowded) || tooLarge(err) ||
-		errors.Is(err, rpctypes.ErrTooManyOps)) // etcd's --max-txn-ops is less than by default
-}
-
-// end publishes why the range is followed no longer.
-func (c *core[T]) end(err error) action {
-	c.publish(fmt.Errorf("%w: %w", ErrApart, err))
-	return action{call: callEnd}
-}
-
 // rebuild has the range listed again, and a new watch opened, after a pause. It publishes no error: as
 // far as anyone knows, users are up to date.
 func (c *core[T]) rebuild(err error, now time.Time) action {
-	if c.apart(err) {
-		return c.end(err)
-	}
 	if !c.watchFailed {
 		c.watchFailed = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
@@ -385,10 +341,6 @@ func (c *core[T]) rebuild(err error, now time.Time) action {
 func (c *core[T]) opened(e event, now time.Time) action {
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
-	}
-	if e.joined {
-		c.flush(now)
-		return c.watch()
 	}
 	c.replica.watching(now)
 	c.openedAt, c.signOfLife = now, time.Time{}
@@ -422,9 +374,6 @@ func (c *core[T]) woken(e event, now time.Time) action {
 // wait waits for the watch, unless something else is due before.
 func (c *core[T]) wait(now time.Time) action {
 	c.flush(now)
-	if c.missing() {
-		return c.list(callVerify, firstListBound)
-	}
 	until, by := c.replica.due(now)
 	if until.Before(c.signOfLife) {
 		until = c.signOfLife
@@ -457,7 +406,7 @@ func (c *core[T]) ask(by call) action {
 		// older than what is known.
 		return action{call: by, bound: probeBound, age: min(c.replica.life.patience()/2, c.now.Sub(c.listedAt))}
 	}
-	return action{call: by, bound: probeBound, page: page{keys: c.replica.keys}}
+	return action{call: by, bound: probeBound}
 }
 
 func (c *core[T]) verified(e event, now time.Time) action {
@@ -468,15 +417,11 @@ func (c *core[T]) verified(e event, now time.Time) action {
 	case err != nil:
 		return c.rebuild(c.errorOf("list", err, e.why), now)
 	}
-	followed := c.replica.keys
 	changed, err := c.replica.verified(c.listDone(now))
 	if err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.unpublished = c.unpublished || changed
-	if !slices.Equal(followed, c.replica.keys) {
-		c.publish(nil) // whoever has joined waits for it
-	}
 	if c.back {
 		c.replica.reconnected(now)
 		c.signOfLife = time.Time{}
@@ -527,10 +472,9 @@ func (c *core[T]) recovered() {
 	}
 }
 
-// flush publishes a change if pacing allows. The end of an error is published without delay, and whoever has joined is told
-// at once.
+// flush publishes a change if pacing allows. The end of an error is published without delay.
 func (c *core[T]) flush(now time.Time) {
-	if c.joined() || c.unpublished && (c.told != nil || !c.pace.due(c.gathered, c.withdraws(), now).After(now)) {
+	if c.unpublished && (c.told != nil || !c.pace.due(c.gathered, c.withdraws(), now).After(now)) {
 		c.publish(nil)
 	}
 }
@@ -539,9 +483,6 @@ func (c *core[T]) publish(err error) {
 	c.pace.sent(c.gathered, c.withdraws(), c.now) // before the snapshot, which forgets what was removed
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
 	c.unpublished, c.gathered, c.told = false, 0, err
-	if !c.missing() {
-		c.served = c.joins
-	}
 }
 
 // withdraws reports whether an entry was removed since the last update.

@@ -96,17 +96,12 @@ func (d do[T]) text(now time.Time) string {
 		parts = append(parts, fmt.Sprint("probe within ", d.bound))
 	case callProgress:
 		parts = append(parts, fmt.Sprint("request progress within ", d.bound))
-	case callEnd:
-		parts = append(parts, "end")
 	}
 	return strings.Join(parts, ", ")
 }
 
 // String writes a page as a rule does: nothing for the first one of a list, as it is at first.
 func (p page) String() string {
-	if p.keys != nil {
-		return fmt.Sprint(p.keys, " ")
-	}
 	var text string
 	if p.limit != firstPage || p.from != "" {
 		text = fmt.Sprintf("%d ", p.limit)

@@ -93,7 +93,7 @@ func TestG30_StreamsAreUsedAgain(t *testing.T) {
 			// open opens a watch on a stream.
 			open := func(ctx context.Context) (on *stream, stop func()) {
 				f := &follower{lost: func() {}}
-				on, err := s.open(t.Context(), false, f, nil)
+				on, err := s.open(t.Context(), false, f)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -146,7 +146,7 @@ func TestD4_AStreamThatIsMadeAnewIsTold(t *testing.T) {
 	told := make(chan int, 10)
 	for i := range 2 {
 		f := &follower{lost: func() { told <- i }}
-		on, err := s.open(t.Context(), false, f, nil)
+		on, err := s.open(t.Context(), false, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +176,7 @@ func TestK12_RegistriesOfAClientShareNoStream(t *testing.T) {
 	for i := range lost {
 		lost[i] = make(chan struct{}, 100)
 		s := NewStreams()
-		on, err := s.open(t.Context(), false, &follower{lost: func() { lost[i] <- struct{}{} }}, nil)
+		on, err := s.open(t.Context(), false, &follower{lost: func() { lost[i] <- struct{}{} }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,8 +41,6 @@ func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	return get(ctx, op)
 }
 
-func (f *fakeEtcd) Do(context.Context, clientv3.Op) (clientv3.OpResponse, error) { panic("not asked") }
-
 func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	f.mu.Lock()
 	f.watches = append(f.watches, streamOf(ctx))

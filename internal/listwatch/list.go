@@ -3,7 +3,6 @@ package listwatch
 import (
 	"cmp"
 	"errors"
-	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,25 +22,22 @@ const (
 	maxPage    = 4096
 	pageGrowth = 8
 	pageBytes  = 512 << 10
-	// maxKeys is how many keys are followed by name: as many as etcd lets a transaction read by default.
-	maxKeys = 128
 )
 
 var errTooLarge = errors.New("the entry is too large to be received")
 
 // page is a part of a range that is to be read.
 type page struct {
-	from     string   // the first key; "": the range's
-	keys     []string // the keys to be read, sorted; nil: all from the first
+	from     string // the first key; "": the range's
 	limit    int64
 	revision int64 // 0: the latest
 	keysOnly bool
 }
 
-// opts returns the options of a read of the page, or of each of its keys. A range of one key has no pages.
+// opts returns the options of a read of the page. A range of one key has no pages.
 func (p page) opts(r Range) []clientv3.OpOption {
 	var opts []clientv3.OpOption
-	if p.keys == nil && r.End != "" {
+	if r.End != "" {
 		opts = r.opts(clientv3.WithLimit(p.limit))
 	}
 	opts = append(opts, clientv3.WithRev(p.revision))
@@ -62,22 +58,14 @@ func (p page) pins(resp *clientv3.GetResponse) bool {
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page; nil: none was read
 	total  int64                        // keys in the range, whatever they hold
-	keys   []string                     // those to be read, sorted; nil: all of the range
 	load   *load[T]
 	next   page
 }
 
 // page returns the page to be read next.
 func (l *listing[T]) page() page {
-	if l.keys == nil {
-		l.next.limit = cmp.Or(l.next.limit, firstPage)
-		return l.next
-	}
-	l.next.limit = cmp.Or(l.next.limit, maxKeys)
-	p := l.next
-	from, _ := slices.BinarySearch(l.keys, p.from)
-	p.keys = l.keys[from:min(from+int(p.limit), len(l.keys))]
-	return p
+	l.next.limit = cmp.Or(l.next.limit, firstPage)
+	return l.next
 }
 
 // take adds the answer for a page, and reports whether there are more pages. An error means that another etcd
@@ -95,11 +83,7 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	case resp.Header.GetRevision() < l.header.GetRevision():
 		return false, errReplaced
 	}
-	if l.keys != nil {
-		l.total += int64(len(resp.Kvs))
-	} else {
-		l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
-	}
+	l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
 	if l.next.keysOnly {
 		for _, kv := range resp.Kvs {
 			key := string(kv.Key)
@@ -109,40 +93,22 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	} else {
 		l.load.add(resp.Kvs)
 	}
-	n, last, more := l.reached(resp)
-	if !more {
+	n := len(resp.Kvs)
+	if !resp.More || n == 0 {
 		return false, nil
 	}
-	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: l.following(n, resp.Kvs)}
+	l.next = page{from: string(resp.Kvs[n-1].Key) + "\x00", revision: l.header.GetRevision(), limit: l.following(resp.Kvs)}
 	return true, nil
 }
 
-// following returns how many keys the page asks for that follows one about n keys, with these entries.
-func (l *listing[T]) following(n int, kvs []*mvccpb.KeyValue) int64 {
-	most := int64(maxPage)
-	if l.keys != nil {
-		most = maxKeys
-	}
+// following returns how many keys the page asks for that follows one with these entries.
+func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
+	n := len(kvs)
 	bytes := n
 	for _, kv := range kvs {
 		bytes += len(kv.Key) + len(kv.Value)
 	}
-	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, most)
-}
-
-// reached returns how many keys an answer is about, the last of them, and whether there are more.
-func (l *listing[T]) reached(resp *clientv3.GetResponse) (n int, last string, more bool) {
-	if l.keys == nil {
-		if n = len(resp.Kvs); n > 0 {
-			last = string(resp.Kvs[n-1].Key)
-		}
-		return n, last, resp.More && n > 0
-	}
-	asked := l.page().keys
-	if n = len(asked); n > 0 {
-		last = asked[n-1]
-	}
-	return n, last, n > 0 && last < l.keys[len(l.keys)-1]
+	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, maxPage)
 }
 
 // failed notes that reading a page failed, and makes the next try smaller where that may help. It reports whether

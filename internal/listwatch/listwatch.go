@@ -16,7 +16,6 @@
 //	group.go    the ranges that are followed
 //	streams.go  the gRPC streams of their watches
 //	pages.go    a range that is read once
-//	keys.go     the keys of a range, where some are followed
 //
 // The first ten do no I/O, start nothing and read no clock.
 package listwatch
@@ -62,7 +61,6 @@ type Item[T any] struct {
 type Snapshot[T any] struct {
 	Items    []*Item[T] // sorted by key
 	Removed  []*Item[T] // gone since the previous snapshot, each as it was last heard of
-	Keys     []string   // that it is about, sorted; nil: all of the range
 	Revision int64
 	Cluster  uint64 // the id of the etcd cluster; 0: not known
 	// Provisional says that the snapshot may be behind etcd: it was read from a member without a
@@ -81,14 +79,12 @@ type Update[T any] struct {
 type Client interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
-	Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error)
 	RequestProgress(ctx context.Context) error
 }
 
 // Spec describes a range to follow.
 type Spec[T any] struct {
 	Range  Range
-	Keys   *Keys // those of the range that are followed; nil: all
 	Decode Decode[T]
 	// Last is the last snapshot of an earlier Follow, or nil. It is not published by itself, but
 	// updates carry it, as provisional, until a list has answered.

@@ -2,7 +2,6 @@ package listwatch
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,7 +17,6 @@ var (
 	errReplaced = errors.New("etcd's revision went backwards: it was restored from a backup or wiped")
 	errCluster  = errors.New("another etcd cluster answered")
 	errMissed   = errors.New("the watch missed changes")
-	errCrowded  = errors.New("other keys of the range are written too often")
 )
 
 // replica is what is known of a range. Its methods take etcd's answers, and decide whether they fit
@@ -26,9 +24,7 @@ var (
 //
 // What is known stays known through every error, until a list replaces it.
 type replica[T any] struct {
-	set    set[T]
-	keys   []string // that the last list had, and the watch tells of; nil: all of the range
-	others crowd    // what the watch tells of beside
+	set set[T]
 
 	known       bool // a list has answered
 	provisional bool // ... from a member without a leader, or long ago
@@ -50,8 +46,8 @@ type replica[T any] struct {
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
 // if its revision is lower than what is known: then etcd's history was replaced.
 func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
-	changed := !r.known || r.provisional != provisional || r.cluster != l.header.GetClusterId() || !slices.Equal(r.keys, l.keys)
-	r.known, r.provisional, r.keys = true, provisional, l.keys
+	changed := !r.known || r.provisional != provisional || r.cluster != l.header.GetClusterId()
+	r.known, r.provisional = true, provisional
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
 	r.applied, r.total = r.revision, l.total
@@ -100,15 +96,6 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 	last := int64(0)
 	for _, event := range resp.Events {
 		listed := event.Kv.ModRevision <= r.applied
-		if !r.covers(string(event.Kv.Key)) {
-			if listed {
-				continue
-			}
-			if r.others.add(len(event.Kv.Key)+len(event.Kv.Value), now) {
-				err = errCrowded
-			}
-			continue
-		}
 		var changed bool
 		switch {
 		case listed: // made beside the watch
@@ -130,15 +117,6 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 		r.applied = max(r.applied, resp.Events[n-1].Kv.ModRevision)
 	}
 	return changes, err
-}
-
-// covers reports whether a key of the range is followed.
-func (r *replica[T]) covers(key string) bool {
-	if r.keys == nil {
-		return r.known
-	}
-	_, found := slices.BinarySearch(r.keys, key)
-	return found
 }
 
 // fence compares an answer's header with what is known. A watch from a revision that etcd has not
@@ -249,7 +227,7 @@ func (r *replica[T]) snapshot() *Snapshot[T] {
 		return nil
 	}
 	return &Snapshot[T]{
-		Items: r.set.commit(), Removed: r.set.takeRemoved(), Keys: r.keys,
+		Items: r.set.commit(), Removed: r.set.takeRemoved(),
 		Revision: r.applied, Cluster: r.cluster, Provisional: r.provisional,
 	}
 }

@@ -59,8 +59,6 @@ func (e *quietEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOpti
 	return resp, nil
 }
 
-func (e *quietEtcd) Do(context.Context, clientv3.Op) (clientv3.OpResponse, error) { panic("not asked") }
-
 func (e *quietEtcd) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -57,8 +57,8 @@ func (s *Streams) Connected() bool { return s.connected }
 
 // open waits for the turn to open a watch, and returns the stream to open it on. f follows that from then on. The caller gives
 // the turn back by opened, and calls closed once the watch is closed, unless there is no stream: ctx has ended, which is an
-// error, or unless has received before the turn came.
-func (s *Streams) open(ctx context.Context, last bool, f *follower, unless <-chan struct{}) (*stream, error) {
+// error.
+func (s *Streams) open(ctx context.Context, last bool, f *follower) (*stream, error) {
 	w, came := &turn{last: last}, make(chan struct{})
 	s.mu.Lock()
 	s.turns.queue(w)
@@ -67,7 +67,6 @@ func (s *Streams) open(ctx context.Context, last bool, f *follower, unless <-cha
 	s.mu.Unlock()
 	select {
 	case <-came:
-	case <-unless:
 	case <-ctx.Done():
 	}
 	s.mu.Lock()

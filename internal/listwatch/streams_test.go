@@ -101,17 +101,17 @@ func TestABoundWaitsForTheTurn(t *testing.T) {
 
 func TestWaitingForATurnEndsWithTheContext(t *testing.T) {
 	s := NewStreams()
-	first, err := s.open(t.Context(), false, &follower{}, nil)
+	first, err := s.open(t.Context(), false, &follower{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.open(ctx, false, &follower{}, nil); !errors.Is(err, context.Canceled) {
+	if _, err := s.open(ctx, false, &follower{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("while another opens: %v, want the context's error", err)
 	}
 	s.opened(first)
-	if again, err := s.open(t.Context(), false, &follower{}, nil); err != nil || again != first {
+	if again, err := s.open(t.Context(), false, &follower{}); err != nil || again != first {
 		t.Errorf("after it: stream %v, %v, want the first again", again, err)
 	}
 }
@@ -122,7 +122,7 @@ func TestStreamsTellTheirWatches(t *testing.T) {
 	followers, on := [3]*follower{}, [3]*stream{}
 	for i := range followers {
 		followers[i] = &follower{first: int64(10 * i), lost: func() { lost[i]++ }}
-		on[i], _ = s.open(t.Context(), false, followers[i], nil)
+		on[i], _ = s.open(t.Context(), false, followers[i])
 		if i != 1 {
 			s.opened(on[i])
 		}

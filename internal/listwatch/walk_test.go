@@ -31,10 +31,6 @@ type walked struct {
 	progress bool  // ... and it is to answer a request for progress
 	check    bool  // the connection is back, and the core has not been told
 
-	keys   []string // that are followed; nil: all
-	joins  int      // how many users of them have joined
-	served int      // ... and have been told
-
 	past     *history // a backup
 	restored bool     // etcd has ever been
 	unseen   bool     // ... behind a connection that stayed, and nothing has happened since
@@ -94,7 +90,6 @@ func (h *history) trim(oldest int64) {
 func (h *history) header() *etcdserverpb.ResponseHeader { return header(1, 1, int(h.rev)) }
 
 // read is a read of one page, at the latest revision or at an earlier one.
-// Keys by name are all on one page.
 func (h *history) read(p page) (*clientv3.GetResponse, error) {
 	rev := h.rev
 	if p.revision != 0 {
@@ -109,7 +104,7 @@ func (h *history) read(p page) (*clientv3.GetResponse, error) {
 	resp := &clientv3.GetResponse{Header: h.header()}
 	for i, e := range h.at(rev) {
 		switch {
-		case e.value == "" || p.keys != nil && !slices.Contains(p.keys, keysWalked[i]):
+		case e.value == "":
 		case keysWalked[i] < p.from:
 			resp.Count++
 		default:
@@ -117,7 +112,7 @@ func (h *history) read(p page) (*clientv3.GetResponse, error) {
 			resp.Kvs = append(resp.Kvs, e.kv(i))
 		}
 	}
-	if len(resp.Kvs) > 1 && p.keys == nil {
+	if len(resp.Kvs) > 1 {
 		resp.Kvs, resp.More = resp.Kvs[:1], true
 	}
 	return resp, nil
@@ -157,7 +152,6 @@ func startWalk() *walked {
 // step hands the core an event, and takes what it wants done.
 func (w *walked) step(e event) {
 	failed := w.do
-	e.keys, e.joins = w.keys, w.joins
 	d := w.core.step(e, w.now)
 	if d.closeWatch {
 		w.watching, w.reopened = false, false
@@ -165,19 +159,13 @@ func (w *walked) step(e event) {
 	if d.update != nil {
 		w.judge(d.update)
 		w.last = d.update
-		if s := d.update.Snapshot; s != nil && (w.keys == nil || containsAll(s.Keys, w.keys)) {
-			w.served = w.joins
-		}
 	}
 	w.do = d.action
 	if w.do.call == callWatch && w.watching {
 		w.breaks("there is one watch at a time")
 	}
-	if e.err != nil && (failed.call == callList || failed.call == callWatch) && w.do.call != callPause && w.do.call != callListLocal && w.do.call != callEnd {
+	if e.err != nil && (failed.call == callList || failed.call == callWatch) && w.do.call != callPause && w.do.call != callListLocal {
 		w.breaks("after a failure there is a pause: %v", w.do)
-	}
-	if w.do.call == callEnd && w.keys == nil {
-		w.breaks("only keys by name are given up")
 	}
 	if w.do.call == callList && w.resume != nil {
 		if w.do.page.from != w.resume.from || w.do.page.revision != w.resume.revision {
@@ -227,7 +215,7 @@ func (w *walked) judge(u *Update[string]) {
 		w.breaks("an older revision never replaces a newer one: %d after %d", now.Revision, before.Revision)
 	}
 	if !w.restored {
-		if got, want := describeItems(now.Items), w.etcd.at(now.Revision).of(now.Keys); got != want {
+		if got, want := describeItems(now.Items), w.etcd.at(now.Revision).String(); got != want {
 			w.breaks("a snapshot is what etcd had at its revision: %q at %d, not %q", got, now.Revision, want)
 		}
 	}
@@ -243,7 +231,7 @@ func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
 		has := func(items []*Item[string]) bool {
 			return slices.ContainsFunc(items, func(i *Item[string]) bool { return i.Key == old.Key })
 		}
-		if !has(now.Items) && !has(now.Removed) && (now.Keys == nil || slices.Contains(now.Keys, old.Key)) {
+		if !has(now.Items) && !has(now.Removed) {
 			w.breaks("whoever goes is named: %s went", old.Key)
 		}
 	}
@@ -257,11 +245,11 @@ func describeItems(items []*Item[string]) string {
 	return strings.Join(all, " ")
 }
 
-// of describes what some of the keys hold. nil are all.
-func (c content) of(keys []string) string {
+// String describes what the keys hold.
+func (c content) String() string {
 	var all []string
 	for i, e := range c {
-		if e.value != "" && (keys == nil || slices.Contains(keys, keysWalked[i])) {
+		if e.value != "" {
 			all = append(all, keysWalked[i]+"="+e.value)
 		}
 	}
@@ -294,37 +282,15 @@ func (w *walked) answer() bool {
 	case callProgress:
 		w.progress = w.watching
 		w.step(event{})
-	case callEnd:
-		return false
 	}
 	return true
-}
-
-// join has somebody join who wants a key.
-func (w *walked) join(keys ...string) bool {
-	if w.do.call == callEnd {
-		return false
-	}
-	w.keys, w.joins = keys, w.joins+1
-	switch w.do.call {
-	case callWait:
-		w.step(event{})
-	case callWatch:
-		w.step(event{joined: true})
-	}
-	return true
-}
-
-// containsAll reports whether all has each of some.
-func containsAll(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(key string) bool { return !slices.Contains(all, key) })
 }
 
 // probe returns the number of keys, and the one changed last.
 func (w *walked) probe() *clientv3.GetResponse {
 	resp := &clientv3.GetResponse{Header: w.etcd.header()}
 	for i, e := range w.etcd.at(w.etcd.rev) {
-		if e.value == "" || w.do.page.keys != nil && !slices.Contains(w.do.page.keys, keysWalked[i]) {
+		if e.value == "" {
 			continue
 		}
 		resp.Count++
@@ -338,7 +304,7 @@ func (w *walked) probe() *clientv3.GetResponse {
 // fail has the call that the core waits for fail.
 func (w *walked) fail(err error) bool {
 	switch w.do.call {
-	case callPause, callWait, callEnd:
+	case callPause, callWait:
 		return false
 	case callList:
 		if w.do.page.from != "" && errors.Is(err, context.DeadlineExceeded) && !w.check {
@@ -441,8 +407,6 @@ func (w *walked) lose() bool {
 // settle has whatever is asked be answered, and the watch tell.
 func (w *walked) settle() string {
 	switch {
-	case w.do.call == callEnd:
-		return ""
 	case w.reopened && w.lose():
 		return "the stream is lost"
 	case w.well():
@@ -460,8 +424,8 @@ func (w *walked) settle() string {
 // well reports whether the last update is all there is to say, and the next change will be heard of.
 func (w *walked) well() bool {
 	u := w.last
-	return u != nil && u.Err == nil && w.served == w.joins && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && !w.reopened && w.do.call == callWait &&
-		w.watching && w.next == w.etcd.rev+1 && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).of(u.Snapshot.Keys)
+	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && !w.reopened && w.do.call == callWait &&
+		w.watching && w.next == w.etcd.rev+1 && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
 var walkEvents = []coretest.Event[walked]{
@@ -518,15 +482,8 @@ var walkEvents = []coretest.Event[walked]{
 	}},
 }
 
-// joinEvents are those of some keys of a range.
-var joinEvents = []coretest.Event[walked]{
-	{Name: "a is wanted alone", Do: func(w *walked) bool { return len(w.keys) > 1 && w.join("k/a") }},
-	{Name: "b is wanted, too", Do: func(w *walked) bool { return w.join("k/a", "k/b") }},
-}
-
 func watchWalk(start func() *walked) coretest.World[walked] {
 	shape := &coretest.Shape{
-		Ranked: map[string]string{"walked.joins": "joins", "walked.served": "joins", "core.joins": "joins", "core.served": "joins"},
 		Counted: map[string]string{
 			"walked.next": "rev", "walked.began": "rev", "signs.owedFrom": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
 			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev",
@@ -562,21 +519,4 @@ func TestWalk(t *testing.T) {
 	}
 	t.Run("from nothing", func(t *testing.T) { coretest.Walk(t, 5, watchWalk(startWalk)) })
 	t.Run("from a watch", func(t *testing.T) { coretest.Walk(t, 5, watchWalk(watching)) })
-	t.Run("some keys", func(t *testing.T) {
-		world := watchWalk(func() *walked {
-			w := &walked{now: start, etcd: history{first: 10, rev: 10, states: make([]content, 1)}, keys: []string{"k/a"}, joins: 1}
-			w.etcd.set(1, "1")
-			spec := testSpec()
-			spec.Keys = NewKeys()
-			w.core = testCore(spec)
-			w.core.replica.life.often = false
-			w.step(event{})
-			for range 5 {
-				w.settle()
-			}
-			return w
-		})
-		world.Events = append(joinEvents, walkEvents...)
-		coretest.Walk(t, 5, world)
-	})
 }

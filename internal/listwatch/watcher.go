@@ -4,23 +4,17 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 const (
 	// tries is how often etcd's revision is asked for before etcd counts as not answering.
 	tries = 2
-	// anotherPause is the first pause before a transaction is tried at another member. Each is twice the one before.
-	anotherPause = 25 * time.Millisecond
 )
 
 // watcher is the shell of a core: it follows one range, in a goroutine of its own.
@@ -39,7 +33,6 @@ type watcher[T any] struct {
 	cancel   context.CancelFunc // closes the watch; nil: there is none
 	stream   *stream            // that the watch is on; nil: there is none
 	follower *follower          // of the stream
-	joined   <-chan struct{}    // closed once somebody wants a key
 }
 
 func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
@@ -58,7 +51,6 @@ func (w *watcher[T]) run(ctx context.Context) {
 	var published time.Time
 	for e := (event{}); ctx.Err() == nil; {
 		now := time.Now()
-		e.keys, e.joins, w.joined = w.spec.Keys.wanted()
 		if w.spec.Spent != nil {
 			w.core.charge(w.spec.Spent(), published)
 		}
@@ -68,9 +60,6 @@ func (w *watcher[T]) run(ctx context.Context) {
 			w.sink(*do.update)
 			published = time.Now()
 			w.core.charge(w.usual.Believe(published.Sub(now)), published)
-		}
-		if do.call == callEnd {
-			return
 		}
 		e = w.do(ctx, do.action)
 		e.roundTrip = w.cfg.Streams.roundTrip()
@@ -122,17 +111,13 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	case callProgress:
 		return w.requestProgress(ctx, a.bound)
 	case callWait:
-		return w.wait(ctx, time.Until(a.until), w.answers, w.joined)
+		return w.wait(ctx, time.Until(a.until), w.answers)
 	default:
-		return w.wait(ctx, backoff.Jitter(a.bound), nil, nil)
+		return w.wait(ctx, backoff.Jitter(a.bound), nil)
 	}
 }
 
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
-	if a.page.keys != nil {
-		resp, err := w.getKeys(ctx, a.bound, a.page.keys, opts...)
-		return event{read: resp, err: err}
-	}
 	resp, err := w.get(ctx, a.bound, cmp.Or(a.page.from, w.spec.Range.From), opts...)
 	return event{read: resp, err: err}
 }
@@ -142,32 +127,6 @@ func (w *watcher[T]) get(ctx context.Context, bound time.Duration, from string, 
 	return within(ctx, w.cfg.Streams, bound, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return w.cfg.Client.Get(ctx, from, opts...)
 	})
-}
-
-// getKeys reads keys in one transaction within a bound. It returns all that it has found as one answer.
-func (w *watcher[T]) getKeys(ctx context.Context, bound time.Duration, keys []string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	gets := make([]clientv3.Op, len(keys))
-	for i, key := range keys {
-		gets[i] = clientv3.OpGet(key, opts...)
-	}
-	resp, err := within(ctx, w.cfg.Streams, bound, func(ctx context.Context) (clientv3.OpResponse, error) {
-		for d := anotherPause; ; d *= 2 {
-			resp, err := w.cfg.Client.Do(ctx, clientv3.OpTxn(nil, gets, nil))
-			// The etcd client goes on to another member with a read, and with a transaction does not.
-			if etcderr.Code(err) != codes.Unavailable || !pause(ctx, d) {
-				return resp, err
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	all := &clientv3.GetResponse{Header: resp.Txn().Header}
-	for _, one := range resp.Txn().Responses {
-		all.Kvs = append(all.Kvs, one.GetResponseRange().GetKvs()...)
-		all.Count += one.GetResponseRange().GetCount()
-	}
-	return all, nil
 }
 
 // within makes a call within a bound, and notes how long etcd took to answer.
@@ -180,16 +139,6 @@ func within[R any](ctx context.Context, s *Streams, bound time.Duration, call fu
 		s.answered(time.Since(asked))
 	}
 	return resp, err
-}
-
-// pause waits, and reports whether ctx lasted until then.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // verify reads a page beside the watch. If etcd's client resumes the watch, it does so at the revision after this answer's
@@ -208,9 +157,9 @@ func (w *watcher[T]) verify(ctx context.Context, a action) event {
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	streams := w.cfg.Streams
 	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }}
-	stream, err := streams.open(ctx, w.cfg.Last, w.follower, w.joined)
+	stream, err := streams.open(ctx, w.cfg.Last, w.follower)
 	if stream == nil {
-		return event{err: err, joined: err == nil}
+		return event{err: err}
 	}
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	overdue := time.AfterFunc(a.bound, cancel)
@@ -268,15 +217,8 @@ func (w *watcher[T]) head(ctx context.Context, a action) event {
 
 // probe reads the number of keys and the one changed last.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
-	opts := []clientv3.OpOption{clientv3.WithKeysOnly()}
-	if a.page.keys == nil {
-		opts = w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
-			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
-	}
-	e := w.read(ctx, a, opts...)
-	if a.page.keys != nil && e.err == nil {
-		slices.SortFunc(e.read.Kvs, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(b.ModRevision, a.ModRevision) })
-	}
+	e := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
 	e.latest = w.cfg.Streams.latest(w.stream)
 	return e
 }
@@ -290,7 +232,7 @@ func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) e
 	return event{err: w.cfg.Client.RequestProgress(ctx)}
 }
 
-func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan, joined <-chan struct{}) event {
+func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan) event {
 	w.timer.Reset(d)
 	select {
 	case answer, ok := <-answers:
@@ -302,7 +244,6 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 		return event{lost: true}
 	case <-w.back:
 		return event{back: true}
-	case <-joined:
 	case <-w.timer.C:
 	case <-ctx.Done():
 	}

@@ -11,7 +11,6 @@
 //	backend.go   an endpoint and its form for gRPC
 //	key.go       the shell of the core: locks, timers, subscriptions
 //	keys.go      the keys of a registry, and where they are in etcd
-//	live.go      ... and their live configs, which are followed together
 //	disk.go      the last known endpoints and live config of each key, in files
 //	snapshot.go  ... and the content of a file
 //	conn.go      the resolver of one gRPC connection

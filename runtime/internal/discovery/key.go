@@ -113,7 +113,7 @@ func (k *Key) follow() {
 			return k.core.listed(u, now)
 		})
 	})
-	stopConfig := k.keys.live.follow(k.spec.configKey, func(u listwatch.Update[liveConfig]) {
+	stopConfig := k.keys.followConfig(k.spec.configKey, func(u listwatch.Update[liveConfig]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
 	k.stop = func() { stopEndpoints(); stopConfig() }

@@ -48,7 +48,6 @@ type Keys struct {
 	cfg       Config
 	endpoints *listwatch.Group[*Backend]
 	configs   *listwatch.Group[liveConfig]
-	live      *liveConfigs
 	elections *listwatch.Group[string]
 	disk      *disk
 	cpu       *virtualClock // for updates of connections
@@ -64,7 +63,7 @@ func NewKeys(cfg Config) *Keys {
 	if cfg.Allowed == nil {
 		cfg.Allowed = func(string) error { return nil }
 	}
-	ks := &Keys{
+	return &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
@@ -84,12 +83,6 @@ func NewKeys(cfg Config) *Keys {
 		cpu:  &virtualClock{processors: runtime.GOMAXPROCS(0)},
 		keys: make(map[place]*Key),
 	}
-	ks.live = newLiveConfigs(ks.configs, cfg.Namespace, func(why error) {
-		if !refused(why) { // a role that may read single configs is as it should be
-			cfg.Logger.Warn("each live service config is followed by itself from now on", "error", why)
-		}
-	})
-	return ks
 }
 
 // Key returns a service's key, which is not followed before its Read is called. read decides which entries
@@ -212,6 +205,11 @@ func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Back
 			return newBackend(e, layout), true, nil
 		},
 	}
+}
+
+// followConfig passes the live service config under an etcd key to sink until stop is called.
+func (ks *Keys) followConfig(key string, sink func(listwatch.Update[liveConfig])) (stop func()) {
+	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
 }
 
 // decodeConfig takes any value for a live service config: the core reads it, at its own pace, and has to tell an invalid one

@@ -84,7 +84,7 @@ func value(t *testing.T, reader *metric.ManualReader, name string, want ...attri
 var pinned = []string{
 	"etcdrpc.discovery.away updowncounter {connection} etcdrpc.key=acme/user",
 	"etcdrpc.discovery.malformed_values counter {value} etcdrpc.range=candidates|endpoints|service_config",
-	"etcdrpc.discovery.relists counter {relist} error.type=closed|compacted|denied|missed|no_leader|replaced|silent|watch_error etcdrpc.range=candidates|endpoints|service_config",
+	"etcdrpc.discovery.relists counter {relist} error.type=closed|compacted|denied|missed|no_leader|replaced|watch_error etcdrpc.range=candidates|endpoints|service_config",
 	"etcdrpc.discovery.status updowncounter {key} etcdrpc.discovery.state=following|stale|unknown etcdrpc.key=acme/user",
 	"etcdrpc.endpoint.age gauge s etcdrpc.key=acme/user",
 	"etcdrpc.endpoint.count updowncounter {endpoint} etcdrpc.endpoint.state=held|listed etcdrpc.key=acme/user",

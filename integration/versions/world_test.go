@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -265,34 +264,6 @@ func countReads(reads *atomic.Int64) grpc.UnaryClientInterceptor {
 		}
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
-}
-
-// countProgress counts the progress requests of an etcd client's watches, and the answers.
-func countProgress(requests, answers *atomic.Int64) grpc.StreamClientInterceptor {
-	return func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		stream, err := open(ctx, desc, conn, method, opts...)
-		return &progressStream{stream, requests, answers}, err
-	}
-}
-
-type progressStream struct {
-	grpc.ClientStream
-	requests, answers *atomic.Int64
-}
-
-func (s *progressStream) SendMsg(m any) error {
-	if req, ok := m.(*etcdserverpb.WatchRequest); ok && req.GetProgressRequest() != nil {
-		s.requests.Add(1)
-	}
-	return s.ClientStream.SendMsg(m)
-}
-
-func (s *progressStream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
-	if resp, ok := m.(*etcdserverpb.WatchResponse); ok && err == nil && !resp.GetCreated() && !resp.GetCanceled() && len(resp.GetEvents()) == 0 {
-		s.answers.Add(1)
-	}
-	return err
 }
 
 // eventually polls until ok returns true. It fails the test if that takes too long.

@@ -12,7 +12,7 @@ func TestK3_AMarkHeardBeforeAListIsTold(t *testing.T) {
 	if _, err := r.heard(events(11, put("a", "leaving", 11)), start); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.verified(whole(r, list(12, kv("b", "serving", 10)))); err != nil {
+	if _, err := r.verified(whole(r, list(12, kv("b", "serving", 10))), start); err != nil {
 		t.Fatal(err)
 	}
 	if got := text(r.snapshot().Removed); got != "a=leaving" {

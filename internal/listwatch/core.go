@@ -24,13 +24,9 @@ const (
 	localListBound = 500 * time.Millisecond
 	probeBound     = 500 * time.Millisecond
 	watchBound     = 5 * time.Second
-	progressBound  = time.Second
 
-	// roundTrips is how many usual round trips each of these bounds, and those of signs, has beside.
+	// roundTrips is how many usual round trips are added to each of these bounds.
 	roundTrips = 3
-
-	// signOfLifeEvery is the time between two requests for a sign of life.
-	signOfLifeEvery = time.Second
 
 	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
 	steadyAfter = 5 * time.Second
@@ -44,17 +40,12 @@ const (
 
 	// failureEvery is the least time between two lines about one outage that differ in the cause.
 	failureEvery = time.Minute
-
-	// firstLeftPause is the least time from a list that left entries out to one that looks for them, where there
-	// is room. It doubles with each that leaves some out again.
-	firstLeftPause = 10 * time.Second
-	maxLeftPause   = 5 * time.Minute
 )
 
 // errNotOpened is the outcome of callWatch where etcd has not answered in time.
 var errNotOpened = errors.New("etcd did not open it")
 
-// call is what the core has the shell do. The shell feeds its outcome back as the next event.
+// call is a step of the shell that takes time. The shell feeds its outcome back as the next event.
 type call int
 
 const (
@@ -62,30 +53,27 @@ const (
 	callList                  // read a page of the range
 	callListLocal             // read one as one member sees it, which takes no leader
 	callWatch                 // open a watch from the revision on
-	callWait                  // wait until an instant, for an answer of the watch, or for the stream to be lost or the connection to be back
-	callVerify                // read a page of the range beside the watch
-	callHead                  // read where etcd is, or take what another range has read
+	callWait                  // wait until an instant, for an answer of the watch, or for trouble
+	callVerify                // read a page of the range while the watch goes on
 	callProbe                 // read the number of keys and the one changed last
-	callProgress              // request a progress notification, which comes on the watch
 )
 
 // event is the outcome of a call. The zero value says that a pause is over, an instant is reached, or
 // a watch is open.
 type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
-	head   head                    // callHead
-	latest int64                   // callHead, callProbe: the highest revision that a watch of the stream began at
 	answer *clientv3.WatchResponse // callWait
-	lost   bool                    // callWait: the stream of the watch was lost, and is being reopened
+	doubt  bool                    // callWait: another range of the client has found trouble with etcd
 	back   bool                    // callPause, callWait: the connection to etcd is back
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
 
+	ranges    int           // that the etcd client follows
 	roundTrip time.Duration // how long etcd usually takes to answer; 0: not known
 }
 
-// do is what the shell is to do: carry out the effects, in this order, and then make the call.
-type do[T any] struct {
+// step is what the shell does next: it applies the effects, in this order, and then makes the call.
+type step[T any] struct {
 	effects[T]
 	action
 }
@@ -93,6 +81,7 @@ type do[T any] struct {
 // effects are what the shell does without waiting for anything.
 type effects[T any] struct {
 	closeWatch bool       // close the watch, and open later ones on another stream
+	doubt      bool       // tell the other ranges of the client that there is trouble with etcd
 	relisted   string     // count a list that became necessary, by this cause; "": none
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these
@@ -113,13 +102,13 @@ type action struct {
 	page     page          // callList, callListLocal, callVerify
 	revision int64         // callWatch
 	until    time.Time     // callWait
-	age      time.Duration // callHead: how old another range's read may be
+	count    bool          // callProbe: read the number of keys alone
 }
 
-// core follows one range of etcd keys: it decides what is to be asked of etcd, what the answers mean,
+// core follows one range of etcd keys: it decides what to ask etcd, what the answers mean,
 // and when an update is published.
 //
-//	list ──▶ watch ──▶ wait ◀──▶ verify, progress, head, probe
+//	list ──▶ watch ──▶ wait ◀──▶ verify, probe
 //	 ▲ │       │        │          │
 //	 │ ▼       ▼        ▼          │
 //	pause ◀────────────────────────┘
@@ -128,7 +117,6 @@ type action struct {
 type core[T any] struct {
 	name    string // the first key of the range, for logs and errors
 	replica replica[T]
-	pace    pace
 	doing   call
 	effects effects[T] // of this step
 
@@ -141,24 +129,24 @@ type core[T any] struct {
 	refusals  backoff.Backoff // of lists that were refused
 	rebuilds  backoff.Backoff // of watches
 
-	openedAt   time.Time     // when the watch was opened; zero: there is none
-	signOfLife time.Time     // when the watch may be asked for a sign of life again
-	back       bool          // callVerify is for a connection that is back
-	listedAt   time.Time     // when a list was last complete
-	leftPause  time.Duration // see firstLeftPause
+	openedAt time.Time // when the watch was opened; zero: there is none
 
-	unpublished bool  // the content changed since the last update
-	gathered    int   // ... by so many changes that the watch told of
-	told        error // the error of the last update
-	listFailed  bool  // a failed list was logged, and none has succeeded since
-	causeLogged bool  // ... with more than its error says itself
-	loggedErr   error // the error of the line that was last logged of a failed list
+	unpublished bool      // the content changed since the last update
+	gathered    int       // ... by so many changes that the watch delivered
+	sent        int       // how many of them the last update contained
+	next        time.Time // when the next update may go out
+	told        error     // the error of the last update
+	listFailed  bool      // a failed list was logged, and none has succeeded since
+	causeLogged bool      // ... with more than its error says itself
+	loggedErr   error     // the error of the line that was last logged of a failed list
 	loggedAt    time.Time
 	watchFailed bool // a failed watch was logged, and none has answered since
 	leftLogged  bool // the log says that entries are left out, and not yet that they fit again
 
-	now   time.Time        // of this step
-	lines loglimit.Limiter // of lines that whoever writes the range can cause
+	now    time.Time        // of this step
+	ranges int              // see event
+	late   time.Duration    // how much later than usual etcd may answer
+	lines  loglimit.Limiter // of lines that whoever writes the range can cause
 }
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
@@ -169,8 +157,8 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		refusals:  backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
 		rebuilds:  backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
-	c.replica.life.often = !cfg.Streams.connected
-	c.replica.blind = c.replica.life.often
+	c.replica.often = !cfg.Streams.connected
+	c.replica.spread = uint8(hashOf(spec.Range.From))
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
 	if last := spec.Last; last != nil {
@@ -183,22 +171,24 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 
 // step takes the outcome of the last call, and returns what to do next. The first event is the zero
 // value.
-func (c *core[T]) step(e event, now time.Time) do[T] {
+func (c *core[T]) step(e event, now time.Time) step[T] {
 	c.effects, c.now = effects[T]{}, now
-	c.replica.life.beside = roundTrips * e.roundTrip
-	next := c.next(e, now)
-	if next.call != callPause && next.call != callProgress { // a request for progress is only handed to the stream
-		next.bound = min(next.bound+c.replica.life.beside, maxListBound)
+	c.ranges, c.late = e.ranges, roundTrips*e.roundTrip
+	next := c.act(e, now)
+	if next.call != callPause {
+		next.bound = min(next.bound+c.late, maxListBound)
 	}
 	c.noteLeft()
 	c.doing = next.call
-	return do[T]{c.effects, next}
+	return step[T]{c.effects, next}
 }
 
-// charge adds to the cost of the last update, which was published at the given time.
-func (c *core[T]) charge(cost time.Duration, published time.Time) { c.pace.spend(cost, published) }
+// published notes how long the last update took, and when it had gone out.
+func (c *core[T]) published(took time.Duration, at time.Time) {
+	c.next = at.Add(Pause(took, max(c.sent, 1)))
+}
 
-func (c *core[T]) next(e event, now time.Time) action {
+func (c *core[T]) act(e event, now time.Time) action {
 	switch c.doing {
 	case callList:
 		return c.listed(e, now)
@@ -210,12 +200,8 @@ func (c *core[T]) next(e event, now time.Time) action {
 		return c.woken(e, now)
 	case callVerify:
 		return c.verified(e, now)
-	case callHead:
-		return c.headed(e, now)
 	case callProbe:
 		return c.probed(e, now)
-	case callProgress:
-		return c.wait(now) // what counts is the answer, not whether it could be requested
 	}
 	if e.back {
 		c.listing = listing[T]{} // begun with another etcd, maybe
@@ -259,21 +245,16 @@ func (c *core[T]) listed(e event, now time.Time) action {
 	c.retries.Reset()
 	c.refusals.Reset()
 	// What the last watch heard and had no time to publish may be all that is new.
-	if c.replica.listed(c.listDone(now), false) || c.unpublished {
+	if c.replica.listed(c.listDone(), false) || c.unpublished {
 		c.publish(nil)
 	}
-	return c.watch()
-}
-
-// watch has the watch opened.
-func (c *core[T]) watch() action {
 	return action{call: callWatch, bound: watchBound, revision: c.replica.applied + 1}
 }
 
 // listDone returns the list under way, which is complete.
-func (c *core[T]) listDone(now time.Time) *listing[T] {
+func (c *core[T]) listDone() *listing[T] {
 	done := c.listing
-	c.listing, c.listedAt = listing[T]{}, now
+	c.listing = listing[T]{}
 	return &done
 }
 
@@ -283,7 +264,7 @@ func (c *core[T]) listedLocal(e event, now time.Time) action {
 		return c.list(callListLocal, localListBound)
 	}
 	if err == nil {
-		c.unpublished = c.replica.listed(c.listDone(now), true)
+		c.unpublished = c.replica.listed(c.listDone(), true)
 	}
 	c.listing = listing[T]{}
 	if e.why == nil {
@@ -343,7 +324,7 @@ func (c *core[T]) opened(e event, now time.Time) action {
 		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
 	}
 	c.replica.watching(now)
-	c.openedAt, c.signOfLife = now, time.Time{}
+	c.openedAt = now
 	return c.wait(now)
 }
 
@@ -361,52 +342,27 @@ func (c *core[T]) woken(e event, now time.Time) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if e.lost {
-		c.replica.lost(now)
+	if e.doubt {
+		c.replica.calm = false
 	}
-	if c.back = e.back; c.back || c.replica.moved {
+	if e.back {
 		c.flush(now)
 		return c.list(callVerify, firstListBound)
 	}
 	return c.wait(now)
 }
 
-// wait waits for the watch, unless something else is due before.
+// wait waits for the watch, unless a probe is due.
 func (c *core[T]) wait(now time.Time) action {
 	c.flush(now)
-	until, by := c.replica.due(now)
-	if until.Before(c.signOfLife) {
-		until = c.signOfLife
-	}
+	until := c.replica.due(c.ranges, c.late)
 	if !until.After(now) {
-		c.signOfLife = now.Add(signOfLifeEvery)
-		return c.ask(by)
-	}
-	if c.replica.set.left && !c.replica.set.full() {
-		again := c.listedAt.Add(c.leftPause)
-		if !again.After(now) {
-			c.leftPause = min(2*c.leftPause, maxLeftPause)
-			return c.list(callVerify, maxListBound)
-		}
-		until = earlier(until, again)
+		return action{call: callProbe, bound: probeBound, count: c.replica.total > wholeProbe}
 	}
 	if c.unpublished {
-		until = earlier(until, c.pace.due(c.gathered, c.withdraws(), now))
+		until = earlier(until, c.next)
 	}
 	return action{call: callWait, until: until}
-}
-
-// ask has a sign of life asked for.
-func (c *core[T]) ask(by call) action {
-	switch by {
-	case callProgress:
-		return action{call: by, bound: progressBound}
-	case callHead:
-		// What another range has read will do, and the two will be due at the same time from then on. It must be no
-		// older than what is known.
-		return action{call: by, bound: probeBound, age: min(c.replica.life.patience()/2, c.now.Sub(c.listedAt))}
-	}
-	return action{call: by, bound: probeBound}
 }
 
 func (c *core[T]) verified(e event, now time.Time) action {
@@ -417,51 +373,36 @@ func (c *core[T]) verified(e event, now time.Time) action {
 	case err != nil:
 		return c.rebuild(c.errorOf("list", err, e.why), now)
 	}
-	changed, err := c.replica.verified(c.listDone(now))
+	changed, err := c.replica.verified(c.listDone(), now)
 	if err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.unpublished = c.unpublished || changed
-	if c.back {
-		c.replica.reconnected(now)
-		c.signOfLife = time.Time{}
-	}
 	return c.wait(now)
 }
 
-// headed has the range probed if etcd has moved on and owes no answer, or verified if etcd may be another.
-func (c *core[T]) headed(e event, now time.Time) action {
-	if e.err != nil {
-		return c.rebuild(c.errorOf("list", e.err, e.why), now)
-	}
-	by, err := c.replica.headed(e.head, e.latest, now)
-	switch {
-	case err != nil:
-		return c.rebuild(c.errorOf("watch", err, e.why), now)
-	case by == callProbe:
-		return c.ask(by)
-	case by == callVerify:
-		return c.list(by, firstListBound)
-	}
-	c.signOfLife = time.Time{} // it was etcd that was asked last, and the watch may have to answer now
-	return c.wait(now)
-}
-
+// probed takes the outcome of a probe. One that failed is repeated: etcd may be about to elect a leader.
 func (c *core[T]) probed(e event, now time.Time) action {
-	if e.err != nil {
+	switch {
+	case etcderr.Refused(e.err):
 		return c.rebuild(c.errorOf("list", e.err, e.why), now)
+	case e.err != nil && c.replica.suspect(c.replica.revision+1, now):
+		c.effects.doubt = true
+		return c.rebuild(c.errorOf("list", e.err, e.why), now)
+	case e.err != nil:
+		return c.wait(now)
 	}
-	if err := c.replica.probed(e.read, e.latest, now); err != nil {
+	if err := c.replica.probed(e.read, now); err != nil {
+		c.effects.doubt = true
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
-	if c.replica.reopened {
-		return c.list(callVerify, firstListBound)
+	if c.replica.calm {
+		c.recovered()
 	}
-	c.signOfLife = time.Time{} // it was a probe that was asked last, and the watch may have to answer now
 	return c.wait(now)
 }
 
-// recovered notes that the watch answers.
+// recovered notes that the watch answers, or has nothing to say.
 func (c *core[T]) recovered() {
 	if c.listFailed || c.watchFailed {
 		c.listFailed, c.causeLogged, c.watchFailed = false, false, false
@@ -474,19 +415,15 @@ func (c *core[T]) recovered() {
 
 // flush publishes a change if pacing allows. The end of an error is published without delay.
 func (c *core[T]) flush(now time.Time) {
-	if c.unpublished && (c.told != nil || !c.pace.due(c.gathered, c.withdraws(), now).After(now)) {
+	if c.unpublished && (c.told != nil || !c.next.After(now)) {
 		c.publish(nil)
 	}
 }
 
 func (c *core[T]) publish(err error) {
-	c.pace.sent(c.gathered, c.withdraws(), c.now) // before the snapshot, which forgets what was removed
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
-	c.unpublished, c.gathered, c.told = false, 0, err
+	c.unpublished, c.gathered, c.sent, c.told = false, 0, c.gathered, err
 }
-
-// withdraws reports whether an entry was removed since the last update.
-func (c *core[T]) withdraws() bool { return len(c.replica.set.removed) > 0 }
 
 func (c *core[T]) malformed(key string, err error) {
 	c.effects.malformed = append(c.effects.malformed, key)
@@ -499,7 +436,7 @@ func (c *core[T]) noteLeft() {
 	if s.left == c.leftLogged {
 		return
 	}
-	c.leftLogged, c.leftPause = s.left, firstLeftPause
+	c.leftLogged = s.left
 	args := []any{"key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total}
 	if s.left {
 		c.limited("etcd has more under the key than is kept; the rest is left out", args...)
@@ -530,7 +467,7 @@ func (c *core[T]) errorOf(what string, err, why error) error {
 }
 
 // Causes are the words for metrics that Relisted is called with.
-var Causes = []string{"compacted", "replaced", "missed", "silent", "closed", "no_leader", "denied", "watch_error"}
+var Causes = []string{"compacted", "replaced", "missed", "closed", "no_leader", "denied", "watch_error"}
 
 // relistCause names an error for metrics, in one of [Causes].
 func relistCause(err error) string {
@@ -541,8 +478,6 @@ func relistCause(err error) string {
 		return "replaced"
 	case errors.Is(err, errMissed):
 		return "missed"
-	case errors.Is(err, errSilent):
-		return "silent"
 	case errors.Is(err, errClosed):
 		return "closed"
 	case errors.Is(err, rpctypes.ErrNoLeader):
@@ -551,13 +486,6 @@ func relistCause(err error) string {
 		return "denied"
 	}
 	return "watch_error"
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -79,8 +79,6 @@ func (l *life) outcome() event {
 	switch l.doing {
 	case callList, callListLocal, callVerify, callProbe:
 		return read(l.read())
-	case callHead:
-		return event{head: head{l.header(), l.now}, latest: int64(l.next())}
 	case callWait:
 		return l.heard(b)
 	}
@@ -123,7 +121,7 @@ func (l *life) heard(b byte) event {
 	case 0:
 		return event{}
 	case 1:
-		return []event{back, back, {lost: true}, {}}[b>>2&3]
+		return []event{back, back, {doubt: true}, {}}[b>>2&3]
 	}
 	resp := watchAnswer(l.header())
 	switch b >> 2 & 3 {

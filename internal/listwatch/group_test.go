@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,16 +21,15 @@ import (
 
 // fakeEtcd is a Client whose answers the test gives.
 type fakeEtcd struct {
-	mu       sync.Mutex
-	get      func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
-	answers  chan clientv3.WatchResponse // of the watch; nil: watches do not open
-	gets     []clientv3.Op
-	watches  []string      // the streams that watches were opened on
-	progress []string      // the streams that progress was requested on
-	opening  time.Duration // how long a watch takes to be opened
-	anybody  int           // the watches that do not ask for a member with a leader
-	opened   []context.Context
-	early    int // the watches that were closed while they were opened
+	mu      sync.Mutex
+	get     func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
+	answers chan clientv3.WatchResponse // of the watch; nil: watches do not open
+	gets    []clientv3.Op
+	watches []string      // the streams that watches were opened on
+	opening time.Duration // how long a watch takes to be opened
+	anybody int           // the watches that do not ask for a member with a leader
+	opened  []context.Context
+	early   int // the watches that were closed while they were opened
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -62,18 +62,10 @@ func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) 
 	return answers
 }
 
-func (f *fakeEtcd) RequestProgress(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.progress = append(f.progress, streamOf(ctx))
-	return nil
-}
-
-// streamOf returns the stream of a context, as its Streams number it.
+// streamOf returns the stream of a context.
 func streamOf(ctx context.Context) string {
 	md, _ := metadata.FromOutgoingContext(ctx)
-	_, stream, _ := strings.Cut(strings.Join(md.Get(streamKey), ","), "/")
-	return stream
+	return strings.Join(md.Get(streamKey), ",")
 }
 
 // answering has reads answered so from now on, and watches by the channel that is returned.
@@ -96,11 +88,11 @@ func (f *fakeEtcd) hanging() {
 	f.answers = nil
 }
 
-// counts are how many calls there were: to list, to watch, and for progress.
-func (f *fakeEtcd) counts() [3]int {
+// counts are how many reads and watches there were.
+func (f *fakeEtcd) counts() [2]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return [3]int{len(f.gets), len(f.watches), len(f.progress)}
+	return [2]int{len(f.gets), len(f.watches)}
 }
 
 type hooks struct{ relisted, malformed []string }
@@ -152,19 +144,20 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("after a change: %q", text(last.Snapshot.Items))
 		}
 
-		// A silent watch is asked on its own stream, and probed, which finds nothing.
+		// A silent watch is probed, which finds nothing.
 		f.mu.Lock()
 		f.get = func(_ context.Context, op clientv3.Op) (*clientv3.GetResponse, error) {
 			if !op.IsKeysOnly() {
-				return nil, errors.New("neither a probe nor a read of etcd's revision")
+				return nil, errors.New("not a probe")
 			}
 			return keys(11, 2, 11).read, nil
 		}
 		f.mu.Unlock()
-		time.Sleep(minPatience + unansweredAfter + time.Second)
+		asked := len(f.gets)
+		time.Sleep(probeEvery + time.Second)
 		synctest.Wait()
-		if f.watches[0] != "0" || len(f.progress) == 0 || f.progress[0] != "0" || len(h.relisted) != 0 {
-			t.Errorf("silence: watches on %q, progress requested on %q, relisted %q", f.watches, f.progress, h.relisted)
+		if len(f.gets) == asked || len(h.relisted) != 0 {
+			t.Errorf("silence: %d probes, relisted %q", len(f.gets)-asked, h.relisted)
 		}
 
 		// One that breaks is reopened on another stream.
@@ -172,7 +165,7 @@ func TestGroupFollows(t *testing.T) {
 		close(answers)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if text(last.Snapshot.Items) != "a=2" || len(f.watches) != 2 || f.watches[1] != "1" || len(h.relisted) != 1 || h.relisted[0] != "closed" {
+		if text(last.Snapshot.Items) != "a=2" || len(f.watches) != 2 || f.watches[1] == f.watches[0] || len(h.relisted) != 1 || h.relisted[0] != "closed" {
 			t.Errorf("after a break: %q, watches on %q, relisted %q", text(last.Snapshot.Items), f.watches, h.relisted)
 		}
 		for _, line := range []string{"level=WARN", "etcd list failed", "etcd watch restored", "level=INFO", "etcd watch interrupted", "malformed"} {
@@ -206,8 +199,8 @@ func TestGroupReconnected(t *testing.T) {
 		g.Reconnected()
 		g.Reconnected()
 		synctest.Wait()
-		if after := f.counts(); after[0] < before[0]+2 || after[2] == 0 {
-			t.Errorf("calls %v became %v, want another list and a request for progress", before, after)
+		if after := f.counts(); after[0] < before[0]+2 {
+			t.Errorf("calls %v became %v, want another list", before, after)
 		}
 	})
 }
@@ -271,50 +264,26 @@ func TestGroupCloses(t *testing.T) {
 	}
 }
 
-// TestGroupChargesUpdates counts the time in sink, and what users spent beside it.
-func TestGroupChargesUpdates(t *testing.T) {
+// TestGroupPacesUpdates has changes come while an update takes a tenth of a second: the next one waits as long.
+func TestGroupPacesUpdates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeEtcd{}
 		answers := f.answering(list(10), nil)
 		g := newGroup(f, &hooks{}, &bytes.Buffer{})
-		g.cfg.Streams.connected = true // else the first answer has the range listed once more
 		defer g.Close()
-		spec := testSpec()
-		var spent atomic.Int64
-		spec.Spent = func() time.Duration { return time.Duration(spent.Swap(0)) }
-		var updates atomic.Int32
-		defer g.Follow(spec, func(Update[string]) {
-			updates.Add(1)
-			time.Sleep(ms)
+		var updates []time.Duration // when each went out
+		began := time.Now()
+		defer g.Follow(testSpec(), func(Update[string]) {
+			updates = append(updates, time.Since(began))
+			time.Sleep(100 * ms)
 		})()
-		change := 10
-		add := func() {
-			change += 2 // two at a time, so that they are no sequence
-			answers <- *events(change, put("a", fmt.Sprint(change-1), change-1), put("a", fmt.Sprint(change), change))
-			synctest.Wait()
-		}
-		for range fewCosts + 1 { // until such a cost is usual
-			time.Sleep(time.Second)
-			add()
-		}
-		if n := updates.Load(); n != 6 {
-			t.Fatalf("%d updates, want the list and five changes", n)
-		}
-		// This much may go out at once.
-		for range changeRate.burst/ms - 1 {
+		for change := 11; change <= 15; change++ {
+			answers <- *events(change, put("a", fmt.Sprint(change), change))
 			time.Sleep(ms)
-			add()
 		}
-		spent.Store(int64(ms))
-		time.Sleep(ms)
-		before := updates.Load()
-		add()
-		if n := updates.Load(); n != before {
-			t.Error("an update goes out at once though the burst is used up")
-		}
-		time.Sleep(2 * maxPacePause)
-		if n := updates.Load(); n != before+1 {
-			t.Errorf("%d updates more, want one", n-before)
+		time.Sleep(time.Second)
+		if want := []time.Duration{0, 200 * ms}; !slices.Equal(updates, want) {
+			t.Errorf("updates after %v, want %v", updates, want)
 		}
 	})
 }

@@ -58,6 +58,7 @@ func (p page) pins(resp *clientv3.GetResponse) bool {
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page; nil: none was read
 	total  int64                        // keys in the range, whatever they hold
+	last   int64                        // the revision at which one of those read changed last
 	load   *load[T]
 	next   page
 }
@@ -84,6 +85,9 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 		return false, errReplaced
 	}
 	l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
+	for _, kv := range resp.Kvs {
+		l.last = max(l.last, kv.ModRevision)
+	}
 	if l.next.keysOnly {
 		for _, kv := range resp.Kvs {
 			key := string(kv.Key)

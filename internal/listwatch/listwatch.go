@@ -4,20 +4,16 @@
 //
 //	core.go     the core of a range: takes in events, decides what to ask and what to publish
 //	replica.go  ... what is known of the range, and whether etcd's answers fit it
-//	signs.go    ... when its watch owes a sign of life
 //	list.go     ... a list, page by page
 //	set.go      ... its entries
-//	bounds.go   ... how many of them are kept, and which
+//	bounds.go   ... how many of them are kept
 //	pace.go     ... how often updates go out
-//	usual.go    what updates cost, on a machine that has other things to do
-//	pulse.go    the signs of life that one range asks for and all share
-//	turns.go    when each watch is opened, and on which stream
 //	watcher.go  the shell of a core: a goroutine for each range
 //	group.go    the ranges that are followed
 //	streams.go  the gRPC streams of their watches
 //	pages.go    a range that is read once
 //
-// The first ten do no I/O, start nothing and read no clock.
+// The first six do no I/O, start nothing and read no clock.
 package listwatch
 
 import (
@@ -79,7 +75,6 @@ type Update[T any] struct {
 type Client interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
-	RequestProgress(ctx context.Context) error
 }
 
 // Spec describes a range to follow.
@@ -89,9 +84,6 @@ type Spec[T any] struct {
 	// Last is the last snapshot of an earlier Follow, or nil. It is not published by itself, but
 	// updates carry it, as provisional, until a list has answered.
 	Last *Snapshot[T]
-	// Spent returns the time that was spent on updates outside of sink since it was last called, as
-	// [Usual] believes it. It must be quick. nil: none.
-	Spent func() time.Duration
 }
 
 // Config is what the ranges of a group have in common.
@@ -109,8 +101,6 @@ type Config[T any] struct {
 	// Why returns what the error of a call does not say itself, nil for nothing. It is added to errors. It
 	// may be nil.
 	Why func(error) error
-	// Last has watches opened after those of other groups that wait for it.
-	Last bool
 	// MaxRefusedPause is the longest pause before a list that etcd refused is tried again.
 	MaxRefusedPause time.Duration
 }

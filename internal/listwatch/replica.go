@@ -7,9 +7,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// lagAllowed is how long answers may come from behind what is known: a member that lags for
-// longer, or a history that was replaced, is settled by a new list.
-const lagAllowed = time.Second
+const (
+	// lagAllowed is how long the watch may be behind etcd, and how long etcd may not answer, before the second look.
+	lagAllowed = time.Second
+	// probeSoon is the time from trouble to a probe, and the time between the probes of a client whose connection says nothing.
+	probeSoon = 4 * time.Second
+	// probeEvery is the silence after which a range is probed.
+	probeEvery = 30 * time.Second
+	// probeSpacing is the least mean time between two probes of an etcd client in peace. Periods differ by up to a quarter, so the
+	// mean is a little less: there are at most 60 probes a minute.
+	probeSpacing = 1200 * time.Millisecond
+	// wholeProbe is how many keys a range may have for the probe to look for the one changed last: etcd reads all of them for
+	// that. Of more keys, it only counts.
+	wholeProbe = 1000
+)
 
 // Reasons to list again. Each names itself in logs and metrics.
 var (
@@ -22,6 +33,10 @@ var (
 // replica is what is known of a range. Its methods take etcd's answers, and decide whether they fit
 // what is known. If one does not, they return an error, and the range must be listed again.
 //
+// A watch can be dead without an error: the stream hangs, the member behind it lags, or etcd was restored and has yet to reach
+// the revision that the watch begins at. So a range whose watch is silent is probed. A probe reads the number of keys and
+// the key changed last. If they are not what is known, the watch has a second to deliver the difference.
+//
 // What is known stays known through every error, until a list replaces it.
 type replica[T any] struct {
 	set set[T]
@@ -29,18 +44,19 @@ type replica[T any] struct {
 	known       bool // a list has answered
 	provisional bool // ... from a member without a leader, or long ago
 	cluster     uint64
-	term        uint64    // of the last answer
-	revision    int64     // the highest that any answer carried
-	applied     int64     // the revision up to which events are in set
-	life        signs     // of the watch
-	behindSince time.Time // since when answers carry a lower revision; zero: they do not
-	member      uint64    // the member that the watch is on; 0: not known
-	moved       bool      // the watch has moved to another member
-	blind       bool      // nobody tells that the connection to etcd is back
-	reopened    bool      // the stream of the watch was lost: it may go on at another etcd, whose history is as long
-	missing     int64     // a revision that a probe has shown changes up to which the watch has yet to tell of; 0: none
-	missingAt   time.Time // when it was shown
-	total       int64     // how many keys the range has, whatever they hold
+	term        uint64 // of the last list or answer of the watch
+	revision    int64  // the highest of the lists and the watch
+	applied     int64  // the revision up to which events are in set
+	total       int64  // how many keys the range has, whatever they hold
+	last        int64  // the revision at which one of them changed last
+	deleted     bool   // a key was deleted since, maybe the one changed last
+
+	heardAt time.Time // the last answer of the watch or probe that fits, or the trouble
+	calm    bool      // the range was heard of since the last trouble
+	doubt   int64     // the revision that the watch must reach for all to be well; 0: there is no doubt
+
+	often  bool  // etcd may be replaced without a lost connection: probe as often in peace as after trouble
+	spread uint8 // the period between probes is shorter by so many 1024ths than the longest
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
@@ -50,63 +66,55 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	r.known, r.provisional = true, provisional
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
-	r.applied, r.total = r.revision, l.total
-	r.behindSince, r.reopened, r.missing = time.Time{}, false, 0
+	r.applied, r.total, r.last, r.deleted = r.revision, l.total, l.last, false
+	r.doubt = 0
 	return l.load.finish() || changed
 }
 
-// verified takes a list that was made beside the watch, after a sign that etcd may be another than
-// before. If etcd's history was replaced by one that is as long by now, the watch goes on as if nothing
+// verified takes a list that was made while the watch goes on, after the connection to etcd has come back. If etcd's history was
+// replaced by one that is as long by now, the watch goes on as if nothing
 // had happened, and only a list shows what it missed. verified reports whether the snapshot changed. An
 // error means that the watch is at a revision that etcd has yet to reach.
-func (r *replica[T]) verified(l *listing[T]) (changed bool, err error) {
-	r.moved = false
+func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err error) {
 	if l.header.GetClusterId() != r.cluster {
 		return false, errCluster
 	}
 	if l.header.GetRaftTerm() < r.term || l.header.GetRevision() < r.revision {
 		return false, errReplaced
 	}
-	return r.listed(l, false), nil
+	changed = r.listed(l, false)
+	r.watching(now)
+	return changed, nil
 }
 
-// watching notes that a watch from the revision after the list's was opened. Where no connection tells of its return, etcd may
-// have become another one since the list, whose history is as long.
-func (r *replica[T]) watching(now time.Time) {
-	r.life.begin(now)
-	r.member, r.moved = 0, false
-	r.reopened = r.blind
-}
+// watching notes that the watch is open, on a connection that may be new.
+func (r *replica[T]) watching(now time.Time) { r.heardAt, r.calm, r.doubt = now, false, 0 }
 
-// heard takes an answer of the watch, and returns how many times the snapshot changed.
+// heard takes an answer of the watch, and returns how often the snapshot changed.
 func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes int, err error) {
 	if err := resp.Err(); err != nil {
 		return 0, err
 	}
 	// The header itself is not passed on: it is a struct in etcd's client up to 3.6, and a pointer from 3.7 on.
-	if err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(), resp.Header.GetRevision(), now); err != nil {
+	behind, err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(), resp.Header.GetRevision())
+	if err != nil {
 		return 0, err
 	}
-	r.life.heard(resp.IsProgressNotify(), now)
-	if member := resp.Header.GetMemberId(); member != r.member {
-		r.moved = r.moved || r.member != 0
-		r.member = member
-	}
-	r.moved = r.moved || r.reopened
 	last := int64(0)
 	for _, event := range resp.Events {
-		listed := event.Kv.ModRevision <= r.applied
 		var changed bool
 		switch {
-		case listed: // made beside the watch
+		case event.Kv.ModRevision <= r.applied: // a list has it
 			changed = event.Type != clientv3.EventTypeDelete && r.set.was(event.Kv)
 		case event.Type == clientv3.EventTypeDelete:
 			r.total--
+			r.deleted = true
 			changed = r.set.remove(string(event.Kv.Key))
-		case event.IsCreate():
-			r.total++
-			fallthrough
 		default:
+			if event.IsCreate() {
+				r.total++
+			}
+			r.last, r.deleted = event.Kv.ModRevision, false
 			changed = r.set.put(event.Kv)
 		}
 		if changed && event.Kv.ModRevision != last { // those of one transaction are one change
@@ -116,109 +124,88 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 	if n := len(resp.Events); n > 0 {
 		r.applied = max(r.applied, resp.Events[n-1].Kv.ModRevision)
 	}
-	return changes, err
-}
-
-// fence compares an answer's header with what is known. A watch from a revision that etcd has not
-// reached hears nothing, and no error either, so a lower revision is the only sign of a restored or
-// wiped etcd.
-func (r *replica[T]) fence(cluster, term uint64, revision int64, now time.Time) error {
-	if cluster == 0 {
-		return nil // etcd's gRPC proxy leaves some headers empty
-	}
-	if cluster != r.cluster {
-		return errCluster
-	}
-	if term < r.term || revision < r.revision {
-		if r.behindSince.IsZero() {
-			r.behindSince = now
-		}
-		if now.Sub(r.behindSince) >= lagAllowed {
-			return errReplaced
-		}
-		return nil
-	}
-	r.behindSince = time.Time{}
-	r.term, r.revision = term, revision
-	if revision >= r.missing {
-		r.missing = 0
-	}
-	return nil
-}
-
-// reconnected notes that the watch goes on over another connection, maybe at another member or another etcd.
-func (r *replica[T]) reconnected(now time.Time) {
-	r.member = 0
-	r.life.trouble(now)
-}
-
-// lost notes that the stream of the watch was lost, and is being reopened.
-func (r *replica[T]) lost(now time.Time) {
-	r.reopened = true
-	if !r.life.suspect() {
-		r.life.trouble(now)
-	}
-}
-
-// due returns when a sign of life is due, and the call that asks for it.
-func (r *replica[T]) due(now time.Time) (at time.Time, by call) {
-	if r.missing != 0 {
-		return r.missingAt.Add(lagAllowed + r.life.beside), callProbe
-	}
-	at, by = r.life.due(now)
-	if by == callProgress && !r.behindSince.IsZero() {
-		at = earlier(at, r.behindSince.Add(lagAllowed))
-	}
-	return at, by
-}
-
-// headed takes where etcd was at some time since the watch last answered. latest is the highest revision that a watch
-// of the stream began at. It returns the call that can tell whether the watch has missed something, callWait for none.
-func (r *replica[T]) headed(h head, latest int64, now time.Time) (by call, err error) {
-	revision := h.header.GetRevision()
 	switch {
-	case h.header.GetClusterId() != r.cluster:
-		return callWait, errCluster
-	case revision < r.revision:
-		return callWait, errReplaced
-	case revision == r.revision:
-		if r.life.still(h.at); r.reopened {
-			return callVerify, nil
-		}
-	case revision < latest:
-		return callProbe, nil
+	case behind:
+		r.suspect(r.revision, now)
+	case !resp.Created && max(r.revision, r.applied) >= r.doubt: // that it was opened says little
+		r.fits(now)
+	}
+	return changes, nil
+}
+
+// fence compares the header of an answer of the watch with what is known. An answer from behind is that of a member that lags,
+// or of an etcd that was restored: a probe finds out.
+func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, err error) {
+	switch {
+	case cluster == 0: // etcd's gRPC proxy leaves some headers empty
+	case cluster != r.cluster:
+		return false, errCluster
+	case term < r.term || revision < r.revision:
+		return true, nil
 	default:
-		r.life.movedOn(latest, now)
+		r.term, r.revision = term, revision
 	}
-	return callWait, nil
+	return false, nil
 }
 
-// probed takes a probe of the range: the number of keys, and the key changed last. An error means that
-// the watch has missed something, or owes an answer.
-func (r *replica[T]) probed(resp *clientv3.GetResponse, latest int64, now time.Time) error {
-	revision := resp.Header.GetRevision()
+// fits notes that the watch or a probe has answered as it should.
+func (r *replica[T]) fits(now time.Time) { r.heardAt, r.calm, r.doubt = now, true, 0 }
+
+// suspect notes that all is well only if the watch reaches a revision. It reports whether that was in doubt before.
+func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
+	if r.doubt != 0 {
+		return true
+	}
+	r.doubt, r.heardAt = revision, now
+	return false
+}
+
+// due returns when the range is to be probed. ranges is how many the etcd client follows, and late how much later than usual
+// answers come.
+func (r *replica[T]) due(ranges int, late time.Duration) time.Time {
+	every := probeEvery
+	if r.often {
+		every = probeSoon
+	}
+	every = max(every, time.Duration(ranges)*probeSpacing)
 	switch {
+	case r.doubt != 0:
+		return r.heardAt.Add(lagAllowed + late)
+	case !r.calm:
+		return r.heardAt.Add(probeSoon)
+	}
+	return r.heardAt.Add(every - every/1024*time.Duration(r.spread))
+}
+
+// probed takes a probe. An error means that the watch has missed something, or that etcd was replaced.
+func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
+	switch revision := resp.Header.GetRevision(); {
 	case resp.Header.GetClusterId() != r.cluster:
 		return errCluster
-	case revision < r.revision:
+	case resp.Header.GetRaftTerm() < r.term || revision < r.revision:
 		return errReplaced
-	case resp.Count != r.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > r.applied:
-		if r.missing == 0 { // the event may be on its way
-			r.missing, r.missingAt = revision, now
+	case r.agrees(resp):
+		for _, kv := range resp.Kvs {
+			r.last, r.deleted = kv.ModRevision, false
 		}
-		if now.Sub(r.missingAt) < lagAllowed+r.life.beside {
-			return nil
-		}
+		r.fits(now)
+	case r.suspect(revision, now):
 		return errMissed
 	}
-	r.missing = 0
-	if err := r.life.probed(revision, latest, now); err != nil {
-		return err
-	}
-	if !r.life.noProgress { // a proxy's watch tells of lower revisions for as long as it likes
-		r.revision = revision
-	}
 	return nil
+}
+
+// agrees reports whether a probe shows what is known.
+func (r *replica[T]) agrees(resp *clientv3.GetResponse) bool {
+	if resp.Count != r.total {
+		return false
+	}
+	for _, kv := range resp.Kvs {
+		if kv.ModRevision > r.last || kv.ModRevision < r.last && !r.deleted || !r.set.agrees(kv) {
+			return false
+		}
+	}
+	return true
 }
 
 // snapshot returns the content, nil while nothing is known.

@@ -68,34 +68,59 @@ func watchAnswer(h *etcdserverpb.ResponseHeader) *clientv3.WatchResponse {
 func TestReplicaProbed(t *testing.T) {
 	create := put("b", "bad", 11)
 	create.Kv.CreateRevision = 11
+	again := kv("b", "", 12)
+	again.CreateRevision = 12
 	for _, tt := range []struct {
-		name           string
-		header         *etcdserverpb.ResponseHeader
-		count, changed int // keys in the range, and the revision of the last change
-		want           error
+		name   string
+		header *etcdserverpb.ResponseHeader
+		count  int               // keys in the range
+		last   *mvccpb.KeyValue  // the one changed last
+		heard  []*clientv3.Event // before the probe
+		want   error
 	}{
-		{"nothing missed", header(1, 1, 50), 2, 13, nil},
-		{"a deletion missed", header(1, 1, 50), 1, 13, errMissed},
-		{"a put missed", header(1, 1, 50), 2, 14, errMissed},
-		{"wiped", header(1, 1, 3), 0, 0, errReplaced},
-		{"another cluster", header(2, 1, 50), 2, 13, errCluster},
+		{"nothing missed", header(1, 1, 50), 2, kv("b", "", 12), nil, nil},
+		{"a deletion missed", header(1, 1, 50), 1, kv("b", "", 12), nil, errMissed},
+		{"a put missed", header(1, 1, 50), 2, kv("b", "", 14), nil, errMissed},
+		{"another history, where the last change is older", header(1, 1, 50), 2, kv("b", "", 11), nil, errMissed},
+		{"another history, with another entry", header(1, 1, 50), 2, again, nil, errMissed},
+		{"the key changed last is gone", header(1, 1, 50), 1, kv("a", "", 5), []*clientv3.Event{del("b", 14)}, nil},
+		{"wiped", header(1, 1, 3), 0, nil, nil, errReplaced},
+		{"an earlier term", header(1, 0, 50), 2, kv("b", "", 12), nil, errReplaced},
+		{"another cluster", header(2, 1, 50), 2, kv("b", "", 12), nil, errCluster},
 	} {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10, kv("a", "1", 5), kv("c", "other", 5))), false)
 		r.watching(start)
-		// b comes, though malformed, and changes, c goes.
-		if _, err := r.heard(events(13, create, put("b", "1", 12), del("c", 13)), start); err != nil {
-			t.Fatal(err)
+		// c goes, b comes, though malformed, and changes.
+		for _, events := range []*clientv3.WatchResponse{events(12, del("c", 11), create, put("b", "1", 12)), events(14, tt.heard...)} {
+			if _, err := r.heard(events, start); err != nil {
+				t.Fatal(err)
+			}
 		}
 		resp := &clientv3.GetResponse{Header: tt.header, Count: int64(tt.count)}
-		if tt.changed > 0 {
-			resp.Kvs = []*mvccpb.KeyValue{kv("b", "", tt.changed)}
+		if tt.last != nil {
+			resp.Kvs = []*mvccpb.KeyValue{tt.last}
 		}
-		if err := r.probed(resp, 0, start); errors.Is(tt.want, errMissed) && err != nil {
+		if err := r.probed(resp, start); errors.Is(tt.want, errMissed) && err != nil {
 			t.Errorf("%s: %v at once, though the event may be on its way", tt.name, err)
 		}
-		if err := r.probed(resp, 0, start.Add(lagAllowed)); !errors.Is(err, tt.want) {
+		if err := r.probed(resp, start.Add(lagAllowed)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestReplicaProbedAgain has the key changed last deleted: what a probe shows then is what later probes must show.
+func TestReplicaProbedAgain(t *testing.T) {
+	r, _ := newReplica()
+	r.listed(whole(r, list(10, kv("a", "1", 5), kv("b", "1", 6), kv("c", "1", 7))), false)
+	if _, err := r.heard(events(11, del("c", 11)), start); err != nil {
+		t.Fatal(err)
+	}
+	for i, last := range []int{6, 5, 5} {
+		resp := &clientv3.GetResponse{Header: header(1, 1, 11), Count: 2, Kvs: []*mvccpb.KeyValue{kv("a", "", last)}}
+		if err := r.probed(resp, start); (err != nil) != (i == 2) {
+			t.Errorf("probe %d: %v", i, err)
 		}
 	}
 }

@@ -50,20 +50,17 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	}
 	key := string(kv.Key)
 	old := s.get(key)
-	if old == nil && s.full() {
-		s.left = true
-		return false
-	}
 	item := s.read(key, kv, old)
+	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
+		item, s.left = nil, true // what it was is not true any more
+	}
 	if item == old {
 		return false
 	}
-	used, fits := s.replaced(s.used, old, item)
-	if !fits {
-		s.left = true
-		return false
+	if item == nil {
+		s.gone(old)
 	}
-	s.change(key, item, used)
+	s.change(key, item, old)
 	return true
 }
 
@@ -75,7 +72,7 @@ func (s *set[T]) remove(key string) bool {
 		return false
 	}
 	s.gone(old)
-	s.change(key, nil, s.used.minus(s.usageOf(old)))
+	s.change(key, nil, old)
 	return true
 }
 
@@ -94,10 +91,17 @@ func (s *set[T]) was(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
+// agrees reports whether an entry of etcd, which comes without its value and, since etcd 3.7, without its lease, is the one that
+// the set has. Nobody can say that of one that the set does not have.
+func (s *set[T]) agrees(kv *mvccpb.KeyValue) bool {
+	old := s.get(string(kv.Key))
+	return old == nil || old.CreateRevision == kv.CreateRevision
+}
+
 // gone notes that an entry was removed. The removed entries are bounded, too: entries may come and go faster than
 // updates go out.
 func (s *set[T]) gone(old *Item[T]) {
-	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used, 1) {
+	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used) {
 		s.removed, s.removedUsed = append(s.removed, old), used
 	}
 }
@@ -118,9 +122,8 @@ type load[T any] struct {
 	gone   []*Item[T]
 	bad    map[uint64]uint64
 
-	used    usage // by items
-	bounded usage // used, when bound was last called
-	left    bool  // entries were left out
+	used usage // by items
+	left bool  // entries were left out, from some key on
 }
 
 // load begins to replace the content. The set must not change before finish.
@@ -129,10 +132,12 @@ func (s *set[T]) load() *load[T] {
 	return &load[T]{set: s, before: before, rest: before}
 }
 
-// add takes the next part of the list, sorted by key.
+// add takes the next part of the list, sorted by key. From the first entry on that exceeds the bounds, all are left out.
 func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	s := l.set
-	l.items = slices.Grow(l.items, len(kvs))
+	if !l.left {
+		l.items = slices.Grow(l.items, len(kvs))
+	}
 	for _, kv := range kvs {
 		if s.tooLong(kv.Key) {
 			continue
@@ -143,22 +148,30 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 		if len(l.rest) > 0 && l.rest[0].Key == key {
 			old, l.rest = l.rest[0], l.rest[1:]
 		}
-		item := s.read(key, kv, old)
-		if item == nil {
-			if old != nil {
-				l.gone = append(l.gone, old)
-			}
-			if hash, ok := s.bad[hashOf(key)]; ok {
-				remember(&l.bad, hashOf(key), hash)
-			}
-			continue
+		var item *Item[T]
+		if !l.left {
+			item = s.read(key, kv, old)
 		}
-		l.items = append(l.items, item)
-		l.used = l.used.plus(s.usageOf(item))
-		if since := l.used.minus(l.bounded); !s.bounds.within(since, 2) {
-			l.left = l.bound() || l.left
+		if !l.take(item) && old != nil {
+			l.gone = append(l.gone, old)
+		}
+		if hash, ok := s.bad[hashOf(key)]; ok {
+			remember(&l.bad, hashOf(key), hash)
 		}
 	}
+}
+
+// take adds an entry, which may be nil, and reports whether it did.
+func (l *load[T]) take(item *Item[T]) bool {
+	if item == nil {
+		return false
+	}
+	used := l.used.plus(l.set.usageOf(item))
+	if l.left = l.left || !l.set.bounds.within(used); l.left {
+		return false
+	}
+	l.items, l.used = append(l.items, item), used
+	return true
 }
 
 // keep takes a key of the list whose value is not known. An entry that was known stays as it was.
@@ -168,8 +181,10 @@ func (l *load[T]) keep(key string) {
 		remember(&l.bad, hashOf(key), hash)
 	}
 	if len(l.rest) > 0 && l.rest[0].Key == key {
-		l.items, l.rest = append(l.items, l.rest[0]), l.rest[1:]
-		l.used = l.used.plus(l.set.usageOf(l.items[len(l.items)-1]))
+		if !l.take(l.rest[0]) {
+			l.gone = append(l.gone, l.rest[0])
+		}
+		l.rest = l.rest[1:]
 	}
 }
 
@@ -186,9 +201,6 @@ func (l *load[T]) finish() bool {
 	s := l.set
 	l.gone = append(l.gone, l.rest...)
 	l.rest = nil
-	if !s.bounds.within(l.used, 1) {
-		l.left = l.bound() || l.left
-	}
 	for _, item := range l.gone {
 		s.gone(item)
 	}
@@ -235,9 +247,9 @@ func (s *set[T]) get(key string) *Item[T] {
 	return nil
 }
 
-// change replaces the entry of a key, if there is one, after which so much of the bounds is used. nil removes it.
-func (s *set[T]) change(key string, item *Item[T], used usage) {
-	s.used = used
+// change replaces the entry of a key. nil stands for none.
+func (s *set[T]) change(key string, item, old *Item[T]) {
+	s.used = s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
 	if item == nil {
 		if _, found := search(s.items, key); !found {
 			delete(s.changes, key)

@@ -7,38 +7,60 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
 )
 
-// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
-// distinct outgoing metadata.
-const streamKey = "etcd-discovery-stream"
+const (
+	// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
+	// distinct outgoing metadata.
+	streamKey = "etcd-discovery-stream"
+	// streamSlots is the number of streams in use. The etcd client opens the watches of a stream one after the other, each in a
+	// round trip. Proxies often allow a hundred streams on a connection.
+	streamSlots = 16
+	// streamVersions is how many streams a slot uses in turn. A watch that fails moves its slot to the next one.
+	streamVersions = 4
+)
 
-// Streams are the gRPC streams that the watches of an etcd client share. Watches on one stream are told when it is lost, and
-// share their signs of life. turns decides which watch is opened on which.
+// Streams are the gRPC streams that the watches of an etcd client share: a fixed number of slots, which watches take in turn.
+// Streams also hold what the ranges of a client share: their number, the round trip, and doubts about etcd.
 //
-// On a stream, one watch is opened at a time. If etcd denies one at the instant at which another ends, its client can be left
+// A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses another
+// stream. The etcd client keeps a stream whose last watch is closed while it is being opened or resumed, until the next watch on
+// that stream is closed. So a slot uses few streams in turn, and none is left for good.
+//
+// Each stream opens one watch at a time. If etcd denies one at the instant at which another ends, its client can be left
 // with a stream that never ends, and its Close then never returns. Watches that the client itself resumes can still meet that.
 type Streams struct {
-	number    uint64 // tells their streams from those of others on the same etcd client, who would not hear of a loss
-	connected bool   // the client has a connection, whose returns are told
+	number    uint64 // tells the streams from those of others on the same etcd client
+	connected bool   // the client has a connection, whose returns Group.Reconnected hears of
+	slots     [streamSlots]slot
+	opens     atomic.Uint64 // how often open was called
 
 	mu        sync.Mutex
-	turns     turns
-	waiting   map[*turn]chan struct{} // each closed when the turn has come
-	ticking   bool                    // turns.tick is about to be called
-	pulse     pulse
-	reading   *reading                           // of the head that is under way; nil: none
-	followers map[*stream]map[*follower]struct{} // by their stream
+	ranges    map[chan<- struct{}]struct{} // the doubt channel of each range
+	roundTrip time.Duration                // that reads usually take; 0: none was answered
+	raisedAt  time.Time                    // when roundTrip last grew
+}
+
+// slot is a place for a stream.
+type slot struct {
+	opening chan struct{} // full while a watch is being opened
+	version atomic.Uint64 // counts its streams
+}
+
+// stream is a gRPC stream of watches.
+type stream struct {
+	slot    *slot
+	version uint64
+	name    string // the value of streamKey
 }
 
 // numbers counts the Streams of the process.
 var numbers atomic.Uint64
 
-// StreamsOf returns the streams of a client. One that was put together from parts may have no connection. Nothing tells then
-// that its etcd may have become another one, so its watches are asked for signs of life often.
+// StreamsOf returns the streams of a client. A client that was put together from parts may have no connection. Nothing says
+// then that its etcd may have been replaced, so its ranges are probed often.
 func StreamsOf(c *clientv3.Client) *Streams {
 	s := NewStreams()
 	s.connected = c.ActiveConnection() != nil
@@ -47,234 +69,79 @@ func StreamsOf(c *clientv3.Client) *Streams {
 
 // NewStreams returns the streams of a client without a connection.
 func NewStreams() *Streams {
-	return &Streams{
-		number: numbers.Add(1), waiting: make(map[*turn]chan struct{}), followers: make(map[*stream]map[*follower]struct{}),
+	s := &Streams{number: numbers.Add(1), ranges: make(map[chan<- struct{}]struct{})}
+	for i := range s.slots {
+		s.slots[i].opening = make(chan struct{}, 1)
 	}
+	return s
 }
 
-// Connected reports whether the client has a connection, whose returns are told.
+// Connected reports whether the client has a connection, whose returns are noticed.
 func (s *Streams) Connected() bool { return s.connected }
 
-// open waits for the turn to open a watch, and returns the stream to open it on. f follows that from then on. The caller gives
-// the turn back by opened, and calls closed once the watch is closed, unless there is no stream: ctx has ended, which is an
-// error.
-func (s *Streams) open(ctx context.Context, last bool, f *follower) (*stream, error) {
-	w, came := &turn{last: last}, make(chan struct{})
-	s.mu.Lock()
-	s.turns.queue(w)
-	s.waiting[w] = came
-	s.give()
-	s.mu.Unlock()
+// open returns a stream for a watch once no other watch is being opened on it. The caller must call opened. An error means that
+// ctx has ended.
+func (s *Streams) open(ctx context.Context) (*stream, error) {
+	i := s.opens.Add(1) % streamSlots
+	slot := &s.slots[i]
 	select {
-	case <-came:
+	case slot.opening <- struct{}{}:
 	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w.stream == nil {
-		s.turns.forget(w)
-		delete(s.waiting, w)
 		return nil, ctx.Err()
 	}
-	if s.followers[w.stream] == nil {
-		s.followers[w.stream] = make(map[*follower]struct{})
-	}
-	s.followers[w.stream][f] = struct{}{}
-	return w.stream, nil
+	version := slot.version.Load()
+	return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}, nil
 }
 
-// give hands out the turns that have come. It must be called with mu held.
-func (s *Streams) give() {
-	for w := s.turns.give(); w != nil; w = s.turns.give() {
-		close(s.waiting[w])
-		delete(s.waiting, w)
-	}
-	if s.turns.left() > 0 && !s.ticking {
-		s.ticking = true
-		time.AfterFunc(turnPatience, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.ticking = false
-			s.turns.tick()
-			s.give()
-		})
-	}
+// opened lets the next watch be opened.
+func (s *stream) opened() { <-s.slot.opening }
+
+// retire makes the slot use another stream, because a watch on this one has failed.
+func (s *stream) retire() { s.slot.version.CompareAndSwap(s.version, s.version+1) }
+
+// context returns the context of calls on a stream. They need a member that has a leader.
+func (s *stream) context(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, s.name)
 }
 
-// opened gives a turn back.
-func (s *Streams) opened(on *stream) {
+// join adds a range by the channel that receives when another range doubts etcd. leave removes it.
+func (s *Streams) join(doubt chan<- struct{}) (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.turns.opened(on)
-	s.give()
-}
-
-// closed notes that the watch of f is closed.
-func (s *Streams) closed(on *stream, f *follower) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if delete(s.followers[on], f); len(s.followers[on]) == 0 {
-		delete(s.followers, on)
-	}
-	s.turns.closed(on)
-}
-
-// retire has later watches open on another stream than the given one, on which a watch has failed.
-func (s *Streams) retire(on *stream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.turns.retire(on)
-	s.give()
-}
-
-// on returns the context of calls on a stream, which takes a member that has a leader.
-func (s *Streams) on(ctx context.Context, on *stream) context.Context {
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, fmt.Sprintf("%d/%d", s.number, on.number))
-}
-
-// watchOn returns the context of a watch on a stream. From the call of opened on, it tells the watches on the stream when that
-// is reopened.
-func (s *Streams) watchOn(ctx context.Context, on *stream) (_ context.Context, opened func()) {
-	var isOpen atomic.Bool
-	return streamContext{s.on(ctx, on), func() {
-		if isOpen.Load() {
-			s.lost(on)
-		}
-	}}, func() { isOpen.Store(true) }
-}
-
-// streamContext is the context of a watch. The etcd client reopens a lost stream without a word, but whoever opens a
-// stream asks its context for the metadata to be sent.
-type streamContext struct {
-	context.Context
-	asked func()
-}
-
-func (c streamContext) Value(key any) any {
-	if key == outgoing {
-		c.asked()
-	}
-	return c.Context.Value(key)
-}
-
-// outgoing is the key under which a context has the metadata to be sent. gRPC does not export it, so a context that notes
-// what it is asked for catches it. Nothing is read by it. If gRPC came to keep the metadata elsewhere, no loss would be told, and
-// the range would find out as it does where the etcd client has no connection: by a sign of life.
-var outgoing = func() (outgoing any) {
-	metadata.FromOutgoingContext(keyContext{context.Background(), &outgoing})
-	return outgoing
-}()
-
-// keyContext notes the key that it is asked for.
-type keyContext struct {
-	context.Context
-	key *any
-}
-
-func (c keyContext) Value(key any) any {
-	*c.key = key
-	return nil
-}
-
-// follower is a watch that is told of its stream.
-type follower struct {
-	lost func() // called when the stream is lost and being reopened; must return at once
-
-	// Guarded by Streams.mu.
-	first int64 // the revision that the watch began at, or no less than that if its stream was reopened since
-}
-
-// resumed notes that the etcd client has a watch go on at a revision, at the highest.
-func (s *Streams) resumed(f *follower, revision int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f.first = max(f.first, revision)
-}
-
-// latest returns the highest revision that a watch of a stream began at. Before etcd has reached it, etcd answers no
-// request for progress on the stream.
-func (s *Streams) latest(on *stream) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	latest := int64(0)
-	for f := range s.followers[on] {
-		latest = max(latest, f.first)
-	}
-	return latest
-}
-
-// lost tells the watches on a stream that it is being reopened.
-func (s *Streams) lost(on *stream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for f := range s.followers[on] {
-		f.lost()
+	s.ranges[doubt] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.ranges, doubt)
 	}
 }
 
-// ask reports whether a stream is to be asked for progress now.
-func (s *Streams) ask(on *stream) bool {
+// doubt makes every range probe etcd soon.
+func (s *Streams) doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pulse.ask(on, time.Now())
+	for c := range s.ranges {
+		signal(c)
+	}
 }
 
-// answered notes how long etcd took to answer a read.
-func (s *Streams) answered(took time.Duration) {
+// shared returns the number of ranges, and how long etcd usually takes to answer, 0 while it has not.
+func (s *Streams) shared() (ranges int, roundTrip time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pulse.answered(took, time.Now())
+	return len(s.ranges), s.roundTrip
 }
 
-// roundTrip returns how long etcd usually takes to answer, 0 while it has not.
-func (s *Streams) roundTrip() time.Duration {
+// answered notes how long a read took. One that had to wait for a leader, a connection or a processor says little, so the round
+// trip grows bit by bit, a second apart, and shrinks at once.
+func (s *Streams) answered(took time.Duration, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pulse.roundTrip
-}
-
-// reading is a read of the head that is under way. Its outcome is for all who wait for it.
-type reading struct {
-	head head
-	err  error
-	left bool // who read has ended, and knows nothing
-	done chan struct{}
-}
-
-// head returns where etcd is: as another range has read it, if that is no longer ago than the given age, or by read, whose
-// outcome is shared with those who ask meanwhile.
-func (s *Streams) head(ctx context.Context, age time.Duration, read func() (*etcdserverpb.ResponseHeader, error)) (head, error) {
-	s.mu.Lock()
-	now := time.Now()
-	if h, ok := s.pulse.recent(age, now); ok {
-		s.mu.Unlock()
-		return h, nil
+	switch {
+	case s.roundTrip == 0 || took < s.roundTrip:
+		s.roundTrip = max(took, 1)
+	case now.Sub(s.raisedAt) >= time.Second:
+		s.roundTrip += (took - s.roundTrip) / 8
+		s.raisedAt = now
 	}
-	if r := s.reading; r != nil && now.Sub(r.head.at) <= age {
-		s.mu.Unlock()
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			return head{}, ctx.Err()
-		}
-		if r.left {
-			return s.head(ctx, age, read)
-		}
-		return r.head, r.err
-	}
-	r := &reading{head: head{at: now}, done: make(chan struct{})}
-	s.reading = r
-	s.mu.Unlock()
-	r.head.header, r.err = read()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reading == r {
-		s.reading = nil
-	}
-	r.left = ctx.Err() != nil
-	if r.err == nil && r.head.at.After(s.pulse.head.at) {
-		s.pulse.head = r.head
-	}
-	close(r.done)
-	return r.head, r.err
 }

@@ -26,15 +26,13 @@ type walked struct {
 	etcd history
 
 	watching bool
-	began    int64 // the revision that the watch began at
+	dead     bool  // ... and it says nothing any more
 	next     int64 // the revision from which on the watch has yet to tell
-	progress bool  // ... and it is to answer a request for progress
 	check    bool  // the connection is back, and the core has not been told
 
 	past     *history // a backup
 	restored bool     // etcd has ever been
 	unseen   bool     // ... behind a connection that stayed, and nothing has happened since
-	reopened bool     // ... and the stream of the watch is reopened there, of which the core has not been told
 	certain  bool     // a list has been answered with a leader's word
 	last     *Update[string]
 	resume   *page  // the page that the next list must go on with; nil: any
@@ -144,7 +142,6 @@ func startWalk() *walked {
 	w := &walked{now: start, etcd: history{first: 10, rev: 10, states: make([]content, 1)}}
 	w.etcd.set(0, "1")
 	w.core = testCore(testSpec())
-	w.core.replica.life.often = false
 	w.step(event{})
 	return w
 }
@@ -154,7 +151,7 @@ func (w *walked) step(e event) {
 	failed := w.do
 	d := w.core.step(e, w.now)
 	if d.closeWatch {
-		w.watching, w.reopened = false, false
+		w.watching = false
 	}
 	if d.update != nil {
 		w.judge(d.update)
@@ -268,20 +265,16 @@ func (w *walked) answer() bool {
 		w.unseen = w.unseen && err != nil
 		w.step(event{read: resp, err: err})
 	case callWatch:
-		w.watching, w.next, w.began, w.progress = true, w.do.revision, w.do.revision, false
+		w.watching, w.dead, w.next = true, false, w.do.revision
 		w.step(event{})
 	case callWait:
 		if w.do.until.After(w.now) {
 			w.now = w.do.until
 		}
 		w.step(event{})
-	case callHead:
-		w.step(event{head: head{w.etcd.header(), w.now}, latest: w.began})
 	case callProbe:
-		w.step(event{read: w.probe(), latest: w.began})
-	case callProgress:
-		w.progress = w.watching
-		w.step(event{})
+		w.unseen = false
+		w.step(event{read: w.probe()})
 	}
 	return true
 }
@@ -317,9 +310,9 @@ func (w *walked) fail(err error) bool {
 	return true
 }
 
-// tell has the watch tell what is new, up to a number of changes, or answer a request for progress.
+// tell lets the watch deliver what is new, up to a number of changes.
 func (w *walked) tell(most int64) bool {
-	if w.do.call != callWait || !w.watching {
+	if w.do.call != callWait || !w.watching || w.dead {
 		return false
 	}
 	resp := watchAnswer(w.etcd.header())
@@ -330,8 +323,6 @@ func (w *walked) tell(most int64) bool {
 		last := min(w.etcd.rev, w.next+most-1)
 		resp.Events = w.etcd.events(w.next, last)
 		w.next = last + 1
-	case w.progress:
-		w.progress = false
 	default:
 		return false
 	}
@@ -350,8 +341,7 @@ func (w *walked) lag() bool {
 	case w.do.call == callListLocal:
 		resp, err := behind.read(w.do.page)
 		w.step(event{read: resp, err: err})
-	case w.do.call == callWait && w.progress:
-		w.progress = false
+	case w.do.call == callWait && w.watching && !w.dead && w.next == w.etcd.rev+1:
 		w.step(event{answer: watchAnswer(behind.header())})
 	default:
 		return false
@@ -365,7 +355,7 @@ func (w *walked) restore() bool {
 	}
 	w.etcd = *w.past
 	w.etcd.states = slices.Clone(w.past.states)
-	w.past, w.restored, w.check, w.progress, w.resume = nil, true, true, false, nil
+	w.past, w.restored, w.check, w.resume = nil, true, true, nil
 	return true
 }
 
@@ -394,21 +384,9 @@ func (w *walked) notice() bool {
 	return true
 }
 
-// lose has the core told that the stream of the watch was lost.
-func (w *walked) lose() bool {
-	could := w.do.call == callWait && w.watching
-	if could {
-		w.reopened = false
-		w.step(event{lost: true})
-	}
-	return could
-}
-
 // settle has whatever is asked be answered, and the watch tell.
 func (w *walked) settle() string {
 	switch {
-	case w.reopened && w.lose():
-		return "the stream is lost"
 	case w.well():
 		return ""
 	case w.check && w.notice():
@@ -421,11 +399,11 @@ func (w *walked) settle() string {
 	return fmt.Sprintf("call %d is answered", call)
 }
 
-// well reports whether the last update is all there is to say, and the next change will be heard of.
+// well reports whether the last update is all there is to say, and the next change will be heard of or probed.
 func (w *walked) well() bool {
 	u := w.last
-	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && !w.reopened && w.do.call == callWait &&
-		w.watching && w.next == w.etcd.rev+1 && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
+	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&
+		w.watching && (w.dead || w.next == w.etcd.rev+1) && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
 var walkEvents = []coretest.Event[walked]{
@@ -442,7 +420,18 @@ var walkEvents = []coretest.Event[walked]{
 		}
 		return could
 	}},
-	{Name: "the stream is lost", Do: (*walked).lose},
+	{Name: "the watch dies in silence", Do: func(w *walked) bool {
+		could := w.watching && !w.dead
+		w.dead = w.watching
+		return could
+	}},
+	{Name: "another range doubts etcd", Do: func(w *walked) bool {
+		could := w.do.call == callWait
+		if could {
+			w.step(event{doubt: true})
+		}
+		return could
+	}},
 	{Name: "a changes", Do: func(w *walked) bool { return w.change(0, false) }},
 	{Name: "a is deleted", Do: func(w *walked) bool { return w.change(0, true) }},
 	{Name: "b changes", Do: func(w *walked) bool { return w.change(1, false) }},
@@ -470,14 +459,13 @@ var walkEvents = []coretest.Event[walked]{
 		if !w.watching || !w.restore() {
 			return false
 		}
-		w.check, w.reopened = false, true
+		w.check = false
 		return true
 	}},
 	{Name: "the connection is back", Do: (*walked).notice},
-	{Name: "the last update was dear", Do: func(w *walked) bool {
-		changes := &w.core.pace.changes
-		could := changes.spent < changeRate.burst
-		changes.take(changeRate, 2*changeRate.burst, w.now)
+	{Name: "the last update took long", Do: func(w *walked) bool {
+		could := !w.core.next.After(w.now)
+		w.core.published(time.Second, w.now)
 		return could
 	}},
 }
@@ -485,11 +473,12 @@ var walkEvents = []coretest.Event[walked]{
 func watchWalk(start func() *walked) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Counted: map[string]string{
-			"walked.next": "rev", "walked.began": "rev", "signs.owedFrom": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
-			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev",
+			"walked.next": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
+			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev", "replica.last": "rev", "replica.doubt": "rev",
+			"listing.last":        "rev",
 			"Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Snapshot.Revision": "rev",
 		},
-		Ignored: []string{"core.now", "core.lines", "core.effects", "walked.now", "core.listedAt"},
+		Ignored: []string{"core.now", "core.lines", "core.effects", "walked.now"},
 		Old:     time.Minute,
 	}
 	coretest.Name(shape, func(h *etcdserverpb.ResponseHeader) string { return fmt.Sprint(h.ClusterId, h.RaftTerm, h.Revision) })

@@ -244,11 +244,7 @@ func (b *bench) startFleet(ctx context.Context, f *fleet, round int) (err error)
 	if err := putAll(ctx, f.etcd.client, styleOf(peerOurs, serviceKey), 0, ScaleEndpoints); err != nil {
 		return err
 	}
-	if f.children, err = b.startProcesses(f.etcd.endpoint, f.processes); err != nil {
-		return err
-	}
-	// etcd answers no request for a sign of life on a watch whose first revision is yet to come.
-	_, err = f.etcd.client.Put(ctx, "bench/other", "x")
+	f.children, err = b.startProcesses(f.etcd.endpoint, f.processes)
 	return err
 }
 

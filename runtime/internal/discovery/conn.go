@@ -13,10 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// unseen is what the clock does not see of an update's cost to a connection: its goroutine is woken, and what was in use
-// becomes garbage.
-const unseen = 5 * time.Microsecond
-
 // Options are the parts of a resolver that differ between connections.
 type Options struct {
 	// Client describes the connection to our policy. It is nil for a bare resolver, which may have any policy.
@@ -47,12 +43,11 @@ type conn struct {
 	stop func() // ends reading the key
 
 	mu      sync.Mutex
-	running bool // deliver is running
-	missed  bool // notify was called after deliver last read the state
+	running bool // deliver is running, or rests
+	missed  bool // notify was called since deliver last began
 	closed  bool
 
 	// Used by deliver alone.
-	usual  listwatch.Usual  // costs of sending
 	begun  bool             // a state was sent
 	sent   uint64           // the sequence of the last state sent
 	leader Leader           // sent with it
@@ -112,23 +107,24 @@ func (c *conn) notify() {
 	}
 }
 
+// deliver gives gRPC the current state, if it is new, and rests for as long as that took. It is called by one goroutine at a time.
 func (c *conn) deliver() {
-	for {
-		s, l, away := c.key.State(), c.opts.Candidates.Leader(), c.opts.Away.offered()
-		if !c.begun || s.Sequence != c.sent || l != c.leader || away != c.away {
-			stop := c.key.keys.cpu.start()
-			c.begun, c.sent, c.leader, c.away = true, s.Sequence, l, away
-			c.send(s)
-			c.key.spent.Add(int64(unseen + c.usual.Believe(stop())))
-		}
-		c.mu.Lock()
-		if !c.missed || c.closed {
-			c.running = false
-			c.mu.Unlock()
-			return
-		}
-		c.missed = false
-		c.mu.Unlock()
+	began := time.Now()
+	if s, l, away := c.key.State(), c.opts.Candidates.Leader(), c.opts.Away.offered(); !c.begun || s.Sequence != c.sent || l != c.leader || away != c.away {
+		c.begun, c.sent, c.leader, c.away = true, s.Sequence, l, away
+		c.send(s)
+	}
+	time.AfterFunc(listwatch.Pause(time.Since(began), 1), c.rested)
+}
+
+// rested delivers again if notify was called since the last delivery began.
+func (c *conn) rested() {
+	c.mu.Lock()
+	again := c.missed && !c.closed
+	c.running, c.missed = again, false
+	c.mu.Unlock()
+	if again {
+		c.deliver()
 	}
 }
 

@@ -15,7 +15,6 @@
 //	snapshot.go  ... and the content of a file
 //	conn.go      the resolver of one gRPC connection
 //	effective.go ... and the service config that it gives to gRPC
-//	virtualclock.go ... what updates cost
 //
 // The files down to state.go do no I/O, hold no lock and read no clock.
 package discovery

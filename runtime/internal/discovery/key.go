@@ -20,7 +20,6 @@ type Key struct {
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
 	departures  departures
-	spent       atomic.Int64 // nanoseconds that connections spent on updates, for listwatch to pace
 
 	mu      sync.Mutex
 	core    *core
@@ -105,9 +104,7 @@ func (k *Key) apply(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	endpoints := k.spec.endpoints(k.last)
-	endpoints.Spent = func() time.Duration { return time.Duration(k.spent.Swap(0)) }
-	stopEndpoints := k.keys.endpoints.Follow(endpoints, func(u listwatch.Update[*Backend]) {
+	stopEndpoints := k.keys.endpoints.Follow(k.spec.endpoints(k.last), func(u listwatch.Update[*Backend]) {
 		k.event(epoch, func(now time.Time) effects {
 			k.last = u.Snapshot
 			return k.core.listed(u, now)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -50,7 +49,6 @@ type Keys struct {
 	configs   *listwatch.Group[liveConfig]
 	elections *listwatch.Group[string]
 	disk      *disk
-	cpu       *virtualClock // for updates of connections
 	closed    atomic.Bool
 
 	mu         sync.Mutex
@@ -71,7 +69,7 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
-			Why: cfg.Why, MaxRefusedPause: time.Minute, Last: true,
+			Why: cfg.Why, MaxRefusedPause: time.Minute,
 		}),
 		elections: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },
@@ -80,7 +78,6 @@ func NewKeys(cfg Config) *Keys {
 		candidates: make(map[string]*Candidates),
 
 		disk: newDisk(cfg),
-		cpu:  &virtualClock{processors: runtime.GOMAXPROCS(0)},
 		keys: make(map[place]*Key),
 	}
 }

@@ -21,7 +21,7 @@ type watch struct {
 func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[keyValue] {
 	return listwatch.NewGroup(listwatch.Config[keyValue]{
 		Client: client, Streams: streams, Equal: func(a, b keyValue) bool { return a == b },
-		Logger: slog.New(slog.DiscardHandler), Last: true, MaxRefusedPause: time.Minute,
+		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute,
 	})
 }
 

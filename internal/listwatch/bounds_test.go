@@ -141,7 +141,7 @@ func checkBounds(t *testing.T, s *set[string], etcd map[string]*mvccpb.KeyValue)
 	}
 }
 
-// A removed entry is told of as long as there is room for that.
+// Removed entries are published as long as they are within the bounds.
 func TestS4_WhatIsRemovedIsBounded(t *testing.T) {
 	s := newBounded(new([]string))
 	for n := range 100 {
@@ -275,7 +275,7 @@ func TestS4_WhatIsGoneIsNotKeptForEver(t *testing.T) {
 	c.step(ok, start)
 	c.step(read(list(10, created("k/z", "1", 5))), start)
 	c.step(ok, start)
-	// The watch ends; meanwhile k/z is deleted, and nine others come.
+	// The watch ends. Before the next list, k/z is deleted, and nine others come.
 	var kvs []*mvccpb.KeyValue
 	for n := range 9 {
 		kvs = append(kvs, created(fmt.Sprintf("k/a%d", n), "1", 20+n))

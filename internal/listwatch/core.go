@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// A list's bound starts at firstListBound, so that what can be used instead is used soon, and
+	// A list's bound starts at firstListBound, so that a fallback is used soon, and
 	// grows to maxListBound, for a large range over a slow line.
 	firstListBound = time.Second
 	maxListBound   = 10 * time.Second
@@ -81,7 +81,7 @@ type step[T any] struct {
 // effects are what the shell does without waiting for anything.
 type effects[T any] struct {
 	closeWatch bool       // close the watch, and open later ones on another stream
-	doubt      bool       // tell the other ranges of the client that there is trouble with etcd
+	doubt      bool       // make the other ranges of the client probe etcd
 	relisted   string     // count a list that became necessary, by this cause; "": none
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these
@@ -124,7 +124,7 @@ type core[T any] struct {
 	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
 	listBound time.Duration   // of the next page
 	listErr   error           // of the list before callListLocal
-	listWhy   error           // ... and what it does not say itself
+	listWhy   error           // ... and its cause, see event.why
 	retries   backoff.Backoff // of lists that failed
 	refusals  backoff.Backoff // of lists that were refused
 	rebuilds  backoff.Backoff // of watches
@@ -288,8 +288,8 @@ func (c *core[T]) retry(err, why error) action {
 }
 
 // noteFailed logs that a list failed: at first, once more when the cause is known, and when it is another,
-// though not often. That etcd has not answered the very first list within the
-// shortest bound is no news: it may be so far away that a connection takes longer.
+// though not often. A very first list that etcd does not answer within the shortest bound is not logged: etcd may be so far away
+// that a connection takes longer.
 func (c *core[T]) noteFailed(err, why error) {
 	if silent := etcdcause.Silent(""); !c.begun && c.listBound == firstListBound && errors.As(why, &silent) {
 		return

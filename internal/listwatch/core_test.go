@@ -39,14 +39,14 @@ func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})
 }
 
-// rule is one step: an event, when it happens, and what is to be done then.
+// rule is one step: an event, when it happens, and the step that must follow.
 type rule struct {
 	at   time.Duration
 	e    event
 	want string
 }
 
-// text writes what is to be done as a rule does.
+// text writes a step as a rule does.
 func (d step[T]) text(now time.Time) string {
 	var parts []string
 	if d.closeWatch {
@@ -148,7 +148,7 @@ var watching = []rule{
 	{0, ok, "wait 4s"},
 }
 
-// ended is the last answer of a watch: etcd has compacted what it asks for, unless that is 0.
+// ended is the last answer of a watch: etcd has compacted its history up to a revision, unless that is 0.
 func ended(revision int, compacted int64) *clientv3.WatchResponse {
 	resp := watchAnswer(header(1, 1, revision))
 	resp.CompactRevision, resp.Canceled = compacted, true
@@ -302,7 +302,7 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{27550 * ms, ok, "list within 10s"},
 			rule{37550 * ms, late, "pause 1s"},
 			rule{38550 * ms, ok, "list within 10s"},
-			// It is back, with what was there; that is news once the watch answers.
+			// It is back, with the same content, which is published once the watch answers.
 			rule{38550 * ms, read(list(10, kv("a", "1", 5))), "watch from 11 within 5s"},
 			rule{38550 * ms, ok, "wait 4s"},
 			rule{38550 * ms, answered(events(10)), "etcd watch restored, publish [a=1], wait 30s"},
@@ -527,7 +527,7 @@ func TestK11_CoreNamesTheCause(t *testing.T) {
 		rule{0, ok, "list within 1s"},
 		rule{0, because(late, fmt.Sprintf(refusedPort, 2379)), "etcd list failed, publish [a=1] with the error, pause 50ms"},
 		rule{0, ok, "list within 2s"},
-		// The same from another member is no news; another cause is.
+		// The same cause from another member is not published; another cause is.
 		rule{0, because(late, fmt.Sprintf(refusedPort, 22379)), "pause 100ms"},
 		rule{0, ok, "list within 4s"},
 		rule{0, because(late, "no route to host"), "publish [a=1] with the error, pause 200ms"},

@@ -11,7 +11,7 @@ import (
 )
 
 // FuzzAnswers has etcd answer anything to whatever the core asks: other clusters, revisions that go back and
-// forth, events in any order, pages without an end. What is published is always sorted, and a list that
+// forth, events in any order, pages without an end. Every snapshot is sorted, and a list that
 // answers for good in the end heals whatever was believed before.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte{})
@@ -48,7 +48,7 @@ func (l *life) next() byte {
 	return b
 }
 
-// step feeds an event to the core, and checks what it publishes.
+// step feeds an event to the core, and checks its update.
 func (l *life) step(e event) {
 	l.t.Helper()
 	do := l.core.step(e, l.now)

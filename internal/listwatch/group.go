@@ -50,8 +50,8 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// Reconnected tells that the connection to etcd is back, which the etcd client hides: etcd may be another than before. A
-// range that waits to be listed is listed at once. The others are verified, and their watches asked for a sign of life.
+// Reconnected is called when the connection to etcd is back, which the etcd client hides: etcd may have been replaced. A range
+// that waits for a list is listed at once. The others are verified by a list.
 func (g *Group[T]) Reconnected() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

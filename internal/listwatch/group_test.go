@@ -179,7 +179,7 @@ func TestGroupFollows(t *testing.T) {
 	})
 }
 
-// TestGroupReconnected verifies what is watched, and lists at once what waits to be listed again.
+// TestGroupReconnected verifies a range that is watched, and lists a range at once that waits for a list.
 func TestGroupReconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeEtcd{}

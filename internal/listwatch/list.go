@@ -26,7 +26,7 @@ const (
 
 var errTooLarge = errors.New("the entry is too large to be received")
 
-// page is a part of a range that is to be read.
+// page is a part of a range, as a list asks for it.
 type page struct {
 	from     string // the first key; "": the range's
 	limit    int64

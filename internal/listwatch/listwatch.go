@@ -2,8 +2,8 @@
 // once, follows it by a watch, and lists it again whenever the watch can no longer be trusted. It
 // does not know what the values mean.
 //
-//	core.go     the core of a range: takes in events, decides what to ask and what to publish
-//	replica.go  ... what is known of the range, and whether etcd's answers fit it
+//	core.go     the core of a range: decides, event by event, what to ask and when to publish
+//	replica.go  ... the known content of the range, and whether etcd's answers fit it
 //	list.go     ... a list, page by page
 //	set.go      ... its entries
 //	bounds.go   ... how many of them are kept
@@ -105,7 +105,7 @@ type Config[T any] struct {
 	MaxRefusedPause time.Duration
 }
 
-// Hooks are called for what is worth counting. They must not block. Each may be nil.
+// Hooks count events. They must not block. Each may be nil.
 type Hooks struct {
 	Relisted  func(cause string) // a range had to be listed again
 	Malformed func(key string)   // a value was skipped

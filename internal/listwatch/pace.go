@@ -9,6 +9,6 @@ const maxPause = 500 * time.Millisecond
 // as the update took, so whoever waits for each change before the next one is not held up. It grows with the square of the
 // changes: where they come faster than updates pass them on, more and more are gathered.
 func Pause(took time.Duration, changes int) time.Duration {
-	changes = min(changes, 1000) // whose square is no overflow
+	changes = min(changes, 1000) // against overflow
 	return min(min(took, maxPause)*time.Duration(changes*changes), maxPause)
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // Pages reads a range once, as it is when the first page is read, and calls each with the entries of page after page, sorted
-// by key. What it reads at once is bounded as a list is. An entry that is too large to be received even alone comes without
-// its value. An error of each ends it. If etcd compacts its history meanwhile, it begins again, with the first key. It
+// by key. Pages are bounded as those of a list are. An entry that is too large to be received even alone comes without
+// its value. An error of each ends it. If etcd compacts its history before the last page, it begins again, with the first key. It
 // returns the revision that the range was read at.
 func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) (revision int64, err error) {
 	var l listing[struct{}]

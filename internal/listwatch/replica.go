@@ -30,14 +30,14 @@ var (
 	errMissed   = errors.New("the watch missed changes")
 )
 
-// replica is what is known of a range. Its methods take etcd's answers, and decide whether they fit
-// what is known. If one does not, they return an error, and the range must be listed again.
+// replica is the known content of a range. Its methods take etcd's answers, and decide whether they fit
+// that. If one does not, they return an error, and the range must be listed again.
 //
 // A watch can be dead without an error: the stream hangs, the member behind it lags, or etcd was restored and has yet to reach
 // the revision that the watch begins at. So a range whose watch is silent is probed. A probe reads the number of keys and
-// the key changed last. If they are not what is known, the watch has a second to deliver the difference.
+// the key changed last. If they differ from the replica's, the watch has a second to deliver the difference.
 //
-// What is known stays known through every error, until a list replaces it.
+// The content stays known through every error, until a list replaces it.
 type replica[T any] struct {
 	set set[T]
 
@@ -53,14 +53,14 @@ type replica[T any] struct {
 
 	heardAt time.Time // the last answer of the watch or probe that fits, or the trouble
 	calm    bool      // the range was heard of since the last trouble
-	doubt   int64     // the revision that the watch must reach for all to be well; 0: there is no doubt
+	doubt   int64     // the revision that the watch must reach for all to be well; 0: all is well
 
 	often  bool  // etcd may be replaced without a lost connection: probe as often in peace as after trouble
 	spread uint8 // the period between probes is shorter by so many 1024ths than the longest
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
-// if its revision is lower than what is known: then etcd's history was replaced.
+// if its revision is lower than the known one: then etcd's history was replaced.
 func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	changed := !r.known || r.provisional != provisional || r.cluster != l.header.GetClusterId()
 	r.known, r.provisional = true, provisional
@@ -72,9 +72,8 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 }
 
 // verified takes a list that was made while the watch goes on, after the connection to etcd has come back. If etcd's history was
-// replaced by one that is as long by now, the watch goes on as if nothing
-// had happened, and only a list shows what it missed. verified reports whether the snapshot changed. An
-// error means that the watch is at a revision that etcd has yet to reach.
+// replaced by one that is as long by now, the watch goes on as if nothing had happened, and only a list shows the difference.
+// verified reports whether the snapshot changed. An error means that the watch is at a revision that etcd has yet to reach.
 func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err error) {
 	if l.header.GetClusterId() != r.cluster {
 		return false, errCluster
@@ -133,8 +132,8 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 	return changes, nil
 }
 
-// fence compares the header of an answer of the watch with what is known. An answer from behind is that of a member that lags,
-// or of an etcd that was restored: a probe finds out.
+// fence compares the header of an answer of the watch with the known one. An answer from behind comes from a member that lags,
+// or from an etcd that was restored: a probe finds out.
 func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, err error) {
 	switch {
 	case cluster == 0: // etcd's gRPC proxy leaves some headers empty
@@ -160,8 +159,8 @@ func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
 	return false
 }
 
-// due returns when the range is to be probed. ranges is how many the etcd client follows, and late how much later than usual
-// answers come.
+// due returns when to probe the range. ranges is the number of ranges of the etcd client, and late is how much later than usual
+// answers may come.
 func (r *replica[T]) due(ranges int, late time.Duration) time.Time {
 	every := probeEvery
 	if r.often {
@@ -195,7 +194,7 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 	return nil
 }
 
-// agrees reports whether a probe shows what is known.
+// agrees reports whether a probe shows the content of the replica.
 func (r *replica[T]) agrees(resp *clientv3.GetResponse) bool {
 	if resp.Count != r.total {
 		return false

@@ -12,7 +12,7 @@ import (
 
 // set holds the decoded entries of a range: a sorted slice that snapshots share, and the changes
 // made since it was last committed. One change costs the change; one commit costs a copy of the
-// slice, however many changes it takes in.
+// slice, however many changes it folds in.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
@@ -52,7 +52,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	old := s.get(key)
 	item := s.read(key, kv, old)
 	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
-		item, s.left = nil, true // what it was is not true any more
+		item, s.left = nil, true // its earlier value is not true any more
 	}
 	if item == old {
 		return false
@@ -76,8 +76,8 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
-// was takes what an entry was, and reports whether a list has shown that it is gone since: that is told with its last value,
-// whatever came first, the list or the word of the watch.
+// was handles an event that a list has overtaken. It reports whether the list has shown that the entry is gone: the entry is
+// then removed with the value of the event, which is its last one.
 func (s *set[T]) was(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {

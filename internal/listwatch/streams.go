@@ -22,7 +22,7 @@ const (
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share: a fixed number of slots, which watches take in turn.
+// Streams are the gRPC streams that the watches of an etcd client share: a fixed number of slots, used in turn.
 // Streams also hold what the ranges of a client share: their number, the round trip, and doubts about etcd.
 //
 // A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses another
@@ -32,7 +32,7 @@ const (
 // Each stream opens one watch at a time. If etcd denies one at the instant at which another ends, its client can be left
 // with a stream that never ends, and its Close then never returns. Watches that the client itself resumes can still meet that.
 type Streams struct {
-	number    uint64 // tells the streams from those of others on the same etcd client
+	number    uint64 // distinguishes the streams from those of other Streams on the same etcd client
 	connected bool   // the client has a connection, whose returns Group.Reconnected hears of
 	slots     [streamSlots]slot
 	opens     atomic.Uint64 // how often open was called

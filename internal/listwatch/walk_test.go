@@ -146,7 +146,7 @@ func startWalk() *walked {
 	return w
 }
 
-// step hands the core an event, and takes what it wants done.
+// step hands the core an event, and keeps the step that the core returns.
 func (w *walked) step(e event) {
 	failed := w.do
 	d := w.core.step(e, w.now)
@@ -310,7 +310,7 @@ func (w *walked) fail(err error) bool {
 	return true
 }
 
-// tell lets the watch deliver what is new, up to a number of changes.
+// tell lets the watch deliver new changes, up to a number.
 func (w *walked) tell(most int64) bool {
 	if w.do.call != callWait || !w.watching || w.dead {
 		return false
@@ -374,7 +374,7 @@ func (w *walked) change(i int, deleted bool) bool {
 	return w.etcd.set(i, value)
 }
 
-// notice has the core told that the connection to etcd is back.
+// notice lets the core hear that the connection to etcd is back.
 func (w *walked) notice() bool {
 	if w.do.call != callPause && w.do.call != callWait {
 		return false
@@ -399,7 +399,7 @@ func (w *walked) settle() string {
 	return fmt.Sprintf("call %d is answered", call)
 }
 
-// well reports whether the last update is all there is to say, and the next change will be heard of or probed.
+// well reports whether the last update is all there is to say, and the next change will come by the watch or a probe.
 func (w *walked) well() bool {
 	u := w.last
 	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&

@@ -81,8 +81,8 @@ func TestS4_ABoundedSet(t *testing.T) {
 			s := newBounded(new([]string))
 			s.replace(known)
 			tt.do(&s)
-			if got := short(s.commit()); got != tt.want || s.left != tt.left {
-				t.Errorf("%q, left out %v, want %q, %v", got, s.left, tt.want, tt.left)
+			if got := short(s.commit()); got != tt.want || s.truncated != tt.left {
+				t.Errorf("%q, left out %v, want %q, %v", got, s.truncated, tt.want, tt.left)
 			}
 		})
 	}
@@ -136,7 +136,7 @@ func checkBounds(t *testing.T, s *set[string], etcd map[string]*mvccpb.KeyValue)
 	if used != s.used || !s.bounds.within(used) {
 		t.Errorf("%+v is in use, reckoned as %+v", used, s.used)
 	}
-	if !s.left && used.entries != len(etcd) {
+	if !s.truncated && used.entries != len(etcd) {
 		t.Errorf("%d of %d entries are kept, and none is said to be left out", used.entries, len(etcd))
 	}
 }

@@ -131,17 +131,17 @@ type core[T any] struct {
 
 	openedAt time.Time // when the watch was opened; zero: there is none
 
-	unpublished bool      // the content changed since the last update
-	gathered    int       // ... by so many changes that the watch delivered
-	sent        int       // how many of them the last update contained
-	next        time.Time // when the next update may go out
-	told        error     // the error of the last update
-	listFailed  bool      // a failed list was logged, and none has succeeded since
-	causeLogged bool      // ... with more than its error says itself
-	loggedErr   error     // the error of the line that was last logged of a failed list
-	loggedAt    time.Time
-	watchFailed bool // a failed watch was logged, and none has answered since
-	leftLogged  bool // the log says that entries are left out, and not yet that they fit again
+	unpublished     bool      // the content changed since the last update
+	gathered        int       // ... by so many changes that the watch delivered
+	sent            int       // how many of them the last update contained
+	next            time.Time // when the next update may go out
+	lastErr         error     // the error of the last update
+	listFailed      bool      // a failed list was logged, and none has succeeded since
+	causeLogged     bool      // ... with more than its error says itself
+	loggedErr       error     // the error of the line that was last logged of a failed list
+	loggedAt        time.Time
+	watchFailed     bool // a failed watch was logged, and none has answered since
+	truncatedLogged bool // the log says that entries are left out, and not yet that they fit again
 
 	now    time.Time        // of this step
 	ranges int              // see event
@@ -178,7 +178,7 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 	if next.call != callPause {
 		next.bound = min(next.bound+c.late, maxListBound)
 	}
-	c.noteLeft()
+	c.noteTruncated()
 	c.doing = next.call
 	return step[T]{c.effects, next}
 }
@@ -277,7 +277,7 @@ func (c *core[T]) listedLocal(e event, now time.Time) action {
 func (c *core[T]) retry(err, why error) action {
 	err = c.errorOf("list", err, why)
 	c.noteFailed(err, why)
-	if c.unpublished || !etcderr.Same(err, c.told) {
+	if c.unpublished || !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
 	}
 	c.listBound = min(2*c.listBound, maxListBound)
@@ -408,21 +408,21 @@ func (c *core[T]) recovered() {
 		c.listFailed, c.causeLogged, c.watchFailed = false, false, false
 		c.note(false, "etcd watch restored", "key", c.name, "revision", c.replica.revision)
 	}
-	if c.told != nil {
+	if c.lastErr != nil {
 		c.unpublished = true
 	}
 }
 
 // flush publishes a change if pacing allows. The end of an error is published without delay.
 func (c *core[T]) flush(now time.Time) {
-	if c.unpublished && (c.told != nil || !c.next.After(now)) {
+	if c.unpublished && (c.lastErr != nil || !c.next.After(now)) {
 		c.publish(nil)
 	}
 }
 
 func (c *core[T]) publish(err error) {
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
-	c.unpublished, c.gathered, c.sent, c.told = false, 0, c.gathered, err
+	c.unpublished, c.gathered, c.sent, c.lastErr = false, 0, c.gathered, err
 }
 
 func (c *core[T]) malformed(key string, err error) {
@@ -430,15 +430,15 @@ func (c *core[T]) malformed(key string, err error) {
 	c.limited("malformed value in etcd skipped", "key", key, "error", err)
 }
 
-// noteLeft logs when entries begin to be left out, and when all fit again.
-func (c *core[T]) noteLeft() {
+// noteTruncated logs when entries begin to be left out, and when all fit again.
+func (c *core[T]) noteTruncated() {
 	s := &c.replica.set
-	if s.left == c.leftLogged {
+	if s.truncated == c.truncatedLogged {
 		return
 	}
-	c.leftLogged = s.left
+	c.truncatedLogged = s.truncated
 	args := []any{"key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total}
-	if s.left {
+	if s.truncated {
 		c.limited("etcd has more under the key than is kept; the rest is left out", args...)
 	} else {
 		c.limited("all that etcd has under the key is kept again", args...)

@@ -175,8 +175,8 @@ func TestAListHoldsNoMoreThanIsKept(t *testing.T) {
 			t.Fatalf("holds %d entries", len(l.load.items))
 		}
 	}
-	if !l.load.finish() || s.used.entries != 10 || !s.left {
-		t.Errorf("%d entries are kept, left out: %v", s.used.entries, s.left)
+	if !l.load.finish() || s.used.entries != 10 || !s.truncated {
+		t.Errorf("%d entries are kept, left out: %v", s.used.entries, s.truncated)
 	}
 	if got := text(s.commit()); got != "k0000=1 k0001=1 k0002=1 k0003=1 k0004=1 k0005=1 k0006=1 k0007=1 k0008=1 k0009=1" {
 		t.Errorf("%s are kept, want the first", got)

@@ -27,7 +27,7 @@ func TestK3_RemovedEntriesAreToldAsTheyWereLast(t *testing.T) {
 		t.Errorf("removed, the second time: %q", got)
 	}
 	for _, late := range []*mvccpb.KeyValue{kv("a", "2", 2), kv("c", "0", 1)} { // a list was faster
-		if told := s.was(late); told != (string(late.Key) == "a") {
+		if told := s.overtaken(late); told != (string(late.Key) == "a") {
 			t.Errorf("%s, told late, counts: %v", late.Key, told)
 		}
 	}

@@ -104,7 +104,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 		var changed bool
 		switch {
 		case event.Kv.ModRevision <= r.applied: // a list has it
-			changed = event.Type != clientv3.EventTypeDelete && r.set.was(event.Kv)
+			changed = event.Type != clientv3.EventTypeDelete && r.set.overtaken(event.Kv)
 		case event.Type == clientv3.EventTypeDelete:
 			r.total--
 			r.deleted = true

@@ -28,7 +28,7 @@ type set[T any] struct {
 
 	used        usage // by items and changes
 	removedUsed usage // by removed
-	left        bool  // entries were left out, for there was no room
+	truncated   bool  // entries were left out, for there was no room
 }
 
 var errLongKey = errors.New("the key is too long for an entry")
@@ -52,7 +52,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	old := s.get(key)
 	item := s.read(key, kv, old)
 	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
-		item, s.left = nil, true // its earlier value is not true any more
+		item, s.truncated = nil, true // its earlier value is not true any more
 	}
 	if item == old {
 		return false
@@ -76,9 +76,9 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
-// was handles an event that a list has overtaken. It reports whether the list has shown that the entry is gone: the entry is
+// overtaken handles an event that a list has overtaken. It reports whether the list has shown that the entry is gone: the entry is
 // then removed with the value of the event, which is its last one.
-func (s *set[T]) was(kv *mvccpb.KeyValue) bool {
+func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
 		return false
@@ -122,8 +122,8 @@ type load[T any] struct {
 	gone   []*Item[T]
 	bad    map[uint64]uint64
 
-	used usage // by items
-	left bool  // entries were left out, from some key on
+	used      usage // by items
+	truncated bool  // entries were left out, from some key on
 }
 
 // load begins to replace the content. The set must not change before finish.
@@ -135,7 +135,7 @@ func (s *set[T]) load() *load[T] {
 // add takes the next part of the list, sorted by key. From the first entry on that exceeds the bounds, all are left out.
 func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	s := l.set
-	if !l.left {
+	if !l.truncated {
 		l.items = slices.Grow(l.items, len(kvs))
 	}
 	for _, kv := range kvs {
@@ -149,7 +149,7 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 			old, l.rest = l.rest[0], l.rest[1:]
 		}
 		var item *Item[T]
-		if !l.left {
+		if !l.truncated {
 			item = s.read(key, kv, old)
 		}
 		if !l.take(item) && old != nil {
@@ -167,7 +167,7 @@ func (l *load[T]) take(item *Item[T]) bool {
 		return false
 	}
 	used := l.used.plus(l.set.usageOf(item))
-	if l.left = l.left || !l.set.bounds.within(used); l.left {
+	if l.truncated = l.truncated || !l.set.bounds.within(used); l.truncated {
 		return false
 	}
 	l.items, l.used = append(l.items, item), used
@@ -205,7 +205,7 @@ func (l *load[T]) finish() bool {
 		s.gone(item)
 	}
 	s.bad = l.bad
-	s.used, s.left = l.used, l.left
+	s.used, s.truncated = l.used, l.truncated
 	if slices.Equal(l.items, l.before) {
 		return false
 	}

@@ -152,12 +152,12 @@ func TestGroupFollows(t *testing.T) {
 			}
 			return keys(11, 2, 11).read, nil
 		}
-		f.mu.Unlock()
 		asked := len(f.gets)
+		f.mu.Unlock()
 		time.Sleep(probeEvery + time.Second)
 		synctest.Wait()
-		if len(f.gets) == asked || len(h.relisted) != 0 {
-			t.Errorf("silence: %d probes, relisted %q", len(f.gets)-asked, h.relisted)
+		if probes := f.counts()[0] - asked; probes == 0 || len(h.relisted) != 0 {
+			t.Errorf("silence: %d probes, relisted %q", probes, h.relisted)
 		}
 
 		// One that breaks is reopened on another stream.
@@ -282,6 +282,7 @@ func TestGroupPacesUpdates(t *testing.T) {
 			time.Sleep(ms)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if want := []time.Duration{0, 200 * ms}; !slices.Equal(updates, want) {
 			t.Errorf("updates after %v, want %v", updates, want)
 		}

@@ -14,9 +14,8 @@ const (
 	probeSoon = 4 * time.Second
 	// probeEvery is the silence after which a range is probed.
 	probeEvery = 30 * time.Second
-	// probeSpacing is the least mean time between two probes of an etcd client in peace. Periods differ by up to a quarter, so the
-	// mean is a little less: there are at most 60 probes a minute.
-	probeSpacing = 1200 * time.Millisecond
+	// probeSpacing is the least mean time between two probes of an etcd client in peace.
+	probeSpacing = time.Second
 	// wholeProbe is how many keys a range may have for the probe to look for the one changed last: etcd reads all of them for
 	// that. Of more keys, it only counts.
 	wholeProbe = 1000
@@ -53,10 +52,11 @@ type replica[T any] struct {
 
 	heardAt time.Time // the last answer of the watch or probe that fits, or the trouble
 	calm    bool      // the range was heard of since the last trouble
+	steady  bool      // it was probed since then, and once more
 	doubt   int64     // the revision that the watch must reach for all to be well; 0: all is well
 
 	often  bool  // etcd may be replaced without a lost connection: probe as often in peace as after trouble
-	spread uint8 // the period between probes is shorter by so many 1024ths than the longest
+	spread uint8 // the first period after trouble is shorter by so many 256ths, so that ranges are not probed at one instant
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
@@ -87,7 +87,9 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err e
 }
 
 // watching notes that the watch is open, on a connection that may be new.
-func (r *replica[T]) watching(now time.Time) { r.heardAt, r.calm, r.doubt = now, false, 0 }
+func (r *replica[T]) watching(now time.Time) {
+	r.heardAt, r.calm, r.steady, r.doubt = now, false, false, 0
+}
 
 // heard takes an answer of the watch, and returns how often the snapshot changed.
 func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes int, err error) {
@@ -173,7 +175,10 @@ func (r *replica[T]) due(ranges int, late time.Duration) time.Time {
 	case !r.calm:
 		return r.heardAt.Add(probeSoon)
 	}
-	return r.heardAt.Add(every - every/1024*time.Duration(r.spread))
+	if !r.steady {
+		every -= every / 256 * time.Duration(r.spread)
+	}
+	return r.heardAt.Add(every)
 }
 
 // probed takes a probe. An error means that the watch has missed something, or that etcd was replaced.
@@ -187,6 +192,7 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 		for _, kv := range resp.Kvs {
 			r.last, r.deleted = kv.ModRevision, false
 		}
+		r.steady = r.steady || r.calm
 		r.fits(now)
 	case r.suspect(revision, now):
 		return errMissed

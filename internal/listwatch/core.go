@@ -191,9 +191,9 @@ func (c *core[T]) published(took time.Duration, at time.Time) {
 func (c *core[T]) act(e event, now time.Time) action {
 	switch c.doing {
 	case callList:
-		return c.listed(e, now)
+		return c.listed(e)
 	case callListLocal:
-		return c.listedLocal(e, now)
+		return c.listedLocal(e)
 	case callWatch:
 		return c.opened(e, now)
 	case callWait:
@@ -229,7 +229,7 @@ func (c *core[T]) page(e event) (more bool, err error) {
 
 // listed follows a list by a watch. With nothing known and no leader to ask, one member's own view is
 // taken, to be replaced as soon as there is a leader.
-func (c *core[T]) listed(e event, now time.Time) action {
+func (c *core[T]) listed(e event) action {
 	more, err := c.page(e)
 	switch {
 	case more:
@@ -258,7 +258,7 @@ func (c *core[T]) listDone() *listing[T] {
 	return &done
 }
 
-func (c *core[T]) listedLocal(e event, now time.Time) action {
+func (c *core[T]) listedLocal(e event) action {
 	more, err := c.page(e)
 	if more {
 		return c.list(callListLocal, localListBound)

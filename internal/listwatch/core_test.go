@@ -238,7 +238,7 @@ func TestCoreFollows(t *testing.T) {
 		),
 		"many ranges": with(watching,
 			rule{0, answered(events(10)), "wait 30s"},
-			rule{1 * time.Second, many(200), "wait 3m19s"},
+			rule{1 * time.Second, many(200), "wait 4m9s"},
 		),
 		"compacted": with(watching, rule{1 * time.Second, answered(ended(50, 40)), "close the watch: compacted, etcd watch interrupted, pause 50ms"}),
 		"canceled":  with(watching, rule{1 * time.Second, answered(ended(50, 0)), "close the watch: watch_error, etcd watch interrupted, pause 50ms"}),

@@ -277,6 +277,10 @@ func TestGroupPacesUpdates(t *testing.T) {
 			updates = append(updates, time.Since(began))
 			time.Sleep(100 * ms)
 		})()
+		synctest.Wait()
+		f.mu.Lock()
+		f.get = func(context.Context, clientv3.Op) (*clientv3.GetResponse, error) { return keys(15, 0, 15).read, nil }
+		f.mu.Unlock()
 		for change := 11; change <= 15; change++ {
 			answers <- *events(change, put("a", fmt.Sprint(change), change))
 			time.Sleep(ms)

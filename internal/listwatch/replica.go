@@ -14,8 +14,9 @@ const (
 	probeSoon = 4 * time.Second
 	// probeEvery is the silence after which a range is probed.
 	probeEvery = 30 * time.Second
-	// probeSpacing is the least mean time between two probes of an etcd client in peace.
-	probeSpacing = time.Second
+	// probeSpacing is the least mean time between two probes of an etcd client in peace: 48 a minute, so that 60 are hardly ever
+	// exceeded by chance.
+	probeSpacing = 1250 * time.Millisecond
 	// wholeProbe is how many keys a range may have for the probe to look for the one changed last: etcd reads all of them for
 	// that. Of more keys, it only counts.
 	wholeProbe = 1000

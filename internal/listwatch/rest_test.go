@@ -77,7 +77,7 @@ func quiet(t *testing.T, ranges int, then func(e *quietEtcd, relisted *atomic.In
 func TestRequestsAtRest(t *testing.T) {
 	for _, tt := range []struct{ ranges, least, most int }{
 		{4, 480, 480}, // in an hour, each every 30 s
-		{200, 3600, 3600},
+		{200, 2800, 2900},
 	} {
 		quiet(t, tt.ranges, func(e *quietEtcd, relisted *atomic.Int64) {
 			time.Sleep(10 * time.Minute)

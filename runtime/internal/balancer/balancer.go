@@ -1,29 +1,24 @@
 // Package balancer is the load balancing policy "etcd": which endpoints a call may go to, and which of these it goes to. It
 // is one set of connections, one for each address, and a plan, which is views of that set.
 //
-//	register.go  the policies' names
-//	config.go    the policy's config
-//	endpoint.go  accessors of endpoints
-//	input.go     the input of a plan
-//	plan.go      the plan: the endpoints that a connection may call, in one order of steps, as views of the set
-//	drain.go     ... ... without the drained ones
-//	selector.go  ... ... and those that the connection's selector refuses
-//	lanes.go     ... ... divided into lanes and the base
-//	route.go     ... from a call to its view, which its first call makes
-//	methods.go   ... ... by the methods that endpoints publish
-//	split.go     ... ... by groups
-//	zones.go     ... ... by zone, and the fraction of a zone's calls that stays
-//	subset.go    ... ... and the subset that a connection uses
-//	view.go      ... snapshots: the part of a view that can take calls
-//	conn.go      the connection to an address
-//	core.go      the core: which connections exist, and which plan picks use
-//	picker.go    picking for one call
-//	target.go    ... one that names its instance
-//	leader.go    ... one for the leader
-//	balancer.go  the policy, which is the core's shell
+//	register.go   the policies' names
+//	config.go     the policy's config
+//	input.go      the input of a plan, from what the resolver tells
+//	endpoint.go   accessors of endpoints
+//	plan.go       the plan: that of package plan, with the connections to its endpoints
+//	conn.go       the connection to an address
+//	core.go       the core: what becomes of connections, event by event
+//	selection.go  ... and which of them the plan uses
+//	view.go       snapshots: the part of a view that can take calls
+//	picker.go     picking for one call
+//	target.go     ... one that names its instance
+//	leader.go     ... one for the leader
+//	balancer.go   the policy, which is the core's shell
+//	others.go     a policy of others in place of a plan
+//	switch.go     the balancer that gRPC knows: one policy after another
 //
-// Package calloptions has the options of a call, package picking the ways of picking, and package childpolicy runs policies that
-// are not ours. Importing the package registers the policies with gRPC, which knows no other way.
+// Package plan has the steps from entries to what a policy picks from, calloptions the options of a call, and picking the ways of
+// picking. Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
 
 import (

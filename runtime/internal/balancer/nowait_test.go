@@ -2,9 +2,7 @@ package balancer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime"
 	"testing"
 	"time"
 
@@ -80,65 +78,5 @@ func TestP10_NothingHoldsAPickUp(t *testing.T) {
 	<-done
 	if open := cc.open(); len(open) != 1 || open[0].state != connectivity.Ready {
 		t.Errorf("%d connections are open", len(open))
-	}
-}
-
-// TestP10_ACallThatMeetsAnOldStandingIsAnswered makes a call by the last picker, while another makes the standing of that.
-func TestP10_ACallThatMeetsAnOldStandingIsAnswered(t *testing.T) {
-	for _, tt := range []struct {
-		name, config  string
-		before, after connectivity.State // of the one that calls are tied to
-	}{
-		{"it was connecting", `{}`, connectivity.Idle, connectivity.Ready},
-		{"it had failed", `{}`, connectivity.TransientFailure, connectivity.Ready},
-		{"it was connecting, of a ring", `{"maxConcurrentRequests":1,` + ringConfig + `}`, connectivity.Idle, connectivity.Ready},
-		{"it was ready", `{"maxConcurrentRequests":1,` + ringConfig + `}`, connectivity.Ready, connectivity.TransientFailure},
-	} {
-		p, cc := newTestPolicy(t)
-		_ = hand(p, mustConfig(t, tt.config), &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")})
-		settle(p, cc)
-		ctx := calloptions.WithAffinity(t.Context(), "somebody")
-		addr, end, err := cc.begin(ctx, "/s.A/M")
-		if err != nil {
-			t.Fatal(err)
-		}
-		end()
-		cc.hangs = map[string]bool{addr: true}
-		tell := func(addr string, state connectivity.State) {
-			cc.last(addr).set(state, errors.New("refused"))
-			settle(p, cc)
-			_, end, err := cc.begin(ctx, "/s.A/M")
-			if err == nil {
-				end()
-			}
-		}
-		if tt.config == `{}` {
-			tell(map[string]string{"a:1": "b:1", "b:1": "a:1"}[addr], connectivity.TransientFailure)
-		}
-		tell(addr, tt.before)
-		cc.last(addr).set(tt.after, errors.New("refused"))
-		settle(p, cc)
-		v := p.core.plan.called()[0]
-		v.making.Lock()
-		answered := make(chan error, 1)
-		go func() {
-			_, end, err := cc.begin(ctx, "/s.A/M")
-			if err == nil {
-				end()
-			}
-			answered <- err
-		}()
-		for n := 0; n < 1000 && len(answered) == 0; n++ {
-			runtime.Gosched()
-		}
-		v.making.Unlock()
-		if err := <-answered; err != nil {
-			t.Errorf("%s: %v, and no other picker comes", tt.name, err)
-		}
-		for addr, x := range p.core.conns {
-			if n := x.stats.UnderWay(); n != 0 {
-				t.Errorf("%s: %d calls are counted at %s", tt.name, n, addr)
-			}
-		}
 	}
 }

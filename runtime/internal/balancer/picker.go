@@ -69,30 +69,16 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 
 // pickByPlan picks in a view, or in the one that takes what it cannot. If every endpoint lacks the method, its servers say so.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
-	x, passOn, err := p.pickFrom(ctx, o, v, method)
+	x, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
 	of := v
 	if passOn && v.then != nil {
 		of = v.then
-		x, _, err = p.pickFrom(ctx, o, of, method)
+		x, _, err = p.plan.pickFrom(ctx, o, of.asOf(p.epoch, method))
 	}
 	if errors.Is(err, errLacks) {
 		return p.pickByPlan(ctx, o, v, "")
 	}
 	return x, of.explain(err)
-}
-
-// pickFrom picks by a snapshot of a view. Where one that is older than the picker has no answer, the call waits for the
-// picker's: gRPC asks each picker once, and no other may follow.
-func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, method string) (x *conn, passOn bool, err error) {
-	s := v.asOf(p.epoch, method, false)
-	x, passOn, err = v.plan.pickFrom(ctx, o, s)
-	if s.epoch >= p.epoch || err == nil && x.current.Load().subConn != nil {
-		return x, passOn, err
-	}
-	if err == nil && v.plan.traits.Counts {
-		x.stats.Cancel()
-	}
-	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, method, true))
 }
 
 var (

@@ -7,5 +7,5 @@ import (
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go")
+	coretest.Check(t, "core.go", "selection.go")
 }

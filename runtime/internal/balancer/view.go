@@ -43,12 +43,12 @@ type readySet struct {
 	class planning.Class
 }
 
-// asOf returns the snapshot of a method for the picker of an epoch; "": of all methods. While another call makes it, asOf returns an
-// older one, unless waits is set or there is none.
-func (v *view) asOf(epoch uint64, method string, waits bool) *snapshot {
+// asOf returns the snapshot of a method for the picker of an epoch; "": of all methods. The first call that needs it makes it, and others
+// wait for that.
+func (v *view) asOf(epoch uint64, method string) *snapshot {
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
-		s = v.renew(s, epoch, waits)
+		s = v.renew(epoch)
 	}
 	if method == "" {
 		return s
@@ -56,15 +56,11 @@ func (v *view) asOf(epoch uint64, method string, waits bool) *snapshot {
 	return v.forMethod(s, method)
 }
 
-// renew returns a snapshot for the picker of an epoch, or an older one: see asOf.
-func (v *view) renew(s *snapshot, epoch uint64, waits bool) *snapshot {
-	if s == nil || waits {
-		v.making.Lock()
-	} else if !v.making.TryLock() {
-		return s
-	}
+func (v *view) renew(epoch uint64) *snapshot {
+	v.making.Lock()
 	defer v.making.Unlock()
-	if s = v.last.Load(); s == nil || s.epoch < epoch {
+	s := v.last.Load()
+	if s == nil || s.epoch < epoch {
 		v.open()
 		s = v.refresh(epoch, nil)
 		v.last.Store(s)

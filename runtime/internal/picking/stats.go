@@ -78,9 +78,6 @@ func (x *Stats) Begin(most int64) bool {
 	}
 }
 
-// Cancel takes back that a call has begun.
-func (x *Stats) Cancel() { x.calls.Add(-1) }
-
 // record is a call that is counted, and may be timed. gRPC calls done once, when the call ends. Records
 // are pooled together with these functions, so that a pick allocates nothing.
 type record struct {

@@ -20,7 +20,7 @@ var changeScenario = &Scenario{
 	run: runChange,
 	Scenario: report.Scenario{
 		Name: "change", Title: "one change to state",
-		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write, by another process, until gRPC has handed the new state to the load balancing policy, and in this project until that has made the connection. The floor has no gRPC.",
+		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write, by another process, until gRPC has handed the new state to the load balancing policy, and in this project until that plans the calls by it. The floor has no gRPC.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},

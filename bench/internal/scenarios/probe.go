@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"regexp"
+	"strconv"
 	"sync/atomic"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -46,28 +48,39 @@ type connectionsBuilder struct {
 }
 
 func (b connectionsBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	if opts.Target.Endpoint() == b.probe.service {
-		cc = &connections{ClientConn: cc, stub: b.probe.stub()}
+	if opts.Target.Endpoint() != b.probe.service {
+		return b.Builder.Build(cc, opts)
 	}
-	return b.Builder.Build(cc, opts)
+	return &planned{b.Builder.Build(connections{cc}, opts), b.probe.stub()}
 }
 
-// connections are those of one policy. A change has arrived as its connection is made, or shut down.
-type connections struct {
-	balancer.ClientConn
+// planned is this project's policy. A change has arrived once it plans by it: connections to what has left may stay for a while.
+type planned struct {
+	balancer.Balancer
 	stub *stub
-	size atomic.Int64
 }
 
-func (c *connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
-	c.stub.group.tell(c.stub, resolver.State{}, int(c.size.Add(1)))
-	return &subConn{all: c, listener: opts.StateListener}, nil
+func (p *planned) UpdateClientConnState(s balancer.ClientConnState) error {
+	err := p.Balancer.UpdateClientConnState(s)
+	// This project's resolver hands endpoints over as an attribute, which says how many they are.
+	if found := sizeOf.FindStringSubmatch(s.ResolverState.Attributes.String()); err == nil && found != nil {
+		size, _ := strconv.Atoi(found[1])
+		p.stub.group.tell(p.stub, resolver.State{}, size)
+	}
+	return err
 }
 
-// subConn is ready once it is to connect.
+var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
+
+// connections are none: each is ready once it is to connect.
+type connections struct{ balancer.ClientConn }
+
+func (connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	return &subConn{listener: opts.StateListener}, nil
+}
+
 type subConn struct {
 	balancer.SubConn
-	all      *connections
 	listener func(balancer.SubConnState)
 }
 
@@ -76,7 +89,6 @@ func (s *subConn) Connect() {
 }
 
 func (s *subConn) Shutdown() {
-	s.all.stub.group.tell(s.all.stub, resolver.State{}, int(s.all.size.Add(-1)))
 	go s.listener(balancer.SubConnState{ConnectivityState: connectivity.Shutdown})
 }
 

@@ -3,9 +3,9 @@
 //
 //	register.go   the policies' names
 //	config.go     the policy's config
-//	input.go      the input of a plan, from what the resolver tells
+//	input.go      the input of a plan, from the resolver's state
 //	endpoint.go   accessors of endpoints
-//	plan.go       the plan: that of package plan, with the connections to its endpoints
+//	plan.go       the plan: a plan of package plan, and the connections to its endpoints
 //	conn.go       the connection to an address
 //	core.go       the core: what becomes of connections, event by event
 //	selection.go  ... and which of them the plan uses
@@ -109,7 +109,7 @@ func (p *policy) carryOut() {
 	}
 }
 
-// tellLeaves tells the client whether calls leave for the other cluster, if that has changed.
+// tellLeaves calls the client's CallsLeave if it has changed whether calls leave for the other cluster.
 func (p *policy) tellLeaves(leaves bool) {
 	if p.leaves == leaves {
 		return
@@ -194,7 +194,7 @@ func (p *policy) wake(at time.Time) {
 	p.wakeAt = at
 	p.waking = time.AfterFunc(time.Until(at), func() {
 		p.do(func() {
-			p.wakeAt = time.Time{} // what is due is done after each event
+			p.wakeAt = time.Time{} // carryOut makes the selection that is due
 		})
 	})
 }
@@ -267,8 +267,8 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.leader = leaderOf(client, told.Leader)
 }
 
-// distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance, then address. One that
-// was not read from etcd has its address for an instance id.
+// distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address. An
+// endpoint that was not read from etcd has its address for an instance id.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
 	others := make([]resolver.Endpoint, 0, len(endpoints))
@@ -359,7 +359,7 @@ func (p *policy) ExitIdle() {
 	}
 }
 
-// Close ends the policy and what it made.
+// Close ends the policy and its connections.
 func (p *policy) Close() {
 	p.do(func() {
 		p.core.closeAll()

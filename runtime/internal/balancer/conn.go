@@ -21,7 +21,7 @@ type conn struct {
 
 	// The core's.
 	endpoint resolver.Endpoint
-	state    connectivity.State // the SubConn's; Connecting as soon as it is told to connect
+	state    connectivity.State // the SubConn's; Connecting from the moment it is dialed
 	inPlan   bool               // the plan has its endpoint, not as one that has left
 	wanted   uint64             // the number of the last selection that wants it
 	named    bool               // by a call; it stays open while its instance exists

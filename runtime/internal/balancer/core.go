@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// linger is how long a connection is kept that nothing wants. Another plan may be about to want it, and if what it has left its
-	// calls to leaves as well, as servers do that share a cause, all of them are the last resort.
+	// linger is how long an unused connection is kept. The next plan may use it. If the servers that replaced it leave as well, as in a
+	// common failure, all of them are the last resort.
 	linger = 5 * time.Second
 	// nextWithin is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
 	// pick_first (A61).
@@ -223,7 +223,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, x)
-		if c.plan.in.health == "" { // outlier detection does not report what it had ejected before
+		if c.plan.in.health == "" { // outlier detection does not report an ejection again
 			next := *x.current.Load()
 			next.named = x.subConn
 			if c.set(x, &next); x.named {
@@ -348,7 +348,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// state returns the connectivity of what picks use.
+// state returns the connectivity that gRPC sees.
 func (c *core) state() connectivity.State {
 	in := c.plan.in
 	switch {

@@ -14,7 +14,7 @@ func weightOf(ep *resolver.Endpoint) uint64 {
 	return uint64(max(1, endpointOf(ep).Weight))
 }
 
-// endpointOf returns what is known of an endpoint.
+// endpointOf returns the entry behind an endpoint.
 func endpointOf(ep *resolver.Endpoint) *endpoint.Endpoint { return attr.Endpoint(*ep) }
 
 // address returns the address of an endpoint, "" if it has none.
@@ -42,7 +42,7 @@ func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
 func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
 
 // alike returns how many endpoints two lists have in common at their beginnings, and how many others at their ends, by
-// identity: most of a list is then compared without a look at what it points to.
+// identity: so most of a list is compared without reading the endpoints.
 func alike(a, b []resolver.Endpoint) (before, behind int) {
 	n := min(len(a), len(b))
 	for before < n && identical(&a[before], &b[before]) {

@@ -24,7 +24,7 @@ type input struct {
 	fallsBack bool                // there is such a cluster, and its registry is open
 	left      []resolver.Endpoint // connected, and no longer under the key
 	pending   bool                // endpoints or away are not known yet: see attr.State
-	err       error               // why there are no endpoints
+	err       error               // why the key has none
 	health    string              // the healthCheckConfig; "": none
 
 	all      []resolver.Endpoint // that calls may name, sorted by instance

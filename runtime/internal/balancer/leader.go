@@ -18,7 +18,7 @@ type leader struct {
 	token    metadata.MD
 }
 
-// leaderOf returns the leader for a connection, nil if it has no method for one.
+// leaderOf returns the leader for a connection, nil if none of its methods is for the leader.
 func leaderOf(client *attr.Client, now attr.Leader) *leader {
 	if len(client.LeaderMethods) == 0 {
 		return nil

@@ -97,7 +97,7 @@ func (o *others) end(last balancer.State) {
 	}
 }
 
-// close closes the policy, and what it has left open.
+// close closes the policy, and the connections that it has left open.
 func (o *others) close() {
 	o.call(func() { o.balancer.Close() })
 	o.end(balancer.State{ConnectivityState: connectivity.Shutdown, Picker: base.NewErrPicker(errClosed)})
@@ -124,7 +124,7 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	}
 }
 
-// forOthers returns the endpoints for a policy of others: those of the other cluster if none is live, and else why there are none.
+// forOthers returns the endpoints for a policy of others: the live ones, or else the other cluster's. Without any, it returns why.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 	switch lent := p.Lent(); {
 	case p.Live > 0:

@@ -67,7 +67,8 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// pickByPlan picks in a view, or in the one that takes what it cannot. If every endpoint lacks the method, its servers say so.
+// pickByPlan picks in a view, or in the view that takes its calls when it cannot. If every endpoint lacks the method, the call goes to
+// any: the server's answer says so.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
 	x, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
 	of := v
@@ -126,7 +127,7 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 	}
 }
 
-// explain returns the error for a call that a view has no endpoint for.
+// explain returns the error of a call that found no endpoint in a view.
 func (v *view) explain(err error) error {
 	switch {
 	case err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable):

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// selectConns selects the connections that the plan uses, connects them, and closes others. It sets when it is due again. joins says
-// that others serve, so that calls do not wait for what is connected to for the first time.
+// selectConns selects the connections that the plan uses, connects them, and closes others. It sets when the
+// next selection is due. If joins is set, others serve: calls do not wait for connections that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
 	c.stale, c.leaves, c.counts, c.lookAt = false, false, [3]int{}, time.Time{}
@@ -92,8 +92,8 @@ func (c *core) want(x *conn) {
 }
 
 // wantGroup wants the connections of a group, tier by tier. Under pick_first, it wants the first ready one and those before it
-// that are still tried. Under other policies, it wants all that each tier uses. It wants what is not live only while nothing before it
-// can take calls.
+// that are still tried. Under other policies, it wants all that each tier uses. It wants a tier of endpoints that are not live
+// only while no tier before it can take calls.
 func (c *core) wantGroup(v *view, g *group, now time.Time) {
 	next := true // whether the next tier may be tried, too
 	for _, t := range g.tiers {
@@ -162,7 +162,7 @@ func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
 }
 
 // needed returns, for each method that calls need and some members lack, the first member that serves it, or better the first that is
-// expected to be reached. Under pick_first, it wants these beside the one that takes all other calls.
+// expected to be reached. Under pick_first, it wants these in addition to the one that takes all other calls.
 func (c *core) needed(v *view, t *tier) (needed []int32) {
 	for _, method := range c.plan.needs() {
 		lacking, first := v.lacking(method), int32(-1)

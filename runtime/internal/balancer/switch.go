@@ -7,9 +7,9 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// switcher is the balancer that gRPC knows. It has one policy for each kind of config: ours, or that of a policy of others. When the
-// kind changes, the policy before serves until the next has left CONNECTING, or until the one before is no longer READY. That is
-// what grpc-go's internal/balancer/gracefulswitch does, which nobody else may import.
+// switcher is the balancer that gRPC knows. It runs our policy, or one of others, as the config says. When the config names another
+// policy, the current one serves until the next has left CONNECTING, or until the current one is not READY. It does the same as
+// grpc-go's internal/balancer/gracefulswitch, which only gRPC may import.
 type switcher struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions

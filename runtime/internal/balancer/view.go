@@ -22,8 +22,8 @@ import (
 type snapshot struct {
 	epoch   uint64 // of the picker
 	groups  []readyGroup
-	err     error                                // of calls, if there are no groups
-	toBase  bool                                 // there are no groups, and none is expected soon: a lane that is not strict leaves its calls to the base
+	err     error                                // of calls; nil if there are groups
+	toBase  bool                                 // without groups, and none is expected soon: a lane that is not strict leaves its calls to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, where endpoints differ in these
 }
 
@@ -288,7 +288,7 @@ func (s *snapshot) groupOf(hash uint64) (group int) {
 	return group
 }
 
-// begin returns the sum of the weights before those of a group.
+// begin returns the sum of the weights of all groups before a group.
 func (s *snapshot) begin(group int) uint64 {
 	if group == 0 {
 		return 0

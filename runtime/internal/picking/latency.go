@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// decay is the time constant of the averages: after it, what was before counts 1/e.
+	// decay is the time constant of the averages: after it, earlier values count 1/e.
 	decay = 10 * time.Second
 	// rise is the time constant for latencies above the estimate, so that a slow endpoint is noticed soon. It is not
 	// zero: where hundreds of calls end in a moment, the slowest of them says little, and would count for ten seconds.
@@ -41,7 +41,7 @@ type peak struct {
 
 func loadFloat(x *atomic.Uint64) float64 { return math.Float64frombits(x.Load()) }
 
-// storeFloat replaces old by next, unless another call has ended meanwhile: its outcome serves as well.
+// storeFloat replaces old by next, unless another call has ended since: its outcome serves as well.
 func storeFloat(x *atomic.Uint64, old, next float64) {
 	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
 }
@@ -87,8 +87,8 @@ func nextLatency(before, took float64, since time.Duration) float64 {
 	return took + (before-took)*kept(since, constant)
 }
 
-// nextFailing returns 1 minus the health after a call. A call that fails halves the health, any other halves what is missing
-// of it. So an endpoint of which few calls fail keeps its share, and one that is mended has it back after a few calls.
+// nextFailing returns 1 minus the health after a call. A call that fails halves the health, any other halves the distance
+// to full health. So an endpoint of which few calls fail keeps its share, and one that has recovered has it back after a few calls.
 func nextFailing(before float64, fails bool) float64 {
 	if fails {
 		return 1 - max(minHealth, (1-before)/2)

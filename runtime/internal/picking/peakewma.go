@@ -30,7 +30,7 @@ func (s *Set) cheapest(now time.Duration) int {
 	switch {
 	case i == j || j < 0:
 		return s.picked(i, now)
-	case i < 0: // a call has ended meanwhile
+	case i < 0: // a call has just ended
 		return s.picked(j, now)
 	}
 	a, b := s.members[i], s.members[j]
@@ -67,7 +67,7 @@ func (s *Set) two(t *table) (i, j int) {
 	return i, j
 }
 
-// maxDraws bounds how often a second member is drawn, until one may stand beside the first.
+// maxDraws bounds how often a second member is drawn, until it may be compared with the first.
 const maxDraws = 4
 
 // twoOfShares is two while a share grows. The first is the member whose turn it is. If its share grows, the second is any

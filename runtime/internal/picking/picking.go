@@ -1,4 +1,4 @@
-// Package picking chooses an endpoint for a call among those of a tier that are ready.
+// Package picking chooses one of the ready endpoints of a tier for a call.
 //
 //	picking.go      what a way of picking is
 //	ways.go         which ones there are
@@ -11,7 +11,7 @@
 //	ring.go         the rings of ring_hash
 //	set.go          the members of a tier that are ready, and their shares of the calls
 //	sequence.go     whose turn it is
-//	stats.go        what is remembered of the calls to an address
+//	stats.go        statistics of the calls to an address
 //	latency.go      ... how long they take
 //	slowstart.go    ... and its share while it has just started
 package picking

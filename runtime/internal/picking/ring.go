@@ -12,7 +12,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// maxRings is how many rings are kept. What is beyond is made anew for a call, so that lanes, methods and groups do not
+// maxRings is how many rings are kept. Beyond that, a ring is made for each call, so that lanes, methods and groups do not
 // multiply in memory what one endpoint takes.
 const maxRings = 64
 

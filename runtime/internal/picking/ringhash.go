@@ -14,7 +14,7 @@ import (
 )
 
 // ringHash gives calls with the same hash to the same instance while that can take them, and to the next on the ring
-// otherwise. Rings and hashes are those of gRPC's ring_hash, so both send a call to the same instance: see
+// otherwise. Rings and hashes equal gRPC's ring_hash, so both send a call to the same instance: see
 // https://github.com/grpc/proposal/blob/master/A42-xds-ring-hash-lb-policy.md and A76.
 type ringHash struct {
 	header      string // request metadata by which calls are hashed

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// Sequence yields numbers of which any run is spread evenly over all of uint64: multiples of the golden
-// ratio, modulo 1. So shares are kept exactly, not just on average. Each choice has a sequence of its own: with one for
-// the choice of the group and that of the member, a group would always get the same members.
+// Sequence yields numbers. Any run of them is spread evenly over all of uint64: multiples of the golden
+// ratio, modulo 1. So shares are kept exactly, not just on average. Each choice has a sequence of its own: with one sequence
+// for the choice of the group and the choice of the member, a group would always get the same members.
 type Sequence struct{ i atomic.Uint64 }
 
 // Shuffle starts the sequence anywhere, so that many clients that make one call each choose differently.

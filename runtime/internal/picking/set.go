@@ -24,7 +24,7 @@ func NewTier(rings *Rings, hashed func() (names []string, weights []uint64)) *Ti
 	return t
 }
 
-// Settings are what decides beside the way of picking.
+// Settings are the options that apply to every way of picking.
 type Settings struct {
 	Most      int64                    // calls under way at one endpoint; 0: no bound
 	SlowStart *serviceconfig.SlowStart // nil: each has its full share at once
@@ -44,7 +44,7 @@ type Set struct {
 	renewing atomic.Bool
 }
 
-// NewSet returns a set of a tier with size endpoints, each of which is then added or left out, in their order.
+// NewSet returns a set of a tier with size endpoints. The caller adds or leaves out each, in their order.
 func (t *Tier) NewSet(size int, traits Traits, by Settings) *Set {
 	s := &Set{Settings: by, tier: t, size: size}
 	if traits.Rings {
@@ -100,7 +100,7 @@ func (s *Set) current() *table {
 }
 
 // currentAt returns the table of a moment. When the next one is due, the first caller to notice makes it, and the others
-// go by the old one meanwhile.
+// go by the old one until then.
 func (s *Set) currentAt(now time.Duration) *table {
 	t := s.table.Load()
 	if t != nil && (t.until == 0 || now < t.until) {

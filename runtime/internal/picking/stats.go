@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Stats are what is remembered of the calls to an address, while gRPC is idle, too. The zero value knows of none.
+// Stats are statistics of the calls to an address. They outlast gRPC's idleness. The zero value has no calls.
 type Stats struct {
 	calls atomic.Int64 // under way, of those that were counted
 	peak  peak

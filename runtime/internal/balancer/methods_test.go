@@ -130,5 +130,8 @@ func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 		if len(*kept) > maxMethods || len(p.core.plan.needs()) > maxMethods {
 			t.Errorf("%d methods are kept, and %d needed", len(*kept), len(p.core.plan.needs()))
 		}
+		if n := len(p.core.plan.base.texts); n > methods.MaxTexts {
+			t.Errorf("%d sets of methods are told apart", n)
+		}
 	}
 }

@@ -45,8 +45,11 @@ func TestP13_WhatIsFullIsPassedOver(t *testing.T) {
 		"the base":             `{"maxConcurrentRequests":2,"route":[{"lane":"red","match":{"version":"v1"}}]}`,
 	} {
 		p, cc := newTestPolicy(t)
-		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "x", Seed: seedOfTests}, Endpoints: ends("a v1 x", "b v2 y", "c v2 y")})
-		settle(p, cc)
+		client := &attr.Client{Zone: "x", Seed: seedOfTests}
+		for _, fleet := range [][]string{{"a v1 x", "b v2 y", "c v2 y", "left v2 x"}, {"a v1 x", "b v2 y", "c v2 y"}} {
+			_ = hand(p, mustConfig(t, config), &attr.State{Client: client, Endpoints: ends(fleet...)})
+			settle(p, cc)
+		}
 		ctx := calloptions.WithLane(calloptions.WithAffinity(t.Context(), "somebody"), "red")
 		at := map[string]int{}
 		for range 6 {

@@ -192,10 +192,14 @@ func TestTargetsOnly(t *testing.T) {
 	if _, err := cc.pick(context.Background(), "/s.A/M"); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call without a target: %v", err)
 	}
-	_, _ = cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "b"}), "/s.A/M")
-	settle(p, cc)
-	if addr, err := cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "b"}), "/s.A/M"); addr != "b:1" || err != nil {
-		t.Errorf("a call with one: %s, %v", addr, err)
+	to := calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "b"})
+	_, _ = cc.pick(to, "/s.A/M")
+	for _, connection := range []string{"the first", "the next"} {
+		settle(p, cc)
+		if addr, err := cc.pick(to, "/s.A/M"); addr != "b:1" || err != nil {
+			t.Errorf("a call with a target, by %s connection: %s, %v", connection, addr, err)
+		}
+		cc.last("b:1").set(connectivity.Idle, nil) // it is lost
 	}
 	if got := addrs(cc.open()); got != "b" {
 		t.Errorf("open: %s", got)

@@ -54,14 +54,15 @@ func standOf(p *plan, are string) *snapshot {
 // TestSharesOfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.
 func TestSharesOfZonesAndSplitsAreExact(t *testing.T) {
 	in := &input{config: mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), client: &attr.Client{Zone: "x"},
-		endpoints: ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y")}
+		endpoints: ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x")}
 	p := makePlan(in)
 	const n = 10_000
 	for _, tt := range []struct {
 		ready string
 		want  map[string]int
 	}{
-		{"abcdefgh", map[string]int{"a": 9000, "d": 1000}},
+		{"abcdefghz", map[string]int{"a": 9000, "d": 1000}},
+		{"z", map[string]int{"z": 10_000}}, // the groups with a share have none that is ready
 		{"acdefh", map[string]int{"a": 4500, "c": 4500, "d": 750, "h": 250}},
 		{"acdef", map[string]int{"a": 4500, "c": 4500, "d": 1000}}, // there is no other zone to go to
 		{"cdefh", map[string]int{"c": 9000, "d": 750, "h": 250}},

@@ -11,9 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -22,130 +22,99 @@ import (
 )
 
 // boundable are the ways of picking that have a bound.
-var boundable = []string{
-	`{"round_robin":{}}`, `{"least_request_experimental":{}}`, `{"etcd_weighted":{}}`, `{"etcd_peak_ewma":{}}`,
-	`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
-}
+var boundable = []string{`{"round_robin":{}}`, `{"least_request_experimental":{}}`, `{"etcd_weighted":{}}`, `{"etcd_peak_ewma":{}}`, ringHash}
 
 func bound(most int, child string) string {
-	return fmt.Sprintf(`{"maxConcurrentRequests":%d,"childPolicy":[%s]}`, most, child)
+	return fmt.Sprintf(`"maxConcurrentRequests":%d,"childPolicy":[%s]`, most, child)
 }
 
-// open begins a call that is under way until the returned function is called.
-func (r *rig) open(ctx context.Context, opts ...grpc.CallOption) (end func(), err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	if _, err = r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/s.A/M", opts...); err != nil {
-		cancel()
+// fill begins calls until one fails, which must be for the bound. It returns what ends them, and counts them by instance.
+func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
+	r.t.Helper()
+	at = make(map[string]int)
+	var results []balancer.PickResult
+	for {
+		result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/M"})
+		if err != nil {
+			if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "max_concurrent_requests") {
+				r.t.Errorf("while %v are under way: %v", at, err)
+			}
+			break
+		}
+		results = append(results, result)
+		at[strings.TrimSuffix(result.SubConn.(*fakeSubConn).addrs[0].Addr, ":1")]++
 	}
-	return cancel, err
+	return func() {
+		for i, result := range results {
+			result.Done(balancer.DoneInfo{Err: []error{nil, errRefused}[i%2], BytesReceived: true})
+		}
+	}, at
 }
 
-// TestABoundHolds opens calls to two servers until both are full.
-func TestABoundHolds(t *testing.T) {
+// TestBound_Holds fills endpoints under bounds that change while calls are under way.
+func TestBound_Holds(t *testing.T) {
 	for _, child := range boundable {
-		t.Run(child, func(t *testing.T) {
-			servers := serveAll(t, "a", "b")
-			r := newRig(t, &attr.Client{})
-			r.update(bound(2, child), servers)
-			eventually(t, "each server is called", func() bool {
-				if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
-					t.Fatal(err)
-				}
-				return servers[0].calls.Load() > 0 && servers[1].calls.Load() > 0
-			})
-			var ends []func()
-			defer func() {
-				for _, end := range ends {
-					end()
-				}
-			}()
-			more := func(n int) {
-				t.Helper()
-				for range n {
-					end, err := r.open(context.Background())
-					if err != nil {
-						t.Fatal(err)
-					}
-					ends = append(ends, end)
+		r := newRig(t)
+		var specs []string
+		for i := range 10 {
+			specs = append(specs, fmt.Sprintf("%d", i))
+		}
+		var ends []func()
+		for _, tt := range []struct{ bound, room int }{{1, 1}, {3, 2}, {2, 0}} {
+			r.update(bound(tt.bound, child), specs...)
+			end, at := r.fill(t.Context())
+			ends = append(ends, end)
+			for _, name := range specs {
+				if at[name] != tt.room {
+					t.Errorf("%s: under a bound of %d there are %d more calls at %s, want %d", child, tt.bound, at[name], name, tt.room)
 				}
 			}
-			fails := func(ctx context.Context) {
-				t.Helper()
-				for _, wait := range []bool{false, true} {
-					if _, err := r.call(ctx, "/s.A/M", grpc.WaitForReady(wait)); status.Code(err) != codes.Unavailable ||
-						!strings.Contains(err.Error(), `"acme/user"`) || !strings.Contains(err.Error(), "max_concurrent_requests") {
-						t.Fatalf("wait for ready %v: %v", wait, err)
-					}
-				}
-			}
-			more(4)
-			fails(context.Background())
-			fails(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "a"}))
-			r.update(bound(3, child), servers)
-			eventually(t, "a higher bound holds", func() bool {
-				_, err := r.call(context.Background(), "/s.A/M")
-				return err == nil
-			})
-			more(2)
-			fails(context.Background())
-			r.update(`{"childPolicy":[`+child+`]}`, servers)
-			eventually(t, "no bound is in force", func() bool {
-				_, err := r.call(context.Background(), "/s.A/M")
-				return err == nil
-			})
-			for _, end := range ends {
-				end()
-			}
-			r.update(bound(1, child), servers)
-			eventually(t, "no call is counted any more", func() bool {
-				first, err := r.open(context.Background())
-				if err != nil {
-					return false
-				}
-				defer first()
-				second, err := r.open(context.Background())
-				if err == nil {
-					second()
-				}
-				return err == nil
-			})
-			if made, open := connections(servers); made != 2 || open != 2 {
-				t.Errorf("%d connections were made, %d are open", made, open)
-			}
-		})
-	}
-}
-
-// TestTheLastFreeOneIsFound fills 20 endpoints, each of which has room for one call.
-func TestTheLastFreeOneIsFound(t *testing.T) {
-	for _, child := range boundable {
-		p, cc := newTestPolicy(t)
-		_ = hand(p, mustConfig(t, bound(1, child)), &attr.State{Endpoints: bigFleet(20)})
-		settle(p, cc)
-		for n := range 20 {
-			if _, _, err := cc.begin(t.Context(), "/s.A/M"); err != nil {
-				t.Errorf("%s: with %d calls under way: %v", child, n, err)
+		}
+		r.update(`"childPolicy":[`+child+`]`, specs...)
+		if got := r.where(t.Context()); len(got) != 1 {
+			t.Errorf("%s: without a bound: %s", child, got)
+		}
+		for _, end := range ends {
+			end()
+		}
+		for addr, x := range r.policy.core.conns {
+			if n := x.stats.UnderWay(); n != 0 {
+				t.Errorf("%s: %d calls are counted at %s, and none is under way", child, n, addr)
 			}
 		}
 	}
 }
 
-// TestCallsAreCountedOnce picks from many goroutines and ends the calls in any order, as the bound changes.
-func TestCallsAreCountedOnce(t *testing.T) {
-	for _, child := range boundable {
-		p, cc := newTestPolicy(t)
-		update := func(most int) {
-			_ = hand(p, mustConfig(t, bound(most, child)), &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b", "c")})
-			settle(p, cc)
+// TestBound_WhatIsFullIsPassedOver opens calls until all that they may go to are full: all of one key, all of one zone. Who has left
+// takes none of them (P13).
+func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
+	for name, config := range map[string]string{
+		"the next on the ring": ring,
+		"the next tier":        `"preferZone":true`,
+		"the other group":      `"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]`,
+		"the base":             `"route":[{"lane":"red","match":{"version":"v1"}}]`,
+	} {
+		r := newRig(t)
+		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y", "left v2 x")
+		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y")
+		if _, at := r.fill(calloptions.WithLane(tied("somebody"), "red")); !maps.Equal(at, map[string]int{"a": 2, "b": 2, "c": 2}) {
+			t.Errorf("%s: calls are at %v", name, at)
 		}
-		update(3)
-		all := slices.Collect(maps.Values(p.core.conns))
+	}
+}
+
+// TestBound_CountsCallsOnce picks from many goroutines and ends the calls in any order, as the bound changes.
+func TestBound_CountsCallsOnce(t *testing.T) {
+	for _, child := range boundable {
+		r := newRig(t)
+		r.update(bound(3, child), "a", "b", "c")
+		all := slices.Collect(maps.Values(r.policy.core.conns))
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				var under []balancer.PickResult
 				for range 500 {
-					result, err := stateOf(cc).Picker.Pick(balancer.PickInfo{Ctx: context.Background()})
+					result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{Ctx: context.Background()})
 					if err == nil {
 						under = append(under, result)
 					} else if status.Code(err) != codes.Unavailable && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
@@ -154,7 +123,7 @@ func TestCallsAreCountedOnce(t *testing.T) {
 					if len(under) > 0 && rand.IntN(2) == 0 {
 						i := rand.IntN(len(under))
 						under[i].Done(balancer.DoneInfo{BytesReceived: rand.IntN(2) == 0})
-						under = append(under[:i], under[i+1:]...)
+						under = slices.Delete(under, i, i+1)
 					}
 					for _, x := range all {
 						if n := x.stats.UnderWay(); n > 3 {
@@ -168,7 +137,7 @@ func TestCallsAreCountedOnce(t *testing.T) {
 			})
 		}
 		for i := range 20 {
-			update(1 + i%3)
+			r.update(bound(1+i%3, child), "a", "b", "c")
 		}
 		wg.Wait()
 		for _, x := range all {
@@ -179,22 +148,43 @@ func TestCallsAreCountedOnce(t *testing.T) {
 	}
 }
 
-func stateOf(cc *fakeConn) balancer.State {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	return cc.state
-}
-
-// TestP13_TheBoundHoldsForAPolicyAndItsSuccessor has gRPC build the policy anew, as it does where outlier detection comes or
-// goes above it, while calls are under way.
-func TestP13_TheBoundHoldsForAPolicyAndItsSuccessor(t *testing.T) {
-	client := &attr.Client{Stats: new(picking.Memory)}
-	for i, want := range []bool{true, true, false} {
-		p, cc := newTestPolicy(t)
-		_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":1}`), &attr.State{Client: client, Endpoints: ends("a", "b")})
-		settle(p, cc)
-		if _, _, err := cc.begin(t.Context(), "/s.A/M"); (err == nil) != want {
-			t.Errorf("call %d: %v", i, err)
+// TestBound_CountsCallsWhereTheyAre has an address with as many calls under way as may be be without a connection for a while, become
+// the other cluster's, or get a new policy, as where outlier detection comes above it (P13).
+func TestBound_CountsCallsWhereTheyAre(t *testing.T) {
+	const most = `"maxConcurrentRequests":1`
+	for name, meanwhile := range map[string]func(r *rig) *rig{
+		"drained": func(r *rig) *rig {
+			r.update(most+`,"drain":["a"]`, "a", "b")
+			r.pass(linger)
+			r.update(most, "a", "b")
+			return r
+		},
+		"left and came back": func(r *rig) *rig {
+			r.update(most, "b")
+			r.pass(linger)
+			r.update(most, "b")
+			r.update(most, "a", "b")
+			return r
+		},
+		"moved": func(r *rig) *rig {
+			r.hand(most, attr.State{Endpoints: ends("b"), Away: &attr.State{Endpoints: ends("a")}})
+			r.last("b:1").set(connectivity.TransientFailure, errRefused)
+			r.settle()
+			return r
+		},
+		"has a new policy": func(r *rig) *rig {
+			next := newRig(t)
+			next.client = r.client
+			next.update(most, "a", "b")
+			return next
+		},
+	} {
+		r := newRig(t)
+		r.client.Stats = new(picking.Memory)
+		r.update(most, "a", "b")
+		r.fill(t.Context())
+		if _, at := meanwhile(r).fill(t.Context()); len(at) > 0 {
+			t.Errorf("%s: other calls are at %v", name, at)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -101,16 +100,5 @@ func TestK4_ASubsetOfOneThatIsHeldAndDead(t *testing.T) {
 	settle(p, cc)
 	if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestTheNextAddressIsTried has an endpoint whose first address refuses connections.
-func TestTheNextAddressIsTried(t *testing.T) {
-	alive := serve(t, "a")
-	r := newRig(t, &attr.Client{})
-	ep := resolver.Endpoint{Addresses: []resolver.Address{{Addr: dead(1)[0].Addr}, {Addr: alive.Addr}}}
-	r.hand(etcdConfig(`{}`), &attr.State{Endpoints: []resolver.Endpoint{ep}})
-	if addr, err := r.call(t.Context(), "/s.A/M"); err != nil || addr != alive.Addr {
-		t.Errorf("%s, %v", addr, err)
 	}
 }

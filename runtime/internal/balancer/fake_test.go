@@ -200,7 +200,10 @@ func (s *fakeSubConn) UpdateAddresses(addrs []resolver.Address) {
 }
 
 // ring has calls tied to keys.
-const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
+const (
+	ringHash = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
+	ring     = `"childPolicy":[` + ringHash + `]`
+)
 
 var errRefused = errors.New("refused")
 
@@ -259,4 +262,10 @@ func settle(p *policy, cc *fakeConn) {
 			runtime.Gosched()
 		}
 	})
+}
+
+func stateOf(cc *fakeConn) balancer.State {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	return cc.state
 }

@@ -33,7 +33,7 @@ func ends(specs ...string) []resolver.Endpoint {
 	return all
 }
 
-func mustConfig(t *testing.T, text string) *config {
+func mustConfig(t testing.TB, text string) *config {
 	t.Helper()
 	c, err := parseConfig(json.RawMessage(text))
 	if err != nil {

@@ -52,7 +52,7 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 // pickSoon picks once what it asks for is connected to.
 func (c *fakeConn) pickSoon(ctx context.Context, t *testing.T) string {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
 		if addr, err := c.pick(ctx, "/s.A/M"); err == nil {
 			return addr
 		}

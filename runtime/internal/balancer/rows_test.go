@@ -36,35 +36,6 @@ func (c *fakeConn) begin(ctx context.Context, method string) (addr string, end f
 	}, nil
 }
 
-// TestP13_WhatIsFullIsPassedOver opens calls until all that they may go to are full: all of one key, all of one zone.
-func TestP13_WhatIsFullIsPassedOver(t *testing.T) {
-	for name, config := range map[string]string{
-		"the next on the ring": `{"maxConcurrentRequests":2,` + ringConfig + `}`,
-		"the next tier":        `{"maxConcurrentRequests":2,"preferZone":true}`,
-		"the other group":      `{"maxConcurrentRequests":2,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`,
-		"the base":             `{"maxConcurrentRequests":2,"route":[{"lane":"red","match":{"version":"v1"}}]}`,
-	} {
-		p, cc := newTestPolicy(t)
-		client := &attr.Client{Zone: "x", Seed: seedOfTests}
-		for _, fleet := range [][]string{{"a v1 x", "b v2 y", "c v2 y", "left v2 x"}, {"a v1 x", "b v2 y", "c v2 y"}} {
-			_ = hand(p, mustConfig(t, config), &attr.State{Client: client, Endpoints: ends(fleet...)})
-			settle(p, cc)
-		}
-		ctx := calloptions.WithLane(calloptions.WithAffinity(t.Context(), "somebody"), "red")
-		at := map[string]int{}
-		for range 6 {
-			addr, _, err := cc.begin(ctx, "/s.A/M")
-			if err != nil {
-				t.Fatalf("%s: a call fails while %v are under way: %v", name, at, err)
-			}
-			at[addr]++
-		}
-		if _, _, err := cc.begin(ctx, "/s.A/M"); err == nil || !strings.Contains(err.Error(), "max_concurrent_requests") {
-			t.Errorf("%s: beyond the bound: %v", name, err)
-		}
-	}
-}
-
 // TestP15_WhatHangsWhileSharesGrow has all instances start, and one of them never answer.
 func TestP15_WhatHangsWhileSharesGrow(t *testing.T) {
 	p, cc := newTestPolicy(t)

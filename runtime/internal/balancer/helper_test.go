@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
@@ -79,5 +78,3 @@ func TestPickAllocatesNothing(t *testing.T) {
 }
 
 const peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
-
-func inLane(ctx context.Context) context.Context { return calloptions.WithLane(ctx, "red") }

@@ -174,37 +174,6 @@ func TestP20_EachCallsOwnSetDecides(t *testing.T) {
 	}
 }
 
-// TestK17_TwoOfOneInstanceID has two endpoints that have one instance id.
-func TestK17_TwoOfOneInstanceID(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	client := &attr.Client{}
-	var fleet []resolver.Endpoint
-	for _, addr := range []string{"a:1", "b:1"} {
-		fleet = append(fleet, attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage)))
-	}
-	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: client, Endpoints: fleet})
-	settle(p, cc)
-	at := map[string]int{}
-	for i := range 400 {
-		addr, err := cc.pick(calloptions.WithAffinity(t.Context(), fmt.Sprint(i)), "/s.A/M")
-		if err != nil {
-			t.Fatal(err)
-		}
-		at[addr]++
-	}
-	if at["a:1"] < 150 || at["b:1"] < 150 {
-		t.Errorf("calls go to %v", at)
-	}
-	for _, want := range []string{"a:1", "b:1"} {
-		ctx := calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "host", Addr: want, Sequence: 0})
-		_, _ = cc.pick(ctx, "/s.A/M")
-		settle(p, cc)
-		if addr, err := cc.pick(ctx, "/s.A/M"); err != nil || addr != want {
-			t.Errorf("a call to the one at %s reaches %s, %v", want, addr, err)
-		}
-	}
-}
-
 // A connection that ends is made again at once, however short it was, as gRPC's own policies do. It is ready once its health is known.
 func TestBriefConnections(t *testing.T) {
 	c, now := newCore(noStats), time.Now()

@@ -159,43 +159,6 @@ func TestWhatIsUnwellIsNotReady(t *testing.T) {
 	}
 }
 
-// TestNamedCallsReachWhatIsEjected: where a call names its instance, a health check counts, and outlier detection does not.
-func TestNamedCallsReachWhatIsEjected(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	unwell := func(why error) func(*fakeSubConn) {
-		return func(s *fakeSubConn) {
-			s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: why})
-		}
-	}
-	again := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
-	to := calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "a"})
-	for _, tt := range []struct {
-		name, health string
-		do           func(*fakeSubConn)
-		reached      bool
-	}{
-		{"it is ejected", "", unwell(nil), true},
-		{"it is ejected, and connected to anew", "", again, true},
-		{"its health is asked for, and not told", "s.A", func(*fakeSubConn) {}, true},
-		{"it is not serving", "s.A", unwell(errors.New("not serving")), false},
-		{"it is ejected, too", "s.A", unwell(nil), false},
-		{"it is connected to anew, and does not tell its health", "s.A", again, false},
-	} {
-		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a"), Health: tt.health})
-		_, _ = cc.pick(to, "/s.A/M") // names it
-		settle(p, cc)
-		cc.silent = map[string]bool{"a:1": true} // of what is ejected, outlier detection tells nothing
-		tt.do(cc.made[0])
-		settle(p, cc)
-		if _, err := cc.pick(to, "/s.A/M"); (err == nil) != tt.reached {
-			t.Errorf("%s: %v", tt.name, err)
-		}
-		if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
-			t.Errorf("%s: other calls reach it", tt.name)
-		}
-	}
-}
-
 // zoneOf returns n endpoints of a zone.
 func zoneOf(n int, name, zone string) []resolver.Endpoint {
 	var all []string

@@ -1,0 +1,267 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+)
+
+// whereNamed makes a call to an instance, and another once it is connected to.
+func (r *rig) whereNamed(to calloptions.Target) string {
+	ctx := calloptions.WithTarget(r.t.Context(), to)
+	_ = r.where(ctx)
+	r.settle()
+	return r.where(ctx)
+}
+
+// TestNamed_ReachesTheInstanceOrNone follows calls that name an instance as endpoints change (K2).
+func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
+	r := newRig(t)
+	r.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
+	if !errors.Is(r.policy.targets.open(calloptions.Target{Instance: "a"}, false), balancer.ErrNoSubConnAvailable) {
+		t.Error("before the first state a target is not waited for")
+	}
+	update := func(sequence uint64, endpoints []resolver.Endpoint) func() {
+		return func() { r.hand(`"drain":["b"]`, attr.State{Sequence: sequence, Endpoints: endpoints}) }
+	}
+	moved := append(ends("a"), attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b2:1"}, new(attr.Storage)))
+	for _, tt := range []struct {
+		when     string
+		do       func()
+		instance string
+		sequence uint64 // that the call asks for
+		want     string // a part of the answer
+		open     string // connections, after a while
+	}{
+		{"nothing is known", func() { r.hand("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
+		{"it is connected", update(7, ends("a", "b", "h hidden")), "a", 0, "a", "a"},
+		{"it is drained", nil, "b", 0, "b", "ab"},
+		{"it is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
+		{"nobody has that name", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
+		{"a state is to come", nil, "x", 8, "waits", "ab"},
+		{"it moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
+		{"it is back", func() { clear(r.down); r.revive(); r.settle() }, "b", 0, "b2", "ab2"},
+		{"it has left", update(9, ends("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
+	} {
+		if tt.do != nil {
+			tt.do()
+		}
+		if got := r.whereNamed(calloptions.Target{Instance: tt.instance, Sequence: tt.sequence}); !strings.Contains(got, tt.want) {
+			t.Errorf("%s: a call to %s: %s, want %s", tt.when, tt.instance, got, tt.want)
+		}
+		if r.pass(linger); addrs(r.open()) != tt.open {
+			t.Errorf("%s: open are %s, want %s", tt.when, addrs(r.open()), tt.open)
+		}
+	}
+}
+
+// TestNamed_LeavesBeforeItIsOpened has an instance leave between a call that names it and the connection to it.
+func TestNamed_LeavesBeforeItIsOpened(t *testing.T) {
+	r := newRig(t)
+	r.update("", "a", "b")
+	p := r.policy
+	known := *p.targets.known.Load()
+	p.mu.Lock() // so that it is opened later
+	_ = r.where(named("b"))
+	known.all = known.all[:1]
+	p.targets.known.Store(&known)
+	p.mu.Unlock()
+	pickers := r.states
+	r.settle()
+	if p.targets.named.Load() != 0 || r.states == pickers {
+		t.Error("it is kept, or the call is not asked for again")
+	}
+}
+
+// TestNamed_AllCallsOfAnInstances has the connection of an Instances, on which each call names its instance.
+func TestNamed_AllCallsOfAnInstances(t *testing.T) {
+	r := newRig(t)
+	r.client.TargetsOnly = true
+	r.update("", "a", "b")
+	if state := stateOf(r.fakeConn).ConnectivityState; len(r.made) > 0 || state != connectivity.Ready {
+		t.Errorf("%d connections are made, and the policy is %v", len(r.made), state)
+	}
+	if got := r.where(t.Context()); !strings.Contains(got, "code = Unavailable") {
+		t.Errorf("a call without a name: %s", got)
+	}
+	r.expect(named("b"), "at first", "waits")
+	for _, connection := range []string{"the first", "the next"} {
+		r.settle()
+		r.expect(named("b"), connection+" connection", "b")
+		r.last("b:1").set(connectivity.Idle, nil) // it is lost
+	}
+	if got := addrs(r.open()); got != "b" {
+		t.Errorf("open are %s", got)
+	}
+}
+
+// TestNamed_OfSoManyInstances has calls name more instances than a client connects to. The leader is not counted.
+func TestNamed_OfSoManyInstances(t *testing.T) {
+	const method = "/a.B/Lead"
+	r := newRig(t)
+	r.client = &attr.Client{Most: 2, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
+	update := func(specs ...string) {
+		r.hand("", attr.State{Endpoints: ends(specs...), Leader: attr.Leader{Instance: "d"}})
+	}
+	to := func(instance string) string { return r.whereNamed(calloptions.Target{Instance: instance}) }
+	update("a", "b", "c", "d")
+	_, _ = to("a"), to("b")
+	if got := to("c"); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "runtime.WithLimits") {
+		t.Errorf("a third: %s", got)
+	}
+	_ = r.whereBy(t.Context(), method)
+	r.settle()
+	if got := r.whereBy(t.Context(), method); got != "d" {
+		t.Errorf("the leader: %s", got)
+	}
+	update("b", "c", "d")
+	if got := to("c"); got == "c" {
+		t.Error("beside b and the leader, c is connected to")
+	}
+	update("c", "d")
+	if got := to("c"); got != "c" {
+		t.Errorf("once the others have left: %s", got)
+	}
+}
+
+// TestNamed_NothingHoldsACallUp makes calls while the policy is busy with 10,000 targets that leave (P10).
+func TestNamed_NothingHoldsACallUp(t *testing.T) {
+	const n = 10_000
+	r := newRig(t)
+	r.client.TargetsOnly = true
+	fleet := bigFleet(n)
+	r.hand("", attr.State{Endpoints: fleet})
+	for i := range n {
+		_ = r.where(named(fmt.Sprintf("i%05d", i)))
+	}
+	r.settle()
+	first := named("i00000")
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if got := r.where(first); got != "10.0.0.0:9000" {
+					t.Error(got)
+					return
+				}
+			}
+		}
+	}()
+	r.policy.do(func() {
+		if got := r.where(first); got != "10.0.0.0:9000" {
+			t.Errorf("while the lock is held: %s", got)
+		}
+	})
+	r.hand("", attr.State{Endpoints: fleet[:1]})
+	r.pass(linger)
+	close(stop)
+	<-done
+	if open := r.open(); len(open) != 1 || open[0].state != connectivity.Ready {
+		t.Errorf("%d connections are open", len(open))
+	}
+}
+
+// TestNamed_ReachesWhatIsEjected: where a call names its instance, a health check counts, and outlier detection does not.
+func TestNamed_ReachesWhatIsEjected(t *testing.T) {
+	r := newRig(t)
+	unwell := func(why error) func() {
+		return func() {
+			r.made[0].health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: why})
+		}
+	}
+	again := func() { r.made[0].set(connectivity.Idle, nil) }
+	for _, tt := range []struct {
+		when, health string
+		do           func()
+		reached      bool
+	}{
+		{"it is ejected", "", unwell(nil), true},
+		{"it is ejected, and connected to anew", "", again, true},
+		{"its health is asked for, and not told", "s.A", func() {}, true},
+		{"it is not serving", "s.A", unwell(errors.New("not serving")), false},
+		{"it is ejected, too", "s.A", unwell(nil), false},
+		{"it is connected to anew, and does not tell its health", "s.A", again, false},
+	} {
+		r.hand("", attr.State{Endpoints: ends("a"), Health: tt.health})
+		_ = r.where(named("a"))
+		r.settle()
+		r.silent["a:1"] = true // of what is ejected, outlier detection tells nothing
+		tt.do()
+		r.settle()
+		if got := r.where(named("a")); (got == "a") != tt.reached {
+			t.Errorf("%s: %s", tt.when, got)
+		}
+		if got := r.where(t.Context()); got == "a" {
+			t.Errorf("%s: other calls reach it", tt.when)
+		}
+	}
+}
+
+// TestNamed_TwinsAreToldApart has two endpoints that have one instance id (K17).
+func TestNamed_TwinsAreToldApart(t *testing.T) {
+	r := newRig(t)
+	twin := func(addr string) resolver.Endpoint {
+		return attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage))
+	}
+	r.hand(ring, attr.State{Endpoints: []resolver.Endpoint{twin("a:1"), twin("b:1")}})
+	at := map[string]int{}
+	for i := range 400 {
+		at[r.where(tied(i))]++
+	}
+	if at["a"] < 150 || at["b"] < 150 {
+		t.Errorf("calls go to %v", at)
+	}
+	for _, want := range []string{"a", "b"} {
+		if got := r.whereNamed(calloptions.Target{Instance: "host", Addr: want + ":1"}); got != want {
+			t.Errorf("a call to the one at %s reaches %s", want, got)
+		}
+	}
+}
+
+// TestNamed_CallsForTheLeader has leaders come, go, refuse connections and not be registered.
+func TestNamed_CallsForTheLeader(t *testing.T) {
+	const method = "/a.B/C"
+	r := newRig(t)
+	r.client.LeaderMethods = map[string]struct{}{method: {}}
+	r.refuse("b")
+	for _, tt := range []struct {
+		leader string
+		want   error
+	}{{"", balancer.ErrNoSubConnAvailable}, {"a", nil}, {"b", errRefused}, {"c", balancer.ErrNoSubConnAvailable}, {"a", nil}} {
+		r.hand("", attr.State{Endpoints: ends("a", "b"), Leader: attr.Leader{Instance: tt.leader, Token: 7}, Pending: tt.leader == "c"})
+		info := balancer.PickInfo{FullMethodName: method, Ctx: t.Context()}
+		_, _ = stateOf(r.fakeConn).Picker.Pick(info) // names the leader
+		r.settle()
+		result, err := stateOf(r.fakeConn).Picker.Pick(info)
+		if !errors.Is(err, tt.want) || err == nil && result.SubConn.(*fakeSubConn).addrs[0].Addr != tt.leader+":1" {
+			t.Errorf("to %q: %v, want %v", tt.leader, err, tt.want)
+		}
+		if got := result.Metadata.Get(election.TokenHeader); err == nil && !slices.Equal(got, []string{"7"}) {
+			t.Errorf("to %q: token %q", tt.leader, got)
+		}
+		if result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{FullMethodName: "/a.B/D", Ctx: t.Context()}); err != nil || result.Metadata != nil {
+			t.Errorf("a call for anybody: %v, %v", result.Metadata, err)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, _ = stateOf(r.fakeConn).Picker.Pick(info) }); n != 0 && err == nil {
+			t.Errorf("a pick makes %v allocations", n)
+		}
+	}
+	if leaderOf(&attr.Client{}, attr.Leader{Instance: "a", Token: 7}).has(method) {
+		t.Error("a connection without such methods has a leader")
+	}
+}

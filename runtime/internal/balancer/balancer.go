@@ -51,13 +51,11 @@ type policy struct {
 	// mu guards what follows. No pick, and no callback of gRPC's, takes it.
 	mu       sync.Mutex
 	core     core
-	own      picking.Memory  // where the connection has none
-	memory   *picking.Memory // of the calls to each address
-	parted   bool            // a connection was closed, so that its address may be forgotten
+	memory   *picking.Memory // of the calls to each address; the connection's, if it has one
 	in       *input          // the last plan's; nil: none yet
 	others   *others         // picks, and has connections of its own; nil: the plan picks
 	leader   *leader         // from the resolver; nil: none
-	waking   *time.Timer     // for core.expire
+	waking   *time.Timer     // for the core's next selection
 	wakeAt   time.Time       // when waking is due
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // passed to Client.CallsLeave
@@ -99,10 +97,7 @@ func (p *policy) carryOut() {
 		}
 	}
 	p.wake(p.core.lookAt)
-	if p.parted && !p.closed {
-		p.forget()
-	}
-	p.parted = false
+	p.forget()
 	p.tellLeaves(p.core.leaves)
 	if publish && !p.closed {
 		p.publish()
@@ -154,7 +149,6 @@ func (p *policy) step(s step) {
 			x.subConn.Shutdown()
 		}
 		x.subConn = nil
-		p.parted = true
 	}
 }
 
@@ -183,7 +177,7 @@ func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, ba
 	})
 }
 
-// wake sets the timer for core.expire; zero: none.
+// wake sets the timer for the core's next selection; zero: none is due.
 func (p *policy) wake(at time.Time) {
 	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
 		return
@@ -224,7 +218,6 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
 		endpoints = p.plan()
-		p.forget()
 	})
 	if p.others != nil && len(endpoints) > 0 {
 		p.others.update(endpoints, s.ResolverState, c.others)
@@ -248,7 +241,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	if p.in != nil && told.Health != p.in.health {
 		p.core.watchAgain()
 	}
-	p.memory = cmp.Or(client.Stats, &p.own)
+	p.memory = cmp.Or(client.Stats, p.memory)
 	p.in = &input{
 		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
 		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err, health: told.Health,
@@ -306,7 +299,7 @@ func (p *policy) plan() (endpoints []resolver.Endpoint) {
 // forget drops the statistics of addresses that the plan does not have, unless they have calls under way or a connection.
 // If each remembered address has a connection, there is nothing to forget, so that updates need not visit all addresses.
 func (p *policy) forget() {
-	if p.in == nil || p.in.pending || p.memory.Len() == len(p.core.all) {
+	if p.closed || p.in == nil || p.in.pending || p.memory.Len() == len(p.core.all) {
 		return
 	}
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
@@ -355,7 +348,7 @@ func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 // ExitIdle has a policy of others connect again. Our own ways of picking are never idle.
 func (p *policy) ExitIdle() {
 	if p.others != nil {
-		p.others.call(p.others.balancer.ExitIdle)
+		p.others.call(func() { p.others.balancer.ExitIdle() })
 	}
 }
 

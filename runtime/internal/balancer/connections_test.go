@@ -1,14 +1,25 @@
 package balancer
 
 import (
+	"errors"
 	"fmt"
+	"hash/maphash"
+	"math"
+	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // TestConnections_OneAnAddress changes what is live as fast as it can, over instances that are connected to, with calls between all that
-// gRPC tells: no connection is made, and no call fails (P6, P7, S8).
+// gRPC tells: no connection is made, and no call fails (P2, P6, P7, S8).
 func TestConnections_OneAnAddress(t *testing.T) {
 	r := newRig(t)
 	var specs []string
@@ -19,14 +30,15 @@ func TestConnections_OneAnAddress(t *testing.T) {
 	for _, s := range r.open() { // from now on connecting takes for ever
 		r.hangs[s.addrs[0].Addr] = true
 	}
-	for i, config := range []string{
+	const drain = `"drain":["a"]`
+	for _, config := range []string{
 		byVersion, `"split":[{"match":{"version":"v2"},"weight":5}]`, `"split":[{"match":{"zone":"x"},"weight":5},{"match":{"zone":"y"},"weight":5}]`, ``,
-		`"preferZone":true`, `"drain":["a"]`, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
-		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, `"childPolicy":[{"etcd_peak_ewma":{}}]`,
+		`"preferZone":true`, drain, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
+		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, peakConfig,
 	} {
 		r.tell(config, attr.State{Endpoints: ends(specs...)})
 		for key := range 50 {
-			if got := r.where(tied(key)); len(got) != 1 || got == "a" && i == 5 {
+			if got := r.where(tied(key)); len(got) != 1 || got == "a" && config == drain {
 				t.Errorf("%s: a call goes to %q", config, got)
 			}
 		}
@@ -39,5 +51,273 @@ func TestConnections_OneAnAddress(t *testing.T) {
 	}
 	if made, open := len(r.made), len(r.open()); made != 20 || open != 20 {
 		t.Errorf("%d connections were made, and %d are open, want 20", made, open)
+	}
+}
+
+// TestConnections_AreMadeAgainAtOnce ends connections however short they were, as gRPC's own policies do. Each is ready once its health
+// is known (H1).
+func TestConnections_AreMadeAgainAtOnce(t *testing.T) {
+	c, now := newCore(noStats), time.Now()
+	c.update(planOf(t, `{}`, ends("a v1")), now)
+	x := c.conns["a:1"]
+	for range 20 {
+		c.flush()
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+		if x.is(ready) {
+			t.Error("ready, and its health is not known")
+		}
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
+		if steps := c.flush().steps; !x.is(trying) || steps[len(steps)-1] != (step{dial, x}) {
+			t.Fatalf("%v, and %+v", steps, x.current.Load())
+		}
+	}
+}
+
+// TestConnections_LateStatesAreDropped has a connection that was closed report a state.
+func TestConnections_LateStatesAreDropped(t *testing.T) {
+	r := newRig(t)
+	r.update("", "a")
+	x := r.policy.core.conns["a:1"]
+	r.policy.do(func() {
+		r.policy.core.close(x)
+		r.policy.core.connect(x, false, r.now)
+	})
+	r.settle()
+	r.made[0].listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
+	r.settle()
+	if len(r.made) != 2 || !x.is(ready) {
+		t.Errorf("of %d, the last: %+v", len(r.made), x.current.Load())
+	}
+}
+
+// TestConnections_HealthIsAskedForAnew changes the health config, of which gRPC takes the one in force when it is asked (R8).
+func TestConnections_HealthIsAskedForAnew(t *testing.T) {
+	r := newRig(t)
+	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
+		r.hand("", attr.State{Endpoints: ends("a"), Health: health})
+		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
+			t.Errorf("asked %d times by config %d, want %d", got, i, want)
+		}
+	}
+}
+
+// TestConnections_ARestartedServerIsTriedAtOnce has a server be down for long, and register itself anew at its address: gRPC's pause after
+// the attempts before, of up to two minutes, does not hold for it. Where the entry has no room for the time of the start, the server was
+// held and is back.
+func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
+	started := func(at string) attr.State {
+		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
+		return attr.State{Endpoints: append([]resolver.Endpoint{attr.New(a, new(attr.Storage))}, ends("b")...)}
+	}
+	for name, tt := range map[string]struct {
+		config        string
+		targetsOnly   bool
+		before, after attr.State
+	}{
+		"one of the plan":     {``, false, started("1"), started("2")},
+		"one of an Instances": {``, true, started("1"), started("2")},
+		"a drained one":       {`"drain":["a"]`, false, started("1"), started("2")},
+		"one that was held":   {``, false, attr.State{Endpoints: ends("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: ends("a", "b")}},
+	} {
+		r := newRig(t)
+		r.client.TargetsOnly = tt.targetsOnly
+		reached := func(s attr.State) bool {
+			r.hand(tt.config, s)
+			_ = r.where(named("a"))
+			r.settle()
+			return r.where(named("a")) == "a"
+		}
+		r.refuse("a")
+		reached(tt.before)
+		clear(r.down)
+		if reached(tt.before) {
+			t.Errorf("%s: what gRPC pauses for is tried all the time", name)
+		}
+		if !reached(tt.after) {
+			t.Errorf("%s: it has started anew, and is not called", name)
+		}
+	}
+}
+
+// TestConnections_FailuresCostNothingWhileOthersServe has 200 endpoints fail again and again. Each is tried again after its pause, and
+// where nothing else is left, calls hear why.
+func TestConnections_FailuresCostNothingWhileOthersServe(t *testing.T) {
+	const n = 200
+	r := newRig(t)
+	fleet := bigFleet(n)
+	for i := range fleet[1:] {
+		r.down[address(&fleet[1+i])] = errRefused
+	}
+	r.hand("", attr.State{Endpoints: fleet})
+	before := r.states
+	r.revive()
+	if r.settle(); r.states > before {
+		t.Errorf("%d pickers are made", r.states-before)
+	}
+	for _, s := range r.open() {
+		if addr := s.addrs[0].Addr; r.down[addr] != nil && s.connects != 2 {
+			t.Errorf("%s was tried %d times, want 2", addr, s.connects)
+		}
+	}
+	r.down[address(&fleet[0])] = errRefused
+	r.last(address(&fleet[0])).set(connectivity.Idle, nil)
+	r.settle()
+	if got, state := r.where(t.Context()), stateOf(r.fakeConn).ConnectivityState; !strings.Contains(got, errRefused.Error()) || state != connectivity.TransientFailure {
+		t.Errorf("while all fail, the policy is %v, and a call gets %s", state, got)
+	}
+	clear(r.down)
+	r.revive()
+	r.settle()
+	if reached := r.shares(t.Context(), n); len(reached) != n {
+		t.Errorf("once all are up, %d are called", len(reached))
+	}
+}
+
+// TestConnections_ASubsetPassesOverWhoCannotBeReached has the endpoints of a subset, and of a bound, fail and hang (H5, H6).
+func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
+	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	for name, client := range map[string]*attr.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
+		ranking := makePlan(&input{client: client, config: mustConfig(t, `{}`), endpoints: ends(fleet...)}).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
+		at := func(i int) string { return fleet[ranking[i]] }
+		for what, bad := range map[string]func(r *rig, addr string){
+			"refuses": func(r *rig, addr string) { r.down[addr] = errRefused },
+			"hangs":   func(r *rig, addr string) { r.hangs[addr] = true },
+			"is ill":  func(r *rig, addr string) { r.unwell[addr] = errors.New("ill") },
+		} {
+			r := newRig(t)
+			r.client = client
+			bad(r, at(0)+":1")
+			bad(r, at(1)+":1")
+			r.update("", fleet...)
+			for range 4 {
+				r.pass(nextWithin)
+			}
+			if reached := r.shares(t.Context(), 8); len(reached) != 2 || reached[at(2)] != 4 || reached[at(3)] != 4 {
+				t.Errorf("%s, the first two of which each %s: calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
+			}
+		}
+	}
+}
+
+// TestConnections_ASubsetOfOneThatHasFailed has a call meet that the one endpoint of a subset has failed, before another is tried (K4).
+func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
+	r := newRig(t)
+	r.client = &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}
+	r.tell("", attr.State{Endpoints: ends("a", "b"), Held: map[string]struct{}{"a:1": {}, "b:1": {}}})
+	p := r.policy
+	p.do(func() {
+		for _, x := range p.core.conns {
+			if p.core.isWanted(x) {
+				p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errRefused}, r.now)
+			}
+		}
+		r.expect(t.Context(), "by the picker before", "waits")
+	})
+	r.settle()
+	if got := r.where(t.Context()); len(got) != 1 {
+		t.Errorf("once another is connected to: %s", got)
+	}
+}
+
+// TestConnections_ToEndpointsOfAnyKind has every way of picking meet endpoints such as nobody should write.
+func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
+	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {
+		return attr.New(&endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}, new(attr.Storage))
+	}
+	bare := func(addr string) resolver.Endpoint {
+		return resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}}
+	}
+	var heavy []resolver.Endpoint
+	for i := range 1000 {
+		heavy = append(heavy, ofEtcd(fmt.Sprintf("i%04d", i), fmt.Sprintf("i%04d:1", i), math.MaxUint32))
+	}
+	const bound, slow = `"maxConcurrentRequests":4294967295,`, `"slowStart":{"window":"3600s"},`
+	for way, with := range map[string]string{
+		`"round_robin":{}`: bound + slow, `"etcd_weighted":{}`: bound + slow, `"etcd_peak_ewma":{}`: bound + slow,
+		`"least_request_experimental":{}`: bound, `"ring_hash_experimental":{"requestHashHeader":"k"}`: bound, `"pick_first":{}`: "",
+	} {
+		for _, tt := range []struct {
+			name  string
+			fleet []resolver.Endpoint
+			told  bool // by etcd's discovery
+			want  int  // how many addresses calls go to
+		}{
+			{"none", nil, true, 0},
+			{"none, of another resolver", nil, false, 0},
+			{"without an address", []resolver.Endpoint{{}}, false, 0},
+			{"one without an address", []resolver.Endpoint{{}, bare("a:1")}, false, 1},
+			{"one address twice", []resolver.Endpoint{bare("a:1"), bare("a:1")}, false, 1},
+			{"one id twice", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("a", "a:2", 0)}, true, 2},
+			{"weights of 0", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("b", "b:1", 0)}, true, 2},
+			{"heavy ones", heavy, true, 1000},
+		} {
+			r := newRig(t)
+			config := with + `"split":[{"match":{"version":"v9"},"weight":4294967295}],"childPolicy":[{` + way + `}]`
+			if tt.told {
+				r.hand(config, attr.State{Endpoints: tt.fleet})
+			} else {
+				_ = r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: tt.fleet}, BalancerConfig: mustConfig(t, "{"+config+"}")})
+				r.settle()
+			}
+			reached := map[string]bool{}
+			for range 200 {
+				addr, err := r.fakeConn.pick(t.Context(), "/s.A/M")
+				if (err != nil) != (tt.want == 0) {
+					t.Fatalf("%s: %s: a call goes to %q: %v", way, tt.name, addr, err)
+				}
+				reached[addr] = true
+			}
+			if want := min(tt.want, 2); want > len(reached) && way != `"pick_first":{}` {
+				t.Errorf("%s: %s: calls go to %v, want %d", way, tt.name, reached, tt.want)
+			}
+		}
+	}
+}
+
+// TestConnections_WithoutOptionsShareASubset has a live config ask for a subset of connections that were made by the resolver alone.
+func TestConnections_WithoutOptionsShareASubset(t *testing.T) {
+	made := make(map[string]bool)
+	for range 3 {
+		r := newRig(t)
+		state := resolver.State{Endpoints: ends("a", "b", "c", "d", "e", "f")}
+		_ = r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: mustConfig(t, `{"subset":1}`)})
+		r.settle()
+		made[addrs(r.open())] = true
+	}
+	if len(made) != 1 || made[""] {
+		t.Errorf("connections are made to %v", made)
+	}
+}
+
+// TestConnections_StatisticsOutlastThem has gRPC become idle, and addresses leave before that and meanwhile.
+func TestConnections_StatisticsOutlastThem(t *testing.T) {
+	client := &attr.Client{Stats: new(picking.Memory)}
+	idled := func(fleet ...string) map[string]*picking.Stats {
+		r := newRig(t)
+		r.client = client
+		r.update(peakConfig, fleet...)
+		all := make(map[string]*picking.Stats)
+		for addr, x := range r.policy.core.conns {
+			all[addr] = x.stats
+		}
+		r.policy.Close()
+		return all
+	}
+	first := idled("a", "b")
+	if second := idled("a", "c"); second["a:1"] != first["a:1"] {
+		t.Error("what was measured is forgotten")
+	}
+	idled("a", "c")
+	if third := idled("a", "b"); third["a:1"] != first["a:1"] || third["b:1"] == first["b:1"] {
+		t.Error("what left is remembered, or what stayed is not")
+	}
+	r := newRig(t)
+	r.update(``, "a", "b")
+	before, subConn := r.policy.core.conns["a:1"], r.last("a:1")
+	r.update(`"drain":["a"]`, "a", "b")
+	r.pass(linger)
+	r.update(``, "a", "b")
+	if after := r.policy.core.conns["a:1"]; r.last("a:1") == subConn || after.stats != before.stats {
+		t.Error("after a drain the connection is the same, or what was known of its address is forgotten")
 	}
 }

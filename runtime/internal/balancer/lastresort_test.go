@@ -126,65 +126,6 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	expect("while c connects again, beside b, which is still connected", "b:1")
 }
 
-// TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother has the endpoints of a subset, and of a bound, fail and hang (H5, H6).
-func TestSubset_WhoCannotBeReachedGivesItsPlaceToAnother(t *testing.T) {
-	fleet := ends("a", "b", "c", "d", "e", "f", "g", "h")
-	for name, client := range map[string]*attr.Client{
-		"subset": {Subset: 2, Seed: seedOfTests},
-		"bound":  {Most: 2, Seed: seedOfTests},
-	} {
-		ranking := makePlan(&input{client: client, config: mustConfig(t, `{}`), endpoints: fleet}).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
-		at := func(i int) string { return address(&fleet[ranking[i]]) }
-		for what, bad := range map[string]func(cc *fakeConn, addr string){
-			"refuses": func(cc *fakeConn, addr string) { cc.down[addr] = errors.New("refused") },
-			"hangs":   func(cc *fakeConn, addr string) { cc.hangs[addr] = true },
-			"is ill":  func(cc *fakeConn, addr string) { cc.unwell[addr] = errors.New("ill") },
-		} {
-			p, cc := newTestPolicy(t)
-			now := time.Now()
-			p.now = func() time.Time { return now }
-			cc.hangs, cc.unwell = make(map[string]bool), make(map[string]error)
-			bad(cc, at(0))
-			bad(cc, at(1))
-			_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: fleet})
-			settle(p, cc)
-			for range 4 {
-				now = now.Add(nextWithin)
-				p.do(func() { p.core.reselect(now) })
-				settle(p, cc)
-			}
-			called := map[string]bool{}
-			for range 8 {
-				addr, err := cc.pick(t.Context(), "/s.A/M")
-				if err != nil {
-					t.Errorf("%s, the first two of which each %s: %v", name, what, err)
-				}
-				called[addr] = true
-			}
-			if len(called) != 2 || !called[at(2)] || !called[at(3)] {
-				t.Errorf("%s, the first two of which each %s: calls go to %v, want %s and %s", name, what, called, at(2), at(3))
-			}
-			clear(cc.down)
-			clear(cc.unwell)
-			for i := range 2 {
-				cc.last(at(i)).set(connectivity.Idle, nil)
-				if cc.hangs[at(i)] {
-					cc.last(at(i)).set(connectivity.Ready, nil)
-				}
-			}
-			clear(cc.hangs)
-			cc.revive()
-			settle(p, cc)
-			now = now.Add(linger)
-			p.do(func() { p.core.reselect(now) })
-			settle(p, cc)
-			if open := len(cc.open()); open != 2 {
-				t.Errorf("%s, once the first two are back: %d connections are open", name, open)
-			}
-		}
-	}
-}
-
 // TestLastResort_RecoversThoughUnwellWhenItLeft has the only server leave etcd while its health check says NOT_SERVING, as one does that
 // withdraws itself for that: once it is well, its calls go to it, in etcd again or not (H4).
 func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {

@@ -93,12 +93,6 @@ func TestPending(t *testing.T) {
 	}
 }
 
-type onePicker struct{ sc balancer.SubConn }
-
-func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
-	return balancer.PickResult{SubConn: p.sc}, nil
-}
-
 func TestReportsAreToldOnce(t *testing.T) {
 	var reports []string
 	client := &attr.Client{Report: func(problem string) { reports = append(reports, problem) }}
@@ -108,22 +102,5 @@ func TestReportsAreToldOnce(t *testing.T) {
 	}
 	if len(reports) != 1 {
 		t.Errorf("reported %q", reports)
-	}
-}
-
-// TestASubsetForConnectionsWithoutOptions has a live config ask for a subset of connections that were made by the
-// resolver alone.
-func TestASubsetForConnectionsWithoutOptions(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	c := mustConfig(t, `{"subset":1}`)
-	state := resolver.State{Endpoints: []resolver.Endpoint{
-		{Addresses: []resolver.Address{{Addr: "a:1"}}}, {Addresses: []resolver.Address{{Addr: "b:1"}}},
-	}}
-	if err := p.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c}); err != nil {
-		t.Fatal(err)
-	}
-	settle(p, cc)
-	if open := cc.open(); len(open) != 1 {
-		t.Errorf("%d connections, want 1", len(open))
 	}
 }

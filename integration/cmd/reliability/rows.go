@@ -133,7 +133,7 @@ var provedRows = []proved{
 	{row{"P13", "An instance is full, of all of a key or of a zone", "The next takes the call. It fails only if all are full."}, []string{"TestBound_WhatIsFullIsPassedOver"}},
 	{row{"P15", "An instance hangs while shares grow", "It gets few calls."}, []string{"TestP15_WhatHangsWhileSharesGrow"}},
 	{row{"P16", "A policy of the caller's above ours chooses endpoints", "No others are called."}, []string{"TestP16_EndpointsForAPolicyAbove", "TestP16_APolicyAboveOurs"}},
-	{row{"P20", "Live routes come while no instance of the base is up", "Each lane goes by them at once."}, []string{"TestP20_EachCallsOwnSetDecides"}},
+	{row{"P20", "Live routes come while no instance of the base is up", "Each lane goes by them at once."}, []string{"TestLanes_TakeTheirCalls"}},
 	{row{"P21", "Weights above 65,536 under ring hash", "Shares are as the weights say."}, []string{"TestP21_RingsKeepTheSharesOfAnyWeights"}},
 	{row{"S1", "Live configs of any text, whatever policies are linked", "Each is in force, or refused with a reason. The process does not end."}, []string{"TestS1_NothingThatCrashesAPolicyIsAccepted", "TestOthers_APanicEndsTheirConnectionAlone"}},
 	{row{"S2", "65,536 endpoints of weight 65,536 under gRPC's ring hash, by a bare `Resolver`", "Weights are scaled so that gRPC can add them up."}, []string{"TestS2_WeightsFitARing", "TestS2_WeightsOfASetFit"}},

@@ -1,8 +1,8 @@
 package balancer
 
 import (
-	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets in which nothing that may be called can be reached (H2, H4).
@@ -21,130 +20,126 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 		fleet        []string
 		hangs, want  string
 	}{
-		{"all have left", `{}`, nil, "", "a:1"},
-		{"a successor connects", `{}`, []string{"n v1"}, "n:1", "a:1"},
-		{"a successor is connected to", `{}`, []string{"n v1"}, "", "n:1"},
-		{"the only other is drained, and not connected to", `{"drain":["d"]}`, []string{"d v1", "n v1"}, "n:1", "a:1"},
-		{"a strict lane has it no longer", `{` + strictRed + `}`, []string{"n v2"}, "n:1", ""},
-		{"a group of a split has it no longer", `{` + byVersion + `}`, []string{"n v2"}, "", "n:1"},
-		{"another zone has one", `{"preferZone":true}`, []string{"n v1 y"}, "", "n:1"},
+		{"all have left", ``, nil, "", "a"},
+		{"a successor connects", ``, []string{"n v1"}, "n:1", "a"},
+		{"a successor is connected to", ``, []string{"n v1"}, "", "n"},
+		{"the only other is drained, and not connected to", `"drain":["d"]`, []string{"d v1", "n v1"}, "n:1", "a"},
+		{"a strict lane has it no longer", strictRed, []string{"n v2"}, "n:1", "waits"},
+		{"a group of a split has it no longer", byVersion, []string{"n v2"}, "", "n"},
+		{"another zone has one", `"preferZone":true`, []string{"n v1 y"}, "", "n"},
 	} {
-		p, cc := newTestPolicy(t)
-		cc.hangs = map[string]bool{tt.hangs: true}
-		client := &attr.Client{Zone: "x"}
-		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a v1")})
-		settle(p, cc)
-		s := &attr.State{Client: client, Endpoints: ends(tt.fleet...)}
+		r := newRig(t)
+		r.hangs[tt.hangs] = true
+		r.update(``, "a v1")
+		s := attr.State{Endpoints: ends(tt.fleet...)}
 		if len(tt.fleet) == 0 {
 			s.Err = none
 		}
-		_ = hand(p, mustConfig(t, tt.config), s)
-		settle(p, cc)
-		ctx := context.Background()
-		if tt.want == "" {
-			ctx = calloptions.WithLane(ctx, "red")
+		r.hand(tt.config, s)
+		ctx := t.Context()
+		if tt.config == strictRed {
+			ctx = lane("red")
 		}
-		if got, err := cc.pick(ctx, "/s.A/M"); got != tt.want {
-			t.Errorf("%s: a call goes to %q, %v, want %q", tt.name, got, err, tt.want)
-		}
-		if tt.want != "a:1" {
+		if r.expect(ctx, tt.name, tt.want); tt.want != "a" {
 			continue
 		}
-		cc.last("a:1").set(connectivity.Idle, nil)
-		settle(p, cc)
-		if got, err := cc.pick(ctx, "/s.A/M"); err == nil || cc.last("a:1").connects != 1 || s.Err != nil && !errors.Is(err, s.Err) {
-			t.Errorf("%s: once its connection has ended a call goes to %q, %v, and it is connected to %d times", tt.name, got, err, cc.last("a:1").connects)
+		r.set("a", connectivity.Idle)
+		got, a := r.where(ctx), r.last("a:1")
+		if want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]; got != want || a.connects != 1 {
+			t.Errorf("%s: once its connection has ended a call gets %q, want %q, and it is connected to %d times", tt.name, got, want, a.connects)
 		}
 	}
 }
 
-// TestLastResort_KeepsLanes has all that is left be in lanes that are not strict.
-func TestLastResort_KeepsLanes(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	config := mustConfig(t, `{"route":[{"label":"version"}]}`)
-	for _, fleet := range [][]string{{"a v1", "b v2"}, nil} {
-		_ = hand(p, config, &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
-		settle(p, cc)
-	}
-	for lane, want := range map[string]string{"v1": "a:1", "v2": "b:1"} {
-		if got, err := cc.pick(calloptions.WithLane(t.Context(), lane), "/s.A/M"); got != want {
-			t.Errorf("a call of %s goes to %q, %v", lane, got, err)
-		}
-	}
-	if got, err := cc.pick(t.Context(), "/s.A/M"); got == "" {
-		t.Errorf("a call without a lane: %v", err)
-	}
-}
-
-// TestLastResort_IsAllThatHasJustLeft has instances leave one after the other, as those do that share a cause: all of them take calls.
+// TestLastResort_IsAllThatHasJustLeft has instances leave one after the other, as those do that share a cause: all of them take calls,
+// those of a lane the calls of that.
 func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	for _, fleet := range [][]string{{"a", "b", "c"}, {"b", "c"}, {"c"}, nil} {
-		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
-		settle(p, cc)
+	r := newRig(t)
+	all := []string{"a v1", "b v2", "c v2"}
+	for n := range len(all) + 1 {
+		r.update(byLabel, all[n:]...)
 	}
-	called := map[string]bool{}
-	for range 6 {
-		addr, _ := cc.pick(t.Context(), "/s.A/M")
-		called[addr] = true
-	}
-	if len(called) != 3 {
-		t.Errorf("calls go to %v", called)
+	for name, want := range map[string]string{"v1": "a", "v2": "bc", "": "abc"} {
+		if got := r.all(lane(name)); got != want {
+			t.Errorf("calls of the lane %q go to %s, want %s", name, got, want)
+		}
 	}
 }
 
 // TestLastResort_TheDrainedComeLast has what is drained be connected to once nothing else can be called, and not before.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	now := time.Now()
-	p.now = func() time.Time { return now }
-	cc.hangs = map[string]bool{"b:1": true}
-	update := func(config string, fleet ...string) {
-		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
-		settle(p, cc)
-	}
-	expect := func(when, want string) {
-		t.Helper()
-		if got, err := cc.pick(t.Context(), "/s.A/M"); got != want {
-			t.Errorf("%s: a call goes to %q, %v, want %q", when, got, err, want)
-		}
-	}
-	update(`{"drain":["a"]}`, "a", "b")
-	expect("while b connects", "")
-	now = now.Add(knownWithin)
-	p.do(func() { p.core.reselect(now) })
-	settle(p, cc)
-	expect("while b hangs", "a:1")
-	cc.last("b:1").set(connectivity.Ready, nil)
-	settle(p, cc)
-	expect("once b is ready", "b:1")
-	update(`{"drain":["a"]}`, "a", "c")
-	expect("once b has left", "c:1")
-	cc.hangs["c:1"] = true
-	cc.last("c:1").set(connectivity.Idle, nil)
-	settle(p, cc)
-	expect("while c connects again, beside b, which is still connected", "b:1")
+	const drain = `"drain":["a"]`
+	r := newRig(t)
+	r.hangs["b:1"] = true
+	r.update(drain, "a", "b")
+	r.expect(t.Context(), "while b connects", "waits")
+	r.pass(knownWithin)
+	r.expect(t.Context(), "while b hangs", "a")
+	r.set("b", connectivity.Ready)
+	r.expect(t.Context(), "once b is ready", "b")
+	r.update(drain, "a", "c")
+	r.expect(t.Context(), "once b has left", "c")
+	r.hangs["c:1"] = true
+	r.set("c", connectivity.Idle)
+	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
 // TestLastResort_RecoversThoughUnwellWhenItLeft has the only server leave etcd while its health check says NOT_SERVING, as one does that
 // withdraws itself for that: once it is well, its calls go to it, in etcd again or not (H4).
 func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	update := func(fleet ...string) {
-		_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...), Health: "acme.User"})
-		settle(p, cc)
-	}
-	update("a")
-	conn := cc.last("a:1")
-	conn.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("NOT_SERVING")})
-	settle(p, cc)
-	update()
-	if conn.health == nil {
+	r := newRig(t)
+	r.hand(``, attr.State{Endpoints: ends("a"), Health: "acme.User"})
+	a := r.last("a:1")
+	a.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("NOT_SERVING")})
+	r.settle()
+	r.hand(``, attr.State{Health: "acme.User"})
+	if a.health == nil {
 		t.Fatal("the connection is closed")
 	}
-	conn.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
-	settle(p, cc)
-	if got, err := cc.pick(t.Context(), "/s.A/M"); got != "a:1" {
-		t.Errorf("a call goes to %q, %v, want a:1", got, err)
+	a.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	r.settle()
+	r.expect(t.Context(), "once it is well", "a")
+}
+
+// TestLastResort_TheOtherClusterWaitsForHome has the only server at home be connected to or asked for its health anew: calls wait for it,
+// and leave once that takes long, or it refuses.
+func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
+	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
+	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
+	for _, tt := range []struct {
+		when           string
+		hangs, refuses bool
+		renew, then    func(*fakeSubConn)
+		after          time.Duration
+		calls          []string // at first, at once, later
+	}{
+		{"its connection ends", true, false, end, func(s *fakeSubConn) { s.set(connectivity.Ready, nil) }, 0, []string{"a", "waits", "a"}},
+		{"its connection ends, and hangs", true, false, end, nil, knownWithin, []string{"a", "waits", "b"}},
+		{"its connection ends, and it refuses", false, true, end, nil, 0, []string{"a", "b", "b"}},
+		{"it is asked for its health", false, false, asked, func(s *fakeSubConn) {
+			s.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+		}, 0, []string{"a", "waits", "a"}},
+		{"it is asked for its health, and says nothing", false, false, asked, nil, knownWithin, []string{"a", "waits", "b"}},
+	} {
+		r := newRig(t)
+		left := false
+		r.client.CallsLeave = func(leave bool) { left = left || leave }
+		r.hand(``, attr.State{Endpoints: ends("a"), Away: &attr.State{Endpoints: ends("b")}})
+		got := []string{r.where(t.Context())}
+		r.pass(time.Second)
+		if r.hangs["a:1"] = tt.hangs; tt.refuses {
+			r.down["a:1"] = errRefused
+		}
+		a := r.last("a:1")
+		tt.renew(a)
+		r.settle()
+		got = append(got, r.where(t.Context()))
+		if tt.then != nil {
+			tt.then(a)
+		}
+		r.pass(tt.after)
+		if got = append(got, r.where(t.Context())); !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
+			t.Errorf("%s: calls go to %v, want %v, and that they leave is told: %v", tt.when, got, tt.calls, left)
+		}
 	}
 }

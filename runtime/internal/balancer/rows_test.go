@@ -152,28 +152,6 @@ func TestP19_AConnectionIsSmall(t *testing.T) {
 	}
 }
 
-// TestP20_EachCallsOwnSetDecides has live routes come while no instance of the base is up.
-func TestP20_EachCallsOwnSetDecides(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	cc.down["base:1"] = errors.New("refused")
-	fleet := ends("base v1", "blue v2", "red v3")
-	_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: fleet})
-	settle(p, cc)
-	_ = hand(p, mustConfig(t, `{"route":[{"lane":"red","match":{"version":"v3"},"strict":true},{"lane":"blue","match":{"version":"v2"}}]}`),
-		&attr.State{Client: &attr.Client{}, Endpoints: fleet})
-	settle(p, cc)
-	for range 50 {
-		for _, lane := range []string{"red", "blue"} {
-			if addr, err := cc.pick(calloptions.WithLane(t.Context(), lane), "/s.A/M"); err != nil || addr != lane+":1" {
-				t.Fatalf("a call of %s goes to %s, %v", lane, addr, err)
-			}
-		}
-		if addr, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
-			t.Fatalf("a call without a lane goes to %s", addr)
-		}
-	}
-}
-
 // A call that is tied to an instance waits while that connects or has yet to tell its health, and after a while goes to the next.
 func TestATiedCallWaits(t *testing.T) {
 	tied := calloptions.WithAffinity(t.Context(), "somebody")

@@ -131,7 +131,7 @@ var provedRows = []proved{
 	{row{"P11", "A target with a fragment, or two layouts", "An error."}, []string{"TestP11_QuestionableTargets"}},
 	{row{"P12", "A drain or a split that names nothing, or only what is drained", "Said as it is."}, []string{"TestPlan"}},
 	{row{"P13", "An instance is full, of all of a key or of a zone", "The next takes the call. It fails only if all are full."}, []string{"TestBound_WhatIsFullIsPassedOver"}},
-	{row{"P15", "An instance hangs while shares grow", "It gets few calls."}, []string{"TestP15_WhatHangsWhileSharesGrow"}},
+	{row{"P15", "An instance hangs while shares grow", "It gets few calls."}, []string{"TestPeakWhileAllStart"}},
 	{row{"P16", "A policy of the caller's above ours chooses endpoints", "No others are called."}, []string{"TestP16_EndpointsForAPolicyAbove", "TestP16_APolicyAboveOurs"}},
 	{row{"P20", "Live routes come while no instance of the base is up", "Each lane goes by them at once."}, []string{"TestLanes_TakeTheirCalls"}},
 	{row{"P21", "Weights above 65,536 under ring hash", "Shares are as the weights say."}, []string{"TestP21_RingsKeepTheSharesOfAnyWeights"}},

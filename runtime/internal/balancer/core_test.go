@@ -507,3 +507,5 @@ func TestWalkCore(t *testing.T) {
 		})
 	}
 }
+
+func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go", "selection.go") }

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"slices"
@@ -199,12 +200,6 @@ func (s *fakeSubConn) UpdateAddresses(addrs []resolver.Address) {
 	s.addrs = addrs
 }
 
-// ring has calls tied to keys.
-const (
-	ringHash = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
-	ring     = `"childPolicy":[` + ringHash + `]`
-)
-
 var errRefused = errors.New("refused")
 
 // connectedTo returns which addresses have connections, or are being connected to.
@@ -268,4 +263,53 @@ func stateOf(cc *fakeConn) balancer.State {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	return cc.state
+}
+
+func addrs(open []*fakeSubConn) string {
+	var all []string
+	for _, s := range open {
+		all = append(all, strings.TrimSuffix(s.addrs[0].Addr, ":1"))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "")
+}
+
+// pick makes a pick with the picker in force.
+func (c *fakeConn) pick(ctx context.Context, method string) (string, error) {
+	c.mu.Lock()
+	picker := c.state.Picker
+	c.mu.Unlock()
+	result, err := picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
+	if err != nil {
+		return "", err
+	}
+	return result.SubConn.(*fakeSubConn).addrs[0].Addr, nil
+}
+
+// begin begins a call with the picker in force, and returns where it goes.
+func (c *fakeConn) begin(ctx context.Context, method string) (addr string, end func(), err error) {
+	c.mu.Lock()
+	picker := c.state.Picker
+	c.mu.Unlock()
+	result, err := picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
+	if err != nil {
+		return "", nil, err
+	}
+	return result.SubConn.(*fakeSubConn).addrs[0].Addr, func() {
+		if result.Done != nil {
+			result.Done(balancer.DoneInfo{BytesReceived: true})
+		}
+	}, nil
+}
+
+// revive ends the back-off of what is down.
+func (c *fakeConn) revive() {
+	for _, sc := range c.open() {
+		sc.mu.Lock()
+		down := sc.state == connectivity.TransientFailure
+		sc.mu.Unlock()
+		if down {
+			sc.set(connectivity.Idle, nil)
+		}
+	}
 }

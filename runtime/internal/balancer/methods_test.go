@@ -8,20 +8,16 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // reached returns which instances take the calls of a lane and a method.
-func (c *fakeConn) reached(t *testing.T, p *policy, lane, method string) string {
-	t.Helper()
+func (r *rig) reached(of, method string) string {
 	seen := make(map[string]bool)
 	for range 60 {
-		addr, err := c.pick(calloptions.WithLane(t.Context(), lane), method)
-		if err == nil {
-			seen[strings.TrimSuffix(addr, ":1")] = true
+		if got := r.whereBy(lane(of), method); got != "waits" {
+			seen[got] = true
 		}
-		settle(p, c) // the first call may have something connected to
+		r.settle() // the first call may have something connected to
 	}
 	return strings.Join(slices.Sorted(maps.Keys(seen)), "")
 }
@@ -64,10 +60,9 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 		{strictGreen, "green", "/s.A/New", "e", lanes},
 		{green, "green", "/s.A/New", "cd", lanes}, // the base serves it
 	} {
-		p, cc := newTestPolicy(t)
-		_ = hand(p, mustConfig(t, "{"+tt.config+"}"), &attr.State{Client: &attr.Client{Seed: seedOfTests}, Endpoints: ends(tt.fleet...)})
-		settle(p, cc)
-		if got := cc.reached(t, p, tt.lane, tt.method); got != tt.want {
+		r := newRig(t)
+		r.update(tt.config, tt.fleet...)
+		if got := r.reached(tt.lane, tt.method); got != tt.want {
 			t.Errorf("%s: %.20s in %q goes to %s, want %s", tt.config, tt.method, tt.lane, got, tt.want)
 		}
 	}
@@ -80,15 +75,14 @@ func TestMethods_ASubsetHasOneThatServes(t *testing.T) {
 		specs = append(specs, fmt.Sprintf("i%02d - - s.A/M", i))
 	}
 	specs[13] += ",New"
-	p, cc := newTestPolicy(t)
+	r := newRig(t)
 	for range 2 { // the next plan has it as well
-		_ = hand(p, mustConfig(t, `{"subset":2}`), &attr.State{Client: &attr.Client{Seed: seedOfTests}, Endpoints: ends(specs...)})
-		settle(p, cc)
-		if got := cc.reached(t, p, "", "/s.A/New"); got != "i13" {
+		r.update(`"subset":2`, specs...)
+		if got := r.reached("", "/s.A/New"); got != "i13" {
 			t.Errorf("the calls go to %q", got)
 		}
 	}
-	if open := len(cc.open()); open > 3 { // of the plan before, one lingers
+	if open := len(r.open()); open > 3 { // of the plan before, one lingers
 		t.Errorf("%d connections are open", open)
 	}
 }
@@ -100,14 +94,13 @@ func TestMethods_LanesHaveTheirOwn(t *testing.T) {
 	for n := range 12 {
 		specs = append(specs, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
 	}
-	p, cc := newTestPolicy(t)
-	_ = hand(p, mustConfig(t, `{"route":[{"label":"zone"}]}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(specs...)})
-	settle(p, cc)
+	r := newRig(t)
+	r.update(`"route":[{"label":"zone"}]`, specs...)
 	for _, tt := range []struct{ lane, method, want string }{
 		{"", "/s.A/New", "b"}, {"", "/s.A/M", "ab"}, {"pr0", "/s.A/Own0", "0"}, {"pr0", "/s.A/M", "0"},
 		{"pr0", "/s.A/New", "b"}, {"pr0", "/s.A/Old", "ab"}, {"pr0", "/s.A/Own1", "0"},
 	} {
-		if got := cc.reached(t, p, tt.lane, tt.method); got != tt.want {
+		if got := r.reached(tt.lane, tt.method); got != tt.want {
 			t.Errorf("%s in %q goes to %s, want %s", tt.method, tt.lane, got, tt.want)
 		}
 	}
@@ -120,12 +113,12 @@ func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 		specs = append(specs, fmt.Sprintf("i%d - - s.A/M%d", i, i))
 	}
 	for _, fleet := range [][]string{specs, specs[:3]} {
-		p, cc := newTestPolicy(t)
-		_ = hand(p, mustConfig(t, `{"subset":20}`), &attr.State{Client: &attr.Client{Seed: seedOfTests}, Endpoints: ends(fleet...)})
-		settle(p, cc)
+		r := newRig(t)
+		r.update(`"subset":20`, fleet...)
 		for i := range 3 * maxMethods {
-			_, _ = cc.pick(t.Context(), fmt.Sprintf("/s.A/M%d", i))
+			_ = r.whereBy(t.Context(), fmt.Sprintf("/s.A/M%d", i))
 		}
+		p := r.policy
 		kept := p.core.plan.base.last.Load().methods.Load()
 		if len(*kept) > maxMethods || len(p.core.plan.needs()) > maxMethods {
 			t.Errorf("%d methods are kept, and %d needed", len(*kept), len(p.core.plan.needs()))

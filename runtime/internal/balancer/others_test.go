@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,38 +16,40 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// scripted is a policy below whose every method a test may replace.
+// scripted is a policy of others that notes its calls. It is its own builder, and is built once.
 type scripted struct {
 	name   string
-	parse  func(json.RawMessage) error
-	build  func(balancer.ClientConn)
-	update func(balancer.ClientConn, balancer.ClientConnState) error
-	close  func()
-	calls  []string
-	conns  []balancer.ClientConn
-	mu     sync.Mutex
+	cc     balancer.ClientConn
+	build  func()                               // nil: nothing
+	update func(balancer.ClientConnState) error // nil: it makes a connection for each endpoint, and keeps it
+
+	mu    sync.Mutex
+	calls []string
 }
+
+// script registers a policy for a test.
+func script(t *testing.T, name string) *scripted {
+	s := &scripted{name: strings.ToLower(name + "_" + t.Name())}
+	balancer.Register(s)
+	return s
+}
+
+// config returns the members of a config that names the policy.
+func (s *scripted) config() string { return fmt.Sprintf(`"childPolicy":[{%q:{}}]`, s.name) }
 
 func (s *scripted) Name() string { return s.name }
 
 func (s *scripted) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
-	s.note("build")
-	s.conns = append(s.conns, cc)
-	if s.build != nil {
-		s.build(cc)
+	s.cc = cc
+	if s.note("build"); s.build != nil {
+		s.build()
 	}
-	return &scriptedBalancer{s, cc}
+	return s
 }
 
-func (s *scripted) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
-	if s.parse != nil {
-		if err := s.parse(text); err != nil {
-			return nil, err
-		}
-	}
+func (s *scripted) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	return &otherConfig{}, nil
 }
 
@@ -74,46 +75,18 @@ func (s *scripted) count(what string) (n int) {
 	return n
 }
 
-type scriptedBalancer struct {
-	*scripted
-	cc balancer.ClientConn
-}
-
-func (b *scriptedBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
-	b.note("update")
-	if b.update != nil {
-		return b.update(b.cc, s)
+func (s *scripted) UpdateClientConnState(state balancer.ClientConnState) error {
+	s.note("update")
+	if s.update != nil {
+		return s.update(state)
 	}
-	return nil
-}
-func (b *scriptedBalancer) ResolverError(error) { b.note("error") }
-func (b *scriptedBalancer) UpdateSubConnState(_ balancer.SubConn, s balancer.SubConnState) {
-	b.note(s.ConnectivityState.String())
-}
-func (b *scriptedBalancer) Close() {
-	b.note("close")
-	if b.close != nil {
-		b.close()
-	}
-}
-func (b *scriptedBalancer) ExitIdle() { b.note("exit idle") }
-
-// script registers a policy for a test.
-func script(t *testing.T) *scripted {
-	s := &scripted{name: "scripted_" + strings.ToLower(t.Name())}
-	balancer.Register(s)
-	return s
+	return s.connect(state.ResolverState.Endpoints, func() {})
 }
 
-func (s *scripted) config(t *testing.T) *config {
-	t.Helper()
-	return mustConfig(t, fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, s.name))
-}
-
-// connect has a policy below make a SubConn for each endpoint, and keep it.
-func connect(cc balancer.ClientConn, s balancer.ClientConnState) error {
-	for _, ep := range s.ResolverState.Endpoints {
-		sc, err := cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(balancer.SubConnState) {}})
+// connect makes a connection for each endpoint.
+func (s *scripted) connect(endpoints []resolver.Endpoint, heard func()) error {
+	for _, ep := range endpoints {
+		sc, err := s.cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(balancer.SubConnState) { heard() }})
 		if err != nil {
 			return err
 		}
@@ -122,80 +95,16 @@ func connect(cc balancer.ClientConn, s balancer.ClientConnState) error {
 	return nil
 }
 
-// switching is a switcher over a fake connection.
-type switching struct {
-	*switcher
-	t  *testing.T
-	cc *fakeConn
+func (s *scripted) ResolverError(error)                                        { s.note("error") }
+func (s *scripted) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+func (s *scripted) Close()                                                     { s.note("close") }
+func (s *scripted) ExitIdle()                                                  { s.note("exit idle") }
+
+// is gives gRPC a state, with a picker that calls a function, and has no connection.
+func (s *scripted) is(state connectivity.State, pick func()) {
+	s.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: pickerFunc(pick)})
 }
 
-// withSwitcher runs a test in a bubble.
-func withSwitcher(t *testing.T, f func(t *testing.T, s switching)) {
-	synctest.Test(t, func(t *testing.T) {
-		cc := &fakeConn{down: make(map[string]error)}
-		s := switching{&switcher{cc: cc, opts: balancer.BuildOptions{}}, t, cc}
-		defer s.Close()
-		f(t, s)
-	})
-}
-
-// hand hands a config and a state down, and waits until nothing more happens.
-func (s switching) hand(c *config, told attr.State) {
-	s.t.Helper()
-	state := attr.SetState(resolver.State{Endpoints: told.Endpoints}, &told)
-	if err := s.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c}); err != nil {
-		s.t.Error(err)
-	}
-	s.settle()
-}
-
-func (s switching) settle() { s.cc.pump(synctest.Wait) }
-
-// TestOthers_APanicEndsTheirConnectionAlone has a policy of others panic wherever it is called.
-func TestOthers_APanicEndsTheirConnectionAlone(t *testing.T) {
-	for i, where := range []string{"build", "update", "listener", "picker"} {
-		t.Run(where, func(t *testing.T) {
-			withSwitcher(t, func(t *testing.T, s switching) {
-				bad := script(t)
-				panics := func(in string) {
-					if in == where {
-						panic("boom")
-					}
-				}
-				bad.build = func(balancer.ClientConn) { panics("build") }
-				bad.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-					sc, err := cc.NewSubConn(cs.ResolverState.Endpoints[0].Addresses, balancer.NewSubConnOptions{
-						StateListener: func(balancer.SubConnState) { panics("listener") },
-					})
-					if err != nil {
-						return err
-					}
-					sc.Connect()
-					cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: pickerFunc(func() { panics("picker") })})
-					panics("update")
-					return nil
-				}
-				for range 2 {
-					s.hand(bad.config(t), attr.State{Endpoints: ends("a", "b")})
-					_, err := s.cc.pick(t.Context(), "/s.A/M")
-					if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the policy %q panicked: boom", bad.name)) {
-						t.Errorf("a call ends with %v", err)
-					}
-				}
-				if open := addrs(s.cc.open()); where != "picker" && (open != "" || len(bad.calls) > 2) {
-					t.Errorf("%s are open, and it was called %q", open, bad.calls)
-				}
-				s.hand(mustConfig(t, `{}`), attr.State{Endpoints: ends("a", "b")})
-				if _, err := s.cc.pick(t.Context(), "/s.A/M"); err != nil {
-					t.Errorf("a policy of ours does not serve after it: %v", err)
-				}
-			})
-		})
-		_ = i
-	}
-}
-
-// pickerFunc is a picker that calls a function, and has no connection.
 type pickerFunc func()
 
 func (f pickerFunc) Pick(balancer.PickInfo) (balancer.PickResult, error) {
@@ -203,56 +112,123 @@ func (f pickerFunc) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, errUnwell
 }
 
-// TestOthers_WhatServesStaysUntilTheNextCan goes from our policy to one of others, to a second one, and back.
-func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
-	withSwitcher(t, func(t *testing.T, s switching) {
-		first, second := script(t), &scripted{name: "second_" + strings.ToLower(t.Name())}
-		balancer.Register(second)
-		first.update, second.update = connect, connect
-		fleet := attr.State{Endpoints: ends("a")}
-		s.hand(mustConfig(t, `{}`), fleet)
-		serves := func(by *scripted) {
-			t.Helper()
-			by.conns[0].UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: pickerFunc(func() { by.note("pick") })})
-			s.settle()
-		}
-		made := func() int { return len(s.cc.made) }
-		s.hand(first.config(t), fleet)
-		if got, err := s.cc.pick(t.Context(), "/s.A/M"); got != "a:1" || made() != 2 {
-			t.Errorf("while it connects, a call goes to %q, %v; %d connections were made", got, err, made())
-		}
-		serves(first)
-		_, _ = s.cc.pick(t.Context(), "/s.A/M")
-		if first.count("pick") != 1 || len(s.cc.open()) != 1 {
-			t.Errorf("once it serves, it picks %d times, and %d connections are open", first.count("pick"), len(s.cc.open()))
-		}
-		s.hand(second.config(t), fleet)
-		_, _ = s.cc.pick(t.Context(), "/s.A/M")
-		if serves(second); first.count("pick") != 2 || first.count("close") != 1 || len(s.cc.open()) != 1 {
-			t.Errorf("the first picks %d times and is closed %d times, and %d connections are open", first.count("pick"), first.count("close"), len(s.cc.open()))
-		}
-		s.hand(mustConfig(t, `{}`), fleet)
-		if got, err := s.cc.pick(t.Context(), "/s.A/M"); got != "a:1" || second.count("close") != 1 || len(s.cc.open()) != 1 {
-			t.Errorf("back at ours, a call goes to %q, %v; the second is closed %d times, and %d connections are open", got, err, second.count("close"), len(s.cc.open()))
-		}
+// switching is a switcher in place of a rig's policy.
+type switching struct {
+	*rig
+	*switcher
+}
+
+// withSwitcher runs a test in a bubble.
+func withSwitcher(t *testing.T, f func(t *testing.T, s switching)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		s := switching{r, &switcher{cc: r.fakeConn}}
+		defer s.switcher.Close()
+		f(t, s)
 	})
 }
 
-// TestOthers_GetWhatIsLeftForThem has drain, selector and subset leave endpoints to a policy of others, and in the end none.
+// give hands a config and a state down, and waits until nothing more happens.
+func (s switching) give(config string, told attr.State) {
+	s.t.Helper()
+	state := attr.SetState(resolver.State{Endpoints: told.Endpoints}, &told)
+	if err := s.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: mustConfig(s.t, "{"+config+"}")}); err != nil {
+		s.t.Error(err)
+	}
+	s.wait()
+}
+
+func (s switching) wait() { s.pump(synctest.Wait) }
+
+// TestOthers_APanicEndsTheirConnectionAlone has a policy of others panic wherever it is called (S1).
+func TestOthers_APanicEndsTheirConnectionAlone(t *testing.T) {
+	for _, where := range []string{"build", "update", "listener", "picker"} {
+		t.Run(where, func(t *testing.T) {
+			withSwitcher(t, func(t *testing.T, s switching) {
+				bad := script(t, "bad")
+				panics := func(in string) func() {
+					return func() {
+						if in == where {
+							panic("boom")
+						}
+					}
+				}
+				bad.build = panics("build")
+				bad.update = func(state balancer.ClientConnState) error {
+					err := bad.connect(state.ResolverState.Endpoints, panics("listener"))
+					bad.is(connectivity.Ready, panics("picker"))
+					panics("update")()
+					return err
+				}
+				for range 2 {
+					s.give(bad.config(), attr.State{Endpoints: ends("a", "b")})
+					if got, want := s.where(t.Context()), fmt.Sprintf("etcd: the policy %q panicked: boom", bad.name); got != want {
+						t.Errorf("a call ends with %s", got)
+					}
+				}
+				if open := addrs(s.open()); where != "picker" && (open != "" || len(bad.calls) > 2) {
+					t.Errorf("%s are open, and it was called %q", open, bad.calls)
+				}
+				s.give(``, attr.State{Endpoints: ends("a", "b")})
+				if got := s.where(t.Context()); len(got) != 1 {
+					t.Errorf("after it, a call of a policy of ours gets %s", got)
+				}
+			})
+		})
+	}
+}
+
+// TestOthers_WhatServesStaysUntilTheNextCan goes from our policy to one of others, to a second one, and back (P3, P6).
+func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
+	withSwitcher(t, func(t *testing.T, s switching) {
+		first, second := script(t, "first"), script(t, "second")
+		fleet := attr.State{Endpoints: ends("a")}
+		serves := func(by *scripted) {
+			by.is(connectivity.Ready, func() { by.note("pick") })
+			s.wait()
+		}
+		expect := func(when string, picks, closed, open int) {
+			t.Helper()
+			if first.count("pick") != picks || first.count("close")+second.count("close") != closed || len(s.open()) != open {
+				t.Errorf("%s, the first was called %q, the second %q, and %d connections are open", when, first.calls, second.calls, len(s.open()))
+			}
+		}
+		s.give(``, fleet)
+		s.give(first.config(), fleet)
+		s.expect(t.Context(), "while the first connects", "a")
+		expect("while it connects", 0, 0, 2)
+		serves(first)
+		_ = s.where(t.Context())
+		expect("once it serves", 1, 0, 1)
+		s.give(second.config(), fleet)
+		_ = s.where(t.Context())
+		expect("while the second connects", 2, 0, 2)
+		serves(second)
+		expect("once that serves", 2, 1, 1)
+		s.give(``, fleet)
+		s.expect(t.Context(), "back at ours", "a")
+		expect("back at ours", 2, 2, 1)
+	})
+}
+
+// TestOthers_GetWhatIsLeftForThem has drain, selector and subset leave endpoints to a policy of others, and in the end none (P8).
 func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
-		p := script(t)
+		p := script(t, "some")
 		var got string
-		p.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
-			if got = instances(cs.ResolverState.Endpoints); len(cs.ResolverState.Addresses) != len(cs.ResolverState.Endpoints) {
-				t.Errorf("%s have the addresses %v", got, cs.ResolverState.Addresses)
+		p.update = func(state balancer.ClientConnState) error {
+			got = ""
+			for _, ep := range state.ResolverState.Endpoints {
+				got += instance(&ep)
 			}
-			cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: pickerFunc(func() {})})
+			if addrs := state.ResolverState.Addresses; len(addrs) != len(got) {
+				t.Errorf("%s have the addresses %v", got, addrs)
+			}
+			p.is(connectivity.Ready, func() {})
 			return nil
 		}
-		client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }, Seed: seedOfTests}
-		drained := mustConfig(t, fmt.Sprintf(`{"drain":["b"],"childPolicy":[{%q:{}}]}`, p.name))
-		none := errors.New("none is registered")
+		s.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
+		drained, none := `"drain":["b"],`+p.config(), errors.New("none is registered")
 		for _, tt := range []struct {
 			told attr.State
 			want string
@@ -262,31 +238,24 @@ func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 			{attr.State{Endpoints: ends("h hidden"), Away: &attr.State{Endpoints: ends("w", "x hidden")}}, "w"},
 			{attr.State{Err: none}, "w"}, // it was told nothing
 		} {
-			tt.told.Client = client
-			if s.hand(drained, tt.told); got != tt.want {
+			tt.told.Client = s.client
+			if s.give(drained, tt.told); got != tt.want {
 				t.Errorf("it has %q, want %q", got, tt.want)
 			}
 		}
-		if _, err := s.cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, errUnwell) {
-			t.Errorf("while it still serves, a call gets %v", err)
-		}
-		p.conns[0].UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: pickerFunc(func() {})})
-		s.settle()
-		if _, err := s.cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, none) {
-			t.Errorf("when it no longer serves, a call gets %v", err)
-		}
+		s.expect(t.Context(), "while it still serves", errUnwell.Error())
+		p.is(connectivity.TransientFailure, func() {})
+		s.wait()
+		s.expect(t.Context(), "when it no longer serves", none.Error())
 		s.ResolverError(none)
 		s.ExitIdle()
 		if p.count("error") != 1 || p.count("exit idle") != 1 {
 			t.Errorf("it was called %q", p.calls)
 		}
-		to := calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "a"})
-		s.hand(drained, attr.State{Client: client, Endpoints: ends("a")})
-		_, _ = s.cc.pick(to, "/s.A/M")
-		s.settle()
-		if addr, err := s.cc.pick(to, "/s.A/M"); addr != "a:1" {
-			t.Errorf("a call by name reaches %q, %v", addr, err)
-		}
+		s.give(drained, attr.State{Client: s.client, Endpoints: ends("a")})
+		_ = s.where(named("a"))
+		s.wait()
+		s.expect(named("a"), "by name", "a")
 	})
 	if err := (&switcher{}).UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &otherConfig{}}); err == nil {
 		t.Error("another policy's config was taken")

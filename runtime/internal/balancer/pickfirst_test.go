@@ -1,9 +1,7 @@
 package balancer
 
 import (
-	"errors"
 	"hash/maphash"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,172 +11,129 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// TestPickFirst has one instance at a time be connected to, in order.
-func TestPickFirst(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	now := time.Now()
-	p.now = func() time.Time { return now }
-	update := func(specs ...string) func() {
-		return func() { _ = hand(p, mustConfig(t, "{"+firstOne+"}"), &attr.State{Endpoints: ends(specs...)}) }
-	}
-	fails := func(addr string) func() {
-		return func() { cc.down[addr] = errors.New("refused"); cc.last(addr).set(connectivity.Idle, nil) }
-	}
-	for _, tt := range []struct {
-		what           string
-		do             func()
-		picks, connect string
-	}{
-		{"at first", update("a", "b", "c"), "a:1", "a"},
-		{"one that comes before", update("0", "a", "b", "c"), "a:1", "a"},
-		{"the first fails", fails("a:1"), "0:1", "0"},
-		{"so does the next", fails("0:1"), "b:1", "b"},
-		{"others are up", func() { clear(cc.down); cc.revive() }, "b:1", "b"},
-		{"it leaves", update("0", "a", "c"), "0:1", "0"},
-		{"one that a call names comes before", func() {
-			update("+", "0", "a")()
-			settle(p, cc)
-			_, _ = cc.pick(calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "+"}), "/s.A/M")
-		}, "0:1", "0+"},
-		{"entries change", update("+", "0", "b"), "0:1", "0+"},
-	} {
-		tt.do()
-		settle(p, cc)
-		if tt.what == "at first" && len(cc.made) != 1 {
-			t.Errorf("%d are connected to at first", len(cc.made))
+// firstStep is a change, where calls go after it, and what is connected to.
+type firstStep struct {
+	what              string
+	do                func()
+	picks, connection string
+}
+
+// follow does steps, each of which has time for what lingers to be closed.
+func (r *rig) follow(steps []firstStep) {
+	r.t.Helper()
+	for _, step := range steps {
+		step.do()
+		r.settle()
+		for range 3 {
+			r.pass(linger)
 		}
-		now = now.Add(linger)
-		p.do(func() { p.core.reselect(now) })
-		settle(p, cc)
-		if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != tt.picks || cc.connectedTo() != tt.connect {
-			t.Errorf("%s: calls go to %s, %v, and %s are connected to, want %s", tt.what, got, err, cc.connectedTo(), tt.picks)
+		if r.expect(r.t.Context(), step.what, step.picks); r.connectedTo() != step.connection {
+			r.t.Errorf("%s: %s are connected to, want %s", step.what, r.connectedTo(), step.connection)
 		}
 	}
 }
 
+// TestPickFirst has one instance at a time be connected to, in order (S8).
+func TestPickFirst(t *testing.T) {
+	r := newRig(t)
+	update := func(specs ...string) func() { return func() { r.update(firstOne, specs...) } }
+	update("a", "b", "c")()
+	if len(r.made) != 1 {
+		t.Errorf("%d are connected to at first", len(r.made))
+	}
+	r.follow([]firstStep{
+		{"one that comes before", update("0", "a", "b", "c"), "a", "a"},
+		{"the first fails", func() { r.refuse("a") }, "0", "0"},
+		{"so does the next", func() { r.refuse("0") }, "b", "b"},
+		{"others are up", func() { clear(r.down); r.revive() }, "b", "b"},
+		{"it leaves", update("0", "a", "c"), "0", "0"},
+		{"one that a call names comes before", func() {
+			update("+", "0", "a")()
+			r.whereNamed(calloptions.Target{Instance: "+"})
+		}, "0", "0+"},
+		{"entries change", update("+", "0", "b"), "0", "0+"},
+	})
+}
+
 // TestPickFirst_ReturnsToItsZone has what serves in the client's own zone come, go and come back.
 func TestPickFirst_ReturnsToItsZone(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	now := time.Now()
-	p.now = func() time.Time { return now }
-	update := func(specs ...string) func() {
-		return func() {
-			_ = hand(p, mustConfig(t, `{"preferZone":true,`+firstOne+`}`), &attr.State{Client: &attr.Client{Zone: "x"}, Endpoints: ends(specs...)})
-		}
-	}
-	for _, tt := range []struct {
-		what           string
-		do             func()
-		picks, connect string
-	}{
-		{"none is there", update("f - y", "g - y"), "f:1", "f"},
-		{"two come", update("f - y", "g - y", "m - x", "n - x"), "m:1", "m"},
-		{"they fail", func() {
-			cc.down["m:1"], cc.down["n:1"] = errRefused, errRefused
-			cc.last("m:1").set(connectivity.Idle, nil)
-		}, "f:1", "f"},
-		{"the second is back", func() { delete(cc.down, "n:1"); cc.revive() }, "n:1", "n"},
-		{"so is the first", func() { delete(cc.down, "m:1"); cc.revive() }, "n:1", "n"},
-		{"one that hangs is left", func() {
-			cc.hangs = map[string]bool{"m:1": true}
-			update("f - y", "g - y", "m - x")()
-		}, "f:1", "mf"},
-	} {
-		tt.do()
-		settle(p, cc)
-		for range 3 {
-			now = now.Add(linger)
-			p.do(func() { p.core.reselect(now) })
-			settle(p, cc)
-		}
-		if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != tt.picks || cc.connectedTo() != tt.connect {
-			t.Errorf("%s: calls go to %s, %v, and %s are connected to, want %s", tt.what, got, err, cc.connectedTo(), tt.picks)
-		}
-	}
+	r := newRig(t)
+	update := func(specs ...string) func() { return func() { r.update(`"preferZone":true,`+firstOne, specs...) } }
+	back := func(addr string) func() { return func() { delete(r.down, addr); r.revive() } }
+	r.follow([]firstStep{
+		{"none is there", update("f - y", "g - y"), "f", "f"},
+		{"two come", update("f - y", "g - y", "m - x", "n - x"), "m", "m"},
+		{"they fail", func() { r.refuse("m", "n") }, "f", "f"},
+		{"the second is back", back("n:1"), "n", "n"},
+		{"so is the first", back("m:1"), "n", "n"},
+		{"one that hangs is left", func() { r.hangs["m:1"] = true; update("f - y", "g - y", "m - x")() }, "f", "mf"},
+	})
 }
 
 // TestPickFirst_OfASubset has the endpoint of a subset of one connect after another, which calls of another method go to.
 func TestPickFirst_OfASubset(t *testing.T) {
 	for range 8 { // some seeds prefer a
-		p, cc := newTestPolicy(t)
-		now := time.Now()
-		p.now = func() time.Time { return now }
-		cc.hangs = map[string]bool{"a:1": true}
-		_ = hand(p, mustConfig(t, `{"subset":1,`+firstOne+"}"), &attr.State{Client: &attr.Client{Seed: maphash.MakeSeed()}, Endpoints: ends("a - - s.A/M", "b - - s.A/M,N")})
-		_, _ = cc.pick(t.Context(), "/s.A/N")
-		for _, after := range []time.Duration{0, knownWithin, linger} {
-			settle(p, cc)
-			now = now.Add(after)
-			p.do(func() { p.core.reselect(now) })
-			if a := cc.last("a:1"); a != nil && after == knownWithin {
-				a.set(connectivity.Ready, nil)
-			}
+		r := newRig(t)
+		r.client = &attr.Client{Seed: maphash.MakeSeed()}
+		r.hangs["a:1"] = true
+		r.tell(`"subset":1,`+firstOne, attr.State{Endpoints: ends("a - - s.A/M", "b - - s.A/M,N")})
+		_ = r.whereBy(t.Context(), "/s.A/N")
+		r.settle()
+		r.pass(knownWithin)
+		if r.last("a:1") != nil {
+			r.set("a", connectivity.Ready)
 		}
-		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
-			t.Error(err)
+		r.pass(linger)
+		if got := r.where(t.Context()); len(got) != 1 {
+			t.Errorf("a call goes to %s", got)
 		}
 	}
 }
 
 // TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	begun := time.Now()
-	now := begun
-	p.now = func() time.Time { return now }
-	cc.hangs = map[string]bool{"a:1": true, "b:1": true}
-	_ = hand(p, mustConfig(t, "{"+firstOne+"}"), &attr.State{Endpoints: ends("a", "b", "c", "d")})
-	for _, want := range []struct {
+	r := newRig(t)
+	r.hangs["a:1"], r.hangs["b:1"] = true, true
+	r.update(firstOne, "a", "b", "c", "d")
+	for i, want := range []struct {
 		after time.Duration
 		made  int
-	}{{0, 1}, {nextWithin - 1, 1}, {nextWithin, 2}, {2*nextWithin - 1, 2}, {2 * nextWithin, 3}, {3 * nextWithin, 3}} {
-		now = begun.Add(want.after)
-		p.do(func() { p.core.reselect(now) })
-		settle(p, cc)
-		if len(cc.made) != want.made {
-			t.Errorf("after %v %d are connected to, want %d", want.after, len(cc.made), want.made)
+	}{{0, 1}, {nextWithin - 1, 1}, {1, 2}, {nextWithin - 1, 2}, {1, 3}, {nextWithin, 3}} {
+		if r.pass(want.after); len(r.made) != want.made {
+			t.Errorf("at step %d, %d are connected to, want %d", i, len(r.made), want.made)
 		}
 	}
-	if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != "c:1" {
-		t.Errorf("calls go to %s, %v", got, err)
-	}
+	r.expect(t.Context(), "at last", "c")
 }
 
 // TestPickFirst_ManyThatHangAreWaitedForAsOne has a lane of many instances that hang: its calls do not wait for each in turn.
 func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	begun := time.Now()
-	now := begun
-	p.now = func() time.Time { return now }
-	cc.hangs = map[string]bool{}
-	specs := []string{"base v1"}
-	for _, name := range strings.Split("a,b,c,d,e,f,g,h", ",") {
-		specs = append(specs, name+" v2")
-		cc.hangs[name+":1"] = name != "h"
+	r := newRig(t)
+	specs := []string{"base v1", "h v2"}
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+		specs = append(specs[:len(specs)-1], name+" v2", "h v2")
+		r.hangs[name+":1"] = true
 	}
-	_ = hand(p, mustConfig(t, `{`+firstOne+`,`+looseRed+`}`), &attr.State{Client: &attr.Client{}, Endpoints: ends(specs...)})
-	lane := calloptions.WithLane(t.Context(), "red")
-	for _, tt := range []struct {
-		after time.Duration
-		want  string
-	}{{0, ""}, {knownWithin - 1, ""}, {knownWithin, "base:1"}, {7*nextWithin - 1, "base:1"}, {7 * nextWithin, "h:1"}} {
-		for until := begun.Add(tt.after); now.Before(until); settle(p, cc) {
-			now = now.Add(min(nextWithin, until.Sub(now)))
-			p.do(func() { p.core.reselect(now) })
+	r.update(firstOne+`,`+looseRed, specs...)
+	r.expect(lane("red"), "at first", "waits")
+	r.settle()
+	for n := range 7 {
+		r.pass(nextWithin - 1)
+		want := "waits"
+		if n >= 4 {
+			want = "base"
 		}
-		settle(p, cc)
-		if got, err := cc.pick(lane, "/s.A/M"); got != tt.want {
-			t.Errorf("after %v calls go to %q, %v, want %q", tt.after, got, err, tt.want)
-		}
-		settle(p, cc)
+		r.expect(lane("red"), "while those before the last hang", want)
+		r.pass(1)
 	}
+	r.expect(lane("red"), "once the last is tried", "h")
 }
 
-// TestPickFirstIsShuffled has clients each have an order of their own, which stays as others come and go.
-func TestPickFirstIsShuffled(t *testing.T) {
+// TestPickFirst_IsShuffled has clients each have an order of their own, which stays as others come and go.
+func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[byte]int{}
 	for range 100 {
-		in := &input{config: mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), client: &attr.Client{Seed: maphash.MakeSeed()}, endpoints: fleet()}
+		in := &input{config: mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), client: &attr.Client{Seed: maphash.MakeSeed()}, endpoints: ends("a", "b", "c", "d", "e")}
 		orderOf := func() (text string) {
 			p := makePlan(in)
 			p.base.open()

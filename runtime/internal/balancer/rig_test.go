@@ -2,8 +2,10 @@ package balancer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -12,9 +14,20 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+)
+
+var seedOfTests = maphash.MakeSeed()
+
+// The configs of several tests.
+const (
+	ringHash   = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
+	ring       = `"childPolicy":[` + ringHash + `]` // has calls tied to keys
+	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
 // rig is a policy over a fake gRPC, at a time that the test sets. Its client is in zone x.
@@ -129,4 +142,73 @@ func tied(key any) context.Context {
 
 func named(instance string) context.Context {
 	return calloptions.WithTarget(context.Background(), calloptions.Target{Instance: instance})
+}
+
+// ends makes endpoints of "name version zone methods", "-" for nothing.
+func ends(specs ...string) []resolver.Endpoint {
+	var all []resolver.Endpoint
+	for _, spec := range specs {
+		f := append(strings.Fields(strings.ReplaceAll(spec, "-", `""`)), `""`, `""`, `""`)
+		for i := range f {
+			f[i] = strings.ReplaceAll(f[i], `""`, "")
+		}
+		all = append(all, attr.New(&endpoint.Endpoint{
+			Instance: f[0], Addr: f[0] + ":1", Version: f[1], Zone: f[2],
+			Metadata: map[string]string{endpoint.MethodsName: f[3]},
+		}, new(attr.Storage)))
+	}
+	return all
+}
+
+func mustConfig(t testing.TB, text string) *config {
+	t.Helper()
+	c, err := parseConfig(json.RawMessage(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func planOf(t *testing.T, config string, fleet []resolver.Endpoint) *plan {
+	t.Helper()
+	return makePlan(&input{service: "acme/user", config: mustConfig(t, config), client: &attr.Client{}, endpoints: fleet})
+}
+
+// bigFleet returns n endpoints of three versions, in four zones. One in ten serves one method more than the others.
+func bigFleet(n int) []resolver.Endpoint {
+	fleet := make([]resolver.Endpoint, n)
+	for i := range fleet {
+		methods := "helloworld.Greeter/SayHello,SayBye"
+		if i%10 == 0 {
+			methods += ",SayNew"
+		}
+		fleet[i] = attr.New(&endpoint.Endpoint{
+			Instance: fmt.Sprintf("i%05d", i), Addr: fmt.Sprintf("10.%d.%d.%d:9000", i>>16, i>>8&255, i&255),
+			Version: fmt.Sprintf("v%d", i%3), Zone: fmt.Sprintf("z%d", i%4), Metadata: map[string]string{endpoint.MethodsName: methods},
+		}, new(attr.Storage))
+	}
+	return fleet
+}
+
+// known returns endpoints as discovery has them.
+func known(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	if len(endpoints) == 0 || attr.Endpoint(endpoints[0]) != nil {
+		return endpoints
+	}
+	all := slices.Clone(endpoints)
+	for i := range all {
+		all[i] = attr.Known(all[i])
+	}
+	return all
+}
+
+// hand hands endpoints down.
+func hand(p *policy, c *config, s *attr.State) error {
+	s.Endpoints = known(s.Endpoints)
+	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, s)
+	cs := balancer.ClientConnState{ResolverState: state}
+	if c != nil {
+		cs.BalancerConfig = c
+	}
+	return p.UpdateClientConnState(cs)
 }

@@ -314,11 +314,12 @@ func TestPeakPicks(t *testing.T) {
 	}
 }
 
-// TestPeakWhileAllStart has all endpoints be new, as after a deployment, and one of them fail or be slow.
+// TestPeakWhileAllStart has all endpoints be new, as after a deployment, and one of them fail, be slow, or not answer (P15).
 func TestPeakWhileAllStart(t *testing.T) {
-	for what, end := range map[string]func(*peak, time.Duration){
-		"fails":   func(p *peak, now time.Duration) { p.end(time.Millisecond, now, status.Error(codes.Unavailable, "")) },
-		"is slow": func(p *peak, now time.Duration) { p.end(10*time.Millisecond, now, nil) },
+	for what, end := range map[string]func(x *Stats, now time.Duration){
+		"fails":   func(x *Stats, now time.Duration) { x.peak.end(time.Millisecond, now, status.Error(codes.Unavailable, "")) },
+		"is slow": func(x *Stats, now time.Duration) { x.peak.end(10*time.Millisecond, now, nil) },
+		"hangs":   func(x *Stats, _ time.Duration) { x.Begin(0) },
 	} {
 		now := time.Hour
 		set := setOf(peakEwma{}, window(10*time.Minute, 10), 1, 1, 1, 1, 1)
@@ -329,12 +330,11 @@ func TestPeakWhileAllStart(t *testing.T) {
 		for range 5000 {
 			now += 100 * time.Microsecond
 			i := set.cheapest(now)
-			p := &set.members[i].peak
-			if i == 0 {
+			if x := set.members[i]; i == 0 {
 				bad++
-				end(p, now)
+				end(x, now)
 			} else {
-				p.end(time.Millisecond, now, nil)
+				x.peak.end(time.Millisecond, now, nil)
 			}
 		}
 		if bad > 50 {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +18,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // weighing returns n endpoints with weights.
-func weighing(n int, weight func(i int) uint32) []resolver.Endpoint {
-	var all []resolver.Endpoint
+func weighing(n int, weight func(i int) uint32) (all []resolver.Endpoint) {
 	for i := range n {
 		name := fmt.Sprintf("i%03d", i)
 		all = append(all, attr.New(&endpoint.Endpoint{Instance: name, Addr: name + ":1", Weight: weight(i)}, new(attr.Storage)))
@@ -62,10 +59,9 @@ func (c *fakeConn) pickSoon(ctx context.Context, t *testing.T) string {
 	return ""
 }
 
-// TestRingsAreGRPCs compares where calls go with where gRPC's ring_hash has them go.
-func TestRingsAreGRPCs(t *testing.T) {
+// TestRing_IsGRPCs compares where calls go with where gRPC's ring_hash has them go.
+func TestRing_IsGRPCs(t *testing.T) {
 	same := func(int) uint32 { return 0 }
-	const keys = 1000
 	for _, tt := range []struct {
 		name, config string
 		fleet        []resolver.Endpoint
@@ -81,19 +77,18 @@ func TestRingsAreGRPCs(t *testing.T) {
 		{"more of the least than of the most", `{"minRingSize":100,"maxRingSize":200}`, weighing(6, func(i int) uint32 { return uint32(1 + i*10) })},
 	} {
 		for header, ctxOf := range map[string]func(key int) context.Context{
-			serviceconfig.AffinityHeader: func(key int) context.Context { return calloptions.WithAffinity(context.Background(), fmt.Sprint(key)) },
+			serviceconfig.AffinityHeader: func(key int) context.Context { return tied(key) },
 			"x-user": func(key int) context.Context {
 				return metadata.AppendToOutgoingContext(context.Background(), "x-user", fmt.Sprint(key), "x-user", "2")
 			},
 		} {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
-			p, ours := newTestPolicy(t)
-			_ = hand(p, mustConfig(t, `{"childPolicy":[{"ring_hash_experimental":`+config+`}]}`), &attr.State{Endpoints: tt.fleet})
-			settle(p, ours)
+			r := newRig(t)
+			r.hand(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: known(tt.fleet)})
 			theirs, called := ofGRPC(t, config, tt.fleet), map[string]bool{}
-			for key := range keys {
+			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key), t)
-				if got := ours.pickSoon(ctxOf(key), t); got != want {
+				if got := r.pickSoon(ctxOf(key), t); got != want {
 					t.Fatalf("%s, by %s: the key %d goes to %s, and by gRPC's to %s", tt.name, header, key, got, want)
 				}
 				called[want] = true
@@ -105,42 +100,28 @@ func TestRingsAreGRPCs(t *testing.T) {
 	}
 }
 
-// TestARingGoesOnToTheNext has the instance of a key fail or be full: its calls go to the next on the ring, and back, and
-// no others move.
-func TestARingGoesOnToTheNext(t *testing.T) {
-	p, cc := newTestPolicy(t)
-	_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":2,`+ring+`}`), &attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
-	settle(p, cc)
-	pick := func(key int) (string, func()) {
-		result, err := stateOf(cc).Picker.Pick(balancer.PickInfo{Ctx: calloptions.WithAffinity(context.Background(), fmt.Sprint(key))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return result.SubConn.(*fakeSubConn).addrs[0].Addr, func() { result.Done(balancer.DoneInfo{}) }
-	}
-	where := func() (all []string) {
-		for key := range 200 {
-			addr, done := pick(key)
-			done()
-			all = append(all, addr)
+// TestRing_GoesOnToTheNext has the instance of a key fail or be full: its calls go to the next on the ring, and back, and no others move.
+func TestRing_GoesOnToTheNext(t *testing.T) {
+	r := newRig(t)
+	r.hand(`"maxConcurrentRequests":2,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
+	where := func() (all [200]string) {
+		for key := range all {
+			all[key] = r.where(tied(key))
 		}
 		return all
 	}
 	first := where()
-	its, done := pick(0)
-	_, another := pick(0)
+	its := first[0]
+	_, end, _ := r.begin(tied(0), "/s.A/M")
+	_, another, _ := r.begin(tied(0), "/s.A/M")
 	full := where()
-	done()
+	end()
 	another()
-	if got := where(); !slices.Equal(got, first) {
+	if where() != first {
 		t.Error("once it is not full any more, its calls do not come back")
 	}
-	cc.down[its] = errRefused
-	sub := cc.open()[slices.IndexFunc(cc.open(), func(s *fakeSubConn) bool { return s.addrs[0].Addr == its })]
-	sub.set(connectivity.Idle, nil)
-	settle(p, cc)
-	failing := where()
-	next := map[string]bool{}
+	r.refuse(its)
+	failing, next := where(), map[string]bool{}
 	for key, addr := range first {
 		if was := addr == its; was == (full[key] == addr) || full[key] != failing[key] {
 			t.Errorf("the key %d goes to %s, while %s is full to %s, and while that fails to %s", key, addr, its, full[key], failing[key])
@@ -150,10 +131,39 @@ func TestARingGoesOnToTheNext(t *testing.T) {
 	if len(next) != 4 {
 		t.Errorf("the others are %v", next)
 	}
-	delete(cc.down, its)
-	sub.set(connectivity.Idle, nil)
-	settle(p, cc)
-	if got := where(); !slices.Equal(got, first) {
+	clear(r.down)
+	r.set(its, connectivity.Idle)
+	if where() != first {
 		t.Error("once it is back, its calls are not")
+	}
+}
+
+// TestRing_ATiedCallWaits while its instance connects or has yet to tell its health, and after a while goes to the next.
+func TestRing_ATiedCallWaits(t *testing.T) {
+	ctx := tied("somebody") // a's
+	for _, tt := range []struct {
+		what          string
+		hangs, silent bool // from the beginning
+		then          func(r *rig, a *fakeSubConn)
+	}{
+		{"connects", true, false, nil},
+		{"connects again", false, false, func(r *rig, a *fakeSubConn) { r.hangs["a:1"] = true; a.set(connectivity.Idle, nil) }},
+		{"says nothing of its health", false, true, nil},
+		{"is asked for its health anew", false, false, func(_ *rig, a *fakeSubConn) {
+			a.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
+		}},
+	} {
+		r := newRig(t)
+		r.hangs["a:1"], r.silent["a:1"] = tt.hangs, tt.silent
+		r.update(ring, "a v1", "b v1")
+		if tt.then != nil {
+			r.expect(ctx, "at first", "a")
+			r.pass(time.Second)
+			tt.then(r, r.last("a:1"))
+			r.settle()
+		}
+		r.expect(ctx, "while its instance "+tt.what, "waits")
+		r.pass(knownWithin)
+		r.expect(ctx, "while its instance "+tt.what+" for long", "b")
 	}
 }

@@ -1,0 +1,194 @@
+package balancer
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
+)
+
+func TestShares_StayingInAZone(t *testing.T) {
+	for _, tt := range []struct {
+		known, ready int
+		percent      uint32
+		want         float64
+	}{
+		{10, 10, 80, 1}, {10, 8, 80, 1}, {10, 5, 80, 0.625}, {10, 2, 80, 0.25}, {10, 0, 80, 0},
+		{10, 9, 100, 0.9}, {10, 1, 10, 1}, {10, 1, 1, 1}, {1, 0, 1, 0}, {0, 0, 50, 1}, {100_000, 49_999, 50, 0.99998},
+	} {
+		got := staying(tt.percent, tt.ready, tt.known)
+		if share := float64(got.n) / float64(got.of); math.Abs(share-tt.want) > 1e-9 {
+			t.Errorf("%d of %d ready, and %d%% wanted: %v stays, want %v", tt.ready, tt.known, tt.percent, share, tt.want)
+		}
+	}
+}
+
+// snapshotOf returns a plan's snapshot for calls without a wish, where the given instances are ready and others fail.
+func snapshotOf(p *plan, are string) *snapshot {
+	p.conns = nil
+	for i := range p.All {
+		x := newConn(address(&p.All[i]), new(picking.Stats))
+		is := condition{readiness: failing, err: errRefused}
+		if strings.Contains(are, instance(&p.All[i])) {
+			is = condition{readiness: ready}
+		}
+		x.current.Store(&is)
+		p.conns = append(p.conns, x)
+	}
+	p.base.open()
+	return p.base.refresh(1, nil)
+}
+
+// TestShares_OfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.
+func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
+	in := &input{config: mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), client: &attr.Client{Zone: "x"},
+		endpoints: ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x")}
+	p := makePlan(in)
+	const n = 10_000
+	for _, tt := range []struct {
+		ready string
+		want  map[string]int
+	}{
+		{"abcdefghz", map[string]int{"a": 9000, "d": 1000}},
+		{"z", map[string]int{"z": 10_000}}, // the groups with a share have none that is ready
+		{"acdefh", map[string]int{"a": 4500, "c": 4500, "d": 750, "h": 250}},
+		{"acdef", map[string]int{"a": 4500, "c": 4500, "d": 1000}}, // there is no other zone to go to
+		{"cdefh", map[string]int{"c": 9000, "d": 750, "h": 250}},
+		{"defh", map[string]int{"d": 7500, "h": 2500}},
+		{"abh", map[string]int{"a": 9000, "h": 1000}},
+	} {
+		s := snapshotOf(p, tt.ready)
+		got, ofKey := map[string]int{}, map[string]int{}
+		count := func(in map[string]int, w *calloptions.Options) {
+			group, leaves := s.choose(w, &p.sequence)
+			set := s.groups[group].sets[0]
+			if leaves {
+				set = s.groups[group].sets[s.groups[group].rest]
+			}
+			in[strings.TrimSuffix(set.conns[0].addr, ":1")]++
+		}
+		for range n {
+			count(got, &calloptions.Options{})
+			count(ofKey, &calloptions.Options{Affinity: calloptions.Key{Text: "k", Hash: 1 << 62}})
+		}
+		for name := range got {
+			if math.Abs(float64(got[name]-tt.want[name])) > 5 {
+				t.Errorf("%s are ready: %s: %d of %d calls, want %d", tt.ready, name, got[name], n, tt.want[name])
+			}
+		}
+		if tt.ready == "acdefh" && (len(ofKey) != 2 || math.Abs(float64(ofKey["a"]-n/2)) > 5) {
+			t.Errorf("calls of one affinity, which keeps them in a group and not in a zone: %v", ofKey)
+		}
+	}
+}
+
+// TestShares_OfAZoneThatIsUnwell has half of a zone fail its health checks, and then all be ejected.
+func TestShares_OfAZoneThatIsUnwell(t *testing.T) {
+	r := newRig(t)
+	r.update(`"preferZone":true,"zoneMinPercent":100`, "a - x", "b - x", "c - x", "d - x", "f - y")
+	unwell := balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}
+	r.last("a:1").health(unwell)
+	r.last("b:1").health(unwell)
+	r.settle()
+	if got := r.shares(t.Context(), 1000); math.Abs(float64(got["f"]-500)) > 20 || math.Abs(float64(got["c"]-250)) > 20 {
+		t.Errorf("where half of a zone are well, calls go to %v", got)
+	}
+	for _, s := range r.open() {
+		s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure}) // as gRPC says that it is ejected
+	}
+	r.settle()
+	r.expect(t.Context(), "where none is well", errUnwell.Error())
+}
+
+// TestShares_OfWeightsAndSlowStart has two instances, the second of which has just started and has thrice the weight.
+func TestShares_OfWeightsAndSlowStart(t *testing.T) {
+	r := newRig(t)
+	started := map[string]string{endpoint.StartedName: strconv.FormatInt(r.now.Unix(), 10)}
+	fleet := []resolver.Endpoint{
+		attr.New(&endpoint.Endpoint{Instance: "a", Addr: "a:1", Weight: 1}, new(attr.Storage)),
+		attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b:1", Weight: 3, Metadata: started}, new(attr.Storage)),
+	}
+	for _, tt := range []struct {
+		config string
+		least  int // of 400 calls, at the second
+		most   int
+	}{
+		{``, 199, 201}, {`"childPolicy":[{"etcd_weighted":{}}]`, 299, 301}, {`"slowStart":{"window":"3600s"}`, 30, 45}, {``, 199, 201},
+	} {
+		r.hand(tt.config, attr.State{Endpoints: fleet})
+		if got := r.shares(t.Context(), 400)["b"]; got < tt.least || got > tt.most {
+			t.Errorf("%q: %d of 400 calls, want %d to %d", tt.config, got, tt.least, tt.most)
+		}
+	}
+}
+
+func TestShares_OfGroupsInSequence(t *testing.T) {
+	s := &snapshot{}
+	for _, weight := range []uint32{5, 30, 65} {
+		s.add(weight, &groupState{stay: allCalls})
+	}
+	for _, calls := range []int{100, 1000, 10_000} {
+		var seq picking.Sequence
+		seq.Shuffle()
+		counts := [3]int{}
+		for range calls {
+			group, _ := s.choose(&calloptions.Options{}, &seq)
+			counts[group]++
+		}
+		for group, share := range []float64{0.05, 0.30, 0.65} {
+			if got := float64(counts[group]) / float64(calls); math.Abs(got-share) > 3/float64(calls) {
+				t.Errorf("%d calls: the group %d got %.4f, want %.2f", calls, group, got, share)
+			}
+		}
+	}
+}
+
+// TestShares_UsersStayInTheirGroups has groups of a split change: users leave one that goes or loses weight, come to one that comes or gains
+// some, and else stay.
+func TestShares_UsersStayInTheirGroups(t *testing.T) {
+	homes := func(weights []uint32) (of []int) {
+		s := &snapshot{}
+		for id, weight := range weights {
+			if weight > 0 {
+				s.add(weight, &groupState{id: uint64(id), stay: allCalls})
+			}
+		}
+		for user := range 10_000 {
+			group, _ := s.choose(&calloptions.Options{Affinity: calloptions.Of(tied(user)).Affinity}, new(picking.Sequence))
+			of = append(of, int(s.groups[group].id))
+		}
+		return of
+	}
+	before := homes([]uint32{10, 30, 60, 0})
+	for _, tt := range []struct {
+		weights         []uint32
+		from, to, moved int // -1: any
+	}{
+		{[]uint32{0, 30, 60, 0}, 0, -1, 1000}, {[]uint32{10, 30, 0, 0}, 2, -1, 6000},
+		{[]uint32{10, 30, 60, 100}, -1, 3, 5000}, {[]uint32{20, 30, 60, 0}, -1, 0, 818}, {[]uint32{10, 30, 50, 0}, 2, -1, 444},
+	} {
+		moved := 0
+		for user, home := range homes(tt.weights) {
+			switch was := before[user]; {
+			case home == was:
+			case tt.from >= 0 && was != tt.from, tt.to >= 0 && home != tt.to:
+				t.Fatalf("%v: a user moves from %d to %d", tt.weights, was, home)
+			default:
+				moved++
+			}
+		}
+		if math.Abs(float64(moved-tt.moved)) > 200 {
+			t.Errorf("%v: %d users move, want about %d", tt.weights, moved, tt.moved)
+		}
+	}
+}

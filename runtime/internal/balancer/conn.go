@@ -32,26 +32,37 @@ type conn struct {
 // condition is the state of a connection as picks see it. It is immutable.
 type condition struct {
 	readiness readiness
-	subConn   balancer.SubConn // while it is ready
-	named     balancer.SubConn // for calls that name the instance: while it is connected, and no health check says otherwise
-	late      bool             // it is trying, and has been for knownWithin
-	joined    bool             // it is tried for the first time while others serve: calls do not wait for it
+	subConn   balancer.SubConn // while it is connected, and no health check says otherwise: calls that name the instance may use it
 	err       error            // of failing
+}
+
+// forPlan returns the SubConn for calls that name no instance, nil if it cannot take them.
+func (c *condition) forPlan() balancer.SubConn {
+	if c.readiness != ready {
+		return nil
+	}
+	return c.subConn
 }
 
 // readiness is whether a connection can take calls.
 type readiness int8
 
 const (
-	trying  readiness = iota // new, idle or connecting, or its health is unknown
+	trying  readiness = iota // new, idle or connecting, or its health is unknown: calls wait for it
+	joining                  // trying for the first time while others serve: calls do not wait for it
+	late                     // trying for longer than knownWithin: others are tried
 	ready                    // connected, and not known to be unhealthy
 	failing                  // the last attempt failed, or it is unhealthy or ejected
+	numReadiness
 )
 
-var (
-	untried = &condition{readiness: trying}
-	joined  = &condition{readiness: trying, joined: true}
-)
+// isTrying reports whether a connection is neither ready nor failing.
+func (r readiness) isTrying() bool { return r <= late }
+
+// isExpected reports whether a connection is ready, or may soon be.
+func (r readiness) isExpected() bool { return r == trying || r == joining || r == ready }
+
+var untried = &condition{readiness: trying}
 
 func newConn(addr string, stats *picking.Stats) *conn {
 	x := &conn{addr: addr, stats: stats, state: connectivity.Idle}
@@ -59,19 +70,11 @@ func newConn(addr string, stats *picking.Stats) *conn {
 	return x
 }
 
-func (x *conn) is(r readiness) bool { return x.current.Load().readiness == r }
+func (x *conn) readiness() readiness { return x.current.Load().readiness }
 
-// isExpected reports whether x is ready, or trying and not late.
-func (x *conn) isExpected() bool { return x.current.Load().isExpected() }
-
-func (c *condition) isExpected() bool {
-	return c.readiness == ready || c.readiness == trying && !c.late
-}
-
-// isWaitedFor reports whether calls wait for a connection.
-func (c *condition) isWaitedFor() bool { return c.readiness == trying && !c.late && !c.joined }
+func (x *conn) is(r readiness) bool { return x.readiness() == r }
 
 // isAwaited reports whether x connects or has yet to report its health, and is not late.
 func (x *conn) isAwaited() bool {
-	return x.state != connectivity.Idle && !x.is(ready) && x.isExpected()
+	return x.state != connectivity.Idle && (x.is(trying) || x.is(joining))
 }

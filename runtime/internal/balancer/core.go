@@ -38,11 +38,11 @@ type core struct {
 	all     []*conn                          // of conns, in the order in which they were made
 	plan    *plan
 
-	selection uint64    // the number of the last selection of connections
-	counts    [3]int    // of the connections that it wants, by readiness
-	leaves    bool      // it wants connections to the other cluster
-	stale     bool      // another selection is due
-	lookAt    time.Time // when the next is due; zero: never
+	selection uint64            // the number of the last selection of connections
+	counts    [numReadiness]int // of the connections that it wants, by readiness
+	leaves    bool              // it wants connections to the other cluster
+	stale     bool              // another selection is due
+	lookAt    time.Time         // when the next is due; zero: never
 
 	epoch epoch
 	out   effects
@@ -174,7 +174,7 @@ func (c *core) connect(x *conn, joins bool, now time.Time) {
 		return
 	}
 	if joins && x.current.Load() == untried {
-		c.set(x, joined)
+		c.set(x, &condition{readiness: joining})
 	}
 	x.state = connectivity.Connecting
 	c.await(x, now)
@@ -225,7 +225,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 		c.do(watch, x)
 		if c.plan.in.health == "" { // outlier detection does not report an ejection again
 			next := *x.current.Load()
-			next.named = x.subConn
+			next.subConn = x.subConn
 			if c.set(x, &next); x.named {
 				c.publish()
 			}
@@ -271,11 +271,11 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	switch s.ConnectivityState {
 	case connectivity.Ready:
 		x.stats.Ready(attr.Endpoint(x.endpoint), now)
-		c.set(x, &condition{readiness: ready, subConn: x.subConn, named: x.subConn})
+		c.set(x, &condition{readiness: ready, subConn: x.subConn})
 	case connectivity.TransientFailure:
 		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)}
 		if s.ConnectionError == nil { // a health check has an error, an ejection has none
-			next.named = x.current.Load().named
+			next.subConn = x.current.Load().subConn
 		}
 		c.set(x, next)
 	default:
@@ -321,7 +321,7 @@ func (c *core) do(a action, x *conn) { c.out.steps = append(c.out.steps, step{a,
 
 // set sets the condition of x.
 func (c *core) set(x *conn, next *condition) {
-	was, is := x.current.Load().readiness, next.readiness
+	was, is := x.readiness(), next.readiness
 	if c.isWanted(x) {
 		c.counts[was]--
 		c.counts[is]++
@@ -354,7 +354,7 @@ func (c *core) state() connectivity.State {
 	switch {
 	case c.counts[ready] > 0, in.client.TargetsOnly:
 		return connectivity.Ready
-	case c.counts[trying] > 0, in.pending && len(c.plan.All) == 0:
+	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.pending && len(c.plan.All) == 0:
 		return connectivity.Connecting
 	}
 	return connectivity.TransientFailure

@@ -130,8 +130,8 @@ func (w *walked) happen(event int) bool {
 		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // its first call has a lane connected to
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                // into a lane, or out of one
-		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.has(planning.Away, (*condition).isExpected) { // a call of a lane waits while that connects
+		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                             // into a lane, or out of one
+		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.has(planning.Away, readiness.isExpected) { // a call of a lane waits while that connects
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
@@ -190,11 +190,24 @@ func (w *walked) mayServe(x *conn, call int) bool {
 		if slices.Contains(lacking, attr.Methods(x.endpoint)) {
 			return false
 		}
-		if v.has(planning.Away, func(c *condition) bool { return c == x.current.Load() }) {
+		if v.calls(x) {
 			return true
 		}
 		if !v.refresh(1, lacking).toBase {
 			return false
+		}
+	}
+	return false
+}
+
+// calls reports whether a live tier of a view uses a connection.
+func (v *view) calls(x *conn) bool {
+	for _, g := range v.groups {
+		for _, t := range g.tiers {
+			uses := func(m int32) bool { return v.plan.conns[m] == x }
+			if t.Class.IsLive() && slices.ContainsFunc(t.use.Load().members, uses) {
+				return true
+			}
 		}
 	}
 	return false
@@ -372,7 +385,7 @@ func (w *walked) key() string {
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().late, x.current.Load().joined, w.core.isWanted(x), x.named, x.subConn != nil, w.health[x],
+		fmt.Fprint(&text, "; ", x.addr, x.state, x.readiness(), w.core.isWanted(x), x.named, x.subConn != nil, w.health[x],
 			in(x.closeAt), in(x.triedAt.Add(knownWithin)))
 	}
 	fmt.Fprint(&text, "; ", in(w.core.lookAt), len(p.needs()))
@@ -465,7 +478,7 @@ var coreRules = []coretest.Rule[walked]{
 		return ""
 	}},
 	{Name: "what is wanted is connected to, and what is not known is closed", Broken: func(_, w *walked) string {
-		kinds := [3]int{}
+		kinds := [numReadiness]int{}
 		for _, x := range w.core.all {
 			if w.core.isWanted(x) {
 				kinds[x.current.Load().readiness]++

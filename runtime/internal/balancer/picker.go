@@ -54,7 +54,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	result := balancer.PickResult{SubConn: x.current.Load().subConn}
+	result := balancer.PickResult{SubConn: x.current.Load().forPlan()}
 	if p.plan.traits.Counts {
 		result.Done = x.stats.End(p.plan.traits.Times)
 	}

@@ -204,15 +204,15 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	return names, weights
 }
 
-// has reports whether the condition of a connection before a class satisfies a predicate.
-func (v *view) has(before planning.Class, condition func(*condition) bool) bool {
+// has reports whether the readiness of a connection before a class satisfies a predicate.
+func (v *view) has(before planning.Class, satisfies func(readiness) bool) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
 			if t.Class >= before {
 				break
 			}
 			for _, m := range t.use.Load().members {
-				if condition(v.plan.conns[m].current.Load()) {
+				if satisfies(v.plan.conns[m].readiness()) {
 					return true
 				}
 			}

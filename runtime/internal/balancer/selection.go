@@ -14,7 +14,7 @@ import (
 // next selection is due. If joins is set, others serve: calls do not wait for connections that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
-	c.stale, c.leaves, c.counts, c.lookAt = false, false, [3]int{}, time.Time{}
+	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
 	for _, x := range c.all {
 		c.countLate(x, now)
 	}
@@ -55,7 +55,7 @@ func (c *core) countLate(x *conn, now time.Time) {
 		return
 	}
 	next := *x.current.Load()
-	next.late = true
+	next.readiness = late
 	c.set(x, &next)
 	c.publish()
 }
@@ -87,7 +87,7 @@ func (c *core) isWanted(x *conn) bool { return x.wanted == c.selection }
 func (c *core) want(x *conn) {
 	if !c.isWanted(x) {
 		x.wanted = c.selection
-		c.counts[x.current.Load().readiness]++
+		c.counts[x.readiness()]++
 	}
 }
 
@@ -98,9 +98,9 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 	next := true // whether the next tier may be tried, too
 	for _, t := range g.tiers {
 		switch {
-		case t.Class == planning.Left && v.has(t.Class, func(c *condition) bool { return c.readiness == ready }),
-			t.Class == planning.Away && v.has(t.Class, (*condition).isExpected),
-			t.Class == planning.Drained && v.has(planning.Left, (*condition).isExpected):
+		case t.Class == planning.Left && v.has(t.Class, func(r readiness) bool { return r == ready }),
+			t.Class == planning.Away && v.has(t.Class, readiness.isExpected),
+			t.Class == planning.Drained && v.has(planning.Left, readiness.isExpected):
 			continue
 		case t.Class == planning.Left:
 			c.wantConnected(t)
@@ -149,7 +149,7 @@ func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
 		if conns[m].is(ready) {
 			served++
 		}
-		return conns[m].isExpected()
+		return conns[m].readiness().isExpected()
 	})
 	for _, m := range ranking[len(chosen):] {
 		if served < most && conns[m].is(ready) {
@@ -167,7 +167,7 @@ func (c *core) needed(v *view, t *tier) (needed []int32) {
 	for _, method := range c.plan.needs() {
 		lacking, first := v.lacking(method), int32(-1)
 		for _, m := range t.Members {
-			expected := c.plan.conns[m].isExpected()
+			expected := c.plan.conns[m].readiness().isExpected()
 			if slices.Contains(lacking, attr.Methods(c.plan.All[m])) || first >= 0 && !expected {
 				continue
 			}
@@ -230,7 +230,7 @@ func (c *core) wantTrying(members []int32, now time.Time) bool {
 	some := false
 	for _, m := range members {
 		x := c.plan.conns[m]
-		if !x.is(trying) {
+		if !x.readiness().isTrying() {
 			continue
 		}
 		some = true

@@ -40,8 +40,8 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 	}
 	c := x.(*conn)
 	switch now := c.current.Load(); {
-	case now.named != nil:
-		return t.within(to.Instance, c, now.named)
+	case now.subConn != nil:
+		return t.within(to.Instance, c, now.subConn)
 	case now.readiness == failing:
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", to.Instance, c.addr, now.err)
 	}

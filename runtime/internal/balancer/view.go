@@ -162,9 +162,9 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 
 // counts counts connections by their condition.
 type counts struct {
-	members, ready, trying int
-	waited                 int   // of trying: calls wait for them
-	err, awayErr           error // of one that has failed, at home or away
+	members, ready int
+	trying, waited int   // those that calls wait for are waited, too
+	err, awayErr   error // of one that has failed, at home or away
 }
 
 // add counts a connection.
@@ -173,13 +173,13 @@ func (n *counts) add(c *condition) {
 	switch c.readiness {
 	case ready:
 		n.ready++
-	case trying:
-		n.trying++
-		if c.isWaitedFor() {
-			n.waited++
-		}
-	default:
+	case failing:
 		n.err = cmp.Or(n.err, c.err)
+	case trying:
+		n.waited++
+		fallthrough
+	default:
+		n.trying++
 	}
 }
 
@@ -214,7 +214,7 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 		c := x.current.Load()
 		n.add(c)
 		if c.readiness != ready {
-			s.LeaveOut(c.isWaitedFor())
+			s.LeaveOut(c.readiness == trying)
 			continue
 		}
 		weight := uint64(0)

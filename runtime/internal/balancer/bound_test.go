@@ -33,7 +33,7 @@ func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 	r.t.Helper()
 	at = make(map[string]int)
 	var results []balancer.PickResult
-	for {
+	for range 100 {
 		result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/M"})
 		if err != nil {
 			if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "max_concurrent_requests") {

@@ -115,8 +115,11 @@ func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 	for _, fleet := range [][]string{specs, specs[:3]} {
 		r := newRig(t)
 		r.update(`"subset":20`, fleet...)
-		for i := range 3 * maxMethods {
-			_ = r.whereBy(t.Context(), fmt.Sprintf("/s.A/M%d", i))
+		for i := range 6 * maxMethods {
+			if i == 3*maxMethods {
+				r.settle() // what is needed is connected to
+			}
+			_ = r.whereBy(t.Context(), fmt.Sprintf("/s.A/M%d", i%(3*maxMethods)))
 		}
 		p := r.policy
 		kept := p.core.plan.base.last.Load().methods.Load()

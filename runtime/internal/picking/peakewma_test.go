@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -17,173 +16,105 @@ import (
 // simulated is a set of backends that callers call without a break, in virtual time.
 type simulated struct {
 	random *rand.Rand
+	set    *Set
 	now    time.Duration
 	ends   callEnds
-	took   []time.Duration
 	calls  []int
-	serve  func(backend int) time.Duration
-	fails  func(backend int) bool // nil: no call fails
-	pick   func() (backend int, done func())
+	serve  func(backend int) (took time.Duration, err error)
 }
 
-type simulatedEnd struct {
+func simulate(backends int) *simulated {
+	return &simulated{random: rand.New(rand.NewPCG(1, 2)), set: setOf(peakEwma{}, nil, make([]uint32, backends)...), calls: make([]int, backends)}
+}
+
+type callEnd struct {
 	at   time.Duration
 	done func()
 }
 
-type callEnds []simulatedEnd
+type callEnds []callEnd
 
 func (e callEnds) Len() int           { return len(e) }
 func (e callEnds) Less(i, j int) bool { return e[i].at < e[j].at }
 func (e callEnds) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *callEnds) Push(x any)        { *e = append(*e, x.(simulatedEnd)) }
+func (e *callEnds) Push(x any)        { *e = append(*e, x.(callEnd)) }
 func (e *callEnds) Pop() any          { x := (*e)[len(*e)-1]; *e = (*e)[:len(*e)-1]; return x }
 
 func (s *simulated) call() {
-	i, done := s.pick()
-	took := s.serve(i)
-	s.took = append(s.took, took)
+	i, began := s.set.cheapest(s.now), s.now
+	took, err := s.serve(i)
+	x := s.set.members[i]
+	x.Begin(0)
 	s.calls[i]++
-	heap.Push(&s.ends, simulatedEnd{s.now + took, done})
+	heap.Push(&s.ends, callEnd{began + took, func() {
+		x.calls.Add(-1)
+		x.peak.end(took, s.now, err)
+	}})
 }
 
+// run has more callers call, until some calls have ended.
 func (s *simulated) run(callers, calls int) {
 	for range callers {
 		s.call()
 	}
 	for range calls {
-		e := heap.Pop(&s.ends).(simulatedEnd)
+		e := heap.Pop(&s.ends).(callEnd)
 		s.now = e.at
 		e.done()
 		s.call()
 	}
 }
 
-func (s *simulated) p99() time.Duration {
-	slices.Sort(s.took)
-	return s.took[len(s.took)*99/100]
-}
-
-// outcome returns the error of a call to a backend.
-func (s *simulated) outcome(backend int) error {
-	if s.fails == nil || !s.fails(backend) {
-		return nil
+// percent returns how many of the calls go to the first n backends.
+func (s *simulated) percent(n int) float64 {
+	var to, all int
+	for i, calls := range s.calls {
+		if all += calls; i < n {
+			to += calls
+		}
 	}
-	return errors.New("the handler's own")
+	return 100 * float64(to) / float64(all)
 }
 
-// roundRobin, goZero and peakEwma have the backends picked as these policies do.
-func (s *simulated) roundRobin(n int) {
-	i := 0
-	s.pick = func() (int, func()) { i++; return i % n, func() {} }
-}
-
-func (s *simulated) goZero(n int) {
-	type conn struct {
-		lag, underWay float64
-		last, picked  time.Duration
+// TestPeak_OneIsSlow has 200 callers call five backends of which one is ten times as slow. Calls take more or less time, and one in a
+// thousand meets a pause.
+func TestPeak_OneIsSlow(t *testing.T) {
+	s := simulate(5)
+	s.serve = func(i int) (time.Duration, error) {
+		took := float64(2*time.Millisecond) * math.Exp(s.random.NormFloat64()/2)
+		if i == 0 {
+			took *= 10
+		}
+		if s.random.IntN(1000) == 0 {
+			took += float64(30 * time.Millisecond)
+		}
+		return time.Duration(took), nil
 	}
-	conns := make([]conn, n)
-	load := func(c *conn) float64 { return math.Floor(math.Sqrt(c.lag+1)) * (c.underWay + 1) }
-	s.pick = func() (int, func()) {
-		i, j := s.random.IntN(n), s.random.IntN(n-1)
-		if j >= i {
-			j++
-		}
-		if load(&conns[i]) > load(&conns[j]) {
-			i, j = j, i
-		}
-		if s.now-conns[j].picked > time.Second {
-			i = j
-		}
-		c, began := &conns[i], s.now
-		c.picked = began
-		c.underWay++
-		return i, func() {
-			c.underWay--
-			left := math.Exp(-float64(s.now-c.last) / float64(10*time.Second))
-			if c.last = s.now; c.lag == 0 {
-				left = 0
-			}
-			c.lag = c.lag*left + float64(s.now-began)*(1-left)
-		}
+	s.run(200, 20_000)
+	s.calls = make([]int, 5)
+	if s.run(0, 60_000); s.percent(1) > 1.5 {
+		t.Errorf("%.2f%% of the calls go to the slow one", s.percent(1))
 	}
 }
 
-// peakEwma has set, of n, picked from.
-func (s *simulated) peakEwma(set *Set) {
-	s.pick = func() (int, func()) {
-		i, began := set.cheapest(s.now), s.now
-		x := set.members[i]
-		x.Begin(0)
-		return i, func() {
-			x.calls.Add(-1)
-			x.peak.end(s.now-began, s.now, s.outcome(i))
-		}
-	}
-}
-
-// TestOneSlowBackend has 200 callers call five backends of which one is ten times as slow. Calls take more or less
-// time, and one in a thousand meets a pause.
-func TestOneSlowBackend(t *testing.T) {
-	const n = 5
-	p99 := make(map[string]time.Duration)
-	for name, policy := range map[string]func(*simulated, int){
-		"round robin": (*simulated).roundRobin, "go-zero": (*simulated).goZero,
-		"peak ewma": func(s *simulated, n int) { s.peakEwma(setOf(peakEwma{}, nil, make([]uint32, n)...)) },
-	} {
-		s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, n)}
-		s.serve = func(i int) time.Duration {
-			took := float64(2*time.Millisecond) * math.Exp(s.random.NormFloat64()/2)
-			if i == 0 {
-				took *= 10
-			}
-			if s.random.IntN(1000) == 0 {
-				took += float64(30 * time.Millisecond)
-			}
-			return time.Duration(took)
-		}
-		policy(s, n)
-		s.run(200, 20_000)
-		s.took, s.calls = nil, make([]int, n)
-		s.run(0, 60_000)
-		p99[name] = s.p99()
-		t.Logf("%s: p99 %v, %.2f%% of the calls at the slow one", name, p99[name], float64(s.calls[0])/600)
-	}
-	if ours := p99["peak ewma"]; ours > p99["go-zero"] || ours > p99["round robin"]/2 {
-		t.Errorf("the 99th percentiles: %v", p99)
-	}
-}
+var errOfHandler = errors.New("the handler's own")
 
 // TestPeak_SomeErrAtOnce has callers call backends of which some return an error at once: those get fewer calls than
 // round_robin would give them (H3). One that is mended gets its share again.
 func TestPeak_SomeErrAtOnce(t *testing.T) {
 	for _, tt := range []struct{ err, of, callers int }{{1, 2, 1}, {1, 2, 64}, {1, 2, 1500}, {1, 4, 64}, {2, 4, 1}, {2, 4, 64}, {3, 4, 64}, {4, 4, 64}} {
-		s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, tt.of)}
-		mended := false
-		s.fails = func(i int) bool { return i < tt.err && !mended }
-		s.serve = func(i int) time.Duration {
-			if s.fails(i) {
-				return 100 * time.Microsecond
+		s, mended := simulate(tt.of), false
+		s.serve = func(i int) (time.Duration, error) {
+			if i < tt.err && !mended {
+				return 100 * time.Microsecond, errOfHandler
 			}
-			return 10 * time.Millisecond
+			return 10 * time.Millisecond, nil
 		}
-		s.peakEwma(setOf(peakEwma{}, nil, make([]uint32, tt.of)...))
 		s.run(tt.callers, 20_000)
-		share := func() (percent int) {
-			var to, all int
-			for i, n := range s.calls {
-				if all += n; i < tt.err {
-					to += n
-				}
-			}
-			return 100 * to / all
-		}
-		got, even := share(), 100*tt.err/tt.of
+		got, even := s.percent(tt.err), float64(100*tt.err/tt.of)
 		if got > even || tt.err == 1 && got > 10 {
-			t.Errorf("%d of %d err, %d callers: they get %d %% of the calls", tt.err, tt.of, tt.callers, got)
+			t.Errorf("%d of %d err, %d callers: they get %.0f %% of the calls", tt.err, tt.of, tt.callers, got)
 		}
-		t.Logf("%d of %d err, %d callers: %d %% of the calls fail", tt.err, tt.of, tt.callers, got)
 		if tt.callers > 64 {
 			continue // it would take millions of calls
 		}
@@ -193,25 +124,27 @@ func TestPeak_SomeErrAtOnce(t *testing.T) {
 		}
 		s.calls = make([]int, tt.of)
 		s.run(0, 10_000)
-		if got := share(); got < even-10 || got > even+10 {
-			t.Errorf("%d of %d have erred, %d callers: mended, they get %d %% of the calls", tt.err, tt.of, tt.callers, got)
+		if got := s.percent(tt.err); math.Abs(got-even) > 10 {
+			t.Errorf("%d of %d have erred, %d callers: mended, they get %.0f %% of the calls", tt.err, tt.of, tt.callers, got)
 		}
 	}
 }
 
 // TestPeak_FewErrorsCostLittle has one backend of two fail one call in a hundred.
 func TestPeak_FewErrorsCostLittle(t *testing.T) {
-	s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, 2)}
-	s.fails = func(i int) bool { return i == 0 && s.random.IntN(100) == 0 }
-	s.serve = func(int) time.Duration { return time.Duration(10e6 * (0.5 + s.random.Float64())) }
-	s.peakEwma(setOf(peakEwma{}, nil, make([]uint32, 2)...))
-	s.run(64, 50_000)
-	if share := float64(s.calls[0]) / float64(s.calls[0]+s.calls[1]); share < 0.45 || share > 0.55 {
-		t.Errorf("it gets %.2f of the calls", share)
+	s := simulate(2)
+	s.serve = func(i int) (took time.Duration, err error) {
+		if i == 0 && s.random.IntN(100) == 0 {
+			err = errOfHandler
+		}
+		return time.Duration(10e6 * (0.5 + s.random.Float64())), err
+	}
+	if s.run(64, 50_000); math.Abs(s.percent(1)-50) > 5 {
+		t.Errorf("it gets %.0f %% of the calls", s.percent(1))
 	}
 }
 
-func TestPeakEstimates(t *testing.T) {
+func TestPeak_Estimates(t *testing.T) {
 	const ms = float64(time.Millisecond)
 	for _, tt := range []struct {
 		what         string
@@ -250,7 +183,7 @@ func TestPeakEstimates(t *testing.T) {
 	}
 }
 
-func TestWhatCountsAsSlow(t *testing.T) {
+func TestPeak_WhatCountsAsSlow(t *testing.T) {
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		var p peak
 		p.end(time.Millisecond, time.Second, nil)
@@ -270,9 +203,13 @@ func TestWhatCountsAsSlow(t *testing.T) {
 	if got := loadFloat(&p.latency); got != float64(10*time.Millisecond) {
 		t.Errorf("a call that fails at once leaves the latency at %v", time.Duration(got))
 	}
+	p.end(time.Second, 2*time.Hour, status.Error(codes.Canceled, ""))
+	if got := loadFloat(&p.latency); got < float64(time.Second/2) {
+		t.Errorf("a long call that its caller gave up leaves the latency at %v", time.Duration(got))
+	}
 }
 
-func TestPeakPicks(t *testing.T) {
+func TestPeak_Picks(t *testing.T) {
 	set, now := setOf(peakEwma{}, nil, 1, 1), time.Hour
 	a, b := &set.members[0].peak, &set.members[1].peak
 	a.picked.Store(int64(now))
@@ -314,10 +251,12 @@ func TestPeakPicks(t *testing.T) {
 	}
 }
 
-// TestPeakWhileAllStart has all endpoints be new, as after a deployment, and one of them fail, be slow, or not answer (P15).
-func TestPeakWhileAllStart(t *testing.T) {
+// TestPeak_WhileAllStart has all endpoints be new, as after a deployment, and one of them fail, be slow, or not answer (P15).
+func TestPeak_WhileAllStart(t *testing.T) {
 	for what, end := range map[string]func(x *Stats, now time.Duration){
-		"fails":   func(x *Stats, now time.Duration) { x.peak.end(time.Millisecond, now, status.Error(codes.Unavailable, "")) },
+		"fails": func(x *Stats, now time.Duration) {
+			x.peak.end(time.Millisecond, now, status.Error(codes.Unavailable, ""))
+		},
 		"is slow": func(x *Stats, now time.Duration) { x.peak.end(10*time.Millisecond, now, nil) },
 		"hangs":   func(x *Stats, _ time.Duration) { x.Begin(0) },
 	} {
@@ -343,40 +282,11 @@ func TestPeakWhileAllStart(t *testing.T) {
 	}
 }
 
-func TestPeakOfCanceledCalls(t *testing.T) {
-	var p peak
-	p.end(time.Millisecond, time.Hour, nil)
-	p.end(time.Microsecond, time.Hour+time.Second, status.Error(codes.Canceled, ""))
-	if got := time.Duration(loadFloat(&p.latency)); got != time.Millisecond {
-		t.Errorf("a short call that its caller gave up makes the latency %v", got)
-	}
-	p.end(time.Second, time.Hour+2*time.Second, status.Error(codes.Canceled, ""))
-	if got := time.Duration(loadFloat(&p.latency)); got < time.Second/2 || loadFloat(&p.failing) != 0 {
-		t.Errorf("a long call that its caller gave up makes the latency %v, failing %v", got, loadFloat(&p.failing))
-	}
-}
-
-func TestACallThatWasNeverSent(t *testing.T) {
+func TestPeak_OfACallThatWasNeverSent(t *testing.T) {
 	var x Stats
 	x.Begin(0)
 	x.End(true)(balancer.DoneInfo{})
 	if x.calls.Load() != 0 || loadFloat(&x.peak.latency) != 0 {
 		t.Error("it counts")
-	}
-}
-
-// BenchmarkEnd times what of peak_ewma's comes after the pick.
-func BenchmarkEnd(b *testing.B) {
-	var x Stats
-	for b.Loop() {
-		x.Begin(0)
-		x.End(true)(balancer.DoneInfo{BytesReceived: true})
-	}
-}
-
-// BenchmarkClock times what a reading of the clock takes. A pick of peak_ewma's has one, and the end of the call another.
-func BenchmarkClock(b *testing.B) {
-	for b.Loop() {
-		sinceEpoch()
 	}
 }

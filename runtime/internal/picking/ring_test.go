@@ -32,8 +32,8 @@ func tierOf(rings *Rings, weights ...uint32) *Tier {
 	})
 }
 
-// TestP21_RingsKeepTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot tell apart, or add up.
-func TestP21_RingsKeepTheSharesOfAnyWeights(t *testing.T) {
+// TestRing_KeepsTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot tell apart, or add up (P21).
+func TestRing_KeepsTheSharesOfAnyWeights(t *testing.T) {
 	for _, tt := range []struct {
 		weights []uint32
 		want    float64 // the last one's
@@ -68,8 +68,8 @@ func TestP21_RingsKeepTheSharesOfAnyWeights(t *testing.T) {
 	}
 }
 
-// TestRingsAreBounded has calls of more tiers than rings are kept for.
-func TestRingsAreBounded(t *testing.T) {
+// TestRing_IsBounded has calls of more tiers than rings are kept for.
+func TestRing_IsBounded(t *testing.T) {
 	by, rings := newRingHash(&serviceconfig.RingHash{}), new(Rings)
 	tiers := make([]*Tier, 3*maxRings)
 	for i := range tiers {

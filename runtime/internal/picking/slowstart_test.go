@@ -22,7 +22,7 @@ func startedAt(at time.Time) map[string]string {
 	return map[string]string{endpoint.StartedName: strconv.FormatInt(at.Unix(), 10)}
 }
 
-func TestShares(t *testing.T) {
+func TestSlowStart_Shares(t *testing.T) {
 	for _, tt := range []struct {
 		what string
 		of   *serviceconfig.SlowStart
@@ -43,7 +43,7 @@ func TestShares(t *testing.T) {
 	}
 }
 
-func TestWhoStarts(t *testing.T) {
+func TestSlowStart_OfWhom(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for what, tt := range map[string]struct {
 		metadata map[string]string
@@ -91,8 +91,8 @@ func (s *Set) next(by Way, now time.Duration) int {
 	return by.Pick(context.Background(), &calloptions.Options{}, s)
 }
 
-// TestASlowStartIsAStraightLine counts the picks in each second of a window of ten.
-func TestASlowStartIsAStraightLine(t *testing.T) {
+// TestSlowStart_IsAStraightLine counts the picks in each second of a window of ten.
+func TestSlowStart_IsAStraightLine(t *testing.T) {
 	for _, tt := range []struct {
 		by      Way
 		weights []uint32

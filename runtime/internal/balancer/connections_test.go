@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
-	"strings"
 	"testing"
 	"time"
 
@@ -139,37 +138,21 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	}
 }
 
-// TestConnections_FailuresCostNothingWhileOthersServe has 200 endpoints fail again and again. Each is tried again after its pause, and
-// where nothing else is left, calls hear why.
+// TestConnections_FailuresCostNothingWhileOthersServe has connections fail again and again: calls are not asked for again for that. Where
+// nothing else is left, they hear why.
 func TestConnections_FailuresCostNothingWhileOthersServe(t *testing.T) {
-	const n = 200
 	r := newRig(t)
-	fleet := bigFleet(n)
-	for i := range fleet[1:] {
-		r.down[address(&fleet[1+i])] = errRefused
-	}
-	r.hand("", attr.State{Endpoints: fleet})
+	r.refuse("b", "c")
+	r.update("", "a", "b", "c")
 	before := r.states
 	r.revive()
-	if r.settle(); r.states > before {
-		t.Errorf("%d pickers are made", r.states-before)
+	if r.settle(); r.states > before || r.last("b:1").connects != 2 {
+		t.Errorf("%d pickers are made, and b is tried %d times", r.states-before, r.last("b:1").connects)
 	}
-	for _, s := range r.open() {
-		if addr := s.addrs[0].Addr; r.down[addr] != nil && s.connects != 2 {
-			t.Errorf("%s was tried %d times, want 2", addr, s.connects)
-		}
-	}
-	r.down[address(&fleet[0])] = errRefused
-	r.last(address(&fleet[0])).set(connectivity.Idle, nil)
-	r.settle()
-	if got, state := r.where(t.Context()), stateOf(r.fakeConn).ConnectivityState; !strings.Contains(got, errRefused.Error()) || state != connectivity.TransientFailure {
-		t.Errorf("while all fail, the policy is %v, and a call gets %s", state, got)
-	}
-	clear(r.down)
-	r.revive()
-	r.settle()
-	if reached := r.shares(t.Context(), n); len(reached) != n {
-		t.Errorf("once all are up, %d are called", len(reached))
+	r.refuse("a")
+	r.expect(t.Context(), "while all fail", errRefused.Error())
+	if state := stateOf(r.fakeConn).ConnectivityState; state != connectivity.TransientFailure {
+		t.Errorf("while all fail, the policy is %v", state)
 	}
 }
 
@@ -261,7 +244,7 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 			}
 			reached := map[string]bool{}
 			for range 200 {
-				addr, err := r.fakeConn.pick(t.Context(), "/s.A/M")
+				addr, _, err := r.begin(t.Context(), "/s.A/M")
 				if (err != nil) != (tt.want == 0) {
 					t.Fatalf("%s: %s: a call goes to %q: %v", way, tt.name, addr, err)
 				}
@@ -271,21 +254,6 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 				t.Errorf("%s: %s: calls go to %v, want %d", way, tt.name, reached, tt.want)
 			}
 		}
-	}
-}
-
-// TestConnections_WithoutOptionsShareASubset has a live config ask for a subset of connections that were made by the resolver alone.
-func TestConnections_WithoutOptionsShareASubset(t *testing.T) {
-	made := make(map[string]bool)
-	for range 3 {
-		r := newRig(t)
-		state := resolver.State{Endpoints: ends("a", "b", "c", "d", "e", "f")}
-		_ = r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: mustConfig(t, `{"subset":1}`)})
-		r.settle()
-		made[addrs(r.open())] = true
-	}
-	if len(made) != 1 || made[""] {
-		t.Errorf("connections are made to %v", made)
 	}
 }
 

@@ -504,7 +504,7 @@ func TestWalkCore(t *testing.T) {
 	for _, texts := range [][]string{
 		{``, byVersion, `"preferZone":true`, strictRed},
 		{``, `"drain":["a"]`, looseRed, `"preferZone":true,"zoneMinPercent":100`},
-		{``, firstOne, firstOne + `,` + byVersion},
+		{``, firstOne, firstOne + `,"subset":1`, firstOne + `,` + byVersion},
 		{``, `"subset":1`, `"subset":1,` + looseRed},
 	} {
 		ws := newWalks(t, texts...)

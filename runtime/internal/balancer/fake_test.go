@@ -3,12 +3,9 @@ package balancer
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"testing"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -30,8 +27,6 @@ type fakeConn struct {
 	unwell map[string]error
 	state  balancer.State
 	states int
-
-	draining atomic.Int64 // goroutines of the policy
 }
 
 type fakeSubConn struct {
@@ -224,41 +219,6 @@ func (c *fakeConn) last(addr string) (found *fakeSubConn) {
 	return found
 }
 
-// newTestPolicy returns a policy over a fake connection.
-func newTestPolicy(t testing.TB) (*policy, *fakeConn) {
-	t.Helper()
-	cc := &fakeConn{down: make(map[string]error)}
-	return newPolicyOver(t, cc), cc
-}
-
-func newPolicyOver(t testing.TB, cc *fakeConn) *policy {
-	p := newPolicy(cc, balancer.BuildOptions{Target: resolver.Target{}})
-	p.spawn = spawnOf(cc)
-	t.Cleanup(p.Close)
-	return p
-}
-
-// spawnOf returns a function that runs others in goroutines, for which settle waits.
-func spawnOf(cc *fakeConn) func(func()) {
-	return func(f func()) {
-		cc.draining.Add(1)
-		go func() {
-			defer cc.draining.Add(-1)
-			f()
-		}()
-	}
-}
-
-// settle has all be told that there is to tell.
-func settle(p *policy, cc *fakeConn) {
-	cc.pump(func() {
-		p.do(func() {})
-		for cc.draining.Load() > 0 {
-			runtime.Gosched()
-		}
-	})
-}
-
 func stateOf(cc *fakeConn) balancer.State {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
@@ -272,18 +232,6 @@ func addrs(open []*fakeSubConn) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, "")
-}
-
-// pick makes a pick with the picker in force.
-func (c *fakeConn) pick(ctx context.Context, method string) (string, error) {
-	c.mu.Lock()
-	picker := c.state.Picker
-	c.mu.Unlock()
-	result, err := picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
-	if err != nil {
-		return "", err
-	}
-	return result.SubConn.(*fakeSubConn).addrs[0].Addr, nil
 }
 
 // begin begins a call with the picker in force, and returns where it goes.

@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"context"
-	"hash/maphash"
 	"strings"
 	"testing"
 
@@ -10,7 +9,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -128,22 +126,5 @@ func TestLanes_WhatJoinsIsNotWaitedFor(t *testing.T) {
 		r.expect(tt.ctx, tt.what+" joins", tt.want)
 		r.pass(knownWithin)
 		r.expect(tt.ctx, tt.what+" hangs", tt.want)
-	}
-}
-
-// TestLanes_LeaveCallsToWhatTheBaseServes has the only endpoint of the base that is in use be another, which hangs: calls of a lane that is
-// down go where those of the base do.
-func TestLanes_LeaveCallsToWhatTheBaseServes(t *testing.T) {
-	for range 20 { // seeds
-		r := newRig(t)
-		r.client = &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}
-		r.down["r:1"], r.hangs["b:1"] = errRefused, true
-		for _, fleet := range [][]string{{"a v1", "r v2"}, {"a v1", "b v1", "r v2"}} {
-			r.update(looseRed, fleet...)
-			_ = r.where(lane("red")) // asks for a view
-			r.settle()
-		}
-		r.expect(lane("red"), "of the lane", "a")
-		r.expect(t.Context(), "of the base", "a")
 	}
 }

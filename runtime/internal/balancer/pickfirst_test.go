@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/connectivity"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -68,26 +66,6 @@ func TestPickFirst_ReturnsToItsZone(t *testing.T) {
 		{"so is the first", back("m:1"), "n", "n"},
 		{"one that hangs is left", func() { r.hangs["m:1"] = true; update("f - y", "g - y", "m - x")() }, "f", "mf"},
 	})
-}
-
-// TestPickFirst_OfASubset has the endpoint of a subset of one connect after another, which calls of another method go to.
-func TestPickFirst_OfASubset(t *testing.T) {
-	for range 8 { // some seeds prefer a
-		r := newRig(t)
-		r.client = &attr.Client{Seed: maphash.MakeSeed()}
-		r.hangs["a:1"] = true
-		r.tell(`"subset":1,`+firstOne, attr.State{Endpoints: ends("a - - s.A/M", "b - - s.A/M,N")})
-		_ = r.whereBy(t.Context(), "/s.A/N")
-		r.settle()
-		r.pass(knownWithin)
-		if r.last("a:1") != nil {
-			r.set("a", connectivity.Ready)
-		}
-		r.pass(linger)
-		if got := r.where(t.Context()); len(got) != 1 {
-			t.Errorf("a call goes to %s", got)
-		}
-	}
 }
 
 // TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.

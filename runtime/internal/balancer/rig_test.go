@@ -30,7 +30,7 @@ const (
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
-// rig is a policy over a fake gRPC, at a time that the test sets. Its client is in zone x.
+// rig is a policy over a fake gRPC. Its client is in zone x. Its clock, which the test sets, is ahead, so that no timer fires meanwhile.
 type rig struct {
 	*fakeConn
 	t      testing.TB
@@ -42,8 +42,10 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	cc := &fakeConn{down: make(map[string]error), hangs: make(map[string]bool), silent: make(map[string]bool), unwell: make(map[string]error)}
-	r := &rig{fakeConn: cc, t: t, policy: newPolicyOver(t, cc), client: &attr.Client{Zone: "x", Seed: seedOfTests}, now: time.Now()}
+	r := &rig{fakeConn: cc, t: t, policy: newPolicy(cc, balancer.BuildOptions{}), client: &attr.Client{Zone: "x", Seed: seedOfTests}, now: time.Now().Add(24 * time.Hour)}
 	r.policy.now = func() time.Time { return r.now }
+	r.policy.spawn = cc.queue
+	t.Cleanup(r.policy.Close)
 	return r
 }
 
@@ -70,7 +72,7 @@ func (r *rig) tell(config string, s attr.State) {
 	}
 }
 
-func (r *rig) settle() { settle(r.policy, r.fakeConn) }
+func (r *rig) settle() { r.pump(func() { r.policy.do(func() {}) }) }
 
 // pass lets time pass.
 func (r *rig) pass(d time.Duration) {

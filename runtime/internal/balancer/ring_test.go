@@ -50,7 +50,8 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 func (c *fakeConn) pickSoon(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
-		if addr, err := c.pick(ctx, "/s.A/M"); err == nil {
+		if addr, end, err := c.begin(ctx, "/s.A/M"); err == nil {
+			end()
 			return addr
 		}
 		c.pump(nil)

@@ -132,27 +132,6 @@ func TestShares_OfWeightsAndSlowStart(t *testing.T) {
 	}
 }
 
-func TestShares_OfGroupsInSequence(t *testing.T) {
-	s := &snapshot{}
-	for _, weight := range []uint32{5, 30, 65} {
-		s.add(weight, &groupState{stay: allCalls})
-	}
-	for _, calls := range []int{100, 1000, 10_000} {
-		var seq picking.Sequence
-		seq.Shuffle()
-		counts := [3]int{}
-		for range calls {
-			group, _ := s.choose(&calloptions.Options{}, &seq)
-			counts[group]++
-		}
-		for group, share := range []float64{0.05, 0.30, 0.65} {
-			if got := float64(counts[group]) / float64(calls); math.Abs(got-share) > 3/float64(calls) {
-				t.Errorf("%d calls: the group %d got %.4f, want %.2f", calls, group, got, share)
-			}
-		}
-	}
-}
-
 // TestShares_UsersStayInTheirGroups has groups of a split change: users leave one that goes or loses weight, come to one that comes or gains
 // some, and else stay.
 func TestShares_UsersStayInTheirGroups(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// TestConnections_OneAnAddress changes what is live as fast as it can, over instances that are connected to, with calls between all that
-// gRPC tells: no connection is made, and no call fails (P2, P6, P7, S8).
+// TestConnections_OneAnAddress changes the live config over 20 connected instances, with calls before gRPC reports anything: no connection
+// is made, and no call fails (P2, P6, P7, S8).
 func TestConnections_OneAnAddress(t *testing.T) {
 	r := newRig(t)
 	var specs []string
@@ -53,8 +53,7 @@ func TestConnections_OneAnAddress(t *testing.T) {
 	}
 }
 
-// TestConnections_AreMadeAgainAtOnce ends connections however short they were, as gRPC's own policies do. Each is ready once its health
-// is known (H1).
+// TestConnections_AreMadeAgainAtOnce ends short connections. A connection is ready once its health is known (H1).
 func TestConnections_AreMadeAgainAtOnce(t *testing.T) {
 	c, now := newCore(noStats), time.Now()
 	c.update(planOf(t, `{}`, ends("a v1")), now)
@@ -89,8 +88,8 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 	}
 }
 
-// TestConnections_HealthIsAskedForAnew changes the health config, of which gRPC takes the one in force when it is asked (R8).
-func TestConnections_HealthIsAskedForAnew(t *testing.T) {
+// TestConnections_WatchHealthAgain changes the health config. gRPC uses the one in force when a watch begins (R8).
+func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
 		r.hand("", attr.State{Endpoints: ends("a"), Health: health})
@@ -100,9 +99,8 @@ func TestConnections_HealthIsAskedForAnew(t *testing.T) {
 	}
 }
 
-// TestConnections_ARestartedServerIsTriedAtOnce has a server be down for long, and register itself anew at its address: gRPC's pause after
-// the attempts before, of up to two minutes, does not hold for it. Where the entry has no room for the time of the start, the server was
-// held and is back.
+// TestConnections_ARestartedServerIsTriedAtOnce registers a server that was down again at its address: gRPC's backoff of up to two minutes
+// belongs to the server before. If an entry cannot record a start time, a held entry that reappears counts as a restart.
 func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
@@ -138,8 +136,8 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	}
 }
 
-// TestConnections_FailuresCostNothingWhileOthersServe has connections fail again and again: calls are not asked for again for that. Where
-// nothing else is left, they hear why.
+// TestConnections_FailuresCostNothingWhileOthersServe fails connections again: gRPC gets no new picker for that. Calls get the error once
+// all connections fail.
 func TestConnections_FailuresCostNothingWhileOthersServe(t *testing.T) {
 	r := newRig(t)
 	r.refuse("b", "c")
@@ -156,7 +154,7 @@ func TestConnections_FailuresCostNothingWhileOthersServe(t *testing.T) {
 	}
 }
 
-// TestConnections_ASubsetPassesOverWhoCannotBeReached has the endpoints of a subset, and of a bound, fail and hang (H5, H6).
+// TestConnections_ASubsetPassesOverWhoCannotBeReached replaces the endpoints of a subset, or of a bound, that fail or hang (H5, H6).
 func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]*attr.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
@@ -182,7 +180,7 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	}
 }
 
-// TestConnections_ASubsetOfOneThatHasFailed has a call meet that the one endpoint of a subset has failed, before another is tried (K4).
+// TestConnections_ASubsetOfOneThatHasFailed makes a call after the only endpoint of a subset failed, before another is tried (K4).
 func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}
@@ -202,7 +200,7 @@ func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
 	}
 }
 
-// TestConnections_ToEndpointsOfAnyKind has every way of picking meet endpoints such as nobody should write.
+// TestConnections_ToEndpointsOfAnyKind uses every way of picking with unusual endpoints.
 func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {
 		return attr.New(&endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}, new(attr.Storage))
@@ -257,7 +255,7 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 	}
 }
 
-// TestConnections_StatisticsOutlastThem has gRPC become idle, and addresses leave before that and meanwhile.
+// TestConnections_StatisticsOutlastThem closes the policy, as gRPC does when it becomes idle, while addresses come and leave.
 func TestConnections_StatisticsOutlastThem(t *testing.T) {
 	client := &attr.Client{Stats: new(picking.Memory)}
 	idled := func(fleet ...string) map[string]*picking.Stats {

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// walked is a core with what its effects have led to. A copy is made by doing all again.
+// walked is a core and the effects that were carried out. A copy repeats all events.
 type walked struct {
 	*walks
 	core   core
@@ -34,14 +34,14 @@ type walked struct {
 	broken string
 }
 
-// walks are what may happen in a walk.
+// walks are the events of a walk.
 type walks struct {
 	configs []*config
 	texts   []string
 	events  []string
 }
 
-// variants are what each endpoint may say of itself.
+// variants are the entries that each endpoint may have.
 var variants = func() (all [3][]resolver.Endpoint) {
 	for i, name := range []string{"a", "b", "c"} {
 		for _, says := range []string{"v1 x s.A/M", "v2 y s.A/M,New"} {
@@ -147,7 +147,7 @@ func (w *walked) breaks(format string, args ...any) {
 	}
 }
 
-// picked is what a call met.
+// picked is the outcome of a call.
 type picked struct {
 	conn *conn
 	err  error
@@ -242,7 +242,7 @@ func (w *walked) update() {
 	w.carryOut()
 }
 
-// do has something happen. It reports whether it could.
+// do handles an event. It reports whether the event was possible.
 func (w *walked) do(event string) (could bool) {
 	w.done = append(w.done, event)
 	var i, v int
@@ -289,7 +289,7 @@ func (w *walked) do(event string) (could bool) {
 	return true
 }
 
-// tell tells the core what became of a connection.
+// tell reports a state of a connection to the core.
 func (w *walked) tell(x *conn, what string) bool {
 	connecting := x.state == connectivity.Connecting
 	switch {
@@ -311,7 +311,7 @@ func (w *walked) tell(x *conn, what string) bool {
 	return true
 }
 
-// walkedSubConn is what gRPC would have made.
+// walkedSubConn stands for a SubConn of gRPC.
 type walkedSubConn struct {
 	balancer.SubConn
 	of   *conn
@@ -360,7 +360,7 @@ func (w *walked) carryOut() {
 	}
 }
 
-// key describes all that what may happen next depends on.
+// key describes the state on which later events depend.
 func (w *walked) key() string {
 	var text strings.Builder
 	p := w.core.plan
@@ -392,7 +392,7 @@ func (w *walked) key() string {
 	return text.String()
 }
 
-// settle has every connection become ready.
+// settle makes every connection ready.
 func (w *walked) settle() string {
 	for _, x := range w.core.all {
 		for _, what := range []string{"idle", "ready", "well"} {

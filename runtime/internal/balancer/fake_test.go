@@ -154,8 +154,8 @@ func (s *fakeSubConn) Connect() {
 	}
 }
 
-// RegisterHealthListener has a listener told that all is well, unless the state changes or another
-// listener comes before that.
+// RegisterHealthListener reports READY to the listener, unless the state changes or another listener is
+// registered before that.
 func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +250,7 @@ func (c *fakeConn) begin(ctx context.Context, method string) (addr string, end f
 	}, nil
 }
 
-// revive ends the back-off of what is down.
+// revive ends the backoff of failed connections.
 func (c *fakeConn) revive() {
 	for _, sc := range c.open() {
 		sc.mu.Lock()

@@ -14,7 +14,7 @@ import (
 
 const byLabel = `"route":[{"label":"version"}]`
 
-// TestLanes_TakeTheirCalls has the endpoints of lanes fail and recover, and routes and headers change (P20).
+// TestLanes_TakeTheirCalls makes calls while endpoints of lanes fail and recover, and routes and headers change (P20).
 func TestLanes_TakeTheirCalls(t *testing.T) {
 	r := newRig(t)
 	plain := context.Background()
@@ -66,8 +66,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	}
 }
 
-// TestLanes_ANewOneIsWaitedFor has calls of a lane wait for its answer while it connects, and no longer: also where another plan
-// follows, or what it serves changes.
+// TestLanes_ANewOneIsWaitedFor makes calls of a lane while it connects and fails, under several plans. They wait at most knownWithin.
 func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 	r := newRig(t)
 	r.hangs["c:1"] = true
@@ -106,8 +105,8 @@ func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestLanes_WhatJoinsIsNotWaitedFor has an instance come that alone is in a lane, or has a method: while it connects, calls go where they
-// went, but for those that nothing else serves.
+// TestLanes_WhatJoinsIsNotWaitedFor adds the only instance of a lane, or with a method. While it connects, calls go to the same instances as
+// before, except those that no other serves.
 func TestLanes_WhatJoinsIsNotWaitedFor(t *testing.T) {
 	for _, tt := range []struct {
 		what          string

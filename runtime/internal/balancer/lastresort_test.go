@@ -51,8 +51,8 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 	}
 }
 
-// TestLastResort_IsAllThatHasJustLeft has instances leave one after the other, as those do that share a cause: all of them take calls,
-// those of a lane the calls of that.
+// TestLastResort_IsAllThatHasJustLeft removes instances one after the other, as if they had one cause. All of them take calls, those of a
+// lane the lane's calls.
 func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
 	r := newRig(t)
 	all := []string{"a v1", "b v2", "c v2"}
@@ -66,7 +66,7 @@ func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
 	}
 }
 
-// TestLastResort_TheDrainedComeLast has what is drained be connected to once nothing else can be called, and not before.
+// TestLastResort_TheDrainedComeLast connects to drained endpoints once no other can be called, and not before.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	const drain = `"drain":["a"]`
 	r := newRig(t)
@@ -84,8 +84,8 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
-// TestLastResort_RecoversThoughUnwellWhenItLeft has the only server leave etcd while its health check says NOT_SERVING, as one does that
-// withdraws itself for that: once it is well, its calls go to it, in etcd again or not (H4).
+// TestLastResort_RecoversThoughUnwellWhenItLeft removes the only server while its health check says NOT_SERVING, as servers withdraw
+// themselves. Once it is healthy, calls go to it, whether it is in etcd again or not (H4).
 func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
 	r := newRig(t)
 	r.hand(``, attr.State{Endpoints: ends("a"), Health: "acme.User"})
@@ -101,8 +101,8 @@ func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
 	r.expect(t.Context(), "once it is well", "a")
 }
 
-// TestLastResort_TheOtherClusterWaitsForHome has the only server at home be connected to or asked for its health anew: calls wait for it,
-// and leave once that takes long, or it refuses.
+// TestLastResort_TheOtherClusterWaitsForHome connects to the only server at home again, or asks it for its health again. Calls wait for it,
+// and leave after knownWithin, or if it refuses.
 func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }

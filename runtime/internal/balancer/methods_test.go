@@ -31,10 +31,21 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 	)
 	rollout := []string{"a - - " + old, "b - - " + add, "c - - " + old}
 	lanes := []string{"a v1 - s.A/M,N", "b v1 - s.A/M,N", "c v2 - s.A/M,New", "d v2 - s.A/M,New,N", "e v3 - s.A/M,N"}
+	branches := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"} // and more than there are sets of methods to tell apart
+	for n := range 12 {
+		branches = append(branches, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
+	}
+	const byBranch = `"route":[{"label":"zone"}]`
 	for _, tt := range []struct {
 		config, lane, method, want string
 		fleet                      []string
 	}{
+		{byBranch, "", "/s.A/New", "b", branches},
+		{byBranch, "", "/s.A/M", "ab", branches},
+		{byBranch, "pr0", "/s.A/Own0", "0", branches},
+		{byBranch, "pr0", "/s.A/New", "b", branches},
+		{byBranch, "pr0", "/s.A/Old", "ab", branches},
+		{byBranch, "pr0", "/s.A/Own1", "0", branches},
 		{``, "", "/s.A/New", "ab", []string{"a - - " + old, "b - - " + old}},
 		{``, "", "/s.A/New", "ab", []string{"a", "b"}},
 		{``, "", "/s.A/M", "abc", rollout},
@@ -42,7 +53,7 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 		{``, "", "/s.C/Z", "abc", rollout},
 		{``, "", "odd", "abc", rollout},
 		{``, "", "/s.A/New" + strings.Repeat("m", maxMethod), "abc", rollout},
-		{``, "", "/s.A/New", "ab", []string{"a", "b - - " + add, "c - - " + old}}, // silence is no refusal
+		{``, "", "/s.A/New", "ab", []string{"a", "b - - " + add, "c - - " + old}}, // an endpoint without a list may serve it
 		{``, "", "/s.A/Gone", "a", []string{"a", "b - - " + add, "c - - " + old}},
 		{``, "", "/s.A/N", "a", []string{"a - - " + old, "b - - " + other}},
 		{``, "", "/s.B/X", "b", []string{"a - - " + old, "b - - " + other}},
@@ -87,25 +98,6 @@ func TestMethods_ASubsetHasOneThatServes(t *testing.T) {
 	}
 }
 
-// TestMethods_LanesHaveTheirOwn has many branches beside a base in the midst of a rollout, each with a method of its own and without
-// one that the base has.
-func TestMethods_LanesHaveTheirOwn(t *testing.T) {
-	specs := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"}
-	for n := range 12 {
-		specs = append(specs, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
-	}
-	r := newRig(t)
-	r.update(`"route":[{"label":"zone"}]`, specs...)
-	for _, tt := range []struct{ lane, method, want string }{
-		{"", "/s.A/New", "b"}, {"", "/s.A/M", "ab"}, {"pr0", "/s.A/Own0", "0"}, {"pr0", "/s.A/M", "0"},
-		{"pr0", "/s.A/New", "b"}, {"pr0", "/s.A/Old", "ab"}, {"pr0", "/s.A/Own1", "0"},
-	} {
-		if got := r.reached(tt.lane, tt.method); got != tt.want {
-			t.Errorf("%s in %q goes to %s, want %s", tt.method, tt.lane, got, tt.want)
-		}
-	}
-}
-
 // TestMethods_WhatIsRememberedIsBounded has every endpoint serve something else, and a caller pass on the calls of others.
 func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 	var specs []string
@@ -117,7 +109,7 @@ func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 		r.update(`"subset":20`, fleet...)
 		for i := range 6 * maxMethods {
 			if i == 3*maxMethods {
-				r.settle() // what is needed is connected to
+				r.settle() // connects to endpoints with the methods
 			}
 			_ = r.whereBy(t.Context(), fmt.Sprintf("/s.A/M%d", i%(3*maxMethods)))
 		}

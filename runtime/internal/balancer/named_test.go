@@ -200,7 +200,7 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 		r.hand("", attr.State{Endpoints: ends("a"), Health: tt.health})
 		_ = r.where(named("a"))
 		r.settle()
-		r.silent["a:1"] = true // of what is ejected, outlier detection tells nothing
+		r.silent["a:1"] = true // outlier detection reports nothing of an ejected endpoint
 		tt.do()
 		r.settle()
 		if got := r.where(named("a")); (got == "a") != tt.reached {

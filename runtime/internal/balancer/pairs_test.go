@@ -104,8 +104,8 @@ var pairedFleet = func() (all []*endpoint.Endpoint) {
 	return all
 }()
 
-// allowed returns which instances of each group of the split may take calls while all are well. It is the whole meaning of the features,
-// said a second time and plainly.
+// allowed returns which instances of each group of the split may take calls while all are well: a second, plain implementation of all
+// features.
 func (p paired) allowed() (groups [2]string) {
 	for _, e := range pairedFleet {
 		named, group := p.on["target"] || p.on["leader"], 0
@@ -193,7 +193,7 @@ func excluded(a, b feature) bool {
 
 var updatePairs = flag.Bool("update", false, "write the page of pairs anew")
 
-// TestAllPairs puts every two features to use together, and writes a page of what a call may meet.
+// TestAllPairs uses every two features together, and writes a page of how many instances a call may reach.
 func TestAllPairs(t *testing.T) {
 	const path = "../../../docs/measured/pairs.md"
 	page := strings.Builder{}

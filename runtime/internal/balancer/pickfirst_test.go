@@ -9,14 +9,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// firstStep is a change, where calls go after it, and what is connected to.
+// firstStep is a change, the instance that takes calls after it, and the connected ones.
 type firstStep struct {
 	what              string
 	do                func()
 	picks, connection string
 }
 
-// follow does steps, each of which has time for what lingers to be closed.
+// follow does steps. After each it waits until unused connections are closed.
 func (r *rig) follow(steps []firstStep) {
 	r.t.Helper()
 	for _, step := range steps {
@@ -31,7 +31,7 @@ func (r *rig) follow(steps []firstStep) {
 	}
 }
 
-// TestPickFirst has one instance at a time be connected to, in order (S8).
+// TestPickFirst connects to one instance at a time, in order (S8).
 func TestPickFirst(t *testing.T) {
 	r := newRig(t)
 	update := func(specs ...string) func() { return func() { r.update(firstOne, specs...) } }
@@ -53,7 +53,7 @@ func TestPickFirst(t *testing.T) {
 	})
 }
 
-// TestPickFirst_ReturnsToItsZone has what serves in the client's own zone come, go and come back.
+// TestPickFirst_ReturnsToItsZone changes which instances of the client's own zone serve.
 func TestPickFirst_ReturnsToItsZone(t *testing.T) {
 	r := newRig(t)
 	update := func(specs ...string) func() { return func() { r.update(`"preferZone":true,`+firstOne, specs...) } }
@@ -68,7 +68,7 @@ func TestPickFirst_ReturnsToItsZone(t *testing.T) {
 	})
 }
 
-// TestPickFirst_NextIsTriedBesideWhatHangs has no call wait for more than one connection that is not answered.
+// TestPickFirst_NextIsTriedBesideWhatHangs tries the next instance in parallel after a pause.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	r := newRig(t)
 	r.hangs["a:1"], r.hangs["b:1"] = true, true
@@ -84,7 +84,7 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	r.expect(t.Context(), "at last", "c")
 }
 
-// TestPickFirst_ManyThatHangAreWaitedForAsOne has a lane of many instances that hang: its calls do not wait for each in turn.
+// TestPickFirst_ManyThatHangAreWaitedForAsOne calls a lane of many instances that hang: its calls do not wait for each in turn.
 func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
 	r := newRig(t)
 	specs := []string{"base v1", "h v2"}
@@ -107,7 +107,7 @@ func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
 	r.expect(lane("red"), "once the last is tried", "h")
 }
 
-// TestPickFirst_IsShuffled has clients each have an order of their own, which stays as others come and go.
+// TestPickFirst_IsShuffled gives each client its own order, which stays as instances come and go.
 func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[byte]int{}
 	for range 100 {

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// TestPolicy_ParsesItsConfig: what a config may say is package serviceconfig's.
+// TestPolicy_ParsesItsConfig has few rows: package serviceconfig checks configs.
 func TestPolicy_ParsesItsConfig(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"splits":[]}`:                                       "unknown field",
@@ -41,7 +41,7 @@ func TestPolicy_ParsesItsConfig(t *testing.T) {
 	}
 }
 
-// TestPolicy_WithoutEndpoints has calls wait for what is not known, and fail where there is nothing.
+// TestPolicy_WithoutEndpoints makes calls while endpoints are not known, and while there are none.
 func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r := newRig(t)
 	none := errors.New(`etcd: no endpoint is registered under "acme/user"`)
@@ -68,8 +68,8 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r.expect(t.Context(), "after a resolver's error before all else", none.Error())
 }
 
-// TestPolicy_WhatIsKnownServes has endpoints of an earlier time, while etcd is yet to answer. Those that can be reached serve. Where none
-// can, calls wait rather than fail, until etcd has answered (H7).
+// TestPolicy_WhatIsKnownServes starts with endpoints of an earlier time. Calls go to those that can be reached. If there is none, they wait
+// until etcd has answered (H7).
 func TestPolicy_WhatIsKnownServes(t *testing.T) {
 	r := newRig(t)
 	r.refuse("a")
@@ -94,8 +94,8 @@ func TestPolicy_ReportsOnce(t *testing.T) {
 	}
 }
 
-// TestPolicy_LanesGroupsAndRingsAreSmall bounds the memory of what one config and 512 entries can make: 128 lanes, eight sets of methods,
-// nine groups and two zones, with a ring in each.
+// TestPolicy_LanesGroupsAndRingsAreSmall bounds the memory that one config and 512 entries take: 128 lanes, eight sets of methods, nine
+// groups and two zones, with a ring in each.
 func TestPolicy_LanesGroupsAndRingsAreSmall(t *testing.T) {
 	var split []string
 	for g := range 8 {
@@ -162,7 +162,7 @@ func TestPick_AllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestPick_MeetsAnOlderSnapshot makes a call by the last picker, while another makes the snapshot of that (P10).
+// TestPick_MeetsAnOlderSnapshot makes a call while another makes the snapshot of the newest picker (P10).
 func TestPick_MeetsAnOlderSnapshot(t *testing.T) {
 	for _, tt := range []struct {
 		when, config  string

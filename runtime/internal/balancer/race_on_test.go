@@ -2,5 +2,5 @@
 
 package balancer
 
-// underRace reports whether the race detector is on, under which a sync.Pool drops some of what it is given.
+// underRace reports whether the race detector is on, under which a sync.Pool drops some items.
 const underRace = true

@@ -30,7 +30,7 @@ const (
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
-// rig is a policy over a fake gRPC. Its client is in zone x. Its clock, which the test sets, is ahead, so that no timer fires meanwhile.
+// rig is a policy over a fake gRPC. Its client is in zone x. Its clock, which the test sets, is ahead: no timer fires.
 type rig struct {
 	*fakeConn
 	t      testing.TB

@@ -46,7 +46,7 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 	return cc
 }
 
-// pickSoon picks once what it asks for is connected to.
+// pickSoon picks again until the connection that it needs is ready.
 func (c *fakeConn) pickSoon(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
@@ -101,7 +101,7 @@ func TestRing_IsGRPCs(t *testing.T) {
 	}
 }
 
-// TestRing_GoesOnToTheNext has the instance of a key fail or be full: its calls go to the next on the ring, and back, and no others move.
+// TestRing_GoesOnToTheNext makes the instance of a key fail or be full: its calls go to the next on the ring, and back. No others move.
 func TestRing_GoesOnToTheNext(t *testing.T) {
 	r := newRig(t)
 	r.hand(`"maxConcurrentRequests":2,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})

@@ -62,7 +62,7 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		{"abcdefghz", map[string]int{"a": 9000, "d": 1000}},
 		{"z", map[string]int{"z": 10_000}}, // the groups with a share have none that is ready
 		{"acdefh", map[string]int{"a": 4500, "c": 4500, "d": 750, "h": 250}},
-		{"acdef", map[string]int{"a": 4500, "c": 4500, "d": 1000}}, // there is no other zone to go to
+		{"acdef", map[string]int{"a": 4500, "c": 4500, "d": 1000}}, // the other zone has none that is ready
 		{"cdefh", map[string]int{"c": 9000, "d": 750, "h": 250}},
 		{"defh", map[string]int{"d": 7500, "h": 2500}},
 		{"abh", map[string]int{"a": 9000, "h": 1000}},
@@ -110,7 +110,7 @@ func TestShares_OfAZoneThatIsUnwell(t *testing.T) {
 	r.expect(t.Context(), "where none is well", errUnwell.Error())
 }
 
-// TestShares_OfWeightsAndSlowStart has two instances, the second of which has just started and has thrice the weight.
+// TestShares_OfWeightsAndSlowStart calls two instances. The second has just started and has thrice the weight.
 func TestShares_OfWeightsAndSlowStart(t *testing.T) {
 	r := newRig(t)
 	started := map[string]string{endpoint.StartedName: strconv.FormatInt(r.now.Unix(), 10)}

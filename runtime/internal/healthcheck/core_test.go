@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestCore has a core follow two groups, one of a and one of b and c, of which clients ask for c.
+// TestCore follows two groups, one of a and one of b and c. Clients ask for c.
 func TestCore(t *testing.T) {
 	const unknown = 0
 	type step struct {

@@ -44,7 +44,7 @@ func is(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthCheckRespo
 }
 
 // follow follows a group for each of the services a and b of a health service, in a bubble, which fails if a goroutine is left after
-// Stop. expect compares what was reported since it was last called.
+// Stop. expect compares the reports since its last call.
 func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(when, want string))) {
 	synctest.Test(t, func(t *testing.T) {
 		began, reports := time.Now(), make(chan string, 100)
@@ -94,8 +94,8 @@ func TestHealth_FollowedAtOnce(t *testing.T) {
 	})
 }
 
-// TestHealth_OfBadServices: whatever the health service does, the process goes on, its last answer counts, and the problem names the fault.
-// It is asked once a second, no more (G20).
+// TestHealth_OfBadServices calls faulty health services: the process goes on, the last answer counts, and the problem names the fault. There
+// is one Check a second (G20).
 func TestHealth_OfBadServices(t *testing.T) {
 	said := func(does string) string {
 		return fmt.Sprintf(`a up the health service's Check of "a" %s: what it said last counts, b up the health service's Check of "b" %[1]s: what it said last counts`, does)
@@ -125,7 +125,7 @@ func TestHealth_OfBadServices(t *testing.T) {
 	}
 }
 
-// TestHealth_OfACheckThatHangs for one service, which keeps no other from being followed, and Follow and Stop do not wait for it (G20).
+// TestHealth_OfACheckThatHangs for one service: the others are followed, and Follow and Stop do not wait for it (G20).
 func TestHealth_OfACheckThatHangs(t *testing.T) {
 	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // one of the bubble
 	var b atomic.Int32

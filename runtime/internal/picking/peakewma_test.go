@@ -76,8 +76,8 @@ func (s *simulated) percent(n int) float64 {
 	return 100 * float64(to) / float64(all)
 }
 
-// TestPeak_OneIsSlow has 200 callers call five backends of which one is ten times as slow. Calls take more or less time, and one in a
-// thousand meets a pause.
+// TestPeak_OneIsSlow simulates 200 callers and five backends. One backend is ten times as slow as the others, and one call in a thousand
+// takes 30 ms longer.
 func TestPeak_OneIsSlow(t *testing.T) {
 	s := simulate(5)
 	s.serve = func(i int) (time.Duration, error) {
@@ -99,8 +99,8 @@ func TestPeak_OneIsSlow(t *testing.T) {
 
 var errOfHandler = errors.New("the handler's own")
 
-// TestPeak_SomeErrAtOnce has callers call backends of which some return an error at once: those get fewer calls than
-// round_robin would give them (H3). One that is mended gets its share again.
+// TestPeak_SomeErrAtOnce simulates backends that return an error at once: they get fewer calls than by round_robin (H3). One that recovers
+// gets its share again.
 func TestPeak_SomeErrAtOnce(t *testing.T) {
 	for _, tt := range []struct{ err, of, callers int }{{1, 2, 1}, {1, 2, 64}, {1, 2, 1500}, {1, 4, 64}, {2, 4, 1}, {2, 4, 64}, {3, 4, 64}, {4, 4, 64}} {
 		s, mended := simulate(tt.of), false

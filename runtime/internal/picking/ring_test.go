@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// setOf returns a set of endpoints with weights, all of which are ready.
+// setOf returns a set of ready endpoints with weights.
 func setOf(by Way, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
 	s := tierOf(new(Rings), weights...).NewSet(len(weights), by.Traits(), Settings{SlowStart: slow})
 	for _, weight := range weights {

@@ -110,7 +110,7 @@ func TestSlowStart_IsAStraightLine(t *testing.T) {
 		}
 		for second := range 12 {
 			picks := make([]int, 4)
-			const rounds = 4000 // chance alone is then far below what is allowed
+			const rounds = 4000 // so many that chance changes less than is allowed
 			for range rounds {
 				var under [10]int
 				for i := range under {

@@ -34,7 +34,6 @@ type core struct {
 	entries  entries
 	diskRead bool // since the key is followed
 	marks    marks
-	merger   merger
 	hold     hold
 	methods  methods   // of state.Backends
 	recheck  time.Time // when hold gives up an endpoint; zero: none is held
@@ -112,9 +111,8 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	var withdrawn map[string]struct{}
 	if u.Snapshot != nil {
 		c.entries.items, c.entries.leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
-		c.entries.set, c.entries.known = c.merger.merge(c.entries.items), true
-		c.entries.names = c.merger.names
-		c.entries.provisional = u.Snapshot.Provisional
+		c.entries.set, c.entries.names = merge(c.entries.items)
+		c.entries.known, c.entries.provisional = true, u.Snapshot.Provisional
 	}
 	e := c.update(withdrawn, now)
 	if !c.entries.known && u.Err != nil && !c.state.Refused && !c.diskRead {

@@ -108,7 +108,6 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}
 	}
-	var m merger
 	h := hold{grace: 30 * time.Second}
 	for _, step := range []struct {
 		items   []*item
@@ -118,7 +117,8 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 		{nil, "ax"},
 		{[]*item{entriesOf("a")[0], plain("a:1")}, "a"},
 	} {
-		if publish, _ := h.filter(m.merge(step.items), step.items, nil, start); names(publish) != step.publish {
+		truth, _ := merge(step.items)
+		if publish, _ := h.filter(truth, step.items, nil, start); names(publish) != step.publish {
 			t.Errorf("%d entries published as %q, want %q", len(step.items), names(publish), step.publish)
 		}
 	}

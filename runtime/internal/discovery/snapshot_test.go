@@ -86,3 +86,11 @@ func FuzzSnapshot(f *testing.F) {
 		}
 	})
 }
+
+func instances(set []*Backend) []string {
+	var all []string
+	for _, b := range set {
+		all = append(all, b.Endpoint.Instance+"="+b.Endpoint.Addr)
+	}
+	return all
+}

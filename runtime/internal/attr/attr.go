@@ -6,7 +6,7 @@
 package attr
 
 import (
-	"math"
+	"math/bits"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
@@ -61,24 +61,14 @@ func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
 	return ep
 }
 
-// RingShift returns by how many bits the weights of n endpoints, which add up to sum, must be shifted right for their sum
-// to fit in 32 bits. If the sum overflows, ring-hash makes a ring without end.
-func RingShift(sum uint64, n int) uint {
-	shift := uint(0)
-	// Each weight stays at least 1, which may add one for each endpoint.
-	for sum>>shift+uint64(n) > math.MaxUint32 && sum > math.MaxUint32 {
-		shift++
-	}
-	return shift
-}
-
-// RingWeight returns the weight of an endpoint in ring-hash.
-func RingWeight(ep resolver.Endpoint) uint64 { return uint64(max(1, weight.FromEndpoint(ep).Weight)) }
+// RingShift returns by how many bits the weights of n endpoints are shifted right, so that their sum fits in 32 bits however large
+// they are. If the sum overflows, ring-hash makes a ring without end.
+func RingShift(n int) uint { return uint(max(0, bits.Len(uint(n))-16)) }
 
 // Scaled returns ep with its weight in ring-hash shifted right, to 1 at least. The weight of Endpoint(ep)
 // stays.
 func Scaled(ep resolver.Endpoint, shift uint) resolver.Endpoint {
-	return weight.Set(ep, weight.EndpointInfo{Weight: uint32(max(1, RingWeight(ep)>>shift))})
+	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, weight.FromEndpoint(ep).Weight>>shift)})
 }
 
 // Endpoint returns the endpoint that New was given, nil if ep was made otherwise.

@@ -28,7 +28,6 @@ type State struct {
 	Endpoints []resolver.Endpoint
 	InState   bool                // they are in the resolver's state as well, from which a policy above may have taken some
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
-	Summary   *Summary            // of Endpoints; nil: not known
 
 	// Away is what the cluster that the connection falls back on knows of the key. nil: nothing, or the endpoints at home
 	// are not known.
@@ -49,11 +48,6 @@ func (s *State) String() string {
 		return "endpoints not known yet"
 	}
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
-}
-
-// Summary is what a pass over a set of endpoints would find out. It is immutable.
-type Summary struct {
-	Methods []string // the distinct texts in which they name the methods that they serve, sorted
 }
 
 // Leader is the instance that leads the others of a key.

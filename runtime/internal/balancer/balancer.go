@@ -244,7 +244,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.memory = cmp.Or(client.Stats, p.memory)
 	p.in = &input{
 		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
-		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err, health: told.Health,
+		endpoints: told.Endpoints, held: told.Held, pending: told.Pending, err: told.Err, health: told.Health,
 		all: told.Endpoints, sequence: told.Sequence,
 	}
 	p.in.fallBackOn(told.Away)
@@ -254,7 +254,7 @@ func (p *policy) store(s resolver.State, c *config) {
 			given = except(given, p.in.away)
 		}
 		if before, behind := alike(given, told.Endpoints); before+behind < max(len(given), len(told.Endpoints)) {
-			p.in.endpoints, p.in.summary = distinct(given), nil // a policy above has chosen; targets may be any still
+			p.in.endpoints = distinct(given) // a policy above has chosen; targets may be any still
 		}
 	}
 	p.leader = leaderOf(client, told.Leader)

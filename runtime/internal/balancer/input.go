@@ -18,7 +18,6 @@ type input struct {
 	config    *config
 	client    *attr.Client
 	endpoints []resolver.Endpoint
-	summary   *attr.Summary       // of endpoints; nil: not known
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
 	away      []resolver.Endpoint // of the cluster to fall back on, without addresses that endpoints have
 	fallsBack bool                // there is such a cluster, and its registry is open

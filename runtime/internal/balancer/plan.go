@@ -223,14 +223,7 @@ func (v *view) has(before planning.Class, satisfies func(readiness) bool) bool {
 
 // methodsDiffer reports whether some endpoints name other methods than others.
 func (p *plan) methodsDiffer() bool {
-	from := 0
-	if s := p.in.summary; s != nil { // it is of those that have not left
-		if len(s.Methods) > 1 {
-			return true
-		}
-		from = p.Live
-	}
-	for i := from; i < len(p.All); i++ {
+	for i := range p.All {
 		if attr.Methods(p.All[i]) != attr.Methods(p.All[0]) {
 			return true
 		}

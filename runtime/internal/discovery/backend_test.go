@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/experimental/balancer/weight"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 func TestS2_WeightsFitARing(t *testing.T) {
@@ -23,13 +24,14 @@ func TestS2_WeightsFitARing(t *testing.T) {
 		for i := range backends {
 			backends[i] = b
 		}
-		s := &State{Backends: backends}
-		s.form(&State{})
 		sum := uint64(0)
-		for _, ep := range s.Endpoints {
+		for _, ep := range endpointsOf(backends) {
 			w := weight.FromEndpoint(ep).Weight
 			if w == 0 && tt.weight > 1 {
 				t.Fatalf("%d endpoints of weight %d: one has none", tt.endpoints, tt.weight)
+			}
+			if attr.Endpoint(ep) != &b.Endpoint {
+				t.Fatal("the endpoint is another")
 			}
 			sum += uint64(w)
 		}

@@ -214,7 +214,7 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 // TestP16_EndpointsForAPolicyAbove says whom the endpoints are handed by gRPC's own field.
 func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
-	known := &State{Known: true, LiveKnown: true, forms: forms{Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}}}}
+	known := &State{Known: true, LiveKnown: true, Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}}}
 	for top, want := range map[string]string{
 		serviceconfig.EtcdName:             "pending:0 empty:0 known:0",
 		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given",

@@ -35,7 +35,6 @@ type core struct {
 	diskRead bool // since the key is followed
 	marks    marks
 	hold     hold
-	methods  methods   // of state.Backends
 	recheck  time.Time // when hold gives up an endpoint; zero: none is held
 
 	config         configCore
@@ -204,11 +203,9 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	}
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
-		next.Backends, next.forms = old.Backends, old.forms
+		next.Backends, next.Endpoints = old.Backends, old.Endpoints
 	} else {
-		next.form(old)
-		next.summary = c.methods.replace(old.Backends, next.Backends)
-		next.Changed = now
+		next.Endpoints, next.Changed = endpointsOf(next.Backends), now
 	}
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
 		next.Live != old.Live || next.LiveKnown != old.LiveKnown ||

@@ -5,7 +5,6 @@
 //	leave.go     ... leaves out endpoints that their owners are withdrawing
 //	merge.go     ... makes one endpoint an address from the entries of all layouts
 //	hold.go      ... keeps endpoints that vanished suspiciously for a while
-//	methods.go   ... the methods that endpoints name
 //	config.go    ... the live service config
 //	state.go     the state, as readers see it
 //	backend.go   an endpoint and its form for gRPC

@@ -32,17 +32,9 @@ type State struct {
 	Err     error // why etcd cannot be followed now; nil: no error
 	Refused bool  // Err is etcd's own answer, such as a missing permission
 
-	forms // of Backends
+	Endpoints []resolver.Endpoint // Backends, as gRPC takes them
 	// names maps the instance ids of entries that share their address with one of Backends to its instance id.
 	names map[string]string
-}
-
-// forms is a set of backends as gRPC takes it, with sums over the set.
-type forms struct {
-	Endpoints []resolver.Endpoint // in the order of the backends
-	summary   *attr.Summary       // nil while no backends are known
-	weights   uint64              // the sum of the weights in ring-hash
-	scaled    bool                // Endpoints have smaller weights, which ring-hash can add up
 }
 
 // NameOf returns the instance id that Backends have for an instance, which differs if it has entries with several ids. It
@@ -73,31 +65,16 @@ func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
 	return policy.FollowDrain(len(s.Backends), value, func(i int) bool { _, ok := s.Held[s.Backends[i].Endpoint.Addr]; return ok })
 }
 
-// form sets the forms of a new set. It reads only backends that differ from old: a pass over thousands reads memory that is
-// in no cache.
-func (s *State) form(old *State) {
-	before, behind := commonEnds(old.Backends, s.Backends)
-	s.weights = old.weights
-	for _, b := range old.Backends[before : len(old.Backends)-behind] {
-		s.weights -= attr.RingWeight(b.grpc)
-	}
-	for _, b := range s.Backends[before : len(s.Backends)-behind] {
-		s.weights += attr.RingWeight(b.grpc)
-	}
-	shift := attr.RingShift(s.weights, len(s.Backends))
-	s.scaled = shift > 0
-	if s.scaled || old.scaled {
-		before, behind = 0, 0
-	}
-	s.Endpoints = make([]resolver.Endpoint, len(s.Backends))
-	copy(s.Endpoints, old.Endpoints[:before])
-	for i := before; i < len(s.Backends)-behind; i++ {
-		s.Endpoints[i] = s.Backends[i].grpc
-		if s.scaled {
-			s.Endpoints[i] = attr.Scaled(s.Endpoints[i], shift)
+// endpointsOf returns a set as gRPC takes it.
+func endpointsOf(set []*Backend) []resolver.Endpoint {
+	endpoints, shift := make([]resolver.Endpoint, len(set)), attr.RingShift(len(set))
+	for i, b := range set {
+		endpoints[i] = b.grpc
+		if shift > 0 {
+			endpoints[i] = attr.Scaled(b.grpc, shift)
 		}
 	}
-	copy(s.Endpoints[len(s.Backends)-behind:], old.Endpoints[len(old.Backends)-behind:])
+	return endpoints
 }
 
 // emptyErr returns why there are no endpoints under a key, nil if there are some or they are not known yet. It does not wrap

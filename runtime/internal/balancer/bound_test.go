@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -103,8 +102,8 @@ func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestBound_CountsCallsOnce picks from many goroutines and ends the calls in any order, as the bound changes.
-func TestBound_CountsCallsOnce(t *testing.T) {
+// TestBound_HoldsForConcurrentCalls begins and ends calls in many goroutines, as the bound changes.
+func TestBound_HoldsForConcurrentCalls(t *testing.T) {
 	for _, child := range boundable {
 		r := newRig(t)
 		r.update(bound(3, child), "a", "b", "c")
@@ -112,18 +111,14 @@ func TestBound_CountsCallsOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				var under []balancer.PickResult
+				var ends []func()
 				for range 500 {
-					result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{Ctx: context.Background()})
-					if err == nil {
-						under = append(under, result)
-					} else if status.Code(err) != codes.Unavailable && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
-						t.Error(err)
+					if _, end, err := r.begin(t.Context(), "/s.A/M"); err == nil {
+						ends = append(ends, end)
 					}
-					if len(under) > 0 && rand.IntN(2) == 0 {
-						i := rand.IntN(len(under))
-						under[i].Done(balancer.DoneInfo{BytesReceived: rand.IntN(2) == 0})
-						under = slices.Delete(under, i, i+1)
+					if i := rand.IntN(2*len(ends) + 1); i < len(ends) {
+						ends[i]()
+						ends = slices.Delete(ends, i, i+1)
 					}
 					for _, x := range all {
 						if n := x.stats.UnderWay(); n > 3 {
@@ -131,8 +126,8 @@ func TestBound_CountsCallsOnce(t *testing.T) {
 						}
 					}
 				}
-				for _, result := range under {
-					result.Done(balancer.DoneInfo{})
+				for _, end := range ends {
+					end()
 				}
 			})
 		}

@@ -2,9 +2,10 @@ package balancer
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/balancer"
@@ -137,40 +138,32 @@ func TestNamed_OfSoManyInstances(t *testing.T) {
 
 // TestNamed_NothingHoldsACallUp makes calls while the policy is busy with 10,000 targets that leave (P10).
 func TestNamed_NothingHoldsACallUp(t *testing.T) {
-	const n = 10_000
 	r := newRig(t)
 	r.client.TargetsOnly = true
-	fleet := bigFleet(n)
+	fleet := bigFleet(10_000)
 	r.hand("", attr.State{Endpoints: fleet})
-	for i := range n {
-		_ = r.where(named(fmt.Sprintf("i%05d", i)))
+	for i := range fleet {
+		_ = r.where(named(instance(&fleet[i])))
 	}
 	r.settle()
-	first := named("i00000")
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				if got := r.where(first); got != "10.0.0.0:9000" {
-					t.Error(got)
-					return
-				}
-			}
+	call := func() {
+		if got := r.where(named("i00000")); got != "10.0.0.0:9000" {
+			t.Error(got)
 		}
-	}()
-	r.policy.do(func() {
-		if got := r.where(first); got != "10.0.0.0:9000" {
-			t.Errorf("while the lock is held: %s", got)
+	}
+	var leaving atomic.Bool
+	var calls sync.WaitGroup
+	leaving.Store(true)
+	calls.Go(func() {
+		for leaving.Load() {
+			call()
 		}
 	})
+	r.policy.do(call) // with the lock held
 	r.hand("", attr.State{Endpoints: fleet[:1]})
 	r.pass(linger)
-	close(stop)
-	<-done
+	leaving.Store(false)
+	calls.Wait()
 	if open := r.open(); len(open) != 1 || open[0].state != connectivity.Ready {
 		t.Errorf("%d connections are open", len(open))
 	}

@@ -63,6 +63,9 @@ func TestBound_Holds(t *testing.T) {
 			r.update(bound(tt.bound, child), specs...)
 			end, at := r.fill(t.Context())
 			ends = append(ends, end)
+			if got := r.whereNamed(calloptions.Target{Instance: "1"}); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "max_concurrent_requests") {
+				t.Errorf("%s: a call by name, under a bound of %d: %s", child, tt.bound, got)
+			}
 			for _, name := range specs {
 				if at[name] != tt.room {
 					t.Errorf("%s: under a bound of %d there are %d more calls at %s, want %d", child, tt.bound, at[name], name, tt.room)

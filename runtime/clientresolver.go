@@ -206,7 +206,7 @@ func (b *clientBuilder) explain(err error) error {
 	if key == nil || status.Code(err) == codes.Canceled {
 		return err // canceled by the caller, or by the connection's end
 	}
-	if state := key.State(); state.Known || state.Refused {
+	if state := key.State(); state.Known || state.Refused() {
 		return err
 	}
 	return annotate(err, b.unknown(key))

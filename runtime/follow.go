@@ -81,7 +81,7 @@ func (f *Followed) View() View {
 	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
 	v := View{
 		Known: s.Known && (led || unled != nil), Provisional: s.Provisional || !s.LiveConfirmed || !led,
-		Held: s.Held, Leader: s.NameOf(f.candidates.Leader().Instance), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused,
+		Held: s.Held, Leader: s.NameOf(f.candidates.Leader().Instance), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused(),
 		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
 	}
 	for i, b := range s.Backends {

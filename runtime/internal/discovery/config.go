@@ -19,19 +19,13 @@ type liveConfig struct {
 
 func (l liveConfig) equal(o liveConfig) bool { return l == o }
 
-// configCore decides which live service config of a key is in force.
+// configCore decides which live service config of a key is in force, and puts it into the key's state.
 type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
 
-	good      string // in force, as canonical JSON; "": none
-	known     bool   // etcd has answered, or the disk has had one
-	confirmed bool   // etcd has answered since the key is followed
-	bad       error  // why the value in etcd is not in force; nil: it is
-
-	value   *liveConfig // the last value checked; nil: none
+	latest  *liveConfig // in etcd; nil: none
+	value   *liveConfig // the latest one that was checked; nil: none
 	checked time.Time   // when value was
-	next    time.Time   // when to check pending; zero: nothing is pending
-	pending *liveConfig // nil: a deletion
 
 	lines loglimit.Limiter // for bad values
 }
@@ -44,54 +38,60 @@ type warning struct {
 }
 
 // take handles an update. A config that may not be read counts as none.
-func (c *configCore) take(u listwatch.Update[liveConfig], now time.Time) warning {
+func (c *configCore) take(s *State, u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
-		c.known, c.confirmed = c.known || refused(u.Err), c.confirmed || refused(u.Err)
-		return warning{}
-	}
-	c.known, c.confirmed = true, true
-	var value *liveConfig
-	if len(u.Snapshot.Items) > 0 {
-		value = &u.Snapshot.Items[0].Value
-	}
-	c.pending, c.next = nil, time.Time{}
-	if value == nil && c.value == nil || value != nil && c.value != nil && value.equal(*c.value) {
-		return warning{}
-	}
-	c.pending, c.next = value, c.checked.Add(configSpacing)
-	return c.settle(now)
-}
-
-// settle checks the pending value when its time has come, and puts it in force. A bad one is reported, and the last good one
-// stays in force until a good one or a deletion comes.
-func (c *configCore) settle(now time.Time) warning {
-	if c.next.IsZero() || now.Before(c.next) {
-		return warning{}
-	}
-	c.value, c.checked = c.pending, now
-	c.pending, c.next = nil, time.Time{}
-	if c.value == nil {
-		c.good, c.bad = "", nil
-		return warning{}
-	}
-	json, err := c.read(*c.value)
-	c.bad = err
-	if err != nil {
-		if ok, missed := c.lines.Allow(now); ok {
-			return warning{"bad live service config in etcd; the last good one stays in force", err, missed}
+		if refused(u.Err) {
+			s.LiveKnown, s.LiveConfirmed = true, true
 		}
 		return warning{}
 	}
-	c.good = json
-	return warning{}
+	s.LiveKnown, s.LiveConfirmed = true, true
+	c.latest = nil
+	if len(u.Snapshot.Items) > 0 {
+		c.latest = &u.Snapshot.Items[0].Value
+	}
+	return c.settle(s, now)
+}
+
+// due returns when to check the latest value, zero if that was checked.
+func (c *configCore) due() time.Time {
+	if c.latest == c.value || c.latest != nil && c.value != nil && *c.latest == *c.value {
+		return time.Time{}
+	}
+	return c.checked.Add(configSpacing)
+}
+
+// settle checks the latest value when its time has come, and puts it in force. A bad one is reported, and the last good one
+// stays in force until a good one or a deletion comes.
+func (c *configCore) settle(s *State, now time.Time) warning {
+	if due := c.due(); due.IsZero() || now.Before(due) {
+		return warning{}
+	}
+	c.value, c.checked = c.latest, now
+	if c.value == nil {
+		s.Live, s.LiveErr = "", nil
+		return warning{}
+	}
+	json, err := c.read(*c.value)
+	s.LiveErr = err
+	if err == nil {
+		s.Live = json
+		return warning{}
+	}
+	ok, missed := c.lines.Allow(now)
+	if !ok {
+		return warning{}
+	}
+	return warning{"bad live service config in etcd; the last good one stays in force", err, missed}
 }
 
 // recall puts a config from the disk in force until etcd answers. It is canonical JSON.
-func (c *configCore) recall(json string) {
-	if !c.known && json != "" {
-		c.value, c.good, c.known = &liveConfig{json, len(json)}, json, true
+func (c *configCore) recall(s *State, json string) {
+	if !s.LiveKnown && json != "" {
+		c.value = &liveConfig{json, len(json)}
+		c.latest, s.Live, s.LiveKnown = c.value, json, true
 	}
 }
 
-// drop discards the pending value when the config is no longer followed.
-func (c *configCore) drop() { c.pending, c.next, c.confirmed = nil, time.Time{}, false }
+// drop discards a value that waits to be checked when the config is no longer followed.
+func (c *configCore) drop() { c.latest = c.value }

@@ -131,7 +131,7 @@ func (c *conn) rested() {
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
 	told := &attr.State{
-		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
+		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused(),
 		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held,
 		Leader: attr.Leader{Instance: s.NameOf(c.leader.Instance), Token: c.leader.Created},
 	}

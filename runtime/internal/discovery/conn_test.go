@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -203,7 +203,7 @@ func TestK18_WhatAConnectionWasGiven(t *testing.T) {
 // TestNoStatusOfEtcdEndsACall: a gateway before etcd may answer with any.
 func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	away := fmt.Errorf("list: %w", status.Error(codes.PermissionDenied, "RBAC: access denied"))
-	for _, s := range []State{{Known: true, Err: away}, {Refused: true, Err: away}} {
+	for _, s := range []State{{Known: true, Err: away}, {Err: fmt.Errorf("%w: %w", rpctypes.ErrPermissionDenied, away)}} {
 		err := s.emptyErr("acme/user")
 		if _, is := status.FromError(err); is || !strings.Contains(err.Error(), away.Error()) {
 			t.Errorf("known: %t: %v", s.Known, err)
@@ -223,7 +223,7 @@ func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
 		s := newSide(t)
 		c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Default: serviceconfig.Wrapped{JSON: "{}", Top: top}}}
 		c.send(&State{})
-		c.send(&State{Refused: true, Err: errors.New("permission denied")})
+		c.send(&State{Err: rpctypes.ErrPermissionDenied})
 		c.send(known)
 		var got []string
 		names := []string{"pending", "empty", "known"}

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -35,22 +34,17 @@ type core struct {
 	diskRead bool // since the key is followed
 	marks    marks
 	hold     hold
-	recheck  time.Time // when hold gives up an endpoint; zero: none is held
 
 	config         configCore
 	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero: none have come
-	saved          *saved    // last given to the disk; nil: nothing
 }
 
 // entries are the endpoints of a key, from etcd or from the disk, without those that are held.
 type entries struct {
-	set         []*Backend
-	items       []*item           // that set was merged from; nil: set is from the disk
-	names       map[string]string // see State
-	leaving     []*item           // marked by their owners, and not in items
-	known       bool
-	provisional bool
-	err         error // why they cannot be followed now; nil: no error
+	known bool
+	set   []*Backend
+	items []*item           // that set was merged from; nil: set is from the disk
+	names map[string]string // see State
 }
 
 // effects are the steps that the shell takes after an event.
@@ -106,15 +100,16 @@ func (c *core) left(now time.Time) effects {
 
 // listed handles an update of the key's entries.
 func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
-	c.entries.err = u.Err
+	next := *c.state
+	next.Err = u.Err
 	var withdrawn map[string]struct{}
 	if u.Snapshot != nil {
-		c.entries.items, c.entries.leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
+		c.entries.known, next.Provisional = true, u.Snapshot.Provisional
+		c.entries.items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
 		c.entries.set, c.entries.names = merge(c.entries.items)
-		c.entries.known, c.entries.provisional = true, u.Snapshot.Provisional
 	}
-	e := c.update(withdrawn, now)
-	if !c.entries.known && u.Err != nil && !c.state.Refused && !c.diskRead {
+	e := c.update(next, withdrawn, now)
+	if !c.entries.known && u.Err != nil && !next.Refused() && !c.diskRead {
 		c.diskRead, e.load = true, true
 	}
 	return e
@@ -125,15 +120,18 @@ func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
 	}
-	c.entries.set, c.entries.known, c.entries.provisional = s.set, true, true
-	c.config.recall(s.live)
-	return c.update(nil, now)
+	c.entries = entries{known: true, set: s.set}
+	next := *c.state
+	next.Provisional = true
+	c.config.recall(&next, s.live)
+	return c.update(next, nil, now)
 }
 
 // configured handles an update of the key's live service config.
 func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects {
-	warn := c.config.take(u, now)
-	e := c.update(nil, now)
+	next := *c.state
+	warn := c.config.take(&next, u, now)
+	e := c.update(next, nil, now)
 	e.warn = warn
 	return e
 }
@@ -143,8 +141,9 @@ func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()
 	}
-	warn := c.config.settle(now)
-	e := c.update(nil, now)
+	next := *c.state
+	warn := c.config.settle(&next, now)
+	e := c.update(next, nil, now)
 	e.warn = warn
 	return e
 }
@@ -152,15 +151,13 @@ func (c *core) tick(now time.Time) effects {
 // stop ends following the key. The last state is still shown, as provisional. Endpoints that vanish until the key is followed
 // again are not held: they need not have vanished at once.
 func (c *core) stop() effects {
-	c.unfollow, c.recheck, c.configDeadline = time.Time{}, time.Time{}, time.Time{}
+	c.unfollow, c.configDeadline = time.Time{}, time.Time{}
 	c.followed, c.diskRead = false, false
 	c.hold = hold{grace: c.hold.grace}
 	c.marks = marks{}
-	c.entries.leaving = nil
-	c.entries.provisional, c.entries.err = c.entries.known, nil
 	c.config.drop()
 	next := *c.state
-	next.Provisional, next.LiveConfirmed, next.Err, next.Refused, next.Leaving = next.Known, false, nil, false, nil
+	next.Provisional, next.LiveConfirmed, next.Err, next.Leaving = next.Known, false, nil, nil
 	c.state = &next
 	return effects{unfollow: true}
 }
@@ -171,7 +168,7 @@ func (c *core) due(e effects) effects {
 	if c.state.Known {
 		configDeadline = time.Time{} // no endpoints wait
 	}
-	for _, at := range []time.Time{c.unfollow, c.recheck, c.config.next, configDeadline} {
+	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(), configDeadline} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
 			e.wake = at
 		}
@@ -179,60 +176,43 @@ func (c *core) due(e effects) effects {
 	return e
 }
 
-// update makes the next state. withdrawn holds the addresses of endpoints that their owners have withdrawn since the last
-// update.
-func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
+// update completes the next state, which has the event already. withdrawn holds the addresses of endpoints that their owners have
+// withdrawn since the last update.
+func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	if c.entries.known && c.configDeadline.IsZero() {
 		c.configDeadline = now.Add(configGrace)
 	}
 	old := c.state
-	next := &State{
-		Sequence: old.Sequence, Changed: old.Changed,
-		Live: c.config.good, LiveKnown: c.config.known, LiveConfirmed: c.config.confirmed, LiveErr: c.config.bad,
-		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
-		Leaving: c.entries.leaving, names: c.entries.names,
-	}
-	configSettled := c.config.confirmed || c.config.known && c.entries.provisional // an older config goes with older endpoints
+	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // an older config goes with older endpoints
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
-		next.Known = true
-		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
+		var published []*Backend
+		if old.Known {
+			published = old.Backends
+		}
+		next.Known, next.names = true, c.entries.names
+		next.Backends = c.hold.filter(published, c.entries.set, c.entries.items, withdrawn, now)
 		next.Held = c.hold.held()
-	} else {
-		next.Backends, next.names = old.Backends, old.names
-		c.hold.discount(withdrawn)
 	}
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
-		next.Backends, next.Endpoints = old.Backends, old.Endpoints
+		next.Backends = old.Backends
 	} else {
 		next.Endpoints, next.Changed = endpointsOf(next.Backends), now
 	}
+	news := !etcderr.Same(next.Err, old.Err)
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
 		next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
-		(!next.Known || len(next.Backends) == 0) && newError(old, next) // calls fail with that error
+		(!next.Known || len(next.Backends) == 0) && news // calls fail with that error
 	if matters {
 		next.Sequence++
 	}
-	c.state = next
+	c.state = &next
 	settled := next.Known && (next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
-	e := effects{changed: matters || settled || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
-	if now := (saved{next.Backends, next.Live}); next.Known && !next.Provisional && (c.saved == nil || !now.equal(c.saved)) {
-		c.saved = &now
-		e.save = c.saved
+	e := effects{changed: matters || settled || news || !etcderr.Same(next.LiveErr, old.LiveErr)}
+	if next.Known && !next.Provisional && (!same || next.Live != old.Live || old.Provisional) {
+		e.save = &saved{next.Backends, next.Live}
 	}
 	return c.due(e)
-}
-
-func (s saved) equal(o *saved) bool {
-	return slices.Equal(s.set, o.set) && s.live == o.live
-}
-
-// newError reports whether two states differ in why etcd cannot be followed.
-func newError(a, b *State) bool {
-	if a.Err == nil && b.Err == nil {
-		return a.Refused != b.Refused
-	}
-	return a.Refused != b.Refused || fmt.Sprint(a.Err) != fmt.Sprint(b.Err)
 }
 
 // refused reports whether an error is etcd's own refusal, rather than the lack of an answer.

@@ -15,9 +15,8 @@ const peakWindow = 5 * time.Second
 type hold struct {
 	grace time.Duration
 
-	published []*Backend           // the set published last
-	until     map[string]time.Time // when each held endpoint is given up, by address; all are in published
-	peak      []sample             // recent sizes of the set in etcd, oldest and largest first
+	until map[string]time.Time // when each held endpoint is given up, by address; all are published
+	peak  []sample             // recent sizes of the set in etcd, oldest and largest first
 }
 
 type sample struct {
@@ -25,23 +24,23 @@ type sample struct {
 	size int
 }
 
-// filter returns the set to publish for truth, the set in etcd; both are sorted. truth was merged from items, in which an
-// instance may have several ids. withdrawn holds the addresses of endpoints that their owners have withdrawn since the last
-// call. recheck is when to call filter again, zero for never.
-func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) (publish []*Backend, recheck time.Time) {
-	h.discount(withdrawn)
+// filter returns the set to publish for truth, the set in etcd; both are sorted. published is the set published last. truth was
+// merged from items, in which an instance may have several ids. withdrawn holds the addresses of endpoints that their owners
+// have withdrawn since the last call.
+func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) []*Backend {
+	h.discount(published, withdrawn)
 	suspicious := h.suspicious(len(truth), now)
 	if h.grace <= 0 || !suspicious && len(h.until) == 0 {
-		h.published, h.until = truth, nil
-		return truth, time.Time{}
+		h.until = nil
+		return truth
 	}
 	addrs, instances := make(map[string]bool, len(items)), make(map[string]bool, len(items))
 	for _, i := range items {
 		addrs[i.Value.Endpoint.Addr], instances[i.Value.Endpoint.Instance] = true, true
 	}
-	publish = slices.Clone(truth)
+	next := slices.Clone(truth)
 	kept := make(map[string]time.Time)
-	for _, b := range h.published {
+	for _, b := range published {
 		addr := b.Endpoint.Addr
 		if _, orderly := withdrawn[addr]; orderly || addrs[addr] || instances[b.Endpoint.Instance] {
 			continue // withdrawn, or in etcd, if at another address
@@ -50,29 +49,35 @@ func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]stru
 		if !held && suspicious {
 			until = now.Add(h.grace)
 		}
-		if !until.After(now) {
-			continue
-		}
-		kept[addr] = until
-		publish = append(publish, b)
-		if recheck.IsZero() || until.Before(recheck) {
-			recheck = until
+		if until.After(now) {
+			kept[addr] = until
+			next = append(next, b)
 		}
 	}
 	if len(kept) > 0 {
-		slices.SortFunc(publish, compare)
+		slices.SortFunc(next, compare)
 	}
-	h.published, h.until = publish, kept
-	return publish, recheck
+	h.until = kept
+	return next
+}
+
+// next returns when to call filter again, zero for never.
+func (h *hold) next() (at time.Time) {
+	for _, until := range h.until {
+		if at.IsZero() || until.Before(at) {
+			at = until
+		}
+	}
+	return at
 }
 
 // discount lowers the recent sizes by the number of published endpoints that were withdrawn.
-func (h *hold) discount(withdrawn map[string]struct{}) {
+func (h *hold) discount(published []*Backend, withdrawn map[string]struct{}) {
 	if len(withdrawn) == 0 {
 		return
 	}
 	n := 0
-	for _, b := range h.published {
+	for _, b := range published {
 		addr := b.Endpoint.Addr
 		_, orderly := withdrawn[addr]
 		if _, held := h.until[addr]; orderly && !held {

@@ -75,14 +75,15 @@ func TestHold(t *testing.T) {
 		{"one leaves in order that was held already", []step{{0, "ab", "ab", ""}, {0, "", "ab", ""}, {0, "", "b", "a"}}},
 	} {
 		h := hold{grace: 30 * time.Second}
-		now := start
+		now, publish := start, []*Backend(nil)
 		for i, step := range tt.steps {
 			now = now.Add(step.after)
 			left := map[string]struct{}{}
 			for _, b := range set(step.left) {
 				left[b.Endpoint.Addr] = struct{}{}
 			}
-			publish, recheck := h.filter(set(step.truth), entriesOf(step.truth), left, now)
+			publish = h.filter(publish, set(step.truth), entriesOf(step.truth), left, now)
+			recheck := h.next()
 			if got := names(publish); got != step.publish {
 				t.Errorf("%s: step %d: truth %q published as %q, want %q", tt.name, i, step.truth, got, step.publish)
 			}
@@ -108,7 +109,7 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}
 	}
-	h := hold{grace: 30 * time.Second}
+	h, publish := hold{grace: 30 * time.Second}, []*Backend(nil)
 	for _, step := range []struct {
 		items   []*item
 		publish string
@@ -118,7 +119,7 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 		{[]*item{entriesOf("a")[0], plain("a:1")}, "a"},
 	} {
 		truth, _ := merge(step.items)
-		if publish, _ := h.filter(truth, step.items, nil, start); names(publish) != step.publish {
+		if publish = h.filter(publish, truth, step.items, nil, start); names(publish) != step.publish {
 			t.Errorf("%d entries published as %q, want %q", len(step.items), names(publish), step.publish)
 		}
 	}
@@ -127,7 +128,7 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 func TestHoldForgetsOldSizes(t *testing.T) {
 	h := hold{grace: time.Second}
 	for i := range 10_000 {
-		h.filter(set(fmt.Sprint(i%1000)), nil, nil, start.Add(time.Duration(i)*time.Second))
+		h.filter(nil, set(fmt.Sprint(i%1000)), nil, nil, start.Add(time.Duration(i)*time.Second))
 	}
 	if len(h.peak) > 10 {
 		t.Errorf("%d sizes are kept", len(h.peak))

@@ -29,13 +29,15 @@ type State struct {
 	LiveConfirmed bool   // etcd has answered since the key is followed
 	LiveErr       error  // why the one in etcd is not in force; nil: it is
 
-	Err     error // why etcd cannot be followed now; nil: no error
-	Refused bool  // Err is etcd's own answer, such as a missing permission
+	Err error // why etcd cannot be followed now; nil: no error
 
 	Endpoints []resolver.Endpoint // Backends, as gRPC takes them
 	// names maps the instance ids of entries that share their address with one of Backends to its instance id.
 	names map[string]string
 }
+
+// Refused reports whether Err is etcd's own answer, such as a missing permission.
+func (s *State) Refused() bool { return refused(s.Err) }
 
 // NameOf returns the instance id that Backends have for an instance, which differs if it has entries with several ids. It
 // returns the instance itself if Backends do not have it.
@@ -81,7 +83,7 @@ func endpointsOf(set []*Backend) []resolver.Endpoint {
 // the status of a call to etcd, which would end the calls of the application.
 func (s *State) emptyErr(key string) error {
 	switch {
-	case !s.Known && s.Refused:
+	case !s.Known && s.Refused():
 		return errors.New(s.Err.Error())
 	case !s.Known || len(s.Backends) > 0:
 		return nil

@@ -176,7 +176,7 @@ func (w *walked) remove(name string) bool {
 
 // tell passes the changes in etcd to the core, as a watch does.
 func (w *walked) tell() bool {
-	if !w.following || w.loading || maps.Equal(w.truth, w.told) && w.core.entries.err == nil && w.core.entries.known && !w.core.entries.provisional {
+	if !w.following || w.loading || maps.Equal(w.truth, w.told) && w.core.state.Err == nil && w.core.entries.known && !w.core.state.Provisional {
 		return false
 	}
 	w.toldOf(w.removed)
@@ -283,10 +283,10 @@ func (w *walked) settle() string {
 		return "the disk is read"
 	case w.tell():
 		return "etcd tells"
-	case w.config == nil && s.Live != "" && w.core.config.next.IsZero(): // it is from the disk
+	case w.config == nil && s.Live != "" && w.core.config.due().IsZero(): // it is from the disk
 		w.configure()
 		return "etcd tells of the config"
-	case len(s.Held) > 0 || !w.core.config.next.IsZero() || !s.Known && w.core.entries.known:
+	case len(s.Held) > 0 || !w.core.config.due().IsZero() || !s.Known && w.core.entries.known:
 		w.pass(w.wake.Sub(w.now))
 		return "time passes"
 	}
@@ -303,7 +303,7 @@ func (w *walked) settle() string {
 	switch {
 	case !maps.Equal(got, want):
 		return fmt.Sprintf("nothing happens, with %v for %v", got, want)
-	case w.core.config.known && w.config == nil && s.Live != "", w.config != nil && !strings.HasPrefix(w.config.raw, "bad") && s.Live != w.config.raw:
+	case s.LiveKnown && w.config == nil && s.Live != "", w.config != nil && !strings.HasPrefix(w.config.raw, "bad") && s.Live != w.config.raw:
 		return fmt.Sprintf("nothing happens, with the config %q for %v", s.Live, w.config)
 	case s.Err != nil || s.Provisional && w.following && w.core.readers > 0:
 		return "nothing happens"
@@ -313,7 +313,7 @@ func (w *walked) settle() string {
 
 // shown is what a reader sees of a state.
 func shown(s *State) string {
-	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.Refused, s.Err)
+	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.Err)
 }
 
 var keyRules = []coretest.Rule[walked]{
@@ -349,7 +349,7 @@ var keyRules = []coretest.Rule[walked]{
 	}},
 	{Name: "what serves is not given up at once, unless its owners say so", Broken: func(before, w *walked) string {
 		was, is := before.core.state, w.core.state
-		if len(was.Backends) == 0 || len(is.Backends) > 0 || len(was.Held) > 0 || !before.following || len(before.core.hold.published) == 0 {
+		if len(was.Backends) == 0 || len(is.Backends) > 0 || len(was.Held) > 0 || !before.following || !was.Known {
 			return ""
 		}
 		for _, b := range was.Backends {
@@ -367,7 +367,7 @@ var keyRules = []coretest.Rule[walked]{
 		for name, i := range w.told {
 			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
-			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.entries.provisional {
+			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
 				return fmt.Sprintf("%s is not, or only held", name)
 			}
 		}
@@ -377,7 +377,7 @@ var keyRules = []coretest.Rule[walked]{
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
 			i, has := w.told[b.Endpoint.Instance] // an entry has the name of its instance
-			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.entries.provisional {
+			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.state.Provisional {
 				return fmt.Sprintf("%s is held at %s, and at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
 			}
 		}

@@ -280,7 +280,7 @@ func TestEntriesInANamespace(t *testing.T) {
 	for _, namespace := range []string{"", "prod/", "/prod"} {
 		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler)})
 		entry := &mvccpb.KeyValue{Key: []byte(namespace + service + "/" + instance), Value: []byte(`{"metrics_addr":"10.0.0.7:9100"}`)}
-		if b, _, err := ks.Key(service, endpoint.Reader{}).spec.endpoints(nil).Decode(entry); err != nil || b.Endpoint.Addr != instance {
+		if b, _, err := ks.Key(service, endpoint.Reader{}).decode(entry); err != nil || b.Endpoint.Addr != instance {
 			t.Errorf("in %q: %+v, %v", namespace, b, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // departures counts the connections of a key whose calls leave for another cluster.
 type departures struct {
-	connections atomic.Int64
+	connections atomic.Int64 // written with mu held
 
 	mu     sync.Mutex
 	logged bool // that calls have left
@@ -27,33 +27,23 @@ func (k *Key) offered() *State {
 }
 
 // CallsLeave notes that the calls of a connection leave for another cluster, or no longer do. It logs when the first leaves and
-// the last is back.
+// the last is back, unless that is often.
 func (k *Key) CallsLeave(leave bool) {
-	change := int64(1)
-	if !leave {
-		change = -1
-	}
-	if n := k.departures.connections.Add(change); n-change > 0 && n > 0 {
-		return
-	}
-	if ok, missed := k.departures.log(leave); ok && leave {
-		k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", k.Full())...)
-	} else if ok {
-		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", "key", k.Full())
-	}
-}
-
-// log reports whether to log a departure, or a return, and how many departures were not logged. A return is logged if its departure
-// was.
-func (d *departures) log(leave bool) (ok bool, missed int) {
+	d := &k.departures
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !leave {
-		ok, d.logged = d.logged, false
-		return ok, 0
+	switch {
+	case leave:
+		if d.connections.Add(1) == 1 {
+			var missed int
+			if d.logged, missed = d.limit.Allow(time.Now()); d.logged {
+				k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", k.Full())...)
+			}
+		}
+	case d.connections.Add(-1) == 0 && d.logged:
+		d.logged = false
+		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", "key", k.Full())
 	}
-	d.logged, missed = d.limit.Allow(time.Now())
-	return d.logged, missed
 }
 
 // Away returns the number of connections whose calls leave for another cluster, some or all of them.

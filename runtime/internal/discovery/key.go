@@ -15,18 +15,18 @@ type Key struct {
 	Name string // without the namespace
 
 	keys        *Keys
-	spec        spec
+	place       place
 	connections atomic.Int64
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
-	departures  departures
+	departures  departures            // to another cluster
 
 	mu      sync.Mutex
 	core    *core
 	readers map[*reader]struct{}
 	timer   *time.Timer
 	epoch   int                           // counts subscriptions: events of an older one are dropped
-	stop    func()                        // ends the subscription; nil: the key is not followed
+	stop    func()                        // ends the subscription
 	last    *listwatch.Snapshot[*Backend] // of the endpoints; the next subscription starts from it
 }
 
@@ -34,7 +34,7 @@ type Key struct {
 type reader struct{ notify func() }
 
 // Full returns the key in etcd, with the namespace.
-func (k *Key) Full() string { return k.spec.key }
+func (k *Key) Full() string { return k.keys.Full(k.Name) }
 
 // State returns the current state.
 func (k *Key) State() *State { return k.state.Load() }
@@ -77,7 +77,7 @@ func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 func (k *Key) followed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.stop != nil
+	return k.core.followed
 }
 
 // apply applies the effects of an event. It must be called with mu held.
@@ -87,10 +87,11 @@ func (k *Key) apply(e effects) {
 	case e.follow:
 		k.follow()
 	case e.unfollow:
-		k.unfollow()
+		k.epoch++
+		k.stop()
 	}
 	if e.save != nil {
-		k.keys.disk.save(k.spec.place, e.save)
+		k.keys.disk.save(k.place, e.save)
 	}
 	if e.changed {
 		for r := range k.readers {
@@ -104,23 +105,16 @@ func (k *Key) apply(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	stopEndpoints := k.keys.endpoints.Follow(k.spec.endpoints(k.last), func(u listwatch.Update[*Backend]) {
+	stopEndpoints := k.keys.endpoints.Follow(listwatch.Spec[*Backend]{Range: k.place.Range, Decode: k.decode, Last: k.last}, func(u listwatch.Update[*Backend]) {
 		k.event(epoch, func(now time.Time) effects {
 			k.last = u.Snapshot
 			return k.core.listed(u, now)
 		})
 	})
-	stopConfig := k.keys.followConfig(k.spec.configKey, func(u listwatch.Update[liveConfig]) {
+	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
 	k.stop = func() { stopEndpoints(); stopConfig() }
-}
-
-// unfollow ends the subscription.
-func (k *Key) unfollow() {
-	k.epoch++
-	k.stop()
-	k.stop = nil
 }
 
 // event passes an event to the core, unless its subscription has ended, and applies the effects.
@@ -133,11 +127,11 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	}
 	k.mu.Unlock()
 	if e.load { // without the lock: only list-watch waits for the disk
-		s := k.keys.disk.load(k.spec.place)
+		s := k.keys.disk.load(k.place)
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
 	if w := e.warn; w.text != "" {
-		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
+		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name), "error", w.err)...)
 	}
 }
 

@@ -85,16 +85,17 @@ func NewKeys(cfg Config) *Keys {
 // Key returns a service's key, which is not followed before its Read is called. read decides which entries
 // it includes; keys with different readers share nothing.
 func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
-	spec := ks.spec(name, read)
+	from, end := read.Range(ks.Full(name))
+	at := place{listwatch.Range{From: from, End: end}, read}
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	k, ok := ks.keys[spec.place]
+	k, ok := ks.keys[at]
 	if !ok {
 		ks.forget()
-		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
+		k = &Key{Name: name, keys: ks, place: at, readers: make(map[*reader]struct{})}
 		k.core = newCore(ks.cfg.EmptyGrace, ks.cfg.read)
 		k.state.Store(k.core.state)
-		ks.keys[spec.place] = k
+		ks.keys[at] = k
 	}
 	k.asked = time.Now()
 	return k
@@ -147,17 +148,6 @@ func (ks *Keys) Close() {
 	ks.disk.close()
 }
 
-// spec says where a key is in etcd, and how to read what is there.
-type spec struct {
-	name      string
-	namespace string
-	key       string // with the namespace
-	configKey string // the etcd key of its live service config
-	place
-
-	allowed func(addr string) error // see Config
-}
-
 // place is where a key's endpoints are in etcd, and how they are read.
 type place struct {
 	listwatch.Range
@@ -173,39 +163,27 @@ func (p place) String() string {
 	return text
 }
 
-func (ks *Keys) spec(name string, reader endpoint.Reader) spec {
-	key := ks.Full(name)
-	from, end := reader.Range(key)
-	return spec{
-		name: name, namespace: ks.cfg.Namespace, key: key, configKey: ConfigKey(ks.cfg.Namespace, name),
-		place: place{listwatch.Range{From: from, End: end}, reader}, allowed: ks.cfg.Allowed,
-	}
-}
-
 // ConfigKey returns the etcd key of a service key's live service config.
 func ConfigKey(namespace, name string) string {
 	return namespace + endpoint.ReservedSegment + "/" + name
 }
 
-// endpoints says how to follow the endpoints of the key.
-func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Backend] {
-	return listwatch.Spec[*Backend]{
-		Range: s.Range, Last: last,
-		Decode: func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
-			e, layout, ok, err := s.reader.Decode(s.name, strings.TrimPrefix(string(entry.Key), s.namespace), entry.Value, entry.Lease)
-			if err == nil && ok {
-				err = s.allowed(e.Addr)
-			}
-			if err != nil || !ok {
-				return nil, ok, err
-			}
-			return newBackend(e, layout), true, nil
-		},
+// decode reads an entry of the key.
+func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
+	cfg := &k.keys.cfg
+	e, layout, ok, err := k.place.reader.Decode(k.Name, strings.TrimPrefix(string(entry.Key), cfg.Namespace), entry.Value, entry.Lease)
+	if err == nil && ok {
+		err = cfg.Allowed(e.Addr)
 	}
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	return newBackend(e, layout), true, nil
 }
 
-// followConfig passes the live service config under an etcd key to sink until stop is called.
-func (ks *Keys) followConfig(key string, sink func(listwatch.Update[liveConfig])) (stop func()) {
+// followConfig passes the live service config of a key to sink until stop is called.
+func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig])) (stop func()) {
+	key := ConfigKey(ks.cfg.Namespace, name)
 	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
 }
 

@@ -52,7 +52,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 			s.live.Store(&livePolicy{policy, nil})
 		}
 	}
-	stopConfig := s.keys.followConfig(ConfigKey(s.keys.cfg.Namespace, s.name), func(u listwatch.Update[liveConfig]) {
+	stopConfig := s.keys.followConfig(s.name, func(u listwatch.Update[liveConfig]) {
 		if u.Snapshot == nil {
 			return
 		}

@@ -132,47 +132,47 @@ func (p *policy) act() (publish bool) {
 
 // step carries out a step of the core.
 func (p *policy) step(s step) {
-	x := s.conn
+	conn := s.conn
 	switch s.action {
 	case dial:
-		p.dial(x)
+		p.dial(conn)
 	case watch:
-		subConn, addr, config, unknown := x.subConn, address(&x.endpoint), p.in.health, p.in.client.HealthUnknown
+		subConn, addr, config, unknown := conn.subConn, address(&conn.endpoint), p.in.health, p.in.client.HealthUnknown
 		subConn.RegisterHealthListener(func(state balancer.SubConnState) {
 			if err := state.ConnectionError; err != nil && unknown != nil && strings.Contains(err.Error(), "status=SERVICE_UNKNOWN") { // as health/client.go of grpc-go v1.82 says it
 				unknown(addr, config)
 			}
-			p.onState(x, subConn, p.core.health, state)
+			p.onState(conn, subConn, p.core.health, state)
 		})
 	case shutDown:
-		if x.subConn != nil {
-			x.subConn.Shutdown()
+		if conn.subConn != nil {
+			conn.subConn.Shutdown()
 		}
-		x.subConn = nil
+		conn.subConn = nil
 	}
 }
 
-// dial connects to x.
-func (p *policy) dial(x *conn) {
-	if x.subConn == nil {
+// dial connects to conn.
+func (p *policy) dial(conn *conn) {
+	if conn.subConn == nil {
 		var subConn balancer.SubConn
-		subConn, err := p.cc.NewSubConn(x.endpoint.Addresses, balancer.NewSubConnOptions{
-			StateListener: func(state balancer.SubConnState) { p.onState(x, subConn, p.core.changed, state) },
+		subConn, err := p.cc.NewSubConn(conn.endpoint.Addresses, balancer.NewSubConnOptions{
+			StateListener: func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.changed, state) },
 		})
 		if err != nil {
-			p.core.failed(x, err)
+			p.core.failed(conn, err)
 			return
 		}
-		x.subConn = subConn
+		conn.subConn = subConn
 	}
-	x.subConn.Connect()
+	conn.subConn.Connect()
 }
 
-// onState queues a state of a SubConn of x. It drops the state if x no longer has that SubConn when its turn comes.
-func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
+// onState queues a state of a SubConn of conn. It drops the state if conn no longer has that SubConn when its turn comes.
+func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
 	p.queue.Put(func() {
-		if x.subConn == subConn {
-			event(x, s, p.now())
+		if conn.subConn == subConn {
+			event(conn, s, p.now())
 		}
 	})
 }

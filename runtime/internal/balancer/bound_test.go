@@ -79,8 +79,8 @@ func TestBound_Holds(t *testing.T) {
 		for _, end := range ends {
 			end()
 		}
-		for addr, x := range r.policy.core.conns {
-			if n := x.stats.UnderWay(); n != 0 {
+		for addr, conn := range r.policy.core.conns {
+			if n := conn.stats.UnderWay(); n != 0 {
 				t.Errorf("%s: %d calls are counted at %s, and none is under way", child, n, addr)
 			}
 		}
@@ -123,8 +123,8 @@ func TestBound_HoldsForConcurrentCalls(t *testing.T) {
 						ends[i]()
 						ends = slices.Delete(ends, i, i+1)
 					}
-					for _, x := range all {
-						if n := x.stats.UnderWay(); n > 3 {
+					for _, conn := range all {
+						if n := conn.stats.UnderWay(); n > 3 {
 							t.Errorf("%d calls are under way", n)
 						}
 					}
@@ -138,9 +138,9 @@ func TestBound_HoldsForConcurrentCalls(t *testing.T) {
 			r.update(bound(1+i%3, child), "a", "b", "c")
 		}
 		wg.Wait()
-		for _, x := range all {
-			if n := x.stats.UnderWay(); n != 0 {
-				t.Errorf("%s: %s has %d calls", child, x.addr, n)
+		for _, conn := range all {
+			if n := conn.stats.UnderWay(); n != 0 {
+				t.Errorf("%s: %s has %d calls", child, conn.addr, n)
 			}
 		}
 	}

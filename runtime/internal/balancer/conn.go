@@ -23,7 +23,7 @@ type conn struct {
 	endpoint resolver.Endpoint
 	state    connectivity.State // the SubConn's; Connecting from the moment it is dialed
 	inPlan   bool               // the plan has its endpoint, not as one that has left
-	wanted   uint64             // the number of the last selection that wants it
+	selected uint64             // the number of the last selection that has it
 	named    bool               // by a call; it stays open while its instance exists
 	triedAt  time.Time          // of the last dial, or when its health became unknown
 	closeAt  time.Time          // when it is closed as unused; zero: never
@@ -50,7 +50,7 @@ type readiness int8
 const (
 	trying  readiness = iota // new, idle or connecting, or its health is unknown: calls wait for it
 	joining                  // trying for the first time while others serve: calls do not wait for it
-	late                     // trying for longer than knownWithin: others are tried
+	late                     // trying for longer than readyTimeout: others are tried
 	ready                    // connected, and not known to be unhealthy
 	failing                  // the last attempt failed, or it is unhealthy or ejected
 	numReadiness
@@ -65,16 +65,16 @@ func (r readiness) isExpected() bool { return r == trying || r == joining || r =
 var untried = &condition{readiness: trying}
 
 func newConn(addr string, stats *picking.Stats) *conn {
-	x := &conn{addr: addr, stats: stats, state: connectivity.Idle}
-	x.current.Store(untried)
-	return x
+	conn := &conn{addr: addr, stats: stats, state: connectivity.Idle}
+	conn.current.Store(untried)
+	return conn
 }
 
-func (x *conn) readiness() readiness { return x.current.Load().readiness }
+func (conn *conn) readiness() readiness { return conn.current.Load().readiness }
 
-func (x *conn) is(r readiness) bool { return x.readiness() == r }
+func (conn *conn) is(r readiness) bool { return conn.readiness() == r }
 
 // isAwaited reports whether x connects or has yet to report its health, and is not late.
-func (x *conn) isAwaited() bool {
-	return x.state != connectivity.Idle && (x.is(trying) || x.is(joining))
+func (conn *conn) isAwaited() bool {
+	return conn.state != connectivity.Idle && (conn.is(trying) || conn.is(joining))
 }

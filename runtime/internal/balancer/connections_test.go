@@ -57,16 +57,16 @@ func TestConnections_OneAnAddress(t *testing.T) {
 func TestConnections_AreMadeAgainAtOnce(t *testing.T) {
 	c, now := newCore(noStats), time.Now()
 	c.update(planOf(t, `{}`, ends("a v1")), now)
-	x := c.conns["a:1"]
+	conn := c.conns["a:1"]
 	for range 20 {
 		c.flush()
-		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
-		if x.is(ready) {
+		c.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+		if conn.is(ready) {
 			t.Error("ready, and its health is not known")
 		}
-		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
-		if steps := c.flush().steps; !x.is(trying) || steps[len(steps)-1] != (step{dial, x}) {
-			t.Fatalf("%v, and %+v", steps, x.current.Load())
+		c.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
+		if steps := c.flush().steps; !conn.is(trying) || steps[len(steps)-1] != (step{dial, conn}) {
+			t.Fatalf("%v, and %+v", steps, conn.current.Load())
 		}
 	}
 }
@@ -75,16 +75,16 @@ func TestConnections_AreMadeAgainAtOnce(t *testing.T) {
 func TestConnections_LateStatesAreDropped(t *testing.T) {
 	r := newRig(t)
 	r.update("", "a")
-	x := r.policy.core.conns["a:1"]
+	conn := r.policy.core.conns["a:1"]
 	r.policy.do(func() {
-		r.policy.core.close(x)
-		r.policy.core.connect(x, false, r.now)
+		r.policy.core.close(conn)
+		r.policy.core.connect(conn, false, r.now)
 	})
 	r.settle()
 	r.made[0].listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
 	r.settle()
-	if len(r.made) != 2 || !x.is(ready) {
-		t.Errorf("of %d, the last: %+v", len(r.made), x.current.Load())
+	if len(r.made) != 2 || !conn.is(ready) {
+		t.Errorf("of %d, the last: %+v", len(r.made), conn.current.Load())
 	}
 }
 
@@ -171,7 +171,7 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 			bad(r, at(1)+":1")
 			r.update("", fleet...)
 			for range 4 {
-				r.pass(nextWithin)
+				r.pass(attemptDelay)
 			}
 			if reached := r.shares(t.Context(), 8); len(reached) != 2 || reached[at(2)] != 4 || reached[at(3)] != 4 {
 				t.Errorf("%s, the first two of which each %s: calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
@@ -187,9 +187,9 @@ func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
 	r.tell("", attr.State{Endpoints: ends("a", "b"), Held: map[string]struct{}{"a:1": {}, "b:1": {}}})
 	p := r.policy
 	p.do(func() {
-		for _, x := range p.core.conns {
-			if p.core.isWanted(x) {
-				p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errRefused}, r.now)
+		for _, conn := range p.core.conns {
+			if p.core.isSelected(conn) {
+				p.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errRefused}, r.now)
 			}
 		}
 		r.expect(t.Context(), "by the picker before", "waits")
@@ -263,8 +263,8 @@ func TestConnections_StatisticsOutlastThem(t *testing.T) {
 		r.client = client
 		r.update(peakConfig, fleet...)
 		all := make(map[string]*picking.Stats)
-		for addr, x := range r.policy.core.conns {
-			all[addr] = x.stats
+		for addr, conn := range r.policy.core.conns {
+			all[addr] = conn.stats
 		}
 		r.policy.Close()
 		return all

@@ -18,16 +18,16 @@ const (
 	// linger is how long an unused connection is kept. The next plan may use it. If the servers that replaced it leave as well, as in a
 	// common failure, all of them are the last resort.
 	linger = 5 * time.Second
-	// nextWithin is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
+	// attemptDelay is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
 	// pick_first (A61).
-	nextWithin = 250 * time.Millisecond
-	// knownWithin bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
+	attemptDelay = 250 * time.Millisecond
+	// readyTimeout bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
 	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
-	knownWithin = time.Second
+	readyTimeout = time.Second
 )
 
-// errUnwell is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
-var errUnwell = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
+// errUnhealthy is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
+var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
 // core decides which connections exist and which plan picks use. Its methods are events; they record effects and do no I/O.
 //
@@ -39,8 +39,8 @@ type core struct {
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
-	counts    [numReadiness]int // of the connections that it wants, by readiness
-	leaves    bool              // it wants connections to the other cluster
+	counts    [numReadiness]int // of the selected connections, by readiness
+	leaves    bool              // connections to the other cluster are selected
 	stale     bool              // another selection is due
 	lookAt    time.Time         // when the next is due; zero: never
 
@@ -75,20 +75,20 @@ func newCore(statsOf func(addr string) *picking.Stats) core {
 // connTo returns the connection to the address of an endpoint.
 func (c *core) connTo(ep *resolver.Endpoint) *conn {
 	addr := address(ep)
-	x := c.conns[addr]
-	if x == nil {
-		x = newConn(addr, c.statsOf(addr))
-		c.conns[addr] = x
-		c.all = append(c.all, x)
+	conn := c.conns[addr]
+	if conn == nil {
+		conn = newConn(addr, c.statsOf(addr))
+		c.conns[addr] = conn
+		c.all = append(c.all, conn)
 	}
-	return x
+	return conn
 }
 
 // update puts a new plan in force.
 func (c *core) update(next *plan, now time.Time) {
 	before := c.plan
-	for _, x := range c.all {
-		x.inPlan = false
+	for _, conn := range c.all {
+		conn.inPlan = false
 	}
 	next.conns = make([]*conn, len(next.All))
 	if before != nil {
@@ -97,13 +97,13 @@ func (c *core) update(next *plan, now time.Time) {
 		copy(next.conns[next.Live-behind:next.Live], before.conns[before.Live-behind:before.Live])
 	}
 	for i := range next.All {
-		x := next.conns[i]
-		if x == nil {
-			x = c.connTo(&next.All[i])
-			next.conns[i] = x
-			c.renew(x, next.All[i], now)
+		conn := next.conns[i]
+		if conn == nil {
+			conn = c.connTo(&next.All[i])
+			next.conns[i] = conn
+			c.renew(conn, next.All[i], now)
 		}
-		x.inPlan = next.ClassOf(i) != planning.Left
+		conn.inPlan = next.ClassOf(i) != planning.Left
 	}
 	if before != nil {
 		c.restartHeld(before.in, next.in)
@@ -132,7 +132,7 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	for _, endpoints := range lists {
 		for i := range endpoints {
 			addr := address(&endpoints[i])
-			if x := c.conns[addr]; x != nil && x.state == connectivity.Ready && !known[addr] {
+			if conn := c.conns[addr]; conn != nil && conn.state == connectivity.Ready && !known[addr] {
 				known[addr] = true
 				left = append(left, endpoints[i])
 			}
@@ -141,14 +141,14 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	return left
 }
 
-// renew replaces the endpoint of x by its newest entry.
-func (c *core) renew(x *conn, ep resolver.Endpoint, now time.Time) {
-	if startedAnew(x.endpoint, ep) {
-		c.restart(x)
+// renew replaces the endpoint of conn by its newest entry.
+func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
+	if startedAnew(conn.endpoint, ep) {
+		c.restart(conn)
 	}
-	x.endpoint = ep
-	if x.is(ready) {
-		x.stats.Ready(attr.Endpoint(ep), now)
+	conn.endpoint = ep
+	if conn.is(ready) {
+		conn.stats.Ready(attr.Endpoint(ep), now)
 	}
 }
 
@@ -161,83 +161,83 @@ func (c *core) restartHeld(before, next *input) {
 	}
 }
 
-// restart handles a restart of the server of x: it ends an attempt to connect and gRPC's backoff, which belong to the server before.
-func (c *core) restart(x *conn) {
-	if x.state == connectivity.Connecting || x.state == connectivity.TransientFailure {
-		c.close(x)
+// restart handles a restart of the server of conn: it ends an attempt to connect and gRPC's backoff, which belong to the server before.
+func (c *core) restart(conn *conn) {
+	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
+		c.close(conn)
 	}
 }
 
-// connect connects x if it is idle. It makes no connection to an endpoint that has left.
-func (c *core) connect(x *conn, joins bool, now time.Time) {
-	if x.state != connectivity.Idle || !x.named && !x.inPlan {
+// connect connects conn if it is idle. It makes no connection to an endpoint that has left.
+func (c *core) connect(conn *conn, joins bool, now time.Time) {
+	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return
 	}
-	if joins && x.current.Load() == untried {
-		c.set(x, &condition{readiness: joining})
+	if joins && conn.current.Load() == untried {
+		c.set(conn, &condition{readiness: joining})
 	}
-	x.state = connectivity.Connecting
-	c.await(x, now)
-	c.do(dial, x)
+	conn.state = connectivity.Connecting
+	c.await(conn, now)
+	c.do(dial, conn)
 }
 
-// await starts the time after which x is late.
-func (c *core) await(x *conn, now time.Time) {
-	x.triedAt = now
-	c.lookAt = earliest(c.lookAt, now.Add(knownWithin))
+// await starts the time after which conn is late.
+func (c *core) await(conn *conn, now time.Time) {
+	conn.triedAt = now
+	c.lookAt = earliest(c.lookAt, now.Add(readyTimeout))
 }
 
-// close closes x and resets it.
-func (c *core) close(x *conn) {
-	c.do(shutDown, x)
-	x.state, x.closeAt = connectivity.Idle, time.Time{}
-	c.set(x, untried)
+// close closes conn and resets it.
+func (c *core) close(conn *conn) {
+	c.do(shutDown, conn)
+	conn.state, conn.closeAt = connectivity.Idle, time.Time{}
+	c.set(conn, untried)
 }
 
-// name connects the endpoint of an instance that a call has named, and returns its connection.
-func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
-	x := c.connTo(ep)
-	c.keep(x, ep, now)
+// pinTarget connects the endpoint of an instance that a call has named, and returns its connection.
+func (c *core) pinTarget(ep *resolver.Endpoint, now time.Time) *conn {
+	conn := c.connTo(ep)
+	c.pin(conn, ep, now)
 	c.publish()
-	c.connect(x, false, now)
-	return x
+	c.connect(conn, false, now)
+	return conn
 }
 
-// keep keeps x open while calls may name its instance, which is at ep. It replaces the endpoint of x only if the entry has
+// pin keeps conn open while calls may name its instance, which is at ep. It replaces the endpoint of conn only if the entry has
 // changed: the plan's copy may carry more.
-func (c *core) keep(x *conn, ep *resolver.Endpoint, now time.Time) {
-	x.named, x.closeAt = true, time.Time{}
-	if len(x.endpoint.Addresses) == 0 || attr.Endpoint(x.endpoint) != attr.Endpoint(*ep) {
-		c.renew(x, *ep, now)
+func (c *core) pin(conn *conn, ep *resolver.Endpoint, now time.Time) {
+	conn.named, conn.closeAt = true, time.Time{}
+	if len(conn.endpoint.Addresses) == 0 || attr.Endpoint(conn.endpoint) != attr.Endpoint(*ep) {
+		c.renew(conn, *ep, now)
 	}
 }
 
-// forget handles that calls can no longer name the instance of x.
-func (c *core) forget(x *conn) { x.named, c.stale = false, true }
+// unpin handles that calls can no longer name the instance of conn.
+func (c *core) unpin(conn *conn) { conn.named, c.stale = false, true }
 
-// changed handles a state of the SubConn of x.
-func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
-	was := x.state
-	x.state = s.ConnectivityState
+// changed handles a state of the SubConn of conn.
+func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
+	was := conn.state
+	conn.state = s.ConnectivityState
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
-		c.do(watch, x)
+		c.do(watch, conn)
 		if c.plan.in.health == "" { // outlier detection does not report an ejection again
-			next := *x.current.Load()
-			next.subConn = x.subConn
-			if c.set(x, &next); x.named {
+			next := *conn.current.Load()
+			next.subConn = conn.subConn
+			if c.set(conn, &next); conn.named {
 				c.publish()
 			}
 		}
 	case connectivity.TransientFailure:
-		c.set(x, &condition{readiness: failing, err: s.ConnectionError})
+		c.set(conn, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
 		if was != connectivity.TransientFailure { // gRPC has waited after that; else it connects again at once, as gRPC's own policies do
-			c.set(x, untried)
+			c.set(conn, untried)
 		}
-		if c.isUsed(x) {
-			c.connect(x, false, now)
+		if c.isUsed(conn) {
+			c.connect(conn, false, now)
 		}
 	case connectivity.Shutdown:
 		return // by ourselves
@@ -263,25 +263,25 @@ func (c *core) reselect(now time.Time) {
 	}
 }
 
-// health handles a report on the health of x.
-func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
-	if x.state != connectivity.Ready {
+// health handles a report on the health of conn.
+func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
+	if conn.state != connectivity.Ready {
 		return
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
-		x.stats.Ready(attr.Endpoint(x.endpoint), now)
-		c.set(x, &condition{readiness: ready, subConn: x.subConn})
+		conn.stats.Ready(attr.Endpoint(conn.endpoint), now)
+		c.set(conn, &condition{readiness: ready, subConn: conn.subConn})
 	case connectivity.TransientFailure:
-		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)}
+		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnhealthy)}
 		if s.ConnectionError == nil { // a health check has an error, an ejection has none
-			next.subConn = x.current.Load().subConn
+			next.subConn = conn.current.Load().subConn
 		}
-		c.set(x, next)
+		c.set(conn, next)
 	default:
-		if x.is(ready) {
-			c.set(x, untried)
-			c.await(x, now)
+		if conn.is(ready) {
+			c.set(conn, untried)
+			c.await(conn, now)
 		}
 	}
 	c.follow()
@@ -289,24 +289,24 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 
 // watchAgain watches the health of connections again: gRPC uses the service config in force when a watch begins.
 func (c *core) watchAgain() {
-	for _, x := range c.all {
-		if x.state == connectivity.Ready {
-			c.do(watch, x)
+	for _, conn := range c.all {
+		if conn.state == connectivity.Ready {
+			c.do(watch, conn)
 		}
 	}
 }
 
-// failed handles a failure to make a SubConn for x, which gRPC's policies do not try again either.
-func (c *core) failed(x *conn, err error) {
-	x.state = connectivity.TransientFailure
-	c.set(x, &condition{readiness: failing, err: err})
+// failed handles a failure to make a SubConn for conn, which gRPC's policies do not try again either.
+func (c *core) failed(conn *conn, err error) {
+	conn.state = connectivity.TransientFailure
+	c.set(conn, &condition{readiness: failing, err: err})
 	c.follow()
 }
 
 // closeAll ends everything.
 func (c *core) closeAll() {
-	for _, x := range c.all {
-		c.do(shutDown, x)
+	for _, conn := range c.all {
+		c.do(shutDown, conn)
 	}
 	c.conns, c.all, c.plan, c.leaves = nil, nil, nil, false
 }
@@ -317,12 +317,12 @@ func (c *core) publish() {
 	c.out.publish = true
 }
 
-func (c *core) do(a action, x *conn) { c.out.steps = append(c.out.steps, step{a, x}) }
+func (c *core) do(a action, conn *conn) { c.out.steps = append(c.out.steps, step{a, conn}) }
 
-// set sets the condition of x.
-func (c *core) set(x *conn, next *condition) {
-	was, is := x.readiness(), next.readiness
-	if c.isWanted(x) {
+// set sets the condition of conn.
+func (c *core) set(conn *conn, next *condition) {
+	was, is := conn.readiness(), next.readiness
+	if c.isSelected(conn) {
 		c.counts[was]--
 		c.counts[is]++
 	}
@@ -330,7 +330,7 @@ func (c *core) set(x *conn, next *condition) {
 	if was != is || is == ready || c.counts[ready] == 0 {
 		c.publish()
 	}
-	x.current.Store(next)
+	conn.current.Store(next)
 }
 
 // flush returns the effects since the last flush.

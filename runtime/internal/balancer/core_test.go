@@ -174,9 +174,9 @@ func (w *walked) picks() (all []picked) {
 }
 
 // mayServe reports whether a connection may serve a call by the plan, not as the last resort, and is ready.
-func (w *walked) mayServe(x *conn, call int) bool {
+func (w *walked) mayServe(conn *conn, call int) bool {
 	p := w.core.plan
-	if x.current.Load().readiness != ready {
+	if conn.current.Load().readiness != ready {
 		return false
 	}
 	info, wish := infoOf(call)
@@ -187,10 +187,10 @@ func (w *walked) mayServe(x *conn, call int) bool {
 	for ; v != nil; v = v.then {
 		v.open()
 		lacking := v.lacking(info.FullMethodName)
-		if slices.Contains(lacking, attr.Methods(x.endpoint)) {
+		if slices.Contains(lacking, attr.Methods(conn.endpoint)) {
 			return false
 		}
-		if v.calls(x) {
+		if v.calls(conn) {
 			return true
 		}
 		if !v.refresh(1, lacking).toBase {
@@ -201,10 +201,10 @@ func (w *walked) mayServe(x *conn, call int) bool {
 }
 
 // calls reports whether a live tier of a view uses a connection.
-func (v *view) calls(x *conn) bool {
+func (v *view) calls(conn *conn) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
-			uses := func(m int32) bool { return v.plan.conns[m] == x }
+			uses := func(m int32) bool { return v.plan.conns[m] == conn }
 			if t.Class.IsLive() && slices.ContainsFunc(t.use.Load().members, uses) {
 				return true
 			}
@@ -247,7 +247,7 @@ func (w *walked) do(event string) (could bool) {
 	w.done = append(w.done, event)
 	var i, v int
 	verb, name, _ := strings.Cut(event, " ")
-	x := w.core.conns[name]
+	conn := w.core.conns[name]
 	switch verb {
 	case "fleet":
 		_, _ = fmt.Sscan(name, &i, &v)
@@ -271,17 +271,17 @@ func (w *walked) do(event string) (could bool) {
 			w.core.reselect(w.now)
 		}
 	case "named":
-		if could = w.fleet[2]%3 > 0 && (x == nil || !x.named); !could {
+		if could = w.fleet[2]%3 > 0 && (conn == nil || !conn.named); !could {
 			return false
 		}
-		w.core.name(&variants[2][w.fleet[2]-1], w.now)
+		w.core.pinTarget(&variants[2][w.fleet[2]-1], w.now)
 	case "forgotten":
-		if could = x != nil && x.named; !could {
+		if could = conn != nil && conn.named; !could {
 			return false
 		}
-		w.core.forget(x)
+		w.core.unpin(conn)
 	default:
-		if x == nil || x.subConn == nil || !w.tell(x, verb) {
+		if conn == nil || conn.subConn == nil || !w.tell(conn, verb) {
 			return false
 		}
 	}
@@ -290,21 +290,21 @@ func (w *walked) do(event string) (could bool) {
 }
 
 // tell reports a state of a connection to the core.
-func (w *walked) tell(x *conn, what string) bool {
-	connecting := x.state == connectivity.Connecting
+func (w *walked) tell(conn *conn, what string) bool {
+	connecting := conn.state == connectivity.Connecting
 	switch {
 	case what == "ready" && connecting:
-		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
+		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
 	case what == "fails" && connecting:
-		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
-	case what == "ends" && x.state == connectivity.Ready, what == "idle" && x.state == connectivity.TransientFailure:
-		delete(w.health, x)
-		x.subConn.(*walkedSubConn).busy = false
-		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
-	case what == "well" && w.health[x] && !x.is(ready):
-		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
-	case what == "unwell" && w.health[x] && x.is(ready):
-		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}, w.now)
+		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
+	case what == "ends" && conn.state == connectivity.Ready, what == "idle" && conn.state == connectivity.TransientFailure:
+		delete(w.health, conn)
+		conn.subConn.(*walkedSubConn).busy = false
+		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
+	case what == "well" && w.health[conn] && !conn.is(ready):
+		w.core.health(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
+	case what == "unwell" && w.health[conn] && conn.is(ready):
+		w.core.health(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}, w.now)
 	default:
 		return false
 	}
@@ -324,25 +324,25 @@ func (w *walked) carryOut() {
 		w.core.reselect(w.now)
 		out := w.core.flush()
 		for _, s := range out.steps {
-			x := s.conn
+			conn := s.conn
 			switch s.action {
 			case dial:
-				if x.subConn == nil {
-					x.subConn = &walkedSubConn{of: x}
+				if conn.subConn == nil {
+					conn.subConn = &walkedSubConn{of: conn}
 				}
-				sc := x.subConn.(*walkedSubConn)
+				sc := conn.subConn.(*walkedSubConn)
 				if sc.busy {
-					w.breaks("%s is connected to twice", x.addr)
+					w.breaks("%s is connected to twice", conn.addr)
 				}
 				sc.busy = true
 			case watch:
-				w.health[x] = true
+				w.health[conn] = true
 			case shutDown:
-				x.subConn = nil
-				delete(w.health, x)
+				conn.subConn = nil
+				delete(w.health, conn)
 			}
-			if x.state != connectivity.Ready {
-				delete(w.health, x)
+			if conn.state != connectivity.Ready {
+				delete(w.health, conn)
 			}
 		}
 		if wake := w.core.lookAt; !wake.IsZero() {
@@ -384,9 +384,9 @@ func (w *walked) key() string {
 	}
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
-	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.state, x.readiness(), w.core.isWanted(x), x.named, x.subConn != nil, w.health[x],
-			in(x.closeAt), in(x.triedAt.Add(knownWithin)))
+	for _, conn := range all {
+		fmt.Fprint(&text, "; ", conn.addr, conn.state, conn.readiness(), w.core.isSelected(conn), conn.named, conn.subConn != nil, w.health[conn],
+			in(conn.closeAt), in(conn.triedAt.Add(readyTimeout)))
 	}
 	fmt.Fprint(&text, "; ", in(w.core.lookAt), len(p.needs()))
 	return text.String()
@@ -394,14 +394,16 @@ func (w *walked) key() string {
 
 // settle makes every connection ready.
 func (w *walked) settle() string {
-	for _, x := range w.core.all {
+	for _, conn := range w.core.all {
 		for _, what := range []string{"idle", "ready", "well"} {
-			if w.do(what + " " + x.addr) {
-				return what + " " + x.addr
+			if w.do(what + " " + conn.addr) {
+				return what + " " + conn.addr
 			}
 		}
 	}
-	timed := slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.closeAt.IsZero() || x.state == connectivity.Idle && w.core.isWanted(x) })
+	timed := slices.ContainsFunc(w.core.all, func(conn *conn) bool {
+		return !conn.closeAt.IsZero() || conn.state == connectivity.Idle && w.core.isSelected(conn)
+	})
 	if timed {
 		if w.wake.IsZero() {
 			return "nothing happens, and something is left over"
@@ -442,9 +444,9 @@ var coreRules = []coretest.Rule[walked]{
 	}},
 	{Name: "P20: a call is served where an endpoint that it may go to is ready", Broken: func(_, w *walked) string {
 		for i, c := range w.picks() {
-			for _, x := range w.core.plan.conns {
-				if c.err != nil && w.mayServe(x, i) {
-					return fmt.Sprintf("%v gets %v, and %s is ready", walkedCalls[i], c.err, x.addr)
+			for _, conn := range w.core.plan.conns {
+				if c.err != nil && w.mayServe(conn, i) {
+					return fmt.Sprintf("%v gets %v, and %s is ready", walkedCalls[i], c.err, conn.addr)
 				}
 			}
 		}
@@ -455,22 +457,22 @@ var coreRules = []coretest.Rule[walked]{
 			if at := slices.Index(w.core.plan.conns, c.conn); at < w.core.plan.Live {
 				continue
 			}
-			for _, x := range w.core.plan.conns[:w.core.plan.Live] {
-				if w.mayServe(x, i) {
-					return fmt.Sprintf("%v goes to %s, and %s is ready", walkedCalls[i], c.conn.addr, x.addr)
+			for _, conn := range w.core.plan.conns[:w.core.plan.Live] {
+				if w.mayServe(conn, i) {
+					return fmt.Sprintf("%v goes to %s, and %s is ready", walkedCalls[i], c.conn.addr, conn.addr)
 				}
 			}
 		}
 		return ""
 	}},
 	{Name: "what is to be closed or made later is looked at", Broken: func(_, w *walked) string {
-		for _, x := range w.core.all {
-			if !x.closeAt.IsZero() && w.wake.IsZero() {
-				return x.addr + " waits, and nobody looks"
+		for _, conn := range w.core.all {
+			if !conn.closeAt.IsZero() && w.wake.IsZero() {
+				return conn.addr + " waits, and nobody looks"
 			}
 		}
-		late := slices.ContainsFunc(w.core.all, func(x *conn) bool {
-			return x.isAwaited() && (w.wake.IsZero() || w.wake.After(x.triedAt.Add(knownWithin)))
+		late := slices.ContainsFunc(w.core.all, func(conn *conn) bool {
+			return conn.isAwaited() && (w.wake.IsZero() || w.wake.After(conn.triedAt.Add(readyTimeout)))
 		})
 		if late {
 			return "one takes long to connect, and nobody looks"
@@ -479,18 +481,18 @@ var coreRules = []coretest.Rule[walked]{
 	}},
 	{Name: "what is wanted is connected to, and what is not known is closed", Broken: func(_, w *walked) string {
 		kinds := [numReadiness]int{}
-		for _, x := range w.core.all {
-			if w.core.isWanted(x) {
-				kinds[x.current.Load().readiness]++
+		for _, conn := range w.core.all {
+			if w.core.isSelected(conn) {
+				kinds[conn.current.Load().readiness]++
 			}
-			if (w.core.isWanted(x) && x.inPlan || x.named) && x.state == connectivity.Idle {
-				return x.addr + " is not connected to"
+			if (w.core.isSelected(conn) && conn.inPlan || conn.named) && conn.state == connectivity.Idle {
+				return conn.addr + " is not connected to"
 			}
-			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !w.core.isUsed(x) && x.subConn != nil && x.closeAt.IsZero() {
-				return x.addr + " is not known and open"
+			if known := w.fleet[conn.addr[0]-'a'] > 0; !known && !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
+				return conn.addr + " is not known and open"
 			}
-			if !w.core.isUsed(x) && x.subConn != nil && x.closeAt.IsZero() {
-				return x.addr + " is not wanted and open for ever"
+			if !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
+				return conn.addr + " is not wanted and open for ever"
 			}
 		}
 		if kinds != w.core.counts {

@@ -66,7 +66,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	}
 }
 
-// TestLanes_ANewOneIsWaitedFor makes calls of a lane while it connects and fails, under several plans. They wait at most knownWithin.
+// TestLanes_ANewOneIsWaitedFor makes calls of a lane while it connects and fails, under several plans. They wait at most readyTimeout.
 func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 	r := newRig(t)
 	r.hangs["c:1"] = true
@@ -123,7 +123,7 @@ func TestLanes_WhatJoinsIsNotWaitedFor(t *testing.T) {
 		r.update(looseRed, tt.before...)
 		r.update(looseRed, tt.after...)
 		r.expect(tt.ctx, tt.what+" joins", tt.want)
-		r.pass(knownWithin)
+		r.pass(readyTimeout)
 		r.expect(tt.ctx, tt.what+" hangs", tt.want)
 	}
 }

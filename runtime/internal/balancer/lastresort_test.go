@@ -73,7 +73,7 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	r.hangs["b:1"] = true
 	r.update(drain, "a", "b")
 	r.expect(t.Context(), "while b connects", "waits")
-	r.pass(knownWithin)
+	r.pass(readyTimeout)
 	r.expect(t.Context(), "while b hangs", "a")
 	r.set("b", connectivity.Ready)
 	r.expect(t.Context(), "once b is ready", "b")
@@ -102,7 +102,7 @@ func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
 }
 
 // TestLastResort_TheOtherClusterWaitsForHome connects to the only server at home again, or asks it for its health again. Calls wait for it,
-// and leave after knownWithin, or if it refuses.
+// and leave after readyTimeout, or if it refuses.
 func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
@@ -114,12 +114,12 @@ func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
 		calls          []string // at first, at once, later
 	}{
 		{"its connection ends", true, false, end, func(s *fakeSubConn) { s.set(connectivity.Ready, nil) }, 0, []string{"a", "waits", "a"}},
-		{"its connection ends, and hangs", true, false, end, nil, knownWithin, []string{"a", "waits", "b"}},
+		{"its connection ends, and hangs", true, false, end, nil, readyTimeout, []string{"a", "waits", "b"}},
 		{"its connection ends, and it refuses", false, true, end, nil, 0, []string{"a", "b", "b"}},
 		{"it is asked for its health", false, false, asked, func(s *fakeSubConn) {
 			s.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		}, 0, []string{"a", "waits", "a"}},
-		{"it is asked for its health, and says nothing", false, false, asked, nil, knownWithin, []string{"a", "waits", "b"}},
+		{"it is asked for its health, and says nothing", false, false, asked, nil, readyTimeout, []string{"a", "waits", "b"}},
 	} {
 		r := newRig(t)
 		left := false

@@ -109,7 +109,7 @@ type pickerFunc func()
 
 func (f pickerFunc) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	f()
-	return balancer.PickResult{}, errUnwell
+	return balancer.PickResult{}, errUnhealthy
 }
 
 // switching is a switcher in place of a rig's policy.
@@ -243,7 +243,7 @@ func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 				t.Errorf("it has %q, want %q", got, tt.want)
 			}
 		}
-		s.expect(t.Context(), "while it still serves", errUnwell.Error())
+		s.expect(t.Context(), "while it still serves", errUnhealthy.Error())
 		p.is(connectivity.TransientFailure, func() {})
 		s.wait()
 		s.expect(t.Context(), "when it no longer serves", none.Error())

@@ -50,13 +50,13 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	x, err := p.pickByPlan(info.Ctx, o, v, p.plan.methodOf(&info))
+	conn, err := p.pickByPlan(info.Ctx, o, v, p.plan.methodOf(&info))
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	result := balancer.PickResult{SubConn: x.current.Load().forPlan()}
+	result := balancer.PickResult{SubConn: conn.current.Load().forPlan()}
 	if p.plan.traits.Counts {
-		result.Done = x.stats.End(p.plan.traits.Times)
+		result.Done = conn.stats.End(p.plan.traits.Times)
 	}
 	if result.SubConn == nil { // it was lost just now, and another picker is about to follow
 		if result.Done != nil {
@@ -70,16 +70,16 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 // pickByPlan picks in a view, or in the view that takes its calls when it cannot. If every endpoint lacks the method, the call goes to
 // any: the server's answer says so.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
-	x, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
+	conn, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
 	of := v
 	if passOn && v.then != nil {
 		of = v.then
-		x, _, err = p.plan.pickFrom(ctx, o, of.asOf(p.epoch, method))
+		conn, _, err = p.plan.pickFrom(ctx, o, of.asOf(p.epoch, method))
 	}
 	if errors.Is(err, errLacks) {
 		return p.pickByPlan(ctx, o, v, "")
 	}
-	return x, of.explain(err)
+	return conn, of.explain(err)
 }
 
 var (
@@ -90,7 +90,7 @@ var (
 )
 
 // pickFrom picks by a snapshot. Where calls are counted, the call has begun. passOn reports whether another view may take the call.
-func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (x *conn, passOn bool, err error) {
+func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	if len(s.groups) == 0 {
 		return nil, s.toBase, s.err
 	}
@@ -98,13 +98,13 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
-			if x, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
-				return x, false, err
+			if conn, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
+				return conn, false, err
 			}
 		}
 		for i := range g.sets {
-			if x, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
-				return x, false, err
+			if conn, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
+				return conn, false, err
 			}
 		}
 	}
@@ -121,8 +121,8 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 		case picking.Wait:
 			return nil, balancer.ErrNoSubConnAvailable
 		}
-		if x := s.conns[i]; !p.traits.Counts || x.stats.Begin(s.Most) {
-			return x, nil
+		if conn := s.conns[i]; !p.traits.Counts || conn.stats.Begin(s.Most) {
+			return conn, nil
 		}
 	}
 }

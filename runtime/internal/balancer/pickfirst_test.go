@@ -76,7 +76,7 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	for i, want := range []struct {
 		after time.Duration
 		made  int
-	}{{0, 1}, {nextWithin - 1, 1}, {1, 2}, {nextWithin - 1, 2}, {1, 3}, {nextWithin, 3}} {
+	}{{0, 1}, {attemptDelay - 1, 1}, {1, 2}, {attemptDelay - 1, 2}, {1, 3}, {attemptDelay, 3}} {
 		if r.pass(want.after); len(r.made) != want.made {
 			t.Errorf("at step %d, %d are connected to, want %d", i, len(r.made), want.made)
 		}
@@ -96,7 +96,7 @@ func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
 	r.expect(lane("red"), "at first", "waits")
 	r.settle()
 	for n := range 7 {
-		r.pass(nextWithin - 1)
+		r.pass(attemptDelay - 1)
 		want := "waits"
 		if n >= 4 {
 			want = "base"

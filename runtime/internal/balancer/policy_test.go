@@ -196,8 +196,8 @@ func TestPick_MeetsAnOlderSnapshot(t *testing.T) {
 		if got := <-answered; len(got) != 1 {
 			t.Errorf("%s: a call gets %q, and no other picker comes", tt.when, got)
 		}
-		for addr, x := range r.policy.core.conns {
-			if n := x.stats.UnderWay(); n != 0 {
+		for addr, conn := range r.policy.core.conns {
+			if n := conn.stats.UnderWay(); n != 0 {
 				t.Errorf("%s: %d calls are counted at %s", tt.when, n, addr)
 			}
 		}

@@ -164,7 +164,7 @@ func TestRing_ATiedCallWaits(t *testing.T) {
 			r.settle()
 		}
 		r.expect(ctx, "while its instance "+tt.what, "waits")
-		r.pass(knownWithin)
+		r.pass(readyTimeout)
 		r.expect(ctx, "while its instance "+tt.what+" for long", "b")
 	}
 }

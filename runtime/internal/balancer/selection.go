@@ -15,28 +15,28 @@ import (
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
 	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
-	for _, x := range c.all {
-		c.countLate(x, now)
+	for _, conn := range c.all {
+		c.countLate(conn, now)
 	}
 	p := c.plan
 	if !p.picksSome() {
-		for _, x := range p.conns[:p.Live] {
-			c.want(x)
+		for _, conn := range p.conns[:p.Live] {
+			c.markSelected(conn)
 		}
 	}
 	if c.depends() {
 		for _, v := range p.called() {
 			for i := range v.groups {
-				c.wantGroup(v, &v.groups[i], now)
+				c.selectGroup(v, &v.groups[i], now)
 			}
 		}
 	}
-	c.all = slices.DeleteFunc(c.all, func(x *conn) (gone bool) {
-		if !c.isUsed(x) {
-			return c.closeUnused(x, now)
+	c.all = slices.DeleteFunc(c.all, func(conn *conn) (gone bool) {
+		if !c.isUsed(conn) {
+			return c.closeUnused(conn, now)
 		}
-		x.closeAt = time.Time{}
-		c.connect(x, joins, now)
+		conn.closeAt = time.Time{}
+		c.connect(conn, joins, now)
 		return false
 	})
 }
@@ -44,57 +44,58 @@ func (c *core) selectConns(now time.Time, joins bool) {
 // depends reports whether the selection depends on the conditions of connections.
 func (c *core) depends() bool { return c.plan.picksSome() || c.plan.Live < len(c.plan.All) }
 
-// countLate makes x late if its time is up.
-func (c *core) countLate(x *conn, now time.Time) {
-	if !x.isAwaited() {
+// countLate makes conn late if its time is up.
+func (c *core) countLate(conn *conn, now time.Time) {
+	if !conn.isAwaited() {
 		return
 	}
-	at := x.triedAt.Add(knownWithin)
+	at := conn.triedAt.Add(readyTimeout)
 	if now.Before(at) {
 		c.lookAt = earliest(c.lookAt, at)
 		return
 	}
-	next := *x.current.Load()
+	next := *conn.current.Load()
 	next.readiness = late
-	c.set(x, &next)
+	c.set(conn, &next)
 	c.publish()
 }
 
-// closeUnused closes x once it was unused for linger. It reports whether to forget x: it is closed, and the plan does not have it.
-func (c *core) closeUnused(x *conn, now time.Time) (gone bool) {
+// closeUnused closes conn once it was unused for linger. It reports whether to forget conn: it is closed, and the plan does not have it.
+func (c *core) closeUnused(conn *conn, now time.Time) (gone bool) {
 	switch {
-	case x.state == connectivity.Idle && x.subConn == nil: // it is closed
-	case x.closeAt.IsZero():
-		x.closeAt = now.Add(linger)
+	case conn.state == connectivity.Idle && conn.subConn == nil: // it is closed
+	case conn.closeAt.IsZero():
+		conn.closeAt = now.Add(linger)
 		fallthrough
-	case now.Before(x.closeAt):
-		c.lookAt = earliest(c.lookAt, x.closeAt)
+	case now.Before(conn.closeAt):
+		c.lookAt = earliest(c.lookAt, conn.closeAt)
 		return false
 	default:
-		c.close(x)
+		c.close(conn)
 	}
-	if !x.inPlan {
-		delete(c.conns, x.addr)
+	if !conn.inPlan {
+		delete(c.conns, conn.addr)
 	}
-	return !x.inPlan
+	return !conn.inPlan
 }
 
-// isUsed reports whether the plan wants x, or calls may name its instance.
-func (c *core) isUsed(x *conn) bool { return c.isWanted(x) || x.named }
+// isUsed reports whether the plan uses conn, or calls may name its instance.
+func (c *core) isUsed(conn *conn) bool { return c.isSelected(conn) || conn.named }
 
-func (c *core) isWanted(x *conn) bool { return x.wanted == c.selection }
+func (c *core) isSelected(conn *conn) bool { return conn.selected == c.selection }
 
-func (c *core) want(x *conn) {
-	if !c.isWanted(x) {
-		x.wanted = c.selection
-		c.counts[x.readiness()]++
+// markSelected adds conn to the selection.
+func (c *core) markSelected(conn *conn) {
+	if !c.isSelected(conn) {
+		conn.selected = c.selection
+		c.counts[conn.readiness()]++
 	}
 }
 
-// wantGroup wants the connections of a group, tier by tier. Under pick_first, it wants the first ready one and those before it
-// that are still tried. Under other policies, it wants all that each tier uses. It wants a tier of endpoints that are not live
-// only while no tier before it can take calls.
-func (c *core) wantGroup(v *view, g *group, now time.Time) {
+// selectGroup selects the connections of a group, tier by tier. Under pick_first, these are the first ready one and, before it, the
+// ones that are still tried. Under other policies, they are all that each tier uses. A tier of endpoints that are not live is
+// selected only while no tier before it can take calls.
+func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	next := true // whether the next tier may be tried, too
 	for _, t := range g.tiers {
 		switch {
@@ -103,7 +104,7 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 			t.Class == planning.Drained && v.has(planning.Left, readiness.isExpected):
 			continue
 		case t.Class == planning.Left:
-			c.wantConnected(t)
+			c.selectConnected(t)
 			continue
 		case t.Class == planning.Away:
 			c.leaves = true
@@ -112,21 +113,21 @@ func (c *core) wantGroup(v *view, g *group, now time.Time) {
 		switch {
 		case !c.plan.traits.Single:
 			for _, m := range members {
-				c.want(c.plan.conns[m])
+				c.markSelected(c.plan.conns[m])
 			}
-		case c.wantReady(t, members):
+		case c.selectReady(t, members):
 			return
 		default:
-			next = next && c.wantTrying(members, now)
+			next = next && c.selectTrying(members, now)
 		}
 	}
 }
 
-// wantConnected wants the members of a tier that are connected, healthy or not.
-func (c *core) wantConnected(t *tier) {
+// selectConnected selects the members of a tier that are connected, healthy or not.
+func (c *core) selectConnected(t *tier) {
 	for _, m := range t.use.Load().members {
-		if x := c.plan.conns[m]; x.state == connectivity.Ready {
-			c.want(x)
+		if conn := c.plan.conns[m]; conn.state == connectivity.Ready {
+			c.markSelected(conn)
 		}
 	}
 }
@@ -145,7 +146,7 @@ func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
 		return t.use.Load().members
 	}
 	served := 0
-	chosen := planning.Prefix(ranking, most+c.more(t, now), func(m int32) bool {
+	chosen := planning.Prefix(ranking, most+c.extraAttempts(t, now), func(m int32) bool {
 		if conns[m].is(ready) {
 			served++
 		}
@@ -162,7 +163,7 @@ func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
 }
 
 // needed returns, for each method that calls need and some members lack, the first member that serves it, or better the first that is
-// expected to be reached. Under pick_first, it wants these in addition to the one that takes all other calls.
+// expected to be reached. Under pick_first, it selects them in addition to the one that takes all other calls.
 func (c *core) needed(v *view, t *tier) (needed []int32) {
 	for _, method := range c.plan.needs() {
 		lacking, first := v.lacking(method), int32(-1)
@@ -178,66 +179,66 @@ func (c *core) needed(v *view, t *tier) (needed []int32) {
 		if first >= 0 && lacking != nil && !slices.Contains(needed, first) {
 			needed = append(needed, first)
 			if c.plan.traits.Single {
-				c.want(c.plan.conns[first])
+				c.markSelected(c.plan.conns[first])
 			}
 		}
 	}
 	return needed
 }
 
-// more returns how many members a tier tries beyond its most: while none is ready, one more every nextWithin, as under
+// extraAttempts returns how many members a tier tries beyond its most: while none is ready, one more every attemptDelay, as under
 // pick_first.
-func (c *core) more(t *tier, now time.Time) int {
+func (c *core) extraAttempts(t *tier, now time.Time) int {
 	var begun time.Time
 	for _, m := range t.Members {
-		switch x := c.plan.conns[m]; {
-		case x.is(ready):
+		switch conn := c.plan.conns[m]; {
+		case conn.is(ready):
 			return 0
-		case x.isAwaited():
-			begun = earliest(begun, x.triedAt)
+		case conn.isAwaited():
+			begun = earliest(begun, conn.triedAt)
 		}
 	}
 	if begun.IsZero() {
 		return 0
 	}
-	steps := now.Sub(begun) / nextWithin
-	c.lookAt = earliest(c.lookAt, begun.Add((steps+1)*nextWithin))
+	steps := now.Sub(begun) / attemptDelay
+	c.lookAt = earliest(c.lookAt, begun.Add((steps+1)*attemptDelay))
 	return int(steps)
 }
 
-// wantReady wants the ready member that pick_first sends calls to, and reports whether there is one. That is the one of before
-// while it is a ready member, else the first ready member, or rather the first that was already wanted: the others are connected
-// only for calls that name them.
-func (c *core) wantReady(t *tier, members []int32) bool {
+// selectReady selects the ready member that pick_first sends calls to, and reports whether there is one. It stays with the member
+// chosen before. Otherwise it takes the first ready member that was already selected, or else the first ready one: calls that name
+// an instance may have connected it.
+func (c *core) selectReady(t *tier, members []int32) bool {
 	before, first := t.first.Load(), (*conn)(nil)
-	wasWanted := func(x *conn) bool { return x.wanted >= c.selection-1 }
+	wasSelected := func(conn *conn) bool { return conn.selected >= c.selection-1 }
 	for _, m := range members {
-		x := c.plan.conns[m]
-		if x.is(ready) && (first == nil || x == before || wasWanted(x) && !wasWanted(first) && first != before) {
-			first = x
+		conn := c.plan.conns[m]
+		if conn.is(ready) && (first == nil || conn == before || wasSelected(conn) && !wasSelected(first) && first != before) {
+			first = conn
 		}
 	}
 	t.first.Store(first)
 	if first != nil {
-		c.want(first)
+		c.markSelected(first)
 	}
 	return first != nil
 }
 
-// wantTrying wants the first member that has not failed yet, and one more every nextWithin; if all have failed, all. It reports
+// selectTrying selects the first member that has not failed yet, and one more every attemptDelay; if all have failed, all. It reports
 // whether the next tier may be tried, too.
-func (c *core) wantTrying(members []int32, now time.Time) bool {
+func (c *core) selectTrying(members []int32, now time.Time) bool {
 	some := false
 	for _, m := range members {
-		x := c.plan.conns[m]
-		if !x.readiness().isTrying() {
+		conn := c.plan.conns[m]
+		if !conn.readiness().isTrying() {
 			continue
 		}
 		some = true
-		c.want(x)
-		next := x.triedAt.Add(nextWithin)
-		if x.state == connectivity.Idle {
-			next = now.Add(nextWithin)
+		c.markSelected(conn)
+		next := conn.triedAt.Add(attemptDelay)
+		if conn.state == connectivity.Idle {
+			next = now.Add(attemptDelay)
 		}
 		if now.Before(next) {
 			c.lookAt = earliest(c.lookAt, next)
@@ -246,7 +247,7 @@ func (c *core) wantTrying(members []int32, now time.Time) bool {
 	}
 	if !some {
 		for _, m := range members {
-			c.want(c.plan.conns[m])
+			c.markSelected(c.plan.conns[m])
 		}
 	}
 	return true

@@ -37,13 +37,13 @@ func TestShares_StayingInAZone(t *testing.T) {
 func snapshotOf(p *plan, are string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
-		x := newConn(address(&p.All[i]), new(picking.Stats))
+		conn := newConn(address(&p.All[i]), new(picking.Stats))
 		is := condition{readiness: failing, err: errRefused}
 		if strings.Contains(are, instance(&p.All[i])) {
 			is = condition{readiness: ready}
 		}
-		x.current.Store(&is)
-		p.conns = append(p.conns, x)
+		conn.current.Store(&is)
+		p.conns = append(p.conns, conn)
 	}
 	p.base.open()
 	return p.base.refresh(1, nil)
@@ -107,7 +107,7 @@ func TestShares_OfAZoneThatIsUnwell(t *testing.T) {
 		s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure}) // as gRPC says that it is ejected
 	}
 	r.settle()
-	r.expect(t.Context(), "where none is well", errUnwell.Error())
+	r.expect(t.Context(), "where none is well", errUnhealthy.Error())
 }
 
 // TestShares_OfWeightsAndSlowStart calls two instances. The second has just started and has thrice the weight.

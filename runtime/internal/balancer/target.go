@@ -49,14 +49,14 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 }
 
 // within returns the connection to an instance, unless it has max_concurrent_requests calls under way.
-func (t *targets) within(instance string, x *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
+func (t *targets) within(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
 	in := t.known.Load()
 	most := int64(in.config.MaxConcurrentRequests)
 	switch {
 	case most == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
-	case x.stats.Begin(most):
-		return balancer.PickResult{SubConn: subConn, Done: x.stats.End(false)}, nil
+	case conn.stats.Begin(most):
+		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
 		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.service, most)
@@ -91,7 +91,7 @@ func (t *targets) connect(to calloptions.Target) {
 		t.core.publish() // it left just now
 		return
 	}
-	t.conns.Store(key, t.core.name(ep, t.now()))
+	t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 	t.named.Add(1)
 }
 
@@ -142,10 +142,10 @@ func (t *targets) update(in *input) {
 		}
 		t.conns.Delete(key)
 		t.named.Add(-1)
-		t.core.forget(c)
+		t.core.unpin(c)
 		return true
 	})
 	for _, n := range stay {
-		t.core.keep(n.conn, n.at, now)
+		t.core.pin(n.conn, n.at, now)
 	}
 }

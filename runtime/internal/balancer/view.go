@@ -210,8 +210,8 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 			s.LeaveOut(false)
 			continue
 		}
-		x := p.conns[m]
-		c := x.current.Load()
+		member := p.conns[m]
+		c := member.current.Load()
 		n.add(c)
 		if c.readiness != ready {
 			s.LeaveOut(c.readiness == trying)
@@ -221,14 +221,14 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 		if p.traits.Weighs {
 			weight = weightOf(&p.All[m])
 		}
-		s.Add(x.stats, weight)
-		if x == first {
+		s.Add(member.stats, weight)
+		if member == first {
 			s.First = len(s.conns)
 		}
 		if s.conns == nil {
 			s.conns = make([]*conn, 0, len(use.members)-i)
 		}
-		s.conns = append(s.conns, x)
+		s.conns = append(s.conns, member)
 	}
 	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, attr.Methods(p.All[m])) }) {
 		n = counts{members: 1, trying: 1, waited: 1} // the core is about to add one to the subset

@@ -17,8 +17,8 @@
 //	others.go     a policy of others in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
 //
-// Package plan has the steps from entries to what a policy picks from, calloptions the options of a call, and picking the ways of
-// picking. Importing the package registers the policies with gRPC, which knows no other way.
+// Package plan has the steps from entries to what a policy picks from, calloptions the options of a call, and picking the
+// policies that choose. Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
 
 import (
@@ -345,7 +345,7 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle has a policy of others connect again. Our own ways of picking are never idle.
+// ExitIdle has a policy of others connect again. Our own policies are never idle.
 func (p *policy) ExitIdle() {
 	if p.others != nil {
 		p.others.call(func() { p.others.balancer.ExitIdle() })

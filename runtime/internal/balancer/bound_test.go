@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// boundable are the ways of picking that have a bound.
+// boundable are the policies that have a bound.
 var boundable = []string{`{"round_robin":{}}`, `{"least_request_experimental":{}}`, `{"etcd_weighted":{}}`, `{"etcd_peak_ewma":{}}`, ringHash}
 
 func bound(most int, child string) string {

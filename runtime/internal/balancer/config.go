@@ -22,8 +22,8 @@ type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	planning.Config
 
-	way    picking.Way   // nil: a policy of others picks
-	others *othersConfig // nil: a way of ours picks
+	policy picking.Policy // nil: a policy of others picks
+	others *othersConfig  // nil: a policy of ours picks
 }
 
 // defaultConfig returns the config of a policy that was given none.
@@ -47,7 +47,7 @@ func (c *config) parseChild() error {
 	if err != nil {
 		return err
 	}
-	if c.way = picking.Of(policy); c.way == nil {
+	if c.policy = picking.Of(policy); c.policy == nil {
 		c.others, err = parseOthers(policy)
 	}
 	return err

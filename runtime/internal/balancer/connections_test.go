@@ -200,7 +200,7 @@ func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
 	}
 }
 
-// TestConnections_ToEndpointsOfAnyKind uses every way of picking with unusual endpoints.
+// TestConnections_ToEndpointsOfAnyKind uses every policy with unusual endpoints.
 func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {
 		return attr.New(&endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}, new(attr.Storage))

@@ -114,7 +114,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 // pickIn picks one of a set.
 func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
 	for {
-		i := p.way.Pick(ctx, o, s.Set)
+		i := p.policy.Pick(ctx, o, s.Set)
 		switch i {
 		case picking.Full:
 			return nil, errFull

@@ -18,14 +18,14 @@ import (
 )
 
 // plan is a plan of package plan with connections. A call's lane selects a view, its share a group of the view, and the order of
-// preference the first tier of the group with a ready endpoint. The way of picking chooses within the tier. The plan is immutable,
+// preference the first tier of the group with a ready endpoint. The policy chooses within the tier. The plan is immutable,
 // except that calls open views and add methods, that the core sets conns once, and that the core sets which members a tier uses.
 type plan struct {
 	*planning.Plan[resolver.Endpoint]
 	in       *input
 	traits   picking.Traits
-	way      picking.Way // nil: calls name their instance
-	conns    []*conn     // of All; set by the core
+	policy   picking.Policy // nil: calls name their instance
+	conns    []*conn        // of All; set by the core
 	base     *view
 	views    map[*planning.Lane]*view
 	opened   func()           // called when a call needs connections that no call needed before
@@ -40,10 +40,10 @@ type plan struct {
 
 // makePlan makes the plan of an input.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, way: in.config.way, Plan: planning.Make(in.forPlan())}
+	p := &plan{in: in, policy: in.config.policy, Plan: planning.Make(in.forPlan())}
 	p.sequence.Shuffle()
-	if p.way != nil {
-		p.traits = p.way.Traits()
+	if p.policy != nil {
+		p.traits = p.policy.Traits()
 		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
 	p.differ = p.methodsDiffer()

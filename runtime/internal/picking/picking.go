@@ -1,7 +1,7 @@
 // Package picking chooses one of the ready endpoints of a tier for a call.
 //
-//	picking.go      what a way of picking is
-//	ways.go         which ones there are
+//	picking.go      what a policy is
+//	policies.go     which ones there are
 //	roundrobin.go   ... each in a file of its name
 //	pickfirst.go
 //	leastrequest.go
@@ -22,20 +22,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// Way chooses one of the endpoints of a set for a call. It is immutable, and knows no lanes, groups or zones.
-type Way interface {
+// Policy chooses one of the endpoints of a set for a call. It is immutable, and knows no lanes, groups or zones.
+type Policy interface {
 	Traits() Traits
 	// Pick returns the index of a member that is not full, or why there is none. It allocates nothing.
 	Pick(ctx context.Context, o *calloptions.Options, s *Set) int
 }
 
-// Why a way picks no member.
+// Why a policy picks no member.
 const (
 	Full = -1 // all are
 	Wait = -2 // the call is for one that connects
 )
 
-// Traits say what a way needs from the rest of the policy.
+// Traits say what a policy needs from the rest of the policy.
 type Traits struct {
 	Weighs   bool // the endpoints' weights count
 	Counts   bool // calls under way are counted

@@ -12,7 +12,7 @@ import (
 )
 
 // setOf returns a set of ready endpoints with weights.
-func setOf(by Way, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
+func setOf(by Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
 	s := tierOf(new(Rings), weights...).NewSet(len(weights), by.Traits(), Settings{SlowStart: slow})
 	for _, weight := range weights {
 		if !by.Traits().Weighs {

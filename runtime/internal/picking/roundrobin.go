@@ -9,8 +9,8 @@ import (
 // roundRobin gives every instance its turn.
 type roundRobin struct{}
 
-// RoundRobin returns the way of a client that says nothing else.
-func RoundRobin() Way { return roundRobin{} }
+// RoundRobin returns the policy of a client that says nothing else.
+func RoundRobin() Policy { return roundRobin{} }
 
 func (roundRobin) Traits() Traits { return Traits{} }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Tier is endpoints between which nothing but the way of picking decides. It has what lasts longer than a set of them.
+// Tier is endpoints between which nothing but the policy decides. It has what lasts longer than a set of them.
 type Tier struct {
 	sequence Sequence
 	ring     ringOf
@@ -24,7 +24,7 @@ func NewTier(rings *Rings, hashed func() (names []string, weights []uint64)) *Ti
 	return t
 }
 
-// Settings are the options that apply to every way of picking.
+// Settings are the options that apply to every policy.
 type Settings struct {
 	Most      int64                    // calls under way at one endpoint; 0: no bound
 	SlowStart *serviceconfig.SlowStart // nil: each has its full share at once

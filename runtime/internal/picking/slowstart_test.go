@@ -83,7 +83,7 @@ func (s *Set) starts(i int, now time.Duration) {
 }
 
 // next picks at a moment.
-func (s *Set) next(by Way, now time.Duration) int {
+func (s *Set) next(by Policy, now time.Duration) int {
 	if _, ok := by.(peakEwma); ok {
 		return s.cheapest(now)
 	}
@@ -94,7 +94,7 @@ func (s *Set) next(by Way, now time.Duration) int {
 // TestSlowStart_IsAStraightLine counts the picks in each second of a window of ten.
 func TestSlowStart_IsAStraightLine(t *testing.T) {
 	for _, tt := range []struct {
-		by      Way
+		by      Policy
 		weights []uint32
 		full    float64
 	}{

@@ -2,8 +2,8 @@ package picking
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 
-// Of returns the way that a policy picks, nil if it is not ours.
-func Of(policy serviceconfig.Policy) Way {
+// Of returns the policy of a config, nil if it is not ours.
+func Of(policy serviceconfig.Policy) Policy {
 	switch c := policy.Config.(type) {
 	case *serviceconfig.PickFirst:
 		return pickFirst{c.ShuffleAddressList}

@@ -13,41 +13,38 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// fakeConn is gRPC as the policy sees it. Its SubConns become ready, and healthy, as soon as they are
-// told to connect and pump is called, unless their address is down.
+// fakeConn is gRPC as the policy sees it. Its SubConns become ready, and healthy, as soon as they are told to connect and pump is called,
+// unless a test says otherwise of their address.
 type fakeConn struct {
 	balancer.ClientConn
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows, and all of SubConns
 	events []func()
 	made   []*fakeSubConn
-	down   map[string]error
-	hangs  map[string]bool // they neither take nor refuse connections
-	silent map[string]bool // they do not tell their health
-	unwell map[string]error
+	down   map[string]error // refuse connections
+	hangs  map[string]bool  // neither take nor refuse connections
+	silent map[string]bool  // do not report their health
+	unwell map[string]error // report that they are unhealthy
 	state  balancer.State
-	states int
+	states int // how many there were
 }
 
 type fakeSubConn struct {
 	balancer.SubConn
-	cc       *fakeConn
-	addrs    []resolver.Address
-	listener func(balancer.SubConnState)
-
-	mu        sync.Mutex
+	*fakeConn
+	addrs     []resolver.Address
+	listener  func(balancer.SubConnState)
 	state     connectivity.State
 	told      connectivity.State // to the listener
-	shutdowns int
 	connects  int
 	health    func(balancer.SubConnState)
-	registers int
+	registers int // of health
 }
 
 func (c *fakeConn) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &fakeSubConn{cc: c, addrs: addrs, listener: opts.StateListener, state: connectivity.Idle}
+	s := &fakeSubConn{fakeConn: c, addrs: addrs, listener: opts.StateListener, state: connectivity.Idle}
 	c.made = append(c.made, s)
 	return s, nil
 }
@@ -59,9 +56,8 @@ func (c *fakeConn) UpdateState(s balancer.State) {
 	c.states++
 }
 
-func (c *fakeConn) ResolveNow(resolver.ResolveNowOptions) {}
-func (c *fakeConn) Target() string                        { return "etcd:///acme/user" }
-
+func (c *fakeConn) ResolveNow(resolver.ResolveNowOptions)  {}
+func (c *fakeConn) Target() string                         { return "etcd:///acme/user" }
 func (c *fakeConn) MetricsRecorder() stats.MetricsRecorder { return noMetrics{} }
 
 type noMetrics struct {
@@ -74,43 +70,40 @@ func (c *fakeConn) queue(event func()) {
 	c.events = append(c.events, event)
 }
 
-// pump calls listeners, as gRPC's serializer does, until there is nothing to tell. after runs when
-// there is nothing for a moment.
+// next takes the queued events.
+func (c *fakeConn) next() (events []func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	events, c.events = c.events, nil
+	return events
+}
+
+// pump calls listeners, as gRPC's serializer does, until there are no events. When there are none, it calls after once more.
 func (c *fakeConn) pump(after func()) {
-	for {
-		c.mu.Lock()
-		events := c.events
-		c.events = nil
-		c.mu.Unlock()
-		if len(events) == 0 {
-			if after == nil {
-				return
-			}
-			after()
-			c.mu.Lock()
-			more := len(c.events) > 0
-			c.mu.Unlock()
-			if !more {
-				return
-			}
-			continue
-		}
+	for events := c.next(); len(events) > 0; events = c.next() {
 		for _, event := range events {
 			event()
 		}
+	}
+	if after == nil {
+		return
+	}
+	after()
+	c.mu.Lock()
+	more := len(c.events) > 0
+	c.mu.Unlock()
+	if more {
+		c.pump(after)
 	}
 }
 
 func (c *fakeConn) open() (open []*fakeSubConn) {
 	c.mu.Lock()
-	made := slices.Clone(c.made)
-	c.mu.Unlock()
-	for _, s := range made {
-		s.mu.Lock()
-		if s.shutdowns == 0 {
+	defer c.mu.Unlock()
+	for _, s := range c.made {
+		if s.state != connectivity.Shutdown {
 			open = append(open, s)
 		}
-		s.mu.Unlock()
 	}
 	return open
 }
@@ -123,10 +116,10 @@ func (s *fakeSubConn) set(state connectivity.State, err error) {
 
 func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
 	if s.state == connectivity.Shutdown || s.state == state {
-		return // gRPC tells changes
+		return // gRPC reports changes
 	}
 	s.state = state
-	s.cc.queue(func() {
+	s.events = append(s.events, func() {
 		s.mu.Lock()
 		s.told, s.health = state, nil
 		s.mu.Unlock()
@@ -135,9 +128,6 @@ func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
 }
 
 func (s *fakeSubConn) Connect() {
-	s.cc.mu.Lock()
-	err, hangs := s.cc.down[s.addrs[0].Addr], s.cc.hangs[s.addrs[0].Addr]
-	s.cc.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connects++
@@ -145,11 +135,10 @@ func (s *fakeSubConn) Connect() {
 		return
 	}
 	s.setLocked(connectivity.Connecting, nil)
-	switch {
-	case hangs:
-	case err != nil:
+	addr := s.addrs[0].Addr
+	if err := s.down[addr]; err != nil && !s.hangs[addr] {
 		s.setLocked(connectivity.TransientFailure, err)
-	default:
+	} else if !s.hangs[addr] {
 		s.setLocked(connectivity.Ready, nil)
 	}
 }
@@ -163,19 +152,17 @@ func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 		return
 	}
 	s.registers++
-	of := s.registers
 	s.health = f
-	s.cc.queue(func() {
-		s.cc.mu.Lock()
-		silent, unwell := s.cc.silent[s.addrs[0].Addr], s.cc.unwell[s.addrs[0].Addr]
-		s.cc.mu.Unlock()
+	of, addr := s.registers, s.addrs[0].Addr
+	s.events = append(s.events, func() {
 		s.mu.Lock()
-		current := s.health != nil && s.registers == of && !silent
+		unwell, outdated := s.unwell[addr], s.health == nil || s.registers != of || s.silent[addr]
 		s.mu.Unlock()
 		switch {
-		case current && unwell != nil:
+		case outdated:
+		case unwell != nil:
 			f(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: unwell})
-		case current:
+		default:
 			f(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		}
 	})
@@ -183,28 +170,18 @@ func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 
 func (s *fakeSubConn) Shutdown() {
 	s.mu.Lock()
-	s.shutdowns++
-	s.state, s.health = connectivity.Shutdown, nil
-	s.mu.Unlock()
-	s.cc.queue(func() { s.listener(balancer.SubConnState{ConnectivityState: connectivity.Shutdown}) })
-}
-
-func (s *fakeSubConn) UpdateAddresses(addrs []resolver.Address) {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addrs = addrs
+	s.setLocked(connectivity.Shutdown, nil)
 }
 
 var errRefused = errors.New("refused")
 
-// connectedTo returns which addresses have connections, or are being connected to.
+// connectedTo returns the addresses that have connections, or are being connected to.
 func (c *fakeConn) connectedTo() (all string) {
 	for _, s := range c.open() {
-		s.mu.Lock()
 		if s.state == connectivity.Ready || s.state == connectivity.Connecting {
 			all += strings.TrimSuffix(s.addrs[0].Addr, ":1")
 		}
-		s.mu.Unlock()
 	}
 	return all
 }
@@ -252,12 +229,9 @@ func (c *fakeConn) begin(ctx context.Context, method string) (addr string, end f
 
 // revive ends the backoff of failed connections.
 func (c *fakeConn) revive() {
-	for _, sc := range c.open() {
-		sc.mu.Lock()
-		down := sc.state == connectivity.TransientFailure
-		sc.mu.Unlock()
-		if down {
-			sc.set(connectivity.Idle, nil)
+	for _, s := range c.open() {
+		if s.state == connectivity.TransientFailure {
+			s.set(connectivity.Idle, nil)
 		}
 	}
 }

@@ -507,7 +507,7 @@ func TestWalkCore(t *testing.T) {
 		{``, byVersion, `"preferZone":true`, strictRed},
 		{``, `"drain":["a"]`, looseRed, `"preferZone":true,"zoneMinPercent":100`},
 		{``, firstOne, firstOne + `,"subset":1`, firstOne + `,` + byVersion},
-		{``, `"subset":1`, `"subset":1,` + looseRed},
+		{``, `"subset":1,"preferZone":true`, `"subset":1,"drain":["a"]`, `"subset":1,` + looseRed},
 	} {
 		ws := newWalks(t, texts...)
 		world := coretest.World[walked]{

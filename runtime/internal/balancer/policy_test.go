@@ -23,8 +23,6 @@ func TestPolicy_ParsesItsConfig(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"splits":[]}`:                                       "unknown field",
 		`{"childPolicy":[{"nope":{}}]}`:                       `"nope"`,
-		`{"childPolicy":[{"etcd":{}}]}`:                       "must not stand below",
-		`{"childPolicy":[{"etcd_weighted":{"x":1}}]}`:         "unknown field",
 		`{"childPolicy":[{"pick_first":{}},{"a":{},"b":{}}]}`: "one policy an entry",
 	} {
 		if _, err := parseConfig(json.RawMessage(config)); err == nil || !strings.Contains(err.Error(), want) {

@@ -120,7 +120,6 @@ type core[T any] struct {
 	doing   call
 	effects effects[T] // of this step
 
-	begun     bool            // a list has shown the range
 	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
 	listBound time.Duration   // of the next page
 	listErr   error           // of the list before callListLocal
@@ -132,16 +131,14 @@ type core[T any] struct {
 	openedAt time.Time // when the watch was opened; zero: there is none
 
 	unpublished     bool      // the content changed since the last update
-	gathered        int       // ... by so many changes that the watch delivered
-	sent            int       // how many of them the last update contained
+	gathered        int       // ... by so many answers of the watch; until published, those of the last update
 	next            time.Time // when the next update may go out
 	lastErr         error     // the error of the last update
-	listFailed      bool      // a failed list was logged, and none has succeeded since
-	causeLogged     bool      // ... with more than its error says itself
-	loggedErr       error     // the error of the line that was last logged of a failed list
-	loggedAt        time.Time
-	watchFailed     bool // a failed watch was logged, and none has answered since
-	truncatedLogged bool // the log says that entries are left out, and not yet that they fit again
+	loggedErr       error     // the error of the last line about a failed list; nil: a watch has answered since
+	causeLogged     bool      // ... which says more than its error does itself
+	loggedAt        time.Time // ... and when it was logged
+	watchFailed     bool      // a failed watch was logged, and none has answered since
+	truncatedLogged bool      // the log says that entries are left out, and not yet that they fit again
 
 	now    time.Time        // of this step
 	ranges int              // see event
@@ -174,7 +171,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 func (c *core[T]) step(e event, now time.Time) step[T] {
 	c.effects, c.now = effects[T]{}, now
 	c.ranges, c.late = e.ranges, roundTrips*e.roundTrip
-	next := c.act(e, now)
+	next := c.act(e)
 	if next.call != callPause {
 		next.bound = min(next.bound+c.late, maxListBound)
 	}
@@ -185,23 +182,24 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 
 // published notes how long the last update took, and when it had gone out.
 func (c *core[T]) published(took time.Duration, at time.Time) {
-	c.next = at.Add(Pause(took, max(c.sent, 1)))
+	c.next = at.Add(Pause(took, max(c.gathered, 1)))
+	c.gathered = 0
 }
 
-func (c *core[T]) act(e event, now time.Time) action {
+func (c *core[T]) act(e event) action {
 	switch c.doing {
 	case callList:
 		return c.listed(e)
 	case callListLocal:
 		return c.listedLocal(e)
 	case callWatch:
-		return c.opened(e, now)
+		return c.opened(e)
 	case callWait:
-		return c.woken(e, now)
+		return c.woken(e)
 	case callVerify:
-		return c.verified(e, now)
+		return c.verified(e)
 	case callProbe:
-		return c.probed(e, now)
+		return c.probed(e)
 	}
 	if e.back {
 		c.listing = listing[T]{} // begun with another etcd, maybe
@@ -241,7 +239,7 @@ func (c *core[T]) listed(e event) action {
 		c.listErr, c.listWhy = err, e.why
 		return c.list(callListLocal, localListBound)
 	}
-	c.begun, c.listBound = true, firstListBound
+	c.listBound = firstListBound
 	c.retries.Reset()
 	c.refusals.Reset()
 	// What the last watch heard and had no time to publish may be all that is new.
@@ -291,53 +289,53 @@ func (c *core[T]) retry(err, why error) action {
 // though not often. A very first list that etcd does not answer within the shortest bound is not logged: etcd may be so far away
 // that a connection takes longer.
 func (c *core[T]) noteFailed(err, why error) {
-	if silent := etcdcause.Silent(""); !c.begun && c.listBound == firstListBound && errors.As(why, &silent) {
+	begun := c.replica.known && !c.replica.provisional
+	if silent := etcdcause.Silent(""); !begun && c.listBound == firstListBound && errors.As(why, &silent) {
 		return
 	}
-	causeKnown := why != nil
 	another := !etcderr.Same(err, c.loggedErr) && c.now.Sub(c.loggedAt) >= failureEvery
-	if c.listFailed && !another && (c.causeLogged || !causeKnown) {
+	if c.loggedErr != nil && !another && (c.causeLogged || why == nil) {
 		return
 	}
-	c.listFailed, c.causeLogged = true, causeKnown
-	c.loggedErr, c.loggedAt = err, c.now
+	c.loggedErr, c.causeLogged, c.loggedAt = err, why != nil, c.now
 	c.note(true, "etcd list failed; trying again", "key", c.name, "error", err)
 }
 
 // rebuild has the range listed again, and a new watch opened, after a pause. It publishes no error: as
 // far as anyone knows, users are up to date.
-func (c *core[T]) rebuild(err error, now time.Time) action {
+func (c *core[T]) rebuild(err error) action {
 	if !c.watchFailed {
 		c.watchFailed = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
 	}
 	c.effects.closeWatch, c.effects.relisted = true, relistCause(err)
-	if !c.openedAt.IsZero() && now.Sub(c.openedAt) > steadyAfter {
+	if !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter {
 		c.rebuilds.Reset()
 	}
 	c.openedAt, c.listing = time.Time{}, listing[T]{}
 	return action{call: callPause, bound: c.rebuilds.Bound()}
 }
 
-func (c *core[T]) opened(e event, now time.Time) action {
+func (c *core[T]) opened(e event) action {
 	if e.err != nil {
-		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
+		return c.rebuild(c.errorOf("watch", e.err, e.why))
 	}
-	c.replica.watching(now)
-	c.openedAt = now
-	return c.wait(now)
+	c.replica.watching(c.now)
+	c.openedAt = c.now
+	return c.wait()
 }
 
 // woken takes the event that ended a wait.
-func (c *core[T]) woken(e event, now time.Time) action {
+func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
-		var changes int
-		changes, e.err = c.replica.heard(e.answer, now)
-		c.unpublished = c.unpublished || changes > 0
-		c.gathered += changes
+		var changed bool
+		if changed, e.err = c.replica.heard(e.answer, c.now); changed {
+			c.unpublished = true
+			c.gathered++
+		}
 	}
 	if e.err != nil {
-		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
+		return c.rebuild(c.errorOf("watch", e.err, e.why))
 	}
 	if e.answer != nil {
 		c.recovered()
@@ -346,17 +344,17 @@ func (c *core[T]) woken(e event, now time.Time) action {
 		c.replica.calm = false
 	}
 	if e.back {
-		c.flush(now)
+		c.flush()
 		return c.list(callVerify, firstListBound)
 	}
-	return c.wait(now)
+	return c.wait()
 }
 
 // wait waits for the watch, unless a probe is due.
-func (c *core[T]) wait(now time.Time) action {
-	c.flush(now)
+func (c *core[T]) wait() action {
+	c.flush()
 	until := c.replica.due(c.ranges, c.late)
-	if !until.After(now) {
+	if !until.After(c.now) {
 		return action{call: callProbe, bound: probeBound, count: c.replica.total > wholeProbe}
 	}
 	if c.unpublished {
@@ -365,47 +363,47 @@ func (c *core[T]) wait(now time.Time) action {
 	return action{call: callWait, until: until}
 }
 
-func (c *core[T]) verified(e event, now time.Time) action {
+func (c *core[T]) verified(e event) action {
 	more, err := c.page(e)
 	switch {
 	case more:
 		return c.list(callVerify, maxListBound)
 	case err != nil:
-		return c.rebuild(c.errorOf("list", err, e.why), now)
+		return c.rebuild(c.errorOf("list", err, e.why))
 	}
-	changed, err := c.replica.verified(c.listDone(), now)
+	changed, err := c.replica.verified(c.listDone(), c.now)
 	if err != nil {
-		return c.rebuild(c.errorOf("watch", err, e.why), now)
+		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	c.unpublished = c.unpublished || changed
-	return c.wait(now)
+	return c.wait()
 }
 
 // probed takes the outcome of a probe. One that failed is repeated: etcd may be about to elect a leader.
-func (c *core[T]) probed(e event, now time.Time) action {
+func (c *core[T]) probed(e event) action {
 	switch {
 	case etcderr.Refused(e.err):
-		return c.rebuild(c.errorOf("list", e.err, e.why), now)
-	case e.err != nil && c.replica.suspect(c.replica.revision+1, now):
+		return c.rebuild(c.errorOf("list", e.err, e.why))
+	case e.err != nil && c.replica.suspect(c.replica.revision+1, c.now):
 		c.effects.doubt = true
-		return c.rebuild(c.errorOf("list", e.err, e.why), now)
+		return c.rebuild(c.errorOf("list", e.err, e.why))
 	case e.err != nil:
-		return c.wait(now)
+		return c.wait()
 	}
-	if err := c.replica.probed(e.read, now); err != nil {
+	if err := c.replica.probed(e.read, c.now); err != nil {
 		c.effects.doubt = true
-		return c.rebuild(c.errorOf("watch", err, e.why), now)
+		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	if c.replica.calm {
 		c.recovered()
 	}
-	return c.wait(now)
+	return c.wait()
 }
 
 // recovered notes that the watch answers, or has nothing to say.
 func (c *core[T]) recovered() {
-	if c.listFailed || c.watchFailed {
-		c.listFailed, c.causeLogged, c.watchFailed = false, false, false
+	if c.loggedErr != nil || c.watchFailed {
+		c.loggedErr, c.watchFailed = nil, false
 		c.note(false, "etcd watch restored", "key", c.name, "revision", c.replica.revision)
 	}
 	if c.lastErr != nil {
@@ -414,15 +412,15 @@ func (c *core[T]) recovered() {
 }
 
 // flush publishes a change if pacing allows. The end of an error is published without delay.
-func (c *core[T]) flush(now time.Time) {
-	if c.unpublished && (c.lastErr != nil || !c.next.After(now)) {
+func (c *core[T]) flush() {
+	if c.unpublished && (c.lastErr != nil || !c.next.After(c.now)) {
 		c.publish(nil)
 	}
 }
 
 func (c *core[T]) publish(err error) {
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
-	c.unpublished, c.gathered, c.sent, c.lastErr = false, 0, c.gathered, err
+	c.unpublished, c.lastErr = false, err
 }
 
 func (c *core[T]) malformed(key string, err error) {

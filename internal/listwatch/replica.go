@@ -92,36 +92,33 @@ func (r *replica[T]) watching(now time.Time) {
 	r.heardAt, r.calm, r.steady, r.doubt = now, false, false, 0
 }
 
-// heard takes an answer of the watch, and returns how often the snapshot changed.
-func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes int, err error) {
+// heard takes an answer of the watch, and reports whether the snapshot changed.
+func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed bool, err error) {
 	if err := resp.Err(); err != nil {
-		return 0, err
+		return false, err
 	}
 	// The header itself is not passed on: it is a struct in etcd's client up to 3.6, and a pointer from 3.7 on.
 	behind, err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(), resp.Header.GetRevision())
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	last := int64(0)
 	for _, event := range resp.Events {
-		var changed bool
+		var change bool
 		switch {
 		case event.Kv.ModRevision <= r.applied: // a list has it
-			changed = event.Type != clientv3.EventTypeDelete && r.set.overtaken(event.Kv)
+			change = event.Type != clientv3.EventTypeDelete && r.set.overtaken(event.Kv)
 		case event.Type == clientv3.EventTypeDelete:
 			r.total--
 			r.deleted = true
-			changed = r.set.remove(string(event.Kv.Key))
+			change = r.set.remove(string(event.Kv.Key))
 		default:
 			if event.IsCreate() {
 				r.total++
 			}
 			r.last, r.deleted = event.Kv.ModRevision, false
-			changed = r.set.put(event.Kv)
+			change = r.set.put(event.Kv)
 		}
-		if changed && event.Kv.ModRevision != last { // those of one transaction are one change
-			changes, last = changes+1, event.Kv.ModRevision
-		}
+		changed = changed || change
 	}
 	if n := len(resp.Events); n > 0 {
 		r.applied = max(r.applied, resp.Events[n-1].Kv.ModRevision)
@@ -132,7 +129,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 	case !resp.Created && max(r.revision, r.applied) >= r.doubt: // that it was opened says little
 		r.fits(now)
 	}
-	return changes, nil
+	return changed, nil
 }
 
 // fence compares the header of an answer of the watch with the known one. An answer from behind comes from a member that lags,

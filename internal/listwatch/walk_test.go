@@ -156,6 +156,7 @@ func (w *walked) step(e event) {
 	if d.update != nil {
 		w.judge(d.update)
 		w.last = d.update
+		w.core.published(0, w.now)
 	}
 	w.do = d.action
 	if w.do.call == callWatch && w.watching {

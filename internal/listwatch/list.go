@@ -3,6 +3,7 @@ package listwatch
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -91,7 +92,7 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	if l.next.keysOnly {
 		for _, kv := range resp.Kvs {
 			key := string(kv.Key)
-			s.report(key, nil, errTooLarge)
+			s.report(key, fmt.Append(nil, kv.ModRevision), errTooLarge) // in place of its value
 			l.load.keep(key)
 		}
 	} else {

@@ -16,7 +16,7 @@ import (
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
-	malformed func(key string, err error) // called once for each value
+	malformed func(key string, err error) // called once a value
 	size      func(T) int                 // see Config
 	bounds    Bounds
 	maxKey    int // bytes that a key may have; 0: any number
@@ -24,7 +24,7 @@ type set[T any] struct {
 	items   []*Item[T]          // sorted by key; never written to again
 	removed []*Item[T]          // removed since takeRemoved, each as it was last
 	changes map[string]*Item[T] // since items was built; nil: the key is gone
-	bad     map[uint64]uint64   // the hash of each malformed value that was reported, by its key's
+	bad     map[uint64]struct{} // the hashes of malformed keys and values that were reported
 
 	used        usage // by items and changes
 	removedUsed usage // by removed
@@ -66,7 +66,6 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 
 // remove forgets an entry and reports whether it was there.
 func (s *set[T]) remove(key string) bool {
-	delete(s.bad, hashOf(key))
 	old := s.get(key)
 	if old == nil {
 		return false
@@ -120,7 +119,6 @@ type load[T any] struct {
 	rest   []*Item[T] // of before: what the list has not reached yet
 	items  []*Item[T]
 	gone   []*Item[T]
-	bad    map[uint64]uint64
 
 	used      usage // by items
 	truncated bool  // entries were left out, from some key on
@@ -155,9 +153,6 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 		if !l.take(item) && old != nil {
 			l.gone = append(l.gone, old)
 		}
-		if hash, ok := s.bad[hashOf(key)]; ok {
-			remember(&l.bad, hashOf(key), hash)
-		}
 	}
 }
 
@@ -177,9 +172,6 @@ func (l *load[T]) take(item *Item[T]) bool {
 // keep takes a key of the list whose value is not known. An entry that was known stays as it was.
 func (l *load[T]) keep(key string) {
 	l.pass(key)
-	if hash, ok := l.set.bad[hashOf(key)]; ok {
-		remember(&l.bad, hashOf(key), hash)
-	}
 	if len(l.rest) > 0 && l.rest[0].Key == key {
 		if !l.take(l.rest[0]) {
 			l.gone = append(l.gone, l.rest[0])
@@ -204,7 +196,6 @@ func (l *load[T]) finish() bool {
 	for _, item := range l.gone {
 		s.gone(item)
 	}
-	s.bad = l.bad
 	s.used, s.truncated = l.used, l.truncated
 	if slices.Equal(l.items, l.before) {
 		return false
@@ -269,7 +260,6 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 		s.report(key, kv.Value, err)
 		return nil
 	}
-	delete(s.bad, hashOf(key))
 	if !ok {
 		return nil
 	}
@@ -283,33 +273,26 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 }
 
 // tooLong reports whether a key is too long to be an entry's, and has such a key counted as malformed. The key may
-// be as long as a request, so it is cut and not remembered.
+// be as long as a request, so it is cut.
 func (s *set[T]) tooLong(key []byte) bool {
 	if len(key) <= s.maxKey || s.maxKey == 0 {
 		return false
 	}
-	s.malformed(string(key[:s.maxKey]), errLongKey)
+	s.report(string(key[:s.maxKey]), nil, errLongKey)
 	return true
 }
 
-// report has a malformed value counted, unless it is the one that was last reported of the key.
+// report has a malformed value of a key counted, unless it was. Of very many, some are counted again.
 func (s *set[T]) report(key string, value []byte, err error) {
-	hash := maphash.Bytes(seed, value)
-	if known, ok := s.bad[hashOf(key)]; ok && known == hash {
+	hash := hashOf(key) ^ maphash.Bytes(seed, value)
+	if _, known := s.bad[hash]; known {
 		return
 	}
-	remember(&s.bad, hashOf(key), hash)
+	if s.bad == nil || len(s.bad) >= maxBad {
+		s.bad = make(map[uint64]struct{})
+	}
+	s.bad[hash] = struct{}{}
 	s.malformed(key, err)
-}
-
-// remember notes a malformed value as reported, as long as there are not too many.
-func remember(bad *map[uint64]uint64, key, value uint64) {
-	if *bad == nil {
-		*bad = make(map[uint64]uint64)
-	}
-	if _, known := (*bad)[key]; known || len(*bad) < maxBad {
-		(*bad)[key] = value
-	}
 }
 
 // hashOf returns the hash of a key.

@@ -123,7 +123,7 @@ func TestShares_OfWeightsAndSlowStart(t *testing.T) {
 		least  int // of 400 calls, at the second
 		most   int
 	}{
-		{``, 199, 201}, {`"childPolicy":[{"etcd_weighted":{}}]`, 299, 301}, {`"slowStart":{"window":"3600s"}`, 30, 45}, {``, 199, 201},
+		{``, 198, 202}, {`"childPolicy":[{"etcd_weighted":{}}]`, 296, 304}, {`"slowStart":{"window":"3600s"}`, 30, 45}, {``, 198, 202},
 	} {
 		r.hand(tt.config, attr.State{Endpoints: fleet})
 		if got := r.shares(t.Context(), 400)["b"]; got < tt.least || got > tt.most {

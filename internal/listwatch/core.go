@@ -140,10 +140,10 @@ type core[T any] struct {
 	watchFailed     bool      // a failed watch was logged, and none has answered since
 	truncatedLogged bool      // the log says that entries are left out, and not yet that they fit again
 
-	now    time.Time        // of this step
-	ranges int              // see event
-	late   time.Duration    // how much later than usual etcd may answer
-	lines  loglimit.Limiter // of lines that whoever writes the range can cause
+	every time.Duration    // the silence after which the range is probed, in a client that follows few
+	now   time.Time        // of this step
+	late  time.Duration    // how much later than usual etcd may answer
+	lines loglimit.Limiter // of lines that whoever writes the range can cause
 }
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
@@ -154,14 +154,17 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		refusals:  backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
 		rebuilds:  backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
-	c.replica.often = !cfg.Streams.connected
+	c.every = probeEvery
+	if !cfg.Streams.connected { // nobody hears that etcd is another one
+		c.every = probeSoon
+	}
 	c.replica.spread = uint8(hashOf(spec.Range.From))
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
 	if last := spec.Last; last != nil {
 		c.replica.set.start(last.Items)
 		c.replica.known, c.replica.provisional = true, true
-		c.replica.applied, c.replica.cluster = last.Revision, last.Cluster
+		c.replica.applied = last.Revision
 	}
 	return c
 }
@@ -170,7 +173,8 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 // value.
 func (c *core[T]) step(e event, now time.Time) step[T] {
 	c.effects, c.now = effects[T]{}, now
-	c.ranges, c.late = e.ranges, roundTrips*e.roundTrip
+	c.late = roundTrips * e.roundTrip
+	c.replica.every = max(c.every, time.Duration(e.ranges)*probeSpacing)
 	next := c.act(e)
 	if next.call != callPause {
 		next.bound = min(next.bound+c.late, maxListBound)
@@ -353,7 +357,7 @@ func (c *core[T]) woken(e event) action {
 // wait waits for the watch, unless a probe is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	until := c.replica.due(c.ranges, c.late)
+	until := c.replica.due(c.late)
 	if !until.After(c.now) {
 		return action{call: callProbe, bound: probeBound, count: c.replica.total > wholeProbe}
 	}

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
@@ -121,7 +122,7 @@ func testCore(spec Spec[string]) *core[string] {
 	c := newCore(spec, &Config[string]{
 		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: NewStreams(),
 	})
-	c.replica.often, c.replica.spread = false, 0
+	c.every, c.replica.spread = probeEvery, 0
 	return c
 }
 
@@ -332,7 +333,7 @@ func TestCoreListsAgain(t *testing.T) {
 
 func TestCoreStarts(t *testing.T) {
 	remembered := testSpec()
-	remembered.Last = &Snapshot[string]{Items: []*Item[string]{{Key: "a", Value: "1"}}, Revision: 7, Cluster: 1}
+	remembered.Last = &Snapshot[string]{Items: []*Item[string]{{Key: "a", Value: "1"}}, Revision: 7}
 	for _, tt := range []struct {
 		name  string
 		spec  Spec[string]
@@ -423,7 +424,7 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 // TestAClientWithoutAConnectionIsProbedOften has nobody notice that etcd is another one (K12).
 func TestAClientWithoutAConnectionIsProbedOften(t *testing.T) {
 	c := testCore(testSpec())
-	c.replica.often = true
+	c.every = probeSoon
 	c.follow(t, with(watching,
 		rule{1 * time.Second, answered(events(10)), "wait 4s"},
 		rule{5 * time.Second, ok, "probe within 500ms"},
@@ -584,4 +585,8 @@ func TestCoreNamesWhyItListedAgain(t *testing.T) {
 			t.Errorf("%v is called %q, want %q, one of %q", err, got, want, Causes)
 		}
 	}
+}
+
+func TestCoreIsPure(t *testing.T) {
+	coretest.Check(t, "core.go", "replica.go", "list.go", "set.go", "bounds.go", "pace.go")
 }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,33 +260,4 @@ func TestGroupCloses(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestGroupPacesUpdates has changes come while an update takes a tenth of a second: the next one waits as long.
-func TestGroupPacesUpdates(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fakeEtcd{}
-		answers := f.answering(list(10), nil)
-		g := newGroup(f, &hooks{}, &bytes.Buffer{})
-		defer g.Close()
-		var updates []time.Duration // when each went out
-		began := time.Now()
-		defer g.Follow(testSpec(), func(Update[string]) {
-			updates = append(updates, time.Since(began))
-			time.Sleep(100 * ms)
-		})()
-		synctest.Wait()
-		f.mu.Lock()
-		f.get = func(context.Context, clientv3.Op) (*clientv3.GetResponse, error) { return keys(15, 0, 15).read, nil }
-		f.mu.Unlock()
-		for change := 11; change <= 15; change++ {
-			answers <- *events(change, put("a", fmt.Sprint(change), change))
-			time.Sleep(ms)
-		}
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if want := []time.Duration{0, 200 * ms}; !slices.Equal(updates, want) {
-			t.Errorf("updates after %v, want %v", updates, want)
-		}
-	})
 }

@@ -58,7 +58,6 @@ type Snapshot[T any] struct {
 	Items    []*Item[T] // sorted by key
 	Removed  []*Item[T] // gone since the previous snapshot, each as it was last heard of
 	Revision int64
-	Cluster  uint64 // the id of the etcd cluster; 0: not known
 	// Provisional says that the snapshot may be behind etcd: it was read from a member without a
 	// leader, or is from an earlier watch.
 	Provisional bool

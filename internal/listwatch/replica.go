@@ -53,17 +53,16 @@ type replica[T any] struct {
 
 	heardAt time.Time // the last answer of the watch or probe that fits, or the trouble
 	calm    bool      // the range was heard of since the last trouble
-	steady  bool      // it was probed since then, and once more
 	doubt   int64     // the revision that the watch must reach for all to be well; 0: all is well
 
-	often  bool  // etcd may be replaced without a lost connection: probe as often in peace as after trouble
-	spread uint8 // the first period after trouble is shorter by so many 256ths, so that ranges are not probed at one instant
+	every  time.Duration // the silence after which the range is probed
+	spread uint8         // the first silence after trouble is shorter by so many 256ths, so that ranges are not probed at one instant
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
 // if its revision is lower than the known one: then etcd's history was replaced.
 func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
-	changed := !r.known || r.provisional != provisional || r.cluster != l.header.GetClusterId()
+	changed := !r.known || r.provisional != provisional
 	r.known, r.provisional = true, provisional
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
@@ -89,7 +88,7 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err e
 
 // watching notes that the watch is open, on a connection that may be new.
 func (r *replica[T]) watching(now time.Time) {
-	r.heardAt, r.calm, r.steady, r.doubt = now, false, false, 0
+	r.heardAt, r.calm, r.doubt = now, false, 0
 }
 
 // heard takes an answer of the watch, and reports whether the snapshot changed.
@@ -148,7 +147,12 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, e
 }
 
 // fits notes that the watch or a probe has answered as it should.
-func (r *replica[T]) fits(now time.Time) { r.heardAt, r.calm, r.doubt = now, true, 0 }
+func (r *replica[T]) fits(now time.Time) {
+	if !r.calm {
+		now = now.Add(-r.every / 256 * time.Duration(r.spread))
+	}
+	r.heardAt, r.calm, r.doubt = now, true, 0
+}
 
 // suspect notes that all is well only if the watch reaches a revision. It reports whether that was in doubt before.
 func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
@@ -159,24 +163,15 @@ func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
 	return false
 }
 
-// due returns when to probe the range. ranges is the number of ranges of the etcd client, and late is how much later than usual
-// answers may come.
-func (r *replica[T]) due(ranges int, late time.Duration) time.Time {
-	every := probeEvery
-	if r.often {
-		every = probeSoon
-	}
-	every = max(every, time.Duration(ranges)*probeSpacing)
+// due returns when to probe the range. late is how much later than usual answers may come.
+func (r *replica[T]) due(late time.Duration) time.Time {
 	switch {
 	case r.doubt != 0:
 		return r.heardAt.Add(lagAllowed + late)
 	case !r.calm:
 		return r.heardAt.Add(probeSoon)
 	}
-	if !r.steady {
-		every -= every / 256 * time.Duration(r.spread)
-	}
-	return r.heardAt.Add(every)
+	return r.heardAt.Add(r.every)
 }
 
 // probed takes a probe. An error means that the watch has missed something, or that etcd was replaced.
@@ -190,7 +185,6 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 		for _, kv := range resp.Kvs {
 			r.last, r.deleted = kv.ModRevision, false
 		}
-		r.steady = r.steady || r.calm
 		r.fits(now)
 	case r.suspect(revision, now):
 		return errMissed
@@ -218,6 +212,6 @@ func (r *replica[T]) snapshot() *Snapshot[T] {
 	}
 	return &Snapshot[T]{
 		Items: r.set.commit(), Removed: r.set.takeRemoved(),
-		Revision: r.applied, Cluster: r.cluster, Provisional: r.provisional,
+		Revision: r.applied, Provisional: r.provisional,
 	}
 }

@@ -36,7 +36,7 @@ func readTest(l liveConfig) (string, error) {
 
 // snapshot is an update whose entries are the letters of names; one in angle brackets is leaving.
 func (d *driven) snapshot(names string, removed ...string) *listwatch.Snapshot[*Backend] {
-	s := &listwatch.Snapshot[*Backend]{Cluster: 7}
+	s := &listwatch.Snapshot[*Backend]{}
 	leaving := false
 	for _, name := range strings.Split(names, "") {
 		switch name {

@@ -180,7 +180,7 @@ func (w *walked) tell() bool {
 		return false
 	}
 	w.toldOf(w.removed)
-	s := &listwatch.Snapshot[*Backend]{Cluster: 7, Removed: w.removed, Items: sorted(w.truth)}
+	s := &listwatch.Snapshot[*Backend]{Removed: w.removed, Items: sorted(w.truth)}
 	w.told, w.removed = maps.Clone(w.truth), nil
 	return w.take(w.core.listed(listwatch.Update[*Backend]{Snapshot: s}, w.now))
 }

@@ -64,7 +64,8 @@ func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 func (p *Plan[E]) HasLanes() bool { return p.placed != nil }
 
 // makeLanes makes the base and the lanes. An endpoint that has left stays in its lane while that has live ones, or nothing is live and
-// the lane is not strict. A strict lane may be in the other cluster alone. The calls of any other lane leave by way of the base.
+// the lane is not strict; the base may call it, too. A strict lane may be in the other cluster alone. The calls of any other lane leave
+// by way of the base.
 func (p *Plan[E]) makeLanes() {
 	p.Base = &Lane{sharers: 1}
 	if p.placed == nil {
@@ -75,7 +76,7 @@ func (p *Plan[E]) makeLanes() {
 	p.lanes = make(map[string]*Lane, len(p.placed.Made))
 	for i := range p.All {
 		names, in := p.placed.of[p.Of(&p.All[i])]
-		if !in {
+		if !in || p.ClassOf(i) == Left {
 			p.Base.Members = append(p.Base.Members, int32(i))
 		}
 		for _, name := range names {
@@ -101,10 +102,10 @@ func (p *Plan[E]) addTo(name string, i int) {
 	l.Members = append(l.Members, int32(i))
 }
 
-// standIn adds the endpoints of a class to the base where all of them are in lanes.
+// standIn adds the live endpoints to the base if all of them are in lanes, and those away likewise.
 func (p *Plan[E]) standIn() {
 	begin := 0
-	for _, class := range []Class{OtherZones, Away, Left} {
+	for _, class := range []Class{OtherZones, Away} {
 		end := p.ends[class]
 		inBase := func(m int32) bool { return begin <= int(m) && int(m) < end }
 		if begin < end && !slices.ContainsFunc(p.Base.Members, inBase) {

@@ -96,8 +96,6 @@ func (s *subConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
 	go listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 }
 
-func (s *subConn) UpdateAddresses([]resolver.Address) {}
-
 // probeBuilder has its name from the policy in whose place it is. That still serves other targets:
 // the etcd client uses round_robin, too.
 type probeBuilder struct {

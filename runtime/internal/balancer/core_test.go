@@ -506,7 +506,7 @@ func TestWalkCore(t *testing.T) {
 	for _, texts := range [][]string{
 		{``, byVersion, `"preferZone":true`, strictRed},
 		{``, `"drain":["a"]`, looseRed, `"preferZone":true,"zoneMinPercent":100`},
-		{``, firstOne, firstOne + `,"subset":1`, firstOne + `,` + byVersion},
+		{``, firstOne, firstOne + `,"preferZone":true`, firstOne + `,"subset":1`, firstOne + `,` + byVersion},
 		{``, `"subset":1,"preferZone":true`, `"subset":1,"drain":["a"]`, `"subset":1,` + looseRed},
 	} {
 		ws := newWalks(t, texts...)

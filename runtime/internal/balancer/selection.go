@@ -96,9 +96,12 @@ func (c *core) markSelected(conn *conn) {
 // ones that are still tried. Under other policies, they are all that each tier uses. A tier of endpoints that are not live is
 // selected only while no tier before it can take calls.
 func (c *core) selectGroup(v *view, g *group, now time.Time) {
-	next := true // whether the next tier may be tried, too
+	next := true    // whether the next tier may be tried, too
+	served := false // whether a tier has the one that pick_first sends calls to: later ones are asked for methods alone
 	for _, t := range g.tiers {
 		switch {
+		case served && !t.Class.IsLive():
+			return
 		case t.Class == planning.Left && v.has(t.Class, func(r readiness) bool { return r == ready }),
 			t.Class == planning.Away && v.has(t.Class, readiness.isExpected),
 			t.Class == planning.Drained && v.has(planning.Left, readiness.isExpected):
@@ -115,8 +118,9 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 			for _, m := range members {
 				c.markSelected(c.plan.conns[m])
 			}
+		case served:
 		case c.selectReady(t, members):
-			return
+			served = true
 		default:
 			next = next && c.selectTrying(members, now)
 		}

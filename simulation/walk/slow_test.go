@@ -146,8 +146,7 @@ func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 	}
 }
 
-// TestRequestsOfAStart counts what it takes to follow many keys (K21): a list and a watch of each one's endpoints, and of its
-// live config.
+// TestRequestsOfAStart counts the lists and watches of many keys (K21): one of each for endpoints, and for the live config.
 func TestRequestsOfAStart(t *testing.T) {
 	const keys = 50
 	for _, roundTrip := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {

@@ -13,18 +13,16 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// probe takes the place of what connects, for the connections to one service. It notes
-// what it is told as a stub does, and connects to nothing. So what a resolver found has gone through
-// gRPC when it arrives here and, for this project's policy, through that: it is given connections that are ready at once.
+// probe takes the place of connections to one service, and connects to nothing. What a resolver found has gone through gRPC when it
+// arrives here, and through this project's policy.
 type probe struct {
 	service string
 	stubs   []*stub
 	built   atomic.Int64
 }
 
-// installProbe registers a probe by the names of the policies that peers have: round_robin, and
-// p2c_ewma, which go-zero's processes link. It comes before all that makes connections, since gRPC's
-// register of policies takes no lock.
+// installProbe registers a probe by the names of the policies that peers have: round_robin, and go-zero's p2c_ewma. It is called
+// before any connection is made, since gRPC's register of policies takes no lock.
 func installProbe(service string) *probe {
 	p := &probe{service: service}
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
@@ -51,26 +49,25 @@ func (b connectionsBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOpt
 	if opts.Target.Endpoint() != b.probe.service {
 		return b.Builder.Build(cc, opts)
 	}
-	return &planned{b.Builder.Build(connections{cc}, opts), b.probe.stub()}
+	return planned{b.Builder.Build(connections{cc}, opts), b.probe.stub()}
 }
 
 // planned is this project's policy. A change has arrived once it plans by it: connections to what has left may stay for a while.
 type planned struct {
 	balancer.Balancer
-	stub *stub
+	*stub
 }
 
-func (p *planned) UpdateClientConnState(s balancer.ClientConnState) error {
+func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
 	err := p.Balancer.UpdateClientConnState(s)
-	// This project's resolver hands endpoints over as an attribute, which says how many they are.
 	if found := sizeOf.FindStringSubmatch(s.ResolverState.Attributes.String()); err == nil && found != nil {
 		size, _ := strconv.Atoi(found[1])
-		p.stub.group.tell(p.stub, resolver.State{}, size)
+		p.group.tell(p.stub, resolver.State{}, size)
 	}
 	return err
 }
 
-var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
+var sizeOf = regexp.MustCompile(`(\d+) endpoints`) // in the attribute by which this project's resolver hands them over
 
 // connections are none: each is ready once it is to connect.
 type connections struct{ balancer.ClientConn }
@@ -84,20 +81,17 @@ type subConn struct {
 	listener func(balancer.SubConnState)
 }
 
-func (s *subConn) Connect() {
-	go s.listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+func (s *subConn) tell(state connectivity.State) {
+	go s.listener(balancer.SubConnState{ConnectivityState: state})
 }
 
-func (s *subConn) Shutdown() {
-	go s.listener(balancer.SubConnState{ConnectivityState: connectivity.Shutdown})
-}
-
+func (s *subConn) Connect()  { s.tell(connectivity.Ready) }
+func (s *subConn) Shutdown() { s.tell(connectivity.Shutdown) }
 func (s *subConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
 	go listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 }
 
-// probeBuilder has its name from the policy in whose place it is. That still serves other targets:
-// the etcd client uses round_robin, too.
+// probeBuilder replaces the policy of its name, which still serves other targets: the etcd client uses round_robin, too.
 type probeBuilder struct {
 	balancer.Builder
 	probe *probe

@@ -247,7 +247,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 
 // follow makes another selection due if the new condition of a connection may change it.
 func (c *core) follow() {
-	c.stale = c.stale || c.depends()
+	c.stale = c.stale || c.plan.depends()
 }
 
 // opened handles that calls need a view or a method that no call needed before.

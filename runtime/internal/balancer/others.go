@@ -147,7 +147,10 @@ func (o *others) update(endpoints []resolver.Endpoint, s resolver.State, c *othe
 
 // UpdateState implements [balancer.ClientConn].
 func (o *others) UpdateState(s balancer.State) {
-	s.Picker = guardedPicker{o.name, s.Picker}
+	if s.Picker == nil { // as gRPC takes it
+		s.Picker = base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+	}
+	s.Picker = guardedPicker{o, s.Picker}
 	o.mu.Lock()
 	if !o.ended {
 		o.state = s
@@ -179,10 +182,11 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	if o.hasEnded() {
 		return nil, errClosed // gRPC's lazy policies may be woken after they were closed
 	}
-	subConn, err := o.ClientConn.NewSubConn(addrs, opts)
+	made, err := o.ClientConn.NewSubConn(addrs, opts)
 	if err != nil {
 		return nil, err
 	}
+	subConn = &guardedSubConn{made, o}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended {
@@ -193,25 +197,54 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	return subConn, nil
 }
 
+// UpdateAddresses implements [balancer.ClientConn], for old policies.
+func (o *others) UpdateAddresses(subConn balancer.SubConn, addrs []resolver.Address) {
+	subConn.UpdateAddresses(addrs)
+}
+
 func (o *others) forget(subConn balancer.SubConn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.subConns, subConn)
 }
 
-// guardedPicker turns a panic of a picker, which gRPC would not catch, into an error.
+// guardedPicker ends the policy when its picker panics, which gRPC would not catch.
 type guardedPicker struct {
-	name string
+	others *others
 	balancer.Picker
 }
 
 // Pick implements [balancer.Picker].
 func (g guardedPicker) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
-	err = recovered(g.name, func() (err error) {
+	o := g.others
+	err = recovered(o.name, func() (err error) {
 		result, err = g.Picker.Pick(info)
 		return err
 	})
+	if subConn, ok := result.SubConn.(*guardedSubConn); ok {
+		result.SubConn = subConn.SubConn // gRPC knows no other
+	}
+	if done := result.Done; done != nil {
+		result.Done = func(info balancer.DoneInfo) {
+			_ = recovered(o.name, func() error { done(info); return nil })
+		}
+	}
 	return result, err
+}
+
+// guardedSubConn guards the listener for health, which gRPC calls.
+type guardedSubConn struct {
+	balancer.SubConn
+	others *others
+}
+
+// RegisterHealthListener implements [balancer.SubConn].
+func (g *guardedSubConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
+	if listener == nil {
+		g.SubConn.RegisterHealthListener(nil)
+		return
+	}
+	g.SubConn.RegisterHealthListener(func(s balancer.SubConnState) { g.others.call(func() { listener(s) }) })
 }
 
 // recovered calls f, which runs code of a policy, and returns its error or, if it panics, an error that names the policy.

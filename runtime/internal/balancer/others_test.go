@@ -80,13 +80,18 @@ func (s *scripted) UpdateClientConnState(state balancer.ClientConnState) error {
 	if s.update != nil {
 		return s.update(state)
 	}
-	return s.connect(state.ResolverState.Endpoints, func() {})
+	return s.connect(state.ResolverState.Endpoints, func() {}, func() {})
 }
 
-// connect makes a connection for each endpoint.
-func (s *scripted) connect(endpoints []resolver.Endpoint, heard func()) error {
+// connect makes a connection for each endpoint, and follows its health.
+func (s *scripted) connect(endpoints []resolver.Endpoint, heard, healthy func()) error {
 	for _, ep := range endpoints {
-		sc, err := s.cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(balancer.SubConnState) { heard() }})
+		var sc balancer.SubConn
+		sc, err := s.cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(state balancer.SubConnState) {
+			if heard(); state.ConnectivityState == connectivity.Ready {
+				sc.RegisterHealthListener(func(balancer.SubConnState) { healthy() })
+			}
+		}})
 		if err != nil {
 			return err
 		}
@@ -142,7 +147,7 @@ func (s switching) wait() { s.pump(synctest.Wait) }
 
 // TestOthers_APanicEndsTheirConnectionAlone has a policy of others panic wherever it is called (S1).
 func TestOthers_APanicEndsTheirConnectionAlone(t *testing.T) {
-	for _, where := range []string{"build", "update", "listener", "picker"} {
+	for _, where := range []string{"build", "update", "listener", "health", "picker"} {
 		t.Run(where, func(t *testing.T) {
 			withSwitcher(t, func(t *testing.T, s switching) {
 				bad := script(t, "bad")
@@ -155,7 +160,7 @@ func TestOthers_APanicEndsTheirConnectionAlone(t *testing.T) {
 				}
 				bad.build = panics("build")
 				bad.update = func(state balancer.ClientConnState) error {
-					err := bad.connect(state.ResolverState.Endpoints, panics("listener"))
+					err := bad.connect(state.ResolverState.Endpoints, panics("listener"), panics("health"))
 					bad.is(connectivity.Ready, panics("picker"))
 					panics("update")()
 					return err
@@ -202,7 +207,7 @@ func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
 		expect("once it serves", 1, 0, 1)
 		s.give(second.config(), fleet)
 		_ = s.where(t.Context())
-		expect("while the second connects", 2, 0, 2)
+		expect("while the second connects", 2, 0, 3) // the first was given the endpoints again, and connects to all that it is given
 		serves(second)
 		expect("once that serves", 2, 1, 1)
 		s.give(``, fleet)

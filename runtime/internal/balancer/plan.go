@@ -110,6 +110,9 @@ func (p *plan) called() []*view {
 // picksSome reports whether a connection may use only some of the live endpoints.
 func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 
+// depends reports whether it depends on calls, and on the conditions of connections, which of these the plan uses.
+func (p *plan) depends() bool { return p.picksSome() || p.Live < len(p.All) }
+
 // view is where calls of one lane go, or calls without a lane. All views of a plan share its connections.
 type view struct {
 	plan   *plan
@@ -141,7 +144,7 @@ func (v *view) open() {
 		v.texts = p.methodTexts(v.lane.Members)
 	}
 	p.open = append(p.open, v)
-	if p.picksSome() && p.opened != nil {
+	if p.depends() && p.opened != nil {
 		p.opened()
 	}
 }
@@ -277,8 +280,8 @@ func (p *plan) need(method string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.methods) < maxMethods && !slices.Contains(p.methods, method) {
-		p.methods = append(p.methods, method)
+	if !slices.Contains(p.methods, method) {
+		p.methods = append(p.methods[max(0, len(p.methods)+1-maxMethods):len(p.methods):len(p.methods)], method)
 		if p.opened != nil {
 			p.opened()
 		}

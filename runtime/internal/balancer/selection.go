@@ -24,7 +24,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 			c.markSelected(conn)
 		}
 	}
-	if c.depends() {
+	if p.depends() {
 		for _, v := range p.called() {
 			for i := range v.groups {
 				c.selectGroup(v, &v.groups[i], now)
@@ -40,9 +40,6 @@ func (c *core) selectConns(now time.Time, joins bool) {
 		return false
 	})
 }
-
-// depends reports whether the selection depends on the conditions of connections.
-func (c *core) depends() bool { return c.plan.picksSome() || c.plan.Live < len(c.plan.All) }
 
 // countLate makes conn late if its time is up.
 func (c *core) countLate(conn *conn, now time.Time) {
@@ -102,9 +99,7 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 		switch {
 		case served && !t.Class.IsLive():
 			return
-		case t.Class == planning.Left && v.has(t.Class, func(r readiness) bool { return r == ready }),
-			t.Class == planning.Away && v.has(t.Class, readiness.isExpected),
-			t.Class == planning.Drained && v.has(planning.Left, readiness.isExpected):
+		case !c.isDue(v, t):
 			continue
 		case t.Class == planning.Left:
 			c.selectConnected(t)
@@ -125,6 +120,20 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 			next = next && c.selectTrying(members, now)
 		}
 	}
+}
+
+// isDue reports whether a tier may be used: its endpoints are live, or no tier before it can take calls. While one before it may soon be
+// able to, a tier that serves goes on.
+func (c *core) isDue(v *view, t *tier) bool {
+	if t.Class.IsLive() {
+		return true
+	}
+	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
+	before := min(t.Class, planning.Left) // who has left may end soon, and keeps no drained one waiting
+	if slices.ContainsFunc(t.use.Load().members, serves) {
+		return !v.has(before, func(r readiness) bool { return r == ready })
+	}
+	return !v.has(before, readiness.isExpected)
 }
 
 // selectConnected selects the members of a tier that are connected, healthy or not.

@@ -25,6 +25,7 @@ type side struct {
 	balancer.ClientConn
 	switcher *switcher
 	others   string // the name of a policy of others; "": ours
+	config   *config
 	policy   *policy
 	state    balancer.State // the last; guarded by switcher.mu
 }
@@ -39,6 +40,10 @@ func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 	if last == nil || last.others != c.others.Name() {
 		last = s.build(c)
 	}
+	last.config = c
+	if current := s.serving(); current != last { // it goes on by its own config
+		_ = current.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state.ResolverState, BalancerConfig: current.config})
+	}
 	return last.policy.UpdateClientConnState(state)
 }
 
@@ -49,6 +54,13 @@ func (s *switcher) last() *side {
 	if s.next != nil {
 		return s.next
 	}
+	return s.current
+}
+
+// serving returns the side whose pickers gRPC has, or is to have.
+func (s *switcher) serving() *side {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.current
 }
 

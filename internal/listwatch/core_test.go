@@ -118,11 +118,18 @@ func testSpec() Spec[string] {
 	return Spec[string]{Range: Range{"k/", "k0"}, Decode: newSet(new([]string)).decode}
 }
 
+// testCore returns a core of a client with a connection. Its first silence is not shortened.
 func testCore(spec Spec[string]) *core[string] {
+	streams := NewStreams()
+	streams.connected = true
+	return testCoreOn(streams, spec)
+}
+
+func testCoreOn(streams *Streams, spec Spec[string]) *core[string] {
 	c := newCore(spec, &Config[string]{
-		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: NewStreams(),
+		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: streams,
 	})
-	c.every, c.replica.spread = probeEvery, 0
+	c.replica.spread = 0
 	return c
 }
 
@@ -423,9 +430,7 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 
 // TestAClientWithoutAConnectionIsProbedOften has nobody notice that etcd is another one (K12).
 func TestAClientWithoutAConnectionIsProbedOften(t *testing.T) {
-	c := testCore(testSpec())
-	c.every = probeSoon
-	c.follow(t, with(watching,
+	testCoreOn(NewStreams(), testSpec()).follow(t, with(watching,
 		rule{1 * time.Second, answered(events(10)), "wait 4s"},
 		rule{5 * time.Second, ok, "probe within 500ms"},
 		rule{5 * time.Second, keys(10, 1, 5), "wait 4s"},

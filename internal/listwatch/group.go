@@ -13,7 +13,6 @@ type Group[T any] struct {
 	running sync.WaitGroup
 
 	mu       sync.Mutex
-	closed   bool
 	watchers map[*watcher[T]]struct{}
 }
 
@@ -35,7 +34,7 @@ func NewGroup[T any](cfg Config[T]) *Group[T] {
 func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
+	if g.ctx.Err() != nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
@@ -64,9 +63,8 @@ func (g *Group[T]) Reconnected() {
 // They do not wait for etcd.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
-	g.closed = true
+	g.cancel()
 	clear(g.watchers)
 	g.mu.Unlock()
-	g.cancel()
 	g.running.Wait()
 }

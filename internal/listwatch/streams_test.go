@@ -2,8 +2,6 @@ package listwatch
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,22 +95,5 @@ func TestStreamsAreFew(t *testing.T) {
 	// Another registry of the client has streams of its own.
 	if on, err := other.open(t.Context()); err != nil || used[on.name] {
 		t.Errorf("another registry uses stream %s, %v", on.name, err)
-	}
-}
-
-func TestWaitingForAStreamEndsWithTheContext(t *testing.T) {
-	s := NewStreams()
-	var on [streamSlots]*stream
-	for i := range on {
-		on[i], _ = s.open(t.Context())
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.open(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("while others are being opened: %v, want the context's error", err)
-	}
-	on[1].opened()
-	if _, err := s.open(t.Context()); err != nil {
-		t.Errorf("after one was opened: %v", err)
 	}
 }

@@ -48,24 +48,6 @@ func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-// commonEnds returns how many items two lists share at their beginnings, and how many more at their ends.
-func commonEnds[T comparable](a, b []T) (before, behind int) {
-	n := min(len(a), len(b))
-	for before < n && a[before] == b[before] {
-		before++
-	}
-	for behind < n-before && a[len(a)-1-behind] == b[len(b)-1-behind] {
-		behind++
-	}
-	return before, behind
-}
-
-// changed returns the middles of two lists, without the items that they share at their beginnings and ends.
-func changed[T comparable](old, next []T) (gone, come []T) {
-	before, behind := commonEnds(old, next)
-	return old[before : len(old)-behind], next[before : len(next)-behind]
-}
-
 // compare orders a set: by instance, then address.
 func compare(a, b *Backend) int {
 	if a.Endpoint.Instance != b.Endpoint.Instance {

@@ -6,7 +6,6 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 // value is ready for use.
 type marks struct {
 	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
-	seen  []*item                  // the entries of the last call of apply
 }
 
 // apply returns the entries that no mark covers, the ones that a mark covers, and the addresses that are left without an
@@ -15,11 +14,9 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	for _, i := range removed {
 		m.note(i)
 	}
-	_, come := changed(m.seen, items)
-	for _, i := range come {
+	for _, i := range items {
 		m.note(i)
 	}
-	m.seen = items
 	if len(m.byKey) == 0 {
 		return items, nil, nil
 	}
@@ -48,8 +45,8 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	return rest, leaving, withdrawn
 }
 
-// note adds the mark of an entry, replaces the mark of an earlier entry under its key, or removes the mark if the entry has
-// none now.
+// note adds the mark of an entry unless it is known, replaces the mark of an earlier entry under its key, or removes the mark if
+// the entry has none now.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.leaving:

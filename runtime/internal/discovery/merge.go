@@ -17,10 +17,10 @@ func entryOf(i *item) endpoint.Entry {
 
 // merge returns the set of items, which are sorted by key: one endpoint an address. names is [State.names].
 func merge(items []*item) (set []*Backend, names map[string]string) {
-	set = make([]*Backend, len(items))
+	set = make([]*Backend, 0, len(items))
 	addrs := make(map[string]struct{}, len(items))
-	for i, item := range items {
-		set[i] = item.Value
+	for _, item := range items {
+		set = append(set, item.Value)
 		addrs[item.Value.Endpoint.Addr] = struct{}{}
 	}
 	if len(addrs) == len(items) {

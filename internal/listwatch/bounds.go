@@ -25,6 +25,9 @@ func (b Bounds) within(u usage) bool {
 	return (b.Entries <= 0 || u.entries <= b.Entries) && (b.Bytes <= 0 || u.bytes <= b.Bytes)
 }
 
+// hasRoom reports whether entries were left out, and half of the bounds is free by now.
+func (s *set[T]) hasRoom() bool { return s.truncated && s.bounds.within(s.used.plus(s.used)) }
+
 // usageOf returns the usage of an entry, which may be nil.
 func (s *set[T]) usageOf(item *Item[T]) usage {
 	switch {

@@ -401,6 +401,9 @@ func (c *core[T]) probed(e event) action {
 	if c.replica.calm {
 		c.recovered()
 	}
+	if c.replica.set.hasRoom() {
+		return c.list(callVerify, maxListBound)
+	}
 	return c.wait()
 }
 

@@ -164,8 +164,11 @@ func (d *disk) load(p place) saved {
 	return s
 }
 
-// read reads a file. One of more than maxSnapshot is cut short, and so is malformed.
+// read reads a file. One of more than maxSnapshot is cut short, and so is malformed. A pipe would be waited for.
 func read(path string) (s saved, at time.Time, err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return saved{}, time.Time{}, fmt.Errorf("%s is no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return saved{}, time.Time{}, err

@@ -78,10 +78,8 @@ func drained(state *discovery.State) (addrs []string) {
 	if policy == nil {
 		return nil
 	}
-	for i, drained := range state.Drain(policy).Drained {
-		if drained {
-			addrs = append(addrs, state.Backends[i].Endpoint.Addr)
-		}
+	for e := range state.Drained(policy) {
+		addrs = append(addrs, e.Addr)
 	}
 	slices.Sort(addrs)
 	return addrs

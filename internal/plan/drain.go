@@ -2,77 +2,176 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
+
+// Drain is the effect of a config's list of endpoints to drain. Clients ignore the list, for all endpoints or for the base, if it leaves
+// none to call, or too few.
+type Drain struct {
+	Drained map[*endpoint.Endpoint]bool // they get no new calls
+	Ignored DrainFault
+	Kept    int // the number of endpoints that the list is ignored for
+	least   int // MinHealthyPercent
+	isHeld  func(addr string) bool
+}
+
+// DrainFault is the reason to ignore a list of endpoints to drain. 0: the list is followed.
+type DrainFault int
+
+// The reasons.
+const (
+	DrainNamesAll      DrainFault = iota + 1 // it leaves no endpoint
+	DrainLeavesHeld                          // it leaves only endpoints that vanished from etcd, which may be dead
+	DrainNamesBase                           // it leaves no endpoint of the base, or only ones that vanished
+	DrainLeavesFew                           // it leaves less than MinHealthyPercent of the endpoints in etcd
+	DrainLeavesFewBase                       // it leaves less than MinHealthyPercent of the base
+)
+
+// Problem returns the reason as a text, "" if the list is followed.
+func (d *Drain) Problem() string {
+	switch d.Ignored {
+	case DrainNamesAll:
+		if d.Kept == 1 {
+			return "drain names the only endpoint and is ignored"
+		}
+		return fmt.Sprintf("drain names all %d endpoints and is ignored", d.Kept)
+	case DrainLeavesHeld:
+		return "drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile"
+	case DrainNamesBase:
+		return fmt.Sprintf("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
+	case DrainLeavesFew:
+		return fmt.Sprintf("drain leaves fewer than %d %% of the %d endpoints, and is ignored", d.least, d.Kept)
+	case DrainLeavesFewBase:
+		return fmt.Sprintf("drain leaves fewer than %d %% of the %d endpoints that are in no lane, and is ignored for these", d.least, d.Kept)
+	}
+	return ""
+}
+
+// FollowDrain decides which endpoints are drained. placed says which are in lanes. selects reports whether a client may call an endpoint
+// of the base; nil: it may call all. isHeld reports whether etcd no longer has an endpoint; nil: it has all.
+func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, isHeld func(addr string) bool) *Drain {
+	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), isHeld: isHeld}
+	var base []*endpoint.Endpoint
+	for _, e := range all {
+		if c.drains(e) {
+			d.Drained[e] = true
+		}
+		if placed.IsBase(e) {
+			base = append(base, e)
+		}
+	}
+	divided := 0 < len(base) && len(base) < len(all) // otherwise all stand in for the base
+	if fault := d.fault(all); fault != 0 && !(divided && fault == DrainLeavesFew) {
+		clear(d.Drained)
+		d.Ignored, d.Kept = fault, len(all)
+		return d
+	}
+	fault := d.fault(base)
+	if selects != nil { // shares count endpoints that the client may not call, too
+		called := slices.DeleteFunc(slices.Clone(base), func(e *endpoint.Endpoint) bool { return !selects(e) })
+		if of := d.fault(called); of != 0 && of != DrainLeavesFew {
+			fault, base = of, called
+		}
+	}
+	switch fault {
+	case 0:
+		return d
+	case DrainLeavesFew:
+		d.Ignored = DrainLeavesFewBase
+	default:
+		d.Ignored = DrainNamesBase
+	}
+	d.Kept = len(base)
+	for e := range d.Drained {
+		if placed.IsBase(e) {
+			delete(d.Drained, e)
+		}
+	}
+	return d
+}
+
+// drains reports whether the config names an endpoint in drain.
+func (c *Config) drains(e *endpoint.Endpoint) bool {
+	_, byInstance := c.drained[e.Instance]
+	_, byAddr := c.drained[e.Addr]
+	return byInstance || byAddr
+}
+
+// fault returns the reason to ignore the list for a set of endpoints.
+func (d *Drain) fault(set []*endpoint.Endpoint) DrainFault {
+	left, here, hereLeft := 0, 0, 0
+	for _, e := range set {
+		drained := d.Drained[e]
+		if !drained {
+			left++
+		}
+		if d.isHeld == nil || !d.isHeld(e.Addr) {
+			here++
+			if !drained {
+				hereLeft++
+			}
+		}
+	}
+	switch {
+	case len(set) > 0 && left == 0:
+		return DrainNamesAll
+	case here > 0 && hereLeft == 0:
+		return DrainLeavesHeld
+	case 100*hereLeft < d.least*here:
+		return DrainLeavesFew
+	}
+	return 0
+}
 
 // drain separates the endpoints that the config drains from the others.
 func (p *Plan[E]) drain() (live, drained []E) {
-	all, c := p.Endpoints, p.Config
-	if len(c.Drain) == 0 {
-		return all, nil
+	if len(p.Config.Drain) == 0 {
+		return p.Endpoints, nil
 	}
-	names := make(map[string]bool, len(c.Drain)) // those in Drain that are an endpoint's
-	at := func(i int) *endpoint.Endpoint { return p.Of(&all[i]) }
-	var inBase, isCalled, isHeld func(i int) bool
-	if p.placed != nil {
-		inBase = func(i int) bool { return p.placed.isBase(at(i)) }
-		isCalled = func(i int) bool { return inBase(i) && p.Client.selects(at(i)) }
+	all, selects := p.pointers(p.Endpoints), p.Client.Selector
+	if p.placed == nil {
+		selects = nil
 	}
-	if p.IsHeld != nil {
-		isHeld = func(i int) bool { return p.IsHeld(at(i).Addr) }
-	}
-	d := serviceconfig.DecideDrain(&c.Etcd, len(all), func(i int) bool { return c.drains(at(i), names) }, inBase, isCalled, isHeld)
-	p.reportDrain(names)
+	d := p.Config.FollowDrain(all, p.placed, selects, p.IsHeld)
+	p.reportDrain(all)
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)
 	}
 	live = make([]E, 0, len(all))
 	for i, e := range all {
-		if d.Drained[i] {
-			drained = append(drained, e)
+		if d.Drained[e] {
+			drained = append(drained, p.Endpoints[i])
 		} else {
-			live = append(live, e)
+			live = append(live, p.Endpoints[i])
 		}
 	}
 	return live, drained
-}
-
-// drains reports whether the config names an endpoint in drain, and notes by which names, unless named is nil.
-func (c *Config) drains(e *endpoint.Endpoint, named map[string]bool) (drains bool) {
-	for _, name := range [...]string{e.Instance, e.Addr} {
-		if _, ok := c.drained[name]; ok {
-			drains = true
-			if named != nil {
-				named[name] = true
-			}
-		}
-	}
-	return drains
 }
 
 // maxReported bounds how many names one report spells out.
 const maxReported = 5
 
 // reportDrain reports the names in drain that match no endpoint.
-func (p *Plan[E]) reportDrain(named map[string]bool) {
-	var unknown []string
-	more := 0
-	for _, name := range p.Config.Drain {
-		switch {
-		case named[name]:
-		case len(unknown) < maxReported:
-			unknown = append(unknown, fmt.Sprintf("%.80q", name))
-		default:
-			more++
+func (p *Plan[E]) reportDrain(all []*endpoint.Endpoint) {
+	known := make(map[string]bool, len(p.Config.Drain))
+	for _, e := range all {
+		if p.Config.drains(e) {
+			known[e.Instance], known[e.Addr] = true, true
 		}
 	}
-	if more > 0 {
-		unknown = append(unknown, fmt.Sprintf("%d more", more))
+	unknown := slices.DeleteFunc(slices.Clone(p.Config.Drain), func(name string) bool { return known[name] })
+	if len(unknown) == 0 {
+		return
 	}
-	if len(unknown) > 0 {
-		p.report("drain names %s: no endpoint of %q has that name", strings.Join(unknown, ", "), p.Service)
+	var texts []string
+	for _, name := range unknown[:min(maxReported, len(unknown))] {
+		texts = append(texts, fmt.Sprintf("%.80q", name))
 	}
+	if more := len(unknown) - maxReported; more > 0 {
+		texts = append(texts, fmt.Sprintf("%d more", more))
+	}
+	p.report("drain names %s: no endpoint of %q has that name", strings.Join(texts, ", "), p.Service)
 }

@@ -29,7 +29,7 @@ func (p *Plan[E]) Groups(l *Lane) []Group {
 	most := p.mostOf(l.sharers * len(shares))
 	for i, members := range shares {
 		g := Group{}
-		g.ID, g.Weight = p.Config.group(i)
+		g.ID, g.Weight = p.Config.weight(i)
 		for class, members := range p.byClass(members) {
 			if len(members) > 0 {
 				g.Tiers = append(g.Tiers, p.tier(Class(class), members, most))
@@ -48,33 +48,26 @@ func (p *Plan[E]) bySplit(members []int32) [][]int32 {
 	if len(c.Split) == 0 {
 		return [][]int32{members}
 	}
-	groupOf, groups := c.groupOf(), make([][]int32, len(c.Split)+1)
+	groups := make([][]int32, len(c.Split)+1)
 	for _, m := range members {
 		g := len(c.Split) // no share is for what is not live
 		if int(m) < p.Live {
-			g = groupOf(p.Of(&p.All[m]))
+			g = c.Group(p.Of(&p.All[m]))
 		}
 		groups[g] = append(groups[g], m)
 	}
 	return groups
 }
 
-// groupOf returns a function that finds the group of an endpoint: the first that it matches, or len(c.Split). It is not safe for
-// concurrent use.
-func (c *Config) groupOf() func(*endpoint.Endpoint) int {
-	var e *endpoint.Endpoint
-	get := func(name string) string { return e.Field(name) }
-	return func(of *endpoint.Endpoint) int {
-		e = of
-		if i := c.matcher.Match(get); i >= 0 {
-			return i
-		}
-		return len(c.Split)
-	}
+// Group returns the index of the group of an endpoint: the first that it matches, or len(c.Split).
+func (c *Config) Group(e *endpoint.Endpoint) int {
+	first := len(c.Split)
+	c.splits.each(e, func(i int) { first = min(first, i) })
+	return first
 }
 
-// group returns the id and the weight of a group. Endpoints that match no split have none.
-func (c *Config) group(i int) (id uint64, weight uint32) {
+// weight returns the id and the weight of a group. Endpoints that match no split have none.
+func (c *Config) weight(i int) (id uint64, weight uint32) {
 	switch {
 	case len(c.Split) == 0:
 		return 0, 1
@@ -116,12 +109,12 @@ func (p *Plan[E]) reportSplit() {
 type matched struct{ exists, drained, laned bool }
 
 func (p *Plan[E]) matched() []matched {
-	all, group := make([]matched, len(p.Config.Split)+1), p.Config.groupOf()
+	all := make([]matched, len(p.Config.Split)+1)
 	for i := range p.Endpoints {
 		e := p.Of(&p.Endpoints[i])
-		m := &all[group(e)]
-		m.drained = p.Config.drains(e, nil) && (!m.exists || m.drained)
-		m.laned = !p.placed.isBase(e) && (!m.exists || m.laned)
+		m := &all[p.Config.Group(e)]
+		m.drained = p.Config.drains(e) && (!m.exists || m.drained)
+		m.laned = !p.placed.IsBase(e) && (!m.exists || m.laned)
 		m.exists = true
 	}
 	return all

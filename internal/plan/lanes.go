@@ -4,9 +4,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // Lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
@@ -17,41 +14,12 @@ type Lane struct {
 	sharers int     // how many lanes share the bound on the endpoints that a client uses
 }
 
-// placed says which endpoints are in which lanes.
-type placed struct {
-	*serviceconfig.Placement
-	of map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
-}
-
-// place returns the lanes of the endpoints, nil if no route asks for lanes.
-func place[E any](in *Input[E]) *placed {
-	if in.Config.lanes == nil {
-		return nil
-	}
-	all := slices.Concat(in.Endpoints, in.Away, in.Left)
-	l := &placed{of: make(map[*endpoint.Endpoint][]string)}
-	l.Placement = in.Config.lanes.Place(len(all), func(i int, name string) string { return in.Of(&all[i]).Field(name) })
-	for i, names := range l.Of {
-		l.of[in.Of(&all[i])] = names
-	}
-	return l
-}
-
-// isBase reports whether an endpoint is in no lane.
-func (l *placed) isBase(e *endpoint.Endpoint) bool {
-	if l == nil {
-		return true
-	}
-	_, in := l.of[e]
-	return !in
-}
-
 // Lane returns where the calls of a lane go, nil if nowhere: the lane is strict, and no endpoint is in it.
 func (p *Plan[E]) Lane(name string) *Lane {
 	switch l := p.lanes[name]; {
 	case l != nil:
 		return l
-	case name != "" && p.placed != nil && p.Config.lanes.Strict(name):
+	case name != "" && p.Config.Strict(name):
 		return nil
 	}
 	return p.Base
@@ -75,11 +43,11 @@ func (p *Plan[E]) makeLanes() {
 	p.Reports = append(p.Reports, p.placed.Problems...)
 	p.lanes = make(map[string]*Lane, len(p.placed.Made))
 	for i := range p.All {
-		names, in := p.placed.of[p.Of(&p.All[i])]
-		if !in || p.ClassOf(i) == Left {
+		e := p.Of(&p.All[i])
+		if p.placed.IsBase(e) || p.ClassOf(i) == Left {
 			p.Base.Members = append(p.Base.Members, int32(i))
 		}
-		for _, name := range names {
+		for _, name := range p.placed.Of[e] {
 			p.addTo(name, i)
 		}
 	}
@@ -91,7 +59,7 @@ func (p *Plan[E]) makeLanes() {
 
 // addTo adds an endpoint to a lane, if that takes it.
 func (p *Plan[E]) addTo(name string, i int) {
-	l, strict := p.lanes[name], p.Config.lanes.Strict(name)
+	l, strict := p.lanes[name], p.Config.Strict(name)
 	switch class := p.ClassOf(i); {
 	case class == Away && !strict, class == Left && l == nil && (p.Live > 0 || strict), class == Drained:
 		return

@@ -4,10 +4,12 @@
 // The steps are, in this order: drain, selector, lane, split, zone, subset. Package discovery merges and holds entries before that.
 // The picker passes over endpoints that lack a method, and picks, after it.
 //
-//	plan.go    what goes in, and what comes out
-//	drain.go   the endpoints that the config drains
-//	lanes.go   lanes, and the base
-//	groups.go  a lane's groups by split, their tiers by zone, and the subset of each
+//	plan.go       what goes in, and what comes out
+//	match.go      which matches of a config an endpoint satisfies
+//	placement.go  which endpoints the routes put in which lanes
+//	drain.go      the endpoints that the config drains
+//	lanes.go      lanes, and the base
+//	groups.go     a lane's groups by split, their tiers by zone, and the subset of each
 package plan
 
 import (
@@ -25,21 +27,23 @@ import (
 // Config is a policy's config in the form that plans need. It is immutable.
 type Config struct {
 	serviceconfig.Etcd
-	drained map[string]struct{}    // instance ids and addresses
-	matcher *serviceconfig.Matcher // of Split
-	groups  []uint64               // the ids of the groups of Split, by what they match
-	lanes   *serviceconfig.Lanes   // nil: there are none
+	drained map[string]struct{} // instance ids and addresses
+	splits  *matcher            // of Split
+	routes  *matcher            // of Route
+	groups  []uint64            // the ids of the groups of Split, by what they match
 }
 
 // NewConfig returns the Config of a policy.
-func NewConfig(e serviceconfig.Etcd) Config {
-	c := Config{
-		Etcd: e, drained: make(map[string]struct{}, len(e.Drain)),
-		matcher: serviceconfig.NewMatcher(e.Split), lanes: serviceconfig.NewLanes(e.Route),
-	}
+func NewConfig(e *serviceconfig.Etcd) *Config {
+	c := &Config{Etcd: *e, drained: make(map[string]struct{}, len(e.Drain))}
+	var splits, routes []map[string]string
 	for _, s := range e.Split {
-		c.groups = append(c.groups, xxhash.Sum64String(s.Key()))
+		splits, c.groups = append(splits, s.Match), append(c.groups, xxhash.Sum64String(s.Key()))
 	}
+	for _, r := range e.Route {
+		routes = append(routes, r.Match)
+	}
+	c.splits, c.routes = newMatcher(splits), newMatcher(routes)
 	for _, name := range e.Drain {
 		c.drained[name] = struct{}{}
 	}
@@ -54,9 +58,6 @@ type Client struct {
 	Most     int                           // how many endpoints of a cluster it uses; 0: any number
 	Seed     maphash.Seed                  // ranks endpoints for a subset
 }
-
-// selects reports whether a client may call an endpoint.
-func (c *Client) selects(e *endpoint.Endpoint) bool { return c.Selector == nil || c.Selector(e) }
 
 // Input is what a plan is made of. E is the caller's form of an endpoint.
 type Input[E any] struct {
@@ -98,14 +99,16 @@ type Plan[E any] struct {
 	Base    *Lane    // of calls without a lane
 
 	ends   [classes]int // where the endpoints of a class end in All; live ones are all in OtherZones
-	placed *placed      // nil: there are no lanes
+	placed *Placement   // nil: there are no lanes
 	lanes  map[string]*Lane
 }
 
 // Make makes a plan.
 func Make[E any](in *Input[E]) *Plan[E] {
 	p := &Plan[E]{Input: in}
-	p.placed = place(in)
+	if len(in.Config.Route) > 0 {
+		p.placed = in.Config.Place(p.pointers(in.Endpoints, in.Away, in.Left))
+	}
 	live, drained := p.drain()
 	p.divide(p.selected(live), p.lent(), p.selected(in.Left), p.selected(drained))
 	if p.Live == 0 {
@@ -116,6 +119,16 @@ func Make[E any](in *Input[E]) *Plan[E] {
 		p.reportSplit()
 	}
 	return p
+}
+
+// pointers returns endpoints in the form that configs know.
+func (p *Plan[E]) pointers(lists ...[]E) (all []*endpoint.Endpoint) {
+	for _, list := range lists {
+		for i := range list {
+			all = append(all, p.Of(&list[i]))
+		}
+	}
+	return all
 }
 
 // divide sets All.
@@ -159,7 +172,7 @@ func (p *Plan[E]) lent() []E {
 	if len(p.Config.drained) == 0 {
 		return lent
 	}
-	return slices.DeleteFunc(slices.Clone(lent), func(e E) bool { return p.Config.drains(p.Of(&e), nil) })
+	return slices.DeleteFunc(slices.Clone(lent), func(e E) bool { return p.Config.drains(p.Of(&e)) })
 }
 
 // whyEmpty returns why no endpoint is live, of which some number was not drained.

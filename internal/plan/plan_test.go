@@ -37,8 +37,7 @@ func config(t *testing.T, text string) *Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewConfig(*e)
-	return &c
+	return NewConfig(e)
 }
 
 // input is the input of tests: a client in zone x, and fleet.

@@ -5,6 +5,9 @@ import "strings"
 // MaxRoutes bounds the routes of a config.
 const MaxRoutes = 64
 
+// LaneHeader is the request metadata in which the lane of a call travels to the server.
+const LaneHeader = "etcd-lane"
+
 // MaxLane is the greatest length of a lane's name, in bytes.
 const MaxLane = 128
 

@@ -12,14 +12,12 @@
 //	option.go          the options of "etcd", and which exclude each other
 //	split.go           groups of endpoints with shares of the calls
 //	route.go           which endpoints are in which lanes
-//	lane.go            the lanes of a set of endpoints
-//	drain.go           when a drain is followed
 //	linked.go          policies that the binary lacks
 //	layers.go          configs over configs: Merge, Wrap
 //	decode.go          decoding JSON strictly into structs
 //	duration.go        durations in JSON
 //
-// Package grpccheck has gRPC itself parse a config.
+// Package plan decides by a config which endpoints a call may go to. Package grpccheck has gRPC itself parse a config.
 package serviceconfig
 
 import (

@@ -34,7 +34,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{Config: planning.NewConfig(*e)}
+	c := &config{Config: *planning.NewConfig(e)}
 	if err := c.parseChild(); err != nil {
 		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
 	}

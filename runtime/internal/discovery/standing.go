@@ -95,11 +95,11 @@ func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 	drained := func(instance string) bool { return instance == s.instance || slices.Contains(live.Drain, instance) }
 	if live.key != nil {
 		state := live.key.State()
-		of := state.Drain(live.Etcd).Drained
+		of := state.Drained(live.Etcd)
 		drained = func(instance string) bool {
 			id := state.NameOf(instance)
 			i := slices.IndexFunc(state.Backends, func(b *Backend) bool { return b.Endpoint.Instance == id })
-			return i >= 0 && of[i]
+			return i >= 0 && of[&state.Backends[i].Endpoint]
 		}
 	}
 	return drained(s.instance) && slices.ContainsFunc(all, func(other *listwatch.Item[string]) bool { return !drained(other.Value) })

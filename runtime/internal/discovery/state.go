@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -61,10 +63,14 @@ func (s *State) NameOf(instance string) string {
 	return instance
 }
 
-// Drain returns the endpoints that a policy drains.
-func (s *State) Drain(policy *serviceconfig.Etcd) serviceconfig.Drain {
-	value := func(i int, name string) string { return s.Backends[i].Endpoint.Field(name) }
-	return policy.FollowDrain(len(s.Backends), value, func(i int) bool { _, ok := s.Held[s.Backends[i].Endpoint.Addr]; return ok })
+// Drained returns the endpoints that a policy drains.
+func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool {
+	config, all := plan.NewConfig(policy), make([]*endpoint.Endpoint, len(s.Backends))
+	for i, b := range s.Backends {
+		all[i] = &b.Endpoint
+	}
+	isHeld := func(addr string) bool { _, held := s.Held[addr]; return held }
+	return config.FollowDrain(all, config.Place(all), nil, isHeld).Drained
 }
 
 // endpointsOf returns a set as gRPC takes it.

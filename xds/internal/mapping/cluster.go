@@ -56,7 +56,7 @@ func IsAggregate(name string) bool { return strings.Contains(name, aggregateMark
 // aggregate returns the cluster whose calls go to the first of several clusters that can take them. It is named after the
 // first, with which it comes and goes, and served, which tells chains with the same first apart.
 func (p *plan) aggregate(chain []string, served string) string {
-	if len(chain) == 1 && p.policy.lanes == nil && p.matcher == nil {
+	if len(chain) == 1 && p.placed == nil && len(p.policy.etcd.Split) == 0 {
 		return chain[0] // as it will be with other endpoints
 	}
 	name := chain[0] + aggregateMark + cmp.Or(served, "others")

@@ -19,6 +19,7 @@ import (
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -125,11 +126,10 @@ type plan struct {
 	ring    *serviceconfig.RingHash // by which endpoints are picked; nil: they are picked otherwise
 	prefix  string                  // of the names of its clusters
 	drained []bool                  // by endpoint
-	placed  *serviceconfig.Placement
+	placed  *planning.Placement
 	base    lane // the endpoints that calls without a lane may go to
 	lanes   []lane
 	closed  bool                     // calls of a lane that is none of lanes fail: a strict label says so
-	matcher *serviceconfig.Matcher   // nil: there is no split
 	named   map[string]map[path]bool // what the texts of base and lanes name
 	to      map[[2]*set][]share      // see [plan.destination]
 }
@@ -154,12 +154,13 @@ func (m *mapping) plan(s *Service, several bool) *plan {
 		p.ring = nil
 		p.lose("ring_hash_experimental: clients with gRPC's C core up to 1.51 go round robin, for they crash by it")
 	}
-	if len(s.Policy.etcd.Split) > 0 {
-		p.matcher = serviceconfig.NewMatcher(s.Policy.etcd.Split)
-	}
 	p.noteLost()
-	p.placeInLanes()
-	p.drain()
+	all := make([]*endpoint.Endpoint, len(p.Endpoints))
+	for i := range all {
+		all[i] = &p.Endpoints[i]
+	}
+	p.placed = p.policy.etcd.Place(all)
+	p.drain(all)
 	p.divideByLane()
 	p.tellApart(&p.base)
 	for i := range p.lanes {

@@ -10,24 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
-
-// placeInLanes finds the lanes of the endpoints.
-func (p *plan) placeInLanes() {
-	if p.policy.lanes != nil {
-		p.placed = p.policy.lanes.Place(len(p.Endpoints), func(i int, name string) string { return p.Endpoints[i].Field(name) })
-	}
-}
-
-// isBase reports whether an endpoint is in no lane.
-func (p *plan) isBase(i int) bool {
-	if p.placed == nil {
-		return true
-	}
-	_, in := p.placed.Of[i]
-	return !in
-}
 
 // hasBase reports whether an endpoint is in no lane, be it one that clients can call or not.
 func (p *plan) hasBase() bool { return p.placed == nil || len(p.placed.Of) < len(p.Endpoints) }
@@ -39,14 +22,20 @@ func (p *plan) isHeld(i int) bool {
 
 // drain finds the endpoints that get no new calls. As in the runtime, all count of which a share is to be left. But a drain
 // that leaves none that clients can call is lifted.
-func (p *plan) drain() {
-	inBase := func(i int) bool { return !p.hasBase() || p.isBase(i) }
-	isCalled := func(i int) bool { return inBase(i) && p.located[i] != nil }
-	named := func(i int) bool {
-		e := &p.Endpoints[i]
-		return p.policy.drained[e.Instance] || p.policy.drained[e.Addr]
+func (p *plan) drain(all []*endpoint.Endpoint) {
+	placed, called := p.placed, make(map[*endpoint.Endpoint]bool)
+	if !p.hasBase() {
+		placed = nil
 	}
-	p.drained = serviceconfig.DecideDrain(p.policy.etcd, len(p.Endpoints), named, inBase, isCalled, p.isHeld).Drained
+	for _, i := range p.callable() {
+		called[all[i]] = true
+	}
+	isHeld := func(addr string) bool { _, held := p.Held[addr]; return held }
+	d := p.policy.etcd.FollowDrain(all, placed, func(e *endpoint.Endpoint) bool { return called[e] }, isHeld)
+	p.drained = make([]bool, len(all))
+	for i, e := range all {
+		p.drained[i] = d.Drained[e]
+	}
 	if !p.hasLive(p.callable()) {
 		clear(p.drained)
 	}
@@ -79,22 +68,22 @@ func (p *plan) divideByLane() {
 	}
 	members := make(map[string][]int, len(p.placed.Made))
 	for _, i := range all {
-		names, in := p.placed.Of[i]
-		if !in {
+		e := &p.Endpoints[i]
+		if p.placed.IsBase(e) {
 			p.base.members = append(p.base.members, i)
 		}
-		for _, name := range names {
+		for _, name := range p.placed.Of[e] {
 			members[name] = append(members[name], i)
 		}
 	}
 	if !p.hasBase() {
 		p.base.members = all
 	}
-	p.closed = p.policy.lanes.Strict("")
-	names := append(slices.Clone(p.placed.Made), p.policy.lanes.Named()...)
+	p.closed = p.policy.etcd.Strict("")
+	names := append(slices.Clone(p.placed.Made), p.policy.etcd.NamedLanes()...)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		l := lane{name: name, members: members[name], strict: p.policy.lanes.Strict(name)}
+		l := lane{name: name, members: members[name], strict: p.policy.etcd.Strict(name)}
 		if l.strict || p.closed || p.hasLive(l.members) {
 			p.lanes = append(p.lanes, l)
 		}
@@ -219,20 +208,17 @@ type group struct {
 
 // bySplit returns the groups of members that may be called, and last those that match none.
 func (p *plan) bySplit(members []int) []group {
-	if p.matcher == nil {
+	split := p.policy.etcd.Split
+	if len(split) == 0 {
 		return []group{{weight: 1, members: members}}
 	}
-	split := p.policy.etcd.Split
 	groups := make([]group, len(split)+1)
 	for g := range split {
 		groups[g].weight, groups[g].name = split[g].Weight, p.policy.groups[g]
 	}
 	groups[len(split)].name = "rest"
 	for _, i := range members {
-		g := p.matcher.Match(p.Endpoints[i].Field)
-		if g < 0 {
-			g = len(split)
-		}
+		g := p.policy.etcd.Group(&p.Endpoints[i])
 		groups[g].members = append(groups[g].members, i)
 	}
 	return slices.DeleteFunc(groups, func(g group) bool { return !p.hasLive(g.members) })

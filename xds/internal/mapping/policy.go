@@ -4,19 +4,18 @@ import (
 	"errors"
 	"fmt"
 
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // Policy is the service config of a service, read.
 type Policy struct {
-	etcd    *serviceconfig.Etcd
+	etcd    *planning.Config
 	outlier *serviceconfig.OutlierDetection // nil: there is none
 	child   serviceconfig.Policy            // picks among the endpoints of a set
 	config  *serviceconfig.Config
 	methods map[path]*serviceconfig.Method // what config says of each
-	lanes   *serviceconfig.Lanes           // nil: there are none
 	groups  []string                       // the parts of names of clusters that are for the groups of the split
-	drained map[string]bool                // instances and addresses
 }
 
 // ReadPolicy reads a service config.
@@ -40,19 +39,16 @@ func ReadPolicy(text string) (*Policy, error) {
 	}
 	top := config.LoadBalancing[0]
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
-	if p.etcd = top.Etcd(); p.etcd == nil {
+	etcd := top.Etcd()
+	if etcd == nil {
 		return nil, fmt.Errorf("the policy %.80q cannot be said in xDS", top.Name)
 	}
+	p.etcd = planning.NewConfig(etcd)
 	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, isMapped); err != nil {
 		return nil, err
 	}
 	for _, s := range p.etcd.Split {
 		p.groups = append(p.groups, brief(s.Key()))
-	}
-	p.lanes = serviceconfig.NewLanes(p.etcd.Route)
-	p.drained = make(map[string]bool, len(p.etcd.Drain))
-	for _, name := range p.etcd.Drain {
-		p.drained[name] = true
 	}
 	return p, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -21,7 +22,7 @@ type subject struct {
 	live    *serviceconfig.Config // nil: there is none, or clients do not go by it
 	refused error                 // why they do not
 	policy  *serviceconfig.Etcd   // of the live config; nil: none
-	drain   serviceconfig.Drain   // how clients follow its list
+	drain   *plan.Drain           // how clients follow its list
 	drained map[string]bool       // addresses
 	micro   map[string][]string   // by address: the services that go-micro's callers call there
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -96,7 +97,7 @@ func (x *subject) checkLinked() {
 func (x *subject) checkDrain() {
 	if x.drain.Ignored != 0 {
 		kind := KindBadPolicy
-		if x.drain.Ignored == serviceconfig.DrainNamesBase {
+		if x.drain.Ignored == plan.DrainNamesBase {
 			kind = KindLane
 		}
 		x.reportPolicy(kind, "clients do not follow the live policy, whose list to "+x.drain.Problem(),

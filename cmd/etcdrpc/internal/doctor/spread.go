@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -37,15 +38,14 @@ func (x *subject) groups() (groups []group, outside []string) {
 	for n, split := range x.policy.Split {
 		groups = append(groups, group{Split: split, at: n})
 	}
-	placed := x.base()
-	matcher := serviceconfig.NewMatcher(x.policy.Split)
+	placed, config := x.base(), plan.NewConfig(x.policy)
 	for n, i := range x.clients.Instances {
-		at := matcher.Match(i.Field)
+		at := config.Group(&i.Endpoint)
 		switch {
-		case placed != nil && placed.Of[n] != nil:
-		case at >= 0 && x.drained[i.Addr]:
+		case !placed.IsBase(&x.clients.Instances[n].Endpoint):
+		case at < len(groups) && x.drained[i.Addr]:
 			groups[at].drained = append(groups[at].drained, i)
-		case at >= 0:
+		case at < len(groups):
 			groups[at].open = append(groups[at].open, i)
 		case !x.drained[i.Addr]:
 			outside = append(outside, i.Entry.Key)
@@ -55,7 +55,7 @@ func (x *subject) groups() (groups []group, outside []string) {
 }
 
 // base returns what is in lanes, and so has no calls without one; nil: these go to all.
-func (x *subject) base() *serviceconfig.Placement {
+func (x *subject) base() *plan.Placement {
 	placed := x.clients.Placement(x.policy)
 	if placed != nil && len(placed.Of) == len(x.clients.Instances) {
 		return nil
@@ -156,11 +156,11 @@ func (x *subject) checkWeights() {
 	if name := x.policy.ChildPolicy[0].Name; name != serviceconfig.WeightedName && name != serviceconfig.RingHashName {
 		return
 	}
-	placed := cmp.Or(x.clients.Placement(x.policy), new(serviceconfig.Placement))
-	matcher := serviceconfig.NewMatcher(x.policy.Split)
+	placed := cmp.Or(x.clients.Placement(x.policy), new(plan.Placement))
+	config := plan.NewConfig(x.policy)
 	sets := make(map[string][]survey.Instance)
 	for n, i := range x.clients.Instances {
-		if of := fmt.Sprint(matcher.Match(i.Field), placed.Of[n]); !x.drained[i.Addr] {
+		if of := fmt.Sprint(config.Group(&i.Endpoint), placed.Of[&x.clients.Instances[n].Endpoint]); !x.drained[i.Addr] {
 			sets[of] = append(sets[of], i)
 		}
 	}
@@ -204,11 +204,11 @@ func (x *subject) checkLanes() {
 }
 
 // checkStrict finds the strict lanes that a drain leaves without an instance.
-func (x *subject) checkStrict(placed *serviceconfig.Placement) {
+func (x *subject) checkStrict(placed *plan.Placement) {
 	open, drained := make(map[string]bool), make(map[string]string) // by the lane
-	for n, lanes := range placed.Of {
+	for n := range x.clients.Instances {
 		i := &x.clients.Instances[n]
-		for _, lane := range lanes {
+		for _, lane := range placed.Of[&i.Endpoint] {
 			if x.drained[i.Addr] {
 				drained[lane] = max(drained[lane], x.listed(i))
 			} else {
@@ -216,7 +216,7 @@ func (x *subject) checkStrict(placed *serviceconfig.Placement) {
 			}
 		}
 	}
-	strict := serviceconfig.NewLanes(x.policy.Route).Strict
+	strict := plan.NewConfig(x.policy).Strict
 	for _, lane := range placed.Made {
 		if !open[lane] && drained[lane] != "" && strict(lane) {
 			x.reportPolicy(KindLane, fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -31,7 +32,7 @@ type Explanation struct {
 	general int             // the notes from here on hold whatever instances there are
 	Empty   []int           `json:"-"` // the groups of the split without an instance that may be called
 	etcd    *serviceconfig.Etcd
-	placed  *serviceconfig.Placement // nil: there are no lanes
+	placed  *plan.Placement // nil: there are no lanes
 }
 
 // Explained is one instance with its share of the calls, in percent.
@@ -66,7 +67,7 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 		of := &x.Service.Instances[i]
 		x.Instances = append(x.Instances, Explained{Instance: of.Instance, Addr: of.Addr, Entry: of.Entry.Key})
 		if x.placed != nil {
-			x.Instances[i].Lanes = x.placed.Of[i]
+			x.Instances[i].Lanes = x.placed.Of[&of.Endpoint]
 		}
 	}
 	set, why := x.lane(x.drain(all))
@@ -156,9 +157,9 @@ func (x *Explanation) lane(set []int) (left []int, why string) {
 		}
 		return set, ""
 	}
-	in := func(i int) bool { return slices.Contains(x.placed.Of[i], x.Lane) }
+	in := func(i int) bool { return slices.Contains(x.Instances[i].Lanes, x.Lane) }
 	serves := func(i int) bool { return in(i) && x.serves(i) }
-	strict := serviceconfig.NewLanes(x.etcd.Route).Strict(x.Lane)
+	strict := plan.NewConfig(x.etcd).Strict(x.Lane)
 	switch {
 	case x.Lane == "":
 	case strict || slices.ContainsFunc(set, serves):
@@ -170,13 +171,13 @@ func (x *Explanation) lane(set []int) (left []int, why string) {
 	default:
 		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
 	}
-	base := func(i int) bool { return x.placed.Of[i] == nil }
+	base := func(i int) bool { return x.placed.IsBase(&x.Service.Instances[i].Endpoint) }
 	if !slices.ContainsFunc(set, base) {
 		x.note("Every instance is in a lane, so the calls without one go to all.")
 		return set, ""
 	}
 	left = x.keep(set, func(i int) (bool, string) {
-		if lanes := x.placed.Of[i]; len(lanes) > 0 {
+		if lanes := x.Instances[i].Lanes; len(lanes) > 0 {
 			return base(i), "is in a lane: " + fmt.Sprint(lanes)
 		}
 		return base(i), "is of no lane that clients make, and not of the base either"
@@ -202,12 +203,9 @@ func (x *Explanation) split(set []int, why string) {
 		return
 	}
 	groups := make([][]int, len(splits)+1)
-	matcher := serviceconfig.NewMatcher(splits)
+	config := plan.NewConfig(x.etcd)
 	for _, i := range set {
-		g := matcher.Match(x.Service.Instances[i].Field)
-		if g < 0 {
-			g = len(splits)
-		}
+		g := config.Group(&x.Service.Instances[i].Endpoint)
 		groups[g] = append(groups[g], i)
 	}
 	weights := make([]float64, len(groups))

@@ -10,6 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -184,7 +185,7 @@ func callers(s *survey.Service, drained []string) []Caller {
 			add(Caller{Zone: i.Zone})
 		}
 		if placed != nil {
-			for _, lane := range placed.Of[n] {
+			for _, lane := range placed.Of[&i.Endpoint] {
 				add(Caller{Lane: lane})
 			}
 		}
@@ -206,7 +207,7 @@ func lanesOf(clients *survey.Service, policy *serviceconfig.Etcd) []string {
 	if placed == nil {
 		return nil
 	}
-	return slices.Concat(serviceconfig.NewLanes(policy.Route).Named(), placed.Made)
+	return slices.Concat(plan.NewConfig(policy).NamedLanes(), placed.Made)
 }
 
 // failing returns those of some lanes that are strict by a policy, and without an instance that may be called.
@@ -217,14 +218,14 @@ func failing(clients *survey.Service, policy *serviceconfig.Etcd, of []string) (
 	}
 	drained, _ := clients.Drain(policy)
 	served := make(map[string]bool)
-	for n, lanes := range placed.Of {
+	for e, lanes := range placed.Of {
 		for _, lane := range lanes {
-			served[lane] = served[lane] || !drained[clients.Instances[n].Addr]
+			served[lane] = served[lane] || !drained[e.Addr]
 		}
 	}
-	lanes := serviceconfig.NewLanes(policy.Route)
+	config := plan.NewConfig(policy)
 	for _, lane := range of {
-		if !served[lane] && lanes.Strict(lane) {
+		if !served[lane] && config.Strict(lane) {
 			all = append(all, lane)
 		}
 	}

@@ -3,6 +3,8 @@ package survey
 import (
 	"fmt"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -35,15 +37,20 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 }
 
 // Placement returns which instances are in which lanes, nil if no route of the policy asks for lanes. The policy may be nil.
-func (s *Service) Placement(policy *serviceconfig.Etcd) *serviceconfig.Placement {
-	if policy == nil || policy.Route == nil {
+func (s *Service) Placement(policy *serviceconfig.Etcd) *plan.Placement {
+	if policy == nil {
 		return nil
 	}
-	return serviceconfig.NewLanes(policy.Route).Place(len(s.Instances), s.field)
+	return plan.NewConfig(policy).Place(s.endpoints())
 }
 
-// field returns a value of an instance, by a name as a match has it.
-func (s *Service) field(i int, name string) string { return s.Instances[i].Field(name) }
+func (s *Service) endpoints() []*endpoint.Endpoint {
+	all := make([]*endpoint.Endpoint, len(s.Instances))
+	for i := range all {
+		all[i] = &s.Instances[i].Endpoint
+	}
+	return all
+}
 
 // Drained returns the addresses that clients keep new calls from by the live config. All entries of an address are drained
 // with it, whichever of them clients know it by.
@@ -58,15 +65,14 @@ func (s *Service) Drained() map[string]bool {
 
 // Drain returns the addresses that a policy keeps new calls from, for a service with the instances that clients make, and
 // how clients follow its list.
-func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, followed serviceconfig.Drain) {
-	d := policy.FollowDrain(len(s.Instances), s.field, nil)
+func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, followed *plan.Drain) {
+	config, all := plan.NewConfig(policy), s.endpoints()
+	followed = config.FollowDrain(all, config.Place(all), nil, nil)
 	addrs = make(map[string]bool)
-	for i, drained := range d.Drained {
-		if drained {
-			addrs[s.Instances[i].Addr] = true
-		}
+	for e := range followed.Drained {
+		addrs[e.Addr] = true
 	}
-	return addrs, d
+	return addrs, followed
 }
 
 // Laned returns the instances that say which lane they are in, in the metadata that names it by convention.

@@ -1,17 +1,19 @@
-package serviceconfig
+package plan
 
 import (
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // TestFollowDrain follows lists of the instances a, b, c and d. If there are lanes, c and d are in one.
 func TestFollowDrain(t *testing.T) {
-	const instances = "abcd"
-	lanes := []Route{{Label: "lane"}}
+	lanes := []serviceconfig.Route{{Label: "lane"}}
 	for _, tt := range []struct {
 		name, list string
-		routes     []Route
+		routes     []serviceconfig.Route
 		held       string
 		least      uint32
 		want       string
@@ -43,26 +45,25 @@ func TestFollowDrain(t *testing.T) {
 		{"lanes, and all are wanted", "cd", lanes, "", 100, "cd", 0, 0},
 		{"half of the base and a lane, and half are wanted", "acd", lanes, "", 50, "acd", 0, 0},
 		{"half of the base and a lane, and more are wanted", "acd", lanes, "", 51, "cd", DrainLeavesFewBase, 2},
-		{"where all are in lanes, and more are wanted", "a", []Route{{Label: "everyone"}}, "", 80, "", DrainLeavesFew, 4},
+		{"where all are in lanes, and more are wanted", "a", []serviceconfig.Route{{Label: "everyone"}}, "", 80, "", DrainLeavesFew, 4},
 		{"the base, and few are wanted", "ab", lanes, "", 1, "", DrainNamesBase, 2},
 	} {
-		e := &Etcd{Route: tt.routes, Drain: strings.Split(tt.list, ""), MinHealthyPercent: tt.least}
-		value := func(i int, name string) string {
-			switch {
-			case name == "instance":
-				return instances[i : i+1]
-			case name == "addr":
-				return strings.ToUpper(instances[i : i+1])
-			case name == "lane" && i > 1, name == "everyone":
-				return "pr"
+		c := NewConfig(&serviceconfig.Etcd{Route: tt.routes, Drain: strings.Split(tt.list, ""), MinHealthyPercent: tt.least})
+		var all endpoints
+		for _, instance := range strings.Split("abcd", "") {
+			lane := ""
+			if instance > "b" {
+				lane = "pr"
 			}
-			return ""
+			all = append(all, &endpoint.Endpoint{
+				Instance: instance, Addr: strings.ToUpper(instance), Metadata: map[string]string{"lane": lane, "everyone": "pr"},
+			})
 		}
-		d := e.FollowDrain(len(instances), value, func(i int) bool { return strings.Contains(tt.held, instances[i:i+1]) })
-		got := ""
-		for i, drained := range d.Drained {
-			if drained {
-				got += instances[i : i+1]
+		isHeld := func(addr string) bool { return strings.Contains(strings.ToUpper(tt.held), addr) }
+		d, got := c.FollowDrain(all, c.Place(all), nil, isHeld), ""
+		for _, e := range all {
+			if d.Drained[e] {
+				got += e.Instance
 			}
 		}
 		if got != tt.want || d.Ignored != tt.ignored || d.Kept != tt.kept {

@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// The first group that an endpoint matches counts, wherever the matches are filed.
+func TestGroup_IsTheFirst(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	value := func() string { return fmt.Sprint(rng.IntN(3)) }
+	for range 2000 {
+		splits := make([]serviceconfig.Split, rng.IntN(20))
+		for i := range splits {
+			splits[i].Match = map[string]string{}
+			for range 1 + rng.IntN(3) {
+				splits[i].Match[fmt.Sprint(rng.IntN(4))] = value()
+			}
+		}
+		c := NewConfig(&serviceconfig.Etcd{Split: splits})
+		for range 10 {
+			e := &endpoint.Endpoint{Metadata: map[string]string{"0": value(), "1": value(), "2": value(), "3": value()}}
+			want := 0
+			for want < len(splits) && !satisfies(e, splits[want].Match) {
+				want++
+			}
+			if got := c.Group(e); got != want {
+				t.Fatalf("%v matches %d of %v, want %d", e.Metadata, got, splits, want)
+			}
+		}
+	}
+}
+
+// TestS7_MatchingIsNoLoopInALoop has a search look at one match, not at each, if a split has the most groups.
+func TestS7_MatchingIsNoLoopInALoop(t *testing.T) {
+	matches := make([]map[string]string, 256)
+	for i := range matches {
+		matches[i] = map[string]string{"version": "v1", "zone": "x", "build": fmt.Sprint(i)}
+	}
+	m := newMatcher(matches)
+	if len(m.names) != 1 || len(m.files) != len(matches) {
+		t.Errorf("%d matches are filed under %q and %d fields", len(matches), m.names, len(m.files))
+	}
+}

@@ -50,7 +50,7 @@ func (p *Plan[E]) bySplit(members []int32) [][]int32 {
 	}
 	groups := make([][]int32, len(c.Split)+1)
 	for _, m := range members {
-		g := len(c.Split) // no share is for what is not live
+		g := len(c.Split) // endpoints that are not live have no share
 		if int(m) < p.Live {
 			g = c.Group(p.Of(&p.All[m]))
 		}
@@ -143,7 +143,7 @@ func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
 // HasZones reports whether the client's own zone is told from others.
 func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
 
-// tier returns the tier of some members, of which the client uses most; 0: all.
+// tier returns the tier of some members. The client uses at most most of them; 0: all.
 func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	if most == 0 || len(members) <= most || class > Away {
 		return Tier{Class: class, Members: members}
@@ -167,8 +167,7 @@ func (p *Plan[E]) mostOf(sets int) int {
 	return most
 }
 
-// subset returns how many endpoints of each set are asked for: the smaller of what the client and the config say, 0 if neither says
-// anything.
+// subset returns how many endpoints of each set to use: the smaller of the client's and the config's number; 0: all.
 func (p *Plan[E]) subset() int {
 	of, all := max(0, p.Client.Subset), int(p.Config.Subset)
 	if of == 0 || all == 0 {
@@ -183,6 +182,29 @@ func (p *Plan[E]) tooMany() bool {
 }
 
 // Chooses reports whether the client may use only some of the live endpoints.
+func (p *Plan[E]) Chooses() bool { return p.subset() > 0 || p.tooMany() }
+
+// Rank ranks members by rendezvous hashing, the highest first. It differs between clients, and an endpoint that comes or goes changes
+// one place at most.
+func (p *Plan[E]) Rank(members []int32) []int32 {
+	type ranked struct {
+		member int32
+		score  uint64
+	}
+	ranking := make([]ranked, len(members))
+	for i, m := range members {
+		ranking[i] = ranked{m, maphash.String(p.Client.Seed, p.Of(&p.All[m]).Instance)}
+	}
+	slices.SortStableFunc(ranking, func(a, b ranked) int { return cmp.Compare(b.score, a.score) })
+	order := make([]int32, len(members))
+	for i, r := range ranking {
+		order[i] = r.member
+	}
+	return order
+}
+
+// Choose returns the live endpoints for a client without connections, which cannot see which ones it can reach. Held endpoints come on
+// top of the subset, for they may be dead.
 func (p *Plan[E]) Chooses() bool { return p.subset() > 0 || p.tooMany() }
 
 // Rank ranks members by rendezvous hashing, the highest first. It differs between clients, and an endpoint that comes or goes changes

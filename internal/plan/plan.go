@@ -30,7 +30,7 @@ type Config struct {
 	drained map[string]struct{} // instance ids and addresses
 	splits  *matcher            // of Split
 	routes  *matcher            // of Route
-	groups  []uint64            // the ids of the groups of Split, by what they match
+	groups  []uint64            // the ids of the groups of Split, by their matches
 }
 
 // NewConfig returns the Config of a policy.
@@ -175,7 +175,7 @@ func (p *Plan[E]) lent() []E {
 	return slices.DeleteFunc(slices.Clone(lent), func(e E) bool { return p.Config.drains(p.Of(&e)) })
 }
 
-// whyEmpty returns why no endpoint is live, of which some number was not drained.
+// whyEmpty returns why no endpoint is live. selectable is the number of endpoints that are not drained.
 func (p *Plan[E]) whyEmpty(selectable int) error {
 	switch {
 	case len(p.Endpoints) > 0:

@@ -205,29 +205,6 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 
 // Choose returns the live endpoints for a client without connections, which cannot see which ones it can reach. Held endpoints come on
 // top of the subset, for they may be dead.
-func (p *Plan[E]) Chooses() bool { return p.subset() > 0 || p.tooMany() }
-
-// Rank ranks members by rendezvous hashing, the highest first. It differs between clients, and an endpoint that comes or goes changes
-// one place at most.
-func (p *Plan[E]) Rank(members []int32) []int32 {
-	type ranked struct {
-		member int32
-		score  uint64
-	}
-	ranking := make([]ranked, len(members))
-	for i, m := range members {
-		ranking[i] = ranked{m, maphash.String(p.Client.Seed, p.Of(&p.All[m]).Instance)}
-	}
-	slices.SortStableFunc(ranking, func(a, b ranked) int { return cmp.Compare(b.score, a.score) })
-	order := make([]int32, len(members))
-	for i, r := range ranking {
-		order[i] = r.member
-	}
-	return order
-}
-
-// Choose returns the live endpoints that a client uses which has no connections to tell it which can be reached. Held ones come on top
-// of the subset, for they may be dead.
 func (p *Plan[E]) Choose() []E {
 	most := p.mostOf(1)
 	if most == 0 || most >= p.Live {

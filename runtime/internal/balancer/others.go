@@ -179,9 +179,6 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 		}
 		o.call(func() { listener(s) })
 	}
-	if o.hasEnded() {
-		return nil, errClosed // gRPC's lazy policies may be woken after they were closed
-	}
 	made, err := o.ClientConn.NewSubConn(addrs, opts)
 	if err != nil {
 		return nil, err
@@ -189,7 +186,7 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	subConn = &guardedSubConn{made, o}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ended {
+	if o.ended { // gRPC's lazy policies may be woken after they were closed
 		subConn.Shutdown()
 		return nil, errClosed
 	}
@@ -197,10 +194,12 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	return subConn, nil
 }
 
-// UpdateAddresses implements [balancer.ClientConn], for old policies.
+// UpdateAddresses and RemoveSubConn are deprecated by gRPC, which would not know a guarded SubConn.
 func (o *others) UpdateAddresses(subConn balancer.SubConn, addrs []resolver.Address) {
-	subConn.UpdateAddresses(addrs)
+	subConn.UpdateAddresses(addrs) //nolint:staticcheck // deprecated, but counted on by somebody
 }
+
+func (o *others) RemoveSubConn(subConn balancer.SubConn) { subConn.Shutdown() }
 
 func (o *others) forget(subConn balancer.SubConn) {
 	o.mu.Lock()
@@ -208,7 +207,7 @@ func (o *others) forget(subConn balancer.SubConn) {
 	delete(o.subConns, subConn)
 }
 
-// guardedPicker ends the policy when its picker panics, which gRPC would not catch.
+// guardedPicker turns a panic of a picker, which gRPC would not catch, into an error.
 type guardedPicker struct {
 	others *others
 	balancer.Picker
@@ -240,11 +239,11 @@ type guardedSubConn struct {
 
 // RegisterHealthListener implements [balancer.SubConn].
 func (g *guardedSubConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
-	if listener == nil {
-		g.SubConn.RegisterHealthListener(nil)
-		return
+	guarded := listener
+	if listener != nil {
+		guarded = func(s balancer.SubConnState) { g.others.call(func() { listener(s) }) }
 	}
-	g.SubConn.RegisterHealthListener(func(s balancer.SubConnState) { g.others.call(func() { listener(s) }) })
+	g.SubConn.RegisterHealthListener(guarded)
 }
 
 // recovered calls f, which runs code of a policy, and returns its error or, if it panics, an error that names the policy.

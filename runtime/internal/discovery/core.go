@@ -41,10 +41,10 @@ type core struct {
 
 // entries are the endpoints of a key, from etcd or from the disk, without those that are held.
 type entries struct {
-	known bool
-	set   []*Backend
-	items []*item           // that set was merged from; nil: set is from the disk
-	names map[string]string // see State
+	known  bool
+	set    []*Backend
+	names  map[string]string // see State
+	merger                   // of set; without items: set is from the disk
 }
 
 // effects are the steps that the shell takes after an event.
@@ -105,8 +105,9 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	var withdrawn map[string]struct{}
 	if u.Snapshot != nil {
 		c.entries.known, next.Provisional = true, u.Snapshot.Provisional
-		c.entries.items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
-		c.entries.set, c.entries.names = merge(c.entries.items)
+		var items []*item
+		items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
+		c.entries.set, c.entries.names = c.entries.merge(items)
 	}
 	e := c.update(next, withdrawn, now)
 	if !c.entries.known && u.Err != nil && !next.Refused() && !c.diskRead {

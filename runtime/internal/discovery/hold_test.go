@@ -118,7 +118,7 @@ func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 		{nil, "ax"},
 		{[]*item{entriesOf("a")[0], plain("a:1")}, "a"},
 	} {
-		truth, _ := merge(step.items)
+		truth, _ := new(merger).merge(step.items)
 		if publish = h.filter(publish, truth, step.items, nil, start); names(publish) != step.publish {
 			t.Errorf("%d entries published as %q, want %q", len(step.items), names(publish), step.publish)
 		}

@@ -15,15 +15,20 @@ func entryOf(i *item) endpoint.Entry {
 	return endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision}
 }
 
-// merge returns the set of items, which are sorted by key: one endpoint an address. names is [State.names].
-func merge(items []*item) (set []*Backend, names map[string]string) {
+// merger makes the set of a key from its entries, with one endpoint an address. The zero value has none.
+type merger struct {
+	items []*item        // the last ones
+	addrs map[string]int // how many of items have an address
+}
+
+// merge returns the set of items, which are sorted by key and not written to again. names is [State.names].
+func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) {
+	m.count(items)
 	set = make([]*Backend, 0, len(items))
-	addrs := make(map[string]struct{}, len(items))
 	for _, item := range items {
 		set = append(set, item.Value)
-		addrs[item.Value.Endpoint.Addr] = struct{}{}
 	}
-	if len(addrs) == len(items) {
+	if len(m.addrs) == len(items) {
 		if !slices.IsSortedFunc(set, compare) {
 			slices.SortFunc(set, compare)
 		}
@@ -47,4 +52,28 @@ func merge(items []*item) (set []*Backend, names map[string]string) {
 		}
 	}
 	return set, names
+}
+
+// count replaces the items whose addresses are counted. It visits those between the first and the last that differ.
+func (m *merger) count(items []*item) {
+	old, next := m.items, items
+	m.items = items
+	for len(old) > 0 && len(next) > 0 && old[0] == next[0] {
+		old, next = old[1:], next[1:]
+	}
+	for len(old) > 0 && len(next) > 0 && old[len(old)-1] == next[len(next)-1] {
+		old, next = old[:len(old)-1], next[:len(next)-1]
+	}
+	if m.addrs == nil {
+		m.addrs = make(map[string]int, len(next))
+	}
+	for _, item := range next {
+		m.addrs[item.Value.Endpoint.Addr]++
+	}
+	for _, item := range old {
+		addr := item.Value.Endpoint.Addr
+		if m.addrs[addr]--; m.addrs[addr] == 0 {
+			delete(m.addrs, addr)
+		}
+	}
 }

@@ -82,6 +82,6 @@ func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 		e.Instance = cmp.Or(e.Instance, e.Addr)
 		items[i] = &item{Key: strconv.Itoa(i), Value: newBackend(endpoint.Endpoint(e), endpoint.EndpointJSON)}
 	}
-	set, _ := merge(items)
+	set, _ := new(merger).merge(items)
 	return saved{set: set, live: string(file.Live)}, file.Saved, nil
 }

@@ -124,39 +124,6 @@ type OutlierDetection struct {
 	ChildPolicy []Policy `json:"childPolicy" of:"policies" required:"true"`
 }
 
-// WithDefaults returns c with gRPC's defaults where nothing is said, see
-// https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
-func (c OutlierDetection) WithDefaults() OutlierDetection {
-	orElse(&c.Interval, Duration(10*time.Second))
-	orElse(&c.BaseEjectionTime, DefaultBaseEjection)
-	orElse(&c.MaxEjectionTime, max(Duration(300*time.Second), *c.BaseEjectionTime))
-	orElse(&c.MaxEjectionPercent, 10)
-	if c.SuccessRate != nil {
-		s := *c.SuccessRate
-		orElse(&s.StdevFactor, 1900)
-		orElse(&s.EnforcementPercentage, 100)
-		orElse(&s.MinimumHosts, 5)
-		orElse(&s.RequestVolume, 100)
-		c.SuccessRate = &s
-	}
-	if c.FailurePercentage != nil {
-		f := *c.FailurePercentage
-		orElse(&f.Threshold, 85)
-		orElse(&f.EnforcementPercentage, 100)
-		orElse(&f.MinimumHosts, 5)
-		orElse(&f.RequestVolume, 50)
-		c.FailurePercentage = &f
-	}
-	return c
-}
-
-// orElse sets *at to a default if it is nil.
-func orElse[T any](at **T, byDefault T) {
-	if *at == nil {
-		*at = &byDefault
-	}
-}
-
 // SuccessRateEjection ejects endpoints that succeed less often than the others.
 type SuccessRateEjection struct {
 	StdevFactor           *uint32 `json:"stdevFactor,omitempty"`

@@ -172,16 +172,16 @@ func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
 	return duration(*d)
 }
 
-// outlierDetection says what gRPC's policy of that name is configured with. The defaults of xDS are others than those of the
-// policy, so each value is said.
+// outlierDetection says what gRPC's policy of that name is configured with. What is left out has the policy's own default in xDS, too, except
+// how many endpoints that fail are ejected, see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
-	if p.policy.outlier == nil {
+	c := p.policy.outlier
+	if c == nil {
 		return nil
 	}
-	c := p.policy.outlier.WithDefaults()
 	o := &clusterv3.OutlierDetection{
-		Interval: duration(*c.Interval), BaseEjectionTime: duration(*c.BaseEjectionTime), MaxEjectionTime: duration(*c.MaxEjectionTime),
-		MaxEjectionPercent:   number(c.MaxEjectionPercent),
+		Interval: optionalDuration(c.Interval), BaseEjectionTime: optionalDuration(c.BaseEjectionTime),
+		MaxEjectionTime: optionalDuration(c.MaxEjectionTime), MaxEjectionPercent: number(c.MaxEjectionPercent),
 		EnforcingSuccessRate: wrapperspb.UInt32(0), EnforcingFailurePercentage: wrapperspb.UInt32(0),
 	}
 	if s := c.SuccessRate; s != nil {
@@ -189,10 +189,17 @@ func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 		o.SuccessRateMinimumHosts, o.SuccessRateRequestVolume = number(s.MinimumHosts), number(s.RequestVolume)
 	}
 	if f := c.FailurePercentage; f != nil {
-		o.FailurePercentageThreshold, o.EnforcingFailurePercentage = number(f.Threshold), number(f.EnforcementPercentage)
+		o.FailurePercentageThreshold = number(f.Threshold)
+		o.EnforcingFailurePercentage = cmp.Or(number(f.EnforcementPercentage), wrapperspb.UInt32(100))
 		o.FailurePercentageMinimumHosts, o.FailurePercentageRequestVolume = number(f.MinimumHosts), number(f.RequestVolume)
 	}
 	return o
 }
 
-func number(n *uint32) *wrapperspb.UInt32Value { return wrapperspb.UInt32(*n) }
+// number returns a number, nil for none.
+func number(n *uint32) *wrapperspb.UInt32Value {
+	if n == nil {
+		return nil
+	}
+	return wrapperspb.UInt32(*n)
+}

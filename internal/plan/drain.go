@@ -13,8 +13,9 @@ import (
 type Drain struct {
 	Drained map[*endpoint.Endpoint]bool // they get no new calls
 	Ignored DrainFault
-	Kept    int // the number of endpoints that the list is ignored for
-	least   int // MinHealthyPercent
+	Kept    int      // the number of endpoints that the list is ignored for
+	Unknown []string // names in the list that no endpoint has
+	least   int      // MinHealthyPercent
 	isHeld  func(addr string) bool
 }
 
@@ -55,14 +56,16 @@ func (d *Drain) Problem() string {
 func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, isHeld func(addr string) bool) *Drain {
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), isHeld: isHeld}
 	var base []*endpoint.Endpoint
+	known := make(map[string]bool)
 	for _, e := range all {
 		if c.drains(e) {
-			d.Drained[e] = true
+			d.Drained[e], known[e.Instance], known[e.Addr] = true, true, true
 		}
 		if placed.IsBase(e) {
 			base = append(base, e)
 		}
 	}
+	d.Unknown = slices.DeleteFunc(slices.Clone(c.Drain), func(name string) bool { return known[name] })
 	divided := 0 < len(base) && len(base) < len(all) // otherwise all stand in for the base
 	if fault := d.fault(all); fault != 0 && !(divided && fault == DrainLeavesFew) {
 		clear(d.Drained)
@@ -136,7 +139,7 @@ func (p *Plan[E]) drain() (live, drained []E) {
 		selects = nil
 	}
 	d := p.Config.FollowDrain(all, p.placed, selects, p.IsHeld)
-	p.reportDrain(all)
+	p.reportUnknown(d.Unknown)
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)
 	}
@@ -154,23 +157,16 @@ func (p *Plan[E]) drain() (live, drained []E) {
 // maxReported bounds how many names one report spells out.
 const maxReported = 5
 
-// reportDrain reports the names in drain that match no endpoint.
-func (p *Plan[E]) reportDrain(all []*endpoint.Endpoint) {
-	known := make(map[string]bool, len(p.Config.Drain))
-	for _, e := range all {
-		if p.Config.drains(e) {
-			known[e.Instance], known[e.Addr] = true, true
-		}
-	}
-	unknown := slices.DeleteFunc(slices.Clone(p.Config.Drain), func(name string) bool { return known[name] })
-	if len(unknown) == 0 {
+// reportUnknown reports names in drain that no endpoint has.
+func (p *Plan[E]) reportUnknown(names []string) {
+	if len(names) == 0 {
 		return
 	}
 	var texts []string
-	for _, name := range unknown[:min(maxReported, len(unknown))] {
+	for _, name := range names[:min(maxReported, len(names))] {
 		texts = append(texts, fmt.Sprintf("%.80q", name))
 	}
-	if more := len(unknown) - maxReported; more > 0 {
+	if more := len(names) - maxReported; more > 0 {
 		texts = append(texts, fmt.Sprintf("%d more", more))
 	}
 	p.report("drain names %s: no endpoint of %q has that name", strings.Join(texts, ", "), p.Service)

@@ -5,38 +5,42 @@ import (
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // matcher finds which of some matches an endpoint satisfies. Each match is filed under the rarest of its fields, so that a search looks
 // up each name once rather than comparing each match.
 type matcher struct {
-	matches []map[string]string
-	names   []string        // that matches are filed under
+	names   []string
+	matches [][]field
 	files   map[field][]int // the matches of a field, in order
 }
 
-// field is a name and the value that a match wants of it.
-type field struct{ name, value string }
+// field is a name, by its index, and the value that a match wants of it.
+type field struct {
+	name  int
+	value string
+}
 
 func newMatcher(matches []map[string]string) *matcher {
-	m := &matcher{matches: matches, files: make(map[field][]int)}
+	m := &matcher{files: make(map[field][]int)}
 	common := make(map[field]int) // how many matches have a field
 	for _, match := range matches {
-		for name, value := range match {
-			common[field{name, value}]++
+		var fields []field
+		for _, name := range slices.Sorted(maps.Keys(match)) {
+			f := field{slices.Index(m.names, name), match[name]}
+			if f.name < 0 {
+				f.name, m.names = len(m.names), append(m.names, name)
+			}
+			fields = append(fields, f)
+			common[f]++
 		}
+		m.matches = append(m.matches, fields)
 	}
-	for i, match := range matches {
-		if len(match) == 0 {
-			continue
-		}
-		rarest := slices.MinFunc(slices.Sorted(maps.Keys(match)), func(a, b string) int {
-			return common[field{a, match[a]}] - common[field{b, match[b]}]
-		})
-		key := field{rarest, match[rarest]}
-		m.files[key] = append(m.files[key], i)
-		if !slices.Contains(m.names, rarest) {
-			m.names = append(m.names, rarest)
+	for i, fields := range m.matches {
+		if len(fields) > 0 {
+			rarest := slices.MinFunc(fields, func(a, b field) int { return common[a] - common[b] })
+			m.files[rarest] = append(m.files[rarest], i)
 		}
 	}
 	return m
@@ -44,20 +48,17 @@ func newMatcher(matches []map[string]string) *matcher {
 
 // each calls yield with each match that an endpoint satisfies, in no order. No endpoint satisfies an empty one.
 func (m *matcher) each(e *endpoint.Endpoint, yield func(i int)) {
+	var room [serviceconfig.MaxMatchNames]string
+	values := room[:0]
 	for _, name := range m.names {
-		for _, i := range m.files[field{name, e.Field(name)}] {
-			if satisfies(e, m.matches[i]) {
+		values = append(values, e.Field(name))
+	}
+	differs := func(f field) bool { return values[f.name] != f.value }
+	for name, value := range values {
+		for _, i := range m.files[field{name, value}] {
+			if !slices.ContainsFunc(m.matches[i], differs) {
 				yield(i)
 			}
 		}
 	}
-}
-
-func satisfies(e *endpoint.Endpoint, match map[string]string) bool {
-	for name, value := range match {
-		if e.Field(name) != value {
-			return false
-		}
-	}
-	return true
 }

@@ -107,7 +107,7 @@ type Plan[E any] struct {
 func Make[E any](in *Input[E]) *Plan[E] {
 	p := &Plan[E]{Input: in}
 	if len(in.Config.Route) > 0 {
-		p.placed = in.Config.Place(p.pointers(in.Endpoints, in.Away, in.Left))
+		p.placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
 	}
 	live, drained := p.drain()
 	p.divide(p.selected(live), p.lent(), p.selected(in.Left), p.selected(drained))
@@ -122,11 +122,10 @@ func Make[E any](in *Input[E]) *Plan[E] {
 }
 
 // pointers returns endpoints in the form that configs know.
-func (p *Plan[E]) pointers(lists ...[]E) (all []*endpoint.Endpoint) {
-	for _, list := range lists {
-		for i := range list {
-			all = append(all, p.Of(&list[i]))
-		}
+func (p *Plan[E]) pointers(endpoints []E) []*endpoint.Endpoint {
+	all := make([]*endpoint.Endpoint, len(endpoints))
+	for i := range endpoints {
+		all[i] = p.Of(&endpoints[i])
 	}
 	return all
 }

@@ -9,8 +9,9 @@ import (
 
 // Bounds of a split, against which each endpoint is matched at each update.
 const (
-	maxMatch      = 8  // names in one match
-	maxMatchNames = 16 // different names in all matches
+	maxMatch = 8 // names in one match
+	// MaxMatchNames bounds the different names in all matches.
+	MaxMatchNames = 16
 )
 
 // Split is a group of endpoints and its share of the calls, relative to the other groups.
@@ -58,7 +59,7 @@ func (m matchNames) add(p place, match map[string]string, elements string) {
 	for name := range match {
 		m[name] = true
 	}
-	if len(m) > maxMatchNames && before <= maxMatchNames {
-		p.in("match").fault("has one name too many: want at most %d different names in all %s", maxMatchNames, elements)
+	if len(m) > MaxMatchNames && before <= MaxMatchNames {
+		p.in("match").fault("has one name too many: want at most %d different names in all %s", MaxMatchNames, elements)
 	}
 }

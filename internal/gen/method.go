@@ -85,11 +85,11 @@ func checkRetry(at position, retry *discoveryv1.Retry) {
 }
 
 func checkAttempts(at position, n uint32, missing func(position, string)) {
-	switch {
+	switch least, most := serviceconfig.Bounds[serviceconfig.Retry]("MaxAttempts"); {
 	case n == 0:
-		missing(at, fmt.Sprintf("from %d to %d", serviceconfig.MinAttempts, serviceconfig.MaxAttempts))
-	case n < serviceconfig.MinAttempts || n > serviceconfig.MaxAttempts:
-		at.problem("is %d: give it %d to %d, the first attempt included", n, serviceconfig.MinAttempts, serviceconfig.MaxAttempts)
+		missing(at, fmt.Sprintf("from %d to %d", least, most))
+	case uint64(n) < least || uint64(n) > most:
+		at.problem("is %d: give it %d to %d, the first attempt included", n, least, most)
 	}
 }
 
@@ -127,11 +127,12 @@ func checkAboveZero(at position, x float64, missing func(position, string)) bool
 // checkThrottling notes what gRPC would refuse. Decimals beyond three are not in its specification.
 func checkThrottling(at position, throttling *discoveryv1.RetryThrottling) {
 	missing := missingIn(throttling, "a retry throttling")
+	_, most := serviceconfig.Bounds[serviceconfig.RetryThrottling]("MaxTokens")
 	switch n := throttling.GetMaxTokens(); {
 	case n == 0:
-		missing(at.in("max_tokens"), fmt.Sprintf("from 1 to %d", serviceconfig.MaxTokens))
-	case n > serviceconfig.MaxTokens:
-		at.in("max_tokens").problem("is %d: give it 1 to %d", n, serviceconfig.MaxTokens)
+		missing(at.in("max_tokens"), fmt.Sprintf("from 1 to %d", most))
+	case uint64(n) > most:
+		at.in("max_tokens").problem("is %d: give it 1 to %d", n, most)
 	}
 	ratio := throttling.GetTokenRatio()
 	if !checkAboveZero(at.in("token_ratio"), ratio, missing) {

@@ -25,7 +25,7 @@ func checkEjections(at position, detection *discoveryv1.OutlierDetection, pickFi
 	// It is the only percentage that is 0 where it is left out.
 	if ejection := detection.GetFailurePercentageEjection(); ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
 		at.in("failure_percentage_ejection").in("enforcement_percentage").problem(
-			"is 0 or left out, so that no endpoint is ever left out: give it 1 to %d", serviceconfig.MaxPercent)
+			"is 0 or left out, so that no endpoint is ever left out: give it 1 to 100")
 	}
 	switch {
 	case !complete(detection):

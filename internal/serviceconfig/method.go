@@ -9,15 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// gRPC's bounds of a retry policy: with one attempt there would be no retry, and gRPC never makes more than five.
-const (
-	MinAttempts = 2
-	MaxAttempts = 5
-)
-
-// MaxTokens is gRPC's bound of a retry throttling's tokens.
-const MaxTokens = 1000
-
 // Method says how calls of some methods are made.
 type Method struct {
 	Name                    []MethodName `json:"name" of:"methods" required:"true"`
@@ -34,7 +25,7 @@ type MethodName struct {
 	Method  string `json:"method,omitempty"`
 }
 
-// Retry says when and how often a failed call is retried.
+// Retry says when and how often a failed call is retried. gRPC makes at most five attempts.
 type Retry struct {
 	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // the first one included
 	InitialBackoff    Duration `json:"initialBackoff" required:"true" above:"0"`

@@ -24,12 +24,11 @@ const (
 	PeakEwmaName           = "etcd_peak_ewma" // ours: by latency times calls under way
 )
 
-// gRPC's defaults, and bounds that others need.
+// gRPC's defaults.
 const (
 	DefaultChoiceCount  = 2
 	DefaultMinRingSize  = 1024
 	DefaultMaxRingSize  = 4096
-	MaxPercent          = 100
 	DefaultBaseEjection = Duration(30 * time.Second)
 )
 

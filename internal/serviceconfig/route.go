@@ -2,9 +2,6 @@ package serviceconfig
 
 import "strings"
 
-// MaxRoutes bounds the routes of a config.
-const MaxRoutes = 64
-
 // LaneHeader is the request metadata in which the lane of a call travels to the server.
 const LaneHeader = "etcd-lane"
 

@@ -32,7 +32,7 @@ func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share flo
 	if !s.known || s.ran > window || age >= window {
 		return 1, false
 	}
-	from := float64(cmp.Or(of.MinPercent, serviceconfig.DefaultSlowStartPercent)) / serviceconfig.MaxPercent
+	from := float64(cmp.Or(of.MinPercent, serviceconfig.DefaultSlowStartPercent)) / 100
 	return from + (1-from)*max(0, float64(age))/float64(window), true
 }
 

@@ -292,19 +292,6 @@ func TestTheSubsetComesLast(t *testing.T) {
 	}
 }
 
-// TestADrainYieldsToWhatIsHeld has a drain leave what etcd no longer has (K4).
-func TestADrainYieldsToWhatIsHeld(t *testing.T) {
-	for _, tt := range []struct{ drain, held, want string }{
-		{"a", "", "bcde"}, {"a", "b", "bcde"}, {"a", "bcde", "abcde"}, {"ab", "cde", "abcde"}, {"a", "abcde", "bcde"}, // nothing is known to live
-	} {
-		in := input(t, `{"drain":["`+strings.Join(strings.Split(tt.drain, ""), `","`)+`"]}`)
-		in.IsHeld = held(tt.held)
-		if p := Make(in); instances(p.All[:p.Live]) != tt.want {
-			t.Errorf("drain of %s while %s are held: %s is left, want %s", tt.drain, tt.held, instances(p.All[:p.Live]), tt.want)
-		}
-	}
-}
-
 // TestGroupsAreToldApart has two matches that print alike (P9).
 func TestGroupsAreToldApart(t *testing.T) {
 	const one, other = `{"match":{"a":"1 b:2"},"weight":1}`, `{"match":{"b":"2","a":"1"},"weight":2}`

@@ -140,10 +140,10 @@ func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
 	return by
 }
 
-// HasZones reports whether the client's own zone is told from others.
+// HasZones reports whether the client prefers its own zone.
 func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
 
-// tier returns the tier of some members. The client uses at most most of them; 0: all.
+// tier returns the tier of some members. most is how many of them the client uses; 0: all.
 func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	if most == 0 || len(members) <= most || class > Away {
 		return Tier{Class: class, Members: members}

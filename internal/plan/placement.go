@@ -58,7 +58,7 @@ func (p *Placement) IsBase(e *endpoint.Endpoint) bool {
 	return !in
 }
 
-// Place assigns endpoints to each lane that a route puts them in. It returns nil if there are no routes.
+// Place assigns endpoints to each lane that a route puts them in. It returns nil without routes.
 func (c *Config) Place(endpoints []*endpoint.Endpoint) *Placement {
 	if len(c.Route) == 0 {
 		return nil

@@ -1,10 +1,10 @@
-// Package plan decides which endpoints of a key a call may go to, and in which order of preference: the steps from what etcd has to
-// what a policy picks from. It is pure: whoever asks the same gets the same, with or without connections.
+// Package plan decides which endpoints of a key a call may go to, and in which order of preference: the steps from the endpoints in etcd
+// to those among which a policy picks. It is pure: equal input gives equal plans, with or without connections.
 //
 // The steps are, in this order: drain, selector, lane, split, zone, subset. Package discovery merges and holds entries before that.
 // The picker passes over endpoints that lack a method, and picks, after it.
 //
-//	plan.go       what goes in, and what comes out
+//	plan.go       the input of a plan, and the plan
 //	match.go      which matches of a config an endpoint satisfies
 //	placement.go  which endpoints the routes put in which lanes
 //	drain.go      the endpoints that the config drains
@@ -59,7 +59,7 @@ type Client struct {
 	Seed     maphash.Seed                  // ranks endpoints for a subset
 }
 
-// Input is what a plan is made of. E is the caller's form of an endpoint.
+// Input is the input of a plan. E is the caller's form of an endpoint.
 type Input[E any] struct {
 	Service   string // the key, for texts
 	Config    *Config
@@ -99,7 +99,7 @@ type Plan[E any] struct {
 	Base    *Lane    // of calls without a lane
 
 	ends   [classes]int // where the endpoints of a class end in All; live ones are all in OtherZones
-	placed *Placement   // nil: there are no lanes
+	placed *Placement   // nil without lanes
 	lanes  map[string]*Lane
 }
 

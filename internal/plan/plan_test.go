@@ -167,7 +167,7 @@ func TestLanes(t *testing.T) {
 			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
 		}
 	}
-	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes but what is drained
+	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes but the drained endpoint (K4)
 	in.IsHeld = held("be")
 	if p := Make(in); instances(p.All[:p.Live]) != "abce" {
 		t.Errorf("%s is left", instances(p.All[:p.Live]))
@@ -210,7 +210,7 @@ func TestSelector(t *testing.T) {
 		{`{}`, "", `etcd: none of the 5 endpoints of "acme/user" is selected for this connection`, ""},
 		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, ""},
 		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
-		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // of what is selected
+		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // of the selected endpoints
 		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // of all that are in no lane
 		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 	} {
@@ -311,7 +311,7 @@ func TestGroupsAreToldApart(t *testing.T) {
 	}
 }
 
-// TestManyGroupsAndNamesCostOnePass bounds a plan of what a live config may hold (S7).
+// TestManyGroupsAndNamesCostOnePass bounds the cost of a plan by the largest live config (S7).
 func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
 	var split, drain, specs []string
 	for i := range 256 {
@@ -327,7 +327,7 @@ func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
 	}
 }
 
-// TestLanesTakeNoPlaces has a base of which a client may use a part.
+// TestLanesTakeNoPlaces has a client that may use a part of the base.
 func TestLanesTakeNoPlaces(t *testing.T) {
 	var specs []string
 	for i := range 400 {

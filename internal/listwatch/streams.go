@@ -15,14 +15,16 @@ const (
 	// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
 	// distinct outgoing metadata.
 	streamKey = "etcd-discovery-stream"
-	// streamSlots is the number of streams in use. The etcd client opens the watches of a stream one after the other, each in a
-	// round trip. Proxies often allow a hundred streams on a connection.
+	// streamSlots bounds the streams in use. The etcd client opens the watches of a stream one after the other, each in a round trip.
+	// Proxies often allow a hundred streams on a connection.
 	streamSlots = 16
+	// slotRanges is for how many ranges one more stream is used.
+	slotRanges = 8
 	// streamVersions is how many streams a slot uses in turn. A watch that fails moves its slot to the next one.
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share: a fixed number of slots, used in turn.
+// Streams are the gRPC streams that the watches of an etcd client share: slots, used in turn.
 // Streams also hold what the ranges of a client share: their number, the round trip, and doubts about etcd.
 //
 // A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses another
@@ -82,7 +84,8 @@ func (s *Streams) Connected() bool { return s.connected }
 // open returns a stream for a watch once no other watch is being opened on it. The caller must call opened. An error means that
 // ctx has ended.
 func (s *Streams) open(ctx context.Context) (*stream, error) {
-	i := s.opens.Add(1) % streamSlots
+	ranges, _ := s.shared()
+	i := s.opens.Add(1) % uint64(min(streamSlots, 1+ranges/slotRanges))
 	slot := &s.slots[i]
 	select {
 	case slot.opening <- struct{}{}:

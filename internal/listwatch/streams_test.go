@@ -15,6 +15,9 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 		f.answering(list(10, kv("a", "1", 5)), nil)
 		f.opening = watchBound - time.Second
 		streams := NewStreams()
+		for range streamSlots * slotRanges { // enough for all streams to be used
+			streams.join(make(chan struct{}))
+		}
 		for range 2 {
 			g := newGroup(f, &hooks{}, log)
 			g.cfg.Streams = streams
@@ -62,19 +65,29 @@ func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
 				if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
 					t.Errorf("%d watches were opened, and %d closed before; want one, and it closed", len(f.opened), f.early)
 				}
-				for range streamSlots {
-					if _, err := g.cfg.Streams.open(t.Context()); err != nil {
-						t.Error(err)
-					}
+				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // no range is left, so there is one stream
+					t.Error(err)
 				}
 			})
 		})
 	}
 }
 
-// TestStreamsAreFew uses another stream after each failure, and few in all (D7, G30).
+// TestStreamsAreFew uses another stream after each failure, and few in all (D7, G30). Few ranges share one.
 func TestStreamsAreFew(t *testing.T) {
 	s, other := NewStreams(), NewStreams()
+	for range slotRanges - 1 {
+		s.join(make(chan struct{}))
+	}
+	for range 2 * streamVersions {
+		on, _ := s.open(t.Context())
+		if on.opened(); on.slot != &s.slots[0] {
+			t.Errorf("%d ranges use stream %s, too", slotRanges-1, on.name)
+		}
+	}
+	for range streamSlots * slotRanges {
+		s.join(make(chan struct{}))
+	}
 	used := make(map[string]bool)
 	for range 3 * streamSlots * streamVersions {
 		on, err := s.open(t.Context())

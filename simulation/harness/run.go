@@ -198,7 +198,7 @@ var ofInterest = []string{
 
 // mostAlike is how many goroutines of one kind a process may have once all is quiet, on average. It has one for each key that it has put,
 // and etcd's client has one for each watch and for each stream that it keeps.
-const mostAlike = 10
+const mostAlike = 6
 
 // beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
 func beganWith(stack string) string {

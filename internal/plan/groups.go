@@ -15,7 +15,7 @@ type Group struct {
 	Tiers  []Tier // in order of preference
 }
 
-// Tier is the endpoints of a group that are equally preferred: the way of picking decides among them.
+// Tier is the endpoints of a group that are equally preferred: the policy chooses among them.
 type Tier struct {
 	Class   Class
 	Members []int32 // of Plan.All; the preferred first, if the client uses only some

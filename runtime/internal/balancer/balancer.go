@@ -86,7 +86,7 @@ func (p *policy) carryOut() {
 		p.core.reselect(p.now())
 		publish = p.act() || publish
 		events := p.queue.All()
-		if len(events) == 0 {
+		if len(events) == 0 && !p.core.stale {
 			break
 		}
 		for _, event := range events {

@@ -29,7 +29,7 @@ const (
 // errUnhealthy is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
 var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
-// core decides which connections exist and which plan picks use. Its methods are events; they record effects and do no I/O.
+// core decides which connections exist. Its methods are events; they record effects and do no I/O.
 //
 // A new plan is in force at once. Its endpoints include the connected ones of the plan before, as the last resort: see left.
 type core struct {

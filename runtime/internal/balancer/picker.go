@@ -17,7 +17,7 @@ import (
 // epoch is the number of a policy's newest picker, or of one that is due. It grows before picks can see what makes a picker due.
 type epoch struct{ atomic.Uint64 }
 
-// picker picks for one call. It takes no lock, and allocates nothing, unless a header names lanes or hashes.
+// picker picks for one call. Once the snapshot of its view is made, it takes no lock, and allocates nothing, unless a header names lanes or hashes.
 type picker struct {
 	targets *targets
 	epoch   uint64

@@ -125,13 +125,13 @@ type view struct {
 	last   atomic.Pointer[snapshot]
 }
 
-// open divides the endpoints of the view's lane, once.
-func (v *view) open() {
+// open divides the endpoints of the view's lane, once. It reports whether it did.
+func (v *view) open() bool {
 	p := v.plan
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if slices.Contains(p.open, v) {
-		return
+		return false
 	}
 	for _, g := range p.Groups(v.lane) {
 		made := group{id: g.ID, weight: g.Weight}
@@ -144,9 +144,7 @@ func (v *view) open() {
 		v.texts = p.methodTexts(v.lane.Members)
 	}
 	p.open = append(p.open, v)
-	if p.depends() && p.opened != nil {
-		p.opened()
-	}
+	return true
 }
 
 // group is a set of endpoints that share one weight of a view's split.
@@ -253,8 +251,7 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.then != nil {
-		v.then.open()
-		others = v.then.texts
+		others = v.then.texts // of the base, which every plan opens
 	}
 	return methods.Lacking(method, v.texts, others)
 }
@@ -282,9 +279,7 @@ func (p *plan) need(method string) {
 	defer p.mu.Unlock()
 	if !slices.Contains(p.methods, method) {
 		p.methods = append(p.methods[max(0, len(p.methods)+1-maxMethods):len(p.methods):len(p.methods)], method)
-		if p.opened != nil {
-			p.opened()
-		}
+		p.opened()
 	}
 }
 

@@ -54,7 +54,6 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	next := *conn.current.Load()
 	next.readiness = late
 	c.set(conn, &next)
-	c.publish()
 }
 
 // closeUnused closes conn once it was unused for linger. It reports whether to forget conn: it is closed, and the plan does not have it.
@@ -180,6 +179,9 @@ func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
 func (c *core) needed(v *view, t *tier) (needed []int32) {
 	for _, method := range c.plan.needs() {
 		lacking, first := v.lacking(method), int32(-1)
+		if lacking == nil {
+			continue
+		}
 		for _, m := range t.Members {
 			expected := c.plan.conns[m].readiness().isExpected()
 			if slices.Contains(lacking, attr.Methods(c.plan.All[m])) || first >= 0 && !expected {
@@ -189,7 +191,7 @@ func (c *core) needed(v *view, t *tier) (needed []int32) {
 				break
 			}
 		}
-		if first >= 0 && lacking != nil && !slices.Contains(needed, first) {
+		if first >= 0 && !slices.Contains(needed, first) {
 			needed = append(needed, first)
 			if c.plan.traits.Single {
 				c.markSelected(c.plan.conns[first])

@@ -61,7 +61,9 @@ func (v *view) renew(epoch uint64) *snapshot {
 	defer v.making.Unlock()
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
-		v.open()
+		if v.open() && v.plan.depends() {
+			v.plan.opened()
+		}
 		s = v.refresh(epoch, nil)
 		v.last.Store(s)
 	}

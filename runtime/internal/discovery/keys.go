@@ -135,8 +135,8 @@ func (ks *Keys) Reconnected() {
 	ks.elections.Reconnected()
 }
 
-// Close stops following everything, without waiting for etcd, and writes what is still to be saved if
-// the disk answers soon.
+// Close stops following everything, without waiting for etcd, and writes what is unsaved. It waits for the
+// file system.
 func (ks *Keys) Close() {
 	ks.closed.Store(true)
 	ks.endpoints.Close()

@@ -9,9 +9,6 @@ import (
 // roundRobin gives every instance its turn.
 type roundRobin struct{}
 
-// RoundRobin returns the policy of a client that says nothing else.
-func RoundRobin() Policy { return roundRobin{} }
-
 func (roundRobin) Traits() Traits { return Traits{} }
 
 func (roundRobin) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {

@@ -97,7 +97,6 @@ func (p *policy) carryOut() {
 		}
 	}
 	p.wake(p.core.lookAt)
-	p.forget()
 	p.tellLeaves(p.core.leaves)
 	if publish && !p.closed {
 		p.publish()
@@ -218,6 +217,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
 		endpoints = p.plan()
+		p.forget()
 	})
 	if p.others != nil && len(endpoints) > 0 {
 		p.others.update(endpoints, s.ResolverState, c.others)
@@ -299,7 +299,7 @@ func (p *policy) plan() (endpoints []resolver.Endpoint) {
 // forget drops the statistics of addresses that the plan does not have, unless they have calls under way or a connection.
 // If each remembered address has a connection, there is nothing to forget, so that updates need not visit all addresses.
 func (p *policy) forget() {
-	if p.closed || p.in == nil || p.in.pending || p.memory.Len() == len(p.core.all) {
+	if p.others != nil || p.in.pending || p.memory.Len() == len(p.core.all) {
 		return
 	}
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })

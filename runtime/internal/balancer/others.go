@@ -74,10 +74,17 @@ func (o *others) call(f func()) {
 	if o.hasEnded() {
 		return
 	}
-	if err := recovered(o.name, func() error { f(); return nil }); err != nil {
+	_ = o.guard(func() error { f(); return nil })
+}
+
+// guard runs code of the policy, and returns its error. If that panics, it ends the policy and returns why.
+func (o *others) guard(f func() error) error {
+	err := recovered(o.name, f)
+	if panicked := (*panicError)(nil); errors.As(err, &panicked) {
 		o.end(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
 		o.changed()
 	}
+	return err
 }
 
 func (o *others) hasEnded() bool {
@@ -207,7 +214,7 @@ func (o *others) forget(subConn balancer.SubConn) {
 	delete(o.subConns, subConn)
 }
 
-// guardedPicker turns a panic of a picker, which gRPC would not catch, into an error.
+// guardedPicker guards a picker, which gRPC calls.
 type guardedPicker struct {
 	others *others
 	balancer.Picker
@@ -216,7 +223,7 @@ type guardedPicker struct {
 // Pick implements [balancer.Picker].
 func (g guardedPicker) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
 	o := g.others
-	err = recovered(o.name, func() (err error) {
+	err = o.guard(func() (err error) {
 		result, err = g.Picker.Pick(info)
 		return err
 	})
@@ -225,7 +232,7 @@ func (g guardedPicker) Pick(info balancer.PickInfo) (result balancer.PickResult,
 	}
 	if done := result.Done; done != nil {
 		result.Done = func(info balancer.DoneInfo) {
-			_ = recovered(o.name, func() error { done(info); return nil })
+			_ = o.guard(func() error { done(info); return nil })
 		}
 	}
 	return result, err
@@ -246,11 +253,18 @@ func (g *guardedSubConn) RegisterHealthListener(listener func(balancer.SubConnSt
 	g.SubConn.RegisterHealthListener(guarded)
 }
 
-// recovered calls f, which runs code of a policy, and returns its error or, if it panics, an error that names the policy.
+// panicError is a panic of a policy.
+type panicError struct{ policy, text string }
+
+func (e *panicError) Error() string {
+	return fmt.Sprintf("etcd: the policy %q panicked: %s", e.policy, e.text)
+}
+
+// recovered calls f, which runs code of a policy, and returns its error or, if it panics, a panicError.
 func recovered(policy string, f func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = fmt.Errorf("etcd: the policy %q panicked: %s", policy, printable.Short(fmt.Sprint(value), 200))
+			err = &panicError{policy, printable.Short(fmt.Sprint(value), 200)}
 		}
 	}()
 	return f()

@@ -24,7 +24,6 @@ type switcher struct {
 type side struct {
 	balancer.ClientConn
 	switcher *switcher
-	others   string // the name of a policy of others; "": ours
 	config   *config
 	policy   *policy
 	state    balancer.State // the last; guarded by switcher.mu
@@ -37,7 +36,7 @@ func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 		return err
 	}
 	last := s.last()
-	if last == nil || last.others != c.others.Name() {
+	if last == nil || last.config.others.Name() != c.others.Name() {
 		last = s.build(c)
 	}
 	last.config = c
@@ -66,7 +65,7 @@ func (s *switcher) serving() *side {
 
 // build makes the side for a config.
 func (s *switcher) build(c *config) *side {
-	last := &side{ClientConn: s.cc, switcher: s, others: c.others.Name(), state: balancer.State{ConnectivityState: connectivity.Connecting}}
+	last := &side{ClientConn: s.cc, switcher: s, config: c, state: balancer.State{ConnectivityState: connectivity.Connecting}}
 	last.policy = newPolicy(last, s.opts)
 	s.mu.Lock()
 	unused := s.next
@@ -99,7 +98,7 @@ func (d *side) UpdateState(state balancer.State) {
 		s.closing.Go(s.current.policy.Close)
 		s.current, s.next = s.next, nil
 	}
-	if s.current.state.Picker != nil {
+	if d != s.next && s.current.state.Picker != nil {
 		s.cc.UpdateState(s.current.state)
 	}
 }

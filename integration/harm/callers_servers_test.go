@@ -19,6 +19,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -147,8 +148,10 @@ func (s *server) put() {
 func (s *server) write() {
 	value, err := json.Marshal(map[string]any{"Addr": s.addr, "Metadata": s.tags})
 	must(s.w.t, err)
-	_, err = s.w.cluster.Admin().Put(s.w.t.Context(), s.w.namespace+key+"/"+s.name, string(value))
-	must(s.w.t, err)
+	kit.Eventually(s.w.t, time.Minute, "etcd, which may have restarted just now, takes the entry", func() bool {
+		_, err := s.w.cluster.Admin().Put(s.w.t.Context(), s.w.namespace+key+"/"+s.name, string(value))
+		return err == nil
+	})
 }
 
 // remove takes the entry out again, and has gRPC's client forget the address.

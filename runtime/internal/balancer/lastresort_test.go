@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -99,6 +100,30 @@ func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
 	a.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 	r.settle()
 	r.expect(t.Context(), "once it is well", "a")
+}
+
+// TestLastResort_WhatServesServesOn replaces servers that cannot be reached, again and again: the other cluster, or a drained instance,
+// serves all the time.
+func TestLastResort_WhatServesServesOn(t *testing.T) {
+	for config, told := range map[string]attr.State{
+		``:              {Away: &attr.State{Endpoints: ends("z")}},
+		`"drain":["z"]`: {Endpoints: ends("z")},
+	} {
+		r := newRig(t)
+		for n := range 20 {
+			name := fmt.Sprintf("a%02d", n)
+			r.hangs[name+":1"] = true
+			state := told
+			state.Endpoints = append(ends(name), told.Endpoints...)
+			r.hand(config, state)
+			if r.pass(4 * readyTimeout / 5); n == 0 {
+				r.pass(readyTimeout / 5)
+			}
+			if got := r.where(t.Context()); got != "z" {
+				t.Fatalf("%s: after %d replacements a call gets %s", config, n, got)
+			}
+		}
+	}
 }
 
 // TestLastResort_TheOtherClusterWaitsForHome connects to the only server at home again, or asks it for its health again. Calls wait for it,

@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -63,7 +64,7 @@ type clientBuilder struct {
 func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
 	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
 	b.client = &attr.Client{
-		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Most: d.most,
+		Client: plan.Client{Zone: d.zone, Subset: opts.subset, Most: d.most, Seed: d.seed}, TargetsOnly: opts.targetsOnly,
 		Stats: new(picking.Memory), Report: b.report, HealthUnknown: b.healthUnknown,
 	}
 	if len(desc.Leader) > 0 {

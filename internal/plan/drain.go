@@ -16,7 +16,7 @@ type Drain struct {
 	Kept    int      // the number of endpoints that the list is ignored for
 	Unknown []string // names in the list that no endpoint has
 	least   int      // MinHealthyPercent
-	isHeld  func(addr string) bool
+	held    map[string]struct{}
 }
 
 // DrainFault is the reason to ignore a list of endpoints to drain. 0: the list is followed.
@@ -52,9 +52,9 @@ func (d *Drain) Problem() string {
 }
 
 // FollowDrain decides which endpoints are drained. placed says which are in lanes. selects reports whether a client may call an endpoint
-// of the base; nil: it may call all. isHeld reports whether etcd no longer has an endpoint; nil: it has all.
-func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, isHeld func(addr string) bool) *Drain {
-	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), isHeld: isHeld}
+// of the base; nil: it may call all. held are the addresses that etcd no longer has.
+func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, held map[string]struct{}) *Drain {
+	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), held: held}
 	var base []*endpoint.Endpoint
 	known := make(map[string]bool)
 	for _, e := range all {
@@ -111,7 +111,7 @@ func (d *Drain) fault(set []*endpoint.Endpoint) DrainFault {
 		if !drained {
 			left++
 		}
-		if d.isHeld == nil || !d.isHeld(e.Addr) {
+		if _, held := d.held[e.Addr]; !held {
 			here++
 			if !drained {
 				hereLeft++
@@ -138,7 +138,7 @@ func (p *Plan[E]) drain() (live, drained []E) {
 	if p.placed == nil {
 		selects = nil
 	}
-	d := p.Config.FollowDrain(all, p.placed, selects, p.IsHeld)
+	d := p.Config.FollowDrain(all, p.placed, selects, p.Held)
 	p.reportUnknown(d.Unknown)
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)

@@ -59,8 +59,11 @@ func TestFollowDrain(t *testing.T) {
 				Instance: instance, Addr: strings.ToUpper(instance), Metadata: map[string]string{"lane": lane, "everyone": "pr"},
 			})
 		}
-		isHeld := func(addr string) bool { return strings.Contains(strings.ToUpper(tt.held), addr) }
-		d, got := c.FollowDrain(all, c.Place(all), nil, isHeld), ""
+		held := make(map[string]struct{})
+		for _, addr := range strings.Split(strings.ToUpper(tt.held), "") {
+			held[addr] = struct{}{}
+		}
+		d, got := c.FollowDrain(all, c.Place(all), nil, held), ""
 		for _, e := range all {
 			if d.Drained[e] {
 				got += e.Instance

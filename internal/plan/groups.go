@@ -210,7 +210,10 @@ func (p *Plan[E]) Choose() []E {
 	if most == 0 || most >= p.Live {
 		return p.All[:p.Live]
 	}
-	chosen := Prefix(p.Rank(p.indexes(0, p.Live)), most, func(m int32) bool { return p.IsHeld == nil || !p.IsHeld(p.Of(&p.All[m]).Addr) })
+	chosen := Prefix(p.Rank(p.indexes(0, p.Live)), most, func(m int32) bool {
+		_, held := p.Held[p.Of(&p.All[m]).Addr]
+		return !held
+	})
 	slices.Sort(chosen)
 	endpoints := make([]E, len(chosen))
 	for i, m := range chosen {

@@ -68,8 +68,8 @@ type Input[E any] struct {
 	Away      []E // of the cluster to fall back on
 	Left      []E // no longer under the key, and still connected
 	Of        func(*E) *endpoint.Endpoint
-	IsHeld    func(addr string) bool // whether etcd no longer has one of Endpoints; nil: it has all
-	Err       error                  // why there are no Endpoints; nil: not known
+	Held      map[string]struct{} // addresses of Endpoints that etcd no longer has
+	Err       error               // why there are no Endpoints; nil: not known
 }
 
 // Class says how preferred an endpoint is.
@@ -110,7 +110,7 @@ func Make[E any](in *Input[E]) *Plan[E] {
 		p.placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
 	}
 	live, drained := p.drain()
-	p.divide(p.selected(live), p.lent(), p.selected(in.Left), p.selected(drained))
+	p.divide(p.selected(live), p.callableAway(), p.selected(in.Left), p.selected(drained))
 	if p.Live == 0 {
 		p.Empty = p.whyEmpty(len(live))
 	}
@@ -131,12 +131,12 @@ func (p *Plan[E]) pointers(endpoints []E) []*endpoint.Endpoint {
 }
 
 // divide sets All.
-func (p *Plan[E]) divide(live, lent, left, drained []E) {
+func (p *Plan[E]) divide(live, away, left, drained []E) {
 	p.All, p.Live = live, len(live)
-	if len(lent)+len(left)+len(drained) > 0 {
-		p.All = slices.Concat(live, lent, left, drained)
+	if len(away)+len(left)+len(drained) > 0 {
+		p.All = slices.Concat(live, away, left, drained)
 	}
-	p.ends = [classes]int{p.Live, p.Live, p.Live + len(lent), p.Live + len(lent) + len(left), len(p.All)}
+	p.ends = [classes]int{p.Live, p.Live, p.Live + len(away), p.Live + len(away) + len(left), len(p.All)}
 }
 
 // ClassOf returns the class of an endpoint of All, where zones do not count.
@@ -148,8 +148,8 @@ func (p *Plan[E]) ClassOf(i int) Class {
 	}
 }
 
-// Lent returns the endpoints of All that are away.
-func (p *Plan[E]) Lent() []E { return p.All[p.Live:p.ends[Away]] }
+// Fallback returns the endpoints of All that are away.
+func (p *Plan[E]) Fallback() []E { return p.All[p.Live:p.ends[Away]] }
 
 // selected returns the endpoints that the client's selector selects.
 func (p *Plan[E]) selected(endpoints []E) []E {
@@ -165,13 +165,13 @@ func (p *Plan[E]) selected(endpoints []E) []E {
 	return selected
 }
 
-// lent returns the endpoints away that the client may call.
-func (p *Plan[E]) lent() []E {
-	lent := p.selected(p.Input.Away)
+// callableAway returns the endpoints away that the client may call.
+func (p *Plan[E]) callableAway() []E {
+	away := p.selected(p.Input.Away)
 	if len(p.Config.drained) == 0 {
-		return lent
+		return away
 	}
-	return slices.DeleteFunc(slices.Clone(lent), func(e E) bool { return p.Config.drains(p.Of(&e)) })
+	return slices.DeleteFunc(slices.Clone(away), func(e E) bool { return p.Config.drains(p.Of(&e)) })
 }
 
 // whyEmpty returns why no endpoint is live. selectable is the number of endpoints that are not drained.

@@ -168,14 +168,18 @@ func TestLanes(t *testing.T) {
 		}
 	}
 	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes but the drained endpoint (K4)
-	in.IsHeld = held("be")
+	in.Held = held("be")
 	if p := Make(in); instances(p.All[:p.Live]) != "abce" {
 		t.Errorf("%s is left", instances(p.All[:p.Live]))
 	}
 }
 
-func held(instances string) func(addr string) bool {
-	return func(addr string) bool { return strings.Contains(instances, strings.TrimSuffix(addr, ":1")) }
+func held(instances string) map[string]struct{} {
+	all := make(map[string]struct{})
+	for _, name := range strings.Split(instances, "") {
+		all[name+":1"] = struct{}{}
+	}
+	return all
 }
 
 // TestOtherParts has endpoints in another cluster, and some that have left.
@@ -183,7 +187,7 @@ func TestOtherParts(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
 		{"one after another", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
 		{"home is empty", `{}`, "", "b", "c", "1: b > c", "1: b > c"},
-		{"what is drained away is not lent", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
+		{"what is drained away is not away", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
 		{"a strict lane may be away alone", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
 		{"a loose lane leaves by way of the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
 		{"a split is of what is at home", `{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`, "a v1", "b v2", "", "1: a | 0: b", "1: a | 0: b"},
@@ -285,7 +289,7 @@ func TestTheSubsetComesLast(t *testing.T) {
 			}
 		}
 		in := input(t, `{}`)
-		in.Client, in.IsHeld = client, held(first)
+		in.Client, in.Held = client, held(first)
 		if got := instances(Make(in).Choose()); len(got) != 2 || !strings.Contains(got, first) || !strings.Contains(got, best(others)) || got[0] > got[1] {
 			t.Errorf("chosen without connections: %s", got)
 		}

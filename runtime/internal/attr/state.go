@@ -1,13 +1,12 @@
 package attr
 
 import (
-	"hash/maphash"
 	"slices"
 	"strconv"
 
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -58,17 +57,13 @@ type Leader struct {
 
 // Client describes the policy's connection. There is one for each connection.
 type Client struct {
-	Zone          string                        // that the process runs in; "": unknown
-	Selector      func(*endpoint.Endpoint) bool // nil: every endpoint is selected
-	Subset        int                           // how many endpoints to use of each set; below 1: all
-	Most          int                           // how many endpoints it connects to; 0: any number
-	Seed          maphash.Seed                  // ranks endpoints for Subset, in each process differently
-	TargetsOnly   bool                          // calls name their instance: connect to no other
-	LeaderMethods map[string]struct{}           // the full names of the methods whose calls go to the leader; nil: none
-	Stats         *picking.Memory               // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
-	Report        func(problem string)          // called with each problem of the service config; may be nil
-	HealthUnknown func(addr, config string)     // called when the health service of an endpoint does not know the healthCheckConfig's name; may be nil
-	CallsLeave    func(bool)                    // called with whether calls leave for the cluster to fall back on, when that changes; may be nil
+	plan.Client
+	TargetsOnly   bool                      // calls name their instance: connect to no other
+	LeaderMethods map[string]struct{}       // the full names of the methods whose calls go to the leader; nil: none
+	Stats         *picking.Memory           // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
+	Report        func(problem string)      // called with each problem of the service config; may be nil
+	HealthUnknown func(addr, config string) // called when the health service of an endpoint does not know the healthCheckConfig's name; may be nil
+	CallsLeave    func(bool)                // called with whether calls leave for the cluster to fall back on, when that changes; may be nil
 }
 
 // SetState adds s to a resolver's state.

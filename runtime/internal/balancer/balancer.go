@@ -32,6 +32,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/resolver"
 
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -226,7 +227,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 }
 
 // bareClient describes connections made without our options. They share a subset.
-var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
+var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
 // store keeps the resolver's state and the config.
 func (p *policy) store(s resolver.State, c *config) {
@@ -242,19 +243,17 @@ func (p *policy) store(s resolver.State, c *config) {
 		p.core.watchAgain()
 	}
 	p.memory = cmp.Or(client.Stats, p.memory)
-	p.in = &input{
-		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
-		endpoints: told.Endpoints, held: told.Held, pending: told.Pending, err: told.Err, health: told.Health,
-		all: told.Endpoints, sequence: told.Sequence,
-	}
+	p.in = newInput(cmp.Or(told.Key, p.opts.Target.Endpoint()), c, client)
+	p.in.Endpoints, p.in.Held, p.in.Err, p.in.pending, p.in.health = told.Endpoints, told.Held, told.Err, told.Pending, told.Health
+	p.in.all, p.in.sequence = told.Endpoints, told.Sequence
 	p.in.fallBackOn(told.Away)
 	if told.InState {
 		given := s.Endpoints
 		if told.Away != nil {
-			given = except(given, p.in.away)
+			given = except(given, p.in.Away)
 		}
 		if before, behind := alike(given, told.Endpoints); before+behind < max(len(given), len(told.Endpoints)) {
-			p.in.endpoints = distinct(given) // a policy above has chosen; targets may be any still
+			p.in.Endpoints = distinct(given) // a policy above has chosen; targets may be any still
 		}
 	}
 	p.leader = leaderOf(client, told.Leader)
@@ -282,7 +281,7 @@ func (p *policy) plan() (endpoints []resolver.Endpoint) {
 	in := *p.in
 	next := targetsOnly(&in, errTargetsOnly)
 	if !in.client.TargetsOnly {
-		in.left = p.core.left(&in)
+		in.Left = p.core.left(&in)
 		next = makePlan(&in)
 	}
 	next.opened = func() { p.queue.Put(func() { p.core.opened() }) }
@@ -327,15 +326,15 @@ func (p *policy) ResolverError(err error) {
 		p.others.call(func() { p.others.balancer.ResolverError(err) })
 	}
 	p.do(func() {
-		if p.in != nil && len(p.in.endpoints) > 0 {
+		if p.in != nil && len(p.in.Endpoints) > 0 {
 			return
 		}
 		if p.in == nil {
-			p.in = &input{service: p.opts.Target.Endpoint(), client: bareClient}
-			p.in.config, _ = defaultConfig() // it names nothing that can be missing
+			c, _ := defaultConfig() // it names nothing that can be missing
+			p.in = newInput(p.opts.Target.Endpoint(), c, bareClient)
 		}
 		in := *p.in
-		in.pending, in.err = false, err
+		in.pending, in.Err = false, err
 		p.in = &in
 		p.targets.update(p.in)
 		p.plan()

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -157,8 +158,8 @@ func TestConnections_FailuresCostNothingWhileOthersServe(t *testing.T) {
 // TestConnections_ASubsetPassesOverWhoCannotBeReached replaces the endpoints of a subset, or of a bound, that fail or hang (H5, H6).
 func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
-	for name, client := range map[string]*attr.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
-		ranking := makePlan(&input{client: client, config: mustConfig(t, `{}`), endpoints: ends(fleet...)}).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
+	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
+		ranking := makePlan(inputOf(mustConfig(t, `{}`), client, ends(fleet...))).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
 		at := func(i int) string { return fleet[ranking[i]] }
 		for what, bad := range map[string]func(r *rig, addr string){
 			"refuses": func(r *rig, addr string) { r.down[addr] = errRefused },
@@ -166,7 +167,7 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 			"is ill":  func(r *rig, addr string) { r.unwell[addr] = errors.New("ill") },
 		} {
 			r := newRig(t)
-			r.client = client
+			r.client = &attr.Client{Client: client}
 			bad(r, at(0)+":1")
 			bad(r, at(1)+":1")
 			r.update("", fleet...)
@@ -183,7 +184,7 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 // TestConnections_ASubsetOfOneThatHasFailed makes a call after the only endpoint of a subset failed, before another is tried (K4).
 func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
 	r := newRig(t)
-	r.client = &attr.Client{Subset: 1, Seed: maphash.MakeSeed()}
+	r.client = &attr.Client{Client: planning.Client{Subset: 1, Seed: maphash.MakeSeed()}}
 	r.tell("", attr.State{Endpoints: ends("a", "b"), Held: map[string]struct{}{"a:1": {}, "b:1": {}}})
 	p := r.policy
 	p.do(func() {

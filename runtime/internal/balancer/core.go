@@ -120,14 +120,14 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 		return nil
 	}
 	before := c.plan.in
-	same, behind := alike(before.endpoints, next.endpoints)
+	same, behind := alike(before.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
-	for addr := range addresses(next.endpoints[same:len(next.endpoints)-behind], next.away) {
+	for addr := range addresses(next.Endpoints[same:len(next.Endpoints)-behind], next.Away) {
 		known[addr] = true
 	}
-	lists := [][]resolver.Endpoint{before.endpoints[same : len(before.endpoints)-behind], before.left}
+	lists := [][]resolver.Endpoint{before.Endpoints[same : len(before.Endpoints)-behind], before.Left}
 	if next.fallsBack {
-		lists = append(lists, before.away)
+		lists = append(lists, before.Away)
 	}
 	for _, endpoints := range lists {
 		for i := range endpoints {
@@ -154,8 +154,8 @@ func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
 
 // restartHeld treats a server whose held entry has reappeared in etcd as restarted: some layouts cannot record a start time.
 func (c *core) restartHeld(before, next *input) {
-	for addr := range before.held {
-		if _, held := next.held[addr]; !held && c.conns[addr] != nil {
+	for addr := range before.Held {
+		if _, held := next.Held[addr]; !held && c.conns[addr] != nil {
 			c.restart(c.conns[addr])
 		}
 	}

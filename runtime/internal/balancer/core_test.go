@@ -223,19 +223,20 @@ func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx)
 }
 
-var walkedClient = &attr.Client{Zone: "x", Seed: seedOfTests}
+var walkedClient = planning.Client{Zone: "x", Seed: seedOfTests}
 
 func (w *walked) update() {
-	in := &input{config: w.configs[w.config], client: walkedClient, fallsBack: true}
+	in := inputOf(w.configs[w.config], walkedClient, nil)
+	in.fallsBack = true
 	for i, v := range w.fleet {
 		switch v {
 		case 1, 2:
-			in.endpoints = append(in.endpoints, variants[i][v-1])
+			in.Endpoints = append(in.Endpoints, variants[i][v-1])
 		case 3:
-			in.away = append(in.away, variants[i][0])
+			in.Away = append(in.Away, variants[i][0])
 		}
 	}
-	in.left = w.core.left(in)
+	in.Left = w.core.left(in)
 	next := makePlan(in)
 	next.opened = func() { w.asks = true }
 	w.core.update(next, w.now)

@@ -12,36 +12,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// input is the input of a plan, and the endpoints that calls may name.
+// input is the input of a plan, and what else the policy knows of its key. It is immutable once a plan has it.
 type input struct {
-	service   string // the key, for error texts
+	planning.Input[resolver.Endpoint]
 	config    *config
 	client    *attr.Client
-	endpoints []resolver.Endpoint
-	held      map[string]struct{} // addresses of endpoints that etcd no longer has
-	away      []resolver.Endpoint // of the cluster to fall back on, without addresses that endpoints have
-	fallsBack bool                // there is such a cluster, and its registry is open
-	left      []resolver.Endpoint // connected, and no longer under the key
-	pending   bool                // endpoints or away are not known yet: see attr.State
-	err       error               // why the key has none
-	health    string              // the healthCheckConfig; "": none
+	fallsBack bool   // there is a cluster to fall back on, and its registry is open
+	pending   bool   // Endpoints or Away are not known yet: see attr.State
+	health    string // the healthCheckConfig; "": none
 
 	all      []resolver.Endpoint // that calls may name, sorted by instance
 	sequence uint64              // of the key's state
 }
 
-// forPlan returns the input of a plan of package plan.
-func (in *input) forPlan() *planning.Input[resolver.Endpoint] {
-	next := &planning.Input[resolver.Endpoint]{
-		Service: in.service, Config: &in.config.Config, Endpoints: in.endpoints, Away: in.away, Left: in.left, Of: endpointOf, Err: in.err,
-		Client: &planning.Client{
-			Zone: in.client.Zone, Selector: in.client.Selector, Subset: in.client.Subset, Most: in.client.Most, Seed: in.client.Seed,
-		},
-	}
-	if len(in.held) > 0 {
-		next.IsHeld = func(addr string) bool { _, held := in.held[addr]; return held }
-	}
-	return next
+// newInput returns an input without endpoints.
+func newInput(key string, c *config, client *attr.Client) *input {
+	in := &input{config: c, client: client}
+	in.Service, in.Config, in.Client, in.Of = key, &c.Config, &client.Client, endpointOf
+	return in
 }
 
 // Select returns the endpoints that a connection's selector and subset leave. If some of the subset are held, live
@@ -49,8 +37,9 @@ func (in *input) forPlan() *planning.Input[resolver.Endpoint] {
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	of := *client
 	of.Most = 0
-	in := &input{client: &of, config: new(config), endpoints: s.Endpoints, held: s.Held}
-	return planning.Make(in.forPlan()).Choose()
+	in := newInput("", new(config), &of)
+	in.Endpoints, in.Held = s.Endpoints, s.Held
+	return planning.Make(&in.Input).Choose()
 }
 
 // fallBackOn adds what another cluster knows of the key; nil: nothing.
@@ -59,13 +48,12 @@ func (in *input) fallBackOn(other *attr.State) {
 		return
 	}
 	in.fallsBack, in.pending = true, in.pending || other.Pending
-	in.away = except(other.Endpoints, in.endpoints)
+	in.Away = except(other.Endpoints, in.Endpoints)
 	if len(other.Held) > 0 {
-		in.held = maps.Clone(in.held)
-		if in.held == nil {
-			in.held = make(map[string]struct{}, len(other.Held))
-		}
-		maps.Copy(in.held, other.Held)
+		both := make(map[string]struct{}, len(in.Held)+len(other.Held))
+		maps.Copy(both, in.Held)
+		maps.Copy(both, other.Held)
+		in.Held = both
 	}
 }
 

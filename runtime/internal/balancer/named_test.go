@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -111,7 +112,7 @@ func TestNamed_AllCallsOfAnInstances(t *testing.T) {
 func TestNamed_OfSoManyInstances(t *testing.T) {
 	const method = "/a.B/Lead"
 	r := newRig(t)
-	r.client = &attr.Client{Most: 2, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
+	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
 	update := func(specs ...string) {
 		r.hand("", attr.State{Endpoints: ends(specs...), Leader: attr.Leader{Instance: "d"}})
 	}

@@ -113,11 +113,11 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 
 // forOthers returns the endpoints for a policy of others: the live ones, or else the other cluster's. Without any, it returns why.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
-	switch lent := p.Lent(); {
+	switch away := p.Fallback(); {
 	case p.Live > 0:
 		return p.Choose(), nil
-	case len(lent) > 0:
-		return lent, nil
+	case len(away) > 0:
+		return away, nil
 	}
 	return nil, p.Empty
 }

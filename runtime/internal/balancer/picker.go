@@ -135,9 +135,9 @@ func (v *view) explain(err error) error {
 	case errors.Is(err, errFull):
 		return status.Errorf(codes.Unavailable,
 			"etcd: each endpoint of %q that the call may go to has %d calls under way, as many as max_concurrent_requests allows",
-			v.plan.in.service, v.plan.in.config.MaxConcurrentRequests)
+			v.plan.Service, v.plan.Config.MaxConcurrentRequests)
 	case v.lane.Strict:
-		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.in.service, v.lane.Name, err)
+		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.Service, v.lane.Name, err)
 	}
 	return err
 }

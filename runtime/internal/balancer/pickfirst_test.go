@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -111,7 +111,7 @@ func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
 func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[byte]int{}
 	for range 100 {
-		in := &input{config: mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), client: &attr.Client{Seed: maphash.MakeSeed()}, endpoints: ends("a", "b", "c", "d", "e")}
+		in := inputOf(mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), planning.Client{Seed: maphash.MakeSeed()}, ends("a", "b", "c", "d", "e"))
 		orderOf := func() (text string) {
 			p := makePlan(in)
 			p.base.open()
@@ -122,7 +122,7 @@ func TestPickFirst_IsShuffled(t *testing.T) {
 		}
 		order := orderOf()
 		first[order[0]]++
-		in.endpoints = in.endpoints[:4]
+		in.Endpoints = in.Endpoints[:4]
 		if got := orderOf(); order[0] != 'e' && got[0] != order[0] {
 			t.Errorf("the order %s becomes %s", order, got)
 		}

@@ -40,7 +40,7 @@ type plan struct {
 
 // makePlan makes the plan of an input.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, policy: in.config.policy, Plan: planning.Make(in.forPlan())}
+	p := &plan{in: in, policy: in.config.policy, Plan: planning.Make(&in.Input)}
 	p.sequence.Shuffle()
 	if p.policy != nil {
 		p.traits = p.policy.Traits()
@@ -53,7 +53,7 @@ func makePlan(in *input) *plan {
 
 // targetsOnly returns a plan without endpoints. Only calls that name their instance are served by it.
 func targetsOnly(in *input, empty error) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[resolver.Endpoint]{Input: in.forPlan(), Base: new(planning.Lane), Empty: empty}}
+	p := &plan{in: in, Plan: &planning.Plan[resolver.Endpoint]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
 	p.makeViews()
 	return p
 }
@@ -76,10 +76,10 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	if !p.HasLanes() {
 		return p.base, nil
 	}
-	name := calloptions.LaneOf(info.Ctx, o, p.in.config.LaneHeader)
+	name := calloptions.LaneOf(info.Ctx, o, p.Config.LaneHeader)
 	lane := p.Lane(name)
 	if lane == nil {
-		return nil, fmt.Errorf("etcd: no endpoint of %q is in the lane %.200q, which is strict", p.in.service, name)
+		return nil, fmt.Errorf("etcd: no endpoint of %q is in the lane %.200q, which is strict", p.Service, name)
 	}
 	return p.views[lane], nil
 }

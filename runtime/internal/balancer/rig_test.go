@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -39,10 +40,16 @@ type rig struct {
 	now    time.Time
 }
 
+func inputOf(c *config, client planning.Client, endpoints []resolver.Endpoint) *input {
+	in := newInput("acme/user", c, &attr.Client{Client: client})
+	in.Endpoints = endpoints
+	return in
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	cc := &fakeConn{down: make(map[string]error), hangs: make(map[string]bool), silent: make(map[string]bool), unwell: make(map[string]error)}
-	r := &rig{fakeConn: cc, t: t, policy: newPolicy(cc, balancer.BuildOptions{}), client: &attr.Client{Zone: "x", Seed: seedOfTests}, now: time.Now().Add(24 * time.Hour)}
+	r := &rig{fakeConn: cc, t: t, policy: newPolicy(cc, balancer.BuildOptions{}), client: &attr.Client{Client: planning.Client{Zone: "x", Seed: seedOfTests}}, now: time.Now().Add(24 * time.Hour)}
 	r.policy.now = func() time.Time { return r.now }
 	r.policy.spawn = cc.queue
 	t.Cleanup(r.policy.Close)
@@ -173,7 +180,7 @@ func mustConfig(t testing.TB, text string) *config {
 
 func planOf(t *testing.T, config string, fleet []resolver.Endpoint) *plan {
 	t.Helper()
-	return makePlan(&input{service: "acme/user", config: mustConfig(t, config), client: &attr.Client{}, endpoints: fleet})
+	return makePlan(inputOf(mustConfig(t, config), planning.Client{}, fleet))
 }
 
 // bigFleet returns n endpoints of three versions, in four zones. One in ten serves one method more than the others.

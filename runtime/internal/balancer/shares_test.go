@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -51,8 +52,8 @@ func snapshotOf(p *plan, are string) *snapshot {
 
 // TestShares_OfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.
 func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
-	in := &input{config: mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), client: &attr.Client{Zone: "x"},
-		endpoints: ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x")}
+	in := inputOf(mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), planning.Client{Zone: "x"},
+		ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x"))
 	p := makePlan(in)
 	const n = 10_000
 	for _, tt := range []struct {

@@ -51,7 +51,7 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 // within returns the connection to an instance, unless it has max_concurrent_requests calls under way.
 func (t *targets) within(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
 	in := t.known.Load()
-	most := int64(in.config.MaxConcurrentRequests)
+	most := int64(in.Config.MaxConcurrentRequests)
 	switch {
 	case most == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
@@ -59,7 +59,7 @@ func (t *targets) within(instance string, conn *conn, subConn balancer.SubConn) 
 		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.service, most)
+		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.Service, most)
 }
 
 // open queues a connection to an instance, and returns the error for the call that named it.
@@ -71,9 +71,9 @@ func (t *targets) open(to calloptions.Target, leads bool) error {
 	if _, err := in.find(to, leads); err != nil {
 		return err
 	}
-	if most := in.client.Most; most > 0 && !leads && t.named.Load() >= int64(most) {
+	if most := in.Client.Most; most > 0 && !leads && t.named.Load() >= int64(most) {
 		return status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", most, in.service)
+			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", most, in.Service)
 	}
 	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
 	t.queue.Put(func() { t.connect(to) })
@@ -107,20 +107,20 @@ func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, er
 		}
 	}
 	switch {
-	case found != nil && in.client.Selector != nil && !in.client.Selector(endpointOf(found)):
-		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", to.Instance, in.service)
+	case found != nil && in.Client.Selector != nil && !in.Client.Selector(endpointOf(found)):
+		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", to.Instance, in.Service)
 	case found != nil:
 		return found, nil
 	case in.pending || in.sequence < to.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case leads && in.err != nil: // no status, with which gRPC would end the call
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", to.Instance, in.service, in.err)
+	case leads && in.Err != nil: // no status, with which gRPC would end the call
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", to.Instance, in.Service, in.Err)
 	case leads:
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, in.service)
-	case in.err != nil:
-		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", to.Instance, in.service, in.err)
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, in.Service)
+	case in.Err != nil:
+		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", to.Instance, in.Service, in.Err)
 	}
-	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", to.Instance, in.service)
+	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", to.Instance, in.Service)
 }
 
 // update handles a new input. It ends the targets whose instances have left or moved; calls under way finish.

@@ -132,7 +132,7 @@ type groupState struct {
 
 func (v *view) stateOf(of *group, lacking []string) groupState {
 	g := groupState{id: of.id, stay: allCalls}
-	percent := v.plan.in.config.ZoneMinPercent
+	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range of.tiers {
 		if !t.Class.IsLive() && len(g.sets) > 0 {
 			break
@@ -204,7 +204,7 @@ func (v *view) failure(n *counts) error {
 func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
 	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
-		Most: int64(p.in.config.MaxConcurrentRequests), SlowStart: p.in.config.SlowStart,
+		Most: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
 	})}
 	first := t.first.Load()
 	for i, m := range use.members {

@@ -69,8 +69,7 @@ func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool 
 	for i, b := range s.Backends {
 		all[i] = &b.Endpoint
 	}
-	isHeld := func(addr string) bool { _, held := s.Held[addr]; return held }
-	return config.FollowDrain(all, config.Place(all), nil, isHeld).Drained
+	return config.FollowDrain(all, config.Place(all), nil, s.Held).Drained
 }
 
 // endpointsOf returns a set as gRPC takes it.

@@ -30,8 +30,7 @@ func (p *plan) drain(all []*endpoint.Endpoint) {
 	for _, i := range p.callable() {
 		called[all[i]] = true
 	}
-	isHeld := func(addr string) bool { _, held := p.Held[addr]; return held }
-	d := p.policy.etcd.FollowDrain(all, placed, func(e *endpoint.Endpoint) bool { return called[e] }, isHeld)
+	d := p.policy.etcd.FollowDrain(all, placed, func(e *endpoint.Endpoint) bool { return called[e] }, p.Held)
 	p.drained = make([]bool, len(all))
 	for i, e := range all {
 		p.drained[i] = d.Drained[e]

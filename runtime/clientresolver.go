@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -55,7 +54,6 @@ type clientBuilder struct {
 
 	leader *leaderCalls                  // nil: no method is for the leader
 	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
-	asked  sync.Once                     // for a health that a server does not know
 
 	mu    sync.Mutex
 	lines loglimit.Limiter // of report, guarded by mu
@@ -65,7 +63,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
 	b.client = &attr.Client{
 		Client: plan.Client{Zone: d.zone, Subset: opts.subset, Most: d.most, Seed: d.seed}, TargetsOnly: opts.targetsOnly,
-		Stats: new(picking.Memory), Report: b.report, HealthUnknown: b.healthUnknown,
+		Stats: new(picking.Memory), Report: b.report,
 	}
 	if len(desc.Leader) > 0 {
 		b.leader = newLeaderCalls(d.keys.Full(desc.Key), desc.Leader, d.keys.Candidates(desc.Key))
@@ -89,17 +87,6 @@ func (b *clientBuilder) report(problem string) {
 		b.logger.Warn("questionable load balancing policy",
 			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.keys.Full(b.desc.Key), "problem", problem)...)
 	}
-}
-
-// healthUnknown logs, once, that a health service does not know the name that clients ask for.
-func (b *clientBuilder) healthUnknown(addr, config string) {
-	b.asked.Do(func() {
-		var check serviceconfig.HealthCheck
-		_ = json.Unmarshal([]byte(config), &check) // it is in force, so it is well-formed
-		b.logger.Warn("questionable health service", "key", b.keys.Full(b.desc.Key), "problem", fmt.Sprintf(
-			"the health service at %s does not know %q, which health_check asks for, so no call goes there: have the server call healthServer.SetServingStatus(%[2]q, healthpb.HealthCheckResponse_SERVING)",
-			addr, check.ServiceName))
-	})
 }
 
 func (b *clientBuilder) Scheme() string { return Scheme }

@@ -163,31 +163,3 @@ type panicking struct {
 func (panicking) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	panic("no health")
 }
-
-// H8: a client with health_check says once, with the cure, that a server does not know the service. Its calls fail by that, as
-// gRPC's own do.
-func TestClientSaysThatAServerDoesNotKnowItsHealth(t *testing.T) {
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	desc := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`}
-	for range 2 {
-		g := grpc.NewServer()
-		healthpb.RegisterHealthServer(g, health.NewServer())
-		lis := kit.Listen(t)
-		go func() { _ = g.Serve(lis) }()
-		t.Cleanup(g.Stop)
-		w.put(key+"/"+lis.Addr().String(), `{"Op":0,"Addr":"`+lis.Addr().String()+`"}`)
-	}
-	conn, err := w.registry.NewClient(desc, insecurely)
-	must(t, err)
-	defer conn.Close()
-	for range 2 {
-		_, err = basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
-		if err == nil || !strings.Contains(err.Error(), "SERVICE_UNKNOWN") {
-			t.Errorf("a call: %v", err)
-		}
-	}
-	if n := w.logs.Count(`SetServingStatus(\"basic.Greeter\"`); n != 1 {
-		t.Errorf("%d log lines say what to do: %v", n, w.logs.Lines())
-	}
-}

@@ -144,8 +144,9 @@ func (p *Plan[E]) drain() (live, drained []E) {
 		p.report("%s", problem)
 	}
 	live = make([]E, 0, len(all))
+	p.drained = d.Drained
 	for i, e := range all {
-		if d.Drained[e] {
+		if p.drained[e] {
 			drained = append(drained, p.Endpoints[i])
 		} else {
 			live = append(live, p.Endpoints[i])

@@ -98,9 +98,10 @@ type Plan[E any] struct {
 	Reports []string // problems of the config, for people
 	Base    *Lane    // of calls without a lane
 
-	ends   [classes]int // where the endpoints of a class end in All; live ones are all in OtherZones
-	placed *Placement   // nil without lanes
-	lanes  map[string]*Lane
+	drained map[*endpoint.Endpoint]bool
+	ends    [classes]int // where the endpoints of a class end in All; live ones are all in OtherZones
+	placed  *Placement   // nil without lanes
+	lanes   map[string]*Lane
 }
 
 // Make makes a plan.
@@ -168,7 +169,7 @@ func (p *Plan[E]) selected(endpoints []E) []E {
 // callableAway returns the endpoints away that the client may call.
 func (p *Plan[E]) callableAway() []E {
 	away := p.selected(p.Input.Away)
-	if len(p.Config.drained) == 0 {
+	if len(p.Config.Drain) == 0 {
 		return away
 	}
 	return slices.DeleteFunc(slices.Clone(away), func(e E) bool { return p.Config.drains(p.Of(&e)) })

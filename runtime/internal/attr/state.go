@@ -58,12 +58,11 @@ type Leader struct {
 // Client describes the policy's connection. There is one for each connection.
 type Client struct {
 	plan.Client
-	TargetsOnly   bool                      // calls name their instance: connect to no other
-	LeaderMethods map[string]struct{}       // the full names of the methods whose calls go to the leader; nil: none
-	Stats         *picking.Memory           // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
-	Report        func(problem string)      // called with each problem of the service config; may be nil
-	HealthUnknown func(addr, config string) // called when the health service of an endpoint does not know the healthCheckConfig's name; may be nil
-	CallsLeave    func(bool)                // called with whether calls leave for the cluster to fall back on, when that changes; may be nil
+	TargetsOnly   bool                 // calls name their instance: connect to no other
+	LeaderMethods map[string]struct{}  // the full names of the methods whose calls go to the leader; nil: none
+	Stats         *picking.Memory      // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
+	Report        func(problem string) // called with each problem of the service config; may be nil
+	CallsLeave    func(bool)           // called with whether calls leave for the cluster to fall back on, when that changes; may be nil
 }
 
 // SetState adds s to a resolver's state.

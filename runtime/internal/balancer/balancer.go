@@ -137,13 +137,8 @@ func (p *policy) step(s step) {
 	case dial:
 		p.dial(conn)
 	case watch:
-		subConn, addr, config, unknown := conn.subConn, address(&conn.endpoint), p.in.health, p.in.client.HealthUnknown
-		subConn.RegisterHealthListener(func(state balancer.SubConnState) {
-			if err := state.ConnectionError; err != nil && unknown != nil && strings.Contains(err.Error(), "status=SERVICE_UNKNOWN") { // as health/client.go of grpc-go v1.82 says it
-				unknown(addr, config)
-			}
-			p.onState(conn, subConn, p.core.health, state)
-		})
+		subConn := conn.subConn
+		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.health, state) })
 	case shutDown:
 		if conn.subConn != nil {
 			conn.subConn.Shutdown()

@@ -58,15 +58,14 @@ func (c *core) countLate(conn *conn, now time.Time) {
 
 // closeUnused closes conn once it was unused for linger. It reports whether to forget conn: it is closed, and the plan does not have it.
 func (c *core) closeUnused(conn *conn, now time.Time) (gone bool) {
-	switch {
-	case conn.state == connectivity.Idle && conn.subConn == nil: // it is closed
-	case conn.closeAt.IsZero():
-		conn.closeAt = now.Add(linger)
-		fallthrough
-	case now.Before(conn.closeAt):
-		c.lookAt = earliest(c.lookAt, conn.closeAt)
-		return false
-	default:
+	if conn.state != connectivity.Idle || conn.subConn != nil {
+		if conn.closeAt.IsZero() {
+			conn.closeAt = now.Add(linger)
+		}
+		if now.Before(conn.closeAt) {
+			c.lookAt = earliest(c.lookAt, conn.closeAt)
+			return false
+		}
 		c.close(conn)
 	}
 	if !conn.inPlan {

@@ -317,8 +317,7 @@ var allCalls = fraction{1, 1}
 // staying returns the fraction of calls that stay in a set. It is all of them while percent of the known members are ready; below
 // that it falls in proportion, to 0.
 func staying(percent uint32, ready, known int) fraction {
-	known = max(0, known)
-	has, wants := 100*uint64(min(ready, known)), uint64(percent)*uint64(known)
+	has, wants := 100*uint64(ready), uint64(percent)*uint64(known)
 	if has >= wants {
 		return allCalls
 	}

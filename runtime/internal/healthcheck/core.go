@@ -35,29 +35,30 @@ type core struct {
 	problems map[string]string        // by service: the fault of the last Check; "": none
 }
 
-// on handles the answer of a Check. A problem leaves the status as it was.
-func (c *core) on(service string, status servingStatus, problem string) {
+// answered handles the answer of a Check. A problem leaves the status as it was.
+func (c *core) answered(service string, status servingStatus, problem string) {
 	if c.problems[service] = problem; problem == "" {
 		c.statuses[service] = status
 	}
 }
 
-// due returns which groups to report now, and how long to wait before the next Check.
-func (c *core) due(now time.Time) (groups []int, wait time.Duration) {
-	wait = interval
+// due returns which groups to report now. A change that comes too soon after the last one is due with a later Check.
+func (c *core) due(now time.Time) (groups []int) {
 	for i := range c.groups {
 		g := &c.groups[i]
 		health := c.health(g)
-		if rest := g.changed.Add(interval).Sub(now); health.OK != g.told.OK && rest > 0 {
-			health.OK, wait = g.told.OK, min(wait, rest)
-		} else if health.OK != g.told.OK {
+		switch {
+		case health.OK == g.told.OK:
+		case now.Before(g.changed.Add(interval)):
+			health.OK = g.told.OK
+		default:
 			g.changed = now
 		}
 		if health != g.told {
 			g.told, groups = health, append(groups, i)
 		}
 	}
-	return groups, wait
+	return groups
 }
 
 // health returns the health of a group. A service of unknown status is as healthy as the whole server.

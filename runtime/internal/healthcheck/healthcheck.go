@@ -24,7 +24,7 @@ type Follower struct {
 	cancel context.CancelFunc
 	mu     sync.Mutex // guards what follows, and is held while report is called
 	core   core
-	opens  bool // Follow reports the first answers, or has done so
+	opens  bool // groups are reported: Follow waits with that for the first answers
 }
 
 // Follow follows the health of groups at server until Stop. It returns when each service has answered, after 1 s, or when
@@ -50,7 +50,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.opens = true
-	f.reports()
+	f.reportDue()
 	return f
 }
 
@@ -61,42 +61,39 @@ func (f *Follower) Stop() {
 	defer f.mu.Unlock()
 }
 
-// tell passes an answer to the core, and returns how long to wait before the next Check.
-func (f *Follower) tell(ctx context.Context, service string, status servingStatus, problem string) time.Duration {
+// answered passes an answer to the core, and reports the groups that are due.
+func (f *Follower) answered(ctx context.Context, service string, status servingStatus, problem string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.core.on(service, status, problem); !f.opens || ctx.Err() != nil {
-		return interval
+	if f.core.answered(service, status, problem); f.opens && ctx.Err() == nil {
+		f.reportDue()
 	}
-	return f.reports()
 }
 
-// reports reports the groups that are due, and returns how long to wait before the next Check. It must be called with mu held.
-func (f *Follower) reports() time.Duration {
-	groups, wait := f.core.due(time.Now())
-	for _, i := range groups {
+// reportDue must be called with mu held.
+func (f *Follower) reportDue() {
+	for _, i := range f.core.due(time.Now()) {
 		f.report(i, f.core.groups[i].told)
 	}
-	return wait
 }
 
 // ask checks a service until ctx ends, one Check at a time.
-func (f *Follower) ask(ctx context.Context, service string, answered func()) {
+func (f *Follower) ask(ctx context.Context, service string, first func()) {
 	request, sent := &healthpb.HealthCheckRequest{Service: service}, make(chan struct{}, 1)
 	go func() {
 		defer func() { _ = recover() }() // Check goes on
 		_ = f.server.Watch(request, watch{nil, ctx, sent})
 	}()
 	for ctx.Err() == nil {
-		hangs := time.AfterFunc(2*interval, func() { f.tell(ctx, service, 0, "does not return") })
+		hangs := time.AfterFunc(2*interval, func() { f.answered(ctx, service, 0, "does not return") })
 		got, problem := f.check(ctx, request)
 		hangs.Stop()
-		wait := f.tell(ctx, service, got, problem)
-		answered()
+		f.answered(ctx, service, got, problem)
+		first()
 		select {
 		case <-ctx.Done():
 		case <-sent:
-		case <-time.After(wait):
+		case <-time.After(interval):
 		}
 	}
 }

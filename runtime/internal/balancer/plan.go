@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -168,15 +169,14 @@ type use struct {
 }
 
 func (p *plan) makeTier(of planning.Tier) *tier {
-	t := &tier{Tier: of}
-	switch {
-	case of.Most > 0:
-		t.uses(p, of.Members[:of.Most])
-	case p.traits.Shuffles:
-		t.uses(p, p.Rank(of.Members))
-	default:
-		t.uses(p, of.Members)
+	if p.traits.Shuffles {
+		of.Members = p.Rank(of.Members)
 	}
+	if p.traits.Single && of.Class != planning.Left {
+		of.Most = 1
+	}
+	t := &tier{Tier: of}
+	t.uses(p, of.Members[:cmp.Or(of.Most, len(of.Members))])
 	return t
 }
 

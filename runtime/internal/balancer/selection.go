@@ -87,11 +87,11 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// selectGroup selects the connections of a group, tier by tier. Under pick_first, these are the first ready one and, before it, the
-// ones that are still tried. Under other policies, they are all that each tier uses. A tier of endpoints that are not live is
-// selected only while no tier before it can take calls.
+// selectGroup selects the connections of a group, tier by tier: all that each tier uses. Under pick_first, it is the one that takes all
+// calls; until there is one, a tier is tried once the tier before has no more to try. A tier of endpoints that are not live is selected
+// only while no tier before it can take calls.
 func (c *core) selectGroup(v *view, g *group, now time.Time) {
-	next := true    // whether the next tier may be tried, too
+	next := true    // whether the next tier may be tried, too, under pick_first
 	served := false // whether a tier has the one that pick_first sends calls to: later ones are asked for methods alone
 	for _, t := range g.tiers {
 		switch {
@@ -105,17 +105,16 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 		case t.Class == planning.Away:
 			c.leaves = true
 		}
-		members := c.choose(v, t, now)
+		members, short := c.choose(v, t, now)
+		single := c.plan.traits.Single
 		switch {
-		case !c.plan.traits.Single:
+		case single && (served || c.selectReady(t, members)):
+			served = true
+		case !single || next:
 			for _, m := range members {
 				c.markSelected(c.plan.conns[m])
 			}
-		case served:
-		case c.selectReady(t, members):
-			served = true
-		default:
-			next = next && c.selectTrying(members, now)
+			next = short
 		}
 	}
 }
@@ -145,32 +144,37 @@ func (c *core) selectConnected(t *tier) {
 
 // choose selects the members of a tier that the connection uses: all, or the shortest prefix of the ranking that has enough reachable
 // members. So an unreachable member gives its place to the next, and has it back once it can be reached. Until enough of the prefix are
-// ready, ready members behind it stay. Members that serve what calls need come first.
-func (c *core) choose(v *view, t *tier, now time.Time) []int32 {
+// ready, ready members behind it stay; under pick_first, one of which may be the first, they always do. Members that serve what calls
+// need come first. short reports whether fewer than enough may be reached.
+func (c *core) choose(v *view, t *tier, now time.Time) (members []int32, short bool) {
 	conns, ranking, most := c.plan.conns, t.Members, t.Most
+	if most == 0 {
+		return t.use.Load().members, false
+	}
 	if needed := c.needed(v, t); len(needed) > 0 {
 		most = max(most, len(needed))
 		isNeeded := func(m int32) bool { return slices.Contains(needed, m) }
 		ranking = slices.Concat(needed, slices.DeleteFunc(slices.Clone(ranking), isNeeded))
 	}
-	if t.Most == 0 {
-		return t.use.Load().members
-	}
-	served := 0
-	chosen := planning.Prefix(ranking, most+c.extraAttempts(t, now), func(m int32) bool {
+	served, expected, enough := 0, 0, most+c.extraAttempts(t, now)
+	chosen := planning.Prefix(ranking, enough, func(m int32) bool {
 		if conns[m].is(ready) {
 			served++
 		}
-		return conns[m].readiness().isExpected()
+		if !conns[m].readiness().isExpected() {
+			return false
+		}
+		expected++
+		return true
 	})
 	for _, m := range ranking[len(chosen):] {
-		if served < most && conns[m].is(ready) {
+		if (c.plan.traits.Single || served < most) && conns[m].is(ready) {
 			served++
 			chosen = append(chosen, m)
 		}
 	}
 	t.uses(c.plan, chosen)
-	return t.use.Load().members
+	return t.use.Load().members, expected < enough
 }
 
 // needed returns, for each method that calls need and some members lack, the first member that serves it, or better the first that is
@@ -200,8 +204,7 @@ func (c *core) needed(v *view, t *tier) (needed []int32) {
 	return needed
 }
 
-// extraAttempts returns how many members a tier tries beyond its most: while none is ready, one more every attemptDelay, as under
-// pick_first.
+// extraAttempts returns how many members a tier tries beyond its most: while none is ready, one more every attemptDelay.
 func (c *core) extraAttempts(t *tier, now time.Time) int {
 	var begun time.Time
 	for _, m := range t.Members {
@@ -237,32 +240,4 @@ func (c *core) selectReady(t *tier, members []int32) bool {
 		c.markSelected(first)
 	}
 	return first != nil
-}
-
-// selectTrying selects the first member that has not failed yet, and one more every attemptDelay; if all have failed, all. It reports
-// whether the next tier may be tried, too.
-func (c *core) selectTrying(members []int32, now time.Time) bool {
-	some := false
-	for _, m := range members {
-		conn := c.plan.conns[m]
-		if !conn.readiness().isTrying() {
-			continue
-		}
-		some = true
-		c.markSelected(conn)
-		next := conn.triedAt.Add(attemptDelay)
-		if conn.state == connectivity.Idle {
-			next = now.Add(attemptDelay)
-		}
-		if now.Before(next) {
-			c.lookAt = earliest(c.lookAt, next)
-			return false
-		}
-	}
-	if !some {
-		for _, m := range members {
-			c.markSelected(c.plan.conns[m])
-		}
-	}
-	return true
 }

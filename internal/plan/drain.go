@@ -66,7 +66,7 @@ func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, select
 		}
 	}
 	d.Unknown = slices.DeleteFunc(slices.Clone(c.Drain), func(name string) bool { return known[name] })
-	divided := 0 < len(base) && len(base) < len(all) // otherwise all stand in for the base
+	divided := 0 < len(base) && len(base) < len(all) // otherwise every endpoint is called without a lane
 	if fault := d.fault(all); fault != 0 && !(divided && fault == DrainLeavesFew) {
 		clear(d.Drained)
 		d.Ignored, d.Kept = fault, len(all)
@@ -136,7 +136,7 @@ func (p *Plan[E]) drain() (live, drained []E) {
 	}
 	all, selects := p.pointers(p.Endpoints), p.Client.Selector
 	if p.placed == nil {
-		selects = nil
+		selects = nil // the list is for all clients, whatever they select
 	}
 	d := p.Config.FollowDrain(all, p.placed, selects, p.Held)
 	p.reportUnknown(d.Unknown)

@@ -26,7 +26,7 @@ type Tier struct {
 func (p *Plan[E]) Groups(l *Lane) []Group {
 	var groups []Group
 	shares := p.bySplit(l.Members)
-	most := p.mostOf(l.sharers * len(shares))
+	most := p.mostOf(l.among * len(shares))
 	for i, members := range shares {
 		g := Group{}
 		g.ID, g.Weight = p.Config.weight(i)

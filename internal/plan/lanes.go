@@ -11,7 +11,7 @@ type Lane struct {
 	Name    string  // "": the base
 	Strict  bool    // its calls do not go to the base
 	Members []int32 // of Plan.All
-	sharers int     // how many lanes share the bound on the endpoints that a client uses
+	among   int     // how many lanes share the bound on the endpoints that a client uses
 }
 
 // Lane returns where the calls of a lane go, nil if nowhere: the lane is strict, and no endpoint is in it.
@@ -31,11 +31,9 @@ func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 // HasLanes reports whether calls may have a lane.
 func (p *Plan[E]) HasLanes() bool { return p.placed != nil }
 
-// makeLanes makes the base and the lanes. An endpoint that has left stays in its lane while that has live ones, or nothing is live and
-// the lane is not strict; the base may call it, too. A strict lane may be in the other cluster alone. The calls of any other lane leave
-// by way of the base.
+// makeLanes makes the base and the lanes: see addTo for which endpoints a lane takes.
 func (p *Plan[E]) makeLanes() {
-	p.Base = &Lane{sharers: 1}
+	p.Base = &Lane{among: 1}
 	if p.placed == nil {
 		p.Base.Members = p.indexes(0, len(p.All))
 		return
@@ -52,12 +50,14 @@ func (p *Plan[E]) makeLanes() {
 		}
 	}
 	for _, l := range p.lanes {
-		l.sharers = len(p.lanes)
+		l.among = len(p.lanes)
 	}
 	p.standIn()
 }
 
-// addTo adds an endpoint to a lane, if that takes it.
+// addTo adds an endpoint to a lane, if that takes it. One that has left stays while the lane has live ones; without any, it stays in a
+// strict lane, or if no endpoint is live at all. Only a strict lane takes endpoints that are away: calls of any other go there by way of
+// the base. None takes drained ones.
 func (p *Plan[E]) addTo(name string, i int) {
 	l, strict := p.lanes[name], p.Config.Strict(name)
 	switch class := p.ClassOf(i); {

@@ -14,7 +14,7 @@ type Route struct {
 	Match map[string]string `json:"match,omitempty"` // as in Split
 	// Label is the field or metadata, named as in a match, whose value is the instance's lane.
 	Label string `json:"label,omitempty"`
-	// Strict has the calls of a lane fail while it has no ready instance. Otherwise they go to the instances in no
+	// Strict lets the calls of a lane fail while none of its instances is ready. Otherwise they go to the instances in no
 	// lane.
 	Strict bool `json:"strict,omitempty"`
 }

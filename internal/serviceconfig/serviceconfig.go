@@ -17,7 +17,7 @@
 //	decode.go          decoding JSON strictly into structs
 //	duration.go        durations in JSON
 //
-// Package plan decides by a config which endpoints a call may go to. Package grpccheck has gRPC itself parse a config.
+// Package plan decides by a config which endpoints a call may go to. Package grpccheck lets gRPC itself parse a config.
 package serviceconfig
 
 import (

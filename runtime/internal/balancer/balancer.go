@@ -339,7 +339,7 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle has a policy of others connect again. Our own policies are never idle.
+// ExitIdle wakes a policy of others. Our own policies are never idle.
 func (p *policy) ExitIdle() {
 	if p.others != nil {
 		p.others.call(func() { p.others.balancer.ExitIdle() })

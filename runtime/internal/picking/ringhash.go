@@ -34,8 +34,8 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 
 func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 
-// Pick has a call that is tied to an instance wait while that is about to be ready, so that all callers send it there. gRPC waits
-// for as long as it connects.
+// Pick picks by the ring. A call that is tied to an instance waits while that connects, so that all callers send it there; gRPC's own
+// waits until the attempt has ended.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
 	hash, tied := r.hash(ctx, o)

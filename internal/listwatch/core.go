@@ -102,7 +102,6 @@ type action struct {
 	page     page          // callList, callListLocal, callVerify
 	revision int64         // callWatch
 	until    time.Time     // callWait
-	count    bool          // callProbe: read the number of keys alone
 }
 
 // core follows one range of etcd keys: it decides what to ask etcd, what the answers mean,
@@ -359,7 +358,7 @@ func (c *core[T]) wait() action {
 	c.flush()
 	until := c.replica.due(c.late)
 	if !until.After(c.now) {
-		return action{call: callProbe, bound: probeBound, count: c.replica.total > wholeProbe}
+		return action{call: callProbe, bound: probeBound}
 	}
 	if c.unpublished {
 		until = earlier(until, c.next)

@@ -17,9 +17,6 @@ const (
 	// probeSpacing is the least mean time between two probes of an etcd client in peace: 48 a minute, so that 60 are hardly ever
 	// exceeded by chance.
 	probeSpacing = 1250 * time.Millisecond
-	// wholeProbe is how many keys a range may have for the probe to look for the one changed last: etcd reads all of them for
-	// that. Of more keys, it only counts.
-	wholeProbe = 1000
 )
 
 // Reasons to list again. Each names itself in logs and metrics.
@@ -35,7 +32,8 @@ var (
 //
 // A watch can be dead without an error: the stream hangs, the member behind it lags, or etcd was restored and has yet to reach
 // the revision that the watch begins at. So a range whose watch is silent is probed. A probe reads the number of keys and
-// the key changed last. If they differ from the replica's, the watch has a second to deliver the difference.
+// the key changed last, for which etcd takes some 4 ms of a processor where there are 10,000 keys. If they differ from the
+// replica's, the watch has a second to deliver the difference.
 //
 // The content stays known through every error, until a list replaces it.
 type replica[T any] struct {

@@ -92,7 +92,8 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	case callListLocal:
 		return w.read(ctx, a, append(a.page.opts(w.spec.Range), clientv3.WithSerializable())...)
 	case callProbe:
-		return w.probe(ctx, a)
+		return w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
 	case callWatch:
 		return w.openWatch(ctx, a)
 	case callWait:
@@ -112,15 +113,6 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 		w.cfg.Streams.answered(time.Since(asked), time.Now())
 	}
 	return event{read: resp, err: err}
-}
-
-// probe reads the number of keys and, unless that is all, the key changed last.
-func (w *watcher[T]) probe(ctx context.Context, a action) event {
-	if a.count {
-		return w.read(ctx, a, w.spec.Range.opts(clientv3.WithCountOnly())...)
-	}
-	return w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
-		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
 }
 
 // openWatch opens the watch once no other is being opened on its stream. The etcd client blocks until etcd has answered, so the

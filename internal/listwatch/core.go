@@ -219,7 +219,7 @@ func (c *core[T]) list(call call, bound time.Duration) action {
 // list under way is kept if the next try can go on with it.
 func (c *core[T]) page(e event) (more bool, err error) {
 	if e.err != nil {
-		return c.listing.failed(e.err), e.err
+		return c.listing.failed(e.err)
 	}
 	more, err = c.listing.take(e.read, &c.replica.set)
 	if err != nil {

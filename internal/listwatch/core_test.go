@@ -102,9 +102,6 @@ func (p page) String() string {
 	if p.limit != firstPage || p.from != "" {
 		text = fmt.Sprintf("%d ", p.limit)
 	}
-	if p.keysOnly {
-		text += "keys only "
-	}
 	if p.from != "" {
 		text += fmt.Sprintf("from %q ", p.from)
 	}

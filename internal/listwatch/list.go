@@ -2,7 +2,6 @@ package listwatch
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -25,14 +24,11 @@ const (
 	pageBytes  = 512 << 10
 )
 
-var errTooLarge = errors.New("the entry is too large to be received")
-
 // page is a part of a range, as a list asks for it.
 type page struct {
 	from     string // the first key; "": the range's
 	limit    int64
 	revision int64 // 0: the latest
-	keysOnly bool
 }
 
 // opts returns the options of a read of the page. A range of one key has no pages.
@@ -41,17 +37,7 @@ func (p page) opts(r Range) []clientv3.OpOption {
 	if r.End != "" {
 		opts = r.opts(clientv3.WithLimit(p.limit))
 	}
-	opts = append(opts, clientv3.WithRev(p.revision))
-	if p.keysOnly {
-		opts = append(opts, clientv3.WithKeysOnly())
-	}
-	return opts
-}
-
-// pins reports whether the answer for the page serves only to read it again at the answer's revision. Without one, the key
-// may be of another entry than the one that was too large.
-func (p page) pins(resp *clientv3.GetResponse) bool {
-	return p.keysOnly && p.revision == 0 && resp.Header.GetRevision() != 0
+	return append(opts, clientv3.WithRev(p.revision))
 }
 
 // listing is a list under way: page after page, all at the revision of the first. If a page fails, the next
@@ -76,10 +62,6 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	switch {
 	case l.header == nil:
 		l.header, l.load = resp.Header, s.load()
-		if l.next.pins(resp) {
-			l.next.revision, l.next.keysOnly = l.header.GetRevision(), false
-			return true, nil
-		}
 	case resp.Header.GetClusterId() != l.header.GetClusterId():
 		return false, errCluster
 	case resp.Header.GetRevision() < l.header.GetRevision():
@@ -89,15 +71,7 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	for _, kv := range resp.Kvs {
 		l.last = max(l.last, kv.ModRevision)
 	}
-	if l.next.keysOnly {
-		for _, kv := range resp.Kvs {
-			key := string(kv.Key)
-			s.report(key, fmt.Append(nil, kv.ModRevision), errTooLarge) // in place of its value
-			l.load.keep(key)
-		}
-	} else {
-		l.load.add(resp.Kvs)
-	}
+	l.load.add(resp.Kvs)
 	n := len(resp.Kvs)
 	if !resp.More || n == 0 {
 		return false, nil
@@ -117,22 +91,22 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 }
 
 // failed notes that reading a page failed, and makes the next try smaller where that may help. It reports whether
-// to try again at once.
-func (l *listing[T]) failed(err error) (again bool) {
+// to try again at once, and returns what else the error is to say.
+func (l *listing[T]) failed(err error) (again bool, _ error) {
 	limit := l.page().limit
 	switch {
 	case tooLarge(err) && limit > 1:
 		l.next.limit = max(limit/8, 1)
-		return true
-	case tooLarge(err) && !l.next.keysOnly: // one entry alone: only its key can be read, to go on behind it
-		l.next.keysOnly = true
-		return true
+		return true, nil
+	case tooLarge(err):
+		err = fmt.Errorf("%w: the first entry from %q on: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, l.next.from)
+		*l = listing[T]{} // at the revision of this one, it stays
 	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
 		l.next.limit = max(limit/2, minPage)
 	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
 		*l = listing[T]{}
 	}
-	return false
+	return false, err
 }
 
 // tooLarge reports whether an answer had more bytes than the client receives.

@@ -51,31 +51,13 @@ func TestCoreListsInPages(t *testing.T) {
 			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
 			rule{0, more(12, c), `list 8 from "c\x00" at 10 within 1s`},
 		),
-		"an entry that is too large is left out": with(first,
+		"an entry that is too large alone": with(first,
 			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
-			rule{0, large, `list 1 keys only from "b\x00" at 10 within 1s`},
-			rule{0, more(12, kv("c", "", 5)), `malformed value in etcd skipped, list 8 from "c\x00" at 10 within 1s`},
-			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 d=1], watch from 11 within 5s"},
-		),
-		"but none that has come before it meanwhile": {
-			{0, ok, "list within 1s"},
-			{0, large, "list 4 within 1s"},
-			{0, large, "list 1 within 1s"},
-			{0, large, "list 1 keys only within 1s"},
-			{0, more(10, kv("a", "", 10)), "list 1 at 10 within 1s"},
-			{0, more(11, kv("a", "1", 10)), `list 8 from "a\x00" at 10 within 1s`},
-			{0, large, `list 1 from "a\x00" at 10 within 1s`},
-			{0, large, `list 1 keys only from "a\x00" at 10 within 1s`},
-			{0, read(list(12, kv("b", "", 5))), "malformed value in etcd skipped, publish [a=1], watch from 11 within 5s"},
-		},
-		"even its key": with(first,
-			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
-			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
-			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
-			rule{0, large, `list 1 keys only from "b\x00" at 10 within 1s`},
-			rule{0, large, "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{0, large, "list locally within 500ms"},
+			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{0, ok, "list within 2s"}, // it may have been deleted
 		),
 		"anew once etcd has compacted the revision": with(first,
 			rule{0, compacted, "list locally within 500ms"},
@@ -123,38 +105,6 @@ func TestCoreListsInPages(t *testing.T) {
 		),
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
-	}
-}
-
-// The value of a key alone may be more than the client receives, too. Then its key is read alone, and one that is known stays
-// as it was.
-func TestCoreListsAKeyWhoseValueIsTooLarge(t *testing.T) {
-	spec := testSpec()
-	spec.Range = Range{From: "k/"}
-	c := testCore(spec)
-	tooLarge := []rule{
-		{1 * time.Second, large, "list 4 within 1s"},
-		{1 * time.Second, large, "list 1 within 1s"},
-		{1 * time.Second, large, "list 1 keys only within 1s"},
-	}
-	c.follow(t, with([]rule{{0, ok, "list within 1s"}}, append(tooLarge,
-		rule{1 * time.Second, read(list(10, kv("k/", "", 5))), "list 1 at 10 within 1s"},
-		rule{1 * time.Second, large, "list 1 keys only at 10 within 1s"},
-		rule{1 * time.Second, read(list(10, kv("k/", "", 5))), "malformed value in etcd skipped, publish [], watch from 11 within 5s"},
-		rule{1 * time.Second, ok, "wait 4s"},
-		rule{1 * time.Second, answered(events(11, put("k/", "1", 11))), "publish [k/=1], wait 30s"},
-		rule{2 * time.Second, failed(large.err), "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
-		rule{2 * time.Second, ok, "list within 1s"},
-		rule{2 * time.Second, large, "list 4 within 1s"},
-		rule{2 * time.Second, large, "list 1 within 1s"},
-		rule{2 * time.Second, large, "list 1 keys only within 1s"},
-		rule{2 * time.Second, read(list(12, kv("k/", "", 12))), "list 1 at 12 within 1s"},
-		rule{2 * time.Second, large, "list 1 keys only at 12 within 1s"},
-		rule{2 * time.Second, read(list(12, kv("k/", "", 12))), "malformed value in etcd skipped, watch from 13 within 5s"},
-	)...)...)
-	keysOnly := page{limit: 1, keysOnly: true}
-	if op := clientv3.OpGet(spec.Range.From, keysOnly.opts(spec.Range)...); !op.IsKeysOnly() {
-		t.Error("the value is read")
 	}
 }
 

@@ -11,28 +11,27 @@ import (
 )
 
 // Pages reads a range once, as it is when the first page is read, and calls each with the entries of page after page, sorted
-// by key. Pages are bounded as those of a list are. An entry that is too large to be received even alone comes without
-// its value. An error of each ends it. If etcd compacts its history before the last page, it begins again, with the first key. It
-// returns the revision that the range was read at.
+// by key. Pages are bounded as those of a list are. An error of each ends it. If etcd compacts its history before the last page,
+// it begins again, with the first key. It returns the revision that the range was read at.
 func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) (revision int64, err error) {
 	var l listing[struct{}]
 	nothing := &set[struct{}]{
-		decode:    func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) { return v, false, nil },
-		malformed: func(string, error) {},
+		decode: func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) { return v, false, nil },
 	}
 	for more := true; more; {
 		p := l.page()
 		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)
-		if err != nil && (l.failed(err) || errors.Is(err, rpctypes.ErrCompacted)) {
-			continue
-		}
-		if err == nil && !p.pins(resp) {
-			err = each(resp.Kvs)
-		}
-		if err == nil {
-			more, err = l.take(resp, nothing)
-		}
 		if err != nil {
+			again, err := l.failed(err)
+			if again || errors.Is(err, rpctypes.ErrCompacted) {
+				continue
+			}
+			return 0, err
+		}
+		if err := each(resp.Kvs); err != nil {
+			return 0, err
+		}
+		if more, err = l.take(resp, nothing); err != nil {
 			return 0, err
 		}
 	}

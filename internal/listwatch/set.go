@@ -169,17 +169,6 @@ func (l *load[T]) take(item *Item[T]) bool {
 	return true
 }
 
-// keep takes a key of the list whose value is not known. An entry that was known stays as it was.
-func (l *load[T]) keep(key string) {
-	l.pass(key)
-	if len(l.rest) > 0 && l.rest[0].Key == key {
-		if !l.take(l.rest[0]) {
-			l.gone = append(l.gone, l.rest[0])
-		}
-		l.rest = l.rest[1:]
-	}
-}
-
 // pass notes that the entries before key which the list has not had are gone.
 func (l *load[T]) pass(key string) {
 	for len(l.rest) > 0 && l.rest[0].Key < key {

@@ -14,8 +14,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -40,24 +38,15 @@ type keys struct {
 	all   []*mvccpb.KeyValue
 	reads int
 	bytes int // of the largest answer
-
-	receives int  // bytes of an answer at the most; 0: any
-	goes     bool // the first entry goes before a key is read alone
 }
 
 func (k *keys) Range(_ context.Context, r *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
 	k.reads++
-	if r.KeysOnly && k.goes {
-		k.all, k.goes = k.all[1:], false
-	}
 	answer, bytes := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: 10}}, 0
 	for _, kv := range k.all {
 		key := string(kv.Key)
 		if key < string(r.Key) || len(r.RangeEnd) == 0 && key > string(r.Key) {
 			continue
-		}
-		if r.KeysOnly {
-			kv = &mvccpb.KeyValue{Key: kv.Key, CreateRevision: kv.CreateRevision}
 		}
 		answer.Count++
 		if r.Limit > 0 && answer.Count > r.Limit {
@@ -65,9 +54,6 @@ func (k *keys) Range(_ context.Context, r *pb.RangeRequest, _ ...grpc.CallOption
 			continue
 		}
 		answer.Kvs, bytes = append(answer.Kvs, kv), bytes+len(kv.Key)+len(kv.Value)
-	}
-	if k.receives != 0 && bytes > k.receives {
-		return nil, status.Error(codes.ResourceExhausted, "received message larger than max")
 	}
 	k.bytes = max(k.bytes, bytes)
 	return answer, nil
@@ -143,19 +129,6 @@ func TestE7_AQuestionIsBounded(t *testing.T) {
 		}
 		if most := row.most + 4<<10; etcd.reads > row.reads || etcd.bytes > most {
 			t.Errorf("%s: %d reads, of %d bytes at the most; want %d, %d", row.rule, etcd.reads, etcd.bytes, row.reads, most)
-		}
-	}
-}
-
-// An entry that is too large to be received is passed over, and no candidate is in its place, should it go.
-func TestE7_AnEntryThatIsTooLarge(t *testing.T) {
-	for _, goes := range []bool{false, true} {
-		etcd := &keys{receives: 1 << 10, goes: goes}
-		etcd.add("a", 1, mvccpb.KeyValue{CreateRevision: 4, Lease: 1, Value: make([]byte, 2<<10)})
-		etcd.add("b", 1, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
-		etcd.add("c", 1, mvccpb.KeyValue{CreateRevision: 6, Lease: 1, Value: []byte("x")})
-		if got := etcd.first(t); got != (First{Key: "p/b00000", Created: 5}) {
-			t.Errorf("goes %v: the first is %v", goes, got)
 		}
 	}
 }

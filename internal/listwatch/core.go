@@ -37,9 +37,6 @@ const (
 	maxListPause      = time.Second
 	maxWatchPause     = 5 * time.Second
 	firstRefusedPause = 500 * time.Millisecond
-
-	// failureEvery is the least time between two lines about one outage that differ in the cause.
-	failureEvery = time.Minute
 )
 
 // errNotOpened is the outcome of callWatch where etcd has not answered in time.
@@ -122,7 +119,6 @@ type core[T any] struct {
 	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
 	listBound time.Duration   // of the next page
 	listErr   error           // of the list before callListLocal
-	listWhy   error           // ... and its cause, see event.why
 	retries   backoff.Backoff // of lists that failed
 	refusals  backoff.Backoff // of lists that were refused
 	rebuilds  backoff.Backoff // of watches
@@ -133,16 +129,14 @@ type core[T any] struct {
 	gathered        int       // ... by so many answers of the watch; until published, those of the last update
 	next            time.Time // when the next update may go out
 	lastErr         error     // the error of the last update
-	loggedErr       error     // the error of the last line about a failed list; nil: a watch has answered since
-	causeLogged     bool      // ... which says more than its error does itself
-	loggedAt        time.Time // ... and when it was logged
-	watchFailed     bool      // a failed watch was logged, and none has answered since
+	failureLogged   bool      // the log says that a list or a watch failed, and not yet that a watch answers again
 	truncatedLogged bool      // the log says that entries are left out, and not yet that they fit again
 
 	every time.Duration    // the silence after which the range is probed, in a client that follows few
 	now   time.Time        // of this step
 	late  time.Duration    // how much later than usual etcd may answer
 	lines loglimit.Limiter // of lines that whoever writes the range can cause
+	fails loglimit.Limiter // of lines about lists that failed
 }
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
@@ -239,7 +233,7 @@ func (c *core[T]) listed(e event) action {
 	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
 		return c.retry(err, e.why)
 	default:
-		c.listErr, c.listWhy = err, e.why
+		c.listErr = etcderr.With(err, e.why)
 		return c.list(callListLocal, localListBound)
 	}
 	c.listBound = firstListBound
@@ -268,18 +262,22 @@ func (c *core[T]) listedLocal(e event) action {
 		c.unpublished = c.replica.listed(c.listDone(), true)
 	}
 	c.listing = listing[T]{}
-	if e.why == nil {
-		e.why = c.listWhy
-	}
 	return c.retry(c.listErr, e.why)
 }
 
-// retry has a failed list made again after a pause. It publishes an error that users do not know yet.
+// retry makes a failed list again after a pause. It publishes and logs an error that differs from the last one.
 func (c *core[T]) retry(err, why error) action {
 	err = c.errorOf("list", err, why)
-	c.noteFailed(err, why)
-	if c.unpublished || !etcderr.Same(err, c.lastErr) {
+	same := etcderr.Same(err, c.lastErr)
+	if c.unpublished || !same {
 		c.publish(err)
+	}
+	silent := etcdcause.Silent("")
+	begun := c.replica.known && !c.replica.provisional
+	soon := !begun && c.listBound == firstListBound && errors.As(err, &silent) // etcd may be far away
+	if !soon && !(same && c.failureLogged) {
+		c.failureLogged = true
+		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
 	}
 	c.listBound = min(2*c.listBound, maxListBound)
 	if etcderr.Refused(err) {
@@ -288,27 +286,11 @@ func (c *core[T]) retry(err, why error) action {
 	return action{call: callPause, bound: c.retries.Bound()}
 }
 
-// noteFailed logs that a list failed: at first, once more when the cause is known, and when it is another,
-// though not often. A very first list that etcd does not answer within the shortest bound is not logged: etcd may be so far away
-// that a connection takes longer.
-func (c *core[T]) noteFailed(err, why error) {
-	begun := c.replica.known && !c.replica.provisional
-	if silent := etcdcause.Silent(""); !begun && c.listBound == firstListBound && errors.As(why, &silent) {
-		return
-	}
-	another := !etcderr.Same(err, c.loggedErr) && c.now.Sub(c.loggedAt) >= failureEvery
-	if c.loggedErr != nil && !another && (c.causeLogged || why == nil) {
-		return
-	}
-	c.loggedErr, c.causeLogged, c.loggedAt = err, why != nil, c.now
-	c.note(true, "etcd list failed; trying again", "key", c.name, "error", err)
-}
-
 // rebuild has the range listed again, and a new watch opened, after a pause. It publishes no error: as
 // far as anyone knows, users are up to date.
 func (c *core[T]) rebuild(err error) action {
-	if !c.watchFailed {
-		c.watchFailed = true
+	if !c.failureLogged {
+		c.failureLogged = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
 	}
 	c.effects.closeWatch, c.effects.relisted = true, relistCause(err)
@@ -408,8 +390,8 @@ func (c *core[T]) probed(e event) action {
 
 // recovered notes that the watch answers, or has nothing to say.
 func (c *core[T]) recovered() {
-	if c.loggedErr != nil || c.watchFailed {
-		c.loggedErr, c.watchFailed = nil, false
+	if c.failureLogged {
+		c.failureLogged = false
 		c.note(false, "etcd watch restored", "key", c.name, "revision", c.replica.revision)
 	}
 	if c.lastErr != nil {
@@ -431,7 +413,7 @@ func (c *core[T]) publish(err error) {
 
 func (c *core[T]) malformed(key string, err error) {
 	c.effects.malformed = append(c.effects.malformed, key)
-	c.limited("malformed value in etcd skipped", "key", key, "error", err)
+	c.limited(&c.lines, "malformed value in etcd skipped", "key", key, "error", err)
 }
 
 // noteTruncated logs when entries begin to be left out, and when all fit again.
@@ -443,15 +425,15 @@ func (c *core[T]) noteTruncated() {
 	c.truncatedLogged = s.truncated
 	args := []any{"key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total}
 	if s.truncated {
-		c.limited("etcd has more under the key than is kept; the rest is left out", args...)
+		c.limited(&c.lines, "etcd has more under the key than is kept; the rest is left out", args...)
 	} else {
-		c.limited("all that etcd has under the key is kept again", args...)
+		c.limited(&c.lines, "all that etcd has under the key is kept again", args...)
 	}
 }
 
-// limited notes a warning that whoever writes the range can cause, as often as they like.
-func (c *core[T]) limited(text string, args ...any) {
-	if ok, missed := c.lines.Allow(c.now); ok {
+// limited notes a warning that others can cause as often as they like.
+func (c *core[T]) limited(of *loglimit.Limiter, text string, args ...any) {
+	if ok, missed := of.Allow(c.now); ok {
 		c.note(true, text, loglimit.Attrs(missed, args...)...)
 	}
 }

@@ -360,7 +360,7 @@ func TestCoreStarts(t *testing.T) {
 			{3 * time.Second, late, "list locally within 500ms"},
 			{3 * time.Second, late, "pause 100ms"},
 			{3 * time.Second, back, "list within 4s"},
-			{3 * time.Second, refused, "publish nothing known with the error, pause 500ms"},
+			{3 * time.Second, refused, "etcd list failed, publish nothing known with the error, pause 500ms"},
 		}},
 		{"far from etcd", testSpec(), []rule{
 			{0, ok, "list within 1s"},
@@ -412,7 +412,7 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 				// Another trouble in between has pauses of its own.
 				rule{14 * time.Second, ok, "list within 10s"},
 				rule{24 * time.Second, late, "list locally within 500ms"},
-				rule{24 * time.Second, late, "publish nothing known with the error, pause 50ms"},
+				rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 				rule{25 * time.Second, ok, "list within 10s"},
 				rule{25 * time.Second, read(list(10)), "publish [], watch from 11 within 5s"},
 				rule{25 * time.Second, ok, "wait 4s"},
@@ -533,7 +533,7 @@ func TestK11_CoreNamesTheCause(t *testing.T) {
 		// The same cause from another member is not published; another cause is.
 		rule{0, because(late, fmt.Sprintf(refusedPort, 22379)), "pause 100ms"},
 		rule{0, ok, "list within 4s"},
-		rule{0, because(late, "no route to host"), "publish [a=1] with the error, pause 200ms"},
+		rule{0, because(late, "no route to host"), "etcd list failed, publish [a=1] with the error, pause 200ms"},
 	)
 
 	// A cause that becomes known later is logged, and told: once.

@@ -25,7 +25,8 @@ func (b Bounds) within(u usage) bool {
 	return (b.Entries <= 0 || u.entries <= b.Entries) && (b.Bytes <= 0 || u.bytes <= b.Bytes)
 }
 
-// hasRoom reports whether entries were left out, and half of the bounds is free by now.
+// hasRoom reports whether entries were left out, and half of the bounds is free. With less, a full range whose entries come and go
+// would be listed at each probe.
 func (s *set[T]) hasRoom() bool { return s.truncated && s.bounds.within(s.used.plus(s.used)) }
 
 // usageOf returns the usage of an entry, which may be nil.

@@ -204,13 +204,13 @@ func (c *core[T]) act(e event) action {
 	return c.list(callList, c.listBound) // a pause is over, or etcd is back
 }
 
-// list has the next page of the list under way read.
+// list reads the next page of the list under way.
 func (c *core[T]) list(call call, bound time.Duration) action {
 	return action{call: call, bound: bound, page: c.listing.page()}
 }
 
-// page takes the outcome of reading a page, and reports whether to read another now. An error ends this try; the
-// list under way is kept if the next try can go on with it.
+// page takes the outcome of reading a page, and reports whether to read another one now. An error ends this try.
+// The list under way stays if the next try can go on with it.
 func (c *core[T]) page(e event) (more bool, err error) {
 	if e.err != nil {
 		return c.listing.failed(e.err)
@@ -286,8 +286,8 @@ func (c *core[T]) retry(err, why error) action {
 	return action{call: callPause, bound: c.retries.Bound()}
 }
 
-// rebuild has the range listed again, and a new watch opened, after a pause. It publishes no error: as
-// far as anyone knows, users are up to date.
+// rebuild closes the watch, and lists the range again after a pause. It publishes no error: users are up
+// to date, as far as is known.
 func (c *core[T]) rebuild(err error) action {
 	if !c.failureLogged {
 		c.failureLogged = true
@@ -325,12 +325,12 @@ func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if e.doubt {
-		c.replica.calm = false
+	if e.doubt && c.replica.calm {
+		c.replica.watching(c.now)
 	}
 	if e.back {
 		c.flush()
-		return c.list(callVerify, firstListBound)
+		return c.list(callVerify, maxListBound)
 	}
 	return c.wait()
 }

@@ -98,11 +98,11 @@ func (l *listing[T]) failed(err error) (again bool, _ error) {
 	case tooLarge(err) && limit > 1:
 		l.next.limit = max(limit/8, 1)
 		return true, nil
-	case tooLarge(err):
-		err = fmt.Errorf("%w: the first entry from %q on: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, l.next.from)
-		*l = listing[T]{} // at the revision of this list, it stays
 	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
 		l.next.limit = max(limit/2, minPage)
+	case tooLarge(err):
+		err = fmt.Errorf("%w: the first entry from %q on: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, l.next.from)
+		fallthrough // at the revision of this list, it stays
 	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
 		*l = listing[T]{}
 	}

@@ -54,7 +54,7 @@ type replica[T any] struct {
 	doubt   int64     // the revision that the watch must reach for all to be well; 0: all is well
 
 	every  time.Duration // the silence after which the range is probed
-	spread uint8         // the first silence after trouble is shorter by so many 256ths, so that ranges are not probed at one instant
+	spread uint8         // shortens the first silences after trouble, so that ranges are not probed at one instant
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
@@ -84,7 +84,7 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err e
 	return changed, nil
 }
 
-// watching notes that the watch is open, on a connection that may be new.
+// watching notes that the watch is open, on a connection that may be new, or that etcd may be another one.
 func (r *replica[T]) watching(now time.Time) {
 	r.heardAt, r.calm, r.doubt = now, false, 0
 }
@@ -167,7 +167,7 @@ func (r *replica[T]) due(late time.Duration) time.Time {
 	case r.doubt != 0:
 		return r.heardAt.Add(lagAllowed + late)
 	case !r.calm:
-		return r.heardAt.Add(probeSoon)
+		return r.heardAt.Add(probeSoon - probeSoon/512*time.Duration(r.spread))
 	}
 	return r.heardAt.Add(r.every)
 }

@@ -75,8 +75,8 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
-// overtaken handles an event that a list has overtaken. It reports whether the list has shown that the entry is gone: the entry is
-// then removed with the value of the event, which is its last one.
+// overtaken handles an event that is older than the last list. It reports whether that list lacks the entry. The value of the
+// event is then the last one of a removed entry.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
@@ -90,8 +90,8 @@ func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// agrees reports whether an entry of etcd, which comes without its value and, since etcd 3.7, without its lease, is the one that
-// the set has. Nobody can say that of one that the set does not have.
+// agrees reports whether an entry of etcd may be the one that the set has under its key, if any. It comes without its value and,
+// since etcd 3.7, without its lease.
 func (s *set[T]) agrees(kv *mvccpb.KeyValue) bool {
 	old := s.get(string(kv.Key))
 	return old == nil || old.CreateRevision == kv.CreateRevision
@@ -261,8 +261,8 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 	return &Item[T]{Key: key, Value: value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
-// tooLong reports whether a key is too long to be an entry's, and has such a key counted as malformed. The key may
-// be as long as a request, so it is cut.
+// tooLong reports whether a key is too long for an entry, and reports such a key as malformed. The key may be as long
+// as a request, so the report has its beginning.
 func (s *set[T]) tooLong(key []byte) bool {
 	if len(key) <= s.maxKey || s.maxKey == 0 {
 		return false
@@ -271,7 +271,7 @@ func (s *set[T]) tooLong(key []byte) bool {
 	return true
 }
 
-// report has a malformed value of a key counted, unless it was. Of very many, some are counted again.
+// report reports a malformed value of a key once. Beyond maxBad values, some are reported again.
 func (s *set[T]) report(key string, value []byte, err error) {
 	hash := hashOf(key) ^ maphash.Bytes(seed, value)
 	if _, known := s.bad[hash]; known {

@@ -24,8 +24,8 @@ const (
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share: slots, used in turn.
-// Streams also hold what the ranges of a client share: their number, the round trip, and doubts about etcd.
+// Streams are the gRPC streams that the watches of an etcd client share: slots, used in turn. They also hold the other state that
+// the ranges of a client share: their number, the round trip, and doubts about etcd.
 //
 // A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses another
 // stream. The etcd client keeps a stream whose last watch is closed while it is being opened or resumed, until the next watch on

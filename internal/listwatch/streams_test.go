@@ -12,7 +12,9 @@ import (
 func TestOneWatchIsOpenedAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, log := &fakeEtcd{}, &bytes.Buffer{}
-		f.answering(list(10, kv("a", "1", 5)), nil)
+		one := list(10, kv("a", "1", 5))
+		one.Count = 1
+		f.answering(one, nil)
 		f.opening = watchBound - time.Second
 		streams := NewStreams()
 		for range streamSlots * slotRanges { // enough for all streams to be used

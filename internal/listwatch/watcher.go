@@ -180,7 +180,7 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 	return event{}
 }
 
-// signal has a channel of one place receive, unless it is about to already.
+// signal sends to a channel of one place unless it is full.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

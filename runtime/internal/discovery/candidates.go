@@ -26,9 +26,9 @@ type Leader struct {
 // seen is the last state of the candidates for a key.
 type seen struct {
 	Leader
-	all        []*listwatch.Item[string]
-	unreadable bool // etcd refuses to show them
-	known      bool // etcd has shown them, or refused to
+	all   []*listwatch.Item[string]
+	known bool  // etcd has shown them, or refused to
+	err   error // why they cannot be followed now; nil: no error
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -43,7 +43,6 @@ type Candidates struct {
 	readers map[*reader]struct{}
 	epoch   int    // counts subscriptions: updates of an older one are dropped
 	stop    func() // ends the subscription; nil: nothing is followed
-	err     error  // why the candidates cannot be followed now; nil: no error
 }
 
 // Candidates returns the candidates for a service key, which are not followed before Read is called.
@@ -75,9 +74,7 @@ func (c *Candidates) Err() error {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+	return c.seen.Load().err
 }
 
 // Read calls notify at once, and after each change of the candidates or of Err, until stop is called. notify must not block,
@@ -97,7 +94,7 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 		delete(c.readers, r)
 		if len(c.readers) == 0 {
 			c.stop()
-			c.stop, c.err = nil, nil
+			c.stop = nil
 			c.epoch++
 			c.seen.Store(&seen{}) // it is out of date for the next reader
 		}
@@ -118,13 +115,12 @@ func (c *Candidates) follow() {
 		if epoch != c.epoch {
 			return
 		}
-		c.err = u.Err
-		was, unreadable := c.seen.Load(), refused(u.Err)
-		next := &seen{was.Leader, was.all, unreadable, was.known || u.Snapshot != nil || unreadable}
+		next := *c.seen.Load()
+		next.known, next.err = next.known || u.Snapshot != nil || refused(u.Err), u.Err
 		if u.Snapshot != nil {
 			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
 		}
-		c.seen.Store(next)
+		c.seen.Store(&next)
 		for r := range c.readers {
 			r.notify()
 		}

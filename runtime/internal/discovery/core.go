@@ -27,8 +27,7 @@ type core struct {
 	state *State
 
 	readers  int
-	followed bool
-	unfollow time.Time // when to stop following; zero: not while there are readers
+	unfollow time.Time // when to stop following, once there are no readers; zero: there are some, or the key is not followed
 
 	entries  entries
 	diskRead bool // since the key is followed
@@ -73,9 +72,9 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 // joined adds a reader. If the key was not followed, its last endpoints may be stale: they serve calls at once, and are known
 // again after the first snapshot from list-watch.
 func (c *core) joined() effects {
+	e := effects{follow: !c.followed()}
 	c.readers++
 	c.unfollow = time.Time{}
-	e := effects{follow: !c.followed}
 	if e.follow {
 		c.entries = entries{}
 		next := *c.state
@@ -85,9 +84,11 @@ func (c *core) joined() effects {
 		next.Known, next.Provisional, next.Held, next.Changed = false, false, nil, time.Time{}
 		c.state = &next
 	}
-	c.followed = true
 	return c.due(e)
 }
+
+// followed reports whether the key is followed.
+func (c *core) followed() bool { return c.readers > 0 || !c.unfollow.IsZero() }
 
 // left removes a reader.
 func (c *core) left(now time.Time) effects {
@@ -153,7 +154,7 @@ func (c *core) tick(now time.Time) effects {
 // again are not held: they need not have vanished at once.
 func (c *core) stop() effects {
 	c.unfollow, c.configDeadline = time.Time{}, time.Time{}
-	c.followed, c.diskRead = false, false
+	c.diskRead = false
 	c.hold = hold{grace: c.hold.grace}
 	c.marks = marks{}
 	c.config.drop()

@@ -77,7 +77,7 @@ func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 func (k *Key) followed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.core.followed
+	return k.core.followed()
 }
 
 // apply applies the effects of an event. It must be called with mu held.

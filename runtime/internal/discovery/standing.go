@@ -39,18 +39,18 @@ func (s *Standing) Read(notify func()) (stop func()) {
 	take := func(policy *serviceconfig.Etcd) {
 		mu.Lock()
 		defer mu.Unlock()
-		defer stopKey()
+		stopKey()
 		stopKey = func() {}
-		switch {
-		case policy == nil || stopped:
+		if policy == nil || stopped {
 			s.live.Store(nil)
-		case len(policy.Drain) > 0 && (policy.MinHealthyPercent > 0 || len(policy.Route) > 0):
-			key := s.keys.Key(s.name, s.reader)
-			stopKey = key.Read(notify)
-			s.live.Store(&livePolicy{policy, key})
-		default:
-			s.live.Store(&livePolicy{policy, nil})
+			return
 		}
+		live := &livePolicy{Etcd: policy}
+		if len(policy.Drain) > 0 && (policy.MinHealthyPercent > 0 || len(policy.Route) > 0) {
+			live.key = s.keys.Key(s.name, s.reader)
+			stopKey = live.key.Read(notify)
+		}
+		s.live.Store(live)
 	}
 	stopConfig := s.keys.followConfig(s.name, func(u listwatch.Update[liveConfig]) {
 		if u.Snapshot == nil {
@@ -74,8 +74,8 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		stopConfig()
 		mu.Lock()
 		stopped = true
-		stopKey()
 		mu.Unlock()
+		take(nil)
 		stopCandidates()
 	}
 }
@@ -83,7 +83,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 // View implements [election.Candidates].
 func (s *Standing) View() election.View {
 	seen := s.seen.Load()
-	return election.View{First: seen.First, Blind: seen.unreadable, Yields: s.yields(seen.all)}
+	return election.View{First: seen.First, Blind: refused(seen.err), Yields: s.yields(seen.all)}
 }
 
 // yields reports whether the instance is drained and another candidate is not. Before the key is known, nobody is drained.

@@ -154,11 +154,6 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c.replica.spread = uint8(hashOf(spec.Range.From))
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
-	if last := spec.Last; last != nil {
-		c.replica.set.start(last.Items)
-		c.replica.known, c.replica.provisional = true, true
-		c.replica.applied = last.Revision
-	}
 	return c
 }
 

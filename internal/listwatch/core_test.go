@@ -337,14 +337,8 @@ func TestCoreListsAgain(t *testing.T) {
 }
 
 func TestCoreStarts(t *testing.T) {
-	remembered := testSpec()
-	remembered.Last = &Snapshot[string]{Items: []*Item[string]{{Key: "a", Value: "1"}}, Revision: 7}
-	for _, tt := range []struct {
-		name  string
-		spec  Spec[string]
-		rules []rule
-	}{
-		{"without a leader", testSpec(), []rule{
+	for name, rules := range map[string][]rule{
+		"without a leader": {
 			{0, ok, "list within 1s"},
 			{1 * time.Second, late, "list locally within 500ms"},
 			{1 * time.Second, read(list(9, kv("a", "0", 5))), "etcd list failed, publish [a=0] provisionally with the error, pause 50ms"},
@@ -352,8 +346,8 @@ func TestCoreStarts(t *testing.T) {
 			{3 * time.Second, late, "pause 100ms"},
 			{3 * time.Second, ok, "list within 4s"},
 			{3 * time.Second, read(list(9, kv("a", "0", 5))), "publish [a=0], watch from 10 within 5s"},
-		}},
-		{"without etcd", testSpec(), []rule{
+		},
+		"without etcd": {
 			{0, ok, "list within 1s"},
 			{1 * time.Second, late, "list locally within 500ms"},
 			{1 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
@@ -362,30 +356,24 @@ func TestCoreStarts(t *testing.T) {
 			{3 * time.Second, late, "pause 100ms"},
 			{3 * time.Second, back, "list within 4s"},
 			{3 * time.Second, refused, "etcd list failed, publish nothing known with the error, pause 500ms"},
-		}},
-		{"far from etcd", testSpec(), []rule{
+		},
+		"far from etcd": {
 			{0, ok, "list within 1s"},
 			{1 * time.Second, slow, "list locally within 500ms"},
 			{2 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1] provisionally with the error, pause 50ms"},
 			{2 * time.Second, ok, "list within 2s"},
 			{3 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10 within 5s"},
-		}},
-		{"far from an etcd that hangs", testSpec(), []rule{
+		},
+		"far from an etcd that hangs": {
 			{0, ok, "list within 1s"},
 			{1 * time.Second, slow, "list locally within 500ms"},
 			{2 * time.Second, slow, "publish nothing known with the error, pause 50ms"},
 			{2 * time.Second, ok, "list within 2s"},
 			{4 * time.Second, slow, "list locally within 500ms"},
 			{5 * time.Second, slow, "etcd list failed, pause 100ms"},
-		}},
-		{"with what is known from earlier", remembered, []rule{
-			{0, ok, "list within 1s"},
-			{1 * time.Second, late, "etcd list failed, publish [a=1] provisionally with the error, pause 50ms"},
-			{1 * time.Second, ok, "list within 2s"},
-			{1 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10 within 5s"},
-		}},
+		},
 	} {
-		t.Run(tt.name, func(t *testing.T) { testCore(tt.spec).follow(t, tt.rules...) })
+		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
 	}
 }
 

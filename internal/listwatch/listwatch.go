@@ -58,8 +58,7 @@ type Snapshot[T any] struct {
 	Items    []*Item[T] // sorted by key
 	Removed  []*Item[T] // gone since the previous snapshot, each as it was last heard of
 	Revision int64
-	// Provisional says that the snapshot may be behind etcd: it was read from a member without a
-	// leader, or is from an earlier watch.
+	// Provisional says that the snapshot may be behind etcd: it was read from a member without a leader.
 	Provisional bool
 }
 
@@ -80,9 +79,6 @@ type Client interface {
 type Spec[T any] struct {
 	Range  Range
 	Decode Decode[T]
-	// Last is the last snapshot of an earlier Follow, or nil. It is not published by itself, but
-	// updates carry it, as provisional, until a list has answered.
-	Last *Snapshot[T]
 }
 
 // Config is what the ranges of a group have in common.

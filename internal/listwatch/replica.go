@@ -40,7 +40,7 @@ type replica[T any] struct {
 	set set[T]
 
 	known       bool // a list has answered
-	provisional bool // ... from a member without a leader, or long ago
+	provisional bool // ... from a member without a leader
 	cluster     uint64
 	term        uint64 // of the last list or answer of the watch
 	revision    int64  // the highest of the lists and the watch

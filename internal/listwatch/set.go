@@ -35,14 +35,6 @@ var errLongKey = errors.New("the key is too long for an entry")
 
 var seed = maphash.MakeSeed()
 
-// start makes items, which are sorted by key and known from earlier, the content.
-func (s *set[T]) start(items []*Item[T]) {
-	s.items = items
-	for _, item := range items {
-		s.used = s.used.plus(s.usageOf(item))
-	}
-}
-
 // put stores an entry, and reports whether that changed anything.
 func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	if s.tooLong(kv.Key) {

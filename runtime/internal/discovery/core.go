@@ -40,7 +40,7 @@ type core struct {
 
 // entries are the endpoints of a key, from etcd or from the disk, without those that are held.
 type entries struct {
-	known  bool
+	known  bool // since the key is followed
 	set    []*Backend
 	names  map[string]string // see State
 	merger                   // of set; without items: set is from the disk
@@ -70,13 +70,13 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 }
 
 // joined adds a reader. If the key was not followed, its last endpoints may be stale: they serve calls at once, and are known
-// again after the first snapshot from list-watch.
+// again once etcd has answered, or failed to.
 func (c *core) joined() effects {
 	e := effects{follow: !c.followed()}
 	c.readers++
 	c.unfollow = time.Time{}
 	if e.follow {
-		c.entries = entries{}
+		c.entries.known = false
 		next := *c.state
 		if next.Known {
 			next.Sequence++
@@ -104,11 +104,14 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	next := *c.state
 	next.Err = u.Err
 	var withdrawn map[string]struct{}
-	if u.Snapshot != nil {
+	switch {
+	case u.Snapshot != nil:
 		c.entries.known, next.Provisional = true, u.Snapshot.Provisional
 		var items []*item
 		items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
 		c.entries.set, c.entries.names = c.entries.merge(items)
+	case !c.entries.known && c.entries.set != nil:
+		c.entries.known, next.Provisional = true, true
 	}
 	e := c.update(next, withdrawn, now)
 	if !c.entries.known && u.Err != nil && !next.Refused() && !c.diskRead {

@@ -173,7 +173,7 @@ func TestCore(t *testing.T) {
 		},
 		"what was known when a key was followed last serves at once, and counts as known once etcd fails to answer": {
 			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"}, {"leave", "ab | wake=1m0s"},
-			{"wait 1m", "ab provisional | unfollow"}, {"join", "?ab | follow"}, {"lagging ab", "ab provisional lost | tell"},
+			{"wait 1m", "ab provisional | unfollow"}, {"join", "?ab | follow"}, {"lost refused", "ab provisional lost | tell"},
 			{"config x", "ab provisional live=x lost | tell"}, {"list b", "b live=x | tell save"},
 		},
 		"the first endpoints wait for word of the config, not for long": {

@@ -25,9 +25,8 @@ type Key struct {
 	core    *core
 	readers map[*reader]struct{}
 	timer   *time.Timer
-	epoch   int                           // counts subscriptions: events of an older one are dropped
-	stop    func()                        // ends the subscription
-	last    *listwatch.Snapshot[*Backend] // of the endpoints; the next subscription starts from it
+	epoch   int    // counts subscriptions: events of an older one are dropped
+	stop    func() // ends the subscription
 }
 
 // reader is a caller of Read.
@@ -105,11 +104,8 @@ func (k *Key) apply(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	stopEndpoints := k.keys.endpoints.Follow(listwatch.Spec[*Backend]{Range: k.place.Range, Decode: k.decode, Last: k.last}, func(u listwatch.Update[*Backend]) {
-		k.event(epoch, func(now time.Time) effects {
-			k.last = u.Snapshot
-			return k.core.listed(u, now)
-		})
+	stopEndpoints := k.keys.endpoints.Follow(listwatch.Spec[*Backend]{Range: k.place.Range, Decode: k.decode}, func(u listwatch.Update[*Backend]) {
+		k.event(epoch, func(now time.Time) effects { return k.core.listed(u, now) })
 	})
 	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })

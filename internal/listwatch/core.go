@@ -22,11 +22,8 @@ const (
 	firstListBound = time.Second
 	maxListBound   = 10 * time.Second
 	localListBound = 500 * time.Millisecond
-	probeBound     = 500 * time.Millisecond
+	probeBound     = 2500 * time.Millisecond // enough for an etcd that answers after two seconds
 	watchBound     = 5 * time.Second
-
-	// roundTrips is how many usual round trips are added to each of these bounds.
-	roundTrips = 3
 
 	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
 	steadyAfter = 5 * time.Second
@@ -65,8 +62,7 @@ type event struct {
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
 
-	ranges    int           // that the etcd client follows
-	roundTrip time.Duration // how long etcd usually takes to answer; 0: not known
+	ranges int // that the etcd client follows
 }
 
 // step is what the shell does next: it applies the effects, in this order, and then makes the call.
@@ -134,7 +130,6 @@ type core[T any] struct {
 
 	every time.Duration    // the silence after which the range is probed, in a client that follows few
 	now   time.Time        // of this step
-	late  time.Duration    // how much later than usual etcd may answer
 	lines loglimit.Limiter // of lines that whoever writes the range can cause
 	fails loglimit.Limiter // of lines about lists that failed
 }
@@ -161,12 +156,8 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 // value.
 func (c *core[T]) step(e event, now time.Time) step[T] {
 	c.effects, c.now = effects[T]{}, now
-	c.late = roundTrips * e.roundTrip
 	c.replica.every = max(c.every, time.Duration(e.ranges)*probeSpacing)
 	next := c.act(e)
-	if next.call != callPause {
-		next.bound = min(next.bound+c.late, maxListBound)
-	}
 	c.noteTruncated()
 	c.doing = next.call
 	return step[T]{c.effects, next}
@@ -333,7 +324,7 @@ func (c *core[T]) woken(e event) action {
 // wait waits for the watch, unless a probe is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	until := c.replica.due(c.late)
+	until := c.replica.due()
 	if !until.After(c.now) {
 		return action{call: callProbe, bound: probeBound}
 	}

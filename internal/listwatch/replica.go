@@ -161,11 +161,11 @@ func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
 	return false
 }
 
-// due returns when to probe the range. late is how much later than usual answers may come.
-func (r *replica[T]) due(late time.Duration) time.Time {
+// due returns when to probe the range.
+func (r *replica[T]) due() time.Time {
 	switch {
 	case r.doubt != 0:
-		return r.heardAt.Add(lagAllowed + late)
+		return r.heardAt.Add(lagAllowed)
 	case !r.calm:
 		return r.heardAt.Add(probeSoon - probeSoon/512*time.Duration(r.spread))
 	}

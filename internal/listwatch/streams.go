@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
@@ -24,8 +23,8 @@ const (
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share: slots, used in turn. They also hold the other state that
-// the ranges of a client share: their number, the round trip, and doubts about etcd.
+// Streams are the gRPC streams that the watches of an etcd client share: slots, used in turn. They also hold what else
+// the ranges of a client share: their number, and doubts about etcd.
 //
 // A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses another
 // stream. The etcd client keeps a stream whose last watch is closed while it is being opened or resumed, until the next watch on
@@ -39,10 +38,8 @@ type Streams struct {
 	slots     [streamSlots]slot
 	opens     atomic.Uint64 // how often open was called
 
-	mu        sync.Mutex
-	ranges    map[chan<- struct{}]struct{} // the doubt channel of each range
-	roundTrip time.Duration                // that reads usually take; 0: none was answered
-	raisedAt  time.Time                    // when roundTrip last grew
+	mu     sync.Mutex
+	ranges map[chan<- struct{}]struct{} // the doubt channel of each range
 }
 
 // slot is a place for a stream.
@@ -84,8 +81,7 @@ func (s *Streams) Connected() bool { return s.connected }
 // open returns a stream for a watch once no other watch is being opened on it. The caller must call opened. An error means that
 // ctx has ended.
 func (s *Streams) open(ctx context.Context) (*stream, error) {
-	ranges, _ := s.shared()
-	i := s.opens.Add(1) % uint64(min(streamSlots, 1+ranges/slotRanges))
+	i := s.opens.Add(1) % uint64(min(streamSlots, 1+s.following()/slotRanges))
 	slot := &s.slots[i]
 	select {
 	case slot.opening <- struct{}{}:
@@ -128,23 +124,9 @@ func (s *Streams) doubt() {
 	}
 }
 
-// shared returns the number of ranges, and how long etcd usually takes to answer, 0 while it has not.
-func (s *Streams) shared() (ranges int, roundTrip time.Duration) {
+// following returns the number of ranges.
+func (s *Streams) following() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.ranges), s.roundTrip
-}
-
-// answered notes how long a read took. One that had to wait for a leader, a connection or a processor says little, so the round
-// trip grows bit by bit, a second apart, and shrinks at once.
-func (s *Streams) answered(took time.Duration, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.roundTrip == 0 || took < s.roundTrip:
-		s.roundTrip = max(took, 1)
-	case now.Sub(s.raisedAt) >= time.Second:
-		s.roundTrip += (took - s.roundTrip) / 8
-		s.raisedAt = now
-	}
+	return len(s.ranges)
 }

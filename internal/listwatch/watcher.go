@@ -50,7 +50,7 @@ func (w *watcher[T]) run(ctx context.Context) {
 			w.core.published(time.Since(now), time.Now())
 		}
 		e = w.do(ctx, next.action)
-		e.ranges, e.roundTrip = w.cfg.Streams.shared()
+		e.ranges = w.cfg.Streams.following()
 		if e.err != nil && w.cfg.Why != nil {
 			e.why = w.cfg.Why(e.err)
 		}
@@ -103,15 +103,11 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	}
 }
 
-// read reads keys within a bound, and notes how long etcd took to answer.
+// read reads keys within a bound.
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
 	ctx, cancel := context.WithTimeout(ctx, a.bound)
 	defer cancel()
-	asked := time.Now()
 	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)
-	if err == nil {
-		w.cfg.Streams.answered(time.Since(asked), time.Now())
-	}
 	return event{read: resp, err: err}
 }
 

@@ -3,6 +3,7 @@ package listwatch
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -146,7 +147,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	if !cfg.Streams.connected { // nobody hears that etcd is another one
 		c.every = probeSoon
 	}
-	c.replica.spread = uint8(hashOf(spec.Range.From))
+	c.replica.spread = uint8(maphash.String(seed, spec.Range.From))
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
 	return c
@@ -328,8 +329,8 @@ func (c *core[T]) wait() action {
 	if !until.After(c.now) {
 		return action{call: callProbe, bound: probeBound}
 	}
-	if c.unpublished {
-		until = earlier(until, c.next)
+	if c.unpublished && c.next.Before(until) {
+		until = c.next
 	}
 	return action{call: callWait, until: until}
 }
@@ -409,12 +410,11 @@ func (c *core[T]) noteTruncated() {
 		return
 	}
 	c.truncatedLogged = s.truncated
-	args := []any{"key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total}
+	text := "all that etcd has under the key is kept again"
 	if s.truncated {
-		c.limited(&c.lines, "etcd has more under the key than is kept; the rest is left out", args...)
-	} else {
-		c.limited(&c.lines, "all that etcd has under the key is kept again", args...)
+		text = "etcd has more under the key than is kept; the rest is left out"
 	}
+	c.limited(&c.lines, text, "key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total)
 }
 
 // limited notes a warning that others can cause as often as they like.
@@ -458,11 +458,4 @@ func relistCause(err error) string {
 		return "denied"
 	}
 	return "watch_error"
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }

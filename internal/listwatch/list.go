@@ -31,13 +31,9 @@ type page struct {
 	revision int64 // 0: the latest
 }
 
-// opts returns the options of a read of the page. A range of one key has no pages.
+// opts returns the options of a read of the page.
 func (p page) opts(r Range) []clientv3.OpOption {
-	var opts []clientv3.OpOption
-	if r.End != "" {
-		opts = r.opts(clientv3.WithLimit(p.limit))
-	}
-	return append(opts, clientv3.WithRev(p.revision))
+	return r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
 }
 
 // listing is a list under way: page after page, all at the revision of the first. If a page fails, the next

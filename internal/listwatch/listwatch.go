@@ -83,9 +83,8 @@ type Spec[T any] struct {
 
 // Config is what the ranges of a group have in common.
 type Config[T any] struct {
-	Client Client
-	// Streams are the client's, which its groups share. Nil: the group has its own.
-	Streams *Streams
+	Client  Client
+	Streams *Streams // the client's, which its groups share; nil: the group has its own
 	// Equal reports whether a new value says the same as the old one, which is then kept.
 	Equal func(a, b T) bool
 	// Size returns about how many bytes of memory a value takes. It may be nil where there are no Bounds.

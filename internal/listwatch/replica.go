@@ -65,7 +65,6 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
 	r.applied, r.total, r.last, r.deleted = r.revision, l.total, l.last, false
-	r.doubt = 0
 	return l.load.finish() || changed
 }
 

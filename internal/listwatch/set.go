@@ -265,7 +265,7 @@ func (s *set[T]) tooLong(key []byte) bool {
 
 // report reports a malformed value of a key once. Beyond maxBad values, some are reported again.
 func (s *set[T]) report(key string, value []byte, err error) {
-	hash := hashOf(key) ^ maphash.Bytes(seed, value)
+	hash := maphash.String(seed, key) ^ maphash.Bytes(seed, value)
 	if _, known := s.bad[hash]; known {
 		return
 	}
@@ -275,9 +275,6 @@ func (s *set[T]) report(key string, value []byte, err error) {
 	s.bad[hash] = struct{}{}
 	s.malformed(key, err)
 }
-
-// hashOf returns the hash of a key.
-func hashOf(key string) uint64 { return maphash.String(seed, key) }
 
 func search[T any](items []*Item[T], key string) (int, bool) {
 	return slices.BinarySearchFunc(items, key, func(item *Item[T], key string) int {

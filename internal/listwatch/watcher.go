@@ -76,11 +76,11 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 		}
 	}
 	for _, n := range e.notes {
+		log := w.cfg.Logger.Info
 		if n.warn {
-			w.cfg.Logger.Warn(n.text, n.args...)
-		} else {
-			w.cfg.Logger.Info(n.text, n.args...)
+			log = w.cfg.Logger.Warn
 		}
+		log(n.text, n.args...)
 	}
 }
 

@@ -58,24 +58,22 @@ func (ks *Keys) Candidates(name string) *Candidates {
 	return c
 }
 
-// Leader returns the first candidate, the zero value while there is none or nothing is known.
-func (c *Candidates) Leader() Leader {
+// last returns the last state. Without candidates it is known that there are none.
+func (c *Candidates) last() *seen {
 	if c == nil {
-		return Leader{}
+		return &seen{known: true}
 	}
-	return c.seen.Load().Leader
+	return c.seen.Load()
 }
+
+// Leader returns the first candidate, the zero value while there is none or nothing is known.
+func (c *Candidates) Leader() Leader { return c.last().Leader }
 
 // Known reports whether etcd has shown the candidates, or refused to.
-func (c *Candidates) Known() bool { return c == nil || c.seen.Load().known }
+func (c *Candidates) Known() bool { return c.last().known }
 
 // Err returns why the candidates cannot be followed now, nil while they are followed or nobody reads them.
-func (c *Candidates) Err() error {
-	if c == nil {
-		return nil
-	}
-	return c.seen.Load().err
-}
+func (c *Candidates) Err() error { return c.last().err }
 
 // Read calls notify at once, and after each change of the candidates or of Err, until stop is called. notify must not block,
 // nor call Read or stop.

@@ -32,9 +32,8 @@ type configCore struct {
 
 // warning is a log line about a bad value.
 type warning struct {
-	text   string // "": no line
-	err    error
-	missed int // lines that were left out since the last one
+	err    error // nil: no line
+	missed int   // lines that were left out since the last one
 }
 
 // take handles an update. A config that may not be read counts as none.
@@ -78,11 +77,10 @@ func (c *configCore) settle(s *State, now time.Time) warning {
 		s.Live = json
 		return warning{}
 	}
-	ok, missed := c.lines.Allow(now)
-	if !ok {
-		return warning{}
+	if ok, missed := c.lines.Allow(now); ok {
+		return warning{err, missed}
 	}
-	return warning{"bad live service config in etcd; the last good one stays in force", err, missed}
+	return warning{}
 }
 
 // recall puts a config from the disk in force until etcd answers. It is canonical JSON.

@@ -40,7 +40,7 @@ type conn struct {
 	key  *Key
 	cc   resolver.ClientConn
 	opts Options
-	stop func() // ends reading the key
+	ends []func() // stop reading the key, and what else it reads
 
 	mu      sync.Mutex
 	running bool // deliver is running, or rests
@@ -61,23 +61,17 @@ type conn struct {
 func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	c := &conn{key: key, cc: cc, opts: opts}
 	key.connections.Add(1)
-	c.stop = key.Read(c.notify)
+	c.ends = append(c.ends, key.Read(c.notify))
 	if opts.Client != nil {
 		c.notify() // with the config, which has the timeouts of waiting calls
 	}
 	if opts.Candidates != nil {
-		c.reads(opts.Candidates.Read(c.notify))
+		c.ends = append(c.ends, opts.Candidates.Read(c.notify))
 	}
 	if opts.Away != nil {
-		c.reads(opts.Away.Read(c.notify))
+		c.ends = append(c.ends, opts.Away.Read(c.notify))
 	}
 	return c
-}
-
-// reads adds the stop function of another subscription.
-func (c *conn) reads(stop func()) {
-	others := c.stop
-	c.stop = func() { others(); stop() }
 }
 
 // ResolveNow implements resolver.Resolver. It does nothing: the watch is current, or being restored.
@@ -89,7 +83,9 @@ func (c *conn) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.key.connections.Add(-1)
-	c.stop()
+	for _, end := range c.ends {
+		end()
+	}
 }
 
 // notify delivers the current state in a goroutine, which ends when gRPC has the latest state. So a slow connection does not
@@ -97,11 +93,10 @@ func (c *conn) Close() {
 func (c *conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.running {
+	switch {
+	case c.running:
 		c.missed = true
-		return
-	}
-	if !c.closed {
+	case !c.closed:
 		c.running = true
 		go c.deliver()
 	}

@@ -151,7 +151,7 @@ func (d *driven) describe(e effects) string {
 	word(e.unfollow, "unfollow")
 	word(e.load, "load")
 	word(e.save != nil, "save")
-	word(e.warn.text != "", "warn")
+	word(e.warn.err != nil, "warn")
 	word(!e.wake.IsZero(), "wake=%v", e.wake.Sub(d.now))
 	return strings.TrimSuffix(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "), " |")
 }

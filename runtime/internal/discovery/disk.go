@@ -90,13 +90,11 @@ func (d *disk) written(p place, s *saved, err error) (retry bool) {
 		d.failing[p] = true
 		d.cfg.Logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)
 	}
-	if errors.Is(err, errSnapshotTooLarge) {
-		return false
-	}
-	if d.unsaved[p] == nil {
+	retry = !errors.Is(err, errSnapshotTooLarge)
+	if retry && d.unsaved[p] == nil {
 		d.unsaved[p] = s
 	}
-	return true
+	return retry
 }
 
 // close writes the unsaved states.

@@ -126,8 +126,8 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 		s := k.keys.disk.load(k.place)
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
-	if w := e.warn; w.text != "" {
-		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name), "error", w.err)...)
+	if w := e.warn; w.err != nil {
+		k.keys.cfg.Logger.Warn("bad live service config in etcd; the last good one stays in force", loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name), "error", w.err)...)
 	}
 }
 

@@ -20,7 +20,7 @@ var errSnapshotTooLarge = fmt.Errorf("the snapshot has more than %d bytes", maxS
 // snapshot is the content of a snapshot file.
 type snapshot struct {
 	snapshotHead
-	Endpoints []json.RawMessage `json:"endpoints"` // each a snapshotEndpoint
+	Endpoints []snapshotEndpoint `json:"endpoints"`
 }
 
 type snapshotHead struct {
@@ -71,11 +71,7 @@ func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 		return saved{}, time.Time{}, err
 	}
 	items := make([]*item, len(file.Endpoints))
-	for i, text := range file.Endpoints {
-		var e snapshotEndpoint
-		if err := json.Unmarshal(text, &e); err != nil {
-			return saved{}, time.Time{}, fmt.Errorf("endpoint %d: %w", i, err)
-		}
+	for i, e := range file.Endpoints {
 		if err := endpoint.CheckAddr(e.Addr, true); err != nil {
 			return saved{}, time.Time{}, fmt.Errorf("endpoint %d: %w", i, err)
 		}

@@ -135,7 +135,7 @@ var provedRows = []proved{
 	{row{"P16", "A policy of the caller's above ours chooses endpoints", "No others are called."}, []string{"TestP16_EndpointsForAPolicyAbove", "TestP16_APolicyAboveOurs"}},
 	{row{"P20", "Live routes come while no instance of the base is up", "Each lane goes by them at once."}, []string{"TestLanes_TakeTheirCalls"}},
 	{row{"P21", "Weights above 65,536 under ring hash", "Shares are as the weights say."}, []string{"TestRing_KeepsTheSharesOfAnyWeights"}},
-	{row{"S1", "Live configs of any text, whatever policies are linked", "Each is in force, or refused with a reason. The process does not end."}, []string{"TestS1_NothingThatCrashesAPolicyIsAccepted"}},
+	{row{"S1", "Live configs of any text, whatever policies are linked", "Each is in force, or refused with a reason. The process does not end."}, []string{"TestS1_NothingThatCrashesAPolicyIsAccepted", "TestOthers_APanicEndsTheirConnectionAlone"}},
 	{row{"S2", "65,536 endpoints of weight 65,536 under gRPC's ring hash, by a bare `Resolver`", "Weights are scaled so that gRPC can add them up."}, []string{"TestS2_WeightsFitARing"}},
 	{row{"S5", "Live configs of 256 KB, and nested deep", "Refused in a moment."}, []string{"TestS5_DepthIsBounded", "TestS5_HostileTextsAreCheap"}},
 	{row{"S6", "Outlier detection at an interval of nothing", "Refused."}, []string{"TestS6_NoIntervalSpins"}},

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,7 +158,7 @@ func TestGroupFollows(t *testing.T) {
 		}
 
 		// One that breaks is reopened on another stream.
-		f.answering(list(12, kv("a", "2", 12)), nil)
+		again := f.answering(list(12, kv("a", "2", 12)), nil)
 		close(answers)
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -171,95 +170,18 @@ func TestGroupFollows(t *testing.T) {
 				t.Errorf("%q is not logged:\n%s", line, log)
 			}
 		}
+		// One that etcd does not open is given up.
+		f.mu.Lock()
+		f.answers = nil
+		f.mu.Unlock()
+		close(again)
+		time.Sleep(watchBound + 120*time.Millisecond) // it is in a pause then
+		synctest.Wait()
+		if n := len(h.relisted); n != 3 || h.relisted[2] != "watch_error" {
+			t.Errorf("a watch that does not open: relisted %q", h.relisted)
+		}
 		if f.anybody > 0 {
 			t.Errorf("%d of %d watches ask for no member with a leader", f.anybody, len(f.watches))
 		}
 	})
-}
-
-// TestGroupReconnected verifies a range that is watched, and lists a range at once that waits for a list.
-func TestGroupReconnected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fakeEtcd{}
-		f.answering(nil, rpctypes.ErrPermissionDenied)
-		g := newGroup(f, &hooks{}, &bytes.Buffer{})
-		defer g.Close()
-		g.Follow(testSpec(), func(Update[string]) {})
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		f.answering(list(10), nil)
-		before := f.counts()
-		g.Reconnected()
-		synctest.Wait()
-		if after := f.counts(); after[0] != before[0]+1 || after[1] != 1 {
-			t.Errorf("calls %v became %v, want a list and a watch at once", before, after)
-		}
-		g.Reconnected()
-		g.Reconnected()
-		synctest.Wait()
-		if after := f.counts(); after[0] < before[0]+2 {
-			t.Errorf("calls %v became %v, want another list", before, after)
-		}
-	})
-}
-
-func TestGroupOpensWatchesWithinABound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, h := &fakeEtcd{}, &hooks{}
-		f.answering(list(10), nil)
-		f.answers = nil
-		g := newGroup(f, h, &bytes.Buffer{})
-		defer g.Close()
-		g.Follow(testSpec(), func(Update[string]) {})
-		time.Sleep(watchBound + time.Millisecond)
-		synctest.Wait()
-		if len(h.relisted) != 1 || h.relisted[0] != "watch_error" {
-			t.Errorf("relisted %q, want once", h.relisted)
-		}
-	})
-}
-
-// TestGroupCloses ends everything whatever etcd does; the bubble fails the test otherwise.
-func TestGroupCloses(t *testing.T) {
-	for name, answer := range map[string]func(*fakeEtcd){
-		"etcd hangs":   (*fakeEtcd).hanging,
-		"watching":     func(f *fakeEtcd) { f.answering(list(10), nil) },
-		"in a pause":   func(f *fakeEtcd) { f.answering(nil, rpctypes.ErrPermissionDenied) },
-		"not watching": func(f *fakeEtcd) { f.answering(list(10), nil); f.answers = nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := &fakeEtcd{}
-				answer(f)
-				g := newGroup(f, &hooks{}, &bytes.Buffer{})
-				var stopped atomic.Bool
-				stop := g.Follow(testSpec(), func(Update[string]) {
-					if stopped.Load() {
-						t.Error("told after it was stopped")
-					}
-				})
-				for range streamSlots + 1 { // of those that are not watching, some wait for a stream
-					g.Follow(testSpec(), func(Update[string]) {})
-				}
-				synctest.Wait()
-				stopped.Store(true)
-				stop()
-				stop()
-				synctest.Wait()
-				g.mu.Lock()
-				if n := len(g.watchers); n != streamSlots+1 {
-					t.Errorf("%d ranges are followed, want the other %d", n, streamSlots+1)
-				}
-				g.mu.Unlock()
-				began := time.Now()
-				g.Close()
-				g.Close()
-				if took := time.Since(began); took > 0 {
-					t.Errorf("closing took %v", took)
-				}
-				g.Follow(testSpec(), func(Update[string]) { t.Error("followed after Close") })()
-				time.Sleep(time.Hour)
-			})
-		})
-	}
 }

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
-	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -82,10 +81,8 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 // A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout.
 func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler)})
-		defer ks.Close()
 		cc := new(side)
-		r := Resolve(ks.Key("acme/user", endpoint.Reader{}), cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
+		r := Resolve(silentKeys(t).Key("acme/user", endpoint.Reader{}), cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
 		defer r.Close()
 		synctest.Wait()
 		if len(cc.states) != 1 {
@@ -148,6 +145,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 			c.send(&State{LiveKnown: true, Live: live})
 		}
 	}
+	c.send(&State{Known: true})                                       // etcd has not answered yet
 	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // nothing else shows it
 	if !ok || config.Methods[""].Timeout == nil {
 		t.Fatalf("gRPC was given %+v", s.last().ServiceConfig)
@@ -156,47 +154,6 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 		if state.ServiceConfig != s.last().ServiceConfig {
 			t.Error("a config was parsed again, or a bad one was given")
 		}
-	}
-}
-
-// TestK18_WhatAConnectionWasGiven deletes a live config: connections that had it are given the rest, and others keep their
-// config.
-func TestK18_WhatAConnectionWasGiven(t *testing.T) {
-	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
-	live, gone := &State{Known: true, LiveKnown: true, Live: `{"loadBalancingConfig":[{"pick_first":{}}]}`}, &State{Known: true, LiveKnown: true}
-	for name, opts := range map[string]Options{"bare": {}, "ours": {Client: new(attr.Client), Default: defaultOf(t, "")}} {
-		t.Run(name, func(t *testing.T) {
-			give := func(given *Given, states ...*State) *grpcserviceconfig.ParseResult {
-				s, opts := newSide(t), opts
-				opts.Given = given
-				c := &conn{key: key, cc: s, served: true, opts: opts}
-				for _, state := range states {
-					c.send(state)
-				}
-				return s.last().ServiceConfig
-			}
-			given := new(Given)
-			if give(given, gone) != nil {
-				t.Error("a config was given before there was one")
-			}
-			first := give(given, live)
-			if first == nil {
-				t.Fatal("the live config was not given")
-			}
-			if give(given, &State{Known: true}) != first {
-				t.Error("a connection that was idle was given another config, though etcd has not answered")
-			}
-			if rest := give(given, gone); rest == nil || rest.Err != nil {
-				t.Error("a connection that was given the live config, and was idle, keeps it")
-			}
-			states := []*State{gone}
-			if name == "bare" {
-				states = []*State{{LiveKnown: true, Live: live.Live}, gone} // the first is too early for gRPC
-			}
-			if give(new(Given), states...) != nil {
-				t.Error("a connection that never was given the live config was given another")
-			}
-		})
 	}
 }
 
@@ -261,8 +218,7 @@ func (silent) Watch(context.Context, string, ...clientv3.OpOption) clientv3.Watc
 // TestK1_AKeyIsNotForgottenBeforeItIsRead has another key asked for between Keys.Key and Key.Read of
 // one reader, in a process that knows many: two readers of one key must not have two states of it.
 func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
-	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler)})
-	defer ks.Close()
+	ks := silentKeys(t)
 	for i := range maxKeys {
 		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()
 	}

@@ -35,7 +35,7 @@ func readTest(l liveConfig) (string, error) {
 }
 
 // snapshot is an update whose entries are the letters of names; one in angle brackets is leaving.
-func (d *driven) snapshot(names string, removed ...string) *listwatch.Snapshot[*Backend] {
+func (d *driven) snapshot(names string) *listwatch.Snapshot[*Backend] {
 	s := &listwatch.Snapshot[*Backend]{}
 	leaving := false
 	for _, name := range strings.Split(names, "") {
@@ -45,9 +45,6 @@ func (d *driven) snapshot(names string, removed ...string) *listwatch.Snapshot[*
 		default:
 			s.Items = append(s.Items, d.item(name, leaving))
 		}
-	}
-	for _, name := range removed {
-		s.Removed = append(s.Removed, d.item(name, true))
 	}
 	return s
 }
@@ -81,12 +78,6 @@ func (d *driven) do(event string) effects {
 		return d.left(d.now)
 	case "list":
 		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(rest)}, d.now)
-	case "deleted": // after having been marked in the same batch
-		names, removed, _ := strings.Cut(rest, " ")
-		if names == "-" {
-			names = ""
-		}
-		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(names, strings.Split(removed, "")...)}, d.now)
 	case "lagging":
 		s := d.snapshot(rest)
 		s.Provisional = true

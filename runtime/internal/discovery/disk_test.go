@@ -85,29 +85,6 @@ func TestDisk_LiveConfig(t *testing.T) {
 	}
 }
 
-// A file that cannot be read is reported, and replaced by the next one.
-func TestDisk_ReplacesADamagedFile(t *testing.T) {
-	dir, p := t.TempDir(), placeOf("k/")
-	d, logs := newTestDisk(dir)
-	d.save(p, &saved{set: set("ab")})
-	d.flush()
-	whole, err := os.ReadFile(d.path(p))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(d.path(p), whole[:len(whole)/2], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := d.load(p); got.set != nil || !strings.Contains(logs.String(), "cannot be used") {
-		t.Errorf("from half a file: %q, and the log is %s", names(got.set), logs)
-	}
-	d.save(p, &saved{set: set("ab")})
-	d.close()
-	if got := names(d.load(p).set); got != "ab" {
-		t.Errorf("on disk: %q", got)
-	}
-}
-
 // A key that changes all the time is not written all the time.
 func TestS14_WritesAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -326,6 +326,16 @@ var keyRules = []coretest.Rule[walked]{
 		}
 		return ""
 	}},
+	{Name: "one endpoint an address", Broken: func(_, w *walked) string {
+		addrs := make(map[string]bool)
+		for _, b := range w.core.state.Backends {
+			addrs[b.Endpoint.Addr] = true
+		}
+		if all := w.core.state.Backends; len(addrs) < len(all) {
+			return names(all)
+		}
+		return ""
+	}},
 	{Name: "a hold ends", Broken: func(_, w *walked) string {
 		for addr, since := range w.heldSince {
 			if w.now.Sub(since) >= 30*time.Second {

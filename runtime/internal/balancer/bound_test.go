@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
@@ -31,21 +30,21 @@ func bound(most int, child string) string {
 func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 	r.t.Helper()
 	at = make(map[string]int)
-	var results []balancer.PickResult
+	var ends []func(error)
 	for range 100 {
-		result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/M"})
+		instance, end, err := r.begin(ctx, "/s.A/M")
 		if err != nil {
 			if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "max_concurrent_requests") {
 				r.t.Errorf("while %v are under way: %v", at, err)
 			}
 			break
 		}
-		results = append(results, result)
-		at[strings.TrimSuffix(result.SubConn.(*fakeSubConn).addrs[0].Addr, ":1")]++
+		ends = append(ends, end)
+		at[instance]++
 	}
 	return func() {
-		for i, result := range results {
-			result.Done(balancer.DoneInfo{Err: []error{nil, errRefused}[i%2], BytesReceived: true})
+		for i, end := range ends {
+			end([]error{nil, errRefused}[i%2])
 		}
 	}, at
 }
@@ -114,13 +113,13 @@ func TestBound_HoldsForConcurrentCalls(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				var ends []func()
+				var ends []func(error)
 				for range 500 {
 					if _, end, err := r.begin(t.Context(), "/s.A/M"); err == nil {
 						ends = append(ends, end)
 					}
 					if i := rand.IntN(2*len(ends) + 1); i < len(ends) {
-						ends[i]()
+						ends[i](nil)
 						ends = slices.Delete(ends, i, i+1)
 					}
 					for _, conn := range all {
@@ -130,7 +129,7 @@ func TestBound_HoldsForConcurrentCalls(t *testing.T) {
 					}
 				}
 				for _, end := range ends {
-					end()
+					end(nil)
 				}
 			})
 		}

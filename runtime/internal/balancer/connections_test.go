@@ -206,9 +206,6 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {
 		return attr.New(&endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}, new(attr.Storage))
 	}
-	bare := func(addr string) resolver.Endpoint {
-		return resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}}
-	}
 	var heavy []resolver.Endpoint
 	for i := range 1000 {
 		heavy = append(heavy, ofEtcd(fmt.Sprintf("i%04d", i), fmt.Sprintf("i%04d:1", i), math.MaxUint32))

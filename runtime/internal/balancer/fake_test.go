@@ -70,30 +70,25 @@ func (c *fakeConn) queue(event func()) {
 	c.events = append(c.events, event)
 }
 
-// next takes the queued events.
-func (c *fakeConn) next() (events []func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	events, c.events = c.events, nil
-	return events
-}
-
-// pump calls listeners, as gRPC's serializer does, until there are no events. When there are none, it calls after once more.
-func (c *fakeConn) pump(after func()) {
-	for events := c.next(); len(events) > 0; events = c.next() {
+// pump calls listeners, as gRPC's serializer does, until there are no events. Whenever there are none, it calls rest, which may make some.
+func (c *fakeConn) pump(rest func()) {
+	for rested := false; ; {
+		c.mu.Lock()
+		events := c.events
+		c.events = nil
+		c.mu.Unlock()
 		for _, event := range events {
 			event()
 		}
-	}
-	if after == nil {
-		return
-	}
-	after()
-	c.mu.Lock()
-	more := len(c.events) > 0
-	c.mu.Unlock()
-	if more {
-		c.pump(after)
+		switch {
+		case len(events) > 0:
+			rested = false
+		case rested:
+			return
+		default:
+			rested = true
+			rest()
+		}
 	}
 }
 
@@ -176,16 +171,6 @@ func (s *fakeSubConn) Shutdown() {
 
 var errRefused = errors.New("refused")
 
-// connectedTo returns the addresses that have connections, or are being connected to.
-func (c *fakeConn) connectedTo() (all string) {
-	for _, s := range c.open() {
-		if s.state == connectivity.Ready || s.state == connectivity.Connecting {
-			all += strings.TrimSuffix(s.addrs[0].Addr, ":1")
-		}
-	}
-	return all
-}
-
 // last returns the last SubConn that was made to an address.
 func (c *fakeConn) last(addr string) (found *fakeSubConn) {
 	for _, s := range c.made {
@@ -212,17 +197,14 @@ func addrs(open []*fakeSubConn) string {
 }
 
 // begin begins a call with the picker in force, and returns where it goes.
-func (c *fakeConn) begin(ctx context.Context, method string) (addr string, end func(), err error) {
-	c.mu.Lock()
-	picker := c.state.Picker
-	c.mu.Unlock()
-	result, err := picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
+func (c *fakeConn) begin(ctx context.Context, method string) (instance string, end func(error), err error) {
+	result, err := stateOf(c).Picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
 	if err != nil {
 		return "", nil, err
 	}
-	return result.SubConn.(*fakeSubConn).addrs[0].Addr, func() {
+	return strings.TrimSuffix(result.SubConn.(*fakeSubConn).addrs[0].Addr, ":1"), func(err error) {
 		if result.Done != nil {
-			result.Done(balancer.DoneInfo{BytesReceived: true})
+			result.Done(balancer.DoneInfo{Err: err, BytesReceived: true})
 		}
 	}, nil
 }

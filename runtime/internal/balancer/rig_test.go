@@ -74,7 +74,8 @@ func (r *rig) tell(config string, s attr.State) {
 	if s.Client == nil {
 		s.Client = r.client
 	}
-	if err := hand(r.policy, mustConfig(r.t, "{"+config+"}"), &s); err != nil {
+	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, &s)
+	if err := r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: mustConfig(r.t, "{"+config+"}")}); err != nil {
 		r.t.Errorf("the update returned %v", err)
 	}
 }
@@ -109,15 +110,15 @@ func (r *rig) refuse(instances ...string) {
 func (r *rig) where(ctx context.Context) string { return r.whereBy(ctx, "/s.A/M") }
 
 func (r *rig) whereBy(ctx context.Context, method string) string {
-	addr, end, err := r.begin(ctx, method)
+	instance, end, err := r.begin(ctx, method)
 	switch {
 	case errors.Is(err, balancer.ErrNoSubConnAvailable):
 		return "waits"
 	case err != nil:
 		return err.Error()
 	}
-	end()
-	return strings.TrimSuffix(addr, ":1")
+	end(nil)
+	return instance
 }
 
 // expect fails the test if a call goes elsewhere.
@@ -197,27 +198,4 @@ func bigFleet(n int) []resolver.Endpoint {
 		}, new(attr.Storage))
 	}
 	return fleet
-}
-
-// known returns endpoints as discovery has them.
-func known(endpoints []resolver.Endpoint) []resolver.Endpoint {
-	if len(endpoints) == 0 || attr.Endpoint(endpoints[0]) != nil {
-		return endpoints
-	}
-	all := slices.Clone(endpoints)
-	for i := range all {
-		all[i] = attr.Known(all[i])
-	}
-	return all
-}
-
-// hand hands endpoints down.
-func hand(p *policy, c *config, s *attr.State) error {
-	s.Endpoints = known(s.Endpoints)
-	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, s)
-	cs := balancer.ClientConnState{ResolverState: state}
-	if c != nil {
-		cs.BalancerConfig = c
-	}
-	return p.UpdateClientConnState(cs)
 }

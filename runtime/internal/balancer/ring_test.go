@@ -29,6 +29,11 @@ func weighing(n int, weight func(i int) uint32) (all []resolver.Endpoint) {
 	return all
 }
 
+// bare returns an endpoint of another resolver.
+func bare(addr string) resolver.Endpoint {
+	return resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}}
+}
+
 // ofGRPC returns a connection over gRPC's own ring_hash.
 func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 	t.Helper()
@@ -42,7 +47,7 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 	if err := b.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: fleet}, BalancerConfig: parsed}); err != nil {
 		t.Fatal(err)
 	}
-	cc.pump(nil)
+	cc.pump(func() {})
 	return cc
 }
 
@@ -51,10 +56,10 @@ func (c *fakeConn) pickSoon(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
 		if addr, end, err := c.begin(ctx, "/s.A/M"); err == nil {
-			end()
+			end(nil)
 			return addr
 		}
-		c.pump(nil)
+		c.pump(func() {})
 	}
 	t.Fatal("no pick")
 	return ""
@@ -70,7 +75,7 @@ func TestRing_IsGRPCs(t *testing.T) {
 		{"one", `{}`, weighing(1, same)},
 		{"a few", `{}`, weighing(3, same)},
 		{"many", `{}`, weighing(300, same)},
-		{"of other resolvers", `{}`, []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "b:1"}}}, {Addresses: []resolver.Address{{Addr: "a:1"}}}}},
+		{"of other resolvers", `{}`, []resolver.Endpoint{attr.Known(bare("b:1")), attr.Known(bare("a:1"))}},
 		{"weights", `{}`, weighing(20, func(i int) uint32 { return uint32(i%7 + 1) })},
 		{"weights that differ much", `{}`, weighing(5, func(i int) uint32 { return []uint32{1, 10, 100, 1000, 7}[i] })},
 		{"a small ring", `{"minRingSize":7,"maxRingSize":10}`, weighing(3, func(i int) uint32 { return uint32(3 + i/2) })},
@@ -85,7 +90,7 @@ func TestRing_IsGRPCs(t *testing.T) {
 		} {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
-			r.hand(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: known(tt.fleet)})
+			r.hand(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: tt.fleet})
 			theirs, called := ofGRPC(t, config, tt.fleet), map[string]bool{}
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key), t)
@@ -116,8 +121,8 @@ func TestRing_GoesOnToTheNext(t *testing.T) {
 	_, end, _ := r.begin(tied(0), "/s.A/M")
 	_, another, _ := r.begin(tied(0), "/s.A/M")
 	full := where()
-	end()
-	another()
+	end(nil)
+	another(nil)
 	if where() != first {
 		t.Error("once it is not full any more, its calls do not come back")
 	}

@@ -97,7 +97,7 @@ var parts = []part{
 
 // provedRows are those in which nothing is measured: a test shows that it is so, or that it is not.
 var provedRows = []proved{
-	{row{"K4", "`WithSubset` beside hold, drain, zones and splits", "The subset is taken last, of each set that calls choose from."}, []string{"TestTheSubsetComesLast", "TestConnections_ASubsetOfOneThatHasFailed"}},
+	{row{"K4", "`WithSubset` beside hold, drain, zones and splits", "The subset is taken last, of each set that calls choose from."}, []string{"TestTheSubsetComesLast"}},
 	{row{"K9", "A live config may not be read", "Asked for less and less often, once a minute at last."}, []string{"TestK9_CoreBacksOffFromRefusals"}},
 	{row{"K10", "A call without a deadline, while etcd has never answered", "It ends by its method's timeout."}, []string{"TestK10_AStateBeforeTheFirstList"}},
 	{row{"K17", "Two entries have one instance id", "Both are called."}, []string{"TestNamed_TwinsAreToldApart"}},

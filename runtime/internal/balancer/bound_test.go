@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -100,47 +97,6 @@ func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y")
 		if _, at := r.fill(calloptions.WithLane(tied("somebody"), "red")); !maps.Equal(at, map[string]int{"a": 2, "b": 2, "c": 2}) {
 			t.Errorf("%s: calls are at %v", name, at)
-		}
-	}
-}
-
-// TestBound_HoldsForConcurrentCalls begins and ends calls in many goroutines, as the bound changes.
-func TestBound_HoldsForConcurrentCalls(t *testing.T) {
-	for _, child := range boundable {
-		r := newRig(t)
-		r.update(bound(3, child), "a", "b", "c")
-		all := slices.Collect(maps.Values(r.policy.core.conns))
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				var ends []func(error)
-				for range 500 {
-					if _, end, err := r.begin(t.Context(), "/s.A/M"); err == nil {
-						ends = append(ends, end)
-					}
-					if i := rand.IntN(2*len(ends) + 1); i < len(ends) {
-						ends[i](nil)
-						ends = slices.Delete(ends, i, i+1)
-					}
-					for _, conn := range all {
-						if n := conn.stats.UnderWay(); n > 3 {
-							t.Errorf("%d calls are under way", n)
-						}
-					}
-				}
-				for _, end := range ends {
-					end(nil)
-				}
-			})
-		}
-		for i := range 20 {
-			r.update(bound(1+i%3, child), "a", "b", "c")
-		}
-		wg.Wait()
-		for _, conn := range all {
-			if n := conn.stats.UnderWay(); n != 0 {
-				t.Errorf("%s: %s has %d calls", child, conn.addr, n)
-			}
 		}
 	}
 }

@@ -3,10 +3,8 @@ package balancer
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -51,24 +49,6 @@ func TestConnections_OneAnAddress(t *testing.T) {
 	}
 	if made, open := len(r.made), len(r.open()); made != 20 || open != 20 {
 		t.Errorf("%d connections were made, and %d are open, want 20", made, open)
-	}
-}
-
-// TestConnections_AreMadeAgainAtOnce ends short connections. A connection is ready once its health is known (H1).
-func TestConnections_AreMadeAgainAtOnce(t *testing.T) {
-	c, now := newCore(noStats), time.Now()
-	c.update(planOf(t, `{}`, ends("a v1")), now)
-	conn := c.conns["a:1"]
-	for range 20 {
-		c.flush()
-		c.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
-		if conn.is(ready) {
-			t.Error("ready, and its health is not known")
-		}
-		c.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
-		if steps := c.flush().steps; !conn.is(trying) || steps[len(steps)-1] != (step{dial, conn}) {
-			t.Fatalf("%v, and %+v", steps, conn.current.Load())
-		}
 	}
 }
 
@@ -137,24 +117,6 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	}
 }
 
-// TestConnections_FailuresCostNothingWhileOthersServe fails connections again: gRPC gets no new picker for that. Calls get the error once
-// all connections fail.
-func TestConnections_FailuresCostNothingWhileOthersServe(t *testing.T) {
-	r := newRig(t)
-	r.refuse("b", "c")
-	r.update("", "a", "b", "c")
-	before := r.states
-	r.revive()
-	if r.settle(); r.states > before || r.last("b:1").connects != 2 {
-		t.Errorf("%d pickers are made, and b is tried %d times", r.states-before, r.last("b:1").connects)
-	}
-	r.refuse("a")
-	r.expect(t.Context(), "while all fail", errRefused.Error())
-	if state := stateOf(r.fakeConn).ConnectivityState; state != connectivity.TransientFailure {
-		t.Errorf("while all fail, the policy is %v", state)
-	}
-}
-
 // TestConnections_ASubsetPassesOverWhoCannotBeReached replaces the endpoints of a subset, or of a bound, that fail or hang (H5, H6).
 func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
@@ -178,26 +140,6 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 				t.Errorf("%s, the first two of which each %s: calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
 			}
 		}
-	}
-}
-
-// TestConnections_ASubsetOfOneThatHasFailed makes a call after the only endpoint of a subset failed, before another is tried (K4).
-func TestConnections_ASubsetOfOneThatHasFailed(t *testing.T) {
-	r := newRig(t)
-	r.client = &attr.Client{Client: planning.Client{Subset: 1, Seed: maphash.MakeSeed()}}
-	r.tell("", attr.State{Endpoints: ends("a", "b"), Held: map[string]struct{}{"a:1": {}, "b:1": {}}})
-	p := r.policy
-	p.do(func() {
-		for _, conn := range p.core.conns {
-			if p.core.isSelected(conn) {
-				p.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errRefused}, r.now)
-			}
-		}
-		r.expect(t.Context(), "by the picker before", "waits")
-	})
-	r.settle()
-	if got := r.where(t.Context()); len(got) != 1 {
-		t.Errorf("once another is connected to: %s", got)
 	}
 }
 

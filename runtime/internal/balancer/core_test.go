@@ -116,10 +116,15 @@ func (w *walked) copy() *walked {
 }
 
 func (w *walked) happen(event int) bool {
-	before := w.picks()
+	before, had := w.picks(), w.core.plan.conns
 	update := strings.HasPrefix(w.events[event], "fleet") || strings.HasPrefix(w.events[event], "config")
 	if !w.do(w.events[event]) {
 		return false
+	}
+	for _, conn := range had {
+		if conn.state == connectivity.Ready && !slices.Contains(w.core.plan.conns, conn) {
+			w.breaks("H2, H4: who has left, healthy or not, is the last resort while it is connected: %s is not", conn.addr)
+		}
 	}
 	for i, c := range before {
 		after := w.picks()[i]
@@ -153,9 +158,24 @@ type picked struct {
 	err  error
 }
 
+func (w *walked) picker() *picker {
+	return &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
+}
+
+// pickBy makes a call of each kind by a picker that another is about to follow.
+func (w *walked) pickBy(before *picker) {
+	for i := range walkedCalls {
+		info, _ := infoOf(i)
+		result, err := before.Pick(info)
+		if err == nil && result.SubConn == nil || err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) && before.epoch < w.core.epoch.Load() {
+			w.breaks("a call that another picker may serve waits for it: %v gets %v", walkedCalls[i], err)
+		}
+	}
+}
+
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
-	p := &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
+	p := w.picker()
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 		for _, v := range p.plan.called() { // each view is looked at again
@@ -282,9 +302,11 @@ func (w *walked) do(event string) (could bool) {
 		}
 		w.core.unpin(conn)
 	default:
+		before := w.picker()
 		if conn == nil || conn.subConn == nil || !w.tell(conn, verb) {
 			return false
 		}
+		w.pickBy(before)
 	}
 	w.carryOut()
 	return true
@@ -292,12 +314,15 @@ func (w *walked) do(event string) (could bool) {
 
 // tell reports a state of a connection to the core.
 func (w *walked) tell(conn *conn, what string) bool {
-	connecting := conn.state == connectivity.Connecting
+	connecting, epoch, again := conn.state == connectivity.Connecting, w.core.epoch.Load(), conn.is(failing) && w.core.counts[ready] > 0
 	switch {
 	case what == "ready" && connecting:
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
 	case what == "fails" && connecting:
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
+		if again && w.core.epoch.Load() > epoch {
+			w.breaks("while others serve, what fails again makes no picker: %s does", conn.addr)
+		}
 	case what == "ends" && conn.state == connectivity.Ready, what == "idle" && conn.state == connectivity.TransientFailure:
 		delete(w.health, conn)
 		conn.subConn.(*walkedSubConn).busy = false

@@ -66,10 +66,11 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	}
 }
 
-// TestLanes_ANewOneIsWaitedFor makes calls of a lane while it connects and fails, under several plans. They wait at most readyTimeout.
+// TestLanes_ANewOneIsWaitedFor makes calls of a lane while it connects and fails, under several plans. They wait at most readyTimeout, and
+// not at all while others serve them.
 func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 	r := newRig(t)
-	r.hangs["c:1"] = true
+	r.hangs["c:1"], r.hangs["h:1"], r.hangs["i:1"] = true, true, true
 	update := func(config string, specs ...string) func() { return func() { r.update(config, specs...) } }
 	pass := func() { r.pass(linger) }
 	set := func(states ...connectivity.State) func() { // of the lane's connection
@@ -99,31 +100,14 @@ func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 		{"is tried again", set(connectivity.Idle, connectivity.Connecting), "a"},
 		{"is back again", set(connectivity.Ready), "c"},
 		{"another instance", update(looseRed, "a v1", "d v2"), "d"},
+		{"is alone", pass, "d"},
+		{"a successor that hangs", update(looseRed, "a v1", "h v2"), "d"},
+		{"hangs for long", pass, "d"},
+		{"none is left", update(looseRed, "a v1"), "a"},
+		{"and for long", pass, "a"},
+		{"one that hangs is the first", update(looseRed, "a v1", "i v2"), "a"},
 	} {
 		tt.do()
 		r.expect(lane("red"), tt.when, tt.want)
-	}
-}
-
-// TestLanes_WhatJoinsIsNotWaitedFor adds the only instance of a lane, or with a method. While it connects, calls go to the same instances as
-// before, except those that no other serves.
-func TestLanes_WhatJoinsIsNotWaitedFor(t *testing.T) {
-	for _, tt := range []struct {
-		what          string
-		ctx           context.Context
-		before, after []string
-		want          string
-	}{
-		{"a lane", lane("red"), []string{"a v1"}, []string{"a v1", "n v2"}, "a"},
-		{"a lane that all others have left", lane("red"), []string{"a v1", "b v2"}, []string{"a v1", "n v2"}, "b"},
-		{"a method", t.Context(), []string{"a v1 - s.A/L"}, []string{"a v1 - s.A/L", "n v1 - s.A/L,M"}, "waits"},
-	} {
-		r := newRig(t)
-		r.hangs["n:1"] = true
-		r.update(looseRed, tt.before...)
-		r.update(looseRed, tt.after...)
-		r.expect(tt.ctx, tt.what+" joins", tt.want)
-		r.pass(readyTimeout)
-		r.expect(tt.ctx, tt.what+" hangs", tt.want)
 	}
 }

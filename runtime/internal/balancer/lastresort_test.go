@@ -52,21 +52,6 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 	}
 }
 
-// TestLastResort_IsAllThatHasJustLeft removes instances one after the other, as if they had one cause. All of them take calls, those of a
-// lane the lane's calls.
-func TestLastResort_IsAllThatHasJustLeft(t *testing.T) {
-	r := newRig(t)
-	all := []string{"a v1", "b v2", "c v2"}
-	for n := range len(all) + 1 {
-		r.update(byLabel, all[n:]...)
-	}
-	for name, want := range map[string]string{"v1": "a", "v2": "bc", "": "abc"} {
-		if got := r.all(lane(name)); got != want {
-			t.Errorf("calls of the lane %q go to %s, want %s", name, got, want)
-		}
-	}
-}
-
 // TestLastResort_TheDrainedComeLast connects to drained endpoints once no other can be called, and not before.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	const drain = `"drain":["a"]`
@@ -83,23 +68,6 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	r.hangs["c:1"] = true
 	r.set("c", connectivity.Idle)
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
-}
-
-// TestLastResort_RecoversThoughUnwellWhenItLeft removes the only server while its health check says NOT_SERVING, as servers withdraw
-// themselves. Once it is healthy, calls go to it, whether it is in etcd again or not (H4).
-func TestLastResort_RecoversThoughUnwellWhenItLeft(t *testing.T) {
-	r := newRig(t)
-	r.hand(``, attr.State{Endpoints: ends("a"), Health: "acme.User"})
-	a := r.last("a:1")
-	a.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("NOT_SERVING")})
-	r.settle()
-	r.hand(``, attr.State{Health: "acme.User"})
-	if a.health == nil {
-		t.Fatal("the connection is closed")
-	}
-	a.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
-	r.settle()
-	r.expect(t.Context(), "once it is well", "a")
 }
 
 // TestLastResort_WhatServesServesOn replaces servers that cannot be reached, again and again: the other cluster, or a drained instance,

@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +15,6 @@ import (
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
 // whereNamed makes a call to an instance, and another once it is connected to.
@@ -65,24 +63,6 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		if r.pass(linger); addrs(r.open()) != tt.open {
 			t.Errorf("%s: open are %s, want %s", tt.when, addrs(r.open()), tt.open)
 		}
-	}
-}
-
-// TestNamed_LeavesBeforeItIsOpened has an instance leave between a call that names it and the connection to it.
-func TestNamed_LeavesBeforeItIsOpened(t *testing.T) {
-	r := newRig(t)
-	r.update("", "a", "b")
-	p := r.policy
-	known := *p.targets.known.Load()
-	p.mu.Lock() // so that it is opened later
-	_ = r.where(named("b"))
-	known.all = known.all[:1]
-	p.targets.known.Store(&known)
-	p.mu.Unlock()
-	pickers := r.states
-	r.settle()
-	if p.targets.named.Load() != 0 || r.states == pickers {
-		t.Error("it is kept, or the call is not asked for again")
 	}
 }
 
@@ -183,13 +163,14 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 		when, health string
 		do           func()
 		reached      bool
+		others       string // what other calls get
 	}{
-		{"it is ejected", "", unwell(nil), true},
-		{"it is ejected, and connected to anew", "", again, true},
-		{"its health is asked for, and not told", "s.A", func() {}, true},
-		{"it is not serving", "s.A", unwell(errors.New("not serving")), false},
-		{"it is ejected, too", "s.A", unwell(nil), false},
-		{"it is connected to anew, and does not tell its health", "s.A", again, false},
+		{"it is ejected", "", unwell(nil), true, errUnhealthy.Error()},
+		{"it is ejected, and connected to anew", "", again, true, "waits"},
+		{"its health is asked for, and not told", "s.A", func() {}, true, "waits"},
+		{"it is not serving", "s.A", unwell(errors.New("not serving")), false, "not serving"},
+		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
+		{"it is connected to anew, and does not tell its health", "s.A", again, false, "waits"},
 	} {
 		r.hand("", attr.State{Endpoints: ends("a"), Health: tt.health})
 		_ = r.where(named("a"))
@@ -200,9 +181,7 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 		if got := r.where(named("a")); (got == "a") != tt.reached {
 			t.Errorf("%s: %s", tt.when, got)
 		}
-		if got := r.where(t.Context()); got == "a" {
-			t.Errorf("%s: other calls reach it", tt.when)
-		}
+		r.expect(t.Context(), tt.when+", and a call names nobody", tt.others)
 	}
 }
 
@@ -224,38 +203,5 @@ func TestNamed_TwinsAreToldApart(t *testing.T) {
 		if got := r.whereNamed(calloptions.Target{Instance: "host", Addr: want + ":1"}); got != want {
 			t.Errorf("a call to the one at %s reaches %s", want, got)
 		}
-	}
-}
-
-// TestNamed_CallsForTheLeader has leaders come, go, refuse connections and not be registered.
-func TestNamed_CallsForTheLeader(t *testing.T) {
-	const method = "/a.B/C"
-	r := newRig(t)
-	r.client.LeaderMethods = map[string]struct{}{method: {}}
-	r.refuse("b")
-	for _, tt := range []struct {
-		leader string
-		want   error
-	}{{"", balancer.ErrNoSubConnAvailable}, {"a", nil}, {"b", errRefused}, {"c", balancer.ErrNoSubConnAvailable}, {"a", nil}} {
-		r.hand("", attr.State{Endpoints: ends("a", "b"), Leader: attr.Leader{Instance: tt.leader, Token: 7}, Pending: tt.leader == "c"})
-		info := balancer.PickInfo{FullMethodName: method, Ctx: t.Context()}
-		_, _ = stateOf(r.fakeConn).Picker.Pick(info) // names the leader
-		r.settle()
-		result, err := stateOf(r.fakeConn).Picker.Pick(info)
-		if !errors.Is(err, tt.want) || err == nil && result.SubConn.(*fakeSubConn).addrs[0].Addr != tt.leader+":1" {
-			t.Errorf("to %q: %v, want %v", tt.leader, err, tt.want)
-		}
-		if got := result.Metadata.Get(election.TokenHeader); err == nil && !slices.Equal(got, []string{"7"}) {
-			t.Errorf("to %q: token %q", tt.leader, got)
-		}
-		if result, err := stateOf(r.fakeConn).Picker.Pick(balancer.PickInfo{FullMethodName: "/a.B/D", Ctx: t.Context()}); err != nil || result.Metadata != nil {
-			t.Errorf("a call for anybody: %v, %v", result.Metadata, err)
-		}
-		if n := testing.AllocsPerRun(100, func() { _, _ = stateOf(r.fakeConn).Picker.Pick(info) }); n != 0 && err == nil {
-			t.Errorf("a pick makes %v allocations", n)
-		}
-	}
-	if leaderOf(&attr.Client{}, attr.Leader{Instance: "a", Token: 7}).has(method) {
-		t.Error("a connection without such methods has a leader")
 	}
 }

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"fmt"
 	"hash/maphash"
 	"testing"
 	"time"
@@ -53,43 +54,29 @@ func TestPickFirst(t *testing.T) {
 	})
 }
 
-// TestPickFirst_NextIsTriedBesideWhatHangs tries the next instance in parallel after a pause.
+// TestPickFirst_NextIsTriedBesideWhatHangs calls a lane whose instances hang, but for the last. After a pause the next is tried in parallel.
+// Calls do not wait for each in turn.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	r := newRig(t)
-	r.hangs["a:1"], r.hangs["b:1"] = true, true
-	r.update(firstOne, "a", "b", "c", "d")
-	for i, want := range []struct {
-		after time.Duration
-		made  int
-	}{{0, 1}, {attemptDelay - 1, 1}, {1, 2}, {attemptDelay - 1, 2}, {1, 3}, {attemptDelay, 3}} {
-		if r.pass(want.after); len(r.made) != want.made {
-			t.Errorf("at step %d, %d are connected to, want %d", i, len(r.made), want.made)
-		}
-	}
-	r.expect(t.Context(), "at last", "c")
-}
-
-// TestPickFirst_ManyThatHangAreWaitedForAsOne calls a lane of many instances that hang: its calls do not wait for each in turn.
-func TestPickFirst_ManyThatHangAreWaitedForAsOne(t *testing.T) {
-	r := newRig(t)
-	specs := []string{"base v1", "h v2"}
-	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
-		specs = append(specs[:len(specs)-1], name+" v2", "h v2")
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		r.hangs[name+":1"] = true
 	}
-	r.update(firstOne+`,`+looseRed, specs...)
+	r.update(firstOne+`,`+looseRed, "base v1", "a v2", "b v2", "c v2", "d v2", "e v2", "f v2")
 	r.expect(lane("red"), "at first", "waits")
 	r.settle()
-	for n := range 7 {
-		r.pass(attemptDelay - 1)
-		want := "waits"
-		if n >= 4 {
-			want = "base"
+	for i, want := range []struct {
+		after time.Duration
+		made  int // beside the base
+		call  string
+	}{
+		{0, 1, "waits"}, {attemptDelay - 1, 1, "waits"}, {1, 2, "waits"}, {attemptDelay - 1, 2, "waits"}, {1, 3, "waits"},
+		{attemptDelay, 4, "waits"}, {attemptDelay, 5, "base"}, {attemptDelay, 6, "f"}, {attemptDelay, 6, "f"},
+	} {
+		if r.pass(want.after); len(r.made)-1 != want.made {
+			t.Errorf("at step %d, %d are connected to, want %d", i, len(r.made)-1, want.made)
 		}
-		r.expect(lane("red"), "while those before the last hang", want)
-		r.pass(1)
+		r.expect(lane("red"), fmt.Sprint("at step ", i), want.call)
 	}
-	r.expect(lane("red"), "once the last is tried", "h")
 }
 
 // TestPickFirst_IsShuffled gives each client its own order, which stays as instances come and go.

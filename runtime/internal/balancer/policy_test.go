@@ -3,17 +3,13 @@ package balancer
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -92,40 +88,6 @@ func TestPolicy_ReportsOnce(t *testing.T) {
 	}
 }
 
-// TestPolicy_LanesGroupsAndRingsAreSmall bounds the memory that one config and 512 entries take: 128 lanes, eight sets of methods, nine
-// groups and two zones, with a ring in each.
-func TestPolicy_LanesGroupsAndRingsAreSmall(t *testing.T) {
-	var split []string
-	for g := range 8 {
-		split = append(split, fmt.Sprintf(`{"match":{"group":"g%d"},"weight":1}`, g))
-	}
-	var fleet []resolver.Endpoint
-	for i := range 512 {
-		e := &endpoint.Endpoint{Instance: fmt.Sprint(i), Addr: fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), Zone: fmt.Sprintf("z%d", i/4%2), Weight: uint32(i + 1), Metadata: map[string]string{
-			"lane": fmt.Sprintf("l%d", i%128), "other": fmt.Sprintf("l%d", i/4), "group": fmt.Sprintf("g%d", i/8%8), endpoint.MethodsName: fmt.Sprintf("s.A/M%d", i/128+i%2*4),
-		}}
-		fleet = append(fleet, attr.New(e, new(attr.Storage)))
-	}
-	inUse := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := inUse()
-	r := newRig(t)
-	r.hand(`"preferZone":true,"route":[{"label":"lane"},{"label":"other"}],"split":[`+strings.Join(split, ",")+`],`+ring, attr.State{Endpoints: fleet})
-	for lane := range 128 {
-		for method := range 8 {
-			r.whereBy(calloptions.WithLane(t.Context(), fmt.Sprintf("l%d", lane)), fmt.Sprintf("/s.A/M%d", method))
-		}
-	}
-	if after := inUse(); after > before+32<<20 {
-		t.Errorf("they take %d KiB", (after-before)>>10)
-	}
-	runtime.KeepAlive(r)
-}
-
 // TestPick_AllocatesNothing makes calls under each option of the policy, and under all of them.
 func TestPick_AllocatesNothing(t *testing.T) {
 	if underRace {
@@ -155,48 +117,6 @@ func TestPick_AllocatesNothing(t *testing.T) {
 			r.settle()
 			if n := testing.AllocsPerRun(100, pick); n > 0 {
 				t.Errorf("%s: %v allocations a pick of %s", config, n, method)
-			}
-		}
-	}
-}
-
-// TestPick_MeetsAnOlderSnapshot makes a call while another makes the snapshot of the newest picker (P10).
-func TestPick_MeetsAnOlderSnapshot(t *testing.T) {
-	for _, tt := range []struct {
-		when, config  string
-		before, after connectivity.State // of the one that calls are tied to
-	}{
-		{"it was connecting", ``, connectivity.Idle, connectivity.Ready},
-		{"it had failed", ``, connectivity.TransientFailure, connectivity.Ready},
-		{"it was connecting, of a ring", `"maxConcurrentRequests":1,` + ring, connectivity.Idle, connectivity.Ready},
-		{"it was ready", `"maxConcurrentRequests":1,` + ring, connectivity.Ready, connectivity.TransientFailure},
-	} {
-		r := newRig(t)
-		r.update(tt.config, "a", "b")
-		ctx := tied("somebody")
-		its := r.where(ctx)
-		r.hangs[its+":1"] = true
-		if tt.config == `` {
-			r.set(map[string]string{"a": "b", "b": "a"}[its], connectivity.TransientFailure)
-			_ = r.where(ctx)
-		}
-		r.set(its, tt.before)
-		_ = r.where(ctx)
-		r.set(its, tt.after)
-		v := r.policy.core.plan.called()[0]
-		v.making.Lock()
-		answered := make(chan string, 1)
-		go func() { answered <- r.where(ctx) }()
-		for n := 0; n < 1000 && len(answered) == 0; n++ {
-			runtime.Gosched()
-		}
-		v.making.Unlock()
-		if got := <-answered; len(got) != 1 {
-			t.Errorf("%s: a call gets %q, and no other picker comes", tt.when, got)
-		}
-		for addr, conn := range r.policy.core.conns {
-			if n := conn.stats.UnderWay(); n != 0 {
-				t.Errorf("%s: %d calls are counted at %s", tt.when, n, addr)
 			}
 		}
 	}

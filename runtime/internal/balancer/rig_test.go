@@ -179,11 +179,6 @@ func mustConfig(t testing.TB, text string) *config {
 	return c
 }
 
-func planOf(t *testing.T, config string, fleet []resolver.Endpoint) *plan {
-	t.Helper()
-	return makePlan(inputOf(mustConfig(t, config), planning.Client{}, fleet))
-}
-
 // bigFleet returns n endpoints of three versions, in four zones. One in ten serves one method more than the others.
 func bigFleet(n int) []resolver.Endpoint {
 	fleet := make([]resolver.Endpoint, n)

@@ -1,14 +1,11 @@
 package balancer
 
 import (
-	"errors"
 	"math"
 	"strconv"
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -93,43 +90,16 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 	}
 }
 
-// TestShares_OfAZoneThatIsUnwell has half of a zone fail its health checks, and then all be ejected.
-func TestShares_OfAZoneThatIsUnwell(t *testing.T) {
-	r := newRig(t)
-	r.update(`"preferZone":true,"zoneMinPercent":100`, "a - x", "b - x", "c - x", "d - x", "f - y")
-	unwell := balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}
-	r.last("a:1").health(unwell)
-	r.last("b:1").health(unwell)
-	r.settle()
-	if got := r.shares(t.Context(), 1000); math.Abs(float64(got["f"]-500)) > 20 || math.Abs(float64(got["c"]-250)) > 20 {
-		t.Errorf("where half of a zone are well, calls go to %v", got)
-	}
-	for _, s := range r.open() {
-		s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure}) // as gRPC says that it is ejected
-	}
-	r.settle()
-	r.expect(t.Context(), "where none is well", errUnhealthy.Error())
-}
-
 // TestShares_OfWeightsAndSlowStart calls two instances. The second has just started and has thrice the weight.
 func TestShares_OfWeightsAndSlowStart(t *testing.T) {
 	r := newRig(t)
 	started := map[string]string{endpoint.StartedName: strconv.FormatInt(r.now.Unix(), 10)}
-	fleet := []resolver.Endpoint{
+	r.hand(`"slowStart":{"window":"3600s"},"childPolicy":[{"etcd_weighted":{}}]`, attr.State{Endpoints: []resolver.Endpoint{
 		attr.New(&endpoint.Endpoint{Instance: "a", Addr: "a:1", Weight: 1}, new(attr.Storage)),
 		attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b:1", Weight: 3, Metadata: started}, new(attr.Storage)),
-	}
-	for _, tt := range []struct {
-		config string
-		least  int // of 400 calls, at the second
-		most   int
-	}{
-		{``, 198, 202}, {`"childPolicy":[{"etcd_weighted":{}}]`, 296, 304}, {`"slowStart":{"window":"3600s"}`, 30, 45}, {``, 198, 202},
-	} {
-		r.hand(tt.config, attr.State{Endpoints: fleet})
-		if got := r.shares(t.Context(), 400)["b"]; got < tt.least || got > tt.most {
-			t.Errorf("%q: %d of 400 calls, want %d to %d", tt.config, got, tt.least, tt.most)
-		}
+	}})
+	if got := r.shares(t.Context(), 1300)["b"]; got < 290 || got > 310 { // at first a tenth of its share counts
+		t.Errorf("%d of 1300 calls, want 300", got)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -24,9 +23,7 @@ type scripted struct {
 	cc     balancer.ClientConn
 	build  func()                               // nil: nothing
 	update func(balancer.ClientConnState) error // nil: it makes a connection for each endpoint, and keeps it
-
-	mu    sync.Mutex
-	calls []string
+	calls  []string
 }
 
 // script registers a policy for a test.
@@ -58,15 +55,9 @@ type otherConfig struct {
 	serviceconfig.LoadBalancingConfig `json:"-"`
 }
 
-func (s *scripted) note(what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, what)
-}
+func (s *scripted) note(what string) { s.calls = append(s.calls, what) }
 
 func (s *scripted) count(what string) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, call := range s.calls {
 		if call == what {
 			n++

@@ -23,45 +23,36 @@ func startedAt(at time.Time) map[string]string {
 }
 
 func TestSlowStart_Shares(t *testing.T) {
-	for _, tt := range []struct {
-		what string
-		of   *serviceconfig.SlowStart
-		age  time.Duration
-		want float64
+	now := time.Unix(1_800_000_000, 0)
+	ago := func(d time.Duration) map[string]string { return startedAt(now.Add(-d)) }
+	for what, tt := range map[string]struct {
+		metadata map[string]string
+		from     uint32        // percent
+		later    time.Duration // than it was ready
+		want     float64
 	}{
-		{"at first", window(10*time.Second, 0), 0, 0.1},
-		{"after half of the window", window(10*time.Second, 0), 5 * time.Second, 0.55},
-		{"after the window", window(10*time.Second, 0), 10 * time.Second, 1},
-		{"from a percentage", window(10*time.Second, 50), 2 * time.Second, 0.6},
-		{"from all", window(10*time.Second, 100), 2 * time.Second, 1},
-		{"time does not go back", window(10*time.Second, 0), -time.Second, 0.1},
+		"one that does not say":              {nil, 0, 0, 1},
+		"one that says nonsense":             {map[string]string{endpoint.StartedName: "-1"}, 0, 0, 1},
+		"one that says a huge number":        {map[string]string{endpoint.StartedName: strings.Repeat("9", 30)}, 0, 0, 1},
+		"one that started before the window": {ago(11 * time.Second), 0, 0, 1},
+		"one that started in the window":     {ago(9 * time.Second), 0, 0, 0.1},
+		"one whose clock is ahead":           {ago(-time.Hour), 0, 0, 0.1},
+		"after half of the window":           {ago(0), 0, 5 * time.Second, 0.55},
+		"after the window":                   {ago(0), 0, 10 * time.Second, 1},
+		"from a percentage":                  {ago(0), 50, 2 * time.Second, 0.6},
+		"from all":                           {ago(0), 100, 2 * time.Second, 1},
+		"time does not go back":              {ago(0), 0, -time.Second, 0.1},
 	} {
-		s := start{known: true, since: time.Hour}
-		if got, grows := s.share(tt.of, time.Hour+tt.age); math.Abs(got-tt.want) > 1e-9 || grows != (tt.age < 10*time.Second) {
-			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
+		var x Stats
+		x.Ready(&endpoint.Endpoint{Metadata: tt.metadata}, now)
+		if got, _ := x.start.Load().share(window(10*time.Second, tt.from), now.Add(tt.later).Sub(epoch)); math.Abs(got-tt.want) > 1e-9 {
+			t.Errorf("%s: %v, want %v", what, got, tt.want)
 		}
 	}
 }
 
-func TestSlowStart_OfWhom(t *testing.T) {
+func TestSlowStart_BeginsWithTheServer(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	for what, tt := range map[string]struct {
-		metadata map[string]string
-		want     bool
-	}{
-		"one that does not say":              {nil, false},
-		"one that says nonsense":             {map[string]string{endpoint.StartedName: "-1"}, false},
-		"one that says a huge number":        {map[string]string{endpoint.StartedName: strings.Repeat("9", 30)}, false},
-		"one that started before the window": {startedAt(now.Add(-11 * time.Second)), false},
-		"one that started in the window":     {startedAt(now.Add(-9 * time.Second)), true},
-		"one whose clock is ahead":           {startedAt(now.Add(time.Hour)), true},
-	} {
-		var x Stats
-		x.Ready(&endpoint.Endpoint{Metadata: tt.metadata}, now)
-		if _, grows := x.start.Load().share(window(10*time.Second, 0), now.Sub(epoch)); grows != tt.want {
-			t.Errorf("%s: %+v", what, x.start.Load())
-		}
-	}
 	var x Stats
 	x.Ready(nil, now)
 	first := &endpoint.Endpoint{Metadata: startedAt(now)}

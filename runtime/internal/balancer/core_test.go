@@ -37,7 +37,6 @@ type walked struct {
 // walks are the events of a walk.
 type walks struct {
 	configs []*config
-	texts   []string
 	events  []string
 }
 
@@ -62,7 +61,7 @@ const (
 var walkedCalls = []struct{ lane, method string }{{"", "M"}, {"", "New"}, {"red", "M"}}
 
 func newWalks(t *testing.T, texts ...string) *walks {
-	w := &walks{texts: texts}
+	w := &walks{}
 	for _, text := range texts {
 		w.configs = append(w.configs, mustConfig(t, "{"+text+"}"))
 	}
@@ -340,7 +339,6 @@ func (w *walked) tell(conn *conn, what string) bool {
 // walkedSubConn stands for a SubConn of gRPC.
 type walkedSubConn struct {
 	balancer.SubConn
-	of   *conn
 	busy bool // it was told to connect, and is not idle again
 }
 
@@ -354,7 +352,7 @@ func (w *walked) carryOut() {
 			switch s.action {
 			case dial:
 				if conn.subConn == nil {
-					conn.subConn = &walkedSubConn{of: conn}
+					conn.subConn = &walkedSubConn{}
 				}
 				sc := conn.subConn.(*walkedSubConn)
 				if sc.busy {

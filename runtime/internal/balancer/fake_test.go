@@ -208,12 +208,3 @@ func (c *fakeConn) begin(ctx context.Context, method string) (instance string, e
 		}
 	}, nil
 }
-
-// revive ends the backoff of failed connections.
-func (c *fakeConn) revive() {
-	for _, s := range c.open() {
-		if s.state == connectivity.TransientFailure {
-			s.set(connectivity.Idle, nil)
-		}
-	}
-}

@@ -51,7 +51,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		{"nobody has that name", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
 		{"a state is to come", nil, "x", 8, "waits", "ab"},
 		{"it moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
-		{"it is back", func() { clear(r.down); r.revive(); r.settle() }, "b", 0, "b2", "ab2"},
+		{"it is back", r.revive, "b", 0, "b2", "ab2"},
 		{"it has left", update(9, ends("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
 	} {
 		if tt.do != nil {

@@ -10,29 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// firstStep is a change, the instance that takes calls after it, and the connected ones.
-type firstStep struct {
-	what              string
-	do                func()
-	picks, connection string
-}
-
-// follow does steps. After each it waits until unused connections are closed.
-func (r *rig) follow(steps []firstStep) {
-	r.t.Helper()
-	for _, step := range steps {
-		step.do()
-		r.settle()
-		for range 3 {
-			r.pass(linger)
-		}
-		if r.expect(r.t.Context(), step.what, step.picks); addrs(r.open()) != step.connection {
-			r.t.Errorf("%s: %s are connected to, want %s", step.what, addrs(r.open()), step.connection)
-		}
-	}
-}
-
-// TestPickFirst connects to one instance at a time, in order (S8).
+// TestPickFirst connects to one instance at a time, in order (S8). After each step it waits until unused connections are closed.
 func TestPickFirst(t *testing.T) {
 	r := newRig(t)
 	update := func(specs ...string) func() { return func() { r.update(firstOne, specs...) } }
@@ -40,18 +18,30 @@ func TestPickFirst(t *testing.T) {
 	if len(r.made) != 1 {
 		t.Errorf("%d are connected to at first", len(r.made))
 	}
-	r.follow([]firstStep{
+	for _, step := range []struct {
+		what          string
+		do            func()
+		picks, opened string
+	}{
 		{"one that comes before", update("0", "a", "b", "c"), "a", "a"},
 		{"the first fails", func() { r.refuse("a") }, "0", "0"},
 		{"so does the next", func() { r.refuse("0") }, "b", "b"},
-		{"others are up", func() { clear(r.down); r.revive() }, "b", "b"},
+		{"others are up", r.revive, "b", "b"},
 		{"it leaves", update("0", "a", "c"), "0", "0"},
 		{"one that a call names comes before", func() {
 			update("+", "0", "a")()
 			r.whereNamed(calloptions.Target{Instance: "+"})
 		}, "0", "+0"},
 		{"entries change", update("+", "0", "b"), "0", "+0"},
-	})
+	} {
+		step.do()
+		for range 3 {
+			r.pass(linger)
+		}
+		if r.expect(t.Context(), step.what, step.picks); addrs(r.open()) != step.opened {
+			t.Errorf("%s: %s are connected to, want %s", step.what, addrs(r.open()), step.opened)
+		}
+	}
 }
 
 // TestPickFirst_NextIsTriedBesideWhatHangs calls a lane whose instances hang, but for the last. After a pause the next is tried in parallel.

@@ -106,6 +106,17 @@ func (r *rig) refuse(instances ...string) {
 	r.settle()
 }
 
+// revive ends the backoff of failed connections, and has no more be refused.
+func (r *rig) revive() {
+	clear(r.down)
+	for _, s := range r.open() {
+		if s.state == connectivity.TransientFailure {
+			s.set(connectivity.Idle, nil)
+		}
+	}
+	r.settle()
+}
+
 // where makes a call of a method that all serve. It returns the instance that takes it, "waits", or the call's error.
 func (r *rig) where(ctx context.Context) string { return r.whereBy(ctx, "/s.A/M") }
 
@@ -138,9 +149,16 @@ func (r *rig) shares(ctx context.Context, n int) map[string]int {
 	return all
 }
 
-// all returns the instances that take calls.
-func (r *rig) all(ctx context.Context) string {
-	return strings.Join(slices.Sorted(maps.Keys(r.shares(ctx, 60))), "")
+// all returns which instances take the calls of a method. The first call may have something connected to.
+func (r *rig) all(ctx context.Context, method string) string {
+	seen := make(map[string]bool)
+	for range 60 {
+		if got := r.whereBy(ctx, method); got != "waits" {
+			seen[got] = true
+		}
+		r.settle()
+	}
+	return strings.Join(slices.Sorted(maps.Keys(seen)), "")
 }
 
 // lane, tied and named return the contexts of calls for a lane, of an affinity, and to an instance.

@@ -206,12 +206,6 @@ func TestPeak_Picks(t *testing.T) {
 	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
 		t.Error("one in ten calls is to try what was quiet, once")
 	}
-	for range 10 {
-		a.end(time.Microsecond, now, status.Error(codes.Unavailable, ""))
-	}
-	if n := picks(); n != 0 {
-		t.Errorf("%d of 100 picks are of one that fails at once", n)
-	}
 }
 
 // TestPeak_WhileAllStart has all endpoints be new, as after a deployment, and one of them fail, be slow, or not answer (P15).

@@ -61,25 +61,6 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestMethods_ASubsetHasOneThatServes has one of a fleet serve a method, which is seldom among the subset of a client.
-func TestMethods_ASubsetHasOneThatServes(t *testing.T) {
-	var specs []string
-	for i := range 20 {
-		specs = append(specs, fmt.Sprintf("i%02d - - s.A/M", i))
-	}
-	specs[13] += ",New"
-	r := newRig(t)
-	for range 2 { // the next plan has it as well
-		r.update(`"subset":2`, specs...)
-		if got := r.all(t.Context(), "/s.A/New"); got != "i13" {
-			t.Errorf("the calls go to %q", got)
-		}
-	}
-	if open := len(r.open()); open > 3 { // of the plan before, one lingers
-		t.Errorf("%d connections are open", open)
-	}
-}
-
 // TestMethods_WhatIsRememberedIsBounded has every endpoint serve something else, and a caller pass on the calls of others.
 func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 	var specs []string

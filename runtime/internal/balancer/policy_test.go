@@ -81,16 +81,16 @@ func TestPolicy_ReportsOnce(t *testing.T) {
 // TestPick_AllocatesNothing makes calls under each option of the policy, and under all of them.
 func TestPick_AllocatesNothing(t *testing.T) {
 	for _, config := range []string{
-		``, `"split":[{"match":{"version":"v0"},"weight":5},{"match":{"version":"v1"},"weight":95}]`, `"preferZone":true,"zoneMinPercent":80`,
-		`"subset":20`, `"route":[{"lane":"red","match":{"version":"v1"}}]`, `"maxConcurrentRequests":100`, `"slowStart":{"window":"3600s"}`, ring,
+		``, byVersion, `"preferZone":true,"zoneMinPercent":80`,
+		`"subset":2`, looseRed, `"maxConcurrentRequests":100`, `"slowStart":{"window":"3600s"}`, ring,
 		`"childPolicy":[{"etcd_weighted":{}}]`, `"childPolicy":[{"least_request_experimental":{}}]`, peakConfig,
-		`"preferZone":true,"zoneMinPercent":80,"subset":20,"maxConcurrentRequests":100,"slowStart":{"window":"3600s"},` + peakConfig,
+		`"preferZone":true,"zoneMinPercent":80,"subset":2,"maxConcurrentRequests":100,"slowStart":{"window":"3600s"},` + peakConfig,
 	} {
 		r := newRig(t)
-		r.hand(config, attr.State{Endpoints: bigFleet(100)})
+		r.update(config, "a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
 		ctx := calloptions.WithAffinity(lane("red"), "k")
-		for _, method := range []string{"SayHello", "SayNew"} {
-			info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/" + method}
+		for _, method := range []string{"M", "New"} {
+			info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + method}
 			pick := func() {
 				result, err := stateOf(r.fakeConn).Picker.Pick(info)
 				if err != nil {

@@ -196,19 +196,3 @@ func mustConfig(t testing.TB, text string) *config {
 	}
 	return c
 }
-
-// bigFleet returns n endpoints of three versions, in four zones. One in ten serves one method more than the others.
-func bigFleet(n int) []resolver.Endpoint {
-	fleet := make([]resolver.Endpoint, n)
-	for i := range fleet {
-		methods := "helloworld.Greeter/SayHello,SayBye"
-		if i%10 == 0 {
-			methods += ",SayNew"
-		}
-		fleet[i] = attr.New(&endpoint.Endpoint{
-			Instance: fmt.Sprintf("i%05d", i), Addr: fmt.Sprintf("10.%d.%d.%d:9000", i>>16, i>>8&255, i&255),
-			Version: fmt.Sprintf("v%d", i%3), Zone: fmt.Sprintf("z%d", i%4), Metadata: map[string]string{endpoint.MethodsName: methods},
-		}, new(attr.Storage))
-	}
-	return fleet
-}

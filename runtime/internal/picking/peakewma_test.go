@@ -124,20 +124,17 @@ func TestPeak_Estimates(t *testing.T) {
 		}
 	}
 	failing := 0.0
-	for range 100 {
-		failing = nextFailing(failing, true)
-	}
-	if failing != 1-minHealth {
-		t.Errorf("after 100 failures: %v", failing)
-	}
-	if failing = nextFailing(failing, false); failing < 0.49 || failing > 0.5 {
-		t.Errorf("after a success: %v", failing)
-	}
-	for range 10 {
-		failing = nextFailing(failing, false)
-	}
-	if failing != 0 {
-		t.Errorf("after eleven successes: %v", failing)
+	for _, tt := range []struct {
+		calls int
+		fail  bool
+		want  float64
+	}{{1, true, 0.5}, {99, true, 1 - minHealth}, {1, false, (1 - minHealth) / 2}, {10, false, 0}} {
+		for range tt.calls {
+			failing = nextFailing(failing, tt.fail)
+		}
+		if math.Abs(failing-tt.want) > 1e-12 {
+			t.Errorf("after %d more that fail, %v: %v, want %v", tt.calls, tt.fail, failing, tt.want)
+		}
 	}
 }
 

@@ -85,13 +85,11 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	return w
 }
 
-var walkStart = time.Now()
-
 func noStats(string) *picking.Stats { return new(picking.Stats) }
 
 // begin returns a walk in which nothing has happened.
 func (ws *walks) begin() *walked {
-	w := &walked{walks: ws, core: newCore(noStats), now: walkStart, fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
+	w := &walked{walks: ws, core: newCore(noStats), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
 	w.update()
 	return w
 }

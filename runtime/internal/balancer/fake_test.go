@@ -26,7 +26,6 @@ type fakeConn struct {
 	silent map[string]bool  // do not report their health
 	unwell map[string]error // report that they are unhealthy
 	state  balancer.State
-	states int // how many there were
 }
 
 type fakeSubConn struct {
@@ -53,11 +52,8 @@ func (c *fakeConn) UpdateState(s balancer.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state = s
-	c.states++
 }
 
-func (c *fakeConn) ResolveNow(resolver.ResolveNowOptions)  {}
-func (c *fakeConn) Target() string                         { return "etcd:///acme/user" }
 func (c *fakeConn) MetricsRecorder() stats.MetricsRecorder { return noMetrics{} }
 
 type noMetrics struct {

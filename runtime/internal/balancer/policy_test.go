@@ -66,18 +66,6 @@ func TestPolicy_WhatIsKnownServes(t *testing.T) {
 	r.expect(t.Context(), "once etcd has answered", errRefused.Error())
 }
 
-func TestPolicy_ReportsOnce(t *testing.T) {
-	var reports []string
-	r := newRig(t)
-	r.client.Report = func(problem string) { reports = append(reports, problem) }
-	for range 3 {
-		r.update(`"drain":["x"]`, "a")
-	}
-	if len(reports) != 1 {
-		t.Errorf("reported %q", reports)
-	}
-}
-
 // TestPick_AllocatesNothing makes calls under each option of the policy, and under all of them.
 func TestPick_AllocatesNothing(t *testing.T) {
 	for _, config := range []string{

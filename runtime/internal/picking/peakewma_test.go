@@ -194,9 +194,8 @@ func TestPeak_Picks(t *testing.T) {
 	if n := picks(); n != 100 {
 		t.Errorf("%d of 100 picks are of the faster one", n)
 	}
-	if now += retryAfter + 1; true {
-		a.picked.Store(int64(now))
-	}
+	now += retryAfter + 1
+	a.picked.Store(int64(now))
 	if n := picks(); n != 99 {
 		t.Errorf("after a second without a call, the slow one is tried %d times, want 1", 100-n)
 	}

@@ -86,7 +86,7 @@ func (p *Plan[E]) reportSplit() {
 	in := p.bySplit(p.Base.Members)
 	var all []matched // made for the first group that is empty
 	for i := range splits {
-		if len(in[i]) > 0 {
+		if len(in[i]) > 0 || splits[i].Weight == 0 {
 			continue
 		}
 		if all == nil {

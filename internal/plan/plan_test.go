@@ -113,6 +113,7 @@ func TestPlan(t *testing.T) {
 			"1: b | 2: d | 3: ace", ""},
 		{"split that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde",
 			"split[0] matches no endpoint: the other groups have its share"},
+		{"split without a share that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":0},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde", ""},
 		{"split whose endpoints are drained", `{"drain":["c","d"],` + split + `}`, "", "95: ab | 0: e > cd",
 			"split[0] matches only endpoints that are drained: the other groups have its share"},
 		{"everything", `{` + split + `,"preferZone":true,"drain":["e","d"]}`, "y", "5: c | 95: b > a | 0: de", ""},

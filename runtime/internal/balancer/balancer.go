@@ -98,7 +98,7 @@ func (p *policy) carryOut() {
 		}
 	}
 	p.wake(p.core.lookAt)
-	p.tellLeaves(p.core.leaves)
+	p.tellLeaves(!p.closed && (p.core.leaves || p.others != nil && p.others.away))
 	if publish && !p.closed {
 		p.publish()
 	}
@@ -283,7 +283,9 @@ func (p *policy) plan() (endpoints []resolver.Endpoint) {
 	p.report(next.Reports)
 	if p.others != nil {
 		var empty error
-		endpoints, empty = next.forOthers()
+		if endpoints, empty = next.forOthers(); len(endpoints) > 0 {
+			p.others.away = next.Live == 0
+		}
 		next = targetsOnly(&in, empty)
 	}
 	p.core.update(next, p.now())

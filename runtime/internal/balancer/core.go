@@ -308,7 +308,7 @@ func (c *core) closeAll() {
 	for _, conn := range c.all {
 		c.do(shutDown, conn)
 	}
-	c.conns, c.all, c.plan, c.leaves = nil, nil, nil, false
+	c.conns, c.all, c.plan = nil, nil, nil
 }
 
 // publish makes a new picker due, with which gRPC picks again for calls that wait.

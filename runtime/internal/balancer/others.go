@@ -48,6 +48,7 @@ func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 type others struct {
 	balancer.ClientConn
 	name    string
+	away    bool   // its endpoints are of the cluster to fall back on; guarded by policy.mu
 	changed func() // called when state has changed; it takes no lock that a call into the policy holds
 
 	calls    sync.Mutex // held during a call into the policy

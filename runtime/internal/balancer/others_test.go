@@ -224,6 +224,8 @@ func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 			return nil
 		}
 		s.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
+		leaves := "" // once for each change
+		s.client.CallsLeave = func(leave bool) { leaves += fmt.Sprint(leave, " ") }
 		drained, none := `"drain":["b"],`+p.config(), errors.New("none is registered")
 		for _, tt := range []struct {
 			told attr.State
@@ -249,6 +251,9 @@ func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 			t.Errorf("it was called %q", p.calls)
 		}
 		s.give(drained, attr.State{Client: s.client, Endpoints: ends("a")})
+		if leaves != "true false " {
+			t.Errorf("calls leave for the other cluster: %s", leaves)
+		}
 		_ = s.where(named("a"))
 		s.wait()
 		s.expect(named("a"), "by name", "a")

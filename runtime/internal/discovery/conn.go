@@ -130,7 +130,7 @@ func (c *conn) send(s *State) {
 		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held,
 		Leader: attr.Leader{Instance: s.NameOf(c.leader.Instance), Token: c.leader.Created},
 	}
-	if s.Known {
+	if s.Known && c.away != nil {
 		c.fallBack(told)
 	}
 	state := resolver.State{Endpoints: told.All()}
@@ -171,9 +171,6 @@ func (c *conn) send(s *State) {
 // fallBack adds the state of the key in the other cluster.
 func (c *conn) fallBack(told *attr.State) {
 	s := c.away
-	if s == nil {
-		return
-	}
 	told.Away = &attr.State{
 		Key: c.opts.Away.Full(), Sequence: s.Sequence, Pending: !s.Known && s.Err == nil, Err: s.emptyErr(c.opts.Away.Full()),
 		Endpoints: s.Endpoints, Held: s.Held,

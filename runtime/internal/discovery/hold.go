@@ -73,6 +73,9 @@ func (h *hold) next() (at time.Time) {
 
 // discount lowers the recent sizes by the number of published endpoints that were withdrawn.
 func (h *hold) discount(published []*Backend, withdrawn map[string]struct{}) {
+	if len(withdrawn) == 0 {
+		return
+	}
 	n := 0
 	for _, b := range published {
 		addr := b.Endpoint.Addr

@@ -99,7 +99,7 @@ type Plan[E any] struct {
 	Base    *Lane    // of calls without a lane
 
 	drained map[*endpoint.Endpoint]bool
-	ends    [classes]int // where the endpoints of a class end in All; live ones are all in OtherZones
+	ends    [classes]int // where the endpoints of a class end in All; all live ones count as of their OwnZone
 	placed  *Placement   // nil without lanes
 	lanes   map[string]*Lane
 }

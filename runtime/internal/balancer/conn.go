@@ -17,7 +17,7 @@ type conn struct {
 	stats   *picking.Stats            // of the connection's Memory
 	current atomic.Pointer[condition] // as picks see it
 
-	subConn balancer.SubConn // the shell's; nil: there is none
+	subConn balancer.SubConn // set by the shell; nil: there is none
 
 	// The core's.
 	endpoint resolver.Endpoint
@@ -56,9 +56,6 @@ const (
 	numReadiness
 )
 
-// isTrying reports whether a connection is neither ready nor failing.
-func (r readiness) isTrying() bool { return r <= late }
-
 // isExpected reports whether a connection is ready, or may soon be.
 func (r readiness) isExpected() bool { return r == trying || r == joining || r == ready }
 
@@ -74,7 +71,7 @@ func (conn *conn) readiness() readiness { return conn.current.Load().readiness }
 
 func (conn *conn) is(r readiness) bool { return conn.readiness() == r }
 
-// isAwaited reports whether x connects or has yet to report its health, and is not late.
+// isAwaited reports whether conn connects or has yet to report its health, and is not late.
 func (conn *conn) isAwaited() bool {
 	return conn.state != connectivity.Idle && (conn.is(trying) || conn.is(joining))
 }

@@ -223,7 +223,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, conn)
-		if c.plan.in.health == "" { // outlier detection does not report an ejection again
+		if c.plan.in.health == "" { // calls that name the instance may use it at once: no health check says otherwise
 			next := *conn.current.Load()
 			next.subConn = conn.subConn
 			if c.set(conn, &next); conn.named {
@@ -233,14 +233,12 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.TransientFailure:
 		c.set(conn, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
-		if was != connectivity.TransientFailure { // gRPC has waited after that; else it connects again at once, as gRPC's own policies do
+		if was != connectivity.TransientFailure { // what has failed fails for calls until it is ready, as in gRPC's policies
 			c.set(conn, untried)
 		}
 		if c.isUsed(conn) {
 			c.connect(conn, false, now)
 		}
-	case connectivity.Shutdown:
-		return // by ourselves
 	}
 	c.follow()
 }

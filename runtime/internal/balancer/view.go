@@ -17,12 +17,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot is the part of a view that can take calls, or the calls of one method, as of one picker. It is immutable. The first pick that
-// needs it makes it.
+// snapshot is the part of a view that can take calls, or the calls of one method, as of one picker. It is immutable, save that it
+// remembers the snapshots of methods. The first pick that needs it makes it.
 type snapshot struct {
 	epoch   uint64 // of the picker
 	groups  []readyGroup
-	err     error                                // of calls; nil if there are groups
+	err     error                                // of calls, without groups
 	toBase  bool                                 // without groups, and none is expected soon: a lane that is not strict leaves its calls to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, where endpoints differ in these
 }
@@ -104,14 +104,17 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	}
 	for i := range states {
 		g, weight := &states[i], v.groups[i].weight
-		if weight == 0 && heaviest > 0 || served && len(g.sets) > 0 && !g.sets[0].class.IsLive() { // all may be groups without a share
+		if len(g.sets) == 0 || served && !g.sets[0].class.IsLive() {
 			continue
 		}
-		if len(g.sets) > 0 {
+		if weight > 0 || heaviest == 0 { // all may be groups without a share
 			s.add(max(1, weight), g)
 		}
 	}
-	s.toBase = len(s.groups) == 0 && (all.waited == 0 || v.plan.traits.Single && all.waited < all.trying)
+	if len(s.groups) > 0 {
+		return s
+	}
+	s.toBase = all.waited == 0 || v.plan.traits.Single && all.waited < all.trying
 	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}

@@ -34,7 +34,11 @@ func (s *Set) cheapest(now time.Duration) int {
 		return s.picked(j, now)
 	}
 	a, b := s.members[i], s.members[j]
-	if t.grows(i) && a.costlier(b) || !t.grows(i) && !a.cheaper(b) {
+	wins := a.cheaper(b)
+	if t.grows(i) {
+		wins = !a.costlier(b)
+	}
+	if !wins {
 		i, j, b = j, i, a
 	}
 	if b.peak.retry(now, rand.Uint64()) {
@@ -56,12 +60,11 @@ func (s *Set) two(t *table) (i, j int) {
 	if t != nil && t.shares != nil {
 		return s.twoOfShares(t)
 	}
-	all, n := uint64(len(s.members)), rand.Uint64()
+	all := len(s.members)
 	if all == 1 {
 		return 0, 0
 	}
-	i, j = int(n>>32*all>>32), int(n&(1<<32-1)*(all-1)>>32)
-	if j >= i {
+	if i, j = rand.IntN(all), rand.IntN(all-1); j >= i {
 		j++
 	}
 	return i, j

@@ -12,7 +12,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// maxRings is how many rings are kept. Beyond that, a ring is made for each call, so that lanes, methods and groups do not
+// maxRings is how many rings are kept. Beyond that, a ring is made for each call, so that lanes and groups do not
 // multiply in memory what one endpoint takes.
 const maxRings = 64
 
@@ -39,26 +39,26 @@ func (r *Rings) add(at *ringOf, made []point) []point {
 // ringOf is the ring of a tier; nil: it is not made, or not kept.
 type ringOf = atomic.Pointer[[]point]
 
-// point is a point of a ring, from which on the calls with greater hashes are a member's.
+// point is where an arc of a ring ends. Calls with hashes up to its own, from the point before, are a member's.
 type point struct {
 	hash   uint64
 	member int32 // of the tier
 }
 
 // makeRing returns the ring of members with names and weights, sorted by hash. least and most are how many points it has.
-func makeRing(names []string, weights []uint64, fewest, most uint64) []point {
-	sum, least := 0.0, math.MaxFloat64
+func makeRing(names []string, weights []uint64, least, most uint64) []point {
+	sum, lightest := 0.0, math.MaxFloat64
 	for _, w := range weights {
 		sum += float64(w)
-		least = min(least, float64(w))
+		lightest = min(lightest, float64(w))
 	}
 	order := make([]int32, len(names))
 	for i := range order {
 		order[i] = int32(i)
 	}
 	slices.SortStableFunc(order, func(a, b int32) int { return strings.Compare(names[a], names[b]) })
-	least /= sum
-	scale := min(math.Ceil(least*float64(fewest))/least, float64(most))
+	lightest /= sum
+	scale := min(math.Ceil(lightest*float64(least))/lightest, float64(most))
 	points := make([]point, 0, int(math.Ceil(scale))+len(names))
 	target, text := 0.0, []byte(nil)
 	for _, i := range order {

@@ -40,8 +40,7 @@ type Set struct {
 	weights []uint64 // nil: all have the same
 	at      []int32  // for each endpoint of the tier, the index in members, or why it has none; nil: rings are not asked for
 
-	table    atomic.Pointer[table]
-	renewing atomic.Bool
+	table atomic.Pointer[table]
 }
 
 // NewSet returns a set of a tier with size endpoints. The caller adds or leaves out each, in their order.
@@ -99,23 +98,15 @@ func (s *Set) current() *table {
 	return s.currentAt(sinceEpoch())
 }
 
-// currentAt returns the table of a moment. When the next one is due, the first caller to notice makes it, and the others
-// go by the old one until then.
+// currentAt returns the table of a moment. When the next one is due, each caller who notices makes it.
 func (s *Set) currentAt(now time.Duration) *table {
-	t := s.table.Load()
-	if t != nil && (t.until == 0 || now < t.until) {
-		return t
+	last := s.table.Load()
+	if last != nil && (last.until == 0 || now < last.until) {
+		return last
 	}
-	if t == nil {
-		s.table.CompareAndSwap(nil, s.makeTable(now))
-		return s.table.Load()
-	}
-	if s.renewing.CompareAndSwap(false, true) {
-		defer s.renewing.Store(false)
-		t = s.makeTable(now)
-		s.table.Store(t)
-	}
-	return t
+	next := s.makeTable(now)
+	s.table.CompareAndSwap(last, next)
+	return next
 }
 
 func (s *Set) makeTable(now time.Duration) *table {

@@ -9,7 +9,7 @@
 //	conn.go       the connection to an address
 //	core.go       the core: what becomes of connections, event by event
 //	selection.go  ... and which of them the plan uses
-//	view.go       snapshots: the part of a view that can take calls
+//	snapshot.go   the part of a view that can take calls
 //	picker.go     picking for one call
 //	target.go     ... one that names its instance
 //	leader.go     ... one for the leader
@@ -23,17 +23,13 @@ package balancer
 
 import (
 	"cmp"
-	"hash/maphash"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/resolver"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -221,54 +217,14 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	return nil
 }
 
-// bareClient describes connections made without our options. They share a subset.
-var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
-
 // store keeps the resolver's state and the config.
 func (p *policy) store(s resolver.State, c *config) {
-	told := attr.StateOf(s)
-	if told == nil {
-		told = &attr.State{Endpoints: distinct(s.Endpoints)}
-	}
-	client := told.Client
-	if client == nil {
-		client = bareClient
-	}
-	if p.in != nil && told.Health != p.in.health {
+	in, leads := inputFrom(s, c, p.opts.Target.Endpoint())
+	if p.in != nil && in.health != p.in.health {
 		p.core.watchAgain()
 	}
-	p.memory = cmp.Or(client.Stats, p.memory)
-	p.in = newInput(cmp.Or(told.Key, p.opts.Target.Endpoint()), c, client)
-	p.in.Endpoints, p.in.Held, p.in.Err, p.in.pending, p.in.health = told.Endpoints, told.Held, told.Err, told.Pending, told.Health
-	p.in.all, p.in.sequence = told.Endpoints, told.Sequence
-	p.in.fallBackOn(told.Away)
-	if told.InState {
-		given := s.Endpoints
-		if told.Away != nil {
-			given = except(given, p.in.Away)
-		}
-		if before, behind := alike(given, told.Endpoints); before+behind < max(len(given), len(told.Endpoints)) {
-			p.in.Endpoints = distinct(given) // a policy above has chosen; targets may be any still
-		}
-	}
-	p.leader = leaderOf(client, told.Leader)
-}
-
-// distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address. An
-// endpoint that was not read from etcd has its address for an instance id.
-func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
-	seen := make(map[string]bool, len(endpoints))
-	others := make([]resolver.Endpoint, 0, len(endpoints))
-	for _, ep := range endpoints {
-		if addr := address(&ep); addr != "" && !seen[addr] {
-			seen[addr] = true
-			others = append(others, attr.Known(ep))
-		}
-	}
-	slices.SortFunc(others, func(a, b resolver.Endpoint) int {
-		return cmp.Or(strings.Compare(instance(&a), instance(&b)), strings.Compare(address(&a), address(&b)))
-	})
-	return others
+	p.memory = cmp.Or(in.client.Stats, p.memory)
+	p.in, p.leader = in, leaderOf(in.client, leads)
 }
 
 // plan hands the core a plan of p.in, and returns the endpoints for a policy of others.

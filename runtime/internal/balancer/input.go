@@ -1,8 +1,11 @@
 package balancer
 
 import (
+	"cmp"
+	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/resolver"
@@ -32,6 +35,35 @@ func newInput(key string, c *config, client *attr.Client) *input {
 	return in
 }
 
+// bareClient describes connections made without our options. They share a subset.
+var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
+
+// inputFrom returns the input in a resolver's state, and who leads. target is the key where the state has none.
+func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader) {
+	state := attr.StateOf(s)
+	if state == nil {
+		state = &attr.State{Endpoints: distinct(s.Endpoints)}
+	}
+	client := state.Client
+	if client == nil {
+		client = bareClient
+	}
+	in := newInput(cmp.Or(state.Key, target), c, client)
+	in.Endpoints, in.Held, in.Err, in.pending, in.health = state.Endpoints, state.Held, state.Err, state.Pending, state.Health
+	in.all, in.sequence = state.Endpoints, state.Sequence
+	in.fallBackOn(state.Away)
+	if state.InState {
+		given := s.Endpoints
+		if state.Away != nil {
+			given = except(given, in.Away)
+		}
+		if before, behind := alike(given, state.Endpoints); before+behind < max(len(given), len(state.Endpoints)) {
+			in.Endpoints = distinct(given) // a policy above has chosen; targets may be any still
+		}
+	}
+	return in, state.Leader
+}
+
 // Select returns the endpoints that a connection's selector and subset leave. If some of the subset are held, live
 // endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
@@ -55,6 +87,23 @@ func (in *input) fallBackOn(other *attr.State) {
 		maps.Copy(both, other.Held)
 		in.Held = both
 	}
+}
+
+// distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address. An
+// endpoint that was not read from etcd has its address for an instance id.
+func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	seen := make(map[string]bool, len(endpoints))
+	rest := make([]resolver.Endpoint, 0, len(endpoints))
+	for _, ep := range endpoints {
+		if addr := address(&ep); addr != "" && !seen[addr] {
+			seen[addr] = true
+			rest = append(rest, attr.Known(ep))
+		}
+	}
+	slices.SortFunc(rest, func(a, b resolver.Endpoint) int {
+		return cmp.Or(strings.Compare(instance(&a), instance(&b)), strings.Compare(address(&a), address(&b)))
+	})
+	return rest
 }
 
 // except returns the endpoints that have none of the addresses of others.

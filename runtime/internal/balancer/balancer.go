@@ -208,7 +208,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.do(func() {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
-		endpoints = p.plan()
+		endpoints = p.replan()
 		p.forget()
 	})
 	if p.others != nil && len(endpoints) > 0 {
@@ -227,8 +227,8 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in, p.leader = in, leaderOf(in.client, leads)
 }
 
-// plan hands the core a plan of p.in, and returns the endpoints for a policy of others.
-func (p *policy) plan() (endpoints []resolver.Endpoint) {
+// replan hands the core a plan of p.in, and returns the endpoints for a policy of others.
+func (p *policy) replan() (endpoints []resolver.Endpoint) {
 	in := *p.in
 	next := targetsOnly(&in, errTargetsOnly)
 	if !in.client.TargetsOnly {
@@ -290,7 +290,7 @@ func (p *policy) ResolverError(err error) {
 		in.pending, in.Err = false, err
 		p.in = &in
 		p.targets.update(p.in)
-		p.plan()
+		p.replan()
 	})
 }
 

@@ -245,7 +245,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 
 // follow makes another selection due if the new condition of a connection may change it.
 func (c *core) follow() {
-	c.stale = c.stale || c.plan.depends()
+	c.stale = c.stale || c.plan.selectsByReadiness()
 }
 
 // opened handles that calls need a view or a method that no call needed before.

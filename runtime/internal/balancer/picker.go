@@ -94,7 +94,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 	if len(s.groups) == 0 {
 		return nil, s.toBase, s.err
 	}
-	chosen, leaves := s.choose(o, &p.sequence)
+	chosen, leaves := s.chooseGroup(o, &p.sequence)
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {

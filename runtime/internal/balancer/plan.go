@@ -111,8 +111,8 @@ func (p *plan) called() []*view {
 // picksSome reports whether a connection may use only some of the live endpoints.
 func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 
-// depends reports whether it depends on calls, and on the conditions of connections, which of these the plan uses.
-func (p *plan) depends() bool { return p.picksSome() || p.Live < len(p.All) }
+// selectsByReadiness reports whether calls, and how ready connections are, decide which of these the plan uses.
+func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }
 
 // view is where calls of one lane go, or calls without a lane. All views of a plan share its connections.
 type view struct {
@@ -176,12 +176,12 @@ func (p *plan) makeTier(of planning.Tier) *tier {
 		of.Most = 1
 	}
 	t := &tier{Tier: of}
-	t.uses(p, of.Members[:cmp.Or(of.Most, len(of.Members))])
+	t.setMembers(p, of.Members[:cmp.Or(of.Most, len(of.Members))])
 	return t
 }
 
-// uses sets which members of a tier the connection uses.
-func (t *tier) uses(p *plan, members []int32) {
+// setMembers sets which members of a tier the connection uses.
+func (t *tier) setMembers(p *plan, members []int32) {
 	if t.Most > 0 {
 		members = slices.Sorted(slices.Values(members))
 	}

@@ -24,7 +24,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 			c.markSelected(conn)
 		}
 	}
-	if p.depends() {
+	if p.selectsByReadiness() {
 		for _, v := range p.called() {
 			for i := range v.groups {
 				c.selectGroup(v, &v.groups[i], now)
@@ -105,7 +105,7 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 		case t.Class == planning.Away:
 			c.leaves = true
 		}
-		members, short := c.choose(v, t, now)
+		members, short := c.chooseMembers(v, t, now)
 		single := c.plan.traits.Single
 		switch {
 		case single && (served || c.selectReady(t, members)):
@@ -142,11 +142,11 @@ func (c *core) selectConnected(t *tier) {
 	}
 }
 
-// choose selects the members of a tier that the connection uses: all, or the shortest prefix of the ranking that has enough reachable
+// chooseMembers selects the members of a tier that the connection uses: all, or the shortest prefix of the ranking that has enough reachable
 // members. So an unreachable member gives its place to the next, and has it back once it can be reached. Until enough of the prefix are
 // ready, ready members behind it stay; under pick_first, one of which may be the first, they always do. Members that serve what calls
 // need come first. short reports whether fewer than enough may be reached.
-func (c *core) choose(v *view, t *tier, now time.Time) (members []int32, short bool) {
+func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, short bool) {
 	conns, ranking, most := c.plan.conns, t.Members, t.Most
 	if most == 0 {
 		return t.use.Load().members, false
@@ -173,7 +173,7 @@ func (c *core) choose(v *view, t *tier, now time.Time) (members []int32, short b
 			chosen = append(chosen, m)
 		}
 	}
-	t.uses(c.plan, chosen)
+	t.setMembers(c.plan, chosen)
 	return t.use.Load().members, expected < enough
 }
 

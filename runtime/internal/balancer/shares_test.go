@@ -68,7 +68,7 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		s := snapshotOf(p, tt.ready)
 		got, ofKey := map[string]int{}, map[string]int{}
 		count := func(in map[string]int, w *calloptions.Options) {
-			group, leaves := s.choose(w, &p.sequence)
+			group, leaves := s.chooseGroup(w, &p.sequence)
 			set := s.groups[group].sets[0]
 			if leaves {
 				set = s.groups[group].sets[s.groups[group].rest]
@@ -114,7 +114,7 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 			}
 		}
 		for user := range 10_000 {
-			group, _ := s.choose(&calloptions.Options{Affinity: calloptions.Of(tied(user)).Affinity}, new(picking.Sequence))
+			group, _ := s.chooseGroup(&calloptions.Options{Affinity: calloptions.Of(tied(user)).Affinity}, new(picking.Sequence))
 			of = append(of, int(s.groups[group].id))
 		}
 		return of

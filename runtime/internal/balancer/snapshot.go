@@ -61,7 +61,7 @@ func (v *view) renew(epoch uint64) *snapshot {
 	defer v.making.Unlock()
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
-		if v.open() && v.plan.depends() {
+		if v.open() && v.plan.selectsByReadiness() {
 			v.plan.opened()
 		}
 		s = v.refresh(epoch, nil)
@@ -257,9 +257,9 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	s.groups = append(s.groups, next)
 }
 
-// choose returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides on
+// chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides on
 // the group alone: as many calls of a key leave the zone as of any other.
-func (s *snapshot) choose(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
+func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
 	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,7 +27,7 @@ type DrainFault int
 const (
 	DrainNamesAll      DrainFault = iota + 1 // it leaves no endpoint
 	DrainLeavesHeld                          // it leaves only endpoints that vanished from etcd, which may be dead
-	DrainNamesBase                           // it leaves no endpoint of the base, or only ones that vanished
+	DrainNamesBase                           // it leaves no endpoint of the base, or only ones that vanished from etcd
 	DrainLeavesFew                           // it leaves less than MinHealthyPercent of the endpoints in etcd
 	DrainLeavesFewBase                       // it leaves less than MinHealthyPercent of the base
 )
@@ -72,8 +73,18 @@ func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, select
 		d.Ignored, d.Kept = fault, len(all)
 		return d
 	}
+	if fault, of := d.baseFault(base, selects); fault != 0 {
+		d.Ignored, d.Kept = fault, len(of)
+		maps.DeleteFunc(d.Drained, func(e *endpoint.Endpoint, _ bool) bool { return placed.IsBase(e) })
+	}
+	return d
+}
+
+// baseFault returns the reason to ignore the list for the base, and the endpoints that it is about: all of the base, or those that the
+// client may call. A percentage counts endpoints that it may not call, too.
+func (d *Drain) baseFault(base []*endpoint.Endpoint, selects func(*endpoint.Endpoint) bool) (DrainFault, []*endpoint.Endpoint) {
 	fault := d.fault(base)
-	if selects != nil { // shares count endpoints that the client may not call, too
+	if selects != nil {
 		called := slices.DeleteFunc(slices.Clone(base), func(e *endpoint.Endpoint) bool { return !selects(e) })
 		if of := d.fault(called); of != 0 && of != DrainLeavesFew {
 			fault, base = of, called
@@ -81,19 +92,11 @@ func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, select
 	}
 	switch fault {
 	case 0:
-		return d
+		return 0, nil
 	case DrainLeavesFew:
-		d.Ignored = DrainLeavesFewBase
-	default:
-		d.Ignored = DrainNamesBase
+		return DrainLeavesFewBase, base
 	}
-	d.Kept = len(base)
-	for e := range d.Drained {
-		if placed.IsBase(e) {
-			delete(d.Drained, e)
-		}
-	}
-	return d
+	return DrainNamesBase, base
 }
 
 // drains reports whether the config names an endpoint in drain.

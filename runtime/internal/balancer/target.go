@@ -86,13 +86,10 @@ func (t *targets) connect(to calloptions.Target) {
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	ep, err := t.known.Load().find(to, false)
-	if err != nil {
-		t.core.publish() // it left just now
-		return
+	if ep, err := t.known.Load().find(to, false); err == nil { // or it left just now, and a newer picker has followed
+		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
+		t.named.Add(1)
 	}
-	t.conns.Store(key, t.core.pinTarget(ep, t.now()))
-	t.named.Add(1)
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.

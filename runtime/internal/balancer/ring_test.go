@@ -69,7 +69,6 @@ func TestRing_IsGRPCs(t *testing.T) {
 		name, config string
 		fleet        []resolver.Endpoint
 	}{
-		{"one", `{}`, weighing(1, same)},
 		{"a few", `{}`, weighing(3, same)},
 		{"many", `{}`, weighing(300, same)},
 		{"of other resolvers", `{}`, []resolver.Endpoint{attr.Known(bare("b:1")), attr.Known(bare("a:1"))}},
@@ -77,7 +76,6 @@ func TestRing_IsGRPCs(t *testing.T) {
 		{"weights that differ much", `{}`, weighing(5, func(i int) uint32 { return []uint32{1, 10, 100, 1000, 7}[i] })},
 		{"a small ring", `{"minRingSize":7,"maxRingSize":10}`, weighing(3, func(i int) uint32 { return uint32(3 + i/2) })},
 		{"a ring that is cut", `{"minRingSize":5000,"maxRingSize":8000}`, weighing(7, same)},
-		{"more of the least than of the most", `{"minRingSize":100,"maxRingSize":200}`, weighing(6, func(i int) uint32 { return uint32(1 + i*10) })},
 	} {
 		for header, ctxOf := range map[string]func(key int) context.Context{
 			serviceconfig.AffinityHeader: func(key int) context.Context { return tied(key) },
@@ -88,16 +86,12 @@ func TestRing_IsGRPCs(t *testing.T) {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
 			r.hand(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: tt.fleet})
-			theirs, called := ofGRPC(t, config, tt.fleet), map[string]bool{}
+			theirs := ofGRPC(t, config, tt.fleet)
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
 				if got := r.pickSoon(ctxOf(key)); got != want {
 					t.Fatalf("%s, by %s: the key %d goes to %s, and by gRPC's to %s", tt.name, header, key, got, want)
 				}
-				called[want] = true
-			}
-			if len(called) < min(len(tt.fleet), 4) {
-				t.Errorf("%s: %d are called", tt.name, len(called))
 			}
 		}
 	}

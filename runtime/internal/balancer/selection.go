@@ -142,72 +142,80 @@ func (c *core) selectConnected(t *tier) {
 	}
 }
 
-// chooseMembers selects the members of a tier that the connection uses: all, or the shortest prefix of the ranking that has enough reachable
-// members. So an unreachable member gives its place to the next, and has it back once it can be reached. Until enough of the prefix are
-// ready, ready members behind it stay; under pick_first, one of which may be the first, they always do. Members that serve what calls
-// need come first. short reports whether fewer than enough may be reached.
+// chooseMembers selects the members of a tier that the connection uses: all, or as many as it is to use. Members that serve what calls
+// need come first. short reports whether fewer may be reached.
 func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, short bool) {
-	conns, ranking, most := c.plan.conns, t.Members, t.Most
-	if most == 0 {
+	if t.Most == 0 {
 		return t.use.Load().members, false
 	}
-	if needed := c.needed(v, t); len(needed) > 0 {
-		most = max(most, len(needed))
+	ranking, most := t.Members, t.Most
+	if needed, expected := c.needed(v, t, now); len(needed) > 0 {
 		isNeeded := func(m int32) bool { return slices.Contains(needed, m) }
 		ranking = slices.Concat(needed, slices.DeleteFunc(slices.Clone(ranking), isNeeded))
+		most = max(most, expected)
 	}
-	served, expected, enough := 0, 0, most+c.extraAttempts(t, now)
-	chosen := planning.Prefix(ranking, enough, func(m int32) bool {
-		if conns[m].is(ready) {
-			served++
-		}
-		if !conns[m].readiness().isExpected() {
-			return false
-		}
-		expected++
-		return true
-	})
-	for _, m := range ranking[len(chosen):] {
-		if (c.plan.traits.Single || served < most) && conns[m].is(ready) {
-			served++
-			chosen = append(chosen, m)
-		}
-	}
+	chosen, short := c.reach(ranking, most, now)
 	t.setMembers(c.plan, chosen)
-	return t.use.Load().members, expected < enough
+	return t.use.Load().members, short
 }
 
-// needed returns, for each method that calls need and some members lack, the first member that serves it, or better the first that is
-// expected to be reached. Under pick_first, it selects them in addition to the one that takes all other calls.
-func (c *core) needed(v *view, t *tier) (needed []int32) {
+// reach returns the shortest prefix of a ranking in which as many as most may be reached. So an unreachable member gives its place to the
+// next, and has it back once it can be reached. Until so many are ready, ready members behind the prefix stay; under pick_first, where one
+// of them may be the first, they always do. short reports whether fewer may be reached.
+func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, short bool) {
+	served, missing := 0, most+c.extraAttempts(ranking, now)
+	for _, m := range ranking {
+		state := c.plan.conns[m].readiness()
+		stays := state == ready && (served < most || c.plan.traits.Single)
+		if missing == 0 && !stays {
+			continue
+		}
+		chosen = append(chosen, m)
+		if state == ready {
+			served++
+		}
+		if missing > 0 && state.isExpected() {
+			missing--
+		}
+	}
+	return chosen, missing > 0
+}
+
+// needed returns, for each method that calls need and some members lack, a member that serves it and is ready, or else those that are
+// tried until one is; and how many of all these may be reached. Under pick_first, it selects them in addition to the one that takes all
+// other calls.
+func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
-		lacking, first := v.lacking(method), int32(-1)
+		lacking := v.lacking(method)
 		if lacking == nil {
 			continue
 		}
-		for _, m := range t.Members {
-			expected := c.plan.conns[m].readiness().isExpected()
-			if slices.Contains(lacking, attr.Methods(c.plan.All[m])) || first >= 0 && !expected {
+		lacks := func(m int32) bool { return slices.Contains(lacking, attr.Methods(c.plan.All[m])) }
+		some, _ := c.reach(slices.DeleteFunc(slices.Clone(t.Members), lacks), 1, now)
+		if i := slices.IndexFunc(some, func(m int32) bool { return c.plan.conns[m].is(ready) }); i >= 0 {
+			some = some[i : i+1]
+		}
+		for _, m := range some {
+			conn := c.plan.conns[m]
+			if slices.Contains(needed, m) {
 				continue
 			}
-			if first = m; expected {
-				break
+			needed = append(needed, m)
+			if conn.readiness().isExpected() {
+				expected++
 			}
-		}
-		if first >= 0 && !slices.Contains(needed, first) {
-			needed = append(needed, first)
 			if c.plan.traits.Single {
-				c.markSelected(c.plan.conns[first])
+				c.markSelected(conn)
 			}
 		}
 	}
-	return needed
+	return needed, expected
 }
 
-// extraAttempts returns how many members a tier tries beyond its most: while none is ready, one more every attemptDelay.
-func (c *core) extraAttempts(t *tier, now time.Time) int {
+// extraAttempts returns how many of a ranking are tried beyond those that are wanted: while none is ready, one more every attemptDelay.
+func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 	var begun time.Time
-	for _, m := range t.Members {
+	for _, m := range ranking {
 		switch conn := c.plan.conns[m]; {
 		case conn.is(ready):
 			return 0

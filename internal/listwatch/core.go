@@ -200,7 +200,7 @@ func (c *core[T]) list(call call, bound time.Duration) action {
 // The list under way stays if the next try can go on with it.
 func (c *core[T]) page(e event) (more bool, err error) {
 	if e.err != nil {
-		return c.listing.failed(e.err)
+		return c.listing.failed(e.err, c.name)
 	}
 	more, err = c.listing.take(e.read, &c.replica.set)
 	if err != nil {

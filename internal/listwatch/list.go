@@ -86,21 +86,21 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, maxPage)
 }
 
-// failed notes that reading a page failed, and makes the next try smaller where that may help. It reports whether
-// to try again at once, and returns what else the error is to say.
-func (l *listing[T]) failed(err error) (again bool, _ error) {
+// failed handles the error of a page of a range that begins at first, and makes the next try smaller where that may help. It
+// reports whether to try again at once. The error it returns names an entry that is too large.
+func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 	limit := l.page().limit
 	switch {
 	case tooLarge(err) && limit > 1:
 		l.next.limit = max(limit/8, 1)
 		return true, nil
-	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
-		l.next.limit = max(limit/2, minPage)
-	case tooLarge(err):
-		err = fmt.Errorf("%w: the first entry from %q on: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, l.next.from)
-		fallthrough // at the revision of this list, it stays
+	case tooLarge(err): // at the revision of this list, the entry stays
+		err = fmt.Errorf("%w: the first entry from %q on: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, cmp.Or(l.next.from, first))
+		*l = listing[T]{}
 	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
 		*l = listing[T]{}
+	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
+		l.next.limit = max(limit/2, minPage)
 	}
 	return false, err
 }

@@ -22,7 +22,7 @@ func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.Key
 		p := l.page()
 		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)
 		if err != nil {
-			again, err := l.failed(err)
+			again, err := l.failed(err, r.From)
 			if again || errors.Is(err, rpctypes.ErrCompacted) {
 				continue
 			}

@@ -35,7 +35,7 @@ func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watc
 	}
 }
 
-// run lists and follows until ctx or the core ends.
+// run lists and follows until ctx ends.
 func (w *watcher[T]) run(ctx context.Context) {
 	w.timer = time.NewTimer(0)
 	defer w.timer.Stop()

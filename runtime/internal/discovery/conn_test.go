@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,15 +76,21 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 	return w
 }
 
-// A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout.
+// A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout. Once
+// its registry and it are closed, no timer is left.
 func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cc := new(side)
-		r := Resolve(silentKeys(t).Key("acme/user", endpoint.Reader{}), cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
-		defer r.Close()
+		ks := silentKeys(t)
+		k := ks.Key("acme/user", endpoint.Reader{})
+		r := Resolve(k, cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
 		synctest.Wait()
 		if len(cc.states) != 1 {
 			t.Errorf("gRPC was given %d states, want 1", len(cc.states))
+		}
+		ks.Close()
+		if r.Close(); k.timer != nil {
+			t.Error("a closed key has a timer, which keeps it in memory")
 		}
 	})
 }
@@ -95,29 +99,19 @@ func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 type slowConn struct {
 	resolver.ClientConn
 	takes time.Duration
-
-	mu   sync.Mutex
-	told []uint64 // the sequences of the states
+	given chan uint64 // the sequences of the states
 }
 
 func (c *slowConn) UpdateState(s resolver.State) error {
-	c.mu.Lock()
-	c.told = append(c.told, attr.StateOf(s).Sequence)
-	c.mu.Unlock()
+	c.given <- attr.StateOf(s).Sequence
 	time.Sleep(c.takes)
 	return nil
-}
-
-func (c *slowConn) sequences() []uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.told)
 }
 
 // TestD15_TheLastChangeIsTold has changes come while a connection takes the first one. The last one is delivered after a rest.
 func TestD15_TheLastChangeIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second}
+		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
 		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
 		for i := range 4 {
 			k.state.Store(&State{Sequence: uint64(i), Known: true})
@@ -125,13 +119,13 @@ func TestD15_TheLastChangeIsTold(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(cc.takes + listwatch.Pause(cc.takes, 1) - 1)
-		if synctest.Wait(); len(cc.sequences()) != 1 {
-			t.Errorf("before it has rested, it was told of the states %v", cc.sequences())
+		if synctest.Wait(); len(cc.given) != 1 {
+			t.Errorf("before it has rested, it was given %d states", len(cc.given))
 		}
 		time.Sleep(2 * cc.takes)
 		synctest.Wait()
-		if got := cc.sequences(); !slices.Equal(got, []uint64{0, 3}) {
-			t.Errorf("it was told of the states %v, want the first and the last", got)
+		if len(cc.given) != 2 || <-cc.given != 0 || <-cc.given != 3 {
+			t.Error("it was not given the first state and the last")
 		}
 	})
 }

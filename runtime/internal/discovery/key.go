@@ -131,13 +131,13 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	}
 }
 
-// wake sets the timer for the core's next tick.
+// wake sets the timer for the core's next tick. A closed registry has none: a timer keeps the key in memory.
 func (k *Key) wake(at time.Time) {
 	if k.timer != nil {
 		k.timer.Stop()
 		k.timer = nil
 	}
-	if !at.IsZero() {
+	if !at.IsZero() && !k.keys.closed.Load() {
 		epoch := k.epoch
 		k.timer = time.AfterFunc(time.Until(at), func() { k.event(epoch, k.core.tick) })
 	}

@@ -54,8 +54,8 @@ const maxFaults = 100
 // so is null. More tags say what a field may hold:
 //
 //	required  the field must be present
-//	min, max  bounds of a number or a duration; max also bounds the elements of a list
-//	above     the bound that a number or a duration must exceed
+//	min, max  bounds of a whole number or a duration; max also bounds fractions, and how many elements a list has
+//	positive  a fraction or a duration must be more than 0
 //	of        what a list holds, for errors; the list must not be empty, unless min is 0
 //	header    the text is the name of request metadata
 //
@@ -327,13 +327,13 @@ func bound(tag reflect.StructTag, key string, byDefault uint64) uint64 {
 	return n
 }
 
-// float decodes a number, which is never negative.
+// float decodes a fraction, which is never negative.
 func (p place) float(v any, tag reflect.StructTag) float64 {
 	text, _ := v.(json.Number)
 	f, err := strconv.ParseFloat(text.String(), 64)
 	want, ok := "a number, 0 or more", err == nil && f >= 0
-	if above, exclusive := tag.Lookup("above"); exclusive {
-		want, ok = "a number, more than "+above, ok && f > 0
+	if tag.Get("positive") != "" {
+		want, ok = "a number, more than 0", ok && f > 0
 	}
 	if most, bounded := tag.Lookup("max"); bounded {
 		want, ok = want+" and at most "+most, ok && f <= float64(bound(tag, "max", 0))

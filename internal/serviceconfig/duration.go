@@ -36,13 +36,12 @@ func (p place) duration(v any, tag reflect.StructTag) Duration {
 	}
 	digits, negative := strings.CutPrefix(text, "-")
 	d, ok := parseSeconds(digits)
-	_, positive := tag.Lookup("above")
 	least, _ := parseSeconds(tag.Get("min"))
 	most, bounded := parseSeconds(tag.Get("max"))
 	switch {
 	case !ok:
 		p.wants(`seconds such as "1.5s", at most `+MaxDuration.String(), v)
-	case positive && (negative || d == 0):
+	case tag.Get("positive") != "" && (negative || d == 0):
 		p.wants("more than 0", v)
 	case negative || d < least:
 		p.wants("at least "+least.String(), v)

@@ -12,7 +12,7 @@ import (
 // Method says how calls of some methods are made.
 type Method struct {
 	Name                    []MethodName `json:"name" of:"methods" required:"true"`
-	Timeout                 *Duration    `json:"timeout,omitempty" above:"0"`
+	Timeout                 *Duration    `json:"timeout,omitempty" positive:"true"`
 	WaitForReady            *bool        `json:"waitForReady,omitempty"`
 	MaxRequestMessageBytes  *uint32      `json:"maxRequestMessageBytes,omitempty"`
 	MaxResponseMessageBytes *uint32      `json:"maxResponseMessageBytes,omitempty"`
@@ -28,16 +28,16 @@ type MethodName struct {
 // Retry says when and how often a failed call is retried. gRPC makes at most five attempts.
 type Retry struct {
 	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // the first one included
-	InitialBackoff    Duration `json:"initialBackoff" required:"true" above:"0"`
-	MaxBackoff        Duration `json:"maxBackoff" required:"true" above:"0"`
-	BackoffMultiplier float64  `json:"backoffMultiplier" required:"true" above:"0"`
+	InitialBackoff    Duration `json:"initialBackoff" required:"true" positive:"true"`
+	MaxBackoff        Duration `json:"maxBackoff" required:"true" positive:"true"`
+	BackoffMultiplier float64  `json:"backoffMultiplier" required:"true" positive:"true"`
 	Codes             []Code   `json:"retryableStatusCodes" of:"status codes" required:"true" max:"16"`
 }
 
 // RetryThrottling stops retries while too many calls fail.
 type RetryThrottling struct {
-	MaxTokens  float64 `json:"maxTokens" required:"true" above:"0" max:"1000"`
-	TokenRatio float64 `json:"tokenRatio" required:"true" above:"0"`
+	MaxTokens  float64 `json:"maxTokens" required:"true" positive:"true" max:"1000"`
+	TokenRatio float64 `json:"tokenRatio" required:"true" positive:"true"`
 }
 
 // Code is the name of a status code, as gRPC reads it: CANCELLED, although gRPC prints Canceled.

@@ -106,7 +106,7 @@ type WeightedRoundRobin struct {
 	EnableOOBLoadReport     *bool     `json:"enableOobLoadReport,omitempty"`
 	OOBReportingPeriod      *Duration `json:"oobReportingPeriod,omitempty" min:"0.1s"`
 	BlackoutPeriod          *Duration `json:"blackoutPeriod,omitempty"`
-	WeightExpirationPeriod  *Duration `json:"weightExpirationPeriod,omitempty" above:"0"`
+	WeightExpirationPeriod  *Duration `json:"weightExpirationPeriod,omitempty" positive:"true"`
 	WeightUpdatePeriod      *Duration `json:"weightUpdatePeriod,omitempty" min:"0.1s"`
 	ErrorUtilizationPenalty *float64  `json:"errorUtilizationPenalty,omitempty"`
 }

@@ -183,8 +183,11 @@ func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
 	}
-	last := c.opts.Given.config.Load()
-	if !s.LiveKnown || last == nil && s.Live == "" || last != nil && last.live == s.Live || c.bad == s.Live && s.Live != "" {
+	last, live := c.opts.Given.config.Load(), ""
+	if last != nil {
+		live = last.live
+	}
+	if !s.LiveKnown || s.Live == live || s.Live != "" && s.Live == c.bad {
 		return last
 	}
 	next, err := newEffectiveConfig(c.cc, c.opts.Default.JSON, s.Live)

@@ -63,8 +63,8 @@ func (s *Standing) Read(notify func()) (stop func()) {
 			if err != nil {
 				return // the last good one stays in force
 			}
-			for _, first := range config.LoadBalancing[:min(len(config.LoadBalancing), 1)] {
-				policy = first.Etcd()
+			if list := config.LoadBalancing; len(list) > 0 {
+				policy = list[0].Etcd()
 			}
 		}
 		take(policy)

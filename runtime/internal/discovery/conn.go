@@ -125,53 +125,53 @@ func (c *conn) rested() {
 
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
-	told := &attr.State{
+	state := &attr.State{
 		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused(),
 		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held,
 		Leader: attr.Leader{Instance: s.NameOf(c.leader.Instance), Token: c.leader.Created},
 	}
 	if s.Known && c.away != nil {
-		c.fallBack(told)
+		c.fallBack(state)
 	}
-	state := resolver.State{Endpoints: told.All()}
+	update := resolver.State{Endpoints: state.All()}
 	config, wrapped := c.config(s), c.opts.Default
 	if config != nil {
-		state.ServiceConfig, wrapped = config.parsed, config.Wrapped
+		update.ServiceConfig, wrapped = config.parsed, config.Wrapped
 	}
-	told.Health = wrapped.Health
+	state.Health = wrapped.Health
 	switch top := wrapped.Top; {
 	case top == serviceconfig.EtcdName:
 		// The policy takes them from the attribute. gRPC before 1.84 formats each state for a log line, printed or not:
 		// some 3 KB an endpoint.
-		state.Endpoints = []resolver.Endpoint{}
+		update.Endpoints = []resolver.Endpoint{}
 	case top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
-	case told.Pending || len(s.Endpoints) == 0 && told.Away != nil && told.Away.Pending:
+	case state.Pending || len(s.Endpoints) == 0 && state.Away != nil && state.Away.Pending:
 		return // calls wait for the first state, under any policy
-	case len(state.Endpoints) == 0 && !c.served:
+	case len(update.Endpoints) == 0 && !c.served:
 		// Other policies have errors of their own for an empty set. An error before the first state reaches callers under
 		// any policy.
-		c.cc.ReportError(told.Err)
+		c.cc.ReportError(state.Err)
 		return
 	default:
 		if len(s.Endpoints) > 0 {
-			state.Endpoints = s.Endpoints
+			update.Endpoints = s.Endpoints
 		}
-		state.Addresses = attr.Addresses(state.Endpoints) // for policies older than endpoints
+		update.Addresses = attr.Addresses(update.Endpoints) // for policies older than endpoints
 	}
 	if c.opts.Client != nil {
-		told.InState = wrapped.Top != serviceconfig.EtcdName
-		state = attr.SetState(state, told)
+		state.InState = wrapped.Top != serviceconfig.EtcdName
+		update = attr.SetState(update, state)
 	}
 	c.served = c.served || s.Known
 	c.opts.Given.config.Store(config)
 	// The error asks for another resolution, and the watch is current.
-	_ = c.cc.UpdateState(state)
+	_ = c.cc.UpdateState(update)
 }
 
 // fallBack adds the state of the key in the other cluster.
-func (c *conn) fallBack(told *attr.State) {
+func (c *conn) fallBack(state *attr.State) {
 	s := c.away
-	told.Away = &attr.State{
+	state.Away = &attr.State{
 		Key: c.opts.Away.Full(), Sequence: s.Sequence, Pending: !s.Known && s.Err == nil, Err: s.emptyErr(c.opts.Away.Full()),
 		Endpoints: s.Endpoints, Held: s.Held,
 	}

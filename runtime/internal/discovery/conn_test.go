@@ -196,8 +196,8 @@ func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
 	s := newSide(t)
 	c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Disabled: true, Default: defaultOf(t, "")}}
 	c.send(&State{Known: true, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
-	if told := attr.StateOf(s.last()); told.Health != "" || s.last().ServiceConfig != nil {
-		t.Errorf("a connection that ignores live configs is told of one: %+v", told)
+	if state := attr.StateOf(s.last()); state.Health != "" || s.last().ServiceConfig != nil {
+		t.Errorf("a connection that ignores live configs is given one: %+v", state)
 	}
 }
 

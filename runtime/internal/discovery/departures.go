@@ -17,15 +17,6 @@ type departures struct {
 	limit  loglimit.Limiter
 }
 
-// offered returns what a key offers to connections that fall back on it, nil once its registry is closed: nothing tells of
-// changes any more. The key may be nil, which offers nothing.
-func (k *Key) offered() *State {
-	if k == nil || k.keys.closed.Load() {
-		return nil
-	}
-	return k.State()
-}
-
 // CallsLeave notes that the calls of a connection leave for another cluster, or no longer do. It logs when the first leaves and
 // the last is back, unless that is often.
 func (k *Key) CallsLeave(leave bool) {

@@ -38,6 +38,15 @@ func (k *Key) Full() string { return k.keys.Full(k.Name) }
 // State returns the current state.
 func (k *Key) State() *State { return k.state.Load() }
 
+// offered returns what a key offers to connections that fall back on it, nil once its registry is closed: nothing tells of
+// changes any more. The key may be nil, which offers nothing.
+func (k *Key) offered() *State {
+	if k == nil || k.keys.closed.Load() {
+		return nil
+	}
+	return k.State()
+}
+
 // Connections returns the number of connections that are not idle.
 func (k *Key) Connections() int { return int(k.connections.Load()) }
 

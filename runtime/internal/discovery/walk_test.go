@@ -24,15 +24,15 @@ type walked struct {
 	rev  int64
 
 	truth   map[string]*item // in etcd, by key
-	told    map[string]*item // as the core heard last
+	heard   map[string]*item // as the core heard last
 	removed []*item          // since then
-	config  *liveConfig      // told last; nil: none
+	config  *liveConfig      // heard last; nil: none
 
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
 	disk      string           // written last
-	seen      *State           // when the readers were last told to look
-	marked    map[string]*item // by key, as told: the entry as it was marked
+	seen      *State           // when the readers were last notified
+	marked    map[string]*item // by key, as heard: the entry as it was marked
 	orderly   map[string]bool  // the addresses that are withdrawn
 	heldSince map[string]time.Time
 	knownAt   time.Time // when the first endpoints came; zero: not since the key is followed
@@ -68,7 +68,7 @@ var walkedBackends = func() map[string]*Backend {
 
 func startWalk() *walked {
 	w := &walked{
-		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, told: map[string]*item{},
+		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, heard: map[string]*item{},
 		marked: map[string]*item{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
 	}
 	w.seen = w.core.state
@@ -167,7 +167,7 @@ func (w *walked) remove(name string) bool {
 	if old == nil {
 		return false
 	}
-	if _, heard := w.told[name]; heard {
+	if _, heard := w.heard[name]; heard {
 		w.removed = append(w.removed, old)
 	}
 	delete(w.truth, name)
@@ -176,19 +176,19 @@ func (w *walked) remove(name string) bool {
 
 // tell passes the changes in etcd to the core, as a watch does.
 func (w *walked) tell() bool {
-	if !w.following || w.loading || maps.Equal(w.truth, w.told) && w.core.state.Err == nil && w.core.entries.known && !w.core.state.Provisional {
+	if !w.following || w.loading || maps.Equal(w.truth, w.heard) && w.core.state.Err == nil && w.core.entries.known && !w.core.state.Provisional {
 		return false
 	}
-	w.toldOf(w.removed)
+	w.noteWithdrawn(w.removed)
 	s := &listwatch.Snapshot[*Backend]{Removed: w.removed, Items: sorted(w.truth)}
-	w.told, w.removed = maps.Clone(w.truth), nil
+	w.heard, w.removed = maps.Clone(w.truth), nil
 	return w.take(w.core.listed(listwatch.Update[*Backend]{Snapshot: s}, w.now))
 }
 
 // list passes the content of etcd to the core, as a list does: it does not have the last values of removed entries.
 func (w *walked) list() bool {
 	w.removed = nil
-	for name, old := range w.told {
+	for name, old := range w.heard {
 		if now := w.truth[name]; now == nil {
 			w.removed = append(w.removed, old)
 		}
@@ -197,9 +197,9 @@ func (w *walked) list() bool {
 	return w.tell()
 }
 
-// toldOf updates which addresses their owners have withdrawn: the last value of each entry counts, and covers what its owner had
+// noteWithdrawn updates which addresses their owners have withdrawn: the last value of each entry counts, and covers what its owner had
 // at the address at that time.
-func (w *walked) toldOf(removed []*item) {
+func (w *walked) noteWithdrawn(removed []*item) {
 	for _, i := range slices.Concat(removed, sorted(w.truth)) {
 		addr := i.Value.Endpoint.Addr
 		old, known := w.marked[i.Key]
@@ -374,7 +374,7 @@ var keyRules = []coretest.Rule[walked]{
 		if !s.Known || !w.following {
 			return ""
 		}
-		for name, i := range w.told {
+		for name, i := range w.heard {
 			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
 			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
@@ -386,7 +386,7 @@ var keyRules = []coretest.Rule[walked]{
 	{Name: "an instance that etcd has is held nowhere else", Broken: func(_, w *walked) string {
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
-			i, has := w.told[b.Endpoint.Instance] // an entry has the name of its instance
+			i, has := w.heard[b.Endpoint.Instance] // an entry has the name of its instance
 			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.state.Provisional {
 				return fmt.Sprintf("%s is held at %s, and at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
 			}

@@ -18,13 +18,12 @@ import (
 )
 
 const (
-	// A list's bound starts at firstListBound, so that a fallback is used soon, and
-	// grows to maxListBound, for a large range over a slow line.
-	firstListBound = time.Second
-	maxListBound   = 10 * time.Second
-	localListBound = 500 * time.Millisecond
-	probeBound     = 2500 * time.Millisecond // enough for an etcd that answers after two seconds
-	watchBound     = 5 * time.Second
+	// A list's timeout starts at firstListTimeout, so that a fallback is used soon, and grows to maxListTimeout, for a large range over a slow line.
+	firstListTimeout = time.Second
+	maxListTimeout   = 10 * time.Second
+	localListTimeout = 500 * time.Millisecond
+	probeTimeout     = 2500 * time.Millisecond // enough for an etcd that answers after two seconds
+	watchTimeout     = 5 * time.Second
 
 	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
 	steadyAfter = 5 * time.Second
@@ -44,7 +43,7 @@ var errNotOpened = errors.New("etcd did not open it")
 type call int
 
 const (
-	callPause     call = iota // wait for a part of the bound, or for the connection to be back
+	callPause     call = iota // wait for a part of the timeout, or for the connection to be back
 	callList                  // read a page of the range
 	callListLocal             // read one as one member sees it, which takes no leader
 	callWatch                 // open a watch from the revision on
@@ -92,7 +91,7 @@ type note struct {
 // action is a call with its arguments.
 type action struct {
 	call     call
-	bound    time.Duration // of the call, or of the pause before jitter
+	timeout  time.Duration // of the call; callPause: the pause, before jitter
 	page     page          // callList, callListLocal, callVerify
 	revision int64         // callWatch
 	until    time.Time     // callWait
@@ -113,12 +112,12 @@ type core[T any] struct {
 	doing   call
 	effects effects[T] // of this step
 
-	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
-	listBound time.Duration   // of the next page
-	listErr   error           // of the list before callListLocal
-	retries   backoff.Backoff // of lists that failed
-	refusals  backoff.Backoff // of lists that were refused
-	rebuilds  backoff.Backoff // of watches
+	listing     listing[T]      // the list under way, by callList, callListLocal or callVerify
+	listTimeout time.Duration   // of the next page
+	listErr     error           // of the list before callListLocal
+	retries     backoff.Backoff // of lists that failed
+	refusals    backoff.Backoff // of lists that were refused
+	rebuilds    backoff.Backoff // of watches
 
 	openedAt time.Time // when the watch was opened; zero: there is none
 
@@ -137,11 +136,11 @@ type core[T any] struct {
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c := &core[T]{
-		name:      spec.Range.From,
-		listBound: firstListBound,
-		retries:   backoff.Backoff{Base: firstRetryPause, Max: maxListPause},
-		refusals:  backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
-		rebuilds:  backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
+		name:        spec.Range.From,
+		listTimeout: firstListTimeout,
+		retries:     backoff.Backoff{Base: firstRetryPause, Max: maxListPause},
+		refusals:    backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
+		rebuilds:    backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
 	c.every = probeEvery
 	if !cfg.Streams.connected { // nobody hears that etcd is another one
@@ -188,12 +187,12 @@ func (c *core[T]) act(e event) action {
 	if e.back {
 		c.listing = listing[T]{} // begun with another etcd, maybe
 	}
-	return c.list(callList, c.listBound) // a pause is over, or etcd is back
+	return c.list(callList, c.listTimeout) // a pause is over, or etcd is back
 }
 
 // list reads the next page of the list under way.
-func (c *core[T]) list(call call, bound time.Duration) action {
-	return action{call: call, bound: bound, page: c.listing.page()}
+func (c *core[T]) list(call call, timeout time.Duration) action {
+	return action{call: call, timeout: timeout, page: c.listing.page()}
 }
 
 // page takes the outcome of reading a page, and reports whether to read another one now. An error ends this try.
@@ -215,22 +214,22 @@ func (c *core[T]) listed(e event) action {
 	more, err := c.page(e)
 	switch {
 	case more:
-		return c.list(callList, c.listBound)
+		return c.list(callList, c.listTimeout)
 	case err == nil:
 	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
 		return c.retry(err, e.why)
 	default:
 		c.listErr = etcderr.With(err, e.why)
-		return c.list(callListLocal, localListBound)
+		return c.list(callListLocal, localListTimeout)
 	}
-	c.listBound = firstListBound
+	c.listTimeout = firstListTimeout
 	c.retries.Reset()
 	c.refusals.Reset()
 	// What the last watch heard and had no time to publish may be all that is new.
 	if c.replica.listed(c.listDone(), false) || c.unpublished {
 		c.publish(nil)
 	}
-	return action{call: callWatch, bound: watchBound, revision: c.replica.applied + 1}
+	return action{call: callWatch, timeout: watchTimeout, revision: c.replica.applied + 1}
 }
 
 // listDone returns the list under way, which is complete.
@@ -243,7 +242,7 @@ func (c *core[T]) listDone() *listing[T] {
 func (c *core[T]) listedLocal(e event) action {
 	more, err := c.page(e)
 	if more {
-		return c.list(callListLocal, localListBound)
+		return c.list(callListLocal, localListTimeout)
 	}
 	if err == nil {
 		c.unpublished = c.replica.listed(c.listDone(), true)
@@ -261,16 +260,16 @@ func (c *core[T]) retry(err, why error) action {
 	}
 	silent := etcdcause.Silent("")
 	begun := c.replica.known && !c.replica.provisional
-	soon := !begun && c.listBound == firstListBound && errors.As(err, &silent) // etcd may be far away
+	soon := !begun && c.listTimeout == firstListTimeout && errors.As(err, &silent) // etcd may be far away
 	if !soon && !(same && c.failureLogged) {
 		c.failureLogged = true
 		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
 	}
-	c.listBound = min(2*c.listBound, maxListBound)
+	c.listTimeout = min(2*c.listTimeout, maxListTimeout)
 	if etcderr.Refused(err) {
-		return action{call: callPause, bound: c.refusals.Bound()}
+		return action{call: callPause, timeout: c.refusals.Bound()}
 	}
-	return action{call: callPause, bound: c.retries.Bound()}
+	return action{call: callPause, timeout: c.retries.Bound()}
 }
 
 // rebuild closes the watch, and lists the range again after a pause. It publishes no error: users are up
@@ -285,14 +284,14 @@ func (c *core[T]) rebuild(err error) action {
 		c.rebuilds.Reset()
 	}
 	c.openedAt, c.listing = time.Time{}, listing[T]{}
-	return action{call: callPause, bound: c.rebuilds.Bound()}
+	return action{call: callPause, timeout: c.rebuilds.Bound()}
 }
 
 func (c *core[T]) opened(e event) action {
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why))
 	}
-	c.replica.watching(c.now)
+	c.replica.resetLiveness(c.now)
 	c.openedAt = c.now
 	return c.wait()
 }
@@ -313,11 +312,11 @@ func (c *core[T]) woken(e event) action {
 		c.recovered()
 	}
 	if e.doubt && c.replica.calm {
-		c.replica.watching(c.now)
+		c.replica.resetLiveness(c.now)
 	}
 	if e.back {
 		c.flush()
-		return c.list(callVerify, maxListBound)
+		return c.list(callVerify, maxListTimeout)
 	}
 	return c.wait()
 }
@@ -327,7 +326,7 @@ func (c *core[T]) wait() action {
 	c.flush()
 	until := c.replica.due()
 	if !until.After(c.now) {
-		return action{call: callProbe, bound: probeBound}
+		return action{call: callProbe, timeout: probeTimeout}
 	}
 	if c.unpublished && c.next.Before(until) {
 		until = c.next
@@ -339,7 +338,7 @@ func (c *core[T]) verified(e event) action {
 	more, err := c.page(e)
 	switch {
 	case more:
-		return c.list(callVerify, maxListBound)
+		return c.list(callVerify, maxListTimeout)
 	case err != nil:
 		return c.rebuild(c.errorOf("list", err, e.why))
 	}
@@ -370,7 +369,7 @@ func (c *core[T]) probed(e event) action {
 		c.recovered()
 	}
 	if c.replica.set.hasRoom() {
-		return c.list(callVerify, maxListBound)
+		return c.list(callVerify, maxListTimeout)
 	}
 	return c.wait()
 }

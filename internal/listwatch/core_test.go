@@ -78,19 +78,19 @@ func (d step[T]) text(now time.Time) string {
 	}
 	switch d.call {
 	case callPause:
-		parts = append(parts, fmt.Sprint("pause ", d.bound))
+		parts = append(parts, fmt.Sprint("pause ", d.timeout))
 	case callList:
-		parts = append(parts, fmt.Sprint("list ", d.page, "within ", d.bound))
+		parts = append(parts, fmt.Sprint("list ", d.page, "within ", d.timeout))
 	case callListLocal:
-		parts = append(parts, fmt.Sprint("list locally ", d.page, "within ", d.bound))
+		parts = append(parts, fmt.Sprint("list locally ", d.page, "within ", d.timeout))
 	case callWatch:
-		parts = append(parts, fmt.Sprintf("watch from %d within %v", d.revision, d.bound))
+		parts = append(parts, fmt.Sprintf("watch from %d within %v", d.revision, d.timeout))
 	case callWait:
 		parts = append(parts, fmt.Sprint("wait ", d.until.Sub(now)))
 	case callVerify:
-		parts = append(parts, fmt.Sprint("verify ", d.page, "within ", d.bound))
+		parts = append(parts, fmt.Sprint("verify ", d.page, "within ", d.timeout))
 	case callProbe:
-		parts = append(parts, fmt.Sprint("probe within ", d.bound))
+		parts = append(parts, fmt.Sprint("probe within ", d.timeout))
 	}
 	return strings.Join(parts, ", ")
 }

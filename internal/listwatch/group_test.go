@@ -117,7 +117,7 @@ func TestGroupFollows(t *testing.T) {
 		var last Update[string]
 		stop := g.Follow(testSpec(), func(u Update[string]) { last = u })
 		defer stop()
-		time.Sleep(firstListBound + localListBound)
+		time.Sleep(firstListTimeout + localListTimeout)
 		synctest.Wait()
 		if last.Snapshot != nil || last.Err == nil || !strings.Contains(last.Err.Error(), "no route to host") {
 			t.Fatalf("without etcd: %+v, want an error with its cause", last)
@@ -175,7 +175,7 @@ func TestGroupFollows(t *testing.T) {
 		f.answers = nil
 		f.mu.Unlock()
 		close(again)
-		time.Sleep(watchBound + 120*time.Millisecond) // it is in a pause then
+		time.Sleep(watchTimeout + 120*time.Millisecond) // it is in a pause then
 		synctest.Wait()
 		if n := len(h.relisted); n != 3 || h.relisted[2] != "watch_error" {
 			t.Errorf("a watch that does not open: relisted %q", h.relisted)

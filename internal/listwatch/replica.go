@@ -51,7 +51,7 @@ type replica[T any] struct {
 
 	heardAt time.Time // the last answer of the watch or probe that fits, or the trouble
 	calm    bool      // the range was heard of since the last trouble
-	doubt   int64     // the revision that the watch must reach for all to be well; 0: all is well
+	awaited int64     // the revision that the watch must reach; 0: none
 
 	every  time.Duration // the silence after which the range is probed
 	spread uint8         // shortens the first silences after trouble, so that ranges are not probed at one instant
@@ -79,13 +79,13 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err e
 		return false, errReplaced
 	}
 	changed = r.listed(l, false)
-	r.watching(now)
+	r.resetLiveness(now)
 	return changed, nil
 }
 
-// watching notes that the watch is open, on a connection that may be new, or that etcd may be another one.
-func (r *replica[T]) watching(now time.Time) {
-	r.heardAt, r.calm, r.doubt = now, false, 0
+// resetLiveness makes the range be probed soon: the watch is on a connection that may be new, or etcd may be another one.
+func (r *replica[T]) resetLiveness(now time.Time) {
+	r.heardAt, r.calm, r.awaited = now, false, 0
 }
 
 // heard takes an answer of the watch, and reports whether the snapshot changed.
@@ -122,7 +122,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	switch {
 	case behind:
 		r.suspect(r.revision, now)
-	case !resp.Created && max(r.revision, r.applied) >= r.doubt: // that it was opened says little
+	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // that it was opened says little
 		r.fits(now)
 	}
 	return changed, nil
@@ -148,22 +148,22 @@ func (r *replica[T]) fits(now time.Time) {
 	if !r.calm {
 		now = now.Add(-r.every / 256 * time.Duration(r.spread))
 	}
-	r.heardAt, r.calm, r.doubt = now, true, 0
+	r.heardAt, r.calm, r.awaited = now, true, 0
 }
 
-// suspect notes that all is well only if the watch reaches a revision. It reports whether that was in doubt before.
+// suspect notes that the watch must reach a revision, unless one was awaited already, which it reports.
 func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
-	if r.doubt != 0 {
+	if r.awaited != 0 {
 		return true
 	}
-	r.doubt, r.heardAt = revision, now
+	r.awaited, r.heardAt = revision, now
 	return false
 }
 
 // due returns when to probe the range.
 func (r *replica[T]) due() time.Time {
 	switch {
-	case r.doubt != 0:
+	case r.awaited != 0:
 		return r.heardAt.Add(lagAllowed)
 	case !r.calm:
 		return r.heardAt.Add(probeSoon - probeSoon/512*time.Duration(r.spread))

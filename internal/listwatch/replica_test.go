@@ -90,7 +90,7 @@ func TestReplicaProbed(t *testing.T) {
 	} {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10, kv("a", "1", 5), kv("c", "other", 5))), false)
-		r.watching(start)
+		r.resetLiveness(start)
 		// c goes, b comes, though malformed, and changes.
 		for _, events := range []*clientv3.WatchResponse{events(12, del("c", 11), create, put("b", "1", 12)), events(14, tt.heard...)} {
 			if _, err := r.heard(events, start); err != nil {
@@ -131,7 +131,7 @@ func TestK3_AMarkHeardBeforeAListIsTold(t *testing.T) {
 	r, _ := newReplica()
 	r.listed(whole(r, list(10, kv("a", "serving", 10), kv("b", "serving", 10))), false)
 	r.snapshot()
-	r.watching(start)
+	r.resetLiveness(start)
 	if _, err := r.heard(events(11, put("a", "leaving", 11)), start); err != nil {
 		t.Fatal(err)
 	}

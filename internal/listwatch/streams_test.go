@@ -15,7 +15,7 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 		one := list(10, kv("a", "1", 5))
 		one.Count = 1
 		f.answering(one, nil)
-		f.opening = watchBound - time.Second
+		f.opening = watchTimeout - time.Second
 		streams := NewStreams()
 		for range streamSlots * slotRanges { // enough for all streams to be used
 			streams.join(make(chan struct{}))

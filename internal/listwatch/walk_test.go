@@ -258,7 +258,7 @@ func (c content) String() string {
 func (w *walked) answer() bool {
 	switch w.do.call {
 	case callPause:
-		w.now = w.now.Add(w.do.bound)
+		w.now = w.now.Add(w.do.timeout)
 		w.step(event{})
 	case callList, callListLocal, callVerify:
 		resp, err := w.etcd.read(w.do.page)
@@ -306,7 +306,7 @@ func (w *walked) fail(err error) bool {
 			w.resume = &resume
 		}
 	}
-	w.now = w.now.Add(w.do.bound)
+	w.now = w.now.Add(w.do.timeout)
 	w.step(event{err: err})
 	return true
 }
@@ -475,7 +475,7 @@ func watchWalk(start func() *walked) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Counted: map[string]string{
 			"walked.next": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
-			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev", "replica.last": "rev", "replica.doubt": "rev",
+			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev", "replica.last": "rev", "replica.awaited": "rev",
 			"listing.last":        "rev",
 			"Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Snapshot.Revision": "rev",
 		},

@@ -99,13 +99,13 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	case callWait:
 		return w.wait(ctx, time.Until(a.until), w.answers)
 	default:
-		return w.wait(ctx, backoff.Jitter(a.bound), nil)
+		return w.wait(ctx, backoff.Jitter(a.timeout), nil)
 	}
 }
 
-// read reads keys within a bound.
+// read reads keys within the timeout.
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
-	ctx, cancel := context.WithTimeout(ctx, a.bound)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)
 	return event{read: resp, err: err}
@@ -119,13 +119,13 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	if err != nil {
 		return event{err: err}
 	}
-	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	overdue := time.AfterFunc(a.bound, cancel)
+	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	overdue := time.AfterFunc(a.timeout, cancel)
 	answers := make(chan clientv3.WatchChan)
 	go func() {
 		opts := w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
 		select {
-		case answers <- w.cfg.Client.Watch(stream.context(lasting), w.spec.Range.From, opts...):
+		case answers <- w.cfg.Client.Watch(stream.context(watchCtx), w.spec.Range.From, opts...):
 		case <-ctx.Done():
 			overdue.Stop()
 			cancel()
@@ -141,7 +141,7 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	w.stream, w.cancel = stream, cancel
 	if !overdue.Stop() {
 		stream.retire() // before the next watch is opened on it
-		return event{err: fmt.Errorf("%w within %v", errNotOpened, a.bound)}
+		return event{err: fmt.Errorf("%w within %v", errNotOpened, a.timeout)}
 	}
 	return event{}
 }

@@ -16,10 +16,15 @@ const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckRespo
 
 // Group is a set of services whose health is followed as one.
 type Group struct {
-	Services []string  // it is unhealthy while one of these is NOT_SERVING
-	Checked  []string  // the names that clients with health_check ask for
-	told     Health    // as last reported
-	changed  time.Time // when told.OK last changed
+	Services []string // it is unhealthy while one of these is NOT_SERVING
+	Checked  []string // the names that clients with health_check ask for
+}
+
+// followed is a group and what was reported of it.
+type followed struct {
+	Group
+	reported  Health
+	changedAt time.Time // when reported.OK last changed
 }
 
 // Health is the health of a group. Problem describes a fault of the health service itself, which makes no group unhealthy.
@@ -30,7 +35,7 @@ type Health struct {
 
 // core decides how healthy each group is, and when to report that.
 type core struct {
-	groups   []Group
+	groups   []*followed
 	statuses map[string]servingStatus // by service, "" is the whole server; other values than up and down: unknown
 	problems map[string]string        // by service: the fault of the last Check; "": none
 }
@@ -44,25 +49,22 @@ func (c *core) answered(service string, status servingStatus, problem string) {
 
 // due returns which groups to report now. A change that comes too soon after the last one is due with a later Check.
 func (c *core) due(now time.Time) (groups []int) {
-	for i := range c.groups {
-		g := &c.groups[i]
+	for i, g := range c.groups {
 		health := c.health(g)
-		switch {
-		case health.OK == g.told.OK:
-		case now.Before(g.changed.Add(interval)):
-			health.OK = g.told.OK
-		default:
-			g.changed = now
+		if changed := health.OK != g.reported.OK; changed && now.Before(g.changedAt.Add(interval)) {
+			health.OK = g.reported.OK
+		} else if changed {
+			g.changedAt = now
 		}
-		if health != g.told {
-			g.told, groups = health, append(groups, i)
+		if health != g.reported {
+			g.reported, groups = health, append(groups, i)
 		}
 	}
 	return groups
 }
 
 // health returns the health of a group. A service of unknown status is as healthy as the whole server.
-func (c *core) health(g *Group) Health {
+func (c *core) health(g *followed) Health {
 	h := Health{OK: true}
 	for _, name := range g.Services {
 		status := c.statuses[name]

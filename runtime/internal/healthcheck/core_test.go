@@ -55,14 +55,14 @@ func TestCore(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &core{[]Group{{Services: []string{"a"}}, {Services: []string{"b", "c"}, Checked: []string{"c"}}}, make(map[string]servingStatus), make(map[string]string)}
+			c := &core{[]*followed{{Group: Group{Services: []string{"a"}}}, {Group: Group{Services: []string{"b", "c"}, Checked: []string{"c"}}}}, make(map[string]servingStatus), make(map[string]string)}
 			start := time.Now()
 			for i, s := range steps {
 				c.answered(s.service, s.status, s.problem)
 				groups := c.due(start.Add(s.at))
 				var got []string
 				for _, i := range groups {
-					h := c.groups[i].told
+					h := c.groups[i].reported
 					got = append(got, strings.TrimSpace(fmt.Sprint(i, " ", map[bool]string{true: "up", false: "down"}[h.OK], " ", h.Problem)))
 				}
 				if got := strings.Join(got, ", "); got != s.want {

@@ -20,22 +20,21 @@ import (
 // Follower follows the health of groups of services.
 type Follower struct {
 	server healthpb.HealthServer
-	report func(group int, h Health)
 	cancel context.CancelFunc
 	mu     sync.Mutex // guards what follows, and is held while report is called
 	core   core
-	opens  bool // groups are reported: Follow waits with that for the first answers
+	report func(group int, h Health) // nil until Follow has waited for the first answers
 }
 
 // Follow follows the health of groups at server until Stop. It returns when each service has answered, after 1 s, or when
 // ctx ends; a service without an answer counts as healthy. It calls report for each healthy group before it returns, and then
 // at each change, one call at a time. The health service gets the values of ctx, but not its end.
 func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, report func(group int, h Health)) *Follower {
-	f := &Follower{server: server, report: report, core: core{groups, make(map[string]servingStatus), make(map[string]string)}}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f.cancel = cancel
+	f := &Follower{server: server, cancel: cancel, core: core{nil, make(map[string]servingStatus), make(map[string]string)}}
 	services := []string{""}
 	for _, g := range groups {
+		f.core.groups = append(f.core.groups, &followed{Group: g})
 		services = slices.Concat(services, g.Services, g.Checked)
 	}
 	slices.Sort(services)
@@ -49,15 +48,15 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 	bounded.Run(first, unanswered.Wait)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.opens = true
+	f.report = report
 	f.reportDue()
 	return f
 }
 
-// Stop ends the reports. It must not be called from report, nor with a lock held that report takes.
+// Stop ends the reports, and waits for one under way. It must not be called from report, nor with a lock held that report takes.
 func (f *Follower) Stop() {
 	f.cancel()
-	f.mu.Lock()
+	f.mu.Lock() // is held while report is called
 	defer f.mu.Unlock()
 }
 
@@ -65,7 +64,7 @@ func (f *Follower) Stop() {
 func (f *Follower) answered(ctx context.Context, service string, status servingStatus, problem string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.core.answered(service, status, problem); f.opens && ctx.Err() == nil {
+	if f.core.answered(service, status, problem); f.report != nil && ctx.Err() == nil {
 		f.reportDue()
 	}
 }
@@ -73,7 +72,7 @@ func (f *Follower) answered(ctx context.Context, service string, status servingS
 // reportDue must be called with mu held.
 func (f *Follower) reportDue() {
 	for _, i := range f.core.due(time.Now()) {
-		f.report(i, f.core.groups[i].told)
+		f.report(i, f.core.groups[i].reported)
 	}
 }
 

@@ -127,7 +127,7 @@ func WithAllowedAddresses(prefixes ...netip.Prefix) Option {
 
 // Limits bound what one service key can cost the processes that read it, whoever writes it. A field that is
 // 0 or less means its default. Of the entries in etcd the first in the order of keys are kept, and one
-// that is written later is left out, until half of the bound is free. A log line says so.
+// that is written later is left out, until half of the bound is free, as is looked at every 30 s. A log line says so.
 type Limits struct {
 	// Entries is how many entries of a key are kept. Default: 20,000.
 	Entries int

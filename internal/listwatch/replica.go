@@ -122,6 +122,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	switch {
 	case behind:
 		r.suspect(r.revision, now)
+	case r.set.truncated && r.calm && r.awaited == 0: // the next probe, which looks for room, stays due
 	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // that it was opened says little
 		r.fits(now)
 	}

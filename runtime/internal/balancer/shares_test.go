@@ -2,15 +2,10 @@ package balancer
 
 import (
 	"math"
-	"strconv"
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/resolver"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -87,19 +82,6 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		if tt.ready == "acdefh" && (len(ofKey) != 2 || math.Abs(float64(ofKey["a"]-n/2)) > 5) {
 			t.Errorf("calls of one affinity, which keeps them in a group and not in a zone: %v", ofKey)
 		}
-	}
-}
-
-// TestShares_OfWeightsAndSlowStart calls two instances. The second has just started and has thrice the weight.
-func TestShares_OfWeightsAndSlowStart(t *testing.T) {
-	r := newRig(t)
-	started := map[string]string{endpoint.StartedName: strconv.FormatInt(r.now.Unix(), 10)}
-	r.hand(`"slowStart":{"window":"3600s"},"childPolicy":[{"etcd_weighted":{}}]`, attr.State{Endpoints: []resolver.Endpoint{
-		attr.New(&endpoint.Endpoint{Instance: "a", Addr: "a:1", Weight: 1}, new(attr.Storage)),
-		attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b:1", Weight: 3, Metadata: started}, new(attr.Storage)),
-	}})
-	if got := r.shares(t.Context(), 1300)["b"]; got < 290 || got > 310 { // at first a tenth of its share counts
-		t.Errorf("%d of 1300 calls, want 300", got)
 	}
 }
 

@@ -74,7 +74,7 @@ type step[T any] struct {
 // effects are what the shell does without waiting for anything.
 type effects[T any] struct {
 	closeWatch bool       // close the watch, and open later ones on another stream
-	doubt      bool       // make the other ranges of the client probe etcd
+	doubt      bool       // make the other ranges of the client list again
 	relisted   string     // count a list that became necessary, by this cause; "": none
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these
@@ -311,10 +311,7 @@ func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if e.doubt && c.replica.calm {
-		c.replica.resetLiveness(c.now)
-	}
-	if e.back {
+	if e.back || e.doubt && c.replica.calm {
 		c.flush()
 		return c.list(callVerify, maxListTimeout)
 	}

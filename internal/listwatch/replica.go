@@ -68,8 +68,9 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	return l.load.finish() || changed
 }
 
-// verified takes a list that was made while the watch goes on, after the connection to etcd has come back. If etcd's history was
-// replaced by one that is as long by now, the watch goes on as if nothing had happened, and only a list shows the difference.
+// verified takes a list that was made while the watch goes on, after the connection to etcd has come back, or another range has found
+// trouble. If etcd's history was replaced by one that is as long by now, the watch goes on as if nothing had happened, and only a list
+// shows the difference.
 // verified reports whether the snapshot changed. An error means that the watch is at a revision that etcd has yet to reach.
 func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err error) {
 	if l.header.GetClusterId() != r.cluster {
@@ -83,7 +84,7 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err e
 	return changed, nil
 }
 
-// resetLiveness makes the range be probed soon: the watch is on a connection that may be new, or etcd may be another one.
+// resetLiveness makes the range be probed soon: the watch is on a connection that may be new.
 func (r *replica[T]) resetLiveness(now time.Time) {
 	r.heardAt, r.calm, r.awaited = now, false, 0
 }

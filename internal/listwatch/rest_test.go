@@ -54,7 +54,7 @@ func TestTroubleIsShared(t *testing.T) {
 		for relisted.Load() == 0 {
 			time.Sleep(time.Second)
 		}
-		time.Sleep(probeSoon + 3*probeTimeout)
+		time.Sleep(probeSoon + maxListTimeout)
 		if n := relisted.Load(); n < ranges {
 			t.Errorf("%d of %d ranges are listed again soon after the first", n, ranges)
 		}

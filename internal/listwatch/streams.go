@@ -115,7 +115,7 @@ func (s *Streams) join(doubt chan<- struct{}) (leave func()) {
 	}
 }
 
-// doubt makes every range probe etcd soon.
+// doubt makes every range list again.
 func (s *Streams) doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -210,7 +210,7 @@ func (p *Plan[E]) Choose() []E {
 	if most == 0 || most >= p.Live {
 		return p.All[:p.Live]
 	}
-	chosen := Prefix(p.Rank(p.indexes(0, p.Live)), most, func(m int32) bool {
+	chosen := prefix(p.Rank(p.indexes(0, p.Live)), most, func(m int32) bool {
 		_, held := p.Held[p.Of(&p.All[m]).Addr]
 		return !held
 	})
@@ -222,8 +222,8 @@ func (p *Plan[E]) Choose() []E {
 	return endpoints
 }
 
-// Prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once a member, in order.
-func Prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
+// prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once a member, in order.
+func prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
 	for i, m := range ranking {
 		if n == 0 {
 			return ranking[:i:i]

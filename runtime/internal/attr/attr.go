@@ -89,20 +89,12 @@ func Known(ep resolver.Endpoint) resolver.Endpoint {
 	return ep
 }
 
-// Address returns an endpoint as an address, for policies older than endpoints.
-func Address(ep resolver.Endpoint) resolver.Address {
-	return resolver.Address{
-		Addr:               ep.Addresses[0].Addr,
-		BalancerAttributes: ep.Attributes, //nolint:staticcheck // where such policies look for them
-	}
-}
-
-// Addresses returns endpoints as addresses, for policies older than endpoints, such as the ones built on
-// gRPC's package balancer/base.
+// Addresses returns endpoints as addresses, for policies older than endpoints, such as those built on gRPC's balancer/base.
 func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	addresses := make([]resolver.Address, len(endpoints))
 	for i, ep := range endpoints {
-		addresses[i] = Address(ep)
+		//nolint:staticcheck // the attributes are where such policies look for them
+		addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
 	}
 	return addresses
 }

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc/resolver"
 
@@ -54,4 +55,9 @@ func compare(a, b *Backend) int {
 		return strings.Compare(a.Endpoint.Instance, b.Endpoint.Instance)
 	}
 	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
+}
+
+// addressesOf returns what makes a set's addresses, once for all who ask.
+func addressesOf(set []resolver.Endpoint) func() []resolver.Address {
+	return sync.OnceValue(func() []resolver.Address { return attr.Addresses(set) })
 }

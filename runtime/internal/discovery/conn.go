@@ -139,24 +139,24 @@ func (c *conn) send(s *State) {
 		update.ServiceConfig, wrapped = config.parsed, config.Wrapped
 	}
 	state.Health = wrapped.Health
-	switch top := wrapped.Top; {
-	case top == serviceconfig.EtcdName:
+	switch {
+	case wrapped.Top == serviceconfig.EtcdName:
 		// The policy takes them from the attribute. gRPC before 1.84 formats each state for a log line, printed or not:
 		// some 3 KB an endpoint.
 		update.Endpoints = []resolver.Endpoint{}
-	case top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
+	case wrapped.Top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
 	case state.Pending || len(s.Endpoints) == 0 && state.Away != nil && state.Away.Pending:
 		return // calls wait for the first state, under any policy
 	case len(update.Endpoints) == 0 && !c.served:
-		// Other policies have errors of their own for an empty set. An error before the first state reaches callers under
-		// any policy.
+		// It reaches callers under any policy. After the first state, other policies have errors of their own for an empty set.
 		c.cc.ReportError(state.Err)
 		return
 	default:
-		if len(s.Endpoints) > 0 {
-			update.Endpoints = s.Endpoints
+		from := s
+		if len(s.Endpoints) == 0 && state.Away != nil {
+			from = c.away
 		}
-		update.Addresses = attr.Addresses(update.Endpoints) // for policies older than endpoints
+		update.Endpoints, update.Addresses = from.Endpoints, from.addresses()
 	}
 	if c.opts.Client != nil {
 		state.InState = wrapped.Top != serviceconfig.EtcdName

@@ -166,6 +166,7 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
 	known := &State{Known: true, LiveKnown: true, Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}}}
+	known.addresses = addressesOf(known.Endpoints)
 	for top, want := range map[string]string{
 		serviceconfig.EtcdName:             "pending:0 empty:0 known:0",
 		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given",
@@ -191,6 +192,10 @@ func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
 		if text := strings.Join(got, " "); text != want {
 			t.Errorf("under %s gRPC was handed %s, want %s", top, text, want)
 		}
+	}
+	// All connections share the addresses: those of 1,000 endpoints take 64 KB.
+	if a, b := known.addresses(), known.addresses(); len(a) != 1 || &a[0] != &b[0] {
+		t.Error("the addresses of one state were made twice")
 	}
 	// One that ignores service configs has the default one in force, whatever is live.
 	s := newSide(t)

@@ -33,7 +33,8 @@ type State struct {
 
 	Err error // why etcd cannot be followed now; nil: no error
 
-	Endpoints []resolver.Endpoint // Backends, as gRPC takes them
+	Endpoints []resolver.Endpoint       // Backends, as gRPC takes them
+	addresses func() []resolver.Address // Endpoints, for policies older than these; made once for all connections
 	// names maps the instance ids of entries that share their address with one of Backends to its instance id.
 	names map[string]string
 }

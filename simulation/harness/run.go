@@ -196,10 +196,10 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// mostAlike is how many goroutines of one kind a process may have once all is quiet, on average. It has one for each key that it has put,
-// and etcd's client has one for each watch and for each stream that it keeps. For each key that a caller follows there is one more: its
-// live config has a range and a watch of its own.
-const mostAlike = 6
+// mostAlike is how many goroutines of one kind a process may have once all is quiet, on average. It has one for each key that it watches:
+// four that it has put, and three if it stands for election. etcd's client has one for each watch and for each stream that it keeps. For
+// each key that a caller follows there is one more: its live config has a range and a watch of its own.
+const mostAlike = 7
 
 // beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
 func beganWith(stack string) string {

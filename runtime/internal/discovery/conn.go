@@ -133,29 +133,29 @@ func (c *conn) send(s *State) {
 	if s.Known && c.away != nil {
 		c.fallBack(state)
 	}
-	update := resolver.State{Endpoints: state.All()}
-	config, wrapped := c.config(s), c.opts.Default
+	var update resolver.State
+	config, wrapped, from := c.config(s), c.opts.Default, s
 	if config != nil {
 		update.ServiceConfig, wrapped = config.parsed, config.Wrapped
 	}
 	state.Health = wrapped.Health
-	switch {
-	case wrapped.Top == serviceconfig.EtcdName:
+	if len(s.Endpoints) == 0 && state.Away != nil {
+		from = c.away
+	}
+	switch top := wrapped.Top; {
+	case top == serviceconfig.EtcdName:
 		// The policy takes them from the attribute. gRPC before 1.84 formats each state for a log line, printed or not:
 		// some 3 KB an endpoint.
 		update.Endpoints = []resolver.Endpoint{}
-	case wrapped.Top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
-	case state.Pending || len(s.Endpoints) == 0 && state.Away != nil && state.Away.Pending:
+	case top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
+		update.Endpoints = state.All()
+	case state.Pending || from != s && state.Away.Pending:
 		return // calls wait for the first state, under any policy
-	case len(update.Endpoints) == 0 && !c.served:
+	case len(from.Endpoints) == 0 && !c.served:
 		// It reaches callers under any policy. After the first state, other policies have errors of their own for an empty set.
 		c.cc.ReportError(state.Err)
 		return
 	default:
-		from := s
-		if len(s.Endpoints) == 0 && state.Away != nil {
-			from = c.away
-		}
 		update.Endpoints, update.Addresses = from.Endpoints, from.addresses()
 	}
 	if c.opts.Client != nil {
@@ -170,9 +170,9 @@ func (c *conn) send(s *State) {
 
 // fallBack adds the state of the key in the other cluster.
 func (c *conn) fallBack(state *attr.State) {
-	s := c.away
+	key, s := c.opts.Away.Full(), c.away
 	state.Away = &attr.State{
-		Key: c.opts.Away.Full(), Sequence: s.Sequence, Pending: !s.Known && s.Err == nil, Err: s.emptyErr(c.opts.Away.Full()),
+		Key: key, Sequence: s.Sequence, Pending: !s.Known && s.Err == nil, Err: s.emptyErr(key),
 		Endpoints: s.Endpoints, Held: s.Held,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,6 +103,7 @@ func (s *store) add(token, n int64) (int64, error) {
 type instance struct {
 	leaderpb.UnimplementedCounterServer
 	name     string
+	key      string // of the service
 	group    *group
 	wire     *wire // to etcd
 	registry *runtime.Registry
@@ -126,7 +128,7 @@ func (g *group) start(name string, set ...func(*instance)) *instance {
 // startAs starts an instance of the service under another description.
 func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*instance)) *instance {
 	g.t.Helper()
-	i := &instance{name: name, group: g, wire: &wire{}}
+	i := &instance{name: name, key: desc.Key, group: g, wire: &wire{}}
 	for _, set := range set {
 		set(i)
 	}
@@ -165,9 +167,17 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	return i
 }
 
+// announce returns when the instance stands for election, too, if its etcd is that of all tests.
 func (i *instance) announce() {
-	i.group.t.Helper()
-	must(i.group.t, i.server.Announce(kit.Bounded(i.group.t, soon), i.addr))
+	g := i.group
+	g.t.Helper()
+	must(g.t, i.server.Announce(kit.Bounded(g.t, soon), i.addr))
+	if g.parts != nil {
+		return
+	}
+	kit.Eventually(g.t, soon, "it to stand", func() bool {
+		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
+	})
 }
 
 func (i *instance) Add(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
@@ -216,7 +226,12 @@ func on(r *runtime.Registry) func(*instance) { return func(i *instance) { i.regi
 // candidates returns the candidates in etcd.
 func (g *group) candidates() []*mvccpb.KeyValue {
 	g.t.Helper()
-	resp, err := etcd.Admin().Get(kit.Bounded(g.t, soon), g.namespace+candidates, clientv3.WithPrefix())
+	return g.candidatesOf(entries)
+}
+
+func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
+	g.t.Helper()
+	resp, err := etcd.Admin().Get(kit.Bounded(g.t, soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
 	must(g.t, err)
 	return resp.Kvs
 }

@@ -25,6 +25,7 @@ import (
 func (g *group) elects() {
 	g.t.Helper()
 	a := g.start("a")
+	kit.Eventually(g.t, soon, "a to lead", a.leads.Holds)
 	g.start("b")
 	client := g.client()
 	if who := g.leader(client); who != "a" {

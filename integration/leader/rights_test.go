@@ -106,18 +106,18 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 				leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
 				server.Publish(desc, runtime.WithInstance("one"))
 				err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1")
-				in := entry.write && (candidate.write || !candidate.read)
+				in, stands := entry.write, candidate.read && candidate.write
 				if in != (err == nil) || !in && (!strings.Contains(err.Error(), key+"/") || !strings.Contains(err.Error(), "permission denied")) {
 					t.Errorf("it is announced: %v", err)
 				}
 				leads, other := server, announced(t, registryAs(t, etcd, "all"), desc)
-				if !in || !candidate.read {
+				if !in || !stands {
 					leads = other
 				}
 				kit.Eventually(t, soon, "who may leads", leader.Of(leads, desc).Holds)
 				kit.Eventually(t, soon, "the status to say what is not known", func() bool {
 					err := server.Status()[0].Err
-					return (err != nil) == (in && !(entry.read && candidate.read))
+					return (err != nil) == (in && !(entry.read && stands))
 				})
 				must(t, registry.Close(kit.Bounded(t, soon)))
 				for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {

@@ -60,6 +60,7 @@ type Snapshot[T any] struct {
 	Revision int64
 	// Provisional says that the snapshot may be behind etcd: it was read from a member without a leader.
 	Provisional bool
+	Truncated   bool // entries were left out, for they exceed the bounds
 }
 
 // Update is a change of a range, or of the reason why it cannot be followed.

@@ -211,6 +211,6 @@ func (r *replica[T]) snapshot() *Snapshot[T] {
 	}
 	return &Snapshot[T]{
 		Items: r.set.commit(), Removed: r.set.takeRemoved(),
-		Revision: r.applied, Provisional: r.provisional,
+		Revision: r.applied, Provisional: r.provisional, Truncated: r.set.truncated,
 	}
 }

@@ -177,7 +177,7 @@ func TestSettled(t *testing.T) {
 		{"an old error", func(l *Look) { l.Servers[0].Statuses[0].Err = errors.New("no space") }, 1},
 		{"another lease", func(l *Look) { l.Servers[0].Statuses[0].LeaseID = 8 }, 1},
 		{"a registration too many", func(l *Look) { l.Servers[0].Registrations = 2 }, 1},
-		{"two leases", func(l *Look) { l.Servers[0].Leases = []int64{7, 8} }, 2},
+		{"two leases", func(l *Look) { l.Servers[0].Leases = []int64{7, 8, 9} }, 2},
 		{"a reader is behind", func(l *Look) { l.Readers[0].Watched = nil }, 3},
 		{"a list is behind", func(l *Look) { l.Readers[0].Instances = nil }, 3},
 		{"a status is behind", func(l *Look) { l.Readers[0].Status.Endpoints = nil }, 3},

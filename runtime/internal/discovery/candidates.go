@@ -17,6 +17,9 @@ func CandidatePrefix(namespace, name string) string {
 	return namespace + servicekey.LeaderPrefix(name)
 }
 
+// maxCandidates bounds the candidates that are kept for a key. Where there are more, no instance leads.
+const maxCandidates = 20_000
+
 // Leader is the candidate that precedes all others.
 type Leader struct {
 	candidate.First
@@ -117,6 +120,9 @@ func (c *Candidates) follow() {
 		next.known, next.err = next.known || u.Snapshot != nil || refused(u.Err), u.Err
 		if u.Snapshot != nil {
 			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
+			if u.Snapshot.Truncated {
+				next.Leader = Leader{} // it may be among those that were left out
+			}
 		}
 		c.seen.Store(&next)
 		for r := range c.readers {

@@ -72,8 +72,8 @@ func NewKeys(cfg Config) *Keys {
 			Why: cfg.Why, MaxRefusedPause: time.Minute,
 		}),
 		elections: listwatch.NewGroup(listwatch.Config[string]{
-			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },
-			Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
+			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
+			Bounds: listwatch.Bounds{Entries: maxCandidates}, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
 		}),
 		candidates: make(map[string]*Candidates),
 

@@ -83,7 +83,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 // View implements [election.Candidates].
 func (s *Standing) View() election.View {
 	seen := s.seen.Load()
-	return election.View{First: seen.First, Blind: refused(seen.err), Yields: s.yields(seen.all)}
+	return election.View{Known: seen.known, First: seen.First, Blind: refused(seen.err), Yields: s.yields(seen.all)}
 }
 
 // yields reports whether the instance is drained and another candidate is not. Before the key is known, nobody is drained.

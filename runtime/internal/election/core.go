@@ -3,28 +3,44 @@ package election
 import (
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 const (
-	// askAgainMin and askAgainMax space the questions to etcd that got no answer, refusedMin and refusedMax those that it
-	// refuses.
-	askAgainMin = 50 * time.Millisecond
-	askAgainMax = time.Second
-	refusedMin  = 500 * time.Millisecond
-	refusedMax  = time.Minute
-	// warnAt is how many answers in a row must name another candidate than the watch: the watch may be behind.
-	warnAt = 5
+	// failedMin and failedMax space the attempts to stand, and to revoke a lease, after one that etcd has not answered.
+	failedMin = 50 * time.Millisecond
+	failedMax = time.Second
+	// refusedMin and refusedMax space the attempts to stand after one that etcd has refused.
+	refusedMin = 500 * time.Millisecond
+	refusedMax = 10 * time.Second
+	// lostMost is how long a candidate stays while its entry is being put back.
+	lostMost = 3 * time.Second
+	// marginOf is the share of a TTL, one in so many, by which a leadership ends before etcd can end the lease.
+	marginOf = 10
+	// renewalsIn is how many renewals are sent in a TTL.
+	renewalsIn = 4
 )
 
 // First is the candidate that precedes all others, as far as known. The zero value is none.
 type First = candidate.First
 
+// Entry is how the entry of an instance stands.
+type Entry int
+
+// The states of an entry.
+const (
+	Out  Entry = iota // not in etcd, or about to leave it
+	Lost              // was in etcd and is being put back
+	In                // in etcd
+)
+
 // View is what an instance is told of the candidates.
 type View struct {
-	First  First // that precedes all others
-	Blind  bool  // etcd does not let them be watched, so that First may be another by now
+	Known  bool  // etcd has shown all of them
+	First  First // precedes all others
+	Blind  bool  // etcd does not let them be followed, so that First may be another by now
 	Yields bool  // a drain names the instance, and another one stands that it does not name
 }
 
@@ -34,154 +50,231 @@ type Term struct {
 	Until time.Time // when it ends unless it is renewed
 }
 
-// core decides whether a candidate leads. Its methods are events: each takes the time, and returns what is to be done.
+// phase is the phase of a candidate.
+type phase int
+
+const (
+	absent   phase = iota // there is no candidate
+	standing              // its lease and its key are on their way
+	placed                // it is in etcd
+	leaving               // its lease is being revoked
+)
+
+// core decides whether there is a candidate, and whether it leads. Its methods are events: each takes the time, and returns what is
+// to be done.
 type core struct {
-	own  lease.Candidacy
-	view View
-
+	entry   Entry
+	lostAt  time.Time // when the entry was lost
+	view    View
 	highest int64 // create revision of any candidate seen
+	blind   bool  // it may not follow the candidates, and does not lead
+	yielded bool  // it has led, and is to do so no more while others can
 
-	refused bool // etcd does not let the instance read who leads
-	yielded bool // it has led, and is to do so no more
+	phase   phase
+	number  uint64 // counts the candidates: what is heard of another one changes nothing
+	own     First
+	lease   clientv3.LeaseID
+	life    time.Duration // the TTL of lease
+	until   time.Time     // etcd keeps lease until then for certain, by a margin for clocks
+	expires time.Time     // when etcd has ended lease at the latest, if it is leaving
+	callAt  time.Time     // when to renew lease next or, if it is leaving, to revoke it
+	calling bool          // it is being revoked
 
-	resigned First // the own candidate that has resigned, until it is deleted; the zero value: none
-
-	confirmed int64  // the create revision for which etcd has said that no candidate precedes the own one
-	asking    uint64 // the number of the question that etcd is being asked; 0: none
-	asked     uint64 // the questions so far
-	others    int    // answers in a row that named another candidate
-	askAt     time.Time
-	pause     time.Duration // before the next question, if this one is not answered
+	retryAt time.Time // no attempt to stand before
+	pause   time.Duration
 }
 
 // effects is what an event leaves to do.
 type effects struct {
-	ask  uint64    // the number of a question: ask etcd which candidate precedes all others; its answer is the event answered
-	warn First     // log that etcd names this candidate, and the watch the own one
-	back int64     // log that the own candidate was created below this revision, so that etcd gives tokens again; 0: no
-	wake time.Time // when the event tick is due; zero: never
+	stand  bool             // grant a lease and put a candidate on it; the event stood follows
+	renew  clientv3.LeaseID // the event renewed follows
+	revoke clientv3.LeaseID // the event revoked follows
+	lapsed bool             // log that the lease was not renewed in time
+	back   int64            // log that the own candidate was created below this revision, so that etcd gives tokens again; 0: no
+	wake   time.Time        // when the event tick is due; zero: never
 }
 
-// stood takes in what is known of the own candidate.
-func (c *core) stood(now time.Time, own lease.Candidacy) effects {
-	var back int64
-	if own.Created != c.own.Created {
-		if own.Created != 0 && own.Created < c.highest {
-			back, c.highest = c.highest, own.Created
-		}
-		c.highest = max(c.highest, own.Created)
-		if !c.refused {
-			c.askAt, c.pause = time.Time{}, 0
-		}
-		c.confirmed, c.asking, c.others = 0, 0, 0 // an answer counts for the candidate that was there when etcd was asked
+// follow handles a change of the instance's entry.
+func (c *core) follow(now time.Time, entry Entry) effects {
+	if entry == Lost && c.entry != Lost {
+		c.lostAt = now
 	}
-	c.own = own
-	e := c.due(now)
+	c.entry = entry
+	return c.due(now)
+}
+
+// hear handles a change of the candidates.
+func (c *core) hear(now time.Time, view View) effects {
+	c.view, c.highest = view, max(c.highest, view.First.Created)
+	if c.phase == placed && view.Known && c.own.Precedes(view.First) {
+		c.callAt = now // the key may have been deleted, which a renewal finds out
+	}
+	return c.due(now)
+}
+
+// resign gives the candidate up if it leads with a token. The next one comes behind all others.
+func (c *core) resign(now time.Time, token int64) effects {
+	if term := c.term(now); term != (Term{}) && term.Token == token {
+		c.leave(now)
+	}
+	return c.due(now)
+}
+
+// outcome is what became of an attempt to stand, or of a renewal.
+type outcome struct {
+	lease   clientv3.LeaseID
+	own     First         // zero: it is not known to be in etcd
+	life    time.Duration // of the lease
+	sent    time.Time     // when the lease was asked for, or the renewal sent
+	gone    bool          // the lease or its key is gone
+	refused bool          // etcd does not let the instance stand
+	err     error
+}
+
+// stood handles the outcome of an attempt to stand.
+func (c *core) stood(now time.Time, number uint64, o outcome) (e effects) {
+	if number != c.number || c.phase != standing {
+		return c.due(now)
+	}
+	c.lease, c.life = o.lease, o.life
+	switch {
+	case o.err == nil:
+		if o.own.Created < c.highest {
+			e.back, c.highest = c.highest, o.own.Created
+		}
+		c.highest = max(c.highest, o.own.Created)
+		c.phase, c.own, c.pause = placed, o.own, 0
+		c.until, c.callAt = until(o), o.sent.Add(o.life/renewalsIn)
+	case o.refused:
+		c.fail(now, refusedMin, refusedMax)
+	default:
+		c.fail(now, failedMin, failedMax)
+	}
+	back := e.back
+	e = c.due(now)
 	e.back = back
 	return e
 }
 
-// heard takes in what a watch tells of the candidates.
-func (c *core) heard(now time.Time, view View) effects {
-	c.view, c.highest = view, max(c.highest, view.First.Created)
-	if !view.Blind && view.First != c.resigned { // it is gone, so a new one comes behind all others
-		c.resigned = First{}
+// fail handles an attempt to stand that has failed. What it may have left in etcd goes with its lease.
+func (c *core) fail(now time.Time, least, most time.Duration) {
+	c.pause = min(max(2*c.pause, least), most)
+	c.retryAt = now.Add(c.pause)
+	if c.phase = absent; c.lease != clientv3.NoLease {
+		c.leave(now)
 	}
-	return c.due(now)
 }
 
-// resign withdraws the own candidate if it leads with token. The instance stands again once the candidate is deleted.
-func (c *core) resign(now time.Time, token int64) effects {
-	if term := c.term(now); term != (Term{}) && term.Token == token {
-		c.resigned = First{Key: c.own.Key, Created: c.own.Created}
-	}
-	return c.due(now)
-}
+// until returns until when an outcome proves that etcd keeps the lease.
+func until(o outcome) time.Time { return o.sent.Add(o.life - o.life/marginOf) }
 
-// answer is etcd's to a question.
-type answer struct {
-	first   First // the candidate that precedes all others
-	err     error // there is no answer
-	refused bool  // ... because etcd does not let the instance read them
-}
-
-// answered takes in the answer to a question.
-func (c *core) answered(now time.Time, question uint64, a answer) effects {
-	if question != c.asking || question == 0 {
+// renewed handles the outcome of a renewal. One that comes when the proven time has run out proves nothing: etcd may have decided
+// to end the lease when it was sent.
+func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
+	if number != c.number || c.phase != placed || ended(now, c.until) {
 		return c.due(now)
 	}
-	c.asking = 0
 	switch {
-	case a.refused:
-		c.refused = true
-		c.askAgain(now, refusedMin, refusedMax)
-	case a.err != nil:
-		c.askAgain(now, askAgainMin, askAgainMax)
-	case c.refused: // it is not any more; who is the first has yet to be asked
-		c.refused, c.askAt, c.pause = false, time.Time{}, 0
-	case a.first == First{Key: c.own.Key, Created: c.own.Created}:
-		c.confirmed, c.pause, c.others = c.own.Created, 0, 0
-	case a.first == First{}:
-		c.askAgain(now, askAgainMin, askAgainMax)
+	case o.gone:
+		c.leave(now)
+	case o.err != nil:
+		if soon := now.Add(failedMax); soon.Before(c.callAt) {
+			c.callAt = soon
+		}
 	default:
-		c.askAgain(now, askAgainMin, askAgainMax)
-		if c.others++; c.others == warnAt {
-			e := c.due(now)
-			e.warn = a.first
-			return e
+		c.life = o.life
+		if proven := until(o); proven.After(c.until) {
+			c.until = proven
 		}
 	}
 	return c.due(now)
 }
 
-// askAgain has the next question wait, longer each time.
-func (c *core) askAgain(now time.Time, least, most time.Duration) {
-	c.pause = min(max(2*c.pause, least), most)
-	c.askAt = now.Add(c.pause)
+// revoked handles the answer to a revocation. gone reports whether etcd does not have the lease any more.
+func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
+	if number != c.number || c.phase != leaving {
+		return c.due(now)
+	}
+	if c.calling = false; gone {
+		c.phase = absent
+		return c.due(now)
+	}
+	c.pause = min(max(2*c.pause, failedMin), failedMax)
+	c.callAt = now.Add(c.pause)
+	return c.due(now)
 }
 
 // tick does what has become due.
 func (c *core) tick(now time.Time) effects { return c.due(now) }
 
+// leave gives the candidate up, which ends a leadership.
+func (c *core) leave(now time.Time) {
+	c.phase = leaving
+	c.expires, c.callAt, c.calling = now.Add(c.life), now, false
+}
+
 // term returns the leadership at a time.
 func (c *core) term(now time.Time) Term {
-	if c.aside() || !c.isFirst() || c.confirmed != c.own.Created || ended(now, c.own.Until) {
+	if c.phase != placed || c.view.First != c.own || ended(now, c.until) {
 		return Term{}
 	}
-	return Term{c.own.Created, c.own.Until}
+	return Term{c.own.Created, c.until}
 }
 
-// isFirst reports whether the own candidate may be in etcd, and is the first as far as the watch tells.
-func (c *core) isFirst() bool {
-	return c.own.Created != 0 && (c.view.Blind || c.view.First == First{Key: c.own.Key, Created: c.own.Created})
+// stands reports whether there is to be a candidate, and until when; zero: until something happens.
+func (c *core) stands(now time.Time) (stands bool, most time.Time) {
+	if c.entry == Lost {
+		most = c.lostAt.Add(lostMost)
+	}
+	return c.entry != Out && (most.IsZero() || now.Before(most)) && c.view.Known && !c.blind && !c.yielded, most
 }
-
-// unanswered reports whether it is for want of etcd's answer that the own candidate does not lead.
-func (c *core) unanswered() bool {
-	return c.refused || !c.aside() && c.isFirst() && c.confirmed != c.own.Created
-}
-
-// aside reports whether the instance is not to stand, for it cannot lead or is not to.
-func (c *core) aside() bool { return c.refused || c.yielded || c.resigned != First{} }
 
 // due returns what is to be done.
-func (c *core) due(now time.Time) effects {
-	c.yielded = c.view.Yields && (c.yielded || c.term(now) != Term{})
-	var e effects
-	if t := c.term(now); t != (Term{}) {
-		e.wake = t.Until
-		return e
+func (c *core) due(now time.Time) (e effects) {
+	leads := c.term(now) != Term{}
+	c.blind = c.view.Blind && !leads
+	c.yielded = c.view.Yields && (c.yielded || leads)
+	stands, most := c.stands(now)
+	if c.phase == placed && (!stands || ended(now, c.until)) {
+		e.lapsed = stands
+		c.leave(now)
 	}
-	if !c.unanswered() || c.asking != 0 || !c.refused && ended(now, c.own.Until) {
-		return e
+	if c.phase == leaving && ended(now, c.expires) {
+		c.phase = absent
 	}
-	if now.Before(c.askAt) {
-		e.wake = c.askAt
-		return e
+	switch c.phase {
+	case absent:
+		if !stands {
+			return e
+		}
+		if e.wake = c.retryAt; !now.Before(c.retryAt) {
+			c.number++
+			c.phase, e.stand, e.wake = standing, true, time.Time{}
+		}
+	case placed:
+		if !now.Before(c.callAt) {
+			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
+		}
+		e.wake = earliest(c.until, c.callAt, most)
+	case leaving:
+		if e.wake = c.expires; !c.calling && now.Before(c.callAt) {
+			e.wake = earliest(c.expires, c.callAt, time.Time{})
+		} else if !c.calling {
+			e.revoke, c.calling = c.lease, true
+		}
 	}
-	c.asked++
-	c.asking, e.ask = c.asked, c.asked
 	return e
+}
+
+// earliest returns the earliest of times. more may be zero, and does not count then.
+func earliest(a, b, more time.Time) time.Time {
+	if b.Before(a) {
+		a = b
+	}
+	if !more.IsZero() && more.Before(a) {
+		a = more
+	}
+	return a
 }
 
 // ended reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // ErrEnded is the cause of the end of a context that [Election.Lead] returned, when the leadership has ended.
@@ -19,11 +17,8 @@ var ErrEnded = errors.New("etcd: this instance no longer leads")
 // ErrClosed says that the instance does not stand for election any more.
 var ErrClosed = errors.New("etcd: the instance stands for election no more: its registration is closed")
 
-// errDrained and errResigned say why an instance gave the leadership up.
-var (
-	errDrained  = errors.New("the live config drains it, and another instance can lead")
-	errResigned = errors.New("it has resigned, and stands again once its candidate is gone")
-)
+// errDrained says why an instance gave the leadership up.
+var errDrained = errors.New("the live config drains it, and another instance can lead")
 
 // Candidates tells of the candidates for one service key.
 type Candidates interface {
@@ -35,204 +30,210 @@ type Candidates interface {
 	Read(notify func()) (stop func())
 }
 
-// Election is one candidate's. Its methods are safe for concurrent use.
-type Election struct {
-	question
-	logger     *slog.Logger
-	candidates Candidates
-	turned     func() // called when the term has changed, with mu held
-
-	ctx    context.Context // for questions to etcd; ends with Close
-	cancel context.CancelFunc
-	asking sync.WaitGroup
-	stop   func() // ends reading candidates
-
-	mu     sync.Mutex
-	core   core
-	timer  *time.Timer
-	closed bool
-	aside  bool              // as of the last event
-	term   Term              // as of the last event
-	leads  map[uint64]func() // end the contexts of the term
-	given  uint64            // the contexts so far
-	calls  int               // unary calls under way that Enter let in
-	idle   chan struct{}     // closed when calls is 0 again; nil before the first call
-	shut   bool              // Finish was called in this term: Enter refuses calls
-	askErr error             // of the last question that counted
-
-	standing sync.Mutex        // serialises the calls of stand
-	stand    func(stands bool) // nil: nobody is attached yet
-	barred   bool              // stand was last called with false
+// Config configures an Election.
+type Config struct {
+	Client     *clientv3.Client
+	Logger     *slog.Logger
+	Prefix     string // of the candidates' etcd keys
+	Instance   string // the id of the instance
+	TTL        time.Duration
+	Candidates Candidates
+	Turned     func()            // called when the term has changed; it must neither block nor call the election
+	Why        func(error) error // returns what the error of a call to etcd does not say itself; may be nil
 }
 
-// New returns the election of a candidate among those under a prefix. It does no I/O. turned is called when the instance
-// begins to lead or ends, and must neither block nor call the election. Hand its Stood to the lease session, attach that,
-// and close it when the candidate is gone.
-func New(client *clientv3.Client, logger *slog.Logger, prefix string, candidates Candidates, turned func()) *Election {
-	e := &Election{question: question{client.KV, prefix}, logger: logger, candidates: candidates, turned: turned, leads: make(map[uint64]func())}
+// Election is one instance's. Its methods are safe for concurrent use.
+type Election struct {
+	session
+	logger     *slog.Logger
+	candidates Candidates
+	turned     func()
+
+	ctx    context.Context // for calls to etcd
+	cancel context.CancelFunc
+	calls  sync.WaitGroup
+	stop   func()        // ends reading candidates
+	gone   chan struct{} // closed after End, when nothing is left in etcd
+
+	mu       sync.Mutex
+	core     core
+	timer    *time.Timer
+	ended    bool              // End was called
+	over     bool              // gone is closed
+	token    int64             // of the term as of the last event; 0: none
+	leads    map[uint64]func() // end the contexts of the term
+	given    uint64            // the contexts so far
+	serving  int               // unary calls under way that Enter let in
+	idle     chan struct{}     // closed when serving is 0 again; nil before the first call
+	shut     bool              // Finish was called in this term: Enter refuses calls
+	failed   error             // of the last attempt to stand; nil: it succeeded
+	unread   error             // why the candidates cannot be followed now, nil while they are
+	closeErr error             // of the first Close
+	told     string            // why the instance does not stand, as logged last
+}
+
+// New returns the election of an instance. It does no I/O. The instance stands once Follow tells of its entry, until End.
+func New(cfg Config) *Election {
+	e := &Election{
+		session: session{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
+		logger:  cfg.Logger, candidates: cfg.Candidates, turned: cfg.Turned,
+		gone: make(chan struct{}), leads: make(map[uint64]func()),
+	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	e.stop = candidates.Read(e.heard)
+	e.stop = cfg.Candidates.Read(e.hear)
 	return e
 }
 
-// Stood takes in what is known of the candidate. It does not block.
-func (e *Election) Stood(own lease.Candidacy) {
-	e.event(func(now time.Time) effects { return e.core.stood(now, own) })
+// Follow takes in how the instance's entry stands.
+func (e *Election) Follow(entry Entry) {
+	e.event(func(now time.Time) effects {
+		if e.ended {
+			entry = Out
+		}
+		return e.core.follow(now, entry)
+	})
 }
 
-func (e *Election) heard() {
-	view := e.candidates.View()
-	e.event(func(now time.Time) effects { return e.core.heard(now, view) })
+func (e *Election) hear() {
+	view, err := e.candidates.View(), e.candidates.Err()
+	e.event(func(now time.Time) effects {
+		e.unread = err
+		return e.core.hear(now, view)
+	})
 }
 
-// event feeds an event to the core and carries the effects out.
+// event feeds an event to the core and carries the effects out. A leadership ends before etcd is told.
 func (e *Election) event(event func(now time.Time) effects) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
 	do := event(now)
-	e.turn(e.core.term(now))
-	if own := e.core.own; do.warn != (First{}) || do.back != 0 {
-		e.asking.Go(func() { e.log(do, own) }) // under no lock, neither of ours nor of who tells of the event
+	if !e.ended {
+		e.turn(e.core.term(now).Token)
 	}
-	if refused := e.core.refused; do.ask != 0 {
-		e.asking.Go(func() { e.ask(do.ask, refused) })
+	e.call(do)
+	e.log(do)
+	if e.ended && e.core.phase == absent {
+		e.leave()
 	}
-	if aside := e.core.aside(); aside != e.aside {
-		e.aside = aside
-		e.asking.Go(e.settle)
-	}
-	e.wake(do.wake)
-}
-
-// log logs what is wrong in etcd, as the own candidate was then.
-func (e *Election) log(do effects, own lease.Candidacy) {
-	if do.warn != (First{}) {
-		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
-	}
-	if do.back != 0 {
-		e.logger.Error("etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
-			"candidates", e.prefix, "seen", do.back, "created", own.Created)
-	}
-}
-
-// turn takes in the term in force. It must be called with mu held.
-func (e *Election) turn(term Term) {
-	if term.Token != e.term.Token {
-		for _, end := range e.leads {
-			end()
-		}
-		clear(e.leads)
-		e.shut = false
-		e.turned()
-	}
-	e.term = term
-}
-
-func (e *Election) wake(at time.Time) {
 	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
 	}
-	if !at.IsZero() {
-		e.timer = time.AfterFunc(time.Until(at), func() { e.event(e.core.tick) })
+	if !do.wake.IsZero() {
+		e.timer = time.AfterFunc(time.Until(do.wake), func() { e.event(e.core.tick) })
 	}
 }
 
-// ask asks etcd a question. refused says that etcd has refused the one before.
-func (e *Election) ask(question uint64, refused bool) {
-	a := e.question.ask(e.ctx, refused)
-	e.event(func(now time.Time) effects {
-		if question == e.core.asking {
-			e.askErr = a.err
-		}
-		return e.core.answered(now, question, a)
-	})
+// call makes the calls to etcd that an event asks for. It must be called with mu held.
+func (e *Election) call(do effects) {
+	number := e.core.number
+	if do.stand {
+		e.calls.Go(func() {
+			o := e.session.stand(e.ctx)
+			e.event(func(now time.Time) effects {
+				e.failed = o.err
+				return e.core.stood(now, number, o)
+			})
+		})
+	}
+	if lease := do.renew; lease != clientv3.NoLease {
+		e.calls.Go(func() {
+			o := e.session.renew(e.ctx, lease)
+			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
+		})
+	}
+	if lease := do.revoke; lease != clientv3.NoLease {
+		e.calls.Go(func() {
+			gone := e.session.revoke(e.ctx, lease)
+			e.event(func(now time.Time) effects { return e.core.revoked(now, number, gone) })
+		})
+	}
 }
 
-// Attach has stand called when the instance is not to stand for election, and when it is to again. It must not be called
-// under a lock that stand or the logger's handler takes.
-func (e *Election) Attach(stand func(stands bool)) {
-	e.standing.Lock()
-	e.stand = stand
-	e.standing.Unlock()
-	e.settle()
-}
-
-// settle has the candidate put or taken away as the core wants it.
-func (e *Election) settle() {
-	changed, why := e.standAsWanted()
-	switch {
-	case !changed:
+// log logs what an event has shown, in the background: the logger may be slow, or call the registry. It must be called with mu
+// held.
+func (e *Election) log(do effects) {
+	if do.lapsed {
+		e.line(slog.LevelWarn, "the lease of a candidate was not renewed in time: the instance stands for election anew")
+	}
+	if do.back != 0 {
+		e.line(slog.LevelError, "etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
+			"seen", do.back, "created", e.core.own.Created)
+	}
+	why, text := e.why(), ""
+	if why != nil {
+		text = why.Error()
+	}
+	if (text == "") == (e.told == "") || e.ended {
+		return
+	}
+	switch e.told = text; {
 	case why == nil:
-		e.logger.Info("the instance stands for election again", "candidates", e.prefix)
-	case errors.Is(why, errDrained), errors.Is(why, errResigned):
-		e.logger.Info("the instance does not stand for election", "candidates", e.prefix, "error", why)
+		e.line(slog.LevelInfo, "the instance stands for election again")
+	case errors.Is(why, errDrained):
+		e.line(slog.LevelInfo, "the instance does not stand for election", "error", why)
 	default:
-		e.logger.Warn("the instance does not stand for election", "candidates", e.prefix, "error", why)
+		e.line(slog.LevelWarn, "the instance does not stand for election", "error", why)
 	}
 }
 
-// standAsWanted calls stand if that has changed. why says why the instance is not to stand, nil if it is to.
-func (e *Election) standAsWanted() (changed bool, why error) {
-	e.standing.Lock()
-	defer e.standing.Unlock()
-	e.mu.Lock()
-	why = e.why()
-	e.mu.Unlock()
-	if barred := why != nil; e.stand == nil || barred == e.barred {
-		return false, nil
-	}
-	e.barred = why != nil
-	e.stand(!e.barred)
-	return true, why
+func (e *Election) line(level slog.Level, text string, args ...any) {
+	e.calls.Go(func() { e.logger.Log(context.Background(), level, text, append(args, "candidates", e.prefix)...) })
 }
 
-// why returns why the instance is not to stand, nil if it is to. It must be called with mu held.
+// why returns why the instance does not stand though its entry is in etcd, nil if it does or may soon. It must be called with mu
+// held.
 func (e *Election) why() error {
 	switch {
-	case e.closed || !e.core.aside():
-		return nil
-	case e.core.refused:
-		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.askErr)
-	case e.core.resigned != First{}:
-		return errResigned
+	case e.core.blind:
+		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.unread)
+	case e.core.yielded:
+		return errDrained
 	}
-	return errDrained
+	return e.failed
+}
+
+// turn takes in the token of the term in force, 0 for none. It must be called with mu held.
+func (e *Election) turn(token int64) {
+	if token == e.token {
+		return
+	}
+	for _, end := range e.leads {
+		end()
+	}
+	clear(e.leads)
+	e.token, e.shut = token, false
+	e.turned()
 }
 
 // Term returns the leadership now, the zero value if the instance does not lead, and ErrClosed once the election is closed.
 func (e *Election) Term() (term Term, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.ended {
 		return Term{}, ErrClosed
 	}
-	// By now it may have ended, be it for a while: who finds no term here waits to be told of the next.
-	if term = e.core.term(time.Now()); term.Token != e.term.Token {
-		e.turn(Term{})
-	}
-	return e.term, nil
+	return e.core.term(time.Now()), nil
 }
 
-// Err returns why the instance cannot learn whether it leads, nil if it can.
+// Err returns why the instance cannot lead, or cannot learn whether it does, nil if it can.
 func (e *Election) Err() error {
-	err := e.candidates.Err()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.core.refused && !e.closed {
-		return fmt.Errorf("the instance does not stand for election: %w", e.why())
-	}
-	if err == nil && e.core.unanswered() {
-		err = e.askErr
-	}
-	if err == nil || e.closed {
+	if e.ended {
 		return nil
 	}
-	return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.prefix, err)
+	if err := e.why(); err != nil && !errors.Is(err, errDrained) {
+		return fmt.Errorf("the instance does not stand for election: %w", err)
+	}
+	if e.unread != nil {
+		return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.prefix, e.unread)
+	}
+	return nil
 }
 
 // Lead returns a context that ends with parent or with the leadership, then with the cause ErrEnded. ok is false if the
@@ -244,7 +245,7 @@ func (e *Election) Lead(parent context.Context, token int64) (ctx context.Contex
 }
 
 func (e *Election) lead(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
-	if e.closed || e.term.Token != token || e.core.term(time.Now()).Token != token {
+	if e.ended || e.core.term(time.Now()).Token != token {
 		return nil, nil, false
 	}
 	ctx, cancel := context.WithCancelCause(parent)
@@ -270,14 +271,14 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 	if !ok || !unary {
 		return ctx, end, ok
 	}
-	if e.calls++; e.calls == 1 {
+	if e.serving++; e.serving == 1 {
 		e.idle = make(chan struct{})
 	}
 	return ctx, func() {
 		end()
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.calls--; e.calls == 0 {
+		if e.serving--; e.serving == 0 {
 			close(e.idle)
 		}
 	}, true
@@ -293,7 +294,7 @@ func (e *Election) Finish(ctx context.Context) error {
 // finish is Finish with mu held, which it frees.
 func (e *Election) finish(ctx context.Context) error {
 	e.shut = true
-	n, idle := e.calls, e.idle
+	n, idle := e.serving, e.idle
 	e.mu.Unlock()
 	if n == 0 {
 		return nil
@@ -310,7 +311,7 @@ func (e *Election) finish(ctx context.Context) error {
 // may have begun by then, it does nothing.
 func (e *Election) Resign(ctx context.Context, token int64) error {
 	e.mu.Lock()
-	if e.term.Token != token {
+	if e.token != token {
 		e.mu.Unlock()
 		return nil
 	}
@@ -319,15 +320,47 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	return err
 }
 
-// Close ends the leadership, and everything that the election has started.
-func (e *Election) Close() {
+// End ends the leadership for good, and takes the candidate out of etcd in the background. Gone tells when that is done.
+func (e *Election) End() {
 	e.mu.Lock()
-	e.closed = true
-	e.wake(time.Time{})
-	e.turn(Term{})
+	if e.ended {
+		e.mu.Unlock()
+		return
+	}
+	e.ended = true
+	e.turn(0)
 	e.turned() // for those who wait, also if the instance did not lead
 	e.mu.Unlock()
+	e.Follow(Out)
 	e.stop()
-	e.cancel()
-	e.asking.Wait()
+}
+
+// Gone is closed after End once nothing of the election is in etcd, its lease has expired, or Close has given up.
+func (e *Election) Gone() <-chan struct{} { return e.gone }
+
+// leave closes gone. It must be called with mu held.
+func (e *Election) leave() {
+	if !e.over {
+		e.over = true
+		close(e.gone)
+	}
+}
+
+// Close is End, and returns when nothing is left in etcd. It returns an error if ctx ends before, and gives up then.
+func (e *Election) Close(ctx context.Context) error {
+	e.End()
+	select {
+	case <-e.gone:
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	if !e.over {
+		e.closeErr = fmt.Errorf("a candidate under %q may stay in etcd until lease %x expires: %w", e.prefix, int64(e.core.lease), context.Cause(ctx))
+	}
+	e.leave()
+	e.cancel() // no event counts any more
+	err := e.closeErr
+	e.mu.Unlock()
+	e.calls.Wait()
+	return err
 }

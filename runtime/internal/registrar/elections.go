@@ -2,12 +2,9 @@ package registrar
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -21,32 +18,38 @@ type Elections struct {
 	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as an instance sees them
 }
 
-// stand makes the election of an entry that stands for one, nil for another. Its candidate gets a name of its own: a
-// process that takes over an entry must not take over the leadership, which another one may believe to hold.
-func (r *Registrar) stand(e *Entry) *election.Election {
+// stand makes the election of an entry that stands for one, nil for another.
+func (r *Registrar) stand(e Entry) (*election.Election, error) {
 	if !e.Elects {
-		return nil
-	}
-	e.candidate = rand.Text()
-	candidates := r.config.Elections.Candidates(e.Key, e.Layouts[0].Instance(e.Endpoint), e.Endpoint.Addr, e.Layouts)
-	return election.New(r.config.Client, r.config.Logger, r.config.Elections.Prefix(e.Key), candidates, r.turned)
-}
-
-// items returns the items of an entry, and its candidate for an election, which may be nil.
-func (r *Registrar) items(e Entry, elected *election.Election) ([]lease.Item, error) {
-	items, err := e.items(r.config.Namespace)
-	if err != nil || elected == nil {
-		return items, err
+		return nil, nil
 	}
 	instance := e.Layouts[0].Instance(e.Endpoint)
 	if len(instance) > candidate.MaxInstance {
 		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), candidate.MaxInstance)
 	}
-	prefix := r.config.Elections.Prefix(e.Key)
-	key := prefix + e.candidate
-	return append(items, lease.Item{
-		Key: func(clientv3.LeaseID) string { return key }, Value: instance, Elect: elected.Stood, Election: prefix,
+	return election.New(election.Config{
+		Client: r.config.Client, Logger: r.config.Logger, Why: r.config.Why, Turned: r.turned, TTL: e.TTL, Instance: instance,
+		Prefix:     r.config.Elections.Prefix(e.Key),
+		Candidates: r.config.Elections.Candidates(e.Key, instance, e.Endpoint.Addr, e.Layouts),
 	}), nil
+}
+
+// follow tells the election how the entry stands.
+func (g *Registration) follow() {
+	if g.election == nil {
+		return
+	}
+	g.following.Lock()
+	defer g.following.Unlock()
+	entry := election.Out
+	switch state := g.handle.Status().State; {
+	case g.paused.Load():
+	case state == lease.Registered:
+		entry = election.In
+	case state == lease.Lost:
+		entry = election.Lost
+	}
+	g.election.Follow(entry)
 }
 
 // electable returns an error if readers of the layouts of an entry that stands for election see different instance ids.
@@ -71,8 +74,8 @@ func (r *Registrar) Elections(key string) (all []*election.Election, changed <-c
 	if r.closed {
 		return nil, nil, ErrClosed
 	}
-	for g := range r.registrations {
-		if g.election != nil && g.Key() == key {
+	for g := range r.electing {
+		if g.Key() == key {
 			all = append(all, g.election)
 		}
 	}
@@ -108,13 +111,4 @@ func (g *Group) FinishLeading(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// closeElections closes the elections of registrations.
-func closeElections(registrations []*Registration) {
-	for _, g := range registrations {
-		if g.election != nil {
-			g.election.Close()
-		}
-	}
 }

@@ -27,8 +27,7 @@ type Entry struct {
 	Checked  []string // the names for which clients with health checks ask there
 	Elects   bool     // the instance stands for election among those of the key
 
-	candidate string // the name of its candidate, once it is registered
-	listen    string // what its server listens on, where the environment gives the address; "": it does not
+	listen string // what its server listens on, where the environment gives the address; "": it does not
 }
 
 // Details change an endpoint. Fields that are set replace the endpoint's, and metadata is added to its own.

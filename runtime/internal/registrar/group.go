@@ -344,7 +344,7 @@ func (g *Group) hear(run *Run, entry int, h healthcheck.Health) {
 	g.mu.Lock()
 	if g.core.hear(run.round, entry, h) && entry < len(g.registrations) {
 		registration = g.registrations[entry]
-		_, _ = registration.handle.SetPaused(!h.OK) // an error: the registrar is closed
+		_, _ = registration.setPaused(!h.OK) // an error: the registrar is closed
 	}
 	g.mu.Unlock()
 	if registration != nil {

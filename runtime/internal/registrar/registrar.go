@@ -48,6 +48,7 @@ type Registrar struct {
 	closed        bool
 	claims        claims
 	registrations map[*Registration]struct{} // one a claim
+	electing      map[*Registration]struct{} // those that stand for election; also those whose candidate is being taken away
 	sessions      map[int]*lease.Session     // by number; also those that are being closed
 	listeners     map[listener]struct{}
 	tasks         sync.WaitGroup // in the background; none begins once it is closed
@@ -70,6 +71,7 @@ func New(config Config) *Registrar {
 		config:        config,
 		claims:        newClaims(),
 		registrations: make(map[*Registration]struct{}),
+		electing:      make(map[*Registration]struct{}),
 		sessions:      make(map[int]*lease.Session),
 		listeners:     make(map[listener]struct{}),
 		standing:      make(chan struct{}),
@@ -98,18 +100,19 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 // start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once. Call begun next.
 func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	e = e.complete()
-	elected := r.stand(&e)
-	items, err := r.items(e, elected)
-	if err == nil {
-		var g *Registration
-		if g, err = r.add(e, elected, items, pause); err == nil {
-			return g, nil
-		}
+	items, err := e.items(r.config.Namespace)
+	if err != nil {
+		return nil, err
 	}
-	if elected != nil {
-		elected.Close()
+	elected, err := r.stand(e)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	g, err := r.add(e, elected, items, pause)
+	if err != nil && elected != nil {
+		_ = elected.Close(context.Background()) // it has never stood
+	}
+	return g, err
 }
 
 func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item, pause bool) (*Registration, error) {
@@ -128,7 +131,11 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 		return nil, err
 	}
 	g := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, ended: make(chan struct{})}
+	g.paused.Store(pause)
 	r.registrations[g] = struct{}{}
+	if elected != nil {
+		r.electing[g] = struct{}{}
+	}
 	r.stands()
 	return g, nil
 }
@@ -162,7 +169,13 @@ func (r *Registrar) release(g *Registration) {
 	r.claims.remove(g.claim)
 	r.stands()
 	if g.election != nil && !r.closed {
-		r.tasks.Go(g.election.Close)
+		r.tasks.Go(func() {
+			<-g.election.Gone()
+			_ = g.election.Close(context.Background()) // nothing is left
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.electing, g)
+		})
 	}
 	if !g.claim.dedicated || r.closed { // Close closes all sessions
 		close(g.ended)
@@ -205,9 +218,13 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 		r.config.Changed(key, from, to)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	for l := range r.listeners {
 		l.poke()
+	}
+	electing := slices.Collect(maps.Keys(r.electing))
+	r.mu.Unlock()
+	for _, g := range electing {
+		g.follow()
 	}
 }
 
@@ -252,15 +269,25 @@ func (r *Registrar) Close(ctx context.Context) error {
 	r.closed = true
 	listeners := slices.Collect(maps.Keys(r.listeners))
 	sessions := slices.Collect(maps.Values(r.sessions))
-	registrations := slices.Collect(maps.Keys(r.registrations))
+	electing := slices.Collect(maps.Keys(r.electing))
 	clear(r.listeners)
 	r.stands()
 	r.mu.Unlock()
 	for _, l := range listeners {
 		l.close()
 	}
-	errs := make([]error, len(sessions))
+	errs := make([]error, len(sessions)+len(electing))
 	var closing sync.WaitGroup
+	for i, g := range electing {
+		g.election.End() // before the entry leaves
+		closing.Go(func() {
+			bounded.Run(ctx, func() {
+				if err := g.election.Close(ctx); err != nil {
+					errs[len(sessions)+i] = fmt.Errorf("etcd: %w", err)
+				}
+			})
+		})
+	}
 	for i, session := range sessions {
 		closing.Go(func() {
 			if err := session.Close(ctx); err != nil {
@@ -269,9 +296,6 @@ func (r *Registrar) Close(ctx context.Context) error {
 		})
 	}
 	closing.Wait()
-	bounded.Run(ctx, func() {
-		closeElections(registrations)
-		r.tasks.Wait() // in the background; they end with the sessions and the runs
-	})
+	bounded.Run(ctx, r.tasks.Wait) // they end with the sessions, the elections and the runs
 	return errors.Join(errs...)
 }

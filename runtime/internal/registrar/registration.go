@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -19,6 +20,10 @@ type Registration struct {
 	handle    *lease.Handle
 	election  *election.Election // nil: the entry does not stand for one
 
+	pausing   sync.Mutex  // serialises the calls of setPaused
+	paused    atomic.Bool // as it said last
+	following sync.Mutex  // serialises what the election is told
+
 	mu      sync.Mutex
 	entry   Entry
 	problem string    // the fault of the health service; "": none
@@ -29,12 +34,8 @@ type Registration struct {
 	endErr error         // of closing that session
 }
 
-// begun has the entry stand for election as that wants it, and logs what may surprise its readers. So it must be called under
-// no lock.
+// begun logs what may surprise readers of the entry. So it must be called under no lock.
 func (g *Registration) begun() {
-	if g.election != nil {
-		g.election.Attach(g.handle.Stand)
-	}
 	g.mu.Lock()
 	e := g.entry
 	g.mu.Unlock()
@@ -99,7 +100,7 @@ func (g *Registration) set(layouts []endpoint.Layout, d Details) error {
 	if err != nil {
 		return err
 	}
-	items, err := g.registrar.items(updated, g.election)
+	items, err := updated.items(g.registrar.config.Namespace)
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (g *Registration) set(layouts []endpoint.Layout, d Details) error {
 // SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error when
 // a later call does the opposite.
 func (g *Registration) SetPaused(ctx context.Context, pause bool) error {
-	wait, err := g.handle.SetPaused(pause)
+	wait, err := g.setPaused(pause)
 	if err == nil {
 		err = wait(ctx)
 	}
@@ -126,9 +127,21 @@ func (g *Registration) SetPaused(ctx context.Context, pause bool) error {
 	return fmt.Errorf("paused meanwhile: %w", err)
 }
 
+// setPaused takes the entry out of etcd or puts it back, in the background. A leadership ends before the entry leaves.
+func (g *Registration) setPaused(pause bool) (wait func(context.Context) error, err error) {
+	g.pausing.Lock()
+	defer g.pausing.Unlock()
+	g.paused.Store(pause)
+	g.follow()
+	return g.handle.SetPaused(pause)
+}
+
 // Drop takes the entry out of etcd for good, in the background, and frees its keys for another one.
 func (g *Registration) Drop() {
 	g.drop.Do(func() {
+		if g.election != nil {
+			g.election.End()
+		}
 		g.handle.Drop()
 		g.registrar.release(g)
 	})
@@ -142,6 +155,13 @@ func (g *Registration) Close(ctx context.Context) error {
 	defer cancel()
 	if err := g.handle.Close(ctx); err != nil {
 		return err
+	}
+	if g.election != nil {
+		select {
+		case <-g.election.Gone():
+		case <-ctx.Done():
+			return fmt.Errorf("its candidate may stay in etcd until its lease expires: %w", context.Cause(ctx))
+		}
 	}
 	select {
 	case <-g.ended:

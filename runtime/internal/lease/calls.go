@@ -64,7 +64,6 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		defer close(answered)
 		call, cancel := context.WithTimeout(s.ctx, lateTimeout)
 		defer cancel()
-		sent := time.Now()
 		resp, err := s.client.Lease.Grant(call, max(1, int64(o.ttl/time.Second)))
 		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
@@ -73,10 +72,10 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		s.locked(func(c *core, now time.Time) {
 			switch {
 			case err == nil && over:
-				c.own(now, sent, resp.ID, time.Duration(resp.TTL)*time.Second)
+				c.own(now, resp.ID, time.Duration(resp.TTL)*time.Second)
 				s.poke()
 			case err == nil:
-				c.granted(now, sent, resp.ID, time.Duration(resp.TTL)*time.Second)
+				c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second)
 			case !over:
 				c.grantFailed(now, err)
 			}
@@ -153,7 +152,7 @@ func firstOf(resp *pb.RangeResponse) *keyValue {
 }
 
 func keyValueOf(kv *mvccpb.KeyValue) *keyValue {
-	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision, kv.CreateRevision}
+	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision}
 }
 
 // probe reads keys. Where they are to be compared, etcd does that and returns no values while they are as

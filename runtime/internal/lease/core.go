@@ -177,29 +177,6 @@ func (c *core) wanted(now time.Time) bool {
 	return len(c.entries) > len(c.busy) || slices.ContainsFunc(c.busy, func(e *entry) bool { return e.want == present || c.lingers(now, e) })
 }
 
-// elects reports whether an entry that is to be in etcd has a candidate.
-func (c *core) elects() bool { return slices.ContainsFunc(c.busy, (*entry).elects) }
-
-// judge decides which candidates are to be in etcd.
-func (c *core) judge(now time.Time) {
-	for _, e := range c.busy {
-		if e.judge(now, &c.leases, c.revision) {
-			c.complain(now, e.outErr(), func(o *entry) bool { return o == e })
-		}
-	}
-}
-
-// candidacies returns the candidates whose candidacies have changed since it was last called.
-func (c *core) candidacies(now time.Time) []*slot {
-	var changed []*slot
-	for _, e := range c.busy {
-		if s := e.newCandidacy(now, &c.leases); s != nil {
-			changed = append(changed, s)
-		}
-	}
-	return changed
-}
-
 // nudge makes due at once what is otherwise done from time to time: a check, and reads of keys that someone else
 // holds.
 func (c *core) nudge(now time.Time) {

@@ -17,7 +17,7 @@ import (
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "answers.go", "pacing.go", "slot.go", "leases.go", "entry.go", "candidate.go", "op.go", "core.go", "lifetime.go", "read.go", "write.go", "next.go")
+	coretest.Check(t, "answers.go", "pacing.go", "slot.go", "leases.go", "entry.go", "op.go", "core.go", "lifetime.go", "read.go", "write.go", "next.go")
 }
 
 // Each row is a rule: after do, these are the calls.
@@ -101,7 +101,6 @@ func TestCalls(t *testing.T) {
 		{"G42: nor where there is no room for a mark", "have a b; unmark a; full; pause a", "mark a"},
 		{"G42: a resume has nothing to undo", "have a b; full; pause a; run 1us; resume a", "mark a"},
 		{"G42: an end is carried out", "have a b; full; pause a; run 1us; drop a", "mark a, mark a, remove a"},
-		{"G42: what is unhealthy does not lead", "stand a; forget; full; pause a", "mark a, remove a?"},
 		{"puts are tried again, together", "have b c; full; update b=w; update c=w; run 300ms; full; run 300ms", "put b c, put b c"},
 		{"what etcd will not take is tried again by itself, ever less often", "have b; large; update b=w; run 7s",
 			"put b, check b, put b, check b, check b, put b"},
@@ -211,7 +210,6 @@ func TestSynced(t *testing.T) {
 		{"G24: not while the mark of a pause before is", "have a b; pause a; next; resume a", Registered, false, ""},
 		{"G24: not while the deletion of an entry before is", "have a b; unmark a; drop a; next; add a", Registered, false, ""},
 		{"G24: not while a put of another value is", "have a; update a=w; next; update a=v", Registered, false, ""},
-		{"not while a candidate is out that is to be created anew", "stand a; later 14; next; answered", Registered, false, ""},
 		{"not while a key is out, whatever names another has had", "forbid a; plus-named a; run 1s; replace 2; run 1s", Registering, false, ""},
 		{"a conflict says who", "have a; another a; nudge; settle; run 200ms", Conflict, false,
 			`key "a" is held by another process, on lease 63: give each its own instance id`},
@@ -253,7 +251,7 @@ func TestG27_Renewal(t *testing.T) {
 	s := newScript(t)
 	due := func(want bool, wantWait time.Duration) {
 		t.Helper()
-		if got, wait := s.core.renewalDue(s.now, 1, s.core.elects()); got != want || wait != wantWait {
+		if got, wait := s.core.renewalDue(s.now, 1); got != want || wait != wantWait {
 			t.Errorf("renewal is due: %v, and again in %v; want %v, %v", got, wait, want, wantWait)
 		}
 	}
@@ -278,7 +276,7 @@ func TestG27_Renewal(t *testing.T) {
 	}
 	inUse(1)
 	s.core.keepAliveEnded(s.now, 1, errors.New("ended"))
-	s.core.granted(s.now, s.now, 2, ttl)
+	s.core.granted(s.now, 2, ttl)
 	s.etcd.leases[2], s.etcd.ids = s.now.Add(ttl), 2
 	inUse(1, 2) // until the key has moved
 	s.settle()

@@ -175,9 +175,7 @@ func (e *entry) refresh(now time.Time, l *leases) (c change, changed bool) {
 	case to == Conflict && e.want == present:
 		e.err = e.conflict()
 	case to == Paused || to == Registered && e.refused == nil:
-		if e.err = e.unverified(); to == Registered && e.err == nil {
-			e.err = e.outErr()
-		}
+		e.err = e.unverified()
 	case to == Closed:
 		e.err = e.leftover
 	case to == Lost && e.err == nil:
@@ -265,7 +263,7 @@ func (e *entry) placed(now time.Time, l *leases) bool {
 	for i, item := range e.items {
 		if !slices.ContainsFunc(e.slots, func(s *slot) bool {
 			named := s == e.slots[i] || s.retired && s.key == item.Key(s.lease)
-			return named && (s.out || s.returns || s.placed() && l.kept(now, s.lease))
+			return named && s.placed() && l.kept(now, s.lease)
 		}) {
 			return false
 		}
@@ -288,14 +286,14 @@ func (e *entry) lapsed(now time.Time, l *leases) clientv3.LeaseID {
 
 // holds reports whether the entry is wanted, and keys of it have yet to move from a lease to the current one.
 func (e *entry) holds(id, current clientv3.LeaseID) bool {
-	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.out && !s.on(current) }) &&
-		slices.ContainsFunc(e.slots, func(s *slot) bool { return !s.out && s.on(id) })
+	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.on(current) }) &&
+		slices.ContainsFunc(e.slots, func(s *slot) bool { return s.on(id) })
 }
 
 // needsPut reports whether a wanted key is to be put now, on a lease. An entry that has lost a key to another process puts
 // none, and gives up the others, until that one is free: a process has all keys of an instance or none.
 func (e *entry) needsPut(now time.Time, s *slot, on clientv3.LeaseID) bool {
-	return e.want == present && !s.out && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
+	return e.want == present && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
 }
 
 // upToDate reports whether etcd has the entry as it is wanted.
@@ -307,10 +305,10 @@ func (e *entry) upToDate() bool {
 }
 
 // rests reports whether there is nothing to do for the entry until something is heard of its keys or its lease, the
-// current one. One with a candidate never rests, for that is to be confirmed.
+// current one.
 func (e *entry) rests(current clientv3.LeaseID) bool {
 	return e.want == present && e.upToDate() && e.refused == nil && len(e.slots) == len(e.items) &&
-		!slices.ContainsFunc(e.slots, func(s *slot) bool { return !s.on(current) || !s.settled() || s.elect != nil })
+		!slices.ContainsFunc(e.slots, func(s *slot) bool { return !s.on(current) || !s.settled() })
 }
 
 func (e *entry) closed() bool { return e.state == Closed }

@@ -58,19 +58,6 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 	}, err
 }
 
-// Stand says whether the entry's candidate is to stand for election. It takes effect in the background.
-func (h *Handle) Stand(stands bool) {
-	defer h.s.elect()
-	h.s.locked(func(c *core, now time.Time) {
-		if s := h.e.candidate(); s != nil {
-			s.barred = !stands
-		}
-		c.judge(now)
-		c.refreshEntry(now, h.e)
-	})
-	h.s.poke()
-}
-
 // Sync returns when the entry is in etcd as it is wanted, or out of it while it is paused. It returns an error
 // when ctx ends before, when the entry is dropped, or when it is no use to wait now: someone else holds a key, or
 // etcd refuses it.
@@ -78,7 +65,6 @@ func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, (*entry).s
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
-	defer h.s.elect()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	h.s.core.setWant(time.Now(), h.e, gone)
@@ -102,7 +88,6 @@ func (h *Handle) Close(ctx context.Context) error {
 
 // change changes the entry by do, unless it is closed.
 func (h *Handle) change(do func(now time.Time) error) error {
-	defer h.s.elect()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if h.e.want == gone || h.s.core.closing {

@@ -83,7 +83,7 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-
 		}
 		var due bool
 		var wait time.Duration
-		s.locked(func(c *core, now time.Time) { due, wait = c.renewalDue(now, id, c.elects()) })
+		s.locked(func(c *core, now time.Time) { due, wait = c.renewalDue(now, id) })
 		if due {
 			s.renewOnce(ctx, id, waiting)
 		}
@@ -127,7 +127,6 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 	}
 	s.wg.Go(func() {
 		defer func() { <-waiting }()
-		defer s.elect()
 		if !s.answers(ctx, id) {
 			return
 		}

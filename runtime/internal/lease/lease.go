@@ -3,13 +3,12 @@
 //
 // From the ground up, each file knowing those above it alone:
 //
-//	lease.go      what callers name: items, states, candidacies, errors
+//	lease.go      what callers name: items, states, errors
 //	answers.go    what etcd's errors say
 //	pacing.go     how often a key is read and written
 //	slot.go       one key: what is wanted there, and what etcd has there as far as known
 //	leases.go     the leases of a session, and which of them live as far as known
 //	entry.go      the keys that are registered together, and the state that they are in
-//	candidate.go  an entry's candidate for an election
 //	op.go         the calls that the core asks for
 //	core.go       all entries and leases, and when to look at them
 //	lifetime.go   what becomes of leases, and of the keys on them
@@ -75,18 +74,4 @@ type Item struct {
 	// Leaving is put in the place of Value just before the key is deleted, to tell readers that its owner
 	// deletes it. "": there is no room for such a mark.
 	Leaving string
-	// Elect makes the key a candidate. It is called with each change of what is known of the key, one call at a time,
-	// and must neither block nor call the session. When the key is to go, it is called before etcd is. An entry has
-	// one candidate at the most, after its other keys. etcd does not have the candidate without these.
-	Elect func(Candidacy)
-	// Election names the candidate's election. No transaction creates two candidates of one: they would have one
-	// create revision.
-	Election string
-}
-
-// Candidacy is what is known of a candidate's key in etcd. The zero value says that the key may be gone.
-type Candidacy struct {
-	Key     string
-	Created int64     // the key's create revision
-	Until   time.Time // the key is there until then, unless someone deletes it by force
 }

@@ -18,11 +18,6 @@ const (
 	youngLease = 5 * time.Second
 	// maxPresumed is how many earlier leases are revoked again when etcd was restored.
 	maxPresumed = 64
-	// marginOf is the share of a TTL, one in so many, by which a candidate counts its lease as ended before etcd can end
-	// it. The clocks of the two may run apart by that much.
-	marginOf = 10
-	// confirmsIn is the share of a TTL, one in so many, after which the lease of a candidate is renewed out of turn.
-	confirmsIn = 4
 )
 
 // The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the
@@ -40,7 +35,6 @@ type heldLease struct {
 	granted    time.Time
 	life       time.Duration // the TTL, as etcd gave it
 	expires    time.Time     // unless it is renewed
-	confirmed  time.Time     // when the latest grant or renewal that etcd has answered was sent; zero: not known, see confirm
 	renewAt    time.Time     // no renewal out of turn before
 	suspected  time.Time     // since when it may have been revoked, for a key on it has gone; zero: nothing says so
 	tombstones []*slot       // the keys that were on it and must stay absent
@@ -62,7 +56,6 @@ type leases struct {
 	replace     error              // why the current lease is to be replaced; nil: it is not
 
 	grantAt      time.Time // no grant before
-	ungranted    error     // why no lease was granted when that was last tried; nil: one was
 	grants       backoff.Backoff
 	young        bool // the last lease that was replaced was young
 	replacements backoff.Backoff
@@ -113,16 +106,16 @@ func (l *leases) isOwn(id clientv3.LeaseID) bool {
 	return id != 0 && slices.Contains(l.everGranted, id)
 }
 
-// own adds a lease that etcd granted on a request of the time sent.
-func (l *leases) own(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
-	l.held = append(l.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life), confirmed: sent})
+// own adds a lease that etcd granted.
+func (l *leases) own(now time.Time, id clientv3.LeaseID, life time.Duration) {
+	l.held = append(l.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life)})
 	l.everGranted = append(l.everGranted, id)
 }
 
 // hold adds a lease as own does, and makes it the current one.
-func (l *leases) hold(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
-	l.own(now, sent, id, life)
-	l.lease, l.replace, l.ungranted = id, nil, nil
+func (l *leases) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
+	l.own(now, id, life)
+	l.lease, l.replace = id, nil
 }
 
 // retire leaves the session without a current lease.
@@ -165,16 +158,10 @@ func (l *leases) replaceEnded(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// replaceLate replaces the current lease where it was not renewed in time. If a candidate needs it, that is when no
-// renewal can confirm it any more.
-func (l *leases) replaceLate(now time.Time, elects bool) {
-	h := l.get(l.lease)
-	switch {
-	case h == nil:
-	case !now.Before(h.expires) && l.replace == nil:
+// replaceLate replaces the current lease where it was not renewed in time.
+func (l *leases) replaceLate(now time.Time) {
+	if h := l.get(l.lease); h != nil && !now.Before(h.expires) && l.replace == nil {
 		l.replace = fmt.Errorf("lease %x was not renewed for %v", int64(h.id), h.life)
-	case elects && over(now, h.confirmedUntil()):
-		l.replaceLease(now, h.id, fmt.Errorf("lease %x was not renewed in time for an election", int64(h.id)))
 	}
 }
 
@@ -219,13 +206,6 @@ func (l *leases) revokeDenied(now time.Time, id clientv3.LeaseID) {
 	}
 }
 
-// revokeUnanswered takes in that a lease may go whatever becomes of the next attempt to revoke it.
-func (l *leases) revokeUnanswered(id clientv3.LeaseID) {
-	if h := l.get(id); h != nil {
-		h.confirmed = time.Time{}
-	}
-}
-
 // renewed takes in that etcd renewed a lease for a time.
 func (l *leases) renewed(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	if h := l.get(id); h != nil {
@@ -233,38 +213,11 @@ func (l *leases) renewed(now time.Time, id clientv3.LeaseID, life time.Duration)
 	}
 }
 
-// confirm takes in that etcd renewed a lease on a request that was sent at a time, so that the lease lives for its TTL
-// from then on at least. The answers to the etcd client's own keepalives confirm nothing: nobody knows when the request
-// was sent.
-//
-// A renewal that was sent when the time before had run out confirms nothing either. etcd may have decided to end the lease
-// by then, and a new etcd leader renews it all the same while the old one's decision is under way.
-//
-// A suspicion that has arisen since stays.
+// confirm takes in that etcd renewed a lease on a request that was sent at a time. A suspicion that has arisen since stays.
 func (l *leases) confirm(sent time.Time, id clientv3.LeaseID) {
-	h := l.get(id)
-	if h == nil {
-		return
-	}
-	if sent.After(h.confirmed) && !over(sent, h.confirmedUntil()) {
-		h.confirmed = sent
-	}
-	if !sent.Before(h.suspected) {
+	if h := l.get(id); h != nil && !sent.Before(h.suspected) {
 		h.suspected = time.Time{}
 	}
-}
-
-// confirmedUntil returns until when a lease is known to live, the zero time if that is not known.
-func (h *heldLease) confirmedUntil() time.Time {
-	if h == nil || h.confirmed.IsZero() || h.revoking || h.presumed {
-		return time.Time{}
-	}
-	return h.confirmed.Add(h.life - h.life/marginOf)
-}
-
-// over reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
-func over(now, until time.Time) bool {
-	return !now.Before(until) || !now.Round(0).Before(until.Round(0))
 }
 
 // suspect takes in that a key has gone from etcd. Its lease may have gone, too. The put would tell, but if that is to wait,
@@ -282,17 +235,13 @@ func (l *leases) suspects(id clientv3.LeaseID) bool {
 	return h != nil && !h.suspected.IsZero()
 }
 
-// renewalDue reports whether a lease is to be renewed out of turn now, and when to ask again. elects says that a candidate
-// needs it confirmed.
-func (l *leases) renewalDue(now time.Time, id clientv3.LeaseID, elects bool) (due bool, wait time.Duration) {
+// renewalDue reports whether a lease is to be renewed out of turn now, and when to ask again.
+func (l *leases) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
 	h := l.get(id)
 	if h == nil {
 		return false, tick
 	}
 	at := h.expires.Add(-h.life / 2)
-	if confirm := h.confirmed.Add(h.life / confirmsIn); elects && confirm.Before(at) {
-		at = confirm
-	}
 	if !h.suspected.IsZero() {
 		at = now
 	}

@@ -15,9 +15,9 @@ const overdueAfter = 10 * time.Second
 var errNoRenewal = errors.New("etcd has not answered a renewal since")
 
 // granted takes in the lease that the entries are to hang on from now on.
-func (c *core) granted(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
+func (c *core) granted(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
-	c.hold(now, sent, id, life)
+	c.hold(now, id, life)
 	c.scheduleCheck(now)
 	c.rouseAll()
 	for _, e := range c.entries {
@@ -29,7 +29,6 @@ func (c *core) granted(now, sent time.Time, id clientv3.LeaseID, life time.Durat
 // grant the permission.
 func (c *core) grantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
-	c.ungranted = err
 	if !isRefusal(err) {
 		c.failed(now, err)
 		return
@@ -45,27 +44,15 @@ func (c *core) grantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// inUse returns the leases to be renewed: the current one, and retired ones with keys that have yet to move. One with a
-// candidate that is in the way expires, with all that is on it.
+// inUse returns the leases to be renewed: the current one, and retired ones with keys that have yet to move.
 func (c *core) inUse(now time.Time) []clientv3.LeaseID {
 	var ids []clientv3.LeaseID
 	for _, h := range c.held {
-		if (h.id == c.lease || c.alive(now, h.id) && c.holdsWanted(h.id)) && !c.obstructs(now, h.id) {
+		if h.id == c.lease || c.alive(now, h.id) && c.holdsWanted(h.id) {
 			ids = append(ids, h.id)
 		}
 	}
 	return ids
-}
-
-// obstructs reports whether a candidate hangs on a lease that is not to be in etcd, and that etcd refuses to delete. An etcd
-// that lets any user renew a lease would keep it there, and so the others from leading.
-func (c *core) obstructs(now time.Time, id clientv3.LeaseID) bool {
-	for e, s := range c.busySlots() {
-		if s.elect != nil && s.on(id) && s.refused != nil && c.leaves(now, e, s) {
-			return true
-		}
-	}
-	return false
 }
 
 // revocable returns a retired lease that no wanted key hangs on any more, nil if there is none. A key that
@@ -160,7 +147,6 @@ func (c *core) revokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		c.revokeDenied(now, id)
 		c.refresh(now)
 	default:
-		c.revokeUnanswered(id)
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
 	}
 }

@@ -64,11 +64,7 @@ func (m *model) put(key, value string, lease clientv3.LeaseID) {
 }
 
 func (m *model) set(key, value string, lease clientv3.LeaseID) {
-	created := m.rev
-	if before, ok := m.kvs[key]; ok {
-		created = before.created
-	}
-	m.kvs[key] = keyValue{value, lease, m.rev, created}
+	m.kvs[key] = keyValue{value, lease, m.rev}
 }
 
 func (m *model) remove(key string) {
@@ -202,7 +198,7 @@ func (a answer) tell(c *core, now time.Time, o op) {
 			c.grantFailed(now, a.err)
 			return
 		}
-		c.granted(now, now, a.lease, ttl)
+		c.granted(now, a.lease, ttl)
 	case revokeOp:
 		if a.err != nil {
 			c.revokeFailed(now, o.lease, a.err)

@@ -64,7 +64,6 @@ func (c *core) wait(now time.Time) time.Duration {
 		consider(s.readAt)
 		consider(s.notBefore)
 		consider(s.retryAt)
-		consider(s.unproven.Add(unprovenMost))
 	}
 	return wait
 }
@@ -85,11 +84,10 @@ func (c *core) sweep(now time.Time) {
 	if !c.wanted(now) {
 		c.retire()
 	}
-	c.replaceLate(now, c.elects())
+	c.replaceLate(now)
 	if c.replace != nil && !c.alive(now, c.lease) {
 		c.setCause(c.replace)
 	}
-	c.judge(now)
 	if err := c.overdue(now, c.lease); err != nil {
 		c.complain(now, err, func(e *entry) bool { return e.state == Registered })
 	}

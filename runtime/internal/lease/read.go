@@ -14,7 +14,7 @@ func (c *core) reads(now time.Time) []probe {
 		return nil
 	}
 	for e, s := range c.busySlots() {
-		due := s.readDue(now) || s.needsRead(now) && e.needsPut(now, s, c.lease) || e.want == present && (s.conflictDue(now) || s.readableDue(now))
+		due := s.readDue(now) || s.needsRead(now) && e.needsPut(now, s, c.lease) || e.want == present && s.conflictDue(now)
 		if due && len(probes) < int(c.readSize) {
 			probes = append(probes, probe{e: e, s: s})
 		}

@@ -35,7 +35,7 @@ func (s *script) delete(key string) {
 // renewIfDue sends a renewal if one is due out of turn, and reports whether.
 func (s *script) renewIfDue() bool {
 	id := s.core.lease
-	due, _ := s.core.renewalDue(s.now, id, s.core.elects())
+	due, _ := s.core.renewalDue(s.now, id)
 	if !due {
 		return false
 	}
@@ -96,12 +96,12 @@ func TestASuspicionIsNotDropped(t *testing.T) {
 	s.restored()
 	due := func(want bool, when string) {
 		t.Helper()
-		if got, _ := s.core.renewalDue(s.now, 1, s.core.elects()); got != want || s.core.suspects(1) != (want || when == "in between") {
+		if got, _ := s.core.renewalDue(s.now, 1); got != want || s.core.suspects(1) != (want || when == "in between") {
 			t.Errorf("%s: a renewal is due: %v, want %v; suspected: %v", when, got, want, s.core.suspects(1))
 		}
 	}
 	s.core.renewed(s.now, 1, ttl, 0)
-	if got, _ := s.core.renewalDue(s.now, 1, s.core.elects()); got || s.core.suspects(1) {
+	if got, _ := s.core.renewalDue(s.now, 1); got || s.core.suspects(1) {
 		t.Fatal("suspected without a reason")
 	}
 	before := s.now.Add(-time.Millisecond)
@@ -150,7 +150,7 @@ func TestASuspicionWakesTheRenewals(t *testing.T) {
 		const id, life = 7, 15 * time.Second
 		var asked atomic.Int32
 		s := New(&clientv3.Client{Lease: revokedLease{asked: &asked}}, Options{TTL: life})
-		s.core.granted(time.Now(), time.Now(), id, life)
+		s.core.granted(time.Now(), id, life)
 		s.mu.Lock()
 		s.renewLeases([]clientv3.LeaseID{id})
 		s.mu.Unlock()
@@ -174,38 +174,5 @@ func TestASuspicionWakesTheRenewals(t *testing.T) {
 		}
 		s.cancel()
 		s.wg.Wait()
-	})
-}
-
-// farLease answers a renewal after a while.
-type farLease struct {
-	clientv3.Lease
-	answersAfter time.Duration
-}
-
-func (farLease) TimeToLive(context.Context, clientv3.LeaseID, ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
-	return &clientv3.LeaseTimeToLiveResponse{}, nil
-}
-
-func (l farLease) KeepAliveOnce(_ context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
-	time.Sleep(l.answersAfter)
-	return &clientv3.LeaseKeepAliveResponse{ID: id, TTL: 10}, nil
-}
-
-// A renewal proves that the lease lives from when it was sent: etcd may have taken it in at once.
-func TestConfirmedFromTheSending(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const id = 7
-		s := New(&clientv3.Client{Lease: farLease{answersAfter: time.Second}}, Options{TTL: 10 * time.Second})
-		granted := time.Now()
-		s.core.lease = id
-		s.core.held = []*heldLease{{id: id, life: 10 * time.Second, expires: granted.Add(10 * time.Second), confirmed: granted}}
-		time.Sleep(3 * time.Second)
-		sent := time.Now()
-		s.renewOnce(t.Context(), id, make(chan struct{}, 1))
-		s.wg.Wait()
-		if got := s.core.get(id).confirmed; !got.Equal(sent) {
-			t.Errorf("proven %v after the renewal was sent", got.Sub(sent))
-		}
 	})
 }

@@ -66,7 +66,6 @@ func (s *Session) close() bool {
 	started := s.started
 	s.poke()
 	s.mu.Unlock()
-	s.elect()
 	if !started {
 		s.cancel()
 	}
@@ -110,7 +109,6 @@ func (s *Session) next() (op, time.Duration, bool) {
 	s.renewLeases(s.core.inUse(time.Now()))
 	s.watchKeys()
 	s.mu.Unlock()
-	s.elect() // before op is sent: who no longer leads hears of it before etcd does
 	s.report()
 	return op, wait, finished
 }

@@ -191,26 +191,23 @@ func (s *script) play(text string) {
 
 // ofKey has the verbs that are for keys, each with a value or without.
 var ofKey = map[string]func(s *script, key, value string){
-	"add":         func(s *script, key, _ string) { s.add(key) },
-	"another":     func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // process puts the key
-	"put":         func(s *script, key, value string) { s.etcd.put(key, value, 1) },
-	"orphan":      func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
-	"delete":      func(s *script, key, _ string) { s.etcd.remove(key) },
-	"event":       func(s *script, key, _ string) { s.core.onUpdate(s.now, key, nil, s.core.revision) },
-	"update":      func(s *script, key, value string) { s.update(key, value) },
-	"pause":       func(s *script, key, _ string) { s.want(key, paused) },
-	"resume":      func(s *script, key, _ string) { s.want(key, present) },
-	"drop":        func(s *script, key, _ string) { s.want(key, gone) },
-	"unmark":      func(s *script, key, _ string) { s.entries[key].slots[0].leaving = "" }, // there is no room for a mark
-	"hide":        func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
-	"show":        func(s *script, key, _ string) { delete(s.etcd.unreadable, key) },
-	"forbid":      func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
-	"stand":       func(s *script, key, _ string) { s.stand(key) },
-	"ask":         func(s *script, key, _ string) { s.during = func() { s.stands(key) } }, // at each call
-	"two":         func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
-	"stand-named": func(s *script, key, _ string) { s.items(key, plusCandidate(key, named(key, "v"))); s.settle() },
-	"plus-named":  func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },
-	"named":       func(s *script, key, _ string) { s.items(key, named(key, "v")) },
+	"add":        func(s *script, key, _ string) { s.add(key) },
+	"another":    func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // process puts the key
+	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
+	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
+	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
+	"event":      func(s *script, key, _ string) { s.core.onUpdate(s.now, key, nil, s.core.revision) },
+	"update":     func(s *script, key, value string) { s.update(key, value) },
+	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
+	"resume":     func(s *script, key, _ string) { s.want(key, present) },
+	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
+	"unmark":     func(s *script, key, _ string) { s.entries[key].slots[0].leaving = "" }, // there is no room for a mark
+	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
+	"show":       func(s *script, key, _ string) { delete(s.etcd.unreadable, key) },
+	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
+	"two":        func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
+	"plus-named": func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },
+	"named":      func(s *script, key, _ string) { s.items(key, named(key, "v")) },
 	"paused": func(s *script, key, _ string) {
 		s.entries[key] = s.core.add(s.now, item(key, "v"), true)
 	},
@@ -247,7 +244,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"lease":           func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
 	"revoke":          func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
 	"poison":          func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
-	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, s.now, id, ttl) },
+	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, id, ttl) },
 	"ended":           func(s *script, id clientv3.LeaseID) { s.core.keepAliveEnded(s.now, id, errors.New("ended")) },
 	"replace":         func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, id, errors.New("a test")) },
 	"lost":            func(s *script, id clientv3.LeaseID) { s.core.lost(s.now, id, errors.New("requested lease not found")) },

@@ -48,7 +48,6 @@ type Session struct {
 	watches  map[string]*watch
 	renewals map[clientv3.LeaseID]*renewal
 
-	electing  sync.Mutex // serialises the calls of Item.Elect
 	reporting sync.Mutex // keeps the lines of changes in their order
 }
 
@@ -85,17 +84,6 @@ func (s *Session) reconnected() {
 	s.group.Reconnected()
 	s.locked(func(c *core, now time.Time) { c.reconnected(now) })
 	s.poke()
-}
-
-// elect calls the entries' candidates with what has changed for them.
-func (s *Session) elect() {
-	s.electing.Lock()
-	defer s.electing.Unlock()
-	var changed []*slot
-	s.locked(func(c *core, now time.Time) { changed = c.candidacies(now) })
-	for _, candidate := range changed {
-		candidate.elect(candidate.told) // nobody else changes it meanwhile
-	}
 }
 
 // explained returns the error of a call to etcd with what it does not say itself. It must be called without

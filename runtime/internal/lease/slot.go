@@ -23,10 +23,9 @@ const (
 
 // keyValue is what etcd has under a key.
 type keyValue struct {
-	value   string
-	lease   clientv3.LeaseID
-	rev     int64 // the mod revision
-	created int64 // the create revision
+	value string
+	lease clientv3.LeaseID
+	rev   int64 // the mod revision
 }
 
 type kind int
@@ -66,14 +65,12 @@ type slot struct {
 	marked  bool   // a mark was tried since the key is to go
 	lateRev int64  // the mod revision that a mark or a put expects which may yet arrive; 0: there is none
 
-	candidacy
 	stored
 	ownRev   int64 // of our last put, as far as known: an older put of another process did not follow it
 	conceded bool  // to another process that put the key after us
 
 	pending   *write             // its outcome is not known
 	ambiguous []clientv3.LeaseID // leases of writes that etcd has not answered: they may have arrived, or may still
-	deletions []clientv3.LeaseID // of these, those of deletions
 
 	// Reads and writes are refused key by key.
 	readAccess
@@ -87,11 +84,10 @@ type stored struct {
 	lease   clientv3.LeaseID // that the key hangs on, where somebody has it
 	written string           // its value, where it is ours
 	rev     int64            // its mod revision; 0: absent, or not known
-	created int64            // its create revision, where it is ours; 0: not known
 }
 
 func newSlot(item Item, lease clientv3.LeaseID) *slot {
-	s := &slot{key: item.Key(lease), value: item.Value, leaving: item.Leaving, candidacy: candidacy{elect: item.Elect, election: item.Election}}
+	s := &slot{key: item.Key(lease), value: item.Value, leaving: item.Leaving}
 	s.denials = backoff.Backoff{Base: refusedMin, Max: refusedMax}
 	s.refusals = s.denials
 	s.faults = backoff.Backoff{Base: leaseFaultMin, Max: leaseFaultMax}
@@ -128,12 +124,8 @@ func (s *slot) settled() bool { return s.pending == nil && len(s.ambiguous) == 0
 // answered, the write may arrive: putting the value once more ends that.
 func (s *slot) asWanted() bool { return s.has == self && s.written == s.value && s.rev != s.lateRev }
 
-// upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it. A candidate
-// that is only stale has to go so that another one is created.
+// upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it.
 func (s *slot) upToDate() bool {
-	if s.barred || s.outErr != nil {
-		return !s.placed()
-	}
 	return s.asWanted() && s.pending == nil && !s.mustRead && !slices.Contains(s.ambiguous, s.lease)
 }
 
@@ -165,11 +157,6 @@ func (s *slot) conflictDue(now time.Time) bool {
 	return s.has == other && !now.Before(s.notBefore) && !now.Before(s.readAt)
 }
 
-// readableDue reports whether to find out if a candidate that is not in etcd, for it could not be read, can be by now.
-func (s *slot) readableDue(now time.Time) bool {
-	return s.elect != nil && s.unreadable && !s.placed() && !now.Before(s.readAt)
-}
-
 // look has it found out soon if another process still has the key.
 func (s *slot) look(now time.Time) {
 	if s.has == other {
@@ -190,7 +177,7 @@ func (s *slot) setAbsent() { s.stored = stored{has: absent} }
 
 // setOwn takes in that etcd has the key on a lease of ours.
 func (s *slot) setOwn(kv *keyValue) {
-	s.stored, s.ownRev = stored{self, kv.lease, kv.value, kv.rev, kv.created}, kv.rev
+	s.stored, s.ownRev = stored{self, kv.lease, kv.value, kv.rev}, kv.rev
 }
 
 // found takes in what another process has put under the key. It returns an error if that process is the newer one, which
@@ -216,10 +203,9 @@ func (s *slot) conflict() error {
 	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", s.key, int64(s.lease))
 }
 
-// unverified reports whether etcd may have the key, or may not, because it does not let us read it. Elections say
-// themselves what they cannot read.
+// unverified reports whether etcd may have the key, or may not, because it does not let us read it.
 func (s *slot) unverified() bool {
-	return s.unreadable && s.elect == nil && s.has != absent && s.has != other
+	return s.unreadable && s.has != absent && s.has != other
 }
 
 // forget gives up all that is known of the key, which is to be read.
@@ -253,15 +239,7 @@ func (s *slot) leaseGone(now time.Time, id clientv3.LeaseID) {
 
 // resolve takes in that no write on a lease is ambiguous any more.
 func (s *slot) resolve(id clientv3.LeaseID) {
-	is := func(l clientv3.LeaseID) bool { return l == id }
-	s.ambiguous = slices.DeleteFunc(s.ambiguous, is)
-	s.deletions = slices.DeleteFunc(s.deletions, is)
-}
-
-// mayGo reports whether a deletion of the key was sent that may have arrived, or may yet. It misses a key that has
-// moved to another lease meanwhile.
-func (s *slot) mayGo() bool {
-	return s.pending != nil && s.pending.kind == remove || slices.Contains(s.deletions, s.lease)
+	s.ambiguous = slices.DeleteFunc(s.ambiguous, func(l clientv3.LeaseID) bool { return l == id })
 }
 
 // send notes that a write is under way, and answered that it is not any more.
@@ -281,9 +259,6 @@ func (s *slot) unanswered(w write) {
 	}
 	s.pending = &w
 	s.ambiguous = append(s.ambiguous, w.lease)
-	if w.kind == remove {
-		s.deletions = append(s.deletions, w.lease)
-	}
 }
 
 // settle decides whether the pending write arrived, now that the key was read; kv is nil if it is absent. It returns
@@ -298,9 +273,6 @@ func (s *slot) settle(kv *keyValue) (late *write) {
 		return w
 	}
 	s.ambiguous = withoutOne(s.ambiguous, w.lease)
-	if w.kind == remove {
-		s.deletions = withoutOne(s.deletions, w.lease)
-	}
 	return nil
 }
 
@@ -325,26 +297,10 @@ func (s *slot) done(now time.Time, w write, revision int64) {
 		s.wasRead(now) // the answer tells what a read would
 		s.setAbsent()
 	default:
-		s.stored = stored{self, w.lease, w.value, revision, s.createdBy(w, revision)}
-		if s.elect != nil && s.created == 0 {
-			s.readFrom(now)
-		}
+		s.stored = stored{self, w.lease, w.value, revision}
 		s.ownRev, s.conceded = revision, false
 		s.marked = false // by an entry before, whose mark was answered after this one took the key over
 		s.wasPut(now)
 		s.accepted()
 	}
-}
-
-// createdBy returns the create revision of the key after a put of it, 0 if that is not known.
-func (s *slot) createdBy(w write, revision int64) int64 {
-	switch {
-	case w.kind != put:
-		return 0
-	case w.rev == 0:
-		return revision
-	case s.has == self && s.rev == w.rev:
-		return s.created
-	}
-	return 0
 }

@@ -66,16 +66,13 @@ func startRegistered(t *testing.T, n int, items func(name, value string) []Item)
 // plusNamed returns the items of an entry with a second key, which has the id of its lease.
 func plusNamed(name, value string) []Item { return append(item(name, value), named("z", value)...) }
 
-// standing returns the items of an entry. That of a has a second key, which has the id of its lease, and a candidate.
-func standing(name, value string) []Item {
+// twoKeys returns the items of an entry. That of a has a second key, which has the id of its lease.
+func twoKeys(name, value string) []Item {
 	if name != "a" {
 		return item(name, value)
 	}
-	return plusCandidate(name, plusNamed(name, value))
+	return plusNamed(name, value)
 }
-
-// rivals returns the items of an entry with a candidate, all for one election.
-func rivals(name, value string) []Item { return plusRival("e", name, item(name, value)) }
 
 func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].want != gone {
@@ -126,29 +123,10 @@ func (w *walked) renew(after time.Duration) {
 		} else if !w.silent {
 			w.etcd.leases[id] = w.now.Add(ttl)
 			w.core.renewed(w.now, id, ttl, w.etcd.rev)
-			if w.core.elects() {
-				w.core.confirm(w.now, id)
-			}
 		}
 	}
-	w.takes(func() { w.etcd.expire(w.now) })
+	w.etcd.expire(w.now)
 	w.observe()
-}
-
-// takes has etcd take a call in, or the time, and notes if that takes a candidate away that may lead, as after a restore.
-func (w *walked) takes(do func()) {
-	had := make(map[*slot]bool)
-	for _, e := range w.all() {
-		if s := e.candidate(); s != nil {
-			had[s] = w.etcd.get(s.key) != nil
-		}
-	}
-	do()
-	for _, e := range w.all() {
-		if s := e.candidate(); !w.restored && had[s] && w.etcd.get(s.key) == nil && e.candidacyOf(w.now, &w.core.leases) != (Candidacy{}) {
-			w.breaks("a candidate that may lead is not taken away: %s", s.key)
-		}
-	}
 }
 
 // begin has the session make its next call, for which it may wait. It reports false if a call is under way or
@@ -273,7 +251,7 @@ func (w *walked) observe() {
 }
 
 // arrive has etcd carry out a call.
-func (w *walked) arrive(o op) (a answer) {
+func (w *walked) arrive(o op) answer {
 	var taken []string
 	writes, _ := o.(writeOp)
 	for _, st := range writes.steps {
@@ -281,7 +259,7 @@ func (w *walked) arrive(o op) (a answer) {
 			taken = append(taken, st.s.key)
 		}
 	}
-	w.takes(func() { a = w.etcd.do(o, w.now) })
+	a := w.etcd.do(o, w.now)
 	if a.made && len(taken) > 0 && !w.restored {
 		w.breaks("a newer process keeps its keys: %q were taken", taken)
 	}
@@ -416,21 +394,6 @@ var leaseRules = []coretest.Rule[walked]{
 			if s := e.slots; e.want == present && e.state == Registered && s[0].unreadable && e.err == nil {
 				return fmt.Sprintf("%s is %s, and may not be read", e.key(), e.state)
 			}
-		}
-		return ""
-	}},
-	{Name: "no two candidates of an election are created at one revision", Broken: func(_, w *walked) string {
-		created := make(map[string]int64)
-		for _, e := range w.all() {
-			s := e.candidate()
-			if s == nil || w.etcd.get(s.key) == nil {
-				continue
-			}
-			now := w.etcd.get(s.key).created
-			if now == created[s.election] {
-				return fmt.Sprintf("%s is one of two created at %d", s.key, now)
-			}
-			created[s.election] = now
 		}
 		return ""
 	}},
@@ -673,7 +636,7 @@ func TestWalk(t *testing.T) {
 	t.Run("G31: a refused entry keeps no other out", func(t *testing.T) {
 		w := leaseWalk(func() *walked {
 			w := startWalk()
-			w.items = standing
+			w.items = twoKeys
 			w.etcd.unwritable["a"], w.etcd.unwritable["b"] = true, true
 			w.add(0)
 			w.add(1)
@@ -686,35 +649,10 @@ func TestWalk(t *testing.T) {
 		w.Settle = (*walked).settleBut
 		coretest.Walk(t, 4, w)
 	})
-	t.Run("E1: two stand for one election", func(t *testing.T) {
-		coretest.Walk(t, 5, leaseWalk(func() *walked {
-			w := startWalk()
-			w.items = rivals
-			return w
-		}, append(calls, "add a", "add b", "pause a", "resume a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
-			"the lease is revoked")...))
-	})
 	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
 			"the lease is revoked")...))
-	})
-	stands := append(calls, "pause a", "resume a", "drop a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
-		"the keepalive ends", "renewals stop", "another process takes a", "writes of a are denied, or allowed again",
-		"writes under the next lease's name are denied, or allowed again")
-	t.Run("an entry has a candidate", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 2, standing) }, stands...))
-	})
-	t.Run("a candidate is deleted", func(t *testing.T) {
-		coretest.Walk(t, 5, leaseWalk(func() *walked {
-			w := startRegistered(t, 2, standing)
-			w.setWant(0, paused)
-			for w.entries[0].candidate().pending == nil {
-				w.end(answered)
-				w.begin()
-			}
-			return w
-		}, stands...))
 	})
 	t.Run("etcd is restored", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(func() *walked {
@@ -725,8 +663,7 @@ func TestWalk(t *testing.T) {
 			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
 	t.Run("lives", func(t *testing.T) { coretest.Live(t, 400, 300, lifeOf(item)) })
-	t.Run("lives of a candidate", func(t *testing.T) { coretest.Live(t, 500, 300, lifeOf(standing)) })
-	t.Run("lives of rivals", func(t *testing.T) { coretest.Live(t, 700, 300, lifeOf(rivals)) })
+	t.Run("lives of an entry of two keys", func(t *testing.T) { coretest.Live(t, 500, 300, lifeOf(twoKeys)) })
 	t.Run("the docs draw what happens", checkDiagrams)
 	t.Run("a key is put again while it is checked", checkedWhilePut) // no walk, so it comes after what goes by all walks
 }

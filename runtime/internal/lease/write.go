@@ -33,7 +33,7 @@ func (c *core) puts(now time.Time) []step {
 }
 
 // collect returns the steps of one transaction, given the step of each key. A key that was refused is tried
-// by itself. What may not be put yet takes no place: others would wait as long.
+// by itself.
 func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step) []step {
 	var steps []step
 	bytes := 0
@@ -42,7 +42,7 @@ func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step)
 			continue
 		}
 		st := next(now, e, s)
-		if st == nil || !c.joins(now, st, steps) {
+		if st == nil || !joins(st, steps) {
 			continue
 		}
 		bytes += 3*len(s.key) + len(st.value) + 64 // the key is in the guard, the write and the read
@@ -58,35 +58,14 @@ func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step)
 }
 
 // joins reports whether a step may be in one transaction with others.
-func (c *core) joins(now time.Time, st *step, steps []step) bool {
-	if len(steps) > 0 && (st.lease != steps[0].lease || (st.kind == putBlind) != (steps[0].kind == putBlind)) {
-		return false
-	}
-	return st.s.elect == nil || st.kind == remove || c.electable(now, st, steps)
-}
-
-// electable reports whether a candidate may be put in one transaction with steps. Its lease must be known to live, and its
-// entry be in etcd, or be put there by them. They must have no other candidate for the election: the two would share their create revision, and so
-// the token of their terms.
-func (c *core) electable(now time.Time, st *step, steps []step) bool {
-	if over(now, c.get(st.lease).confirmedUntil()) {
-		return false
-	}
-	for _, o := range st.e.others() {
-		if !(o.placed() && c.kept(now, o.lease)) && !slices.ContainsFunc(steps, func(st step) bool { return st.s == o }) {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(steps, func(o step) bool { return o.s.elect != nil && o.s.election == st.s.election })
+func joins(st *step, steps []step) bool {
+	return len(steps) == 0 || st.lease == steps[0].lease && (st.kind == putBlind) == (steps[0].kind == putBlind)
 }
 
 // send notes that the outcome of steps is not known.
 func (c *core) send(steps []step) op {
 	for _, st := range steps {
 		st.s.send(st.write)
-		if st.kind == remove { // it may be gone, even if no answer says so
-			st.s.since = c.revision
-		}
 	}
 	return writeOp{steps}
 }
@@ -97,7 +76,7 @@ func (c *core) farewell(now time.Time, e *entry, s *slot) string {
 	if e.want == present || s.marked || s.retired || s.unreadable || s.pending != nil || !c.alive(now, s.lease) {
 		return ""
 	}
-	if e.want == paused && s.leaving == "" && s.has == self && s.elect == nil {
+	if e.want == paused && s.leaving == "" && s.has == self {
 		return s.written
 	}
 	return s.leaving
@@ -119,7 +98,7 @@ func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if s.pending != nil || e.want == paused && c.farewell(now, e, s) != "" || !c.leaves(now, e, s) || s.has != self {
+	if s.pending != nil || e.want == paused && c.farewell(now, e, s) != "" || !leaves(e) || s.has != self {
 		return nil
 	}
 	if h := c.get(s.lease); h == nil || !h.denied && !c.wanted(now) {
@@ -128,18 +107,15 @@ func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
 	return &step{e, s, write{remove, "", s.lease, 0}}
 }
 
-// leaves reports whether a key of ours is not to stay in etcd.
-func (c *core) leaves(now time.Time, e *entry, s *slot) bool {
-	return e.want != present || e.conflicted() || e.mustResign(now, s, &c.leases)
+// leaves reports whether the keys of an entry are not to stay in etcd.
+func leaves(e *entry) bool {
+	return e.want != present || e.conflicted()
 }
 
 // putStep returns the put of a key, nil if it needs none now or must be read before.
 func (c *core) putStep(now time.Time, e *entry, s *slot) *step {
 	if !e.needsPut(now, s, c.lease) || s.needsRead(now) {
 		return nil
-	}
-	if s.unreadable && s.elect != nil {
-		return nil // of one that is put so, nobody knows when it was created
 	}
 	if s.unreadable {
 		return &step{e, s, write{putBlind, s.value, c.lease, 0}}
@@ -279,11 +255,10 @@ func (c *core) leaseAtFault(now time.Time, st step, err error) bool {
 	return true
 }
 
-// removalDenied replaces the lease, whose end removes the key. Revoking it takes no right to read. A candidate on a retired
-// lease, which other keys have yet to leave, counts as refused: see obstructs.
+// removalDenied replaces the lease, whose end removes the key. Revoking it takes no right to read.
 func (c *core) removalDenied(now time.Time, st step, err error) {
 	h := c.get(st.lease)
-	if h != nil && !h.denied && st.s.refused == nil && (st.lease == c.lease || st.s.elect == nil) {
+	if h != nil && !h.denied && st.s.refused == nil {
 		c.replaceLease(now, st.lease, err)
 		st.s.wait(now, refusedMin)
 		return

@@ -15,8 +15,6 @@ const (
 	// refusedMin and refusedMax space the attempts to stand after one that etcd has refused.
 	refusedMin = 500 * time.Millisecond
 	refusedMax = 10 * time.Second
-	// lostMost is how long a candidate stays while its entry is being put back.
-	lostMost = 3 * time.Second
 	// marginOf is the share of a TTL, one in so many, by which a leadership ends before etcd can end the lease.
 	marginOf = 10
 	// renewalsIn is how many renewals are sent in a TTL.
@@ -25,16 +23,6 @@ const (
 
 // First is the candidate that precedes all others, as far as known. The zero value is none.
 type First = candidate.First
-
-// Entry is how the entry of an instance stands.
-type Entry int
-
-// The states of an entry.
-const (
-	Out  Entry = iota // not in etcd, or about to leave it
-	Lost              // was in etcd and is being put back
-	In                // in etcd
-)
 
 // View is what an instance is told of the candidates.
 type View struct {
@@ -63,8 +51,7 @@ const (
 // core decides whether there is a candidate, and whether it leads. Its methods are events: each takes the time, and returns what is
 // to be done.
 type core struct {
-	entry   Entry
-	lostAt  time.Time // when the entry was lost
+	wanted  bool // the instance is to stand if nothing is against it
 	view    View
 	highest int64 // create revision of any candidate seen
 	blind   bool  // it may not follow the candidates, and does not lead
@@ -76,7 +63,6 @@ type core struct {
 	lease   clientv3.LeaseID
 	life    time.Duration // the TTL of lease
 	until   time.Time     // etcd keeps lease until then for certain, by a margin for clocks
-	expires time.Time     // when etcd has ended lease at the latest, if it is leaving
 	callAt  time.Time     // when to renew lease next or, if it is leaving, to revoke it
 	calling bool          // it is being revoked
 
@@ -94,12 +80,9 @@ type effects struct {
 	wake   time.Time        // when the event tick is due; zero: never
 }
 
-// follow handles a change of the instance's entry.
-func (c *core) follow(now time.Time, entry Entry) effects {
-	if entry == Lost && c.entry != Lost {
-		c.lostAt = now
-	}
-	c.entry = entry
+// want handles a change of whether the instance is to stand.
+func (c *core) want(now time.Time, wanted bool) effects {
+	c.wanted = wanted
 	return c.due(now)
 }
 
@@ -210,7 +193,7 @@ func (c *core) tick(now time.Time) effects { return c.due(now) }
 // leave gives the candidate up, which ends a leadership.
 func (c *core) leave(now time.Time) {
 	c.phase = leaving
-	c.expires, c.callAt, c.calling = now.Add(c.life), now, false
+	c.callAt, c.calling = now, false
 }
 
 // term returns the leadership at a time.
@@ -221,26 +204,15 @@ func (c *core) term(now time.Time) Term {
 	return Term{c.own.Created, c.until}
 }
 
-// stands reports whether there is to be a candidate, and until when; zero: until something happens.
-func (c *core) stands(now time.Time) (stands bool, most time.Time) {
-	if c.entry == Lost {
-		most = c.lostAt.Add(lostMost)
-	}
-	return c.entry != Out && (most.IsZero() || now.Before(most)) && c.view.Known && !c.blind && !c.yielded, most
-}
-
 // due returns what is to be done.
 func (c *core) due(now time.Time) (e effects) {
 	leads := c.term(now) != Term{}
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
-	stands, most := c.stands(now)
+	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
 	if c.phase == placed && (!stands || ended(now, c.until)) {
 		e.lapsed = stands
 		c.leave(now)
-	}
-	if c.phase == leaving && ended(now, c.expires) {
-		c.phase = absent
 	}
 	switch c.phase {
 	case absent:
@@ -255,26 +227,18 @@ func (c *core) due(now time.Time) (e effects) {
 		if !now.Before(c.callAt) {
 			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
-		e.wake = earliest(c.until, c.callAt, most)
+		if e.wake = c.callAt; c.until.Before(c.callAt) {
+			e.wake = c.until
+		}
 	case leaving:
-		if e.wake = c.expires; !c.calling && now.Before(c.callAt) {
-			e.wake = earliest(c.expires, c.callAt, time.Time{})
-		} else if !c.calling {
-			e.revoke, c.calling = c.lease, true
+		if c.calling {
+			return e
+		}
+		if e.wake = c.callAt; !now.Before(c.callAt) {
+			e.revoke, c.calling, e.wake = c.lease, true, time.Time{}
 		}
 	}
 	return e
-}
-
-// earliest returns the earliest of times. more may be zero, and does not count then.
-func earliest(a, b, more time.Time) time.Time {
-	if b.Before(a) {
-		a = b
-	}
-	if !more.IsZero() && more.Before(a) {
-		a = more
-	}
-	return a
 }
 
 // ended reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.

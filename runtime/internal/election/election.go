@@ -72,7 +72,7 @@ type Election struct {
 	told     string            // why the instance does not stand, as logged last
 }
 
-// New returns the election of an instance. It does no I/O. The instance stands once Follow tells of its entry, until End.
+// New returns the election of an instance. It does no I/O. The instance stands when Stand says so, until End.
 func New(cfg Config) *Election {
 	e := &Election{
 		session: session{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
@@ -84,14 +84,9 @@ func New(cfg Config) *Election {
 	return e
 }
 
-// Follow takes in how the instance's entry stands.
-func (e *Election) Follow(entry Entry) {
-	e.event(func(now time.Time) effects {
-		if e.ended {
-			entry = Out
-		}
-		return e.core.follow(now, entry)
-	})
+// Stand says whether the instance is to stand.
+func (e *Election) Stand(wanted bool) {
+	e.event(func(now time.Time) effects { return e.core.want(now, wanted && !e.ended) })
 }
 
 func (e *Election) hear() {
@@ -331,11 +326,11 @@ func (e *Election) End() {
 	e.turn(0)
 	e.turned() // for those who wait, also if the instance did not lead
 	e.mu.Unlock()
-	e.Follow(Out)
+	e.Stand(false)
 	e.stop()
 }
 
-// Gone is closed after End once nothing of the election is in etcd, its lease has expired, or Close has given up.
+// Gone is closed after End once nothing of the election is in etcd, or Close has given up.
 func (e *Election) Gone() <-chan struct{} { return e.gone }
 
 // leave closes gone. It must be called with mu held.

@@ -130,10 +130,10 @@ type happening struct {
 // goesOn is what happens where nothing fails.
 var goesOn = []happening{
 	{"its entry is in etcd", func(w *world, i int, p *process) bool {
-		if p.core.entry == In {
+		if p.core.wanted {
 			return false
 		}
-		w.do(i, p.core.follow(w.time(), In))
+		w.do(i, p.core.want(w.time(), true))
 		return true
 	}},
 	{"etcd grants its lease", func(w *world, _ int, p *process) bool {
@@ -262,17 +262,10 @@ var goesWrong = []happening{
 		return true
 	}},
 	{"is paused", func(w *world, i int, p *process) bool {
-		if p.core.entry == Out || !w.fail() {
+		if !p.core.wanted || !w.fail() {
 			return false
 		}
-		w.do(i, p.core.follow(w.time(), Out))
-		return true
-	}},
-	{"loses its entry", func(w *world, i int, p *process) bool {
-		if p.core.entry != In || !w.fail() {
-			return false
-		}
-		w.do(i, p.core.follow(w.time(), Lost))
+		w.do(i, p.core.want(w.time(), false))
 		return true
 	}},
 	{"is asked to resign", func(w *world, i int, p *process) bool {
@@ -327,12 +320,9 @@ func (w *world) stateKey() string {
 				fmt.Fprint(&b, max(away(r.expires), 0))
 			}
 		}
-		fmt.Fprint(&b, ";", c.entry, c.phase, c.blind, c.yielded, p.drained, p.removed, p.revoke, rank(c.own.Created))
+		fmt.Fprint(&b, ";", c.wanted, c.phase, c.blind, c.yielded, p.drained, p.removed, p.revoke, rank(c.own.Created))
 		for _, v := range []View{c.view, p.told} {
 			fmt.Fprint(&b, v.Known, v.Blind, v.Yields, rank(v.First.Created))
-		}
-		if c.entry == Lost {
-			fmt.Fprint(&b, ",l", away(int(c.lostAt.Sub(begin)/time.Second)))
 		}
 		switch c.phase {
 		case absent:
@@ -342,7 +332,7 @@ func (w *world) stateKey() string {
 		case placed:
 			fmt.Fprint(&b, ",u", until(c.until), ",", until(c.callAt))
 		case leaving:
-			fmt.Fprint(&b, ",e", until(c.expires), ",", until(c.callAt), c.calling)
+			fmt.Fprint(&b, ",c", until(c.callAt), c.calling)
 		}
 		if p.renewal.sent != 0 && c.phase == placed {
 			fmt.Fprint(&b, ",w", away(p.renewal.sent), p.renewal.answered, p.renewal.gone)
@@ -393,7 +383,7 @@ func TestWalk(t *testing.T) {
 				p := &w.processes[i]
 				p.told = View{Known: true}
 				p.core.hear(w.time(), p.told)
-				w.do(i, p.core.follow(w.time(), In))
+				w.do(i, p.core.want(w.time(), true))
 			}
 			return w
 		},
@@ -423,10 +413,10 @@ func TestWalk(t *testing.T) {
 				}
 				return ""
 			}},
-			{Name: "a lease that is given up is revoked or has expired", Broken: func(_, w *world) string {
+			{Name: "a lease that is given up is revoked", Broken: func(_, w *world) string {
 				for i := range w.processes {
 					p := &w.processes[i]
-					if c := &p.core; c.phase == absent && p.now.leased && c.lease == clientv3.LeaseID(c.number) && !ended(w.time(), c.expires) {
+					if c := &p.core; c.phase == absent && p.now.leased && c.lease == clientv3.LeaseID(c.number) {
 						return fmt.Sprintf("%d has left a lease", i)
 					}
 				}

@@ -34,22 +34,14 @@ func (r *Registrar) stand(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// follow tells the election how the entry stands.
+// follow has the instance stand for election while its entry is in etcd, and is to stay there.
 func (g *Registration) follow() {
 	if g.election == nil {
 		return
 	}
 	g.following.Lock()
 	defer g.following.Unlock()
-	entry := election.Out
-	switch state := g.handle.Status().State; {
-	case g.paused.Load():
-	case state == lease.Registered:
-		entry = election.In
-	case state == lease.Lost:
-		entry = election.Lost
-	}
-	g.election.Follow(entry)
+	g.election.Stand(!g.paused.Load() && g.handle.Status().State == lease.Registered)
 }
 
 // electable returns an error if readers of the layouts of an entry that stands for election see different instance ids.

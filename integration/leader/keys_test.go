@@ -51,17 +51,6 @@ func TestLayoutsThatDisagree(t *testing.T) {
 	}
 }
 
-// What is no candidate stops no election.
-func TestStrayKeys(t *testing.T) {
-	g := newGroup(t)
-	for key, value := range map[string]string{"zz": "", "x/y": "x", "x": "x"} {
-		_, err := etcd.Admin().Put(t.Context(), g.namespace+candidates+key, value)
-		must(t, err)
-	}
-	g.start("a")
-	g.leader(g.client())
-}
-
 // Calls for the leader go to it whatever the policy, and others by the policy, wherever that is said.
 func TestE8_OneRule(t *testing.T) {
 	for policy, fields := range map[string]string{"pick_first": "", "ring_hash_experimental": `"requestHashHeader":"etcd-affinity"`} {

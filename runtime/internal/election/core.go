@@ -24,7 +24,7 @@ const (
 // First is the candidate that precedes all others, as far as known. The zero value is none.
 type First = candidate.First
 
-// View is what an instance is told of the candidates.
+// View is the state of the candidates as an instance sees it.
 type View struct {
 	Known  bool  // etcd has shown all of them
 	First  First // precedes all others
@@ -42,23 +42,23 @@ type Term struct {
 type phase int
 
 const (
-	absent   phase = iota // there is no candidate
+	absent   phase = iota // neither a lease nor a key
 	standing              // its lease and its key are on their way
 	placed                // it is in etcd
 	leaving               // its lease is being revoked
 )
 
-// core decides whether there is a candidate, and whether it leads. Its methods are events: each takes the time, and returns what is
-// to be done.
+// core decides whether there is a candidate, and whether it leads. Its methods are events: each takes the time, and returns the
+// effects.
 type core struct {
 	wanted  bool // the instance is to stand if nothing is against it
 	view    View
 	highest int64 // create revision of any candidate seen
 	blind   bool  // it may not follow the candidates, and does not lead
-	yielded bool  // it has led, and is to do so no more while others can
+	yielded bool  // it has led, and yields to others that can
 
 	phase   phase
-	number  uint64 // counts the candidates: what is heard of another one changes nothing
+	number  uint64 // counts the candidates: an answer about another one changes nothing
 	own     First
 	lease   clientv3.LeaseID
 	life    time.Duration // the TTL of lease
@@ -139,7 +139,7 @@ func (c *core) stood(now time.Time, number uint64, o outcome) (e effects) {
 	return e
 }
 
-// fail handles an attempt to stand that has failed. What it may have left in etcd goes with its lease.
+// fail handles an attempt to stand that has failed. Its lease takes along a key that it may have put.
 func (c *core) fail(now time.Time, least, most time.Duration) {
 	c.pause = min(max(2*c.pause, least), most)
 	c.retryAt = now.Add(c.pause)
@@ -187,7 +187,7 @@ func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 	return c.due(now)
 }
 
-// tick does what has become due.
+// tick handles the time that effects.wake named.
 func (c *core) tick(now time.Time) effects { return c.due(now) }
 
 // leave gives the candidate up, which ends a leadership.
@@ -204,7 +204,7 @@ func (c *core) term(now time.Time) Term {
 	return Term{c.own.Created, c.until}
 }
 
-// due returns what is to be done.
+// due returns the effects that are due, and the phase that follows from them.
 func (c *core) due(now time.Time) (e effects) {
 	leads := c.term(now) != Term{}
 	c.blind = c.view.Blind && !leads

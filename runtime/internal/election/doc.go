@@ -10,7 +10,7 @@
 // version or somebody else has created them: then the lower key leads. [candidate.First] has the order, wherever one is needed.
 // Package discovery watches the candidates.
 //
-// Whenever anything about a candidate is in doubt, its lease is revoked, and the instance stands anew with another lease and
+// Whenever anything about a candidate is in doubt, its lease is revoked, and the instance stands again with another lease and
 // another key: when a put was not answered, the lease was not proven in time, or the key is gone. Nothing is repaired. A put that
 // arrives late finds no lease, and a candidate that a restored etcd has again is renewed by nobody. So is a candidate revoked that is
 // to go: when its entry leaves, when it resigns, or when it may not follow the candidates and would keep others from leading.
@@ -21,7 +21,7 @@
 //
 //   - The watch has its key, and no candidate that precedes it. The key's name is random, so the watch has come to the revision
 //     that created it, and has all that were there before; those that come later have a higher revision. So no question to etcd is
-//     needed beside the watch. Where candidates are left out, for they are too many, nobody leads.
+//     needed. Where candidates are left out, for they are too many, nobody leads.
 //   - The lease lives. etcd keeps it for its TTL from the moment when it takes a renewal in, which is not before the renewal was
 //     sent. The leadership ends a tenth of the TTL earlier than that, by the clock of this process, which may run slower than
 //     etcd's by as much. An answer that comes later proves nothing: etcd may have decided to end the lease before it took the

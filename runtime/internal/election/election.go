@@ -20,9 +20,9 @@ var ErrClosed = errors.New("etcd: the instance stands for election no more: its 
 // errDrained says why an instance gave the leadership up.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
-// Candidates tells of the candidates for one service key.
+// Candidates follows the candidates for one service key.
 type Candidates interface {
-	// View returns what is known of them. It must not block.
+	// View returns their state as far as known. It must not block.
 	View() View
 	// Err returns why the candidates cannot be followed now, nil while they are.
 	Err() error
@@ -192,7 +192,7 @@ func (e *Election) why() error {
 	return e.failed
 }
 
-// turn takes in the token of the term in force, 0 for none. It must be called with mu held.
+// turn begins the term with a token, 0 for none, and ends the one before. It must be called with mu held.
 func (e *Election) turn(token int64) {
 	if token == e.token {
 		return

@@ -19,9 +19,9 @@ var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const ttl = 4 // s
 
-// record is what etcd has of an attempt to stand, and what is on its way there.
+// record holds the state of an attempt to stand in etcd, and of messages on their way there.
 type record struct {
-	asked   bool // a lease is to be granted
+	asked   bool // the request for a lease is on its way
 	leased  bool
 	expires int  // when etcd may end the lease
 	put     bool // a put is on its way
@@ -121,7 +121,7 @@ func (w *world) renewed(i int, o outcome) {
 	w.do(i, p.core.renewed(w.time(), p.core.number, o))
 }
 
-// happening is what may happen to an instance.
+// happening is an event of an instance.
 type happening struct {
 	name string
 	do   func(w *world, i int, p *process) bool
@@ -294,8 +294,7 @@ var goesWrong = []happening{
 	}},
 }
 
-// stateKey tells apart the states that differ in what can become of them: of a revision that is which of two is the greater, of a
-// time how far away it is.
+// stateKey returns one key for all states with the same future: of revisions only the order counts, of times the distance.
 func (w *world) stateKey() string {
 	revisions := []int64{0, w.led}
 	for i := range w.processes {
@@ -356,9 +355,8 @@ func (w *world) begun(before *world) {
 	}
 }
 
-// TestWalk walks what can become of two instances and etcd if two things fail, in any order, and then lives through longer lives with
-// more failures: messages take as long as they like, the instances take in what they are told as late as they like, and etcd ends
-// leases as late as it likes.
+// TestWalk walks all orders of events of two instances and etcd with two failures, and then random longer ones with ten. Messages may
+// take any time, instances may handle them late, and etcd may end leases late.
 func TestWalk(t *testing.T) {
 	events := func(of []happening) (all []coretest.Event[world]) {
 		for i := range len(world{}.processes) {

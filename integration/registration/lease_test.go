@@ -106,13 +106,18 @@ func TestG2_DeletedAfterWipe(t *testing.T) {
 // failingLease is a Lease whose KeepAlive channels can be closed as by a client that gives up.
 type failingLease struct {
 	clientv3.Lease
-	halt chan struct{}
+	halt  chan struct{}
+	begun chan struct{} // receives at each KeepAlive
 }
 
 func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer cancel()
+		select {
+		case l.begun <- struct{}{}:
+		case <-ctx.Done():
+		}
 		select {
 		case <-l.halt:
 		case <-ctx.Done():
@@ -125,30 +130,29 @@ func TestG3_KeepAliveEnds(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
-	halt := make(chan struct{})
-	client.Lease = &failingLease{client.Lease, halt}
-	r := w.newRegistry(client)
-	g := register(t, r, key, addr(0))
-	events := w.etcd.Admin().Watch(kit.Bounded(t, soon), entry)
-	for range 3 {
-		was := g.Status().LeaseID
-		halt <- struct{}{}
-		took := w.there(entry, was)
-		report.Took(t, "G3", "on a new lease after the keepalive ended", took)
-		kit.Eventually(t, soon, "the old lease revoked", func() bool {
-			leases := w.leases()
-			return len(leases) == 1 && leases[0] != was
-		})
-		w.state(g, runtime.StateRegistered)
-	}
-	for moves := 0; moves < 3; {
-		for _, event := range (<-events).Events {
-			if event.Type == clientv3.EventTypeDelete {
-				t.Error("the key was gone in between")
-			}
-			moves++
+	lease := &failingLease{client.Lease, make(chan struct{}), make(chan struct{})}
+	client.Lease = lease
+	g := register(t, w.newRegistry(client), key, addr(0))
+	was := g.Status().LeaseID
+	begun := func() {
+		t.Helper()
+		select {
+		case <-lease.begun:
+		case <-time.After(soon):
+			t.Fatal("no keepalive was begun")
 		}
 	}
+	begun()
+	for range 3 {
+		start := time.Now()
+		lease.halt <- struct{}{}
+		begun()
+		report.Took(t, "G3", "keepalive begun again after it ended", time.Since(start))
+	}
+	if id := g.Status().LeaseID; id != was {
+		t.Errorf("on lease %x, want %x", id, was)
+	}
+	w.state(g, runtime.StateRegistered)
 }
 
 func TestG4_NewerTakesOver(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -125,16 +124,4 @@ func TestG38_AConflictSaysWho(t *testing.T) {
 	must(t, g.Pause(kit.Bounded(t, soon)))
 	must(t, other.Close(kit.Bounded(t, soon)))
 	must(t, g.Resume(kit.Bounded(t, soon)))
-}
-
-// A process that may write its key and not read it does not know whether etcd has it.
-func TestG39_WhatCannotBeReadIsNotClaimed(t *testing.T) {
-	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{{Prefix: key + "/", Write: true}}}
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
-	g, err := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p"))).Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
-	must(t, err)
-	w.delete(key + "/" + addr(0))
-	if st := g.Status(); st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), "does not let this process read it") {
-		t.Errorf("%s (%v)", st.State, st.Err)
-	}
 }

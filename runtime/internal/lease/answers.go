@@ -2,7 +2,6 @@ package lease
 
 import (
 	"errors"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -29,10 +28,4 @@ func isRefusal(err error) bool {
 		return true
 	}
 	return false
-}
-
-// mayHaveArrived reports whether the answer may have been refused instead of the request: gRPC has one error
-// for messages that are too large to receive, on either side.
-func mayHaveArrived(err error) bool {
-	return etcderr.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "received message larger")
 }

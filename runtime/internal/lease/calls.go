@@ -28,14 +28,15 @@ func (s *Session) do(o op) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o, s.took))
 	defer cancel()
 	defer func(start time.Time) { s.took = min(time.Since(start), maxTook) }(time.Now())
-	defer s.noteSlow()()
 	switch o := o.(type) {
 	case grantOp:
 		s.grant(ctx, o)
 	case revokeOp:
 		s.revoke(ctx, o)
-	case probeOp:
-		s.probe(ctx, o)
+	case attachOp:
+		s.attached(ctx, o)
+	case readOp:
+		s.read(ctx, o)
 	case writeOp:
 		s.write(ctx, o)
 	}
@@ -72,7 +73,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		s.locked(func(c *core, now time.Time) {
 			switch {
 			case err == nil && over:
-				c.own(now, resp.ID, time.Duration(resp.TTL)*time.Second)
+				c.hold(now, resp.ID, time.Duration(resp.TTL)*time.Second)
 				s.poke()
 			case err == nil:
 				c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second)
@@ -104,7 +105,24 @@ func (s *Session) revoke(ctx context.Context, o revokeOp) {
 			c.revokeFailed(now, o.lease, err)
 			return
 		}
-		c.revoked(now, o.lease, resp.Header.GetRevision())
+		c.atRevision(now, resp.Header.GetRevision())
+		c.lost(now, o.lease, nil)
+	})
+}
+
+func (s *Session) attached(ctx context.Context, o attachOp) {
+	resp, err := s.client.Lease.TimeToLive(ctx, o.lease, clientv3.WithAttachedKeys())
+	err = s.explained(err)
+	s.locked(func(c *core, now time.Time) {
+		if err != nil {
+			c.attachedFailed(now, o.lease, err)
+			return
+		}
+		var keys []string
+		for _, key := range resp.Keys {
+			keys = append(keys, string(key))
+		}
+		c.attached(now, o.lease, keys)
 	})
 }
 
@@ -113,11 +131,8 @@ func (s *Session) write(ctx context.Context, o writeOp) {
 	var ops, gets []clientv3.Op
 	for i := range o.steps {
 		st := &o.steps[i]
-		ops = append(ops, st.op())
-		if st.kind != putBlind {
-			guards = append(guards, st.guard())
-			gets = append(gets, clientv3.OpGet(st.s.key))
-		}
+		guards, ops = append(guards, st.guard()), append(ops, st.op())
+		gets = append(gets, clientv3.OpGet(st.r.key))
 	}
 	resp, err := s.client.KV.Txn(ctx).If(guards...).Then(ops...).Else(gets...).Commit()
 	err = s.explained(err)
@@ -155,20 +170,16 @@ func keyValueOf(kv *mvccpb.KeyValue) *keyValue {
 	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision}
 }
 
-// probe reads keys. Where they are to be compared, etcd does that and returns no values while they are as
-// known.
-func (s *Session) probe(ctx context.Context, o probeOp) {
-	var cmps []clientv3.Cmp
-	gets := make([]clientv3.Op, len(o.probes))
+// read reads keys. Where they are to be compared, etcd does that and returns no values while they are as observed.
+func (s *Session) read(ctx context.Context, o readOp) {
+	var guards []clientv3.Cmp
+	var gets []clientv3.Op
 	for i := range o.probes {
-		gets[i] = clientv3.OpGet(o.probes[i].s.key)
-		if o.probes[i].compare {
-			cmps = append(cmps, o.probes[i].cmp())
-		}
+		guards, gets = append(guards, o.probes[i].guard()), append(gets, clientv3.OpGet(o.probes[i].r.key))
 	}
 	txn := s.client.KV.Txn(ctx)
-	if len(cmps) > 0 {
-		txn = txn.If(cmps...).Else(gets...)
+	if o.compare {
+		txn = txn.If(guards...).Else(gets...)
 	} else {
 		txn = txn.Then(gets...)
 	}
@@ -176,9 +187,9 @@ func (s *Session) probe(ctx context.Context, o probeOp) {
 	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
-			c.probeFailed(now, o.probes, err)
+			c.readFailed(now, o, err)
 			return
 		}
-		c.probed(now, o.probes, valuesOf(resp), resp.Header.GetRevision())
+		c.told(now, o.probes, valuesOf(resp), resp.Header.GetRevision())
 	})
 }

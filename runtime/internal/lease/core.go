@@ -13,42 +13,53 @@ import (
 const (
 	// checkUnwatched spaces the checks of our keys; checkWatched does where watches tell of changes, checkHidden where
 	// nothing tells beside that the connection to etcd is another, and checkIdle where there is no lease. All are the upper
-	// end of a jittered pause.
+	// end of a jittered pause. Whatever watches tell, checkMin lies between two of them.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 30 * time.Second
 	checkHidden    = 10 * time.Second
 	checkIdle      = time.Minute
+	checkMin       = 200 * time.Millisecond
 	// complainEvery is the least time between two complaints about the same.
 	complainEvery = time.Minute
+	// maxWatches is the greatest number of keys that a session watches, so that a process with a hundred services does not
+	// have a hundred watches. With more keys it hears by those that it watches when the lease goes, and checks all often.
+	maxWatches = 4
 )
 
-// core holds the wants of a session and its knowledge of etcd. Method next returns the call to make; the other
-// methods take in outcomes. The core compares etcd with the wants key by key. Whatever a write to the key
-// cannot put right it cures by replacing the lease: the keys move to another one, and revoking the old one
-// undoes all writes on it, also those that have yet to arrive.
+// core reconciles etcd with what the entries of a session want. Method next returns the call to make; the other methods
+// take in what happens. Whatever that is, what follows is the same: what etcd has told is noted, the entry is queued, and
+// next looks for a difference between what its keys are to be and what etcd had when it last told.
 type core struct {
-	leases
+	ttl    time.Duration
+	jitter func(time.Duration) time.Duration // shortens a pause at random
+
 	entries []*entry
-	busy    []*entry // those that are not quiet: to register one more takes no step over the others
-	ground  ground   // that the quiet ones stand on
-	closing bool     // no entry is wanted any more
+	queue   []*entry           // those that may differ: to register one more takes no step over the others
+	keys    map[string]*record // of all entries
+	closing bool               // no entry is wanted any more
+
+	lease       clientv3.LeaseID   // the current one; 0: none
+	lives       bool               // it is alive, as of the last refresh
+	held        []*heldLease       // the current one, and the retired ones
+	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
+	grantAt     time.Time          // no grant before
+	grants      backoff.Backoff
+	faultAt     time.Time // no lease is left before because a write was denied
+	faults      backoff.Backoff
 
 	retryAt time.Time // no call before
 	retry   backoff.Backoff
 	putsAt  time.Time // no put before, because etcd is full
 	full    backoff.Backoff
 
-	faultAt   time.Time // no lease is replaced before because a put was denied
-	writeSize batchSize // of transactions that write
-	readSize  batchSize // of transactions that read
-
 	checkAt   time.Time // when the next check of the keys is due
 	checkedAt time.Time // when the last one began
-	queue     []probe   // the rest of the check that is under way
+	check     []*record // the rest of the check that is under way
 	watched   bool      // every key is watched
 	hidden    bool      // nobody calls reconnected
 	revision  int64     // of etcd's last answer
 
+	wakeAt     time.Time    // the earliest time that next waits for
 	lastWall   time.Time    // the wall clock when the wait began; zero: there was none
 	silent     time.Time    // when a call failed first since etcd answered one; zero: it answered the last
 	silence    error        // of the last call that failed
@@ -60,45 +71,52 @@ type core struct {
 // newCore returns a core. jitter shortens a pause at random.
 func newCore(ttl time.Duration, jitter func(time.Duration) time.Duration) *core {
 	return &core{
-		leases:    newLeases(ttl, jitter),
-		retry:     backoff.Backoff{Base: 50 * time.Millisecond, Max: time.Second},
-		full:      backoff.Backoff{Base: 500 * time.Millisecond, Max: 2 * time.Second},
-		writeSize: MaxOps, readSize: MaxOps,
+		ttl: ttl, jitter: jitter, keys: make(map[string]*record),
+		grants: backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
+		faults: backoff.Backoff{Base: 10 * time.Second, Max: time.Hour},
+		retry:  backoff.Backoff{Base: 50 * time.Millisecond, Max: time.Second},
+		full:   backoff.Backoff{Base: 500 * time.Millisecond, Max: 2 * time.Second},
 	}
 }
 
-// ground is what keeps an entry registered of which nothing is heard.
-type ground struct {
-	lease clientv3.LeaseID
-	kept  bool
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
-// rouse has an entry looked at that may be quiet no longer.
+// waits reports whether a time has yet to come, and if so has next asked again then.
+func (c *core) waits(now, at time.Time) bool {
+	if !now.Before(at) {
+		return false
+	}
+	if c.wakeAt.IsZero() || at.Before(c.wakeAt) {
+		c.wakeAt = at
+	}
+	return true
+}
+
+// rouse queues an entry.
 func (c *core) rouse(e *entry) {
-	if e != nil && e.quiet {
-		e.quiet = false
-		c.busy = append(c.busy, e)
+	if !e.queued {
+		e.queued = true
+		c.queue = append(c.queue, e)
 	}
 }
 
 func (c *core) rouseAll() {
 	for _, e := range c.entries {
-		e.quiet = false
+		c.rouse(e)
 	}
-	c.busy = slices.Clone(c.entries)
 }
 
-// slots returns all keys with their entries.
-func (c *core) slots() iter.Seq2[*entry, *slot] { return slotsOf(c.entries) }
-
-// busySlots returns the keys of the entries that are not quiet.
-func (c *core) busySlots() iter.Seq2[*entry, *slot] { return slotsOf(c.busy) }
-
-func slotsOf(entries []*entry) iter.Seq2[*entry, *slot] {
-	return func(yield func(*entry, *slot) bool) {
-		for _, e := range entries {
-			for _, s := range e.slots {
-				if !yield(e, s) {
+// records returns the keys of the queued entries.
+func (c *core) records() iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		for _, e := range c.queue {
+			for _, r := range e.records {
+				if !yield(r) {
 					return
 				}
 			}
@@ -108,14 +126,51 @@ func slotsOf(entries []*entry) iter.Seq2[*entry, *slot] {
 
 // add adds an entry, which takes over keys of those that are going. No other has a key of it.
 func (c *core) add(now time.Time, items []Item, pause bool) *entry {
-	e := newEntry(now, items, pause, c.lease)
-	for _, from := range c.busy {
-		e.inherit(from)
+	e := &entry{items: items, since: now}
+	for i := range items {
+		e.records = append(e.records, c.record(e, i))
 	}
-	c.entries, c.busy = append(c.entries, e), append(c.busy, e)
+	if pause {
+		e.setWant(paused)
+	}
+	c.entries = append(c.entries, e)
+	c.rouse(e)
 	c.changes = append(c.changes, change{key: e.key(), from: Initial, to: Registering})
 	c.refreshEntry(now, e)
 	return e
+}
+
+// record returns the record of an item's key on the current lease. If an entry has it that is going, that gives it up, so that
+// its removal does not hit the new one.
+func (c *core) record(e *entry, item int) *record {
+	key := e.items[item].Key(c.lease)
+	r := c.keys[key]
+	if r == nil {
+		r = newRecord(e, item, key)
+		c.keys[key] = r
+		return r
+	}
+	if from := r.e; from != e {
+		from.records = slices.DeleteFunc(from.records, func(o *record) bool { return o == r })
+		c.rouse(from)
+	}
+	r.adopt(e, item)
+	return r
+}
+
+// rekey gives an entry the keys that it has on the current lease. The earlier ones are retired, and count until they go.
+func (c *core) rekey(e *entry) {
+	if e.want == gone {
+		return
+	}
+	e.refused = nil
+	for i, item := range e.items {
+		if old := e.records[i]; item.Key(c.lease) != old.key {
+			old.retired = true
+			e.records = append(e.records, old)
+			e.records[i] = c.record(e, i)
+		}
+	}
 }
 
 // setWant changes where an entry is to be.
@@ -145,44 +200,64 @@ func (c *core) update(now time.Time, e *entry, items []Item) error {
 	if err := e.update(items, c.lease); err != nil {
 		return err
 	}
-	e.retry()
 	c.rouse(e)
 	c.refreshEntry(now, e)
 	return nil
 }
 
-// refresh brings the states of all entries up to date.
+// refresh brings the states of the queued entries up to date, and lets those go that are as wanted.
 func (c *core) refresh(now time.Time) {
-	if on := (ground{c.lease, c.kept(now, c.lease)}); on != c.ground {
-		c.ground = on
+	if lives := c.alive(now, c.lease); lives != c.lives {
+		c.lives = lives
 		c.rouseAll()
 	}
-	for _, e := range c.busy {
+	closed := false
+	for _, e := range c.queue {
 		c.refreshEntry(now, e)
+		closed = closed || e.state == Closed
 	}
-	c.busy = slices.DeleteFunc(c.busy, func(e *entry) bool {
-		e.quiet = e.rests(c.lease)
-		return e.quiet
+	if closed {
+		c.entries = slices.DeleteFunc(c.entries, c.forget)
+	}
+	c.queue = slices.DeleteFunc(c.queue, func(e *entry) bool {
+		e.queued = e.state != Closed && !c.rests(e)
+		return !e.queued
 	})
 }
 
-func (c *core) refreshEntry(now time.Time, e *entry) {
-	if change, changed := e.refresh(now, &c.leases); changed {
-		c.changes = append(c.changes, change)
+// forget gives up the keys of an entry, if it is closed.
+func (c *core) forget(e *entry) (closed bool) {
+	if e.state != Closed {
+		return false
 	}
+	for _, r := range e.records {
+		if c.keys[r.key] == r {
+			delete(c.keys, r.key)
+		}
+	}
+	return true
 }
 
-// wanted reports whether an entry needs the session's lease.
-func (c *core) wanted(now time.Time) bool {
-	return len(c.entries) > len(c.busy) || slices.ContainsFunc(c.busy, func(e *entry) bool { return e.want == present || c.lingers(now, e) })
+// wanted reports whether an entry needs a lease. Those that are not queued do.
+func (c *core) wanted() bool {
+	return len(c.entries) > len(c.queue) || slices.ContainsFunc(c.queue, c.stays)
 }
 
-// nudge makes due at once what is otherwise done from time to time: a check, and reads of keys that someone else
-// holds.
+// presumes reports whether earlier leases have yet to be revoked that etcd may have again, with keys that were deleted.
+func (c *core) presumes() bool {
+	return slices.ContainsFunc(c.held, func(h *heldLease) bool { return h.presumed && !h.denied })
+}
+
+// nudge makes due at once what is otherwise done from time to time.
 func (c *core) nudge(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
-	for _, s := range c.busySlots() {
-		s.look(now)
+	for _, h := range c.held {
+		h.askAt = c.checkAt
+	}
+	for r := range c.records() {
+		if r.claimed && c.foreign(r) {
+			r.notBefore = c.checkAt
+		}
 	}
 }
 
@@ -199,6 +274,22 @@ func (c *core) scheduleCheck(now time.Time) {
 	c.checkAt = now.Add(c.jitter(every))
 }
 
+// registered returns so many of the keys that have been in etcd, and are to be, at most.
+func (c *core) registered(most int) []string {
+	var keys []string
+	for _, e := range c.entries {
+		for _, r := range e.records {
+			if len(keys) == most || c.closing {
+				return keys
+			}
+			if e.wasRegistered && e.want == present && !r.retired {
+				keys = append(keys, r.key)
+			}
+		}
+	}
+	return keys
+}
+
 // setWatched takes in whether what is to be watched is. The first check is due at once when not every key is watched any more.
 func (c *core) setWatched(now time.Time, watched bool) {
 	watched = watched && len(c.registered(maxWatches+1)) <= maxWatches
@@ -208,10 +299,20 @@ func (c *core) setWatched(now time.Time, watched bool) {
 	c.watched = watched
 }
 
-// setCause notes why the entries are not in etcd, unless another reason is known.
-func (c *core) setCause(err error) {
-	for _, e := range c.busy {
-		e.setCause(err)
+// reconnected takes in that the connection to etcd is back. It may lead to another etcd, or to a restored one.
+func (c *core) reconnected(now time.Time) {
+	c.nudge(now)
+	if c.lease == 0 {
+		c.presume(now, c.everGranted...)
+	}
+}
+
+// cause notes why entries are not in etcd, unless another reason is known.
+func (c *core) cause(err error) {
+	for _, e := range c.queue {
+		if e.want == present && e.err == nil {
+			e.err = err
+		}
 	}
 }
 
@@ -259,10 +360,65 @@ func (c *core) failed(now time.Time, err error) {
 	if c.silence = err; c.silent.IsZero() {
 		c.silent = now
 	}
-	for _, e := range c.busy {
+	for _, e := range c.queue {
 		if e.state != Registered && e.state != Paused {
-			e.fail(err)
+			e.err = err
 		}
 	}
 	c.complain(now, err, unregistered)
+}
+
+// atRevision takes in the revision of an answer of etcd's. One that is lower than an earlier answer's shows
+// that etcd was restored from a backup or replaced. 0 stands for none: an answer may lack it after a wrapper
+// of the caller's.
+func (c *core) atRevision(now time.Time, revision int64) {
+	if revision == 0 {
+		return
+	}
+	restored := revision < c.revision
+	c.revision = revision
+	if restored {
+		c.restored(now)
+	}
+}
+
+// close has all entries removed.
+func (c *core) close(now time.Time) {
+	c.closing = true
+	for _, e := range c.entries {
+		e.setWant(gone)
+	}
+	c.rouseAll()
+	c.refresh(now)
+}
+
+// finished reports whether a closing session has nothing left to do.
+func (c *core) finished() bool {
+	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
+		return false
+	}
+	for r := range c.records() {
+		if r.observed != nil && !c.foreign(r) && r.refused == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// end marks every entry closed that is not, whether or not it is out of etcd.
+func (c *core) end(now time.Time) {
+	c.closing, c.lease = true, 0
+	for _, e := range c.entries {
+		if e.state == Closed {
+			continue
+		}
+		if c.remains(e) && len(c.held) > 0 {
+			e.leftover = c.leftoverErr(e)
+		}
+		from := e.state
+		e.want, e.state, e.since, e.err = gone, Closed, now, e.leftover
+		c.wake(e)
+		c.tell(e, from)
+	}
+	c.entries, c.queue = nil, nil
 }

@@ -28,7 +28,7 @@ type Status struct {
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	on, err := h.e.leaseOf(h.s.core.lease), h.e.err
+	on, err := h.s.core.leaseOf(h.e), h.e.err
 	if err == nil && h.e.state == Registered {
 		err = h.s.core.overdue(time.Now(), on)
 	}
@@ -53,7 +53,7 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 			if e.seq != seq {
 				return false, ErrSuperseded
 			}
-			return e.synced()
+			return h.s.core.synced(e)
 		})
 	}, err
 }
@@ -61,7 +61,7 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 // Sync returns when the entry is in etcd as it is wanted, or out of it while it is paused. It returns an error
 // when ctx ends before, when the entry is dropped, or when it is no use to wait now: someone else holds a key, or
 // etcd refuses it.
-func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, (*entry).synced) }
+func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.synced) }
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
@@ -83,7 +83,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	if err == nil || errors.Is(err, ErrClosed) { // a session that is closed has ended the entry
 		return h.e.leftover
 	}
-	return fmt.Errorf("%w: %w", h.e.leftoverErr(), err)
+	return fmt.Errorf("%w: %w", h.s.core.leftoverErr(h.e), err)
 }
 
 // change changes the entry by do, unless it is closed.

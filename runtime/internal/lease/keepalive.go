@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -54,25 +53,23 @@ func (s *Session) renewSuspects() {
 	}
 }
 
-// keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there
-// are none or the core suspects it.
+// keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there are none or the
+// core suspects it. The client may end its keepalives for reasons of its own. They are begun again with a renewal out of turn.
 func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-chan struct{}) {
-	answers, err := s.client.Lease.KeepAlive(ctx, id)
-	if err != nil {
-		s.keepAliveEnded(ctx, id, err)
-	}
+	var answers <-chan *clientv3.LeaseKeepAliveResponse
 	waiting := make(chan struct{}, maxRenewals)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	begin := func() { answers, _ = s.client.Lease.KeepAlive(ctx, id) } // without, each renewal is out of turn
+	begin()
 	for {
 		select {
 		case answer, ok := <-answers:
 			if !ok {
 				answers = nil
-				s.keepAliveEnded(ctx, id, errors.New("the etcd client has ended its keepalive"))
-				continue
-			}
-			if answer != nil {
+				s.locked(func(c *core, _ time.Time) { c.suspect(id) })
+				timer.Reset(0)
+			} else if answer != nil {
 				s.renewed(id, answer)
 			}
 			continue
@@ -86,6 +83,9 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-
 		s.locked(func(c *core, now time.Time) { due, wait = c.renewalDue(now, id) })
 		if due {
 			s.renewOnce(ctx, id, waiting)
+			if answers == nil {
+				begin()
+			}
 		}
 		timer.Reset(wait)
 	}
@@ -98,14 +98,6 @@ func (s *Session) renewed(id clientv3.LeaseID, answer *clientv3.LeaseKeepAliveRe
 		revision = answer.GetRevision()
 	}
 	s.locked(func(c *core, now time.Time) { c.renewed(now, id, life, revision) })
-	s.poke()
-}
-
-func (s *Session) keepAliveEnded(ctx context.Context, id clientv3.LeaseID, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	s.locked(func(c *core, now time.Time) { c.keepAliveEnded(now, id, err) })
 	s.poke()
 }
 
@@ -132,10 +124,9 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 		}
 		ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 		defer cancel()
-		sent := time.Now()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {
-			s.locked(func(c *core, _ time.Time) { c.confirm(sent, id) })
+			s.locked(func(c *core, _ time.Time) { c.trust(id) })
 			s.renewed(id, answer)
 			return
 		}

@@ -1,20 +1,17 @@
 // Package lease keeps keys of this process in etcd for as long as the process wants them there. They are on
 // one lease, which it renews. Keys that are lost or changed are put back.
 //
-// From the ground up, each file knowing those above it alone:
+// It compares what the process wants with what etcd has told, key by key, and writes where they differ, until they do not:
 //
-//	lease.go      what callers name: items, states, errors
-//	answers.go    what etcd's errors say
-//	pacing.go     how often a key is read and written
-//	slot.go       one key: what is wanted there, and what etcd has there as far as known
-//	leases.go     the leases of a session, and which of them live as far as known
-//	entry.go      the keys that are registered together, and the state that they are in
-//	op.go         the calls that the core asks for
-//	core.go       all entries and leases, and when to look at them
-//	lifetime.go   what becomes of leases, and of the keys on them
-//	read.go       what to read, and what was found
-//	write.go      what to write, and what came of it
-//	next.go       which call is next
+//	lease.go    what callers name: items, states, errors
+//	answers.go  what etcd's errors say
+//	record.go   one key: what etcd has there as far as known, and whether that is in doubt
+//	entry.go    the keys that are registered together, and the state that they are in
+//	leases.go   the leases of a session: granted, renewed, left, revoked
+//	core.go     all entries and leases, and when to look at them
+//	op.go       the calls that the core asks for
+//	next.go     which call is next
+//	told.go     what the answers say
 //
 // These decide, and do nothing else. The rest makes the calls, and tells who waits: session.go, run.go, calls.go,
 // keepalive.go, watch.go, log.go, handle.go, and notifier.go.

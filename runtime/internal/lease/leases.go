@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,8 +8,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
 const (
@@ -18,231 +15,223 @@ const (
 	youngLease = 5 * time.Second
 	// maxPresumed is how many earlier leases are revoked again when etcd was restored.
 	maxPresumed = 64
-)
-
-// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the
-// TTL has passed without an answer, or the lease is suspected to be gone, it is renewed out of turn, on another
-// connection if there is one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
-const (
+	// askMin and askMax space the questions what hangs on a lease.
+	askMin = time.Second
+	askMax = 30 * time.Second
+	// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the TTL has passed
+	// without an answer, or the lease is suspected to be gone, it is renewed out of turn, on another connection if there is
+	// one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
 	renewSpacing    = 16
 	renewSpacingMin = 100 * time.Millisecond
 	renewSpacingMax = time.Second
+	// overdueAfter is how long etcd may fail to answer a renewal, or any other call, before the status of entries reports it.
+	overdueAfter = 10 * time.Second
 )
+
+var errNoRenewal = errors.New("etcd has not answered a renewal since")
 
 // heldLease is a lease of the session: the current one, or a retired one that is not revoked yet.
 type heldLease struct {
-	id         clientv3.LeaseID
-	granted    time.Time
-	life       time.Duration // the TTL, as etcd gave it
-	expires    time.Time     // unless it is renewed
-	renewAt    time.Time     // no renewal out of turn before
-	suspected  time.Time     // since when it may have been revoked, for a key on it has gone; zero: nothing says so
-	tombstones []*slot       // the keys that were on it and must stay absent
-	presumed   bool          // seemed to be gone, and may be back
-	denied     bool          // etcd does not let us revoke it
-	revoking   bool          // a revocation was sent, so that it may be gone
-	retryAt    time.Time     // no revocation before
-}
+	id       clientv3.LeaseID
+	granted  time.Time
+	life     time.Duration // the TTL, as etcd gave it
+	expires  time.Time     // unless it is renewed
+	renewAt  time.Time     // no renewal out of turn before
+	suspect  bool          // a key on it has gone, and no renewal has been answered since
+	presumed bool          // seemed to be gone, and may be back with a restored etcd
+	denied   bool          // etcd does not let us revoke it
+	revoking bool          // a revocation was sent, so that it may be gone
+	retryAt  time.Time     // no revocation before
 
-// leases are those of a session. One is current, then retired, then gone. A retired one is revoked when no wanted key is
-// on it.
-type leases struct {
-	ttl    time.Duration
-	jitter func(time.Duration) time.Duration // shortens a pause at random
-
-	lease       clientv3.LeaseID   // the current one; 0: none
-	held        []*heldLease       // the current one, and the retired ones
-	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
-	replace     error              // why the current lease is to be replaced; nil: it is not
-
-	grantAt      time.Time // no grant before
-	grants       backoff.Backoff
-	young        bool // the last lease that was replaced was young
-	replacements backoff.Backoff
-	endings      backoff.Backoff // of keepalives of young leases
-}
-
-func newLeases(ttl time.Duration, jitter func(time.Duration) time.Duration) leases {
-	return leases{
-		ttl: ttl, jitter: jitter,
-		grants:       backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
-		replacements: backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
-		endings:      backoff.Backoff{Base: 500 * time.Millisecond, Max: 30 * time.Second},
-	}
+	// Keys may hang on it that no entry wants: a put of an absent key that was not answered may arrive late, and a restored
+	// etcd may have again what was deleted. So etcd is asked what hangs on it, from askAt on.
+	strays   bool
+	askAt    time.Time
+	askPause time.Duration
 }
 
 // get returns a lease of the session, nil if there is no such lease.
-func (l *leases) get(id clientv3.LeaseID) *heldLease {
-	i := slices.IndexFunc(l.held, func(h *heldLease) bool { return h.id == id })
+func (c *core) get(id clientv3.LeaseID) *heldLease {
+	i := slices.IndexFunc(c.held, func(h *heldLease) bool { return h.id == id })
 	if i < 0 {
 		return nil
 	}
-	return l.held[i]
+	return c.held[i]
 }
 
-// alive reports whether a lease of the session has not expired, as far as known.
-func (l *leases) alive(now time.Time, id clientv3.LeaseID) bool {
-	h := l.get(id)
-	return h != nil && now.Before(h.expires)
-}
-
-// kept reports whether a lease is alive and no revocation of it was sent.
-func (l *leases) kept(now time.Time, id clientv3.LeaseID) bool {
-	return l.alive(now, id) && !l.get(id).revoking
-}
-
-// undone reports whether earlier leases have yet to be revoked that etcd may have again, with keys that were deleted.
-func (l *leases) undone() bool {
-	return slices.ContainsFunc(l.held, func(h *heldLease) bool { return h.presumed && !h.denied })
-}
-
-// unrevoked reports whether there are leases that etcd may let us revoke.
-func (l *leases) unrevoked() bool {
-	return slices.ContainsFunc(l.held, func(h *heldLease) bool { return !h.denied })
+// alive reports whether a lease of the session has not expired, as far as known, and is not being revoked.
+func (c *core) alive(now time.Time, id clientv3.LeaseID) bool {
+	h := c.get(id)
+	return h != nil && !h.revoking && now.Before(h.expires)
 }
 
 // isOwn reports whether a lease was ever granted to this session.
-func (l *leases) isOwn(id clientv3.LeaseID) bool {
-	return id != 0 && slices.Contains(l.everGranted, id)
+func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
+
+// hold adds a lease that etcd has granted. If its request was given up, it is not the current one, and so is revoked.
+func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
+	c.held = append(c.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life)})
+	c.everGranted = append(c.everGranted, id)
 }
 
-// own adds a lease that etcd granted.
-func (l *leases) own(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	l.held = append(l.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life)})
-	l.everGranted = append(l.everGranted, id)
+// granted takes in the lease that the entries are to hang on from now on.
+func (c *core) granted(now time.Time, id clientv3.LeaseID, life time.Duration) {
+	c.succeeded()
+	c.hold(now, id, life)
+	c.lease = id
+	c.scheduleCheck(now)
+	for _, e := range c.entries {
+		c.rekey(e)
+	}
+	c.rouseAll()
+	c.refresh(now)
 }
 
-// hold adds a lease as own does, and makes it the current one.
-func (l *leases) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	l.own(now, id, life)
-	l.lease, l.replace = id, nil
-}
-
-// retire leaves the session without a current lease.
-func (l *leases) retire() { l.lease, l.replace = 0, nil }
-
-// replaceLease has the entries move from a lease to another one, if it is the current one. It need not be
-// dead. Leases that are replaced young, one after the other, are replaced less and less often.
-func (l *leases) replaceLease(now time.Time, id clientv3.LeaseID, why error) {
-	if id != l.lease || id == 0 || l.replace != nil {
+// grantFailed takes in that no lease was granted. etcd is asked again even after a refusal, for someone may
+// grant the permission.
+func (c *core) grantFailed(now time.Time, err error) {
+	err = fmt.Errorf("grant a lease: %w", err)
+	if !isRefusal(err) {
+		c.failed(now, err)
 		return
 	}
-	l.replace = why
-	if now.Sub(l.get(id).granted) >= youngLease {
-		l.young = false
-		l.replacements.Reset()
-		l.endings.Reset()
-		return
-	}
-	if l.young {
-		l.delayGrant(now, &l.replacements)
-	}
-	l.young = true
-}
-
-// spaceGrants has the next grant wait, longer each time, because etcd grants none or leases are lost young.
-func (l *leases) spaceGrants(now time.Time) { l.grantAt = now.Add(l.jitter(l.grants.Bound())) }
-
-// delayGrant has the next grant wait, longer each time, if it does not wait longer already.
-func (l *leases) delayGrant(now time.Time, b *backoff.Backoff) {
-	l.grantAt = latest(l.grantAt, now.Add(l.jitter(b.Bound())))
-}
-
-// replaceEnded replaces a lease whose keepalive has ended. It need not be dead: the client may have given up for reasons of
-// its own. If it does so again and again there is time, for the lease is renewed out of turn.
-func (l *leases) replaceEnded(now time.Time, id clientv3.LeaseID, err error) {
-	young := l.young
-	l.replaceLease(now, id, err)
-	if young && l.young && id == l.lease {
-		l.delayGrant(now, &l.endings)
-	}
-}
-
-// replaceLate replaces the current lease where it was not renewed in time.
-func (l *leases) replaceLate(now time.Time) {
-	if h := l.get(l.lease); h != nil && !now.Before(h.expires) && l.replace == nil {
-		l.replace = fmt.Errorf("lease %x was not renewed for %v", int64(h.id), h.life)
-	}
-}
-
-// drop takes in that a lease does not exist any more, and reports whether it was the current one. err is nil if this
-// session revoked it.
-func (l *leases) drop(now time.Time, id clientv3.LeaseID, err error) (current bool) {
-	h := l.get(id)
-	l.held = slices.DeleteFunc(l.held, func(h *heldLease) bool { return h.id == id })
-	if h != nil && !h.presumed && err != nil {
-		l.presumeAlive(now, id) // an etcd that does not know this lease may know those before
-	}
-	if l.lease != id {
-		return false
-	}
-	l.retire()
-	if h != nil && now.Sub(h.granted) < youngLease {
-		l.spaceGrants(now)
-	} else {
-		l.grants.Reset()
-	}
-	return true
-}
-
-// presumeAlive has earlier leases revoked again, except one that is known to be gone: a restored etcd may
-// have them.
-func (l *leases) presumeAlive(now time.Time, except clientv3.LeaseID) {
-	for _, id := range l.everGranted[max(0, len(l.everGranted)-maxPresumed):] {
-		if id != except && l.get(id) == nil {
-			l.held = append(l.held, &heldLease{id: id, granted: now, life: l.ttl, expires: now.Add(l.ttl), presumed: true})
+	c.succeeded()
+	c.grantAt = now.Add(c.jitter(c.grants.Bound()))
+	for _, e := range c.queue {
+		if e.want == present && e.state != Registered {
+			e.refused, e.err = err, err
 		}
 	}
+	c.complain(now, err, unregistered)
+	c.refresh(now)
 }
 
-// markRevoking notes that a revocation is under way.
-func (h *heldLease) markRevoking() { h.revoking = true }
-
-// revokeDenied takes in that etcd does not let us revoke a lease. It is not renewed, so it expires; unwanted
-// keys on it are deleted one by one.
-func (l *leases) revokeDenied(now time.Time, id clientv3.LeaseID) {
-	if h := l.get(id); h != nil {
-		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
+// move has the entries move to another lease, because of the current one. That is renewed until nothing wanted hangs on it,
+// and revoked then.
+func (c *core) move(now time.Time, why error) {
+	if h := c.get(c.lease); h != nil {
+		c.spaceGrants(now, h)
+		c.cause(why)
 	}
+	c.lease = 0
+	c.rouseAll()
 }
 
-// renewed takes in that etcd renewed a lease for a time.
-func (l *leases) renewed(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	if h := l.get(id); h != nil {
+// spaceGrants has the next grant wait, longer each time, if a lease is left or lost young.
+func (c *core) spaceGrants(now time.Time, h *heldLease) {
+	if now.Sub(h.granted) >= youngLease {
+		c.grants.Reset()
+		return
+	}
+	c.grantAt = latest(c.grantAt, now.Add(c.jitter(c.grants.Bound())))
+}
+
+// lost takes in that a lease does not exist any more, nor what hung on it. err is nil if this session revoked it.
+func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
+	c.succeeded()
+	h := c.get(id)
+	c.held = slices.DeleteFunc(c.held, func(o *heldLease) bool { return o == h })
+	c.rouseAll()
+	for r := range c.records() {
+		if r.on(id) {
+			r.observed = nil
+		}
+		if r.observed == nil && r.refused == nil {
+			r.notBefore = time.Time{} // it went with the lease: nobody deletes it again and again
+		}
+	}
+	if id == c.lease {
+		c.lease = 0
+		c.spaceGrants(now, h)
+		c.cause(err)
+	}
+	c.refresh(now)
+}
+
+// inUse returns the leases to be renewed: the current one, and retired ones with keys that have yet to move.
+func (c *core) inUse() []clientv3.LeaseID {
+	var ids []clientv3.LeaseID
+	for _, h := range c.held {
+		if h.id == c.lease || !h.presumed && c.needed(h.id) {
+			ids = append(ids, h.id)
+		}
+	}
+	return ids
+}
+
+// needed reports whether a wanted entry has keys on a retired lease, or may have, and is not on the current one yet.
+func (c *core) needed(id clientv3.LeaseID) bool {
+	return slices.ContainsFunc(c.queue, func(e *entry) bool {
+		return c.stays(e) && !c.placedOn(e, c.lease) &&
+			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted() })
+	})
+}
+
+// revocable returns a retired lease that nothing wanted hangs on any more, nil if there is none.
+func (c *core) revocable(now time.Time) *heldLease {
+	for _, h := range c.held {
+		if h.id != c.lease && !c.needed(h.id) && !c.waits(now, h.retryAt) {
+			return h
+		}
+	}
+	return nil
+}
+
+// revokeFailed takes in that a lease was not revoked.
+func (c *core) revokeFailed(now time.Time, id clientv3.LeaseID, err error) {
+	h := c.get(id)
+	switch {
+	case isLeaseNotFound(err):
+		c.lost(now, id, err)
+		return
+	case isRefusal(err) && h != nil: // it is not renewed, so it expires
+		c.succeeded()
+		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
+		c.rouseAll() // what hangs on it is deleted key by key
+	default:
+		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
+	}
+	c.refresh(now)
+}
+
+// renewed takes in that etcd renewed a lease. An earlier revision than one that is known has the keys checked: the member may
+// lag behind, or etcd was restored.
+func (c *core) renewed(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
+	if h := c.get(id); h != nil {
 		h.expires = now.Add(life)
 	}
-}
-
-// confirm takes in that etcd renewed a lease on a request that was sent at a time. A suspicion that has arisen since stays.
-func (l *leases) confirm(sent time.Time, id clientv3.LeaseID) {
-	if h := l.get(id); h != nil && !sent.Before(h.suspected) {
-		h.suspected = time.Time{}
+	if revision != 0 && revision < c.revision {
+		c.nudge(now)
 	}
 }
 
-// suspect takes in that a key has gone from etcd. Its lease may have gone, too. The put would tell, but if that is to wait,
-// the lease is renewed at once. There is one suspicion for each put of a key, so that who deletes keys again and again
-// causes no more renewals than writes.
-func (l *leases) suspect(now time.Time, s *slot) {
-	if h := l.get(s.lease); h != nil && s.has == self && s.pending == nil && !s.suspected && s.putWaits(now) {
-		s.suspected, h.suspected = true, now
+// suspect has a renewal tell whether a lease still exists, and trust takes in that it does.
+func (c *core) suspect(id clientv3.LeaseID) {
+	if h := c.get(id); h != nil {
+		h.suspect = true
+	}
+}
+
+func (c *core) trust(id clientv3.LeaseID) {
+	if h := c.get(id); h != nil {
+		h.suspect = false
 	}
 }
 
 // suspects reports whether a renewal is to tell if a lease still exists.
-func (l *leases) suspects(id clientv3.LeaseID) bool {
-	h := l.get(id)
-	return h != nil && !h.suspected.IsZero()
+func (c *core) suspects(id clientv3.LeaseID) bool {
+	h := c.get(id)
+	return h != nil && h.suspect
 }
 
 // renewalDue reports whether a lease is to be renewed out of turn now, and when to ask again.
-func (l *leases) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
-	h := l.get(id)
+func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
+	h := c.get(id)
 	if h == nil {
 		return false, tick
 	}
 	at := h.expires.Add(-h.life / 2)
-	if !h.suspected.IsZero() {
+	if h.suspect {
 		at = now
 	}
 	if at = latest(at, h.renewAt); now.Before(at) {
@@ -253,26 +242,63 @@ func (l *leases) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait 
 	return true, wait
 }
 
-// addTombstone remembers a key that was deleted while its lease lives. If the key is back, etcd was
-// restored. Of many the latest are remembered.
-func (l *leases) addTombstone(key string, id clientv3.LeaseID) {
-	if h := l.get(id); h != nil {
-		h.tombstones = append(h.tombstones[max(0, len(h.tombstones)+1-maxTombstones):], &slot{key: key, stored: stored{has: absent}})
+// renewalFailed takes in that etcd did not renew a lease. One that it refuses to renew is left: another user's key may hang on
+// it, which we may not write.
+func (c *core) renewalFailed(now time.Time, id clientv3.LeaseID, err error) {
+	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
+	switch {
+	case c.get(id) == nil:
+	case isLeaseNotFound(err):
+		c.lost(now, id, err)
+	case isRefusal(err) && id == c.lease:
+		c.move(now, err)
+		c.refresh(now)
 	}
 }
 
-// notRenewed returns why entries are lost whose lease has expired as far as known. It need not be the current one: a session
-// that withdraws what it has is left without.
-func (l *leases) notRenewed(id clientv3.LeaseID) error {
-	if l.replace != nil {
-		return l.replace
+// restored takes in that etcd is back at an earlier state. It may have keys of ours as they were long ago, on leases that
+// are retired. All leases are given up, and take their keys along.
+func (c *core) restored(now time.Time) {
+	c.move(now, errors.New("etcd was restored to an earlier state"))
+	c.presume(now, c.everGranted...)
+	c.check = nil
+	for r := range c.records() {
+		if !c.foreign(r) { // another process that has it keeps it
+			r.observed, r.claimed = nil, false
+		}
+		r.own, r.guard, r.notBefore = 0, 0, time.Time{}
 	}
-	return fmt.Errorf("lease %x was not renewed in time", int64(cmp.Or(id, l.lease)))
+}
+
+// presume has the latest of some leases revoked that seemed to be gone: a restored etcd may have them.
+func (c *core) presume(now time.Time, ids ...clientv3.LeaseID) {
+	for _, id := range ids[max(0, len(ids)-maxPresumed):] {
+		if c.get(id) == nil {
+			c.held = append(c.held, &heldLease{id: id, granted: now, life: c.ttl, expires: now.Add(c.ttl), presumed: true})
+		}
+	}
+}
+
+// overdue returns an error with the time of a lease's last renewal if etcd has not answered for overdueAfter, else nil.
+func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
+	h := c.get(id)
+	if h == nil {
+		return nil
+	}
+	renewed, why := h.expires.Add(-h.life), errNoRenewal
+	asked := renewed.Add(h.life / 2)
+	if !c.silent.IsZero() && c.silent.Before(asked) {
+		asked, why = latest(renewed, c.silent), c.silence
+	}
+	if now.Before(asked.Add(overdueAfter)) {
+		return nil
+	}
+	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id), renewed.Format(time.RFC3339), why)
 }
 
 // leftover returns an error that names the leases that a closed session leaves in etcd, nil if there are none.
-func (l *leases) leftover(cause error) error {
-	if len(l.held) == 0 {
+func (c *core) leftover(cause error) error {
+	if len(c.held) == 0 {
 		return nil
 	}
 	if cause == nil {
@@ -280,7 +306,7 @@ func (l *leases) leftover(cause error) error {
 	}
 	var left []string
 	life := time.Duration(0)
-	for _, h := range l.held {
+	for _, h := range c.held {
 		left, life = append(left, fmt.Sprintf("lease %x", int64(h.id))), max(life, h.life)
 	}
 	return fmt.Errorf("not revoked, and left to expire within %v: %s: %w", life, strings.Join(left, ", "), cause)

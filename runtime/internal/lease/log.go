@@ -4,13 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
-
-// slowCall is the time after which a call without an answer is logged.
-const slowCall = time.Second
 
 // report logs and counts the changes of state since the last report.
 func (s *Session) report() {
@@ -54,24 +48,4 @@ func (s *Session) logComplaint(c complaint) {
 		attrs = append(attrs, slog.Int("others", c.others))
 	}
 	s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
-}
-
-// noteSlow logs a call that etcd does not answer soon, before its timeout. The caller calls done when the
-// call has ended.
-func (s *Session) noteSlow() (done func()) {
-	noted := make(chan struct{})
-	timer := time.AfterFunc(slowCall, func() {
-		defer close(noted)
-		err := fmt.Errorf("etcd has not answered for %v", slowCall)
-		if s.opts.Why != nil {
-			err = etcderr.With(err, s.opts.Why(context.DeadlineExceeded))
-		}
-		s.locked(func(c *core, now time.Time) { c.complain(now, err, unregistered) })
-		s.report()
-	})
-	return func() {
-		if !timer.Stop() {
-			<-noted
-		}
-	}
 }

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,14 +114,14 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	}
 	made = true
 	for _, st := range steps {
-		guarded, puts := st.kind != putBlind, st.kind != remove
-		if m.unwritable[st.s.key] || guarded && m.unreadable[st.s.key] || puts && m.poisoned[st.lease] {
+		puts := st.kind != remove
+		if m.unwritable[st.r.key] || m.unreadable[st.r.key] || puts && m.poisoned[st.lease] {
 			return false, nil, rpctypes.ErrPermissionDenied
 		}
 		if puts && m.full {
 			return false, nil, rpctypes.ErrNoSpace
 		}
-		kvs = append(kvs, m.get(st.s.key))
+		kvs = append(kvs, m.get(st.r.key))
 		made = made && m.holds(st)
 	}
 	if !made {
@@ -134,9 +135,9 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	m.rev++
 	for _, st := range steps {
 		if st.kind == remove {
-			delete(m.kvs, st.s.key)
+			delete(m.kvs, st.r.key)
 		} else {
-			m.set(st.s.key, st.value, st.lease)
+			m.set(st.r.key, st.value, st.lease)
 		}
 	}
 	return true, nil, nil
@@ -157,6 +158,7 @@ type answer struct {
 	lease clientv3.LeaseID // that was granted
 	made  bool
 	kvs   []*keyValue
+	keys  []string // that hang on a lease
 	rev   int64
 	err   error
 }
@@ -181,8 +183,21 @@ func (m *model) do(o op, now time.Time) (a answer) {
 			return answer{err: rpctypes.ErrLeaseNotFound}
 		}
 		m.revoke(o.lease)
-	case probeOp:
-		a.kvs, a.err = m.read(o.probes)
+	case readOp:
+		a.kvs, a.err = m.read(o.probes, o.compare)
+	case attachOp:
+		if m.poisoned[o.lease] {
+			return answer{err: rpctypes.ErrPermissionDenied}
+		}
+		for key, kv := range m.kvs {
+			if kv.lease == o.lease {
+				a.keys = append(a.keys, key)
+				if m.unreadable[key] {
+					a.err = rpctypes.ErrPermissionDenied
+				}
+			}
+		}
+		slices.Sort(a.keys)
 	case writeOp:
 		a.made, a.kvs, a.err = m.write(o.steps)
 	}
@@ -204,13 +219,20 @@ func (a answer) tell(c *core, now time.Time, o op) {
 			c.revokeFailed(now, o.lease, a.err)
 			return
 		}
-		c.revoked(now, o.lease, a.rev)
-	case probeOp:
+		c.atRevision(now, a.rev)
+		c.lost(now, o.lease, nil)
+	case readOp:
 		if a.err != nil {
-			c.probeFailed(now, o.probes, a.err)
+			c.readFailed(now, o, a.err)
 			return
 		}
-		c.probed(now, o.probes, a.kvs, a.rev)
+		c.told(now, o.probes, a.kvs, a.rev)
+	case attachOp:
+		if a.err != nil {
+			c.attachedFailed(now, o.lease, a.err)
+			return
+		}
+		c.attached(now, o.lease, a.keys)
 	case writeOp:
 		if a.err != nil {
 			c.writeFailed(now, o.steps, a.err)
@@ -221,28 +243,21 @@ func (a answer) tell(c *core, now time.Time, o op) {
 }
 
 func (m *model) holds(st step) bool {
-	kv := m.kvs[st.s.key]
-	switch st.kind {
-	case putBlind:
-		return true
-	case remove:
-		return kv.lease == st.lease && kv.rev != 0
-	}
-	return kv.rev == st.rev
+	return m.kvs[st.r.key].rev == st.rev
 }
 
-func (m *model) read(probes []probe) ([]*keyValue, error) {
+func (m *model) read(probes []probe, compare bool) ([]*keyValue, error) {
 	if m.busy {
 		return nil, rpctypes.ErrTooManyRequests
 	}
-	same := probes[0].compare
+	same := compare
 	var kvs []*keyValue
 	for _, l := range probes {
-		if m.unreadable[l.s.key] {
+		if m.unreadable[l.r.key] {
 			return nil, rpctypes.ErrPermissionDenied
 		}
-		same = same && l.rev == m.kvs[l.s.key].rev
-		kvs = append(kvs, m.get(l.s.key))
+		same = same && l.rev == m.kvs[l.r.key].rev
+		kvs = append(kvs, m.get(l.r.key))
 	}
 	if len(probes) > m.limit {
 		return nil, rpctypes.ErrTooManyOps
@@ -259,7 +274,7 @@ const (
 )
 
 // kinds are the names of the kinds of steps in the rows of TestCalls, and in logs.
-var kinds = [...]string{put: "put", putBlind: "blind", mark: "mark", remove: "remove"}
+var kinds = [...]string{put: "put", mark: "mark", remove: "remove"}
 
 // describe returns a call as the rows of TestCalls have it.
 func describe(o op) string {
@@ -269,10 +284,12 @@ func describe(o op) string {
 		return "grant"
 	case revokeOp:
 		return fmt.Sprint("revoke ", o.lease)
-	case probeOp:
-		words = append(words, map[bool]string{true: "check", false: "read"}[o.probes[0].compare])
+	case attachOp:
+		return fmt.Sprint("attached ", o.lease)
+	case readOp:
+		words = append(words, map[bool]string{true: "check", false: "read"}[o.compare])
 		for _, l := range o.probes {
-			words = append(words, l.s.key)
+			words = append(words, l.r.key)
 		}
 	case writeOp:
 		last := kind(-1)
@@ -281,7 +298,7 @@ func describe(o op) string {
 				words = append(words, kinds[st.kind])
 				last = st.kind
 			}
-			words = append(words, st.s.key)
+			words = append(words, st.r.key)
 		}
 	}
 	return strings.Join(words, " ")

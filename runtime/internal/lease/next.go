@@ -1,71 +1,37 @@
 package lease
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
-// sleepGap is how long a wait lasts after which the process must have slept: none is longer than a tick.
-const sleepGap = 4 * tick
+const (
+	// MaxOps is the greatest number of keys in one transaction. etcd takes 128.
+	MaxOps = 100
+	// maxBytes bounds a transaction. etcd takes 1.5 MiB.
+	maxBytes = 1 << 20
+	// sleepGap is how long a wait lasts after which the process must have slept: none is longer than a tick.
+	sleepGap = 4 * tick
+)
 
 // next returns the call to make now, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
 	c.noticeSleep(now)
-	c.sweep(now)
-	if wait := c.retryAt.Sub(now); wait > 0 {
-		return nil, min(wait, tick)
+	if !c.wanted() {
+		c.lease = 0
 	}
-	if o := c.due(now); o != nil {
-		c.lastWall = time.Time{} // a call takes longer than a wait
-		return o, 0
+	if err := c.overdue(now, c.lease); err != nil {
+		c.complain(now, err, func(e *entry) bool { return e.state == Registered })
 	}
-	return nil, min(c.wait(now), tick)
-}
-
-// due returns the most urgent call, nil if there is none. Removals come first, so that they never wait for
-// puts. Reads come before the writes that depend on them, and revocations after the puts that move keys away.
-func (c *core) due(now time.Time) op {
-	if steps := c.removals(now); len(steps) > 0 {
-		return c.send(steps)
-	}
-	if probes := c.reads(now); len(probes) > 0 {
-		return probeOp{probes}
-	}
-	if c.wantsLease(now) && !now.Before(c.grantAt) {
-		return grantOp{c.ttl}
-	}
-	if steps := c.puts(now); len(steps) > 0 {
-		return c.send(steps)
-	}
-	if h := c.revocable(now); h != nil {
-		h.markRevoking()
-		return revokeOp{h.id}
-	}
-	if probes := c.checks(now); len(probes) > 0 {
-		return probeOp{probes}
-	}
-	return nil
-}
-
-// wait returns the time until something is due that is not due now.
-func (c *core) wait(now time.Time) time.Duration {
-	wait := tick
-	consider := func(at time.Time) {
-		if d := at.Sub(now); d > 0 {
-			wait = min(wait, max(d, time.Millisecond))
+	c.refresh(now)
+	c.wakeAt = time.Time{}
+	if !c.waits(now, c.retryAt) {
+		if o := c.due(now); o != nil {
+			c.lastWall = time.Time{} // a call takes longer than a wait
+			return o, 0
 		}
 	}
-	consider(c.checkAt)
-	consider(c.putsAt)
-	if c.wantsLease(now) {
-		consider(c.grantAt)
+	if c.wakeAt.IsZero() {
+		return nil, tick
 	}
-	for _, s := range c.busySlots() {
-		consider(s.readAt)
-		consider(s.notBefore)
-		consider(s.retryAt)
-	}
-	return wait
+	return nil, min(max(c.wakeAt.Sub(now), time.Millisecond), tick)
 }
 
 // noticeSleep checks at once after the process has not run for a while. It goes by the wall clock, for the
@@ -78,52 +44,158 @@ func (c *core) noticeSleep(now time.Time) {
 	c.lastWall = wall
 }
 
-// sweep retires a lease that nothing needs, has one replaced that was not renewed in time, and drops closed
-// entries.
-func (c *core) sweep(now time.Time) {
-	if !c.wanted(now) {
-		c.retire()
+// due returns the most urgent call, nil if there is none. Removals come first, so that they never wait for puts, and
+// revocations after the puts that move keys away.
+func (c *core) due(now time.Time) op {
+	if steps := c.collect(now, c.leaving); len(steps) > 0 {
+		return writeOp{steps}
 	}
-	c.replaceLate(now)
-	if c.replace != nil && !c.alive(now, c.lease) {
-		c.setCause(c.replace)
+	if probes := c.reads(now); len(probes) > 0 {
+		return readOp{probes, false}
 	}
-	if err := c.overdue(now, c.lease); err != nil {
-		c.complain(now, err, func(e *entry) bool { return e.state == Registered })
+	if c.lease == 0 && c.wanted() && !c.waits(now, c.grantAt) {
+		return grantOp{c.ttl}
 	}
-	c.refresh(now)
-	if slices.ContainsFunc(c.busy, (*entry).closed) {
-		c.entries = slices.DeleteFunc(c.entries, (*entry).closed)
-		c.busy = slices.DeleteFunc(c.busy, (*entry).closed)
+	if steps := c.collect(now, c.arriving); len(steps) > 0 {
+		return writeOp{steps}
 	}
+	if h := c.revocable(now); h != nil {
+		h.revoking = true
+		return revokeOp{h.id}
+	}
+	return c.checks(now)
 }
 
-// wantsLease reports whether a lease is to be granted. One that is to be replaced stays in use until then.
-func (c *core) wantsLease(now time.Time) bool {
-	return c.wanted(now) && (c.lease == 0 || c.replace != nil)
-}
-
-// finished reports whether a closing session has nothing left to do.
-func (c *core) finished() bool {
-	return c.closing && !c.unrevoked() && !slices.ContainsFunc(c.busy, (*entry).removable)
-}
-
-// close has all entries removed.
-func (c *core) close(now time.Time) {
-	c.closing = true
-	c.rouseAll()
-	for _, e := range c.entries {
-		e.close()
+// collect returns the steps of one transaction, given the write of each key. A key that was refused is written alone.
+func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []step {
+	var steps []step
+	bytes := 0
+	for r := range c.records() {
+		if r.busy || r.alone && len(steps) > 0 {
+			continue
+		}
+		w := next(now, r)
+		if w == nil || c.waits(now, r.notBefore) || len(steps) > 0 && (w.lease != steps[0].lease || w.kind != steps[0].kind) {
+			continue
+		}
+		bytes += 3*len(r.key) + len(w.value) + 64 // the key is in the guard, the write and the read
+		if len(steps) > 0 && bytes > maxBytes {
+			break
+		}
+		r.busy = true
+		steps = append(steps, step{r, *w})
+		if r.alone || len(steps) >= MaxOps {
+			break
+		}
 	}
-	c.sweep(now)
+	return steps
 }
 
-// end marks every entry closed that is not, whether or not it is out of etcd.
-func (c *core) end(now time.Time) {
-	c.closing = true
-	c.retire()
-	for _, e := range slices.DeleteFunc(c.entries, (*entry).closed) {
-		c.changes = append(c.changes, e.end(now, len(c.held) > 0))
+// leaves reports whether a key is not to be in etcd. An entry that has lost a key to another process gives up the others: a
+// process has all keys of an instance or none.
+func (c *core) leaves(r *record) bool {
+	if r.e.want != present {
+		return true
 	}
-	c.entries, c.busy = nil, nil
+	if r.retired {
+		return c.placedOn(r.e, c.lease)
+	}
+	return c.conflict(r.e) != nil
+}
+
+// parts reports whether a key that is to go has yet to be put once more. That marks it. For an entry that is paused, and whose
+// layout has no room for a mark, it puts the present value: if etcd refuses that for want of space, it could not take the entry
+// back.
+func (c *core) parts(r *record) bool {
+	return r.e.want != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
+		(r.leaving() != "" || r.e.want == paused)
+}
+
+// leaving returns the write that takes a key out of etcd, nil if none is due. A key that hangs on a lease which is about to be
+// revoked goes with that.
+func (c *core) leaving(now time.Time, r *record) *write {
+	if r.observed == nil || c.foreign(r) || !c.leaves(r) {
+		return nil
+	}
+	at := r.observed
+	if c.parts(r) && c.alive(now, at.lease) {
+		if r.e.want == paused && c.waits(now, c.putsAt) {
+			return nil
+		}
+		value := r.leaving()
+		if value == "" {
+			value = at.value
+		}
+		return &write{mark, value, at.lease, at.rev}
+	}
+	if h := c.get(at.lease); h != nil && !h.denied && h.id != c.lease && !c.needed(h.id) {
+		return nil
+	}
+	return &write{remove, "", at.lease, at.rev}
+}
+
+// arriving returns the put of a key, nil if none is due. Where a write is in doubt, a put ends that: either it is made, and its
+// revision keeps the other one from arriving, or it is not, and etcd tells what the key is.
+func (c *core) arriving(now time.Time, r *record) *write {
+	if c.lease == 0 || r.retired || c.leaves(r) || r.on(c.lease) && r.asWanted() || c.waits(now, c.putsAt) {
+		return nil
+	}
+	return &write{put, r.value(), c.lease, revOf(r.observed)}
+}
+
+// reads returns the keys in doubt for which there is no write to make: those that are to be absent and seem to be, and those
+// that another process has, which may have let go. A session that closes reads nothing: it revokes.
+func (c *core) reads(now time.Time) []probe {
+	var probes []probe
+	for r := range c.records() {
+		ours := r.observed != nil && !c.foreign(r)
+		conflict := r.claimed && c.foreign(r) && r.e.want == present
+		due := r.doubted() && !ours && c.leaves(r) || conflict
+		if !due || r.busy || c.closing || r.alone && len(probes) > 0 || c.waits(now, r.notBefore) {
+			continue
+		}
+		probes = append(probes, probe{r, revOf(r.observed)})
+		if r.alone || len(probes) == MaxOps {
+			break
+		}
+	}
+	return probes
+}
+
+// checks returns the next question of the check that is due or under way: are our keys as observed, and does more hang on our
+// leases?
+func (c *core) checks(now time.Time) op {
+	for _, h := range c.held {
+		if h.strays && h.id == c.lease && !c.waits(now, h.askAt) {
+			h.askAt = now.Add(c.jitter(h.askPause))
+			h.askPause = min(2*h.askPause, askMax)
+			return attachOp{h.id}
+		}
+	}
+	if len(c.check) == 0 && !c.waits(now, c.checkAt) {
+		c.checkedAt = now // before the answer comes, so that a nudge in between counts
+		c.scheduleCheck(now)
+		for _, e := range c.entries {
+			c.check = append(c.check, e.records...)
+		}
+	}
+	var probes []probe
+	for len(c.check) > 0 && len(probes) < MaxOps {
+		r := c.check[0]
+		if r.alone && len(probes) > 0 {
+			break
+		}
+		c.check = c.check[1:]
+		if r.e.want != present || r.observed == nil || c.foreign(r) || r.busy {
+			continue
+		}
+		probes = append(probes, probe{r, r.observed.rev})
+		if r.alone {
+			break
+		}
+	}
+	if len(probes) == 0 {
+		return nil
+	}
+	return readOp{probes, true}
 }

@@ -12,44 +12,38 @@ type op any
 type (
 	grantOp  struct{ ttl time.Duration }
 	revokeOp struct{ lease clientv3.LeaseID }
-	probeOp  struct{ probes []probe }
-	writeOp  struct{ steps []step }
+	attachOp struct{ lease clientv3.LeaseID } // which keys hang on a lease
+	readOp   struct {
+		probes  []probe
+		compare bool // values are asked for only where a key is not as observed
+	}
+	writeOp struct{ steps []step }
 )
 
-// probe is a key to be read, or to be compared with what is known of it. All probes of one call do the
-// same.
+// probe is a key to be read.
 type probe struct {
-	e       *entry // nil: the key was deleted, and must be absent
-	s       *slot
-	compare bool
-	rev     int64 // the mod revision to compare with; 0: absent
+	r   *record
+	rev int64 // as observed
 }
 
-// cmp returns the comparison that holds if the key is as known.
-func (p *probe) cmp() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(p.s.key), "=", p.rev)
-}
+func (p *probe) guard() clientv3.Cmp { return guardOf(p.r.key, p.rev) }
 
-// step is a write to a key of an entry. A transaction makes all of its steps or, if a guard does not hold, none; it
+// step is a write to a key. A transaction makes all of its steps or, if a guard does not hold, none; it
 // returns the keys then.
 type step struct {
-	e *entry
-	s *slot
+	r *record
 	write
 }
 
-// guard returns the condition of the step. A blind put has none.
-func (st *step) guard() clientv3.Cmp {
-	if st.kind == remove {
-		return clientv3.Compare(clientv3.LeaseValue(st.s.key), "=", st.lease)
-	}
-	return clientv3.Compare(clientv3.ModRevision(st.s.key), "=", st.rev)
-}
+func (st *step) guard() clientv3.Cmp { return guardOf(st.r.key, st.rev) }
 
-// op returns the write.
 func (st *step) op() clientv3.Op {
 	if st.kind == remove {
-		return clientv3.OpDelete(st.s.key)
+		return clientv3.OpDelete(st.r.key)
 	}
-	return clientv3.OpPut(st.s.key, st.value, clientv3.WithLease(st.lease))
+	return clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease))
+}
+
+func guardOf(key string, rev int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(key), "=", rev)
 }

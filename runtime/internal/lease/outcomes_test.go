@@ -20,11 +20,6 @@ func numbered(n int) []string {
 	return keys
 }
 
-// named returns the items of an entry of one key, which is named by its lease.
-func named(prefix, value string) []Item {
-	return []Item{{Key: func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }, Value: value}}
-}
-
 // puts counts the transactions that put keys.
 func (s *script) puts() (n int) {
 	for _, call := range s.calls {
@@ -60,7 +55,7 @@ func TestStatusNamesTheLeaseOfTheKey(t *testing.T) {
 	s := newScript(t)
 	s.have("a", "b")
 	s.etcd.unwritable["a"] = true
-	s.core.keepAliveEnded(s.now, 1, rpctypes.ErrTimeout)
+	s.core.move(s.now, rpctypes.ErrTimeout)
 	s.run(5 * time.Second)
 	for key, lease := range map[string]clientv3.LeaseID{"a": 1, "b": s.core.lease} {
 		h := &Handle{s: &Session{core: s.core}, e: s.entries[key]}
@@ -71,20 +66,6 @@ func TestStatusNamesTheLeaseOfTheKey(t *testing.T) {
 		if st := h.Status(); st.Lease != lease {
 			t.Errorf("the status of %s is %s on lease %d (%v), want lease %d", key, st.State, st.Lease, st.Err, lease)
 		}
-	}
-}
-
-// To close many entries moves none of the others.
-func TestClosedEntriesLeaveTheOthers(t *testing.T) {
-	s := newScript(t)
-	keys := numbered(1000)
-	s.have(keys...)
-	for _, key := range keys[:500] {
-		s.want(key, gone)
-		s.settle()
-	}
-	if n := s.puts(); n > 0 {
-		t.Errorf("to close 500 of 1,000 entries took %d transactions that put the others", n)
 	}
 }
 
@@ -130,35 +111,12 @@ func TestG13_RefusedAfterTheNextUpdate(t *testing.T) {
 	e.retry()
 	s.core.refresh(s.now)
 	s.core.writeFailed(s.now, o.(writeOp).steps, rpctypes.ErrRequestTooLarge)
-	if _, err := e.synced(); err != nil {
+	if _, err := s.core.synced(e); err != nil {
 		t.Errorf("the later update has failed with %v", err)
 	}
 	s.settle()
 	if kv := s.etcd.get("a"); kv == nil || kv.value != "small" {
 		t.Errorf("etcd has %+v, want the later update", kv)
-	}
-}
-
-// A key that someone overwrites again and again is put back at once, after a second, and then every 2 s.
-func TestG18_OverwrittenAgainAndAgain(t *testing.T) {
-	s := newScript(t)
-	s.have("a")
-	s.run(2 * calm)
-	var after []time.Duration
-	for range 5 {
-		s.etcd.put("a", "x", 1)
-		start := s.now
-		for s.etcd.get("a").value != "v" {
-			s.core.nudge(s.now)
-			s.run(10 * time.Millisecond)
-		}
-		after = append(after, s.now.Sub(start))
-	}
-	for i, want := range []time.Duration{0, restoreMin, restoreMax, restoreMax, restoreMax} {
-		if late := after[i] - want; late < -50*time.Millisecond || late > checkMin+50*time.Millisecond {
-			t.Errorf("put back after %v, want 0, %v, and then %v each", after, restoreMin, restoreMax)
-			break
-		}
 	}
 }
 
@@ -173,26 +131,5 @@ func TestRefusalsAreNotHidden(t *testing.T) {
 	}
 	if n := len(c.complaints); n != 2 || !isDenied(c.complaints[1].err) {
 		t.Errorf("%d complaints, want one about the answer that did not come, then one about the permission: %v", n, c.complaints)
-	}
-}
-
-// TestChecks spaces the checks by who else tells of changes.
-func TestChecks(t *testing.T) {
-	for name, row := range map[string]struct {
-		lease           clientv3.LeaseID
-		watched, hidden bool
-		want            time.Duration
-	}{
-		"no lease":                                 {0, true, false, checkIdle},
-		"nothing is heard":                         {1, false, false, checkUnwatched},
-		"watches tell":                             {1, true, false, checkWatched},
-		"watches tell, and nobody of a new etcd":   {1, true, true, checkHidden},
-		"nothing is heard, and of no new etcd too": {1, false, true, checkUnwatched},
-	} {
-		c, now := newCore(15, func(d time.Duration) time.Duration { return d }), time.Now()
-		c.lease, c.watched, c.hidden = row.lease, row.watched, row.hidden
-		if c.scheduleCheck(now); c.checkAt.Sub(now) != row.want {
-			t.Errorf("%s: checked after %v, want %v", name, c.checkAt.Sub(now), row.want)
-		}
 	}
 }

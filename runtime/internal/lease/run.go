@@ -106,7 +106,7 @@ func (s *Session) next() (op, time.Duration, bool) {
 	s.mu.Lock()
 	op, wait := s.core.next(time.Now())
 	finished := s.core.finished()
-	s.renewLeases(s.core.inUse(time.Now()))
+	s.renewLeases(s.core.inUse())
 	s.watchKeys()
 	s.mu.Unlock()
 	s.report()

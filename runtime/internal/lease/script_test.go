@@ -67,17 +67,14 @@ func (s *script) elapse() {
 	if s.now.Before(s.renewAt) || s.etcd.down {
 		return
 	}
-	for _, id := range s.core.inUse(s.now) {
+	for _, id := range s.core.inUse() {
 		s.renewAt = s.now.Add(ttl / 3)
 		if _, ok := s.etcd.leases[id]; !ok {
-			s.core.keepAliveEnded(s.now, id, errors.New("ended"))
+			s.core.suspect(id)
 			continue
 		}
 		s.etcd.leases[id] = s.now.Add(ttl)
 		s.core.renewed(s.now, id, ttl, 0)
-		if !s.etcd.lockedOut {
-			s.core.confirm(s.now, id)
-		}
 	}
 }
 
@@ -105,9 +102,6 @@ func (s *script) call(o op) {
 	}
 	s.during()
 	a.tell(s.core, s.now, o)
-	if a.lease != 0 {
-		s.renewAt = s.now
-	}
 }
 
 // add registers keys with marks, each an entry.
@@ -196,12 +190,12 @@ var ofKey = map[string]func(s *script, key, value string){
 	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
 	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
-	"event":      func(s *script, key, _ string) { s.core.onUpdate(s.now, key, nil, s.core.revision) },
+	"event":      func(s *script, key, _ string) { s.core.heard(s.now, key, nil, s.core.revision) },
 	"update":     func(s *script, key, value string) { s.update(key, value) },
 	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
-	"unmark":     func(s *script, key, _ string) { s.entries[key].slots[0].leaving = "" }, // there is no room for a mark
+	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // there is no room for a mark
 	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
 	"show":       func(s *script, key, _ string) { delete(s.etcd.unreadable, key) },
 	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
@@ -212,7 +206,7 @@ var ofKey = map[string]func(s *script, key, value string){
 		s.entries[key] = s.core.add(s.now, item(key, "v"), true)
 	},
 	"until-out": func(s *script, key, _ string) {
-		for s.entries[key].remains() {
+		for s.core.remains(s.entries[key]) {
 			o, _ := s.core.next(s.now)
 			s.call(o)
 		}
@@ -245,10 +239,10 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"revoke":          func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
 	"poison":          func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
 	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, id, ttl) },
-	"ended":           func(s *script, id clientv3.LeaseID) { s.core.keepAliveEnded(s.now, id, errors.New("ended")) },
-	"replace":         func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, id, errors.New("a test")) },
+	"ended":           func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("ended")) },
+	"replace":         func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("a test")) },
 	"lost":            func(s *script, id clientv3.LeaseID) { s.core.lost(s.now, id, errors.New("requested lease not found")) },
-	"presume-but":     func(s *script, id clientv3.LeaseID) { s.core.presumeAlive(s.now, id) },
+	"presume-but":     func(s *script, id clientv3.LeaseID) { s.core.presume(s.now, s.core.everGranted...) },
 	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
 	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
 	"renewal-unanswered": func(s *script, id clientv3.LeaseID) {
@@ -261,12 +255,12 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 		s.core.writeFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
 	},
 	"heard": func(s *script, _ clientv3.LeaseID) { // that what is watched has gone
-		for _, key := range s.core.toWatch() {
-			s.core.onUpdate(s.now, key, nil, s.etcd.rev)
+		for _, key := range s.core.registered(maxWatches) {
+			s.core.heard(s.now, key, nil, s.etcd.rev)
 		}
 	},
 	"churn": func(s *script, _ clientv3.LeaseID) {
-		for i := range maxTombstones + 1 {
+		for i := range 101 {
 			s.items("a", []Item{{Key: func(clientv3.LeaseID) string { return fmt.Sprint("k", i) }, Value: "v"}})
 			s.settle()
 			s.want("a", gone)

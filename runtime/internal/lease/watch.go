@@ -29,7 +29,7 @@ func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.
 func (s *Session) watchKeys() {
 	var keys []string
 	if s.ctx.Err() == nil {
-		keys = s.core.toWatch()
+		keys = s.core.registered(maxWatches)
 	}
 	for key, w := range s.watches {
 		if !slices.Contains(keys, key) {
@@ -59,7 +59,7 @@ func (s *Session) watch(key string) *watch {
 				return
 			}
 			if w.heard = u.Err == nil; w.heard {
-				c.onUpdate(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
+				c.heard(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
 				s.renewSuspects()
 			}
 		})

@@ -1,0 +1,74 @@
+package lease
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+)
+
+// TestOnlyTheKeyInDoubtIsWritten has one key's write end in every way, and in every way arrive late. The other entry, which
+// nobody touches, is not written, and the lease stays.
+func TestOnlyTheKeyInDoubtIsWritten(t *testing.T) {
+	dos := map[string]func(w *walked){
+		"update": func(w *walked) { w.update(0) },
+		"pause":  func(w *walked) { w.setWant(0, paused) },
+		"drop":   func(w *walked) { w.setWant(0, gone) },
+		"add": func(w *walked) {
+			w.setWant(0, gone)
+			for w.entries[0].state != Closed {
+				w.end(answered)
+			}
+			w.add(0)
+		},
+	}
+	for _, name := range slices.Sorted(maps.Keys(dos)) {
+		for _, f := range []fate{lost, unanswered, delayed} {
+			for late := range 4 { // after how many calls the delayed one arrives
+				t.Run(fmt.Sprint(name, f, late), func(t *testing.T) {
+					w := startRegistered(t, 2, item)
+					held, rev := w.core.lease, w.etcd.get("b").rev
+					dos[name](w)
+					w.end(f)
+					for i := range 60 {
+						if i == late {
+							w.arriveLate()
+						}
+						w.end(answered)
+					}
+					w.pass(time.Minute)
+					if why := w.wrong(); why != "" {
+						t.Error(why)
+					}
+					if w.core.lease != held || w.etcd.get("b").rev != rev {
+						t.Errorf("lease %d in place of %d, b at %d in place of %d", w.core.lease, held, w.etcd.get("b").rev, rev)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A deletion that may arrive yet is not forgotten for a put after it that was not answered either.
+func TestTheGreatestGuardCounts(t *testing.T) {
+	w := startRegistered(t, 2, item)
+	w.setWant(0, paused)
+	w.end(lost)    // the mark
+	w.end(delayed) // the deletion
+	w.setWant(0, present)
+	w.end(lost) // the put
+	for ok := false; !ok; ok, _ = w.core.synced(w.entries[0]) {
+		w.end(answered)
+	}
+	w.arriveLate()
+	if kv := w.etcd.get("a"); kv == nil {
+		t.Error("the deletion has arrived after the put that was to end it")
+	}
+}
+
+func TestCoreIsPure(t *testing.T) {
+	coretest.Check(t, "lease.go", "answers.go", "record.go", "entry.go", "leases.go", "core.go", "op.go", "next.go", "told.go")
+}

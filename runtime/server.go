@@ -70,7 +70,7 @@ func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 }
 
 // RegisterService registers a service on the gRPC server beneath. Serve and Announce return the errors for which
-// that server would end the process.
+// that server would end the process, unless they were called before: then it logs them.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 
 // Publish adds a service to those that are announced. Services of one key share an entry: they must agree on
 // layout and lease TTL, and the options of all of them apply to it. Generated code calls Publish. Serve and
-// Announce return its errors.
+// Announce return its errors, unless they were called before: then it logs them.
 func (s *Server) Publish(desc *ServiceDesc, opts ...RegisterOption) {
 	if err := s.publish(desc, opts); err != nil {
 		s.group.Fault(err)
@@ -151,10 +151,9 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err := s.group.Publish(entry, o.Details); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
+	s.group.Logger().Info("etcd service published: Serve or Announce of the runtime.Server registers it", "service", desc.Name, "key", s.registry.full(desc.Key))
 	return nil
 }
 
-// Status returns the states of the entries of this server, sorted by key. Err says what to do about one that is not
-// announced, because nobody has called Serve or Announce or because it was published after that. A server that is announced
-// and has nothing published has one status, without a key.
+// Status returns the states of the entries of this server, sorted by key. There are none before Serve or Announce is called.
 func (s *Server) Status() []Status { return statusesOf(s.group.Status()) }

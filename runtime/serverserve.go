@@ -63,7 +63,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
-	return errors.Join(err, s.drain(ctx, served, conns), s.group.Misuse())
+	return errors.Join(err, s.drain(ctx, served, conns))
 }
 
 // beginServing opens the announcement, and registers a health service where there is none.

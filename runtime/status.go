@@ -14,7 +14,7 @@ import (
 // RegistryStatus is the state of a registry at one moment.
 type RegistryStatus struct {
 	Keys          []KeyStatus // in use, or used lately, sorted by key
-	Registrations []Status    // of this process, sorted by key; also what its servers have published and not announced
+	Registrations []Status    // of this process, sorted by key
 	Etcd          EtcdStatus
 }
 

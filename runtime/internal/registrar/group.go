@@ -36,9 +36,6 @@ type Group struct {
 	registrations []*Registration
 	earlier       []*Registration // of the runs before, on their way out
 
-	since    time.Time   // of the first call that leaves something to announce
-	reminder *time.Timer // runs from then until it is announced; the registrar stops it, too
-
 	reporting sync.Mutex // serialises the calls of Report
 }
 
@@ -49,75 +46,28 @@ func (r *Registrar) NewGroup() *Group { return &Group{registrar: r, pokes: make(
 func (g *Group) Publish(e Entry, d Details) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	defer g.noted()
 	return g.core.publish(e, d)
 }
 
-// Fault records an error of a method that cannot return it. Announce and Begin return it.
+// Fault handles an error of a method that cannot return it: the next Announce or Begin returns it, or it is logged if the
+// group is announced already.
 func (g *Group) Fault(err error) {
 	g.mu.Lock()
-	late := g.core.fault(err)
-	g.noted()
+	takes := g.core.takes()
+	if takes {
+		g.core.faults = append(g.core.faults, err)
+	}
 	g.mu.Unlock()
-	if late {
+	if !takes {
 		g.Logger().Error("misuse of an etcd server", "error", err)
 	}
 }
 
-// noted has the group listen while it has something to tell or to hear, and begins to wait for an announcement. It must be
-// called with mu held.
-func (g *Group) noted() {
-	if g.since.IsZero() {
-		g.since = time.Now()
-	}
-	listens := g.registrar.listen(g, g.core.live(g.core.round) || len(g.core.unregistered()) > 0)
-	if listens && g.reminder == nil && g.core.phase == idle {
-		g.reminder = time.AfterFunc(remindAfter, g.remind)
-	}
-}
-
-// remind logs that nobody has announced what was published.
-func (g *Group) remind() {
-	g.mu.Lock()
-	services, err := slices.Concat(serviceNames(g.core.entries)...), g.core.unannounced()
-	g.mu.Unlock()
-	if err != nil {
-		g.Logger().Warn("a server is not announced", "services", services, "error", err)
-	}
-}
-
-// stopReminding has the group wait for no announcement, for there is one, or there will be none.
-func (g *Group) stopReminding() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.reminder != nil {
-		g.reminder.Stop()
-	}
-}
-
-// unregistered returns what is not announced yet, or came too late for that.
-func (g *Group) unregistered() []lease.Status {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	all := g.core.unregistered()
-	for i := range all {
-		all[i].Since = g.since
-	}
-	return all
-}
-
-// Faults returns the recorded errors that stand against an announcement as one.
+// Faults returns the recorded errors as one.
 func (g *Group) Faults() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return errors.Join(g.core.faults...)
-}
-
-// Misuse returns all recorded errors as one.
-func (g *Group) Misuse() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.core.misuse()
 }
 
 // Logger returns the registrar's logger.
@@ -170,12 +120,11 @@ func (g *Group) followsAt(server healthpb.HealthServer) bool {
 	return same && g.core.live(g.core.round)
 }
 
-// Status returns the states of the entries of the last announcement, and what is not registered, sorted by service key.
+// Status returns the states of the entries of the last announcement, sorted by service key.
 func (g *Group) Status() []lease.Status {
-	told := g.unregistered()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return statuses(g.registrations, told)
+	return statuses(g.registrations)
 }
 
 // Elections is Registrar.Elections for the entries of the group. It returns an error if the group can announce none.
@@ -229,10 +178,9 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
 
 func (g *Group) begin(on event) (*Run, error) {
-	g.stopReminding()
 	run, err := g.open(on)
 	if err == nil && run.round == 1 && len(g.Services()) == 0 {
-		g.Logger().Warn("a server has nothing to announce", "error", errNothing)
+		g.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd before")
 	}
 	return run, err
 }
@@ -241,7 +189,6 @@ func (g *Group) begin(on event) (*Run, error) {
 func (g *Group) open(on event) (*Run, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	defer g.noted()
 	if err := errors.Join(g.core.faults...); err != nil {
 		return nil, err
 	}
@@ -255,6 +202,7 @@ func (g *Group) open(on event) (*Run, error) {
 		return registration.Status().State == lease.Closed
 	})
 	g.announced, g.follower, g.registrations = Announcement{}, nil, nil
+	g.registrar.listen(g, true)
 	run := &Run{group: g, round: g.core.round}
 	run.life, g.end = context.WithCancelCause(context.Background())
 	return run, nil
@@ -268,19 +216,6 @@ func (g *Group) given(run *Run, a Announcement) ([]Entry, error) {
 		g.announced = a
 	}
 	return slices.Clone(g.core.entries), context.Cause(run.life)
-}
-
-// addressed takes in that a run has its address, or why it has none yet. It reports whether that is news to tell.
-func (g *Group) addressed(run *Run, why error) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if run.life.Err() != nil {
-		return false
-	}
-	had := g.core.nowhere
-	g.core.nowhere = why
-	g.noted()
-	return had == nil && why != nil
 }
 
 // follows takes in what follows the health of a run's entries. It reports false if the run is over.
@@ -362,7 +297,6 @@ func (g *Group) poke() {
 
 // close ends the last run, for the registrar closes.
 func (g *Group) close() {
-	g.stopReminding()
 	g.step(nil, withdraw, ErrClosed)
 }
 
@@ -414,7 +348,9 @@ func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 		}
 	}
 	follower := g.follower
-	g.noted()
+	if !g.core.live(g.core.round) {
+		g.registrar.listen(g, false)
+	}
 	g.mu.Unlock()
 	if effects&unfollow != 0 {
 		if follower != nil {

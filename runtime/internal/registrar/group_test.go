@@ -51,12 +51,6 @@ func group(t *testing.T, r *Registrar) *Group {
 	return g
 }
 
-// begun reports whether an announcement has begun.
-func begun(g *Group) bool {
-	all := g.Status()
-	return len(all) > 0 && !errors.Is(all[0].Err, errUnannounced)
-}
-
 var here = Announcement{Listen: "127.0.0.1:80"}
 
 // within returns a context for what is to end long before.
@@ -71,7 +65,7 @@ func TestG24_WithdrawEndsAnnounce(t *testing.T) {
 	g := group(t, offline(t))
 	announced := make(chan error, 1)
 	go func() { announced <- g.Announce(within(t), here) }()
-	for !begun(g) {
+	for len(g.Status()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
@@ -82,7 +76,7 @@ func TestG24_WithdrawEndsAnnounce(t *testing.T) {
 	}
 }
 
-// A host without a network yet is asked for its address again, and Status says why nothing is announced meanwhile.
+// A host without a network yet is asked for its address again.
 func TestG7_TheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group(t, New(Config{Logger: slog.New(slog.DiscardHandler)}))
@@ -94,13 +88,8 @@ func TestG7_TheNetworkComesUpLater(t *testing.T) {
 			return netip.MustParseAddr("10.0.0.9"), nil
 		}}}
 		run, _ := g.begin(serve)
-		time.AfterFunc(addressPause/2, func() {
-			if all := g.registrar.Status(); len(all) != 1 || all[0].Key != "a" || !errors.Is(all[0].Err, advertise.ErrUnknown) {
-				t.Errorf("Status without an address: %v", all)
-			}
-		})
-		if addr, _, err := run.address(t.Context(), a); addr != "10.0.0.9:80" || err != nil || time.Now() != up || len(g.Status()) > 0 {
-			t.Errorf("once there is a network: %q, %v, %v", addr, err, g.Status())
+		if addr, _, err := run.address(t.Context(), a); addr != "10.0.0.9:80" || err != nil || time.Now() != up {
+			t.Errorf("once there is a network: %q, %v", addr, err)
 		}
 		up = up.Add(time.Hour)
 		if err := run.Announce(t.Context(), a, time.Minute); !errors.Is(err, advertise.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
@@ -254,7 +243,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	g := group(t, r)
 	announced := make(chan error, 1)
 	go func() { announced <- g.Announce(within(t), here) }()
-	for !begun(g) {
+	for len(g.Status()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -407,72 +396,29 @@ func TestG24_AnyOrder(t *testing.T) {
 	}
 }
 
-// What nobody announces is told of in the status at once, and in the log after a while, once; so is what comes too late, and
-// an announcement of nothing.
-func TestWhatIsNotAnnounced(t *testing.T) {
-	publish := func(service, key string) func(*testing.T, *Group) {
-		return func(t *testing.T, g *Group) {
-			if err := g.Publish(published(t, service, key), Details{}); err != nil {
-				g.Fault(err)
-			}
+// What comes too late for an announcement is logged, and no reason against the next; so is an announcement of nothing.
+func TestWhatIsNotAnnouncedIsLogged(t *testing.T) {
+	var logs bytes.Buffer
+	var g *Group
+	r := New(Config{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))})
+	g = r.NewGroup()
+	if _, err := g.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))
+	if err := g.Withdraw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.begin(announce); err != nil {
+		t.Errorf("announced again: %v", err)
+	}
+	for line := range strings.Lines(logs.String()) {
+		if !strings.Contains(line, "RegisterXxxServerToEtcd") && !strings.Contains(line, "service a.A is published after the server was announced: publish first") {
+			t.Errorf("logged %s", line)
 		}
 	}
-	begin := func(_ *testing.T, g *Group) { _, _ = g.Begin() } // what it returns is for other tests
-	close := func(t *testing.T, g *Group) { _ = g.registrar.Close(t.Context()) }
-	wait := func(*testing.T, *Group) { time.Sleep(remindAfter) }
-	fault := func(_ *testing.T, g *Group) { g.Fault(errors.New("bad key")) }
-	for name, tt := range map[string]struct {
-		do     []func(*testing.T, *Group)
-		status []string // what the errors say, one each
-		logged []string // what the lines say
-	}{
-		"nothing":                {do: []func(*testing.T, *Group){wait}},
-		"published":              {[]func(*testing.T, *Group){publish("a.A", "a"), publish("b.B", "b")}, []string{"not announced", "not announced"}, nil},
-		"forgotten":              {[]func(*testing.T, *Group){publish("a.A", "a"), publish("b.B", "b"), wait, wait}, []string{"not announced", "not announced"}, []string{"[a.A b.B]"}},
-		"announced":              {[]func(*testing.T, *Group){publish("a.A", "a"), begin, wait}, nil, nil},
-		"the registry closes":    {[]func(*testing.T, *Group){publish("a.A", "a"), close, wait}, []string{"not announced"}, nil},
-		"only faults":            {[]func(*testing.T, *Group){fault, wait}, []string{"bad key"}, []string{"bad key"}},
-		"a fault":                {[]func(*testing.T, *Group){publish("a.A", "a"), fault, wait}, []string{"bad key"}, []string{"bad key"}},
-		"Serve said the fault":   {[]func(*testing.T, *Group){publish("a.A", "a"), fault, begin, wait}, []string{"bad key"}, nil},
-		"too late":               {[]func(*testing.T, *Group){publish("a.A", "a"), begin, publish("b.B", "b"), wait}, []string{"publish first"}, []string{"publish first"}},
-		"nothing to announce":    {[]func(*testing.T, *Group){begin, wait}, []string{"RegisterXxxServerToEtcd"}, []string{"RegisterXxxServerToEtcd"}},
-		"nothing but too late":   {[]func(*testing.T, *Group){begin, publish("b.B", "b")}, []string{"RegisterXxxServerToEtcd", "publish first"}, []string{"RegisterXxxServerToEtcd", "publish first"}},
-		"nothing, and withdrawn": {[]func(*testing.T, *Group){begin, func(t *testing.T, g *Group) { _ = g.Withdraw(t.Context()) }}, nil, []string{"RegisterXxxServerToEtcd"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var logs bytes.Buffer
-				var g *Group
-				status := lockFree{&logs, func() { g.Status(); g.registrar.Status() }}
-				r := New(Config{Logger: slog.New(slog.NewTextHandler(status, nil))})
-				g = r.NewGroup()
-				for _, do := range tt.do {
-					do(t, g)
-				}
-				synctest.Wait()
-				all := g.Status()
-				if len(all) != len(tt.status) {
-					t.Fatalf("status %v, want one for each of %q", all, tt.status)
-				}
-				for i, want := range tt.status {
-					if s := all[i]; !strings.Contains(s.Err.Error(), want) || s.Since.IsZero() {
-						t.Errorf("status %+v, want %q", s, want)
-					}
-				}
-				if got := r.Status(); name != "the registry closes" && len(got) != len(all) {
-					t.Errorf("the registry tells %v", got)
-				}
-				lines := strings.SplitAfter(logs.String(), "\n")
-				if len(lines) != len(tt.logged)+1 {
-					t.Fatalf("log %q, want %q", lines, tt.logged)
-				}
-				for i, want := range tt.logged {
-					if !strings.Contains(lines[i], want) {
-						t.Errorf("log %q, want %q", lines[i], want)
-					}
-				}
-			})
-		})
+	if n := strings.Count(logs.String(), "\n"); n != 2 {
+		t.Errorf("%d log lines", n)
 	}
 }
 

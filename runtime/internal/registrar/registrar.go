@@ -57,9 +57,8 @@ type Registrar struct {
 
 // listener is a server that announces entries, as the registrar knows it.
 type listener interface {
-	poke()                        // tells of a change of state; it must not block
-	unregistered() []lease.Status // returns what somebody may look for in etcd though nothing puts it there
-	close()                       // tells that the registrar closes
+	poke()  // tells of a change of state; it must not block
+	close() // tells that the registrar closes
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -228,33 +227,26 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 }
 
-// listen adds or removes a listener, and reports whether it is one. A registrar that is closed has none.
-func (r *Registrar) listen(l listener, listens bool) bool {
+// listen adds or removes a listener. A registrar that is closed has none.
+func (r *Registrar) listen(l listener, listens bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.listeners, l)
 	if listens && !r.closed {
 		r.listeners[l] = struct{}{}
-		return true
 	}
-	return false
 }
 
-// Status returns the states of the entries, and what its listeners tell, sorted by service key.
+// Status returns the states of the entries, sorted by service key.
 func (r *Registrar) Status() []lease.Status {
 	r.mu.Lock()
 	all := slices.Collect(maps.Keys(r.registrations))
-	listeners := slices.Collect(maps.Keys(r.listeners))
 	r.mu.Unlock()
-	var told []lease.Status
-	for _, l := range listeners {
-		told = append(told, l.unregistered()...)
-	}
-	return statuses(all, told)
+	return statuses(all)
 }
 
-// statuses returns the states of registrations, and those that were told beside, sorted by service key.
-func statuses(registrations []*Registration, all []lease.Status) []lease.Status {
+// statuses returns the states of registrations, sorted by service key.
+func statuses(registrations []*Registration) (all []lease.Status) {
 	for _, g := range registrations {
 		all = append(all, g.Status())
 	}

@@ -103,14 +103,13 @@ const addressPause = time.Second
 
 // address finds the address to announce, if need be once the network is up and names can be looked up.
 func (run *Run) address(ctx context.Context, a Announcement) (addr, warning string, err error) {
-	for {
+	for looks := 0; ; looks++ {
 		addr, warning, err = a.Advertise.Address(ctx, a.Listen)
 		if !errors.Is(err, advertise.ErrUnknown) {
-			run.group.addressed(run, nil)
 			return addr, warning, err
 		}
-		if run.group.addressed(run, err) {
-			run.group.Logger().Warn("a server is not announced", "services", run.group.Services(), "error", err)
+		if looks == 0 {
+			run.group.Logger().Warn("a server is not announced yet", "services", run.group.Services(), "error", err)
 		}
 		select {
 		case <-time.After(addressPause):

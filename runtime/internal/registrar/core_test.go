@@ -25,7 +25,7 @@ func published(t *testing.T, service, key string, layouts ...endpoint.Layout) En
 	return e
 }
 
-// What may happen in a phase is for the walk. Announce and Serve say why they cannot.
+// Announce and Serve say why they cannot.
 func TestG24_BeginRefuses(t *testing.T) {
 	for _, row := range []struct {
 		before []event
@@ -33,18 +33,18 @@ func TestG24_BeginRefuses(t *testing.T) {
 		want   string
 	}{
 		{[]event{announce}, announce, "the server is announced already"},
-		{[]event{announce, placed}, serve, "the server is announced already"},
+		{[]event{announce}, serve, "the server is announced already"},
 		{[]event{serve, end}, announce, "the server is draining"},
 		{[]event{serve, end}, serve, "the server is draining"},
-		{[]event{serve, placed, end, withdraw, drained}, serve, "the server has been served: make another for another listener"},
-		{[]event{serve, placed, end, withdraw, drained}, announce, "the server has been served: make another for another listener"},
-		{[]event{serve, placed, withdraw}, serve, "the server has been announced before: Serve is for one that has not"},
+		{[]event{serve, end, withdraw, drained}, serve, "the server has been served: make another for another listener"},
+		{[]event{serve, end, withdraw, drained}, announce, "the server has been served: make another for another listener"},
+		{[]event{serve, withdraw}, serve, "the server has been announced before: Serve is for one that has not"},
 	} {
 		var c core
 		for _, on := range row.before {
 			c.step(on)
 		}
-		if err := c.begin(row.on); err == nil || err.Error() != row.want {
+		if err := c.begin(row.on); err == nil || err.Error() != "etcd: "+row.want {
 			t.Errorf("%v after %v: %v, want %q", row.on, row.before, err, row.want)
 		}
 	}
@@ -72,8 +72,8 @@ func TestDiagramShowsTheTransitions(t *testing.T) {
 		}
 	}
 	var made []string
-	for _, tr := range transitions {
-		made = append(made, fmt.Sprint(tr.from, " ", tr.on, " ", tr.to))
+	for c, to := range transitions {
+		made = append(made, fmt.Sprint(c.from, " ", c.on, " ", to))
 	}
 	for _, line := range drawn {
 		if !slices.Contains(made, line) {
@@ -111,7 +111,7 @@ func TestPublish(t *testing.T) {
 			t.Errorf("publish %v at %q: %v, want %q", step.entry.Services, step.entry.Key, err, step.err)
 		}
 	}
-	if got := fmt.Sprint(serviceNames(c.entries)); got != "[[a.A a.B] [b.B]]" {
+	if got := fmt.Sprint(c.services()); got != "[a.A a.B b.B]" || len(c.entries) != 2 {
 		t.Errorf("published %s", got)
 	}
 	if ep := c.entries[0].Endpoint; ep.Version != version || ep.Weight != weight {

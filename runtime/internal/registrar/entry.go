@@ -28,6 +28,7 @@ type Entry struct {
 	Elects   bool     // the instance stands for election among those of the key
 
 	listen string // what its server listens on, where the environment gives the address; "": it does not
+	health any    // the health service that its server follows; nil: none
 }
 
 // Details change an endpoint. Fields that are set replace the endpoint's, and metadata is added to its own.

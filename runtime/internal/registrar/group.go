@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"reflect"
 	"slices"
 	"sync"
-	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -26,21 +24,18 @@ var (
 // Group is a set of entries that a server announces together. Its methods are safe for concurrent use.
 type Group struct {
 	registrar *Registrar
-	pokes     chan struct{} // has a value when a state has changed
 
 	mu            sync.Mutex
 	core          core
-	end           context.CancelCauseFunc // ends the last run; what follows is of that, too
-	announced     Announcement
-	follower      *healthcheck.Follower
-	registrations []*Registration
-	earlier       []*Registration // of the runs before, on their way out
+	run           *Run            // the last one; nil if there was none
+	registrations []*Registration // of the last run
+	earlier       []*Registration // of the runs before, until they are out of etcd
 
 	reporting sync.Mutex // serialises the calls of Report
 }
 
 // NewGroup returns a group without entries.
-func (r *Registrar) NewGroup() *Group { return &Group{registrar: r, pokes: make(chan struct{}, 1)} }
+func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
 
 // Publish adds an entry to be announced with the others. d has the details that the entry was made with.
 func (g *Group) Publish(e Entry, d Details) error {
@@ -80,13 +75,6 @@ func (g *Group) Idle() bool {
 	return g.core.phase == idle
 }
 
-// Services returns the names of the published services.
-func (g *Group) Services() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Concat(serviceNames(g.core.entries)...)
-}
-
 // Checked returns the names for which clients with health checks ask.
 func (g *Group) Checked() (names []string) {
 	g.mu.Lock()
@@ -99,25 +87,22 @@ func (g *Group) Checked() (names []string) {
 
 // Unshared returns the published services whose health at server no other announced group of the registrar follows.
 func (g *Group) Unshared(server healthpb.HealthServer) []string {
+	g.mu.Lock()
+	services, own := g.core.services(), g.registrations
+	g.mu.Unlock()
 	g.registrar.mu.Lock()
-	listeners := slices.Collect(maps.Keys(g.registrar.listeners))
-	g.registrar.mu.Unlock()
-	services := g.Services()
-	for _, l := range listeners {
-		if other, ok := l.(*Group); ok && other != g && other.followsAt(server) {
-			shared := other.Services()
-			services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(shared, service) })
+	defer g.registrar.mu.Unlock()
+	for other := range g.registrar.registrations {
+		if e := other.claim.entry; e.follows(server) && !slices.Contains(own, other) {
+			services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(e.Services, service) })
 		}
 	}
 	return services
 }
 
-// followsAt reports whether the group is announced and follows its health at server.
-func (g *Group) followsAt(server healthpb.HealthServer) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	same := reflect.ValueOf(server).Comparable() && g.announced.Health == server
-	return same && g.core.live(g.core.round)
+// follows reports whether the entry is paused while its services are not healthy at server.
+func (e Entry) follows(server healthpb.HealthServer) bool {
+	return reflect.ValueOf(server).Comparable() && e.health == server
 }
 
 // Status returns the states of the entries of the last announcement, sorted by service key.
@@ -156,18 +141,10 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	if err != nil {
 		return err
 	}
-	if err = run.start(ctx, a); err == nil {
-		err = run.wait(ctx)
-	}
-	if err == nil {
-		g.step(run, placed, nil)
-		g.report()
-		err = run.reason(nil)
-	}
-	if err == nil {
+	if err = run.announce(ctx, a, true); err == nil {
 		return nil
 	}
-	left := g.step(run, failed, err)
+	left := g.step(run, withdraw, err)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (what of it is in etcd is taken out behind this call)", err)
 	}
@@ -178,126 +155,21 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
 
 func (g *Group) begin(on event) (*Run, error) {
-	run, err := g.open(on)
-	if err == nil && run.round == 1 && len(g.Services()) == 0 {
-		g.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd before")
-	}
-	return run, err
-}
-
-// open opens a round.
-func (g *Group) open(on event) (*Run, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := errors.Join(g.core.faults...); err != nil {
-		return nil, err
-	}
-	if err := g.registrar.usable(); err != nil {
-		return nil, fmt.Errorf("etcd: announce: %w", err)
+	if why := context.Cause(g.registrar.life); why != nil {
+		return nil, fmt.Errorf("etcd: announce: %w", why)
 	}
 	if err := g.core.begin(on); err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
+		return nil, err
 	}
 	g.earlier = slices.DeleteFunc(slices.Concat(g.earlier, g.registrations), func(registration *Registration) bool {
 		return registration.Status().State == lease.Closed
 	})
-	g.announced, g.follower, g.registrations = Announcement{}, nil, nil
-	g.registrar.listen(g, true)
-	run := &Run{group: g, round: g.core.round}
-	run.life, g.end = context.WithCancelCause(context.Background())
-	return run, nil
-}
-
-// given takes in what a run is to announce, and returns the entries.
-func (g *Group) given(run *Run, a Announcement) ([]Entry, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if run.life.Err() == nil {
-		g.announced = a
-	}
-	return slices.Clone(g.core.entries), context.Cause(run.life)
-}
-
-// follows takes in what follows the health of a run's entries. It reports false if the run is over.
-func (g *Group) follows(run *Run, follower *healthcheck.Follower) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if run.life.Err() != nil {
-		return false
-	}
-	g.follower = follower
-	return true
-}
-
-// register registers the entries of a run, and begins to watch their states.
-func (g *Group) register(run *Run, entries []Entry, addr string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if err := context.Cause(run.life); err != nil {
-		return err
-	}
-	started := time.Now()
-	for i, e := range entries {
-		registration, err := g.registrar.start(e.at(addr, started, g.announced.Methods), g.core.paused(i))
-		if err != nil {
-			return fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
-		}
-		registration.problem = g.core.health[i].Problem
-		g.registrations = append(g.registrations, registration)
-	}
-	if err := g.registrar.background(func() { g.watch(run) }); err != nil {
-		return err
-	}
-	g.poke()
-	return nil
-}
-
-// watch reports changes of state until a run ends.
-func (g *Group) watch(run *Run) {
-	for run.life.Err() == nil {
-		select {
-		case <-run.life.Done():
-		case <-g.pokes:
-			g.report()
-		}
-	}
-}
-
-// started returns the registrations that a run has begun.
-func (g *Group) started(run *Run) []*Registration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.round != run.round {
-		return nil
-	}
-	return slices.Clone(g.registrations)
-}
-
-// hear takes in the health of an entry of a run.
-func (g *Group) hear(run *Run, entry int, h healthcheck.Health) {
-	var registration *Registration
-	g.mu.Lock()
-	if g.core.hear(run.round, entry, h) && entry < len(g.registrations) {
-		registration = g.registrations[entry]
-		_, _ = registration.setPaused(!h.OK) // an error: the registrar is closed
-	}
-	g.mu.Unlock()
-	if registration != nil {
-		registration.setProblem(h.Problem)
-	}
-}
-
-// poke has the states looked at. It never blocks.
-func (g *Group) poke() {
-	select {
-	case g.pokes <- struct{}{}:
-	default:
-	}
-}
-
-// close ends the last run, for the registrar closes.
-func (g *Group) close() {
-	g.step(nil, withdraw, ErrClosed)
+	g.registrations = nil
+	g.run = &Run{group: g, entries: slices.Clone(g.core.entries), health: make([]healthcheck.Health, len(g.core.entries))}
+	g.run.life, g.run.end = context.WithCancelCause(g.registrar.life)
+	return g.run, nil
 }
 
 // Withdraw takes the entries out of etcd, and returns when they are out. When ctx ends or 5 s have passed
@@ -308,7 +180,7 @@ func (g *Group) Withdraw(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.core.live(g.core.round) {
+	if g.core.phase == announced {
 		return errors.New("etcd: withdraw: the server was announced again meanwhile")
 	}
 	return nil
@@ -318,7 +190,7 @@ func (g *Group) Withdraw(ctx context.Context) error {
 // Withdraw next, and Ended when the server has stopped.
 func (g *Group) End() { g.step(nil, end, errEnding) }
 
-// Ended takes in that the server has stopped.
+// Ended ends the group. Its server has stopped.
 func (g *Group) Ended() {
 	g.step(nil, drained, errEnding)
 	g.registrar.mu.Lock()
@@ -326,38 +198,24 @@ func (g *Group) Ended() {
 	g.registrar.stands()
 }
 
-// step takes in an event of a run, or of the last one if run is nil, and carries the effects out. why is the cause if the
-// event ends the run. It returns the registrations that are to be gone once the run is over.
+// step handles an event of the group or, if run is not nil, of that run; one that is over changes nothing. why is the cause
+// if the event ends the run. On withdraw it drops the entries, and returns those that may still be in etcd.
 func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 	g.mu.Lock()
-	round := g.core.round
-	if run != nil {
-		round = run.round
+	if run != nil && run.life.Err() != nil || g.run == nil {
+		g.mu.Unlock()
+		return nil
 	}
-	left = slices.Clone(g.earlier)
-	if round == g.core.round {
-		left = append(left, g.registrations...)
-	}
-	effects := g.core.stepRound(round, on)
-	if effects&unfollow != 0 {
-		g.end(why) // first, so that wait returns why
-	}
-	if effects&drop != 0 {
+	g.core.step(on)
+	g.run.end(why) // first, so that who waits hears why
+	if on == withdraw {
 		for _, registration := range g.registrations {
 			registration.Drop() // all at once, not one after the other
 		}
-	}
-	follower := g.follower
-	if !g.core.live(g.core.round) {
-		g.registrar.listen(g, false)
+		left = slices.Concat(g.earlier, g.registrations)
 	}
 	g.mu.Unlock()
-	if effects&unfollow != 0 {
-		if follower != nil {
-			follower.Stop() // waits for a report, which takes the lock
-		}
-		g.report()
-	}
+	g.report()
 	return left
 }
 
@@ -366,14 +224,27 @@ func (g *Group) report() {
 	g.reporting.Lock()
 	defer g.reporting.Unlock()
 	g.mu.Lock()
-	states := make([]lease.State, len(g.registrations))
-	for i, registration := range g.registrations {
-		states[i] = registration.Status().State
+	run := g.run
+	registered := run.life.Err() == nil && len(g.registrations) == len(run.entries)
+	for _, registration := range g.registrations {
+		registered = registered && registration.Status().State == lease.Registered
 	}
-	registered := g.core.observe(g.core.round, states)
-	report := g.announced.Report
+	report := run.announced.Report
 	g.mu.Unlock()
 	if report != nil {
 		report(registered)
 	}
+}
+
+// closeAll returns when registrations that were dropped are out of etcd.
+func closeAll(ctx context.Context, registrations []*Registration) error {
+	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
+	defer cancel()
+	var errs []error
+	for _, registration := range registrations {
+		if err := registration.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err))
+		}
+	}
+	return errors.Join(errs...)
 }

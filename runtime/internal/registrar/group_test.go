@@ -21,6 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -88,7 +89,7 @@ func TestG7_TheNetworkComesUpLater(t *testing.T) {
 			return netip.MustParseAddr("10.0.0.9"), nil
 		}}}
 		run, _ := g.begin(serve)
-		if addr, _, err := run.address(t.Context(), a); addr != "10.0.0.9:80" || err != nil || time.Now() != up {
+		if addr, err := run.address(t.Context(), a); addr != "10.0.0.9:80" || err != nil || time.Now() != up {
 			t.Errorf("once there is a network: %q, %v", addr, err)
 		}
 		up = up.Add(time.Hour)
@@ -143,7 +144,7 @@ func TestG24_WithdrawWaitsForWhatIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := run.start(within(t), Announcement{Listen: listen}); err != nil {
+		if _, err := run.start(within(t), Announcement{Listen: listen}); err != nil {
 			t.Fatal(err)
 		}
 		// As if etcd had not answered since: whatever is asked of it waits.
@@ -263,6 +264,56 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	}
 }
 
+// What an earlier announcement hears, or fails at, changes nothing of the present one.
+func TestG24_AnEarlierAnnouncementChangesNothing(t *testing.T) {
+	g := group(t, offline(t))
+	var runs []*Run
+	for range 2 {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = g.Withdraw(ctx) // whether nothing has reached etcd is for lease to say
+		run, err := g.begin(announce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run.announce(within(t), here, false); err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, run)
+	}
+	runs[0].hear(0, healthcheck.Health{})
+	runs[0].Abandon(errors.New("too late"))
+	if all := g.Status(); runs[1].life.Err() != nil || len(all) != 1 || all[0].State != lease.Registering {
+		t.Errorf("the present announcement: %v, %+v", context.Cause(runs[1].life), all)
+	}
+}
+
+// An entry is paused while its service is not healthy, whether that is known before it is registered or turns out later. Once
+// the server ends its health does not count.
+func TestG11_WhatIsNotHealthyIsPaused(t *testing.T) {
+	g := group(t, offline(t))
+	run, err := g.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func() lease.State { return g.Status()[0].State }
+	run.hear(0, healthcheck.Health{})
+	if _, err := run.register("127.0.0.1:80"); err != nil || state() != lease.Paused {
+		t.Errorf("not healthy at first: %v, %v", state(), err)
+	}
+	for _, ok := range []bool{true, false, true} {
+		run.hear(0, healthcheck.Health{OK: ok})
+		if paused := state() == lease.Paused; paused == ok {
+			t.Errorf("healthy %v: %v", ok, state())
+		}
+	}
+	g.End()
+	run.hear(0, healthcheck.Health{})
+	if state() != lease.Registering {
+		t.Errorf("the server ends: %v", state())
+	}
+}
+
 // A server that waits for the first word of its health service when the registrar closes serves on.
 func TestCloseWhileAServerStarts(t *testing.T) {
 	r := offline(t)
@@ -368,9 +419,7 @@ func TestG24_AnyOrder(t *testing.T) {
 				if err != nil {
 					return
 				}
-				if err := run.start(ctx, here); err == nil {
-					_ = run.wait(ctx)
-				}
+				_ = run.announce(ctx, here, true)
 				g.End()
 				_ = g.Withdraw(ctx)
 				g.Ended()
@@ -402,7 +451,7 @@ func TestWhatIsNotAnnouncedIsLogged(t *testing.T) {
 	var g *Group
 	r := New(Config{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))})
 	g = r.NewGroup()
-	if _, err := g.Begin(); err != nil {
+	if err := g.Announce(t.Context(), here); err != nil {
 		t.Fatal(err)
 	}
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))

@@ -50,15 +50,12 @@ type Registrar struct {
 	registrations map[*Registration]struct{} // one a claim
 	electing      map[*Registration]struct{} // those that stand for election; also those whose candidate is being taken away
 	sessions      map[int]*lease.Session     // by number; also those that are being closed
-	listeners     map[listener]struct{}
-	tasks         sync.WaitGroup // in the background; none begins once it is closed
-	standing      chan struct{}  // closed when an election begins or ends
-}
+	tasks         sync.WaitGroup             // in the background; none begins once it is closed
+	standing      chan struct{}              // closed when an election begins or ends
+	states        chan struct{}              // closed when the state of an entry changes
 
-// listener is a server that announces entries, as the registrar knows it.
-type listener interface {
-	poke()  // tells of a change of state; it must not block
-	close() // tells that the registrar closes
+	life context.Context // ends with Close, with the cause ErrClosed
+	end  context.CancelCauseFunc
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -66,14 +63,17 @@ func New(config Config) *Registrar {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	life, end := context.WithCancelCause(context.Background())
 	return &Registrar{
 		config:        config,
 		claims:        newClaims(),
 		registrations: make(map[*Registration]struct{}),
 		electing:      make(map[*Registration]struct{}),
 		sessions:      make(map[int]*lease.Session),
-		listeners:     make(map[listener]struct{}),
 		standing:      make(chan struct{}),
+		states:        make(chan struct{}),
+		life:          life,
+		end:           end,
 	}
 }
 
@@ -190,16 +190,6 @@ func (r *Registrar) release(g *Registration) {
 	})
 }
 
-// usable returns ErrClosed when the registrar is closed.
-func (r *Registrar) usable() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return ErrClosed
-	}
-	return nil
-}
-
 // background runs a task that ends when the registrar closes.
 func (r *Registrar) background(task func()) error {
 	r.mu.Lock()
@@ -217,9 +207,8 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 		r.config.Changed(key, from, to)
 	}
 	r.mu.Lock()
-	for l := range r.listeners {
-		l.poke()
-	}
+	close(r.states)
+	r.states = make(chan struct{})
 	electing := slices.Collect(maps.Keys(r.electing))
 	r.mu.Unlock()
 	for _, g := range electing {
@@ -227,14 +216,11 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 }
 
-// listen adds or removes a listener. A registrar that is closed has none.
-func (r *Registrar) listen(l listener, listens bool) {
+// changes returns a channel that is closed at the next change of state of an entry.
+func (r *Registrar) changes() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.listeners, l)
-	if listens && !r.closed {
-		r.listeners[l] = struct{}{}
-	}
+	return r.states
 }
 
 // Status returns the states of the entries, sorted by service key.
@@ -259,15 +245,11 @@ func statuses(registrations []*Registration) (all []lease.Status) {
 func (r *Registrar) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
-	listeners := slices.Collect(maps.Keys(r.listeners))
+	r.end(ErrClosed)
 	sessions := slices.Collect(maps.Values(r.sessions))
 	electing := slices.Collect(maps.Keys(r.electing))
-	clear(r.listeners)
 	r.stands()
 	r.mu.Unlock()
-	for _, l := range listeners {
-		l.close()
-	}
 	errs := make([]error, len(sessions)+len(electing))
 	var closing sync.WaitGroup
 	for i, g := range electing {

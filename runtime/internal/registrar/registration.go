@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -26,8 +25,9 @@ type Registration struct {
 
 	mu      sync.Mutex
 	entry   Entry
-	problem string    // the fault of the health service; "": none
-	warned  time.Time // of the last warning about problem
+	problem string // the fault of the health service; "": none
+
+	warned sync.Once // about a problem
 
 	drop   sync.Once
 	ended  chan struct{} // closed when the claim is given up and a session of its own is closed
@@ -45,22 +45,19 @@ func (g *Registration) begun() {
 
 func (g *Registration) setProblem(problem string) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.problem = problem
-	g.mu.Unlock()
-	g.warnOfHealth()
 }
 
-// warnOfHealth logs the fault of the health service, at most once an hour.
+// warnOfHealth logs the fault of the health service, once. It must be called under no lock.
 func (g *Registration) warnOfHealth() {
 	g.mu.Lock()
-	problem, now := g.problem, time.Now()
-	warn := problem != "" && now.Sub(g.warned) >= time.Hour
-	if warn {
-		g.warned = now
-	}
+	problem := g.problem
 	g.mu.Unlock()
-	if warn {
-		g.registrar.config.Logger.Warn("questionable health service", "key", g.Full(), "problem", problem)
+	if problem != "" {
+		g.warned.Do(func() {
+			g.registrar.config.Logger.Warn("questionable health service", "key", g.Full(), "problem", problem)
+		})
 	}
 }
 

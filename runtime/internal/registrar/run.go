@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // Announcement configures a Run.
@@ -23,16 +23,19 @@ type Announcement struct {
 	Report    func(registered bool) // called with whether all entries are in etcd, at first and when that may have changed; may be nil
 }
 
-// Run names one announcement of a group, until it is withdrawn. Once there is a later one, its methods change nothing.
+// Run is one announcement of a group, until it is withdrawn. Its fields are guarded by the group's mutex.
 type Run struct {
-	group *Group
-	round int
-	life  context.Context // ends with the run; its cause says why
+	group     *Group
+	life      context.Context // ends with the run or the registrar; its cause says why
+	end       context.CancelCauseFunc
+	entries   []Entry // constant
+	announced Announcement
+	health    []healthcheck.Health // of the entries
 }
 
 // Announce puts the entries of a server that serves in etcd, in the background. If within is not 0, it returns when they
 // are there, save those that are not healthy, and it is an error if they are not by then. It returns nil if ctx or a
-// Withdraw ends it, and has taken everything out of etcd after an error.
+// Withdraw ends it, and has dropped the entries after an error.
 func (run *Run) Announce(ctx context.Context, a Announcement, within time.Duration) error {
 	bounded := ctx
 	if within > 0 {
@@ -40,147 +43,163 @@ func (run *Run) Announce(ctx context.Context, a Announcement, within time.Durati
 		bounded, cancel = context.WithTimeout(ctx, within)
 		defer cancel()
 	}
-	err := run.start(bounded, a)
-	if err == nil && within > 0 {
-		err = run.wait(bounded)
-	}
+	err := run.announce(bounded, a, within > 0)
 	if run.life.Err() != nil || ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
 		run.Abandon(err)
 	}
-	if errors.Is(err, ErrClosed) {
-		return nil // meanwhile, and the group has yet to hear of it
-	}
 	return err
 }
 
-// start begins to put the entries in etcd, and does not wait for them. After an error call Abandon.
-func (run *Run) start(ctx context.Context, a Announcement) error {
-	ctx, done := run.within(ctx)
-	defer done()
-	g := run.group
-	entries, err := g.given(run, a)
-	if err != nil {
-		return run.reason(err)
-	}
-	g.report()
-	if len(entries) == 0 {
-		return run.reason(g.register(run, nil, ""))
-	}
-	addr, warning, err := run.address(ctx, a)
-	if err != nil {
-		return run.reason(err)
-	}
-	if warning != "" {
-		g.Logger().Warn("questionable address", "address", addr, "problem", warning)
-	}
-	for _, e := range entries { // before ctx counts: what can never be announced is no matter of time
-		e.Endpoint.Addr = addr
-		if _, err := e.complete().items(""); err != nil {
-			return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err))
-		}
-	}
-	run.follow(ctx, a, entries)
-	if err := context.Cause(ctx); err != nil {
-		return run.reason(fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+entries[0].Key, err))
-	}
-	if a.Advertise.Speaks() {
-		for i := range entries {
-			entries[i].listen = a.Listen
-		}
-	}
-	err = g.register(run, entries, addr)
-	for _, registration := range g.started(run) {
+// Abandon ends a run that cannot be announced. Its entries are taken out of etcd in the background.
+func (run *Run) Abandon(why error) { run.group.step(run, withdraw, why) }
+
+// announce begins to put the entries in etcd and, if wait is set, waits until they are there, save those that are not healthy.
+// After an error call Abandon.
+func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })()
+	registrations, err := run.start(ctx, a)
+	for _, registration := range registrations {
 		registration.begun()
 	}
-	return run.reason(err)
-}
-
-// addressPause is the pause between two looks for the address.
-const addressPause = time.Second
-
-// address finds the address to announce, if need be once the network is up and names can be looked up.
-func (run *Run) address(ctx context.Context, a Announcement) (addr, warning string, err error) {
-	for looks := 0; ; looks++ {
-		addr, warning, err = a.Advertise.Address(ctx, a.Listen)
-		if !errors.Is(err, advertise.ErrUnknown) {
-			return addr, warning, err
-		}
-		if looks == 0 {
-			run.group.Logger().Warn("a server is not announced yet", "services", run.group.Services(), "error", err)
-		}
-		select {
-		case <-time.After(addressPause):
-		case <-ctx.Done():
-			return "", "", fmt.Errorf("%w (%w)", err, context.Cause(ctx))
-		}
+	if err == nil && wait {
+		err = synced(ctx, registrations)
 	}
-}
-
-// within returns a context that ends with ctx or the run.
-func (run *Run) within(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
-}
-
-// follow starts following the health of the entries. When it returns, the group has their first health.
-func (run *Run) follow(ctx context.Context, a Announcement, entries []Entry) {
-	hear := func(entry int, h healthcheck.Health) { run.group.hear(run, entry, h) }
-	groups := make([]healthcheck.Group, len(entries))
-	for i, e := range entries {
-		groups[i] = healthcheck.Group{Services: e.Services, Checked: e.Checked}
-		if a.Health == nil {
-			hear(i, healthcheck.Health{OK: true, Problem: a.Problem})
-		}
-	}
-	if a.Health == nil {
-		return
-	}
-	follower := healthcheck.Follow(ctx, a.Health, groups, hear)
-	if !run.group.follows(run, follower) {
-		follower.Stop() // nobody else does
-	}
-}
-
-// wait returns when the entries are in etcd, save those that are not healthy. It returns an error when that
-// cannot be, when ctx ends, or when the run does.
-func (run *Run) wait(ctx context.Context) error {
-	ctx, done := run.within(ctx)
-	defer done()
-	for _, registration := range run.group.started(run) {
-		if err := registration.handle.Sync(ctx); err != nil {
-			return run.reason(fmt.Errorf("etcd: announce %q: %w", registration.Full(), err))
-		}
-	}
-	return run.reason(nil)
-}
-
-// reason returns what ended the run, or err if it goes on.
-func (run *Run) reason(err error) error {
+	run.group.report()
 	if why := context.Cause(run.life); why != nil {
 		return fmt.Errorf("etcd: announce: %w", why)
 	}
 	return err
 }
 
-// Abandon ends a run that cannot be announced. Its entries are taken out of etcd in the background.
-func (run *Run) Abandon(why error) { run.group.step(run, failed, why) }
-
-// closeAll returns when registrations that were dropped are out of etcd.
-func closeAll(ctx context.Context, registrations []*Registration) error {
-	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
-	defer cancel()
-	var errs []error
+// synced returns when registrations are in etcd, save those that are paused.
+func synced(ctx context.Context, registrations []*Registration) error {
 	for _, registration := range registrations {
-		if err := registration.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err))
+		if err := registration.handle.Sync(ctx); err != nil {
+			return fmt.Errorf("etcd: announce %q: %w", registration.Full(), err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+// start begins to put the entries in etcd, and returns those that it has begun with.
+func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, error) {
+	g := run.group
+	g.mu.Lock()
+	run.announced = a
+	g.mu.Unlock()
+	g.report()
+	if len(run.entries) == 0 {
+		g.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd before")
+		return run.register("")
+	}
+	addr, err := run.address(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	run.follow(ctx, a)
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+run.entries[0].Key, err)
+	}
+	return run.register(addr)
+}
+
+// addressPause is the pause between two looks for the address.
+const addressPause = time.Second
+
+// address finds the address to announce, if need be once the network is up and names can be looked up.
+func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
+	for looks := 0; ; looks++ {
+		addr, warning, err := a.Advertise.Address(ctx, a.Listen)
+		if warning != "" {
+			run.group.Logger().Warn("questionable address", "address", addr, "problem", warning)
+		}
+		if !errors.Is(err, advertise.ErrUnknown) {
+			return addr, err
+		}
+		if looks == 0 {
+			run.group.Logger().Warn("a server is not announced yet", "error", err)
+		}
+		select {
+		case <-time.After(addressPause):
+		case <-ctx.Done():
+			return "", fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+	}
+}
+
+// follow starts following the health of the entries, until the run ends. When it returns, the run has their first health.
+func (run *Run) follow(ctx context.Context, a Announcement) {
+	groups := make([]healthcheck.Group, len(run.entries))
+	for i, e := range run.entries {
+		groups[i] = healthcheck.Group{Services: e.Services, Checked: e.Checked}
+		if a.Health == nil {
+			run.hear(i, healthcheck.Health{OK: true, Problem: a.Problem})
+		}
+	}
+	if a.Health != nil {
+		follower := healthcheck.Follow(ctx, a.Health, groups, run.hear)
+		context.AfterFunc(run.life, follower.Stop)
+	}
+}
+
+// hear handles the health of an entry.
+func (run *Run) hear(entry int, h healthcheck.Health) {
+	g := run.group
+	var registration *Registration
+	g.mu.Lock()
+	if run.life.Err() == nil {
+		run.health[entry] = h
+		if entry < len(g.registrations) {
+			registration = g.registrations[entry]
+			registration.setProblem(h.Problem)
+			_, _ = registration.setPaused(!h.OK) // an error: the registrar is closed
+		}
+	}
+	g.mu.Unlock()
+	if registration != nil {
+		registration.warnOfHealth()
+	}
+}
+
+// register registers the entries, and begins to watch their states.
+func (run *Run) register(addr string) ([]*Registration, error) {
+	g := run.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if why := context.Cause(run.life); why != nil {
+		return nil, why
+	}
+	started, a := time.Now(), run.announced
+	for i, e := range run.entries {
+		e = e.at(addr, started, a.Methods)
+		e.health = a.Health
+		if a.Advertise.Speaks() {
+			e.listen = a.Listen
+		}
+		registration, err := g.registrar.start(e, !run.health[i].OK)
+		if err != nil {
+			return slices.Clone(g.registrations), fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
+		}
+		registration.setProblem(run.health[i].Problem)
+		g.registrations = append(g.registrations, registration)
+	}
+	return slices.Clone(g.registrations), g.registrar.background(run.watch)
+}
+
+// watch reports changes of state until the run ends.
+func (run *Run) watch() {
+	for run.life.Err() == nil {
+		changed := run.group.registrar.changes()
+		run.group.report()
+		select {
+		case <-changed:
+		case <-run.life.Done():
+		}
+	}
+	run.group.report()
 }

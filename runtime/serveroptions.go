@@ -29,8 +29,7 @@ func newServerOptions(opts []ServerOption) serverOptions {
 
 // WithAdvertiseAddress sets the address that is announced to callers: "host:port", or a host alone, which gets the
 // listener's port. Default: the environment variable GRPC_ADVERTISE_ADDR; without it, the listener's address if
-// it is one address; else the local address that this host uses to reach etcd, or the default route's if it
-// reaches etcd over loopback.
+// it is one address; else the local address that this host uses to reach etcd.
 func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }

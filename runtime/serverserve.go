@@ -46,7 +46,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	defer background.Wait()
 	defer s.group.Ended()
 	from := s.advertised()
-	from.Network, from.V6Only = lis.Addr().Network(), advertise.V6Only(lis)
+	from.Network = lis.Addr().Network()
 	listen := lis.Addr().String()
 	served := make(chan error, 1)
 	lis, conns := listener.Watch(lis)
@@ -84,8 +84,7 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 // Announce puts the published services in etcd for a server that the caller serves. It returns when they are
 // there, except those that are not healthy. Otherwise it returns an error and withdraws what is in etcd by then,
 // in the background if ctx has ended. addr is the address of the listener, as its method Addr returns it. The
-// address to announce is found as for Serve, but for a listener on [::] that takes no IPv4: addr does not tell, so
-// give [WithAdvertiseAddress].
+// address to announce is found as for Serve, see [WithAdvertiseAddress].
 //
 // A Withdraw during Announce ends it with an error. A second Announce without a Withdraw between is an error.
 func (s *Server) Announce(ctx context.Context, addr string) error {

@@ -2,9 +2,7 @@ package advertise
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,6 +23,7 @@ func host(text string) func(context.Context, string, string) (netip.Addr, error)
 }
 
 func TestG28_Address(t *testing.T) {
+	local := []string{"127.0.0.1:2379", "http://localhost:2379"}
 	tests := []struct {
 		name   string
 		config Config
@@ -36,16 +35,16 @@ func TestG28_Address(t *testing.T) {
 		{"option first", Config{Option: "a:1", Env: "b:2"}, "10.0.0.1:3", "10.0.0.9", "a:1", ""},
 		{"then listener", Config{}, "10.0.0.1:3", "10.0.0.9", "10.0.0.1:3", ""},
 		{"listener IPv6", Config{}, "[fd00::1]:3", "10.0.0.9", "[fd00::1]:3", ""},
-		{"listener loopback", Config{}, "[::1]:3", "10.0.0.9", "[::1]:3", "the listener: only this host can dial ::1, and etcd is on another; set another by WithAdvertiseAddress"},
+		{"listener loopback", Config{}, "[::1]:3", "10.0.0.9", "[::1]:3", "the listener: only this host can dial ::1, and etcd is on another; set another address by WithAdvertiseAddress"},
+		{"listener loopback, and etcd", Config{Etcd: local}, "127.0.0.1:3", "127.0.0.1", "127.0.0.1:3", ""},
+		{"any, and etcd on loopback", Config{Etcd: local}, ":3", "127.0.0.1", "127.0.0.1:3", "etcd is reached over loopback, and only this host can dial 127.0.0.1; set another address by WithAdvertiseAddress"},
+		{"any, and etcd on a socket", Config{Etcd: []string{"unix:///x"}}, ":3", "10.0.0.9", "", "no endpoint"},
+		{"option loopback, and etcd", Config{Etcd: local, Option: "a.localhost:1"}, ":3", "127.0.0.1", "a.localhost:1", ""},
 		{"listener name", Config{}, "svc.local:3", "10.0.0.9", "svc.local:3", ""},
 		{"any", Config{}, "[::]:3", "10.0.0.9", "10.0.0.9:3", ""},
 		{"any, mapped", Config{}, "[::ffff:0.0.0.0]:3", "fd00::9", "", "no address for udp4"},
 		{"any towards IPv6", Config{}, "[::]:3", "fd00::9", "[fd00::9]:3", ""},
 		{"any, IPv4 only, towards IPv6", Config{}, "0.0.0.0:3", "fd00::9", "", "no address for udp4"},
-		{"any, of tcp4", Config{Network: "tcp4"}, ":3", "fd00::9", "", "no address for udp4"},
-		{"any, of tcp6", Config{Network: "tcp6"}, "[::]:3", "10.0.0.9", "", "no address for udp6"},
-		{"any, IPv6 only, towards IPv4", Config{Network: "tcp", V6Only: true}, "[::]:3", "10.0.0.9", "", "set one by WithAdvertiseAddress or GRPC_ADVERTISE_ADDR"},
-		{"any, IPv6 only, towards IPv6", Config{Network: "tcp", V6Only: true}, "[::]:3", "fd00::9", "[fd00::9]:3", ""},
 		{"option host alone", Config{Option: "10.1.1.1"}, "[::]:3", "10.0.0.9", "10.1.1.1:3", ""},
 		{"option IPv6 alone", Config{Option: "fd00::1"}, "[::]:3", "10.0.0.9", "[fd00::1]:3", ""},
 		{"option IPv6 in brackets", Config{Option: "[fd00::1]"}, "[::]:3", "10.0.0.9", "[fd00::1]:3", ""},
@@ -59,7 +58,7 @@ func TestG28_Address(t *testing.T) {
 		{"zone", Config{}, "[fe80::1%eth0]:3", "10.0.0.9", "", "link-local"},
 		{"link-local", Config{}, "[fe80::1]:3", "10.0.0.9", "", "link-local"},
 		{"not an address", Config{}, "a b:3", "10.0.0.9", "", "the listener's address"},
-		{"pipe", Config{Network: "bufconn"}, "bufconn", "10.0.0.9", "", "is not host:port; set one by WithAdvertiseAddress"},
+		{"pipe", Config{Network: "bufconn"}, "bufconn", "10.0.0.9", "", "is not host:port; set another address by WithAdvertiseAddress"},
 		{"pipe with option", Config{Option: "a:1"}, "bufconn", "10.0.0.9", "a:1", ""},
 		{"pipe with option without port", Config{Option: "a"}, "bufconn", "10.0.0.9", "", "has no port, and neither has the listener's"},
 		{"socket", Config{Network: "unix"}, "x.sock", "10.0.0.9", "", "listen on TCP, or name a TCP address"},
@@ -71,7 +70,9 @@ func TestG28_Address(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.config.Etcd = []string{"http://etcd:2379"}
+			if tt.config.Etcd == nil {
+				tt.config.Etcd = []string{"http://etcd:2379"}
+			}
 			tt.config.Local = host(tt.local)
 			got, says, err := tt.config.Address(t.Context(), tt.listen)
 			if got != tt.want || (err == nil) != (tt.want != "") {
@@ -90,46 +91,9 @@ func TestG28_Address(t *testing.T) {
 	}
 }
 
-// Etcd on loopback: a port that is open on all addresses is announced with one that others can dial.
-func TestG28_AddressOfThisHost(t *testing.T) {
-	for _, listen := range []string{"0.0.0.0:3", "[::]:3", ":3"} {
-		got, warning, err := Config{Etcd: []string{"127.0.0.1:2379"}}.Address(t.Context(), listen)
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr, err := netip.ParseAddrPort(got)
-		if err != nil || addr.Port() != 3 || addr.Addr().IsUnspecified() || addr.Addr().IsLoopback() != (warning != "") {
-			t.Errorf("%s: announces %q, with the warning %q", listen, got, warning)
-		}
-	}
-	got, warning, err := Config{Etcd: []string{"127.0.0.1:2379", "unix:///x"}}.Address(t.Context(), "127.0.0.1:3")
-	if got != "127.0.0.1:3" || warning != "" || err != nil {
-		t.Errorf("all on loopback: announces %q, %q, %v", got, warning, err)
-	}
-}
-
-// While names cannot be looked up, the default route may lead elsewhere than to etcd.
-func TestG28_AddressWithoutEtcdsName(t *testing.T) {
-	for name, missing := range map[string]bool{"no such host": true, "server misbehaving": false} {
-		c := Config{Etcd: []string{"etcd"}, Local: func(ctx context.Context, network, addr string) (netip.Addr, error) {
-			if slices.Contains(anywhere, addr) {
-				return host("10.0.0.9")(ctx, network, addr)
-			}
-			return netip.Addr{}, &net.OpError{Op: "dial", Err: &net.DNSError{Err: name, IsNotFound: missing}}
-		}}
-		got, warning, err := c.Address(t.Context(), ":3")
-		if missing != (got == "10.0.0.9:3" && warning != "") || missing == errors.Is(err, ErrUnknown) {
-			t.Errorf("%s: %q, %q, %v", name, got, warning, err)
-		}
-	}
-}
-
 func TestLookupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := Config{Etcd: []string{"a", "b", "c"}, Local: func(ctx context.Context, network, addr string) (netip.Addr, error) {
-			if slices.Contains(anywhere, addr) {
-				return host("10.0.0.9")(ctx, network, addr)
-			}
+		c := Config{Etcd: []string{"a", "b", "c"}, Local: func(ctx context.Context, _, _ string) (netip.Addr, error) {
 			<-ctx.Done()
 			return netip.Addr{}, ctx.Err()
 		}}
@@ -164,49 +128,3 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
-
-func TestG28_V6Only(t *testing.T) {
-	for _, tt := range []struct {
-		network, listen string
-		want            bool
-	}{
-		{"tcp6", "[::]:0", true},
-		{"tcp", "[::]:0", false},
-		{"tcp", ":0", false},
-		{"tcp4", ":0", false},
-	} {
-		lis, err := net.Listen(tt.network, tt.listen)
-		if err != nil {
-			t.Skipf("this host cannot listen on %s %s: %v", tt.network, tt.listen, err)
-		}
-		for _, l := range []net.Listener{lis, hidden{lis}, &hidden{&hidden{lis}}, tls.NewListener(lis, &tls.Config{MinVersion: tls.VersionTLS12})} {
-			if got := V6Only(l); got != tt.want {
-				t.Errorf("%s %s as %T: IPv6 only %v", tt.network, tt.listen, l, got)
-			}
-		}
-		lis.Close()
-		if V6Only(lis) {
-			t.Errorf("%s %s: closed, and still known", tt.network, tt.listen)
-		}
-	}
-	loop := &hidden{}
-	loop.Listener = loop
-	for _, l := range []net.Listener{nil, (*net.TCPListener)(nil), hidden{}, loop, deeper{}, opaque("x")} {
-		if V6Only(l) {
-			t.Errorf("%T is known to be IPv6 only", l)
-		}
-	}
-}
-
-// hidden is a listener in another, and deeper one in two.
-type (
-	hidden struct{ net.Listener }
-	deeper struct{ *hidden }
-)
-
-// opaque is a listener that shows nothing.
-type opaque string
-
-func (opaque) Accept() (net.Conn, error) { return nil, net.ErrClosed }
-func (opaque) Close() error              { return nil }
-func (opaque) Addr() net.Addr            { return nil }

@@ -1,8 +1,0 @@
-package advertise
-
-import "syscall"
-
-func socketV6Only(fd uintptr) bool {
-	only, err := syscall.GetsockoptInt(syscall.Handle(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY)
-	return err == nil && only != 0
-}

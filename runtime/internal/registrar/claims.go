@@ -11,27 +11,38 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
-// claims holds the entries that the process has registered, and the number of the lease session that each
-// belongs on. Only an error takes a step over all of them.
+// claims holds the entries that the process has registered, and which lease session each belongs on. Only an error takes a
+// step over all of them.
 type claims struct {
-	names    map[string]*claim     // by [Entry.names]
-	leased   map[sharedKey]*claim  // those on shared sessions whose etcd key is the lease id
-	tallies  map[string]tally      // by service key
-	shared   map[time.Duration]int // the session for the entries of a TTL
-	listens  map[string]int        // how many entries have the environment's address, by what their server listens on
-	sessions int                   // the last number given
+	names   map[string]*claim   // by [Entry.names]
+	leased  map[leaseKey]*claim // those on shared sessions whose etcd key is the lease id
+	tallies map[string]tally    // by service key
+	listens map[string]int      // how many entries have the environment's address, by what their server listens on
 }
 
 // claim is one registered entry.
 type claim struct {
 	entry     Entry
-	session   int
-	dedicated bool // no other entry is to be on the session
+	dedicated bool // it has a session of its own
 }
 
-type sharedKey struct {
-	session int
-	key     string // the service key
+// sessionKey tells the lease session of a claim from others. Those of one TTL share one.
+type sessionKey struct {
+	ttl time.Duration
+	of  *claim // nil: it is shared
+}
+
+func (c *claim) session() sessionKey {
+	if c.dedicated {
+		return sessionKey{c.entry.TTL, c}
+	}
+	return sessionKey{c.entry.TTL, nil}
+}
+
+// leaseKey is an etcd key that is the lease id of a shared session.
+type leaseKey struct {
+	ttl time.Duration
+	key string // the service key
 }
 
 // tally counts the claims that matter to a service key.
@@ -42,8 +53,7 @@ type tally struct {
 
 func newClaims() claims {
 	return claims{
-		names: make(map[string]*claim), leased: make(map[sharedKey]*claim), tallies: make(map[string]tally), shared: make(map[time.Duration]int),
-		listens: make(map[string]int),
+		names: make(map[string]*claim), leased: make(map[leaseKey]*claim), tallies: make(map[string]tally), listens: make(map[string]int),
 	}
 }
 
@@ -77,23 +87,14 @@ func (c *claims) add(e Entry) (*claim, error) {
 // place puts a claim on the session that it belongs on: the one for its TTL, or one of its own where two entries
 // would have the lease as their key.
 func (c *claims) place(added *claim) {
-	e := added.entry
-	shared, ok := c.shared[e.TTL]
-	if !ok {
-		c.sessions++
-		shared = c.sessions
-		c.shared[e.TTL] = shared
-	}
-	added.session = shared
-	if !e.leaseInKey() {
-		return
-	}
-	if at := (sharedKey{shared, e.Key}); c.leased[at] == nil {
+	at := leaseKey{added.entry.TTL, added.entry.Key}
+	switch {
+	case !added.entry.leaseInKey():
+	case c.leased[at] == nil:
 		c.leased[at] = added
-		return
+	default:
+		added.dedicated = true
 	}
-	c.sessions++
-	added.session, added.dedicated = c.sessions, true
 }
 
 // remove gives up a claim.
@@ -101,7 +102,7 @@ func (c *claims) remove(gone *claim) {
 	for _, name := range gone.entry.names() {
 		delete(c.names, name)
 	}
-	if at := (sharedKey{gone.session, gone.entry.Key}); c.leased[at] == gone {
+	if at := (leaseKey{gone.entry.TTL, gone.entry.Key}); c.leased[at] == gone {
 		delete(c.leased, at)
 	}
 	c.count(gone.entry, -1)

@@ -27,8 +27,8 @@ func listens(key, listen string) Entry {
 	return e
 }
 
-// A rule adds an entry, and says which session it belongs on, or the error; or it removes the entry of an
-// earlier rule.
+// A rule adds an entry, and says whether its session is shared with those of its TTL, or the error; or it removes the entry of
+// an earlier rule.
 func TestG29_Claims(t *testing.T) {
 	const gone = "gone"
 	json, plain, suffix, goZero, kitex := endpoint.EndpointJSON, endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
@@ -40,84 +40,78 @@ func TestG29_Claims(t *testing.T) {
 		return fmt.Sprintf("key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds", key, instance, of, layout, seconds)
 	}
 	for name, rules := range map[string][]rule{
-		"one session a TTL": {
-			{at("a", "i", "h:1", 15), "session 1"},
-			{at("b", "i", "h:1", 15), "session 1"},
-			{at("c", "i", "h:1", 20), "session 2"},
-			{at("d", "i", "h:1", 15), "session 1"},
-		},
 		"the same again": {
-			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:1", 15), taken("a/i", "i", "a", "endpoint_json", 15)},
-			{at("a", "j", "h:1", 15), "session 1"},
+			{at("a", "j", "h:1", 15), "shared"},
 		},
 		"the environment's address, for another server": {
-			{listens("a", "[::]:9000"), "session 1"},
-			{listens("b", "[::]:9000"), "session 1"},
+			{listens("a", "[::]:9000"), "shared"},
+			{listens("b", "[::]:9000"), "shared"},
 			{listens("c", "[::]:9001"), `GRPC_ADVERTISE_ADDR: address "h:1" is announced for the server that listens on [::]:9000, and so it is not that of the one on [::]:9001: give each its own by WithAdvertiseAddress`},
-			{at("c", "i", "h:1", 15), "session 1"},
+			{at("c", "i", "h:1", 15), "shared"},
 			{listens("a", "[::]:9000"), gone + " 0"},
 			{listens("b", "[::]:9000"), gone + " 1"},
-			{listens("e", "[::]:9001"), "session 1"},
+			{listens("e", "[::]:9001"), "shared"},
 			{listens("d", "[::]:9000"), "GRPC_ADVERTISE_ADDR"},
 		},
 		"under another TTL": {
-			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:1", 20), taken("a/i", "i", "a", "endpoint_json", 15)},
 		},
 		"in another layout with the same key": {
-			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:2", 15, plain), taken("a/i", "i", "a", "endpoint_json", 15)},
 		},
 		"in one layout of two, of which the other has the lease's key": {
-			{at("a", "i", "h:1", 15, goZero, json), "session 1"},
+			{at("a", "i", "h:1", 15, goZero, json), "shared"},
 			{at("a", "i", "h:2", 15, goZero, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
 			{at("a", "i", "h:1", 20, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
 		},
 		"one address in a layout whose key is the address": {
-			{at("a", "i", "h:1", 15, kitex), "session 1"},
+			{at("a", "i", "h:1", 15, kitex), "shared"},
 			{at("a", "j", "h:1", 15, kitex), taken("a/h:1", "i", "a", "kitex", 15)},
-			{at("a", "j", "h:2", 15, kitex), "session 1"},
+			{at("a", "j", "h:2", 15, kitex), "shared"},
 		},
 		"one address in a layout whose key is the lease": {
-			{at("a", "i", "h:1", 15, goZero), "session 1"},
+			{at("a", "i", "h:1", 15, goZero), "shared"},
 			{at("a", "j", "h:1", 20, goZero), taken("a (go_zero at h:1)", "i", "a", "go_zero", 15)},
 		},
 		"an instance that is named as another's address": {
-			{at("a", "i", "h:1", 15, kitex), "session 1"},
+			{at("a", "i", "h:1", 15, kitex), "shared"},
 			{at("a", "h:1", "h:2", 15), taken("a/h:1", "i", "a", "kitex", 15)},
 		},
 		"a second entry with the lease's key takes a session of its own": {
-			{at("a", "i", "h:1", 15, goZero), "session 1"},
-			{at("a", "i", "h:2", 15, goZero), "session 2, dedicated"},
-			{at("a", "i", "h:1", 15, suffix), "session 3, dedicated"},
-			{at("a", "i", "h:1", 15), "session 1"},
-			{at("b", "i", "h:1", 15, goZero), "session 1"},
-			{at("a", "i", "h:3", 20, goZero), "session 4"},
+			{at("a", "i", "h:1", 15, goZero), "shared"},
+			{at("a", "i", "h:2", 15, goZero), "dedicated"},
+			{at("a", "i", "h:1", 15, suffix), "dedicated"},
+			{at("a", "i", "h:1", 15), "shared"},
+			{at("b", "i", "h:1", 15, goZero), "shared"},
+			{at("a", "i", "h:3", 20, goZero), "shared"},
 		},
 		"which is not shared": {
-			{at("a", "i", "h:1", 15, goZero), "session 1"},
-			{at("a", "i", "h:2", 15, goZero), "session 2, dedicated"},
+			{at("a", "i", "h:1", 15, goZero), "shared"},
+			{at("a", "i", "h:2", 15, goZero), "dedicated"},
 			{at("a", "i", "h:1", 15, goZero), gone + " 0"},
-			{at("a", "i", "h:1", 15, goZero), "session 1"},
+			{at("a", "i", "h:1", 15, goZero), "shared"},
 		},
 		"free again": {
-			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:1", 15), gone + " 0"},
-			{at("a", "i", "h:1", 20), "session 2"},
-			{at("b", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 20), "shared"},
+			{at("b", "i", "h:1", 15), "shared"},
 		},
 		"nested keys": {
-			{at("a/b", "i", "h:1", 15), "session 1"},
+			{at("a/b", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:1", 15), `the key "a/b" is nested under the key "a"`},
 			{at("a/b/c", "i", "h:1", 15), `the key "a/b/c" is nested under the key "a/b"`},
-			{at("a/bc", "i", "h:1", 15), "session 1"},
+			{at("a/bc", "i", "h:1", 15), "shared"},
 		},
 		"a key that looks like a lease's": {
-			{at("a", "i", "h:1", 15, suffix), "session 1"},
+			{at("a", "i", "h:1", 15, suffix), "shared"},
 			{at("a2", "i", "h:1", 15), `the key "a2" continues the key "a", of layout lease_suffix, with a digit`},
-			{at("b2", "i", "h:1", 15), "session 1"},
-			{at("b", "i", "h:1", 15), "session 1"},
+			{at("b2", "i", "h:1", 15), "shared"},
+			{at("b", "i", "h:1", 15), "shared"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,9 +131,9 @@ func TestG29_Claims(t *testing.T) {
 				case err != nil:
 					got = err.Error()
 				case claim.dedicated:
-					got = fmt.Sprintf("session %d, dedicated", claim.session)
+					got = "dedicated"
 				default:
-					got = fmt.Sprintf("session %d", claim.session)
+					got = "shared"
 				}
 				if err == nil && got != rule.want || !strings.HasPrefix(got, rule.want) {
 					t.Errorf("rule %d: %s, want %s", i, got, rule.want)

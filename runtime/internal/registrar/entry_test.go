@@ -2,7 +2,6 @@ package registrar
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -145,82 +144,54 @@ func TestAtAnAddress(t *testing.T) {
 	if got := e.at("h:1", started, methods).Endpoint.Metadata; len(got) != 1 {
 		t.Errorf("methods that are too long are told")
 	}
-	e.Endpoint.Metadata = make(map[string]string)
-	for i := range endpoint.MaxMetadata {
-		e.Endpoint.Metadata[fmt.Sprint(i)] = ""
-	}
-	if got := e.at("h:1", started, nil).Endpoint.Metadata; len(got) != endpoint.MaxMetadata {
-		t.Errorf("%d pieces of metadata, more than readers take", len(got))
-	}
 	named := at("a", "i", "h:1", 15)
 	if named.complete().Endpoint.Instance != "i" {
 		t.Error("the instance id is replaced")
 	}
 }
 
-// What a registration takes, a server takes: what the runtime adds is left out where there is no room for it. What is too
-// much for both says which piece is.
+// What a registration takes, a server takes: what the runtime adds is left out where there is no room for it beside the mark of
+// leaving. What is too much for both says which piece is.
 func TestG34_OneRuleForMetadata(t *testing.T) {
 	methods := map[string][]string{"a.A": {strings.Repeat("Say", 100)}}
-	pieces := make(map[string]string)
-	for i := range endpoint.MaxMetadata {
-		pieces[fmt.Sprintf("m%03d", i)] = "x"
+	pieces := func(n int) map[string]string {
+		all := make(map[string]string)
+		for i := range n {
+			all[fmt.Sprintf("m%03d", i)] = "x"
+		}
+		return all
 	}
-	one := func(long string) map[string]string { return map[string]string{"long": long, "short": "x"} }
+	one := func(n int) map[string]string {
+		return map[string]string{"long": strings.Repeat("x", n), "short": "x"}
+	}
 	room := endpoint.MaxValue - len(`{"Op":0,"Addr":"h:1","Metadata":{"long":"","short":"x"}}`)
-	more := maps.Clone(pieces)
-	more["m999"] = "x"
 	for _, tt := range []struct {
 		what     string
 		metadata map[string]string
 		err      string
+		started  bool // there is room for the time of the start
+		marked   bool // and for the mark
 	}{
-		{"as many pieces as may be", pieces, ""},
-		{"one more", more, `257 pieces of metadata, more than 256: leave out "m999"`},
-		{"a value as long as may be", one(strings.Repeat("x", room)), ""},
-		{"a longer one", one(strings.Repeat("x", room+1)), `shorten the metadata, "long" above all`},
+		{"room for both", pieces(endpoint.MaxMetadata - 3), "", true, true},
+		{"room for the mark alone", pieces(endpoint.MaxMetadata - 1), "", false, true},
+		{"as many pieces as may be", pieces(endpoint.MaxMetadata), "", false, false},
+		{"one more", pieces(endpoint.MaxMetadata + 1), `257 pieces of metadata, more than 256: leave out "m256"`, false, false},
+		{"a value with room for the mark alone", one(room - 40), "", false, true},
+		{"a value as long as may be", one(room), "", false, false},
+		{"a longer one", one(room + 1), `shorten the metadata, "long" above all`, false, false},
 	} {
 		e := published(t, "a.A", "a")
 		e.Endpoint.Metadata = tt.metadata
 		registered, announced := e, e.at("h:1", time.Unix(1_700_000_000, 0), methods)
+		_, started := announced.Endpoint.Started()
+		if marked := announced.complete().leaving(e.Layouts[0]) != ""; started != tt.started || marked != tt.marked {
+			t.Errorf("%s: says when it started: %v, has a mark: %v", tt.what, started, marked)
+		}
 		registered.Endpoint.Addr = "h:1"
 		for _, e := range []Entry{registered, announced} {
 			if _, err := e.complete().items(""); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: %v, want %q", tt.what, err, tt.err)
 			}
-		}
-	}
-}
-
-// The time of the start takes no place from what an entry must say.
-func TestStartedIfThereIsRoom(t *testing.T) {
-	pieces := func(n int) map[string]string {
-		all := make(map[string]string)
-		for i := range n {
-			all[fmt.Sprint("m", i)] = "x"
-		}
-		return all
-	}
-	long := func(n int) map[string]string { return map[string]string{"m": strings.Repeat("x", n)} }
-	for _, tt := range []struct {
-		what     string
-		metadata map[string]string
-		says     bool
-	}{
-		{"few pieces", pieces(1), true},
-		{"room for two more", pieces(endpoint.MaxMetadata - 2), true},
-		{"room for the mark alone", pieces(endpoint.MaxMetadata - 1), false},
-		{"a long value", long(endpoint.MaxValue - 200), true},
-		{"a value as long as it may be", long(endpoint.MaxValue - 70), false},
-	} {
-		e := published(t, "a.A", "a")
-		e.Endpoint.Metadata = tt.metadata
-		got := e.at("h:1", time.Unix(1_700_000_000, 0), nil).complete()
-		if _, says := got.Endpoint.Started(); says != tt.says {
-			t.Errorf("%s: it says when it started: %v", tt.what, says)
-		}
-		if _, err := got.items(""); err != nil || got.leaving(e.Layouts[0]) == "" {
-			t.Errorf("%s: %v, leaving %q", tt.what, err, got.leaving(e.Layouts[0]))
 		}
 	}
 }

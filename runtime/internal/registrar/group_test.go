@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,28 +111,6 @@ func (h *waiting) Check(context.Context, *healthpb.HealthCheckRequest) (*healthp
 	}
 	<-h.release
 	return nil, errors.New("released")
-}
-
-// Nothing is registered yet when Withdraw is called, and nothing may be afterwards.
-func TestG24_WithdrawBeforeTheEntries(t *testing.T) {
-	r := offline(t)
-	g := group(t, r)
-	h := &waiting{asked: make(chan struct{}, 1), release: make(chan struct{})}
-	defer close(h.release)
-	a := here
-	a.Health = h
-	announced := make(chan error, 1)
-	go func() { announced <- g.Announce(within(t), a) }()
-	<-h.asked
-	if err := g.Withdraw(within(t)); err != nil {
-		t.Errorf("Withdraw: %v", err)
-	}
-	if err := <-announced; !errors.Is(err, errWithdrawn) {
-		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
-	}
-	if all := r.Status(); len(all) > 0 || len(g.Status()) > 0 {
-		t.Errorf("registered after Withdraw: %v", all)
-	}
 }
 
 // What an earlier Withdraw could not wait for, the next one does.
@@ -381,28 +358,6 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestStatusBesideRegistrations(t *testing.T) {
-	r := offline(t)
-	const n = 200
-	var done atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer done.Store(true)
-		for i := range n {
-			if _, err := r.start(at("a/b", strconv.Itoa(i), "h:1", 60), false); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	for !done.Load() {
-		r.Status()
-	}
-	wg.Wait()
-	if got := len(r.Status()); got != n {
-		t.Errorf("%d registrations, want %d", got, n)
-	}
-}
-
 // Whatever is called in whatever order: nothing hangs, and nothing is left registered.
 func TestG24_AnyOrder(t *testing.T) {
 	for range 50 {
@@ -425,6 +380,7 @@ func TestG24_AnyOrder(t *testing.T) {
 				g.Ended()
 			},
 			func(ctx context.Context) { _ = r.Close(ctx) },
+			func(context.Context) { g.Status(); r.Status() },
 		}
 		var wg sync.WaitGroup
 		for _, call := range append(calls, calls...) {

@@ -47,12 +47,12 @@ type Registrar struct {
 	mu            sync.Mutex
 	closed        bool
 	claims        claims
-	registrations map[*Registration]struct{} // one a claim
-	electing      map[*Registration]struct{} // those that stand for election; also those whose candidate is being taken away
-	sessions      map[int]*lease.Session     // by number; also those that are being closed
-	tasks         sync.WaitGroup             // in the background; none begins once it is closed
-	standing      chan struct{}              // closed when an election begins or ends
-	states        chan struct{}              // closed when the state of an entry changes
+	registrations map[*Registration]struct{}    // one a claim
+	electing      map[*Registration]struct{}    // those that stand for election; also those whose candidate is being taken away
+	sessions      map[sessionKey]*lease.Session // also those that are being closed
+	tasks         sync.WaitGroup                // in the background; none begins once it is closed
+	standing      chan struct{}                 // closed when an election begins or ends
+	states        chan struct{}                 // closed when the state of an entry changes
 
 	life context.Context // ends with Close, with the cause ErrClosed
 	end  context.CancelCauseFunc
@@ -69,7 +69,7 @@ func New(config Config) *Registrar {
 		claims:        newClaims(),
 		registrations: make(map[*Registration]struct{}),
 		electing:      make(map[*Registration]struct{}),
-		sessions:      make(map[int]*lease.Session),
+		sessions:      make(map[sessionKey]*lease.Session),
 		standing:      make(chan struct{}),
 		states:        make(chan struct{}),
 		life:          life,
@@ -148,15 +148,15 @@ func (r *Registrar) warn(e Entry) {
 
 // session returns the session of a claim. It must be called with mu held.
 func (r *Registrar) session(c *claim) *lease.Session {
-	session := r.sessions[c.session]
-	if session == nil {
-		session = lease.New(r.config.Client, lease.Options{
+	s := r.sessions[c.session()]
+	if s == nil {
+		s = lease.New(r.config.Client, lease.Options{
 			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Why: r.config.Why, Reconnected: r.config.Reconnected,
 			Streams: r.config.Streams,
 		})
-		r.sessions[c.session] = session
+		r.sessions[c.session()] = s
 	}
-	return session
+	return s
 }
 
 // release gives up the claim of a dropped registration. A session of its own is closed in the background, once its lease is
@@ -180,13 +180,13 @@ func (r *Registrar) release(g *Registration) {
 		close(g.ended)
 		return
 	}
-	session := r.sessions[g.claim.session]
+	session := r.sessions[g.claim.session()]
 	r.tasks.Go(func() {
 		defer close(g.ended)
 		g.endErr = session.Finish()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.sessions, g.claim.session)
+		delete(r.sessions, g.claim.session())
 	})
 }
 

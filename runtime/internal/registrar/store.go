@@ -3,7 +3,6 @@ package registrar
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // Add puts an entry that hangs on no lease in etcd.
@@ -57,32 +55,18 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 // remove deletes the entries of an instance from a range, page by page, and reports whether it found any.
 func (r *Registrar) remove(ctx context.Context, in listwatch.Range, key, instance string) (found bool, err error) {
 	_, err = listwatch.Pages(ctx, r.config.Client.KV, in, func(page []*mvccpb.KeyValue) error {
-		var deletes []clientv3.Op
 		for _, kv := range page {
-			if matches(kv, key, instance) {
-				deletes = append(deletes, clientv3.OpDelete(string(kv.Key)))
+			if !matches(kv, key, instance) {
+				continue
 			}
-		}
-		found = found || len(deletes) > 0
-		for batch := range slices.Chunk(deletes, lease.MaxOps) {
-			if err := r.commit(ctx, batch); err != nil {
+			found = true
+			if _, err := r.config.Client.KV.Delete(ctx, string(kv.Key)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	return found, err
-}
-
-// commit carries out operations in one transaction, or in several where etcd takes fewer in one.
-func (r *Registrar) commit(ctx context.Context, ops []clientv3.Op) error {
-	_, err := r.config.Client.KV.Txn(ctx).Then(ops...).Commit()
-	if half := len(ops) / 2; half > 0 && errors.Is(err, rpctypes.ErrTooManyOps) {
-		if err = r.commit(ctx, ops[:half]); err == nil {
-			err = r.commit(ctx, ops[half:])
-		}
-	}
-	return err
 }
 
 // anyLayout reads all layouts but home-made JSON. Entries of that are found by their keys alone.

@@ -14,7 +14,7 @@ var ErrUnknown = errors.New("this host's address on the way to etcd is not known
 type route struct {
 	target string     // host:port
 	local  netip.Addr // the address that traffic leaves from
-	err    error      // why there is no way, or it is not known
+	err    error      // why there is no way, or none known
 }
 
 // choose returns the local address of the first route that does not stay on this host, or else loopback.

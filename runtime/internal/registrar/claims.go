@@ -17,7 +17,7 @@ type claims struct {
 	names   map[string]*claim   // by [Entry.names]
 	leased  map[leaseKey]*claim // those on shared sessions whose etcd key is the lease id
 	tallies map[string]tally    // by service key
-	listens map[string]int      // how many entries have the environment's address, by what their server listens on
+	listens map[string]int      // the number of entries at the environment's address, by the address of the listener
 }
 
 // claim is one registered entry.
@@ -26,7 +26,7 @@ type claim struct {
 	dedicated bool // it has a session of its own
 }
 
-// sessionKey tells the lease session of a claim from others. Those of one TTL share one.
+// sessionKey identifies a lease session. Claims of one TTL share one.
 type sessionKey struct {
 	ttl time.Duration
 	of  *claim // nil: it is shared
@@ -47,7 +47,7 @@ type leaseKey struct {
 
 // tally counts the claims that matter to a service key.
 type tally struct {
-	own, suffixed     int // under the key itself, and those of them in the layout that readers could take longer keys for
+	own, suffixed     int // under the key itself: all, and the ones in layout LEASE_SUFFIX
 	nested, continued int // under longer keys, in the ways of [servicekey.Overlap]
 }
 
@@ -135,7 +135,7 @@ func (c *claims) count(e Entry, by int) {
 	})
 }
 
-// overlapping returns an error unless an entry can be told apart in etcd from all others.
+// overlapping returns an error if readers could take an entry for another key's, or another key's for one of this key.
 func (c *claims) overlapping(e Entry) error {
 	over := anyOuter(e.Key, func(key string, how servicekey.Overlap) bool {
 		t := c.tallies[key]

@@ -13,7 +13,7 @@ const (
 	idle      phase = iota // takes services
 	announced              // its entries are in etcd, or are being put there
 	withdrawn              // serves without entries
-	draining               // is ending: first its entries leave, then its calls
+	draining               // ends: first its entries leave, then its calls
 	stopped                // has ended
 )
 
@@ -28,8 +28,8 @@ const (
 	announce event = iota // Announce is called
 	serve                 // Serve is called
 	withdraw              // Withdraw is called, or the entries cannot be announced
-	end                   // Serve is to end
-	drained               // Serve has ended
+	end                   // the context of Serve ends, or the gRPC server fails
+	drained               // Serve returns
 )
 
 func (e event) String() string {
@@ -60,7 +60,7 @@ type core struct {
 	faults  []error // of methods that cannot return them
 }
 
-// takes reports whether there is an announcement to come, which takes what is published.
+// takes reports whether services can be published, for the next announcement.
 func (c *core) takes() bool { return c.phase == idle || c.phase == withdrawn }
 
 // publish adds an entry to announce. Services of one key are one entry.
@@ -103,24 +103,10 @@ func (c *core) begin(on event) error {
 		return errors.Join(c.faults...)
 	}
 	if _, ok := transitions[change{c.phase, on}]; !ok {
-		return fmt.Errorf("etcd: %w", c.refusal(on))
+		return fmt.Errorf("etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped", c.phase)
 	}
 	c.step(on)
 	return nil
-}
-
-// refusal returns why announce or serve is an error in this phase.
-func (c *core) refusal(on event) error {
-	switch {
-	case c.phase == draining:
-		return errors.New("the server is draining")
-	case c.phase == stopped:
-		return errors.New("the server has been served: make another for another listener")
-	case on == serve && c.phase == withdrawn:
-		return errors.New("the server has been announced before: Serve is for one that has not")
-	default:
-		return errors.New("the server is announced already")
-	}
 }
 
 // step handles an event.

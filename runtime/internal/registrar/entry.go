@@ -25,9 +25,9 @@ type Entry struct {
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if they are known
 	Checked  []string // the names for which clients with health checks ask there
-	Elects   bool     // the instance stands for election among those of the key
+	Elects   bool     // the instance stands for election among the instances of the key
 
-	listen string // what its server listens on, where the environment gives the address; "": it does not
+	listen string // the address of the listener, if the environment gives the address; "": it does not
 	health any    // the health service that its server follows; nil: none
 }
 
@@ -126,8 +126,8 @@ func (e Entry) at(addr string, started time.Time, methods map[string][]string) E
 	return e.ifFits(e.Endpoint.WithStarted(started))
 }
 
-// ifFits returns the entry with an endpoint of which the runtime says more than the user did, unless what an entry must
-// say would then not fit any more: what the user wants, and that it leaves.
+// ifFits returns the entry with an endpoint to which the runtime has added metadata, or the entry unchanged if the user's
+// metadata and the mark of leaving would not fit beside it.
 func (e Entry) ifFits(says endpoint.Endpoint) Entry {
 	with := e
 	with.Endpoint = says
@@ -168,7 +168,7 @@ func (e Entry) warning() string {
 	for _, own := range e.Layouts {
 		reader, ok := oldreader.Of(own)
 		for _, other := range e.Layouts {
-			// GoFrame's callers watch what is below the key and a slash, so a lease's id right after the key does not trouble them.
+			// GoFrame's callers watch the keys below the key and a slash, so a lease's id right after the key does not trouble them.
 			if !ok || other == own || own == endpoint.GoFrame && other == endpoint.LeaseSuffix {
 				continue
 			}
@@ -221,7 +221,7 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 	return items, nil
 }
 
-// leaving returns the value that marks the entry as leaving. It is "" where there is no room for the mark: in a
+// leaving returns the value that marks the entry as leaving. It is "" if the mark does not fit: in a
 // layout without metadata, or in a value of the greatest length.
 func (e Entry) leaving(layout endpoint.Layout) string {
 	if !layout.Metadata() {
@@ -268,7 +268,7 @@ func (e Entry) leaseInKey() bool {
 	return slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey)
 }
 
-// overlap returns an error unless the entries of two service keys can be told apart in etcd.
+// overlap returns an error if readers could take the entries of one service key for the other's.
 func overlap(outer, inner *Entry) error {
 	if len(outer.Key) > len(inner.Key) {
 		outer, inner = inner, outer

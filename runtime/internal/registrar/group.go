@@ -112,7 +112,7 @@ func (g *Group) Status() []lease.Status {
 	return statuses(g.registrations)
 }
 
-// Elections is Registrar.Elections for the entries of the group. It returns an error if the group can announce none.
+// Elections is Registrar.Elections for the entries of the group. It returns an error if the group can announce nothing.
 func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
 	if err := g.Faults(); err != nil && g.Idle() { // later ones end no election that is under way
 		return nil, nil, err
@@ -133,9 +133,8 @@ func (g *Group) Elections(key string) (all []*election.Election, changed <-chan 
 	return all, changed, nil
 }
 
-// Announce puts the entries in etcd, and returns when they are there, save those that are not healthy.
-// Otherwise it returns an error, and takes out again what is in etcd by then, in the background if ctx has
-// ended.
+// Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it takes them out
+// again, in the background if ctx has ended.
 func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	run, err := g.begin(announce)
 	if err != nil {
@@ -173,7 +172,7 @@ func (g *Group) begin(on event) (*Run, error) {
 }
 
 // Withdraw takes the entries out of etcd, and returns when they are out. When ctx ends or 5 s have passed
-// before, the error says what may be left. The group can be announced again, unless its server is ending.
+// before, the error names the entries that may be left. The group can be announced again, unless its server is ending.
 func (g *Group) Withdraw(ctx context.Context) error {
 	if err := closeAll(ctx, g.step(nil, withdraw, errWithdrawn)); err != nil {
 		return err
@@ -207,7 +206,7 @@ func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 		return nil
 	}
 	g.core.step(on)
-	g.run.end(why) // first, so that who waits hears why
+	g.run.end(why) // first, so that callers that wait return why
 	if on == withdraw {
 		for _, registration := range g.registrations {
 			registration.Drop() // all at once, not one after the other

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
@@ -96,21 +95,6 @@ func TestG7_TheNetworkComesUpLater(t *testing.T) {
 			t.Errorf("not within the announce timeout: %v", err)
 		}
 	})
-}
-
-// waiting is a health service that does not answer before it is released.
-type waiting struct {
-	healthpb.UnimplementedHealthServer
-	asked, release chan struct{}
-}
-
-func (h *waiting) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
-	select {
-	case h.asked <- struct{}{}:
-	default:
-	}
-	<-h.release
-	return nil, errors.New("released")
 }
 
 // What an earlier Withdraw could not wait for, the next one does.
@@ -216,12 +200,21 @@ func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
 	}
 }
 
+// A server that serves when the registrar closes serves on; an Announce ends.
 func TestCloseEndsAnnouncements(t *testing.T) {
 	r := offline(t)
-	g := group(t, r)
-	announced := make(chan error, 1)
+	g, serving := group(t, r), r.NewGroup()
+	if err := serving.Publish(published(t, "b.B", "c"), Details{}); err != nil {
+		t.Fatal(err)
+	}
+	run, err := serving.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	announced, served := make(chan error, 1), make(chan error, 1)
 	go func() { announced <- g.Announce(within(t), here) }()
-	for len(g.Status()) == 0 {
+	go func() { served <- run.Announce(within(t), here, time.Minute) }()
+	for len(g.Status()) == 0 || len(serving.Status()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -229,6 +222,9 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	_ = r.Close(ctx) // etcd is nowhere
 	if err := <-announced; !errors.Is(err, ErrClosed) {
 		t.Errorf("Announce: %v, want %v", err, ErrClosed)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
 	}
 	if err := g.Announce(within(t), here); !errors.Is(err, ErrClosed) {
 		t.Errorf("Announce after Close: %v, want %v", err, ErrClosed)
@@ -288,31 +284,6 @@ func TestG11_WhatIsNotHealthyIsPaused(t *testing.T) {
 	run.hear(0, healthcheck.Health{})
 	if state() != lease.Registering {
 		t.Errorf("the server ends: %v", state())
-	}
-}
-
-// A server that waits for the first word of its health service when the registrar closes serves on.
-func TestCloseWhileAServerStarts(t *testing.T) {
-	r := offline(t)
-	run, err := group(t, r).Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &waiting{asked: make(chan struct{}, 1), release: make(chan struct{})}
-	defer close(h.release)
-	a := here
-	a.Health = h
-	announced := make(chan error, 1)
-	go func() { announced <- run.Announce(within(t), a, 0) }()
-	<-h.asked
-	if err := r.Close(within(t)); err != nil {
-		t.Error(err)
-	}
-	if err := <-announced; err != nil {
-		t.Errorf("Announce: %v", err)
-	}
-	if _, err := group(t, r).Begin(); !errors.Is(err, ErrClosed) {
-		t.Errorf("a server that starts afterwards: %v, want %v", err, ErrClosed)
 	}
 }
 

@@ -77,8 +77,8 @@ func New(config Config) *Registrar {
 	}
 }
 
-// Register keeps an entry in etcd, and returns when it is there. Otherwise it returns an error, and takes out
-// again what is in etcd by then, in the background if ctx has ended. It is an error if this process has
+// Register keeps an entry in etcd, and returns when it is there. After an error it takes the
+// entry out again, in the background if ctx has ended. It is an error if this process has
 // registered one of the keys.
 func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
 	g, err := r.start(e, false)
@@ -139,7 +139,7 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 	return g, nil
 }
 
-// warn logs what may surprise readers of an entry.
+// warn logs why some readers may fail on an entry.
 func (r *Registrar) warn(e Entry) {
 	if warning := e.warning(); warning != "" {
 		r.config.Logger.Warn("questionable layouts", "key", r.config.Namespace+e.Key, "problem", warning)
@@ -241,7 +241,7 @@ func statuses(registrations []*Registration) (all []lease.Status) {
 }
 
 // Close takes everything out of etcd and revokes the leases, all at once. It returns when that is done,
-// or when ctx ends, with an error that says what is left to expire.
+// or when ctx ends, with an error that names the leases that are left to expire.
 func (r *Registrar) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true

@@ -34,7 +34,7 @@ type Run struct {
 }
 
 // Announce puts the entries of a server that serves in etcd, in the background. If within is not 0, it returns when they
-// are there, save those that are not healthy, and it is an error if they are not by then. It returns nil if ctx or a
+// are there, except unhealthy ones, and it is an error if they are not by then. It returns nil if ctx or a
 // Withdraw ends it, and has dropped the entries after an error.
 func (run *Run) Announce(ctx context.Context, a Announcement, within time.Duration) error {
 	bounded := ctx
@@ -56,7 +56,7 @@ func (run *Run) Announce(ctx context.Context, a Announcement, within time.Durati
 // Abandon ends a run that cannot be announced. Its entries are taken out of etcd in the background.
 func (run *Run) Abandon(why error) { run.group.step(run, withdraw, why) }
 
-// announce begins to put the entries in etcd and, if wait is set, waits until they are there, save those that are not healthy.
+// announce begins to put the entries in etcd and, if wait is set, waits until they are there, except unhealthy ones.
 // After an error call Abandon.
 func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -76,7 +76,7 @@ func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	return err
 }
 
-// synced returns when registrations are in etcd, save those that are paused.
+// synced returns when registrations are in etcd, except paused ones.
 func synced(ctx context.Context, registrations []*Registration) error {
 	for _, registration := range registrations {
 		if err := registration.handle.Sync(ctx); err != nil {
@@ -86,7 +86,7 @@ func synced(ctx context.Context, registrations []*Registration) error {
 	return nil
 }
 
-// start begins to put the entries in etcd, and returns those that it has begun with.
+// start begins to put the entries in etcd, and returns their registrations.
 func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, error) {
 	g := run.group
 	g.mu.Lock()

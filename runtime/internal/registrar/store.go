@@ -29,7 +29,7 @@ func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	return err
 }
 
-// Remove deletes the entries of an instance under a service key, also those of other processes. It is an error
+// Remove deletes the entries of an instance under a service key, also if another process has put them. It is an error
 // if there are none.
 func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	if err := endpoint.CheckKey(key); err != nil {

@@ -13,15 +13,14 @@ import (
 // *net.TCPConn than for what wraps one.
 type Conns struct {
 	mu     sync.Mutex
-	open   map[weak.Pointer[net.TCPConn]]struct{} // and those that were closed a short while ago
-	silent map[*net.TCPConn]struct{}
-	closed bool // to new ones
+	silent map[weak.Pointer[net.TCPConn]]bool // whether nothing has come in; a closed connection stays until it is collected
+	closed bool                               // to new ones
 }
 
 // Watch returns the listener to serve on in place of lis, and its connections. It looks into a *net.TCPListener alone:
 // what serves on another may want to see the types of its connections, as net/http does those of crypto/tls.
 func Watch(lis net.Listener) (net.Listener, *Conns) {
-	c := &Conns{open: make(map[weak.Pointer[net.TCPConn]]struct{}), silent: make(map[*net.TCPConn]struct{})}
+	c := &Conns{silent: make(map[weak.Pointer[net.TCPConn]]bool)}
 	if tcp, ok := lis.(*net.TCPListener); ok {
 		lis = &listener{tcp, c}
 	}
@@ -29,54 +28,49 @@ func Watch(lis net.Listener) (net.Listener, *Conns) {
 }
 
 // CloseSilent closes the connections on which nothing has come in, and new ones from then on.
-func (c *Conns) CloseSilent() {
+func (c *Conns) CloseSilent() { c.close(false) }
+
+// Close closes all connections, and new ones from then on.
+func (c *Conns) Close() { c.close(true) }
+
+func (c *Conns) close(all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	for conn := range c.silent {
-		_ = conn.Close() // an error: it is closed by now
-	}
-}
-
-// Close closes all.
-func (c *Conns) Close() {
-	c.CloseSilent()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for open := range c.open {
-		if conn := open.Value(); conn != nil {
-			_ = conn.Close() // as above
+	for pointer, silent := range c.silent {
+		if conn := pointer.Value(); conn != nil && (all || silent) {
+			_ = conn.Close() // an error: it is closed by now
 		}
 	}
 }
 
-// add takes in a new connection, which is silent until something comes in.
+// add adds a new connection.
 func (c *Conns) add(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	open := weak.Make(conn)
-	c.open[open], c.silent[conn] = struct{}{}, struct{}{}
-	runtime.AddCleanup(conn, c.forget, open)
+	pointer := weak.Make(conn)
+	c.silent[pointer] = true
+	runtime.AddCleanup(conn, c.forget, pointer)
 	if c.closed {
-		_ = conn.Close() // who serves it will see
+		_ = conn.Close() // the server sees that
 	}
 }
 
-func (c *Conns) forget(open weak.Pointer[net.TCPConn]) {
+func (c *Conns) forget(pointer weak.Pointer[net.TCPConn]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, open)
+	delete(c.silent, pointer)
 }
 
-// spoke takes in that something has come in on a connection, or its end.
+// spoke handles the first data on a connection, or its end.
 func (c *Conns) spoke(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.silent, conn)
+	c.silent[weak.Make(conn)] = false
 }
 
-// listen waits until something comes in on a connection, or its end. Others who read from it wait meanwhile, so
-// that nothing is missed: they must not begin before began is closed.
+// listen waits for the first data on a connection, or its end. It holds up other readers, so that nothing is missed: they must
+// not begin before began is closed.
 func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.spoke(conn)
 	begin := sync.OnceFunc(func() { close(began) })
@@ -86,14 +80,14 @@ func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
 		return
 	}
 	asked := false
-	_ = raw.Read(func(fd uintptr) bool { // an error: it is closed, or too late for who reads
+	_ = raw.Read(func(fd uintptr) bool { // an error: it is closed, or has a deadline that has passed
 		begin()
 		again := asked
 		asked = true
 		if !readable(fd, again) {
 			return false
 		}
-		c.spoke(conn) // before others read what has come in
+		c.spoke(conn) // before others read the data
 		return true
 	})
 }
@@ -110,7 +104,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	l.conns.add(conn)
 	began := make(chan struct{})
-	go l.conns.listen(conn, began) // ends with the silence or the connection
+	go l.conns.listen(conn, began) // ends with the first data or the connection
 	<-began
 	return conn, nil
 }

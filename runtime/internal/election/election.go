@@ -212,7 +212,10 @@ func (e *Election) Term() (term Term, err error) {
 	if e.ended {
 		return Term{}, ErrClosed
 	}
-	return e.core.term(time.Now()), nil
+	if term = e.core.term(time.Now()); term.Token != e.token {
+		e.turn(term.Token) // it has ended, and the timer is late
+	}
+	return term, nil
 }
 
 // Err returns why the instance cannot lead, or cannot learn whether it does, nil if it can.
@@ -327,7 +330,7 @@ func (e *Election) End() {
 	e.turned() // for those who wait, also if the instance did not lead
 	e.mu.Unlock()
 	e.Stand(false)
-	e.stop()
+	e.calls.Go(e.stop) // it may wait for whoever notifies
 }
 
 // Gone is closed after End once nothing of the election is in etcd, or Close has given up.

@@ -54,14 +54,13 @@ func (s *Session) renewSuspects() {
 }
 
 // keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there are none or the
-// core suspects it. The client may end its keepalives for reasons of its own. They are begun again with a renewal out of turn.
+// core suspects it. The client may end its keepalives for reasons of its own. They are begun again, once a second at most.
 func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-chan struct{}) {
 	var answers <-chan *clientv3.LeaseKeepAliveResponse
 	waiting := make(chan struct{}, maxRenewals)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	begin := func() { answers, _ = s.client.Lease.KeepAlive(ctx, id) } // without, each renewal is out of turn
-	begin()
+	var begun time.Time
 	for {
 		select {
 		case answer, ok := <-answers:
@@ -78,14 +77,18 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-
 		case <-ctx.Done():
 			return
 		}
+		if answers == nil && time.Since(begun) >= renewSpacingMax {
+			begun = time.Now()
+			answers, _ = s.client.Lease.KeepAlive(ctx, id) // without, each renewal is out of turn
+		}
 		var due bool
 		var wait time.Duration
 		s.locked(func(c *core, now time.Time) { due, wait = c.renewalDue(now, id) })
 		if due {
 			s.renewOnce(ctx, id, waiting)
-			if answers == nil {
-				begin()
-			}
+		}
+		if answers == nil {
+			wait = min(wait, renewSpacingMax)
 		}
 		timer.Reset(wait)
 	}

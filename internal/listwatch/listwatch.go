@@ -55,11 +55,10 @@ type Item[T any] struct {
 // Snapshot is what a range held at a revision. It is immutable and shared: its items keep their
 // identity from one snapshot to the next for as long as they do not change.
 type Snapshot[T any] struct {
-	Items    []*Item[T] // sorted by key
-	Removed  []*Item[T] // gone since the previous snapshot, each as it was last heard of
-	Revision int64
-	// Provisional says that the snapshot may be behind etcd: it was read from a member without a leader.
-	Provisional bool
+	Items       []*Item[T] // sorted by key
+	Removed     []*Item[T] // gone since the previous snapshot, each as it was last heard of
+	Revision    int64
+	Provisional bool // may be behind etcd, for it was read from a member without a leader
 	Truncated   bool // entries were left out, for they exceed the bounds
 }
 

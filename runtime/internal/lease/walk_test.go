@@ -201,20 +201,12 @@ func (w *walked) end(f fate) bool {
 	return true
 }
 
-// seen are the changes of state in all walks, "from --> to".
-var seen = make(map[string]bool)
-
-// observe notes what has changed.
+// observe takes the changes of state.
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
 		if c.to == Conflict && c.err == nil {
 			w.breaks("nothing says why %s is in conflict", c.key)
 		}
-		from := c.from.String()
-		if c.from == Initial {
-			from = "[*]"
-		}
-		seen[from+" --> "+c.to.String()] = true
 	}
 	w.core.changes = nil
 }
@@ -630,7 +622,6 @@ func TestWalk(t *testing.T) {
 			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
 	t.Run("lives", func(t *testing.T) { coretest.Live(t, 1000, 300, lifeOf(item)) })
-	t.Run("the docs draw what happens", checkDiagram)
 }
 
 // named returns the items of an entry of one key, which is named by its lease.

@@ -2,9 +2,6 @@ package registrar
 
 import (
 	"fmt"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +22,6 @@ func published(t *testing.T, service, key string, layouts ...endpoint.Layout) En
 	return e
 }
 
-// Announce and Serve are errors in a phase without an arrow for them.
 func TestG24_BeginRefuses(t *testing.T) {
 	for _, row := range []struct {
 		before []event
@@ -44,43 +40,6 @@ func TestG24_BeginRefuses(t *testing.T) {
 		}
 		if err := c.begin(row.on); err == nil || !strings.HasPrefix(err.Error(), "etcd: "+row.want) {
 			t.Errorf("%v after %v: %v, want %q", row.on, row.before, err, row.want)
-		}
-	}
-}
-
-var arrow = regexp.MustCompile(`^\s*(\w+) --> (\w+): (\w+)$`)
-
-func TestDiagramShowsTheTransitions(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/registration.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, diagram, ok := strings.Cut(string(page), "[*] --> idle\n")
-	diagram, _, closed := strings.Cut(diagram, "```")
-	if !ok || !closed {
-		t.Fatal("no diagram that begins in phase idle")
-	}
-	var drawn []string
-	for line := range strings.Lines(diagram) {
-		line = strings.TrimRight(line, "\n")
-		if parts := arrow.FindStringSubmatch(line); parts != nil {
-			drawn = append(drawn, parts[1]+" "+parts[3]+" "+parts[2])
-		} else if strings.TrimSpace(line) != "" && !strings.HasSuffix(line, "stopped --> [*]") {
-			t.Errorf("cannot read %q", line)
-		}
-	}
-	var made []string
-	for c, to := range transitions {
-		made = append(made, fmt.Sprint(c.from, " ", c.on, " ", to))
-	}
-	for _, line := range drawn {
-		if !slices.Contains(made, line) {
-			t.Errorf("drawn and not made: %s", line)
-		}
-	}
-	for _, line := range made {
-		if !slices.Contains(drawn, line) {
-			t.Errorf("made and not drawn: %s", line)
 		}
 	}
 }

@@ -31,11 +31,6 @@ func (l *Limiter) Allow(now time.Time) (ok bool, missed int) {
 	return true, missed
 }
 
-// Next returns how long it takes until Allow allows a line.
-func (l *Limiter) Next(now time.Time) time.Duration {
-	return max(0, l.full.Sub(now)-(burst-1)*every)
-}
-
 // Attrs returns the attributes of a line that was allowed: args, and how many lines were left out before it.
 func Attrs(missed int, args ...any) []any {
 	if missed == 0 {

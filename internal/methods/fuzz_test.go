@@ -40,7 +40,7 @@ func FuzzMethods(f *testing.F) {
 		}
 		for _, method := range all {
 			service, name := Split(method)
-			in, elsewhere := Serving(method, texts, others)
+			in, elsewhere := Serving(texts, others, func(text string) (bool, bool) { return NamesService(text, service), Names(text, service, name) })
 			says := func(text string) bool { return text == "" || Names(text, service, name) }
 			if in == 0 {
 				t.Fatalf("no class is of %q", method)

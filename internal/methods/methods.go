@@ -18,13 +18,8 @@ const Every = ^uint32(0)
 // Serving returns which of texts are of endpoints that serve a method, as bits: those that name it, and those that name no
 // methods at all. If nobody names it, those that name other methods of its service do not serve it. others are the texts of
 // the endpoints in no lane: elsewhere reports that only these serve the method. Then, and where nobody does, Every is returned.
-func Serving(method string, texts, others []string) (in uint32, elsewhere bool) {
-	service, name := Split(method)
-	return ServingBy(texts, others, func(text string) (bool, bool) { return NamesService(text, service), Names(text, service, name) })
-}
-
-// ServingBy is Serving with what a text names: a method of the service, and the method itself.
-func ServingBy(texts, others []string, names func(text string) (service, method bool)) (in uint32, elsewhere bool) {
+// names says whether a text names a method of the service, and the method itself.
+func Serving(texts, others []string, names func(text string) (service, method bool)) (in uint32, elsewhere bool) {
 	if len(texts) == 0 {
 		return Every, false
 	}

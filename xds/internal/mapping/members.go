@@ -160,7 +160,7 @@ func (p *plan) serving(at path, l, other *lane) (s *set, elsewhere bool) {
 	if other != nil {
 		others = other.texts
 	}
-	in, elsewhere := methods.ServingBy(l.texts, others, func(text string) (service, method bool) {
+	in, elsewhere := methods.Serving(l.texts, others, func(text string) (service, method bool) {
 		return p.named[text][path{service: at.service}], at.method != "" && p.named[text][at]
 	})
 	if l.sets[in] == nil && len(l.sets) > methods.MaxTexts {

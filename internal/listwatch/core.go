@@ -56,10 +56,10 @@ const (
 // a watch is open.
 type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
-	answer *clientv3.WatchResponse // callWait
-	doubt  bool                    // callWait: another range of the client has found trouble with etcd
-	back   bool                    // callPause, callWait: the connection to etcd is back
-	err    error                   // the call failed; callWait: the watch ended
+	answer *clientv3.WatchResponse // callWait, callProbe
+	doubt  bool                    // callWait, callProbe: another range of the client has found trouble with etcd
+	back   bool                    // callPause, callWait, callProbe: the connection to etcd is back
+	err    error                   // the call failed; callWait, callProbe: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
 
 	ranges int // that the etcd client follows
@@ -350,6 +350,8 @@ func (c *core[T]) verified(e event) action {
 // probed takes the outcome of a probe. One that failed is repeated: etcd may be about to elect a leader.
 func (c *core[T]) probed(e event) action {
 	switch {
+	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // something else came first
+		return c.woken(e)
 	case etcderr.Refused(e.err):
 		return c.rebuild(c.errorOf("list", e.err, e.why))
 	case e.err != nil && c.replica.suspect(c.replica.revision+1, c.now):

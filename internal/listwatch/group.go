@@ -18,9 +18,6 @@ type Group[T any] struct {
 
 // NewGroup returns a group that follows nothing yet and does no I/O.
 func NewGroup[T any](cfg Config[T]) *Group[T] {
-	if cfg.Streams == nil {
-		cfg.Streams = NewStreams()
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel, watchers: make(map[*watcher[T]]struct{})}
 }
@@ -38,7 +35,7 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
-	w := newWatcher(&g.cfg, spec, sink)
+	w := &watcher[T]{cfg: &g.cfg, spec: spec, sink: sink, doubt: make(chan struct{}, 1), back: make(chan struct{}, 1), core: newCore(spec, &g.cfg)}
 	g.watchers[w] = struct{}{}
 	g.running.Go(func() { w.run(ctx) })
 	return func() {

@@ -96,7 +96,7 @@ type hooks struct{ relisted, malformed []string }
 
 func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
 	return NewGroup(Config[string]{
-		Client: f, Equal: func(a, b string) bool { return a == b },
+		Client: f, Streams: NewStreams(), Equal: func(a, b string) bool { return a == b },
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 		Hooks: Hooks{
 			Relisted:  func(cause string) { h.relisted = append(h.relisted, cause) },
@@ -157,8 +157,19 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("silence: %d probes, relisted %q", probes, h.relisted)
 		}
 
+		// What it says while a probe hangs is heard at once.
+		f.hanging()
+		for asked = f.counts()[0]; f.counts()[0] == asked; {
+			time.Sleep(time.Second)
+		}
+		answers <- *events(12, put("c", "2", 12))
+		synctest.Wait()
+		if text(last.Snapshot.Items) != "a=1 c=2" {
+			t.Errorf("after a change while a probe hangs: %q", text(last.Snapshot.Items))
+		}
+
 		// One that breaks is reopened on another stream.
-		again := f.answering(list(12, kv("a", "2", 12)), nil)
+		again := f.answering(list(13, kv("a", "2", 13)), nil)
 		close(answers)
 		time.Sleep(time.Second)
 		synctest.Wait()

@@ -121,6 +121,8 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		r.applied = max(r.applied, resp.Events[n-1].Kv.ModRevision)
 	}
 	switch {
+	case r.total < int64(r.set.used.entries): // those that no event has ended are of another history
+		return changed, errMissed
 	case behind:
 		r.suspect(r.revision, now)
 	case r.set.truncated && r.calm && r.awaited == 0: // the next probe, which looks for room, stays due

@@ -42,6 +42,12 @@ func put(key, value string, modified int) *clientv3.Event {
 	return &clientv3.Event{Type: clientv3.EventTypePut, Kv: kv(key, value, modified)}
 }
 
+func create(key, value string, modified int) *clientv3.Event {
+	e := put(key, value, modified)
+	e.Kv.CreateRevision = e.Kv.ModRevision
+	return e
+}
+
 func del(key string, modified int) *clientv3.Event {
 	return &clientv3.Event{Type: clientv3.EventTypeDelete, Kv: kv(key, "", modified)}
 }
@@ -66,8 +72,6 @@ func watchAnswer(h *etcdserverpb.ResponseHeader) *clientv3.WatchResponse {
 }
 
 func TestReplicaProbed(t *testing.T) {
-	create := put("b", "bad", 11)
-	create.Kv.CreateRevision = 11
 	again := kv("b", "", 12)
 	again.CreateRevision = 12
 	for _, tt := range []struct {
@@ -92,7 +96,7 @@ func TestReplicaProbed(t *testing.T) {
 		r.listed(whole(r, list(10, kv("a", "1", 5), kv("c", "other", 5))), false)
 		r.resetLiveness(start)
 		// c goes, b comes, though malformed, and changes.
-		for _, events := range []*clientv3.WatchResponse{events(12, del("c", 11), create, put("b", "1", 12)), events(14, tt.heard...)} {
+		for _, events := range []*clientv3.WatchResponse{events(12, del("c", 11), create("b", "bad", 11), put("b", "1", 12)), events(14, tt.heard...)} {
 			if _, err := r.heard(events, start); err != nil {
 				t.Fatal(err)
 			}
@@ -122,6 +126,15 @@ func TestReplicaProbedAgain(t *testing.T) {
 		if err := r.probed(resp, start); (err != nil) != (i == 2) {
 			t.Errorf("probe %d: %v", i, err)
 		}
+	}
+}
+
+// TestReplicaHeard has etcd restored to a history that is as long by now, in which a is c: only the end of c tells.
+func TestReplicaHeard(t *testing.T) {
+	r, _ := newReplica()
+	r.listed(whole(r, list(10, kv("a", "1", 5), kv("b", "1", 6))), false)
+	if _, err := r.heard(events(13, create("d", "1", 12), del("c", 13)), start); !errors.Is(err, errMissed) {
+		t.Errorf("%v, want %v", err, errMissed)
 	}
 }
 

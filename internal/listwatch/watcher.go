@@ -27,14 +27,6 @@ type watcher[T any] struct {
 	stream  *stream            // that the watch is on; nil: there is none
 }
 
-func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
-	return &watcher[T]{
-		cfg: cfg, spec: spec, sink: sink,
-		doubt: make(chan struct{}, 1), back: make(chan struct{}, 1),
-		core: newCore(spec, cfg),
-	}
-}
-
 // run lists and follows until ctx ends.
 func (w *watcher[T]) run(ctx context.Context) {
 	w.timer = time.NewTimer(0)
@@ -92,8 +84,7 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	case callListLocal:
 		return w.read(ctx, a, append(a.page.opts(w.spec.Range), clientv3.WithSerializable())...)
 	case callProbe:
-		return w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
-			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+		return w.probe(ctx, a)
 	case callWatch:
 		return w.openWatch(ctx, a)
 	case callWait:
@@ -109,6 +100,23 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	defer cancel()
 	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)
 	return event{read: resp, err: err}
+}
+
+// probe reads the number of keys and the one changed last. What happens meanwhile ends it, and is the outcome.
+func (w *watcher[T]) probe(ctx context.Context, a action) event {
+	ctx, cancel := context.WithCancel(ctx)
+	meanwhile := make(chan event, 1)
+	go func() {
+		meanwhile <- w.wait(ctx, 2*a.timeout, w.answers)
+		cancel()
+	}()
+	probed := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+	cancel()
+	if e := <-meanwhile; e != (event{}) {
+		return e
+	}
+	return probed
 }
 
 // openWatch opens the watch once no other is being opened on its stream. The etcd client blocks until etcd has answered, so the

@@ -14,48 +14,27 @@ const renewTimeout = 2 * time.Second
 // maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
 const maxRenewals = 4
 
-// renewal keeps one lease alive.
-type renewal struct {
-	stop    context.CancelFunc
-	suspect chan struct{} // receives when the core suspects that the lease is gone
-}
-
 // renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
 // held.
 func (s *Session) renewLeases(ids []clientv3.LeaseID) {
-	for id, r := range s.renewals {
+	for id, stop := range s.renewals {
 		if !slices.Contains(ids, id) {
-			r.stop()
+			stop()
 			delete(s.renewals, id)
 		}
 	}
 	for _, id := range ids {
 		if s.renewals[id] == nil && s.ctx.Err() == nil {
 			ctx, stop := context.WithCancel(s.ctx)
-			r := &renewal{stop: stop, suspect: make(chan struct{}, 1)}
-			s.renewals[id] = r
-			s.wg.Go(func() { s.keepAlive(ctx, id, r.suspect) })
-		}
-	}
-	s.renewSuspects()
-}
-
-// renewSuspects has the renewals of leases that the core suspects ask it when they are due. It must be called with mu held.
-func (s *Session) renewSuspects() {
-	for id, r := range s.renewals {
-		if !s.core.suspects(id) {
-			continue
-		}
-		select {
-		case r.suspect <- struct{}{}:
-		default: // it is about to
+			s.renewals[id] = stop
+			s.wg.Go(func() { s.keepAlive(ctx, id) })
 		}
 	}
 }
 
-// keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there are none or the
-// core suspects it. The client may end its keepalives for reasons of its own. They are begun again, once a second at most.
-func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-chan struct{}) {
+// keepAlive takes the answers to the etcd client's keepalives, and renews the lease out of turn when there are none. The client
+// may end its keepalives for reasons of its own, or because the lease is gone. They are begun again, once a second at most.
+func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
 	var answers <-chan *clientv3.LeaseKeepAliveResponse
 	waiting := make(chan struct{}, maxRenewals)
 	timer := time.NewTimer(0)
@@ -66,13 +45,12 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-
 		case answer, ok := <-answers:
 			if !ok {
 				answers = nil
-				s.locked(func(c *core, _ time.Time) { c.suspect(id) })
+				s.renewOnce(ctx, id, waiting) // the lease may be gone
 				timer.Reset(0)
 			} else if answer != nil {
 				s.renewed(id, answer)
 			}
 			continue
-		case <-suspect:
 		case <-timer.C:
 		case <-ctx.Done():
 			return
@@ -129,7 +107,6 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 		defer cancel()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {
-			s.locked(func(c *core, _ time.Time) { c.trust(id) })
 			s.renewed(id, answer)
 			return
 		}

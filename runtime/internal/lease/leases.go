@@ -19,7 +19,7 @@ const (
 	askMin = time.Second
 	askMax = 30 * time.Second
 	// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the TTL has passed
-	// without an answer, or the lease is suspected to be gone, it is renewed out of turn, on another connection if there is
+	// without an answer, or the keepalives have ended, it is renewed out of turn, on another connection if there is
 	// one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
 	renewSpacing    = 16
 	renewSpacingMin = 100 * time.Millisecond
@@ -37,7 +37,6 @@ type heldLease struct {
 	life     time.Duration // the TTL, as etcd gave it
 	expires  time.Time     // unless it is renewed
 	renewAt  time.Time     // no renewal out of turn before
-	suspect  bool          // a key on it has gone, and no renewal has been answered since
 	presumed bool          // seemed to be gone, and may be back with a restored etcd
 	denied   bool          // etcd does not let us revoke it
 	revoking bool          // a revocation was sent, so that it may be gone
@@ -205,36 +204,13 @@ func (c *core) renewed(now time.Time, id clientv3.LeaseID, life time.Duration, r
 	}
 }
 
-// suspect has a renewal tell whether a lease still exists, and trust takes in that it does.
-func (c *core) suspect(id clientv3.LeaseID) {
-	if h := c.get(id); h != nil {
-		h.suspect = true
-	}
-}
-
-func (c *core) trust(id clientv3.LeaseID) {
-	if h := c.get(id); h != nil {
-		h.suspect = false
-	}
-}
-
-// suspects reports whether a renewal is to tell if a lease still exists.
-func (c *core) suspects(id clientv3.LeaseID) bool {
-	h := c.get(id)
-	return h != nil && h.suspect
-}
-
 // renewalDue reports whether a lease is to be renewed out of turn now, and when to ask again.
 func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
 	h := c.get(id)
 	if h == nil {
 		return false, tick
 	}
-	at := h.expires.Add(-h.life / 2)
-	if h.suspect {
-		at = now
-	}
-	if at = latest(at, h.renewAt); now.Before(at) {
+	if at := latest(h.expires.Add(-h.life/2), h.renewAt); now.Before(at) {
 		return false, at.Sub(now)
 	}
 	wait = min(max(h.life/renewSpacing, renewSpacingMin), renewSpacingMax)

@@ -120,17 +120,3 @@ func TestG15_ClosedOnce(t *testing.T) {
 		t.Errorf("closed %d times", closed)
 	}
 }
-
-// A key that goes again soon after it was put back waits for its next put. Its lease may have been revoked, so that is asked
-// first, and what went with it need not wait.
-func TestG1_ARevokedLeaseOwesNoPause(t *testing.T) {
-	s := newScript(t)
-	s.play("have a; run 1m; delete a; nudge; run 300ms; forget; revoke 1; heard")
-	if !s.core.suspects(1) {
-		t.Fatal("the lease is not suspected")
-	}
-	s.play("settle; renewal-unknown 1; settle")
-	if got := strings.Join(s.calls, ", "); got != "grant, put a" {
-		t.Errorf("the calls are %s", got)
-	}
-}

@@ -70,7 +70,7 @@ func (s *script) elapse() {
 	for _, id := range s.core.inUse() {
 		s.renewAt = s.now.Add(ttl / 3)
 		if _, ok := s.etcd.leases[id]; !ok {
-			s.core.suspect(id)
+			s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
 			continue
 		}
 		s.etcd.leases[id] = s.now.Add(ttl)

@@ -46,7 +46,7 @@ type Session struct {
 	started  bool  // run has been started
 	closeErr error // of the first Close
 	watches  map[string]*watch
-	renewals map[clientv3.LeaseID]*renewal
+	renewals map[clientv3.LeaseID]context.CancelFunc
 
 	reporting sync.Mutex // keeps the lines of changes in their order
 }
@@ -59,7 +59,7 @@ func New(client *clientv3.Client, opts Options) *Session {
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: core, watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]*renewal),
+		core: core, watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]context.CancelFunc),
 	}
 }
 

@@ -57,9 +57,6 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		return
 	}
 	e.err = fmt.Errorf("key %q was deleted", r.key)
-	if now.Before(r.notBefore) {
-		c.suspect(was.lease) // else the put tells
-	}
 }
 
 // heard takes in what a watch tells of a key, as it was at a revision. kv is nil if there is nothing.

@@ -60,7 +60,6 @@ func (s *Session) watch(key string) *watch {
 			}
 			if w.heard = u.Err == nil; w.heard {
 				c.heard(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
-				s.renewSuspects()
 			}
 		})
 		s.poke()

@@ -174,8 +174,8 @@ func keyValueOf(kv *mvccpb.KeyValue) *keyValue {
 func (s *Session) read(ctx context.Context, o readOp) {
 	var guards []clientv3.Cmp
 	var gets []clientv3.Op
-	for i := range o.probes {
-		guards, gets = append(guards, o.probes[i].guard()), append(gets, clientv3.OpGet(o.probes[i].r.key))
+	for i := range o.steps {
+		guards, gets = append(guards, o.steps[i].guard()), append(gets, clientv3.OpGet(o.steps[i].r.key))
 	}
 	txn := s.client.KV.Txn(ctx)
 	if o.compare {
@@ -190,6 +190,6 @@ func (s *Session) read(ctx context.Context, o readOp) {
 			c.readFailed(now, o, err)
 			return
 		}
-		c.told(now, o.probes, valuesOf(resp), resp.Header.GetRevision())
+		c.told(now, o.steps, valuesOf(resp), resp.Header.GetRevision())
 	})
 }

@@ -35,8 +35,8 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			}
 			s.wg.Wait()
 			s.cancel()
-			if h := s.core.revocable(time.Now()); (h == nil) != inTime || h != nil && h.id != 7 {
-				t.Errorf("answered after %v: %+v is to be revoked", after, h)
+			if o := s.core.due(time.Now()); !inTime && o != (revokeOp{7}) {
+				t.Errorf("answered after %v: the next call is %+v", after, o)
 			}
 		})
 	}

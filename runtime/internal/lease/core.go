@@ -11,15 +11,13 @@ import (
 )
 
 const (
-	// checkUnwatched spaces the checks of our keys; checkWatched does where watches tell of changes, checkHidden where
-	// nothing tells beside that the connection to etcd is another, and checkIdle where there is no lease. All are the upper
-	// end of a jittered pause. Whatever watches tell, checkMin lies between two of them.
+	// The longest pauses between checks of our keys: checkUnwatched if some key is not watched, checkWatched if all are, and
+	// checkHidden if all are, but nobody tells that the connection to etcd is another. checkMin is the shortest.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 30 * time.Second
 	checkHidden    = 10 * time.Second
-	checkIdle      = time.Minute
 	checkMin       = 200 * time.Millisecond
-	// complainEvery is the least time between two complaints about the same.
+	// complainEvery is the least time between two complaints.
 	complainEvery = time.Minute
 	// maxWatches is the greatest number of keys that a session watches, so that a process with a hundred services does not
 	// have a hundred watches. With more keys it hears by those that it watches when the lease goes, and checks all often.
@@ -59,11 +57,11 @@ type core struct {
 	hidden    bool      // nobody calls reconnected
 	revision  int64     // of etcd's last answer
 
-	wakeAt     time.Time    // the earliest time that next waits for
-	lastWall   time.Time    // the wall clock when the wait began; zero: there was none
-	silent     time.Time    // when a call failed first since etcd answered one; zero: it answered the last
-	silence    error        // of the last call that failed
-	complainAt [2]time.Time // no complaint before: about etcd that does not answer, about one that refuses
+	wakeAt     time.Time // the earliest time that next waits for
+	lastWall   time.Time // the wall clock when the wait began; zero: there was none
+	silent     time.Time // when a call failed first since etcd answered one; zero: it answered the last
+	silence    error     // of the last call that failed
+	complainAt time.Time // no complaint before
 	changes    []change
 	complaints []complaint
 }
@@ -196,13 +194,11 @@ func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
 }
 
 // update gives an entry new values under its keys.
-func (c *core) update(now time.Time, e *entry, items []Item) error {
-	if err := e.update(items, c.lease); err != nil {
-		return err
-	}
+func (c *core) update(now time.Time, e *entry, items []Item) {
+	e.items = items
+	e.retry()
 	c.rouse(e)
 	c.refreshEntry(now, e)
-	return nil
 }
 
 // refresh brings the states of the queued entries up to date, and lets those go that are as wanted.
@@ -243,11 +239,6 @@ func (c *core) wanted() bool {
 	return len(c.entries) > len(c.queue) || slices.ContainsFunc(c.queue, c.stays)
 }
 
-// presumes reports whether earlier leases have yet to be revoked that etcd may have again, with keys that were deleted.
-func (c *core) presumes() bool {
-	return slices.ContainsFunc(c.held, func(h *heldLease) bool { return h.presumed && !h.denied })
-}
-
 // nudge makes due at once what is otherwise done from time to time.
 func (c *core) nudge(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
@@ -264,8 +255,6 @@ func (c *core) nudge(now time.Time) {
 func (c *core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
 	switch {
-	case c.lease == 0:
-		every = checkIdle
 	case c.watched && c.hidden:
 		every = checkHidden
 	case c.watched:
@@ -299,14 +288,6 @@ func (c *core) setWatched(now time.Time, watched bool) {
 	c.watched = watched
 }
 
-// reconnected takes in that the connection to etcd is back. It may lead to another etcd, or to a restored one.
-func (c *core) reconnected(now time.Time) {
-	c.nudge(now)
-	if c.lease == 0 {
-		c.presume(now, c.everGranted...)
-	}
-}
-
 // cause notes why entries are not in etcd, unless another reason is known.
 func (c *core) cause(err error) {
 	for _, e := range c.queue {
@@ -325,11 +306,7 @@ type complaint struct {
 
 // complain has it logged that etcd does not have entries as they are wanted: the first time, then rarely.
 func (c *core) complain(now time.Time, err error, affected func(*entry) bool) {
-	next := &c.complainAt[0]
-	if isRefusal(err) {
-		next = &c.complainAt[1] // a refusal is not hidden behind failures that pass: somebody must mend it
-	}
-	if now.Before(*next) {
+	if now.Before(c.complainAt) {
 		return
 	}
 	var out []*entry
@@ -341,7 +318,7 @@ func (c *core) complain(now time.Time, err error, affected func(*entry) bool) {
 	if len(out) == 0 {
 		return
 	}
-	*next = now.Add(complainEvery)
+	c.complainAt = now.Add(complainEvery)
 	c.complaints = append(c.complaints, complaint{out[0].key(), len(out) - 1, err})
 }
 

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -76,21 +75,6 @@ func (e *entry) retry() {
 	}
 }
 
-// update gives e new values under the same keys.
-func (e *entry) update(items []Item, lease clientv3.LeaseID) error {
-	if len(items) != len(e.items) {
-		return errors.New("an update cannot change the layouts")
-	}
-	for i, item := range items {
-		if from, to := e.items[i].Key(lease), item.Key(lease); from != to {
-			return fmt.Errorf("an update cannot change the key %q to %q: close the registration and register anew", from, to)
-		}
-	}
-	e.items = items
-	e.retry()
-	return nil
-}
-
 // key returns the first key of the entry, which names it in logs.
 func (e *entry) key() string {
 	if len(e.records) == 0 {
@@ -147,7 +131,7 @@ func (c *core) tell(e *entry, from State) {
 
 // stateOf returns the state of e.
 func (c *core) stateOf(now time.Time, e *entry) State {
-	out := e.want != present && !c.remains(e) && !c.presumes()
+	out := e.want != present && !c.remains(e)
 	switch {
 	case e.want == gone && out:
 		return Closed

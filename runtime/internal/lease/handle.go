@@ -35,19 +35,16 @@ func (h *Handle) Status() Status {
 	return Status{h.e.state, h.e.key(), on, err, h.e.since}
 }
 
-// Set gives the entry new values under its keys. They are written in the background.
+// Set gives the entry new values. They are written in the background. The keys must be those that it has.
 func (h *Handle) Set(items []Item) error {
-	return h.change(func(now time.Time) error { return h.s.core.update(now, h.e, items) })
+	return h.change(func(now time.Time) { h.s.core.update(now, h.e, items) })
 }
 
 // SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil when that is done; it
 // returns the errors of Sync, and ErrSuperseded after a later change.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
-	err = h.change(func(now time.Time) error {
-		seq = h.s.core.setPaused(now, h.e, pause)
-		return nil
-	})
+	err = h.change(func(now time.Time) { seq = h.s.core.setPaused(now, h.e, pause) })
 	return func(ctx context.Context) error {
 		return h.wait(ctx, func(e *entry) (bool, error) {
 			if e.seq != seq {
@@ -87,15 +84,16 @@ func (h *Handle) Close(ctx context.Context) error {
 }
 
 // change changes the entry by do, unless it is closed.
-func (h *Handle) change(do func(now time.Time) error) error {
+func (h *Handle) change(do func(now time.Time)) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if h.e.want == gone || h.s.core.closing {
 		return ErrDropped
 	}
-	defer h.s.poke()
-	defer h.s.wg.Go(h.s.report) // run does so only once the call under way has ended
-	return do(time.Now())
+	do(time.Now())
+	h.s.poke()
+	h.s.wg.Go(h.s.report) // now: run reports only between calls
+	return nil
 }
 
 // wait returns when done reports true or an error, and with an error when ctx or the session ends.

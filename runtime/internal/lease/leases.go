@@ -13,8 +13,6 @@ import (
 const (
 	// youngLease is the age below which the loss of a lease delays the next grant.
 	youngLease = 5 * time.Second
-	// maxPresumed is how many earlier leases are revoked again when etcd was restored.
-	maxPresumed = 64
 	// askMin and askMax space the questions what hangs on a lease.
 	askMin = time.Second
 	askMax = 30 * time.Second
@@ -37,9 +35,9 @@ type heldLease struct {
 	life     time.Duration // the TTL, as etcd gave it
 	expires  time.Time     // unless it is renewed
 	renewAt  time.Time     // no renewal out of turn before
-	presumed bool          // seemed to be gone, and may be back with a restored etcd
 	denied   bool          // etcd does not let us revoke it
 	revoking bool          // a revocation was sent, so that it may be gone
+	spare    bool          // nothing wanted hangs on it, as of the last pass
 	retryAt  time.Time     // no revocation before
 
 	// Keys may hang on it that no entry wants: a put of an absent key that was not answered may arrive late, and a restored
@@ -151,7 +149,7 @@ func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
 func (c *core) inUse() []clientv3.LeaseID {
 	var ids []clientv3.LeaseID
 	for _, h := range c.held {
-		if h.id == c.lease || !h.presumed && c.needed(h.id) {
+		if h.id == c.lease || c.needed(h.id) {
 			ids = append(ids, h.id)
 		}
 	}
@@ -169,7 +167,7 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 // revocable returns a retired lease that nothing wanted hangs on any more, nil if there is none.
 func (c *core) revocable(now time.Time) *heldLease {
 	for _, h := range c.held {
-		if h.id != c.lease && !c.needed(h.id) && !c.waits(now, h.retryAt) {
+		if h.spare && !c.waits(now, h.retryAt) {
 			return h
 		}
 	}
@@ -232,26 +230,16 @@ func (c *core) renewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// restored takes in that etcd is back at an earlier state. It may have keys of ours as they were long ago, on leases that
-// are retired. All leases are given up, and take their keys along.
+// restored takes in that etcd is back at an earlier state. It may have keys of ours as they were long ago. All leases are given
+// up, and take their keys along; an earlier one, which nobody renews, does so within its TTL.
 func (c *core) restored(now time.Time) {
 	c.move(now, errors.New("etcd was restored to an earlier state"))
-	c.presume(now, c.everGranted...)
 	c.check = nil
 	for r := range c.records() {
 		if !c.foreign(r) { // another process that has it keeps it
 			r.observed, r.claimed = nil, false
 		}
 		r.own, r.guard, r.notBefore = 0, 0, time.Time{}
-	}
-}
-
-// presume has the latest of some leases revoked that seemed to be gone: a restored etcd may have them.
-func (c *core) presume(now time.Time, ids ...clientv3.LeaseID) {
-	for _, id := range ids[max(0, len(ids)-maxPresumed):] {
-		if c.get(id) == nil {
-			c.held = append(c.held, &heldLease{id: id, granted: now, life: c.ttl, expires: now.Add(c.ttl), presumed: true})
-		}
 	}
 }
 

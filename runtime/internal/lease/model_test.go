@@ -184,7 +184,7 @@ func (m *model) do(o op, now time.Time) (a answer) {
 		}
 		m.revoke(o.lease)
 	case readOp:
-		a.kvs, a.err = m.read(o.probes, o.compare)
+		a.kvs, a.err = m.read(o.steps, o.compare)
 	case attachOp:
 		if m.poisoned[o.lease] {
 			return answer{err: rpctypes.ErrPermissionDenied}
@@ -226,7 +226,7 @@ func (a answer) tell(c *core, now time.Time, o op) {
 			c.readFailed(now, o, a.err)
 			return
 		}
-		c.told(now, o.probes, a.kvs, a.rev)
+		c.told(now, o.steps, a.kvs, a.rev)
 	case attachOp:
 		if a.err != nil {
 			c.attachedFailed(now, o.lease, a.err)
@@ -246,20 +246,20 @@ func (m *model) holds(st step) bool {
 	return m.kvs[st.r.key].rev == st.rev
 }
 
-func (m *model) read(probes []probe, compare bool) ([]*keyValue, error) {
+func (m *model) read(steps []step, compare bool) ([]*keyValue, error) {
 	if m.busy {
 		return nil, rpctypes.ErrTooManyRequests
 	}
 	same := compare
 	var kvs []*keyValue
-	for _, l := range probes {
+	for _, l := range steps {
 		if m.unreadable[l.r.key] {
 			return nil, rpctypes.ErrPermissionDenied
 		}
 		same = same && l.rev == m.kvs[l.r.key].rev
 		kvs = append(kvs, m.get(l.r.key))
 	}
-	if len(probes) > m.limit {
+	if len(steps) > m.limit {
 		return nil, rpctypes.ErrTooManyOps
 	}
 	if same {
@@ -288,7 +288,7 @@ func describe(o op) string {
 		return fmt.Sprint("attached ", o.lease)
 	case readOp:
 		words = append(words, map[bool]string{true: "check", false: "read"}[o.compare])
-		for _, l := range o.probes {
+		for _, l := range o.steps {
 			words = append(words, l.r.key)
 		}
 	case writeOp:

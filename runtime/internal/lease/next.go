@@ -47,11 +47,14 @@ func (c *core) noticeSleep(now time.Time) {
 // due returns the most urgent call, nil if there is none. Removals come first, so that they never wait for puts, and
 // revocations after the puts that move keys away.
 func (c *core) due(now time.Time) op {
+	for _, h := range c.held {
+		h.spare = h.id != c.lease && !c.needed(h.id)
+	}
 	if steps := c.collect(now, c.leaving); len(steps) > 0 {
 		return writeOp{steps}
 	}
-	if probes := c.reads(now); len(probes) > 0 {
-		return readOp{probes, false}
+	if steps := c.reads(now); len(steps) > 0 {
+		return readOp{steps, false}
 	}
 	if c.lease == 0 && c.wanted() && !c.waits(now, c.grantAt) {
 		return grantOp{c.ttl}
@@ -128,7 +131,7 @@ func (c *core) leaving(now time.Time, r *record) *write {
 		}
 		return &write{mark, value, at.lease, at.rev}
 	}
-	if h := c.get(at.lease); h != nil && !h.denied && h.id != c.lease && !c.needed(h.id) {
+	if h := c.get(at.lease); h != nil && h.spare && !h.denied {
 		return nil
 	}
 	return &write{remove, "", at.lease, at.rev}
@@ -145,21 +148,21 @@ func (c *core) arriving(now time.Time, r *record) *write {
 
 // reads returns the keys in doubt for which there is no write to make: those that are to be absent and seem to be, and those
 // that another process has, which may have let go. A session that closes reads nothing: it revokes.
-func (c *core) reads(now time.Time) []probe {
-	var probes []probe
+func (c *core) reads(now time.Time) []step {
+	var steps []step
 	for r := range c.records() {
 		ours := r.observed != nil && !c.foreign(r)
 		conflict := r.claimed && c.foreign(r) && r.e.want == present
 		due := r.doubted() && !ours && c.leaves(r) || conflict
-		if !due || r.busy || c.closing || r.alone && len(probes) > 0 || c.waits(now, r.notBefore) {
+		if !due || r.busy || c.closing || r.alone && len(steps) > 0 || c.waits(now, r.notBefore) {
 			continue
 		}
-		probes = append(probes, probe{r, revOf(r.observed)})
-		if r.alone || len(probes) == MaxOps {
+		steps = append(steps, step{r, write{rev: revOf(r.observed)}})
+		if r.alone || len(steps) == MaxOps {
 			break
 		}
 	}
-	return probes
+	return steps
 }
 
 // checks returns the next question of the check that is due or under way: are our keys as observed, and does more hang on our
@@ -179,23 +182,23 @@ func (c *core) checks(now time.Time) op {
 			c.check = append(c.check, e.records...)
 		}
 	}
-	var probes []probe
-	for len(c.check) > 0 && len(probes) < MaxOps {
+	var steps []step
+	for len(c.check) > 0 && len(steps) < MaxOps {
 		r := c.check[0]
-		if r.alone && len(probes) > 0 {
+		if r.alone && len(steps) > 0 {
 			break
 		}
 		c.check = c.check[1:]
 		if r.e.want != present || r.observed == nil || c.foreign(r) || r.busy {
 			continue
 		}
-		probes = append(probes, probe{r, r.observed.rev})
+		steps = append(steps, step{r, write{rev: r.observed.rev}})
 		if r.alone {
 			break
 		}
 	}
-	if len(probes) == 0 {
+	if len(steps) == 0 {
 		return nil
 	}
-	return readOp{probes, true}
+	return readOp{steps, true}
 }

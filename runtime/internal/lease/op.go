@@ -14,19 +14,11 @@ type (
 	revokeOp struct{ lease clientv3.LeaseID }
 	attachOp struct{ lease clientv3.LeaseID } // which keys hang on a lease
 	readOp   struct {
-		probes  []probe
-		compare bool // values are asked for only where a key is not as observed
+		steps   []step // of which the key and the revision count, as observed
+		compare bool   // values are asked for only where a key is not as observed
 	}
 	writeOp struct{ steps []step }
 )
-
-// probe is a key to be read.
-type probe struct {
-	r   *record
-	rev int64 // as observed
-}
-
-func (p *probe) guard() clientv3.Cmp { return guardOf(p.r.key, p.rev) }
 
 // step is a write to a key. A transaction makes all of its steps or, if a guard does not hold, none; it
 // returns the keys then.
@@ -35,15 +27,13 @@ type step struct {
 	write
 }
 
-func (st *step) guard() clientv3.Cmp { return guardOf(st.r.key, st.rev) }
+func (st *step) guard() clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev)
+}
 
 func (st *step) op() clientv3.Op {
 	if st.kind == remove {
 		return clientv3.OpDelete(st.r.key)
 	}
 	return clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease))
-}
-
-func guardOf(key string, rev int64) clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(key), "=", rev)
 }

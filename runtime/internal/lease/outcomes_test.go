@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -117,19 +116,5 @@ func TestG13_RefusedAfterTheNextUpdate(t *testing.T) {
 	s.settle()
 	if kv := s.etcd.get("a"); kv == nil || kv.value != "small" {
 		t.Errorf("etcd has %+v, want the later update", kv)
-	}
-}
-
-// A refusal is logged though etcd was slow just before: the first line would name a cause that has passed.
-func TestRefusalsAreNotHidden(t *testing.T) {
-	now := time.Now()
-	c := newCore(15, func(d time.Duration) time.Duration { return d })
-	c.add(now, named("a", "v"), false)
-	for range 3 {
-		c.complain(now, errors.New("etcd has not answered"), unregistered)
-		c.complain(now, rpctypes.ErrPermissionDenied, unregistered)
-	}
-	if n := len(c.complaints); n != 2 || !isDenied(c.complaints[1].err) {
-		t.Errorf("%d complaints, want one about the answer that did not come, then one about the permission: %v", n, c.complaints)
 	}
 }

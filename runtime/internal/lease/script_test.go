@@ -132,10 +132,7 @@ func (s *script) have(keys ...string) {
 func (s *script) settle() { s.run(20 * time.Millisecond) }
 
 func (s *script) update(key, value string) {
-	s.t.Helper()
-	if err := s.core.update(s.now, s.entries[key], item(key, value)); err != nil {
-		s.t.Fatal(err)
-	}
+	s.core.update(s.now, s.entries[key], item(key, value))
 }
 
 func (s *script) want(key string, w want) {
@@ -219,7 +216,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"forget":          func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
 	"close":           func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
 	"nudge":           func(s *script, _ clientv3.LeaseID) { s.core.nudge(s.now) },
-	"reconnected":     func(s *script, _ clientv3.LeaseID) { s.core.reconnected(s.now) },
+	"reconnected":     func(s *script, _ clientv3.LeaseID) { s.core.nudge(s.now) },
 	"slept":           func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
 	"watched":         func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
 	"full":            func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
@@ -242,7 +239,6 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"ended":           func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("ended")) },
 	"replace":         func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("a test")) },
 	"lost":            func(s *script, id clientv3.LeaseID) { s.core.lost(s.now, id, errors.New("requested lease not found")) },
-	"presume-but":     func(s *script, id clientv3.LeaseID) { s.core.presume(s.now, s.core.everGranted...) },
 	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
 	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
 	"renewal-unanswered": func(s *script, id clientv3.LeaseID) {

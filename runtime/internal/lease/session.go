@@ -82,7 +82,7 @@ func (s *Session) poke() {
 // that was restored from a backup.
 func (s *Session) reconnected() {
 	s.group.Reconnected()
-	s.locked(func(c *core, now time.Time) { c.reconnected(now) })
+	s.locked(func(c *core, now time.Time) { c.nudge(now) })
 	s.poke()
 }
 

@@ -9,13 +9,13 @@ import (
 )
 
 // told takes in what etcd has under keys. kvs is nil if all of them are as observed.
-func (c *core) told(now time.Time, probes []probe, kvs []*keyValue, revision int64) {
+func (c *core) told(now time.Time, steps []step, kvs []*keyValue, revision int64) {
 	c.silent = time.Time{}
 	if !slices.ContainsFunc(slices.Collect(c.records()), (*record).doubted) {
 		c.retry.Reset() // else a write has failed, of whose next attempt the answer to a read says nothing
 	}
 	c.atRevision(now, revision)
-	for i, p := range probes {
+	for i, p := range steps {
 		if kvs != nil {
 			c.observe(now, p.r, kvs[i])
 		} else if p.r.asWanted() {
@@ -63,7 +63,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 func (c *core) heard(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
-	case r == nil || r.e.want != present || r.busy || revision < r.own: // the watch lags behind, or etcd was restored
+	case r == nil || r.e.want != present || r.busy || revision < max(r.own, revOf(r.observed)): // the watch lags behind, or etcd was restored
 		c.nudge(now)
 	case revOf(kv) != revOf(r.observed):
 		c.observe(now, r, kv)
@@ -73,18 +73,18 @@ func (c *core) heard(now time.Time, key string, kv *keyValue, revision int64) {
 
 // readFailed takes in that keys could not be read.
 func (c *core) readFailed(now time.Time, o readOp, err error) {
-	key := o.probes[0].r.key
+	key := o.steps[0].r.key
 	switch {
 	case !isRefusal(err):
 		if o.compare {
-			for _, p := range o.probes {
+			for _, p := range o.steps {
 				c.check = append(c.check, p.r)
 			}
 		}
 		c.failed(now, fmt.Errorf("read %q: %w", key, err))
-	case len(o.probes) > 1: // one key's fault must not be the others'
+	case len(o.steps) > 1: // one key's fault must not be the others'
 		c.succeeded()
-		for _, p := range o.probes {
+		for _, p := range o.steps {
 			p.r.alone = true
 			if o.compare {
 				c.check = append(c.check, p.r)
@@ -92,7 +92,7 @@ func (c *core) readFailed(now time.Time, o readOp, err error) {
 		}
 	default:
 		c.succeeded()
-		c.readRefused(now, o.probes[0].r, fmt.Errorf("read %q: %w", key, err))
+		c.readRefused(now, o.steps[0].r, fmt.Errorf("read %q: %w", key, err))
 	}
 	c.refresh(now)
 }

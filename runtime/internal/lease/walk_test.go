@@ -84,9 +84,7 @@ func (w *walked) update(i int) bool {
 	if e.items[0].Value == value {
 		value = "w"
 	}
-	if err := w.core.update(w.now, e, w.items(names[i], value)); err != nil {
-		panic(err)
-	}
+	w.core.update(w.now, e, w.items(names[i], value))
 	return true
 }
 
@@ -458,7 +456,7 @@ var leaseEvents = []coretest.Event[walked]{
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
-	{Name: "the connection is back", Do: func(w *walked) bool { w.core.reconnected(w.now); return true }},
+	{Name: "the connection is back", Do: func(w *walked) bool { w.core.nudge(w.now); return true }},
 }
 
 func (w *walked) restore() bool {
@@ -490,7 +488,7 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
 		Counted: map[string]string{
-			"keyValue.rev": "rev", "record.own": "rev", "record.guard": "rev", "write.rev": "rev", "probe.rev": "rev", "core.revision": "rev", "model.rev": "rev",
+			"keyValue.rev": "rev", "record.own": "rev", "record.guard": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
 		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now"},
 		Old:     time.Minute + time.Second,

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -11,9 +12,9 @@ import (
 )
 
 const (
-	// callTimeout bounds a call, and writeTimeout a write or a grant; both are extended by the time that the last call took, up to
-	// maxTook. etcd gives up on a write after 7 s (5 s and two election timeouts): whoever gives up before does not know whether
-	// it was applied.
+	// callTimeout bounds a read or a revocation, and writeTimeout a put, a deletion or a grant; both are extended by the time that
+	// the last call took, up to maxTook. etcd gives up on a write after 7 s (5 s and two election timeouts): whoever gives up before
+	// does not know whether it was applied.
 	callTimeout  = 3 * time.Second
 	writeTimeout = 8 * time.Second
 	maxTook      = 22 * time.Second
@@ -56,11 +57,12 @@ func timeoutOf(o op, took time.Duration) time.Duration {
 	return callTimeout + took
 }
 
-// grant requests a lease, and waits for it until ctx ends. The call itself goes on until lateTimeout: a lease that etcd grants
-// late is revoked, and only the answer has its id.
+// grant requests a lease, and waits for it until ctx ends or the session closes. The call itself goes on until lateTimeout: a lease
+// that etcd grants late is revoked, and only the answer has its id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
 	over := false // guarded by mu
+	s.locked(func(c *core, _ time.Time) { c.granting++ })
 	s.wg.Go(func() {
 		defer close(answered)
 		call, cancel := context.WithTimeout(s.ctx, lateTimeout)
@@ -71,10 +73,13 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		}
 		err = s.explained(err)
 		s.locked(func(c *core, now time.Time) {
+			if err == nil || s.ctx.Err() == nil {
+				c.granting--
+			}
+			defer s.poke()
 			switch {
 			case err == nil && over:
 				c.hold(now, resp.ID, time.Duration(resp.TTL)*time.Second)
-				s.poke()
 			case err == nil:
 				c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second)
 			case !over:
@@ -86,9 +91,10 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 	select {
 	case <-answered:
 		return
+	case <-s.closed:
 	case <-ctx.Done():
 	}
-	err := s.explained(ctx.Err())
+	err := s.explained(cmp.Or(ctx.Err(), ErrClosed))
 	s.locked(func(c *core, now time.Time) {
 		if !over {
 			c.grantFailed(now, err)

@@ -2,10 +2,13 @@ package lease
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -24,6 +27,10 @@ func (l slowLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantRe
 	}
 }
 
+func (slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+	return &clientv3.LeaseRevokeResponse{Header: &etcdserverpb.ResponseHeader{}}, nil
+}
+
 // G41: a grant is waited for as long as etcd itself may take. A lease that is granted later is not left behind.
 func TestGrant_SlowEtcd(t *testing.T) {
 	for after, inTime := range map[time.Duration]bool{3500 * time.Millisecond: true, 7 * time.Second: true, 12 * time.Second: false} {
@@ -37,6 +44,22 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			s.cancel()
 			if o := s.core.due(time.Now()); !inTime && o != (revokeOp{7}) {
 				t.Errorf("answered after %v: the next call is %+v", after, o)
+			}
+		})
+	}
+}
+
+// A Close waits for a lease that is yet to be granted, and revokes it or says that it is left.
+func TestClose_GrantUnderWay(t *testing.T) {
+	for after, left := range map[time.Duration]bool{7 * time.Second: false, 12 * time.Second: true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := New(&clientv3.Client{Lease: slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+			if _, err := s.Start(item("a", "v"), false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+			if err := s.Close(t.Context()); (err != nil) != left || left && !strings.Contains(err.Error(), "a lease that etcd has yet to grant") {
+				t.Errorf("granted after %v: %v", after, err)
 			}
 		})
 	}

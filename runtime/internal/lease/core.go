@@ -42,6 +42,7 @@ type core struct {
 	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
 	grantAt     time.Time          // no grant before
 	grants      backoff.Backoff
+	granting    int       // requests for a lease that etcd has not answered
 	faultAt     time.Time // no lease is left before because a write was denied
 	faults      backoff.Backoff
 
@@ -371,7 +372,7 @@ func (c *core) close(now time.Time) {
 
 // finished reports whether a closing session has nothing left to do.
 func (c *core) finished() bool {
-	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
+	if !c.closing || c.granting > 0 || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
 		return false
 	}
 	for r := range c.records() {

@@ -262,14 +262,17 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 
 // leftover returns an error that names the leases that a closed session leaves in etcd, nil if there are none.
 func (c *core) leftover(cause error) error {
-	if len(c.held) == 0 {
+	if len(c.held)+c.granting == 0 {
 		return nil
 	}
 	if cause == nil {
 		cause = errors.New("etcd denies it")
 	}
 	var left []string
-	life := time.Duration(0)
+	life := c.ttl
+	if c.granting > 0 {
+		left = append(left, "a lease that etcd has yet to grant")
+	}
 	for _, h := range c.held {
 		left, life = append(left, fmt.Sprintf("lease %x", int64(h.id))), max(life, h.life)
 	}

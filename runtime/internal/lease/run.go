@@ -62,6 +62,9 @@ func (s *Session) Finish() error {
 // close begins to take everything out of etcd, and reports whether there is something to wait for.
 func (s *Session) close() bool {
 	s.mu.Lock()
+	if !s.core.closing {
+		close(s.closed)
+	}
 	s.core.close(time.Now())
 	started := s.started
 	s.poke()

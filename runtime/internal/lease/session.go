@@ -23,8 +23,7 @@ type Options struct {
 	// Reconnected has notify called whenever the connection to etcd is back, until stop is called. It may be
 	// nil.
 	Reconnected func(notify func()) (stop func())
-	// Streams are the client's, see [listwatch.Config]. nil: the session has its own.
-	Streams *listwatch.Streams
+	Streams     *listwatch.Streams // the client's, see [listwatch.Config]; nil: the session has its own
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it and revoked with the
@@ -36,6 +35,7 @@ type Session struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
+	closed chan struct{} // closed when Close is called
 	wake   chan struct{}
 	done   chan struct{} // closed when run has ended, and all that it started
 	wg     sync.WaitGroup
@@ -53,12 +53,15 @@ type Session struct {
 
 // New makes a session. It does no I/O and starts nothing.
 func New(client *clientv3.Client, opts Options) *Session {
+	if opts.Streams == nil {
+		opts.Streams = listwatch.NewStreams()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	core := newCore(opts.TTL, shorten)
-	core.hidden = opts.Streams == nil || !opts.Streams.Connected()
+	core.hidden = !opts.Streams.Connected()
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		closed: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		core: core, watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]context.CancelFunc),
 	}
 }

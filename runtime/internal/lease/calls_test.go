@@ -64,15 +64,3 @@ func TestClose_GrantUnderWay(t *testing.T) {
 		})
 	}
 }
-
-// What a call may take follows what the last one took, so that an etcd that takes longer than usual is waited for.
-func TestTimeouts_FollowWhatEtcdTakes(t *testing.T) {
-	var took time.Duration
-	for range 5 {
-		if d := timeoutOf(grantOp{}, took); d >= 20*time.Second {
-			return
-		}
-		took = min(timeoutOf(grantOp{}, took), maxTook)
-	}
-	t.Error("an etcd that takes 20 s is not waited for after 5 attempts")
-}

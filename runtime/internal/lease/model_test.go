@@ -21,7 +21,6 @@ type model struct {
 	down       bool                      // nothing is answered
 	busy       bool                      // reads and writes are too many requests
 	full       bool                      // the NOSPACE alarm
-	lockedOut  bool                      // the user's password was changed: only the keepalive that is under way goes on
 	limit      int                       // the operations of a transaction
 	large      bool                      // every write is too large
 	unreadable map[string]bool           // the keys that may not be read
@@ -165,9 +164,6 @@ type answer struct {
 
 // do carries a call out.
 func (m *model) do(o op, now time.Time) (a answer) {
-	if m.lockedOut {
-		return answer{err: rpctypes.ErrAuthFailed}
-	}
 	switch o := o.(type) {
 	case grantOp:
 		if m.full {

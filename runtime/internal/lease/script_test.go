@@ -28,15 +28,14 @@ type script struct {
 	calls      []string // as the rows of TestCalls have them
 	renewAt    time.Time
 
-	fail   func() fate // decides about the fate of a write; a revocation is answered, or done but not answered
-	during func()      // is called while a call is under way: before and after what etcd does
+	fail func() fate // decides about the fate of a write; a revocation is answered, or done but not answered
 }
 
 func newScript(t *testing.T) *script {
 	now := time.Unix(1e9, 0)
 	return &script{
 		t: t, now: now, start: now, etcd: newModel(), core: newCore(ttl, func(d time.Duration) time.Duration { return d }),
-		entries: make(map[string]*entry), fail: func() fate { return answered }, during: func() {},
+		entries: make(map[string]*entry), fail: func() fate { return answered },
 	}
 }
 
@@ -54,7 +53,6 @@ func (s *script) run(d time.Duration) {
 			continue
 		}
 		s.calls = append(s.calls, describe(o))
-		s.during()
 		s.call(o)
 		s.now = s.now.Add(time.Millisecond)
 	}
@@ -100,7 +98,6 @@ func (s *script) call(o op) {
 		s.now = s.now.Add(timeoutOf(o, 0))
 		a = answer{err: context.DeadlineExceeded}
 	}
-	s.during()
 	a.tell(s.core, s.now, o)
 }
 
@@ -194,19 +191,12 @@ var ofKey = map[string]func(s *script, key, value string){
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
 	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // there is no room for a mark
 	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
-	"show":       func(s *script, key, _ string) { delete(s.etcd.unreadable, key) },
 	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
 	"two":        func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
 	"plus-named": func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },
 	"named":      func(s *script, key, _ string) { s.items(key, named(key, "v")) },
 	"paused": func(s *script, key, _ string) {
 		s.entries[key] = s.core.add(s.now, item(key, "v"), true)
-	},
-	"until-out": func(s *script, key, _ string) {
-		for s.core.remains(s.entries[key]) {
-			o, _ := s.core.next(s.now)
-			s.call(o)
-		}
 	},
 }
 
@@ -216,7 +206,6 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"forget":          func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
 	"close":           func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
 	"nudge":           func(s *script, _ clientv3.LeaseID) { s.core.nudge(s.now) },
-	"reconnected":     func(s *script, _ clientv3.LeaseID) { s.core.nudge(s.now) },
 	"slept":           func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
 	"watched":         func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
 	"full":            func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
@@ -237,7 +226,6 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"poison":          func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
 	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, id, ttl) },
 	"ended":           func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("ended")) },
-	"replace":         func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("a test")) },
 	"lost":            func(s *script, id clientv3.LeaseID) { s.core.lost(s.now, id, errors.New("requested lease not found")) },
 	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
 	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },

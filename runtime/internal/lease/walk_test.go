@@ -205,6 +205,9 @@ func (w *walked) observe() {
 		if c.to == Conflict && c.err == nil {
 			w.breaks("nothing says why %s is in conflict", c.key)
 		}
+		if c.from == c.to {
+			w.breaks("%s is %s twice", c.key, c.to)
+		}
 	}
 	w.core.changes = nil
 }

@@ -26,9 +26,9 @@ const (
 
 // do makes one call, and hands its outcome to the core.
 func (s *Session) do(o op) {
-	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o, s.took))
+	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o, s.lastCall))
 	defer cancel()
-	defer func(start time.Time) { s.took = min(time.Since(start), maxTook) }(time.Now())
+	defer func(start time.Time) { s.lastCall = min(time.Since(start), maxTook) }(time.Now())
 	switch o := o.(type) {
 	case grantOp:
 		s.grant(ctx, o)
@@ -81,9 +81,9 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 			case err == nil && over:
 				c.hold(now, resp.ID, time.Duration(resp.TTL)*time.Second)
 			case err == nil:
-				c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second)
+				c.onGrant(now, resp.ID, time.Duration(resp.TTL)*time.Second)
 			case !over:
-				c.grantFailed(now, err)
+				c.onGrantFailed(now, err)
 			}
 			over = true
 		})
@@ -97,7 +97,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 	err := s.explained(cmp.Or(ctx.Err(), ErrClosed))
 	s.locked(func(c *core, now time.Time) {
 		if !over {
-			c.grantFailed(now, err)
+			c.onGrantFailed(now, err)
 		}
 		over = true
 	})
@@ -108,11 +108,11 @@ func (s *Session) revoke(ctx context.Context, o revokeOp) {
 	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
-			c.revokeFailed(now, o.lease, err)
+			c.onRevokeFailed(now, o.lease, err)
 			return
 		}
 		c.atRevision(now, resp.Header.GetRevision())
-		c.lost(now, o.lease, nil)
+		c.onLeaseLost(now, o.lease, nil)
 	})
 }
 
@@ -121,14 +121,14 @@ func (s *Session) attached(ctx context.Context, o attachOp) {
 	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
-			c.attachedFailed(now, o.lease, err)
+			c.onAttachedFailed(now, o.lease, err)
 			return
 		}
 		var keys []string
 		for _, key := range resp.Keys {
 			keys = append(keys, string(key))
 		}
-		c.attached(now, o.lease, keys)
+		c.onAttachedKeys(now, o.lease, keys)
 	})
 }
 
@@ -144,14 +144,14 @@ func (s *Session) write(ctx context.Context, o writeOp) {
 	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
-			c.writeFailed(now, o.steps, err)
+			c.onWriteFailed(now, o.steps, err)
 			return
 		}
 		var kvs []*keyValue
 		if !resp.Succeeded {
 			kvs = valuesOf(resp)
 		}
-		c.wrote(now, o.steps, resp.Succeeded, kvs, resp.Header.GetRevision())
+		c.onWrite(now, o.steps, resp.Succeeded, kvs, resp.Header.GetRevision())
 	})
 }
 
@@ -193,9 +193,9 @@ func (s *Session) read(ctx context.Context, o readOp) {
 	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
-			c.readFailed(now, o, err)
+			c.onReadFailed(now, o, err)
 			return
 		}
-		c.told(now, o.steps, valuesOf(resp), resp.Header.GetRevision())
+		c.onRead(now, o.steps, valuesOf(resp), resp.Header.GetRevision())
 	})
 }

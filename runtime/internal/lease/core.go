@@ -18,7 +18,7 @@ const (
 	checkHidden    = 10 * time.Second
 	checkMin       = 200 * time.Millisecond
 	// complainEvery is the least time between two complaints.
-	complainEvery = time.Minute
+	warnEvery = time.Minute
 	// maxWatches is the greatest number of keys that a session watches, so that a process with a hundred services does not
 	// have a hundred watches. With more keys it hears by those that it watches when the lease goes, and checks all often.
 	maxWatches = 4
@@ -32,12 +32,12 @@ type core struct {
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
 	entries []*entry
-	queue   []*entry           // those that may differ: to register one more takes no step over the others
+	dirty   []*entry           // those that may differ: to register one more takes no step over the others
 	keys    map[string]*record // of all entries
 	closing bool               // no entry is wanted any more
 
 	lease       clientv3.LeaseID   // the current one; 0: none
-	lives       bool               // it is alive, as of the last refresh
+	leaseAlive  bool               // it is alive, as of the last refresh
 	held        []*heldLease       // the current one, and the retired ones
 	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
 	grantAt     time.Time          // no grant before
@@ -51,20 +51,20 @@ type core struct {
 	putsAt  time.Time // no put before, because etcd is full
 	full    backoff.Backoff
 
-	checkAt   time.Time // when the next check of the keys is due
-	checkedAt time.Time // when the last one began
-	check     []*record // the rest of the check that is under way
-	watched   bool      // every key is watched
-	hidden    bool      // nobody calls reconnected
-	revision  int64     // of etcd's last answer
+	checkAt      time.Time // when the next check of the keys is due
+	checkedAt    time.Time // when the last one began
+	check        []*record // the rest of the check that is under way
+	watched      bool      // every key is watched
+	noReconnects bool      // nobody calls reconnected
+	revision     int64     // of etcd's last answer
 
-	wakeAt     time.Time // the earliest time that next waits for
-	lastWall   time.Time // the wall clock when the wait began; zero: there was none
-	silent     time.Time // when a call failed first since etcd answered one; zero: it answered the last
-	silence    error     // of the last call that failed
-	complainAt time.Time // no complaint before
-	changes    []change
-	complaints []complaint
+	wakeAt       time.Time // the earliest time that next waits for
+	lastWall     time.Time // the wall clock when the wait began; zero: there was none
+	failingSince time.Time // when a call failed first since etcd answered one; zero: it answered the last
+	lastFailure  error     // of the last call that failed
+	warnAt       time.Time // no complaint before
+	changes      []change
+	warnings     []warning
 }
 
 // newCore returns a core. jitter shortens a pause at random.
@@ -97,23 +97,23 @@ func (c *core) waits(now, at time.Time) bool {
 }
 
 // rouse queues an entry.
-func (c *core) rouse(e *entry) {
-	if !e.queued {
-		e.queued = true
-		c.queue = append(c.queue, e)
+func (c *core) markDirty(e *entry) {
+	if !e.dirty {
+		e.dirty = true
+		c.dirty = append(c.dirty, e)
 	}
 }
 
-func (c *core) rouseAll() {
+func (c *core) markAllDirty() {
 	for _, e := range c.entries {
-		c.rouse(e)
+		c.markDirty(e)
 	}
 }
 
 // records returns the keys of the queued entries.
 func (c *core) records() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
-		for _, e := range c.queue {
+		for _, e := range c.dirty {
 			for _, r := range e.records {
 				if !yield(r) {
 					return
@@ -130,10 +130,10 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 		e.records = append(e.records, c.record(e, i))
 	}
 	if pause {
-		e.setWant(paused)
+		e.setDesired(paused)
 	}
 	c.entries = append(c.entries, e)
-	c.rouse(e)
+	c.markDirty(e)
 	c.changes = append(c.changes, change{key: e.key(), from: Initial, to: Registering})
 	c.refreshEntry(now, e)
 	return e
@@ -151,7 +151,7 @@ func (c *core) record(e *entry, item int) *record {
 	}
 	if from := r.e; from != e {
 		from.records = slices.DeleteFunc(from.records, func(o *record) bool { return o == r })
-		c.rouse(from)
+		c.markDirty(from)
 	}
 	r.adopt(e, item)
 	return r
@@ -159,7 +159,7 @@ func (c *core) record(e *entry, item int) *record {
 
 // rekey gives an entry the keys that it has on the current lease. The earlier ones are retired, and count until they go.
 func (c *core) rekey(e *entry) {
-	if e.want == gone {
+	if e.desired == gone {
 		return
 	}
 	e.refused = nil
@@ -173,9 +173,9 @@ func (c *core) rekey(e *entry) {
 }
 
 // setWant changes where an entry is to be.
-func (c *core) setWant(now time.Time, e *entry, w want) {
-	e.setWant(w)
-	c.rouse(e)
+func (c *core) setDesired(now time.Time, e *entry, w desired) {
+	e.setDesired(w)
+	c.markDirty(e)
 	c.refreshEntry(now, e)
 }
 
@@ -186,11 +186,11 @@ func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
 	if pause {
 		w = paused
 	}
-	if w != e.want {
+	if w != e.desired {
 		e.seq++
 	}
 	e.retry()
-	c.setWant(now, e, w)
+	c.setDesired(now, e, w)
 	return e.seq
 }
 
@@ -198,27 +198,27 @@ func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
 func (c *core) update(now time.Time, e *entry, items []Item) {
 	e.items = items
 	e.retry()
-	c.rouse(e)
+	c.markDirty(e)
 	c.refreshEntry(now, e)
 }
 
 // refresh brings the states of the queued entries up to date, and lets those go that are as wanted.
 func (c *core) refresh(now time.Time) {
-	if lives := c.alive(now, c.lease); lives != c.lives {
-		c.lives = lives
-		c.rouseAll()
+	if lives := c.alive(now, c.lease); lives != c.leaseAlive {
+		c.leaseAlive = lives
+		c.markAllDirty()
 	}
 	closed := false
-	for _, e := range c.queue {
+	for _, e := range c.dirty {
 		c.refreshEntry(now, e)
 		closed = closed || e.state == Closed
 	}
 	if closed {
 		c.entries = slices.DeleteFunc(c.entries, c.forget)
 	}
-	c.queue = slices.DeleteFunc(c.queue, func(e *entry) bool {
-		e.queued = e.state != Closed && !c.rests(e)
-		return !e.queued
+	c.dirty = slices.DeleteFunc(c.dirty, func(e *entry) bool {
+		e.dirty = e.state != Closed && !c.clean(e)
+		return !e.dirty
 	})
 }
 
@@ -236,12 +236,12 @@ func (c *core) forget(e *entry) (closed bool) {
 }
 
 // wanted reports whether an entry needs a lease. Those that are not queued do.
-func (c *core) wanted() bool {
-	return len(c.entries) > len(c.queue) || slices.ContainsFunc(c.queue, c.stays)
+func (c *core) leaseNeeded() bool {
+	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
 }
 
 // nudge makes due at once what is otherwise done from time to time.
-func (c *core) nudge(now time.Time) {
+func (c *core) checkSoon(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
 	for _, h := range c.held {
 		h.askAt = c.checkAt
@@ -256,7 +256,7 @@ func (c *core) nudge(now time.Time) {
 func (c *core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
 	switch {
-	case c.watched && c.hidden:
+	case c.watched && c.noReconnects:
 		every = checkHidden
 	case c.watched:
 		every = checkWatched
@@ -272,7 +272,7 @@ func (c *core) registered(most int) []string {
 			if len(keys) == most || c.closing {
 				return keys
 			}
-			if e.wasRegistered && e.want == present && !r.retired {
+			if e.wasRegistered && e.desired == present && !r.retired {
 				keys = append(keys, r.key)
 			}
 		}
@@ -291,36 +291,36 @@ func (c *core) setWatched(now time.Time, watched bool) {
 
 // cause notes why entries are not in etcd, unless another reason is known.
 func (c *core) cause(err error) {
-	for _, e := range c.queue {
-		if e.want == present && e.err == nil {
+	for _, e := range c.dirty {
+		if e.desired == present && e.err == nil {
 			e.err = err
 		}
 	}
 }
 
 // complaint is a log line about something that keeps entries out of etcd.
-type complaint struct {
+type warning struct {
 	key    string
 	others int // further entries that are kept out
 	err    error
 }
 
 // complain has it logged that etcd does not have entries as they are wanted: the first time, then rarely.
-func (c *core) complain(now time.Time, err error, affected func(*entry) bool) {
-	if now.Before(c.complainAt) {
+func (c *core) warn(now time.Time, err error, affected func(*entry) bool) {
+	if now.Before(c.warnAt) {
 		return
 	}
 	var out []*entry
 	for _, e := range c.entries {
-		if e.want == present && affected(e) {
+		if e.desired == present && affected(e) {
 			out = append(out, e)
 		}
 	}
 	if len(out) == 0 {
 		return
 	}
-	c.complainAt = now.Add(complainEvery)
-	c.complaints = append(c.complaints, complaint{out[0].key(), len(out) - 1, err})
+	c.warnAt = now.Add(warnEvery)
+	c.warnings = append(c.warnings, warning{out[0].key(), len(out) - 1, err})
 }
 
 func unregistered(e *entry) bool { return e.state != Registered }
@@ -329,21 +329,21 @@ func wasRefused(e *entry) bool { return e.refused != nil }
 
 func (c *core) succeeded() {
 	c.retry.Reset()
-	c.silent = time.Time{}
+	c.failingSince = time.Time{}
 }
 
 // failed takes in a failure that is likely to pass. All calls wait a little.
 func (c *core) failed(now time.Time, err error) {
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
-	if c.silence = err; c.silent.IsZero() {
-		c.silent = now
+	if c.lastFailure = err; c.failingSince.IsZero() {
+		c.failingSince = now
 	}
-	for _, e := range c.queue {
+	for _, e := range c.dirty {
 		if e.state != Registered && e.state != Paused {
 			e.err = err
 		}
 	}
-	c.complain(now, err, unregistered)
+	c.warn(now, err, unregistered)
 }
 
 // atRevision takes in the revision of an answer of etcd's. One that is lower than an earlier answer's shows
@@ -356,7 +356,7 @@ func (c *core) atRevision(now time.Time, revision int64) {
 	restored := revision < c.revision
 	c.revision = revision
 	if restored {
-		c.restored(now)
+		c.onRestored(now)
 	}
 }
 
@@ -364,9 +364,9 @@ func (c *core) atRevision(now time.Time, revision int64) {
 func (c *core) close(now time.Time) {
 	c.closing = true
 	for _, e := range c.entries {
-		e.setWant(gone)
+		e.setDesired(gone)
 	}
-	c.rouseAll()
+	c.markAllDirty()
 	c.refresh(now)
 }
 
@@ -394,9 +394,9 @@ func (c *core) end(now time.Time) {
 			e.leftover = c.leftoverErr(e)
 		}
 		from := e.state
-		e.want, e.state, e.since, e.err = gone, Closed, now, e.leftover
+		e.desired, e.state, e.since, e.err = gone, Closed, now, e.leftover
 		c.wake(e)
 		c.tell(e, from)
 	}
-	c.entries, c.queue = nil, nil
+	c.entries, c.dirty = nil, nil
 }

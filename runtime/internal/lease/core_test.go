@@ -147,7 +147,7 @@ func TestFailingWritesWait(t *testing.T) {
 		switch o := o.(type) {
 		case writeOp:
 			writes++
-			s.core.writeFailed(s.now, o.steps, status.Error(codes.Unavailable, "no"))
+			s.core.onWriteFailed(s.now, o.steps, status.Error(codes.Unavailable, "no"))
 		case nil:
 			s.now = s.now.Add(wait)
 		default:
@@ -229,16 +229,16 @@ func TestG27_Renewal(t *testing.T) {
 	}
 	due(false, tick) // there is no lease
 	s.have("a")
-	s.core.renewed(s.now, 1, ttl, 0)
+	s.core.onRenewal(s.now, 1, ttl, 0)
 	due(false, ttl/2)
 	s.now = s.now.Add(ttl / 2)
 	due(true, ttl/renewSpacing)
 	due(false, ttl/renewSpacing)
 	s.now = s.now.Add(ttl / renewSpacing)
 	due(true, ttl/renewSpacing)
-	s.core.renewed(s.now, 1, ttl, 0)
+	s.core.onRenewal(s.now, 1, ttl, 0)
 	due(false, ttl/2)
-	s.core.renewed(s.now, 7, ttl, 0) // not ours
+	s.core.onRenewal(s.now, 7, ttl, 0) // not ours
 
 	inUse := func(want ...clientv3.LeaseID) {
 		t.Helper()
@@ -247,8 +247,8 @@ func TestG27_Renewal(t *testing.T) {
 		}
 	}
 	inUse(1)
-	s.core.move(s.now, errors.New("ended"))
-	s.core.granted(s.now, 2, ttl)
+	s.core.replaceLease(s.now, errors.New("ended"))
+	s.core.onGrant(s.now, 2, ttl)
 	s.etcd.leases[2], s.etcd.ids = s.now.Add(ttl), 2
 	inUse(1, 2) // until the key has moved
 	s.settle()
@@ -306,14 +306,14 @@ func TestG26_Complaints(t *testing.T) {
 			s.play(row.do)
 			s.run(4 * time.Second)
 			var got []string
-			for _, c := range s.core.complaints {
+			for _, c := range s.core.warnings {
 				got = append(got, fmt.Sprintf("%s and %d others: %v", c.key, c.others, c.err))
 			}
 			if !slices.Equal(got, row.want) {
 				t.Errorf("complaints: %q, want %q", got, row.want)
 			}
 			s.run(10 * time.Minute)
-			if n := len(s.core.complaints) - len(got); n > row.late || n < row.late-2 {
+			if n := len(s.core.warnings) - len(got); n > row.late || n < row.late-2 {
 				t.Errorf("%d complaints in ten minutes, want about %d", n, row.late)
 			}
 		})

@@ -9,21 +9,21 @@ import (
 )
 
 // want says where an entry is to be.
-type want int
+type desired int
 
 const (
-	present want = iota // in etcd
-	paused              // out of etcd, for now
-	gone                // out of etcd, for good
+	present desired = iota // in etcd
+	paused                 // out of etcd, for now
+	gone                   // out of etcd, for good
 )
 
 // entry is a set of keys that are registered together, one for each layout.
 type entry struct {
 	items         []Item
 	records       []*record // one for each item, then the retired ones
-	want          want
+	desired       desired
 	stray         bool  // it stands for a key that hangs on a lease of ours, and that no other entry has
-	queued        bool  // it is in the core's queue
+	dirty         bool  // it is in the core's queue
 	seq           int   // counts the calls of setPaused that changed want, so that the later one wins
 	wasRegistered bool  // since it was added or resumed
 	refused       error // etcd's last refusal of a key
@@ -51,17 +51,17 @@ type change struct {
 }
 
 // setWant changes where e is to be.
-func (e *entry) setWant(w want) {
-	if w == e.want {
+func (e *entry) setDesired(w desired) {
+	if w == e.desired {
 		return
 	}
-	pauseEnds := e.want == paused && w == gone
-	e.want = w
+	pauseEnds := e.desired == paused && w == gone
+	e.desired = w
 	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers anew
 	e.retry()
 	for _, r := range e.records {
 		r.marked = r.marked && pauseEnds
-		if r.claimed && revOf(r.observed) != r.own {
+		if r.claimed && revOf(r.observed) != r.lastPutRev {
 			r.doubt() // whoever has changed it may have let go, and a restored etcd may have it as ours again
 		}
 	}
@@ -101,12 +101,12 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 		return drop
 	})
 	from, to := e.state, c.stateOf(now, e)
-	e.wasRegistered = e.wasRegistered || e.want == present && to == Registered
+	e.wasRegistered = e.wasRegistered || e.desired == present && to == Registered
 	if to == Registered && c.upToDate(e) && !slices.ContainsFunc(e.records, func(r *record) bool { return r.refused != nil }) {
 		e.refused = nil // nothing is left to be written
 	}
 	switch {
-	case to == Conflict && e.want == present:
+	case to == Conflict && e.desired == present:
 		e.err = c.conflict(e).conflict()
 	case to == Paused || to == Registered && e.refused == nil:
 		e.err = nil
@@ -131,15 +131,15 @@ func (c *core) tell(e *entry, from State) {
 
 // stateOf returns the state of e.
 func (c *core) stateOf(now time.Time, e *entry) State {
-	out := e.want != present && !c.remains(e)
+	out := e.desired != present && !c.remains(e)
 	switch {
-	case e.want == gone && out:
+	case e.desired == gone && out:
 		return Closed
-	case e.want == paused && out:
+	case e.desired == paused && out:
 		return Paused
-	case e.want != present && e.state == Registered && c.expired(now, e):
+	case e.desired != present && e.state == Registered && c.expired(now, e):
 		return Lost // etcd has yet to say so
-	case e.want != present:
+	case e.desired != present:
 		return e.state
 	case c.conflict(e) != nil:
 		return Conflict
@@ -166,16 +166,16 @@ func (c *core) conflict(e *entry) *record {
 
 // placed reports whether every key of the entry is in etcd on a lease that lives, be it under its retired name.
 func (c *core) placed(now time.Time, e *entry) bool {
-	return e.each(func(r *record) bool { return r.observed != nil && c.alive(now, r.observed.lease) })
+	return e.all(func(r *record) bool { return r.observed != nil && c.alive(now, r.observed.lease) })
 }
 
 // placedOn reports whether every key of the entry is in etcd on a lease.
 func (c *core) placedOn(e *entry, id clientv3.LeaseID) bool {
-	return id != 0 && e.each(func(r *record) bool { return r.on(id) })
+	return id != 0 && e.all(func(r *record) bool { return r.on(id) })
 }
 
 // each reports whether something holds for a record of each item.
-func (e *entry) each(holds func(*record) bool) bool {
+func (e *entry) all(holds func(*record) bool) bool {
 	for i := range e.items {
 		if !slices.ContainsFunc(e.records, func(r *record) bool { return r.item == i && holds(r) }) {
 			return false
@@ -198,29 +198,29 @@ func (c *core) remains(e *entry) bool {
 
 // stays reports whether the entry needs a lease: it is to be in etcd, or it is paused, and etcd has yet to show that it could
 // take the entry back.
-func (c *core) stays(e *entry) bool {
-	return e.want == present || e.want == paused && slices.ContainsFunc(e.records, c.parts)
+func (c *core) needsLease(e *entry) bool {
+	return e.desired == present || e.desired == paused && slices.ContainsFunc(e.records, c.needsMark)
 }
 
 // upToDate reports whether etcd has the entry as it is wanted.
 func (c *core) upToDate(e *entry) bool {
-	if e.want != present {
+	if e.desired != present {
 		return e.state == Paused || e.state == Closed
 	}
 	return e.state == Registered && !slices.ContainsFunc(e.records[:len(e.items)], func(r *record) bool { return !r.asWanted() })
 }
 
 // rests reports whether there is nothing to do for the entry until something is heard of its keys or its lease.
-func (c *core) rests(e *entry) bool {
-	return e.want == present && c.upToDate(e) && e.refused == nil && len(e.records) == len(e.items) && c.placedOn(e, c.lease)
+func (c *core) clean(e *entry) bool {
+	return e.desired == present && c.upToDate(e) && e.refused == nil && len(e.records) == len(e.items) && c.placedOn(e, c.lease)
 }
 
 // synced reports whether etcd has the entry as it is wanted. The error says why it is no use to wait.
 func (c *core) synced(e *entry) (bool, error) {
 	switch {
-	case e.want == gone:
+	case e.desired == gone:
 		return false, ErrDropped
-	case e.state == Conflict && e.want == present && !slices.ContainsFunc(e.records, (*record).doubted):
+	case e.state == Conflict && e.desired == present && !slices.ContainsFunc(e.records, (*record).doubted):
 		return false, e.err
 	}
 	return c.upToDate(e), e.refused

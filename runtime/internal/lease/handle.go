@@ -64,7 +64,7 @@ func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.s
 func (h *Handle) Drop() {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	h.s.core.setWant(time.Now(), h.e, gone)
+	h.s.core.setDesired(time.Now(), h.e, gone)
 	h.s.poke()
 }
 
@@ -87,7 +87,7 @@ func (h *Handle) Close(ctx context.Context) error {
 func (h *Handle) change(do func(now time.Time)) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	if h.e.want == gone || h.s.core.closing {
+	if h.e.desired == gone || h.s.core.closing {
 		return ErrDropped
 	}
 	do(time.Now())

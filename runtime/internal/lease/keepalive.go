@@ -78,7 +78,7 @@ func (s *Session) renewed(id clientv3.LeaseID, answer *clientv3.LeaseKeepAliveRe
 	if answer.ResponseHeader != nil {
 		revision = answer.GetRevision()
 	}
-	s.locked(func(c *core, now time.Time) { c.renewed(now, id, life, revision) })
+	s.locked(func(c *core, now time.Time) { c.onRenewal(now, id, life, revision) })
 	s.poke()
 }
 
@@ -110,7 +110,7 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 			s.renewed(id, answer)
 			return
 		}
-		s.locked(func(c *core, now time.Time) { c.renewalFailed(now, id, err) })
+		s.locked(func(c *core, now time.Time) { c.onRenewalFailed(now, id, err) })
 		s.poke()
 	})
 }

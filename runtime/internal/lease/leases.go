@@ -72,7 +72,7 @@ func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 }
 
 // granted takes in the lease that the entries are to hang on from now on.
-func (c *core) granted(now time.Time, id clientv3.LeaseID, life time.Duration) {
+func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
 	c.hold(now, id, life)
 	c.lease = id
@@ -80,13 +80,13 @@ func (c *core) granted(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	for _, e := range c.entries {
 		c.rekey(e)
 	}
-	c.rouseAll()
+	c.markAllDirty()
 	c.refresh(now)
 }
 
 // grantFailed takes in that no lease was granted. etcd is asked again even after a refusal, for someone may
 // grant the permission.
-func (c *core) grantFailed(now time.Time, err error) {
+func (c *core) onGrantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
 	if !isRefusal(err) {
 		c.failed(now, err)
@@ -94,24 +94,24 @@ func (c *core) grantFailed(now time.Time, err error) {
 	}
 	c.succeeded()
 	c.grantAt = now.Add(c.jitter(c.grants.Bound()))
-	for _, e := range c.queue {
-		if e.want == present && e.state != Registered {
+	for _, e := range c.dirty {
+		if e.desired == present && e.state != Registered {
 			e.refused, e.err = err, err
 		}
 	}
-	c.complain(now, err, unregistered)
+	c.warn(now, err, unregistered)
 	c.refresh(now)
 }
 
 // move has the entries move to another lease, because of the current one. That is renewed until nothing wanted hangs on it,
 // and revoked then.
-func (c *core) move(now time.Time, why error) {
+func (c *core) replaceLease(now time.Time, why error) {
 	if h := c.get(c.lease); h != nil {
 		c.spaceGrants(now, h)
 		c.cause(why)
 	}
 	c.lease = 0
-	c.rouseAll()
+	c.markAllDirty()
 }
 
 // spaceGrants has the next grant wait, longer each time, if a lease is left or lost young.
@@ -124,11 +124,11 @@ func (c *core) spaceGrants(now time.Time, h *heldLease) {
 }
 
 // lost takes in that a lease does not exist any more, nor what hung on it. err is nil if this session revoked it.
-func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
+func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.succeeded()
 	h := c.get(id)
 	c.held = slices.DeleteFunc(c.held, func(o *heldLease) bool { return o == h })
-	c.rouseAll()
+	c.markAllDirty()
 	for r := range c.records() {
 		if r.on(id) {
 			r.observed = nil
@@ -158,8 +158,8 @@ func (c *core) inUse() []clientv3.LeaseID {
 
 // needed reports whether a wanted entry has keys on a retired lease, or may have, and is not on the current one yet.
 func (c *core) needed(id clientv3.LeaseID) bool {
-	return slices.ContainsFunc(c.queue, func(e *entry) bool {
-		return c.stays(e) && !c.placedOn(e, c.lease) &&
+	return slices.ContainsFunc(c.dirty, func(e *entry) bool {
+		return c.needsLease(e) && !c.placedOn(e, c.lease) &&
 			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted() })
 	})
 }
@@ -175,16 +175,16 @@ func (c *core) revocable(now time.Time) *heldLease {
 }
 
 // revokeFailed takes in that a lease was not revoked.
-func (c *core) revokeFailed(now time.Time, id clientv3.LeaseID, err error) {
+func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	h := c.get(id)
 	switch {
 	case isLeaseNotFound(err):
-		c.lost(now, id, err)
+		c.onLeaseLost(now, id, err)
 		return
 	case isRefusal(err) && h != nil: // it is not renewed, so it expires
 		c.succeeded()
 		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
-		c.rouseAll() // what hangs on it is deleted key by key
+		c.markAllDirty() // what hangs on it is deleted key by key
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
 	}
@@ -193,12 +193,12 @@ func (c *core) revokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 
 // renewed takes in that etcd renewed a lease. An earlier revision than one that is known has the keys checked: the member may
 // lag behind, or etcd was restored.
-func (c *core) renewed(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
+func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
 	if h := c.get(id); h != nil {
 		h.expires = now.Add(life)
 	}
 	if revision != 0 && revision < c.revision {
-		c.nudge(now)
+		c.checkSoon(now)
 	}
 }
 
@@ -218,28 +218,28 @@ func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait ti
 
 // renewalFailed takes in that etcd did not renew a lease. One that it refuses to renew is left: another user's key may hang on
 // it, which we may not write.
-func (c *core) renewalFailed(now time.Time, id clientv3.LeaseID, err error) {
+func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
 	switch {
 	case c.get(id) == nil:
 	case isLeaseNotFound(err):
-		c.lost(now, id, err)
+		c.onLeaseLost(now, id, err)
 	case isRefusal(err) && id == c.lease:
-		c.move(now, err)
+		c.replaceLease(now, err)
 		c.refresh(now)
 	}
 }
 
 // restored takes in that etcd is back at an earlier state. It may have keys of ours as they were long ago. All leases are given
 // up, and take their keys along; an earlier one, which nobody renews, does so within its TTL.
-func (c *core) restored(now time.Time) {
-	c.move(now, errors.New("etcd was restored to an earlier state"))
+func (c *core) onRestored(now time.Time) {
+	c.replaceLease(now, errors.New("etcd was restored to an earlier state"))
 	c.check = nil
 	for r := range c.records() {
 		if !c.foreign(r) { // another process that has it keeps it
 			r.observed, r.claimed = nil, false
 		}
-		r.own, r.guard, r.notBefore = 0, 0, time.Time{}
+		r.lastPutRev, r.unansweredRev, r.notBefore = 0, 0, time.Time{}
 	}
 }
 
@@ -251,8 +251,8 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 	}
 	renewed, why := h.expires.Add(-h.life), errNoRenewal
 	asked := renewed.Add(h.life / 2)
-	if !c.silent.IsZero() && c.silent.Before(asked) {
-		asked, why = latest(renewed, c.silent), c.silence
+	if !c.failingSince.IsZero() && c.failingSince.Before(asked) {
+		asked, why = latest(renewed, c.failingSince), c.lastFailure
 	}
 	if now.Before(asked.Add(overdueAfter)) {
 		return nil

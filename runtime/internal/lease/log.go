@@ -11,8 +11,8 @@ func (s *Session) report() {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
 	s.mu.Lock()
-	changes, complaints := s.core.changes, s.core.complaints
-	s.core.changes, s.core.complaints = nil, nil
+	changes, complaints := s.core.changes, s.core.warnings
+	s.core.changes, s.core.warnings = nil, nil
 	s.mu.Unlock()
 	for _, c := range changes {
 		if s.opts.Changed != nil {
@@ -23,7 +23,7 @@ func (s *Session) report() {
 		}
 	}
 	for _, c := range complaints {
-		s.logComplaint(c)
+		s.logWarning(c)
 	}
 }
 
@@ -42,7 +42,7 @@ func (s *Session) logChange(c change) {
 	s.opts.Logger.LogAttrs(context.Background(), level, "etcd registration "+c.to.String(), attrs...)
 }
 
-func (s *Session) logComplaint(c complaint) {
+func (s *Session) logWarning(c warning) {
 	attrs := []slog.Attr{slog.String("key", c.key), slog.Any("error", c.err)}
 	if c.others > 0 {
 		attrs = append(attrs, slog.Int("others", c.others))

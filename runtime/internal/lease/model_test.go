@@ -206,35 +206,35 @@ func (a answer) tell(c *core, now time.Time, o op) {
 	switch o := o.(type) {
 	case grantOp:
 		if a.err != nil {
-			c.grantFailed(now, a.err)
+			c.onGrantFailed(now, a.err)
 			return
 		}
-		c.granted(now, a.lease, ttl)
+		c.onGrant(now, a.lease, ttl)
 	case revokeOp:
 		if a.err != nil {
-			c.revokeFailed(now, o.lease, a.err)
+			c.onRevokeFailed(now, o.lease, a.err)
 			return
 		}
 		c.atRevision(now, a.rev)
-		c.lost(now, o.lease, nil)
+		c.onLeaseLost(now, o.lease, nil)
 	case readOp:
 		if a.err != nil {
-			c.readFailed(now, o, a.err)
+			c.onReadFailed(now, o, a.err)
 			return
 		}
-		c.told(now, o.steps, a.kvs, a.rev)
+		c.onRead(now, o.steps, a.kvs, a.rev)
 	case attachOp:
 		if a.err != nil {
-			c.attachedFailed(now, o.lease, a.err)
+			c.onAttachedFailed(now, o.lease, a.err)
 			return
 		}
-		c.attached(now, o.lease, a.keys)
+		c.onAttachedKeys(now, o.lease, a.keys)
 	case writeOp:
 		if a.err != nil {
-			c.writeFailed(now, o.steps, a.err)
+			c.onWriteFailed(now, o.steps, a.err)
 			return
 		}
-		c.wrote(now, o.steps, a.made, a.kvs, a.rev)
+		c.onWrite(now, o.steps, a.made, a.kvs, a.rev)
 	}
 }
 
@@ -309,7 +309,7 @@ func item(key, value string) []Item {
 func wrong(c *core, m *model, entries []*entry) string {
 	want := make(map[string]string)
 	for _, e := range entries {
-		if e.want == present {
+		if e.desired == present {
 			for _, item := range e.items {
 				want[item.Key(c.lease)] = item.Value
 			}

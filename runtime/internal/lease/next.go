@@ -14,11 +14,11 @@ const (
 // next returns the call to make now, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
 	c.noticeSleep(now)
-	if !c.wanted() {
+	if !c.leaseNeeded() {
 		c.lease = 0
 	}
 	if err := c.overdue(now, c.lease); err != nil {
-		c.complain(now, err, func(e *entry) bool { return e.state == Registered })
+		c.warn(now, err, func(e *entry) bool { return e.state == Registered })
 	}
 	c.refresh(now)
 	c.wakeAt = time.Time{}
@@ -39,7 +39,7 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 func (c *core) noticeSleep(now time.Time) {
 	wall := now.Round(0)
 	if !c.lastWall.IsZero() && wall.Sub(c.lastWall) > sleepGap {
-		c.nudge(now)
+		c.checkSoon(now)
 	}
 	c.lastWall = wall
 }
@@ -50,16 +50,16 @@ func (c *core) due(now time.Time) op {
 	for _, h := range c.held {
 		h.spare = h.id != c.lease && !c.needed(h.id)
 	}
-	if steps := c.collect(now, c.leaving); len(steps) > 0 {
+	if steps := c.collect(now, c.nextRemoval); len(steps) > 0 {
 		return writeOp{steps}
 	}
 	if steps := c.reads(now); len(steps) > 0 {
 		return readOp{steps, false}
 	}
-	if c.lease == 0 && c.wanted() && !c.waits(now, c.grantAt) {
+	if c.lease == 0 && c.leaseNeeded() && !c.waits(now, c.grantAt) {
 		return grantOp{c.ttl}
 	}
-	if steps := c.collect(now, c.arriving); len(steps) > 0 {
+	if steps := c.collect(now, c.nextPut); len(steps) > 0 {
 		return writeOp{steps}
 	}
 	if h := c.revocable(now); h != nil {
@@ -74,7 +74,7 @@ func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []st
 	var steps []step
 	bytes := 0
 	for r := range c.records() {
-		if r.busy || r.alone && len(steps) > 0 {
+		if r.busy || r.unbatched && len(steps) > 0 {
 			continue
 		}
 		w := next(now, r)
@@ -87,7 +87,7 @@ func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []st
 		}
 		r.busy = true
 		steps = append(steps, step{r, *w})
-		if r.alone || len(steps) >= MaxOps {
+		if r.unbatched || len(steps) >= MaxOps {
 			break
 		}
 	}
@@ -96,8 +96,8 @@ func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []st
 
 // leaves reports whether a key is not to be in etcd. An entry that has lost a key to another process gives up the others: a
 // process has all keys of an instance or none.
-func (c *core) leaves(r *record) bool {
-	if r.e.want != present {
+func (c *core) mustLeave(r *record) bool {
+	if r.e.desired != present {
 		return true
 	}
 	if r.retired {
@@ -109,20 +109,20 @@ func (c *core) leaves(r *record) bool {
 // parts reports whether a key that is to go has yet to be put once more. That marks it. For an entry that is paused, and whose
 // layout has no room for a mark, it puts the present value: if etcd refuses that for want of space, it could not take the entry
 // back.
-func (c *core) parts(r *record) bool {
-	return r.e.want != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
-		(r.leaving() != "" || r.e.want == paused)
+func (c *core) needsMark(r *record) bool {
+	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
+		(r.leaving() != "" || r.e.desired == paused)
 }
 
 // leaving returns the write that takes a key out of etcd, nil if none is due. A key that hangs on a lease which is about to be
 // revoked goes with that.
-func (c *core) leaving(now time.Time, r *record) *write {
-	if r.observed == nil || c.foreign(r) || !c.leaves(r) {
+func (c *core) nextRemoval(now time.Time, r *record) *write {
+	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) {
 		return nil
 	}
 	at := r.observed
-	if c.parts(r) && c.alive(now, at.lease) {
-		if r.e.want == paused && c.waits(now, c.putsAt) {
+	if c.needsMark(r) && c.alive(now, at.lease) {
+		if r.e.desired == paused && c.waits(now, c.putsAt) {
 			return nil
 		}
 		value := r.leaving()
@@ -139,8 +139,8 @@ func (c *core) leaving(now time.Time, r *record) *write {
 
 // arriving returns the put of a key, nil if none is due. Where a write is in doubt, a put ends that: either it is made, and its
 // revision keeps the other one from arriving, or it is not, and etcd tells what the key is.
-func (c *core) arriving(now time.Time, r *record) *write {
-	if c.lease == 0 || r.retired || c.leaves(r) || r.on(c.lease) && r.asWanted() || c.waits(now, c.putsAt) {
+func (c *core) nextPut(now time.Time, r *record) *write {
+	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asWanted() || c.waits(now, c.putsAt) {
 		return nil
 	}
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
@@ -152,13 +152,13 @@ func (c *core) reads(now time.Time) []step {
 	var steps []step
 	for r := range c.records() {
 		ours := r.observed != nil && !c.foreign(r)
-		conflict := r.claimed && c.foreign(r) && r.e.want == present
-		due := r.doubted() && !ours && c.leaves(r) || conflict
-		if !due || r.busy || c.closing || r.alone && len(steps) > 0 || c.waits(now, r.notBefore) {
+		conflict := r.claimed && c.foreign(r) && r.e.desired == present
+		due := r.doubted() && !ours && c.mustLeave(r) || conflict
+		if !due || r.busy || c.closing || r.unbatched && len(steps) > 0 || c.waits(now, r.notBefore) {
 			continue
 		}
 		steps = append(steps, step{r, write{rev: revOf(r.observed)}})
-		if r.alone || len(steps) == MaxOps {
+		if r.unbatched || len(steps) == MaxOps {
 			break
 		}
 	}
@@ -185,15 +185,15 @@ func (c *core) checks(now time.Time) op {
 	var steps []step
 	for len(c.check) > 0 && len(steps) < MaxOps {
 		r := c.check[0]
-		if r.alone && len(steps) > 0 {
+		if r.unbatched && len(steps) > 0 {
 			break
 		}
 		c.check = c.check[1:]
-		if r.e.want != present || r.observed == nil || c.foreign(r) || r.busy {
+		if r.e.desired != present || r.observed == nil || c.foreign(r) || r.busy {
 			continue
 		}
 		steps = append(steps, step{r, write{rev: r.observed.rev}})
-		if r.alone {
+		if r.unbatched {
 			break
 		}
 	}

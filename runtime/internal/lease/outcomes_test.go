@@ -41,7 +41,7 @@ func TestS3_ADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
 	if n := s.etcd.ids - leases; n > 15 {
 		t.Errorf("%d leases in %v, for 5 entries that are well and one that is denied", n, d)
 	}
-	if n := len(s.core.complaints); n > int(d/complainEvery)+1 {
+	if n := len(s.core.warnings); n > int(d/warnEvery)+1 {
 		t.Errorf("%d complaints in %v", n, d)
 	}
 }

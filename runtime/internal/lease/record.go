@@ -64,27 +64,27 @@ type record struct {
 	item    int
 	retired bool // named by an earlier lease than the current one
 
-	observed *keyValue // nil: nothing, as far as known
-	own      int64     // the mod revision of our last put; 0: there was none
-	claimed  bool      // we have put it, so another process that has it is the newer one
-	putAt    time.Time // of our last put
-	busy     bool      // a write of it is under way
-	guard    int64     // the greatest revision that an unanswered write expects, which may have arrived, or may yet
-	marked   bool      // a mark was tried since the key is to go
+	observed      *keyValue // nil: nothing, as far as known
+	lastPutRev    int64     // the mod revision of our last put; 0: there was none
+	claimed       bool      // we have put it, so another process that has it is the newer one
+	putAt         time.Time // of our last put
+	busy          bool      // a write of it is under way
+	unansweredRev int64     // the greatest revision that an unanswered write expects, which may have arrived, or may yet
+	marked        bool      // a mark was tried since the key is to go
 
 	notBefore time.Time // no read or write before
 	refused   error     // etcd's answer to the last write or read, where it refused that
 	refusals  backoff.Backoff
-	alone     bool // a transaction with it was refused: the next one has no other key
+	unbatched bool // a transaction with it was refused: the next one has no other key
 }
 
 func newRecord(e *entry, item int, key string) *record {
-	return &record{e: e, key: key, item: item, guard: noDoubt, refusals: backoff.Backoff{Base: refusedMin, Max: refusedMax}}
+	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, refusals: backoff.Backoff{Base: refusedMin, Max: refusedMax}}
 }
 
 // adopt gives the key to a new entry, which takes it over from whoever has it.
 func (r *record) adopt(e *entry, item int) {
-	r.e, r.item, r.retired, r.claimed, r.marked, r.own = e, item, false, false, false, 0
+	r.e, r.item, r.retired, r.claimed, r.marked, r.lastPutRev = e, item, false, false, false, 0
 	r.retry()
 }
 
@@ -97,15 +97,15 @@ func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.ob
 
 // retry forgets a refusal, so that the key is tried at once.
 func (r *record) retry() {
-	r.refused, r.notBefore, r.alone = nil, time.Time{}, false
+	r.refused, r.notBefore, r.unbatched = nil, time.Time{}, false
 	r.refusals.Reset()
 }
 
 // doubt has etcd asked about the key before anything is built on what is known of it.
-func (r *record) doubt() { r.guard = max(r.guard, 0) }
+func (r *record) doubt() { r.unansweredRev = max(r.unansweredRev, 0) }
 
 // doubted reports whether the key may be other than as observed.
-func (r *record) doubted() bool { return r.guard != noDoubt }
+func (r *record) doubted() bool { return r.unansweredRev != noDoubt }
 
 // sure reports whether nothing is under way or in doubt.
 func (r *record) sure() bool { return !r.busy && !r.doubted() }
@@ -117,7 +117,7 @@ func (r *record) asWanted() bool {
 
 // unanswered takes in that a write may have arrived, or may arrive yet.
 func (r *record) unanswered(w write) {
-	r.guard = max(r.guard, w.rev)
+	r.unansweredRev = max(r.unansweredRev, w.rev)
 	if w.kind == remove {
 		r.observed = nil // or not: see reads
 	}
@@ -125,14 +125,14 @@ func (r *record) unanswered(w write) {
 
 // made takes in that a write is made, at a revision.
 func (r *record) made(now time.Time, w write, revision int64) {
-	r.guard = noDoubt
+	r.unansweredRev = noDoubt
 	if w.kind == remove {
 		r.observed, r.refused = nil, nil
 		return
 	}
-	r.observed, r.own, r.claimed = &keyValue{w.value, w.lease, revision}, revision, true
+	r.observed, r.lastPutRev, r.claimed = &keyValue{w.value, w.lease, revision}, revision, true
 	if r.marked = w.kind == mark; !r.marked {
-		r.putAt, r.refused, r.alone = now, nil, false
+		r.putAt, r.refused, r.unbatched = now, nil, false
 		r.refusals.Reset()
 	}
 }

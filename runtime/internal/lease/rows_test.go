@@ -16,12 +16,12 @@ func TestOverdue_IsSaid(t *testing.T) {
 	renewed := func(life time.Duration) {
 		s.etcd.leases[1], s.renewAt = s.now.Add(life), s.now.Add(life)
 		s.core.get(1).life = life
-		s.core.renewed(s.now, 1, life, 0)
+		s.core.onRenewal(s.now, 1, life, 0)
 	}
 	renewed(10 * time.Minute)
 	s.run(5 * time.Second)
 	s.play("down; run 9s")
-	if err := overdue(); err != nil || len(s.core.complaints) > 0 {
+	if err := overdue(); err != nil || len(s.core.warnings) > 0 {
 		t.Errorf("away for a moment: %v", err)
 	}
 	s.play("run 31s")
@@ -30,8 +30,8 @@ func TestOverdue_IsSaid(t *testing.T) {
 		t.Errorf("away for 40 s: %v", err)
 	}
 	s.state("k0000", Registered)
-	if n := len(s.core.complaints); n != 1 || s.core.complaints[0].others != 4 {
-		t.Errorf("%d lines say so, want 1: %v", n, s.core.complaints)
+	if n := len(s.core.warnings); n != 1 || s.core.warnings[0].others != 4 {
+		t.Errorf("%d lines say so, want 1: %v", n, s.core.warnings)
 	}
 	s.etcd.down = false
 	s.run(3 * time.Second)
@@ -49,12 +49,12 @@ func TestOverdue_IsSaid(t *testing.T) {
 func TestG37_NoStepOverTheEntriesThatRest(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(100)...)
-	if n := len(s.core.queue); n > 0 {
+	if n := len(s.core.dirty); n > 0 {
 		t.Fatalf("%d of 100 entries do not rest", n)
 	}
 	clear(s.core.entries)
 	s.have("one-more")
-	if n := len(s.core.queue); n > 0 {
+	if n := len(s.core.dirty); n > 0 {
 		t.Error("the entry does not rest")
 	}
 }

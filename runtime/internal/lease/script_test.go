@@ -68,11 +68,11 @@ func (s *script) elapse() {
 	for _, id := range s.core.inUse() {
 		s.renewAt = s.now.Add(ttl / 3)
 		if _, ok := s.etcd.leases[id]; !ok {
-			s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
+			s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
 			continue
 		}
 		s.etcd.leases[id] = s.now.Add(ttl)
-		s.core.renewed(s.now, id, ttl, 0)
+		s.core.onRenewal(s.now, id, ttl, 0)
 	}
 }
 
@@ -132,8 +132,8 @@ func (s *script) update(key, value string) {
 	s.core.update(s.now, s.entries[key], item(key, value))
 }
 
-func (s *script) want(key string, w want) {
-	s.core.setWant(s.now, s.entries[key], w)
+func (s *script) want(key string, w desired) {
+	s.core.setDesired(s.now, s.entries[key], w)
 }
 
 func (s *script) state(key string, want State) {
@@ -184,7 +184,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
 	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
-	"event":      func(s *script, key, _ string) { s.core.heard(s.now, key, nil, s.core.revision) },
+	"event":      func(s *script, key, _ string) { s.core.onWatch(s.now, key, nil, s.core.revision) },
 	"update":     func(s *script, key, value string) { s.update(key, value) },
 	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
@@ -202,45 +202,47 @@ var ofKey = map[string]func(s *script, key, value string){
 
 // ofSession has the verbs that are for the session or its etcd, some of them for a lease.
 var ofSession = map[string]func(s *script, id clientv3.LeaseID){
-	"settle":          func(s *script, _ clientv3.LeaseID) { s.settle() },
-	"forget":          func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
-	"close":           func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
-	"nudge":           func(s *script, _ clientv3.LeaseID) { s.core.nudge(s.now) },
-	"slept":           func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
-	"watched":         func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
-	"full":            func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
-	"busy":            func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
-	"large":           func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },
-	"down":            func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
-	"backup":          func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
-	"restore":         func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
-	"written":         func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
-	"ahead":           func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // was the etcd before
-	"renewed-behind":  func(s *script, id clientv3.LeaseID) { s.core.renewed(s.now, id, ttl, 1) },
-	"later":           func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
-	"failed":          func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
-	"refresh":         func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },
-	"end":             func(s *script, _ clientv3.LeaseID) { s.core.end(s.now) },
-	"lease":           func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
-	"revoke":          func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
-	"poison":          func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
-	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, id, ttl) },
-	"ended":           func(s *script, id clientv3.LeaseID) { s.core.move(s.now, errors.New("ended")) },
-	"lost":            func(s *script, id clientv3.LeaseID) { s.core.lost(s.now, id, errors.New("requested lease not found")) },
-	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
-	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
+	"settle":         func(s *script, _ clientv3.LeaseID) { s.settle() },
+	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
+	"close":          func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
+	"nudge":          func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
+	"slept":          func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
+	"watched":        func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
+	"full":           func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
+	"busy":           func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
+	"large":          func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },
+	"down":           func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
+	"backup":         func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
+	"restore":        func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
+	"written":        func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
+	"ahead":          func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // was the etcd before
+	"renewed-behind": func(s *script, id clientv3.LeaseID) { s.core.onRenewal(s.now, id, ttl, 1) },
+	"later":          func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
+	"failed":         func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
+	"refresh":        func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },
+	"end":            func(s *script, _ clientv3.LeaseID) { s.core.end(s.now) },
+	"lease":          func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
+	"revoke":         func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
+	"poison":         func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
+	"granted":        func(s *script, id clientv3.LeaseID) { s.core.onGrant(s.now, id, ttl) },
+	"ended":          func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, errors.New("ended")) },
+	"lost": func(s *script, id clientv3.LeaseID) {
+		s.core.onLeaseLost(s.now, id, errors.New("requested lease not found"))
+	},
+	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
+	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
 	"renewal-unanswered": func(s *script, id clientv3.LeaseID) {
-		s.core.renewalFailed(s.now, id, status.Error(codes.Unavailable, "x"))
+		s.core.onRenewalFailed(s.now, id, status.Error(codes.Unavailable, "x"))
 	},
 	"fault-elsewhere": func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
 	"answered":        func(s *script, _ clientv3.LeaseID) { s.call(s.op) },
 	"next":            func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
-		s.core.writeFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
+		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
 	},
 	"heard": func(s *script, _ clientv3.LeaseID) { // that what is watched has gone
 		for _, key := range s.core.registered(maxWatches) {
-			s.core.heard(s.now, key, nil, s.etcd.rev)
+			s.core.onWatch(s.now, key, nil, s.etcd.rev)
 		}
 	},
 	"churn": func(s *script, _ clientv3.LeaseID) {

@@ -33,13 +33,13 @@ type Session struct {
 	opts   Options
 	group  *listwatch.Group[keyValue] // follows the keys of watches
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	closed chan struct{} // closed when Close is called
-	wake   chan struct{}
-	done   chan struct{} // closed when run has ended, and all that it started
-	wg     sync.WaitGroup
-	took   time.Duration // of the last call; run's
+	ctx      context.Context
+	cancel   context.CancelFunc
+	closed   chan struct{} // closed when Close is called
+	wake     chan struct{}
+	done     chan struct{} // closed when run has ended, and all that it started
+	wg       sync.WaitGroup
+	lastCall time.Duration // of the last call; run's
 
 	mu       sync.Mutex
 	core     *core
@@ -57,8 +57,8 @@ func New(client *clientv3.Client, opts Options) *Session {
 		opts.Streams = listwatch.NewStreams()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	core := newCore(opts.TTL, shorten)
-	core.hidden = !opts.Streams.Connected()
+	core := newCore(opts.TTL, jitter)
+	core.noReconnects = !opts.Streams.Connected()
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		closed: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -85,7 +85,7 @@ func (s *Session) poke() {
 // that was restored from a backup.
 func (s *Session) reconnected() {
 	s.group.Reconnected()
-	s.locked(func(c *core, now time.Time) { c.nudge(now) })
+	s.locked(func(c *core, now time.Time) { c.checkSoon(now) })
 	s.poke()
 }
 
@@ -99,4 +99,4 @@ func (s *Session) explained(err error) error {
 }
 
 // shorten takes up to a quarter off d.
-func shorten(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }

@@ -70,5 +70,5 @@ func TestTheGreatestGuardCounts(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "lease.go", "answers.go", "record.go", "entry.go", "leases.go", "core.go", "op.go", "next.go", "told.go")
+	coretest.Check(t, "lease.go", "answers.go", "record.go", "entry.go", "leases.go", "core.go", "op.go", "next.go", "events.go")
 }

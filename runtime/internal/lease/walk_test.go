@@ -67,7 +67,7 @@ func startRegistered(t *testing.T, n int, items func(name, value string) []Item)
 func plusNamed(name, value string) []Item { return append(item(name, value), named("z", value)...) }
 
 func (w *walked) add(i int) bool {
-	if w.core.closing || w.entries[i] != nil && w.entries[i].want != gone {
+	if w.core.closing || w.entries[i] != nil && w.entries[i].desired != gone {
 		return false
 	}
 	w.entries[i] = w.core.add(w.now, w.items(names[i], "v"), false)
@@ -77,7 +77,7 @@ func (w *walked) add(i int) bool {
 
 func (w *walked) update(i int) bool {
 	e := w.entries[i]
-	if e == nil || e.want == gone {
+	if e == nil || e.desired == gone {
 		return false
 	}
 	value := "v"
@@ -88,12 +88,12 @@ func (w *walked) update(i int) bool {
 	return true
 }
 
-func (w *walked) setWant(i int, want want) bool {
+func (w *walked) setWant(i int, want desired) bool {
 	e := w.entries[i]
-	if e == nil || e.want == gone || e.want == want {
+	if e == nil || e.desired == gone || e.desired == want {
 		return false
 	}
-	w.core.setWant(w.now, e, want)
+	w.core.setDesired(w.now, e, want)
 	return true
 }
 
@@ -110,10 +110,10 @@ func (w *walked) renew(after time.Duration) {
 	for _, h := range w.core.inUse() {
 		if _, ok := w.etcd.leases[h]; w.silent {
 		} else if !ok {
-			w.core.renewalFailed(w.now, h, rpctypes.ErrLeaseNotFound)
+			w.core.onRenewalFailed(w.now, h, rpctypes.ErrLeaseNotFound)
 		} else {
 			w.etcd.leases[h] = w.now.Add(ttl)
-			w.core.renewed(w.now, h, ttl, w.etcd.rev)
+			w.core.onRenewal(w.now, h, ttl, w.etcd.rev)
 		}
 	}
 	w.etcd.expire(w.now)
@@ -153,7 +153,7 @@ func (w *walked) judge(o op) {
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
 			w.breaks("a write is guarded by a lease of ours: %s", describe(writes))
-		case puts && (st.r.e.want != present || st.value != st.r.value()):
+		case puts && (st.r.e.desired != present || st.value != st.r.value()):
 			w.breaks("what is put is wanted: %s", describe(writes))
 		}
 	}
@@ -194,7 +194,7 @@ func (w *walked) end(f fate) bool {
 		a = answer{err: context.DeadlineExceeded}
 	}
 	a.tell(w.core, w.now, o)
-	w.core.complaints = nil
+	w.core.warnings = nil
 	w.observe()
 	return true
 }
@@ -312,7 +312,7 @@ func (w *walked) settleBut() string {
 	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
 	defer func() { w.etcd.unreadable, w.etcd.unwritable = unreadable, unwritable }()
 	e, kv := w.entries[1], w.etcd.get("b")
-	if ok, _ := w.core.synced(e); ok && kv != nil && kv.value == "v" && kv.lease != theirs || e.want != present && kv == nil {
+	if ok, _ := w.core.synced(e); ok && kv != nil && kv.value == "v" && kv.lease != theirs || e.desired != present && kv == nil {
 		return ""
 	}
 	w.heal()
@@ -360,7 +360,7 @@ var leaseRules = []coretest.Rule[walked]{
 	}},
 	{Name: "what is said to be in etcd is there", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
-			if ok, _ := w.core.synced(e); !ok || e.want != present || w.tampered {
+			if ok, _ := w.core.synced(e); !ok || e.desired != present || w.tampered {
 				continue
 			}
 			for i, item := range e.items {
@@ -395,7 +395,7 @@ var leaseEvents = []coretest.Event[walked]{
 	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.silent; w.silent, w.tampered = true, true; return could }},
 	{Name: "the keepalive ends", Do: func(w *walked) bool {
 		could := w.core.lease != 0
-		w.core.move(w.now, errors.New("ended"))
+		w.core.replaceLease(w.now, errors.New("ended"))
 		return could
 	}},
 
@@ -414,7 +414,7 @@ var leaseEvents = []coretest.Event[walked]{
 		if kv := w.etcd.get("a"); kv != nil && kv.lease == theirs {
 			return false
 		}
-		if e := w.entries[0]; e != nil && len(e.records) > 0 && e.records[0].own != 0 {
+		if e := w.entries[0]; e != nil && len(e.records) > 0 && e.records[0].lastPutRev != 0 {
 			w.newer["a"] = true
 		}
 		w.etcd.put("a", "x", theirs)
@@ -437,13 +437,13 @@ var leaseEvents = []coretest.Event[walked]{
 		if _, ok := w.etcd.leases[id]; ok || id == 0 {
 			return false
 		}
-		w.core.renewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
+		w.core.onRenewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
 		return true
 	}},
 	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool { w.etcd.poisoned[w.core.lease] = true; return w.core.lease != 0 }},
 	{Name: "etcd takes few operations at a time, or many again", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
-	{Name: "the keys are to be checked", Do: func(w *walked) bool { w.core.nudge(w.now); return true }},
-	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.heard(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
+	{Name: "the keys are to be checked", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
+	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.onWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
@@ -459,7 +459,7 @@ var leaseEvents = []coretest.Event[walked]{
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
-	{Name: "the connection is back", Do: func(w *walked) bool { w.core.nudge(w.now); return true }},
+	{Name: "the connection is back", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
 }
 
 func (w *walked) restore() bool {
@@ -491,9 +491,9 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
 		Counted: map[string]string{
-			"keyValue.rev": "rev", "record.own": "rev", "record.guard": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
+			"keyValue.rev": "rev", "record.lastPutRev": "rev", "record.unansweredRev": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
-		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now"},
+		Ignored: []string{"core.warnAt", "entry.since", "entry.shown", "walked.now"},
 		Old:     time.Minute + time.Second,
 	}
 	world := coretest.World[walked]{
@@ -560,7 +560,7 @@ func TestWalk(t *testing.T) {
 		coretest.Walk(t, 5, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.update(0)
-			w.core.move(w.now, errors.New("ended"))
+			w.core.replaceLease(w.now, errors.New("ended"))
 			return w
 		}, append(calls, "update a", "pause a", "resume a",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
@@ -579,7 +579,7 @@ func TestWalk(t *testing.T) {
 			w := startRegistered(t, 1, item)
 			w.etcd.put("a", "x", theirs)
 			w.newer["a"], w.tampered = true, true
-			w.core.nudge(w.now)
+			w.core.checkSoon(w.now)
 			for w.entries[0].state != Conflict {
 				w.end(answered)
 			}

@@ -59,7 +59,7 @@ func (s *Session) watch(key string) *watch {
 				return
 			}
 			if w.heard = u.Err == nil; w.heard {
-				c.heard(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
+				c.onWatch(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
 			}
 		})
 		s.poke()

@@ -9,8 +9,8 @@ import (
 )
 
 // told takes in what etcd has under keys. kvs is nil if all of them are as observed.
-func (c *core) told(now time.Time, steps []step, kvs []*keyValue, revision int64) {
-	c.silent = time.Time{}
+func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int64) {
+	c.failingSince = time.Time{}
 	if !slices.ContainsFunc(slices.Collect(c.records()), (*record).doubted) {
 		c.retry.Reset() // else a write has failed, of whose next attempt the answer to a read says nothing
 	}
@@ -28,27 +28,27 @@ func (c *core) told(now time.Time, steps []step, kvs []*keyValue, revision int64
 // observe takes in what etcd has under a key; nil: nothing.
 func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	e, was, sure := r.e, r.observed, r.sure()
-	c.rouse(e)
-	if kv != nil && kv.rev < r.own {
-		c.restored(now)
+	c.markDirty(e)
+	if kv != nil && kv.rev < r.lastPutRev {
+		c.onRestored(now)
 	}
 	if r.observed = kv; was != nil && !c.isOwn(was.lease) && !c.foreign(r) {
 		r.notBefore = time.Time{} // another process has let go
 	}
-	if kv == nil || kv.rev != r.guard || c.foreign(r) {
-		r.guard = noDoubt // what may arrive late does nothing any more, or is found on its lease
+	if kv == nil || kv.rev != r.unansweredRev || c.foreign(r) {
+		r.unansweredRev = noDoubt // what may arrive late does nothing any more, or is found on its lease
 	}
 	if c.foreign(r) {
-		if r.claimed && e.want == present {
+		if r.claimed && e.desired == present {
 			r.notBefore = now.Add(conflictEvery)
 			e.err = r.conflict()
 		}
 		return
 	}
 	if kv != nil {
-		r.own, r.claimed = kv.rev, true
+		r.lastPutRev, r.claimed = kv.rev, true
 	}
-	if !sure || e.want != present || r.retired || was == nil || !c.isOwn(was.lease) || kv != nil && (kv.rev == was.rev || kv.value == r.value()) {
+	if !sure || e.desired != present || r.retired || was == nil || !c.isOwn(was.lease) || kv != nil && (kv.rev == was.rev || kv.value == r.value()) {
 		return
 	}
 	r.notBefore = r.putAt.Add(restoreEvery)
@@ -60,11 +60,11 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 }
 
 // heard takes in what a watch tells of a key, as it was at a revision. kv is nil if there is nothing.
-func (c *core) heard(now time.Time, key string, kv *keyValue, revision int64) {
+func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
-	case r == nil || r.e.want != present || r.busy || revision < max(r.own, revOf(r.observed)): // the watch lags behind, or etcd was restored
-		c.nudge(now)
+	case r == nil || r.e.desired != present || r.busy || revision < max(r.lastPutRev, revOf(r.observed)): // the watch lags behind, or etcd was restored
+		c.checkSoon(now)
 	case revOf(kv) != revOf(r.observed):
 		c.observe(now, r, kv)
 		c.refresh(now)
@@ -72,7 +72,7 @@ func (c *core) heard(now time.Time, key string, kv *keyValue, revision int64) {
 }
 
 // readFailed takes in that keys could not be read.
-func (c *core) readFailed(now time.Time, o readOp, err error) {
+func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	key := o.steps[0].r.key
 	switch {
 	case !isRefusal(err):
@@ -85,32 +85,32 @@ func (c *core) readFailed(now time.Time, o readOp, err error) {
 	case len(o.steps) > 1: // one key's fault must not be the others'
 		c.succeeded()
 		for _, p := range o.steps {
-			p.r.alone = true
+			p.r.unbatched = true
 			if o.compare {
 				c.check = append(c.check, p.r)
 			}
 		}
 	default:
 		c.succeeded()
-		c.readRefused(now, o.steps[0].r, fmt.Errorf("read %q: %w", key, err))
+		c.onReadRefused(now, o.steps[0].r, fmt.Errorf("read %q: %w", key, err))
 	}
 	c.refresh(now)
 }
 
 // readRefused takes in that etcd does not let us read a key. A stray is another user's then.
-func (c *core) readRefused(now time.Time, r *record, err error) {
-	c.rouse(r.e)
+func (c *core) onReadRefused(now time.Time, r *record, err error) {
+	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
 	if !r.e.stray {
-		c.blame(now)
+		c.reportRefusals(now)
 		return
 	}
-	r.observed, r.guard = nil, noDoubt
-	c.notOurs(now, c.lease, err)
+	r.observed, r.unansweredRev = nil, noDoubt
+	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
 // wrote takes in the answer to a transaction: either its steps are made, or kvs has the keys as they are.
-func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, revision int64) {
+func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, revision int64) {
 	c.succeeded()
 	if !made {
 		c.atRevision(now, revision)
@@ -121,7 +121,7 @@ func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, re
 			c.observe(now, st.r, kvs[i])
 			continue
 		}
-		c.rouse(st.r.e)
+		c.markDirty(st.r.e)
 		st.r.made(now, st.write, revision)
 		if !slices.ContainsFunc(st.r.e.records, func(r *record) bool { return r.refused != nil }) {
 			st.r.e.refused = nil
@@ -155,30 +155,30 @@ func (c *core) askSoon(now time.Time, id clientv3.LeaseID) {
 }
 
 // attached takes in the keys that hang on a lease. Those that no entry has are strays, which are to go.
-func (c *core) attached(now time.Time, id clientv3.LeaseID, keys []string) {
+func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
 	c.succeeded()
 	strays := false
 	for _, key := range keys {
 		r := c.keys[key]
 		if r == nil {
-			e := &entry{items: []Item{{Key: func(clientv3.LeaseID) string { return key }}}, want: gone, stray: true}
+			e := &entry{items: []Item{{Key: func(clientv3.LeaseID) string { return key }}}, desired: gone, stray: true}
 			r = newRecord(e, 0, key)
 			e.records = []*record{r}
 			c.keys[key], c.entries = r, append(c.entries, e)
 		}
 		if strays = strays || r.e.stray; !r.on(id) && !r.busy {
 			r.doubt()
-			c.rouse(r.e)
+			c.markDirty(r.e)
 		}
 	}
 	if !strays {
-		c.blame(now)
+		c.reportRefusals(now)
 	}
 	c.refresh(now)
 }
 
 // attachedFailed takes in that etcd did not tell what hangs on a lease. It refuses that if we may not read all of it.
-func (c *core) attachedFailed(now time.Time, id clientv3.LeaseID, err error) {
+func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
 	h := c.get(id)
 	switch {
@@ -190,72 +190,72 @@ func (c *core) attachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	case h != nil:
 		c.succeeded()
 		h.strays = false
-		c.notOurs(now, id, err)
+		c.onForeignKeyOnLease(now, id, err)
 	}
 	c.refresh(now)
 }
 
 // notOurs takes in that a key hangs on a lease that we may not read, or not delete. If that is why etcd denies our puts, the
 // entries move to another lease. Who hangs such keys on each has them move less and less often.
-func (c *core) notOurs(now time.Time, id clientv3.LeaseID, why error) {
+func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
 	denied := false
 	for r := range c.records() {
 		denied = denied || r.refused != nil && !r.e.stray
 	}
 	if !denied || id != c.lease || now.Before(c.faultAt) {
-		c.blame(now)
+		c.reportRefusals(now)
 		return
 	}
 	c.faultAt = now.Add(c.faults.Bound())
-	c.move(now, why)
+	c.replaceLease(now, why)
 	for r := range c.records() {
 		r.retry()
 	}
 }
 
 // blame takes in that etcd refuses keys for the keys' own sake.
-func (c *core) blame(now time.Time) {
+func (c *core) reportRefusals(now time.Time) {
 	for r := range c.records() {
 		if r.refused != nil {
 			r.e.refused, r.e.err = r.refused, r.refused
-			c.complain(now, r.refused, wasRefused)
+			c.warn(now, r.refused, wasRefused)
 		}
 	}
 }
 
 // writeFailed takes in that a transaction failed or was not answered.
-func (c *core) writeFailed(now time.Time, steps []step, err error) {
+func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	for _, st := range steps {
 		st.r.busy = false
-		c.rouse(st.r.e)
+		c.markDirty(st.r.e)
 	}
 	said := fmt.Errorf("%s %q: %w", steps[0].kind, steps[0].r.key, err)
 	switch {
 	case isLeaseNotFound(err):
-		c.lost(now, steps[0].lease, fmt.Errorf("lease %x expired or was revoked", int64(steps[0].lease)))
+		c.onLeaseLost(now, steps[0].lease, fmt.Errorf("lease %x expired or was revoked", int64(steps[0].lease)))
 	case isFull(err):
-		c.etcdFull(now, steps, err)
+		c.onFull(now, steps, err)
 	case isBusy(err):
 		c.failed(now, said)
 	case !isRefusal(err):
-		c.unanswered(now, steps)
+		c.onUnanswered(now, steps)
 		c.failed(now, said)
 	case len(steps) > 1: // one key's fault must not be the others'
 		c.succeeded()
 		for _, st := range steps {
-			st.r.alone = true
+			st.r.unbatched = true
 			st.r.doubt() // gRPC has the same error for an answer that is too large
 		}
 	default:
 		c.succeeded()
-		c.writeRefused(now, steps[0], err)
+		c.onWriteRefused(now, steps[0], err)
 	}
 	c.refresh(now)
 }
 
 // unanswered takes in that steps may have arrived, or may arrive yet. Where they are marks, etcd is slow: all keys that are to
 // go are removed without one.
-func (c *core) unanswered(now time.Time, steps []step) {
+func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
 		if st.kind == put && st.rev == 0 {
@@ -264,14 +264,14 @@ func (c *core) unanswered(now time.Time, steps []step) {
 	}
 	if steps[0].kind == mark {
 		for r := range c.records() {
-			r.marked = r.marked || r.e.want != present
+			r.marked = r.marked || r.e.desired != present
 		}
 	}
 }
 
 // writeRefused takes in that etcd refuses the write of one key. It denies puts also if another user's key hangs on the lease, so
 // that is asked for first. A deletion that is denied is made by revoking the lease, once the other entries have moved.
-func (c *core) writeRefused(now time.Time, st step, err error) {
+func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	r, first := st.r, st.r.refused == nil
 	switch {
 	case st.kind == mark:
@@ -287,16 +287,16 @@ func (c *core) writeRefused(now time.Time, st step, err error) {
 	r.refuse(now, err, c.jitter)
 	switch h := c.get(st.lease); {
 	case h == nil || !first || !isDenied(err):
-		c.blame(now)
+		c.reportRefusals(now)
 	case st.kind == remove:
-		c.notOurs(now, st.lease, err)
+		c.onForeignKeyOnLease(now, st.lease, err)
 	default:
 		h.strays, h.askAt, h.askPause = true, now, askMin
 	}
 }
 
 // etcdFull takes in that etcd has no space left. It refuses puts then, and takes deletions. So what is paused stays.
-func (c *core) etcdFull(now time.Time, steps []step, err error) {
+func (c *core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))
 	var stay []*entry
@@ -305,7 +305,7 @@ func (c *core) etcdFull(now time.Time, steps []step, err error) {
 		switch {
 		case st.kind != mark:
 			e.refused = fmt.Errorf("put %q: %w", st.r.key, err)
-		case e.want == paused:
+		case e.desired == paused:
 			if e.refused == nil {
 				stay = append(stay, e)
 			}
@@ -317,7 +317,7 @@ func (c *core) etcdFull(now time.Time, steps []step, err error) {
 		e.err = e.refused
 	}
 	if len(stay) > 0 {
-		c.complaints = append(c.complaints, complaint{stay[0].key(), len(stay) - 1, stay[0].err})
+		c.warnings = append(c.warnings, warning{stay[0].key(), len(stay) - 1, stay[0].err})
 	}
-	c.complain(now, err, wasRefused)
+	c.warn(now, err, wasRefused)
 }

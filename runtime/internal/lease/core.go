@@ -17,24 +17,23 @@ const (
 	checkWatched   = 30 * time.Second
 	checkHidden    = 10 * time.Second
 	checkMin       = 200 * time.Millisecond
-	// complainEvery is the least time between two complaints.
+	// warnEvery is the least time between two warnings.
 	warnEvery = time.Minute
 	// maxWatches is the greatest number of keys that a session watches, so that a process with a hundred services does not
 	// have a hundred watches. With more keys it hears by those that it watches when the lease goes, and checks all often.
 	maxWatches = 4
 )
 
-// core reconciles etcd with what the entries of a session want. Method next returns the call to make; the other methods
-// take in what happens. Whatever that is, what follows is the same: what etcd has told is noted, the entry is queued, and
-// next looks for a difference between what its keys are to be and what etcd had when it last told.
+// core reconciles etcd with the entries of a session. Each event records what etcd answered, or what a caller desires, and marks
+// the entry dirty. next compares what is desired with what was observed, and returns one call.
 type core struct {
 	ttl    time.Duration
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
 	entries []*entry
-	dirty   []*entry           // those that may differ: to register one more takes no step over the others
+	dirty   []*entry           // those that may differ from etcd: to register one more takes no step over the others
 	keys    map[string]*record // of all entries
-	closing bool               // no entry is wanted any more
+	closing bool               // no entry is desired any more
 
 	lease       clientv3.LeaseID   // the current one; 0: none
 	leaseAlive  bool               // it is alive, as of the last refresh
@@ -55,14 +54,14 @@ type core struct {
 	checkedAt    time.Time // when the last one began
 	check        []*record // the rest of the check that is under way
 	watched      bool      // every key is watched
-	noReconnects bool      // nobody calls reconnected
+	noReconnects bool      // nobody tells when the connection to etcd is back
 	revision     int64     // of etcd's last answer
 
 	wakeAt       time.Time // the earliest time that next waits for
 	lastWall     time.Time // the wall clock when the wait began; zero: there was none
 	failingSince time.Time // when a call failed first since etcd answered one; zero: it answered the last
 	lastFailure  error     // of the last call that failed
-	warnAt       time.Time // no complaint before
+	warnAt       time.Time // no warning before
 	changes      []change
 	warnings     []warning
 }
@@ -85,7 +84,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// waits reports whether a time has yet to come, and if so has next asked again then.
+// waits reports whether at is in the future, and schedules the next pass for it then.
 func (c *core) waits(now, at time.Time) bool {
 	if !now.Before(at) {
 		return false
@@ -96,7 +95,7 @@ func (c *core) waits(now, at time.Time) bool {
 	return true
 }
 
-// rouse queues an entry.
+// markDirty has next look at an entry.
 func (c *core) markDirty(e *entry) {
 	if !e.dirty {
 		e.dirty = true
@@ -110,7 +109,7 @@ func (c *core) markAllDirty() {
 	}
 }
 
-// records returns the keys of the queued entries.
+// records returns the keys of the dirty entries.
 func (c *core) records() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, e := range c.dirty {
@@ -172,7 +171,7 @@ func (c *core) rekey(e *entry) {
 	}
 }
 
-// setWant changes where an entry is to be.
+// setDesired changes where an entry is to be.
 func (c *core) setDesired(now time.Time, e *entry, w desired) {
 	e.setDesired(w)
 	c.markDirty(e)
@@ -202,7 +201,7 @@ func (c *core) update(now time.Time, e *entry, items []Item) {
 	c.refreshEntry(now, e)
 }
 
-// refresh brings the states of the queued entries up to date, and lets those go that are as wanted.
+// refresh brings the states of the dirty entries up to date. Those that are as desired are clean then.
 func (c *core) refresh(now time.Time) {
 	if lives := c.alive(now, c.lease); lives != c.leaseAlive {
 		c.leaseAlive = lives
@@ -235,12 +234,12 @@ func (c *core) forget(e *entry) (closed bool) {
 	return true
 }
 
-// wanted reports whether an entry needs a lease. Those that are not queued do.
+// leaseNeeded reports whether an entry needs a lease. Clean ones do.
 func (c *core) leaseNeeded() bool {
 	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
 }
 
-// nudge makes due at once what is otherwise done from time to time.
+// checkSoon makes due now what is due from time to time, once in checkMin at most.
 func (c *core) checkSoon(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
 	for _, h := range c.held {
@@ -264,7 +263,7 @@ func (c *core) scheduleCheck(now time.Time) {
 	c.checkAt = now.Add(c.jitter(every))
 }
 
-// registered returns so many of the keys that have been in etcd, and are to be, at most.
+// registered returns up to most keys of entries that are or were registered.
 func (c *core) registered(most int) []string {
 	var keys []string
 	for _, e := range c.entries {
@@ -280,7 +279,7 @@ func (c *core) registered(most int) []string {
 	return keys
 }
 
-// setWatched takes in whether what is to be watched is. The first check is due at once when not every key is watched any more.
+// setWatched records whether all keys are watched. When that ends, a check is due.
 func (c *core) setWatched(now time.Time, watched bool) {
 	watched = watched && len(c.registered(maxWatches+1)) <= maxWatches
 	if c.watched && !watched {
@@ -289,7 +288,7 @@ func (c *core) setWatched(now time.Time, watched bool) {
 	c.watched = watched
 }
 
-// cause notes why entries are not in etcd, unless another reason is known.
+// cause records why entries are not in etcd, unless another reason is known.
 func (c *core) cause(err error) {
 	for _, e := range c.dirty {
 		if e.desired == present && e.err == nil {
@@ -298,14 +297,14 @@ func (c *core) cause(err error) {
 	}
 }
 
-// complaint is a log line about something that keeps entries out of etcd.
+// warning is a log line about something that keeps entries out of etcd.
 type warning struct {
 	key    string
 	others int // further entries that are kept out
 	err    error
 }
 
-// complain has it logged that etcd does not have entries as they are wanted: the first time, then rarely.
+// warn has it logged that etcd does not have entries as they are desired: the first time, then rarely.
 func (c *core) warn(now time.Time, err error, affected func(*entry) bool) {
 	if now.Before(c.warnAt) {
 		return
@@ -332,7 +331,7 @@ func (c *core) succeeded() {
 	c.failingSince = time.Time{}
 }
 
-// failed takes in a failure that is likely to pass. All calls wait a little.
+// failed records a failure that is likely to pass. All calls wait a little.
 func (c *core) failed(now time.Time, err error) {
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
 	if c.lastFailure = err; c.failingSince.IsZero() {
@@ -346,7 +345,7 @@ func (c *core) failed(now time.Time, err error) {
 	c.warn(now, err, unregistered)
 }
 
-// atRevision takes in the revision of an answer of etcd's. One that is lower than an earlier answer's shows
+// atRevision records the revision of an answer of etcd's. One that is lower than an earlier answer's shows
 // that etcd was restored from a backup or replaced. 0 stands for none: an answer may lack it after a wrapper
 // of the caller's.
 func (c *core) atRevision(now time.Time, revision int64) {

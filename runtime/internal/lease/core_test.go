@@ -50,24 +50,24 @@ func TestCalls(t *testing.T) {
 		{"all is checked every 2 s", "have a b; run 2s", "check a b"},
 		{"less often where it is watched", "have a; watched; run 7s", "check a"},
 		{"G2: a deleted key is put back", "have a; delete a; run 2s", "check a, put a"},
-		{"G2: not faster than once a second", "have a" + strings.Repeat("; run 2m; forget; delete a; nudge; settle; delete a; run 200ms; nudge; run 500ms", 2),
+		{"G2: not faster than once a second", "have a" + strings.Repeat("; run 2m; forget; delete a; check-soon; settle; delete a; run 200ms; check-soon; run 500ms", 2),
 			"check a, put a, check a"},
-		{"G1: what went with its lease is put back at once", "have a; run 300ms; forget; revoke 1; nudge; next; answered; renewal-unknown 1; run 500ms", "grant, put a"},
+		{"G1: what went with its lease is put back at once", "have a; run 300ms; forget; revoke 1; check-soon; next; answered; renewal-unknown 1; run 500ms", "grant, put a"},
 		{"G18: an overwritten key is put back", "have a; put a=x; run 2s", "check a, put a"},
 		{"what a watch tells of is looked at at once", "have a; run 1m; forget; delete a; event a; run 200ms", "put a"},
 		{"a renewal that tells of an earlier revision has the keys checked", "have a; run 2500ms; forget; renewed-behind 1", "check a"},
 		{"G16: an older revision is another past", "have a; ahead; run 2500ms", "check a, grant, put a, put a, revoke 1"},
-		{"G4: what was left to another process is not taken back after a restore", "have a b; another a; nudge; forget; ahead; run 2500ms",
+		{"G4: what was left to another process is not taken back after a restore", "have a b; another a; check-soon; forget; ahead; run 2500ms",
 			"read a, grant, put b, put b, revoke 1"},
 		{"an older put of another process is no conflict", "another a; backup; have a; restore; written; run 3s", "check a, revoke 1, grant, put a"},
-		{"what another process has is looked at before a pause of it counts", "have a b; another a; nudge; forget; pause a", "read a"},
-		{"for a restored etcd may have it as ours again", "have a b; backup; another a; nudge; forget; restore; written; pause a",
+		{"what another process has is looked at before a pause of it counts", "have a b; another a; check-soon; forget; pause a", "read a"},
+		{"for a restored etcd may have it as ours again", "have a b; backup; another a; check-soon; forget; restore; written; pause a",
 			"read a, mark a, remove a"},
 		{"after many deletions nothing is written", "have z; churn", "remove k100"},
 
-		{"G4: another process's key is looked at every 2 s", "have a; another a; nudge; run 4s", "check a, read a, read a"},
-		{"G4: a process has all keys of an entry or none", "two a; forget; another a; nudge; run 1s", "check a a2, remove a2"},
-		{"it is taken when they let go", "have a; another a; nudge; run 1s; delete a; event a", "check a, put a"},
+		{"G4: another process's key is looked at every 2 s", "have a; another a; check-soon; run 4s", "check a, read a, read a"},
+		{"G4: a process has all keys of an entry or none", "two a; forget; another a; check-soon; run 1s", "check a a2, remove a2"},
+		{"it is taken when they let go", "have a; another a; check-soon; run 1s; delete a; event a", "check a, put a"},
 
 		{"G1: a lost lease is replaced", "have a; run 56s; forget; revoke 1; run 2s", "check a, put a, grant, put a"},
 		{"a lease that is lost young is not replaced at once", "have a; lost 1; run 100ms", ""},
@@ -175,16 +175,16 @@ func TestSynced(t *testing.T) {
 		{"not before it is gone", "have a; pause a", Registered, false, ""},
 		{"never once it is given up", "have a; drop a; settle", Closed, false, "closed"},
 		{"not while a put of what is to go is under way", "add a; granted 1; next; drop a", Registering, false, "closed"},
-		{"G38: a conflict says who from the first on", "have a; another a; nudge; settle; pause a; settle; resume a; settle", Conflict, false, "held by another process"},
-		{"G38: a resume waits for what etcd has by now", "have a; another a; nudge; settle; pause a; settle; resume a", Conflict, false, ""},
-		{"G38: a pause of a conflict ends when it is paused", "have a; another a; nudge; settle; pause a", Conflict, false, ""},
-		{"G38: which it is then", "have a; another a; nudge; settle; pause a; settle", Paused, true, ""},
+		{"G38: a conflict says who from the first on", "have a; another a; check-soon; settle; pause a; settle; resume a; settle", Conflict, false, "held by another process"},
+		{"G38: a resume waits for what etcd has by now", "have a; another a; check-soon; settle; pause a; settle; resume a", Conflict, false, ""},
+		{"G38: a pause of a conflict ends when it is paused", "have a; another a; check-soon; settle; pause a", Conflict, false, ""},
+		{"G38: which it is then", "have a; another a; check-soon; settle; pause a; settle", Paused, true, ""},
 		{"G24: not while a deletion before a resume is under way", "have a b; unmark a; pause a; next; resume a", Registered, false, ""},
 		{"G24: not while the mark of a pause before is", "have a b; pause a; next; resume a", Registered, false, ""},
 		{"G24: not while the deletion of an entry before is", "have a b; unmark a; drop a; next; add a", Registered, false, ""},
 		{"G24: not while a put of another value is", "have a; update a=w; next; update a=v", Registered, false, ""},
 		{"not while a key is out, whatever names another has had", "forbid a; plus-named a; run 1s; ended 2; run 1s", Registering, false, ""},
-		{"a conflict says who", "have a; another a; nudge; settle; run 200ms", Conflict, false,
+		{"a conflict says who", "have a; another a; check-soon; settle; run 200ms", Conflict, false,
 			`key "a" is held by another process, on lease 63: give each its own instance id`},
 		{"or that nobody holds it", "have a; orphan a; run 3s", Conflict, false,
 			`key "a" was put by someone else, on no lease: delete it, or register under another instance id`},
@@ -310,11 +310,11 @@ func TestG26_Complaints(t *testing.T) {
 				got = append(got, fmt.Sprintf("%s and %d others: %v", c.key, c.others, c.err))
 			}
 			if !slices.Equal(got, row.want) {
-				t.Errorf("complaints: %q, want %q", got, row.want)
+				t.Errorf("warnings: %q, want %q", got, row.want)
 			}
 			s.run(10 * time.Minute)
 			if n := len(s.core.warnings) - len(got); n > row.late || n < row.late-2 {
-				t.Errorf("%d complaints in ten minutes, want about %d", n, row.late)
+				t.Errorf("%d warnings in ten minutes, want about %d", n, row.late)
 			}
 		})
 	}

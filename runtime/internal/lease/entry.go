@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// want says where an entry is to be.
+// desired says where an entry is to be.
 type desired int
 
 const (
@@ -23,8 +23,8 @@ type entry struct {
 	records       []*record // one for each item, then the retired ones
 	desired       desired
 	stray         bool  // it stands for a key that hangs on a lease of ours, and that no other entry has
-	dirty         bool  // it is in the core's queue
-	seq           int   // counts the calls of setPaused that changed want, so that the later one wins
+	dirty         bool  // it is among the core's dirty ones
+	seq           int   // counts the calls of setPaused that changed something, so that the later one wins
 	wasRegistered bool  // since it was added or resumed
 	refused       error // etcd's last refusal of a key
 	state         State
@@ -35,7 +35,7 @@ type entry struct {
 	changed       notifier // of the next change of news
 }
 
-// news is what those who wait for an entry wait for.
+// news is the part of an entry's state whose change wakes waiters.
 type news struct {
 	state          State
 	seq            int
@@ -50,7 +50,7 @@ type change struct {
 	err      error
 }
 
-// setWant changes where e is to be.
+// setDesired changes where e is to be.
 func (e *entry) setDesired(w desired) {
 	if w == e.desired {
 		return
@@ -174,7 +174,7 @@ func (c *core) placedOn(e *entry, id clientv3.LeaseID) bool {
 	return id != 0 && e.all(func(r *record) bool { return r.on(id) })
 }
 
-// each reports whether something holds for a record of each item.
+// all reports whether something holds for a record of each item.
 func (e *entry) all(holds func(*record) bool) bool {
 	for i := range e.items {
 		if !slices.ContainsFunc(e.records, func(r *record) bool { return r.item == i && holds(r) }) {
@@ -196,7 +196,7 @@ func (c *core) remains(e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool { return r.observed != nil && !c.foreign(r) || !r.sure() })
 }
 
-// stays reports whether the entry needs a lease: it is to be in etcd, or it is paused, and etcd has yet to show that it could
+// needsLease reports whether the entry needs a lease: it is to be in etcd, or it is paused, and etcd has yet to show that it could
 // take the entry back.
 func (c *core) needsLease(e *entry) bool {
 	return e.desired == present || e.desired == paused && slices.ContainsFunc(e.records, c.needsMark)
@@ -210,7 +210,7 @@ func (c *core) upToDate(e *entry) bool {
 	return e.state == Registered && !slices.ContainsFunc(e.records[:len(e.items)], func(r *record) bool { return !r.asWanted() })
 }
 
-// rests reports whether there is nothing to do for the entry until something is heard of its keys or its lease.
+// clean reports whether there is nothing to do for the entry until an event of its keys or its lease.
 func (c *core) clean(e *entry) bool {
 	return e.desired == present && c.upToDate(e) && e.refused == nil && len(e.records) == len(e.items) && c.placedOn(e, c.lease)
 }

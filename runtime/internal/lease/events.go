@@ -8,11 +8,15 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// told takes in what etcd has under keys. kvs is nil if all of them are as observed.
+// onRead records what etcd has under the keys of steps; kvs is nil if all are as observed.
 func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int64) {
 	c.failingSince = time.Time{}
-	if !slices.ContainsFunc(slices.Collect(c.records()), (*record).doubted) {
-		c.retry.Reset() // else a write has failed, of whose next attempt the answer to a read says nothing
+	doubted := false
+	for r := range c.records() {
+		doubted = doubted || r.doubted()
+	}
+	if !doubted { // else a write has failed, and the answer to a read says nothing of the next one
+		c.retry.Reset()
 	}
 	c.atRevision(now, revision)
 	for i, p := range steps {
@@ -25,7 +29,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	c.refresh(now)
 }
 
-// observe takes in what etcd has under a key; nil: nothing.
+// observe records what etcd has under a key; nil: nothing.
 func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	e, was, sure := r.e, r.observed, r.sure()
 	c.markDirty(e)
@@ -36,7 +40,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		r.notBefore = time.Time{} // another process has let go
 	}
 	if kv == nil || kv.rev != r.unansweredRev || c.foreign(r) {
-		r.unansweredRev = noDoubt // what may arrive late does nothing any more, or is found on its lease
+		r.unansweredRev = noDoubt // a late write fails by its guard, or is found on its lease
 	}
 	if c.foreign(r) {
 		if r.claimed && e.desired == present {
@@ -48,30 +52,25 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	if kv != nil {
 		r.lastPutRev, r.claimed = kv.rev, true
 	}
-	if !sure || e.desired != present || r.retired || was == nil || !c.isOwn(was.lease) || kv != nil && (kv.rev == was.rev || kv.value == r.value()) {
-		return
+	wasOurs := sure && e.desired == present && !r.retired && was != nil && c.isOwn(was.lease)
+	if wasOurs && (kv == nil || kv.rev != was.rev && kv.value != r.value()) {
+		r.tampered(kv)
 	}
-	r.notBefore = r.putAt.Add(restoreEvery)
-	if kv != nil {
-		e.err = fmt.Errorf("key %q was overwritten", r.key)
-		return
-	}
-	e.err = fmt.Errorf("key %q was deleted", r.key)
 }
 
-// heard takes in what a watch tells of a key, as it was at a revision. kv is nil if there is nothing.
+// onWatch records what a watch tells of a key, as it was at a revision. kv is nil if there is nothing.
 func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
-	case r == nil || r.e.desired != present || r.busy || revision < max(r.lastPutRev, revOf(r.observed)): // the watch lags behind, or etcd was restored
-		c.checkSoon(now)
+	case r == nil || r.e.desired != present || r.busy || revision < max(r.lastPutRev, revOf(r.observed)):
+		c.checkSoon(now) // the watch lags behind, or etcd was restored
 	case revOf(kv) != revOf(r.observed):
 		c.observe(now, r, kv)
 		c.refresh(now)
 	}
 }
 
-// readFailed takes in that keys could not be read.
+// onReadFailed records that keys could not be read.
 func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	key := o.steps[0].r.key
 	switch {
@@ -97,7 +96,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	c.refresh(now)
 }
 
-// readRefused takes in that etcd does not let us read a key. A stray is another user's then.
+// onReadRefused records that etcd does not let us read a key. A stray is another user's then.
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
@@ -109,30 +108,17 @@ func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
-// wrote takes in the answer to a transaction: either its steps are made, or kvs has the keys as they are.
+// onWrite records the answer to a transaction: either its steps were made, or kvs has the keys as they are.
 func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, revision int64) {
 	c.succeeded()
 	if !made {
-		c.atRevision(now, revision)
+		c.atRevision(now, revision) // a restore puts in doubt what kvs ends
 	}
 	for i, st := range steps {
-		st.r.busy = false
-		if !made {
+		if st.r.busy = false; made {
+			c.onStep(now, st, revision)
+		} else {
 			c.observe(now, st.r, kvs[i])
-			continue
-		}
-		c.markDirty(st.r.e)
-		st.r.made(now, st.write, revision)
-		if !slices.ContainsFunc(st.r.e.records, func(r *record) bool { return r.refused != nil }) {
-			st.r.e.refused = nil
-		}
-		if st.kind == remove {
-			c.askLater(now, st.lease)
-			continue
-		}
-		c.full.Reset()
-		if c.get(st.lease) == nil {
-			st.r.observed = nil // it went meanwhile, as a renewal tells
 		}
 	}
 	if made {
@@ -141,7 +127,24 @@ func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, 
 	c.refresh(now)
 }
 
-// askLater has etcd asked from time to time what hangs on a lease, and askSoon soon.
+// onStep records that a step was made.
+func (c *core) onStep(now time.Time, st step, revision int64) {
+	c.markDirty(st.r.e)
+	st.r.made(now, st.write, revision)
+	if !slices.ContainsFunc(st.r.e.records, func(r *record) bool { return r.refused != nil }) {
+		st.r.e.refused = nil
+	}
+	if st.kind == remove {
+		c.askLater(now, st.lease)
+		return
+	}
+	c.full.Reset()
+	if c.get(st.lease) == nil {
+		st.r.observed = nil // it went meanwhile, as a renewal told
+	}
+}
+
+// askLater has etcd asked what hangs on a lease from time to time, and askSoon soon as well.
 func (c *core) askLater(now time.Time, id clientv3.LeaseID) {
 	if h := c.get(id); h != nil && !h.strays {
 		h.strays, h.askAt, h.askPause = true, now.Add(askMax), askMax
@@ -154,7 +157,7 @@ func (c *core) askSoon(now time.Time, id clientv3.LeaseID) {
 	}
 }
 
-// attached takes in the keys that hang on a lease. Those that no entry has are strays, which are to go.
+// onAttachedKeys records the keys that hang on a lease. Those that no entry has are strays, which are to go.
 func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
 	c.succeeded()
 	strays := false
@@ -166,7 +169,8 @@ func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 			e.records = []*record{r}
 			c.keys[key], c.entries = r, append(c.entries, e)
 		}
-		if strays = strays || r.e.stray; !r.on(id) && !r.busy {
+		strays = strays || r.e.stray
+		if !r.on(id) && !r.busy {
 			r.doubt()
 			c.markDirty(r.e)
 		}
@@ -177,7 +181,7 @@ func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	c.refresh(now)
 }
 
-// attachedFailed takes in that etcd did not tell what hangs on a lease. It refuses that if we may not read all of it.
+// onAttachedFailed records that etcd did not tell what hangs on a lease. It refuses that if we may not read all of it.
 func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
 	h := c.get(id)
@@ -195,8 +199,8 @@ func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// notOurs takes in that a key hangs on a lease that we may not read, or not delete. If that is why etcd denies our puts, the
-// entries move to another lease. Who hangs such keys on each has them move less and less often.
+// onForeignKeyOnLease records that a key hangs on lease id that we may not read, or not delete. If puts are denied, too, the
+// entries move to another lease, less and less often.
 func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
 	denied := false
 	for r := range c.records() {
@@ -213,7 +217,7 @@ func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error
 	}
 }
 
-// blame takes in that etcd refuses keys for the keys' own sake.
+// reportRefusals copies the refusals of keys to their entries.
 func (c *core) reportRefusals(now time.Time) {
 	for r := range c.records() {
 		if r.refused != nil {
@@ -223,7 +227,7 @@ func (c *core) reportRefusals(now time.Time) {
 	}
 }
 
-// writeFailed takes in that a transaction failed or was not answered.
+// onWriteFailed records that a transaction failed or was not answered.
 func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	for _, st := range steps {
 		st.r.busy = false
@@ -253,8 +257,8 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	c.refresh(now)
 }
 
-// unanswered takes in that steps may have arrived, or may arrive yet. Where they are marks, etcd is slow: all keys that are to
-// go are removed without one.
+// onUnanswered records that steps may have arrived, or may still. After an unanswered mark etcd is slow: all keys that are to go
+// are removed without one.
 func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
@@ -269,7 +273,7 @@ func (c *core) onUnanswered(now time.Time, steps []step) {
 	}
 }
 
-// writeRefused takes in that etcd refuses the write of one key. It denies puts also if another user's key hangs on the lease, so
+// onWriteRefused records that etcd refuses the write of one key. It denies puts also if another user's key hangs on the lease, so
 // that is asked for first. A deletion that is denied is made by revoking the lease, once the other entries have moved.
 func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	r, first := st.r, st.r.refused == nil
@@ -295,7 +299,8 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	}
 }
 
-// etcdFull takes in that etcd has no space left. It refuses puts then, and takes deletions. So what is paused stays.
+// onFull records that etcd has no space left. It takes deletions, and no puts. So an entry that is paused stays, and one that
+// ends goes without a mark.
 func (c *core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))

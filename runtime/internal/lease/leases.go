@@ -71,7 +71,7 @@ func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.everGranted = append(c.everGranted, id)
 }
 
-// granted takes in the lease that the entries are to hang on from now on.
+// onGrant records the lease that the entries are to hang on from now on.
 func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
 	c.hold(now, id, life)
@@ -84,7 +84,7 @@ func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.refresh(now)
 }
 
-// grantFailed takes in that no lease was granted. etcd is asked again even after a refusal, for someone may
+// onGrantFailed records that no lease was granted. etcd is asked again even after a refusal, for someone may
 // grant the permission.
 func (c *core) onGrantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
@@ -103,7 +103,7 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// move has the entries move to another lease, because of the current one. That is renewed until nothing wanted hangs on it,
+// replaceLease has the entries move to another lease. That is renewed until nothing wanted hangs on it,
 // and revoked then.
 func (c *core) replaceLease(now time.Time, why error) {
 	if h := c.get(c.lease); h != nil {
@@ -123,7 +123,7 @@ func (c *core) spaceGrants(now time.Time, h *heldLease) {
 	c.grantAt = latest(c.grantAt, now.Add(c.jitter(c.grants.Bound())))
 }
 
-// lost takes in that a lease does not exist any more, nor what hung on it. err is nil if this session revoked it.
+// onLeaseLost records that a lease does not exist any more, nor what hung on it. err is nil if this session revoked it.
 func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.succeeded()
 	h := c.get(id)
@@ -174,7 +174,7 @@ func (c *core) revocable(now time.Time) *heldLease {
 	return nil
 }
 
-// revokeFailed takes in that a lease was not revoked.
+// onRevokeFailed records that a lease was not revoked.
 func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	h := c.get(id)
 	switch {
@@ -191,7 +191,7 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// renewed takes in that etcd renewed a lease. An earlier revision than one that is known has the keys checked: the member may
+// onRenewal records that etcd renewed a lease. An earlier revision than one that is known has the keys checked: the member may
 // lag behind, or etcd was restored.
 func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
 	if h := c.get(id); h != nil {
@@ -216,7 +216,7 @@ func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait ti
 	return true, wait
 }
 
-// renewalFailed takes in that etcd did not renew a lease. One that it refuses to renew is left: another user's key may hang on
+// onRenewalFailed records that etcd did not renew a lease. One that it refuses to renew is left: another user's key may hang on
 // it, which we may not write.
 func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
@@ -230,7 +230,7 @@ func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// restored takes in that etcd is back at an earlier state. It may have keys of ours as they were long ago. All leases are given
+// onRestored records that etcd is back at an earlier state. It may have keys of ours as they were long ago. All leases are given
 // up, and take their keys along; an earlier one, which nobody renews, does so within its TTL.
 func (c *core) onRestored(now time.Time) {
 	c.replaceLease(now, errors.New("etcd was restored to an earlier state"))

@@ -11,7 +11,7 @@ func (s *Session) report() {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
 	s.mu.Lock()
-	changes, complaints := s.core.changes, s.core.warnings
+	changes, warnings := s.core.changes, s.core.warnings
 	s.core.changes, s.core.warnings = nil, nil
 	s.mu.Unlock()
 	for _, c := range changes {
@@ -22,7 +22,7 @@ func (s *Session) report() {
 			s.logChange(c)
 		}
 	}
-	for _, c := range complaints {
+	for _, c := range warnings {
 		s.logWarning(c)
 	}
 }

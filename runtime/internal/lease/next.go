@@ -94,7 +94,7 @@ func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []st
 	return steps
 }
 
-// leaves reports whether a key is not to be in etcd. An entry that has lost a key to another process gives up the others: a
+// mustLeave reports whether a key is not to be in etcd. An entry that has lost a key to another process gives up the others: a
 // process has all keys of an instance or none.
 func (c *core) mustLeave(r *record) bool {
 	if r.e.desired != present {
@@ -106,15 +106,14 @@ func (c *core) mustLeave(r *record) bool {
 	return c.conflict(r.e) != nil
 }
 
-// parts reports whether a key that is to go has yet to be put once more. That marks it. For an entry that is paused, and whose
-// layout has no room for a mark, it puts the present value: if etcd refuses that for want of space, it could not take the entry
-// back.
+// needsMark reports whether a key that is to go must be put once more before it is deleted. The put marks it. Where the layout has
+// no room for a mark, the present value of a paused entry is put: while etcd is full that fails, and the entry stays.
 func (c *core) needsMark(r *record) bool {
 	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
 		(r.leaving() != "" || r.e.desired == paused)
 }
 
-// leaving returns the write that takes a key out of etcd, nil if none is due. A key that hangs on a lease which is about to be
+// nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key that hangs on a lease which is about to be
 // revoked goes with that.
 func (c *core) nextRemoval(now time.Time, r *record) *write {
 	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) {
@@ -137,8 +136,8 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 	return &write{remove, "", at.lease, at.rev}
 }
 
-// arriving returns the put of a key, nil if none is due. Where a write is in doubt, a put ends that: either it is made, and its
-// revision keeps the other one from arriving, or it is not, and etcd tells what the key is.
+// nextPut returns the put of a key, nil if none is due. It also resolves an unanswered write: if it is made, its revision fences the
+// other one, and if not, the answer has the key.
 func (c *core) nextPut(now time.Time, r *record) *write {
 	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asWanted() || c.waits(now, c.putsAt) {
 		return nil
@@ -146,8 +145,8 @@ func (c *core) nextPut(now time.Time, r *record) *write {
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// reads returns the keys in doubt for which there is no write to make: those that are to be absent and seem to be, and those
-// that another process has, which may have let go. A session that closes reads nothing: it revokes.
+// reads returns the keys whose state only a read can resolve: those that should be absent and seem so, and those that another
+// process holds. A session that closes reads nothing: it revokes.
 func (c *core) reads(now time.Time) []step {
 	var steps []step
 	for r := range c.records() {
@@ -176,7 +175,7 @@ func (c *core) checks(now time.Time) op {
 		}
 	}
 	if len(c.check) == 0 && !c.waits(now, c.checkAt) {
-		c.checkedAt = now // before the answer comes, so that a nudge in between counts
+		c.checkedAt = now // before the answer comes, so that checkSoon in between counts
 		c.scheduleCheck(now)
 		for _, e := range c.entries {
 			c.check = append(c.check, e.records...)

@@ -42,6 +42,6 @@ func TestS3_ADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
 		t.Errorf("%d leases in %v, for 5 entries that are well and one that is denied", n, d)
 	}
 	if n := len(s.core.warnings); n > int(d/warnEvery)+1 {
-		t.Errorf("%d complaints in %v", n, d)
+		t.Errorf("%d warnings in %v", n, d)
 	}
 }

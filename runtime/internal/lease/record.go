@@ -17,7 +17,7 @@ const (
 	// refusedMin and refusedMax space the attempts at a key that etcd refuses to write or to read.
 	refusedMin = 2 * time.Second
 	refusedMax = time.Minute
-	// noDoubt is the guard of a record of which nothing is in doubt.
+	// noDoubt is the unansweredRev of a key that is as observed.
 	noDoubt = -1
 )
 
@@ -47,9 +47,12 @@ const (
 // String names the kind for errors.
 func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
 
-// write is a write to one key, made only while the key has the mod revision rev. So one that arrives late does nothing to a
-// key that was written since: etcd gives no revision twice, unless it is restored. The exception is a put of an absent key,
-// whose revision is 0 each time. It may arrive for as long as its lease lives: see [heldLease.strays].
+// write is a write to one key, made only while the key has the mod revision rev. That is why none does harm that arrives late:
+//   - rev > 0: etcd gives each revision once, so after any other write of the key it fails.
+//   - rev = 0, a create: the key may be absent again. It succeeds then, while its lease lives. So etcd is asked what hangs on
+//     that lease, see [heldLease.strays], and a lease that is revoked takes its late creates along.
+//   - A restored etcd gives revisions again. It is noticed by a lower one, or by a key that is older than our last put of it:
+//     then all keys are in doubt, and move to another lease.
 type write struct {
 	kind  kind
 	value string
@@ -69,8 +72,8 @@ type record struct {
 	claimed       bool      // we have put it, so another process that has it is the newer one
 	putAt         time.Time // of our last put
 	busy          bool      // a write of it is under way
-	unansweredRev int64     // the greatest revision that an unanswered write expects, which may have arrived, or may yet
-	marked        bool      // a mark was tried since the key is to go
+	unansweredRev int64     // the highest that an unanswered write expects; 0 for other doubts, and noDoubt for none
+	marked        bool      // the mark was tried since the entry was withdrawn
 
 	notBefore time.Time // no read or write before
 	refused   error     // etcd's answer to the last write or read, where it refused that
@@ -101,7 +104,7 @@ func (r *record) retry() {
 	r.refusals.Reset()
 }
 
-// doubt has etcd asked about the key before anything is built on what is known of it.
+// doubt has the key read or written next.
 func (r *record) doubt() { r.unansweredRev = max(r.unansweredRev, 0) }
 
 // doubted reports whether the key may be other than as observed.
@@ -115,7 +118,7 @@ func (r *record) asWanted() bool {
 	return r.sure() && r.observed != nil && r.observed.value == r.value()
 }
 
-// unanswered takes in that a write may have arrived, or may arrive yet.
+// unanswered records that a write may have arrived, or may still.
 func (r *record) unanswered(w write) {
 	r.unansweredRev = max(r.unansweredRev, w.rev)
 	if w.kind == remove {
@@ -123,7 +126,7 @@ func (r *record) unanswered(w write) {
 	}
 }
 
-// made takes in that a write is made, at a revision.
+// made records that a write was made, at a revision.
 func (r *record) made(now time.Time, w write, revision int64) {
 	r.unansweredRev = noDoubt
 	if w.kind == remove {
@@ -137,9 +140,18 @@ func (r *record) made(now time.Time, w write, revision int64) {
 	}
 }
 
-// refuse takes in that etcd does not take the key. It is tried again, less and less often.
+// refuse records that etcd does not take the key. It is tried again, less and less often.
 func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
 	r.refused, r.notBefore = err, now.Add(jitter(r.refusals.Bound()))
+}
+
+// tampered records that somebody has overwritten or deleted the key. It is put back, once a second at most.
+func (r *record) tampered(kv *keyValue) {
+	r.notBefore = r.putAt.Add(restoreEvery)
+	r.e.err = fmt.Errorf("key %q was deleted", r.key)
+	if kv != nil {
+		r.e.err = fmt.Errorf("key %q was overwritten", r.key)
+	}
 }
 
 // conflict says which process has the key.

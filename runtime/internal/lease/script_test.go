@@ -205,7 +205,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"settle":         func(s *script, _ clientv3.LeaseID) { s.settle() },
 	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
 	"close":          func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
-	"nudge":          func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
+	"check-soon":     func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
 	"slept":          func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
 	"watched":        func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
 	"full":           func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },

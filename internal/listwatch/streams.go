@@ -75,9 +75,6 @@ func NewStreams() *Streams {
 	return s
 }
 
-// Connected reports whether the client has a connection, whose returns are noticed.
-func (s *Streams) Connected() bool { return s.connected }
-
 // open returns a stream for a watch once no other watch is being opened on it. The caller must call opened. An error means that
 // ctx has ended.
 func (s *Streams) open(ctx context.Context) (*stream, error) {

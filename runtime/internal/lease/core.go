@@ -11,11 +11,10 @@ import (
 )
 
 const (
-	// The longest pauses between checks of our keys: checkUnwatched if some key is not watched, checkWatched if all are, and
-	// checkHidden if all are, but nobody tells that the connection to etcd is another. checkMin is the shortest.
+	// The longest pauses between checks of our keys: checkUnwatched if some key is not watched, and checkWatched if all are, for
+	// etcd is asked about silent watches, too. checkMin is the shortest.
 	checkUnwatched = 2 * time.Second
-	checkWatched   = 30 * time.Second
-	checkHidden    = 10 * time.Second
+	checkWatched   = 5 * time.Minute
 	checkMin       = 200 * time.Millisecond
 	// warnEvery is the least time between two warnings.
 	warnEvery = time.Minute
@@ -50,12 +49,11 @@ type core struct {
 	putsAt  time.Time // no put before, because etcd is full
 	full    backoff.Backoff
 
-	checkAt      time.Time // when the next check of the keys is due
-	checkedAt    time.Time // when the last one began
-	check        []*record // the rest of the check that is under way
-	watched      bool      // every key is watched
-	noReconnects bool      // nobody tells when the connection to etcd is back
-	revision     int64     // of etcd's last answer
+	checkAt   time.Time // when the next check of the keys is due
+	checkedAt time.Time // when the last one began
+	check     []*record // the rest of the check that is under way
+	watched   bool      // every key is watched
+	revision  int64     // of etcd's last answer
 
 	wakeAt       time.Time // the earliest time that next waits for
 	lastWall     time.Time // the wall clock when the wait began; zero: there was none
@@ -254,10 +252,7 @@ func (c *core) checkSoon(now time.Time) {
 
 func (c *core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
-	switch {
-	case c.watched && c.noReconnects:
-		every = checkHidden
-	case c.watched:
+	if c.watched {
 		every = checkWatched
 	}
 	c.checkAt = now.Add(c.jitter(every))

@@ -57,12 +57,10 @@ func New(client *clientv3.Client, opts Options) *Session {
 		opts.Streams = listwatch.NewStreams()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	core := newCore(opts.TTL, jitter)
-	core.noReconnects = !opts.Streams.Connected()
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		closed: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: core, watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]context.CancelFunc),
+		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]context.CancelFunc),
 	}
 }
 

@@ -121,3 +121,23 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 		t.Error("it leads, and refuses the calls for the leader until it leads no more")
 	}
 }
+
+// silent are candidates of which nothing is known.
+type silent struct{ read func() }
+
+func (s *silent) View() View                { s.read(); return View{} }
+func (s *silent) Err() error                { return nil }
+func (s *silent) Read(func()) (stop func()) { return func() {} }
+
+// The candidates and the live config notify from goroutines of their own. A view that is read without mu may be fed after a newer one.
+func TestHear_ReadsWhileNoOtherEventIsHandled(t *testing.T) {
+	candidates := new(silent)
+	e := New(Config{Candidates: candidates})
+	candidates.read = func() {
+		if e.mu.TryLock() {
+			e.mu.Unlock()
+			t.Error("another view may be fed first")
+		}
+	}
+	e.hear()
+}

@@ -22,7 +22,7 @@ var errDrained = errors.New("the live config drains it, and another instance can
 
 // Candidates follows the candidates for one service key.
 type Candidates interface {
-	// View returns their state as far as known. It must not block.
+	// View returns their state as far as known. It and Err must not block, nor call the election.
 	View() View
 	// Err returns why the candidates cannot be followed now, nil while they are.
 	Err() error
@@ -89,11 +89,11 @@ func (e *Election) Stand(wanted bool) {
 	e.event(func(now time.Time) effects { return e.core.want(now, wanted && !e.ended) })
 }
 
+// hear handles a notification. It reads the candidates with mu held, so that no view is fed after a newer one.
 func (e *Election) hear() {
-	view, err := e.candidates.View(), e.candidates.Err()
 	e.event(func(now time.Time) effects {
-		e.unread = err
-		return e.core.hear(now, view)
+		e.unread = e.candidates.Err()
+		return e.core.hear(now, e.candidates.View())
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
@@ -116,6 +117,36 @@ func TestResign_FailsNoCall(t *testing.T) {
 			kit.Eventually(t, soon, "b to lead", b.leads.Holds)
 		})
 	}
+}
+
+// The leader of several services refuses the calls for all of them while those for one finish.
+func TestResign_OfSeveralServices(t *testing.T) {
+	g, h := newGroup(t), &held{let: make(chan struct{})}
+	a := g.start("a", h.of)
+	must(t, a.server.Withdraw(kit.Bounded(t, soon)))
+	second := leaderpb.Schedule_EtcdServiceDesc
+	a.server.Publish(calm(&second), runtime.WithInstance("a"))
+	a.announce()
+	leads := leader.Of(a.server, &second)
+	kit.Eventually(t, soon, "a to lead both", func() bool { return a.leads.Holds() && leads.Holds() })
+	got := &answers{t: t, by: make(map[string]int)}
+	got.call(g.client(), 1)
+	kit.Eventually(t, soon, "the call to be under way", func() bool { return h.under.Load() == 1 })
+	ended := make(chan error, 1)
+	go func() { ended <- a.server.Withdraw(kit.Bounded(t, soon)) }()
+	token, _ := leads.Token()
+	asks := metadata.NewIncomingContext(t.Context(), metadata.Pairs(leader.TokenHeader, strconv.FormatInt(token, 10)))
+	guard, _ := leader.Interceptors(a.registry, &second)
+	kit.Eventually(t, soon, "the calls for the second to be refused", func() bool {
+		_, err := guard(asks, nil, &grpc.UnaryServerInfo{FullMethod: second.Leader[0]}, func(context.Context, any) (any, error) { return nil, nil })
+		return err != nil
+	})
+	if !a.leads.Holds() || !leads.Holds() {
+		t.Error("the leadership has ended before the call under way")
+	}
+	close(h.let)
+	must(t, await(t, ended))
+	got.all.Wait()
 }
 
 // Who resigns stays registered, and stands again behind the others.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -87,20 +88,24 @@ func (r *Registrar) turned() {
 	r.stands()
 }
 
-// FinishLeading refuses new calls for the leader in all elections of the group, and waits until the unary ones under way have
+// FinishLeading refuses new calls for the leader in all elections of the group at once, and waits until the unary ones under way have
 // finished. It returns an error if ctx ends before.
 func (g *Group) FinishLeading(ctx context.Context) error {
 	g.mu.Lock()
 	registrations := slices.Clone(g.registrations)
 	g.mu.Unlock()
-	var errs []error
-	for _, registration := range registrations {
+	errs := make([]error, len(registrations))
+	var finishing sync.WaitGroup
+	for i, registration := range registrations {
 		if registration.election == nil {
 			continue
 		}
-		if err := registration.election.Finish(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err))
-		}
+		finishing.Go(func() {
+			if err := registration.election.Finish(ctx); err != nil {
+				errs[i] = fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err)
+			}
+		})
 	}
+	finishing.Wait()
 	return errors.Join(errs...)
 }

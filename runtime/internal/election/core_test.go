@@ -1,6 +1,10 @@
 package election
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,4 +144,21 @@ func TestHear_ReadsWhileNoOtherEventIsHandled(t *testing.T) {
 		}
 	}
 	e.hear()
+}
+
+// What has failed before is no fault of an entry that is paused, and pausing it cures nothing.
+func TestErr_OfAPausedEntry(t *testing.T) {
+	var logs bytes.Buffer
+	e := New(Config{Candidates: &silent{read: func() {}}, Logger: slog.New(slog.NewTextHandler(&logs, nil))})
+	e.Stand(true)
+	e.failed = errLost
+	e.hear()
+	if err := e.Err(); !errors.Is(err, errLost) {
+		t.Errorf("it is to stand, and its error is %v", err)
+	}
+	e.Stand(false)
+	e.calls.Wait()
+	if err := e.Err(); err != nil || strings.Count(logs.String(), "\n") != 1 {
+		t.Errorf("it is paused, with the error %v, and the log says %s", err, logs.String())
+	}
 }

@@ -163,7 +163,7 @@ func (e *Election) log(do effects) {
 	if why != nil {
 		text = why.Error()
 	}
-	if (text == "") == (e.told == "") || e.ended {
+	if (text == "") == (e.told == "") || !e.core.wanted || e.ended {
 		return
 	}
 	switch e.told = text; {
@@ -180,10 +180,12 @@ func (e *Election) line(level slog.Level, text string, args ...any) {
 	e.calls.Go(func() { e.logger.Log(context.Background(), level, text, append(args, "candidates", e.prefix)...) })
 }
 
-// why returns why the instance does not stand though its entry is in etcd, nil if it does or may soon. It must be called with mu
-// held.
+// why returns why the instance does not stand though its entry is in etcd, nil if it does, may soon, or is not to. It must be
+// called with mu held.
 func (e *Election) why() error {
 	switch {
+	case !e.core.wanted:
+		return nil
 	case e.core.blind:
 		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.unread)
 	case e.core.yielded:

@@ -17,20 +17,20 @@ var errLost = errors.New("no answer")
 
 var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-const ttl = 4 // s
+const ttl = 4 * time.Second
 
 // record holds the state of an attempt to stand in etcd, and of messages on their way there.
 type record struct {
 	asked   bool // the request for a lease is on its way
 	leased  bool
-	expires int  // when etcd may end the lease
-	put     bool // a put is on its way
+	expires time.Time // when etcd may end the lease
+	put     bool      // a put is on its way
 	created int64
 }
 
 // renewal is a renewal under way.
 type renewal struct {
-	sent     int // 0: there is none
+	sent     time.Time // zero: there is none
 	answered bool
 	gone     bool
 }
@@ -38,10 +38,10 @@ type renewal struct {
 // process is an instance that stands for election.
 type process struct {
 	core    core
-	now     record // of the candidate number
-	before  record // of the one before
-	sent    int    // when the attempt began
-	told    View   // by etcd, and not heard yet
+	now     record    // of the candidate number
+	before  record    // of the one before
+	sent    time.Time // when the attempt began
+	told    View      // by etcd, and not heard yet
 	renewal renewal
 	revoke  int // 0: none is under way; 1: one is on its way; 2: it is answered
 	drained bool
@@ -50,7 +50,7 @@ type process struct {
 
 // world is etcd and two instances.
 type world struct {
-	now       int // s
+	now       time.Time
 	revision  int64
 	failed    int
 	most      int // failures
@@ -59,16 +59,15 @@ type world struct {
 	late      string
 }
 
-func (w *world) time() time.Time { return begin.Add(time.Duration(w.now) * time.Second) }
-
-func at(second int) time.Time { return begin.Add(time.Duration(second) * time.Second) }
-
 func (w *world) key(i int) string { return fmt.Sprint(i, " ", w.processes[i].core.number) }
 
 // fail counts a failure, and reports whether there may be one more.
 func (w *world) fail() bool {
+	if w.failed == w.most {
+		return false
+	}
 	w.failed++
-	return w.failed <= w.most
+	return true
 }
 
 // view returns what etcd tells an instance now.
@@ -105,20 +104,20 @@ func (w *world) do(i int, e effects) {
 // stood tells an instance what became of its attempt.
 func (w *world) stood(i int, err error) {
 	p := &w.processes[i]
-	o := outcome{err: err, sent: at(p.sent), life: ttl * time.Second}
+	o := outcome{err: err, sent: p.sent, life: ttl}
 	if !p.now.asked {
 		o.lease = clientv3.LeaseID(p.core.number)
 	}
 	if err == nil {
 		o.own = First{Key: w.key(i), Created: p.now.created}
 	}
-	w.do(i, p.core.stood(w.time(), p.core.number, o))
+	w.do(i, p.core.stood(w.now, p.core.number, o))
 }
 
 func (w *world) renewed(i int, o outcome) {
 	p := &w.processes[i]
 	p.renewal = renewal{}
-	w.do(i, p.core.renewed(w.time(), p.core.number, o))
+	w.do(i, p.core.renewed(w.now, p.core.number, o))
 }
 
 // happening is an event of an instance.
@@ -133,14 +132,14 @@ var goesOn = []happening{
 		if p.core.wanted {
 			return false
 		}
-		w.do(i, p.core.want(w.time(), true))
+		w.do(i, p.core.want(w.now, true))
 		return true
 	}},
 	{"etcd grants its lease", func(w *world, _ int, p *process) bool {
 		if !p.now.asked {
 			return false
 		}
-		p.now.asked, p.now.leased, p.now.expires, p.now.put = false, true, w.now+ttl, true
+		p.now.asked, p.now.leased, p.now.expires, p.now.put = false, true, w.now.Add(ttl), true
 		return true
 	}},
 	{"etcd puts its candidate", func(w *world, _ int, p *process) bool {
@@ -168,12 +167,12 @@ var goesOn = []happening{
 		return true
 	}},
 	{"etcd renews its lease", func(w *world, _ int, p *process) bool {
-		if p.renewal.sent == 0 || p.renewal.answered {
+		if p.renewal.sent.IsZero() || p.renewal.answered {
 			return false
 		}
 		p.renewal.answered, p.renewal.gone = true, !p.now.leased || p.now.created == 0
-		if w.now < p.now.expires { // else another member of etcd has decided to end it, and this one does not know
-			p.now.expires = w.now + ttl
+		if w.now.Before(p.now.expires) { // else another member of etcd has decided to end it, and this one does not know
+			p.now.expires = w.now.Add(ttl)
 		}
 		return true
 	}},
@@ -181,7 +180,7 @@ var goesOn = []happening{
 		if !p.renewal.answered {
 			return false
 		}
-		w.renewed(i, outcome{sent: at(p.renewal.sent), life: ttl * time.Second, gone: p.renewal.gone})
+		w.renewed(i, outcome{sent: p.renewal.sent, life: ttl, gone: p.renewal.gone})
 		return true
 	}},
 	{"etcd revokes its lease", func(_ *world, _ int, p *process) bool {
@@ -196,7 +195,7 @@ var goesOn = []happening{
 			return false
 		}
 		p.revoke = 0
-		w.do(i, p.core.revoked(w.time(), p.core.number, true))
+		w.do(i, p.core.revoked(w.now, p.core.number, true))
 		return true
 	}},
 	{"etcd tells it of the candidates", func(w *world, i int, p *process) bool {
@@ -210,20 +209,20 @@ var goesOn = []happening{
 		if p.core.view == p.told {
 			return false
 		}
-		w.do(i, p.core.hear(w.time(), p.told))
+		w.do(i, p.core.hear(w.now, p.told))
 		return true
 	}},
 	{"looks at the clock", func(w *world, i int, p *process) bool {
 		before := w.stateKey()
-		w.do(i, p.core.tick(w.time()))
+		w.do(i, p.core.tick(w.now))
 		return w.stateKey() != before
 	}},
 	{"etcd ends its lease", func(w *world, _ int, p *process) bool { return p.before.expire(w.now) || p.now.expire(w.now) }},
 }
 
 // expire ends a lease whose time has come.
-func (r *record) expire(now int) bool {
-	if !r.leased || now < r.expires {
+func (r *record) expire(now time.Time) bool {
+	if !r.leased || now.Before(r.expires) {
 		return false
 	}
 	r.leased, r.created = false, 0
@@ -240,7 +239,7 @@ var goesWrong = []happening{
 		return true
 	}},
 	{"gets no answer to its renewal", func(w *world, i int, p *process) bool {
-		if p.renewal.sent == 0 || !w.fail() {
+		if p.renewal.sent.IsZero() || !w.fail() {
 			return false
 		}
 		w.renewed(i, outcome{err: errLost})
@@ -251,7 +250,7 @@ var goesWrong = []happening{
 			return false
 		}
 		p.revoke = 0
-		w.do(i, p.core.revoked(w.time(), p.core.number, false))
+		w.do(i, p.core.revoked(w.now, p.core.number, false))
 		return true
 	}},
 	{"has its candidate deleted by hand", func(w *world, _ int, p *process) bool {
@@ -265,15 +264,15 @@ var goesWrong = []happening{
 		if !p.core.wanted || !w.fail() {
 			return false
 		}
-		w.do(i, p.core.want(w.time(), false))
+		w.do(i, p.core.want(w.now, false))
 		return true
 	}},
 	{"is asked to resign", func(w *world, i int, p *process) bool {
-		token := p.core.term(w.time()).Token
+		token := p.core.term(w.now).Token
 		if token == 0 || !w.fail() {
 			return false
 		}
-		w.do(i, p.core.resign(w.time(), token))
+		w.do(i, p.core.resign(w.now, token))
 		return true
 	}},
 	{"is drained", func(w *world, _ int, p *process) bool {
@@ -289,63 +288,26 @@ var goesWrong = []happening{
 		}
 		blind := p.core.view
 		blind.Blind = true
-		w.do(i, p.core.hear(w.time(), blind))
+		w.do(i, p.core.hear(w.now, blind))
 		return true
 	}},
 }
 
-// stateKey returns one key for all states with the same future: of revisions only the order counts, of times the distance.
-func (w *world) stateKey() string {
-	revisions := []int64{0, w.led}
-	for i := range w.processes {
-		p := &w.processes[i]
-		revisions = append(revisions, p.now.created, p.before.created, p.core.own.Created, p.core.view.First.Created, p.told.First.Created)
-	}
-	slices.Sort(revisions)
-	revisions = slices.Compact(revisions)
-	rank := func(revision int64) int { n, _ := slices.BinarySearch(revisions, revision); return n }
-	away := func(second int) int { return max(second-w.now, -ttl-1) }
-	until := func(t time.Time) int {
-		return max(int(t.Sub(w.time()).Round(100*time.Millisecond)/(100*time.Millisecond)), -1)
-	}
-	var b strings.Builder
-	fmt.Fprint(&b, min(w.failed, w.most), rank(w.led), w.late)
-	for i := range w.processes {
-		p := &w.processes[i]
-		c := &p.core
-		for _, r := range []record{p.now, p.before} {
-			fmt.Fprint(&b, "|", r.asked, r.put && r.leased, rank(r.created))
-			if r.leased {
-				fmt.Fprint(&b, max(away(r.expires), 0))
-			}
-		}
-		fmt.Fprint(&b, ";", c.wanted, c.phase, c.blind, c.yielded, p.drained, p.removed, p.revoke, rank(c.own.Created))
-		for _, v := range []View{c.view, p.told} {
-			fmt.Fprint(&b, v.Known, v.Blind, v.Yields, rank(v.First.Created))
-		}
-		switch c.phase {
-		case absent:
-			fmt.Fprint(&b, ",r", until(c.retryAt))
-		case standing:
-			fmt.Fprint(&b, ",s", away(p.sent))
-		case placed:
-			fmt.Fprint(&b, ",u", until(c.until), ",", until(c.callAt))
-		case leaving:
-			fmt.Fprint(&b, ",c", until(c.callAt), c.calling)
-		}
-		if p.renewal.sent != 0 && c.phase == placed {
-			fmt.Fprint(&b, ",w", away(p.renewal.sent), p.renewal.answered, p.renewal.gone)
-		}
-	}
-	return b.String()
+// shape compares states: of revisions only the order counts, and of a candidate not which one it is.
+var shape = &coretest.Shape{
+	Ranked:  map[string]string{"record.created": "revision", "First.Created": "revision", "world.led": "revision"},
+	Ignored: []string{"First.Key", "core.number", "core.lease", "core.highest", "world.now", "world.revision"},
+	Old:     ttl + time.Second,
 }
+
+func (w *world) stateKey() string { return coretest.Key(shape, w, w.now) }
 
 // begun notes who has begun to lead.
 func (w *world) begun(before *world) {
 	for i := range w.processes {
 		p := &w.processes[i]
-		token := p.core.term(w.time()).Token
-		if token == 0 || token == before.processes[i].core.term(before.time()).Token || token == w.led {
+		token := p.core.term(w.now).Token
+		if token == 0 || token == before.processes[i].core.term(before.now).Token || token == w.led {
 			continue
 		}
 		if token < w.led {
@@ -373,15 +335,15 @@ func TestWalk(t *testing.T) {
 		}
 		return all
 	}
-	second := func(w *world) bool { w.now++; return true }
+	second := func(w *world) bool { w.now = w.now.Add(time.Second); return true }
 	walked := coretest.World[world]{
 		Start: func() *world {
-			w := &world{now: 1, most: 2}
+			w := &world{now: begin, most: 2}
 			for i := range w.processes {
 				p := &w.processes[i]
 				p.told = View{Known: true}
-				p.core.hear(w.time(), p.told)
-				w.do(i, p.core.want(w.time(), true))
+				p.core.hear(w.now, p.told)
+				w.do(i, p.core.want(w.now, true))
 			}
 			return w
 		},
@@ -393,7 +355,7 @@ func TestWalk(t *testing.T) {
 				var lead []string
 				for i := range w.processes {
 					p := &w.processes[i]
-					if term := p.core.term(w.time()); term != (Term{}) && !p.removed {
+					if term := p.core.term(w.now); term != (Term{}) && !p.removed {
 						lead = append(lead, fmt.Sprintf("%d with %+v", i, term))
 					}
 				}
@@ -405,7 +367,7 @@ func TestWalk(t *testing.T) {
 			{Name: "the candidate of a leader is in etcd, unless it is deleted by hand", Broken: func(_, w *world) string {
 				for i := range w.processes {
 					p := &w.processes[i]
-					if term := p.core.term(w.time()); term.Token != 0 && term.Token != p.now.created && !p.removed {
+					if term := p.core.term(w.now); term.Token != 0 && term.Token != p.now.created && !p.removed {
 						return fmt.Sprintf("%d leads with %+v, and etcd has %d", i, term, p.now.created)
 					}
 				}
@@ -431,7 +393,7 @@ func TestWalk(t *testing.T) {
 					}
 				}
 				p := &w.processes[i]
-				led := p.core.term(w.time()) != (Term{})
+				led := p.core.term(w.now) != (Term{})
 				if led {
 					leads++
 				}

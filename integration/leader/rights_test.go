@@ -39,43 +39,6 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	return server
 }
 
-// Entries that etcd refuses keep no other of the process out, whatever their candidates wait for.
-func TestG31_OthersGetIn(t *testing.T) {
-	t.Parallel()
-	keys := []string{"acme/refused", "acme/too", "acme/later", "acme/allowed"}
-	process := etcdtest.User{Name: "process", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("_grpc_leader/")}}
-	for _, key := range keys {
-		process.Permissions = append(process.Permissions, etcdtest.ReadWrite(key+"/"))
-	}
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("root", process))
-	registry := registryAs(t, etcd, process.Name)
-	lease := func(key string) int64 {
-		resp, err := etcd.Admin().Get(kit.Bounded(t, soon), key+"/", clientv3.WithPrefix())
-		must(t, err)
-		if len(resp.Kvs) == 0 {
-			return 0
-		}
-		return resp.Kvs[0].Lease
-	}
-	for i, key := range keys {
-		desc := calm(under(key, nil))
-		if i >= 2 {
-			desc.Leader = nil
-		}
-		announced(t, registry, desc)
-	}
-	for _, key := range keys[:3] {
-		_, err := etcd.Admin().RoleRevokePermission(kit.Bounded(t, soon), process.Name, key+"/", key+"0")
-		must(t, err)
-	}
-	_, err := etcd.Admin().Revoke(kit.Bounded(t, soon), clientv3.LeaseID(lease("acme/allowed")))
-	must(t, err)
-	kit.Eventually(t, soon, "what is allowed to be back", func() bool { return lease("acme/allowed") != 0 })
-	_, err = etcd.Admin().RoleGrantPermission(kit.Bounded(t, soon), process.Name, "acme/later/", "acme/later0", clientv3.PermissionType(clientv3.PermReadWrite))
-	must(t, err)
-	kit.Eventually(t, soon, "what is allowed again to be back", func() bool { return lease("acme/later") != 0 })
-}
-
 // rights are to read keys, to write them, both or none.
 type rights struct{ read, write bool }
 

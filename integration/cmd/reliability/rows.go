@@ -103,7 +103,7 @@ var provedRows = []proved{
 	{row{"K17", "Two entries have one instance id", "Both are called."}, []string{"TestNamed_TwinsAreToldApart"}},
 	{row{"K18", "A connection is made after a live config was deleted", "It keeps its own default."}, []string{"TestK18_AConnectionMadeAfterALiveConfig"}},
 	{row{"K21", "A process calls many services", "The live config of each is one list and one watch, so a start takes two lists and two watches a key. What is written for other services is not heard."}, []string{"TestRequestsOfAStart", "TestEachLiveConfigIsWatchedAlone"}},
-	{row{"G31", "An entry of a service with a leader is refused, among many", "It keeps no other out, and gets in soon after the right is granted."}, []string{"TestG31_OthersGetIn"}},
+	{row{"G31", "An entry is refused, among many", "It keeps no other out, and gets in soon after the right is granted."}, []string{"TestWalk"}},
 	{row{"G32", "A crash, and a restart within the TTL at the same address, not healthy at first", "What the process before has left ends with its lease, or is taken over: the process may live."}, []string{"TestG32_ThePredecessorsEntryEndsWithItsLease", "TestAnUnreadySuccessorLeavesTheEntryAlone"}},
 	{row{"G34", "256 pieces of metadata, or a value as long as may be", "A server takes what a registration takes: `grpc_methods` and `grpc_started` are left out where there is no room. An error says which piece is too much."}, []string{"TestG34_OneRuleForMetadata"}},
 	{row{"G35", "A log handler asks the registry", "Nothing is logged under a lock."}, []string{"TestG35_ALogHandlerAsks"}},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
 // stuckKV answers no read of candidates before it is let go, whatever becomes of the context.
@@ -119,33 +120,44 @@ func (g *group) configure(config string) {
 	must(g.t, err)
 }
 
-// A drain by a live config that is not in force moves no leadership. One that names policies does which callers have to link, and
-// servers do not.
-func TestDrainByAConfigThatIsNotInForce(t *testing.T) {
-	g := newGroup(t)
-	a, b := g.start("a"), g.start("b")
-	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
-	g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"not_a_policy":{}}]}}]}`)
-	ctx, stop := context.WithCancel(t.Context())
-	watched := make(chan struct{})
-	defer func() { <-watched }()
-	defer stop()
-	go func() {
-		defer close(watched)
-		for _, err := range a.registry.Watch(ctx, entries) { // so that the status tells of the key
-			if err != nil && ctx.Err() == nil {
-				t.Errorf("Watch: %v", err)
+// A leader resigns for a drain that callers follow. A config that names policies is one, where callers link these: servers need not.
+func TestADrainThatCallersIgnore(t *testing.T) {
+	for name, drain := range map[string]struct {
+		config  string
+		ignored func(runtime.KeyStatus) bool
+		follow  func(g *group) // lets callers follow it, or one like it
+	}{
+		"it is not in force": {
+			`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"not_a_policy":{}}]}}]}`,
+			func(key runtime.KeyStatus) bool { return key.ConfigErr != nil },
+			func(g *group) {
+				g.configure(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},` +
+					`"childPolicy":[{"etcd":{"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]}}]}}]}`)
+			},
+		},
+		"too few are left": {
+			`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"minHealthyPercent":60}}]}`,
+			func(key runtime.KeyStatus) bool { return key.ServiceConfig != "" && len(key.Endpoints) == 2 },
+			func(g *group) { g.start("c") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGroup(t)
+			a, b := g.start("a"), g.start("b")
+			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+			followed, err := a.registry.Follow(&leaderpb.Counter_EtcdServiceDesc, func() {}) // so that the status tells of the key
+			must(t, err)
+			defer followed.Stop()
+			g.configure(drain.config)
+			kit.Eventually(t, soon, "the status to tell of the config", func() bool {
+				keys := a.registry.Status().Keys
+				return len(keys) == 1 && drain.ignored(keys[0])
+			})
+			if !a.leads.Holds() || b.leads.Holds() {
+				t.Error("a has resigned for a drain that callers ignore")
 			}
-		}
-	}()
-	kit.Eventually(t, soon, "the status to say that the config is not in force", func() bool {
-		keys := a.registry.Status().Keys
-		return len(keys) == 1 && keys[0].ConfigErr != nil
-	})
-	if !a.leads.Holds() || b.leads.Holds() {
-		t.Error("a drained leader has resigned by a config that callers refuse")
+			drain.follow(g)
+			kit.Eventually(t, soon, "b to lead", b.leads.Holds)
+		})
 	}
-	g.configure(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},` +
-		`"childPolicy":[{"etcd":{"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]}}]}}]}`)
-	kit.Eventually(t, soon, "b to lead", b.leads.Holds)
 }

@@ -81,10 +81,7 @@ func TestE9_ADrainedLeaderResigns(t *testing.T) {
 	if who := g.leader(client); who != "a" {
 		t.Fatalf("%s leads", who)
 	}
-	drain := func(names string) {
-		_, err := etcd.Admin().Put(t.Context(), g.namespace+"_grpc_config/"+entries, `{"loadBalancingConfig":[{"etcd":{"drain":[`+names+`]}}]}`)
-		must(t, err)
-	}
+	drain := func(names string) { g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":[` + names + `]}}]}`) }
 	drain(`"a"`)
 	kit.Eventually(t, soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
 	for range 20 {
@@ -108,23 +105,6 @@ func TestE9_ADrainedLeaderResigns(t *testing.T) {
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
 		t.Errorf("%d losses are told of, and no lease was late: %v", n, g.logs.Lines())
 	}
-}
-
-// A leader resigns for a drain that callers follow: not while too few are left.
-func TestALeaderGoesOnWhileItsDrainIsIgnored(t *testing.T) {
-	g := newGroup(t)
-	a, b := g.start("a"), g.start("b")
-	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
-	g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":["a"],"minHealthyPercent":60}}]}`)
-	kit.Eventually(t, soon, "a to know who is left", func() bool {
-		keys := a.registry.Status().Keys
-		return len(keys) == 1 && keys[0].ServiceConfig != "" && len(keys[0].Endpoints) == 2
-	})
-	if !a.leads.Holds() || b.leads.Holds() {
-		t.Error("a has resigned for a drain that callers ignore")
-	}
-	g.start("c")
-	kit.Eventually(t, soon, "b to lead, as two of three are left", b.leads.Holds)
 }
 
 // Leaders that follow one another never have one token.

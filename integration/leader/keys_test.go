@@ -1,7 +1,6 @@
 package leader
 
 import (
-	"fmt"
 	"path"
 	"strings"
 	"testing"
@@ -51,41 +50,28 @@ func TestLayoutsThatDisagree(t *testing.T) {
 	}
 }
 
-// Calls for the leader go to it whatever the policy, and others by the policy, wherever that is said.
+// Calls for the leader go to it whatever the policy, and others by the policy.
 func TestE8_OneRule(t *testing.T) {
-	for policy, fields := range map[string]string{"pick_first": "", "ring_hash_experimental": `"requestHashHeader":"etcd-affinity"`} {
-		config := fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{%q:{%s}}]}}]}`, policy, fields)
-		for _, live := range []bool{false, true} {
-			t.Run(fmt.Sprint(policy, live), func(t *testing.T) {
-				g := newGroup(t)
-				for _, name := range []string{"a", "b", "c"} {
-					g.start(name)
-				}
-				var opts []grpc.DialOption
-				if live {
-					_, err := etcd.Admin().Put(t.Context(), g.namespace+"_grpc_config/"+entries, config)
-					must(t, err)
-				} else {
-					opts = append(opts, runtime.WithDefaultServiceConfig(config))
-				}
-				client := g.clientOf(&leaderpb.Counter_EtcdServiceDesc, opts...)
-				same := 0 // calls in a row that one instance has answered
-				ctx, last := runtime.WithAffinity(t.Context(), "x"), ""
-				kit.Eventually(t, soon, "other calls to keep to one", func() bool {
-					reply, err := client.Peek(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(true))
-					must(t, err)
-					if reply.GetServer() != last {
-						same, last = 0, reply.GetServer()
-					}
-					same++
-					return same > 20
-				})
-				for range 10 {
-					if who := g.leader(client); who != "a" {
-						t.Fatalf("%s leads", who)
-					}
-				}
-			})
+	g := newGroup(t)
+	for _, name := range []string{"a", "b", "c"} {
+		g.start(name)
+	}
+	g.configure(`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}}]}`)
+	client := g.client()
+	same := 0 // calls in a row that one instance has answered
+	ctx, last := runtime.WithAffinity(t.Context(), "x"), ""
+	kit.Eventually(t, soon, "other calls to keep to one", func() bool {
+		reply, err := client.Peek(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(true))
+		must(t, err)
+		if reply.GetServer() != last {
+			same, last = 0, reply.GetServer()
+		}
+		same++
+		return same > 20
+	})
+	for range 10 {
+		if who := g.leader(client); who != "a" {
+			t.Fatalf("%s leads", who)
 		}
 	}
 }

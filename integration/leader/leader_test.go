@@ -2,13 +2,11 @@ package leader
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -112,41 +110,6 @@ func TestNoLeader(t *testing.T) {
 	g.start("a")
 	if err := await(t, waits); err != nil {
 		t.Errorf("a call that waits: %v", err)
-	}
-}
-
-// A leader that resigns in order is followed by the next.
-func TestResigns(t *testing.T) {
-	g := newGroup(t)
-	first, second := g.start("a"), g.start("b")
-	client := g.client()
-	g.leader(client)
-	begun, ended := make(chan struct{}), make(chan bool, 1)
-	ran := make(chan error, 1)
-	go func() {
-		ran <- first.leads.Run(t.Context(), func(ctx context.Context, token int64) error {
-			close(begun)
-			<-ctx.Done()
-			// The candidate is there for as long as the function may believe that it leads.
-			resp, err := etcd.Admin().Get(context.WithoutCancel(ctx), g.namespace+candidates, clientv3.WithPrefix())
-			ended <- err == nil && len(resp.Kvs) > 0 && errors.Is(context.Cause(ctx), leader.ErrEnded)
-			return nil
-		})
-	}()
-	await(t, begun)
-	must(t, first.server.Withdraw(kit.Bounded(t, soon)))
-	if who := g.leader(client); who != "b" || !second.leads.Holds() {
-		t.Errorf("%s answers", who)
-	}
-	if first.leads.Holds() {
-		t.Error("who has resigned still leads")
-	}
-	if !await(t, ended) {
-		t.Error("the function's context did not end with its leadership")
-	}
-	must(t, first.registry.Close(kit.Bounded(t, soon)))
-	if err := await(t, ran); err == nil {
-		t.Error("Run goes on after the registry is closed")
 	}
 }
 

@@ -176,17 +176,21 @@ func TestResign_OthersGetATurn(t *testing.T) {
 	}
 }
 
-// A leader whose work fails resigns, so that another one does the work (G48).
+// A leader whose work fails resigns, so that another one does the work (G48), until its leadership ends.
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
 	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
 	b := g.start("b")
-	works := make(chan struct{})
-	ctx, end := context.WithCancel(t.Context())
+	works, ended := make(chan struct{}), make(chan error, 1)
 	ran := make(chan error, 1)
 	go func() {
-		ran <- b.leads.Run(ctx, func(ctx context.Context, _ int64) error { close(works); <-ctx.Done(); return nil })
+		ran <- b.leads.Run(t.Context(), func(ctx context.Context, _ int64) error {
+			close(works)
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+			return nil
+		})
 	}()
 	if err := a.leads.Run(t.Context(), func(context.Context, int64) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("Run of a returns %v", err)
@@ -196,16 +200,23 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	if a.leads.Holds() || !b.leads.Holds() {
 		t.Error("a leads, whose work has failed")
 	}
-	end()
-	if err := await(t, ran); !errors.Is(err, context.Canceled) {
-		t.Errorf("Run of b returns %v", err)
+	must(t, b.registry.Close(kit.Bounded(t, soon)))
+	if err := await(t, ended); !errors.Is(err, leader.ErrEnded) {
+		t.Errorf("the context of the work has ended with %v", err)
+	}
+	if err := await(t, ran); err == nil {
+		t.Error("Run returns no error after its registry was closed")
 	}
 }
 
-// Whose work is done goes on leading.
+// Whose work is done goes on leading, and so does who is asked to work no more.
 func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	a := newGroup(t).start("a")
 	must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
+	ctx, end := context.WithCancel(t.Context())
+	if err := a.leads.Run(ctx, func(context.Context, int64) error { end(); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Run returns %v after its context has ended", err)
+	}
 	if !a.leads.Holds() {
 		t.Error("it has resigned")
 	}

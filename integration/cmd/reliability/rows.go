@@ -116,7 +116,7 @@ var provedRows = []proved{
 	{row{"E5", "etcd is restored from a backup, and gives tokens again", "The log, a fence that sees a lower one, and `doctor --token` say so. [Restore so](../leader.md#restoring-etcd) that none comes again."}, []string{"TestE5_TokensThatComeAgain", "TestFence"}},
 	{row{"E6", "A leadership ends while a handler waits in Recv", "It gets the reason, and the caller's stream ends."}, []string{"TestE6_RecvHearsOfTheEnd"}},
 	{row{"E7", "60,000 keys, or large values, among the candidates", "The only one leads. What is read is bounded."}, []string{"TestE7_OthersKeysStopNobody"}},
-	{row{"E8", "Ring hash or pick_first beside calls for a leader", "These go to it, and the others by the policy, wherever it is said."}, []string{"TestE8_OneRule"}},
+	{row{"E8", "Ring hash or pick_first beside calls for a leader", "These go to it, and the others by the policy, wherever it is said."}, []string{"TestE8_OneRule", "TestAllPairs"}},
 	{row{"E9", "The leader is drained", "It resigns while another can lead."}, []string{"TestE9_ADrainedLeaderResigns"}},
 	{row{"K19", "The snapshot directory cannot be written to: its disk is full, or not mounted", "Tried again, once in 10 s, and at Close."}, []string{"TestK19_ADiskThatComesBack"}},
 	{row{"P1", "An instance that lacks a method joins", "No call of that method reaches it."}, []string{"TestMethods_WhoLacksOneIsPassedOver"}},

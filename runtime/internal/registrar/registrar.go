@@ -52,7 +52,7 @@ type Registrar struct {
 	sessions      map[sessionKey]*lease.Session // also those that are being closed
 	tasks         sync.WaitGroup                // in the background; none begins once it is closed
 	standing      chan struct{}                 // closed when an election begins or ends
-	states        chan struct{}                 // closed when the state of an entry changes
+	runs          map[*Run]struct{}             // whose groups report changes of state
 
 	life context.Context // ends with Close, with the cause ErrClosed
 	end  context.CancelCauseFunc
@@ -71,7 +71,7 @@ func New(config Config) *Registrar {
 		electing:      make(map[*Registration]struct{}),
 		sessions:      make(map[sessionKey]*lease.Session),
 		standing:      make(chan struct{}),
-		states:        make(chan struct{}),
+		runs:          make(map[*Run]struct{}),
 		life:          life,
 		end:           end,
 	}
@@ -190,37 +190,33 @@ func (r *Registrar) release(g *Registration) {
 	})
 }
 
-// background runs a task that ends when the registrar closes.
-func (r *Registrar) background(task func()) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return ErrClosed
-	}
-	r.tasks.Go(task)
-	return nil
-}
-
 // changed passes a change of state on.
 func (r *Registrar) changed(key string, from, to lease.State) {
 	if r.config.Changed != nil {
 		r.config.Changed(key, from, to)
 	}
 	r.mu.Lock()
-	close(r.states)
-	r.states = make(chan struct{})
-	electing := slices.Collect(maps.Keys(r.electing))
+	electing, runs := slices.Collect(maps.Keys(r.electing)), slices.Collect(maps.Keys(r.runs))
 	r.mu.Unlock()
 	for _, g := range electing {
 		g.follow()
 	}
+	for _, run := range runs {
+		run.group.report()
+	}
 }
 
-// changes returns a channel that is closed at the next change of state of an entry.
-func (r *Registrar) changes() <-chan struct{} {
+// watchedBy adds a run, whose group then reports each change of state until the run ends.
+func (r *Registrar) watchedBy(run *Run) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.states
+	r.runs[run] = struct{}{}
+	r.mu.Unlock()
+	context.AfterFunc(run.life, func() {
+		r.mu.Lock()
+		delete(r.runs, run)
+		r.mu.Unlock()
+		run.group.report()
+	})
 }
 
 // Status returns the states of the entries, sorted by service key.

@@ -23,12 +23,12 @@ type Announcement struct {
 	Report    func(registered bool) // called with whether all entries are in etcd, at first and when that may have changed; may be nil
 }
 
-// Run is one announcement of a group, until it is withdrawn. Its fields are guarded by the group's mutex.
+// Run is one announcement of a group, until it is withdrawn. mu of the group guards announced and health; the rest is constant.
 type Run struct {
 	group     *Group
 	life      context.Context // ends with the run or the registrar; its cause says why
 	end       context.CancelCauseFunc
-	entries   []Entry // constant
+	entries   []Entry
 	announced Announcement
 	health    []healthcheck.Health // of the entries
 }
@@ -166,7 +166,7 @@ func (run *Run) hear(entry int, h healthcheck.Health) {
 	}
 }
 
-// register registers the entries, and begins to watch their states.
+// register registers the entries. From then on changes of their states are reported.
 func (run *Run) register(addr string) ([]*Registration, error) {
 	g := run.group
 	g.mu.Lock()
@@ -188,18 +188,6 @@ func (run *Run) register(addr string) ([]*Registration, error) {
 		registration.setProblem(run.health[i].Problem)
 		g.registrations = append(g.registrations, registration)
 	}
-	return slices.Clone(g.registrations), g.registrar.background(run.watch)
-}
-
-// watch reports changes of state until the run ends.
-func (run *Run) watch() {
-	for run.life.Err() == nil {
-		changed := run.group.registrar.changes()
-		run.group.report()
-		select {
-		case <-changed:
-		case <-run.life.Done():
-		}
-	}
-	run.group.report()
+	g.registrar.watchedBy(run)
+	return slices.Clone(g.registrations), nil
 }

@@ -2,21 +2,18 @@ package registrar
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
-// claims holds the entries that the process has registered, and which lease session each belongs on. Only an error takes a
-// step over all of them.
+// claims holds the entries that the process has registered, and which lease session each belongs on. A new one takes a step over
+// the service keys, and none over the entries.
 type claims struct {
 	names   map[string]*claim   // by [Entry.names]
 	leased  map[leaseKey]*claim // those on shared sessions whose etcd key is the lease id
-	tallies map[string]tally    // by service key
+	tallies map[string]tally    // by service key; none is zero
 	listens map[string]int      // the number of entries at the environment's address, by the address of the listener
 }
 
@@ -45,11 +42,8 @@ type leaseKey struct {
 	key string // the service key
 }
 
-// tally counts the claims that matter to a service key.
-type tally struct {
-	own, suffixed     int // under the key itself: all, and the ones in layout LEASE_SUFFIX
-	nested, continued int // under longer keys, in the ways of [servicekey.Overlap]
-}
+// tally counts the claims under a service key.
+type tally struct{ all, suffixed int } // suffixed are those in layout LEASE_SUFFIX
 
 func newClaims() claims {
 	return claims{
@@ -108,61 +102,30 @@ func (c *claims) remove(gone *claim) {
 	c.count(gone.entry, -1)
 }
 
-// count adds a number to the tallies that an entry matters to.
+// count adds a number to the tallies of an entry.
 func (c *claims) count(e Entry, by int) {
 	if c.listens[e.listen] += by; e.listen == "" || c.listens[e.listen] == 0 {
 		delete(c.listens, e.listen)
 	}
-	add := func(key string, to func(*tally) *int) {
-		t := c.tallies[key]
-		*to(&t) += by
-		if c.tallies[key] = t; t == (tally{}) {
-			delete(c.tallies, key)
-		}
+	t := c.tallies[e.Key]
+	if t.all += by; e.suffixed() {
+		t.suffixed += by
 	}
-	add(e.Key, func(t *tally) *int { return &t.own })
-	if e.suffixed() {
-		add(e.Key, func(t *tally) *int { return &t.suffixed })
+	if c.tallies[e.Key] = t; t.all == 0 {
+		delete(c.tallies, e.Key)
 	}
-	anyOuter(e.Key, func(key string, how servicekey.Overlap) bool {
-		add(key, func(t *tally) *int {
-			if how == servicekey.Nested {
-				return &t.nested
-			}
-			return &t.continued
-		})
-		return false
-	})
 }
 
 // overlapping returns an error if readers could take an entry for another key's, or another key's for one of this key.
-func (c *claims) overlapping(e Entry) error {
-	over := anyOuter(e.Key, func(key string, how servicekey.Overlap) bool {
-		t := c.tallies[key]
-		return t.own > 0 && how == servicekey.Nested || t.suffixed > 0
-	})
-	under := c.tallies[e.Key].nested > 0 || e.suffixed() && c.tallies[e.Key].continued > 0
-	if !over && !under {
-		return nil
-	}
-	for _, key := range slices.Sorted(maps.Keys(c.tallies)) {
-		t, other := c.tallies[key], Entry{Key: key}
-		if t.suffixed > 0 {
+func (c *claims) overlapping(e Entry) (err error) {
+	other, first := Entry{}, ""
+	for key, t := range c.tallies {
+		if other.Key, other.Layouts = key, nil; t.suffixed > 0 {
 			other.Layouts = []endpoint.Layout{endpoint.LeaseSuffix}
 		}
-		if err := overlap(&e, &other); t.own > 0 && err != nil {
-			return err
+		if does := overlap(&e, &other); does != nil && (err == nil || key < first) {
+			first, err = key, does
 		}
 	}
-	return nil
-}
-
-// anyOuter reports whether f is true of a prefix that a service key is nested under, or that it continues with a digit.
-func anyOuter(key string, f func(prefix string, how servicekey.Overlap) bool) bool {
-	for _, how := range []servicekey.Overlap{servicekey.Nested, servicekey.Continued} {
-		if servicekey.Outer(key, how, func(prefix string) bool { return f(prefix, how) }) != "" {
-			return true
-		}
-	}
-	return false
+	return err
 }

@@ -142,15 +142,3 @@ func TestG29_Claims(t *testing.T) {
 		})
 	}
 }
-
-// To claim one more entry takes no step over the others: it would meet one that overlaps, and was not counted.
-func TestG37_ClaimsTakeNoStepOverTheOthers(t *testing.T) {
-	c := newClaims()
-	c.tallies["acme/one/more"] = tally{own: 1}
-	c.names["acme/one/other"] = nil
-	one, err := c.add(at("acme/one", "i", "h:1", 15))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.remove(one)
-}

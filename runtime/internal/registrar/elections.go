@@ -35,14 +35,11 @@ func (r *Registrar) stand(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// follow has the instance stand for election while its entry is in etcd, and is to stay there.
+// follow makes the instance stand for election while its entry is in etcd, and is to stay there. It must be called with mu held.
 func (g *Registration) follow() {
-	if g.election == nil {
-		return
+	if g.election != nil {
+		g.election.Stand(!g.paused && g.handle.Status().State == lease.Registered)
 	}
-	g.following.Lock()
-	defer g.following.Unlock()
-	g.election.Stand(!g.paused.Load() && g.handle.Status().State == lease.Registered)
 }
 
 // electable returns an error if readers of the layouts of an entry that stands for election see different instance ids.

@@ -129,8 +129,7 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 		r.claims.remove(claim)
 		return nil, err
 	}
-	g := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, ended: make(chan struct{})}
-	g.paused.Store(pause)
+	g := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, paused: pause, ended: make(chan struct{})}
 	r.registrations[g] = struct{}{}
 	if elected != nil {
 		r.electing[g] = struct{}{}
@@ -199,7 +198,9 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	electing, runs := slices.Collect(maps.Keys(r.electing)), slices.Collect(maps.Keys(r.runs))
 	r.mu.Unlock()
 	for _, g := range electing {
+		g.mu.Lock()
 		g.follow()
+		g.mu.Unlock()
 	}
 	for _, run := range runs {
 		run.group.report()

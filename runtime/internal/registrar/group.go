@@ -197,8 +197,8 @@ func (g *Group) Ended() {
 	g.registrar.stands()
 }
 
-// step handles an event of the group or, if run is not nil, of that run; one that is over changes nothing. why is the cause
-// if the event ends the run. On withdraw it drops the entries, and returns those that may still be in etcd.
+// step applies an event to the group, or to run if it is current. On withdraw it drops the entries and returns those that may still
+// be in etcd. why becomes the cause of the run's end.
 func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 	g.mu.Lock()
 	if run != nil && run.life.Err() != nil || g.run == nil {

@@ -75,8 +75,8 @@ func (c Config) warning(source, host string) string {
 	return fmt.Sprintf("%s: only this host can dial %s, and etcd is on another; %s if callers are, too", source, host, remedy)
 }
 
-// Speaks reports whether the environment variable names the address of one server alone, for it has a port and decides.
-func (c Config) Speaks() bool {
+// EnvIsFullAddress reports whether the environment variable names the address of one server alone, for it has a port and decides.
+func (c Config) EnvIsFullAddress() bool {
 	_, _, err := net.SplitHostPort(c.Env)
 	return c.Option == "" && err == nil
 }

@@ -32,22 +32,22 @@ type Candidates interface {
 
 // Config configures an Election.
 type Config struct {
-	Client     *clientv3.Client
-	Logger     *slog.Logger
-	Prefix     string // of the candidates' etcd keys
-	Instance   string // the id of the instance
-	TTL        time.Duration
-	Candidates Candidates
-	Turned     func()            // called when the term has changed; it must neither block nor call the election
-	Why        func(error) error // returns what the error of a call to etcd does not say itself; may be nil
+	Client      *clientv3.Client
+	Logger      *slog.Logger
+	Prefix      string // of the candidates' etcd keys
+	Instance    string // the id of the instance
+	TTL         time.Duration
+	Candidates  Candidates
+	TermChanged func()            // called when the term has changed; it must neither block nor call the election
+	Why         func(error) error // returns what the error of a call to etcd does not say itself; may be nil
 }
 
 // Election is one instance's. Its methods are safe for concurrent use.
 type Election struct {
 	session
-	logger     *slog.Logger
-	candidates Candidates
-	turned     func()
+	logger      *slog.Logger
+	candidates  Candidates
+	termChanged func()
 
 	ctx    context.Context // for calls to etcd
 	cancel context.CancelFunc
@@ -76,7 +76,7 @@ type Election struct {
 func New(cfg Config) *Election {
 	e := &Election{
 		session: session{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
-		logger:  cfg.Logger, candidates: cfg.Candidates, turned: cfg.Turned,
+		logger:  cfg.Logger, candidates: cfg.Candidates, termChanged: cfg.TermChanged,
 		gone: make(chan struct{}), leads: make(map[uint64]func()),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -204,7 +204,7 @@ func (e *Election) turn(token int64) {
 	}
 	clear(e.leads)
 	e.token, e.shut = token, false
-	e.turned()
+	e.termChanged()
 }
 
 // Term returns the leadership now, the zero value if the instance does not lead, and ErrClosed once the election is closed.
@@ -329,7 +329,7 @@ func (e *Election) End() {
 	}
 	e.ended = true
 	e.turn(0)
-	e.turned() // for those who wait, also if the instance did not lead
+	e.termChanged() // for those who wait, also if the instance did not lead
 	e.mu.Unlock()
 	e.Stand(false)
 	e.calls.Go(e.stop) // it may wait for whoever notifies

@@ -19,8 +19,8 @@ type Elections struct {
 	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as an instance sees them
 }
 
-// stand makes the election of an entry that stands for one, nil for another.
-func (r *Registrar) stand(e Entry) (*election.Election, error) {
+// newElection makes the election of an entry that stands for one, nil for another.
+func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	if !e.Elects {
 		return nil, nil
 	}
@@ -29,16 +29,16 @@ func (r *Registrar) stand(e Entry) (*election.Election, error) {
 		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), candidate.MaxInstance)
 	}
 	return election.New(election.Config{
-		Client: r.config.Client, Logger: r.config.Logger, Why: r.config.Why, Turned: r.turned, TTL: e.TTL, Instance: instance,
+		Client: r.config.Client, Logger: r.config.Logger, Why: r.config.Why, TermChanged: r.termChanged, TTL: e.TTL, Instance: instance,
 		Prefix:     r.config.Elections.Prefix(e.Key),
 		Candidates: r.config.Elections.Candidates(e.Key, instance, e.Endpoint.Addr, e.Layouts),
 	}), nil
 }
 
-// follow makes the instance stand for election while its entry is in etcd, and is to stay there. It must be called with mu held.
-func (g *Registration) follow() {
-	if g.election != nil {
-		g.election.Stand(!g.paused && g.handle.Status().State == lease.Registered)
+// updateStanding makes the instance stand for election while its entry is in etcd, and is to stay there. It must be called with mu held.
+func (reg *Registration) updateStanding() {
+	if reg.election != nil {
+		reg.election.Stand(!reg.paused && reg.handle.Status().State == lease.Registered)
 	}
 }
 
@@ -64,25 +64,25 @@ func (r *Registrar) Elections(key string) (all []*election.Election, changed <-c
 	if r.closed {
 		return nil, nil, ErrClosed
 	}
-	for g := range r.electing {
-		if g.Key() == key {
-			all = append(all, g.election)
+	for reg := range r.electing {
+		if reg.Key() == key {
+			all = append(all, reg.election)
 		}
 	}
-	return all, r.standing, nil
+	return all, r.electionsChanged, nil
 }
 
-// stands tells those who wait for an election of a change. It must be called with mu held.
-func (r *Registrar) stands() {
-	close(r.standing)
-	r.standing = make(chan struct{})
+// notifyElections wakes callers of Elections. It must be called with mu held.
+func (r *Registrar) notifyElections() {
+	close(r.electionsChanged)
+	r.electionsChanged = make(chan struct{})
 }
 
-// turned tells those who wait that an instance begins to lead, or ends.
-func (r *Registrar) turned() {
+// termChanged tells those who wait that an instance begins to lead, or ends.
+func (r *Registrar) termChanged() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stands()
+	r.notifyElections()
 }
 
 // FinishLeading refuses new calls for the leader in all elections of the group at once, and waits until the unary ones under way have

@@ -93,15 +93,15 @@ func (g *Group) Unshared(server healthpb.HealthServer) []string {
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
 	for other := range g.registrar.registrations {
-		if e := other.claim.entry; e.follows(server) && !slices.Contains(own, other) {
+		if e := other.claim.entry; e.checkedBy(server) && !slices.Contains(own, other) {
 			services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(e.Services, service) })
 		}
 	}
 	return services
 }
 
-// follows reports whether the entry is paused while its services are not healthy at server.
-func (e Entry) follows(server healthpb.HealthServer) bool {
+// checkedBy reports whether the entry is paused while its services are not healthy at server.
+func (e Entry) checkedBy(server healthpb.HealthServer) bool {
 	return reflect.ValueOf(server).Comparable() && e.health == server
 }
 
@@ -194,7 +194,7 @@ func (g *Group) Ended() {
 	g.step(nil, drained, errEnding)
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
-	g.registrar.stands()
+	g.registrar.notifyElections()
 }
 
 // step applies an event to the group, or to run if it is current. On withdraw it drops the entries and returns those that may still

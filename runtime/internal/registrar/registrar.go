@@ -44,15 +44,15 @@ type Config struct {
 type Registrar struct {
 	config Config
 
-	mu            sync.Mutex
-	closed        bool
-	claims        claims
-	registrations map[*Registration]struct{}    // one a claim
-	electing      map[*Registration]struct{}    // those that stand for election; also those whose candidate is being taken away
-	sessions      map[sessionKey]*lease.Session // also those that are being closed
-	tasks         sync.WaitGroup                // in the background; none begins once it is closed
-	standing      chan struct{}                 // closed when an election begins or ends
-	runs          map[*Run]struct{}             // whose groups report changes of state
+	mu               sync.Mutex
+	closed           bool
+	claims           claims
+	registrations    map[*Registration]struct{}    // one a claim
+	electing         map[*Registration]struct{}    // those that stand for election; also those whose candidate is being taken away
+	sessions         map[sessionKey]*lease.Session // also those that are being closed
+	tasks            sync.WaitGroup                // in the background; none begins once it is closed
+	electionsChanged chan struct{}                 // closed when an election begins or ends, or its term changes
+	runs             map[*Run]struct{}             // whose groups report changes of state
 
 	life context.Context // ends with Close, with the cause ErrClosed
 	end  context.CancelCauseFunc
@@ -65,15 +65,15 @@ func New(config Config) *Registrar {
 	}
 	life, end := context.WithCancelCause(context.Background())
 	return &Registrar{
-		config:        config,
-		claims:        newClaims(),
-		registrations: make(map[*Registration]struct{}),
-		electing:      make(map[*Registration]struct{}),
-		sessions:      make(map[sessionKey]*lease.Session),
-		standing:      make(chan struct{}),
-		runs:          make(map[*Run]struct{}),
-		life:          life,
-		end:           end,
+		config:           config,
+		claims:           newClaims(),
+		registrations:    make(map[*Registration]struct{}),
+		electing:         make(map[*Registration]struct{}),
+		sessions:         make(map[sessionKey]*lease.Session),
+		electionsChanged: make(chan struct{}),
+		runs:             make(map[*Run]struct{}),
+		life:             life,
+		end:              end,
 	}
 }
 
@@ -81,37 +81,37 @@ func New(config Config) *Registrar {
 // entry out again, in the background if ctx has ended. It is an error if this process has
 // registered one of the keys.
 func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
-	g, err := r.start(e, false)
+	reg, err := r.start(e, false)
 	if err != nil {
 		return nil, err
 	}
-	g.begun()
-	if err = g.handle.Sync(ctx); err == nil {
-		return g, nil
+	reg.logWarnings()
+	if err = reg.handle.Sync(ctx); err == nil {
+		return reg, nil
 	}
 	if ctx.Err() != nil {
-		g.Drop()
+		reg.Drop()
 		return nil, fmt.Errorf("%w (what of it is in etcd is taken out behind this call)", err)
 	}
-	return nil, errors.Join(err, g.Close(ctx))
+	return nil, errors.Join(err, reg.Close(ctx))
 }
 
-// start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once. Call begun next.
+// start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once. Call logWarnings next.
 func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	elected, err := r.stand(e)
+	elected, err := r.newElection(e)
 	if err != nil {
 		return nil, err
 	}
-	g, err := r.add(e, elected, items, pause)
+	reg, err := r.add(e, elected, items, pause)
 	if err != nil && elected != nil {
 		_ = elected.Close(context.Background()) // it has never stood
 	}
-	return g, err
+	return reg, err
 }
 
 func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item, pause bool) (*Registration, error) {
@@ -129,13 +129,13 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 		r.claims.remove(claim)
 		return nil, err
 	}
-	g := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, paused: pause, ended: make(chan struct{})}
-	r.registrations[g] = struct{}{}
+	reg := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, paused: pause, ended: make(chan struct{})}
+	r.registrations[reg] = struct{}{}
 	if elected != nil {
-		r.electing[g] = struct{}{}
+		r.electing[reg] = struct{}{}
 	}
-	r.stands()
-	return g, nil
+	r.notifyElections()
+	return reg, nil
 }
 
 // warn logs why some readers may fail on an entry.
@@ -160,32 +160,32 @@ func (r *Registrar) session(c *claim) *lease.Session {
 
 // release gives up the claim of a dropped registration. A session of its own is closed in the background, once its lease is
 // revoked.
-func (r *Registrar) release(g *Registration) {
+func (r *Registrar) release(reg *Registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.registrations, g)
-	r.claims.remove(g.claim)
-	r.stands()
-	if g.election != nil && !r.closed {
+	delete(r.registrations, reg)
+	r.claims.remove(reg.claim)
+	r.notifyElections()
+	if reg.election != nil && !r.closed {
 		r.tasks.Go(func() {
-			<-g.election.Gone()
-			_ = g.election.Close(context.Background()) // nothing is left
+			<-reg.election.Gone()
+			_ = reg.election.Close(context.Background()) // nothing is left
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			delete(r.electing, g)
+			delete(r.electing, reg)
 		})
 	}
-	if !g.claim.dedicated || r.closed { // Close closes all sessions
-		close(g.ended)
+	if !reg.claim.dedicated || r.closed { // Close closes all sessions
+		close(reg.ended)
 		return
 	}
-	session := r.sessions[g.claim.session()]
+	session := r.sessions[reg.claim.session()]
 	r.tasks.Go(func() {
-		defer close(g.ended)
-		g.endErr = session.Finish()
+		defer close(reg.ended)
+		reg.endErr = session.Finish()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.sessions, g.claim.session())
+		delete(r.sessions, reg.claim.session())
 	})
 }
 
@@ -197,10 +197,10 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	r.mu.Lock()
 	electing, runs := slices.Collect(maps.Keys(r.electing)), slices.Collect(maps.Keys(r.runs))
 	r.mu.Unlock()
-	for _, g := range electing {
-		g.mu.Lock()
-		g.follow()
-		g.mu.Unlock()
+	for _, reg := range electing {
+		reg.mu.Lock()
+		reg.updateStanding()
+		reg.mu.Unlock()
 	}
 	for _, run := range runs {
 		run.group.report()
@@ -230,8 +230,8 @@ func (r *Registrar) Status() []lease.Status {
 
 // statuses returns the states of registrations, sorted by service key.
 func statuses(registrations []*Registration) (all []lease.Status) {
-	for _, g := range registrations {
-		all = append(all, g.Status())
+	for _, reg := range registrations {
+		all = append(all, reg.Status())
 	}
 	slices.SortStableFunc(all, func(a, b lease.Status) int { return cmp.Compare(a.Key, b.Key) })
 	return all
@@ -245,15 +245,15 @@ func (r *Registrar) Close(ctx context.Context) error {
 	r.end(ErrClosed)
 	sessions := slices.Collect(maps.Values(r.sessions))
 	electing := slices.Collect(maps.Keys(r.electing))
-	r.stands()
+	r.notifyElections()
 	r.mu.Unlock()
 	errs := make([]error, len(sessions)+len(electing))
 	var closing sync.WaitGroup
-	for i, g := range electing {
-		g.election.End() // before the entry leaves
+	for i, reg := range electing {
+		reg.election.End() // before the entry leaves
 		closing.Go(func() {
 			bounded.Run(ctx, func() {
-				if err := g.election.Close(ctx); err != nil {
+				if err := reg.election.Close(ctx); err != nil {
 					errs[len(sessions)+i] = fmt.Errorf("etcd: %w", err)
 				}
 			})

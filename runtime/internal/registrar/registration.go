@@ -30,84 +30,84 @@ type Registration struct {
 	endErr error         // of closing that session
 }
 
-// begun logs what may surprise readers of the entry. So it must be called under no lock.
-func (g *Registration) begun() {
-	g.mu.Lock()
-	e := g.entry
-	g.mu.Unlock()
-	g.registrar.warn(e)
-	g.warnOfHealth()
+// logWarnings logs what may surprise readers of the entry. So it must be called under no lock.
+func (reg *Registration) logWarnings() {
+	reg.mu.Lock()
+	e := reg.entry
+	reg.mu.Unlock()
+	reg.registrar.warn(e)
+	reg.warnOfHealth()
 }
 
-func (g *Registration) setProblem(problem string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.problem = problem
+func (reg *Registration) setProblem(problem string) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.problem = problem
 }
 
 // warnOfHealth logs the fault of the health service, once. It must be called under no lock.
-func (g *Registration) warnOfHealth() {
-	g.mu.Lock()
-	problem := g.problem
-	g.mu.Unlock()
+func (reg *Registration) warnOfHealth() {
+	reg.mu.Lock()
+	problem := reg.problem
+	reg.mu.Unlock()
 	if problem != "" {
-		g.warned.Do(func() {
-			g.registrar.config.Logger.Warn("questionable health service", "key", g.Full(), "problem", problem)
+		reg.warned.Do(func() {
+			reg.registrar.config.Logger.Warn("questionable health service", "key", reg.Full(), "problem", problem)
 		})
 	}
 }
 
 // Key returns the service key.
-func (g *Registration) Key() string { return g.claim.entry.Key }
+func (reg *Registration) Key() string { return reg.claim.entry.Key }
 
 // Full returns the service key as etcd has it, which begins with the namespace.
-func (g *Registration) Full() string { return g.registrar.config.Namespace + g.Key() }
+func (reg *Registration) Full() string { return reg.registrar.config.Namespace + reg.Key() }
 
 // Status returns the state of the entry. Its Key is the service key.
-func (g *Registration) Status() lease.Status {
-	status := g.handle.Status()
-	status.Key = g.Key()
-	if status.Err == nil && g.election != nil {
-		status.Err = g.election.Err()
+func (reg *Registration) Status() lease.Status {
+	status := reg.handle.Status()
+	status.Key = reg.Key()
+	if status.Err == nil && reg.election != nil {
+		status.Err = reg.election.Err()
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if status.Err == nil && g.problem != "" {
-		status.Err = errors.New(g.problem)
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if status.Err == nil && reg.problem != "" {
+		status.Err = errors.New(reg.problem)
 	}
 	return status
 }
 
 // Update changes the entry, and returns when the change is in etcd.
-func (g *Registration) Update(ctx context.Context, layouts []endpoint.Layout, d Details) error {
-	if err := g.set(layouts, d); err != nil {
+func (reg *Registration) Update(ctx context.Context, layouts []endpoint.Layout, d Details) error {
+	if err := reg.set(layouts, d); err != nil {
 		return err
 	}
-	return g.handle.Sync(ctx)
+	return reg.handle.Sync(ctx)
 }
 
-func (g *Registration) set(layouts []endpoint.Layout, d Details) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	updated, err := g.entry.update(layouts, d)
+func (reg *Registration) set(layouts []endpoint.Layout, d Details) error {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	updated, err := reg.entry.update(layouts, d)
 	if err != nil {
 		return err
 	}
-	items, err := updated.items(g.registrar.config.Namespace)
+	items, err := updated.items(reg.registrar.config.Namespace)
 	if err != nil {
 		return err
 	}
-	if err := g.handle.Set(items); err != nil {
+	if err := reg.handle.Set(items); err != nil {
 		return err
 	}
-	g.entry = updated
+	reg.entry = updated
 	return nil
 }
 
 // SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error when
 // a later call does the opposite.
-func (g *Registration) SetPaused(ctx context.Context, pause bool) error {
-	wait, err := g.setPaused(pause)
+func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
+	wait, err := reg.setPaused(pause)
 	if err == nil {
 		err = wait(ctx)
 	}
@@ -121,44 +121,44 @@ func (g *Registration) SetPaused(ctx context.Context, pause bool) error {
 }
 
 // setPaused takes the entry out of etcd or puts it back, in the background. A leadership ends before the entry leaves.
-func (g *Registration) setPaused(pause bool) (wait func(context.Context) error, err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.paused = pause
-	g.follow()
-	return g.handle.SetPaused(pause)
+func (reg *Registration) setPaused(pause bool) (wait func(context.Context) error, err error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.paused = pause
+	reg.updateStanding()
+	return reg.handle.SetPaused(pause)
 }
 
 // Drop takes the entry out of etcd for good, in the background, and frees its keys for another one.
-func (g *Registration) Drop() {
-	g.drop.Do(func() {
-		if g.election != nil {
-			g.election.End()
+func (reg *Registration) Drop() {
+	reg.drop.Do(func() {
+		if reg.election != nil {
+			reg.election.End()
 		}
-		g.handle.Drop()
-		g.registrar.release(g)
+		reg.handle.Drop()
+		reg.registrar.release(reg)
 	})
 }
 
 // Close takes the entry out of etcd for good, and returns when it is gone; when ctx ends or 5 s have
 // passed before, with an error that says what may be left.
-func (g *Registration) Close(ctx context.Context) error {
-	g.Drop()
+func (reg *Registration) Close(ctx context.Context) error {
+	reg.Drop()
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
 	defer cancel()
-	if err := g.handle.Close(ctx); err != nil {
+	if err := reg.handle.Close(ctx); err != nil {
 		return err
 	}
-	if g.election != nil {
+	if reg.election != nil {
 		select {
-		case <-g.election.Gone():
+		case <-reg.election.Gone():
 		case <-ctx.Done():
 			return fmt.Errorf("its candidate may stay in etcd until its lease expires: %w", context.Cause(ctx))
 		}
 	}
 	select {
-	case <-g.ended:
-		return g.endErr
+	case <-reg.ended:
+		return reg.endErr
 	case <-ctx.Done():
 		return fmt.Errorf("the lease of the registration may not be revoked yet: %w", context.Cause(ctx))
 	}

@@ -64,7 +64,7 @@ func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	defer context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })()
 	registrations, err := run.start(ctx, a)
 	for _, registration := range registrations {
-		registration.begun()
+		registration.logWarnings()
 	}
 	if err == nil && wait {
 		err = synced(ctx, registrations)
@@ -101,7 +101,7 @@ func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, err
 	if err != nil {
 		return nil, err
 	}
-	run.follow(ctx, a)
+	run.followHealth(ctx, a)
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+run.entries[0].Key, err)
 	}
@@ -132,8 +132,8 @@ func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
 	}
 }
 
-// follow starts following the health of the entries, until the run ends. When it returns, the run has their first health.
-func (run *Run) follow(ctx context.Context, a Announcement) {
+// followHealth starts following the health of the entries, until the run ends. When it returns, the run has their first health.
+func (run *Run) followHealth(ctx context.Context, a Announcement) {
 	groups := make([]healthcheck.Group, len(run.entries))
 	for i, e := range run.entries {
 		groups[i] = healthcheck.Group{Services: e.Services, Checked: e.Checked}
@@ -178,7 +178,7 @@ func (run *Run) register(addr string) ([]*Registration, error) {
 	for i, e := range run.entries {
 		e = e.at(addr, started, a.Methods)
 		e.health = a.Health
-		if a.Advertise.Speaks() {
+		if a.Advertise.EnvIsFullAddress() {
 			e.listen = a.Listen
 		}
 		registration, err := g.registrar.start(e, !run.health[i].OK)

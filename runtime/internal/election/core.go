@@ -72,12 +72,12 @@ type core struct {
 
 // effects is what an event leaves to do.
 type effects struct {
-	stand  bool             // grant a lease and put a candidate on it; the event stood follows
-	renew  clientv3.LeaseID // the event renewed follows
-	revoke clientv3.LeaseID // the event revoked follows
-	lapsed bool             // log that the lease was not renewed in time
-	back   int64            // log that the own candidate was created below this revision, so that etcd gives tokens again; 0: no
-	wake   time.Time        // when the event tick is due; zero: never
+	stand        bool             // grant a lease and put a candidate on it; the event stood follows
+	renew        clientv3.LeaseID // the event renewed follows
+	revoke       clientv3.LeaseID // the event revoked follows
+	lapsed       bool             // log that the lease was not renewed in time
+	restoredFrom int64            // log that the own candidate was created below this revision, so that etcd gives tokens again; 0: no
+	wake         time.Time        // when the event tick is due; zero: never
 }
 
 // want handles a change of whether the instance is to stand.
@@ -115,15 +115,16 @@ type outcome struct {
 }
 
 // stood handles the outcome of an attempt to stand.
-func (c *core) stood(now time.Time, number uint64, o outcome) (e effects) {
+func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 	if number != c.number || c.phase != standing {
 		return c.due(now)
 	}
 	c.lease, c.life = o.lease, o.life
+	var restoredFrom int64
 	switch {
 	case o.err == nil:
 		if o.own.Created < c.highest {
-			e.back, c.highest = c.highest, o.own.Created
+			restoredFrom, c.highest = c.highest, o.own.Created
 		}
 		c.highest = max(c.highest, o.own.Created)
 		c.phase, c.own, c.pause = placed, o.own, 0
@@ -133,9 +134,8 @@ func (c *core) stood(now time.Time, number uint64, o outcome) (e effects) {
 	default:
 		c.fail(now, failedMin, failedMax)
 	}
-	back := e.back
-	e = c.due(now)
-	e.back = back
+	e := c.due(now)
+	e.restoredFrom = restoredFrom
 	return e
 }
 
@@ -154,7 +154,7 @@ func until(o outcome) time.Time { return o.sent.Add(o.life - o.life/marginOf) }
 // renewed handles the outcome of a renewal. One that comes when the proven time has run out proves nothing: etcd may have decided
 // to end the lease when it was sent.
 func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
-	if number != c.number || c.phase != placed || ended(now, c.until) {
+	if number != c.number || c.phase != placed || expired(now, c.until) {
 		return c.due(now)
 	}
 	switch {
@@ -198,7 +198,7 @@ func (c *core) leave(now time.Time) {
 
 // term returns the leadership at a time.
 func (c *core) term(now time.Time) Term {
-	if c.phase != placed || c.view.First != c.own || ended(now, c.until) {
+	if c.phase != placed || c.view.First != c.own || expired(now, c.until) {
 		return Term{}
 	}
 	return Term{c.own.Created, c.until}
@@ -210,7 +210,7 @@ func (c *core) due(now time.Time) (e effects) {
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
-	if c.phase == placed && (!stands || ended(now, c.until)) {
+	if c.phase == placed && (!stands || expired(now, c.until)) {
 		e.lapsed = stands
 		c.leave(now)
 	}
@@ -241,7 +241,7 @@ func (c *core) due(now time.Time) (e effects) {
 	return e
 }
 
-// ended reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
-func ended(now, until time.Time) bool {
+// expired reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
+func expired(now, until time.Time) bool {
 	return !now.Before(until) || !now.Round(0).Before(until.Round(0))
 }

@@ -70,10 +70,10 @@ func TestCore(t *testing.T) {
 }
 
 // The clock that runs while the machine sleeps ends a leadership, too.
-func TestEnded(t *testing.T) {
+func TestExpired(t *testing.T) {
 	now := time.Now()
 	asleep := now.Round(0).Add(time.Hour) // the monotonic reading is gone, so the wall clocks are compared
-	if ended(now, now.Add(time.Second)) || !ended(now, now) || !ended(asleep, now.Add(time.Second)) {
+	if expired(now, now.Add(time.Second)) || !expired(now, now) || !expired(asleep, now.Add(time.Second)) {
 		t.Error("a clock is not looked at")
 	}
 }
@@ -108,8 +108,8 @@ func TestE5_TokensThatComeAgain(t *testing.T) {
 			t.Fatalf("step %d: it does not stand anew", i)
 		}
 		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, sent: begin})
-		if e.back != row.back {
-			t.Errorf("step %d tells of %d, want %d", i, e.back, row.back)
+		if e.restoredFrom != row.back {
+			t.Errorf("step %d tells of %d, want %d", i, e.restoredFrom, row.back)
 		}
 	}
 }
@@ -117,7 +117,7 @@ func TestE5_TokensThatComeAgain(t *testing.T) {
 // Who resigns a leadership that has ended by then does not shut the door of the next one, which is another's of the same instance.
 func TestResign_OfATermThatHasEnded(t *testing.T) {
 	own := First{Key: "a", Created: 5}
-	e := &Election{ctx: t.Context(), core: core{phase: placed, own: own, view: View{First: own}, until: time.Now().Add(time.Hour)}, token: 5, leads: make(map[uint64]func())}
+	e := &Election{ctx: t.Context(), core: core{phase: placed, own: own, view: View{First: own}, until: time.Now().Add(time.Hour)}, token: 5, contexts: make(map[uint64]func())}
 	if err := e.Resign(t.Context(), 4); err != nil {
 		t.Error(err)
 	}
@@ -157,7 +157,7 @@ func TestErr_OfAPausedEntry(t *testing.T) {
 		t.Errorf("it is to stand, and its error is %v", err)
 	}
 	e.Stand(false)
-	e.calls.Wait()
+	e.tasks.Wait()
 	if err := e.Err(); err != nil || strings.Count(logs.String(), "\n") != 1 {
 		t.Errorf("it is paused, with the error %v, and the log says %s", err, logs.String())
 	}

@@ -1,7 +1,7 @@
 // Package election decides whether an instance of this process leads the instances of its service key, and until when.
 //
 //	core.go      decides whether there is a candidate, and whether it leads
-//	session.go   the calls to etcd: stand, renew, revoke
+//	calls.go     the calls to etcd: stand, renew, revoke
 //	election.go  the core's shell: its timer, and those who wait for the leadership
 //
 // An instance whose entry is registered has a candidate in etcd: a key of a random name under the segment of the service key,

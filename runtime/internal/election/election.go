@@ -44,40 +44,40 @@ type Config struct {
 
 // Election is one instance's. Its methods are safe for concurrent use.
 type Election struct {
-	session
+	calls
 	logger      *slog.Logger
 	candidates  Candidates
 	termChanged func()
 
 	ctx    context.Context // for calls to etcd
 	cancel context.CancelFunc
-	calls  sync.WaitGroup
+	tasks  sync.WaitGroup
 	stop   func()        // ends reading candidates
 	gone   chan struct{} // closed after End, when nothing is left in etcd
 
-	mu       sync.Mutex
-	core     core
-	timer    *time.Timer
-	ended    bool              // End was called
-	over     bool              // gone is closed
-	token    int64             // of the term as of the last event; 0: none
-	leads    map[uint64]func() // end the contexts of the term
-	given    uint64            // the contexts so far
-	serving  int               // unary calls under way that Enter let in
-	idle     chan struct{}     // closed when serving is 0 again; nil before the first call
-	shut     bool              // Finish was called in this term: Enter refuses calls
-	failed   error             // of the last attempt to stand; nil: it succeeded
-	unread   error             // why the candidates cannot be followed now, nil while they are
-	closeErr error             // of the first Close
-	told     string            // why the instance does not stand, as logged last
+	mu         sync.Mutex
+	core       core
+	timer      *time.Timer
+	ended      bool              // End was called
+	over       bool              // gone is closed
+	token      int64             // of the term as of the last event; 0: none
+	contexts   map[uint64]func() // end the contexts of the term
+	lastID     uint64            // of a context; 0: there was none
+	serving    int               // unary calls under way that Enter let in
+	idle       chan struct{}     // closed when serving is 0 again; nil before the first call
+	finishing  bool              // Finish was called in this term: Enter refuses calls
+	failed     error             // of the last attempt to stand; nil: it succeeded
+	unread     error             // why the candidates cannot be followed now, nil while they are
+	closeErr   error             // of the first Close
+	lastLogged string            // why the instance does not stand, as logged last
 }
 
 // New returns the election of an instance. It does no I/O. The instance stands when Stand says so, until End.
 func New(cfg Config) *Election {
 	e := &Election{
-		session: session{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
-		logger:  cfg.Logger, candidates: cfg.Candidates, termChanged: cfg.TermChanged,
-		gone: make(chan struct{}), leads: make(map[uint64]func()),
+		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
+		logger: cfg.Logger, candidates: cfg.Candidates, termChanged: cfg.TermChanged,
+		gone: make(chan struct{}), contexts: make(map[uint64]func()),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
@@ -127,8 +127,8 @@ func (e *Election) event(event func(now time.Time) effects) {
 func (e *Election) call(do effects) {
 	number := e.core.number
 	if do.stand {
-		e.calls.Go(func() {
-			o := e.session.stand(e.ctx)
+		e.tasks.Go(func() {
+			o := e.calls.stand(e.ctx)
 			e.event(func(now time.Time) effects {
 				e.failed = o.err
 				return e.core.stood(now, number, o)
@@ -136,14 +136,14 @@ func (e *Election) call(do effects) {
 		})
 	}
 	if lease := do.renew; lease != clientv3.NoLease {
-		e.calls.Go(func() {
-			o := e.session.renew(e.ctx, lease)
+		e.tasks.Go(func() {
+			o := e.calls.renew(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
 		})
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
-		e.calls.Go(func() {
-			gone := e.session.revoke(e.ctx, lease)
+		e.tasks.Go(func() {
+			gone := e.calls.revoke(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.revoked(now, number, gone) })
 		})
 	}
@@ -155,18 +155,18 @@ func (e *Election) log(do effects) {
 	if do.lapsed {
 		e.line(slog.LevelWarn, "the lease of a candidate was not renewed in time: the instance stands for election anew")
 	}
-	if do.back != 0 {
+	if do.restoredFrom != 0 {
 		e.line(slog.LevelError, "etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
-			"seen", do.back, "created", e.core.own.Created)
+			"seen", do.restoredFrom, "created", e.core.own.Created)
 	}
 	why, text := e.why(), ""
 	if why != nil {
 		text = why.Error()
 	}
-	if (text == "") == (e.told == "") || !e.core.wanted || e.ended {
+	if (text == "") == (e.lastLogged == "") || !e.core.wanted || e.ended {
 		return
 	}
-	switch e.told = text; {
+	switch e.lastLogged = text; {
 	case why == nil:
 		e.line(slog.LevelInfo, "the instance stands for election again")
 	case errors.Is(why, errDrained):
@@ -177,7 +177,7 @@ func (e *Election) log(do effects) {
 }
 
 func (e *Election) line(level slog.Level, text string, args ...any) {
-	e.calls.Go(func() { e.logger.Log(context.Background(), level, text, append(args, "candidates", e.prefix)...) })
+	e.tasks.Go(func() { e.logger.Log(context.Background(), level, text, append(args, "candidates", e.prefix)...) })
 }
 
 // why returns why the instance does not stand though its entry is in etcd, nil if it does, may soon, or is not to. It must be
@@ -199,11 +199,11 @@ func (e *Election) turn(token int64) {
 	if token == e.token {
 		return
 	}
-	for _, end := range e.leads {
+	for _, end := range e.contexts {
 		end()
 	}
-	clear(e.leads)
-	e.token, e.shut = token, false
+	clear(e.contexts)
+	e.token, e.finishing = token, false
 	e.termChanged()
 }
 
@@ -249,14 +249,14 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 		return nil, nil, false
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	e.given++
-	n := e.given
-	e.leads[n] = func() { cancel(ErrEnded) }
+	e.lastID++
+	id := e.lastID
+	e.contexts[id] = func() { cancel(ErrEnded) }
 	return ctx, func() {
 		cancel(nil)
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		delete(e.leads, n)
+		delete(e.contexts, id)
 	}, true
 }
 
@@ -264,7 +264,7 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.shut {
+	if e.finishing {
 		return nil, nil, false
 	}
 	ctx, end, ok := e.lead(parent, token)
@@ -293,7 +293,7 @@ func (e *Election) Finish(ctx context.Context) error {
 
 // finish is Finish with mu held, which it frees.
 func (e *Election) finish(ctx context.Context) error {
-	e.shut = true
+	e.finishing = true
 	n, idle := e.serving, e.idle
 	e.mu.Unlock()
 	if n == 0 {
@@ -332,10 +332,10 @@ func (e *Election) End() {
 	e.termChanged() // for those who wait, also if the instance did not lead
 	e.mu.Unlock()
 	e.Stand(false)
-	e.calls.Go(e.stop) // it may wait for whoever notifies
+	e.tasks.Go(e.stop) // it may wait for whoever notifies
 }
 
-// Gone is closed after End once nothing of the election is in etcd, or Close has given up.
+// Gone is closed after End once nothing of the election is in etcd, or Close has lastID up.
 func (e *Election) Gone() <-chan struct{} { return e.gone }
 
 // leave closes gone. It must be called with mu held.
@@ -361,6 +361,6 @@ func (e *Election) Close(ctx context.Context) error {
 	e.cancel() // no event counts any more
 	err := e.closeErr
 	e.mu.Unlock()
-	e.calls.Wait()
+	e.tasks.Wait()
 	return err
 }

@@ -26,9 +26,10 @@ type calls struct {
 	why      func(error) error // returns what the error of a call does not say itself; may be nil
 }
 
-// stand grants a lease, and puts a candidate on it alone in a transaction, so that no other has its create revision. Where the
-// candidates may not be read, the transaction is denied, for it reads the key.
-func (c calls) stand(ctx context.Context) (o outcome) {
+// stand grants a lease, which the etcd client renews from then on, and puts a candidate on it alone in a transaction, so that no
+// other has its create revision. Where the candidates may not be read, the transaction is denied, for it reads the key. Somebody
+// must receive the keepalives, nil if there are none.
+func (c calls) stand(ctx context.Context) (o outcome, keepalives <-chan *clientv3.LeaseKeepAliveResponse) {
 	o.sent = time.Now()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -37,22 +38,25 @@ func (c calls) stand(ctx context.Context) (o outcome) {
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(granted.ID), granted.TTL)
 	}
 	if err != nil {
-		return c.failed(o, fmt.Errorf("grant a lease: %w", err))
+		return c.failed(o, fmt.Errorf("grant a lease: %w", err)), nil
 	}
 	o.lease, o.life = granted.ID, time.Duration(granted.TTL)*time.Second
+	o.left = o.life
+	if keepalives, err = c.client.Lease.KeepAlive(ctx, o.lease); err != nil {
+		return c.failed(o, fmt.Errorf("renew lease %x: %w", int64(o.lease), err)), nil
+	}
+	if now := c.ask(ctx, o.lease, false); now.left > 0 { // the put may take as long as the grant
+		o.sent, o.left = now.sent, now.left
+	}
 	key := c.prefix + rand.Text()
 	call, cancel = context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	put, err := c.client.KV.Txn(call).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-		Then(clientv3.OpPut(key, c.instance, clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
-	if err == nil && !put.Succeeded {
-		err = errors.New("the key is there already")
-	}
+	put, err := c.client.KV.Txn(call).Then(clientv3.OpPut(key, c.instance, clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
 	if err != nil {
-		return c.failed(o, fmt.Errorf("put %q: %w", key, err))
+		return c.failed(o, fmt.Errorf("put %q: %w", key, err)), keepalives
 	}
 	o.own = First{Key: key, Created: put.Responses[1].GetResponseRange().Kvs[0].CreateRevision}
-	return o
+	return o, keepalives
 }
 
 func (c calls) failed(o outcome, err error) outcome {
@@ -62,23 +66,37 @@ func (c calls) failed(o outcome, err error) outcome {
 	return o
 }
 
-// renew renews a lease if it has a key. While etcd does not answer, the client's KeepAliveOnce tries without a pause, so a question
-// goes before it.
-func (c calls) renew(ctx context.Context, lease clientv3.LeaseID) (o outcome) {
+// ask asks how long etcd keeps a lease, and renews it if that is less than half of its TTL: then its keepalives do not arrive. A
+// lease that is to have a key and has none counts as gone.
+func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	o.sent = time.Now()
 	held, err := c.client.Lease.TimeToLive(ctx, lease, clientv3.WithAttachedKeys())
-	if err == nil && (held.TTL <= 0 || len(held.Keys) == 0) {
-		return outcome{gone: true}
+	switch {
+	case err == nil && (held.TTL < 0 || hasKey && len(held.Keys) == 0):
+		o.gone = true
+	case err == nil && held.TTL >= held.GrantedTTL/2 && held.TTL > 0:
+		o.life, o.left = time.Duration(held.GrantedTTL)*time.Second, time.Duration(held.TTL)*time.Second
+	case err == nil || etcderr.Refused(err): // the latter of one that may not read the key
+		return c.renew(ctx, lease, time.Since(o.sent))
+	default:
+		o.err = err
 	}
-	if err == nil || etcderr.Refused(err) { // of one that may not read the key
-		o.sent = time.Now()
-		var answer *clientv3.LeaseKeepAliveResponse
-		if answer, err = c.client.Lease.KeepAliveOnce(ctx, lease); err == nil {
-			o.life = time.Duration(answer.TTL) * time.Second
-		}
+	return o
+}
+
+// renew renews a lease on a stream of its own. The etcd client tries that again without a pause, so it gets little more time than
+// the last call took.
+func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, took time.Duration) outcome {
+	ctx, cancel := context.WithTimeout(ctx, 4*took+100*time.Millisecond)
+	defer cancel()
+	o := outcome{sent: time.Now()}
+	answer, err := c.client.Lease.KeepAliveOnce(ctx, lease)
+	if o.err, o.gone = err, errors.Is(err, rpctypes.ErrLeaseNotFound); err == nil {
+		o.life = time.Duration(answer.TTL) * time.Second
+		o.left = o.life
 	}
-	o.err, o.gone = err, isGone(err)
 	return o
 }
 
@@ -87,7 +105,5 @@ func (c calls) revoke(ctx context.Context, lease clientv3.LeaseID) (gone bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err := c.client.Lease.Revoke(ctx, lease)
-	return err == nil || isGone(err)
+	return err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound)
 }
-
-func isGone(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }

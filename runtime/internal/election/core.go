@@ -17,8 +17,8 @@ const (
 	refusedMax = 10 * time.Second
 	// marginOf is the share of a TTL, one in so many, by which a leadership ends before etcd can end the lease.
 	marginOf = 10
-	// renewalsIn is how many renewals are sent in a TTL.
-	renewalsIn = 4
+	// questionsIn is how often in a TTL etcd is asked how long it keeps the lease.
+	questionsIn = 4
 )
 
 // First is the candidate that precedes all others, as far as known. The zero value is none.
@@ -107,8 +107,9 @@ func (c *core) resign(now time.Time, token int64) effects {
 type outcome struct {
 	lease   clientv3.LeaseID
 	own     First         // zero: it is not known to be in etcd
-	life    time.Duration // of the lease
-	sent    time.Time     // when the lease was asked for, or the renewal sent
+	life    time.Duration // the TTL of the lease
+	left    time.Duration // how long etcd keeps it at least, from sent on
+	sent    time.Time     // when that was asked
 	gone    bool          // the lease or its key is gone
 	refused bool          // etcd does not let the instance stand
 	err     error
@@ -128,7 +129,7 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 		}
 		c.highest = max(c.highest, o.own.Created)
 		c.phase, c.own, c.pause = placed, o.own, 0
-		c.until, c.callAt = until(o), o.sent.Add(o.life/renewalsIn)
+		c.until, c.callAt = until(o), o.sent.Add(o.life/questionsIn)
 	case o.refused:
 		c.fail(now, refusedMin, refusedMax)
 	default:
@@ -149,7 +150,7 @@ func (c *core) fail(now time.Time, least, most time.Duration) {
 }
 
 // until returns until when an outcome proves that etcd keeps the lease.
-func until(o outcome) time.Time { return o.sent.Add(o.life - o.life/marginOf) }
+func until(o outcome) time.Time { return o.sent.Add(o.left - o.life/marginOf) }
 
 // renewed handles the outcome of a renewal. One that comes when the proven time has run out proves nothing: etcd may have decided
 // to end the lease when it was sent.
@@ -225,7 +226,7 @@ func (c *core) due(now time.Time) (e effects) {
 		}
 	case placed:
 		if !now.Before(c.callAt) {
-			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
+			e.renew, c.callAt = c.lease, now.Add(c.life/questionsIn)
 		}
 		if e.wake = c.callAt; c.until.Before(c.callAt) {
 			e.wake = c.until

@@ -19,7 +19,7 @@ func leading() *core {
 	c.hear(begin, View{Known: true})
 	c.want(begin, true)
 	own := First{Key: "a", Created: 5}
-	c.stood(begin, c.number, outcome{own: own, lease: 7, life: 10 * time.Second, sent: begin})
+	c.stood(begin, c.number, outcome{own: own, lease: 7, life: 10 * time.Second, left: 10 * time.Second, sent: begin})
 	c.hear(begin, View{Known: true, First: own})
 	return c
 }
@@ -107,7 +107,7 @@ func TestE5_TokensThatComeAgain(t *testing.T) {
 		if e := c.revoked(begin, c.number, true); !e.stand {
 			t.Fatalf("step %d: it does not stand anew", i)
 		}
-		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, sent: begin})
+		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, left: time.Minute, sent: begin})
 		if e.restoredFrom != row.back {
 			t.Errorf("step %d tells of %d, want %d", i, e.restoredFrom, row.back)
 		}

@@ -128,7 +128,13 @@ func (e *Election) call(do effects) {
 	number := e.core.number
 	if do.stand {
 		e.tasks.Go(func() {
-			o := e.calls.stand(e.ctx)
+			o, keepalives := e.calls.stand(e.ctx)
+			if keepalives != nil {
+				e.tasks.Go(func() {
+					for range keepalives { // they do not tell when they were sent, so that they prove nothing
+					}
+				})
+			}
 			e.event(func(now time.Time) effects {
 				e.failed = o.err
 				return e.core.stood(now, number, o)
@@ -137,7 +143,7 @@ func (e *Election) call(do effects) {
 	}
 	if lease := do.renew; lease != clientv3.NoLease {
 		e.tasks.Go(func() {
-			o := e.calls.renew(e.ctx, lease)
+			o := e.calls.ask(e.ctx, lease, true)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
 		})
 	}
@@ -260,7 +266,7 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 	}, true
 }
 
-// Enter is Lead for a call. It refuses calls once Finish was called. Finish waits for the unary ones.
+// Enter is Lead for a call. It refuses calls once Finish or Resign was called. These wait for the unary ones.
 func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -284,14 +290,20 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 	}, true
 }
 
-// Finish has Enter refuse calls for the rest of the term, and waits until no unary call is under way. It returns an error if ctx
+// Finish is End, but a leader has Enter refuse calls first, and waits until no unary call is under way. It returns an error if ctx
 // ends before.
-func (e *Election) Finish(ctx context.Context) error {
+func (e *Election) Finish(ctx context.Context) (err error) {
+	defer e.End()
 	e.mu.Lock()
-	return e.finish(ctx)
+	if e.token != 0 {
+		return e.finish(ctx)
+	}
+	e.mu.Unlock()
+	return nil
 }
 
-// finish is Finish with mu held, which it frees.
+// finish has Enter refuse calls for the rest of the term, and waits until no unary call is under way. It must be called with mu
+// held, which it frees.
 func (e *Election) finish(ctx context.Context) error {
 	e.finishing = true
 	n, idle := e.serving, e.idle
@@ -335,7 +347,7 @@ func (e *Election) End() {
 	e.tasks.Go(e.stop) // it may wait for whoever notifies
 }
 
-// Gone is closed after End once nothing of the election is in etcd, or Close has lastID up.
+// Gone is closed after End once nothing of the election is in etcd, or Close has given up.
 func (e *Election) Gone() <-chan struct{} { return e.gone }
 
 // leave closes gone. It must be called with mu held.
@@ -355,7 +367,7 @@ func (e *Election) Close(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	if !e.over {
-		e.closeErr = fmt.Errorf("a candidate under %q may stay in etcd until lease %x expires: %w", e.prefix, int64(e.core.lease), context.Cause(ctx))
+		e.closeErr = fmt.Errorf("a candidate under %q may stay in etcd until its lease expires: %w", e.prefix, context.Cause(ctx))
 	}
 	e.leave()
 	e.cancel() // no event counts any more

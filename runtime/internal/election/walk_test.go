@@ -28,24 +28,25 @@ type record struct {
 	created int64
 }
 
-// renewal is a renewal under way.
-type renewal struct {
+// question is one under way: how long does etcd keep the lease?
+type question struct {
 	sent     time.Time // zero: there is none
 	answered bool
 	gone     bool
+	left     time.Duration
 }
 
 // process is an instance that stands for election.
 type process struct {
-	core    core
-	now     record    // of the candidate number
-	before  record    // of the one before
-	sent    time.Time // when the attempt began
-	told    View      // by etcd, and not heard yet
-	renewal renewal
-	revoke  int // 0: none is under way; 1: one is on its way; 2: it is answered
-	drained bool
-	removed bool // its candidate was deleted by hand
+	core     core
+	now      record    // of the candidate number
+	before   record    // of the one before
+	sent     time.Time // when the attempt began
+	told     View      // by etcd, and not heard yet
+	question question
+	revoke   int // 0: none is under way; 1: one is on its way; 2: it is answered
+	drained  bool
+	removed  bool // its candidate was deleted by hand
 }
 
 // world is etcd and two instances.
@@ -91,10 +92,10 @@ func (w *world) do(i int, e effects) {
 	p := &w.processes[i]
 	if e.stand {
 		p.before, p.now = p.now, record{asked: true}
-		p.sent, p.renewal, p.removed, p.revoke = w.now, renewal{}, false, 0
+		p.sent, p.question, p.removed, p.revoke = w.now, question{}, false, 0
 	}
 	if e.renew != clientv3.NoLease {
-		p.renewal = renewal{sent: w.now}
+		p.question = question{sent: w.now}
 	}
 	if e.revoke != clientv3.NoLease {
 		p.revoke = 1
@@ -104,7 +105,7 @@ func (w *world) do(i int, e effects) {
 // stood tells an instance what became of its attempt.
 func (w *world) stood(i int, err error) {
 	p := &w.processes[i]
-	o := outcome{err: err, sent: p.sent, life: ttl}
+	o := outcome{err: err, sent: p.sent, life: ttl, left: ttl}
 	if !p.now.asked {
 		o.lease = clientv3.LeaseID(p.core.number)
 	}
@@ -116,7 +117,7 @@ func (w *world) stood(i int, err error) {
 
 func (w *world) renewed(i int, o outcome) {
 	p := &w.processes[i]
-	p.renewal = renewal{}
+	p.question = question{}
 	w.do(i, p.core.renewed(w.now, p.core.number, o))
 }
 
@@ -166,21 +167,28 @@ var goesOn = []happening{
 		w.stood(i, errLost)
 		return true
 	}},
-	{"etcd renews its lease", func(w *world, _ int, p *process) bool {
-		if p.renewal.sent.IsZero() || p.renewal.answered {
+	{"etcd takes a keepalive in", func(w *world, _ int, p *process) bool {
+		if !p.now.leased || !w.now.Before(p.now.expires) || p.now.expires.Equal(w.now.Add(ttl)) {
 			return false
 		}
-		p.renewal.answered, p.renewal.gone = true, !p.now.leased || p.now.created == 0
-		if w.now.Before(p.now.expires) { // else another member of etcd has decided to end it, and this one does not know
-			p.now.expires = w.now.Add(ttl)
+		p.now.expires = w.now.Add(ttl)
+		return true
+	}},
+	{"etcd tells how long it keeps its lease", func(w *world, _ int, p *process) bool {
+		if p.question.sent.IsZero() || p.question.answered {
+			return false
+		}
+		p.question.answered, p.question.gone = true, !p.now.leased || p.now.created == 0
+		if p.question.left = p.now.expires.Sub(w.now); p.question.left <= 0 {
+			p.question.left = ttl // another member has decided to end it, and this one leads etcd now, and does not know
 		}
 		return true
 	}},
-	{"hears of its renewal", func(w *world, i int, p *process) bool {
-		if !p.renewal.answered {
+	{"hears of that", func(w *world, i int, p *process) bool {
+		if !p.question.answered {
 			return false
 		}
-		w.renewed(i, outcome{sent: p.renewal.sent, life: ttl, gone: p.renewal.gone})
+		w.renewed(i, outcome{sent: p.question.sent, life: ttl, left: p.question.left, gone: p.question.gone})
 		return true
 	}},
 	{"etcd revokes its lease", func(_ *world, _ int, p *process) bool {
@@ -238,8 +246,8 @@ var goesWrong = []happening{
 		w.stood(i, errLost)
 		return true
 	}},
-	{"gets no answer to its renewal", func(w *world, i int, p *process) bool {
-		if p.renewal.sent.IsZero() || !w.fail() {
+	{"gets no answer to its question", func(w *world, i int, p *process) bool {
+		if p.question.sent.IsZero() || !w.fail() {
 			return false
 		}
 		w.renewed(i, outcome{err: errLost})
@@ -310,7 +318,7 @@ func (w *world) begun(before *world) {
 		if token == 0 || token == before.processes[i].core.term(before.now).Token || token == w.led {
 			continue
 		}
-		if token < w.led {
+		if token < w.led && !p.removed {
 			w.late = fmt.Sprintf("%d begins to lead with %d, after one with %d", i, token, w.led)
 		}
 		w.led = max(w.led, token)

@@ -99,6 +99,8 @@ func TestCalls(t *testing.T) {
 		{"G19: a key that may not be read is refused", "hide a; add a; run 1s", "grant, put a, attached 1, attached 1"},
 		{"G19: to remove it is to leave the lease", "have a b; hide a; unmark a; drop a; run 300ms", "remove a, remove a, grant, put b, revoke 1"},
 		{"G19: the others are checked", "have a b; hide a; delete b; run 2s", "check a b, check a, check b, put b"},
+		{"what a proxy refuses for its size is written key by key", "proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
+		{"what a proxy makes twice is made", "have a b; twice; pause a", "mark a, remove a"},
 		{"too many requests are spaced", "add a; forget; busy; update a=w; run 1s", "put a, put a, put a, put a, put a"},
 		{"a lease that is left keeps what cannot be moved", "have a b; forbid a; ended 1; run 5s",
 			"grant, put a b, put a, put b, attached 2, attached 2, check a, check b, put a, attached 2, check a, check b"},
@@ -200,6 +202,7 @@ func TestSynced(t *testing.T) {
 		{"it is lost, too, when its lease ends before etcd has answered a pause", "have a; down; pause a; run 30s", Lost, false, ""},
 		{"and while the session is left without a lease", "have a; pause a; next; later 30; refresh", Lost, false, ""},
 		{"G24: not while the revocation that a pause has led to is under way", "have a; pause a; next; answered; next; resume a", Registering, false, ""},
+		{"it is not lost while a pause has its lease revoked", "have a; pause a; next; answered; next; refresh", Registered, false, ""},
 		{"it comes back from a pause as new", "have a; pause a; settle; resume a", Registering, false, ""},
 	} {
 		t.Run(row.rule, func(t *testing.T) {

@@ -187,7 +187,11 @@ func (e *entry) all(holds func(*record) bool) bool {
 // expired reports whether a key of the entry hangs on a lease that has expired, as far as known.
 func (c *core) expired(now time.Time, e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool {
-		return r.observed != nil && !c.foreign(r) && !c.alive(now, r.observed.lease)
+		if r.observed == nil || c.foreign(r) {
+			return false
+		}
+		h := c.get(r.observed.lease) // which may be under revocation
+		return h == nil || !now.Before(h.expires)
 	})
 }
 

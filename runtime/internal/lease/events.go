@@ -75,8 +75,9 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	key := o.steps[0].r.key
 	switch {
 	case !isRefusal(err):
-		if o.compare {
-			for _, p := range o.steps {
+		for _, p := range o.steps {
+			p.r.unbatched = p.r.unbatched || mayBeTooLarge(err)
+			if o.compare {
 				c.check = append(c.check, p.r)
 			}
 		}
@@ -117,9 +118,10 @@ func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, 
 	for i, st := range steps {
 		if st.r.busy = false; made {
 			c.onStep(now, st, revision)
-		} else {
-			c.observe(now, st.r, kvs[i])
+			continue
 		}
+		st.r.marked = st.r.marked || st.kind == mark // or a proxy has made it twice
+		c.observe(now, st.r, kvs[i])
 	}
 	if made {
 		c.atRevision(now, revision)
@@ -244,6 +246,9 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	case !isRefusal(err):
 		c.onUnanswered(now, steps)
 		c.failed(now, said)
+		for _, st := range steps {
+			st.r.unbatched = st.r.unbatched || mayBeTooLarge(err)
+		}
 	case len(steps) > 1: // one key's fault must not be the others'
 		c.succeeded()
 		for _, st := range steps {

@@ -8,6 +8,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // model is as much of an etcd as a session meets. Real etcd has its own tests, in integration.
@@ -23,6 +25,8 @@ type model struct {
 	full       bool                      // the NOSPACE alarm
 	limit      int                       // the operations of a transaction
 	large      bool                      // every write is too large
+	proxied    bool                      // a write of more than one key is too large for a proxy
+	twice      bool                      // a proxy makes each write twice
 	unreadable map[string]bool           // the keys that may not be read
 	unwritable map[string]bool           // the keys that may not be written
 	poisoned   map[clientv3.LeaseID]bool // the leases with a key that may not be written
@@ -111,6 +115,9 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	if len(steps) > m.limit {
 		return false, nil, rpctypes.ErrTooManyOps
 	}
+	if m.proxied && len(steps) > 1 {
+		return false, nil, status.Error(codes.Unknown, "413")
+	}
 	made = true
 	for _, st := range steps {
 		puts := st.kind != remove
@@ -195,6 +202,9 @@ func (m *model) do(o op, now time.Time) (a answer) {
 		}
 		slices.Sort(a.keys)
 	case writeOp:
+		if m.twice {
+			_, _, _ = m.write(o.steps)
+		}
 		a.made, a.kvs, a.err = m.write(o.steps)
 	}
 	a.rev = m.rev

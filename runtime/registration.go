@@ -31,12 +31,13 @@ func (s State) String() string { return lease.State(s).String() }
 
 // Status is the state of a registration at one moment.
 type Status struct {
-	State   State
-	Key     string           // the service key
-	LeaseID clientv3.LeaseID // of the entry, or for it while it is paused; 0: none now
-	// Err says why etcd does not have the entry as it is wanted, that nobody knows because etcd does not let the process
-	// read the key, of an instance that stands for election, why it cannot learn whether it leads or, of a server's entry,
-	// the fault of the health service. nil: there is no such reason.
+	State State
+	Key   string // the service key
+	// LeaseID is the lease of the entry, or for it while it is paused; 0: none now. It is the registry's own, which deletes other
+	// keys on it.
+	LeaseID clientv3.LeaseID
+	// Err says why etcd does not have the entry as it is wanted, of an instance that stands for election, why it cannot learn
+	// whether it leads or, of a server's entry, the fault of the health service. nil: there is no such reason.
 	Err   error
 	Since time.Time // when State was entered
 }

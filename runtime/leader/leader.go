@@ -147,7 +147,8 @@ func tokenOf(ctx context.Context) (int64, error) {
 // Resign ends the leadership of the process, whose entries stay in etcd. Its guard takes no more calls for the leader. When
 // the unary ones under way have finished, or ctx has ended, the leadership ends, and an instance that stands by then takes
 // over. This one stands again behind them, so it leads again at once if it is alone. Resign returns an error if no instance
-// of the process leads, or if ctx has ended before the calls; the leadership then ends all the same.
+// of the process leads, or if ctx has ended before the calls; the leadership then ends all the same. A handler of such a call
+// must not wait for Resign, which waits for it.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
 	switch {

@@ -35,10 +35,11 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// updateStanding makes the instance stand for election while its entry is in etcd, and is to stay there. It must be called with mu held.
+// updateStanding makes the instance stand for election while its entry is in etcd: so long as a full etcd keeps an entry that is
+// paused, its candidate stays, too, for it could not come back either. It must be called with mu held.
 func (reg *Registration) updateStanding() {
 	if reg.election != nil {
-		reg.election.Stand(!reg.paused && reg.handle.Status().State == lease.Registered)
+		reg.election.Stand(reg.handle.Status().State == lease.Registered)
 	}
 }
 

@@ -129,7 +129,7 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 		r.claims.remove(claim)
 		return nil, err
 	}
-	reg := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, paused: pause, ended: make(chan struct{})}
+	reg := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, ended: make(chan struct{})}
 	r.registrations[reg] = struct{}{}
 	if elected != nil {
 		r.electing[reg] = struct{}{}
@@ -237,9 +237,11 @@ func statuses(registrations []*Registration) (all []lease.Status) {
 	return all
 }
 
-// Close takes everything out of etcd and revokes the leases, all at once. It returns when that is done,
-// or when ctx ends, with an error that names the leases that are left to expire.
+// Close takes everything out of etcd and revokes the leases, all at once. It returns when that is done, or when ctx ends or 5 s
+// have passed, with an error that names the leases that are left to expire.
 func (r *Registrar) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
+	defer cancel()
 	r.mu.Lock()
 	r.closed = true
 	r.end(ErrClosed)

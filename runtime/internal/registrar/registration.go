@@ -18,9 +18,8 @@ type Registration struct {
 	handle    *lease.Handle
 	election  *election.Election // nil: the entry does not stand for one
 
-	mu      sync.Mutex // also serialises setPaused, and what the election is told
+	mu      sync.Mutex // also serialises what the election is told
 	entry   Entry
-	paused  bool
 	problem string // the fault of the health service; "": none
 
 	warned sync.Once // about a problem
@@ -107,7 +106,7 @@ func (reg *Registration) set(layouts []endpoint.Layout, d Details) error {
 // SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error when
 // a later call does the opposite.
 func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
-	wait, err := reg.setPaused(pause)
+	wait, err := reg.handle.SetPaused(pause)
 	if err == nil {
 		err = wait(ctx)
 	}
@@ -118,15 +117,6 @@ func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 		return fmt.Errorf("resumed meanwhile: %w", err)
 	}
 	return fmt.Errorf("paused meanwhile: %w", err)
-}
-
-// setPaused takes the entry out of etcd or puts it back, in the background. A leadership ends before the entry leaves.
-func (reg *Registration) setPaused(pause bool) (wait func(context.Context) error, err error) {
-	reg.mu.Lock()
-	defer reg.mu.Unlock()
-	reg.paused = pause
-	reg.updateStanding()
-	return reg.handle.SetPaused(pause)
 }
 
 // Drop takes the entry out of etcd for good, in the background, and frees its keys for another one.

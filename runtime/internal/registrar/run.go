@@ -157,7 +157,7 @@ func (run *Run) hear(entry int, h healthcheck.Health) {
 		if entry < len(g.registrations) {
 			registration = g.registrations[entry]
 			registration.setProblem(h.Problem)
-			_, _ = registration.setPaused(!h.OK) // an error: the registrar is closed
+			_, _ = registration.handle.SetPaused(!h.OK) // an error: the registrar is closed
 		}
 	}
 	g.mu.Unlock()

@@ -26,10 +26,10 @@ type calls struct {
 	why      func(error) error // returns what the error of a call does not say itself; may be nil
 }
 
-// stand grants a lease, which the etcd client renews from then on, and puts a candidate on it alone in a transaction, so that no
+// stand grants a lease, which the etcd client renews until renewing ends, and puts a candidate on it alone in a transaction, so that no
 // other has its create revision. Where the candidates may not be read, the transaction is denied, for it reads the key. Somebody
 // must receive the keepalives, nil if there are none.
-func (c calls) stand(ctx context.Context) (o outcome, keepalives <-chan *clientv3.LeaseKeepAliveResponse) {
+func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-chan *clientv3.LeaseKeepAliveResponse) {
 	o.sent = time.Now()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -42,7 +42,7 @@ func (c calls) stand(ctx context.Context) (o outcome, keepalives <-chan *clientv
 	}
 	o.lease, o.life = granted.ID, time.Duration(granted.TTL)*time.Second
 	o.left = o.life
-	if keepalives, err = c.client.Lease.KeepAlive(ctx, o.lease); err != nil {
+	if keepalives, err = c.client.Lease.KeepAlive(renewing, o.lease); err != nil {
 		return c.failed(o, fmt.Errorf("renew lease %x: %w", int64(o.lease), err)), nil
 	}
 	if now := c.ask(ctx, o.lease, false); now.left > 0 { // the put may take as long as the grant

@@ -55,21 +55,22 @@ type Election struct {
 	stop   func()        // ends reading candidates
 	gone   chan struct{} // closed after End, when nothing is left in etcd
 
-	mu         sync.Mutex
-	core       core
-	timer      *time.Timer
-	ended      bool              // End was called
-	over       bool              // gone is closed
-	token      int64             // of the term as of the last event; 0: none
-	contexts   map[uint64]func() // end the contexts of the term
-	lastID     uint64            // of a context; 0: there was none
-	serving    int               // unary calls under way that Enter let in
-	idle       chan struct{}     // closed when serving is 0 again; nil before the first call
-	finishing  bool              // Finish was called in this term: Enter refuses calls
-	failed     error             // of the last attempt to stand; nil: it succeeded
-	unread     error             // why the candidates cannot be followed now, nil while they are
-	closeErr   error             // of the first Close
-	lastLogged string            // why the instance does not stand, as logged last
+	mu           sync.Mutex
+	core         core
+	timer        *time.Timer
+	ended        bool              // End was called
+	over         bool              // gone is closed
+	token        int64             // of the term as of the last event; 0: none
+	contexts     map[uint64]func() // end the contexts of the term
+	lastID       uint64            // of a context; 0: there was none
+	serving      int               // unary calls under way that Enter let in
+	idle         chan struct{}     // closed when serving is 0 again; nil before the first call
+	finishing    bool              // Finish was called in this term: Enter refuses calls
+	stopRenewing func()            // of the last candidate's lease
+	failed       error             // of the last attempt to stand; nil: it succeeded
+	unread       error             // why the candidates cannot be followed now, nil while they are
+	closeErr     error             // of the first Close
+	lastLogged   string            // why the instance does not stand, as logged last
 }
 
 // New returns the election of an instance. It does no I/O. The instance stands when Stand says so, until End.
@@ -127,8 +128,10 @@ func (e *Election) event(event func(now time.Time) effects) {
 func (e *Election) call(do effects) {
 	number := e.core.number
 	if do.stand {
+		renewing, stop := context.WithCancel(e.ctx)
+		e.stopRenewing = stop
 		e.tasks.Go(func() {
-			o, keepalives := e.calls.stand(e.ctx)
+			o, keepalives := e.calls.stand(e.ctx, renewing)
 			if keepalives != nil {
 				e.tasks.Go(func() {
 					for range keepalives { // they do not tell when they were sent, so that they prove nothing
@@ -148,6 +151,7 @@ func (e *Election) call(do effects) {
 		})
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
+		e.stopRenewing() // a restored etcd may have it again
 		e.tasks.Go(func() {
 			gone := e.calls.revoke(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.revoked(now, number, gone) })

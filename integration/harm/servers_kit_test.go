@@ -119,10 +119,10 @@ func (w *serverWorld) side(name string) *serverSide {
 			return err
 		}
 		answered := make(chan error, 1)
-		answer := reflect.New(reflect.TypeOf(reply).Elem()) // one that is not waited for must not be written to
+		answer := reflect.New(reflect.TypeOf(reply).Elem()) // one that is not waited for must not be written to, nor its options
 		go func() {
 			time.Sleep(w.row.slow)
-			err := invoke(context.WithoutCancel(ctx), method, req, answer.Interface(), conn, opts...)
+			err := invoke(context.WithoutCancel(ctx), method, req, answer.Interface(), conn)
 			s.note(answer.Interface(), err)
 			answered <- err
 		}()

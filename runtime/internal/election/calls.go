@@ -66,7 +66,7 @@ func (c calls) failed(o outcome, err error) outcome {
 	return o
 }
 
-// ask asks how long etcd keeps a lease, and renews it if that is less than half of its TTL: then its keepalives do not arrive. A
+// ask asks how long etcd keeps a lease, and renews it if that is no more than half of its TTL: then its keepalives come late. A
 // lease that is to have a key and has none counts as gone.
 func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -76,7 +76,7 @@ func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o 
 	switch {
 	case err == nil && (held.TTL < 0 || hasKey && len(held.Keys) == 0):
 		o.gone = true
-	case err == nil && held.TTL >= held.GrantedTTL/2 && held.TTL > 0:
+	case err == nil && held.TTL > held.GrantedTTL/2:
 		o.life, o.left = time.Duration(held.GrantedTTL)*time.Second, time.Duration(held.TTL)*time.Second
 	case err == nil || etcderr.Refused(err): // the latter of one that may not read the key
 		return c.renew(ctx, lease, time.Since(o.sent))

@@ -166,7 +166,9 @@ func (c *core) conflict(e *entry) *record {
 
 // placed reports whether every key of the entry is in etcd on a lease that lives, be it under its retired name.
 func (c *core) placed(now time.Time, e *entry) bool {
-	return e.all(func(r *record) bool { return r.observed != nil && c.alive(now, r.observed.lease) })
+	return e.all(func(r *record) bool {
+		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking
+	})
 }
 
 // placedOn reports whether every key of the entry is in etcd on a lease.
@@ -187,11 +189,7 @@ func (e *entry) all(holds func(*record) bool) bool {
 // expired reports whether a key of the entry hangs on a lease that has expired, as far as known.
 func (c *core) expired(now time.Time, e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool {
-		if r.observed == nil || c.foreign(r) {
-			return false
-		}
-		h := c.get(r.observed.lease) // which may be under revocation
-		return h == nil || !now.Before(h.expires)
+		return r.observed != nil && !c.foreign(r) && !c.alive(now, r.observed.lease)
 	})
 }
 

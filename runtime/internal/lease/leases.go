@@ -56,10 +56,10 @@ func (c *core) get(id clientv3.LeaseID) *heldLease {
 	return c.held[i]
 }
 
-// alive reports whether a lease of the session has not expired, as far as known, and is not being revoked.
+// alive reports whether a lease of the session has not expired, as far as known.
 func (c *core) alive(now time.Time, id clientv3.LeaseID) bool {
 	h := c.get(id)
-	return h != nil && !h.revoking && now.Before(h.expires)
+	return h != nil && now.Before(h.expires)
 }
 
 // isOwn reports whether a lease was ever granted to this session.

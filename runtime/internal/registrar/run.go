@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,8 +103,11 @@ func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, err
 		return nil, err
 	}
 	run.followHealth(ctx, a)
-	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+run.entries[0].Key, err)
+	for _, e := range run.entries {
+		_, err := e.at(addr, time.Now(), a.Methods).complete().items("")
+		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // what can never be announced is no matter of time
+			return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
+		}
 	}
 	return run.register(addr)
 }

@@ -53,9 +53,6 @@ type Session struct {
 
 // New makes a session. It does no I/O and starts nothing.
 func New(client *clientv3.Client, opts Options) *Session {
-	if opts.Streams == nil {
-		opts.Streams = listwatch.NewStreams()
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,

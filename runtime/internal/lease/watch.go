@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"log/slog"
 	"slices"
 	"time"
@@ -20,7 +21,7 @@ type watch struct {
 // newWatches returns the group of a session's watches. Nothing is logged: while they fail, checks find out the same.
 func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[keyValue] {
 	return listwatch.NewGroup(listwatch.Config[keyValue]{
-		Client: client, Streams: streams, Equal: func(a, b keyValue) bool { return a == b },
+		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b keyValue) bool { return a == b },
 		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute,
 	})
 }

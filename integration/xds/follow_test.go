@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -61,6 +63,10 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	a, want := w.add("a"), "a"
+	kit.Eventually(t, soon, "its candidate", func() bool {
+		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key, clientv3.WithPrefix())
+		return err == nil && resp.Count == 1
+	})
 	for i := range 20 {
 		if i == 10 {
 			want = "z"

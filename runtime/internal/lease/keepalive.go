@@ -8,11 +8,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// renewTimeout bounds a renewal out of turn, and the question that goes before that.
-const renewTimeout = 2 * time.Second
-
-// maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
-const maxRenewals = 4
+const (
+	askTimeout  = 2 * time.Second // for the question before a renewal out of turn
+	maxRenewals = 4               // of a lease, out of turn, that wait for an answer at a time
+)
 
 // renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
 // held.
@@ -82,16 +81,16 @@ func (s *Session) renewed(id clientv3.LeaseID, answer *clientv3.LeaseKeepAliveRe
 	s.poke()
 }
 
-// answers reports whether etcd answers a question about a lease. While it does not, the client's KeepAliveOnce tries without
-// a pause.
+// answers reports whether etcd answers a question about a lease. While it does not, a renewal would be tried for nothing.
 func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
-	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	_, err := s.client.Lease.TimeToLive(ctx, id)
 	return err == nil || isRefusal(err)
 }
 
-// renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member.
+// renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member. The client tries that again
+// without a pause, so it gets little more time than the question took.
 func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting chan struct{}) {
 	select {
 	case waiting <- struct{}{}:
@@ -100,10 +99,11 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 	}
 	s.wg.Go(func() {
 		defer func() { <-waiting }()
+		asked := time.Now()
 		if !s.answers(ctx, id) {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+		ctx, cancel := context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
 		defer cancel()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {

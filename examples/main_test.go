@@ -15,7 +15,7 @@ var said = map[string][]string{
 	"canary":     {"5 % for v2: new ", "nothing for old-1: new ", "no live config: new "},
 	"kubernetes": {"called at its own", "exited with 0", "none failed"},
 	"lanes":      {"once it has one: branch 100.0 %", "all other calls: main-1 ", "when the branch is gone: main-1 "},
-	"leader":     {"invoices-1 leads: numbers up to 100", "invoices-2 leads: numbers up to 200", "invoices-3 leads: numbers up to 300"},
+	"leader":     {" leads: numbers up to 100", " leads: numbers up to 200", " leads: numbers up to 300"},
 	"migrate":    {"before: calls reach old-1, old-2", "the old servers have left", "the new layout alone: calls reach new-1, new-2", "none failed"},
 	"connect": {"calls by connect-go: connect-1 33.3 %, connect-2 33.3 %, grpc-1 33.3 %", "calls by gRPC: connect-1 33.3 %",
 		"to JSON by HTTP/1", "calls were made and none failed", "then calls by connect-go: connect-2 50.0 %, grpc-1 50.0 %"},

@@ -202,11 +202,11 @@ func (w *world) desk(name string) (*running, desk) {
 	return s, d
 }
 
-// Calls for the leader reach it, one that does not lead refuses them before the handler runs, and what outlives a
-// leadership ends with it.
+// Calls for the leader reach it, others refuse them before the handler runs, and what outlives a leadership ends with it.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	a, deskA := w.desk("a")
+	kit.Eventually(t, soon, "a to lead", deskA.leads().Holds)
 	b, _ := w.desk("b")
 	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, plaintext)
 	must(t, err)

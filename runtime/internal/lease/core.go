@@ -169,7 +169,7 @@ func (c *core) rekey(e *entry) {
 	}
 }
 
-// setDesired changes where an entry is to be.
+// setDesired changes where an entry should be.
 func (c *core) setDesired(now time.Time, e *entry, w desired) {
 	e.setDesired(w)
 	c.markDirty(e)
@@ -237,7 +237,7 @@ func (c *core) leaseNeeded() bool {
 	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
 }
 
-// checkSoon makes due now what is due from time to time, once in checkMin at most.
+// checkSoon makes the periodic checks due now, once in checkMin at most.
 func (c *core) checkSoon(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
 	for _, h := range c.held {
@@ -377,7 +377,7 @@ func (c *core) finished() bool {
 	return true
 }
 
-// end marks every entry closed that is not, whether or not it is out of etcd.
+// end marks every entry as closed, whether or not it is out of etcd.
 func (c *core) end(now time.Time) {
 	c.closing, c.lease = true, 0
 	for _, e := range c.entries {

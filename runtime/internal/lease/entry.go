@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// desired says where an entry is to be.
+// desired says where an entry should be.
 type desired int
 
 const (
@@ -31,7 +31,7 @@ type entry struct {
 	since         time.Time
 	err           error
 	leftover      error    // what the session left of it in etcd when it ended
-	shown         news     // that changed has told of
+	shown         news     // as of the last notification
 	changed       notifier // of the next change of news
 }
 
@@ -50,14 +50,14 @@ type change struct {
 	err      error
 }
 
-// setDesired changes where e is to be.
+// setDesired changes where e should be.
 func (e *entry) setDesired(w desired) {
 	if w == e.desired {
 		return
 	}
 	pauseEnds := e.desired == paused && w == gone
 	e.desired = w
-	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers anew
+	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers again
 	e.retry()
 	for _, r := range e.records {
 		r.marked = r.marked && pauseEnds
@@ -198,7 +198,7 @@ func (c *core) remains(e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool { return r.observed != nil && !c.foreign(r) || !r.sure() })
 }
 
-// needsLease reports whether the entry needs a lease: it is to be in etcd, or it is paused, and etcd has yet to show that it could
+// needsLease reports whether the entry needs a lease: it should be in etcd, or it is paused, and etcd has yet to show that it could
 // take the entry back.
 func (c *core) needsLease(e *entry) bool {
 	return e.desired == present || e.desired == paused && slices.ContainsFunc(e.records, c.needsMark)
@@ -228,7 +228,7 @@ func (c *core) synced(e *entry) (bool, error) {
 	return c.upToDate(e), e.refused
 }
 
-// leaseOf returns the lease that an entry hangs on, or is to hang on.
+// leaseOf returns the lease that an entry hangs on, or will.
 func (c *core) leaseOf(e *entry) clientv3.LeaseID {
 	if e.state == Closed {
 		return 0

@@ -58,7 +58,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	}
 }
 
-// onWatch records what a watch tells of a key, as it was at a revision. kv is nil if there is nothing.
+// onWatch records what a watch has for a key, at a revision; nil: nothing.
 func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
@@ -142,7 +142,7 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 	}
 	c.full.Reset()
 	if c.get(st.lease) == nil {
-		st.r.observed = nil // it went meanwhile, as a renewal told
+		st.r.observed = nil // it went since, as a renewal showed
 	}
 }
 
@@ -159,7 +159,7 @@ func (c *core) askSoon(now time.Time, id clientv3.LeaseID) {
 	}
 }
 
-// onAttachedKeys records the keys that hang on a lease. Those that no entry has are strays, which are to go.
+// onAttachedKeys records the keys that hang on a lease. Those that no entry has are strays: they are deleted.
 func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
 	c.succeeded()
 	strays := false
@@ -262,7 +262,7 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	c.refresh(now)
 }
 
-// onUnanswered records that steps may have arrived, or may still. After an unanswered mark etcd is slow: all keys that are to go
+// onUnanswered records that steps may have arrived, or may still. After an unanswered mark etcd is slow: all other keys
 // are removed without one.
 func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {

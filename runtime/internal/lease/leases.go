@@ -71,7 +71,7 @@ func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.everGranted = append(c.everGranted, id)
 }
 
-// onGrant records the lease that the entries are to hang on from now on.
+// onGrant records the lease for the entries from now on.
 func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
 	c.hold(now, id, life)
@@ -202,7 +202,7 @@ func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration,
 	}
 }
 
-// renewalDue reports whether a lease is to be renewed out of turn now, and when to ask again.
+// renewalDue reports whether to renew a lease out of turn now, and when to ask again.
 func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
 	h := c.get(id)
 	if h == nil {

@@ -106,7 +106,7 @@ func (c *core) mustLeave(r *record) bool {
 	return c.conflict(r.e) != nil
 }
 
-// needsMark reports whether a key that is to go must be put once more before it is deleted. The put marks it. Where the layout has
+// needsMark reports whether a key must be put once more before it is deleted. The put marks it. Where the layout has
 // no room for a mark, the present value of a paused entry is put: while etcd is full that fails, and the entry stays.
 func (c *core) needsMark(r *record) bool {
 	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&

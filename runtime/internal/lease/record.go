@@ -60,7 +60,7 @@ type write struct {
 	rev   int64
 }
 
-// record is one key of an entry, and what etcd had under it when it last told.
+// record is one key of an entry, with its last known value in etcd.
 type record struct {
 	e       *entry
 	key     string
@@ -91,7 +91,7 @@ func (r *record) adopt(e *entry, item int) {
 	r.retry()
 }
 
-// value and leaving are what is to be under the key, and the value that marks it as about to go.
+// value and leaving are the desired value, and the one that marks the key as about to go.
 func (r *record) value() string   { return r.e.items[r.item].Value }
 func (r *record) leaving() string { return r.e.items[r.item].Leaving }
 

@@ -131,17 +131,16 @@ func (e *Election) call(do effects) {
 		renewing, stop := context.WithCancel(e.ctx)
 		e.stopRenewing = stop
 		e.tasks.Go(func() {
+			defer stop()
 			o, keepalives := e.calls.stand(e.ctx, renewing)
-			if keepalives != nil {
-				e.tasks.Go(func() {
-					for range keepalives { // they do not tell when they were sent, so that they prove nothing
-					}
-				})
-			}
 			e.event(func(now time.Time) effects {
 				e.failed = o.err
 				return e.core.stood(now, number, o)
 			})
+			if keepalives != nil {
+				for range keepalives { // they do not tell when they were sent, so that they prove nothing
+				}
+			}
 		})
 	}
 	if lease := do.renew; lease != clientv3.NoLease {

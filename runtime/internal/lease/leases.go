@@ -103,8 +103,8 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// replaceLease has the entries move to another lease. That is renewed until nothing wanted hangs on it,
-// and revoked then.
+// replaceLease has the entries move to another lease. The current one is renewed until nothing desired hangs on it, and revoked
+// then.
 func (c *core) replaceLease(now time.Time, why error) {
 	if h := c.get(c.lease); h != nil {
 		c.spaceGrants(now, h)

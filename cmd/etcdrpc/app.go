@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -21,6 +22,11 @@ const (
 	exitUsage  = 2 // the command line makes no sense
 	exitUnable = 3 // etcd is away or denies it, or the output cannot be written
 )
+
+// exitCode ends a command that has said already why it could not look.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // errFound ends a command that has said already what is wrong.
 var errFound = errors.New("something is wrong")

@@ -20,34 +20,26 @@ type row struct {
 	leads   bool
 }
 
-// column is one of the tables of ls and watch. On a terminal that is too narrow for all, watch drops those with the least
-// rank first, and before them the ones that repeat another in each row.
+// column is one of the table of ls.
 type column struct {
-	head    string
-	cell    func(r *row) string
-	value   func(r *row) string // what filters and orders go by; nil: cell
-	rare    bool                // it is left out where no row has it
-	rank    int
-	repeats func(r *row) bool // nil: never
+	head  string
+	cell  func(r *row) string
+	value func(r *row) string // what filters and orders go by; nil: cell
+	rare  bool                // it is left out where no row has it
 }
-
-const (
-	lsOnly = -1  // the rank of what watch does not show
-	kept   = 100 // the rank of what it never drops: the first of these is cut
-)
 
 // columns are those of ls. The last is as wide as it has to be.
 var columns = []column{
-	{head: "SERVICE", cell: func(r *row) string { return r.service.Key }, rank: lsOnly},
-	{head: "INSTANCE", cell: func(r *row) string { return r.Instance.Instance }, rank: kept},
-	{head: "ADDRESS", cell: func(r *row) string { return r.Addr }, rank: 5, repeats: func(r *row) bool { return r.Addr == r.Instance.Instance }},
-	{head: "VERSION", cell: func(r *row) string { return r.Version }, rank: 3},
-	{head: "ZONE", cell: func(r *row) string { return r.Zone }, rank: 2},
-	{head: "WEIGHT", cell: weightOf, rank: 1},
-	{head: "LAYOUT", cell: layoutOf, rank: 0},
-	{head: "LEASE", cell: leaseOf, value: secondsOf, rank: 4},
-	{head: "LEADER", cell: leaderOf, rare: true, rank: 6},
-	{head: "STATE", cell: sayState, value: stateOf, rank: kept},
+	{head: "SERVICE", cell: func(r *row) string { return r.service.Key }},
+	{head: "INSTANCE", cell: func(r *row) string { return r.Instance.Instance }},
+	{head: "ADDRESS", cell: func(r *row) string { return r.Addr }},
+	{head: "VERSION", cell: func(r *row) string { return r.Version }},
+	{head: "ZONE", cell: func(r *row) string { return r.Zone }},
+	{head: "WEIGHT", cell: weightOf},
+	{head: "LAYOUT", cell: layoutOf},
+	{head: "LEASE", cell: leaseOf, value: secondsOf},
+	{head: "LEADER", cell: leaderOf, rare: true},
+	{head: "STATE", cell: sayState, value: stateOf},
 }
 
 func weightOf(r *row) string {
@@ -121,10 +113,6 @@ func present(columns []column, rows []row) []column {
 	})
 }
 
-func onScreen(columns []column) []column {
-	return slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return c.rank == lsOnly })
-}
-
 func table(columns []column, rows []row) (head []string, cells [][]string) {
 	for _, c := range columns {
 		head = append(head, c.head)
@@ -152,13 +140,13 @@ func (v *view) rows() []row {
 
 // all returns the entries of all services of the view.
 func (v *view) all() (rows []row) {
-	for _, s := range v.services {
+	for _, s := range v.Services {
 		states := s.States()
 		for _, set := range [][]survey.Instance{s.Instances, s.Malformed} {
 			for n := range set {
 				i := &set[n]
 				t, looked := v.leases[i.Entry.Lease]
-				leads := i.Err == nil && v.leaders[s.Key] == i.Instance && i.Instance != ""
+				leads := i.Err == nil && v.Leads(s.Key, i.Instance)
 				rows = append(rows, row{Instance: i, service: s, lease: t, looked: looked, state: states.Of(i), drained: states.Drained(i), leads: leads})
 			}
 		}

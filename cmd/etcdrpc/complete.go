@@ -20,9 +20,11 @@ func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]s
 	}
 	var keys []string
 	a.forCompletion(cmd, func(s *store.Store) error {
-		services, err := s.Services(cmd.Context(), typed, func(string) {})
-		for _, service := range services {
-			keys = append(keys, service.Key)
+		n, err := s.Under(cmd.Context(), typed)
+		if err == nil {
+			for _, service := range n.Services {
+				keys = append(keys, service.Key)
+			}
 		}
 		return err
 	})
@@ -63,9 +65,9 @@ func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, na
 	}
 	var found []string
 	a.forCompletion(cmd, func(s *store.Store) error {
-		service, _, err := s.Service(cmd.Context(), args[0])
-		if service != nil {
-			found = names(service)
+		n, err := s.At(cmd.Context(), args[0])
+		if err == nil {
+			found = names(n.Services[0])
 		}
 		return err
 	})

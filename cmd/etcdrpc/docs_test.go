@@ -29,12 +29,6 @@ var states = map[string]map[string]string{
 		"acme/user/10.0.0.9:9000":  `{"Addr":"10.0.0.9:9000","Metadata":{"version":"v2","zone":"eu-1a","weight":10}}`,
 		"acme/order/10.0.0.7:9001": "10.0.0.7:9001",
 	},
-	"home-made": {
-		"/pay/v1/a":  `{"service":"pay","endpoint":"10.0.0.7:9000","ver":"v1","w":100,"labels":{"team":"blue"},"pid":4711}`,
-		"/pay/v1/b":  `{"service":"pay","endpoint":"10.0.0.8:9000","ver":"v1","w":"100","labels":{}}`,
-		"/pay/v1/c":  `{"service":"pay","endpoint":"http://10.0.0.9","ver":"v1"}`,
-		"user.rpc/a": "10.0.0.7:9000",
-	},
 	"faults": {
 		"acme/user/10.0.0.7:9000":     `{"Addr":"10.0.0.7:9000"}`,
 		"acme/user/10.0.0.8:9000":     `{"Addr":"10.0.0.8:9000"}`,
@@ -92,7 +86,12 @@ func examples(t *testing.T) (all []example) {
 
 // TestPage runs every command of docs/etcdrpc.md, and compares what it prints with what the page says.
 func TestPage(t *testing.T) {
-	server := newUsersServer(t, &users{name: "Ada"}, true)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	server := listener.Addr().String()
 	etcd := etcdtest.Start(t)
 	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
 	t.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")

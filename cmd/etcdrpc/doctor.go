@@ -29,7 +29,7 @@ It connects to each address from where it runs, and says no more to it.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			if err := d.Check(args); err != nil {
+			if err := d.Check(); err != nil {
 				return usage.Mistake(err)
 			}
 			r, err := d.Examine(ctx, a.dial, s, strings.Join(args, ""))

@@ -41,8 +41,8 @@ func TestDoctor_Remedies(t *testing.T) {
 		mended[tt.kind] = mended[tt.kind] || changed
 	}
 	for _, kind := range []doctor.Kind{
-		doctor.KindBadKey, doctor.KindBadPolicy, doctor.KindDrain, doctor.KindLane, doctor.KindMethodConfig, doctor.KindNoLease,
-		doctor.KindNoMatch, doctor.KindOrphanPolicy, doctor.KindStray, doctor.KindUnlinked, doctor.KindUnserved,
+		doctor.KindBadKey, doctor.KindBadPolicy, doctor.KindDrain, doctor.KindLane, doctor.KindNoLease,
+		doctor.KindNoMatch, doctor.KindOrphanPolicy, doctor.KindUnlinked, doctor.KindUnserved,
 	} {
 		if !mended[kind] {
 			t.Errorf("no remedy of %s was run", kind)

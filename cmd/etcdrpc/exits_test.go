@@ -26,7 +26,6 @@ func TestExits_FullDisk(t *testing.T) {
 		{"policy", "get", "acme/user"},
 		{"policy", "explain", "acme/user"},
 		{"policy", "rm", "acme/user", "--dry-run"},
-		{"adopt", "acme"},
 		{"doctor", "--no-dial"},
 		{"sd", "--once"},
 		{"watch", "acme/user"},

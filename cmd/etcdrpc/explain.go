@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -28,14 +27,15 @@ nothing of a client's own WithSelector and WithSubset.`,
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.onPolicy(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if from.Lane != "" && !serviceconfig.ValidLane(from.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", from.Lane, serviceconfig.WantLane))
 			}
-			found, unseen, err := s.Steered(ctx, args[0])
-			if err = cmp.Or(err, unseen); err != nil {
+			n, err := s.At(ctx, args[0])
+			if err != nil {
 				return err
 			}
+			found := n.Services[0]
 			x, err := steer.Explain(found, from)
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
@@ -43,12 +43,7 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if config, err := found.Live(); err == nil {
 				x.Notes = append(x.Notes, steer.Unlinked(config)...)
 			}
-			if err := steer.CheckPlace(found); err != nil {
-				x.Notes = append(x.Notes, fmt.Sprintf("No client goes by this: %s", elsewhere(cmd, s, args, err)))
-			}
-			if err := x.AddLeader(ctx, s); err != nil {
-				return err
-			}
+			x.AddLeader(n)
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),
 	}

@@ -115,12 +115,12 @@ func TestExplain_RealCalls(t *testing.T) {
 	for range rounds {
 		config := randomPolicy(r)
 		putKey(t, etcd, "_grpc_config/acme/echo", config)
-		found, _, err := store.Steered(t.Context(), "acme/echo")
+		read, err := store.At(t.Context(), "acme/echo")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, from := range callersOf(slices.Sorted(maps.Keys(conns))) {
-			x, err := steer.Explain(found, from)
+			x, err := steer.Explain(read.Services[0], from)
 			if err != nil {
 				t.Fatalf("%s: %v", config, err)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"io"
 	"slices"
 	"strconv"
@@ -11,13 +12,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // FuzzLiveConfig shows a live config and edits it, as policy and drain do.
@@ -104,7 +102,7 @@ func checkText(t *testing.T, text []byte) {
 		t.Fatalf("%q is shown as %q, and that as %q", text, shown, again)
 	}
 	var out bytes.Buffer
-	if err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, "", liveconfig.AsJSON(string(text))}); err != nil {
+	if err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))}); err != nil {
 		t.Fatalf("%q in JSON: %v", text, err)
 	}
 	if len(out.Bytes()) > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
@@ -173,13 +171,13 @@ func FuzzSurvey(f *testing.F) {
 				}
 				seen[i.Entry.Key] = s.Key
 			}
-			one, others := survey.Of(s.Key, entries)
+			one := survey.Of(s.Key, entries)
 			if len(one.Instances) < len(s.Instances) {
-				t.Fatalf("%q has %d instances, and %d where it is looked at alone, beside %d others", s.Key, len(s.Instances), len(one.Instances), len(others))
+				t.Fatalf("%q has %d instances, and %d where it is looked at alone", s.Key, len(s.Instances), len(one.Instances))
 			}
 		}
 		survey.LeaseIDs(services)
-		v := &view{services: services, full: func(key string) string { return "prod/" + key }}
+		v := &view{Snapshot: &store.Snapshot{Services: services}, full: func(key string) string { return "prod/" + key }}
 		var out bytes.Buffer
 		head, cells := table(columns, v.rows())
 		output.Table(&out, head, cells)
@@ -193,95 +191,4 @@ func FuzzSurvey(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// FuzzAdopt proposes options for whatever etcd holds. Each line is an entry: key, lease and value.
-func FuzzAdopt(f *testing.F) {
-	for _, text := range []string{
-		"acme/user/a 1 {\"endpoint\":\"10.0.0.7:80\",\"ver\":2,\"az\":\"eu\",\"w\":\"3\",\"labels\":{\"a\":1},\"id\":\"a\",\"service\":\"user\"}\nacme/user/b 1 {\"endpoint\":\"10.0.0.8:80\",\"w\":0.5}",
-		"/user/v1/h:1 1 {\"name\":\"user\",\"addr\":\"h:1\",\"version\":\"v1\",\"weight\":3}\n/user/v2/h:2 1 {\"addr\":\"h:2\"",
-		"hello7587882123456789012 7587882123456789012 10.0.0.7:80\nhello7587882123456789013 0 10.0.0.7:80\nhello2/a 0 h:1",
-		"/microservices/user/a 1 {\"id\":\"b\",\"name\":\"user\",\"endpoints\":[\"http://h:1\",\"grpc://h:2?isSecure=false\"]}\n/microservices/user-admin/x 0 h:1",
-		"/service/a/b/user/v1/h:1,h:2,h:3,h:4,h:5 1 {\"weight\":\"3\",\"a\":null}\nuser/h:1 1 {\"a\":\"h:2\"}",
-		"/micro/registry/user/a 1 {\"name\":\"user\",\"metadata\":{\"a\":\"b\"},\"endpoints\":[{}],\"nodes\":[{\"id\":\"a\",\"address\":\"h:1\",\"metadata\":{\"c\":\"d\"}}]}",
-		"/services/a/h:1 1 {\"ServiceName\":\"a\",\"Host\":\"h\",\"Port\":\"1\",\"Enable\":true}\n/services/b/x 1 {\"Host\":\"::1\",\"Port\":9000}",
-		"kitex/a/h:1 1 {\"network\":\"tcp\",\"address\":\"h:1\",\"weight\":1,\"tags\":null}\na\x1b[2J/\u202e 0 {\"a\u202e\":\"h:1\"}\n漢字/h:1 1 h:1\na//b/h:1 1 h:1",
-		"acme/user/a 1 {\"a\":\"h:1\",\"a\":\"h:2\",\"\":\"h:3\",\"A\":{\"b\":[[{}],[[[[1]]]]]}}\nacme/user/b 1 {\"a\":\"h:1\xff\"}\nacme/user/c 1 {\"Op\":\"0\",\"Addr\":7}",
-	} {
-		f.Add(text, "")
-	}
-	f.Add("acme/user/a 1 h:1", "acme/user/a")
-	f.Fuzz(func(t *testing.T, text, prefix string) {
-		entries := linesOf(text, prefix)
-		v, err := adopt.Read(prefix, entries, asIs)
-		if err != nil {
-			checkShown(t, "the error", printed(err))
-			return
-		}
-		var out, again bytes.Buffer
-		if err := v.Show(&out, output.FormatTable); err != nil {
-			t.Fatal(err)
-		}
-		checkShown(t, text, out.String())
-		total := 0
-		for _, p := range slices.Concat(v.Proposals, v.Others) {
-			total += len(p.Entries)
-		}
-		for _, p := range v.Proposals {
-			checkProposal(t, p)
-		}
-		if total > len(entries) {
-			t.Fatalf("%d entries of %d", total, len(entries))
-		}
-		if v, err = adopt.Read(prefix, entries, asIs); err != nil {
-			t.Fatal(err)
-		}
-		_ = v.Show(&again, output.FormatTable)
-		if out.String() != again.String() {
-			t.Fatalf("once it is\n%s\nand once\n%s", out.String(), again.String())
-		}
-	})
-}
-
-// printed is an error as execute shows it.
-func printed(err error) string {
-	var out bytes.Buffer
-	output.Sayf(&out, "%s", err)
-	return out.String()
-}
-
-// checkProposal has clients that go by a proposal read what it says that they read.
-func checkProposal(t *testing.T, p *adopt.Proposal) {
-	t.Helper()
-	option := p.Option()
-	if option == "" {
-		return
-	}
-	opts := readOption(t, option)
-	layout := endpoint.EndpointJSON
-	if j := opts.GetJsonLayout(); j != nil {
-		layout = endpoint.MappedJSON(endpoint.JSONFields{Addr: j.GetAddr(), Host: j.GetHost(), Port: j.GetPort(), Instance: j.GetInstance(), Version: j.GetVersion(),
-			Zone: j.GetZone(), Weight: j.GetWeight(), Metadata: j.GetMetadata(), Name: j.GetName()})
-	} else if opts.GetLayout() != 0 {
-		var err error
-		if layout, err = endpoint.LayoutByName(strings.ToLower(strings.TrimPrefix(opts.GetLayout().String(), "LAYOUT_"))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	reader, err := endpoint.NewReader(layout)
-	if err != nil {
-		t.Fatalf("%s: %v", option, err)
-	}
-	read := 0
-	for _, i := range p.Entries {
-		if _, _, ok, err := reader.Decode(opts.GetKey(), i.Entry.Key, i.Entry.Value, i.Entry.Lease); ok && err == nil {
-			read++
-		}
-	}
-	if read != p.Read() || read == 0 {
-		t.Fatalf("%s reads %d of the entries, not %d", option, read, p.Read())
-	}
-	if authority := opts.GetAuthority(); authority != "" && servicekey.CheckAuthority(authority) != nil {
-		t.Fatalf("the authority is %q", authority)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"io"
 	"os"
 	"os/exec"
@@ -11,17 +12,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // hostile are texts that would do harm where they are shown as they are.
@@ -216,24 +214,6 @@ func TestS12_Commands(t *testing.T) {
 			checkLines(t, fmt.Sprintf("%q", args), out, `|  (at|do)  .*|\d+ things are wrong with .*|There are \d+ more of the kind .*|(error|warning|note) (`+strings.Join(doctor.KindNames(), "|")+`): .*`)
 		}
 	})
-	t.Run("adopt", func(t *testing.T) {
-		for _, prefix := range []string{"", "acme/", hostileKey, "acme/" + hostile[0], "nobody" + hostile[2]} {
-			var all []adopt.ProposalJSON
-			if out, _ := run("adopt", prefix, "-o", "json"); out != "" {
-				readJSON(t, "adopt", out, &all)
-			}
-			entries := 0
-			for _, p := range all {
-				entries += p.Entries
-			}
-			if prefix == hostileKey && entries < 7*len(hostile) {
-				t.Errorf("adopt of %q looks at %d entries", prefix, entries)
-			}
-			text(-1, "adopt", prefix)
-			out, _ := run("adopt", prefix)
-			checkLines(t, fmt.Sprintf("adopt of %q", prefix), out, `|  (at|do)  .*|  option .*|    .*|  \};|[a-z-]+: .*|.*; clients read \d+ of .*|There (is|are) .*`)
-		}
-	})
 	t.Run("policy", func(t *testing.T) {
 		for i, evil := range hostile {
 			var p policyJSON
@@ -266,7 +246,7 @@ func TestS12_Commands(t *testing.T) {
 				asJSON(&e, args...)
 				text(-1, args...)
 			}
-			text(lines+5, "drain", key, "a", "--dry-run") // one line changes, one comes, two say what comes of it, and one what became of it
+			text(lines+4, "drain", key, "a", "--dry-run") // one line changes, one comes, two say what comes of it, and one what became of it
 			text(-1, "undrain", key, evil, "--dry-run")
 			text(0, "undrain", key, "b", "--dry-run")
 			text(0, "drain", fmt.Sprint("acme/shown", i), "a", "--dry-run")
@@ -292,7 +272,7 @@ func TestS12_Commands(t *testing.T) {
 		}
 	})
 	t.Run("completion", func(t *testing.T) {
-		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}, {"call", hostileKey, ""}, {"call", hostileKey, "Get", "--instance", ""}} {
+		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}} {
 			// cobra's hidden command, which shells ask.
 			out, errs, _ := executed(t, newApp(), append(at(etcd, "__complete"), args...)...)
 			what := fmt.Sprintf("completion of %q", args)
@@ -331,16 +311,6 @@ func TestS12_Commands(t *testing.T) {
 			checkLines(t, "watch", out, `\d\d:\d\d:\d\d\.\d{3} [+~-] .*|\{"time":.*\}`)
 		}
 	})
-	t.Run("screen", func(t *testing.T) {
-		s := &survey.Service{Key: hostileKey}
-		for _, evil := range hostile {
-			s.Add(survey.Entry{Key: hostileKey + "/" + evil, Value: []byte("127.0.0.1:1"), Lease: 1})
-		}
-		v := &view{services: []*survey.Service{s}, full: func(key string) string { return key }}
-		shown := strings.Join(frame(v, hostileKey, time.Now(), window{width: 80, height: 100}), "\n") + "\n"
-		checkShown(t, "screen", shown)
-		checkLineCount(t, "screen", shown, 3+len(s.Instances)+len(s.Malformed))
-	})
 }
 
 // TestShellDeletes has a shell run the commands that doctor shows for malformed entries.
@@ -359,7 +329,7 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 		key := hostileKey + "/" + evil
 		s := &survey.Service{Key: hostileKey, Malformed: []survey.Instance{{Entry: survey.Entry{Key: key}, Err: io.EOF}}}
 		var shown bytes.Buffer
-		if err := doctor.Glance([]*survey.Service{s}, func(key string) string { return key }, nil).Show(&shown, output.FormatTable); err != nil {
+		if err := doctor.Glance(&store.Snapshot{Services: []*survey.Service{s}}, func(key string) string { return key }, nil).Show(&shown, output.FormatTable); err != nil {
 			t.Fatal(err)
 		}
 		fix := regexp.MustCompile(`(?m)^  do  .*if nobody writes it any more: (etcdctl del .*)$`).FindStringSubmatch(shown.String())
@@ -378,46 +348,5 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 		if files, _ := os.ReadDir(dir); len(files) > 2 {
 			t.Errorf("%s leaves %v", fix[1], files)
 		}
-	}
-}
-
-// TestPolicyHistory_Large tells of what clients do not read for its size by its head, and puts no head back.
-func TestPolicyHistory_Large(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t)
-	large := `{"x":"` + strings.Repeat("y", serviceconfig.MaxSize) + `"}`
-	putConfig(t, etcd, "acme/user", large)
-	deleteKey(t, etcd, survey.ConfigPrefix+"acme/user")
-	out, _, _ := executed(t, newApp(), at(etcd, "policy", "history", "acme/user")...)
-	if want := fmt.Sprintf("… of %d bytes, more than clients read\n", len(large)); len(out) > 32<<10 || strings.Count(out, want) != 2 {
-		t.Errorf("%d bytes: %.200q", len(out), out)
-	}
-	var past struct{ Changes []pastJSON }
-	out, _, _ = executed(t, newApp(), at(etcd, "policy", "history", "acme/user", "-o", "json")...)
-	readJSON(t, "policy history", out, &past)
-	if len(past.Changes) != 2 || past.Changes[0].Config != nil || past.Changes[1].Size != len(large) {
-		t.Errorf("%.200q", out)
-	}
-	_, errs, code := executed(t, newApp(), at(etcd, "policy", "undo", "acme/user")...)
-	if code != exitWrong || !strings.Contains(errs, "what was there before has 262152 bytes, more than clients read: policy get --revision 2 shows it") {
-		t.Errorf("%d: %s", code, errs)
-	}
-}
-
-// TestPolicyHistory_Empty tells a live policy that is empty from none.
-func TestPolicyHistory_Empty(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t)
-	putConfig(t, etcd, "acme/user", "")
-	var now policyJSON
-	out, _, _ := executed(t, newApp(), at(etcd, "policy", "get", "acme/user", "-o", "json")...)
-	if readJSON(t, "policy get", out, &now); now.Config != "" {
-		t.Errorf("the live policy is %v: %s", now.Config, out)
-	}
-	deleteKey(t, etcd, survey.ConfigPrefix+"acme/user")
-	var past struct{ Changes []pastJSON }
-	out, _, _ = executed(t, newApp(), at(etcd, "policy", "history", "acme/user", "-o", "json")...)
-	if readJSON(t, "policy history", out, &past); len(past.Changes) != 2 || past.Changes[0].Config != nil || past.Changes[1].Config != "" {
-		t.Errorf("the changes are %+v: %s", past.Changes, out)
 	}
 }

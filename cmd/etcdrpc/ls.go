@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,7 @@ for other things as well.`,
 			}
 			rows := v.rows()
 			switch {
-			case len(v.services) == 0:
+			case len(v.Services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
 			case len(rows) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
@@ -71,23 +72,12 @@ for other things as well.`,
 }
 
 func look(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command) (*view, error) {
-	services, err := s.Services(ctx, prefix, func(note string) { output.Sayf(cmd.ErrOrStderr(), "%s\n", note) })
+	n, err := s.Under(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
-	var listed []*survey.Service
-	for _, service := range services {
-		if service.InUse() {
-			listed = append(listed, service)
-		}
-	}
-	leases, err := s.Leases(ctx, survey.LeaseIDs(listed))
-	if err != nil {
-		return nil, err
-	}
-	leaders, err := s.Leaders(ctx, prefix)
-	if err != nil {
-		return nil, err
-	}
-	return &view{services: listed, leases: leases, leaders: leaders, full: s.Full}, nil
+	output.Once(cmd.ErrOrStderr())(n.Note)
+	n.Services = slices.DeleteFunc(n.Services, func(s *survey.Service) bool { return !s.InUse() })
+	leases, err := s.Leases(ctx, survey.LeaseIDs(n.Services))
+	return &view{Snapshot: n, leases: leases, full: s.Full}, err
 }

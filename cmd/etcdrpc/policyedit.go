@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"strconv"
 	"strings"
 
@@ -40,7 +38,6 @@ func (w *write) command(cmd *cobra.Command, do action) *cobra.Command {
 }
 
 func (w *write) addDryRun(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&w.Reason, "reason", "", "a line of `text` for others to read, in policy get, policy history and ui")
 	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 
@@ -56,14 +53,11 @@ func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
 		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 	}
-	if err := steer.CheckReason(w.Reason); err != nil {
-		return nil, usage.Mistake(fmt.Errorf("--reason: %w", err))
-	}
 	if cmd.Flags().Changed("revision") {
 		w.Over = &w.revision
 	}
 	e, err := steer.Do(ctx, s, w.Asked, cmd.OutOrStdout(), w.output)
-	if e != nil && e.Unseen == nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // a mistyped key looks like that
+	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // a mistyped key looks like that
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
@@ -97,7 +91,7 @@ func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err 
 	case errors.Is(err, steer.ErrLeavesNone) && w.Kind == steer.Drain:
 		return fmt.Errorf("%w, or give --force", err)
 	}
-	return elsewhere(cmd, s, args, err)
+	return err
 }
 
 func newPolicySet(a *app) *cobra.Command {
@@ -156,18 +150,6 @@ func newPolicyRm(a *app) *cobra.Command {
 	}, w.run)
 }
 
-func newPolicyUndo(a *app) *cobra.Command {
-	w := &write{app: a, Asked: steer.Asked{Kind: steer.Undo}}
-	return w.command(&cobra.Command{
-		Use:   "undo KEY",
-		Short: "Put back what was there before the last change of the live policy",
-		Long: `undo puts the live policy back in force that was there before the last change, or
-removes it if there was none. Undone again, the last change is in force once more.`,
-		Args:              keyArgs(0),
-		ValidArgsFunction: a.completeKeys,
-	}, w.run)
-}
-
 func newPolicySplit(a *app) *cobra.Command {
 	var by string
 	var end bool
@@ -213,78 +195,4 @@ func readGroups(by string, args []string) (groups []serviceconfig.Split, err err
 		groups = append(groups, serviceconfig.Split{Match: map[string]string{by: arg[:at]}, Weight: uint32(weight)})
 	}
 	return groups, nil
-}
-
-func newPolicyEdit(a *app) *cobra.Command {
-	w := &write{app: a, Asked: steer.Asked{Kind: steer.Put}}
-	return w.command(&cobra.Command{
-		Use:   "edit KEY",
-		Short: "Edit the live policy with an editor",
-		Long: `edit opens the live policy in $VISUAL or $EDITOR, vi if neither is set, and puts what
-you save in force: only if nobody has changed it meanwhile. What cannot be written
-is kept in a file, which the error names.`,
-		Args:              keyArgs(0),
-		ValidArgsFunction: a.completeKeys,
-	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-		live, err := s.Get(ctx, store.ConfigOf(args[0]).From)
-		if err != nil {
-			return err
-		}
-		before := "{}\n"
-		w.Over = new(int64)
-		if live != nil {
-			before, w.Config, *w.Over = liveconfig.Pretty(live.Value)+"\n", string(live.Value), live.ModRevision
-		}
-		file, edited, err := a.edit(ctx, cmd, before)
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
-		defer stop()
-		changed := edited != strings.TrimSpace(before)
-		if changed {
-			w.Config = edited
-		}
-		if err == nil {
-			err = w.run(ctx, cmd, s, args)
-		}
-		switch {
-		case err == nil && w.DryRun && changed:
-			output.Sayf(cmd.ErrOrStderr(), "What you wrote is in %s.\n", file)
-			return nil
-		case err == nil:
-			return os.Remove(file)
-		case file == "":
-			return err
-		}
-		return fmt.Errorf("%w; what you wrote is in %s", err, file)
-	})
-}
-
-// edit has the user edit a text in a file, whose name it returns with what is in it in the end.
-func (a *app) edit(ctx context.Context, cmd *cobra.Command, text string) (file, edited string, err error) {
-	f, err := os.CreateTemp("", "etcdrpc-*.json")
-	if err != nil {
-		return "", "", fmt.Errorf("make a file to edit: %w", err)
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", "", fmt.Errorf("make a file to edit: %w", err)
-	}
-	editor := "vi"
-	for _, name := range []string{"EDITOR", "VISUAL"} {
-		if set := os.Getenv(name); set != "" {
-			editor = set
-		}
-	}
-	// Ctrl-C is the editor's until it ends. To ignore it would have the editor ignore it as well.
-	signal.Reset(os.Interrupt)
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt)
-	defer signal.Stop(interrupted)
-	// By a shell, as git and kubectl do, so that the variable may have arguments. It waits for the editor, whatever Ctrl-C does.
-	run := exec.CommandContext(ctx, "sh", "-c", "trap : INT; "+editor+` "$1"`, editor, f.Name())
-	run.Stdin, run.Stdout, run.Stderr = a.stdin, output.Unchecked(cmd.OutOrStdout()), output.Unchecked(cmd.ErrOrStderr())
-	if err := run.Run(); err != nil {
-		return f.Name(), "", fmt.Errorf("editor %s: %w", output.Shell(editor), err)
-	}
-	edited, err = a.readConfig(f.Name())
-	return f.Name(), edited, err
 }

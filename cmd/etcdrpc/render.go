@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -36,13 +37,11 @@ type (
 	}
 )
 
-// view is services with what is known of their leases and leaders, to be shown.
+// view is a snapshot with what is known of leases, to be shown.
 type view struct {
-	services []*survey.Service
-	leases   map[int64]survey.LeaseTime
-	leaders  map[string]string       // the instances that lead, by the keys of the services
-	full     func(key string) string // a key as etcd has it
-	note     string                  // what is not known of the services
+	*store.Snapshot
+	leases map[int64]survey.LeaseTime
+	full   func(key string) string // a key as etcd has it
 
 	filters []filter // what the entries that are shown must pass
 	sort    string   // what they are ordered by; "": as they are

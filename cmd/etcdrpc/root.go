@@ -80,6 +80,6 @@ asked, or the output cannot be written. run exits as what it runs.`,
 	flags.StringVarP((*string)(&a.output), "write-out", "w", string(output.FormatTable), "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
-	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newRun(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
+	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
 	return root
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -77,17 +76,12 @@ func installPlain() error {
 // TestScripts runs the scripts in testdata/script, each on an etcd of its own.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	protos, err := filepath.Abs(protoDir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			// By default every process that the race detector looks at ends by sleeping for a second.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Values[worldKey{}] = &world{t: env.T().(testing.TB)}
-			env.Setenv("PROTOS", protos)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -99,8 +93,6 @@ func TestScripts(t *testing.T) {
 			"exits":   exitsCmd,
 			"follow":  followCmd,
 			"seen":    seenCmd,
-			"edit":    editCmd,
-			"users":   usersCmd,
 			"targets": targetsCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
 			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
@@ -311,30 +303,4 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 // seenCmd waits until what runs has written something.
 func seenCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(in(ts).follow.wait("(?m)" + args[0]))
-}
-
-// editCmd runs several etcdrpc at once: edit ONE... -- OTHER... -- ...
-func editCmd(ts *testscript.TestScript, _ bool, args []string) {
-	var lines [][]string
-	line := []string{"--endpoints", ts.Getenv("ETCDCTL_ENDPOINTS")}
-	for _, arg := range append(args, "--") {
-		if arg == "--" {
-			lines = append(lines, line)
-			line = line[:2:2]
-			continue
-		}
-		line = append(line, arg)
-	}
-	var running sync.WaitGroup
-	codes := make([]int, len(lines))
-	out := &written{}
-	for i, line := range lines {
-		running.Go(func() { codes[i] = newApp().execute(context.Background(), line, out, out) })
-	}
-	running.Wait()
-	for _, code := range codes {
-		if code != 0 {
-			ts.Fatalf("exit codes %v:\n%s", codes, out.String())
-		}
-	}
 }

@@ -51,11 +51,12 @@ setting, such as by Registry.Add, unless PREFIX is the key of the service.`,
 			if !opts.once {
 				return opts.serve(ctx, s, prefix, notes)
 			}
-			services, err := s.Services(ctx, prefix, func(note string) { output.Sayf(notes, "%s\n", note) })
+			n, err := s.Under(ctx, prefix)
 			if err != nil {
 				return err
 			}
-			return output.WriteJSON(cmd.OutOrStdout(), targets.Of(services, prefix, opts.port))
+			output.Once(notes)(n.Note)
+			return output.WriteJSON(cmd.OutOrStdout(), targets.Of(n.Services, prefix, opts.port))
 		}),
 	}
 	flags := cmd.Flags()

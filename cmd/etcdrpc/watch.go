@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
@@ -16,17 +14,12 @@ func newWatch(a *app) *cobra.Command {
 		Use:   "watch KEY",
 		Short: "Follow the instances of a service",
 		Long: `watch shows the instances of the service at KEY and follows them until it is
-interrupted. On a terminal it draws a table anew at each change: the arrows and the page
-keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each change: "+" came,
-"-" left, "~" changed.`,
+interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{store: s, key: args[0]}
 			out := cmd.OutOrStdout()
-			if file, ok := output.Unchecked(out).(*os.File); ok && a.output == output.FormatTable && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb" {
-				return newScreen(w).run(ctx, file)
-			}
 			lines := &changeLines{out: out, format: a.output}
 			w.show, w.wanted = noted(lines.show, cmd.ErrOrStderr()), lines.leases
 			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s\n", err) }

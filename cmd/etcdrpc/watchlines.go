@@ -70,7 +70,7 @@ func (l *changeLines) write(c change) error {
 func noted(show func(*view) error, notes io.Writer) func(*view) error {
 	note := output.Once(notes)
 	return func(v *view) error {
-		note(v.note)
+		note(v.Note)
 		return show(v)
 	}
 }

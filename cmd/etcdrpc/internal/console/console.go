@@ -1,103 +1,302 @@
-// Package console serves the web console of etcdrpc: pages for operators, readable without a script, that follow what
-// they show. It asks etcd nothing: what is shown and changed is behind [Backend].
-//
-// model.go has what comes from the backend, and page*.go make page models of that. serve.go puts these through the templates,
-// piece by piece (parts.go), and events.go sends what becomes of the pieces. Whatever comes from etcd goes through text.go.
+// Package console serves pages of the services in etcd, which are read again as they change. It writes nothing.
 package console
 
 import (
-	"crypto/rand"
+	"bytes"
+	"cmp"
+	"context"
 	"embed"
+	"fmt"
+	"hash/maphash"
 	"html/template"
 	"io/fs"
 	"log"
 	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/gzhttp"
-	"github.com/klauspost/compress/gzip"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-//go:embed templates assets
+//go:embed pages.html assets
 var files embed.FS
 
-// Bounds of what a browser may ask for.
 const (
-	maxBody      = 512 << 10 // bytes of a form
-	maxListeners = 256       // of events, all together
-	handlerTime  = 20 * time.Second
+	maxRows = 500 // of a table; a search finds the rest
+	maxCell = 96  // bytes of a text in a table
+	maxLong = 2 << 10
 )
 
-// Options say how the console is served.
-type Options struct {
-	Backend  Backend
-	Token    string   // whoever has it may look; "": everyone who reaches the console
-	Hosts    []string // the names that the console may be called by, besides addresses
-	Loopback bool     // it is called by loopback addresses and their name alone
-	ReadOnly bool     // nothing is written
-	Etcd     string   // which etcd it shows, and as whose, in words
-	Links    []Link   // to what others say of a service
-	Log      *log.Logger
+// policy lets a page have nothing but what its own console serves.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"cell":    func(s any) string { return printable.Short(fmt.Sprint(s), maxCell) },
+	"long":    func(s string) string { return printable.Short(s, maxLong) },
+	"lines":   shownLines,
+	"seconds": output.Seconds,
+}).ParseFS(files, "pages.html"))
+
+// shownLines returns text of several lines, each of them escaped.
+func shownLines(s string) string {
+	var out strings.Builder
+	output.SayLines(&out, s)
+	return out.String()
 }
 
 // Console is an http.Handler.
 type Console struct {
-	Options
-	pages     *template.Template
-	session   string // the value of the cookie of who has logged in; not the token, and new in each process
-	cookie    string // its name
-	listeners chan struct{}
-	followed  followed
-	handler   http.Handler
+	store *store.Store
+	etcd  string // which etcd it shows, and as whose, in words
+	log   *log.Logger
+	mux   *http.ServeMux
+	now   atomic.Pointer[known]
 }
 
-// New returns a console. Whoever follows a page does until the request ends.
-func New(o Options) *Console {
-	c := &Console{
-		Options: o, listeners: make(chan struct{}, maxListeners),
-		pages: template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html")),
-	}
-	c.session = rand.Text()
-	c.cookie = "etcdrpc_" + rand.Text()[:8] // several consoles on one host have one each
-	c.handler = c.guard(http.NewCrossOriginProtection().Handler(compressed(c.routes())))
-	return c
+// known is what was read last.
+type known struct {
+	*store.Snapshot
+	trouble  string                      // why it is old; "": it is not
+	findings map[string][]doctor.Finding // by service
 }
 
-func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.ServeHTTP(w, r) }
-
-func (c *Console) routes() http.Handler {
+// New returns a console of what a store holds.
+func New(s *store.Store, etcd string, l *log.Logger) *Console {
+	c := &Console{store: s, etcd: etcd, log: l, mux: http.NewServeMux()}
+	c.now.Store(&known{Snapshot: &store.Snapshot{}, trouble: "etcd has not been read yet"})
 	assets, err := fs.Sub(files, "assets")
 	if err != nil {
 		panic(err) // it is embedded
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /assets/", http.StripPrefix("/assets/", cached(http.FileServerFS(assets))))
-	mux.HandleFunc("GET /login", c.showLogin)
-	mux.HandleFunc("POST /login", c.login)
-	mux.HandleFunc("POST /logout", c.logout)
-	mux.Handle("GET /{$}", c.page(c.overview))
-	mux.Handle("GET /service", c.page(c.service))
-	mux.Handle("GET /history", c.page(c.history))
-	mux.Handle("POST /examine", c.page(c.examine))
-	mux.Handle("POST /propose", c.page(c.writes(c.propose)))
-	mux.Handle("POST /apply", c.page(c.writes(c.apply)))
-	mux.Handle("GET /events", c.authenticated(http.HandlerFunc(c.events)))
-	return mux
+	c.mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(assets)))
+	c.mux.HandleFunc("GET /{$}", c.overview)
+	c.mux.HandleFunc("GET /service", c.service)
+	return c
 }
 
-// compressed compresses answers for browsers that read that. Between writes nothing is kept in memory: many pages follow.
-func compressed(h http.Handler) http.Handler {
-	compress, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.StatelessCompression))
-	if err != nil {
-		panic(err) // the level is one that there is
-	}
-	return compress(h)
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Security-Policy", policy)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	c.mux.ServeHTTP(w, r)
 }
 
-// cached lets browsers keep what does not change while the console runs.
-func cached(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "max-age=300")
-		h.ServeHTTP(w, r)
+// Run follows etcd until ctx ends.
+func (c *Console) Run(ctx context.Context) {
+	c.store.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return c.store.Under(ctx, "") }, func(n *store.Snapshot, err error) {
+		next := *c.now.Load()
+		if next.trouble = ""; err != nil {
+			next.trouble = err.Error()
+		} else {
+			next.Snapshot, next.findings = n, c.findings(n)
+		}
+		c.now.Store(&next)
 	})
+}
+
+// findings returns what is wrong with services, by their keys, as far as it shows without their leases.
+func (c *Console) findings(n *store.Snapshot) map[string][]doctor.Finding {
+	all := make(map[string][]doctor.Finding)
+	for _, s := range n.Services {
+		if s.Evident() {
+			one := *n
+			one.Services = []*survey.Service{s}
+			all[s.Key] = doctor.Glance(&one, c.store.Full, c.store.Endpoints()).Findings
+		}
+	}
+	return all
+}
+
+// frame is what all pages have.
+type frame struct {
+	Title, Etcd, Trouble, Note, Query string
+	Revision                          int64
+	More                              int // rows that are not shown
+}
+
+func (c *Console) frame(title string, k *known, r *http.Request) frame {
+	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, Query: r.FormValue("q"), Revision: k.Revision}
+}
+
+// show writes a page, unless the browser has it.
+func (c *Console) show(w http.ResponseWriter, r *http.Request, status int, name string, model any) {
+	var out bytes.Buffer
+	if err := pages.ExecuteTemplate(&out, name, model); err != nil {
+		c.log.Printf("page %s: %v", name, err)
+		http.Error(w, "The page cannot be made; the console's log says why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	if status != http.StatusOK {
+		w.WriteHeader(status)
+		_, _ = out.WriteTo(w) // or the browser has gone
+		return
+	}
+	w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(maphash.Bytes(seed, out.Bytes()))))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(out.Bytes()))
+}
+
+var seed = maphash.MakeSeed()
+
+// line is a service in the overview.
+type line struct {
+	Key, Leader, Policy string
+	Counts              map[survey.State]int
+	Versions, Zones     []string
+	Kinds               []string
+	Failing             bool
+	text                string // what a search looks at
+}
+
+func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
+	k := c.now.Load()
+	p := struct {
+		frame
+		Lines []line
+	}{frame: c.frame("Services", k, r)}
+	for _, s := range k.Services {
+		if l := k.line(s); has(l.text, p.Query) {
+			p.Lines = append(p.Lines, l)
+		}
+	}
+	slices.SortStableFunc(p.Lines, func(a, b line) int {
+		return cmp.Or(len(b.Kinds)-len(a.Kinds), strings.Compare(a.Key, b.Key))
+	})
+	p.More = max(0, len(p.Lines)-maxRows)
+	p.Lines = p.Lines[:len(p.Lines)-p.More]
+	c.show(w, r, http.StatusOK, "overview", p)
+}
+
+// has reports whether each word of a query is in a text.
+func has(text, query string) bool {
+	text = strings.ToLower(text)
+	return !slices.ContainsFunc(strings.Fields(strings.ToLower(query)), func(word string) bool { return !strings.Contains(text, word) })
+}
+
+func (k *known) line(s *survey.Service) line {
+	l := line{Key: s.Key, Counts: make(map[survey.State]int), text: s.Key}
+	switch _, err := s.Live(); {
+	case err != nil:
+		l.Policy = "refused"
+	case s.Config != nil:
+		l.Policy = "in force"
+	}
+	if all := k.Leaders[s.Key]; len(all) > 0 {
+		l.Leader = all[0].Instance
+	}
+	states := s.States()
+	for _, i := range slices.Concat(s.Instances, s.Malformed) {
+		state := states.Of(&i)
+		l.Counts[state]++
+		l.Versions, l.Zones = append(l.Versions, i.Version), append(l.Zones, i.Zone)
+		l.text += "\n" + searched(&i, state)
+	}
+	for _, set := range []*[]string{&l.Versions, &l.Zones} {
+		slices.Sort(*set)
+		*set = slices.DeleteFunc(slices.Compact(*set), func(text string) bool { return text == "" })
+	}
+	for _, f := range k.findings[s.Key] {
+		l.Failing = l.Failing || f.Severity == doctor.Error
+		l.Kinds = append(l.Kinds, string(f.Kind))
+	}
+	slices.Sort(l.Kinds)
+	l.Kinds = slices.Compact(l.Kinds)
+	return l
+}
+
+// searched is what a search looks at of an instance.
+func searched(i *survey.Instance, state survey.State) string {
+	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(state)}, " ")
+	for name, value := range i.Metadata {
+		text += fmt.Sprintf(" %s=%.128s", name, value)
+	}
+	return text
+}
+
+// row is an instance on the page of its service.
+type row struct {
+	*survey.Instance
+	State  survey.State
+	Layout string
+	Share  string
+	Why    string // it has no calls, or is malformed
+	Leads  bool
+	Lease  survey.LeaseTime
+	Known  bool // the lease is
+}
+
+func (c *Console) service(w http.ResponseWriter, r *http.Request) {
+	k := c.now.Load()
+	s := k.Find(r.FormValue("key"))
+	p := struct {
+		frame
+		*survey.Service
+		Rows     []row
+		Findings []doctor.Finding
+		Config   string
+		At       int64 // the revision of the live config
+		Refused  string
+		Notes    []string
+		Word     string
+	}{frame: c.frame(s.Key, k, r), Service: s, Findings: k.findings[s.Key], Word: s.Word()}
+	x, err := steer.Explain(s, steer.Caller{})
+	shares := x.ByEntry()
+	if err == nil {
+		p.Notes = x.Notes
+	}
+	if s.Config != nil {
+		p.Config, p.At = liveconfig.Pretty(s.Config.Value[:min(len(s.Config.Value), maxLong<<2)]), s.ConfigRevision()
+		if _, err := s.Live(); err != nil {
+			p.Refused = err.Error()
+		}
+	}
+	states := s.States()
+	for _, set := range [][]survey.Instance{s.Instances, s.Malformed} {
+		for n := range set {
+			i := &set[n]
+			out := row{Instance: i, State: states.Of(i), Leads: k.Leads(s.Key, i.Instance)}
+			if out.Layout = s.LayoutName(*i); i.Err != nil {
+				out.Layout, out.Why = "", i.Err.Error()
+			}
+			if share, ok := shares[i.Entry.Key]; ok {
+				if out.Share = fmt.Sprintf("%.1f %%", share.Share); share.Share == 0 {
+					out.Why = share.Why
+				}
+			}
+			if has(searched(i, out.State), p.Query) {
+				p.Rows = append(p.Rows, out)
+			}
+		}
+	}
+	p.More = max(0, len(p.Rows)-maxRows)
+	p.Rows = p.Rows[:len(p.Rows)-p.More]
+	c.addLeases(r.Context(), p.Rows)
+	status := http.StatusOK
+	if !s.InUse() && s.Config == nil {
+		status = http.StatusNotFound
+	}
+	c.show(w, r, status, "service", p)
+}
+
+// addLeases adds what is left of leases, where etcd says so.
+func (c *Console) addLeases(ctx context.Context, rows []row) {
+	var ids []int64
+	for _, row := range rows {
+		if row.Entry.Lease != 0 && !slices.Contains(ids, row.Entry.Lease) {
+			ids = append(ids, row.Entry.Lease)
+		}
+	}
+	left, err := c.store.Leases(ctx, ids)
+	for n := range rows {
+		rows[n].Lease, rows[n].Known = left[rows[n].Entry.Lease], err == nil && rows[n].Entry.Lease != 0
+	}
 }

@@ -24,14 +24,11 @@ type subject struct {
 	policy  *serviceconfig.Etcd   // of the live config; nil: none
 	drain   *plan.Drain           // how clients follow its list
 	drained map[string]bool       // addresses
-	micro   map[string][]string   // by address: the services that go-micro's callers call there
+	unknown map[string][]string   // services that the health services of some entries do not know
 }
 
 func (p *patient) subject(s *survey.Service) *subject {
-	x := &subject{patient: p, Service: s, clients: s.Merged(), micro: make(map[string][]string)}
-	for _, i := range s.Instances {
-		x.micro[i.Addr] = append(x.micro[i.Addr], microNames(&i)...)
-	}
+	x := &subject{patient: p, Service: s, clients: s.Merged(), unknown: make(map[string][]string)}
 	x.live, x.refused = s.Live()
 	if x.policy = s.Policy(); x.policy != nil {
 		x.drained, x.drain = x.clients.Drain(x.policy)
@@ -41,11 +38,9 @@ func (p *patient) subject(s *survey.Service) *subject {
 
 // check looks at what was read.
 func (p *patient) check() {
-	for _, s := range p.examined() {
+	for _, s := range p.services {
 		p.subject(s).check()
 	}
-	p.checkStray()
-	p.checkTLSNames()
 	if len(p.exposed) > 0 {
 		p.report(KindPlaintext, fmt.Sprintf("the password of --user is sent without TLS to %s: whoever is on the way can read it", strings.Join(p.exposed, ", ")),
 			"have etcd serve TLS, and give https:// in --endpoints or --cacert; services that use this etcd with a password send theirs in the same way")
@@ -54,21 +49,16 @@ func (p *patient) check() {
 
 func (x *subject) check() {
 	x.checkKey()
-	for _, i := range x.Faulty() {
+	for _, i := range x.Malformed {
 		x.checkMalformed(&i)
 	}
 	for n := range x.Instances {
 		x.checkInstance(&x.Instances[n])
 	}
-	x.checkHomeMade()
 	x.checkSize()
 	x.checkLeader()
-	x.checkSpeech()
 	x.checkDuplicates()
 	x.checkLayouts()
-	x.checkNeighbours(x.Service)
-	x.checkReaders(x.Service)
-	x.checkMicroNames()
 	x.checkPolicy()
 	x.checkXDS()
 }
@@ -87,37 +77,11 @@ func (x *subject) checkKey() {
 	case n > 0 && len(x.clients.Instances) == 0:
 		x.report(KindEmpty, fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
 			"start a server; what its owner has left behind goes with its lease", x.Key+"/")
-	case x.Key == x.key && isNothing(x.Service) && len(x.candidates[x.Key])+len(x.findings) == 0:
-		x.reportEmpty(x.Key + "/")
 	}
 }
 
 // isNothing reports whether etcd has nothing of a service, but for candidates.
 func isNothing(s *survey.Service) bool { return !s.InUse() && !s.Closed && s.Config == nil }
-
-// reportEmpty tells of a key, or a prefix of keys, at which nothing is registered.
-func (p *patient) reportEmpty(at string) {
-	p.report(KindEmpty, "nothing is registered there",
-		"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is", at)
-}
-
-// checkHomeMade notes that a service has entries in JSON that only clients with a json_layout read whole.
-func (x *subject) checkHomeMade() {
-	var where []string
-	var writer string
-	for _, i := range x.Instances {
-		if x.IsMapped(i) {
-			where = append(where, i.Entry.Key)
-			if name := survey.WriterOf(x.Key, i.Entry); name != "" {
-				writer = " of " + name
-			}
-		}
-	}
-	if len(where) > 0 {
-		x.report(KindJSONLayout, output.EntriesAre(len(where))+" in JSON"+writer+" that clients read whole only with a json_layout, and etcd does not hold theirs",
-			fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", x.HomeMade.Layout, x.word(x.Key)), output.FirstOf(where)...)
-	}
-}
 
 // checkSize finds a service with more than clients keep, unless they are told to by runtime.WithLimits.
 func (x *subject) checkSize() {
@@ -217,12 +181,7 @@ func (x *subject) checkXDS() {
 
 // word returns a service key as a command of etcdrpc takes it, after the flag that says in which namespace it is.
 func (p *patient) word(key string) string {
-	namespace := p.full("")
-	if at, found := slices.BinarySearchFunc(p.services, key, compareKeys); found {
-		namespace += p.services[at].Namespace
-		key = strings.TrimPrefix(key, p.services[at].Namespace)
-	}
-	return output.Word(namespace, key)
+	return output.Word(p.full(""), key)
 }
 
 // deletion is the command that deletes a key.

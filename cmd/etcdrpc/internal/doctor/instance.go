@@ -12,7 +12,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 const (
@@ -99,11 +98,6 @@ func (d *Options) reason(err error) string {
 // checkMetadata finds what an instance says of itself and no caller can read, or hardly means.
 func (x *subject) checkMetadata(i *survey.Instance) {
 	found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
-	if at, ok := i.Started(); ok && !x.now.IsZero() && at.Sub(x.now) >= clockError {
-		x.report(KindStarted,
-			fmt.Sprintf("%s says that it will start in %s: under slow_start it gets next to no calls until then", i.Addr, output.Seconds(int64(at.Sub(x.now)/time.Second))),
-			"set the clock of its host, or of this one, and restart it", i.Entry.Key)
-	}
 	if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
 		found(fmt.Sprintf("has the weight %.40q, which is no whole number up to 4294967295, so callers take it for none", text), "have its server write a whole number")
 	}
@@ -127,10 +121,6 @@ func (x *subject) checkMetadata(i *survey.Instance) {
 // checkMalformed tells of an entry that no client can read. Its remedy never deletes what lives.
 func (x *subject) checkMalformed(i *survey.Instance) {
 	problem, fix := "no client can read the entry", "find out who writes it and have that write a layout of docs/layouts.md"
-	if writer := survey.WriterOf(x.Key, i.Entry); writer != "" {
-		problem += ", which " + strings.TrimSuffix(writer, ",") + " seems to write"
-		fix = "if gRPC clients are to call it, have its server serve gRPC and write what they read (docs/layouts.md)"
-	}
 	switch {
 	case x.leases[i.Entry.Lease].stale:
 		fix += "; nobody renews its lease, with which it goes"
@@ -155,13 +145,7 @@ func addressOf(i *survey.Instance) string {
 	if i.Err == nil {
 		return i.Addr
 	}
-	texts := []string{survey.Unescaped(i.Instance), string(i.Entry.Value)}
-	if survey.IsObject(i.Entry.Value) {
-		for _, l := range survey.LeavesOf(i.Entry.Value) {
-			texts = append(texts, rawjson.Text(l.Value))
-		}
-		texts = append(texts, survey.AddressIn(i.Entry.Value))
-	}
+	texts := []string{i.Instance, string(i.Entry.Value)}
 	for _, text := range texts {
 		if addr := addressIn(text); addr != "" {
 			return addr

@@ -31,7 +31,7 @@ type lease struct {
 // readLeases looks at the time left on all leases, and again at those that have little, or whose entries are leaving or may be
 // what an earlier run of a server left behind: at each when it is to have been renewed.
 func (p *patient) readLeases(ctx context.Context, s *store.Store) error {
-	times, err := s.Leases(ctx, survey.LeaseIDs(p.examined()))
+	times, err := s.Leases(ctx, survey.LeaseIDs(p.services))
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func untilLate(t survey.LeaseTime) time.Duration {
 // address stands, as it does when a server is restarted under another id.
 func (p *patient) suspects() (leaving, replaced map[int64]bool) {
 	leaving, replaced = make(map[int64]bool), make(map[int64]bool)
-	for _, s := range p.examined() {
+	for _, s := range p.services {
 		newest := make(map[place]survey.Entry)
 		for _, i := range s.Instances {
 			at := placeOf(&i)
@@ -131,7 +131,7 @@ func (p *patient) forgetGone(ctx context.Context, s *store.Store) error {
 		}
 		return err == nil && (found == nil || found.Lease != i.Entry.Lease)
 	}
-	for _, service := range p.examined() {
+	for _, service := range p.services {
 		service.Instances = slices.DeleteFunc(service.Instances, gone)
 		service.Malformed = slices.DeleteFunc(service.Malformed, gone)
 	}

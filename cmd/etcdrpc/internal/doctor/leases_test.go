@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"strings"
 	"testing"
 	"time"
@@ -100,5 +101,5 @@ func TestTooMany(t *testing.T) {
 
 // known is a patient of which some services are known.
 func known(services []*survey.Service, etcd ...string) *patient {
-	return new(Options).patient(services, func(key string) string { return key }, etcd)
+	return new(Options).patient(&store.Snapshot{Services: services}, func(key string) string { return key }, etcd)
 }

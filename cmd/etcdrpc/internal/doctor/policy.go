@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
-
-	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -23,7 +20,7 @@ func (x *subject) checkPolicy() {
 	}
 	if x.refused != nil {
 		x.reportPolicy(KindBadPolicy, "clients do not go by the live policy: "+x.refused.Error(),
-			fmt.Sprintf("etcdrpc policy undo %[1]s puts back what was there before, which policy history shows; etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", x.word(x.Key)))
+			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", x.word(x.Key)))
 	} else {
 		x.checkLinked()
 	}
@@ -48,7 +45,6 @@ func (x *subject) checkPolicy() {
 		x.checkWeights()
 	}
 	x.checkLanes()
-	x.checkMethodConfig()
 	x.checkHealthService()
 	x.checkServed()
 }
@@ -64,24 +60,7 @@ func (x *subject) setPolicy() string { return "etcdrpc policy set " + x.word(x.K
 // reportOrphan tells of a live policy for a service that is not there: its key may be that of another in another spelling.
 func (x *subject) reportOrphan() {
 	fix := "if the key is mistyped or the service gone: etcdrpc policy rm " + x.word(x.Key)
-	if s := x.spelledLike(x.Key); s != nil {
-		fix = fmt.Sprintf("the instances are under %s: etcdrpc policy set %s FILE, and etcdrpc policy rm %s", output.Shell(s.Key), x.word(s.Key), x.word(x.Key))
-	}
 	x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key), fix)
-}
-
-// spelledLike returns the first service with an entry whose key may be meant by another, nil if there is none.
-func (p *patient) spelledLike(key string) *survey.Service {
-	plain := func(key string) string { return survey.NormalName(strings.ReplaceAll(key, "/", "")) }
-	if p.spelled == nil {
-		p.spelled = make(map[string]*survey.Service)
-		for _, s := range slices.Backward(p.services) {
-			if s.InUse() {
-				p.spelled[plain(s.Key)] = s
-			}
-		}
-	}
-	return p.spelled[plain(key)]
 }
 
 // checkLinked finds a policy that not every client links.
@@ -104,14 +83,11 @@ func (x *subject) checkDrain() {
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", x.word(x.Key)))
 	}
 	var absent []string
-	list, mapped, byAddr, named := survey.ListOf(x.policy.Drain), x.hasMapped(), x.clients.ByAddr(), make(map[string]int)
+	list, byAddr, named := survey.ListOf(x.policy.Drain), x.clients.ByAddr(), make(map[string]int)
 	for n, i := range slices.Backward(x.Instances) { // the first of a name counts
 		named[i.Instance], named[i.Addr] = n, n
 	}
 	for _, name := range x.policy.Drain {
-		if !survey.IsAddress(name) && mapped { // a json_layout may take the id from any field
-			continue
-		}
 		at, known := named[name]
 		if !known {
 			absent = append(absent, name)
@@ -126,9 +102,6 @@ func (x *subject) checkDrain() {
 			fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", x.word(x.Key), output.Shell(absent[0])))
 	}
 }
-
-// hasMapped reports whether a json_layout, which etcd does not hold, says what the fields of an instance are.
-func (x *subject) hasMapped() bool { return slices.ContainsFunc(x.Instances, x.IsMapped) }
 
 // listed returns the name by which the drain has an instance.
 func (x *subject) listed(i *survey.Instance) string {
@@ -153,32 +126,6 @@ func (x *subject) checkDrainedSince() {
 	}
 }
 
-const (
-	// leastTimeout is what no call over a network ends within.
-	leastTimeout = serviceconfig.Duration(100 * time.Microsecond)
-	// inVain is the code by which a server says that the call itself is wrong, in whichever state it is.
-	inVain = "INVALID_ARGUMENT"
-)
-
-// checkMethodConfig finds what has calls fail, or made again in vain.
-func (x *subject) checkMethodConfig() {
-	zero := func(size *uint32) bool { return size != nil && *size == 0 }
-	for n, m := range x.live.Methods {
-		found := func(severity Severity, problem string) {
-			x.reportPolicy(KindMethodConfig, fmt.Sprintf("methodConfig[%d] of the live policy %s", n, problem), x.setPolicy()+" with another").Severity = severity
-		}
-		if m.Timeout != nil && *m.Timeout <= leastTimeout {
-			found(Error, fmt.Sprintf("gives calls %s, so they fail before an answer can come", m.Timeout))
-		}
-		if zero(m.MaxRequestMessageBytes) || zero(m.MaxResponseMessageBytes) {
-			found(Error, "allows messages of 0 bytes, so calls fail that say or are answered anything")
-		}
-		if m.Retry != nil && slices.Contains(m.Retry.Codes, inVain) {
-			found(Warning, fmt.Sprintf("has calls made %d times that the server calls wrong in themselves: %s", m.Retry.MaxAttempts, inVain))
-		}
-	}
-}
-
 // checkHealthService finds a healthCheckConfig for a service whose health no instance tells: clients take them all for ill, and
 // every call fails. A server may tell the health of names that it does not publish, so it is asked, with --deep.
 func (x *subject) checkHealthService() {
@@ -187,23 +134,8 @@ func (x *subject) checkHealthService() {
 		return
 	}
 	fix := "name a service whose health the servers tell, or \"\" for that of the server as a whole: " + x.setPolicy()
-	if x.heard == nil {
-		if unserved, _ := x.Unserved([]serviceconfig.MethodName{{Service: name}}); len(unserved) > 0 {
-			x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers tell its health all the same, every call fails (--deep asks them)", output.Quoted([]string{name})), fix)
-		}
-		return
-	}
-	asked, unknown := 0, 0
-	for _, i := range x.clients.Instances {
-		if heard := x.heard[spot{x.Key, i.Addr}]; heard.grpc {
-			asked++
-			if heard.health[name].code == codes.NotFound {
-				unknown++
-			}
-		}
-	}
-	if unknown > 0 {
-		x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %.80q, of which %d of %d instances know no health, so clients call none of these", name, unknown, asked), fix).Severity = Error
+	if unserved, _ := x.Unserved([]serviceconfig.MethodName{{Service: name}}); len(unserved) > 0 {
+		x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers tell its health all the same, every call fails", output.Quoted([]string{name})), fix)
 	}
 }
 

@@ -24,7 +24,6 @@ type Report struct {
 	Instances int       `json:"instances"` // well-formed or not
 	Findings  []Finding `json:"findings"`
 	Notes     []Finding `json:"notes,omitempty"` // what is no fault
-	Part      string    `json:"part,omitempty"`  // what alone the user may read, in words
 
 	unasked string // what was not looked at, in words; "": nothing
 }
@@ -42,7 +41,7 @@ func (p *patient) report(kind Kind, problem, fix string, keys ...string) *Findin
 // diagnose looks for faults, and returns what was found, the worst first.
 func (p *patient) diagnose() *Report {
 	p.check()
-	r := &Report{Findings: []Finding{}, Part: p.part}
+	r := &Report{Findings: []Finding{}}
 	switch {
 	case p.deep:
 	case p.probed:
@@ -50,9 +49,9 @@ func (p *patient) diagnose() *Report {
 	default:
 		r.unasked = " Whether they can be reached was not tried."
 	}
-	for _, s := range p.examined() {
+	for _, s := range p.services {
 		r.Services++
-		r.Instances += len(s.Instances) + len(s.Faulty())
+		r.Instances += len(s.Instances) + len(s.Malformed)
 	}
 	for _, severity := range []Severity{Error, Warning, Note} {
 		for _, f := range p.findings {
@@ -93,9 +92,6 @@ func (r *Report) print(out io.Writer) {
 		if more := counts[kind] - maxOfKind; more > 0 {
 			output.Sayf(out, "There are %d more of the kind %s: -o json lists all.\n\n", more, kind)
 		}
-	}
-	if r.Part != "" {
-		output.Sayf(out, "%s\n", r.Part)
 	}
 	looked := output.Counted(r.Services, "service") + ", " + output.Counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {

@@ -10,7 +10,7 @@ import (
 
 // TestReport_Many shows the first findings of a kind, and how many more there are.
 func TestReport_Many(t *testing.T) {
-	r := &Report{Findings: []Finding{{Kind: KindToken, Problem: "another"}}}
+	r := &Report{Findings: []Finding{{Kind: KindLeader, Problem: "another"}}}
 	for n := range maxOfKind + 2 {
 		r.Findings = append(r.Findings, Finding{Kind: KindNoLease, Problem: fmt.Sprint("problem ", n)})
 	}

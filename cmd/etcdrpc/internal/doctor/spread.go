@@ -80,7 +80,7 @@ func named(groups []group, holds func(group) bool) string {
 
 // checkSplit finds the groups of a split that have a share of the calls and nothing to call, and the instances in no group.
 func (x *subject) checkSplit() {
-	if len(x.policy.Split) == 0 || x.hasMapped() {
+	if len(x.policy.Split) == 0 {
 		return
 	}
 	groups, outside := x.groups()
@@ -119,7 +119,7 @@ func (x *subject) checkEmptied(groups []group) {
 
 // checkZones finds zones that a policy which prefers the client's own cannot go by.
 func (x *subject) checkZones() {
-	if !x.policy.PreferZone || x.hasMapped() {
+	if !x.policy.PreferZone {
 		return
 	}
 	spelled := make(map[string]string) // the zone in lower case, as it is written

@@ -32,12 +32,12 @@ const ErrNoPolicy DoneError = "there is no live policy: clients go by what their
 // change makes the new config.
 func (e *Edit) change() error {
 	switch e.Kind {
-	case Put, Undo:
+	case Put:
 		e.New = e.Config
 		return nil
 	case Remove:
 		if e.Service.Config == nil {
-			return cmp.Or(CheckPlace(e.Service), error(ErrNoPolicy))
+			return ErrNoPolicy
 		}
 		return nil
 	}
@@ -184,18 +184,12 @@ type Choice struct{ Zone, Version, Host string }
 
 // instances returns the names of those that are to be drained or undrained, for clients that read what is written.
 func (e *Edit) instances() ([]string, error) {
-	if e.Unseen != nil {
-		return nil, e.Unseen
-	}
 	names := e.Names
 	if len(names) == 0 {
 		names = e.Choice.of(e.Service.Merged())
 	}
 	if len(names) == 0 {
 		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Word())
-	}
-	if err := CheckPlace(e.Service); err != nil && !e.Force {
-		return nil, err
 	}
 	return names, nil
 }
@@ -213,19 +207,4 @@ func (c Choice) of(clients *survey.Service) (addrs []string) {
 		}
 	}
 	return addrs
-}
-
-// NamespaceError is a key that lies in a namespace, so that nobody would read what is written at it.
-type NamespaceError struct{ Namespace, Key string }
-
-func (e *NamespaceError) Error() string {
-	return fmt.Sprintf("it lies in the namespace %q, by what is kept there, where clients know it as %q and read no live policy of %q", e.Namespace, e.Key, e.Namespace+e.Key)
-}
-
-// CheckPlace returns a [NamespaceError] for a service whose clients read other live configs than those at its key.
-func CheckPlace(s *survey.Service) error {
-	if key, ok := strings.CutPrefix(s.Key, s.Namespace); ok && s.Namespace != "" {
-		return &NamespaceError{s.Namespace, key}
-	}
-	return nil
 }

@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -31,7 +28,6 @@ const (
 	Split   Kind = "split"
 	Drain   Kind = "drain"
 	Undrain Kind = "undrain"
-	Undo    Kind = "undo" // puts back what was there before the last change
 )
 
 // Drains reports whether it is the list to drain that is edited. What others change meanwhile is kept then.
@@ -43,9 +39,8 @@ type Asked struct {
 	Kind   Kind
 	Over   *int64 // the revision that the old config is to have, 0: there is to be none; nil: any
 	DryRun bool   // nothing is written
-	Reason string // for others to read
 
-	Config string                // to put; that of an undo is found
+	Config string                // to put
 	Groups []serviceconfig.Split // to split the calls among; none: no longer
 	Names  []string              // of the instances to drain or undrain; none: those of Choice
 	Choice Choice
@@ -62,7 +57,6 @@ type Asked struct {
 type Edit struct {
 	Asked
 	Service *survey.Service // whose it is, with the old one
-	Unseen  error           // why the instances are not known; nil: they are
 	New     string          // "": none
 	Notes   []string        // for the user, after the difference
 	Written int64           // the revision at which it was written; 0: it was not
@@ -75,32 +69,22 @@ type Edit struct {
 // must not, or fail. What it has worked out is returned beside an error, too: nil, if nothing could be read. Where what is to go
 // is not there, the error is a [DoneError], and the edit changes nothing.
 func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
-	if err := cmp.Or(endpoint.CheckKey(asked.Key), CheckReason(asked.Reason)); err != nil {
+	if err := endpoint.CheckKey(asked.Key); err != nil {
 		return nil, err
 	}
-	found, unseen, err := s.Steered(ctx, asked.Key)
+	n, err := s.At(ctx, asked.Key)
 	if err != nil {
 		return nil, err
 	}
-	e := &Edit{Asked: asked, Service: found, Unseen: unseen}
-	if e.Kind == Undo {
-		if e.Config, err = e.before(ctx, s); err != nil {
-			return e, err
-		}
+	e := &Edit{Asked: asked, Service: n.Services[0]}
+	if namespace, err := s.NamespaceOf(ctx, e.Key); err != nil || namespace != "" && e.Service.Config == nil && !e.Force {
+		return e, cmp.Or(err, fmt.Errorf("others keep live policies in the namespace %q, where clients read none of %q: give --namespace %s", s.Full(namespace), e.Key, output.Shell(s.Full(namespace))))
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
-		err = e.addWhose(ctx, s)
+		e.addLeader(n.Leaders[e.Key])
 	}
 	return e, err
-}
-
-// CheckReason refuses a reason that is no line of text.
-func CheckReason(text string) error {
-	if len(text) > survey.MaxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
-		return fmt.Errorf("a reason is a line of text of at most %d bytes", survey.MaxReason)
-	}
-	return nil
 }
 
 // plan works out the new config, and what comes of it, of what has been read.
@@ -164,7 +148,7 @@ func (e *Edit) CheckOver() error {
 // Apply puts the new config in force, unless the old one is there no more. Then the error is [store.ErrChanged].
 func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	if err = e.CheckOver(); err == nil && e.Changes() && !e.DryRun {
-		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New, e.Reason)
+		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)
 	}
 	return err
 }
@@ -200,22 +184,4 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 		}
 		return e, err
 	}
-}
-
-// TakeBack takes back what a drain has written: all of it or, where somebody has changed the live config since, what it added
-// to the list. The notes are for the user.
-func (e *Edit) TakeBack(ctx context.Context, s *store.Store) (notes []string, err error) {
-	_, err = s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written, Value: []byte(e.New)}, e.OldText(), "")
-	if !errors.Is(err, store.ErrChanged) {
-		return nil, err
-	}
-	added, _ := e.Listed()
-	undone, err := Do(ctx, s, Asked{Key: e.Key, Kind: Undrain, Names: added, Force: true}, io.Discard, output.FormatTable)
-	switch {
-	case errors.As(err, new(DoneError)):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	return undone.Notes, nil
 }

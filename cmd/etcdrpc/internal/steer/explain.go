@@ -42,9 +42,8 @@ type Explained struct {
 	Share    float64 `json:"share"`
 	Why      string  `json:"why"`
 
-	Before float64  `json:"-"` // its share before an edit; below 0: not known
-	Lanes  []string `json:"-"`
-	Entry  string   `json:"-"` // the key of its entry
+	Lanes []string `json:"-"`
+	Entry string   `json:"-"` // the key of its entry
 }
 
 // Explain goes through the passes that a client goes through, in the same order, with every instance ready.

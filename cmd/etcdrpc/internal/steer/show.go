@@ -11,14 +11,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Warnings say that no client reads the policy, what it drains no longer and, where a live policy comes to say how to balance
+// Warnings say what the policy drains no longer and, where a live policy comes to say how to balance
 // and none did, what is lost, for clients go no more by what the proto file says of that. They come before all else that is said of the edit.
 func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
 		return nil
-	}
-	if err := CheckPlace(e.Service); err != nil && e.New != "" {
-		all = append(all, fmt.Sprintf("No client reads the live policy of %s: %s.", e.Key, err))
 	}
 	all = append(all, Unlinked(e.shall.Config)...)
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // maybe by somebody else, meanwhile
@@ -69,8 +66,6 @@ func (e *Edit) outcome() string {
 		return "The live policy of " + e.Key + " already says this; nothing was written."
 	case e.DryRun:
 		return "Dry run: nothing was written."
-	case e.New != "" && CheckPlace(e.Service) != nil:
-		return "It is written, and no client reads it."
 	}
 	names := e.Names
 	if len(names) == 0 {
@@ -79,8 +74,6 @@ func (e *Edit) outcome() string {
 	switch e.Kind {
 	case Remove:
 		return "The live policy of " + e.Key + " is removed: its clients go back to the generated one."
-	case Undo:
-		return "The last change of the live policy of " + e.Key + " is undone."
 	case Split:
 		if len(e.Groups) == 0 {
 			return "The calls of " + e.Key + " are split no longer."
@@ -102,12 +95,11 @@ type EditJSON struct {
 	Revision int64    `json:"revision"` // of etcd, at which it was written; 0: it was not
 	Old      any      `json:"old"`      // null: none
 	New      any      `json:"new"`      // null: none
-	Reason   string   `json:"reason,omitempty"`
 	Notes    []string `json:"notes,omitempty"`
 }
 
 func (e *Edit) json() EditJSON {
-	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Reason: e.Reason, Notes: slices.Concat(e.Warnings(), e.Notes)}
+	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Notes: slices.Concat(e.Warnings(), e.Notes)}
 	if e.Service.Config != nil {
 		j.Old = liveconfig.AsJSON(e.OldText())
 	}

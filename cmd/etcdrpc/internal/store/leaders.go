@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -17,31 +15,6 @@ import (
 type Candidate struct {
 	candidate.First
 	Instance string
-}
-
-// Candidates reads those for a service, the leader first; none, where the user may not read them. Most services have none.
-func (s *Store) Candidates(ctx context.Context, key string) ([]Candidate, error) {
-	entries, _, err := s.Scan(ctx, PrefixRange(servicekey.LeaderPrefix(key)))
-	return CandidatesAmong(key, entries), err
-}
-
-// Leaders returns the instances that lead the services under a prefix, by the keys of these, as far as the user may read
-// who stands.
-func (s *Store) Leaders(ctx context.Context, prefix string) (map[string]string, error) {
-	l, err := s.List(ctx, PrefixRange(servicekey.LeaderSegment+"/"+strings.TrimSuffix(prefix, "/")))
-	if err != nil && !errors.Is(err, ErrDenied) {
-		return nil, err
-	}
-	return LeadersAmong(survey.InOrder(l.Entries)), nil
-}
-
-// LeadersAmong returns the instances that lead services, by the keys of these, of the candidates that are among entries.
-func LeadersAmong(entries []survey.Entry) map[string]string {
-	leaders := make(map[string]string)
-	for key, all := range CandidatesByKey(entries) {
-		leaders[key] = all[0].Instance
-	}
-	return leaders
 }
 
 // CandidatesByKey returns the candidates that are among entries, by the keys of the services that have some, the leaders first.

@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
@@ -165,18 +164,6 @@ func (t timed) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (
 	return t.KV.Get(ctx, key, opts...)
 }
 
-// scanEntries lists what may be an entry of a service key, in any layout, or lies below it.
-func (s *Store) scanEntries(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, err error) {
-	r = EntriesOf(survey.AnyLayout, key)
-	entries, _, err = s.Scan(ctx, r)
-	if errors.Is(err, ErrDenied) {
-		// A role may well be for "key/" only.
-		r = EntriesOf(endpoint.Reader{}, key)
-		entries, _, err = s.Scan(ctx, r)
-	}
-	return entries, r, err
-}
-
 // Get returns one key; nil, where it is not there.
 func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 	return s.GetAt(ctx, key, 0)
@@ -198,26 +185,6 @@ func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.
 	return &found, nil
 }
 
-// quick is the most that a request of a quick store may take.
-const quick = 2 * time.Second
-
-// Quick returns a store for requests that somebody waits for, or that only tell whether etcd answers.
-func (s *Store) Quick() *Store {
-	q := *s
-	q.timeout = min(s.timeout, quick)
-	q.kv.timeout = q.timeout
-	return &q
-}
-
-// Revision asks for the revision of etcd, by a look at a key.
-func (s *Store) Revision(ctx context.Context, key string) (int64, error) {
-	resp, err := s.kv.Get(ctx, key, clientv3.WithCountOnly())
-	if err != nil {
-		return 0, s.explain("look whether etcd answers", err)
-	}
-	return resp.Header.Revision, nil
-}
-
 // mayHaveArrived reports whether a request that failed may be in force: its answer did not come, or was that etcd had no
 // time.
 func mayHaveArrived(err error) bool {
@@ -230,8 +197,8 @@ func mayHaveArrived(err error) bool {
 }
 
 // Replace puts a live config at a key, or deletes it for "", unless it has changed since it was found as old; nil: it was not
-// there. Then the error is ErrChanged. A reason is put beside it.
-func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value, reason string) (revision int64, err error) {
+// there. Then the error is ErrChanged.
+func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value string) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	found := int64(0)
@@ -247,10 +214,6 @@ func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, valu
 		ops[0] = clientv3.OpPut(key, value)
 	}
 	what := fmt.Sprintf("write %q", s.Full(key))
-	if reason != "" {
-		ops = append(ops, clientv3.OpPut(survey.ReasonKey(key), reason))
-		what += fmt.Sprintf(", and the reason at %q", s.Full(survey.ReasonKey(key)))
-	}
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
 		explained := s.explain(what, err)

@@ -16,9 +16,6 @@ import (
 // ConfigPrefix is where the live service configs are.
 const ConfigPrefix = endpoint.ReservedSegment + "/"
 
-// reasonSuffix ends the key, beside that of a live config, of why it was changed last. No service has such a key.
-const reasonSuffix = "//reason"
-
 // Entry is one key of etcd.
 type Entry struct {
 	Key            string
@@ -58,27 +55,6 @@ func (e Entry) mostRead() int {
 		return serviceconfig.MaxSize
 	}
 	return endpoint.MaxValue
-}
-
-// ReasonKey returns the key of why the live config at a key was changed last.
-func ReasonKey(config string) string { return config + reasonSuffix }
-
-// MaxReason bounds what is said of a change, in bytes.
-const MaxReason = 300
-
-// ReasonOf returns what a value says of a change, as much as a reason may have.
-func ReasonOf(value []byte) string { return string(value[:min(len(value), MaxReason)]) }
-
-// IsReason reports whether a key is one of those.
-func IsReason(key string) bool { return strings.HasSuffix(key, reasonSuffix) }
-
-// Reason returns why a live config was changed last, "" where nobody said so: what is said of another change is of the revision
-// of that.
-func (e *Entry) Reason(said *Entry) string {
-	if e == nil || said == nil || said.ModRevision != e.ModRevision {
-		return ""
-	}
-	return ReasonOf(said.Value)
 }
 
 // isConfig reports whether the key is that of a live config, be it in a namespace below what is looked at.

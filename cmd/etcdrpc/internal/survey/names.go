@@ -73,14 +73,11 @@ func (s *Service) unknown() error {
 }
 
 // DrainNames returns what the list calls an instance: its id, or the address where clients may know it by another id. They do
-// where they call its address by what another entry says. For home-made JSON it is both: it depends on the json_layout of a client
-// which fields are the id and the address.
+// where they call its address by what another entry says.
 func (s *Service) DrainNames(i, called *Instance) []string {
 	switch {
 	case called.Instance != i.Instance:
 		return []string{i.Addr}
-	case i.Instance != i.Addr && isHomeMade(s.Key, called.Entry):
-		return []string{i.Instance, i.Addr}
 	}
 	return []string{i.Instance}
 }

@@ -31,7 +31,7 @@ func Owners(entries []Entry) func(e Entry) string {
 	suffixed := make(map[string]bool)
 	for _, e := range entries {
 		key := OwnerOf(e)
-		if key+strconv.FormatInt(e.Lease, 10) == e.Key && Decode(AnyLayout, key, e).Layout == endpoint.LeaseSuffix {
+		if key+strconv.FormatInt(e.Lease, 10) == e.Key && layoutOf(key, e) == endpoint.LeaseSuffix {
 			suffixed[key] = true
 		}
 	}
@@ -71,4 +71,9 @@ func StrayStem(e Entry) (stem string, ok bool) {
 	stem = strings.TrimRight(e.Key, "0123456789")
 	ok = stem != "" && !strings.HasSuffix(stem, "/") && (&Service{Key: stem}).IsStray(e)
 	return stem, ok
+}
+
+func layoutOf(key string, e Entry) endpoint.Layout {
+	_, layout, _, _ := AnyLayout.Decode(key, e.Key, e.Value, e.Lease)
+	return layout
 }

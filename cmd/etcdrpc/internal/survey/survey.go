@@ -29,13 +29,10 @@ type Service struct {
 	Key       string
 	Instances []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed []Instance
-	HomeMade  *Inferred // nil: no entry is in home-made JSON, or no json_layout would do
-	Config    *Entry    // the live service config; nil: none
-	Reason    string    // why that was changed last; "": not known
-	Led       bool      // somebody stands for its leader
-	Namespace string    // that it seems to lie in, so that its clients know it by the rest of the key; "": none
-	Within    string    // the namespace that all of this was read in, which the key does not say; "": none
-	Closed    bool      // its entries may not be read, so they are not known
+	Config    *Entry // the live service config; nil: none
+	Led       bool   // somebody stands for its leader
+	Within    string // the namespace that all of this was read in, which the key does not say; "": none
+	Closed    bool   // its entries may not be read, so they are not known
 }
 
 // InUse reports whether the service has an entry, even if no client can read it.
@@ -69,13 +66,10 @@ func All(entries []Entry) []*Service {
 		}
 		return groups[key]
 	}
-	owner, within := Owners(entries), namespacesIn(entries)
-	around := within.around()
+	owner := Owners(entries)
 	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
-			if !IsReason(key) {
-				group(key)
-			}
+			group(key).Config = &e
 		} else if key, ok := ledBy(e); ok {
 			group(key).Led = true
 		} else if key := owner(e); key != "" && !IsCandidate(e.Key) {
@@ -85,10 +79,7 @@ func All(entries []Entry) []*Service {
 	var services []*Service
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
-		within.place(s, around(key))
-		known := len(s.Instances) > 0 // without a json_layout
-		s.readHomeMade()
-		if known || s.Evident() || s.Led {
+		if len(s.Instances) > 0 || s.Evident() {
 			s.sort()
 			services = append(services, s)
 		}
@@ -96,21 +87,18 @@ func All(entries []Entry) []*Service {
 	return services
 }
 
-// Of finds the entries of one service key, and the services below it, among the entries of its range, and the live config if
-// that is among them.
-func Of(key string, entries []Entry) (s *Service, others []*Service) {
-	s = &Service{Key: key}
-	var rest []Entry
+// Of finds the entries of one service key among the entries of its range, and the live config if that is among them.
+func Of(key string, entries []Entry) *Service {
+	s := &Service{Key: key}
 	for _, e := range entries {
-		if !s.Add(e) {
-			rest = append(rest, e)
+		if e.Key == ConfigPrefix+key {
+			s.Config = &e
+		} else if !IsCandidate(e.Key) {
+			s.Add(e)
 		}
 	}
-	within := namespacesIn(entries)
-	within.place(s, within.around()(key))
-	s.readHomeMade()
 	s.sort()
-	return s, All(rest)
+	return s
 }
 
 func (s *Service) sort() {
@@ -164,12 +152,12 @@ func ledBy(e Entry) (key string, ok bool) {
 // IsCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
 // what is looked at. What is kept there otherwise has no double slash.
 func IsCandidate(key string) bool {
-	if strings.HasPrefix(key, leaderPrefix) {
-		return true
-	}
-	_, rest, ok := strings.Cut(key, "/"+leaderPrefix)
+	_, rest, ok := strings.Cut("/"+key, "/"+leaderPrefix)
 	return ok && strings.Contains(rest, "//")
 }
+
+// LayoutName returns what people call the layout of an instance.
+func (s *Service) LayoutName(i Instance) string { return i.Layout.String() }
 
 // errStray returns why no client reads a stray.
 func errStray(e Entry) error {

@@ -24,7 +24,6 @@ func TestSurveyAll_Owners(t *testing.T) {
 		{"an instance that is named by its host and its lease", "acme/user/host0-7587882123456789012", "10.0.0.7:80", lease, "acme/user"},
 		{"lease suffix after a dash", "hello-7587882123456789012", "10.0.0.7:80", lease, "hello-"},
 		{"leading slash", "/services/user/a", "10.0.0.7:80", 1, "/services/user"},
-		{"home-made", "acme/user/a", `{"endpoint":"10.0.0.7:80"}`, 1, "acme/user"},
 		{"home-made, named by its address", "acme/user/10.0.0.7:80", `{"endpoint":"10.0.0.7:80"}`, 0, "acme/user"},
 		{"a setting", "acme/user/a", `{"endpoint":"10.0.0.7:80"}`, 0, ""},
 		{"a deletion in etcd's naming", "acme/user/a", `{"Op":1,"Addr":"10.0.0.7:80"}`, 1, ""},

@@ -50,7 +50,7 @@ func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 func Of(services []*survey.Service, prefix string, port Port) []Group {
 	groups := []Group{}
 	for _, s := range services {
-		if !s.Evident() && s.Key != strings.TrimSuffix(prefix, "/") {
+		if !s.Evident() && !leased(s) && s.Key != strings.TrimSuffix(prefix, "/") {
 			continue // a setting that happens to be an address
 		}
 		drained := s.Drained()
@@ -63,6 +63,11 @@ func Of(services []*survey.Service, prefix string, port Port) []Group {
 		}
 	}
 	return groups
+}
+
+// leased reports whether an instance of a service is on a lease.
+func leased(s *survey.Service) bool {
+	return slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.Entry.Lease != 0 })
 }
 
 // targetLabels returns what is known of an instance, without what is empty. Of several pieces of metadata whose names become

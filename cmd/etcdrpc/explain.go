@@ -43,7 +43,6 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if config, err := found.Live(); err == nil {
 				x.Notes = append(x.Notes, steer.Unlinked(config)...)
 			}
-			x.AddLeader(n)
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),
 	}

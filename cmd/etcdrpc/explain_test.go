@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -125,7 +126,9 @@ func TestExplain_RealCalls(t *testing.T) {
 				t.Fatalf("%s: %v", config, err)
 			}
 			by := answers(from)
-			far := func(i steer.Explained) bool { return by[i.Instance] < i.Share-near || by[i.Instance] > i.Share+near }
+			far := func(i survey.Instance) bool {
+				return by[i.Instance] < i.Share.Percent-near || by[i.Instance] > i.Share.Percent+near
+			}
 			for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = answers(from) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%s: %+v of %s: the answers are %v, and what is explained %+v", config, from, from.Method, by, x.Instances)

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // filter is what an entry must have to be shown.
@@ -32,7 +34,9 @@ func parseFilters(texts []string) (all []filter, err error) {
 	return all, nil
 }
 
-func (f *filter) passes(r *row) bool { return f.pattern.MatchString(r.field(f.name)) != f.not }
+func (f *filter) passes(i *survey.Instance) bool {
+	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
+}
 
 // unsaid returns what the view is narrowed to or ordered by though no entry says it, as with a mistyped name.
 func (v *view) unsaid() (names []string) {
@@ -40,10 +44,10 @@ func (v *view) unsaid() (names []string) {
 	for _, f := range v.filters {
 		asked = append(asked, f.name)
 	}
-	rows := v.all()
+	entries := v.all()
 	for _, name := range asked {
-		said := func(r row) bool { return r.field(name) != "" }
-		if name != "" && len(rows) > 0 && !slices.ContainsFunc(rows, said) && !slices.Contains(names, name) {
+		said := func(i *survey.Instance) bool { return fieldOf(i, name) != "" }
+		if name != "" && len(entries) > 0 && !slices.ContainsFunc(entries, said) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

@@ -176,10 +176,10 @@ func FuzzSurvey(f *testing.F) {
 				t.Fatalf("%q has %d instances, and %d where it is looked at alone", s.Key, len(s.Instances), len(one.Instances))
 			}
 		}
-		survey.LeaseIDs(services)
-		v := &view{Snapshot: &store.Snapshot{Services: services}, full: func(key string) string { return "prod/" + key }}
+		survey.LeaseIDs(survey.Entries(services))
+		v := &view{Snapshot: &store.Snapshot{Services: services}}
 		var out bytes.Buffer
-		head, cells := table(columns, v.rows())
+		head, cells := table(v.shown())
 		output.Table(&out, head, cells)
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("%d entries are shown in %d lines:\n%s", len(seen), n, out.String())

@@ -53,14 +53,14 @@ for other things as well.`,
 			if a.output == output.FormatJSON {
 				return output.WriteJSON(cmd.OutOrStdout(), v.json())
 			}
-			rows := v.rows()
+			entries := v.shown()
 			switch {
 			case len(v.Services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
-			case len(rows) == 0:
+			case len(entries) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
 			default:
-				head, cells := table(present(columns, rows), rows)
+				head, cells := table(entries)
 				output.Table(cmd.OutOrStdout(), head, cells)
 			}
 			return nil
@@ -78,6 +78,6 @@ func look(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command
 	}
 	output.Once(cmd.ErrOrStderr())(n.Note)
 	n.Services = slices.DeleteFunc(n.Services, func(s *survey.Service) bool { return !s.InUse() })
-	leases, err := s.Leases(ctx, survey.LeaseIDs(n.Services))
-	return &view{Snapshot: n, leases: leases, full: s.Full}, err
+	v := &view{Snapshot: n}
+	return v, s.AddLeases(ctx, v.all())
 }

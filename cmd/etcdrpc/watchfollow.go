@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // watch follows one service.
@@ -11,8 +12,8 @@ type watch struct {
 	store  *store.Store
 	key    string
 	show   func(*view) error
-	say    func(error)         // what has gone wrong, and is tried again
-	wanted func(*view) []int64 // the leases whose time left is shown
+	say    func(error)                    // what has gone wrong, and is tried again
+	leased func(*view) []*survey.Instance // whose time left is shown
 }
 
 // run ends with ctx, with the first look if that fails, and when its output fails. What goes wrong with etcd later is told.
@@ -21,10 +22,9 @@ func (w *watch) run(ctx context.Context) (failed error) {
 	defer cancel()
 	seen, trouble := false, ""
 	w.store.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return w.store.At(ctx, w.key) }, func(n *store.Snapshot, err error) {
-		v := &view{full: w.store.Full}
+		v := &view{Snapshot: n}
 		if err == nil {
-			v.Snapshot = n
-			v.leases, err = w.store.Leases(ctx, w.wanted(v))
+			err = w.store.AddLeases(ctx, w.leased(v))
 		}
 		switch {
 		case err == nil:

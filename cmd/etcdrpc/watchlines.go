@@ -20,18 +20,17 @@ type changeLines struct {
 	known  map[string]change // by the keys in etcd; nil: nothing was shown yet
 }
 
-// leases returns those of the lines that tell the time left.
-func (l *changeLines) leases(v *view) (ids []int64) {
+// leased returns the entries whose lines tell the time left.
+func (l *changeLines) leased(v *view) (all []*survey.Instance) {
 	if l.format != output.FormatJSON {
 		return nil
 	}
 	for _, c := range differences(l.known, changesOf(v)) {
-		if c.lease != 0 && c.Change != removed {
-			ids = append(ids, c.lease)
+		if c.Change != removed {
+			all = append(all, c.entry)
 		}
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return all
 }
 
 func (l *changeLines) show(v *view) error {
@@ -87,25 +86,25 @@ type change struct {
 	Time      time.Time      `json:"time"`
 	Change    string         `json:"change"`
 	Key       string         `json:"key"`
-	Instance  *instanceJSON  `json:"instance,omitempty"`
+	Instance  *survey.JSON   `json:"instance,omitempty"`
 	Malformed *malformedJSON `json:"malformed,omitempty"`
 
 	etcdKey string
-	lease   int64
+	entry   *survey.Instance
 	text    string // of a line
 	state   string // what makes a change, if it is another
 }
 
 // changesOf returns each entry of a view, as one that came.
 func changesOf(v *view) (all []change) {
-	for _, r := range v.rows() {
-		c := change{Change: added, Key: r.service.Key, etcdKey: v.full(r.Entry.Key), lease: r.Entry.Lease}
-		if r.Err != nil {
-			c.Malformed = &malformedJSON{c.etcdKey, r.Err.Error()}
+	for _, e := range v.all() {
+		c := change{Change: added, Key: e.Service, etcdKey: v.Find(e.Service).Within + e.Entry.Key, entry: e}
+		if e.Err != nil {
+			c.Malformed = &malformedJSON{c.etcdKey, e.Err.Error()}
 			c.text = "malformed: " + c.Malformed.Error
 			c.state = c.text
 		} else {
-			i := r.json(c.etcdKey)
+			i := e.JSON(v.Find(e.Service).Within)
 			c.Instance, c.text = &i, describe(&i)
 			c.state = c.text + i.Metadata[endpoint.MethodsName]
 		}
@@ -137,7 +136,7 @@ func differences(known map[string]change, now []change) (all []change) {
 }
 
 // describe returns an instance on one line, without the time left on its lease.
-func describe(i *instanceJSON) string {
+func describe(i *survey.JSON) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s at %s (%s", i.Instance, i.Addr, i.Layout)
 	for _, part := range [][2]string{{"version", i.Version}, {"zone", i.Zone}} {

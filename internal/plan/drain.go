@@ -138,18 +138,17 @@ func (p *Plan[E]) drain() (live, drained []E) {
 		return p.Endpoints, nil
 	}
 	all, selects := p.pointers(p.Endpoints), p.Client.Selector
-	if p.placed == nil {
+	if p.Placed == nil {
 		selects = nil // the list is for all clients, whatever they select
 	}
-	d := p.Config.FollowDrain(all, p.placed, selects, p.Held)
-	p.reportUnknown(d.Unknown)
-	if problem := d.Problem(); problem != "" {
+	p.Drain = p.Config.FollowDrain(all, p.Placed, selects, p.Held)
+	p.reportUnknown(p.Drain.Unknown)
+	if problem := p.Drain.Problem(); problem != "" {
 		p.report("%s", problem)
 	}
 	live = make([]E, 0, len(all))
-	p.drained = d.Drained
 	for i, e := range all {
-		if p.drained[e] {
+		if p.Drain.Drained[e] {
 			drained = append(drained, p.Endpoints[i])
 		} else {
 			live = append(live, p.Endpoints[i])

@@ -113,8 +113,8 @@ func (p *Plan[E]) matched() []matched {
 	for i := range p.Endpoints {
 		e := p.Of(&p.Endpoints[i])
 		m := &all[p.Config.Group(e)]
-		m.drained = p.drained[e] && (!m.exists || m.drained)
-		m.laned = !p.placed.IsBase(e) && (!m.exists || m.laned)
+		m.drained = p.Drain.Drained[e] && (!m.exists || m.drained)
+		m.laned = !p.Placed.IsBase(e) && (!m.exists || m.laned)
 		m.exists = true
 	}
 	return all

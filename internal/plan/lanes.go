@@ -29,23 +29,23 @@ func (p *Plan[E]) Lane(name string) *Lane {
 func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 
 // HasLanes reports whether calls may have a lane.
-func (p *Plan[E]) HasLanes() bool { return p.placed != nil }
+func (p *Plan[E]) HasLanes() bool { return p.Placed != nil }
 
 // makeLanes makes the base and the lanes: see addTo for which endpoints a lane takes.
 func (p *Plan[E]) makeLanes() {
 	p.Base = &Lane{among: 1}
-	if p.placed == nil {
+	if p.Placed == nil {
 		p.Base.Members = p.indexes(0, len(p.All))
 		return
 	}
-	p.Reports = append(p.Reports, p.placed.Problems...)
-	p.lanes = make(map[string]*Lane, len(p.placed.Made))
+	p.Reports = append(p.Reports, p.Placed.Problems...)
+	p.lanes = make(map[string]*Lane, len(p.Placed.Made))
 	for i := range p.All {
 		e := p.Of(&p.All[i])
-		if p.placed.IsBase(e) || p.ClassOf(i) == Left {
+		if p.Placed.IsBase(e) || p.ClassOf(i) == Left {
 			p.Base.Members = append(p.Base.Members, int32(i))
 		}
-		for _, name := range p.placed.Of[e] {
+		for _, name := range p.Placed.Of[e] {
 			p.addTo(name, i)
 		}
 	}

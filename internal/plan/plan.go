@@ -95,20 +95,20 @@ type Plan[E any] struct {
 	All     []E // that calls may go to: the live ones, then those away, those that have left, and the drained ones
 	Live    int // how many of All are live
 	Empty   error
-	Reports []string // problems of the config, for people
-	Base    *Lane    // of calls without a lane
+	Reports []string   // problems of the config, for people
+	Base    *Lane      // of calls without a lane
+	Drain   *Drain     // of the config's list
+	Placed  *Placement // nil without lanes
 
-	drained map[*endpoint.Endpoint]bool
-	ends    [classes]int // where the endpoints of a class end in All; all live ones count as of their OwnZone
-	placed  *Placement   // nil without lanes
-	lanes   map[string]*Lane
+	ends  [classes]int // where the endpoints of a class end in All; all live ones count as of their OwnZone
+	lanes map[string]*Lane
 }
 
 // Make makes a plan.
 func Make[E any](in *Input[E]) *Plan[E] {
-	p := &Plan[E]{Input: in}
+	p := &Plan[E]{Input: in, Drain: new(Drain)}
 	if len(in.Config.Route) > 0 {
-		p.placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
+		p.Placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
 	}
 	live, drained := p.drain()
 	p.divide(p.selected(live), p.callableAway(), p.selected(in.Left), p.selected(drained))

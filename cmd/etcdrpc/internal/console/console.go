@@ -190,15 +190,13 @@ func (k *known) line(s *survey.Service) line {
 	case s.Config != nil:
 		l.Policy = "in force"
 	}
-	if all := k.Leaders[s.Key]; len(all) > 0 {
-		l.Leader = all[0].Instance
+	if len(s.Standing) > 0 {
+		l.Leader = s.Standing[0].Instance
 	}
-	states := s.States()
 	for _, i := range slices.Concat(s.Instances, s.Malformed) {
-		state := states.Of(&i)
-		l.Counts[state]++
+		l.Counts[i.State]++
 		l.Versions, l.Zones = append(l.Versions, i.Version), append(l.Zones, i.Zone)
-		l.text += "\n" + searched(&i, state)
+		l.text += "\n" + searched(&i)
 	}
 	for _, set := range []*[]string{&l.Versions, &l.Zones} {
 		slices.Sort(*set)
@@ -214,24 +212,12 @@ func (k *known) line(s *survey.Service) line {
 }
 
 // searched is what a search looks at of an instance.
-func searched(i *survey.Instance, state survey.State) string {
-	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(state)}, " ")
+func searched(i *survey.Instance) string {
+	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}, " ")
 	for name, value := range i.Metadata {
 		text += fmt.Sprintf(" %s=%.128s", name, value)
 	}
 	return text
-}
-
-// row is an instance on the page of its service.
-type row struct {
-	*survey.Instance
-	State  survey.State
-	Layout string
-	Share  string
-	Why    string // it has no calls, or is malformed
-	Leads  bool
-	Lease  survey.LeaseTime
-	Known  bool // the lease is
 }
 
 func (c *Console) service(w http.ResponseWriter, r *http.Request) {
@@ -240,7 +226,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	p := struct {
 		frame
 		*survey.Service
-		Rows     []row
+		Rows     []survey.Instance
 		Findings []doctor.Finding
 		Config   string
 		At       int64 // the revision of the live config
@@ -248,10 +234,14 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 		Notes    []string
 		Word     string
 	}{frame: c.frame(s.Key, k, r), Service: s, Findings: k.findings[s.Key], Word: s.Word()}
-	x, err := steer.Explain(s, steer.Caller{})
-	shares := x.ByEntry()
-	if err == nil {
-		p.Notes = x.Notes
+	all := s.Instances
+	if x, err := steer.Explain(s, steer.Caller{}); err == nil {
+		all, p.Notes = x.Instances, x.Notes
+	}
+	for _, i := range slices.Concat(all, s.Malformed) {
+		if has(searched(&i), p.Query) {
+			p.Rows = append(p.Rows, i)
+		}
 	}
 	if s.Config != nil {
 		p.Config, p.At = liveconfig.Pretty(s.Config.Value[:min(len(s.Config.Value), maxLong<<2)]), s.ConfigRevision()
@@ -259,44 +249,11 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 			p.Refused = err.Error()
 		}
 	}
-	states := s.States()
-	for _, set := range [][]survey.Instance{s.Instances, s.Malformed} {
-		for n := range set {
-			i := &set[n]
-			out := row{Instance: i, State: states.Of(i), Leads: k.Leads(s.Key, i.Instance)}
-			if out.Layout = s.LayoutName(*i); i.Err != nil {
-				out.Layout, out.Why = "", i.Err.Error()
-			}
-			if share, ok := shares[i.Entry.Key]; ok {
-				if out.Share = fmt.Sprintf("%.1f %%", share.Share); share.Share == 0 {
-					out.Why = share.Why
-				}
-			}
-			if has(searched(i, out.State), p.Query) {
-				p.Rows = append(p.Rows, out)
-			}
-		}
-	}
 	p.More = max(0, len(p.Rows)-maxRows)
 	p.Rows = p.Rows[:len(p.Rows)-p.More]
-	c.addLeases(r.Context(), p.Rows)
 	status := http.StatusOK
 	if !s.InUse() && s.Config == nil {
 		status = http.StatusNotFound
 	}
 	c.show(w, r, status, "service", p)
-}
-
-// addLeases adds what is left of leases, where etcd says so.
-func (c *Console) addLeases(ctx context.Context, rows []row) {
-	var ids []int64
-	for _, row := range rows {
-		if row.Entry.Lease != 0 && !slices.Contains(ids, row.Entry.Lease) {
-			ids = append(ids, row.Entry.Lease)
-		}
-	}
-	left, err := c.store.Leases(ctx, ids)
-	for n := range rows {
-		rows[n].Lease, rows[n].Known = left[rows[n].Entry.Lease], err == nil && rows[n].Entry.Lease != 0
-	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -22,8 +21,7 @@ type subject struct {
 	live    *serviceconfig.Config // nil: there is none, or clients do not go by it
 	refused error                 // why they do not
 	policy  *serviceconfig.Etcd   // of the live config; nil: none
-	drain   *plan.Drain           // how clients follow its list
-	drained map[string]bool       // addresses
+	plan    *survey.Plan          // of a client by that policy; nil: none
 	unknown map[string][]string   // services that the health services of some entries do not know
 }
 
@@ -31,7 +29,7 @@ func (p *patient) subject(s *survey.Service) *subject {
 	x := &subject{patient: p, Service: s, clients: s.Merged(), unknown: make(map[string][]string)}
 	x.live, x.refused = s.Live()
 	if x.policy = s.Policy(); x.policy != nil {
-		x.drained, x.drain = x.clients.Drain(x.policy)
+		x.plan = x.clients.Plan(x.policy, "")
 	}
 	return x
 }
@@ -81,7 +79,7 @@ func (x *subject) checkKey() {
 }
 
 // isNothing reports whether etcd has nothing of a service, but for candidates.
-func isNothing(s *survey.Service) bool { return !s.InUse() && !s.Closed && s.Config == nil }
+func isNothing(s *survey.Service) bool { return !s.InUse() && s.Config == nil }
 
 // checkSize finds a service with more than clients keep, unless they are told to by runtime.WithLimits.
 func (x *subject) checkSize() {
@@ -101,8 +99,8 @@ func (x *subject) checkSize() {
 
 // checkLeader finds a leader that no caller can reach.
 func (x *subject) checkLeader() {
-	all := x.candidates[x.Key]
-	if len(all) == 0 || x.Closed || slices.ContainsFunc(x.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
+	all := x.Standing
+	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return
 	}
 	x.report(KindLeader,
@@ -140,7 +138,7 @@ func (x *subject) checkLayouts() {
 	addrs := make(map[string]bool)
 	written := make(map[[2]string]bool) // an address in a layout
 	for _, i := range x.Instances {
-		layout := x.LayoutName(i)
+		layout := i.Layout.String()
 		entries[layout] = append(entries[layout], i.Entry.Key)
 		addrs[i.Addr], written[[2]string{i.Addr, layout}] = true, true
 	}

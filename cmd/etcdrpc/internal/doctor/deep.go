@@ -48,7 +48,7 @@ func (p *patient) askAll(ctx context.Context, dial dialing.Func) {
 	for _, s := range p.services {
 		x := p.subject(s)
 		all := slices.DeleteFunc(slices.Clone(x.clients.Instances), func(i survey.Instance) bool {
-			return p.dead[i.Addr] != nil || p.isMisleading(i.Addr) || x.drained[i.Addr]
+			return p.dead[i.Addr] != nil || p.isMisleading(i.Addr) || i.Drained
 		})
 		found := make([]func(), len(all))
 		parallel.Each(len(all), dialing.Most, func(n int) { found[n] = x.ask(ctx, dial, &all[n]) })

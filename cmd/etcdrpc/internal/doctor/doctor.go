@@ -107,7 +107,7 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // patient returns what is known of services before anything else is looked at.
 func (d *Options) patient(n *store.Snapshot, full func(key string) string, endpoints []string) *patient {
-	p := &patient{Options: d, full: full, services: n.Services, candidates: n.Leaders, etcd: etcdHosts(endpoints), unreachable: make(map[string]int)}
+	p := &patient{Options: d, full: full, services: n.Services, etcd: etcdHosts(endpoints), unreachable: make(map[string]int)}
 	p.alone = p.oneHost()
 	return p
 }

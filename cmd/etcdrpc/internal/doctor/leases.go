@@ -31,7 +31,7 @@ type lease struct {
 // readLeases looks at the time left on all leases, and again at those that have little, or whose entries are leaving or may be
 // what an earlier run of a server left behind: at each when it is to have been renewed.
 func (p *patient) readLeases(ctx context.Context, s *store.Store) error {
-	times, err := s.Leases(ctx, survey.LeaseIDs(p.services))
+	times, err := s.Leases(ctx, survey.LeaseIDs(survey.Entries(p.services)))
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,6 @@ type patient struct {
 	*Options
 	full        func(key string) string // a key as etcd has it
 	services    []*survey.Service       // sorted by key
-	candidates  map[string][]store.Candidate
 	leases      map[int64]lease
 	etcd        []string         // hosts of etcd
 	exposed     []string         // hosts that the password is sent to without TLS
@@ -48,7 +47,7 @@ func (p *patient) read(ctx context.Context, s *store.Store, key string) (err err
 	case err != nil:
 		return err
 	}
-	p.services, p.candidates = n.Services, n.Leaders
+	p.services = n.Services
 	if key != "" && len(p.services) == 0 {
 		p.report(KindEmpty, "nothing is registered there",
 			"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is", key)

@@ -29,8 +29,6 @@ func (x *subject) checkPolicy() {
 			"put it without a lease: etcdrpc policy get, and then policy set "+x.word(x.Key)+" FILE")
 	}
 	switch {
-	case x.Closed:
-		return
 	case !x.InUse():
 		x.reportOrphan()
 		return
@@ -74,12 +72,12 @@ func (x *subject) checkLinked() {
 
 // checkDrain finds a drain that clients do not follow, of nothing, or by a name that clients do not know.
 func (x *subject) checkDrain() {
-	if x.drain.Ignored != 0 {
+	if x.plan.Drain.Ignored != 0 {
 		kind := KindBadPolicy
-		if x.drain.Ignored == plan.DrainNamesBase {
+		if x.plan.Drain.Ignored == plan.DrainNamesBase {
 			kind = KindLane
 		}
-		x.reportPolicy(kind, "clients do not follow the live policy, whose list to "+x.drain.Problem(),
+		x.reportPolicy(kind, "clients do not follow the live policy, whose list to "+x.plan.Drain.Problem(),
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", x.word(x.Key)))
 	}
 	var absent []string
@@ -115,7 +113,7 @@ func (x *subject) listed(i *survey.Instance) string {
 func (x *subject) checkDrainedSince() {
 	var where, names []string
 	for _, i := range x.clients.Instances {
-		if x.drained[i.Addr] && i.Entry.CreateRevision > x.Config.ModRevision {
+		if i.Drained && i.Entry.CreateRevision > x.Config.ModRevision {
 			where = append(where, i.Entry.Key)
 			names = append(names, x.listed(&i))
 		}

@@ -23,7 +23,7 @@ func (x *subject) compareFix() string {
 type group struct {
 	serviceconfig.Split
 	at            int // in the list of groups
-	open, drained []survey.Instance
+	open, drained []*survey.Instance
 }
 
 // isEmpty reports whether a group with a share of the calls has no instance.
@@ -38,29 +38,18 @@ func (x *subject) groups() (groups []group, outside []string) {
 	for n, split := range x.policy.Split {
 		groups = append(groups, group{Split: split, at: n})
 	}
-	placed, config := x.base(), plan.NewConfig(x.policy)
-	for n, i := range x.clients.Instances {
-		at := config.Group(&i.Endpoint)
-		switch {
-		case !placed.IsBase(&x.clients.Instances[n].Endpoint):
-		case at < len(groups) && x.drained[i.Addr]:
+	for _, m := range x.plan.Base.Members {
+		i := x.plan.All[m]
+		switch at := x.plan.Config.Group(&i.Endpoint); {
+		case at < len(groups) && i.Drained:
 			groups[at].drained = append(groups[at].drained, i)
 		case at < len(groups):
 			groups[at].open = append(groups[at].open, i)
-		case !x.drained[i.Addr]:
+		case !i.Drained:
 			outside = append(outside, i.Entry.Key)
 		}
 	}
 	return groups, outside
-}
-
-// base returns what is in lanes, and so has no calls without one; nil: these go to all.
-func (x *subject) base() *plan.Placement {
-	placed := x.clients.Placement(x.policy)
-	if placed != nil && len(placed.Of) == len(x.clients.Instances) {
-		return nil
-	}
-	return placed
 }
 
 // named lists the groups for which something holds.
@@ -86,7 +75,7 @@ func (x *subject) checkSplit() {
 	groups, outside := x.groups()
 	if slices.ContainsFunc(groups, group.isEmpty) {
 		what := "no instance is in a group"
-		if x.base() != nil {
+		if len(x.plan.Base.Members) < len(x.clients.Instances) {
 			what = "no instance that is in no lane is in a group"
 		}
 		x.reportPolicy(KindNoMatch, what+" of the split, so the other groups get its calls: "+named(groups, group.isEmpty), x.compareFix())
@@ -114,7 +103,7 @@ func (x *subject) checkEmptied(groups []group) {
 	}
 	first := groups[slices.IndexFunc(groups, group.isEmptied)]
 	x.reportPolicy(KindDrain, fmt.Sprintf("the drain empties a group of the split, so the others get %d of its %d parts of the calls, too: %s", lost, lost+left, named(groups, group.isEmptied)),
-		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.word(x.Key), output.Shell(x.listed(&first.drained[0])), x.setPolicy()))
+		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.word(x.Key), output.Shell(x.listed(first.drained[0])), x.setPolicy()))
 }
 
 // checkZones finds zones that a policy which prefers the client's own cannot go by.
@@ -156,20 +145,18 @@ func (x *subject) checkWeights() {
 	if name := x.policy.ChildPolicy[0].Name; name != serviceconfig.WeightedName && name != serviceconfig.RingHashName {
 		return
 	}
-	placed := cmp.Or(x.clients.Placement(x.policy), new(plan.Placement))
-	config := plan.NewConfig(x.policy)
-	sets := make(map[string][]survey.Instance)
-	for n, i := range x.clients.Instances {
-		if of := fmt.Sprint(config.Group(&i.Endpoint), placed.Of[&x.clients.Instances[n].Endpoint]); !x.drained[i.Addr] {
-			sets[of] = append(sets[of], i)
-		}
+	placed := cmp.Or(x.plan.Placed, new(plan.Placement))
+	sets := make(map[string][]*survey.Instance)
+	for _, i := range x.plan.All[:x.plan.Live] {
+		of := fmt.Sprint(x.plan.Config.Group(&i.Endpoint), placed.Of[&i.Endpoint])
+		sets[of] = append(sets[of], i)
 	}
 	for _, of := range slices.Sorted(maps.Keys(sets)) {
 		set, sum := sets[of], 0.0
 		for _, i := range set {
 			sum += float64(max(i.Weight, 1))
 		}
-		most := slices.MaxFunc(set, func(a, b survey.Instance) int { return cmp.Compare(a.Weight, b.Weight) })
+		most := slices.MaxFunc(set, func(a, b *survey.Instance) int { return cmp.Compare(a.Weight, b.Weight) })
 		if len(set) < 3 || float64(most.Weight) <= mostOfCalls*sum { // of two, one may be a canary
 			continue
 		}
@@ -181,8 +168,7 @@ func (x *subject) checkWeights() {
 // checkLanes finds what is wrong with the lanes of a live policy, and the instances that say their lane where it says how to
 // balance, and has no routes.
 func (x *subject) checkLanes() {
-	placed := x.clients.Placement(x.policy)
-	if placed == nil {
+	if x.plan == nil || x.plan.Placed == nil {
 		if laned := survey.Laned(x.clients.Instances); len(x.live.LoadBalancing) > 0 && len(laned) > 0 {
 			var where []string
 			for _, i := range laned {
@@ -193,32 +179,26 @@ func (x *subject) checkLanes() {
 		}
 		return
 	}
-	for _, problem := range placed.Problems {
+	for _, problem := range x.plan.Placed.Problems {
 		x.reportPolicy(KindLane, problem, x.compareFix())
 	}
-	if len(placed.Of) == len(x.clients.Instances) {
+	if len(x.plan.Placed.Of) == len(x.clients.Instances) {
 		x.reportPolicy(KindLane, "every instance is in a lane, so the calls without a lane go to all of them",
 			"register instances in no lane, or see that the routes match fewer")
 	}
-	x.checkStrict(placed)
+	x.checkStrict()
 }
 
 // checkStrict finds the strict lanes that a drain leaves without an instance.
-func (x *subject) checkStrict(placed *plan.Placement) {
-	open, drained := make(map[string]bool), make(map[string]string) // by the lane
-	for n := range x.clients.Instances {
-		i := &x.clients.Instances[n]
-		for _, lane := range placed.Of[&i.Endpoint] {
-			if x.drained[i.Addr] {
-				drained[lane] = max(drained[lane], x.listed(i))
-			} else {
-				open[lane] = true
-			}
+func (x *subject) checkStrict() {
+	drained := make(map[string]string) // an instance, by the lane
+	for _, i := range x.plan.All[x.plan.Live:] {
+		for _, lane := range x.plan.Placed.Of[&i.Endpoint] {
+			drained[lane] = max(drained[lane], x.listed(i))
 		}
 	}
-	strict := plan.NewConfig(x.policy).Strict
-	for _, lane := range placed.Made {
-		if !open[lane] && drained[lane] != "" && strict(lane) {
+	for _, lane := range slices.Sorted(maps.Keys(drained)) {
+		if x.plan.Lane(lane) == nil {
 			x.reportPolicy(KindLane, fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
 				fmt.Sprintf("etcdrpc undrain %s %s", x.word(x.Key), output.Shell(drained[lane])))
 		}

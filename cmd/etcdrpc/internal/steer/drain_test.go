@@ -63,6 +63,27 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrain_ManyNames drains many of a zone each. Its work is in proportion to their number.
+func TestDrain_ManyNames(t *testing.T) {
+	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":""},"weight":1}]}}]}`
+	values, names := []string{"10.1.0.1:1"}, []string(nil)
+	const n = 500
+	for i := range n {
+		addr := fmt.Sprintf("10.0.%d.%d:1", i>>8, i&0xff)
+		values = append(values, fmt.Sprintf(`{"Addr":%q,"Metadata":{"zone":"z%d"}}`, addr, i))
+		names = append(names, addr)
+	}
+	s := calledService(config, values...)
+	allocs := testing.AllocsPerRun(1, func() {
+		if _, err := drainNotes(s, Asked{Names: names}); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs > 100*n {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
 // TestEmptied looks at those strict lanes alone that an edit leaves empty.
 func TestEmptied(t *testing.T) {
 	const routes = `"route":[{"lane":"gone","match":{"version":"v9"},"strict":true},{"lane":"lax","match":{"version":"v1"}},{"label":"lane","strict":true}]`

@@ -82,7 +82,7 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
-		e.addLeader(n.Leaders[e.Key])
+		e.addLeader(e.Service.Standing)
 	}
 	return e, err
 }

@@ -23,30 +23,18 @@ type Caller = serviceconfig.Caller
 type Explanation struct {
 	Key string `json:"key"`
 	Caller
-	Policy    string      `json:"policy"`           // that picks among the instances of a set
-	Leader    string      `json:"leader,omitempty"` // the instance that has the calls for the leader, where that is known
-	Instances []Explained `json:"instances"`
-	Notes     []string    `json:"notes"`
+	Policy    string            `json:"policy"`           // that picks among the instances of a set
+	Leader    string            `json:"leader,omitempty"` // the instance that has the calls for the leader, where that is known
+	Instances []survey.Instance `json:"-"`                // with their shares, sorted
+	Notes     []string          `json:"notes"`
 
-	Service *survey.Service `json:"-"` // with the instances that clients call
-	general int             // the notes from here on hold whatever instances there are
-	Empty   []int           `json:"-"` // the groups of the split without an instance that may be called
+	general int // the notes from here on hold whatever instances there are
 	etcd    *serviceconfig.Etcd
-	placed  *plan.Placement // nil: there are no lanes
+	plan    *survey.Plan
+	within  string // the namespace
 }
 
-// Explained is one instance with its share of the calls, in percent.
-type Explained struct {
-	Instance string  `json:"instance"`
-	Addr     string  `json:"addr"`
-	Share    float64 `json:"share"`
-	Why      string  `json:"why"`
-
-	Lanes []string `json:"-"`
-	Entry string   `json:"-"` // the key of its entry
-}
-
-// Explain goes through the passes that a client goes through, in the same order, with every instance ready.
+// Explain plans the calls of a client as clients do, with every instance ready.
 func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
@@ -57,36 +45,22 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	case len(config.LoadBalancing) == 0:
 		return nil, errors.New("the live policy does not say how to balance: clients go by what their code was generated with")
 	}
-	x := &Explanation{Key: s.Key, Caller: from, Service: s.Merged(), Notes: []string{}}
+	x := &Explanation{Key: s.Key, Caller: from, Notes: []string{}}
 	x.setPolicy(config.LoadBalancing[0])
-	x.placed = x.Service.Placement(x.etcd)
-	all := make([]int, len(x.Service.Instances))
-	for i := range all {
-		all[i] = i
-		of := &x.Service.Instances[i]
-		x.Instances = append(x.Instances, Explained{Instance: of.Instance, Addr: of.Addr, Entry: of.Entry.Key})
-		if x.placed != nil {
-			x.Instances[i].Lanes = x.placed.Of[&of.Endpoint]
-		}
+	called := s.Merged()
+	x.plan = called.Plan(x.etcd, from.Zone)
+	if problem := x.plan.Drain.Problem(); problem != "" {
+		x.note("The list to %s.", problem)
 	}
-	set, why := x.lane(x.drain(all))
-	x.split(x.method(set), why)
+	x.share(x.lane())
 	x.general = len(x.Notes)
-	x.qualify()
-	x.addUncalled(s)
+	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
+	if among := x.among(); among != "" {
+		x.note("%s", among)
+	}
+	x.addLeader(s.Standing)
+	x.Instances, x.within = s.WithUncalled(called), s.Within
 	return x, nil
-}
-
-// ByEntry returns what is explained, by the keys of the entries; nothing of nil.
-func (x *Explanation) ByEntry() map[string]Explained {
-	if x == nil {
-		return nil
-	}
-	all := make(map[string]Explained, len(x.Instances))
-	for _, i := range x.Instances {
-		all[i.Entry] = i
-	}
-	return all
 }
 
 // setPolicy takes in a policy, and which one below it picks.
@@ -101,170 +75,176 @@ func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
 	x.Policy = x.etcd.ChildPolicy[0].Name
 }
 
-// qualify says when the shares are others.
-func (x *Explanation) qualify() {
-	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
-	if among := x.among(); among != "" {
-		x.note("%s", among)
-	}
-}
-
-// addUncalled adds the entries of the service that clients make no instance of.
-func (x *Explanation) addUncalled(s *survey.Service) {
-	called := x.Service.ByAddr()
-	for _, i := range s.Instances {
-		if why := i.WhyUncalled(called[i.Addr]); why != "" {
-			x.Instances = append(x.Instances, Explained{Instance: i.Instance, Addr: i.Addr, Why: why, Entry: i.Entry.Key})
-		}
-	}
-	slices.SortStableFunc(x.Instances, func(a, b Explained) int {
-		return cmp.Or(survey.CompareNames(a.Instance, b.Instance), survey.CompareNames(a.Addr, b.Addr))
-	})
-}
-
 func (x *Explanation) note(format string, args ...any) {
 	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
 }
 
-// keep returns the instances of a set that pass, and says of the others why they do not.
-func (x *Explanation) keep(set []int, pass func(i int) (ok bool, why string)) []int {
-	var left []int
-	for _, i := range set {
-		ok, why := pass(i)
-		if ok {
-			left = append(left, i)
-		} else if x.Instances[i].Why == "" {
-			x.Instances[i].Why = why
+// members returns the instances of a lane that are called by choice.
+func (x *Explanation) members(l *plan.Lane) (all []*survey.Instance) {
+	for _, m := range l.Members {
+		if int(m) < x.plan.Live {
+			all = append(all, x.plan.All[m])
 		}
 	}
-	return left
+	return all
 }
 
-func (x *Explanation) drain(set []int) []int {
-	drained, followed := x.Service.Drain(x.etcd)
-	if problem := followed.Problem(); problem != "" {
-		x.note("The list to %s.", problem)
-	}
-	return x.keep(set, func(i int) (bool, string) { return !drained[x.Service.Instances[i].Addr], "is drained" })
-}
-
-// lane leaves the instances of the caller's lane, or of the base, and says so.
-func (x *Explanation) lane(set []int) (left []int, why string) {
-	if x.placed == nil {
-		if x.Lane != "" {
-			x.note("The live policy has no routes, so lanes make no difference.")
-		}
-		return set, ""
-	}
-	in := func(i int) bool { return slices.Contains(x.Instances[i].Lanes, x.Lane) }
-	serves := func(i int) bool { return in(i) && x.serves(i) }
-	strict := plan.NewConfig(x.etcd).Strict(x.Lane)
-	switch {
-	case x.Lane == "":
-	case strict || slices.ContainsFunc(set, serves):
-		left := x.keep(set, func(i int) (bool, string) { return in(i), "is not in the lane " + x.Lane })
-		if len(left) == 0 {
+// lane returns where the calls with the caller's lane go.
+func (x *Explanation) lane() *plan.Lane {
+	p, base := x.plan, x.plan.Base
+	switch l := p.Lane(x.Lane); {
+	case p.Placed == nil && x.Lane != "":
+		x.note("The live policy has no routes, so lanes make no difference.")
+		return base
+	case p.Placed == nil:
+		return base
+	case l == nil:
+		l = &plan.Lane{Name: x.Lane, Strict: true}
+		fallthrough
+	case l != base && (l.Strict || slices.ContainsFunc(x.members(l), x.serves)):
+		if len(x.members(l)) == 0 {
 			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
 		}
-		return left, "in the lane " + x.Lane
-	default:
+		return l
+	case x.Lane != "":
 		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
 	}
-	base := func(i int) bool { return x.placed.IsBase(&x.Service.Instances[i].Endpoint) }
-	if !slices.ContainsFunc(set, base) {
+	if members := x.members(base); len(members) > 0 && !p.Placed.IsBase(&members[0].Endpoint) {
 		x.note("Every instance is in a lane, so the calls without one go to all.")
-		return set, ""
 	}
-	left = x.keep(set, func(i int) (bool, string) {
-		if lanes := x.Instances[i].Lanes; len(lanes) > 0 {
-			return base(i), "is in a lane: " + fmt.Sprint(lanes)
+	return base
+}
+
+// serves reports whether an instance takes the caller's method.
+func (x *Explanation) serves(i *survey.Instance) bool { return x.Method == "" || i.Serves(x.Method) }
+
+// group is a group of the split, as a lane has it.
+type group struct {
+	plan.Group
+	name   string
+	called []*survey.Instance // by zone and method
+}
+
+// share gives each instance its part of the calls of a lane.
+func (x *Explanation) share(l *plan.Lane) {
+	groups, total := x.groups(l), 0.0
+	for _, g := range groups {
+		total += float64(g.Weight)
+	}
+	for _, g := range groups {
+		part, why := 100*float64(g.Weight)/total, g.name
+		if total == 0 {
+			part, why = 100/float64(len(groups)), why+"; no group with a weight has an instance"
 		}
-		return base(i), "is of no lane that clients make, and not of the base either"
-	})
-	return left, "in no lane"
-}
-
-// method leaves the instances that serve the caller's method.
-func (x *Explanation) method(set []int) []int {
-	return x.keep(set, func(i int) (bool, string) { return x.serves(i), "does not serve " + x.Method })
-}
-
-func (x *Explanation) serves(i int) bool {
-	return x.Method == "" || x.Service.Instances[i].Serves(x.Method)
-}
-
-// split divides the calls among the groups, and shares each group's part out. why is why the instances of a set get calls where
-// there is no split.
-func (x *Explanation) split(set []int, why string) {
-	splits := x.etcd.Split
-	if len(splits) == 0 {
-		x.share(set, 100, why)
-		return
-	}
-	groups := make([][]int, len(splits)+1)
-	config := plan.NewConfig(x.etcd)
-	for _, i := range set {
-		g := config.Group(&x.Service.Instances[i].Endpoint)
-		groups[g] = append(groups[g], i)
-	}
-	weights := make([]float64, len(groups))
-	total, used := 0.0, 0.0
-	for g, group := range groups {
-		if len(group) > 0 && g < len(splits) {
-			weights[g] = float64(splits[g].Weight)
+		if len(x.etcd.Split) == 0 && x.plan.Placed != nil {
+			why = "in no lane"
+			if l.Name != "" {
+				why = "in the lane " + l.Name
+			}
 		}
-		total += weights[g]
-		used += float64(min(1, len(group)))
+		x.shareOut(g.called, part, why)
+	}
+	x.sayWhyNot(l)
+}
+
+// groups returns the groups of a lane that have an instance to call, and notes those of the split that have none.
+func (x *Explanation) groups(l *plan.Lane) (groups []group) {
+	config, splits := x.plan.Config, x.etcd.Split
+	found := make([]bool, len(splits)+1)
+	for _, of := range x.plan.Groups(l) {
+		g := group{Group: of}
+		for _, tier := range of.Tiers {
+			if g.called == nil && tier.Class.IsLive() {
+				for _, m := range tier.Members {
+					if i := x.plan.All[m]; x.serves(i) {
+						g.called = append(g.called, i)
+					}
+				}
+			}
+		}
+		if g.called == nil {
+			continue
+		}
+		at := config.Group(&g.called[0].Endpoint)
+		found[at] = true
+		if g.name = "matches no group of the split"; at < len(splits) {
+			g.name = fmt.Sprintf("in split[%d], of weight %d", at, splits[at].Weight)
+		}
+		groups = append(groups, g)
 	}
 	instead := ""
-	if total > 0 {
+	if slices.ContainsFunc(groups, func(g group) bool { return g.Weight > 0 }) {
 		instead = ": the other groups have its share"
 	}
-	for g, group := range groups {
-		why := "matches no group of the split"
-		if g < len(splits) {
-			why = fmt.Sprintf("in split[%d], of weight %d", g, splits[g].Weight)
-		}
-		switch {
-		case len(group) == 0 && g < len(splits):
-			x.Empty = append(x.Empty, g)
-			x.note("split[%d] has no instance here%s.", g, instead)
-		case total == 0:
-			x.share(group, 100/max(1, used), why+"; no group with a weight has an instance")
-		case weights[g] == 0:
-			if n := len(group); g == len(splits) && n > 0 {
-				x.note("%d of the instances match no group of the split, and get no calls.", n)
-			}
-			x.keep(group, func(int) (bool, string) { return false, why + ", while others have one" })
-		default:
-			x.share(group, 100*weights[g]/total, why)
+	for at := range splits {
+		if !found[at] {
+			x.note("split[%d] has no instance here%s.", at, instead)
 		}
 	}
+	if n := len(groups); n > 0 && len(splits) > 0 && found[len(splits)] && instead != "" {
+		x.note("%d of the instances match no group of the split, and get no calls.", len(groups[n-1].called))
+	}
+	return groups
 }
 
-// share shares a part of the calls out among the instances of a set that are in the client's zone or, if there are none, all.
-func (x *Explanation) share(set []int, percent float64, why string) {
-	near := func(i int) bool { return x.Service.Instances[i].Zone == x.Zone }
-	if x.etcd.PreferZone && x.Zone != "" && slices.ContainsFunc(set, near) {
-		set = x.keep(set, func(i int) (bool, string) { return near(i), "is in another zone" })
+// shareOut shares a part of the calls out among instances.
+func (x *Explanation) shareOut(among []*survey.Instance, percent float64, why string) {
+	if percent == 0 {
+		return
+	}
+	if x.plan.HasZones() && among[0].Zone == x.Zone {
 		if why != "" {
 			why += ", "
 		}
 		why += "in the zone " + x.Zone
 	}
-	weight := func(i int) float64 {
+	weight := func(i *survey.Instance) float64 {
 		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
-			return float64(max(1, x.Service.Instances[i].Weight))
+			return float64(max(1, i.Weight))
 		}
 		return 1
 	}
 	total := 0.0
-	for _, i := range set {
+	for _, i := range among {
 		total += weight(i)
 	}
-	for _, i := range set {
-		x.Instances[i].Share, x.Instances[i].Why = percent*weight(i)/total, cmp.Or(why, "may be called")
+	for _, i := range among {
+		i.Share = &survey.Share{Percent: percent * weight(i) / total, Why: cmp.Or(why, "may be called")}
 	}
+}
+
+// sayWhyNot says of the instances without calls why they have none.
+func (x *Explanation) sayWhyNot(l *plan.Lane) {
+	in := make(map[*survey.Instance]bool)
+	for _, i := range x.members(l) {
+		in[i] = true
+	}
+	for _, i := range x.plan.Endpoints {
+		if i.Share == nil {
+			i.Share = &survey.Share{Why: x.whyNot(i, l, in[i])}
+		}
+	}
+}
+
+func (x *Explanation) whyNot(i *survey.Instance, l *plan.Lane, in bool) string {
+	at := x.plan.Config.Group(&i.Endpoint)
+	switch {
+	case x.plan.Drain.Drained[&i.Endpoint]:
+		return "is drained"
+	case !in && l != x.plan.Base:
+		return "is not in the lane " + x.Lane
+	case !in && len(x.plan.Placed.Of[&i.Endpoint]) == 0:
+		return "is of no lane that clients make, and not of the base either"
+	case !in:
+		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
+	case !x.serves(i):
+		return "does not serve " + x.Method
+	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
+		return fmt.Sprintf("in split[%d], of weight 0, while others have one", at)
+	case at == len(x.etcd.Split) && at > 0:
+		return "matches no group of the split, while others have one"
+	}
+	return "is in another zone"
 }
 
 // among says how the shares within a set come about.
@@ -282,13 +262,20 @@ func (x *Explanation) among() string {
 
 // Show writes the explanation.
 func (x *Explanation) Show(out io.Writer, f output.Format) error {
-	return output.Show(out, f, x, x.print)
+	shown := struct {
+		*Explanation
+		Instances []survey.JSON `json:"instances"`
+	}{Explanation: x}
+	for n := range x.Instances {
+		shown.Instances = append(shown.Instances, x.Instances[n].JSON(x.within))
+	}
+	return output.Show(out, f, shown, x.print)
 }
 
 func (x *Explanation) print(out io.Writer) {
 	rows := make([][]string, len(x.Instances))
 	for n, i := range x.Instances {
-		rows[n] = []string{strconv.FormatFloat(i.Share, 'f', 1, 64) + " %", i.Instance, i.Addr, i.Why}
+		rows[n] = []string{strconv.FormatFloat(i.Share.Percent, 'f', 1, 64) + " %", i.Instance, i.Addr, i.Share.Why}
 	}
 	output.Table(out, []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}, rows)
 	for _, note := range x.Notes {

@@ -51,11 +51,11 @@ func TestExplain(t *testing.T) {
 		}
 		var got []string
 		for _, i := range x.Instances {
-			if i.Why == "" {
-				t.Errorf("%s: nothing says why %s has %v", tt.policy, i.Instance, i.Share)
+			if i.Share.Why == "" {
+				t.Errorf("%s: nothing says why %s has %v", tt.policy, i.Instance, i.Share.Percent)
 			}
-			if i.Share > 0 {
-				got = append(got, fmt.Sprintf("%s%.0f", i.Instance, math.Round(i.Share)))
+			if i.Share.Percent > 0 {
+				got = append(got, fmt.Sprintf("%s%.0f", i.Instance, math.Round(i.Share.Percent)))
 			}
 		}
 		if text := strings.Join(got, " "); text != tt.want {

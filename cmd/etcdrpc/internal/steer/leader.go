@@ -3,22 +3,21 @@ package steer
 import (
 	"slices"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// AddLeader says which instance has the calls for the leader of the service.
-func (x *Explanation) AddLeader(n *store.Snapshot) {
-	if all := n.Leaders[x.Key]; len(all) > 0 {
+// addLeader says which instance has the calls for the leader of the service.
+func (x *Explanation) addLeader(all []survey.Candidate) {
+	if len(all) > 0 {
 		x.Leader = all[0].Instance
 		x.note("%s leads %s: it has the calls for the leader, whatever the shares.", x.Leader, x.Key)
 	}
 }
 
 // addLeader notes what becomes of the leader of the service if it is drained.
-func (e *Edit) addLeader(all []store.Candidate) {
+func (e *Edit) addLeader(all []survey.Candidate) {
 	drain, find := survey.ListOf(e.shall.Policy().Drain), e.Service.Finder()
-	stays := func(c store.Candidate) bool {
+	stays := func(c survey.Candidate) bool {
 		i, err := find(c.Instance)
 		return !drain[c.Instance] && (err != nil || !drain.Has(i))
 	}

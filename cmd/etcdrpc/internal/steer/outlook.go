@@ -8,8 +8,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // What an edit is refused for because of the calls.
@@ -28,85 +26,78 @@ func (e *Edit) foresee() error {
 	if names := laned(clients); routed && shall.Route == nil && len(names) > 0 && !e.NoRoutes {
 		return fmt.Errorf("%w: calls without a lane would reach those that say they are in one (%s)", ErrNoRoutes, output.SomeOf(names))
 	}
-	_, before := clients.Drain(&was)
-	drained, after := clients.Drain(&shall)
-	called := func(addr string) bool { return !drained[addr] }
-	if after.Ignored != 0 && (after.Ignored != before.Ignored || slices.ContainsFunc(e.addrs, called)) {
-		return fmt.Errorf("clients would not follow that: the list to %s: register another first", after.Problem())
+	before, after := clients.Plan(&was, ""), clients.Plan(&shall, "")
+	called := func(i *survey.Instance) bool {
+		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
+	}
+	if after.Drain.Ignored != 0 && (after.Drain.Ignored != before.Drain.Ignored || slices.ContainsFunc(after.Endpoints, called)) {
+		return fmt.Errorf("clients would not follow that: the list to %s: register another first", after.Drain.Problem())
 	}
 	if !e.Changes() || len(clients.Instances) == 0 {
 		return nil
 	}
-	if bare := e.bare(); len(bare) > 0 && !e.Force {
+	bare := emptied(before, after)
+	if e.Kind == Drain {
+		bare = append(emptiedGroups(before, after), bare...)
+	}
+	if len(bare) > 0 && !e.Force {
 		return fmt.Errorf("%w in %s: register another first", ErrLeavesNone, strings.Join(bare, " and in "))
 	}
 	x, err := Explain(e.then(), Caller{})
 	if err != nil {
 		return nil //nolint:nilerror // clients would not go by it
 	}
-	e.note("%d of %d instances get calls then.", len(slices.DeleteFunc(slices.Clone(x.Instances), func(i Explained) bool { return i.Share == 0 })), len(clients.Instances))
+	calls := 0
+	for n := range x.Instances {
+		if x.Instances[n].Share.Percent > 0 {
+			calls++
+		}
+	}
+	e.note("%d of %d instances get calls then.", calls, len(clients.Instances))
 	e.Notes = append(e.Notes, x.Notes[:x.general]...)
 	return nil
 }
 
-// bare returns the groups of a split and the strict lanes that have no instance left, and had one before.
-func (e *Edit) bare() (all []string) {
-	emptied := func(from Caller) (after, before *Explanation) {
-		after, _ = Explain(e.then(), from)
-		before, _ = Explain(e.Service, from)
-		return after, before
-	}
-	if after, before := emptied(Caller{}); after != nil && before != nil && e.Kind == Drain {
-		for _, g := range after.Empty {
-			if group := after.etcd.Split[g]; group.Weight > 0 && !slices.Contains(before.Empty, g) {
-				all = append(all, fmt.Sprintf("split[%d], of weight %d, of the instances with %s", g, group.Weight, strings.TrimSuffix(group.Key(), ";")))
-			}
+// emptied returns the strict lanes that have no instance to call any more.
+func emptied(before, after *survey.Plan) (all []string) {
+	var names []string
+	for _, p := range []*survey.Plan{before, after} {
+		if names = append(names, p.Config.NamedLanes()...); p.Placed != nil {
+			names = append(names, p.Placed.Made...)
 		}
 	}
-	for _, lane := range e.emptied() {
-		all = append(all, fmt.Sprintf("the lane %q, which is strict", lane))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if fails(after, name) && !fails(before, name) {
+			all = append(all, fmt.Sprintf("the lane %q, which is strict", name))
+		}
 	}
 	return all
 }
 
-// emptied returns the strict lanes whose calls fail by the new config, and did not by the old one.
-func (e *Edit) emptied() []string {
-	clients, was, shall := e.Service.Merged(), e.was.Policy(), e.shall.Policy()
-	lanes := slices.Concat(lanesOf(clients, &was), lanesOf(clients, &shall))
-	before := failing(clients, &was, lanes)
-	return slices.DeleteFunc(failing(clients, &shall, lanes), func(lane string) bool { return slices.Contains(before, lane) })
-}
+// fails reports whether the calls of a lane fail.
+func fails(p *survey.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
 
-// lanesOf returns the lanes that a policy names, and those that instances make by it.
-func lanesOf(clients *survey.Service, policy *serviceconfig.Etcd) []string {
-	placed := clients.Placement(policy)
-	if placed == nil {
-		return nil
-	}
-	return slices.Concat(plan.NewConfig(policy).NamedLanes(), placed.Made)
-}
-
-// failing returns those of some lanes that are strict by a policy, and without an instance that may be called.
-func failing(clients *survey.Service, policy *serviceconfig.Etcd, of []string) (all []string) {
-	placed := clients.Placement(policy)
-	if placed == nil {
-		return nil
-	}
-	drained, _ := clients.Drain(policy)
-	served := make(map[string]bool)
-	for e, lanes := range placed.Of {
-		for _, lane := range lanes {
-			served[lane] = served[lane] || !drained[e.Addr]
+// emptiedGroups returns the groups of the split that have calls, and had an instance for those without a lane.
+func emptiedGroups(before, after *survey.Plan) (all []string) {
+	had, has := filled(before), filled(after)
+	for n, g := range after.Config.Split {
+		if g.Weight > 0 && had[g.Key()] && !has[g.Key()] {
+			all = append(all, fmt.Sprintf("split[%d], of weight %d, of the instances with %s", n, g.Weight, strings.TrimSuffix(g.Key(), ";")))
 		}
 	}
-	config := plan.NewConfig(policy)
-	for _, lane := range of {
-		if !served[lane] && config.Strict(lane) {
-			all = append(all, lane)
+	return all
+}
+
+// filled returns the groups of the split that have an instance for the calls without a lane, by their keys.
+func filled(p *survey.Plan) map[string]bool {
+	groups := make(map[string]bool)
+	for _, m := range p.Base.Members {
+		if at := p.Config.Group(&p.All[m].Endpoint); int(m) < p.Live && at < len(p.Config.Split) {
+			groups[p.Config.Split[at].Key()] = true
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return groups
 }
 
 // laned returns the instances that say which lane they are in.
@@ -122,9 +113,4 @@ func (e *Edit) then() *survey.Service {
 	then := *e.Service
 	then.Config = &survey.Entry{Value: []byte(e.New)}
 	return &then
-}
-
-// calls reports whether an instance has calls.
-func (x *Explanation) calls() bool {
-	return slices.ContainsFunc(x.Instances, func(e Explained) bool { return e.Share > 0 })
 }

@@ -34,6 +34,17 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]survey.Lease
 	return left, nil
 }
 
+// AddLeases adds to entries what is left of their leases.
+func (s *Store) AddLeases(ctx context.Context, entries []*survey.Instance) error {
+	left, err := s.Leases(ctx, survey.LeaseIDs(entries))
+	for _, i := range entries {
+		if t, ok := left[i.Entry.Lease]; ok {
+			i.Lease = &t
+		}
+	}
+	return err
+}
+
 func (s *Store) lease(ctx context.Context, id int64) (survey.LeaseTime, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

@@ -30,7 +30,6 @@ const (
 // Snapshot is what etcd holds of some services.
 type Snapshot struct {
 	Services []*survey.Service // sorted by key
-	Leaders  map[string][]Candidate
 	Revision int64
 	Note     string // what is not known of them
 
@@ -45,12 +44,6 @@ func (n *Snapshot) Find(key string) *survey.Service {
 		}
 	}
 	return &survey.Service{Key: key}
-}
-
-// Leads reports whether an instance is the one that leads its service.
-func (n *Snapshot) Leads(key, instance string) bool {
-	all := n.Leaders[key]
-	return len(all) > 0 && all[0].Instance == instance && instance != ""
 }
 
 // ranges returns what tells of the services under a prefix: their entries, which have to be readable, and then their live
@@ -121,7 +114,7 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 		}
 	}
 	entries := survey.InOrder(byKey)
-	n.Services, n.Leaders = of(entries), CandidatesByKey(entries)
+	n.Services = of(entries)
 	for _, found := range n.Services {
 		found.Within = s.namespace
 		if _, err := found.Live(); err != nil && found.InUse() {

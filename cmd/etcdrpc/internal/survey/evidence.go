@@ -5,17 +5,13 @@ import (
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
-
-// leaderPrefix is where the candidates for the leadership of services are.
-const leaderPrefix = servicekey.LeaderSegment + "/"
 
 // Evident reports whether this can be nothing but a service. An address on a lease alone is no proof: locks, leaders and records
 // of DNS are kept so. It takes a live config, a candidate for the leader, an entry in a format that only servers write, or
 // several addresses on leases.
 func (s *Service) Evident() bool {
-	if s.Config != nil || s.Led || slices.ContainsFunc(s.Instances, isServers) || slices.ContainsFunc(s.Malformed, isServers) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {
+	if s.Config != nil || len(s.Standing) > 0 || slices.ContainsFunc(s.Instances, isServers) || slices.ContainsFunc(s.Malformed, isServers) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {
 		return true
 	}
 	addrs := make(map[string]bool)

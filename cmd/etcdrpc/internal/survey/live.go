@@ -2,6 +2,7 @@ package survey
 
 import (
 	"fmt"
+	"hash/maphash"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
@@ -36,43 +37,37 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 	return live.LoadBalancing[0].Etcd()
 }
 
-// Placement returns which instances are in which lanes, nil if no route of the policy asks for lanes. The policy may be nil.
-func (s *Service) Placement(policy *serviceconfig.Etcd) *plan.Placement {
+// Plan is what a client makes of the instances of a service.
+type Plan = plan.Plan[*Instance]
+
+// Plan plans the calls of a client in a zone by a policy, as clients do, with the instances that they make of the entries: those of a
+// service that is [Service.Merged]. The policy may be nil.
+func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 	if policy == nil {
-		return nil
+		policy = new(serviceconfig.Etcd)
 	}
-	return plan.NewConfig(policy).Place(s.endpoints())
+	all := make([]*Instance, len(s.Instances))
+	for n := range all {
+		all[n] = &s.Instances[n]
+	}
+	return plan.Make(&plan.Input[*Instance]{
+		Service: s.Key, Config: plan.NewConfig(policy), Client: &plan.Client{Zone: zone, Seed: maphash.MakeSeed()}, Endpoints: all,
+		Of: func(i **Instance) *endpoint.Endpoint { return &(*i).Endpoint },
+	})
 }
 
-func (s *Service) endpoints() []*endpoint.Endpoint {
-	all := make([]*endpoint.Endpoint, len(s.Instances))
-	for i := range all {
-		all[i] = &s.Instances[i].Endpoint
-	}
-	return all
-}
-
-// Drained returns the addresses that clients keep new calls from by the live config. All entries of an address are drained
+// drained returns the addresses that clients keep new calls from by the live config. All entries of an address are drained
 // with it, whichever of them clients know it by.
-func (s *Service) Drained() map[string]bool {
+func (s *Service) drained() map[string]bool {
 	policy := s.Policy()
 	if policy == nil || len(policy.Drain) == 0 {
 		return nil
 	}
-	addrs, _ := s.Merged().Drain(policy)
-	return addrs
-}
-
-// Drain returns the addresses that a policy keeps new calls from, for a service with the instances that clients make, and
-// how clients follow its list.
-func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, followed *plan.Drain) {
-	config, all := plan.NewConfig(policy), s.endpoints()
-	followed = config.FollowDrain(all, config.Place(all), nil, nil)
-	addrs = make(map[string]bool)
-	for e := range followed.Drained {
+	addrs := make(map[string]bool)
+	for e := range s.Merged().Plan(policy, "").Drain.Drained {
 		addrs[e.Addr] = true
 	}
-	return addrs, followed
+	return addrs
 }
 
 // Laned returns the instances that say which lane they are in, in the metadata that names it by convention.

@@ -43,7 +43,7 @@ func TestDrained(t *testing.T) {
 			t.Fatalf("%s: malformed: %+v", tt.name, s.Malformed)
 		}
 		s.Config = &Entry{Value: []byte(`{"loadBalancingConfig":[{"etcd":{` + tt.fields + `,"childPolicy":[{"round_robin":{}}]}}]}`)}
-		if got := strings.Join(slices.Sorted(maps.Keys(s.Drained())), " "); got != tt.want {
+		if got := strings.Join(slices.Sorted(maps.Keys(s.drained())), " "); got != tt.want {
 			t.Errorf("%s: drained are %q, want %q", tt.name, got, tt.want)
 		}
 	}

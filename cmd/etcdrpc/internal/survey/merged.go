@@ -44,9 +44,23 @@ func (s *Service) ByAddr() map[string]*Instance {
 	return all
 }
 
-// WhyUncalled says why clients make no instance of an entry, "" if they do. called is what they call at its address; nil:
+// WithUncalled returns all well-formed entries, those that clients call as they are in called, which is what they make of the service.
+// The others have a share that says why they have no calls.
+func (s *Service) WithUncalled(called *Service) []Instance {
+	all, by := slices.Clone(called.Instances), called.ByAddr()
+	for _, i := range s.Instances {
+		if why := i.whyUncalled(by[i.Addr]); why != "" {
+			i.Share = &Share{Why: why}
+			all = append(all, i)
+		}
+	}
+	slices.SortStableFunc(all, Instance.compare)
+	return all
+}
+
+// whyUncalled says why clients make no instance of an entry, "" if they do. called is what they call at its address; nil:
 // nothing.
-func (i *Instance) WhyUncalled(called *Instance) string {
+func (i *Instance) whyUncalled(called *Instance) string {
 	switch {
 	case called == nil:
 		return "is being withdrawn by its owner"

@@ -16,32 +16,25 @@ const (
 	Malformed  State = "malformed"
 )
 
-// States is what becomes of the entries of a service.
-type States struct {
-	called  map[string]*Instance
-	drained map[string]bool
-}
-
-// States looks at what clients make of the entries.
-func (s *Service) States() States { return States{s.Merged().ByAddr(), s.Drained()} }
-
-// Called returns what clients call at the address of an entry; nil: nothing.
-func (t States) Called(i *Instance) *Instance { return t.called[i.Addr] }
-
-// Drained reports whether the address of an entry is drained, be the entry leaving or not.
-func (t States) Drained(i *Instance) bool { return t.drained[i.Addr] }
-
-// Of returns the state of an entry.
-func (t States) Of(i *Instance) State {
-	switch {
-	case i.Err != nil:
-		return Malformed
-	case i.Leaving() || t.called[i.Addr] == nil:
-		return Leaving
-	case t.drained[i.Addr]:
-		return Drained
+// judge says what becomes of each entry, and which instance leads.
+func (s *Service) judge() {
+	called, drained := s.Merged().ByAddr(), s.drained()
+	for n := range s.Malformed {
+		s.Malformed[n].State = Malformed
 	}
-	return Registered
+	for n := range s.Instances {
+		i := &s.Instances[n]
+		i.Leads = len(s.Standing) > 0 && s.Standing[0].Instance == i.Instance
+		i.Drained = drained[i.Addr]
+		switch {
+		case i.Leaving() || called[i.Addr] == nil:
+			i.State = Leaving
+		case i.Drained:
+			i.State = Drained
+		default:
+			i.State = Registered
+		}
+	}
 }
 
 // LeaseTime is what is left of a lease, and what it was granted with, in seconds.

@@ -19,9 +19,22 @@ var AnyLayout = endpoint.Reader{LeaseSuffix: true}
 // Instance is one entry under a service key.
 type Instance struct {
 	endpoint.Endpoint                 // of a malformed entry: the instance id alone
+	Service           string          // the key
 	Layout            endpoint.Layout // zero: malformed
 	Entry             Entry
 	Err               error // why it is malformed
+
+	State   State
+	Drained bool       // by the live config, be it leaving or not
+	Leads   bool       // it is the service's leader
+	Lease   *LeaseTime // nil: it has none, or nobody asked
+	Share   *Share     // nil: nobody asked
+}
+
+// Share is an instance's part of the calls.
+type Share struct {
+	Percent float64
+	Why     string
 }
 
 // Service is what etcd has of one service key.
@@ -29,10 +42,9 @@ type Service struct {
 	Key       string
 	Instances []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed []Instance
-	Config    *Entry // the live service config; nil: none
-	Led       bool   // somebody stands for its leader
-	Within    string // the namespace that all of this was read in, which the key does not say; "": none
-	Closed    bool   // its entries may not be read, so they are not known
+	Config    *Entry      // the live service config; nil: none
+	Standing  []Candidate // for its leader, who comes first
+	Within    string      // the namespace that all of this was read in, which the key does not say; "": none
 }
 
 // InUse reports whether the service has an entry, even if no client can read it.
@@ -43,14 +55,24 @@ func (s *Service) Uses(layouts ...endpoint.Layout) bool {
 	return slices.ContainsFunc(s.Instances, func(i Instance) bool { return slices.Contains(layouts, i.Layout) })
 }
 
-// LeaseIDs returns the leases that entries of the services hang on.
-func LeaseIDs(services []*Service) []int64 {
-	ids := make(map[int64]bool)
+// Entries returns all entries of some services.
+func Entries(services []*Service) (all []*Instance) {
 	for _, s := range services {
-		for _, i := range slices.Concat(s.Instances, s.Malformed) {
-			if i.Entry.Lease != 0 {
-				ids[i.Entry.Lease] = true
+		for _, set := range [][]Instance{s.Instances, s.Malformed} {
+			for n := range set {
+				all = append(all, &set[n])
 			}
+		}
+	}
+	return all
+}
+
+// LeaseIDs returns the leases that entries hang on.
+func LeaseIDs(entries []*Instance) []int64 {
+	ids := make(map[int64]bool)
+	for _, i := range entries {
+		if i.Entry.Lease != 0 {
+			ids[i.Entry.Lease] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(ids))
@@ -70,8 +92,8 @@ func All(entries []Entry) []*Service {
 	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &e
-		} else if key, ok := ledBy(e); ok {
-			group(key).Led = true
+		} else if key, c, ok := candidateOf(e); ok {
+			group(key).Standing = append(group(key).Standing, c)
 		} else if key := owner(e); key != "" && !IsCandidate(e.Key) {
 			group(key).Add(e)
 		}
@@ -80,7 +102,7 @@ func All(entries []Entry) []*Service {
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
 		if len(s.Instances) > 0 || s.Evident() {
-			s.sort()
+			s.finish()
 			services = append(services, s)
 		}
 	}
@@ -93,20 +115,27 @@ func Of(key string, entries []Entry) *Service {
 	for _, e := range entries {
 		if e.Key == ConfigPrefix+key {
 			s.Config = &e
+		} else if of, c, ok := candidateOf(e); ok && of == key {
+			s.Standing = append(s.Standing, c)
 		} else if !IsCandidate(e.Key) {
 			s.Add(e)
 		}
 	}
-	s.sort()
+	s.finish()
 	return s
 }
 
-func (s *Service) sort() {
+// finish sorts what was found, and says what becomes of each entry.
+func (s *Service) finish() {
+	slices.SortFunc(s.Standing, Candidate.compare)
 	for _, set := range [][]Instance{s.Instances, s.Malformed} {
-		slices.SortFunc(set, func(a, b Instance) int {
-			return cmp.Or(CompareNames(a.Instance, b.Instance), CompareNames(a.Addr, b.Addr), cmp.Compare(a.Entry.Key, b.Entry.Key))
-		})
+		slices.SortFunc(set, Instance.compare)
 	}
+	s.judge()
+}
+
+func (i Instance) compare(other Instance) int {
+	return cmp.Or(CompareNames(i.Instance, other.Instance), CompareNames(i.Addr, other.Addr), cmp.Compare(i.Entry.Key, other.Entry.Key))
 }
 
 // Add takes an entry in, and reports whether it is one of the service's.
@@ -118,46 +147,13 @@ func (s *Service) Add(e Entry) bool {
 		}
 		err = errStray(e)
 	}
-	s.Take(instanceOf(e, read, layout, cmp.Or(e.tooLarge(), err)))
+	if err = cmp.Or(e.tooLarge(), err); err != nil {
+		s.Malformed = append(s.Malformed, Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Service: s.Key, Entry: e, Err: err})
+	} else {
+		s.Instances = append(s.Instances, Instance{Endpoint: read, Service: s.Key, Layout: layout, Entry: e})
+	}
 	return true
 }
-
-// Take puts an instance among the well-formed or the malformed.
-func (s *Service) Take(i Instance) {
-	if i.Err == nil {
-		s.Instances = append(s.Instances, i)
-	} else {
-		s.Malformed = append(s.Malformed, i)
-	}
-}
-
-// instanceOf returns an entry with what was read of it, or why nothing was.
-func instanceOf(e Entry, read endpoint.Endpoint, layout endpoint.Layout, err error) Instance {
-	if err != nil {
-		return Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Entry: e, Err: err}
-	}
-	return Instance{Endpoint: read, Layout: layout, Entry: e}
-}
-
-// ledBy returns the key of the service for whose leadership an entry stands, if it does.
-func ledBy(e Entry) (key string, ok bool) {
-	key, ok = strings.CutPrefix(e.Key, leaderPrefix)
-	if !ok || e.Lease == 0 {
-		return "", false
-	}
-	key, _, ok = strings.Cut(key, "//")
-	return key, ok
-}
-
-// IsCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
-// what is looked at. What is kept there otherwise has no double slash.
-func IsCandidate(key string) bool {
-	_, rest, ok := strings.Cut("/"+key, "/"+leaderPrefix)
-	return ok && strings.Contains(rest, "//")
-}
-
-// LayoutName returns what people call the layout of an instance.
-func (s *Service) LayoutName(i Instance) string { return i.Layout.String() }
 
 // errStray returns why no client reads a stray.
 func errStray(e Entry) error {

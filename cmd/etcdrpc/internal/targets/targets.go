@@ -53,13 +53,12 @@ func Of(services []*survey.Service, prefix string, port Port) []Group {
 		if !s.Evident() && !leased(s) && s.Key != strings.TrimSuffix(prefix, "/") {
 			continue // a setting that happens to be an address
 		}
-		drained := s.Drained()
 		for _, i := range s.Merged().Instances {
 			target, ok := port.of(&i.Endpoint)
 			if !ok {
 				continue
 			}
-			groups = append(groups, Group{[]string{target}, targetLabels(s, &i, drained[i.Addr])})
+			groups = append(groups, Group{[]string{target}, targetLabels(&i)})
 		}
 	}
 	return groups
@@ -72,13 +71,9 @@ func leased(s *survey.Service) bool {
 
 // targetLabels returns what is known of an instance, without what is empty. Of several pieces of metadata whose names become
 // one, it has the first by name.
-func targetLabels(s *survey.Service, i *survey.Instance, drained bool) map[string]string {
-	state := "registered"
-	if drained {
-		state = "drained"
-	}
+func targetLabels(i *survey.Instance) map[string]string {
 	labels := map[string]string{
-		"key": s.Key, "instance": i.Instance, "address": i.Addr, "layout": s.LayoutName(*i), "state": state,
+		"key": i.Service, "instance": i.Instance, "address": i.Addr, "layout": i.Layout.String(), "state": string(i.State),
 		"version": i.Version, "zone": i.Zone,
 	}
 	if i.Weight > 0 {

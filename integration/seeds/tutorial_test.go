@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// tutorialLayout is the layout that "etcdrpc adopt" proposes for that system's entries.
+// tutorialLayout names the fields of that system's entries.
 var tutorialLayout = runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "version", Weight: "weight"})
 
 // tutorial is a tutorial's registry that many services copied. The fleet has the version in its keys.

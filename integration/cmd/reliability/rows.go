@@ -113,7 +113,7 @@ var provedRows = []proved{
 	{row{"E2", "One transaction has created many candidates", "All name the same first."}, []string{"TestPrecedes"}},
 	{row{"E3", "An instance may write candidates and not read them", "It does not stand, and others lead."}, []string{"TestE3_WhoCannotReadDoesNotStand"}},
 	{row{"E4", "etcd is full, and a leader has stalled for nearly its TTL", "It gives way."}, []string{"TestE4_WhoCannotStandGivesWay"}},
-	{row{"E5", "etcd is restored from a backup, and gives tokens again", "The log, a fence that sees a lower one, and `doctor --token` say so. [Restore so](../leader.md#restoring-etcd) that none comes again."}, []string{"TestE5_TokensThatComeAgain", "TestFence"}},
+	{row{"E5", "etcd is restored from a backup, and gives tokens again", "The log, and a fence that sees a lower one, say so. [Restore so](../leader.md#restoring-etcd) that none comes again."}, []string{"TestE5_TokensThatComeAgain", "TestFence"}},
 	{row{"E6", "A leadership ends while a handler waits in Recv", "It gets the reason, and the caller's stream ends."}, []string{"TestE6_RecvHearsOfTheEnd"}},
 	{row{"E7", "60,000 keys, or large values, among the candidates", "The only one leads. What is read is bounded."}, []string{"TestE7_OthersKeysStopNobody"}},
 	{row{"E8", "Ring hash or pick_first beside calls for a leader", "These go to it, and the others by the policy, wherever it is said."}, []string{"TestE8_OneRule", "TestAllPairs"}},

@@ -51,12 +51,17 @@ func (p *patient) isMisleading(addr string) bool {
 	return !p.skips(KindLocal) && (ip.IsLinkLocalUnicast() || isNobodys(ip) || ip.IsLoopback() && !p.alone)
 }
 
-// reportMisleading tells of an address that means the host of whoever calls it.
-func (p *patient) reportMisleading(i *survey.Instance) {
-	means := "the caller's own host"
-	if ipOf(i.Addr).IsLinkLocalUnicast() {
-		means = "a host on the caller's own link"
+// misleadingAddress finds the addresses that mean the host of whoever calls them.
+func (x *subject) misleadingAddress() {
+	for _, i := range x.Instances {
+		if i.Leaving() || !x.isMisleading(i.Addr) {
+			continue
+		}
+		means := "the caller's own host"
+		if ipOf(i.Addr).IsLinkLocalUnicast() {
+			means = "a host on the caller's own link"
+		}
+		x.report(KindLocal, fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+			"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR", i.Entry.Key)
 	}
-	p.report(KindLocal, fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-		"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR", i.Entry.Key)
 }

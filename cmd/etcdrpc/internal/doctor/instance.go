@@ -21,36 +21,43 @@ const (
 	clockError = time.Minute
 )
 
-// checkInstance finds what is wrong with an entry. That a dead server's lease is not renewed goes without saying.
-func (x *subject) checkInstance(i *survey.Instance) {
-	key, lease := i.Entry.Key, x.leases[i.Entry.Lease]
-	switch {
-	case i.Entry.Lease == 0:
-		x.report(KindNoLease, "the entry hangs on no lease, so it stays when its server dies",
-			"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself"+x.deletionUnless(i, "; if it has no server any more"), key)
-	case lease.Granted >= longLease:
-		x.report(KindNoLease, fmt.Sprintf("the entry hangs on a lease of %s, so it stays that long when its server dies", output.Seconds(lease.Granted)),
-			"have its server register itself, on a lease of seconds that it renews"+x.deletionUnless(i, "; if it has no server any more"), key)
-	}
-	if i.Leaving() {
-		if lease.renewed { // clients call it no more, so it may stop
-			x.report(KindLeaving, i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
-				"look at its server's log; if it is to serve, restart it; if not, stop it, and the entry goes with its lease", key)
+// noLease finds the entries that do not go when their server dies.
+func (x *subject) noLease() {
+	for n := range x.Instances {
+		i := &x.Instances[n]
+		switch granted := x.leases[i.Entry.Lease].Granted; {
+		case i.Entry.Lease == 0:
+			x.report(KindNoLease, "the entry hangs on no lease, so it stays when its server dies",
+				"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself"+x.deletionUnless(i, "; if it has no server any more"), i.Entry.Key)
+		case granted >= longLease:
+			x.report(KindNoLease, fmt.Sprintf("the entry hangs on a lease of %s, so it stays that long when its server dies", output.Seconds(granted)),
+				"have its server register itself, on a lease of seconds that it renews"+x.deletionUnless(i, "; if it has no server any more"), i.Entry.Key)
 		}
-		return
 	}
-	x.checkMetadata(i)
-	switch {
-	case x.isMisleading(i.Addr):
-		x.reportMisleading(i)
-	case x.dead[i.Addr] != nil:
-		x.reportUnreachable(i)
-	case lease.stale && !lease.behind:
+}
+
+// stuckLeaving finds the entries that stay though they are marked as being withdrawn: clients call them no more.
+func (x *subject) stuckLeaving() {
+	for _, i := range x.Instances {
+		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
+			x.report(KindLeaving, i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
+				"look at its server's log; if it is to serve, restart it; if not, stop it, and the entry goes with its lease", i.Entry.Key)
+		}
+	}
+}
+
+// staleLease finds the entries whose lease nobody renews. That a dead server's is not goes without saying.
+func (x *subject) staleLease() {
+	for _, i := range x.Instances {
+		lease := x.leases[i.Entry.Lease]
+		if i.Leaving() || x.isMisleading(i.Addr) || x.dead[i.Addr] != nil || !lease.stale || lease.behind {
+			continue
+		}
 		problem := x.leaseState(i.Entry.Lease)
 		if x.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		x.report(KindExpiring, problem, "look at the server's log for why it does not reach etcd: when the time is up, its clients lose it", key)
+		x.report(KindExpiring, problem, "look at the server's log for why it does not reach etcd: when the time is up, its clients lose it", i.Entry.Key)
 	}
 }
 
@@ -66,20 +73,25 @@ func (p *patient) leaseState(id int64) string {
 	return fmt.Sprintf(state, survey.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
 }
 
-// reportUnreachable tells of an address that accepts no connection: once, of all its entries.
-func (x *subject) reportUnreachable(i *survey.Instance) {
-	key := i.Entry.Key
-	if told, ok := x.unreachable[i.Addr]; ok {
-		x.findings[told].Where = append(x.findings[told].Where, x.full(key))
-		return
+// deadAddress finds the addresses that accept no connection: each once, with the entries of all services.
+func (x *subject) deadAddress() {
+	for _, i := range x.Instances {
+		key, lease := i.Entry.Key, x.leases[i.Entry.Lease]
+		if i.Leaving() || x.dead[i.Addr] == nil || x.isMisleading(i.Addr) {
+			continue
+		}
+		if told, ok := x.unreachable[i.Addr]; ok {
+			x.findings[told].Where = append(x.findings[told].Where, x.full(key))
+			continue
+		}
+		x.unreachable[i.Addr] = len(x.findings)
+		fix := "if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: "
+		if i.Entry.Lease == 0 || lease.Granted >= longLease {
+			fix = fmt.Sprintf("if the server is dead: %s; else ", x.deletion(key))
+		}
+		x.report(KindUnreachable, fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, x.reason(x.dead[i.Addr]), x.leaseState(i.Entry.Lease)),
+			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial", key)
 	}
-	x.unreachable[i.Addr] = len(x.findings)
-	fix := "if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: "
-	if i.Entry.Lease == 0 || x.leases[i.Entry.Lease].Granted >= longLease {
-		fix = fmt.Sprintf("if the server is dead: %s; else ", x.deletion(key))
-	}
-	x.report(KindUnreachable, fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, x.reason(x.dead[i.Addr]), x.leaseState(i.Entry.Lease)),
-		fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial", key)
 }
 
 // reason says why a connection failed, without the address, which is told already.
@@ -95,8 +107,16 @@ func (d *Options) reason(err error) string {
 	return err.Error()
 }
 
-// checkMetadata finds what an instance says of itself and no caller can read, or hardly means.
-func (x *subject) checkMetadata(i *survey.Instance) {
+// metadata finds what an instance says of itself and no caller can read, or hardly means.
+func (x *subject) metadata() {
+	for n := range x.Instances {
+		if i := &x.Instances[n]; !i.Leaving() {
+			x.metadataOf(i)
+		}
+	}
+}
+
+func (x *subject) metadataOf(i *survey.Instance) {
 	found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
 	if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
 		found(fmt.Sprintf("has the weight %.40q, which is no whole number up to 4294967295, so callers take it for none", text), "have its server write a whole number")
@@ -118,18 +138,20 @@ func (x *subject) checkMetadata(i *survey.Instance) {
 	}
 }
 
-// checkMalformed tells of an entry that no client can read. Its remedy never deletes what lives.
-func (x *subject) checkMalformed(i *survey.Instance) {
-	problem, fix := "no client can read the entry", "find out who writes it and have that write a layout of docs/layouts.md"
-	switch {
-	case x.leases[i.Entry.Lease].stale:
-		fix += "; nobody renews its lease, with which it goes"
-	case i.Entry.Lease != 0:
-		fix += "; it is on a lease, so it goes by itself when its writer is dead"
-	default:
-		fix += x.deletionUnless(i, "; if nobody writes it any more")
+// malformed tells of the entries that no client can read. A remedy never deletes what lives.
+func (x *subject) malformed() {
+	for n := range x.Malformed {
+		i, fix := &x.Malformed[n], "find out who writes it and have that write a layout of docs/layouts.md"
+		switch {
+		case x.leases[i.Entry.Lease].stale:
+			fix += "; nobody renews its lease, with which it goes"
+		case i.Entry.Lease != 0:
+			fix += "; it is on a lease, so it goes by itself when its writer is dead"
+		default:
+			fix += x.deletionUnless(i, "; if nobody writes it any more")
+		}
+		x.report(KindMalformed, "no client can read the entry: "+i.Err.Error(), fix, i.Entry.Key)
 	}
-	x.report(KindMalformed, problem+": "+i.Err.Error(), fix, i.Entry.Key)
 }
 
 // deletionUnless advises to delete an entry without a lease on a condition, unless its server lives. "" means that it does.

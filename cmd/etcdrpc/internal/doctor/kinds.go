@@ -8,6 +8,36 @@ import (
 // Kind is a sort of fault.
 type Kind string
 
+// The kinds of faults.
+const (
+	KindPermission    Kind = "permission"
+	KindEmpty         Kind = "empty"
+	KindMalformed     Kind = "malformed"
+	KindNoLease       Kind = "no-lease"
+	KindExpiring      Kind = "expiring"
+	KindLeaving       Kind = "leaving"
+	KindUnreachable   Kind = "unreachable"
+	KindLocal         Kind = "local-address"
+	KindDuplicate     Kind = "duplicate-address"
+	KindMixedLayouts  Kind = "mixed-layouts"
+	KindBadKey        Kind = "bad-key"
+	KindBadPolicy     Kind = "bad-policy"
+	KindUnlinked      Kind = "unlinked-policy"
+	KindNoMatch       Kind = "no-match"
+	KindDrain         Kind = "drain"
+	KindUnserved      Kind = "unserved-method"
+	KindOrphanPolicy  Kind = "orphan-policy"
+	KindLane          Kind = "lane"
+	KindLeader        Kind = "leader"
+	KindMetadata      Kind = "metadata"
+	KindTooMany       Kind = "too-many"
+	KindPlaintext     Kind = "plaintext-password"
+	KindNotServing    Kind = "not-serving"
+	KindWrongService  Kind = "wrong-service"
+	KindHealthUnknown Kind = "health-unknown"
+	KindXDS           Kind = "xds"
+)
+
 // Severity is how bad a fault is.
 type Severity string
 
@@ -18,51 +48,62 @@ const (
 	Note    Severity = "note"    // no fault: something to know
 )
 
-var (
-	names      []string // of the kinds, in the order in which they are shown
-	severities = make(map[Kind]Severity)
-	help       strings.Builder
-)
-
-// newKind adds a kind to those that are known, with how bad it is as a rule, and what it is.
-func newKind(kind Kind, severity Severity, what string) Kind {
-	names, severities[kind] = append(names, string(kind)), severity
-	fmt.Fprintf(&help, "  %-7s  %-18s %s\n", severity, kind, what)
-	return kind
+// check is a kind of fault, and what finds it in a service. Each function is pure: it looks at what was read before, and reports
+// faults of this kind alone, with what to do. TestDoctor_Faults plants each.
+type check struct {
+	kind     Kind
+	severity Severity
+	what     string
+	find     []func(x *subject) // none: it is found where etcd is read
 }
 
-// The kinds of faults.
-var (
-	KindPermission    = newKind("permission", Error, "etcd does not let the user read what it has to")
-	KindEmpty         = newKind("empty", Error, "nothing that can be called is registered")
-	KindMalformed     = newKind("malformed", Error, "an entry that no client can read")
-	KindNoLease       = newKind("no-lease", Warning, "an entry that stays when its server dies, for a day or for ever")
-	KindExpiring      = newKind("expiring", Warning, "a lease that nobody renews any more, or a live policy on one")
-	KindLeaving       = newKind("leaving", Warning, "an entry that its owner withdraws, and that stays")
-	KindUnreachable   = newKind("unreachable", Error, "an address that accepts no connection")
-	KindLocal         = newKind("local-address", Error, "an address that means the host of whoever calls it")
-	KindDuplicate     = newKind("duplicate-address", Error, "several instances with one address")
-	KindMixedLayouts  = newKind("mixed-layouts", Warning, "a service written in several layouts")
-	KindBadKey        = newKind("bad-key", Error, "a service key that no client can be given")
-	KindBadPolicy     = newKind("bad-policy", Error, "a live policy that clients do not go by")
-	KindUnlinked      = newKind("unlinked-policy", Warning, "a live policy that clients do not link by default")
-	KindNoMatch       = newKind("no-match", Warning, "a split, drain or zone of a live policy that does not fit the instances")
-	KindDrain         = newKind("drain", Warning, "a drain that does more than it was meant to")
-	KindUnserved      = newKind("unserved-method", Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves")
-	KindOrphanPolicy  = newKind("orphan-policy", Warning, "a live policy for a service without instances")
-	KindLane          = newKind("lane", Warning, "routes of a live policy that put no instance in a lane, or too many, or are missing")
-	KindLeader        = newKind("leader", Error, "a leader that no caller can reach")
-	KindMetadata      = newKind("metadata", Warning, "what an instance says of itself and no caller can read, or hardly means")
-	KindTooMany       = newKind("too-many", Error, "more entries than clients keep")
-	KindPlaintext     = newKind("plaintext-password", Warning, "a password of --user that is sent without TLS")
-	KindNotServing    = newKind("not-serving", Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)")
-	KindWrongService  = newKind("wrong-service", Error, "an address at which another service's server is now (--deep)")
-	KindHealthUnknown = newKind("health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)")
-	KindXDS           = newKind("xds", Warning, "what clients by xDS cannot be told (--xds)")
-)
+type finders = []func(x *subject)
+
+// checks are all that doctor looks for, in the order of its help.
+var checks = []check{
+	{KindPermission, Error, "etcd does not let the user read what it has to", nil},
+	{KindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
+	{KindMalformed, Error, "an entry that no client can read", finders{(*subject).malformed}},
+	{KindNoLease, Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
+	{KindExpiring, Warning, "a lease that nobody renews any more, or a live policy on one", finders{(*subject).staleLease, (*subject).leasedPolicy}},
+	{KindLeaving, Warning, "an entry that its owner withdraws, and that stays", finders{(*subject).stuckLeaving}},
+	{KindUnreachable, Error, "an address that accepts no connection", finders{(*subject).deadAddress}},
+	{KindLocal, Error, "an address that means the host of whoever calls it", finders{(*subject).misleadingAddress}},
+	{KindDuplicate, Error, "several instances with one address", finders{(*subject).duplicates}},
+	{KindMixedLayouts, Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
+	{KindBadKey, Error, "a service key that no client can be given", finders{(*subject).badKey}},
+	{KindBadPolicy, Error, "a live policy that clients do not go by", finders{(*subject).refusedPolicy, (*subject).ignoredDrain}},
+	{KindUnlinked, Warning, "a live policy that clients do not link by default", finders{(*subject).unlinkedPolicy}},
+	{KindNoMatch, Warning, "a split, drain or zone of a live policy that does not fit the instances",
+		finders{(*subject).unknownDrain, (*subject).emptyGroups, (*subject).outsideGroups, (*subject).spelledZones, (*subject).missingZones}},
+	{KindDrain, Warning, "a drain that does more than it was meant to", finders{(*subject).drainedSince, (*subject).emptiedGroups}},
+	{KindUnserved, Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves", finders{(*subject).unservedHealth, (*subject).unservedMethods}},
+	{KindOrphanPolicy, Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
+	{KindLane, Warning, "routes of a live policy that put no instance in a lane, or too many, or are missing",
+		finders{(*subject).ignoredDrainOfBase, (*subject).missingRoutes, (*subject).badRoutes, (*subject).drainedLanes}},
+	{KindLeader, Error, "a leader that no caller can reach", finders{(*subject).leader}},
+	{KindMetadata, Warning, "what an instance says of itself and no caller can read, or hardly means", finders{(*subject).metadata, (*subject).heavyWeights}},
+	{KindTooMany, Error, "more entries than clients keep", finders{(*subject).tooMany}},
+	{KindPlaintext, Warning, "a password of --user that is sent without TLS", nil},
+	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)", finders{(*subject).notServing}},
+	{KindWrongService, Error, "an address at which another service's server is now (--deep)", finders{(*subject).wrongService}},
+	{KindHealthUnknown, Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
+	{KindXDS, Warning, "what clients by xDS cannot be told (--xds)", finders{(*subject).lostByXDS}},
+}
 
 // KindNames returns the names of all kinds.
-func KindNames() []string { return names }
+func KindNames() (names []string) {
+	for _, c := range checks {
+		names = append(names, string(c.kind))
+	}
+	return names
+}
 
 // KindsHelp says of each kind what it is, a line each.
-func KindsHelp() string { return help.String() }
+func KindsHelp() string {
+	var help strings.Builder
+	for _, c := range checks {
+		fmt.Fprintf(&help, "  %-7s  %-18s %s\n", c.severity, c.kind, c.what)
+	}
+	return help.String()
+}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // TestLease_Seen tells what two looks at a lease say, of an entry in whose place a newer one stands and of others.
@@ -77,13 +76,12 @@ func TestReplaced(t *testing.T) {
 // TestLongLease has the remedy for a dead server not wait for a lease of a year.
 func TestLongLease(t *testing.T) {
 	const year = 365 * 24 * 60 * 60
-	i := survey.Instance{Endpoint: endpoint.Endpoint{Addr: "10.0.0.1:1"}, Entry: survey.Entry{Key: "acme/user/a", Lease: 1}}
-	p := known(nil)
+	p := known(survey.All([]survey.Entry{{Key: "acme/user/10.0.0.1:1", Value: []byte("10.0.0.1:1"), Lease: 1}}))
 	p.probed, p.dead = true, map[string]error{"10.0.0.1:1": errors.New("connection refused")}
 	p.leases = map[int64]lease{1: {LeaseTime: survey.LeaseTime{Left: year - 1, Granted: year}}}
-	p.subject(new(survey.Service)).checkInstance(&i)
+	p.check()
 	found := p.findings
-	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/a") {
+	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/10.0.0.1:1") {
 		t.Errorf("found %+v", found)
 	}
 }
@@ -92,7 +90,7 @@ func TestLongLease(t *testing.T) {
 func TestTooMany(t *testing.T) {
 	for n, want := range map[int]int{20_000: 0, 20_001: 1} {
 		p := known(nil)
-		(&subject{patient: p, Service: &survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}}).checkSize()
+		(&subject{patient: p, Service: &survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}}).tooMany()
 		if len(p.findings) != want {
 			t.Errorf("%d entries: %+v", n, p.findings)
 		}

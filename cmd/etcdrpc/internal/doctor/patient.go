@@ -26,7 +26,8 @@ type patient struct {
 	now         time.Time        // zero: times are not looked at
 	probed      bool             // the addresses were connected to
 	dead        map[string]error // addresses that do not answer
-	unreachable map[string]int   // the findings of these
+	health      map[spot]answer  // of the instances that were asked
+	unreachable map[string]int   // the findings of dead addresses
 	findings    []Finding
 }
 

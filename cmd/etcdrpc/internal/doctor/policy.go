@@ -8,78 +8,75 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// checkPolicy finds what is wrong with the live policy of a service.
-func (x *subject) checkPolicy() {
-	if x.Config == nil || endpoint.CheckKey(x.Key) != nil { // no client reads the policy of a bad key, nor does a command take it
-		return
-	}
+// refusedPolicy finds a live policy that clients refuse.
+func (x *subject) refusedPolicy() {
 	if x.refused != nil {
 		x.reportPolicy(KindBadPolicy, "clients do not go by the live policy: "+x.refused.Error(),
 			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", x.word(x.Key)))
-	} else {
-		x.checkLinked()
 	}
-	if x.Config.Lease != 0 {
+}
+
+func (x *subject) leasedPolicy() {
+	if x.ruled && x.Config.Lease != 0 {
 		x.reportPolicy(KindExpiring, "the live policy hangs on a lease, and is in force no more once that has run out",
 			"put it without a lease: etcdrpc policy get, and then policy set "+x.word(x.Key)+" FILE")
 	}
-	switch {
-	case !x.InUse():
-		x.reportOrphan()
-		return
-	case x.live == nil || len(x.Instances) == 0:
-		return
-	}
-	if x.policy != nil {
-		x.checkDrain()
-		x.checkDrainedSince()
-		x.checkSplit()
-		x.checkZones()
-		x.checkWeights()
-	}
-	x.checkLanes()
-	x.checkHealthService()
-	x.checkServed()
 }
 
 // reportPolicy tells of what is wrong with the live policy, beside some entries.
-func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) *Finding {
-	return x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
+func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) {
+	x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
 }
 
 // setPolicy is the command that puts another live policy in force.
 func (x *subject) setPolicy() string { return "etcdrpc policy set " + x.word(x.Key) + " FILE" }
 
-// reportOrphan tells of a live policy for a service that is not there: its key may be that of another in another spelling.
-func (x *subject) reportOrphan() {
-	fix := "if the key is mistyped or the service gone: etcdrpc policy rm " + x.word(x.Key)
-	x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key), fix)
+// orphanPolicy finds a live policy for a service that is not there.
+func (x *subject) orphanPolicy() {
+	if x.ruled && !x.InUse() {
+		x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key),
+			"if the key is mistyped or the service gone: etcdrpc policy rm "+x.word(x.Key))
+	}
 }
 
-// checkLinked finds a policy that not every client links.
-func (x *subject) checkLinked() {
-	if err := liveconfig.Linked(x.live); err != nil {
+// unlinkedPolicy finds a policy that not every client links.
+func (x *subject) unlinkedPolicy() {
+	config, err := x.Service.Live()
+	if !x.ruled || config == nil || err != nil {
+		return
+	}
+	if err := liveconfig.Linked(config); err != nil {
 		x.reportPolicy(KindUnlinked,
 			"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that "+err.Error(),
 			fmt.Sprintf("have every client of %s link it, as generated code does whose proto names it, and then --skip %s; or %s with another", x.word(x.Key), KindUnlinked, x.setPolicy()))
 	}
 }
 
-// checkDrain finds a drain that clients do not follow, of nothing, or by a name that clients do not know.
-func (x *subject) checkDrain() {
-	if x.plan.Drain.Ignored != 0 {
-		kind := KindBadPolicy
-		if x.plan.Drain.Ignored == plan.DrainNamesBase {
-			kind = KindLane
-		}
-		x.reportPolicy(kind, "clients do not follow the live policy, whose list to "+x.plan.Drain.Problem(),
-			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", x.word(x.Key)))
+// ignoredDrain finds a drain that clients do not follow.
+func (x *subject) ignoredDrain() {
+	if ignored := x.plan.Drain.Ignored; ignored != 0 && ignored != plan.DrainNamesBase {
+		x.reportIgnored(KindBadPolicy)
 	}
+}
+
+// ignoredDrainOfBase finds a drain that clients do not follow for the instances in no lane.
+func (x *subject) ignoredDrainOfBase() {
+	if x.plan.Drain.Ignored == plan.DrainNamesBase {
+		x.reportIgnored(KindLane)
+	}
+}
+
+func (x *subject) reportIgnored(kind Kind) {
+	x.reportPolicy(kind, "clients do not follow the live policy, whose list to "+x.plan.Drain.Problem(),
+		fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", x.word(x.Key)))
+}
+
+// unknownDrain finds a drain of nothing, or by a name that clients do not know.
+func (x *subject) unknownDrain() {
 	var absent []string
 	list, byAddr, named := survey.ListOf(x.policy.Drain), x.clients.ByAddr(), make(map[string]int)
 	for n, i := range slices.Backward(x.Instances) { // the first of a name counts
@@ -109,13 +106,12 @@ func (x *subject) listed(i *survey.Instance) string {
 	return i.Addr
 }
 
-// checkDrainedSince finds the instances that were registered after the list that drains them was written.
-func (x *subject) checkDrainedSince() {
+// drainedSince finds the instances that were registered after the list that drains them was written.
+func (x *subject) drainedSince() {
 	var where, names []string
-	for _, i := range x.clients.Instances {
-		if i.Drained && i.Entry.CreateRevision > x.Config.ModRevision {
-			where = append(where, i.Entry.Key)
-			names = append(names, x.listed(&i))
+	for _, i := range x.plan.All[x.plan.Live:] {
+		if i.Entry.CreateRevision > x.Config.ModRevision {
+			where, names = append(where, i.Entry.Key), append(names, x.listed(i))
 		}
 	}
 	if len(names) > 0 {
@@ -124,30 +120,25 @@ func (x *subject) checkDrainedSince() {
 	}
 }
 
-// checkHealthService finds a healthCheckConfig for a service whose health no instance tells: clients take them all for ill, and
-// every call fails. A server may tell the health of names that it does not publish, so it is asked, with --deep.
-func (x *subject) checkHealthService() {
-	name := x.healthService()
-	if name == "" {
+// unservedHealth finds a healthCheckConfig for a service whose health no instance tells: clients take them all for ill, and
+// every call fails.
+func (x *subject) unservedHealth() {
+	if x.live == nil || x.live.HealthCheck == nil || x.live.HealthCheck.ServiceName == "" {
 		return
 	}
-	fix := "name a service whose health the servers tell, or \"\" for that of the server as a whole: " + x.setPolicy()
+	name := x.live.HealthCheck.ServiceName
 	if unserved, _ := x.Unserved([]serviceconfig.MethodName{{Service: name}}); len(unserved) > 0 {
-		x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers tell its health all the same, every call fails", output.Quoted([]string{name})), fix)
+		x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers tell its health all the same, every call fails", output.Quoted([]string{name})),
+			"name a service whose health the servers tell, or \"\" for that of the server as a whole: "+x.setPolicy())
 	}
 }
 
-// healthService returns the service whose health the live policy has clients ask for, "" if there is none.
-func (x *subject) healthService() string {
-	if x.live == nil || x.live.HealthCheck == nil {
-		return ""
-	}
-	return x.live.HealthCheck.ServiceName
-}
-
-// checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
+// unservedMethods finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
 // does not say what it serves.
-func (x *subject) checkServed() {
+func (x *subject) unservedMethods() {
+	if x.live == nil {
+		return
+	}
 	var named []serviceconfig.MethodName
 	for _, method := range x.live.Methods {
 		for _, name := range method.Name {

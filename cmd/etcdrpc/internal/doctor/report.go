@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"cmp"
 	"io"
 	"maps"
 	"slices"
@@ -12,8 +11,8 @@ import (
 // Finding is one thing that is wrong.
 type Finding struct {
 	Kind     Kind     `json:"kind"`
-	Severity Severity `json:"severity,omitempty"` // "": not judged yet
-	Where    []string `json:"where"`              // keys of etcd, in full
+	Severity Severity `json:"severity"` // of the kind
+	Where    []string `json:"where"`    // keys of etcd, in full
 	Problem  string   `json:"problem"`
 	Fix      string   `json:"fix"`
 }
@@ -28,14 +27,13 @@ type Report struct {
 	unasked string // what was not looked at, in words; "": nothing
 }
 
-// report tells of what is wrong with some keys, which are without the namespace. The finding may be changed until the next one.
-func (p *patient) report(kind Kind, problem, fix string, keys ...string) *Finding {
+// report tells of what is wrong with some keys, which are without the namespace.
+func (p *patient) report(kind Kind, problem, fix string, keys ...string) {
 	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
 		f.Where = append(f.Where, p.full(key))
 	}
 	p.findings = append(p.findings, f)
-	return &p.findings[len(p.findings)-1]
 }
 
 // diagnose looks for faults, and returns what was found, the worst first.
@@ -53,10 +51,13 @@ func (p *patient) diagnose() *Report {
 		r.Services++
 		r.Instances += len(s.Instances) + len(s.Malformed)
 	}
+	severities := make(map[Kind]Severity)
+	for _, c := range checks {
+		severities[c.kind] = c.severity
+	}
 	for _, severity := range []Severity{Error, Warning, Note} {
 		for _, f := range p.findings {
-			f.Severity = cmp.Or(f.Severity, severities[f.Kind])
-			switch {
+			switch f.Severity = severities[f.Kind]; {
 			case f.Severity != severity || p.skips(f.Kind):
 			case severity == Note:
 				r.Notes = append(r.Notes, f)
@@ -103,10 +104,7 @@ func (r *Report) print(out io.Writer) {
 
 // Show writes the finding for people.
 func (f Finding) Show(out io.Writer) {
-	if f.Severity != "" {
-		output.Sayf(out, "%s ", f.Severity)
-	}
-	output.Sayf(out, "%s: %s\n", f.Kind, f.Problem)
+	output.Sayf(out, "%s %s: %s\n", f.Severity, f.Kind, f.Problem)
 	for _, key := range f.Where {
 		output.Sayf(out, "  at  %s\n", key)
 	}

@@ -67,28 +67,30 @@ func named(groups []group, holds func(group) bool) string {
 	return strings.Join(output.FirstOf(names), "; ")
 }
 
-// checkSplit finds the groups of a split that have a share of the calls and nothing to call, and the instances in no group.
-func (x *subject) checkSplit() {
-	if len(x.policy.Split) == 0 {
+// emptyGroups finds the groups of a split that have a share of the calls and nothing to call.
+func (x *subject) emptyGroups() {
+	groups, _ := x.groups()
+	if !slices.ContainsFunc(groups, group.isEmpty) {
 		return
 	}
-	groups, outside := x.groups()
-	if slices.ContainsFunc(groups, group.isEmpty) {
-		what := "no instance is in a group"
-		if len(x.plan.Base.Members) < len(x.clients.Instances) {
-			what = "no instance that is in no lane is in a group"
-		}
-		x.reportPolicy(KindNoMatch, what+" of the split, so the other groups get its calls: "+named(groups, group.isEmpty), x.compareFix())
+	what := "no instance is in a group"
+	if len(x.plan.Base.Members) < len(x.clients.Instances) {
+		what = "no instance that is in no lane is in a group"
 	}
-	if len(outside) > 0 {
+	x.reportPolicy(KindNoMatch, what+" of the split, so the other groups get its calls: "+named(groups, group.isEmpty), x.compareFix())
+}
+
+// outsideGroups finds the instances in no group of a split.
+func (x *subject) outsideGroups() {
+	if groups, outside := x.groups(); len(groups) > 0 && len(outside) > 0 {
 		x.reportPolicy(KindNoMatch, output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
 			"if they are to be called, give them a group; if not, a group of weight 0 says so: "+x.setPolicy(), outside...)
 	}
-	x.checkEmptied(groups)
 }
 
-// checkEmptied finds a drain that empties groups of a split whose calls at least double those of the groups that are left.
-func (x *subject) checkEmptied(groups []group) {
+// emptiedGroups finds a drain that empties groups of a split whose calls at least double those of the groups that are left.
+func (x *subject) emptiedGroups() {
+	groups, _ := x.groups()
 	var left, lost uint64
 	for _, g := range groups {
 		switch {
@@ -106,42 +108,54 @@ func (x *subject) checkEmptied(groups []group) {
 		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.word(x.Key), output.Shell(x.listed(first.drained[0])), x.setPolicy()))
 }
 
-// checkZones finds zones that a policy which prefers the client's own cannot go by.
-func (x *subject) checkZones() {
+// spelledZones finds zones that differ in their spelling alone, where a policy prefers the client's own.
+func (x *subject) spelledZones() {
 	if !x.policy.PreferZone {
 		return
 	}
 	spelled := make(map[string]string) // the zone in lower case, as it is written
 	told := make(map[string]bool)
-	var without []string
 	for _, i := range x.clients.Instances {
 		folded := strings.ToLower(strings.TrimSpace(i.Zone))
-		switch first, known := spelled[folded]; {
-		case i.Zone == "":
-			without = append(without, i.Entry.Key)
-		case !known:
+		first, known := spelled[folded]
+		if !known {
 			spelled[folded] = i.Zone
-		case first != i.Zone && !told[i.Zone]:
+		} else if first != i.Zone && !told[i.Zone] {
 			told[i.Zone] = true
 			x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %.80q and %.80q are two zones: clients compare them letter by letter", first, i.Zone),
 				"write the zone in one way, in instances and clients", i.Entry.Key)
 		}
 	}
-	fix := "have the servers say their zone by runtime.WithZone; or put a live policy without preferZone in force: " + x.setPolicy()
-	switch all := len(x.clients.Instances); {
-	case len(without) == all:
-		x.reportPolicy(KindNoMatch, "the live policy prefers the client's own zone, and no instance says its zone, so that has no effect", fix)
-	case len(without) > 0:
-		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances say none: clients that have instances in theirs do not call these", len(without), all), fix, without...)
+}
+
+// missingZones finds instances without a zone, where a policy prefers the client's own.
+func (x *subject) missingZones() {
+	var without []string
+	for _, i := range x.clients.Instances {
+		if i.Zone == "" {
+			without = append(without, i.Entry.Key)
+		}
 	}
+	if !x.policy.PreferZone || len(without) == 0 {
+		return
+	}
+	fix := "have the servers say their zone by runtime.WithZone; or put a live policy without preferZone in force: " + x.setPolicy()
+	if all := len(x.clients.Instances); len(without) < all {
+		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances say none: clients that have instances in theirs do not call these", len(without), all), fix, without...)
+		return
+	}
+	x.reportPolicy(KindNoMatch, "the live policy prefers the client's own zone, and no instance says its zone, so that has no effect", fix)
 }
 
 // mostOfCalls is the part of the calls from which on a weight is likely a slip: of 1000 beside 10, say.
 const mostOfCalls = 0.9
 
-// checkWeights finds an instance that gets nearly all calls by its weight, of several that the live policy goes by. Only those
+// heavyWeights finds an instance that gets nearly all calls by its weight, of several that the live policy goes by. Only those
 // of one group of a split, and of the same lanes, share calls.
-func (x *subject) checkWeights() {
+func (x *subject) heavyWeights() {
+	if len(x.policy.ChildPolicy) == 0 {
+		return
+	}
 	if name := x.policy.ChildPolicy[0].Name; name != serviceconfig.WeightedName && name != serviceconfig.RingHashName {
 		return
 	}
@@ -165,18 +179,23 @@ func (x *subject) checkWeights() {
 	}
 }
 
-// checkLanes finds what is wrong with the lanes of a live policy, and the instances that say their lane where it says how to
-// balance, and has no routes.
-func (x *subject) checkLanes() {
-	if x.plan == nil || x.plan.Placed == nil {
-		if laned := survey.Laned(x.clients.Instances); len(x.live.LoadBalancing) > 0 && len(laned) > 0 {
-			var where []string
-			for _, i := range laned {
-				where = append(where, i.Entry.Key)
-			}
-			x.reportPolicy(KindLane, output.CountedIs(len(laned), "instance", "says its lane", "say their lanes")+", and the live policy has no routes, so calls without a lane reach them, too",
-				"give the live policy the routes of the proto file (docs/lanes.md): "+x.setPolicy(), where...)
-		}
+// missingRoutes finds instances that say their lane, where a live policy says how to balance and has no routes.
+func (x *subject) missingRoutes() {
+	laned := survey.Laned(x.clients.Instances)
+	if x.live == nil || len(x.live.LoadBalancing) == 0 || x.plan.Placed != nil || len(laned) == 0 {
+		return
+	}
+	var where []string
+	for _, i := range laned {
+		where = append(where, i.Entry.Key)
+	}
+	x.reportPolicy(KindLane, output.CountedIs(len(laned), "instance", "says its lane", "say their lanes")+", and the live policy has no routes, so calls without a lane reach them, too",
+		"give the live policy the routes of the proto file (docs/lanes.md): "+x.setPolicy(), where...)
+}
+
+// badRoutes finds routes that put no instance in a lane, or all.
+func (x *subject) badRoutes() {
+	if x.plan.Placed == nil {
 		return
 	}
 	for _, problem := range x.plan.Placed.Problems {
@@ -186,14 +205,13 @@ func (x *subject) checkLanes() {
 		x.reportPolicy(KindLane, "every instance is in a lane, so the calls without a lane go to all of them",
 			"register instances in no lane, or see that the routes match fewer")
 	}
-	x.checkStrict()
 }
 
-// checkStrict finds the strict lanes that a drain leaves without an instance.
-func (x *subject) checkStrict() {
+// drainedLanes finds the strict lanes that a drain leaves without an instance.
+func (x *subject) drainedLanes() {
 	drained := make(map[string]string) // an instance, by the lane
 	for _, i := range x.plan.All[x.plan.Live:] {
-		for _, lane := range x.plan.Placed.Of[&i.Endpoint] {
+		for _, lane := range cmp.Or(x.plan.Placed, new(plan.Placement)).Of[&i.Endpoint] {
 			drained[lane] = max(drained[lane], x.listed(i))
 		}
 	}

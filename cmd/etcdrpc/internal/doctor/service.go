@@ -18,26 +18,37 @@ type subject struct {
 	*patient
 	*survey.Service
 	clients *survey.Service       // with the instances that clients make of its entries
-	live    *serviceconfig.Config // nil: there is none, or clients do not go by it
+	ruled   bool                  // it has a live policy, at a key that clients read
+	live    *serviceconfig.Config // the policy, if clients go by it and there are instances
 	refused error                 // why they do not
-	policy  *serviceconfig.Etcd   // of the live config; nil: none
-	plan    *survey.Plan          // of a client by that policy; nil: none
-	unknown map[string][]string   // services that the health services of some entries do not know
+	policy  *serviceconfig.Etcd   // of live; empty where that does not say how to balance
+	plan    *survey.Plan          // of a client by policy
 }
 
 func (p *patient) subject(s *survey.Service) *subject {
-	x := &subject{patient: p, Service: s, clients: s.Merged(), unknown: make(map[string][]string)}
-	x.live, x.refused = s.Live()
-	if x.policy = s.Policy(); x.policy != nil {
-		x.plan = x.clients.Plan(x.policy, "")
+	x := &subject{patient: p, Service: s, clients: s.Merged(), policy: new(serviceconfig.Etcd)}
+	if x.ruled = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.ruled {
+		x.live, x.refused = s.Live()
 	}
+	if len(s.Instances) == 0 {
+		x.live = nil
+	}
+	if policy := s.Policy(); policy != nil && x.live != nil {
+		x.policy = policy
+	}
+	x.plan = x.clients.Plan(x.policy, "")
 	return x
 }
 
 // check looks at what was read.
 func (p *patient) check() {
 	for _, s := range p.services {
-		p.subject(s).check()
+		x := p.subject(s)
+		for _, c := range checks {
+			for _, find := range c.find {
+				find(x)
+			}
+		}
 	}
 	if len(p.exposed) > 0 {
 		p.report(KindPlaintext, fmt.Sprintf("the password of --user is sent without TLS to %s: whoever is on the way can read it", strings.Join(p.exposed, ", ")),
@@ -45,34 +56,22 @@ func (p *patient) check() {
 	}
 }
 
-func (x *subject) check() {
-	x.checkKey()
-	for _, i := range x.Malformed {
-		x.checkMalformed(&i)
-	}
-	for n := range x.Instances {
-		x.checkInstance(&x.Instances[n])
-	}
-	x.checkSize()
-	x.checkLeader()
-	x.checkDuplicates()
-	x.checkLayouts()
-	x.checkPolicy()
-	x.checkXDS()
-}
-
-func (x *subject) checkKey() {
-	if err := endpoint.CheckKey(x.Key); err != nil {
-		where, fix := x.Key, "have its servers use another key: this one is refused by clients and when code is generated"
-		if x.Config != nil && !x.InUse() {
-			where = x.Config.Key
-			fix = "no client can be given this key, so the live policy for it has no effect: " + x.deletion(where)
-		}
-		x.report(KindBadKey, err.Error(), fix, where)
+func (x *subject) badKey() {
+	err := endpoint.CheckKey(x.Key)
+	if err == nil {
 		return
 	}
-	switch n := len(x.Instances); {
-	case n > 0 && len(x.clients.Instances) == 0:
+	where, fix := x.Key, "have its servers use another key: this one is refused by clients and when code is generated"
+	if x.Config != nil && !x.InUse() {
+		where = x.Config.Key
+		fix = "no client can be given this key, so the live policy for it has no effect: " + x.deletion(where)
+	}
+	x.report(KindBadKey, err.Error(), fix, where)
+}
+
+// empty finds a service of which all entries are being withdrawn.
+func (x *subject) empty() {
+	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
 		x.report(KindEmpty, fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
 			"start a server; what its owner has left behind goes with its lease", x.Key+"/")
 	}
@@ -81,8 +80,8 @@ func (x *subject) checkKey() {
 // isNothing reports whether etcd has nothing of a service, but for candidates.
 func isNothing(s *survey.Service) bool { return !s.InUse() && s.Config == nil }
 
-// checkSize finds a service with more than clients keep, unless they are told to by runtime.WithLimits.
-func (x *subject) checkSize() {
+// tooMany finds a service with more than clients keep, unless they are told to by runtime.WithLimits.
+func (x *subject) tooMany() {
 	const (
 		maxEntries = 20_000
 		maxBytes   = 32 << 20
@@ -97,8 +96,8 @@ func (x *subject) checkSize() {
 	}
 }
 
-// checkLeader finds a leader that no caller can reach.
-func (x *subject) checkLeader() {
+// leader finds a leader that no caller can reach.
+func (x *subject) leader() {
 	all := x.Standing
 	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return
@@ -116,8 +115,8 @@ type place struct {
 
 func placeOf(i *survey.Instance) place { return place{i.Layout, i.Addr} }
 
-// checkDuplicates finds different entries of one layout with one address. In two layouts it is one instance that writes both.
-func (x *subject) checkDuplicates() {
+// duplicates finds different entries of one layout with one address. In two layouts it is one instance that writes both.
+func (x *subject) duplicates() {
 	keys := make(map[place][]string)
 	for _, i := range x.Instances {
 		if lease := x.leases[i.Entry.Lease]; !lease.stale && !lease.behind && !i.Leaving() { // what a restarted server left behind
@@ -132,8 +131,8 @@ func (x *subject) checkDuplicates() {
 	}
 }
 
-// checkLayouts finds layouts of which the readers do not find every server.
-func (x *subject) checkLayouts() {
+// mixedLayouts finds layouts of which the readers do not find every server.
+func (x *subject) mixedLayouts() {
 	entries := make(map[string][]string) // keys, by layout
 	addrs := make(map[string]bool)
 	written := make(map[[2]string]bool) // an address in a layout
@@ -154,8 +153,8 @@ func (x *subject) checkLayouts() {
 		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 
-// checkXDS finds what of a service clients by xDS cannot be told. A live policy that nobody goes by has a finding of its own.
-func (x *subject) checkXDS() {
+// lostByXDS finds what of a service clients by xDS cannot be told. A live policy that nobody goes by has a finding of its own.
+func (x *subject) lostByXDS() {
 	if !x.xds || !x.InUse() {
 		return
 	}

@@ -1,12 +1,18 @@
 // Command etcdrpc shows and mends what gRPC services keep in etcd: the instances of each service,
 // its live service config, and what is wrong with either. It is found in docs/etcdrpc.md.
 //
-// Each command has a file of its own here, with its flags and its help; what it does is in a package below internal. There,
-// store reads and writes etcd, and survey makes services and instances of what it reads, without a look at etcd. On these
-// two stand steer, which explains and changes where calls go, doctor, adopt, invoke, targets, and fleet, which follows etcd
-// for the pages of console. By package runtime, supervise keeps the servers that it runs in etcd, and xds.go follows services;
-// doctor takes a type of it. Everything that is written goes through output, but for what watchscreen.go draws on a terminal
-// and what the HTTP servers answer.
+// Each command has a file of its own here, with its flags and its help; what it does is in a package below internal:
+//
+//	store       reads snapshots of etcd, follows it and writes live configs
+//	survey      makes services and instances of what a snapshot has; pure
+//	steer       explains where calls go, and changes it
+//	doctor      finds what is wrong with a snapshot; pure but for the probes of instances
+//	targets     tells Prometheus of a snapshot
+//	console     shows snapshots as web pages
+//	liveconfig  edits the text of live configs
+//	output      writes everything, but for what HTTP servers answer
+//
+// The commands register and xds go by package runtime.
 package main
 
 import (

@@ -67,9 +67,8 @@ service, its live service config, and what is wrong with either.
 Flags and their environment variables are etcdctl's: --cacert is also
 ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
 
-Exit codes: 0 fine; 1 it failed, doctor found something, or adopt found a
-service that no layout reads; 2 wrong usage; 3 etcd is away or denies what is
-asked, or the output cannot be written. run exits as what it runs.`,
+Exit codes: 0 fine; 1 it failed, or doctor found something; 2 wrong usage;
+3 etcd is away or denies what is asked, or the output cannot be written.`,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.output.Check() },
 		SilenceUsage:      true,
 		SilenceErrors:     true,

@@ -18,14 +18,6 @@ type Checked struct {
 // Check returns a writer that tells when one fails.
 func Check(to io.Writer, failed func()) *Checked { return &Checked{to: to, failed: failed} }
 
-// Unchecked returns what a checked writer writes to, as a terminal is more than a writer, and any other as it is.
-func Unchecked(w io.Writer) io.Writer {
-	if c, ok := w.(*Checked); ok {
-		return c.to
-	}
-	return w
-}
-
 // Write implements [io.Writer].
 func (c *Checked) Write(text []byte) (int, error) {
 	n, err := c.to.Write(text)

@@ -7,14 +7,6 @@ import (
 	"time"
 )
 
-// EntriesAre begins a sentence about some entries.
-func EntriesAre(n int) string {
-	if n == 1 {
-		return "There is 1 entry"
-	}
-	return "There are " + Counted(n, "entry")
-}
-
 // MaxWhere bounds the keys that one finding names.
 const MaxWhere = 3
 

@@ -122,9 +122,8 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		}
 		e.addrs = append(e.addrs, i.Addr)
 		if called := cmp.Or(byAddr[i.Addr], i); !listed.Has(called) {
-			for _, name := range e.Service.DrainNames(i, called) {
-				list, listed[name] = append(list, name), true
-			}
+			name := i.DrainName(called)
+			list, listed[name] = append(list, name), true
 		}
 	}
 	policy, err := e.begin(c)

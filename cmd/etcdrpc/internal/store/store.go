@@ -1,5 +1,5 @@
-// Package store reads and writes etcd: lists, watches, leases, and what the roles of the user allow. Nothing else of etcdrpc
-// speaks to etcd, but for package runtime, by which run and xds do.
+// Package store reads and writes etcd: lists, watches and leases. Nothing else of etcdrpc
+// speaks to etcd, but for package runtime, by which register and xds do.
 package store
 
 import (

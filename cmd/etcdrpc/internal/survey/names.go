@@ -4,18 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
-
-var version = regexp.MustCompile(`^(v[0-9]+([._-][0-9A-Za-z]+)*|[0-9]+(\.[0-9]+)+)$`)
-
-// IsVersion reports whether a segment of a key looks like a version.
-func IsVersion(segment string) bool { return version.MatchString(segment) }
 
 // Word returns the key as a command takes it.
 func (s *Service) Word() string { return output.Word(s.Within, s.Key) }
@@ -72,12 +66,11 @@ func (s *Service) unknown() error {
 	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
 }
 
-// DrainNames returns what the list calls an instance: its id, or the address where clients may know it by another id. They do
+// DrainName returns what the list calls an instance: its id, or the address where clients may know it by another id. They do
 // where they call its address by what another entry says.
-func (s *Service) DrainNames(i, called *Instance) []string {
-	switch {
-	case called.Instance != i.Instance:
-		return []string{i.Addr}
+func (i *Instance) DrainName(called *Instance) string {
+	if called.Instance != i.Instance {
+		return i.Addr
 	}
-	return []string{i.Instance}
+	return i.Instance
 }

@@ -93,17 +93,17 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 	s.routes.Handle(pattern, handler)
 }
 
-// HandleHealth registers gRPC's health service, which reports what checker does, on the server. The entry of a service
-// is out of etcd while checker reports that service, or for a service that it does not know the whole server, as not
-// serving. When the server drains, the services are not serving, if checker is a *grpchealth.StaticChecker or has its method SetStatus.
-// Without a health service the entries are in etcd while the server is announced.
+// HandleHealth registers gRPC's health service on the server, with the statuses of checker, which is asked every second.
+// The entry of a service is out of etcd while the service is not serving; for a service that checker does not know, the
+// whole server counts. While the server drains, its services are not serving, if checker has the method SetStatus of
+// *grpchealth.StaticChecker. Without a health service the entries are in etcd while the server is announced.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	if checker == nil {
 		s.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
 		return
 	}
 	s.handle(grpchealth.NewHandler(checker, opts...))
-	s.server.RegisterService(&healthpb.Health_ServiceDesc, newHealth(checker))
+	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
 }
 
 // Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd meanwhile, as

@@ -4,13 +4,10 @@ import (
 	"errors"
 
 	"connectrpc.com/connect"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// The codes of Connect and gRPC have the same numbers.
-
-// fromStatus returns a status that is not OK as an error of Connect.
+// fromStatus returns a status that is not OK as an error of Connect. The codes have the same numbers.
 func fromStatus(s *status.Status) *connect.Error {
 	err := connect.NewError(connect.Code(s.Code()), errors.New(s.Message()))
 	for _, value := range s.Proto().GetDetails() {
@@ -19,13 +16,4 @@ func fromStatus(s *status.Status) *connect.Error {
 		}
 	}
 	return err
-}
-
-// toStatus returns an error of Connect as a status.
-func toStatus(err error) error {
-	text := err.Error()
-	if failed := new(connect.Error); errors.As(err, &failed) {
-		text = failed.Message()
-	}
-	return status.Error(codes.Code(connect.CodeOf(err)), text)
 }

@@ -2,6 +2,7 @@ package connectrpc
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -481,7 +482,9 @@ func TestCompression(t *testing.T) {
 	}
 	// Connect's own compressor under a name that gRPC has none of.
 	unknown := connectetcd.WithClientOptions(
-		connectgo.WithAcceptCompression("unknown", newDecompressor, newCompressor), connectgo.WithSendCompression("unknown"))
+		connectgo.WithAcceptCompression("unknown",
+			func() connectgo.Decompressor { return new(gzip.Reader) }, func() connectgo.Compressor { return gzip.NewWriter(io.Discard) }),
+		connectgo.WithSendCompression("unknown"))
 	_, err := w.client(unknown).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{Title: title}))
 	wantCode(t, err, connectgo.CodeUnimplemented, `gRPC has no compressor "unknown"`)
 	chat := w.client(unknown).Chat(kit.Bounded(t, soon))

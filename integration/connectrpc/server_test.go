@@ -251,8 +251,8 @@ func TestServeRefuses(t *testing.T) {
 // Entries follow the health that Connect's health service reports, and a drain is seen there.
 func TestHealth(t *testing.T) {
 	for name, wrap := range map[string]func(*grpchealth.StaticChecker) grpchealth.Checker{
-		"watched": func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
-		"asked":   func(c *grpchealth.StaticChecker) grpchealth.Checker { return struct{ grpchealth.Checker }{c} },
+		"settable":   func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
+		"only asked": func(c *grpchealth.StaticChecker) grpchealth.Checker { return struct{ grpchealth.Checker }{c} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -281,7 +281,7 @@ func TestHealth(t *testing.T) {
 				resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
 				return err == nil && resp.Status == want
 			}
-			if name == "watched" { // the other's cannot be set
+			if name == "settable" {
 				kit.Eventually(t, soon, "the drain is seen", func() bool { return is(grpchealth.StatusNotServing) })
 			}
 			must(t, <-stopped)
@@ -310,6 +310,26 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	must(t, err)
 	if resp.Status != grpchealth.StatusUnknown {
 		t.Errorf("after the drain its status is %v", resp.Status)
+	}
+}
+
+// A server that drains leaves the status of a checker alone that another server has, too.
+func TestHealthOfASharedChecker(t *testing.T) {
+	w := newWorld(t)
+	checker, registry := grpchealth.NewStaticChecker(connectconnect.LibraryName), w.newRegistry()
+	shared := func(s *connectetcd.Server) {
+		registerLibrary(s)
+		s.HandleHealth(checker)
+	}
+	drains := w.serveOf(registry, h2c(), shared)
+	w.serveOf(registry, h2c(), shared)
+	var changes atomic.Int32
+	stop, err := checker.Watch(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName}, func() { changes.Add(1) })
+	must(t, err)
+	defer stop()
+	must(t, drains.stop())
+	if n := changes.Load(); n > 0 {
+		t.Errorf("the status changed %d times", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package connectetcd
 
 import (
+	"regexp"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -34,19 +35,14 @@ func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 	return newClient(NewHTTPClient(conn), baseURL(desc.Key), clientOpts...), nil
 }
 
-// baseURL returns the URL of a key, such as "etcd://acme.user". Interceptors see the host as the peer's address, and
-// nothing else uses it, so there is a "-" for what no host may have.
+// notInHosts matches the characters of keys that no host may have.
+var notInHosts = regexp.MustCompile(`[^A-Za-z0-9._]`)
+
+// baseURL returns the URL of a key, such as "etcd://acme.user". Interceptors see its host as the peer's address. Nothing
+// else uses it.
 func baseURL(key string) string {
-	host := strings.Map(func(r rune) rune {
-		switch {
-		case r == '/':
-			return '.'
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '_':
-			return r
-		}
-		return '-'
-	}, strings.Trim(key, "/"))
-	return runtime.Scheme + "://" + host
+	host := strings.ReplaceAll(strings.Trim(key, "/"), "/", ".")
+	return runtime.Scheme + "://" + notInHosts.ReplaceAllLiteralString(host, "-")
 }
 
 // clientOptions is a grpc.DialOption that gRPC ignores and NewClient applies.

@@ -33,7 +33,10 @@ type httpClient struct {
 // Do implements [connect.HTTPClient]. It returns an error for a request that is not for gRPC. That of a call is in the
 // trailers of its response.
 func (c httpClient) Do(req *http.Request) (*http.Response, error) {
-	call, err := c.newCall(req)
+	call, err := newCall(req)
+	if conn, ok := c.conn.(*grpc.ClientConn); c.conn == nil || ok && conn == nil {
+		err = connect.NewError(connect.CodeInternal, errors.New("connectetcd: NewHTTPClient was given a nil connection"))
+	}
 	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close() // as RoundTripper demands; nothing was read of it
@@ -52,13 +55,6 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 		return c.serverStream(call, message), nil
 	}
 	return c.unary(call, message), nil
-}
-
-func (c httpClient) newCall(req *http.Request) (*call, error) {
-	if conn, ok := c.conn.(*grpc.ClientConn); c.conn == nil || ok && conn == nil {
-		return nil, connect.NewError(connect.CodeInternal, errors.New("connectetcd: NewHTTPClient was given a nil connection"))
-	}
-	return newCall(req)
 }
 
 func (c httpClient) unary(call *call, message []byte) *http.Response {

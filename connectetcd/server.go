@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
+	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -22,13 +22,9 @@ import (
 // TLS where its Protocols have SetUnencryptedHTTP2(true). Timeouts of the HTTP server, such as WriteTimeout, hold for
 // streams, too. An HTTP server is for one Server, which shuts it down.
 type Server struct {
-	http   *http.Server
 	routes *http.ServeMux
 	below  *httpServer
 	server *runtime.Server
-
-	mu     sync.Mutex
-	faults []error // of registering; Serve and Announce return them
 }
 
 // NewServer returns a server on s, which it does not start. Services are registered on the *http.ServeMux that is the
@@ -36,24 +32,21 @@ type Server struct {
 // wrap the Handler after NewServer. The caller leaves Serve and Shutdown of s to the Server or else uses
 // [Server.Announce]. The options are those of [runtime.Registry.NewServer].
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
-	server := &Server{http: s}
+	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {
-		server.http = new(http.Server)
-		server.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
+		below.http = new(http.Server)
+		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
-	switch handler := server.http.Handler.(type) {
+	routes := http.NewServeMux()
+	switch handler := below.http.Handler.(type) {
 	case nil:
-		server.routes = http.NewServeMux()
-		server.http.Handler = server.routes
+		below.http.Handler = routes
 	case *http.ServeMux:
-		server.routes = handler
-	default:
-		server.routes = http.NewServeMux() // takes what Serve refuses
-		server.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap the Handler after that", handler))
+		routes = handler
+	default: // services are registered on routes, which nothing serves
+		below.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap the Handler after that", handler))
 	}
-	server.below = &httpServer{http: server.http}
-	server.server = registry.NewServer(server.below, opts...)
-	return server
+	return &Server{routes, below, registry.NewServer(below, opts...)}
 }
 
 // Register registers a service on a server, as generated code does. newHandler is what protoc-gen-connect-go generates,
@@ -76,7 +69,7 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 		return // an error of Publish
 	}
 	if any(impl) == nil {
-		s.fault(fmt.Errorf("connectetcd: service %s is registered with a nil implementation", desc.Name))
+		s.below.fault(fmt.Errorf("connectetcd: service %s is registered with a nil implementation", desc.Name))
 		return
 	}
 	s.handle(newHandler(impl, handlerOpts...))
@@ -87,7 +80,7 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 func (s *Server) handle(pattern string, handler http.Handler) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			s.fault(fmt.Errorf("connectetcd: register %s: %v", pattern, reason))
+			s.below.fault(fmt.Errorf("connectetcd: register %s: %v", pattern, reason))
 		}
 	}()
 	s.routes.Handle(pattern, handler)
@@ -99,7 +92,7 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 // *grpchealth.StaticChecker. Without a health service the entries are in etcd while the server is announced.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	if checker == nil {
-		s.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
+		s.below.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
 		return
 	}
 	s.handle(grpchealth.NewHandler(checker, opts...))
@@ -113,9 +106,9 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 //
 // A server is served once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	err := s.registered()
+	err := s.below.err()
 	if err == nil && lis != nil {
-		err = checkHTTP2(s.http, lis)
+		err = checkHTTP2(s.below.http, lis)
 	}
 	if err != nil {
 		if lis != nil {
@@ -129,7 +122,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 // Announce puts the published services in etcd for a server that the caller serves: see [runtime.Server.Announce]. The
 // caller sees to it that the server speaks HTTP/2.
 func (s *Server) Announce(ctx context.Context, addr string) error {
-	if err := s.registered(); err != nil {
+	if err := s.below.err(); err != nil {
 		return err
 	}
 	return s.server.Announce(ctx, addr)
@@ -143,19 +136,6 @@ func (s *Server) Status() []runtime.Status { return s.server.Status() }
 
 // Unwrap returns the server beneath, for [leader.Of]. The caller registers nothing on it and does not serve it.
 func (s *Server) Unwrap() *runtime.Server { return s.server }
-
-func (s *Server) fault(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, err)
-}
-
-// registered returns what was wrong with what was registered, nil for nothing.
-func (s *Server) registered() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return errors.Join(s.faults...)
-}
 
 // registerOptions is a connect.HandlerOption that Connect ignores and Register applies.
 type registerOptions struct {

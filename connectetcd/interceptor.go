@@ -15,18 +15,31 @@ import (
 )
 
 // NewLaneInterceptor returns an interceptor for handlers, given by connect.WithInterceptors: the calls that a handler makes
-// with its context are in the lane of the call that it handles. See [runtime.CarryLane]. Clients ignore it. Handlers'
-// errors that are gRPC statuses reach callers with the status's code.
+// with its context are in the lane of the call that it handles. See [runtime.CarryLane]. The context also has the request's
+// metadata, as in a gRPC server. Clients ignore the interceptor. Handlers' errors that are gRPC statuses reach callers with
+// the status's code.
 func NewLaneInterceptor() connect.Interceptor {
 	return interceptor{runtime.CarryLane, runtime.CarryLaneStream}
 }
 
-// NewLeaderInterceptor returns an interceptor for handlers, given by connect.WithInterceptors, that lets only the leader
-// handle the leader's methods: see [leader.Guard]. Clients ignore it. Handlers' errors that are gRPC statuses, as those of
-// [leader.Leadership.Check], reach callers with the status's code.
-func NewLeaderInterceptor(registry *runtime.Registry, descs ...*runtime.ServiceDesc) connect.Interceptor {
-	unary, stream := leader.Interceptors(registry, descs...)
-	return interceptor{unary, stream}
+// CheckLeader returns an error unless the call with ctx, the context that Connect gives to a handler, is for this process as
+// the leader that it is now: see [leader.Leadership.Check]. Call it first in handlers of the leader's methods: callers make a
+// unary call again that it refuses, because nothing was done. Later in a handler use Check, with [NewLaneInterceptor].
+func CheckLeader(ctx context.Context, leads *leader.Leadership) error {
+	var header http.Header
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		header = info.RequestHeader()
+	}
+	md, _ := toMetadata(header)
+	err := leads.Check(metadata.NewIncomingContext(ctx, md))
+	if err == nil {
+		return nil
+	}
+	refusal := fromStatus(status.Convert(err))
+	if refusal.Code() == connect.CodeUnavailable {
+		refusal.Meta()["Etcd-Leader-Refused"] = header["Etcd-Leader-Call"] // as leader.Guard does
+	}
+	return refusal
 }
 
 // An interceptor has interceptors of a gRPC server intercept the calls of handlers. What handlers get in their contexts

@@ -167,64 +167,67 @@ func TestLanes(t *testing.T) {
 type desk struct {
 	connectconnect.UnimplementedDeskHandler
 	name  string
-	leads func() *leader.Leadership
-	ended chan error
+	leads *leader.Leadership
 }
 
 func (d desk) Register(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
-	if err := d.leads().Check(ctx); err != nil {
-		return nil, fmt.Errorf("past the guard: %w", err)
+	if err := connectetcd.CheckLeader(ctx, d.leads); err != nil {
+		return nil, err
 	}
 	return connectgo.NewResponse(&connect.BorrowReply{Server: d.name}), nil
 }
 
-// Follow goes on until its leadership ends.
 func (d desk) Follow(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest], stream *connectgo.ServerStream[connect.BorrowReply]) error {
-	if err := stream.Send(&connect.BorrowReply{Server: d.name}); err != nil {
-		return err
+	if err := d.leads.Check(ctx); err != nil {
+		return fmt.Errorf("follow: %w", err)
 	}
-	<-ctx.Done()
-	d.ended <- context.Cause(ctx)
-	return nil
+	return stream.Send(&connect.BorrowReply{Server: d.name})
 }
 
-func (w *world) desk(name string) (*running, desk) {
+func (w *world) desk(name string) (*running, *leader.Leadership) {
 	w.t.Helper()
-	d := desk{name: name, ended: make(chan error, 1)}
 	var leads *leader.Leadership
-	d.leads = func() *leader.Leadership { return leads }
-	registry := w.newRegistry()
-	s := w.serveOf(registry, h2c(), func(s *connectetcd.Server) {
+	s := w.serve(h2c(), func(s *connectetcd.Server) {
 		leads = leader.Of(s.Unwrap(), &connectconnect.Desk_EtcdServiceDesc)
+		d := desk{name: name, leads: leads}
 		connectconnect.RegisterDeskHandlerToEtcd(s, d, connectetcd.WithRegisterOptions(runtime.WithInstance(name)),
-			connectgo.WithInterceptors(connectetcd.NewLeaderInterceptor(registry, &connectconnect.Desk_EtcdServiceDesc)))
+			connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	})
-	return s, d
+	return s, leads
 }
 
-// Calls for the leader reach it, others refuse them before the handler runs, and what outlives a leadership ends with it.
+// Calls for the leader reach it. Handlers of others refuse them, of either kind, and a unary call is made again at the next leader.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
-	a, deskA := w.desk("a")
-	kit.Eventually(t, soon, "a to lead", deskA.leads().Holds)
+	a, leads := w.desk("a")
+	kit.Eventually(t, soon, "a to lead", leads.Holds)
 	b, _ := w.desk("b")
 	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, plaintext)
 	must(t, err)
-	register := func(client connectconnect.DeskClient, ctx context.Context) (string, error) {
+	register := func(ctx context.Context) (string, error) {
 		reply, err := client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
 		if err != nil {
 			return "", err
 		}
 		return reply.Msg.GetServer(), nil
 	}
+	follow := func(client connectconnect.DeskClient, req *connectgo.Request[connect.BorrowRequest]) (string, error) {
+		stream, err := client.Follow(kit.Bounded(t, soon), req)
+		must(t, err)
+		stream.Receive()
+		return stream.Msg().GetServer(), errors.Join(stream.Err(), stream.Close())
+	}
 	ctx := kit.Bounded(t, 3*soon)
 	for range 5 {
-		if got, err := register(client, ctx); err != nil || got != "a" {
+		if got, err := register(ctx); err != nil || got != "a" {
 			t.Errorf("%q, %v; want the leader, a", got, err)
 		}
+		if got, err := follow(client, connectgo.NewRequest(&connect.BorrowRequest{})); err != nil || got != "a" {
+			t.Errorf("a stream: %q, %v; want the leader, a", got, err)
+		}
 	}
-	// A caller that asks the one that does not lead, by name or with another's token.
-	_, err = register(client, runtime.WithTarget(ctx, "b"))
+	// A caller that asks another, by name or with a token.
+	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
 	conn, err := grpc.NewClient(b.addr, plaintext)
 	must(t, err)
@@ -234,25 +237,14 @@ func TestLeader(t *testing.T) {
 	req.Header().Set(leader.TokenHeader, "1")
 	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
-	var refused *connectgo.Error
-	if !errors.As(err, &refused) || refused.Code() != connectgo.CodeUnavailable || refused.Meta().Get("Etcd-Leader-Refused") != "this" {
-		t.Errorf("one that does not lead: %v, %v; want that it says so in a trailer", err, metaOf(err))
+	wantCode(t, err, connectgo.CodeUnavailable, "does not lead")
+	if meta := metaOf(err); meta.Get("Etcd-Leader-Refused") != "this" {
+		t.Errorf("one that does not lead: %v; want that it says so in a trailer", meta)
 	}
-	follow, err := client.Follow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
-	must(t, err)
-	if !follow.Receive() {
-		t.Fatal(follow.Err())
-	}
+	_, err = follow(direct, req)
+	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
 	must(t, a.Withdraw(ctx)) // resigns
-	if cause := <-deskA.ended; !errors.Is(cause, leader.ErrEnded) {
-		t.Errorf("the handler's context ends with %v", cause)
-	}
-	if follow.Receive() {
-		t.Error("a message after the leadership")
-	}
-	wantCode(t, follow.Err(), connectgo.CodeUnavailable, "no longer leads")
-	must(t, follow.Close())
-	if got, err := register(client, ctx); err != nil || got != "b" {
+	if got, err := register(ctx); err != nil || got != "b" {
 		t.Errorf("%q, %v; want the new leader, b", got, err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// WithAffinity has the calls of a method go to the instance that a key in their requests belongs to: see
-// [runtime.WithAffinity]. One that is in the context already wins. Generated constructors give it for methods whose proto
+// WithAffinity sends the calls of a method to the instance that a key in their requests belongs to: see
+// [runtime.WithAffinity]. An affinity in the context wins. Generated constructors give this option for methods whose proto
 // names a field. The procedure is the method's name as "/acme.user.v1.UserService/GetUser"; the method must have one
 // request, and key returns "" for none. It works with [NewClient], and is ignored elsewhere.
 func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {
@@ -20,13 +20,14 @@ func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOpt
 		}
 		return ""
 	}
-	return WithClientOptions(connect.WithInterceptors(affinity{procedure, of}))
+	return WithClientOptions(connect.WithInterceptors(affinity{procedure: procedure, of: of}))
 }
 
 // affinity is an interceptor of clients that takes the affinity of a method's calls from their requests.
 type affinity struct {
-	procedure string
-	of        func(request any) string
+	connect.UnaryInterceptorFunc // leaves handlers alone
+	procedure                    string
+	of                           func(request any) string
 }
 
 func (a affinity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -48,10 +49,6 @@ func (a affinity) WrapStreamingClient(next connect.StreamingClientFunc) connect.
 		value := new(affinityValue)
 		return affinityConn{next(context.WithValue(ctx, affinityKey{}, value), spec), a.of, value}
 	}
-}
-
-func (affinity) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
 }
 
 type affinityConn struct {

@@ -1,6 +1,8 @@
 package connectetcd
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// A call is a request of a Connect client, as gRPC takes it.
+// A call is a request of a Connect client in the form that gRPC needs.
 type call struct {
 	ctx      context.Context // with the metadata to send
 	request  *http.Request
@@ -32,7 +34,7 @@ type call struct {
 	encoding string // of messages that are marked as compressed, "" for none
 }
 
-// newCall returns the gRPC call that a request means, or an error that says why it means none.
+// newCall returns the gRPC call of a request, or an error if there is none that it could mean.
 func newCall(req *http.Request) (*call, error) {
 	subtype, err := checkProtocol(req)
 	if err != nil {
@@ -43,7 +45,7 @@ func newCall(req *http.Request) (*call, error) {
 		c.body = http.NoBody
 	}
 	if strings.Count(c.method, "/") != 2 || !strings.HasPrefix(c.method, "/") {
-		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is no method: want /package.Service/Method, and no path in the client's base URL", c.method))
+		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is not a method: want /package.Service/Method, and no path in the client's base URL", c.method))
 	}
 	c.desc = streamDesc(c.method)
 	if name := req.Header.Get("Grpc-Encoding"); name != "identity" {
@@ -60,22 +62,15 @@ func newCall(req *http.Request) (*call, error) {
 	return c, nil
 }
 
-// checkProtocol returns the codec's name if the request is gRPC's, and otherwise an error with the protocol that it is of.
+// checkProtocol returns the codec's name if the request is one of the gRPC protocol.
 func checkProtocol(req *http.Request) (codec string, err error) {
-	const cure = "the connection speaks gRPC alone: make the client with connect.WithGRPC, and set no other protocol after that"
-	if req.Method != http.MethodPost {
-		return "", fmt.Errorf("connectetcd: a %.10s request, which only the Connect protocol has: %s", req.Method, cure)
-	}
 	contentType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
-	switch {
-	case contentType == "application/grpc":
-		return "proto", nil
-	case strings.HasPrefix(contentType, "application/grpc+"):
-		return strings.TrimPrefix(contentType, "application/grpc+"), nil
-	case strings.HasPrefix(contentType, "application/grpc-web"):
-		return "", fmt.Errorf("connectetcd: the client speaks the gRPC-Web protocol: %s", cure)
+	if subtype, ok := strings.CutPrefix(contentType, "application/grpc"); ok && req.Method == http.MethodPost {
+		if codec, ok := strings.CutPrefix(subtype, "+"); ok || subtype == "" {
+			return cmp.Or(codec, "proto"), nil
+		}
 	}
-	return "", fmt.Errorf("connectetcd: the client speaks the Connect protocol (content type %.100q): %s", contentType, cure)
+	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, and set no other protocol after that", req.Method, contentType)
 }
 
 // streamDesc returns which sides of a method stream: both if no descriptor of it is linked.
@@ -105,7 +100,7 @@ func (c *call) onlyMessage() ([]byte, error) {
 	if errors.Is(err, io.EOF) {
 		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message: send one", c.method)
 	}
-	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // the length proves that there is no more
+	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // the length proves that this is all
 		return message, err
 	}
 	switch _, err := c.nextMessage(); {
@@ -133,7 +128,12 @@ func (c *call) nextMessage() ([]byte, error) {
 		return nil, status.Errorf(codes.Unimplemented,
 			"connectetcd: gRPC has no compressor %q: register one with google.golang.org/grpc/encoding, or leave connect.WithSendCompression out", c.encoding)
 	}
-	if message, err = decompress(compressor, message); err != nil {
+	// There is no limit, because the message comes from this process.
+	unpacked, err := compressor.Decompress(bytes.NewReader(message))
+	if err == nil {
+		message, err = io.ReadAll(unpacked)
+	}
+	if err != nil {
 		return nil, status.Errorf(codes.Internal, "connectetcd: unpack a message of %s with %q: %v", c.method, c.encoding, err)
 	}
 	return message, nil

@@ -1,4 +1,4 @@
-// Package connectetcd has connect-go's clients and servers use the same etcd keys as gRPC's.
+// Package connectetcd lets clients and servers of connect-go use the same etcd keys as those of gRPC.
 //
 // A client is a [connect.HTTPClient] over a gRPC connection of the registry, so all that the registry's connections do
 // holds for it: the load balancing policy, live configs, zones, lanes, affinity, the leader, retries, timeouts, health
@@ -14,6 +14,6 @@
 //	err = server.Serve(ctx, listener)
 package connectetcd
 
-// SupportPackageIsVersion1 is referred to by generated code. It does not compile with a version of this package that
-// lacks what it calls.
+// SupportPackageIsVersion1 is named by generated code, so that the code does not compile with a version of this package
+// that is too old for it.
 const SupportPackageIsVersion1 = true

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 )
 
@@ -53,15 +52,6 @@ func readMessage(body io.Reader, size int64) ([]byte, error) {
 	var buffer bytes.Buffer
 	_, err := io.CopyN(&buffer, body, size)
 	return buffer.Bytes(), err
-}
-
-// decompress unpacks a message. It sets no limit, for the message comes from this process.
-func decompress(compressor encoding.Compressor, message []byte) ([]byte, error) {
-	from, err := compressor.Decompress(bytes.NewReader(message))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(from)
 }
 
 // A codec passes messages through, for Connect has encoded them. Its value is the name of Connect's codec, which gRPC

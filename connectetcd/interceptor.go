@@ -17,38 +17,31 @@ import (
 // with its context are in the lane of the call that it handles. See [runtime.CarryLane]. The context also has the request's
 // metadata, as in a gRPC server. Clients ignore the interceptor. Handlers' errors that are gRPC statuses reach callers with
 // the status's code.
-func NewLaneInterceptor() connect.Interceptor { return laneInterceptor{} }
-
-type laneInterceptor struct{}
-
-func (laneInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if req.Spec().IsClient {
-			return next(ctx, req)
+func NewLaneInterceptor() connect.Interceptor {
+	return laneInterceptor{func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+			if req.Spec().IsClient {
+				return next(ctx, req)
+			}
+			resp, err := next(incoming(ctx, req.Header()), req)
+			return resp, fromStatus(err)
 		}
-		resp, err := next(withLane(incoming(ctx, req.Header())), req)
-		return resp, fromStatus(err)
-	}
+	}}
 }
 
-func (laneInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
-}
+type laneInterceptor struct{ connect.UnaryInterceptorFunc }
 
 func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		return fromStatus(next(withLane(incoming(ctx, conn.RequestHeader())), conn))
+		return fromStatus(next(incoming(ctx, conn.RequestHeader()), conn))
 	}
 }
 
-// incoming returns ctx with a request's metadata. Values that are not base64 are left out: gRPC's clients send none.
+// incoming returns ctx with a request's metadata and lane. Metadata that is not base64 is left out: gRPC's clients send none.
 func incoming(ctx context.Context, header http.Header) context.Context {
 	md, _ := toMetadata(header)
-	return metadata.NewIncomingContext(ctx, md)
-}
-
-// withLane returns ctx with the lane of the call. CarryLane decides which one that is, and returns no error of its own.
-func withLane(ctx context.Context) context.Context {
+	ctx = metadata.NewIncomingContext(ctx, md)
+	// CarryLane decides which lane counts, and returns no error of its own.
 	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
 		ctx = carried
 		return nil, nil

@@ -43,7 +43,7 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 		below.http.Handler = routes
 	case *http.ServeMux:
 		routes = handler
-	default: // services are registered on routes, which nothing serves
+	default: // services are registered on routes, which is not served
 		below.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap the Handler after that", handler))
 	}
 	return &Server{routes, below, registry.NewServer(below, opts...)}
@@ -99,7 +99,7 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
 }
 
-// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd meanwhile, as
+// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd as long, as
 // [runtime.Server.Serve] does: it announces them in the background; when ctx ends it withdraws them, waits for the drain
 // delay, and has the HTTP server shut down within the stop timeout. Calls that are open then are cut. Serve returns nil
 // after a clean drain. It serves TLS if the http.Server has a certificate in its TLSConfig.

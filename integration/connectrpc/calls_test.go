@@ -506,10 +506,10 @@ func TestOtherProtocols(t *testing.T) {
 		opts []connectgo.ClientOption
 		want string
 	}{
-		"Connect":      {"http://any", nil, "the client speaks the Connect protocol"},
-		"Connect JSON": {"http://any", []connectgo.ClientOption{connectgo.WithProtoJSON()}, "the client speaks the Connect protocol"},
-		"gRPC-Web":     {"http://any", []connectgo.ClientOption{connectgo.WithGRPCWeb()}, "the client speaks the gRPC-Web protocol"},
-		"a path":       {"http://any/api", []connectgo.ClientOption{connectgo.WithGRPC()}, `"/api/connect.Library/Borrow" is no method`},
+		"Connect":      {"http://any", nil, "is of another protocol than gRPC"},
+		"Connect JSON": {"http://any", []connectgo.ClientOption{connectgo.WithProtoJSON()}, "is of another protocol than gRPC"},
+		"gRPC-Web":     {"http://any", []connectgo.ClientOption{connectgo.WithGRPCWeb()}, "is of another protocol than gRPC"},
+		"a path":       {"http://any/api", []connectgo.ClientOption{connectgo.WithGRPC()}, `"/api/connect.Library/Borrow" is not a method`},
 	} {
 		client := connectconnect.NewLibraryClient(http, c.url, c.opts...)
 		_, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
@@ -525,7 +525,7 @@ func TestOtherProtocols(t *testing.T) {
 	}
 	// A protocol that is set after ours.
 	_, err = w.client(connectetcd.WithClientOptions(connectgo.WithGRPCWeb())).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	wantCode(t, err, connectgo.CodeUnimplemented, "the client speaks the gRPC-Web protocol")
+	wantCode(t, err, connectgo.CodeUnimplemented, "is of another protocol than gRPC")
 	// Another host makes no difference, and JSON is a codec of gRPC's protocol, too.
 	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON()))
 }

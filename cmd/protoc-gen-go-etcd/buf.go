@@ -12,23 +12,25 @@ import (
 // minBuf is the first version of buf that reads the buf.yaml and buf.gen.yaml which init writes: their version is v2.
 var minBuf = [2]int{1, 32}
 
-// bufOnPath returns the version of the buf on the PATH, "" if there is none, or none that is new enough or says its version.
+// bufOnPath returns the version of the buf on the PATH, "" if there is none that is new enough and prints its version.
 func bufOnPath() string {
+	version := output("buf", "--version")
+	var got [2]int
+	if _, err := fmt.Sscanf(version, "%d.%d.", &got[0], &got[1]); err != nil || slices.Compare(got[:], minBuf[:]) < 0 {
+		return ""
+	}
+	return version
+}
+
+// output returns what a command on the PATH prints, "" if it fails.
+func output(name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "buf", "--version")
-	cmd.WaitDelay = time.Second // it may be a script, whose children hold the output open
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the names are ours
+	cmd.WaitDelay = time.Second                    // it may be a script, whose children hold the output open
 	out, err := cmd.Output()
 	if err != nil {
 		return ""
 	}
-	version := strings.TrimSpace(string(out))
-	var got [2]int
-	if _, err := fmt.Sscanf(version, "%d.%d.", &got[0], &got[1]); err != nil {
-		return ""
-	}
-	if slices.Compare(got[:], minBuf[:]) < 0 {
-		return ""
-	}
-	return version
+	return strings.TrimSpace(string(out))
 }

@@ -10,8 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
-// export writes the options' proto file under dir, which is made if it is not there.
-// A file that is there already is written anew.
+// export writes the options' proto file under dir. It makes dir if necessary, and overwrites a file of that name.
 func export(dir string) error {
 	if dir == "" {
 		return errors.New("export: DIR is empty: name a directory, . for this one")
@@ -21,17 +20,13 @@ func export(dir string) error {
 			return err
 		}
 		to := filepath.Join(dir, filepath.FromSlash(path))
+		var content []byte
 		if entry.IsDir() {
-			if err := os.MkdirAll(to, 0o777); err != nil {
-				return fmt.Errorf("export to %s: %w", dir, err)
-			}
-			return nil
+			err = os.MkdirAll(to, 0o777)
+		} else if content, err = proto.Files.ReadFile(path); err == nil {
+			err = os.WriteFile(to, content, 0o666)
 		}
-		content, err := fs.ReadFile(proto.Files, path)
 		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(to, content, 0o666); err != nil {
 			return fmt.Errorf("export to %s: %w", dir, err)
 		}
 		return nil

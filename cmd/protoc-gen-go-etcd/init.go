@@ -31,111 +31,62 @@ In the environment set GOWORK=off first, since this is in the workspace of
 and buf and the plugins are built in a module that belongs in none.
 `
 
-// initialization holds the arguments of the command init.
-type initialization struct {
-	module  string
-	replace string // a checkout of this module to use; "" for the version that this command was built from
-	connect bool   // for connect-go instead of gRPC
-}
-
 // parseInit parses the arguments of init. It reports whether they are valid.
-func parseInit(args []string) (initialization, bool) {
-	var i initialization
+func parseInit(args []string) (project quickstart.Project, ok bool) {
 	if len(args) == 0 || args[0] != "init" {
-		return i, false
+		return project, false
 	}
 	flags := flag.NewFlagSet("init", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.BoolVar(&i.connect, "connect", false, "")
+	flags.BoolVar(&project.Connect, "connect", false, "")
 	flags.Func("replace", "", func(dir string) error {
-		if i.replace = dir; dir == "" {
+		if project.Replace = dir; dir == "" {
 			return errors.New("DIR is empty")
 		}
 		return nil
 	})
-	if flags.Parse(args[1:]) != nil || flags.NArg() != 1 {
-		return i, false
-	}
-	i.module = flags.Arg(0)
-	return i, true
+	err := flags.Parse(args[1:])
+	project.Module = flags.Arg(0)
+	return project, err == nil && flags.NArg() == 1
 }
 
-// run writes a first service into the current directory, or nothing if it fails.
-func (i initialization) run(stdout io.Writer) error {
-	file, err := workspace()
+// initialize writes a first service into the current directory, or nothing if it fails.
+func initialize(project quickstart.Project, stdout io.Writer) error {
 	buf := bufOnPath()
-	if err == nil {
-		err = i.write(buf != "")
-	}
-	if err != nil {
+	project.BufOnPath = buf != ""
+	if err := write(project); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	next := fmt.Sprintf(nextSteps, i.module)
+	next := fmt.Sprintf(nextSteps, project.Module)
 	if buf == "" {
 		next += withOwnBuf
 	} else {
 		next += fmt.Sprintf(withBufOnPath, buf)
 	}
-	if file != "" {
+	if file := output("go", "env", "GOWORK"); file != "" && file != "off" {
 		next += fmt.Sprintf(inWorkspace, file)
 	}
-	_, err = io.WriteString(stdout, next)
+	_, err := io.WriteString(stdout, next)
 	return err
 }
 
-// workspace returns the path of the go.work that the go command would use here, "" if there is none.
-func workspace() (string, error) {
-	switch file := os.Getenv("GOWORK"); file {
-	case "":
-	case "off":
-		return "", nil
-	default:
-		return file, nil
+func write(project quickstart.Project) (err error) {
+	if project.Replace == "" {
+		project.Version, err = released()
+	} else {
+		project.Replace, err = replacement(project.Replace)
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		file := filepath.Join(dir, "go.work")
-		if info, err := os.Stat(file); err == nil && !info.IsDir() {
-			return file, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", nil
-		}
-		dir = parent
-	}
-}
-
-func (i initialization) write(bufOnPath bool) error {
-	project, err := i.project()
 	if err != nil {
 		return err
 	}
-	project.BufOnPath = bufOnPath
 	files, err := project.Files()
-	if err != nil {
-		return err
+	if err == nil {
+		err = quickstart.CheckEmpty(".")
 	}
-	if err := quickstart.CheckEmpty("."); err != nil {
+	if err != nil {
 		return err
 	}
 	return quickstart.Write(".", files)
-}
-
-func (i initialization) project() (quickstart.Project, error) {
-	if i.replace != "" {
-		dir, err := replacement(i.replace)
-		return quickstart.Project{Module: i.module, Replace: dir, Connect: i.connect}, err
-	}
-	version, ok := released()
-	if !ok {
-		return quickstart.Project{}, errors.New("this is a development build, whose version no module proxy has: " +
-			"give -replace DIR, where DIR is a checkout of " + quickstart.Self)
-	}
-	return quickstart.Project{Module: i.module, Version: version, Connect: i.connect}, nil
 }
 
 // moduleLine matches the module path in a go.mod.
@@ -157,12 +108,13 @@ func replacement(dir string) (string, error) {
 	return abs, nil
 }
 
-// released returns the version of this module. ok is false if module proxies do not have it: a command that is built
+// released returns the version of this module, or an error if module proxies do not have it: a command that is built
 // from a checkout or with a replacement has no checksum.
-func released() (version string, ok bool) {
+func released() (string, error) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Path != quickstart.Self || info.Main.Sum == "" {
-		return "", false
+		return "", errors.New("this is a development build, whose version no module proxy has: " +
+			"give -replace DIR, where DIR is a checkout of " + quickstart.Self)
 	}
-	return info.Main.Version, true
+	return info.Main.Version, nil
 }

@@ -10,14 +10,18 @@ import (
 	"testing"
 )
 
-// checkout is the path to this module.
-const checkout = "../.."
-
-func TestInit(t *testing.T) {
-	source, err := filepath.Abs(checkout)
+// checkout returns the path to this module.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+func TestInit(t *testing.T) {
+	source := checkout(t)
 	t.Chdir(t.TempDir())
 	if err := os.Mkdir(".git", 0o750); err != nil {
 		t.Fatal(err)
@@ -51,10 +55,7 @@ func TestInit(t *testing.T) {
 
 // TestInitInAWorkspace checks that init says how to generate code where the go command would use a go.work.
 func TestInitInAWorkspace(t *testing.T) {
-	source, err := filepath.Abs(checkout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := checkout(t)
 	for _, tt := range []struct{ name, gowork, want string }{
 		{"found above", "", "go.work\n"},
 		{"named", "/else/where.work", "\n/else/where.work\n"},
@@ -85,10 +86,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the buf of this test is a shell script")
 	}
-	source, err := filepath.Abs(checkout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := checkout(t)
 	const own, onPath = "go:generate bin/buf generate\n", "go:generate buf generate\n"
 	for _, tt := range []struct{ name, script, generates, says string }{
 		{"none", "", own, "it downloads buf and its plugins, 110 MB"},
@@ -125,10 +123,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 
 // TestInitRefuses checks that init writes nothing when it fails.
 func TestInitRefuses(t *testing.T) {
-	source, err := filepath.Abs(checkout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := checkout(t)
 	other := t.TempDir()
 	if err := os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func main() {
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
-	setup, isInit := parseInit(args)
+	project, isInit := parseInit(args)
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
 		complain.Printf("no request on standard input\n%s", usage)
@@ -67,7 +67,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
 	case isInit:
-		err = setup.run(stdout)
+		err = initialize(project, stdout)
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2

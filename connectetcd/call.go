@@ -128,7 +128,7 @@ func (c *call) nextMessage() ([]byte, error) {
 		return nil, status.Errorf(codes.Unimplemented,
 			"connectetcd: gRPC has no compressor %q: register one with google.golang.org/grpc/encoding, or leave connect.WithSendCompression out", c.encoding)
 	}
-	// There is no limit, because the message comes from this process.
+	// No size limit is needed: the message comes from this process.
 	unpacked, err := compressor.Decompress(bytes.NewReader(message))
 	if err == nil {
 		message, err = io.ReadAll(unpacked)

@@ -34,7 +34,7 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
-// FuzzRequest reads bodies as Connect's clients, or anyone, write them. What is read without compression is written the
+// FuzzRequest reads bodies as Connect's clients, or anyone, write them. An uncompressed body is written the
 // same again, and no length makes it take memory that the body has not.
 func FuzzRequest(f *testing.F) {
 	var packed bytes.Buffer
@@ -84,7 +84,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzMetadata takes any header of a request there and back, beside another, which it does not change.
+// FuzzMetadata converts any header of a request to metadata and back, with a second header that must not change.
 func FuzzMetadata(f *testing.F) {
 	f.Add("Name", "value")
 	f.Add("name-bin", connect.EncodeBinaryHeader([]byte{0, 255}))

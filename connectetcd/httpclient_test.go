@@ -112,7 +112,7 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// What the context ties a call to is sent as gRPC's clients send it, beside the request's headers, whatever the request itself names.
+// The affinity of the context is sent as gRPC's clients send it, with the request's headers, and wins over the request's own.
 func TestAffinityOfTheContext(t *testing.T) {
 	ctx := runtime.WithAffinity(t.Context(), "user-4711")
 	want, _ := metadata.FromOutgoingContext(ctx)

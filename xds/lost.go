@@ -21,5 +21,5 @@ func Lost(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	return s.Lost, nil
+	return s.Unsupported, nil
 }

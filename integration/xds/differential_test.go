@@ -20,12 +20,12 @@ func TestDifferential(t *testing.T) {
 	w := newWorld(t, "")
 	fleet := []struct{ name, labels string }{
 		{"a", `"version":"v1","zone":"z1"`},
-		{"b", `"version":"v1","zone":"z2","grpc_methods":"acme.Echo/Say"`},
-		{"c", `"version":"v2","zone":"z1","grpc_methods":"acme.Echo/Say,New"`},
+		{"b", `"version":"v1","zone":"z2"`},
+		{"c", `"version":"v2","zone":"z1"`},
 		{"d", `"version":"v2","zone":"z2","lane":"pr-1"`},
-		{"e", `"version":"v3","zone":"z1","lane":"pr-1","grpc_methods":"acme.Echo/Say"`},
-		{"f", `"version":"v1","zone":"z2","lane":"pr-2","grpc_methods":"acme.Echo/Say,New"`},
-		{"g", `"version":"v3","grpc_methods":"acme.Echo/New"`},
+		{"e", `"version":"v3","zone":"z1","lane":"pr-1"`},
+		{"f", `"version":"v1","zone":"z2","lane":"pr-2"`},
+		{"g", `"version":"v3"`},
 	}
 	for _, i := range fleet {
 		lis := kit.Listen(t)

@@ -22,7 +22,7 @@ func TestRows(t *testing.T) {
 			{"zone", zone}, {"affinity", affinity("")}, {"affinity, lanes", affinity(inLanes)}, {"affinity, split", affinity(inGroup)},
 			{"least request", leastRequest("")}, {"least request, lanes", leastRequest(inLanes)}, {"least request, split", leastRequest(inGroup)},
 			{"pick first", pickFirst("")}, {"pick first, lanes", pickFirst(inLanes)}, {"pick first, split", pickFirst(inGroup)}, {"timeout", timeout},
-			{"retry", retry}, {"lanes", lanes}, {"rollout", rollout}, {"leader", leader}, {"subset", subset}, {"outliers", outliers},
+			{"retry", retry}, {"lanes", lanes}, {"leader", leader}, {"subset", subset}, {"outliers", outliers},
 			{"many at a time", manyAtATime}, {"pairs", pairs},
 		} {
 			t.Run(language.name+"/"+row.name, func(t *testing.T) {
@@ -243,15 +243,6 @@ func lanes(w *world, dial dialer) {
 		eventually(w.t, c, calls(5).with(header, name), "a strict label that no instance has", func(o outcome) bool { return len(o.By) == 0 })
 	}
 	eventually(w.t, c, calls(5).with("x-tenant", "no lane"), "a header that is no lane", only("a"))
-}
-
-func rollout(w *world, dial dialer) {
-	w.add("a", runtime.WithMetadata("grpc_methods_", "")) // says nothing
-	w.addServing("b", "acme.Echo/Say,New")
-	w.addServing("c", "acme.Echo/Say")
-	c := dial("")
-	eventually(w.t, c, calls(30), "all", only("a", "b", "c"))
-	eventually(w.t, c, calls(20).to("/acme.Echo/New"), "those that may serve it", only("a", "b"))
 }
 
 func leader(w *world, dial dialer) {

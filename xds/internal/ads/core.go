@@ -61,7 +61,6 @@ type Found struct {
 	// Substitute stands for a resource that there is none of, for a client that has not been told of it here, and may know
 	// it from before. nil: nothing does.
 	Substitute *mapping.Resource
-	Usual      string // of routes: the cluster of the calls of which nothing is said
 }
 
 // Request is a client's request.
@@ -184,94 +183,72 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 
 // announced is a change of routes that waits until the client has the new clusters.
 type announced struct {
-	before *mapping.Resource // the routes that are in force
+	before *mapping.Resource // the current routes
 	until  time.Time
-	known  []string // the clusters that a client came back with and still asks for, nil until it has asked
 }
 
-// announce returns the routes that a client is to have now. Before it has routes to clusters that it does not know, it has
-// the ones that it has with these announced.
+// announce returns the routes that the client should have now. Before it receives routes to clusters that it does not know, it receives
+// its current routes with these clusters announced.
 func (c *Core) announce(now time.Time, name string, found Found, find func(k Kind, name string) Found, wake *time.Time) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
+	a := s.announced[name]
+	delete(s.announced, name)
 	if next == nil || last == nil && !s.returns || next.Equal(last) {
-		delete(s.announced, name)
 		return found
 	}
-	a := s.announced[name]
 	if a == nil {
 		a = &announced{before: last, until: now.Add(announceTime)}
 	}
-	if last == nil && !c.hasBack(name, a, find) && now.Before(a.until) {
-		s.announce(name, a, wake)
-		return Found{Pending: true}
-	}
-	if a.before == nil {
-		a.before = detour(a.known, found, func(cluster string) *mapping.Resource { return find(Clusters, cluster).Resource })
-	}
-	if a.before == nil {
-		delete(s.announced, name)
+	if !now.Before(a.until) {
 		return found
+	}
+	wait := func(f Found) Found {
+		if s.announced == nil {
+			s.announced = make(map[string]*announced)
+		}
+		s.announced[name] = a
+		if wake.IsZero() || a.until.Before(*wake) {
+			*wake = a.until
+		}
+		return f
+	}
+	if a.before == nil {
+		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {
+			return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
+		})
+		if !c.kinds[Clusters].asked || !c.knowsAll(asked, find) {
+			return wait(Found{Pending: true})
+		}
+		if a.before = detour(asked, next); a.before == nil {
+			return found
+		}
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || with == nil || !now.Before(a.until) || with.Equal(last) && c.knowsAll(next.Clusters, find) {
-		delete(s.announced, name)
+	if err != nil || with == nil || with.Equal(last) && c.knowsAll(next.Clusters, find) {
 		return found
 	}
-	s.announce(name, a, wake)
-	return Found{Resource: with}
+	return wait(Found{Resource: with})
 }
 
-func (s *subscription) announce(name string, a *announced, wake *time.Time) {
-	if s.announced == nil {
-		s.announced = make(map[string]*announced)
-	}
-	s.announced[name] = a
-	if wake.IsZero() || a.until.Before(*wake) {
-		*wake = a.until
-	}
-}
-
-// hasBack reports whether a client that comes back, with routes that are not known here, was given the clusters that it asked
-// for. One of them may have been announced to it and no more.
-func (c *Core) hasBack(name string, a *announced, find func(k Kind, name string) Found) bool {
-	if !c.kinds[Clusters].asked {
-		return false
-	}
-	if a.known == nil {
-		a.known = []string{}
-		for _, cluster := range c.kinds[Clusters].names {
-			if mapping.AuthorityOf(cluster) == mapping.AuthorityOf(name) {
-				a.known = append(a.known, cluster)
-			}
-		}
-	}
-	a.known = slices.DeleteFunc(a.known, func(cluster string) bool { return !slices.Contains(c.kinds[Clusters].names, cluster) })
-	return c.knowsAll(a.known, find)
-}
-
-// detour returns the next routes for a client that comes back with routes that are not known here, by the clusters that it
-// asks for. It is nil if the client knows all clusters of the next routes, or none that would do for the usual one.
-func detour(asked []string, next Found, find func(cluster string) *mapping.Resource) *mapping.Resource {
-	// A client that has aggregates may know others only as parts of these.
-	parts := slices.ContainsFunc(asked, mapping.IsAggregate)
+// detour returns the next routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it asks for, which
+// it has. It returns nil if the client knows all clusters of the next routes, or none of the base.
+func detour(asked []string, next *mapping.Resource) *mapping.Resource {
+	// A client with aggregates may know other clusters only as parts of them.
+	aggregates := slices.ContainsFunc(asked, mapping.IsAggregate)
 	knows := func(cluster string) bool {
-		return slices.Contains(asked, cluster) && (!parts || mapping.IsAggregate(cluster))
+		return slices.Contains(asked, cluster) && (!aggregates || mapping.IsAggregate(cluster))
 	}
-	if !slices.ContainsFunc(next.Resource.Clusters, func(cluster string) bool { return !knows(cluster) }) {
+	unknown := func(cluster string) bool { return !knows(cluster) }
+	i := slices.IndexFunc(asked, func(cluster string) bool { return mapping.IsBase(cluster) && knows(cluster) })
+	if i < 0 || !slices.ContainsFunc(next.Clusters, unknown) {
 		return nil
 	}
-	usual := find(next.Usual)
-	for _, does := range []func(cluster string) bool{
-		func(cluster string) bool { return cluster == next.Usual && knows(cluster) },
-		func(cluster string) bool { return find(cluster) == nil && knows(cluster) },
-		func(cluster string) bool { return usual != nil && slices.Contains(usual.Clusters, cluster) }, // it was the usual one itself
-	} {
-		if i := slices.IndexFunc(asked, does); i >= 0 {
-			return mapping.Detour(next.Resource, asked[i], knows)
-		}
+	r, err := mapping.Detour(next, asked[i], knows)
+	if err != nil {
+		return nil
 	}
-	return nil
+	return r
 }
 
 // knowsAll reports whether clusters were sent, and endpoints where there are any. A client reads answers in order, so sent is as

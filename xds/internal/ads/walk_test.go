@@ -72,7 +72,7 @@ func (w *walked) find(k Kind, name string) Found {
 	case Listeners:
 		return Found{Resource: s.Listener}
 	case Routes:
-		return Found{Resource: s.Route, Usual: s.Usual}
+		return Found{Resource: s.Route}
 	case Clusters:
 		if s.Clusters[name] == nil {
 			return Found{Substitute: s.Substitute(name)}

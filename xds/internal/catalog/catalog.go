@@ -70,7 +70,7 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 		}
 	case ads.Routes:
 		if name == s.Route.Name {
-			found.Resource, found.Usual = s.Route, s.Usual
+			found.Resource = s.Route
 		}
 	}
 	return found

@@ -170,7 +170,7 @@ func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional boo
 		clear(h.made)
 	}
 	h.made[of] = s
-	h.loses(s.Lost)
+	h.loses(s.Unsupported)
 	return s, h.provisional
 }
 
@@ -260,7 +260,7 @@ func (h *host) loses(lost []string) {
 func (h *host) lost() []string {
 	all := make(map[string]bool)
 	for _, s := range h.made {
-		for _, text := range s.Lost {
+		for _, text := range s.Unsupported {
 			all[text] = true
 		}
 	}

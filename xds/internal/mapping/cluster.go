@@ -3,7 +3,6 @@ package mapping
 import (
 	"cmp"
 	"math"
-	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -20,85 +19,69 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// addCluster makes the cluster of some endpoints, once.
-func (p *plan) addCluster(name string, members []int) {
-	if p.clusters[name] != nil {
+// addCluster makes a cluster of some endpoints, once.
+func (p *plan) addCluster(name string, tiers [][]int) {
+	if p.clusters[name] != nil || p.err != nil {
 		return
 	}
 	c := &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name},
 		OutlierDetection: p.outlierDetection(),
-		// gRPC lets 1,024 calls at a time through where nothing is said.
+		// The default is 1,024 concurrent calls.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
 	}
 	p.setPolicy(c)
-	p.keep(p.resource(name, c))
-	p.loads[name] = p.resource(name, p.load(name, members))
-	if len(p.loads[name].Body.GetValue()) > maxBytes {
-		p.loads[name] = p.resource(name, p.load(name, p.first(members)))
-	}
+	r, err := newResource(name, c)
+	p.keep(r, err)
+	p.loads[name] = p.load(name, tiers)
 }
 
-// keep takes in a cluster.
-func (m *mapping) keep(r *Resource) {
+// keep adds a cluster to the snapshot.
+func (m *mapping) keep(r *Resource, err error) {
+	if m.fail(err); err != nil {
+		return
+	}
 	m.clusters[r.Name] = r
-	m.names = append(m.names, r.Name)
-	m.bytes += proto.Size(r.Body)
+	if m.clusterBytes += proto.Size(r.Body); m.clusterBytes > maxBytes {
+		m.fail(errTooLarge)
+	}
 }
 
-// aggregateMark is in the names of aggregates, which routes alone name.
-const aggregateMark = "/or="
-
-// IsAggregate reports whether the name of a cluster is that of an aggregate.
-func IsAggregate(name string) bool { return strings.Contains(name, aggregateMark) }
-
-// aggregate returns the cluster whose calls go to the first of several clusters that can take them. It is named after the
-// first, with which it comes and goes, and served, which tells chains with the same first apart.
-func (p *plan) aggregate(chain []string, served string) string {
-	if len(chain) == 1 && p.placed == nil && len(p.policy.etcd.Split) == 0 {
-		return chain[0] // as it will be with other endpoints
+// aggregate returns the name of a cluster whose calls go to the first reachable cluster of a chain. It has the name of the first one, with
+// which it comes and goes.
+func (p *plan) aggregate(chain []string) string {
+	if len(chain) == 1 && !p.made.HasLanes() && len(p.policy.etcd.Split) == 0 {
+		return chain[0] // the chain has no others with any endpoints
 	}
-	name := chain[0] + aggregateMark + cmp.Or(served, "others")
-	if p.clusters[name] == nil {
+	name := chain[0] + aggregateMark
+	if p.clusters[name] == nil && p.err == nil {
 		c := &clusterv3.Cluster{Name: name}
 		p.setPolicy(c)
-		p.keep(p.aggregateOf(c, chain))
+		p.keep(newAggregate(c, chain))
 	}
 	return name
 }
 
-// Substitute returns a cluster for a name that the host has no cluster of, nil if the name is none of a cluster: its calls go
-// where those do that nothing is said of. A client asks for such a name that knows it from before the server began.
-func (s *Snapshot) Substitute(name string) *Resource {
-	m := &mapping{}
-	usual, chain := new(clusterv3.Cluster), s.Clusters[s.Usual].Clusters
-	m.fail(s.Clusters[s.Usual].Body.UnmarshalTo(usual))
-	if chain == nil {
-		chain = []string{s.Usual}
+// newAggregate encodes an aggregate. Its policy applies to each cluster of the chain: some clients, such as grpc-go, use it, and others use the
+// policies of these clusters.
+func newAggregate(c *clusterv3.Cluster, chain []string) (*Resource, error) {
+	config, err := encode(&aggregatev3.ClusterConfig{Clusters: chain})
+	if err != nil {
+		return nil, err
 	}
-	r := m.aggregateOf(&clusterv3.Cluster{
-		Name: name, LbPolicy: usual.LbPolicy, LbConfig: usual.LbConfig, LoadBalancingPolicy: usual.LoadBalancingPolicy,
-	}, chain)
-	if name == "" || m.err != nil {
-		return nil
-	}
-	return r
-}
-
-// aggregateOf makes a cluster, whose policy is set, one whose calls go to the first of others that can take them. Its policy picks
-// in each of these: some clients go by it, such as grpc-go, and some by those of the others.
-func (m *mapping) aggregateOf(c *clusterv3.Cluster, chain []string) *Resource {
 	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-		Name: "envoy.clusters.aggregate", TypedConfig: m.encode(&aggregatev3.ClusterConfig{Clusters: chain}),
+		Name: "envoy.clusters.aggregate", TypedConfig: config,
 	}}
-	r := m.resource(c.Name, c)
-	r.Clusters = chain
-	return r
+	r, err := newResource(c.Name, c)
+	if err == nil {
+		r.Clusters = chain
+	}
+	return r, err
 }
 
-// setPolicy says how endpoints are picked in a cluster. A list of policies ends in round robin, for a client gives up a
-// cluster whose policies it does not know.
+// setPolicy sets the policy that picks an endpoint of a cluster. A list of policies ends in round robin, because a client rejects a cluster
+// whose policies are all unknown to it.
 func (p *plan) setPolicy(c *clusterv3.Cluster) {
 	c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
 	switch child := p.policy.child.Config.(type) {
@@ -115,7 +98,7 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 		choices := max(child.ChoiceCount, serviceconfig.DefaultChoiceCount)
 		p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
 	case *serviceconfig.PickFirst:
-		// Not within a locality: there grpc-go does not connect again when the connection is lost.
+		// Not within a locality: grpc-go would not reconnect after it loses the connection.
 		c.LoadBalancingPolicy = p.policies(namedPolicy{"pick_first", &pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList}},
 			namedPolicy{"round_robin", &roundrobinv3.RoundRobin{}})
 	case *serviceconfig.WeightedRoundRobin:
@@ -127,14 +110,14 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 	}
 }
 
-// setPolicies has a policy pick within each locality, and round robin where a client does not know it.
+// setPolicies sets a policy that picks within each locality. Clients that do not know it use round robin.
 func (p *plan) setPolicies(c *clusterv3.Cluster, name string, config proto.Message) {
 	c.LoadBalancingPolicy = p.policies(namedPolicy{"wrr_locality", &localityv3.WrrLocality{
 		EndpointPickingPolicy: p.policies(namedPolicy{name, config}, namedPolicy{"round_robin", &roundrobinv3.RoundRobin{}}),
 	}})
 }
 
-// namedPolicy is a policy of xDS with its config.
+// namedPolicy is an xDS policy and its config.
 type namedPolicy struct {
 	name   string
 	config proto.Message
@@ -150,7 +133,7 @@ func (p *plan) policies(all ...namedPolicy) *clusterv3.LoadBalancingPolicy {
 	return list
 }
 
-// byLoad is weighted_round_robin by the load that endpoints report.
+// byLoad returns the config of weighted_round_robin, which weighs endpoints by the load that they report.
 func byLoad(c *serviceconfig.WeightedRoundRobin) *wrrv3.ClientSideWeightedRoundRobin {
 	m := &wrrv3.ClientSideWeightedRoundRobin{
 		OobReportingPeriod: optionalDuration(c.OOBReportingPeriod), BlackoutPeriod: optionalDuration(c.BlackoutPeriod),
@@ -172,8 +155,8 @@ func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
 	return duration(*d)
 }
 
-// outlierDetection says what gRPC's policy of that name is configured with. What is left out has the policy's own default in xDS, too, except
-// how many endpoints that fail are ejected, see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
+// outlierDetection returns the config of gRPC's policy of that name, nil for none. Unset fields have the same defaults in xDS, except the
+// enforcement percentages, see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	c := p.policy.outlier
 	if c == nil {
@@ -196,7 +179,7 @@ func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	return o
 }
 
-// number returns a number, nil for none.
+// number wraps an optional number.
 func number(n *uint32) *wrapperspb.UInt32Value {
 	if n == nil {
 		return nil

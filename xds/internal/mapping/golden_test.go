@@ -25,7 +25,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 func TestPure(t *testing.T) {
-	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "fit.go", "cluster.go", "load.go", "lost.go", "resource.go")
+	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "announce.go", "cluster.go", "load.go", "unsupported.go", "resource.go")
 }
 
 // ends returns endpoints of the form "instance version zone weight name=value...", "-" for what is not there.
@@ -101,13 +101,10 @@ func TestRows(t *testing.T) {
 		{name: "methods", config: `{"methodConfig":[{"name":[{}],"timeout":"10s"},{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"1.5s",
 			"waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":3,
 			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`, endpoints: three},
-		{name: "rollout", config: "", endpoints: ends("a - - - grpc_methods=acme.Echo/Say", "b - - - grpc_methods=acme.Echo/Say,New", "c")},
 		{name: "leader", config: "", endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
 		{name: "zonedrained", config: etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`), endpoints: three, client: Client{Zone: "z1", ID: "one"}},
-		{name: "rolloutinlane", config: etcdPolicy(`"route":[{"label":"lane"}],"childPolicy":[{"pick_first":{}}]`),
-			endpoints: ends("a - - - grpc_methods=S/A", "b - - - grpc_methods=S/A,B", "c - - - grpc_methods=S/A,B lane=x")},
 		{name: "names", config: "", endpoints: []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "[::1]:80"}, {Instance: "c", Addr: "[0:0::1]:80"}}},
 		{name: "nothing", config: "", endpoints: nil},
 		{name: "pairs", config: etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
@@ -135,7 +132,7 @@ func TestRows(t *testing.T) {
 
 // Services of one name and different policies have clusters of their own, and the first takes what is no other's.
 func TestSeveralServices(t *testing.T) {
-	h := &Host{Authority: "acme.echo", Endpoints: ends("a - - - grpc_methods=acme.Echo/Say;acme.Other/Do", "b - - - grpc_methods=acme.Echo/Say,New;acme.Other/Do,New")}
+	h := &Host{Authority: "acme.echo", Endpoints: ends("a", "b")}
 	for name, config := range map[string]string{"acme.Echo": "", "acme.Other": `{"loadBalancingConfig":[{"pick_first":{}}]}`} {
 		policy, err := ReadPolicy(config)
 		if err != nil {
@@ -235,8 +232,8 @@ func compare(t *testing.T, name string, s *Snapshot) {
 			write(set[name])
 		}
 	}
-	for _, text := range s.Lost {
-		fmt.Fprintf(&out, "lost: %s\n", text)
+	for _, text := range s.Unsupported {
+		fmt.Fprintf(&out, "unsupported: %s\n", text)
 	}
 	file := filepath.Join("testdata", name+".txt")
 	if *update {

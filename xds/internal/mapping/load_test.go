@@ -7,9 +7,13 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 )
 
-// Two instances with one id have a place each on a ring, as for the runtime's clients: a client calls none but one at a place.
+// Endpoints with the same instance id have different places on a ring, like in the runtime: a client would call only one of them.
 func TestRing_SameID(t *testing.T) {
-	s := mapped(t, `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]}`, []string{"a", "user", "user"})
+	ids := []string{"a", "user", "user"}
+	s, err := mapped(t, `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]}`, 3, func(i int) string { return ids[i] })
+	if err != nil {
+		t.Fatal(err)
+	}
 	load := new(endpointv3.ClusterLoadAssignment)
 	if err := s.Loads["a"].Body.UnmarshalTo(load); err != nil {
 		t.Fatal(err)
@@ -20,5 +24,22 @@ func TestRing_SameID(t *testing.T) {
 	}
 	if want := []string{"a", "user", "user 10.0.0.2:1"}; !slices.Equal(got, want) {
 		t.Errorf("the keys are %q, want %q", got, want)
+	}
+}
+
+func BenchmarkMap(b *testing.B) {
+	policy, err := ReadPolicy("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := &Host{Authority: "a", Services: []Service{{Policy: policy}}}
+	for i := range 1000 {
+		h.Endpoints = append(h.Endpoints, ends("i")...)
+		h.Endpoints[i].Addr = "10.1." + string(rune('0'+i/250)) + "." + string(rune('0'+i%10)) + ":9000"
+	}
+	for b.Loop() {
+		if _, err := Map(h, Client{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

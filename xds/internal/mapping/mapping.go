@@ -1,61 +1,65 @@
-// Package mapping says in xDS what the clients of a service go by. It does no I/O, and equal arguments have equal results.
+// Package mapping translates services in etcd into xDS resources. It does no I/O, and equal arguments have equal results.
 //
-//	mapping.go   the passes from what etcd has to resources, in the order of the runtime's clients
-//	policy.go    ... the service config
-//	members.go   ... which endpoints a call may go to
-//	route.go     ... where the calls of each method and lane go: a RouteConfiguration
-//	fit.go       ... of which a client is given no more than it can receive
-//	cluster.go   ... how endpoints are picked: Clusters
-//	load.go      ... the endpoints of a cluster: a ClusterLoadAssignment
-//	lost.go      what xDS cannot say
-//	resource.go  the resources
+//	mapping.go      the input, and the resources of a host
+//	policy.go       the service config
+//	members.go      the endpoints of the base, of each lane and of each group of a split
+//	route.go        a RouteConfiguration: the clusters for each method and lane
+//	announce.go     routes for a client that does not know all clusters yet
+//	cluster.go      Clusters: how a client picks an endpoint
+//	load.go         ClusterLoadAssignments: the endpoints of a cluster
+//	unsupported.go  the features that xDS lacks
+//	resource.go     encoded resources
 //
-// What gRPC makes of xDS is said in https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md. A client gives up a
-// whole resource for one part that it does not take, so nothing is sent that some implementation refuses.
+// https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md lists what gRPC supports. A client rejects a whole resource for
+// one invalid part, so the resources contain nothing that any implementation rejects.
 package mapping
 
 import (
+	"cmp"
+	"errors"
 	"maps"
 	"slices"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Host is the services that clients dial by one name, which share the endpoints of a key.
+// Host is the services that clients dial by one name. They share the endpoints of a key.
 type Host struct {
 	Authority string // without a slash
 	Services  []Service
 	Endpoints []endpoint.Endpoint // sorted by instance
-	Held      map[string]struct{} // addresses of those that etcd no longer has
-	Leader    string              // the instance that leads, "" for none
+	Held      map[string]struct{} // addresses of endpoints that vanished from etcd
+	Leader    string              // instance id of the leader, "" for none
 }
 
 // Service is a service of a host.
 type Service struct {
-	Name    string // its full name, "" for whatever is called
+	Name    string // full name; "" matches every service
 	Policy  *Policy
 	Leading []string // the methods whose calls go to the leader, "/package.Service/Method"
 }
 
-// Client is what resources depend on beside the host.
+// Client is the part of a client that its resources depend on.
 type Client struct {
 	Zone string // "": unknown
-	ID   string // counts where each client uses a subset of its own
-	// NoRing says that the client cannot be sent a ring: gRPC's C core crashes by one in versions such as 1.51.
+	ID   string // seeds the client's subset
+	// NoRing says that the client must not receive ring_hash: gRPC's C core crashes with it in versions such as 1.51.
 	NoRing bool
 }
 
 // Snapshot is the resources of a host for some clients. It is immutable.
 type Snapshot struct {
 	Listener, Route *Resource
-	Clusters, Loads map[string]*Resource // by name; each cluster with endpoints has its load of the same name
-	Lost            []string             // what xDS cannot say, for people
-	Usual           string               // the cluster that calls go to of which nothing is said
+	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
+	Unsupported     []string             // the features that xDS lacks, for people
+
+	base  *clusterv3.Cluster // the policy of a substitute
+	chain []string           // its clusters
 }
 
-// Client returns c without what makes no difference to its resources.
+// Client returns c without the fields that its resources do not depend on.
 func (h *Host) Client(c Client) Client {
 	any := func(has func(p *Policy) bool) bool {
 		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })
@@ -63,7 +67,7 @@ func (h *Host) Client(c Client) Client {
 	if !any(func(p *Policy) bool { return p.etcd.PreferZone }) {
 		c.Zone = ""
 	}
-	if !any(func(p *Policy) bool { return p.etcd.Subset > 0 }) {
+	if !any(func(p *Policy) bool { return p.subset > 0 }) {
 		c.ID = ""
 	}
 	if !any(func(p *Policy) bool { return p.ringHash() != nil }) {
@@ -72,99 +76,61 @@ func (h *Host) Client(c Client) Client {
 	return c
 }
 
-// Map makes the resources of a host for a client.
+// A client receives at most 4 MiB in one message: all routes of a host, all clusters, or the endpoints of one cluster.
+const (
+	maxBytes  = 2 << 20 // of each of these
+	maxRoutes = 5000    // a client compares a call with one route after another
+	maxLanes  = 320     // with routes of their own: no host has more, see [serviceconfig.Etcd] and package plan
+)
+
+var errTooLarge = errors.New("the service config makes more than 2 MiB or 5,000 of routes, or 2 MiB of clusters, which clients do not receive: " +
+	"configure fewer methods, fewer groups of a split, or fewer strict lanes")
+
+// Map returns the resources of a host for a client. Lanes come from labels of endpoints, so if there are too many, Map leaves out the
+// last ones. It fails if the resources are too large without them.
 func Map(h *Host, c Client) (*Snapshot, error) {
-	m := newMapping(h, c)
-	s := &Snapshot{Clusters: m.clusters, Loads: m.loads}
-	var err error
-	if s.Listener, err = listener(h.Authority); err != nil {
-		return nil, err
+	for lanes := maxLanes; ; lanes = lanes * 3 / 4 {
+		s, err := mapWith(h, c, lanes)
+		if !errors.Is(err, errTooLarge) || lanes == 0 {
+			return s, err
+		}
 	}
-	if s.Route, s.Usual, err = m.routes(); err != nil {
-		return nil, err
-	}
-	if m.err != nil {
-		return nil, m.err
-	}
-	s.Lost = slices.Sorted(maps.Keys(m.lost))
-	return s, nil
 }
 
-// mapping is resources in the making.
+// mapWith is Map with a limit of lanes.
+func mapWith(h *Host, c Client, lanes int) (*Snapshot, error) {
+	m := &mapping{
+		Host: h, client: c, maxLanes: lanes, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
+		shared: make(map[string]bool), unsupported: make(map[string]bool),
+	}
+	m.parseAddresses()
+	for i := range h.Services {
+		m.plans = append(m.plans, m.plan(&h.Services[i]))
+	}
+	first, base := m.plans[0], &clusterv3.Cluster{}
+	first.setPolicy(base)
+	s := &Snapshot{
+		Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads, base: base, chain: first.leaves(first.base, -1),
+		Unsupported: slices.Sorted(maps.Keys(m.unsupported)),
+	}
+	return s, m.err
+}
+
+// mapping is a snapshot under construction.
 type mapping struct {
 	*Host
 	client          Client
-	located         []*located // by endpoint; nil: it cannot be said where it is
-	services        []*plan
+	maxLanes        int
+	addresses       []*address // by endpoint; nil: not an IP address
+	plans           []*plan    // by service
 	clusters, loads map[string]*Resource
-	names           []string        // of clusters, as they were made
-	bytes           int             // of clusters
-	sharing         map[string]bool // clusters, see [Resource]
-	lost            map[string]bool
-	known           map[string]map[path]bool // by texts: the methods that each names, and their services
-	allowed         int                      // how many bytes of texts may still be added to that
-	err             error                    // the first of making a resource
+	routeBytes      int
+	clusterBytes    int
+	routeCount      int
+	shared          map[string]bool // see [Resource]
+	unsupported     map[string]bool
+	err             error // the first one
 }
 
-func newMapping(h *Host, c Client) *mapping {
-	m := &mapping{
-		Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
-		sharing: make(map[string]bool), lost: make(map[string]bool), known: make(map[string]map[path]bool), allowed: maxNamed,
-	}
-	m.locate()
-	for i := range h.Services {
-		m.services = append(m.services, m.plan(&h.Services[i], len(h.Services) > 1))
-	}
-	return m
-}
-
-// plan is what calls of one service may go to.
-type plan struct {
-	*mapping
-	service *Service
-	policy  *Policy
-	ring    *serviceconfig.RingHash // by which endpoints are picked; nil: they are picked otherwise
-	prefix  string                  // of the names of its clusters
-	drained []bool                  // by endpoint
-	placed  *planning.Placement
-	base    lane // the endpoints that calls without a lane may go to
-	lanes   []lane
-	closed  bool                     // calls of a lane that is none of lanes fail: a strict label says so
-	named   map[string]map[path]bool // what the texts of base and lanes name
-	to      map[[2]*set][]share      // see [plan.destination]
-}
-
-// lane is the endpoints of a lane.
-type lane struct {
-	name    string // "": the base
-	members []int
-	strict  bool
-	texts   []string        // in which they name the methods that they serve, see [plan.tellApart]
-	of      []int           // the text of each member; -1: of none
-	sets    map[uint32]*set // of members by texts: all of them, and those that are told apart
-}
-
-// plan goes through the passes that come before a call is known: where endpoints are drained, and which lane each is in.
-func (m *mapping) plan(s *Service, several bool) *plan {
-	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, named: make(map[string]map[path]bool), to: make(map[[2]*set][]share)}
-	if several {
-		p.prefix += "/service=" + escape(s.Name)
-	}
-	if p.ring = s.Policy.ringHash(); p.ring != nil && m.client.NoRing {
-		p.ring = nil
-		p.lose("ring_hash_experimental: clients with gRPC's C core up to 1.51 go round robin, for they crash by it")
-	}
-	p.noteLost()
-	all := make([]*endpoint.Endpoint, len(p.Endpoints))
-	for i := range all {
-		all[i] = &p.Endpoints[i]
-	}
-	p.placed = p.policy.etcd.Place(all)
-	p.drain(all)
-	p.divideByLane()
-	p.tellApart(&p.base)
-	for i := range p.lanes {
-		p.tellApart(&p.lanes[i])
-	}
-	return p
-}
+// fail keeps the first error.
+func (m *mapping) fail(err error) { m.err = cmp.Or(m.err, err) }

@@ -4,264 +4,162 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// hasBase reports whether an endpoint is in no lane, be it one that clients can call or not.
-func (p *plan) hasBase() bool { return p.placed == nil || len(p.placed.Of) < len(p.Endpoints) }
-
-func (p *plan) isHeld(i int) bool {
-	_, held := p.Held[p.Endpoints[i].Addr]
-	return held
+// plan says where the calls of one service go.
+type plan struct {
+	*mapping
+	service *Service
+	policy  *Policy
+	ring    *serviceconfig.RingHash // nil if another policy picks
+	prefix  string                  // of the names of its clusters
+	made    *planning.Plan[int]     // of indexes of endpoints
+	base    *set
+	closed  bool     // a strict label: calls of unknown lanes fail
+	targets []target // in the order of their routes
 }
 
-// drain finds the endpoints that get no new calls. As in the runtime, all count of which a share is to be left. But a drain
-// that leaves none that clients can call is lifted.
-func (p *plan) drain(all []*endpoint.Endpoint) {
-	placed, called := p.placed, make(map[*endpoint.Endpoint]bool)
-	if !p.hasBase() {
-		placed = nil
-	}
-	for _, i := range p.callable() {
-		called[all[i]] = true
-	}
-	d := p.policy.etcd.FollowDrain(all, placed, func(e *endpoint.Endpoint) bool { return called[e] }, p.Held)
-	p.drained = make([]bool, len(all))
-	for i, e := range all {
-		p.drained[i] = d.Drained[e]
-	}
-	if !p.hasLive(p.callable()) {
-		clear(p.drained)
-	}
-}
-
-// callable returns the endpoints of which it can be said where they are.
-func (m *mapping) callable() []int {
-	all := make([]int, 0, len(m.Endpoints))
-	for i := range m.Endpoints {
-		if m.located[i] != nil {
-			all = append(all, i)
-		}
-	}
-	return all
-}
-
-// hasLive reports whether one of some endpoints gets new calls.
-func (p *plan) hasLive(members []int) bool {
-	return slices.ContainsFunc(members, func(i int) bool { return !p.drained[i] })
-}
-
-// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base; not where
-// clients only cannot call those in none. A strict lane without endpoints is there as well, for its calls fail, and so is any
-// that is named where those of other lanes fail. First come the lanes whose calls would go elsewhere without routes of their own.
-func (p *plan) divideByLane() {
-	all := p.callable()
-	if p.placed == nil {
-		p.base.members = all
-		return
-	}
-	members := make(map[string][]int, len(p.placed.Made))
-	for _, i := range all {
-		e := &p.Endpoints[i]
-		if p.placed.IsBase(e) {
-			p.base.members = append(p.base.members, i)
-		}
-		for _, name := range p.placed.Of[e] {
-			members[name] = append(members[name], i)
-		}
-	}
-	if !p.hasBase() {
-		p.base.members = all
-	}
-	p.closed = p.policy.etcd.Strict("")
-	names := append(slices.Clone(p.placed.Made), p.policy.etcd.NamedLanes()...)
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		l := lane{name: name, members: members[name], strict: p.policy.etcd.Strict(name)}
-		if l.strict || p.closed || p.hasLive(l.members) {
-			p.lanes = append(p.lanes, l)
-		}
-	}
-	slices.SortStableFunc(p.lanes, func(a, b lane) int {
-		switch {
-		case a.strict == b.strict:
-			return 0
-		case a.strict == p.closed:
-			return 1
-		}
-		return -1
-	})
-}
-
-// methodsText returns the text in which an endpoint names the methods that it serves, "" if it names none.
-func methodsText(e *endpoint.Endpoint) string {
-	if text := e.Metadata[endpoint.MethodsName]; len(text) <= endpoint.MaxMethods {
-		return text
-	}
-	return ""
-}
-
-// tellApart finds the distinct texts of the members of a lane that get new calls, in their order; none if there are too many or,
-// with those of other lanes, too long ones.
-func (p *plan) tellApart(l *lane) {
-	l.of = make([]int, len(l.members))
-	all := &set{lane: l.name, members: l.members, groups: p.bySplit(l.members)}
-	l.sets = map[uint32]*set{methods.Every: all}
-	for _, i := range l.members {
-		if text := methodsText(&p.Endpoints[i]); !p.drained[i] && !slices.Contains(l.texts, text) {
-			if len(l.texts) == methods.MaxTexts {
-				l.texts = nil
-				return
-			}
-			l.texts = append(l.texts, text)
-		}
-	}
-	bytes := 0
-	for _, text := range l.texts {
-		if p.known[text] == nil {
-			bytes += len(text)
-		}
-	}
-	if bytes > p.allowed {
-		p.lose("endpoints in lanes publish more than %d KiB of different lists of methods: in some lanes, calls go to all",
-			maxNamed>>10)
-		l.texts = nil
-		return
-	}
-	p.allowed -= bytes
-	for n, i := range l.members {
-		l.of[n] = slices.Index(l.texts, methodsText(&p.Endpoints[i]))
-	}
-	for _, text := range l.texts {
-		if p.known[text] == nil {
-			p.known[text] = namedBy(text)
-		}
-		p.named[text] = p.known[text]
-	}
-}
-
-// set is endpoints of a lane that serve a method.
+// set is the endpoints of a lane.
 type set struct {
-	lane    string // "": the base
-	members []int
-	groups  []group // of members
-	served  string  // tells what they serve, where others of the lane do not; else ""
+	lane   string  // "": the base
+	groups []group // at least one, which may be empty
 }
 
-// serving returns those of a lane's members that serve a method. elsewhere reports that only those of other, nil for none, are
-// known to. Sets are told apart until there are too many.
-func (p *plan) serving(at path, l, other *lane) (s *set, elsewhere bool) {
-	var others []string
-	if other != nil {
-		others = other.texts
-	}
-	in, elsewhere := methods.Serving(l.texts, others, func(text string) (service, method bool) {
-		return p.named[text][path{service: at.service}], at.method != "" && p.named[text][at]
-	})
-	if l.sets[in] == nil && len(l.sets) > methods.MaxTexts {
-		in = methods.Every
-	}
-	if l.sets[in] == nil {
-		l.sets[in] = p.setOf(l, in)
-	}
-	return l.sets[in], elsewhere
-}
+// isEmpty reports whether there are no endpoints.
+func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
-// inBase returns those of the base that serve a method.
-func (p *plan) inBase(at path) *set {
-	s, _ := p.serving(at, &p.base, nil)
-	return s
-}
-
-// setOf makes the set of those members of a lane that have some of its texts.
-func (p *plan) setOf(l *lane, in uint32) *set {
-	s := &set{lane: l.name}
-	for n, i := range l.members {
-		if of := l.of[n]; of >= 0 && in&(1<<of) != 0 {
-			s.members = append(s.members, i)
-		}
-	}
-	s.groups = p.bySplit(s.members)
-	var served []string
-	for i, text := range l.texts {
-		if in&(1<<i) != 0 {
-			served = append(served, text)
-		}
-	}
-	slices.Sort(served)
-	s.served = fmt.Sprintf("%016x", xxhash.Sum64String(strings.Join(served, "\n")))
-	return s
-}
-
-// group is the endpoints that have one share of the calls.
+// group is endpoints with one share of the calls.
 type group struct {
-	weight  uint32
-	name    string // "": there is no split
-	members []int
+	weight uint32
+	name   string  // "": there is no split
+	tiers  [][]int // endpoints in the order of priority; no tier is empty
 }
 
-// bySplit returns the groups of members that may be called, and last those that match none.
-func (p *plan) bySplit(members []int) []group {
-	split := p.policy.etcd.Split
-	if len(split) == 0 {
-		return []group{{weight: 1, members: members}}
+// plan returns the plan of a service.
+func (m *mapping) plan(s *Service) *plan {
+	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, ring: s.Policy.ringHash()}
+	if len(m.Services) > 1 {
+		p.prefix += "/service=" + escape(s.Name)
 	}
-	groups := make([]group, len(split)+1)
-	for g := range split {
-		groups[g].weight, groups[g].name = split[g].Weight, p.policy.groups[g]
+	if p.ring != nil && m.client.NoRing {
+		p.ring = nil
+		p.lacks("ring_hash_experimental: clients with gRPC's C core up to 1.51 use round robin, because they crash with it")
 	}
-	groups[len(split)].name = "rest"
-	for _, i := range members {
-		g := p.policy.etcd.Group(&p.Endpoints[i])
-		groups[g].members = append(groups[g].members, i)
+	p.noteUnsupported()
+	p.makePlan(p.policy.etcd)
+	if p.base.isEmpty() && len(p.policy.etcd.Drain) > 0 {
+		all := *p.policy.etcd
+		all.Drain = nil // it leaves only endpoints that clients cannot call
+		p.makePlan(&all)
 	}
-	return slices.DeleteFunc(groups, func(g group) bool { return !p.hasLive(g.members) })
+	p.setTargets()
+	return p
 }
 
-// byZone returns the members in the client's own zone and then the others, either of which may be none, or all in one.
-func (p *plan) byZone(members []int) [][]int {
-	if !p.policy.etcd.PreferZone || p.client.Zone == "" {
-		return [][]int{members}
+// makePlan makes the plan that the runtime's clients make.
+func (p *plan) makePlan(config *planning.Config) {
+	in := &planning.Input[int]{
+		Config: config, Client: &planning.Client{Zone: p.client.Zone}, Held: p.Held,
+		Of: func(i *int) *endpoint.Endpoint { return &p.Endpoints[*i] },
 	}
-	var own, others []int
-	for _, i := range members {
-		if p.Endpoints[i].Zone == p.client.Zone {
-			own = append(own, i)
-		} else {
-			others = append(others, i)
+	for i := range p.Endpoints {
+		in.Endpoints = append(in.Endpoints, i)
+	}
+	p.made = planning.Make(in)
+	p.base = p.setOf("", p.made.Base)
+}
+
+// setOf returns the endpoints of a lane, nil for one without any, that clients can call and that are not drained.
+func (p *plan) setOf(name string, l *planning.Lane) *set {
+	s := &set{lane: name}
+	var groups []planning.Group
+	if l != nil {
+		groups = p.made.Groups(l)
+	}
+	for _, g := range groups {
+		one := group{weight: g.Weight}
+		if g.ID != 0 {
+			one.name = fmt.Sprintf("%016x", g.ID)
+		} else if len(p.policy.etcd.Split) > 0 {
+			one.name = "rest"
+		}
+		for _, t := range g.Tiers {
+			var members []int
+			for _, m := range t.Members {
+				if i := p.made.All[m]; p.addresses[i] != nil && t.Class.IsLive() {
+					members = append(members, i)
+				}
+			}
+			if len(members) > 0 {
+				one.tiers = append(one.tiers, members)
+			}
+		}
+		if len(one.tiers) > 0 {
+			s.groups = append(s.groups, one)
 		}
 	}
-	return [][]int{own, others}
+	if s.groups == nil {
+		s.groups = make([]group, 1)
+	}
+	return s
 }
 
-// bySubset returns the members that the client uses: as many as are asked for, by rendezvous hashing with its id. A held
-// endpoint may be dead, so for each that is chosen a live one is added while there is one. Drained ones are not counted.
-func (p *plan) bySubset(members []int) []int {
-	n := int(p.policy.etcd.Subset)
-	if n == 0 || len(members) <= n {
+// lanes returns the lanes whose calls need routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
+// route names. If there are too many, it leaves out the last ones, but none that differs from how the calls of an unknown lane are treated.
+func (p *plan) lanes() (names []string) {
+	for l := range p.made.Lanes() {
+		names = append(names, l.Name)
+	}
+	names = append(names, p.policy.etcd.NamedLanes()...)
+	slices.Sort(names)
+	differs := func(name string) bool { return p.policy.etcd.Strict(name) != p.closed }
+	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool {
+		return !p.closed && !differs(name) && p.setOf(name, p.made.Lane(name)).isEmpty()
+	})
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch {
+		case differs(a) == differs(b):
+			return 0
+		case differs(a):
+			return -1
+		}
+		return 1
+	})
+	needed := slices.IndexFunc(names, func(name string) bool { return !differs(name) })
+	if most := max(needed, p.maxLanes); needed >= 0 && len(names) > most {
+		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(names), len(names)-most, maxBytes>>10)
+		names = names[:most]
+	}
+	return names
+}
+
+// chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id, and for each
+// held one another while there is one, because a held endpoint may be dead.
+func (p *plan) chosen(members []int) []int {
+	if p.policy.subset == 0 || len(members) <= p.policy.subset {
 		return members
 	}
 	score := make(map[int]uint64, len(members))
 	for _, i := range members {
 		score[i] = xxhash.Sum64String(p.client.ID + "\x00" + p.Endpoints[i].Instance)
 	}
-	ranking := slices.DeleteFunc(slices.Clone(members), func(i int) bool { return p.drained[i] })
+	ranking := slices.Clone(members)
 	slices.SortStableFunc(ranking, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
 	var chosen []int
 	live := 0
 	for _, i := range ranking {
-		switch {
-		case live == n:
+		_, held := p.Held[p.Endpoints[i].Addr]
+		if live == p.policy.subset || held && len(chosen) >= p.policy.subset {
 			continue
-		case !p.isHeld(i):
+		}
+		if !held {
 			live++
-		case len(chosen) >= n:
-			continue
 		}
 		chosen = append(chosen, i)
 	}

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -50,10 +49,8 @@ func TestDrain_BesideNames(t *testing.T) {
 			var got []string
 			for _, l := range load.GetEndpoints() {
 				for _, e := range l.GetLbEndpoints() {
-					if e.GetHealthStatus() == corev3.HealthStatus_HEALTHY {
-						at := e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress() + ":9000"
-						got = append(got, h.Endpoints[slices.IndexFunc(h.Endpoints, func(e endpoint.Endpoint) bool { return e.Addr == at })].Instance)
-					}
+					at := e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress() + ":9000"
+					got = append(got, h.Endpoints[slices.IndexFunc(h.Endpoints, func(e endpoint.Endpoint) bool { return e.Addr == at })].Instance)
 				}
 			}
 			if !slices.Equal(got, tt.want) {

@@ -8,17 +8,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Policy is the service config of a service, read.
+// Policy is a parsed service config.
 type Policy struct {
-	etcd    *planning.Config
-	outlier *serviceconfig.OutlierDetection // nil: there is none
-	child   serviceconfig.Policy            // picks among the endpoints of a set
+	etcd    *planning.Config                // without the subset
+	subset  int                             // how many endpoints of a cluster each client uses; 0: all
+	outlier *serviceconfig.OutlierDetection // nil for none
+	child   serviceconfig.Policy            // picks among the endpoints of a cluster
 	config  *serviceconfig.Config
-	methods map[path]*serviceconfig.Method // what config says of each
-	groups  []string                       // the parts of names of clusters that are for the groups of the split
+	methods map[path]*serviceconfig.Method
 }
 
-// ReadPolicy reads a service config.
+// ReadPolicy parses a service config.
 func ReadPolicy(text string) (*Policy, error) {
 	wrapped, err := serviceconfig.Wrap(text, isMapped)
 	if err != nil {
@@ -41,19 +41,17 @@ func ReadPolicy(text string) (*Policy, error) {
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
 	etcd := top.Etcd()
 	if etcd == nil {
-		return nil, fmt.Errorf("the policy %.80q cannot be said in xDS", top.Name)
+		return nil, fmt.Errorf("the policy %.80q has no xDS form", top.Name)
 	}
-	p.etcd = planning.NewConfig(etcd)
+	p.etcd, p.subset = planning.NewConfig(etcd), int(etcd.Subset)
+	p.etcd.Subset = 0 // the plan ranks endpoints by a random seed, see [plan.chosen]
 	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, isMapped); err != nil {
 		return nil, err
-	}
-	for _, s := range p.etcd.Split {
-		p.groups = append(p.groups, brief(s.Key()))
 	}
 	return p, nil
 }
 
-// isMapped reports whether xDS has a policy, or something near to it.
+// isMapped reports whether a policy has an xDS form, or a similar one.
 func isMapped(policy string) bool {
 	return serviceconfig.Ours(policy) || policy == serviceconfig.WeightedRoundRobinName || policy == serviceconfig.OutlierDetectionName ||
 		policy == serviceconfig.EtcdName
@@ -64,6 +62,3 @@ func (p *Policy) ringHash() *serviceconfig.RingHash {
 	ring, _ := p.child.Config.(*serviceconfig.RingHash)
 	return ring
 }
-
-// weighs reports whether the weights of endpoints count.
-func (p *Policy) weighs() bool { return p.child.Name == serviceconfig.WeightedName }

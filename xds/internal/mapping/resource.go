@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
 	"strings"
@@ -21,17 +20,16 @@ type Resource struct {
 	Body *anypb.Any
 	Hash uint64 // of Body
 
-	// Clusters are those that a route names, or that a cluster with none of its own endpoints is made of.
-	Clusters []string
-	shared   map[string]bool // of routes: those whose calls may go to others while a client does not know them
+	Clusters []string        // the clusters of routes, or of an aggregate
+	shared   map[string]bool // of routes: clusters whose calls may go to others while a client does not know them
 }
 
-// Equal reports whether two resources, either of which may be nil, say the same.
+// Equal reports whether two resources have the same name and content. Either may be nil.
 func (r *Resource) Equal(o *Resource) bool {
 	return r == o || r != nil && o != nil && r.Name == o.Name && r.Hash == o.Hash
 }
 
-// newResource encodes a resource, deterministically, so that it has the same hash in another process.
+// newResource encodes a resource deterministically: its hash is the same in every process.
 func newResource(name string, m proto.Message) (*Resource, error) {
 	body, err := encode(m)
 	if err != nil {
@@ -45,47 +43,33 @@ func encode(m proto.Message) (*anypb.Any, error) {
 	return body, anypb.MarshalFrom(body, m, proto.MarshalOptions{Deterministic: true})
 }
 
-// AuthorityOf returns the authority that the name of a resource begins with.
+// AuthorityOf returns the authority at the start of the name of a resource.
 func AuthorityOf(name string) string {
 	authority, _, _ := strings.Cut(name, "/")
 	return authority
 }
 
-// escape makes a text a part of the name of a resource.
+// escape encodes a text for use in the name of a resource.
 func escape(text string) string { return url.QueryEscape(text) }
 
-// ads says that a resource comes on the stream that its name came on.
+// ads says that the client receives a resource on the same stream.
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3,
 	}
 }
 
-// listener names the routes of a host. It is the same whatever etcd has.
-func listener(authority string) (*Resource, error) {
-	router, err := encode(&routerv3.Router{})
-	if err != nil {
-		return nil, err
-	}
-	manager, err := encode(&hcmv3.HttpConnectionManager{
-		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: authority}},
+// listener returns the listener of the host, which does not depend on etcd.
+func (m *mapping) listener() *Resource {
+	router := m.encode(&routerv3.Router{})
+	manager := m.encode(&hcmv3.HttpConnectionManager{
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: m.Authority}},
 		HttpFilters: []*hcmv3.HttpFilter{{
 			Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router},
 		}},
 	})
-	if err != nil {
-		return nil, err
-	}
-	return newResource(authority, &listenerv3.Listener{Name: authority, ApiListener: &listenerv3.ApiListener{ApiListener: manager}})
-}
-
-// resource encodes a resource. If that fails, Map does.
-func (m *mapping) resource(name string, message proto.Message) *Resource {
-	r, err := newResource(name, message)
-	if err != nil {
-		m.fail(err)
-		return new(Resource) // no part of a snapshot
-	}
+	r, err := newResource(m.Authority, &listenerv3.Listener{Name: m.Authority, ApiListener: &listenerv3.ApiListener{ApiListener: manager}})
+	m.fail(err)
 	return r
 }
 
@@ -94,6 +78,3 @@ func (m *mapping) encode(message proto.Message) *anypb.Any {
 	m.fail(err)
 	return body
 }
-
-// fail keeps the first error.
-func (m *mapping) fail(err error) { m.err = cmp.Or(m.err, err) }

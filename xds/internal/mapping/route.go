@@ -12,6 +12,7 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -19,41 +20,35 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// path is the methods that a route is for: one, all of a service or, without a service, all.
+// path is the methods that a route matches: one, all of a service, or all if service is empty.
 type path struct{ service, method string }
 
-// routes makes the routes of the host, of which the last takes what is left, to the usual cluster: those of one method before those of a service, which are before that of all. Within
-// each, lanes come before what is in none.
-func (m *mapping) routes() (_ *Resource, usual string, err error) {
-	type sited struct {
+// routes returns the routes of the host: those of a method before those of its service, and last those of every call. Within each of them,
+// lanes come before the base.
+func (m *mapping) routes() *Resource {
+	type owned struct {
 		path
 		plan *plan
 	}
-	var all []sited
-	for i, p := range m.services {
-		for _, at := range p.fit(p.paths(i == 0)) {
-			all = append(all, sited{at, p})
+	var all []owned
+	for i, p := range m.plans {
+		for _, at := range p.paths(i == 0) {
+			all = append(all, owned{at, p})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b sited) int { return cmp.Compare(a.rank(), b.rank()) })
+	slices.SortStableFunc(all, func(a, b owned) int { return cmp.Compare(a.rank(), b.rank()) })
 	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
-	seen := make(map[path]bool)
 	for _, at := range all {
-		if !seen[at.path] {
-			seen[at.path] = true
-			host.Routes = append(host.Routes, at.plan.routesOf(at.path)...)
-		}
+		host.Routes = append(host.Routes, at.plan.routesOf(at.path)...)
 	}
-	last := host.GetRoutes()[len(host.GetRoutes())-1].GetRoute()
-	if usual = last.GetCluster(); usual == "" {
-		usual = last.GetWeightedClusters().GetClusters()[0].GetName()
+	if m.err != nil {
+		return nil
 	}
 	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
-	if err != nil {
-		return nil, "", err
+	if m.fail(err); err == nil {
+		r.shared = m.shared
 	}
-	r.shared = m.sharing
-	return r, usual, nil
+	return r
 }
 
 func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
@@ -64,12 +59,8 @@ func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 	names := make(map[string]bool)
 	for _, host := range config.GetVirtualHosts() {
 		for _, route := range host.GetRoutes() {
-			action := route.GetRoute()
-			if name := action.GetCluster(); name != "" {
+			for _, name := range clustersOf(route.GetRoute()) {
 				names[name] = true
-			}
-			for _, c := range action.GetWeightedClusters().GetClusters() {
-				names[c.GetName()] = true
 			}
 		}
 	}
@@ -77,65 +68,18 @@ func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 	return r, nil
 }
 
-// Detour returns the next routes for a client that does not know all of their clusters, with another cluster in place of
-// those, nil if they cannot be made. Calls that go nowhere else, those of a strict lane and those for the leader, keep theirs,
-// and fail until the client knows it.
-func Detour(next *Resource, by string, knows func(cluster string) bool) *Resource {
-	config := new(routev3.RouteConfiguration)
-	if err := next.Body.UnmarshalTo(config); err != nil {
-		return nil
+// clustersOf returns the clusters that a route names.
+func clustersOf(action *routev3.RouteAction) (names []string) {
+	if name := action.GetCluster(); name != "" {
+		names = append(names, name)
 	}
-	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
-		action, name := route.GetRoute(), route.GetRoute().GetCluster()
-		if weighted := action.GetWeightedClusters(); weighted != nil {
-			name = weighted.GetClusters()[0].GetName()
-			known := slices.DeleteFunc(slices.Clone(weighted.GetClusters()), func(c *routev3.WeightedCluster_ClusterWeight) bool {
-				return !knows(c.GetName())
-			})
-			if len(known) > 0 {
-				weighted.Clusters = known
-				continue
-			}
-		}
-		if next.shared[name] && !knows(name) {
-			action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: by}
-		}
+	for _, c := range action.GetWeightedClusters().GetClusters() {
+		names = append(names, c.GetName())
 	}
-	r, err := routeResource(config)
-	if err != nil {
-		return nil
-	}
-	return r
+	return names
 }
 
-// Announce returns routes as they are and one more, which no call takes, to the clusters that the next routes name and these
-// do not; nil if there are none. grpc-go fails calls for a moment after it is given routes to a cluster that it does not
-// know: it goes by new routes before it has told its policy of the cluster. So it is given the clusters first.
-func Announce(routes, next *Resource) (*Resource, error) {
-	var news []*routev3.WeightedCluster_ClusterWeight
-	for _, name := range next.Clusters {
-		if !slices.Contains(routes.Clusters, name) {
-			news = append(news, &routev3.WeightedCluster_ClusterWeight{Name: name, Weight: wrapperspb.UInt32(1)})
-		}
-	}
-	if news == nil {
-		return nil, nil
-	}
-	config := new(routev3.RouteConfiguration)
-	if err := routes.Body.UnmarshalTo(config); err != nil {
-		return nil, err
-	}
-	host := config.GetVirtualHosts()[0]
-	host.Routes = append(host.Routes, &routev3.Route{ // behind the one that takes every call
-		Match: path{service: "etcdrpc.announced"}.match(),
-		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{Clusters: news}},
-		}},
-	})
-	return routeResource(config)
-}
-
-// rank orders paths, the narrowest first.
+// rank orders paths, the most specific first.
 func (p path) rank() int {
 	switch {
 	case p.method != "":
@@ -156,13 +100,13 @@ func (p path) match() *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ""}}
 }
 
-// full returns the name of the method as calls carry it.
+// full returns the full name of the method, as in the :path header.
 func (p path) full() string { return "/" + p.service + "/" + p.method }
 
-// paths returns the paths whose calls are made differently: those that the service config names, those for the leader, and
-// those that not every endpoint serves. The first service of a host takes what is no other's as well.
+// paths returns the paths with routes of their own: those that the service config names, and those for the leader. The first service of a
+// host also matches every other call.
 func (p *plan) paths(first bool) []path {
-	set := make(map[path]bool)
+	set := map[path]bool{}
 	for at := range p.policy.methods {
 		set[at] = true
 	}
@@ -170,7 +114,6 @@ func (p *plan) paths(first bool) []path {
 		service, name := methods.Split(method)
 		set[path{service, name}] = true
 	}
-	maps.Copy(set, p.servedDifferently())
 	maps.DeleteFunc(set, func(at path, _ bool) bool { return p.ownerOf(at) != p.service })
 	if first {
 		set[path{}] = true
@@ -182,7 +125,7 @@ func (p *plan) paths(first bool) []path {
 	})
 }
 
-// ownerOf returns the service of the host whose policy the calls of a path go by.
+// ownerOf returns the service of the host whose policy applies to a path.
 func (p *plan) ownerOf(at path) *Service {
 	for i := range p.Services {
 		if p.Services[i].Name == at.service {
@@ -192,129 +135,10 @@ func (p *plan) ownerOf(at path) *Service {
 	return &p.Services[0]
 }
 
-// servedDifferently returns the methods that endpoints name of which some serve others, and their services, but for what all
-// endpoints and all lanes name: that is called as the rest of its service is.
-func (p *plan) servedDifferently() map[path]bool {
-	of := make(map[path]int) // by how many texts each is named
-	for _, named := range p.named {
-		for at := range named {
-			of[at]++
-		}
-	}
-	differ := make(map[string]bool) // texts beside others
-	for _, l := range append(slices.Clone(p.lanes), p.base) {
-		for _, text := range l.texts {
-			differ[text] = differ[text] || len(l.texts) > 1
-		}
-	}
-	set := make(map[path]bool)
-	for text, differs := range differ {
-		for at := range p.named[text] {
-			if differs && of[at] < len(p.named) {
-				set[at], set[path{service: at.service}] = true, true
-			}
-		}
-	}
-	return set
-}
-
-// namedBy returns the methods in an endpoint's text, and the service of each.
-func namedBy(text string) map[path]bool {
-	named := make(map[path]bool)
-	for part := range strings.SplitSeq(text, ";") {
-		service, list, ok := strings.Cut(part, "/")
-		if !ok || service == "" {
-			continue
-		}
-		named[path{service: service}] = true
-		for name := range strings.SplitSeq(list, ",") {
-			if name != "" && !strings.Contains(name, "/") {
-				named[path{service, name}] = true
-			}
-		}
-	}
-	return named
-}
-
-// routesOf returns the routes of a path: those of the lanes, and that of all other calls.
-func (p *plan) routesOf(at path) []*routev3.Route {
-	if p.leads(at) {
-		return []*routev3.Route{p.route(at.match(), at, p.toLeader())}
-	}
-	base := p.inBase(at)
-	toBase := p.shared(p.destination(base, nil))
-	var routes []*routev3.Route
-	add := func(to []share, headers ...*routev3.HeaderMatcher) {
-		routes = append(routes, p.route(withHeaders(at.match(), headers...), at, to))
-	}
-	for i := range p.lanes {
-		l := &p.lanes[i]
-		add(p.toLane(l, at, base), exactly(serviceconfig.LaneHeader, l.name))
-	}
-	if p.closed {
-		add(p.toNobody(), namesLane(serviceconfig.LaneHeader))
-	}
-	if header := p.policy.etcd.LaneHeader; header != "" && (len(p.lanes) > 0 || p.closed) {
-		// The lane that the caller set itself counts first, also where it is none that is known.
-		add(toBase, present(serviceconfig.LaneHeader, true))
-		for i := range p.lanes {
-			l := &p.lanes[i]
-			add(p.toLane(l, at, base), present(serviceconfig.LaneHeader, false), exactly(header, l.name))
-		}
-		if p.closed {
-			add(p.toNobody(), namesLane(header))
-		}
-	}
-	add(toBase)
-	return routes
-}
-
-// toNobody returns a cluster without endpoints, for the calls of a lane that no instance has.
-func (p *plan) toNobody() []share {
-	name := p.prefix + "/nobody"
-	p.addCluster(name, nil)
-	return []share{{name, 1}}
-}
-
-// toLane returns where the calls of a lane go: to its endpoints and, if it is not strict, failing these to the base.
-func (p *plan) toLane(l *lane, at path, base *set) []share {
-	own, elsewhere := p.serving(at, l, &p.base)
-	switch {
-	case !l.strict && (elsewhere || !p.hasLive(l.members)):
-		return p.shared(p.destination(base, nil))
-	case l.strict:
-		return p.destination(own, nil)
-	}
-	return p.shared(p.destination(own, base))
-}
-
-// shared notes of clusters that their calls may go to others while a client does not know them.
-func (p *plan) shared(to []share) []share {
-	for _, s := range to {
-		p.sharing[s.cluster] = true
-	}
-	return to
-}
-
-func withHeaders(m *routev3.RouteMatch, headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
-	m.Headers = headers
-	return m
-}
-
-// exactly is deprecated in favour of string_match, which gRPC's C core understands since 1.56 alone.
-func exactly(header, value string) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: value}} //nolint:staticcheck // see above
-}
-
-// namesLane matches what names a lane, whether it is known or not, as [serviceconfig.ValidLane] does. The field is deprecated for the
-// same reason.
-func namesLane(header string) *routev3.HeaderMatcher {
-	lane := &matcherv3.RegexMatcher{Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane)}
-	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane}} //nolint:staticcheck // see above
-}
-
-func present(header string, is bool) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}, InvertMatch: !is}
+// target is the clusters of the calls with certain headers.
+type target struct {
+	headers []*routev3.HeaderMatcher
+	to      []share
 }
 
 // share is a cluster with its share of the calls.
@@ -323,17 +147,103 @@ type share struct {
 	weight  uint32
 }
 
-// route makes a route to clusters, with what the service config says of the methods.
-func (p *plan) route(match *routev3.RouteMatch, at path, to []share) *routev3.Route {
-	action := &routev3.RouteAction{HashPolicy: p.hashPolicy()}
-	if len(to) == 1 {
-		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: to[0].cluster}
-	} else {
-		weighted := &routev3.WeightedCluster{}
-		for _, s := range to {
-			weighted.Clusters = append(weighted.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: wrapperspb.UInt32(s.weight)})
+// setTargets makes the targets of the service, which are the same for all its methods but those for the leader.
+func (p *plan) setTargets() {
+	p.closed = p.policy.etcd.Strict("")
+	base := p.share(p.destination(p.base, nil))
+	add := func(to []share, headers ...*routev3.HeaderMatcher) {
+		if p.err == nil {
+			p.targets = append(p.targets, target{headers, to})
 		}
-		action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}
+	}
+	lanes := p.lanes()
+	addLanes := func(header string, others ...*routev3.HeaderMatcher) {
+		for _, name := range lanes {
+			add(p.toLane(name, base), append(others, exactly(header, name))...)
+		}
+		if p.closed {
+			add(p.toNobody(), namesLane(header))
+		}
+	}
+	addLanes(serviceconfig.LaneHeader)
+	if header := p.policy.etcd.LaneHeader; header != "" && (len(lanes) > 0 || p.closed) {
+		// A lane that the caller set itself takes precedence, even if it is unknown.
+		add(base, present(serviceconfig.LaneHeader, true))
+		addLanes(header, present(serviceconfig.LaneHeader, false))
+	}
+	add(base)
+}
+
+// toNobody returns a cluster without endpoints, for calls of an unknown lane that must fail.
+func (p *plan) toNobody() []share {
+	name := p.prefix + nobody
+	p.addCluster(name, nil)
+	return []share{{name, 1}}
+}
+
+// toLane returns the clusters of a lane. If the lane is not strict, its calls fall back on the base.
+func (p *plan) toLane(name string, base []share) []share {
+	own := p.setOf(name, p.made.Lane(name))
+	switch {
+	case p.policy.etcd.Strict(name):
+		return p.destination(own, nil)
+	case own.isEmpty() || p.made.Lane(name) == p.made.Base:
+		return base
+	}
+	return p.share(p.destination(own, p.base))
+}
+
+// share marks clusters as shared, see [Resource].
+func (p *plan) share(to []share) []share {
+	for _, s := range to {
+		p.shared[s.cluster] = true
+	}
+	return to
+}
+
+// toLeader returns the cluster of the leader, which may be drained. Without a leader, calls fail: an xDS client cannot wait for one.
+func (p *plan) toLeader() []share {
+	var tiers [][]int
+	for i := range p.Endpoints {
+		if p.Endpoints[i].Instance == p.Leader && p.addresses[i] != nil {
+			tiers = [][]int{{i}}
+		}
+	}
+	p.lacks("calls to the leader carry no token, and fail with UNAVAILABLE while there is no leader")
+	name := p.prefix + leader
+	p.addCluster(name, tiers)
+	return []share{{name, 1}}
+}
+
+// routesOf returns the routes of a path: those of the lanes, and last that of all other calls.
+func (p *plan) routesOf(at path) (routes []*routev3.Route) {
+	targets := p.targets
+	if p.leads(at) {
+		targets = []target{{to: p.toLeader()}}
+	}
+	for _, t := range targets {
+		r := p.route(at, t)
+		routes = append(routes, r)
+		p.routeCount++
+		if p.routeBytes += proto.Size(r); p.routeBytes > maxBytes || p.routeCount > maxRoutes {
+			p.fail(errTooLarge)
+		}
+		if p.err != nil {
+			return nil
+		}
+	}
+	return routes
+}
+
+// route returns the route of a path to a target, with what the service config says of the path.
+func (p *plan) route(at path, t target) *routev3.Route {
+	match := at.match()
+	match.Headers = t.headers
+	action := &routev3.RouteAction{HashPolicy: p.hashPolicy()}
+	if len(t.to) == 1 {
+		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: t.to[0].cluster}
+	} else {
+		action.ClusterSpecifier = weighted(t.to)
 	}
 	if method := p.methodConfig(at); method != nil {
 		if method.Timeout != nil {
@@ -344,6 +254,29 @@ func (p *plan) route(match *routev3.RouteMatch, at path, to []share) *routev3.Ro
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
+func weighted(to []share) *routev3.RouteAction_WeightedClusters {
+	all := &routev3.WeightedCluster{}
+	for _, s := range to {
+		all.Clusters = append(all.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: wrapperspb.UInt32(s.weight)})
+	}
+	return &routev3.RouteAction_WeightedClusters{WeightedClusters: all}
+}
+
+// exactly uses a deprecated field: gRPC's C core supports string_match only since 1.56.
+func exactly(header, value string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: value}} //nolint:staticcheck // see above
+}
+
+// namesLane matches each valid name of a lane, known or not, like [serviceconfig.ValidLane]. It uses a deprecated field for the same reason.
+func namesLane(header string) *routev3.HeaderMatcher {
+	lane := &matcherv3.RegexMatcher{Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane)}
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane}} //nolint:staticcheck // see above
+}
+
+func present(header string, is bool) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}, InvertMatch: !is}
+}
+
 func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
 // leads reports whether the calls of a path go to the leader.
@@ -351,12 +284,12 @@ func (p *plan) leads(at path) bool {
 	return at.method != "" && slices.Contains(p.service.Leading, at.full())
 }
 
-// methodConfig returns the config that fits a path best, as gRPC does: nil if there is none.
+// methodConfig returns the most specific config of a path, like gRPC, nil for none.
 func (p *plan) methodConfig(at path) *serviceconfig.Method {
 	return cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}])
 }
 
-// retried are the codes after which gRPC retries by xDS:
+// retried are the codes after which gRPC retries if configured by xDS:
 // https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
 var retried = map[string]string{
 	"CANCELLED": "cancelled", "DEADLINE_EXCEEDED": "deadline-exceeded", "INTERNAL": "internal",
@@ -372,11 +305,11 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 		if name, ok := retried[string(code)]; ok {
 			on = append(on, name)
 		} else {
-			p.lose("the status code %s in retryPolicy: xDS retries after cancelled, deadline-exceeded, internal, resource-exhausted and unavailable alone", code)
+			p.lacks("the status code %s in retryPolicy: xDS retries only after cancelled, deadline-exceeded, internal, resource-exhausted and unavailable", code)
 		}
 	}
 	if r.BackoffMultiplier != 2 {
-		p.lose("backoffMultiplier %v in retryPolicy: by xDS it is 2", r.BackoffMultiplier)
+		p.lacks("backoffMultiplier %v in retryPolicy: it is 2 in xDS", r.BackoffMultiplier)
 	}
 	if len(on) == 0 || r.MaxAttempts < 2 {
 		return nil
@@ -387,7 +320,7 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 	}
 }
 
-// hashPolicy names the header by which calls are hashed.
+// hashPolicy names the header that calls are hashed by.
 func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	if p.ring == nil {
 		return nil
@@ -397,40 +330,24 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination returns the clusters for calls to a set of endpoints, with their shares. Where those of one cannot be reached,
-// its calls go to the others', and then to those of fallback, nil for none: clusters by weight alone would let them fail, see
-// grpc/grpc-go#8383.
-func (p *plan) destination(s, fallback *set) []share {
-	key := [2]*set{s, fallback}
-	if p.to[key] == nil {
-		p.to[key] = p.makeDestination(s, fallback)
-	}
-	return p.to[key]
-}
-
-func (p *plan) makeDestination(s, fallback *set) []share {
+// destination returns the clusters of a set with their shares. The calls of a group without a reachable endpoint go to the other groups, and then
+// to those of fallback, if any. Weighted clusters alone would let these calls fail, see grpc/grpc-go#8383.
+func (p *plan) destination(s, fallback *set) (to []share) {
 	var last []string
-	served := "" // what the endpoints of last serve, where others do not
 	if fallback != nil {
-		last, served = p.others(fallback, -1), fallback.served
+		last = p.leaves(fallback, -1)
 	}
-	groups := s.groups
-	if len(groups) == 0 {
-		chain := append([]string{p.leaf(s, group{})}, last...) // alone, its calls fail
-		return []share{{p.aggregate(chain, served), 1}}
-	}
-	weights := weightsOf(groups)
-	var to []share
-	for g := range groups {
-		if weights[g] > 0 {
-			chain := append([]string{p.leaf(s, groups[g])}, p.others(s, g)...)
-			to = append(to, share{p.aggregate(append(chain, last...), served), weights[g]})
+	weights := weightsOf(s.groups)
+	for g := range s.groups {
+		if weights[g] > 0 && p.err == nil {
+			chain := append([]string{p.leaf(s, s.groups[g])}, p.leaves(s, g)...)
+			to = append(to, share{p.aggregate(append(chain, last...)), weights[g]})
 		}
 	}
 	return to
 }
 
-// weightsOf returns the shares of groups. If none has one, they share alike. gRPC adds them up in 32 bits.
+// weightsOf returns the shares of groups, which are equal if all weights are 0. Their sum fits in 32 bits, as gRPC requires.
 func weightsOf(groups []group) []uint32 {
 	sum := uint64(0)
 	for _, g := range groups {
@@ -450,61 +367,50 @@ func weightsOf(groups []group) []uint32 {
 	return weights
 }
 
-// maxOthers bounds the groups that calls go to in place of one.
+// maxOthers limits how many groups may take the calls of another one.
 const maxOthers = 16
 
-// others returns the clusters of a set's groups but one, the one with the greatest share first.
-func (p *plan) others(s *set, but int) []string {
-	groups := s.groups
-	order := make([]int, 0, len(groups))
-	for g := range groups {
-		if g != but {
+// leaves returns the clusters of a set's groups except one, by descending share.
+func (p *plan) leaves(s *set, except int) (names []string) {
+	order := make([]int, 0, len(s.groups))
+	for g := range s.groups {
+		if g != except {
 			order = append(order, g)
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(groups[b].weight, groups[a].weight) })
-	order = order[:min(len(order), maxOthers)]
-	var names []string
-	for _, g := range order {
-		names = append(names, p.leaf(s, groups[g]))
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.groups[b].weight, s.groups[a].weight) })
+	for _, g := range order[:min(len(order), maxOthers)] {
+		names = append(names, p.leaf(s, s.groups[g]))
 	}
 	return names
 }
 
-// toLeader returns the cluster of the instance that leads, drained or not. Without one, calls fail: gRPC's clients by xDS cannot
-// wait for it.
-func (p *plan) toLeader() []share {
-	var members []int
-	for i := range p.Endpoints {
-		if p.Endpoints[i].Instance == p.Leader && p.located[i] != nil {
-			members = append(members, i)
-		}
-	}
-	p.lose("calls to the leader carry no token, and fail with UNAVAILABLE while there is none")
-	name := p.prefix + "/leader"
-	led := *p
-	led.drained = make([]bool, len(p.Endpoints))
-	led.addCluster(name, members)
-	return []share{{name, 1}}
-}
-
-// leaf returns the name of the cluster of a group's endpoints, which it makes. The name tells what the endpoints have in
-// common, so that a cluster keeps its connections when shares change.
+// leaf makes the cluster of a group, and returns its name. The name depends on what the endpoints have in common, so a client keeps its
+// connections when shares change.
 func (p *plan) leaf(s *set, g group) string {
 	name := p.prefix
-	for _, part := range []struct{ what, value string }{{"lane", brief(s.lane)}, {"split", g.name}, {"methods", s.served}} {
-		if part.value != "" {
-			name += "/" + part.what + "=" + part.value
-		}
+	if s.lane != "" {
+		name += laneMark + brief(s.lane)
 	}
-	p.addCluster(name, g.members)
+	if g.name != "" {
+		name += "/split=" + g.name
+	}
+	p.addCluster(name, g.tiers)
 	return name
 }
 
-// maxPart bounds a part of the name of a cluster, which each route to it has.
+// Parts of the names of clusters.
+const (
+	laneMark      = "/lane="
+	leader        = "/leader"
+	nobody        = "/nobody"
+	aggregateMark = "/or=others"
+)
+
+// maxPart limits the name of a lane in the name of a cluster, which is in each route to it.
 const maxPart = 64
 
-// brief makes a text a part of the name of a cluster: escaped or, where that is long, hashed.
+// brief escapes a text for use in the name of a cluster. Long texts are hashed.
 func brief(text string) string {
 	if escaped := escape(text); len(escaped) <= maxPart {
 		return escaped

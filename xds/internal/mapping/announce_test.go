@@ -1,0 +1,54 @@
+package mapping
+
+import (
+	"slices"
+	"testing"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+)
+
+// Calls to clusters that a client does not know go to another one, except calls of strict lanes and to the leader.
+func TestDetour(t *testing.T) {
+	policy, err := ReadPolicy(etcdPolicy(`"route":[{"lane":"new","match":{"version":"new"},"strict":true},{"label":"lane"}],` + twoGroups))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Map(&Host{Authority: "a", Leader: "s0", Services: []Service{{Name: "S", Policy: policy, Leading: []string{"/S/Lead"}}},
+		Endpoints: ends("s0 v1", "s1 v2", "s2 new", "s3 v1 - - lane=known", "s4 v1 - - lane=fresh")}, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := func(r *Resource) map[string][]string { // by lane
+		config, all := new(routev3.RouteConfiguration), map[string][]string{}
+		if err := r.Body.UnmarshalTo(config); err != nil {
+			t.Fatal(err)
+		}
+		for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
+			calls := route.GetMatch().GetPath()
+			if headers := route.GetMatch().GetHeaders(); headers != nil {
+				calls = headers[0].GetExactMatch() //nolint:staticcheck // see exactly
+			}
+			all[calls] = clustersOf(route.GetRoute())
+		}
+		return all
+	}
+	all := targets(s.Route)
+	known := []string{all["known"][0], all[""][0]}
+	detour, err := Detour(s.Route, "by", func(cluster string) bool { return slices.Contains(known, cluster) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := targets(detour)
+	for calls, want := range map[string][]string{
+		"/S/Lead": {"a/leader"}, "new": all["new"], "known": all["known"], "fresh": {"by"}, "": all[""][:1],
+	} {
+		if !slices.Equal(got[calls], want) || len(want) == 0 {
+			t.Errorf("calls of %q go to %q, want %q", calls, got[calls], want)
+		}
+	}
+	for name, base := range map[string]bool{all["known"][0]: false, all[""][1]: true, "a": true, "a/leader": false, "a/nobody": false} {
+		if IsBase(name) != base {
+			t.Errorf("IsBase(%q) is %v", name, !base)
+		}
+	}
+}

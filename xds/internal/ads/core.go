@@ -170,7 +170,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			case found.Provisional && c.kinds[k].returns:
 				return Found{Pending: true}
 			case k == Routes:
-				return c.announce(now, name, found, find, &wake)
+				return c.announce(now, name, found, &wake)
 			}
 			return found
 		}
@@ -189,7 +189,7 @@ type announced struct {
 
 // announce returns the routes that the client should have now. Before it receives routes to clusters that it does not know, it receives
 // its current routes with these clusters announced.
-func (c *Core) announce(now time.Time, name string, found Found, find func(k Kind, name string) Found, wake *time.Time) Found {
+func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
 	a := s.announced[name]
@@ -217,7 +217,7 @@ func (c *Core) announce(now time.Time, name string, found Found, find func(k Kin
 		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {
 			return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
 		})
-		if !c.kinds[Clusters].asked || !c.knowsAll(asked, find) {
+		if !c.kinds[Clusters].asked || !c.knowsAll(asked) {
 			return wait(Found{Pending: true})
 		}
 		if a.before = detour(asked, next); a.before == nil {
@@ -225,8 +225,11 @@ func (c *Core) announce(now time.Time, name string, found Found, find func(k Kin
 		}
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || with == nil || with.Equal(last) && c.knowsAll(next.Clusters, find) {
+	if err != nil || (with == nil || with.Equal(last)) && c.knowsAll(next.Clusters) {
 		return found
+	}
+	if with == nil {
+		with = a.before // an aggregate has a new part
 	}
 	return wait(Found{Resource: with})
 }
@@ -251,18 +254,17 @@ func detour(asked []string, next *mapping.Resource) *mapping.Resource {
 	return r
 }
 
-// knowsAll reports whether clusters were sent, and endpoints where there are any. A client reads answers in order, so sent is as
-// good as known.
-func (c *Core) knowsAll(clusters []string, find func(k Kind, name string) Found) bool {
+// knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so it knows what was sent before.
+func (c *Core) knowsAll(clusters []string) bool {
 	for _, name := range clusters {
 		switch r := c.kinds[Clusters].sent[name]; {
 		case r == nil:
 			return false
 		case r.Clusters != nil:
-			if !c.knowsAll(r.Clusters, find) {
+			if !c.knowsAll(r.Clusters) {
 				return false
 			}
-		case c.kinds[Loads].sent[name] == nil && find(Loads, name).Resource != nil:
+		case c.kinds[Loads].sent[name] == nil:
 			return false
 		}
 	}

@@ -79,6 +79,9 @@ func (w *walked) find(k Kind, name string) Found {
 		}
 		return Found{Resource: s.Clusters[name]}
 	}
+	if s.Loads[name] == nil {
+		return Found{Substitute: s.SubstituteLoad(name)}
+	}
 	return Found{Resource: s.Loads[name]}
 }
 

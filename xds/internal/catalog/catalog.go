@@ -63,7 +63,9 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 			found.Substitute = s.Substitute(name)
 		}
 	case ads.Loads:
-		found.Resource = s.Loads[name]
+		if found.Resource = s.Loads[name]; found.Resource == nil {
+			found.Substitute = s.SubstituteLoad(name)
+		}
 	case ads.Listeners:
 		if name == s.Listener.Name {
 			found.Resource = s.Listener

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 )
@@ -17,13 +18,29 @@ func IsBase(cluster string) bool {
 	return !strings.Contains(cluster, laneMark) && !strings.HasSuffix(cluster, leader) && !strings.HasSuffix(cluster, nobody)
 }
 
-// Substitute returns a cluster that replaces a removed one: it has the endpoints of the base. A client that connects again asks for the
-// clusters of its old routes, and would fail their calls. Substitute returns nil if it cannot make one.
+// Substitute returns a cluster that replaces a removed one. A client that reconnects asks for the clusters of its old routes, and would fail
+// their calls. The substitute has the endpoints of the base and the old type, so it needs no other cluster that the client may not have. It
+// returns nil if it cannot make one.
 func (s *Snapshot) Substitute(name string) *Resource {
-	c := proto.Clone(s.base).(*clusterv3.Cluster)
-	c.Name = name
-	r, err := newAggregate(c, s.chain)
-	if name == "" || err != nil {
+	c := proto.Clone(s.cluster).(*clusterv3.Cluster)
+	c.Name, c.EdsClusterConfig.ServiceName = name, name
+	if leaf, is := strings.CutSuffix(name, aggregateMark); is {
+		c = &clusterv3.Cluster{Name: name, LbPolicy: c.LbPolicy, LbConfig: c.LbConfig, LoadBalancingPolicy: c.LoadBalancingPolicy}
+		return orNil(newAggregate(c, []string{leaf}))
+	}
+	return orNil(newResource(name, c))
+}
+
+// SubstituteLoad returns the endpoints of a substitute.
+func (s *Snapshot) SubstituteLoad(name string) *Resource {
+	load := proto.Clone(s.load).(*endpointv3.ClusterLoadAssignment)
+	load.ClusterName = name
+	return orNil(newResource(name, load))
+}
+
+// orNil returns nil for an error, which names that are not valid UTF-8 cause.
+func orNil(r *Resource, err error) *Resource {
+	if err != nil {
 		return nil
 	}
 	return r

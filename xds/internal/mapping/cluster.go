@@ -24,6 +24,13 @@ func (p *plan) addCluster(name string, tiers [][]int) {
 	if p.clusters[name] != nil || p.err != nil {
 		return
 	}
+	r, err := newResource(name, p.cluster(name))
+	p.keep(r, err)
+	_, p.loads[name] = p.load(name, tiers)
+}
+
+// cluster returns a cluster with a load.
+func (p *plan) cluster(name string) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name},
@@ -32,9 +39,7 @@ func (p *plan) addCluster(name string, tiers [][]int) {
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
 	}
 	p.setPolicy(c)
-	r, err := newResource(name, c)
-	p.keep(r, err)
-	p.loads[name] = p.load(name, tiers)
+	return c
 }
 
 // keep adds a cluster to the snapshot.

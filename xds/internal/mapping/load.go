@@ -37,7 +37,7 @@ func (m *mapping) parseAddresses() {
 }
 
 // load returns the endpoints of a cluster, by priority. Above maxBytes, it leaves out the last ones.
-func (p *plan) load(name string, tiers [][]int) *Resource {
+func (p *plan) load(name string, tiers [][]int) (*endpointv3.ClusterLoadAssignment, *Resource) {
 	for {
 		load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 		for priority, members := range tiers { // no gap, which grpc-go rejects, and no empty locality, which crashes C core 1.51
@@ -45,7 +45,7 @@ func (p *plan) load(name string, tiers [][]int) *Resource {
 		}
 		r, err := newResource(name, load)
 		if p.fail(err); err != nil || len(r.Body.GetValue()) <= maxBytes {
-			return r
+			return load, r
 		}
 		p.lacks("clients receive at most %d KiB of endpoints of a cluster: they do not know the last ones", maxBytes>>10)
 		last := len(tiers) - 1

@@ -21,6 +21,7 @@ import (
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -55,8 +56,8 @@ type Snapshot struct {
 	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
 	Unsupported     []string             // the features that xDS lacks, for people
 
-	base  *clusterv3.Cluster // the policy of a substitute
-	chain []string           // its clusters
+	cluster *clusterv3.Cluster                // see Substitute
+	load    *endpointv3.ClusterLoadAssignment // see SubstituteLoad
 }
 
 // Client returns c without the fields that its resources do not depend on.
@@ -107,10 +108,10 @@ func mapWith(h *Host, c Client, lanes int) (*Snapshot, error) {
 	for i := range h.Services {
 		m.plans = append(m.plans, m.plan(&h.Services[i]))
 	}
-	first, base := m.plans[0], &clusterv3.Cluster{}
-	first.setPolicy(base)
+	first := m.plans[0]
+	load, _ := first.load("", first.base.all())
 	s := &Snapshot{
-		Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads, base: base, chain: first.leaves(first.base, -1),
+		Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads, cluster: first.cluster(""), load: load,
 		Unsupported: slices.Sorted(maps.Keys(m.unsupported)),
 	}
 	return s, m.err

@@ -34,6 +34,19 @@ type set struct {
 // isEmpty reports whether there are no endpoints.
 func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
+// all returns the tiers of all groups.
+func (s *set) all() (tiers [][]int) {
+	for _, g := range s.groups {
+		for i, members := range g.tiers {
+			if i == len(tiers) {
+				tiers = append(tiers, nil)
+			}
+			tiers[i] = append(tiers[i], members...)
+		}
+	}
+	return tiers
+}
+
 // group is endpoints with one share of the calls.
 type group struct {
 	weight uint32

@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 )
 
-// Status is who is connected, and what is known of what they ask for, at one moment.
+// Status is the clients, and the hosts that they ask for.
 type Status struct {
 	Clients []Client // sorted by id
 	Hosts   []Host   // that clients ask for, sorted
@@ -15,42 +14,39 @@ type Status struct {
 
 // Client is a connection of a client.
 type Client struct {
-	ID       string // that its bootstrap gives; "" until it has asked for something
-	Agent    string // which gRPC it is, and of which version
-	Zone     string
-	Addr     string
-	Since    time.Time
-	Answered time.Time // when it last answered: acknowledged, refused, or asked for other names; zero: never
-	Types    []Type
+	ID    string // of its bootstrap; "" before its first request
+	Agent string // implementation and version of gRPC
+	Zone  string
+	Addr  string
+	Types []Type
 }
 
-// Type is what a client was told of one type of resources, and what it made of that.
+// Type is the state of one type of resources at a client.
 type Type struct {
 	Name    string // such as "Cluster"
-	Asked   int    // how many it asks for
-	Version string // of the last answer; "": there was none
-	Acked   string // the last version that it acknowledged; "": none
+	Asked   int    // how many resources it asks for
+	Version string // of the last answer, "" for none
+	Acked   string // the last version that it acknowledged, "" for none
 	Pending bool   // the last answer is neither acknowledged nor refused
-	Refused string // why the last answer was refused; "": it was not
+	Refused string // why it refused the last answer, "" if it did not
 }
 
 // Host is the services that clients dial by one name.
 type Host struct {
-	Authority string
-	Key       string
-	Services  []string // their full names; "" for one without a proto file
-	Clients   int      // that ask for it
-	Known     bool     // etcd has told what there is
-	Endpoints int
-	Lost      []string // what xDS cannot say of it
-	Err       error    // why it cannot be followed now, or its service config is not in force
+	Authority   string
+	Key         string
+	Clients     int
+	Known       bool // it was read from etcd
+	Endpoints   int
+	Unsupported []string // the features that xDS lacks
+	Err         error    // why it cannot be read now, or its service config is not in force
 }
 
-// Status returns who is connected, and what is known: a copy.
+// Status returns a copy of the current status.
 func (s *Server) Status() Status {
 	var all Status
 	for _, c := range s.ads.Clients() {
-		client := Client{ID: c.ID, Agent: c.Agent, Zone: c.Zone, Addr: c.Addr, Since: c.Since, Answered: c.Answered}
+		client := Client{ID: c.ID, Agent: c.Agent, Zone: c.Zone, Addr: c.Addr}
 		for _, t := range c.Status {
 			name := t.Kind.String()
 			client.Types = append(client.Types, Type{

@@ -49,8 +49,8 @@ reach them as they change; while etcd, or xds itself, is away they keep what the
 and policies are theirs, and AUTHORITY is that of the option, by default the key with "."
 for "/". Without one, --service names the keys.
 
-Beyond this host xds needs TLS with client certificates. At --http are a page that shows
-who is connected and what each makes of what it was told, /metrics and /healthz.`,
+Beyond this host xds needs TLS with client certificates. At --http are a list of services
+and clients with what each acknowledged (ACK) or refused (NACK), /metrics and /healthz.`,
 		Example: `  etcdrpc xds --schema services.binpb
   etcdrpc xds --service acme/user=acme.user --service acme/cart
   etcdrpc xds bootstrap --server 127.0.0.1:18000 --zone eu-1a > xds.json`,
@@ -61,7 +61,7 @@ who is connected and what each makes of what it was told, /metrics and /healthz.
 	flags.StringArrayVar(&opts.schemas, "schema", nil, "the `file` with an image of proto files; may be repeated")
 	flags.StringArrayVar(&opts.services, "service", nil, "a service without a proto file, `KEY=AUTHORITY` or KEY; may be repeated")
 	flags.StringVar(&opts.listen, "listen", "127.0.0.1:18000", "serve xDS at this `address`")
-	flags.StringVar(&opts.http, "http", "127.0.0.1:18001", "serve the page, metrics and health at this `address`; whoever reaches it may read them")
+	flags.StringVar(&opts.http, "http", "127.0.0.1:18001", "serve the list, metrics and health at this `address`, to everyone who can connect to it")
 	flags.StringVar(&opts.files.Cert, "server-cert", "", "identify to clients by the TLS certificate in this `file`")
 	flags.StringVar(&opts.files.Key, "server-key", "", "the TLS key `file` of --server-cert")
 	flags.StringVar(&opts.clientCA, "client-cacert", "", "accept clients with certificates of the CA bundle in this `file` alone")
@@ -171,7 +171,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	defer page.Close()
 	g := grpc.NewServer(serverOptions(creds)...)
 	server.Register(g)
-	output.Sayf(notes, "Serving xDS at %s, and who is connected at http://%s/\n", listener.Addr(), page.Addr())
+	output.Sayf(notes, "Serving xDS at %s, and its status at http://%s/\n", listener.Addr(), page.Addr())
 
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error {

@@ -26,7 +26,7 @@ import (
 )
 
 // xdsAt is where xds says that it serves.
-var xdsAt = regexp.MustCompile(`Serving xDS at (\S+), and who is connected at (http://\S+)/`)
+var xdsAt = regexp.MustCompile(`Serving xDS at (\S+), and its status at (http://\S+)/`)
 
 // startXDS runs xds, and returns where it serves, and where its page is.
 func startXDS(t *testing.T, etcd *etcdtest.Cluster, args ...string) (addr, page string) {
@@ -88,7 +88,7 @@ func TestXDS(t *testing.T) {
 	}
 	callByXDS(t, "acme.user", bootstrap)
 	for path, want := range map[string]string{
-		"/": "<td>client-7<td>gRPC Go", "/healthz": "ok", "/metrics": `etcdrpc_xds_endpoints{authority="acme.user"} 1`,
+		"/": "client client-7  gRPC Go", "/healthz": "ok", "/metrics": `etcdrpc_xds_endpoints{authority="acme.user"} 1`,
 	} {
 		var text string
 		for deadline := time.Now().Add(soon); !strings.Contains(text, want); {

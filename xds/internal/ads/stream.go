@@ -82,14 +82,12 @@ type stream struct {
 // Client describes a client.
 type Client struct {
 	ID, Agent, Zone, Addr string
-	Since, Answered       time.Time // Answered is when it last acknowledged or refused something
 	Status                []Status
 }
 
 // StreamAggregatedResources implements the service.
 func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
 	c := &stream{server: s, grpc: g, changed: make(chan struct{}, 1), follows: make(map[string]func())}
-	c.client.Since = time.Now()
 	if p, ok := peer.FromContext(g.Context()); ok {
 		c.client.Addr = addrText(p.Addr)
 	}
@@ -172,9 +170,6 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 		c.identify(r.GetNode())
 	}
 	counts, err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
-	if counts && r.GetResponseNonce() != "" {
-		c.client.Answered = time.Now()
-	}
 	authorities, client := c.core.Authorities(), c.client.ID
 	c.show()
 	c.mu.Unlock()

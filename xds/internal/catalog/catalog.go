@@ -81,11 +81,10 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 // Host is what is known of a host, for people.
 type Host struct {
 	Authority, Key string
-	Services       []string
 	Clients        int
 	Known          bool
 	Endpoints      int
-	Lost           []string
+	Unsupported    []string
 	Err            error
 }
 

@@ -170,7 +170,7 @@ func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional boo
 		clear(h.made)
 	}
 	h.made[of] = s
-	h.loses(s.Unsupported)
+	h.logUnsupported(s.Unsupported)
 	return s, h.provisional
 }
 
@@ -243,21 +243,21 @@ func (h *host) report(err error) {
 	}
 }
 
-// maxLost bounds what is logged of what xDS cannot say.
-const maxLost = 50
+// maxLogged limits the unsupported features that are logged.
+const maxLogged = 50
 
-// loses has logged what xDS cannot say, once. It must be called with mu held.
-func (h *host) loses(lost []string) {
-	for _, text := range lost {
-		if len(h.logged) < maxLost && !h.logged[text] {
+// logUnsupported logs each unsupported feature once. It must be called with mu held.
+func (h *host) logUnsupported(features []string) {
+	for _, text := range features {
+		if len(h.logged) < maxLogged && !h.logged[text] {
 			h.logged[text] = true
-			h.lines = append(h.lines, line{slog.LevelWarn, "xDS cannot say all of a service", []any{"lost", text}})
+			h.lines = append(h.lines, line{slog.LevelWarn, "xDS lacks a feature of a service", []any{"feature", text}})
 		}
 	}
 }
 
-// lost returns what xDS cannot say to those who ask now. It must be called with mu held.
-func (h *host) lost() []string {
+// unsupported returns the features that the current snapshots lack. It must be called with mu held.
+func (h *host) unsupported() []string {
 	all := make(map[string]bool)
 	for _, s := range h.made {
 		for _, text := range s.Unsupported {
@@ -271,10 +271,7 @@ func (h *host) lost() []string {
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Host{Authority: h.authority, Key: h.descs[0].Key, Clients: h.users, Known: h.known, Lost: h.lost(), Err: h.err}
-	for _, desc := range h.descs {
-		s.Services = append(s.Services, desc.Name)
-	}
+	s := Host{Authority: h.authority, Key: h.descs[0].Key, Clients: h.users, Known: h.known, Unsupported: h.unsupported(), Err: h.err}
 	if h.input != nil {
 		s.Endpoints = len(h.input.Endpoints)
 	}

@@ -1,12 +1,8 @@
-// Package xdspage shows who is connected to an xDS server: as a page, as metrics, and as a health check.
+// Package xdspage serves the status of an xDS server over HTTP: as a list, as metrics, and as a health check.
 package xdspage
 
 import (
-	"bytes"
-	_ "embed"
-	"html/template"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -15,29 +11,29 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-//go:embed page.html
-var text string
-
-var page = template.Must(template.New("").Parse(text))
-
-// maxClients bounds the clients on the page.
+// maxClients limits the clients in the list.
 const maxClients = 500
 
-// Handler serves the page at /, metrics at /metrics, and at /healthz whether all that clients ask for is known.
+// Handler serves the list at /, metrics at /metrics, and at /healthz whether everything that clients ask for is known.
 func Handler(status func() xds.Status) http.Handler {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collector(status))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, status()) })
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { show(w, status()) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { list(w, status()) })
 	return mux
 }
 
-// health says whether etcd has told all that clients ask for. That etcd is lost later does not change it.
-func health(w http.ResponseWriter, s xds.Status) {
+func setHeader(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
+}
+
+// health reports whether the services that clients ask for were read from etcd. It does not change if etcd is lost later.
+func health(w http.ResponseWriter, s xds.Status) {
+	setHeader(w)
 	for _, h := range s.Hosts {
 		if !h.Known {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -52,33 +48,41 @@ func health(w http.ResponseWriter, s xds.Status) {
 	output.Sayf(w, "ok\n")
 }
 
-// view is what the page shows.
-type view struct {
-	xds.Status
-	Time time.Time
-	More int // clients that are left out
+// list writes the services that clients ask for, and the clients.
+func list(w http.ResponseWriter, s xds.Status) {
+	setHeader(w)
+	for _, h := range s.Hosts {
+		output.Sayf(w, "xds:///%s  key %s, %d endpoints, %d clients\n", h.Authority, h.Key, h.Endpoints, h.Clients)
+		if h.Err != nil {
+			output.Sayf(w, "  error: %v\n", h.Err)
+		} else if !h.Known {
+			output.Sayf(w, "  unknown: etcd has not answered\n")
+		}
+		for _, text := range h.Unsupported {
+			output.Sayf(w, "  unsupported: %s\n", text)
+		}
+	}
+	for i, c := range s.Clients {
+		if i == maxClients {
+			output.Sayf(w, "and %d more clients\n", len(s.Clients)-maxClients)
+			break
+		}
+		output.Sayf(w, "client %s  %s, zone %s, address %s\n", c.ID, c.Agent, c.Zone, c.Addr)
+		for _, t := range c.Types {
+			switch {
+			case t.Refused != "":
+				output.Sayf(w, "  %s: %d, NACK: %s\n", t.Name, t.Asked, t.Refused)
+			case t.Pending:
+				output.Sayf(w, "  %s: %d, no answer to version %s yet\n", t.Name, t.Asked, t.Version)
+			default:
+				output.Sayf(w, "  %s: %d, ACK of version %s\n", t.Name, t.Asked, t.Acked)
+			}
+		}
+	}
+	output.Sayf(w, "%d services, %d clients\n", len(s.Hosts), len(s.Clients))
 }
 
-// Ago returns the time since t for people.
-func (v *view) Ago(t time.Time) time.Duration { return v.Time.Sub(t).Truncate(time.Second) }
-
-func show(w http.ResponseWriter, s xds.Status) {
-	v := &view{Status: s, Time: time.Now().UTC()}
-	if n := len(v.Clients); n > maxClients {
-		v.Clients, v.More = v.Clients[:maxClients], n-maxClients
-	}
-	var out bytes.Buffer
-	if err := page.Execute(&out, v); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	_, _ = out.WriteTo(w) // who asks may have left
-}
-
-// collector makes metrics of a status, when they are asked for.
+// collector collects metrics from a status.
 type collector func() xds.Status
 
 var (

@@ -6,18 +6,17 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
 func TestPages(t *testing.T) {
-	known := xds.Host{Authority: "acme.user", Key: "acme/user", Known: true, Endpoints: 3, Lost: []string{"slowStart: <none>"}}
+	known := xds.Host{Authority: "acme.user", Key: "acme/user", Known: true, Endpoints: 3, Unsupported: []string{"slowStart: none"}}
 	unread := xds.Host{Authority: "acme.order", Key: "acme/order"}
 	refused := xds.Host{Authority: "acme.cart", Key: "acme/cart", Err: errors.New("permission denied")}
-	client := xds.Client{ID: "<one>", Agent: "gRPC Go 1", Types: []xds.Type{
+	client := xds.Client{ID: "one\x1b[2J", Agent: "gRPC Go 1", Types: []xds.Type{
 		{Name: "Cluster", Asked: 1, Version: "7", Acked: "7"}, {Name: "Listener", Asked: 1, Version: "8", Pending: true},
-		{Name: "RouteConfiguration", Asked: 1, Version: "9", Refused: "no <b>route</b>"},
+		{Name: "RouteConfiguration", Asked: 1, Version: "9", Refused: "no\nroute"},
 	}}
 	for _, tt := range []struct {
 		name, path string
@@ -25,16 +24,16 @@ func TestPages(t *testing.T) {
 		code       int
 		want       []string
 	}{
-		{"nobody", "/", xds.Status{}, 200, []string{"No client is connected.", "No client asks for anything."}},
+		{"nobody", "/", xds.Status{}, 200, []string{"0 services, 0 clients"}},
 		{"a client", "/", xds.Status{Clients: []xds.Client{client}, Hosts: []xds.Host{known, unread, refused}}, 200, []string{
-			"&lt;one&gt;", "has 7", "not answered yet", "refused: no &lt;b&gt;route&lt;/b&gt;", "slowStart: &lt;none&gt;", "not known yet", "permission denied", "never",
+			"client one\\x1b[2J", "Cluster: 1, ACK of version 7", "no answer to version 8 yet", `NACK: no\nroute`, "unsupported: slowStart: none", "has not answered", "permission denied",
 		}},
 		{"too many", "/", xds.Status{Clients: make([]xds.Client, maxClients+2)}, 200, []string{"and 2 more clients"}},
 		{"nobody", "/healthz", xds.Status{}, 200, []string{"ok"}},
 		{"known", "/healthz", xds.Status{Hosts: []xds.Host{known}}, 200, []string{"ok"}},
 		{"not read yet", "/healthz", xds.Status{Hosts: []xds.Host{known, unread}}, 503, []string{"acme.order is not known yet: etcd has not answered"}},
 		{"refused", "/healthz", xds.Status{Hosts: []xds.Host{refused}}, 503, []string{"acme.cart is not known: permission denied"}},
-		{"metrics", "/metrics", xds.Status{Clients: []xds.Client{client, {Since: time.Now()}}, Hosts: []xds.Host{known, refused}}, 200, []string{
+		{"metrics", "/metrics", xds.Status{Clients: []xds.Client{client, {}}, Hosts: []xds.Host{known, refused}}, 200, []string{
 			"etcdrpc_xds_clients 2", "etcdrpc_xds_nacked_clients 1", "etcdrpc_xds_unacked_clients 1", "etcdrpc_xds_authorities 2",
 			`etcdrpc_xds_endpoints{authority="acme.user"} 3`, `etcdrpc_xds_authority_trouble{authority="acme.cart"} 1`,
 		}},

@@ -1,7 +1,9 @@
 package xds
 
 import (
+	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,4 +189,25 @@ func (w *world) noFailureOf(c caller, o order, atLeast, times int, event func())
 	}
 	w.t.Logf("%d calls, the slowest took %v", made, time.Duration(slowest*1e6).Round(time.Millisecond))
 	return by
+}
+
+// A service config that is too large for clients leaves the last one in force, and endpoints still come and go.
+func TestServiceConfigTooLarge(t *testing.T) {
+	w := newWorld(t, "")
+	w.add("a")
+	w.add("b")
+	w.set(policy(`"drain":["b"]`))
+	c := w.goClient("")
+	eventually(t, c, calls(20), "b drained", only("a"))
+	names := make([]string, 6000)
+	for i := range names {
+		names[i] = fmt.Sprintf(`{"service":"s%d"}`, i)
+	}
+	w.set(`{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}]}`)
+	kit.Eventually(t, soon, "it is refused", func() bool {
+		err := w.bridges[0].Status().Hosts[0].Err
+		return err != nil && strings.Contains(err.Error(), "configure fewer methods")
+	})
+	w.add("c")
+	eventually(t, c, calls(20), "c known and b drained", only("a", "c"))
 }

@@ -1,7 +1,7 @@
-// Package catalog has the resources of the services that clients may ask for, made from what a registry knows of etcd.
+// Package catalog follows services in etcd, and keeps their xDS resources.
 //
 //	catalog.go  the hosts, by the names that clients dial
-//	host.go     ... one of them: what is followed in etcd, and the resources that are made of it
+//	host.go     one host: its services in etcd, and their resources
 package catalog
 
 import (
@@ -19,7 +19,7 @@ type Catalog struct {
 	hosts map[string]*host // by authority; it does not change
 }
 
-// New returns the catalog of services, each with its authority. It follows nothing yet.
+// New returns the catalog of services, each of which has an authority. It follows none of them yet.
 func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger) (*Catalog, error) {
 	c := &Catalog{hosts: make(map[string]*host)}
 	for _, desc := range services {
@@ -78,7 +78,7 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 	return found
 }
 
-// Host is what is known of a host, for people.
+// Host is the status of a host.
 type Host struct {
 	Authority, Key string
 	Clients        int

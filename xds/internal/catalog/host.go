@@ -16,24 +16,23 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// maxSnapshots bounds the snapshots of a host that are kept: one, or one for each zone or client where the policy tells them
-// apart.
+// maxSnapshots limits the cached snapshots of a host. There is one, or one for each zone or client if the policy depends on these.
 const maxSnapshots = 10_000
 
-// maxZones bounds those that are kept where zones alone tell them apart. Clients say their zones themselves.
+// maxZones limits the cached snapshots if the policy depends on zones only. Clients can claim any zone.
 const maxZones = 64
 
-// host is the services that clients dial by one name. What etcd has of it is followed while a client asks for it.
+// host is the services that clients dial by one name. It follows them in etcd while a client asks for them.
 //
-// The registry may call changed with a lock held that Follow takes, so changed must not take mu. A log handler may ask for the
-// status, so nothing is logged with mu held.
+// The registry may call changed while it holds a lock that Follow takes, so changed must not take mu. A log handler may call status, so
+// nothing is logged with mu held.
 type host struct {
 	registry  *runtime.Registry
 	authority string
 	logger    *slog.Logger
 	descs     []*runtime.ServiceDesc // of one key
 
-	stale atomic.Bool // etcd has told something since input was made
+	stale atomic.Bool // input is out of date
 
 	readersMu sync.Mutex
 	readers   map[*reader]struct{}
@@ -41,16 +40,16 @@ type host struct {
 	mu          sync.Mutex
 	users       int
 	followed    []*runtime.Followed // by service; nil: nothing is followed
-	input       *mapping.Host       // nil: not known yet
-	known       bool                // etcd has told what is in input, rather than refused to
-	provisional bool                // etcd has yet to tell some of it
+	input       *mapping.Host       // nil: unknown
+	known       bool                // input was read from etcd; false if etcd denied permission
+	provisional bool                // some of input may be out of date
 	made        map[mapping.Client]*mapping.Snapshot
 	policies    []policy        // by service
-	err         error           // what keeps the host from being followed, or its config from being in force
-	logged      map[string]bool // what xDS cannot say, as far as it was logged
-	told        string          // the problem that was told last
+	err         error           // the current problem
+	logged      map[string]bool // unsupported features
+	reported    string          // the last logged problem
 	limit       loglimit.Limiter
-	lines       []line // to be logged by unlock
+	lines       []line // for unlock to log
 }
 
 // line is a line of the log.
@@ -63,7 +62,7 @@ type line struct {
 // reader is a caller of follow.
 type reader struct{ notify func() }
 
-// policy is the service config of a service that is in force.
+// policy is the current service config of a service.
 type policy struct {
 	text string
 	read *mapping.Policy
@@ -73,7 +72,7 @@ func newHost(registry *runtime.Registry, authority string, logger *slog.Logger) 
 	return &host{registry: registry, authority: authority, logger: logger, readers: make(map[*reader]struct{}), logged: make(map[string]bool)}
 }
 
-// add adds a service. Those that share a name share the endpoints, so they have one key and one layout.
+// add adds a service. All services of a host share the endpoints, so they have one key and one layout.
 func (h *host) add(desc *runtime.ServiceDesc) error {
 	var p policy
 	if err := p.update(desc.ServiceConfig); err != nil {
@@ -105,7 +104,7 @@ func (h *host) follow(notify func()) (stop func()) {
 	})
 }
 
-// unlock unlocks mu, and logs what was found with it held.
+// unlock unlocks mu, and then logs lines.
 func (h *host) unlock() {
 	lines := h.lines
 	h.lines = nil
@@ -136,7 +135,7 @@ func (h *host) end() {
 	h.followed, h.input, h.made, h.known, h.err = nil, nil, nil, false, nil
 }
 
-// changed tells all readers that etcd has told something.
+// changed notifies all readers.
 func (h *host) changed() {
 	h.stale.Store(true)
 	h.readersMu.Lock()
@@ -146,8 +145,7 @@ func (h *host) changed() {
 	}
 }
 
-// snapshot returns the resources for a client, nil while nothing is known. provisional reports whether etcd has yet to tell
-// some of what they are made of.
+// snapshot returns the resources for a client, nil if they are unknown. provisional reports whether some of them may be out of date.
 func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional bool) {
 	h.mu.Lock()
 	defer h.unlock()
@@ -162,7 +160,7 @@ func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional boo
 		return s, h.provisional
 	}
 	s, err := mapping.Map(h.input, of)
-	if err != nil { // cannot be: what is encoded was made here
+	if err != nil {
 		h.report(err)
 		return nil, false
 	}
@@ -174,7 +172,7 @@ func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional boo
 	return s, h.provisional
 }
 
-// refresh takes in what etcd has told. A service config that cannot be read leaves the last one in force.
+// refresh reads the current state of the services. If a service config is invalid or too large, the last one stays in force.
 func (h *host) refresh() {
 	var views []runtime.View
 	var trouble error
@@ -184,7 +182,7 @@ func (h *host) refresh() {
 			trouble = v.Err
 		}
 		if !v.Known && !v.Refused {
-			h.report(trouble) // what was known stays in force
+			h.report(trouble)
 			return
 		}
 		views = append(views, v)
@@ -204,12 +202,25 @@ func (h *host) refresh() {
 	for _, e := range views[0].Endpoints {
 		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))
 	}
+	s, err := mapping.Map(next, mapping.Client{})
+	if err != nil {
+		trouble = err
+		if h.input == nil {
+			h.report(trouble)
+			return
+		}
+		next.Services = h.input.Services // the last config that could be mapped stays in force
+	}
 	h.known = views[0].Known
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
+	if err == nil {
+		h.made[mapping.Client{}] = s
+		h.logUnsupported(s.Unsupported)
+	}
 	h.report(trouble)
 }
 
-// update reads a service config, unless it is the one that is in force.
+// update parses a service config, unless it is the current one.
 func (p *policy) update(text string) error {
 	if p.read != nil && p.text == text {
 		return nil
@@ -222,24 +233,24 @@ func (p *policy) update(text string) error {
 	return nil
 }
 
-// report notes a problem, and has one that is new logged. It must be called with mu held.
+// report sets the current problem, and logs it if it is new. It must be called with mu held.
 func (h *host) report(err error) {
 	h.err = err
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text == h.told {
+	if text == h.reported {
 		return
 	}
-	h.told = text
+	h.reported = text
 	ok, missed := h.limit.Allow(time.Now())
 	switch {
 	case !ok:
 	case err != nil:
-		h.lines = append(h.lines, line{slog.LevelWarn, "a service is not followed as it should be", loglimit.Attrs(missed, "error", err)})
+		h.lines = append(h.lines, line{slog.LevelWarn, "cannot follow a service, its last known state stays in force", loglimit.Attrs(missed, "error", err)})
 	default:
-		h.lines = append(h.lines, line{slog.LevelInfo, "a service is followed again", loglimit.Attrs(missed)})
+		h.lines = append(h.lines, line{slog.LevelInfo, "following a service again", loglimit.Attrs(missed)})
 	}
 }
 
@@ -267,7 +278,7 @@ func (h *host) unsupported() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// status describes the host. used is false if nobody asks for it.
+// status returns the status of the host. used is false if no client asks for it.
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

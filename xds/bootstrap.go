@@ -11,7 +11,7 @@ type BootstrapOptions struct {
 	// Servers are the addresses of management servers, host:port, in the order in which clients try them. Clients that do
 	// not know how to fall back take the first: https://github.com/grpc/proposal/blob/master/A71-xds-fallback.md.
 	Servers []string
-	// ID tells the client from others. Where clients use subsets, each needs one of its own.
+	// ID identifies the client. It must be unique if a policy has a subset.
 	ID string
 	// Zone is the one that the client runs in, "" for none.
 	Zone string

@@ -6,8 +6,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Lost returns what xDS cannot say of a service with a service config and endpoints, for people, sorted: all but what its
-// methods for the leader lose.
+// Lost returns the features of a service that xDS lacks, for people, sorted. It does not know which methods are for the leader.
 func Lost(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error) {
 	policy, err := mapping.ReadPolicy(serviceConfig)
 	if err != nil {

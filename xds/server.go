@@ -27,8 +27,8 @@ type Option func(*options)
 
 type options struct{ logger *slog.Logger }
 
-// WithLogger sets where the server says what it cannot tell clients, and what clients refuse. It must not block, as
-// clients would wait. Default: slog.Default().
+// WithLogger sets the logger for unsupported features and refused answers. It must not block, as clients would wait.
+// Default: slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // NewServer returns a server for services, which [ReadImage] returns, or the caller has written. Each needs an Authority, by

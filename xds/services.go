@@ -12,8 +12,7 @@ import (
 )
 
 // ReadImage returns the services with the option in an image of proto files, as "buf build -o" writes it, or protoc with
-// --include_imports and --descriptor_set_out. They say what generated code says. What is wrong with an option is an error,
-// in the words of the plugin.
+// --include_imports and --descriptor_set_out. They equal those in generated code. An invalid option is an error, as in the plugin.
 func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	found, err := gen.Describe(image)
 	if err != nil {

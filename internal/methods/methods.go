@@ -8,48 +8,9 @@ import (
 	"strings"
 )
 
-// MaxTexts bounds how many distinct texts are told apart among endpoints, and how many sets of endpoints are made of them. A
-// rollout makes one; beyond the bound, every method goes to all endpoints.
+// MaxTexts limits how many distinct texts are told apart among endpoints. A rollout makes one more; above the limit, every method goes to
+// all endpoints.
 const MaxTexts = 8
-
-// Every stands for all texts.
-const Every = ^uint32(0)
-
-// Serving returns which of texts are of endpoints that serve a method, as bits: those that name it, and those that name no
-// methods at all. If nobody names it, those that name other methods of its service do not serve it. others are the texts of
-// the endpoints in no lane: elsewhere reports that only these serve the method. Then, and where nobody does, Every is returned.
-// names says whether a text names a method of the service, and the method itself.
-func Serving(texts, others []string, names func(text string) (service, method bool)) (in uint32, elsewhere bool) {
-	if len(texts) == 0 {
-		return Every, false
-	}
-	named, known := false, false
-	for _, text := range slices.Concat(texts, others) {
-		service, method := names(text)
-		named, known = named || method, known || service
-	}
-	if !known {
-		return Every, false
-	}
-	serves := func(text string) bool {
-		service, method := names(text)
-		return text == "" || named && method || !named && !service
-	}
-	n := 0
-	for i, text := range texts {
-		if serves(text) {
-			in |= 1 << i
-			n++
-		}
-	}
-	switch n {
-	case 0:
-		return Every, slices.ContainsFunc(others, serves)
-	case len(texts):
-		return Every, false
-	}
-	return in, false
-}
 
 // Split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
 func Split(method string) (service, name string) {

@@ -16,7 +16,7 @@ import (
 // Kind is a type of resources.
 type Kind int
 
-// The kinds, in the order in which they are sent: what others refer to comes first.
+// The kinds, in the order in which they are sent: a resource comes before those that refer to it.
 const (
 	Clusters Kind = iota
 	Loads
@@ -41,25 +41,23 @@ func KindOf(url string) (k Kind, ok bool) {
 	return Kind(n), n >= 0
 }
 
-// isWhole reports whether an answer has all resources of the kind that are asked for, so that one which it lacks does not
-// exist. Of other kinds an answer has what is new.
+// isWhole reports whether an answer contains all resources of the kind, so that a missing one does not exist. Answers of other kinds contain
+// only changes.
 func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
 
-// maxNames bounds how many resources of a kind a client may ask for.
+// maxNames limits how many resources of a kind a client may ask for.
 const maxNames = 10_000
 
-// maxAnswer is how many bytes of resources an answer has that need not be whole; the rest comes once it is acknowledged. A
-// client receives 4 MiB at once, and may ask for many services.
+// maxAnswer limits an answer that need not be whole, in bytes; the next one contains the rest. A client receives at most 4 MiB at once.
 const maxAnswer = 2 << 20
 
-// Found is what is known of a resource.
+// Found is the result of looking up a resource.
 type Found struct {
-	Resource *mapping.Resource // nil: there is none
-	Pending  bool              // it is not known whether there is one
-	// Provisional reports that the rest may be out of date. A client that comes back keeps what it knows meanwhile.
+	Resource *mapping.Resource // nil: none exists
+	Pending  bool              // whether one exists is unknown yet
+	// Provisional reports that the resource may be out of date. A client that reconnects keeps its resources until it is not.
 	Provisional bool
-	// Substitute stands for a resource that there is none of, for a client that has not been told of it here, and may know
-	// it from before. nil: nothing does.
+	// Substitute replaces a removed resource for a client that may have it from an earlier stream. It may be nil.
 	Substitute *mapping.Resource
 }
 
@@ -69,7 +67,7 @@ type Request struct {
 	Names   []string
 	Nonce   string // of the answer that it acknowledges or refuses, "" for the first of its kind
 	Refused string // why the answer is refused, "" where it is acknowledged
-	Returns bool   // the client knows resources of the kind from before the stream
+	Returns bool   // the client has resources of the kind from an earlier stream
 }
 
 // Answer is an answer to a client.
@@ -79,19 +77,19 @@ type Answer struct {
 	Version, Nonce string
 }
 
-// Core decides what one client is told, by the variant of the protocol that is called state of the world:
-// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. A client has one answer of a kind at a time: until it
-// acknowledges or refuses it, what changes is gathered. The zero value is ready for use.
+// Core decides the answers for one client, by the state-of-the-world variant of the protocol:
+// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. There is one answer of a kind at a time: until the client
+// acknowledges or refuses it, Core collects changes. The zero value is ready for use.
 type Core struct {
 	kinds [kinds]subscription
 }
 
-// subscription is what a client asks for of one kind.
+// subscription is the state of one kind.
 type subscription struct {
 	asked   bool
-	returns bool                         // the client knows some from before the stream
+	returns bool                         // see Request
 	names   []string                     // sorted
-	sent    map[string]*mapping.Resource // the last that was sent of each name that is asked for
+	sent    map[string]*mapping.Resource // last sent, by name; only names that the client asks for
 	fresh   bool                         // names were added since the last answer
 	nonce   int                          // of the last answer
 	pending bool                         // it is not answered yet
@@ -102,8 +100,8 @@ type subscription struct {
 	announced map[string]*announced // of routes, by name
 }
 
-// Request takes a request in, and reports whether it counts. One about an answer that is not the last is out of date: the
-// client sends another once it has the last one.
+// Request handles a request, and reports whether it counts. A request with the nonce of an earlier answer is out of date: the client sends
+// another one when it receives the last answer.
 func (c *Core) Request(r Request) (counts bool, err error) {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {
@@ -138,8 +136,8 @@ func (c *Core) Request(r Request) (counts bool, err error) {
 	return true, nil
 }
 
-// drop takes in the names of a request that is out of date. The client has forgotten what it does not ask for, and is to be
-// told it again: it may ask for it in the next request.
+// drop handles the names of a request that is out of date. The client has dropped other resources, and may ask for them again in its next
+// request.
 func (s *subscription) drop(k Kind, names []string) {
 	if len(names) < len(s.names) {
 		s.fresh = true
@@ -149,7 +147,7 @@ func (s *subscription) drop(k Kind, names []string) {
 	}
 }
 
-// forget leaves what was sent of some names alone.
+// forget deletes sent resources, except those of some names.
 func (s *subscription) forget(names []string) {
 	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool {
 		_, has := slices.BinarySearch(names, name)
@@ -157,11 +155,10 @@ func (s *subscription) forget(names []string) {
 	})
 }
 
-// announceTime bounds how long routes wait for a client to know their clusters.
+// announceTime limits how long routes wait until a client knows their clusters.
 const announceTime = 5 * time.Second
 
-// Answers returns what the client is to be told now, given what is known of a resource. wake, unless zero, is when Answers
-// must be called again.
+// Answers returns the answers to send now. find looks up a resource. wake, unless zero, is when Answers must be called again.
 func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, wake time.Time) {
 	for k := range kinds {
 		look := func(name string) Found {
@@ -271,7 +268,7 @@ func (c *Core) knowsAll(clusters []string) bool {
 	return true
 }
 
-// answer returns nil if there is nothing to tell.
+// answer returns nil if nothing has changed.
 func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	if !s.asked || s.pending {
 		return nil
@@ -279,19 +276,18 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
 	bytes := 0     // of news
-	waits := false // for what is not known
+	waits := false // for a pending resource
 	for _, name := range s.names {
 		found, last := find(name), s.sent[name]
 		switch {
 		case found.Pending && k.isWhole() && s.version == "":
 			if s.returns {
-				return nil // the client may have the resource from before, and would take it for deleted
+				return nil // the client may have the resource, and would delete it
 			}
 			waits = true
 			continue
 		case found.Resource == nil:
-			// What is not known is not told yet. And the client goes on asking for a cluster while calls are under way that
-			// have chosen it: it must not fail them.
+			// A client still asks for a removed cluster while it has calls to it, which must not fail.
 			if found.Resource = last; last == nil {
 				found.Resource = found.Substitute
 			}
@@ -326,7 +322,7 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 	return &Answer{k, resources, s.version, strconv.Itoa(s.nonce)}
 }
 
-// versionOf returns a version that is the same wherever the resources are.
+// versionOf returns a version, which is the same for equal resources in every process.
 func versionOf(resources []*mapping.Resource) string {
 	hash := xxhash.New()
 	var buf [8]byte
@@ -337,7 +333,7 @@ func versionOf(resources []*mapping.Resource) string {
 	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
-// Authorities returns the authorities that the client asks for something of, sorted.
+// Authorities returns the authorities of the resources that the client asks for, sorted.
 func (c *Core) Authorities() []string {
 	set := make(map[string]bool)
 	for k := range c.kinds {
@@ -348,11 +344,11 @@ func (c *Core) Authorities() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// Status is what a client was told of one kind, and what it made of that.
+// Status is the state of one kind at a client.
 type Status struct {
 	Kind    Kind
 	Names   int
-	Version string // of the last answer; "" for none
+	Version string // of the last answer, "" for none
 	Acked   string // the last version that it acknowledged
 	Pending bool   // the last answer is neither acknowledged nor refused
 	Refused string // why the last answer was refused

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// A client that asks for more than there can be is refused, and one that asks for what is not there is told once.
+// A client that asks for too many names is refused. Names that do not exist are answered once.
 func TestManyNames(t *testing.T) {
 	none := func(Kind, string) Found { return Found{} }
 	var c Core
@@ -67,7 +67,7 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
-// A client that drops a resource, while an answer is on its way to it, and asks for it again is told it again.
+// A client that drops a resource while an answer is in flight, and asks for it again, receives it again.
 func TestAskedAgain(t *testing.T) {
 	for k := range kinds {
 		hash := uint64(1)
@@ -117,8 +117,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// What is not known yet holds up nothing but the first answer to a client that comes back, which would otherwise take away
-// what it has from before.
+// A pending resource delays only the first answer to a client that reconnects, which would otherwise delete the resource.
 func TestPending(t *testing.T) {
 	known := map[string]bool{}
 	find := func(_ Kind, name string) Found {
@@ -169,7 +168,7 @@ func TestPending(t *testing.T) {
 	told("a", "b", "c")
 }
 
-// A client that comes back keeps what it knows until etcd has told all of it, and a new one is told what there is.
+// A client that reconnects keeps its resources while those here are provisional. A new client receives them.
 func TestProvisional(t *testing.T) {
 	found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
 	find := func(Kind, string) Found { return found }

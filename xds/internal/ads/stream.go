@@ -1,7 +1,7 @@
-// Package ads speaks xDS with clients: the aggregated discovery service, state of the world.
+// Package ads is the aggregated discovery service of xDS, in its state-of-the-world variant.
 //
-//	core.go    what a client is told, decided without I/O
-//	stream.go  ... its shell, a goroutine and one more for each client
+//	core.go    decides the answers for a client, without I/O
+//	stream.go  the streams of clients, with two goroutines each
 package ads
 
 import (
@@ -28,11 +28,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Source has what clients ask for.
+// Source is the resources.
 type Source interface {
 	// Follow has notify called after each change of a host's resources until stop is called. notify must not block.
 	Follow(authority string, notify func()) (stop func())
-	// Find returns what is known of a resource for a client.
+	// Find looks up a resource for a client.
 	Find(k Kind, name string, of mapping.Client) Found
 }
 
@@ -52,31 +52,31 @@ func NewServer(source Source, logger *slog.Logger) *Server {
 	return &Server{source: source, logger: logger, streams: make(map[*stream]struct{})}
 }
 
-// refused logs that a client refuses an answer.
+// refused logs that a client refused an answer.
 func (s *Server) refused(client string, k Kind, why string) {
 	s.mu.Lock()
 	ok, missed := s.refusals.Allow(time.Now())
 	s.mu.Unlock()
 	if ok {
-		s.logger.Warn("a client refuses (NACK) what it was told", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
+		s.logger.Warn("a client refuses (NACK) an answer", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
 	}
 }
 
-// stream is the conversation with one client.
+// stream is the stream of one client.
 type stream struct {
 	server  *Server
 	grpc    discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
-	changed chan struct{} // holds one when something that the client asks for has changed
+	changed chan struct{} // holds a value if a resource of the client may have changed
 
 	following sync.Mutex
 	follows   map[string]func() // by authority; nil: the stream has ended
 
-	mu     sync.Mutex // guards core, client and of; source may log with it held
+	mu     sync.Mutex // guards core, client and of; source may log while it is held
 	core   Core
 	client Client
 	of     mapping.Client
 
-	shown atomic.Pointer[Client] // what Clients reads, without mu: a log handler may ask for it
+	shown atomic.Pointer[Client] // read by Clients without mu, because a log handler may call it
 }
 
 // Client describes a client.
@@ -111,7 +111,7 @@ func addrText(addr net.Addr) string {
 	return addr.String()
 }
 
-// serve answers until the client leaves.
+// serve sends answers until the stream ends.
 func (c *stream) serve() error {
 	failed := make(chan error, 1)
 	go func() { failed <- c.receive() }() // ends with the stream
@@ -140,7 +140,7 @@ func (c *stream) serve() error {
 	}
 }
 
-// receive takes in what the client sends. It does not wait for answers to be sent: a client may read nothing while it asks.
+// receive handles requests. It does not wait for answers: a client may send requests without reading.
 func (c *stream) receive() error {
 	for {
 		r, err := c.grpc.Recv()
@@ -157,7 +157,7 @@ func (c *stream) receive() error {
 func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	kind, ok := KindOf(r.GetTypeUrl())
 	if !ok {
-		return nil // of no use to gRPC's clients; others may ask again in vain
+		return nil // a type that gRPC does not use
 	}
 	refused := ""
 	if r.GetErrorDetail() != nil {
@@ -183,24 +183,24 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	return nil
 }
 
-// identify takes in who the client is. The first request says it.
+// identify stores the identity of the client, from its first request.
 func (c *stream) identify(n *corev3.Node) {
 	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(n.GetLocality().GetZone())
 	c.of = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId(), NoRing: crashesByRings(n.GetUserAgentVersion())}
 }
 
-// short returns a text that a client has sent as it may be kept and shown.
+// short makes a text from a client safe to keep and print.
 func short(text string) string { return printable.Short(text, 300) }
 
-// crashesByRings reports whether a client is one of gRPC's C core whose ring_hash crashes, as 1.51 does, whose core has the
-// version 29. The text is such as "C-core 29.0.0 Python 1.51.1".
+// crashesByRings reports whether a client is a C core whose ring_hash crashes, such as 1.51 with core version 29. The text looks like
+// "C-core 29.0.0 Python 1.51.1".
 func crashesByRings(version string) bool {
 	var core int
 	_, err := fmt.Sscanf(version, "C-core %d.", &core)
 	return err == nil && core <= 29
 }
 
-// follow follows what the client asks for, and nothing else.
+// follow follows the authorities that the client asks for, and stops following others.
 func (c *stream) follow(authorities []string) {
 	c.following.Lock()
 	defer c.following.Unlock()
@@ -222,7 +222,7 @@ func (c *stream) follow(authorities []string) {
 	}
 }
 
-// unfollow ends following, for good.
+// unfollow stops following all, at the end of the stream.
 func (c *stream) unfollow() {
 	c.following.Lock()
 	defer c.following.Unlock()
@@ -239,7 +239,7 @@ func (c *stream) notify() {
 	}
 }
 
-// answer tells the client what it does not know yet. wake, unless zero, is when there may be more.
+// answer sends the answers that are due. wake, unless zero, is when more may be due.
 func (c *stream) answer() (wake time.Time, err error) {
 	c.mu.Lock()
 	answers, wake := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
@@ -269,7 +269,7 @@ func (s *Server) Clients() []Client {
 	return all
 }
 
-// show makes what is known of the client what Clients reads. It must be called with mu held, or before the stream is known.
+// show updates shown. The caller holds mu, or the stream is not in streams yet.
 func (c *stream) show() {
 	shown := c.client
 	shown.Status = c.core.Status()

@@ -22,7 +22,7 @@ type walked struct {
 	now   time.Time
 	core  Core
 	state int  // of the host: which of snapshots
-	known bool // etcd has told it
+	known bool // it was read from etcd
 
 	queue   []Answer // on their way to the client, each a kind
 	has     [kinds]map[string]*mapping.Resource
@@ -91,7 +91,7 @@ func (w *walked) answer() {
 	w.queue = append(w.queue, answers...)
 }
 
-// ask has the client ask for what it needs by now, beside an acknowledgement of a kind, if there is one.
+// ask sends requests for the resources that the client needs now, and the acknowledgement of a kind, if any.
 func (w *walked) ask(acked Kind, refused string) {
 	wants := [kinds][]string{Listeners: {"a"}}
 	if w.has[Listeners]["a"] != nil {
@@ -202,7 +202,7 @@ func calledBy(routes *mapping.Resource) (all []string) {
 	return all
 }
 
-// restart puts another server in place of the one that the client talks to. The client keeps what it has taken.
+// restart replaces the server. The client keeps its resources.
 func (w *walked) restart() {
 	w.core, w.known, w.queue = Core{}, false, nil
 	w.nonce, w.asked = [kinds]string{}, [kinds][]string{}
@@ -224,7 +224,7 @@ func startWalked() *walked {
 	return w
 }
 
-// step returns what is next where nothing goes wrong, "" if the client has all.
+// step does the next step without faults and returns it, "" if the client has everything.
 func (w *walked) step() string {
 	switch {
 	case !w.known:
@@ -252,8 +252,8 @@ func (w *walked) step() string {
 	return ""
 }
 
-// Whatever happens, a client is not told that a cluster is gone that it asks for, has no calls routed to a cluster before it
-// was told of it, and in the end has what etcd has.
+// In every order of events, a client never loses a cluster that it asks for, never routes calls to a cluster that it does not know, and
+// in the end has the current resources.
 func TestWalk(t *testing.T) {
 	shape := &coretest.Shape{}
 	coretest.Name(shape, func(r *mapping.Resource) string { return fmt.Sprint(r.Name, r.Hash) })
@@ -302,7 +302,7 @@ func TestWalk(t *testing.T) {
 		Rules: []coretest.Rule[walked]{{Name: "the protocol is kept", Broken: func(_, after *walked) string { return after.broken }}},
 		Settle: func(w *walked) string {
 			if w.refuses {
-				return "" // it keeps what it has taken
+				return "" // it keeps older resources
 			}
 			return w.step()
 		},

@@ -46,7 +46,7 @@ func orNil(r *Resource, err error) *Resource {
 	return r
 }
 
-// Detour returns next for a client that does not know all its clusters: calls to unknown clusters go to another cluster meanwhile. Calls
+// Detour returns next for a client that does not know all its clusters: calls to unknown clusters go to another cluster. Calls
 // that must not go elsewhere, those of strict lanes and to the leader, fail until the client knows their clusters.
 func Detour(next *Resource, by string, knows func(cluster string) bool) (*Resource, error) {
 	config := new(routev3.RouteConfiguration)

@@ -28,7 +28,7 @@ func TestPure(t *testing.T) {
 	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "announce.go", "cluster.go", "load.go", "unsupported.go", "resource.go")
 }
 
-// ends returns endpoints of the form "instance version zone weight name=value...", "-" for what is not there.
+// ends returns endpoints of the form "instance version zone weight name=value...", "-" for an unset field.
 func ends(specs ...string) (all []endpoint.Endpoint) {
 	for i, spec := range specs {
 		var e endpoint.Endpoint
@@ -130,7 +130,7 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// Services of one name and different policies have clusters of their own, and the first takes what is no other's.
+// Services with different policies have clusters of their own. The first one takes all other calls.
 func TestSeveralServices(t *testing.T) {
 	h := &Host{Authority: "acme.echo", Endpoints: ends("a", "b")}
 	for name, config := range map[string]string{"acme.Echo": "", "acme.Other": `{"loadBalancingConfig":[{"pick_first":{}}]}`} {
@@ -148,8 +148,8 @@ func TestSeveralServices(t *testing.T) {
 	compare(t, "several", s)
 }
 
-// isSound fails the test for what a client would refuse: a cluster or endpoints that are named and are not there, a gap in
-// priorities, or a locality without endpoints. And an aggregate is to have the policy of each that it is made of.
+// isSound fails the test for resources that a client would refuse: a missing cluster or load, a gap in priorities, or a locality without
+// endpoints. And an aggregate must have the policy of each of its parts.
 func isSound(t *testing.T, s *Snapshot) {
 	t.Helper()
 	named := slices.Clone(s.Route.Clusters)

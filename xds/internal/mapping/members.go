@@ -31,7 +31,7 @@ type set struct {
 	groups []group // at least one, which may be empty
 }
 
-// isEmpty reports whether there are no endpoints.
+// isEmpty reports whether the set lacks endpoints.
 func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
 // all returns the tiers of all groups.
@@ -50,7 +50,7 @@ func (s *set) all() (tiers [][]int) {
 // group is endpoints with one share of the calls.
 type group struct {
 	weight uint32
-	name   string  // "": there is no split
+	name   string  // "": without a split
 	tiers  [][]int // endpoints in the order of priority; no tier is empty
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// An endpoint whose address is a name, which no client can call, does not count as one that a drain leaves to call. But it counts
-// where a share is to be left, and it is one of the base, so that others do not stand in for it.
+// Clients cannot call an endpoint whose address is a name, so a drain that leaves only such endpoints is ignored. But the endpoint counts for
+// minHealthyPercent and as a member of the base.
 func TestDrain_BesideNames(t *testing.T) {
 	const lanes = `"route":[{"label":"lane"}]`
 	for _, tt := range []struct {

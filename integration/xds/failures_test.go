@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,55 +11,51 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// rejoin starts the bridge anew at its address.
-func (w *world) rejoin(n int) {
+// restart replaces the first bridge by a new one at the same address.
+func (w *world) restart(opts ...runtime.Option) {
 	w.t.Helper()
-	w.bridges[n].stop()
-	lis, err := net.Listen("tcp", w.bridges[n].addr)
+	w.bridges[0].stop()
+	lis, err := net.Listen("tcp", w.bridges[0].addr)
 	must(w.t, err)
-	w.bridges[n] = w.bridgeAt(lis, w.newRegistry(), w.desc)
-	w.told(n, 1)
+	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(opts...), w.desc)
 }
 
-// told returns when a bridge has told so many clients all that they ask for.
-func (w *world) told(n, clients int) {
+// told returns when a client has acknowledged routes and endpoints.
+func (w *world) told() {
 	w.t.Helper()
-	kit.Eventually(w.t, 2*soon, "clients come back to the bridge", func() bool {
-		all := w.bridges[n].Status().Clients
-		told := 0
-		for _, c := range all {
-			if len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != "" {
-				told++
-			}
-		}
-		return told >= clients
+	kit.Eventually(w.t, 2*soon, "the client reconnects", func() bool {
+		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool {
+			return len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != ""
+		})
 	})
 }
 
 // TestNoCallFails makes calls while the fleet changes, or what it stands on fails.
 func TestNoCallFails(t *testing.T) {
-	atLeast := 30_000
-	if testing.Short() {
-		atLeast = 2_000
-	}
+	atLeast := unlessShort(30_000, 2_000)
 	for _, language := range languages(t) {
 		for _, tt := range []struct {
 			name  string
 			event func(w *world, servers *[]*instance)
 		}{
 			{"a server joins and the oldest drains", func(w *world, servers *[]*instance) {
-				*servers = append(*servers, w.add(nameOf(len(*servers)), runtime.WithVersion("v2")))
+				*servers = append(*servers, w.add(fmt.Sprint("s", len(*servers)), runtime.WithVersion("v2")))
 				(*servers)[len(*servers)-3].stop()
 			}},
-			{"the bridge is restarted", func(w *world, _ *[]*instance) { w.rejoin(0) }},
+			{"the bridge is restarted", func(w *world, _ *[]*instance) {
+				w.restart()
+				w.told()
+			}},
 			{"policies change", changePolicies()},
 			{"etcd is away and back", func(w *world, _ *[]*instance) {
 				etcd.Members()[0].Cut()
-				w.rejoinUnknown()
+				w.restart() // has no resources
+				kit.Eventually(w.t, 2*soon, "the client reconnects", func() bool { return len(w.bridges[0].Status().Clients) > 0 })
 				etcd.Members()[0].Restore()
-				w.told(0, 1)
+				w.told()
 			}},
 		} {
 			t.Run(language.name+"/"+tt.name, func(t *testing.T) {
@@ -87,7 +84,12 @@ func TestNoCallFails(t *testing.T) {
 	}
 }
 
-func nameOf(n int) string { return "s" + string(rune('0'+n)) }
+func unlessShort(n, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return n
+}
 
 // changePolicies returns an event that puts another policy each time.
 func changePolicies() func(w *world, _ *[]*instance) {
@@ -138,16 +140,6 @@ func (w *world) acked() (versions string, all bool) {
 		}
 	}
 	return versions, all
-}
-
-// rejoinUnknown starts the bridge anew while etcd is away, so that it has nothing to tell.
-func (w *world) rejoinUnknown() {
-	w.t.Helper()
-	w.bridges[0].stop()
-	lis, err := net.Listen("tcp", w.bridges[0].addr)
-	must(w.t, err)
-	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(), w.desc)
-	kit.Eventually(w.t, 2*soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 0 })
 }
 
 // noFailure fails the test if a call fails while an event happens so many times, and until so many calls were made.

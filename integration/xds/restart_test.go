@@ -2,14 +2,15 @@ package xds
 
 import (
 	"fmt"
-	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
 // The service config changes while the bridge is away, or while it dies. The client comes back with routes to clusters that are
@@ -19,12 +20,8 @@ func TestPolicyChangesWhileTheBridgeIsAway(t *testing.T) {
 	w.add("s0", runtime.WithVersion("v1"))
 	w.add("s1", runtime.WithVersion("v2"))
 	configs := []string{policy(`"route":[{"label":"version"}]`), `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, ""}
-	times := 24
-	if testing.Short() {
-		times = 6
-	}
 	n := 0
-	w.noFailure(w.goClient(""), 2000, times, func() {
+	w.noFailure(w.goClient(""), 2000, unlessShort(24, 6), func() {
 		if n%2 == 0 {
 			w.bridges[0].stop()
 			w.set(configs[n%len(configs)])
@@ -35,9 +32,7 @@ func TestPolicyChangesWhileTheBridgeIsAway(t *testing.T) {
 			w.bridges[0].stop()
 		}
 		n++
-		lis, err := net.Listen("tcp", w.bridges[0].addr)
-		must(t, err)
-		w.bridges[0] = w.bridgeAt(lis, w.newRegistry(), w.desc)
+		w.restart()
 		w.upToDate()
 	})
 }
@@ -48,16 +43,8 @@ func (w *world) upToDate() {
 	c := w.raw()
 	c.ask("route.v3.RouteConfiguration", w.desc.Authority)
 	version := c.read().GetVersionInfo()
-	must(w.t, c.stream.CloseSend())
 	kit.Eventually(w.t, soon, "the client has the routes", func() bool {
-		for _, client := range w.bridges[0].Status().Clients {
-			for _, kind := range client.Types {
-				if kind.Name == "RouteConfiguration" && kind.Acked == version {
-					return true
-				}
-			}
-		}
-		return false
+		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool { return len(c.Types) == 4 && c.Types[3].Acked == version })
 	})
 }
 
@@ -66,8 +53,7 @@ func (w *world) upToDate() {
 func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
-	w.bridges[0].stop()
-	w.bridges[0] = w.bridge()
+	w.restart()
 	w.add("leader", runtime.WithVersion("v1"))
 	w.add("beta", runtime.WithVersion("v2"))
 	w.addServing("base", "acme.Echo/Lead,Say")
@@ -75,10 +61,6 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	eventually(t, c, calls(20), "the base", only("leader", "base"))
 	beta, led := calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	eventually(t, c, beta, "the strict lane", only("beta"))
-	times := 12
-	if testing.Short() {
-		times = 1
-	}
 	var restarted atomic.Bool
 	var calling sync.WaitGroup
 	calling.Go(func() {
@@ -89,16 +71,14 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 		}
 	})
 	n := 0
-	by := w.noFailureOf(c, led, 500, times, func() {
+	by := w.noFailureOf(c, led, 500, unlessShort(12, 1), func() {
 		w.bridges[0].stop()
 		n++
 		entry := fmt.Sprintf(`{"Addr":"127.9.9.%d:1","Metadata":{"lane":"pr-%d"}}`, n, n)
 		_, err := etcd.Admin().Put(kit.Bounded(t, soon), fmt.Sprintf("%s%s/pr-%d", w.namespace, w.desc.Key, n), entry)
 		must(t, err)
-		lis, err := net.Listen("tcp", w.bridges[0].addr)
-		must(t, err)
-		w.bridges[0] = w.bridgeAt(lis, w.newRegistry(), w.desc)
-		w.told(0, 1)
+		w.restart()
+		w.told()
 	})
 	restarted.Store(true)
 	calling.Wait()
@@ -113,11 +93,10 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.set(policy(`"drain":["drained"]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
-	w.bridges[0].stop()
 	w.add("leader")
 	w.addServing("drained", "acme.Echo/Lead,Say")
 	dir := t.TempDir()
-	w.bridges[0] = w.bridgeAt(kit.Listen(t), w.newRegistry(runtime.WithSnapshotDir(dir)), w.desc)
+	w.restart(runtime.WithSnapshotDir(dir))
 	c := w.goClient("")
 	eventually(t, c, calls(20), "those that are not drained", only("leader"))
 	eventually(t, c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
@@ -127,10 +106,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	})
 	etcd.Members()[0].Cut()
 	defer etcd.Members()[0].Restore()
-	w.bridges[0].stop()
-	lis, err := net.Listen("tcp", w.bridges[0].addr)
-	must(t, err)
-	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(runtime.WithSnapshotDir(dir)), w.desc)
+	w.restart(runtime.WithSnapshotDir(dir))
 	eventually(t, w.goClient(""), calls(20), "a new client's calls are answered", func(o outcome) bool { return len(o.Errors) == 0 })
 	kit.Eventually(t, soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
 	for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/Lead"} {

@@ -51,7 +51,6 @@ func (w *world) share(o outcome, want map[string]float64, within float64) {
 	if len(o.Errors) > 0 {
 		w.t.Errorf("calls fail: %v", o.Errors)
 	}
-	w.t.Logf("%v", o.By)
 }
 
 func roundRobin(w *world, dial dialer) {
@@ -247,8 +246,7 @@ func lanes(w *world, dial dialer) {
 
 func leader(w *world, dial dialer) {
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
-	w.bridges[0].stop()
-	w.bridges = []*bridge{w.bridge()}
+	w.restart()
 	a := w.add("a")
 	w.add("b")
 	c := dial("")

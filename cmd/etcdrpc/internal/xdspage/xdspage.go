@@ -62,24 +62,17 @@ func list(w http.ResponseWriter, s xds.Status) {
 			output.Sayf(w, "  unsupported: %s\n", text)
 		}
 	}
-	for i, c := range s.Clients {
-		if i == maxClients {
-			output.Sayf(w, "and %d more clients\n", len(s.Clients)-maxClients)
-			break
-		}
+	for _, c := range s.Clients[:min(len(s.Clients), maxClients)] {
 		output.Sayf(w, "client %s  %s, zone %s, address %s\n", c.ID, c.Agent, c.Zone, c.Addr)
 		for _, t := range c.Types {
-			switch {
-			case t.Refused != "":
-				output.Sayf(w, "  %s: %d, NACK: %s\n", t.Name, t.Asked, t.Refused)
-			case t.Pending:
-				output.Sayf(w, "  %s: %d, no answer to version %s yet\n", t.Name, t.Asked, t.Version)
-			default:
-				output.Sayf(w, "  %s: %d, ACK of version %s\n", t.Name, t.Asked, t.Acked)
+			output.Sayf(w, "  %s: asks for %d, sent version %s, ACK of %s", t.Name, t.Asked, t.Version, t.Acked)
+			if t.Refused != "" {
+				output.Sayf(w, ", NACK: %s", t.Refused)
 			}
+			output.Sayf(w, "\n")
 		}
 	}
-	output.Sayf(w, "%d services, %d clients\n", len(s.Hosts), len(s.Clients))
+	output.Sayf(w, "%d services, %d clients, of which at most %d are listed\n", len(s.Hosts), len(s.Clients), maxClients)
 }
 
 // collector collects metrics from a status.

@@ -26,9 +26,9 @@ func TestPages(t *testing.T) {
 	}{
 		{"nobody", "/", xds.Status{}, 200, []string{"0 services, 0 clients"}},
 		{"a client", "/", xds.Status{Clients: []xds.Client{client}, Hosts: []xds.Host{known, unread, refused}}, 200, []string{
-			"client one\\x1b[2J", "Cluster: 1, ACK of version 7", "no answer to version 8 yet", `NACK: no\nroute`, "unsupported: slowStart: none", "has not answered", "permission denied",
+			"client one\\x1b[2J", "Cluster: asks for 1, sent version 7, ACK of 7", "sent version 8, ACK of \n", `NACK: no\nroute`, "unsupported: slowStart: none", "has not answered", "permission denied",
 		}},
-		{"too many", "/", xds.Status{Clients: make([]xds.Client, maxClients+2)}, 200, []string{"and 2 more clients"}},
+		{"too many", "/", xds.Status{Clients: make([]xds.Client, maxClients+2)}, 200, []string{"502 clients, of which at most 500 are listed"}},
 		{"nobody", "/healthz", xds.Status{}, 200, []string{"ok"}},
 		{"known", "/healthz", xds.Status{Hosts: []xds.Host{known}}, 200, []string{"ok"}},
 		{"not read yet", "/healthz", xds.Status{Hosts: []xds.Host{known, unread}}, 503, []string{"acme.order is not known yet: etcd has not answered"}},

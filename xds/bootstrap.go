@@ -35,36 +35,21 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 	case o.Cert != "" && o.CA == "":
 		return nil, errors.New("xds: a certificate of the client needs the CA that the servers are verified with")
 	}
-	type creds struct {
-		Type   string            `json:"type"`
-		Config map[string]string `json:"config,omitempty"`
-	}
-	type server struct {
-		URI      string   `json:"server_uri"`
-		Creds    []creds  `json:"channel_creds"`
-		Features []string `json:"server_features"`
-	}
-	type locality struct {
-		Zone string `json:"zone,omitempty"`
-	}
-	type node struct {
-		ID       string   `json:"id"`
-		Locality locality `json:"locality"` // grpc-js needs one
-	}
-	how := creds{Type: "insecure"}
+	creds := map[string]any{"type": "insecure"}
 	if o.CA != "" {
-		how = creds{Type: "tls", Config: map[string]string{"ca_certificate_file": o.CA}}
+		files := map[string]string{"ca_certificate_file": o.CA}
 		if o.Cert != "" {
-			how.Config["certificate_file"], how.Config["private_key_file"] = o.Cert, o.Key
+			files["certificate_file"], files["private_key_file"] = o.Cert, o.Key
 		}
+		creds = map[string]any{"type": "tls", "config": files}
 	}
-	var bootstrap struct {
-		Servers []server `json:"xds_servers"`
-		Node    node     `json:"node"`
-	}
+	var servers []any
 	for _, address := range o.Servers {
-		bootstrap.Servers = append(bootstrap.Servers, server{address, []creds{how}, []string{"xds_v3"}})
+		servers = append(servers, map[string]any{"server_uri": address, "channel_creds": []any{creds}, "server_features": []string{"xds_v3"}})
 	}
-	bootstrap.Node = node{o.ID, locality{o.Zone}}
-	return json.MarshalIndent(bootstrap, "", "  ")
+	locality := map[string]string{} // grpc-js needs one
+	if o.Zone != "" {
+		locality["zone"] = o.Zone
+	}
+	return json.MarshalIndent(map[string]any{"xds_servers": servers, "node": map[string]any{"id": o.ID, "locality": locality}}, "", "  ")
 }

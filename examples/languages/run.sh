@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 stop() {
 	kill "${fleet[@]}" && wait "${fleet[@]}" || true # they leave etcd
-	kill "$etcd"
+	kill "$python" "$etcd"
 	wait
 }
 
@@ -20,8 +20,10 @@ bin/etcd &
 etcd=$!
 bin/server &
 fleet=($!)
-bin/etcdrpc run --key shop/catalog --address 127.0.0.1:50051 -- python3 server.py 50051 &
+bin/etcdrpc register shop/catalog --address 127.0.0.1:50051 &
 fleet+=($!)
+python3 server.py 50051 &
+python=$!
 bin/etcdrpc xds --schema services.binpb &
 fleet+=($!)
 trap stop EXIT

@@ -1,4 +1,4 @@
-"""A catalog in Python. It knows nothing of etcd: etcdrpc run keeps it there."""
+"""A catalog in Python. It knows nothing of etcd: etcdrpc register keeps it there."""
 import signal
 import sys
 from concurrent import futures

@@ -1,0 +1,88 @@
+// Package transport connects to the instances of a service as its clients do, by flags that say how.
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// Transport says how to connect to instances.
+type Transport struct {
+	Plaintext bool
+
+	authority string
+	files     tlsfiles.Files
+}
+
+// AddTo adds the flags of TLS.
+func (t *Transport) AddTo(flags *pflag.FlagSet) {
+	t.files.Prefix = "service-"
+	flags.StringVar(&t.files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file` (default: the system's)")
+	flags.StringVar(&t.files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
+	flags.StringVar(&t.files.Key, "service-key", "", "the TLS key `file` of --service-cert")
+	flags.StringVar(&t.authority, "authority", "", "the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
+}
+
+// Secure reports whether a flag of TLS is given.
+func (t *Transport) Secure() bool { return t.authority+t.files.CA+t.files.Cert+t.files.Key != "" }
+
+// Options returns what connects to instances of the service at a key.
+func (t *Transport) Options(key string, dial dialing.Func) ([]grpc.DialOption, error) {
+	if t.Plaintext && t.files.CA+t.files.Cert+t.files.Key != "" {
+		return nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
+	}
+	authority, ok := servicekey.Authority(key)
+	if t.authority != "" {
+		if err := servicekey.CheckAuthority(t.authority); err != nil {
+			return nil, fmt.Errorf("--authority: %q %w", t.authority, err)
+		}
+		authority, ok = t.authority, true
+	}
+	opts := []grpc.DialOption{
+		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }),
+	}
+	if ok {
+		opts = append(opts, grpc.WithAuthority(authority))
+	}
+	switch {
+	case t.Plaintext:
+		return append(opts, grpc.WithTransportCredentials(insecure.NewCredentials())), nil
+	case !ok:
+		return nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give the authority that the proto sets by --authority", key)
+	}
+	cfg, err := t.files.Config()
+	if err != nil {
+		return nil, err
+	}
+	return append(opts, grpc.WithTransportCredentials(credentials.NewTLS(cfg))), nil
+}
+
+// Hint returns what to say behind the failure of a connection, "" if nothing is known to help. secure and plaintext say which flags
+// ask for TLS and for none.
+func Hint(problem, secure, plaintext string) string {
+	for _, h := range []struct{ problem, hint string }{
+		{"error reading server preface", "if it speaks TLS, " + secure},
+		{"first record does not look like a TLS handshake", "it does not speak TLS: " + plaintext},
+		{"signed by unknown authority", "--service-cacert names the CA of its certificate"},
+		{"x509: certificate is valid for", "--authority gives the name that the proto sets"},
+		{"certificate required", "it wants a client certificate: --service-cert and --service-key"},
+	} {
+		if strings.Contains(problem, h.problem) {
+			return ": " + h.hint
+		}
+	}
+	return ""
+}

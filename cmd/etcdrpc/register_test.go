@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// awaitEntry waits until etcd has an entry under a key, or has none, and returns its value.
+func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for {
+		found, err := etcd.Admin().Get(ctx, key+"/", clientv3.WithPrefix())
+		if err != nil {
+			t.Fatalf("entries of %s: %v while waiting for: %v", key, err, there)
+		}
+		if (len(found.Kvs) > 0) == there {
+			return strings.Join(append(valuesOf(found), ""), "\n")
+		}
+		watching, end := context.WithCancel(ctx)
+		<-etcd.Admin().Watch(watching, key+"/", clientv3.WithPrefix(), clientv3.WithRev(found.Header.Revision+1))
+		end()
+	}
+}
+
+func valuesOf(found *clientv3.GetResponse) (values []string) {
+	for _, kv := range found.Kvs {
+		values = append(values, string(kv.Value))
+	}
+	return values
+}
+
+// healthServer serves a health service that may be set.
+func healthServer(t *testing.T, opts ...grpc.ServerOption) (set *health.Server, addr string) {
+	t.Helper()
+	set, g := health.NewServer(), grpc.NewServer(opts...)
+	healthpb.RegisterHealthServer(g, set)
+	return set, serveUntilEnd(t, g)
+}
+
+// TestRegister_FollowsHealth has an entry in etcd while the server serves, and take it out as soon as register is told to end.
+func TestRegister_FollowsHealth(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	set, addr := healthServer(t)
+	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_NOT_SERVING)
+	f := startFollower(newApp(), at(etcd, "register", "acme/user", "--address", addr, "--health", "acme.Users", "--instance", "a", "--version", "v2",
+		"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay", "1h"))
+	defer f.stop()
+	if err := f.wait(addr + ` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`); err != nil {
+		t.Fatal(err)
+	}
+	awaitEntry(t, etcd, "acme/user", false)
+	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
+	for _, want := range []string{`"Addr":"` + addr + `"`, `"version":"v2"`, `"lane":"blue"`, `"weight":3`, `"zone":"eu-1a"`} {
+		if got := awaitEntry(t, etcd, "acme/user/a", false) + awaitEntry(t, etcd, "acme/user", true); !strings.Contains(got, want) {
+			t.Errorf("the entry is %s, without %s", got, want)
+		}
+	}
+	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_NOT_SERVING)
+	awaitEntry(t, etcd, "acme/user", false)
+	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
+	awaitEntry(t, etcd, "acme/user", true)
+
+	f.stop()
+	awaitEntry(t, etcd, "acme/user", false)
+	select {
+	case code := <-f.code:
+		t.Errorf("it ended with %d before the drain delay was over", code)
+	default:
+	}
+}
+
+// TestRegister_Servers has all servers be in etcd that serve, and none that do not.
+func TestRegister_Servers(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	answering := func(code codes.Code) string {
+		return serveUntilEnd(t, grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(code, "no") })))
+	}
+	port, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { port.Close() })
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.Config.Protocols = new(http.Protocols)
+	web.Config.Protocols.SetUnencryptedHTTP2(true)
+	web.Start()
+	t.Cleanup(web.Close)
+	ca := newAuthority(t)
+	_, secured := healthServer(t, grpc.Creds(credentials.NewTLS(ca.issuer("users.internal", time.Now().Add(time.Hour)))))
+	_, healthy := healthServer(t)
+	trust := []string{"--service-cacert", ca.file(t)}
+	for _, tc := range []struct {
+		name, addr string
+		args       []string
+		problem    string // "": it serves
+	}{
+		{"health", healthy, nil, ""},
+		{"a service that it does not know", healthy, []string{"--health", "acme.Users"}, "NotFound: unknown service"},
+		{"no health service", answering(codes.Unimplemented), nil, ""},
+		{"no health service, which is asked for", answering(codes.Unimplemented), []string{"--health", ""}, "Unimplemented: no"},
+		{"health for others", answering(codes.Unauthenticated), nil, ""},
+		{"at its limit of calls", answering(codes.ResourceExhausted), []string{"--health", ""}, ""},
+		{"faults", answering(codes.Internal), nil, "Internal: no"},
+		{"a port", port.Addr().String(), []string{"--tcp"}, ""},
+		{"no gRPC", web.Listener.Addr().String(), nil, "Unimplemented: .*404"},
+		{"TLS", secured, append(trust, "--authority", "users.internal"), ""},
+		{"TLS by another name", secured, trust, "users.internal, not acme.*: --authority gives the name"},
+		{"TLS of another CA", secured, []string{"--authority", "users.internal"}, "--service-cacert names the CA"},
+		{"TLS, and plaintext", secured, nil, "error reading server preface.*: if it speaks TLS, give --tls"},
+		{"plaintext, and TLS", healthy, []string{"--tls"}, "it does not speak TLS: leave out --tls"},
+		{"another address than callers'", "10.0.0.7:9000", []string{"--probe", healthy}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			key := "acme/" + strings.NewReplacer(" ", "-", "'", "", ",", "").Replace(tc.name)
+			f := startFollower(newApp(), append(at(etcd, "register", key, "--address", tc.addr, "--drain-delay", "0"), tc.args...))
+			defer f.stop()
+			if tc.problem == "" {
+				awaitEntry(t, etcd, key, true)
+			} else if err := f.wait("does not serve, so it is not in etcd: .*" + tc.problem); err != nil {
+				t.Error(err)
+			}
+			f.stop()
+			if code := ends(t, f.code); code != exitFine {
+				t.Errorf("it ended with %d: %s", code, f)
+			}
+			awaitEntry(t, etcd, key, false)
+		})
+	}
+}
+
+// TestRegister_EtcdAway has a server come into etcd once that is there, also where etcd asks for a password.
+func TestRegister_EtcdAway(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret"))
+	_, addr := healthServer(t)
+	etcd.Cut()
+	f := startFollower(newApp(), append(at(etcd, "register", "acme/user", "--address", addr, "--user", "root:secret"), "--dial-timeout", "100ms"))
+	defer f.stop()
+	if err := f.wait("connect to etcd: .*; trying again"); err != nil {
+		t.Fatal(err)
+	}
+	etcd.Restore()
+	awaitEntry(t, etcd, "acme/user", true)
+}
+
+// TestRegister_Signal has a signal take the entry out of etcd before the process ends.
+func TestRegister_Signal(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	_, addr := healthServer(t)
+	var said written
+	cmd := exec.Command("etcdrpc", at(etcd, "register", "acme/user", "--drain-delay", "1ms")...)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "GORACE=atexit_sleep_ms=0", advertiseEnv+"="+addr), &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error: it has ended
+	awaitEntry(t, etcd, "acme/user", true)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, said.String())
+	}
+	if found, err := etcd.Admin().Get(t.Context(), "acme/user/", clientv3.WithPrefix()); err != nil || len(found.Kvs) > 0 {
+		t.Errorf("it left %v: %v", found.Kvs, err)
+	}
+}
+
+// TestRegister_Refuses has register refuse what callers cannot use, and warn of what few can.
+func TestRegister_Refuses(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{nil, exitUsage, "--address is missing"},
+		{[]string{"--address", ":9000"}, exitUsage, `--address: address ":9000": the host is empty`},
+		{[]string{"--address", "10.0.0.7"}, exitUsage, "want host:port"},
+		{[]string{"--address", "0.0.0.0:9000"}, exitWrong, "nobody can dial 0.0.0.0"},
+		{[]string{"--address", "10.0.0.7:9000", "--probe", "x"}, exitUsage, "--probe: "},
+		{[]string{"--address", "10.0.0.7:9000", "--tcp", "--tls"}, exitUsage, "--tcp excludes"},
+		{[]string{"--address", "10.0.0.7:9000", "--metadata", "x"}, exitUsage, `"x" is not name=value`},
+		{[]string{"--address", "10.0.0.7:9000", "--metadata", "zone=x"}, exitWrong, `"zone"`},
+		{[]string{"--address", "10.0.0.7:9000", "--layout", "x"}, exitUsage, `--layout: unknown layout "x"`},
+		{[]string{"--address", "10.0.0.7:9000", "--layout", "plain", "--layout", "endpoint_json"}, exitWrong, "acme/user"},
+		{[]string{"--address", "10.0.0.7:9000", "--lease-ttl", "1ms"}, exitWrong, "want whole seconds"},
+		{[]string{"--address", "10.0.0.7:9000", "--drain-delay", "-1s"}, exitUsage, "must not be below zero"},
+		{[]string{"--address", "10.0.0.7:9000", "--authority", "a b"}, exitUsage, "--authority: "},
+	} {
+		_, errs, code := executed(t, newApp(), append([]string{"register", "acme/user"}, tc.args...)...)
+		if code != tc.code || !strings.Contains(errs, tc.says) {
+			t.Errorf("%q: it ends with %d and says %s", tc.args, code, errs)
+		}
+	}
+	f := startFollower(newApp(), []string{"register", "acme/user", "--address", "localhost:9000", "--endpoints", "etcd.invalid:2379"})
+	defer f.stop()
+	if err := f.wait("only this host can dial localhost"); err != nil {
+		t.Error(err)
+	}
+}

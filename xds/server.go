@@ -7,9 +7,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 
-	// Policies that live service configs may name. The registry takes those for bad whose policy is not linked.
-	_ "google.golang.org/grpc/balancer/weightedroundrobin"
-	_ "google.golang.org/grpc/xds" // outlier_detection_experimental
+	_ "google.golang.org/grpc/balancer/weightedroundrobin" // live configs may name it
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
@@ -17,6 +15,8 @@ import (
 )
 
 // Server is an xDS management server. It is safe for concurrent use.
+//
+// Live service configs that name outlier detection are refused unless the process imports package outlierdetection.
 type Server struct {
 	ads     *ads.Server
 	catalog *catalog.Catalog

@@ -43,6 +43,7 @@ func (w *world) upToDate() {
 	c := w.raw()
 	c.ask("route.v3.RouteConfiguration", w.desc.Authority)
 	version := c.read().GetVersionInfo()
+	must(w.t, c.stream.CloseSend())
 	kit.Eventually(w.t, soon, "the client has the routes", func() bool {
 		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool { return len(c.Types) == 4 && c.Types[3].Acked == version })
 	})

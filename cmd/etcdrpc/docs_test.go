@@ -86,12 +86,7 @@ func examples(t *testing.T) (all []example) {
 
 // TestPage runs every command of docs/etcdrpc.md, and compares what it prints with what the page says.
 func TestPage(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	server := listener.Addr().String()
+	server := serveUsers(t, "Ada", reflectsV1)
 	etcd := etcdtest.Start(t)
 	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
 	t.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")

@@ -79,6 +79,6 @@ Exit codes: 0 fine; 1 it failed, or doctor found something; 2 wrong usage;
 	flags.StringVarP((*string)(&a.output), "write-out", "w", string(output.FormatTable), "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
-	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newRegister(a), newDoctor(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
+	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newRegister(a), newCall(a), newDoctor(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
 	return root
 }

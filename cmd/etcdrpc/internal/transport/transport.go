@@ -2,6 +2,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
@@ -85,4 +87,14 @@ func Hint(problem, secure, plaintext string) string {
 		}
 	}
 	return ""
+}
+
+// Grpcurl returns the flags by which grpcurl connects alike, save for those that name files, with a blank behind each.
+func (t *Transport) Grpcurl(key string) string {
+	authority, _ := servicekey.Authority(key)
+	flags := "-authority " + output.Shell(cmp.Or(t.authority, authority)) + " "
+	if t.Plaintext {
+		flags += "-plaintext "
+	}
+	return flags
 }

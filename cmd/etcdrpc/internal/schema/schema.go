@@ -1,0 +1,174 @@
+// Package schema finds methods of gRPC services, by a server's reflection or in an image of proto files.
+package schema
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// maxReflected bounds what a server may send of its files, in bytes.
+const maxReflected = 64 << 20
+
+// Schema is what is known of the services that may be called.
+type Schema struct {
+	Files    *protoregistry.Files
+	services []string
+}
+
+// Read returns the schema in an image of proto files.
+func Read(image []byte) (*Schema, error) {
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(image, &set); err != nil || len(set.File) == 0 {
+		return nil, errors.New("it is no image of proto files: make one by buf build -o, or by protoc --include_imports --descriptor_set_out")
+	}
+	s := new(Schema)
+	for _, file := range set.File {
+		for _, service := range file.Service {
+			s.services = append(s.services, strings.TrimPrefix(file.GetPackage()+"."+service.GetName(), "."))
+		}
+	}
+	var err error
+	s.Files, err = protodesc.NewFiles(&set)
+	return s, err
+}
+
+// Reflect asks a server for the services that may have a method, and all that they import.
+func Reflect(ctx context.Context, conn grpc.ClientConnInterface, method string) (*Schema, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, version := range []string{"v1", "v1alpha"} { // their messages are the same on the wire
+		stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/grpc.reflection."+version+".ServerReflection/ServerReflectionInfo")
+		if err != nil {
+			return nil, err
+		}
+		s, err := reflect(stream, method)
+		if status.Code(err) != codes.Unimplemented {
+			return s, err
+		}
+	}
+	return nil, errors.New("the server has no reflection: give an image of its proto files by --schema")
+}
+
+func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
+	listed, err := ask(stream, &refv1.ServerReflectionRequest{MessageRequest: &refv1.ServerReflectionRequest_ListServices{}})
+	if err != nil {
+		return nil, err
+	}
+	var s Schema
+	var set descriptorpb.FileDescriptorSet
+	var questions []*refv1.ServerReflectionRequest
+	for _, service := range listed.GetListServicesResponse().GetService() {
+		if s.services = append(s.services, service.GetName()); mayHave(service.GetName(), method) {
+			questions = append(questions, &refv1.ServerReflectionRequest{MessageRequest: &refv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: service.GetName()}})
+		}
+	}
+	size, sent, asked := 0, make(map[string]bool), make(map[string]bool)
+	for ; len(questions) > 0; questions = questions[1:] {
+		if sent[questions[0].GetFileByFilename()] {
+			continue
+		}
+		answer, err := ask(stream, questions[0])
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
+			file := new(descriptorpb.FileDescriptorProto)
+			if err := proto.Unmarshal(raw, file); err != nil {
+				return nil, fmt.Errorf("its reflection: %w", err)
+			}
+			if size += len(raw); size > maxReflected {
+				return nil, fmt.Errorf("its reflection sends more than %d MiB", maxReflected>>20)
+			}
+			if sent[file.GetName()] {
+				continue
+			}
+			sent[file.GetName()], set.File = true, append(set.File, file)
+			for _, name := range file.Dependency {
+				if !asked[name] {
+					asked[name] = true
+					questions = append(questions, &refv1.ServerReflectionRequest{MessageRequest: &refv1.ServerReflectionRequest_FileByFilename{FileByFilename: name}})
+				}
+			}
+		}
+	}
+	if s.Files, err = protodesc.NewFiles(&set); err != nil {
+		return nil, fmt.Errorf("its reflection: %w", err)
+	}
+	return &s, nil
+}
+
+// ask asks one question.
+func ask(stream grpc.ClientStream, question *refv1.ServerReflectionRequest) (*refv1.ServerReflectionResponse, error) {
+	answer := new(refv1.ServerReflectionResponse)
+	err := stream.SendMsg(question)
+	if err == nil || errors.Is(err, io.EOF) { // which RecvMsg explains
+		err = stream.RecvMsg(answer)
+	}
+	if wrong := answer.GetErrorResponse(); wrong != nil {
+		return nil, fmt.Errorf("its reflection does not know %s%s: %s: give an image of its proto files by --schema",
+			question.GetFileContainingSymbol(), question.GetFileByFilename(), wrong.GetErrorMessage())
+	}
+	return answer, err
+}
+
+// mayHave reports whether a method's name, with its service or without, may be that of a method of a service.
+func mayHave(service, method string) bool {
+	named, _, ok := strings.Cut(method, "/")
+	return !ok && !survey.IsInfrastructure(service) || ok && strings.HasSuffix("."+service, "."+named)
+}
+
+// Find returns the method that is meant by "package.Service/Method" or, where only one service has it, "Service/Method" or "Method".
+func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
+	var found []protoreflect.MethodDescriptor
+	there := slices.Clone(s.services) // and their methods
+	for _, service := range s.services {
+		if !mayHave(service, name) {
+			continue
+		}
+		d, err := s.Files.FindDescriptorByName(protoreflect.FullName(service))
+		described, ok := d.(protoreflect.ServiceDescriptor)
+		if !ok {
+			return nil, fmt.Errorf("%s is described as no service: %w", service, err)
+		}
+		for i := range described.Methods().Len() {
+			method := described.Methods().Get(i)
+			full := Path(method)
+			there = append(there, full)
+			if full == name {
+				return method, nil
+			}
+			if strings.HasSuffix("."+full, "."+name) || strings.HasSuffix(full, "/"+name) {
+				found = append(found, method)
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("there is no method %s: there are %s", name, output.SomeOf(there))
+	case 1:
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("%s may be %s or %s: name the service", name, Path(found[0]), Path(found[1]))
+}
+
+// Path returns a method as "package.Service/Method".
+func Path(m protoreflect.MethodDescriptor) string {
+	return string(m.Parent().FullName()) + "/" + string(m.Name())
+}

@@ -29,6 +29,9 @@ import (
 // advertiseEnv names the variable with the address that servers announce.
 const advertiseEnv = "GRPC_ADVERTISE_ADDR"
 
+// revokeTimeout bounds the wait for etcd to revoke the lease of an entry that is gone.
+const revokeTimeout = time.Second
+
 type registerOptions struct {
 	address, probe, health string
 	tcp, tls               bool
@@ -127,12 +130,15 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 		output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address, a.settings.namespace+key, text)
 		health.SetServingStatus("", status)
 	})
-	if err = server.Serve(ctx, nowhere{}); err != nil {
-		err = fmt.Errorf("register %s: %w", o.address, err)
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), revokeTimeout)
+		defer cancel()
+		registry.Close(closing) // an error: the runtime logs it, and the lease ends by itself
+	}()
+	if err := server.Serve(ctx, nowhere{}); err != nil {
+		return fmt.Errorf("register %s: %w", o.address, err)
 	}
-	closing, cancel := context.WithTimeout(context.Background(), a.settings.commandTimeout)
-	defer cancel()
-	return errors.Join(err, registry.Close(closing))
+	return nil
 }
 
 // connectOnce connects to etcd. With a password etcd is asked at once, so it tries until etcd is there, and returns nil if ctx

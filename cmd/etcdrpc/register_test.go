@@ -23,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// awaitEntry waits until etcd has an entry under a key, or has none, and returns its value.
+// awaitEntry waits until etcd has an entry under a key, or has none, and returns it: its etcd key and its value.
 func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -34,19 +34,15 @@ func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) st
 			t.Fatalf("entries of %s: %v while waiting for: %v", key, err, there)
 		}
 		if (len(found.Kvs) > 0) == there {
-			return strings.Join(append(valuesOf(found), ""), "\n")
+			if !there {
+				return ""
+			}
+			return string(found.Kvs[0].Key) + " " + string(found.Kvs[0].Value)
 		}
 		watching, end := context.WithCancel(ctx)
 		<-etcd.Admin().Watch(watching, key+"/", clientv3.WithPrefix(), clientv3.WithRev(found.Header.Revision+1))
 		end()
 	}
-}
-
-func valuesOf(found *clientv3.GetResponse) (values []string) {
-	for _, kv := range found.Kvs {
-		values = append(values, string(kv.Value))
-	}
-	return values
 }
 
 // healthServer serves a health service that may be set.
@@ -71,8 +67,9 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	}
 	awaitEntry(t, etcd, "acme/user", false)
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
-	for _, want := range []string{`"Addr":"` + addr + `"`, `"version":"v2"`, `"lane":"blue"`, `"weight":3`, `"zone":"eu-1a"`} {
-		if got := awaitEntry(t, etcd, "acme/user/a", false) + awaitEntry(t, etcd, "acme/user", true); !strings.Contains(got, want) {
+	got := awaitEntry(t, etcd, "acme/user", true)
+	for _, want := range []string{"acme/user/a {", `"Addr":"` + addr + `"`, `"version":"v2"`, `"lane":"blue"`, `"weight":3`, `"zone":"eu-1a"`} {
+		if !strings.Contains(got, want) {
 			t.Errorf("the entry is %s, without %s", got, want)
 		}
 	}
@@ -157,10 +154,18 @@ func TestRegister_EtcdAway(t *testing.T) {
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret"))
 	_, addr := healthServer(t)
 	etcd.Cut()
-	f := startFollower(newApp(), append(at(etcd, "register", "acme/user", "--address", addr, "--user", "root:secret"), "--dial-timeout", "100ms"))
+	f := startFollower(newApp(), append(at(etcd, "register", "acme/user", "--address", addr, "--user", "root:secret"), "--dial-timeout", "2s"))
 	defer f.stop()
 	if err := f.wait("connect to etcd: .*; trying again"); err != nil {
 		t.Fatal(err)
+	}
+	never := startFollower(newApp(), at(etcd, "register", "acme/cart", "--address", addr, "--drain-delay", "1ms"))
+	if err := never.wait("state=registering was=paused"); err != nil {
+		t.Error(err)
+	}
+	never.stop()
+	if code := ends(t, never.code); code != exitFine {
+		t.Errorf("one that never was in etcd ended with %d: %s", code, never)
 	}
 	etcd.Restore()
 	awaitEntry(t, etcd, "acme/user", true)

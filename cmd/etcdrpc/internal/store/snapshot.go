@@ -21,6 +21,8 @@ const DrainUnseen = "drained instances are shown as registered"
 const (
 	// Settle is how long changes are collected before they are read.
 	Settle = 50 * time.Millisecond
+	// ReadEvery is the least time between the beginnings of two reads, however often something changes.
+	ReadEvery = time.Second
 	// RetryAfter spaces the attempts after etcd failed.
 	RetryAfter = time.Second
 	// relist spaces the reads that notice what no watch tells: a right that was granted, an etcd that was restored.
@@ -124,10 +126,10 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 	return n, nil
 }
 
-// Follow reads again and again, when a watch tells of a change, and at times when it does not, and has each outcome told until
-// ctx ends.
+// Follow reads at once, soon after each change, and at times without one. It passes each outcome to told, until ctx ends.
 func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapshot, error), told func(*Snapshot, error)) {
 	for ctx.Err() == nil {
+		began := time.Now()
 		n, err := read(ctx)
 		if ctx.Err() != nil {
 			return
@@ -138,17 +140,21 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 			continue
 		}
 		s.await(ctx, n.parts, n.Revision)
-		Pause(ctx, Settle)
+		Pause(ctx, untilRead(time.Since(began)))
 	}
 }
 
-// await returns when one of some ranges changes after a revision, or it is time to read them again.
+// untilRead returns how long to wait after a change before the next read, some time after the last one began.
+func untilRead(since time.Duration) time.Duration { return max(Settle, ReadEvery-since) }
+
+// await returns when one of some ranges changes after a revision, a watch fails, or it is time to read them again.
 func (s *Store) await(ctx context.Context, parts []KeyRange, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, relist)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	for _, r := range parts {
 		watching.Go(func() {
+			defer cancel()
 			for resp := range s.watcher.Watch(clientv3.WithRequireLeader(ctx), r.From, clientv3.WithRange(r.End), clientv3.WithRev(revision+1), clientv3.WithFragment()) {
 				if len(resp.Events) > 0 {
 					cancel()

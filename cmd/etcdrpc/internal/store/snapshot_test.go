@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -73,6 +76,46 @@ func TestFollow(t *testing.T) {
 	etcd.Restore()
 	put(t, etcd, "acme/mail/10.0.0.7:9000")
 	await(2)
+}
+
+// changing is a watcher of what changes all the time, or of what does not change.
+type changing struct {
+	clientv3.Watcher
+	quiet bool
+}
+
+func (c changing) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
+	events := make(chan clientv3.WatchResponse, 1)
+	if !c.quiet {
+		events <- clientv3.WatchResponse{Events: []*clientv3.Event{{}}}
+	}
+	go func() { <-ctx.Done(); close(events) }()
+	return events
+}
+
+// TestFollow_Floor reads at most once a second what changes all the time, once in ten what does not, and anew when a second has
+// passed where etcd fails.
+func TestFollow_Floor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		quiet bool
+		err   error
+		most  int
+	}{{"changing", false, nil, 60}, {"quiet", true, nil, 6}, {"failing", false, errors.New("etcd is away"), 60}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Nanosecond)
+			defer cancel()
+			reads := 0
+			(&Store{watcher: changing{quiet: tt.quiet}}).Follow(ctx, func(context.Context) (*Snapshot, error) {
+				reads++
+				return &Snapshot{parts: []KeyRange{PrefixRange("")}}, tt.err
+			}, func(*Snapshot, error) {})
+			if reads < tt.most*9/10 || reads > tt.most {
+				t.Errorf("%s: %d reads in a minute", tt.name, reads)
+			}
+		})
+	}
 }
 
 // TestAt_Rights reads what a role for "key/" alone may read, and nothing where that is not allowed.

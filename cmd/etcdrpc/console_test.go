@@ -1,77 +1,285 @@
 package main
 
 import (
-	"context"
+	"html"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// TestConsole shows what is there and what becomes of it, and hostile text as text.
-func TestConsole(t *testing.T) {
+// browser asks a console that runs as the command does.
+type browser struct {
+	t    testing.TB
+	base string
+}
+
+// openConsole starts etcdrpc ui until the test ends.
+func openConsole(t testing.TB, etcd *etcdtest.Cluster, args ...string) browser {
+	t.Helper()
+	f := startFollower(newApp(), at(etcd, append([]string{"ui"}, args...)...))
+	t.Cleanup(func() {
+		f.stop()
+		if code := ends(t, f.code); code != 0 {
+			t.Errorf("ui exited with %d: %s", code, f.String())
+		}
+	})
+	if err := f.wait(`at http://\S+/\n`); err != nil {
+		t.Fatal(err)
+	}
+	return browser{t, regexp.MustCompile(`http://[^/]+`).FindString(f.String())}
+}
+
+// answer is what a request has for one.
+type answer struct {
+	code   int
+	header http.Header
+}
+
+// do sends a request, and returns the answer with its body.
+func (b browser) do(method, path string, form url.Values, change func(*http.Request)) (answer, string) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if change != nil {
+		change(req)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header}, string(body)
+}
+
+// await asks for a page until it matches.
+func (b browser) await(path, want string) (resp answer, body string) {
+	b.t.Helper()
+	match := regexp.MustCompile(want)
+	for until := time.Now().Add(soon); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		if resp, body = b.do(http.MethodGet, path, nil, nil); match.MatchString(body) {
+			return resp, body
+		}
+	}
+	b.t.Fatalf("%s does not show %s:\n%.3000s", path, want, body)
+	return resp, body
+}
+
+// form returns what the form of an edit's page sends, and why it is not written.
+func (b browser) form(page string) (sent url.Values, problem string) {
+	sent = url.Values{}
+	for _, field := range regexp.MustCompile(`<input type="hidden" name="(\w+)" value="(.*?)">`).FindAllStringSubmatch(page, -1) {
+		sent.Add(field[1], html.UnescapeString(field[2]))
+	}
+	if found := regexp.MustCompile(`(?s)role="alert">(.*?)</p>`).FindStringSubmatch(page); found != nil {
+		problem = html.UnescapeString(found[1])
+	}
+	return sent, problem
+}
+
+// user is an instance of acme/user.
+func putUser(t testing.TB, etcd *etcdtest.Cluster, addr, version string) {
+	t.Helper()
+	putKey(t, etcd, "acme/user/"+addr, `{"Addr":"`+addr+`","Metadata":{"version":"`+version+`"}}`, granted(t, etcd, 600))
+}
+
+// TestConsole_Pages shows what is there and what becomes of it, searches it, and sends and asks for nothing twice.
+func TestConsole_Pages(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putUser(t, etcd, "10.0.0.7:9000", "v1")
+	putUser(t, etcd, "10.0.0.8:9000", "v2")
+	putKey(t, etcd, "acme/order/10.0.0.7:9001", "10.0.0.7:9001")
+	putKey(t, etcd, "_grpc_config/acme/order", `{"loadBalancingConfig":[`)
+	b := openConsole(t, etcd)
+	_, page := b.await("/", `acme/order`)
+	if strings.Index(page, "acme/order") > strings.Index(page, "acme/user") {
+		t.Error("what is ill is not first")
+	}
+	for path, want := range map[string]string{
+		"/?q=v2+10.0.0.8":             `acme/user</a>`,
+		"/?q=nobody":                  `No service is found`,
+		"/?only=findings":             `acme/order</a>`,
+		"/service?key=acme/order":     `(?s)<b>error: bad-policy</b>.*<td data-label="Lease">none</td>.*Clients do not go by it`,
+		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*there is no live policy.*value="v2" selected>v2: 1 instance<`,
+		"/service?key=acme/user&q=v2": `10\.0\.0\.8:9000`,
+	} {
+		resp, page := b.await(path, want)
+		if again, body := b.do(http.MethodGet, path, nil, func(r *http.Request) { r.Header.Set("If-None-Match", resp.header.Get("ETag")) }); again.code != http.StatusNotModified {
+			t.Errorf("%s is sent again: %d, %s", path, again.code, body)
+		}
+		if (strings.Contains(path, "q=") || strings.Contains(path, "only=")) && strings.Contains(page, `acme/user</a>`) && strings.Contains(page, `acme/order</a>`) {
+			t.Errorf("%s shows all", path)
+		}
+	}
+	resp, _ := b.await("/service?key=nobody", "Nothing is registered under this key")
+	if resp.code != http.StatusNotFound || !strings.HasPrefix(resp.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
+		t.Errorf("nobody: %d, %v", resp.code, resp.header)
+	}
+	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
+	b.await("/service?key=acme/user&only=drained", `(?s)1 drained</a>.*0\.0 %</td><td data-label="State"><span class="state drained">`)
+	resp, _ = b.await("/", "10.0.0.9|drained")
+	putKey(t, etcd, "elsewhere", "of no service")
+	b.await("/service?key=acme/user", "100.0 %")
+	if again, _ := b.do(http.MethodGet, "/", nil, nil); again.header.Get("ETag") != resp.header.Get("ETag") {
+		t.Error("a page changes by what it does not show")
+	}
+	etcd.Cut()
+	b.await("/", `(?s)What is shown may be old.*acme/user`)
+	etcd.Restore()
+	putUser(t, etcd, "10.0.0.9:9000", "v2")
+	if _, page := b.await("/service?key=acme/user", "10.0.0.9:9000"); strings.Contains(page, "may be old") {
+		t.Error("etcd is back, and the page still says that it is away")
+	}
+}
+
+// TestConsole_Hostile shows hostile text as text, on every page that has a link.
+func TestConsole_Hostile(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	hostileWorld(t, etcd)
-	settings := settings{endpoints: etcd.Endpoints(), dialTimeout: soon, commandTimeout: soon}
-	s, err := settings.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	b := openConsole(t, etcd)
+	_, page := b.await("/", `href="/service\?key=acme%2fuser"`)
+	paths := []string{"/", "/edit?key=acme/user&kind=drain&name=" + url.QueryEscape(hostile[4])}
+	for _, link := range regexp.MustCompile(`href="(/service[^"]*)"`).FindAllStringSubmatch(page, -1) {
+		paths = append(paths, html.UnescapeString(link[1]))
 	}
-	defer s.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	c := console.New(s, etcdText(s), log.New(t.Output(), "", 0))
-	ended := make(chan struct{})
-	go func() { c.Run(ctx); close(ended) }()
-	defer func() { cancel(); <-ended }()
-	server := httptest.NewServer(c)
-	defer server.Close()
-	get := func(path, tag string) (*http.Response, string) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
-		if err != nil {
-			t.Fatal(err)
+	for _, path := range paths {
+		resp, page := b.do(http.MethodGet, path, nil, nil)
+		if resp.code >= http.StatusInternalServerError || len(page) > 1<<20 || strings.Contains(page, "<script>alert") {
+			t.Errorf("%s: %d, %d bytes", path, resp.code, len(page))
 		}
-		req.Header.Set("If-None-Match", tag)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		return resp, string(body)
+		checkShown(t, path, regexp.MustCompile(`(?s)<select.*?</select>`).ReplaceAllString(page, ""))
 	}
-	await := func(path, want string) (resp *http.Response) {
+}
+
+// TestConsole_Edits shows what an edit does, writes what has been seen and nothing else, and says why it does not.
+func TestConsole_Edits(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	for addr, version := range map[string]string{"10.0.0.1:1": "v1", "10.0.0.2:1": "v1", "10.0.0.3:1": "v2", "10.0.0.4:1": "v3"} {
+		putUser(t, etcd, addr, version)
+	}
+	live := func() string {
+		resp, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
+		if err != nil || len(resp.Kvs) == 0 {
+			return ""
+		}
+		return string(resp.Kvs[0].Value)
+	}
+	b := openConsole(t, etcd)
+	b.await("/", "acme/user")
+	const edit = "/edit?key=acme/user&kind="
+	write := func(path, says, want string) {
 		t.Helper()
-		body := ""
-		for until := time.Now().Add(soon); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
-			if resp, body = get(path, ""); regexp.MustCompile(want).MatchString(body) {
-				if strings.Contains(body, "<script>alert") {
-					t.Error("a page runs what etcd holds")
-				}
-				checkShown(t, path, strings.ReplaceAll(body, "\t", ""))
-				return resp
-			}
+		_, page := b.await(path, says)
+		sent, _ := b.form(page)
+		resp, page := b.do(http.MethodPost, "/edit", sent, nil)
+		if resp.code != http.StatusSeeOther || !strings.Contains(live(), want) {
+			t.Fatalf("%s: %d, %s: %.2000s", path, resp.code, live(), page)
 		}
-		t.Fatalf("%s does not show %s:\n%.3000s", path, want, body)
-		return nil
+		if _, page := b.do(http.MethodGet, resp.header.Get("Location"), nil, nil); !strings.Contains(page, "The live config is written") {
+			t.Errorf("%s: its page does not show it: %.2000s", path, page)
+		}
 	}
-	await("/", `href="/service\?key=acme%2fuser"`)
-	await("/service?key=acme%2Fuser&q=plain", `<td class="registered">`)
-	putKey(t, etcd, "shop/cart/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v9"}}`)
-	resp := await("/?q=cart+v9", `shop/cart`)
-	if again, _ := get("/?q=cart+v9", resp.Header.Get("ETag")); again.StatusCode != http.StatusNotModified {
-		t.Errorf("a page that has not changed is sent again: %d", again.StatusCode)
+	write(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
+	write(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
+	write(edit+"split&version=v3&percent=10", `policy split --revision=\d+ acme/user v3=30 v1=180 v2=90`, `"weight":180`)
+
+	_, page := b.await(edit+"undrain&name=10.0.0.1:1", "Write it")
+	sent, _ := b.form(page)
+	for what, change := range map[string]func(*http.Request){
+		"another site": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"another name": func(r *http.Request) { r.Host = "evil.example" },
+	} {
+		if resp, _ := b.do(http.MethodPost, "/edit", sent, change); resp.code != http.StatusForbidden && resp.code != http.StatusMisdirectedRequest {
+			t.Errorf("%s: %d", what, resp.code)
+		}
 	}
-	putKey(t, etcd, "_grpc_config/shop/cart", `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v9"},"weight":1}],"childPolicy":[{"round_robin":{}}]}}]}`)
-	await("/service?key=shop/cart", `100\.0 %`)
-	if resp, _ := get("/service?key=nobody", ""); resp.StatusCode != http.StatusNotFound {
-		t.Errorf("nobody: %d", resp.StatusCode)
+	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.1:1","10.0.0.3:1"],"childPolicy":[{"round_robin":{}}]}}]}`)
+	resp, page := b.do(http.MethodPost, "/edit", sent, nil)
+	now, problem := b.form(page)
+	if resp.code != http.StatusConflict || !strings.Contains(problem, "nothing was written") || now.Get("guard") == sent.Get("guard") || !strings.Contains(live(), `"10.0.0.1:1"`) {
+		t.Errorf("somebody was faster: %d, %q", resp.code, problem)
 	}
+	if resp, _ := b.do(http.MethodPost, "/edit", now, nil); resp.code != http.StatusSeeOther || strings.Contains(live(), `"10.0.0.1:1"`) {
+		t.Errorf("what is there now has been seen: %d, %s", resp.code, live())
+	}
+	for path, want := range map[string]string{
+		edit + "drain":                                      "no instance is chosen",
+		edit + "drain&name=nobody":                          "no such instance",
+		edit + "remove":                                     "none of drain, undrain and split",
+		edit + "split&version=v2&percent=101":               "no percentage",
+		edit + "split&version=v9&percent=1":                 "no instance has the version",
+		edit + "split&group=x":                              "is no group",
+		edit + "drain&name=10.0.0.3:1":                      "",
+		"/edit?kind=drain&name=a&key=%00":                   "service key",
+		"/edit?kind=undrain&key=acme/order&name=10.0.0.1:1": "not drained",
+	} {
+		resp, page := b.do(http.MethodGet, path, nil, nil)
+		if _, problem := b.form(page); !strings.Contains(problem, want) || (want != "") != (resp.code == http.StatusUnprocessableEntity) || strings.Contains(page, "Write it") {
+			t.Errorf("%s: %d, %q", path, resp.code, problem)
+		}
+	}
+	if resp, _ := b.do(http.MethodPost, "/edit", url.Values{"key": {strings.Repeat("a", 1<<17)}}, nil); resp.code != http.StatusBadRequest {
+		t.Errorf("a large form: %d", resp.code)
+	}
+}
+
+// TestConsole_ReadOnly has no forms, and changes nothing.
+func TestConsole_ReadOnly(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putUser(t, etcd, "10.0.0.1:1", "v1")
+	putUser(t, etcd, "10.0.0.2:1", "v2")
+	b := openConsole(t, etcd, "--read-only")
+	if _, page := b.await("/service?key=acme/user", "10.0.0.2:1"); strings.Contains(page, "/edit") {
+		t.Errorf("it has forms: %s", page)
+	}
+	edit := url.Values{"key": {"acme/user"}, "kind": {"drain"}, "name": {"10.0.0.1:1"}}
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		if resp, _ := b.do(method, "/edit?"+edit.Encode(), edit, nil); resp.code != http.StatusForbidden {
+			t.Errorf("%s: %d", method, resp.code)
+		}
+	}
+}
+
+// TestConsole_Trouble says in words what etcd does not allow and that it is away, keeps what was typed, and asks nothing of etcd
+// for pages.
+func TestConsole_Trouble(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}}))
+	putUser(t, etcd, "10.0.0.1:1", "v1")
+	putUser(t, etcd, "10.0.0.2:1", "v1")
+	b := openConsole(t, etcd, "--user", "reader:secret", "--command-timeout", "1s")
+	b.await("/", "acme/user")
+	_, page := b.await("/edit?key=acme/user&kind=drain&name=10.0.0.1:1", "Write it")
+	sent, _ := b.form(page)
+	post := func(status int, want string) {
+		t.Helper()
+		resp, page := b.do(http.MethodPost, "/edit", sent, nil)
+		again, problem := b.form(page)
+		if resp.code != status || !strings.Contains(problem, want) || again.Encode() != sent.Encode() {
+			t.Errorf("%d, %q, %v", resp.code, problem, again)
+		}
+	}
+	post(http.StatusForbidden, `etcd denies permission to the user "reader"`)
+	etcd.Cut()
+	post(http.StatusServiceUnavailable, "etcd at")
+	b.await("/service?key=acme/user", "(?s)may be old.*10.0.0.2:1")
 }

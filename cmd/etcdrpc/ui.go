@@ -14,24 +14,34 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 func newUI(a *app) *cobra.Command {
-	listen := ""
+	listen, readOnly := "", false
 	cmd := &cobra.Command{
 		Use:   "ui",
 		Short: "Serve web pages of the services",
-		Long: `ui serves pages that show all services and their instances as they change, and what is wrong with
-them. It changes nothing. Whoever reaches the address may read what it serves: beyond this host, put
-behind it what authenticates.`,
+		Long: `ui serves pages that show all services and their instances as they change, and what is
+wrong with them. Forms drain and undrain instances, and split calls among versions;
+each shows what it does before it is written.
+
+Whoever reaches the address acts as the user of etcd that ui was started with. So an
+address that others than this host reach needs --read-only.`,
+		Example: `  etcdrpc ui
+  etcdrpc ui --read-only --listen 0.0.0.0:8080`,
 		Args: cobra.NoArgs,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, _ []string) error {
 			listener, err := net.Listen("tcp", listen)
 			if err != nil {
 				return fmt.Errorf("--listen: %w", err)
 			}
+			defer listener.Close()
+			if !readOnly && !ownname.Loopback(listener.Addr()) {
+				return usage.Mistake(fmt.Errorf("--listen %s: whoever reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
+			}
 			logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
-			c := console.New(s, etcdText(s), logger)
+			c := console.New(s, etcdText(s), readOnly, logger)
 			ctx, cancel := context.WithCancel(ctx)
 			var following sync.WaitGroup
 			defer following.Wait()
@@ -41,7 +51,8 @@ behind it what authenticates.`,
 			return serveHTTP(ctx, listener, ownname.Only(listener.Addr(), c), logger)
 		}),
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; whoever reaches it may read what it serves")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; whoever reaches it may read what it serves, and change it unless it is --read-only")
+	cmd.Flags().BoolVar(&readOnly, "read-only", false, "serve no forms, and refuse all changes")
 	return cmd
 }
 

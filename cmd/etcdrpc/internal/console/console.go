@@ -1,26 +1,25 @@
-// Package console serves pages of the services in etcd, which are read again as they change. It writes nothing.
+// Package console serves pages of the services in etcd, which follow it, and forms that change their live configs.
 package console
 
 import (
 	"bytes"
-	"cmp"
 	"context"
+	"crypto/sha256"
 	"embed"
 	"fmt"
-	"hash/maphash"
 	"html/template"
 	"io/fs"
 	"log"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
@@ -29,10 +28,12 @@ import (
 //go:embed pages.html assets
 var files embed.FS
 
+// Bounds of what a page shows, whatever etcd holds.
 const (
-	maxRows = 500 // of a table; a search finds the rest
-	maxCell = 96  // bytes of a text in a table
-	maxLong = 2 << 10
+	maxRows = 200      // of a table, and lines of metadata or of a text; a search finds other rows
+	maxCell = 96       // bytes of a text in a table
+	maxLong = 2 << 10  // bytes of any other text
+	maxBody = 64 << 10 // bytes of a form
 )
 
 // policy lets a page have nothing but what its own console serves.
@@ -41,89 +42,142 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"cell":    func(s any) string { return printable.Short(fmt.Sprint(s), maxCell) },
 	"long":    func(s string) string { return printable.Short(s, maxLong) },
-	"lines":   shownLines,
-	"seconds": output.Seconds,
+	"list":    func(all []string) string { return printable.Short(output.SomeOf(all), maxCell) },
+	"first":   output.FirstOf[string],
+	"counted": output.Counted,
+	"lease":   survey.LeaseName,
+	"shown":   shown,
+	"pairs": func(metadata map[string]string) (all []string) {
+		for _, name := range slices.Sorted(maps.Keys(metadata)) {
+			all = append(all, name+"="+metadata[name])
+		}
+		return all
+	},
 }).ParseFS(files, "pages.html"))
 
-// shownLines returns text of several lines, each of them escaped.
-func shownLines(s string) string {
-	var out strings.Builder
-	output.SayLines(&out, s)
-	return out.String()
+// shown returns the lines of a text as a page shows them.
+func shown(most int, lines []string) (all []string) {
+	for _, line := range lines[:min(len(lines), most)] {
+		all = append(all, printable.Short(line, maxLong))
+	}
+	if more := len(lines) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("%d more", more))
+	}
+	return all
 }
 
 // Console is an http.Handler.
 type Console struct {
-	store *store.Store
-	etcd  string // which etcd it shows, and as whose, in words
-	log   *log.Logger
-	mux   *http.ServeMux
-	now   atomic.Pointer[known]
+	store    *store.Store
+	etcd     string // which etcd it shows, and as whose, in words
+	log      *log.Logger
+	readOnly bool
+	handler  http.Handler
+	now      atomic.Pointer[known]
 }
 
 // known is what was read last.
 type known struct {
 	*store.Snapshot
-	trouble  string                      // why it is old; "": it is not
-	findings map[string][]doctor.Finding // by service
+	trouble  string        // why it is old; "": it is not
+	lines    func() []line // of its services, in their order, made when somebody looks
+	replaced chan struct{} // closed when something else is known
 }
 
-// New returns a console of what a store holds.
-func New(s *store.Store, etcd string, l *log.Logger) *Console {
-	c := &Console{store: s, etcd: etcd, log: l, mux: http.NewServeMux()}
-	c.now.Store(&known{Snapshot: &store.Snapshot{}, trouble: "etcd has not been read yet"})
+// New returns a console of what a store holds. One that is read-only has no forms.
+func New(s *store.Store, etcd string, readOnly bool, l *log.Logger) *Console {
+	c := &Console{store: s, etcd: etcd, log: l, readOnly: readOnly}
+	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }, replaced: make(chan struct{})})
 	assets, err := fs.Sub(files, "assets")
 	if err != nil {
 		panic(err) // it is embedded
 	}
-	c.mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(assets)))
-	c.mux.HandleFunc("GET /{$}", c.overview)
-	c.mux.HandleFunc("GET /service", c.service)
+	mux := http.NewServeMux()
+	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(assets)))
+	mux.HandleFunc("GET /{$}", c.overview)
+	mux.HandleFunc("GET /service", c.service)
+	mux.HandleFunc("GET /edit", c.edit)
+	mux.HandleFunc("POST /edit", c.edit)
+	c.handler = http.NewCrossOriginProtection().Handler(mux)
 	return c
 }
 
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Security-Policy", policy)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	c.mux.ServeHTTP(w, r)
+	w.Header().Set("Referrer-Policy", "same-origin")
+	c.handler.ServeHTTP(w, r)
 }
 
 // Run follows etcd until ctx ends.
 func (c *Console) Run(ctx context.Context) {
-	c.store.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return c.store.Under(ctx, "") }, func(n *store.Snapshot, err error) {
-		next := *c.now.Load()
-		if next.trouble = ""; err != nil {
-			next.trouble = err.Error()
-		} else {
-			next.Snapshot, next.findings = n, c.findings(n)
+	read := func(ctx context.Context) (*store.Snapshot, error) { return c.store.Under(ctx, "") }
+	c.store.Follow(ctx, read, func(n *store.Snapshot, err error) {
+		was := c.now.Load()
+		next := &known{Snapshot: n, lines: sync.OnceValue(func() []line { return c.linesOf(n) }), replaced: make(chan struct{})}
+		if err != nil {
+			next.Snapshot, next.lines, next.trouble = was.Snapshot, was.lines, err.Error()
 		}
-		c.now.Store(&next)
+		c.now.Store(next)
+		close(was.replaced)
 	})
 }
 
-// findings returns what is wrong with services, by their keys, as far as it shows without their leases.
-func (c *Console) findings(n *store.Snapshot) map[string][]doctor.Finding {
-	all := make(map[string][]doctor.Finding)
-	for _, s := range n.Services {
-		if s.Evident() {
-			one := *n
-			one.Services = []*survey.Service{s}
-			all[s.Key] = doctor.Glance(&one, c.store.Full, c.store.Endpoints()).Findings
+// await returns once a revision is shown, or that takes too long.
+func (c *Console) await(ctx context.Context, revision int64) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	for k := c.now.Load(); k.Revision < revision && ctx.Err() == nil; k = c.now.Load() {
+		select {
+		case <-k.replaced:
+		case <-ctx.Done():
 		}
 	}
-	return all
 }
 
 // frame is what all pages have.
 type frame struct {
-	Title, Etcd, Trouble, Note, Query string
-	Revision                          int64
-	More                              int // rows that are not shown
+	Title, Etcd, Trouble, Note string
+	Still, ReadOnly            bool   // it does not follow; it has no forms
+	Of                         string // the key of the service whose instances are searched; "": all services are
+	Query, Filter              string // of the search
+	Tabs                       []tab
+	More                       int // rows that are not shown
+}
+
+// tab is a link to the rows of one kind.
+type tab struct {
+	Text string
+	N    int
+	URL  string
+	On   bool
 }
 
 func (c *Console) frame(title string, k *known, r *http.Request) frame {
-	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, Query: r.FormValue("q"), Revision: k.Revision}
+	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, ReadOnly: c.readOnly, Query: r.FormValue("q"), Filter: r.FormValue("only")}
+}
+
+// addTab adds a link to the rows of one kind, unless there is none.
+func (f *frame) addTab(only, text string, n int) {
+	path, values := "/?", url.Values{"q": {f.Query}, "only": {only}}
+	if f.Of != "" {
+		path = "/service?"
+		values.Set("key", f.Of)
+	}
+	if n > 0 || only == f.Filter {
+		f.Tabs = append(f.Tabs, tab{Text: text, N: n, URL: path + values.Encode(), On: only == f.Filter})
+	}
+}
+
+// cut returns the rows that a page shows, and counts the others.
+func cut[T any](f *frame, rows []T) []T {
+	f.More = max(0, len(rows)-maxRows)
+	return rows[:len(rows)-f.More]
+}
+
+// finds reports whether each word that is searched is in a text of lower case.
+func (f *frame) finds(text string) bool {
+	return !slices.ContainsFunc(strings.Fields(strings.ToLower(f.Query)), func(word string) bool { return !strings.Contains(text, word) })
 }
 
 // show writes a page, unless the browser has it.
@@ -134,126 +188,19 @@ func (c *Console) show(w http.ResponseWriter, r *http.Request, status int, name 
 		http.Error(w, "The page cannot be made; the console's log says why.", http.StatusInternalServerError)
 		return
 	}
+	tag := `"` + digest(out.String()) + `"`
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
-	if status != http.StatusOK {
-		w.WriteHeader(status)
-		_, _ = out.WriteTo(w) // or the browser has gone
+	w.Header().Set("ETag", tag)
+	if status == http.StatusOK && r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(maphash.Bytes(seed, out.Bytes()))))
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(out.Bytes()))
+	w.WriteHeader(status)
+	_, _ = out.WriteTo(w) // or the browser has gone
 }
 
-var seed = maphash.MakeSeed()
-
-// line is a service in the overview.
-type line struct {
-	Key, Leader, Policy string
-	Counts              map[survey.State]int
-	Versions, Zones     []string
-	Kinds               []string
-	Failing             bool
-	text                string // what a search looks at
-}
-
-func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
-	k := c.now.Load()
-	p := struct {
-		frame
-		Lines []line
-	}{frame: c.frame("Services", k, r)}
-	for _, s := range k.Services {
-		if l := k.line(s); has(l.text, p.Query) {
-			p.Lines = append(p.Lines, l)
-		}
-	}
-	slices.SortStableFunc(p.Lines, func(a, b line) int {
-		return cmp.Or(len(b.Kinds)-len(a.Kinds), strings.Compare(a.Key, b.Key))
-	})
-	p.More = max(0, len(p.Lines)-maxRows)
-	p.Lines = p.Lines[:len(p.Lines)-p.More]
-	c.show(w, r, http.StatusOK, "overview", p)
-}
-
-// has reports whether each word of a query is in a text.
-func has(text, query string) bool {
-	text = strings.ToLower(text)
-	return !slices.ContainsFunc(strings.Fields(strings.ToLower(query)), func(word string) bool { return !strings.Contains(text, word) })
-}
-
-func (k *known) line(s *survey.Service) line {
-	l := line{Key: s.Key, Counts: make(map[survey.State]int), text: s.Key}
-	switch _, err := s.Live(); {
-	case err != nil:
-		l.Policy = "refused"
-	case s.Config != nil:
-		l.Policy = "in force"
-	}
-	if len(s.Standing) > 0 {
-		l.Leader = s.Standing[0].Instance
-	}
-	for _, i := range slices.Concat(s.Instances, s.Malformed) {
-		l.Counts[i.State]++
-		l.Versions, l.Zones = append(l.Versions, i.Version), append(l.Zones, i.Zone)
-		l.text += "\n" + searched(&i)
-	}
-	for _, set := range []*[]string{&l.Versions, &l.Zones} {
-		slices.Sort(*set)
-		*set = slices.DeleteFunc(slices.Compact(*set), func(text string) bool { return text == "" })
-	}
-	for _, f := range k.findings[s.Key] {
-		l.Failing = l.Failing || f.Severity == doctor.Error
-		l.Kinds = append(l.Kinds, string(f.Kind))
-	}
-	slices.Sort(l.Kinds)
-	l.Kinds = slices.Compact(l.Kinds)
-	return l
-}
-
-// searched is what a search looks at of an instance.
-func searched(i *survey.Instance) string {
-	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}, " ")
-	for name, value := range i.Metadata {
-		text += fmt.Sprintf(" %s=%.128s", name, value)
-	}
-	return text
-}
-
-func (c *Console) service(w http.ResponseWriter, r *http.Request) {
-	k := c.now.Load()
-	s := k.Find(r.FormValue("key"))
-	p := struct {
-		frame
-		*survey.Service
-		Rows     []survey.Instance
-		Findings []doctor.Finding
-		Config   string
-		At       int64 // the revision of the live config
-		Refused  string
-		Notes    []string
-		Word     string
-	}{frame: c.frame(s.Key, k, r), Service: s, Findings: k.findings[s.Key], Word: s.Word()}
-	all := s.Instances
-	if x, err := steer.Explain(s, steer.Caller{}); err == nil {
-		all, p.Notes = x.Instances, x.Notes
-	}
-	for _, i := range slices.Concat(all, s.Malformed) {
-		if has(searched(&i), p.Query) {
-			p.Rows = append(p.Rows, i)
-		}
-	}
-	if s.Config != nil {
-		p.Config, p.At = liveconfig.Pretty(s.Config.Value[:min(len(s.Config.Value), maxLong<<2)]), s.ConfigRevision()
-		if _, err := s.Live(); err != nil {
-			p.Refused = err.Error()
-		}
-	}
-	p.More = max(0, len(p.Rows)-maxRows)
-	p.Rows = p.Rows[:len(p.Rows)-p.More]
-	status := http.StatusOK
-	if !s.InUse() && s.Config == nil {
-		status = http.StatusNotFound
-	}
-	c.show(w, r, status, "service", p)
+// digest tells texts apart.
+func digest(texts ...string) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(texts, "\x00"))))
 }

@@ -1,0 +1,209 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// editPage shows what an edit does, or why it is not done.
+type editPage struct {
+	frame
+	Key, Kind   string
+	Names       []string
+	Groups      []string // as a form sends them
+	Command     string   // that does the same
+	Guard       string   // what the reader has seen; "": nothing
+	Problem     string   // why it is not written
+	Refused     bool     // by what etcd holds, so that it is no use to try again
+	Changes     bool
+	Warnings    []string
+	Diff, Notes []string
+}
+
+// edit shows what an edit does and, where that has been seen, does it.
+func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	switch err := r.ParseForm(); {
+	case c.readOnly:
+		http.Error(w, "This console is read-only: it was started with --read-only.", http.StatusForbidden)
+		return
+	case err != nil:
+		http.Error(w, "The form cannot be read: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	k := c.now.Load()
+	asked, err := asked(r.Form, k)
+	var e *steer.Edit
+	if err == nil {
+		e, err = steer.Propose(r.Context(), c.store, asked)
+	}
+	if r.Method == http.MethodPost && err == nil {
+		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
+		if err == nil {
+			c.await(r.Context(), e.Written)
+			http.Redirect(w, r, "/service?"+url.Values{"key": {asked.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
+			return
+		}
+		if errors.Is(err, store.ErrChanged) {
+			now, failed := steer.Propose(r.Context(), c.store, asked)
+			e, err = now, cmp.Or(failed, err)
+		}
+	}
+	p := editPage{frame: c.frame(title(asked), k, r), Guard: r.Form.Get("guard")}
+	p.Still, p.Note = true, "" // that is about what is shown elsewhere
+	status := p.add(asked, e, err)
+	c.show(w, r, status, "edit", p)
+}
+
+// apply does an edit, unless its reader has seen another.
+func apply(ctx context.Context, s *store.Store, e *steer.Edit, seen string) error {
+	if seen != guard(e) {
+		return store.ErrChanged
+	}
+	return e.Apply(ctx, s)
+}
+
+// guard identifies what an edit replaces and what with. A restored etcd may give a revision again.
+func guard(e *steer.Edit) string {
+	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
+}
+
+// asked reads a form. What it has read is returned beside an error, too.
+func asked(form url.Values, k *known) (asked steer.Asked, err error) {
+	asked = steer.Asked{Key: form.Get("key"), Kind: steer.Kind(form.Get("kind"))}
+	switch {
+	case asked.Kind.Drains():
+		if asked.Names = form["name"]; len(asked.Names) == 0 {
+			err = errors.New("no instance is chosen: go back, and tick some")
+		}
+	case asked.Kind != steer.Split:
+		err = fmt.Errorf("%.20q is none of drain, undrain and split", asked.Kind)
+	case len(form["group"]) > 0: // as they have been seen
+		for _, text := range form["group"] {
+			weight, version, _ := strings.Cut(text, " ")
+			n, failed := strconv.ParseUint(weight, 10, 32)
+			if err == nil && failed != nil {
+				err = fmt.Errorf("%.80q is no group: want a weight and a version", text)
+			}
+			asked.Groups = append(asked.Groups, group(version, int(n)))
+		}
+	default:
+		asked.Groups, err = groups(versionsOf(k.Find(asked.Key)), form.Get("version"), form.Get("percent"))
+	}
+	return asked, err
+}
+
+func group(version string, weight int) serviceconfig.Split {
+	return serviceconfig.Split{Match: map[string]string{"version": version}, Weight: uint32(weight)}
+}
+
+// groups gives a version a part of the calls. The others share the rest in proportion to their numbers of instances.
+func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.Split, err error) {
+	p, err := strconv.Atoi(percent)
+	switch {
+	case err != nil || p < 0 || p > 100:
+		return nil, fmt.Errorf("%.20q is no percentage: want a whole number from 0 to 100", percent)
+	case counts[chosen] == 0:
+		return nil, fmt.Errorf("no instance has the version %.80q", chosen)
+	}
+	counts = maps.Clone(counts)
+	delete(counts, chosen)
+	others, divisor := 0, 0
+	for _, n := range counts {
+		others, divisor = others+n, gcd(divisor, n)
+	}
+	if others == 0 {
+		return nil, fmt.Errorf("all instances have the version %.80q: there is nothing to split", chosen)
+	}
+	all = []serviceconfig.Split{group(chosen, p*others/divisor)} // of two versions: p and 100-p
+	for _, name := range slices.SortedFunc(maps.Keys(counts), survey.CompareNames) {
+		all = append(all, group(name, (100-p)*counts[name]/divisor))
+	}
+	return all, nil
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// title says what an edit is.
+func title(asked steer.Asked) string {
+	if asked.Kind.Drains() {
+		kind := string(asked.Kind)
+		return strings.ToUpper(kind[:1]) + kind[1:] + " " + output.Counted(len(asked.Names), "instance") + " of " + asked.Key
+	}
+	return "Split the calls of " + asked.Key
+}
+
+// add adds what an edit does, nil if that is not known, and why it is not done. It returns the status of the page.
+func (p *editPage) add(asked steer.Asked, e *steer.Edit, err error) (status int) {
+	p.Key, p.Kind, p.Names = asked.Key, string(asked.Kind), asked.Names
+	for _, g := range asked.Groups {
+		p.Groups = append(p.Groups, fmt.Sprint(g.Weight, " ", g.Match["version"]))
+	}
+	status = http.StatusOK
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrChanged):
+		status, p.Problem = http.StatusConflict, "Something else has changed since the page was made. Below is what this would do now; nothing was written."
+	case errors.Is(err, store.ErrDenied):
+		status, p.Problem = http.StatusForbidden, err.Error()
+	case errors.As(err, new(store.UnansweredError)):
+		status, p.Problem = http.StatusServiceUnavailable, err.Error()
+	default:
+		status, p.Problem, p.Refused = http.StatusUnprocessableEntity, err.Error(), true
+		if errors.Is(err, steer.ErrNoRoutes) || errors.Is(err, steer.ErrLeavesNone) {
+			p.Problem += ". If it is to be done nevertheless, the command has flags for it"
+		}
+	}
+	if e == nil || e.New == "" { // not worked out
+		p.Changes = p.Guard != "" && !p.Refused
+		return status
+	}
+	p.Guard, p.Changes, p.Command = guard(e), e.Changes(), command(e)
+	if !p.Refused {
+		p.Warnings, p.Notes, p.Diff = e.Warnings(), e.Notes, e.Diff()
+	}
+	return status
+}
+
+// command returns the command line that does the same, "" if none does.
+func command(e *steer.Edit) string {
+	name, args := string(e.Kind), slices.Clone(e.Names)
+	if e.Kind == steer.Split {
+		name = fmt.Sprintf("policy split --revision=%d", e.Service.ConfigRevision())
+		for _, g := range e.Groups {
+			if g.Match["version"] == "" {
+				return ""
+			}
+			args = append(args, fmt.Sprintf("%s=%d", g.Match["version"], g.Weight))
+		}
+	}
+	words := []string{"etcdrpc", name, e.Service.Word()}
+	dashed := strings.HasPrefix(e.Key, "-")
+	for _, arg := range args {
+		word, dash := strings.CutPrefix(output.Shell(arg), "-- ")
+		if dash && !dashed {
+			words, dashed = append(words, "--"), true
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,211 @@
+package console
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+)
+
+// line is a service in the overview.
+type line struct {
+	Key, Leader, Config    string
+	Counts                 map[survey.State]int
+	Versions, Zones, Kinds []string
+	Severity               doctor.Severity // the worst; "": nothing is wrong
+	findings               []doctor.Finding
+	text                   string // what a search looks at
+}
+
+// Linked reports whether the URL of the service's page is short enough for a request.
+func (l line) Linked() bool { return len(l.Key) <= maxLong }
+
+// linesOf returns the lines of services that have been read, in their order.
+func (c *Console) linesOf(n *store.Snapshot) []line {
+	all := make([]line, len(n.Services))
+	for at, s := range n.Services {
+		var findings []doctor.Finding // the worst first
+		if s.Evident() {
+			one := *n
+			one.Services = n.Services[at : at+1]
+			findings = doctor.Glance(&one, c.store.Full, c.store.Endpoints()).Findings
+		}
+		all[at] = newLine(s, findings)
+	}
+	return all
+}
+
+func newLine(s *survey.Service, findings []doctor.Finding) line {
+	l := line{Key: s.Key, Counts: make(map[survey.State]int), findings: findings}
+	if _, err := s.Live(); err != nil {
+		l.Config = "refused"
+	} else if s.Config != nil {
+		l.Config = "in force"
+	}
+	if len(s.Standing) > 0 {
+		l.Leader = s.Standing[0].Instance
+	}
+	texts := []string{strings.ToLower(s.Key)}
+	for _, i := range survey.Entries([]*survey.Service{s}) {
+		l.Counts[i.State]++
+		l.Versions, l.Zones = append(l.Versions, i.Version), append(l.Zones, i.Zone)
+		texts = append(texts, searched(i))
+	}
+	for _, f := range findings {
+		l.Kinds, l.Severity = append(l.Kinds, string(f.Kind)), cmp.Or(l.Severity, f.Severity)
+	}
+	for _, set := range []*[]string{&l.Versions, &l.Zones, &l.Kinds} {
+		slices.SortFunc(*set, survey.CompareNames)
+		*set = slices.DeleteFunc(slices.Compact(*set), func(text string) bool { return text == "" })
+	}
+	l.text = strings.Join(append(texts, l.Kinds...), "\n")
+	return l
+}
+
+// searched is what a search looks at of an instance, in lower case.
+func searched(i *survey.Instance) string {
+	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}, " ")
+	for name, value := range i.Metadata {
+		text += fmt.Sprintf(" %.96s=%.192s", name, value)
+	}
+	return strings.ToLower(text)
+}
+
+// filters are those of the overview.
+var filters = []struct {
+	only, text string
+	has        func(line) bool
+}{
+	{"", "all", func(line) bool { return true }},
+	{"findings", "with findings", func(l line) bool { return l.Severity != "" }},
+	{"drained", "with drained instances", func(l line) bool { return l.Counts[survey.Drained] > 0 }},
+	{"config", "with a live config", func(l line) bool { return l.Config != "" }},
+}
+
+func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
+	k := c.now.Load()
+	p := struct {
+		frame
+		Lines []line
+	}{frame: c.frame("Services", k, r)}
+	for _, f := range filters {
+		matching := slices.DeleteFunc(slices.Clone(k.lines()), func(l line) bool { return !f.has(l) })
+		p.addTab(f.only, f.text, len(matching))
+		if f.only == p.Filter {
+			p.Lines = slices.DeleteFunc(matching, func(l line) bool { return !p.finds(l.text) })
+		}
+	}
+	worst := map[doctor.Severity]int{doctor.Error: -2, doctor.Warning: -1}
+	slices.SortStableFunc(p.Lines, func(a, b line) int { return worst[a.Severity] - worst[b.Severity] })
+	p.Lines = cut(&p.frame, p.Lines)
+	c.show(w, r, http.StatusOK, "overview", p)
+}
+
+// servicePage is what the page of a service shows.
+type servicePage struct {
+	frame
+	*survey.Service
+	Findings  []doctor.Finding
+	Unfound   int // findings that are not shown
+	Rows      []survey.Instance
+	Text      []string // of the live config
+	Revision  int64    // its own
+	Refused   string   // why clients do not go by it
+	Written   bool     // by the form that the reader comes from
+	Notes     []string
+	Printable bool // the key can be in a form
+	Editable  bool
+	Versions  []version // that may be chosen for a split
+	Canary    version   // the newest
+}
+
+// version is one that instances of a service have.
+type version struct {
+	Name         string
+	Count, Share int // of instances that clients know, and of calls in percent; -1: unknown
+}
+
+func (c *Console) service(w http.ResponseWriter, r *http.Request) {
+	k, status := c.now.Load(), http.StatusOK
+	s := k.Find(r.FormValue("key"))
+	p := servicePage{frame: c.frame(s.Key, k, r), Service: s, Printable: printable.Text(s.Key) == s.Key}
+	p.Editable, p.Of = !c.readOnly && len(s.Instances) > 0 && endpoint.CheckKey(s.Key) == nil, s.Key
+	var l line
+	for _, other := range k.lines() {
+		if other.Key == s.Key {
+			l = other
+		} else if other.Config == "refused" {
+			p.Note = "" // it is about that one
+		}
+	}
+	p.Findings = l.findings[:min(len(l.findings), maxRows)]
+	p.Unfound = len(l.findings) - len(p.Findings)
+	all := s.Instances
+	if x, err := steer.Explain(s, steer.Caller{}); err == nil {
+		all, p.Notes = x.Instances, x.Notes
+	} else if s.InUse() {
+		p.Notes = []string{"Shares are not known: " + err.Error() + "."}
+	}
+	p.addVersions(all)
+	all = slices.Concat(all, s.Malformed)
+	p.addTab("", "all", len(all))
+	for _, state := range []survey.State{survey.Registered, survey.Drained, survey.Leaving, survey.Malformed} {
+		p.addTab(string(state), string(state), l.Counts[state])
+	}
+	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i survey.Instance) bool {
+		return p.Filter != "" && p.Filter != string(i.State) || p.Query != "" && !p.finds(searched(&i))
+	}))
+	if s.Config != nil {
+		p.Revision = s.ConfigRevision()
+		p.Written = r.FormValue("written") == strconv.FormatInt(p.Revision, 10)
+		p.Text = output.Lines(liveconfig.Pretty(s.Config.Value))
+		if _, err := s.Live(); err != nil {
+			p.Refused = err.Error()
+		}
+	} else if !s.InUse() {
+		status = http.StatusNotFound
+	}
+	c.show(w, r, status, "service", p)
+}
+
+// addVersions adds the versions among which calls can be split, if there are several.
+func (p *servicePage) addVersions(all []survey.Instance) {
+	counts, shares := versionsOf(p.Service), make(map[string]float64)
+	for _, i := range all {
+		if i.Share != nil {
+			shares[i.Version] += i.Share.Percent
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(counts), survey.CompareNames) {
+		if name == "" || len(counts) == 1 || printable.Short(name, maxCell) != name { // a form would send another
+			continue
+		}
+		p.Canary = version{Name: name, Count: counts[name], Share: -1}
+		if len(shares) > 0 {
+			p.Canary.Share = int(math.Round(shares[name]))
+		}
+		p.Versions = append(p.Versions, p.Canary)
+	}
+}
+
+// versionsOf counts the instances of each version that clients know.
+func versionsOf(s *survey.Service) map[string]int {
+	counts := make(map[string]int)
+	for _, i := range s.Merged().Instances {
+		counts[i.Version]++
+	}
+	return counts
+}

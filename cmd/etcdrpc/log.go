@@ -1,50 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// unread is a writer that never waits for whoever reads: what comes while too many lines wait is dropped.
-type unread chan []byte
-
-func (u unread) Write(line []byte) (int, error) {
-	select {
-	case u <- bytes.Clone(line):
-	default:
-	}
-	return len(line), nil
-}
-
 // startNotes returns where a command says something that runs until it is ended: whoever does not read that holds up nothing, and
-// whoever leaves ends nothing. end waits a second at most for what waits.
+// whoever leaves ends nothing.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
-	lines, written, stop := make(unread, 1000), make(chan struct{}), outliveReaders()
-	go func() {
-		defer close(written)
-		for line := range lines {
-			if line == nil {
-				return
-			}
-			_, _ = stderr.Write(line) // nobody is left to tell
-		}
-	}()
-	return lines, func() {
-		defer stop()
-		select {
-		case lines <- nil: // the last; it stays open, for others may write still
-		case <-time.After(time.Second):
-			return
-		}
-		select {
-		case <-written:
-		case <-time.After(time.Second):
-		}
+	notes, written := output.Unread(stderr)
+	stop := outliveReaders()
+	return notes, func() {
+		written()
+		stop()
 	}
 }
 

@@ -34,6 +34,7 @@ func Unread(to io.Writer) (w io.Writer, end func()) {
 		select {
 		case lines <- nil: // the last; the channel stays open, for others may still write
 		case <-timeout:
+			return
 		}
 		select {
 		case <-written:

@@ -1,0 +1,25 @@
+package output
+
+import (
+	"bytes"
+	"io"
+	"testing"
+)
+
+// TestUnread writes what waits at the end, and waits for no reader who never comes.
+func TestUnread(t *testing.T) {
+	var got bytes.Buffer
+	w, end := Unread(&got)
+	Sayf(w, "one\n")
+	end()
+	if got.String() != "one\n" {
+		t.Errorf("%q was written", &got)
+	}
+	_, stuck := io.Pipe()
+	t.Cleanup(func() { stuck.Close() })
+	w, end = Unread(stuck)
+	for range 3000 {
+		Sayf(w, "line\n")
+	}
+	end()
+}

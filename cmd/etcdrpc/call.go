@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -221,8 +222,13 @@ func (c *call) at(ctx context.Context, i *survey.Instance) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
+	return c.receive(i, stream, method.Output(), types)
+}
+
+// receive writes the responses of an instance until the last.
+func (c *call) receive(i *survey.Instance, stream grpc.ClientStream, of protoreflect.MessageDescriptor, types *dynamicpb.Types) error {
 	for {
-		response := dynamicpb.NewMessage(method.Output())
+		response := dynamicpb.NewMessage(of)
 		if err := stream.RecvMsg(response); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {

@@ -115,12 +115,22 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 	}
 	notes, end := startNotes(cmd.ErrOrStderr())
 	defer end()
-	client, err := connectOnce(ctx, cfg, notes)
+	return o.keep(ctx, a, cfg, key, probe, details, notes)
+}
+
+// keep keeps the server in etcd while it serves, until ctx ends.
+func (o *registerOptions) keep(ctx context.Context, a *app, cfg clientv3.Config, key string, probe prober, details []runtime.RegisterOption, notes io.Writer) error {
+	client, err := connectPatiently(ctx, cfg, notes)
 	if client == nil {
 		return err
 	}
 	defer client.Close()
 	registry := runtime.NewRegistry(client, runtime.WithNamespace(a.settings.namespace), runtime.WithLeaseTTL(o.leaseTTL), runtime.WithLogger(newLogger(notes)))
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), revokeTimeout)
+		defer cancel()
+		registry.Close(closing) // an error: the runtime logs it, and the lease ends by itself
+	}()
 	server, health := o.server(registry, key, details)
 	go probe.follow(ctx, func(problem error) {
 		status, text := healthpb.HealthCheckResponse_SERVING, "serves"
@@ -130,20 +140,15 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 		output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address, a.settings.namespace+key, text)
 		health.SetServingStatus("", status)
 	})
-	defer func() {
-		closing, cancel := context.WithTimeout(context.Background(), revokeTimeout)
-		defer cancel()
-		registry.Close(closing) // an error: the runtime logs it, and the lease ends by itself
-	}()
 	if err := server.Serve(ctx, nowhere{}); err != nil {
 		return fmt.Errorf("register %s: %w", o.address, err)
 	}
 	return nil
 }
 
-// connectOnce connects to etcd. With a password etcd is asked at once, so it tries until etcd is there, and returns nil if ctx
+// connectPatiently connects to etcd. With a password etcd is asked at once, so it tries until etcd is there, and returns nil if ctx
 // ends before.
-func connectOnce(ctx context.Context, cfg clientv3.Config, notes io.Writer) (*clientv3.Client, error) {
+func connectPatiently(ctx context.Context, cfg clientv3.Config, notes io.Writer) (*clientv3.Client, error) {
 	say := output.Once(notes)
 	for ctx.Err() == nil {
 		client, err := store.Connect(cfg)

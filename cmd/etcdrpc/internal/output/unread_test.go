@@ -16,7 +16,7 @@ func TestUnread(t *testing.T) {
 		t.Errorf("%q was written", &got)
 	}
 	_, stuck := io.Pipe()
-	t.Cleanup(func() { stuck.Close() })
+	t.Cleanup(func() { _ = stuck.Close() }) // never an error
 	w, end = Unread(stuck)
 	for range 3000 {
 		Sayf(w, "line\n")

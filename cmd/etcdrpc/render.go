@@ -58,9 +58,9 @@ func (v *view) json() []serviceJSON {
 			all = append(all, serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []survey.JSON{}, Malformed: []malformedJSON{}})
 		}
 		if i.Err != nil {
-			all[n].Malformed = append(all[n].Malformed, malformedJSON{s.Within + i.Entry.Key, i.Err.Error()})
+			all[n].Malformed = append(all[n].Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
 		} else {
-			all[n].Instances = append(all[n].Instances, i.JSON(s.Within))
+			all[n].Instances = append(all[n].Instances, i.JSON(s.Namespace))
 		}
 	}
 	return all

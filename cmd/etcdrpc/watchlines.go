@@ -98,13 +98,13 @@ type change struct {
 // changesOf returns each entry of a view, as one that came.
 func changesOf(v *view) (all []change) {
 	for _, e := range v.all() {
-		c := change{Change: added, Key: e.Service, etcdKey: v.Find(e.Service).Within + e.Entry.Key, entry: e}
+		c := change{Change: added, Key: e.Service, etcdKey: v.Find(e.Service).Namespace + e.Entry.Key, entry: e}
 		if e.Err != nil {
 			c.Malformed = &malformedJSON{c.etcdKey, e.Err.Error()}
 			c.text = "malformed: " + c.Malformed.Error
 			c.state = c.text
 		} else {
-			i := e.JSON(v.Find(e.Service).Within)
+			i := e.JSON(v.Find(e.Service).Namespace)
 			c.Instance, c.text = &i, describe(&i)
 			c.state = c.text + i.Metadata[endpoint.MethodsName]
 		}

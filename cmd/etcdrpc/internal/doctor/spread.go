@@ -181,7 +181,7 @@ func (x *subject) heavyWeights() {
 
 // missingRoutes finds instances that say their lane, where a live policy says how to balance and has no routes.
 func (x *subject) missingRoutes() {
-	laned := survey.Laned(x.clients.Instances)
+	laned := survey.WithLane(x.clients.Instances)
 	if x.live == nil || len(x.live.LoadBalancing) == 0 || x.plan.Placed != nil || len(laned) == 0 {
 		return
 	}

@@ -59,7 +59,7 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 		x.note("%s", among)
 	}
 	x.addLeader(s.Standing)
-	x.Instances, x.within = s.WithUncalled(called), s.Within
+	x.Instances, x.within = s.WithUncalled(called), s.Namespace
 	return x, nil
 }
 

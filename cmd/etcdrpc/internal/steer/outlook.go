@@ -102,7 +102,7 @@ func filled(p *survey.Plan) map[string]bool {
 
 // laned returns the instances that say which lane they are in.
 func laned(s *survey.Service) (names []string) {
-	for _, i := range survey.Laned(s.Instances) {
+	for _, i := range survey.WithLane(s.Instances) {
 		names = append(names, fmt.Sprintf("%.80s", i.Instance))
 	}
 	return names

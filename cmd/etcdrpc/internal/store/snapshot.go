@@ -118,7 +118,7 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 	entries := survey.InOrder(byKey)
 	n.Services = of(entries)
 	for _, found := range n.Services {
-		found.Within = s.namespace
+		found.Namespace = s.namespace
 		if _, err := found.Live(); err != nil && found.InUse() {
 			n.Note = fmt.Sprintf("Clients do not go by the live policy of %s, and running ones keep the last good one, so %s.", s.Full(found.Key), DrainUnseen)
 		}

@@ -9,10 +9,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// leaderPrefix is where the candidates for the leadership of services are.
+// leaderPrefix is the prefix of the keys of candidates for the leadership of services.
 const leaderPrefix = servicekey.LeaderSegment + "/"
 
-// Candidate is an instance that stands for the leadership of a service.
+// Candidate is an instance that is a candidate for the leadership of a service.
 type Candidate struct {
 	candidate.First
 	Instance string
@@ -25,7 +25,7 @@ func (c Candidate) compare(other Candidate) int {
 	return 1
 }
 
-// candidateOf returns the candidate that an entry is, and the key of the service that it stands for.
+// candidateOf returns the candidate that an entry records, and the key of its service.
 func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 	name, ok := strings.CutPrefix(e.Key, leaderPrefix)
 	if !ok {
@@ -36,8 +36,8 @@ func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance}, err == nil
 }
 
-// IsCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
-// what is looked at. What is kept there otherwise has no double slash.
+// IsCandidate reports whether key is that of a candidate for leadership, also in a namespace below. Other keys under this
+// prefix have no double slash.
 func IsCandidate(key string) bool {
 	_, rest, ok := strings.Cut("/"+key, "/"+leaderPrefix)
 	return ok && strings.Contains(rest, "//")

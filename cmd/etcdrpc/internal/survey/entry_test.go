@@ -9,15 +9,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Of a value that is larger than clients read the head is kept, and its size is told.
+// A value larger than clients read is cut to its head, and Size records its length.
 func TestEntry_Shortened(t *testing.T) {
-	if e := (Entry{Key: "registry/pods/a", Value: append([]byte("k8s"), make([]byte, 5000)...)}).Shortened(); len(e.Value) != maxPlain || e.Size != 5003 {
-		t.Errorf("of another program's value of %d bytes %d are kept", e.Size, len(e.Value))
+	if e := (Entry{Key: "registry/pods/a", Value: append([]byte("k8s"), make([]byte, 5000)...)}).Shortened(); len(e.Value) != maxPlainHead || e.Size != 5003 {
+		t.Errorf("%d bytes of a foreign value: %d are kept", e.Size, len(e.Value))
 	}
 	for _, c := range []struct {
 		key  string
 		size int
-		want string // "": it is whole
+		want string // "": the value is kept whole
 	}{
 		{"acme/user/a", endpoint.MaxValue, ""},
 		{"acme/user/a", endpoint.MaxValue + 1, "65537 bytes, more than 65536"},

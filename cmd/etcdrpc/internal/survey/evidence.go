@@ -7,11 +7,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Evident reports whether this can be nothing but a service. An address on a lease alone is no proof: locks, leaders and records
-// of DNS are kept so. It takes a live config, a candidate for the leader, an entry in a format that only servers write, or
-// several addresses on leases.
+// Evident reports whether the keys can only be those of a service: there is a live config, a candidate for leadership, an entry
+// in a format that only servers write, or there are several addresses on leases. One address on a lease proves nothing: locks,
+// leaders and DNS records look the same.
 func (s *Service) Evident() bool {
-	if s.Config != nil || len(s.Standing) > 0 || slices.ContainsFunc(s.Instances, isServers) || slices.ContainsFunc(s.Malformed, isServers) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {
+	if s.Config != nil || len(s.Standing) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {
 		return true
 	}
 	addrs := make(map[string]bool)
@@ -21,14 +21,14 @@ func (s *Service) Evident() bool {
 		}
 	}
 	root, _, _ := strings.Cut(strings.TrimPrefix(s.Key, "/"), "/")
-	return len(addrs) > 1 && !slices.Contains(others, root)
+	return len(addrs) > 1 && !slices.Contains(foreignRoots, root)
 }
 
-// others are the first segments of the keys of programs that keep addresses of something else than gRPC services in etcd.
-var others = []string{"apisix", "registry", "skydns", "tidb", "topology", "traefik", "vault"}
+// foreignRoots are the first key segments of programs that store addresses of other things than gRPC services.
+var foreignRoots = []string{"apisix", "registry", "skydns", "tidb", "topology", "traefik", "vault"}
 
-// isServers reports whether an entry is a server's: it is named by an address or by its lease, or in JSON that clients know.
-func isServers(i Instance) bool {
+// isServerEntry reports whether an entry is named by an address or its lease, or is JSON of a known framework.
+func isServerEntry(i Instance) bool {
 	e := i.Entry
 	switch {
 	case e.namesLease(), e.Lease != 0 && strings.Contains(string(e.Value), `"Addr"`):
@@ -39,5 +39,5 @@ func isServers(i Instance) bool {
 	return i.Layout != endpoint.GoFrame && (IsAddress(e.Name()) || e.Lease != 0 && i.Layout.JSON() && !i.Layout.LikeHomeMade())
 }
 
-// IsAddress reports whether a text is an address that an instance may have.
+// IsAddress reports whether text is a valid address of an instance.
 func IsAddress(text string) bool { return endpoint.CheckAddr(text, true) == nil }

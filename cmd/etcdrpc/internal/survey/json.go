@@ -1,6 +1,6 @@
 package survey
 
-// JSON is an instance as commands write it.
+// JSON is the JSON output of an instance.
 type JSON struct {
 	Instance string            `json:"instance"`
 	Addr     string            `json:"addr"`
@@ -13,19 +13,19 @@ type JSON struct {
 	Drained  bool              `json:"drained"`
 	Leader   bool              `json:"leader,omitempty"`
 	EtcdKey  string            `json:"etcdKey"`
-	Lease    *LeaseJSON        `json:"lease"` // null: none
+	Lease    *LeaseJSON        `json:"lease"` // null: no lease
 	Share    *float64          `json:"share,omitempty"`
 	Why      string            `json:"why,omitempty"`
 }
 
 // LeaseJSON is the lease of an instance.
 type LeaseJSON struct {
-	ID         string `json:"id"`         // as etcdctl spells it
-	TTL        int64  `json:"ttl"`        // seconds left; -1: expired
+	ID         string `json:"id"`         // in hexadecimal, as in etcdctl
+	TTL        int64  `json:"ttl"`        // time left in seconds; -1: expired
 	GrantedTTL int64  `json:"grantedTTL"` // seconds
 }
 
-// JSON returns the instance of a namespace as commands write it.
+// JSON returns the JSON output of an instance whose key lies in namespace.
 func (i *Instance) JSON(namespace string) JSON {
 	out := JSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,

@@ -9,12 +9,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Live returns the live config of the service as clients read it, nil if there is none. The error says why they do not go by it.
+// Live returns the live config as clients read it, nil if there is none. The error says why clients refuse it.
 func (s *Service) Live() (*serviceconfig.Config, error) {
 	if s.Config == nil {
 		return nil, nil
 	}
-	if err := s.Config.tooLarge(); err != nil {
+	if err := s.Config.checkSize(); err != nil {
 		return nil, fmt.Errorf("the service config has %w", err)
 	}
 	return serviceconfig.ParseLive(string(s.Config.Value))
@@ -28,7 +28,7 @@ func (s *Service) ConfigRevision() int64 {
 	return s.Config.ModRevision
 }
 
-// Policy returns the policy "etcd" of the live config, nil if clients go by none.
+// Policy returns the policy "etcd" of the live config, nil if there is none or clients refuse it.
 func (s *Service) Policy() *serviceconfig.Etcd {
 	live, err := s.Live()
 	if err != nil || live == nil || len(live.LoadBalancing) == 0 {
@@ -37,11 +37,11 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 	return live.LoadBalancing[0].Etcd()
 }
 
-// Plan is what a client makes of the instances of a service.
+// Plan is a client's plan of which instances to call.
 type Plan = plan.Plan[*Instance]
 
-// Plan plans the calls of a client in a zone by a policy, as clients do, with the instances that they make of the entries: those of a
-// service that is [Service.Merged]. The policy may be nil.
+// Plan returns the plan of a client in zone under policy, which may be nil. s must be [Service.Merged]: clients plan with
+// merged instances.
 func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 	if policy == nil {
 		policy = new(serviceconfig.Etcd)
@@ -56,8 +56,7 @@ func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 	})
 }
 
-// drained returns the addresses that clients keep new calls from by the live config. All entries of an address are drained
-// with it, whichever of them clients know it by.
+// drained returns the addresses that the live config drains. All entries of such an address are drained.
 func (s *Service) drained() map[string]bool {
 	policy := s.Policy()
 	if policy == nil || len(policy.Drain) == 0 {
@@ -70,12 +69,12 @@ func (s *Service) drained() map[string]bool {
 	return addrs
 }
 
-// Laned returns the instances that say which lane they are in, in the metadata that names it by convention.
-func Laned(instances []Instance) (laned []Instance) {
+// WithLane returns the instances whose metadata names a lane under the conventional name "lane".
+func WithLane(instances []Instance) (found []Instance) {
 	for _, i := range instances {
 		if i.Metadata["lane"] != "" {
-			laned = append(laned, i)
+			found = append(found, i)
 		}
 	}
-	return laned
+	return found
 }

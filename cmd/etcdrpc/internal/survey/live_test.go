@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// TestDrained tells which addresses clients keep new calls from.
+// TestDrained checks which addresses get no new calls.
 func TestDrained(t *testing.T) {
 	const (
 		n1      = `{"Addr":"10.0.0.1:1","Metadata":{"version":"v1","weight":10}}`
 		u1      = `{"id":"u","name":"user","version":"v1","metadata":{"k":"v","l":"w"},"endpoints":["grpc://10.0.0.1:1"]}`
-		bare    = "10.0.0.1:1"
+		plain   = "10.0.0.1:1"
 		other   = "10.0.0.2:1"
 		inLane  = `{"Addr":"10.0.0.3:1","Metadata":{"lane":"pr"}}`
 		alone   = `{"Addr":"10.0.0.4:1","Metadata":{"lane":"pr"}}`
@@ -23,17 +23,17 @@ func TestDrained(t *testing.T) {
 		values       []string
 		want         string
 	}{
-		{"by id", `"drain":["a"]`, []string{bare, other}, "10.0.0.1:1"},
-		{"by address", `"drain":["10.0.0.2:1"]`, []string{bare, other}, "10.0.0.2:1"},
-		{"by an id that clients do not know", `"drain":["b"]`, []string{n1, bare, other}, ""},
-		{"by the id that clients know, for all entries of the address", `"drain":["a"]`, []string{n1, bare, other}, "10.0.0.1:1"},
-		{"by the id of another layout", `"drain":["a"]`, []string{bare, u1, other}, ""},
-		{"all, which is ignored", `"drain":["a","b"]`, []string{bare, other}, ""},
-		{"all that stay, which is ignored", `"drain":["a"]`, []string{bare, leaving}, ""},
-		{"one that leaves, which clients do not have", `"drain":["b"]`, []string{bare, leaving}, ""},
-		{"all in no lane, which is ignored for these", `"drain":["a","b"],"route":[{"label":"lane"}]`, []string{bare, inLane, alone}, "10.0.0.3:1"},
-		{"one in a lane", `"drain":["b"],"route":[{"label":"lane"}]`, []string{bare, inLane}, "10.0.0.3:1"},
-		{"by a policy that clients refuse", `"drain":["a"],"split":9`, []string{bare, other}, ""},
+		{"by id", `"drain":["a"]`, []string{plain, other}, "10.0.0.1:1"},
+		{"by address", `"drain":["10.0.0.2:1"]`, []string{plain, other}, "10.0.0.2:1"},
+		{"by an id that clients do not know", `"drain":["b"]`, []string{n1, plain, other}, ""},
+		{"by the id that clients know, for all entries of the address", `"drain":["a"]`, []string{n1, plain, other}, "10.0.0.1:1"},
+		{"by the id of another layout", `"drain":["a"]`, []string{plain, u1, other}, ""},
+		{"all, which is ignored", `"drain":["a","b"]`, []string{plain, other}, ""},
+		{"all that stay, which is ignored", `"drain":["a"]`, []string{plain, leaving}, ""},
+		{"one that leaves, which clients do not have", `"drain":["b"]`, []string{plain, leaving}, ""},
+		{"all in no lane, which is ignored for these", `"drain":["a","b"],"route":[{"label":"lane"}]`, []string{plain, inLane, alone}, "10.0.0.3:1"},
+		{"one in a lane", `"drain":["b"],"route":[{"label":"lane"}]`, []string{plain, inLane}, "10.0.0.3:1"},
+		{"by a policy that clients refuse", `"drain":["a"],"split":9`, []string{plain, other}, ""},
 	} {
 		s := &Service{Key: "acme/user"}
 		for n, value := range tt.values {

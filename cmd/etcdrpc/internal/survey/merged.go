@@ -6,8 +6,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Merged returns the service with the instances that clients make of its entries: one an address, and
-// none that its owner is withdrawing. The instances stay in their order.
+// Merged returns the service with the instances that clients call: one for each address, and none that its owner is
+// withdrawing. Their order is kept.
 func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
 	for n := range s.Instances {
@@ -35,7 +35,7 @@ func (s *Service) Merged() *Service {
 	return &m
 }
 
-// ByAddr returns the instances by their addresses, of which each is to be there once.
+// ByAddr returns the instances by address. Each address must occur once.
 func (s *Service) ByAddr() map[string]*Instance {
 	all := make(map[string]*Instance, len(s.Instances))
 	for n := range s.Instances {
@@ -44,13 +44,13 @@ func (s *Service) ByAddr() map[string]*Instance {
 	return all
 }
 
-// WithUncalled returns all well-formed entries, those that clients call as they are in called, which is what they make of the service.
-// The others have a share that says why they have no calls.
+// WithUncalled returns all well-formed entries. called holds those that clients call, with their shares. The share of each
+// other entry says why it gets no calls.
 func (s *Service) WithUncalled(called *Service) []Instance {
 	all, by := slices.Clone(called.Instances), called.ByAddr()
 	for _, i := range s.Instances {
-		if why := i.whyUncalled(by[i.Addr]); why != "" {
-			i.Share = &Share{Why: why}
+		if reason := i.uncalledReason(by[i.Addr]); reason != "" {
+			i.Share = &Share{Why: reason}
 			all = append(all, i)
 		}
 	}
@@ -58,9 +58,8 @@ func (s *Service) WithUncalled(called *Service) []Instance {
 	return all
 }
 
-// whyUncalled says why clients make no instance of an entry, "" if they do. called is what they call at its address; nil:
-// nothing.
-func (i *Instance) whyUncalled(called *Instance) string {
+// uncalledReason returns why clients do not call an entry, "" if they do. called is the instance called at its address, or nil.
+func (i *Instance) uncalledReason(called *Instance) string {
 	switch {
 	case called == nil:
 		return "is being withdrawn by its owner"

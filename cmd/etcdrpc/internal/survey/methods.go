@@ -10,26 +10,26 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Serves reports whether an instance says that it serves a method, or does not say what it serves. No instance says that of
-// gRPC's own services.
+// Serves reports whether an instance declares a method, or declares none. gRPC's own services are never declared, so they count
+// as served.
 func (i *Instance) Serves(method string) bool {
 	if IsInfrastructure(strings.TrimPrefix(method, "/")) {
 		return true
 	}
-	silent := true
+	undeclared := true
 	for declared := range DeclaredMethods(&i.Endpoint) {
 		if IsMethod(declared, method) {
 			return true
 		}
-		silent = false
+		undeclared = false
 	}
-	return silent
+	return undeclared
 }
 
-// maxMethods bounds the methods that are listed.
+// maxMethods bounds the methods that Methods returns.
 const maxMethods = 100
 
-// Methods returns the methods that the instances say they serve, each once, or the first of many.
+// Methods returns the methods that the instances declare, sorted and without duplicates, at most maxMethods.
 func (s *Service) Methods() (names []string) {
 	var all []serviceconfig.MethodName
 	sort := func() {
@@ -53,8 +53,8 @@ func (s *Service) Methods() (names []string) {
 	return names
 }
 
-// DeclaredMethods yields the methods that an endpoint says it serves. It copies none of their names: spelled out in full, those
-// of a service with a long name would take a thousand times as much as the text that has it once.
+// DeclaredMethods yields the methods that an endpoint declares. It copies no names: written in full, the methods of a service
+// with a long name would take a thousand times the memory of the metadata.
 func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 	return func(yield func(serviceconfig.MethodName) bool) {
 		text := e.Metadata[endpoint.MethodsName]
@@ -75,8 +75,7 @@ func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 	}
 }
 
-// IsMethod reports whether a method is meant by a name: by all of "package.Service/Method", that without the package, or the
-// method alone.
+// IsMethod reports whether name denotes a method: as "package.Service/Method", without the package, or as the method alone.
 func IsMethod(m serviceconfig.MethodName, name string) bool {
 	service, method, full := strings.Cut(strings.TrimPrefix(name, "/"), "/")
 	if !full {
@@ -86,12 +85,11 @@ func IsMethod(m serviceconfig.MethodName, name string) bool {
 	return ok && method == m.Method && (rest == "" || strings.HasSuffix(rest, "."))
 }
 
-// IsInfrastructure reports whether a gRPC service is one that servers have besides those that they publish, such as the
-// health check.
+// IsInfrastructure reports whether a service is one of gRPC's own, such as the health check. Servers do not publish these.
 func IsInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
 
-// Unserved returns those of some services and methods that no instance publishes, and a service that one does. None is known to
-// be unserved if an instance publishes nothing.
+// Unserved returns the names that no instance publishes, and an example of a published service. If an instance publishes
+// nothing, it returns none: that instance may serve them.
 func (s *Service) Unserved(names []serviceconfig.MethodName) (unserved []serviceconfig.MethodName, example string) {
 	missing := make(map[string]map[string]bool) // methods by service, "" for the service itself
 	for _, name := range names {
@@ -102,21 +100,21 @@ func (s *Service) Unserved(names []serviceconfig.MethodName) (unserved []service
 	}
 	clients := s.Merged().Instances
 	for n := range clients {
-		silent := true
+		undeclared := true
 		var service string
 		var methods map[string]bool
 		for m := range DeclaredMethods(&clients[n].Endpoint) {
-			if silent || m.Service != service {
+			if undeclared || m.Service != service {
 				service, methods = m.Service, missing[m.Service]
 				delete(methods, "")
-				if n == 0 && silent || service < example {
+				if n == 0 && undeclared || service < example {
 					example = service
 				}
 			}
-			silent = false
+			undeclared = false
 			delete(methods, m.Method)
 		}
-		if silent {
+		if undeclared {
 			return nil, ""
 		}
 	}

@@ -34,8 +34,7 @@ func TestIsMethod(t *testing.T) {
 	}
 }
 
-// Whatever names the methods of an entry have, to look through them takes little memory: each spelled out in full, the methods of
-// these 16 KiB took 32 MiB.
+// Reading the methods of an entry takes little memory: written in full, the methods of these 16 KiB took 32 MiB.
 func TestMethods_LongNamesAreNotCopied(t *testing.T) {
 	text := strings.Repeat("s", 8000) + "/M" + strings.Repeat(",a", 4000)
 	s := &Service{Instances: []Instance{{
@@ -56,7 +55,7 @@ func TestMethods_LongNamesAreNotCopied(t *testing.T) {
 	}
 }
 
-// What is listed of many methods are the first.
+// Of many methods the first are listed.
 func TestMethods_AreTheFirst(t *testing.T) {
 	var s Service
 	for i := range 3000 {

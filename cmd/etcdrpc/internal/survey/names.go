@@ -11,13 +11,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// Word returns the key as a command takes it.
-func (s *Service) Word() string { return output.Word(s.Within, s.Key) }
+// Word returns the key quoted for a command line, after --namespace if it lies in one.
+func (s *Service) Word() string { return output.Word(s.Namespace, s.Key) }
 
-// List is the ids and addresses that name some instances.
+// List is a set of instance ids and addresses.
 type List map[string]bool
 
-// ListOf returns the list of names.
+// ListOf returns names as a List.
 func ListOf(names []string) List {
 	l := make(List, len(names))
 	for _, name := range names {
@@ -26,13 +26,13 @@ func ListOf(names []string) List {
 	return l
 }
 
-// Has reports whether the list names an instance.
+// Has reports whether the list contains the id or the address of an instance.
 func (l List) Has(i *Instance) bool { return l[i.Instance] || l[i.Addr] }
 
-// Find returns the instance with an id or an address. An etcd key's last part will do as well, where no instance has that id.
+// Find returns the instance with an id or an address or, if none has it, the one whose etcd key ends in name.
 func (s *Service) Find(name string) (*Instance, error) { return s.Finder()(name) }
 
-// Finder returns Find, for many names.
+// Finder returns Find with an index, for looking up many names.
 func (s *Service) Finder() func(name string) (*Instance, error) {
 	named := make(map[string]*Instance, len(s.Instances))
 	add := func(name string, n int) { named[name] = cmp.Or(named[name], &s.Instances[n]) }
@@ -45,17 +45,17 @@ func (s *Service) Finder() func(name string) (*Instance, error) {
 		add(part, n)
 		add(strings.TrimPrefix(part, "/"), n)
 	}
-	unknown := sync.OnceValue(s.unknown)
+	errUnknown := sync.OnceValue(s.errUnknown)
 	return func(name string) (*Instance, error) {
 		if i := named[name]; i != nil {
 			return i, nil
 		}
-		return nil, unknown()
+		return nil, errUnknown()
 	}
 }
 
-// unknown is the error for a name that no instance has.
-func (s *Service) unknown() error {
+// errUnknown returns the error for a name that no instance has.
+func (s *Service) errUnknown() error {
 	if len(s.Instances) == 0 {
 		return errors.New("no instance is registered under this key")
 	}
@@ -66,8 +66,8 @@ func (s *Service) unknown() error {
 	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
 }
 
-// DrainName returns what the list calls an instance: its id, or the address where clients may know it by another id. They do
-// where they call its address by what another entry says.
+// DrainName returns the name of an instance for the list "drain": its id or, if clients know its address by the id of another
+// entry, its address.
 func (i *Instance) DrainName(called *Instance) string {
 	if called.Instance != i.Instance {
 		return i.Addr

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// CompareNames orders names, such as addresses, as people do: numbers in them by their value, so that 10.0.0.5 comes
-// before 10.0.0.10.
+// CompareNames orders names such as addresses, with numbers in them by value: 10.0.0.5 comes before 10.0.0.10.
 func CompareNames(a, b string) int {
 	x, y := a, b
 	for x != "" && y != "" {
@@ -27,7 +26,7 @@ func CompareNames(a, b string) int {
 	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// digits returns how many digits a text begins with. It is asked of each byte of each name that is sorted.
+// digits returns the number of digits that s begins with. It runs for each byte of each sorted name.
 func digits(s string) int {
 	for n := range len(s) {
 		if s[n] < '0' || s[n] > '9' {

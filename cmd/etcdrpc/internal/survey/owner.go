@@ -7,8 +7,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// OwnerOf returns the key of the service that an entry belongs to: the part before the lease id, if the
-// entry hangs on that lease and no mark such as "-" makes it the end of a name, or else the part before the last slash.
+// OwnerOf returns the key of the service of an entry. That is the key without the lease id at its end, if it is the entry's own
+// lease and no mark such as "-" precedes it; else the part before the last slash.
 func OwnerOf(e Entry) string {
 	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
 	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
@@ -25,8 +25,8 @@ func OwnerOf(e Entry) string {
 	return e.Key[:slash]
 }
 
-// Owners returns a function that tells which service each of some entries belongs to, by its key: [OwnerOf] or, of a stray,
-// the longest key of a service that has an entry in the lease suffix layout.
+// Owners returns a function that returns the service key of an entry: [OwnerOf] or, for a stray, the longest service key that
+// has an entry in the lease suffix layout.
 func Owners(entries []Entry) func(e Entry) string {
 	suffixed := make(map[string]bool)
 	for _, e := range entries {
@@ -47,26 +47,24 @@ func Owners(entries []Entry) func(e Entry) string {
 	}
 }
 
-// LeaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
+// LeaseDigits is the minimum length of a decimal lease id: etcd's ids are nearly random 63-bit numbers.
 const LeaseDigits = 15
 
-// maxLeaseDigits is the greatest: of a number of 64 bits.
+// maxLeaseDigits is the maximum length of a decimal lease id.
 const maxLeaseDigits = 20
 
-// HasLeaseSuffix reports whether a key is that of a service with what may be a lease id behind it, as in the lease suffix
-// layout.
+// HasLeaseSuffix reports whether key is service followed by a possible lease id, as in the lease suffix layout.
 func HasLeaseSuffix(service, key string) bool {
 	suffix, ok := strings.CutPrefix(key, service)
 	return ok && len(suffix) >= LeaseDigits && strings.Trim(suffix, "0123456789") == ""
 }
 
-// IsStray reports whether an entry looks like one of the service in the lease suffix layout, but on
-// another lease than its key says.
+// IsStray reports whether an entry looks like the service's lease suffix layout, but its key names another lease than its own.
 func (s *Service) IsStray(e Entry) bool {
 	return HasLeaseSuffix(s.Key, e.Key) && !e.namesLease() && IsAddress(string(e.Value))
 }
 
-// StrayStem returns the key of a stray without the digits that it ends in.
+// StrayStem returns the key of a stray without the digits at its end.
 func StrayStem(e Entry) (stem string, ok bool) {
 	stem = strings.TrimRight(e.Key, "0123456789")
 	ok = stem != "" && !strings.HasSuffix(stem, "/") && (&Service{Key: stem}).IsStray(e)

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// State is what becomes of an entry.
+// State is the state of an entry.
 type State string
 
-// The states of entries, as far as they show without a look at the lease.
+// The states of entries. None of them depends on the lease.
 const (
 	Registered State = "registered"
-	Drained    State = "drained" // by the live config, as clients go by it
-	Leaving    State = "leaving" // its owner is withdrawing it
+	Drained    State = "drained" // by a live config that clients accept
+	Leaving    State = "leaving" // being withdrawn by its owner
 	Malformed  State = "malformed"
 )
 
-// judge says what becomes of each entry, and which instance leads.
-func (s *Service) judge() {
+// setStates sets the state of each entry, and marks the leader.
+func (s *Service) setStates() {
 	called, drained := s.Merged().ByAddr(), s.drained()
 	for n := range s.Malformed {
 		s.Malformed[n].State = Malformed
@@ -37,16 +37,16 @@ func (s *Service) judge() {
 	}
 }
 
-// LeaseTime is what is left of a lease, and what it was granted with, in seconds.
+// LeaseTime is the time left on a lease and its granted TTL, in seconds.
 type LeaseTime struct{ Left, Granted int64 }
 
-// Expired reports whether etcd knows the lease no more.
+// Expired reports whether the lease has expired or was revoked.
 func (t LeaseTime) Expired() bool { return t.Left < 0 }
 
-// RunsOut reports whether a lease missed two renewals: clients of etcd renew one when a third of its time has passed.
+// RunsOut reports whether a lease missed two renewals: etcd's clients renew after a third of the TTL.
 func (t LeaseTime) RunsOut() bool { return t.Left*3 <= t.Granted }
 
-// StartedText returns when a server started, as a time if it is one.
+// StartedText returns the start time of a server as RFC 3339, or value itself if it is not a number of seconds.
 func StartedText(value string) string {
 	seconds, err := strconv.ParseUint(value, 10, 33)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package survey makes services and instances of what etcd holds, in all layouts, as the clients of this project do, and
-// says what it leaves out. It knows nothing but the entries that it is given.
+// Package survey decodes etcd entries of all layouts into services and instances, as the clients of this project do. It is
+// pure, and keeps the entries that no client can decode.
 package survey
 
 import (
@@ -13,49 +13,49 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// AnyLayout reads all layouts but home-made JSON.
+// AnyLayout reads all layouts except custom JSON.
 var AnyLayout = endpoint.Reader{LeaseSuffix: true}
 
 // Instance is one entry under a service key.
 type Instance struct {
-	endpoint.Endpoint                 // of a malformed entry: the instance id alone
-	Service           string          // the key
-	Layout            endpoint.Layout // zero: malformed
+	endpoint.Endpoint                 // if malformed, only the instance id is set
+	Service           string          // key of the service
+	Layout            endpoint.Layout // zero if malformed
 	Entry             Entry
-	Err               error // why it is malformed
+	Err               error // why the entry is malformed; nil: it is not
 
 	State   State
-	Drained bool       // by the live config, be it leaving or not
-	Leads   bool       // it is the service's leader
-	Lease   *LeaseTime // nil: it has none, or nobody asked
-	Share   *Share     // nil: nobody asked
+	Drained bool       // by the live config, also if leaving
+	Leads   bool       // is the leader of the service
+	Lease   *LeaseTime // nil: no lease, or not read
+	Share   *Share     // nil: not computed
 }
 
-// Share is an instance's part of the calls.
+// Share is the share of the calls that an instance gets.
 type Share struct {
 	Percent float64
 	Why     string
 }
 
-// Service is what etcd has of one service key.
+// Service is the entries, live config and candidates of one service key.
 type Service struct {
 	Key       string
 	Instances []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed []Instance
-	Config    *Entry      // the live service config; nil: none
-	Standing  []Candidate // for its leader, who comes first
-	Within    string      // the namespace that all of this was read in, which the key does not say; "": none
+	Config    *Entry      // live service config; nil: none
+	Standing  []Candidate // for the leadership, sorted; the first leads
+	Namespace string      // not part of Key; "": none
 }
 
-// InUse reports whether the service has an entry, even if no client can read it.
+// InUse reports whether the service has an entry, readable or not.
 func (s *Service) InUse() bool { return len(s.Instances)+len(s.Malformed) > 0 }
 
-// Uses reports whether an entry of the service is in one of the layouts.
+// Uses reports whether a readable entry is in one of the layouts.
 func (s *Service) Uses(layouts ...endpoint.Layout) bool {
 	return slices.ContainsFunc(s.Instances, func(i Instance) bool { return slices.Contains(layouts, i.Layout) })
 }
 
-// Entries returns all entries of some services.
+// Entries returns all entries of the services.
 func Entries(services []*Service) (all []*Instance) {
 	for _, s := range services {
 		for _, set := range [][]Instance{s.Instances, s.Malformed} {
@@ -67,7 +67,7 @@ func Entries(services []*Service) (all []*Instance) {
 	return all
 }
 
-// LeaseIDs returns the leases that entries hang on.
+// LeaseIDs returns the ids of the leases of the entries, sorted and without duplicates.
 func LeaseIDs(entries []*Instance) []int64 {
 	ids := make(map[int64]bool)
 	for _, i := range entries {
@@ -78,8 +78,8 @@ func LeaseIDs(entries []*Instance) []int64 {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// All finds the services in whatever a part of etcd holds. A live config without a service is a
-// service without instances.
+// All returns the services among entries, which may contain other programs' keys. A live config without entries makes a service
+// without instances.
 func All(entries []Entry) []*Service {
 	groups := make(map[string]*Service)
 	group := func(key string) *Service {
@@ -102,43 +102,42 @@ func All(entries []Entry) []*Service {
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
 		if len(s.Instances) > 0 || s.Evident() {
-			s.finish()
+			s.sortAndSetStates()
 			services = append(services, s)
 		}
 	}
 	return services
 }
 
-// Of finds the entries of one service key among the entries of its range, and the live config if that is among them.
+// Of returns the service at key from the entries of its range. They include the live config, if it was read.
 func Of(key string, entries []Entry) *Service {
 	s := &Service{Key: key}
 	for _, e := range entries {
 		if e.Key == ConfigPrefix+key {
 			s.Config = &e
-		} else if of, c, ok := candidateOf(e); ok && of == key {
+		} else if owner, c, ok := candidateOf(e); ok && owner == key {
 			s.Standing = append(s.Standing, c)
 		} else if !IsCandidate(e.Key) {
 			s.Add(e)
 		}
 	}
-	s.finish()
+	s.sortAndSetStates()
 	return s
 }
 
-// finish sorts what was found, and says what becomes of each entry.
-func (s *Service) finish() {
+func (s *Service) sortAndSetStates() {
 	slices.SortFunc(s.Standing, Candidate.compare)
 	for _, set := range [][]Instance{s.Instances, s.Malformed} {
 		slices.SortFunc(set, Instance.compare)
 	}
-	s.judge()
+	s.setStates()
 }
 
 func (i Instance) compare(other Instance) int {
 	return cmp.Or(CompareNames(i.Instance, other.Instance), CompareNames(i.Addr, other.Addr), cmp.Compare(i.Entry.Key, other.Entry.Key))
 }
 
-// Add takes an entry in, and reports whether it is one of the service's.
+// Add adds an entry, and reports whether it belongs to the service.
 func (s *Service) Add(e Entry) bool {
 	read, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
 	if !ok {
@@ -147,7 +146,7 @@ func (s *Service) Add(e Entry) bool {
 		}
 		err = errStray(e)
 	}
-	if err = cmp.Or(e.tooLarge(), err); err != nil {
+	if err = cmp.Or(e.checkSize(), err); err != nil {
 		s.Malformed = append(s.Malformed, Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Service: s.Key, Entry: e, Err: err})
 	} else {
 		s.Instances = append(s.Instances, Instance{Endpoint: read, Service: s.Key, Layout: layout, Entry: e})
@@ -155,12 +154,12 @@ func (s *Service) Add(e Entry) bool {
 	return true
 }
 
-// errStray returns why no client reads a stray.
+// errStray returns the error for a stray.
 func errStray(e Entry) error {
 	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", LeaseName(e.Lease))
 }
 
-// LeaseName returns a lease as etcdctl spells it.
+// LeaseName returns a lease id in hexadecimal, as in etcdctl.
 func LeaseName(id int64) string {
 	if id == 0 {
 		return "none"

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestSurveyAll_Owners tells of which service key each entry is.
+// TestSurveyAll_Owners checks to which service key each entry belongs.
 func TestSurveyAll_Owners(t *testing.T) {
 	const lease = 7587882123456789012
 	for _, tc := range []struct {
@@ -44,7 +44,7 @@ func TestSurveyAll_Owners(t *testing.T) {
 	}
 }
 
-// TestSurveyAll_LongKeys has keys whose prefixes together have more bytes than could be looked at.
+// TestSurveyAll_LongKeys uses keys whose prefixes together are too long to compare one by one.
 func TestSurveyAll_LongKeys(t *testing.T) {
 	const addr, lease = "10.0.0.8:80", 7587882123456789013
 	var entries []Entry
@@ -57,7 +57,7 @@ func TestSurveyAll_LongKeys(t *testing.T) {
 	}
 }
 
-// TestSurveyAll_Strays has an entry on another lease than its key says belong to the longest key that it may be of.
+// TestSurveyAll_Strays assigns an entry whose key names another lease to the longest service key that matches.
 func TestSurveyAll_Strays(t *testing.T) {
 	const lease = 7587882123456789012
 	var entries []Entry

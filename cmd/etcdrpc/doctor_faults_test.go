@@ -80,7 +80,7 @@ var faults = []fault{
 		f.dying(at, `{"Addr":"10.1.6.1:9000"}`)
 		f.route("10.1.6.1:9000", "")
 	}},
-	{"two instances at one address", doctor.KindDuplicate, "2 entries say that they are at 10.1.7.1:9000", "acme/golf/two", func(f *planted, at string) {
+	{"two instances at one address", doctor.KindDuplicate, "2 entries have the address 10.1.7.1:9000", "acme/golf/two", func(f *planted, at string) {
 		f.lease("acme/golf/one", `{"Addr":"10.1.7.1:9000"}`)
 		f.lease(at, `{"Addr":"10.1.7.1:9000"}`)
 	}},
@@ -133,7 +133,7 @@ var faults = []fault{
 	{"a certificate for another name", doctor.KindNotServing, "", "acme/hazel/10.1.34.1:9000", instance("misnamed")},
 	{"a certificate for an identity alone", doctor.KindNotServing, "", "acme/willow/10.1.47.1:9000", instance("identified")},
 	{"a certificate of another authority", doctor.KindNotServing, "", "acme/iroko/10.1.35.1:9000", instance("foreign")},
-	{"an address of another service's server", doctor.KindWrongService, `knows no "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
+	{"an address of another service's server", doctor.KindWrongService, `does not serve "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
 		says(`{"grpc_methods":"acme.Aspen/Get"}`, "other")},
 	{"a version in no group of a split", doctor.KindNoMatch, "1 instance is in no group of the split", "acme/birch/birch-2:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
@@ -141,21 +141,21 @@ var faults = []fault{
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`, `{"version":"v1","zone":"a"}`)},
 	{"a drain that empties a group of a split", doctor.KindDrain, `get 99 of its 100 parts of the calls, too: split[0], of weight 99, {"version":"v1"}`, "_grpc_config/acme/cherry",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["cherry-2:9000","cherry-1:9000"]`, `{"version":"v1"}`, `{"version":"v3"}`, `{"version":"v2"}`)},
-	{"a drain of before", doctor.KindDrain, `holds for what has registered since, which may be another server: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
+	{"a drain of before", doctor.KindDrain, `applies to instances registered since, which may be other servers: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
 		f.instances("acme/elder")
 		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
 		f.instance("acme/elder", "10.1.54.1:9000")
 	}},
 	{"a lease of a year", doctor.KindNoLease, "on a lease of 365d", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
-	{"a start that is no time", doctor.KindMetadata, `started at "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
+	{"a start that is no time", doctor.KindMetadata, `start time "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
 	{"a weight that is none", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
 	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},
 	{"methods that nobody reads", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
 	{"a weight for all calls", doctor.KindMetadata, "linden-3:9000 has the weight 100000, and so 100 % of the calls to 3 instances", "acme/linden/linden-3:9000",
 		etcdPolicy(`"childPolicy":[{"etcd_weighted":{}}]`, `{"weight":100}`, `{"weight":100}`, `{"weight":100000}`)},
 	{"zones that differ by case", doctor.KindNoMatch, `"eu-1a" and "EU-1a" are two zones`, "acme/mango/mango-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, `{"zone":"EU-1a"}`)},
-	{"no zones beside preferZone", doctor.KindNoMatch, "no instance says its zone", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
-	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances say none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
+	{"no zones beside preferZone", doctor.KindNoMatch, "no instance has a zone", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
+	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances have no zone", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
 	{"a certificate that is not valid yet", doctor.KindNotServing, "", "acme/palm/10.1.65.1:9000", instance("early")},
 	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", func(f *planted, at string) {
 		f.instances("acme/pear")
@@ -165,14 +165,14 @@ var faults = []fault{
 		f.instances("acme/poplar")
 		f.put(at, noPolicy)
 	}},
-	{"a live policy on a lease", doctor.KindExpiring, "the live policy hangs on a lease", "_grpc_config/acme/rose", func(f *planted, at string) {
+	{"a live policy on a lease", doctor.KindExpiring, "the live policy is on a lease", "_grpc_config/acme/rose", func(f *planted, at string) {
 		f.instances("acme/rose")
 		f.lease(at, noPolicy)
 	}},
-	{"a live policy that is too large", doctor.KindBadPolicy, "clients do not go by the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
+	{"a live policy that is too large", doctor.KindBadPolicy, "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
 	{"the health of a service that is not there", doctor.KindUnserved, `names "acme.Vyne"`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
-	{"a lane without routes", doctor.KindLane, "1 instance says its lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
+	{"a lane without routes", doctor.KindLane, "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
 	{"a leader that leaves for ever", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", func(f *planted, at string) {
 		f.instances("acme/cypress", leaving, "null")
@@ -189,7 +189,7 @@ var faults = []fault{
 		f.instances("acme/ash")
 		f.lease(at, "2001:db8::7:9000")
 	}},
-	{"an IPv6 address without brackets that is one", doctor.KindMetadata, "without brackets, 9000 is no port of 2001:db8::8", "acme/aster/10.1.82.1:9000", entry(`{"Addr":"2001:db8::8:9000"}`)},
+	{"an IPv6 address without brackets that is one", doctor.KindMetadata, "without brackets: 9000 is not read as a port of 2001:db8::8", "acme/aster/10.1.82.1:9000", entry(`{"Addr":"2001:db8::8:9000"}`)},
 	{"port 0", doctor.KindMalformed, "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
 	{"the address of a group", doctor.KindLocal, "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
 	{"the address of a link", doctor.KindLocal, "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},

@@ -48,7 +48,7 @@ func FuzzLiveConfig(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		policy, err := c.Begin(child)
+		policy, err := c.EnsureEtcd(child)
 		if err != nil {
 			if len(c.LoadBalancing) == 1 {
 				t.Fatalf("%s: %v", text, err)

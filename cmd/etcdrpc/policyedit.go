@@ -80,15 +80,15 @@ func (w *write) subject(s *store.Store) string {
 // remedied has an error say which flag or command helps.
 func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err error) error {
 	switch key := output.Word(s.Full(""), w.Key); {
-	case errors.Is(err, steer.ErrBroken):
+	case errors.Is(err, steer.ErrRefused):
 		return fmt.Errorf("%w; mend it with policy set or policy rm", err)
 	case errors.Is(err, steer.ErrNoRoutes) && w.Kind == steer.Drain:
 		return fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, give --no-routes", err, key)
 	case errors.Is(err, steer.ErrNoRoutes):
 		return fmt.Errorf("%w. If the proto file has no routes, or they are not to hold, give --no-routes", err)
-	case errors.Is(err, steer.ErrStands):
+	case errors.Is(err, steer.ErrConflict):
 		return fmt.Errorf("%w. Leave --child-policy, --prefer-zone and --no-routes out, or change it by etcdrpc policy set %s FILE", err, key)
-	case errors.Is(err, steer.ErrLeavesNone) && w.Kind == steer.Drain:
+	case errors.Is(err, steer.ErrNoneLeft) && w.Kind == steer.Drain:
 		return fmt.Errorf("%w, or give --force", err)
 	}
 	return err

@@ -169,7 +169,7 @@ func (p *editPage) add(asked steer.Asked, e *steer.Edit, err error) (status int)
 		status, p.Problem = http.StatusServiceUnavailable, err.Error()
 	default:
 		status, p.Problem, p.Refused = http.StatusUnprocessableEntity, err.Error(), true
-		if errors.Is(err, steer.ErrNoRoutes) || errors.Is(err, steer.ErrLeavesNone) {
+		if errors.Is(err, steer.ErrNoRoutes) || errors.Is(err, steer.ErrNoneLeft) {
 			p.Problem += ". If it is to be done nevertheless, the command has flags for it"
 		}
 	}

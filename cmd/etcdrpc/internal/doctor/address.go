@@ -10,8 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// ipOf returns the IP address in the text of an address, or that of any host for localhost, which each host takes for itself. It
-// is not valid for other names.
+// ipOf returns the IP address of an address, and the unspecified address for localhost. It is invalid for other host names.
 func ipOf(addr string) netip.Addr {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -25,33 +24,33 @@ func ipOf(addr string) netip.Addr {
 	return ip.Unmap()
 }
 
-// isNobodys reports whether no host has an address to itself: a listener's or a group's.
-func isNobodys(ip netip.Addr) bool {
+// isWildcardOrGroup reports whether an address belongs to no single host: unspecified, multicast or broadcast.
+func isWildcardOrGroup(ip netip.Addr) bool {
 	return ip.IsUnspecified() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// IsLocal reports whether an address means the host of whoever calls it.
+// IsLocal reports whether an address refers to the caller's own host.
 func IsLocal(addr string) bool {
 	ip := ipOf(addr)
-	return ip.IsLoopback() || isNobodys(ip)
+	return ip.IsLoopback() || isWildcardOrGroup(ip)
 }
 
-// oneHost reports whether everything that is known of is on one host: etcd and all instances. Then a loopback address is
-// right, as it is on a developer's machine.
-func (p *patient) oneHost() bool {
+// isOneHost reports whether etcd and all instances are on one host. Then loopback addresses are correct, as on a developer's
+// machine.
+func (p *examination) isOneHost() bool {
 	elsewhere := func(addr string) bool { return !IsLocal(addr) && !ipOf(addr).IsLinkLocalUnicast() }
 	return !slices.ContainsFunc(p.etcd, elsewhere) && !slices.ContainsFunc(p.services, func(s *survey.Service) bool {
 		return slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return elsewhere(i.Addr) })
 	})
 }
 
-// isMisleading reports whether callers of an address may reach another host than its instance's. Who skips that says that they do not.
-func (p *patient) isMisleading(addr string) bool {
+// isMisleading reports whether callers of an address may reach another host. It is false if this kind is skipped.
+func (p *examination) isMisleading(addr string) bool {
 	ip := ipOf(addr)
-	return !p.skips(KindLocal) && (ip.IsLinkLocalUnicast() || isNobodys(ip) || ip.IsLoopback() && !p.alone)
+	return !p.skips(KindLocal) && (ip.IsLinkLocalUnicast() || isWildcardOrGroup(ip) || ip.IsLoopback() && !p.oneHost)
 }
 
-// misleadingAddress finds the addresses that mean the host of whoever calls them.
+// misleadingAddress finds addresses that refer to the caller's own host.
 func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
 		if i.Leaving() || !x.isMisleading(i.Addr) {
@@ -62,6 +61,6 @@ func (x *subject) misleadingAddress() {
 			means = "a host on the caller's own link"
 		}
 		x.report(KindLocal, fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-			"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR", i.Entry.Key)
+			"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR", i.Entry.Key)
 	}
 }

@@ -29,11 +29,11 @@ func TestIsMisleading(t *testing.T) {
 		"user.localhost:9000":     {true, true, true},
 	} {
 		got := want
-		got.alone, got.among, got.local = (&patient{Options: new(Options), alone: true}).isMisleading(addr), (&patient{Options: new(Options)}).isMisleading(addr), IsLocal(addr)
+		got.alone, got.among, got.local = (&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr), IsLocal(addr)
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", addr, got, want)
 		}
-		if skips := (&patient{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
+		if skips := (&examination{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
 			t.Errorf("%s: it misleads who skips that", addr)
 		}
 	}
@@ -56,7 +56,7 @@ func TestOneHost(t *testing.T) {
 		for addr := range strings.FieldsSeq(tt.instances) {
 			s.Add(survey.Entry{Key: "a/" + addr, Value: []byte(addr)})
 		}
-		if got := known([]*survey.Service{s}, tt.etcd).alone; got != tt.want {
+		if got := examinationOf([]*survey.Service{s}, tt.etcd).oneHost; got != tt.want {
 			t.Errorf("etcd at %s, instances at %s: %v", tt.etcd, tt.instances, got)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package doctor finds what is wrong with the services in etcd, and says what to do. Its checks are pure: what they look at
-// is read, dialled and spoken to before them.
+// Package doctor finds faults of the services in etcd, with a remedy for each. Its checks are pure: etcd is read, and the
+// instances are contacted, before they run.
 package doctor
 
 import (
@@ -20,9 +20,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Options is what there is to say about how to look.
+// Options are the flags of doctor.
 type Options struct {
-	// Lost returns what xDS cannot say of a service. It links policies that clients do not, so it is given.
+	// Lost returns what xDS cannot express of a service. Its code links more policies than clients do, so it is passed in.
 	Lost func(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error)
 
 	skip, exclude   []string
@@ -30,25 +30,25 @@ type Options struct {
 	probeTimeout    time.Duration
 	deep, plaintext bool
 	caFile          string
-	roots           *x509.CertPool    // of caFile; nil: the system's
-	authorities     map[string]string // by service key, those that protos set
+	roots           *x509.CertPool    // of caFile; nil: the roots of the system
+	authorities     map[string]string // set by protos, by service key
 	xds             bool
 }
 
 // AddTo adds the flags.
 func (d *Options) AddTo(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults not to look for, separated by commas")
-	flags.StringSliceVar(&d.exclude, "exclude", nil, "`prefixes` of keys that are no services, separated by commas")
+	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults to skip, separated by commas")
+	flags.StringSliceVar(&d.exclude, "exclude", nil, "`prefixes` of keys to skip, separated by commas")
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer")
 	flags.BoolVar(&d.deep, "deep", false, "ask the instances for their health, as gRPC clients do")
 	flags.BoolVar(&d.plaintext, "plaintext", false, "with --deep: clients use no TLS")
 	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients trust the CA bundle in this `file`")
 	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
-	flags.BoolVar(&d.xds, "xds", false, "look also for what etcdrpc xds cannot tell its clients of live policies and instances")
+	flags.BoolVar(&d.xds, "xds", false, "also find what etcdrpc xds cannot express of live policies and instances")
 }
 
-// Check returns what is wrong with the command line.
+// Check returns an error if the flags are invalid.
 func (d *Options) Check() (err error) {
 	for _, name := range d.skip {
 		if !slices.Contains(KindNames(), name) {
@@ -72,14 +72,14 @@ func (d *Options) excludes(key string) bool {
 	return slices.ContainsFunc(d.exclude, func(prefix string) bool { return isUnder(key, prefix) })
 }
 
-// isUnder reports whether the entries of the service at a key begin with a prefix.
+// isUnder reports whether the entries of the service at key begin with prefix.
 func isUnder(key, prefix string) bool { return strings.HasPrefix(key+"/", prefix) }
 
 func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
 
-// Examine looks at etcd and at the instances, and at nothing twice.
+// Examine reads etcd, contacts the instances, and returns the faults of the service at key or of those below it.
 func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
-	p := d.patient(&store.Snapshot{}, s.Full, s.Endpoints())
+	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints())
 	p.exposed, p.now = s.Exposed, time.Now()
 	if err := p.read(ctx, s, key); err != nil {
 		return nil, err
@@ -88,31 +88,31 @@ func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}
-	p.alone = p.oneHost()
+	p.oneHost = p.isOneHost()
 	if d.deep || !d.noDial && !d.skips(KindUnreachable) {
 		p.probed = true
-		p.dead = d.connectAll(ctx, dial, p.addresses())
+		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
 	}
 	if d.deep {
-		p.askAll(ctx, dial)
+		p.checkHealth(ctx, dial)
 	}
 	return p.diagnose(), ctx.Err()
 }
 
-// Glance finds what is wrong with services that have been read, as far as it shows without their leases. full returns a key as
-// etcd has it, and endpoints are etcd's.
+// Glance finds the faults that show without leases and without contacting instances. full returns the full key in etcd, and
+// endpoints are those of etcd.
 func Glance(n *store.Snapshot, full func(key string) string, endpoints []string) *Report {
-	return new(Options).patient(n, full, endpoints).diagnose()
+	return new(Options).newExamination(n, full, endpoints).diagnose()
 }
 
-// patient returns what is known of services before anything else is looked at.
-func (d *Options) patient(n *store.Snapshot, full func(key string) string, endpoints []string) *patient {
-	p := &patient{Options: d, full: full, services: n.Services, etcd: etcdHosts(endpoints), unreachable: make(map[string]int)}
-	p.alone = p.oneHost()
+// newExamination returns an examination of the services of a snapshot.
+func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
+	p := &examination{Options: d, full: full, services: n.Services, etcd: etcdHosts(endpoints), unreachableFindings: make(map[string]int)}
+	p.oneHost = p.isOneHost()
 	return p
 }
 
-// etcdHosts returns endpoints of etcd without their schemes. A Unix socket is on this host.
+// etcdHosts returns the hosts of etcd endpoints without their schemes. Unix sockets are left out: they are on this host.
 func etcdHosts(endpoints []string) (hosts []string) {
 	for _, e := range endpoints {
 		if strings.HasPrefix(e, "unix") {

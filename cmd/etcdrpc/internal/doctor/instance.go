@@ -15,86 +15,86 @@ import (
 )
 
 const (
-	// longLease is from how many seconds on a lease does not tell a dead server in useful time.
+	// longLease is the TTL in seconds from which a lease no longer detects a dead server in useful time.
 	longLease = 24 * 60 * 60
-	// clockError is how far clocks may run apart before a time counts as to come.
+	// clockError is the tolerated clock skew.
 	clockError = time.Minute
 )
 
-// noLease finds the entries that do not go when their server dies.
+// noLease finds entries that outlive their server.
 func (x *subject) noLease() {
 	for n := range x.Instances {
 		i := &x.Instances[n]
 		switch granted := x.leases[i.Entry.Lease].Granted; {
 		case i.Entry.Lease == 0:
-			x.report(KindNoLease, "the entry hangs on no lease, so it stays when its server dies",
-				"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself"+x.deletionUnless(i, "; if it has no server any more"), i.Entry.Key)
+			x.report(KindNoLease, "the entry has no lease, so it stays when its server dies",
+				"have its server register itself, unless the entry is kept on purpose, as by Registry.Add"+x.deleteAdvice(i, "; if it has no server any more"), i.Entry.Key)
 		case granted >= longLease:
-			x.report(KindNoLease, fmt.Sprintf("the entry hangs on a lease of %s, so it stays that long when its server dies", output.Seconds(granted)),
-				"have its server register itself, on a lease of seconds that it renews"+x.deletionUnless(i, "; if it has no server any more"), i.Entry.Key)
+			x.report(KindNoLease, fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted)),
+				"have its server register itself, on a lease of seconds that it renews"+x.deleteAdvice(i, "; if it has no server any more"), i.Entry.Key)
 		}
 	}
 }
 
-// stuckLeaving finds the entries that stay though they are marked as being withdrawn: clients call them no more.
-func (x *subject) stuckLeaving() {
+// keptLeaving finds entries that are marked as being withdrawn, but stay: clients do not call them.
+func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
 			x.report(KindLeaving, i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
-				"look at its server's log; if it is to serve, restart it; if not, stop it, and the entry goes with its lease", i.Entry.Key)
+				"look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease", i.Entry.Key)
 		}
 	}
 }
 
-// staleLease finds the entries whose lease nobody renews. That a dead server's is not goes without saying.
-func (x *subject) staleLease() {
+// expiringLease finds entries whose lease is not renewed. Unreachable servers are reported elsewhere.
+func (x *subject) expiringLease() {
 	for _, i := range x.Instances {
 		lease := x.leases[i.Entry.Lease]
-		if i.Leaving() || x.isMisleading(i.Addr) || x.dead[i.Addr] != nil || !lease.stale || lease.behind {
+		if i.Leaving() || x.isMisleading(i.Addr) || x.dialErrors[i.Addr] != nil || !lease.notRenewed || lease.missedRenewal {
 			continue
 		}
 		problem := x.leaseState(i.Entry.Lease)
 		if x.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		x.report(KindExpiring, problem, "look at the server's log for why it does not reach etcd: when the time is up, its clients lose it", i.Entry.Key)
+		x.report(KindExpiring, problem, "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it", i.Entry.Key)
 	}
 }
 
-// leaseState says what is known of an entry's lease.
-func (p *patient) leaseState(id int64) string {
+// leaseState describes the lease of an entry.
+func (p *examination) leaseState(id int64) string {
 	if id == 0 {
 		return "its entry has no lease"
 	}
 	l, state := p.leases[id], "its lease %s has %s of %s left"
-	if l.stale {
+	if l.notRenewed {
 		state = "nobody renews its lease %s, which has %s of %s left"
 	}
 	return fmt.Sprintf(state, survey.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
 }
 
-// deadAddress finds the addresses that accept no connection: each once, with the entries of all services.
-func (x *subject) deadAddress() {
+// unreachableAddress finds addresses that accept no connection. Entries of one address share a finding.
+func (x *subject) unreachableAddress() {
 	for _, i := range x.Instances {
 		key, lease := i.Entry.Key, x.leases[i.Entry.Lease]
-		if i.Leaving() || x.dead[i.Addr] == nil || x.isMisleading(i.Addr) {
+		if i.Leaving() || x.dialErrors[i.Addr] == nil || x.isMisleading(i.Addr) {
 			continue
 		}
-		if told, ok := x.unreachable[i.Addr]; ok {
-			x.findings[told].Where = append(x.findings[told].Where, x.full(key))
+		if at, ok := x.unreachableFindings[i.Addr]; ok {
+			x.findings[at].Where = append(x.findings[at].Where, x.full(key))
 			continue
 		}
-		x.unreachable[i.Addr] = len(x.findings)
-		fix := "if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: "
+		x.unreachableFindings[i.Addr] = len(x.findings)
+		fix := "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
 		if i.Entry.Lease == 0 || lease.Granted >= longLease {
-			fix = fmt.Sprintf("if the server is dead: %s; else ", x.deletion(key))
+			fix = fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(key))
 		}
-		x.report(KindUnreachable, fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, x.reason(x.dead[i.Addr]), x.leaseState(i.Entry.Lease)),
-			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial", key)
+		x.report(KindUnreachable, fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, x.reason(x.dialErrors[i.Addr]), x.leaseState(i.Entry.Lease)),
+			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", key)
 	}
 }
 
-// reason says why a connection failed, without the address, which is told already.
+// reason returns why a connection failed, without the address.
 func (d *Options) reason(err error) string {
 	var op *net.OpError
 	var timeout net.Error
@@ -107,7 +107,7 @@ func (d *Options) reason(err error) string {
 	return err.Error()
 }
 
-// metadata finds what an instance says of itself and no caller can read, or hardly means.
+// metadata finds metadata that callers cannot parse, or that is likely a mistake.
 func (x *subject) metadata() {
 	for n := range x.Instances {
 		if i := &x.Instances[n]; !i.Leaving() {
@@ -119,11 +119,11 @@ func (x *subject) metadata() {
 func (x *subject) metadataOf(i *survey.Instance) {
 	found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
 	if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
-		found(fmt.Sprintf("has the weight %.40q, which is no whole number up to 4294967295, so callers take it for none", text), "have its server write a whole number")
+		found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 	}
 	if text, said := i.Metadata[endpoint.StartedName]; said {
 		if _, err := strconv.ParseUint(text, 10, 33); err != nil {
-			found(fmt.Sprintf("says that it started at %.40q, which are no seconds since 1970, so slow_start passes it by", text), "have its server write seconds, or leave "+endpoint.StartedName+" out")
+			found(fmt.Sprintf("has the start time %.40q, which is not in seconds since 1970, so slow_start ignores it", text), "have its server write seconds, or leave "+endpoint.StartedName+" out")
 		}
 	}
 	if n := len(i.Metadata[endpoint.MethodsName]); n > endpoint.MaxMethods {
@@ -132,37 +132,37 @@ func (x *subject) metadataOf(i *survey.Instance) {
 	}
 	if host, port, err := net.SplitHostPort(i.Addr); err == nil && !strings.Contains(string(i.Entry.Value), i.Addr) && strings.Count(host, ":") > 1 {
 		if at := strings.LastIndexByte(host, ':'); len(host)-at > 4 && strings.Trim(host[at+1:], "0123456789") == "" {
-			found(fmt.Sprintf("is called at port %s, for its entry has the IPv6 address %s and no port: without brackets, %s is no port of %s", port, host, host[at+1:], host[:at]),
-				fmt.Sprintf("if it is one, have its server write [%s]:%s", host[:at], host[at+1:]))
+			found(fmt.Sprintf("is called at port %s, because its entry has the IPv6 address %s without brackets: %s is not read as a port of %s", port, host, host[at+1:], host[:at]),
+				fmt.Sprintf("if it is a port, have its server write [%s]:%s", host[:at], host[at+1:]))
 		}
 	}
 }
 
-// malformed tells of the entries that no client can read. A remedy never deletes what lives.
+// malformed finds entries that no client can read. The remedy never deletes the entry of a live server.
 func (x *subject) malformed() {
 	for n := range x.Malformed {
-		i, fix := &x.Malformed[n], "find out who writes it and have that write a layout of docs/layouts.md"
+		i, fix := &x.Malformed[n], "find its writer, and have it use a layout of docs/layouts.md"
 		switch {
-		case x.leases[i.Entry.Lease].stale:
-			fix += "; nobody renews its lease, with which it goes"
+		case x.leases[i.Entry.Lease].notRenewed:
+			fix += "; nobody renews its lease, so it expires"
 		case i.Entry.Lease != 0:
-			fix += "; it is on a lease, so it goes by itself when its writer is dead"
+			fix += "; it is on a lease, so it expires when its writer is dead"
 		default:
-			fix += x.deletionUnless(i, "; if nobody writes it any more")
+			fix += x.deleteAdvice(i, "; if nobody writes it any more")
 		}
 		x.report(KindMalformed, "no client can read the entry: "+i.Err.Error(), fix, i.Entry.Key)
 	}
 }
 
-// deletionUnless advises to delete an entry without a lease on a condition, unless its server lives. "" means that it does.
-func (p *patient) deletionUnless(i *survey.Instance, condition string) string {
-	if addr := addressOf(i); p.probed && addr != "" && p.dead[addr] == nil {
+// deleteAdvice returns condition and the command to delete an entry, "" if its server accepts connections.
+func (p *examination) deleteAdvice(i *survey.Instance, condition string) string {
+	if addr := addressOf(i); p.probed && addr != "" && p.dialErrors[addr] == nil {
 		return ""
 	}
-	return condition + ": " + p.deletion(i.Entry.Key)
+	return condition + ": " + p.deleteCommand(i.Entry.Key)
 }
 
-// addressOf returns the address of an entry, or the first that is seen in one that clients cannot read, "" for none.
+// addressOf returns the address of an entry. For a malformed entry it is the first address in its text, or "".
 func addressOf(i *survey.Instance) string {
 	if i.Err == nil {
 		return i.Addr
@@ -176,7 +176,7 @@ func addressOf(i *survey.Instance) string {
 	return ""
 }
 
-// addressIn returns the address that a text is, or begins with as a URL does, "" for none.
+// addressIn returns the address that text is or, as a URL, begins with; "": none.
 func addressIn(text string) string {
 	if _, rest, ok := strings.Cut(text, "://"); ok {
 		text = rest

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Kind is a sort of fault.
+// Kind is a kind of fault.
 type Kind string
 
 // The kinds of faults.
@@ -38,36 +38,36 @@ const (
 	KindXDS           Kind = "xds"
 )
 
-// Severity is how bad a fault is.
+// Severity is the severity of a fault.
 type Severity string
 
 // The severities, the worst first.
 const (
-	Error   Severity = "error"   // calls fail, go astray, or are not spread as somebody has said
-	Warning Severity = "warning" // calls go on, until something else happens
-	Note    Severity = "note"    // no fault: something to know
+	Error   Severity = "error"   // calls fail, or go to other instances than configured
+	Warning Severity = "warning" // calls work until something else happens
+	Note    Severity = "note"    // information, not a fault
 )
 
-// check is a kind of fault, and what finds it in a service. Each function is pure: it looks at what was read before, and reports
-// faults of this kind alone, with what to do. TestDoctor_Faults plants each.
+// check is a kind of fault and the functions that find it in a service. Each function is pure, and reports only faults of this
+// kind, with a remedy. TestDoctor_Faults plants each.
 type check struct {
-	kind     Kind
-	severity Severity
-	what     string
-	find     []func(x *subject) // none: it is found where etcd is read
+	kind        Kind
+	severity    Severity
+	description string
+	find        []func(x *subject) // none: found while reading etcd
 }
 
 type finders = []func(x *subject)
 
-// checks are all that doctor looks for, in the order of its help.
+// checks are all checks of doctor, in the order of its help.
 var checks = []check{
 	{KindPermission, Error, "etcd does not let the user read what it has to", nil},
 	{KindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
 	{KindMalformed, Error, "an entry that no client can read", finders{(*subject).malformed}},
 	{KindNoLease, Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
-	{KindExpiring, Warning, "a lease that nobody renews any more, or a live policy on one", finders{(*subject).staleLease, (*subject).leasedPolicy}},
-	{KindLeaving, Warning, "an entry that its owner withdraws, and that stays", finders{(*subject).stuckLeaving}},
-	{KindUnreachable, Error, "an address that accepts no connection", finders{(*subject).deadAddress}},
+	{KindExpiring, Warning, "a lease that nobody renews any more, or a live policy on one", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
+	{KindLeaving, Warning, "an entry that its owner withdraws, and that stays", finders{(*subject).keptLeaving}},
+	{KindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
 	{KindLocal, Error, "an address that means the host of whoever calls it", finders{(*subject).misleadingAddress}},
 	{KindDuplicate, Error, "several instances with one address", finders{(*subject).duplicates}},
 	{KindMixedLayouts, Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
@@ -75,7 +75,7 @@ var checks = []check{
 	{KindBadPolicy, Error, "a live policy that clients do not go by", finders{(*subject).refusedPolicy, (*subject).ignoredDrain}},
 	{KindUnlinked, Warning, "a live policy that clients do not link by default", finders{(*subject).unlinkedPolicy}},
 	{KindNoMatch, Warning, "a split, drain or zone of a live policy that does not fit the instances",
-		finders{(*subject).unknownDrain, (*subject).emptyGroups, (*subject).outsideGroups, (*subject).spelledZones, (*subject).missingZones}},
+		finders{(*subject).unknownDrain, (*subject).emptyGroups, (*subject).outsideGroups, (*subject).zoneSpellings, (*subject).missingZones}},
 	{KindDrain, Warning, "a drain that does more than it was meant to", finders{(*subject).drainedSince, (*subject).emptiedGroups}},
 	{KindUnserved, Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves", finders{(*subject).unservedHealth, (*subject).unservedMethods}},
 	{KindOrphanPolicy, Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
@@ -88,7 +88,7 @@ var checks = []check{
 	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)", finders{(*subject).notServing}},
 	{KindWrongService, Error, "an address at which another service's server is now (--deep)", finders{(*subject).wrongService}},
 	{KindHealthUnknown, Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
-	{KindXDS, Warning, "what clients by xDS cannot be told (--xds)", finders{(*subject).lostByXDS}},
+	{KindXDS, Warning, "what clients by xDS cannot be told (--xds)", finders{(*subject).unsupportedByXDS}},
 }
 
 // KindNames returns the names of all kinds.
@@ -99,11 +99,11 @@ func KindNames() (names []string) {
 	return names
 }
 
-// KindsHelp says of each kind what it is, a line each.
+// KindsHelp returns the help text: a line for each kind.
 func KindsHelp() string {
 	var help strings.Builder
 	for _, c := range checks {
-		fmt.Fprintf(&help, "  %-7s  %-18s %s\n", c.severity, c.kind, c.what)
+		fmt.Fprintf(&help, "  %-7s  %-18s %s\n", c.severity, c.kind, c.description)
 	}
 	return help.String()
 }

@@ -11,36 +11,36 @@ import (
 )
 
 const (
-	// renewal is how long to wait before a lease is looked at again that has little time left. Without a renewal it then has
-	// at least a second less; etcd's clients renew one when a third of its time has passed.
-	renewal = 1500 * time.Millisecond
-	// maxSettle bounds the wait for a lease to be renewed, or to miss that.
-	maxSettle = 7 * time.Second
+	// recheckDelay is the wait before a lease with little time left is read again. A lease that was not renewed then has at
+	// least a second less. etcd's clients renew after a third of the TTL.
+	recheckDelay = 1500 * time.Millisecond
+	// maxRecheckDelay bounds the wait for a lease to be renewed.
+	maxRecheckDelay = 7 * time.Second
 )
 
-// lease is what is known of a lease.
+// lease is the state of a lease.
 type lease struct {
 	survey.LeaseTime
-	leaving  bool // an entry on it is marked as being withdrawn: it is deleted right after that
-	replaced bool // an entry on it may be what an earlier run of a server left behind
-	renewed  bool // it was renewed between two looks
-	stale    bool // nobody renews it
-	behind   bool // it was replaced, and missed a renewal
+	leaving       bool // an entry on it is marked as being withdrawn
+	replaced      bool // an earlier run of a server may have left an entry on it
+	renewed       bool // renewed between two reads
+	notRenewed    bool // certain to have missed its renewals
+	missedRenewal bool // replaced, and missed a renewal
 }
 
-// readLeases looks at the time left on all leases, and again at those that have little, or whose entries are leaving or may be
-// what an earlier run of a server left behind: at each when it is to have been renewed.
-func (p *patient) readLeases(ctx context.Context, s *store.Store) error {
+// readLeases reads all leases. A lease that has little time left, is leaving or may be replaced is read again when a renewal is
+// due.
+func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
 	times, err := s.Leases(ctx, survey.LeaseIDs(survey.Entries(p.services)))
 	if err != nil {
 		return err
 	}
 	p.leases = make(map[int64]lease, len(times))
 	due, waited := make(map[time.Duration][]int64), time.Duration(0)
-	leaving, replaced := p.suspects()
+	leaving, replaced := p.suspectLeases()
 	for id, t := range times {
 		l := lease{LeaseTime: t, leaving: leaving[id], replaced: replaced[id]}
-		if at, doubtful := l.due(); doubtful {
+		if at, doubtful := l.recheckAfter(); doubtful {
 			due[at] = append(due[at], id)
 		}
 		p.leases[id] = l
@@ -48,60 +48,59 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) error {
 	for _, at := range slices.Sorted(maps.Keys(due)) {
 		store.Pause(ctx, at-waited)
 		waited = at
-		again, err := s.Leases(ctx, due[at])
+		rechecked, err := s.Leases(ctx, due[at])
 		if err != nil {
 			return err
 		}
-		for id, now := range again {
-			p.leases[id] = p.leases[id].seen(now, at)
+		for id, now := range rechecked {
+			p.leases[id] = p.leases[id].rechecked(now, at)
 		}
 	}
-	return p.forgetGone(ctx, s)
+	return p.dropGone(ctx, s)
 }
 
-// due returns when to look at a lease again, if it is to be.
-func (l lease) due() (at time.Duration, doubtful bool) {
-	at = renewal
+// recheckAfter returns when to read a lease again, and whether that is necessary.
+func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
+	at = recheckDelay
 	if l.replaced || l.leaving {
-		at = max(at, untilLate(l.LeaseTime))
+		at = max(at, untilMissedRenewal(l.LeaseTime))
 	}
 	if l.RunsOut() {
-		at = max(at, untilLast(l.LeaseTime))
+		at = max(at, untilAlmostExpired(l.LeaseTime))
 	}
-	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxSettle
+	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxRecheckDelay
 }
 
-// seen takes in a second look at a lease, after some time. It was renewed if it has more left than was left of it then: etcd
-// rounds down.
-func (l lease) seen(now survey.LeaseTime, after time.Duration) lease {
+// rechecked returns the lease updated by a second read. It was renewed if more time is left than expected: etcd rounds down.
+func (l lease) rechecked(now survey.LeaseTime, after time.Duration) lease {
 	before := l.Left
 	l.LeaseTime = now
 	if l.renewed = !now.Expired() && time.Duration(now.Left-before-1)*time.Second > -after; !l.renewed {
-		l.stale = now.Expired() || untilLast(now) <= 0
-		l.behind = l.replaced && (now.Expired() || untilLate(now) <= 0)
+		l.notRenewed = now.Expired() || untilAlmostExpired(now) <= 0
+		l.missedRenewal = l.replaced && (now.Expired() || untilMissedRenewal(now) <= 0)
 	}
 	return l
 }
 
-// untilLast returns when a lease will have next to no time left, unless it is renewed. Some renew theirs only then.
-func untilLast(t survey.LeaseTime) time.Duration {
+// untilAlmostExpired returns when a lease has almost expired, unless it is renewed. Some clients renew only then.
+func untilAlmostExpired(t survey.LeaseTime) time.Duration {
 	return time.Duration(t.Left-max(t.Granted/10, 2)) * time.Second
 }
 
-// untilLate returns when a lease will have missed a renewal by more than a second, unless it is renewed.
-func untilLate(t survey.LeaseTime) time.Duration {
-	const late = 2 // seconds, of which one is what etcd rounds down by
-	return time.Duration(t.Left-(t.Granted*2/3-late)) * time.Second
+// untilMissedRenewal returns when a lease has missed a renewal by more than a second.
+func untilMissedRenewal(t survey.LeaseTime) time.Duration {
+	const grace = 2 // seconds; etcd rounds down by up to one
+	return time.Duration(t.Left-(t.Granted*2/3-grace)) * time.Second
 }
 
-// suspects returns the leases of entries that are leaving, and of those in whose place a newer entry of the same layout and
-// address stands, as it does when a server is restarted under another id.
-func (p *patient) suspects() (leaving, replaced map[int64]bool) {
+// suspectLeases returns the leases of leaving entries, and those of entries that have a newer entry of the same layout and
+// address, as after a restart under another id.
+func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	leaving, replaced = make(map[int64]bool), make(map[int64]bool)
 	for _, s := range p.services {
-		newest := make(map[place]survey.Entry)
+		newest := make(map[location]survey.Entry)
 		for _, i := range s.Instances {
-			at := placeOf(&i)
+			at := locationOf(&i)
 			switch {
 			case i.Leaving():
 				leaving[i.Entry.Lease] = true
@@ -110,7 +109,7 @@ func (p *patient) suspects() (leaving, replaced map[int64]bool) {
 			}
 		}
 		for _, i := range s.Instances {
-			if n := newest[placeOf(&i)]; n.Lease != i.Entry.Lease && n.CreateRevision > i.Entry.CreateRevision {
+			if n := newest[locationOf(&i)]; n.Lease != i.Entry.Lease && n.CreateRevision > i.Entry.CreateRevision {
 				replaced[i.Entry.Lease] = true
 			}
 		}
@@ -118,8 +117,8 @@ func (p *patient) suspects() (leaving, replaced map[int64]bool) {
 	return leaving, replaced
 }
 
-// forgetGone leaves out the entries that went with their leases meanwhile, as they should.
-func (p *patient) forgetGone(ctx context.Context, s *store.Store) error {
+// dropGone removes entries that have expired with their leases.
+func (p *examination) dropGone(ctx context.Context, s *store.Store) error {
 	var failed error
 	gone := func(i survey.Instance) bool {
 		if i.Entry.Lease == 0 || !p.leases[i.Entry.Lease].Expired() && !i.Leaving() {

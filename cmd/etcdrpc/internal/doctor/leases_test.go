@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// TestLease_Seen tells what two looks at a lease say, of an entry in whose place a newer one stands and of others.
-func TestLease_Seen(t *testing.T) {
+// TestLease_Rechecked checks the state of a lease after two reads, for replaced leases and others.
+func TestLease_Rechecked(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		before, now     int64 // seconds left of 15
@@ -23,16 +23,16 @@ func TestLease_Seen(t *testing.T) {
 		{"it was renewed", 4, 14, 2 * time.Second, false, false, false, true},
 		{"nobody renews it", 5, 2, 3 * time.Second, false, true, false, false},
 		{"it is renewed late, as some do", 5, 3, 2 * time.Second, false, false, false, false},
-		{"it has run out", 1, -1, renewal, false, true, false, false},
+		{"it has run out", 1, -1, recheckDelay, false, true, false, false},
 		{"it was renewed, a moment late", 5, 15, 2 * time.Second, true, false, false, true},
 		{"it is renewed, as it should be", 14, 12, 6 * time.Second, true, false, false, true},
 		{"it is about to be renewed", 12, 10, 2 * time.Second, true, false, false, false},
 		{"it missed a renewal", 14, 8, 6 * time.Second, true, false, true, false},
 		{"it missed two", 5, 2, 3 * time.Second, true, true, true, false},
-		{"it went with its entry", 2, -1, renewal, true, true, true, false},
+		{"it went with its entry", 2, -1, recheckDelay, true, true, true, false},
 	} {
 		l := lease{LeaseTime: survey.LeaseTime{Left: tt.before, Granted: 15}, replaced: tt.replaced}
-		if l = l.seen(survey.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.stale != tt.stale || l.renewed != tt.renewed || l.behind != tt.isBehind || l.Left != tt.now {
+		if l = l.rechecked(survey.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.notRenewed != tt.stale || l.renewed != tt.renewed || l.missedRenewal != tt.isBehind || l.Left != tt.now {
 			t.Errorf("%s: %+v", tt.name, l)
 		}
 	}
@@ -45,18 +45,18 @@ func TestUntilLate(t *testing.T) {
 	}{
 		{14, 15, 6 * time.Second}, {8, 15, 0}, {5, 6, 3 * time.Second}, {2, 3, 2 * time.Second},
 	} {
-		if got := untilLate(survey.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
+		if got := untilMissedRenewal(survey.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
 			t.Errorf("%d of %d s are left: %v, want %v", tt.left, tt.granted, got, tt.want)
 		}
 	}
 }
 
-// TestReplaced finds the leases of what an earlier run of a server may have left behind.
+// TestReplaced finds the leases of entries that an earlier run of a server may have left.
 func TestReplaced(t *testing.T) {
 	entry := func(key, value string, lease, revision int64) survey.Entry {
 		return survey.Entry{Key: key, Value: []byte(value), Lease: lease, CreateRevision: revision, ModRevision: revision}
 	}
-	p := &patient{services: survey.All([]survey.Entry{
+	p := &examination{services: survey.All([]survey.Entry{
 		entry("acme/user/a", "10.0.0.1:1", 1, 1),
 		entry("acme/user/b", "10.0.0.1:1", 2, 2),
 		entry("acme/user/c", `{"Addr":"10.0.0.2:1"}`, 3, 3),
@@ -68,16 +68,16 @@ func TestReplaced(t *testing.T) {
 		entry("acme/user/i", "10.0.0.5:1", 9, 9),
 		entry("acme/user/j", "10.0.0.5:1", 0, 10),
 	})}
-	if _, got := p.suspects(); len(got) != 1 || !got[1] {
+	if _, got := p.suspectLeases(); len(got) != 1 || !got[1] {
 		t.Errorf("replaced are %v", got)
 	}
 }
 
-// TestLongLease has the remedy for a dead server not wait for a lease of a year.
+// TestLongLease checks that the remedy for a dead server does not wait for a lease of a year.
 func TestLongLease(t *testing.T) {
 	const year = 365 * 24 * 60 * 60
-	p := known(survey.All([]survey.Entry{{Key: "acme/user/10.0.0.1:1", Value: []byte("10.0.0.1:1"), Lease: 1}}))
-	p.probed, p.dead = true, map[string]error{"10.0.0.1:1": errors.New("connection refused")}
+	p := examinationOf(survey.All([]survey.Entry{{Key: "acme/user/10.0.0.1:1", Value: []byte("10.0.0.1:1"), Lease: 1}}))
+	p.probed, p.dialErrors = true, map[string]error{"10.0.0.1:1": errors.New("connection refused")}
 	p.leases = map[int64]lease{1: {LeaseTime: survey.LeaseTime{Left: year - 1, Granted: year}}}
 	p.check()
 	found := p.findings
@@ -86,18 +86,18 @@ func TestLongLease(t *testing.T) {
 	}
 }
 
-// TestTooMany tells of more entries than clients keep.
+// TestTooMany reports more entries than clients keep.
 func TestTooMany(t *testing.T) {
 	for n, want := range map[int]int{20_000: 0, 20_001: 1} {
-		p := known(nil)
-		(&subject{patient: p, Service: &survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}}).tooMany()
+		p := examinationOf(nil)
+		(&subject{examination: p, Service: &survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}}).tooMany()
 		if len(p.findings) != want {
 			t.Errorf("%d entries: %+v", n, p.findings)
 		}
 	}
 }
 
-// known is a patient of which some services are known.
-func known(services []*survey.Service, etcd ...string) *patient {
-	return new(Options).patient(&store.Snapshot{Services: services}, func(key string) string { return key }, etcd)
+// examinationOf returns an examination of services.
+func examinationOf(services []*survey.Service, etcd ...string) *examination {
+	return new(Options).newExamination(&store.Snapshot{Services: services}, func(key string) string { return key }, etcd)
 }

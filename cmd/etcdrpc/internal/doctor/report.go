@@ -8,27 +8,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// Finding is one thing that is wrong.
+// Finding is a fault that was found.
 type Finding struct {
 	Kind     Kind     `json:"kind"`
 	Severity Severity `json:"severity"` // of the kind
-	Where    []string `json:"where"`    // keys of etcd, in full
+	Where    []string `json:"where"`    // full keys in etcd
 	Problem  string   `json:"problem"`
 	Fix      string   `json:"fix"`
 }
 
-// Report is what doctor found.
+// Report is the result of doctor.
 type Report struct {
-	Services  int       `json:"services"`  // that were looked at
-	Instances int       `json:"instances"` // well-formed or not
+	Services  int       `json:"services"`  // number examined
+	Instances int       `json:"instances"` // well-formed or malformed
 	Findings  []Finding `json:"findings"`
-	Notes     []Finding `json:"notes,omitempty"` // what is no fault
+	Notes     []Finding `json:"notes,omitempty"` // findings of severity Note
 
-	unasked string // what was not looked at, in words; "": nothing
+	notChecked string // sentence for people; "": everything was checked
 }
 
-// report tells of what is wrong with some keys, which are without the namespace.
-func (p *patient) report(kind Kind, problem, fix string, keys ...string) {
+// report adds a finding at some keys, which lack the namespace.
+func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
 		f.Where = append(f.Where, p.full(key))
@@ -36,16 +36,16 @@ func (p *patient) report(kind Kind, problem, fix string, keys ...string) {
 	p.findings = append(p.findings, f)
 }
 
-// diagnose looks for faults, and returns what was found, the worst first.
-func (p *patient) diagnose() *Report {
+// diagnose runs the checks, and returns the findings, the worst first.
+func (p *examination) diagnose() *Report {
 	p.check()
 	r := &Report{Findings: []Finding{}}
 	switch {
 	case p.deep:
 	case p.probed:
-		r.unasked = " What they serve was not asked: --deep does."
+		r.notChecked = " Their health was not checked: --deep does."
 	default:
-		r.unasked = " Whether they can be reached was not tried."
+		r.notChecked = " Connections to them were not tried."
 	}
 	for _, s := range p.services {
 		r.Services++
@@ -69,7 +69,7 @@ func (p *patient) diagnose() *Report {
 	return r
 }
 
-// Blind reports whether etcd denied all that was to be looked at.
+// Blind reports whether etcd denied reading any service.
 func (r *Report) Blind() bool {
 	return r.Services == 0 && slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind == KindPermission })
 }
@@ -79,7 +79,7 @@ func (r *Report) Show(out io.Writer, f output.Format) error {
 	return output.Show(out, f, r, r.print)
 }
 
-// maxOfKind bounds the findings of one kind that are written for people.
+// maxOfKind bounds the findings of one kind that are printed as text.
 const maxOfKind = 10
 
 func (r *Report) print(out io.Writer) {
@@ -96,13 +96,13 @@ func (r *Report) print(out io.Writer) {
 	}
 	looked := output.Counted(r.Services, "service") + ", " + output.Counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {
-		output.Sayf(out, "Nothing is wrong with %s.%s\n", looked, r.unasked)
+		output.Sayf(out, "Nothing is wrong with %s.%s\n", looked, r.notChecked)
 		return
 	}
 	output.Sayf(out, "%s wrong with %s.\n", output.CountedIs(len(r.Findings), "thing", "is", "are"), looked)
 }
 
-// Show writes the finding for people.
+// Show prints the finding as text.
 func (f Finding) Show(out io.Writer) {
 	output.Sayf(out, "%s %s: %s\n", f.Severity, f.Kind, f.Problem)
 	for _, key := range f.Where {

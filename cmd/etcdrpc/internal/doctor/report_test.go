@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// TestReport_Many shows the first findings of a kind, and how many more there are.
+// TestReport_Many prints the first findings of a kind, and the number of the others.
 func TestReport_Many(t *testing.T) {
 	r := &Report{Findings: []Finding{{Kind: KindLeader, Problem: "another"}}}
 	for n := range maxOfKind + 2 {

@@ -13,22 +13,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// subject is a service that is examined, and what its clients make of it.
+// subject is an examined service, and what clients make of it.
 type subject struct {
-	*patient
+	*examination
 	*survey.Service
-	clients *survey.Service       // with the instances that clients make of its entries
-	ruled   bool                  // it has a live policy, at a key that clients read
-	live    *serviceconfig.Config // the policy, if clients go by it and there are instances
-	refused error                 // why they do not
-	policy  *serviceconfig.Etcd   // of live; empty where that does not say how to balance
-	plan    *survey.Plan          // of a client by policy
+	clients   *survey.Service       // merged, as clients see it
+	hasPolicy bool                  // there is a live policy at a valid key
+	live      *serviceconfig.Config // live policy, nil if refused or without instances
+	refusal   error                 // why clients refuse the live policy
+	policy    *serviceconfig.Etcd   // of live; empty if live does not set balancing
+	plan      *survey.Plan          // of a client under policy
 }
 
-func (p *patient) subject(s *survey.Service) *subject {
-	x := &subject{patient: p, Service: s, clients: s.Merged(), policy: new(serviceconfig.Etcd)}
-	if x.ruled = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.ruled {
-		x.live, x.refused = s.Live()
+func (p *examination) subject(s *survey.Service) *subject {
+	x := &subject{examination: p, Service: s, clients: s.Merged(), policy: new(serviceconfig.Etcd)}
+	if x.hasPolicy = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasPolicy {
+		x.live, x.refusal = s.Live()
 	}
 	if len(s.Instances) == 0 {
 		x.live = nil
@@ -40,8 +40,8 @@ func (p *patient) subject(s *survey.Service) *subject {
 	return x
 }
 
-// check looks at what was read.
-func (p *patient) check() {
+// check runs all checks.
+func (p *examination) check() {
 	for _, s := range p.services {
 		x := p.subject(s)
 		for _, c := range checks {
@@ -51,7 +51,7 @@ func (p *patient) check() {
 		}
 	}
 	if len(p.exposed) > 0 {
-		p.report(KindPlaintext, fmt.Sprintf("the password of --user is sent without TLS to %s: whoever is on the way can read it", strings.Join(p.exposed, ", ")),
+		p.report(KindPlaintext, fmt.Sprintf("the password of --user is sent without TLS to %s: anyone on the network path can read it", strings.Join(p.exposed, ", ")),
 			"have etcd serve TLS, and give https:// in --endpoints or --cacert; services that use this etcd with a password send theirs in the same way")
 	}
 }
@@ -64,23 +64,23 @@ func (x *subject) badKey() {
 	where, fix := x.Key, "have its servers use another key: this one is refused by clients and when code is generated"
 	if x.Config != nil && !x.InUse() {
 		where = x.Config.Key
-		fix = "no client can be given this key, so the live policy for it has no effect: " + x.deletion(where)
+		fix = "no client can be given this key, so the live policy for it has no effect: " + x.deleteCommand(where)
 	}
 	x.report(KindBadKey, err.Error(), fix, where)
 }
 
-// empty finds a service of which all entries are being withdrawn.
+// empty finds services whose entries are all being withdrawn.
 func (x *subject) empty() {
 	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
 		x.report(KindEmpty, fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
-			"start a server; what its owner has left behind goes with its lease", x.Key+"/")
+			"start a server; the entries of dead owners expire with their leases", x.Key+"/")
 	}
 }
 
-// isNothing reports whether etcd has nothing of a service, but for candidates.
-func isNothing(s *survey.Service) bool { return !s.InUse() && s.Config == nil }
+// isAbsent reports whether a service has neither entries nor a live config.
+func isAbsent(s *survey.Service) bool { return !s.InUse() && s.Config == nil }
 
-// tooMany finds a service with more than clients keep, unless they are told to by runtime.WithLimits.
+// tooMany finds services with more entries than clients keep by default.
 func (x *subject) tooMany() {
 	const (
 		maxEntries = 20_000
@@ -91,12 +91,12 @@ func (x *subject) tooMany() {
 		bytes += len(i.Entry.Key) + len(i.Entry.Value)
 	}
 	if entries > maxEntries || bytes > maxBytes {
-		x.report(KindTooMany, fmt.Sprintf("there are %d entries of %d KiB, and clients keep %d of %d KiB unless they are told otherwise: they do not call the rest", entries, bytes>>10, maxEntries, maxBytes>>10),
-			"if they are meant, give clients more room by runtime.WithLimits; if not, find out who puts them: etcdrpc ls "+x.word(x.Key), x.Key+"/")
+		x.report(KindTooMany, fmt.Sprintf("there are %d entries of %d KiB, and clients keep %d of %d KiB by default: they do not call the rest", entries, bytes>>10, maxEntries, maxBytes>>10),
+			"if that is intended, raise the limits of clients by runtime.WithLimits; if not, find their writer: etcdrpc ls "+x.keyArg(x.Key), x.Key+"/")
 	}
 }
 
-// leader finds a leader that no caller can reach.
+// leader finds leaders that callers cannot reach.
 func (x *subject) leader() {
 	all := x.Standing
 	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
@@ -104,36 +104,36 @@ func (x *subject) leader() {
 	}
 	x.report(KindLeader,
 		fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance),
-		"if its server is dead, the candidate goes with its lease; if it lives, its status and log say what keeps its entry out", all[0].Key)
+		"if its server is dead, the candidate goes with its lease; if it lives, its status and log say why it has no entry", all[0].Key)
 }
 
-// place is where an entry says that an instance is.
-type place struct {
+// location is the address of an instance, and the layout that it is written in.
+type location struct {
 	layout endpoint.Layout
 	addr   string
 }
 
-func placeOf(i *survey.Instance) place { return place{i.Layout, i.Addr} }
+func locationOf(i *survey.Instance) location { return location{i.Layout, i.Addr} }
 
-// duplicates finds different entries of one layout with one address. In two layouts it is one instance that writes both.
+// duplicates finds several entries of one layout with one address. One instance may write several layouts.
 func (x *subject) duplicates() {
-	keys := make(map[place][]string)
+	keys := make(map[location][]string)
 	for _, i := range x.Instances {
-		if lease := x.leases[i.Entry.Lease]; !lease.stale && !lease.behind && !i.Leaving() { // what a restarted server left behind
-			keys[placeOf(&i)] = append(keys[placeOf(&i)], i.Entry.Key)
+		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // else a restarted server left it
+			keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
 		}
 	}
 	for _, i := range x.Instances {
-		if same := keys[placeOf(&i)]; len(same) > 1 && same[0] == i.Entry.Key {
-			x.report(KindDuplicate, fmt.Sprintf("%d entries say that they are at %s, and clients take them for one instance", len(same), i.Addr),
-				"have each server advertise an address of its own, or keep one instance id over restarts; what an earlier run left behind goes with its lease", same...)
+		if same := keys[locationOf(&i)]; len(same) > 1 && same[0] == i.Entry.Key {
+			x.report(KindDuplicate, fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance", len(same), i.Addr),
+				"have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease", same...)
 		}
 	}
 }
 
-// mixedLayouts finds layouts of which the readers do not find every server.
+// mixedLayouts finds services where readers of one layout miss servers that are written in another.
 func (x *subject) mixedLayouts() {
-	entries := make(map[string][]string) // keys, by layout
+	entries := make(map[string][]string) // keys by layout
 	addrs := make(map[string]bool)
 	written := make(map[[2]string]bool) // an address in a layout
 	for _, i := range x.Instances {
@@ -153,8 +153,8 @@ func (x *subject) mixedLayouts() {
 		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 
-// lostByXDS finds what of a service clients by xDS cannot be told. A live policy that nobody goes by has a finding of its own.
-func (x *subject) lostByXDS() {
+// unsupportedByXDS finds what xDS clients of a service do not get. Refused live policies have their own finding.
+func (x *subject) unsupportedByXDS() {
 	if !x.xds || !x.InUse() {
 		return
 	}
@@ -166,20 +166,22 @@ func (x *subject) lostByXDS() {
 	for _, i := range x.clients.Instances {
 		endpoints = append(endpoints, runtime.Endpoint(i.Endpoint))
 	}
-	lost, err := x.Lost(config, endpoints)
+	unsupported, err := x.Lost(config, endpoints)
 	if err != nil {
-		lost = []string{err.Error()}
+		unsupported = []string{err.Error()}
 	}
-	if len(lost) > 0 {
-		x.report(KindXDS, "clients by xDS are not told all: "+strings.Join(lost, "; "),
-			"if that matters, do without it where such clients call, or have them do it themselves: docs/xds.md", where)
+	if len(unsupported) > 0 {
+		x.report(KindXDS, "xDS clients do not get all of it: "+strings.Join(unsupported, "; "),
+			"if xDS clients need it, configure it in the clients: docs/xds.md", where)
 	}
 }
 
-// word returns a service key as a command of etcdrpc takes it, after the flag that says in which namespace it is.
-func (p *patient) word(key string) string {
+// keyArg returns a service key quoted for a command line, after --namespace if there is one.
+func (p *examination) keyArg(key string) string {
 	return output.Word(p.full(""), key)
 }
 
-// deletion is the command that deletes a key.
-func (p *patient) deletion(key string) string { return "etcdctl del " + output.Shell(p.full(key)) }
+// deleteCommand returns the command that deletes a key.
+func (p *examination) deleteCommand(key string) string {
+	return "etcdctl del " + output.Shell(p.full(key))
+}

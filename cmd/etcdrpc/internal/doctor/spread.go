@@ -14,26 +14,25 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// compareFix says how to compare a live policy with the instances.
+// compareFix returns the remedy to compare a live policy with the instances.
 func (x *subject) compareFix() string {
-	return fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", x.word(x.Key))
+	return fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", x.keyArg(x.Key))
 }
 
-// group is a group of a split, and what is in it.
+// group is a group of a split and its instances.
 type group struct {
 	serviceconfig.Split
-	at            int // in the list of groups
-	open, drained []*survey.Instance
+	at              int // index in the split
+	active, drained []*survey.Instance
 }
 
-// isEmpty reports whether a group with a share of the calls has no instance.
-func (g group) isEmpty() bool { return g.Weight > 0 && len(g.open)+len(g.drained) == 0 }
+// isEmpty reports whether a group with a weight has no instance.
+func (g group) isEmpty() bool { return g.Weight > 0 && len(g.active)+len(g.drained) == 0 }
 
-// isEmptied reports whether a drain leaves none of a group with a share of the calls.
-func (g group) isEmptied() bool { return g.Weight > 0 && len(g.open) == 0 && len(g.drained) > 0 }
+// isEmptied reports whether all instances of a group with a weight are drained.
+func (g group) isEmptied() bool { return g.Weight > 0 && len(g.active) == 0 && len(g.drained) > 0 }
 
-// groups returns the groups of the split as calls without a lane find them, and the instances that these call and that are in
-// none.
+// groups returns the groups of the split for calls without a lane, and the keys of the instances that are in none.
 func (x *subject) groups() (groups []group, outside []string) {
 	for n, split := range x.policy.Split {
 		groups = append(groups, group{Split: split, at: n})
@@ -44,7 +43,7 @@ func (x *subject) groups() (groups []group, outside []string) {
 		case at < len(groups) && i.Drained:
 			groups[at].drained = append(groups[at].drained, i)
 		case at < len(groups):
-			groups[at].open = append(groups[at].open, i)
+			groups[at].active = append(groups[at].active, i)
 		case !i.Drained:
 			outside = append(outside, i.Entry.Key)
 		}
@@ -52,14 +51,14 @@ func (x *subject) groups() (groups []group, outside []string) {
 	return groups, outside
 }
 
-// named lists the groups for which something holds.
-func named(groups []group, holds func(group) bool) string {
+// describeGroups describes the groups for which holds is true.
+func describeGroups(groups []group, holds func(group) bool) string {
 	var names []string
 	for _, g := range groups {
 		if holds(g) {
 			match, err := json.Marshal(g.Match)
 			if err != nil {
-				panic(err) // cannot be: it is text
+				panic(err) // impossible: a map of strings
 			}
 			names = append(names, fmt.Sprintf("split[%d], of weight %d, %.200s", g.at, g.Weight, match))
 		}
@@ -67,7 +66,7 @@ func named(groups []group, holds func(group) bool) string {
 	return strings.Join(output.FirstOf(names), "; ")
 }
 
-// emptyGroups finds the groups of a split that have a share of the calls and nothing to call.
+// emptyGroups finds groups of a split that have a weight and no instance.
 func (x *subject) emptyGroups() {
 	groups, _ := x.groups()
 	if !slices.ContainsFunc(groups, group.isEmpty) {
@@ -77,58 +76,58 @@ func (x *subject) emptyGroups() {
 	if len(x.plan.Base.Members) < len(x.clients.Instances) {
 		what = "no instance that is in no lane is in a group"
 	}
-	x.reportPolicy(KindNoMatch, what+" of the split, so the other groups get its calls: "+named(groups, group.isEmpty), x.compareFix())
+	x.reportPolicy(KindNoMatch, what+" of the split, so the other groups get its calls: "+describeGroups(groups, group.isEmpty), x.compareFix())
 }
 
-// outsideGroups finds the instances in no group of a split.
+// outsideGroups finds instances in no group of a split.
 func (x *subject) outsideGroups() {
 	if groups, outside := x.groups(); len(groups) > 0 && len(outside) > 0 {
 		x.reportPolicy(KindNoMatch, output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
-			"if they are to be called, give them a group; if not, a group of weight 0 says so: "+x.setPolicy(), outside...)
+			"if they should be called, give them a group; if not, give them a group of weight 0: "+x.setCommand(), outside...)
 	}
 }
 
-// emptiedGroups finds a drain that empties groups of a split whose calls at least double those of the groups that are left.
+// emptiedGroups finds drains that empty groups of a split, and at least double the calls of the others.
 func (x *subject) emptiedGroups() {
 	groups, _ := x.groups()
-	var left, lost uint64
+	var activeWeight, drainedWeight uint64
 	for _, g := range groups {
 		switch {
 		case g.isEmptied():
-			lost += uint64(g.Weight)
-		case len(g.open) > 0:
-			left += uint64(g.Weight)
+			drainedWeight += uint64(g.Weight)
+		case len(g.active) > 0:
+			activeWeight += uint64(g.Weight)
 		}
 	}
-	if lost == 0 || lost < left {
+	if drainedWeight == 0 || drainedWeight < activeWeight {
 		return
 	}
 	first := groups[slices.IndexFunc(groups, group.isEmptied)]
-	x.reportPolicy(KindDrain, fmt.Sprintf("the drain empties a group of the split, so the others get %d of its %d parts of the calls, too: %s", lost, lost+left, named(groups, group.isEmptied)),
-		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.word(x.Key), output.Shell(x.listed(first.drained[0])), x.setPolicy()))
+	x.reportPolicy(KindDrain, fmt.Sprintf("the drain empties a group of the split, so the others get %d of its %d parts of the calls, too: %s", drainedWeight, drainedWeight+activeWeight, describeGroups(groups, group.isEmptied)),
+		fmt.Sprintf("etcdrpc undrain %s %s; or change the split first: %s", x.keyArg(x.Key), output.Shell(x.drainName(first.drained[0])), x.setCommand()))
 }
 
-// spelledZones finds zones that differ in their spelling alone, where a policy prefers the client's own.
-func (x *subject) spelledZones() {
+// zoneSpellings finds zones that differ only in case, if the policy prefers the client's zone.
+func (x *subject) zoneSpellings() {
 	if !x.policy.PreferZone {
 		return
 	}
-	spelled := make(map[string]string) // the zone in lower case, as it is written
-	told := make(map[string]bool)
+	spelled := make(map[string]string) // zone by its lower case
+	reported := make(map[string]bool)
 	for _, i := range x.clients.Instances {
 		folded := strings.ToLower(strings.TrimSpace(i.Zone))
 		first, known := spelled[folded]
 		if !known {
 			spelled[folded] = i.Zone
-		} else if first != i.Zone && !told[i.Zone] {
-			told[i.Zone] = true
+		} else if first != i.Zone && !reported[i.Zone] {
+			reported[i.Zone] = true
 			x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %.80q and %.80q are two zones: clients compare them letter by letter", first, i.Zone),
 				"write the zone in one way, in instances and clients", i.Entry.Key)
 		}
 	}
 }
 
-// missingZones finds instances without a zone, where a policy prefers the client's own.
+// missingZones finds instances without a zone, if the policy prefers the client's zone.
 func (x *subject) missingZones() {
 	var without []string
 	for _, i := range x.clients.Instances {
@@ -139,19 +138,19 @@ func (x *subject) missingZones() {
 	if !x.policy.PreferZone || len(without) == 0 {
 		return
 	}
-	fix := "have the servers say their zone by runtime.WithZone; or put a live policy without preferZone in force: " + x.setPolicy()
+	fix := "set the zone of the servers by runtime.WithZone; or use a live policy without preferZone: " + x.setCommand()
 	if all := len(x.clients.Instances); len(without) < all {
-		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances say none: clients that have instances in theirs do not call these", len(without), all), fix, without...)
+		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have no zone: clients with instances in their own zone do not call these", len(without), all), fix, without...)
 		return
 	}
-	x.reportPolicy(KindNoMatch, "the live policy prefers the client's own zone, and no instance says its zone, so that has no effect", fix)
+	x.reportPolicy(KindNoMatch, "the live policy prefers the client's own zone, and no instance has a zone, so that has no effect", fix)
 }
 
-// mostOfCalls is the part of the calls from which on a weight is likely a slip: of 1000 beside 10, say.
-const mostOfCalls = 0.9
+// maxLikelyShare is the share of the calls above which a weight is probably a mistake, such as 1000 among weights of 10.
+const maxLikelyShare = 0.9
 
-// heavyWeights finds an instance that gets nearly all calls by its weight, of several that the live policy goes by. Only those
-// of one group of a split, and of the same lanes, share calls.
+// heavyWeights finds instances that get nearly all calls of their set by weight. A set is the instances of one group of the
+// split and the same lanes.
 func (x *subject) heavyWeights() {
 	if len(x.policy.ChildPolicy) == 0 {
 		return
@@ -171,29 +170,29 @@ func (x *subject) heavyWeights() {
 			sum += float64(max(i.Weight, 1))
 		}
 		most := slices.MaxFunc(set, func(a, b *survey.Instance) int { return cmp.Compare(a.Weight, b.Weight) })
-		if len(set) < 3 || float64(most.Weight) <= mostOfCalls*sum { // of two, one may be a canary
+		if len(set) < 3 || float64(most.Weight) <= maxLikelyShare*sum { // of two instances one may be a canary
 			continue
 		}
 		x.report(KindMetadata, fmt.Sprintf("%s has the weight %d, and so %.0f %% of the calls to %s", most.Addr, most.Weight, 100*float64(most.Weight)/sum, output.Counted(len(set), "instance")),
-			"if that is not meant, have its server write a weight like those of the others: etcdrpc ls "+x.word(x.Key), most.Entry.Key)
+			"if that is not meant, have its server write a weight like those of the others: etcdrpc ls "+x.keyArg(x.Key), most.Entry.Key)
 	}
 }
 
-// missingRoutes finds instances that say their lane, where a live policy says how to balance and has no routes.
+// missingRoutes finds instances in lanes whose live policy sets balancing without routes.
 func (x *subject) missingRoutes() {
-	laned := survey.WithLane(x.clients.Instances)
-	if x.live == nil || len(x.live.LoadBalancing) == 0 || x.plan.Placed != nil || len(laned) == 0 {
+	inLanes := survey.WithLane(x.clients.Instances)
+	if x.live == nil || len(x.live.LoadBalancing) == 0 || x.plan.Placed != nil || len(inLanes) == 0 {
 		return
 	}
 	var where []string
-	for _, i := range laned {
+	for _, i := range inLanes {
 		where = append(where, i.Entry.Key)
 	}
-	x.reportPolicy(KindLane, output.CountedIs(len(laned), "instance", "says its lane", "say their lanes")+", and the live policy has no routes, so calls without a lane reach them, too",
-		"give the live policy the routes of the proto file (docs/lanes.md): "+x.setPolicy(), where...)
+	x.reportPolicy(KindLane, output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live policy has no routes, so calls without a lane also reach them",
+		"give the live policy the routes of the proto file (docs/lanes.md): "+x.setCommand(), where...)
 }
 
-// badRoutes finds routes that put no instance in a lane, or all.
+// badRoutes finds routes that put no instance in a lane, or all of them.
 func (x *subject) badRoutes() {
 	if x.plan.Placed == nil {
 		return
@@ -207,18 +206,18 @@ func (x *subject) badRoutes() {
 	}
 }
 
-// drainedLanes finds the strict lanes that a drain leaves without an instance.
+// drainedLanes finds strict lanes whose instances are all drained.
 func (x *subject) drainedLanes() {
-	drained := make(map[string]string) // an instance, by the lane
+	drained := make(map[string]string) // an instance by lane
 	for _, i := range x.plan.All[x.plan.Live:] {
 		for _, lane := range cmp.Or(x.plan.Placed, new(plan.Placement)).Of[&i.Endpoint] {
-			drained[lane] = max(drained[lane], x.listed(i))
+			drained[lane] = max(drained[lane], x.drainName(i))
 		}
 	}
 	for _, lane := range slices.Sorted(maps.Keys(drained)) {
 		if x.plan.Lane(lane) == nil {
 			x.reportPolicy(KindLane, fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
-				fmt.Sprintf("etcdrpc undrain %s %s", x.word(x.Key), output.Shell(drained[lane])))
+				fmt.Sprintf("etcdrpc undrain %s %s", x.keyArg(x.Key), output.Shell(drained[lane])))
 		}
 	}
 }

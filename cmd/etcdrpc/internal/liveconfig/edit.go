@@ -1,4 +1,4 @@
-// Package liveconfig reads the text of live service configs, and edits how they balance. It knows nothing of instances.
+// Package liveconfig parses the text of live service configs, and edits their load balancing. It does not use instances.
 package liveconfig
 
 import (
@@ -11,13 +11,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Config is a live config whose load balancing is edited. The rest of its text stays as it is.
+// Config is a live config whose load balancing is edited. The rest of its text is kept.
 type Config struct {
 	*serviceconfig.Config
-	text, balances string // as it was read
+	text, oldBalancing string // of the parsed text, before any edit
 }
 
-// Parse reads a live config, of which "" is the empty one.
+// Parse parses a live config. "" is the empty config.
 func Parse(text string) (*Config, error) {
 	c := &Config{Config: new(serviceconfig.Config), text: text}
 	if text != "" {
@@ -26,11 +26,11 @@ func Parse(text string) (*Config, error) {
 			return nil, err
 		}
 	}
-	c.balances = c.balancing()
+	c.oldBalancing = c.balancing()
 	return c, nil
 }
 
-// Balances reports whether the config says how to balance, so that it overrides what the generated one says of that.
+// Balances reports whether the config sets load balancing, and so overrides that of the generated config.
 func (c *Config) Balances() bool { return len(c.LoadBalancing) > 0 }
 
 // Etcd returns the policy "etcd", nil if there is none.
@@ -41,7 +41,7 @@ func (c *Config) Etcd() *serviceconfig.Etcd {
 	return c.LoadBalancing[0].Etcd()
 }
 
-// Policy returns what the policy "etcd" says, which is nothing where there is none.
+// Policy returns the policy "etcd", or an empty one if there is none.
 func (c *Config) Policy() serviceconfig.Etcd {
 	if policy := c.Etcd(); policy != nil {
 		return *policy
@@ -49,9 +49,9 @@ func (c *Config) Policy() serviceconfig.Etcd {
 	return serviceconfig.Etcd{}
 }
 
-// Begin returns the policy "etcd", which it puts above the present policies where it is not there, but below outlier
-// detection, or above child where there are none.
-func (c *Config) Begin(child []serviceconfig.Policy) (*serviceconfig.Etcd, error) {
+// EnsureEtcd returns the policy "etcd". If there is none, it adds one above the present policies, but below outlier detection.
+// Without present policies, child is its child policy.
+func (c *Config) EnsureEtcd(child []serviceconfig.Policy) (*serviceconfig.Etcd, error) {
 	if policy := c.Etcd(); policy != nil {
 		return policy, nil
 	}
@@ -60,7 +60,7 @@ func (c *Config) Begin(child []serviceconfig.Policy) (*serviceconfig.Etcd, error
 		detection, ok := p.Config.(*serviceconfig.OutlierDetection)
 		switch {
 		case ok && len(c.LoadBalancing) > 1:
-			return nil, fmt.Errorf("the live policy lists %q beside others, above which %q must not stand: put %[2]q below it with policy set", p.Name, serviceconfig.EtcdName)
+			return nil, fmt.Errorf("the live policy lists %q among other policies, so %q cannot be added: put %[2]q below it with policy set", p.Name, serviceconfig.EtcdName)
 		case ok:
 			above = &detection.ChildPolicy
 		}
@@ -73,47 +73,47 @@ func (c *Config) Begin(child []serviceconfig.Policy) (*serviceconfig.Etcd, error
 	return policy, nil
 }
 
-// BegunByDrain reports whether there is nothing in the config but what drain begins one with.
-func (c *Config) BegunByDrain() bool {
+// IsMinimal reports whether the config has no fields but a policy "etcd" that only sets its child policy.
+func (c *Config) IsMinimal() bool {
 	policy := c.Etcd()
 	return policy != nil && reflect.DeepEqual(*policy, serviceconfig.Etcd{ChildPolicy: policy.ChildPolicy}) &&
 		reflect.DeepEqual(*c.Config, serviceconfig.Config{LoadBalancing: c.LoadBalancing})
 }
 
-// balancing returns the part of the text that is about load balancing.
+// balancing returns the load balancing part of the config as normalized text.
 func (c *Config) balancing() string {
-	text, _ := rewritten([]byte((&serviceconfig.Config{LoadBalancing: c.LoadBalancing}).JSON()), "")
+	text, _ := normalized([]byte((&serviceconfig.Config{LoadBalancing: c.LoadBalancing}).JSON()), "")
 	return text
 }
 
 func (c *Config) String() string {
-	balances := c.balancing()
-	if balances == c.balances {
+	balancing := c.balancing()
+	if balancing == c.oldBalancing {
 		return c.text
 	}
-	text, err := serviceconfig.Merge(c.text, balances)
+	text, err := serviceconfig.Merge(c.text, balancing)
 	if err != nil {
-		panic(err) // cannot be: both have been read
+		panic(err) // impossible: both parsed before
 	}
 	return text
 }
 
-// linkedPolicies are the policies that every client of this project links. Others are imported by the code of services
-// whose protos name them, which etcd does not hold.
+// linkedPolicies are the policies that every client of this project links. Generated code imports others if a proto file names
+// them, which etcd does not record.
 var linkedPolicies = []string{
 	serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
 	serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName,
 }
 
-// Linked says which policy of a live config not every client links, so that those refuse it that do not; nil: there is none.
+// Linked returns an error if a config names a policy that clients do not link by default.
 func Linked(c *serviceconfig.Config) error {
 	return c.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) })
 }
 
-// DefaultPolicy is what a live config is begun with if nobody says otherwise.
+// DefaultPolicy is the child policy of a new live config, unless another is requested.
 const DefaultPolicy = "round_robin"
 
-// PolicyNames returns the names that [ChildPolicy] takes, the default first.
+// PolicyNames returns the names that [ChildPolicy] accepts, the default first.
 func PolicyNames() (names []string) {
 	for _, p := range serviceconfig.Picking {
 		names = append(names, p.Proto)
@@ -121,8 +121,7 @@ func PolicyNames() (names []string) {
 	return names
 }
 
-// ChildPolicy reads the policy that a user names: by what the proto option is called, or as JSON of
-// one policy or of a list of them.
+// ChildPolicy parses a child policy: its name in the proto option, or JSON of one policy or of a list of policies.
 func ChildPolicy(text string) ([]serviceconfig.Policy, error) {
 	text = strings.TrimSpace(text)
 	for _, p := range serviceconfig.Picking {

@@ -37,7 +37,7 @@ func TestChildPolicy(t *testing.T) {
 	}
 }
 
-// TestConfig_String keeps the text of what is not edited.
+// TestConfig_String checks that unedited text is kept.
 func TestConfig_String(t *testing.T) {
 	detection := func(child string) string { return `{"outlier_detection_experimental":{"childPolicy":[` + child + `]}}` }
 	const rest = `"methodConfig":[{"name":[{}],"timeout":"1.50s"}]`
@@ -58,7 +58,7 @@ func TestConfig_String(t *testing.T) {
 		if err != nil || c.String() != text {
 			t.Fatal(c, err)
 		}
-		policy, err := c.Begin(child)
+		policy, err := c.EnsureEtcd(child)
 		if err != nil {
 			if want != "" {
 				t.Errorf("%s: %v", text, err)
@@ -72,7 +72,7 @@ func TestConfig_String(t *testing.T) {
 	}
 }
 
-// TestLinkedPolicies compares what is taken for linked with what the runtime registers in this binary.
+// TestLinkedPolicies compares linkedPolicies with the policies that the runtime registers in this binary.
 func TestLinkedPolicies(t *testing.T) {
 	for _, name := range []string{serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
 		serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName, serviceconfig.WeightedRoundRobinName, serviceconfig.OutlierDetectionName} {

@@ -11,13 +11,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// TooDeep reports whether JSON nests deeper than a live config may. Written over several lines, such JSON
-// would grow to hundreds of megabytes of spaces.
+// TooDeep reports whether JSON is nested deeper than a live config may be. Indented, such JSON would grow to hundreds of
+// megabytes.
 func TooDeep(text []byte) bool {
 	return rawjson.Depth(text, serviceconfig.MaxDepth) > serviceconfig.MaxDepth
 }
 
-// AsJSON returns text as a part of JSON: as it is or, where it is none or nests too deep, as a string.
+// AsJSON returns text as a JSON value: as it is or, if it is invalid or nested too deep, as a string.
 func AsJSON(text string) any {
 	if !TooDeep([]byte(text)) && json.Valid([]byte(text)) {
 		return json.RawMessage(text)
@@ -25,26 +25,23 @@ func AsJSON(text string) any {
 	return text
 }
 
-// Check returns why no client would go by a live policy. Which policies a client links is not
-// known here: all that generated code may name are accepted.
+// Check returns why every client would refuse a live policy. It accepts all policies that generated code may link.
 func Check(text string) error {
 	_, err := serviceconfig.ParseLive(text)
 	return err
 }
 
-// Pretty returns JSON for people, with the fields of objects in the order of their names, so that two texts that say
-// the same look the same. Text that is not JSON, or has a field twice, is returned escaped, on one line: clients refuse
-// it, so it says the same as no other.
+// Pretty returns indented JSON with sorted fields, so that equal configs have equal text. Text that is not JSON, or has a field
+// twice, is returned escaped on one line: clients refuse it, so it equals no other.
 func Pretty(text []byte) string {
-	if out, ok := rewritten(text, "  "); ok {
+	if out, ok := normalized(text, "  "); ok {
 		return out
 	}
 	return printable.Text(string(text))
 }
 
-// rewritten returns JSON with the fields of objects in the order of their names. ok is false for text that is not JSON or nests too
-// deep.
-func rewritten(text []byte, indent string) (_ string, ok bool) {
+// normalized returns JSON with sorted fields. ok is false if text is not JSON or nested too deep.
+func normalized(text []byte, indent string) (_ string, ok bool) {
 	if TooDeep(text) || !utf8.Valid(text) || !json.Valid(text) {
 		return "", false
 	}

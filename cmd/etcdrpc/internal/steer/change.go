@@ -15,22 +15,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// What an edit is refused for. These do not say how to go on: commands have flags for it, and pages a box.
+// Reasons to refuse an edit. The caller adds the remedy: a flag of the command.
 var (
-	ErrBroken = errors.New("clients do not go by the live policy, and running ones keep the last good one")
-	ErrStands = errors.New("the live policy already says how to balance, and that is kept")
+	ErrRefused  = errors.New("clients refuse the live policy, and running ones keep the last valid one")
+	ErrConflict = errors.New("the live policy already sets how to balance, and is not overwritten")
 )
 
-// DoneError is that what an edit is to take away is not there.
-type DoneError string
+// NothingToDoError says that what an edit should remove does not exist.
+type NothingToDoError string
 
-func (e DoneError) Error() string { return string(e) }
+func (e NothingToDoError) Error() string { return string(e) }
 
-// ErrNoPolicy is a service without a live policy.
-const ErrNoPolicy DoneError = "there is no live policy: clients go by what their code was generated with"
+// ErrNoPolicy is returned for a service without a live policy.
+const ErrNoPolicy NothingToDoError = "there is no live policy: clients use the generated config"
 
-// change makes the new config.
-func (e *Edit) change() error {
+// buildConfig sets the new config.
+func (e *Edit) buildConfig() error {
 	switch e.Kind {
 	case Put:
 		e.New = e.Config
@@ -41,10 +41,10 @@ func (e *Edit) change() error {
 		}
 		return nil
 	}
-	_, broken := e.Service.Live() // also of an empty one, which the next takes for none
+	_, refusal := e.Service.Live() // Parse accepts an empty config, clients do not
 	c, err := liveconfig.Parse(e.OldText())
-	if err = cmp.Or(broken, err); err != nil {
-		return fmt.Errorf("%w: %w", ErrBroken, err)
+	if err = cmp.Or(refusal, err); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	switch e.Kind {
 	case Split:
@@ -54,33 +54,33 @@ func (e *Edit) change() error {
 	case Undrain:
 		err = e.undrain(c)
 	default:
-		err = fmt.Errorf("%.20q is not an edit", e.Kind)
+		err = fmt.Errorf("unknown kind of edit %.20q", e.Kind)
 	}
 	e.New = c.String()
 	return err
 }
 
-// begin returns the policy "etcd" of a config, which it begins where there is none. The error is ErrStands where one stands that
-// is not as it would be begun.
-func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
+// ensurePolicy returns the policy "etcd" of a config, and adds it if there is none. It returns ErrConflict if the existing one
+// differs from the options of the edit.
+func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
 	if err != nil {
 		return nil, err
 	}
-	begins := !c.Balances()
-	policy, err := c.Begin(child)
+	isNew := !c.Balances()
+	policy, err := c.EnsureEtcd(child)
 	switch {
 	case err != nil:
 		return nil, err
-	case begins:
+	case isNew:
 		policy.PreferZone = e.PreferZone
 	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
-		return nil, fmt.Errorf("%w: it balances by %s", ErrStands, policyNames(policy.ChildPolicy))
-	case e.Kind != Drain: // a split says nothing of the rest
+		return nil, fmt.Errorf("%w: it balances by %s", ErrConflict, policyNames(policy.ChildPolicy))
+	case e.Kind != Drain: // a split keeps the other fields
 	case e.PreferZone && !policy.PreferZone:
-		return nil, fmt.Errorf("%w: it prefers no zone", ErrStands)
+		return nil, fmt.Errorf("%w: it has no preferZone", ErrConflict)
 	case e.NoRoutes && policy.Route != nil:
-		return nil, fmt.Errorf("%w: it has routes", ErrStands)
+		return nil, fmt.Errorf("%w: it has routes", ErrConflict)
 	}
 	return policy, nil
 }
@@ -95,19 +95,19 @@ func policyNames(policies []serviceconfig.Policy) string {
 
 func (e *Edit) split(c *liveconfig.Config) error {
 	if len(e.Groups) == 0 && len(c.Policy().Split) == 0 {
-		return DoneError("calls are not split")
+		return NothingToDoError("calls are not split")
 	}
-	policy, err := e.begin(c)
+	policy, err := e.ensurePolicy(c)
 	if err != nil {
 		return err
 	}
 	if policy.Split = e.Groups; len(e.Groups) == 0 {
-		e.noteRest(c, "split")
+		e.noteLeftover(c, "split")
 	}
 	return nil
 }
 
-// drain adds instances to the list of those to drain.
+// drain adds instances to the list "drain".
 func (e *Edit) drain(c *liveconfig.Config) error {
 	names, err := e.instances()
 	if err != nil {
@@ -126,14 +126,14 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 			list, listed[name] = append(list, name), true
 		}
 	}
-	policy, err := e.begin(c)
+	policy, err := e.ensurePolicy(c)
 	if err == nil {
 		policy.Drain = list
 	}
 	return err
 }
 
-// undrain takes instances off the list of those to drain.
+// undrain removes instances from the list "drain".
 func (e *Edit) undrain(c *liveconfig.Config) error {
 	names, err := e.instances()
 	if err != nil {
@@ -141,60 +141,60 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	policy := c.Etcd()
 	if policy == nil || len(policy.Drain) == 0 {
-		return DoneError("it is not drained: nothing is")
+		return NothingToDoError("it is not drained: the list is empty")
 	}
-	find, called, addrs := e.Service.Finder(), survey.ListOf(names), make(map[string]bool)
+	find, undrained, addrs := e.Service.Finder(), survey.ListOf(names), make(map[string]bool)
 	for _, name := range names {
 		found, err := find(name)
 		if err != nil {
 			if !e.Force && !slices.Contains(policy.Drain, name) {
-				return fmt.Errorf("it is not drained, and %q is not registered; what is drained: %s", name, strings.Join(policy.Drain, ", "))
+				return fmt.Errorf("it is not drained, and %q is not registered; drained are: %s", name, strings.Join(policy.Drain, ", "))
 			}
 			continue
 		}
-		called[found.Addr], addrs[found.Addr] = true, true
+		undrained[found.Addr], addrs[found.Addr] = true, true
 	}
 	for _, i := range e.Service.Instances {
-		if addrs[i.Addr] { // clients know it by one of these
-			called[i.Instance] = true
+		if addrs[i.Addr] { // clients may know it by any of these ids
+			undrained[i.Instance] = true
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return called[d] })
+	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return undrained[d] })
 	if len(left) == len(policy.Drain) {
-		return DoneError("it is not drained; what is: " + strings.Join(left, ", "))
+		return NothingToDoError("it is not drained; drained are: " + strings.Join(left, ", "))
 	}
 	if policy.Drain = left; len(left) > 0 {
 		return nil
 	}
 	policy.Drain = nil
-	e.noteRest(c, "drained")
+	e.noteLeftover(c, "drained")
 	return nil
 }
 
-// noteRest says that a config which does no more of what it was begun for is still in force.
-func (e *Edit) noteRest(c *liveconfig.Config, done string) {
-	if c.BegunByDrain() {
-		e.note("Nothing is %s any more, but this policy still stands in place of the generated one; if that is not wanted: etcdrpc policy rm %s", done, e.Service.Word())
+// noteLeftover notes that a policy without effect still replaces the generated one.
+func (e *Edit) noteLeftover(c *liveconfig.Config, done string) {
+	if c.IsMinimal() {
+		e.note("Nothing is %s any more, but this policy still replaces the generated one; to remove it: etcdrpc policy rm %s", done, e.Service.Word())
 	}
 }
 
-// Choice is instances by what they say. What is "" makes no difference.
+// Choice selects instances by their fields. An empty field matches every instance.
 type Choice struct{ Zone, Version, Host string }
 
-// instances returns the names of those that are to be drained or undrained, for clients that read what is written.
+// instances returns the names of the instances to drain or undrain.
 func (e *Edit) instances() ([]string, error) {
 	names := e.Names
 	if len(names) == 0 {
-		names = e.Choice.of(e.Service.Merged())
+		names = e.Choice.addrs(e.Service.Merged())
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Word())
+		return nil, fmt.Errorf("none of the %s matches: compare with etcdrpc ls %s", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Word())
 	}
 	return names, nil
 }
 
-// of returns the addresses of the instances that are chosen.
-func (c Choice) of(clients *survey.Service) (addrs []string) {
+// addrs returns the addresses of the instances that match.
+func (c Choice) addrs(clients *survey.Service) (found []string) {
 	if c == (Choice{}) {
 		return nil
 	}
@@ -202,8 +202,8 @@ func (c Choice) of(clients *survey.Service) (addrs []string) {
 	for _, i := range clients.Instances {
 		host, _, err := net.SplitHostPort(i.Addr)
 		if err == nil && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(c.Host, host) {
-			addrs = append(addrs, i.Addr)
+			found = append(found, i.Addr)
 		}
 	}
-	return addrs
+	return found
 }

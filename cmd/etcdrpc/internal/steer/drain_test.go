@@ -9,15 +9,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// drainNotes plans a drain.
-func drainNotes(s *survey.Service, asked Asked) ([]string, error) {
+// planDrain plans a drain, and returns its notes.
+func planDrain(s *survey.Service, asked Asked) ([]string, error) {
 	asked.Kind = Drain
 	e := &Edit{Asked: asked, Service: s}
 	err := e.plan()
 	return e.Notes, err
 }
 
-// TestDrain says what calls do, a line a case, and refuses where nothing is left to call.
+// TestDrain checks the notes of a drain, and that it is refused if no instance would be left.
 func TestDrain(t *testing.T) {
 	const child = `"childPolicy":[{"round_robin":{}}]`
 	const canary = `{"loadBalancingConfig":[{"etcd":{` + child + `,"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}]}}]}`
@@ -49,9 +49,9 @@ func TestDrain(t *testing.T) {
 	} {
 		for _, force := range []bool{false, true} {
 			s := calledService(tc.config, instances...)
-			notes, err := drainNotes(s, Asked{Names: strings.Fields(tc.drain), Force: force, NoRoutes: tc.config == ""})
+			notes, err := planDrain(s, Asked{Names: strings.Fields(tc.drain), Force: force, NoRoutes: tc.config == ""})
 			if refused := tc.refused != "" && !force; refused {
-				if !errors.Is(err, ErrLeavesNone) || !strings.Contains(err.Error(), tc.refused) {
+				if !errors.Is(err, ErrNoneLeft) || !strings.Contains(err.Error(), tc.refused) {
 					t.Errorf("%s: %v", tc.name, err)
 				}
 				continue
@@ -63,7 +63,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestDrain_ManyNames drains many of a zone each. Its work is in proportion to their number.
+// TestDrain_ManyNames checks that the work of a drain is linear in the number of names.
 func TestDrain_ManyNames(t *testing.T) {
 	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":""},"weight":1}]}}]}`
 	values, names := []string{"10.1.0.1:1"}, []string(nil)
@@ -75,7 +75,7 @@ func TestDrain_ManyNames(t *testing.T) {
 	}
 	s := calledService(config, values...)
 	allocs := testing.AllocsPerRun(1, func() {
-		if _, err := drainNotes(s, Asked{Names: names}); err != nil {
+		if _, err := planDrain(s, Asked{Names: names}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -84,7 +84,7 @@ func TestDrain_ManyNames(t *testing.T) {
 	}
 }
 
-// TestEmptied looks at those strict lanes alone that an edit leaves empty.
+// TestEmptied checks that an edit is refused only for the strict lanes that it empties.
 func TestEmptied(t *testing.T) {
 	const routes = `"route":[{"lane":"gone","match":{"version":"v9"},"strict":true},{"lane":"lax","match":{"version":"v1"}},{"label":"lane","strict":true}]`
 	config := func(drain string) string {
@@ -103,13 +103,13 @@ func TestEmptied(t *testing.T) {
 	} {
 		e := &Edit{Asked: Asked{Kind: Put, Config: tt.new}, Service: calledService(tt.old, instances...)}
 		err := e.plan()
-		if got := fmt.Sprint(err); errors.Is(err, ErrLeavesNone) != (tt.want != "") || !strings.Contains(got, tt.want) {
+		if got := fmt.Sprint(err); errors.Is(err, ErrNoneLeft) != (tt.want != "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s after %s leaves %q empty, want %q: %v", tt.new, tt.old, got, tt.want, err)
 		}
 	}
 }
 
-// calledService has instances a, b, c and so on with the values given, and a live config unless that is "".
+// calledService returns a service with instances a, b, c and so on with the given values, and a live config unless it is "".
 func calledService(config string, values ...string) *survey.Service {
 	s := &survey.Service{Key: "acme/user"}
 	for n, value := range values {

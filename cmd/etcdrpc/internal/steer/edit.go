@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Kind is what an edit does to a live config.
+// Kind is a kind of edit of a live config.
 type Kind string
 
 // The kinds of edits.
@@ -30,44 +30,44 @@ const (
 	Undrain Kind = "undrain"
 )
 
-// Drains reports whether it is the list to drain that is edited. What others change meanwhile is kept then.
+// Drains reports whether the edit changes only the list "drain". Do retries such an edit after a concurrent change.
 func (k Kind) Drains() bool { return k == Drain || k == Undrain }
 
-// Asked is an edit as somebody asks for it.
+// Asked is a requested edit.
 type Asked struct {
 	Key    string
 	Kind   Kind
-	Over   *int64 // the revision that the old config is to have, 0: there is to be none; nil: any
+	Over   *int64 // required revision of the old config; 0: there must be none; nil: any
 	DryRun bool   // nothing is written
 
-	Config string                // to put
-	Groups []serviceconfig.Split // to split the calls among; none: no longer
-	Names  []string              // of the instances to drain or undrain; none: those of Choice
+	Config string                // for Put
+	Groups []serviceconfig.Split // for Split; none: remove the split
+	Names  []string              // of the instances to drain or undrain; none: use Choice
 	Choice Choice
 
-	// Where no live config says how to balance yet:
-	Child      string // what it balances by, as [liveconfig.ChildPolicy] reads it; "": the default
+	// Options of a new policy, where no live config sets how to balance:
+	Child      string // child policy, in the format of [liveconfig.ChildPolicy]; "": the default
 	PreferZone bool
-	NoRoutes   bool // it may lack routes, though instances say their lanes
+	NoRoutes   bool // allows a policy without routes although instances have lanes
 
-	Force bool // nothing may be left to call in a group or a lane, and the key may lie in a namespace
+	Force bool // allows groups and lanes to become empty, and a key in a namespace
 }
 
-// Edit is a change of a live config: what it was, what it shall be, and what comes of it.
+// Edit is a change of a live config, and its effects.
 type Edit struct {
 	Asked
-	Service *survey.Service // whose it is, with the old one
-	New     string          // "": none
-	Notes   []string        // for the user, after the difference
-	Written int64           // the revision at which it was written; 0: it was not
+	Service *survey.Service // has the old config
+	New     string          // new config; "": none
+	Notes   []string        // for the user, shown after the diff
+	Written int64           // revision of the write; 0: not written
 
-	addrs      []string           // of what is to be drained
-	was, shall *liveconfig.Config // empty where clients do not go by it
+	addrs                []string           // of the instances to drain
+	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
 }
 
-// Propose works out what an edit makes of the live config that is there now, and refuses what would have calls go where they
-// must not, or fail. What it has worked out is returned beside an error, too: nil, if nothing could be read. Where what is to go
-// is not there, the error is a [DoneError], and the edit changes nothing.
+// Propose computes an edit of the current live config. It refuses an edit that makes calls fail or go to wrong instances. The
+// edit is also returned with an error, unless etcd could not be read. If what the edit removes does not exist, the error is a
+// [NothingToDoError].
 func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	if err := endpoint.CheckKey(asked.Key); err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	}
 	e := &Edit{Asked: asked, Service: n.Services[0]}
 	if namespace, err := s.NamespaceOf(ctx, e.Key); err != nil || namespace != "" && e.Service.Config == nil && !e.Force {
-		return e, cmp.Or(err, fmt.Errorf("others keep live policies in the namespace %q, where clients read none of %q: give --namespace %s", s.Full(namespace), e.Key, output.Shell(s.Full(namespace))))
+		return e, cmp.Or(err, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give --namespace %s", s.Full(namespace), e.Key, output.Shell(s.Full(namespace))))
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
@@ -87,23 +87,23 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	return e, err
 }
 
-// plan works out the new config, and what comes of it, of what has been read.
+// plan computes the new config and its effects. It does no I/O.
 func (e *Edit) plan() error {
-	err := e.change()
+	err := e.buildConfig()
 	if err != nil {
 		e.New = e.OldText()
 	}
-	e.was, e.shall = parsed(e.OldText()), parsed(e.New)
+	e.oldConfig, e.newConfig = parsed(e.OldText()), parsed(e.New)
 	if err == nil && e.New != "" {
 		err = liveconfig.Check(e.New)
 	}
 	if err == nil {
-		err = e.foresee()
+		err = e.checkOutcome()
 	}
 	return err
 }
 
-// parsed returns a live config, an empty one in place of one that clients do not go by.
+// parsed returns the config in text, or an empty one if clients refuse it.
 func parsed(text string) *liveconfig.Config {
 	if c, err := liveconfig.Parse(text); err == nil {
 		return c
@@ -115,7 +115,7 @@ func (e *Edit) note(format string, args ...any) {
 	e.Notes = append(e.Notes, fmt.Sprintf(format, args...))
 }
 
-// OldText returns the config that is replaced.
+// OldText returns the text of the old config, "" for none.
 func (e *Edit) OldText() string {
 	if e.Service.Config == nil {
 		return ""
@@ -123,29 +123,29 @@ func (e *Edit) OldText() string {
 	return string(e.Service.Config.Value)
 }
 
-// Changes reports whether the new config says anything else than the old. One that is empty says something else than none.
+// Changes reports whether the new config differs from the old. An empty config differs from none.
 func (e *Edit) Changes() bool {
 	return (e.Service.Config == nil) != (e.New == "") || liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
 }
 
-// Listed returns what the edit adds to the list to drain, and what it takes off.
+// Listed returns the names that the edit adds to the list "drain" and those that it removes.
 func (e *Edit) Listed() (added, removed []string) {
 	without := func(all, others []string) []string {
 		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) })
 	}
-	was, shall := e.was.Policy().Drain, e.shall.Policy().Drain
-	return without(shall, was), without(was, shall)
+	oldDrain, newDrain := e.oldConfig.Policy().Drain, e.newConfig.Policy().Drain
+	return without(newDrain, oldDrain), without(oldDrain, newDrain)
 }
 
-// CheckOver returns [store.ErrChanged] for an old config of another revision than it was to have.
+// CheckOver returns [store.ErrChanged] if the old config is not at the required revision.
 func (e *Edit) CheckOver() error {
 	if found := e.Service.ConfigRevision(); e.Over != nil && *e.Over != found {
-		return fmt.Errorf("it is at revision %d now, not at %d: %w", found, *e.Over, store.ErrChanged)
+		return fmt.Errorf("revision is %d, not %d: %w", found, *e.Over, store.ErrChanged)
 	}
 	return nil
 }
 
-// Apply puts the new config in force, unless the old one is there no more. Then the error is [store.ErrChanged].
+// Apply writes the new config. It returns [store.ErrChanged] if the old one has changed.
 func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	if err = e.CheckOver(); err == nil && e.Changes() && !e.DryRun {
 		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)
@@ -153,14 +153,14 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	return err
 }
 
-// drainTime bounds how long a drain is done anew because others were faster.
-const drainTime = 30 * time.Second
+// drainTimeout bounds how long a drain is retried after concurrent changes.
+const drainTimeout = 30 * time.Second
 
-// Do proposes an edit and writes it, and says what changes, and what has come of it. A drain is done again and again until nobody
-// else has changed the live config meanwhile. As [Propose] it returns an edit beside an error, too.
+// Do proposes an edit, writes it, and prints the diff and the outcome. A drain is retried after a concurrent change. Like
+// [Propose], it may return an edit with an error.
 func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f output.Format) (*Edit, error) {
-	again, until := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTime)
-	for ; ; store.Pause(ctx, again.Next()) {
+	retry, deadline := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTimeout)
+	for ; ; store.Pause(ctx, retry.Next()) {
 		e, err := Propose(ctx, s, asked)
 		if e != nil {
 			err = cmp.Or(e.CheckOver(), err)
@@ -169,18 +169,18 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 			return e, err
 		}
 		err = e.Apply(ctx, s)
-		if errors.Is(err, store.ErrChanged) && asked.Kind.Drains() && time.Now().Before(until) {
+		if errors.Is(err, store.ErrChanged) && asked.Kind.Drains() && time.Now().Before(deadline) {
 			continue
 		}
 		if f == output.FormatTable {
-			e.foretell(out)
+			e.printChanges(out)
 		}
 		if err != nil {
 			return e, err
 		}
 		err = output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
 		if err != nil && e.Written != 0 {
-			err = fmt.Errorf("it is written, and in force: %w", err)
+			err = fmt.Errorf("the config is written, and in force: %w", err)
 		}
 		return e, err
 	}

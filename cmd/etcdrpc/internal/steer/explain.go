@@ -1,5 +1,4 @@
-// Package steer changes which instances of a service are called, and explains which are: by the live policy, and as clients
-// go by it.
+// Package steer edits the live policy of a service, and explains which instances clients call under it.
 package steer
 
 import (
@@ -16,57 +15,57 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Caller is whose calls are explained.
+// Caller describes the client whose calls are explained.
 type Caller = serviceconfig.Caller
 
-// Explanation says where the calls of a client go.
+// Explanation is the share of a client's calls that each instance gets.
 type Explanation struct {
 	Key string `json:"key"`
 	Caller
-	Policy    string            `json:"policy"`           // that picks among the instances of a set
-	Leader    string            `json:"leader,omitempty"` // the instance that has the calls for the leader, where that is known
-	Instances []survey.Instance `json:"-"`                // with their shares, sorted
+	Policy    string            `json:"policy"`           // child policy that picks an instance from a set
+	Leader    string            `json:"leader,omitempty"` // instance that gets the calls for the leader; "": unknown
+	Instances []survey.Instance `json:"-"`                // with shares, sorted
 	Notes     []string          `json:"notes"`
 
-	general int // the notes from here on hold whatever instances there are
-	etcd    *serviceconfig.Etcd
-	plan    *survey.Plan
-	within  string // the namespace
+	generalFrom int // index of the first note that does not depend on the instances
+	etcd        *serviceconfig.Etcd
+	plan        *survey.Plan
+	namespace   string
 }
 
-// Explain plans the calls of a client as clients do, with every instance ready.
+// Explain plans the calls of a client, as if every instance were ready.
 func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
 	case s.Config == nil:
 		return nil, ErrNoPolicy
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	case len(config.LoadBalancing) == 0:
-		return nil, errors.New("the live policy does not say how to balance: clients go by what their code was generated with")
+		return nil, errors.New("the live policy does not set how to balance: clients use the generated config")
 	}
 	x := &Explanation{Key: s.Key, Caller: from, Notes: []string{}}
-	x.setPolicy(config.LoadBalancing[0])
+	x.unwrapPolicy(config.LoadBalancing[0])
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, from.Zone)
 	if problem := x.plan.Drain.Problem(); problem != "" {
 		x.note("The list to %s.", problem)
 	}
 	x.share(x.lane())
-	x.general = len(x.Notes)
+	x.generalFrom = len(x.Notes)
 	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
-	if among := x.among(); among != "" {
-		x.note("%s", among)
+	if note := x.policyNote(); note != "" {
+		x.note("%s", note)
 	}
 	x.addLeader(s.Standing)
-	x.Instances, x.within = s.WithUncalled(called), s.Namespace
+	x.Instances, x.namespace = s.WithUncalled(called), s.Namespace
 	return x, nil
 }
 
-// setPolicy takes in a policy, and which one below it picks.
-func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
+// unwrapPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
+func (x *Explanation) unwrapPolicy(policy serviceconfig.Policy) {
 	if detection, ok := policy.Config.(*serviceconfig.OutlierDetection); ok {
-		x.note("An instance that fails more often than the others has no calls for a while: the shares are those while none does.")
+		x.note("An instance that fails more often than the others gets no calls for a while: the shares assume that none does.")
 		policy = detection.ChildPolicy[0]
 	}
 	if x.etcd = policy.Etcd(); x.etcd == nil {
@@ -79,7 +78,7 @@ func (x *Explanation) note(format string, args ...any) {
 	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
 }
 
-// members returns the instances of a lane that are called by choice.
+// members returns the instances of a lane that are not drained.
 func (x *Explanation) members(l *plan.Lane) (all []*survey.Instance) {
 	for _, m := range l.Members {
 		if int(m) < x.plan.Live {
@@ -89,12 +88,12 @@ func (x *Explanation) members(l *plan.Lane) (all []*survey.Instance) {
 	return all
 }
 
-// lane returns where the calls with the caller's lane go.
+// lane returns the lane that the caller's calls go to, and notes why.
 func (x *Explanation) lane() *plan.Lane {
 	p, base := x.plan, x.plan.Base
 	switch l := p.Lane(x.Lane); {
 	case p.Placed == nil && x.Lane != "":
-		x.note("The live policy has no routes, so lanes make no difference.")
+		x.note("The live policy has no routes, so lanes have no effect.")
 		return base
 	case p.Placed == nil:
 		return base
@@ -115,17 +114,17 @@ func (x *Explanation) lane() *plan.Lane {
 	return base
 }
 
-// serves reports whether an instance takes the caller's method.
+// serves reports whether an instance serves the caller's method.
 func (x *Explanation) serves(i *survey.Instance) bool { return x.Method == "" || i.Serves(x.Method) }
 
-// group is a group of the split, as a lane has it.
+// group is a group of the split within a lane.
 type group struct {
 	plan.Group
 	name   string
-	called []*survey.Instance // by zone and method
+	called []*survey.Instance // of the preferred zone, and serving the method
 }
 
-// share gives each instance its part of the calls of a lane.
+// share sets the share of each instance of a lane.
 func (x *Explanation) share(l *plan.Lane) {
 	groups, total := x.groups(l), 0.0
 	for _, g := range groups {
@@ -142,12 +141,12 @@ func (x *Explanation) share(l *plan.Lane) {
 				why = "in the lane " + l.Name
 			}
 		}
-		x.shareOut(g.called, part, why)
+		x.distribute(g.called, part, why)
 	}
-	x.sayWhyNot(l)
+	x.setReasons(l)
 }
 
-// groups returns the groups of a lane that have an instance to call, and notes those of the split that have none.
+// groups returns the groups of a lane that have an instance, and notes the groups of the split that have none.
 func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 	config, splits := x.plan.Config, x.etcd.Split
 	found := make([]bool, len(splits)+1)
@@ -187,12 +186,12 @@ func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 	return groups
 }
 
-// shareOut shares a part of the calls out among instances.
-func (x *Explanation) shareOut(among []*survey.Instance, percent float64, why string) {
+// distribute divides a percentage of the calls among instances by weight.
+func (x *Explanation) distribute(instances []*survey.Instance, percent float64, why string) {
 	if percent == 0 {
 		return
 	}
-	if x.plan.HasZones() && among[0].Zone == x.Zone {
+	if x.plan.HasZones() && instances[0].Zone == x.Zone {
 		if why != "" {
 			why += ", "
 		}
@@ -205,28 +204,28 @@ func (x *Explanation) shareOut(among []*survey.Instance, percent float64, why st
 		return 1
 	}
 	total := 0.0
-	for _, i := range among {
+	for _, i := range instances {
 		total += weight(i)
 	}
-	for _, i := range among {
+	for _, i := range instances {
 		i.Share = &survey.Share{Percent: percent * weight(i) / total, Why: cmp.Or(why, "may be called")}
 	}
 }
 
-// sayWhyNot says of the instances without calls why they have none.
-func (x *Explanation) sayWhyNot(l *plan.Lane) {
+// setReasons says for each instance without calls why it gets none.
+func (x *Explanation) setReasons(l *plan.Lane) {
 	in := make(map[*survey.Instance]bool)
 	for _, i := range x.members(l) {
 		in[i] = true
 	}
 	for _, i := range x.plan.Endpoints {
 		if i.Share == nil {
-			i.Share = &survey.Share{Why: x.whyNot(i, l, in[i])}
+			i.Share = &survey.Share{Why: x.reason(i, l, in[i])}
 		}
 	}
 }
 
-func (x *Explanation) whyNot(i *survey.Instance, l *plan.Lane, in bool) string {
+func (x *Explanation) reason(i *survey.Instance, l *plan.Lane, in bool) string {
 	at := x.plan.Config.Group(&i.Endpoint)
 	switch {
 	case x.plan.Drain.Drained[&i.Endpoint]:
@@ -247,17 +246,17 @@ func (x *Explanation) whyNot(i *survey.Instance, l *plan.Lane, in bool) string {
 	return "is in another zone"
 }
 
-// among says how the shares within a set come about.
-func (x *Explanation) among() string {
+// policyNote returns how the child policy divides calls within a set, "" if evenly or by weight.
+func (x *Explanation) policyNote() string {
 	switch x.Policy {
 	case serviceconfig.PickFirstName:
-		return "pick_first keeps each client to one instance of a set: the shares are those over many clients that shuffle."
+		return "pick_first keeps each client to one instance of a set: the shares are averages over many clients that shuffle."
 	case serviceconfig.RingHashName:
-		return "ring_hash picks by the affinity of a call: the shares are those over many keys."
+		return "ring_hash picks by the affinity of a call: the shares are averages over many keys."
 	case serviceconfig.RoundRobinName, serviceconfig.WeightedName:
 		return ""
 	}
-	return x.Policy + " picks by what it sees of the instances: the shares are those of instances that do equally well."
+	return x.Policy + " picks by the measured load of the instances: the shares assume equal load."
 }
 
 // Show writes the explanation.
@@ -267,7 +266,7 @@ func (x *Explanation) Show(out io.Writer, f output.Format) error {
 		Instances []survey.JSON `json:"instances"`
 	}{Explanation: x}
 	for n := range x.Instances {
-		shown.Instances = append(shown.Instances, x.Instances[n].JSON(x.within))
+		shown.Instances = append(shown.Instances, x.Instances[n].JSON(x.namespace))
 	}
 	return output.Show(out, f, shown, x.print)
 }

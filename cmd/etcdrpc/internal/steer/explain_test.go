@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// TestExplain says who gets which share, in whole percents.
+// TestExplain checks the shares, in whole percent.
 func TestExplain(t *testing.T) {
 	instances := func() (all []survey.Instance) {
 		for _, spec := range []string{"a v1 x 1 -", "b v1 y 3 -", "c v2 x 1 -", "d v2 y 1 pr", "e - x 1 pr"} {
@@ -64,7 +64,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestExplain_Notes says what the shares do not.
+// TestExplain_Notes checks the notes.
 func TestExplain_Notes(t *testing.T) {
 	instance := func(name, version, lane string) survey.Instance {
 		e := endpoint.Endpoint{Instance: name, Addr: name + ":1", Version: version, Metadata: map[string]string{"lane": lane}}

@@ -6,17 +6,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// addLeader says which instance has the calls for the leader of the service.
+// addLeader adds the leader of the service, and a note on its calls.
 func (x *Explanation) addLeader(all []survey.Candidate) {
 	if len(all) > 0 {
 		x.Leader = all[0].Instance
-		x.note("%s leads %s: it has the calls for the leader, whatever the shares.", x.Leader, x.Key)
+		x.note("%s leads %s: it gets the calls for the leader, independent of the shares.", x.Leader, x.Key)
 	}
 }
 
-// addLeader notes what becomes of the leader of the service if it is drained.
+// addLeader notes what a drain of the leader does.
 func (e *Edit) addLeader(all []survey.Candidate) {
-	drain, find := survey.ListOf(e.shall.Policy().Drain), e.Service.Finder()
+	drain, find := survey.ListOf(e.newConfig.Policy().Drain), e.Service.Finder()
 	stays := func(c survey.Candidate) bool {
 		i, err := find(c.Instance)
 		return !drain[c.Instance] && (err != nil || !drain.Has(i))
@@ -26,6 +26,6 @@ func (e *Edit) addLeader(all []survey.Candidate) {
 	case slices.ContainsFunc(all, stays):
 		e.note("%s leads %s. It resigns, and calls for the leader follow, if its server may read the live policy.", all[0].Instance, e.Key)
 	default:
-		e.note("%s leads %s. It goes on leading, and getting the calls for the leader, while no other instance stands that is not drained.", all[0].Instance, e.Key)
+		e.note("%s leads %s. It keeps leading, and gets the calls for the leader, until there is a candidate that is not drained.", all[0].Instance, e.Key)
 	}
 }

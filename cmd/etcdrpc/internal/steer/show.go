@@ -11,55 +11,55 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Warnings say what the policy drains no longer and, where a live policy comes to say how to balance
-// and none did, what is lost, for clients go no more by what the proto file says of that. They come before all else that is said of the edit.
+// Warnings returns what the user must know before the diff: which instances are undrained, and that a first live policy
+// replaces the load balancing of the proto file.
 func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
 		return nil
 	}
-	all = append(all, Unlinked(e.shall.Config)...)
-	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // maybe by somebody else, meanwhile
+	all = append(all, Unlinked(e.newConfig.Config)...)
+	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // a concurrent edit may have drained them
 		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
-	if e.was.Balances() || !e.shall.Balances() {
+	if e.oldConfig.Balances() || !e.newConfig.Balances() {
 		return all
 	}
-	policy, picks := e.shall.Policy(), e.shall.LoadBalancing
+	policy, picks := e.newConfig.Policy(), e.newConfig.LoadBalancing
 	if len(policy.ChildPolicy) > 0 {
 		picks = policy.ChildPolicy
 	}
-	all = append(all, fmt.Sprintf("No live policy said how to balance until now. This one replaces all of load_balancing in the proto file, which etcd does not hold: "+
+	all = append(all, fmt.Sprintf("No live policy set how to balance until now. This one replaces all of load_balancing in the proto file, which etcd does not hold: "+
 		"the policy, routes (lanes) and every other option that is not repeated here. It balances by %s. "+
 		"Back to the proto file: etcdrpc policy rm %s",
 		policyNames(picks), e.Service.Word()))
-	if names := laned(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
-		all = append(all, "It has no routes, so calls without a lane reach those that say they are in one, too: "+output.SomeOf(names))
+	if names := laneNames(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
+		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+output.SomeOf(names))
 	}
 	return all
 }
 
-// Unlinked says that not every client goes by a live config, if that is so.
+// Unlinked returns a warning if a config names a policy that clients do not link by default.
 func Unlinked(c *serviceconfig.Config) []string {
 	err := liveconfig.Linked(c)
 	if err == nil {
 		return nil
 	}
-	return []string{"Clients refuse it, and keep the last good one, unless their own code links what it names; those say that " + err.Error()}
+	return []string{"Clients that do not link its policies refuse it, and keep the last valid one: " + err.Error()}
 }
 
-// Diff returns the lines of the old config and the new, each after "- ", "+ " or, where it stays, two spaces.
+// Diff returns the lines of the old and the new config, prefixed by "- ", "+ " or, if unchanged, two spaces.
 func (e *Edit) Diff() []string {
 	return output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
 }
 
-// foretell says what changes, and what comes of it.
-func (e *Edit) foretell(out io.Writer) {
+// printChanges prints the warnings, the diff and the notes.
+func (e *Edit) printChanges(out io.Writer) {
 	for _, line := range slices.Concat(e.Warnings(), e.Diff(), e.Notes) {
 		output.Sayf(out, "%s\n", line)
 	}
 }
 
-// outcome says what has come of the edit.
+// outcome returns what the edit has done.
 func (e *Edit) outcome() string {
 	switch {
 	case !e.Changes():
@@ -73,12 +73,12 @@ func (e *Edit) outcome() string {
 	}
 	switch e.Kind {
 	case Remove:
-		return "The live policy of " + e.Key + " is removed: its clients go back to the generated one."
+		return "The live policy of " + e.Key + " is removed: its clients use the generated one again."
 	case Split:
 		if len(e.Groups) == 0 {
-			return "The calls of " + e.Key + " are split no longer."
+			return "The calls of " + e.Key + " are no longer split."
 		}
-		return "The calls of " + e.Key + " go by this split."
+		return "The calls of " + e.Key + " follow this split."
 	case Drain:
 		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
 	case Undrain:
@@ -87,12 +87,12 @@ func (e *Edit) outcome() string {
 	return "The live policy of " + e.Key + " is in force."
 }
 
-// EditJSON is the JSON of an edit.
+// EditJSON is the JSON output of an edit.
 type EditJSON struct {
 	Key      string   `json:"key"`
 	Changed  bool     `json:"changed"`
 	DryRun   bool     `json:"dryRun"`
-	Revision int64    `json:"revision"` // of etcd, at which it was written; 0: it was not
+	Revision int64    `json:"revision"` // of the write; 0: not written
 	Old      any      `json:"old"`      // null: none
 	New      any      `json:"new"`      // null: none
 	Notes    []string `json:"notes,omitempty"`

@@ -14,30 +14,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// patient is what doctor looks at, and what it found.
-type patient struct {
+// examination is the data that doctor examines, and its findings.
+type examination struct {
 	*Options
-	full        func(key string) string // a key as etcd has it
-	services    []*survey.Service       // sorted by key
-	leases      map[int64]lease
-	etcd        []string         // hosts of etcd
-	exposed     []string         // hosts that the password is sent to without TLS
-	alone       bool             // everything is on one host
-	now         time.Time        // zero: times are not looked at
-	probed      bool             // the addresses were connected to
-	dead        map[string]error // addresses that do not answer
-	health      map[spot]answer  // of the instances that were asked
-	unreachable map[string]int   // the findings of dead addresses
-	findings    []Finding
+	full                func(key string) string // returns the full key in etcd
+	services            []*survey.Service       // sorted by key
+	leases              map[int64]lease
+	etcd                []string                     // hosts of etcd
+	exposed             []string                     // hosts that get the password without TLS
+	oneHost             bool                         // etcd and all instances are on one host
+	now                 time.Time                    // zero: times are not checked
+	probed              bool                         // connections to the addresses were tried
+	dialErrors          map[string]error             // by address
+	health              map[serviceAddr]healthResult // of the instances that were checked
+	unreachableFindings map[string]int               // indices into findings, by address
+	findings            []Finding
 }
 
-// read reads the service at a key or, where there is none, those whose keys begin with it.
-func (p *patient) read(ctx context.Context, s *store.Store, key string) (err error) {
+// read reads the service at key or, if there is none, the services whose keys begin with it.
+func (p *examination) read(ctx context.Context, s *store.Store, key string) (err error) {
 	n := &store.Snapshot{}
 	if endpoint.CheckKey(key) == nil {
 		n, err = s.At(ctx, key)
 	}
-	if err == nil && (len(n.Services) == 0 || isNothing(n.Services[0])) {
+	if err == nil && (len(n.Services) == 0 || isAbsent(n.Services[0])) {
 		n, err = s.Under(ctx, key)
 		n = keepEvident(n)
 	}
@@ -63,9 +63,9 @@ func keepEvident(n *store.Snapshot) *store.Snapshot {
 	return n
 }
 
-// addresses returns all that are to be connected to, each once: those of instances, and of entries that only a person can
-// read and that no lease tells to be alive.
-func (p *patient) addresses() []string {
+// addresses returns the addresses to connect to, without duplicates: those of instances, and of malformed entries without a
+// lease.
+func (p *examination) addresses() []string {
 	set := make(map[string]bool)
 	for _, s := range p.services {
 		for _, i := range s.Instances {

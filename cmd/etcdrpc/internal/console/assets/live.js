@@ -1,22 +1,22 @@
 "use strict";
 // Asks for the page every two seconds, and puts what has changed in place. Without it, pages show what was there when they were asked for.
 let tag = "";
-const find = (e) => [...document.querySelectorAll("main :is(a, button, input, select, summary, pre)")].find((other) => name(other) === name(e));
-const name = (e) => [e.tagName, e.form?.id, e.name, e.type === "checkbox" || e.tagName === "BUTTON" ? e.value : e.href, e.closest("details, tr")?.querySelector("b, label, a, summary")?.textContent].join();
+const all = () => [...document.querySelectorAll("main :is(a, button, input, select, summary, pre)")];
+const name = (e) => [e.tagName, e.form?.id, e.name, e.type === "checkbox" || e.tagName === "BUTTON" ? e.value : e.href, (e.closest("tr") ?? e.closest("details"))?.querySelector("b, label, a, summary")?.textContent].join();
 addEventListener("input", (event) => (event.target.dataset.begun = "yes"));
 
+// put keeps what is open, what has been begun to fill in, and the focus.
 function put(next) {
 	const focused = document.activeElement, range = [focused.selectionStart, focused.selectionEnd];
-	const begun = document.querySelectorAll("main [data-begun], main details[open] > summary");
+	const before = new Map(all().filter((e) => e === focused || e.dataset.begun || e.parentElement.open).map((e) => [name(e), e]));
 	document.querySelector("main").replaceWith(next);
-	for (const was of begun) {
-		const now = find(was);
-		if (now?.tagName === "SUMMARY") now.parentElement.open = true;
-		else if (now) [now.value, now.checked, now.dataset.begun] = [was.value, was.checked, "yes"];
+	for (const now of all()) {
+		const was = before.get(name(now));
+		if (was?.tagName === "SUMMARY") now.parentElement.open = was.parentElement.open;
+		if (was?.dataset.begun) [now.value, now.checked, now.dataset.begun] = [was.value, was.checked, "yes"];
+		if (was && was === focused) now.focus({ preventScroll: true });
+		if (was && was === focused && now.type === "search") now.setSelectionRange(...range);
 	}
-	const now = focused.isConnected ? null : find(focused);
-	now?.focus({ preventScroll: true });
-	if (now?.type === "search") now.setSelectionRange(...range);
 }
 
 async function ask() {

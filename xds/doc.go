@@ -4,11 +4,9 @@
 // A client dials "xds:///" and the authority of a service, such as xds:///acme.user, with a bootstrap file that [Bootstrap]
 // writes. The server translates the service's options and its live service config into xDS; docs/xds.md lists the unsupported features.
 //
-//	server.go     the server
-//	services.go   the services, from an image of proto files or by hand
+//	server.go     the server, and its status
+//	services.go   the services, from an image of proto files or by hand, and the features of them that xDS lacks
 //	bootstrap.go  what clients are started with
-//	lost.go       the features that xDS lacks
-//	status.go     clients and services, for people and metrics
 //
 // Package mapping translates services into xDS resources, without I/O; catalog follows services by the registry, and keeps their
 // resources; ads sends the resources to clients.

@@ -60,3 +60,21 @@ func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s.ads)
 }
+
+// Status is the clients, and the hosts that they ask for.
+type Status struct {
+	Clients []Client // sorted by id
+	Hosts   []Host   // sorted
+}
+
+type (
+	// Client is a connection of a client.
+	Client = ads.Client
+	// Type is the state of one type of resources at a client.
+	Type = ads.Type
+	// Host is the services that clients dial by one name.
+	Host = catalog.Host
+)
+
+// Status returns a copy of the current status.
+func (s *Server) Status() Status { return Status{s.ads.Clients(), s.catalog.Hosts()} }

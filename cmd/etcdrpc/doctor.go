@@ -13,7 +13,7 @@ import (
 )
 
 func newDoctor(a *app) *cobra.Command {
-	d := doctor.Options{Lost: xds.Lost}
+	d := doctor.Options{Unsupported: xds.Unsupported}
 	cmd := &cobra.Command{
 		Use:   "doctor [KEY|PREFIX]",
 		Short: "Find what is wrong, and say what to do",

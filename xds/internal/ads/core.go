@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -344,21 +346,22 @@ func (c *Core) Authorities() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// Status is the state of one kind at a client.
-type Status struct {
-	Kind    Kind
-	Names   int
+// Type is the state of one type of resources at a client.
+type Type struct {
+	Name    string // such as "Cluster"
+	Asked   int    // how many resources it asks for
 	Version string // of the last answer, "" for none
-	Acked   string // the last version that it acknowledged
+	Acked   string // the last version that it acknowledged, "" for none
 	Pending bool   // the last answer is neither acknowledged nor refused
-	Refused string // why the last answer was refused
+	Refused string // why it refused the last answer, "" if it did not
 }
 
-// Status returns the status of each kind that the client asks for.
-func (c *Core) Status() (all []Status) {
+// Types returns the state of each type that the client asks for.
+func (c *Core) Types() (all []Type) {
 	for k := range c.kinds {
 		if s := &c.kinds[k]; s.asked {
-			all = append(all, Status{Kind(k), len(s.names), s.version, s.acked, s.pending, s.refused})
+			name := strings.TrimPrefix(path.Ext(Kind(k).String()), ".")
+			all = append(all, Type{name, len(s.names), s.version, s.acked, s.pending, s.refused})
 		}
 	}
 	return all

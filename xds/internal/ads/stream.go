@@ -5,6 +5,7 @@
 package ads
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,8 +83,11 @@ type stream struct {
 
 // Client describes a client.
 type Client struct {
-	ID, Agent, Zone, Addr string
-	Status                []Status
+	ID    string // of its bootstrap; "" before its first request
+	Agent string // implementation and version of gRPC
+	Zone  string
+	Addr  string
+	Types []Type
 }
 
 // StreamAggregatedResources implements the service.
@@ -257,7 +262,7 @@ func (c *stream) answer() (wake time.Time, err error) {
 	return wake, nil
 }
 
-// Clients returns the clients, in no order.
+// Clients returns the clients, sorted by id.
 func (s *Server) Clients() []Client {
 	s.mu.Lock()
 	streams := slices.Collect(maps.Keys(s.streams))
@@ -266,12 +271,13 @@ func (s *Server) Clients() []Client {
 	for _, c := range streams {
 		all = append(all, *c.shown.Load())
 	}
+	slices.SortFunc(all, func(a, b Client) int { return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Addr, b.Addr)) })
 	return all
 }
 
 // show updates shown. The caller holds mu, or the stream is not in streams yet.
 func (c *stream) show() {
 	shown := c.client
-	shown.Status = c.core.Status()
+	shown.Types = c.core.Types()
 	c.shown.Store(&shown)
 }

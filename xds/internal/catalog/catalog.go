@@ -35,9 +35,6 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 	return c, nil
 }
 
-// Authorities returns the names that clients may dial, sorted.
-func (c *Catalog) Authorities() []string { return slices.Sorted(maps.Keys(c.hosts)) }
-
 // Follow implements [ads.Source].
 func (c *Catalog) Follow(authority string, notify func()) (stop func()) {
 	if h := c.hosts[authority]; h != nil {
@@ -80,17 +77,18 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 
 // Host is the status of a host.
 type Host struct {
-	Authority, Key string
-	Clients        int
-	Known          bool
-	Endpoints      int
-	Unsupported    []string
-	Err            error
+	Authority   string
+	Key         string
+	Clients     int
+	Known       bool // it was read from etcd
+	Endpoints   int
+	Unsupported []string // the features that xDS lacks
+	Err         error    // why it cannot be read now, or its service config is not in force
 }
 
 // Hosts returns the hosts that clients ask for, sorted.
 func (c *Catalog) Hosts() (all []Host) {
-	for _, authority := range c.Authorities() {
+	for _, authority := range slices.Sorted(maps.Keys(c.hosts)) {
 		if h, used := c.hosts[authority].status(); used {
 			all = append(all, h)
 		}

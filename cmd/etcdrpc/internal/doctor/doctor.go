@@ -22,8 +22,8 @@ import (
 
 // Options are the flags of doctor.
 type Options struct {
-	// Lost returns what xDS cannot express of a service. Its code links more policies than clients do, so it is passed in.
-	Lost func(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error)
+	// Unsupported returns what xDS cannot express of a service. Its code links more policies than clients do, so it is passed in.
+	Unsupported func(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error)
 
 	skip, exclude   []string
 	noDial          bool

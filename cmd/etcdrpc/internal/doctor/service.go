@@ -166,7 +166,7 @@ func (x *subject) unsupportedByXDS() {
 	for _, i := range x.clients.Instances {
 		endpoints = append(endpoints, runtime.Endpoint(i.Endpoint))
 	}
-	unsupported, err := x.Lost(config, endpoints)
+	unsupported, err := x.Unsupported(config, endpoints)
 	if err != nil {
 		unsupported = []string{err.Error()}
 	}

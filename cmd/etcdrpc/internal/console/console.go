@@ -28,7 +28,7 @@ import (
 //go:embed pages.html assets
 var files embed.FS
 
-// Bounds of what a page shows, whatever etcd holds.
+// Bounds of a page, whatever etcd holds.
 const (
 	maxRows = 200      // of a table, and lines of metadata or of a text; a search finds other rows
 	maxCell = 96       // bytes of a text in a table
@@ -76,12 +76,12 @@ type Console struct {
 	now      atomic.Pointer[known]
 }
 
-// known is what was read last.
+// known is the last snapshot of etcd.
 type known struct {
 	*store.Snapshot
 	trouble  string        // why it is old; "": it is not
 	lines    func() []line // of its services, in their order, made when somebody looks
-	replaced chan struct{} // closed when something else is known
+	replaced chan struct{} // closed when the next is there
 }
 
 // New returns a console of what a store holds. One that is read-only has no forms.

@@ -34,7 +34,7 @@ type editPage struct {
 	Diff, Notes []string
 }
 
-// edit shows what an edit does and, where that has been seen, does it.
+// edit shows what an edit does and, when it is posted, does it.
 func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	switch err := r.ParseForm(); {
@@ -77,7 +77,7 @@ func apply(ctx context.Context, s *store.Store, e *steer.Edit, seen string) erro
 	return e.Apply(ctx, s)
 }
 
-// guard identifies what an edit replaces and what with. A restored etcd may give a revision again.
+// guard identifies the old config of an edit and the new one. A restored etcd may give a revision again.
 func guard(e *steer.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
 }

@@ -33,7 +33,7 @@ type line struct {
 // Linked reports whether the URL of the service's page is short enough for a request.
 func (l line) Linked() bool { return len(l.Key) <= maxLong }
 
-// linesOf returns the lines of services that have been read, in their order.
+// linesOf returns the lines of all services, in their order.
 func (c *Console) linesOf(n *store.Snapshot) []line {
 	all := make([]line, len(n.Services))
 	for at, s := range n.Services {
@@ -75,7 +75,7 @@ func newLine(s *survey.Service, findings []doctor.Finding) line {
 	return l
 }
 
-// searched is what a search looks at of an instance, in lower case.
+// searched returns the text of an instance that a search goes through, in lower case.
 func searched(i *survey.Instance) string {
 	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}, " ")
 	for name, value := range i.Metadata {
@@ -114,7 +114,7 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
 	c.show(w, r, http.StatusOK, "overview", p)
 }
 
-// servicePage is what the page of a service shows.
+// servicePage is the model of the page of a service.
 type servicePage struct {
 	frame
 	*survey.Service

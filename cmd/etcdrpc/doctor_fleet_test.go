@@ -228,7 +228,7 @@ func newYard(t *testing.T) *yard {
 	return y
 }
 
-// slowHealth answers for some services when nobody waits any more.
+// slowHealth does not answer for some services while anybody waits.
 type slowHealth struct {
 	*health.Server
 	slow func(service string) bool
@@ -237,6 +237,7 @@ type slowHealth struct {
 func (s slowHealth) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
 	if s.slow(in.GetService()) {
 		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err() // an answer could still arrive
 	}
 	return s.Server.Check(ctx, in)
 }

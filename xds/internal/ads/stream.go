@@ -7,7 +7,6 @@ package ads
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -191,19 +190,12 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 // identify stores the identity of the client, from its first request.
 func (c *stream) identify(n *corev3.Node) {
 	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(n.GetLocality().GetZone())
-	c.of = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId(), NoRing: crashesByRings(n.GetUserAgentVersion())}
+	c.of = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId()}
+	c.of.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2") // such as "C-core 29.0.0 Python 1.51.1", up to 29
 }
 
 // short makes a text from a client safe to keep and print.
 func short(text string) string { return printable.Short(text, 300) }
-
-// crashesByRings reports whether a client is a C core whose ring_hash crashes, such as 1.51 with core version 29. The text looks like
-// "C-core 29.0.0 Python 1.51.1".
-func crashesByRings(version string) bool {
-	var core int
-	_, err := fmt.Sscanf(version, "C-core %d.", &core)
-	return err == nil && core <= 29
-}
 
 // follow follows the authorities that the client asks for, and stops following others.
 func (c *stream) follow(authorities []string) {

@@ -75,9 +75,8 @@ func newAggregate(c *clusterv3.Cluster, chain []string) (*Resource, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-		Name: "envoy.clusters.aggregate", TypedConfig: config,
-	}}
+	custom := &clusterv3.Cluster_CustomClusterType{Name: "envoy.clusters.aggregate", TypedConfig: config}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: custom}
 	r, err := newResource(c.Name, c)
 	if err == nil {
 		r.Clusters = chain
@@ -85,54 +84,51 @@ func newAggregate(c *clusterv3.Cluster, chain []string) (*Resource, error) {
 	return r, err
 }
 
-// setPolicy sets the policy that picks an endpoint of a cluster. A list of policies ends in round robin, because a client rejects a cluster
-// whose policies are all unknown to it.
+// setPolicy sets the policy that picks an endpoint of a cluster, round robin by default. A list of policies ends in round robin, because a
+// client rejects a cluster whose policies are all unknown to it.
 func (p *plan) setPolicy(c *clusterv3.Cluster) {
-	c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
 	switch child := p.policy.child.Config.(type) {
 	case *serviceconfig.RingHash:
 		if p.ring == nil {
 			return
 		}
-		c.LbPolicy = clusterv3.Cluster_RING_HASH
+		c.LbPolicy = clusterv3.Cluster_RING_HASH // in a list, grpc-js 1.14 rejects sizes
 		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
 			MinimumRingSize: wrapperspb.UInt64(cmp.Or(child.MinRingSize, serviceconfig.DefaultMinRingSize)),
 			MaximumRingSize: wrapperspb.UInt64(cmp.Or(child.MaxRingSize, serviceconfig.DefaultMaxRingSize)),
 		}}
-	case *serviceconfig.LeastRequest:
-		choices := max(child.ChoiceCount, serviceconfig.DefaultChoiceCount)
-		p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
 	case *serviceconfig.PickFirst:
 		// Not within a locality: grpc-go would not reconnect after it loses the connection.
-		c.LoadBalancingPolicy = p.policies(namedPolicy{"pick_first", &pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList}},
-			namedPolicy{"round_robin", &roundrobinv3.RoundRobin{}})
+		c.LoadBalancingPolicy = p.orRoundRobin(&pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
+	case *serviceconfig.LeastRequest:
+		c.LoadBalancingPolicy = p.inLocality(leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount)))
 	case *serviceconfig.WeightedRoundRobin:
-		p.setPolicies(c, "client_side_weighted_round_robin", byLoad(child))
+		c.LoadBalancingPolicy = p.inLocality(byLoad(child))
 	default:
 		if p.policy.child.Name == serviceconfig.PeakEwmaName {
-			p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(serviceconfig.DefaultChoiceCount)})
+			c.LoadBalancingPolicy = p.inLocality(leastRequest(serviceconfig.DefaultChoiceCount))
 		}
 	}
 }
 
-// setPolicies sets a policy that picks within each locality. Clients that do not know it use round robin.
-func (p *plan) setPolicies(c *clusterv3.Cluster, name string, config proto.Message) {
-	c.LoadBalancingPolicy = p.policies(namedPolicy{"wrr_locality", &localityv3.WrrLocality{
-		EndpointPickingPolicy: p.policies(namedPolicy{name, config}, namedPolicy{"round_robin", &roundrobinv3.RoundRobin{}}),
-	}})
+func leastRequest(choices uint32) proto.Message {
+	return &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)}
 }
 
-// namedPolicy is an xDS policy and its config.
-type namedPolicy struct {
-	name   string
-	config proto.Message
+// inLocality returns a policy that picks within each locality.
+func (p *plan) inLocality(config proto.Message) *clusterv3.LoadBalancingPolicy {
+	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: p.orRoundRobin(config)})
 }
 
-func (p *plan) policies(all ...namedPolicy) *clusterv3.LoadBalancingPolicy {
+func (p *plan) orRoundRobin(config proto.Message) *clusterv3.LoadBalancingPolicy {
+	return p.policies(config, &roundrobinv3.RoundRobin{})
+}
+
+func (p *plan) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy {
 	list := &clusterv3.LoadBalancingPolicy{}
-	for _, policy := range all {
+	for _, config := range configs {
 		list.Policies = append(list.Policies, &clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: &corev3.TypedExtensionConfig{
-			Name: "envoy.load_balancing_policies." + policy.name, TypedConfig: p.encode(policy.config),
+			Name: string(proto.MessageName(config)), TypedConfig: p.encode(config),
 		}})
 	}
 	return list

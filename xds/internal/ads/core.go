@@ -219,7 +219,8 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		if !c.kinds[Clusters].asked || !c.knowsAll(asked) {
 			return wait(Found{Pending: true})
 		}
-		if a.before = detour(asked, next); a.before == nil {
+		var err error
+		if a.before, err = mapping.Detour(asked, next); err != nil || a.before == nil {
 			return found
 		}
 	}
@@ -231,26 +232,6 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		with = a.before // an aggregate has a new part
 	}
 	return wait(Found{Resource: with})
-}
-
-// detour returns the next routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it asks for, which
-// it has. It returns nil if the client knows all clusters of the next routes, or none of the base.
-func detour(asked []string, next *mapping.Resource) *mapping.Resource {
-	// A client with aggregates may know other clusters only as parts of them.
-	aggregates := slices.ContainsFunc(asked, mapping.IsAggregate)
-	knows := func(cluster string) bool {
-		return slices.Contains(asked, cluster) && (!aggregates || mapping.IsAggregate(cluster))
-	}
-	unknown := func(cluster string) bool { return !knows(cluster) }
-	i := slices.IndexFunc(asked, func(cluster string) bool { return mapping.IsBase(cluster) && knows(cluster) })
-	if i < 0 || !slices.ContainsFunc(next.Clusters, unknown) {
-		return nil
-	}
-	r, err := mapping.Detour(next, asked[i], knows)
-	if err != nil {
-		return nil
-	}
-	return r
 }
 
 // knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so it knows what was sent before.

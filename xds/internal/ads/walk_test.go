@@ -192,9 +192,6 @@ func calledBy(routes *mapping.Resource) (all []string) {
 		if r.GetMatch().GetPrefix() == "/etcdrpc.announced/" {
 			continue
 		}
-		if name := r.GetRoute().GetCluster(); name != "" {
-			all = append(all, name)
-		}
 		for _, c := range r.GetRoute().GetWeightedClusters().GetClusters() {
 			all = append(all, c.GetName())
 		}

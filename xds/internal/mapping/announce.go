@@ -10,17 +10,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// IsAggregate reports whether a name is that of an aggregate. Only routes refer to aggregates.
-func IsAggregate(cluster string) bool { return strings.HasSuffix(cluster, aggregateMark) }
-
-// IsBase reports whether a name is that of a cluster for calls without a lane.
-func IsBase(cluster string) bool {
-	return !strings.Contains(cluster, laneMark) && !strings.HasSuffix(cluster, leader) && !strings.HasSuffix(cluster, nobody)
-}
-
 // Substitute returns a cluster that replaces a removed one. A client that reconnects asks for the clusters of its old routes, and would fail
-// their calls. The substitute has the endpoints of the base and the old type, so it needs no other cluster that the client may not have. It
-// returns nil if it cannot make one.
+// their calls. The substitute has the endpoints of the base's greatest group and the old type, so it needs no other cluster that the client
+// may not have. It returns nil if it cannot make one.
 func (s *Snapshot) Substitute(name string) *Resource {
 	c := proto.Clone(s.cluster).(*clusterv3.Cluster)
 	c.Name, c.EdsClusterConfig.ServiceName = name, name
@@ -33,7 +25,10 @@ func (s *Snapshot) Substitute(name string) *Resource {
 
 // SubstituteLoad returns the endpoints of a substitute.
 func (s *Snapshot) SubstituteLoad(name string) *Resource {
-	load := proto.Clone(s.load).(*endpointv3.ClusterLoadAssignment)
+	load := new(endpointv3.ClusterLoadAssignment)
+	if err := s.load.Body.UnmarshalTo(load); err != nil {
+		return nil
+	}
 	load.ClusterName = name
 	return orNil(newResource(name, load))
 }
@@ -46,23 +41,39 @@ func orNil(r *Resource, err error) *Resource {
 	return r
 }
 
-// Detour returns next for a client that does not know all its clusters: calls to unknown clusters go to another cluster. Calls
-// that must not go elsewhere, those of strict lanes and to the leader, fail until the client knows their clusters.
-func Detour(next *Resource, by string, knows func(cluster string) bool) (*Resource, error) {
+// Detour returns the next routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it asks for,
+// which it has. Calls to other clusters go to one of the base. Calls that must not go there, those of strict lanes and to the leader, fail
+// until the client knows their clusters. Detour returns nil if the client knows all clusters of the next routes, or none of the base.
+func Detour(asked []string, next *Resource) (*Resource, error) {
+	// A client with aggregates may know other clusters only as parts of them. Only routes refer to aggregates.
+	isAggregate := func(cluster string) bool { return strings.HasSuffix(cluster, aggregateMark) }
+	if slices.ContainsFunc(asked, isAggregate) {
+		asked = slices.DeleteFunc(slices.Clone(asked), func(cluster string) bool { return !isAggregate(cluster) })
+	}
+	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
+	base := slices.IndexFunc(asked, isBase)
+	if base < 0 || !slices.ContainsFunc(next.Clusters, unknown) {
+		return nil, nil
+	}
 	config := new(routev3.RouteConfiguration)
 	if err := next.Body.UnmarshalTo(config); err != nil {
 		return nil, err
 	}
 	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
-		action, names := route.GetRoute(), clustersOf(route.GetRoute())
-		known := slices.ContainsFunc(names, knows)
-		if w := action.GetWeightedClusters(); w != nil && known {
-			w.Clusters = slices.DeleteFunc(w.Clusters, func(c *routev3.WeightedCluster_ClusterWeight) bool { return !knows(c.GetName()) })
-		} else if !known && next.shared[names[0]] {
-			action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: by}
+		to := route.GetRoute().GetWeightedClusters()
+		known := slices.DeleteFunc(slices.Clone(to.GetClusters()), func(c *routev3.WeightedCluster_ClusterWeight) bool { return unknown(c.GetName()) })
+		if len(known) > 0 {
+			to.Clusters = known
+		} else if next.shared[to.Clusters[0].GetName()] {
+			route.GetRoute().ClusterSpecifier = weighted([]share{{asked[base], 1}})
 		}
 	}
 	return routeResource(config)
+}
+
+// isBase reports whether a name is that of a cluster for calls without a lane.
+func isBase(cluster string) bool {
+	return !strings.Contains(cluster, laneMark) && !strings.HasSuffix(cluster, leader) && !strings.HasSuffix(cluster, nobody)
 }
 
 // Announce returns routes with one more, which matches no call, to the clusters that next names and routes does not; nil if there are none.

@@ -34,21 +34,21 @@ func TestDetour(t *testing.T) {
 	}
 	all := targets(s.Route)
 	known := []string{all["known"][0], all[""][0]}
-	detour, err := Detour(s.Route, "by", func(cluster string) bool { return slices.Contains(known, cluster) })
+	detour, err := Detour(known, s.Route)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := targets(detour)
 	for calls, want := range map[string][]string{
-		"/S/Lead": {"a/leader"}, "new": all["new"], "known": all["known"], "fresh": {"by"}, "": all[""][:1],
+		"/S/Lead": {"a/leader"}, "new": all["new"], "known": all["known"], "fresh": known[1:], "": all[""][:1],
 	} {
 		if !slices.Equal(got[calls], want) || len(want) == 0 {
 			t.Errorf("calls of %q go to %q, want %q", calls, got[calls], want)
 		}
 	}
 	for name, base := range map[string]bool{all["known"][0]: false, all[""][1]: true, "a": true, "a/leader": false, "a/nobody": false} {
-		if IsBase(name) != base {
-			t.Errorf("IsBase(%q) is %v", name, !base)
+		if isBase(name) != base {
+			t.Errorf("isBase(%q) is %v", name, !base)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (p *plan) addCluster(name string, tiers [][]int) {
 	}
 	r, err := newResource(name, p.cluster(name))
 	p.keep(r, err)
-	_, p.loads[name] = p.load(name, tiers)
+	p.loads[name] = p.load(name, tiers)
 }
 
 // cluster returns a cluster with a load.

@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -37,7 +36,7 @@ func (m *mapping) parseAddresses() {
 }
 
 // load returns the endpoints of a cluster, by priority. Above maxBytes, it leaves out the last ones.
-func (p *plan) load(name string, tiers [][]int) (*endpointv3.ClusterLoadAssignment, *Resource) {
+func (p *plan) load(name string, tiers [][]int) *Resource {
 	for {
 		load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 		for priority, members := range tiers { // no gap, which grpc-go rejects, and no empty locality, which crashes C core 1.51
@@ -45,7 +44,7 @@ func (p *plan) load(name string, tiers [][]int) (*endpointv3.ClusterLoadAssignme
 		}
 		r, err := newResource(name, load)
 		if p.fail(err); err != nil || len(r.Body.GetValue()) <= maxBytes {
-			return load, r
+			return r
 		}
 		p.lacks("clients receive at most %d KiB of endpoints of a cluster: they do not know the last ones", maxBytes>>10)
 		last := len(tiers) - 1
@@ -56,54 +55,32 @@ func (p *plan) load(name string, tiers [][]int) (*endpointv3.ClusterLoadAssignme
 	}
 }
 
-// localities returns the localities of a priority.
-func (p *plan) localities(members []int, priority uint32) []*endpointv3.LocalityLbEndpoints {
-	if p.policy.child.Name == serviceconfig.WeightedName {
-		return p.byWeight(members, priority)
+// localities returns the localities of a priority: one for all, since implementations build rings of several localities differently. For
+// weights, each endpoint has its own: gRPC uses the weights of localities and ignores those of endpoints, see grpc/grpc#32004.
+func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.LocalityLbEndpoints) {
+	weights := make([]uint32, len(members))
+	for n, i := range members {
+		weights[n] = max(1, p.Endpoints[i].Weight)
 	}
-	// One for all: implementations build rings of several localities differently.
-	group := locality("", priority, 1)
-	shift := p.shift(members)
-	for _, i := range members {
-		e := p.endpoint(i)
-		if p.ring != nil {
-			e.LoadBalancingWeight = wrapperspb.UInt32(p.weight(i, shift))
+	weights = scaled(weights)
+	byWeight := p.policy.child.Name == serviceconfig.WeightedName
+	for n, i := range members {
+		e, name, weight := p.endpoint(i), "", uint32(1)
+		if byWeight {
+			name, weight = p.Endpoints[i].Addr, weights[n]
+		} else if p.ring != nil {
+			e.LoadBalancingWeight = wrapperspb.UInt32(weights[n])
 		}
+		if byWeight || all == nil {
+			all = append(all, &endpointv3.LocalityLbEndpoints{
+				Locality: &corev3.Locality{SubZone: name}, Priority: priority, LoadBalancingWeight: wrapperspb.UInt32(weight),
+			})
+		}
+		group := all[len(all)-1]
 		group.LbEndpoints = append(group.LbEndpoints, e)
-	}
-	return []*endpointv3.LocalityLbEndpoints{group}
-}
-
-// byWeight returns a locality for each endpoint: gRPC uses the weights of localities and ignores those of endpoints, see grpc/grpc#32004.
-func (p *plan) byWeight(members []int, priority uint32) (all []*endpointv3.LocalityLbEndpoints) {
-	shift := p.shift(members)
-	for _, i := range members {
-		group := locality(p.Endpoints[i].Addr, priority, p.weight(i, shift))
-		group.LbEndpoints = []*endpointv3.LbEndpoint{p.endpoint(i)}
-		all = append(all, group)
 	}
 	return all
 }
-
-func locality(name string, priority, weight uint32) *endpointv3.LocalityLbEndpoints {
-	return &endpointv3.LocalityLbEndpoints{
-		Locality: &corev3.Locality{SubZone: name}, Priority: priority, LoadBalancingWeight: wrapperspb.UInt32(weight),
-	}
-}
-
-// shift returns the number of bits to shift weights by, so that their sum fits in 32 bits, as gRPC requires.
-func (p *plan) shift(members []int) (shift int) {
-	sum := uint64(0)
-	for _, i := range members {
-		sum += uint64(max(1, p.Endpoints[i].Weight))
-	}
-	for sum>>shift > math.MaxUint32/2 {
-		shift++
-	}
-	return shift
-}
-
-func (p *plan) weight(i, shift int) uint32 { return max(1, p.Endpoints[i].Weight>>shift) }
 
 // maxHashKey limits the instance id that is sent as the hash key of an endpoint, in bytes.
 const maxHashKey = 256

@@ -21,7 +21,6 @@ import (
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -56,8 +55,8 @@ type Snapshot struct {
 	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
 	Unsupported     []string             // the features that xDS lacks, for people
 
-	cluster *clusterv3.Cluster                // see Substitute
-	load    *endpointv3.ClusterLoadAssignment // see SubstituteLoad
+	cluster *clusterv3.Cluster // see Substitute
+	load    *Resource          // see SubstituteLoad
 }
 
 // Client returns c without the fields that its resources do not depend on.
@@ -109,9 +108,9 @@ func mapWith(h *Host, c Client, lanes int) (*Snapshot, error) {
 		m.plans = append(m.plans, m.plan(&h.Services[i]))
 	}
 	first := m.plans[0]
-	load, _ := first.load("", first.base.all())
 	s := &Snapshot{
-		Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads, cluster: first.cluster(""), load: load,
+		Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads,
+		cluster: first.cluster(""), load: m.loads[first.leaves(first.base, -1)[0]],
 		Unsupported: slices.Sorted(maps.Keys(m.unsupported)),
 	}
 	return s, m.err

@@ -3,6 +3,7 @@ package mapping
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -34,19 +35,6 @@ type set struct {
 // isEmpty reports whether the set lacks endpoints.
 func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
-// all returns the tiers of all groups.
-func (s *set) all() (tiers [][]int) {
-	for _, g := range s.groups {
-		for i, members := range g.tiers {
-			if i == len(tiers) {
-				tiers = append(tiers, nil)
-			}
-			tiers[i] = append(tiers[i], members...)
-		}
-	}
-	return tiers
-}
-
 // group is endpoints with one share of the calls.
 type group struct {
 	weight uint32
@@ -58,7 +46,7 @@ type group struct {
 func (m *mapping) plan(s *Service) *plan {
 	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, ring: s.Policy.ringHash()}
 	if len(m.Services) > 1 {
-		p.prefix += "/service=" + escape(s.Name)
+		p.prefix += "/service=" + url.QueryEscape(s.Name)
 	}
 	if p.ring != nil && m.client.NoRing {
 		p.ring = nil

@@ -2,7 +2,6 @@ package mapping
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -48,9 +47,6 @@ func AuthorityOf(name string) string {
 	authority, _, _ := strings.Cut(name, "/")
 	return authority
 }
-
-// escape encodes a text for use in the name of a resource.
-func escape(text string) string { return url.QueryEscape(text) }
 
 // ads says that the client receives a resource on the same stream.
 func ads() *corev3.ConfigSource {

@@ -2,10 +2,10 @@ package mapping
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -26,20 +26,18 @@ type path struct{ service, method string }
 // routes returns the routes of the host: those of a method before those of its service, and last those of every call. Within each of them,
 // lanes come before the base.
 func (m *mapping) routes() *Resource {
-	type owned struct {
-		path
-		plan *plan
-	}
-	var all []owned
-	for i, p := range m.plans {
-		for _, at := range p.paths(i == 0) {
-			all = append(all, owned{at, p})
+	owners := make(map[path]*plan)
+	for _, p := range m.plans {
+		for _, at := range p.paths() {
+			owners[at] = p
 		}
 	}
-	slices.SortStableFunc(all, func(a, b owned) int { return cmp.Compare(a.rank(), b.rank()) })
+	paths := slices.SortedFunc(maps.Keys(owners), func(a, b path) int {
+		return cmp.Or(strings.Compare(b.method, a.method), strings.Compare(b.service, a.service)) // "" is the last
+	})
 	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
-	for _, at := range all {
-		host.Routes = append(host.Routes, at.plan.routesOf(at.path)...)
+	for _, at := range paths {
+		host.Routes = append(host.Routes, owners[at].routesOf(at)...)
 	}
 	if m.err != nil {
 		return nil
@@ -70,24 +68,10 @@ func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 
 // clustersOf returns the clusters that a route names.
 func clustersOf(action *routev3.RouteAction) (names []string) {
-	if name := action.GetCluster(); name != "" {
-		names = append(names, name)
-	}
 	for _, c := range action.GetWeightedClusters().GetClusters() {
 		names = append(names, c.GetName())
 	}
 	return names
-}
-
-// rank orders paths, the most specific first.
-func (p path) rank() int {
-	switch {
-	case p.method != "":
-		return 0
-	case p.service != "":
-		return 1
-	}
-	return 2
 }
 
 func (p path) match() *routev3.RouteMatch {
@@ -105,34 +89,22 @@ func (p path) full() string { return "/" + p.service + "/" + p.method }
 
 // paths returns the paths with routes of their own: those that the service config names, and those for the leader. The first service of a
 // host also matches every other call.
-func (p *plan) paths(first bool) []path {
-	set := map[path]bool{}
-	for at := range p.policy.methods {
-		set[at] = true
-	}
+func (p *plan) paths() []path {
+	all := slices.Collect(maps.Keys(p.policy.methods))
 	for _, method := range p.service.Leading {
 		service, name := methods.Split(method)
-		set[path{service, name}] = true
+		all = append(all, path{service, name})
 	}
-	maps.DeleteFunc(set, func(at path, _ bool) bool { return p.ownerOf(at) != p.service })
-	if first {
-		set[path{}] = true
-	} else {
-		set[path{service: p.service.Name}] = true
+	all = slices.DeleteFunc(all, func(at path) bool { return p.ownerOf(at) != p.service })
+	if p.service == &p.Services[0] {
+		return append(all, path{})
 	}
-	return slices.SortedFunc(maps.Keys(set), func(a, b path) int {
-		return cmp.Or(strings.Compare(a.service, b.service), strings.Compare(a.method, b.method))
-	})
+	return append(all, path{service: p.service.Name})
 }
 
 // ownerOf returns the service of the host whose policy applies to a path.
 func (p *plan) ownerOf(at path) *Service {
-	for i := range p.Services {
-		if p.Services[i].Name == at.service {
-			return &p.Services[i]
-		}
-	}
-	return &p.Services[0]
+	return &p.Services[max(0, slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == at.service }))]
 }
 
 // target is the clusters of the calls with certain headers.
@@ -239,12 +211,7 @@ func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
-	action := &routev3.RouteAction{HashPolicy: p.hashPolicy()}
-	if len(t.to) == 1 {
-		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: t.to[0].cluster}
-	} else {
-		action.ClusterSpecifier = weighted(t.to)
-	}
+	action := &routev3.RouteAction{HashPolicy: p.hashPolicy(), ClusterSpecifier: weighted(t.to)}
 	if method := p.methodConfig(at); method != nil {
 		if method.Timeout != nil {
 			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(*method.Timeout)}
@@ -337,32 +304,33 @@ func (p *plan) destination(s, fallback *set) (to []share) {
 	if fallback != nil {
 		last = p.leaves(fallback, -1)
 	}
-	weights := weightsOf(s.groups)
+	weights := make([]uint32, len(s.groups))
 	for g := range s.groups {
-		if weights[g] > 0 && p.err == nil {
+		weights[g] = s.groups[g].weight
+	}
+	if slices.Max(weights) == 0 {
+		weights = slices.Repeat([]uint32{1}, len(weights))
+	}
+	for g, weight := range scaled(weights) {
+		if weight > 0 && p.err == nil {
 			chain := append([]string{p.leaf(s, s.groups[g])}, p.leaves(s, g)...)
-			to = append(to, share{p.aggregate(append(chain, last...)), weights[g]})
+			to = append(to, share{p.aggregate(append(chain, last...)), weight})
 		}
 	}
 	return to
 }
 
-// weightsOf returns the shares of groups, which are equal if all weights are 0. Their sum fits in 32 bits, as gRPC requires.
-func weightsOf(groups []group) []uint32 {
-	sum := uint64(0)
-	for _, g := range groups {
-		sum += uint64(g.weight)
+// scaled halves weights until their sum fits in 32 bits, as gRPC requires. None of them becomes 0.
+func scaled(weights []uint32) []uint32 {
+	sum, shift := uint64(0), 0
+	for _, w := range weights {
+		sum += uint64(w)
 	}
-	weights := make([]uint32, len(groups))
-	for i, g := range groups {
-		switch {
-		case sum == 0:
-			weights[i] = 1
-		case sum > math.MaxUint32 && g.weight > 0:
-			weights[i] = max(1, uint32(uint64(g.weight)*(math.MaxUint32/2)/sum))
-		default:
-			weights[i] = g.weight
-		}
+	for sum>>shift > math.MaxUint32/2 {
+		shift++
+	}
+	for i, w := range weights {
+		weights[i] = max(min(w, 1), w>>shift)
 	}
 	return weights
 }
@@ -390,7 +358,7 @@ func (p *plan) leaves(s *set, except int) (names []string) {
 func (p *plan) leaf(s *set, g group) string {
 	name := p.prefix
 	if s.lane != "" {
-		name += laneMark + brief(s.lane)
+		name += laneMark + url.QueryEscape(s.lane)
 	}
 	if g.name != "" {
 		name += "/split=" + g.name
@@ -406,14 +374,3 @@ const (
 	nobody        = "/nobody"
 	aggregateMark = "/or=others"
 )
-
-// maxPart limits the name of a lane in the name of a cluster, which is in each route to it.
-const maxPart = 64
-
-// brief escapes a text for use in the name of a cluster. Long texts are hashed.
-func brief(text string) string {
-	if escaped := escape(text); len(escaped) <= maxPart {
-		return escaped
-	}
-	return fmt.Sprintf("#%.16x", sha256.Sum256([]byte(text))) // no text is escaped to "#"
-}

@@ -40,8 +40,8 @@ func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts
 	if registry == nil {
 		return nil, errors.New("xds: the registry is nil")
 	}
-	services = distinct(services)
-	if err := checkServices(services); err != nil {
+	services, err := checked(services)
+	if err != nil {
 		return nil, err
 	}
 	o := options{logger: slog.Default()}

@@ -51,63 +51,37 @@ func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	return &runtime.ServiceDesc{Key: key, Authority: authority}, nil
 }
 
-// distinct leaves out descriptions that are there already.
-func distinct(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc) {
+// checked returns services without equal ones. It fails if one is invalid, or if two cannot be told apart.
+func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err error) {
 	for _, d := range services {
-		if !slices.ContainsFunc(all, func(other *runtime.ServiceDesc) bool { return reflect.DeepEqual(d, other) }) {
-			all = append(all, d)
+		if slices.ContainsFunc(all, func(other *runtime.ServiceDesc) bool { return reflect.DeepEqual(d, other) }) {
+			continue
 		}
-	}
-	return all
-}
-
-// checkServices checks what hosts have in common.
-func checkServices(services []*runtime.ServiceDesc) error {
-	if len(services) == 0 {
-		return errors.New("xds: there is no service")
-	}
-	keys := make(map[string]*runtime.ServiceDesc) // by the name that TLS checks
-	names := make(map[string]map[string]bool)     // of services, by authority
-	for _, d := range services {
 		if err := d.Check(); err != nil {
-			return fmt.Errorf("xds: %w", err)
+			return nil, fmt.Errorf("xds: %w", err)
 		}
 		if d.Authority == "" {
-			return fmt.Errorf("xds: the service %q at %q has no Authority, by which clients dial it", d.Name, d.Key)
+			return nil, fmt.Errorf("xds: the service %q at %q has no Authority, by which clients dial it", d.Name, d.Key)
 		}
 		if err := servicekey.CheckAuthority(d.Authority); err != nil {
-			return fmt.Errorf("xds: service %q: the authority %q %w", d.Name, d.Authority, err)
+			return nil, fmt.Errorf("xds: service %q: the authority %q %w", d.Name, d.Authority, err)
 		}
 		name := servicekey.TLSName(d.Key, d.Authority)
-		other := keys[name]
-		if other == nil {
-			other = d
+		for _, other := range all {
+			switch {
+			case d.Key != other.Key && name == servicekey.TLSName(other.Key, other.Authority):
+				return nil, fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's, give one an authority of its own",
+					other.Key, d.Key, name)
+			case d.Authority == other.Authority && (d.Name == other.Name || d.Name == "" || other.Name == ""):
+				return nil, fmt.Errorf("xds: the service %q at the authority %q is described in two ways, or beside one without a name, which takes all calls", d.Name, d.Authority)
+			}
 		}
-		if other.Key != d.Key {
-			return fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's, give one an authority of its own",
-				other.Key, d.Key, name)
-		}
-		keys[name] = d
-		if layout(other) != layout(d) {
-			return fmt.Errorf("xds: the services at the key %q have the layouts %v and %v: services that share a key have one", d.Key, layout(other), layout(d))
-		}
-		if names[d.Authority] == nil {
-			names[d.Authority] = make(map[string]bool)
-		}
-		if named := names[d.Authority]; named[d.Name] || len(named) > 0 && (d.Name == "" || named[""]) {
-			return fmt.Errorf("xds: the service %q at the authority %q is described in two ways, or beside one without a name, which takes all calls", d.Name, d.Authority)
-		}
-		names[d.Authority][d.Name] = true
+		all = append(all, d)
 	}
-	return nil
-}
-
-// layout returns the text of a description's layout.
-func layout(d *runtime.ServiceDesc) string {
-	if d.Layout == nil {
-		return runtime.EndpointJSON.String()
+	if len(all) == 0 {
+		return nil, errors.New("xds: there is no service")
 	}
-	return d.Layout.String()
+	return all, nil
 }
 
 // Unsupported returns the features of a service that xDS lacks, for people, sorted. It does not know which methods are for the leader.

@@ -7,10 +7,10 @@ package ads
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -93,7 +93,7 @@ type Client struct {
 func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
 	c := &stream{server: s, grpc: g, changed: make(chan struct{}, 1), follows: make(map[string]func())}
 	if p, ok := peer.FromContext(g.Context()); ok {
-		c.client.Addr = addrText(p.Addr)
+		c.client.Addr = fmt.Sprint(p.Addr)
 	}
 	c.show()
 	s.mu.Lock()
@@ -106,13 +106,6 @@ func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryServ
 		c.unfollow()
 	}()
 	return c.serve()
-}
-
-func addrText(addr net.Addr) string {
-	if addr == nil {
-		return ""
-	}
-	return addr.String()
 }
 
 // serve sends answers until the stream ends.
@@ -165,9 +158,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	}
 	refused := ""
 	if r.GetErrorDetail() != nil {
-		if refused = short(r.GetErrorDetail().GetMessage()); refused == "" {
-			refused = "no reason given"
-		}
+		refused = cmp.Or(short(r.GetErrorDetail().GetMessage()), "no reason given")
 	}
 	c.mu.Lock()
 	if c.client.ID == "" && r.GetNode() != nil {

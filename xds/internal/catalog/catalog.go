@@ -25,7 +25,7 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 	for _, desc := range services {
 		h := c.hosts[desc.Authority]
 		if h == nil {
-			h = newHost(registry, desc.Authority, logger)
+			h = &host{registry: registry, authority: desc.Authority, logger: logger, readers: make(map[*reader]struct{}), logged: make(map[string]bool)}
 			c.hosts[desc.Authority] = h
 		}
 		if err := h.add(desc); err != nil {

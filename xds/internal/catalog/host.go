@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -44,10 +45,10 @@ type host struct {
 	known       bool                // input was read from etcd; false if etcd denied permission
 	provisional bool                // some of input may be out of date
 	made        map[mapping.Client]*mapping.Snapshot
-	policies    []policy        // by service
-	err         error           // the current problem
-	logged      map[string]bool // unsupported features
-	reported    string          // the last logged problem
+	policies    []*mapping.Policy // by service; each is the last valid one
+	err         error             // the current problem
+	logged      map[string]bool   // unsupported features
+	reported    string            // the last logged problem
 	limit       loglimit.Limiter
 	lines       []line // for unlock to log
 }
@@ -62,20 +63,10 @@ type line struct {
 // reader is a caller of follow.
 type reader struct{ notify func() }
 
-// policy is the current service config of a service.
-type policy struct {
-	text string
-	read *mapping.Policy
-}
-
-func newHost(registry *runtime.Registry, authority string, logger *slog.Logger) *host {
-	return &host{registry: registry, authority: authority, logger: logger, readers: make(map[*reader]struct{}), logged: make(map[string]bool)}
-}
-
-// add adds a service. All services of a host share the endpoints, so they have one key and one layout.
+// add adds a service. All services of a host share the endpoints, so they have one key.
 func (h *host) add(desc *runtime.ServiceDesc) error {
-	var p policy
-	if err := p.update(desc.ServiceConfig); err != nil {
+	p, err := mapping.ReadPolicy(desc.ServiceConfig)
+	if err != nil {
 		return fmt.Errorf("service %q: %w", desc.Name, err)
 	}
 	h.descs, h.policies = append(h.descs, desc), append(h.policies, p)
@@ -178,9 +169,7 @@ func (h *host) refresh() {
 	var trouble error
 	for _, f := range h.followed {
 		v := f.View()
-		if trouble == nil {
-			trouble = v.Err
-		}
+		trouble = cmp.Or(trouble, v.Err)
 		if !v.Known && !v.Refused {
 			h.report(trouble)
 			return
@@ -191,13 +180,13 @@ func (h *host) refresh() {
 	h.provisional = false
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
-		if err := h.policies[i].update(views[i].ServiceConfig); err != nil && trouble == nil {
-			trouble = fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err)
+		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
+			h.policies[i] = p
+		} else {
+			trouble = cmp.Or(trouble, fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err))
 		}
-		next.Services = append(next.Services, mapping.Service{Name: h.descs[i].Name, Policy: h.policies[i].read, Leading: h.descs[i].Leader})
-		if views[i].Leader != "" {
-			next.Leader = views[i].Leader
-		}
+		next.Services = append(next.Services, mapping.Service{Name: h.descs[i].Name, Policy: h.policies[i], Leading: h.descs[i].Leader})
+		next.Leader = cmp.Or(views[i].Leader, next.Leader)
 	}
 	for _, e := range views[0].Endpoints {
 		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))
@@ -220,19 +209,6 @@ func (h *host) refresh() {
 	h.report(trouble)
 }
 
-// update parses a service config, unless it is the current one.
-func (p *policy) update(text string) error {
-	if p.read != nil && p.text == text {
-		return nil
-	}
-	read, err := mapping.ReadPolicy(text)
-	if err != nil {
-		return err
-	}
-	p.text, p.read = text, read
-	return nil
-}
-
 // report sets the current problem, and logs it if it is new. It must be called with mu held.
 func (h *host) report(err error) {
 	h.err = err
@@ -244,8 +220,7 @@ func (h *host) report(err error) {
 		return
 	}
 	h.reported = text
-	ok, missed := h.limit.Allow(time.Now())
-	switch {
+	switch ok, missed := h.limit.Allow(time.Now()); {
 	case !ok:
 	case err != nil:
 		h.lines = append(h.lines, line{slog.LevelWarn, "cannot follow a service, its last known state stays in force", loglimit.Attrs(missed, "error", err)})

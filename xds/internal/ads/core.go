@@ -63,6 +63,29 @@ type Found struct {
 	Substitute *mapping.Resource
 }
 
+// Lookup looks up a resource of a snapshot.
+func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
+	switch k {
+	case Clusters:
+		if f.Resource = s.Clusters[name]; f.Resource == nil {
+			f.Substitute = s.Substitute(name)
+		}
+	case Loads:
+		if f.Resource = s.Loads[name]; f.Resource == nil {
+			f.Substitute = s.SubstituteLoad(name)
+		}
+	case Listeners:
+		if name == s.Listener.Name {
+			f.Resource = s.Listener
+		}
+	case Routes:
+		if name == s.Route.Name {
+			f.Resource = s.Route
+		}
+	}
+	return f
+}
+
 // Request is a client's request.
 type Request struct {
 	Kind    Kind

@@ -67,22 +67,7 @@ func (w *walked) find(k Kind, name string) Found {
 	if !w.known {
 		return Found{Pending: true}
 	}
-	s := snapshots[w.state]
-	switch k {
-	case Listeners:
-		return Found{Resource: s.Listener}
-	case Routes:
-		return Found{Resource: s.Route}
-	case Clusters:
-		if s.Clusters[name] == nil {
-			return Found{Substitute: s.Substitute(name)}
-		}
-		return Found{Resource: s.Clusters[name]}
-	}
-	if s.Loads[name] == nil {
-		return Found{Substitute: s.SubstituteLoad(name)}
-	}
-	return Found{Resource: s.Loads[name]}
+	return Lookup(snapshots[w.state], k, name)
 }
 
 // answer has the core answer.

@@ -53,25 +53,8 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 	if s == nil {
 		return ads.Found{Pending: true}
 	}
-	found := ads.Found{Provisional: provisional}
-	switch k {
-	case ads.Clusters:
-		if found.Resource = s.Clusters[name]; found.Resource == nil {
-			found.Substitute = s.Substitute(name)
-		}
-	case ads.Loads:
-		if found.Resource = s.Loads[name]; found.Resource == nil {
-			found.Substitute = s.SubstituteLoad(name)
-		}
-	case ads.Listeners:
-		if name == s.Listener.Name {
-			found.Resource = s.Listener
-		}
-	case ads.Routes:
-		if name == s.Route.Name {
-			found.Resource = s.Route
-		}
-	}
+	found := ads.Lookup(s, k, name)
+	found.Provisional = provisional
 	return found
 }
 

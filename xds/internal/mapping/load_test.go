@@ -26,20 +26,3 @@ func TestRing_SameID(t *testing.T) {
 		t.Errorf("the keys are %q, want %q", got, want)
 	}
 }
-
-func BenchmarkMap(b *testing.B) {
-	policy, err := ReadPolicy("")
-	if err != nil {
-		b.Fatal(err)
-	}
-	h := &Host{Authority: "a", Services: []Service{{Policy: policy}}}
-	for i := range 1000 {
-		h.Endpoints = append(h.Endpoints, ends("i")...)
-		h.Endpoints[i].Addr = "10.1." + string(rune('0'+i/250)) + "." + string(rune('0'+i%10)) + ":9000"
-	}
-	for b.Loop() {
-		if _, err := Map(h, Client{}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -119,25 +119,20 @@ func (p *plan) lanes() (names []string) {
 	}
 	names = append(names, p.policy.etcd.NamedLanes()...)
 	slices.Sort(names)
-	differs := func(name string) bool { return p.policy.etcd.Strict(name) != p.closed }
-	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool {
-		return !p.closed && !differs(name) && p.setOf(name, p.made.Lane(name)).isEmpty()
-	})
-	slices.SortStableFunc(names, func(a, b string) int {
+	var needed, others []string
+	for _, name := range slices.Compact(names) {
 		switch {
-		case differs(a) == differs(b):
-			return 0
-		case differs(a):
-			return -1
+		case p.policy.etcd.Strict(name) != p.closed:
+			needed = append(needed, name)
+		case p.closed || !p.setOf(name, p.made.Lane(name)).isEmpty():
+			others = append(others, name)
 		}
-		return 1
-	})
-	needed := slices.IndexFunc(names, func(name string) bool { return !differs(name) })
-	if most := max(needed, p.maxLanes); needed >= 0 && len(names) > most {
-		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(names), len(names)-most, maxBytes>>10)
-		names = names[:most]
 	}
-	return names
+	if most := max(0, p.maxLanes-len(needed)); len(others) > most {
+		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(needed)+len(others), len(others)-most, maxBytes>>10)
+		others = others[:most]
+	}
+	return append(needed, others...)
 }
 
 // chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id, and for each

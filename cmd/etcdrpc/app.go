@@ -15,42 +15,42 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// What the command ends with.
+// Exit codes.
 const (
 	exitFine   = 0
-	exitWrong  = 1 // something failed, or doctor found something
-	exitUsage  = 2 // the command line makes no sense
-	exitUnable = 3 // etcd is away or denies it, or the output cannot be written
+	exitWrong  = 1 // an error, or doctor found faults
+	exitUsage  = 2 // the command line is invalid
+	exitUnable = 3 // etcd is unavailable or denies access, or the output cannot be written
 )
 
-// exitCode ends a command that has said already why it could not look.
+// exitCode exits with a code, after the command printed the reason.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// errFound ends a command that has said already what is wrong.
-var errFound = errors.New("something is wrong")
+// errFound exits with exitWrong, after doctor printed the faults.
+var errFound = errors.New("faults were found")
 
-// app is what the commands share.
+// app is the state shared by the commands.
 type app struct {
 	settings settings
 	output   output.Format
 	stdin    io.Reader
 	dial     dialing.Func // to instances
-	running  bool         // the command line was understood
+	running  bool         // the command line was valid
 }
 
-// complete panics where a completion could not be registered, which is a mistake in the program.
+// complete panics if a completion could not be registered, which is a programming error.
 func complete(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// action is what a command does, connected to etcd.
+// action runs a command that is connected to etcd.
 type action func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error
 
-// connected makes an action a cobra command's RunE.
+// connected returns the RunE of a cobra command that connects to etcd and runs do.
 func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		s, err := a.open(cmd, cmd.ErrOrStderr())
@@ -62,7 +62,7 @@ func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	}
 }
 
-// open connects to etcd once the command line and the environment are understood.
+// open reads the environment, and connects to etcd.
 func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error) {
 	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
 		return nil, err

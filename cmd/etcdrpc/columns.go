@@ -9,15 +9,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// column is one of the table of ls.
+// column is a column of the table of ls.
 type column struct {
 	head  string
 	cell  func(i *survey.Instance) string
-	value func(i *survey.Instance) string // what filters and orders go by; nil: cell
-	rare  bool                            // it is left out where no entry has it
+	value func(i *survey.Instance) string // for filters and sorting; nil: cell
+	rare  bool                            // hidden if no entry has a value
 }
 
-// columns are those of ls. The last is as wide as it has to be.
+// columns are the columns of ls.
 var columns = []column{
 	{head: "SERVICE", cell: func(i *survey.Instance) string { return i.Service }},
 	{head: "INSTANCE", cell: func(i *survey.Instance) string { return i.Instance }},
@@ -26,9 +26,9 @@ var columns = []column{
 	{head: "ZONE", cell: func(i *survey.Instance) string { return i.Zone }},
 	{head: "WEIGHT", cell: weightOf},
 	{head: "LAYOUT", cell: layoutOf},
-	{head: "LEASE", cell: leaseOf, value: secondsOf},
+	{head: "LEASE", cell: leaseOf, value: leaseSeconds},
 	{head: "LEADER", cell: leaderOf, rare: true},
-	{head: "STATE", cell: sayState, value: stateOf},
+	{head: "STATE", cell: stateText, value: stateOf},
 }
 
 func weightOf(i *survey.Instance) string {
@@ -57,8 +57,8 @@ func leaseOf(i *survey.Instance) string {
 	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
 }
 
-// secondsOf returns the time left on the lease as a number, where there is one.
-func secondsOf(i *survey.Instance) string {
+// leaseSeconds returns the time left on the lease in seconds, or the text of leaseOf if there is none.
+func leaseSeconds(i *survey.Instance) string {
 	if i.Entry.Lease == 0 || i.Lease == nil || i.Lease.Expired() {
 		return leaseOf(i)
 	}
@@ -74,14 +74,14 @@ func leaderOf(i *survey.Instance) string {
 
 func stateOf(i *survey.Instance) string { return string(i.State) }
 
-func sayState(i *survey.Instance) string {
+func stateText(i *survey.Instance) string {
 	if i.Err != nil {
 		return stateOf(i) + ": " + i.Err.Error()
 	}
 	return stateOf(i)
 }
 
-// fieldOf returns what an entry has under the name of a column or, where there is none of that name, of a piece of metadata.
+// fieldOf returns the value of an entry for a column or, if no column has this name, for a metadata name.
 func fieldOf(i *survey.Instance, name string) string {
 	for _, c := range columns {
 		switch {
@@ -95,7 +95,7 @@ func fieldOf(i *survey.Instance, name string) string {
 	return i.Field(name)
 }
 
-// table returns the columns of some entries, without the rare ones that none of them has.
+// table returns the columns of entries, without rare columns that are empty.
 func table(entries []*survey.Instance) (head []string, cells [][]string) {
 	cells = make([][]string, len(entries))
 	for _, c := range columns {

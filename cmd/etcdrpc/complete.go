@@ -13,7 +13,7 @@ import (
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
-// completeKeys offers the services' keys, read from etcd. What fails offers nothing.
+// completeKeys completes service keys from etcd. After an error it completes nothing.
 func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, noFiles
@@ -31,7 +31,7 @@ func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]s
 	return output.Offered(keys), noFiles
 }
 
-// completeKeyThenFile offers a key, and then files.
+// completeKeyThenFile completes a key, then a file.
 func (a *app) completeKeyThenFile(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 1 {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -39,7 +39,7 @@ func (a *app) completeKeyThenFile(cmd *cobra.Command, args []string, typed strin
 	return a.completeKeys(cmd, args, typed)
 }
 
-// completeInstances offers a key, and then its instances.
+// completeInstances completes a key, then its instances.
 func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return a.completeSecond(cmd, args, typed, func(i *survey.Service) (names []string) {
 		for _, i := range i.Instances {
@@ -49,7 +49,7 @@ func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string)
 	})
 }
 
-// completeDrained offers a key, and then what the list of its live config names.
+// completeDrained completes a key, then the names in its list "drain".
 func (a *app) completeDrained(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return a.completeSecond(cmd, args, typed, func(s *survey.Service) []string {
 		if policy := s.Policy(); policy != nil {
@@ -74,7 +74,7 @@ func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, na
 	return slices.Compact(output.Offered(found)), noFiles
 }
 
-// forCompletion runs something on etcd while a shell waits.
+// forCompletion connects to etcd and calls do while a shell waits.
 func (a *app) forCompletion(cmd *cobra.Command, do func(*store.Store) error) {
 	a.settings.noPrompt = true
 	s, err := a.open(cmd, nil)

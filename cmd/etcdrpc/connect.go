@@ -29,14 +29,14 @@ type settings struct {
 	user, password              string
 	dialTimeout, commandTimeout time.Duration
 	namespace                   string
-	noPrompt                    bool      // ask for no password
-	warnings                    io.Writer // nil: they are dropped
+	noPrompt                    bool      // never ask for a password
+	warnings                    io.Writer // nil: dropped
 }
 
-// maxAnswer bounds an answer of etcd, in bytes. Lists ask for less at once where one would be larger.
+// maxAnswer bounds an answer of etcd, in bytes. Lists use smaller pages if needed.
 const maxAnswer = 8 << 20
 
-// flags returns the flags, each of which has an environment variable.
+// flags returns the flags. Each has an environment variable.
 func (s *settings) flags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "`addresses` of etcd, separated by commas")
@@ -62,13 +62,13 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	return store.Open(cfg, s.namespace, s.commandTimeout)
 }
 
-// config returns the etcd client's configuration. It may ask the terminal for a password.
+// config returns the configuration of the etcd client. It may ask for a password on the terminal.
 func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	cfg := clientv3.Config{
-		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // else errors of etcd's client would show a password
+		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // without passwords, which errors would show
 		DialTimeout: s.dialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallRecvMsgSize: maxAnswer,
-		Logger:             zap.NewNop(), // what fails comes back as an error
+		Logger:             zap.NewNop(), // failures are returned as errors
 	}
 	if s.dialTimeout <= 0 || s.commandTimeout <= 0 {
 		return cfg, usage.Mistake(errors.New("--dial-timeout and --command-timeout must be above zero"))
@@ -81,8 +81,8 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	return cfg, err
 }
 
-// tls returns nil for plaintext: without any of the files, and no address that begins with https://. As the first address would
-// decide for all, none may ask for plaintext where anything asks for TLS.
+// tls returns the TLS configuration, nil for plaintext. It refuses http:// together with TLS: etcd's client would use the
+// scheme of the first endpoint for all.
 func (s *settings) tls() (*tls.Config, error) {
 	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
 	https := func(e string) bool { return plaintext.Secured(e, false) }
@@ -96,14 +96,14 @@ func (s *settings) tls() (*tls.Config, error) {
 	return files.Config()
 }
 
-// credentials returns "" and "" for nobody in particular.
+// credentials returns the user and password, "" and "" for none.
 func (s *settings) credentials() (user, password string, err error) {
 	user, password, given := strings.Cut(s.user, ":")
 	switch {
 	case s.user == "" && s.password != "":
 		return "", "", usage.Mistake(errors.New("--password needs --user"))
 	case given && s.password != "":
-		return "", "", usage.Mistake(errors.New("--user holds a password, and --password is given, too: leave one of them out"))
+		return "", "", usage.Mistake(errors.New("--user has a password, and --password is also given: omit one of them"))
 	case s.user == "" || s.password != "":
 		return s.user, s.password, nil
 	case password != "":
@@ -119,23 +119,23 @@ func (s *settings) credentials() (user, password string, err error) {
 		}
 		password = string(typed)
 	}
-	if password == "" { // etcd's client would ask as nobody
+	if password == "" { // etcd's client would connect without a user
 		return "", "", usage.Mistake(fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", user, user, environment))
 	}
 	return user, password, nil
 }
 
-// environment is the prefix of the variables that stand for flags: etcdctl's.
+// environment is the prefix of the environment variables of flags: etcdctl's.
 const environment = "ETCDCTL_"
 
-// variable returns the name of the variable that stands for a flag.
+// variable returns the name of the environment variable of a flag.
 func variable(flag *pflag.Flag) string {
 	return environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
-// foreign are the variables of etcdctl that say which etcd is asked or how, and that no flag stands for, with the value that
-// changes nothing.
-var foreign = []struct{ name, harmless, instead string }{
+// unsupportedVariables are the variables of etcdctl that select another etcd or connection and have no flag, with the value
+// that has no effect.
+var unsupportedVariables = []struct{ name, harmless, instead string }{
 	{"DISCOVERY_SRV", "", "give the addresses by --endpoints"},
 	{"DISCOVERY_SRV_NAME", "", "give the addresses by --endpoints"},
 	{"INSECURE_SKIP_TLS_VERIFY", "false", "give the CA of etcd's certificate by --cacert"},
@@ -143,19 +143,19 @@ var foreign = []struct{ name, harmless, instead string }{
 	{"AUTH_JWT_TOKEN", "", "give --user"},
 }
 
-// refuseForeign refuses the variables that would have etcdctl ask another etcd, or in another way.
-func refuseForeign(lookup func(string) (string, bool)) (errs []error) {
-	for _, f := range foreign {
+// rejectUnsupported returns an error for each unsupported variable that is set.
+func rejectUnsupported(lookup func(string) (string, bool)) (errs []error) {
+	for _, f := range unsupportedVariables {
 		if value, _ := lookup(environment + f.name); value != "" && value != f.harmless {
-			errs = append(errs, fmt.Errorf("environment variable %s%s: etcdrpc does not go by it: unset it, and %s", environment, f.name, f.instead))
+			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
 	}
 	return errs
 }
 
-// fromEnvironment sets the flags of the connection that were not given from the variables named after them.
+// fromEnvironment sets the flags of the connection that were not given from their environment variables.
 func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	errs := refuseForeign(lookup)
+	errs := rejectUnsupported(lookup)
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
 		value, _ := lookup(variable(flag))
 		if value == "" || flags.Changed(flag.Name) {

@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-// TestSettings_BoundsAnswers has no command, xds and register among them, take in all at once what others wrote to etcd.
+// TestSettings_BoundsAnswers checks that every command bounds the size of etcd's answers.
 func TestSettings_BoundsAnswers(t *testing.T) {
 	s := settings{dialTimeout: soon, commandTimeout: soon}
 	if cfg, err := s.config(t.Context()); err != nil || cfg.MaxCallRecvMsgSize != 8<<20 {

@@ -42,14 +42,14 @@ var states = map[string]map[string]string{
 	},
 }
 
-// noLease are the keys that hang on none; those of live policies do not either.
+// noLease are the keys without a lease.
 var noLease = []string{"acme/user/10.0.0.10:9000", "_grpc_config/acme/order"}
 
-// example is one command of the page with what it prints.
+// example is a command of the page and its output.
 type example struct {
 	command   string
 	output    string
-	state     string   // to put in place before
+	state     string   // of etcd before the command
 	meanwhile []string // what happens while it runs
 }
 
@@ -58,7 +58,7 @@ var (
 	prompt    = regexp.MustCompile(`(?m)^\$ `)
 )
 
-// examples are those of the page.
+// examples returns the examples of the page.
 func examples(t *testing.T) (all []example) {
 	t.Helper()
 	raw, err := os.ReadFile(page)
@@ -84,7 +84,7 @@ func examples(t *testing.T) (all []example) {
 	return all
 }
 
-// TestPage runs every command of docs/etcdrpc.md, and compares what it prints with what the page says.
+// TestPage runs every command of docs/etcdrpc.md, and compares its output with the page.
 func TestPage(t *testing.T) {
 	server := serveUsers(t, "Ada", reflectsV1)
 	etcd := etcdtest.Start(t)
@@ -188,7 +188,7 @@ var changing = []struct {
 	{regexp.MustCompile(`([^ \n]) {2,}`), "$1 "}, // the width of columns
 }
 
-// normal is an output without what is different each time.
+// normal returns an output with variable parts replaced.
 func normal(text string) string {
 	for _, c := range changing {
 		text = c.pattern.ReplaceAllString(text, c.with)

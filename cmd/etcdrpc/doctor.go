@@ -16,16 +16,15 @@ func newDoctor(a *app) *cobra.Command {
 	d := doctor.Options{Unsupported: xds.Unsupported}
 	cmd := &cobra.Command{
 		Use:   "doctor [KEY|PREFIX]",
-		Short: "Find what is wrong, and say what to do",
-		Long: `doctor looks at all services, or at the one at KEY and what lies below and beside
-it or, where there is none, at those whose keys begin with PREFIX. It tells for
-everything that is wrong what it is, where, and what to do, the worst first. It
-changes nothing. It exits with 1 when something is wrong, and with 3 when it could
-not look.
+		Short: "Find faults, and show their remedies",
+		Long: `doctor examines all services, or the service at KEY or, if there is none, those whose
+keys begin with PREFIX. It shows each fault with its keys and a remedy, the worst
+first. It changes nothing. It exits with 1 if it found a fault, and with 3 if it could
+not read etcd.
 
-What it looks for, and how bad that is as a rule:
+The kinds of faults and their severity:
 ` + doctor.KindsHelp() + `
-It connects to each address from where it runs, and says no more to it.`,
+It connects to each address from its own host, and sends nothing without --deep.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {

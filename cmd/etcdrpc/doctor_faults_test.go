@@ -12,16 +12,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// fault is one thing that is wrong with a fleet, and how doctor tells of it.
+// fault is a fault of a fleet, and the finding that doctor must report.
 type fault struct {
-	name  string
-	kind  doctor.Kind
-	says  string // in the problem
-	where string // the end of one of the keys
-	plant plant
+	name    string
+	kind    doctor.Kind
+	problem string // in the problem
+	where   string // the end of one of the keys
+	plant   plant
 }
 
-// plant puts a fault in place, of which doctor is to tell at a key.
+// plant creates a fault at a key.
 type plant func(f *planted, at string)
 
 // entry plants a value on a lease.
@@ -201,7 +201,7 @@ const (
 	leaving  = `{"grpc_leaving":"true"}`
 )
 
-// plantHealthy puts in place what nothing is wrong with.
+// plantHealthy creates services without faults.
 func plantHealthy(f *planted) {
 	f.says("acme/user", "10.9.1.1:9000", `{"version":"v1","weight":9}`)
 	f.says("acme/user", "10.9.1.2:9000", `{"version":"v2"}`)
@@ -209,7 +209,7 @@ func plantHealthy(f *planted) {
 	f.lease("acme/order/10.9.2.1:9000", "10.9.2.1:9000")
 }
 
-// TestDoctor_Faults plants each fault by itself and then all, and wants them found and nothing else.
+// TestDoctor_Faults plants each fault alone and then all, and checks that doctor finds exactly these.
 func TestDoctor_Faults(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
@@ -219,9 +219,9 @@ func TestDoctor_Faults(t *testing.T) {
 		for _, tt := range faults {
 			tt.plant(f, tt.where)
 		}
-		f.finds([]string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", timeout}, faults...)
+		f.wantFaults([]string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", timeout}, faults...)
 	}
-	// What hangs is planted apart, for it alone takes the time that instances have: all others have as much as they need.
+	// Faults are grouped by probe timeout.
 	together := make(map[string][]fault)
 	for n, tt := range faults {
 		timeout := "1m"
@@ -243,18 +243,18 @@ func TestDoctor_Faults(t *testing.T) {
 	}
 }
 
-// hangTime is how long what hangs is waited for.
+// hangTime is the probe timeout for servers that hang.
 const hangTime = "3s"
 
-// finds wants each of some faults found once, and nothing else.
-func (f *planted) finds(args []string, faults ...fault) {
+// wantFaults checks that doctor finds each of the faults once, and nothing else.
+func (f *planted) wantFaults(args []string, faults ...fault) {
 	f.t.Helper()
 	found, _ := f.doctor(args...)
 	left := found.Findings
 	for _, tt := range faults {
-		at := slices.IndexFunc(left, tt.is)
+		at := slices.IndexFunc(left, tt.matches)
 		if at < 0 {
-			f.t.Errorf("%s is not found: want %s with %q at %s", tt.name, tt.kind, tt.says, tt.where)
+			f.t.Errorf("%s is not found: want %s with %q at %s", tt.name, tt.kind, tt.problem, tt.where)
 			continue
 		}
 		left = slices.Delete(left, at, at+1)
@@ -265,13 +265,13 @@ func (f *planted) finds(args []string, faults ...fault) {
 	checkRemedies(f.t, found)
 }
 
-// is reports whether a finding tells of the fault.
-func (f fault) is(found doctor.Finding) bool {
+// matches reports whether a finding reports the fault.
+func (f fault) matches(found doctor.Finding) bool {
 	at := func(key string) bool { return strings.HasSuffix(key, f.where) }
-	return found.Kind == f.kind && strings.Contains(found.Problem, f.says) && slices.ContainsFunc(found.Where, at)
+	return found.Kind == f.kind && strings.Contains(found.Problem, f.problem) && slices.ContainsFunc(found.Where, at)
 }
 
-// checkRemedies fails if a finding advises to delete what lives, or shows the insides of the program.
+// checkRemedies fails if a remedy deletes a live entry, or a problem shows Go types.
 func checkRemedies(t *testing.T, found doctor.Report) {
 	t.Helper()
 	for _, f := range found.Findings {

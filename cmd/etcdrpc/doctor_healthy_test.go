@@ -18,7 +18,7 @@ import (
 // healthy are fleets with which nothing is wrong. Their servers speak TLS.
 var healthy = []struct {
 	name  string
-	notes int // kinds of things that are told, and are no fault
+	notes int // number of kinds of notes
 	plant func(f *planted)
 }{
 	{"JSON with TLS and leases", 1, func(f *planted) {
@@ -118,7 +118,7 @@ var healthy = []struct {
 	}},
 }
 
-// plantShared puts beside a service what others keep in etcd.
+// plantShared creates keys of other programs next to a service.
 func plantShared(f *planted) {
 	f.instance("acme/user", "10.2.4.1:9000")
 	for key, value := range map[string]string{
@@ -313,7 +313,7 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
 			tt.plant(f, tt.where)
-			f.finds(strings.Fields(tt.args), tt.fault)
+			f.wantFaults(strings.Fields(tt.args), tt.fault)
 		})
 	}
 }

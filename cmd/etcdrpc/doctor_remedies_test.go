@@ -27,7 +27,7 @@ func TestDoctor_Remedies(t *testing.T) {
 			continue // its remedy is to wait
 		}
 		found, _ := f.doctor("--no-dial")
-		at := slices.IndexFunc(found.Findings, tt.is)
+		at := slices.IndexFunc(found.Findings, tt.matches)
 		if at < 0 {
 			continue // it shows by a connection alone
 		}
@@ -35,7 +35,7 @@ func TestDoctor_Remedies(t *testing.T) {
 		for _, command := range advised.FindAllString(found.Findings[at].Fix, -1) {
 			changed = f.run(strings.TrimRight(command, ",;"), good) || changed
 		}
-		if found, _ := f.doctor("--no-dial"); changed && slices.ContainsFunc(found.Findings, tt.is) {
+		if found, _ := f.doctor("--no-dial"); changed && slices.ContainsFunc(found.Findings, tt.matches) {
 			t.Errorf("%s: the remedy is none: %+v", tt.name, found.Findings)
 		}
 		mended[tt.kind] = mended[tt.kind] || changed

@@ -71,7 +71,7 @@ func at(etcd *etcdtest.Cluster, args ...string) []string {
 	return append(where, args[1:]...)
 }
 
-// executed runs a command line of an app and returns what it wrote, and its exit code.
+// executed runs a command line of an app, and returns its output and exit code.
 func executed(t testing.TB, a *app, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer

@@ -16,13 +16,13 @@ func newPolicyExplain(a *app) *cobra.Command {
 	var from steer.Caller
 	cmd := &cobra.Command{
 		Use:   "explain KEY",
-		Short: "Show where calls go by the live policy, and why",
-		Long: `explain shows which share of a client's calls each instance gets by the live policy,
+		Short: "Show where calls go under the live policy, and why",
+		Long: `explain shows which share of a client's calls each instance gets under the live policy,
 and why: for the calls with the lane that --lane names, or without one, of a client
 in the zone that --zone names.
 
-It assumes that every instance is ready and serves the method called, and knows
-nothing of a client's own WithSelector and WithSubset.`,
+It assumes that every instance is ready and serves the method called, and ignores a
+client's own WithSelector and WithSubset.`,
 		Example: `  etcdrpc policy explain acme/user
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
 		Args:              keyArgs(0),

@@ -9,14 +9,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// filter is what an entry must have to be shown.
+// filter is a condition on an entry.
 type filter struct {
 	name    string // of a column or a piece of metadata
-	not     bool   // it must not have that
+	not     bool   // the pattern must not match
 	pattern *regexp.Regexp
 }
 
-// parseFilters reads NAME=PATTERN and NAME!=PATTERN, where * and ? in a pattern stand for any text and any character.
+// parseFilters parses NAME=PATTERN and NAME!=PATTERN. In a pattern * matches any text and ? any character.
 func parseFilters(texts []string) (all []filter, err error) {
 	wild := strings.NewReplacer(`\*`, ".*", `\?`, ".")
 	for _, text := range texts {
@@ -38,16 +38,16 @@ func (f *filter) passes(i *survey.Instance) bool {
 	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
 }
 
-// unsaid returns what the view is narrowed to or ordered by though no entry says it, as with a mistyped name.
-func (v *view) unsaid() (names []string) {
-	asked := []string{v.sort}
+// unknownNames returns the names to filter or sort by that no entry has, such as mistyped ones.
+func (v *view) unknownNames() (names []string) {
+	requested := []string{v.sort}
 	for _, f := range v.filters {
-		asked = append(asked, f.name)
+		requested = append(requested, f.name)
 	}
 	entries := v.all()
-	for _, name := range asked {
-		said := func(i *survey.Instance) bool { return fieldOf(i, name) != "" }
-		if name != "" && len(entries) > 0 && !slices.ContainsFunc(entries, said) && !slices.Contains(names, name) {
+	for _, name := range requested {
+		hasValue := func(i *survey.Instance) bool { return fieldOf(i, name) != "" }
+		if name != "" && len(entries) > 0 && !slices.ContainsFunc(entries, hasValue) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

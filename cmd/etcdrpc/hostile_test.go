@@ -128,7 +128,7 @@ func checkLines(t *testing.T, what, text, pattern string) {
 	}
 }
 
-// readJSON checks that a command's JSON shows what it says, on as many lines as it has to have, and reads it.
+// readJSON parses the JSON output of a command, and checks its number of lines.
 func readJSON(t *testing.T, what, text string, into any) {
 	t.Helper()
 	checkShown(t, what, text)

@@ -8,31 +8,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// startNotes returns where a command says something that runs until it is ended: whoever does not read that holds up nothing, and
-// whoever leaves ends nothing.
+// startNotes returns the writer for messages of a long-running command. A reader that stalls or leaves does not stop the command.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
 	notes, written := output.Unread(stderr)
-	stop := outliveReaders()
+	stop := ignoreSIGPIPE()
 	return notes, func() {
 		written()
 		stop()
 	}
 }
 
-// newLogger returns the logger of a command that runs until it is ended.
+// newLogger returns the logger of a long-running command.
 func newLogger(notes io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: untimed}))
+	return slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: dropTime}))
 }
 
-// lines prefixes each line with "etcdrpc: ", as etcdrpc's own messages have it.
+// lines prefixes each line with "etcdrpc: ", like etcdrpc's own messages.
 type lines struct{ io.Writer }
 
 func (l lines) Write(line []byte) (int, error) {
 	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n", strings.TrimSuffix(string(line), "\n"))
 }
 
-// untimed drops the time: journald and container runtimes add one.
-func untimed(_ []string, attr slog.Attr) slog.Attr {
+// dropTime drops the time: journald and container runtimes add it.
+func dropTime(_ []string, attr slog.Attr) slog.Attr {
 	if attr.Key == slog.TimeKey {
 		return slog.Attr{}
 	}

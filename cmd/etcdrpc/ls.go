@@ -22,16 +22,16 @@ func newLs(a *app) *cobra.Command {
 		Short:   "List services and their instances",
 		Long: `ls lists the services whose keys begin with PREFIX, and their instances: address,
 version, zone, weight, the layout of the entry in etcd and the time left on its
-lease. The state is "registered", "drained" by the live policy as clients go by
-it, "leaving" while its owner withdraws the entry, or "malformed". The column
-LEADER is there where an instance leads its service.
+lease. The state is "registered", "drained" by a live policy that clients accept,
+"leaving" while its owner withdraws the entry, or "malformed". The column LEADER is
+shown if an instance leads its service.
 
 --where lists only what matches: NAME=PATTERN or NAME!=PATTERN, where NAME is that of
 a column or of a piece of metadata, and * and ? in PATTERN stand for any text and for
 any character. Several must all match.
 
-What is neither an instance nor beside one is left out, so that etcd may be used
-for other things as well.`,
+Keys that do not belong to a service are left out, so that etcd may be used for
+other things as well.`,
 		Example: `  etcdrpc ls acme/ --where zone=eu-1a --where state=drained
   etcdrpc ls --where 'version!=v1.8.*' --sort lease`,
 		Args:              cobra.MaximumNArgs(1),
@@ -42,12 +42,12 @@ for other things as well.`,
 				return usage.Mistake(err)
 			}
 			prefix := strings.Join(args, "")
-			v, err := look(ctx, s, prefix, cmd)
+			v, err := loadView(ctx, s, prefix, cmd)
 			if err != nil {
 				return err
 			}
 			v.filters, v.sort = filters, order
-			if names := v.unsaid(); len(names) > 0 {
+			if names := v.unknownNames(); len(names) > 0 {
 				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
 			}
 			if a.output == output.FormatJSON {
@@ -71,7 +71,7 @@ for other things as well.`,
 	return cmd
 }
 
-func look(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command) (*view, error) {
+func loadView(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command) (*view, error) {
 	n, err := s.Under(ctx, prefix)
 	if err != nil {
 		return nil, err

@@ -21,8 +21,8 @@ func newPolicy(a *app) *cobra.Command {
 		Use:   "policy",
 		Short: "Show and change the live service config of a service",
 		Long: `A live policy is a gRPC service config in etcd, at _grpc_config/KEY. Every client of
-the service at KEY goes by it within moments: it is laid over the config that was
-generated from the proto file, top-level field by field.`,
+the service at KEY applies it within moments. Its top-level fields override those of
+the config that was generated from the proto file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var names []string
@@ -41,8 +41,8 @@ func newPolicyGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Show the live policy",
-		Long: `get shows the live policy, and tells its revision: policy set --revision writes over
-that one only.`,
+		Long: `get shows the live policy and its revision. policy set --revision replaces only that
+revision.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
@@ -70,12 +70,12 @@ that one only.`,
 				return err
 			}
 			if err := liveconfig.Check(string(live.Value)); err != nil {
-				return fmt.Errorf("clients do not go by this live policy: %w", err)
+				return fmt.Errorf("clients refuse this live policy: %w", err)
 			}
 			return nil
 		}),
 	}
-	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as it was at a `revision` of etcd; 0: as it is")
+	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as of a `revision` of etcd; 0: the current one")
 	return cmd
 }
 
@@ -83,5 +83,5 @@ type policyJSON struct {
 	Key      string `json:"key"`
 	EtcdKey  string `json:"etcdKey"`
 	Revision int64  `json:"revision"`
-	Config   any    `json:"config"` // a string where it is no JSON that a client could read
+	Config   any    `json:"config"` // a string if clients cannot parse it
 }

@@ -19,36 +19,36 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// write is what the commands have in common that write a live policy.
-type write struct {
+// policyWrite is the common part of the commands that write a live policy.
+type policyWrite struct {
 	*app
 	steer.Asked
 	revision int64
 }
 
-// command makes cmd one that runs do, which ends with run.
-func (w *write) command(cmd *cobra.Command, do action) *cobra.Command {
+// command makes cmd run do, and adds the common flags.
+func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	cmd.RunE = w.connected(do)
 	w.addDryRun(cmd)
-	cmd.Flags().Int64Var(&w.revision, "revision", 0, "write only over the live policy of this `revision`, as policy get tells it; 0: only where there is none")
+	cmd.Flags().Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
 	if w.Kind != steer.Remove {
-		cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, `put a live policy without routes in force though instances have the metadata "lane"`)
+		cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, `write a live policy without routes even if instances have the metadata "lane"`)
 	}
 	return cmd
 }
 
-func (w *write) addDryRun(cmd *cobra.Command) {
+func (w *policyWrite) addDryRun(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 
-// run does what is asked for, of the service at the first argument.
-func (w *write) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+// run runs the edit on the service at the first argument.
+func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 	_, err := w.do(ctx, cmd, s, args)
 	return err
 }
 
-// do is run that returns what it has done.
-func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*steer.Edit, error) {
+// do is run, but returns the edit.
+func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*steer.Edit, error) {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
 		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
@@ -57,17 +57,17 @@ func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args
 		w.Over = &w.revision
 	}
 	e, err := steer.Do(ctx, s, w.Asked, cmd.OutOrStdout(), w.output)
-	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // a mistyped key looks like that
+	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // the key may be mistyped
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", w.subject(s), w.remedied(cmd, s, args, err))
+		err = fmt.Errorf("%s: %w", w.target(s), w.withRemedy(cmd, s, args, err))
 	}
 	return e, err
 }
 
-// subject says what is edited.
-func (w *write) subject(s *store.Store) string {
+// target returns the description of the edit for errors.
+func (w *policyWrite) target(s *store.Store) string {
 	switch {
 	case !w.Kind.Drains():
 		return fmt.Sprintf("policy of %q", s.Full(w.Key))
@@ -77,17 +77,17 @@ func (w *write) subject(s *store.Store) string {
 	return fmt.Sprintf("%s %q of %q", w.Kind, strings.Join(w.Names, ", "), w.Key)
 }
 
-// remedied has an error say which flag or command helps.
-func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err error) error {
+// withRemedy adds to an error the flag or command that helps.
+func (w *policyWrite) withRemedy(cmd *cobra.Command, s *store.Store, args []string, err error) error {
 	switch key := output.Word(s.Full(""), w.Key); {
 	case errors.Is(err, steer.ErrRefused):
-		return fmt.Errorf("%w; mend it with policy set or policy rm", err)
+		return fmt.Errorf("%w; fix it with policy set or policy rm", err)
 	case errors.Is(err, steer.ErrNoRoutes) && w.Kind == steer.Drain:
-		return fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, give --no-routes", err, key)
+		return fmt.Errorf("%w. Write a policy with the routes of the proto file first: etcdrpc policy set %s FILE. If it has no routes, give --no-routes", err, key)
 	case errors.Is(err, steer.ErrNoRoutes):
-		return fmt.Errorf("%w. If the proto file has no routes, or they are not to hold, give --no-routes", err)
+		return fmt.Errorf("%w. If the proto file has no routes, or they should not apply, give --no-routes", err)
 	case errors.Is(err, steer.ErrConflict):
-		return fmt.Errorf("%w. Leave --child-policy, --prefer-zone and --no-routes out, or change it by etcdrpc policy set %s FILE", err, key)
+		return fmt.Errorf("%w. Omit --child-policy, --prefer-zone and --no-routes, or change it by etcdrpc policy set %s FILE", err, key)
 	case errors.Is(err, steer.ErrNoneLeft) && w.Kind == steer.Drain:
 		return fmt.Errorf("%w, or give --force", err)
 	}
@@ -95,18 +95,18 @@ func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err 
 }
 
 func newPolicySet(a *app) *cobra.Command {
-	w := &write{app: a, Asked: steer.Asked{Kind: steer.Put}}
+	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Put}}
 	return w.command(&cobra.Command{
 		Use:   "set KEY FILE|-|JSON",
-		Short: "Put a live policy in force",
-		Long: `set puts a live policy in force: the service config in a file, on standard input
-(-), or given as it is, which begins with "{". What gRPC would refuse or misread is
-refused here, and so is what would make calls fail, as by drain. The difference from
-the present live policy is shown; nothing is written if someone else changes it
-meanwhile. With --revision it is written only over the one that you began with.
+		Short: "Write a live policy",
+		Long: `set writes a live policy: the service config in a file, on standard input (-), or in
+the argument itself, if that begins with "{". It refuses a config that gRPC would
+refuse or misread, or that would make calls fail, as drain does. It shows the
+difference from the current live policy, and writes nothing if that is changed
+concurrently. With --revision it replaces only the revision that you started from.
 
-The first live policy that says how to balance replaces all that the proto file says
-of that: routes, zones, the subset, slow start and the rest. set says so.`,
+The first live policy that sets how to balance replaces all of load_balancing in the
+proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args:              keyArgs(1),
@@ -119,7 +119,7 @@ of that: routes, zones, the subset, slow start and the rest. set says so.`,
 	})
 }
 
-// readConfig takes what a user gave as a service config.
+// readConfig returns the service config that a user gave as an argument, a file or standard input.
 func (a *app) readConfig(arg string) (text string, err error) {
 	var raw []byte
 	switch {
@@ -141,10 +141,10 @@ func (a *app) readConfig(arg string) (text string, err error) {
 }
 
 func newPolicyRm(a *app) *cobra.Command {
-	w := &write{app: a, Asked: steer.Asked{Kind: steer.Remove}}
+	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Remove}}
 	return w.command(&cobra.Command{
 		Use:               "rm KEY",
-		Short:             "Remove the live policy, which puts the generated one back in force",
+		Short:             "Remove the live policy, which restores the generated one",
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 	}, w.run)
@@ -153,13 +153,13 @@ func newPolicyRm(a *app) *cobra.Command {
 func newPolicySplit(a *app) *cobra.Command {
 	var by string
 	var end bool
-	w := &write{app: a, Asked: steer.Asked{Kind: steer.Split}}
+	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Split}}
 	cmd := w.command(&cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
 		Short: "Divide the calls among versions",
 		Long: `split divides the calls among groups of instances by their weights, and keeps the
-rest of the live policy. Groups are versions, or by --by what another piece of
-metadata says. --end divides no longer.`,
+rest of the live policy. Groups are versions, or with --by the values of another
+metadata name. --end removes the split.`,
 		Example: `  etcdrpc policy split acme/user v1=90 v2=10
   etcdrpc policy split acme/user blue=1 green=1 --by team
   etcdrpc policy split acme/user --end`,
@@ -179,8 +179,8 @@ metadata says. --end divides no longer.`,
 		}
 		return w.run(ctx, cmd, s, args)
 	})
-	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata that tells groups apart")
-	cmd.Flags().BoolVar(&end, "end", false, "divide the calls no longer")
+	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata whose values are the groups")
+	cmd.Flags().BoolVar(&end, "end", false, "remove the split")
 	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
 	return cmd
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// The JSON of services.
+// The JSON output of services.
 type (
 	serviceJSON struct {
 		Key       string          `json:"key"`
-		Live      bool            `json:"livePolicy"` // there is a live service config
+		Live      bool            `json:"livePolicy"` // there is a live config
 		Instances []survey.JSON   `json:"instances"`
 		Malformed []malformedJSON `json:"malformed"`
 	}
@@ -21,17 +21,17 @@ type (
 	}
 )
 
-// view is the part of a snapshot that is shown.
+// view is the filtered and sorted entries of a snapshot.
 type view struct {
 	*store.Snapshot
-	filters []filter // what the entries that are shown must pass
-	sort    string   // what they are ordered by; "": as they are
+	filters []filter // an entry must pass all of them
+	sort    string   // column or metadata name to sort by; "": keep the order
 }
 
-// all returns the entries of all services of the view.
+// all returns the entries of all services.
 func (v *view) all() []*survey.Instance { return survey.Entries(v.Services) }
 
-// shown returns the entries that the view is narrowed to, in its order.
+// shown returns the entries that pass the filters, sorted.
 func (v *view) shown() []*survey.Instance {
 	all := slices.DeleteFunc(v.all(), func(i *survey.Instance) bool {
 		return slices.ContainsFunc(v.filters, func(f filter) bool { return !f.passes(i) })
@@ -42,7 +42,7 @@ func (v *view) shown() []*survey.Instance {
 	return all
 }
 
-// json returns the services that have entries to show, in the order of these.
+// json returns the services of the shown entries, in their order.
 func (v *view) json() []serviceJSON {
 	all, at := []serviceJSON{}, make(map[string]int)
 	services := make(map[string]*survey.Service)

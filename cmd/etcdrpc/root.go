@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
-// execute runs one command line and returns its exit code.
+// execute runs a command line, and returns its exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, dial: new(net.Dialer).DialContext}
 	return a.execute(ctx, args, stdout, stderr)
@@ -23,28 +23,28 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := output.Check(stdout, cancel) // what cannot be said need not be found out
+	out := output.Check(stdout, cancel) // stop when the output fails
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
 	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	other, ended := errors.AsType[exitCode](err)
-	switch unwritten := out.Err(); {
-	case unwritten != nil:
-		output.Sayf(stderr, "etcdrpc: %s\n", unwritten)
+	code, isCode := errors.AsType[exitCode](err)
+	switch writeErr := out.Err(); {
+	case writeErr != nil:
+		output.Sayf(stderr, "etcdrpc: %s\n", writeErr)
 		return exitUnable
 	case err == nil:
 		return exitFine
-	case ended:
-		return int(other)
+	case isCode:
+		return int(code)
 	case errors.Is(err, errFound):
 		return exitWrong
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)
-		} else { // it has nothing from etcd, and may have several lines, which cobra indents by tabs
+		} else { // no text from etcd; cobra may indent lines by tabs
 			output.SayLines(stderr, "etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  "))
 		}
 		output.Sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
@@ -61,14 +61,14 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "etcdrpc",
 		Short: "Look after gRPC services in etcd",
-		Long: `etcdrpc shows and mends what gRPC services keep in etcd: the instances of each
-service, its live service config, and what is wrong with either.
+		Long: `etcdrpc shows and edits what gRPC services keep in etcd: the instances of each
+service, its live service config, and the faults of both.
 
-Flags and their environment variables are etcdctl's: --cacert is also
-ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
+The flags of the connection to etcd and their environment variables are etcdctl's:
+--cacert is also ETCDCTL_CACERT, and so on.
 
-Exit codes: 0 fine; 1 it failed, or doctor found something; 2 wrong usage;
-3 etcd is away or denies what is asked, or the output cannot be written.`,
+Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
+3 etcd is unavailable or denies access, or the output cannot be written.`,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.output.Check() },
 		SilenceUsage:      true,
 		SilenceErrors:     true,

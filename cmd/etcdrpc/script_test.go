@@ -28,7 +28,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
-// soon bounds what is to happen at once: generous, for machines that are busy.
+// soon bounds waits for immediate effects, also on busy machines.
 const soon = 30 * time.Second
 
 // commands are what the tests run as processes.
@@ -172,7 +172,7 @@ func delCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// valueCmd writes what is at a key to stdout.
+// valueCmd prints the value at a key.
 func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	resp, err := in(ts).etcd.Admin().Get(context.Background(), args[0])
 	ts.Check(err)
@@ -219,7 +219,7 @@ func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// written is what has been written, by whichever goroutine. Its zero value is ready.
+// written is a buffer for concurrent writers. Its zero value is empty.
 type written struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -242,7 +242,7 @@ func (w *written) String() string {
 	return w.text.String()
 }
 
-// wait returns once what has been written matches.
+// wait returns once the text matches pattern.
 func (w *written) wait(pattern string) error {
 	match, deadline := regexp.MustCompile(pattern), time.After(soon)
 	for {
@@ -282,8 +282,7 @@ func newApp() *app {
 	return &app{stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
 }
 
-// followCmd starts a command line of etcdrpc that does not end by itself, or ends the one that runs:
-// follow stop. Standard output then is what it wrote.
+// followCmd starts a command line of etcdrpc that does not end by itself. "follow stop" ends it, and sets stdout to its output.
 func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	if args[0] != "stop" {

@@ -29,15 +29,15 @@ func newSD(a *app) *cobra.Command {
 	var opts sdOptions
 	cmd := &cobra.Command{
 		Use:   "sd [PREFIX]",
-		Short: "Tell Prometheus where the instances are",
-		Long: `sd serves the instances of the services whose keys begin with PREFIX as Prometheus'
-http_sd reads them, at / and at /sd. It follows etcd, answers from memory, and while etcd
-is away serves what it knew last.
+		Short: "Serve the instances as Prometheus targets",
+		Long: `sd serves the instances of the services whose keys begin with PREFIX in the format of
+Prometheus' http_sd, at / and at /sd. It follows etcd and answers from memory. While etcd
+is away it serves the last known instances.
 
 The labels are __meta_etcdrpc_key, _instance, _address, _version, _zone, _weight, _layout,
 _state ("registered" or "drained") and _metadata_<name>; those without a value are left out.
-An instance that does not say its port is left out. So is what has no lease and may be a
-setting, such as by Registry.Add, unless PREFIX is the key of the service.`,
+An instance without a port is left out. So is an entry without a lease that may be a
+setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 		Example: `  etcdrpc sd --port-metadata metrics_port
   etcdrpc sd --once --port 9100 acme/ > targets.json`,
 		Args:              cobra.MaximumNArgs(1),
@@ -60,10 +60,10 @@ setting, such as by Registry.Add, unless PREFIX is the key of the service.`,
 		}),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.listen, "listen", "127.0.0.1:9469", "serve at this `address`; whoever reaches it may read what it serves")
-	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output, as file_sd reads them, and end")
+	flags.StringVar(&opts.listen, "listen", "127.0.0.1:9469", "serve at this `address`; everyone who can reach it can read the targets")
+	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output in the format of file_sd, and exit")
 	flags.IntVar(&opts.port.Number, "port", 0, "the `port` of the metrics of every instance (default: the one of its address)")
-	flags.StringVar(&opts.port.Metadata, "port-metadata", "", "the `name` of the piece of metadata that is the port of an instance's metrics")
+	flags.StringVar(&opts.port.Metadata, "port-metadata", "", "the `name` of the metadata that holds the port of an instance's metrics")
 	return cmd
 }
 

@@ -135,7 +135,7 @@ func TestSD(t *testing.T) {
 		t.Errorf("100 answers took %d requests to etcd", n)
 	}
 
-	// What was known last is kept while etcd is away, and what was missed is seen after.
+	// While etcd is away the last targets are served; missed changes follow afterwards.
 	etcd.Cut()
 	putKey(t, etcd, "acme/user/10.0.0.9:9000", "10.0.0.9:9000")
 	if g, _ := refreshed(t, url); len(g) != 2 {

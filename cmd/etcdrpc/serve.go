@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// serveHTTP serves until ctx ends, with which the requests under way end as well.
+// serveHTTP serves until ctx ends, and cancels the requests in progress then.
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, logger *log.Logger) error {
 	const grace = 2 * time.Second
 	server := &http.Server{

@@ -21,8 +21,8 @@ interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`
 			w := &watch{store: s, key: args[0]}
 			out := cmd.OutOrStdout()
 			lines := &changeLines{out: out, format: a.output}
-			w.show, w.leased = noted(lines.show, cmd.ErrOrStderr()), lines.leased
-			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s\n", err) }
+			w.show, w.withLease = withNotes(lines.show, cmd.ErrOrStderr()), lines.changedEntries
+			w.warn = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s\n", err) }
 			return w.run(ctx)
 		}),
 	}

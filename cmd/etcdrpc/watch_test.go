@@ -29,7 +29,7 @@ func TestWatch_BrokenOutput(t *testing.T) {
 	}
 }
 
-// TestWatch_Leases has lines ask for no lease, and JSON for those of what has changed.
+// TestWatch_Leases checks that text output reads no lease, and JSON only those of changed entries.
 func TestWatch_Leases(t *testing.T) {
 	t.Parallel()
 	for format, want := range map[output.Format][2]int{output.FormatTable: {0, 0}, output.FormatJSON: {3, 1}} {

@@ -7,16 +7,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// watch follows one service.
+// watch follows a service.
 type watch struct {
-	store  *store.Store
-	key    string
-	show   func(*view) error
-	say    func(error)                    // what has gone wrong, and is tried again
-	leased func(*view) []*survey.Instance // whose time left is shown
+	store     *store.Store
+	key       string
+	show      func(*view) error
+	warn      func(error)                    // reports an error that is retried
+	withLease func(*view) []*survey.Instance // returns the entries whose lease is read
 }
 
-// run ends with ctx, with the first look if that fails, and when its output fails. What goes wrong with etcd later is told.
+// run follows the service until ctx ends, the first read fails or the output fails. Later errors of etcd are reported.
 func (w *watch) run(ctx context.Context) (failed error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -24,7 +24,7 @@ func (w *watch) run(ctx context.Context) (failed error) {
 	w.store.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return w.store.At(ctx, w.key) }, func(n *store.Snapshot, err error) {
 		v := &view{Snapshot: n}
 		if err == nil {
-			err = w.store.AddLeases(ctx, w.leased(v))
+			err = w.store.AddLeases(ctx, w.withLease(v))
 		}
 		switch {
 		case err == nil:
@@ -37,7 +37,7 @@ func (w *watch) run(ctx context.Context) (failed error) {
 			cancel()
 		case err.Error() != trouble && ctx.Err() == nil:
 			trouble = err.Error()
-			w.say(err)
+			w.warn(err)
 		}
 	})
 	return failed

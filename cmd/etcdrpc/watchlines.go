@@ -13,19 +13,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// changeLines writes a line for each difference between the views it is given.
+// changeLines prints a line for each difference between successive views.
 type changeLines struct {
 	out    io.Writer
 	format output.Format
-	known  map[string]change // by the keys in etcd; nil: nothing was shown yet
+	last   map[string]change // by etcd key; nil before the first view
 }
 
-// leased returns the entries whose lines tell the time left.
-func (l *changeLines) leased(v *view) (all []*survey.Instance) {
+// changedEntries returns the entries whose JSON lines include their lease.
+func (l *changeLines) changedEntries(v *view) (all []*survey.Instance) {
 	if l.format != output.FormatJSON {
 		return nil
 	}
-	for _, c := range differences(l.known, changesOf(v)) {
+	for _, c := range differences(l.last, changesOf(v)) {
 		if c.Change != removed {
 			all = append(all, c.entry)
 		}
@@ -35,19 +35,19 @@ func (l *changeLines) leased(v *view) (all []*survey.Instance) {
 
 func (l *changeLines) show(v *view) error {
 	now := changesOf(v)
-	if l.known == nil && len(now) == 0 && l.format == output.FormatTable {
+	if l.last == nil && len(now) == 0 && l.format == output.FormatTable {
 		output.Sayf(l.out, "no instances\n")
 	}
-	if l.known == nil {
-		l.known = make(map[string]change)
+	if l.last == nil {
+		l.last = make(map[string]change)
 	}
-	for _, c := range differences(l.known, now) {
+	for _, c := range differences(l.last, now) {
 		c.Time = time.Now().UTC().Truncate(time.Millisecond)
 		if err := l.write(c); err != nil {
 			return err
 		}
-		if l.known[c.etcdKey] = c; c.Change == removed {
-			delete(l.known, c.etcdKey)
+		if l.last[c.etcdKey] = c; c.Change == removed {
+			delete(l.last, c.etcdKey)
 		}
 	}
 	return nil
@@ -65,8 +65,8 @@ func (l *changeLines) write(c change) error {
 	return output.Writef(l.out, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
 }
 
-// noted says what is not known of the views that are shown, once until there is something else to say.
-func noted(show func(*view) error, notes io.Writer) func(*view) error {
+// withNotes prints the note of each view before it is shown, unless it is the same as before.
+func withNotes(show func(*view) error, notes io.Writer) func(*view) error {
 	note := output.Once(notes)
 	return func(v *view) error {
 		note(v.Note)
@@ -91,11 +91,11 @@ type change struct {
 
 	etcdKey string
 	entry   *survey.Instance
-	text    string // of a line
-	state   string // what makes a change, if it is another
+	text    string // of the line
+	state   string // an entry has changed if this differs
 }
 
-// changesOf returns each entry of a view, as one that came.
+// changesOf returns the entries of a view as added.
 func changesOf(v *view) (all []change) {
 	for _, e := range v.all() {
 		c := change{Change: added, Key: e.Service, etcdKey: v.Find(e.Service).Namespace + e.Entry.Key, entry: e}
@@ -113,11 +113,11 @@ func changesOf(v *view) (all []change) {
 	return all
 }
 
-// differences returns what has changed between what was known and what is now. What left comes last.
+// differences returns the changes from known to now. Removed entries come last.
 func differences(known map[string]change, now []change) (all []change) {
-	there := make(map[string]bool, len(now))
+	present := make(map[string]bool, len(now))
 	for _, c := range now {
-		there[c.etcdKey] = true
+		present[c.etcdKey] = true
 		old, ok := known[c.etcdKey]
 		if ok {
 			c.Change = changed
@@ -127,7 +127,7 @@ func differences(known map[string]change, now []change) (all []change) {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(known)) {
-		if c := known[key]; !there[key] {
+		if c := known[key]; !present[key] {
 			c.Change = removed
 			all = append(all, c)
 		}
@@ -135,7 +135,7 @@ func differences(known map[string]change, now []change) (all []change) {
 	return all
 }
 
-// describe returns an instance on one line, without the time left on its lease.
+// describe returns an instance as one line, without the time left on its lease.
 func describe(i *survey.JSON) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s at %s (%s", i.Instance, i.Addr, i.Layout)

@@ -1,4 +1,4 @@
-// Package dialing says how etcdrpc connects to instances.
+// Package dialing has the type of functions that connect to instances.
 package dialing
 
 import (
@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// Most bounds the connections that are tried at once.
-const Most = 256
+// MaxConns bounds concurrent connection attempts.
+const MaxConns = 256
 
 // Func opens a TCP connection.
 type Func = func(ctx context.Context, network, addr string) (net.Conn, error)

@@ -25,7 +25,7 @@ import (
 // connectAll connects to each address, and returns the errors of those that failed, by address.
 func (d *Options) connectAll(ctx context.Context, dial dialing.Func, addresses []string) map[string]error {
 	errs := make([]error, len(addresses))
-	parallel.Each(len(addresses), dialing.Most, func(n int) {
+	parallel.Each(len(addresses), dialing.MaxConns, func(n int) {
 		ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 		defer cancel()
 		var conn net.Conn
@@ -60,7 +60,7 @@ func (p *examination) checkHealth(ctx context.Context, dial dialing.Func) {
 			return p.dialErrors[i.Addr] != nil || p.isMisleading(i.Addr) || i.Drained
 		})
 		answers := make([]healthResult, len(all))
-		parallel.Each(len(all), dialing.Most, func(n int) { answers[n] = p.checkInstance(ctx, dial, s.Key, &all[n]) })
+		parallel.Each(len(all), dialing.MaxConns, func(n int) { answers[n] = p.checkInstance(ctx, dial, s.Key, &all[n]) })
 		for n, a := range answers {
 			p.health[serviceAddr{s.Key, all[n].Addr}] = a
 		}
@@ -118,7 +118,7 @@ func (x *subject) reportHealth(kind Kind) {
 	}
 }
 
-// unknownHealth notes published services that the health service does not know, which is gRPC's default. It is no fault unless
+// unknownHealth notes published services that the health service does not know, which is gRPC's default. This is a fault only if
 // the proto has health_check.
 func (x *subject) unknownHealth() {
 	if x.live != nil && x.live.HealthCheck != nil {

@@ -6,16 +6,16 @@ import (
 	"sync"
 )
 
-// Checked writes to another writer, and keeps the first error of that. It is safe for concurrent use, as far as the other one is.
+// Checked writes to another writer, and keeps its first error. It is as safe for concurrent use as the other writer.
 type Checked struct {
 	to     io.Writer
-	failed func() // called once, at the first error
+	failed func() // called once, on the first error
 
 	mu  sync.Mutex
 	err error
 }
 
-// Check returns a writer that tells when one fails.
+// Check returns a writer to to that calls failed on the first error.
 func Check(to io.Writer, failed func()) *Checked { return &Checked{to: to, failed: failed} }
 
 // Write implements [io.Writer].

@@ -4,12 +4,11 @@ import (
 	"strings"
 )
 
-// maxTable bounds the table that compare makes, in cells. Texts from etcd can have a hundred thousand lines.
+// maxTable bounds the table of compare, in cells. Texts from etcd can have a hundred thousand lines.
 const maxTable = 1 << 22
 
-// Diff shows how the lines of one text become those of another: "-" and "+" before what goes and
-// what comes, two spaces before what stays. Where large texts differ throughout, the whole
-// middle is shown as gone and come.
+// Diff returns the line diff of two texts, with the prefixes "- ", "+ " and, for unchanged lines, two spaces. Between the
+// common head and tail of large texts all lines count as changed.
 func Diff(before, after string) string {
 	a, b := Lines(before), Lines(after)
 	var out strings.Builder
@@ -18,10 +17,10 @@ func Diff(before, after string) string {
 			out.WriteString(mark + line + "\n")
 		}
 	}
-	head := same(len(a), len(b), func(i int) bool { return a[i] == b[i] })
+	head := countEqual(len(a), len(b), func(i int) bool { return a[i] == b[i] })
 	write("  ", a[:head])
 	a, b = a[head:], b[head:]
-	tail := same(len(a), len(b), func(i int) bool { return a[len(a)-1-i] == b[len(b)-1-i] })
+	tail := countEqual(len(a), len(b), func(i int) bool { return a[len(a)-1-i] == b[len(b)-1-i] })
 	end := a[len(a)-tail:]
 	a, b = a[:len(a)-tail], b[:len(b)-tail]
 	if (len(a)+1)*(len(b)+1) > maxTable {
@@ -34,8 +33,8 @@ func Diff(before, after string) string {
 	return out.String()
 }
 
-// same returns for how many indices from 0 on equal holds, of two lists of lengths a and b.
-func same(a, b int, equal func(i int) bool) int {
+// countEqual returns the number of leading indices for which equal holds, of lists of lengths a and b.
+func countEqual(a, b int, equal func(i int) bool) int {
 	n := 0
 	for n < min(a, b) && equal(n) {
 		n++
@@ -43,7 +42,7 @@ func same(a, b int, equal func(i int) bool) int {
 	return n
 }
 
-// compare writes how the lines of a become those of b.
+// compare writes the diff of a and b.
 func compare(a, b []string, write func(mark string, lines []string)) {
 	// common[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
 	common := make([][]int, len(a)+1)
@@ -74,7 +73,7 @@ func compare(a, b []string, write func(mark string, lines []string)) {
 	}
 }
 
-// Lines returns the lines of a text, without their ends.
+// Lines returns the lines of text, without line feeds.
 func Lines(text string) []string {
 	if text == "" {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Format is how a command writes what it has to say.
+// Format is an output format.
 type Format string
 
 // The formats.
@@ -15,10 +15,10 @@ const (
 	FormatJSON  Format = "json"
 )
 
-// Formats are the names of all formats.
+// Formats are the names of the formats.
 var Formats = []string{string(FormatTable), string(FormatJSON)}
 
-// Check returns an error for what is not a format.
+// Check returns an error if f is not a format.
 func (f Format) Check() error {
 	if !slices.Contains(Formats, string(f)) {
 		return fmt.Errorf("--output %q: want %s", string(f), strings.Join(Formats, " or "))

@@ -1,5 +1,5 @@
-// Package output writes what the commands of etcdrpc have to say. It escapes whatever could come from etcd: line feeds that
-// forge lines, control characters that move the cursor, marks that turn text around.
+// Package output prints the output of etcdrpc's commands. It escapes text that may come from etcd: line feeds that forge
+// lines, control characters that move the cursor, and marks that reverse text.
 package output
 
 import (
@@ -16,27 +16,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// Bounds of what is shown.
+// Bounds of printed text.
 const (
 	MaxText = 4 << 10 // bytes of a text in a line
 	MaxCell = 256     // bytes of a text in a table
 
-	maxPad    = 64 // the greatest width that the cells of a column are filled up to
+	maxPad    = 64 // maximum width that cells are padded to
 	columnGap = 2
 )
 
-// Sayf writes format, with the texts among args escaped and cut. Line feeds and escape sequences can only come from
-// format. It is for people, so it drops the error of the write.
+// Sayf prints format to w, with the texts among args escaped and cut, so that line feeds and escape sequences come only from
+// format. It drops write errors.
 func Sayf(w io.Writer, format string, args ...any) { _ = Writef(w, format, args...) }
 
-// Writef is Sayf that returns the error of the write.
+// Writef is Sayf, but returns the write error.
 func Writef(w io.Writer, format string, args ...any) error {
-	_, err := fmt.Fprintf(w, format, shown(args)...)
+	_, err := fmt.Fprintf(w, format, escapedArgs(args)...)
 	return err
 }
 
-// shown returns args with the texts among them escaped and cut.
-func shown(args []any) []any {
+// escapedArgs returns args with texts escaped and cut.
+func escapedArgs(args []any) []any {
 	all := make([]any, len(args))
 	for i, arg := range args {
 		switch value := arg.(type) {
@@ -52,8 +52,8 @@ func shown(args []any) []any {
 	return all
 }
 
-// Once returns a function that says a text on a line of its own, unless it is "" or was said last. It may be called by
-// several goroutines at once.
+// Once returns a function that prints a text on its own line, unless it is "" or the same as last time. It is safe for
+// concurrent use.
 func Once(w io.Writer) func(text string) {
 	var mu sync.Mutex
 	last := ""
@@ -67,16 +67,16 @@ func Once(w io.Writer) func(text string) {
 	}
 }
 
-// SayLines writes text of several lines, such as indented JSON, in full, and escapes each line. JSON from etcd must
-// not nest without bound: indented, it would grow to hundreds of megabytes.
+// SayLines prints text of several lines, such as indented JSON, with each line escaped. The caller must bound the nesting of
+// JSON: indented, it would grow to hundreds of megabytes.
 func SayLines(w io.Writer, text string) {
 	for _, line := range Lines(text) {
 		fmt.Fprintln(w, printable.Text(line))
 	}
 }
 
-// Table writes rows in columns, as wide as their cells look on a terminal. Empty cells are shown as "-", save in the last
-// column. A cell wider than maxPad moves what follows it in its own line alone.
+// Table prints rows in columns, by their width on a terminal. Empty cells are "-", except in the last column. A cell wider than
+// maxPad shifts only its own line.
 func Table(w io.Writer, head []string, rows [][]string) {
 	all := append([][]string{head}, rows...)
 	widths := make([]int, len(head))
@@ -100,7 +100,7 @@ func Table(w io.Writer, head []string, rows [][]string) {
 	}
 }
 
-// Show writes v as JSON, or has it said.
+// Show prints v as JSON, or calls say.
 func Show(w io.Writer, f Format, v any, say func(io.Writer)) error {
 	if f == FormatJSON {
 		return WriteJSON(w, v)
@@ -109,10 +109,10 @@ func Show(w io.Writer, f Format, v any, say func(io.Writer)) error {
 	return nil
 }
 
-// WriteJSON writes v over several lines.
+// WriteJSON writes v as indented JSON.
 func WriteJSON(w io.Writer, v any) error { return encode(w, v, "  ") }
 
-// WriteJSONLine writes v on one line.
+// WriteJSONLine writes v as JSON on one line.
 func WriteJSONLine(w io.Writer, v any) error { return encode(w, v, "") }
 
 func encode(w io.Writer, v any, indent string) error {
@@ -123,7 +123,7 @@ func encode(w io.Writer, v any, indent string) error {
 	return err
 }
 
-// Marshal returns v as JSON in which everything prints.
+// Marshal returns v as JSON with unprintable characters escaped.
 func Marshal(v any, indent string) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestTable keeps columns straight behind wide characters, and lets one hostile cell pad no other line.
+// TestTable aligns columns after wide characters, and one wide cell does not pad other lines.
 func TestTable(t *testing.T) {
 	hostile := strings.Repeat("x", 300)
 	for _, tc := range []struct {

@@ -9,15 +9,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// maxWord bounds a word of a command that is shown, in bytes.
+// maxWord bounds a printed word of a command, in bytes.
 const maxWord = 512
 
-// NoWord stands for a word that no command line can hold. Shells refuse it.
+// NoWord replaces a word that no command line can contain. Shells refuse it.
 const NoWord = "<KEY>"
 
-// Shell quotes a word for a shell, if it needs quotes, so that a command that is shown is one line and names exactly
-// this word. A word that does not print is quoted with a dollar sign before the quote, which bash, zsh and ksh know. A
-// word that begins with a dash follows "--", so that it is no flag.
+// Shell quotes a word for a shell, if necessary. A word with unprintable characters is quoted by $'...', which bash, zsh and
+// ksh support. A word that begins with a dash follows "--", so that it is not a flag.
 func Shell(word string) string {
 	quoted := word
 	switch {
@@ -25,7 +24,7 @@ func Shell(word string) string {
 		return NoWord
 	case printable.Text(word) != word:
 		quoted = "$'" + escaped(word) + "'"
-	case word == "" || strings.ContainsFunc(word, quotable):
+	case word == "" || strings.ContainsFunc(word, needsQuotes):
 		quoted = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 	}
 	if strings.HasPrefix(word, "-") {
@@ -34,7 +33,7 @@ func Shell(word string) string {
 	return quoted
 }
 
-// Word returns a service key as a command takes it, after the flag that says in which namespace it is; "": in none.
+// Word returns a service key quoted for a command line, after --namespace unless namespace is "".
 func Word(namespace, key string) string {
 	if namespace == "" {
 		return Shell(key)
@@ -42,7 +41,7 @@ func Word(namespace, key string) string {
 	return "--namespace=" + strings.TrimPrefix(Shell(namespace), "-- ") + " " + Shell(key)
 }
 
-// escaped returns a word as it is written between the quotes that follow a dollar sign.
+// escaped returns a word escaped for $'...'.
 func escaped(word string) string {
 	var out strings.Builder
 	for len(word) > 0 {
@@ -62,32 +61,31 @@ func escaped(word string) string {
 	return out.String()
 }
 
-// quotable reports whether a word with r is quoted: some shell may take r for something else than itself.
-func quotable(r rune) bool { return r >= utf8.RuneSelf || special(r) }
+// needsQuotes reports whether a word with r is quoted: some shells may treat r as special.
+func needsQuotes(r rune) bool { return r >= utf8.RuneSelf || isSpecial(r) }
 
-// special reports whether shells may take r for something else than itself. Letters of any language are not special.
-func special(r rune) bool {
+// isSpecial reports whether shells may treat r as special. Letters of any language are not.
+func isSpecial(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
 }
 
-// Offered returns the words that a shell can complete without quotes. The completion scripts do not quote in every
-// shell.
+// Offered returns the words that a shell can complete without quotes: not every completion script quotes.
 func Offered(words []string) []string {
 	var all []string
 	for _, word := range words {
-		if completable(word) {
+		if isCompletable(word) {
 			all = append(all, word)
 		}
 	}
 	return all
 }
 
-func completable(word string) bool {
+func isCompletable(word string) bool {
 	switch {
 	case word == "" || len(word) > maxWord || !utf8.ValidString(word):
 		return false
 	case strings.HasPrefix(word, "-") || strings.HasPrefix(word, "_activeHelp_"): // it would be a flag, or cobra's
 		return false
 	}
-	return !strings.ContainsFunc(word, special)
+	return !strings.ContainsFunc(word, isSpecial)
 }

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// MaxWhere bounds the keys that one finding names.
+// MaxWhere bounds the keys of a finding.
 const MaxWhere = 3
 
-// FirstOf returns the first MaxWhere of all.
+// FirstOf returns at most the first MaxWhere elements.
 func FirstOf[T any](all []T) []T { return all[:min(len(all), MaxWhere)] }
 
-// Quoted returns the first few names as a list.
+// Quoted returns the first names, quoted, and the number of the others.
 func Quoted(names []string) string {
 	var all []string
 	for _, name := range FirstOf(names) {
@@ -25,7 +25,7 @@ func Quoted(names []string) string {
 	return strings.Join(all, ", ")
 }
 
-// SomeOf lists names, but not very many.
+// SomeOf returns at most ten names, separated by commas.
 func SomeOf(names []string) string {
 	const shown = 10
 	if len(names) > shown {
@@ -34,7 +34,7 @@ func SomeOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Seconds shows a time that etcd counts in whole seconds: "59s", "1h30m", and from two days on "364d 23h".
+// Seconds formats a number of seconds: "59s", "1h30m", and from two days on "364d 23h".
 func Seconds(n int64) string {
 	const day = 24 * time.Hour
 	d := time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second
@@ -54,7 +54,7 @@ func Seconds(n int64) string {
 	return days
 }
 
-// Counted counts things: "1 entry", "2 entries".
+// Counted returns a count with its noun: "1 entry", "2 entries".
 func Counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -65,7 +65,7 @@ func Counted(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// CountedIs begins a sentence about counted things: "1 entry has", "2 entries have".
+// CountedIs returns a count with its noun and verb: "1 entry has", "2 entries have".
 func CountedIs(n int, what, is, are string) string {
 	if n == 1 {
 		return Counted(n, what) + " " + is

@@ -1,5 +1,5 @@
-// Package ownname tells requests to a server by a name of its own from those of web pages of other sites. Such a page may
-// have its own name resolve to an address of this host, and would then be shown what is served there.
+// Package ownname rejects requests whose Host header does not name the server, against DNS rebinding: a web page of another
+// site could resolve its own name to an address of this host and read the responses.
 package ownname
 
 import (
@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// Is reports whether a Host header names a server: by one of its names, by localhost, or by an address, which cannot be
-// made to resolve to anything. Of a server at a loopback address alone, other addresses are no names.
+// Is reports whether a Host header names a server: by one of names, localhost or an IP address, which cannot be rebound. If the
+// server is on loopback only, other addresses do not name it.
 func Is(host string, names []string, loopback bool) bool {
-	name := bare(host)
-	if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(bare(n), name) }) {
+	name := hostname(host)
+	if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(hostname(n), name) }) {
 		return true
 	}
 	if addr, err := netip.ParseAddr(name); err == nil {
@@ -23,8 +23,8 @@ func Is(host string, names []string, loopback bool) bool {
 	return strings.EqualFold(name, "localhost")
 }
 
-// bare returns a host without the port and the brackets that may be about it.
-func bare(host string) string {
+// hostname returns a host without its port and brackets.
+func hostname(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = host
@@ -32,20 +32,20 @@ func bare(host string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
 }
 
-// Loopback reports whether a listener's address is a loopback address.
+// Loopback reports whether a listener is on a loopback address.
 func Loopback(at net.Addr) bool {
 	addr, err := netip.ParseAddrPort(at.String())
 	return err == nil && addr.Addr().Unmap().IsLoopback()
 }
 
-// Only has a handler at a loopback address answer requests by its own names alone. At another address it has any name.
+// Only rejects requests to a loopback listener whose Host header does not name it. At other addresses any name is allowed.
 func Only(at net.Addr, handler http.Handler) http.Handler {
 	if !Loopback(at) {
 		return handler
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !Is(r.Host, nil, true) {
-			http.Error(w, "nothing is served by that name here: call it localhost, or by its address", http.StatusMisdirectedRequest)
+			http.Error(w, "unknown Host header: use localhost, or the address", http.StatusMisdirectedRequest)
 			return
 		}
 		handler.ServeHTTP(w, r)

@@ -1,11 +1,11 @@
-// Package parallel does things beside each other.
+// Package parallel runs functions concurrently.
 package parallel
 
 import (
 	"sync"
 )
 
-// Each calls do with the numbers from 0 to below n, at most limit at a time, and returns when all calls have returned.
+// Each calls do for 0 to n-1, with at most limit calls at a time, and waits for all of them.
 func Each(n, limit int, do func(n int)) {
 	slots := make(chan struct{}, limit)
 	var running sync.WaitGroup

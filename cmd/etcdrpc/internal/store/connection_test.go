@@ -14,11 +14,11 @@ func TestRemedy(t *testing.T) {
 	for cause, want := range map[string]string{
 		`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`: "check --endpoints",
 		`connection error: desc = "error reading server preface: EOF"`:                                                 "if it speaks TLS, give --cacert, or https:// in --endpoints",
-		`connection error: desc = "error reading server preface: remote error: tls: certificate required"`:             "it wants a client certificate that it trusts: --cert and --key",
+		`connection error: desc = "error reading server preface: remote error: tls: certificate required"`:             "give a client certificate that it trusts by --cert and --key",
 		handshake + `EOF"`: "if it does not speak TLS, leave out --cacert, --cert, --key and https://",
-		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`: "--cacert names the CA of its certificate",
-		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:       "look at its certificate, and at the names in --endpoints",
-		`etcd ["a:1"] does not answer: there is no connection to it`:                                    "check --endpoints; or it hangs",
+		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`: "give the CA of its certificate by --cacert",
+		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:       "compare the names in its certificate with --endpoints",
+		`etcd ["a:1"] does not answer: there is no connection to it`:                                    "check --endpoints, and whether etcd hangs",
 		`etcd ["a:1"] does not answer, though the connection is up: it hangs, or has no leader`:         "",
 		`etcd user "connection"`: "",
 	} {
@@ -28,8 +28,8 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
-// TestConnection_Meet has the cause of an outage stay the same, whichever member and whichever port of this host it names.
-func TestConnection_Meet(t *testing.T) {
+// TestConnection_Record checks that the cause of an outage is independent of the member and the local port.
+func TestConnection_Record(t *testing.T) {
 	var c connection
 	for _, tt := range []struct{ cause, want string }{
 		{"dial tcp 10.0.0.1:2379: connection refused", "dial tcp 10.0.0.1:2379: connection refused"},
@@ -37,11 +37,11 @@ func TestConnection_Meet(t *testing.T) {
 		{"read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
 		{"read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
 	} {
-		if got := c.meet(connectivity.TransientFailure, errors.New(tt.cause)); got.Error() != tt.want {
+		if got := c.record(connectivity.TransientFailure, errors.New(tt.cause)); got.Error() != tt.want {
 			t.Errorf("after %q: %q, want %q", tt.cause, got, tt.want)
 		}
 	}
-	if got := c.meet(connectivity.Ready, nil); got != nil {
+	if got := c.record(connectivity.Ready, nil); got != nil {
 		t.Errorf("up, and it is down for %v", got)
 	}
 	if why := c.why(context.DeadlineExceeded, "", []string{"a:1"}); why == nil || !strings.Contains(why.Error(), "though the connection is up") {

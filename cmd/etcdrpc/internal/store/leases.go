@@ -10,21 +10,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// atOnce bounds the requests for leases that are under way at once.
-const atOnce = 16
+// maxLeaseRequests bounds concurrent requests for leases.
+const maxLeaseRequests = 16
 
-// Leases asks for the time left on each lease. The first that fails ends it.
+// Leases returns the time left on each lease. It stops at the first error.
 func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]survey.LeaseTime, error) {
-	asking, ctx := errgroup.WithContext(ctx)
-	asking.SetLimit(atOnce)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxLeaseRequests)
 	times := make([]survey.LeaseTime, len(ids))
 	for n, id := range ids {
-		asking.Go(func() (err error) {
+		group.Go(func() (err error) {
 			times[n], err = s.lease(ctx, id)
 			return err
 		})
 	}
-	if err := asking.Wait(); err != nil {
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	left := make(map[int64]survey.LeaseTime, len(ids))
@@ -34,7 +34,7 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]survey.Lease
 	return left, nil
 }
 
-// AddLeases adds to entries what is left of their leases.
+// AddLeases sets the time left on the leases of entries.
 func (s *Store) AddLeases(ctx context.Context, entries []*survey.Instance) error {
 	left, err := s.Leases(ctx, survey.LeaseIDs(entries))
 	for _, i := range entries {
@@ -50,7 +50,7 @@ func (s *Store) lease(ctx context.Context, id int64) (survey.LeaseTime, error) {
 	defer cancel()
 	resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
 	if err != nil {
-		return survey.LeaseTime{}, s.explain(fmt.Sprintf("ask for the time left on lease %x", id), err)
+		return survey.LeaseTime{}, s.explain(fmt.Sprintf("read the time left on lease %x", id), err)
 	}
 	return survey.LeaseTime{Left: resp.TTL, Granted: resp.GrantedTTL}, nil
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// KeyRange is the keys from From up to End, which does not belong to it.
+// KeyRange is the keys from From to before End.
 type KeyRange struct{ From, End string }
 
-// PrefixRange returns all keys that begin with prefix.
+// PrefixRange returns the range of the keys that begin with prefix.
 func PrefixRange(prefix string) KeyRange {
 	if prefix == "" {
 		return KeyRange{"\x00", "\x00"}
@@ -18,13 +18,13 @@ func PrefixRange(prefix string) KeyRange {
 	return KeyRange{prefix, clientv3.GetPrefixRangeEnd(prefix)}
 }
 
-// EntriesOf returns what a reader lists to find the entries of a service.
+// EntriesOf returns the range where reader finds the entries of a service.
 func EntriesOf(reader endpoint.Reader, key string) KeyRange {
 	from, end := reader.Range(key)
 	return KeyRange{from, end}
 }
 
-// ConfigOf returns the key of the live config of a service.
+// ConfigOf returns the range of the live config of a service.
 func ConfigOf(key string) KeyRange {
 	return KeyRange{survey.ConfigPrefix + key, survey.ConfigPrefix + key + "\x00"}
 }

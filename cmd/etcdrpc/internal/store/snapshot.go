@@ -15,30 +15,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// DrainUnseen is what comes of a live policy that may not be read, or that clients refuse, where instances are shown.
+// DrainUnseen is the effect on output of a live policy that is unreadable or refused.
 const DrainUnseen = "drained instances are shown as registered"
 
 const (
-	// Settle is how long changes are collected before they are read.
+	// Settle is how long changes are collected before the next read.
 	Settle = 50 * time.Millisecond
-	// ReadEvery is the least time between the beginnings of two reads, however often something changes.
+	// ReadEvery is the minimum time between the starts of two reads.
 	ReadEvery = time.Second
-	// RetryAfter spaces the attempts after etcd failed.
+	// RetryAfter is the wait before the next read after an error.
 	RetryAfter = time.Second
-	// relist spaces the reads that notice what no watch tells: a right that was granted, an etcd that was restored.
+	// relist is the longest time between reads. Watches do not report granted rights or a restored etcd.
 	relist = 10 * time.Second
 )
 
-// Snapshot is what etcd holds of some services.
+// Snapshot is the services that a read found.
 type Snapshot struct {
 	Services []*survey.Service // sorted by key
 	Revision int64
-	Note     string // what is not known of them
+	Note     string // what could not be read; "": nothing
 
-	parts []KeyRange // what was read
+	parts []KeyRange // ranges that were read
 }
 
-// Find returns the service at a key, with nothing where there is none.
+// Find returns the service at key, or an empty one.
 func (n *Snapshot) Find(key string) *survey.Service {
 	for _, s := range n.Services {
 		if s.Key == key {
@@ -48,16 +48,16 @@ func (n *Snapshot) Find(key string) *survey.Service {
 	return &survey.Service{Key: key}
 }
 
-// ranges returns what tells of the services under a prefix: their entries, which have to be readable, and then their live
-// configs and candidates for leaders, which most users' roles leave out.
-func ranges(prefix string) []KeyRange {
+// prefixRanges returns the ranges of the services under a prefix: first their entries, which must be readable, then live
+// configs and candidates, which most roles cannot read.
+func prefixRanges(prefix string) []KeyRange {
 	bare := strings.TrimSuffix(prefix, "/")
 	return []KeyRange{PrefixRange(prefix), PrefixRange(survey.ConfigPrefix + bare), PrefixRange(servicekey.LeaderSegment + "/" + bare)}
 }
 
-// Under reads the services whose keys begin with a prefix.
+// Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
-	return s.read(ctx, ranges(prefix), func(entries []survey.Entry) []*survey.Service {
+	return s.read(ctx, prefixRanges(prefix), func(entries []survey.Entry) []*survey.Service {
 		all := survey.All(entries)
 		for n := 0; n < len(all); n++ { // the live config of "acme2" lies under that of "acme"
 			if !strings.HasPrefix(all[n].Key+"/", prefix) {
@@ -69,10 +69,10 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	})
 }
 
-// At reads the service at a key, and nothing else. Who may read no more than "key/" does not see the entries of the lease suffix layout.
+// At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	of := func(entries []survey.Entry) []*survey.Service { return []*survey.Service{survey.Of(key, entries)} }
-	all := s.ranges(key)
+	all := s.serviceRanges(key)
 	n, err := s.read(ctx, all, of)
 	if errors.Is(err, ErrDenied) {
 		all[0] = EntriesOf(endpoint.Reader{}, key)
@@ -81,7 +81,7 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	return n, err
 }
 
-func (s *Store) ranges(key string) []KeyRange {
+func (s *Store) serviceRanges(key string) []KeyRange {
 	return []KeyRange{EntriesOf(survey.AnyLayout, key), ConfigOf(key), PrefixRange(servicekey.LeaderPrefix(key))}
 }
 
@@ -92,7 +92,7 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 		entries, revision, err := s.Scan(ctx, r)
 		switch {
 		case i > 0 && errors.Is(err, ErrDenied):
-			below := r // "acme" may be closed where "acme/" is not
+			below := r // the user may have the right for "acme/" only
 			if below.From += "/"; i == 1 && parts[0].From+"/" != below.From {
 				below.End = PrefixRange(below.From).End
 				entries, _, err = s.Scan(ctx, below)
@@ -102,7 +102,7 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 				break
 			}
 			if i == 1 {
-				n.Note = fmt.Sprintf("Live policies under %q may not be read by %s, so %s.", s.named(r.From), s.who(), DrainUnseen)
+				n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(r.From), s.userName(), DrainUnseen)
 			}
 			continue
 		case err != nil:
@@ -120,7 +120,7 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 	for _, found := range n.Services {
 		found.Namespace = s.namespace
 		if _, err := found.Live(); err != nil && found.InUse() {
-			n.Note = fmt.Sprintf("Clients do not go by the live policy of %s, and running ones keep the last good one, so %s.", s.Full(found.Key), DrainUnseen)
+			n.Note = fmt.Sprintf("Clients refuse the live policy of %s, and running ones keep the last valid one, so %s.", s.Full(found.Key), DrainUnseen)
 		}
 	}
 	return n, nil
@@ -166,7 +166,7 @@ func (s *Store) await(ctx context.Context, parts []KeyRange, revision int64) {
 	cancel()
 }
 
-// Pause waits for a time, or until ctx ends.
+// Pause waits for d, or until ctx ends.
 func Pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):
@@ -174,13 +174,13 @@ func Pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// NamespaceOf returns the longest namespace below this one in which somebody keeps live configs and a key lies, "" for none.
+// NamespaceOf returns the longest prefix of key that contains live configs as a namespace does, "" for none.
 func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
 	for end := strings.LastIndexByte(key, '/'); end > 0; end = strings.LastIndexByte(key[:end], '/') {
 		mark := key[:end+1] + survey.ConfigPrefix
 		resp, err := s.kv.Get(ctx, mark, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 		if err != nil {
-			if err = s.explain(fmt.Sprintf("look for keys under %q", s.named(mark)), err); errors.Is(err, ErrDenied) {
+			if err = s.explain(fmt.Sprintf("look for keys under %q", s.fullStart(mark)), err); errors.Is(err, ErrDenied) {
 				continue
 			}
 			return "", err

@@ -21,12 +21,12 @@ func put(t *testing.T, etcd *etcdtest.Cluster, keys ...string) {
 	}
 }
 
-// TestFollow tells what is there, each change, that etcd is away, and what has changed meanwhile once it is back, also after it was
-// restored from a backup.
+// TestFollow checks that Follow reports changes and outages, and changes made during an outage, also after etcd was restored
+// from a backup.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	s, err := Open(etcd.Config(), "", soon)
+	s, err := Open(etcd.Config(), "", testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestFollow(t *testing.T) {
 	})
 	await := func(want int) {
 		t.Helper()
-		for timeout := time.After(soon); ; {
+		for timeout := time.After(testTimeout); ; {
 			select {
 			case got := <-counts:
 				if got == want {
@@ -70,7 +70,7 @@ func TestFollow(t *testing.T) {
 	etcd.Cut()
 	select {
 	case <-away:
-	case <-time.After(soon):
+	case <-time.After(testTimeout):
 		t.Fatal("nobody says that etcd is away")
 	}
 	etcd.Restore()
@@ -78,7 +78,7 @@ func TestFollow(t *testing.T) {
 	await(2)
 }
 
-// changing is a watcher of what changes all the time, or of what does not change.
+// changing is a watcher of a range that changes all the time or, if quiet, never.
 type changing struct {
 	clientv3.Watcher
 	quiet bool
@@ -93,8 +93,8 @@ func (c changing) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) c
 	return events
 }
 
-// TestFollow_Floor reads at most once a second what changes all the time, once in ten what does not, and anew when a second has
-// passed where etcd fails.
+// TestFollow_Floor checks that a changing range is read at most once a second, a quiet one every ten seconds, and one that fails
+// to be read again after a second.
 func TestFollow_Floor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -118,14 +118,14 @@ func TestFollow_Floor(t *testing.T) {
 	}
 }
 
-// TestAt_Rights reads what a role for "key/" alone may read, and nothing where that is not allowed.
+// TestAt_Rights reads with a role for "key/" only, and fails without a role.
 func TestAt_Rights(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}}))
 	put(t, etcd, "acme/user/10.0.0.7:9000")
 	cfg := etcd.Config()
 	cfg.Username, cfg.Password = "reader", "secret"
-	s, err := Open(cfg, "", soon)
+	s, err := Open(cfg, "", testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

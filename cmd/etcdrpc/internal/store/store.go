@@ -1,5 +1,5 @@
-// Package store reads and writes etcd: lists, watches and leases. Nothing else of etcdrpc
-// speaks to etcd, but for package runtime, by which register and xds do.
+// Package store reads and writes etcd: lists, watches and leases. The other packages of etcdrpc
+// access etcd only through it; register and xds use package runtime.
 package store
 
 import (
@@ -24,32 +24,32 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 )
 
-// What may fail of a request.
+// Errors of requests.
 var (
 	ErrDenied  = errors.New("etcd denies permission")
-	ErrChanged = errors.New("someone else changed it at the same time: look again")
+	ErrChanged = errors.New("it was changed concurrently: read it again")
 )
 
-// Store is etcd, below the namespace: all keys are without it.
+// Store accesses etcd below a namespace. Keys do not include the namespace.
 type Store struct {
 	client    *clientv3.Client
-	met       *connection
+	conn      *connection
 	endpoints []string
-	kv        timed
+	kv        timedKV
 	watcher   clientv3.Watcher
 	namespace string
-	User      string        // "" none was given
-	Exposed   []string      // hosts that the password is sent to without TLS
-	subject   string        // the common name of the client certificate, by which etcd may know the user
+	User      string        // "": none given
+	Exposed   []string      // hosts that get the password without TLS
+	subject   string        // common name of the client certificate; etcd may derive the user from it
 	timeout   time.Duration // of one request
 }
 
-// EntryOf returns a key with its value.
+// EntryOf converts a key and value of etcd.
 func EntryOf(kv *mvccpb.KeyValue) survey.Entry {
 	return survey.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
-// Exposed returns the hosts that the password is sent to over a network without TLS.
+// Exposed returns the hosts that would get the password over a network without TLS.
 func Exposed(cfg clientv3.Config) []string {
 	if cfg.Password == "" {
 		return nil
@@ -57,65 +57,65 @@ func Exposed(cfg clientv3.Config) []string {
 	return plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil)
 }
 
-// Open connects to etcd. All keys are below prefix, and timeout is that of one request.
+// Open connects to etcd. prefix is the namespace, and timeout bounds each request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
-	s := &Store{met: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
+	s := &Store{conn: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
 	if cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil {
 		if cert, err := cfg.TLS.GetClientCertificate(new(tls.CertificateRequestInfo)); err == nil && cert.Leaf != nil {
 			s.subject = cert.Leaf.Subject.CommonName
 		}
 	}
-	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
-		return nil, s.explainWithin(cfg.DialTimeout, "connect to etcd", err)
+		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
 	}
-	s.kv = timed{namespace.NewKV(s.client.KV, s.namespace), timeout}
+	s.kv = timedKV{namespace.NewKV(s.client.KV, s.namespace), timeout}
 	s.watcher = namespace.NewWatcher(s.client.Watcher, s.namespace)
 	return s, nil
 }
 
-// Connect returns a client of etcd for package runtime.
+// Connect returns an etcd client for package runtime.
 func Connect(cfg clientv3.Config) (*clientv3.Client, error) {
 	s, err := Open(cfg, "", 0)
 	if err != nil {
 		return nil, err
 	}
-	s.met.handed.Store(true)
+	s.conn.passthrough.Store(true)
 	return s.client, nil
 }
 
 // Close closes the connection to etcd.
 func (s *Store) Close() { s.client.Close() }
 
-// Endpoints returns where etcd is asked.
+// Endpoints returns the endpoints of etcd.
 func (s *Store) Endpoints() []string { return s.endpoints }
 
-// Full returns a key as etcd has it.
+// Full returns the full key in etcd, with the namespace.
 func (s *Store) Full(key string) string { return s.namespace + key }
 
-// who says whom etcd takes us for.
-func (s *Store) who() string {
+// userName describes the user that etcd authenticates.
+func (s *Store) userName() string {
 	switch {
 	case s.User != "":
 		return fmt.Sprintf("the user %q", s.User)
 	case s.subject != "":
-		return "the user that --cert names"
+		return "the user of --cert"
 	}
 	return "a client without --user"
 }
 
-// explain says of a failed request what it was for, why it failed and what may help.
+// explain wraps the error of a request with its purpose, its cause and the remedy.
 func (s *Store) explain(doing string, err error) error {
 	if etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, rpctypes.ErrUserEmpty) {
-		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who())
+		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.userName())
 	}
-	return s.explainWithin(s.timeout, doing, err)
+	return s.explainTimeout(s.timeout, doing, err)
 }
 
-// explainWithin does the same for a request that may take some time, and that etcd did not refuse.
-func (s *Store) explainWithin(timeout time.Duration, doing string, err error) error {
-	why := s.met.why(err, s.User, s.endpoints)
+// explainTimeout is explain for errors other than denied permissions.
+func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
+	why := s.conn.why(err, s.User, s.endpoints)
 	switch {
 	case why == nil:
 		return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
@@ -131,15 +131,14 @@ func (s *Store) explainWithin(timeout time.Duration, doing string, err error) er
 	return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 }
 
-// named returns the key that a range begins with, as etcd has it.
-func (s *Store) named(from string) string { return s.Full(strings.Trim(from, "\x00")) }
+// fullStart returns the first key of a range, with the namespace.
+func (s *Store) fullStart(from string) string { return s.Full(strings.Trim(from, "\x00")) }
 
-// Scan lists a range as it was at one moment, page by page as the runtime does. Of values that no client reads, for their
-// size, it keeps the heads.
+// Scan lists a range at one revision, page by page. It shortens values that clients do not read.
 func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, revision int64, err error) {
 	revision, err = listwatch.Pages(ctx, s.kv, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
-			entries = nil // it has begun again
+			entries = nil // the list restarted
 		}
 		for _, kv := range page {
 			entries = append(entries, EntryOf(kv).Shortened())
@@ -147,36 +146,36 @@ func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, r
 		return nil
 	})
 	if err != nil {
-		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.named(r.From)), err)
+		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.fullStart(r.From)), err)
 	}
 	return entries, revision, nil
 }
 
-// timed bounds the time of each read.
-type timed struct {
+// timedKV bounds the time of each read.
+type timedKV struct {
 	clientv3.KV
 	timeout time.Duration
 }
 
-func (t timed) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	return t.KV.Get(ctx, key, opts...)
 }
 
-// Get returns one key; nil, where it is not there.
+// Get returns the entry at key, nil if there is none.
 func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 	return s.GetAt(ctx, key, 0)
 }
 
-// GetAt returns one key as it was at a revision, which etcd may have compacted; 0: as it is.
+// GetAt returns the entry at key at a revision, which etcd may have compacted; 0: the current one.
 func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {
-	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // an answer
-		return nil, fmt.Errorf("read %q at revision %d: %w", s.named(key), revision, err)
+	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // etcd did answer
+		return nil, fmt.Errorf("read %q at revision %d: %w", s.fullStart(key), revision, err)
 	case err != nil:
-		return nil, s.explain(fmt.Sprintf("read %q", s.named(key)), err)
+		return nil, s.explain(fmt.Sprintf("read %q", s.fullStart(key)), err)
 	}
 	if len(resp.Kvs) == 0 {
 		return nil, nil
@@ -185,9 +184,8 @@ func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.
 	return &found, nil
 }
 
-// mayHaveArrived reports whether a request that failed may be in force: its answer did not come, or was that etcd had no
-// time.
-func mayHaveArrived(err error) bool {
+// mayBeApplied reports whether a failed write may be in force: there was no answer, or etcd timed out.
+func mayBeApplied(err error) bool {
 	if down, ok := errors.AsType[downError](err); ok {
 		return down.sent
 	}
@@ -196,8 +194,8 @@ func mayHaveArrived(err error) bool {
 	}, func(timeout error) bool { return errors.Is(err, timeout) })
 }
 
-// Replace puts a live config at a key, or deletes it for "", unless it has changed since it was found as old; nil: it was not
-// there. Then the error is ErrChanged.
+// Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current one is not old; nil:
+// there is none.
 func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value string) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -206,7 +204,7 @@ func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, valu
 		found = old.ModRevision
 	}
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", found)}
-	if old != nil && old.Size == 0 { // a restored etcd may give the revision again
+	if old != nil && old.Size == 0 { // a restored etcd may reuse the revision
 		unchanged = append(unchanged, clientv3.Compare(clientv3.Value(key), "=", string(old.Value)))
 	}
 	ops := []clientv3.Op{clientv3.OpDelete(key)}
@@ -217,8 +215,8 @@ func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, valu
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
 		explained := s.explain(what, err)
-		if mayHaveArrived(err) {
-			explained = fmt.Errorf("%w; whether it was written is not known: look before you do it again", explained)
+		if mayBeApplied(err) {
+			explained = fmt.Errorf("%w; it may have been written: check before you retry", explained)
 		}
 		return 0, explained
 	}

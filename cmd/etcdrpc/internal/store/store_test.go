@@ -12,10 +12,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// soon bounds what would hang.
-const soon = 30 * time.Second
+// testTimeout bounds waits that would hang.
+const testTimeout = 30 * time.Second
 
-// A write whose answer does not come says that it may be in force, and one that was never sent, or refused, does not.
+// An error of a write says that it may be in force only if its answer is missing.
 func TestReplace_Unknown(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -28,7 +28,7 @@ func TestReplace_Unknown(t *testing.T) {
 		"changed":    {etcd.Endpoints(), func() { put(t, etcd, "a") }, false},
 		"silent":     {etcd.Endpoints(), etcd.Pause, true},
 	} {
-		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, "", soon)
+		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, "", testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func TestReplace_Unknown(t *testing.T) {
 		}
 		c.before()
 		_, err = s.Replace(t.Context(), "a", nil, "x")
-		if err == nil || strings.Contains(err.Error(), "whether it was written is not known") != c.unknown || name == "changed" && !errors.Is(err, ErrChanged) {
+		if err == nil || strings.Contains(err.Error(), "it may have been written") != c.unknown || name == "changed" && !errors.Is(err, ErrChanged) {
 			t.Errorf("%s: %v", name, err)
 		}
 		etcd.Resume()
@@ -49,7 +49,7 @@ func TestReplace_Unknown(t *testing.T) {
 	}
 }
 
-// A list of values that no client reads keeps their heads, and asks for no more at once than an answer may have.
+// A list keeps the heads of values that no client reads, and its pages respect the size limit of an answer.
 func TestScan_LargeValues(t *testing.T) {
 	t.Parallel()
 	const values, size = 12, 1_400_000
@@ -61,7 +61,7 @@ func TestScan_LargeValues(t *testing.T) {
 	}
 	cfg := etcd.Config()
 	cfg.MaxCallRecvMsgSize = 8 << 20
-	s, err := Open(cfg, "", soon)
+	s, err := Open(cfg, "", testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

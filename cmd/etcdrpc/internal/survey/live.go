@@ -37,7 +37,7 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 	return live.LoadBalancing[0].Etcd()
 }
 
-// Plan is a client's plan of which instances to call.
+// Plan is a client's selection of the instances to call.
 type Plan = plan.Plan[*Instance]
 
 // Plan returns the plan of a client in zone under policy, which may be nil. s must be [Service.Merged]: clients plan with

@@ -13,18 +13,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 )
 
-// Follower keeps the targets of the services under a prefix, as etcd has them. It answers Prometheus.
+// Follower keeps the targets under a prefix up to date with etcd, and serves them to Prometheus.
 type Follower struct {
 	http.Handler
 	store  *store.Store
 	prefix string
 	port   Port
 	note   func(string)
-	text   atomic.Pointer[[]byte] // nil until the entries have been listed once
+	text   atomic.Pointer[[]byte] // nil until the first read
 }
 
-// NewFollower returns a follower that asks nothing of etcd until it runs. What goes wrong, and what may not be read, is
-// written to notes.
+// NewFollower returns a follower. It reads etcd only while Run runs, and writes errors and unreadable ranges to notes.
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
 	mux := http.NewServeMux()
 	f := &Follower{Handler: mux, store: s, prefix: prefix, port: port, note: output.Once(notes)}
@@ -51,7 +50,7 @@ func (f *Follower) Run(ctx context.Context) {
 
 func (f *Follower) answer(w http.ResponseWriter, r *http.Request) {
 	text := f.text.Load()
-	if text == nil { // Prometheus keeps the targets that it has
+	if text == nil { // on an error Prometheus keeps its targets
 		http.Error(w, "etcd has not been read yet", http.StatusServiceUnavailable)
 		return
 	}

@@ -1,4 +1,4 @@
-// Package targets tells Prometheus where the instances are, in the form of its http_sd and file_sd.
+// Package targets lists instances as Prometheus targets, in the format of http_sd and file_sd.
 package targets
 
 import (
@@ -14,22 +14,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// Group is what Prometheus reads by http_sd and file_sd.
+// Group is a target group of http_sd and file_sd.
 type Group struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels"`
 }
 
-// metaLabel begins the names of labels that Prometheus drops after relabeling.
+// metaLabel is the prefix of labels that Prometheus drops after relabeling.
 const metaLabel = "__meta_etcdrpc_"
 
-// Port says at which port the metrics of an instance are. The zero value is the instance's own.
+// Port selects the metrics port of an instance. The zero value selects the port of its address.
 type Port struct {
 	Number   int
-	Metadata string // the piece of metadata that says it
+	Metadata string // name of the metadata that holds the port
 }
 
-// of returns where the metrics of an instance are. ok is false if it does not say.
+// of returns the address of an instance's metrics. ok is false if it has no valid port.
 func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 	port := strconv.Itoa(p.Number)
 	switch {
@@ -45,13 +45,12 @@ func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 	return net.JoinHostPort(host, port), true
 }
 
-// Of returns a group for each instance of the services under a prefix, as clients see them: one an address, and none that its
-// owner is withdrawing.
+// Of returns a group for each instance of the services under prefix, as clients see them.
 func Of(services []*survey.Service, prefix string, port Port) []Group {
 	groups := []Group{}
 	for _, s := range services {
-		if !s.Evident() && !leased(s) && s.Key != strings.TrimSuffix(prefix, "/") {
-			continue // a setting that happens to be an address
+		if !s.Evident() && !hasLease(s) && s.Key != strings.TrimSuffix(prefix, "/") {
+			continue // may be a setting with an address
 		}
 		for _, i := range s.Merged().Instances {
 			target, ok := port.of(&i.Endpoint)
@@ -64,13 +63,13 @@ func Of(services []*survey.Service, prefix string, port Port) []Group {
 	return groups
 }
 
-// leased reports whether an instance of a service is on a lease.
-func leased(s *survey.Service) bool {
+// hasLease reports whether an instance of a service is on a lease.
+func hasLease(s *survey.Service) bool {
 	return slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.Entry.Lease != 0 })
 }
 
-// targetLabels returns what is known of an instance, without what is empty. Of several pieces of metadata whose names become
-// one, it has the first by name.
+// targetLabels returns the non-empty labels of an instance. If several names of metadata become one label, the first by name
+// wins.
 func targetLabels(i *survey.Instance) map[string]string {
 	labels := map[string]string{
 		"key": i.Service, "instance": i.Instance, "address": i.Addr, "layout": i.Layout.String(), "state": string(i.State),
@@ -83,16 +82,16 @@ func targetLabels(i *survey.Instance) map[string]string {
 		label := "metadata_" + labelName(name)
 		labels[label] = cmp.Or(labels[label], i.Metadata[name])
 	}
-	named := make(map[string]string, len(labels))
+	out := make(map[string]string, len(labels))
 	for name, value := range labels {
 		if value != "" {
-			named[metaLabel+name] = strings.ToValidUTF8(value, "\ufffd")
+			out[metaLabel+name] = strings.ToValidUTF8(value, "\ufffd")
 		}
 	}
-	return named
+	return out
 }
 
-// labelName makes a name part of a label's, as Prometheus does.
+// labelName replaces characters that label names may not have, as Prometheus does.
 func labelName(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {

@@ -1,4 +1,4 @@
-// Package tlsfiles reads the files of a TLS configuration that flags name.
+// Package tlsfiles reads the files of a TLS configuration, named by flags.
 package tlsfiles
 
 import (
@@ -11,13 +11,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
-// Files name the files of a TLS configuration. Any may be "".
+// Files are the names of the files of a TLS configuration. Each may be "".
 type Files struct {
-	Prefix        string // of the flags that name them
+	Prefix        string // of the flags
 	CA, Cert, Key string
 }
 
-// Config returns the TLS configuration that the files make. Each handshake reads the certificate and the key again.
+// Config returns the TLS configuration. Each handshake reads the certificate and the key again.
 func (f Files) Config() (*tls.Config, error) {
 	if (f.Cert == "") != (f.Key == "") {
 		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))
@@ -30,39 +30,39 @@ func (f Files) Config() (*tls.Config, error) {
 		}
 	}
 	if f.Cert != "" {
-		own := &pair{Files: f}
-		if _, err := own.read(); err != nil {
+		pair := &keyPair{Files: f}
+		if _, err := pair.read(); err != nil {
 			return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.Prefix, err)
 		}
-		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.latest(), nil }
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.latest(), nil }
+		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.latest(), nil }
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.latest(), nil }
 	}
 	return cfg, nil
 }
 
-// pair is a certificate and its key, which are renewed in their files.
-type pair struct {
+// keyPair is a certificate and its key. Their files may be renewed at any time.
+type keyPair struct {
 	Files
-	good atomic.Pointer[tls.Certificate] // what was read last
+	last atomic.Pointer[tls.Certificate] // last valid pair
 }
 
-func (p *pair) read() (*tls.Certificate, error) {
+func (p *keyPair) read() (*tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
 	if err == nil {
-		p.good.Store(&cert)
+		p.last.Store(&cert)
 	}
 	return &cert, err
 }
 
-// latest reads the files for a handshake. While one is half written, or not the other's, the pair before them serves on.
-func (p *pair) latest() *tls.Certificate {
+// latest reads the pair for a handshake. If the files are invalid, as while they are renewed, it returns the last valid pair.
+func (p *keyPair) latest() *tls.Certificate {
 	if cert, err := p.read(); err == nil {
 		return cert
 	}
-	return p.good.Load()
+	return p.last.Load()
 }
 
-// Pool reads the authorities in a file.
+// Pool reads the CA certificates in a file.
 func Pool(flag, file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {

@@ -12,8 +12,7 @@ import (
 	"testing"
 )
 
-// TestConfig_Renewed has both ends of a connection go by the pair that is in the files at each handshake, and by the last good one
-// while another is half written.
+// TestConfig_Renewed checks that each handshake uses the pair in the files, or the last valid one while they are being renewed.
 func TestConfig_Renewed(t *testing.T) {
 	dir := t.TempDir()
 	f := Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
@@ -22,7 +21,7 @@ func TestConfig_Renewed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, keyFile := range []string{f.Key, os.DevNull} { // the second key is yet to come
+	for n, keyFile := range []string{f.Key, os.DevNull} { // the second key is not yet written
 		issue(t, int64(2+n), f.Cert, keyFile)
 		server, err := cfg.GetCertificate(nil)
 		if err != nil || server.Leaf.SerialNumber.Int64() != 2 {
@@ -35,7 +34,7 @@ func TestConfig_Renewed(t *testing.T) {
 	}
 }
 
-// issue writes a certificate of its own authority, and its key.
+// issue writes a self-signed certificate and its key.
 func issue(t *testing.T, serial int64, certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,10 +1,10 @@
-// Package usage tells mistakes in the command line from everything else that may fail.
+// Package usage marks errors of the command line.
 package usage
 
-// Error is a mistake in the command line.
+// Error is an error of the command line.
 type Error struct{ error }
 
 func (e Error) Unwrap() error { return e.error }
 
-// Mistake makes an error one of the command line.
+// Mistake marks err as an error of the command line.
 func Mistake(err error) error { return Error{err} }

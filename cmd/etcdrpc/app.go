@@ -37,6 +37,7 @@ type app struct {
 	output   output.Format
 	stdin    io.Reader
 	dial     dialing.Func // to instances
+	written  bool         // a live config was written
 	running  bool         // the command line was valid
 }
 

@@ -116,6 +116,7 @@ var faults = []fault{
 	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
 	{"a loopback address in a fleet of several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance()},
 	{"a port that speaks HTTP/1", doctor.KindNotServing, "", "acme/dogwood/10.1.30.1:9000", instance("http1")},
+	{"a server that does not know its health", doctor.KindNotServing, "UNKNOWN", "acme/fern/10.1.46.1:9000", instance("unknown")},
 	{"a server that is not serving", doctor.KindNotServing, "", "acme/fir/10.1.32.1:9000", instance("notServing")},
 	{"a service that is not serving, of a server that is", doctor.KindNotServing, "", "acme/grape/10.1.37.1:9000",
 		says(`{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`, "partly")},
@@ -225,7 +226,7 @@ func TestDoctor_Faults(t *testing.T) {
 	together := make(map[string][]fault)
 	for n, tt := range faults {
 		timeout := "1m"
-		if strings.Contains(tt.says, "within "+hangTime) {
+		if strings.Contains(tt.problem, "within "+hangTime) {
 			timeout = hangTime
 		}
 		together[timeout] = append(together[timeout], tt)

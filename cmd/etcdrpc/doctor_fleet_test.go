@@ -197,10 +197,15 @@ func newYard(t *testing.T) *yard {
 		"mutual":  y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving),
 
 		"notServing": y.serve(good, says(map[string]bool{"": false})),
-		"partly":     y.serve(good, says(map[string]bool{"acme.Grape": false})),
-		"many":       y.serve(good, says(many)),
-		"forgetful":  y.serve(good, hangs(func(service string) bool { return service != "" })),
-		"hanging":    y.serve(good, hangs(func(string) bool { return true })),
+		"unknown": y.serve(good, func(server *grpc.Server) {
+			checks := health.NewServer()
+			checks.SetServingStatus("", grpc_health_v1.HealthCheckResponse_UNKNOWN)
+			grpc_health_v1.RegisterHealthServer(server, checks)
+		}),
+		"partly":    y.serve(good, says(map[string]bool{"acme.Grape": false})),
+		"many":      y.serve(good, says(many)),
+		"forgetful": y.serve(good, hangs(func(service string) bool { return service != "" })),
+		"hanging":   y.serve(good, hangs(func(string) bool { return true })),
 		"idle": y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as a proxy without an upstream
 			return status.Error(codes.Unavailable, "no healthy upstream")
 		})),

@@ -39,6 +39,12 @@ func TestExits_FullDisk(t *testing.T) {
 			t.Errorf("%q ends with %d and says %q", args, code, errs.String())
 		}
 	}
+	var errs bytes.Buffer
+	code := newApp().execute(t.Context(), at(etcd, "policy", "rm", "acme/user"), fullDisk{}, &errs)
+	left, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
+	if err != nil || left.Count != 0 || code != exitUnable || !strings.Contains(errs.String(), "the live policy is written, and in force: write the output") {
+		t.Errorf("a write ends with %d and says %q", code, errs.String())
+	}
 }
 
 // TestFromEnvironment_Foreign refuses what etcdctl would go by and etcdrpc does not.

@@ -35,6 +35,9 @@ client's own WithSelector and WithSubset.`,
 			if err != nil {
 				return err
 			}
+			if n.Denied != nil {
+				return n.Denied
+			}
 			found := n.Services[0]
 			x, err := steer.Explain(found, from)
 			if err != nil {

@@ -57,6 +57,7 @@ func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store
 		w.Over = &w.revision
 	}
 	e, err := steer.Do(ctx, s, w.Asked, cmd.OutOrStdout(), w.output)
+	w.written = e != nil && e.Written != 0
 	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // the key may be mistyped
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}

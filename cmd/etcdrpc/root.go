@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -33,6 +34,9 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	code, isCode := errors.AsType[exitCode](err)
 	switch writeErr := out.Err(); {
 	case writeErr != nil:
+		if a.written {
+			writeErr = fmt.Errorf("the live policy is written, and in force: %w", writeErr)
+		}
 		output.Sayf(stderr, "etcdrpc: %s\n", writeErr)
 		return exitUnable
 	case err == nil:

@@ -48,6 +48,9 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 	case err != nil:
 		return err
 	}
+	if n.Denied != nil {
+		p.report(KindPermission, n.Denied.Error()+", so live policies and drains are not checked", "have an operator's role look (docs/security.md), or one that may read the live policies")
+	}
 	p.services = n.Services
 	if key != "" && len(p.services) == 0 {
 		p.report(KindEmpty, "nothing is registered there",

@@ -85,8 +85,8 @@ func (d *Options) checkInstance(ctx context.Context, dial dialing.Func, key stri
 		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 		code, text := status.Code(err), status.Convert(err).Message()
 		switch {
-		case code == codes.OK && resp.GetStatus() == healthpb.HealthCheckResponse_NOT_SERVING:
-			return healthResult{kind: KindNotServing, problem: fmt.Sprintf("its health check reports NOT_SERVING for %q", service)}
+		case code == codes.OK && resp.GetStatus() != healthpb.HealthCheckResponse_SERVING:
+			return healthResult{kind: KindNotServing, problem: fmt.Sprintf("its health check reports %v for %q", resp.GetStatus(), service)}
 		case code == codes.DeadlineExceeded:
 			return healthResult{kind: KindNotServing, problem: fmt.Sprintf("it did not answer gRPC's health check within %v", d.probeTimeout)}
 		case code == codes.NotFound && service != "" && isUnknownService(ctx, conn, service):

@@ -23,7 +23,7 @@ func (x *subject) refusedPolicy() {
 func (x *subject) leasedPolicy() {
 	if x.hasPolicy && x.Config.Lease != 0 {
 		x.reportPolicy(KindExpiring, "the live policy is on a lease, and is deleted when the lease expires",
-			"put it without a lease: etcdrpc policy get, and then policy set "+x.keyArg(x.Key)+" FILE")
+			fmt.Sprintf("put it without a lease: etcdrpc policy get %[1]s, and with what that shows: etcdrpc policy set %[1]s FILE", x.keyArg(x.Key)))
 	}
 }
 
@@ -37,7 +37,7 @@ func (x *subject) setCommand() string { return "etcdrpc policy set " + x.keyArg(
 
 // orphanPolicy finds live policies of services without entries.
 func (x *subject) orphanPolicy() {
-	if x.hasPolicy && !x.InUse() {
+	if x.hasPolicy && !x.InUse() && x.refusal == nil {
 		x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key),
 			"if the key is mistyped or the service gone: etcdrpc policy rm "+x.keyArg(x.Key))
 	}

@@ -120,3 +120,15 @@ func calledService(config string, values ...string) *survey.Service {
 	}
 	return s
 }
+
+// TestPut_Leased writes the same policy again if the old one is on a lease, which is to be removed.
+func TestPut_Leased(t *testing.T) {
+	const config = `{"methodConfig":[]}`
+	for lease, want := range map[int64]bool{0: false, 7: true} {
+		e := &Edit{Asked: Asked{Kind: Put, Config: config}, Service: calledService(config, "10.0.0.1:1")}
+		e.Service.Config.Lease = lease
+		if err := e.plan(); err != nil || e.Changes() != want {
+			t.Errorf("lease %d: %v, %v", lease, e.Changes(), err)
+		}
+	}
+}

@@ -76,6 +76,9 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.Denied != nil {
+		return nil, n.Denied
+	}
 	e := &Edit{Asked: asked, Service: n.Services[0]}
 	if namespace, err := s.NamespaceOf(ctx, e.Key); err != nil || namespace != "" && e.Service.Config == nil && !e.Force {
 		return e, cmp.Or(err, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give --namespace %s", s.Full(namespace), e.Key, output.Shell(s.Full(namespace))))
@@ -123,8 +126,12 @@ func (e *Edit) OldText() string {
 	return string(e.Service.Config.Value)
 }
 
-// Changes reports whether the new config differs from the old. An empty config differs from none.
+// Changes reports whether the new config differs from the old. An empty config differs from none, and one without a lease, as all that are
+// put are, from one with a lease.
 func (e *Edit) Changes() bool {
+	if e.Kind == Put && e.Service.Config != nil && e.Service.Config.Lease != 0 {
+		return true
+	}
 	return (e.Service.Config == nil) != (e.New == "") || liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
 }
 
@@ -178,10 +185,6 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 		if err != nil {
 			return e, err
 		}
-		err = output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
-		if err != nil && e.Written != 0 {
-			err = fmt.Errorf("the config is written, and in force: %w", err)
-		}
-		return e, err
+		return e, output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
 	}
 }

@@ -166,8 +166,11 @@ func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 		}
 		at := config.Group(&g.called[0].Endpoint)
 		found[at] = true
-		if g.name = "matches no group of the split"; at < len(splits) {
+		switch {
+		case at < len(splits):
 			g.name = fmt.Sprintf("in split[%d], of weight %d", at, splits[at].Weight)
+		case len(splits) > 0:
+			g.name = "matches no group of the split"
 		}
 		groups = append(groups, g)
 	}

@@ -27,6 +27,8 @@ const (
 	RetryAfter = time.Second
 	// relist is the longest time between reads. Watches do not report granted rights or a restored etcd.
 	relist = 10 * time.Second
+	// maxReads bounds how often a read begins again because etcd compacted its revision.
+	maxReads = 5
 )
 
 // Snapshot is the services that a read found.
@@ -34,6 +36,7 @@ type Snapshot struct {
 	Services []*survey.Service // sorted by key
 	Revision int64
 	Note     string // what could not be read; "": nothing
+	Denied   error  // why live policies could not be read; nil: they could
 
 	parts []KeyRange // ranges that were read
 }
@@ -57,7 +60,7 @@ func prefixRanges(prefix string) []KeyRange {
 
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
-	return s.read(ctx, prefixRanges(prefix), func(entries []survey.Entry) []*survey.Service {
+	n, err := s.read(ctx, prefixRanges(prefix), func(entries []survey.Entry) []*survey.Service {
 		all := survey.All(entries)
 		for n := 0; n < len(all); n++ { // the live config of "acme2" lies under that of "acme"
 			if !strings.HasPrefix(all[n].Key+"/", prefix) {
@@ -67,6 +70,10 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		}
 		return all
 	})
+	if errors.Is(err, ErrDenied) && endpoint.CheckKey(prefix) == nil { // a role may have the right to this service alone
+		return s.At(ctx, prefix)
+	}
+	return n, err
 }
 
 // At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
@@ -85,23 +92,34 @@ func (s *Store) serviceRanges(key string) []KeyRange {
 	return []KeyRange{EntriesOf(survey.AnyLayout, key), ConfigOf(key), PrefixRange(servicekey.LeaderPrefix(key))}
 }
 
-func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Entry) []*survey.Service) (*Snapshot, error) {
+// read reads the ranges at one revision, that of the first.
+func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Entry) []*survey.Service) (n *Snapshot, err error) {
+	for range maxReads {
+		if n, err = s.readOnce(ctx, parts, of); !errors.Is(err, errCompacted) {
+			break
+		}
+	}
+	return n, err
+}
+
+func (s *Store) readOnce(ctx context.Context, parts []KeyRange, of func([]survey.Entry) []*survey.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]survey.Entry)
 	for i, r := range parts {
-		entries, revision, err := s.Scan(ctx, r)
+		entries, revision, err := s.Scan(ctx, r, n.Revision)
 		switch {
 		case i > 0 && errors.Is(err, ErrDenied):
 			below := r // the user may have the right for "acme/" only
 			if below.From += "/"; i == 1 && parts[0].From+"/" != below.From {
 				below.End = PrefixRange(below.From).End
-				entries, _, err = s.Scan(ctx, below)
+				entries, _, err = s.Scan(ctx, below, n.Revision)
 			}
 			if err == nil {
 				r = below
 				break
 			}
 			if i == 1 {
+				n.Denied = err
 				n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(r.From), s.userName(), DrainUnseen)
 			}
 			continue

@@ -137,3 +137,46 @@ func TestAt_Rights(t *testing.T) {
 		t.Errorf("acme/order: %v", err)
 	}
 }
+
+// hookedKV calls a hook before each read but the first.
+type hookedKV struct {
+	clientv3.KV
+	reads int
+	hook  func()
+}
+
+func (h *hookedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	if h.reads++; h.reads > 1 {
+		h.hook()
+	}
+	return h.KV.Get(ctx, key, opts...)
+}
+
+// TestAt_OneRevision changes etcd between the reads of a snapshot, which shows all or nothing of that.
+func TestAt_OneRevision(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	put(t, etcd, "acme/user/a")
+	s, err := Open(etcd.Config(), "", testTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	kv := &hookedKV{KV: s.kv.KV}
+	kv.hook = func() { put(t, etcd, "acme/user/b", "_grpc_config/acme/user") }
+	s.kv.KV = kv
+	n, err := s.At(t.Context(), "acme/user")
+	if err != nil || len(n.Services[0].Instances) != 1 || n.Services[0].Config != nil {
+		t.Errorf("half of a change is shown: %+v, %v", n, err)
+	}
+	kv.reads, kv.hook = 0, func() {
+		kv.hook = func() {}
+		put(t, etcd, "acme/user/c")
+		if _, err := etcd.Admin().Compact(t.Context(), n.Revision+5); err != nil {
+			t.Error(err)
+		}
+	}
+	if n, err = s.At(t.Context(), "acme/user"); err != nil || len(n.Services[0].Instances) != 3 || n.Services[0].Config == nil {
+		t.Errorf("after a compaction: %+v, %v", n, err)
+	}
+}

@@ -134,9 +134,9 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 // fullStart returns the first key of a range, with the namespace.
 func (s *Store) fullStart(from string) string { return s.Full(strings.Trim(from, "\x00")) }
 
-// Scan lists a range at one revision, page by page. It shortens values that clients do not read.
-func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, revision int64, err error) {
-	revision, err = listwatch.Pages(ctx, s.kv, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
+// Scan lists a range page by page, as it is at a revision; 0: at the current one. It shortens values that clients do not read.
+func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []survey.Entry, revision int64, err error) {
+	revision, err = listwatch.Pages(ctx, revisionKV{s.kv, at}, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
 			entries = nil // the list restarted
 		}
@@ -149,6 +149,26 @@ func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, r
 		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.fullStart(r.From)), err)
 	}
 	return entries, revision, nil
+}
+
+// errCompacted is the error of a list at a revision that etcd has compacted since.
+var errCompacted = errors.New("etcd has compacted the revision")
+
+// revisionKV reads at a revision; 0: at the current one.
+type revisionKV struct {
+	clientv3.KV
+	revision int64
+}
+
+func (r revisionKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	if r.revision == 0 {
+		return r.KV.Get(ctx, key, opts...)
+	}
+	resp, err := r.KV.Get(ctx, key, append(opts, clientv3.WithRev(r.revision))...)
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		err = errCompacted // a list would begin again at the same revision
+	}
+	return resp, err
 }
 
 // timedKV bounds the time of each read.

@@ -66,7 +66,7 @@ func TestScan_LargeValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	entries, _, err := s.Scan(t.Context(), PrefixRange(""))
+	entries, _, err := s.Scan(t.Context(), PrefixRange(""), 0)
 	if err != nil || len(entries) != values {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}

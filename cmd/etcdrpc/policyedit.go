@@ -62,7 +62,7 @@ func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", w.target(s), w.withRemedy(cmd, s, args, err))
+		err = fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
 	}
 	return e, err
 }
@@ -79,7 +79,7 @@ func (w *policyWrite) target(s *store.Store) string {
 }
 
 // withRemedy adds to an error the flag or command that helps.
-func (w *policyWrite) withRemedy(cmd *cobra.Command, s *store.Store, args []string, err error) error {
+func (w *policyWrite) withRemedy(s *store.Store, err error) error {
 	switch key := output.Word(s.Full(""), w.Key); {
 	case errors.Is(err, steer.ErrRefused):
 		return fmt.Errorf("%w; fix it with policy set or policy rm", err)

@@ -80,7 +80,7 @@ func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k))
 // Examine reads etcd, contacts the instances, and returns the faults of the service at key or of those below it.
 func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
 	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints())
-	p.exposed, p.now = s.Exposed, time.Now()
+	p.exposed = s.Exposed
 	if err := p.read(ctx, s, key); err != nil {
 		return nil, err
 	}

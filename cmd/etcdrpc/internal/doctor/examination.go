@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
@@ -23,7 +22,6 @@ type examination struct {
 	etcd                []string                     // hosts of etcd
 	exposed             []string                     // hosts that get the password without TLS
 	oneHost             bool                         // etcd and all instances are on one host
-	now                 time.Time                    // zero: times are not checked
 	probed              bool                         // connections to the addresses were tried
 	dialErrors          map[string]error             // by address
 	health              map[serviceAddr]healthResult // of the instances that were checked

@@ -7,19 +7,14 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-const (
-	// longLease is the TTL in seconds from which a lease no longer detects a dead server in useful time.
-	longLease = 24 * 60 * 60
-	// clockError is the tolerated clock skew.
-	clockError = time.Minute
-)
+// longLease is the TTL, in seconds, from which on a lease does not show a dead server in useful time.
+const longLease = 24 * 60 * 60
 
 // noLease finds entries that outlive their server.
 func (x *subject) noLease() {

@@ -55,12 +55,12 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	w.restart()
+	c, beta, led := w.goClient(""), calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	w.add("leader", runtime.WithVersion("v1"))
+	eventually(t, c, led, "the leader", only("leader")) // before another is a candidate
 	w.add("beta", runtime.WithVersion("v2"))
 	w.addServing("base", "acme.Echo/Lead,Say")
-	c := w.goClient("")
 	eventually(t, c, calls(20), "the base", only("leader", "base"))
-	beta, led := calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	eventually(t, c, beta, "the strict lane", only("beta"))
 	var restarted atomic.Bool
 	var calling sync.WaitGroup

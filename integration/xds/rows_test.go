@@ -69,7 +69,7 @@ func weights(w *world, dial dialer) {
 	w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 	c := dial("")
 	eventually(w.t, c, calls(40), "both", only("a", "b"))
-	w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 3)
+	w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 5) // five standard deviations
 }
 
 const halves = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`

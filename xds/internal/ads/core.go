@@ -239,7 +239,7 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {
 			return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
 		})
-		if !c.kinds[Clusters].asked || !c.knowsAll(asked) {
+		if !c.kinds[Clusters].asked || !c.hasAll(asked) {
 			return wait(Found{Pending: true})
 		}
 		var err error
@@ -248,7 +248,7 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		}
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || (with == nil || with.Equal(last)) && c.knowsAll(next.Clusters) {
+	if err != nil || (with == nil || with.Equal(last)) && c.hasAll(next.Clusters) {
 		return found
 	}
 	if with == nil {
@@ -257,7 +257,12 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 	return wait(Found{Resource: with})
 }
 
-// knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so it knows what was sent before.
+// hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
+func (c *Core) hasAll(clusters []string) bool {
+	return !c.kinds[Clusters].pending && !c.kinds[Loads].pending && c.knowsAll(clusters)
+}
+
+// knowsAll reports whether clusters and their endpoints were sent.
 func (c *Core) knowsAll(clusters []string) bool {
 	for _, name := range clusters {
 		switch r := c.kinds[Clusters].sent[name]; {

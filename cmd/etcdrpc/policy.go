@@ -52,7 +52,7 @@ revision.`,
 			live, err := s.GetAt(ctx, store.ConfigOf(args[0]).From, revision)
 			switch {
 			case err == nil && live == nil && revision != 0:
-				err = fmt.Errorf("policy of %q: there was no live policy at revision %d", s.Full(args[0]), revision)
+				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; to go back to that: etcdrpc policy rm %s", s.Full(args[0]), revision, output.Word(s.Full(""), args[0]))
 			case err == nil && live == nil:
 				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), steer.ErrNoPolicy)
 			}

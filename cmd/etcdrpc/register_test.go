@@ -160,7 +160,7 @@ func TestRegister_EtcdAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	never := startFollower(newApp(), at(etcd, "register", "acme/cart", "--address", addr, "--drain-delay", "1ms"))
-	if err := never.wait("state=registering was=paused"); err != nil {
+	if err := never.wait(`of "acme/cart" serves`); err != nil {
 		t.Error(err)
 	}
 	never.stop()

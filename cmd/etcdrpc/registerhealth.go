@@ -58,7 +58,7 @@ func healthAt(ctx context.Context, addr, service string, strict bool, opts []grp
 		case !strict && untold[told.Code()] && !strings.Contains(told.Message(), "HTTP status"): // which no gRPC server sends
 			return nil
 		default:
-			return fmt.Errorf("%v: %s%s", told.Code(), told.Message(), transport.Hint(told.Message(), "give --tls", "leave out --tls"))
+			return fmt.Errorf("%v: %s%s", told.Code(), told.Message(), transport.Hint(told.Message(), "give --tls; if it does not speak gRPC, --tcp", "leave out --tls"))
 		}
 	}, nil
 }

@@ -82,7 +82,7 @@ func (e *Edit) outcome() string {
 	case Drain:
 		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
 	case Undrain:
-		return "Clients of " + e.Key + " send calls to " + strings.Join(names, ", ") + " again."
+		return "The live policy of " + e.Key + " no longer drains " + strings.Join(names, ", ") + "."
 	}
 	return "The live policy of " + e.Key + " is in force."
 }

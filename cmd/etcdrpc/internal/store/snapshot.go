@@ -70,8 +70,11 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		}
 		return all
 	})
-	if errors.Is(err, ErrDenied) && endpoint.CheckKey(prefix) == nil { // a role may have the right to this service alone
-		return s.At(ctx, prefix)
+	if (errors.Is(err, ErrDenied) || err == nil && len(n.Services) == 0) && endpoint.CheckKey(prefix) == nil {
+		// A role may have the right to this service alone. And who names a key means a service, whatever its entries look like.
+		if one, err := s.At(ctx, prefix); err != nil || one.Services[0].InUse() {
+			return one, err
+		}
 	}
 	return n, err
 }

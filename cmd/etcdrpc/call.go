@@ -23,10 +23,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/schema"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -166,15 +166,15 @@ func (c *call) prepare() (err error) {
 }
 
 // choose returns the instances to call: one that clients call, the one that is named, or all that are not leaving.
-func (c *call) choose(s *survey.Service) ([]survey.Instance, error) {
+func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Find(c.instance)
 		if err != nil {
 			return nil, fmt.Errorf("--instance %s: %w", c.instance, err)
 		}
-		return []survey.Instance{*i}, nil
+		return []inventory.Instance{*i}, nil
 	}
-	all := slices.DeleteFunc(s.Merged().Instances, func(i survey.Instance) bool { return !c.each && i.State != survey.Registered })
+	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return !c.each && i.State != inventory.Registered })
 	if len(all) == 0 {
 		return nil, errors.New("clients call no instance of it: etcdrpc ls shows what is registered")
 	}
@@ -186,7 +186,7 @@ func (c *call) choose(s *survey.Service) ([]survey.Instance, error) {
 }
 
 // at calls the method at an instance, and writes the responses.
-func (c *call) at(ctx context.Context, i *survey.Instance) error {
+func (c *call) at(ctx context.Context, i *inventory.Instance) error {
 	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, c.header), c.timeout)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+i.Addr, c.options...)
@@ -226,7 +226,7 @@ func (c *call) at(ctx context.Context, i *survey.Instance) error {
 }
 
 // receive writes the responses of an instance until the last.
-func (c *call) receive(i *survey.Instance, stream grpc.ClientStream, of protoreflect.MessageDescriptor, types *dynamicpb.Types) error {
+func (c *call) receive(i *inventory.Instance, stream grpc.ClientStream, of protoreflect.MessageDescriptor, types *dynamicpb.Types) error {
 	for {
 		response := dynamicpb.NewMessage(of)
 		if err := stream.RecvMsg(response); errors.Is(err, io.EOF) {

@@ -5,9 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
@@ -41,7 +41,7 @@ func (a *app) completeKeyThenFile(cmd *cobra.Command, args []string, typed strin
 
 // completeInstances completes a key, then its instances.
 func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return a.completeSecond(cmd, args, typed, func(i *survey.Service) (names []string) {
+	return a.completeSecond(cmd, args, typed, func(i *inventory.Service) (names []string) {
 		for _, i := range i.Instances {
 			names = append(names, i.Instance)
 		}
@@ -51,7 +51,7 @@ func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string)
 
 // completeDrained completes a key, then the names in its list "drain".
 func (a *app) completeDrained(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return a.completeSecond(cmd, args, typed, func(s *survey.Service) []string {
+	return a.completeSecond(cmd, args, typed, func(s *inventory.Service) []string {
 		if policy := s.Policy(); policy != nil {
 			return policy.Drain
 		}
@@ -59,7 +59,7 @@ func (a *app) completeDrained(cmd *cobra.Command, args []string, typed string) (
 	})
 }
 
-func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, names func(*survey.Service) []string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, names func(*inventory.Service) []string) ([]string, cobra.ShellCompDirective) {
 	if len(args) != 1 {
 		return a.completeKeys(cmd, args, typed)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -41,8 +41,8 @@ func says(metadata string, server ...string) plant {
 // policy plants a live policy, and an instance with each metadata: that of acme/user with the second is at user-2:9000.
 func policy(config string, metadata ...string) plant {
 	return func(f *planted, at string) {
-		key, addr := path.Split(strings.TrimPrefix(at, survey.ConfigPrefix))
-		if !survey.IsAddress(addr) {
+		key, addr := path.Split(strings.TrimPrefix(at, inventory.ConfigPrefix))
+		if !inventory.IsAddress(addr) {
 			key += addr
 		}
 		f.instances(strings.TrimSuffix(key, "/"), metadata...)

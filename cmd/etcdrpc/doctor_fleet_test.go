@@ -36,8 +36,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -98,7 +98,7 @@ func (f *planted) says(key, addr, metadata string, server ...string) {
 	}
 }
 
-func (f *planted) policy(key, config string) { f.put(survey.ConfigPrefix+key, config) }
+func (f *planted) policy(key, config string) { f.put(inventory.ConfigPrefix+key, config) }
 
 func (f *planted) etcdPolicy(key, fields string) {
 	f.policy(key, `{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`)

@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -64,7 +64,7 @@ var healthy = []struct {
 			f.instance(namespace+"acme/user", addr)
 			f.instance(namespace+"acme/user", fmt.Sprintf("10.2.6.%d:9000", n+3))
 			f.lease(namespace+"_grpc_leader/acme/user//"+addr, addr)
-			f.put(namespace+survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
+			f.put(namespace+inventory.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
 		}
 	}},
 	{"servers that write two layouts", 0, func(f *planted) {

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -21,7 +21,7 @@ func (w *policyWrite) addDrainFlags(cmd *cobra.Command) {
 
 // instanceArgs accepts a service key, and either instances or flags that select them.
 func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
-	switch chosen := w.Choice != (steer.Choice{}); {
+	switch chosen := w.Choice != (policyedit.Choice{}); {
 	case len(args) == 0:
 		return errors.New("no KEY is given")
 	case len(args) == 1 && !chosen:
@@ -34,7 +34,7 @@ func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 }
 
 func newDrain(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Drain}}
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Drain}}
 	cmd := &cobra.Command{
 		Use:   "drain KEY INSTANCE...",
 		Short: "Keep new calls from instances",
@@ -67,7 +67,7 @@ set, such as routes, use policy set first. Timeouts and retries are not changed.
 }
 
 func newUndrain(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Undrain}}
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Undrain}}
 	cmd := &cobra.Command{
 		Use:   "undrain KEY INSTANCE...",
 		Short: "Send calls to instances again",

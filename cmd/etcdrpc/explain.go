@@ -6,14 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 func newPolicyExplain(a *app) *cobra.Command {
-	var from steer.Caller
+	var from policyedit.Caller
 	cmd := &cobra.Command{
 		Use:   "explain KEY",
 		Short: "Show where calls go under the live policy, and why",
@@ -39,12 +39,12 @@ client's own WithSelector and WithSubset.`,
 				return n.Denied
 			}
 			found := n.Services[0]
-			x, err := steer.Explain(found, from)
+			x, err := policyedit.Explain(found, from)
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
 			if config, err := found.Live(); err == nil {
-				x.Notes = append(x.Notes, steer.Unlinked(config)...)
+				x.Notes = append(x.Notes, policyedit.Unlinked(config)...)
 			}
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),

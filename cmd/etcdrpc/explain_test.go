@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -100,7 +100,7 @@ func TestExplain_RealCalls(t *testing.T) {
 		}
 		t.Cleanup(func() { conns[zone].Close() })
 	}
-	answers := func(from steer.Caller) map[string]float64 {
+	answers := func(from policyedit.Caller) map[string]float64 {
 		ctx, by := t.Context(), make(map[string]float64)
 		if from.Lane != "" {
 			ctx = runtime.WithLane(ctx, from.Lane)
@@ -121,12 +121,12 @@ func TestExplain_RealCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, from := range callersOf(slices.Sorted(maps.Keys(conns))) {
-			x, err := steer.Explain(read.Services[0], from)
+			x, err := policyedit.Explain(read.Services[0], from)
 			if err != nil {
 				t.Fatalf("%s: %v", config, err)
 			}
 			by := answers(from)
-			far := func(i survey.Instance) bool {
+			far := func(i inventory.Instance) bool {
 				return by[i.Instance] < i.Share.Percent-near || by[i.Instance] > i.Share.Percent+near
 			}
 			for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = answers(from) {
@@ -139,11 +139,11 @@ func TestExplain_RealCalls(t *testing.T) {
 }
 
 // callersOf returns all kinds of calls.
-func callersOf(zones []string) (all []steer.Caller) {
+func callersOf(zones []string) (all []policyedit.Caller) {
 	for _, zone := range zones {
 		for _, lane := range []string{"", "pr-1", "pr-2", "pr-9"} {
 			for _, method := range []string{"acme.Echo/Say", "acme.Echo/New"} {
-				all = append(all, steer.Caller{Zone: zone, Lane: lane, Method: method})
+				all = append(all, policyedit.Caller{Zone: zone, Lane: lane, Method: method})
 			}
 		}
 	}

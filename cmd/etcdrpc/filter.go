@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
 // filter is a condition on an entry.
@@ -34,7 +34,7 @@ func parseFilters(texts []string) (all []filter, err error) {
 	return all, nil
 }
 
-func (f *filter) passes(i *survey.Instance) bool {
+func (f *filter) passes(i *inventory.Instance) bool {
 	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
 }
 
@@ -46,7 +46,7 @@ func (v *view) unknownNames() (names []string) {
 	}
 	entries := v.all()
 	for _, name := range requested {
-		hasValue := func(i *survey.Instance) bool { return fieldOf(i, name) != "" }
+		hasValue := func(i *inventory.Instance) bool { return fieldOf(i, name) != "" }
 		if name != "" && len(entries) > 0 && !slices.ContainsFunc(entries, hasValue) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}

@@ -11,10 +11,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -141,7 +141,7 @@ func FuzzDiff(f *testing.F) {
 }
 
 // linesOf makes entries below a prefix of lines: key, lease and value.
-func linesOf(text, prefix string) (entries []survey.Entry) {
+func linesOf(text, prefix string) (entries []inventory.Entry) {
 	for line := range strings.SplitSeq(text, "\n") {
 		parts := strings.SplitN(line, " ", 3)
 		if len(parts) < 3 || !strings.HasPrefix(parts[0], prefix) {
@@ -149,7 +149,7 @@ func linesOf(text, prefix string) (entries []survey.Entry) {
 		}
 		lease, _ := strconv.ParseInt(parts[1], 10, 64)
 		revision := int64(len(entries))
-		entries = append(entries, survey.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision})
+		entries = append(entries, inventory.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision})
 	}
 	return sortedOnce(entries)
 }
@@ -162,7 +162,7 @@ func FuzzSurvey(f *testing.F) {
 	f.Add("motd 0 10.0.0.7:80\n/ 0 h:1\n// 0 h:1\n 0 \n_grpc_config/ 0 {}\na\x1b[2J/\u202e 0 bad\x1b[2J")
 	f.Fuzz(func(t *testing.T, text string) {
 		entries := linesOf(text, "")
-		services := survey.All(entries)
+		services := inventory.All(entries)
 		seen := make(map[string]string)
 		for _, s := range services {
 			for _, i := range slices.Concat(s.Instances, s.Malformed) {
@@ -171,12 +171,12 @@ func FuzzSurvey(f *testing.F) {
 				}
 				seen[i.Entry.Key] = s.Key
 			}
-			one := survey.Of(s.Key, entries)
+			one := inventory.Of(s.Key, entries)
 			if len(one.Instances) < len(s.Instances) {
 				t.Fatalf("%q has %d instances, and %d where it is looked at alone", s.Key, len(s.Instances), len(one.Instances))
 			}
 		}
-		survey.LeaseIDs(survey.Entries(services))
+		inventory.LeaseIDs(inventory.Entries(services))
 		v := &view{Snapshot: &store.Snapshot{Services: services}}
 		var out bytes.Buffer
 		head, cells := table(v.shown())

@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
 // serveUntilEnd serves until the test ends.
@@ -26,7 +26,7 @@ func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
 }
 
 // sortedOnce sorts entries by their keys, each of which is there once, as etcd has them.
-func sortedOnce(entries []survey.Entry) []survey.Entry {
-	slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
-	return slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
+func sortedOnce(entries []inventory.Entry) []inventory.Entry {
+	slices.SortFunc(entries, func(a, b inventory.Entry) int { return strings.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(entries, func(a, b inventory.Entry) bool { return a.Key == b.Key })
 }

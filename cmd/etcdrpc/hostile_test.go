@@ -15,10 +15,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -76,17 +76,17 @@ func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 		put(fmt.Sprintf("acme/%s%d", text, lease), addr(1006)) // lease suffix
 		put("acme/"+text+"/10.0.0.1:1", "10.0.0.1:1")          // a service key
 		put("acme/"+text+"/nested/10.0.0.1:1", "10.0.0.1:1")
-		put(survey.ConfigPrefix+"acme/"+text, `{"loadBalancingConfig":[`)
-		put(survey.ConfigPrefix+"acme/raw"+text, text)
-		put(survey.ConfigPrefix+"acme/policy"+text, object{"loadBalancingConfig": []object{{text: object{}}}, text: text})
+		put(inventory.ConfigPrefix+"acme/"+text, `{"loadBalancingConfig":[`)
+		put(inventory.ConfigPrefix+"acme/raw"+text, text)
+		put(inventory.ConfigPrefix+"acme/policy"+text, object{"loadBalancingConfig": []object{{text: object{}}}, text: text})
 		put(fmt.Sprint("acme/shown", i, "/a"), object{"Addr": addr(1007)})
-		put(fmt.Sprint(survey.ConfigPrefix, "acme/shown", i), text)
+		put(fmt.Sprint(inventory.ConfigPrefix, "acme/shown", i), text)
 		put(fmt.Sprint("acme/split", i, "/a"), object{"Addr": addr(1008)})
 		put(fmt.Sprint("acme/split", i, "/b"), object{"Addr": addr(1009)})
-		put(fmt.Sprint(survey.ConfigPrefix, "acme/split", i), object{"loadBalancingConfig": []object{{"etcd": object{
+		put(fmt.Sprint(inventory.ConfigPrefix, "acme/split", i), object{"loadBalancingConfig": []object{{"etcd": object{
 			"drain": []string{text}, "childPolicy": []object{{"round_robin": object{}}}}}}})
 	}
-	put(survey.ConfigPrefix+hostileKey, object{"loadBalancingConfig": []object{{"etcd": object{
+	put(inventory.ConfigPrefix+hostileKey, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": hostile[:len(hostile)-1], "childPolicy": []object{{"round_robin": object{}}}}}}})
 }
 
@@ -242,7 +242,7 @@ func TestS12_Commands(t *testing.T) {
 			lines := strings.Count(out, "\n")
 			const good = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 			for _, args := range [][]string{{"policy", "rm", key, "--dry-run"}, {"policy", "set", key, good, "--dry-run"}, {"policy", "set", fmt.Sprint("acme/shown", i), good, "--dry-run"}} {
-				var e steer.EditJSON
+				var e policyedit.EditJSON
 				asJSON(&e, args...)
 				text(-1, args...)
 			}
@@ -250,7 +250,7 @@ func TestS12_Commands(t *testing.T) {
 			text(-1, "undrain", key, evil, "--dry-run")
 			text(0, "undrain", key, "b", "--dry-run")
 			text(0, "drain", fmt.Sprint("acme/shown", i), "a", "--dry-run")
-			var e steer.EditJSON
+			var e policyedit.EditJSON
 			asJSON(&e, "drain", key, "a", "--dry-run")
 		}
 		text(0, "drain", hostileKey, "nobody")
@@ -327,9 +327,9 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 	}
 	for _, evil := range hostile {
 		key := hostileKey + "/" + evil
-		s := &survey.Service{Key: hostileKey, Malformed: []survey.Instance{{Entry: survey.Entry{Key: key}, Err: io.EOF}}}
+		s := &inventory.Service{Key: hostileKey, Malformed: []inventory.Instance{{Entry: inventory.Entry{Key: key}, Err: io.EOF}}}
 		var shown bytes.Buffer
-		if err := doctor.Glance(&store.Snapshot{Services: []*survey.Service{s}}, func(key string) string { return key }, nil).Show(&shown, output.FormatTable); err != nil {
+		if err := doctor.Glance(&store.Snapshot{Services: []*inventory.Service{s}}, func(key string) string { return key }, nil).Show(&shown, output.FormatTable); err != nil {
 			t.Fatal(err)
 		}
 		fix := regexp.MustCompile(`(?m)^  do  .*if nobody writes it any more: (etcdctl del .*)$`).FindStringSubmatch(shown.String())

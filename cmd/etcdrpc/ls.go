@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
@@ -77,7 +77,7 @@ func loadView(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Com
 		return nil, err
 	}
 	output.Once(cmd.ErrOrStderr())(n.Note)
-	n.Services = slices.DeleteFunc(n.Services, func(s *survey.Service) bool { return !s.InUse() })
+	n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.InUse() })
 	v := &view{Snapshot: n}
 	return v, s.AddLeases(ctx, v.all())
 }

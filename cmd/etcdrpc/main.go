@@ -4,8 +4,8 @@
 // Each command has a file here, with its flags and its help. Packages below internal implement them:
 //
 //	store       reads snapshots of etcd, follows it and writes live configs
-//	survey      decodes the entries of a snapshot into services and instances; pure
-//	steer       explains where calls go, and edits live policies
+//	inventory   decodes the entries of a snapshot into services and instances; pure
+//	policyedit  explains where calls go, and edits live policies
 //	doctor      finds faults in a snapshot; pure except for the probes of instances
 //	targets     lists a snapshot as Prometheus targets
 //	console     shows snapshots as web pages

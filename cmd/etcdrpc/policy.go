@@ -11,7 +11,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
@@ -54,7 +54,7 @@ revision.`,
 			case err == nil && live == nil && revision != 0:
 				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; to go back to that: etcdrpc policy rm %s", s.Full(args[0]), revision, output.Word(s.Full(""), args[0]))
 			case err == nil && live == nil:
-				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), steer.ErrNoPolicy)
+				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), policyedit.ErrNoPolicy)
 			}
 			if err != nil {
 				return err

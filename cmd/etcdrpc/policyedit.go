@@ -13,7 +13,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -22,7 +22,7 @@ import (
 // policyWrite is the common part of the commands that write a live policy.
 type policyWrite struct {
 	*app
-	steer.Asked
+	policyedit.Request
 	revision int64
 }
 
@@ -31,7 +31,7 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	cmd.RunE = w.connected(do)
 	w.addDryRun(cmd)
 	cmd.Flags().Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
-	if w.Kind != steer.Remove {
+	if w.Kind != policyedit.Remove {
 		cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, `write a live policy without routes even if instances have the metadata "lane"`)
 	}
 	return cmd
@@ -48,15 +48,15 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 }
 
 // do is run, but returns the edit.
-func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*steer.Edit, error) {
+func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*policyedit.Edit, error) {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
 		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 	}
 	if cmd.Flags().Changed("revision") {
-		w.Over = &w.revision
+		w.Revision = &w.revision
 	}
-	e, err := steer.Do(ctx, s, w.Asked, cmd.OutOrStdout(), w.output)
+	e, err := policyedit.Do(ctx, s, w.Request, cmd.OutOrStdout(), w.output)
 	w.written = e != nil && e.Written != 0
 	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // the key may be mistyped
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
@@ -81,22 +81,22 @@ func (w *policyWrite) target(s *store.Store) string {
 // withRemedy adds to an error the flag or command that helps.
 func (w *policyWrite) withRemedy(s *store.Store, err error) error {
 	switch key := output.Word(s.Full(""), w.Key); {
-	case errors.Is(err, steer.ErrRefused):
+	case errors.Is(err, policyedit.ErrRefused):
 		return fmt.Errorf("%w; fix it with policy set or policy rm", err)
-	case errors.Is(err, steer.ErrNoRoutes) && w.Kind == steer.Drain:
+	case errors.Is(err, policyedit.ErrNoRoutes) && w.Kind == policyedit.Drain:
 		return fmt.Errorf("%w. Write a policy with the routes of the proto file first: etcdrpc policy set %s FILE. If it has no routes, give --no-routes", err, key)
-	case errors.Is(err, steer.ErrNoRoutes):
+	case errors.Is(err, policyedit.ErrNoRoutes):
 		return fmt.Errorf("%w. If the proto file has no routes, or they should not apply, give --no-routes", err)
-	case errors.Is(err, steer.ErrConflict):
+	case errors.Is(err, policyedit.ErrConflict):
 		return fmt.Errorf("%w. Omit --child-policy, --prefer-zone and --no-routes, or change it by etcdrpc policy set %s FILE", err, key)
-	case errors.Is(err, steer.ErrNoneLeft) && w.Kind == steer.Drain:
+	case errors.Is(err, policyedit.ErrNoneLeft) && w.Kind == policyedit.Drain:
 		return fmt.Errorf("%w, or give --force", err)
 	}
 	return err
 }
 
 func newPolicySet(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Put}}
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Put}}
 	return w.command(&cobra.Command{
 		Use:   "set KEY FILE|-|JSON",
 		Short: "Write a live policy",
@@ -142,7 +142,7 @@ func (a *app) readConfig(arg string) (text string, err error) {
 }
 
 func newPolicyRm(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Remove}}
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Remove}}
 	return w.command(&cobra.Command{
 		Use:               "rm KEY",
 		Short:             "Remove the live policy, which restores the generated one",
@@ -154,7 +154,7 @@ func newPolicyRm(a *app) *cobra.Command {
 func newPolicySplit(a *app) *cobra.Command {
 	var by string
 	var end bool
-	w := &policyWrite{app: a, Asked: steer.Asked{Kind: steer.Split}}
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Split}}
 	cmd := w.command(&cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
 		Short: "Divide the calls among versions",

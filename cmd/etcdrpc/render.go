@@ -3,17 +3,17 @@ package main
 import (
 	"slices"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // The JSON output of services.
 type (
 	serviceJSON struct {
-		Key       string          `json:"key"`
-		Live      bool            `json:"livePolicy"` // there is a live config
-		Instances []survey.JSON   `json:"instances"`
-		Malformed []malformedJSON `json:"malformed"`
+		Key       string           `json:"key"`
+		Live      bool             `json:"livePolicy"` // there is a live config
+		Instances []inventory.JSON `json:"instances"`
+		Malformed []malformedJSON  `json:"malformed"`
 	}
 	malformedJSON struct {
 		EtcdKey string `json:"etcdKey"`
@@ -29,15 +29,17 @@ type view struct {
 }
 
 // all returns the entries of all services.
-func (v *view) all() []*survey.Instance { return survey.Entries(v.Services) }
+func (v *view) all() []*inventory.Instance { return inventory.Entries(v.Services) }
 
 // shown returns the entries that pass the filters, sorted.
-func (v *view) shown() []*survey.Instance {
-	all := slices.DeleteFunc(v.all(), func(i *survey.Instance) bool {
+func (v *view) shown() []*inventory.Instance {
+	all := slices.DeleteFunc(v.all(), func(i *inventory.Instance) bool {
 		return slices.ContainsFunc(v.filters, func(f filter) bool { return !f.passes(i) })
 	})
 	if v.sort != "" {
-		slices.SortStableFunc(all, func(a, b *survey.Instance) int { return survey.CompareNames(fieldOf(a, v.sort), fieldOf(b, v.sort)) })
+		slices.SortStableFunc(all, func(a, b *inventory.Instance) int {
+			return inventory.CompareNames(fieldOf(a, v.sort), fieldOf(b, v.sort))
+		})
 	}
 	return all
 }
@@ -45,7 +47,7 @@ func (v *view) shown() []*survey.Instance {
 // json returns the services of the shown entries, in their order.
 func (v *view) json() []serviceJSON {
 	all, at := []serviceJSON{}, make(map[string]int)
-	services := make(map[string]*survey.Service)
+	services := make(map[string]*inventory.Service)
 	for _, s := range v.Services {
 		services[s.Key] = s
 	}
@@ -55,7 +57,7 @@ func (v *view) json() []serviceJSON {
 		if !ok {
 			n = len(all)
 			at[s.Key] = n
-			all = append(all, serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []survey.JSON{}, Malformed: []malformedJSON{}})
+			all = append(all, serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []inventory.JSON{}, Malformed: []malformedJSON{}})
 		}
 		if i.Err != nil {
 			all[n].Malformed = append(all[n].Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})

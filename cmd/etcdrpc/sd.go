@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/targets"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -96,5 +96,5 @@ func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, st
 	defer cancel()
 	f := targets.NewFollower(s, prefix, o.port, notes)
 	following.Go(func() { f.Run(ctx) })
-	return serveHTTP(ctx, listener, ownname.Only(listener.Addr(), f), log.New(notes, "etcdrpc: ", 0))
+	return serveHTTP(ctx, listener, hostcheck.Only(listener.Addr(), f), log.New(notes, "etcdrpc: ", 0))
 }

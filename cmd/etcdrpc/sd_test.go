@@ -13,8 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -120,7 +120,7 @@ func TestSD(t *testing.T) {
 	})
 	putKey(t, etcd, "acme/user/10.0.0.8:9000", "10.0.0.8:9000")
 	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 2 })
-	putKey(t, etcd, survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
+	putKey(t, etcd, inventory.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	awaitTargets(t, url, func(g []prometheusGroup) bool { return g[1].Labels["__meta_etcdrpc_state"] == "drained" })
 	putKey(t, etcd, "acme/user/gone", "10.0.0.9:9000")
 	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 3 })

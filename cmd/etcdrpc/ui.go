@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
@@ -37,7 +37,7 @@ address that others than this host reach needs --read-only.`,
 				return fmt.Errorf("--listen: %w", err)
 			}
 			defer listener.Close()
-			if !readOnly && !ownname.Loopback(listener.Addr()) {
+			if !readOnly && !hostcheck.Loopback(listener.Addr()) {
 				return usage.Mistake(fmt.Errorf("--listen %s: whoever reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
 			logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
@@ -48,7 +48,7 @@ address that others than this host reach needs --read-only.`,
 			defer cancel()
 			following.Go(func() { c.Run(ctx) })
 			output.Sayf(cmd.OutOrStdout(), "The console is at http://%s/\n", listener.Addr())
-			return serveHTTP(ctx, listener, ownname.Only(listener.Addr(), c), logger)
+			return serveHTTP(ctx, listener, hostcheck.Only(listener.Addr(), c), logger)
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; whoever reaches it may read what it serves, and change it unless it is --read-only")

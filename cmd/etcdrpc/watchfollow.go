@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // watch follows a service.
@@ -12,8 +12,8 @@ type watch struct {
 	store     *store.Store
 	key       string
 	show      func(*view) error
-	warn      func(error)                    // reports an error that is retried
-	withLease func(*view) []*survey.Instance // returns the entries whose lease is read
+	warn      func(error)                       // reports an error that is retried
+	withLease func(*view) []*inventory.Instance // returns the entries whose lease is read
 }
 
 // run follows the service until ctx ends, the first read fails or the output fails. Later errors of etcd are reported.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -21,7 +21,7 @@ type changeLines struct {
 }
 
 // changedEntries returns the entries whose JSON lines include their lease.
-func (l *changeLines) changedEntries(v *view) (all []*survey.Instance) {
+func (l *changeLines) changedEntries(v *view) (all []*inventory.Instance) {
 	if l.format != output.FormatJSON {
 		return nil
 	}
@@ -83,14 +83,14 @@ const (
 
 // change is one line of JSON.
 type change struct {
-	Time      time.Time      `json:"time"`
-	Change    string         `json:"change"`
-	Key       string         `json:"key"`
-	Instance  *survey.JSON   `json:"instance,omitempty"`
-	Malformed *malformedJSON `json:"malformed,omitempty"`
+	Time      time.Time       `json:"time"`
+	Change    string          `json:"change"`
+	Key       string          `json:"key"`
+	Instance  *inventory.JSON `json:"instance,omitempty"`
+	Malformed *malformedJSON  `json:"malformed,omitempty"`
 
 	etcdKey string
-	entry   *survey.Instance
+	entry   *inventory.Instance
 	text    string // of the line
 	state   string // an entry has changed if this differs
 }
@@ -136,7 +136,7 @@ func differences(known map[string]change, now []change) (all []change) {
 }
 
 // describe returns an instance as one line, without the time left on its lease.
-func describe(i *survey.JSON) string {
+func describe(i *inventory.JSON) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s at %s (%s", i.Instance, i.Addr, i.Layout)
 	for _, part := range [][2]string{{"version", i.Version}, {"zone", i.Zone}} {
@@ -152,7 +152,7 @@ func describe(i *survey.JSON) string {
 		case endpoint.MethodsName:
 			fmt.Fprintf(&out, ", serves %s", output.Counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
 		case endpoint.StartedName:
-			fmt.Fprintf(&out, ", started %s", survey.StartedText(value))
+			fmt.Fprintf(&out, ", started %s", inventory.StartedText(value))
 		default:
 			fmt.Fprintf(&out, ", %s=%s", name, value)
 		}

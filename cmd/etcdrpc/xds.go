@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -161,7 +161,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		return fmt.Errorf("--listen: %w", err)
 	}
 	defer listener.Close()
-	if creds == nil && !ownname.Loopback(listener.Addr()) {
+	if creds == nil && !hostcheck.Loopback(listener.Addr()) {
 		return usage.Mistake(errors.New("--listen: beyond this host, xDS needs TLS with client certificates: give --server-cert, --server-key and --client-cacert"))
 	}
 	page, err := config.Listen(ctx, "tcp", o.http)
@@ -182,7 +182,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	})
 	serving.Go(func() error {
 		defer g.Stop() // clients keep what they know
-		return serveHTTP(ctx, page, ownname.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
+		return serveHTTP(ctx, page, hostcheck.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
 	})
 	return serving.Wait()
 }
@@ -236,7 +236,7 @@ func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
 		if _, _, err := net.SplitHostPort(server); err != nil {
 			return nil, fmt.Errorf("--server: %w: want host:port", err)
 		}
-		if o.CA == "" && !ownname.Is(server, nil, true) {
+		if o.CA == "" && !hostcheck.Allowed(server, nil, true) {
 			return nil, fmt.Errorf("--server %s is beyond this host: give --server-cacert, --client-cert and --client-key", server)
 		}
 	}

@@ -19,9 +19,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
@@ -45,7 +45,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"list":    func(all []string) string { return printable.Short(output.SomeOf(all), maxCell) },
 	"first":   output.FirstOf[string],
 	"counted": output.Counted,
-	"lease":   survey.LeaseName,
+	"lease":   inventory.LeaseName,
 	"shown":   shown,
 	"pairs": func(metadata map[string]string) (all []string) {
 		for _, name := range slices.Sorted(maps.Keys(metadata)) {

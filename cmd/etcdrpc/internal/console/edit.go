@@ -12,10 +12,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -46,31 +46,31 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	k := c.now.Load()
-	asked, err := asked(r.Form, k)
-	var e *steer.Edit
+	request, err := parseRequest(r.Form, k)
+	var e *policyedit.Edit
 	if err == nil {
-		e, err = steer.Propose(r.Context(), c.store, asked)
+		e, err = policyedit.Propose(r.Context(), c.store, request)
 	}
 	if r.Method == http.MethodPost && err == nil {
 		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
 		if err == nil {
 			c.await(r.Context(), e.Written)
-			http.Redirect(w, r, "/service?"+url.Values{"key": {asked.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
+			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}
 		if errors.Is(err, store.ErrChanged) {
-			now, failed := steer.Propose(r.Context(), c.store, asked)
+			now, failed := policyedit.Propose(r.Context(), c.store, request)
 			e, err = now, cmp.Or(failed, err)
 		}
 	}
-	p := editPage{frame: c.frame(title(asked), k, r), Guard: r.Form.Get("guard")}
+	p := editPage{frame: c.frame(title(request), k, r), Guard: r.Form.Get("guard")}
 	p.Still, p.Note = true, "" // that is about what is shown elsewhere
-	status := p.add(asked, e, err)
+	status := p.add(request, e, err)
 	c.show(w, r, status, "edit", p)
 }
 
 // apply does an edit, unless its reader has seen another.
-func apply(ctx context.Context, s *store.Store, e *steer.Edit, seen string) error {
+func apply(ctx context.Context, s *store.Store, e *policyedit.Edit, seen string) error {
 	if seen != guard(e) {
 		return store.ErrChanged
 	}
@@ -78,20 +78,20 @@ func apply(ctx context.Context, s *store.Store, e *steer.Edit, seen string) erro
 }
 
 // guard identifies the old config of an edit and the new one. A restored etcd may give a revision again.
-func guard(e *steer.Edit) string {
+func guard(e *policyedit.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
 }
 
-// asked reads a form. What it has read is returned beside an error, too.
-func asked(form url.Values, k *known) (asked steer.Asked, err error) {
-	asked = steer.Asked{Key: form.Get("key"), Kind: steer.Kind(form.Get("kind"))}
+// parseRequest reads a form. What it has read is returned beside an error, too.
+func parseRequest(form url.Values, k *known) (request policyedit.Request, err error) {
+	request = policyedit.Request{Key: form.Get("key"), Kind: policyedit.Kind(form.Get("kind"))}
 	switch {
-	case asked.Kind.Drains():
-		if asked.Names = form["name"]; len(asked.Names) == 0 {
+	case request.Kind.Drains():
+		if request.Names = form["name"]; len(request.Names) == 0 {
 			err = errors.New("no instance is chosen: go back, and tick some")
 		}
-	case asked.Kind != steer.Split:
-		err = fmt.Errorf("%.20q is none of drain, undrain and split", asked.Kind)
+	case request.Kind != policyedit.Split:
+		err = fmt.Errorf("%.20q is none of drain, undrain and split", request.Kind)
 	case len(form["group"]) > 0: // as they have been seen
 		for _, text := range form["group"] {
 			weight, version, _ := strings.Cut(text, " ")
@@ -99,12 +99,12 @@ func asked(form url.Values, k *known) (asked steer.Asked, err error) {
 			if err == nil && failed != nil {
 				err = fmt.Errorf("%.80q is no group: want a weight and a version", text)
 			}
-			asked.Groups = append(asked.Groups, group(version, int(n)))
+			request.Groups = append(request.Groups, group(version, int(n)))
 		}
 	default:
-		asked.Groups, err = groups(versionsOf(k.Find(asked.Key)), form.Get("version"), form.Get("percent"))
+		request.Groups, err = groups(versionsOf(k.Find(request.Key)), form.Get("version"), form.Get("percent"))
 	}
-	return asked, err
+	return request, err
 }
 
 func group(version string, weight int) serviceconfig.Split {
@@ -130,7 +130,7 @@ func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.
 		return nil, fmt.Errorf("all instances have the version %.80q: there is nothing to split", chosen)
 	}
 	all = []serviceconfig.Split{group(chosen, p*others/divisor)} // of two versions: p and 100-p
-	for _, name := range slices.SortedFunc(maps.Keys(counts), survey.CompareNames) {
+	for _, name := range slices.SortedFunc(maps.Keys(counts), inventory.CompareNames) {
 		all = append(all, group(name, (100-p)*counts[name]/divisor))
 	}
 	return all, nil
@@ -144,18 +144,18 @@ func gcd(a, b int) int {
 }
 
 // title says what an edit is.
-func title(asked steer.Asked) string {
-	if asked.Kind.Drains() {
-		kind := string(asked.Kind)
-		return strings.ToUpper(kind[:1]) + kind[1:] + " " + output.Counted(len(asked.Names), "instance") + " of " + asked.Key
+func title(request policyedit.Request) string {
+	if request.Kind.Drains() {
+		kind := string(request.Kind)
+		return strings.ToUpper(kind[:1]) + kind[1:] + " " + output.Counted(len(request.Names), "instance") + " of " + request.Key
 	}
-	return "Split the calls of " + asked.Key
+	return "Split the calls of " + request.Key
 }
 
 // add adds what an edit does, nil if that is not known, and why it is not done. It returns the status of the page.
-func (p *editPage) add(asked steer.Asked, e *steer.Edit, err error) (status int) {
-	p.Key, p.Kind, p.Names = asked.Key, string(asked.Kind), asked.Names
-	for _, g := range asked.Groups {
+func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error) (status int) {
+	p.Key, p.Kind, p.Names = request.Key, string(request.Kind), request.Names
+	for _, g := range request.Groups {
 		p.Groups = append(p.Groups, fmt.Sprint(g.Weight, " ", g.Match["version"]))
 	}
 	status = http.StatusOK
@@ -169,7 +169,7 @@ func (p *editPage) add(asked steer.Asked, e *steer.Edit, err error) (status int)
 		status, p.Problem = http.StatusServiceUnavailable, err.Error()
 	default:
 		status, p.Problem, p.Refused = http.StatusUnprocessableEntity, err.Error(), true
-		if errors.Is(err, steer.ErrNoRoutes) || errors.Is(err, steer.ErrNoneLeft) {
+		if errors.Is(err, policyedit.ErrNoRoutes) || errors.Is(err, policyedit.ErrNoneLeft) {
 			p.Problem += ". If it is to be done nevertheless, the command has flags for it"
 		}
 	}
@@ -185,9 +185,9 @@ func (p *editPage) add(asked steer.Asked, e *steer.Edit, err error) (status int)
 }
 
 // command returns the command line that does the same, "" if none does.
-func command(e *steer.Edit) string {
+func command(e *policyedit.Edit) string {
 	name, args := string(e.Kind), slices.Clone(e.Names)
-	if e.Kind == steer.Split {
+	if e.Kind == policyedit.Split {
 		name = fmt.Sprintf("policy split --revision=%d", e.Service.ConfigRevision())
 		for _, g := range e.Groups {
 			if g.Match["version"] == "" {

@@ -11,11 +11,11 @@ import (
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
@@ -23,7 +23,7 @@ import (
 // line is a service in the overview.
 type line struct {
 	Key, Leader, Config    string
-	Counts                 map[survey.State]int
+	Counts                 map[inventory.State]int
 	Versions, Zones, Kinds []string
 	Severity               doctor.Severity // the worst; "": nothing is wrong
 	findings               []doctor.Finding
@@ -48,18 +48,18 @@ func (c *Console) linesOf(n *store.Snapshot) []line {
 	return all
 }
 
-func newLine(s *survey.Service, findings []doctor.Finding) line {
-	l := line{Key: s.Key, Counts: make(map[survey.State]int), findings: findings}
+func newLine(s *inventory.Service, findings []doctor.Finding) line {
+	l := line{Key: s.Key, Counts: make(map[inventory.State]int), findings: findings}
 	if _, err := s.Live(); err != nil {
 		l.Config = "refused"
 	} else if s.Config != nil {
 		l.Config = "in force"
 	}
-	if len(s.Standing) > 0 {
-		l.Leader = s.Standing[0].Instance
+	if len(s.Candidates) > 0 {
+		l.Leader = s.Candidates[0].Instance
 	}
 	texts := []string{strings.ToLower(s.Key)}
-	for _, i := range survey.Entries([]*survey.Service{s}) {
+	for _, i := range inventory.Entries([]*inventory.Service{s}) {
 		l.Counts[i.State]++
 		l.Versions, l.Zones = append(l.Versions, i.Version), append(l.Zones, i.Zone)
 		texts = append(texts, searched(i))
@@ -68,7 +68,7 @@ func newLine(s *survey.Service, findings []doctor.Finding) line {
 		l.Kinds, l.Severity = append(l.Kinds, string(f.Kind)), cmp.Or(l.Severity, f.Severity)
 	}
 	for _, set := range []*[]string{&l.Versions, &l.Zones, &l.Kinds} {
-		slices.SortFunc(*set, survey.CompareNames)
+		slices.SortFunc(*set, inventory.CompareNames)
 		*set = slices.DeleteFunc(slices.Compact(*set), func(text string) bool { return text == "" })
 	}
 	l.text = strings.Join(append(texts, l.Kinds...), "\n")
@@ -76,7 +76,7 @@ func newLine(s *survey.Service, findings []doctor.Finding) line {
 }
 
 // searched returns the text of an instance that a search goes through, in lower case.
-func searched(i *survey.Instance) string {
+func searched(i *inventory.Instance) string {
 	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}, " ")
 	for name, value := range i.Metadata {
 		text += fmt.Sprintf(" %.96s=%.192s", name, value)
@@ -91,7 +91,7 @@ var filters = []struct {
 }{
 	{"", "all", func(line) bool { return true }},
 	{"findings", "with findings", func(l line) bool { return l.Severity != "" }},
-	{"drained", "with drained instances", func(l line) bool { return l.Counts[survey.Drained] > 0 }},
+	{"drained", "with drained instances", func(l line) bool { return l.Counts[inventory.Drained] > 0 }},
 	{"config", "with a live config", func(l line) bool { return l.Config != "" }},
 }
 
@@ -117,10 +117,10 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
 // servicePage is the model of the page of a service.
 type servicePage struct {
 	frame
-	*survey.Service
+	*inventory.Service
 	Findings  []doctor.Finding
 	Unfound   int // findings that are not shown
-	Rows      []survey.Instance
+	Rows      []inventory.Instance
 	Text      []string // of the live config
 	Revision  int64    // its own
 	Refused   string   // why clients do not go by it
@@ -154,7 +154,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	p.Findings = l.findings[:min(len(l.findings), maxRows)]
 	p.Unfound = len(l.findings) - len(p.Findings)
 	all := s.Instances
-	if x, err := steer.Explain(s, steer.Caller{}); err == nil {
+	if x, err := policyedit.Explain(s, policyedit.Caller{}); err == nil {
 		all, p.Notes = x.Instances, x.Notes
 	} else if s.InUse() {
 		p.Notes = []string{"Shares are not known: " + err.Error() + "."}
@@ -162,10 +162,10 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	p.addVersions(all)
 	all = slices.Concat(all, s.Malformed)
 	p.addTab("", "all", len(all))
-	for _, state := range []survey.State{survey.Registered, survey.Drained, survey.Leaving, survey.Malformed} {
+	for _, state := range []inventory.State{inventory.Registered, inventory.Drained, inventory.Leaving, inventory.Malformed} {
 		p.addTab(string(state), string(state), l.Counts[state])
 	}
-	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i survey.Instance) bool {
+	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i inventory.Instance) bool {
 		return p.Filter != "" && p.Filter != string(i.State) || p.Query != "" && !p.finds(searched(&i))
 	}))
 	if s.Config != nil {
@@ -182,14 +182,14 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 }
 
 // addVersions adds the versions among which calls can be split, if there are several.
-func (p *servicePage) addVersions(all []survey.Instance) {
+func (p *servicePage) addVersions(all []inventory.Instance) {
 	counts, shares := versionsOf(p.Service), make(map[string]float64)
 	for _, i := range all {
 		if i.Share != nil {
 			shares[i.Version] += i.Share.Percent
 		}
 	}
-	for _, name := range slices.SortedFunc(maps.Keys(counts), survey.CompareNames) {
+	for _, name := range slices.SortedFunc(maps.Keys(counts), inventory.CompareNames) {
 		if name == "" || len(counts) == 1 || printable.Short(name, maxCell) != name { // a form would send another
 			continue
 		}
@@ -202,7 +202,7 @@ func (p *servicePage) addVersions(all []survey.Instance) {
 }
 
 // versionsOf counts the instances of each version that clients know.
-func versionsOf(s *survey.Service) map[string]int {
+func versionsOf(s *inventory.Service) map[string]int {
 	counts := make(map[string]int)
 	for _, i := range s.Merged().Instances {
 		counts[i.Version]++

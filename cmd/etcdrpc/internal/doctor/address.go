@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
 // ipOf returns the IP address of an address, and the unspecified address for localhost. It is invalid for other host names.
@@ -39,8 +39,8 @@ func IsLocal(addr string) bool {
 // machine.
 func (p *examination) isOneHost() bool {
 	elsewhere := func(addr string) bool { return !IsLocal(addr) && !ipOf(addr).IsLinkLocalUnicast() }
-	return !slices.ContainsFunc(p.etcd, elsewhere) && !slices.ContainsFunc(p.services, func(s *survey.Service) bool {
-		return slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return elsewhere(i.Addr) })
+	return !slices.ContainsFunc(p.etcd, elsewhere) && !slices.ContainsFunc(p.services, func(s *inventory.Service) bool {
+		return slices.ContainsFunc(s.Instances, func(i inventory.Instance) bool { return elsewhere(i.Addr) })
 	})
 }
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
 func TestIsMisleading(t *testing.T) {
@@ -52,11 +52,11 @@ func TestOneHost(t *testing.T) {
 		{"10.0.0.1:2379", "127.0.0.1:9000", false},
 		{"127.0.0.1:2379", "127.0.0.1:9000 10.0.0.7:9000", false},
 	} {
-		s := &survey.Service{Key: "a"}
+		s := &inventory.Service{Key: "a"}
 		for addr := range strings.FieldsSeq(tt.instances) {
-			s.Add(survey.Entry{Key: "a/" + addr, Value: []byte(addr)})
+			s.Add(inventory.Entry{Key: "a/" + addr, Value: []byte(addr)})
 		}
-		if got := examinationOf([]*survey.Service{s}, tt.etcd).oneHost; got != tt.want {
+		if got := examinationOf([]*inventory.Service{s}, tt.etcd).oneHost; got != tt.want {
 			t.Errorf("etcd at %s, instances at %s: %v", tt.etcd, tt.instances, got)
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -84,7 +84,7 @@ func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store
 	if err := p.read(ctx, s, key); err != nil {
 		return nil, err
 	}
-	p.services = slices.DeleteFunc(p.services, func(s *survey.Service) bool { return d.excludes(s.Key) })
+	p.services = slices.DeleteFunc(p.services, func(s *inventory.Service) bool { return d.excludes(s.Key) })
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}

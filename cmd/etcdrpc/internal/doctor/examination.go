@@ -7,9 +7,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -17,7 +17,7 @@ import (
 type examination struct {
 	*Options
 	full                func(key string) string // returns the full key in etcd
-	services            []*survey.Service       // sorted by key
+	services            []*inventory.Service    // sorted by key
 	leases              map[int64]lease
 	etcd                []string                     // hosts of etcd
 	exposed             []string                     // hosts that get the password without TLS
@@ -59,7 +59,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 
 func keepEvident(n *store.Snapshot) *store.Snapshot {
 	if n != nil {
-		n.Services = slices.DeleteFunc(n.Services, func(s *survey.Service) bool { return !s.Evident() })
+		n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.Evident() })
 	}
 	return n
 }

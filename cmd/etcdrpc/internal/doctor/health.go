@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -16,16 +17,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // connectAll connects to each address, and returns the errors of those that failed, by address.
 func (d *Options) connectAll(ctx context.Context, dial dialing.Func, addresses []string) map[string]error {
 	errs := make([]error, len(addresses))
-	parallel.Each(len(addresses), dialing.MaxConns, func(n int) {
+	forEach(len(addresses), func(n int) {
 		ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 		defer cancel()
 		var conn net.Conn
@@ -42,6 +42,16 @@ func (d *Options) connectAll(ctx context.Context, dial dialing.Func, addresses [
 	return failed
 }
 
+// forEach calls do for 0 to n-1, [dialing.MaxConns] at a time, and waits for all of them.
+func forEach(n int, do func(int)) {
+	var running errgroup.Group
+	running.SetLimit(dialing.MaxConns)
+	for i := range n {
+		running.Go(func() error { do(i); return nil })
+	}
+	_ = running.Wait()
+}
+
 // serviceAddr is the address of an instance of a service.
 type serviceAddr struct{ key, addr string }
 
@@ -56,11 +66,11 @@ type healthResult struct {
 func (p *examination) checkHealth(ctx context.Context, dial dialing.Func) {
 	p.health = make(map[serviceAddr]healthResult)
 	for _, s := range p.services {
-		all := slices.DeleteFunc(s.Merged().Instances, func(i survey.Instance) bool {
+		all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool {
 			return p.dialErrors[i.Addr] != nil || p.isMisleading(i.Addr) || i.Drained
 		})
 		answers := make([]healthResult, len(all))
-		parallel.Each(len(all), dialing.MaxConns, func(n int) { answers[n] = p.checkInstance(ctx, dial, s.Key, &all[n]) })
+		forEach(len(all), func(n int) { answers[n] = p.checkInstance(ctx, dial, s.Key, &all[n]) })
 		for n, a := range answers {
 			p.health[serviceAddr{s.Key, all[n].Addr}] = a
 		}
@@ -68,7 +78,7 @@ func (p *examination) checkHealth(ctx context.Context, dial dialing.Func) {
 }
 
 // checkInstance checks the health of an instance's server, and of each service that its entry publishes.
-func (d *Options) checkInstance(ctx context.Context, dial dialing.Func, key string, i *survey.Instance) (a healthResult) {
+func (d *Options) checkInstance(ctx context.Context, dial dialing.Func, key string, i *inventory.Instance) (a healthResult) {
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
 	creds := insecure.NewCredentials()
@@ -146,9 +156,9 @@ func isUnknownService(ctx context.Context, conn *grpc.ClientConn, service string
 }
 
 // servicesOf returns the gRPC services that an instance publishes.
-func servicesOf(i *survey.Instance) (names []string) {
-	for method := range survey.DeclaredMethods(&i.Endpoint) {
-		if name := method.Service; name != "" && !survey.IsInfrastructure(name) {
+func servicesOf(i *inventory.Instance) (names []string) {
+	for method := range inventory.DeclaredMethods(&i.Endpoint) {
+		if name := method.Service; name != "" && !inventory.IsInfrastructure(name) {
 			names = append(names, name)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -65,7 +65,7 @@ func (p *examination) leaseState(id int64) string {
 	if l.notRenewed {
 		state = "nobody renews its lease %s, which has %s of %s left"
 	}
-	return fmt.Sprintf(state, survey.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
+	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
 }
 
 // unreachableAddress finds addresses that accept no connection. Entries of one address share a finding.
@@ -111,7 +111,7 @@ func (x *subject) metadata() {
 	}
 }
 
-func (x *subject) metadataOf(i *survey.Instance) {
+func (x *subject) metadataOf(i *inventory.Instance) {
 	found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
 	if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
 		found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
@@ -150,7 +150,7 @@ func (x *subject) malformed() {
 }
 
 // deleteAdvice returns condition and the command to delete an entry, "" if its server accepts connections.
-func (p *examination) deleteAdvice(i *survey.Instance, condition string) string {
+func (p *examination) deleteAdvice(i *inventory.Instance, condition string) string {
 	if addr := addressOf(i); p.probed && addr != "" && p.dialErrors[addr] == nil {
 		return ""
 	}
@@ -158,7 +158,7 @@ func (p *examination) deleteAdvice(i *survey.Instance, condition string) string 
 }
 
 // addressOf returns the address of an entry. For a malformed entry it is the first address in its text, or "".
-func addressOf(i *survey.Instance) string {
+func addressOf(i *inventory.Instance) string {
 	if i.Err == nil {
 		return i.Addr
 	}
@@ -179,7 +179,7 @@ func addressIn(text string) string {
 	if end := strings.IndexAny(text, "/?,#"); end >= 0 {
 		text = text[:end]
 	}
-	if !survey.IsAddress(text) {
+	if !inventory.IsAddress(text) {
 		return ""
 	}
 	return text

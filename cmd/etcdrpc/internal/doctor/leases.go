@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 const (
@@ -20,7 +20,7 @@ const (
 
 // lease is the state of a lease.
 type lease struct {
-	survey.LeaseTime
+	inventory.LeaseTime
 	leaving       bool // an entry on it is marked as being withdrawn
 	replaced      bool // an earlier run of a server may have left an entry on it
 	renewed       bool // renewed between two reads
@@ -31,7 +31,7 @@ type lease struct {
 // readLeases reads all leases. A lease that has little time left, is leaving or may be replaced is read again when a renewal is
 // due.
 func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
-	times, err := s.Leases(ctx, survey.LeaseIDs(survey.Entries(p.services)))
+	times, err := s.Leases(ctx, inventory.LeaseIDs(inventory.Entries(p.services)))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 }
 
 // rechecked returns the lease updated by a second read. It was renewed if more time is left than expected: etcd rounds down.
-func (l lease) rechecked(now survey.LeaseTime, after time.Duration) lease {
+func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Left
 	l.LeaseTime = now
 	if l.renewed = !now.Expired() && time.Duration(now.Left-before-1)*time.Second > -after; !l.renewed {
@@ -83,12 +83,12 @@ func (l lease) rechecked(now survey.LeaseTime, after time.Duration) lease {
 }
 
 // untilAlmostExpired returns when a lease has almost expired, unless it is renewed. Some clients renew only then.
-func untilAlmostExpired(t survey.LeaseTime) time.Duration {
+func untilAlmostExpired(t inventory.LeaseTime) time.Duration {
 	return time.Duration(t.Left-max(t.Granted/10, 2)) * time.Second
 }
 
 // untilMissedRenewal returns when a lease has missed a renewal by more than a second.
-func untilMissedRenewal(t survey.LeaseTime) time.Duration {
+func untilMissedRenewal(t inventory.LeaseTime) time.Duration {
 	const grace = 2 // seconds; etcd rounds down by up to one
 	return time.Duration(t.Left-(t.Granted*2/3-grace)) * time.Second
 }
@@ -98,7 +98,7 @@ func untilMissedRenewal(t survey.LeaseTime) time.Duration {
 func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	leaving, replaced = make(map[int64]bool), make(map[int64]bool)
 	for _, s := range p.services {
-		newest := make(map[location]survey.Entry)
+		newest := make(map[location]inventory.Entry)
 		for _, i := range s.Instances {
 			at := locationOf(&i)
 			switch {
@@ -120,7 +120,7 @@ func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 // dropGone removes entries that have expired with their leases.
 func (p *examination) dropGone(ctx context.Context, s *store.Store) error {
 	var failed error
-	gone := func(i survey.Instance) bool {
+	gone := func(i inventory.Instance) bool {
 		if i.Entry.Lease == 0 || !p.leases[i.Entry.Lease].Expired() && !i.Leaving() {
 			return false
 		}

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // TestLease_Rechecked checks the state of a lease after two reads, for replaced leases and others.
@@ -31,8 +31,8 @@ func TestLease_Rechecked(t *testing.T) {
 		{"it missed two", 5, 2, 3 * time.Second, true, true, true, false},
 		{"it went with its entry", 2, -1, recheckDelay, true, true, true, false},
 	} {
-		l := lease{LeaseTime: survey.LeaseTime{Left: tt.before, Granted: 15}, replaced: tt.replaced}
-		if l = l.rechecked(survey.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.notRenewed != tt.stale || l.renewed != tt.renewed || l.missedRenewal != tt.isBehind || l.Left != tt.now {
+		l := lease{LeaseTime: inventory.LeaseTime{Left: tt.before, Granted: 15}, replaced: tt.replaced}
+		if l = l.rechecked(inventory.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.notRenewed != tt.stale || l.renewed != tt.renewed || l.missedRenewal != tt.isBehind || l.Left != tt.now {
 			t.Errorf("%s: %+v", tt.name, l)
 		}
 	}
@@ -45,7 +45,7 @@ func TestUntilLate(t *testing.T) {
 	}{
 		{14, 15, 6 * time.Second}, {8, 15, 0}, {5, 6, 3 * time.Second}, {2, 3, 2 * time.Second},
 	} {
-		if got := untilMissedRenewal(survey.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
+		if got := untilMissedRenewal(inventory.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
 			t.Errorf("%d of %d s are left: %v, want %v", tt.left, tt.granted, got, tt.want)
 		}
 	}
@@ -53,10 +53,10 @@ func TestUntilLate(t *testing.T) {
 
 // TestReplaced finds the leases of entries that an earlier run of a server may have left.
 func TestReplaced(t *testing.T) {
-	entry := func(key, value string, lease, revision int64) survey.Entry {
-		return survey.Entry{Key: key, Value: []byte(value), Lease: lease, CreateRevision: revision, ModRevision: revision}
+	entry := func(key, value string, lease, revision int64) inventory.Entry {
+		return inventory.Entry{Key: key, Value: []byte(value), Lease: lease, CreateRevision: revision, ModRevision: revision}
 	}
-	p := &examination{services: survey.All([]survey.Entry{
+	p := &examination{services: inventory.All([]inventory.Entry{
 		entry("acme/user/a", "10.0.0.1:1", 1, 1),
 		entry("acme/user/b", "10.0.0.1:1", 2, 2),
 		entry("acme/user/c", `{"Addr":"10.0.0.2:1"}`, 3, 3),
@@ -76,9 +76,9 @@ func TestReplaced(t *testing.T) {
 // TestLongLease checks that the remedy for a dead server does not wait for a lease of a year.
 func TestLongLease(t *testing.T) {
 	const year = 365 * 24 * 60 * 60
-	p := examinationOf(survey.All([]survey.Entry{{Key: "acme/user/10.0.0.1:1", Value: []byte("10.0.0.1:1"), Lease: 1}}))
+	p := examinationOf(inventory.All([]inventory.Entry{{Key: "acme/user/10.0.0.1:1", Value: []byte("10.0.0.1:1"), Lease: 1}}))
 	p.probed, p.dialErrors = true, map[string]error{"10.0.0.1:1": errors.New("connection refused")}
-	p.leases = map[int64]lease{1: {LeaseTime: survey.LeaseTime{Left: year - 1, Granted: year}}}
+	p.leases = map[int64]lease{1: {LeaseTime: inventory.LeaseTime{Left: year - 1, Granted: year}}}
 	p.check()
 	found := p.findings
 	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/10.0.0.1:1") {
@@ -90,7 +90,7 @@ func TestLongLease(t *testing.T) {
 func TestTooMany(t *testing.T) {
 	for n, want := range map[int]int{20_000: 0, 20_001: 1} {
 		p := examinationOf(nil)
-		(&subject{examination: p, Service: &survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}}).tooMany()
+		(&subject{examination: p, Service: &inventory.Service{Key: "acme/user", Instances: make([]inventory.Instance, n)}}).tooMany()
 		if len(p.findings) != want {
 			t.Errorf("%d entries: %+v", n, p.findings)
 		}
@@ -98,6 +98,6 @@ func TestTooMany(t *testing.T) {
 }
 
 // examinationOf returns an examination of services.
-func examinationOf(services []*survey.Service, etcd ...string) *examination {
+func examinationOf(services []*inventory.Service, etcd ...string) *examination {
 	return new(Options).newExamination(&store.Snapshot{Services: services}, func(key string) string { return key }, etcd)
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
 func TestAddressOf(t *testing.T) {
@@ -15,8 +15,8 @@ func TestAddressOf(t *testing.T) {
 		{"one", "10.0.0.7", ""},
 		{"one%", "", ""},
 	} {
-		e := survey.Entry{Key: "a/" + tt.name, Value: []byte(tt.value)}
-		i := survey.Instance{Entry: e, Err: errors.New("malformed")}
+		e := inventory.Entry{Key: "a/" + tt.name, Value: []byte(tt.value)}
+		i := inventory.Instance{Entry: e, Err: errors.New("malformed")}
 		i.Instance = tt.name
 		if got := addressOf(&i); got != tt.want {
 			t.Errorf("%s, %s: %q, want %q", tt.name, tt.value, got, tt.want)

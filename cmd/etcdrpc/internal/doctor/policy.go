@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -78,7 +78,7 @@ func (x *subject) reportIgnored(kind Kind) {
 // unknownDrain finds drains of names that clients do not know.
 func (x *subject) unknownDrain() {
 	var absent []string
-	list, byAddr, named := survey.ListOf(x.policy.Drain), x.clients.ByAddr(), make(map[string]int)
+	list, byAddr, named := inventory.ListOf(x.policy.Drain), x.clients.ByAddr(), make(map[string]int)
 	for n, i := range slices.Backward(x.Instances) { // backward: the first of a name wins
 		named[i.Instance], named[i.Addr] = n, n
 	}
@@ -99,7 +99,7 @@ func (x *subject) unknownDrain() {
 }
 
 // drainName returns the name of an instance in the list "drain".
-func (x *subject) drainName(i *survey.Instance) string {
+func (x *subject) drainName(i *inventory.Instance) string {
 	if slices.Contains(x.policy.Drain, i.Instance) {
 		return i.Instance
 	}
@@ -142,7 +142,7 @@ func (x *subject) unservedMethods() {
 	var named []serviceconfig.MethodName
 	for _, method := range x.live.Methods {
 		for _, name := range method.Name {
-			if name.Service != "" && !survey.IsInfrastructure(name.Service) {
+			if name.Service != "" && !inventory.IsInfrastructure(name.Service) {
 				named = append(named, name)
 			}
 		}

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -16,16 +16,16 @@ import (
 // subject is an examined service, and what clients make of it.
 type subject struct {
 	*examination
-	*survey.Service
-	clients   *survey.Service       // merged, as clients see it
+	*inventory.Service
+	clients   *inventory.Service    // merged, as clients see it
 	hasPolicy bool                  // there is a live policy at a valid key
 	live      *serviceconfig.Config // live policy, nil if refused or without instances
 	refusal   error                 // why clients refuse the live policy
 	policy    *serviceconfig.Etcd   // of live; empty if live does not set balancing
-	plan      *survey.Plan          // of a client under policy
+	plan      *inventory.Plan       // of a client under policy
 }
 
-func (p *examination) subject(s *survey.Service) *subject {
+func (p *examination) subject(s *inventory.Service) *subject {
 	x := &subject{examination: p, Service: s, clients: s.Merged(), policy: new(serviceconfig.Etcd)}
 	if x.hasPolicy = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasPolicy {
 		x.live, x.refusal = s.Live()
@@ -78,7 +78,7 @@ func (x *subject) empty() {
 }
 
 // isAbsent reports whether a service has neither entries nor a live config.
-func isAbsent(s *survey.Service) bool { return !s.InUse() && s.Config == nil }
+func isAbsent(s *inventory.Service) bool { return !s.InUse() && s.Config == nil }
 
 // tooMany finds services with more entries than clients keep by default.
 func (x *subject) tooMany() {
@@ -98,8 +98,8 @@ func (x *subject) tooMany() {
 
 // leader finds leaders that callers cannot reach.
 func (x *subject) leader() {
-	all := x.Standing
-	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
+	all := x.Candidates
+	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return
 	}
 	x.report(KindLeader,
@@ -113,7 +113,7 @@ type location struct {
 	addr   string
 }
 
-func locationOf(i *survey.Instance) location { return location{i.Layout, i.Addr} }
+func locationOf(i *inventory.Instance) location { return location{i.Layout, i.Addr} }
 
 // duplicates finds several entries of one layout with one address. One instance may write several layouts.
 func (x *subject) duplicates() {

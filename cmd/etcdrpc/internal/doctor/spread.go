@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -23,7 +23,7 @@ func (x *subject) compareFix() string {
 type group struct {
 	serviceconfig.Split
 	at              int // index in the split
-	active, drained []*survey.Instance
+	active, drained []*inventory.Instance
 }
 
 // isEmpty reports whether a group with a weight has no instance.
@@ -159,7 +159,7 @@ func (x *subject) heavyWeights() {
 		return
 	}
 	placed := cmp.Or(x.plan.Placed, new(plan.Placement))
-	sets := make(map[string][]*survey.Instance)
+	sets := make(map[string][]*inventory.Instance)
 	for _, i := range x.plan.All[:x.plan.Live] {
 		of := fmt.Sprint(x.plan.Config.Group(&i.Endpoint), placed.Of[&i.Endpoint])
 		sets[of] = append(sets[of], i)
@@ -169,7 +169,7 @@ func (x *subject) heavyWeights() {
 		for _, i := range set {
 			sum += float64(max(i.Weight, 1))
 		}
-		most := slices.MaxFunc(set, func(a, b *survey.Instance) int { return cmp.Compare(a.Weight, b.Weight) })
+		most := slices.MaxFunc(set, func(a, b *inventory.Instance) int { return cmp.Compare(a.Weight, b.Weight) })
 		if len(set) < 3 || float64(most.Weight) <= maxLikelyShare*sum { // of two instances one may be a canary
 			continue
 		}
@@ -180,7 +180,7 @@ func (x *subject) heavyWeights() {
 
 // missingRoutes finds instances in lanes whose live policy sets balancing without routes.
 func (x *subject) missingRoutes() {
-	inLanes := survey.WithLane(x.clients.Instances)
+	inLanes := inventory.WithLane(x.clients.Instances)
 	if x.live == nil || len(x.live.LoadBalancing) == 0 || x.plan.Placed != nil || len(inLanes) == 0 {
 		return
 	}

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // maxReflected bounds what a server may send of its files, in bytes.
@@ -131,7 +131,7 @@ func ask(stream grpc.ClientStream, question *refv1.ServerReflectionRequest) (*re
 // mayHave reports whether a method's name, with its service or without, may be that of a method of a service.
 func mayHave(service, method string) bool {
 	named, _, ok := strings.Cut(method, "/")
-	return !ok && !survey.IsInfrastructure(service) || ok && strings.HasSuffix("."+service, "."+named)
+	return !ok && !inventory.IsInfrastructure(service) || ok && strings.HasSuffix("."+service, "."+named)
 }
 
 // Find returns the method that is meant by "package.Service/Method" or, where only one service has it, "Service/Method" or "Method".

@@ -3,7 +3,7 @@ package store
 import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -26,5 +26,5 @@ func EntriesOf(reader endpoint.Reader, key string) KeyRange {
 
 // ConfigOf returns the range of the live config of a service.
 func ConfigOf(key string) KeyRange {
-	return KeyRange{survey.ConfigPrefix + key, survey.ConfigPrefix + key + "\x00"}
+	return KeyRange{inventory.ConfigPrefix + key, inventory.ConfigPrefix + key + "\x00"}
 }

@@ -10,7 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
@@ -33,7 +33,7 @@ const (
 
 // Snapshot is the services that a read found.
 type Snapshot struct {
-	Services []*survey.Service // sorted by key
+	Services []*inventory.Service // sorted by key
 	Revision int64
 	Note     string // what could not be read; "": nothing
 	Denied   error  // why live policies could not be read; nil: they could
@@ -42,26 +42,26 @@ type Snapshot struct {
 }
 
 // Find returns the service at key, or an empty one.
-func (n *Snapshot) Find(key string) *survey.Service {
+func (n *Snapshot) Find(key string) *inventory.Service {
 	for _, s := range n.Services {
 		if s.Key == key {
 			return s
 		}
 	}
-	return &survey.Service{Key: key}
+	return &inventory.Service{Key: key}
 }
 
 // prefixRanges returns the ranges of the services under a prefix: first their entries, which must be readable, then live
 // configs and candidates, which most roles cannot read.
 func prefixRanges(prefix string) []KeyRange {
 	bare := strings.TrimSuffix(prefix, "/")
-	return []KeyRange{PrefixRange(prefix), PrefixRange(survey.ConfigPrefix + bare), PrefixRange(servicekey.LeaderSegment + "/" + bare)}
+	return []KeyRange{PrefixRange(prefix), PrefixRange(inventory.ConfigPrefix + bare), PrefixRange(servicekey.LeaderSegment + "/" + bare)}
 }
 
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
-	n, err := s.read(ctx, prefixRanges(prefix), func(entries []survey.Entry) []*survey.Service {
-		all := survey.All(entries)
+	n, err := s.read(ctx, prefixRanges(prefix), func(entries []inventory.Entry) []*inventory.Service {
+		all := inventory.All(entries)
 		for n := 0; n < len(all); n++ { // the live config of "acme2" lies under that of "acme"
 			if !strings.HasPrefix(all[n].Key+"/", prefix) {
 				all = append(all[:n], all[n+1:]...)
@@ -81,7 +81,9 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 
 // At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
-	of := func(entries []survey.Entry) []*survey.Service { return []*survey.Service{survey.Of(key, entries)} }
+	of := func(entries []inventory.Entry) []*inventory.Service {
+		return []*inventory.Service{inventory.Of(key, entries)}
+	}
 	all := s.serviceRanges(key)
 	n, err := s.read(ctx, all, of)
 	if errors.Is(err, ErrDenied) {
@@ -92,11 +94,11 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 }
 
 func (s *Store) serviceRanges(key string) []KeyRange {
-	return []KeyRange{EntriesOf(survey.AnyLayout, key), ConfigOf(key), PrefixRange(servicekey.LeaderPrefix(key))}
+	return []KeyRange{EntriesOf(inventory.AnyLayout, key), ConfigOf(key), PrefixRange(servicekey.LeaderPrefix(key))}
 }
 
 // read reads the ranges at one revision, that of the first.
-func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Entry) []*survey.Service) (n *Snapshot, err error) {
+func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]inventory.Entry) []*inventory.Service) (n *Snapshot, err error) {
 	for range maxReads {
 		if n, err = s.readOnce(ctx, parts, of); !errors.Is(err, errCompacted) {
 			break
@@ -105,9 +107,9 @@ func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]survey.Ent
 	return n, err
 }
 
-func (s *Store) readOnce(ctx context.Context, parts []KeyRange, of func([]survey.Entry) []*survey.Service) (*Snapshot, error) {
+func (s *Store) readOnce(ctx context.Context, parts []KeyRange, of func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
-	byKey := make(map[string]survey.Entry)
+	byKey := make(map[string]inventory.Entry)
 	for i, r := range parts {
 		entries, revision, err := s.Scan(ctx, r, n.Revision)
 		switch {
@@ -136,7 +138,7 @@ func (s *Store) readOnce(ctx context.Context, parts []KeyRange, of func([]survey
 			byKey[e.Key] = e
 		}
 	}
-	entries := survey.InOrder(byKey)
+	entries := inventory.InOrder(byKey)
 	n.Services = of(entries)
 	for _, found := range n.Services {
 		found.Namespace = s.namespace
@@ -198,7 +200,7 @@ func Pause(ctx context.Context, d time.Duration) {
 // NamespaceOf returns the longest prefix of key that contains live configs as a namespace does, "" for none.
 func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
 	for end := strings.LastIndexByte(key, '/'); end > 0; end = strings.LastIndexByte(key[:end], '/') {
-		mark := key[:end+1] + survey.ConfigPrefix
+		mark := key[:end+1] + inventory.ConfigPrefix
 		resp, err := s.kv.Get(ctx, mark, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 		if err != nil {
 			if err = s.explain(fmt.Sprintf("look for keys under %q", s.fullStart(mark)), err); errors.Is(err, ErrDenied) {

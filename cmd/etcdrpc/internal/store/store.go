@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
@@ -45,8 +45,8 @@ type Store struct {
 }
 
 // EntryOf converts a key and value of etcd.
-func EntryOf(kv *mvccpb.KeyValue) survey.Entry {
-	return survey.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
+func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
+	return inventory.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
 // Exposed returns the hosts that would get the password over a network without TLS.
@@ -135,7 +135,7 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 func (s *Store) fullStart(from string) string { return s.Full(strings.Trim(from, "\x00")) }
 
 // Scan lists a range page by page, as it is at a revision; 0: at the current one. It shortens values that clients do not read.
-func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []survey.Entry, revision int64, err error) {
+func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inventory.Entry, revision int64, err error) {
 	revision, err = listwatch.Pages(ctx, revisionKV{s.kv, at}, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
 			entries = nil // the list restarted
@@ -184,12 +184,12 @@ func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption)
 }
 
 // Get returns the entry at key, nil if there is none.
-func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
+func (s *Store) Get(ctx context.Context, key string) (*inventory.Entry, error) {
 	return s.GetAt(ctx, key, 0)
 }
 
 // GetAt returns the entry at key at a revision, which etcd may have compacted; 0: the current one.
-func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.Entry, error) {
+func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*inventory.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // etcd did answer
@@ -216,7 +216,7 @@ func mayBeApplied(err error) bool {
 
 // Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current one is not old; nil:
 // there is none.
-func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value string) (revision int64, err error) {
+func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, value string) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	found := int64(0)

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
@@ -46,7 +46,7 @@ func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 }
 
 // Of returns a group for each instance of the services under prefix, as clients see them.
-func Of(services []*survey.Service, prefix string, port Port) []Group {
+func Of(services []*inventory.Service, prefix string, port Port) []Group {
 	groups := []Group{}
 	for _, s := range services {
 		if !s.Evident() && !hasLease(s) && s.Key != strings.TrimSuffix(prefix, "/") {
@@ -64,13 +64,13 @@ func Of(services []*survey.Service, prefix string, port Port) []Group {
 }
 
 // hasLease reports whether an instance of a service is on a lease.
-func hasLease(s *survey.Service) bool {
-	return slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.Entry.Lease != 0 })
+func hasLease(s *inventory.Service) bool {
+	return slices.ContainsFunc(s.Instances, func(i inventory.Instance) bool { return i.Entry.Lease != 0 })
 }
 
 // targetLabels returns the non-empty labels of an instance. If several names of metadata become one label, the first by name
 // wins.
-func targetLabels(i *survey.Instance) map[string]string {
+func targetLabels(i *inventory.Instance) map[string]string {
 	labels := map[string]string{
 		"key": i.Service, "instance": i.Instance, "address": i.Addr, "layout": i.Layout.String(), "state": string(i.State),
 		"version": i.Version, "zone": i.Zone,

@@ -4,7 +4,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -37,14 +37,14 @@ func TestMetricsPort(t *testing.T) {
 
 func TestTargetsOf(t *testing.T) {
 	value := `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","zone":"eu","weight":3,"team.name":"blue","team-name":"","größe":"1"}}`
-	services := survey.All([]survey.Entry{
+	services := inventory.All([]inventory.Entry{
 		{Key: "acme/user/a", Value: []byte(value), Lease: 1, CreateRevision: 1},
 		{Key: "acme/user/b", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 2},
 		{Key: "acme/user/c", Value: []byte("10.0.0.8:9000"), Lease: 1, CreateRevision: 1}, // an older entry of b's address
 		{Key: "acme/user/d", Value: []byte(`{"Addr":"10.0.0.9:9000","Metadata":{"grpc_leaving":"true"}}`), Lease: 1},
 		{Key: "acme/user/e", Value: []byte("nonsense"), Lease: 1},
 		{Key: "config/db/primary", Value: []byte("db:5432")},
-		{Key: survey.ConfigPrefix + "acme/user", Value: []byte(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)},
+		{Key: inventory.ConfigPrefix + "acme/user", Value: []byte(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)},
 	})
 	groups := Of(services, "", Port{})
 	want := []Group{

@@ -1,0 +1,168 @@
+// Package inventory decodes etcd entries of all layouts into services and instances, as the clients of this project do. It is
+// pure, and keeps the entries that no client can decode.
+package inventory
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// AnyLayout reads all layouts except custom JSON.
+var AnyLayout = endpoint.Reader{LeaseSuffix: true}
+
+// Instance is one entry under a service key.
+type Instance struct {
+	endpoint.Endpoint                 // if malformed, only the instance id is set
+	Service           string          // key of the service
+	Layout            endpoint.Layout // zero if malformed
+	Entry             Entry
+	Err               error // why the entry is malformed; nil: it is not
+
+	State   State
+	Drained bool       // by the live config, also if leaving
+	Leads   bool       // is the leader of the service
+	Lease   *LeaseTime // nil: no lease, or not read
+	Share   *Share     // nil: not computed
+}
+
+// Share is the share of the calls that an instance gets.
+type Share struct {
+	Percent float64
+	Why     string
+}
+
+// Service is the entries, live config and candidates of one service key.
+type Service struct {
+	Key        string
+	Instances  []Instance // well-formed, sorted by instance, address and etcd key
+	Malformed  []Instance
+	Config     *Entry      // live service config; nil: none
+	Candidates []Candidate // for the leadership, sorted; the first leads
+	Namespace  string      // not part of Key; "": none
+}
+
+// InUse reports whether the service has an entry, readable or not.
+func (s *Service) InUse() bool { return len(s.Instances)+len(s.Malformed) > 0 }
+
+// Uses reports whether a readable entry is in one of the layouts.
+func (s *Service) Uses(layouts ...endpoint.Layout) bool {
+	return slices.ContainsFunc(s.Instances, func(i Instance) bool { return slices.Contains(layouts, i.Layout) })
+}
+
+// Entries returns all entries of the services.
+func Entries(services []*Service) (all []*Instance) {
+	for _, s := range services {
+		for _, set := range [][]Instance{s.Instances, s.Malformed} {
+			for n := range set {
+				all = append(all, &set[n])
+			}
+		}
+	}
+	return all
+}
+
+// LeaseIDs returns the ids of the leases of the entries, sorted and without duplicates.
+func LeaseIDs(entries []*Instance) []int64 {
+	ids := make(map[int64]bool)
+	for _, i := range entries {
+		if i.Entry.Lease != 0 {
+			ids[i.Entry.Lease] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// All returns the services among entries, which may contain other programs' keys. A live config without entries makes a service
+// without instances.
+func All(entries []Entry) []*Service {
+	groups := make(map[string]*Service)
+	group := func(key string) *Service {
+		if groups[key] == nil {
+			groups[key] = &Service{Key: key}
+		}
+		return groups[key]
+	}
+	owner := Owners(entries)
+	for _, e := range entries {
+		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
+			group(key).Config = &e
+		} else if key, c, ok := candidateOf(e); ok {
+			group(key).Candidates = append(group(key).Candidates, c)
+		} else if key := owner(e); key != "" && !IsCandidate(e.Key) {
+			group(key).Add(e)
+		}
+	}
+	var services []*Service
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		s := groups[key]
+		if len(s.Instances) > 0 || s.Evident() {
+			s.sortAndSetStates()
+			services = append(services, s)
+		}
+	}
+	return services
+}
+
+// Of returns the service at key from the entries of its range. They include the live config, if it was read.
+func Of(key string, entries []Entry) *Service {
+	s := &Service{Key: key}
+	for _, e := range entries {
+		if e.Key == ConfigPrefix+key {
+			s.Config = &e
+		} else if owner, c, ok := candidateOf(e); ok && owner == key {
+			s.Candidates = append(s.Candidates, c)
+		} else if !IsCandidate(e.Key) {
+			s.Add(e)
+		}
+	}
+	s.sortAndSetStates()
+	return s
+}
+
+func (s *Service) sortAndSetStates() {
+	slices.SortFunc(s.Candidates, Candidate.compare)
+	for _, set := range [][]Instance{s.Instances, s.Malformed} {
+		slices.SortFunc(set, Instance.compare)
+	}
+	s.setStates()
+}
+
+func (i Instance) compare(other Instance) int {
+	return cmp.Or(CompareNames(i.Instance, other.Instance), CompareNames(i.Addr, other.Addr), cmp.Compare(i.Entry.Key, other.Entry.Key))
+}
+
+// Add adds an entry, and reports whether it belongs to the service.
+func (s *Service) Add(e Entry) bool {
+	read, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
+	if !ok {
+		if !s.IsStray(e) {
+			return false
+		}
+		err = errStray(e)
+	}
+	if err = cmp.Or(e.checkSize(), err); err != nil {
+		s.Malformed = append(s.Malformed, Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Service: s.Key, Entry: e, Err: err})
+	} else {
+		s.Instances = append(s.Instances, Instance{Endpoint: read, Service: s.Key, Layout: layout, Entry: e})
+	}
+	return true
+}
+
+// errStray returns the error for a stray.
+func errStray(e Entry) error {
+	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", LeaseName(e.Lease))
+}
+
+// LeaseName returns a lease id in hexadecimal, as in etcdctl.
+func LeaseName(id int64) string {
+	if id == 0 {
+		return "none"
+	}
+	return strconv.FormatInt(id, 16)
+}

@@ -1,0 +1,74 @@
+package inventory
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestSurveyAll_Owners checks to which service key each entry belongs.
+func TestSurveyAll_Owners(t *testing.T) {
+	const lease = 7587882123456789012
+	for _, tc := range []struct {
+		name, key, value string
+		lease            int64
+		want             string // "" none
+	}{
+		{"naming", "acme/user/a", `{"Addr":"10.0.0.7:80"}`, 1, "acme/user"},
+		{"plain", "acme/user/a", "10.0.0.7:80", 1, "acme/user"},
+		{"go-zero", "acme/user/7587882123456789012", "10.0.0.7:80", lease, "acme/user"},
+		{"lease suffix", "hello7587882123456789012", "10.0.0.7:80", lease, "hello"},
+		{"lease suffix after a digit", "hello27587882123456789012", "10.0.0.7:80", lease, "hello2"},
+		{"lease suffix below a slash", "acme/hello7587882123456789012", "10.0.0.7:80", lease, "acme/hello"},
+		{"an instance that ends in its lease", "acme/user/a7587882123456789012", `{"Addr":"10.0.0.7:80"}`, lease, "acme/user"},
+		{"an instance that is named by its host and its lease", "acme/user/host0-7587882123456789012", "10.0.0.7:80", lease, "acme/user"},
+		{"lease suffix after a dash", "hello-7587882123456789012", "10.0.0.7:80", lease, "hello-"},
+		{"leading slash", "/services/user/a", "10.0.0.7:80", 1, "/services/user"},
+		{"home-made, named by its address", "acme/user/10.0.0.7:80", `{"endpoint":"10.0.0.7:80"}`, 0, "acme/user"},
+		{"a setting", "acme/user/a", `{"endpoint":"10.0.0.7:80"}`, 0, ""},
+		{"a deletion in etcd's naming", "acme/user/a", `{"Op":1,"Addr":"10.0.0.7:80"}`, 1, ""},
+		{"kitex' on a socket", "acme/user/a", `{"network":"unix","address":"10.0.0.7:80"}`, 1, ""},
+		{"dubbo's that is not enabled", "acme/user/a", `{"ServiceName":"user","Host":"h","Port":80,"Enable":false}`, 1, ""},
+		{"no service", "motd", "10.0.0.7:80", 0, ""},
+		{"no key", "/motd", "10.0.0.7:80", 0, ""},
+		{"no address", "acme/user/a", "hello", 1, ""},
+	} {
+		services := All([]Entry{{Key: tc.key, Value: []byte(tc.value), Lease: tc.lease}})
+		got := ""
+		if len(services) == 1 && len(services[0].Instances) == 1 {
+			got = services[0].Key
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q is of %q, want %q", tc.name, tc.key, got, tc.want)
+		}
+	}
+}
+
+// TestSurveyAll_LongKeys uses keys whose prefixes together are too long to compare one by one.
+func TestSurveyAll_LongKeys(t *testing.T) {
+	const addr, lease = "10.0.0.8:80", 7587882123456789013
+	var entries []Entry
+	for n := range 20 { // so many that they are found by hashes
+		entries = append(entries, Entry{Key: fmt.Sprintf("n%d/_grpc_config/x", n)}, Entry{Key: fmt.Sprintf("s%d-%d", n, lease), Value: []byte(addr), Lease: lease})
+	}
+	entries = append(entries, Entry{Key: strings.Repeat("a/", 1<<20) + "x", Value: []byte(addr)}, Entry{Key: "a" + strings.Repeat("1", 2<<20), Value: []byte(addr)})
+	if n := len(All(entries)); n < 20 {
+		t.Errorf("%d services", n)
+	}
+}
+
+// TestSurveyAll_Strays assigns an entry whose key names another lease to the longest service key that matches.
+func TestSurveyAll_Strays(t *testing.T) {
+	const lease = 7587882123456789012
+	var entries []Entry
+	for _, key := range []string{"pay", "pay7", "acme/pay", "acme/pay1"} {
+		entries = append(entries, Entry{Key: fmt.Sprint(key, lease), Value: []byte("10.0.0.7:80"), Lease: lease})
+	}
+	for stray, want := range map[string]string{"pay77587882123456789013": "pay7", "pay87587882123456789013": "pay", "acme/pay17587882123456789013": "acme/pay1"} {
+		for _, s := range All(append(entries, Entry{Key: stray, Value: []byte("10.0.0.8:80"), Lease: 1})) {
+			if got := len(s.Malformed) > 0; got != (s.Key == want) {
+				t.Errorf("%s is of %s, want %s", stray, s.Key, want)
+			}
+		}
+	}
+}

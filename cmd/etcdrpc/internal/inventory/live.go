@@ -1,0 +1,80 @@
+package inventory
+
+import (
+	"fmt"
+	"hash/maphash"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Live returns the live config as clients read it, nil if there is none. The error says why clients refuse it.
+func (s *Service) Live() (*serviceconfig.Config, error) {
+	if s.Config == nil {
+		return nil, nil
+	}
+	if err := s.Config.checkSize(); err != nil {
+		return nil, fmt.Errorf("the service config has %w", err)
+	}
+	return serviceconfig.ParseLive(string(s.Config.Value))
+}
+
+// ConfigRevision returns the revision of the live config, 0 if there is none.
+func (s *Service) ConfigRevision() int64 {
+	if s.Config == nil {
+		return 0
+	}
+	return s.Config.ModRevision
+}
+
+// Policy returns the policy "etcd" of the live config, nil if there is none or clients refuse it.
+func (s *Service) Policy() *serviceconfig.Etcd {
+	live, err := s.Live()
+	if err != nil || live == nil || len(live.LoadBalancing) == 0 {
+		return nil
+	}
+	return live.LoadBalancing[0].Etcd()
+}
+
+// Plan is a client's selection of the instances to call.
+type Plan = plan.Plan[*Instance]
+
+// Plan returns the plan of a client in zone under policy, which may be nil. s must be [Service.Merged]: clients plan with
+// merged instances.
+func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
+	if policy == nil {
+		policy = new(serviceconfig.Etcd)
+	}
+	all := make([]*Instance, len(s.Instances))
+	for n := range all {
+		all[n] = &s.Instances[n]
+	}
+	return plan.Make(&plan.Input[*Instance]{
+		Service: s.Key, Config: plan.NewConfig(policy), Client: &plan.Client{Zone: zone, Seed: maphash.MakeSeed()}, Endpoints: all,
+		Of: func(i **Instance) *endpoint.Endpoint { return &(*i).Endpoint },
+	})
+}
+
+// drained returns the addresses that the live config drains. All entries of such an address are drained.
+func (s *Service) drained() map[string]bool {
+	policy := s.Policy()
+	if policy == nil || len(policy.Drain) == 0 {
+		return nil
+	}
+	addrs := make(map[string]bool)
+	for e := range s.Merged().Plan(policy, "").Drain.Drained {
+		addrs[e.Addr] = true
+	}
+	return addrs
+}
+
+// WithLane returns the instances whose metadata names a lane under the conventional name "lane".
+func WithLane(instances []Instance) (found []Instance) {
+	for _, i := range instances {
+		if i.Metadata["lane"] != "" {
+			found = append(found, i)
+		}
+	}
+	return found
+}

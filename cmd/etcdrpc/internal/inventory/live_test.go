@@ -1,0 +1,50 @@
+package inventory
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestDrained checks which addresses get no new calls.
+func TestDrained(t *testing.T) {
+	const (
+		n1      = `{"Addr":"10.0.0.1:1","Metadata":{"version":"v1","weight":10}}`
+		u1      = `{"id":"u","name":"user","version":"v1","metadata":{"k":"v","l":"w"},"endpoints":["grpc://10.0.0.1:1"]}`
+		plain   = "10.0.0.1:1"
+		other   = "10.0.0.2:1"
+		inLane  = `{"Addr":"10.0.0.3:1","Metadata":{"lane":"pr"}}`
+		alone   = `{"Addr":"10.0.0.4:1","Metadata":{"lane":"pr"}}`
+		leaving = `{"Addr":"10.0.0.2:1","Metadata":{"grpc_leaving":"true"}}`
+	)
+	for _, tt := range []struct {
+		name, fields string // of the policy "etcd"
+		values       []string
+		want         string
+	}{
+		{"by id", `"drain":["a"]`, []string{plain, other}, "10.0.0.1:1"},
+		{"by address", `"drain":["10.0.0.2:1"]`, []string{plain, other}, "10.0.0.2:1"},
+		{"by an id that clients do not know", `"drain":["b"]`, []string{n1, plain, other}, ""},
+		{"by the id that clients know, for all entries of the address", `"drain":["a"]`, []string{n1, plain, other}, "10.0.0.1:1"},
+		{"by the id of another layout", `"drain":["a"]`, []string{plain, u1, other}, ""},
+		{"all, which is ignored", `"drain":["a","b"]`, []string{plain, other}, ""},
+		{"all that stay, which is ignored", `"drain":["a"]`, []string{plain, leaving}, ""},
+		{"one that leaves, which clients do not have", `"drain":["b"]`, []string{plain, leaving}, ""},
+		{"all in no lane, which is ignored for these", `"drain":["a","b"],"route":[{"label":"lane"}]`, []string{plain, inLane, alone}, "10.0.0.3:1"},
+		{"one in a lane", `"drain":["b"],"route":[{"label":"lane"}]`, []string{plain, inLane}, "10.0.0.3:1"},
+		{"by a policy that clients refuse", `"drain":["a"],"split":9`, []string{plain, other}, ""},
+	} {
+		s := &Service{Key: "acme/user"}
+		for n, value := range tt.values {
+			s.Add(Entry{Key: "acme/user/" + string(rune('a'+n)), Value: []byte(value), CreateRevision: int64(n + 1), ModRevision: int64(n + 1)})
+		}
+		if len(s.Instances) != len(tt.values) {
+			t.Fatalf("%s: malformed: %+v", tt.name, s.Malformed)
+		}
+		s.Config = &Entry{Value: []byte(`{"loadBalancingConfig":[{"etcd":{` + tt.fields + `,"childPolicy":[{"round_robin":{}}]}}]}`)}
+		if got := strings.Join(slices.Sorted(maps.Keys(s.drained())), " "); got != tt.want {
+			t.Errorf("%s: drained are %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package inventory
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+)
+
+// Word returns the key quoted for a command line, after --namespace if it lies in one.
+func (s *Service) Word() string { return output.Word(s.Namespace, s.Key) }
+
+// List is a set of instance ids and addresses.
+type List map[string]bool
+
+// ListOf returns names as a List.
+func ListOf(names []string) List {
+	l := make(List, len(names))
+	for _, name := range names {
+		l[name] = true
+	}
+	return l
+}
+
+// Has reports whether the list contains the id or the address of an instance.
+func (l List) Has(i *Instance) bool { return l[i.Instance] || l[i.Addr] }
+
+// Find returns the instance with an id or an address or, if none has it, the one whose etcd key ends in name.
+func (s *Service) Find(name string) (*Instance, error) { return s.Finder()(name) }
+
+// Finder returns Find with an index, for looking up many names.
+func (s *Service) Finder() func(name string) (*Instance, error) {
+	named := make(map[string]*Instance, len(s.Instances))
+	add := func(name string, n int) { named[name] = cmp.Or(named[name], &s.Instances[n]) }
+	for n, i := range s.Instances {
+		add(i.Instance, n)
+		add(i.Addr, n)
+	}
+	for n, i := range s.Instances {
+		part := strings.TrimPrefix(i.Entry.Key, s.Key)
+		add(part, n)
+		add(strings.TrimPrefix(part, "/"), n)
+	}
+	errUnknown := sync.OnceValue(s.errUnknown)
+	return func(name string) (*Instance, error) {
+		if i := named[name]; i != nil {
+			return i, nil
+		}
+		return nil, errUnknown()
+	}
+}
+
+// errUnknown returns the error for a name that no instance has.
+func (s *Service) errUnknown() error {
+	if len(s.Instances) == 0 {
+		return errors.New("no instance is registered under this key")
+	}
+	names := make([]string, 0, len(s.Instances))
+	for _, i := range s.Instances {
+		names = append(names, i.Instance)
+	}
+	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
+}
+
+// DrainName returns the name of an instance for the list "drain": its id or, if clients know its address by the id of another
+// entry, its address.
+func (i *Instance) DrainName(called *Instance) string {
+	if called.Instance != i.Instance {
+		return i.Addr
+	}
+	return i.Instance
+}

@@ -1,0 +1,134 @@
+package policyedit
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+)
+
+// planDrain plans a drain, and returns its notes.
+func planDrain(s *inventory.Service, request Request) ([]string, error) {
+	request.Kind = Drain
+	e := &Edit{Request: request, Service: s}
+	err := e.plan()
+	return e.Notes, err
+}
+
+// TestDrain checks the notes of a drain, and that it is refused if no instance would be left.
+func TestDrain(t *testing.T) {
+	const child = `"childPolicy":[{"round_robin":{}}]`
+	const canary = `{"loadBalancingConfig":[{"etcd":{` + child + `,"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}]}}]}`
+	const unused = `{"loadBalancingConfig":[{"etcd":{` + child + `,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]}}]}`
+	const lanes = `{"loadBalancingConfig":[{"etcd":{` + child + `,"route":[{"lane":"two","match":{"version":"v2"},"strict":true},{"label":"lane"}]}}]}`
+	const zones = `{"loadBalancingConfig":[{"etcd":{` + child + `,"preferZone":true}}]}`
+	instances := []string{
+		`{"Addr":"10.0.0.1:1","Metadata":{"version":"v1","zone":"x"}}`,
+		`{"Addr":"10.0.0.2:1","Metadata":{"version":"v1","zone":"y"}}`,
+		`{"Addr":"10.0.0.3:1","Metadata":{"version":"v2","zone":"y"}}`,
+		`{"Addr":"10.0.0.4:1","Metadata":{"lane":"pr","zone":"y"}}`,
+	}
+	for _, tc := range []struct {
+		name, config, drain string
+		refused             string
+		notes               []string
+	}{
+		{"one of a group", canary, "a", "", []string{"2 of 4 instances get calls then; b has 99.0 % instead of 49.5 %."}},
+		{"a group", canary, "a b", "split[0], of weight 99, of the instances with \"version\"=\"v1\"",
+			[]string{"1 of 4 instances get calls then; c has 100.0 % instead of 1.0 %.", "split[0] has no instance here: the other groups have its share."}},
+		{"the canary", canary, "c", "split[1], of weight 1,", []string{"2 of 4", "split[1] has no instance here"}},
+		{"a group without calls", unused, "c", "", []string{"2 of 4", "split[1] has no instance here"}},
+		{"a lane", lanes, "d", "", []string{"2 of 4", "In the lane pr: 2 of 4 instances get calls then; a has 50.0 % instead of 0.0 %.", `In the lane pr: No instance that may be called is in the lane "pr"`}},
+		{"a strict lane", lanes, "c", `the lane "two", which is strict`, []string{"2 of 4", `In the lane two: The calls fail: the lane "two" is strict`}},
+		{"a zone", zones, "a", "", []string{"3 of 4", "In the zone x: 3 of 4 instances get calls then; b has 33.3 % instead of 0.0 %.", "No instance is left in the zone x: the calls of its clients go to other zones."}},
+		{"some of a zone", zones, "b c", "", []string{"2 of 4", "In the zone y: 1 of 4 instances get calls then; d has 100.0 % instead of 33.3 %."}},
+		{"where nothing is known", "", "a", "", []string{"3 of 4 instances get calls then; b has 33.3 %."}},
+		{"again", zones[:len(zones)-4] + `,"drain":["a"]}}]}`, "a", "", nil},
+	} {
+		for _, force := range []bool{false, true} {
+			s := calledService(tc.config, instances...)
+			notes, err := planDrain(s, Request{Names: strings.Fields(tc.drain), Force: force, NoRoutes: tc.config == ""})
+			if refused := tc.refused != "" && !force; refused {
+				if !errors.Is(err, ErrNoneLeft) || !strings.Contains(err.Error(), tc.refused) {
+					t.Errorf("%s: %v", tc.name, err)
+				}
+				continue
+			}
+			if err != nil || (len(notes) == 0) != (tc.notes == nil) || tc.notes != nil && !strings.HasPrefix(notes[0], tc.notes[0][:len("2 of 4")]) {
+				t.Errorf("%s, force %v: %q, %v; want %q", tc.name, force, notes, err, tc.notes)
+			}
+		}
+	}
+}
+
+// TestDrain_ManyNames checks that the work of a drain is linear in the number of names.
+func TestDrain_ManyNames(t *testing.T) {
+	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":""},"weight":1}]}}]}`
+	values, names := []string{"10.1.0.1:1"}, []string(nil)
+	const n = 500
+	for i := range n {
+		addr := fmt.Sprintf("10.0.%d.%d:1", i>>8, i&0xff)
+		values = append(values, fmt.Sprintf(`{"Addr":%q,"Metadata":{"zone":"z%d"}}`, addr, i))
+		names = append(names, addr)
+	}
+	s := calledService(config, values...)
+	allocs := testing.AllocsPerRun(1, func() {
+		if _, err := planDrain(s, Request{Names: names}); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs > 100*n {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+// TestEmptied checks that an edit is refused only for the strict lanes that it empties.
+func TestEmptied(t *testing.T) {
+	const routes = `"route":[{"lane":"gone","match":{"version":"v9"},"strict":true},{"lane":"lax","match":{"version":"v1"}},{"label":"lane","strict":true}]`
+	config := func(drain string) string {
+		return `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":[` + drain + `],` + routes + `}}]}`
+	}
+	instances := []string{
+		`{"Addr":"10.0.0.1:1","Metadata":{"lane":"x"}}`, `{"Addr":"10.0.0.2:1","Metadata":{"lane":"x"}}`, `{"Addr":"10.0.0.3:1","Metadata":{"lane":"y"}}`,
+		`{"Addr":"10.0.0.4:1","Metadata":{"version":"v1"}}`, `{"Addr":"10.0.0.5:1"}`,
+	}
+	for _, tt := range []struct{ old, new, want string }{
+		{"", config(`"a"`), "gone"},
+		{config(`"a"`), config(`"a"`), ""},
+		{config(`"a"`), config(`"a","b","d"`), "x"},
+		{config(`"a","b"`), config(`"a","b","c"`), "y"},
+		{config(`"a","b"`), "", ""},
+	} {
+		e := &Edit{Request: Request{Kind: Put, Config: tt.new}, Service: calledService(tt.old, instances...)}
+		err := e.plan()
+		if got := fmt.Sprint(err); errors.Is(err, ErrNoneLeft) != (tt.want != "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s after %s leaves %q empty, want %q: %v", tt.new, tt.old, got, tt.want, err)
+		}
+	}
+}
+
+// calledService returns a service with instances a, b, c and so on with the given values, and a live config unless it is "".
+func calledService(config string, values ...string) *inventory.Service {
+	s := &inventory.Service{Key: "acme/user"}
+	for n, value := range values {
+		s.Add(inventory.Entry{Key: "acme/user/" + string(rune('a'+n)), Value: []byte(value), CreateRevision: int64(n + 1), ModRevision: int64(n + 1)})
+	}
+	if config != "" {
+		s.Config = &inventory.Entry{Key: inventory.ConfigPrefix + s.Key, Value: []byte(config)}
+	}
+	return s
+}
+
+// TestPut_Leased writes the same policy again if the old one is on a lease, which is to be removed.
+func TestPut_Leased(t *testing.T) {
+	const config = `{"methodConfig":[]}`
+	for lease, want := range map[int64]bool{0: false, 7: true} {
+		e := &Edit{Request: Request{Kind: Put, Config: config}, Service: calledService(config, "10.0.0.1:1")}
+		e.Service.Config.Lease = lease
+		if err := e.plan(); err != nil || e.Changes() != want {
+			t.Errorf("lease %d: %v, %v", lease, e.Changes(), err)
+		}
+	}
+}

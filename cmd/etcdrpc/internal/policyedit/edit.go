@@ -1,0 +1,190 @@
+package policyedit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Kind is a kind of edit of a live config.
+type Kind string
+
+// The kinds of edits.
+const (
+	Put     Kind = "policy"
+	Remove  Kind = "remove"
+	Split   Kind = "split"
+	Drain   Kind = "drain"
+	Undrain Kind = "undrain"
+)
+
+// Drains reports whether the edit changes only the list "drain". Do retries such an edit after a concurrent change.
+func (k Kind) Drains() bool { return k == Drain || k == Undrain }
+
+// Request is a requested edit.
+type Request struct {
+	Key      string
+	Kind     Kind
+	Revision *int64 // required revision of the old config; 0: there must be none; nil: any
+	DryRun   bool   // nothing is written
+
+	Config string                // for Put
+	Groups []serviceconfig.Split // for Split; none: remove the split
+	Names  []string              // of the instances to drain or undrain; none: use Choice
+	Choice Choice
+
+	// Options of a new policy, where no live config sets how to balance:
+	Child      string // child policy, in the format of [liveconfig.ChildPolicy]; "": the default
+	PreferZone bool
+	NoRoutes   bool // allows a policy without routes although instances have lanes
+
+	Force bool // allows groups and lanes to become empty, and a key in a namespace
+}
+
+// Edit is a change of a live config, and its effects.
+type Edit struct {
+	Request
+	Service *inventory.Service // has the old config
+	New     string             // new config; "": none
+	Notes   []string           // for the user, shown after the diff
+	Written int64              // revision of the write; 0: not written
+
+	addrs                []string           // of the instances to drain
+	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
+}
+
+// Propose computes an edit of the current live config. It refuses an edit that makes calls fail or go to wrong instances. The
+// edit is also returned with an error, unless etcd could not be read. If what the edit removes does not exist, the error is a
+// [NothingToDoError].
+func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error) {
+	if err := endpoint.CheckKey(request.Key); err != nil {
+		return nil, err
+	}
+	n, err := s.At(ctx, request.Key)
+	if err != nil {
+		return nil, err
+	}
+	if n.Denied != nil {
+		return nil, n.Denied
+	}
+	e := &Edit{Request: request, Service: n.Services[0]}
+	if namespace, err := s.NamespaceOf(ctx, e.Key); err != nil || namespace != "" && e.Service.Config == nil && !e.Force {
+		return e, cmp.Or(err, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give --namespace %s", s.Full(namespace), e.Key, output.Shell(s.Full(namespace))))
+	}
+	err = e.plan()
+	if err == nil && e.Kind == Drain && e.Changes() {
+		e.addLeader(e.Service.Candidates)
+	}
+	return e, err
+}
+
+// plan computes the new config and its effects. It does no I/O.
+func (e *Edit) plan() error {
+	err := e.buildConfig()
+	if err != nil {
+		e.New = e.OldText()
+	}
+	e.oldConfig, e.newConfig = parsed(e.OldText()), parsed(e.New)
+	if err == nil && e.New != "" {
+		err = liveconfig.Check(e.New)
+	}
+	if err == nil {
+		err = e.checkOutcome()
+	}
+	return err
+}
+
+// parsed returns the config in text, or an empty one if clients refuse it.
+func parsed(text string) *liveconfig.Config {
+	if c, err := liveconfig.Parse(text); err == nil {
+		return c
+	}
+	return &liveconfig.Config{Config: new(serviceconfig.Config)}
+}
+
+func (e *Edit) note(format string, args ...any) {
+	e.Notes = append(e.Notes, fmt.Sprintf(format, args...))
+}
+
+// OldText returns the text of the old config, "" for none.
+func (e *Edit) OldText() string {
+	if e.Service.Config == nil {
+		return ""
+	}
+	return string(e.Service.Config.Value)
+}
+
+// Changes reports whether the new config differs from the old. An empty config differs from none, and one without a lease, as all that are
+// put are, from one with a lease.
+func (e *Edit) Changes() bool {
+	if e.Kind == Put && e.Service.Config != nil && e.Service.Config.Lease != 0 {
+		return true
+	}
+	return (e.Service.Config == nil) != (e.New == "") || liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
+}
+
+// Listed returns the names that the edit adds to the list "drain" and those that it removes.
+func (e *Edit) Listed() (added, removed []string) {
+	without := func(all, others []string) []string {
+		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) })
+	}
+	oldDrain, newDrain := e.oldConfig.Policy().Drain, e.newConfig.Policy().Drain
+	return without(newDrain, oldDrain), without(oldDrain, newDrain)
+}
+
+// CheckRevision returns [store.ErrChanged] if the old config is not at the required revision.
+func (e *Edit) CheckRevision() error {
+	if found := e.Service.ConfigRevision(); e.Revision != nil && *e.Revision != found {
+		return fmt.Errorf("revision is %d, not %d: %w", found, *e.Revision, store.ErrChanged)
+	}
+	return nil
+}
+
+// Apply writes the new config. It returns [store.ErrChanged] if the old one has changed.
+func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
+	if err = e.CheckRevision(); err == nil && e.Changes() && !e.DryRun {
+		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)
+	}
+	return err
+}
+
+// drainTimeout bounds how long a drain is retried after concurrent changes.
+const drainTimeout = 30 * time.Second
+
+// Do proposes an edit, writes it, and prints the diff and the outcome. A drain is retried after a concurrent change. Like
+// [Propose], it may return an edit with an error.
+func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f output.Format) (*Edit, error) {
+	retry, deadline := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTimeout)
+	for ; ; store.Pause(ctx, retry.Next()) {
+		e, err := Propose(ctx, s, request)
+		if e != nil {
+			err = cmp.Or(e.CheckRevision(), err)
+		}
+		if err != nil {
+			return e, err
+		}
+		err = e.Apply(ctx, s)
+		if errors.Is(err, store.ErrChanged) && request.Kind.Drains() && time.Now().Before(deadline) {
+			continue
+		}
+		if f == output.FormatTable {
+			e.printChanges(out)
+		}
+		if err != nil {
+			return e, err
+		}
+		return e, output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
+	}
+}

@@ -1,0 +1,286 @@
+// Package policyedit edits the live policy of a service, and explains which instances clients call under it.
+package policyedit
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Caller describes the client whose calls are explained.
+type Caller = serviceconfig.Caller
+
+// Explanation is the share of a client's calls that each instance gets.
+type Explanation struct {
+	Key string `json:"key"`
+	Caller
+	Policy    string               `json:"policy"`           // child policy that picks an instance from a set
+	Leader    string               `json:"leader,omitempty"` // instance that gets the calls for the leader; "": unknown
+	Instances []inventory.Instance `json:"-"`                // with shares, sorted
+	Notes     []string             `json:"notes"`
+
+	generalFrom int // index of the first note that does not depend on the instances
+	etcd        *serviceconfig.Etcd
+	plan        *inventory.Plan
+	namespace   string
+}
+
+// Explain plans the calls of a client, as if every instance were ready.
+func Explain(s *inventory.Service, from Caller) (*Explanation, error) {
+	config, err := s.Live()
+	switch {
+	case s.Config == nil:
+		return nil, ErrNoPolicy
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	case len(config.LoadBalancing) == 0:
+		return nil, errors.New("the live policy does not set how to balance: clients use the generated config")
+	}
+	x := &Explanation{Key: s.Key, Caller: from, Notes: []string{}}
+	x.unwrapPolicy(config.LoadBalancing[0])
+	called := s.Merged()
+	x.plan = called.Plan(x.etcd, from.Zone)
+	if problem := x.plan.Drain.Problem(); problem != "" {
+		x.note("The list to %s.", problem)
+	}
+	x.share(x.lane())
+	x.generalFrom = len(x.Notes)
+	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
+	if note := x.policyNote(); note != "" {
+		x.note("%s", note)
+	}
+	x.addLeader(s.Candidates)
+	x.Instances, x.namespace = s.WithUncalled(called), s.Namespace
+	return x, nil
+}
+
+// unwrapPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
+func (x *Explanation) unwrapPolicy(policy serviceconfig.Policy) {
+	if detection, ok := policy.Config.(*serviceconfig.OutlierDetection); ok {
+		x.note("An instance that fails more often than the others gets no calls for a while: the shares assume that none does.")
+		policy = detection.ChildPolicy[0]
+	}
+	if x.etcd = policy.Etcd(); x.etcd == nil {
+		x.etcd = &serviceconfig.Etcd{ChildPolicy: []serviceconfig.Policy{policy}}
+	}
+	x.Policy = x.etcd.ChildPolicy[0].Name
+}
+
+func (x *Explanation) note(format string, args ...any) {
+	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
+}
+
+// members returns the instances of a lane that are not drained.
+func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
+	for _, m := range l.Members {
+		if int(m) < x.plan.Live {
+			all = append(all, x.plan.All[m])
+		}
+	}
+	return all
+}
+
+// lane returns the lane that the caller's calls go to, and notes why.
+func (x *Explanation) lane() *plan.Lane {
+	p, base := x.plan, x.plan.Base
+	switch l := p.Lane(x.Lane); {
+	case p.Placed == nil && x.Lane != "":
+		x.note("The live policy has no routes, so lanes have no effect.")
+		return base
+	case p.Placed == nil:
+		return base
+	case l == nil:
+		l = &plan.Lane{Name: x.Lane, Strict: true}
+		fallthrough
+	case l != base && (l.Strict || slices.ContainsFunc(x.members(l), x.serves)):
+		if len(x.members(l)) == 0 {
+			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
+		}
+		return l
+	case x.Lane != "":
+		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
+	}
+	if members := x.members(base); len(members) > 0 && !p.Placed.IsBase(&members[0].Endpoint) {
+		x.note("Every instance is in a lane, so the calls without one go to all.")
+	}
+	return base
+}
+
+// serves reports whether an instance serves the caller's method.
+func (x *Explanation) serves(i *inventory.Instance) bool { return x.Method == "" || i.Serves(x.Method) }
+
+// group is a group of the split within a lane.
+type group struct {
+	plan.Group
+	name   string
+	called []*inventory.Instance // of the preferred zone, and serving the method
+}
+
+// share sets the share of each instance of a lane.
+func (x *Explanation) share(l *plan.Lane) {
+	groups, total := x.groups(l), 0.0
+	for _, g := range groups {
+		total += float64(g.Weight)
+	}
+	for _, g := range groups {
+		part, why := 100*float64(g.Weight)/total, g.name
+		if total == 0 {
+			part, why = 100/float64(len(groups)), why+"; no group with a weight has an instance"
+		}
+		if len(x.etcd.Split) == 0 && x.plan.Placed != nil {
+			why = "in no lane"
+			if l.Name != "" {
+				why = "in the lane " + l.Name
+			}
+		}
+		x.distribute(g.called, part, why)
+	}
+	x.setReasons(l)
+}
+
+// groups returns the groups of a lane that have an instance, and notes the groups of the split that have none.
+func (x *Explanation) groups(l *plan.Lane) (groups []group) {
+	config, splits := x.plan.Config, x.etcd.Split
+	found := make([]bool, len(splits)+1)
+	for _, of := range x.plan.Groups(l) {
+		g := group{Group: of}
+		for _, tier := range of.Tiers {
+			if g.called == nil && tier.Class.IsLive() {
+				for _, m := range tier.Members {
+					if i := x.plan.All[m]; x.serves(i) {
+						g.called = append(g.called, i)
+					}
+				}
+			}
+		}
+		if g.called == nil {
+			continue
+		}
+		at := config.Group(&g.called[0].Endpoint)
+		found[at] = true
+		switch {
+		case at < len(splits):
+			g.name = fmt.Sprintf("in split[%d], of weight %d", at, splits[at].Weight)
+		case len(splits) > 0:
+			g.name = "matches no group of the split"
+		}
+		groups = append(groups, g)
+	}
+	instead := ""
+	if slices.ContainsFunc(groups, func(g group) bool { return g.Weight > 0 }) {
+		instead = ": the other groups have its share"
+	}
+	for at := range splits {
+		if !found[at] {
+			x.note("split[%d] has no instance here%s.", at, instead)
+		}
+	}
+	if n := len(groups); n > 0 && len(splits) > 0 && found[len(splits)] && instead != "" {
+		x.note("%d of the instances match no group of the split, and get no calls.", len(groups[n-1].called))
+	}
+	return groups
+}
+
+// distribute divides a percentage of the calls among instances by weight.
+func (x *Explanation) distribute(instances []*inventory.Instance, percent float64, why string) {
+	if percent == 0 {
+		return
+	}
+	if x.plan.HasZones() && instances[0].Zone == x.Zone {
+		if why != "" {
+			why += ", "
+		}
+		why += "in the zone " + x.Zone
+	}
+	weight := func(i *inventory.Instance) float64 {
+		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
+			return float64(max(1, i.Weight))
+		}
+		return 1
+	}
+	total := 0.0
+	for _, i := range instances {
+		total += weight(i)
+	}
+	for _, i := range instances {
+		i.Share = &inventory.Share{Percent: percent * weight(i) / total, Why: cmp.Or(why, "may be called")}
+	}
+}
+
+// setReasons says for each instance without calls why it gets none.
+func (x *Explanation) setReasons(l *plan.Lane) {
+	in := make(map[*inventory.Instance]bool)
+	for _, i := range x.members(l) {
+		in[i] = true
+	}
+	for _, i := range x.plan.Endpoints {
+		if i.Share == nil {
+			i.Share = &inventory.Share{Why: x.reason(i, l, in[i])}
+		}
+	}
+}
+
+func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) string {
+	at := x.plan.Config.Group(&i.Endpoint)
+	switch {
+	case x.plan.Drain.Drained[&i.Endpoint]:
+		return "is drained"
+	case !in && l != x.plan.Base:
+		return "is not in the lane " + x.Lane
+	case !in && len(x.plan.Placed.Of[&i.Endpoint]) == 0:
+		return "is of no lane that clients make, and not of the base either"
+	case !in:
+		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
+	case !x.serves(i):
+		return "does not serve " + x.Method
+	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
+		return fmt.Sprintf("in split[%d], of weight 0, while others have one", at)
+	case at == len(x.etcd.Split) && at > 0:
+		return "matches no group of the split, while others have one"
+	}
+	return "is in another zone"
+}
+
+// policyNote returns how the child policy divides calls within a set, "" if evenly or by weight.
+func (x *Explanation) policyNote() string {
+	switch x.Policy {
+	case serviceconfig.PickFirstName:
+		return "pick_first keeps each client to one instance of a set: the shares are averages over many clients that shuffle."
+	case serviceconfig.RingHashName:
+		return "ring_hash picks by the affinity of a call: the shares are averages over many keys."
+	case serviceconfig.RoundRobinName, serviceconfig.WeightedName:
+		return ""
+	}
+	return x.Policy + " picks by the measured load of the instances: the shares assume equal load."
+}
+
+// Show writes the explanation.
+func (x *Explanation) Show(out io.Writer, f output.Format) error {
+	shown := struct {
+		*Explanation
+		Instances []inventory.JSON `json:"instances"`
+	}{Explanation: x}
+	for n := range x.Instances {
+		shown.Instances = append(shown.Instances, x.Instances[n].JSON(x.namespace))
+	}
+	return output.Show(out, f, shown, x.print)
+}
+
+func (x *Explanation) print(out io.Writer) {
+	rows := make([][]string, len(x.Instances))
+	for n, i := range x.Instances {
+		rows[n] = []string{strconv.FormatFloat(i.Share.Percent, 'f', 1, 64) + " %", i.Instance, i.Addr, i.Share.Why}
+	}
+	output.Table(out, []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}, rows)
+	for _, note := range x.Notes {
+		output.Sayf(out, "%s\n", note)
+	}
+}

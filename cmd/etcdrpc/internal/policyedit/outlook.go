@@ -1,0 +1,116 @@
+package policyedit
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+)
+
+// Reasons to refuse an edit because of its effect on calls.
+var (
+	ErrNoRoutes = errors.New("no live policy sets how to balance, and the new one has no routes")
+	ErrNoneLeft = errors.New("no instance would be left")
+)
+
+// checkOutcome notes where calls will go, and refuses an edit that newly makes them fail or enter lanes.
+func (e *Edit) checkOutcome() error {
+	if e.Kind == Undrain || !e.newConfig.Balances() {
+		return nil
+	}
+	clients, oldPolicy, newPolicy := e.Service.Merged(), e.oldConfig.Policy(), e.newConfig.Policy()
+	routed := !e.oldConfig.Balances() || oldPolicy.Route != nil // without a live policy, the proto file may have routes
+	if names := laneNames(clients); routed && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
+		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s)", ErrNoRoutes, output.SomeOf(names))
+	}
+	before, after := clients.Plan(&oldPolicy, ""), clients.Plan(&newPolicy, "")
+	called := func(i *inventory.Instance) bool {
+		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
+	}
+	if after.Drain.Ignored != 0 && (after.Drain.Ignored != before.Drain.Ignored || slices.ContainsFunc(after.Endpoints, called)) {
+		return fmt.Errorf("clients would ignore the drain: the list to %s: register another instance first", after.Drain.Problem())
+	}
+	if !e.Changes() || len(clients.Instances) == 0 {
+		return nil
+	}
+	emptied := emptiedLanes(before, after)
+	if e.Kind == Drain {
+		emptied = append(emptiedGroups(before, after), emptied...)
+	}
+	if len(emptied) > 0 && !e.Force {
+		return fmt.Errorf("%w in %s: register another instance first", ErrNoneLeft, strings.Join(emptied, " and in "))
+	}
+	x, err := Explain(e.withNewConfig(), Caller{})
+	if err != nil {
+		return nil //nolint:nilerror // clients would refuse it
+	}
+	calls := 0
+	for n := range x.Instances {
+		if x.Instances[n].Share.Percent > 0 {
+			calls++
+		}
+	}
+	e.note("%d of %d instances get calls then.", calls, len(clients.Instances))
+	e.Notes = append(e.Notes, x.Notes[:x.generalFrom]...)
+	return nil
+}
+
+// emptiedLanes returns the strict lanes that lose their last instance.
+func emptiedLanes(before, after *inventory.Plan) (all []string) {
+	var names []string
+	for _, p := range []*inventory.Plan{before, after} {
+		if names = append(names, p.Config.NamedLanes()...); p.Placed != nil {
+			names = append(names, p.Placed.Made...)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if fails(after, name) && !fails(before, name) {
+			all = append(all, fmt.Sprintf("the lane %q, which is strict", name))
+		}
+	}
+	return all
+}
+
+// fails reports whether calls of a lane fail.
+func fails(p *inventory.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
+
+// emptiedGroups returns the groups of the split with a weight that lose their last instance for calls without a lane.
+func emptiedGroups(before, after *inventory.Plan) (all []string) {
+	had, has := groupsWithInstances(before), groupsWithInstances(after)
+	for n, g := range after.Config.Split {
+		if g.Weight > 0 && had[g.Key()] && !has[g.Key()] {
+			all = append(all, fmt.Sprintf("split[%d], of weight %d, of the instances with %s", n, g.Weight, strings.TrimSuffix(g.Key(), ";")))
+		}
+	}
+	return all
+}
+
+// groupsWithInstances returns the keys of the groups of the split that have an instance for calls without a lane.
+func groupsWithInstances(p *inventory.Plan) map[string]bool {
+	groups := make(map[string]bool)
+	for _, m := range p.Base.Members {
+		if at := p.Config.Group(&p.All[m].Endpoint); int(m) < p.Live && at < len(p.Config.Split) {
+			groups[p.Config.Split[at].Key()] = true
+		}
+	}
+	return groups
+}
+
+// laneNames returns the ids of the instances in lanes.
+func laneNames(s *inventory.Service) (names []string) {
+	for _, i := range inventory.WithLane(s.Instances) {
+		names = append(names, fmt.Sprintf("%.80s", i.Instance))
+	}
+	return names
+}
+
+// withNewConfig returns the service with the new config.
+func (e *Edit) withNewConfig() *inventory.Service {
+	service := *e.Service
+	service.Config = &inventory.Entry{Value: []byte(e.New)}
+	return &service
+}

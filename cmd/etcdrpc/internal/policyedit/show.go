@@ -1,0 +1,110 @@
+package policyedit
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Warnings returns what the user must know before the diff: which instances are undrained, and that a first live policy
+// replaces the load balancing of the proto file.
+func (e *Edit) Warnings() (all []string) {
+	if !e.Changes() {
+		return nil
+	}
+	all = append(all, Unlinked(e.newConfig.Config)...)
+	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // a concurrent edit may have drained them
+		all = append(all, "It undrains: "+output.SomeOf(removed))
+	}
+	if e.oldConfig.Balances() || !e.newConfig.Balances() {
+		return all
+	}
+	policy, picks := e.newConfig.Policy(), e.newConfig.LoadBalancing
+	if len(policy.ChildPolicy) > 0 {
+		picks = policy.ChildPolicy
+	}
+	all = append(all, fmt.Sprintf("No live policy set how to balance until now. This one replaces all of load_balancing in the proto file, which etcd does not hold: "+
+		"the policy, routes (lanes) and every other option that is not repeated here. It balances by %s. "+
+		"Back to the proto file: etcdrpc policy rm %s",
+		policyNames(picks), e.Service.Word()))
+	if names := laneNames(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
+		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+output.SomeOf(names))
+	}
+	return all
+}
+
+// Unlinked returns a warning if a config names a policy that clients do not link by default.
+func Unlinked(c *serviceconfig.Config) []string {
+	err := liveconfig.Linked(c)
+	if err == nil {
+		return nil
+	}
+	return []string{"Clients that do not link its policies refuse it, and keep the last valid one: " + err.Error()}
+}
+
+// Diff returns the lines of the old and the new config, prefixed by "- ", "+ " or, if unchanged, two spaces.
+func (e *Edit) Diff() []string {
+	return output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
+}
+
+// printChanges prints the warnings, the diff and the notes.
+func (e *Edit) printChanges(out io.Writer) {
+	for _, line := range slices.Concat(e.Warnings(), e.Diff(), e.Notes) {
+		output.Sayf(out, "%s\n", line)
+	}
+}
+
+// outcome returns what the edit has done.
+func (e *Edit) outcome() string {
+	switch {
+	case !e.Changes():
+		return "The live policy of " + e.Key + " already says this; nothing was written."
+	case e.DryRun:
+		return "Dry run: nothing was written."
+	}
+	names := e.Names
+	if len(names) == 0 {
+		names = slices.Concat(e.Listed())
+	}
+	switch e.Kind {
+	case Remove:
+		return "The live policy of " + e.Key + " is removed: its clients use the generated one again."
+	case Split:
+		if len(e.Groups) == 0 {
+			return "The calls of " + e.Key + " are no longer split."
+		}
+		return "The calls of " + e.Key + " follow this split."
+	case Drain:
+		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
+	case Undrain:
+		return "The live policy of " + e.Key + " no longer drains " + strings.Join(names, ", ") + "."
+	}
+	return "The live policy of " + e.Key + " is in force."
+}
+
+// EditJSON is the JSON output of an edit.
+type EditJSON struct {
+	Key      string   `json:"key"`
+	Changed  bool     `json:"changed"`
+	DryRun   bool     `json:"dryRun"`
+	Revision int64    `json:"revision"` // of the write; 0: not written
+	Old      any      `json:"old"`      // null: none
+	New      any      `json:"new"`      // null: none
+	Notes    []string `json:"notes,omitempty"`
+}
+
+func (e *Edit) json() EditJSON {
+	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Notes: slices.Concat(e.Warnings(), e.Notes)}
+	if e.Service.Config != nil {
+		j.Old = liveconfig.AsJSON(e.OldText())
+	}
+	if e.New != "" {
+		j.New = liveconfig.AsJSON(e.New)
+	}
+	return j
+}

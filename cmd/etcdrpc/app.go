@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -36,9 +36,9 @@ type app struct {
 	settings settings
 	output   output.Format
 	stdin    io.Reader
-	dial     dialing.Func // to instances
-	written  bool         // a live config was written
-	running  bool         // the command line was valid
+	dial     transport.DialFunc // to instances
+	written  bool               // a live config was written
+	running  bool               // the command line was valid
 }
 
 // complete panics if a completion could not be registered, which is a programming error.

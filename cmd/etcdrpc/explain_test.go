@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -24,31 +22,26 @@ import (
 
 // echoMetadata is that of the instances of acme.Echo, by their ids.
 var echoMetadata = map[string]string{
-	"a": `"version":"v1","zone":"z1","weight":"3","grpc_methods":"acme.Echo/Say"`,
-	"b": `"version":"v1","zone":"z2","grpc_methods":"acme.Echo/Say"`,
-	"c": `"version":"v2","zone":"z1","weight":"1","grpc_methods":"acme.Echo/Say,New"`,
-	"d": `"version":"v2","zone":"z2","weight":"5","lane":"pr-1","grpc_methods":"acme.Echo/Say"`,
-	"e": `"version":"v3","zone":"z1","lane":"pr-1","grpc_methods":"acme.Echo/Say"`,
-	"f": `"version":"v1","zone":"z2","lane":"pr-2","grpc_methods":"acme.Echo/Say,New"`,
+	"a": `"version":"v1","zone":"z1","weight":"3"`,
+	"b": `"version":"v1","zone":"z2"`,
+	"c": `"version":"v2","zone":"z1","weight":"1"`,
+	"d": `"version":"v2","zone":"z2","weight":"5","lane":"pr-1"`,
+	"e": `"version":"v3","zone":"z1","lane":"pr-1"`,
+	"f": `"version":"v1","zone":"z2","lane":"pr-2"`,
 	"g": `"version":"v3","weight":"2"`,
 	"h": `"zone":"z1","lane":"bad lane"`,
 }
 
-// serveEcho registers an instance that answers with its id the calls of methods that it serves.
+// serveEcho registers an instance that answers calls with its id.
 func serveEcho(t *testing.T, etcd *etcdtest.Cluster, id string) {
 	t.Helper()
-	metadata := echoMetadata[id]
 	addr := serveUntilEnd(t, grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		method, _ := grpc.MethodFromServerStream(stream)
-		if strings.HasSuffix(method, "/New") && strings.HasSuffix(metadata, `/Say"`) {
-			return status.Error(codes.Unimplemented, method)
-		}
 		if err := stream.RecvMsg(new(wrapperspb.StringValue)); err != nil {
 			return err
 		}
 		return stream.SendMsg(wrapperspb.String(id))
 	})))
-	putKey(t, etcd, "acme/echo/"+id, fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, addr, metadata))
+	putKey(t, etcd, "acme/echo/"+id, fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, addr, echoMetadata[id]))
 }
 
 // randomPolicy returns a live config.
@@ -107,7 +100,7 @@ func TestExplain_RealCalls(t *testing.T) {
 		}
 		for range calls {
 			reply := new(wrapperspb.StringValue)
-			if conns[from.Zone].Invoke(ctx, "/"+from.Method, wrapperspb.String(""), reply) == nil {
+			if conns[from.Zone].Invoke(ctx, "/acme.Echo/Say", wrapperspb.String(""), reply) == nil {
 				by[reply.GetValue()] += 100.0 / calls
 			}
 		}
@@ -131,7 +124,7 @@ func TestExplain_RealCalls(t *testing.T) {
 			}
 			for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = answers(from) {
 				if time.Now().After(deadline) {
-					t.Fatalf("%s: %+v of %s: the answers are %v, and what is explained %+v", config, from, from.Method, by, x.Instances)
+					t.Fatalf("%s: %+v: the answers are %v, and what is explained %+v", config, from, by, x.Instances)
 				}
 			}
 		}
@@ -142,9 +135,7 @@ func TestExplain_RealCalls(t *testing.T) {
 func callersOf(zones []string) (all []policyedit.Caller) {
 	for _, zone := range zones {
 		for _, lane := range []string{"", "pr-1", "pr-2", "pr-9"} {
-			for _, method := range []string{"acme.Echo/Say", "acme.Echo/New"} {
-				all = append(all, policyedit.Caller{Zone: zone, Lane: lane, Method: method})
-			}
+			all = append(all, policyedit.Caller{Zone: zone, Lane: lane})
 		}
 	}
 	return all

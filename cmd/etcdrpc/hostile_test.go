@@ -246,7 +246,7 @@ func TestS12_Commands(t *testing.T) {
 				asJSON(&e, args...)
 				text(-1, args...)
 			}
-			text(lines+4, "drain", key, "a", "--dry-run") // one line changes, one comes, two say what comes of it, and one what became of it
+			text(lines+5, "drain", key, "a", "--dry-run") // one line changes, one comes, three say what comes of it, and one what became of it
 			text(-1, "undrain", key, evil, "--dry-run")
 			text(0, "undrain", key, "b", "--dry-run")
 			text(0, "drain", fmt.Sprint("acme/shown", i), "a", "--dry-run")

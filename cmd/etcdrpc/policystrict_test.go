@@ -30,7 +30,7 @@ func TestPolicySet_EmptyStrictLane(t *testing.T) {
 			}
 		}
 		out, errs, code := executed(t, newApp(), at(etcd, "policy", "set", "acme/user", tt.after)...)
-		if code == exitFine || !strings.Contains(errs, `no instance would be left in the lane "beta", which is strict`) {
+		if code == exitFine || !strings.Contains(errs, `no instance would be left: the lane "beta" is strict`) {
 			t.Errorf("%s: policy set ended with %d: %s%s", tt.name, code, out, errs)
 		}
 	}

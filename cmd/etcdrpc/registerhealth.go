@@ -12,7 +12,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 )
@@ -26,7 +25,7 @@ const (
 type prober func(ctx context.Context) error
 
 // acceptsAt returns a prober of a server that serves while its port accepts connections.
-func acceptsAt(addr string, dial dialing.Func) prober {
+func acceptsAt(addr string, dial transport.DialFunc) prober {
 	return func(ctx context.Context) error {
 		conn, err := dial(ctx, "tcp", addr)
 		if err != nil {

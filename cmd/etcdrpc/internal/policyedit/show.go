@@ -74,11 +74,6 @@ func (e *Edit) outcome() string {
 	switch e.Kind {
 	case Remove:
 		return "The live policy of " + e.Key + " is removed: its clients use the generated one again."
-	case Split:
-		if len(e.Groups) == 0 {
-			return "The calls of " + e.Key + " are no longer split."
-		}
-		return "The calls of " + e.Key + " follow this split."
 	case Drain:
 		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
 	case Undrain:

@@ -145,7 +145,7 @@ var faults = []fault{
 		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
 		f.instance("acme/elder", "10.1.54.1:9000")
 	}},
-	{"a lease of a year", doctor.KindNoLease, "on a lease of 365d", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
+	{"a lease of a year", doctor.KindNoLease, "on a lease of 8760h0m0s", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
 	{"a start that is no time", doctor.KindMetadata, `start time "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
 	{"a weight that is none", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
 	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},

@@ -121,9 +121,8 @@ func FuzzDiff(f *testing.F) {
 		}
 		shown := output.Diff(before, after)
 		var a, b []string
-		for line := range strings.SplitSeq(strings.TrimSuffix(shown, "\n"), "\n") {
+		for _, line := range shown {
 			switch {
-			case shown == "":
 			case strings.HasPrefix(line, "- "):
 				a = append(a, line[2:])
 			case strings.HasPrefix(line, "+ "):
@@ -135,7 +134,7 @@ func FuzzDiff(f *testing.F) {
 			}
 		}
 		if !slices.Equal(a, output.Lines(before)) || !slices.Equal(b, output.Lines(after)) {
-			t.Fatalf("%q and %q differ by\n%s", before, after, shown)
+			t.Fatalf("%q and %q differ by %q", before, after, shown)
 		}
 	})
 }

@@ -49,7 +49,7 @@ func Unlinked(c *serviceconfig.Config) []string {
 
 // Diff returns the lines of the old and the new config, prefixed by "- ", "+ " or, if unchanged, two spaces.
 func (e *Edit) Diff() []string {
-	return output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
+	return output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))
 }
 
 // printChanges prints the warnings, the diff and the notes.

@@ -54,7 +54,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost && err == nil {
 		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
 		if err == nil {
-			c.await(r.Context(), e.Written)
+			_, _ = c.read(r.Context()) // the next page shows what is written, or why it may be old
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}

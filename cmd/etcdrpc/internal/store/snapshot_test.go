@@ -169,14 +169,4 @@ func TestAt_OneRevision(t *testing.T) {
 	if err != nil || len(n.Services[0].Instances) != 1 || n.Services[0].Config != nil {
 		t.Errorf("half of a change is shown: %+v, %v", n, err)
 	}
-	kv.reads, kv.hook = 0, func() {
-		kv.hook = func() {}
-		put(t, etcd, "acme/user/c")
-		if _, err := etcd.Admin().Compact(t.Context(), n.Revision+5); err != nil {
-			t.Error(err)
-		}
-	}
-	if n, err = s.At(t.Context(), "acme/user"); err != nil || len(n.Services[0].Instances) != 3 || n.Services[0].Config == nil {
-		t.Errorf("after a compaction: %+v, %v", n, err)
-	}
 }

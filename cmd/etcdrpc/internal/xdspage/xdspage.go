@@ -3,6 +3,7 @@ package xdspage
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -91,12 +92,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("etcdrpc_xds_"+name, help, labels, nil)
 }
 
-// Describe implements [prometheus.Collector].
-func (collector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{clients, refusals, pending, hosts, endpoints, troubled} {
-		to <- desc
-	}
-}
+// Describe implements [prometheus.Collector]. It describes nothing: the registry checks what is collected.
+func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
 func (c collector) Collect(to chan<- prometheus.Metric) {
@@ -106,16 +103,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	s := c()
 	refusing, unanswered := 0, 0
 	for _, client := range s.Clients {
-		refuses, waits := 0, 0
-		for _, t := range client.Types {
-			if t.Refused != "" {
-				refuses = 1
-			}
-			if t.Pending {
-				waits = 1
-			}
+		if slices.ContainsFunc(client.Types, func(t xds.Type) bool { return t.Refused != "" }) {
+			refusing++
 		}
-		refusing, unanswered = refusing+refuses, unanswered+waits
+		if slices.ContainsFunc(client.Types, func(t xds.Type) bool { return t.Pending }) {
+			unanswered++
+		}
 	}
 	gauge(clients, len(s.Clients))
 	gauge(refusals, refusing)

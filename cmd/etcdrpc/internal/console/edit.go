@@ -197,13 +197,11 @@ func command(e *policyedit.Edit) string {
 		}
 	}
 	words := []string{"etcdrpc", name, e.Service.Word()}
-	dashed := strings.HasPrefix(e.Key, "-")
+	if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") }) && !strings.HasPrefix(e.Key, "-") {
+		words = append(words, "--")
+	}
 	for _, arg := range args {
-		word, dash := strings.CutPrefix(output.Shell(arg), "-- ")
-		if dash && !dashed {
-			words, dashed = append(words, "--"), true
-		}
-		words = append(words, word)
+		words = append(words, strings.TrimPrefix(output.Shell(arg), "-- "))
 	}
 	return strings.Join(words, " ")
 }

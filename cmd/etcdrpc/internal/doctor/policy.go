@@ -91,11 +91,11 @@ func (x *subject) misfits() {
 func (x *subject) outsideGroups() {
 	var outside []string
 	for _, m := range x.plan.Base.Members {
-		if i := x.plan.All[m]; !i.Drained && x.plan.Config.Group(&i.Endpoint) == len(x.policy.Split) {
+		if i := x.plan.All[m]; !i.Drained && x.plan.Config.Group(&i.Endpoint) == len(x.plan.Config.Split) {
 			outside = append(outside, i.Entry.Key)
 		}
 	}
-	if len(x.policy.Split) > 0 && len(outside) > 0 {
+	if len(x.plan.Config.Split) > 0 && len(outside) > 0 {
 		x.reportPolicy(KindNoMatch, output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
 			"if they should be called, give them a group; if not, give them a group of weight 0: "+x.setCommand(), outside...)
 	}
@@ -109,7 +109,7 @@ func (x *subject) missingZones() {
 			without = append(without, i.Entry.Key)
 		}
 	}
-	if x.policy.PreferZone && len(without) > 0 {
+	if x.plan.Config.PreferZone && len(without) > 0 {
 		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have none: clients with instances in their own zone do not call these", len(without), len(x.clients.Instances)),
 			"set the zone of the servers by runtime.WithZone; or use a live policy without preferZone: "+x.setCommand(), without...)
 	}
@@ -117,7 +117,7 @@ func (x *subject) missingZones() {
 
 // drainName returns the name of an instance in the list "drain".
 func (x *subject) drainName(i *inventory.Instance) string {
-	if inventory.ListOf(x.policy.Drain)[i.Instance] {
+	if inventory.ListOf(x.plan.Config.Drain)[i.Instance] {
 		return i.Instance
 	}
 	return i.Addr

@@ -20,22 +20,21 @@ type subject struct {
 	hasPolicy bool                  // there is a live policy at a valid key
 	live      *serviceconfig.Config // live policy, nil if refused or without instances
 	refusal   error                 // why clients refuse the live policy
-	policy    *serviceconfig.Etcd   // of live; empty if live does not set balancing
-	plan      *inventory.Plan       // of a client under policy
+	plan      *inventory.Plan       // of a client under live
 }
 
 func (p *examination) subject(s *inventory.Service) *subject {
-	x := &subject{examination: p, Service: s, clients: s.Merged(), policy: new(serviceconfig.Etcd)}
+	x := &subject{examination: p, Service: s, clients: s.Merged()}
 	if x.hasPolicy = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasPolicy {
 		x.live, x.refusal = s.Live()
 	}
+	var policy *serviceconfig.Etcd
 	if len(s.Instances) == 0 {
 		x.live = nil
+	} else if x.live != nil {
+		policy = s.Policy()
 	}
-	if policy := s.Policy(); policy != nil && x.live != nil {
-		x.policy = policy
-	}
-	x.plan = x.clients.Plan(x.policy, "")
+	x.plan = x.clients.Plan(policy, "")
 	return x
 }
 

@@ -89,10 +89,10 @@ func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 func (x *Explanation) lane() *plan.Lane {
 	p, base := x.plan, x.plan.Base
 	switch l := p.Lane(x.Lane); {
-	case p.Placed == nil && x.Lane != "":
-		x.note("The live policy has no routes, so lanes have no effect.")
-		return base
 	case p.Placed == nil:
+		if x.Lane != "" {
+			x.note("The live policy has no routes, so lanes have no effect.")
+		}
 		return base
 	case l == nil:
 		l = &plan.Lane{Name: x.Lane, Strict: true}
@@ -141,16 +141,12 @@ func (x *Explanation) share(l *plan.Lane) {
 func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 	config, splits := x.plan.Config, x.etcd.Split
 	for _, of := range x.plan.Groups(l) {
-		g := group{Group: of}
-		for _, tier := range of.Tiers {
-			if g.called == nil && tier.Class.IsLive() {
-				for _, m := range tier.Members {
-					g.called = append(g.called, x.plan.All[m])
-				}
-			}
-		}
-		if g.called == nil {
+		if !of.Tiers[0].Class.IsLive() {
 			continue
+		}
+		g := group{Group: of}
+		for _, m := range of.Tiers[0].Members {
+			g.called = append(g.called, x.plan.All[m])
 		}
 		switch at := config.Group(&g.called[0].Endpoint); {
 		case at < len(splits):

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,31 +28,33 @@ type lease struct {
 	missedRenewal bool // replaced, and missed a renewal
 }
 
-// readLeases reads all leases. Those that have little time left, are leaving or may be replaced are read again when a renewal of
-// each is due.
+// readLeases reads all leases. A lease that has little time left, is leaving or may be replaced is read again when a renewal is
+// due.
 func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
 	times, err := s.Leases(ctx, inventory.LeaseIDs(inventory.Entries(p.services)))
 	if err != nil {
 		return err
 	}
 	p.leases = make(map[int64]lease, len(times))
+	due, waited := make(map[time.Duration][]int64), time.Duration(0)
 	leaving, replaced := p.suspectLeases()
-	var doubted []int64
-	wait := time.Duration(0)
 	for id, t := range times {
 		l := lease{LeaseTime: t, leaving: leaving[id], replaced: replaced[id]}
 		if at, doubtful := l.recheckAfter(); doubtful {
-			doubted, wait = append(doubted, id), max(wait, at)
+			due[at] = append(due[at], id)
 		}
 		p.leases[id] = l
 	}
-	store.Pause(ctx, wait)
-	rechecked, err := s.Leases(ctx, doubted)
-	if err != nil {
-		return err
-	}
-	for id, now := range rechecked {
-		p.leases[id] = p.leases[id].rechecked(now, wait)
+	for _, at := range slices.Sorted(maps.Keys(due)) {
+		store.Pause(ctx, at-waited)
+		waited = at
+		rechecked, err := s.Leases(ctx, due[at])
+		if err != nil {
+			return err
+		}
+		for id, now := range rechecked {
+			p.leases[id] = p.leases[id].rechecked(now, at)
+		}
 	}
 	return p.dropGone(ctx, s)
 }

@@ -60,12 +60,18 @@ func Detour(asked []string, next *Resource) (*Resource, error) {
 		return nil, err
 	}
 	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
-		to := route.GetRoute().GetWeightedClusters()
-		known := slices.DeleteFunc(slices.Clone(to.GetClusters()), func(c *routev3.WeightedCluster_ClusterWeight) bool { return unknown(c.GetName()) })
-		if len(known) > 0 {
-			to.Clusters = known
-		} else if next.shared[to.Clusters[0].GetName()] {
-			route.GetRoute().ClusterSpecifier = weighted([]share{{asked[base], 1}})
+		var known []share
+		clusters := route.GetRoute().GetWeightedClusters().GetClusters()
+		for _, c := range clusters {
+			if !unknown(c.GetName()) {
+				known = append(known, share{c.GetName(), c.GetWeight().GetValue()})
+			}
+		}
+		if known == nil && next.shared[clusters[0].GetName()] {
+			known = []share{{asked[base], 1}}
+		}
+		if known != nil {
+			route.GetRoute().ClusterSpecifier = weighted(known)
 		}
 	}
 	return routeResource(config)

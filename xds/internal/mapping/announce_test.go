@@ -29,6 +29,13 @@ func TestDetour(t *testing.T) {
 				calls = headers[0].GetExactMatch() //nolint:staticcheck // see exactly
 			}
 			all[calls] = clustersOf(route.GetRoute())
+			sum := uint32(0)
+			for _, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
+				sum += c.GetWeight().GetValue()
+			}
+			if total := route.GetRoute().GetWeightedClusters().GetTotalWeight().GetValue(); total != sum { //nolint:staticcheck // see weighted
+				t.Errorf("calls of %q have a total weight of %d, and weights of %d", calls, total, sum)
+			}
 		}
 		return all
 	}

@@ -221,11 +221,14 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
+// weighted uses a deprecated field: gRPC's C core takes an unset sum for 100, and refuses routes with another, in versions such as 1.51.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
-	all := &routev3.WeightedCluster{}
+	all, sum := &routev3.WeightedCluster{}, uint32(0)
 	for _, s := range to {
+		sum += s.weight
 		all.Clusters = append(all.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: wrapperspb.UInt32(s.weight)})
 	}
+	all.TotalWeight = wrapperspb.UInt32(sum) //nolint:staticcheck // see above
 	return &routev3.RouteAction_WeightedClusters{WeightedClusters: all}
 }
 

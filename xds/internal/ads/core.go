@@ -68,11 +68,11 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 	switch k {
 	case Clusters:
 		if f.Resource = s.Clusters[name]; f.Resource == nil {
-			f.Substitute = s.Substitute(name)
+			f.Substitute, _ = s.Substitute(name)
 		}
 	case Loads:
 		if f.Resource = s.Loads[name]; f.Resource == nil {
-			f.Substitute = s.SubstituteLoad(name)
+			_, f.Substitute = s.Substitute(name)
 		}
 	case Listeners:
 		if name == s.Listener.Name {
@@ -248,31 +248,17 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		}
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || (with == nil || with.Equal(last)) && c.hasAll(next.Clusters) {
+	if err != nil || with == nil || with.Equal(last) && c.hasAll(next.Clusters) {
 		return found
-	}
-	if with == nil {
-		with = a.before // an aggregate has a new part
 	}
 	return wait(Found{Resource: with})
 }
 
 // hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
 func (c *Core) hasAll(clusters []string) bool {
-	return !c.kinds[Clusters].pending && !c.kinds[Loads].pending && c.knowsAll(clusters)
-}
-
-// knowsAll reports whether clusters and their endpoints were sent.
-func (c *Core) knowsAll(clusters []string) bool {
-	for _, name := range clusters {
-		switch r := c.kinds[Clusters].sent[name]; {
-		case r == nil:
-			return false
-		case r.Clusters != nil:
-			if !c.knowsAll(r.Clusters) {
-				return false
-			}
-		case c.kinds[Loads].sent[name] == nil:
+	for _, s := range []*subscription{&c.kinds[Clusters], &c.kinds[Loads]} {
+		lacks := func(name string) bool { return s.sent[name] == nil }
+		if s.pending || slices.ContainsFunc(clusters, lacks) {
 			return false
 		}
 	}

@@ -2,7 +2,6 @@ package mapping
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -35,24 +34,13 @@ func (m *mapping) parseAddresses() {
 	}
 }
 
-// load returns the endpoints of a cluster, by priority. Above maxBytes, it leaves out the last ones.
+// load returns the endpoints of a cluster, by priority. There is no gap, which grpc-go rejects, and no empty locality, which crashes C core 1.51.
 func (p *plan) load(name string, tiers [][]int) *Resource {
-	for {
-		load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-		for priority, members := range tiers { // no gap, which grpc-go rejects, and no empty locality, which crashes C core 1.51
-			load.Endpoints = append(load.Endpoints, p.localities(p.chosen(members), uint32(priority))...)
-		}
-		r, err := newResource(name, load)
-		if p.fail(err); err != nil || len(r.Body.GetValue()) <= maxBytes {
-			return r
-		}
-		p.lacks("clients receive at most %d KiB of endpoints of a cluster: they do not know the last ones", maxBytes>>10)
-		last := len(tiers) - 1
-		tiers = append(slices.Clone(tiers[:last]), tiers[last][:len(tiers[last])*9/10])
-		if len(tiers[last]) == 0 {
-			tiers = tiers[:last]
-		}
+	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	for priority, members := range tiers {
+		load.Endpoints = append(load.Endpoints, p.localities(members, uint32(priority))...)
 	}
+	return p.resource(name, load)
 }
 
 // localities returns the localities of a priority: one for all, since implementations build rings of several localities differently. For

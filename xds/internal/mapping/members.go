@@ -23,13 +23,15 @@ type plan struct {
 	made    *planning.Plan[int]     // of indexes of endpoints
 	base    *set
 	closed  bool     // a strict label: calls of unknown lanes fail
+	spare   int      // how many endpoints a cluster has that stand in for its own
 	targets []target // in the order of their routes
 }
 
 // set is the endpoints of a lane.
 type set struct {
 	lane   string  // "": the base
-	groups []group // at least one, which may be empty
+	strict bool    // its calls go nowhere else
+	groups []group // by descending share; at least one, which may be empty
 }
 
 // isEmpty reports whether the set lacks endpoints.
@@ -50,7 +52,6 @@ func (m *mapping) plan(s *Service) *plan {
 	}
 	if p.ring != nil && m.client.NoRing {
 		p.ring = nil
-		p.lacks("ring_hash_experimental: clients with gRPC's C core up to 1.51 use round robin, because they crash with it")
 	}
 	p.noteUnsupported()
 	p.makePlan(p.policy.etcd)
@@ -78,7 +79,7 @@ func (p *plan) makePlan(config *planning.Config) {
 
 // setOf returns the endpoints of a lane, nil for one without any, that clients can call and that are not drained.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
-	s := &set{lane: name}
+	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 	var groups []planning.Group
 	if l != nil {
 		groups = p.made.Groups(l)
@@ -105,6 +106,7 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 			s.groups = append(s.groups, one)
 		}
 	}
+	slices.SortStableFunc(s.groups, func(a, b group) int { return cmp.Compare(b.weight, a.weight) })
 	if s.groups == nil {
 		s.groups = make([]group, 1)
 	}
@@ -113,19 +115,24 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 
 // lanes returns the lanes whose calls need routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
 // route names. If there are too many, it leaves out the last ones, but none that differs from how the calls of an unknown lane are treated.
-func (p *plan) lanes() (names []string) {
+func (p *plan) lanes() []*set {
+	var names []string
 	for l := range p.made.Lanes() {
 		names = append(names, l.Name)
 	}
 	names = append(names, p.policy.etcd.NamedLanes()...)
 	slices.Sort(names)
-	var needed, others []string
+	var needed, others []*set
 	for _, name := range slices.Compact(names) {
-		switch {
-		case p.policy.etcd.Strict(name) != p.closed:
-			needed = append(needed, name)
-		case p.closed || !p.setOf(name, p.made.Lane(name)).isEmpty():
-			others = append(others, name)
+		l := p.made.Lane(name)
+		if l == p.made.Base {
+			l = nil
+		}
+		switch s := p.setOf(name, l); {
+		case s.strict != p.closed:
+			needed = append(needed, s)
+		case p.closed || !s.isEmpty():
+			others = append(others, s)
 		}
 	}
 	if most := max(0, p.maxLanes-len(needed)); len(others) > most {
@@ -133,6 +140,42 @@ func (p *plan) lanes() (names []string) {
 		others = others[:most]
 	}
 	return append(needed, others...)
+}
+
+const (
+	maxEndpoints = 5000   // of a cluster
+	maxSpare     = 50_000 // that stand in for others, in all clusters of a service
+	maxTiers     = 32     // of a cluster
+)
+
+// tiers returns the endpoints of a group's cluster by priority: its own and then, for calls while none of these is reachable, those of the
+// other groups and of fallback, nil for none. Weighted clusters alone would let these calls fail, see grpc/grpc-go#8383.
+func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
+	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
+	if fallback != nil {
+		groups = append(groups, fallback.groups...)
+	}
+	left, has := maxEndpoints, make(map[int]bool)
+	for n := 0; n < len(groups) && len(tiers) < maxTiers && left > 0; n++ {
+		if n == 1 {
+			left = min(left, p.spare)
+		}
+		for _, tier := range groups[n].tiers {
+			members := slices.DeleteFunc(slices.Clone(p.chosen(tier)), func(i int) bool { return has[i] })
+			if len(members) > left {
+				p.lacks("more than %d endpoints of a cluster, or %d that stand in for those of lanes and of groups of a split: clients do not know the last ones",
+					maxEndpoints, maxSpare)
+				members = members[:left]
+			}
+			for _, i := range members {
+				has[i] = true
+			}
+			if left -= len(members); len(members) > 0 {
+				tiers = append(tiers, members)
+			}
+		}
+	}
+	return tiers
 }
 
 // chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id, and for each

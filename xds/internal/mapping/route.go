@@ -43,9 +43,7 @@ func (m *mapping) routes() *Resource {
 		return nil
 	}
 	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
-	if m.fail(err); err == nil {
-		r.shared = m.shared
-	}
+	m.fail(err)
 	return r
 }
 
@@ -122,19 +120,26 @@ type share struct {
 // setTargets makes the targets of the service, which are the same for all its methods but those for the leader.
 func (p *plan) setTargets() {
 	p.closed = p.policy.etcd.Strict("")
-	base := p.share(p.destination(p.base, nil))
-	add := func(to []share, headers ...*routev3.HeaderMatcher) {
-		if p.err == nil {
-			p.targets = append(p.targets, target{headers, to})
+	lanes := p.lanes()
+	p.spare = maxSpare / ((len(lanes) + 1) * (len(p.policy.etcd.Split) + 1))
+	base := p.destination(p.base, nil)
+	toLanes := make([][]share, len(lanes))
+	for i, s := range lanes {
+		if toLanes[i] = base; s.strict {
+			toLanes[i] = p.destination(s, nil)
+		} else if !s.isEmpty() {
+			toLanes[i] = p.destination(s, p.base)
 		}
 	}
-	lanes := p.lanes()
+	add := func(to []share, headers ...*routev3.HeaderMatcher) {
+		p.targets = append(p.targets, target{headers, to})
+	}
 	addLanes := func(header string, others ...*routev3.HeaderMatcher) {
-		for _, name := range lanes {
-			add(p.toLane(name, base), append(others, exactly(header, name))...)
+		for i, s := range lanes {
+			add(toLanes[i], append(others, exactly(header, s.lane))...)
 		}
 		if p.closed {
-			add(p.toNobody(), namesLane(header))
+			add(p.single(nobody, nil), namesLane(header))
 		}
 	}
 	addLanes(serviceconfig.LaneHeader)
@@ -146,31 +151,10 @@ func (p *plan) setTargets() {
 	add(base)
 }
 
-// toNobody returns a cluster without endpoints, for calls of an unknown lane that must fail.
-func (p *plan) toNobody() []share {
-	name := p.prefix + nobody
-	p.addCluster(name, nil)
-	return []share{{name, 1}}
-}
-
-// toLane returns the clusters of a lane. If the lane is not strict, its calls fall back on the base.
-func (p *plan) toLane(name string, base []share) []share {
-	own := p.setOf(name, p.made.Lane(name))
-	switch {
-	case p.policy.etcd.Strict(name):
-		return p.destination(own, nil)
-	case own.isEmpty() || p.made.Lane(name) == p.made.Base:
-		return base
-	}
-	return p.share(p.destination(own, p.base))
-}
-
-// share marks clusters as shared, see [Resource].
-func (p *plan) share(to []share) []share {
-	for _, s := range to {
-		p.shared[s.cluster] = true
-	}
-	return to
+// single makes a cluster for all calls of a target.
+func (p *plan) single(name string, tiers [][]int) []share {
+	p.addCluster(p.prefix+name, tiers)
+	return []share{{p.prefix + name, 1}}
 }
 
 // toLeader returns the cluster of the leader, which may be drained. Without a leader, calls fail: an xDS client cannot wait for one.
@@ -182,9 +166,7 @@ func (p *plan) toLeader() []share {
 		}
 	}
 	p.lacks("calls to the leader carry no token, and fail with UNAVAILABLE while there is no leader")
-	name := p.prefix + leader
-	p.addCluster(name, tiers)
-	return []share{{name, 1}}
+	return p.single(leader, tiers)
 }
 
 // routesOf returns the routes of a path: those of the lanes, and last that of all other calls.
@@ -300,13 +282,8 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination returns the clusters of a set with their shares. The calls of a group without a reachable endpoint go to the other groups, and then
-// to those of fallback, if any. Weighted clusters alone would let these calls fail, see grpc/grpc-go#8383.
+// destination makes the clusters of a set, and returns them with their shares. fallback takes calls while nothing in the set is reachable.
 func (p *plan) destination(s, fallback *set) (to []share) {
-	var last []string
-	if fallback != nil {
-		last = p.leaves(fallback, -1)
-	}
 	weights := make([]uint32, len(s.groups))
 	for g := range s.groups {
 		weights[g] = s.groups[g].weight
@@ -316,8 +293,9 @@ func (p *plan) destination(s, fallback *set) (to []share) {
 	}
 	for g, weight := range scaled(weights) {
 		if weight > 0 && p.err == nil {
-			chain := append([]string{p.leaf(s, s.groups[g])}, p.leaves(s, g)...)
-			to = append(to, share{p.aggregate(append(chain, last...)), weight})
+			name := p.nameOf(s, g)
+			p.addCluster(name, p.tiers(s, fallback, g))
+			to = append(to, share{name, weight})
 		}
 	}
 	return to
@@ -338,42 +316,27 @@ func scaled(weights []uint32) []uint32 {
 	return weights
 }
 
-// maxOthers limits how many groups may take the calls of another one.
-const maxOthers = 16
-
-// leaves returns the clusters of a set's groups except one, by descending share.
-func (p *plan) leaves(s *set, except int) (names []string) {
-	order := make([]int, 0, len(s.groups))
-	for g := range s.groups {
-		if g != except {
-			order = append(order, g)
-		}
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.groups[b].weight, s.groups[a].weight) })
-	for _, g := range order[:min(len(order), maxOthers)] {
-		names = append(names, p.leaf(s, s.groups[g]))
-	}
-	return names
-}
-
-// leaf makes the cluster of a group, and returns its name. The name depends on what the endpoints have in common, so a client keeps its
-// connections when shares change.
-func (p *plan) leaf(s *set, g group) string {
+// nameOf returns the name of a group's cluster. It depends on what the endpoints have in common, so a client keeps its connections when
+// shares change.
+func (p *plan) nameOf(s *set, g int) string {
 	name := p.prefix
-	if s.lane != "" {
+	switch {
+	case s.strict:
+		name += strictMark + url.QueryEscape(s.lane)
+	case s.lane != "":
 		name += laneMark + url.QueryEscape(s.lane)
 	}
-	if g.name != "" {
-		name += "/split=" + g.name
+	if group := s.groups[g].name; group != "" {
+		name += "/split=" + group
 	}
-	p.addCluster(name, g.tiers)
 	return name
 }
 
 // Parts of the names of clusters.
 const (
-	laneMark      = "/lane="
-	leader        = "/leader"
-	nobody        = "/nobody"
-	aggregateMark = "/or=others"
+	laneMark   = "/lane="
+	onlyMark   = "/only:" // of clusters whose calls must not go to others
+	strictMark = onlyMark + "lane="
+	leader     = onlyMark + "leader"
+	nobody     = onlyMark + "nobody"
 )

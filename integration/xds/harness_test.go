@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -114,10 +115,8 @@ func (w *world) explain() {
 
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
 	w.t.Helper()
-	logger, ask := kit.AskingLogger(&w.logs)
-	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
+	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil))))
 	must(w.t, err)
-	ask(func() { server.Status() })
 	g := grpc.NewServer()
 	server.Register(g)
 	stopped := make(chan struct{})

@@ -49,11 +49,11 @@ func health(w http.ResponseWriter, s xds.Status) {
 	output.Sayf(w, "ok\n")
 }
 
-// list writes the services that clients ask for, and the clients.
+// list writes the services that clients have asked for, and the clients.
 func list(w http.ResponseWriter, s xds.Status) {
 	setHeader(w)
 	for _, h := range s.Hosts {
-		output.Sayf(w, "xds:///%s  key %s, %d endpoints, %d clients\n", h.Authority, h.Key, h.Endpoints, h.Clients)
+		output.Sayf(w, "xds:///%s  key %s, %d endpoints\n", h.Authority, h.Key, h.Endpoints)
 		if h.Err != nil {
 			output.Sayf(w, "  error: %v\n", h.Err)
 		} else if !h.Known {

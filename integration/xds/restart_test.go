@@ -88,6 +88,25 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	}
 }
 
+// Nobody is in etcd when the bridge comes back, as after leases have expired. A client that comes back keeps what it knows.
+func TestRestart_NobodyIsThere(t *testing.T) {
+	w := newWorld(t, "")
+	w.addServing("a", "acme.Echo/Say")
+	c := w.goClient("")
+	eventually(t, c, calls(20), "a", only("a"))
+	w.bridges[0].stop()
+	_, err := etcd.Admin().Delete(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/a")
+	must(t, err)
+	w.restart()
+	kit.Eventually(t, soon, "etcd and the client are there", func() bool {
+		s := w.bridges[0].Status()
+		return len(s.Hosts) == 1 && s.Hosts[0].Known && len(s.Clients) == 1 && len(s.Clients[0].Types) == 4
+	})
+	if o := c.call(calls(20)); !only("a")(o) {
+		t.Errorf("calls: %+v", o)
+	}
+}
+
 // A bridge that is restarted while etcd is away tells new clients what its snapshots have. Those that come back keep what they
 // know, for these have no leader, and what they have may be out of date.
 func TestRestart_SnapshotsAreForNewClients(t *testing.T) {

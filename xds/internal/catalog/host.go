@@ -118,7 +118,7 @@ func (h *host) refresh() {
 		views = append(views, v)
 	}
 	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
-	h.provisional = false
+	h.provisional = len(views[0].Endpoints) == 0 // leases expire while etcd is away, and their owners come back
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {

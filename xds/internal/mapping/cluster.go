@@ -6,7 +6,6 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	pickfirstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
 	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
@@ -54,23 +53,18 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 		// Not within a locality: grpc-go would not reconnect after it loses the connection.
 		c.LoadBalancingPolicy = p.orRoundRobin(&pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
 	case *serviceconfig.LeastRequest:
-		c.LoadBalancingPolicy = p.inLocality(leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount)))
-	case *serviceconfig.WeightedRoundRobin:
-		c.LoadBalancingPolicy = p.inLocality(byLoad(child))
+		c.LoadBalancingPolicy = p.leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount))
 	default:
 		if p.policy.child.Name == serviceconfig.PeakEwmaName {
-			c.LoadBalancingPolicy = p.inLocality(leastRequest(serviceconfig.DefaultChoiceCount))
+			c.LoadBalancingPolicy = p.leastRequest(serviceconfig.DefaultChoiceCount)
 		}
 	}
 }
 
-func leastRequest(choices uint32) proto.Message {
-	return &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)}
-}
-
-// inLocality returns a policy that picks within each locality.
-func (p *plan) inLocality(config proto.Message) *clusterv3.LoadBalancingPolicy {
-	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: p.orRoundRobin(config)})
+// leastRequest returns a policy that picks within each locality.
+func (p *plan) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
+	picks := p.orRoundRobin(&leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
+	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: picks})
 }
 
 func (p *plan) orRoundRobin(config proto.Message) *clusterv3.LoadBalancingPolicy {
@@ -85,21 +79,6 @@ func (p *plan) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy
 		}})
 	}
 	return list
-}
-
-// byLoad returns the config of weighted_round_robin, which weighs endpoints by the load that they report.
-func byLoad(c *serviceconfig.WeightedRoundRobin) *wrrv3.ClientSideWeightedRoundRobin {
-	m := &wrrv3.ClientSideWeightedRoundRobin{
-		OobReportingPeriod: optionalDuration(c.OOBReportingPeriod), BlackoutPeriod: optionalDuration(c.BlackoutPeriod),
-		WeightExpirationPeriod: optionalDuration(c.WeightExpirationPeriod), WeightUpdatePeriod: optionalDuration(c.WeightUpdatePeriod),
-	}
-	if c.EnableOOBLoadReport != nil {
-		m.EnableOobLoadReport = wrapperspb.Bool(*c.EnableOOBLoadReport)
-	}
-	if c.ErrorUtilizationPenalty != nil {
-		m.ErrorUtilizationPenalty = wrapperspb.Float(float32(min(*c.ErrorUtilizationPenalty, math.MaxFloat32)))
-	}
-	return m
 }
 
 func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {

@@ -18,6 +18,7 @@ import (
 	"cmp"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -116,12 +117,10 @@ type mapping struct {
 	*Host
 	client          Client
 	maxLanes        int
-	addresses       []*address // by endpoint; nil: not an IP address
-	plans           []*plan    // by service
+	addresses       []netip.AddrPort // by endpoint; zero: not an IP address
+	plans           []*plan          // by service
 	clusters, loads map[string]*Resource
-	routeBytes      int
 	clusterBytes    int
-	routeCount      int
 	unsupported     map[string]bool
 	err             error // the first one
 }

@@ -41,7 +41,7 @@ func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 type group struct {
 	weight uint32
 	name   string  // "": without a split
-	tiers  [][]int // endpoints in the order of priority; no tier is empty
+	tiers  [][]int // the endpoints that the client uses, by priority; no tier is empty
 }
 
 // plan returns the plan of a service.
@@ -94,12 +94,12 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 		for _, t := range g.Tiers {
 			var members []int
 			for _, m := range t.Members {
-				if i := p.made.All[m]; p.addresses[i] != nil && t.Class.IsLive() {
+				if i := p.made.All[m]; p.addresses[i].IsValid() && t.Class.IsLive() {
 					members = append(members, i)
 				}
 			}
 			if len(members) > 0 {
-				one.tiers = append(one.tiers, members)
+				one.tiers = append(one.tiers, p.chosen(members))
 			}
 		}
 		if len(one.tiers) > 0 {
@@ -143,9 +143,9 @@ func (p *plan) lanes() []*set {
 }
 
 const (
-	maxEndpoints = 5000   // of a cluster
+	maxEndpoints = 20_000 // of a cluster
 	maxSpare     = 50_000 // that stand in for others, in all clusters of a service
-	maxTiers     = 32     // of a cluster
+	maxGroups    = 16     // of a cluster
 )
 
 // tiers returns the endpoints of a group's cluster by priority: its own and then, for calls while none of these is reachable, those of the
@@ -156,21 +156,22 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 		groups = append(groups, fallback.groups...)
 	}
 	left, has := maxEndpoints, make(map[int]bool)
-	for n := 0; n < len(groups) && len(tiers) < maxTiers && left > 0; n++ {
+	for n, of := range groups[:min(len(groups), maxGroups)] {
 		if n == 1 {
 			left = min(left, p.spare)
 		}
-		for _, tier := range groups[n].tiers {
-			members := slices.DeleteFunc(slices.Clone(p.chosen(tier)), func(i int) bool { return has[i] })
-			if len(members) > left {
-				p.lacks("more than %d endpoints of a cluster, or %d that stand in for those of lanes and of groups of a split: clients do not know the last ones",
-					maxEndpoints, maxSpare)
-				members = members[:left]
+		for _, tier := range of.tiers {
+			var members []int
+			for _, i := range tier {
+				if left == 0 {
+					p.lacks("more than %d endpoints of a cluster, or %d that stand in for others: clients do not know the last ones", maxEndpoints, maxSpare)
+					break
+				}
+				if !has[i] {
+					has[i], left, members = true, left-1, append(members, i)
+				}
 			}
-			for _, i := range members {
-				has[i] = true
-			}
-			if left -= len(members); len(members) > 0 {
+			if members != nil {
 				tiers = append(tiers, members)
 			}
 		}
@@ -178,30 +179,21 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	return tiers
 }
 
-// chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id, and for each
-// held one another while there is one, because a held endpoint may be dead.
+// chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id. Held ones,
+// which may be dead, come last.
 func (p *plan) chosen(members []int) []int {
 	if p.policy.subset == 0 || len(members) <= p.policy.subset {
 		return members
 	}
 	score := make(map[int]uint64, len(members))
 	for _, i := range members {
-		score[i] = xxhash.Sum64String(p.client.ID + "\x00" + p.Endpoints[i].Instance)
-	}
-	ranking := slices.Clone(members)
-	slices.SortStableFunc(ranking, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
-	var chosen []int
-	live := 0
-	for _, i := range ranking {
-		_, held := p.Held[p.Endpoints[i].Addr]
-		if live == p.policy.subset || held && len(chosen) >= p.policy.subset {
-			continue
+		score[i] = xxhash.Sum64String(p.client.ID+"\x00"+p.Endpoints[i].Instance) >> 1
+		if _, held := p.Held[p.Endpoints[i].Addr]; !held {
+			score[i] |= 1 << 63
 		}
-		if !held {
-			live++
-		}
-		chosen = append(chosen, i)
 	}
-	slices.Sort(chosen)
-	return chosen
+	slices.SortStableFunc(members, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
+	members = members[:p.policy.subset]
+	slices.Sort(members)
+	return members
 }

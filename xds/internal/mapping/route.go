@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
+	"math/bits"
 	"net/url"
 	"slices"
 	"strings"
@@ -36,11 +36,16 @@ func (m *mapping) routes() *Resource {
 		return cmp.Or(strings.Compare(b.method, a.method), strings.Compare(b.service, a.service)) // "" is the last
 	})
 	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
+	bytes := 0
 	for _, at := range paths {
-		host.Routes = append(host.Routes, owners[at].routesOf(at)...)
-	}
-	if m.err != nil {
-		return nil
+		for _, r := range owners[at].routesOf(at) {
+			host.Routes = append(host.Routes, r)
+			bytes += proto.Size(r)
+		}
+		if m.err != nil || bytes > maxBytes || len(host.Routes) > maxRoutes {
+			m.fail(errTooLarge)
+			break
+		}
 	}
 	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
 	m.fail(err)
@@ -49,19 +54,12 @@ func (m *mapping) routes() *Resource {
 
 func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 	r, err := newResource(config.GetName(), config)
-	if err != nil {
-		return nil, err
+	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
+		r.Clusters = append(r.Clusters, clustersOf(route.GetRoute())...)
 	}
-	names := make(map[string]bool)
-	for _, host := range config.GetVirtualHosts() {
-		for _, route := range host.GetRoutes() {
-			for _, name := range clustersOf(route.GetRoute()) {
-				names[name] = true
-			}
-		}
-	}
-	r.Clusters = slices.Sorted(maps.Keys(names))
-	return r, nil
+	slices.Sort(r.Clusters)
+	r.Clusters = slices.Compact(r.Clusters)
+	return r, err
 }
 
 // clustersOf returns the clusters that a route names.
@@ -161,7 +159,7 @@ func (p *plan) single(name string, tiers [][]int) []share {
 func (p *plan) toLeader() []share {
 	var tiers [][]int
 	for i := range p.Endpoints {
-		if p.Endpoints[i].Instance == p.Leader && p.addresses[i] != nil {
+		if p.Endpoints[i].Instance == p.Leader && p.addresses[i].IsValid() {
 			tiers = [][]int{{i}}
 		}
 	}
@@ -172,19 +170,11 @@ func (p *plan) toLeader() []share {
 // routesOf returns the routes of a path: those of the lanes, and last that of all other calls.
 func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 	targets := p.targets
-	if p.leads(at) {
+	if slices.Contains(p.service.Leading, at.full()) {
 		targets = []target{{to: p.toLeader()}}
 	}
 	for _, t := range targets {
-		r := p.route(at, t)
-		routes = append(routes, r)
-		p.routeCount++
-		if p.routeBytes += proto.Size(r); p.routeBytes > maxBytes || p.routeCount > maxRoutes {
-			p.fail(errTooLarge)
-		}
-		if p.err != nil {
-			return nil
-		}
+		routes = append(routes, p.route(at, t))
 	}
 	return routes
 }
@@ -194,7 +184,8 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
 	action := &routev3.RouteAction{HashPolicy: p.hashPolicy(), ClusterSpecifier: weighted(t.to)}
-	if method := p.methodConfig(at); method != nil {
+	// The most specific config is in force, like in gRPC.
+	if method := cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}]); method != nil {
 		if method.Timeout != nil {
 			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(*method.Timeout)}
 		}
@@ -230,16 +221,6 @@ func present(header string, is bool) *routev3.HeaderMatcher {
 }
 
 func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
-
-// leads reports whether the calls of a path go to the leader.
-func (p *plan) leads(at path) bool {
-	return at.method != "" && slices.Contains(p.service.Leading, at.full())
-}
-
-// methodConfig returns the most specific config of a path, like gRPC, nil for none.
-func (p *plan) methodConfig(at path) *serviceconfig.Method {
-	return cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}])
-}
 
 // retried are the codes after which gRPC retries if configured by xDS:
 // https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
@@ -284,12 +265,11 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 
 // destination makes the clusters of a set, and returns them with their shares. fallback takes calls while nothing in the set is reachable.
 func (p *plan) destination(s, fallback *set) (to []share) {
-	weights := make([]uint32, len(s.groups))
+	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {
-		weights[g] = s.groups[g].weight
-	}
-	if slices.Max(weights) == 0 {
-		weights = slices.Repeat([]uint32{1}, len(weights))
+		if s.groups[0].weight > 0 {
+			weights[g] = s.groups[g].weight
+		}
 	}
 	for g, weight := range scaled(weights) {
 		if weight > 0 && p.err == nil {
@@ -303,13 +283,11 @@ func (p *plan) destination(s, fallback *set) (to []share) {
 
 // scaled halves weights until their sum fits in 32 bits, as gRPC requires. None of them becomes 0.
 func scaled(weights []uint32) []uint32 {
-	sum, shift := uint64(0), 0
+	sum := uint64(0)
 	for _, w := range weights {
 		sum += uint64(w)
 	}
-	for sum>>shift > math.MaxUint32/2 {
-		shift++
-	}
+	shift := max(0, bits.Len64(sum)-31)
 	for i, w := range weights {
 		weights[i] = max(min(w, 1), w>>shift)
 	}

@@ -125,24 +125,26 @@ type subscription struct {
 	announced map[string]*announced // of routes, by name
 }
 
-// Request handles a request, and reports whether it counts. A request with the nonce of an earlier answer is out of date: the client sends
+// Request handles a request. One with the nonce of an earlier answer is out of date: the client sends
 // another one when it receives the last answer.
-func (c *Core) Request(r Request) (counts bool, err error) {
+func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {
-		return false, fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
+		return fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
 	}
 	names := slices.Clone(r.Names)
 	slices.Sort(names)
 	names = slices.Compact(names)
 	switch {
 	case r.Nonce == "":
-		*s = subscription{asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
+		*s = subscription{
+			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), announced: make(map[string]*announced),
+		}
 	case !s.asked:
-		return false, nil
+		return nil
 	case r.Nonce != strconv.Itoa(s.nonce):
-		s.drop(r.Kind, names)
-		return false, nil
+		s.forget(names) // the client has dropped others, and may ask for them again in its next request
+		return nil
 	default:
 		if s.pending {
 			s.pending = false
@@ -158,18 +160,7 @@ func (c *Core) Request(r Request) (counts bool, err error) {
 	}
 	s.forget(names)
 	s.names = names
-	return true, nil
-}
-
-// drop handles the names of a request that is out of date. The client has dropped other resources, and may ask for them again in its next
-// request.
-func (s *subscription) drop(k Kind, names []string) {
-	if len(names) < len(s.names) {
-		s.fresh = true
-	}
-	if !k.isWhole() {
-		s.forget(names)
-	}
+	return nil
 }
 
 // forget deletes sent resources, except those of some names.
@@ -226,9 +217,6 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		return found
 	}
 	wait := func(f Found) Found {
-		if s.announced == nil {
-			s.announced = make(map[string]*announced)
-		}
 		s.announced[name] = a
 		if wake.IsZero() || a.until.Before(*wake) {
 			*wake = a.until

@@ -20,17 +20,17 @@ func TestManyNames(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("no.such.", i)
 	}
-	if _, err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
+	if err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
 		t.Errorf("too many names: %v", err)
 	}
-	if _, err := c.Request(Request{Listeners, names[1:], "", "", false}); err != nil {
+	if err := c.Request(Request{Listeners, names[1:], "", "", false}); err != nil {
 		t.Fatal(err)
 	}
 	answers, wake := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || !wake.IsZero() {
 		t.Fatalf("what is not there: %v, %v", answers, wake)
 	}
-	if _, err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
+	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
@@ -47,7 +47,7 @@ func TestLargeAnswers(t *testing.T) {
 		var c Core
 		var got []string
 		for nonce := ""; ; {
-			if _, err := c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}); err != nil {
+			if err := c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}); err != nil {
 				t.Fatal(err)
 			}
 			answers, _ := c.Answers(time.Time{}, find)
@@ -80,7 +80,7 @@ func TestAskedAgain(t *testing.T) {
 		var c Core
 		ask := func(nonce string, names ...string) (told []string) {
 			t.Helper()
-			if _, err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
+			if err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
 				t.Fatal(err)
 			}
 			answers, _ := c.Answers(time.Time{}, find)
@@ -135,7 +135,7 @@ func TestPending(t *testing.T) {
 			for _, r := range a.Resources {
 				got = append(got, r.Name)
 			}
-			if _, err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}); err != nil {
+			if err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -143,7 +143,7 @@ func TestPending(t *testing.T) {
 			t.Errorf("told %v, want %v", got, names)
 		}
 	}
-	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
+	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
 		t.Fatal(err)
 	}
 	known["a"] = true
@@ -157,7 +157,7 @@ func TestPending(t *testing.T) {
 
 	clear(known)
 	c = Core{}
-	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
+	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
 		t.Fatal(err)
 	}
 	told()
@@ -176,7 +176,7 @@ func TestProvisional(t *testing.T) {
 		found.Provisional = true
 		var back, fresh Core
 		for _, c := range []*Core{&back, &fresh} {
-			if _, err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: c == &back}); err != nil {
+			if err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: c == &back}); err != nil {
 				t.Fatal(err)
 			}
 		}

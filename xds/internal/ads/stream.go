@@ -124,8 +124,6 @@ func (c *stream) serve() error {
 				return nil
 			}
 			return err
-		case <-c.grpc.Context().Done():
-			return c.grpc.Context().Err()
 		}
 		wake, err := c.answer()
 		if err != nil {
@@ -165,13 +163,13 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if c.client.ID == "" && r.GetNode() != nil {
 		c.identify(r.GetNode())
 	}
-	counts, err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
+	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
 	authorities, client := c.core.Authorities(), c.client.ID
 	c.mu.Unlock()
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	if counts && refused != "" {
+	if refused != "" {
 		c.server.refused(client, kind, refused)
 	}
 	c.server.mu.Lock()

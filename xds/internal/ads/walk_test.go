@@ -98,7 +98,7 @@ func (w *walked) ask(acked Kind, refused string) {
 			if k == acked {
 				why = refused
 			}
-			if _, err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]}); err != nil {
+			if err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]}); err != nil {
 				w.broken = err.Error()
 			}
 			w.answer()
@@ -274,7 +274,7 @@ func TestWalk(t *testing.T) {
 				if w.nonce[Clusters] == "" {
 					return false
 				}
-				if _, err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {
+				if err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {
 					w.broken = err.Error()
 				}
 				w.answer()

@@ -43,7 +43,6 @@ type host struct {
 	policies    []*mapping.Policy // by service; each is the last valid one
 	err         error             // the current problem
 	unsupported []string          // the features that xDS lacks
-	reported    string            // the last logged problem
 	limit       loglimit.Limiter
 }
 
@@ -155,15 +154,11 @@ func (h *host) refresh() {
 
 // report sets the current problem, and logs it if it is new. It must be called with mu held.
 func (h *host) report(err error) {
+	last := h.err
 	h.err = err
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text == h.reported {
+	if fmt.Sprint(last) == fmt.Sprint(err) {
 		return
 	}
-	h.reported = text
 	if err != nil {
 		h.log(slog.LevelWarn, "cannot follow a service, its last known state stays in force", "error", err)
 	} else {

@@ -1,7 +1,6 @@
 package ads
 
 import (
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"path"
@@ -171,11 +170,11 @@ func (s *subscription) forget(names []string) {
 	})
 }
 
-// announceTime limits how long routes wait until a client knows their clusters.
+// announceTime limits how long routes wait until a client knows their clusters, to twice as long if nothing else happens.
 const announceTime = 5 * time.Second
 
-// Answers returns the answers to send now. find looks up a resource. wake, unless zero, is when Answers must be called again.
-func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, wake time.Time) {
+// Answers returns the answers to send now. find looks up a resource. waits reports whether Answers must be called again after announceTime.
+func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, waits bool) {
 	for k := range kinds {
 		look := func(name string) Found {
 			found := find(k, name)
@@ -183,7 +182,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			case found.Provisional && c.kinds[k].returns:
 				return Found{Pending: true}
 			case k == Routes:
-				return c.announce(now, name, found, &wake)
+				return c.announce(now, name, found, &waits)
 			}
 			return found
 		}
@@ -191,7 +190,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			all = append(all, *a)
 		}
 	}
-	return all, wake
+	return all, waits
 }
 
 // announced is a change of routes that waits until the client has the new clusters.
@@ -202,7 +201,7 @@ type announced struct {
 
 // announce returns the routes that the client should have now. Before it receives routes to clusters that it does not know, it receives
 // its current routes with these clusters announced.
-func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time) Found {
+func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
 	a := s.announced[name]
@@ -217,10 +216,7 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		return found
 	}
 	wait := func(f Found) Found {
-		s.announced[name] = a
-		if wake.IsZero() || a.until.Before(*wake) {
-			*wake = a.until
-		}
+		s.announced[name], *waits = a, true
 		return f
 	}
 	if a.before == nil {
@@ -310,10 +306,8 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 // versionOf returns a version, which is the same for equal resources in every process.
 func versionOf(resources []*mapping.Resource) string {
 	hash := xxhash.New()
-	var buf [8]byte
 	for _, r := range resources {
-		_, _ = hash.WriteString(r.Name) // it returns no error
-		_, _ = hash.Write(binary.BigEndian.AppendUint64(buf[:0], r.Hash))
+		_, _ = fmt.Fprintf(hash, "%q%x", r.Name, r.Hash) // it returns no error
 	}
 	return strconv.FormatUint(hash.Sum64(), 16)
 }

@@ -61,16 +61,6 @@ func (s *Server) Changed(authority string) {
 	}
 }
 
-// refused logs that a client refused an answer.
-func (s *Server) refused(client string, k Kind, why string) {
-	s.mu.Lock()
-	ok, missed := s.refusals.Allow(time.Now())
-	s.mu.Unlock()
-	if ok {
-		s.logger.Warn("a client refuses (NACK) an answer", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
-	}
-}
-
 // stream is the stream of one client.
 type stream struct {
 	server  *Server
@@ -125,13 +115,13 @@ func (c *stream) serve() error {
 			}
 			return err
 		}
-		wake, err := c.answer()
+		waits, err := c.answer()
 		if err != nil {
 			return err
 		}
 		timer.Stop()
-		if !wake.IsZero() {
-			timer.Reset(time.Until(wake))
+		if waits {
+			timer.Reset(announceTime)
 		}
 	}
 }
@@ -169,13 +159,17 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	if refused != "" {
-		c.server.refused(client, kind, refused)
+	s, logs, missed := c.server, false, 0
+	s.mu.Lock()
+	if _, serves := s.streams[c]; serves {
+		s.streams[c] = authorities
 	}
-	c.server.mu.Lock()
-	defer c.server.mu.Unlock()
-	if _, serves := c.server.streams[c]; serves {
-		c.server.streams[c] = authorities
+	if refused != "" {
+		logs, missed = s.refusals.Allow(time.Now())
+	}
+	s.mu.Unlock()
+	if logs {
+		s.logger.Warn("a client refuses (NACK) an answer", loglimit.Attrs(missed, "client", client, "type", kind.String(), "why", refused)...)
 	}
 	return nil
 }
@@ -197,10 +191,10 @@ func (c *stream) notify() {
 	}
 }
 
-// answer sends the answers that are due. wake, unless zero, is when more may be due.
-func (c *stream) answer() (wake time.Time, err error) {
+// answer sends the answers that are due. waits reports whether it must be called again after announceTime.
+func (c *stream) answer() (waits bool, err error) {
 	c.mu.Lock()
-	answers, wake := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
+	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
 	c.mu.Unlock()
 	for _, a := range answers {
 		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}
@@ -208,10 +202,10 @@ func (c *stream) answer() (wake time.Time, err error) {
 			r.Resources[i] = a.Resources[i].Body
 		}
 		if err := c.grpc.Send(r); err != nil {
-			return wake, err
+			return waits, err
 		}
 	}
-	return wake, nil
+	return waits, nil
 }
 
 // Clients returns the clients, sorted by id.

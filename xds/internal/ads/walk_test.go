@@ -83,10 +83,10 @@ func (w *walked) ask(acked Kind, refused string) {
 		wants[Routes] = []string{"a"}
 	}
 	if routes := w.has[Routes]["a"]; routes != nil {
-		wants[Clusters] = w.clustersOf(routes.Clusters, nil)
+		wants[Clusters] = routes.Clusters
 	}
 	for _, name := range wants[Clusters] {
-		if c := w.has[Clusters][name]; c != nil && c.Clusters == nil {
+		if w.has[Clusters][name] != nil {
 			wants[Loads] = append(wants[Loads], name)
 		}
 	}
@@ -104,20 +104,6 @@ func (w *walked) ask(acked Kind, refused string) {
 			w.answer()
 		}
 	}
-}
-
-// clustersOf returns clusters and those that they are made of.
-func (w *walked) clustersOf(names, all []string) []string {
-	for _, name := range names {
-		if !slices.Contains(all, name) {
-			all = append(all, name)
-			if c := w.has[Clusters][name]; c != nil {
-				all = w.clustersOf(c.Clusters, all)
-			}
-		}
-	}
-	slices.Sort(all)
-	return all
 }
 
 // read has the client read an answer, and acknowledge or refuse it.
@@ -193,11 +179,7 @@ func (w *walked) restart() {
 
 // knows reports whether the client knows a cluster, and where its endpoints are.
 func (w *walked) knows(name string) bool {
-	c := w.has[Clusters][name]
-	if c == nil || c.Clusters == nil {
-		return c != nil && w.has[Loads][name] != nil
-	}
-	return !slices.ContainsFunc(c.Clusters, func(name string) bool { return !w.knows(name) })
+	return w.has[Clusters][name] != nil && w.has[Loads][name] != nil
 }
 
 func startWalked() *walked {
@@ -226,7 +208,7 @@ func (w *walked) step() string {
 	if !s.Route.Equal(w.has[Routes]["a"]) || !s.Listener.Equal(w.has[Listeners]["a"]) {
 		return "the client has other routes"
 	}
-	for _, name := range w.clustersOf(s.Route.Clusters, nil) {
+	for _, name := range s.Route.Clusters {
 		if !s.Clusters[name].Equal(w.has[Clusters][name]) || !s.Loads[name].Equal(w.has[Loads][name]) {
 			return "the client has another " + name
 		}

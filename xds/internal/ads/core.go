@@ -64,23 +64,20 @@ type Found struct {
 
 // Lookup looks up a resource of a snapshot.
 func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
-	switch k {
-	case Clusters:
+	switch {
+	case k == Clusters:
 		if f.Resource = s.Clusters[name]; f.Resource == nil {
 			f.Substitute, _ = s.Substitute(name)
 		}
-	case Loads:
+	case k == Loads:
 		if f.Resource = s.Loads[name]; f.Resource == nil {
 			_, f.Substitute = s.Substitute(name)
 		}
-	case Listeners:
-		if name == s.Listener.Name {
-			f.Resource = s.Listener
-		}
-	case Routes:
-		if name == s.Route.Name {
-			f.Resource = s.Route
-		}
+	case name != s.Listener.Name: // which the routes have, too
+	case k == Listeners:
+		f.Resource = s.Listener
+	case k == Routes:
+		f.Resource = s.Route
 	}
 	return f
 }
@@ -144,12 +141,10 @@ func (c *Core) Request(r Request) error {
 	case r.Nonce != strconv.Itoa(s.nonce):
 		s.forget(names) // the client has dropped others, and may ask for them again in its next request
 		return nil
-	default:
-		if s.pending {
-			s.pending = false
-			if s.refused = r.Refused; r.Refused == "" {
-				s.acked = s.version
-			}
+	case s.pending:
+		s.pending = false
+		if s.refused = r.Refused; r.Refused == "" {
+			s.acked = s.version
 		}
 	}
 	for _, name := range names {
@@ -218,6 +213,13 @@ func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Fo
 	wait := func(f Found) Found {
 		s.announced[name], *waits = a, true
 		return f
+	}
+	// grpc-go 1.85 loses a cluster that comes back into routes while it has calls to it from before.
+	leaving := func(cluster string) bool {
+		return !slices.Contains(last.Clusters, cluster) && slices.Contains(c.kinds[Clusters].names, cluster)
+	}
+	if last != nil && slices.ContainsFunc(next.Clusters, leaving) {
+		return wait(Found{Resource: last})
 	}
 	if a.before == nil {
 		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {

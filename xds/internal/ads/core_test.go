@@ -182,3 +182,28 @@ func TestProvisional(t *testing.T) {
 		}
 	}
 }
+
+// A client that still has calls to a cluster from before is told routes to it when it has let go of it.
+func TestComesBack(t *testing.T) {
+	state, c := 2, new(Core)
+	ask := func(k Kind, nonce string, names ...string) (routes []string) {
+		if err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
+			t.Fatal(err)
+		}
+		answers, _ := c.Answers(time.Unix(1000, 0), func(k Kind, name string) Found { return Lookup(snapshots[state], k, name) })
+		if n := len(answers); n > 0 && answers[n-1].Kind == Routes {
+			routes = answers[n-1].Resources[0].Clusters
+		}
+		return routes
+	}
+	split := snapshots[2].Route.Clusters
+	ask(Routes, "", "a")
+	for _, nonce := range []string{"", "1"} {
+		ask(Clusters, nonce, append(split, "a")...)
+		ask(Loads, nonce, append(split, "a")...)
+	}
+	state = 0
+	if before, after := ask(Routes, "1", "a"), ask(Clusters, "1", split...); before != nil || !slices.Contains(after, "a") {
+		t.Errorf("a client has routes to %v, and to %v when it has let go of the cluster", before, after)
+	}
+}

@@ -95,12 +95,11 @@ func TestRestart_NobodyIsThere(t *testing.T) {
 	c := w.goClient("")
 	eventually(t, c, calls(20), "a", only("a"))
 	w.bridges[0].stop()
-	_, err := etcd.Admin().Delete(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/a")
-	must(t, err)
+	must(t, w.registry.Remove(kit.Bounded(t, soon), w.desc.Key, "a"))
 	w.restart()
 	kit.Eventually(t, soon, "etcd and the client are there", func() bool {
-		s := w.bridges[0].Status()
-		return len(s.Hosts) == 1 && s.Hosts[0].Known && len(s.Clients) == 1 && len(s.Clients[0].Types) == 4
+		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients
+		return len(hosts) == 1 && hosts[0].Known && len(clients) == 1 && len(clients[0].Types) == 4
 	})
 	if o := c.call(calls(20)); !only("a")(o) {
 		t.Errorf("calls: %+v", o)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +35,7 @@ type app struct {
 	settings settings
 	output   output.Format
 	stdin    io.Reader
+	env      func(name string) (value string, set bool)
 	dial     dialing.Func // to instances
 	written  bool         // a live config was written
 	running  bool         // the command line was valid
@@ -63,13 +63,22 @@ func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	}
 }
 
-// open reads the environment, and connects to etcd.
+// open connects to etcd.
 func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error) {
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.begin(cmd); err != nil {
 		return nil, err
 	}
-	a.running, a.settings.warnings = true, warnings
+	a.settings.warnings = warnings
 	return a.settings.open(cmd.Context())
+}
+
+// begin reads the environment. Later errors are not about how the command line is written.
+func (a *app) begin(cmd *cobra.Command) error {
+	if err := fromEnvironment(cmd.Flags(), a.env); err != nil {
+		return err
+	}
+	a.running = true
+	return nil
 }
 
 // keyArgs accepts a service key, and n more arguments.

@@ -97,10 +97,10 @@ func layoutNames() (names []string) {
 
 func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 	ctx := cmd.Context()
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.begin(cmd); err != nil {
 		return err
 	}
-	a.running, a.settings.noPrompt = true, true // a service manager could not answer
+	a.settings.noPrompt = true // a service manager could not answer
 	probe, err := o.prober(ctx, a, cmd.Flags(), key)
 	if err != nil {
 		return usage.Mistake(err)

@@ -6,12 +6,9 @@ import (
 	"io"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
@@ -28,20 +25,6 @@ type prometheusGroup struct {
 var servedAt = regexp.MustCompile(`at (http://\S+)`)
 
 var prometheusLabel = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-
-// targetsCmd waits until the sd that runs names exactly the targets given.
-func targetsCmd(ts *testscript.TestScript, _ bool, args []string) {
-	w := in(ts)
-	ts.Check(w.follow.wait(`at http://`))
-	url := servedAt.FindStringSubmatch(w.follow.String())[1]
-	awaitTargets(w.t, url, func(groups []prometheusGroup) bool {
-		var got []string
-		for _, g := range groups {
-			got = append(got, g.Targets...)
-		}
-		return slices.Equal(got, args)
-	})
-}
 
 // awaitTargets asks for the targets until they are as wanted.
 func awaitTargets(t testing.TB, url string, ok func([]prometheusGroup) bool) {

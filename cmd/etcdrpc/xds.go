@@ -71,10 +71,9 @@ and clients with what each acknowledged (ACK) or refused (NACK), /metrics and /h
 }
 
 func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.begin(cmd); err != nil {
 		return err
 	}
-	a.running = true
 	services, err := o.read()
 	if err != nil {
 		return err

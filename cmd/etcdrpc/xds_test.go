@@ -31,7 +31,7 @@ var xdsAt = regexp.MustCompile(`Serving xDS at (\S+), and its status at (http://
 // startXDS runs xds, and returns where it serves, and where its page is.
 func startXDS(t *testing.T, etcd *etcdtest.Cluster, args ...string) (addr, page string) {
 	t.Helper()
-	f := startFollower(&app{}, at(etcd, append([]string{"xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...)...))
+	f := startFollower(newApp(), at(etcd, append([]string{"xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...)...))
 	t.Cleanup(func() {
 		f.stop()
 		if code := ends(t, f.code); code != exitFine {
@@ -82,7 +82,7 @@ func TestXDS(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	serveHealth(t, etcd, "acme/user")
 	addr, page := startXDS(t, etcd, "--service", "acme/user", "--service", "acme/other=other.example:443")
-	bootstrap, stderr, code := executed(t, &app{}, "xds", "bootstrap", "--server", addr, "--id", "client-7")
+	bootstrap, stderr, code := executed(t, newApp(), "xds", "bootstrap", "--server", addr, "--id", "client-7")
 	if code != exitFine {
 		t.Fatal(stderr)
 	}
@@ -126,7 +126,7 @@ func TestXDS_LogReaderStalls(t *testing.T) {
 	stderr, code := &stalled{stalls: make(chan struct{}), again: make(chan struct{})}, make(chan int, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	args := at(etcd, "xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--service", "acme/user")
-	go func() { code <- (&app{}).execute(ctx, args, io.Discard, stderr) }()
+	go func() { code <- (newApp()).execute(ctx, args, io.Discard, stderr) }()
 	defer ends(t, code)
 	defer close(stderr.again)
 	defer stop()
@@ -134,7 +134,7 @@ func TestXDS_LogReaderStalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := xdsAt.FindStringSubmatch(stderr.String())
-	bootstrap, _, _ := executed(t, &app{}, "xds", "bootstrap", "--server", found[1], "--id", "client-7")
+	bootstrap, _, _ := executed(t, newApp(), "xds", "bootstrap", "--server", found[1], "--id", "client-7")
 	callByXDS(t, "acme.user", bootstrap)
 	<-stderr.stalls
 	for _, path := range []string{"/", "/healthz", "/metrics"} {
@@ -163,7 +163,7 @@ func TestXDSOverTLS(t *testing.T) {
 	ca, cert, key := xdsCertificate(t)
 	addr, _ := startXDS(t, etcd, "--service", "acme/user", "--server-cert", cert, "--server-key", key, "--client-cacert", ca)
 	_, port, _ := net.SplitHostPort(addr)
-	bootstrap, stderr, code := executed(t, &app{}, "xds", "bootstrap", "--server", "localhost:"+port, "--id", "a",
+	bootstrap, stderr, code := executed(t, newApp(), "xds", "bootstrap", "--server", "localhost:"+port, "--id", "a",
 		"--server-cacert", ca, "--client-cert", cert, "--client-key", key)
 	if code != exitFine {
 		t.Fatal(stderr)

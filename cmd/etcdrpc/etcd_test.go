@@ -13,14 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// night skips what takes long, and what only shows once more what another test holds, in the tests of each push.
-func night(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("by night")
-	}
-}
-
 // putKey puts a key into etcd, on a lease if one is given.
 func putKey(t testing.TB, etcd *etcdtest.Cluster, key, value string, lease ...clientv3.LeaseID) {
 	t.Helper()

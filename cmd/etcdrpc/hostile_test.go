@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
+	"html"
+	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/targets"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -258,17 +258,32 @@ func TestS12_Commands(t *testing.T) {
 		text(0, "policy", "get", "acme/"+hostile[0])
 	})
 	t.Run("sd", func(t *testing.T) {
-		var groups []prometheusGroup
+		var groups []targets.Group
 		asJSON(&groups, "sd", "--once")
 		if len(groups) < len(hostile) {
 			t.Errorf("%d groups", len(groups))
 		}
 		for _, g := range groups {
 			for name := range g.Labels {
-				if !prometheusLabel.MatchString(name) {
+				if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(name) {
 					t.Errorf("%q is no name of a label", name)
 				}
 			}
+		}
+	})
+	t.Run("ui", func(t *testing.T) {
+		b := openPages(t, etcd, "ui")
+		_, page := b.await("/", `href="/service\?key=acme%2fuser"`)
+		paths := []string{"/", "/edit?key=acme/user&kind=drain&name=" + url.QueryEscape(hostile[4])}
+		for _, link := range regexp.MustCompile(`href="(/service[^"]*)"`).FindAllStringSubmatch(page, -1) {
+			paths = append(paths, html.UnescapeString(link[1]))
+		}
+		for _, path := range paths {
+			resp, page := b.do(http.MethodGet, path, nil, nil)
+			if resp.code >= http.StatusInternalServerError || len(page) > 1<<20 || strings.Contains(page, "<script>alert") {
+				t.Errorf("%s: %d, %d bytes", path, resp.code, len(page))
+			}
+			checkShown(t, path, regexp.MustCompile(`(?s)<select.*?</select>`).ReplaceAllString(page, ""))
 		}
 	})
 	t.Run("completion", func(t *testing.T) {
@@ -311,42 +326,4 @@ func TestS12_Commands(t *testing.T) {
 			checkLines(t, "watch", out, `\d\d:\d\d:\d\d\.\d{3} [+~-] .*|\{"time":.*\}`)
 		}
 	})
-}
-
-// TestShellDeletes has a shell run the commands that doctor shows for malformed entries.
-func TestShellDeletes(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("no bash")
-	}
-	dir := t.TempDir()
-	script := `#!/bin/sh
-shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
-	if err := os.WriteFile(dir+"/etcdctl", []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, evil := range hostile {
-		key := hostileKey + "/" + evil
-		s := &inventory.Service{Key: hostileKey, Malformed: []inventory.Instance{{Entry: inventory.Entry{Key: key}, Err: io.EOF}}}
-		var shown bytes.Buffer
-		if err := doctor.Glance(&store.Snapshot{Services: []*inventory.Service{s}}, func(key string) string { return key }, nil).Show(&shown, output.FormatTable); err != nil {
-			t.Fatal(err)
-		}
-		fix := regexp.MustCompile(`(?m)^  do  .*if nobody writes it any more: (etcdctl del .*)$`).FindStringSubmatch(shown.String())
-		if fix == nil {
-			t.Errorf("no command for %.40q", evil)
-			continue
-		}
-		_ = os.Remove(dir + "/deleted") // the last one may have been refused
-		cmd := exec.CommandContext(t.Context(), bash, "-c", fix[1])
-		cmd.Env, cmd.Dir = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")), dir
-		failed := cmd.Run() != nil
-		got, _ := os.ReadFile(dir + "/deleted")
-		if refused := strings.Contains(fix[1], output.NoWord); refused != failed || !refused && string(got) != key {
-			t.Errorf("%s deletes %.60q, not %.60q", fix[1], got, key)
-		}
-		if files, _ := os.ReadDir(dir); len(files) > 2 {
-			t.Errorf("%s leaves %v", fix[1], files)
-		}
-	}
 }

@@ -62,9 +62,20 @@ func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
+		return e, fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
 	}
-	return e, err
+	if w.written && w.output == output.FormatTable {
+		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e, output.Word(s.Full(""), w.Key)))
+	}
+	return e, nil
+}
+
+// wayBack returns the revision of a write, and the command that undoes it.
+func wayBack(e *policyedit.Edit, key string) string {
+	if e.Service.Config == nil {
+		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm %s", e.Written, key)
+	}
+	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get %s --revision %d | etcdrpc policy set %s -", e.Written, key, e.Service.Config.ModRevision, key)
 }
 
 // target returns the description of the edit for errors.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -20,7 +21,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/xdspage"
@@ -82,30 +82,17 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := a.settings.config(cmd.Context())
-	if err != nil {
-		return err
-	}
-	client, err := store.Connect(cfg)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	notes, end := startNotes(cmd.ErrOrStderr())
-	defer end()
-	logger := newLogger(notes)
-	options := []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger)}
+	var options []runtime.Option
 	if o.snapshotDir != "" {
 		options = append(options, runtime.WithSnapshotDir(o.snapshotDir))
 	}
-	registry := runtime.NewRegistry(client, options...)
-	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
-	if err == nil {
-		err = o.serve(cmd.Context(), server, creds, notes)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), a.settings.commandTimeout)
-	defer cancel()
-	return errors.Join(err, registry.Close(ctx))
+	return a.withRegistry(cmd, func(registry *runtime.Registry, notes io.Writer, logger *slog.Logger) error {
+		server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
+		if err != nil {
+			return err
+		}
+		return o.serve(cmd.Context(), server, creds, notes)
+	}, options...)
 }
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {

@@ -121,8 +121,13 @@ The first live policy that sets how to balance replaces all of load_balancing in
 proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
-		Args:              keyArgs(1),
-		ValidArgsFunction: a.completeKeyThenFile,
+		Args: keyArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return nil, cobra.ShellCompDirectiveDefault // a file
+			}
+			return a.completeKeys(cmd, args, typed)
+		},
 	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
 		if w.Config, err = a.readConfig(args[1]); err != nil {
 			return err

@@ -35,7 +35,7 @@ type app struct {
 	settings settings
 	output   output.Format
 	stdin    io.Reader
-	env      func(name string) (value string, set bool)
+	getenv   func(name string) string
 	dial     dialing.Func // to instances
 	written  bool         // a live config was written
 	running  bool         // the command line was valid
@@ -74,7 +74,7 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 
 // begin reads the environment. Later errors are not about how the command line is written.
 func (a *app) begin(cmd *cobra.Command) error {
-	if err := fromEnvironment(cmd.Flags(), a.env); err != nil {
+	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
 		return err
 	}
 	a.running = true

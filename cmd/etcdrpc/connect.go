@@ -144,9 +144,9 @@ var unsupportedVariables = []struct{ name, harmless, instead string }{
 }
 
 // rejectUnsupported returns an error for each unsupported variable that is set.
-func rejectUnsupported(lookup func(string) (string, bool)) (errs []error) {
+func rejectUnsupported(getenv func(string) string) (errs []error) {
 	for _, f := range unsupportedVariables {
-		if value, _ := lookup(environment + f.name); value != "" && value != f.harmless {
+		if value := getenv(environment + f.name); value != "" && value != f.harmless {
 			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
 	}
@@ -154,10 +154,10 @@ func rejectUnsupported(lookup func(string) (string, bool)) (errs []error) {
 }
 
 // fromEnvironment sets the flags of the connection that were not given from their environment variables.
-func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	errs := rejectUnsupported(lookup)
+func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
+	errs := rejectUnsupported(getenv)
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
-		value, _ := lookup(variable(flag))
+		value := getenv(variable(flag))
 		if value == "" || flags.Changed(flag.Name) {
 			return
 		}

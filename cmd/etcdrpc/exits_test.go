@@ -47,26 +47,24 @@ func TestExits_FullDisk(t *testing.T) {
 	}
 }
 
-// TestFromEnvironment_Foreign refuses what etcdctl would go by and etcdrpc does not.
-func TestFromEnvironment_Foreign(t *testing.T) {
-	for _, tt := range []struct{ name, value, refused string }{
-		{"ETCDCTL_DISCOVERY_SRV", "acme.internal", "give the addresses by --endpoints"},
-		{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "true", "by --cacert"},
-		{"ETCDCTL_INSECURE_TRANSPORT", "false", "https://"},
-		{"ETCDCTL_AUTH_JWT_TOKEN", "t", "give --user"},
-		{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "false", ""},
-		{"ETCDCTL_INSECURE_TRANSPORT", "true", ""},
-		{"ETCDCTL_API", "3", ""},
-		{"ETCDCTL_WRITE_OUT", "table", ""},
+// TestSettings refuses variables that etcdctl goes by and etcdrpc does not, and bounds the size of etcd's answers.
+func TestSettings(t *testing.T) {
+	for variable, refused := range map[string]string{
+		"ETCDCTL_DISCOVERY_SRV=acme.internal":    "give the addresses by --endpoints",
+		"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true":  "by --cacert",
+		"ETCDCTL_INSECURE_TRANSPORT=false":       "https://",
+		"ETCDCTL_AUTH_JWT_TOKEN=t":               "give --user",
+		"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=false": "",
+		"ETCDCTL_WRITE_OUT=table":                "",
 	} {
-		err := fromEnvironment(new(settings).flags(), func(name string) (string, bool) {
-			if name != tt.name {
-				return "", false
-			}
-			return tt.value, true
-		})
-		if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
-			t.Errorf("%s=%s: %v", tt.name, tt.value, err)
+		name, value, _ := strings.Cut(variable, "=")
+		err := fromEnvironment(new(settings).flags(), func(asked string) string { return map[string]string{name: value}[asked] })
+		if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
+			t.Errorf("%s: %v", variable, err)
 		}
+	}
+	s := settings{dialTimeout: soon, commandTimeout: soon}
+	if cfg, err := s.config(t.Context()); err != nil || cfg.MaxCallRecvMsgSize != 8<<20 {
+		t.Errorf("an answer of etcd may have %d bytes, %v", cfg.MaxCallRecvMsgSize, err)
 	}
 }

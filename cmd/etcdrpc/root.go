@@ -18,7 +18,7 @@ import (
 
 // execute runs a command line, and returns its exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, env: os.LookupEnv, dial: new(net.Dialer).DialContext}
+	a := &app{stdin: stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext}
 	return a.execute(ctx, args, stdout, stderr)
 }
 

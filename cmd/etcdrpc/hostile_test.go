@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -50,13 +49,11 @@ func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 		t.Helper()
 		text, ok := value.(string)
 		if !ok {
-			var out bytes.Buffer
-			encoder := json.NewEncoder(&out)
-			encoder.SetEscapeHTML(false)
-			if err := encoder.Encode(value); err != nil {
+			raw, err := json.Marshal(value)
+			if err != nil {
 				t.Fatal(err)
 			}
-			text = out.String()
+			text = string(raw)
 		}
 		putKey(t, etcd, key, text, lease)
 	}

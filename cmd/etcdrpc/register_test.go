@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -97,23 +95,40 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	}
 }
 
+// TestProblemOf decides by the answer of a server whether it serves.
+func TestProblemOf(t *testing.T) {
+	const serving, no = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
+	for _, tt := range []struct {
+		health  healthpb.HealthCheckResponse_ServingStatus
+		code    codes.Code
+		message string
+		want    [2]string // why it does not serve, and why with --health
+	}{
+		{serving, codes.OK, "", [2]string{}},
+		{no, codes.OK, "", [2]string{"its health is NOT_SERVING", "its health is NOT_SERVING"}},
+		{0, codes.NotFound, "unknown service", [2]string{"NotFound: unknown service", "NotFound: unknown service"}},
+		{0, codes.Unimplemented, "no", [2]string{"", "Unimplemented: no"}},
+		{0, codes.Unauthenticated, "no", [2]string{"", "Unauthenticated: no"}},
+		{0, codes.ResourceExhausted, "", [2]string{}},
+		{0, codes.Unimplemented, "unexpected HTTP status code received from server: 404", [2]string{"Unimplemented: unexpected HTTP", "Unimplemented: unexpected HTTP"}},
+	} {
+		for n, want := range tt.want {
+			if err := problemOf(tt.health, status.New(tt.code, tt.message), n == 1); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%v %v %q: %v, want %q", tt.code, tt.health, tt.message, err, want)
+			}
+		}
+	}
+}
+
 // TestRegister_Servers has all servers be in etcd that serve, and none that do not.
 func TestRegister_Servers(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	answering := func(code codes.Code) string {
-		return serveUntilEnd(t, grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(code, "no") })))
-	}
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { port.Close() })
-	web := httptest.NewUnstartedServer(http.NotFoundHandler())
-	web.Config.Protocols = new(http.Protocols)
-	web.Config.Protocols.SetUnencryptedHTTP2(true)
-	web.Start()
-	t.Cleanup(web.Close)
 	ca := newAuthority(t)
 	_, secured := healthServer(t, grpc.Creds(credentials.NewTLS(ca.issuer("users.internal", time.Now().Add(time.Hour)))))
 	_, healthy := healthServer(t)
@@ -124,14 +139,7 @@ func TestRegister_Servers(t *testing.T) {
 		problem    string // "": it serves
 	}{
 		{"health", healthy, nil, ""},
-		{"a service that it does not know", healthy, []string{"--health", "acme.Users"}, "NotFound: unknown service"},
-		{"no health service", answering(codes.Unimplemented), nil, ""},
-		{"no health service, which is asked for", answering(codes.Unimplemented), []string{"--health", ""}, "Unimplemented: no"},
-		{"health for others", answering(codes.Unauthenticated), nil, ""},
-		{"at its limit of calls", answering(codes.ResourceExhausted), []string{"--health", ""}, ""},
-		{"faults", answering(codes.Internal), nil, "Internal: no"},
 		{"a port", port.Addr().String(), []string{"--tcp"}, ""},
-		{"no gRPC", web.Listener.Addr().String(), nil, "Unimplemented: .*404"},
 		{"TLS", secured, append(trust, "--authority", "users.internal"), ""},
 		{"TLS by another name", secured, trust, "users.internal, not acme.*: --authority gives the name"},
 		{"TLS of another CA", secured, []string{"--authority", "users.internal"}, "--service-cacert names the CA"},

@@ -29,11 +29,8 @@ import (
 // soon bounds waits for immediate effects, also on busy machines.
 const soon = 30 * time.Second
 
-// commands are what the tests run as processes.
-var commands = map[string]func(){"etcdrpc": main}
-
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, commands)
+	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
 }
 
 // tests are all of this package. They mostly wait, so more of them run at once than there are processors, and without the
@@ -42,7 +39,7 @@ type tests struct{ *testing.M }
 
 func (all tests) Run() int {
 	flag.Parse()
-	err := flag.Set("test.parallel", "16")
+	err := flag.Set("test.parallel", "8")
 	new(settings).flags().VisitAll(func(f *pflag.Flag) { err = errors.Join(err, os.Unsetenv(variable(f))) })
 	if err != nil {
 		panic(err)
@@ -73,10 +70,10 @@ func TestScripts(t *testing.T) {
 			"follow":  followCmd,
 			"seen":    seenCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
-			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
-			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {
+			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd has compacted what was missed
 				_, err := in(ts).etcd.Compact(context.Background())
 				ts.Check(err)
+				in(ts).etcd.Restore()
 			},
 		},
 	})
@@ -143,11 +140,7 @@ func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func delCmd(ts *testscript.TestScript, _ bool, args []string) {
-	resp, err := in(ts).etcd.Admin().Delete(context.Background(), args[0])
-	ts.Check(err)
-	if resp.Deleted == 0 {
-		ts.Fatalf("%s was not there", args[0])
-	}
+	deleteKey(in(ts).t, in(ts).etcd, args[0])
 }
 
 // valueCmd prints the value at a key.

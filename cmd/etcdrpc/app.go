@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -27,8 +26,8 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// errFound exits with exitWrong, after doctor printed the faults.
-var errFound = errors.New("faults were found")
+// errFound exits after the command printed what is wrong.
+const errFound = exitCode(exitWrong)
 
 // app is the state shared by the commands.
 type app struct {

@@ -95,14 +95,12 @@ reflection what the method takes and returns.`,
 	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the call of an instance may take")
 	flags.BoolVar(&c.transport.Plaintext, "plaintext", false, "call without TLS")
 	c.transport.AddTo(flags)
+	cmd.MarkFlagsMutuallyExclusive("each", "instance")
 	return cmd
 }
 
 // prepare does what needs neither etcd nor the service.
 func (c *call) prepare(a *app) (err error) {
-	if c.each && c.instance != "" {
-		return usage.Mistake(errors.New("--each and --instance exclude each other"))
-	}
 	c.header = make(metadata.MD)
 	for _, line := range c.headers {
 		name, value, ok := strings.Cut(line, ":")

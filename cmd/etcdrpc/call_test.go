@@ -175,7 +175,7 @@ func TestCall(t *testing.T) {
 		{"acme/user Users/Get x --plaintext", "", exitUsage, "", "the request is no acme.User: "},
 		{"acme/user Chat --plaintext", "", exitWrong, "", "grpcurl -authority acme.user -plaintext -d @ " + addrs["acme/user"] + " acme.Users/Chat\n"},
 		{"acme/user List --plaintext -H x", "", exitUsage, "", `--header: "x" is not 'name: value'`},
-		{"acme/user List --plaintext --each --instance a", "", exitUsage, "", "exclude each other"},
+		{"acme/user List --plaintext --each --instance a", "", exitUsage, "", "none of the others can be"},
 		{"acme/user List --plaintext --timeout 0s", "", exitWrong, "", "DeadlineExceeded"},
 		{"acme/none List --plaintext", "", exitWrong, "", "clients call no instance of it"},
 		{"acme/two List " + id + " --plaintext --instance c", "", exitWrong, "", "no such instance is registered: there are a, b"},

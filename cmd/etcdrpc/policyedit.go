@@ -43,15 +43,9 @@ func (w *policyWrite) addDryRun(cmd *cobra.Command) {
 
 // run runs the edit on the service at the first argument.
 func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-	_, err := w.do(ctx, cmd, s, args)
-	return err
-}
-
-// do is run, but returns the edit.
-func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*policyedit.Edit, error) {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
-		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+		return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 	}
 	if cmd.Flags().Changed("revision") {
 		w.Revision = &w.revision
@@ -62,12 +56,12 @@ func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		return e, fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
+		return fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
 	}
 	if w.written && w.output == output.FormatTable {
 		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e, output.Word(s.Full(""), w.Key)))
 	}
-	return e, nil
+	return nil
 }
 
 // wayBack returns the revision of a write, and the command that undoes it.

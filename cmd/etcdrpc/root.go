@@ -44,8 +44,6 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitFine
 	case isCode:
 		return int(code)
-	case errors.Is(err, errFound):
-		return exitWrong
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"os"
@@ -66,6 +65,7 @@ and clients with what each acknowledged (ACK) or refused (NACK), /metrics and /h
 	flags.StringVar(&opts.files.Key, "server-key", "", "the TLS key `file` of --server-cert")
 	flags.StringVar(&opts.clientCA, "client-cacert", "", "accept clients with certificates of the CA bundle in this `file` alone")
 	flags.StringVar(&opts.snapshotDir, "snapshot-dir", "", "keep the last known endpoints in this `directory`, to start from while etcd is away")
+	cmd.MarkFlagsRequiredTogether("server-cert", "server-key", "client-cacert")
 	cmd.AddCommand(newXDSBootstrap())
 	return cmd
 }
@@ -123,11 +123,8 @@ func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 
 // credentials returns those that clients are met with, nil for plaintext.
 func (o *xdsOptions) credentials() (credentials.TransportCredentials, error) {
-	if o.files.Cert == "" && o.files.Key == "" && o.clientCA == "" {
+	if o.clientCA == "" {
 		return nil, nil
-	}
-	if o.files.Cert == "" || o.files.Key == "" || o.clientCA == "" {
-		return nil, usage.Mistake(errors.New("--server-cert, --server-key and --client-cacert go together"))
 	}
 	cfg, err := o.files.Config()
 	if err != nil {
@@ -168,7 +165,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	})
 	serving.Go(func() error {
 		defer g.Stop() // clients keep what they know
-		return serveHTTP(ctx, page, hostcheck.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
+		return servePages(ctx, page, xdspage.Handler(server.Status), notes)
 	})
 	return serving.Wait()
 }

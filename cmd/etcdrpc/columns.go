@@ -26,31 +26,26 @@ func rowOf(i *inventory.Instance) []string {
 	if i.Leads {
 		leader = "leader"
 	}
-	lease, _ := leaseOf(i)
-	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout, lease, leader, state}
+	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout, leaseOf(i), leader, state}
 }
 
-// leaseOf returns the lease of an entry as it is shown, and as it is filtered and sorted by: in seconds.
-func leaseOf(i *inventory.Instance) (text, seconds string) {
+func leaseOf(i *inventory.Instance) string {
 	switch {
 	case i.Entry.Lease == 0:
-		return "none", "none"
+		return "none"
 	case i.Lease == nil:
-		return "", ""
+		return ""
 	case i.Lease.Expired():
-		return "expired", "expired"
+		return "expired"
 	}
-	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted), strconv.FormatInt(i.Lease.Left, 10)
+	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
 }
 
-// fieldOf returns the value of an entry to filter and sort by: that of a column or, if none has this name, of metadata.
+// fieldOf returns the value of an entry to filter by: that of a column or, if none has this name, of metadata.
 func fieldOf(i *inventory.Instance, name string) string {
 	switch n := slices.IndexFunc(columns, func(head string) bool { return strings.EqualFold(head, name) }); {
 	case n < 0:
 		return i.Field(name)
-	case columns[n] == "LEASE":
-		_, seconds := leaseOf(i)
-		return seconds
 	case columns[n] == "STATE":
 		return string(i.State)
 	default:

@@ -13,7 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -147,15 +146,14 @@ func FuzzSurvey(f *testing.F) {
 			}
 		}
 		inventory.LeaseIDs(inventory.Entries(services))
-		v := &view{Snapshot: &store.Snapshot{Services: services}}
 		var out bytes.Buffer
-		head, cells := table(v.shown())
+		head, cells := table(inventory.Entries(services))
 		output.Table(&out, head, cells)
 		checkShown(t, "ls", out.String())
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("%d entries are shown in %d lines:\n%s", len(seen), n, out.String())
 		}
-		if err := output.WriteJSON(io.Discard, v.json()); err != nil {
+		if err := output.WriteJSON(io.Discard, servicesJSON(services, nil)); err != nil {
 			t.Fatal(err)
 		}
 	})

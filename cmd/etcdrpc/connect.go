@@ -143,19 +143,15 @@ var unsupportedVariables = []struct{ name, harmless, instead string }{
 	{"AUTH_JWT_TOKEN", "", "give --user"},
 }
 
-// rejectUnsupported returns an error for each unsupported variable that is set.
-func rejectUnsupported(getenv func(string) string) (errs []error) {
+// fromEnvironment sets the flags of the connection that were not given from their environment variables. A variable that is not
+// supported is an error.
+func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
+	var errs []error
 	for _, f := range unsupportedVariables {
 		if value := getenv(environment + f.name); value != "" && value != f.harmless {
 			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
 	}
-	return errs
-}
-
-// fromEnvironment sets the flags of the connection that were not given from their environment variables.
-func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
-	errs := rejectUnsupported(getenv)
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
 		value := getenv(variable(flag))
 		if value == "" || flags.Changed(flag.Name) {

@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -18,7 +17,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -206,25 +204,19 @@ func newYard(t *testing.T) *yard {
 			return status.Error(codes.Unavailable, "no healthy upstream")
 		})),
 
-		"expired":    y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
-		"ending":     y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving),
-		"early":      y.serve(ca.issuer("", time.Now().Add(25*time.Hour)), serving),
-		"misnamed":   y.serve(ca.issuer("somebody.else", later), serving),
-		"foreign":    y.serve(newAuthority(t).issuer("", later), serving),
-		"identified": y.serve(ca.issuer("spiffe://acme/fir", later), serving), // a certificate for an identity and no name
+		"expired":  y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
+		"ending":   y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving),
+		"misnamed": y.serve(ca.issuer("somebody.else", later), serving),
+		"foreign":  y.serve(newAuthority(t).issuer("", later), serving),
 
-		"http1":   y.serveHTTP(nil, false, http.NotFound),
-		"http2":   y.serveHTTP(good.Clone(), true, http.NotFound),
-		"noHTTP2": y.serveHTTP(good.Clone(), false, http.NotFound),
+		"http1": y.serveHTTP(nil, false, http.NotFound),
+		"http2": y.serveHTTP(good.Clone(), true, http.NotFound),
 		"brief": y.serveHTTP(good.Clone(), true, func(w http.ResponseWriter, _ *http.Request) { // answers once a connection
 			w.Header().Set("Connection", "close")
 			w.Header().Set("Content-Type", "application/grpc")
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 			_, _ = w.Write([]byte{0, 0, 0, 0, 2, 8, 1}) // serving
 		}),
-		"choosy": y.serve(secure(func(config *tls.Config) { // refuses all names
-			config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
-		}), nil),
 	}
 	return y
 }
@@ -245,7 +237,7 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 	return serveUntilEnd(y.t, server)
 }
 
-// serveHTTP runs a web server, over HTTP/1 alone without http2. config is nil for one without TLS.
+// serveHTTP runs a web server. config is nil for one without TLS.
 func (y *yard) serveHTTP(config *tls.Config, http2 bool, handler http.HandlerFunc) string {
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2, server.TLS = http2, config
@@ -290,13 +282,10 @@ func (a *authority) file(t testing.TB) string {
 	return tempFile(t, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))
 }
 
-// issue returns a certificate for a name, or for an identity if that is a URL.
+// issue returns a certificate for a name.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if identity, err := url.Parse(name); err == nil && identity.Scheme != "" {
-		template.DNSNames, template.URIs = nil, []*url.URL{identity}
-	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {
 		return nil, err

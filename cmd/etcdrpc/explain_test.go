@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -71,26 +73,14 @@ func TestExplain_RealCalls(t *testing.T) {
 	}
 	for _, tt := range explained {
 		putKey(t, etcd, "_grpc_config/acme/echo", `{"loadBalancingConfig":[{"etcd":{`+tt.fields+`}}]}`)
-		var x struct {
-			Instances []struct {
-				Instance string
-				Share    float64
-			}
-		}
+		var x struct{ Instances []inventory.JSON }
 		out, errs, _ := executed(t, newApp(), at(etcd, "policy", "explain", "acme/echo", "--zone", "z1", "--lane", tt.lane, "-o", "json")...)
 		if err := json.Unmarshal([]byte(out), &x); err != nil {
 			t.Fatal(tt.fields, err, errs)
 		}
 		by := shares(tt.lane)
-		far := func() bool {
-			for _, i := range x.Instances {
-				if math.Abs(by[i.Instance]-i.Share) > near {
-					return true
-				}
-			}
-			return false
-		}
-		for deadline := time.Now().Add(soon); far(); by = shares(tt.lane) {
+		far := func(i inventory.JSON) bool { return math.Abs(by[i.Instance]-*i.Share) > near }
+		for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = shares(tt.lane) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s in lane %q: the answers are %v, and what is explained %+v", tt.fields, tt.lane, by, x.Instances)
 			}

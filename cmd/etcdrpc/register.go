@@ -149,7 +149,7 @@ func (o *registerOptions) check(strict bool) error {
 	return nil
 }
 
-// details returns what the entry says beside the address.
+// details returns the fields of the entry other than the address.
 func (o *registerOptions) details() ([]runtime.RegisterOption, error) {
 	opts := []runtime.RegisterOption{runtime.WithVersion(o.version), runtime.WithZoneTag(o.zone), runtime.WithWeight(o.weight)}
 	if o.instance != "" {

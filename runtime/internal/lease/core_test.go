@@ -73,13 +73,13 @@ func TestCalls(t *testing.T) {
 		{"a lease that is lost young is not replaced at once", "have a; lost 1; run 100ms", ""},
 		{"a lease that is left is revoked once all have moved", "have a; ended 1; run 300ms", "grant, put a, revoke 1"},
 		{"S3: a lease that may not be renewed is left", "have a; renewal-denied 1; run 300ms", "grant, put a, revoke 1"},
+		{"what etcd refused is tried on the next lease", "have a; hide a; run 20s; forget; revoke 1; hide a; renewal-unknown 1; run 300ms", "grant, put a"},
 		{"one that etcd does not know is lost", "have a; run 1m; forget; revoke 1; renewal-unknown 1", "grant, put a"},
 		{"one that was not answered lives on", "have a; renewal-unanswered 1", ""},
 		{"a key that is named by its lease moves too", "named a; forget; ended 1; run 300ms", "grant, put a/2, revoke 1"},
 
 		{"G17: a write without an answer is made again, with its guard", "have a; fate 2; update a=w; run 9s", "put a, put a, check a"},
-		{"G17: and so is one that did not arrive", "have a b; fate 1; update a=w; run 8500ms",
-			"put a, put a, check a b"},
+		{"G17: and so is one that did not arrive", "have a b; fate 1; update a=w; run 8500ms", "put a, put a, check a b"},
 		{"G17: a deletion is read back", "have a b; unmark a; fate 1; drop a; run 8500ms", "remove a, read a, remove a, check b"},
 
 		{"G22: a refused batch is written key by key", "add a b c d; forbid c; fault-elsewhere",

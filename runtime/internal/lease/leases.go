@@ -133,8 +133,8 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 		if r.on(id) {
 			r.observed = nil
 		}
-		if r.observed == nil && r.refused == nil {
-			r.notBefore = time.Time{} // it went with the lease: nobody deletes it again and again
+		if r.observed == nil {
+			r.notBefore = time.Time{} // it went with the lease: nobody deletes it again and again, or etcd refuses no more
 		}
 	}
 	if id == c.lease {

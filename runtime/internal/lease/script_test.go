@@ -190,7 +190,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
 	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // there is no room for a mark
-	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
+	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = !s.etcd.unreadable[key] },
 	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
 	"two":        func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
 	"plus-named": func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },

@@ -110,6 +110,7 @@ func (f *planted) route(addr, server string) {
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	switch to, routed := f.routes[addr]; {
 	case routed && to == "":
+		deleteKey(f.t, f.etcd, f.namespace+"acme/stopping/"+addr) // its server has left etcd before
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
 	case routed:
 		return new(net.Dialer).DialContext(ctx, network, to)

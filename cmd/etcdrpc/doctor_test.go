@@ -80,6 +80,7 @@ var healthy = []struct {
 		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, "notServing")
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
+		f.instance("acme/stopping", "10.2.8.4:9000", "") // while doctor looks
 	}},
 	{"a server that is drained before it stops", "", func(f *planted) {
 		f.instance("acme/user", "10.2.9.1:9000", "notServing")

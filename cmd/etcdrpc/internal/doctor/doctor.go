@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,8 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	if d.deep {
 		p.checkHealth(ctx, dial)
 	}
-	return p.diagnose(), ctx.Err()
+	err := p.dropGone(ctx, s)
+	return p.diagnose(), cmp.Or(err, ctx.Err())
 }
 
 // Glance finds the faults that show without leases and without contacting instances. full returns the full key in etcd, and

@@ -117,22 +117,20 @@ func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	return leaving, replaced
 }
 
-// dropGone removes entries that have expired with their leases.
-func (p *examination) dropGone(ctx context.Context, s *store.Store) error {
-	var failed error
+// dropGone removes entries that have gone since they were read. Only those that seem to be dead or to leave are read again.
+func (p *examination) dropGone(ctx context.Context, s *store.Store) (err error) {
 	gone := func(i inventory.Instance) bool {
-		if i.Entry.Lease == 0 || !p.leases[i.Entry.Lease].Expired() && !i.Leaving() {
+		dead := p.leases[i.Entry.Lease].Expired() || p.dialErrors[i.Addr] != nil || p.health[serviceAddr{i.Service, i.Addr}].kind != ""
+		if err != nil || i.Entry.Lease == 0 || !dead && !i.Leaving() {
 			return false
 		}
-		found, err := s.GetAt(ctx, i.Entry.Key, 0)
-		if err != nil {
-			failed = err
-		}
+		var found *inventory.Entry
+		found, err = s.GetAt(ctx, i.Entry.Key, 0)
 		return err == nil && (found == nil || found.Lease != i.Entry.Lease)
 	}
 	for _, service := range p.services {
 		service.Instances = slices.DeleteFunc(service.Instances, gone)
 		service.Malformed = slices.DeleteFunc(service.Malformed, gone)
 	}
-	return failed
+	return err
 }

@@ -1,6 +1,7 @@
-package scenarios
+package bench
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -13,13 +14,11 @@ type group struct {
 	mu      sync.Mutex
 	conns   []*stub
 	want    int
-	right   int // of conns that have as many endpoints as wanted
-	arrived chan time.Time
-	each    func(at time.Time, size int) // told of every update, may be nil
+	arrived chan time.Time // told when all conns have as many endpoints as wanted
 }
 
-// stub stands in for gRPC: it takes what a resolver tells, keeps the last of it as gRPC does, and
-// costs next to nothing.
+// stub stands in for gRPC: it takes what a resolver tells, keeps the last of it as gRPC does, and costs next to
+// nothing.
 type stub struct {
 	resolver.ClientConn
 	group *group
@@ -40,24 +39,19 @@ func (s *stub) ParseServiceConfig(string) *serviceconfig.ParseResult {
 	return &serviceconfig.ParseResult{}
 }
 
+// tell notes that a connection was told of so many endpoints.
 func (g *group) tell(s *stub, state resolver.State, size int) {
 	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.state = state
-	if g.each != nil {
-		g.each(now, size)
-	}
-	if size == s.size {
-		return
-	}
-	if s.size == g.want {
-		g.right--
-	}
-	if s.size = size; size != g.want {
-		return
-	}
-	if g.right++; g.right == len(g.conns) && g.arrived != nil {
+	s.size = size
+	g.check(now)
+}
+
+// check tells if all connections have as many endpoints as wanted.
+func (g *group) check(now time.Time) {
+	if g.arrived != nil && !slices.ContainsFunc(g.conns, func(s *stub) bool { return s.size != g.want }) {
 		g.arrived <- now
 		g.arrived = nil
 	}
@@ -68,16 +62,8 @@ func (g *group) expect(size int) <-chan time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	arrived := make(chan time.Time, 1)
-	g.want, g.right, g.arrived = size, 0, arrived
-	for _, s := range g.conns {
-		if s.size == size {
-			g.right++
-		}
-	}
-	if len(g.conns) > 0 && g.right == len(g.conns) {
-		arrived <- time.Now()
-		g.arrived = nil
-	}
+	g.want, g.arrived = size, arrived
+	g.check(time.Now())
 	return arrived
 }
 
@@ -88,14 +74,4 @@ func (g *group) add() *stub {
 	s := &stub{group: g, size: -1}
 	g.conns = append(g.conns, s)
 	return s
-}
-
-// within waits for what a channel tells, for a bounded time.
-func within(arrived <-chan time.Time, limit time.Duration) (at time.Time, ok bool) {
-	select {
-	case at := <-arrived:
-		return at, true
-	case <-time.After(limit):
-		return time.Time{}, false
-	}
 }

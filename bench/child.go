@@ -106,15 +106,6 @@ func (c *child) client() (*clientv3.Client, error) {
 	return client, err
 }
 
-// open makes a client, and with it an opener of the peer's connections.
-func (c *child) open() (opener, error) {
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	return openerOf(c.Peer, client)
-}
-
 // within waits for what a channel tells, for a bounded time.
 func within(arrived <-chan time.Time) (time.Time, error) {
 	select {

@@ -110,16 +110,15 @@ func (s *server) putAll(style style, from, to int) error {
 // rollout replaces endpoints, from index 0, one by one: a new one comes, with an index from size on, then an old one
 // goes. pace is the time from one change to the next; 0 is as fast as etcd goes.
 func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
-	var next atomic.Int64
 	began := time.Now()
 	g, ctx := errgroup.WithContext(s.client.Ctx())
 	n := writers
 	if pace > 0 {
 		n = 1
 	}
-	for range n {
+	for first := range n {
 		g.Go(func() error {
-			for i := int(next.Add(1)) - 1; i < replaced; i = int(next.Add(1)) - 1 {
+			for i := first; i < replaced; i += n {
 				time.Sleep(time.Until(began.Add(time.Duration(2*i) * pace)))
 				key, value := style(size + i)
 				if _, err := s.client.Put(ctx, key, value); err != nil {
@@ -178,8 +177,6 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 	}
 }
 
-func (r *received) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-func (r *received) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-func (r *received) HandleConn(context.Context, stats.ConnStats) {}
+func (*received) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*received) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*received) HandleConn(context.Context, stats.ConnStats)                       {}

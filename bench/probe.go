@@ -11,13 +11,6 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// probe takes the place of the policy of a connection to one service, and connects to nothing. What a resolver found
-// has gone through gRPC when it arrives here, and through this project's policy.
-type probe struct {
-	service string
-	*stub
-}
-
 // openProbed has the child's peer follow the service with one connection through gRPC. The floor has no gRPC.
 func (c *child) openProbed() (*group, error) {
 	g := &group{}
@@ -28,7 +21,7 @@ func (c *child) openProbed() (*group, error) {
 		}
 		return g, open(g, c.Key, 1, c.Size)
 	}
-	probe{c.Key, g.add()}.install() // before any connection is made: gRPC's register of policies takes no lock
+	installProbe(c.Key, g.add()) // before any connection is made: gRPC's register of policies takes no lock
 	conn, err := c.dial()
 	if err != nil {
 		return nil, err
@@ -38,28 +31,30 @@ func (c *child) openProbed() (*group, error) {
 	return g, err
 }
 
-// install registers the probe by the names of the policies that peers have.
-func (p probe) install() {
+// installProbe has a probe take the place of the policy of connections to a service. What a resolver found has gone
+// through gRPC when it arrives there, and through this project's policy.
+func installProbe(service string, s *stub) {
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
 		if policy := balancer.Get(name); policy != nil {
-			balancer.Register(probeBuilder{policy, p})
+			balancer.Register(probeBuilder{policy, service, s})
 		}
 	}
 	ours := balancer.Get("etcd")
-	balancer.Register(plannedBuilder{ours, ours.(balancer.ConfigParser), p})
+	balancer.Register(plannedBuilder{probeBuilder{ours, service, s}, ours.(balancer.ConfigParser)})
 }
 
 // probeBuilder replaces the policy of its name, which still serves other targets: the etcd client uses round_robin, too.
 type probeBuilder struct {
 	balancer.Builder
-	probe probe
+	service string
+	stub    *stub
 }
 
 func (b probeBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	if opts.Target.Endpoint() != b.probe.service {
+	if opts.Target.Endpoint() != b.service {
 		return b.Builder.Build(cc, opts)
 	}
-	return &probing{cc: cc, stub: b.probe.stub}
+	return &probing{cc: cc, stub: b.stub}
 }
 
 // probing is the probe as a policy.
@@ -78,26 +73,22 @@ func (p *probing) UpdateClientConnState(s balancer.ClientConnState) error {
 	return nil
 }
 
-func (p *probing) ResolverError(error) {}
-
-func (p *probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
-
-func (p *probing) ExitIdle() {}
-
-func (p *probing) Close() {}
+func (*probing) ResolverError(error)                                        {}
+func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+func (*probing) ExitIdle()                                                  {}
+func (*probing) Close()                                                     {}
 
 // plannedBuilder builds this project's policy over connections that are none.
 type plannedBuilder struct {
-	balancer.Builder
+	probeBuilder
 	balancer.ConfigParser
-	probe probe
 }
 
 func (b plannedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	if opts.Target.Endpoint() != b.probe.service {
+	if opts.Target.Endpoint() != b.service {
 		return b.Builder.Build(cc, opts)
 	}
-	return planned{b.Builder.Build(connections{cc}, opts), b.probe.stub}
+	return planned{b.Builder.Build(connections{cc}, opts), b.stub}
 }
 
 // planned is this project's policy. A change has arrived once it plans the calls by it: connections to what has left

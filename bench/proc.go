@@ -28,7 +28,7 @@ type params struct {
 	Conns    int           // connections, callers on one, or servers
 	Changes  int           // how many are made
 	Lasts    time.Duration // how long to measure
-	Backends []string      // addresses of servers, "" where the child serves
+	Backends []string      // addresses of servers
 }
 
 // proc is a measured process, seen from outside. The two speak by lines: JSON from the child, empty ones from the
@@ -96,12 +96,6 @@ func (r *run) alone(p params) (figures, error) {
 	return child.ask()
 }
 
-// tell has the child go on.
-func (p *proc) tell() error {
-	_, err := fmt.Fprintln(p.in)
-	return err
-}
-
 // hear reads what the child says next into v. A child that says nothing for long is killed.
 func (p *proc) hear(v any) error {
 	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // it has ended if it cannot be killed
@@ -114,7 +108,7 @@ func (p *proc) hear(v any) error {
 
 // ask has the child go on, and returns what it measures.
 func (p *proc) ask() (values figures, err error) {
-	if err := p.tell(); err != nil {
+	if _, err := fmt.Fprintln(p.in); err != nil {
 		return nil, err
 	}
 	err = p.hear(&values)

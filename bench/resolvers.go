@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net/url"
 
@@ -24,23 +23,26 @@ func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 	switch peer {
 	case peerOurs:
 		return newRegistry(client).Resolver(), nil
-	case peerEtcd:
-		return etcdnaming.NewBuilder(client)
 	case peerGoZero:
 		return goZero.Builder(client.Endpoints())
 	}
-	return nil, fmt.Errorf("%q makes no resolvers", peer)
+	return etcdnaming.NewBuilder(client)
 }
 
 // opener has n more connections of a peer follow a service, and waits until all of the group know size endpoints.
 type opener func(g *group, service string, n, size int) error
 
-// openerOf makes a peer ready. For the floor it is one watch, however many connections are asked for.
-func openerOf(peer string, client *clientv3.Client) (opener, error) {
-	if peer == peerFloor {
+// open connects to etcd, and returns the peer's opener. For the floor it is one watch, however many connections are
+// asked for.
+func (c *child) open() (opener, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if c.Peer == peerFloor {
 		return func(g *group, service string, _, _ int) error { return follow(g, client, service) }, nil
 	}
-	builder, err := builderOf(peer, client)
+	builder, err := builderOf(c.Peer, client)
 	if err != nil {
 		return nil, err
 	}

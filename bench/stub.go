@@ -31,11 +31,9 @@ func (s *stub) UpdateState(state resolver.State) error {
 	return nil
 }
 
-func (s *stub) ReportError(error) {}
-
-func (s *stub) NewAddress([]resolver.Address) {}
-
-func (s *stub) ParseServiceConfig(string) *serviceconfig.ParseResult {
+func (*stub) ReportError(error)             {}
+func (*stub) NewAddress([]resolver.Address) {}
+func (*stub) ParseServiceConfig(string) *serviceconfig.ParseResult {
 	return &serviceconfig.ParseResult{}
 }
 

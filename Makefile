@@ -177,7 +177,7 @@ bench: ## Measure alongside other systems, and compare them with the floor (SCEN
 	@rm -f dist/bench.txt; set -e; for round in $$(seq '$(ROUNDS)'); do echo "round $$round" >&2; \
 		BENCH_GOZERO='$(CURDIR)/dist/gozero' dist/bench.test -test.run '^$$' -test.benchtime 1x -test.bench '$(SCENARIO)' \
 		$$([ "$$round" = 1 ] || echo -test.skip Rest) >>dist/bench.txt; done
-	@$(BENCHSTAT) -confidence 0.9 -col '/peer@(floor etcdrpc etcd gozero)' dist/bench.txt | grep -v '^geomean'
+	@$(BENCHSTAT) -confidence 0.9 -col '/peer@(floor etcdrpc etcd gozero)' dist/bench.txt | grep -v geomean
 
 .PHONY: generate
 generate: ## Generate all code

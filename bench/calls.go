@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -98,29 +99,29 @@ func childCalls(c *child) (figures, error) {
 // callAll has callers call for a while, without a pause. It returns how long the calls took that returned well, and how
 // many did not.
 func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []time.Duration, failed int) {
-	type result struct {
-		took   []time.Duration
-		failed int
+	var g sync.WaitGroup
+	var mu sync.Mutex
+	note := func(lasted time.Duration, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			took = append(took, lasted)
+		} else {
+			failed++
+		}
 	}
-	results := make(chan result)
 	end := time.Now().Add(lasts)
 	for range callers {
-		go func() {
-			var own result
+		g.Go(func() {
 			for began := time.Now(); began.Before(end); began = time.Now() {
-				if check(conn) != nil {
-					own.failed++
+				err := check(conn)
+				note(time.Since(began), err)
+				if err != nil {
 					time.Sleep(time.Millisecond) // lest it keeps go-zero's breaker open
-					continue
 				}
-				own.took = append(own.took, time.Since(began))
 			}
-			results <- own
-		}()
+		})
 	}
-	for range callers {
-		own := <-results
-		took, failed = append(took, own.took...), failed+own.failed
-	}
+	g.Wait()
 	return took, failed
 }

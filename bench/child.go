@@ -66,11 +66,7 @@ func Child(z GoZero) (bool, error) {
 		// go-zero's has gRPC write every state as JSON, to throw it away. That is a cost of its users alone.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
-	role, ok := roles[c.Role]
-	if !ok {
-		return true, fmt.Errorf("there is no role %q", c.Role)
-	}
-	values, err := role(c)
+	values, err := roles[c.Role](c)
 	if err != nil {
 		return true, fmt.Errorf("%s of %s: %w", c.Role, c.Peer, err)
 	}

@@ -10,6 +10,7 @@ EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
 BUF  := go tool -modfile='$(CURDIR)/tools/go.mod' buf
+BENCHSTAT := go tool -modfile='$(CURDIR)/tools/go.mod' benchstat
 # These run in other modules. One has a go.work, beside which the go command accepts no -modfile.
 VULN = $(shell cd tools/release && go tool -n govulncheck)
 SBOM = $(shell cd tools/release && go tool -n cyclonedx-gomod)
@@ -165,16 +166,18 @@ reliability: ## Run the fault tests RUNS times and a soak, and write docs/measur
 		go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED) && \
 		go run ./cmd/reliability
 
-# How often make bench and make scale measure. Five rounds are the fewest that give an interval.
-ROUNDS ?= 5
+# How often make bench measures, and which benchmarks. Five rounds are the fewest that give an interval.
+ROUNDS   ?= 5
+SCENARIO ?= .
 
+# All of Rest takes two minutes, and its figures hardly differ from round to round, so that it runs once.
 .PHONY: bench
-bench: ## Measure alongside other systems, and write docs/measured/performance.md (SCENARIO=NAME for a part of it)
-	cd bench && go run . -rounds '$(ROUNDS)' $(if $(SCENARIO),-scenario '$(SCENARIO)')
-
-.PHONY: scale
-scale: ## Measure how cost grows and write docs/measured/scaling.md, in a quarter of an hour (ROUNDS=3 for fewer, without intervals)
-	cd bench && go run . -rounds '$(ROUNDS)' -scenario scale
+bench: ## Measure alongside other systems, and compare them with the floor (SCENARIO=Change for a part of it)
+	cd bench && go build -o ../dist/gozero ./cmd/gozero && go test -c -o ../dist/bench.test .
+	@rm -f dist/bench.txt; set -e; for round in $$(seq '$(ROUNDS)'); do echo "round $$round" >&2; \
+		BENCH_GOZERO='$(CURDIR)/dist/gozero' dist/bench.test -test.run '^$$' -test.benchtime 1x -test.bench '$(SCENARIO)' \
+		$$([ "$$round" = 1 ] || echo -test.skip Rest) >>dist/bench.txt; done
+	@$(BENCHSTAT) -confidence 0.9 -col '/peer@(floor etcdrpc etcd gozero)' dist/bench.txt | grep -v geomean
 
 .PHONY: generate
 generate: ## Generate all code

@@ -1,11 +1,10 @@
-// Command gozero is the measured processes of go-zero. Bench builds and starts it. Whatever links go-zero's zrpc also
-// runs its statistics, which take some 2 ms of CPU a second; they are a cost of its users alone.
+// Command gozero is the measured processes of go-zero. make bench builds it, and the benchmarks start it. Whatever links
+// go-zero's zrpc also runs its statistics, which take some 2 ms of CPU a second; they are a cost of its users alone.
 package main
 
 import (
 	"log"
 	"net/url"
-	"os"
 
 	"github.com/zeromicro/go-zero/core/conf"
 	"github.com/zeromicro/go-zero/core/discov"
@@ -14,30 +13,28 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/scenarios"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench"
 )
 
 func main() {
-	log.SetFlags(0)
 	logx.Disable() // it would tell each minute what the process uses
-	if !scenarios.IsChild(os.Args) {
-		log.Fatal("bench starts this program: see make bench")
-	}
-	if err := scenarios.RunChild(os.Args, goZero{}); err != nil {
+	child, err := bench.Child(goZero{})
+	if err != nil {
 		log.Fatal(err)
+	}
+	if !child {
+		log.Fatal("the benchmarks start this program: see make bench")
 	}
 }
 
 // goZero is go-zero as its users have it.
 type goZero struct{}
 
-func (goZero) Connect(etcd []string) error {
+func (goZero) Builder(etcd []string) (resolver.Builder, error) {
 	// There is no client before the first key is asked for.
 	_, err := discov.NewSubscriber(etcd, "bench/warm")
-	return err
+	return discovBuilder{etcd}, err
 }
-
-func (goZero) Builder(etcd []string) resolver.Builder { return discovBuilder{etcd} }
 
 // Dial has zrpc's defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its breaker and a timeout. Only
 // the resolver takes all endpoints, not 32 at random, of which none may serve.
@@ -57,11 +54,6 @@ func (goZero) Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.Cl
 		return nil, err
 	}
 	return client.Conn(), nil
-}
-
-func (goZero) Publish(etcd []string, key, addr string) (stop func(), err error) {
-	p := discov.NewPublisher(etcd, key, addr)
-	return p.Stop, p.KeepAlive()
 }
 
 // discovBuilder is what go-zero's zrpc makes of discov, except that zrpc takes 32 endpoints at

@@ -1,0 +1,138 @@
+// Package bench measures this project beside its peers: etcd's own naming/resolver, go-zero's discov, and a floor below
+// which nobody gets. The floor is a raw list and watch that only decodes, or, where calls are measured, round robin over
+// a fixed list of addresses.
+//
+// Each peer is measured in a process of its own, so that its CPU time, allocations and goroutines are its own. The
+// processes are the test binary again; those of go-zero are cmd/gozero, which alone links it. One run of a scenario
+// measures every peer once, in random order, so that a busy machine is equally unkind to all. make bench repeats the
+// runs.
+package bench
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The peers, as benchmarks name them.
+const (
+	peerFloor  = "floor"
+	peerOurs   = "etcdrpc"
+	peerEtcd   = "etcd"
+	peerGoZero = "gozero"
+)
+
+var finders = []string{peerFloor, peerOurs, peerEtcd, peerGoZero}
+
+// figures are what one run of a peer has measured, by units that benchstat knows.
+type figures map[string]float64
+
+// scenario is one thing that is measured.
+type scenario struct {
+	name  string
+	param string // what sizes count
+	sizes []int
+	peers []string
+	run   func(*run) (map[string]figures, error)
+}
+
+// measure runs the scenario once and returns what each peer has measured. The size, and whatever else makes a run
+// long, is divided by divisor: 1 is for figures, more is to see that the scenario works. Without the program of
+// go-zero that peer is left out.
+func (s *scenario) measure(size, divisor int) (map[string]figures, error) {
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	r := &run{divisor: divisor, peers: slices.Clone(s.peers), dir: dir}
+	if os.Getenv(goZeroEnv) == "" {
+		r.peers = slices.DeleteFunc(r.peers, func(peer string) bool { return peer == peerGoZero })
+	}
+	rand.Shuffle(len(r.peers), func(i, j int) { r.peers[i], r.peers[j] = r.peers[j], r.peers[i] })
+	r.size = r.part(size)
+	if r.etcd, err = startEtcd(filepath.Join(dir, "shared")); err != nil {
+		return nil, err
+	}
+	defer r.etcd.close()
+	return s.run(r)
+}
+
+// run is one run of a scenario.
+type run struct {
+	divisor int
+	size    int // endpoints, connections or what else the scenario counts
+	peers   []string
+	dir     string  // exists as long as the run
+	etcd    *server // which the peers share
+}
+
+// part returns the part of n that this run does.
+func (r *run) part(n int) int { return max(2, n/r.divisor) }
+
+// lasting returns the part of d that this run takes.
+func (r *run) lasting(d time.Duration) time.Duration { return d / time.Duration(r.divisor) }
+
+// each measures the peers, so many at a time.
+func (r *run) each(atOnce int, measure func(peer string) (figures, error)) (map[string]figures, error) {
+	var (
+		g   errgroup.Group
+		mu  sync.Mutex
+		all = make(map[string]figures)
+	)
+	g.SetLimit(atOnce)
+	for _, peer := range r.peers {
+		g.Go(func() error {
+			values, err := measure(peer)
+			if err != nil {
+				return fmt.Errorf("%s: %w", peer, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all[peer] = values
+			return nil
+		})
+	}
+	return all, g.Wait()
+}
+
+// inTurns starts all peers, each with a service of its own, and then calls measure for each in turns. It returns what
+// sum makes of the measurements of a peer.
+func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error), sum func([]T) figures) (map[string]figures, error) {
+	procs, measured := make([]*proc, len(r.peers)), make([][]T, len(r.peers))
+	for i, peer := range r.peers {
+		p.Peer, p.Key = peer, fmt.Sprint(serviceKey, i)
+		var err error
+		if procs[i], err = r.ready(p); err != nil {
+			return nil, err
+		}
+		defer procs[i].end()
+	}
+	for turn := range turns {
+		for i := range procs {
+			i = (i + turn) % len(procs)
+			one, err := measure(procs[i])
+			if err != nil {
+				return nil, fmt.Errorf("turn %d: %w", turn, err)
+			}
+			measured[i] = append(measured[i], one)
+		}
+	}
+	all := make(map[string]figures)
+	for i, peer := range r.peers {
+		all[peer] = sum(measured[i])
+	}
+	return all, nil
+}
+
+// latencies sorts times and returns their percentiles.
+func latencies(took []time.Duration) figures {
+	slices.Sort(took)
+	return figures{"p50-ns": float64(took[len(took)/2]), "p99-ns": float64(took[len(took)*99/100])}
+}

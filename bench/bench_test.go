@@ -1,0 +1,76 @@
+package bench
+
+import (
+	"fmt"
+	"log"
+	"os"
+	"slices"
+	"testing"
+)
+
+// TestMain runs a measured process where the test binary was started to be one.
+func TestMain(m *testing.M) {
+	child, err := Child(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if !child {
+		os.Exit(m.Run())
+	}
+}
+
+func BenchmarkChange(b *testing.B)   { benchmark(b, change) }
+func BenchmarkSequence(b *testing.B) { benchmark(b, sequence) }
+func BenchmarkRollout(b *testing.B)  { benchmark(b, rollout) }
+func BenchmarkCold(b *testing.B)     { benchmark(b, cold) }
+func BenchmarkConns(b *testing.B)    { benchmark(b, conns) }
+func BenchmarkRPC(b *testing.B)      { benchmark(b, rpc) }
+func BenchmarkSlow(b *testing.B)     { benchmark(b, slow) }
+func BenchmarkCalls(b *testing.B)    { benchmark(b, calls) }
+func BenchmarkRest(b *testing.B)     { benchmark(b, rest) }
+
+// benchmark measures all peers of a scenario in one run, and reports each in a benchmark of its own. See make bench.
+func benchmark(b *testing.B, s *scenario) {
+	for _, size := range s.sizes {
+		b.Run(fmt.Sprintf("%s=%d", s.param, size), func(b *testing.B) {
+			all, err := s.measure(size, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, peer := range s.peers {
+				if values, ok := all[peer]; ok {
+					b.Run("peer="+peer, func(b *testing.B) { report(b, values) })
+				}
+			}
+		})
+	}
+}
+
+func report(b *testing.B, values figures) {
+	b.ReportMetric(0, "ns/op") // is not shown unless it was measured
+	for unit, value := range values {
+		b.ReportMetric(value, unit)
+	}
+}
+
+// TestScenarios runs a hundredth of each scenario, by day for this project and the floor alone.
+func TestScenarios(t *testing.T) {
+	for _, all := range []*scenario{change, sequence, rollout, cold, conns, rpc, slow, calls, rest} {
+		t.Run(all.name, func(t *testing.T) {
+			t.Parallel()
+			s := *all
+			s.peers = slices.DeleteFunc(slices.Clone(s.peers), func(peer string) bool {
+				return peer == peerGoZero || peer == peerEtcd && testing.Short()
+			})
+			measured, err := s.measure(s.sizes[0], 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, peer := range s.peers {
+				if len(measured[peer]) == 0 {
+					t.Errorf("%s has measured nothing", peer)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,127 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+)
+
+const (
+	callsServing  = 3                    // of the endpoints
+	callsPace     = 2 * time.Millisecond // from one change to the next
+	callsMeasured = 3 * time.Second      // after a third of that
+	callsCallers  = 4
+)
+
+// calls measures the calls of a client without a pause while endpoints that it does not need come and go. A few
+// endpoints serve, in another process; at each other address nobody listens, and a connection is refused at once. The
+// floor knows those that serve.
+var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (map[string]figures, error) {
+	var backends []string
+	p, err := r.start(params{Role: "backends", Conns: callsServing}, &backends)
+	if err != nil {
+		return nil, err
+	}
+	defer p.end()
+	return r.each(1, func(peer string) (figures, error) { return r.callsDuringChurn(peer, backends) })
+}}
+
+func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) {
+	if err := r.etcd.clear(); err != nil {
+		return nil, err
+	}
+	style := styleAt(peer, serviceKey, func(i int) string {
+		if i < 0 {
+			return backends[-1-i]
+		}
+		return fmt.Sprintf("127.2.%d.%d:1", i>>8, i&255) // port 1 is tcpmux's, which nobody serves
+	})
+	if err := r.etcd.putAll(style, -len(backends), r.size); err != nil {
+		return nil, err
+	}
+	p := params{Role: "calls", Peer: peer, Key: serviceKey, Backends: backends, Conns: callsCallers, Lasts: r.lasting(callsMeasured)}
+	child, err := r.ready(p)
+	if err != nil {
+		return nil, err
+	}
+	defer child.end()
+	var churn errgroup.Group
+	churn.Go(func() error { return r.etcd.rollout(style, r.size, int(p.Lasts*3/2/callsPace/2), callsPace) })
+	values, err := child.ask()
+	return values, errors.Join(err, churn.Wait())
+}
+
+// childBackends serves until it is killed.
+func childBackends(c *child) (figures, error) {
+	_, addrs, err := serve(c.Conns, 0)
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.meet(addrs)
+}
+
+func childCalls(c *child) (figures, error) {
+	var dials atomic.Int64
+	conn, err := c.dial(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		dials.Add(1)
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}))
+	if err != nil {
+		return nil, err
+	}
+	callAll(conn, c.Conns, 300*time.Millisecond)
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	callAll(conn, c.Conns, c.Lasts/3)
+	before, dialed := used(), dials.Load()
+	took, failed := callAll(conn, c.Conns, c.Lasts)
+	if len(took) == 0 {
+		return nil, errors.New("no call returned well")
+	}
+	cost := before.since(len(took))
+	values := latencies(took)
+	values["cpu-ns/op"] = cost["cpu-ns/op"]
+	values["calls/s"] = 1e9 / cost["ns/op"]
+	values["dials/s"] = float64(dials.Load()-dialed) / time.Since(before.at).Seconds()
+	values["failed"] = float64(failed)
+	return values, nil
+}
+
+// callAll has callers call for a while, without a pause. It returns how long the calls took that returned well, and how
+// many did not.
+func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []time.Duration, failed int) {
+	var g sync.WaitGroup
+	var mu sync.Mutex
+	note := func(lasted time.Duration, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			took = append(took, lasted)
+		} else {
+			failed++
+		}
+	}
+	end := time.Now().Add(lasts)
+	for range callers {
+		g.Go(func() {
+			for began := time.Now(); began.Before(end); began = time.Now() {
+				err := check(conn)
+				note(time.Since(began), err)
+				if err != nil {
+					time.Sleep(time.Millisecond) // lest it keeps go-zero's breaker open
+				}
+			}
+		})
+	}
+	g.Wait()
+	return took, failed
+}

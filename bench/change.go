@@ -1,0 +1,95 @@
+package bench
+
+import (
+	"fmt"
+	"time"
+)
+
+// change times single changes: from just before the write, by another process, until gRPC has handed the new state to
+// the load balancing policy, and in this project until that plans the calls by it. The changes of one service are far
+// enough apart that nobody gathers them.
+var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *run) (map[string]figures, error) {
+	turns := r.part(140)
+	changers := make(map[string]*changer)
+	apart := (15*time.Millisecond + time.Duration(r.size)*25*time.Microsecond) / time.Duration(len(r.peers))
+	return inTurns(r, params{Role: "change", Size: r.size, Changes: turns}, turns, func(p *proc) (time.Duration, error) {
+		c, ok := changers[p.Peer]
+		if !ok {
+			c = &changer{client: r.etcd.client, style: styleOf(p.Peer, p.Key), size: r.size}
+			changers[p.Peer] = c
+		}
+		time.Sleep(apart)
+		sent := time.Now()
+		if err := c.change(); err != nil {
+			return 0, err
+		}
+		var arrived int64
+		err := p.hear(&arrived)
+		return time.Duration(arrived - sent.UnixNano()), err
+	}, func(took []time.Duration) figures { return latencies(took[turns/7:]) }) // the first ones warm up
+}}
+
+// childChange tells when each change arrives.
+func childChange(c *child) (figures, error) {
+	g, err := c.openProbed()
+	if err != nil {
+		return nil, err
+	}
+	told := any("ready")
+	for i := range c.Changes {
+		arrived := g.expect(c.Size + (i+1)%2)
+		if err := say(told); err != nil {
+			return nil, err
+		}
+		at, err := within(arrived)
+		if err != nil {
+			return nil, fmt.Errorf("change %d: %w", i, err)
+		}
+		told = at.UnixNano()
+	}
+	return nil, c.meet(told)
+}
+
+// sequence times changes of which each is made when the one before it has arrived, by another etcd client of the same
+// process.
+var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders, func(r *run) (map[string]figures, error) {
+	return r.each(1, func(peer string) (figures, error) {
+		changes := r.part(10_000)
+		if peer == peerEtcd || peer == peerGoZero { // which hold back nothing, however many changes came before
+			changes = r.part(300)
+		}
+		return r.alone(params{Role: "sequence", Peer: peer, Key: serviceKey, Size: r.size, Changes: changes})
+	})
+}}
+
+func childSequence(c *child) (figures, error) {
+	g, err := c.openProbed()
+	if err != nil {
+		return nil, err
+	}
+	writer, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	changer := &changer{client: writer, style: styleOf(c.Peer, c.Key), size: c.Size}
+	took := make([]time.Duration, c.Changes)
+	before := used()
+	for i := range took {
+		arrived, sent := g.expect(c.Size+(i+1)%2), time.Now()
+		if err := changer.change(); err != nil {
+			return nil, err
+		}
+		at, err := within(arrived)
+		if err != nil {
+			return nil, fmt.Errorf("change %d: %w", i, err)
+		}
+		took[i] = at.Sub(sent)
+	}
+	cpu := before.since(len(took))["cpu-ns/op"]
+	values := latencies(took)
+	values["cpu-ns/op"] = cpu
+	return values, nil
+}

@@ -1,0 +1,152 @@
+package bench
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+)
+
+// GoZero is what a process needs of go-zero, by the addresses of etcd's members. The program cmd/gozero has it and no
+// other, for go-zero reads the load of the machine all the time in every process that links it.
+type GoZero interface {
+	// Builder returns a builder of resolvers that find all endpoints. Its etcd client is connected.
+	Builder(etcd []string) (resolver.Builder, error)
+	// Dial connects as go-zero's users do.
+	Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.ClientConn, error)
+}
+
+// goZero is nil in processes that are not go-zero's.
+var goZero GoZero
+
+// roles are what a child can be. Each returns what it has measured.
+var roles = map[string]func(*child) (figures, error){
+	"change":   childChange,
+	"sequence": childSequence,
+	"rollout":  childRollout,
+	"cold":     childCold,
+	"conns":    childConns,
+	"rpc":      childRPC,
+	"slow":     childSlow,
+	"backends": childBackends,
+	"calls":    childCalls,
+	"rest":     childRest,
+}
+
+// child is a measured process, seen from inside.
+type child struct {
+	params
+	in *bufio.Reader
+}
+
+// Child reports whether this process was started to be measured. If so, it has measured when Child returns.
+func Child(z GoZero) (bool, error) {
+	arg, ok := os.LookupEnv(childEnv)
+	if !ok {
+		return false, nil
+	}
+	goZero = z
+	c := &child{in: bufio.NewReader(os.Stdin)}
+	if err := json.Unmarshal([]byte(arg), &c.params); err != nil {
+		return true, err
+	}
+	if c.Peer != peerGoZero {
+		// go-zero's has gRPC write every state as JSON, to throw it away. That is a cost of its users alone.
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	}
+	values, err := roles[c.Role](c)
+	if err != nil {
+		return true, fmt.Errorf("%s of %s: %w", c.Role, c.Peer, err)
+	}
+	return true, say(values)
+}
+
+// say writes v for the parent.
+func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
+
+// meet writes v for the parent, and waits until the parent has the child go on.
+func (c *child) meet(v any) error {
+	if err := say(v); err != nil {
+		return err
+	}
+	_, err := c.in.ReadString('\n')
+	return err
+}
+
+// client makes an etcd client as the documents of etcd would, and connects it.
+func (c *child) client() (*clientv3.Client, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:   c.Etcd,
+		DialTimeout: 5 * time.Second,
+		Logger:      zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = client.Get(client.Ctx(), "bench/warm/")
+	return client, err
+}
+
+// within waits for what a channel tells, for a bounded time.
+func within(arrived <-chan time.Time) (time.Time, error) {
+	select {
+	case at := <-arrived:
+		return at, nil
+	case <-time.After(patience / 2):
+		return time.Time{}, errors.New("not all endpoints arrived in time")
+	}
+}
+
+// usage is what a process has used so far.
+type usage struct {
+	cpu       time.Duration // user and system
+	allocated uint64        // bytes, ever
+	mallocs   uint64
+	at        time.Time
+}
+
+func used() usage {
+	var r syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail for oneself
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return usage{
+		cpu:       time.Duration(r.Utime.Nano() + r.Stime.Nano()),
+		allocated: m.TotalAlloc, mallocs: m.Mallocs, at: time.Now(),
+	}
+}
+
+// since returns what was used after before, for one of n operations.
+func (before usage) since(n int) figures {
+	after := used()
+	return figures{
+		"ns/op":      float64(after.at.Sub(before.at)) / float64(n),
+		"cpu-ns/op":  float64(after.cpu-before.cpu) / float64(n),
+		"alloc-B/op": float64(after.allocated-before.allocated) / float64(n),
+		"mallocs/op": float64(after.mallocs-before.mallocs) / float64(n),
+	}
+}
+
+// live returns how much the heap holds, in bytes.
+func live() float64 {
+	runtime.GC()
+	runtime.GC() // what the first one's finalizers freed
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}

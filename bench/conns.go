@@ -1,0 +1,114 @@
+package bench
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+const (
+	connsEndpoints = 1000
+	restEndpoints  = 100         // of each key
+	restMeasured   = time.Minute // of rest
+	// restCalming is how long a process is left alone before it counts as at rest: this project probes each of its
+	// ranges soon after the start, and then more rarely.
+	restCalming = 65 * time.Second
+)
+
+// conns counts what several connections of a process to one key ask of etcd, and what each holds beyond gRPC's own. The
+// memory of a connection is that of those after the first.
+var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (map[string]figures, error) {
+	return r.each(1, func(peer string) (figures, error) {
+		lists, watches := r.etcd.lists.Load(), r.etcd.watches.Load()
+		values, err := r.alone(params{Role: "conns", Peer: peer, Key: serviceKey, Size: r.part(connsEndpoints), Conns: r.size, Lasts: r.lasting(time.Second)})
+		if err != nil {
+			return nil, err
+		}
+		values["lists"], values["watches"] = float64(r.etcd.lists.Load()-lists), float64(r.etcd.watches.Load()-watches)
+		return values, nil
+	})
+}}
+
+func childConns(c *child) (figures, error) {
+	open, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	goroutines, g := runtime.NumGoroutine(), &group{}
+	if err := open(g, c.Key, 1, c.Size); err != nil {
+		return nil, err
+	}
+	time.Sleep(c.Lasts) // goroutines of the start end
+	held := live()
+	if err := open(g, c.Key, c.Conns-1, c.Size); err != nil {
+		return nil, err
+	}
+	time.Sleep(c.Lasts)
+	values := figures{
+		"goroutines/conn": float64(runtime.NumGoroutine()-goroutines) / float64(c.Conns),
+		"B/conn":          max(0, live()-held) / float64(c.Conns-1),
+	}
+	runtime.KeepAlive(g)
+	return values, nil
+}
+
+// rest measures a connection to each of several keys, on one etcd client, while nothing changes. Messages are all that
+// etcd receives. The peers rest at the same time, each with an etcd of its own.
+var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[string]figures, error) {
+	return r.each(len(r.peers), func(peer string) (figures, error) {
+		etcd, err := startEtcd(filepath.Join(r.dir, peer))
+		if err != nil {
+			return nil, err
+		}
+		defer etcd.close()
+		for i := range r.size {
+			if err := etcd.putAll(styleOf(peer, fmt.Sprint(serviceKey, i)), 0, restEndpoints); err != nil {
+				return nil, err
+			}
+		}
+		child, err := r.start(params{Role: "rest", Peer: peer, Etcd: etcd.client.Endpoints(), Size: restEndpoints, Conns: r.size}, new(any))
+		if err != nil {
+			return nil, err
+		}
+		defer child.end()
+		time.Sleep(r.lasting(restCalming))
+		before, err := child.ask()
+		if err != nil {
+			return nil, err
+		}
+		messages := etcd.messages.Load()
+		time.Sleep(r.lasting(restMeasured))
+		messages = etcd.messages.Load() - messages
+		values, err := child.ask()
+		if err != nil {
+			return nil, err
+		}
+		values["cpu-ns/min"] -= before["cpu-ns/min"]
+		values["messages/min"] = float64(messages)
+		return values, nil
+	})
+}}
+
+// childRest tells what it has used whenever it is asked.
+func childRest(c *child) (figures, error) {
+	open, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	held, groups := live(), make([]group, c.Conns)
+	for i := range groups {
+		if err := open(&groups[i], fmt.Sprint(serviceKey, i), 1, c.Size); err != nil {
+			return nil, fmt.Errorf("key %d: %w", i, err)
+		}
+	}
+	kept := live() - held
+	for {
+		if err := c.meet(figures{"cpu-ns/min": float64(used().cpu), "kept-B": kept}); err != nil {
+			return nil, err
+		}
+	}
+}

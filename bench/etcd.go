@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
+)
+
+const (
+	// serviceKey is what most scenarios use.
+	serviceKey = "bench/service"
+	// txnSize is how many changes are made at once where only their number matters. etcd takes 128 at most.
+	txnSize = 100
+	// writers is how many changes are under way at a time when they are as fast as etcd takes them.
+	writers = 32
+)
+
+// style is how a peer keeps an endpoint.
+type style func(i int) (key, value string)
+
+// styleOf returns the peer's for the service at key, at whose addresses nobody listens.
+func styleOf(peer, service string) style {
+	return styleAt(peer, service, func(i int) string {
+		return fmt.Sprintf("10.%d.%d.%d:9000", i>>16&255, i>>8&255, i&255)
+	})
+}
+
+// styleAt returns the peer's for the service at key: go-zero's own, and for all others that of etcd's naming package,
+// which is this project's by default.
+func styleAt(peer, service string, addr func(i int) string) style {
+	return func(i int) (key, value string) {
+		if peer == peerGoZero {
+			return fmt.Sprintf("%s/%d", service, 7587870000000000000+i), addr(i)
+		}
+		return service + "/" + addr(i), `{"Op":0,"Addr":"` + addr(i) + `","Metadata":null}`
+	}
+}
+
+// server is an etcd of one member that does not wait for a disk.
+type server struct {
+	etcd   *embed.Etcd
+	client *clientv3.Client
+	received
+}
+
+func startEtcd(dir string) (*server, error) {
+	s := &server{}
+	cfg := embed.NewConfig()
+	cfg.Dir = dir
+	cfg.UnsafeNoFsync = true
+	cfg.LogLevel = "fatal"
+	cfg.QuotaBackendBytes = 8 << 30
+	local := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{local}, []url.URL{local}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{local}, []url.URL{local}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.StatsHandler(&s.received)}
+	var err error
+	if s.etcd, err = embed.StartEtcd(cfg); err != nil {
+		return nil, err
+	}
+	<-s.etcd.Server.ReadyNotify()
+	s.client, err = clientv3.New(clientv3.Config{
+		Endpoints: []string{s.etcd.Clients[0].Addr().String()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		s.etcd.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) close() {
+	s.client.Close()
+	s.etcd.Close()
+}
+
+// clear removes everything that a run has left.
+func (s *server) clear() error {
+	_, err := s.client.Delete(s.client.Ctx(), "\x00", clientv3.WithFromKey())
+	return err
+}
+
+// putAll puts the endpoints from the index from up to to.
+func (s *server) putAll(style style, from, to int) error {
+	for from < to {
+		var ops []clientv3.Op
+		for ; from < to && len(ops) < txnSize; from++ {
+			key, value := style(from)
+			ops = append(ops, clientv3.OpPut(key, value))
+		}
+		if _, err := s.client.Txn(s.client.Ctx()).Then(ops...).Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollout replaces endpoints, from index 0, one by one: a new one comes, with an index from size on, then an old one
+// goes. pace is the time from one change to the next; 0 is as fast as etcd goes.
+func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
+	began := time.Now()
+	g, ctx := errgroup.WithContext(s.client.Ctx())
+	n := writers
+	if pace > 0 {
+		n = 1
+	}
+	for first := range n {
+		g.Go(func() error {
+			for i := first; i < replaced; i += n {
+				time.Sleep(time.Until(began.Add(time.Duration(2*i) * pace)))
+				key, value := style(size + i)
+				if _, err := s.client.Put(ctx, key, value); err != nil {
+					return err
+				}
+				time.Sleep(time.Until(began.Add(time.Duration(2*i+1) * pace)))
+				key, _ = style(i)
+				if _, err := s.client.Delete(ctx, key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// changer adds an endpoint to a service of size endpoints and removes it, in turns.
+type changer struct {
+	client *clientv3.Client
+	style  style
+	size   int
+	added  bool
+}
+
+func (c *changer) change() (err error) {
+	key, value := c.style(c.size)
+	if c.added {
+		_, err = c.client.Delete(c.client.Ctx(), key)
+	} else {
+		_, err = c.client.Put(c.client.Ctx(), key, value)
+	}
+	c.added = !c.added
+	return err
+}
+
+// received counts what an etcd receives: all messages, and the lists and watches of services.
+type received struct{ messages, lists, watches atomic.Int64 }
+
+func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
+	in, ok := s.(*stats.InPayload)
+	if !ok {
+		return
+	}
+	r.messages.Add(1)
+	switch m := in.Payload.(type) {
+	case *etcdserverpb.RangeRequest:
+		// A page that follows another begins just behind a key.
+		if bytes.HasPrefix(m.Key, []byte(serviceKey)) && !bytes.HasSuffix(m.Key, []byte{0}) {
+			r.lists.Add(1)
+		}
+	case *etcdserverpb.WatchRequest:
+		if bytes.HasPrefix(m.GetCreateRequest().GetKey(), []byte(serviceKey)) {
+			r.watches.Add(1)
+		}
+	}
+}
+
+func (*received) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*received) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*received) HandleConn(context.Context, stats.ConnStats)                       {}

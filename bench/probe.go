@@ -1,0 +1,133 @@
+package bench
+
+import (
+	"regexp"
+	"strconv"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/balancer/roundrobin"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+)
+
+// openProbed has the child's peer follow the service with one connection through gRPC. The floor has no gRPC.
+func (c *child) openProbed() (*group, error) {
+	g := &group{}
+	if c.Peer == peerFloor {
+		open, err := c.open()
+		if err != nil {
+			return nil, err
+		}
+		return g, open(g, c.Key, 1, c.Size)
+	}
+	installProbe(c.Key, g.add()) // before any connection is made: gRPC's register of policies takes no lock
+	conn, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	conn.Connect()
+	_, err = within(g.expect(c.Size))
+	return g, err
+}
+
+// installProbe has a probe take the place of the policy of connections to a service. What a resolver found has gone
+// through gRPC when it arrives there, and through this project's policy.
+func installProbe(service string, s *stub) {
+	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
+		if policy := balancer.Get(name); policy != nil {
+			balancer.Register(probeBuilder{policy, service, s})
+		}
+	}
+	ours := balancer.Get("etcd")
+	balancer.Register(plannedBuilder{probeBuilder{ours, service, s}, ours.(balancer.ConfigParser)})
+}
+
+// probeBuilder replaces the policy of its name, which still serves other targets: the etcd client uses round_robin, too.
+type probeBuilder struct {
+	balancer.Builder
+	service string
+	stub    *stub
+}
+
+func (b probeBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	if opts.Target.Endpoint() != b.service {
+		return b.Builder.Build(cc, opts)
+	}
+	return &probing{cc: cc, stub: b.stub}
+}
+
+// probing is the probe as a policy.
+type probing struct {
+	cc    balancer.ClientConn
+	stub  *stub
+	inUse bool
+}
+
+func (p *probing) UpdateClientConnState(s balancer.ClientConnState) error {
+	p.stub.group.tell(p.stub, s.ResolverState, len(s.ResolverState.Endpoints))
+	if !p.inUse {
+		p.inUse = true
+		p.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
+	}
+	return nil
+}
+
+func (*probing) ResolverError(error)                                        {}
+func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+func (*probing) ExitIdle()                                                  {}
+func (*probing) Close()                                                     {}
+
+// plannedBuilder builds this project's policy over connections that are none.
+type plannedBuilder struct {
+	probeBuilder
+	balancer.ConfigParser
+}
+
+func (b plannedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	if opts.Target.Endpoint() != b.service {
+		return b.Builder.Build(cc, opts)
+	}
+	return planned{b.Builder.Build(connections{cc}, opts), b.stub}
+}
+
+// planned is this project's policy. A change has arrived once it plans the calls by it: connections to what has left
+// may stay for a while.
+type planned struct {
+	balancer.Balancer
+	stub *stub
+}
+
+// sizeOf finds the number of endpoints in the attribute by which this project's resolver hands them over.
+var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
+
+func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
+	err := p.Balancer.UpdateClientConnState(s)
+	if found := sizeOf.FindStringSubmatch(s.ResolverState.Attributes.String()); err == nil && found != nil {
+		size, _ := strconv.Atoi(found[1])
+		p.stub.group.tell(p.stub, resolver.State{}, size)
+	}
+	return err
+}
+
+// connections are none: each is ready once it is to connect.
+type connections struct{ balancer.ClientConn }
+
+func (connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	return &subConn{listener: opts.StateListener}, nil
+}
+
+type subConn struct {
+	balancer.SubConn
+	listener func(balancer.SubConnState)
+}
+
+func (s *subConn) tell(state connectivity.State) {
+	go s.listener(balancer.SubConnState{ConnectivityState: state})
+}
+
+func (s *subConn) Connect()  { s.tell(connectivity.Ready) }
+func (s *subConn) Shutdown() { s.tell(connectivity.Shutdown) }
+func (s *subConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
+	go listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+}

@@ -1,0 +1,122 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+)
+
+const (
+	// childEnv holds the params of a measured process.
+	childEnv = "BENCH_CHILD"
+	// goZeroEnv names the program of go-zero's processes.
+	goZeroEnv = "BENCH_GOZERO"
+	// patience bounds how long a measured process may say nothing.
+	patience = time.Minute
+)
+
+// params tell a child what to do.
+type params struct {
+	Role     string // one of roles
+	Peer     string
+	Etcd     []string      // addresses of etcd
+	Key      string        // of the service
+	Size     int           // endpoints at first
+	Conns    int           // connections, callers on one, or servers
+	Changes  int           // how many are made
+	Lasts    time.Duration // how long to measure
+	Backends []string      // addresses of servers
+}
+
+// proc is a measured process, seen from outside. The two speak by lines: JSON from the child, empty ones from the
+// parent.
+type proc struct {
+	params
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
+}
+
+// start starts a child, and reads the first that it says into v.
+func (r *run) start(p params, v any) (*proc, error) {
+	program, err := os.Executable()
+	if p.Peer == peerGoZero {
+		program = os.Getenv(goZeroEnv)
+	}
+	if err != nil {
+		return nil, err
+	}
+	arg, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	child := &proc{params: p, cmd: exec.Command(program)}
+	child.cmd.Stderr = os.Stderr
+	child.cmd.Env = append(os.Environ(), childEnv+"="+string(arg), "ETCD_CLIENT_DEBUG=fatal") // the latter silences etcd clients
+	if child.in, err = child.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := child.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	child.out = json.NewDecoder(out)
+	if err := child.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := child.hear(v); err != nil {
+		child.end()
+		return nil, err
+	}
+	return child, nil
+}
+
+// ready starts a child on a service of p.Size endpoints, and waits until it knows them.
+func (r *run) ready(p params) (*proc, error) {
+	if err := r.etcd.putAll(styleOf(p.Peer, p.Key), 0, p.Size); err != nil {
+		return nil, err
+	}
+	p.Etcd = r.etcd.client.Endpoints()
+	return r.start(p, new(any))
+}
+
+// alone runs a child to its end on a service that has etcd for itself, and returns what it has measured.
+func (r *run) alone(p params) (figures, error) {
+	if err := r.etcd.clear(); err != nil {
+		return nil, err
+	}
+	child, err := r.ready(p)
+	if err != nil {
+		return nil, err
+	}
+	defer child.end()
+	return child.ask()
+}
+
+// hear reads what the child says next into v. A child that says nothing for long is killed.
+func (p *proc) hear(v any) error {
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // it has ended if it cannot be killed
+	defer late.Stop()
+	if err := p.out.Decode(v); err != nil {
+		return fmt.Errorf("the process %s of %s ended, or said nothing for %v: %w", p.Role, p.Peer, patience, err)
+	}
+	return nil
+}
+
+// ask has the child go on, and returns what it measures.
+func (p *proc) ask() (values figures, err error) {
+	if _, err := fmt.Fprintln(p.in); err != nil {
+		return nil, err
+	}
+	err = p.hear(&values)
+	return values, err
+}
+
+// end kills the child if it still runs.
+func (p *proc) end() {
+	_ = p.cmd.Process.Kill() // it has ended if it cannot be killed
+	_ = p.cmd.Wait()         // says that it was killed
+}

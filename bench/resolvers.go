@@ -1,0 +1,123 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/url"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	etcdnaming "go.etcd.io/etcd/client/v3/naming/resolver"
+	"google.golang.org/grpc/resolver"
+
+	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// newRegistry is this project's registry, silent as the peers are.
+func newRegistry(client *clientv3.Client) *etcdrpc.Registry {
+	return etcdrpc.NewRegistry(client, etcdrpc.WithLogger(slog.New(slog.DiscardHandler)))
+}
+
+// builderOf returns how a peer makes gRPC's resolvers. The floor is not among them.
+func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
+	switch peer {
+	case peerOurs:
+		return newRegistry(client).Resolver(), nil
+	case peerGoZero:
+		return goZero.Builder(client.Endpoints())
+	}
+	return etcdnaming.NewBuilder(client)
+}
+
+// opener has n more connections of a peer follow a service, and waits until all of the group know size endpoints.
+type opener func(g *group, service string, n, size int) error
+
+// open connects to etcd, and returns the peer's opener. For the floor it is one watch, however many connections are
+// asked for.
+func (c *child) open() (opener, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if c.Peer == peerFloor {
+		return func(g *group, service string, _, _ int) error { return follow(g, client, service) }, nil
+	}
+	builder, err := builderOf(c.Peer, client)
+	if err != nil {
+		return nil, err
+	}
+	return func(g *group, service string, n, size int) error {
+		target := resolver.Target{URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service}}
+		stubs := make([]*stub, n)
+		for i := range stubs {
+			stubs[i] = g.add()
+		}
+		for _, s := range stubs {
+			if _, err := builder.Build(target, s, resolver.BuildOptions{}); err != nil {
+				return err
+			}
+		}
+		_, err := within(g.expect(size))
+		return err
+	}, nil
+}
+
+// naked is the floor: a list and a watch that only decode.
+type naked struct {
+	tell  func(size int)
+	known map[string]nakedEndpoint
+}
+
+type nakedEndpoint struct {
+	Op       uint8
+	Addr     string
+	Metadata any
+}
+
+// follow has the floor follow a service.
+func follow(g *group, client *clientv3.Client, service string) error {
+	ctx, s := client.Ctx(), g.add()
+	resp, err := client.Get(ctx, service+"/", clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	f := &naked{known: make(map[string]nakedEndpoint), tell: func(size int) { g.tell(s, resolver.State{}, size) }}
+	for _, kv := range resp.Kvs {
+		if err := f.put(kv.Key, kv.Value); err != nil {
+			return err
+		}
+	}
+	f.tell(len(f.known))
+	go func() {
+		if err := f.watch(ctx, client, service, resp.Header.Revision); err != nil {
+			slog.Error("the floor gave up", "error", err)
+		}
+	}()
+	return nil
+}
+
+func (f *naked) watch(ctx context.Context, client *clientv3.Client, service string, revision int64) error {
+	for resp := range client.Watch(ctx, service+"/", clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		if err := resp.Err(); err != nil {
+			return err
+		}
+		for _, event := range resp.Events {
+			if event.Type == clientv3.EventTypeDelete {
+				delete(f.known, string(event.Kv.Key))
+			} else if err := f.put(event.Kv.Key, event.Kv.Value); err != nil {
+				return err
+			}
+		}
+		f.tell(len(f.known))
+	}
+	return ctx.Err()
+}
+
+func (f *naked) put(key, value []byte) error {
+	var e nakedEndpoint
+	if err := json.Unmarshal(value, &e); err != nil {
+		return err
+	}
+	f.known[string(key)] = e
+	return nil
+}

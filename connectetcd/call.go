@@ -40,7 +40,7 @@ func newCall(req *http.Request) (*call, error) {
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnimplemented, err)
 	}
-	c := &call{request: req, body: req.Body, method: req.URL.Path, codec: codec(subtype)}
+	c := &call{request: req, body: req.Body, method: req.URL.Path, codec: codec(subtype), encoding: req.Header.Get("Grpc-Encoding")}
 	if c.body == nil {
 		c.body = http.NoBody
 	}
@@ -48,9 +48,6 @@ func newCall(req *http.Request) (*call, error) {
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is not a method: want /package.Service/Method, and no path in the client's base URL", c.method))
 	}
 	c.desc = streamDesc(c.method)
-	if name := req.Header.Get("Grpc-Encoding"); name != "identity" {
-		c.encoding = name
-	}
 	md, err := toMetadata(req.Header)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)

@@ -17,6 +17,9 @@ const prefixLen = 5
 // compressedFlag marks a message as compressed.
 const compressedFlag = 1
 
+// maxPrealloc bounds, in bytes, the memory that a length alone can claim.
+const maxPrealloc = 1 << 20
+
 // An envelope is a message with its prefix.
 type envelope []byte
 
@@ -30,28 +33,15 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not know", prefix[0])
 	}
 	size := int64(binary.BigEndian.Uint32(prefix[1:]))
-	message, err = readMessage(body, size)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
+	var read bytes.Buffer
+	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // with room to find the end
+	if _, err := io.CopyN(&read, body, size); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, false, fmt.Errorf("a message of %d bytes: %w", size, err)
 	}
-	return message, prefix[0] == compressedFlag, nil
-}
-
-// maxPrealloc bounds, in bytes, the memory that a length alone can claim.
-const maxPrealloc = 1 << 20
-
-func readMessage(body io.Reader, size int64) ([]byte, error) {
-	if size <= maxPrealloc {
-		message := make([]byte, size)
-		_, err := io.ReadFull(body, message)
-		return message, err
-	}
-	var buffer bytes.Buffer
-	_, err := io.CopyN(&buffer, body, size)
-	return buffer.Bytes(), err
+	return read.Bytes(), prefix[0] == compressedFlag, nil
 }
 
 // A codec passes messages through, for Connect has encoded them. Its value is the name of Connect's codec, which gRPC

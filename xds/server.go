@@ -27,14 +27,14 @@ type Option func(*options)
 
 type options struct{ logger *slog.Logger }
 
-// WithLogger sets the logger for unsupported features and refused answers. It must not block, as clients would wait.
+// WithLogger sets the logger for unsupported features and refused answers. It must not block, as clients would wait, nor call the server.
 // Default: slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // NewServer returns a server for services, which [ReadImage] returns, or the caller has written. Each needs an Authority, by
 // which clients dial it. Equal ones are one service, as in images that share an import. It fails if a description is not
 // valid, if two cannot be told apart by TLS, or if a service config cannot be said in xDS. It does no I/O: a service is
-// followed in etcd while a client asks for it. The descriptions must not be changed. The registry is the caller's, to be
+// followed in etcd once a client has asked for it. The descriptions must not be changed. The registry is the caller's, to be
 // closed when the server has stopped.
 func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts ...Option) (*Server, error) {
 	if registry == nil {
@@ -48,11 +48,12 @@ func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts
 	for _, opt := range opts {
 		opt(&o)
 	}
-	c, err := catalog.New(registry, services, o.logger)
-	if err != nil {
+	s := &Server{}
+	if s.catalog, err = catalog.New(registry, services, o.logger, func(authority string) { s.ads.Changed(authority) }); err != nil {
 		return nil, err
 	}
-	return &Server{ads: ads.NewServer(c, o.logger), catalog: c}, nil
+	s.ads = ads.NewServer(s.catalog, o.logger)
+	return s, nil
 }
 
 // Register adds the aggregated discovery service to a gRPC server. Stopping that server ends the streams; clients keep what
@@ -61,7 +62,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s.ads)
 }
 
-// Status is the clients, and the hosts that they ask for.
+// Status is the clients, and the hosts that they have asked for.
 type Status struct {
 	Clients []Client // sorted by id
 	Hosts   []Host   // sorted

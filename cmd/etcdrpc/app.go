@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -28,17 +26,18 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// errFound exits with exitWrong, after doctor printed the faults.
-var errFound = errors.New("faults were found")
+// errFound exits after the command printed what is wrong.
+const errFound = exitCode(exitWrong)
 
 // app is the state shared by the commands.
 type app struct {
 	settings settings
 	output   output.Format
 	stdin    io.Reader
-	dial     dialing.Func // to instances
-	written  bool         // a live config was written
-	running  bool         // the command line was valid
+	getenv   func(name string) string
+	dial     transport.DialFunc // to instances
+	written  bool               // a live config was written
+	running  bool               // the command line was valid
 }
 
 // complete panics if a completion could not be registered, which is a programming error.
@@ -63,13 +62,22 @@ func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	}
 }
 
-// open reads the environment, and connects to etcd.
+// open connects to etcd.
 func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error) {
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.begin(cmd); err != nil {
 		return nil, err
 	}
-	a.running, a.settings.warnings = true, warnings
+	a.settings.warnings = warnings
 	return a.settings.open(cmd.Context())
+}
+
+// begin reads the environment. Later errors are not about how the command line is written.
+func (a *app) begin(cmd *cobra.Command) error {
+	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
+		return err
+	}
+	a.running = true
+	return nil
 }
 
 // keyArgs accepts a service key, and n more arguments.

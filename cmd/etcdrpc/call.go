@@ -39,17 +39,15 @@ type call struct {
 	timeout         time.Duration
 	transport       transport.Transport
 
-	app             *app
 	key             string // of the service, without the namespace
 	method, request string
 	header          metadata.MD
-	given           *schema.Schema // nil: each server is asked
 	options         []grpc.DialOption
-	out             io.Writer
+	given           *schema.Schema // nil: each server is asked
 }
 
 func newCall(a *app) *cobra.Command {
-	c := call{app: a}
+	c := call{request: "{}"}
 	cmd := &cobra.Command{
 		Use:   "call KEY METHOD [JSON]",
 		Short: "Call a method of a service",
@@ -69,11 +67,24 @@ reflection what the method takes and returns.`,
 		},
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			c.key, c.method, c.request, c.out = args[0], args[1], "{}", cmd.OutOrStdout()
-			if len(args) == 3 {
+			if c.key, c.method = args[0], args[1]; len(args) == 3 {
 				c.request = args[2]
 			}
-			return c.run(ctx, s, cmd.ErrOrStderr())
+			if err := c.prepare(a); err != nil {
+				return err
+			}
+			n, err := s.At(ctx, c.key)
+			if err != nil {
+				return err
+			}
+			chosen, err := c.choose(n.Services[0])
+			if err != nil {
+				return fmt.Errorf("call %s of %q: %w", c.method, s.Full(c.key), err)
+			}
+			if c.each {
+				return c.callEach(ctx, chosen, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
+			return c.callOne(ctx, n, &chosen[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
 	}
 	flags := cmd.Flags()
@@ -84,57 +95,12 @@ reflection what the method takes and returns.`,
 	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the call of an instance may take")
 	flags.BoolVar(&c.transport.Plaintext, "plaintext", false, "call without TLS")
 	c.transport.AddTo(flags)
+	cmd.MarkFlagsMutuallyExclusive("each", "instance")
 	return cmd
 }
 
-func (c *call) run(ctx context.Context, s *store.Store, notes io.Writer) error {
-	if err := c.prepare(); err != nil {
-		return err
-	}
-	n, err := s.At(ctx, c.key)
-	if err != nil {
-		return err
-	}
-	chosen, err := c.choose(n.Services[0])
-	if err != nil {
-		return fmt.Errorf("call %s of %q: %w", c.method, s.Full(c.key), err)
-	}
-	if c.instance == "" && !c.each {
-		output.Once(notes)(n.Note)
-		output.Sayf(notes, "Calling %s.\n", chosen[0].Instance)
-	}
-	failed := 0
-	for _, i := range chosen {
-		err := c.at(ctx, &i)
-		switch {
-		case err == nil:
-			continue
-		case ctx.Err() != nil || errors.As(err, new(usage.Error)):
-			return err
-		case c.each:
-			err = output.WriteJSONLine(c.out, eachJSON{Instance: i.Instance, Addr: i.Addr, Error: failure(err)})
-		default:
-			output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method, s.Full(c.key), i.Addr, failure(err))
-			err = showDetails(notes, err)
-		}
-		if failed++; err != nil {
-			return err
-		}
-	}
-	if failed == 0 {
-		return nil
-	}
-	if c.each {
-		output.Sayf(notes, "%d of %s failed.\n", failed, output.Counted(len(chosen), "instance"))
-	}
-	return errFound
-}
-
 // prepare does what needs neither etcd nor the service.
-func (c *call) prepare() (err error) {
-	if c.each && c.instance != "" {
-		return usage.Mistake(errors.New("--each and --instance exclude each other"))
-	}
+func (c *call) prepare(a *app) (err error) {
 	c.header = make(metadata.MD)
 	for _, line := range c.headers {
 		name, value, ok := strings.Cut(line, ":")
@@ -143,7 +109,7 @@ func (c *call) prepare() (err error) {
 		}
 		c.header.Append(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
-	if c.options, err = c.transport.Options(c.key, c.app.dial); err != nil {
+	if c.options, err = c.transport.Options(c.key, a.dial); err != nil {
 		return usage.Mistake(err)
 	}
 	if c.image != "" {
@@ -156,7 +122,7 @@ func (c *call) prepare() (err error) {
 		}
 	}
 	if c.request == "-" {
-		text, err := io.ReadAll(c.app.stdin)
+		text, err := io.ReadAll(a.stdin)
 		if err != nil {
 			return fmt.Errorf("read the request: %w", err)
 		}
@@ -185,27 +151,76 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	return all[n : n+1], nil
 }
 
-// at calls the method at an instance, and writes the responses.
-func (c *call) at(ctx context.Context, i *inventory.Instance) error {
+// callOne calls an instance, and writes its responses, and the details of an error.
+func (c *call) callOne(ctx context.Context, n *store.Snapshot, i *inventory.Instance, out, notes io.Writer) error {
+	if c.instance == "" {
+		output.Once(notes)(n.Note)
+		output.Sayf(notes, "Calling %s.\n", i.Instance)
+	}
+	err := c.at(ctx, i.Addr, func(response json.RawMessage) error { return output.WriteJSON(out, response) })
+	if err == nil || ctx.Err() != nil || errors.As(err, new(usage.Error)) {
+		return err
+	}
+	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method, n.Services[0].Namespace+c.key, i.Addr, failure(err))
+	for _, detail := range status.Convert(err).Proto().GetDetails() {
+		text, err := protojson.Marshal(detail)
+		if err != nil { // its type is not known
+			text = strconv.AppendQuote(nil, detail.GetTypeUrl())
+		}
+		if err := output.WriteJSON(notes, json.RawMessage(text)); err != nil {
+			return err
+		}
+	}
+	return errFound
+}
+
+// eachJSON is a line of --each.
+type eachJSON struct {
+	Instance string          `json:"instance"`
+	Addr     string          `json:"addr"`
+	Response json.RawMessage `json:"response,omitempty"`
+	Error    string          `json:"error,omitempty"`
+}
+
+// callEach calls instances one after the other, and writes a line for each response and each error.
+func (c *call) callEach(ctx context.Context, all []inventory.Instance, out, notes io.Writer) error {
+	failed := 0
+	for _, i := range all {
+		err := c.at(ctx, i.Addr, func(response json.RawMessage) error {
+			return output.WriteJSONLine(out, eachJSON{Instance: i.Instance, Addr: i.Addr, Response: response})
+		})
+		if ctx.Err() != nil || errors.As(err, new(usage.Error)) {
+			return err
+		}
+		if err != nil {
+			failed++
+			if err := output.WriteJSONLine(out, eachJSON{Instance: i.Instance, Addr: i.Addr, Error: failure(err)}); err != nil {
+				return err
+			}
+		}
+	}
+	if failed == 0 {
+		return nil
+	}
+	output.Sayf(notes, "%d of %s failed.\n", failed, output.Counted(len(all), "instance"))
+	return errFound
+}
+
+// at calls the method at an address, and passes on each response in JSON.
+func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) error) error {
 	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, c.header), c.timeout)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+i.Addr, c.options...)
+	conn, err := grpc.NewClient("passthrough:///"+addr, c.options...)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	known := c.given
-	if known == nil {
-		if known, err = schema.Reflect(ctx, conn, c.method); err != nil {
-			return err
-		}
-	}
-	method, err := known.Find(c.method)
+	known, method, err := c.find(ctx, conn)
 	if err != nil {
 		return err
 	}
 	if method.IsStreamingClient() {
-		return fmt.Errorf("it takes a stream of requests, for which there is grpcurl: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(i.Addr), schema.Path(method))
+		return fmt.Errorf("it takes a stream of requests, for which there is grpcurl: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
 	}
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())
@@ -222,13 +237,8 @@ func (c *call) at(ctx context.Context, i *inventory.Instance) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	return c.receive(i, stream, method.Output(), types)
-}
-
-// receive writes the responses of an instance until the last.
-func (c *call) receive(i *inventory.Instance, stream grpc.ClientStream, of protoreflect.MessageDescriptor, types *dynamicpb.Types) error {
 	for {
-		response := dynamicpb.NewMessage(of)
+		response := dynamicpb.NewMessage(method.Output())
 		if err := stream.RecvMsg(response); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
@@ -238,26 +248,24 @@ func (c *call) receive(i *inventory.Instance, stream grpc.ClientStream, of proto
 		if err != nil {
 			return fmt.Errorf("show the response: %w", err)
 		}
-		if c.each {
-			err = output.WriteJSONLine(c.out, eachJSON{Instance: i.Instance, Addr: i.Addr, Response: text})
-		} else {
-			err = output.WriteJSON(c.out, json.RawMessage(text))
-		}
-		if err != nil {
+		if err := show(text); err != nil {
 			return err
 		}
 	}
 }
 
-// eachJSON is a line of --each.
-type eachJSON struct {
-	Instance string          `json:"instance"`
-	Addr     string          `json:"addr"`
-	Response json.RawMessage `json:"response,omitempty"`
-	Error    string          `json:"error,omitempty"`
+// find returns the method, and the schema that describes it.
+func (c *call) find(ctx context.Context, conn *grpc.ClientConn) (known *schema.Schema, method protoreflect.MethodDescriptor, err error) {
+	if known = c.given; known == nil {
+		if known, err = schema.Reflect(ctx, conn, c.method); err != nil {
+			return nil, nil, err
+		}
+	}
+	method, err = known.Find(c.method)
+	return known, method, err
 }
 
-// failure says how a call failed, and what may help.
+// failure returns how a call failed, and what may help.
 func failure(err error) string {
 	st, ok := status.FromError(err)
 	if !ok {
@@ -268,18 +276,4 @@ func failure(err error) string {
 		text += transport.Hint(st.Message(), "leave out --plaintext", "--plaintext calls it without")
 	}
 	return text
-}
-
-// showDetails writes the details of an error, of those whose type is not known the type alone.
-func showDetails(w io.Writer, err error) error {
-	for _, detail := range status.Convert(err).Proto().GetDetails() {
-		text, err := protojson.Marshal(detail)
-		if err != nil {
-			text = strconv.AppendQuote(nil, detail.GetTypeUrl())
-		}
-		if err := output.WriteJSON(w, json.RawMessage(text)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -143,21 +143,17 @@ var unsupportedVariables = []struct{ name, harmless, instead string }{
 	{"AUTH_JWT_TOKEN", "", "give --user"},
 }
 
-// rejectUnsupported returns an error for each unsupported variable that is set.
-func rejectUnsupported(lookup func(string) (string, bool)) (errs []error) {
+// fromEnvironment sets the flags of the connection that were not given from their environment variables. A variable that is not
+// supported is an error.
+func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
+	var errs []error
 	for _, f := range unsupportedVariables {
-		if value, _ := lookup(environment + f.name); value != "" && value != f.harmless {
+		if value := getenv(environment + f.name); value != "" && value != f.harmless {
 			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
 	}
-	return errs
-}
-
-// fromEnvironment sets the flags of the connection that were not given from their environment variables.
-func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	errs := rejectUnsupported(lookup)
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
-		value, _ := lookup(variable(flag))
+		value := getenv(variable(flag))
 		if value == "" || flags.Changed(flag.Name) {
 			return
 		}

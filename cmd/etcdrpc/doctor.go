@@ -9,11 +9,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
-	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
 func newDoctor(a *app) *cobra.Command {
-	d := doctor.Options{Unsupported: xds.Unsupported}
+	d := new(doctor.Options)
 	cmd := &cobra.Command{
 		Use:   "doctor [KEY|PREFIX]",
 		Short: "Find faults, and show their remedies",

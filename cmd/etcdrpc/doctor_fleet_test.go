@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,11 +17,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -47,10 +43,8 @@ type planted struct {
 	etcd      *etcdtest.Cluster
 	namespace string
 	yard      *yard
-
-	mu     sync.Mutex
-	routes map[string]string // real addresses; "": refused
-	worn   []clientv3.LeaseID
+	routes    map[string]string // real addresses; "": refused
+	worn      []clientv3.LeaseID
 }
 
 func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *planted {
@@ -112,18 +106,16 @@ func (f *planted) route(addr, server string) {
 	f.routes[addr] = f.yard.servers[server]
 }
 
-// dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one, where there is one.
+// dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one.
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	f.mu.Lock()
-	to, routed := f.routes[addr]
-	f.mu.Unlock()
-	switch {
+	switch to, routed := f.routes[addr]; {
 	case routed && to == "":
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
-	case !routed:
-		to = cmp.Or(f.yard.servers["healthy"], addr)
+	case routed:
+		return new(net.Dialer).DialContext(ctx, network, to)
+	default:
+		return new(net.Dialer).DialContext(ctx, network, f.yard.servers["healthy"])
 	}
-	return new(net.Dialer).DialContext(ctx, network, to)
 }
 
 // doctor examines the fleet.
@@ -174,21 +166,27 @@ func newYard(t *testing.T) *yard {
 		return config
 	}
 	good := secure(func(*tls.Config) {})
-	says := func(statuses map[string]bool) func(*grpc.Server) {
-		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, healthOf(statuses)) }
-	}
-	hangs := func(slow func(service string) bool) func(*grpc.Server) {
-		return func(server *grpc.Server) {
-			grpc_health_v1.RegisterHealthServer(server, slowHealth{health.NewServer(), slow})
+	const no, unknown = grpc_health_v1.HealthCheckResponse_NOT_SERVING, grpc_health_v1.HealthCheckResponse_UNKNOWN
+	says := func(service string, status grpc_health_v1.HealthCheckResponse_ServingStatus, others ...string) func(*grpc.Server) {
+		checks := health.NewServer() // which serves ""
+		checks.SetServingStatus(service, status)
+		for _, name := range others {
+			checks.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 		}
+		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, checks) }
 	}
-	serving := says(map[string]bool{"": true})
+	serving := says("", grpc_health_v1.HealthCheckResponse_SERVING)
+	hangs := func(named bool) grpc.ServerOption { // does not answer for services, or for the whole server as well, while anybody waits
+		return grpc.UnaryInterceptor(func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			if check, ok := in.(*grpc_health_v1.HealthCheckRequest); ok && (!named || check.GetService() != "") {
+				<-ctx.Done()
+				return nil, status.FromContextError(ctx.Err()).Err() // an answer could still arrive
+			}
+			return handle(ctx, in)
+		})
+	}
 	other := grpc.NewServer(grpc.Creds(credentials.NewTLS(good)))
-	says(map[string]bool{"": true, "acme.Other": true})(other)
-	many := map[string]bool{"acme.S9": false}
-	for n := range 8 {
-		many[fmt.Sprintf("acme.S%d", n+1)] = true
-	}
+	says("acme.Other", grpc_health_v1.HealthCheckResponse_SERVING)(other)
 	y.servers = map[string]string{
 		"healthy": y.serve(good, serving),
 		"plain":   y.serve(nil, serving),
@@ -196,68 +194,31 @@ func newYard(t *testing.T) *yard {
 		"other":   serveUntilEnd(t, other),
 		"mutual":  y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving),
 
-		"notServing": y.serve(good, says(map[string]bool{"": false})),
-		"unknown": y.serve(good, func(server *grpc.Server) {
-			checks := health.NewServer()
-			checks.SetServingStatus("", grpc_health_v1.HealthCheckResponse_UNKNOWN)
-			grpc_health_v1.RegisterHealthServer(server, checks)
-		}),
-		"partly":    y.serve(good, says(map[string]bool{"acme.Grape": false})),
-		"many":      y.serve(good, says(many)),
-		"forgetful": y.serve(good, hangs(func(service string) bool { return service != "" })),
-		"hanging":   y.serve(good, hangs(func(string) bool { return true })),
+		"notServing": y.serve(good, says("", no)),
+		"unknown":    y.serve(good, says("", unknown)),
+		"partly":     y.serve(good, says("acme.Grape", no)),
+		"many":       y.serve(good, says("acme.S9", no, "acme.S1", "acme.S2", "acme.S3", "acme.S4", "acme.S5", "acme.S6", "acme.S7", "acme.S8")),
+		"forgetful":  y.serve(good, serving, hangs(true)),
+		"hanging":    y.serve(good, serving, hangs(false)),
 		"idle": y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as a proxy without an upstream
 			return status.Error(codes.Unavailable, "no healthy upstream")
 		})),
 
-		"expired":    y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
-		"ending":     y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving),
-		"early":      y.serve(ca.issuer("", time.Now().Add(25*time.Hour)), serving),
-		"misnamed":   y.serve(ca.issuer("somebody.else", later), serving),
-		"foreign":    y.serve(newAuthority(t).issuer("", later), serving),
-		"identified": y.serve(ca.issuer("spiffe://acme/fir", later), serving), // a certificate for an identity and no name
+		"expired":  y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
+		"ending":   y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving),
+		"misnamed": y.serve(ca.issuer("somebody.else", later), serving),
+		"foreign":  y.serve(newAuthority(t).issuer("", later), serving),
 
-		"http1":   y.serveHTTP(nil, false, http.NotFound),
-		"http2":   y.serveHTTP(good.Clone(), true, http.NotFound),
-		"noHTTP2": y.serveHTTP(good.Clone(), false, http.NotFound),
+		"http1": y.serveHTTP(nil, false, http.NotFound),
+		"http2": y.serveHTTP(good.Clone(), true, http.NotFound),
 		"brief": y.serveHTTP(good.Clone(), true, func(w http.ResponseWriter, _ *http.Request) { // answers once a connection
 			w.Header().Set("Connection", "close")
 			w.Header().Set("Content-Type", "application/grpc")
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 			_, _ = w.Write([]byte{0, 0, 0, 0, 2, 8, 1}) // serving
 		}),
-		"choosy": y.serve(secure(func(config *tls.Config) { // refuses all names
-			config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
-		}), nil),
 	}
 	return y
-}
-
-// slowHealth does not answer for some services while anybody waits.
-type slowHealth struct {
-	*health.Server
-	slow func(service string) bool
-}
-
-func (s slowHealth) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
-	if s.slow(in.GetService()) {
-		<-ctx.Done()
-		return nil, status.FromContextError(ctx.Err()).Err() // an answer could still arrive
-	}
-	return s.Server.Check(ctx, in)
-}
-
-// healthOf is a health service that says of services whether they serve.
-func healthOf(statuses map[string]bool) *health.Server {
-	checks := health.NewServer()
-	for name, serves := range statuses {
-		status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
-		if serves {
-			status = grpc_health_v1.HealthCheckResponse_SERVING
-		}
-		checks.SetServingStatus(name, status)
-	}
-	return checks
 }
 
 // serve runs a gRPC server. config is nil for one without TLS, and register for one without services.
@@ -276,7 +237,7 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 	return serveUntilEnd(y.t, server)
 }
 
-// serveHTTP runs a web server, over HTTP/1 alone without http2. config is nil for one without TLS.
+// serveHTTP runs a web server. config is nil for one without TLS.
 func (y *yard) serveHTTP(config *tls.Config, http2 bool, handler http.HandlerFunc) string {
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2, server.TLS = http2, config
@@ -315,23 +276,16 @@ func newAuthority(t testing.TB) *authority {
 	return &authority{cert, key}
 }
 
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
 // file returns the name of a file with its certificate.
 func (a *authority) file(t testing.TB) string {
 	t.Helper()
-	return tempFile(t, "ca.pem", a.pem())
+	return tempFile(t, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))
 }
 
-// issue returns a certificate for a name, or for an identity if that is a URL.
+// issue returns a certificate for a name.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if identity, err := url.Parse(name); err == nil && identity.Scheme != "" {
-		template.DNSNames, template.URIs = nil, []*url.URL{identity}
-	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {
 		return nil, err

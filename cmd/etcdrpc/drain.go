@@ -53,7 +53,7 @@ set, such as routes, use policy set first. Timeouts and retries are not changed.
   etcdrpc drain acme/user --zone eu-1a
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
 		Args:              w.instanceArgs,
-		ValidArgsFunction: a.completeInstances,
+		ValidArgsFunction: a.completion(instancesOf),
 		RunE:              a.connected(w.run),
 	}
 	cmd.Flags().StringVar(&w.Child, "child-policy", "",
@@ -75,7 +75,7 @@ func newUndrain(a *app) *cobra.Command {
 --version and --host, off the list "drain" of the live policy, and keeps the rest of
 it. A named instance need not be registered.`,
 		Args:              w.instanceArgs,
-		ValidArgsFunction: a.completeDrained,
+		ValidArgsFunction: a.completion(drainedOf),
 		RunE:              a.connected(w.run),
 	}
 	w.addDrainFlags(cmd)

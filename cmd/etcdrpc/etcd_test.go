@@ -2,24 +2,19 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
-
-// night skips what takes long, and what only shows once more what another test holds, in the tests of each push.
-func night(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("by night")
-	}
-}
 
 // putKey puts a key into etcd, on a lease if one is given.
 func putKey(t testing.TB, etcd *etcdtest.Cluster, key, value string, lease ...clientv3.LeaseID) {
@@ -99,4 +94,17 @@ func tempFile(t testing.TB, name string, text []byte) (path string) {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// serveUntilEnd serves until the test ends.
+func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) }) // nil after it is stopped
+	t.Cleanup(func() { server.Stop(); serving.Wait() })
+	return listener.Addr().String()
 }

@@ -38,17 +38,12 @@ func (f *filter) passes(i *inventory.Instance) bool {
 	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
 }
 
-// unknownNames returns the names to filter or sort by that no entry has, such as mistyped ones.
-func (v *view) unknownNames() (names []string) {
-	requested := []string{v.sort}
-	for _, f := range v.filters {
-		requested = append(requested, f.name)
-	}
-	entries := v.all()
-	for _, name := range requested {
-		hasValue := func(i *inventory.Instance) bool { return fieldOf(i, name) != "" }
-		if name != "" && len(entries) > 0 && !slices.ContainsFunc(entries, hasValue) && !slices.Contains(names, name) {
-			names = append(names, name)
+// unknownNames returns the names to filter by that no entry has, such as mistyped ones.
+func unknownNames(entries []*inventory.Instance, filters []filter) (names []string) {
+	for _, f := range filters {
+		has := func(i *inventory.Instance) bool { return fieldOf(i, f.name) != "" }
+		if len(entries) > 0 && !slices.ContainsFunc(entries, has) && !slices.Contains(names, f.name) {
+			names = append(names, f.name)
 		}
 	}
 	return names

@@ -8,13 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -28,6 +26,10 @@ func FuzzLiveConfig(f *testing.F) {
 	} {
 		f.Add([]byte(text), "10.0.0.7:9000")
 	}
+	child, err := liveconfig.ChildPolicy("round_robin")
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, text []byte, name string) {
 		if len(text) > serviceconfig.MaxSize {
 			return
@@ -35,78 +37,52 @@ func FuzzLiveConfig(f *testing.F) {
 		checkText(t, text)
 		c, err := liveconfig.Parse(string(text))
 		if err != nil {
-			text := err.Error()
-			if checkShown(t, "the error", text); len(text) > 1000 || strings.Contains(text, "\n") {
-				t.Fatalf("the error is long, or has several lines: %q", text)
+			if checkShown(t, "the error", err.Error()); len(err.Error()) > 1000 || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("the error is long, or has several lines: %v", err)
 			}
 			return
 		}
 		if same := c.String(); same != string(text) {
 			t.Fatalf("%s becomes %s without an edit", text, same)
 		}
-		child, err := liveconfig.ChildPolicy("round_robin")
-		if err != nil {
-			t.Fatal(err)
-		}
 		policy, err := c.EnsureEtcd(child)
-		if err != nil {
-			if len(c.LoadBalancing) == 1 {
+		if err != nil || name == "" || !utf8.ValidString(name) || slices.Contains(policy.Drain, name) {
+			if err != nil && len(c.LoadBalancing) == 1 {
 				t.Fatalf("%s: %v", text, err)
 			}
-			return
-		}
-		if name == "" || !utf8.ValidString(name) || slices.Contains(policy.Drain, name) {
 			return
 		}
 		want := append(slices.Clone(policy.Drain), name)
 		policy.Drain = want
 		edited := c.String()
-		after, err := liveconfig.Parse(edited)
 		if len(edited) > serviceconfig.MaxSize {
 			return
 		}
+		after, err := liveconfig.Parse(edited)
 		if err != nil || !slices.Equal(after.Etcd().Drain, want) {
 			t.Fatalf("%s, with %q drained, is %s: %v", text, name, edited, err)
 		}
-		if len(text) > 0 {
-			checkKept(t, text, edited)
+		before, err := liveconfig.Parse(string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before.LoadBalancing, after.LoadBalancing = nil, nil; before.JSON() != after.JSON() {
+			t.Fatalf("%s is edited to %s", text, edited)
 		}
 	})
 }
 
-// checkKept has all of a config that is not about load balancing be as it was.
-func checkKept(t *testing.T, text []byte, edited string) {
-	t.Helper()
-	before, err := serviceconfig.ParseLive(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, err := serviceconfig.ParseLive(edited)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before.LoadBalancing, after.LoadBalancing = nil, nil
-	if before.JSON() != after.JSON() {
-		t.Fatalf("%s is edited to %s", text, edited)
-	}
-}
-
-// checkText has a text printed, which must not take much more room than the text, and say the same.
+// checkText prints a text, which must not take much more room than the text, and say the same.
 func checkText(t *testing.T, text []byte) {
 	t.Helper()
 	shown := liveconfig.Pretty(text)
-	if len(shown) > 100*(len(text)+1) {
-		t.Fatalf("%d bytes are shown in %d", len(text), len(shown))
-	}
-	if again := liveconfig.Pretty([]byte(shown)); again != shown {
-		t.Fatalf("%q is shown as %q, and that as %q", text, shown, again)
+	if again := liveconfig.Pretty([]byte(shown)); again != shown || len(shown) > 100*(len(text)+1) {
+		t.Fatalf("%q is shown in %d bytes as %q, and that as %q", text, len(shown), shown, again)
 	}
 	var out bytes.Buffer
-	if err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))}); err != nil {
-		t.Fatalf("%q in JSON: %v", text, err)
-	}
-	if len(out.Bytes()) > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
-		t.Fatalf("%d bytes are shown in JSON of %d", len(text), out.Len())
+	err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))})
+	if err != nil || out.Len() > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
+		t.Fatalf("%q is shown in JSON of %d bytes: %v", text, out.Len(), err)
 	}
 }
 
@@ -120,38 +96,31 @@ func FuzzDiff(f *testing.F) {
 			before, after = before+strings.Repeat("\n"+before, n), after+strings.Repeat("\n"+after, n)
 		}
 		shown := output.Diff(before, after)
-		var a, b []string
-		for line := range strings.SplitSeq(strings.TrimSuffix(shown, "\n"), "\n") {
-			switch {
-			case shown == "":
-			case strings.HasPrefix(line, "- "):
-				a = append(a, line[2:])
-			case strings.HasPrefix(line, "+ "):
-				b = append(b, line[2:])
-			case strings.HasPrefix(line, "  "):
-				a, b = append(a, line[2:]), append(b, line[2:])
-			default:
-				t.Fatalf("a line %q", line)
+		side := func(other string) (lines []string) {
+			for _, line := range shown {
+				if line[:2] != other {
+					lines = append(lines, line[2:])
+				}
 			}
+			return lines
 		}
-		if !slices.Equal(a, output.Lines(before)) || !slices.Equal(b, output.Lines(after)) {
+		if !slices.Equal(side("+ "), output.Lines(before)) || !slices.Equal(side("- "), output.Lines(after)) {
 			t.Fatalf("%q and %q differ by\n%s", before, after, shown)
 		}
 	})
 }
 
-// linesOf makes entries below a prefix of lines: key, lease and value.
-func linesOf(text, prefix string) (entries []inventory.Entry) {
+// linesOf returns the entries that lines name, each by its key, lease and value, in the order of their keys.
+func linesOf(text string) (entries []inventory.Entry) {
+	byKey := make(map[string]inventory.Entry)
 	for line := range strings.SplitSeq(text, "\n") {
-		parts := strings.SplitN(line, " ", 3)
-		if len(parts) < 3 || !strings.HasPrefix(parts[0], prefix) {
-			continue
+		if parts := strings.SplitN(line, " ", 3); len(parts) == 3 {
+			lease, _ := strconv.ParseInt(parts[1], 10, 64)
+			revision := int64(len(byKey))
+			byKey[parts[0]] = inventory.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision}
 		}
-		lease, _ := strconv.ParseInt(parts[1], 10, 64)
-		revision := int64(len(entries))
-		entries = append(entries, inventory.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision})
 	}
-	return sortedOnce(entries)
+	return inventory.InOrder(byKey)
 }
 
 // FuzzSurvey finds the services in whatever etcd holds. Each line is an entry: key, lease and value.
@@ -161,7 +130,7 @@ func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"endpoint\":\"h:9000\",\"ver\":\"v1\"}\nacme/user/h:80 1 {\"endpoint\":\"h:80\"}\nacme/user/h:81 0 {\"endpoint\":\"h\"}\nconfig/db 0 {\"url\":\"db:5432\"}")
 	f.Add("motd 0 10.0.0.7:80\n/ 0 h:1\n// 0 h:1\n 0 \n_grpc_config/ 0 {}\na\x1b[2J/\u202e 0 bad\x1b[2J")
 	f.Fuzz(func(t *testing.T, text string) {
-		entries := linesOf(text, "")
+		entries := linesOf(text)
 		services := inventory.All(entries)
 		seen := make(map[string]string)
 		for _, s := range services {
@@ -177,17 +146,14 @@ func FuzzSurvey(f *testing.F) {
 			}
 		}
 		inventory.LeaseIDs(inventory.Entries(services))
-		v := &view{Snapshot: &store.Snapshot{Services: services}}
 		var out bytes.Buffer
-		head, cells := table(v.shown())
+		head, cells := table(inventory.Entries(services))
 		output.Table(&out, head, cells)
+		checkShown(t, "ls", out.String())
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("%d entries are shown in %d lines:\n%s", len(seen), n, out.String())
 		}
-		if strings.ContainsFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
-			t.Fatalf("shown as %q", out.String())
-		}
-		if err := output.WriteJSON(io.Discard, v.json()); err != nil {
+		if err := output.WriteJSON(io.Discard, servicesJSON(services, nil)); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -15,7 +15,6 @@ import (
 
 func newLs(a *app) *cobra.Command {
 	var where []string
-	order := ""
 	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Aliases: []string{"list"},
@@ -33,7 +32,7 @@ any character. Several must all match.
 Keys that do not belong to a service are left out, so that etcd may be used for
 other things as well.`,
 		Example: `  etcdrpc ls acme/ --where zone=eu-1a --where state=drained
-  etcdrpc ls --where 'version!=v1.8.*' --sort lease`,
+  etcdrpc ls --where 'version!=v1.8.*'`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
@@ -42,20 +41,25 @@ other things as well.`,
 				return usage.Mistake(err)
 			}
 			prefix := strings.Join(args, "")
-			v, err := loadView(ctx, s, prefix, cmd)
+			n, err := s.Under(ctx, prefix)
 			if err != nil {
 				return err
 			}
-			v.filters, v.sort = filters, order
-			if names := v.unknownNames(); len(names) > 0 {
+			output.Once(cmd.ErrOrStderr())(n.Note)
+			n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.InUse() })
+			all := inventory.Entries(n.Services)
+			if err := s.AddLeases(ctx, all); err != nil {
+				return err
+			}
+			if names := unknownNames(all, filters); len(names) > 0 {
 				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
 			}
 			if a.output == output.FormatJSON {
-				return output.WriteJSON(cmd.OutOrStdout(), v.json())
+				return output.WriteJSON(cmd.OutOrStdout(), servicesJSON(n.Services, filters))
 			}
-			entries := v.shown()
+			entries := passing(n.Services, filters)
 			switch {
-			case len(v.Services) == 0:
+			case len(n.Services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
 			case len(entries) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
@@ -67,17 +71,45 @@ other things as well.`,
 		}),
 	}
 	cmd.Flags().StringArrayVar(&where, "where", nil, "list only what matches: `NAME=PATTERN`, of a column or metadata; may be repeated")
-	cmd.Flags().StringVar(&order, "sort", "", "the column or metadata to sort by, by its `name`; none: by service and instance")
 	return cmd
 }
 
-func loadView(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command) (*view, error) {
-	n, err := s.Under(ctx, prefix)
-	if err != nil {
-		return nil, err
+// The JSON output of services.
+type (
+	serviceJSON struct {
+		Key       string           `json:"key"`
+		Live      bool             `json:"livePolicy"` // there is a live config
+		Instances []inventory.JSON `json:"instances"`
+		Malformed []malformedJSON  `json:"malformed"`
 	}
-	output.Once(cmd.ErrOrStderr())(n.Note)
-	n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.InUse() })
-	v := &view{Snapshot: n}
-	return v, s.AddLeases(ctx, v.all())
+	malformedJSON struct {
+		EtcdKey string `json:"etcdKey"`
+		Error   string `json:"error"`
+	}
+)
+
+// passing returns the entries of services that pass all filters.
+func passing(services []*inventory.Service, filters []filter) []*inventory.Instance {
+	return slices.DeleteFunc(inventory.Entries(services), func(i *inventory.Instance) bool {
+		return slices.ContainsFunc(filters, func(f filter) bool { return !f.passes(i) })
+	})
+}
+
+// servicesJSON returns the services that have entries which pass all filters, with these.
+func servicesJSON(services []*inventory.Service, filters []filter) []serviceJSON {
+	all := []serviceJSON{}
+	for _, s := range services {
+		j := serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
+		for _, i := range passing([]*inventory.Service{s}, filters) {
+			if i.Err != nil {
+				j.Malformed = append(j.Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
+			} else {
+				j.Instances = append(j.Instances, i.JSON(s.Namespace))
+			}
+		}
+		if len(j.Instances)+len(j.Malformed) > 0 {
+			all = append(all, j)
+		}
+	}
+	return all
 }

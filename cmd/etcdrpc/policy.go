@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,12 +23,8 @@ func newPolicy(a *app) *cobra.Command {
 the service at KEY applies it within moments. Its top-level fields override those of
 the config that was generated from the proto file.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			return usage.Mistake(fmt.Errorf("policy needs one of %s", strings.Join(names, ", ")))
+		RunE: func(*cobra.Command, []string) error {
+			return usage.Mistake(errors.New("policy needs one of get, set, split, rm and explain"))
 		},
 	}
 	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicySplit(a), newPolicyRm(a), newPolicyExplain(a))

@@ -43,15 +43,9 @@ func (w *policyWrite) addDryRun(cmd *cobra.Command) {
 
 // run runs the edit on the service at the first argument.
 func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-	_, err := w.do(ctx, cmd, s, args)
-	return err
-}
-
-// do is run, but returns the edit.
-func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*policyedit.Edit, error) {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
-		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+		return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 	}
 	if cmd.Flags().Changed("revision") {
 		w.Revision = &w.revision
@@ -62,9 +56,20 @@ func (w *policyWrite) do(ctx context.Context, cmd *cobra.Command, s *store.Store
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
+		return fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
 	}
-	return e, err
+	if w.written && w.output == output.FormatTable {
+		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e, output.Word(s.Full(""), w.Key)))
+	}
+	return nil
+}
+
+// wayBack returns the revision of a write, and the command that undoes it.
+func wayBack(e *policyedit.Edit, key string) string {
+	if e.Service.Config == nil {
+		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm %s", e.Written, key)
+	}
+	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get %s --revision %d | etcdrpc policy set %s -", e.Written, key, e.Service.Config.ModRevision, key)
 }
 
 // target returns the description of the edit for errors.
@@ -110,8 +115,13 @@ The first live policy that sets how to balance replaces all of load_balancing in
 proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
-		Args:              keyArgs(1),
-		ValidArgsFunction: a.completeKeyThenFile,
+		Args: keyArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return nil, cobra.ShellCompDirectiveDefault // a file
+			}
+			return a.completeKeys(cmd, args, typed)
+		},
 	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
 		if w.Config, err = a.readConfig(args[1]); err != nil {
 			return err

@@ -2,24 +2,22 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -28,9 +26,6 @@ import (
 
 // advertiseEnv names the variable with the address that servers announce.
 const advertiseEnv = "GRPC_ADVERTISE_ADDR"
-
-// revokeTimeout bounds the wait for etcd to revoke the lease of an entry that is gone.
-const revokeTimeout = time.Second
 
 type registerOptions struct {
 	address, probe, health string
@@ -96,107 +91,68 @@ func layoutNames() (names []string) {
 }
 
 func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
-	ctx := cmd.Context()
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.begin(cmd); err != nil {
 		return err
 	}
-	a.running, a.settings.noPrompt = true, true // a service manager could not answer
-	probe, err := o.prober(ctx, a, cmd.Flags(), key)
+	a.settings.noPrompt = true // a service manager could not answer
+	ctx, strict := cmd.Context(), cmd.Flags().Changed("health")
+	if err := o.check(strict); err != nil {
+		return usage.Mistake(err)
+	}
+	details, err := o.details()
 	if err != nil {
 		return usage.Mistake(err)
 	}
-	details, err := o.details(cmd.Flags())
+	probe, err := o.prober(ctx, a.dial, key, strict)
 	if err != nil {
 		return usage.Mistake(err)
 	}
-	cfg, err := a.settings.config(ctx)
-	if err != nil {
-		return err
-	}
-	notes, end := startNotes(cmd.ErrOrStderr())
-	defer end()
-	return o.keep(ctx, a, cfg, key, probe, details, notes)
-}
-
-// keep keeps the server in etcd while it serves, until ctx ends.
-func (o *registerOptions) keep(ctx context.Context, a *app, cfg clientv3.Config, key string, probe prober, details []runtime.RegisterOption, notes io.Writer) error {
-	client, err := connectPatiently(ctx, cfg, notes)
-	if client == nil {
-		return err
-	}
-	defer client.Close()
-	registry := runtime.NewRegistry(client, runtime.WithNamespace(a.settings.namespace), runtime.WithLeaseTTL(o.leaseTTL), runtime.WithLogger(newLogger(notes)))
-	defer func() {
-		closing, cancel := context.WithTimeout(context.Background(), revokeTimeout)
-		defer cancel()
-		registry.Close(closing) // an error: the runtime logs it, and the lease ends by itself
-	}()
-	server, health := o.server(registry, key, details)
-	go probe.follow(ctx, func(problem error) {
-		status, text := healthpb.HealthCheckResponse_SERVING, "serves"
-		if problem != nil {
-			status, text = healthpb.HealthCheckResponse_NOT_SERVING, fmt.Sprintf("does not serve, so it is not in etcd: %v", problem)
+	return a.withRegistry(cmd, func(registry *runtime.Registry, notes io.Writer, _ *slog.Logger) error {
+		server, health := o.server(registry, key, details)
+		go follow(ctx, probe, func(problem error) {
+			status, text := healthpb.HealthCheckResponse_SERVING, "serves"
+			if problem != nil {
+				status, text = healthpb.HealthCheckResponse_NOT_SERVING, fmt.Sprintf("does not serve, so it is not in etcd: %v", problem)
+			}
+			output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address, a.settings.namespace+key, text)
+			health.SetServingStatus("", status)
+		})
+		if err := server.Serve(ctx, bufconn.Listen(0)); err != nil { // callers connect to o.address
+			return fmt.Errorf("register %s: %w", o.address, err)
 		}
-		output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address, a.settings.namespace+key, text)
-		health.SetServingStatus("", status)
-	})
-	if err := server.Serve(ctx, nowhere{}); err != nil {
-		return fmt.Errorf("register %s: %w", o.address, err)
-	}
-	return nil
+		return nil
+	}, runtime.WithLeaseTTL(o.leaseTTL))
 }
 
-// connectPatiently connects to etcd. With a password etcd is asked at once, so it tries until etcd is there, and returns nil if ctx
-// ends before.
-func connectPatiently(ctx context.Context, cfg clientv3.Config, notes io.Writer) (*clientv3.Client, error) {
-	say := output.Once(notes)
-	for ctx.Err() == nil {
-		client, err := store.Connect(cfg)
-		if err == nil || !errors.As(err, new(store.UnansweredError)) {
-			return client, err
-		}
-		say(fmt.Sprintf("etcdrpc: %v; trying again", err))
-		store.Pause(ctx, probeInterval)
-	}
-	return nil, nil
-}
-
-// prober returns what asks the server for its health. It also checks the addresses.
-func (o *registerOptions) prober(ctx context.Context, a *app, flags *pflag.FlagSet, key string) (prober, error) {
+// check checks the flags, and completes the addresses.
+func (o *registerOptions) check(strict bool) error {
 	source := "--address"
 	if o.address == "" {
 		source, o.address = advertiseEnv, os.Getenv(advertiseEnv)
 	}
 	if o.address == "" {
-		return nil, errors.New("--address is missing: the host:port that callers are to call")
+		return errors.New("--address is missing: the host:port that callers are to call")
 	}
 	if err := endpoint.CheckAddr(o.address, true); err != nil {
-		return nil, fmt.Errorf("%s: %w", source, err)
+		return fmt.Errorf("%s: %w", source, err)
 	}
 	o.probe = cmp.Or(o.probe, o.address)
-	if err := endpoint.CheckAddr(o.probe, true); err != nil {
-		return nil, fmt.Errorf("--probe: %w", err)
-	}
-	strict, secure := flags.Changed("health"), o.tls || o.transport.Secure()
-	switch {
+	o.transport.Plaintext = !o.tls && !o.transport.Secure()
+	switch err := endpoint.CheckAddr(o.probe, true); {
+	case err != nil:
+		return fmt.Errorf("--probe: %w", err)
 	case o.drainDelay < 0:
-		return nil, errors.New("--drain-delay must not be below zero")
-	case o.tcp && (strict || secure):
-		return nil, errors.New("--tcp excludes --health and all flags of TLS")
-	case o.tcp:
-		return acceptsAt(o.probe, a.dial), nil
+		return errors.New("--drain-delay must not be below zero")
+	case o.tcp && (strict || !o.transport.Plaintext):
+		return errors.New("--tcp excludes --health and all flags of TLS")
 	}
-	o.transport.Plaintext = !secure
-	opts, err := o.transport.Options(key, a.dial)
-	if err != nil {
-		return nil, err
-	}
-	return healthAt(ctx, o.probe, o.health, strict, opts)
+	return nil
 }
 
-func (o *registerOptions) details(flags *pflag.FlagSet) ([]runtime.RegisterOption, error) {
+// details returns the fields of the entry other than the address.
+func (o *registerOptions) details() ([]runtime.RegisterOption, error) {
 	opts := []runtime.RegisterOption{runtime.WithVersion(o.version), runtime.WithZoneTag(o.zone), runtime.WithWeight(o.weight)}
-	if flags.Changed("instance") {
+	if o.instance != "" {
 		opts = append(opts, runtime.WithInstance(o.instance))
 	}
 	for _, pair := range o.metadata {
@@ -220,35 +176,14 @@ func (o *registerOptions) details(flags *pflag.FlagSet) ([]runtime.RegisterOptio
 	return opts, nil
 }
 
-// server returns what keeps the server in etcd while the health that it goes by is SERVING.
+// server returns a server that no connection reaches. Its entry is in etcd while the health returned is SERVING.
 func (o *registerOptions) server(registry *runtime.Registry, key string, details []runtime.RegisterOption) (*runtime.Server, *grpchealth.Server) {
 	health := grpchealth.NewServer()
 	health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	server := registry.NewServer(elsewhere{grpc.NewServer(), make(chan struct{})}, runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
+	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
 	// The runtime sees no method to set a status by: the status it would set, RegistrationHealth, may be the key's.
 	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
 	// The authority is for callers, whose generated code has one of its own.
 	server.Publish(&runtime.ServiceDesc{Name: key, Key: key, Authority: "localhost"}, details...)
 	return server, health
 }
-
-// elsewhere is a gRPC server that another process serves.
-type elsewhere struct {
-	*grpc.Server
-	stopped chan struct{}
-}
-
-// Serve waits for GracefulStop.
-func (e elsewhere) Serve(net.Listener) error {
-	<-e.stopped
-	return nil
-}
-
-// GracefulStop ends Serve.
-func (e elsewhere) GracefulStop() { close(e.stopped) }
-
-// nowhere is the listener of that server, whose address is given.
-type nowhere struct{ net.Listener }
-
-func (nowhere) Addr() net.Addr { return new(net.TCPAddr) }
-func (nowhere) Close() error   { return nil }

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -53,16 +51,24 @@ func healthServer(t *testing.T, opts ...grpc.ServerOption) (set *health.Server, 
 	return set, serveUntilEnd(t, g)
 }
 
-// TestRegister_FollowsHealth has an entry in etcd while the server serves, and take it out as soon as register is told to end.
+// TestRegister_FollowsHealth runs register as a process: the entry is in etcd while the server serves, and a signal takes it out
+// before the process ends.
 func TestRegister_FollowsHealth(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	set, addr := healthServer(t)
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_NOT_SERVING)
-	f := startFollower(newApp(), at(etcd, "register", "acme/user", "--address", addr, "--health", "acme.Users", "--instance", "a", "--version", "v2",
-		"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay", "1h"))
-	defer f.stop()
-	if err := f.wait(addr + ` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`); err != nil {
+	var said written
+	cmd := exec.Command("etcdrpc", at(etcd, "register", "acme/user", "--health", "acme.Users", "--instance", "a", "--version", "v2",
+		"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay", "1h")...)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "GORACE=atexit_sleep_ms=0", advertiseEnv+"="+addr), &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error: it has ended
+	if err := said.wait(addr + ` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`); err != nil {
 		t.Fatal(err)
 	}
 	awaitEntry(t, etcd, "acme/user", false)
@@ -78,12 +84,39 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
 	awaitEntry(t, etcd, "acme/user", true)
 
-	f.stop()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	awaitEntry(t, etcd, "acme/user", false)
 	select {
-	case code := <-f.code:
-		t.Errorf("it ended with %d before the drain delay was over", code)
+	case err := <-exited:
+		t.Errorf("it ended before the drain delay was over: %v: %s", err, said.String())
 	default:
+	}
+}
+
+// TestProblemOf decides by the answer of a server whether it serves.
+func TestProblemOf(t *testing.T) {
+	const serving, no = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
+	for _, tt := range []struct {
+		health  healthpb.HealthCheckResponse_ServingStatus
+		code    codes.Code
+		message string
+		want    [2]string // why it does not serve, and why with --health
+	}{
+		{serving, codes.OK, "", [2]string{}},
+		{no, codes.OK, "", [2]string{"its health is NOT_SERVING", "its health is NOT_SERVING"}},
+		{0, codes.NotFound, "unknown service", [2]string{"NotFound: unknown service", "NotFound: unknown service"}},
+		{0, codes.Unimplemented, "no", [2]string{"", "Unimplemented: no"}},
+		{0, codes.Unauthenticated, "no", [2]string{"", "Unauthenticated: no"}},
+		{0, codes.ResourceExhausted, "", [2]string{}},
+		{0, codes.Unimplemented, "unexpected HTTP status code received from server: 404", [2]string{"Unimplemented: unexpected HTTP", "Unimplemented: unexpected HTTP"}},
+	} {
+		for n, want := range tt.want {
+			if err := problemOf(tt.health, status.New(tt.code, tt.message), n == 1); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%v %v %q: %v, want %q", tt.code, tt.health, tt.message, err, want)
+			}
+		}
 	}
 }
 
@@ -91,19 +124,11 @@ func TestRegister_FollowsHealth(t *testing.T) {
 func TestRegister_Servers(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	answering := func(code codes.Code) string {
-		return serveUntilEnd(t, grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(code, "no") })))
-	}
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { port.Close() })
-	web := httptest.NewUnstartedServer(http.NotFoundHandler())
-	web.Config.Protocols = new(http.Protocols)
-	web.Config.Protocols.SetUnencryptedHTTP2(true)
-	web.Start()
-	t.Cleanup(web.Close)
 	ca := newAuthority(t)
 	_, secured := healthServer(t, grpc.Creds(credentials.NewTLS(ca.issuer("users.internal", time.Now().Add(time.Hour)))))
 	_, healthy := healthServer(t)
@@ -114,14 +139,7 @@ func TestRegister_Servers(t *testing.T) {
 		problem    string // "": it serves
 	}{
 		{"health", healthy, nil, ""},
-		{"a service that it does not know", healthy, []string{"--health", "acme.Users"}, "NotFound: unknown service"},
-		{"no health service", answering(codes.Unimplemented), nil, ""},
-		{"no health service, which is asked for", answering(codes.Unimplemented), []string{"--health", ""}, "Unimplemented: no"},
-		{"health for others", answering(codes.Unauthenticated), nil, ""},
-		{"at its limit of calls", answering(codes.ResourceExhausted), []string{"--health", ""}, ""},
-		{"faults", answering(codes.Internal), nil, "Internal: no"},
 		{"a port", port.Addr().String(), []string{"--tcp"}, ""},
-		{"no gRPC", web.Listener.Addr().String(), nil, "Unimplemented: .*404"},
 		{"TLS", secured, append(trust, "--authority", "users.internal"), ""},
 		{"TLS by another name", secured, trust, "users.internal, not acme.*: --authority gives the name"},
 		{"TLS of another CA", secured, []string{"--authority", "users.internal"}, "--service-cacert names the CA"},
@@ -148,54 +166,30 @@ func TestRegister_Servers(t *testing.T) {
 	}
 }
 
-// TestRegister_EtcdAway has a server come into etcd once that is there, also where etcd asks for a password.
+// TestRegister_EtcdAway registers a server once etcd is there. One that never was in etcd ends as others do.
 func TestRegister_EtcdAway(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret"))
-	_, addr := healthServer(t)
-	etcd.Cut()
-	f := startFollower(newApp(), append(at(etcd, "register", "acme/user", "--address", addr, "--user", "root:secret"), "--dial-timeout", "2s"))
-	defer f.stop()
-	if err := f.wait("connect to etcd: .*; trying again"); err != nil {
-		t.Fatal(err)
-	}
-	never := startFollower(newApp(), at(etcd, "register", "acme/cart", "--address", addr, "--drain-delay", "1ms"))
-	if err := never.wait(`of "acme/cart" serves`); err != nil {
-		t.Error(err)
-	}
-	never.stop()
-	if code := ends(t, never.code); code != exitFine {
-		t.Errorf("one that never was in etcd ended with %d: %s", code, never)
-	}
-	etcd.Restore()
-	awaitEntry(t, etcd, "acme/user", true)
-}
-
-// TestRegister_Signal has a signal take the entry out of etcd before the process ends.
-func TestRegister_Signal(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	_, addr := healthServer(t)
-	var said written
-	cmd := exec.Command("etcdrpc", at(etcd, "register", "acme/user", "--drain-delay", "1ms")...)
-	cmd.Env, cmd.Stderr = append(os.Environ(), "GORACE=atexit_sleep_ms=0", advertiseEnv+"="+addr), &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error: it has ended
-	awaitEntry(t, etcd, "acme/user", true)
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v: %s", err, said.String())
-	}
-	if found, err := etcd.Admin().Get(t.Context(), "acme/user/", clientv3.WithPrefix()); err != nil || len(found.Kvs) > 0 {
-		t.Errorf("it left %v: %v", found.Kvs, err)
+	etcd.Cut()
+	for _, key := range []string{"acme/cart", "acme/user"} {
+		f := startFollower(newApp(), at(etcd, "register", key, "--address", addr, "--drain-delay", "1ms"))
+		defer f.stop()
+		if err := f.wait(`of "` + key + `" serves`); err != nil {
+			t.Error(err)
+		}
+		if key == "acme/user" {
+			etcd.Restore()
+			awaitEntry(t, etcd, key, true)
+		}
+		f.stop()
+		if code := ends(t, f.code); code != exitFine {
+			t.Errorf("%s ended with %d: %s", key, code, f)
+		}
 	}
 }
 
-// TestRegister_Refuses has register refuse what callers cannot use, and warn of what few can.
+// TestRegister_Refuses refuses what callers cannot use.
 func TestRegister_Refuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -221,10 +215,5 @@ func TestRegister_Refuses(t *testing.T) {
 		if code != tc.code || !strings.Contains(errs, tc.says) {
 			t.Errorf("%q: it ends with %d and says %s", tc.args, code, errs)
 		}
-	}
-	f := startFollower(newApp(), []string{"register", "acme/user", "--address", "localhost:9000", "--endpoints", "etcd.invalid:2379"})
-	defer f.stop()
-	if err := f.wait("only this host can dial localhost"); err != nil {
-		t.Error(err)
 	}
 }

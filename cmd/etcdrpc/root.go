@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ import (
 
 // execute runs a command line, and returns its exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, dial: new(net.Dialer).DialContext}
+	a := &app{stdin: stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext}
 	return a.execute(ctx, args, stdout, stderr)
 }
 
@@ -43,8 +44,6 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitFine
 	case isCode:
 		return int(code)
-	case errors.Is(err, errFound):
-		return exitWrong
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)

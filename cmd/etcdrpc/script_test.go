@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,46 +29,24 @@ import (
 // soon bounds waits for immediate effects, also on busy machines.
 const soon = 30 * time.Second
 
-// commands are what the tests run as processes.
-var commands = map[string]func(){"etcdrpc": main}
-
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, commands)
+	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
 }
 
-// tests are all of this package. They mostly wait, so more of them run at once than there may be processors, and a user's own
-// settings are none of theirs.
+// tests are all of this package. They mostly wait, so more of them run at once than there are processors, and without the
+// settings of the user's environment.
 type tests struct{ *testing.M }
 
 func (all tests) Run() int {
 	flag.Parse()
-	err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+	err := flag.Set("test.parallel", "8")
 	new(settings).flags().VisitAll(func(f *pflag.Flag) { err = errors.Join(err, os.Unsetenv(variable(f))) })
-	if testing.Short() {
-		err = errors.Join(err, installPlain())
-	}
 	if err != nil {
 		panic(err)
 	}
 	// Under nohup, SIGHUP is ignored by whatever the tests start, too, unless they catch it themselves.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	return all.M.Run()
-}
-
-// installPlain puts the etcdrpc of a plain build in place of the test binary. Scripts start hundreds, and under the race detector
-// each takes four times as long to start: by night they have it.
-func installPlain() error {
-	path, err := exec.LookPath("etcdrpc") // of testscript
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil {
-		return err
-	}
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
-	}
-	return nil
 }
 
 // TestScripts runs the scripts in testdata/script, each on an etcd of its own.
@@ -93,12 +69,11 @@ func TestScripts(t *testing.T) {
 			"exits":   exitsCmd,
 			"follow":  followCmd,
 			"seen":    seenCmd,
-			"targets": targetsCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
-			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
-			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {
+			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd has compacted what was missed
 				_, err := in(ts).etcd.Compact(context.Background())
 				ts.Check(err)
+				in(ts).etcd.Restore()
 			},
 		},
 	})
@@ -165,11 +140,7 @@ func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func delCmd(ts *testscript.TestScript, _ bool, args []string) {
-	resp, err := in(ts).etcd.Admin().Delete(context.Background(), args[0])
-	ts.Check(err)
-	if resp.Deleted == 0 {
-		ts.Fatalf("%s was not there", args[0])
-	}
+	deleteKey(in(ts).t, in(ts).etcd, args[0])
 }
 
 // valueCmd prints the value at a key.
@@ -205,16 +176,17 @@ func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 	}
 }
 
-// exitsCmd runs a command and checks its exit code: exits 2 etcdrpc ls -o yaml.
+// exitsCmd runs a command line in this process, as a process of its own takes long to start, and checks its exit code:
+// exits 2 etcdrpc ls -o yaml. Arguments may be the names of files.
 func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
-	code := 0
-	err := ts.Exec(args[1], args[2:]...)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code, err = exit.ExitCode(), nil
+	a, line := newApp(), slices.Clone(args[2:])
+	a.getenv = ts.Getenv
+	for n, arg := range line {
+		if info, err := os.Stat(ts.MkAbs(arg)); err == nil && info.Mode().IsRegular() {
+			line[n] = ts.MkAbs(arg)
+		}
 	}
-	ts.Check(err)
-	if strconv.Itoa(code) != args[0] {
+	if code := a.execute(context.Background(), line, ts.Stdout(), ts.Stderr()); strconv.Itoa(code) != args[0] {
 		ts.Fatalf("%q exited with %d, not %s", args[1:], code, args[0])
 	}
 }
@@ -279,7 +251,7 @@ func startFollower(a *app, args []string) *follower {
 }
 
 func newApp() *app {
-	return &app{stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
+	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext}
 }
 
 // followCmd starts a command line of etcdrpc that does not end by itself. "follow stop" ends it, and sets stdout to its output.

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/targets"
@@ -64,20 +62,18 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output in the format of file_sd, and exit")
 	flags.IntVar(&opts.port.Number, "port", 0, "the `port` of the metrics of every instance (default: the one of its address)")
 	flags.StringVar(&opts.port.Metadata, "port-metadata", "", "the `name` of the metadata that holds the port of an instance's metrics")
+	cmd.MarkFlagsMutuallyExclusive("port", "port-metadata")
+	cmd.MarkFlagsMutuallyExclusive("once", "listen")
 	return cmd
 }
 
 func (o *sdOptions) check(cmd *cobra.Command) error {
 	given := func(name string) bool { return cmd.Flags().Changed(name) }
 	switch {
-	case given("port") && given("port-metadata"):
-		return errors.New("--port and --port-metadata exclude each other")
 	case given("port") && (o.port.Number < 1 || o.port.Number > 65535):
 		return errors.New("--port must be from 1 to 65535")
 	case given("port-metadata") && o.port.Metadata == "":
 		return errors.New("--port-metadata must not be empty")
-	case o.once && given("listen"):
-		return errors.New("--once and --listen exclude each other")
 	}
 	return nil
 }
@@ -96,5 +92,5 @@ func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, st
 	defer cancel()
 	f := targets.NewFollower(s, prefix, o.port, notes)
 	following.Go(func() { f.Run(ctx) })
-	return serveHTTP(ctx, listener, hostcheck.Only(listener.Addr(), f), log.New(notes, "etcdrpc: ", 0))
+	return servePages(ctx, listener, f, notes)
 }

@@ -4,33 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 )
 
-// serveHTTP serves until ctx ends, and cancels the requests in progress then.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, logger *log.Logger) error {
-	const grace = 2 * time.Second
+// servePages serves until ctx ends, and closes all connections then.
+func servePages(ctx context.Context, listener net.Listener, pages http.Handler, notes io.Writer) error {
 	server := &http.Server{
-		Handler: handler, ErrorLog: logger, MaxHeaderBytes: 32 << 10,
+		Handler: hostcheck.Only(listener.Addr(), pages), ErrorLog: log.New(notes, "etcdrpc: ", 0), MaxHeaderBytes: 32 << 10,
 		ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		ending, cancel := context.WithTimeout(context.Background(), grace)
-		defer cancel()
-		err := server.Shutdown(ending)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
-		}
-		stopped <- err
-	})
-	err := server.Serve(listener)
-	if stop() {
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // the listener is closed in any case
+	if err := server.Serve(listener); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve at %s: %w", listener.Addr(), err)
 	}
-	return <-stopped
+	return nil
 }

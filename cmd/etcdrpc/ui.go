@@ -40,15 +40,14 @@ address that others than this host reach needs --read-only.`,
 			if !readOnly && !hostcheck.Loopback(listener.Addr()) {
 				return usage.Mistake(fmt.Errorf("--listen %s: whoever reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
-			logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
-			c := console.New(s, etcdText(s), readOnly, logger)
+			c := console.New(s, etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
 			ctx, cancel := context.WithCancel(ctx)
 			var following sync.WaitGroup
 			defer following.Wait()
 			defer cancel()
 			following.Go(func() { c.Run(ctx) })
 			output.Sayf(cmd.OutOrStdout(), "The console is at http://%s/\n", listener.Addr())
-			return serveHTTP(ctx, listener, hostcheck.Only(listener.Addr(), c), logger)
+			return servePages(ctx, listener, c, cmd.ErrOrStderr())
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; whoever reaches it may read what it serves, and change it unless it is --read-only")

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -20,7 +20,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/xdspage"
@@ -66,15 +65,15 @@ and clients with what each acknowledged (ACK) or refused (NACK), /metrics and /h
 	flags.StringVar(&opts.files.Key, "server-key", "", "the TLS key `file` of --server-cert")
 	flags.StringVar(&opts.clientCA, "client-cacert", "", "accept clients with certificates of the CA bundle in this `file` alone")
 	flags.StringVar(&opts.snapshotDir, "snapshot-dir", "", "keep the last known endpoints in this `directory`, to start from while etcd is away")
+	cmd.MarkFlagsRequiredTogether("server-cert", "server-key", "client-cacert")
 	cmd.AddCommand(newXDSBootstrap())
 	return cmd
 }
 
 func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := a.begin(cmd); err != nil {
 		return err
 	}
-	a.running = true
 	services, err := o.read()
 	if err != nil {
 		return err
@@ -83,30 +82,17 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := a.settings.config(cmd.Context())
-	if err != nil {
-		return err
-	}
-	client, err := store.Connect(cfg)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	notes, end := startNotes(cmd.ErrOrStderr())
-	defer end()
-	logger := newLogger(notes)
-	options := []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger)}
+	var options []runtime.Option
 	if o.snapshotDir != "" {
 		options = append(options, runtime.WithSnapshotDir(o.snapshotDir))
 	}
-	registry := runtime.NewRegistry(client, options...)
-	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
-	if err == nil {
-		err = o.serve(cmd.Context(), server, creds, notes)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), a.settings.commandTimeout)
-	defer cancel()
-	return errors.Join(err, registry.Close(ctx))
+	return a.withRegistry(cmd, func(registry *runtime.Registry, notes io.Writer, logger *slog.Logger) error {
+		server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
+		if err != nil {
+			return err
+		}
+		return o.serve(cmd.Context(), server, creds, notes)
+	}, options...)
 }
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
@@ -137,11 +123,8 @@ func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 
 // credentials returns those that clients are met with, nil for plaintext.
 func (o *xdsOptions) credentials() (credentials.TransportCredentials, error) {
-	if o.files.Cert == "" && o.files.Key == "" && o.clientCA == "" {
+	if o.clientCA == "" {
 		return nil, nil
-	}
-	if o.files.Cert == "" || o.files.Key == "" || o.clientCA == "" {
-		return nil, usage.Mistake(errors.New("--server-cert, --server-key and --client-cacert go together"))
 	}
 	cfg, err := o.files.Config()
 	if err != nil {
@@ -182,7 +165,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	})
 	serving.Go(func() error {
 		defer g.Stop() // clients keep what they know
-		return serveHTTP(ctx, page, hostcheck.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
+		return servePages(ctx, page, xdspage.Handler(server.Status), notes)
 	})
 	return serving.Wait()
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
@@ -28,12 +26,7 @@ func TestDifferential(t *testing.T) {
 		{"g", `"version":"v3"`},
 	}
 	for _, i := range fleet {
-		lis := kit.Listen(t)
-		t.Cleanup(kit.Serve(t, grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: i.name}).handle)), lis))
-		value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), i.labels)
-		_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/"+i.name, value)
-		must(t, err)
-		w.await(i.name)
+		w.addEntry(i.name, i.labels)
 	}
 	zones := []string{"", "z1", "z9"}
 	byXDS, byRuntime := map[string]caller{}, map[string]caller{}

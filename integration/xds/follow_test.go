@@ -13,30 +13,35 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Follow gives what clients go by, and after Stop what was known last.
-func TestFollow(t *testing.T) {
-	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
-	w.desc.Leader = []string{"/acme.Echo/Lead"}
+// follow follows the service. until waits for a view.
+func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(what string, ok func(v runtime.View) bool)) {
+	w.t.Helper()
 	changed := make(chan struct{}, 1)
-	f, err := w.registry.Follow(w.desc, func() {
+	f, err := r.Follow(w.desc, func() {
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
 	})
-	must(t, err)
-	defer f.Stop()
-	until := func(what string, ok func(v runtime.View) bool) {
-		t.Helper()
-		ctx := kit.Bounded(t, soon)
-		for !ok(f.View()) {
+	must(w.t, err)
+	return f, func(what string, ok func(v runtime.View) bool) {
+		w.t.Helper()
+		for ctx := kit.Bounded(w.t, soon); !ok(f.View()); {
 			select {
 			case <-changed:
 			case <-ctx.Done():
-				t.Fatalf("%s: %+v", what, f.View())
+				w.t.Fatalf("%s: %+v", what, f.View())
 			}
 		}
 	}
+}
+
+// Follow gives what clients go by, and after Stop what was known last.
+func TestFollow(t *testing.T) {
+	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
+	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	f, until := w.follow(w.registry)
+	defer f.Stop()
 	until("an empty service is known", func(v runtime.View) bool { return v.Known && len(v.Endpoints) == 0 && v.Leader == "" })
 	a := w.add("a")
 	until("an endpoint that leads", func(v runtime.View) bool {
@@ -46,7 +51,7 @@ func TestFollow(t *testing.T) {
 	until("a live config over the description's", func(v runtime.View) bool {
 		return strings.Contains(v.ServiceConfig, "preferZone") && strings.Contains(v.ServiceConfig, "1s")
 	})
-	_, err = etcd.Admin().Put(context.Background(), w.namespace+"_grpc_config/"+w.desc.Key, "{")
+	_, err := etcd.Admin().Put(context.Background(), w.namespace+"_grpc_config/"+w.desc.Key, "{")
 	must(t, err)
 	until("a bad live config leaves the last one in force", func(v runtime.View) bool {
 		return v.Err != nil && strings.Contains(v.ServiceConfig, "preferZone")
@@ -74,22 +79,8 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 			_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/z", entry)
 			must(t, err)
 		}
-		changed := make(chan struct{}, 1)
-		f, err := w.newRegistry().Follow(w.desc, func() {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		})
-		must(t, err)
-		ctx := kit.Bounded(t, soon)
-		for !f.View().Known {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				t.Fatalf("nothing is known: %+v", f.View())
-			}
-		}
+		f, until := w.follow(w.newRegistry())
+		until("it is known", func(v runtime.View) bool { return v.Known })
 		if v := f.View(); v.Leader != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
 			t.Errorf("what is known first: %+v", v)
 		}

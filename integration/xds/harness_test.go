@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -114,10 +115,8 @@ func (w *world) explain() {
 
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
 	w.t.Helper()
-	logger, ask := kit.AskingLogger(&w.logs)
-	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
+	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil))))
 	must(w.t, err)
-	ask(func() { server.Status() })
 	g := grpc.NewServer()
 	server.Register(g)
 	stopped := make(chan struct{})
@@ -135,11 +134,10 @@ func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services 
 
 // instance is a server of the service.
 type instance struct {
-	name  string
-	addr  string
-	calls atomic.Int64
-	stop  func() // drains it
-	kill  func() // leaves its entry in etcd
+	name string
+	addr string
+	stop func() // drains it
+	kill func() // leaves its entry in etcd
 }
 
 // add starts a server, and returns when etcd has it.
@@ -163,11 +161,16 @@ func (w *world) addUnnamed() *instance {
 // addServing adds an entry for a server that says which methods it serves.
 func (w *world) addServing(name, methods string) {
 	w.t.Helper()
-	i := &instance{name: name}
-	g := grpc.NewServer(grpc.UnknownServiceHandler(i.handle))
+	w.addEntry(name, fmt.Sprintf(`"grpc_methods":%q`, methods))
+}
+
+// addEntry adds an entry for a server.
+func (w *world) addEntry(name, metadata string) {
+	w.t.Helper()
+	g := grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: name}).handle))
 	lis := kit.Listen(w.t)
 	w.t.Cleanup(kit.Serve(w.t, g, lis))
-	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{"grpc_methods":%q}}`, lis.Addr(), methods)
+	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), metadata)
 	_, err := etcd.Admin().Put(kit.Bounded(w.t, soon), w.namespace+w.desc.Key+"/"+name, value)
 	must(w.t, err)
 	w.await(name)
@@ -208,7 +211,6 @@ func (w *world) await(name string) {
 
 // handle answers with the name of the instance, or as the method asks for.
 func (i *instance) handle(_ any, stream grpc.ServerStream) error {
-	i.calls.Add(1)
 	method, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	switch {

@@ -88,6 +88,24 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	}
 }
 
+// Nobody is in etcd when the bridge comes back, as after leases have expired. A client that comes back keeps what it knows.
+func TestRestart_NobodyIsThere(t *testing.T) {
+	w := newWorld(t, "")
+	w.addServing("a", "acme.Echo/Say")
+	c := w.goClient("")
+	eventually(t, c, calls(20), "a", only("a"))
+	w.bridges[0].stop()
+	must(t, w.registry.Remove(kit.Bounded(t, soon), w.desc.Key, "a"))
+	w.restart()
+	kit.Eventually(t, soon, "etcd and the client are there", func() bool {
+		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients
+		return len(hosts) == 1 && hosts[0].Known && len(clients) == 1 && len(clients[0].Types) == 4
+	})
+	if o := c.call(calls(20)); !only("a")(o) {
+		t.Errorf("calls: %+v", o)
+	}
+}
+
 // A bridge that is restarted while etcd is away tells new clients what its snapshots have. Those that come back keep what they
 // know, for these have no leader, and what they have may be out of date.
 func TestRestart_SnapshotsAreForNewClients(t *testing.T) {

@@ -29,8 +29,6 @@ type Option struct {
 type Caller struct {
 	Lane string `json:"lane"`
 	Zone string `json:"zone"`
-
-	Method string `json:"-"` // as the caller names it; "": one that every instance serves
 }
 
 func (c Caller) inZone() bool      { return c.Zone != "" }

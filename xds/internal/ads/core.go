@@ -1,7 +1,6 @@
 package ads
 
 import (
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"path"
@@ -65,23 +64,20 @@ type Found struct {
 
 // Lookup looks up a resource of a snapshot.
 func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
-	switch k {
-	case Clusters:
+	switch {
+	case k == Clusters:
 		if f.Resource = s.Clusters[name]; f.Resource == nil {
-			f.Substitute = s.Substitute(name)
+			f.Substitute, _ = s.Substitute(name)
 		}
-	case Loads:
+	case k == Loads:
 		if f.Resource = s.Loads[name]; f.Resource == nil {
-			f.Substitute = s.SubstituteLoad(name)
+			_, f.Substitute = s.Substitute(name)
 		}
-	case Listeners:
-		if name == s.Listener.Name {
-			f.Resource = s.Listener
-		}
-	case Routes:
-		if name == s.Route.Name {
-			f.Resource = s.Route
-		}
+	case name != s.Listener.Name: // which the routes have, too
+	case k == Listeners:
+		f.Resource = s.Listener
+	case k == Routes:
+		f.Resource = s.Route
 	}
 	return f
 }
@@ -125,30 +121,30 @@ type subscription struct {
 	announced map[string]*announced // of routes, by name
 }
 
-// Request handles a request, and reports whether it counts. A request with the nonce of an earlier answer is out of date: the client sends
+// Request handles a request. One with the nonce of an earlier answer is out of date: the client sends
 // another one when it receives the last answer.
-func (c *Core) Request(r Request) (counts bool, err error) {
+func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {
-		return false, fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
+		return fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
 	}
 	names := slices.Clone(r.Names)
 	slices.Sort(names)
 	names = slices.Compact(names)
 	switch {
 	case r.Nonce == "":
-		*s = subscription{asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
+		*s = subscription{
+			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), announced: make(map[string]*announced),
+		}
 	case !s.asked:
-		return false, nil
+		return nil
 	case r.Nonce != strconv.Itoa(s.nonce):
-		s.drop(r.Kind, names)
-		return false, nil
-	default:
-		if s.pending {
-			s.pending = false
-			if s.refused = r.Refused; r.Refused == "" {
-				s.acked = s.version
-			}
+		s.forget(names) // the client has dropped others, and may ask for them again in its next request
+		return nil
+	case s.pending:
+		s.pending = false
+		if s.refused = r.Refused; r.Refused == "" {
+			s.acked = s.version
 		}
 	}
 	for _, name := range names {
@@ -158,18 +154,7 @@ func (c *Core) Request(r Request) (counts bool, err error) {
 	}
 	s.forget(names)
 	s.names = names
-	return true, nil
-}
-
-// drop handles the names of a request that is out of date. The client has dropped other resources, and may ask for them again in its next
-// request.
-func (s *subscription) drop(k Kind, names []string) {
-	if len(names) < len(s.names) {
-		s.fresh = true
-	}
-	if !k.isWhole() {
-		s.forget(names)
-	}
+	return nil
 }
 
 // forget deletes sent resources, except those of some names.
@@ -180,11 +165,11 @@ func (s *subscription) forget(names []string) {
 	})
 }
 
-// announceTime limits how long routes wait until a client knows their clusters.
+// announceTime limits how long routes wait until a client knows their clusters, to twice as long if nothing else happens.
 const announceTime = 5 * time.Second
 
-// Answers returns the answers to send now. find looks up a resource. wake, unless zero, is when Answers must be called again.
-func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, wake time.Time) {
+// Answers returns the answers to send now. find looks up a resource. waits reports whether Answers must be called again after announceTime.
+func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, waits bool) {
 	for k := range kinds {
 		look := func(name string) Found {
 			found := find(k, name)
@@ -192,7 +177,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			case found.Provisional && c.kinds[k].returns:
 				return Found{Pending: true}
 			case k == Routes:
-				return c.announce(now, name, found, &wake)
+				return c.announce(now, name, found, &waits)
 			}
 			return found
 		}
@@ -200,7 +185,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			all = append(all, *a)
 		}
 	}
-	return all, wake
+	return all, waits
 }
 
 // announced is a change of routes that waits until the client has the new clusters.
@@ -211,7 +196,7 @@ type announced struct {
 
 // announce returns the routes that the client should have now. Before it receives routes to clusters that it does not know, it receives
 // its current routes with these clusters announced.
-func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time) Found {
+func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
 	a := s.announced[name]
@@ -226,14 +211,15 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		return found
 	}
 	wait := func(f Found) Found {
-		if s.announced == nil {
-			s.announced = make(map[string]*announced)
-		}
-		s.announced[name] = a
-		if wake.IsZero() || a.until.Before(*wake) {
-			*wake = a.until
-		}
+		s.announced[name], *waits = a, true
 		return f
+	}
+	// grpc-go 1.85 loses a cluster that comes back into routes while it has calls to it from before.
+	leaving := func(cluster string) bool {
+		return !slices.Contains(last.Clusters, cluster) && slices.Contains(c.kinds[Clusters].names, cluster)
+	}
+	if last != nil && slices.ContainsFunc(next.Clusters, leaving) {
+		return wait(Found{Resource: last})
 	}
 	if a.before == nil {
 		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {
@@ -248,31 +234,17 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		}
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || (with == nil || with.Equal(last)) && c.hasAll(next.Clusters) {
+	if err != nil || with == nil || with.Equal(last) && c.hasAll(next.Clusters) {
 		return found
-	}
-	if with == nil {
-		with = a.before // an aggregate has a new part
 	}
 	return wait(Found{Resource: with})
 }
 
 // hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
 func (c *Core) hasAll(clusters []string) bool {
-	return !c.kinds[Clusters].pending && !c.kinds[Loads].pending && c.knowsAll(clusters)
-}
-
-// knowsAll reports whether clusters and their endpoints were sent.
-func (c *Core) knowsAll(clusters []string) bool {
-	for _, name := range clusters {
-		switch r := c.kinds[Clusters].sent[name]; {
-		case r == nil:
-			return false
-		case r.Clusters != nil:
-			if !c.knowsAll(r.Clusters) {
-				return false
-			}
-		case c.kinds[Loads].sent[name] == nil:
+	for _, s := range []*subscription{&c.kinds[Clusters], &c.kinds[Loads]} {
+		lacks := func(name string) bool { return s.sent[name] == nil }
+		if s.pending || slices.ContainsFunc(clusters, lacks) {
 			return false
 		}
 	}
@@ -336,10 +308,8 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 // versionOf returns a version, which is the same for equal resources in every process.
 func versionOf(resources []*mapping.Resource) string {
 	hash := xxhash.New()
-	var buf [8]byte
 	for _, r := range resources {
-		_, _ = hash.WriteString(r.Name) // it returns no error
-		_, _ = hash.Write(binary.BigEndian.AppendUint64(buf[:0], r.Hash))
+		_, _ = fmt.Fprintf(hash, "%q%x", r.Name, r.Hash) // it returns no error
 	}
 	return strconv.FormatUint(hash.Sum64(), 16)
 }

@@ -20,17 +20,17 @@ func TestManyNames(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("no.such.", i)
 	}
-	if _, err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
+	if err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
 		t.Errorf("too many names: %v", err)
 	}
-	if _, err := c.Request(Request{Listeners, names[1:], "", "", false}); err != nil {
+	if err := c.Request(Request{Listeners, names[1:], "", "", false}); err != nil {
 		t.Fatal(err)
 	}
-	answers, wake := c.Answers(time.Time{}, none)
-	if len(answers) != 1 || len(answers[0].Resources) != 0 || !wake.IsZero() {
-		t.Fatalf("what is not there: %v, %v", answers, wake)
+	answers, waits := c.Answers(time.Time{}, none)
+	if len(answers) != 1 || len(answers[0].Resources) != 0 || waits {
+		t.Fatalf("what is not there: %v, %v", answers, waits)
 	}
-	if _, err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
+	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
@@ -47,7 +47,7 @@ func TestLargeAnswers(t *testing.T) {
 		var c Core
 		var got []string
 		for nonce := ""; ; {
-			if _, err := c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}); err != nil {
+			if err := c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}); err != nil {
 				t.Fatal(err)
 			}
 			answers, _ := c.Answers(time.Time{}, find)
@@ -80,7 +80,7 @@ func TestAskedAgain(t *testing.T) {
 		var c Core
 		ask := func(nonce string, names ...string) (told []string) {
 			t.Helper()
-			if _, err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
+			if err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
 				t.Fatal(err)
 			}
 			answers, _ := c.Answers(time.Time{}, find)
@@ -104,19 +104,6 @@ func TestAskedAgain(t *testing.T) {
 	}
 }
 
-// Two servers give equal resources equal versions, and other resources others.
-func TestVersions(t *testing.T) {
-	a, b := &mapping.Resource{Name: "a", Hash: 1}, &mapping.Resource{Name: "b", Hash: 1}
-	seen := map[string]bool{}
-	for _, resources := range [][]*mapping.Resource{nil, {a}, {b}, {a, b}} {
-		v := versionOf(resources)
-		if seen[v] || v != versionOf(resources) {
-			t.Errorf("%v have the version %s", resources, v)
-		}
-		seen[v] = true
-	}
-}
-
 // A pending resource delays only the first answer to a client that reconnects, which would otherwise delete the resource.
 func TestPending(t *testing.T) {
 	known := map[string]bool{}
@@ -135,7 +122,7 @@ func TestPending(t *testing.T) {
 			for _, r := range a.Resources {
 				got = append(got, r.Name)
 			}
-			if _, err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}); err != nil {
+			if err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -143,7 +130,7 @@ func TestPending(t *testing.T) {
 			t.Errorf("told %v, want %v", got, names)
 		}
 	}
-	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
+	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
 		t.Fatal(err)
 	}
 	known["a"] = true
@@ -157,7 +144,7 @@ func TestPending(t *testing.T) {
 
 	clear(known)
 	c = Core{}
-	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
+	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
 		t.Fatal(err)
 	}
 	told()
@@ -176,7 +163,7 @@ func TestProvisional(t *testing.T) {
 		found.Provisional = true
 		var back, fresh Core
 		for _, c := range []*Core{&back, &fresh} {
-			if _, err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: c == &back}); err != nil {
+			if err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: c == &back}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -193,5 +180,30 @@ func TestProvisional(t *testing.T) {
 		if answers, _ := back.Answers(time.Time{}, find); len(answers) != 1 {
 			t.Errorf("%s: a client that comes back is told %v of what etcd has told", k, answers)
 		}
+	}
+}
+
+// A client that still has calls to a cluster from before is told routes to it when it has let go of it.
+func TestComesBack(t *testing.T) {
+	state, c := 2, new(Core)
+	ask := func(k Kind, nonce string, names ...string) (routes []string) {
+		if err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
+			t.Fatal(err)
+		}
+		answers, _ := c.Answers(time.Unix(1000, 0), func(k Kind, name string) Found { return Lookup(snapshots[state], k, name) })
+		if n := len(answers); n > 0 && answers[n-1].Kind == Routes {
+			routes = answers[n-1].Resources[0].Clusters
+		}
+		return routes
+	}
+	split := snapshots[2].Route.Clusters
+	ask(Routes, "", "a")
+	for _, nonce := range []string{"", "1"} {
+		ask(Clusters, nonce, append(split, "a")...)
+		ask(Loads, nonce, append(split, "a")...)
+	}
+	state = 0
+	if before, after := ask(Routes, "1", "a"), ask(Clusters, "1", split...); before != nil || !slices.Contains(after, "a") {
+		t.Errorf("a client has routes to %v, and to %v when it has let go of the cluster", before, after)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -31,9 +30,7 @@ import (
 
 // Source is the resources.
 type Source interface {
-	// Follow has notify called after each change of a host's resources until stop is called. notify must not block.
-	Follow(authority string, notify func()) (stop func())
-	// Find looks up a resource for a client.
+	// Find looks up a resource for a client. From then on, the source calls [Server.Changed] after each change of the resources of the authority.
 	Find(k Kind, name string, of mapping.Client) Found
 }
 
@@ -44,22 +41,23 @@ type Server struct {
 	logger *slog.Logger
 
 	mu       sync.Mutex
-	streams  map[*stream]struct{}
+	streams  map[*stream][]string // the authorities that each asks for, sorted
 	refusals loglimit.Limiter
 }
 
 // NewServer returns a server.
 func NewServer(source Source, logger *slog.Logger) *Server {
-	return &Server{source: source, logger: logger, streams: make(map[*stream]struct{})}
+	return &Server{source: source, logger: logger, streams: make(map[*stream][]string)}
 }
 
-// refused logs that a client refused an answer.
-func (s *Server) refused(client string, k Kind, why string) {
+// Changed makes the streams of clients that ask for an authority look its resources up again. It does not block.
+func (s *Server) Changed(authority string) {
 	s.mu.Lock()
-	ok, missed := s.refusals.Allow(time.Now())
-	s.mu.Unlock()
-	if ok {
-		s.logger.Warn("a client refuses (NACK) an answer", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
+	defer s.mu.Unlock()
+	for c, authorities := range s.streams {
+		if _, asks := slices.BinarySearch(authorities, authority); asks {
+			c.notify()
+		}
 	}
 }
 
@@ -69,15 +67,10 @@ type stream struct {
 	grpc    discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
 	changed chan struct{} // holds a value if a resource of the client may have changed
 
-	following sync.Mutex
-	follows   map[string]func() // by authority; nil: the stream has ended
-
-	mu     sync.Mutex // guards core, client and of; source may log while it is held
+	mu     sync.Mutex // guards core, client and of
 	core   Core
 	client Client
 	of     mapping.Client
-
-	shown atomic.Pointer[Client] // read by Clients without mu, because a log handler may call it
 }
 
 // Client describes a client.
@@ -91,19 +84,17 @@ type Client struct {
 
 // StreamAggregatedResources implements the service.
 func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	c := &stream{server: s, grpc: g, changed: make(chan struct{}, 1), follows: make(map[string]func())}
+	c := &stream{server: s, grpc: g, changed: make(chan struct{}, 1)}
 	if p, ok := peer.FromContext(g.Context()); ok {
 		c.client.Addr = fmt.Sprint(p.Addr)
 	}
-	c.show()
 	s.mu.Lock()
-	s.streams[c] = struct{}{}
+	s.streams[c] = nil
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		delete(s.streams, c)
 		s.mu.Unlock()
-		c.unfollow()
 	}()
 	return c.serve()
 }
@@ -123,16 +114,14 @@ func (c *stream) serve() error {
 				return nil
 			}
 			return err
-		case <-c.grpc.Context().Done():
-			return c.grpc.Context().Err()
 		}
-		wake, err := c.answer()
+		waits, err := c.answer()
 		if err != nil {
 			return err
 		}
 		timer.Stop()
-		if !wake.IsZero() {
-			timer.Reset(time.Until(wake))
+		if waits {
+			timer.Reset(announceTime)
 		}
 	}
 }
@@ -164,17 +153,24 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if c.client.ID == "" && r.GetNode() != nil {
 		c.identify(r.GetNode())
 	}
-	counts, err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
+	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
 	authorities, client := c.core.Authorities(), c.client.ID
-	c.show()
 	c.mu.Unlock()
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	if counts && refused != "" {
-		c.server.refused(client, kind, refused)
+	s, logs, missed := c.server, false, 0
+	s.mu.Lock()
+	if _, serves := s.streams[c]; serves {
+		s.streams[c] = authorities
 	}
-	c.follow(authorities)
+	if refused != "" {
+		logs, missed = s.refusals.Allow(time.Now())
+	}
+	s.mu.Unlock()
+	if logs {
+		s.logger.Warn("a client refuses (NACK) an answer", loglimit.Attrs(missed, "client", client, "type", kind.String(), "why", refused)...)
+	}
 	return nil
 }
 
@@ -188,38 +184,6 @@ func (c *stream) identify(n *corev3.Node) {
 // short makes a text from a client safe to keep and print.
 func short(text string) string { return printable.Short(text, 300) }
 
-// follow follows the authorities that the client asks for, and stops following others.
-func (c *stream) follow(authorities []string) {
-	c.following.Lock()
-	defer c.following.Unlock()
-	if c.follows == nil {
-		return // the stream has ended
-	}
-	wanted := make(map[string]bool, len(authorities))
-	for _, authority := range authorities {
-		wanted[authority] = true
-		if c.follows[authority] == nil {
-			c.follows[authority] = c.server.source.Follow(authority, c.notify)
-		}
-	}
-	for authority, stop := range c.follows {
-		if !wanted[authority] {
-			stop()
-			delete(c.follows, authority)
-		}
-	}
-}
-
-// unfollow stops following all, at the end of the stream.
-func (c *stream) unfollow() {
-	c.following.Lock()
-	defer c.following.Unlock()
-	for _, stop := range c.follows {
-		stop()
-	}
-	c.follows = nil
-}
-
 func (c *stream) notify() {
 	select {
 	case c.changed <- struct{}{}:
@@ -227,11 +191,10 @@ func (c *stream) notify() {
 	}
 }
 
-// answer sends the answers that are due. wake, unless zero, is when more may be due.
-func (c *stream) answer() (wake time.Time, err error) {
+// answer sends the answers that are due. waits reports whether it must be called again after announceTime.
+func (c *stream) answer() (waits bool, err error) {
 	c.mu.Lock()
-	answers, wake := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
-	c.show()
+	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
 	c.mu.Unlock()
 	for _, a := range answers {
 		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}
@@ -239,10 +202,10 @@ func (c *stream) answer() (wake time.Time, err error) {
 			r.Resources[i] = a.Resources[i].Body
 		}
 		if err := c.grpc.Send(r); err != nil {
-			return wake, err
+			return waits, err
 		}
 	}
-	return wake, nil
+	return waits, nil
 }
 
 // Clients returns the clients, sorted by id.
@@ -252,15 +215,12 @@ func (s *Server) Clients() []Client {
 	s.mu.Unlock()
 	all := make([]Client, 0, len(streams))
 	for _, c := range streams {
-		all = append(all, *c.shown.Load())
+		c.mu.Lock()
+		client := c.client
+		client.Types = c.core.Types()
+		c.mu.Unlock()
+		all = append(all, client)
 	}
 	slices.SortFunc(all, func(a, b Client) int { return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Addr, b.Addr)) })
 	return all
-}
-
-// show updates shown. The caller holds mu, or the stream is not in streams yet.
-func (c *stream) show() {
-	shown := c.client
-	shown.Types = c.core.Types()
-	c.shown.Store(&shown)
 }

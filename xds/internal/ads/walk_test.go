@@ -83,10 +83,10 @@ func (w *walked) ask(acked Kind, refused string) {
 		wants[Routes] = []string{"a"}
 	}
 	if routes := w.has[Routes]["a"]; routes != nil {
-		wants[Clusters] = w.clustersOf(routes.Clusters, nil)
+		wants[Clusters] = routes.Clusters
 	}
 	for _, name := range wants[Clusters] {
-		if c := w.has[Clusters][name]; c != nil && c.Clusters == nil {
+		if w.has[Clusters][name] != nil {
 			wants[Loads] = append(wants[Loads], name)
 		}
 	}
@@ -98,26 +98,12 @@ func (w *walked) ask(acked Kind, refused string) {
 			if k == acked {
 				why = refused
 			}
-			if _, err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]}); err != nil {
+			if err := w.core.Request(Request{k, wants[k], w.nonce[k], why, w.taken[k]}); err != nil {
 				w.broken = err.Error()
 			}
 			w.answer()
 		}
 	}
-}
-
-// clustersOf returns clusters and those that they are made of.
-func (w *walked) clustersOf(names, all []string) []string {
-	for _, name := range names {
-		if !slices.Contains(all, name) {
-			all = append(all, name)
-			if c := w.has[Clusters][name]; c != nil {
-				all = w.clustersOf(c.Clusters, all)
-			}
-		}
-	}
-	slices.Sort(all)
-	return all
 }
 
 // read has the client read an answer, and acknowledge or refuse it.
@@ -193,11 +179,7 @@ func (w *walked) restart() {
 
 // knows reports whether the client knows a cluster, and where its endpoints are.
 func (w *walked) knows(name string) bool {
-	c := w.has[Clusters][name]
-	if c == nil || c.Clusters == nil {
-		return c != nil && w.has[Loads][name] != nil
-	}
-	return !slices.ContainsFunc(c.Clusters, func(name string) bool { return !w.knows(name) })
+	return w.has[Clusters][name] != nil && w.has[Loads][name] != nil
 }
 
 func startWalked() *walked {
@@ -226,7 +208,7 @@ func (w *walked) step() string {
 	if !s.Route.Equal(w.has[Routes]["a"]) || !s.Listener.Equal(w.has[Listeners]["a"]) {
 		return "the client has other routes"
 	}
-	for _, name := range w.clustersOf(s.Route.Clusters, nil) {
+	for _, name := range s.Route.Clusters {
 		if !s.Clusters[name].Equal(w.has[Clusters][name]) || !s.Loads[name].Equal(w.has[Loads][name]) {
 			return "the client has another " + name
 		}
@@ -274,7 +256,7 @@ func TestWalk(t *testing.T) {
 				if w.nonce[Clusters] == "" {
 					return false
 				}
-				if _, err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {
+				if err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {
 					w.broken = err.Error()
 				}
 				w.answer()

@@ -19,13 +19,14 @@ type Catalog struct {
 	hosts map[string]*host // by authority; it does not change
 }
 
-// New returns the catalog of services, each of which has an authority. It follows none of them yet.
-func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger) (*Catalog, error) {
+// New returns the catalog of services, each of which has an authority. It follows a service in etcd from the first Find of it on. notify is
+// called after each change of the resources of an authority; it must not block, nor call the catalog.
+func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger, notify func(authority string)) (*Catalog, error) {
 	c := &Catalog{hosts: make(map[string]*host)}
 	for _, desc := range services {
 		h := c.hosts[desc.Authority]
 		if h == nil {
-			h = &host{registry: registry, authority: desc.Authority, logger: logger, readers: make(map[*reader]struct{}), logged: make(map[string]bool)}
+			h = &host{registry: registry, authority: desc.Authority, logger: logger, notify: notify}
 			c.hosts[desc.Authority] = h
 		}
 		if err := h.add(desc); err != nil {
@@ -33,14 +34,6 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 		}
 	}
 	return c, nil
-}
-
-// Follow implements [ads.Source].
-func (c *Catalog) Follow(authority string, notify func()) (stop func()) {
-	if h := c.hosts[authority]; h != nil {
-		return h.follow(notify)
-	}
-	return func() {}
 }
 
 // Find implements [ads.Source].
@@ -62,14 +55,13 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 type Host struct {
 	Authority   string
 	Key         string
-	Clients     int
 	Known       bool // it was read from etcd
 	Endpoints   int
 	Unsupported []string // the features that xDS lacks
 	Err         error    // why it cannot be read now, or its service config is not in force
 }
 
-// Hosts returns the hosts that clients ask for, sorted.
+// Hosts returns the hosts that clients have asked for, sorted.
 func (c *Catalog) Hosts() (all []Host) {
 	for _, authority := range slices.Sorted(maps.Keys(c.hosts)) {
 		if h, used := c.hosts[authority].status(); used {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,45 +22,29 @@ const maxSnapshots = 10_000
 // maxZones limits the cached snapshots if the policy depends on zones only. Clients can claim any zone.
 const maxZones = 64
 
-// host is the services that clients dial by one name. It follows them in etcd while a client asks for them.
+// host is the services that clients dial by one name. It follows them in etcd from the first time that a client asks for them.
 //
-// The registry may call changed while it holds a lock that Follow takes, so changed must not take mu. A log handler may call status, so
-// nothing is logged with mu held.
+// The registry may call changed while it holds a lock that Follow and View take, so changed must not take mu.
 type host struct {
 	registry  *runtime.Registry
 	authority string
 	logger    *slog.Logger
+	notify    func(authority string)
 	descs     []*runtime.ServiceDesc // of one key
 
 	stale atomic.Bool // input is out of date
 
-	readersMu sync.Mutex
-	readers   map[*reader]struct{}
-
 	mu          sync.Mutex
-	users       int
-	followed    []*runtime.Followed // by service; nil: nothing is followed
+	followed    []*runtime.Followed // by service; nil: no client has asked
 	input       *mapping.Host       // nil: unknown
 	known       bool                // input was read from etcd; false if etcd denied permission
 	provisional bool                // some of input may be out of date
 	made        map[mapping.Client]*mapping.Snapshot
 	policies    []*mapping.Policy // by service; each is the last valid one
 	err         error             // the current problem
-	logged      map[string]bool   // unsupported features
-	reported    string            // the last logged problem
+	unsupported []string          // the features that xDS lacks
 	limit       loglimit.Limiter
-	lines       []line // for unlock to log
 }
-
-// line is a line of the log.
-type line struct {
-	level slog.Level
-	text  string
-	attrs []any
-}
-
-// reader is a caller of follow.
-type reader struct{ notify func() }
 
 // add adds a service. All services of a host share the endpoints, so they have one key.
 func (h *host) add(desc *runtime.ServiceDesc) error {
@@ -71,38 +54,6 @@ func (h *host) add(desc *runtime.ServiceDesc) error {
 	}
 	h.descs, h.policies = append(h.descs, desc), append(h.policies, p)
 	return nil
-}
-
-func (h *host) follow(notify func()) (stop func()) {
-	r := &reader{notify}
-	h.readersMu.Lock()
-	h.readers[r] = struct{}{}
-	h.readersMu.Unlock()
-	h.mu.Lock()
-	defer h.unlock()
-	if h.users++; h.users == 1 {
-		h.begin()
-	}
-	return sync.OnceFunc(func() {
-		h.readersMu.Lock()
-		delete(h.readers, r)
-		h.readersMu.Unlock()
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.users--; h.users == 0 {
-			h.end()
-		}
-	})
-}
-
-// unlock unlocks mu, and then logs lines.
-func (h *host) unlock() {
-	lines := h.lines
-	h.lines = nil
-	h.mu.Unlock()
-	for _, l := range lines {
-		h.logger.Log(context.Background(), l.level, l.text, append(l.attrs, "authority", h.authority)...)
-	}
 }
 
 // begin follows the services. It must be called with mu held.
@@ -118,28 +69,18 @@ func (h *host) begin() {
 	}
 }
 
-// end must be called with mu held.
-func (h *host) end() {
-	for _, f := range h.followed {
-		f.Stop()
-	}
-	h.followed, h.input, h.made, h.known, h.err = nil, nil, nil, false, nil
-}
-
-// changed notifies all readers.
 func (h *host) changed() {
 	h.stale.Store(true)
-	h.readersMu.Lock()
-	defer h.readersMu.Unlock()
-	for r := range h.readers {
-		r.notify()
-	}
+	h.notify(h.authority)
 }
 
 // snapshot returns the resources for a client, nil if they are unknown. provisional reports whether some of them may be out of date.
 func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional bool) {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
+	if h.followed == nil {
+		h.begin()
+	}
 	if len(h.followed) == len(h.descs) && h.stale.Swap(false) {
 		h.refresh()
 	}
@@ -159,7 +100,6 @@ func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional boo
 		clear(h.made)
 	}
 	h.made[of] = s
-	h.logUnsupported(s.Unsupported)
 	return s, h.provisional
 }
 
@@ -177,7 +117,7 @@ func (h *host) refresh() {
 		views = append(views, v)
 	}
 	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
-	h.provisional = false
+	h.provisional = len(views[0].Endpoints) == 0 // leases expire while etcd is away, and their owners come back
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
@@ -204,62 +144,42 @@ func (h *host) refresh() {
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
 	if err == nil {
 		h.made[mapping.Client{}] = s
-		h.logUnsupported(s.Unsupported)
+		if !slices.Equal(h.unsupported, s.Unsupported) {
+			h.unsupported = s.Unsupported
+			h.log(slog.LevelWarn, "features of a service that xDS lacks", "features", s.Unsupported)
+		}
 	}
 	h.report(trouble)
 }
 
 // report sets the current problem, and logs it if it is new. It must be called with mu held.
 func (h *host) report(err error) {
+	last := h.err
 	h.err = err
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text == h.reported {
+	if fmt.Sprint(last) == fmt.Sprint(err) {
 		return
 	}
-	h.reported = text
-	switch ok, missed := h.limit.Allow(time.Now()); {
-	case !ok:
-	case err != nil:
-		h.lines = append(h.lines, line{slog.LevelWarn, "cannot follow a service, its last known state stays in force", loglimit.Attrs(missed, "error", err)})
-	default:
-		h.lines = append(h.lines, line{slog.LevelInfo, "following a service again", loglimit.Attrs(missed)})
+	if err != nil {
+		h.log(slog.LevelWarn, "cannot follow a service, its last known state stays in force", "error", err)
+	} else {
+		h.log(slog.LevelInfo, "following a service again")
 	}
 }
 
-// maxLogged limits the unsupported features that are logged.
-const maxLogged = 50
-
-// logUnsupported logs each unsupported feature once. It must be called with mu held.
-func (h *host) logUnsupported(features []string) {
-	for _, text := range features {
-		if len(h.logged) < maxLogged && !h.logged[text] {
-			h.logged[text] = true
-			h.lines = append(h.lines, line{slog.LevelWarn, "xDS lacks a feature of a service", []any{"feature", text}})
-		}
+// log logs a line about the host, unless there were many.
+func (h *host) log(level slog.Level, text string, attrs ...any) {
+	if ok, missed := h.limit.Allow(time.Now()); ok {
+		h.logger.Log(context.Background(), level, text, loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)...)
 	}
 }
 
-// unsupported returns the features that the current snapshots lack. It must be called with mu held.
-func (h *host) unsupported() []string {
-	all := make(map[string]bool)
-	for _, s := range h.made {
-		for _, text := range s.Unsupported {
-			all[text] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
-}
-
-// status returns the status of the host. used is false if no client asks for it.
+// status returns the status of the host. used is false if no client has asked for it.
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Host{Authority: h.authority, Key: h.descs[0].Key, Clients: h.users, Known: h.known, Unsupported: h.unsupported(), Err: h.err}
+	s := Host{Authority: h.authority, Key: h.descs[0].Key, Known: h.known, Unsupported: h.unsupported, Err: h.err}
 	if h.input != nil {
 		s.Endpoints = len(h.input.Endpoints)
 	}
-	return s, h.users > 0
+	return s, h.followed != nil
 }

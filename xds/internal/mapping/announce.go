@@ -7,49 +7,28 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/proto"
 )
 
-// Substitute returns a cluster that replaces a removed one. A client that reconnects asks for the clusters of its old routes, and would fail
-// their calls. The substitute has the endpoints of the base's greatest group and the old type, so it needs no other cluster that the client
-// may not have. It returns nil if it cannot make one.
-func (s *Snapshot) Substitute(name string) *Resource {
-	c := proto.Clone(s.cluster).(*clusterv3.Cluster)
-	c.Name, c.EdsClusterConfig.ServiceName = name, name
-	if leaf, is := strings.CutSuffix(name, aggregateMark); is {
-		c = &clusterv3.Cluster{Name: name, LbPolicy: c.LbPolicy, LbConfig: c.LbConfig, LoadBalancingPolicy: c.LoadBalancingPolicy}
-		return orNil(newAggregate(c, []string{leaf}))
+// Substitute returns a cluster that replaces a removed one, and its endpoints, those of the base. A client that reconnects asks for the
+// clusters of its old routes, and would fail their calls. It returns nil for a name that is not valid.
+func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
+	c, l := new(clusterv3.Cluster), new(endpointv3.ClusterLoadAssignment)
+	if s.Clusters[s.base].Body.UnmarshalTo(c) != nil || s.Loads[s.base].Body.UnmarshalTo(l) != nil {
+		return nil, nil
 	}
-	return orNil(newResource(name, c))
-}
-
-// SubstituteLoad returns the endpoints of a substitute.
-func (s *Snapshot) SubstituteLoad(name string) *Resource {
-	load := new(endpointv3.ClusterLoadAssignment)
-	if err := s.load.Body.UnmarshalTo(load); err != nil {
-		return nil
+	c.Name, c.EdsClusterConfig.ServiceName, l.ClusterName = name, name, name
+	cluster, err := newResource(name, c)
+	load, errLoad := newResource(name, l)
+	if err != nil || errLoad != nil {
+		return nil, nil
 	}
-	load.ClusterName = name
-	return orNil(newResource(name, load))
-}
-
-// orNil returns nil for an error, which names that are not valid UTF-8 cause.
-func orNil(r *Resource, err error) *Resource {
-	if err != nil {
-		return nil
-	}
-	return r
+	return cluster, load
 }
 
 // Detour returns the next routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it asks for,
 // which it has. Calls to other clusters go to one of the base. Calls that must not go there, those of strict lanes and to the leader, fail
 // until the client knows their clusters. Detour returns nil if the client knows all clusters of the next routes, or none of the base.
 func Detour(asked []string, next *Resource) (*Resource, error) {
-	// A client with aggregates may know other clusters only as parts of them. Only routes refer to aggregates.
-	isAggregate := func(cluster string) bool { return strings.HasSuffix(cluster, aggregateMark) }
-	if slices.ContainsFunc(asked, isAggregate) {
-		asked = slices.DeleteFunc(slices.Clone(asked), func(cluster string) bool { return !isAggregate(cluster) })
-	}
 	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
 	base := slices.IndexFunc(asked, isBase)
 	if base < 0 || !slices.ContainsFunc(next.Clusters, unknown) {
@@ -60,12 +39,18 @@ func Detour(asked []string, next *Resource) (*Resource, error) {
 		return nil, err
 	}
 	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
-		to := route.GetRoute().GetWeightedClusters()
-		known := slices.DeleteFunc(slices.Clone(to.GetClusters()), func(c *routev3.WeightedCluster_ClusterWeight) bool { return unknown(c.GetName()) })
-		if len(known) > 0 {
-			to.Clusters = known
-		} else if next.shared[to.Clusters[0].GetName()] {
-			route.GetRoute().ClusterSpecifier = weighted([]share{{asked[base], 1}})
+		var known []share
+		clusters := route.GetRoute().GetWeightedClusters().GetClusters()
+		for _, c := range clusters {
+			if !unknown(c.GetName()) {
+				known = append(known, share{c.GetName(), c.GetWeight().GetValue()})
+			}
+		}
+		if known == nil && !strings.Contains(clusters[0].GetName(), onlyMark) {
+			known = []share{{asked[base], 1}}
+		}
+		if known != nil {
+			route.GetRoute().ClusterSpecifier = weighted(known)
 		}
 	}
 	return routeResource(config)
@@ -73,7 +58,7 @@ func Detour(asked []string, next *Resource) (*Resource, error) {
 
 // isBase reports whether a name is that of a cluster for calls without a lane.
 func isBase(cluster string) bool {
-	return !strings.Contains(cluster, laneMark) && !strings.HasSuffix(cluster, leader) && !strings.HasSuffix(cluster, nobody)
+	return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
 }
 
 // Announce returns routes with one more, which matches no call, to the clusters that next names and routes does not; nil if there are none.

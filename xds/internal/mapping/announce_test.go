@@ -29,6 +29,13 @@ func TestDetour(t *testing.T) {
 				calls = headers[0].GetExactMatch() //nolint:staticcheck // see exactly
 			}
 			all[calls] = clustersOf(route.GetRoute())
+			sum := uint32(0)
+			for _, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
+				sum += c.GetWeight().GetValue()
+			}
+			if total := route.GetRoute().GetWeightedClusters().GetTotalWeight().GetValue(); total != sum { //nolint:staticcheck // see weighted
+				t.Errorf("calls of %q have a total weight of %d, and weights of %d", calls, total, sum)
+			}
 		}
 		return all
 	}
@@ -40,13 +47,13 @@ func TestDetour(t *testing.T) {
 	}
 	got := targets(detour)
 	for calls, want := range map[string][]string{
-		"/S/Lead": {"a/leader"}, "new": all["new"], "known": all["known"], "fresh": known[1:], "": all[""][:1],
+		"/S/Lead": {"a/only:leader"}, "new": all["new"], "known": all["known"], "fresh": known[1:], "": all[""][:1],
 	} {
 		if !slices.Equal(got[calls], want) || len(want) == 0 {
 			t.Errorf("calls of %q go to %q, want %q", calls, got[calls], want)
 		}
 	}
-	for name, base := range map[string]bool{all["known"][0]: false, all[""][1]: true, "a": true, "a/leader": false, "a/nobody": false} {
+	for name, base := range map[string]bool{all["known"][0]: false, all[""][1]: true, "a": true, "a/only:leader": false, "a/only:nobody": false} {
 		if isBase(name) != base {
 			t.Errorf("isBase(%q) is %v", name, !base)
 		}

@@ -6,11 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // A client receives all lanes that fit, whatever labels endpoints have. A service config that is too large without lanes is an error.
@@ -29,7 +26,7 @@ func TestMap_Bounds(t *testing.T) {
 		{"long names of methods in lanes", methodsNamed(strings.Repeat("s", 20<<10), 1, label), 300, lane, 75},
 		{"groups in lanes", etcdPolicy(splitOf(250) + "," + label), 1000, lane, 256},
 		{"each group in every lane", etcdPolicy(splitOf(50) + "," + label), 50 * 50,
-			func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%50, i/50) }, 23},
+			func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%50, i/50) }, 50},
 		{"methods", methodsOf(8000, splitOf(1)), 10, lane, -1},
 		{"methods and groups", methodsOf(1000, splitOf(250)), 250, func(i int) string { return fmt.Sprintf("e%d v%d", i, i) }, -1},
 		{"a long name of a group", methodsOf(700, `"split":[{"match":{"`+strings.Repeat(`\"`, 30<<10)+`":""},"weight":1}]`), 10, lane, 0},
@@ -67,20 +64,20 @@ func TestMap_Bounds(t *testing.T) {
 	}
 }
 
+// A client receives the endpoints of each cluster, and those that stand in for others are bounded.
 func TestLoad_Bounds(t *testing.T) {
-	for _, tt := range []struct{ idBytes, endpoints, want int }{{250, 7000, 5500}, {endpoint.MaxInstance, 1500, 1500}} {
-		s, err := mapped(t, etcdPolicy(`"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"x"}}]`), tt.endpoints,
-			func(i int) string { return fmt.Sprintf("%0*d", tt.idBytes, i) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		load := new(endpointv3.ClusterLoadAssignment)
-		if err := s.Loads["a"].Body.UnmarshalTo(load); err != nil {
-			t.Fatal(err)
-		}
-		if n, got := proto.Size(load), len(load.GetEndpoints()[0].GetLbEndpoints()); n > maxBytes || got < tt.want || len(s.Unsupported) != 1 {
-			t.Errorf("%d bytes of %d endpoints, want at least %d: %v", n, got, tt.want, s.Unsupported)
-		}
+	s, err := mapped(t, etcdPolicy(twoGroups+`,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`), 43_000,
+		func(i int) string { return fmt.Sprintf("%d v1 - - lane=%d", i, i%200*(i%2)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	isSound(t, s)
+	most, all := 0, 0
+	for _, load := range s.Loads {
+		most, all = max(most, len(load.Body.GetValue())), all+len(load.Body.GetValue())
+	}
+	if most > maxBytes || all > 4*maxBytes || len(s.Loads) != 102 || !strings.Contains(fmt.Sprint(s.Unsupported), "more than 20000 endpoints") {
+		t.Errorf("%d bytes of %d clusters, %d of one: %v", all, len(s.Loads), most, s.Unsupported)
 	}
 }
 

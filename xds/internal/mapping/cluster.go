@@ -6,8 +6,6 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
-	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	pickfirstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
 	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
@@ -19,18 +17,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// addCluster makes a cluster of some endpoints, once.
+// addCluster makes a cluster of some endpoints, by priority, once.
 func (p *plan) addCluster(name string, tiers [][]int) {
 	if p.clusters[name] != nil || p.err != nil {
 		return
 	}
-	r, err := newResource(name, p.cluster(name))
-	p.keep(r, err)
-	p.loads[name] = p.load(name, tiers)
-}
-
-// cluster returns a cluster with a load.
-func (p *plan) cluster(name string) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name},
@@ -39,49 +30,10 @@ func (p *plan) cluster(name string) *clusterv3.Cluster {
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
 	}
 	p.setPolicy(c)
-	return c
-}
-
-// keep adds a cluster to the snapshot.
-func (m *mapping) keep(r *Resource, err error) {
-	if m.fail(err); err != nil {
-		return
+	p.clusters[name], p.loads[name] = p.resource(name, c), p.load(name, tiers)
+	if p.clusterBytes += proto.Size(p.clusters[name].Body); p.clusterBytes > maxBytes {
+		p.fail(errTooLarge)
 	}
-	m.clusters[r.Name] = r
-	if m.clusterBytes += proto.Size(r.Body); m.clusterBytes > maxBytes {
-		m.fail(errTooLarge)
-	}
-}
-
-// aggregate returns the name of a cluster whose calls go to the first reachable cluster of a chain. It has the name of the first one, with
-// which it comes and goes.
-func (p *plan) aggregate(chain []string) string {
-	if len(chain) == 1 && !p.made.HasLanes() && len(p.policy.etcd.Split) == 0 {
-		return chain[0] // the chain has no others with any endpoints
-	}
-	name := chain[0] + aggregateMark
-	if p.clusters[name] == nil && p.err == nil {
-		c := &clusterv3.Cluster{Name: name}
-		p.setPolicy(c)
-		p.keep(newAggregate(c, chain))
-	}
-	return name
-}
-
-// newAggregate encodes an aggregate. Its policy applies to each cluster of the chain: some clients, such as grpc-go, use it, and others use the
-// policies of these clusters.
-func newAggregate(c *clusterv3.Cluster, chain []string) (*Resource, error) {
-	config, err := encode(&aggregatev3.ClusterConfig{Clusters: chain})
-	if err != nil {
-		return nil, err
-	}
-	custom := &clusterv3.Cluster_CustomClusterType{Name: "envoy.clusters.aggregate", TypedConfig: config}
-	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: custom}
-	r, err := newResource(c.Name, c)
-	if err == nil {
-		r.Clusters = chain
-	}
-	return r, err
 }
 
 // setPolicy sets the policy that picks an endpoint of a cluster, round robin by default. A list of policies ends in round robin, because a
@@ -101,23 +53,18 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 		// Not within a locality: grpc-go would not reconnect after it loses the connection.
 		c.LoadBalancingPolicy = p.orRoundRobin(&pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
 	case *serviceconfig.LeastRequest:
-		c.LoadBalancingPolicy = p.inLocality(leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount)))
-	case *serviceconfig.WeightedRoundRobin:
-		c.LoadBalancingPolicy = p.inLocality(byLoad(child))
+		c.LoadBalancingPolicy = p.leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount))
 	default:
 		if p.policy.child.Name == serviceconfig.PeakEwmaName {
-			c.LoadBalancingPolicy = p.inLocality(leastRequest(serviceconfig.DefaultChoiceCount))
+			c.LoadBalancingPolicy = p.leastRequest(serviceconfig.DefaultChoiceCount)
 		}
 	}
 }
 
-func leastRequest(choices uint32) proto.Message {
-	return &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)}
-}
-
-// inLocality returns a policy that picks within each locality.
-func (p *plan) inLocality(config proto.Message) *clusterv3.LoadBalancingPolicy {
-	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: p.orRoundRobin(config)})
+// leastRequest returns a policy that picks within each locality.
+func (p *plan) leastRequest(choices uint32) *clusterv3.LoadBalancingPolicy {
+	picks := p.orRoundRobin(&leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
+	return p.policies(&localityv3.WrrLocality{EndpointPickingPolicy: picks})
 }
 
 func (p *plan) orRoundRobin(config proto.Message) *clusterv3.LoadBalancingPolicy {
@@ -132,21 +79,6 @@ func (p *plan) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy
 		}})
 	}
 	return list
-}
-
-// byLoad returns the config of weighted_round_robin, which weighs endpoints by the load that they report.
-func byLoad(c *serviceconfig.WeightedRoundRobin) *wrrv3.ClientSideWeightedRoundRobin {
-	m := &wrrv3.ClientSideWeightedRoundRobin{
-		OobReportingPeriod: optionalDuration(c.OOBReportingPeriod), BlackoutPeriod: optionalDuration(c.BlackoutPeriod),
-		WeightExpirationPeriod: optionalDuration(c.WeightExpirationPeriod), WeightUpdatePeriod: optionalDuration(c.WeightUpdatePeriod),
-	}
-	if c.EnableOOBLoadReport != nil {
-		m.EnableOobLoadReport = wrapperspb.Bool(*c.EnableOOBLoadReport)
-	}
-	if c.ErrorUtilizationPenalty != nil {
-		m.ErrorUtilizationPenalty = wrapperspb.Float(float32(min(*c.ErrorUtilizationPenalty, math.MaxFloat32)))
-	}
-	return m
 }
 
 func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {

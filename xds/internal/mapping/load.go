@@ -2,27 +2,18 @@ package mapping
 
 import (
 	"net/netip"
-	"slices"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// address is an endpoint's address in xDS: an IP address, because a client rejects all endpoints of a cluster if one has a name.
-type address struct {
-	ip   string
-	port uint32
-}
-
-// parseAddresses sets addresses. If several endpoints share an address, only the first by instance has one.
+// parseAddresses sets addresses, which are IP addresses, because a client rejects all endpoints of a cluster if one has a name. If several
+// endpoints share an address, only the first by instance has one.
 func (m *mapping) parseAddresses() {
-	m.addresses = make([]*address, len(m.Endpoints))
+	m.addresses = make([]netip.AddrPort, len(m.Endpoints))
 	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
 	for i := range m.Endpoints {
 		switch at, err := netip.ParseAddrPort(m.Endpoints[i].Addr); {
@@ -30,29 +21,18 @@ func (m *mapping) parseAddresses() {
 			m.lacks("endpoints with a host name as their address: gRPC accepts only IP addresses in xDS, so clients do not call them")
 		case !seen[at]:
 			seen[at] = true
-			m.addresses[i] = &address{at.Addr().String(), uint32(at.Port())}
+			m.addresses[i] = at
 		}
 	}
 }
 
-// load returns the endpoints of a cluster, by priority. Above maxBytes, it leaves out the last ones.
+// load returns the endpoints of a cluster, by priority. There is no gap, which grpc-go rejects, and no empty locality, which crashes C core 1.51.
 func (p *plan) load(name string, tiers [][]int) *Resource {
-	for {
-		load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-		for priority, members := range tiers { // no gap, which grpc-go rejects, and no empty locality, which crashes C core 1.51
-			load.Endpoints = append(load.Endpoints, p.localities(p.chosen(members), uint32(priority))...)
-		}
-		r, err := newResource(name, load)
-		if p.fail(err); err != nil || len(r.Body.GetValue()) <= maxBytes {
-			return r
-		}
-		p.lacks("clients receive at most %d KiB of endpoints of a cluster: they do not know the last ones", maxBytes>>10)
-		last := len(tiers) - 1
-		tiers = append(slices.Clone(tiers[:last]), tiers[last][:len(tiers[last])*9/10])
-		if len(tiers[last]) == 0 {
-			tiers = tiers[:last]
-		}
+	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	for priority, members := range tiers {
+		load.Endpoints = append(load.Endpoints, p.localities(members, uint32(priority))...)
 	}
+	return p.resource(name, load)
 }
 
 // localities returns the localities of a priority: one for all, since implementations build rings of several localities differently. For
@@ -70,6 +50,9 @@ func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.Loc
 			name, weight = p.Endpoints[i].Addr, weights[n]
 		} else if p.ring != nil {
 			e.LoadBalancingWeight = wrapperspb.UInt32(weights[n])
+			if p.Endpoints[i].Instance != p.Endpoints[i].Addr {
+				p.lacks("instance ids other than the address: an affinity chooses by the address, and the runtime's clients by the id")
+			}
 		}
 		if byWeight || all == nil {
 			all = append(all, &endpointv3.LocalityLbEndpoints{
@@ -82,31 +65,13 @@ func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.Loc
 	return all
 }
 
-// maxHashKey limits the instance id that is sent as the hash key of an endpoint, in bytes.
-const maxHashKey = 256
-
 func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
 	at := p.addresses[i]
-	e := &endpointv3.LbEndpoint{
+	return &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: &corev3.Address{
 			Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-				Address: at.ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: at.port},
+				Address: at.Addr().String(), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(at.Port())},
 			}},
 		}}},
 	}
-	addr, before := p.Endpoints[i].Addr, ""
-	if i > 0 {
-		before = p.Endpoints[i-1].Instance
-	}
-	switch name := endpoint.RingName(p.Endpoints[i].Instance, addr, before); {
-	case p.ring == nil || name == addr:
-	case len(name) > maxHashKey:
-		p.lacks("instance ids of more than %d bytes: by affinity, clients choose other instances than the runtime's clients", maxHashKey)
-	default:
-		// Clients that know this key put the endpoint at the same place on the ring as the runtime's clients:
-		// https://github.com/grpc/proposal/blob/master/A76-ring-hash-improvements.md.
-		key := structpb.NewStringValue(strings.ToValidUTF8(name, "\ufffd"))
-		e.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.lb": {Fields: map[string]*structpb.Value{"hash_key": key}}}}
-	}
-	return e
 }

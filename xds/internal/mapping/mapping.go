@@ -18,9 +18,8 @@ import (
 	"cmp"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
-
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -55,8 +54,7 @@ type Snapshot struct {
 	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
 	Unsupported     []string             // the features that xDS lacks, for people
 
-	cluster *clusterv3.Cluster // see Substitute
-	load    *Resource          // see SubstituteLoad
+	base string // the cluster with the greatest share of the calls without a lane
 }
 
 // Client returns c without the fields that its resources do not depend on.
@@ -101,17 +99,15 @@ func Map(h *Host, c Client) (*Snapshot, error) {
 func mapWith(h *Host, c Client, lanes int) (*Snapshot, error) {
 	m := &mapping{
 		Host: h, client: c, maxLanes: lanes, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
-		shared: make(map[string]bool), unsupported: make(map[string]bool),
+		unsupported: make(map[string]bool),
 	}
 	m.parseAddresses()
 	for i := range h.Services {
 		m.plans = append(m.plans, m.plan(&h.Services[i]))
 	}
-	first := m.plans[0]
-	s := &Snapshot{
-		Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads,
-		cluster: first.cluster(""), load: m.loads[first.leaves(first.base, -1)[0]],
-		Unsupported: slices.Sorted(maps.Keys(m.unsupported)),
+	s := &Snapshot{Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads, Unsupported: slices.Sorted(maps.Keys(m.unsupported))}
+	if m.err == nil {
+		s.base = m.plans[0].targets[len(m.plans[0].targets)-1].to[0].cluster
 	}
 	return s, m.err
 }
@@ -121,13 +117,10 @@ type mapping struct {
 	*Host
 	client          Client
 	maxLanes        int
-	addresses       []*address // by endpoint; nil: not an IP address
-	plans           []*plan    // by service
+	addresses       []netip.AddrPort // by endpoint; zero: not an IP address
+	plans           []*plan          // by service
 	clusters, loads map[string]*Resource
-	routeBytes      int
 	clusterBytes    int
-	routeCount      int
-	shared          map[string]bool // see [Resource]
 	unsupported     map[string]bool
 	err             error // the first one
 }

@@ -23,13 +23,15 @@ type plan struct {
 	made    *planning.Plan[int]     // of indexes of endpoints
 	base    *set
 	closed  bool     // a strict label: calls of unknown lanes fail
+	spare   int      // how many endpoints a cluster has that stand in for its own
 	targets []target // in the order of their routes
 }
 
 // set is the endpoints of a lane.
 type set struct {
 	lane   string  // "": the base
-	groups []group // at least one, which may be empty
+	strict bool    // its calls go nowhere else
+	groups []group // by descending share; at least one, which may be empty
 }
 
 // isEmpty reports whether the set lacks endpoints.
@@ -39,7 +41,7 @@ func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 type group struct {
 	weight uint32
 	name   string  // "": without a split
-	tiers  [][]int // endpoints in the order of priority; no tier is empty
+	tiers  [][]int // the endpoints that the client uses, by priority; no tier is empty
 }
 
 // plan returns the plan of a service.
@@ -50,7 +52,6 @@ func (m *mapping) plan(s *Service) *plan {
 	}
 	if p.ring != nil && m.client.NoRing {
 		p.ring = nil
-		p.lacks("ring_hash_experimental: clients with gRPC's C core up to 1.51 use round robin, because they crash with it")
 	}
 	p.noteUnsupported()
 	p.makePlan(p.policy.etcd)
@@ -78,7 +79,7 @@ func (p *plan) makePlan(config *planning.Config) {
 
 // setOf returns the endpoints of a lane, nil for one without any, that clients can call and that are not drained.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
-	s := &set{lane: name}
+	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 	var groups []planning.Group
 	if l != nil {
 		groups = p.made.Groups(l)
@@ -93,18 +94,19 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 		for _, t := range g.Tiers {
 			var members []int
 			for _, m := range t.Members {
-				if i := p.made.All[m]; p.addresses[i] != nil && t.Class.IsLive() {
+				if i := p.made.All[m]; p.addresses[i].IsValid() && t.Class.IsLive() {
 					members = append(members, i)
 				}
 			}
 			if len(members) > 0 {
-				one.tiers = append(one.tiers, members)
+				one.tiers = append(one.tiers, p.chosen(members))
 			}
 		}
 		if len(one.tiers) > 0 {
 			s.groups = append(s.groups, one)
 		}
 	}
+	slices.SortStableFunc(s.groups, func(a, b group) int { return cmp.Compare(b.weight, a.weight) })
 	if s.groups == nil {
 		s.groups = make([]group, 1)
 	}
@@ -113,19 +115,24 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 
 // lanes returns the lanes whose calls need routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
 // route names. If there are too many, it leaves out the last ones, but none that differs from how the calls of an unknown lane are treated.
-func (p *plan) lanes() (names []string) {
+func (p *plan) lanes() []*set {
+	var names []string
 	for l := range p.made.Lanes() {
 		names = append(names, l.Name)
 	}
 	names = append(names, p.policy.etcd.NamedLanes()...)
 	slices.Sort(names)
-	var needed, others []string
+	var needed, others []*set
 	for _, name := range slices.Compact(names) {
-		switch {
-		case p.policy.etcd.Strict(name) != p.closed:
-			needed = append(needed, name)
-		case p.closed || !p.setOf(name, p.made.Lane(name)).isEmpty():
-			others = append(others, name)
+		l := p.made.Lane(name)
+		if l == p.made.Base {
+			l = nil
+		}
+		switch s := p.setOf(name, l); {
+		case s.strict != p.closed:
+			needed = append(needed, s)
+		case p.closed || !s.isEmpty():
+			others = append(others, s)
 		}
 	}
 	if most := max(0, p.maxLanes-len(needed)); len(others) > most {
@@ -135,30 +142,58 @@ func (p *plan) lanes() (names []string) {
 	return append(needed, others...)
 }
 
-// chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id, and for each
-// held one another while there is one, because a held endpoint may be dead.
+const (
+	maxEndpoints = 20_000 // of a cluster
+	maxSpare     = 50_000 // that stand in for others, in all clusters of a service
+	maxGroups    = 16     // of a cluster
+)
+
+// tiers returns the endpoints of a group's cluster by priority: its own and then, for calls while none of these is reachable, those of the
+// other groups and of fallback, nil for none. Weighted clusters alone would let these calls fail, see grpc/grpc-go#8383.
+func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
+	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
+	if fallback != nil {
+		groups = append(groups, fallback.groups...)
+	}
+	left, has := maxEndpoints, make(map[int]bool)
+	for n, of := range groups[:min(len(groups), maxGroups)] {
+		if n == 1 {
+			left = min(left, p.spare)
+		}
+		for _, tier := range of.tiers {
+			var members []int
+			for _, i := range tier {
+				if left == 0 {
+					p.lacks("more than %d endpoints of a cluster, or %d that stand in for others: clients do not know the last ones", maxEndpoints, maxSpare)
+					break
+				}
+				if !has[i] {
+					has[i], left, members = true, left-1, append(members, i)
+				}
+			}
+			if members != nil {
+				tiers = append(tiers, members)
+			}
+		}
+	}
+	return tiers
+}
+
+// chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id. Held ones,
+// which may be dead, come last.
 func (p *plan) chosen(members []int) []int {
 	if p.policy.subset == 0 || len(members) <= p.policy.subset {
 		return members
 	}
 	score := make(map[int]uint64, len(members))
 	for _, i := range members {
-		score[i] = xxhash.Sum64String(p.client.ID + "\x00" + p.Endpoints[i].Instance)
-	}
-	ranking := slices.Clone(members)
-	slices.SortStableFunc(ranking, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
-	var chosen []int
-	live := 0
-	for _, i := range ranking {
-		_, held := p.Held[p.Endpoints[i].Addr]
-		if live == p.policy.subset || held && len(chosen) >= p.policy.subset {
-			continue
+		score[i] = xxhash.Sum64String(p.client.ID+"\x00"+p.Endpoints[i].Instance) >> 1
+		if _, held := p.Held[p.Endpoints[i].Addr]; !held {
+			score[i] |= 1 << 63
 		}
-		if !held {
-			live++
-		}
-		chosen = append(chosen, i)
 	}
-	slices.Sort(chosen)
-	return chosen
+	slices.SortStableFunc(members, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
+	members = members[:p.policy.subset]
+	slices.Sort(members)
+	return members
 }

@@ -19,8 +19,7 @@ type Resource struct {
 	Body *anypb.Any
 	Hash uint64 // of Body
 
-	Clusters []string        // the clusters of routes, or of an aggregate
-	shared   map[string]bool // of routes: clusters whose calls may go to others while a client does not know them
+	Clusters []string // that routes name
 }
 
 // Equal reports whether two resources have the same name and content. Either may be nil.
@@ -32,9 +31,16 @@ func (r *Resource) Equal(o *Resource) bool {
 func newResource(name string, m proto.Message) (*Resource, error) {
 	body, err := encode(m)
 	if err != nil {
-		return nil, fmt.Errorf("encode %T %q: %w", m, name, err)
+		err = fmt.Errorf("encode %T %q: %w", m, name, err)
 	}
-	return &Resource{Name: name, Body: body, Hash: xxhash.Sum64(body.GetValue())}, nil
+	return &Resource{Name: name, Body: body, Hash: xxhash.Sum64(body.GetValue())}, err
+}
+
+// resource encodes a resource of the snapshot.
+func (m *mapping) resource(name string, message proto.Message) *Resource {
+	r, err := newResource(name, message)
+	m.fail(err)
+	return r
 }
 
 func encode(m proto.Message) (*anypb.Any, error) {
@@ -64,9 +70,7 @@ func (m *mapping) listener() *Resource {
 			Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router},
 		}},
 	})
-	r, err := newResource(m.Authority, &listenerv3.Listener{Name: m.Authority, ApiListener: &listenerv3.ApiListener{ApiListener: manager}})
-	m.fail(err)
-	return r
+	return m.resource(m.Authority, &listenerv3.Listener{Name: m.Authority, ApiListener: &listenerv3.ApiListener{ApiListener: manager}})
 }
 
 func (m *mapping) encode(message proto.Message) *anypb.Any {

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
+	"math/bits"
 	"net/url"
 	"slices"
 	"strings"
@@ -36,34 +36,30 @@ func (m *mapping) routes() *Resource {
 		return cmp.Or(strings.Compare(b.method, a.method), strings.Compare(b.service, a.service)) // "" is the last
 	})
 	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
+	bytes := 0
 	for _, at := range paths {
-		host.Routes = append(host.Routes, owners[at].routesOf(at)...)
-	}
-	if m.err != nil {
-		return nil
+		for _, r := range owners[at].routesOf(at) {
+			host.Routes = append(host.Routes, r)
+			bytes += proto.Size(r)
+		}
+		if m.err != nil || bytes > maxBytes || len(host.Routes) > maxRoutes {
+			m.fail(errTooLarge)
+			break
+		}
 	}
 	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
-	if m.fail(err); err == nil {
-		r.shared = m.shared
-	}
+	m.fail(err)
 	return r
 }
 
 func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 	r, err := newResource(config.GetName(), config)
-	if err != nil {
-		return nil, err
+	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
+		r.Clusters = append(r.Clusters, clustersOf(route.GetRoute())...)
 	}
-	names := make(map[string]bool)
-	for _, host := range config.GetVirtualHosts() {
-		for _, route := range host.GetRoutes() {
-			for _, name := range clustersOf(route.GetRoute()) {
-				names[name] = true
-			}
-		}
-	}
-	r.Clusters = slices.Sorted(maps.Keys(names))
-	return r, nil
+	slices.Sort(r.Clusters)
+	r.Clusters = slices.Compact(r.Clusters)
+	return r, err
 }
 
 // clustersOf returns the clusters that a route names.
@@ -122,19 +118,26 @@ type share struct {
 // setTargets makes the targets of the service, which are the same for all its methods but those for the leader.
 func (p *plan) setTargets() {
 	p.closed = p.policy.etcd.Strict("")
-	base := p.share(p.destination(p.base, nil))
-	add := func(to []share, headers ...*routev3.HeaderMatcher) {
-		if p.err == nil {
-			p.targets = append(p.targets, target{headers, to})
+	lanes := p.lanes()
+	p.spare = maxSpare / ((len(lanes) + 1) * (len(p.policy.etcd.Split) + 1))
+	base := p.destination(p.base, nil)
+	toLanes := make([][]share, len(lanes))
+	for i, s := range lanes {
+		if toLanes[i] = base; s.strict {
+			toLanes[i] = p.destination(s, nil)
+		} else if !s.isEmpty() {
+			toLanes[i] = p.destination(s, p.base)
 		}
 	}
-	lanes := p.lanes()
+	add := func(to []share, headers ...*routev3.HeaderMatcher) {
+		p.targets = append(p.targets, target{headers, to})
+	}
 	addLanes := func(header string, others ...*routev3.HeaderMatcher) {
-		for _, name := range lanes {
-			add(p.toLane(name, base), append(others, exactly(header, name))...)
+		for i, s := range lanes {
+			add(toLanes[i], append(others, exactly(header, s.lane))...)
 		}
 		if p.closed {
-			add(p.toNobody(), namesLane(header))
+			add(p.single(nobody, nil), namesLane(header))
 		}
 	}
 	addLanes(serviceconfig.LaneHeader)
@@ -146,63 +149,32 @@ func (p *plan) setTargets() {
 	add(base)
 }
 
-// toNobody returns a cluster without endpoints, for calls of an unknown lane that must fail.
-func (p *plan) toNobody() []share {
-	name := p.prefix + nobody
-	p.addCluster(name, nil)
-	return []share{{name, 1}}
-}
-
-// toLane returns the clusters of a lane. If the lane is not strict, its calls fall back on the base.
-func (p *plan) toLane(name string, base []share) []share {
-	own := p.setOf(name, p.made.Lane(name))
-	switch {
-	case p.policy.etcd.Strict(name):
-		return p.destination(own, nil)
-	case own.isEmpty() || p.made.Lane(name) == p.made.Base:
-		return base
-	}
-	return p.share(p.destination(own, p.base))
-}
-
-// share marks clusters as shared, see [Resource].
-func (p *plan) share(to []share) []share {
-	for _, s := range to {
-		p.shared[s.cluster] = true
-	}
-	return to
+// single makes a cluster for all calls of a target.
+func (p *plan) single(name string, tiers [][]int) []share {
+	p.addCluster(p.prefix+name, tiers)
+	return []share{{p.prefix + name, 1}}
 }
 
 // toLeader returns the cluster of the leader, which may be drained. Without a leader, calls fail: an xDS client cannot wait for one.
 func (p *plan) toLeader() []share {
 	var tiers [][]int
 	for i := range p.Endpoints {
-		if p.Endpoints[i].Instance == p.Leader && p.addresses[i] != nil {
+		if p.Endpoints[i].Instance == p.Leader && p.addresses[i].IsValid() {
 			tiers = [][]int{{i}}
 		}
 	}
 	p.lacks("calls to the leader carry no token, and fail with UNAVAILABLE while there is no leader")
-	name := p.prefix + leader
-	p.addCluster(name, tiers)
-	return []share{{name, 1}}
+	return p.single(leader, tiers)
 }
 
 // routesOf returns the routes of a path: those of the lanes, and last that of all other calls.
 func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 	targets := p.targets
-	if p.leads(at) {
+	if slices.Contains(p.service.Leading, at.full()) {
 		targets = []target{{to: p.toLeader()}}
 	}
 	for _, t := range targets {
-		r := p.route(at, t)
-		routes = append(routes, r)
-		p.routeCount++
-		if p.routeBytes += proto.Size(r); p.routeBytes > maxBytes || p.routeCount > maxRoutes {
-			p.fail(errTooLarge)
-		}
-		if p.err != nil {
-			return nil
-		}
+		routes = append(routes, p.route(at, t))
 	}
 	return routes
 }
@@ -212,7 +184,8 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
 	action := &routev3.RouteAction{HashPolicy: p.hashPolicy(), ClusterSpecifier: weighted(t.to)}
-	if method := p.methodConfig(at); method != nil {
+	// The most specific config is in force, like in gRPC.
+	if method := cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}]); method != nil {
 		if method.Timeout != nil {
 			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(*method.Timeout)}
 		}
@@ -221,11 +194,14 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
+// weighted uses a deprecated field: gRPC's C core takes an unset sum for 100, and refuses routes with another, in versions such as 1.51.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
-	all := &routev3.WeightedCluster{}
+	all, sum := &routev3.WeightedCluster{}, uint32(0)
 	for _, s := range to {
+		sum += s.weight
 		all.Clusters = append(all.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: wrapperspb.UInt32(s.weight)})
 	}
+	all.TotalWeight = wrapperspb.UInt32(sum) //nolint:staticcheck // see above
 	return &routev3.RouteAction_WeightedClusters{WeightedClusters: all}
 }
 
@@ -245,16 +221,6 @@ func present(header string, is bool) *routev3.HeaderMatcher {
 }
 
 func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
-
-// leads reports whether the calls of a path go to the leader.
-func (p *plan) leads(at path) bool {
-	return at.method != "" && slices.Contains(p.service.Leading, at.full())
-}
-
-// methodConfig returns the most specific config of a path, like gRPC, nil for none.
-func (p *plan) methodConfig(at path) *serviceconfig.Method {
-	return cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}])
-}
 
 // retried are the codes after which gRPC retries if configured by xDS:
 // https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
@@ -297,24 +263,19 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination returns the clusters of a set with their shares. The calls of a group without a reachable endpoint go to the other groups, and then
-// to those of fallback, if any. Weighted clusters alone would let these calls fail, see grpc/grpc-go#8383.
+// destination makes the clusters of a set, and returns them with their shares. fallback takes calls while nothing in the set is reachable.
 func (p *plan) destination(s, fallback *set) (to []share) {
-	var last []string
-	if fallback != nil {
-		last = p.leaves(fallback, -1)
-	}
-	weights := make([]uint32, len(s.groups))
+	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {
-		weights[g] = s.groups[g].weight
-	}
-	if slices.Max(weights) == 0 {
-		weights = slices.Repeat([]uint32{1}, len(weights))
+		if s.groups[0].weight > 0 {
+			weights[g] = s.groups[g].weight
+		}
 	}
 	for g, weight := range scaled(weights) {
 		if weight > 0 && p.err == nil {
-			chain := append([]string{p.leaf(s, s.groups[g])}, p.leaves(s, g)...)
-			to = append(to, share{p.aggregate(append(chain, last...)), weight})
+			name := p.nameOf(s, g)
+			p.addCluster(name, p.tiers(s, fallback, g))
+			to = append(to, share{name, weight})
 		}
 	}
 	return to
@@ -322,55 +283,38 @@ func (p *plan) destination(s, fallback *set) (to []share) {
 
 // scaled halves weights until their sum fits in 32 bits, as gRPC requires. None of them becomes 0.
 func scaled(weights []uint32) []uint32 {
-	sum, shift := uint64(0), 0
+	sum := uint64(0)
 	for _, w := range weights {
 		sum += uint64(w)
 	}
-	for sum>>shift > math.MaxUint32/2 {
-		shift++
-	}
+	shift := max(0, bits.Len64(sum)-31)
 	for i, w := range weights {
 		weights[i] = max(min(w, 1), w>>shift)
 	}
 	return weights
 }
 
-// maxOthers limits how many groups may take the calls of another one.
-const maxOthers = 16
-
-// leaves returns the clusters of a set's groups except one, by descending share.
-func (p *plan) leaves(s *set, except int) (names []string) {
-	order := make([]int, 0, len(s.groups))
-	for g := range s.groups {
-		if g != except {
-			order = append(order, g)
-		}
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.groups[b].weight, s.groups[a].weight) })
-	for _, g := range order[:min(len(order), maxOthers)] {
-		names = append(names, p.leaf(s, s.groups[g]))
-	}
-	return names
-}
-
-// leaf makes the cluster of a group, and returns its name. The name depends on what the endpoints have in common, so a client keeps its
-// connections when shares change.
-func (p *plan) leaf(s *set, g group) string {
+// nameOf returns the name of a group's cluster. It depends on what the endpoints have in common, so a client keeps its connections when
+// shares change.
+func (p *plan) nameOf(s *set, g int) string {
 	name := p.prefix
-	if s.lane != "" {
+	switch {
+	case s.strict:
+		name += strictMark + url.QueryEscape(s.lane)
+	case s.lane != "":
 		name += laneMark + url.QueryEscape(s.lane)
 	}
-	if g.name != "" {
-		name += "/split=" + g.name
+	if group := s.groups[g].name; group != "" {
+		name += "/split=" + group
 	}
-	p.addCluster(name, g.tiers)
 	return name
 }
 
 // Parts of the names of clusters.
 const (
-	laneMark      = "/lane="
-	leader        = "/leader"
-	nobody        = "/nobody"
-	aggregateMark = "/or=others"
+	laneMark   = "/lane="
+	onlyMark   = "/only:" // of clusters whose calls must not go to others
+	strictMark = onlyMark + "lane="
+	leader     = onlyMark + "leader"
+	nobody     = onlyMark + "nobody"
 )

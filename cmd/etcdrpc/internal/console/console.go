@@ -12,12 +12,10 @@ import (
 	"log"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -73,21 +71,21 @@ type Console struct {
 	log      *log.Logger
 	readOnly bool
 	handler  http.Handler
+	reading  sync.Mutex
 	now      atomic.Pointer[known]
 }
 
 // known is the last snapshot of etcd.
 type known struct {
 	*store.Snapshot
-	trouble  string        // why it is old; "": it is not
-	lines    func() []line // of its services, in their order, made when somebody looks
-	replaced chan struct{} // closed when the next is there
+	trouble string        // why it is old; "": it is not
+	lines   func() []line // of its services, in their order, made when somebody looks
 }
 
 // New returns a console of what a store holds. One that is read-only has no forms.
 func New(s *store.Store, etcd string, readOnly bool, l *log.Logger) *Console {
 	c := &Console{store: s, etcd: etcd, log: l, readOnly: readOnly}
-	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }, replaced: make(chan struct{})})
+	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }})
 	assets, err := fs.Sub(files, "assets")
 	if err != nil {
 		panic(err) // it is embedded
@@ -111,28 +109,21 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Run follows etcd until ctx ends.
 func (c *Console) Run(ctx context.Context) {
-	read := func(ctx context.Context) (*store.Snapshot, error) { return c.store.Under(ctx, "") }
-	c.store.Follow(ctx, read, func(n *store.Snapshot, err error) {
-		was := c.now.Load()
-		next := &known{Snapshot: n, lines: sync.OnceValue(func() []line { return c.linesOf(n) }), replaced: make(chan struct{})}
-		if err != nil {
-			next.Snapshot, next.lines, next.trouble = was.Snapshot, was.lines, err.Error()
-		}
-		c.now.Store(next)
-		close(was.replaced)
-	})
+	c.store.Follow(ctx, c.read, func(*store.Snapshot, error) {})
 }
 
-// await returns once a revision is shown, or that takes too long.
-func (c *Console) await(ctx context.Context, revision int64) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	for k := c.now.Load(); k.Revision < revision && ctx.Err() == nil; k = c.now.Load() {
-		select {
-		case <-k.replaced:
-		case <-ctx.Done():
-		}
+// read reads etcd, and has pages show that. One read at a time: a later one shows no less.
+func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	n, err := c.store.Under(ctx, "")
+	switch was := c.now.Load(); {
+	case err == nil:
+		c.now.Store(&known{Snapshot: n, lines: sync.OnceValue(func() []line { return c.linesOf(n) })})
+	case ctx.Err() == nil:
+		c.now.Store(&known{Snapshot: was.Snapshot, lines: was.lines, trouble: err.Error()})
 	}
+	return n, err
 }
 
 // frame is what all pages have.
@@ -140,33 +131,12 @@ type frame struct {
 	Title, Etcd, Trouble, Note string
 	Still, ReadOnly            bool   // it does not follow; it has no forms
 	Of                         string // the key of the service whose instances are searched; "": all services are
-	Query, Filter              string // of the search
-	Tabs                       []tab
-	More                       int // rows that are not shown
-}
-
-// tab is a link to the rows of one kind.
-type tab struct {
-	Text string
-	N    int
-	URL  string
-	On   bool
+	Query                      string // of the search
+	More                       int    // rows that are not shown
 }
 
 func (c *Console) frame(title string, k *known, r *http.Request) frame {
-	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, ReadOnly: c.readOnly, Query: r.FormValue("q"), Filter: r.FormValue("only")}
-}
-
-// addTab adds a link to the rows of one kind, unless there is none.
-func (f *frame) addTab(only, text string, n int) {
-	path, values := "/?", url.Values{"q": {f.Query}, "only": {only}}
-	if f.Of != "" {
-		path = "/service?"
-		values.Set("key", f.Of)
-	}
-	if n > 0 || only == f.Filter {
-		f.Tabs = append(f.Tabs, tab{Text: text, N: n, URL: path + values.Encode(), On: only == f.Filter})
-	}
+	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, ReadOnly: c.readOnly, Query: r.FormValue("q")}
 }
 
 // cut returns the rows that a page shows, and counts the others.

@@ -54,7 +54,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost && err == nil {
 		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
 		if err == nil {
-			c.await(r.Context(), e.Written)
+			_, _ = c.read(r.Context()) // the next page shows what is written, or why it may be old
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}
@@ -197,13 +197,11 @@ func command(e *policyedit.Edit) string {
 		}
 	}
 	words := []string{"etcdrpc", name, e.Service.Word()}
-	dashed := strings.HasPrefix(e.Key, "-")
+	if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") }) && !strings.HasPrefix(e.Key, "-") {
+		words = append(words, "--")
+	}
 	for _, arg := range args {
-		word, dash := strings.CutPrefix(output.Shell(arg), "-- ")
-		if dash && !dashed {
-			words, dashed = append(words, "--"), true
-		}
-		words = append(words, word)
+		words = append(words, strings.TrimPrefix(output.Shell(arg), "-- "))
 	}
 	return strings.Join(words, " ")
 }

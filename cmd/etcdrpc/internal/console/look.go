@@ -71,7 +71,7 @@ func newLine(s *inventory.Service, findings []doctor.Finding) line {
 		slices.SortFunc(*set, inventory.CompareNames)
 		*set = slices.DeleteFunc(slices.Compact(*set), func(text string) bool { return text == "" })
 	}
-	l.text = strings.Join(append(texts, l.Kinds...), "\n")
+	l.text = strings.Join(append(texts, strings.Join(l.Kinds, " "), l.Config), "\n")
 	return l
 }
 
@@ -84,30 +84,13 @@ func searched(i *inventory.Instance) string {
 	return strings.ToLower(text)
 }
 
-// filters are those of the overview.
-var filters = []struct {
-	only, text string
-	has        func(line) bool
-}{
-	{"", "all", func(line) bool { return true }},
-	{"findings", "with findings", func(l line) bool { return l.Severity != "" }},
-	{"drained", "with drained instances", func(l line) bool { return l.Counts[inventory.Drained] > 0 }},
-	{"config", "with a live config", func(l line) bool { return l.Config != "" }},
-}
-
 func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
 	k := c.now.Load()
 	p := struct {
 		frame
 		Lines []line
 	}{frame: c.frame("Services", k, r)}
-	for _, f := range filters {
-		matching := slices.DeleteFunc(slices.Clone(k.lines()), func(l line) bool { return !f.has(l) })
-		p.addTab(f.only, f.text, len(matching))
-		if f.only == p.Filter {
-			p.Lines = slices.DeleteFunc(matching, func(l line) bool { return !p.finds(l.text) })
-		}
-	}
+	p.Lines = slices.DeleteFunc(slices.Clone(k.lines()), func(l line) bool { return !p.finds(l.text) })
 	worst := map[doctor.Severity]int{doctor.Error: -2, doctor.Warning: -1}
 	slices.SortStableFunc(p.Lines, func(a, b line) int { return worst[a.Severity] - worst[b.Severity] })
 	p.Lines = cut(&p.frame, p.Lines)
@@ -161,13 +144,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	}
 	p.addVersions(all)
 	all = slices.Concat(all, s.Malformed)
-	p.addTab("", "all", len(all))
-	for _, state := range []inventory.State{inventory.Registered, inventory.Drained, inventory.Leaving, inventory.Malformed} {
-		p.addTab(string(state), string(state), l.Counts[state])
-	}
-	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i inventory.Instance) bool {
-		return p.Filter != "" && p.Filter != string(i.State) || p.Query != "" && !p.finds(searched(&i))
-	}))
+	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i inventory.Instance) bool { return !p.finds(searched(&i)) }))
 	if s.Config != nil {
 		p.Revision = s.ConfigRevision()
 		p.Written = r.FormValue("written") == strconv.FormatInt(p.Revision, 10)

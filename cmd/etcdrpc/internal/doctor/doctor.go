@@ -4,7 +4,6 @@ package doctor
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,26 +12,20 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 )
 
 // Options are the flags of doctor.
 type Options struct {
-	// Unsupported returns what xDS cannot express of a service. Its code links more policies than clients do, so it is passed in.
-	Unsupported func(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error)
-
 	skip, exclude   []string
 	noDial          bool
 	probeTimeout    time.Duration
 	deep, plaintext bool
 	caFile          string
-	roots           *x509.CertPool    // of caFile; nil: the roots of the system
 	authorities     map[string]string // set by protos, by service key
-	xds             bool
 }
 
 // AddTo adds the flags.
@@ -45,7 +38,6 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&d.plaintext, "plaintext", false, "with --deep: clients use no TLS")
 	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients trust the CA bundle in this `file`")
 	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
-	flags.BoolVar(&d.xds, "xds", false, "also find what etcdrpc xds cannot express of live policies and instances")
 }
 
 // Check returns an error if the flags are invalid.
@@ -63,24 +55,21 @@ func (d *Options) Check() (err error) {
 	case d.deep && d.noDial:
 		return errors.New("--deep and --no-dial exclude each other")
 	case d.caFile != "":
-		d.roots, err = tlsfiles.Pool("--service-cacert", d.caFile)
+		_, err = tlsfiles.Pool("--service-cacert", d.caFile)
 	}
 	return err
 }
 
+// excludes reports whether the entries of the service at key begin with an excluded prefix.
 func (d *Options) excludes(key string) bool {
-	return slices.ContainsFunc(d.exclude, func(prefix string) bool { return isUnder(key, prefix) })
+	return slices.ContainsFunc(d.exclude, func(prefix string) bool { return strings.HasPrefix(key+"/", prefix) })
 }
-
-// isUnder reports whether the entries of the service at key begin with prefix.
-func isUnder(key, prefix string) bool { return strings.HasPrefix(key+"/", prefix) }
 
 func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
 
 // Examine reads etcd, contacts the instances, and returns the faults of the service at key or of those below it.
-func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
+func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string) (*Report, error) {
 	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints())
-	p.exposed = s.Exposed
 	if err := p.read(ctx, s, key); err != nil {
 		return nil, err
 	}

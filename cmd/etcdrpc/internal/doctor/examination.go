@@ -20,7 +20,6 @@ type examination struct {
 	services            []*inventory.Service    // sorted by key
 	leases              map[int64]lease
 	etcd                []string                     // hosts of etcd
-	exposed             []string                     // hosts that get the password without TLS
 	oneHost             bool                         // etcd and all instances are on one host
 	probed              bool                         // connections to the addresses were tried
 	dialErrors          map[string]error             // by address
@@ -64,19 +63,13 @@ func keepEvident(n *store.Snapshot) *store.Snapshot {
 	return n
 }
 
-// addresses returns the addresses to connect to, without duplicates: those of instances, and of malformed entries without a
-// lease.
+// addresses returns the addresses to connect to, without duplicates.
 func (p *examination) addresses() []string {
 	set := make(map[string]bool)
 	for _, s := range p.services {
 		for _, i := range s.Instances {
 			if !i.Leaving() {
 				set[i.Addr] = true
-			}
-		}
-		for _, i := range s.Malformed {
-			if addr := addressOf(&i); i.Entry.Lease == 0 && addr != "" {
-				set[addr] = true
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -11,19 +10,18 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // connectAll connects to each address, and returns the errors of those that failed, by address.
-func (d *Options) connectAll(ctx context.Context, dial dialing.Func, addresses []string) map[string]error {
+func (d *Options) connectAll(ctx context.Context, dial transport.DialFunc, addresses []string) map[string]error {
 	errs := make([]error, len(addresses))
 	forEach(len(addresses), func(n int) {
 		ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
@@ -42,10 +40,13 @@ func (d *Options) connectAll(ctx context.Context, dial dialing.Func, addresses [
 	return failed
 }
 
-// forEach calls do for 0 to n-1, [dialing.MaxConns] at a time, and waits for all of them.
+// maxConns bounds concurrent connections.
+const maxConns = 256
+
+// forEach calls do for 0 to n-1, maxConns at a time, and waits for all of them.
 func forEach(n int, do func(int)) {
 	var running errgroup.Group
-	running.SetLimit(dialing.MaxConns)
+	running.SetLimit(maxConns)
 	for i := range n {
 		running.Go(func() error { do(i); return nil })
 	}
@@ -63,14 +64,23 @@ type healthResult struct {
 }
 
 // checkHealth checks the health of the instances that accept connections, as a gRPC client does.
-func (p *examination) checkHealth(ctx context.Context, dial dialing.Func) {
+func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) {
 	p.health = make(map[serviceAddr]healthResult)
 	for _, s := range p.services {
+		if endpoint.CheckKey(s.Key) != nil {
+			continue // clients refuse the key
+		}
 		all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool {
 			return p.dialErrors[i.Addr] != nil || p.isMisleading(i.Addr) || i.Drained
 		})
+		connect := transport.Transport{Plaintext: p.plaintext, Authority: p.authorities[s.Key], Files: tlsfiles.Files{CA: p.caFile}}
+		options, err := connect.Options(s.Key, dial)
 		answers := make([]healthResult, len(all))
-		forEach(len(all), func(n int) { answers[n] = p.checkInstance(ctx, dial, s.Key, &all[n]) })
+		forEach(len(all), func(n int) {
+			if answers[n] = (healthResult{kind: KindNotServing, problem: fmt.Sprint(err)}); err == nil {
+				answers[n] = p.checkInstance(ctx, options, &all[n])
+			}
+		})
 		for n, a := range answers {
 			p.health[serviceAddr{s.Key, all[n].Addr}] = a
 		}
@@ -78,15 +88,10 @@ func (p *examination) checkHealth(ctx context.Context, dial dialing.Func) {
 }
 
 // checkInstance checks the health of an instance's server, and of each service that its entry publishes.
-func (d *Options) checkInstance(ctx context.Context, dial dialing.Func, key string, i *inventory.Instance) (a healthResult) {
+func (d *Options) checkInstance(ctx context.Context, options []grpc.DialOption, i *inventory.Instance) (a healthResult) {
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
-	creds := insecure.NewCredentials()
-	if !d.plaintext {
-		creds = credentials.NewTLS(&tls.Config{RootCAs: d.roots, ServerName: servicekey.TLSName(key, d.authorities[key]), MinVersion: tls.VersionTLS12})
-	}
-	conn, err := grpc.NewClient("passthrough:///"+i.Addr, grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }))
+	conn, err := grpc.NewClient("passthrough:///"+i.Addr, options...)
 	if err != nil {
 		return healthResult{kind: KindNotServing, problem: err.Error()}
 	}
@@ -104,8 +109,8 @@ func (d *Options) checkInstance(ctx context.Context, dial dialing.Func, key stri
 		case code == codes.NotFound && service != "":
 			a.unknown = append(a.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
-		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"), strings.Contains(text, "certificate required"):
-			return a // it has no health service, or wants a client certificate
+		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"), strings.Contains(text, "certificate required"), strings.Contains(text, "broken pipe"):
+			return a // it has no health service, or wants a client certificate; then it may close the connection before the preface is written
 		default:
 			return healthResult{kind: KindNotServing, problem: text}
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -16,17 +15,19 @@ import (
 // longLease is the TTL, in seconds, from which on a lease does not show a dead server in useful time.
 const longLease = 24 * 60 * 60
 
-// noLease finds entries that outlive their server.
+// noLease finds entries that outlive their server. The remedy never deletes the entry of a server that accepts connections.
 func (x *subject) noLease() {
-	for n := range x.Instances {
-		i := &x.Instances[n]
-		switch granted := x.leases[i.Entry.Lease].Granted; {
-		case i.Entry.Lease == 0:
-			x.report(KindNoLease, "the entry has no lease, so it stays when its server dies",
-				"have its server register itself, unless the entry is kept on purpose, as by Registry.Add"+x.deleteAdvice(i, "; if it has no server any more"), i.Entry.Key)
-		case granted >= longLease:
-			x.report(KindNoLease, fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted)),
-				"have its server register itself, on a lease of seconds that it renews"+x.deleteAdvice(i, "; if it has no server any more"), i.Entry.Key)
+	for _, i := range x.Instances {
+		problem, granted := "the entry has no lease, so it stays when its server dies", x.leases[i.Entry.Lease].Granted
+		if i.Entry.Lease != 0 {
+			problem = fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted))
+		}
+		fix := "have its server register itself, unless the entry is kept on purpose, as by Registry.Add"
+		if !x.probed || x.dialErrors[i.Addr] != nil {
+			fix += "; if it has no server any more: " + x.deleteCommand(i.Entry.Key)
+		}
+		if i.Entry.Lease == 0 || granted >= longLease {
+			x.report(KindNoLease, problem, fix, i.Entry.Key)
 		}
 	}
 }
@@ -125,62 +126,20 @@ func (x *subject) metadataOf(i *inventory.Instance) {
 		found(fmt.Sprintf("publishes its methods in %d bytes, more than the %d that callers read, so they send any method to it", n, endpoint.MaxMethods),
 			"have its server leave "+endpoint.MethodsName+" out, or name fewer")
 	}
-	if host, port, err := net.SplitHostPort(i.Addr); err == nil && !strings.Contains(string(i.Entry.Value), i.Addr) && strings.Count(host, ":") > 1 {
-		if at := strings.LastIndexByte(host, ':'); len(host)-at > 4 && strings.Trim(host[at+1:], "0123456789") == "" {
-			found(fmt.Sprintf("is called at port %s, because its entry has the IPv6 address %s without brackets: %s is not read as a port of %s", port, host, host[at+1:], host[:at]),
-				fmt.Sprintf("if it is a port, have its server write [%s]:%s", host[:at], host[at+1:]))
-		}
-	}
 }
 
-// malformed finds entries that no client can read. The remedy never deletes the entry of a live server.
+// malformed finds entries that no client can read.
 func (x *subject) malformed() {
-	for n := range x.Malformed {
-		i, fix := &x.Malformed[n], "find its writer, and have it use a layout of docs/layouts.md"
+	for _, i := range x.Malformed {
+		fix := "find its writer, and have it use a layout of docs/layouts.md; "
 		switch {
 		case x.leases[i.Entry.Lease].notRenewed:
-			fix += "; nobody renews its lease, so it expires"
+			fix += "nobody renews its lease, so it expires"
 		case i.Entry.Lease != 0:
-			fix += "; it is on a lease, so it expires when its writer is dead"
+			fix += "it is on a lease, so it expires when its writer is dead"
 		default:
-			fix += x.deleteAdvice(i, "; if nobody writes it any more")
+			fix += "if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
 		x.report(KindMalformed, "no client can read the entry: "+i.Err.Error(), fix, i.Entry.Key)
 	}
-}
-
-// deleteAdvice returns condition and the command to delete an entry, "" if its server accepts connections.
-func (p *examination) deleteAdvice(i *inventory.Instance, condition string) string {
-	if addr := addressOf(i); p.probed && addr != "" && p.dialErrors[addr] == nil {
-		return ""
-	}
-	return condition + ": " + p.deleteCommand(i.Entry.Key)
-}
-
-// addressOf returns the address of an entry. For a malformed entry it is the first address in its text, or "".
-func addressOf(i *inventory.Instance) string {
-	if i.Err == nil {
-		return i.Addr
-	}
-	texts := []string{i.Instance, string(i.Entry.Value)}
-	for _, text := range texts {
-		if addr := addressIn(text); addr != "" {
-			return addr
-		}
-	}
-	return ""
-}
-
-// addressIn returns the address that text is or, as a URL, begins with; "": none.
-func addressIn(text string) string {
-	if _, rest, ok := strings.Cut(text, "://"); ok {
-		text = rest
-	}
-	if end := strings.IndexAny(text, "/?,#"); end >= 0 {
-		text = text[:end]
-	}
-	if !inventory.IsAddress(text) {
-		return ""
-	}
-	return text
 }

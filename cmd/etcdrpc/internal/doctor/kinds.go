@@ -30,12 +30,9 @@ const (
 	KindLane          Kind = "lane"
 	KindLeader        Kind = "leader"
 	KindMetadata      Kind = "metadata"
-	KindTooMany       Kind = "too-many"
-	KindPlaintext     Kind = "plaintext-password"
 	KindNotServing    Kind = "not-serving"
 	KindWrongService  Kind = "wrong-service"
 	KindHealthUnknown Kind = "health-unknown"
-	KindXDS           Kind = "xds"
 )
 
 // Severity is the severity of a fault.
@@ -72,23 +69,19 @@ var checks = []check{
 	{KindDuplicate, Error, "several instances with one address", finders{(*subject).duplicates}},
 	{KindMixedLayouts, Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
 	{KindBadKey, Error, "a service key that no client can be given", finders{(*subject).badKey}},
-	{KindBadPolicy, Error, "a live policy that clients do not go by", finders{(*subject).refusedPolicy, (*subject).ignoredDrain}},
+	{KindBadPolicy, Error, "a live policy that clients do not go by", finders{(*subject).refusedPolicy}},
 	{KindUnlinked, Warning, "a live policy that clients do not link by default", finders{(*subject).unlinkedPolicy}},
-	{KindNoMatch, Warning, "a split, drain or zone of a live policy that does not fit the instances",
-		finders{(*subject).unknownDrain, (*subject).emptyGroups, (*subject).outsideGroups, (*subject).zoneSpellings, (*subject).missingZones}},
-	{KindDrain, Warning, "a drain that does more than it was meant to", finders{(*subject).drainedSince, (*subject).emptiedGroups}},
-	{KindUnserved, Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves", finders{(*subject).unservedHealth, (*subject).unservedMethods}},
+	{KindNoMatch, Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
+		finders{(*subject).misfits, (*subject).outsideGroups, (*subject).missingZones}},
+	{KindDrain, Warning, "a drain of before that applies to an instance that came since", finders{(*subject).drainedSince}},
+	{KindUnserved, Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves", finders{(*subject).unserved}},
 	{KindOrphanPolicy, Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
-	{KindLane, Warning, "routes of a live policy that put no instance in a lane, or too many, or are missing",
-		finders{(*subject).ignoredDrainOfBase, (*subject).missingRoutes, (*subject).badRoutes, (*subject).drainedLanes}},
+	{KindLane, Warning, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
 	{KindLeader, Error, "a leader that no caller can reach", finders{(*subject).leader}},
-	{KindMetadata, Warning, "what an instance says of itself and no caller can read, or hardly means", finders{(*subject).metadata, (*subject).heavyWeights}},
-	{KindTooMany, Error, "more entries than clients keep", finders{(*subject).tooMany}},
-	{KindPlaintext, Warning, "a password of --user that is sent without TLS", nil},
+	{KindMetadata, Warning, "what an instance says of itself and no caller can read", finders{(*subject).metadata}},
 	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)", finders{(*subject).notServing}},
 	{KindWrongService, Error, "an address at which another service's server is now (--deep)", finders{(*subject).wrongService}},
 	{KindHealthUnknown, Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
-	{KindXDS, Warning, "what clients by xDS cannot be told (--xds)", finders{(*subject).unsupportedByXDS}},
 }
 
 // KindNames returns the names of all kinds.

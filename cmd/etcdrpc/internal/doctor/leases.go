@@ -124,7 +124,7 @@ func (p *examination) dropGone(ctx context.Context, s *store.Store) error {
 		if i.Entry.Lease == 0 || !p.leases[i.Entry.Lease].Expired() && !i.Leaving() {
 			return false
 		}
-		found, err := s.Get(ctx, i.Entry.Key)
+		found, err := s.GetAt(ctx, i.Entry.Key, 0)
 		if err != nil {
 			failed = err
 		}

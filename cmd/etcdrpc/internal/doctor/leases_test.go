@@ -86,17 +86,6 @@ func TestLongLease(t *testing.T) {
 	}
 }
 
-// TestTooMany reports more entries than clients keep.
-func TestTooMany(t *testing.T) {
-	for n, want := range map[int]int{20_000: 0, 20_001: 1} {
-		p := examinationOf(nil)
-		(&subject{examination: p, Service: &inventory.Service{Key: "acme/user", Instances: make([]inventory.Instance, n)}}).tooMany()
-		if len(p.findings) != want {
-			t.Errorf("%d entries: %+v", n, p.findings)
-		}
-	}
-}
-
 // examinationOf returns an examination of services.
 func examinationOf(services []*inventory.Service, etcd ...string) *examination {
 	return new(Options).newExamination(&store.Snapshot{Services: services}, func(key string) string { return key }, etcd)

@@ -2,15 +2,21 @@ package doctor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
+
+// reportPolicy reports a fault of the live policy, at its key and at those of some entries.
+func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) {
+	x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
+}
+
+// setCommand returns the command that replaces the live policy.
+func (x *subject) setCommand() string { return "etcdrpc policy set " + x.keyArg(x.Key) + " FILE" }
 
 // refusedPolicy finds live policies that clients refuse.
 func (x *subject) refusedPolicy() {
@@ -27,14 +33,6 @@ func (x *subject) leasedPolicy() {
 	}
 }
 
-// reportPolicy reports a fault of the live policy, at its key and at those of some entries.
-func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) {
-	x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
-}
-
-// setCommand returns the command that replaces the live policy.
-func (x *subject) setCommand() string { return "etcdrpc policy set " + x.keyArg(x.Key) + " FILE" }
-
 // orphanPolicy finds live policies of services without entries.
 func (x *subject) orphanPolicy() {
 	if x.hasPolicy && !x.InUse() && x.refusal == nil {
@@ -45,62 +43,81 @@ func (x *subject) orphanPolicy() {
 
 // unlinkedPolicy finds policies that not every client links.
 func (x *subject) unlinkedPolicy() {
-	config, err := x.Service.Live()
-	if !x.hasPolicy || config == nil || err != nil {
+	if x.live == nil {
 		return
 	}
-	if err := liveconfig.Linked(config); err != nil {
+	if err := liveconfig.Linked(x.live); err != nil {
 		x.reportPolicy(KindUnlinked,
 			"clients that do not link its policies refuse the live policy, and keep the last valid one: "+err.Error(),
 			fmt.Sprintf("have every client of %s link it, as generated code does if its proto names it, and then --skip %s; or use another: %s", x.keyArg(x.Key), KindUnlinked, x.setCommand()))
 	}
 }
 
-// ignoredDrain finds drains that clients ignore.
-func (x *subject) ignoredDrain() {
-	if ignored := x.plan.Drain.Ignored; ignored != 0 && ignored != plan.DrainNamesBase {
-		x.reportIgnored(KindBadPolicy)
+// unserved finds services and methods that a live policy configures and no instance serves. It finds none if an instance does not
+// declare its methods.
+func (x *subject) unserved() {
+	if x.live == nil {
+		return
 	}
-}
-
-// ignoredDrainOfBase finds drains that clients ignore for the instances in no lane.
-func (x *subject) ignoredDrainOfBase() {
-	if x.plan.Drain.Ignored == plan.DrainNamesBase {
-		x.reportIgnored(KindLane)
+	var named []serviceconfig.MethodName
+	for _, method := range x.live.Methods {
+		named = append(named, method.Name...)
 	}
-}
-
-func (x *subject) reportIgnored(kind Kind) {
-	x.reportPolicy(kind, "clients ignore the drain of the live policy: the list to "+x.plan.Drain.Problem(),
-		fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that should be called", x.keyArg(x.Key)))
-}
-
-// unknownDrain finds drains of names that clients do not know.
-func (x *subject) unknownDrain() {
+	if health := x.live.HealthCheck; health != nil {
+		named = append(named, serviceconfig.MethodName{Service: health.ServiceName})
+	}
 	var absent []string
-	list, byAddr, named := inventory.ListOf(x.policy.Drain), x.clients.ByAddr(), make(map[string]int)
-	for n, i := range slices.Backward(x.Instances) { // backward: the first of a name wins
-		named[i.Instance], named[i.Addr] = n, n
-	}
-	for _, name := range x.policy.Drain {
-		at, known := named[name]
-		if !known {
-			absent = append(absent, name)
-		} else if called := byAddr[x.Instances[at].Addr]; called != nil && !list.Has(called) {
-			x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy drains %q, but clients know %s as %q by another entry, and call it", name, called.Addr, called.Instance),
-				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it should be called: etcdrpc undrain %[1]s %[3]s", x.keyArg(x.Key), output.Shell(called.Addr), output.Shell(name)),
-				x.Instances[at].Entry.Key, called.Entry.Key)
-		}
+	for _, name := range x.clients.Unserved(named) {
+		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
 	}
 	if len(absent) > 0 {
-		x.reportPolicy(KindNoMatch, "the live policy drains names that are not registered: "+output.Quoted(absent),
-			fmt.Sprintf("compare with etcdrpc ls %[1]s; if it is gone for good: etcdrpc undrain %[1]s %[2]s", x.keyArg(x.Key), output.Shell(absent[0])))
+		x.reportPolicy(KindUnserved, "methodConfig or healthCheckConfig of the live policy names what no instance serves: "+output.Quoted(absent),
+			"name services and methods in full as the proto does: "+x.setCommand())
+	}
+}
+
+// misfits finds parts of the live policy that have no effect with these instances, in the words of clients' logs. A group of a split that
+// is drained is meant.
+func (x *subject) misfits() {
+	for _, report := range x.plan.Reports {
+		if !strings.Contains(report, "only endpoints that are drained") {
+			x.reportPolicy(KindNoMatch, "the live policy does not fit the instances: "+report,
+				fmt.Sprintf("compare etcdrpc policy get %[1]s with etcdrpc ls %[1]s -o json, and mend either: %[2]s", x.keyArg(x.Key), x.setCommand()))
+		}
+	}
+}
+
+// outsideGroups finds instances in no group of a split.
+func (x *subject) outsideGroups() {
+	var outside []string
+	for _, m := range x.plan.Base.Members {
+		if i := x.plan.All[m]; !i.Drained && x.plan.Config.Group(&i.Endpoint) == len(x.plan.Config.Split) {
+			outside = append(outside, i.Entry.Key)
+		}
+	}
+	if len(x.plan.Config.Split) > 0 && len(outside) > 0 {
+		x.reportPolicy(KindNoMatch, output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
+			"if they should be called, give them a group; if not, give them a group of weight 0: "+x.setCommand(), outside...)
+	}
+}
+
+// missingZones finds instances without a zone, if the policy prefers the client's zone.
+func (x *subject) missingZones() {
+	var without []string
+	for _, i := range x.clients.Instances {
+		if i.Zone == "" {
+			without = append(without, i.Entry.Key)
+		}
+	}
+	if x.plan.Config.PreferZone && len(without) > 0 {
+		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have none: clients with instances in their own zone do not call these", len(without), len(x.clients.Instances)),
+			"set the zone of the servers by runtime.WithZone; or use a live policy without preferZone: "+x.setCommand(), without...)
 	}
 }
 
 // drainName returns the name of an instance in the list "drain".
 func (x *subject) drainName(i *inventory.Instance) string {
-	if slices.Contains(x.policy.Drain, i.Instance) {
+	if inventory.ListOf(x.plan.Config.Drain)[i.Instance] {
 		return i.Instance
 	}
 	return i.Addr
@@ -120,41 +137,27 @@ func (x *subject) drainedSince() {
 	}
 }
 
-// unservedHealth finds a healthCheckConfig for a service that no instance publishes: if its health is unknown, every call
-// fails.
-func (x *subject) unservedHealth() {
-	if x.live == nil || x.live.HealthCheck == nil || x.live.HealthCheck.ServiceName == "" {
-		return
+// missingRoutes finds instances in lanes whose live policy sets balancing without routes.
+func (x *subject) missingRoutes() {
+	var inLanes []string
+	for _, i := range inventory.WithLane(x.clients.Instances) {
+		inLanes = append(inLanes, i.Entry.Key)
 	}
-	name := x.live.HealthCheck.ServiceName
-	if unserved, _ := x.Unserved([]serviceconfig.MethodName{{Service: name}}); len(unserved) > 0 {
-		x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers report its health anyway, every call fails", output.Quoted([]string{name})),
-			"name a service whose health the servers report, or \"\" for the whole server: "+x.setCommand())
+	if x.live != nil && len(x.live.LoadBalancing) > 0 && !x.plan.HasLanes() && len(inLanes) > 0 {
+		x.reportPolicy(KindLane, output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live policy has no routes, so calls without a lane also reach them",
+			"give the live policy the routes of the proto file (docs/lanes.md): "+x.setCommand(), inLanes...)
 	}
 }
 
-// unservedMethods finds methods that a live policy configures and no instance serves. It finds none if an instance does not
-// declare its methods.
-func (x *subject) unservedMethods() {
-	if x.live == nil {
+// drainedLanes finds strict lanes whose instances are all drained.
+func (x *subject) drainedLanes() {
+	if !x.plan.HasLanes() {
 		return
 	}
-	var named []serviceconfig.MethodName
-	for _, method := range x.live.Methods {
-		for _, name := range method.Name {
-			if name.Service != "" && !inventory.IsInfrastructure(name.Service) {
-				named = append(named, name)
-			}
+	for _, lane := range x.plan.Placed.Made {
+		if x.plan.Lane(lane) == nil {
+			x.reportPolicy(KindLane, fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
+				"undrain one, or use another live policy: "+x.setCommand())
 		}
 	}
-	unserved, example := x.Unserved(named)
-	if len(unserved) == 0 {
-		return
-	}
-	var absent []string
-	for _, name := range unserved {
-		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
-	}
-	x.reportPolicy(KindUnserved, "methodConfig of the live policy names methods that no instance serves, and has no effect for these: "+output.Quoted(absent),
-		fmt.Sprintf("name services and methods in full as the proto does, such as %.80q: %s", example, x.setCommand()))
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // subject is an examined service, and what clients make of it.
@@ -21,22 +20,21 @@ type subject struct {
 	hasPolicy bool                  // there is a live policy at a valid key
 	live      *serviceconfig.Config // live policy, nil if refused or without instances
 	refusal   error                 // why clients refuse the live policy
-	policy    *serviceconfig.Etcd   // of live; empty if live does not set balancing
-	plan      *inventory.Plan       // of a client under policy
+	plan      *inventory.Plan       // of a client under live
 }
 
 func (p *examination) subject(s *inventory.Service) *subject {
-	x := &subject{examination: p, Service: s, clients: s.Merged(), policy: new(serviceconfig.Etcd)}
+	x := &subject{examination: p, Service: s, clients: s.Merged()}
 	if x.hasPolicy = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasPolicy {
 		x.live, x.refusal = s.Live()
 	}
+	var policy *serviceconfig.Etcd
 	if len(s.Instances) == 0 {
 		x.live = nil
+	} else if x.live != nil {
+		policy = s.Policy()
 	}
-	if policy := s.Policy(); policy != nil && x.live != nil {
-		x.policy = policy
-	}
-	x.plan = x.clients.Plan(x.policy, "")
+	x.plan = x.clients.Plan(policy, "")
 	return x
 }
 
@@ -49,10 +47,6 @@ func (p *examination) check() {
 				find(x)
 			}
 		}
-	}
-	if len(p.exposed) > 0 {
-		p.report(KindPlaintext, fmt.Sprintf("the password of --user is sent without TLS to %s: anyone on the network path can read it", strings.Join(p.exposed, ", ")),
-			"have etcd serve TLS, and give https:// in --endpoints or --cacert; services that use this etcd with a password send theirs in the same way")
 	}
 }
 
@@ -79,22 +73,6 @@ func (x *subject) empty() {
 
 // isAbsent reports whether a service has neither entries nor a live config.
 func isAbsent(s *inventory.Service) bool { return !s.InUse() && s.Config == nil }
-
-// tooMany finds services with more entries than clients keep by default.
-func (x *subject) tooMany() {
-	const (
-		maxEntries = 20_000
-		maxBytes   = 32 << 20
-	)
-	entries, bytes := len(x.Instances)+len(x.Malformed), 0
-	for _, i := range x.Instances {
-		bytes += len(i.Entry.Key) + len(i.Entry.Value)
-	}
-	if entries > maxEntries || bytes > maxBytes {
-		x.report(KindTooMany, fmt.Sprintf("there are %d entries of %d KiB, and clients keep %d of %d KiB by default: they do not call the rest", entries, bytes>>10, maxEntries, maxBytes>>10),
-			"if that is intended, raise the limits of clients by runtime.WithLimits; if not, find their writer: etcdrpc ls "+x.keyArg(x.Key), x.Key+"/")
-	}
-}
 
 // leader finds leaders that callers cannot reach.
 func (x *subject) leader() {
@@ -151,29 +129,6 @@ func (x *subject) mixedLayouts() {
 	}
 	x.report(KindMixedLayouts, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, but lease_suffix only if asked to, and others may not", x.Key, len(parts), strings.Join(parts, ", ")),
 		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
-}
-
-// unsupportedByXDS finds what xDS clients of a service do not get. Refused live policies have their own finding.
-func (x *subject) unsupportedByXDS() {
-	if !x.xds || !x.InUse() {
-		return
-	}
-	config, where := "", x.Key+"/"
-	if x.live != nil {
-		config, where = x.live.JSON(), x.Config.Key
-	}
-	var endpoints []runtime.Endpoint
-	for _, i := range x.clients.Instances {
-		endpoints = append(endpoints, runtime.Endpoint(i.Endpoint))
-	}
-	unsupported, err := x.Unsupported(config, endpoints)
-	if err != nil {
-		unsupported = []string{err.Error()}
-	}
-	if len(unsupported) > 0 {
-		x.report(KindXDS, "xDS clients do not get all of it: "+strings.Join(unsupported, "; "),
-			"if xDS clients need it, configure it in the clients: docs/xds.md", where)
-	}
 }
 
 // keyArg returns a service key quoted for a command line, after --namespace if there is one.

@@ -68,16 +68,13 @@ func (e Entry) checkSize() error {
 	return fmt.Errorf("%d bytes, more than %d", e.Size, e.sizeLimit())
 }
 
-// Name returns the last segment of the key.
-func (e Entry) Name() string { return LastSegment(e.Key) }
+// Name returns the part of the key after its last slash.
+func (e Entry) Name() string { return e.Key[strings.LastIndexByte(e.Key, '/')+1:] }
 
 // namesLease reports whether the key ends in the id of the entry's lease.
 func (e Entry) namesLease() bool {
 	return e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
 }
-
-// LastSegment returns the part of a key after its last slash.
-func LastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
 
 // InOrder returns the entries of a map sorted by key, as [All] requires.
 func InOrder(byKey map[string]Entry) []Entry {

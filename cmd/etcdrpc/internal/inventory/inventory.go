@@ -4,7 +4,6 @@ package inventory
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -50,11 +49,6 @@ type Service struct {
 // InUse reports whether the service has an entry, readable or not.
 func (s *Service) InUse() bool { return len(s.Instances)+len(s.Malformed) > 0 }
 
-// Uses reports whether a readable entry is in one of the layouts.
-func (s *Service) Uses(layouts ...endpoint.Layout) bool {
-	return slices.ContainsFunc(s.Instances, func(i Instance) bool { return slices.Contains(layouts, i.Layout) })
-}
-
 // Entries returns all entries of the services.
 func Entries(services []*Service) (all []*Instance) {
 	for _, s := range services {
@@ -88,13 +82,12 @@ func All(entries []Entry) []*Service {
 		}
 		return groups[key]
 	}
-	owner := Owners(entries)
 	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &e
 		} else if key, c, ok := candidateOf(e); ok {
 			group(key).Candidates = append(group(key).Candidates, c)
-		} else if key := owner(e); key != "" && !IsCandidate(e.Key) {
+		} else if key := OwnerOf(e); key != "" && !IsCandidate(e.Key) {
 			group(key).Add(e)
 		}
 	}
@@ -141,10 +134,7 @@ func (i Instance) compare(other Instance) int {
 func (s *Service) Add(e Entry) bool {
 	read, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
 	if !ok {
-		if !s.IsStray(e) {
-			return false
-		}
-		err = errStray(e)
+		return false
 	}
 	if err = cmp.Or(e.checkSize(), err); err != nil {
 		s.Malformed = append(s.Malformed, Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Service: s.Key, Entry: e, Err: err})
@@ -152,11 +142,6 @@ func (s *Service) Add(e Entry) bool {
 		s.Instances = append(s.Instances, Instance{Endpoint: read, Service: s.Key, Layout: layout, Entry: e})
 	}
 	return true
-}
-
-// errStray returns the error for a stray.
-func errStray(e Entry) error {
-	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", LeaseName(e.Lease))
 }
 
 // LeaseName returns a lease id in hexadecimal, as in etcdctl.

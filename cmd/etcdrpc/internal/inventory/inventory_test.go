@@ -56,19 +56,3 @@ func TestSurveyAll_LongKeys(t *testing.T) {
 		t.Errorf("%d services", n)
 	}
 }
-
-// TestSurveyAll_Strays assigns an entry whose key names another lease to the longest service key that matches.
-func TestSurveyAll_Strays(t *testing.T) {
-	const lease = 7587882123456789012
-	var entries []Entry
-	for _, key := range []string{"pay", "pay7", "acme/pay", "acme/pay1"} {
-		entries = append(entries, Entry{Key: fmt.Sprint(key, lease), Value: []byte("10.0.0.7:80"), Lease: lease})
-	}
-	for stray, want := range map[string]string{"pay77587882123456789013": "pay7", "pay87587882123456789013": "pay", "acme/pay17587882123456789013": "acme/pay1"} {
-		for _, s := range All(append(entries, Entry{Key: stray, Value: []byte("10.0.0.8:80"), Lease: 1})) {
-			if got := len(s.Malformed) > 0; got != (s.Key == want) {
-				t.Errorf("%s is of %s, want %s", stray, s.Key, want)
-			}
-		}
-	}
-}

@@ -20,9 +20,9 @@ type JSON struct {
 
 // LeaseJSON is the lease of an instance.
 type LeaseJSON struct {
-	ID         string `json:"id"`         // in hexadecimal, as in etcdctl
-	TTL        int64  `json:"ttl"`        // time left in seconds; -1: expired
-	GrantedTTL int64  `json:"grantedTTL"` // seconds
+	ID         string `json:"id"`                   // in hexadecimal, as in etcdctl
+	TTL        int64  `json:"ttl,omitempty"`        // time left in seconds; -1: expired; 0: less than a second, or not read
+	GrantedTTL int64  `json:"grantedTTL,omitempty"` // seconds; 0: not read
 }
 
 // JSON returns the JSON output of an instance whose key lies in namespace.

@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"cmp"
 	"iter"
 	"slices"
 	"strings"
@@ -9,49 +8,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
-
-// Serves reports whether an instance declares a method, or declares none. gRPC's own services are never declared, so they count
-// as served.
-func (i *Instance) Serves(method string) bool {
-	if IsInfrastructure(strings.TrimPrefix(method, "/")) {
-		return true
-	}
-	undeclared := true
-	for declared := range DeclaredMethods(&i.Endpoint) {
-		if IsMethod(declared, method) {
-			return true
-		}
-		undeclared = false
-	}
-	return undeclared
-}
-
-// maxMethods bounds the methods that Methods returns.
-const maxMethods = 100
-
-// Methods returns the methods that the instances declare, sorted and without duplicates, at most maxMethods.
-func (s *Service) Methods() (names []string) {
-	var all []serviceconfig.MethodName
-	sort := func() {
-		slices.SortFunc(all, func(a, b serviceconfig.MethodName) int {
-			return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Method, b.Method))
-		})
-		all = slices.Compact(all)
-		all = all[:min(len(all), maxMethods)]
-	}
-	for n := range s.Instances {
-		for declared := range DeclaredMethods(&s.Instances[n].Endpoint) {
-			if all = append(all, declared); len(all) > 10*maxMethods {
-				sort()
-			}
-		}
-	}
-	sort()
-	for _, m := range all {
-		names = append(names, m.Service+"/"+m.Method)
-	}
-	return names
-}
 
 // DeclaredMethods yields the methods that an endpoint declares. It copies no names: written in full, the methods of a service
 // with a long name would take a thousand times the memory of the metadata.
@@ -75,51 +31,26 @@ func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 	}
 }
 
-// IsMethod reports whether name denotes a method: as "package.Service/Method", without the package, or as the method alone.
-func IsMethod(m serviceconfig.MethodName, name string) bool {
-	service, method, full := strings.Cut(strings.TrimPrefix(name, "/"), "/")
-	if !full {
-		return service == m.Method
-	}
-	rest, ok := strings.CutSuffix(m.Service, service)
-	return ok && method == m.Method && (rest == "" || strings.HasSuffix(rest, "."))
-}
-
 // IsInfrastructure reports whether a service is one of gRPC's own, such as the health check. Servers do not publish these.
 func IsInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
 
-// Unserved returns the names that no instance publishes, and an example of a published service. If an instance publishes
-// nothing, it returns none: that instance may serve them.
-func (s *Service) Unserved(names []serviceconfig.MethodName) (unserved []serviceconfig.MethodName, example string) {
-	missing := make(map[string]map[string]bool) // methods by service, "" for the service itself
+// Unserved returns the names, of methods or of whole services, that no instance publishes. If an instance publishes nothing, it
+// returns none: that instance may serve them. gRPC's own services and the name of all services count as served.
+func (s *Service) Unserved(names []serviceconfig.MethodName) []serviceconfig.MethodName {
+	missing := make(map[serviceconfig.MethodName]bool)
 	for _, name := range names {
-		if missing[name.Service] == nil {
-			missing[name.Service] = make(map[string]bool)
-		}
-		missing[name.Service][name.Method] = true
+		missing[name] = len(s.Instances) > 0 && name.Service != "" && !IsInfrastructure(name.Service)
 	}
-	clients := s.Merged().Instances
-	for n := range clients {
+	for _, i := range s.Instances {
 		undeclared := true
-		var service string
-		var methods map[string]bool
-		for m := range DeclaredMethods(&clients[n].Endpoint) {
-			if undeclared || m.Service != service {
-				service, methods = m.Service, missing[m.Service]
-				delete(methods, "")
-				if n == 0 && undeclared || service < example {
-					example = service
-				}
-			}
+		for m := range DeclaredMethods(&i.Endpoint) {
 			undeclared = false
-			delete(methods, m.Method)
+			delete(missing, m)
+			delete(missing, serviceconfig.MethodName{Service: m.Service})
 		}
 		if undeclared {
-			return nil, ""
+			return nil
 		}
 	}
-	if len(clients) == 0 {
-		return nil, ""
-	}
-	return slices.DeleteFunc(slices.Clone(names), func(name serviceconfig.MethodName) bool { return !missing[name.Service][name.Method] }), example
+	return slices.DeleteFunc(slices.Clone(names), func(name serviceconfig.MethodName) bool { return !missing[name] })
 }

@@ -65,12 +65,3 @@ func (s *Service) errUnknown() error {
 	}
 	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
 }
-
-// DrainName returns the name of an instance for the list "drain": its id or, if clients know its address by the id of another
-// entry, its address.
-func (i *Instance) DrainName(called *Instance) string {
-	if called.Instance != i.Instance {
-		return i.Addr
-	}
-	return i.Instance
-}

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -11,10 +12,10 @@ func TestDiff(t *testing.T) {
 		{"new", "", "a\nb\n", "+ a\n+ b\n"},
 		{"gone", "a", "", "- a\n"},
 		{"replaced", "a\nb\nc", "a\nx\nc", "  a\n- b\n+ x\n  c\n"},
-		{"moved", "a\nb\nc", "b\nc\na", "- a\n  b\n  c\n+ a\n"},
+		{"moved", "a\nb\nc", "b\nc\na", "- a\n- b\n- c\n+ b\n+ c\n+ a\n"},
 	} {
-		if got := Diff(tc.before, tc.after); got != tc.want {
-			t.Errorf("%s:\n%swant:\n%s", tc.name, got, tc.want)
+		if got := Diff(tc.before, tc.after); !slices.Equal(got, Lines(tc.want)) {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
 }

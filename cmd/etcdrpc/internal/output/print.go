@@ -9,7 +9,6 @@ import (
 	"io"
 	"reflect"
 	"strings"
-	"sync"
 
 	"github.com/clipperhouse/displaywidth"
 
@@ -52,14 +51,10 @@ func escapedArgs(args []any) []any {
 	return all
 }
 
-// Once returns a function that prints a text on its own line, unless it is "" or the same as last time. It is safe for
-// concurrent use.
+// Once returns a function that prints a text on its own line, unless it is "" or the same as last time.
 func Once(w io.Writer) func(text string) {
-	var mu sync.Mutex
 	last := ""
 	return func(text string) {
-		mu.Lock()
-		defer mu.Unlock()
 		if text != "" && text != last {
 			Sayf(w, "%s\n", text)
 		}

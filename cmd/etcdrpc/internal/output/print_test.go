@@ -24,14 +24,3 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
-
-func TestSeconds(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0s", 59: "59s", 60: "1m", 90: "1m30s", 3600: "1h", 3660: "1h1m", 3601: "1h0m1s", 100_000: "27h46m40s",
-		172_800: "2d", 31_535_972: "364d 23h", 1 << 62: "106751d 23h",
-	} {
-		if got := Seconds(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
-}

@@ -2,6 +2,7 @@ package output
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -62,30 +63,12 @@ func escaped(word string) string {
 }
 
 // needsQuotes reports whether a word with r is quoted: some shells may treat r as special.
-func needsQuotes(r rune) bool { return r >= utf8.RuneSelf || isSpecial(r) }
-
-// isSpecial reports whether shells may treat r as special. Letters of any language are not.
-func isSpecial(r rune) bool {
-	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
+func needsQuotes(r rune) bool {
+	return r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
 }
 
-// Offered returns the words that a shell can complete without quotes: not every completion script quotes.
+// Offered returns the words that a shell can complete without quotes: not every completion script quotes. cobra takes a word that
+// begins with its mark for a message.
 func Offered(words []string) []string {
-	var all []string
-	for _, word := range words {
-		if isCompletable(word) {
-			all = append(all, word)
-		}
-	}
-	return all
-}
-
-func isCompletable(word string) bool {
-	switch {
-	case word == "" || len(word) > maxWord || !utf8.ValidString(word):
-		return false
-	case strings.HasPrefix(word, "-") || strings.HasPrefix(word, "_activeHelp_"): // it would be a flag, or cobra's
-		return false
-	}
-	return !strings.ContainsFunc(word, isSpecial)
+	return slices.DeleteFunc(words, func(word string) bool { return Shell(word) != word || strings.HasPrefix(word, "_activeHelp_") })
 }

@@ -35,9 +35,9 @@ func TestShell(t *testing.T) {
 }
 
 func TestOffered(t *testing.T) {
-	words := []string{"acme/user", "größe", "10.0.0.7:9000", "a b", "a\tb", "a\nb", "$(x)", "`x`", "a;b", "a'b", "~", "-x", "*", "_activeHelp_ x",
+	words := []string{"acme/user", "10.0.0.7:9000", "größe", "a b", "a\tb", "a\nb", "$(x)", "`x`", "a;b", "a'b", "~", "-x", "*", "_activeHelp_ x",
 		"a\x1b", "a\u202e", "a\xff", "", strings.Repeat("x", 1<<20)}
-	if got := Offered(words); !slices.Equal(got, words[:3]) {
+	if got := Offered(slices.Clone(words)); !slices.Equal(got, words[:2]) {
 		t.Errorf("offered %q", got)
 	}
 }

@@ -34,24 +34,9 @@ func SomeOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Seconds formats a number of seconds: "59s", "1h30m", and from two days on "364d 23h".
+// Seconds formats a number of seconds: "59s", "1h30m0s".
 func Seconds(n int64) string {
-	const day = 24 * time.Hour
-	d := time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second
-	if d < 2*day {
-		text := d.String()
-		for _, unit := range []string{"m0s", "h0m"} {
-			if strings.HasSuffix(text, unit) {
-				text = text[:len(text)-2]
-			}
-		}
-		return text
-	}
-	days := fmt.Sprintf("%dd", d/day)
-	if hours := d % day / time.Hour; hours > 0 {
-		return fmt.Sprintf("%s %dh", days, hours)
-	}
-	return days
+	return (time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second).String()
 }
 
 // Counted returns a count with its noun: "1 entry", "2 entries".

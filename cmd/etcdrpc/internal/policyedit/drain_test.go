@@ -36,12 +36,12 @@ func TestDrain(t *testing.T) {
 		notes               []string
 	}{
 		{"one of a group", canary, "a", "", []string{"2 of 4 instances get calls then; b has 99.0 % instead of 49.5 %."}},
-		{"a group", canary, "a b", "split[0], of weight 99, of the instances with \"version\"=\"v1\"",
+		{"a group", canary, "a b", "split[0] matches only endpoints that are drained",
 			[]string{"1 of 4 instances get calls then; c has 100.0 % instead of 1.0 %.", "split[0] has no instance here: the other groups have its share."}},
-		{"the canary", canary, "c", "split[1], of weight 1,", []string{"2 of 4", "split[1] has no instance here"}},
+		{"the canary", canary, "c", "split[1] matches", []string{"2 of 4", "split[1] has no instance here"}},
 		{"a group without calls", unused, "c", "", []string{"2 of 4", "split[1] has no instance here"}},
 		{"a lane", lanes, "d", "", []string{"2 of 4", "In the lane pr: 2 of 4 instances get calls then; a has 50.0 % instead of 0.0 %.", `In the lane pr: No instance that may be called is in the lane "pr"`}},
-		{"a strict lane", lanes, "c", `the lane "two", which is strict`, []string{"2 of 4", `In the lane two: The calls fail: the lane "two" is strict`}},
+		{"a strict lane", lanes, "c", `the lane "two" is strict`, []string{"2 of 4", `In the lane two: The calls fail: the lane "two" is strict`}},
 		{"a zone", zones, "a", "", []string{"3 of 4", "In the zone x: 3 of 4 instances get calls then; b has 33.3 % instead of 0.0 %.", "No instance is left in the zone x: the calls of its clients go to other zones."}},
 		{"some of a zone", zones, "b c", "", []string{"2 of 4", "In the zone y: 1 of 4 instances get calls then; d has 100.0 % instead of 33.3 %."}},
 		{"where nothing is known", "", "a", "", []string{"3 of 4 instances get calls then; b has 33.3 %."}},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -48,9 +47,7 @@ func Explain(s *inventory.Service, from Caller) (*Explanation, error) {
 	x.unwrapPolicy(config.LoadBalancing[0])
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, from.Zone)
-	if problem := x.plan.Drain.Problem(); problem != "" {
-		x.note("The list to %s.", problem)
-	}
+	x.Notes = append(x.Notes, x.plan.Reports...)
 	x.share(x.lane())
 	x.generalFrom = len(x.Notes)
 	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
@@ -92,15 +89,15 @@ func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 func (x *Explanation) lane() *plan.Lane {
 	p, base := x.plan, x.plan.Base
 	switch l := p.Lane(x.Lane); {
-	case p.Placed == nil && x.Lane != "":
-		x.note("The live policy has no routes, so lanes have no effect.")
-		return base
 	case p.Placed == nil:
+		if x.Lane != "" {
+			x.note("The live policy has no routes, so lanes have no effect.")
+		}
 		return base
 	case l == nil:
 		l = &plan.Lane{Name: x.Lane, Strict: true}
 		fallthrough
-	case l != base && (l.Strict || slices.ContainsFunc(x.members(l), x.serves)):
+	case l != base && (l.Strict || len(x.members(l)) > 0):
 		if len(x.members(l)) == 0 {
 			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
 		}
@@ -108,20 +105,14 @@ func (x *Explanation) lane() *plan.Lane {
 	case x.Lane != "":
 		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
 	}
-	if members := x.members(base); len(members) > 0 && !p.Placed.IsBase(&members[0].Endpoint) {
-		x.note("Every instance is in a lane, so the calls without one go to all.")
-	}
 	return base
 }
-
-// serves reports whether an instance serves the caller's method.
-func (x *Explanation) serves(i *inventory.Instance) bool { return x.Method == "" || i.Serves(x.Method) }
 
 // group is a group of the split within a lane.
 type group struct {
 	plan.Group
 	name   string
-	called []*inventory.Instance // of the preferred zone, and serving the method
+	called []*inventory.Instance // of the preferred zone
 }
 
 // share sets the share of each instance of a lane.
@@ -146,45 +137,24 @@ func (x *Explanation) share(l *plan.Lane) {
 	x.setReasons(l)
 }
 
-// groups returns the groups of a lane that have an instance, and notes the groups of the split that have none.
+// groups returns the groups of a lane that have an instance.
 func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 	config, splits := x.plan.Config, x.etcd.Split
-	found := make([]bool, len(splits)+1)
 	for _, of := range x.plan.Groups(l) {
-		g := group{Group: of}
-		for _, tier := range of.Tiers {
-			if g.called == nil && tier.Class.IsLive() {
-				for _, m := range tier.Members {
-					if i := x.plan.All[m]; x.serves(i) {
-						g.called = append(g.called, i)
-					}
-				}
-			}
-		}
-		if g.called == nil {
+		if !of.Tiers[0].Class.IsLive() {
 			continue
 		}
-		at := config.Group(&g.called[0].Endpoint)
-		found[at] = true
-		switch {
+		g := group{Group: of}
+		for _, m := range of.Tiers[0].Members {
+			g.called = append(g.called, x.plan.All[m])
+		}
+		switch at := config.Group(&g.called[0].Endpoint); {
 		case at < len(splits):
 			g.name = fmt.Sprintf("in split[%d], of weight %d", at, splits[at].Weight)
 		case len(splits) > 0:
 			g.name = "matches no group of the split"
 		}
 		groups = append(groups, g)
-	}
-	instead := ""
-	if slices.ContainsFunc(groups, func(g group) bool { return g.Weight > 0 }) {
-		instead = ": the other groups have its share"
-	}
-	for at := range splits {
-		if !found[at] {
-			x.note("split[%d] has no instance here%s.", at, instead)
-		}
-	}
-	if n := len(groups); n > 0 && len(splits) > 0 && found[len(splits)] && instead != "" {
-		x.note("%d of the instances match no group of the split, and get no calls.", len(groups[n-1].called))
 	}
 	return groups
 }
@@ -239,8 +209,6 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 		return "is of no lane that clients make, and not of the base either"
 	case !in:
 		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
-	case !x.serves(i):
-		return "does not serve " + x.Method
 	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
 		return fmt.Sprintf("in split[%d], of weight 0, while others have one", at)
 	case at == len(x.etcd.Split) && at > 0:

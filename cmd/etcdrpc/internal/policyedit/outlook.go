@@ -41,7 +41,7 @@ func (e *Edit) checkOutcome() error {
 		emptied = append(emptiedGroups(before, after), emptied...)
 	}
 	if len(emptied) > 0 && !e.Force {
-		return fmt.Errorf("%w in %s: register another instance first", ErrNoneLeft, strings.Join(emptied, " and in "))
+		return fmt.Errorf("%w: %s: register another instance first", ErrNoneLeft, strings.Join(emptied, "; "))
 	}
 	x, err := Explain(e.withNewConfig(), Caller{})
 	if err != nil {
@@ -69,7 +69,7 @@ func emptiedLanes(before, after *inventory.Plan) (all []string) {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		if fails(after, name) && !fails(before, name) {
-			all = append(all, fmt.Sprintf("the lane %q, which is strict", name))
+			all = append(all, fmt.Sprintf("the lane %q is strict", name))
 		}
 	}
 	return all
@@ -78,26 +78,11 @@ func emptiedLanes(before, after *inventory.Plan) (all []string) {
 // fails reports whether calls of a lane fail.
 func fails(p *inventory.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
 
-// emptiedGroups returns the groups of the split with a weight that lose their last instance for calls without a lane.
-func emptiedGroups(before, after *inventory.Plan) (all []string) {
-	had, has := groupsWithInstances(before), groupsWithInstances(after)
-	for n, g := range after.Config.Split {
-		if g.Weight > 0 && had[g.Key()] && !has[g.Key()] {
-			all = append(all, fmt.Sprintf("split[%d], of weight %d, of the instances with %s", n, g.Weight, strings.TrimSuffix(g.Key(), ";")))
-		}
-	}
-	return all
-}
-
-// groupsWithInstances returns the keys of the groups of the split that have an instance for calls without a lane.
-func groupsWithInstances(p *inventory.Plan) map[string]bool {
-	groups := make(map[string]bool)
-	for _, m := range p.Base.Members {
-		if at := p.Config.Group(&p.All[m].Endpoint); int(m) < p.Live && at < len(p.Config.Split) {
-			groups[p.Config.Split[at].Key()] = true
-		}
-	}
-	return groups
+// emptiedGroups returns what clients newly say of the groups of the split.
+func emptiedGroups(before, after *inventory.Plan) []string {
+	return slices.DeleteFunc(slices.Clone(after.Reports), func(report string) bool {
+		return !strings.HasPrefix(report, "split") || slices.Contains(before.Reports, report)
+	})
 }
 
 // laneNames returns the ids of the instances in lanes.

@@ -49,7 +49,7 @@ func Unlinked(c *serviceconfig.Config) []string {
 
 // Diff returns the lines of the old and the new config, prefixed by "- ", "+ " or, if unchanged, two spaces.
 func (e *Edit) Diff() []string {
-	return output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
+	return output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))
 }
 
 // printChanges prints the warnings, the diff and the notes.
@@ -74,11 +74,6 @@ func (e *Edit) outcome() string {
 	switch e.Kind {
 	case Remove:
 		return "The live policy of " + e.Key + " is removed: its clients use the generated one again."
-	case Split:
-		if len(e.Groups) == 0 {
-			return "The calls of " + e.Key + " are no longer split."
-		}
-		return "The calls of " + e.Key + " follow this split."
 	case Drain:
 		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
 	case Undrain:

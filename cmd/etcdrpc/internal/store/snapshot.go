@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +29,6 @@ const (
 	RetryAfter = time.Second
 	// relist is the longest time between reads. Watches do not report granted rights or a restored etcd.
 	relist = 10 * time.Second
-	// maxReads bounds how often a read begins again because etcd compacted its revision.
-	maxReads = 5
 )
 
 // Snapshot is the services that a read found.
@@ -51,24 +51,18 @@ func (n *Snapshot) Find(key string) *inventory.Service {
 	return &inventory.Service{Key: key}
 }
 
-// prefixRanges returns the ranges of the services under a prefix: first their entries, which must be readable, then live
-// configs and candidates, which most roles cannot read.
-func prefixRanges(prefix string) []KeyRange {
-	bare := strings.TrimSuffix(prefix, "/")
-	return []KeyRange{PrefixRange(prefix), PrefixRange(inventory.ConfigPrefix + bare), PrefixRange(servicekey.LeaderSegment + "/" + bare)}
-}
-
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
-	n, err := s.read(ctx, prefixRanges(prefix), func(entries []inventory.Entry) []*inventory.Service {
-		all := inventory.All(entries)
-		for n := 0; n < len(all); n++ { // the live config of "acme2" lies under that of "acme"
-			if !strings.HasPrefix(all[n].Key+"/", prefix) {
-				all = append(all[:n], all[n+1:]...)
-				n--
-			}
-		}
-		return all
+	bare := strings.TrimSuffix(prefix, "/")
+	configs := []KeyRange{PrefixRange(inventory.ConfigPrefix + bare)}
+	if bare != "" { // a role may have the right to "acme/" alone
+		configs = append(configs, PrefixRange(inventory.ConfigPrefix+bare+"/"))
+	}
+	parts := [][]KeyRange{{PrefixRange(prefix)}, configs, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
+	n, err := s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
+		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the live config of "acme2" lies under that of "acme"
+			return !strings.HasPrefix(s.Key+"/", prefix)
+		})
 	})
 	if (errors.Is(err, ErrDenied) || err == nil && len(n.Services) == 0) && endpoint.CheckKey(prefix) == nil {
 		// A role may have the right to this service alone. And who names a key means a service, whatever its entries look like.
@@ -81,65 +75,34 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 
 // At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
-	of := func(entries []inventory.Entry) []*inventory.Service {
+	entries := []KeyRange{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)}
+	parts := [][]KeyRange{entries, {ConfigOf(key)}, {PrefixRange(servicekey.LeaderPrefix(key))}}
+	return s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return []*inventory.Service{inventory.Of(key, entries)}
-	}
-	all := s.serviceRanges(key)
-	n, err := s.read(ctx, all, of)
-	if errors.Is(err, ErrDenied) {
-		all[0] = EntriesOf(endpoint.Reader{}, key)
-		n, err = s.read(ctx, all, of)
-	}
-	return n, err
+	})
 }
 
-func (s *Store) serviceRanges(key string) []KeyRange {
-	return []KeyRange{EntriesOf(inventory.AnyLayout, key), ConfigOf(key), PrefixRange(servicekey.LeaderPrefix(key))}
-}
-
-// read reads the ranges at one revision, that of the first.
-func (s *Store) read(ctx context.Context, parts []KeyRange, of func([]inventory.Entry) []*inventory.Service) (n *Snapshot, err error) {
-	for range maxReads {
-		if n, err = s.readOnce(ctx, parts, of); !errors.Is(err, errCompacted) {
-			break
-		}
-	}
-	return n, err
-}
-
-func (s *Store) readOnce(ctx context.Context, parts []KeyRange, of func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
+// read reads entries, which must be readable, then live configs and candidates, which most roles cannot read, at the revision of the
+// first. Of each part it reads the first range that the user may read.
+func (s *Store) read(ctx context.Context, parts [][]KeyRange, of func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
-	for i, r := range parts {
-		entries, revision, err := s.Scan(ctx, r, n.Revision)
+	for i, ranges := range parts {
+		r, entries, revision, err := s.scanFirst(ctx, ranges, n.Revision)
 		switch {
-		case i > 0 && errors.Is(err, ErrDenied):
-			below := r // the user may have the right for "acme/" only
-			if below.From += "/"; i == 1 && parts[0].From+"/" != below.From {
-				below.End = PrefixRange(below.From).End
-				entries, _, err = s.Scan(ctx, below, n.Revision)
-			}
-			if err == nil {
-				r = below
-				break
-			}
-			if i == 1 {
-				n.Denied = err
-				n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(r.From), s.userName(), DrainUnseen)
-			}
-			continue
-		case err != nil:
+		case err == nil:
+			n.parts, n.Revision = append(n.parts, r), cmp.Or(n.Revision, revision)
+		case i == 0 || !errors.Is(err, ErrDenied):
 			return nil, err
-		case i == 0:
-			n.Revision = revision
+		case i == 1:
+			n.Denied = err
+			n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.userName(), DrainUnseen)
 		}
-		n.parts = append(n.parts, r)
 		for _, e := range entries {
 			byKey[e.Key] = e
 		}
 	}
-	entries := inventory.InOrder(byKey)
-	n.Services = of(entries)
+	n.Services = of(inventory.InOrder(byKey))
 	for _, found := range n.Services {
 		found.Namespace = s.namespace
 		if _, err := found.Live(); err != nil && found.InUse() {
@@ -147,6 +110,16 @@ func (s *Store) readOnce(ctx context.Context, parts []KeyRange, of func([]invent
 		}
 	}
 	return n, nil
+}
+
+// scanFirst lists the first of some ranges that the user may read.
+func (s *Store) scanFirst(ctx context.Context, ranges []KeyRange, at int64) (r KeyRange, entries []inventory.Entry, revision int64, err error) {
+	for _, r = range ranges {
+		if entries, revision, err = s.Scan(ctx, r, at); !errors.Is(err, ErrDenied) {
+			break
+		}
+	}
+	return r, entries, revision, err
 }
 
 // Follow reads at once, soon after each change, and at times without one. It passes each outcome to told, until ctx ends.

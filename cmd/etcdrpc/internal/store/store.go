@@ -4,7 +4,6 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,8 +38,6 @@ type Store struct {
 	watcher   clientv3.Watcher
 	namespace string
 	User      string        // "": none given
-	Exposed   []string      // hosts that get the password without TLS
-	subject   string        // common name of the client certificate; etcd may derive the user from it
 	timeout   time.Duration // of one request
 }
 
@@ -59,18 +56,13 @@ func Exposed(cfg clientv3.Config) []string {
 
 // Open connects to etcd. prefix is the namespace, and timeout bounds each request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
-	s := &Store{conn: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
-	if cfg.TLS != nil && cfg.TLS.GetClientCertificate != nil {
-		if cert, err := cfg.TLS.GetClientCertificate(new(tls.CertificateRequestInfo)); err == nil && cert.Leaf != nil {
-			s.subject = cert.Leaf.Subject.CommonName
-		}
-	}
+	s := &Store{conn: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout}
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
 		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
 	}
-	s.kv = timedKV{namespace.NewKV(s.client.KV, s.namespace), timeout}
+	s.kv = timedKV{KV: namespace.NewKV(s.client.KV, s.namespace), timeout: timeout}
 	s.watcher = namespace.NewWatcher(s.client.Watcher, s.namespace)
 	return s, nil
 }
@@ -96,13 +88,10 @@ func (s *Store) Full(key string) string { return s.namespace + key }
 
 // userName describes the user that etcd authenticates.
 func (s *Store) userName() string {
-	switch {
-	case s.User != "":
-		return fmt.Sprintf("the user %q", s.User)
-	case s.subject != "":
-		return "the user of --cert"
+	if s.User == "" {
+		return "a client without --user"
 	}
-	return "a client without --user"
+	return fmt.Sprintf("the user %q", s.User)
 }
 
 // explain wraps the error of a request with its purpose, its cause and the remedy.
@@ -136,7 +125,9 @@ func (s *Store) fullStart(from string) string { return s.Full(strings.Trim(from,
 
 // Scan lists a range page by page, as it is at a revision; 0: at the current one. It shortens values that clients do not read.
 func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inventory.Entry, revision int64, err error) {
-	revision, err = listwatch.Pages(ctx, revisionKV{s.kv, at}, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
+	kv := s.kv
+	kv.revision = at
+	revision, err = listwatch.Pages(ctx, kv, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
 			entries = nil // the list restarted
 		}
@@ -151,41 +142,24 @@ func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inven
 	return entries, revision, nil
 }
 
-// errCompacted is the error of a list at a revision that etcd has compacted since.
-var errCompacted = errors.New("etcd has compacted the revision")
-
-// revisionKV reads at a revision; 0: at the current one.
-type revisionKV struct {
-	clientv3.KV
-	revision int64
-}
-
-func (r revisionKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	if r.revision == 0 {
-		return r.KV.Get(ctx, key, opts...)
-	}
-	resp, err := r.KV.Get(ctx, key, append(opts, clientv3.WithRev(r.revision))...)
-	if errors.Is(err, rpctypes.ErrCompacted) {
-		err = errCompacted // a list would begin again at the same revision
-	}
-	return resp, err
-}
-
-// timedKV bounds the time of each read.
+// timedKV bounds the time of each read, and reads at a revision; 0: at the current one.
 type timedKV struct {
 	clientv3.KV
-	timeout time.Duration
+	timeout  time.Duration
+	revision int64
 }
 
 func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	return t.KV.Get(ctx, key, opts...)
-}
-
-// Get returns the entry at key, nil if there is none.
-func (s *Store) Get(ctx context.Context, key string) (*inventory.Entry, error) {
-	return s.GetAt(ctx, key, 0)
+	if t.revision == 0 {
+		return t.KV.Get(ctx, key, opts...)
+	}
+	resp, err := t.KV.Get(ctx, key, append(opts, clientv3.WithRev(t.revision))...)
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		err = errors.New("etcd has compacted the revision") // a list would begin again at the same revision
+	}
+	return resp, err
 }
 
 // GetAt returns the entry at key at a revision, which etcd may have compacted; 0: the current one.

@@ -34,7 +34,7 @@ func TestReplace_Unknown(t *testing.T) {
 		}
 		if name == "silent" { // the connection is up
 			put(t, etcd, "b")
-			if _, err := s.Get(t.Context(), "b"); err != nil {
+			if _, err := s.GetAt(t.Context(), "b", 0); err != nil {
 				t.Fatal(err)
 			}
 			s.timeout = 300 * time.Millisecond

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
@@ -17,7 +16,7 @@ type Files struct {
 	CA, Cert, Key string
 }
 
-// Config returns the TLS configuration. Each handshake reads the certificate and the key again.
+// Config returns the TLS configuration. Each handshake reads the certificate and the key again, and fails if they do not fit.
 func (f Files) Config() (*tls.Config, error) {
 	if (f.Cert == "") != (f.Key == "") {
 		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))
@@ -30,36 +29,22 @@ func (f Files) Config() (*tls.Config, error) {
 		}
 	}
 	if f.Cert != "" {
-		pair := &keyPair{Files: f}
-		if _, err := pair.read(); err != nil {
-			return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.Prefix, err)
+		if _, err := f.pair(); err != nil {
+			return nil, err
 		}
-		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.latest(), nil }
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.latest(), nil }
+		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.pair() }
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.pair() }
 	}
 	return cfg, nil
 }
 
-// keyPair is a certificate and its key. Their files may be renewed at any time.
-type keyPair struct {
-	Files
-	last atomic.Pointer[tls.Certificate] // last valid pair
-}
-
-func (p *keyPair) read() (*tls.Certificate, error) {
-	cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
-	if err == nil {
-		p.last.Store(&cert)
+// pair reads the certificate and its key.
+func (f Files) pair() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.Prefix, err)
 	}
-	return &cert, err
-}
-
-// latest reads the pair for a handshake. If the files are invalid, as while they are renewed, it returns the last valid pair.
-func (p *keyPair) latest() *tls.Certificate {
-	if cert, err := p.read(); err == nil {
-		return cert
-	}
-	return p.last.Load()
+	return &pair, nil
 }
 
 // Pool reads the CA certificates in a file.

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestConfig_Renewed checks that each handshake uses the pair in the files, or the last valid one while they are being renewed.
+// TestConfig_Renewed checks that each handshake uses the pair in the files.
 func TestConfig_Renewed(t *testing.T) {
 	dir := t.TempDir()
 	f := Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
@@ -21,16 +21,18 @@ func TestConfig_Renewed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, keyFile := range []string{f.Key, os.DevNull} { // the second key is not yet written
-		issue(t, int64(2+n), f.Cert, keyFile)
-		server, err := cfg.GetCertificate(nil)
-		if err != nil || server.Leaf.SerialNumber.Int64() != 2 {
-			t.Errorf("a server: %v, %v", server.Leaf.SerialNumber, err)
-		}
-		client, err := cfg.GetClientCertificate(nil)
-		if err != nil || client.Leaf.SerialNumber.Int64() != 2 {
-			t.Errorf("a client: %v, %v", client.Leaf.SerialNumber, err)
-		}
+	issue(t, 2, f.Cert, f.Key)
+	server, err := cfg.GetCertificate(nil)
+	if err != nil || server.Leaf.SerialNumber.Int64() != 2 {
+		t.Errorf("a server: %v, %v", server, err)
+	}
+	client, err := cfg.GetClientCertificate(nil)
+	if err != nil || client.Leaf.SerialNumber.Int64() != 2 {
+		t.Errorf("a client: %v, %v", client, err)
+	}
+	issue(t, 3, f.Cert, os.DevNull)
+	if _, err := cfg.GetCertificate(nil); err == nil {
+		t.Error("a key of another certificate is taken")
 	}
 }
 

@@ -14,43 +14,44 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
+// DialFunc opens a TCP connection.
+type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // Transport says how to connect to instances.
 type Transport struct {
 	Plaintext bool
-
-	authority string
-	files     tlsfiles.Files
+	Authority string // set by the proto; "": that of the key
+	Files     tlsfiles.Files
 }
 
 // AddTo adds the flags of TLS.
 func (t *Transport) AddTo(flags *pflag.FlagSet) {
-	t.files.Prefix = "service-"
-	flags.StringVar(&t.files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file` (default: the system's)")
-	flags.StringVar(&t.files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
-	flags.StringVar(&t.files.Key, "service-key", "", "the TLS key `file` of --service-cert")
-	flags.StringVar(&t.authority, "authority", "", "the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
+	t.Files.Prefix = "service-"
+	flags.StringVar(&t.Files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file` (default: the system's)")
+	flags.StringVar(&t.Files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
+	flags.StringVar(&t.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
+	flags.StringVar(&t.Authority, "authority", "", "the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
 }
 
 // Secure reports whether a flag of TLS is given.
-func (t *Transport) Secure() bool { return t.authority+t.files.CA+t.files.Cert+t.files.Key != "" }
+func (t *Transport) Secure() bool { return t.Authority+t.Files.CA+t.Files.Cert+t.Files.Key != "" }
 
 // Options returns what connects to instances of the service at a key.
-func (t *Transport) Options(key string, dial dialing.Func) ([]grpc.DialOption, error) {
-	if t.Plaintext && t.files.CA+t.files.Cert+t.files.Key != "" {
+func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error) {
+	if t.Plaintext && t.Files.CA+t.Files.Cert+t.Files.Key != "" {
 		return nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
 	}
 	authority, ok := servicekey.Authority(key)
-	if t.authority != "" {
-		if err := servicekey.CheckAuthority(t.authority); err != nil {
-			return nil, fmt.Errorf("--authority: %q %w", t.authority, err)
+	if t.Authority != "" {
+		if err := servicekey.CheckAuthority(t.Authority); err != nil {
+			return nil, fmt.Errorf("--authority: %q %w", t.Authority, err)
 		}
-		authority, ok = t.authority, true
+		authority, ok = t.Authority, true
 	}
 	opts := []grpc.DialOption{
 		grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
@@ -65,7 +66,7 @@ func (t *Transport) Options(key string, dial dialing.Func) ([]grpc.DialOption, e
 	case !ok:
 		return nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give the authority that the proto sets by --authority", key)
 	}
-	cfg, err := t.files.Config()
+	cfg, err := t.Files.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func Hint(problem, secure, plaintext string) string {
 // Grpcurl returns the flags by which grpcurl connects alike, save for those that name files, with a blank behind each.
 func (t *Transport) Grpcurl(key string) string {
 	authority, _ := servicekey.Authority(key)
-	flags := "-authority " + output.Shell(cmp.Or(t.authority, authority)) + " "
+	flags := "-authority " + output.Shell(cmp.Or(t.Authority, authority)) + " "
 	if t.Plaintext {
 		flags += "-plaintext "
 	}

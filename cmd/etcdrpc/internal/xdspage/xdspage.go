@@ -3,6 +3,7 @@ package xdspage
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -48,11 +49,11 @@ func health(w http.ResponseWriter, s xds.Status) {
 	output.Sayf(w, "ok\n")
 }
 
-// list writes the services that clients ask for, and the clients.
+// list writes the services that clients have asked for, and the clients.
 func list(w http.ResponseWriter, s xds.Status) {
 	setHeader(w)
 	for _, h := range s.Hosts {
-		output.Sayf(w, "xds:///%s  key %s, %d endpoints, %d clients\n", h.Authority, h.Key, h.Endpoints, h.Clients)
+		output.Sayf(w, "xds:///%s  key %s, %d endpoints\n", h.Authority, h.Key, h.Endpoints)
 		if h.Err != nil {
 			output.Sayf(w, "  error: %v\n", h.Err)
 		} else if !h.Known {
@@ -91,12 +92,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("etcdrpc_xds_"+name, help, labels, nil)
 }
 
-// Describe implements [prometheus.Collector].
-func (collector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{clients, refusals, pending, hosts, endpoints, troubled} {
-		to <- desc
-	}
-}
+// Describe implements [prometheus.Collector]. It describes nothing: the registry checks what is collected.
+func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
 func (c collector) Collect(to chan<- prometheus.Metric) {
@@ -106,16 +103,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	s := c()
 	refusing, unanswered := 0, 0
 	for _, client := range s.Clients {
-		refuses, waits := 0, 0
-		for _, t := range client.Types {
-			if t.Refused != "" {
-				refuses = 1
-			}
-			if t.Pending {
-				waits = 1
-			}
+		if slices.ContainsFunc(client.Types, func(t xds.Type) bool { return t.Refused != "" }) {
+			refusing++
 		}
-		refusing, unanswered = refusing+refuses, unanswered+waits
+		if slices.ContainsFunc(client.Types, func(t xds.Type) bool { return t.Pending }) {
+			unanswered++
+		}
 	}
 	gauge(clients, len(s.Clients))
 	gauge(refusals, refusing)

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
+)
+
+// fullDisk takes no byte.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestExits_FullDisk has each command fail whose output cannot be written.
+func TestExits_FullDisk(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "acme/user/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000"}`, renewed(t, etcd))
+	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"preferZone":false}}]}`)
+	for _, args := range [][]string{
+		{"ls"},
+		{"ls", "-o", "json"},
+		{"policy", "get", "acme/user"},
+		{"policy", "explain", "acme/user"},
+		{"policy", "rm", "acme/user", "--dry-run"},
+		{"doctor", "--no-dial"},
+		{"sd", "--once"},
+		{"watch", "acme/user"},
+		{"version"},
+		{"help", "ls"},
+		{"completion", "bash"},
+	} {
+		var errs bytes.Buffer
+		code := newApp().execute(t.Context(), append(args, "--endpoints", strings.Join(etcd.Endpoints(), ",")), fullDisk{}, &errs)
+		if code != exitUnable || !strings.Contains(errs.String(), "write the output: no space left on device") {
+			t.Errorf("%q ends with %d and says %q", args, code, errs.String())
+		}
+	}
+	var errs bytes.Buffer
+	code := newApp().execute(t.Context(), at(etcd, "policy", "rm", "acme/user"), fullDisk{}, &errs)
+	left, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
+	if err != nil || left.Count != 0 || code != exitUnable || !strings.Contains(errs.String(), "the live policy is written, and in force: write the output") {
+		t.Errorf("a write ends with %d and says %q", code, errs.String())
+	}
+}
+
+// TestSettings refuses variables that etcdctl goes by and etcdrpc does not, and bounds the size of etcd's answers.
+func TestSettings(t *testing.T) {
+	for variable, refused := range map[string]string{
+		"ETCDCTL_DISCOVERY_SRV=acme.internal":    "give the addresses by --endpoints",
+		"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=true":  "by --cacert",
+		"ETCDCTL_INSECURE_TRANSPORT=false":       "https://",
+		"ETCDCTL_AUTH_JWT_TOKEN=t":               "give --user",
+		"ETCDCTL_INSECURE_SKIP_TLS_VERIFY=false": "",
+		"ETCDCTL_WRITE_OUT=table":                "",
+	} {
+		name, value, _ := strings.Cut(variable, "=")
+		err := fromEnvironment(new(settings).flags(), func(asked string) string { return map[string]string{name: value}[asked] })
+		if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
+			t.Errorf("%s: %v", variable, err)
+		}
+	}
+	s := settings{dialTimeout: soon, commandTimeout: soon}
+	if cfg, err := s.config(t.Context()); err != nil || cfg.MaxCallRecvMsgSize != 8<<20 {
+		t.Errorf("an answer of etcd may have %d bytes, %v", cfg.MaxCallRecvMsgSize, err)
+	}
+}
+
+// TestDrain_OthersAreFaster has others change the live config until some attempts to write it are over.
+func TestDrain_OthersAreFaster(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
+	putKey(t, etcd, "acme/user/b", "10.0.0.8:9000")
+	drain := startFollower(newApp(), at(etcd, "drain", "acme/user", "a"))
+	defer drain.stop()
+	for etcd.Calls().Count(etcdtest.Put, "_grpc_config/") < 5 && len(drain.code) == 0 {
+		putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{}}]}`)
+	}
+	if code := ends(t, drain.code); code != exitFine || strings.Count(drain.String(), "send no new calls to a") != 1 {
+		t.Errorf("it ends with %d and says %s", code, drain.String())
+	}
+}
+
+// TestCauses checks the causes of docs/observability.md. Certain causes are reported before the timeout of etcd.
+func TestCauses(t *testing.T) {
+	t.Parallel()
+	etcd, secured := etcdtest.Start(t), etcdtest.Start(t, etcdtest.WithTLS())
+	guarded := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"}))
+	hanging := etcdtest.Start(t)
+	hanging.Pause()
+	t.Cleanup(hanging.Resume)
+	closed := porttest.Refusing(t)
+	https := "https://" + bare(etcd)
+	for name, tt := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"nothing listens":         {[]string{"--endpoints", closed}, []string{"etcd at " + closed + ": ", "connect: connection refused", ": check --endpoints\n"}},
+		"not for a user either":   {[]string{"--endpoints", closed, "--user", "caller:p"}, []string{"connect: connection refused"}},
+		"etcd alone speaks TLS":   {[]string{"--endpoints", bare(secured)}, []string{"error reading server preface", "if it speaks TLS, give --cacert"}},
+		"the command alone does":  {[]string{"--endpoints", https}, []string{"authentication handshake failed", "if it does not speak TLS, leave out --cacert"}},
+		"another CA":              {[]string{"--endpoints", bare(secured), "--cacert", newAuthority(t).file(t)}, []string{"certificate signed by unknown authority", "by --cacert"}},
+		"a wrong password":        {[]string{"--endpoints", bare(guarded), "--user", "caller:q"}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
+		"a member that hangs":     {[]string{"--endpoints", bare(hanging), "--command-timeout", "200ms"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
+		"it hangs for a user too": {[]string{"--endpoints", bare(hanging), "--dial-timeout", "200ms", "--user", "a:b"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			defer cancel()
+			for _, command := range [][]string{{"ls"}, {"doctor"}, {"watch", "acme/user"}, {"sd", "--once"}, {"policy", "get", "acme/user"}} {
+				var out, errs bytes.Buffer
+				code := newApp().execute(ctx, append(append(command, "--command-timeout", "1h", "--dial-timeout", "1h"), tt.args...), &out, &errs)
+				for _, want := range tt.want {
+					if code != exitUnable || !strings.Contains(errs.String(), want) {
+						t.Errorf("%s ends with %d and says %s, want %q", command[0], code, errs.String(), want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// bare returns where a member listens.
+func bare(etcd *etcdtest.Cluster) string {
+	_, addr, _ := strings.Cut(etcd.Endpoints()[0], "://")
+	return addr
+}

@@ -1,5 +1,5 @@
 // Package generator tests the plugin from proto source to the bytes it writes.
 //
 //	go test .            compare with what is committed
-//	go test . -update    write testdata, the options' Go package and docs/options.md anew
+//	go test . -update    write testdata and the options' Go package
 package generator

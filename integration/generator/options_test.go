@@ -1,29 +1,28 @@
 package generator
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// TestOptionsPackage says that the options' Go package is what protoc-gen-go makes
-// of options.proto.
-func TestOptionsPackage(t *testing.T) {
-	files := sources{}
-	files.readDir(t, filepath.Join(protoDir, filepath.Dir(optionsProto)), filepath.Dir(optionsProto))
-	generated := runTool(t, "protoc-gen-go", files.compile(t, everyField, "paths=source_relative"))
-	if *update {
-		writeFiles(t, protoDir, generated)
-	}
-	for name, want := range generated {
-		got, err := os.ReadFile(filepath.Join(protoDir, name))
-		if err != nil {
-			t.Fatal(err)
+// TestOptionsAreDescribed says that each field of LoadBalancing is an option of the policy "etcd", but for those that are
+// policies, and that the options that are not there are those of live configs alone.
+func TestOptionsAreDescribed(t *testing.T) {
+	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && field.ContainingOneof() == nil && field.Name() != "outlier_detection" {
+			t.Errorf("%s is not described", field.Name())
 		}
-		if diff := cmp.Diff(want, string(got)); diff != "" {
-			t.Errorf("%s is not up to date; run `go test . -update` (-want +got):\n%s", name, diff)
+	}
+	for _, o := range serviceconfig.Options {
+		field := fields.ByName(protoreflect.Name(o.Proto()))
+		if o.LiveOnly != (field == nil) || field != nil && field.JSONName() != o.Name {
+			t.Errorf("%s is %q in a proto file, and the field there is %v", o.Name, o.Proto(), field)
 		}
 	}
 }

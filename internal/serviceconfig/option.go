@@ -10,7 +10,7 @@ import (
 )
 
 // An Option describes a field of the policy "etcd". From it clients learn which options exclude each other, the generator which
-// fields of LoadBalancing are options, etcdrpc how to explain a policy, and docs/options.md what a live config may hold.
+// fields of LoadBalancing are options, etcdrpc how to explain a policy, and docs/traffic.md what a live config may hold.
 type Option struct {
 	// Name is the JSON name of the field in Etcd, and in snake case the field of LoadBalancing in options.proto.
 	Name     string

@@ -27,9 +27,6 @@ export GOFLAGS := $(shell go env GOFLAGS) -trimpath
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
 
-# The tests of the fault list, which have the names of its rows: TestG9_Order.
-FAULTS := -run '^Test[A-Z][0-9]+_' ./discovery ./registration
-
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -88,11 +85,6 @@ SERVERS ?= $(shell command -v etcd) v3.5 v3.6 newest
 .PHONY: versions
 versions: ## Test several versions of etcd's client against several etcds (CLIENTS=oldest SERVERS=/usr/bin/etcd)
 	tools/versions '$(CLIENTS)' '$(SERVERS)'
-
-.PHONY: test-x10
-test-x10: ## Run the tests against real etcd ten times in a row
-	cd integration && go test $(RACE) -count=10 -timeout 2h $(TESTFLAGS) \
-		$$(go list ./... | grep -v /generator)
 
 # How long to fuzz each of some twenty targets, and which of them.
 FUZZTIME ?= 25s
@@ -153,18 +145,6 @@ MUTANT ?=
 .PHONY: mutants
 mutants: ## Take out one protection after the other, and say which test notices (MUTANT=lease/no-fight)
 	cd simulation && go run ./mutants -mutant '$(MUTANT)'
-
-# What make reliability measures, and how often.
-RUNS    ?= 10
-FIGURES := cmd/reliability/figures.jsonl
-
-.PHONY: reliability
-reliability: ## Run the fault tests RUNS times and a soak, and write docs/measured/reliability.md from the results
-	rm -f integration/$(FIGURES)
-	cd integration && export RELIABILITY_REPORT='$(CURDIR)/integration/$(FIGURES)' && \
-		go test $(RACE) -count=$(RUNS) -p 1 -timeout 2h $(FAULTS) && \
-		go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED) && \
-		go run ./cmd/reliability
 
 # How often make bench measures, and which benchmarks. Five rounds are the fewest that give an interval.
 ROUNDS   ?= 5

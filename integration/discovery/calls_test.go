@@ -34,10 +34,10 @@ func within(conn grpc.ClientConnInterface, d time.Duration) (string, error) {
 	return call(ctx, conn)
 }
 
-// reached calls until exactly the named servers answer, and returns how long that took.
-func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, names ...string) time.Duration {
+// reached calls until exactly the named servers answer.
+func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, names ...string) {
 	t.Helper()
-	return kit.Eventually(t, bound, fmt.Sprintf("calls reach %q and no others", names), func() bool {
+	kit.Eventually(t, bound, fmt.Sprintf("calls reach %q and no others", names), func() bool {
 		seen, err := round(conn, 3*len(names))
 		return err == nil && slices.Equal(seen, names)
 	})

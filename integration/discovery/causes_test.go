@@ -18,7 +18,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -152,7 +151,6 @@ func TestK11_CauseOfAnOutage(t *testing.T) {
 			t.Parallel()
 			etcd := etcdtest.Start(t, f.cluster...)
 			o := newOutage(t, f.client(t, etcd))
-			began := time.Now()
 			for place, look := range places {
 				t.Run(place, func(t *testing.T) {
 					var said string
@@ -169,7 +167,6 @@ func TestK11_CauseOfAnOutage(t *testing.T) {
 					})
 				})
 			}
-			report.Took(t, "K11", "the cause is named everywhere after", time.Since(began))
 		})
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -35,8 +34,7 @@ func TestD1_CompactedWhileDisconnected(t *testing.T) {
 	_, err := w.etcd.Compact(kit.Bounded(t, soon))
 	must(t, err)
 	w.etcd.Restore()
-	took := reached(t, conn, soon, "b")
-	report.Took(t, "D1", "converged after reconnecting", took)
+	reached(t, conn, soon, "b")
 }
 
 // closer is a Watcher whose watches end soon after they began, for as long as it is broken.
@@ -71,8 +69,7 @@ func TestD2_WatchErrors(t *testing.T) {
 	}
 	w.register(w.serve("b"))
 	watcher.broken.Store(false)
-	took := reached(t, conn, soon, "a", "b")
-	report.Took(t, "D2", "converged after watches work again", took)
+	reached(t, conn, soon, "a", "b")
 }
 
 func TestD3_DeletedWhileDisconnected(t *testing.T) {
@@ -83,8 +80,7 @@ func TestD3_DeletedWhileDisconnected(t *testing.T) {
 	w.etcd.Cut()
 	w.delete(key + "/" + a.name)
 	w.etcd.Restore()
-	took := reached(t, conn, soon, b.name)
-	report.Took(t, "D3", "converged after reconnecting", took)
+	reached(t, conn, soon, b.name)
 }
 
 // etcd was wiped while nobody was connected, and by now its revision is higher than it was: no number
@@ -100,8 +96,7 @@ func TestD4_RevisionPassed(t *testing.T) {
 		w.put("unrelated", "x")
 	}
 	w.etcd.Restore()
-	took := reached(t, conn, 2*soon, "b", "c")
-	report.Took(t, "D4", "converged after etcd was wiped and had passed its old revision", took)
+	reached(t, conn, 2*soon, "b", "c")
 }
 
 // quorumIsLost leaves the last of three members.
@@ -131,10 +126,8 @@ func TestD5_QuorumLost(t *testing.T) {
 	load.more(t, 100)
 	w.quorumReturns()
 	w.register(w.serve("b"))
-	took := reached(t, conn, 2*soon, "a", "b")
+	reached(t, conn, 2*soon, "a", "b")
 	load.none(t)
-	report.Took(t, "D5", "converged after quorum returned", took)
-	report.Count(t, "D5", "failed calls", int(load.failed.Load()))
 }
 
 func TestD6_BlackHole(t *testing.T) {
@@ -143,8 +136,7 @@ func TestD6_BlackHole(t *testing.T) {
 	conn := w.calling("a")
 	w.etcd.Member(w.watched()).Pause()
 	w.register(w.serve("b"))
-	took := reached(t, conn, 3*soon, "a", "b")
-	report.Took(t, "D6", "converged beside the black hole", took)
+	reached(t, conn, 3*soon, "a", "b")
 }
 
 // watched returns the member at which the key is watched. It is known by the watch, which is opened after the list.
@@ -173,11 +165,9 @@ func TestD7_TokenExpires(t *testing.T) {
 	}
 	w.put("second/key/x", "10.0.0.1:1")
 	w.register(w.serve("b"))
-	start := time.Now()
 	if set := <-changes; len(set) != 1 {
 		t.Errorf("the second key holds %v", set)
 	}
-	report.Took(t, "D7", "a change seen by a second watch", time.Since(start))
 	w.etcd.Calls().Reset()
 	const more = 5
 	for n := range more {
@@ -187,11 +177,10 @@ func TestD7_TokenExpires(t *testing.T) {
 		}
 	}
 	lists := w.etcd.Calls().Count(etcdtest.Range, "second/key")
-	report.Count(t, "D7", fmt.Sprintf("lists of the second key in %d changes after that", more), lists)
 	if lists > 1 {
 		t.Errorf("%d lists for %d changes: its watch does not stand", lists, more)
 	}
-	report.Took(t, "D7", "a change seen by the first watch", reached(t, conn, soon, "a", "b"))
+	reached(t, conn, soon, "a", "b")
 }
 
 func TestD8_ReadsOnlyItsKey(t *testing.T) {
@@ -201,9 +190,7 @@ func TestD8_ReadsOnlyItsKey(t *testing.T) {
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.register(w.serve("a"))
 	conn := w.conn()
-	start := time.Now()
 	reached(t, conn, soon, "a")
-	report.Took(t, "D8", "first call", time.Since(start))
 	w.register(w.serve("b"))
 	reached(t, conn, soon, "a", "b")
 }
@@ -223,7 +210,7 @@ func TestD9_PermissionGrantedLater(t *testing.T) {
 	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
 	_, err3 := admin.UserGrantRole(kit.Bounded(t, soon), "caller", "reader")
 	must(t, errors.Join(err1, err2, err3))
-	report.Took(t, "D9", "works after the grant", reached(t, conn, soon, "a"))
+	reached(t, conn, soon, "a")
 }
 
 func TestD10_Neighbours(t *testing.T) {
@@ -237,7 +224,6 @@ func TestD10_Neighbours(t *testing.T) {
 		if ids(set) != "a" {
 			t.Errorf("%v: the set is %v, want a alone", layouts, set)
 		}
-		report.Count(t, "D10", "entries taken from 5 neighbours", len(set)-1)
 	}
 }
 
@@ -251,7 +237,6 @@ func TestD11_MalformedValue(t *testing.T) {
 	w.register(w.serve("b"))
 	reached(t, conn, soon, "a", "b")
 	n := w.logs.Count(key + "/bad")
-	report.Count(t, "D11", "log lines for a malformed value that was put 6 times", n)
 	if n != 1 {
 		t.Errorf("the malformed value was logged %d times, want once", n)
 	}
@@ -272,7 +257,7 @@ func TestD12_WrappedClient(t *testing.T) {
 	conn := w.conn()
 	reached(t, conn, soon, "a")
 	w.put("tenant/"+key+"/b", b.addr)
-	report.Took(t, "D12", "a change seen through the wrapped client", reached(t, conn, soon, "a", "b"))
+	reached(t, conn, soon, "a", "b")
 	registration, err := w.registry.Register(kit.Bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
 	must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
@@ -306,10 +291,10 @@ func TestD13_StaleMember(t *testing.T) {
 	w.quorumIsLost()
 	w.registry = w.newRegistry(w.etcd.Client(t)) // knows nothing
 	conn := w.conn()
-	report.Took(t, "D13", "first call of a new process without a leader", reached(t, conn, soon, "a"))
+	reached(t, conn, soon, "a")
 	w.quorumReturns()
 	w.register(w.serve("b"))
-	report.Took(t, "D13", "converged after quorum returned", reached(t, conn, 2*soon, "a", "b"))
+	reached(t, conn, 2*soon, "a", "b")
 }
 
 func TestD14_HundredConnections(t *testing.T) {
@@ -335,8 +320,6 @@ func TestD14_HundredConnections(t *testing.T) {
 		return len(set) == 1 // one address
 	})
 	calls := w.etcd.Calls()
-	report.Count(t, "D14", fmt.Sprintf("lists of the key for %d connections and 50 changes", connections), calls.Count(etcdtest.Range, key))
-	report.Count(t, "D14", "watches of the key", calls.Count(etcdtest.Watch, key))
 	for list, watch := range map[string]string{key: key, configKey: "_grpc_config/"} {
 		if lists, watches := calls.Count(etcdtest.Range, list), calls.Count(etcdtest.Watch, watch); lists != 1 || watches != 1 {
 			t.Errorf("%s: %d lists and %d watches, want one of each", list, lists, watches)
@@ -370,14 +353,11 @@ func TestD15_Rollout(t *testing.T) {
 	kit.Eventually(t, soon, "the first set is seen", func() bool { return updates.Load() > 0 })
 	changes := w.watch(key)
 	<-changes
-	start := time.Now()
 	fill(1)
 	kit.Eventually(t, soon, "the last change is seen", func() bool {
 		set := <-changes
 		return len(set) == n && !slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Version != "1" })
 	})
-	report.Took(t, "D15", fmt.Sprintf("%d endpoints replaced", n), time.Since(start))
-	report.Count(t, "D15", "updates of a connection meanwhile", int(updates.Load()))
 	if updates.Load() > 60 {
 		t.Errorf("%d updates of a connection for one rollout", updates.Load())
 	}
@@ -409,7 +389,6 @@ func TestD16_HostileValues(t *testing.T) {
 	}
 	reached(t, w.conn(), soon, "a")
 	n, _ := value(t, reader, "etcdrpc.discovery.malformed_values")
-	report.Count(t, "D16", "of 8 hostile values reported, and none dialled", int(n))
 	if int(n) != len(hostile) || w.logs.Count("malformed") == 0 {
 		t.Errorf("%v values were reported, want %d", n, len(hostile))
 	}

@@ -132,10 +132,10 @@ func (w *world) revoke(id clientv3.LeaseID) {
 	must(w.t, err)
 }
 
-// there waits until the key is in etcd on a lease that is not was, and returns how long that took.
-func (w *world) there(etcdKey string, was clientv3.LeaseID) time.Duration {
+// there waits until the key is in etcd on a lease that is not was.
+func (w *world) there(etcdKey string, was clientv3.LeaseID) {
 	w.t.Helper()
-	return kit.Eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
+	kit.Eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
 		got := w.get(etcdKey)
 		return got != nil && got.lease != 0 && got.lease != was
 	})
@@ -190,8 +190,8 @@ func (w *world) is(prefix string, want contents, when string) {
 	}
 }
 
-// becomes waits until etcd has exactly the wanted contents below prefix, and returns how long that took.
-func (w *world) becomes(prefix string, want contents, when string) time.Duration {
+// becomes waits until etcd has exactly the wanted contents below prefix.
+func (w *world) becomes(prefix string, want contents, when string) {
 	w.t.Helper()
 	var diff string
 	defer func() {
@@ -199,7 +199,7 @@ func (w *world) becomes(prefix string, want contents, when string) time.Duration
 			w.t.Log(diff)
 		}
 	}()
-	return kit.Eventually(w.t, soon, "etcd is as wanted "+when, func() bool {
+	kit.Eventually(w.t, soon, "etcd is as wanted "+when, func() bool {
 		diff = want.differs(w.values(prefix))
 		return diff == ""
 	})

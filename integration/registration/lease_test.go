@@ -2,7 +2,6 @@ package registration
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -23,14 +21,14 @@ const entry = key + "/" + "10.0.0.1:9000"
 // TestG1_LeaseRevoked has one service and then twenty, as many as are not watched one by one.
 func TestG1_LeaseRevoked(t *testing.T) {
 	leak.Beside(t)
-	for n, label := range map[int]string{1: "back", 20: "20 services back"} {
+	for _, n := range []int{1, 20} {
 		w := newWorld(t, nil)
 		all, want := w.services(w.registry, n)
 		for range 3 {
 			was := all[0].Status().LeaseID
 			w.revoke(was)
 			w.there(service(0)+"/"+addr(0), was)
-			report.Took(t, "G1", label+" after the lease was revoked", w.becomes("svc/", want, "on another lease"))
+			w.becomes("svc/", want, "on another lease")
 			for _, g := range all {
 				w.state(g, runtime.StateRegistered)
 			}
@@ -77,13 +75,12 @@ func TestG2_DeletedAfterWipe(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
-	deleted := func(label string) {
+	deleted := func() {
 		t.Helper()
 		w.delete(entry)
-		took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
-		report.Took(t, "G2", "own key back after it was deleted"+label, took)
+		kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
 	}
-	deleted("")
+	deleted()
 	for range 100 {
 		w.put("unrelated", "x")
 	}
@@ -100,7 +97,7 @@ func TestG2_DeletedAfterWipe(t *testing.T) {
 		})
 	})
 	w.state(g, runtime.StateRegistered)
-	deleted(" in a wiped etcd")
+	deleted()
 }
 
 // failingLease is a Lease whose KeepAlive channels can be closed as by a client that gives up.
@@ -144,10 +141,8 @@ func TestG3_KeepAliveEnds(t *testing.T) {
 	}
 	begun()
 	for range 3 {
-		start := time.Now()
 		lease.halt <- struct{}{}
 		begun()
-		report.Took(t, "G3", "keepalive begun again after it ended", time.Since(start))
 	}
 	if id := g.Status().LeaseID; id != was {
 		t.Errorf("on lease %x, want %x", id, was)
@@ -176,10 +171,8 @@ func TestG4_NewerTakesOver(t *testing.T) {
 		t.Errorf("fought: %+v", got)
 	}
 	// The newer one goes: the older is back.
-	start := time.Now()
 	must(t, newer.Close(kit.Bounded(t, soon)))
 	w.state(older, runtime.StateRegistered)
-	report.Took(t, "G4", "older process back after the newer one left", time.Since(start))
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
 		t.Errorf("the older one is back as %s, without its update", got.value)
 	}
@@ -230,7 +223,6 @@ func TestG4_OlderHasNotHeard(t *testing.T) {
 
 func TestG5_HundredServices(t *testing.T) {
 	w := newWorld(t, nil)
-	start := time.Now()
 	errs := make(chan error)
 	for i := range 300 {
 		go func() {
@@ -241,20 +233,15 @@ func TestG5_HundredServices(t *testing.T) {
 	for range 300 {
 		must(t, <-errs)
 	}
-	report.Took(t, "G5", "300 services registered", time.Since(start))
 	kit.Eventually(t, soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
-	report.Count(t, "G5", "goroutines of ours for 300 services", len(leak.Ours()))
 	if n := len(w.leases()); n != 1 {
 		t.Errorf("%d leases", n)
 	}
 	txns := w.etcd.Calls().Count("Txn", "")
-	report.Count(t, "G5", "transactions for 300 services", txns)
 	if txns > 50 {
 		t.Errorf("%d transactions", txns)
 	}
-	start = time.Now()
 	must(t, w.registry.Close(kit.Bounded(t, soon)))
-	report.Took(t, "G5", "300 services withdrawn", time.Since(start))
 	w.nothing("after Close")
 }
 
@@ -285,16 +272,13 @@ func TestG6_CloseRacesGrant(t *testing.T) {
 	}
 	leak.None(t)
 	w.nothing("after all tries")
-	report.Count(t, "G6", fmt.Sprintf("keys and leases left after %d tries", tries), len(w.keys(""))+len(w.leases()))
 }
 
 func TestG13_Update(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
-	start := time.Now()
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
-	report.Took(t, "G13", "an update in etcd after", time.Since(start))
 	const want = `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}`
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != want {

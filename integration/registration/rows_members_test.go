@@ -11,7 +11,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -82,5 +81,4 @@ func TestG27_OneMemberIsABlackHole(t *testing.T) {
 			}
 		}
 	}
-	report.Count(t, "G27", "entries that were gone while one of three members was a black hole", n)
 }

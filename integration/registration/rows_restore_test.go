@@ -5,7 +5,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -33,7 +32,7 @@ func TestG16_RestoredFromABackup(t *testing.T) {
 	w.etcd.Cut()
 	must(t, w.etcd.RestoreBackup(backup))
 	w.etcd.Restore()
-	report.Took(t, "G16", "etcd as said after a backup was restored", w.becomes("svc/", want, "after the restore"))
+	w.becomes("svc/", want, "after the restore")
 	w.state(updated, runtime.StateRegistered)
 	w.state(paused, runtime.StatePaused)
 	w.state(closed, runtime.StateClosed)
@@ -62,8 +61,7 @@ func TestG21_RestoredFromAPredecessorsBackup(t *testing.T) {
 		t.Fatalf("restored: %+v, want it on lease %x", got, was)
 	}
 	w.etcd.Restore()
-	took := w.becomes(key, contents{entry: "v2"}, "after the restore")
-	report.Took(t, "G21", "registered again after a backup with a predecessor's entry was restored", took)
+	w.becomes(key, contents{entry: "v2"}, "after the restore")
 	w.state(g, runtime.StateRegistered)
 	if n := w.logs.Count("state=conflict"); n > 0 {
 		t.Errorf("%d conflicts with the process's own dead predecessor: %v", n, w.logs.Lines())

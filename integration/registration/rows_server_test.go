@@ -14,7 +14,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -40,9 +39,7 @@ func TestG25_AContextEnds(t *testing.T) {
 	const short = 200 * time.Millisecond
 	ends := func(what string, call func(context.Context) error) {
 		t.Helper()
-		start := time.Now()
 		err := call(kit.Bounded(t, short))
-		report.Took(t, "G25", what+" with a context of "+short.String()+", and no etcd", time.Since(start))
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s without etcd: %v", what, err)
 		}
@@ -67,7 +64,6 @@ func TestG26_TheFirstFailureIsLogged(t *testing.T) {
 	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
-	start := time.Now()
 	for cause, client := range map[string]*clientv3.Client{
 		"connection refused": w.etcd.Client(t, etcdtest.As("", ""), func(cfg *clientv3.Config) { cfg.Endpoints = []string{"127.0.0.1:1"} }),
 		"permission denied":  w.etcd.Client(t, etcdtest.As("nobody", "p")),
@@ -79,7 +75,6 @@ func TestG26_TheFirstFailureIsLogged(t *testing.T) {
 				return strings.Contains(line, cause) && !strings.Contains(line, "level=INFO")
 			})
 		})
-		report.Took(t, "G26", "the first failure to register logged", time.Since(start))
 		if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 			t.Errorf("%s, and it does not serve: %v", cause, err)
 		}

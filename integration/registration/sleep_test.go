@@ -8,7 +8,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 )
 
 func TestG14_ProcessSleeps(t *testing.T) {
@@ -19,6 +18,5 @@ func TestG14_ProcessSleeps(t *testing.T) {
 	must(t, p.Signal(syscall.SIGSTOP))
 	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
 	must(t, p.Signal(syscall.SIGCONT))
-	took := w.there(etcdKey, was)
-	report.Took(t, "G14", "back after the process slept longer than the TTL", took)
+	w.there(etcdKey, was)
 }

@@ -95,11 +95,11 @@ fuzz: ## Fuzz the parsers of untrusted input, ten minutes in all (FUZZTIME=10m f
 	@tools/fuzz '$(FUZZTIME)' '$(FUZZ)' $(MODULES)
 
 # How long a soak takes, and the seed of its faults; 0 chooses one.
-DURATION ?= 5m
+DURATION ?= 2m
 SEED     ?= 0
 
 .PHONY: soak
-soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=5m SEED=123)
+soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=2m SEED=123)
 	cd integration && go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED)
 
 .PHONY: cores
@@ -117,11 +117,6 @@ simulate: ## Walk random schedules of faults in virtual time (FIRST=0 MINUTES=30
 	cd simulation && go test -count=1 -timeout 0 -v -run 'TestSchedules|TestKept' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
 		$(if $(filter-out file,$(origin SEED)),-first $(SEED) -seeds 1 -times 10,-first $(FIRST) $(if $(MINUTES),-minutes $(MINUTES),-seeds $(SEEDS))))
 
-# A pattern for the attacks to try. The page is written only if all are tried.
-WAY ?=
-# How many MiB of memory the caller uses itself.
-OWN ?= 64
-
 .PHONY: connect-conformance
 connect-conformance: ## Make the calls of Connect's conformance suite by connectetcd's client: the first time this takes some minutes
 	cd integration/conformance && go build -o '$(CURDIR)/dist/conformance' . && go tool connectconformance --mode client \
@@ -134,10 +129,6 @@ CLIENTS_OF ?= go,js,python
 xds-clients: ## Call by xDS with the clients of several languages, while things fail (CLIENTS_OF=js)
 	case '$(CLIENTS_OF)' in *js*) npm ci --silent --no-audit --no-fund --prefix integration/xds/clients;; esac
 	cd integration && XDS_CLIENTS='$(CLIENTS_OF)' go test -count=1 -timeout 30m -v $(TESTFLAGS) ./xds
-
-.PHONY: hostile
-hostile: ## Have one of ten services written to by someone hostile, and write docs/measured/hostile.md (WAY=config for a part of it)
-	cd integration && go run ./hostile -way '$(WAY)' -own $(OWN) -write ../docs/measured/hostile.md
 
 # A regular expression on room/name: which mutants to try.
 MUTANT ?=

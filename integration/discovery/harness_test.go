@@ -1,6 +1,6 @@
 // Package discovery tests callers against real etcd: every row of the fault list that is about discovering and resolving,
 // by name; where calls go (traffic); what a registry tells of itself (observability, causes, dashboard, metrics, hostile);
-// and what docs/security.md says of each role (security_*).
+// what somebody hostile can cost it (writers); and what docs/security.md says of each role (security_*).
 package discovery
 
 import (

@@ -1,0 +1,362 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // for a config to name it
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// limited are small, so that little that is written exceeds them.
+var limited = runtime.Limits{Entries: 1000, Bytes: 1 << 20, Connections: 16}
+
+// victim is a process that calls a service whose keys, candidates or live config somebody hostile writes. It calls another
+// service, too.
+type victim struct {
+	*world
+	trap  *trap
+	dir   string // of its snapshots
+	other *grpc.ClientConn
+	load  *load  // on other
+	calls func() // ends the calls of the hostile service
+	base  int    // MiB of the heap without the process, at the last end
+}
+
+// cost is what a victim has or does, or the most of that.
+type cost struct {
+	heap  int // MiB that its registry keeps
+	disk  int // MiB of snapshots
+	open  int // connections to hostile addresses, once those that are not used any more are closed
+	lines int // of its log
+}
+
+func (c cost) within(most cost) bool {
+	return c.heap <= most.heap && c.disk <= most.disk && c.open <= most.open && c.lines <= most.lines
+}
+
+// usual is the most that any way costs. The heap has room for both ends of the connections of two clients.
+var usual = cost{heap: 6, disk: 2, open: 32, lines: 12}
+
+// hostileWays are what somebody may do who writes keys of a service, candidates for its leadership, or its live config. What is
+// done to single entries and configs is in TestS12_Registry, TestD16_HostileValues and the tables of package serviceconfig; what
+// is done to leases, in TestKeyWriterRights.
+var hostileWays = []struct {
+	name   string
+	config string // the caller's own config for the service; "": round robin
+	most   cost
+	write  func(v *victim)
+}{
+	{name: "many entries", most: usual, write: func(v *victim) {
+		v.fill(6000, v.trap.addr)
+	}},
+	{name: "large pieces of metadata", most: usual, write: func(v *victim) {
+		v.fill(200, func(i int) string { return v.entry(i, "m", strings.Repeat("m", 60<<10)) })
+	}},
+	{name: "small pieces of metadata", most: usual, write: func(v *victim) {
+		v.fill(100, func(i int) string {
+			var pieces []string
+			for n := range 1000 {
+				pieces = append(pieces, fmt.Sprintf("%06d", i*1000+n), "v")
+			}
+			return v.entry(i, pieces...)
+		})
+	}},
+	{name: "long lists of methods", most: usual, write: func(v *victim) {
+		v.fill(600, func(i int) string {
+			var methods strings.Builder
+			for n := range 800 {
+				fmt.Fprintf(&methods, "/acme.S%d/M%d ", i, n)
+			}
+			return v.entry(i, "grpc_methods", methods.String())
+		})
+	}},
+	{name: "heavy weights on a ring", config: `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`, most: usual, write: func(v *victim) {
+		v.fill(3000, func(i int) string { return v.entry(i, "weight", "4294967295") })
+	}},
+	{name: "values longer than a client takes", most: usual, write: func(v *victim) {
+		for i := range 12 {
+			v.put(fmt.Sprint(key, "/x", i), v.entry(i, "m", strings.Repeat("m", 1400<<10)))
+		}
+	}},
+	{name: "malformed values", most: usual, write: func(v *victim) {
+		for i := range 500 {
+			v.put(fmt.Sprint(key, "/x", i), fmt.Sprintf(`{"Addr":%d`, i))
+		}
+	}},
+	{name: "entries that change all the time", config: `{"etcd":{"preferZone":true}}`, most: cost{heap: 6, disk: 2, open: 64, lines: 12}, write: func(v *victim) {
+		for n := range 20 {
+			v.fill(200, func(i int) string {
+				switch (n + i) % 5 {
+				case 0:
+					return v.trap.addr(i) // in another layout
+				case 1:
+					return v.entry(i, "grpc_leaving", "true")
+				}
+				return v.entry(i, "weight", fmt.Sprint(n), "zone", fmt.Sprintf("z%d", n%3))
+			})
+		}
+	}},
+	{name: "leases that end", most: usual, write: func(v *victim) {
+		for range 20 {
+			lease := v.grant()
+			v.fill(50, func(i int) string { return v.entry(i) }, clientv3.WithLease(lease))
+			_, err := v.etcd.Admin().Revoke(kit.Bounded(v.t, soon), lease)
+			must(v.t, err)
+		}
+	}},
+	{name: "candidates for the leadership", most: usual, write: func(v *victim) {
+		lease := v.grant()
+		v.fillUnder(servicekey.LeaderPrefix(key)+"x", 5000, v.trap.addr, clientv3.WithLease(lease))
+		v.fillUnder(servicekey.LeaderPrefix(key)+"y", 12, func(int) string { return strings.Repeat("y", 1400<<10) }, clientv3.WithLease(lease))
+	}},
+	{name: "configs that are wrong", most: usual, write: func(v *victim) {
+		wrong := []string{
+			policyOf(`{"outlier_detection_experimental":{"interval":"0s","childPolicy":[{"round_robin":{}}]}}`),
+			policyOf(`{"Ring_Hash_Experimental":{"minRingSize":8388608,"maxRingSize":8388608}}`),
+			policyOf(strings.Repeat(`{"outlier_detection_experimental":{"childPolicy":[`, 4800) + `{"round_robin":{}}` + strings.Repeat(`]}}`, 4800)),
+			strings.Repeat(`{"a":`, 50_000), `{"loadBalancingConfig":null}`, `null`, `{`,
+		}
+		for n := range 20 {
+			v.put(configKey, wrong[n%len(wrong)])
+			for i := range 10 {
+				v.put(configKey, fmt.Sprintf(`{"unknown%d":true}`, n*10+i))
+			}
+		}
+		kit.Eventually(v.t, soon, "the last is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown199") })
+		v.put(configKey, wrong[0])
+		kit.Eventually(v.t, soon, "it is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
+	}},
+	{name: "the largest split, over entries that change", most: usual, write: func(v *victim) {
+		var groups, drained []string
+		for i := range 256 {
+			groups = append(groups, fmt.Sprintf(`{"match":{"version":"v%d","zone":"z%d","a":"","b":"","c":"","d":""},"weight":1}`, i, i%7))
+		}
+		for i := range 1500 {
+			drained = append(drained, fmt.Sprintf("%q", v.trap.addr(i)))
+		}
+		v.put(configKey, policyOf(`{"etcd":{"split":[`+strings.Join(groups, ",")+`],"drain":[`+strings.Join(drained, ",")+`],"preferZone":true}}`))
+		kit.Eventually(v.t, soon, "it is in force", func() bool { return v.status().ServiceConfig != "" })
+		for n := range 4 {
+			v.fill(1000, func(i int) string {
+				return v.entry(i, "version", fmt.Sprintf("v%d", (n+i)%300), "zone", fmt.Sprintf("z%d", i%7))
+			})
+		}
+	}},
+}
+
+// TestHostileWriters has somebody write what a process reads of a service. The process keeps the bounds, before and after it
+// starts anew beside what was written, and its calls of another service go on.
+func TestHostileWriters(t *testing.T) {
+	if goruntime.GOOS != "linux" {
+		t.Skip("the addresses of 127.0.0.0/8 lead nowhere else")
+	}
+	for _, way := range hostileWays {
+		t.Run(way.name, func(t *testing.T) {
+			v := newVictim(t)
+			v.begin(way.config)
+			way.write(v)
+			v.put(honest, v.serve("last").addr)
+			kit.Eventually(t, soon, "the last entry is followed", func() bool { return v.status().Known && v.addr(honest) == *v.get(honest) })
+			v.end("beside the writer", way.most)
+			v.begin(way.config)
+			kit.Eventually(t, soon, "what a start takes is free again", func() bool { return v.heap()-v.base <= way.most.heap })
+			v.end("after a start", way.most)
+		})
+	}
+}
+
+// honest is the key of an entry of the service, the first in the order of keys.
+const honest = key + "/a"
+
+func newVictim(t *testing.T) *victim {
+	w := newWorld(t, nil)
+	v := &victim{world: w, dir: t.TempDir(), trap: newTrap(w)}
+	v.put(honest, v.serve("first").addr)
+	v.put("acme/other/a", v.serve("a").addr)
+	return v
+}
+
+// begin starts the process, which knows the service and calls the other one when it returns.
+func (v *victim) begin(config string) {
+	v.t.Helper()
+	v.logs = &kit.Logs{}
+	v.registry = v.newRegistry(v.etcd.Client(v.t), runtime.WithLimits(limited), runtime.WithSnapshotDir(v.dir), runtime.WithZone("z1"))
+	v.other = dial(v.t, v.registry, greeterAt("acme/other"))
+	reached(v.t, v.other, soon, "a")
+	v.load = underLoad(v.t, v.other, 2)
+	desc := greeterAt(key)
+	desc.Leader = []string{basic.Greeter_SayHello_FullMethodName}
+	var all []*grpc.ClientConn
+	for _, desc := range []*runtime.ServiceDesc{greeterAt(key), desc} {
+		var opts []grpc.DialOption
+		if config != "" {
+			opts = append(opts, runtime.WithDefaultServiceConfig(policyOf(config)))
+		}
+		all = append(all, dial(v.t, v.registry, desc, opts...))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var calling sync.WaitGroup
+	for _, conn := range all {
+		calling.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				within, cancel := context.WithTimeout(runtime.WithAffinity(ctx, fmt.Sprint(n)), 20*time.Millisecond)
+				_, _ = call(within, conn) // they may go wherever the writer says, or fail
+				cancel()
+			}
+		})
+	}
+	v.calls = sync.OnceFunc(func() { cancel(); calling.Wait() })
+	v.t.Cleanup(v.calls)
+	kit.Eventually(v.t, soon, "the service is known", func() bool { return v.status().Known })
+}
+
+// end ends the process, and fails the test where it was more hurt than it may be.
+func (v *victim) end(when string, most cost) {
+	v.t.Helper()
+	v.load.more(v.t, 100)
+	v.put("acme/other/b", v.serve("b").addr)
+	reached(v.t, v.other, soon, "a", "b")
+	v.load.none(v.t)
+	v.delete("acme/other/b")
+	v.calls()
+	kit.Eventually(v.t, soon, "connections that are not used any more are closed", func() bool { return int(v.trap.open.Load()) <= most.open })
+	got := cost{open: int(v.trap.open.Load()), lines: len(v.logs.Lines()), disk: v.disk()}
+	with := v.heap()
+	must(v.t, v.registry.Close(kit.Bounded(v.t, soon)))
+	v.base = v.heap()
+	got.heap = with - v.base
+	v.t.Logf("%s: %+v", when, got)
+	if !got.within(most) {
+		v.t.Errorf("%s: %+v, want at most %+v", when, got, most)
+	}
+}
+
+// heap is how much is in use, in MiB, without what etcd has yet to write to its disk.
+func (v *victim) heap() int {
+	v.t.Helper()
+	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, soon), v.etcd.Endpoints()[0], 0) // which writes
+	must(v.t, err)
+	goruntime.GC()
+	goruntime.GC() // pools keep what they have for a cycle
+	var stats goruntime.MemStats
+	goruntime.ReadMemStats(&stats)
+	return int(stats.HeapAlloc >> 20)
+}
+
+// disk is how large the snapshots are, in MiB.
+func (v *victim) disk() int {
+	v.t.Helper()
+	var size int64
+	must(v.t, filepath.WalkDir(v.dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil {
+				size += info.Size()
+			}
+		}
+		return err
+	}))
+	return int(size >> 20)
+}
+
+// addr returns the address of an entry that the process knows, "" for none.
+func (v *victim) addr(etcdKey string) string {
+	for _, e := range v.status().Endpoints {
+		if key+"/"+e.Instance == etcdKey {
+			return e.Addr
+		}
+	}
+	return ""
+}
+
+// entry is the nth hostile value, with pairs of names and texts.
+func (v *victim) entry(n int, metadata ...string) string {
+	var pairs []string
+	for i := 0; i < len(metadata); i += 2 {
+		pairs = append(pairs, fmt.Sprintf("%q:%q", metadata[i], metadata[i+1]))
+	}
+	return fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":{%s}}`, v.trap.addr(n), strings.Join(pairs, ","))
+}
+
+// fill puts n hostile entries.
+func (v *victim) fill(n int, value func(i int) string, opts ...clientv3.OpOption) {
+	v.t.Helper()
+	v.fillUnder(key+"/x", n, value, opts...)
+}
+
+// fillUnder puts n values, in requests that etcd takes.
+func (v *victim) fillUnder(prefix string, n int, value func(i int) string, opts ...clientv3.OpOption) {
+	v.t.Helper()
+	var ops []clientv3.Op
+	bytes := 0
+	for i := range n {
+		text := value(i)
+		if bytes += len(text); bytes > 1<<20 {
+			v.commit(ops)
+			ops, bytes = nil, len(text)
+		}
+		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%06d", prefix, i), text, opts...))
+	}
+	v.commit(ops)
+}
+
+// policyOf is a service config that names one load balancing policy.
+func policyOf(text string) string { return `{"loadBalancingConfig":[` + text + `]}` }
+
+// trap is the server that hostile addresses lead to. One port of it has all addresses of 127.0.0.0/8. It counts its connections.
+type trap struct {
+	net.Listener
+	open atomic.Int64
+}
+
+// trapped is a connection to a trap.
+type trapped struct {
+	net.Conn
+	closed func()
+}
+
+func newTrap(w *world) *trap {
+	w.t.Helper()
+	lis, err := net.Listen("tcp4", "0.0.0.0:0")
+	must(w.t, err)
+	t := &trap{Listener: lis}
+	g := grpc.NewServer()
+	basic.RegisterGreeterServer(g, &server{name: "trap"})
+	kit.Serve(w.t, g, t)
+	return t
+}
+
+func (t *trap) Accept() (net.Conn, error) {
+	conn, err := t.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	t.open.Add(1)
+	return &trapped{conn, sync.OnceFunc(func() { t.open.Add(-1) })}, nil
+}
+
+func (c *trapped) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// addr is the nth address.
+func (t *trap) addr(n int) string {
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+n>>16, n>>8&0xff, n&0xff, t.Addr().(*net.TCPAddr).Port)
+}

@@ -1,70 +1,199 @@
-// Command soak throws random faults at an etcd of three members, ten servers and twenty clients that
-// call them without a pause, and checks all along that nothing of it hurts:
+// Command soak throws random faults at an etcd of three members, ten servers and twenty clients that call them without a
+// pause. It fails if a call fails; if after a storm of faults etcd has not each server that runs, on the lease that it says,
+// or has anything else, or a client knows anything else or does not reach it; or if at the end a key, lease, goroutine or file
+// descriptor is left. The clients retry what ended with UNAVAILABLE, and at every moment three servers run that every client
+// has heard of; nothing else is excused.
 //
-//   - No call fails. The clients retry what ended with UNAVAILABLE, as a service that may lose a
-//     server must; beyond that nothing is excused, not even a call that was under way on a server
-//     which was killed. The schedule sees to it that at every moment at least three servers run that
-//     every client has heard of.
-//   - After each storm of faults every server that runs is in etcd again, on a lease of its own, every
-//     client has the set that a linearizable read of etcd gives and no other, and reaches each server
-//     of it.
-//   - At the end no key, lease, goroutine or file descriptor is left beyond those of the start.
-//
-// The simulation judges more, in virtual time and on a model of etcd. Here etcd's members, the network, the
-// clock and what a process has open are real.
-//
-// It prints its seed, and a seed replays the same faults at the same times after the start of each
-// storm. It ends by itself, and exits with 1 after the first violation.
+// The simulation judges more, in virtual time and on a model of etcd. Here etcd's members, the network, the clock and
+// what a process has open are real. A seed replays the same faults at the same times after the start of each storm.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/signal"
-	"syscall"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
 func main() {
-	duration := flag.Duration("duration", 5*time.Minute, "how long to go on; the storm at that time is brought to its end")
+	duration := flag.Duration("duration", 2*time.Minute, "how long to go on; the storm at that time is brought to its end")
 	seed := flag.Uint64("seed", 0, "which faults to have; 0 chooses a seed")
-	verbose := flag.Bool("v", false, "show what the registries log")
 	flag.Parse()
 	if *seed == 0 {
 		*seed = rand.Uint64N(1_000_000) + 1
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *seed, *duration, *verbose); err != nil {
-		fmt.Fprintf(os.Stderr, "\nFAILED with -seed %d\n%v\n", *seed, err)
+	w := &world{start: time.Now()}
+	w.say("seed %d, for %v", *seed, *duration)
+	if err := w.run(newPlan(*seed), *duration); err != nil {
+		w.say("FAILED with seed %d: %v", *seed, err)
 		os.Exit(1)
 	}
+	w.say("PASSED with seed %d: %d calls, none failed", *seed, w.calls.Load())
 }
 
-func run(ctx context.Context, seed uint64, duration time.Duration, verbose bool) error {
-	resources := takeStock()
+// world is everything that runs.
+type world struct {
+	etcd    *etcdtest.Cluster
+	servers [servers]server
+	clients []*client
+	calls   atomic.Int64
+	start   time.Time
+
+	violated context.CancelCauseFunc // with what is violated
+}
+
+// run has storms until the time is over, and tells what is violated.
+func (w *world) run(plan *plan, duration time.Duration) error {
+	goroutines, files := goleak.IgnoreCurrent(), openFiles()
 	dir, err := os.MkdirTemp("", "soak")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Printf("seed %d, for %v\n", seed, duration)
-	w, err := newWorld(dir, verbose)
+	if w.etcd, err = etcdtest.New(dir, etcdtest.WithMembers(members)); err != nil {
+		return err
+	}
+	err = cmp.Or(w.soak(plan, duration), w.end())
+	w.etcd.Close()
 	if err != nil {
 		return err
 	}
-	if err := w.soak(ctx, seed, duration); err != nil {
-		w.abandon()
-		return err
+	if more := openFiles() - files; more > 0 {
+		err = fmt.Errorf("%d file descriptors more than at the start", more)
 	}
-	if err := errors.Join(w.end(), resources.compare()); err != nil {
-		return fmt.Errorf("at the end: %w", err)
+	return errors.Join(err, goleak.Find(goroutines))
+}
+
+// soak starts the servers, then the clients, and has storms with a calm after each.
+func (w *world) soak(plan *plan, duration time.Duration) error {
+	ctx, violated := context.WithCancelCause(context.Background())
+	w.violated = violated
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer violated(nil)
+	for i := range w.servers {
+		w.note(w.servers[i].start(w.etcd.Config(), true))
 	}
-	w.report()
-	fmt.Printf("nothing is left: no key, no lease, no goroutine, no file descriptor\nPASSED with seed %d\n", seed)
-	return nil
+	for i := range clients {
+		c, err := newClient(i, w.etcd.Config())
+		if err != nil {
+			return err
+		}
+		w.clients = append(w.clients, c)
+	}
+	w.note(w.calm(ctx))
+	for _, c := range w.clients {
+		callers.Go(func() { w.note(c.call(ctx, &w.calls)) })
+	}
+	for ctx.Err() == nil && time.Since(w.start) < duration {
+		w.storm(ctx, plan.next())
+		w.note(w.calm(ctx))
+	}
+	return context.Cause(ctx)
+}
+
+// note keeps the first violation, which ends everything.
+func (w *world) note(err error) {
+	if err != nil {
+		w.violated(err)
+	}
+}
+
+// storm has the faults happen, and returns when all of them are over.
+func (w *world) storm(ctx context.Context, faults []fault) {
+	began := time.Now()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, f := range faults {
+		sleep(ctx, time.Until(began.Add(f.after)))
+		if ctx.Err() != nil {
+			return
+		}
+		w.say("  %v", f)
+		all.Go(func() { w.note(w.apply(ctx, f)) })
+	}
+}
+
+// apply has one fault happen, to its end. An error is a violation.
+func (w *world) apply(ctx context.Context, f fault) (err error) {
+	switch f.kind {
+	case cut:
+		w.forAWhile(ctx, f, (*etcdtest.Member).Cut, (*etcdtest.Member).Restore)
+	case pause:
+		w.forAWhile(ctx, f, (*etcdtest.Member).Pause, (*etcdtest.Member).Resume)
+	case halt:
+		w.forAWhile(ctx, f, (*etcdtest.Member).Stop, func(m *etcdtest.Member) { err = errors.Join(err, m.Restart()) })
+	case wipe:
+		err = w.etcd.Wipe()
+	case compact, revoke, remove:
+		w.meddle(ctx, f)
+	case kill:
+		w.servers[f.on[0]].kill()
+	case drain:
+		_ = w.servers[f.on[0]].drain() // amid other faults it may be unable to take its key out
+	default:
+		err = w.servers[f.on[0]].start(w.etcd.Config(), f.kind == move)
+	}
+	return err
+}
+
+func (w *world) forAWhile(ctx context.Context, f fault, begin, end func(*etcdtest.Member)) {
+	for _, i := range f.on {
+		begin(w.etcd.Member(i))
+	}
+	sleep(ctx, f.lasts)
+	for _, i := range f.on {
+		end(w.etcd.Member(i))
+	}
+}
+
+// meddle does by hand what an operator could. If etcd is unable to, nothing happens.
+func (w *world) meddle(ctx context.Context, f fault) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if f.kind == compact {
+		_, _ = w.etcd.Compact(ctx)
+		return
+	}
+	for _, i := range f.on {
+		l := w.servers[i].life.Load()
+		if l == nil {
+			continue
+		}
+		for _, status := range l.server.Status() {
+			if f.kind == revoke {
+				_, _ = w.etcd.Admin().Revoke(ctx, status.LeaseID)
+			} else {
+				_, _ = w.etcd.Admin().Delete(ctx, prefix+l.addr)
+			}
+		}
+	}
+}
+
+// say prints a line.
+func (w *world) say(format string, args ...any) {
+	fmt.Printf("%10v  %s\n", time.Since(w.start).Round(time.Millisecond), fmt.Sprintf(format, args...))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// openFiles counts this process's file descriptors. Where the system does not tell, there are none.
+func openFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
 }

@@ -20,26 +20,21 @@ const (
 )
 
 // kind is what a fault does.
-type kind int
+type kind string
 
 const (
-	cut     kind = iota // connections to etcd members are reset, for a while
-	pause               // ... or become black holes
-	halt                // etcd members crash, and come back with their disk
-	wipe                // all etcd members lose their disks
-	compact             // etcd forgets its history
-	revoke              // leases of servers are revoked by hand
-	remove              // keys of servers are deleted by hand
-	kill                // a server dies without a word
-	drain               // a server ends in order
-	launch              // a server starts at the address that it had before
-	move                // ... or at another
-	kinds
+	cut     kind = "cut"     // connections to etcd members are reset, for a while
+	pause   kind = "pause"   // ... or become black holes
+	halt    kind = "halt"    // etcd members crash, and come back with their disk
+	wipe    kind = "wipe"    // all etcd members lose their disks
+	compact kind = "compact" // etcd forgets its history
+	revoke  kind = "revoke"  // leases of servers are revoked by hand
+	remove  kind = "delete"  // keys of servers are deleted by hand
+	kill    kind = "kill"    // a server dies without a word
+	drain   kind = "drain"   // a server ends in order
+	launch  kind = "start"   // a server starts at the address that it had before
+	move    kind = "move"    // ... or at another
 )
-
-func (k kind) String() string {
-	return [...]string{"cut", "pause", "halt", "wipe", "compact", "revoke", "delete", "kill", "drain", "start", "move"}[k]
-}
 
 // fault is one thing that goes wrong.
 type fault struct {
@@ -49,26 +44,15 @@ type fault struct {
 	lasts time.Duration // of cut, pause and halt
 }
 
-func (f fault) String() string {
-	if f.kind <= halt {
-		return fmt.Sprintf("%v members %v for %v", f.kind, f.on, f.lasts)
-	}
-	return fmt.Sprintf("%v %v", f.kind, f.on)
-}
+func (f fault) String() string { return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts) }
 
 // plan makes up storms: the same ones for the same seed.
 type plan struct {
-	rng *rand.Rand
-	up  [servers]bool
+	rng  *rand.Rand
+	down [servers]bool
 }
 
-func newPlan(seed uint64) *plan {
-	p := &plan{rng: rand.New(rand.NewPCG(seed, 0))}
-	for i := range p.up {
-		p.up[i] = true
-	}
-	return p
-}
+func newPlan(seed uint64) *plan { return &plan{rng: rand.New(rand.NewPCG(seed, 0))} }
 
 // next is the next storm: its faults in the order of their times. There is one of a kind at the most where the end of one would
 // be the end of another, and one at the most that ends or starts a server.
@@ -89,23 +73,26 @@ func (p *plan) next() (storm []fault) {
 		add(wipe, time.Second, nil)
 	}
 	for range p.rng.IntN(4) {
-		add(compact+kind(p.rng.IntN(3)), time.Second, p.some(servers, servers))
+		add(p.one(compact, revoke, remove), time.Second, p.some(servers, servers))
 	}
-	order := p.rng.Perm(servers)
-	running := slices.DeleteFunc(slices.Clone(order), func(i int) bool { return !p.up[i] })
-	for _, i := range order {
-		switch {
-		case !p.up[i] && p.rng.IntN(2) == 0:
-			p.up[i] = true
-			add(launch+kind(p.rng.IntN(2)), time.Second, []int{i})
-		case slices.Index(running, i) >= spared && p.rng.IntN(3) == 0:
-			p.up[i] = false
-			add(kill+kind(p.rng.IntN(2)), time.Second, []int{i})
+	running := 0
+	for _, i := range p.rng.Perm(servers) {
+		switch ran := !p.down[i]; {
+		case !ran && p.rng.IntN(2) == 0:
+			add(p.one(launch, move), time.Second, []int{i})
+			p.down[i] = false
+		case ran:
+			if running++; running > spared && p.rng.IntN(3) == 0 {
+				add(p.one(kill, drain), time.Second, []int{i})
+				p.down[i] = true
+			}
 		}
 	}
 	slices.SortStableFunc(storm, func(a, b fault) int { return int(a.after - b.after) })
 	return storm
 }
+
+func (p *plan) one(of ...kind) kind { return of[p.rng.IntN(len(of))] }
 
 func (p *plan) within(d time.Duration) time.Duration {
 	return time.Duration(p.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond

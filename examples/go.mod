@@ -6,6 +6,7 @@ replace (
 	github.com/etcdrpc/protoc-gen-go-etcd => ../
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest => ../etcdtest
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart => ./quickstart
+	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect => ./quickstart-connect
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop => ./shop
 )
 
@@ -14,9 +15,9 @@ require (
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart v0.0.0
+	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop v0.0.0-00010101000000-000000000000
 	go.etcd.io/etcd/client/v3 v3.7.3
-	golang.org/x/mod v0.42.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 	k8s.io/api v0.37.2
@@ -26,6 +27,7 @@ require (
 require (
 	connectrpc.com/connect v1.21.1 // indirect
 	connectrpc.com/grpchealth v1.5.0 // indirect
+	golang.org/x/mod v0.42.0 // indirect
 )
 
 require (

@@ -4,9 +4,10 @@ go 1.26.7
 
 replace (
 	github.com/etcdrpc/protoc-gen-go-etcd => ../
+	github.com/etcdrpc/protoc-gen-go-etcd/connectetcd => ../connectetcd
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest => ../etcdtest
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart => ./quickstart
-	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop => ./shop
+	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect => ./quickstart-connect
 )
 
 require (
@@ -14,9 +15,8 @@ require (
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart v0.0.0
-	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop v0.0.0-00010101000000-000000000000
+	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect v0.0.0
 	go.etcd.io/etcd/client/v3 v3.7.3
-	golang.org/x/mod v0.42.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 	k8s.io/api v0.37.2
@@ -40,7 +40,7 @@ require (
 	github.com/coreos/go-semver v0.3.1 // indirect
 	github.com/coreos/go-systemd/v22 v22.7.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
-	github.com/etcdrpc/protoc-gen-go-etcd/connectetcd v0.0.0
+	github.com/etcdrpc/protoc-gen-go-etcd/connectetcd v0.0.0 // indirect
 	github.com/fatih/color v1.19.0 // indirect
 	github.com/fxamacker/cbor/v2 v2.9.1 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
@@ -48,9 +48,7 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
 	github.com/google/go-cmp v0.7.0 // indirect
-	github.com/google/subcommands v1.2.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/google/wire v0.7.0 // indirect
 	github.com/gorilla/websocket v1.5.3 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus v1.1.0 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.3 // indirect
@@ -69,7 +67,6 @@ require (
 	github.com/olekukonko/ll v0.1.6 // indirect
 	github.com/olekukonko/tablewriter v1.1.4 // indirect
 	github.com/petermattis/goid v0.0.0-20260820044319-269ab09b5261 // indirect
-	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
 	github.com/prometheus/client_golang v1.23.2 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
 	github.com/prometheus/common v0.67.5 // indirect
@@ -107,7 +104,6 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
-	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260904194346-d0f1323225a4 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260904194346-d0f1323225a4 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
@@ -121,9 +117,4 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.4.2 // indirect
 )
 
-tool (
-	github.com/google/wire/cmd/wire
-	go.etcd.io/etcd/etcdctl/v3
-)
-
-replace github.com/etcdrpc/protoc-gen-go-etcd/connectetcd => ../connectetcd
+tool go.etcd.io/etcd/etcdctl/v3

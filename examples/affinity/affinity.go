@@ -1,178 +1,120 @@
-// Package affinity has all calls for a user reach the same server, whoever makes them. Run it from
-// the directory above:
+// Package affinity has all calls for a reader reach the same server, whoever makes them. Run it from the directory above:
 //
 //	go run . affinity
 //
-// shop/v1/carts.proto says it in one line: affinity: "user.id". The example starts four servers
-// that keep carts in memory, and two callers with connections of their own that fill the carts of
-// 200 users in turn: no cart is ever found half empty, which it would be had a call gone elsewhere.
-// Then one server leaves: its users move, and hardly any other. It exits with 1 when a cart is in
-// pieces, or when more than 1.5/N of the users moved.
+// testdata/connect/library.proto says it in one line: affinity: "reader.id". Four servers are called by two callers for
+// 200 readers, each four times in turn. Then one server leaves: its readers move, and hardly any other. It exits with 1
+// when the calls for a reader reached two servers, or when more than 1.5/N of the readers moved.
 package affinity
 
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
-	shopv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	libraryv1 "github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect"
 )
 
-const users = 200
+const readers = 200
 
 // Example is what the command in the directory above runs.
 var Example = show.Example{Name: "affinity", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
-	servers, err := stage.Registry()
+	registry, err := stage.Registry()
 	if err != nil {
 		return err
 	}
-	var all []*show.Server
-	for i := range 4 {
-		server, err := serve(ctx, stage, servers, fmt.Sprintf("cart-%d", i+1))
+	stops := make(map[string]func() error)
+	for _, name := range []string{"library-1", "library-2", "library-3", "library-4"} {
+		stops[name], err = stage.Serve(ctx, grpc.NewServer(), name, registry, func(server *runtime.Server) {
+			libraryv1.RegisterLibraryServerToEtcd(server, library{name: name}, runtime.WithInstance(name))
+		})
 		if err != nil {
 			return err
 		}
-		all = append(all, server)
 	}
-	alice, err := client(ctx, stage, len(all))
-	if err != nil {
-		return err
-	}
-	bob, err := client(ctx, stage, len(all))
-	if err != nil {
-		return err
-	}
-	before, err := fill(ctx, alice, bob)
-	if err != nil {
-		return err
-	}
-	stage.Say("%d users, 4 items each from two callers, no cart in pieces: %v", users, count(before))
-
-	leaver := all[2]
-	if err := leaver.Stop(); err != nil {
-		return err
-	}
-	err = stage.Until(ctx, leaver.Name+" has left", func(ctx context.Context) (bool, error) {
-		homes, err := where(ctx, alice)
-		return count(homes)[leaver.Name] == 0, err
-	})
-	if err != nil {
-		return err
-	}
-	after, err := where(ctx, alice)
-	if err != nil {
-		return err
-	}
-	return compare(stage, leaver.Name, before, after)
-}
-
-func serve(ctx context.Context, stage *show.Stage, registry *runtime.Registry, name string) (*show.Server, error) {
-	carts := &carts{name: name, items: make(map[string][]string)}
-	return stage.Serve(ctx, name, registry, func(server *runtime.Server) {
-		shopv1.RegisterCartsServerToEtcd(server, carts, runtime.WithInstance(name))
-	})
-}
-
-// carts keeps carts in memory, by user.
-type carts struct {
-	shopv1.UnimplementedCartsServer
-	name string
-
-	mu    sync.Mutex
-	items map[string][]string
-}
-
-func (c *carts) AddItem(_ context.Context, req *shopv1.AddItemRequest) (*shopv1.AddItemResponse, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	user := req.GetUser().GetId()
-	if req.GetItem() != "" {
-		c.items[user] = append(c.items[user], req.GetItem())
-	}
-	return &shopv1.AddItemResponse{Items: c.items[user], Server: c.name}, nil
-}
-
-// client returns a caller on a connection of its own, once that knows all servers.
-func client(ctx context.Context, stage *show.Stage, servers int) (shopv1.CartsClient, error) {
-	registry, err := stage.Registry()
-	if err != nil {
-		return nil, err
-	}
-	client, err := shopv1.NewCartsClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return nil, err
-	}
-	return client, stage.Until(ctx, "all servers are known", func(ctx context.Context) (bool, error) {
-		homes, err := where(ctx, client)
-		return len(count(homes)) == servers, err
-	})
-}
-
-// fill puts four items in every cart, from the callers in turn, and returns where each user was.
-func fill(ctx context.Context, callers ...shopv1.CartsClient) (map[string]string, error) {
-	homes := make(map[string]string)
-	for i := range users {
-		user := fmt.Sprintf("user-%d", i)
-		for n := range 4 {
-			reply, err := callers[n%len(callers)].AddItem(ctx, &shopv1.AddItemRequest{
-				User: &shopv1.User{Id: user}, Item: fmt.Sprintf("item %d", n),
-			})
-			if err != nil {
-				return nil, err
-			}
-			if got := len(reply.GetItems()); got != n+1 {
-				return nil, fmt.Errorf("%s has %d items on %s after %d were put", user, got, reply.GetServer(), n+1)
-			}
-			homes[user] = reply.GetServer()
-		}
-	}
-	return homes, nil
-}
-
-// where asks for the server of each user.
-func where(ctx context.Context, caller shopv1.CartsClient) (map[string]string, error) {
-	homes := make(map[string]string)
-	for i := range users {
-		user := fmt.Sprintf("user-%d", i)
-		reply, err := caller.AddItem(ctx, &shopv1.AddItemRequest{User: &shopv1.User{Id: user}})
+	var callers []libraryv1.LibraryClient
+	for range 2 {
+		registry, err := stage.Registry()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		homes[user] = reply.GetServer()
+		caller, err := libraryv1.NewLibraryClientFromEtcd(registry, show.Plaintext)
+		if err != nil {
+			return err
+		}
+		err = stage.Until(ctx, "all servers are called", func(ctx context.Context) (bool, error) {
+			_, shares, err := homes(ctx, caller)
+			return len(shares) == len(stops), err
+		})
+		if err != nil {
+			return err
+		}
+		callers = append(callers, caller)
 	}
-	return homes, nil
-}
-
-func count(homes map[string]string) show.Shares {
-	shares := make(show.Shares)
-	for _, server := range homes {
-		shares[server]++
+	before, had, err := homes(ctx, append(callers, callers...)...)
+	if err != nil {
+		return err
 	}
-	return shares
-}
+	stage.Say("%d readers, 4 calls each from two callers, each reader at one server: %v", readers, had)
 
-// compare fails if more than 1.5/N of the users moved. Those of the server that left had to; a few
-// others do because the ring deals its places out anew among the servers that are left.
-func compare(stage *show.Stage, left string, before, after map[string]string) error {
-	orphans, others := 0, 0
-	for user, server := range before {
-		switch {
-		case server == left:
-			orphans++
-		case after[user] != server:
-			others++
+	const leaver = "library-3"
+	if err := stops[leaver](); err != nil {
+		return err
+	}
+	var after map[string]string
+	var has show.Shares
+	err = stage.Until(ctx, leaver+" has left", func(ctx context.Context) (bool, error) {
+		after, has, err = homes(ctx, callers[0])
+		return has[leaver] == 0, err
+	})
+	if err != nil {
+		return err
+	}
+	moved := 0
+	for reader, server := range before {
+		if after[reader] != server {
+			moved++
 		}
 	}
-	stage.Say("%s left: its %d users moved, and %d of the other %d: %v", left, orphans, others, users-orphans, count(after))
-	if servers := len(count(before)); (orphans+others)*servers*2 > users*3 {
-		return fmt.Errorf("%d of %d users moved when one of %d servers left", orphans+others, users, servers)
+	stage.Say("%s left, with %d readers: %d moved: %v", leaver, had[leaver], moved, has)
+	if moved*len(stops)*2 > readers*3 { // the ring deals its places out anew, so a few others move
+		return fmt.Errorf("%d of %d readers moved when one of %d servers left", moved, readers, len(stops))
 	}
 	return nil
+}
+
+// library answers with its name.
+type library struct {
+	libraryv1.UnimplementedLibraryServer
+	name string
+}
+
+func (l library) Borrow(context.Context, *libraryv1.BorrowRequest) (*libraryv1.BorrowReply, error) {
+	return &libraryv1.BorrowReply{Server: l.name}, nil
+}
+
+// homes has each caller call for each reader, and returns the server of each and how many each
+// server has. Two servers of one reader are an error.
+func homes(ctx context.Context, callers ...libraryv1.LibraryClient) (at map[string]string, shares show.Shares, err error) {
+	at, shares = make(map[string]string), make(show.Shares)
+	for i := range readers {
+		reader := fmt.Sprintf("reader-%d", i)
+		for _, caller := range callers {
+			reply, err := caller.Borrow(ctx, &libraryv1.BorrowRequest{Reader: &libraryv1.Reader{Id: reader}})
+			if err != nil {
+				return nil, nil, err
+			}
+			if was, ok := at[reader]; ok && was != reply.GetServer() {
+				return nil, nil, fmt.Errorf("%s was at %s, and is at %s", reader, was, reply.GetServer())
+			}
+			at[reader] = reply.GetServer()
+		}
+		shares[at[reader]]++
+	}
+	return at, shares, nil
 }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
@@ -51,20 +50,16 @@ var steps = []step{
 var Example = show.Example{Name: "canary", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
-	servers, err := stage.Registry()
+	registry, err := stage.Registry()
 	if err != nil {
 		return err
 	}
 	for name, version := range map[string]string{"old-1": "v1", "old-2": "v1", "new": "v2"} {
-		if _, err := stage.Greeter(ctx, name, servers, runtime.WithVersion(version)); err != nil {
+		if _, err := stage.Greeter(ctx, grpc.NewServer(), name, registry, runtime.WithVersion(version)); err != nil {
 			return err
 		}
 	}
-	callers, err := stage.Registry()
-	if err != nil {
-		return err
-	}
-	client, err := greeterv1.NewGreeterServiceClientFromEtcd(callers, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := stage.Client()
 	if err != nil {
 		return err
 	}
@@ -72,7 +67,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 	for _, step := range steps {
-		if err := put(ctx, stage, callers, client, step); err != nil {
+		if err := put(ctx, stage, registry, client, step); err != nil {
 			return err
 		}
 	}

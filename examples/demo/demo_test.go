@@ -34,9 +34,9 @@ func TestDemo(t *testing.T) {
 }
 
 func TestFailedCallFailsTheDemo(t *testing.T) {
-	s := &show{load: newLoad()}
-	s.load.total = tally{answered: 99, failed: 1}
-	if err := s.conclude(os.Stdout); err == nil {
+	d := &demo{load: newLoad()}
+	d.load.total = tally{answered: 99, failed: 1}
+	if err := d.conclude(os.Stdout); err == nil {
 		t.Error("a call failed and the demo did not")
 	}
 }

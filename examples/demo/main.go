@@ -46,13 +46,13 @@ func run(ctx context.Context, out *os.File, cfg config) error {
 	if err != nil {
 		return err
 	}
-	s, err := setUp(ctx, out, cfg, dir, binary)
+	d, err := setUp(ctx, out, cfg, dir, binary)
 	if err != nil {
 		return err
 	}
-	defer s.tearDown()
-	if err := s.tell(ctx); err != nil {
+	defer d.tearDown()
+	if err := d.tell(ctx); err != nil {
 		return err
 	}
-	return s.conclude(out)
+	return d.conclude(out)
 }

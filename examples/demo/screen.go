@@ -13,7 +13,7 @@ import (
 // screen shows the events as they happen and, on a terminal, a table that stays below them.
 type screen struct {
 	out  *os.File
-	show *show
+	demo *demo
 	live bool // out is a terminal
 
 	shown    int            // events
@@ -22,10 +22,10 @@ type screen struct {
 	drawn    time.Time
 }
 
-func newScreen(out *os.File, s *show) *screen {
+func newScreen(out *os.File, d *demo) *screen {
 	info, err := out.Stat()
 	live := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
-	return &screen{out: out, show: s, live: live, answered: make(map[string]int), drawn: time.Now()}
+	return &screen{out: out, demo: d, live: live, answered: make(map[string]int), drawn: time.Now()}
 }
 
 // run draws until ctx ends, and once more then.
@@ -63,7 +63,7 @@ func (s *screen) draw(table kind) {
 		fmt.Fprintf(&page, "\x1b[%dA\x1b[J", s.tall) // up to the table's first line, clear the rest
 		s.tall = 0
 	}
-	for _, event := range s.show.eventsSince(s.shown) {
+	for _, event := range s.demo.eventsSince(s.shown) {
 		fmt.Fprintf(&page, "%5.1f s  %s\n", event.after.Seconds(), event.text)
 		s.shown++
 	}
@@ -77,7 +77,7 @@ func (s *screen) draw(table kind) {
 }
 
 func (s *screen) table(w io.Writer, kind kind) {
-	servers, total, _ := s.show.load.snapshot()
+	servers, total, _ := s.demo.load.snapshot()
 	since := time.Since(s.drawn).Seconds()
 	s.drawn = time.Now()
 	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
@@ -85,7 +85,7 @@ func (s *screen) table(w io.Writer, kind kind) {
 	if kind == liveTable {
 		fmt.Fprint(columns, "calls/s\t")
 	}
-	for _, row := range s.show.rows() {
+	for _, row := range s.demo.rows() {
 		count := servers[row.addr]
 		fmt.Fprintf(columns, "\n%s\t%s\t%s\t%s\t%d\t%d\t",
 			row.name, row.addr, row.state, row.inEtcd, count.answered, count.broken)
@@ -97,5 +97,5 @@ func (s *screen) table(w io.Writer, kind kind) {
 	// It writes to memory, which does not fail.
 	_ = columns.Flush()
 	fmt.Fprintf(w, "\n\n%s   %d calls, %d made again, %d failed\n",
-		s.show.etcdLine(), total.answered+total.failed, total.broken, total.failed)
+		s.demo.etcdLine(), total.answered+total.failed, total.broken, total.failed)
 }

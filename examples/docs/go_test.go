@@ -8,46 +8,50 @@ import (
 	"go/token"
 	"go/types"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect" // pages import it: this keeps it in go.mod
 )
 
 // imports are what the Go of the pages may use without saying so.
 var imports = map[string]string{
-	"context":       "context",
-	"connect":       "connectrpc.com/connect",
-	"connectetcd":   "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd",
-	"grpchealth":    "connectrpc.com/grpchealth",
-	"bufconn":       "google.golang.org/grpc/test/bufconn",
-	"clientv3":      "go.etcd.io/etcd/client/v3",
-	"credentials":   "google.golang.org/grpc/credentials",
-	"etcdtest":      "github.com/etcdrpc/protoc-gen-go-etcd/etcdtest",
-	"fmt":           "fmt",
-	"greeterv1":     "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1",
-	"grpc":          "google.golang.org/grpc",
-	"health":        "google.golang.org/grpc/health",
-	"healthpb":      "google.golang.org/grpc/health/grpc_health_v1",
-	"http":          "net/http",
-	"insecure":      "google.golang.org/grpc/credentials/insecure",
-	"leader":        "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader",
-	"log":           "log",
-	"net":           "net",
-	"netip":         "net/netip",
-	"os":            "os",
-	"runtime":       "github.com/etcdrpc/protoc-gen-go-etcd/runtime",
-	"shopv1":        "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1",
-	"shopv1connect": "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1/shopv1connect",
-	"signal":        "os/signal",
-	"slog":          "log/slog",
-	"statuspage":    "github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage",
-	"strings":       "strings",
-	"syscall":       "syscall",
-	"testing":       "testing",
-	"tls":           "crypto/tls",
-	"time":          "time",
-	"x509":          "crypto/x509",
+	"acmev1":      "github.com/etcdrpc/protoc-gen-go-etcd/testdata/several",
+	"context":     "context",
+	"connectetcd": "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd",
+	"grpchealth":  "connectrpc.com/grpchealth",
+	"clientv3":    "go.etcd.io/etcd/client/v3",
+	"counterv1":   "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader",
+	"credentials": "google.golang.org/grpc/credentials",
+	"fmt":         "fmt",
+	"greeterv1":   "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1",
+	"grpc":        "google.golang.org/grpc",
+	"health":      "google.golang.org/grpc/health",
+	"healthpb":    "google.golang.org/grpc/health/grpc_health_v1",
+	"http":        "net/http",
+	"leader":      "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader",
+	"log":         "log",
+	"net":         "net",
+	"netip":       "net/netip",
+	"os":          "os",
+	"runtime":     "github.com/etcdrpc/protoc-gen-go-etcd/runtime",
+	"signal":      "os/signal",
+	"statuspage":  "github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage",
+	"strings":     "strings",
+	"syscall":     "syscall",
+	"tls":         "crypto/tls",
+	"time":        "time",
+	"x509":        "crypto/x509",
+}
+
+// connectImports are what docs/connect.md uses: the quickstart of connect-go has messages of its own.
+var connectImports = map[string]string{
+	"greeterv1":        "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1",
+	"greeterv1connect": "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect",
 }
 
 // prelude declares what the pages take for granted.
@@ -65,19 +69,24 @@ var (
 	listener     net.Listener
 	creds        credentials.TransportCredentials
 	authorities  *x509.CertPool
-	client       greeterv1.GreeterServiceClient
-	req          *greeterv1.SayHelloRequest
-	impl         greeterv1.GreeterServiceServer
-	catalog      shopv1.CatalogServer
-	catalogs     shopv1connect.CatalogHandler
-	orders       shopv1.OrdersServer
-	payments     shopv1.PaymentsServer
-	invoices     shopv1.InvoicesServer
 )
 `
 
-// TestGo type-checks the Go of the pages. Blocks are statements or declarations; each stands for
-// itself.
+const grpcPrelude = `
+var (
+	client  greeterv1.GreeterServiceClient
+	req     *greeterv1.SayHelloRequest
+	impl    greeterv1.GreeterServiceServer
+	orders  acmev1.OrdersServer
+	users   acmev1.UsersServer
+	groups  acmev1.GroupsServer
+	counter counterv1.CounterServer
+)
+`
+
+const connectPrelude = "var impl greeterv1connect.GreeterServiceHandler\n"
+
+// TestGo type-checks the Go of the pages. Blocks are statements or declarations; each stands for itself.
 func TestGo(t *testing.T) {
 	fset := token.NewFileSet()
 	check := types.Config{Importer: importer.ForCompiler(fset, "gc", exports(t))}
@@ -99,12 +108,17 @@ func TestGo(t *testing.T) {
 
 // parse reads a block as statements, or failing that as declarations.
 func parse(fset *token.FileSet, b block) (*ast.File, error) {
+	known, declared := maps.Clone(imports), prelude+grpcPrelude
+	if b.page == "docs/connect.md" {
+		maps.Copy(known, connectImports)
+		declared = prelude + connectPrelude
+	}
 	var head strings.Builder
 	head.WriteString("package page\n")
-	for name, path := range imports {
+	for name, path := range known {
 		fmt.Fprintf(&head, "import %s %q\n", name, path)
 	}
-	head.WriteString(prelude)
+	head.WriteString(declared)
 	file, err := parser.ParseFile(fset, b.page, head.String()+"\nfunc _() {\n"+b.text+"\n}\n", 0)
 	if err == nil {
 		return file, nil
@@ -119,9 +133,8 @@ func parse(fset *token.FileSet, b block) (*ast.File, error) {
 func exports(t *testing.T) importer.Lookup {
 	t.Helper()
 	args := []string{"list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}"}
-	for _, path := range imports {
-		args = append(args, path)
-	}
+	args = slices.AppendSeq(args, maps.Values(imports))
+	args = slices.AppendSeq(args, maps.Values(connectImports))
 	output, err := exec.CommandContext(t.Context(), "go", args...).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
@@ -139,4 +152,25 @@ func exports(t *testing.T) importer.Lookup {
 		}
 		return os.Open(file)
 	}
+}
+
+// TestCompat looks for the Go that needs a framework in the tests of compat, whose service has another name.
+func TestCompat(t *testing.T) {
+	source := squeezed(sources(t, ".go", repository+"/compat"))
+	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user", "greeterv1.GreeterService", "basic.Greeter",
+		"GreeterService", "Greeter")
+	for _, b := range all(t, "go compat") {
+		if !strings.Contains(source, "\n"+squeezed(ours.Replace(b.text))) {
+			t.Errorf("%s:%d: no file of compat has this code", b.page, b.line)
+		}
+	}
+}
+
+// squeezed returns lines without the white space around them, and without what gofmt puts before a comment.
+func squeezed(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	}
+	return b.String()
 }

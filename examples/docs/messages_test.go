@@ -1,7 +1,6 @@
 package docs
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -12,18 +11,13 @@ import (
 // message is a row of the tables of the troubleshooting page that quotes one.
 var message = regexp.MustCompile("(?m)^\\| (?:(\\w+): )?`(.+?)` \\|")
 
-// TestMessages looks for the messages of the troubleshooting page in the source, where names and
-// values are verbs of package fmt.
+// TestMessages looks for the messages of the troubleshooting page in the source, where names and values are verbs of package fmt.
 func TestMessages(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(repository, "docs", "troubleshooting.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := map[string]string{"": sources(t, ".go", "runtime", "internal")}
+	source := map[string]string{"": sources(t, ".go", repository+"/runtime") + sources(t, ".go", repository+"/internal")}
 	for from, module := range map[string]string{"gRPC": "google.golang.org/grpc", "protobuf": "google.golang.org/protobuf"} {
 		source[from] = moduleSource(t, module)
 	}
-	messages := message.FindAllStringSubmatch(string(text), -1)
+	messages := message.FindAllStringSubmatch(read(t, filepath.Join(repository, "docs", "troubleshooting.md")), -1)
 	if len(messages) < 45 {
 		t.Fatalf("found %d messages", len(messages))
 	}
@@ -59,18 +53,5 @@ func moduleSource(t *testing.T, module string) string {
 	if err != nil {
 		t.Fatalf("go list -m %s: %v", module, err)
 	}
-	dir, err := filepath.Rel(mustAbs(t, repository), strings.TrimSpace(string(output)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sources(t, ".go", dir)
-}
-
-func mustAbs(t *testing.T, path string) string {
-	t.Helper()
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return abs
+	return sources(t, ".go", strings.TrimSpace(string(output)))
 }

@@ -1,11 +1,16 @@
+// Package docs checks README.md and the pages in docs: links, names of tests, messages, and the blocks of code, which
+// compile, generate or run.
 package docs
 
 import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 const repository = "../.."
@@ -14,48 +19,48 @@ const repository = "../.."
 type block struct {
 	page     string
 	line     int
-	language string
-	kind     string // what follows the language: "endpoint", "setup" for what integration/generator runs, or "compat" for what compat does
+	language string // with the word behind it: integration/generator runs "sh setup", compat has "go compat"
 	text     string
 }
 
 // page is a page of the documentation. Its name is its path in the repository.
 type page struct{ name, text string }
 
-// pages returns the pages in docs, which are all but those at the root.
-func pages(t *testing.T) []page {
+// pages returns the pages that match a pattern, by default those in docs.
+func pages(t *testing.T, patterns ...string) (all []page) {
 	t.Helper()
-	return append(pagesIn(t, "docs"), pagesIn(t, "docs/measured")...)
-}
-
-func pagesIn(t *testing.T, dir string) (all []page) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(repository, dir, "*.md"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("found no pages in %s: %v", dir, err)
+	if len(patterns) == 0 {
+		patterns = []string{"docs/*.md", "docs/measured/*.md"}
 	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(filepath.Join(repository, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("found no pages %s: %v", pattern, err)
 		}
-		all = append(all, page{filepath.ToSlash(filepath.Join(dir, filepath.Base(file))), string(text)})
+		for _, file := range files {
+			all = append(all, page{filepath.ToSlash(filepath.Join(filepath.Dir(pattern), filepath.Base(file))), read(t, file)})
+		}
 	}
 	return all
 }
 
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 var fence = regexp.MustCompile("^( *)```(.*)$")
 
-// unseen is a command that stands for what readers have in etcd already.
+// unseen is a command for what readers have in etcd already.
 var unseen = regexp.MustCompile("^ *<!-- sh: (.*) -->$")
 
-// blocks are the fenced blocks of a page. Those within a list are taken out of it. A page that is
-// generated has none: its source is checked where that is generated.
+// blocks are the fenced blocks of a page. Those within a list are taken out of it.
 func (p page) blocks(t *testing.T) (all []block) {
 	t.Helper()
-	if strings.Contains(p.text, "<!-- Made of ") {
-		return nil
-	}
 	var open *block
 	indent := ""
 	for i, line := range strings.Split(p.text, "\n") {
@@ -71,9 +76,8 @@ func (p page) blocks(t *testing.T) (all []block) {
 			all = append(all, *open)
 			open = nil
 		default:
-			language, kind, _ := strings.Cut(match[2], " ")
 			indent = match[1]
-			open = &block{page: p.name, line: i + 1, language: language, kind: kind}
+			open = &block{page: p.name, line: i + 1, language: match[2]}
 		}
 	}
 	if open != nil {
@@ -82,12 +86,12 @@ func (p page) blocks(t *testing.T) (all []block) {
 	return all
 }
 
-// all are the blocks of a language in all pages that are checked here.
+// all are the blocks of a language in all pages.
 func all(t *testing.T, language string) (found []block) {
 	t.Helper()
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {
-			if b.language == language && b.kind != "setup" && b.kind != "compat" {
+			if b.language == language {
 				found = append(found, b)
 			}
 		}
@@ -98,18 +102,25 @@ func all(t *testing.T, language string) (found []block) {
 	return found
 }
 
-// TestLanguages makes sure that every block is of a kind that a test looks at. What programs print is
-// text.
+// TestLanguages makes sure that a test looks at every block but those that programs print.
 func TestLanguages(t *testing.T) {
-	checked := map[string]bool{
-		"go": true, "proto": true, "sh": true, "json": true, "json endpoint": true, "yaml": true, "text": true, "mermaid": true,
-		"sh setup": true, "proto setup": true, "go compat": true,
+	checked := []string{
+		"go", "proto", "sh", "json", "json endpoint", "yaml", "text", "mermaid", "sh setup", "proto setup", "go compat",
 	}
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {
-			if kind := strings.TrimSpace(b.language + " " + b.kind); !checked[kind] {
-				t.Errorf("%s:%d: a block of %q, which no test looks at", b.page, b.line, kind)
+			if !slices.Contains(checked, b.language) {
+				t.Errorf("%s:%d: a block of %q, which no test looks at", b.page, b.line, b.language)
 			}
+		}
+	}
+}
+
+func TestYAML(t *testing.T) {
+	for _, b := range all(t, "yaml") {
+		var content map[string]any
+		if err := yaml.UnmarshalStrict([]byte(b.text), &content); err != nil {
+			t.Errorf("%s:%d: %v", b.page, b.line, err)
 		}
 	}
 }
@@ -122,7 +133,7 @@ var (
 
 // TestLinks follows the links that stay in the repository.
 func TestLinks(t *testing.T) {
-	for _, p := range append(pages(t), pagesIn(t, ".")...) {
+	for _, p := range pages(t, "*.md", "docs/*.md", "docs/measured/*.md") {
 		for _, match := range link.FindAllStringSubmatch(fenced.ReplaceAllString(p.text, ""), -1) {
 			target, anchor, _ := strings.Cut(match[1], "#")
 			if strings.Contains(target, "://") {
@@ -146,11 +157,7 @@ func checkLink(t *testing.T, from, link, file, anchor string) {
 	if anchor == "" {
 		return
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, match := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(string(text), ""), -1) {
+	for _, match := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(read(t, file), ""), -1) {
 		if slug(match[1]) == anchor {
 			return
 		}
@@ -169,7 +176,7 @@ var testName = regexp.MustCompile("`(Test[A-Z]\\w*)`")
 
 // TestNamedTests looks for the tests that pages name, or that begin with what they name.
 func TestNamedTests(t *testing.T) {
-	source := sources(t, "_test.go")
+	source := sources(t, "_test.go", repository)
 	for _, p := range pages(t) {
 		for _, match := range testName.FindAllStringSubmatch(p.text, -1) {
 			if !strings.Contains(source, "func "+match[1]) {
@@ -179,25 +186,18 @@ func TestNamedTests(t *testing.T) {
 	}
 }
 
-// sources are all files of the repository whose names end so, one after the other.
-func sources(t *testing.T, suffix string, dirs ...string) string {
+// sources are all files in dir whose names end so, one after the other.
+func sources(t *testing.T, suffix, dir string) string {
 	t.Helper()
 	var text strings.Builder
-	if len(dirs) == 0 {
-		dirs = []string{"."}
-	}
-	for _, dir := range dirs {
-		err := filepath.WalkDir(filepath.Join(repository, dir), func(file string, entry os.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || !strings.HasSuffix(file, suffix) {
-				return err
-			}
-			content, err := os.ReadFile(file)
-			text.Write(content)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+	err := filepath.WalkDir(dir, func(file string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && strings.HasSuffix(file, suffix) {
+			text.WriteString(read(t, file))
 		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return text.String()
 }

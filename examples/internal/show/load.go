@@ -16,12 +16,12 @@ type Load struct {
 
 	mu     sync.Mutex
 	calls  int
-	shares Shares // since Next was called last
-	err    error  // of the first call that failed
+	shares Shares // since take was called last
+	err    error  // of calls that failed
 }
 
-// StartLoad calls until Stop, and calls closed then.
-func StartLoad(ctx context.Context, client greeterv1.GreeterServiceClient, closed func()) *Load {
+// Load calls until its Stop, or the example is over.
+func (s *Stage) Load(ctx context.Context, client greeterv1.GreeterServiceClient) *Load {
 	l := &Load{shares: make(Shares)}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -33,11 +33,10 @@ func StartLoad(ctx context.Context, client greeterv1.GreeterServiceClient, close
 	l.Stop = sync.OnceValue(func() error {
 		cancel()
 		running.Wait()
-		closed()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.err
+		_, err := l.take()
+		return err
 	})
+	s.Later(l.Stop)
 	return l
 }
 
@@ -55,19 +54,6 @@ func (l *Load) call(ctx context.Context, client greeterv1.GreeterServiceClient) 
 	l.shares[server]++
 }
 
-// Next returns where the calls of the next so long go, and the error of one that failed.
-func (l *Load) Next(ctx context.Context, d time.Duration) (Shares, error) {
-	if _, err := l.take(); err != nil {
-		return nil, err
-	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(d):
-	}
-	return l.take()
-}
-
 func (l *Load) take() (Shares, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,4 +67,19 @@ func (l *Load) Total() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.calls
+}
+
+// Reach waits until the calls of some time reach exactly these servers.
+func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
+	return s.Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
+		if _, err := calls.take(); err != nil {
+			return false, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+		shares, err := calls.take()
+		return shares.Only(servers...), err
+	})
 }

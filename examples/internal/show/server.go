@@ -2,7 +2,6 @@ package show
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -10,84 +9,70 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Server is a server that serves in the background, as if it were a process.
-type Server struct {
-	Name, Addr string
+// Plaintext is for connections without TLS.
+var Plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-	Stop func() error // drains it; calling it again does nothing
-}
-
-// Serve serves what register puts on the server until Stop, or the example is over. It returns when
-// the server is in etcd.
-func (s *Stage) Serve(ctx context.Context, name string, registry *runtime.Registry, register func(*runtime.Server), opts ...runtime.ServerOption) (*Server, error) {
-	return s.ServeOn(ctx, grpc.NewServer(), name, registry, register, opts...)
-}
-
-// ServeOn is Serve on a gRPC server that the caller made.
-func (s *Stage) ServeOn(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, register func(*runtime.Server), opts ...runtime.ServerOption) (*Server, error) {
+// Serve serves what register puts on the server in the background, as if it were a process, until stop or the example is
+// over. It returns when the server is in etcd.
+func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, register func(*runtime.Server)) (stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	// The delay is for callers to hear that the server leaves: here they hear at once.
-	opts = append([]runtime.ServerOption{runtime.WithDrainDelay(100 * time.Millisecond)}, opts...)
-	server := registry.NewServer(g, opts...)
+	server := registry.NewServer(g, runtime.WithDrainDelay(100*time.Millisecond))
 	register(server)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(serving, listener) }()
-	stop := sync.OnceValue(func() error {
+	stop = sync.OnceValue(func() error {
 		cancel()
 		if err := <-ended; err != nil {
 			return fmt.Errorf("server %s: %w", name, err)
 		}
 		return nil
 	})
-	s.later(stop)
-	return &Server{Name: name, Addr: listener.Addr().String(), Stop: stop},
-		s.Until(ctx, name+" is in etcd", func(context.Context) (bool, error) {
-			entries := server.Status()
-			return len(entries) > 0 && !slices.ContainsFunc(entries, func(entry runtime.Status) bool {
-				return entry.State != runtime.StateRegistered
-			}), nil
-		})
-}
-
-// Greeter serves the quickstart's greeter, which answers with its name.
-func (s *Stage) Greeter(ctx context.Context, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (*Server, error) {
-	return s.GreeterOn(ctx, grpc.NewServer(), name, registry, opts...)
-}
-
-// GreeterOn is Greeter on a gRPC server that the caller made.
-func (s *Stage) GreeterOn(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (*Server, error) {
-	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
-	return s.ServeOn(ctx, g, name, registry, func(server *runtime.Server) {
-		greeterv1.RegisterGreeterServiceServerToEtcd(server, greeter{name: name}, opts...)
+	s.Later(stop)
+	return stop, s.Until(ctx, name+" is in etcd", func(context.Context) (bool, error) {
+		entries := server.Status()
+		return len(entries) > 0 && !slices.ContainsFunc(entries, func(entry runtime.Status) bool {
+			return entry.State != runtime.StateRegistered
+		}), nil
 	})
 }
 
-// Down puts an address in etcd where nobody serves, as a server leaves it that crashed a moment ago.
-func (s *Stage) Down(ctx context.Context, name, key string, registry *runtime.Registry) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	_, err = registry.Register(ctx, key, runtime.Endpoint{Instance: name, Addr: listener.Addr().String()})
-	return errors.Join(err, listener.Close())
+// Greeter serves a Greeter of that name.
+func (s *Stage) Greeter(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (stop func() error, err error) {
+	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
+	return s.Serve(ctx, g, name, registry, func(server *runtime.Server) {
+		greeterv1.RegisterGreeterServiceServerToEtcd(server, Greeter{Name: name}, opts...)
+	})
 }
 
-type greeter struct {
+// Greeter answers with its name.
+type Greeter struct {
 	greeterv1.UnimplementedGreeterServiceServer
-	name string
+	Name string
 }
 
-func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
-	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: g.name}, nil
+// SayHello answers a call.
+func (g Greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
+	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: g.Name}, nil
+}
+
+// Client returns a client of the greeters, with a registry of its own.
+func (s *Stage) Client() (greeterv1.GreeterServiceClient, error) {
+	registry, err := s.Registry()
+	if err != nil {
+		return nil, err
+	}
+	return greeterv1.NewGreeterServiceClientFromEtcd(registry, Plaintext)
 }
 
 // Greet returns a call for Count.

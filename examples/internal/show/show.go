@@ -30,30 +30,26 @@ type Example struct {
 }
 
 // Run runs the example on an etcd of its own. What it tells goes to out.
-func (e Example) Run(ctx context.Context, out io.Writer) error {
-	return Run(ctx, out, e.Tell, e.Etcd...)
-}
-
-// Run calls tell with an etcd of its own. What it tells goes to out.
-func Run(ctx context.Context, out io.Writer, tell func(context.Context, *Stage) error, opts ...etcdtest.Option) (err error) {
+func (e Example) Run(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	etcd, err := etcdtest.New(dir, opts...)
+	etcd, err := etcdtest.New(dir, e.Etcd...)
 	if err != nil {
 		return err
 	}
 	defer etcd.Close()
-	s := &Stage{Etcd: etcd, out: out}
+	s := &Stage{Etcd: etcd, Dir: dir, out: out}
 	defer func() { err = errors.Join(err, s.close()) }()
-	return tell(ctx, s)
+	return e.Tell(ctx, s)
 }
 
 // Stage is where an example takes place. Its methods are for one goroutine.
 type Stage struct {
 	Etcd *etcdtest.Cluster
+	Dir  string // removed after the example
 
 	out     io.Writer
 	closers []func() error // run from the last to the first
@@ -64,20 +60,18 @@ func (s *Stage) Say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n"
 
 // Registry returns a registry on an etcd client of its own, as a process has it. Both are closed
 // after the example.
-func (s *Stage) Registry(opts ...runtime.Option) (*runtime.Registry, error) {
-	return s.RegistryAs(s.Etcd.Config(), opts...)
-}
+func (s *Stage) Registry() (*runtime.Registry, error) { return s.RegistryAs(s.Etcd.Config()) }
 
 // RegistryAs is Registry with an etcd client for cfg.
-func (s *Stage) RegistryAs(cfg clientv3.Config, opts ...runtime.Option) (*runtime.Registry, error) {
+func (s *Stage) RegistryAs(cfg clientv3.Config) (*runtime.Registry, error) {
 	client, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd: %w", err)
 	}
-	s.later(client.Close)
+	s.Later(client.Close)
 	quiet := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(quiet)}, opts...)...)
-	s.later(func() error {
+	registry := runtime.NewRegistry(client, runtime.WithLogger(quiet))
+	s.Later(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		return registry.Close(ctx)
@@ -85,8 +79,8 @@ func (s *Stage) RegistryAs(cfg clientv3.Config, opts ...runtime.Option) (*runtim
 	return registry, nil
 }
 
-// later has do called when the example is over.
-func (s *Stage) later(do func() error) { s.closers = append(s.closers, do) }
+// Later has do called when the example is over.
+func (s *Stage) Later(do func() error) { s.closers = append(s.closers, do) }
 
 func (s *Stage) close() error {
 	var errs []error

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
+	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// patience bounds every wait for something that should take a moment.
+const patience = 15 * time.Second
+
+// demo is what the demo runs, and what it knows about it.
+type demo struct {
+	cfg    config
+	binary string
+	load   *load
+	screen *screen
+
+	cluster  *etcdtest.Cluster
+	client   *clientv3.Client
+	registry *runtime.Registry
+	stopLoad context.CancelFunc
+	stopRest context.CancelFunc // the watch and the screen
+	rest     sync.WaitGroup
+
+	mu      sync.Mutex
+	start   time.Time // of the first call
+	servers []*server
+	down    map[int]bool         // the etcd members that are stopped
+	inEtcd  map[string]bool      // the addresses that etcd has
+	left    map[string]time.Time // when an address left etcd
+	events  []event
+}
+
+// server is a process and what became of it.
+type server struct {
+	*show.Process
+	state  string
+	diedAt time.Time // when it was killed
+}
+
+// setUp starts etcd, three servers and the calls.
+func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (d *demo, err error) {
+	d = &demo{cfg: cfg, binary: binary, load: newLoad(),
+		down: make(map[int]bool), inEtcd: make(map[string]bool), left: make(map[string]time.Time)}
+	ctx, d.stopRest = context.WithCancel(ctx)
+	var loadCtx context.Context
+	loadCtx, d.stopLoad = context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			d.tearDown()
+		}
+	}()
+	if d.cluster, err = etcdtest.New(dir, etcdtest.WithMembers(3)); err != nil {
+		return nil, err
+	}
+	if d.client, err = clientv3.New(d.cluster.Config()); err != nil {
+		return nil, err
+	}
+	// What it logs would land in the middle of the table.
+	d.registry = runtime.NewRegistry(d.client, runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	for range 3 {
+		if _, err = d.addServer(ctx); err != nil {
+			return nil, err
+		}
+	}
+	greeter, err := greeterv1.NewGreeterServiceClientFromEtcd(d.registry,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(d.load))
+	if err != nil {
+		return nil, err
+	}
+	instances, err := d.registry.NewInstances(&greeterv1.GreeterService_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	d.start = time.Now()
+	d.screen = newScreen(out, d)
+	d.rest.Go(func() { d.watch(ctx, instances) })
+	d.rest.Go(func() { d.screen.run(ctx) })
+	d.load.run(loadCtx, greeter, cfg.rate)
+	return d, nil
+}
+
+func (d *demo) addServer(ctx context.Context) (*server, error) {
+	process, err := show.StartProcess(ctx, fmt.Sprintf("server %d", len(d.servers)+1), nil, d.binary, "-etcd="+strings.Join(d.cluster.Endpoints(), ","))
+	if err != nil {
+		return nil, err
+	}
+	added := &server{Process: process, state: "serving"}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.servers = append(d.servers, added)
+	return added, nil
+}
+
+// watch keeps inEtcd at what etcd says. Instances leaves out what has vanished from etcd and is only
+// held by callers for a grace.
+func (d *demo) watch(ctx context.Context, instances *runtime.Instances) {
+	for tick := time.Tick(50 * time.Millisecond); ctx.Err() == nil; {
+		if all, err := instances.All(ctx); err == nil {
+			d.setInstances(all)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick:
+		}
+	}
+}
+
+func (d *demo) setInstances(all []runtime.Instance) {
+	now := make(map[string]bool, len(all))
+	for _, instance := range all {
+		now[instance.Addr] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for addr := range d.inEtcd {
+		if !now[addr] {
+			d.left[addr] = time.Now()
+		}
+	}
+	d.inEtcd = now
+}
+
+// happens notes an event and shows it.
+func (d *demo) happens(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.events = append(d.events, event{after: time.Since(d.start), text: fmt.Sprintf(format, args...)})
+}
+
+func (d *demo) setState(server *server, state string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	server.state = state
+}
+
+func (d *demo) setDown(member *etcdtest.Member) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.down[d.number(member)] = true
+}
+
+// number counts the etcd members from 1.
+func (d *demo) number(member *etcdtest.Member) int {
+	return slices.Index(d.cluster.Members(), member) + 1
+}
+
+// listed reports whether etcd has the server.
+func (d *demo) listed(server *server) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.inEtcd[server.Addr]
+}
+
+// listedFor is how long after its death the server left etcd.
+func (d *demo) listedFor(server *server) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.left[server.Addr].Sub(server.diedAt)
+}
+
+// row is a line of the table.
+type row struct{ name, addr, state, inEtcd string }
+
+func (d *demo) rows() []row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rows := make([]row, len(d.servers))
+	for i, server := range d.servers {
+		rows[i] = row{name: server.Name, addr: server.Addr, state: server.state, inEtcd: "no"}
+		if d.inEtcd[server.Addr] {
+			rows[i].inEtcd = "yes"
+		}
+	}
+	return rows
+}
+
+// etcdLine says which etcd members run.
+func (d *demo) etcdLine() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var line strings.Builder
+	line.WriteString("etcd:")
+	for i := range d.cluster.Members() {
+		state := "up"
+		if d.down[i+1] {
+			state = "down"
+		}
+		fmt.Fprintf(&line, " member %d %s", i+1, state)
+	}
+	return line.String()
+}
+
+// eventsSince are the events after the first n.
+func (d *demo) eventsSince(n int) []event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.events[n:])
+}
+
+// conclude says in plain words how it went. It is an error if a call failed.
+func (d *demo) conclude(out io.Writer) error {
+	servers, total, lastErr := d.load.snapshot()
+	calls := total.answered + total.failed
+	if total.failed > 0 {
+		return fmt.Errorf("%d of %d calls failed, the last with: %w", total.failed, calls, lastErr)
+	}
+	fmt.Fprintf(out, "\nOf %d calls not one failed; the slowest took %v.\n",
+		calls, total.slowest.Round(time.Millisecond))
+	if total.broken == 0 {
+		fmt.Fprintln(out, "None was under way on a server as that was killed.")
+	}
+	for _, server := range d.servers {
+		if broken := servers[server.Addr].broken; broken > 0 {
+			fmt.Fprintf(out, "Calls that came to nothing on %s (%s): %d. gRPC made each again elsewhere, as greeter.proto says.\n",
+				server.Name, server.state, broken)
+		}
+	}
+	return nil
+}
+
+// end stops the calls, waits for the last, and shows the outcome.
+func (d *demo) end() {
+	d.stopLoad()
+	d.load.wait()
+	d.stopRest()
+	d.rest.Wait()
+}
+
+// tearDown ends whatever still runs. It may be called at any time, and again.
+func (d *demo) tearDown() {
+	d.end()
+	for _, server := range d.servers {
+		if !server.Ended() {
+			_ = server.End(os.Kill, patience) // the demo is over: how it ends tells nothing
+		}
+	}
+	if d.registry != nil {
+		_ = d.registry.Close(context.Background()) // as above
+	}
+	if d.client != nil {
+		d.client.Close()
+	}
+	if d.cluster != nil {
+		d.cluster.Close()
+	}
+}

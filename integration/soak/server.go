@@ -93,7 +93,7 @@ func (s *server) kill() {
 	l.client.Close() // first, so that it says nothing to etcd any more
 	l.grpc.Stop()
 	l.stop()
-	<-l.served // with an error: a process would just be gone
+	_ = <-l.served // with an error: a process would just be gone
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	l.registry.Close(ctx)

@@ -93,10 +93,9 @@ func (s *server) kill() {
 	l.client.Close() // first, so that it says nothing to etcd any more
 	l.grpc.Stop()
 	l.stop()
-	_ = <-l.served // with an error: a process would just be gone
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	l.registry.Close(ctx)
+	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a process would just be gone
 }
 
 // drain ends a life in order.

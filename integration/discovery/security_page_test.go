@@ -108,7 +108,7 @@ func TestEachRoleIsTried(t *testing.T) {
 			}
 		}
 	}
-	if tried < 9 {
+	if tried < 6 {
 		t.Errorf("found %d roles in the page", tried)
 	}
 }
@@ -121,13 +121,9 @@ func TestEachRowHasItsTest(t *testing.T) {
 	everywhere := tests(sources(t, repository))
 	named := make(map[string]bool)
 	rows := 0
-	for line := range strings.Lines(section) {
-		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|--") || strings.HasSuffix(line, "| test |\n") {
-			continue
-		}
+	for _, line := range regexp.MustCompile(`(?m)^- .*(?:\n  .*)*`).FindAllString(section, -1) {
 		rows++
-		cells := strings.Split(strings.Trim(line, "|\n"), "|")
-		found := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)
+		found := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(line, -1)
 		if len(found) == 0 {
 			t.Errorf("the row names no test: %s", line)
 		}

@@ -54,7 +54,8 @@ func TestConfigWriterRights(t *testing.T) {
 	w := newGuarded(t)
 	writer := w.as("greeter-operator")
 	w.allowed(touching(writer, guardedConfig)...)
-	w.denied(touching(writer, guardedKey+"/x", guardedConfig+"2", guardedConfig+"/x", "_grpc_config/acme/other", "acme/other/x")...)
+	w.denied(putting(writer, guardedKey+"/x"), deleting(writer, guardedKey+"/x"))
+	w.denied(touching(writer, guardedConfig+"2", guardedConfig+"/x", "_grpc_config/acme/other", "acme/other/x")...)
 	w.denied(listing(writer, "_grpc_config/", "_grpc_config0"))
 }
 
@@ -115,16 +116,6 @@ func TestNobodyCannotDoAnything(t *testing.T) {
 	t.Cleanup(func() { _ = nobody.Close() })
 	w.refused("user name is empty", slices.Concat(touching(nobody, guardedKey+"/a", guardedConfig), running(nobody), ending(nobody, lease),
 		[]attempt{granting(nobody), asking(nobody, lease), listingLeases(nobody), seeingMembers(nobody)})...)
-}
-
-// The roles of a namespace say nothing of the keys without it, nor the other way round.
-func TestRolesOfANamespaceAreForNoOther(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	for _, role := range []string{"greeter-server", "greeter-caller", "greeter-operator"} {
-		w.denied(touching(w.as("prod-"+role), guardedKey+"/x", guardedConfig)...)
-		w.denied(touching(w.as(role), "prod/"+guardedKey+"/x", "prod/"+guardedConfig)...)
-	}
 }
 
 // The range of the lease suffix takes in keys that continue the service's with a digit. No range could leave them

@@ -22,32 +22,23 @@ import (
 
 // TestRolesAreEnough runs a server, a caller and an operator of a service, each with its role alone.
 func TestRolesAreEnough(t *testing.T) {
-	for _, tt := range []struct{ namespace, server, caller, operator string }{
-		{"", "greeter-server", "greeter-caller", "greeter-operator"},
-		{"prod/", "prod-greeter-server", "prod-greeter-caller", "prod-greeter-operator"},
-	} {
-		t.Run(tt.server, func(t *testing.T) {
-			w := newGuarded(t)
-			as := func(role string) *runtime.Registry {
-				return w.newRegistry(w.as(role), runtime.WithNamespace(tt.namespace))
-			}
-			w.announced(as(tt.server), greeterAt(guardedKey))
-			callers := as(tt.caller)
-			conn := dial(t, callers, greeterAt(guardedKey))
-			reached(t, conn, soon, "server")
-			if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
-				t.Errorf("the caller's Watch yields %v, want the server", set)
-			}
-			// The operator's config is in force once it fails the calls.
-			must(t, as(tt.operator).SetServiceConfig(kit.Bounded(t, soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
-			kit.Eventually(t, soon, "the caller goes by the live config", func() bool {
-				_, err := within(conn, soon)
-				return status.Code(err) == codes.DeadlineExceeded
-			})
-			if n := w.logs.Count("permission denied"); n > 0 {
-				t.Errorf("something was refused: %s", w.logs.Lines())
-			}
-		})
+	w := newGuarded(t)
+	as := func(role string) *runtime.Registry { return w.newRegistry(w.as(role)) }
+	w.announced(as("greeter-server"), greeterAt(guardedKey))
+	callers := as("greeter-caller")
+	conn := dial(t, callers, greeterAt(guardedKey))
+	reached(t, conn, soon, "server")
+	if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
+		t.Errorf("the caller's Watch yields %v, want the server", set)
+	}
+	// The operator's config is in force once it fails the calls.
+	must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
+	kit.Eventually(t, soon, "the caller goes by the live config", func() bool {
+		_, err := within(conn, soon)
+		return status.Code(err) == codes.DeadlineExceeded
+	})
+	if n := w.logs.Count("permission denied"); n > 0 {
+		t.Errorf("something was refused: %s", w.logs.Lines())
 	}
 }
 

@@ -50,7 +50,7 @@ func (c cost) within(most cost) bool {
 }
 
 // usual is the most that any way costs. The heap has room for both ends of the connections of two clients.
-var usual = cost{heap: 6, disk: 2, open: 32, lines: 12}
+var usual = cost{heap: 8, disk: 2, open: 32, lines: 12}
 
 // hostileWays are what somebody may do who writes keys of a service, candidates for its leadership, or its live config. What is
 // done to single entries and configs is in TestS12_Registry, TestD16_HostileValues and the tables of package serviceconfig; what
@@ -162,6 +162,7 @@ var hostileWays = []struct {
 // TestHostileWriters has somebody write what a process reads of a service. The process keeps the bounds, before and after it
 // starts anew beside what was written, and its calls of another service go on.
 func TestHostileWriters(t *testing.T) {
+	kit.Night(t)
 	if goruntime.GOOS != "linux" {
 		t.Skip("the addresses of 127.0.0.0/8 lead nowhere else")
 	}

@@ -187,7 +187,7 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	w.set(policy(`"drain":["b"]`))
 	c := w.goClient("")
 	eventually(t, c, calls(20), "b drained", only("a"))
-	names := make([]string, 6000)
+	names := make([]string, 5050)
 	for i := range names {
 		names[i] = fmt.Sprintf(`{"service":"s%d"}`, i)
 	}

@@ -6,11 +6,9 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
 // ReadImage returns the services with the option in an image of proto files, as "buf build -o" writes it, or protoc with
@@ -82,21 +80,4 @@ func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err e
 		return nil, errors.New("xds: there is no service")
 	}
 	return all, nil
-}
-
-// Unsupported returns the features of a service that xDS lacks, for people, sorted. It does not know which methods are for the leader.
-func Unsupported(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error) {
-	policy, err := mapping.ReadPolicy(serviceConfig)
-	if err != nil {
-		return nil, err
-	}
-	host := &mapping.Host{Authority: "any", Services: []mapping.Service{{Policy: policy}}}
-	for _, e := range endpoints {
-		host.Endpoints = append(host.Endpoints, endpoint.Endpoint(e))
-	}
-	s, err := mapping.Map(host, mapping.Client{})
-	if err != nil {
-		return nil, err
-	}
-	return s.Unsupported, nil
 }

@@ -36,19 +36,15 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@echo 'Building; the first time this takes a minute or two.'
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
-# What make test and make night test. The packages that the integration tests import are tested from that module, with its versions of
+# What make test tests. The packages that the integration tests import are tested from that module, with its versions of
 # dependencies, so that each is compiled once; make oldest and make newest test them with others.
 TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools/release
-test night: export FLAGS = $(RACE) -p 2 -vet=off $(TESTFLAGS)
+test: export FLAGS = $(RACE) -p 2 -vet=off $(TESTFLAGS)
 
 .PHONY: test
 test: ## Run the tests of all modules but compat and integration/versions, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
-	@tools/test "-short -timeout 10m $$FLAGS" $(TESTED)
-
-.PHONY: night
-night: ## Run the tests that make test runs, and those that wait long or that others hold by day
-	@tools/test "-timeout 30m $$FLAGS" $(TESTED)
+	@tools/test "-timeout 10m $$FLAGS" $(TESTED)
 
 .PHONY: setups
 setups: ## Follow each section of docs/setup.md in a project of its own, and have buf refuse others

@@ -53,15 +53,13 @@ func report(b *testing.B, values figures) {
 	}
 }
 
-// TestScenarios runs a hundredth of each scenario, by day for this project and the floor alone.
+// TestScenarios runs a hundredth of each scenario.
 func TestScenarios(t *testing.T) {
 	for _, all := range []*scenario{change, sequence, rollout, cold, conns, rpc, slow, calls, rest} {
 		t.Run(all.name, func(t *testing.T) {
 			t.Parallel()
 			s := *all
-			s.peers = slices.DeleteFunc(slices.Clone(s.peers), func(peer string) bool {
-				return peer == peerGoZero || peer == peerEtcd && testing.Short()
-			})
+			s.peers = slices.DeleteFunc(slices.Clone(s.peers), func(peer string) bool { return peer == peerGoZero })
 			measured, err := s.measure(s.sizes[0], 100)
 			if err != nil {
 				t.Fatal(err)

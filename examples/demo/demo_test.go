@@ -9,9 +9,6 @@ import (
 
 // TestDemo tells the whole story, faster.
 func TestDemo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the demo is told without -short: by day the integration tests hold that no call fails")
-	}
 	out, err := os.CreateTemp(t.TempDir(), "screen")
 	if err != nil {
 		t.Fatal(err)

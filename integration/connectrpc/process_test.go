@@ -144,11 +144,8 @@ func TestNoCallFails(t *testing.T) {
 	const (
 		callers = 8
 		events  = 18
+		calls   = int64(2000)
 	)
-	calls := int64(10_000)
-	if testing.Short() {
-		calls = 2_000
-	}
 	client := w.client()
 	var made, failed, cut, orphaned atomic.Int64
 	step := make(chan struct{}, events)

@@ -83,11 +83,7 @@ func TestAClientIsClosedTooEarly(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.registerAll("a")
-	tried := stages
-	if testing.Short() {
-		tried = []string{"Serve"}
-	}
-	for _, stage := range tried {
+	for _, stage := range []string{"NewClient", "Serve"} {
 		t.Run(stage, func(t *testing.T) {
 			client := w.etcd.Client(t)
 			bound := soon
@@ -199,7 +195,6 @@ func (w meddledWatcher) Watch(ctx context.Context, key string, opts ...clientv3.
 
 // TestAClientThatMeddles has each part of the etcd client delay, drop or double calls: all works all the same.
 func TestAClientThatMeddles(t *testing.T) {
-	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.registerAll("a")

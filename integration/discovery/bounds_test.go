@@ -63,7 +63,6 @@ func TestS4_KnownEndpointsStay(t *testing.T) {
 // Values that are larger than etcd takes by default are stepped over: those of a list, and those that etcd puts into one
 // answer of a watch after a pause. An answer that is larger than the client receives has the key listed instead.
 func TestS4_HugeValues(t *testing.T) {
-	kit.Night(t)
 	w := newWorld(t, nil)
 	w.registry = w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.MaxCallRecvMsgSize = 8 << 20 }))
 	huge := strings.Repeat("x", 1_400_000)

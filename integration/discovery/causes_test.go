@@ -142,11 +142,7 @@ var places = map[string]func(context.Context, *outage) string{
 
 // TestK11_CauseOfAnOutage has etcd fail in every way, and looks for the cause in every place where a user looks.
 func TestK11_CauseOfAnOutage(t *testing.T) {
-	tried := failures
-	if testing.Short() {
-		tried = failures[:3]
-	}
-	for _, f := range tried {
+	for _, f := range failures {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			etcd := etcdtest.Start(t, f.cluster...)

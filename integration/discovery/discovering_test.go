@@ -300,12 +300,8 @@ func TestD13_StaleMember(t *testing.T) {
 func TestD14_HundredConnections(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.register(w.serve("a"))
-	connections := 100
-	if testing.Short() {
-		connections = 20
-	}
 	var all sync.WaitGroup
-	for range connections {
+	for range 100 {
 		conn := w.conn()
 		all.Go(func() { reached(t, conn, soon, "a") })
 	}
@@ -329,10 +325,7 @@ func TestD14_HundredConnections(t *testing.T) {
 
 func TestD15_Rollout(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithLimits(runtime.Limits{Connections: 16}))
-	n := 5000
-	if testing.Short() {
-		n = 1000
-	}
+	const n = 5000
 	fill := func(version int) {
 		var ops []clientv3.Op
 		for i := range n {

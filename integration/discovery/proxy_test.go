@@ -12,11 +12,12 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
 // TestBehindGrpcProxy follows etcd through its gRPC proxy, which leaves some headers empty: a probe keeps the watch all the same.
 func TestBehindGrpcProxy(t *testing.T) {
-	kit.Night(t)
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	upstream := w.etcd.Client(t)

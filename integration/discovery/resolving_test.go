@@ -61,38 +61,6 @@ func TestR2_IdleWhileEtcdIsAway(t *testing.T) {
 	reached(t, conn, soon, "a")
 }
 
-// TestReadAgainAfterAWhile reads keys once more when nobody has followed them for a while.
-func TestReadAgainAfterAWhile(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	const other = "acme/other"
-	first := func(key string) string {
-		for set, err := range w.registry.Watch(kit.Bounded(t, soon), key) {
-			if err == nil {
-				return ids(set)
-			}
-		}
-		return ""
-	}
-	for _, k := range []string{key, other} {
-		w.put(k+"/a", `{"Addr":"10.0.0.1:1"}`)
-		kit.Eventually(t, soon, "a is there", func() bool { return first(k) != "" })
-	}
-	kit.Eventually(t, 100*time.Second, "neither is followed", func() bool {
-		return !slices.ContainsFunc(w.registry.Status().Keys, func(s runtime.KeyStatus) bool { return !s.Provisional })
-	})
-	w.put(key+"/b", `{"Addr":"10.0.0.2:1"}`)
-	w.delete(key + "/a")
-	if got := first(key); got != "b" {
-		t.Errorf("etcd has b, and the first set is %s", got)
-	}
-	w.etcd.Cut()
-	if got := first(other); got != "a" {
-		t.Errorf("a is what is known, and while etcd is away the first set is %s", got)
-	}
-}
-
 func TestR3_CloseWhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))

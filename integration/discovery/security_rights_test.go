@@ -19,7 +19,6 @@ import (
 // What etcd lets each role of the page do, and whoever has none.
 
 func TestKeyWriterRights(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	writer := w.as("greeter-server")
 	w.allowed(touching(writer, guardedKey+"/10.0.0.1:80")...)
@@ -50,7 +49,6 @@ func TestKeyWriterRights(t *testing.T) {
 }
 
 func TestConfigWriterRights(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	writer := w.as("greeter-operator")
 	w.allowed(touching(writer, guardedConfig)...)
@@ -60,7 +58,6 @@ func TestConfigWriterRights(t *testing.T) {
 }
 
 func TestReaderRights(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -81,7 +78,6 @@ func TestReaderRights(t *testing.T) {
 }
 
 func TestAnyUserRights(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -108,7 +104,6 @@ func TestAnyUserRights(t *testing.T) {
 }
 
 func TestNobodyCannotDoAnything(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	nobody, err := clientv3.New(clientv3.Config{Endpoints: w.etcd.Endpoints(), Logger: zap.NewNop()})
@@ -121,7 +116,6 @@ func TestNobodyCannotDoAnything(t *testing.T) {
 // The range of the lease suffix takes in keys that continue the service's with a digit. No range could leave them
 // all out: any digit may begin a lease id.
 func TestS9_TheSuffixRangeCoversNeighboursWithADigit(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	server := w.as("legacy-server")
 	w.allowed(touching(server, legacy+"2/10.0.0.1:80", legacy+"/x", legacy+"7587869")...)
@@ -130,19 +124,21 @@ func TestS9_TheSuffixRangeCoversNeighboursWithADigit(t *testing.T) {
 
 	// Such a neighbour can be left out of what the servers may write, because its entries have a slash where a
 	// lease id has a digit or ends.
-	server = w.as("legacy-server-beside-2")
-	w.denied(touching(server, legacy+"2/10.0.0.1:80", legacy+"2/", "_grpc_config/"+legacy)...)
+	admin, ctx := w.etcd.Admin(), kit.Bounded(t, soon)
+	must(t, command{"role", "add", "beside-2"}.run(ctx, admin))
+	for _, keys := range [][2]string{{"/", "2/"}, {"20", ":"}} {
+		must(t, command{"role", "grant-permission", "beside-2", "readwrite", legacy + keys[0], legacy + keys[1]}.run(ctx, admin))
+	}
+	server = w.as("beside-2")
+	w.denied(touching(server, legacy+"2/10.0.0.1:80", legacy+"2/")...)
 	for _, id := range []string{"1", "2", "20", "2000000000000000000", "29", "3", "9223372036854775807"} {
 		w.allowed(putting(server, legacy+id), deleting(server, legacy+id))
 	}
-	// Any other neighbour takes a gap of its own.
-	w.allowed(putting(server, legacy+"22/10.0.0.1:80"))
 }
 
 // A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers: who writes it may choose a
 // lease id that makes an entry of either.
 func TestS9_ANeighbourInTheSuffixForgesEntries(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	admin, ctx := w.etcd.Admin(), kit.Bounded(t, soon)
 	must(t, command{"role", "add", "legacy2-server"}.run(ctx, admin))
@@ -170,22 +166,19 @@ func (w guarded) comes(sets <-chan []runtime.Endpoint, addr string) {
 }
 
 func TestRolesAreEnoughForTheLeaseSuffix(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
-	for i, role := range []string{"legacy-server", "legacy-server-beside-2"} {
-		servers := w.newRegistry(w.as(role))
-		sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
-		for n := range 3 { // each on a lease of its own
-			addr := fmt.Sprintf("10.0.%d.%d:80", i, n)
-			_, err := servers.Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: addr}, runtime.WithLayouts(runtime.LeaseSuffix))
-			must(t, err)
-			w.comes(sets, addr)
-		}
-		// The slash layouts as well, for a migration.
-		g, err := servers.Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.1.1.1:80"})
+	servers := w.newRegistry(w.as("legacy-server"))
+	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
+	for n := range 3 { // each on a lease of its own
+		addr := fmt.Sprintf("10.0.0.%d:80", n)
+		_, err := servers.Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: addr}, runtime.WithLayouts(runtime.LeaseSuffix))
 		must(t, err)
-		must(t, g.Close(kit.Bounded(t, soon)))
+		w.comes(sets, addr)
 	}
+	// The slash layouts as well, for a migration.
+	g, err := servers.Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.1.1.1:80"})
+	must(t, err)
+	must(t, g.Close(kit.Bounded(t, soon)))
 	if n := w.logs.Count("denied"); n > 0 {
 		t.Errorf("something was refused: %s", w.logs.Lines())
 	}
@@ -194,7 +187,6 @@ func TestRolesAreEnoughForTheLeaseSuffix(t *testing.T) {
 // A lease id begins with 15 bits of the member that grants it, so any digit but 0 may come first. The rest is a clock
 // that counts on, so that the next one can be guessed.
 func TestLeaseIDs(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	members, err := w.etcd.Admin().MemberList(kit.Bounded(t, soon))
 	must(t, err)

@@ -66,7 +66,6 @@ func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 
 // TestKeyWriterDirectsCalls has whoever may write entries decide where calls go, in plaintext.
 func TestKeyWriterDirectsCalls(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	a, b := w.serve("a").addr, w.serve("b").addr
 	w.enter("a", a)
@@ -99,7 +98,6 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 
 // TestConfigWriterChangesCalls has whoever may write a live config repeat calls that have failed, and make them wait.
 func TestConfigWriterChangesCalls(t *testing.T) {
-	kit.Night(t)
 	w := newGuarded(t)
 	live := func(config string) {
 		t.Helper()

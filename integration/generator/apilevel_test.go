@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // levelRequest has fields with defaults, and fields whose getters have other names from API to API.
@@ -61,7 +59,6 @@ service Levels {
 // TestN1_EveryAPILevel says that code compiles whatever API the requests have and whatever the plugin is told
 // of it, in their package and in one of its own.
 func TestN1_EveryAPILevel(t *testing.T) {
-	kit.Night(t)
 	o, files := overlay{}, levelFiles()
 	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
 	levels := []string{"API_OPEN", "API_HYBRID", "API_OPAQUE"}
@@ -83,7 +80,6 @@ func TestN1_EveryAPILevel(t *testing.T) {
 
 // TestN1_PackageNames says that code compiles whatever the requests' package is called.
 func TestN1_PackageNames(t *testing.T) {
-	kit.Night(t)
 	o, files := overlay{}, levelFiles()
 	made := runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter("n1/requests"), "n1/request.proto"))
 	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
@@ -101,7 +97,6 @@ func TestN1_PackageNames(t *testing.T) {
 
 // TestN1_PackageNamesWithSuffix says that code in a package of its own compiles whatever the services' package is called.
 func TestN1_PackageNamesWithSuffix(t *testing.T) {
-	kit.Night(t)
 	o, files := overlay{}, levelFiles()
 	o.add("", runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter("n1/requests"), "n1/request.proto")))
 	for _, name := range []string{"registry", "server", "conn", "err", "opts", "impl", "ctx", "in", "runtime", "grpc", "context"} {

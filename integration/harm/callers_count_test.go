@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"google.golang.org/grpc"
@@ -91,10 +90,9 @@ func (c *client) run(w *world) {
 	defer tick.Stop()
 	for w.ctx.Err() == nil {
 		i := int(c.next.Add(1))
-		began := time.Now()
 		who, err := c.call(w.ctx, w, i)
 		if w.ctx.Err() == nil {
-			c.count(who, err, c.right(w, i, who), time.Since(began))
+			c.count(who, err, c.right(w, i, who))
 		}
 		select {
 		case <-tick.C:
@@ -119,9 +117,8 @@ func (c *client) right(w *world, i int, who string) bool {
 type tally struct {
 	mu                       sync.Mutex
 	calls, failed, misrouted int
-	causes                   map[string]int // the errors of calls that failed
-	by                       map[string]int // calls answered, by server
-	took                     []time.Duration
+	causes                   map[string]int  // the errors of calls that failed
+	by                       map[string]int  // calls answered, by server
 	swallow                  int             // how many addresses are to swallow SYNs
 	dialed                   map[string]bool // the addresses dialed; true: it swallows SYNs
 	dials, open              int
@@ -158,11 +155,10 @@ func (t *tally) sample() {
 	t.opened += t.open
 }
 
-func (t *tally) count(who string, err error, right bool, took time.Duration) {
+func (t *tally) count(who string, err error, right bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.calls++
-	t.took = append(t.took, took)
 	if err == nil {
 		t.by[who]++
 	}
@@ -180,7 +176,6 @@ func (t *tally) count(who string, err error, right bool, took time.Duration) {
 func (t *tally) add(o *tally) {
 	t.calls, t.failed, t.misrouted, t.dials = t.calls+o.calls, t.failed+o.failed, t.misrouted+o.misrouted, t.dials+o.dials
 	t.samples, t.opened = t.samples+o.samples, t.opened+o.opened
-	t.took = append(t.took, o.took...)
 	if t.causes == nil {
 		t.causes = make(map[string]int)
 	}
@@ -204,15 +199,6 @@ func (t *tally) lost() (int, float64) {
 
 // held returns how many connections were open on average.
 func (t *tally) held() float64 { return float64(t.opened) / float64(max(t.samples, 1)) }
-
-// quantile returns how long the part q of all calls took at most.
-func (t *tally) quantile(q float64) time.Duration {
-	if len(t.took) == 0 {
-		return 0
-	}
-	slices.Sort(t.took)
-	return t.took[int(q*float64(len(t.took)-1))]
-}
 
 func (t *tally) String() string {
 	_, share := t.lost()
@@ -240,8 +226,7 @@ const noise = 5
 // length is random.
 const luck = 0.2
 
-// worse returns in what our client was worse off, if gRPC's client connects to one in so many of the servers. Only by night
-// is it judged by time.
+// worse returns in what our client was worse off, if gRPC's client connects to one in so many of the servers.
 func worse(us, them *tally, oneIn float64) []string {
 	var in []string
 	lost, share := us.lost()
@@ -257,13 +242,6 @@ func worse(us, them *tally, oneIn float64) []string {
 	}
 	if float64(us.dials) > 3*oneIn*float64(them.dials)+20 {
 		in = append(in, fmt.Sprintf("makes %d dials, gRPC's own %d", us.dials, them.dials))
-	}
-	if !testing.Short() {
-		for _, q := range []float64{0.5, 0.99} {
-			if a, b := us.quantile(q), them.quantile(q); a > 5*b+100*time.Millisecond {
-				in = append(in, fmt.Sprintf("has %v as its quantile %v of latency, gRPC's own %v", a, q, b))
-			}
-		}
 	}
 	return in
 }

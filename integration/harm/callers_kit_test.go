@@ -53,8 +53,7 @@ type row struct {
 	swallow  int                             // how many addresses swallow SYNs: those that a client dials first
 
 	ownEtcd bool          // the script breaks the etcd that it has alone
-	lasts   time.Duration // 0: 3 s by day, 10 s by night
-	night   bool          // it is too long or too heavy for the day
+	lasts   time.Duration // 0: 3 s
 	asked   string        // "docs/PAGE.md#SECTION: REASON" if the user asked for that in which ours is worse
 }
 
@@ -108,11 +107,7 @@ func runRow(t *testing.T, r row, run int64) *world {
 	r.calls.callers = cmp.Or(r.calls.callers, 4)
 	r.calls.every = cmp.Or(r.calls.every, 60*time.Millisecond)
 	r.calls.deadline = cmp.Or(r.calls.deadline, 2*time.Second)
-	if r.lasts == 0 {
-		if r.lasts = 3 * time.Second; !testing.Short() {
-			r.lasts = 10 * time.Second
-		}
-	}
+	r.lasts = cmp.Or(r.lasts, 3*time.Second)
 	if r.serve == nil {
 		r.serve = plain
 	}

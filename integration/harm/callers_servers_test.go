@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -248,39 +246,6 @@ func counted(n int64) shape {
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = front.Serve(lis) }) // ends with Close
 		return func(bool) { _ = front.Close(); g.Stop(); serving.Wait() }
-	}
-}
-
-// nginx is a gRPC server behind an nginx, which is started at the address of the listener.
-func nginx(s *server, lis net.Listener) func(bool) {
-	t := s.w.t
-	path, err := exec.LookPath("nginx")
-	if err != nil {
-		t.Skip("no nginx: apt-get install nginx-light")
-	}
-	behind, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	stop := plain(s, behind)
-	dir := t.TempDir()
-	must(t, lis.Close())
-	must(t, os.WriteFile(dir+"/nginx.conf", fmt.Appendf(nil, `daemon off; master_process off; pid %[1]s/pid; error_log stderr;
-events { worker_connections 1000; }
-http {
-	access_log off; client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
-	upstream behind { server %[3]s; keepalive 100; }
-	server { listen %[2]s http2; keepalive_requests 1000; location / { grpc_pass grpc://behind; } }
-}`, dir, lis.Addr(), behind.Addr()), 0o600))
-	front := exec.CommandContext(t.Context(), path, "-c", dir+"/nginx.conf")
-	front.Stderr = t.Output()
-	must(t, front.Start())
-	s.w.await("nginx listens", func() bool {
-		conn, err := net.Dial("tcp", lis.Addr().String())
-		return err == nil && conn.Close() == nil
-	})
-	return func(inOrder bool) {
-		_ = front.Process.Kill() // it may have failed
-		_ = front.Wait()         // it was killed
-		stop(inOrder)
 	}
 }
 

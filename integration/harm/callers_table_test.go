@@ -86,7 +86,6 @@ func notAnswering() []row {
 		{name: "half refuse from the start", servers: 4, cold: true, prepare: func(w *world) { w.servers[0].end(false); w.servers[1].end(false) }},
 		{name: "half are killed", servers: 4, script: kills(2)},
 		{name: "30 servers, of which 10 are dead", servers: 30, cold: true, prepare: killed(10)},
-		{name: "300 servers, of which 100 are dead", servers: 300, cold: true, prepare: killed(100), night: true},
 		{name: "no new connections to two of three", script: after(500*ms, func(w *world) { w.servers[0].link.lead(""); w.servers[1].link.lead("") })},
 		{name: "one of three takes 0.2 s a call", prepare: slow(1, 200*ms)},
 		{name: "one of three takes 0.2 s a call, least_request", ours: leastRequest, grpcs: leastRequest, prepare: slow(1, 200*ms)},
@@ -100,8 +99,6 @@ func unwell() []row {
 		{name: "all are NOT_SERVING for 0.2 s each second", serve: registered(100 * ms), script: unhealthy(3, 200*ms, time.Second)},
 		{name: "one is NOT_SERVING for 0.2 s each second", serve: registered(100 * ms), script: unhealthy(1, 200*ms, time.Second)},
 		{name: "two of four are NOT_SERVING for a second", servers: 4, serve: registered(100 * ms), script: unhealthy(2, time.Second, 500*ms)},
-		{name: "all are NOT_SERVING for 0.2 s each 4 s", serve: registered(time.Second), script: unhealthy(3, 200*ms, 4*time.Second), lasts: 20 * time.Second, night: true},
-		{name: "the same, beside gRPC's own health checks", serve: registered(time.Second), config: healthChecked, script: unhealthy(3, 200*ms, 4*time.Second), lasts: 20 * time.Second, night: true},
 		{name: "health checks, all are NOT_SERVING for 0.2 s each second", config: healthChecked, script: unhealthy(3, 200*ms, time.Second)},
 		{name: "health checks, one is NOT_SERVING for 0.2 s each second", config: healthChecked, script: unhealthy(1, 200*ms, time.Second)},
 		{name: "health checks, and MaxConnectionAge 0.3 s", config: healthChecked, opts: ages(300 * ms)},
@@ -135,7 +132,7 @@ func leaving() []row {
 		{name: "all leave in order, and are back", serve: registered(2 * time.Second), script: back, lasts: 5 * time.Second},
 		{name: "the one server leaves in order, and is back", servers: 1, serve: registered(2 * time.Second), script: back, lasts: 5 * time.Second},
 		{name: "two servers leave in order in turn, and are back", servers: 2, serve: registered(500 * ms), script: restarts(200*ms, true)},
-		{name: "all leave in order with a drain delay of 5 s, and are back", serve: registered(5 * time.Second), script: back, lasts: 12 * time.Second, night: true},
+		{name: "all leave in order with a drain delay of 5 s, and are back", serve: registered(5 * time.Second), script: back, lasts: 12 * time.Second},
 		{name: "a rollout of one, whose successor is reached a second later", servers: 2, unlisted: later(2), serve: registered(1500 * ms), script: successor},
 		{name: "a rollout of all, one after the other", servers: 6, unlisted: later(6), script: rollout(500 * ms)},
 		{name: "a rollout of all, by servers of the registrar", servers: 6, unlisted: later(6), serve: registered(300 * ms), script: func(w *world) {
@@ -443,11 +440,6 @@ func others() []row {
 			w.sleep(300 * ms)
 			w.servers[2].restart(true, 0)
 		}},
-		{name: "the first call after a minute without, etcd is silent", dial: idle, calls: calls{callers: 20, every: 70 * time.Second}, lasts: 75 * time.Second, night: true,
-			script: after(time.Second, func(w *world) { w.etcd.set(silent) })},
-		{name: "pings that servers do not like", night: true, lasts: time.Minute, dial: []grpc.DialOption{
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true})}},
-		{name: "nginx, keepalive_requests 1000", servers: 1, serve: nginx, calls: calls{callers: 64, every: ms}, night: true},
 	}
 }
 
@@ -497,9 +489,9 @@ var (
 	}
 	troubles = []row{
 		{name: "MaxConnectionAge 0.3 s", servers: 4, opts: ages(300 * ms)},
-		{name: "resets after 0.5 s", servers: 4, prepare: lives(500 * ms), night: true},
+		{name: "resets after 0.5 s", servers: 4, prepare: lives(500 * ms)},
 		{name: "one dies", servers: 4, script: after(300*ms, kills(1))},
-		{name: "one swallows SYNs from the start", servers: 4, cold: true, prepare: first(1, drop), night: true},
+		{name: "one swallows SYNs from the start", servers: 4, cold: true, prepare: first(1, drop)},
 	}
 )
 

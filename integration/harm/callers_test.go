@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // maxAlone is how many rows run again: where more are worse off, it is not for want of processors.
@@ -25,9 +23,6 @@ func TestCallers(t *testing.T) {
 	t.Run("beside", func(t *testing.T) {
 		for _, r := range rows {
 			t.Run(r.name, func(t *testing.T) {
-				if r.night {
-					kit.Night(t)
-				}
 				t.Parallel()
 				crowd.enter()
 				spare := false

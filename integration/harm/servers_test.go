@@ -19,7 +19,6 @@ import (
 // serverRow is an environment in which both sides keep entries in etcd.
 type serverRow struct {
 	name    string
-	night   bool           // it waits long
 	entries int            // of each side; 0: 1
 	layout  runtime.Layout // of ours; nil: the default
 	ttl     time.Duration  // 0: a minute, so that entries left behind are seen
@@ -40,18 +39,18 @@ func (r serverRow) life() time.Duration {
 var serverRows = []serverRow{
 	{name: "nothing happens", entries: 20},
 	{name: "grants and writes take 1 s", slow: time.Second},
-	{name: "grants and writes take 3.5 s (G41)", slow: 3500 * time.Millisecond, night: true},
-	{name: "grants and writes take 6 s (G41)", slow: 6 * time.Second, night: true},
+	{name: "grants and writes take 3.5 s (G41)", slow: 3500 * time.Millisecond},
+	{name: "grants and writes take 6 s (G41)", slow: 6 * time.Second},
 
 	{name: "a stall of 2 s", entries: 20, fault: serverStall(2 * time.Second)},
-	{name: "a stall of 4 s (G43)", entries: 200, fault: serverStall(4 * time.Second), night: true},
-	{name: "a stall of 4 s, and keys named by the lease (G43)", entries: 200, layout: runtime.GoZero, fault: serverStall(4 * time.Second), night: true},
-	{name: "a stall of 6 s", entries: 200, fault: serverStall(6 * time.Second), night: true},
-	{name: "a stall longer than the lease", entries: 20, ttl: 3 * time.Second, fault: serverStall(8 * time.Second), night: true},
+	{name: "a stall of 4 s (G43)", entries: 200, fault: serverStall(4 * time.Second)},
+	{name: "a stall of 4 s, and keys named by the lease (G43)", entries: 200, layout: runtime.GoZero, fault: serverStall(4 * time.Second)},
+	{name: "a stall of 6 s", entries: 200, fault: serverStall(6 * time.Second)},
+	{name: "a stall longer than the lease", entries: 20, ttl: 3 * time.Second, fault: serverStall(8 * time.Second)},
 	{name: "a stall before the start", begin: func(w *serverWorld) {
 		w.etcd.Pause()
 		w.later(4*time.Second, w.etcd.Resume)
-	}, night: true},
+	}},
 
 	{name: "connections are cut for 1 s", entries: 20, fault: func(w *serverWorld) {
 		w.etcd.Cut()
@@ -75,7 +74,7 @@ var serverRows = []serverRow{
 		for range 3 {
 			w.try(w.etcd.Restart())
 		}
-	}, night: true},
+	}},
 	{name: "etcd is wiped", entries: 20, ttl: 5 * time.Second, fault: func(w *serverWorld) {
 		w.ours.wiped()
 		w.plain.wiped()
@@ -153,16 +152,13 @@ var serverRows = []serverRow{
 		}
 		w.etcd.Restore()
 		kit.Eventually(w.T, serversSoon, "it is renewed", func() bool { return w.entries[0].Status().Err == nil })
-	}, night: true},
+	}},
 }
 
 // TestServers has ours and plain code keep entries in one etcd, under the same faults.
 func TestServers(t *testing.T) {
 	for _, row := range serverRows {
 		t.Run(row.name, func(t *testing.T) {
-			if row.night {
-				kit.Night(t)
-			}
 			t.Parallel()
 			w := newServerWorld(t, row)
 			if row.fault != nil {

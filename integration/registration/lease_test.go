@@ -37,24 +37,8 @@ func TestG1_LeaseRevoked(t *testing.T) {
 	}
 }
 
-// TestClientClosed closes the client under a registry: nothing spins, and Close does not hang.
-func TestClientClosed(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	client := w.etcd.Client(t)
-	r := w.newRegistry(client)
-	g := register(t, r, key, addr(0))
-	must(t, client.Close())
-	w.state(g, runtime.StateLost)
-	if err := r.Close(kit.Bounded(t, soon)); err == nil {
-		t.Error("Close says that all is withdrawn")
-	}
-}
-
 // TestCloseGoesOnTrying closes a registration with a lease of its own while etcd is away for longer than Close waits.
 func TestCloseGoesOnTrying(t *testing.T) {
-	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Hour))
 	layouts := runtime.WithLayouts(runtime.LeaseSuffix)
@@ -247,11 +231,7 @@ func TestG5_HundredServices(t *testing.T) {
 
 func TestG6_CloseRacesGrant(t *testing.T) {
 	w := newWorld(t, nil)
-	tries := 200
-	if testing.Short() {
-		tries = 20
-	}
-	for i := range tries {
+	for i := range 20 {
 		r := runtime.NewRegistry(w.client)
 		registered := make(chan struct{})
 		go func() {

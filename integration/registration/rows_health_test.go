@@ -40,7 +40,6 @@ func (h *handWritten) Watch(_ *healthpb.HealthCheckRequest, stream grpc.ServerSt
 }
 
 func TestG20_HandWrittenHealth(t *testing.T) {
-	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	h := &handWritten{}

@@ -53,7 +53,6 @@ func TestG22_NoSpace(t *testing.T) {
 
 // A client that sends no message of more than 64 KB, which 20 entries of 8 KB exceed together.
 func TestG22_MessageLimit(t *testing.T) {
-	kit.Night(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t, func(cfg *clientv3.Config) { cfg.MaxCallSendMsgSize = 64 << 10 })
 	r := w.newRegistry(client)

@@ -37,7 +37,6 @@ func busy(t *testing.T, client *clientv3.Client) {
 // A member turns into a black hole under clients with other traffic, so that the connection's keepalive does not
 // notice. The other two members are well.
 func TestG27_OneMemberIsABlackHole(t *testing.T) {
-	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	const processes, ttl = 6, 5 * time.Second

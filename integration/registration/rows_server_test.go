@@ -61,7 +61,6 @@ func TestG25_AContextEnds(t *testing.T) {
 
 // TestG26_TheFirstFailureIsLogged has two servers that cannot register, each for a cause of its own.
 func TestG26_TheFirstFailureIsLogged(t *testing.T) {
-	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
 	for cause, client := range map[string]*clientv3.Client{

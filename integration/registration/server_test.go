@@ -222,7 +222,6 @@ func rolling(t *testing.T, client basic.GreeterClient, callers int, f func()) (c
 }
 
 func TestG9_RollingRestart(t *testing.T) {
-	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	run := func() *serving {

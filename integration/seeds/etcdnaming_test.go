@@ -7,7 +7,6 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -78,7 +77,6 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 
 // Their reader takes all that is below its target for its own, ours what is right below its key.
 func TestEtcdNaming_TheirReaderTakesWhatIsBelow(t *testing.T) {
-	kit.Night(t)
 	w := newWorld(t)
 	below := *etcdNaming.desc
 	below.Key += "/eu"

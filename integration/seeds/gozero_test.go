@@ -30,14 +30,12 @@ var goZero = system{
 func TestGoZero_TheirWriterOurClient(t *testing.T) { goZero.theirWriterOurClient(t) }
 
 func TestGoZero_OurWriterTheirReader(t *testing.T) {
-	kit.Night(t)
 	goZero.ourWriterTheirReader(t)
 }
 
 // TestGoZero_ListsAgain checks what the README says of go-zero's subscriber: it notices that etcd was wiped or restored
 // from a backup, since it lists again when its connection is back.
 func TestGoZero_ListsAgain(t *testing.T) {
-	kit.Night(t)
 	const key = "user.rpc"
 	for name, replace := range map[string]func(*etcdtest.Cluster, *etcdtest.Backup) error{
 		"wiped":    func(etcd *etcdtest.Cluster, _ *etcdtest.Backup) error { return etcd.Wipe() },

@@ -8,7 +8,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -31,11 +30,9 @@ var grpcEtcd = system{
 }
 
 func TestGrpcEtcd_TheirWriterOurClient(t *testing.T) {
-	kit.Night(t)
 	grpcEtcd.theirWriterOurClient(t)
 }
 
 func TestGrpcEtcd_OurWriterTheirReader(t *testing.T) {
-	kit.Night(t)
 	grpcEtcd.ourWriterTheirReader(t)
 }

@@ -7,7 +7,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -40,11 +39,9 @@ var hanjm = system{
 }
 
 func TestHanjm_TheirWriterOurClient(t *testing.T) {
-	kit.Night(t)
 	hanjm.theirWriterOurClient(t)
 }
 
 func TestHanjm_OurWriterTheirReader(t *testing.T) {
-	kit.Night(t)
 	hanjm.ourWriterTheirReader(t)
 }

@@ -49,6 +49,12 @@ type world struct {
 func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Parallel()
+	return startWorld(t, opts...)
+}
+
+// startWorld is newWorld for a test that is parallel already.
+func startWorld(t *testing.T, opts ...runtime.Option) *world {
+	t.Helper()
 	w := &world{t: t, etcd: etcdtest.Start(t)}
 	w.theirs = w.etcd.Client(t)
 	w.registry = w.newRegistry(opts...)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -76,7 +75,6 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 // One client reads a fleet in which everybody writes in a way of their own; the lease suffix and home-made JSON where
 // they are asked for.
 func TestLayouts_MixedFleet(t *testing.T) {
-	kit.Night(t)
 	w := newWorld(t)
 	const key = "/microservices/greeter"
 	var slash []string

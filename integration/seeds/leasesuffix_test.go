@@ -7,7 +7,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -26,11 +25,9 @@ var leaseSuffix = system{
 }
 
 func TestLeaseSuffix_TheirWriterOurClient(t *testing.T) {
-	kit.Night(t)
 	leaseSuffix.theirWriterOurClient(t)
 }
 
 func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
-	kit.Night(t)
 	leaseSuffix.ourWriterTheirReader(t)
 }

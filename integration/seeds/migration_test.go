@@ -7,14 +7,12 @@ import (
 
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // A fleet moves from go-zero's layout to etcd's own, under one key and under load: servers that write both replace theirs,
 // the readers move, and servers that write the new one alone replace those.
 func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
-	kit.Night(t)
 	w := newWorld(t)
 	const key = "fleet/greeter"
 	both := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key}
@@ -67,7 +65,6 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 // Where the old layout and the new one share a key, servers cannot write both. Our clients read both, so once all callers are
 // ours, the servers are replaced, each under the instance id of the old one.
 func TestMigration_OneKeyUnderLoad(t *testing.T) {
-	kit.Night(t)
 	w := newWorld(t)
 	plain := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain}
 	json := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd"}

@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -157,7 +156,6 @@ func bySplit(m *member) int { return m.weight * map[string]int{"v1": 1, "v2": 4}
 // replace theirs in their layout, the old client goes, and the fleet moves to a key of its own, where a client finds both
 // versions. Every client honours the weights throughout.
 func TestMigration_FromTutorialUnderLoad(t *testing.T) {
-	kit.Night(t)
 	f := newTutorialFleet(newWorld(t))
 	versioned := func(m *member) *runtime.ServiceDesc {
 		return &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/" + m.version, Layout: tutorialLayout, ServiceConfig: weighted}

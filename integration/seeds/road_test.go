@@ -6,22 +6,23 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // TestRoad moves a fleet of each system under load: one process after the other, and back.
 func TestRoad(t *testing.T) {
-	kit.Night(t)
 	for _, s := range systems {
-		t.Run(s.name, func(t *testing.T) { roadtest.Run(t, s.road) })
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			roadtest.Run(t, s.road)
+		})
 	}
 }
 
 // road has the fleet's present servers and callers, and those of ours.
 func (s system) road(t *testing.T) (from, to roadtest.Kind) {
-	w := newWorld(t)
+	w := startWorld(t)
 	from = roadtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
 			old := w.serve(name)

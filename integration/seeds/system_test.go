@@ -10,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -82,7 +81,6 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 // TestLayouts_BesideTheirReaders has servers of ours write a second layout beside the one that a reader knows. It is no harm
 // to the reader: what it does not understand it passes over, or takes for an address that gRPC then finds nobody at.
 func TestLayouts_BesideTheirReaders(t *testing.T) {
-	kit.Night(t)
 	for _, s := range systems {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(t)

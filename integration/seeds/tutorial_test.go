@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -36,12 +35,10 @@ var tutorial = system{
 }
 
 func TestTutorial_TheirWriterOurClient(t *testing.T) {
-	kit.Night(t)
 	tutorial.theirWriterOurClient(t)
 }
 
 func TestTutorial_OurWriterTheirReader(t *testing.T) {
-	kit.Night(t)
 	tutorial.ourWriterTheirReader(t)
 }
 

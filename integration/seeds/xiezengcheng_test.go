@@ -7,7 +7,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -30,11 +29,9 @@ var xiezengcheng = system{
 }
 
 func TestXiezengcheng_TheirWriterOurClient(t *testing.T) {
-	kit.Night(t)
 	xiezengcheng.theirWriterOurClient(t)
 }
 
 func TestXiezengcheng_OurWriterTheirReader(t *testing.T) {
-	kit.Night(t)
 	xiezengcheng.ourWriterTheirReader(t)
 }

@@ -35,7 +35,7 @@ func (w *world) told() {
 
 // TestNoCallFails makes calls while the fleet changes, or what it stands on fails.
 func TestNoCallFails(t *testing.T) {
-	atLeast := unlessShort(30_000, 2_000)
+	atLeast := 2000
 	for _, language := range languages(t) {
 		for _, tt := range []struct {
 			name  string
@@ -78,13 +78,6 @@ func TestNoCallFails(t *testing.T) {
 			}
 		})
 	}
-}
-
-func unlessShort(n, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return n
 }
 
 // changePolicies returns an event that puts another policy each time.

@@ -21,7 +21,7 @@ func TestPolicyChangesWhileTheBridgeIsAway(t *testing.T) {
 	w.add("s1", runtime.WithVersion("v2"))
 	configs := []string{policy(`"route":[{"label":"version"}]`), `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, ""}
 	n := 0
-	w.noFailure(w.goClient(""), 2000, unlessShort(24, 6), func() {
+	w.noFailure(w.goClient(""), 2000, 6, func() {
 		if n%2 == 0 {
 			w.bridges[0].stop()
 			w.set(configs[n%len(configs)])
@@ -72,7 +72,7 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 		}
 	})
 	n := 0
-	by := w.noFailureOf(c, led, 500, unlessShort(12, 1), func() {
+	by := w.noFailureOf(c, led, 500, 1, func() {
 		w.bridges[0].stop()
 		n++
 		entry := fmt.Sprintf(`{"Addr":"127.9.9.%d:1","Metadata":{"lane":"pr-%d"}}`, n, n)

@@ -34,15 +34,6 @@ func Eventually(t *testing.T, within time.Duration, what string, ok func() bool)
 	}
 }
 
-// Night skips a test that runs by night: what it holds is held by day by the tests of a package, the walk of a core or the
-// schedules of the simulation, or changes with etcd alone; or it measures more than it tests. See CONTRIBUTING.md.
-func Night(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("runs by night: make night")
-	}
-}
-
 // Listen listens on a port of loopback that is free, until who serves there closes it or the test ends.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()

@@ -162,7 +162,6 @@ var hostileWays = []struct {
 // TestHostileWriters has somebody write what a process reads of a service. The process keeps the bounds, before and after it
 // starts anew beside what was written, and its calls of another service go on.
 func TestHostileWriters(t *testing.T) {
-	kit.Night(t)
 	if goruntime.GOOS != "linux" {
 		t.Skip("the addresses of 127.0.0.0/8 lead nowhere else")
 	}

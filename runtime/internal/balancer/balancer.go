@@ -14,6 +14,7 @@
 //	target.go     ... one that names its instance
 //	leader.go     ... one for the leader
 //	balancer.go   the policy, which is the core's shell
+//	queue.go      events that wait for the shell
 //	others.go     a policy of others in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
 //
@@ -28,9 +29,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -41,7 +42,7 @@ type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
 	targets targets
-	queue   *events.Queue
+	queue   *queue
 	spawn   func(func())     // runs a function in a goroutine of its own
 	now     func() time.Time // the clock
 
@@ -82,7 +83,7 @@ func (p *policy) carryOut() {
 	for {
 		p.core.reselect(p.now())
 		publish = p.act() || publish
-		events := p.queue.All()
+		events := p.queue.all()
 		if len(events) == 0 && !p.core.stale {
 			break
 		}
@@ -150,8 +151,8 @@ func (p *policy) dial(conn *conn) {
 		subConn, err := p.cc.NewSubConn(conn.endpoint.Addresses, balancer.NewSubConnOptions{
 			StateListener: func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.changed, state) },
 		})
-		if err != nil {
-			p.core.failed(conn, err)
+		if err != nil { // it is not made again, as by gRPC's policies
+			p.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, p.now())
 			return
 		}
 		conn.subConn = subConn
@@ -161,7 +162,7 @@ func (p *policy) dial(conn *conn) {
 
 // onState queues a state of a SubConn of conn. It drops the state if conn no longer has that SubConn when its turn comes.
 func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
-	p.queue.Put(func() {
+	p.queue.put(func() {
 		if conn.subConn == subConn {
 			event(conn, s, p.now())
 		}
@@ -235,7 +236,7 @@ func (p *policy) replan() (endpoints []resolver.Endpoint) {
 		in.Left = p.core.left(&in)
 		next = makePlan(&in)
 	}
-	next.opened = func() { p.queue.Put(func() { p.core.opened() }) }
+	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
 	p.report(next.Reports)
 	if p.others != nil {
 		var empty error

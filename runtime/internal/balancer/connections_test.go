@@ -143,6 +143,51 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	}
 }
 
+// TestConnections_AreBounded has a client that is to use 2 endpoints try 40 that take connections and say nothing, and then 40 at other
+// addresses. It has at most 4 open, and comes to the one that answers. Before that, calls go to the other cluster at once.
+func TestConnections_AreBounded(t *testing.T) {
+	r := newRig(t)
+	r.client = &attr.Client{Client: planning.Client{Most: 2, Seed: seedOfTests}}
+	away := &attr.State{Endpoints: ends("away")}
+	for _, generation := range []string{"x", "y", "z"} {
+		s := attr.State{Away: away}
+		for i := range 40 {
+			name := fmt.Sprint(generation, i)
+			r.hangs[name+":1"] = true
+			s.Endpoints = append(s.Endpoints, ends(name)...)
+		}
+		r.hand("", s)
+		for range 8 {
+			r.pass(attemptDelay)
+			if open := r.open(); len(open) > 4+1 {
+				t.Fatalf("%d connections are open", len(open))
+			}
+		}
+		r.expect(t.Context(), "all of them hang", "away")
+	}
+	last := 39 // of those never tried
+	for r.last(fmt.Sprintf("z%d:1", last)) != nil {
+		last--
+	}
+	answers := fmt.Sprint("z", last)
+	delete(r.hangs, answers+":1")
+	for range 40 {
+		for _, s := range r.open() { // as gRPC gives up on one
+			if s.state == connectivity.Connecting {
+				s.set(connectivity.TransientFailure, errRefused)
+			}
+		}
+		r.settle()
+		for _, s := range r.open() {
+			if s.state == connectivity.TransientFailure {
+				s.set(connectivity.Idle, nil)
+			}
+		}
+		r.pass(readyTimeout)
+	}
+	r.expect(t.Context(), "one answers", answers)
+}
+
 // TestConnections_ToEndpointsOfAnyKind uses every policy with unusual endpoints.
 func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {

@@ -24,6 +24,9 @@ const (
 	// readyTimeout bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
 	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
 	readyTimeout = time.Second
+	// maxOpen times the client's bound is how many connections to a cluster may be open, so that neither servers that accept and say
+	// nothing nor addresses that change take all descriptors. Where all are in use, as many can be tried or closed.
+	maxOpen = 2
 )
 
 // errUnhealthy is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
@@ -35,11 +38,12 @@ var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier det
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	all     []*conn                          // of conns, in the order in which they were made
+	all     []*conn                          // of conns, by when they were last tried
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
 	counts    [numReadiness]int // of the selected connections, by readiness
+	open      [2]int            // how many are open, to this cluster and to the other: see openWith
 	leaves    bool              // connections to the other cluster are selected
 	stale     bool              // another selection is due
 	lookAt    time.Time         // when the next is due; zero: never
@@ -88,7 +92,7 @@ func (c *core) connTo(ep *resolver.Endpoint) *conn {
 func (c *core) update(next *plan, now time.Time) {
 	before := c.plan
 	for _, conn := range c.all {
-		conn.inPlan = false
+		conn.class = planning.Left
 	}
 	next.conns = make([]*conn, len(next.All))
 	if before != nil {
@@ -103,7 +107,7 @@ func (c *core) update(next *plan, now time.Time) {
 			next.conns[i] = conn
 			c.renew(conn, next.All[i], now)
 		}
-		conn.inPlan = next.ClassOf(i) != planning.Left
+		conn.class = next.ClassOf(i)
 	}
 	if before != nil {
 		c.restartHeld(before.in, next.in)
@@ -170,15 +174,47 @@ func (c *core) restart(conn *conn) {
 
 // connect connects conn if it is idle. It makes no connection to an endpoint that has left.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
-	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
+	if conn.state != connectivity.Idle || !conn.named && !conn.isInPlan() {
+		return
+	}
+	if c.isFull(conn) { // others are tried before it
+		c.lookAt = earliest(c.lookAt, now.Add(readyTimeout))
+		if conn.readiness().isExpected() {
+			c.set(conn, &condition{readiness: late})
+			c.follow()
+		}
 		return
 	}
 	if joins && conn.current.Load() == untried {
 		c.set(conn, &condition{readiness: joining})
 	}
-	conn.state = connectivity.Connecting
+	c.setState(conn, connectivity.Connecting)
 	c.await(conn, now)
 	c.do(dial, conn)
+}
+
+// isFull reports whether conn must wait until another one is closed or has failed.
+func (c *core) isFull(conn *conn) bool {
+	most := maxOpen * c.plan.in.client.Most
+	return most > 0 && !conn.named && *c.openWith(conn) >= most
+}
+
+// setState sets the state of the SubConn of conn.
+func (c *core) setState(conn *conn, state connectivity.State) {
+	if conn.isOpen() {
+		*c.openWith(conn)--
+	}
+	if conn.state = state; conn.isOpen() {
+		*c.openWith(conn)++
+	}
+}
+
+// openWith returns how many connections to the cluster of conn are open.
+func (c *core) openWith(conn *conn) *int {
+	if conn.class == planning.Away {
+		return &c.open[1]
+	}
+	return &c.open[0]
 }
 
 // await starts the time after which conn is late.
@@ -190,7 +226,8 @@ func (c *core) await(conn *conn, now time.Time) {
 // close closes conn and resets it.
 func (c *core) close(conn *conn) {
 	c.do(shutDown, conn)
-	conn.state, conn.closeAt = connectivity.Idle, time.Time{}
+	c.setState(conn, connectivity.Idle)
+	conn.closeAt = time.Time{}
 	c.set(conn, untried)
 }
 
@@ -218,7 +255,7 @@ func (c *core) unpin(conn *conn) { conn.named, c.stale = false, true }
 // changed handles a state of the SubConn of conn.
 func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	was := conn.state
-	conn.state = s.ConnectivityState
+	c.setState(conn, s.ConnectivityState)
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
@@ -292,13 +329,6 @@ func (c *core) watchAgain() {
 			c.do(watch, conn)
 		}
 	}
-}
-
-// failed handles a failure to make a SubConn for conn, which gRPC's policies do not try again either.
-func (c *core) failed(conn *conn, err error) {
-	conn.state = connectivity.TransientFailure
-	c.set(conn, &condition{readiness: failing, err: err})
-	c.follow()
 }
 
 // closeAll ends everything.

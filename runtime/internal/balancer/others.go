@@ -115,7 +115,7 @@ var errClosed = errors.New("etcd: the policy is closed")
 
 // runOthers has a policy of others pick for p.
 func (p *policy) runOthers(c *othersConfig) {
-	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.Put(p.core.publish) })
+	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.put(p.core.publish) })
 }
 
 // publishOthers returns the state of the policy of others, and its picker. It was given no endpoints while there are none, so that its

@@ -8,7 +8,6 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -32,7 +31,7 @@ func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balance
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	p := &policy{cc: cc, opts: opts, spawn: func(f func()) { go f() }, now: time.Now, memory: new(picking.Memory)}
-	p.queue = events.NewQueue(func() { p.spawn(func() { p.do(func() {}) }) })
+	p.queue = &queue{start: func() { p.spawn(func() { p.do(func() {}) }) }}
 	p.core = newCore(func(addr string) *picking.Stats { return p.memory.Of(addr) })
 	p.targets = targets{core: &p.core, queue: p.queue, now: func() time.Time { return p.now() }}
 	return p

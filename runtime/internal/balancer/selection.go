@@ -14,9 +14,13 @@ import (
 // next selection is due. If joins is set, others serve: calls do not wait for connections that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
-	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
+	c.stale, c.leaves, c.counts, c.open, c.lookAt = false, false, [numReadiness]int{}, [2]int{}, time.Time{}
+	slices.SortStableFunc(c.all, func(a, b *conn) int { return a.triedAt.Compare(b.triedAt) }) // where not all may be tried, it is one after another
 	for _, conn := range c.all {
 		c.countLate(conn, now)
+		if conn.isOpen() {
+			*c.openWith(conn)++
+		}
 	}
 	p := c.plan
 	if !p.picksSome() {
@@ -68,10 +72,11 @@ func (c *core) closeUnused(conn *conn, now time.Time) (gone bool) {
 		}
 		c.close(conn)
 	}
-	if !conn.inPlan {
-		delete(c.conns, conn.addr)
+	if conn.isInPlan() {
+		return false
 	}
-	return !conn.inPlan
+	delete(c.conns, conn.addr)
+	return true
 }
 
 // isUsed reports whether the plan uses conn, or calls may name its instance.

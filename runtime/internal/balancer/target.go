@@ -15,13 +15,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
 )
 
 // targets holds the connections to instances that calls have named. Picks take no lock.
 type targets struct {
 	core  *core
-	queue *events.Queue
+	queue *queue
 	now   func() time.Time
 
 	known atomic.Pointer[input] // the policy's last input; nil: none yet
@@ -76,7 +75,7 @@ func (t *targets) open(to calloptions.Target, leads bool) error {
 			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", most, in.Service)
 	}
 	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
-	t.queue.Put(func() { t.connect(to) })
+	t.queue.put(func() { t.connect(to) })
 	return balancer.ErrNoSubConnAvailable
 }
 

@@ -1,4 +1,4 @@
-package events
+package balancer
 
 import (
 	"strings"
@@ -7,12 +7,12 @@ import (
 
 func TestQueue(t *testing.T) {
 	started := 0
-	q := NewQueue(func() { started++ })
+	q := &queue{start: func() { started++ }}
 	var done strings.Builder
 	note := func(what string) func() { return func() { done.WriteString(what) } }
 	take := func(events string, starts int) {
 		t.Helper()
-		for _, event := range q.All() {
+		for _, event := range q.all() {
 			event()
 		}
 		if done.String() != events || started != starts {
@@ -20,11 +20,11 @@ func TestQueue(t *testing.T) {
 		}
 		done.Reset()
 	}
-	q.Put(note("a"))
-	q.Put(func() { q.Put(note("c")); note("b")() })
+	q.put(note("a"))
+	q.put(func() { q.put(note("c")); note("b")() })
 	take("ab", 1)
 	take("c", 1) // whoever took the others looks again
 	take("", 1)
-	q.Put(note("d"))
+	q.put(note("d"))
 	take("d", 2)
 }

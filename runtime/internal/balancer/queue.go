@@ -1,0 +1,33 @@
+package balancer
+
+import "sync"
+
+// queue holds events, which happen anywhere and at any time, until they are handled one after another. It is safe for concurrent use.
+type queue struct {
+	start func() // called with a lock held when there is something to handle: it returns at once, and has all called until that returns nothing
+
+	mu        sync.Mutex
+	events    []func()
+	scheduled bool // somebody is about to empty it
+}
+
+// put appends an event. It may be called with any lock held.
+func (q *queue) put(event func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.events = append(q.events, event)
+	if !q.scheduled {
+		q.scheduled = true
+		q.start()
+	}
+}
+
+// all removes and returns all events. If there are none, the next one calls start again.
+func (q *queue) all() []func() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	events := q.events
+	q.events = nil
+	q.scheduled = len(events) > 0
+	return events
+}

@@ -135,7 +135,7 @@ var places = map[string]func(context.Context, *outage) string{
 		}
 		return "none"
 	},
-	"the status page":       func(_ context.Context, o *outage) string { return page(o.t, o.registry, "json") },
+	"the status page":       func(_ context.Context, o *outage) string { return page(o.t, o.registry) },
 	"the log of the key":    func(_ context.Context, o *outage) string { return o.logged("etcd list failed") },
 	"the log of the server": func(_ context.Context, o *outage) string { return o.logged("etcd registration failing") },
 }

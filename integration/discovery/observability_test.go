@@ -14,13 +14,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
 )
 
-// page returns the status page, in a format.
-func page(t *testing.T, registry *runtime.Registry, format string) string {
+// page returns the status page.
+func page(t *testing.T, registry *runtime.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format="+format, nil))
+	statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != http.StatusOK {
-		t.Errorf("the page as %s: %d", format, w.Code)
+		t.Errorf("the page: %d", w.Code)
 	}
 	return w.Body.String()
 }
@@ -52,9 +52,8 @@ func TestMarks(t *testing.T) {
 	}
 	w.etcd.Cut()
 	kit.Eventually(t, soon, "the page says that etcd is away", func() bool {
-		text := page(t, w.registry, "html")
-		return strings.Contains(text, "<code>"+w.etcd.Endpoints()[0]+"</code> <span class=\"state lost\">not connected</span>") &&
-			strings.Count(text, `<span class="state held">`) == 3 && strings.Count(text, `<span class="state drained">`) == 2
+		text := page(t, w.registry)
+		return strings.Contains(text, `"error": "`) && strings.Count(text, `"held": true`) == 3 && strings.Count(text, `"drained": true`) == 2
 	})
 	kit.Eventually(t, soon, "the cause is known", func() bool {
 		err := w.registry.Status().Etcd.Err

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -27,6 +28,23 @@ func TestTable(t *testing.T) {
 	}
 	if got, want := len(Layouts()), len(discoveryv1.Layout_name)-1; got != want {
 		t.Errorf("the table has %d layouts, the proto %d", got, want)
+	}
+}
+
+// TestTroubleIsOnThePage compares what readers accept with the rows of docs/layouts.md. Layouts that share a key are never written together.
+func TestTroubleIsOnThePage(t *testing.T) {
+	page, e := read(t, "../../docs/layouts.md"), Endpoint{Instance: "one", Addr: "10.0.0.7:9000"}
+	for reader, own := range map[string]Layout{"kratos'": Kratos, "kitex'": Kitex, "GoFrame's": GoFrame, "go-micro's": GoMicro} {
+		var accepts []string
+		for _, l := range Layouts() {
+			if l.Key("svc", e, 7) != own.Key("svc", e, 7) && Trouble(own, l) == "" {
+				accepts = append(accepts, "`"+strings.ToUpper(l.String())+"`")
+			}
+		}
+		row := fmt.Sprintf("\n| %s | %s |", reader, cmp.Or(strings.Join(accepts, ", "), "none"))
+		if !strings.Contains(page, row) {
+			t.Errorf("docs/layouts.md lacks the row%s", row)
+		}
 	}
 }
 

@@ -2,11 +2,9 @@ package world
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -68,10 +66,11 @@ func Beside(t *testing.T, own runtime.Layout, key func(service string) string, k
 		if got != want || err != nil {
 			t.Errorf("beside %s: %q, %v; known is %q", second, got, err, want)
 		}
-		if r, ok := oldreader.Of(layoutOf(own)); ok && got != SharesKey && second != HomeMade {
-			if bears := slices.Contains(r.Bears(key(service)), layoutOf(second)); bears != (got == Accepts) {
-				t.Errorf("beside %s: %q, and internal/oldreader has it that the reader bears it: %v", second, got, bears)
-			}
+		if second == HomeMade || got == SharesKey {
+			continue
+		}
+		if does := endpoint.Trouble(layoutOf(own), layoutOf(second)); (does == "") != (got == Accepts) {
+			t.Errorf("beside %s: %q, and package endpoint says %q", second, got, does)
 		}
 	}
 }

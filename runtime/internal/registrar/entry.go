@@ -11,7 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/oldreader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
@@ -163,21 +162,12 @@ func (e Entry) complete() Entry {
 	return e
 }
 
-// warning returns why some readers may fail on the entry, "" if there is nothing to warn of.
+// warning returns why a framework's own reader may fail on the entry, "" if none does.
 func (e Entry) warning() string {
 	for _, own := range e.Layouts {
-		reader, ok := oldreader.Of(own)
 		for _, other := range e.Layouts {
-			// GoFrame's callers watch the keys below the key and a slash, so a lease's id right after the key does not trouble them.
-			if !ok || other == own || own == endpoint.GoFrame && other == endpoint.LeaseSuffix {
-				continue
-			}
-			value, err := other.Encode(e.Key, e.Endpoint)
-			if err != nil {
-				continue // registering it fails with that
-			}
-			if does := reader.Over(other.Key(e.Key, e.Endpoint, 1), value); does != "" {
-				return fmt.Sprintf("%s own reader %s: leave out the layout %s", reader.Name, does, other)
+			if does := endpoint.Trouble(own, other); does != "" {
+				return fmt.Sprintf("%s: leave out the layout %s", does, other)
 			}
 		}
 	}

@@ -2,15 +2,14 @@ package gen
 
 import "google.golang.org/protobuf/compiler/protogen"
 
-// check notes every problem of the files to generate. Imported files take part in checks
-// that concern several services, but their own problems are left to the run that generates
-// them.
-func check(files []*protogen.File, services map[*protogen.File][]*service, to target, problems *problems) {
+// check notes every problem of the files to generate. Imported files take part in checks that concern several services, but their own
+// problems are left to the run that generates them. Names that collide are left to the Go compiler, files to protoc and buf.
+func check(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	checkOptions(files, services)
-	checkNames(files, services, to, problems)
+	checkPackages(files, services, to)
 }
 
-// checkOptions is check without the names in generated code.
+// checkOptions is check without the packages of generated code.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // those whose keys are valid by themselves
 	for _, file := range files {

@@ -67,7 +67,7 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
 	services := readServices(plugin, &problems)
-	check(plugin.Files, services, to, &problems)
+	check(plugin.Files, services, to)
 	if err := problems.err(plugin.Files); err != nil {
 		return err
 	}

@@ -28,12 +28,12 @@ type method struct {
 
 // A reader reads the options of files.
 type reader struct {
-	foreign  foreignOptions
-	problems *problems
+	importers map[string]bool // of our options, by path
+	problems  *problems
 }
 
 func newReader(plugin *protogen.Plugin, problems *problems) *reader {
-	return &reader{foreign: findForeign(plugin.Request.GetProtoFile()), problems: problems}
+	return &reader{importersOf(plugin.Request.GetProtoFile()), problems}
 }
 
 // readServices returns the services that have the option, by the files that have some.

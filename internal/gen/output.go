@@ -42,17 +42,6 @@ func (t target) output(file *protogen.File) output {
 	return t.place(file, "_etcd.pb.go")
 }
 
-// otherFile returns the file that another plugin writes for a file and that may have the name of ours, "" for none.
-func (t target) otherFile(file *protogen.File) string {
-	switch {
-	case !t.connect:
-		return file.GeneratedFilenamePrefix + ".pb.go"
-	case len(file.Services) > 0:
-		return t.place(file, ".connect.go").filename
-	}
-	return ""
-}
-
 func (t target) place(file *protogen.File, extension string) output {
 	if t.suffix == "" {
 		return output{file.GeneratedFilenamePrefix + extension, file.GoPackageName, file.GoImportPath}

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/resolver"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -38,16 +37,14 @@ func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 	}
 	c := &othersConfig{builder: balancer.Get(policy.Name)}
 	if parser, ok := c.builder.(balancer.ConfigParser); ok {
-		err = recovered(policy.Name, func() (err error) { c.parsed, err = parser.ParseConfig(text); return err })
+		c.parsed, err = parser.ParseConfig(text)
 	}
 	return c, err
 }
 
-// others runs a policy that is not ours, with connections of its own. A panic of it ends the policy, and not the process: its
-// connections are closed, and calls get an error that names it.
+// others runs a policy that is not ours, with connections of its own.
 type others struct {
 	balancer.ClientConn
-	name    string
 	away    bool   // its endpoints are of the cluster to fall back on; guarded by policy.mu
 	changed func() // called when state has changed; it takes no lock that a call into the policy holds
 
@@ -57,35 +54,24 @@ type others struct {
 	mu       sync.Mutex // guards what follows
 	state    balancer.State
 	subConns map[balancer.SubConn]struct{}
-	ended    bool // it is closed, or has panicked and may have left locks locked: it is not called again
+	ended    bool // it is closed, and is not called again
 }
 
 // newOthers builds the policy of a config.
 func newOthers(cc balancer.ClientConn, opts balancer.BuildOptions, c *othersConfig, changed func()) *others {
-	o := &others{ClientConn: cc, name: c.Name(), changed: changed, subConns: make(map[balancer.SubConn]struct{})}
+	o := &others{ClientConn: cc, changed: changed, subConns: make(map[balancer.SubConn]struct{})}
 	o.state = balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)}
 	o.call(func() { o.balancer = c.builder.Build(o, opts) })
 	return o
 }
 
-// call calls the policy. If that panics, it ends.
+// call calls the policy, unless it has ended.
 func (o *others) call(f func()) {
 	o.calls.Lock()
 	defer o.calls.Unlock()
-	if o.hasEnded() {
-		return
+	if !o.hasEnded() {
+		f()
 	}
-	_ = o.guard(func() error { f(); return nil })
-}
-
-// guard runs code of the policy, and returns its error. If that panics, it ends the policy and returns why.
-func (o *others) guard(f func() error) error {
-	err := recovered(o.name, f)
-	if panicked := (*panicError)(nil); errors.As(err, &panicked) {
-		o.end(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
-		o.changed()
-	}
-	return err
 }
 
 func (o *others) hasEnded() bool {
@@ -94,21 +80,16 @@ func (o *others) hasEnded() bool {
 	return o.ended
 }
 
-// end closes the connections of the policy. From then on it has the given state.
-func (o *others) end(last balancer.State) {
+// close closes the policy, and the connections that it has left open.
+func (o *others) close() {
+	o.call(func() { o.balancer.Close() })
 	o.mu.Lock()
 	open := o.subConns
-	o.ended, o.subConns, o.state = true, nil, last
+	o.ended, o.subConns = true, nil
 	o.mu.Unlock()
 	for subConn := range open {
 		subConn.Shutdown()
 	}
-}
-
-// close closes the policy, and the connections that it has left open.
-func (o *others) close() {
-	o.call(func() { o.balancer.Close() })
-	o.end(balancer.State{ConnectivityState: connectivity.Shutdown, Picker: base.NewErrPicker(errClosed)})
 }
 
 var errClosed = errors.New("etcd: the policy is closed")
@@ -158,7 +139,6 @@ func (o *others) UpdateState(s balancer.State) {
 	if s.Picker == nil { // as gRPC takes it
 		s.Picker = base.NewErrPicker(balancer.ErrNoSubConnAvailable)
 	}
-	s.Picker = guardedPicker{o, s.Picker}
 	o.mu.Lock()
 	if !o.ended {
 		o.state = s
@@ -187,11 +167,10 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 		}
 		o.call(func() { listener(s) })
 	}
-	made, err := o.ClientConn.NewSubConn(addrs, opts)
+	subConn, err := o.ClientConn.NewSubConn(addrs, opts)
 	if err != nil {
 		return nil, err
 	}
-	subConn = &guardedSubConn{made, o}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended { // gRPC's lazy policies may be woken after they were closed
@@ -202,71 +181,8 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	return subConn, nil
 }
 
-// UpdateAddresses and RemoveSubConn are deprecated by gRPC, which would not know a guarded SubConn.
-func (o *others) UpdateAddresses(subConn balancer.SubConn, addrs []resolver.Address) {
-	subConn.UpdateAddresses(addrs) //nolint:staticcheck // deprecated, but counted on by somebody
-}
-
-func (o *others) RemoveSubConn(subConn balancer.SubConn) { subConn.Shutdown() }
-
 func (o *others) forget(subConn balancer.SubConn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.subConns, subConn)
-}
-
-// guardedPicker guards a picker, which gRPC calls.
-type guardedPicker struct {
-	others *others
-	balancer.Picker
-}
-
-// Pick implements [balancer.Picker].
-func (g guardedPicker) Pick(info balancer.PickInfo) (result balancer.PickResult, err error) {
-	o := g.others
-	err = o.guard(func() (err error) {
-		result, err = g.Picker.Pick(info)
-		return err
-	})
-	if subConn, ok := result.SubConn.(*guardedSubConn); ok {
-		result.SubConn = subConn.SubConn // gRPC knows no other
-	}
-	if done := result.Done; done != nil {
-		result.Done = func(info balancer.DoneInfo) {
-			_ = o.guard(func() error { done(info); return nil })
-		}
-	}
-	return result, err
-}
-
-// guardedSubConn guards the listener for health, which gRPC calls.
-type guardedSubConn struct {
-	balancer.SubConn
-	others *others
-}
-
-// RegisterHealthListener implements [balancer.SubConn].
-func (g *guardedSubConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
-	guarded := listener
-	if listener != nil {
-		guarded = func(s balancer.SubConnState) { g.others.call(func() { listener(s) }) }
-	}
-	g.SubConn.RegisterHealthListener(guarded)
-}
-
-// panicError is a panic of a policy.
-type panicError struct{ policy, text string }
-
-func (e *panicError) Error() string {
-	return fmt.Sprintf("etcd: the policy %q panicked: %s", e.policy, e.text)
-}
-
-// recovered calls f, which runs code of a policy, and returns its error or, if it panics, a panicError.
-func recovered(policy string, f func() error) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &panicError{policy, printable.Short(fmt.Sprint(value), 200)}
-		}
-	}()
-	return f()
 }

@@ -21,7 +21,6 @@ import (
 type scripted struct {
 	name   string
 	cc     balancer.ClientConn
-	build  func()                               // nil: nothing
 	update func(balancer.ClientConnState) error // nil: it makes a connection for each endpoint, and keeps it
 	calls  []string
 }
@@ -40,9 +39,7 @@ func (s *scripted) Name() string { return s.name }
 
 func (s *scripted) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
 	s.cc = cc
-	if s.note("build"); s.build != nil {
-		s.build()
-	}
+	s.note("build")
 	return s
 }
 
@@ -71,18 +68,8 @@ func (s *scripted) UpdateClientConnState(state balancer.ClientConnState) error {
 	if s.update != nil {
 		return s.update(state)
 	}
-	return s.connect(state.ResolverState.Endpoints, func() {}, func() {})
-}
-
-// connect makes a connection for each endpoint, and follows its health.
-func (s *scripted) connect(endpoints []resolver.Endpoint, heard, healthy func()) error {
-	for _, ep := range endpoints {
-		var sc balancer.SubConn
-		sc, err := s.cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(state balancer.SubConnState) {
-			if heard(); state.ConnectivityState == connectivity.Ready {
-				sc.RegisterHealthListener(func(balancer.SubConnState) { healthy() })
-			}
-		}})
+	for _, ep := range state.ResolverState.Endpoints {
+		sc, err := s.cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(balancer.SubConnState) {}})
 		if err != nil {
 			return err
 		}
@@ -135,44 +122,6 @@ func (s switching) give(config string, told attr.State) {
 }
 
 func (s switching) wait() { s.pump(synctest.Wait) }
-
-// TestOthers_APanicEndsTheirConnectionAlone has a policy of others panic wherever it is called (S1).
-func TestOthers_APanicEndsTheirConnectionAlone(t *testing.T) {
-	for _, where := range []string{"build", "update", "listener", "health", "picker"} {
-		t.Run(where, func(t *testing.T) {
-			withSwitcher(t, func(t *testing.T, s switching) {
-				bad := script(t, "bad")
-				panics := func(in string) func() {
-					return func() {
-						if in == where {
-							panic("boom")
-						}
-					}
-				}
-				bad.build = panics("build")
-				bad.update = func(state balancer.ClientConnState) error {
-					err := bad.connect(state.ResolverState.Endpoints, panics("listener"), panics("health"))
-					bad.is(connectivity.Ready, panics("picker"))
-					panics("update")()
-					return err
-				}
-				for range 2 {
-					s.give(bad.config(), attr.State{Endpoints: ends("a", "b")})
-					if got, want := s.where(t.Context()), fmt.Sprintf("etcd: the policy %q panicked: boom", bad.name); got != want {
-						t.Errorf("a call ends with %s", got)
-					}
-				}
-				if open := addrs(s.open()); open != "" || len(bad.calls) > 2 {
-					t.Errorf("%s are open, and it was called %q", open, bad.calls)
-				}
-				s.give(``, attr.State{Endpoints: ends("a", "b")})
-				if got := s.where(t.Context()); len(got) != 1 {
-					t.Errorf("after it, a call of a policy of ours gets %s", got)
-				}
-			})
-		})
-	}
-}
 
 // TestOthers_WhatServesStaysUntilTheNextCan goes from our policy to one of others, to a second one, and back (P3, P6).
 func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {

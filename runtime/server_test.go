@@ -149,17 +149,6 @@ func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() e
 	}
 }
 
-// A server that cannot announce anything stands in no election, and says so to who would wait for one.
-func TestElectionsOfAServerThatCannotAnnounce(t *testing.T) {
-	closed := offline(t)
-	if err := closed.Close(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := closed.NewServer(grpc.NewServer()).group.Elections("acme/user"); err == nil || !strings.Contains(err.Error(), "closed") {
-		t.Errorf("the elections of a server of a closed registry: %v", err)
-	}
-}
-
 // What comes too late for an announcement ends no election of it, and is no reason against the next.
 func TestTooLateForAnAnnouncement(t *testing.T) {
 	s := offline(t).NewServer(grpc.NewServer())
@@ -277,19 +266,6 @@ func TestServeNothing(t *testing.T) {
 	}
 }
 
-func TestServeFails(t *testing.T) {
-	s := offline(t).NewServer(grpc.NewServer())
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lis.Close()
-	s.Publish(service("a.A", "a"))
-	if err := s.Serve(context.Background(), lis); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Serve on a closed listener: %v", err)
-	}
-}
-
 // A listener that fails leaves the connections that it has accepted. Serve ends the calls on them before it returns.
 func TestServeFailsBesideACall(t *testing.T) {
 	d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer()
@@ -337,15 +313,6 @@ func TestRegisterMisuse(t *testing.T) {
 	}
 	if err := r.Remove(ctx, "a", ""); err == nil {
 		t.Error("removed the empty instance")
-	}
-}
-
-func TestStateString(t *testing.T) {
-	want := []string{"registering", "registered", "lost", "conflict", "paused", "closed"}
-	for i, s := range []State{StateRegistering, StateRegistered, StateLost, StateConflict, StatePaused, StateClosed} {
-		if s.String() != want[i] {
-			t.Errorf("%d is %s, want %s", int(s), s, want[i])
-		}
 	}
 }
 

@@ -37,12 +37,9 @@ type link struct {
 
 // quality describes the fault of a link.
 type quality struct {
-	drop   bool          // SYNs are dropped: to connect takes until the client gives up
-	hole   bool          // bytes sent over connections vanish, in both directions
-	slow   time.Duration // how long it takes to connect
-	life   time.Duration // connections are reset when they are this old, or up to a fifth more; 0: never
-	forget time.Duration // connections that were silent for this long are forgotten; 0: never
-	mute   bool          // ... and bytes sent over these vanish; else they are reset
+	drop bool          // SYNs are dropped: to connect takes until the client gives up
+	hole bool          // bytes sent over connections vanish, in both directions
+	life time.Duration // connections are reset when they are this old, or up to a fifth more; 0: never
 }
 
 // set changes the quality of the link.
@@ -103,15 +100,6 @@ func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, erro
 				return nil, ctx.Err()
 			}
 		}
-		if q.slow > 0 {
-			late := time.NewTimer(q.slow)
-			defer late.Stop()
-			select {
-			case <-late.C:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
 		if target == "" {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 		}
@@ -119,7 +107,7 @@ func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, erro
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: inner, link: l, tally: t, closed: make(chan struct{}), last: time.Now()}
+		c := &conn{Conn: inner, link: l, tally: t, closed: make(chan struct{})}
 		c.end = time.AfterFunc(time.Hour, c.reset)
 		if q.life > 0 {
 			c.end.Reset(q.life + rand.N(q.life/5))
@@ -140,36 +128,23 @@ type conn struct {
 	end    *time.Timer
 	once   sync.Once
 	closed chan struct{}
-
-	mu   sync.Mutex
-	last time.Time // when bytes last went over it
-	lost bool      // it was forgotten
 }
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.pass(false)
+	c.pass()
 	return n, err
 }
 
 func (c *conn) Write(p []byte) (int, error) {
-	c.pass(true)
+	c.pass()
 	return c.Conn.Write(p)
 }
 
 // pass returns when bytes may go on, or the connection is closed.
-func (c *conn) pass(sent bool) {
+func (c *conn) pass() {
 	q, _, changed := c.link.now()
-	c.mu.Lock()
-	idle := time.Since(c.last)
-	c.last = time.Now()
-	if q.forget > 0 && !q.mute {
-		c.end.Reset(q.forget)
-	}
-	c.lost = c.lost || sent && q.mute && idle > q.forget
-	lost := c.lost
-	c.mu.Unlock()
-	for q.hole || lost {
+	for q.hole {
 		select {
 		case <-changed:
 			q, _, changed = c.link.now()

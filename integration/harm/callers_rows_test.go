@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,6 +15,140 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
+
+const ms = time.Millisecond
+
+// rows is the table: one row a fault.
+var rows = slices.Concat(ending, notAnswering, leaving, fromEtcd, options)
+
+var (
+	hasty  = calls{callers: 12, deadline: 300 * ms}
+	bursts = calls{callers: 30, every: 600 * ms}
+	idle   = []grpc.DialOption{grpc.WithIdleTimeout(200 * ms)}
+)
+
+// ending are rows in which something ends connections soon (H1): it is no failure of who serves, and costs no way of its own.
+var ending = []row{
+	{name: "MaxConnectionAge 0.2 s", opts: ages(200 * ms)},
+	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},
+	{name: "MaxConnectionIdle 0.2 s", calls: bursts,
+		opts: []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 200 * ms})}},
+	{name: "resets after 0.5 s, one server", servers: 1, prepare: lives(500 * ms)},
+	{name: "ten resets in 1.5 s, and peace after", servers: 1, script: func(w *world) {
+		for range 10 {
+			if w.sleep(150 * ms) {
+				w.servers[0].link.reset()
+			}
+		}
+	}},
+	{name: "the one server restarts each 0.6 s", servers: 1, script: func(w *world) {
+		w.every(600*ms, func(int) { w.servers[0].restart(false, 0) })
+	}},
+	{name: "calls wait, MaxConnectionAge 0.2 s", calls: calls{wait: true}, opts: ages(200 * ms)},
+	named(row{name: "by name, MaxConnectionAge 0.2 s", opts: ages(200 * ms)}),
+	led(row{name: "by the leader, MaxConnectionAge 0.2 s", opts: ages(200 * ms)}),
+	zoned(row{name: "in a zone, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms)}),
+	laned(row{name: "in a lane, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms)}),
+	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, prepare: lives(500 * ms)}),
+}
+
+// notAnswering are rows in which servers are not to be reached.
+var notAnswering = []row{
+	{name: "one of four becomes a black hole", servers: 4, calls: hasty, script: after(500*ms, first(1, hole))},
+	{name: "SYNs to all but one are dropped", servers: 6, cold: true, prepare: first(5, drop)},
+	affine(row{name: "by affinity, SYNs to one are dropped", servers: 4, cold: true, prepare: first(1, drop)}),
+	{name: "30 servers, of which 10 are dead", servers: 30, cold: true, prepare: killed(10)},
+	{name: "bursts from idle, one of three is dead", dial: idle, calls: bursts, prepare: killed(1)},
+	{name: "all are NOT_SERVING for 0.2 s, again and again (H4)", serve: registered(100 * ms), script: func(w *world) {
+		w.every(500*ms, func(int) {
+			w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers...)
+			w.sleep(200 * ms)
+			w.report(healthpb.HealthCheckResponse_SERVING, w.servers...)
+		})
+	}},
+	{name: "NOT_SERVING, one after the other (H4)", serve: registered(100 * ms), script: func(w *world) {
+		w.every(300*ms, func(n int) {
+			w.report(healthpb.HealthCheckResponse_SERVING, w.servers[n%3])
+			w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers[(n+1)%3])
+		})
+	}},
+}
+
+// leaving are rows in which servers go, and others come (H2).
+var leaving = []row{
+	{name: "all leave in order, and are back", serve: registered(time.Second), script: leaveAndReturn},
+	{name: "the one server leaves in order, and is back", servers: 1, serve: registered(time.Second), script: leaveAndReturn},
+	{name: "a rollout of one, whose successor is reached a second later", servers: 2, unlisted: 1, serve: registered(1500 * ms), script: func(w *world) {
+		next := w.servers[1]
+		next.link.set(silent)
+		w.sleep(300 * ms)
+		next.start()
+		next.list(true)
+		reached := make(chan struct{})
+		go func() { defer close(reached); w.sleep(time.Second); next.link.set(sound) }()
+		w.servers[0].end(true)
+		<-reached
+	}},
+	{name: "all addresses are replaced, one after the other", servers: 6, unlisted: 3, script: func(w *world) {
+		for i := 0; i < 3 && w.sleep(500*ms); i++ {
+			w.servers[3+i].start()
+			w.servers[3+i].put()
+			w.sleep(200 * ms)
+			w.servers[i].remove()
+			w.servers[i].end(true)
+		}
+	}},
+	{name: "kill -9 of all, which are back after 0.5 s", script: after(500*ms, func(w *world) {
+		w.each(func(s *server) { s.restart(false, 500*ms) })
+	})},
+	{name: "an entry that comes and goes", script: func(w *world) {
+		w.every(50*ms, func(n int) {
+			if s := w.servers[0]; n%2 == 0 {
+				s.remove()
+			} else {
+				s.put()
+			}
+		})
+	}},
+}
+
+func leaveAndReturn(w *world) {
+	w.sleep(300 * ms)
+	w.each(func(s *server) { s.restart(true, 0) })
+}
+
+// fromEtcd are rows in which etcd does something, or its content does.
+var fromEtcd = []row{
+	{name: "etcd refuses", script: after(500*ms, func(w *world) { w.etcd.lead(""); w.etcd.reset() })},
+	{name: "etcd is silent, and one of three is killed", script: func(w *world) {
+		w.etcd.set(silent)
+		w.sleep(300 * ms)
+		w.servers[0].end(false)
+	}},
+	{name: "etcd is silent, bursts from idle (H7)", dial: idle, calls: bursts, script: func(w *world) { w.etcd.set(silent) }},
+	{name: "the live config flips each 0.3 s", script: func(w *world) {
+		w.every(300*ms, func(n int) {
+			w.live([]string{leastRequest, pickFirst, peakEwma, ringHash, `{"etcd":{"drain":["s0"]}}`, `{"etcd":{"subset":1}}`, ""}[n%7])
+		})
+	}},
+}
+
+// options are rows about what a user turns on.
+var options = []row{
+	{name: "subset of 2 of 10, whose two die (H5)", servers: 10, ours: `{"etcd":{"subset":2}}`, script: after(500*ms, func(w *world) {
+		for _, s := range w.servers {
+			if w.us.served(s.name) {
+				s.end(false)
+			}
+		}
+	})},
+	{name: "subset of 2 of 10, whose two swallow SYNs (H5)", servers: 10, ours: `{"etcd":{"subset":2}}`, swallow: 2, cold: true, lasts: 6 * time.Second},
+	{name: "four connections, and the first four swallow SYNs (H6)", servers: 5, swallow: 4, cold: true, lasts: 6 * time.Second,
+		registry: []runtime.Option{runtime.WithLimits(runtime.Limits{Connections: 4})}},
+	{name: "peak_ewma, one of two errs at once with Unknown (H3)", servers: 2, ours: peakEwma, prepare: erring(1, codes.Unknown)},
+	{name: "peak_ewma, one of four errs at once with Unauthenticated (H3)", servers: 4, ours: peakEwma, prepare: erring(1, codes.Unauthenticated)},
+	{name: "peak_ewma, one of three becomes a black hole", ours: peakEwma, calls: hasty, script: after(500*ms, first(1, hole))},
+}
 
 // The faults that rows have in common.
 
@@ -27,12 +162,9 @@ func drop(q *quality)   { q.drop = true }
 func silent(q *quality) { q.drop, q.hole = true, true }
 func sound(q *quality)  { *q = quality{} }
 
+// lives has connections be reset when they are this old.
 func lives(d time.Duration) func(*world) {
 	return func(w *world) { w.links(func(q *quality) { q.life = d }, w.servers...) }
-}
-
-func forgets(d time.Duration, mute bool) func(*world) {
-	return func(w *world) { w.links(func(q *quality) { q.forget, q.mute = d, mute }, w.servers...) }
 }
 
 // first returns what changes the links of the first n servers.
@@ -49,72 +181,24 @@ func after(d time.Duration, do func(*world)) func(*world) {
 	}
 }
 
-// restarts restarts the servers in turn.
-func restarts(d time.Duration, inOrder bool) func(*world) {
-	return func(w *world) {
-		w.every(d, func(n int) { w.servers[n%len(w.servers)].restart(inOrder, 0) })
-	}
-}
-
-// replaces restarts the servers in turn, and their ports are never closed.
-func replaces(d time.Duration, inOrder bool) func(*world) {
-	return func(w *world) {
-		w.every(d, func(n int) { w.servers[n%len(w.servers)].replace(inOrder) })
-	}
-}
-
-// kills kills the first n servers; their entries stay for a second.
-func kills(n int) func(*world) {
+// killed has the first n servers be dead before there are clients.
+func killed(n int) func(*world) {
 	return func(w *world) {
 		for _, s := range w.servers[:n] {
 			s.end(false)
 		}
-		if w.sleep(time.Second) {
-			for _, s := range w.servers[:n] {
-				s.remove()
-			}
-		}
 	}
 }
 
-// later has the second half of n servers not run at first, for [rollout].
-func later(n int) func(int) bool { return func(i int) bool { return i >= n/2 } }
-
-// rollout starts a server of the second half, and ends one of the first in order, one after the other.
-func rollout(d time.Duration) func(*world) {
+// erring has the first n servers err at once, and the others take a while that is long even on a busy machine.
+func erring(n int, code codes.Code) func(*world) {
 	return func(w *world) {
-		for i, n := 0, len(w.servers)/2; i < n && w.sleep(d); i++ {
-			w.servers[n+i].start()
-			w.servers[n+i].put()
-			if !w.sleep(d / 2) {
-				return
+		for i, s := range w.servers {
+			if i < n {
+				s.code.Store(uint32(code))
+			} else {
+				s.delay.Store(int64(50 * ms))
 			}
-			w.servers[i].remove()
-			w.servers[i].end(true)
-		}
-	}
-}
-
-// unhealthy has the first n servers be NOT_SERVING for a while, again and again.
-func unhealthy(n int, down, each time.Duration) func(*world) {
-	return func(w *world) {
-		w.every(each, func(int) {
-			for _, s := range w.servers[:n] {
-				s.health.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
-			}
-			w.sleep(down)
-			for _, s := range w.servers[:n] {
-				s.health.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
-			}
-		})
-	}
-}
-
-// errs has the first n servers fail each call at once.
-func errs(n int, code codes.Code) func(*world) {
-	return func(w *world) {
-		for _, s := range w.servers[:n] {
-			s.code.Store(uint32(code))
 		}
 	}
 }
@@ -124,69 +208,39 @@ const (
 	leastRequest = `{"least_request_experimental":{"choiceCount":2}}`
 	ringHash     = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
 	peakEwma     = `{"etcd_peak_ewma":{}}`
-	weighted     = `{"etcd_weighted":{}}`
-
-	healthChecked = `,"healthCheckConfig":{"serviceName":"` + service + `"}`
-	retried       = `,"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s","maxBackoff":"0.1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]`
 )
-
-// below returns the policy etcd with fields and a policy below; "": round_robin.
-func below(fields, policy string) string {
-	if policy == "" {
-		policy = `{"round_robin":{}}`
-	}
-	return `{"etcd":{` + fields + `,"childPolicy":[` + policy + `]}}`
-}
 
 // The ways of a call.
 
-// tag gives every second server a value.
-func tag(name, even, odd string) func(int) map[string]any {
-	return func(i int) map[string]any {
-		value := even
+// every second server has a tag.
+func (r row) tagged(name, value string) row {
+	r.tags = func(i int) map[string]any {
 		if i%2 == 1 {
-			value = odd
-		}
-		if value == "" {
 			return nil
 		}
 		return map[string]any{name: value}
 	}
-}
-
-func tagged(name, value string) func(*server, int) bool {
-	return func(s *server, _ int) bool { return s.tags[name] == value }
-}
-
-func inZone(zone string) func(*world) []runtime.Option {
-	return func(*world) []runtime.Option { return []runtime.Option{runtime.WithZone(zone)} }
+	r.way.allowed = func(s *server, _ int) bool { return s.i%2 == 0 }
+	return r
 }
 
 // zoned calls from zone a, in which every second server is.
 func zoned(r row) row {
-	r.ours, r.tags, r.registry = below(`"preferZone":true`, ""), tag("zone", "a", "b"), inZone("a")
-	r.way = way{allowed: tagged("zone", "a")}
-	return r
+	r.ours, r.registry = `{"etcd":{"preferZone":true}}`, []runtime.Option{runtime.WithZone("a")}
+	return r.tagged("zone", "a")
 }
 
 // laned calls for a lane, in which every second server is.
 func laned(r row) row {
-	r.ours, r.tags = below(`"route":[{"label":"lane"}]`, ""), tag("lane", "pr-7", "")
-	r.way = way{allowed: tagged("lane", "pr-7"), ours: func(ctx context.Context, _ int) context.Context { return runtime.WithLane(ctx, "pr-7") }}
-	return r
-}
-
-// split calls version v1, which every second server has.
-func split(r row) row {
-	r.ours, r.tags = below(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]`, ""), tag("version", "v1", "v2")
-	r.way = way{allowed: tagged("version", "v1")}
-	return r
+	r.ours = `{"etcd":{"route":[{"label":"lane"}]}}`
+	r.way.ours = func(ctx context.Context, _ int) context.Context { return runtime.WithLane(ctx, "pr-7") }
+	return r.tagged("lane", "pr-7")
 }
 
 // named calls each server by its name.
 func named(r row) row {
 	r.way = way{
-		kinds: max(r.servers, 3), allowed: func(s *server, kind int) bool { return s.i == kind },
+		kinds: 3, allowed: func(s *server, kind int) bool { return s.i == kind },
 		ours: func(ctx context.Context, kind int) context.Context {
 			return runtime.WithTarget(ctx, fmt.Sprintf("s%d", kind))
 		},
@@ -211,25 +265,7 @@ func affine(r row) row {
 
 // led calls the leader.
 func led(r row) row {
-	r.serve = registered(100 * time.Millisecond)
+	r.serve = registered(100 * ms)
 	r.way = way{leader: true, allowed: func(s *server, _ int) bool { return s == s.w.leading() }}
 	return r
-}
-
-func subset(r row) row {
-	r.ours = below(`"subset":2`, "")
-	return r
-}
-
-func selected(r row) row {
-	r.tags, r.dialOurs = tag("tier", "gold", "tin"), []grpc.DialOption{runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Metadata["tier"] == "gold" })}
-	r.way = way{allowed: tagged("tier", "gold")}
-	return r
-}
-
-func by(policy, grpcs string) func(row) row {
-	return func(r row) row {
-		r.ours, r.grpcs = policy, grpcs
-		return r
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -68,20 +66,6 @@ func (s *server) Peek(ctx context.Context, _ *leaderpb.AddRequest) (*leaderpb.Ad
 	return s.answer(ctx)
 }
 
-// Watch sends n messages, each as a call is answered.
-func (s *server) Watch(req *leaderpb.AddRequest, stream leaderpb.Counter_WatchServer) error {
-	for range req.GetN() {
-		reply, err := s.answer(stream.Context())
-		if err == nil {
-			err = stream.Send(reply)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // start runs the server at its address.
 func (s *server) start() {
 	s.mu.Lock()
@@ -92,9 +76,7 @@ func (s *server) start() {
 		return
 	}
 	s.health = health.NewServer()
-	if !s.w.unknown {
-		s.health.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
-	}
+	s.health.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	s.stop = s.w.serve(s, lis)
 	s.link.lead(lis.Addr().String())
 }
@@ -116,18 +98,6 @@ func (s *server) end(inOrder bool) {
 	s.link.lead("")
 }
 
-// replace starts a server at the same address, and then ends the old one: nobody finds the port closed.
-func (s *server) replace(inOrder bool) {
-	s.mu.Lock()
-	old := s.stop
-	s.mu.Unlock()
-	s.start()
-	if !inOrder {
-		s.link.reset()
-	}
-	old(inOrder)
-}
-
 // restart ends the server and starts it d later.
 func (s *server) restart(inOrder bool, d time.Duration) {
 	s.end(inOrder)
@@ -138,23 +108,16 @@ func (s *server) restart(inOrder bool, d time.Duration) {
 
 // put writes the server's entry, and has gRPC's client know its address.
 func (s *server) put() {
-	s.write()
-	s.list(true)
-}
-
-// write writes the entry.
-func (s *server) write() {
 	value, err := json.Marshal(map[string]any{"Addr": s.addr, "Metadata": s.tags})
 	must(s.w.t, err)
-	kit.Eventually(s.w.t, time.Minute, "etcd, which may have restarted just now, takes the entry", func() bool {
-		_, err := s.w.cluster.Admin().Put(s.w.t.Context(), s.w.namespace+key+"/"+s.name, string(value))
-		return err == nil
-	})
+	_, err = etcd.Admin().Put(s.w.t.Context(), s.w.namespace+key+"/"+s.name, string(value))
+	must(s.w.t, err)
+	s.list(true)
 }
 
 // remove takes the entry out again, and has gRPC's client forget the address.
 func (s *server) remove() {
-	_, err := s.w.cluster.Admin().Delete(s.w.t.Context(), s.w.namespace+key+"/"+s.name)
+	_, err := etcd.Admin().Delete(s.w.t.Context(), s.w.namespace+key+"/"+s.name)
 	must(s.w.t, err)
 	s.list(false)
 }
@@ -188,7 +151,7 @@ func plain(s *server, lis net.Listener) func(bool) {
 // registered is a server of the registrar, which leaves with a drain delay.
 func registered(drain time.Duration) shape {
 	return func(s *server, lis net.Listener) func(bool) {
-		registry := runtime.NewRegistry(s.w.cluster.Admin(), runtime.WithNamespace(s.w.namespace),
+		registry := runtime.NewRegistry(etcd.Admin(), runtime.WithNamespace(s.w.namespace),
 			runtime.WithLogger(slog.New(slog.DiscardHandler)), runtime.WithLeaseTTL(10*time.Second))
 		inner := grpc.NewServer(s.w.opts...)
 		g := registry.NewServer(inner, runtime.WithAdvertiseAddress(s.addr),
@@ -220,67 +183,4 @@ func closeRegistry(r *runtime.Registry) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = r.Close(ctx) // etcd may be away
-}
-
-// counted stands for a front such as nginx: it ends each connection in order after n requests, by the HTTP/2 server of
-// net/http, which sends GOAWAY after an answer that says "Connection: close".
-func counted(n int64) shape {
-	type perConn struct{}
-	return func(s *server, lis net.Listener) func(bool) {
-		g := grpc.NewServer()
-		leaderpb.RegisterCounterServer(g, s)
-		front := &http.Server{
-			Protocols: new(http.Protocols),
-			ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-				return context.WithValue(ctx, perConn{}, new(atomic.Int64))
-			},
-			ReadHeaderTimeout: time.Minute,
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Context().Value(perConn{}).(*atomic.Int64).Add(1) >= n {
-					w.Header().Set("Connection", "close")
-				}
-				g.ServeHTTP(w, r)
-			}),
-		}
-		front.Protocols.SetUnencryptedHTTP2(true)
-		var serving sync.WaitGroup
-		serving.Go(func() { _ = front.Serve(lis) }) // ends with Close
-		return func(bool) { _ = front.Close(); g.Stop(); serving.Wait() }
-	}
-}
-
-// raw is a server of bytes: it is given each connection, which is closed when it returns. It ends with its client.
-func raw(serve func(net.Conn)) shape {
-	return func(_ *server, lis net.Listener) func(bool) {
-		var serving sync.WaitGroup
-		serving.Go(func() {
-			for {
-				c, err := lis.Accept()
-				if err != nil {
-					return
-				}
-				serving.Go(func() { serve(c); _ = c.Close() }) // the client may have closed it
-			}
-		})
-		return func(bool) { _ = lis.Close(); serving.Wait() } // it ends Accept
-	}
-}
-
-// settingsAndClose greets as an HTTP/2 server does, waits for what the client sends, and closes.
-var settingsAndClose = raw(func(c net.Conn) {
-	_, _ = c.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}) // an empty SETTINGS frame; the client may be gone
-	_, _ = c.Read(make([]byte, 1024))
-})
-
-// slowly has it take a while to connect: gRPC connects without a pause to who ends connections, which keeps a machine busy.
-func slowly(w *world) { w.links(func(q *quality) { q.slow = 20 * ms }, w.servers...) }
-
-// partly has the first n servers be of another shape than the others.
-func partly(n int, other shape) shape {
-	return func(s *server, lis net.Listener) func(bool) {
-		if s.i < n {
-			return other(s, lis)
-		}
-		return plain(s, lis)
-	}
 }

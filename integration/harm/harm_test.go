@@ -1,6 +1,6 @@
 // Package harm holds the yardstick of this project. No caller is worse off than with gRPC's own policy over the same
-// addresses (callers_*), and no server than with plain grant, put and keep-alive (servers_*): both run at the same time,
-// under the same faults, and are counted.
+// addresses (callers_*), and no server than with plain grant, put and keep-alive (servers_test.go): both run at the same
+// time, under the same faults, and are counted.
 package harm
 
 import (
@@ -10,14 +10,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 )
 
-// etcd is shared by all rows. Each row has its own namespace.
+// etcd is shared by all rows about callers. Each row has its own namespace.
 var etcd *etcdtest.Cluster
 
 // parallel is how many rows run at once at most: a row waits more than it works.
-const parallel = 24
+const parallel = 6
 
 func TestMain(m *testing.M) {
 	os.Exit(leak.Main(parallel, func() int { return kit.OnEtcd(m, &etcd) }))

@@ -8,17 +8,18 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/resolver/ringhash"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -35,26 +36,20 @@ type row struct {
 	servers  int                        // 0: three
 	serve    shape                      // nil: plain
 	opts     []grpc.ServerOption        // of the servers
-	unknown  bool                       // the servers' health services know "" alone
 	tags     func(i int) map[string]any // of the entry of server i; nil: none
-	unlisted func(i int) bool           // the servers that run later, if at all; nil: none
+	unlisted int                        // how many of the servers run later: the last ones
 	prepare  func(w *world)             // before there are clients; nil: nothing
 	script   func(w *world)             // runs while the calls are made; nil: nothing
 	cold     bool                       // the calls begin before anything is connected
 
 	way      way
 	calls    calls
-	ours     string                          // our policy, as JSON; "": round_robin
-	grpcs    string                          // gRPC's; "": round_robin
-	config   string                          // the other fields of both service configs, each after a comma
-	registry func(w *world) []runtime.Option // of our client's registry; nil: none
-	dial     []grpc.DialOption               // of both clients
-	dialOurs []grpc.DialOption               // of ours
-	swallow  int                             // how many addresses swallow SYNs: those that a client dials first
-
-	ownEtcd bool          // the script breaks the etcd that it has alone
-	lasts   time.Duration // 0: 3 s
-	asked   string        // "docs/PAGE.md#SECTION: REASON" if the user asked for that in which ours is worse
+	ours     string            // our policy, as JSON; "": round_robin
+	grpcs    string            // gRPC's; "": round_robin
+	registry []runtime.Option  // of our client's registry
+	dial     []grpc.DialOption // of both clients
+	swallow  int               // how many addresses swallow SYNs: those that a client dials first
+	lasts    time.Duration     // 0: 2 s
 }
 
 // calls is the traffic of each client. The zero value of a field is what most rows have.
@@ -62,7 +57,6 @@ type calls struct {
 	callers  int           // 0: four
 	every    time.Duration // how often each calls; 0: 60 ms
 	deadline time.Duration // 0: 2 s
-	messages int64         // that a stream has; 0: calls are unary
 	wait     bool          // they wait for ready
 }
 
@@ -81,7 +75,6 @@ type world struct {
 	*row
 	t         *testing.T
 	namespace string
-	cluster   *etcdtest.Cluster
 	etcd      *link // between our client and etcd
 	net       network
 	logs      kit.Logs
@@ -100,22 +93,22 @@ type list struct {
 	allowed  map[*server]bool
 }
 
+// runs counts the rows that were run: each has a namespace of its own.
+var runs atomic.Int64
+
 // runRow runs a row and returns what both clients have counted.
-func runRow(t *testing.T, r row, run int64) *world {
+func runRow(t *testing.T, r row) *world {
 	r.servers = cmp.Or(r.servers, 3)
 	r.way.kinds = cmp.Or(r.way.kinds, 1)
 	r.calls.callers = cmp.Or(r.calls.callers, 4)
 	r.calls.every = cmp.Or(r.calls.every, 60*time.Millisecond)
 	r.calls.deadline = cmp.Or(r.calls.deadline, 2*time.Second)
-	r.lasts = cmp.Or(r.lasts, 3*time.Second)
+	r.lasts = cmp.Or(r.lasts, 2*time.Second)
 	if r.serve == nil {
 		r.serve = plain
 	}
-	w := &world{row: &r, t: t, namespace: fmt.Sprintf("row%d/", run), cluster: etcd, net: network{links: make(map[string]*link)}}
+	w := &world{row: &r, t: t, namespace: fmt.Sprintf("row%d/", runs.Add(1)), net: network{links: make(map[string]*link)}}
 	defer w.close()
-	if r.ownEtcd {
-		w.cluster = etcdtest.Start(t)
-	}
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
@@ -142,7 +135,6 @@ func (w *world) drive(cancel context.CancelFunc) {
 		for range w.calls.callers {
 			running.Go(func() { c.run(w) })
 		}
-		running.Go(func() { w.every(sampling, func(int) { c.sample() }) })
 	}
 	if w.script != nil {
 		running.Go(func() { w.script(w) })
@@ -168,7 +160,7 @@ func (w *world) close() {
 }
 
 func (w *world) startServers() {
-	at := strings.TrimPrefix(w.cluster.Endpoints()[0], "http://")
+	at := strings.TrimPrefix(etcd.Endpoints()[0], "http://")
 	w.etcd = w.net.to(at)
 	w.etcd.lead(at)
 	w.closers = append(w.closers, func() { w.each(func(s *server) { s.end(false) }) })
@@ -179,7 +171,7 @@ func (w *world) startServers() {
 			s.tags = w.tags(i)
 		}
 		w.servers = append(w.servers, s)
-		if w.unlisted != nil && w.unlisted(i) {
+		if i >= w.row.servers-w.unlisted {
 			continue
 		}
 		s.start()
@@ -219,15 +211,15 @@ func (w *world) await(what string, ok func() bool) {
 }
 
 func (w *world) desc() *runtime.ServiceDesc {
-	desc := &runtime.ServiceDesc{Name: service, Key: key, LeaseTTL: 10 * time.Second, ServiceConfig: serviceConfig(w.ours, w.config)}
+	desc := &runtime.ServiceDesc{Name: service, Key: key, LeaseTTL: 10 * time.Second, ServiceConfig: serviceConfig(w.ours)}
 	if w.way.leader {
 		desc.Leader = []string{leaderpb.Counter_Add_FullMethodName}
 	}
 	return desc
 }
 
-func serviceConfig(policy, more string) string {
-	return `{"loadBalancingConfig":[` + cmp.Or(policy, `{"round_robin":{}}`) + `]` + more + `}`
+func serviceConfig(policy string) string {
+	return `{"loadBalancingConfig":[` + cmp.Or(policy, `{"round_robin":{}}`) + `]}`
 }
 
 var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -235,23 +227,21 @@ var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
 // ourClient returns a connection of the runtime. Its registry has an etcd client of its own.
 func (w *world) ourClient() *client {
 	c := newClient(w)
-	config := w.cluster.Config()
+	config := etcd.Config()
 	config.DialOptions = append(config.DialOptions, grpc.WithContextDialer(w.net.dialer(new(tally))))
 	etcdClient, err := clientv3.New(config)
 	must(w.t, err)
 	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil)))}
-	if w.row.registry != nil {
-		opts = append(opts, w.row.registry(w)...)
-	}
-	registry := runtime.NewRegistry(etcdClient, opts...)
+	registry := runtime.NewRegistry(etcdClient, append(opts, w.row.registry...)...)
 	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
 	if q, _, _ := w.etcd.now(); w.cold && !q.drop {
 		for _, err := range registry.Watch(w.t.Context(), key) {
-			must(w.t, err)
-			break // both know the addresses before the calls
+			if err == nil {
+				break // both know the addresses before the calls
+			}
 		}
 	}
-	conn, err := registry.NewClient(w.desc(), append(append(w.dialOptions(c), w.dial...), w.dialOurs...)...)
+	conn, err := registry.NewClient(w.desc(), w.dialOptions(c)...)
 	must(w.t, err)
 	c.conns = []grpc.ClientConnInterface{conn}
 	c.say = w.way.ours
@@ -271,8 +261,8 @@ func (w *world) grpcsClient() *client {
 		w.lists = append(w.lists, l)
 		w.resolve()
 		w.mu.Unlock()
-		conn, err := grpc.NewClient("list:///leader.counter", append(append(w.dialOptions(c), w.dial...), grpc.WithResolvers(l.resolver),
-			grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs, w.config)))...)
+		conn, err := grpc.NewClient("list:///leader.counter", append(w.dialOptions(c), grpc.WithResolvers(l.resolver),
+			grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs)))...)
 		must(w.t, err)
 		w.closers = append(w.closers, func() { _ = conn.Close() })
 		c.conns = append(c.conns, conn)
@@ -284,7 +274,7 @@ func (w *world) grpcsClient() *client {
 }
 
 func (w *world) dialOptions(c *client) []grpc.DialOption {
-	return []grpc.DialOption{insecurely, grpc.WithContextDialer(w.net.dialer(&c.tally))}
+	return append([]grpc.DialOption{insecurely, grpc.WithContextDialer(w.net.dialer(&c.tally))}, w.dial...)
 }
 
 // resolve tells gRPC's client which servers are listed.
@@ -348,14 +338,20 @@ func (w *world) links(change func(q *quality), servers ...*server) {
 	}
 }
 
-// live writes a live config, which ours alone follows; "" deletes it.
-func (w *world) live(config string) {
+// live has a live config name a policy, which ours alone follows; "" deletes the config.
+func (w *world) live(policy string) {
 	at := w.namespace + "_grpc_config/" + key
-	var err error
-	if config == "" {
-		_, err = w.cluster.Admin().Delete(w.t.Context(), at)
-	} else {
-		_, err = w.cluster.Admin().Put(w.t.Context(), at, config)
+	op := clientv3.OpPut(at, serviceConfig(policy))
+	if policy == "" {
+		op = clientv3.OpDelete(at)
 	}
+	_, err := etcd.Admin().Do(w.t.Context(), op)
 	must(w.t, err)
+}
+
+// report has servers say how they are.
+func (w *world) report(status healthpb.HealthCheckResponse_ServingStatus, servers ...*server) {
+	for _, s := range servers {
+		s.health.SetServingStatus(service, status)
+	}
 }

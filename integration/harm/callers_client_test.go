@@ -2,9 +2,7 @@ package harm
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -43,25 +41,11 @@ func (c *client) call(ctx context.Context, w *world, i int) (who string, err err
 		ctx = c.say(ctx, kind)
 	}
 	counter := leaderpb.NewCounterClient(c.conns[kind%len(c.conns)])
-	wait := grpc.WaitForReady(w.calls.wait)
-	if w.calls.messages > 0 {
-		stream, err := counter.Watch(ctx, &leaderpb.AddRequest{N: w.calls.messages}, wait)
-		for err == nil {
-			var reply *leaderpb.AddResponse
-			if reply, err = stream.Recv(); err == nil {
-				who = reply.GetServer()
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return who, err
-	}
 	method := counter.Peek
 	if w.way.leader {
 		method = counter.Add
 	}
-	reply, err := method(ctx, &leaderpb.AddRequest{}, wait)
+	reply, err := method(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(w.calls.wait))
 	return reply.GetServer(), err
 }
 
@@ -121,9 +105,8 @@ type tally struct {
 	by                       map[string]int  // calls answered, by server
 	swallow                  int             // how many addresses are to swallow SYNs
 	dialed                   map[string]bool // the addresses dialed; true: it swallows SYNs
-	dials, open              int
-	done                     bool // nothing is counted any more
-	samples, opened          int  // how often open was looked at, and the sum
+	dials, open, most        int             // connections made, open now, and open at once at most
+	done                     bool            // nothing is counted any more
 }
 
 // dialing counts a dial, and reports whether the address swallows SYNs.
@@ -142,17 +125,9 @@ func (t *tally) dialing(addr string) bool {
 func (t *tally) hold(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.open += n
-}
-
-// sampling is how often it is looked how many connections are open.
-const sampling = 20 * time.Millisecond
-
-func (t *tally) sample() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.samples++
-	t.opened += t.open
+	if t.open += n; !t.done {
+		t.most = max(t.most, t.open)
+	}
 }
 
 func (t *tally) count(who string, err error, right bool) {
@@ -175,7 +150,7 @@ func (t *tally) count(who string, err error, right bool) {
 // add adds what another has counted.
 func (t *tally) add(o *tally) {
 	t.calls, t.failed, t.misrouted, t.dials = t.calls+o.calls, t.failed+o.failed, t.misrouted+o.misrouted, t.dials+o.dials
-	t.samples, t.opened = t.samples+o.samples, t.opened+o.opened
+	t.most = max(t.most, o.most)
 	if t.causes == nil {
 		t.causes = make(map[string]int)
 	}
@@ -197,16 +172,13 @@ func (t *tally) lost() (int, float64) {
 	return n, float64(n) / float64(max(t.calls, 1))
 }
 
-// held returns how many connections were open on average.
-func (t *tally) held() float64 { return float64(t.opened) / float64(max(t.samples, 1)) }
-
 func (t *tally) String() string {
 	_, share := t.lost()
 	s := fmt.Sprintf("%5d calls %5.1f %% failed", t.calls, 100*float64(t.failed)/float64(max(t.calls, 1)))
 	if t.misrouted > 0 {
 		s += fmt.Sprintf(" (%.1f %% with misrouted)", 100*share)
 	}
-	return s + fmt.Sprintf(", %.1f conns, %d dials", t.held(), t.dials)
+	return s + fmt.Sprintf(", %d connections, %d dials", t.most, t.dials)
 }
 
 // why returns the most frequent errors.
@@ -237,8 +209,8 @@ func worse(us, them *tally, oneIn float64) []string {
 	if served, theirServed := us.calls-lost, them.calls-theirs; float64(served) < 0.8*float64(theirServed)-noise {
 		in = append(in, fmt.Sprintf("serves %d calls, gRPC's own %d", served, theirServed))
 	}
-	if us.held() > 3*oneIn*them.held()+3 {
-		in = append(in, fmt.Sprintf("holds %.1f connections, gRPC's own %.1f", us.held(), them.held()))
+	if float64(us.most) > 3*oneIn*float64(them.most)+3 {
+		in = append(in, fmt.Sprintf("holds %d connections, gRPC's own %d", us.most, them.most))
 	}
 	if float64(us.dials) > 3*oneIn*float64(them.dials)+20 {
 		in = append(in, fmt.Sprintf("makes %d dials, gRPC's own %d", us.dials, them.dials))

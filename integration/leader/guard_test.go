@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -62,35 +63,22 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 	}
 }
 
-// A handler that waits for a message hears that the leadership has ended, and so does the caller, who sends none.
-func TestE6_RecvHearsOfTheEnd(t *testing.T) {
-	g := newGroup(t)
-	waits := make(chan struct{})
-	a := g.start("a", func(i *instance) {
-		i.within = func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			close(waits)
-			err := handler(srv, stream) // receives its one message, and that there is no other
-			if !errors.Is(err, leader.ErrEnded) {
-				t.Errorf("Recv returns %v", err)
-			}
-			return err
-		}
-	})
-	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
-	conn, err := g.registry(&wire{}).NewClient(&leaderpb.Counter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	stream, err := conn.NewStream(kit.Bounded(t, soon), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, leaderpb.Counter_Watch_FullMethodName)
-	must(t, err)
-	await(t, waits)
-	must(t, a.server.Withdraw(kit.Bounded(t, soon)))
-	if err := stream.RecvMsg(new(leaderpb.AddResponse)); status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), `no longer leads "leader/counter"`) {
-		t.Errorf("the stream ends with %v", err)
-	}
-}
-
-// A unary call keeps the reply that its handler gives, and an error says that the leadership has ended.
+// A unary call keeps the reply that its handler gives, and an error says that the leadership has ended: as where its registry is closed,
+// or it resigns and waits no longer for calls.
 func TestCallEndsWithTheLeadership(t *testing.T) {
-	for name, fails := range map[string]bool{"replies": false, "fails": true} {
+	closes := func(a *instance) error { return a.registry.Close(kit.Bounded(t, soon)) }
+	resigns := func(a *instance) error {
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := a.leads.Resign(over); !errors.Is(err, context.Canceled) {
+			return fmt.Errorf("Resign returns %w", err)
+		}
+		return nil
+	}
+	for name, row := range map[string]struct {
+		fails bool
+		end   func(*instance) error
+	}{"replies": {false, closes}, "fails": {true, closes}, "fails as it resigns": {true, resigns}} {
 		t.Run(name, func(t *testing.T) {
 			g := newGroup(t)
 			begun := make(chan struct{})
@@ -98,8 +86,8 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 				i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
 					close(begun)
 					<-ctx.Done()
-					if fails {
-						return nil, ctx.Err()
+					if row.fails {
+						return nil, context.Cause(ctx)
 					}
 					return &leaderpb.AddResponse{Server: "a"}, nil
 				}
@@ -114,9 +102,9 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 				ended <- err
 			}()
 			await(t, begun)
-			must(t, a.registry.Close(kit.Bounded(t, soon)))
+			must(t, row.end(a))
 			err := await(t, ended)
-			if fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !fails && err != nil {
+			if row.fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !row.fails && err != nil {
 				t.Errorf("the call ends with %v", err)
 			}
 		})
@@ -142,7 +130,7 @@ func TestFence(t *testing.T) {
 // call is not made again.
 func TestARefusalThatIsPassedOn(t *testing.T) {
 	g := newGroup(t)
-	behind := grpc.NewServer(leader.Guard(g.registry(&wire{}), under("leader/behind", nil))...)
+	behind := grpc.NewServer(leader.Guard(g.registry(), under("leader/behind", nil))...)
 	leaderpb.RegisterCounterServer(behind, leaderpb.UnimplementedCounterServer{})
 	lis := kit.Listen(t)
 	kit.Serve(t, behind, lis)

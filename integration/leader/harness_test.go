@@ -4,8 +4,6 @@ package leader
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -48,11 +46,11 @@ func must(t *testing.T, err error) {
 
 // group is instances of one service that stand for election, and the store that they write to.
 type group struct {
-	t         *testing.T
-	namespace string
-	store     store
-	logs      kit.Logs
-	parts     func() *clientv3.Client // returns a client that was put together from parts; nil: the usual one
+	t          *testing.T
+	namespace  string
+	store      store
+	logs       kit.Logs
+	etcdClient *clientv3.Client // of all registries; nil: each has one of its own
 }
 
 // groups counts the groups: none finds what one of the same name has left.
@@ -64,22 +62,13 @@ func newGroup(t *testing.T) *group {
 	return &group{t: t, namespace: fmt.Sprintf("%s_%d/", strings.ReplaceAll(t.Name(), "/", "_"), groups.Add(1))}
 }
 
-func (g *group) registry(w *wire, opts ...grpc.DialOption) *runtime.Registry {
+func (g *group) registry() *runtime.Registry {
 	g.t.Helper()
-	var client *clientv3.Client
-	if g.parts != nil {
-		client = g.parts()
-	} else {
-		client = etcd.Client(g.t, func(c *clientv3.Config) {
-			c.DialOptions = append(append(c.DialOptions, grpc.WithContextDialer(w.dial)), opts...)
-		})
+	client := g.etcdClient
+	if client == nil {
+		client = etcd.Client(g.t)
 	}
-	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.NewTextHandler(&g.logs, nil))))
-	g.t.Cleanup(func() {
-		w.mend()
-		_ = registry.Close(kit.Bounded(g.t, soon)) // what a test has killed may be left
-	})
-	return registry
+	return kit.Registry(g.t, &g.logs, client, runtime.WithNamespace(g.namespace))
 }
 
 // store is fenced.
@@ -105,15 +94,13 @@ type instance struct {
 	name     string
 	key      string // of the service
 	group    *group
-	wire     *wire // to etcd
 	registry *runtime.Registry
 	server   *runtime.Server
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
-	within   grpc.StreamServerInterceptor // below the guard; nil: there is none
-	ended    chan error                   // gets what Serve returns; nil: the instance is announced, and its gRPC server served
-	stop     context.CancelFunc           // ends Serve
+	ended    chan error         // gets what Serve returns; nil: the instance is announced, and its gRPC server served
+	stop     context.CancelFunc // ends Serve
 
 	// What the methods do. They may be nil, then they answer at once.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
@@ -128,18 +115,12 @@ func (g *group) start(name string, set ...func(*instance)) *instance {
 // startAs starts an instance of the service under another description.
 func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*instance)) *instance {
 	g.t.Helper()
-	i := &instance{name: name, key: desc.Key, group: g, wire: &wire{}}
+	i := &instance{name: name, key: desc.Key, group: g}
 	for _, set := range set {
 		set(i)
 	}
-	if i.registry == nil {
-		i.registry = g.registry(i.wire)
-	}
-	opts := leader.Guard(i.registry, desc)
-	if i.within != nil {
-		opts = append(opts, grpc.ChainStreamInterceptor(i.within))
-	}
-	i.grpc = grpc.NewServer(opts...)
+	i.registry = g.registry()
+	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
 	i.server = i.registry.NewServer(i.grpc)
 	leaderpb.RegisterCounterServer(i.server, i)
 	i.server.Publish(desc, runtime.WithInstance(name))
@@ -172,7 +153,7 @@ func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
 	must(g.t, i.server.Announce(kit.Bounded(g.t, soon), i.addr))
-	if g.parts != nil {
+	if g.etcdClient != nil {
 		return
 	}
 	kit.Eventually(g.t, soon, "it to stand", func() bool {
@@ -212,16 +193,13 @@ func (g *group) client() leaderpb.CounterClient {
 // clientOf returns a client of the service under another description.
 func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
 	g.t.Helper()
-	conn, err := g.registry(&wire{}).NewClient(desc, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := g.registry().NewClient(desc, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }
 
 // serving has the runtime's server serve an instance.
 func serving(i *instance) { i.ended = make(chan error, 1) }
-
-// on has an instance use a registry.
-func on(r *runtime.Registry) func(*instance) { return func(i *instance) { i.registry = r } }
 
 // candidates returns the candidates in etcd.
 func (g *group) candidates() []*mvccpb.KeyValue {
@@ -246,12 +224,6 @@ func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
 // calm has leases outlive whatever a busy machine does, for a test in which none is to end.
 func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.LeaseTTL = time.Minute
-	return desc
-}
-
-// brief has a lease end soon, for a test in which one does.
-func brief(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
-	desc.LeaseTTL = 5 * time.Second
 	return desc
 }
 
@@ -283,41 +255,9 @@ func await[T any](t *testing.T, c <-chan T) T {
 	}
 }
 
-// wire is one instance's way to etcd, which a test can cut.
-type wire struct {
-	mu    sync.Mutex
-	isCut bool
-	conns []net.Conn
-}
-
-// cut ends all connections and lets none be made until mend.
-func (w *wire) cut() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.isCut = true
-	for _, c := range w.conns {
-		_ = c.Close() // it may be closed
-	}
-	w.conns = nil
-}
-
-func (w *wire) mend() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.isCut = false
-}
-
-func (w *wire) dial(ctx context.Context, addr string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(addr, "http://"))
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.isCut {
-		_ = conn.Close() // nothing was sent
-		return nil, net.ErrClosed
-	}
-	w.conns = append(w.conns, conn)
-	return conn, nil
+// configure puts the live config of the service.
+func (g *group) configure(config string) {
+	g.t.Helper()
+	_, err := etcd.Admin().Put(g.t.Context(), g.namespace+"_grpc_config/"+entries, config)
+	must(g.t, err)
 }

@@ -1,12 +1,18 @@
 package leader
 
 import (
-	"context"
+	"fmt"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -79,7 +85,7 @@ func TestGuard(t *testing.T) {
 		}
 		conn.Close()
 	}
-	registry := g.registry(&wire{})
+	registry := g.registry()
 	lone := leader.Of(registry, &leaderpb.Counter_EtcdServiceDesc)
 	err := lone.Check(metadata.NewIncomingContext(t.Context(), metadata.Pairs(leader.TokenHeader, "1")))
 	if !strings.Contains(err.Error(), "without registration") {
@@ -113,66 +119,6 @@ func TestNoLeader(t *testing.T) {
 	}
 }
 
-// A leader that is cut off from etcd is followed by the next when its lease has ended, and never before it has stepped down.
-func TestCutOff(t *testing.T) {
-	g := newGroup(t)
-	first, second := g.startAs("a", brief(under(entries, nil))), g.start("b")
-	client := g.client()
-	g.leader(client)
-	was, _ := first.leads.Token()
-	type term struct {
-		both  bool
-		token int64
-	}
-	next := make(chan term, 1)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	go func() {
-		_ = second.leads.Run(ctx, func(_ context.Context, token int64) error { // ends with ctx
-			next <- term{first.leads.Holds(), token}
-			<-ctx.Done()
-			return nil
-		})
-	}()
-	first.wire.cut()
-	kit.Eventually(t, soon, "b to answer", func() bool { return g.leader(client) == "b" })
-	if is := await(t, next); is.both || is.token <= was {
-		t.Errorf("both lead: %v; the token is %d, after %d", is.both, is.token, was)
-	}
-	if _, err := g.store.add(was, 1); err == nil {
-		t.Error("the store takes the token of the leader before")
-	}
-	first.wire.mend()
-	kit.Eventually(t, soon, "a to stand again", func() bool {
-		status := first.server.Status()
-		return len(status) == 1 && status[0].State == runtime.StateRegistered
-	})
-	if who := g.leader(client); who != "b" || first.leads.Holds() {
-		t.Errorf("%s leads after a has come back", who)
-	}
-}
-
-// Somebody deletes the leader's candidate: another one leads, and the store takes neither token twice.
-func TestDeletedByForce(t *testing.T) {
-	g := newGroup(t)
-	first := g.start("a")
-	g.start("b")
-	client := g.client()
-	g.leader(client)
-	was, _ := first.leads.Token()
-	for _, candidate := range g.candidates() {
-		if string(candidate.Value) == "a" {
-			_, err := etcd.Admin().Delete(t.Context(), string(candidate.Key))
-			must(t, err)
-		}
-	}
-	kit.Eventually(t, soon, "b to lead", func() bool { return g.leader(client) == "b" })
-	kit.Eventually(t, soon, "a to stand behind b", func() bool { return len(g.candidates()) == 2 && !first.leads.Holds() })
-	if _, err := g.store.add(was, 1); err == nil {
-		t.Error("the store takes the token of the leader before")
-	}
-}
-
 // A token that the caller has sent along is dropped, as where a handler forwards the metadata of its own call.
 func TestForwardedMetadata(t *testing.T) {
 	g := newGroup(t)
@@ -189,51 +135,105 @@ func TestForwardedMetadata(t *testing.T) {
 	}
 }
 
-// A call whose leader cannot be reached says which that is, and why.
-func TestUnreachable(t *testing.T) {
+// Calls reach the leader in layouts whose readers do not see the instance id that the server was given, and candidates for a key are
+// none for the key that it is nested under.
+func TestLayouts(t *testing.T) {
+	for _, layout := range []runtime.Layout{nil, runtime.GoZero, runtime.LeaseSuffix, runtime.Kitex, runtime.GoFrame, runtime.Kratos} {
+		t.Run(fmt.Sprint(layout), func(t *testing.T) {
+			g := newGroup(t)
+			for _, key := range []string{"acme/order/eu", "acme/order"} {
+				desc := under(key, layout)
+				g.startAs(path.Base(key), desc)
+				if who := g.leader(g.clientOf(desc)); who != path.Base(key) {
+					t.Errorf("%s leads %s", who, key)
+				}
+			}
+		})
+	}
+}
+
+func TestLayoutsThatDisagree(t *testing.T) {
 	g := newGroup(t)
-	a := g.start("a")
-	g.leader(g.client())
-	a.grpc.Stop()
-	client := g.client()
-	kit.Eventually(t, soon, "a call to say who refused", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer cancel()
-		_, err := client.Add(ctx, &leaderpb.AddRequest{})
-		if status.Code(err) != codes.DeadlineExceeded {
-			t.Fatalf("the call ends with %v", err)
+	server := g.registry().NewServer(grpc.NewServer())
+	server.Publish(under("acme/order", nil), runtime.WithInstance("a"), runtime.WithLayouts(runtime.EndpointJSON, runtime.GoZero))
+	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
+		t.Errorf("layouts that disagree: %v", err)
+	}
+	server = g.registry().NewServer(grpc.NewServer())
+	server.Publish(under("acme/order", nil), runtime.WithInstance(strings.Repeat("a", 1025)))
+	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
+		t.Errorf("a long instance id: %v", err)
+	}
+}
+
+// Whatever else is under the prefix of the candidates, many keys or large ones that seem to be candidates, the only one leads (E7).
+func TestOthersKeys_StopNobody(t *testing.T) {
+	g := newGroup(t)
+	lease, err := etcd.Admin().Grant(t.Context(), 600)
+	must(t, err)
+	key := func(i int) string { return fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) } // before and behind any candidate
+	for i := range 5 {
+		var puts []clientv3.Op
+		for n := range 100 {
+			puts = append(puts, clientv3.OpPut(key(100*i+n), "x"))
 		}
-		return strings.Contains(err.Error(), `instance "a" at "`+a.addr) && strings.Contains(err.Error(), "refused")
-	})
-}
-
-// A call that is refused until it ends, ends as its context does.
-func TestRefusedUntilTheEnd(t *testing.T) {
-	g := newGroup(t)
-	a := g.startAs("a", brief(under(entries, nil)))
-	client := g.client()
-	g.leader(client)
-	a.wire.cut() // it steps down, and its candidate stays for a while
-	kit.Eventually(t, soon, "a to step down", func() bool { return !a.leads.Holds() })
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("after its deadline: %v", err)
+		_, err := etcd.Admin().Txn(t.Context()).Then(puts...).Commit()
+		must(t, err)
 	}
-	ctx, cancel = context.WithCancel(t.Context())
-	time.AfterFunc(100*time.Millisecond, cancel)
-	if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.Canceled {
-		t.Errorf("cancelled: %v", err)
+	for i := range 6 {
+		_, err := etcd.Admin().Put(t.Context(), key(i), strings.Repeat("x", 1<<20), clientv3.WithLease(lease.ID))
+		must(t, err)
 	}
-}
-
-// TestLeaderSharesItsAddress puts a newer entry of another id at the leader's address, as somebody may who adds the server by
-// hand. Callers then know the two as one endpoint.
-func TestLeaderSharesItsAddress(t *testing.T) {
-	g := newGroup(t)
 	a := g.start("a")
-	must(t, g.registry(&wire{}).Add(kit.Bounded(t, soon), entries, runtime.Endpoint{Instance: "by-hand", Addr: a.addr, Version: "v1"}))
-	if who := g.leader(g.client()); who != "a" {
-		t.Errorf("%s leads", who)
+	kit.Eventually(t, soon, "it to lead", a.leads.Holds)
+}
+
+// A leader that is drained leads no more while another one can, and callers follow (E9).
+func TestDrained_Resigns(t *testing.T) {
+	g := newGroup(t)
+	a, b := g.start("a"), g.start("b")
+	client := g.client()
+	if who := g.leader(client); who != "a" {
+		t.Fatalf("%s leads", who)
 	}
+	drain := func(names string) { g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":[` + names + `]}}]}`) }
+	drain(`"a"`)
+	kit.Eventually(t, soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
+	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err != nil || g.logs.Count("drains it") != 1 {
+		t.Errorf("the status of a is %+v, and the log %v", status, g.logs.Lines())
+	}
+	drain(`"a", "` + b.addr + `"`) // b alone is left, so it stays
+	must(t, b.server.Withdraw(kit.Bounded(t, soon)))
+	kit.Eventually(t, soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
+	if n := g.logs.Count("etcd registration lost"); n > 0 {
+		t.Errorf("%d losses are told of, and no lease was late: %v", n, g.logs.Lines())
+	}
+}
+
+// etcd's server can be called in its own process, by a client without a connection (K12).
+func TestEmbeddedEtcd_WithoutAConnection(t *testing.T) {
+	g := newGroup(t)
+	cfg := embed.NewConfig()
+	cfg.Dir = t.TempDir()
+	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls, cfg.ListenClientUrls, cfg.AdvertiseClientUrls = anywhere, anywhere, anywhere, anywhere
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.TickMs, cfg.ElectionMs = 10, 100
+	cfg.UnsafeNoFsync = true
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	server, err := embed.StartEtcd(cfg)
+	must(t, err)
+	t.Cleanup(server.Close)
+	<-server.Server.ReadyNotify()
+	g.etcdClient = v3client.New(server.Server)
+	t.Cleanup(func() { _ = g.etcdClient.Close() }) // says that it was closed
+	a := g.start("a")
+	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	g.start("b")
+	client := g.client()
+	if who := g.leader(client); who != "a" {
+		t.Errorf("%s leads, want a, which was first", who)
+	}
+	must(t, a.registry.Close(kit.Bounded(t, soon)))
+	kit.Eventually(t, soon, "the other leads", func() bool { return g.leader(client) == "b" })
 }

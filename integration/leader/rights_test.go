@@ -48,7 +48,7 @@ func (r rights) to(prefix string) etcdtest.Permission {
 	return etcdtest.Permission{Prefix: prefix, Read: r.read, Write: r.write}
 }
 
-// Whatever a server may do with candidates, it is announced, its status says whether it stands, and it keeps nobody from leading.
+// Whatever a server may do with candidates, it is announced, its status says whether it stands, and it keeps nobody from leading (E3).
 func TestServersOfEveryMixtureOfRights(t *testing.T) {
 	t.Parallel()
 	users := []etcdtest.User{{Name: "all", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("mix/"), etcdtest.ReadWrite("_grpc_leader/mix/")}}}
@@ -101,9 +101,7 @@ func TestCallersOfEveryMixtureOfRights(t *testing.T) {
 		}
 	}
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("root", users...))
-	client := etcd.Admin()
-	g.parts = func() *clientv3.Client { return client }
-	g.namespace = ""
+	g.etcdClient, g.namespace = etcd.Admin(), ""
 	g.start("one")
 	for i, user := range users {
 		t.Run(user.Name, func(t *testing.T) {

@@ -2,65 +2,111 @@ package discovery
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-const (
-	allConfigs = "_grpc_config/"
-	hasty      = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}` // fails every call at once
-)
+// drainA is a live config that drains an instance.
+const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"round_robin":{}}]}}]}`
 
-// services returns a connection to each of some services, all of one server.
-func (w *world) services(keys ...string) map[string]*grpc.ClientConn {
-	w.t.Helper()
-	s, conns := w.serve("a"), make(map[string]*grpc.ClientConn)
-	for _, k := range keys {
-		w.put(k+"/a", s.addr)
-		conns[k] = dial(w.t, w.registry, greeterAt(k))
-		reached(w.t, conns[k], soon, "a")
-	}
-	return conns
-}
+// hasty is a live config that fails every call at once.
+const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
-// goesBy waits until a service's calls fail by the live config, or do not.
-func goesBy(t *testing.T, conn *grpc.ClientConn, config bool) {
-	t.Helper()
-	kit.Eventually(t, soon, fmt.Sprintf("calls go by the live config: %v", config), func() bool {
-		_, err := within(conn, soon)
-		return config == (status.Code(err) == codes.DeadlineExceeded) && (config || err == nil)
-	})
-}
-
-// TestEachLiveConfigIsWatchedAlone writes and deletes the live configs of two services (K21), closes and reopens a connection, and
-// restores etcd from a backup.
-func TestEachLiveConfigIsWatchedAlone(t *testing.T) {
+// A live config is laid over the generated one and the caller's own, while it is good, until it is deleted (R12, K5).
+func TestLiveConfig_IsOnTop(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
-	w.put(allConfigs+"x/b", hasty)
-	conns := w.services("x/a")
-	goesBy(t, dial(t, w.registry, greeterAt("x/b")), true) // which has no endpoint of its own, and needs none for that
-	w.put(allConfigs+"x/a", hasty)
-	goesBy(t, conns["x/a"], true)
-	backup, err := w.etcd.Backup()
+	w.registerAll("a", "b")
+	// The limit that a request exceeds tells which config is in force.
+	limit := func(bytes int) string {
+		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
+	}
+	inForce := func(conn *grpc.ClientConn, want int) {
+		t.Helper()
+		kit.Eventually(t, soon, fmt.Sprintf("a limit of %d bytes", want), func() bool {
+			_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
+			return strings.Contains(fmt.Sprint(err), fmt.Sprintf(" vs. %d)", want))
+		})
+	}
+	desc := basic.Greeter_EtcdServiceDesc
+	desc.ServiceConfig = limit(10)
+	generated, callers := dial(t, w.registry, &desc), dial(t, w.registry, &desc, runtime.WithDefaultServiceConfig(limit(30)))
+	disabled := dial(t, w.registry, &desc, grpc.WithDisableServiceConfig())
+	inForce(generated, 10)
+	inForce(callers, 30)
+
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)))
+	inForce(generated, 60)
+	inForce(callers, 60)
+	inForce(disabled, 10)
+	reached(t, callers, soon, "a", "b") // still round robin
+
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
+		t.Errorf("setting a bad config: %v, want an error that names what is bad", err)
+	}
+	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
+	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
+	inForce(callers, 60)
+
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""))
+	inForce(generated, 10)
+	inForce(callers, 30)
+	reached(t, generated, soon, "a", "b")
+	bare, err := grpc.NewClient("etcd:///"+key, insecurely, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	must(t, err)
-	w.delete(allConfigs + "x/a")
-	goesBy(t, conns["x/a"], false)
-	must(t, w.etcd.RestoreBackup(backup))
-	goesBy(t, conns["x/a"], true)
-	must(t, conns["x/a"].Close())
-	w.delete(allConfigs + "x/a")
-	again := dial(t, w.registry, greeterAt("x/a"))
-	goesBy(t, again, false)
-	w.put(allConfigs+"x/a", hasty)
-	goesBy(t, again, true)
-	all, own := w.etcd.Calls().Count(etcdtest.Watch, allConfigs), w.etcd.Calls().Count(etcdtest.Watch, allConfigs+"x/")
-	if own == 0 || all != own {
-		t.Errorf("of %d watches of live configs %d are of one key", all, own)
+	defer bare.Close()
+	inForce(bare, 50) // its own, though others of the process were given the live one (K18)
+}
+
+// An empty value, put by mistake, is a bad live config and no deletion: the last good one stays in force (K6).
+func TestLiveConfig_EmptyIsBad(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, nil)
+	w.registerAll("a", "b")
+	w.put(configKey, drainA)
+	conn := w.conn()
+	reached(t, conn, soon, "b")
+	w.put(configKey, "")
+	kit.Eventually(t, soon, "it is reported", func() bool {
+		return w.logs.Count("bad live service config") == 1 && w.status().ConfigErr != nil
+	})
+	reached(t, conn, soon, "b")
+	w.delete(configKey)
+	reached(t, conn, soon, "a", "b")
+	if err := w.status().ConfigErr; err != nil {
+		t.Errorf("after the deletion the status says %v", err)
+	}
+}
+
+// All else is refused where the option is set (S10).
+func TestLiveConfig_ForLoadBalancingAlone(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
+	conn := w.calling("a", "b")
+	w.put(configKey, strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
+	kit.Eventually(t, soon, "it is refused", func() bool { return w.status().ConfigErr != nil })
+	reached(t, conn, soon, "a", "b")
+	w.put(configKey, drainA)
+	reached(t, conn, soon, "b")
+}
+
+// A live config that would lift the receive limit is refused (S10).
+func TestLiveConfig_LiftsNoLimit(t *testing.T) {
+	w := newWorld(t, nil)
+	for config, ok := range map[string]bool{
+		`{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`: false,
+		`{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":1048576}]}`:  true,
+	} {
+		err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, config)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v, want success %v", config, err, ok)
+		}
 	}
 }

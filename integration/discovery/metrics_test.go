@@ -3,21 +3,34 @@ package discovery
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"go.opentelemetry.io/otel/attribute"
+	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// metered has a registry's metrics read by a reader.
-func metered(reader metric.Reader) runtime.Option {
-	return runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+// metered has a registry's metrics read by readers.
+func metered(readers ...metric.Reader) runtime.Option {
+	var opts []metric.Option
+	for _, reader := range readers {
+		opts = append(opts, metric.WithReader(reader))
+	}
+	return runtime.WithMeterProvider(metric.NewMeterProvider(opts...))
 }
 
 // collect returns what a reader collects of a registry.
@@ -82,67 +95,26 @@ func value(t *testing.T, reader *metric.ManualReader, name string, want ...attri
 
 // pinned are all metrics: dashboards and alerts of users are made of these words.
 var pinned = []string{
-	"etcdrpc.discovery.away updowncounter {connection} etcdrpc.key=acme/user",
+	"etcdrpc.discovery.away updowncounter {connection} etcdrpc.key=prod/acme/user",
 	"etcdrpc.discovery.malformed_values counter {value} etcdrpc.range=candidates|endpoints|service_config",
 	"etcdrpc.discovery.relists counter {relist} error.type=closed|compacted|denied|missed|no_leader|replaced|watch_error etcdrpc.range=candidates|endpoints|service_config",
-	"etcdrpc.discovery.status updowncounter {key} etcdrpc.discovery.state=following|stale|unknown etcdrpc.key=acme/user",
-	"etcdrpc.endpoint.age gauge s etcdrpc.key=acme/user",
-	"etcdrpc.endpoint.count updowncounter {endpoint} etcdrpc.endpoint.state=held|listed etcdrpc.key=acme/user",
+	"etcdrpc.discovery.status updowncounter {key} etcdrpc.discovery.state=following|stale|unknown etcdrpc.key=prod/acme/user",
+	"etcdrpc.endpoint.age gauge s etcdrpc.key=prod/acme/user",
+	"etcdrpc.endpoint.count updowncounter {endpoint} etcdrpc.endpoint.state=held|listed etcdrpc.key=prod/acme/user",
 	"etcdrpc.registration.count updowncounter {registration} etcdrpc.registration.state=conflict|lost|paused|registered|registering",
 	"etcdrpc.registration.restorations counter {restoration}",
 }
 
-// TestMetricNames pins the name, kind, unit and attributes of every metric. The docs have each.
-func TestMetricNames(t *testing.T) {
-	reader := metric.NewManualReader()
-	w := newWorld(t, nil, metered(reader))
+// A service is followed and registered in a namespace, which is part of its key's name. The name, kind, unit and attributes of every
+// metric are pinned, and the docs, the dashboard and the alerts have them and no others.
+func TestMetrics(t *testing.T) {
+	reader, gatherer := metric.NewManualReader(), prometheus.NewRegistry()
+	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
+	must(t, err)
+	w := newWorld(t, nil, metered(reader, exporter), runtime.WithNamespace("prod/"))
 	if got := described(t, reader); len(got) != 4 {
 		t.Errorf("before anything is used %d counters are reported, want 4:\n%s", len(got), strings.Join(got, "\n"))
 	}
-	for _, metric := range pinned {
-		if name, _, _ := strings.Cut(metric, " "); !strings.Contains(metricsPage(t), "| `"+name+"` |") {
-			t.Errorf("docs/observability.md does not have the metric %s", name)
-		}
-	}
-	dial(t, w.registry, greeterAt("acme/user")).Connect()
-	kit.Eventually(t, soon, "the key is followed", func() bool {
-		n, _ := value(t, reader, "etcdrpc.discovery.status", attribute.String("etcdrpc.discovery.state", "following"))
-		return n == 1
-	})
-	if got := described(t, reader); !slices.Equal(got, pinned) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(pinned, "\n"))
-	}
-}
-
-// described returns what a reader collects, as pinned has it.
-func described(t *testing.T, reader *metric.ManualReader) (all []string) {
-	t.Helper()
-	for _, m := range collect(t, reader) {
-		if m.Description == "" {
-			t.Errorf("%s has no description", m.Name)
-		}
-		kind, points := pointsOf(m.Data)
-		values := make(map[string][]string)
-		for _, p := range points {
-			for _, kv := range p.attrs.ToSlice() {
-				values[string(kv.Key)] = append(values[string(kv.Key)], kv.Value.String())
-			}
-		}
-		line := []string{m.Name, kind, m.Unit}
-		for _, name := range slices.Sorted(maps.Keys(values)) {
-			slices.Sort(values[name])
-			line = append(line, name+"="+strings.Join(slices.Compact(values[name]), "|"))
-		}
-		all = append(all, strings.Join(line, " "))
-	}
-	slices.Sort(all)
-	return all
-}
-
-// TestMetrics follows and registers a service in a namespace, which is part of its key's name.
-func TestMetrics(t *testing.T) {
-	reader := metric.NewManualReader()
-	w := newWorld(t, nil, metered(reader), runtime.WithNamespace("prod/"))
 	is := func(name string, want float64, attrs ...attribute.KeyValue) {
 		t.Helper()
 		kit.Eventually(t, soon, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
@@ -170,6 +142,10 @@ func TestMetrics(t *testing.T) {
 	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > soon.Seconds() {
 		t.Errorf("age %v of %d points", age, points)
 	}
+	if got := described(t, reader); !slices.Equal(got, pinned) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(pinned, "\n"))
+	}
+	checkPages(t, gatherer)
 	w.put("prod/acme/user/bad", "{")
 	is("etcdrpc.discovery.malformed_values", 1, attribute.String("etcdrpc.range", "endpoints"))
 
@@ -197,4 +173,122 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("a closed registry still reports %v endpoints", n)
 	}
 	is("etcdrpc.registration.count", 0)
+}
+
+// described returns what a reader collects, as pinned has it.
+func described(t *testing.T, reader *metric.ManualReader) (all []string) {
+	t.Helper()
+	for _, m := range collect(t, reader) {
+		if m.Description == "" {
+			t.Errorf("%s has no description", m.Name)
+		}
+		kind, points := pointsOf(m.Data)
+		values := make(map[string][]string)
+		for _, p := range points {
+			for _, kv := range p.attrs.ToSlice() {
+				values[string(kv.Key)] = append(values[string(kv.Key)], kv.Value.String())
+			}
+		}
+		line := []string{m.Name, kind, m.Unit}
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			slices.Sort(values[name])
+			line = append(line, name+"="+strings.Join(slices.Compact(values[name]), "|"))
+		}
+		all = append(all, strings.Join(line, " "))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// docs are where metrics are named.
+const docs = "../../docs/observability"
+
+var (
+	labelValues = regexp.MustCompile(`^label_values\((.+), \w+\)$`)
+	variable    = regexp.MustCompile(`\$\w+`)
+)
+
+// expressions returns all that a document has under the names expr and definition.
+func expressions(node any) (all []string) {
+	switch node := node.(type) {
+	case map[string]any:
+		for name, value := range node {
+			if text, ok := value.(string); ok && (name == "expr" || name == "definition") {
+				all = append(all, variable.ReplaceAllString(labelValues.ReplaceAllString(text, "$1"), "5m"))
+			} else {
+				all = append(all, expressions(value)...)
+			}
+		}
+	case []any:
+		for _, value := range node {
+			all = append(all, expressions(value)...)
+		}
+	}
+	return all
+}
+
+// checkPages compares what the docs, the dashboard and the alerts name with what there is.
+func checkPages(t *testing.T, from prometheus.Gatherer) {
+	t.Helper()
+	families, err := from.Gather()
+	must(t, err)
+	exposed := make(map[string]map[string][]string) // of each metric the values of its labels
+	for _, family := range families {
+		values := map[string][]string{model.MetricNameLabel: {family.GetName()}, "job": nil, "instance": nil}
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				values[label.GetName()] = append(values[label.GetName()], label.GetValue())
+			}
+		}
+		exposed[family.GetName()] = values
+	}
+	page, err := os.ReadFile(docs + ".md")
+	must(t, err)
+	for _, metric := range pinned {
+		if name, _, _ := strings.Cut(metric, " "); !strings.Contains(string(page), "| `"+name+"` |") {
+			t.Errorf("docs/observability.md does not have the metric %s", name)
+		}
+	}
+	shown := make(map[string]bool)
+	for _, file := range []string{"grafana-dashboard.json", "prometheus-alerts.yaml"} {
+		text, err := os.ReadFile(filepath.Join(docs, file))
+		must(t, err)
+		var document any
+		must(t, yaml.Unmarshal(text, &document))
+		found := expressions(document)
+		if len(found) < 10 {
+			t.Errorf("%s has %d expressions", file, len(found))
+		}
+		for _, expr := range found {
+			parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
+			if err != nil {
+				t.Errorf("%s: %s: %v", file, expr, err)
+				continue
+			}
+			for _, matchers := range parser.ExtractSelectors(parsed) {
+				i := slices.IndexFunc(matchers, func(m *labels.Matcher) bool { return m.Name == model.MetricNameLabel })
+				shown[matchers[i].Value] = true
+				for _, m := range matchers {
+					checkMatcher(t, expr, m, exposed[matchers[i].Value])
+				}
+			}
+		}
+	}
+	for name := range exposed {
+		if strings.HasPrefix(name, "etcdrpc_") && !shown[name] {
+			t.Errorf("no panel shows %s", name)
+		}
+	}
+}
+
+// checkMatcher fails if a metric has no such label, or never one of the values. A value that a variable stood for may be any.
+func checkMatcher(t *testing.T, expr string, m *labels.Matcher, has map[string][]string) {
+	t.Helper()
+	values, ok := has[m.Name]
+	for value := range strings.SplitSeq(m.Value, "|") {
+		one := labels.MustNewMatcher(m.Type, m.Name, value)
+		if !ok || value != "5m" && !slices.ContainsFunc(values, one.Matches) {
+			t.Errorf("%s: there is no such metric, or it has no %s that is %q, but %q", expr, m.Name, value, values)
+		}
+	}
 }

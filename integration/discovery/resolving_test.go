@@ -32,7 +32,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-func TestR1_EtcdDownWhenBuilt(t *testing.T) {
+// Etcd is down when a registry is made (R1): calls end by their deadline with the cause, and find the endpoints later.
+func TestEtcdDown_WhenBuilt(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
@@ -51,7 +52,8 @@ func TestR1_EtcdDownWhenBuilt(t *testing.T) {
 	reached(t, conn, soon, "a")
 }
 
-func TestR2_IdleWhileEtcdIsAway(t *testing.T) {
+// A connection wakes from idleness without etcd (R2).
+func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	conn := w.conn(grpc.WithIdleTimeout(100 * time.Millisecond))
@@ -61,117 +63,8 @@ func TestR2_IdleWhileEtcdIsAway(t *testing.T) {
 	reached(t, conn, soon, "a")
 }
 
-func TestR3_CloseWhileEtcdHangs(t *testing.T) {
-	w := newWorld(t, nil)
-	w.register(w.serve("a"))
-	for _, known := range []bool{true, false} {
-		registry := w.newRegistry(w.etcd.Client(t))
-		conn := dial(t, registry, greeterAt(key))
-		if known {
-			reached(t, conn, soon, "a")
-			w.etcd.Pause()
-		} else {
-			conn.Connect() // etcd hangs already: the first list is under way
-		}
-		must(t, conn.Close())
-		must(t, registry.Close(kit.Bounded(t, soon)))
-		leak.None(t)
-	}
-	w.etcd.Resume()
-}
-
-// TestR3_ConnectionsLastUntilTheEntriesAreOut closes a registry while etcd hangs: whoever finds its entry may still be served, by
-// a handler that makes calls.
-func TestR3_ConnectionsLastUntilTheEntriesAreOut(t *testing.T) {
-	w := newWorld(t, nil)
-	w.registerAll("a")
-	registry := w.newRegistry(w.etcd.Client(t))
-	_, err := registry.Register(kit.Bounded(t, soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
-	must(t, err)
-	conn := dial(t, registry, greeterAt(key))
-	reached(t, conn, soon, "a")
-	w.etcd.Pause()
-	closed := make(chan error, 1)
-	go func() { closed <- registry.Close(kit.Bounded(t, soon)) }()
-	kit.Eventually(t, soon, "the registry is being closed", func() bool {
-		_, err := registry.NewClient(greeterAt(key), insecurely)
-		return err != nil
-	})
-	for n := range 100 {
-		if _, err := within(conn, soon); err != nil {
-			t.Errorf("after %d calls, with the entry in etcd: %v", n, err)
-			break
-		}
-	}
-	w.etcd.Resume()
-	must(t, <-closed)
-	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
-		t.Errorf("%s is left", *entry)
-	}
-	if _, err := within(conn, soon); status.Code(err) != codes.Canceled {
-		t.Errorf("a call after Close: %v", err)
-	}
-}
-
-func TestR4_NoEndpoint(t *testing.T) {
-	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
-	conn := w.conn()
-	for _, when := range []string{"never any", "all gone"} {
-		_, err := call(kit.Bounded(t, soon), conn)
-		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
-			t.Errorf("%s: call: %v, want Unavailable, naming %q", when, err, key)
-		}
-		waiting := make(chan error, 1)
-		go func() {
-			_, err := call(kit.Bounded(t, soon), conn, grpc.WaitForReady(true))
-			waiting <- err
-		}()
-		s := w.register(w.serve("a"))
-		if err := <-waiting; err != nil {
-			t.Errorf("%s: a call that waits: %v", when, err)
-		}
-		w.delete(key + "/a")
-		s.stop()
-		kit.Eventually(t, soon, "an empty set is named", func() bool { _, err := call(kit.Bounded(t, soon), conn); return strings.Contains(fmt.Sprint(err), key) })
-	}
-}
-
-func TestR5_SetVanishes(t *testing.T) {
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	conn := w.calling("a", "b", "c")
-	short := w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second))
-	brief := dial(t, short, greeterAt(key))
-	reached(t, brief, soon, "a", "b", "c")
-	w.delete(key + "/a")
-	reached(t, conn, soon, "b", "c")
-
-	w.delete(key+"/", clientv3.WithPrefix())
-	kit.Eventually(t, soon, "the loss is followed", func() bool { return len(short.Status().Keys[0].Endpoints) == 0 })
-	if held := w.status().Held; held != 2 {
-		t.Errorf("%d endpoints are held for the grace of 30 s, want 2", held)
-	}
-	reached(t, conn, soon, "b", "c")
-}
-
-func TestR6_EtcdDownForLong(t *testing.T) {
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	conn := w.calling("a", "b")
-	load := underLoad(t, conn, 2)
-	w.etcd.Stop()
-	kit.Eventually(t, 2*soon, "the outage is seen", func() bool { return w.logs.Count("interrupted") > 0 })
-	load.more(t, 100)
-	must(t, w.etcd.Restart())
-	w.register(w.serve("c"))
-	reached(t, conn, soon, "a", "b", "c")
-	load.none(t)
-	if n := len(w.logs.Lines()); n > 10 {
-		t.Errorf("%d log lines about one outage", n)
-	}
-}
-
-func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
+// Who starts without etcd uses what the disk has (R7), and waits for etcd where that is broken.
+func TestEtcdDown_SnapshotServes(t *testing.T) {
 	leak.Beside(t)
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
@@ -203,142 +96,127 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	reached(t, w.conn(), soon, "a")
 }
 
-func TestR8_OnlyMetadataChanges(t *testing.T) {
+// A registry that is closed while etcd hangs returns within its context, and leaves no goroutine (R3). Whoever finds its entry may
+// still be served, by a handler that makes calls: its connections last until the entry is out.
+func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
-	a := w.serve("a")
-	w.tag(a, `{}`)
-	var updates atomic.Int64
-	var version atomic.Value
-	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool {
-		updates.Add(1)
-		version.Store(e.Version)
-		return true
-	}))
+	w.registerAll("a")
+	registry := w.newRegistry(w.etcd.Client(t))
+	_, err := registry.Register(kit.Bounded(t, soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
+	must(t, err)
+	conn := dial(t, registry, greeterAt(key))
 	reached(t, conn, soon, "a")
-	connections := a.made.Load()
-	for _, metadata := range []string{`{"version":"v2"}`, `{"version":"v2","weight":7}`, `{"version":"v2","zone":"z","x":"y"}`, `{"version":"last"}`} {
-		w.tag(a, metadata)
-		reached(t, conn, soon, "a")
-	}
-	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
-	n := a.made.Load()
-	if n != connections {
-		t.Errorf("%d connections, want the first alone", n)
-	}
-	seen := updates.Load()
-	for range 5 {
-		w.tag(a, `{"version":"last"}`)
-	}
-	w.tag(a, `{"version":"after"}`)
-	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "after" })
-	if n := updates.Load() - seen; n != 1 {
-		t.Errorf("%d updates, want one: equal values are none", n)
-	}
-}
-
-func TestR9_OneTransactionOneUpdate(t *testing.T) {
-	w := newWorld(t, nil)
-	changes := w.watch(key)
-	if set := <-changes; len(set) != 0 {
-		t.Fatalf("the first set is %v", set)
-	}
-	var ops []clientv3.Op
-	for i := range 100 {
-		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf("10.0.0.1:%d", i+1)))
-	}
-	w.commit(ops)
-	set := <-changes
-	if len(set) != 100 {
-		t.Errorf("the first update has %d endpoints, want all 100", len(set))
-	}
-}
-
-func TestR10_TwoClusters(t *testing.T) {
-	one, two := newWorld(t, nil), newWorld(t, nil)
-	c1, c2 := one.calling("a"), two.calling("b")
-	crossed := 0
+	w.etcd.Pause()
+	unknown := w.newRegistry(w.etcd.Client(t))
+	dial(t, unknown, greeterAt(key)).Connect() // the first list is under way
+	must(t, unknown.Close(kit.Bounded(t, soon)))
+	closed := make(chan error, 1)
+	go func() { closed <- registry.Close(kit.Bounded(t, soon)) }()
+	kit.Eventually(t, soon, "the registry is being closed", func() bool {
+		_, err := registry.NewClient(greeterAt(key), insecurely)
+		return err != nil
+	})
 	for range 100 {
-		for conn, want := range map[*grpc.ClientConn]string{c1: "a", c2: "b"} {
-			name, err := call(kit.Bounded(t, soon), conn)
-			if err != nil {
-				t.Error(err)
-			} else if name != want {
-				crossed++
-			}
+		if _, err := within(conn, soon); err != nil {
+			t.Fatalf("with the entry in etcd: %v", err)
 		}
 	}
-	if crossed > 0 {
-		t.Errorf("%d calls reached the other cluster's server", crossed)
+	w.etcd.Resume()
+	must(t, <-closed)
+	leak.None(t)
+	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
+		t.Errorf("%s is left", *entry)
+	}
+	if _, err := within(conn, soon); status.Code(err) != codes.Canceled {
+		t.Errorf("a call after Close: %v", err)
 	}
 }
 
-func TestR11_Proxy(t *testing.T) {
-	// Read once a process, and by other tests before: so a process of its own.
-	if os.Getenv("HTTPS_PROXY") == "" {
-		rerun(t, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
-		return
-	}
-	w := newWorld(t, nil)
-	w.put(key+"/a", "greeter.invalid:80") // loopback addresses never go through a proxy
-	dialled := make(chan string, 10)
-	listen := w.serve("a")
-	conn := w.conn(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		dialled <- addr
-		return (&net.Dialer{}).DialContext(ctx, "tcp", listen.addr)
-	}))
-	reached(t, conn, soon, "a")
-	if addr := <-dialled; addr != "greeter.invalid:80" {
-		t.Errorf("dialled %q", addr)
-	}
-	// Without a dialer of the caller's, the address itself is tried, not the proxy.
-	_, err := call(kit.Bounded(t, soon), w.conn())
-	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
-		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
+// Where nobody is registered a call fails at once and names the key, and one that waits is served by who comes (R4).
+func TestNoEndpoint_IsNamed(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
+	conn := w.conn()
+	for _, when := range []string{"never any", "all gone"} {
+		_, err := call(kit.Bounded(t, soon), conn)
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: call: %v, want Unavailable, naming %q", when, err, key)
+		}
+		waiting := make(chan error, 1)
+		go func() {
+			_, err := call(kit.Bounded(t, soon), conn, grpc.WaitForReady(true))
+			waiting <- err
+		}()
+		s := w.register(w.serve("a"))
+		if err := <-waiting; err != nil {
+			t.Errorf("%s: a call that waits: %v", when, err)
+		}
+		w.delete(key + "/a")
+		s.stop()
+		kit.Eventually(t, soon, "an empty set is named", func() bool { _, err := call(kit.Bounded(t, soon), conn); return strings.Contains(fmt.Sprint(err), key) })
 	}
 }
 
-func TestR12_ServiceConfigs(t *testing.T) {
+// The leases of a whole service are taken away (R5, K1): connections, watches and the status hold the same endpoints, and calls to
+// each instance leave out all that is held.
+func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
-	w.registerAll("a", "b")
-	// The limit that a request exceeds tells which config is in force.
-	limit := func(bytes int) string {
-		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
+	lease := w.grant()
+	for _, name := range []string{"a", "b"} {
+		w.put(key+"/"+name, fmt.Sprintf(`{"Addr":%q}`, w.serve(name).addr), clientv3.WithLease(lease))
 	}
-	inForce := func(conn *grpc.ClientConn, want int) {
-		t.Helper()
-		kit.Eventually(t, soon, fmt.Sprintf("a limit of %d bytes", want), func() bool {
-			_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
-			return strings.Contains(fmt.Sprint(err), fmt.Sprintf(" vs. %d)", want))
-		})
+	brief := w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second))
+	conn, sets, briefly, instances := w.conn(), w.watch(key), w.watchAs(brief, key), w.instances()
+	reached(t, conn, soon, "a", "b")
+	for _, c := range []<-chan []runtime.Endpoint{sets, briefly} {
+		if got := ids(<-c); got != "a b" {
+			t.Fatalf("a watch sees %q", got)
+		}
 	}
-	desc := basic.Greeter_EtcdServiceDesc
-	desc.ServiceConfig = limit(10)
-	generated, callers := dial(t, w.registry, &desc), dial(t, w.registry, &desc, runtime.WithDefaultServiceConfig(limit(30)))
-	disabled := dial(t, w.registry, &desc, grpc.WithDisableServiceConfig())
-	inForce(generated, 10)
-	inForce(callers, 30)
-
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)))
-	inForce(generated, 60)
-	inForce(callers, 60)
-	inForce(disabled, 10)
-	reached(t, callers, soon, "a", "b") // still round robin
-
-	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
-		t.Errorf("setting a bad config: %v, want an error that names what is bad", err)
+	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, soon), lease)
+	must(t, err)
+	if got := ids(<-briefly); got != "" {
+		t.Errorf("the watch sees %q, want nothing after the grace", got)
 	}
-	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
-	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
-	inForce(callers, 60)
-
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""))
-	inForce(generated, 10)
-	inForce(callers, 30)
-	reached(t, generated, soon, "a", "b")
+	// Elsewhere the grace is of 30 s.
+	kit.Eventually(t, soon, "the loss is heard", func() bool { return w.status().Held == 2 })
+	if got := ids(w.status().Endpoints); got != "a b" {
+		t.Errorf("the status has %q, want both endpoints", got)
+	}
+	if all, err := instances.All(kit.Bounded(t, soon)); err != nil || len(all) != 0 {
+		t.Errorf("the instances are %v, %v, want none of those that are only held", all, err)
+	}
+	reached(t, conn, soon, "a", "b")
+	select {
+	case set := <-sets:
+		t.Errorf("the watch sees %q within the grace", ids(set))
+	default:
+	}
 }
 
-func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
+// The sole instance's entry is marked and deleted, and the instance comes back elsewhere (K3).
+func TestOrderlyLeave_IsNotHeld(t *testing.T) {
+	w := newWorld(t, nil)
+	first := w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	w.tag(first, `{"grpc_leaving":"true"}`)
+	w.delete(key + "/a")
+	kit.Eventually(t, soon, "it is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
+	if _, err := within(conn, soon); err != nil {
+		t.Errorf("while it is connected, and nothing else can take a call: %v", err)
+	}
+	first.stop()
+	kit.Eventually(t, soon, "calls fail at once, naming the key", func() bool {
+		_, err := within(conn, soon)
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), key)
+	})
+	w.registerAll("a")
+	reached(t, conn, soon, "a")
+}
+
+// Calls under way on an endpoint that is withdrawn finish (R13).
+func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
 	holding, release := make(chan struct{}), make(chan struct{})
@@ -369,6 +247,31 @@ func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 	}
 }
 
+// Calls do not go through HTTPS_PROXY (R11). It is read once a process, and by other tests before: so a process of its own.
+func TestProxy_IsNotUsed(t *testing.T) {
+	if os.Getenv("HTTPS_PROXY") == "" {
+		rerun(t, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
+		return
+	}
+	w := newWorld(t, nil)
+	w.put(key+"/a", "greeter.invalid:80") // loopback addresses never go through a proxy
+	dialled := make(chan string, 10)
+	listen := w.serve("a")
+	conn := w.conn(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		dialled <- addr
+		return (&net.Dialer{}).DialContext(ctx, "tcp", listen.addr)
+	}))
+	reached(t, conn, soon, "a")
+	if addr := <-dialled; addr != "greeter.invalid:80" {
+		t.Errorf("dialled %q", addr)
+	}
+	// Without a dialer of the caller's, the address itself is tried, not the proxy.
+	_, err := call(kit.Bounded(t, soon), w.conn())
+	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
+		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
+	}
+}
+
 // certified returns the credentials of a server with a new certificate, which callers trust by roots.
 func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOption {
 	t.Helper()
@@ -384,9 +287,9 @@ func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOptio
 	return grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}))
 }
 
-// TestR14_HostileContentAndTLS has impostors in etcd. One whose certificate callers trust, but for another name, gets no
-// call, and neither does one that speaks plaintext. Nothing in an entry changes the name.
-func TestR14_HostileContentAndTLS(t *testing.T) {
+// Impostors are in etcd (R14). One whose certificate callers trust, but for another name, gets no call, and neither does one that
+// speaks plaintext. Nothing in an entry changes the name.
+func TestTLS_NothingInEtcdDecides(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := x509.NewCertPool()
 	var stolen atomic.Int64
@@ -438,8 +341,8 @@ func TestBareResolver(t *testing.T) {
 	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), soon, "a", "b")
 }
 
-// TestP11_QuestionableTargets refuses what a target says beyond a key and one layout.
-func TestP11_QuestionableTargets(t *testing.T) {
+// What a target says beyond a key and one layout is refused (P11).
+func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	w := newWorld(t, nil)
 	for target, want := range map[string]string{
 		"etcd:///acme/user#2":                                "#",

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/sdk/metric"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -19,6 +21,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
+
+// What etcd lets each role of the page do, and whoever has none, and what that does to callers.
 
 // TestRolesAreEnough runs a server, a caller and an operator of a service, each with its role alone.
 func TestRolesAreEnough(t *testing.T) {
@@ -39,6 +43,157 @@ func TestRolesAreEnough(t *testing.T) {
 	})
 	if n := w.logs.Count("permission denied"); n > 0 {
 		t.Errorf("something was refused: %s", w.logs.Lines())
+	}
+}
+
+// caller returns a connection to the greeter of a process that has its callers' role.
+func (w guarded) caller() *grpc.ClientConn {
+	w.t.Helper()
+	return dial(w.t, w.newRegistry(w.as("greeter-caller")), greeterAt(guardedKey))
+}
+
+func TestKeyWriterRights(t *testing.T) {
+	w := newGuarded(t)
+	writer := w.as("greeter-server")
+	w.allowed(touching(writer, guardedKey+"/10.0.0.1:80")...)
+	w.denied(touching(writer, "acme/other/x", guardedKey+"-admin/x", guardedKey+"2/x", guardedKey+"x", guardedKey, guardedConfig,
+		"_grpc_config/acme/other", "prod/"+guardedKey+"/x")...)
+	w.denied(listing(writer, "acme/", "acme0"), listing(writer, guardedKey, guardedKey+"0"), listing(writer, "\x00", "\x00"))
+
+	// The leases of other services are out of reach, those of entries in any case. The session of one process may hold several
+	// services on one lease: to write one of them is not enough.
+	others, shared := w.grant(), w.grant()
+	w.put("acme/other/x", "10.0.0.1:80", clientv3.WithLease(others))
+	w.put("acme/other/y", "10.0.0.1:80", clientv3.WithLease(shared))
+	w.put(guardedKey+"/y", "10.0.0.1:80", clientv3.WithLease(shared))
+	for _, id := range []clientv3.LeaseID{others, shared} {
+		w.denied(hanging(writer, guardedKey+"/x", id), asking(writer, id, clientv3.WithAttachedKeys()))
+		w.denied(ending(writer, id)...)
+	}
+	w.denied(listingLeases(writer))
+
+	// A dead server's entry can be kept.
+	own := w.grant()
+	w.put(guardedKey+"/dead", "10.0.0.1:80", clientv3.WithLease(own))
+	w.allowed(asking(writer, own, clientv3.WithAttachedKeys()), hanging(writer, guardedKey+"/other", own), putting(writer, guardedKey+"/dead"))
+	w.allowed(ending(writer, own)...)
+	if w.get(guardedKey+"/dead") == nil {
+		t.Error("the entry went with the lease that it no longer hangs on")
+	}
+}
+
+func TestConfigWriterRights(t *testing.T) {
+	w := newGuarded(t)
+	writer := w.as("greeter-operator")
+	w.allowed(touching(writer, guardedConfig)...)
+	w.denied(putting(writer, guardedKey+"/x"), deleting(writer, guardedKey+"/x"))
+	w.denied(touching(writer, guardedConfig+"2", guardedConfig+"/x", "_grpc_config/acme/other", "acme/other/x")...)
+	w.denied(listing(writer, "_grpc_config/", "_grpc_config0"))
+}
+
+func TestReaderRights(t *testing.T) {
+	w := newGuarded(t)
+	lease := w.grant()
+	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
+	w.put(guardedConfig, `{"methodConfig":[]}`)
+	reader := w.as("greeter-caller")
+	w.allowed(getting(reader, guardedKey+"/a"), watching(reader, guardedKey+"/", clientv3.WithPrefix()), getting(reader, guardedConfig),
+		asking(reader, lease, clientv3.WithAttachedKeys()))
+	for _, k := range []string{guardedKey + "/a", guardedKey + "/new", guardedConfig} {
+		w.denied(putting(reader, k), deleting(reader, k))
+	}
+	w.denied(hanging(reader, guardedKey+"/b", lease))
+	w.denied(ending(reader, lease)...)
+	w.denied(touching(reader, guardedKey+"2/x", "acme/other/x", "_grpc_config/acme/other")...)
+	_, err := w.newRegistry(reader).Register(kit.Bounded(t, soon), guardedKey, runtime.Endpoint{Addr: "10.6.6.6:80"})
+	if err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("the reader registers: %v", err)
+	}
+}
+
+func TestAnyUserRights(t *testing.T) {
+	w := newGuarded(t)
+	lease := w.grant()
+	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
+	user := w.as()
+	// etcd bounds neither how many leases a user has nor who ends one without keys.
+	for range 100 {
+		w.allowed(granting(user))
+	}
+	must(t, grantAs(kit.Bounded(t, soon), user, 2345)) // with an id of its own choice
+	empty := w.grant()
+	w.allowed(asking(user, empty, clientv3.WithAttachedKeys()))
+	w.allowed(ending(user, empty)...)
+	w.allowed(asking(user, lease), // whose id it knows
+		seeingMembers(user),
+		attempt{"see etcd's state", func(ctx context.Context) error { _, err := user.Status(ctx, user.Endpoints()[0]); return err }},
+		attempt{"see the alarms", func(ctx context.Context) error { _, err := user.AlarmList(ctx); return err }})
+
+	w.denied(touching(user, guardedKey+"/a", guardedConfig, "x")...)
+	w.denied(listing(user, "\x00", "\x00"), watching(user, "\x00", clientv3.WithFromKey()), getting(user, guardedKey, clientv3.WithPrefix(), clientv3.WithCountOnly()))
+	w.denied(asking(user, lease, clientv3.WithAttachedKeys()), listingLeases(user))
+	w.denied(ending(user, lease)...)
+	w.denied(running(user)...)
+	w.denied(running(w.as("greeter-caller", "greeter-operator"))...)
+}
+
+func TestNobodyCannotDoAnything(t *testing.T) {
+	w := newGuarded(t)
+	lease := w.grant()
+	nobody, err := clientv3.New(clientv3.Config{Endpoints: w.etcd.Endpoints(), Logger: zap.NewNop()})
+	must(t, err)
+	t.Cleanup(func() { _ = nobody.Close() })
+	w.refused("user name is empty", slices.Concat(touching(nobody, guardedKey+"/a", guardedConfig), running(nobody), ending(nobody, lease),
+		[]attempt{granting(nobody), asking(nobody, lease), listingLeases(nobody), seeingMembers(nobody)})...)
+}
+
+// The range of the lease suffix takes in keys that continue the service's with a digit (S9). No range could leave them all out: any
+// digit may begin a lease id.
+func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
+	w := newGuarded(t)
+	server := w.as("legacy-server")
+	w.allowed(touching(server, legacy+"2/10.0.0.1:80", legacy+"/x", legacy+"7587869")...)
+	w.denied(touching(server, legacy, legacy+"-admin/x", legacy+"x/y", legacy+".v2/x", legacy+"_2/x", "_grpc_config/"+legacy, guardedKey+"/x")...)
+	w.denied(listing(server, legacy, legacy+":"), listing(server, "acme/", "acme0"))
+
+	// Such a neighbour can be left out of what the servers may write, because its entries have a slash where a
+	// lease id has a digit or ends.
+	server = w.as("legacy-server-beside-2")
+	w.denied(touching(server, legacy+"2/10.0.0.1:80", legacy+"2/")...)
+	for _, id := range []string{"1", "2", "20", "2000000000000000000", "29", "3", "9223372036854775807"} {
+		w.allowed(putting(server, legacy+id), deleting(server, legacy+id))
+	}
+}
+
+// A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers (S9): who writes it may choose a lease id that
+// makes an entry of either.
+func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
+	w := newGuarded(t)
+	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
+	_, err := w.newRegistry(w.as("legacy-server")).Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
+	must(t, err)
+	w.comes(sets, "10.0.0.1:80")
+	w.etcdctl("role add legacy2-server")
+	w.etcdctl("role grant-permission legacy2-server readwrite " + legacy + "2/ " + legacy + "2:")
+	neighbour := w.as("legacy2-server")
+	must(t, grantAs(kit.Bounded(t, soon), neighbour, 2345))
+	w.allowed(hanging(neighbour, legacy+"2345", 2345))
+	w.comes(sets, "10.6.6.6:80")
+}
+
+// comes waits for a set that has the address.
+func (w guarded) comes(sets <-chan []runtime.Endpoint, addr string) {
+	w.t.Helper()
+	ctx := kit.Bounded(w.t, soon)
+	for {
+		select {
+		case set := <-sets:
+			if slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Addr == addr }) {
+				return
+			}
+		case <-ctx.Done():
+			w.t.Fatalf("%s does not come", addr)
+		}
 	}
 }
 
@@ -144,71 +299,38 @@ func TestConfigWriterChecksHealth(t *testing.T) {
 	})
 }
 
-// Loopback has many addresses, so one may stand for the fleet's network and another for what is not to be dialed.
-const (
-	inside  = "127.0.0.1"
-	outside = "127.0.0.9"
-)
-
-// outsiders puts entries that lead outside of the fleet, in each layout and spelling, and returns how many.
-func (w guarded) outsiders(addr string) int {
-	w.t.Helper()
-	_, port, err := net.SplitHostPort(addr)
-	must(w.t, err)
-	values := []string{
-		addr,
-		"localhost:" + port,
-		fmt.Sprintf(`{"Addr":%q}`, addr),
-		fmt.Sprintf(`{"endpoints":["grpc://%s"]}`, addr),
-		fmt.Sprintf(`{"network":"tcp","address":%q}`, addr),
-		"[::ffff:" + outside + "]:" + port,
-		"127.9:" + port,
-		"0177.0.0.1:" + port,
-	}
-	for i, value := range values {
-		w.enter(fmt.Sprintf("evil-%d", i), value)
-	}
-	return len(values)
-}
-
-func allowing(prefix string) runtime.Option {
-	return runtime.WithAllowedAddresses(netip.MustParsePrefix(prefix))
-}
-
+// Entries that lead outside of the fleet, in each layout and spelling, are skipped, counted and logged.
 func TestAllowedAddresses(t *testing.T) {
 	w := newGuarded(t)
-	bait, dialed := w.bait(outside)
+	// Loopback has many addresses, so one may stand for the fleet's network and another for what is not to be dialed.
+	bait, dialed := w.bait("127.0.0.9")
+	_, port, err := net.SplitHostPort(bait)
+	must(t, err)
 	w.enter("honest", w.serve("honest").addr)
-	n := w.outsiders(bait)
+	outside := []string{
+		bait, "localhost:" + port, fmt.Sprintf(`{"Addr":%q}`, bait), fmt.Sprintf(`{"endpoints":["grpc://%s"]}`, bait),
+		fmt.Sprintf(`{"network":"tcp","address":%q}`, bait), "[::ffff:127.0.0.9]:" + port, "127.9:" + port, "0177.0.0.1:" + port,
+	}
+	for i, value := range outside {
+		w.enter(fmt.Sprintf("evil-%d", i), value)
+	}
 	reader := metric.NewManualReader()
-	registry := w.newRegistry(w.as("greeter-caller"), allowing("10.0.0.0/8"), allowing(inside+"/32"), // which add up
-		metered(reader))
-
+	registry := w.newRegistry(w.as("greeter-caller"), metered(reader),
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // which add up
 	if set := <-w.watchAs(registry, guardedKey); ids(set) != "honest" {
 		t.Errorf("Watch yields %v, want the honest one alone", set)
 	}
 	client := dial(t, registry, greeterAt(guardedKey))
-	instances, err := registry.NewInstances(greeterAt(guardedKey), insecurely)
-	must(t, err)
-	bare := w.bare(registry, "etcd:///"+guardedKey)
-	for range 50 {
-		for how, conn := range map[string]*grpc.ClientConn{"NewClient": client, "Resolver": bare} {
-			if got, err := within(conn, soon); err != nil || got != "honest" {
-				t.Fatalf("%s: a call reached %q, %v", how, got, err)
-			}
-		}
-	}
-	if names, err := ask(kit.Bounded(t, soon), instances); err != nil || strings.Join(names, " ") != "honest" {
-		t.Errorf("Each called %q, %v", names, err)
-	}
+	reached(t, client, soon, "honest")
+	reached(t, w.bare(registry, "etcd:///"+guardedKey), soon, "honest")
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "evil-0"), client); err == nil {
 		t.Error("a call reached an instance that is not allowed, by its name")
 	}
 	if n := dialed.Load(); n > 0 {
 		t.Errorf("%d connections to an address that is not allowed", n)
 	}
-	if got, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(got) != n {
-		t.Errorf("%v entries are counted as skipped, want %d", got, n)
+	if got, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(got) != len(outside) {
+		t.Errorf("%v entries are counted as skipped, want %d", got, len(outside))
 	}
 	// Those that are logged, which are not all, have their key and the reason.
 	for entry, why := range []string{"none of the allowed prefixes", "a name may lead anywhere"} {

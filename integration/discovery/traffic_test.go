@@ -1,9 +1,12 @@
 package discovery
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -99,9 +102,94 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// TestP7_ChangesConnectToNothingAnew puts splits, zones and policies live under load, over 20
-// instances that are connected to, and names instances: no connection is made, and no call fails.
-func TestP7_ChangesConnectToNothingAnew(t *testing.T) {
+// A call reaches the instance that it names: gRPC's own default service config has no effect (P5).
+func TestTarget_UnderAPolicyOfTheCallers(t *testing.T) {
+	w := newWorld(t, nil)
+	w.registerAll("a", "b", "c")
+	conn := w.conn(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}],"methodConfig":[{"name":[{}],"timeout":"0s"}]}`))
+	for range 12 {
+		if name, err := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn); err != nil || name != "b" {
+			t.Errorf("a call for b: %q, %v", name, err)
+		}
+	}
+	reached(t, conn, soon, "a", "b", "c")
+}
+
+// Every instance is called again and again, over one connection (K2). One that has left, or cannot be reached, is named.
+func TestInstances_OneConnectionEach(t *testing.T) {
+	w := newWorld(t, nil)
+	var servers []*server
+	for _, name := range []string{"a", "b", "c"} {
+		servers = append(servers, w.register(w.serve(name)))
+	}
+	i := w.instances()
+	if all, err := i.All(kit.Bounded(t, soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
+		t.Fatalf("All = %v, %v, with %d connections, want three instances and no connection", all, err, servers[0].made.Load())
+	}
+	for range 20 {
+		names, err := ask(kit.Bounded(t, soon), i)
+		if err != nil || strings.Join(names, "") != "abc" {
+			t.Fatalf("each: %q, %v", names, err)
+		}
+	}
+	connections := 0
+	for _, s := range servers {
+		connections += int(s.made.Load())
+	}
+	if connections != 3 {
+		t.Errorf("%d connections, want one an instance", connections)
+	}
+	selected := w.instances(runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Instance == "b" }))
+	if names, err := ask(kit.Bounded(t, soon), selected); err != nil || strings.Join(names, "") != "b" {
+		t.Errorf("each of the selected: %q, %v", names, err)
+	}
+
+	all, err := i.All(kit.Bounded(t, soon))
+	must(t, err)
+	servers[1].stop()
+	names, err := ask(kit.Bounded(t, soon), i)
+	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("with b gone: %q, %v, want a and c, and an error that names b alone", names, err)
+	}
+	w.delete(key + "/a")
+	kit.Eventually(t, soon, "a call to an instance that has left fails with Unavailable, naming it", func() bool {
+		_, err := within(all[0].Conn, soon)
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
+	})
+	must(t, i.Close())
+	must(t, i.Close())
+	if _, err := i.All(kit.Bounded(t, soon)); status.Code(err) != codes.Canceled {
+		t.Errorf("All after Close: %v, want Canceled", err)
+	}
+}
+
+// An instance on which every call takes its whole timeout, beside a bound that turns away most of the calls to it, is ejected all
+// the same (P14).
+func TestBound_WhatIsTurnedAwayIsNoSuccess(t *testing.T) {
+	w := newWorld(t, nil)
+	hangs := w.start(&server{name: "a", do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
+	w.register(hangs)
+	w.registerAll("b", "c")
+	conn := w.conn()
+	_, _ = within(conn, 50*time.Millisecond) // from now on the key is followed
+	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,` +
+		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`)
+	kit.Eventually(t, soon, "20 calls in a row succeed at once", func() bool {
+		for range 20 {
+			if _, err := within(conn, 500*time.Millisecond); err != nil {
+				if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+					t.Fatal(err)
+				}
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Splits, zones and policies are put live under load, over 20 instances that are connected to, metadata changes (R8), and calls
+// name instances: no connection is made, and no call fails (P7).
+func TestChanges_ConnectToNothingAnew(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithZone("x"))
 	var names []string
@@ -132,6 +220,10 @@ func TestP7_ChangesConnectToNothingAnew(t *testing.T) {
 		w.live(change.config)
 		load.more(t, 60)
 	}
+	w.tag(servers[0], `{"version":"v9","zone":"z","weight":7}`)
+	kit.Eventually(t, soon, "the metadata are seen", func() bool {
+		return slices.ContainsFunc(w.status().Endpoints, func(e runtime.Endpoint) bool { return e.Version == "v9" })
+	})
 	for _, name := range names {
 		if got, err := call(runtime.WithTarget(kit.Bounded(t, soon), name), conn); err != nil || got != name {
 			t.Errorf("a call for %s: %q, %v", name, got, err)

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -257,16 +256,6 @@ func (w *world) live(config string) {
 	kit.Eventually(w.t, soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
 		return w.status().ServiceConfig != before
 	})
-}
-
-// rerun runs the test again in a process of its own, with more in its environment.
-func rerun(t *testing.T, env ...string) {
-	t.Helper()
-	cmd := exec.CommandContext(kit.Bounded(t, 6*soon), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("in a process of its own: %v\n%s", err, out)
-	}
 }
 
 func ids(endpoints []runtime.Endpoint) string {

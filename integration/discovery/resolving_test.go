@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,7 +89,7 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	}
 	must(t, os.WriteFile(files[0], []byte("{"), 0o600))
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
-	if _, err := call(kit.Bounded(t, 2*time.Second), w.conn()); status.Code(err) != codes.DeadlineExceeded {
+	if _, err := call(kit.Bounded(t, 300*time.Millisecond), w.conn()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
 	}
 	kit.Eventually(t, soon, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
@@ -250,7 +251,11 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 // Calls do not go through HTTPS_PROXY (R11). It is read once a process, and by other tests before: so a process of its own.
 func TestProxy_IsNotUsed(t *testing.T) {
 	if os.Getenv("HTTPS_PROXY") == "" {
-		rerun(t, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
+		cmd := exec.CommandContext(kit.Bounded(t, soon), os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("in a process of its own: %v\n%s", err, out)
+		}
 		return
 	}
 	w := newWorld(t, nil)

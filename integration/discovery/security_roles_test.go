@@ -172,29 +172,19 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
 	_, err := w.newRegistry(w.as("legacy-server")).Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
 	must(t, err)
-	w.comes(sets, "10.0.0.1:80")
+	comes := func(addr string) {
+		t.Helper()
+		kit.Eventually(t, soon, addr+" comes", func() bool {
+			return slices.ContainsFunc(<-sets, func(e runtime.Endpoint) bool { return e.Addr == addr })
+		})
+	}
+	comes("10.0.0.1:80")
 	w.etcdctl("role add legacy2-server")
 	w.etcdctl("role grant-permission legacy2-server readwrite " + legacy + "2/ " + legacy + "2:")
 	neighbour := w.as("legacy2-server")
 	must(t, grantAs(kit.Bounded(t, soon), neighbour, 2345))
 	w.allowed(hanging(neighbour, legacy+"2345", 2345))
-	w.comes(sets, "10.6.6.6:80")
-}
-
-// comes waits for a set that has the address.
-func (w guarded) comes(sets <-chan []runtime.Endpoint, addr string) {
-	w.t.Helper()
-	ctx := kit.Bounded(w.t, soon)
-	for {
-		select {
-		case set := <-sets:
-			if slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Addr == addr }) {
-				return
-			}
-		case <-ctx.Done():
-			w.t.Fatalf("%s does not come", addr)
-		}
-	}
+	comes("10.6.6.6:80")
 }
 
 // bait listens for connections that nobody should make.

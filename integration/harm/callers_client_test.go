@@ -130,6 +130,13 @@ func (t *tally) hold(n int) {
 	}
 }
 
+// end has nothing be counted any more.
+func (t *tally) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done = true
+}
+
 func (t *tally) count(who string, err error, right bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -198,8 +205,8 @@ const noise = 5
 // length is random.
 const luck = 0.2
 
-// worse returns in what our client was worse off, if gRPC's client connects to one in so many of the servers.
-func worse(us, them *tally, oneIn float64) []string {
+// worse returns in what our client was worse off. If gRPC's client knows some of the servers, ours has connections to the others, too.
+func worse(us, them *tally, ofAll bool) []string {
 	var in []string
 	lost, share := us.lost()
 	theirs, theirShare := them.lost()
@@ -209,10 +216,10 @@ func worse(us, them *tally, oneIn float64) []string {
 	if served, theirServed := us.calls-lost, them.calls-theirs; float64(served) < 0.8*float64(theirServed)-noise {
 		in = append(in, fmt.Sprintf("serves %d calls, gRPC's own %d", served, theirServed))
 	}
-	if float64(us.most) > 3*oneIn*float64(them.most)+3 {
+	if ofAll && us.most > 3*them.most+3 {
 		in = append(in, fmt.Sprintf("holds %d connections, gRPC's own %d", us.most, them.most))
 	}
-	if float64(us.dials) > 3*oneIn*float64(them.dials)+20 {
+	if ofAll && us.dials > 3*them.dials+20 {
 		in = append(in, fmt.Sprintf("makes %d dials, gRPC's own %d", us.dials, them.dials))
 	}
 	return in

@@ -2,11 +2,9 @@ package harm
 
 import (
 	"context"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // network lies between clients and servers. It knows servers by addresses that it made up, so that one that restarts has
@@ -37,9 +35,8 @@ type link struct {
 
 // quality describes the fault of a link.
 type quality struct {
-	drop bool          // SYNs are dropped: to connect takes until the client gives up
-	hole bool          // bytes sent over connections vanish, in both directions
-	life time.Duration // connections are reset when they are this old, or up to a fifth more; 0: never
+	drop bool // SYNs are dropped: to connect takes until the client gives up
+	hole bool // bytes sent over connections vanish, in both directions
 }
 
 // set changes the quality of the link.
@@ -108,10 +105,6 @@ func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, erro
 			return nil, err
 		}
 		c := &conn{Conn: inner, link: l, tally: t, closed: make(chan struct{})}
-		c.end = time.AfterFunc(time.Hour, c.reset)
-		if q.life > 0 {
-			c.end.Reset(q.life + rand.N(q.life/5))
-		}
 		l.mu.Lock()
 		l.conns[c] = struct{}{}
 		l.mu.Unlock()
@@ -125,7 +118,6 @@ type conn struct {
 	net.Conn
 	link   *link
 	tally  *tally
-	end    *time.Timer
 	once   sync.Once
 	closed chan struct{}
 }
@@ -165,7 +157,6 @@ func (c *conn) reset() {
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		close(c.closed)
-		c.end.Stop()
 		c.link.mu.Lock()
 		delete(c.link.conns, c)
 		c.link.mu.Unlock()

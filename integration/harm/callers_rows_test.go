@@ -33,7 +33,7 @@ var ending = []row{
 	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},
 	{name: "MaxConnectionIdle 0.2 s", calls: bursts,
 		opts: []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 200 * ms})}},
-	{name: "resets after 0.5 s, one server", servers: 1, prepare: lives(500 * ms)},
+	{name: "resets after 0.5 s, one server", servers: 1, script: resets},
 	{name: "ten resets in 1.5 s, and peace after", servers: 1, script: func(w *world) {
 		for range 10 {
 			if w.sleep(150 * ms) {
@@ -49,7 +49,7 @@ var ending = []row{
 	led(row{name: "by the leader, MaxConnectionAge 0.2 s", opts: ages(200 * ms)}),
 	zoned(row{name: "in a zone, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms)}),
 	laned(row{name: "in a lane, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms)}),
-	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, prepare: lives(500 * ms)}),
+	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, script: resets}),
 }
 
 // notAnswering are rows in which servers are not to be reached.
@@ -162,9 +162,9 @@ func drop(q *quality)   { q.drop = true }
 func silent(q *quality) { q.drop, q.hole = true, true }
 func sound(q *quality)  { *q = quality{} }
 
-// lives has connections be reset when they are this old.
-func lives(d time.Duration) func(*world) {
-	return func(w *world) { w.links(func(q *quality) { q.life = d }, w.servers...) }
+// resets resets all connections to one server after the other.
+func resets(w *world) {
+	w.every(500*ms/time.Duration(len(w.servers)), func(n int) { w.servers[n%len(w.servers)].link.reset() })
 }
 
 // first returns what changes the links of the first n servers.
@@ -212,14 +212,9 @@ const (
 
 // The ways of a call.
 
-// every second server has a tag.
+// tagged gives every second server a tag, and the calls to them.
 func (r row) tagged(name, value string) row {
-	r.tags = func(i int) map[string]any {
-		if i%2 == 1 {
-			return nil
-		}
-		return map[string]any{name: value}
-	}
+	r.tags = map[string]any{name: value}
 	r.way.allowed = func(s *server, _ int) bool { return s.i%2 == 0 }
 	return r
 }

@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/resolver/ringhash"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
@@ -33,14 +32,14 @@ const (
 // row is one environment. The zero value of a field is what most rows have.
 type row struct {
 	name     string
-	servers  int                        // 0: three
-	serve    shape                      // nil: plain
-	opts     []grpc.ServerOption        // of the servers
-	tags     func(i int) map[string]any // of the entry of server i; nil: none
-	unlisted int                        // how many of the servers run later: the last ones
-	prepare  func(w *world)             // before there are clients; nil: nothing
-	script   func(w *world)             // runs while the calls are made; nil: nothing
-	cold     bool                       // the calls begin before anything is connected
+	servers  int                 // 0: three
+	serve    shape               // nil: plain
+	opts     []grpc.ServerOption // of the servers
+	tags     map[string]any      // of the entry of every second server
+	unlisted int                 // how many of the servers run later: the last ones
+	prepare  func(w *world)      // before there are clients; nil: nothing
+	script   func(w *world)      // runs while the calls are made; nil: nothing
+	cold     bool                // the calls begin before anything is connected
 
 	way      way
 	calls    calls
@@ -77,7 +76,6 @@ type world struct {
 	namespace string
 	etcd      *link // between our client and etcd
 	net       network
-	logs      kit.Logs
 	us, them  *client
 	ctx       context.Context // ends with the calls
 	closers   []func()
@@ -124,12 +122,6 @@ func runRow(t *testing.T, r row) *world {
 		}
 		warming.Wait()
 	}
-	w.drive(cancel)
-	return w
-}
-
-// drive makes the calls while the script runs.
-func (w *world) drive(cancel context.CancelFunc) {
 	var running sync.WaitGroup
 	for _, c := range []*client{w.us, w.them} {
 		for range w.calls.callers {
@@ -142,11 +134,9 @@ func (w *world) drive(cancel context.CancelFunc) {
 	w.sleep(w.lasts)
 	cancel()
 	running.Wait()
-	for _, c := range []*client{w.us, w.them} {
-		c.mu.Lock()
-		c.done = true
-		c.mu.Unlock()
-	}
+	w.us.end()
+	w.them.end()
+	return w
 }
 
 func (w *world) close() {
@@ -167,8 +157,8 @@ func (w *world) startServers() {
 	for i := range w.row.servers {
 		s := &server{w: w, i: i, name: fmt.Sprintf("s%d", i), addr: fmt.Sprintf("10.0.%d.%d:9000", i>>8, i&255)}
 		s.link = w.net.to(s.addr)
-		if w.tags != nil {
-			s.tags = w.tags(i)
+		if i%2 == 0 {
+			s.tags = w.tags
 		}
 		w.servers = append(w.servers, s)
 		if i >= w.row.servers-w.unlisted {
@@ -231,10 +221,10 @@ func (w *world) ourClient() *client {
 	config.DialOptions = append(config.DialOptions, grpc.WithContextDialer(w.net.dialer(new(tally))))
 	etcdClient, err := clientv3.New(config)
 	must(w.t, err)
-	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil)))}
+	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler))}
 	registry := runtime.NewRegistry(etcdClient, append(opts, w.row.registry...)...)
 	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
-	if q, _, _ := w.etcd.now(); w.cold && !q.drop {
+	if w.cold {
 		for _, err := range registry.Watch(w.t.Context(), key) {
 			if err == nil {
 				break // both know the addresses before the calls
@@ -288,19 +278,6 @@ func (w *world) resolve() {
 		}
 		l.resolver.UpdateState(state)
 	}
-}
-
-// oneIn returns how many servers there are for one that gRPC's client connects to: ours connects to those of other zones, too.
-func (w *world) oneIn() float64 {
-	allowed := make(map[*server]bool)
-	for _, l := range w.lists {
-		for s, ok := range l.allowed {
-			if ok {
-				allowed[s] = true
-			}
-		}
-	}
-	return float64(len(w.servers)) / float64(max(len(allowed), 1))
 }
 
 // sleep returns false if the calls end before.

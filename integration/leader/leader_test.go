@@ -2,7 +2,6 @@ package leader
 
 import (
 	"fmt"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -10,9 +9,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -97,7 +93,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A call waits for a leader within its deadline, and then says that there was none.
+// A call waits for a leader within its deadline, and then says that there was none, or which it was and why it cannot be reached.
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
@@ -113,10 +109,18 @@ func TestNoLeader(t *testing.T) {
 		_, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
 		waits <- err
 	}()
-	g.start("a")
+	a := g.start("a")
 	if err := await(t, waits); err != nil {
 		t.Errorf("a call that waits: %v", err)
 	}
+	a.grpc.Stop()
+	kit.Eventually(t, soon, "a call to say who refused", func() bool {
+		_, err := client.Add(kit.Bounded(t, 200*time.Millisecond), &leaderpb.AddRequest{})
+		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+			t.Fatalf("the call ends with %v", err)
+		}
+		return strings.Contains(err.Error(), `instance "a" at "`+a.addr) && strings.Contains(err.Error(), "refused")
+	})
 }
 
 // A token that the caller has sent along is dropped, as where a handler forwards the metadata of its own call.
@@ -208,32 +212,4 @@ func TestDrained_Resigns(t *testing.T) {
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
 		t.Errorf("%d losses are told of, and no lease was late: %v", n, g.logs.Lines())
 	}
-}
-
-// etcd's server can be called in its own process, by a client without a connection (K12).
-func TestEmbeddedEtcd_WithoutAConnection(t *testing.T) {
-	g := newGroup(t)
-	cfg := embed.NewConfig()
-	cfg.Dir = t.TempDir()
-	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls, cfg.ListenClientUrls, cfg.AdvertiseClientUrls = anywhere, anywhere, anywhere, anywhere
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.UnsafeNoFsync = true
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	server, err := embed.StartEtcd(cfg)
-	must(t, err)
-	t.Cleanup(server.Close)
-	<-server.Server.ReadyNotify()
-	g.etcdClient = v3client.New(server.Server)
-	t.Cleanup(func() { _ = g.etcdClient.Close() }) // says that it was closed
-	a := g.start("a")
-	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
-	g.start("b")
-	client := g.client()
-	if who := g.leader(client); who != "a" {
-		t.Errorf("%s leads, want a, which was first", who)
-	}
-	must(t, a.registry.Close(kit.Bounded(t, soon)))
-	kit.Eventually(t, soon, "the other leads", func() bool { return g.leader(client) == "b" })
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,7 +17,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
@@ -107,6 +107,15 @@ func TestResign_FailsNoCall(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a) }()
 			a.refuses(t)
+			// A call that is refused until it ends, ends as its context does.
+			if _, err := client.Add(kit.Bounded(t, 100*time.Millisecond), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("after its deadline: %v", err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(100*time.Millisecond, cancel)
+			if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.Canceled {
+				t.Errorf("cancelled: %v", err)
+			}
 			got.call(client, 20)
 			close(h.let)
 			must(t, await(t, ended))
@@ -117,30 +126,6 @@ func TestResign_FailsNoCall(t *testing.T) {
 			kit.Eventually(t, soon, "b to lead", b.leads.Holds)
 		})
 	}
-}
-
-// The leader of several services leads the one alone whose calls have yet to finish.
-func TestResign_OfSeveralServices(t *testing.T) {
-	g, h := newGroup(t), &held{let: make(chan struct{})}
-	a := g.start("a", h.of)
-	must(t, a.server.Withdraw(kit.Bounded(t, soon)))
-	second := leaderpb.Schedule_EtcdServiceDesc
-	a.server.Publish(calm(&second), runtime.WithInstance("a"))
-	a.announce()
-	leads := leader.Of(a.server, &second)
-	kit.Eventually(t, soon, "a to lead both", func() bool { return a.leads.Holds() && leads.Holds() })
-	got := &answers{t: t, by: make(map[string]int)}
-	got.call(g.client(), 1)
-	kit.Eventually(t, soon, "the call to be under way", func() bool { return h.under.Load() == 1 })
-	ended := make(chan error, 1)
-	go func() { ended <- a.server.Withdraw(kit.Bounded(t, soon)) }()
-	kit.Eventually(t, soon, "the leadership of the second to end", func() bool { return !leads.Holds() })
-	if !a.leads.Holds() {
-		t.Error("the leadership has ended before the call under way")
-	}
-	close(h.let)
-	must(t, await(t, ended))
-	got.all.Wait()
 }
 
 // Who resigns stays registered, and stands again behind the others. Each term has a token of its own, which is higher (E1).

@@ -186,14 +186,13 @@ func TestChanges_ConnectToNothingAnew(t *testing.T) {
 	first := connections()
 
 	load := underLoad(t, conn, 2)
-	for _, change := range []struct{ name, config string }{
-		{"another policy", `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":2}}]}`},
-		{"a lazy policy", ring},
-		{"weights that start slowly, and a bound", `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"10s"},"maxConcurrentRequests":64,"childPolicy":[{"etcd_weighted":{}}]}}]}`},
-		{"a split and zones", `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],"preferZone":true}}]}`},
-		{"none of it", ""},
+	for _, config := range []string{
+		ring, // which connects lazily
+		`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],"preferZone":true,` +
+			`"slowStart":{"window":"10s"},"maxConcurrentRequests":64,"childPolicy":[{"etcd_weighted":{}}]}}]}`,
+		"",
 	} {
-		w.live(change.config)
+		w.live(config)
 		load.more(t, 60)
 	}
 	w.tag(servers[0], `{"version":"v9","zone":"z","weight":7}`)

@@ -55,7 +55,7 @@ func (c cost) within(most cost) bool {
 var usual = cost{heap: 8, disk: 2, open: 72, lines: 12}
 
 // hostileWays are what somebody may do who writes keys of a service, candidates for its leadership, or its live config. What is
-// done to single entries and configs is in TestS12_Registry, TestD16_HostileValues and the tables of package serviceconfig; what
+// done to single entries and configs is in TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and the tables of package serviceconfig; what
 // is done to leases, in TestKeyWriterRights.
 var hostileWays = []struct {
 	name   string

@@ -25,7 +25,7 @@ import (
 )
 
 // limited are small, so that little that is written exceeds them.
-var limited = runtime.Limits{Entries: 1000, Bytes: 1 << 20, Connections: 16}
+var limited = runtime.Limits{Entries: 1000, Bytes: 256 << 10, Connections: 16}
 
 // victim is a process that calls a service whose keys, candidates or live config somebody hostile writes. It calls another
 // service, too.
@@ -54,6 +54,9 @@ func (c cost) within(most cost) bool {
 // twice its bound: those that the server has yet to see closed come on top.
 var usual = cost{heap: 8, disk: 2, open: 72, lines: 12}
 
+// large is the most that large values cost, of which few are kept.
+var large = cost{heap: 3, disk: 2, open: 72, lines: 12}
+
 // hostileWays are what somebody may do who writes keys of a service, candidates for its leadership, or its live config. What is
 // done to single entries and configs is in TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and the tables of package serviceconfig; what
 // is done to leases, in TestKeyWriterRights.
@@ -72,11 +75,11 @@ var hostileWays = []struct {
 		kit.Eventually(v.t, soon, "all that may be are connected to", func() bool { open, _ := v.trap.opened(); return open > 60 })
 		v.load.more(v.t, 500)
 	}},
-	{name: "large pieces of metadata", most: usual, write: func(v *victim) {
-		v.fill(200, func(i int) string { return v.entry(i, "m", strings.Repeat("m", 60<<10)) })
+	{name: "large pieces of metadata", most: large, write: func(v *victim) {
+		v.fill(80, func(i int) string { return v.entry(i, "m", strings.Repeat("m", 60<<10)) })
 	}},
-	{name: "small pieces of metadata", most: usual, write: func(v *victim) {
-		v.fill(100, func(i int) string {
+	{name: "small pieces of metadata", most: large, write: func(v *victim) {
+		v.fill(80, func(i int) string {
 			var pieces []string
 			for n := range 1000 {
 				pieces = append(pieces, fmt.Sprintf("%06d", i*1000+n), "v")
@@ -84,8 +87,8 @@ var hostileWays = []struct {
 			return v.entry(i, pieces...)
 		})
 	}},
-	{name: "long lists of methods", most: usual, write: func(v *victim) {
-		v.fill(600, func(i int) string {
+	{name: "long lists of methods", most: large, write: func(v *victim) {
+		v.fill(300, func(i int) string {
 			var methods strings.Builder
 			for n := range 800 {
 				fmt.Fprintf(&methods, "/acme.S%d/M%d ", i, n)
@@ -97,7 +100,7 @@ var hostileWays = []struct {
 		v.fill(1500, func(i int) string { return v.entry(i, "weight", "4294967295") })
 	}},
 	{name: "values longer than a client takes", most: usual, write: func(v *victim) {
-		for i := range 8 {
+		for i := range 3 {
 			v.put(fmt.Sprint(key, "/x", i), v.entry(i, "m", strings.Repeat("m", 1400<<10)))
 		}
 	}},
@@ -130,7 +133,7 @@ var hostileWays = []struct {
 	{name: "candidates for the leadership", most: usual, write: func(v *victim) {
 		lease := v.grant()
 		v.fillUnder(servicekey.LeaderPrefix(key)+"x", 2000, v.trap.addr, clientv3.WithLease(lease))
-		v.fillUnder(servicekey.LeaderPrefix(key)+"y", 8, func(int) string { return strings.Repeat("y", 1400<<10) }, clientv3.WithLease(lease))
+		v.fillUnder(servicekey.LeaderPrefix(key)+"y", 3, func(int) string { return strings.Repeat("y", 1400<<10) }, clientv3.WithLease(lease))
 	}},
 	{name: "configs that are wrong", most: usual, write: func(v *victim) {
 		wrong := []string{

@@ -16,11 +16,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// maxSnapshots limits the cached snapshots of a host. There is one, or one for each zone or client if the policy depends on these.
-const maxSnapshots = 10_000
-
-// maxZones limits the cached snapshots if the policy depends on zones only. Clients can claim any zone.
-const maxZones = 64
+const (
+	maxSnapshots = 10_000 // cached for a host: one, or one for each zone or client if the policy depends on these
+	maxZones     = 64     // if it depends on zones only: clients can claim any
+)
 
 // host is the services that clients dial by one name. It follows them in etcd from the first time that a client asks for them.
 //

@@ -88,15 +88,15 @@ var errTooLarge = errors.New("the service config makes more than 2 MiB or 5,000 
 // last ones. It fails if the resources are too large without them.
 func Map(h *Host, c Client) (*Snapshot, error) {
 	for lanes := maxLanes; ; lanes = lanes * 3 / 4 {
-		s, err := mapWith(h, c, lanes)
-		if !errors.Is(err, errTooLarge) || lanes == 0 {
+		s, fewer, err := mapWith(h, c, lanes)
+		if !errors.Is(err, errTooLarge) || !fewer {
 			return s, err
 		}
 	}
 }
 
-// mapWith is Map with a limit of lanes.
-func mapWith(h *Host, c Client, lanes int) (*Snapshot, error) {
+// mapWith is Map with a limit of lanes. fewer reports whether some of them could be left out.
+func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 	m := &mapping{
 		Host: h, client: c, maxLanes: lanes, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
 		unsupported: make(map[string]bool),
@@ -109,7 +109,7 @@ func mapWith(h *Host, c Client, lanes int) (*Snapshot, error) {
 	if m.err == nil {
 		s.base = m.plans[0].targets[len(m.plans[0].targets)-1].to[0].cluster
 	}
-	return s, m.err
+	return s, m.fewer, m.err
 }
 
 // mapping is a snapshot under construction.
@@ -117,6 +117,7 @@ type mapping struct {
 	*Host
 	client          Client
 	maxLanes        int
+	fewer           bool             // some lanes could be left out
 	addresses       []netip.AddrPort // by endpoint; zero: not an IP address
 	plans           []*plan          // by service
 	clusters, loads map[string]*Resource

@@ -116,11 +116,10 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 // lanes returns the lanes whose calls need routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
 // route names. If there are too many, it leaves out the last ones, but none that differs from how the calls of an unknown lane are treated.
 func (p *plan) lanes() []*set {
-	var names []string
+	names := p.policy.etcd.NamedLanes()
 	for l := range p.made.Lanes() {
 		names = append(names, l.Name)
 	}
-	names = append(names, p.policy.etcd.NamedLanes()...)
 	slices.Sort(names)
 	var needed, others []*set
 	for _, name := range slices.Compact(names) {
@@ -139,6 +138,7 @@ func (p *plan) lanes() []*set {
 		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(needed)+len(others), len(others)-most, maxBytes>>10)
 		others = others[:most]
 	}
+	p.fewer = p.fewer || len(others) > 0
 	return append(needed, others...)
 }
 

@@ -143,18 +143,8 @@ type instance struct {
 // add starts a server, and returns when etcd has it.
 func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	w.t.Helper()
-	lis := kit.Listen(w.t)
-	i := w.addAt(lis, name, append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)...)
+	i := w.addAt(kit.Listen(w.t), name, append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)...)
 	w.await(name)
-	return i
-}
-
-// addUnnamed starts a server whose instance id is its address, as it is where nobody gives one.
-func (w *world) addUnnamed() *instance {
-	w.t.Helper()
-	lis := kit.Listen(w.t)
-	i := w.addAt(lis, lis.Addr().String())
-	w.await(i.name)
 	return i
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -19,11 +20,8 @@ func TestRows(t *testing.T) {
 			test func(w *world, dial dialer)
 		}{
 			{"round robin", roundRobin}, {"weights", weights}, {"split", split}, {"dead group", deadGroup}, {"drain", drain},
-			{"zone", zone}, {"affinity", affinity("")}, {"affinity, lanes", affinity(inLanes)}, {"affinity, split", affinity(inGroup)},
-			{"least request", leastRequest("")}, {"least request, lanes", leastRequest(inLanes)}, {"least request, split", leastRequest(inGroup)},
-			{"pick first", pickFirst("")}, {"pick first, lanes", pickFirst(inLanes)}, {"pick first, split", pickFirst(inGroup)}, {"timeout", timeout},
-			{"retry", retry}, {"lanes", lanes}, {"leader", leader}, {"subset", subset}, {"outliers", outliers},
-			{"many at a time", manyAtATime}, {"pairs", pairs},
+			{"zone", zone}, {"affinity", affinity}, {"least request", leastRequest}, {"pick first", pickFirst}, {"timeout", timeout},
+			{"retry", retry}, {"lanes", lanes}, {"leader", leader}, {"subset", subset}, {"outliers", outliers}, {"many at a time", manyAtATime},
 		} {
 			t.Run(language.name+"/"+row.name, func(t *testing.T) {
 				w := newWorld(t, "")
@@ -129,81 +127,70 @@ func zone(w *world, dial dialer) {
 // keys is how many affinity keys are tried.
 const keys = 20
 
-// What picks an instance does so in the base of lanes and in a group of a split, too.
-const (
-	inLanes = `"route":[{"label":"lane"}],`
-	inGroup = `"split":[{"match":{"version":""},"weight":1}],`
-)
-
 const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
 
-func affinity(options string) func(w *world, dial dialer) {
-	return func(w *world, dial dialer) {
-		for range 4 { // whose id is their address
-			w.addUnnamed()
+func affinity(w *world, dial dialer) {
+	for range 4 { // whose id is their address
+		lis := kit.Listen(w.t)
+		w.await(w.addAt(lis, lis.Addr().String()).name)
+	}
+	w.set(policy(ring))
+	c, native := dial(""), w.native("")
+	one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
+	tied := func(c caller, n int) string {
+		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
+		if !one(o) {
+			w.t.Fatalf("the calls of a key: %+v", o)
 		}
-		w.set(policy(options + ring))
-		c, native := dial(""), w.native("")
-		one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
-		tied := func(c caller, n int) string {
-			o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
-			if !one(o) {
-				w.t.Fatalf("the calls of a key: %+v", o)
-			}
-			return slices.Collect(maps.Keys(o.By))[0]
+		return slices.Collect(maps.Keys(o.By))[0]
+	}
+	eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
+	eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
+	if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
+		w.t.Log("this client crashes by rings, and goes round robin")
+		return
+	}
+	eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
+	same := 0
+	for n := range keys {
+		if tied(c, n) == tied(native, n) {
+			same++
 		}
-		eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
-		eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
-		if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
-			w.t.Log("this client crashes by rings, and goes round robin")
-			return
-		}
-		eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
-		same := 0
-		for n := range keys {
-			if tied(c, n) == tied(native, n) {
-				same++
-			}
-		}
-		if same != keys {
-			w.t.Errorf("%d of %d keys are the same instance's by xDS as for the runtime's clients", same, keys)
-		}
+	}
+	if same != keys {
+		w.t.Errorf("%d of %d keys are the same instance's by xDS as for the runtime's clients", same, keys)
 	}
 }
 
 // An instance that answers no more has few of ten callers' calls; round robin would give it half of them.
-func leastRequest(options string) func(w *world, dial dialer) {
-	return func(w *world, dial dialer) {
-		w.add("a")
-		w.add("bad")
-		w.set(policy(options + `"childPolicy":[{"least_request_experimental":{"choiceCount":10}}]`))
-		c := dial("")
-		eventually(w.t, c, calls(40), "both", only("a", "bad"))
-		if _, golang := c.(*goCaller); golang {
-			o := calls(100).to("/acme.Echo/Stuck")
-			o.At, o.Timeout = 10, 500
-			eventually(w.t, c, o, "to the one that answers", func(o outcome) bool { return o.By["a"] > 75 })
-		}
-		w.set(policy(options + `"childPolicy":[{"etcd_peak_ewma":{}}]`))
-		eventually(w.t, c, calls(40), "both", only("a", "bad"))
+func leastRequest(w *world, dial dialer) {
+	w.add("a")
+	w.add("bad")
+	w.set(policy(`"childPolicy":[{"least_request_experimental":{"choiceCount":10}}]`))
+	c := dial("")
+	eventually(w.t, c, calls(40), "both", only("a", "bad"))
+	if _, golang := c.(*goCaller); golang {
+		o := calls(100).to("/acme.Echo/Stuck")
+		o.At, o.Timeout = 10, 500
+		eventually(w.t, c, o, "to the one that answers", func(o outcome) bool { return o.By["a"] > 75 })
 	}
+	w.set(policy(`"childPolicy":[{"etcd_peak_ewma":{}}]`))
+	eventually(w.t, c, calls(40), "both", only("a", "bad"))
 }
 
-func pickFirst(options string) func(w *world, dial dialer) {
-	return func(w *world, dial dialer) {
-		by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
-		w.set(policy(options + `"childPolicy":[{"pick_first":{}}]`))
-		c := dial("")
-		if _, golang := c.(*goCaller); !golang { // which go round robin: they know no pick_first here
-			eventually(w.t, c, calls(40), "both", only("a", "b"))
-			return
-		}
-		one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
-		for name := range eventually(w.t, c, calls(40), "one", one).By {
-			by[name].kill()
-		}
-		eventually(w.t, c, calls(1), "the other", one)
+func pickFirst(w *world, dial dialer) {
+	by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
+	w.set(policy(`"childPolicy":[{"pick_first":{}}]`))
+	c := dial("")
+	if _, golang := c.(*goCaller); !golang { // which go round robin: they know no pick_first here
+		eventually(w.t, c, calls(40), "both", only("a", "b"))
+		return
 	}
+	one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
+	for name := range eventually(w.t, c, calls(40), "one", one).By {
+		by[name].kill()
+	}
+	eventually(w.t, c, calls(1), "the other", one)
 }
 
 func timeout(w *world, dial dialer) {
@@ -298,19 +285,4 @@ func manyAtATime(w *world, dial dialer) {
 			w.t.Errorf("%d calls at a time fail: %s", n, text)
 		}
 	}
-}
-
-// pairs is features that meet: lanes, splits, zones and weights in one config.
-func pairs(w *world, dial dialer) {
-	w.add("a1", runtime.WithVersion("v1"), runtime.WithZoneTag("z1"), runtime.WithWeight(3))
-	w.add("a2", runtime.WithVersion("v1"), runtime.WithZoneTag("z1"))
-	w.add("a3", runtime.WithVersion("v1"), runtime.WithZoneTag("z2"))
-	w.add("b1", runtime.WithVersion("v2"), runtime.WithZoneTag("z2"))
-	w.add("l1", runtime.WithVersion("v2"), runtime.WithMetadata("lane", "blue"))
-	w.set(policy(strings.NewReplacer("90", "50", "10", "50").Replace(halves) +
-		`,"preferZone":true,"route":[{"label":"lane"}],"drain":["a3"],"childPolicy":[{"etcd_weighted":{}}]`))
-	c := dial("z1")
-	eventually(w.t, c, calls(40), "the groups", only("a1", "a2", "b1"))
-	w.share(c.call(calls(2000)), map[string]float64{"a1": 37.5, "a2": 12.5, "b1": 50}, 4)
-	eventually(w.t, c, calls(20).with("etcd-lane", "blue"), "the lane", only("l1"))
 }

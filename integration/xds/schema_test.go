@@ -23,8 +23,6 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/servicewide"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
@@ -40,15 +38,6 @@ var generated = []*runtime.ServiceDesc{
 	&leaderpb.Counter_EtcdServiceDesc, &leaderpb.Schedule_EtcdServiceDesc,
 	&methods.Methods_EtcdServiceDesc,
 	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
-	&policies.Unset_EtcdServiceDesc, &policies.Empty_EtcdServiceDesc, &policies.RoundRobin_EtcdServiceDesc,
-	&policies.PickFirst_EtcdServiceDesc, &policies.Shuffled_EtcdServiceDesc, &policies.Least_EtcdServiceDesc,
-	&policies.LeastOfFour_EtcdServiceDesc, &policies.Ring_EtcdServiceDesc, &policies.BigRing_EtcdServiceDesc,
-	&policies.Weighted_EtcdServiceDesc, &policies.Zone_EtcdServiceDesc, &policies.ZoneAndAffinity_EtcdServiceDesc,
-	&policies.Latency_EtcdServiceDesc, &policies.Starting_EtcdServiceDesc, &policies.Spilling_EtcdServiceDesc,
-	&policies.Bound_EtcdServiceDesc, &policies.Lanes_EtcdServiceDesc,
-	&servicewide.Defaults_EtcdServiceDesc, &servicewide.AffinityBeside_EtcdServiceDesc,
-	&servicewide.Empty_EtcdServiceDesc, &servicewide.Throttled_EtcdServiceDesc, &servicewide.Checked_EtcdServiceDesc,
-	&servicewide.CheckedZone_EtcdServiceDesc,
 }
 
 // image returns an encoded set of the files of some services, with what they import.

@@ -56,73 +56,55 @@ service Levels {
 	return b.String()
 }
 
-// TestN1_EveryAPILevel says that code compiles whatever API the requests have and whatever the plugin is told
-// of it, in their package and in one of its own.
-func TestN1_EveryAPILevel(t *testing.T) {
-	o, files := overlay{}, levelFiles()
-	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
+// TestGeneratedCodeCompiles says that code compiles whatever API the requests have, whatever the plugin is told of it, and whatever
+// the packages of the requests and of the services are called: in the services' package and in one of its own (N1).
+func TestGeneratedCodeCompiles(t *testing.T) {
+	o := overlay{}
+	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
+	plugin := func(name, proto, requests, service, more string) map[string]string {
+		parameter := "module=" + dataPackage + ",Mn1/levels.proto=" + dataPackage + "/" + service + ",Mn1/request.proto=" + dataPackage + "/" + requests
+		request := files.compile(t, none, parameter+more, proto)
+		if name == "" {
+			return generated(t, request)
+		}
+		return runTool(t, name, request)
+	}
+	beside := plugin("protoc-gen-go-grpc", "n1/levels.proto", "n1/requests", "n1/service", "")
 	levels := []string{"API_OPEN", "API_HYBRID", "API_OPAQUE"}
 	for _, made := range levels {
 		requests := "n1/" + made
-		o.add("", runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter(requests)+",default_api_level="+made, "n1/request.proto")))
+		o.add("", plugin("protoc-gen-go", "n1/request.proto", requests, "n1/service", ",default_api_level="+made))
 		for _, told := range levels {
 			service := "n1/" + made + told
-			o.add(service, generated(t, files.compile(t, none, levelParameter(requests)+",default_api_level="+told, "n1/levels.proto")))
-			o.add(service, withRequests(beside, requests))
-			o.add(service+"/serviceetcd", generated(t, files.compile(t, none,
-				levelParameter(requests)+",Mn1/levels.proto="+dataPackage+"/"+service+";service,default_api_level="+told+ownPackage, "n1/levels.proto")))
+			o.add(service, plugin("", "n1/levels.proto", requests, "n1/service", ",default_api_level="+told))
+			o.add(service, withRequests(beside, requests, "replaced"))
+			o.add(service+"/serviceetcd", plugin("", "n1/levels.proto", requests, service+";service", ",default_api_level="+told+ownPackage))
 		}
+	}
+	made := plugin("protoc-gen-go", "n1/request.proto", "n1/requests", "n1/service", "")
+	for name, service := range map[string]string{
+		"in": "registry", "ok": "server", "c": "conn", "ctx": "err", "opts": "impl", "value": "grpc", "message": "context", "runtime": "in",
+	} {
+		requests := "n1/" + name
+		for _, content := range made {
+			o.add(requests, map[string]string{"request.pb.go": strings.Replace(content, "\npackage requests\n", "\npackage "+name+"\n", 1)})
+		}
+		at := requests + "/" + service
+		o.add(at, withRequests(beside, requests, service))
+		o.add(at, plugin("", "n1/levels.proto", requests, at+";"+service, ""))
+		o.add(at+"/"+service+"etcd", plugin("", "n1/levels.proto", requests, at+";"+service, ownPackage))
 	}
 	o.build(t)
 	maps.DeleteFunc(o, func(path, _ string) bool { return !strings.HasPrefix(path, "n1/API_HYBRID") })
 	o.build(t, "-tags=protoopaque") // of no meaning for the others
 }
 
-// TestN1_PackageNames says that code compiles whatever the requests' package is called.
-func TestN1_PackageNames(t *testing.T) {
-	o, files := overlay{}, levelFiles()
-	made := runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter("n1/requests"), "n1/request.proto"))
-	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
-	for _, name := range []string{"in", "ok", "c", "ctx", "opts", "value", "message", "runtime"} {
-		requests := "n1/" + name
-		for _, content := range made {
-			o.add(requests, map[string]string{"request.pb.go": strings.Replace(content, "\npackage requests\n", "\npackage "+name+"\n", 1)})
-		}
-		service := requests + "/service"
-		o.add(service, generated(t, files.compile(t, none, levelParameter(requests), "n1/levels.proto")))
-		o.add(service, withRequests(beside, requests))
-	}
-	o.build(t)
-}
-
-// TestN1_PackageNamesWithSuffix says that code in a package of its own compiles whatever the services' package is called.
-func TestN1_PackageNamesWithSuffix(t *testing.T) {
-	o, files := overlay{}, levelFiles()
-	o.add("", runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter("n1/requests"), "n1/request.proto")))
-	for _, name := range []string{"registry", "server", "conn", "err", "opts", "impl", "ctx", "in", "runtime", "grpc", "context"} {
-		service := "n1/" + name
-		parameter := strings.Replace(levelParameter("n1/requests"), "n1/service", service+";"+name, 1)
-		o.add(service, runTool(t, "protoc-gen-go-grpc", files.compile(t, none, parameter, "n1/levels.proto")))
-		o.add(service+"/"+name+"etcd", generated(t, files.compile(t, none, parameter+ownPackage, "n1/levels.proto")))
-	}
-	o.build(t)
-}
-
-func levelFiles() sources {
-	return sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
-}
-
-// levelParameter says in which folder of testdata the requests are.
-func levelParameter(requests string) string {
-	return "module=" + dataPackage + ",Mn1/levels.proto=" + dataPackage + "/n1/service,Mn1/request.proto=" + dataPackage + "/" + requests
-}
-
-// withRequests returns the code of protoc-gen-go-grpc with requests from another folder. They keep the name that
-// their package has there, for that code does not compile itself with every name.
-func withRequests(beside map[string]string, folder string) map[string]string {
+// withRequests returns the code of protoc-gen-go-grpc for a package of some name, with requests from another folder. They keep the
+// name that their package has there, for that code does not compile itself with every name.
+func withRequests(beside map[string]string, folder, name string) map[string]string {
 	changed := map[string]string{}
 	for path, content := range beside {
-		changed[path] = strings.Replace(content, `"`+dataPackage+`/n1/requests"`, `"`+dataPackage+"/"+folder+`"`, 1)
+		changed[path] = strings.NewReplacer(`"`+dataPackage+`/n1/requests"`, `"`+dataPackage+"/"+folder+`"`, "\npackage replaced\n", "\npackage "+name+"\n").Replace(content)
 	}
 	return changed
 }

@@ -1,6 +1,8 @@
 package generator
 
 import (
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,13 +59,28 @@ func (s sources) paths() []string {
 	return paths
 }
 
-// opener serves the files, those of testdata, the options and protobuf's own.
-func (s sources) opener() source.Opener {
-	all := source.NewMap(nil)
-	for path, text := range s {
-		all.Add(path, text)
+// The compiler keeps what it made of a file until other sources have one of that name: it takes most of its time for the
+// options and protobuf's own files.
+var (
+	compiler = incremental.New()
+	session  = new(ir.Session)
+	given    = source.NewMap(nil) // the sources
+	opener   = &source.Openers{given, &source.FS{FS: os.DirFS(dataDir)}, &source.FS{FS: proto.Files}, source.WKTs()}
+)
+
+// give has the compiler find the sources, and no others.
+func (s sources) give() {
+	evict := func(paths iter.Seq[string]) {
+		for path := range paths {
+			compiler.Evict(queries.File{Opener: opener, Path: path}, queries.File{Opener: opener, Path: path, ReportError: true})
+		}
 	}
-	return &source.Openers{all, &source.FS{FS: os.DirFS(dataDir)}, &source.FS{FS: proto.Files}, source.WKTs()}
+	evict(maps.Keys(given.Get()))
+	clear(given.Get())
+	for path, text := range s {
+		given.Add(path, text)
+	}
+	evict(maps.Keys(s))
 }
 
 // positions is how much a compiler says about where options are.
@@ -85,9 +102,10 @@ func (s sources) compile(t *testing.T, where positions, parameter string, genera
 	}
 	var options fdp.Options
 	options.Apply(fdp.IncludeSourceCodeInfo(where != none), fdp.GenerateExtraOptionLocations(where == everyField))
-	results, diagnostics, err := incremental.Run(t.Context(), incremental.New(), queries.FDS{
-		Opener:    s.opener(),
-		Session:   new(ir.Session),
+	s.give()
+	results, diagnostics, err := incremental.Run(t.Context(), compiler, queries.FDS{
+		Opener:    opener,
+		Session:   session,
 		Workspace: source.NewWorkspace(generate...),
 		Options:   options,
 	})

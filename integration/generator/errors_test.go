@@ -3,6 +3,7 @@ package generator
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,13 +43,17 @@ func testError(t *testing.T, path string) {
 		t.Errorf("wrote %d files beside the error", n)
 	}
 	got := response.GetError() + "\n"
+	want := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == wantName })
+	if want < 0 {
+		archive.Files, want = append(archive.Files, txtar.File{Name: wantName}), len(archive.Files)
+	}
 	if *update {
-		setFile(archive, wantName, got)
+		archive.Files[want].Data = []byte(got)
 		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(file(archive, wantName), got); diff != "" {
+	if diff := cmp.Diff(string(archive.Files[want].Data), got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", path, diff)
 	}
 }
@@ -80,23 +85,4 @@ func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorR
 		}
 	}
 	return files.compile(t, where, parameter, generate...)
-}
-
-func file(archive *txtar.Archive, name string) string {
-	for _, f := range archive.Files {
-		if f.Name == name {
-			return string(f.Data)
-		}
-	}
-	return ""
-}
-
-func setFile(archive *txtar.Archive, name, content string) {
-	for i, f := range archive.Files {
-		if f.Name == name {
-			archive.Files[i].Data = []byte(content)
-			return
-		}
-	}
-	archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(content)})
 }

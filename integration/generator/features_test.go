@@ -1,13 +1,17 @@
 package generator
 
 import (
-	"regexp"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
 // TestFeatures says that the plugin takes all that protoc-gen-go does.
@@ -19,36 +23,6 @@ func TestFeatures(t *testing.T) {
 	if got.GetMinimumEdition() != want.GetMinimumEdition() || got.GetMaximumEdition() != want.GetMaximumEdition() {
 		t.Errorf("editions %d to %d; protoc-gen-go has %d to %d",
 			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(), want.GetMaximumEdition())
-	}
-}
-
-// says is what a proto file says of its edition.
-var says = regexp.MustCompile(`(?m)^(?:edition|syntax) = "(\w+)";`)
-
-// TestEveryEdition says that testdata has a case for each edition that is supported.
-func TestEveryEdition(t *testing.T) {
-	seen := make(map[descriptorpb.Edition]bool)
-	for _, name := range cases(t) {
-		files := sources{}
-		files.readDir(t, dataDir+"/"+name, name)
-		for path, text := range files {
-			match := says.FindStringSubmatch(text)
-			if match == nil {
-				t.Fatalf("%s says nothing of its edition", path)
-			}
-			edition, ok := descriptorpb.Edition_value["EDITION_"+strings.ToUpper(match[1])]
-			if !ok {
-				t.Fatalf("%s is of edition %s", path, match[1])
-			}
-			seen[descriptorpb.Edition(edition)] = true
-		}
-	}
-	response := generate(t, new(pluginpb.CodeGeneratorRequest))
-	for number := range descriptorpb.Edition_name {
-		supported := number >= response.GetMinimumEdition() && number <= response.GetMaximumEdition()
-		if supported && !seen[descriptorpb.Edition(number)] {
-			t.Errorf("no case has %v", descriptorpb.Edition(number))
-		}
 	}
 }
 
@@ -64,4 +38,49 @@ func TestImportOption(t *testing.T) {
 	if _, ok := generated(t, request)["edition2024/service_etcd.pb.go"]; !ok {
 		t.Error("nothing is generated where the options' file is not in the request")
 	}
+}
+
+// TestOptionsAreDescribed says that each field of LoadBalancing is an option of the policy "etcd", but for those that are
+// policies, and that the options that are not there are those of live configs alone.
+func TestOptionsAreDescribed(t *testing.T) {
+	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && field.ContainingOneof() == nil && field.Name() != "outlier_detection" {
+			t.Errorf("%s is not described", field.Name())
+		}
+	}
+	for _, o := range serviceconfig.Options {
+		field := fields.ByName(protoreflect.Name(o.Proto()))
+		if o.LiveOnly != (field == nil) || field != nil && field.JSONName() != o.Name {
+			t.Errorf("%s is %q in a proto file, and the field there is %v", o.Name, o.Proto(), field)
+		}
+	}
+}
+
+// TestDependencies says that gRPC's xDS support, which is large, is linked where outlier
+// detection is used and nowhere else.
+func TestDependencies(t *testing.T) {
+	const user = "outlier"
+	others := slices.DeleteFunc(cases(t), func(name string) bool { return name == user })
+	if !linksXDS(t, user) {
+		t.Errorf("%s does not link xDS support", user)
+	}
+	if linksXDS(t, others...) {
+		t.Errorf("one of %v links xDS support", others)
+	}
+}
+
+// linksXDS reports whether any of the cases does.
+func linksXDS(t *testing.T, cases ...string) bool {
+	t.Helper()
+	args := []string{"list", "-deps"}
+	for _, name := range cases {
+		args = append(args, dataPackage+"/"+name)
+	}
+	output, err := exec.CommandContext(t.Context(), "go", args...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Contains(strings.Fields(string(output)), "google.golang.org/grpc/xds")
 }

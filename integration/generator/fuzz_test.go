@@ -12,38 +12,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
 )
-
-// FuzzRequest answers requests for any files. What they import is there if it is linked here.
-func FuzzRequest(f *testing.F) {
-	for _, file := range []protoreflect.FileDescriptor{
-		affinity.File_affinity_affinity_proto, outlier.File_outlier_outlier_proto, policies.File_policies_policies_proto,
-	} {
-		set := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(file)}}
-		wire, err := proto.Marshal(set)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(wire, "paths=source_relative")
-	}
-	f.Fuzz(func(t *testing.T, wire []byte, parameter string) {
-		set := new(descriptorpb.FileDescriptorSet)
-		if proto.Unmarshal(wire, set) == nil {
-			checkAnswer(t, set.GetFile(), parameter)
-		}
-	})
-}
 
 // FuzzOptions answers requests for one service, whose options are any bytes and whose names are any texts.
 func FuzzOptions(f *testing.F) {
@@ -69,7 +44,7 @@ func FuzzOptions(f *testing.F) {
 	add(`key: "acme/a" load_balancing { least_request { choice_count: 3 } outlier_detection { interval { seconds: 1 } success_rate_ejection { request_volume: 1 } } }`,
 		`retry { max_attempts: 3 initial_backoff { nanos: 1 } max_backoff { seconds: 1 } backoff_multiplier: 1.5 codes: CODE_UNAVAILABLE }`, "")
 	f.Fuzz(func(t *testing.T, service, method []byte, file, pkg, name, rpc, parameter string) {
-		checkAnswer(t, []*descriptorpb.FileDescriptorProto{optionsFile(service, method, file, pkg, name, rpc)}, parameter)
+		checkAnswer(t, optionsFile(service, method, file, pkg, name, rpc), parameter)
 	})
 }
 
@@ -140,20 +115,11 @@ func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descripto
 // The parameter module has no place.
 var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
 
-// checkAnswer has the plugin answer a request to generate all of files: with errors that say where, or with
-// Go source that is formatted.
-func checkAnswer(t *testing.T, files []*descriptorpb.FileDescriptorProto, parameter string) {
+// checkAnswer has the plugin answer a request to generate a file: with errors that say where, or with Go source that is formatted.
+func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter string) {
 	t.Helper()
-	request := &pluginpb.CodeGeneratorRequest{Parameter: &parameter}
-	_ = emptypb.File_google_protobuf_empty_proto // to be imported
-	for _, file := range files {
-		for _, path := range file.GetDependency() {
-			request.ProtoFile = linked(request.ProtoFile, path)
-		}
-	}
-	for _, file := range files {
-		request.ProtoFile = append(request.ProtoFile, file)
-		request.FileToGenerate = append(request.FileToGenerate, file.GetName())
+	request := &pluginpb.CodeGeneratorRequest{
+		Parameter: &parameter, FileToGenerate: []string{file.GetName()}, ProtoFile: append(linked(nil, optionsProto), file),
 	}
 	wire, err := proto.Marshal(request)
 	if err != nil {

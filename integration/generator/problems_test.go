@@ -13,9 +13,9 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// TestN4_ManyProblems says that the work of many faults in one file does not grow with their square, which took 7 s for 8,000:
-// twice as many allocate twice as often.
-func TestN4_ManyProblems(t *testing.T) {
+// TestManyProblems says that the work of many faults in one file does not grow with their square, which took 7 s for 8,000:
+// twice as many allocate twice as often (N4).
+func TestManyProblems(t *testing.T) {
 	allocated := func(n int) float64 {
 		request := manyProblems(n)
 		return testing.AllocsPerRun(1, func() {
@@ -59,8 +59,8 @@ func manyProblems(n int) *pluginpb.CodeGeneratorRequest {
 	}
 }
 
-// TestS15_FileNames says that the name of a file adds no line to the code or to an error.
-func TestS15_FileNames(t *testing.T) {
+// TestFileNames says that the name of a file adds no line to the code or to an error (S15).
+func TestFileNames(t *testing.T) {
 	const name = "a\nfunc init() { panic(1) }\n//\u202e\r\x1b[2J.proto"
 	const shown = "a\\nfunc init() { panic(1) }\\n//\\u202e\\r\\x1b[2J.proto"
 	request := func(deprecated bool, key string) *pluginpb.CodeGeneratorRequest {

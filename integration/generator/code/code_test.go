@@ -1,18 +1,16 @@
-// Package code tests generated code as what uses it does: which names it has, the affinity of calls, what options say of
-// all methods of a service, and outlier detection. It is a package of its own so that code which does not compile does not
-// keep the other tests from writing it anew.
+// Package code tests generated code as what uses it does: which names it has, and the affinity of calls. It is a package of its
+// own so that code which does not compile does not keep the other tests from writing it anew.
 package code
 
 import (
 	"context"
-	"os"
+	"io"
 	"testing"
-	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -24,38 +22,56 @@ var (
 	_ func(*runtime.Server, basic.GreeterServer, ...runtime.RegisterOption)    = basic.RegisterGreeterServerToEtcd
 )
 
-// soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = time.Minute
-
-// etcd is shared by all tests, each of which has a namespace of its own.
-var etcd *etcdtest.Cluster
-
-func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
-
-func within(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
+// calls makes clients whose calls are answered at once, by nobody.
+type calls struct {
+	registry *runtime.Registry
+	affinity string // of the last call
 }
 
-// newRegistry returns a registry in the test's namespace.
-func newRegistry(t *testing.T, opts ...runtime.Option) *runtime.Registry {
+func newCalls(t *testing.T) *calls {
 	t.Helper()
-	registry := runtime.NewRegistry(etcd.Client(t), append([]runtime.Option{runtime.WithNamespace(t.Name() + "/")}, opts...)...)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	c := &calls{registry: runtime.NewRegistry(client)}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), soon)
-		defer cancel()
-		if err := registry.Close(ctx); err != nil {
+		if err := c.registry.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	return registry
+	return c
 }
 
-func must(t testing.TB, err error) {
+func clientOf[C any](t *testing.T, c *calls, newClient func(*runtime.Registry, ...grpc.DialOption) (C, error)) C {
 	t.Helper()
+	client, err := newClient(c.registry, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+			c.affinity, _ = runtime.Affinity(ctx)
+			return nil
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, _ grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+			c.affinity, _ = runtime.Affinity(ctx)
+			return ended{}, nil
+		}))
 	if err != nil {
 		t.Fatal(err)
+	}
+	return client
+}
+
+// ended is a stream whose server sends nothing.
+type ended struct{ grpc.ClientStream }
+
+func (ended) SendMsg(any) error { return nil }
+func (ended) RecvMsg(any) error { return io.EOF }
+func (ended) CloseSend() error  { return nil }
+
+// unary makes a call of a method with one reply.
+func unary[Q, R any](method func(context.Context, Q, ...grpc.CallOption) (R, error), request Q) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := method(ctx, request)
+		return err
 	}
 }

@@ -1,7 +1,6 @@
 package registration
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,9 +51,9 @@ func TestAddRemove(t *testing.T) {
 	kit.Eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
 
-// TestS19_RemoveReadsPages removes instances from a key that holds far more than the client may receive at once. An entry that
+// TestRemoveReadsPages removes instances from a key that holds far more than the client may receive at once. An entry that
 // is larger than that itself is named.
-func TestS19_RemoveReadsPages(t *testing.T) {
+func TestRemoveReadsPages(t *testing.T) {
 	w := newWorld(t, nil)
 	registry := w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.MaxCallRecvMsgSize = 1 << 20 }))
 	for i := range 40 {
@@ -73,41 +72,5 @@ func TestS19_RemoveReadsPages(t *testing.T) {
 		if !strings.Contains(fmt.Sprint(err), part) {
 			t.Errorf("of an entry that is too large: %v, want %q named", err, part)
 		}
-	}
-}
-
-// compacting writes, and compacts etcd, after the first read.
-type compacting struct {
-	clientv3.KV
-	done bool
-}
-
-func (c *compacting) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	resp, err := c.KV.Get(ctx, key, opts...)
-	if err != nil || c.done {
-		return resp, err
-	}
-	c.done = true
-	var put *clientv3.PutResponse
-	for range 2 {
-		if put, err = c.Put(ctx, "other", ""); err != nil {
-			return nil, err
-		}
-	}
-	_, err = c.Compact(ctx, put.Header.Revision)
-	return resp, err
-}
-
-// TestRemoveThroughACompaction removes an instance on a later page, while etcd compacts the history that the first was read of.
-func TestRemoveThroughACompaction(t *testing.T) {
-	w := newWorld(t, nil)
-	for i := range 100 {
-		w.put(fmt.Sprintf("svc/%03d", i), addr(i))
-	}
-	client := w.etcd.Client(t)
-	client.KV = &compacting{KV: client.KV}
-	must(t, w.newRegistry(client).Remove(kit.Bounded(t, soon), "svc", addr(90)))
-	if w.get("svc/090") != nil {
-		t.Error("it is still there")
 	}
 }

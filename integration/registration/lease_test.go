@@ -3,14 +3,12 @@ package registration
 import (
 	"context"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -18,17 +16,35 @@ import (
 
 const entry = key + "/" + "10.0.0.1:9000"
 
-// TestG1_LeaseRevoked has one service and then twenty, as many as are not watched one by one.
-func TestG1_LeaseRevoked(t *testing.T) {
+// TestEntriesComeBack has one service and then twenty, as many as are not watched one by one, whose keys are lost or replaced (G1,
+// G2, G18). A wiped etcd has a lower revision than the one that the watches were at.
+func TestEntriesComeBack(t *testing.T) {
 	leak.Beside(t)
 	for _, n := range []int{1, 20} {
 		w := newWorld(t, nil)
 		all, want := w.services(w.registry, n)
-		for range 3 {
-			was := all[0].Status().LeaseID
-			w.revoke(was)
-			w.there(service(0)+"/"+addr(0), was)
-			w.becomes("svc/", want, "on another lease")
+		first := service(0) + "/" + addr(0)
+		moves := func(event func(was clientv3.LeaseID)) func() {
+			return func() {
+				was := all[0].Status().LeaseID
+				event(was)
+				w.there(first, was)
+			}
+		}
+		deleted := func() { w.delete(first) }
+		for _, event := range []struct {
+			name string
+			do   func()
+		}{
+			{"the lease was revoked", moves(w.revoke)},
+			{"it was revoked again", moves(w.revoke)},
+			{"the key was deleted", deleted},
+			{"it was overwritten", func() { w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease()) }},
+			{"etcd was wiped", moves(func(clientv3.LeaseID) { must(t, w.etcd.Wipe()) })},
+			{"the key was deleted after that", deleted},
+		} {
+			event.do()
+			w.becomes("svc/", want, "after "+event.name)
 			for _, g := range all {
 				w.state(g, runtime.StateRegistered)
 			}
@@ -51,37 +67,6 @@ func TestCloseGoesOnTrying(t *testing.T) {
 	}
 	w.etcd.Restore()
 	kit.Eventually(t, soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
-}
-
-// TestG2_DeletedAfterWipe deletes a server's key, and again in a wiped etcd, whose revision is lower than the one that the
-// server's watch was at.
-func TestG2_DeletedAfterWipe(t *testing.T) {
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	g := w.register(key, addr(0))
-	deleted := func() {
-		t.Helper()
-		w.delete(entry)
-		kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
-	}
-	deleted()
-	for range 100 {
-		w.put("unrelated", "x")
-	}
-	was := g.Status().LeaseID
-	w.put(entry, "x", clientv3.WithLease(was))
-	w.becomes(entry, contents{entry: addr(0)}, "after it was overwritten, so the watch is beyond all of that")
-	w.etcd.Calls().Reset()
-	must(t, w.etcd.Wipe())
-	w.there(entry, was)
-	kit.Eventually(t, soon, "watched from a revision that the wiped etcd has", func() bool {
-		now := w.get(entry).rev
-		return slices.ContainsFunc(w.etcd.Calls().All(), func(call etcdtest.Call) bool {
-			return call.Op == etcdtest.Watch && call.Key == entry && call.Revision <= now+1
-		})
-	})
-	w.state(g, runtime.StateRegistered)
-	deleted()
 }
 
 // failingLease is a Lease whose KeepAlive channels can be closed as by a client that gives up.
@@ -107,7 +92,7 @@ func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-ch
 	return l.Lease.KeepAlive(ctx, id)
 }
 
-func TestG3_KeepAliveEnds(t *testing.T) {
+func TestKeepAliveIsBegunAgain(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
@@ -134,15 +119,20 @@ func TestG3_KeepAliveEnds(t *testing.T) {
 	w.state(g, runtime.StateRegistered)
 }
 
-func TestG4_NewerTakesOver(t *testing.T) {
+// TestNewerProcessTakesOver has two processes with one instance id: the newer has the key, and the other says who, until that one goes
+// (G4, G38).
+func TestNewerProcessTakesOver(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	older := w.register(key, addr(0), runtime.WithVersion("old"))
-	other := w.newRegistry(w.etcd.Client(t))
-	newer := register(t, other, key, addr(0), runtime.WithVersion("new"))
+	newer := register(t, w.newRegistry(w.etcd.Client(t)), key, addr(0), runtime.WithVersion("new"))
 	w.state(older, runtime.StateConflict)
-	if st := older.Status(); st.Err == nil || !strings.Contains(st.Err.Error(), entry) {
+	const who = "is held by another process"
+	if st := older.Status(); st.Err == nil || !strings.Contains(st.Err.Error(), entry) || !strings.Contains(st.Err.Error(), who) {
 		t.Errorf("error of the conflict: %v", st.Err)
+	}
+	if lines := w.logs.Count("etcd registration conflict"); lines == 0 || w.logs.Count(who) < lines {
+		t.Errorf("%d of %d lines say who", w.logs.Count(who), lines)
 	}
 	rev := w.get(entry).rev
 	// The older one looks again every 2 s. It leaves the key alone, also when it updates.
@@ -154,7 +144,6 @@ func TestG4_NewerTakesOver(t *testing.T) {
 	if got := w.get(entry); got.rev != rev {
 		t.Errorf("fought: %+v", got)
 	}
-	// The newer one goes: the older is back.
 	must(t, newer.Close(kit.Bounded(t, soon)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
@@ -171,9 +160,9 @@ func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clie
 	return answers
 }
 
-// TestG4_OlderHasNotHeard has the older process write while it takes the key for its own: only the condition of the
+// TestOlderProcessHasNotHeard has the older process write while it takes the key for its own: only the condition of the
 // write keeps it from the newer one's key.
-func TestG4_OlderHasNotHeard(t *testing.T) {
+func TestOlderProcessHasNotHeard(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		layout  runtime.Layout
@@ -205,7 +194,7 @@ func TestG4_OlderHasNotHeard(t *testing.T) {
 	}
 }
 
-func TestG5_HundredServices(t *testing.T) {
+func TestHundredsOfServices(t *testing.T) {
 	w := newWorld(t, nil)
 	errs := make(chan error)
 	for i := range 300 {
@@ -229,54 +218,18 @@ func TestG5_HundredServices(t *testing.T) {
 	w.nothing("after Close")
 }
 
-func TestG6_CloseRacesGrant(t *testing.T) {
-	w := newWorld(t, nil)
-	for i := range 20 {
-		r := runtime.NewRegistry(w.client)
-		registered := make(chan struct{})
-		go func() {
-			defer close(registered)
-			_, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
-			if err != nil && !strings.Contains(err.Error(), "closed") {
-				t.Errorf("try %d: Register: %v", i, err)
-			}
-		}()
-		if i%2 == 0 {
-			must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "LeaseGrant", "", 1))
-		}
-		if err := r.Close(kit.Bounded(t, soon)); err != nil {
-			t.Fatalf("try %d: Close: %v", i, err)
-		}
-		<-registered
-		w.etcd.Calls().Reset()
-	}
-	leak.None(t)
-	w.nothing("after all tries")
-}
-
-func TestG13_Update(t *testing.T) {
+// TestUpdateKeepsKeyAndLease also says that a value which is as it was is not written (G13).
+func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
-	const want = `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}`
 	after := w.get(entry)
-	if after.lease != before.lease || after.value != want {
-		t.Errorf("after Update: %+v, want the same lease and %s", after, want)
+	if after.lease != before.lease || after.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}` {
+		t.Errorf("after Update: %+v", after)
 	}
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	if got := w.get(entry); got.rev != after.rev {
 		t.Error("an update that changes nothing was written")
-	}
-	if err := g.Update(kit.Bounded(t, soon), runtime.WithInstance("other")); err == nil {
-		t.Error("an update changed the instance")
-	}
-	if err := g.Update(kit.Bounded(t, soon), runtime.WithMetadata("zone", "z")); err == nil {
-		t.Error("an update took a reserved name")
-	}
-	w.revoke(before.lease)
-	w.there(entry, before.lease)
-	if got := w.get(entry); got.value != want {
-		t.Errorf("after a new registration: %s, want %s", got.value, want)
 	}
 }

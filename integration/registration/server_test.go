@@ -3,13 +3,11 @@ package registration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,25 +23,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// greeter answers with its name, after a delay.
+// greeter answers with its name.
 type greeter struct {
 	basic.UnimplementedGreeterServer
-	name  string
-	delay time.Duration
-	calls atomic.Int64
+	name string
 }
 
 func (g *greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
-	g.calls.Add(1)
-	time.Sleep(g.delay)
 	return &basic.HelloReply{Message: g.name}, nil
-}
-
-func listen(t *testing.T, addr string) net.Listener {
-	t.Helper()
-	lis, err := net.Listen("tcp", addr)
-	must(t, err)
-	return lis
 }
 
 // serving is a server of the greeter.
@@ -110,135 +97,38 @@ func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 
 var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-func TestG7_EtcdDownAtStartup(t *testing.T) {
-	leak.Beside(t)
+// TestAdvertisedAddress has servers listen on any address: the first is announced at the one that etcd is reached from, and others where
+// the environment or an option says (G8). The environment's address with a port names one server of a process (G47).
+func TestAdvertisedAddress(t *testing.T) {
 	w := newWorld(t, nil)
-	w.etcd.Stop()
-	s := w.serve(&greeter{}, kit.Listen(t))
-	if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
-		t.Errorf("does not serve while etcd is away: %v", err)
-	}
-	kit.Eventually(t, soon, "an error in the status", func() bool {
-		st := s.Status()
-		return len(st) == 1 && st[0].State == runtime.StateRegistering && st[0].Err != nil
-	})
-	must(t, w.etcd.Restart())
-	kit.Eventually(t, soon, "in etcd", func() bool { return len(w.keys(key)) == 1 })
-	s.awaitRegistered(t)
-	if err := s.stop(); err != nil {
-		t.Errorf("Serve: %v", err)
-	}
-}
-
-func TestG8_Advertised(t *testing.T) {
-	w := newWorld(t, nil)
-	tests := []struct{ listen, option, env, want string }{
-		{"127.0.0.1:0", "", "", "127.0.0.1:%s"},
-		{"0.0.0.0:0", "", "", "127.0.0.1:%s"}, // where etcd is
-		{"[::]:0", "", "", "127.0.0.1:%s"},
-		{":0", "", "", "127.0.0.1:%s"},
-		{"[::1]:0", "", "", "[::1]:%s"},
-		{"0.0.0.0:0", "10.1.2.3", "10.9.9.9", "10.1.2.3:%s"},
-		{"0.0.0.0:0", "", "fd00::1", "[fd00::1]:%s"},
-		{"127.0.0.1:0", "svc.local:80", "", "svc.local:80"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.listen+tt.option+tt.env, func(t *testing.T) {
-			t.Setenv("GRPC_ADVERTISE_ADDR", tt.env)
-			s := w.serve(&greeter{}, listen(t, tt.listen), runtime.WithAdvertiseAddress(tt.option))
-			s.awaitRegistered(t)
-			_, port, err := net.SplitHostPort(s.addr)
-			must(t, err)
-			want := tt.want
-			if strings.Contains(want, "%s") {
-				want = fmt.Sprintf(want, port)
-			}
-			if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
-				t.Errorf("%v in etcd, want %s", w.keys(key), want)
-			}
-			if err := s.stop(); err != nil {
-				t.Errorf("Serve: %v", err)
-			}
-		})
-	}
-	undialable := []string{"0.0.0.0:80", "[::]:80", "host:0", "unix:/x", ":80"}
-	for _, bad := range undialable {
-		s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(bad))
-		basic.RegisterGreeterServerToEtcd(s, &greeter{})
-		if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
-			t.Errorf("Serve with the address %s: %v", bad, err)
+	announced := func(want string, opts ...runtime.ServerOption) {
+		t.Helper()
+		lis, err := net.Listen("tcp", "0.0.0.0:0")
+		must(t, err)
+		s := w.serve(&greeter{}, lis, opts...)
+		s.awaitRegistered(t)
+		_, port, err := net.SplitHostPort(s.addr)
+		must(t, err)
+		want = strings.ReplaceAll(want, "PORT", port)
+		if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
+			t.Errorf("%v in etcd, want %s", w.keys(key), want)
 		}
 	}
-}
-
-// GRPC_ADVERTISE_ADDR with a port names one server: another one of the process is not announced there (G47).
-func TestAdvertised_TheEnvironmentSpeaksForOneServer(t *testing.T) {
-	w := newWorld(t, nil)
+	announced("127.0.0.1:PORT")
+	announced("svc.local:80", runtime.WithAdvertiseAddress("svc.local:80"))
 	t.Setenv("GRPC_ADVERTISE_ADDR", "10.1.2.3:9000")
-	first := w.serve(&greeter{}, kit.Listen(t))
-	first.awaitRegistered(t)
+	announced("10.1.2.3:9000")
 	lis := kit.Listen(t)
 	second := w.registry.NewServer(grpc.NewServer())
 	second.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
 	err := second.Serve(kit.Bounded(t, soon), lis)
-	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), first.addr, "WithAdvertiseAddress"} {
+	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), "WithAdvertiseAddress"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("Serve of the second server does not name %s: %v", text, err)
 		}
 	}
 	if keys := w.keys("acme/other"); len(keys) > 0 {
 		t.Errorf("announced: %v", keys)
-	}
-	third := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress("10.1.2.3"))
-	third.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
-	must(t, third.Announce(kit.Bounded(t, soon), "10.1.2.3:9001"))
-	must(t, first.stop())
-}
-
-// rolling has callers call without pause while f goes on, and tells how many calls failed.
-func rolling(t *testing.T, client basic.GreeterClient, callers int, f func()) (calls, failed int) {
-	t.Helper()
-	var n, bad atomic.Int64
-	var wg sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	for range callers {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				call, done := context.WithTimeout(context.Background(), soon)
-				_, err := client.SayHello(call, &basic.HelloRequest{})
-				done()
-				n.Add(1)
-				if err != nil {
-					bad.Add(1)
-					t.Logf("call: %v", err)
-				}
-			}
-		})
-	}
-	f()
-	cancel()
-	wg.Wait()
-	return int(n.Load()), int(bad.Load())
-}
-
-func TestG9_RollingRestart(t *testing.T) {
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	run := func() *serving {
-		return w.registered(&greeter{delay: 5 * time.Millisecond}, runtime.WithDrainDelay(300*time.Millisecond))
-	}
-	servers := []*serving{run(), run(), run()}
-	client := w.caller(w.newRegistry(w.etcd.Client(t)))
-	calls, failed := rolling(t, client, 20, func() {
-		for _, s := range servers {
-			if err := s.stop(); err != nil {
-				t.Errorf("server at %s: %v", s.addr, err)
-			}
-			run()
-		}
-	})
-	if failed > 0 || calls < 100 {
-		t.Errorf("%d of %d calls failed", failed, calls)
 	}
 }
 
@@ -268,8 +158,8 @@ func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	return done
 }
 
-// TestG9_DrainIsBounded drains a server while etcd is away and a call ignores the end of its context.
-func TestG9_DrainIsBounded(t *testing.T) {
+// TestDrainIsBounded drains a server while etcd is away and a call ignores the end of its context.
+func TestDrainIsBounded(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	d := newDeaf()
@@ -285,8 +175,8 @@ func TestG9_DrainIsBounded(t *testing.T) {
 	}
 }
 
-// TestG9_Order has the health service say NOT_SERVING before the key goes, and the key before the listener.
-func TestG9_Order(t *testing.T) {
+// TestDrainOrder has the health service say NOT_SERVING before the key goes, and the key before the listener.
+func TestDrainOrder(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
 	go func() { _ = s.stop() }()
@@ -304,8 +194,8 @@ func TestG9_Order(t *testing.T) {
 	}
 }
 
-// TestG9_CallsUnderWayFinish has a call begin before its server drains, and end after that takes no calls any more.
-func TestG9_CallsUnderWayFinish(t *testing.T) {
+// TestCallsUnderWayFinish has a call begin before its server drains, and end after that takes no calls any more.
+func TestCallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	d := newDeaf()
 	s := w.registered(d, runtime.WithStopTimeout(2*soon))
@@ -364,7 +254,7 @@ func (w *world) process() (*os.Process, string) {
 	return cmd.Process, w.keys(key)[0]
 }
 
-func TestG10_Killed(t *testing.T) {
+func TestKilledProcess(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
@@ -382,7 +272,7 @@ func TestG10_Killed(t *testing.T) {
 	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
 }
 
-func TestG11_Health(t *testing.T) {
+func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
@@ -417,7 +307,7 @@ func TestG11_Health(t *testing.T) {
 	w.nothing("after Withdraw")
 }
 
-func TestG15_Asked(t *testing.T) {
+func TestSteadyStateIsSilent(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))

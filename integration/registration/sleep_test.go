@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
-func TestG14_ProcessSleeps(t *testing.T) {
+func TestProcessSleeps(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()

@@ -8,9 +8,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestG16_RestoredFromABackup restores a backup that has the lease of the process, so no key seems lost, and each may be
+// TestRestoredFromABackup restores a backup that has the lease of the process, so no key seems lost, and each may be
 // wrong.
-func TestG16_RestoredFromABackup(t *testing.T) {
+func TestRestoredFromABackup(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	v1, v2 := runtime.WithVersion("v1"), runtime.WithVersion("v2")
@@ -46,8 +46,8 @@ func TestG16_RestoredFromABackup(t *testing.T) {
 	w.nothing("after Close")
 }
 
-// The backup is older than the process. It has the entry of its predecessor, on a lease that lives.
-func TestG21_RestoredFromAPredecessorsBackup(t *testing.T) {
+// The backup is older than the process. It has the entry of its predecessor, on a lease that lives (G21).
+func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	w := newWorld(t, nil)
 	predecessor := w.newRegistry(w.etcd.Client(t))
 	was := register(t, predecessor, key, addr(0), runtime.WithVersion("v1")).Status().LeaseID

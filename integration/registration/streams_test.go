@@ -27,7 +27,7 @@ func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 }
 
 // A server goes on watching its own keys after each reconnect. Of earlier watches, nothing is left.
-func TestG30_Reconnects(t *testing.T) {
+func TestReconnectsLeaveNoWatch(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	calls := w.etcd.Calls()
@@ -38,7 +38,7 @@ func TestG30_Reconnects(t *testing.T) {
 	watching()
 	one := 0
 	kit.Eventually(t, soon, "a stream is served", func() bool { one = watchStreams(); return one > 0 })
-	const reconnects = 30
+	const reconnects = 12
 	for i := range reconnects {
 		calls.Reset()
 		if i%3 == 2 {

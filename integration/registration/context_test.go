@@ -28,8 +28,8 @@ func (w *world) nothingOf(prefix, when string) {
 	}
 }
 
-// TestG25_AContextEnds has each call end with its context, and its work undone or finished in the background.
-func TestG25_AContextEnds(t *testing.T) {
+// TestContextEnds has each call end with its context, and its work undone or finished in the background.
+func TestContextEnds(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register("other", addr(1))
@@ -59,8 +59,8 @@ func TestG25_AContextEnds(t *testing.T) {
 	kit.Eventually(t, soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }
 
-// TestG26_TheFirstFailureIsLogged has two servers that cannot register, each for a cause of its own.
-func TestG26_TheFirstFailureIsLogged(t *testing.T) {
+// TestFirstFailureIsLogged has two servers that cannot register, each for a cause of its own.
+func TestFirstFailureIsLogged(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
 	for cause, client := range map[string]*clientv3.Client{

@@ -28,20 +28,9 @@ func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, c
 	return all, want
 }
 
-// Someone overwrites the value and leaves the lease as it is.
-func TestG18_Overwritten(t *testing.T) {
-	leak.Beside(t)
-	for _, n := range []int{1, 20} {
-		w := newWorld(t, nil)
-		_, want := w.services(w.registry, n)
-		w.put(service(0)+"/"+addr(0), `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease())
-		w.becomes("svc/", want, "after a put with ignore-lease")
-	}
-}
-
-// TestG19_OneKeyMayNotBeRead has 20 services under one user, and two that the user may not have: one may be written and not
+// TestOneKeyMayNotBeRead has 20 services under one user, and two that the user may not have: one may be written and not
 // read, the other is nothing of that user's.
-func TestG19_OneKeyMayNotBeRead(t *testing.T) {
+func TestOneKeyMayNotBeRead(t *testing.T) {
 	leak.Beside(t)
 	const n = 20
 	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("svc/"), {Prefix: "blind/", Write: true}}}
@@ -62,9 +51,9 @@ func TestG19_OneKeyMayNotBeRead(t *testing.T) {
 	w.becomes("svc/", want, "after one was overwritten")
 }
 
-// TestS3_AnothersKeyOnALeaseInUse hangs a key on the lease of a process that may not write it, so that etcd refuses that
+// TestAnothersKeyOnALeaseInUse hangs a key on the lease of a process that may not write it, so that etcd refuses that
 // process's puts on the lease.
-func TestS3_AnothersKeyOnALeaseInUse(t *testing.T) {
+func TestAnothersKeyOnALeaseInUse(t *testing.T) {
 	user := etcdtest.User{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}}
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))

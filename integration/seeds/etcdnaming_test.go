@@ -33,31 +33,6 @@ func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
 	return w.dial("etcd:///"+key, builder)
 }
 
-func TestEtcdNaming_TheirWriterOurClient(t *testing.T) { etcdNaming.theirWriterOurClient(t) }
-
-func TestEtcdNaming_OurWriterTheirReader(t *testing.T) { etcdNaming.ourWriterTheirReader(t) }
-
-// What a manager does by hand a registry does as well, on the same keys.
-func TestEtcdNaming_Manager(t *testing.T) {
-	w := newWorld(t, runtime.WithEmptyGrace(0))
-	const key = "my-service"
-	manager, err := endpoints.NewManager(w.theirs, key)
-	must(t, err)
-	must(t, manager.AddEndpoint(bounded(t), key+"/theirs", endpoints.Endpoint{Addr: "10.0.0.7:9000"}))
-	must(t, w.registry.Add(bounded(t), key, runtime.Endpoint{Instance: "ours", Addr: "10.0.0.8:9000", Version: "v2"}))
-	listed, err := manager.List(bounded(t))
-	must(t, err)
-	if len(listed) != 2 || listed[key+"/ours"].Addr != "10.0.0.8:9000" {
-		t.Errorf("they list %+v", listed)
-	}
-	seen := w.watch(key)
-	seen.becomes("10.0.0.7:9000", "10.0.0.8:9000")
-	must(t, w.registry.Remove(bounded(t), key, "theirs"))
-	seen.becomes("10.0.0.8:9000")
-	must(t, manager.DeleteEndpoint(bounded(t), key+"/ours"))
-	seen.becomes()
-}
-
 // A server that takes an old one's place at its address takes its entry over, even one on no lease.
 func TestEtcdNaming_InPlace(t *testing.T) {
 	w := newWorld(t)

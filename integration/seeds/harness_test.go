@@ -221,7 +221,7 @@ func sayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 // balanced waits until calls reach exactly the named servers, each as often as the others.
 func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	w.t.Helper()
-	const each = 10
+	const each = 5
 	want := make(map[string]int, len(names))
 	for _, name := range names {
 		want[name] = each
@@ -239,59 +239,6 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 		}
 		return maps.Equal(got, want)
 	})
-}
-
-// watched is what Registry.Watch has told so far.
-type watched struct {
-	w *world
-
-	mu   sync.Mutex
-	last []runtime.Endpoint
-	err  error
-}
-
-// watch follows a key by Registry.Watch.
-func (w *world) watch(key string, layouts ...runtime.Layout) *watched {
-	w.t.Helper()
-	seen := &watched{w: w}
-	w.follow(func(ctx context.Context) {
-		for endpoints, err := range w.registry.Watch(ctx, key, layouts...) {
-			seen.mu.Lock()
-			if seen.err = err; err == nil {
-				seen.last = endpoints
-			}
-			seen.mu.Unlock()
-		}
-	})
-	return seen
-}
-
-func (s *watched) endpoints() []runtime.Endpoint {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
-}
-
-// becomes waits until the set has exactly these addresses, and returns it.
-func (s *watched) becomes(addrs ...string) []runtime.Endpoint {
-	s.w.t.Helper()
-	slices.Sort(addrs)
-	var got []runtime.Endpoint
-	s.w.eventuallyOr(func() string { return fmt.Sprintf("Watch tells of %v: last %+v", addrs, got) }, func() bool {
-		got = s.endpoints()
-		return slices.Equal(addrsOf(got), addrs)
-	})
-	return got
-}
-
-// addrsOf returns the addresses, sorted.
-func addrsOf(endpoints []runtime.Endpoint) []string {
-	addrs := make([]string, len(endpoints))
-	for i, e := range endpoints {
-		addrs[i] = e.Addr
-	}
-	slices.Sort(addrs)
-	return addrs
 }
 
 // eventually polls until ok.

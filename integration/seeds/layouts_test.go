@@ -115,38 +115,3 @@ func TestLayouts_MixedFleet(t *testing.T) {
 	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: homeMade}),
 		append(slash[:len(slash):len(slash)], homeMade.String())...)
 }
-
-// Every pair of layouts that have keys of their own can be written at once, and is one endpoint;
-// the others are an error.
-func TestLayouts_DualWrite(t *testing.T) {
-	w := newWorld(t)
-	for i, a := range layouts {
-		for j, b := range layouts[:i] {
-			t.Run(a.String()+" and "+b.String(), func(t *testing.T) {
-				key := fmt.Sprintf("dual-%d-%d/greeter", i, j)
-				endpoint := runtime.Endpoint{Instance: "one", Addr: "10.0.0.7:9000", Version: "v2"}
-				registration, err := w.registry.Register(bounded(t), key, endpoint, runtime.WithLayouts(a.Layout, b.Layout))
-				if a.sharesKey(b) {
-					want := strings.NewReplacer("KEY", key, "INSTANCE", "one", "ADDR", endpoint.Addr).Replace(a.key)
-					if err == nil || !strings.Contains(err.Error(), want) {
-						t.Errorf("error %v, want one that names the key %s", err, want)
-					}
-					return
-				}
-				must(t, err)
-				if got := w.entries(key); len(got) != 2 {
-					t.Errorf("in etcd are %+v, want two", got)
-				}
-				seen := w.watch(key, runtime.LeaseSuffix, homeMade).becomes(endpoint.Addr)
-				carries := strings.Contains(a.value+b.value, `"v2"`)
-				if carries != (seen[0].Version == "v2") {
-					t.Errorf("read as %+v", seen[0])
-				}
-				must(t, registration.Close(bounded(t)))
-				if got := w.entries(key); len(got) != 0 {
-					t.Errorf("left in etcd are %+v", got)
-				}
-			})
-		}
-	}
-}

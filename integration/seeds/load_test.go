@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,84 +74,19 @@ func (l *load) call(conn grpc.ClientConnInterface) {
 func (l *load) reaches(names ...string) {
 	l.w.t.Helper()
 	slices.Sort(names)
-	var got map[string]int
-	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
-		got = l.during(50)
-		if len(got) != len(names) {
-			return false
-		}
-		for _, name := range names {
-			if got[name] == 0 {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-// during returns how many of the next n calls each server answered.
-func (l *load) during(n int) map[string]int {
 	l.busy.Store(true)
 	defer l.busy.Store(false)
-	l.mu.Lock()
-	l.counts = map[string]int{}
-	until := l.calls + n
-	l.mu.Unlock()
-	var got map[string]int
-	l.w.eventually(fmt.Sprintf("%s makes %d calls", l.name, n), func() bool {
+	var got []string
+	from := -1 // calls that were made before are of another fleet
+	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.calls < until {
+		if from >= 0 && l.calls < from+50 {
 			return false
 		}
-		got = l.counts
-		l.counts = map[string]int{}
-		return true
+		got = slices.Sorted(maps.Keys(l.counts))
+		done := from >= 0 && slices.Equal(got, names)
+		from, l.counts = l.calls, map[string]int{}
+		return done
 	})
-	return got
-}
-
-// judgedCalls is the least number of calls that shares are judged by, and judgedSlack by how many calls a server may miss
-// its exact share. Four are for the calls of the two callers that are under way when counting begins and ends, and four for
-// the order in which a policy takes turns; smooth weighted round robin needs one.
-const judgedCalls, judgedSlack = 400, 8
-
-// shares waits until calls are shared roughly by weight, and then compares the next ones with the exact shares.
-func (l *load) shares(step string, weights map[string]int) {
-	l.w.t.Helper()
-	var got map[string]int
-	l.w.eventuallyOr(func() string {
-		return fmt.Sprintf("%s: %s shares its calls by %v: last %v", step, l.name, weights, got)
-	}, func() bool {
-		got = l.during(100)
-		return farthest(got, weights) <= total(got)/10
-	})
-	got = l.during(judgedCalls)
-	off := farthest(got, weights)
-	l.w.t.Logf("%s: %s: of %d calls %v, %d off", step, l.name, total(got), got, off)
-	if off > judgedSlack {
-		l.w.t.Errorf("that is more than %d off the shares by weights of %v", judgedSlack, weights)
-	}
-}
-
-// farthest returns by how many calls a server misses its share at most. A server without a weight must get no calls.
-func farthest(got, weights map[string]int) (most int) {
-	sum, all := total(weights), total(got)
-	for name := range got {
-		if weights[name] == 0 {
-			return all
-		}
-	}
-	for name, weight := range weights {
-		off := got[name]*sum - weight*all
-		most = max(most, (max(off, -off)+sum-1)/sum)
-	}
-	return most
-}
-
-func total(counts map[string]int) (sum int) {
-	for _, n := range counts {
-		sum += n
-	}
-	return sum
 }

@@ -30,7 +30,16 @@ type system struct {
 
 var systems = []system{etcdNaming, hanjm, grpcEtcd, xiezengcheng, leaseSuffix, tutorial, goZero}
 
-// theirWriterOurClient has callers of ours find what their writer registers.
+// each runs a test of each system.
+func each(t *testing.T, test func(s system, t *testing.T)) {
+	for _, s := range systems {
+		t.Run(s.name, func(t *testing.T) { test(s, t) })
+	}
+}
+
+// TestTheirWriterOurClient has callers of ours find what their writer registers.
+func TestTheirWriterOurClient(t *testing.T) { each(t, system.theirWriterOurClient) }
+
 func (s system) theirWriterOurClient(t *testing.T) {
 	w := newWorld(t, runtime.WithEmptyGrace(0))
 	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
@@ -59,7 +68,9 @@ func (s system) theirWriterOurClient(t *testing.T) {
 	reach("a", "b")
 }
 
-// ourWriterTheirReader has their reader find what servers of ours register, of which two are in one process.
+// TestOurWriterTheirReader has their reader find what servers of ours register, of which two are in one process.
+func TestOurWriterTheirReader(t *testing.T) { each(t, system.ourWriterTheirReader) }
+
 func (s system) ourWriterTheirReader(t *testing.T) {
 	w := newWorld(t)
 	conn, registry := s.dial(w), w.newRegistry()
@@ -81,14 +92,12 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 // TestLayouts_BesideTheirReaders has servers of ours write a second layout beside the one that a reader knows. It is no harm
 // to the reader: what it does not understand it passes over, or takes for an address that gRPC then finds nobody at.
 func TestLayouts_BesideTheirReaders(t *testing.T) {
-	for _, s := range systems {
-		t.Run(s.name, func(t *testing.T) {
-			w := newWorld(t)
-			for _, second := range layouts {
-				w.besideTheirReader(s, second)
-			}
-		})
-	}
+	each(t, func(s system, t *testing.T) {
+		w := newWorld(t)
+		for _, second := range layouts {
+			w.besideTheirReader(s, second)
+		}
+	})
 }
 
 func (w *world) besideTheirReader(s system, second layout) {

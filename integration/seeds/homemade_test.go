@@ -1,0 +1,115 @@
+package seeds
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// namingUpdate is naming.Update of gRPC before 1.30, whose JSON is what etcd's old clientv3/naming, and hanjm's after it, keeps
+// in etcd.
+type namingUpdate struct {
+	Op       uint8 // 0 adds
+	Addr     string
+	Metadata any
+}
+
+// hanjm is hanjm's package, which adds and deletes by hand.
+var hanjm = system{
+	name:      "hanjm",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
+	neighbour: "my-service-2",
+	register: func(w *world, key, addr string) (leave func()) {
+		value, err := json.Marshal(namingUpdate{Addr: addr})
+		must(w.t, err)
+		w.put(key+"/"+addr, string(value))
+		return func() { w.delete(key + "/" + addr) }
+	},
+	dial: func(w *world) *grpc.ClientConn {
+		return w.dialReader("hanjm:///my-service", "my-service/", func(kv *mvccpb.KeyValue) string {
+			var u namingUpdate
+			_ = json.Unmarshal(kv.Value, &u) // what is no JSON is passed over
+			return u.Addr
+		})
+	},
+}
+
+// grpcEtcd is the grpcEtcd resolver with its registration: /grpcEtcd/<name>/<addr> holds the address, and a reader takes the
+// address from the key. A ticker puts an entry back that is gone.
+var grpcEtcd = system{
+	name:      "grpcEtcd",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/grpcEtcd/callee", Layout: runtime.Plain},
+	target:    "etcd:////grpcEtcd/callee", // what was grpcEtcd://caller/callee
+	neighbour: "/grpcEtcd/callee2",
+	register: func(w *world, key, addr string) (leave func()) {
+		return w.keepEntry(func(clientv3.LeaseID) string { return key + "/" + addr }, addr)
+	},
+	returns: true,
+	dial: func(w *world) *grpc.ClientConn {
+		return w.dialReader("grpcEtcd://caller/callee", "/grpcEtcd/callee/", func(kv *mvccpb.KeyValue) string {
+			return strings.TrimPrefix(string(kv.Key), "/grpcEtcd/callee/")
+		})
+	},
+}
+
+// xiezengcheng is xiezengcheng/grpc-etcd: all services are under the prefix /etcd, and "etcd:///" is all that its callers say.
+// The instances of a service have its name in theirs.
+var xiezengcheng = system{
+	name: "xiezengcheng",
+	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain},
+	opts: []grpc.DialOption{runtime.WithSelector(func(e runtime.Endpoint) bool {
+		return !strings.HasPrefix(e.Instance, "user-service-")
+	})},
+	neighbour: "/etcd/user-service-",
+	register: func(w *world, key, addr string) (leave func()) {
+		if key == "/etcd" {
+			key = "/etcd/order-service-"
+		}
+		return w.keepEntry(func(clientv3.LeaseID) string { return key + addr }, addr)
+	},
+	dial: func(w *world) *grpc.ClientConn { return w.dialReader("etcd:///", "/etcd", valueOf) },
+}
+
+// leaseSuffix is the lease-suffix registry: <service><lease id> holds host:port. A loop renews the lease, and puts the address
+// under another key when that fails. A gateway lists what begins with the name of a service.
+var leaseSuffix = system{
+	name:      "lease suffix",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "hello", Layout: runtime.LeaseSuffix},
+	target:    "etcd:///hello?layout=lease_suffix",
+	neighbour: "hello2",
+	register: func(w *world, key, addr string) (leave func()) {
+		return w.keepEntry(func(lease clientv3.LeaseID) string { return key + strconv.FormatInt(int64(lease), 10) }, addr)
+	},
+	returns: true,
+	dial:    func(w *world) *grpc.ClientConn { return w.dialReader("suffix:///hello", "hello", valueOf) },
+}
+
+// tutorial is a tutorial's registry that many services copied. The fleet has the version in its keys, and a reader takes all that is
+// below "/user/", whatever its version.
+var tutorial = system{
+	name: "a tutorial's",
+	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1",
+		Layout: runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "version", Weight: "weight"})},
+	neighbour: "/user/v2",
+	register: func(w *world, key, addr string) (leave func()) {
+		value := fmt.Sprintf(`{"name":"user","addr":%q,"version":%q,"weight":1}`, addr, strings.TrimPrefix(key, "/user/"))
+		return w.keepEntry(func(clientv3.LeaseID) string { return key + "/" + addr }, value)
+	},
+	returns: true,
+	dial: func(w *world) *grpc.ClientConn {
+		return w.dialReader("tutorial:///user", "/user/", func(kv *mvccpb.KeyValue) string {
+			var s struct {
+				Addr string `json:"addr"`
+			}
+			_ = json.Unmarshal(kv.Value, &s) // what is no JSON is passed over
+			return s.Addr
+		})
+	},
+}

@@ -32,12 +32,7 @@ const soon = time.Minute
 // etcd is shared by the tests, each of which has a namespace of its own.
 var etcd *etcdtest.Cluster
 
-func TestMain(m *testing.M) {
-	if os.Getenv(processEnv) != "" {
-		os.Exit(serveProcess())
-	}
-	os.Exit(kit.OnEtcd(m, &etcd))
-}
+func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
 // plaintext is the credentials of clients.
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -165,26 +160,14 @@ func (l library) Return(_ context.Context, stream *connectgo.ClientStream[connec
 	return connectgo.NewResponse(&connect.ReturnReply{Books: n}), stream.Err()
 }
 
-// Chat echoes, with the title "hold" at the end.
+// Chat echoes.
 func (l library) Chat(_ context.Context, stream *connectgo.BidiStream[connect.Book, connect.Book]) error {
-	var held []*connect.Book
 	for {
 		book, err := stream.Receive()
-		switch {
-		case errors.Is(err, io.EOF):
-			for _, book := range held {
-				if err := stream.Send(book); err != nil {
-					return err
-				}
-			}
+		if errors.Is(err, io.EOF) {
 			return nil
-		case err != nil:
-			return err
-		case book.GetTitle() == "hold":
-			held = append(held, book)
-			continue
 		}
-		if err := stream.Send(book); err != nil {
+		if err := errors.Join(err, stream.Send(book)); err != nil {
 			return err
 		}
 	}

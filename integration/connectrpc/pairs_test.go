@@ -47,13 +47,8 @@ func TestAffinity(t *testing.T) {
 		key := strconv.Itoa(int(shelf + 1))
 		first := borrow(ctx, key)
 		used[first] = true
-		for range 3 {
-			if again := borrow(ctx, key); again != first {
-				t.Errorf("reader %s: %s, then %s", key, first, again)
-			}
-			if other := search(ctx, shelf+1); other != first { // 1 is spelled "1"
-				t.Errorf("reader %s: %s, shelf %s", key, first, other)
-			}
+		if other := search(ctx, shelf+1); other != first { // 1 is spelled "1"
+			t.Errorf("reader %s: %s, shelf %s", key, first, other)
 		}
 		// One in the context wins.
 		if other := search(runtime.WithAffinity(ctx, key), 99); other != first {
@@ -143,7 +138,7 @@ func TestLanes(t *testing.T) {
 	client := w.client()
 	byGRPC, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
 	must(t, err)
-	for range 6 {
+	for range 2 {
 		for lane, want := range map[string]string{"": "greeter ", "red": "greeter red", "none": "greeter "} {
 			ctx := runtime.WithLane(kit.Bounded(t, soon), lane)
 			borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
@@ -255,28 +250,4 @@ func metaOf(err error) http.Header {
 		return failed.Meta()
 	}
 	return nil
-}
-
-// Calls of clients of Connect go to another cluster's servers while home has none, and come back.
-func TestFallback(t *testing.T) {
-	w := newWorld(t)
-	w.libraries("away")
-	inHome := runtime.WithNamespace("home-" + w.namespace)
-	client, err := connectconnect.NewLibraryClientFromEtcd(w.newRegistry(inHome, runtime.WithFallback(w.registry)), plaintext)
-	must(t, err)
-	answeredBy := func(want string) {
-		t.Helper()
-		kit.Eventually(t, soon, "a call is answered by "+want, func() bool {
-			reply, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-			must(t, err)
-			return reply.Msg.GetServer() == want
-		})
-	}
-	answeredBy("away")
-	home := w.serveOf(w.newRegistry(inHome), h2c(), func(s *connectetcd.Server) {
-		connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: "home"})
-	})
-	answeredBy("home")
-	must(t, home.stop())
-	answeredBy("away")
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,6 +95,39 @@ func TestDrain(t *testing.T) {
 	if err := errors.Join(<-finished, <-stopped); err != nil {
 		t.Error(err)
 	}
+}
+
+// No call fails while servers join and drain, of whichever kind it is.
+func TestNoCallFails(t *testing.T) {
+	w := newWorld(t)
+	servers := w.libraries("server0", "server1", "server2")
+	client := w.client()
+	var made atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	var calling sync.WaitGroup
+	for range 4 {
+		calling.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := callEach(kit.Bounded(t, soon), client); err != nil {
+					t.Error(err)
+				}
+				made.Add(1)
+			}
+		})
+	}
+	goOn := func() {
+		before := made.Load()
+		kit.Eventually(t, soon, "calls go on", func() bool { return made.Load() >= before+12 })
+	}
+	for i, s := range servers {
+		goOn()
+		w.libraries(fmt.Sprint("joined", i))
+		goOn()
+		must(t, s.stop())
+	}
+	goOn()
+	cancel()
+	calling.Wait()
 }
 
 // A drain does not wait for a connection that was opened ahead, as browsers do, and is no open call.

@@ -3,7 +3,6 @@ package versions
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -22,7 +21,6 @@ type etcd struct {
 	t          *testing.T
 	name, dir  string
 	addr, peer string // host:port
-	scheme     string
 	cluster    string // name=url of each member
 	cmd        *exec.Cmd
 	exited     chan struct{} // closed when the process has ended
@@ -30,12 +28,9 @@ type etcd struct {
 }
 
 // startEtcd starts an etcd of one member, and waits until it answers. It skips the test if there is no etcd to start.
-func startEtcd(t *testing.T, opts ...func(*etcd)) *etcd {
+func startEtcd(t *testing.T) *etcd {
 	t.Helper()
 	e := newMember(t, "single")
-	for _, opt := range opts {
-		opt(e)
-	}
 	e.cluster = e.member()
 	e.start()
 	e.await()
@@ -48,7 +43,7 @@ func newMember(t *testing.T, name string) *etcd {
 	if os.Getenv("TEST_ETCD") == "" {
 		t.Skip("TEST_ETCD does not name an etcd; make versions builds some")
 	}
-	e := &etcd{t: t, name: name, dir: filepath.Join(t.TempDir(), name), addr: freeAddr(t), peer: freeAddr(t), scheme: "http"}
+	e := &etcd{t: t, name: name, dir: filepath.Join(t.TempDir(), name), addr: freeAddr(t), peer: freeAddr(t)}
 	t.Cleanup(e.kill) // registered before what the test uses it for, so it runs last
 	return e
 }
@@ -56,7 +51,7 @@ func newMember(t *testing.T, name string) *etcd {
 // member returns the member as --initial-cluster names it.
 func (e *etcd) member() string { return e.name + "=http://" + e.peer }
 
-func (e *etcd) endpoint() string { return e.scheme + "://" + e.addr }
+func (e *etcd) endpoint() string { return "http://" + e.addr }
 
 // start starts the process on its data directory.
 func (e *etcd) start() {
@@ -66,9 +61,6 @@ func (e *etcd) start() {
 		"--listen-client-urls", e.endpoint(), "--advertise-client-urls", e.endpoint(),
 		"--listen-peer-urls", "http://" + e.peer, "--initial-advertise-peer-urls", "http://" + e.peer,
 		"--initial-cluster", e.cluster, "--heartbeat-interval", "50", "--election-timeout", "500",
-	}
-	if e.scheme == "https" {
-		args = append(args, "--auto-tls")
 	}
 	e.cmd = exec.Command(os.Getenv("TEST_ETCD"), args...)
 	e.cmd.Stdout, e.cmd.Stderr = &e.log, &e.log
@@ -122,16 +114,11 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 		Endpoints: []string{e.endpoint()}, DialTimeout: soon,
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 	}
-	if e.scheme == "https" {
-		config.TLS = &tls.Config{InsecureSkipVerify: true} // the certificate is etcd's own
-	}
 	for _, opt := range opts {
 		opt(&config)
 	}
 	client, err := clientv3.New(config)
-	if err != nil {
-		e.t.Fatal(err)
-	}
+	must(e.t, err)
 	e.t.Cleanup(func() { client.Close() })
 	return client
 }
@@ -144,15 +131,13 @@ func init() { lastPort.Store(20_000 + int64(os.Getpid()%100)*100) }
 // freeAddr returns a loopback address that nobody listens on, a different one each time.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
+	for {
 		addr := fmt.Sprint("127.0.0.1:", lastPort.Add(1))
 		if lis, err := net.Listen("tcp", addr); err == nil {
 			lis.Close()
 			return addr
 		}
 	}
-	t.Fatal("a hundred ports in a row are taken")
-	return ""
 }
 
 // startThree starts a cluster of three members, and waits until all of them answer.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,39 +29,38 @@ const (
 	soon = 30 * time.Second
 )
 
-// logs collects what a registry logs. It is safe for concurrent use.
-type logs struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// newRegistry returns a registry that is closed with the test, and its log.
-func newRegistry(t *testing.T, client *clientv3.Client) (*runtime.Registry, *logs) {
-	l := &logs{}
-	registry := runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(l, nil))))
+// newRegistry returns a registry that is closed with the test, and what counts its warnings.
+func newRegistry(t *testing.T, client *clientv3.Client) (registry *runtime.Registry, warnings *atomic.Int64) {
+	warnings = new(atomic.Int64)
+	registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Any() == slog.LevelWarn {
+				warnings.Add(1)
+			}
+			return a
+		},
+	}))))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if err := registry.Close(ctx); err != nil {
 			t.Logf("close the registry: %v", err)
 		}
-		if t.Failed() {
-			t.Logf("the registry's log:\n%s", l)
-		}
 	})
-	return registry, l
+	return registry, warnings
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // greeter answers with its own address.
@@ -77,9 +77,7 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	addr = lis.Addr().String()
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{addr: addr})
@@ -106,9 +104,7 @@ func registered(server *runtime.Server) bool {
 func newCaller(t *testing.T, registry *runtime.Registry) basic.GreeterClient {
 	t.Helper()
 	client, err := basic.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return client
 }
 
@@ -118,9 +114,7 @@ func call(t *testing.T, client basic.GreeterClient) string {
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	reply, err := client.SayHello(ctx, &basic.HelloRequest{}, grpc.WaitForReady(true))
-	if err != nil {
-		t.Fatalf("call: %v", err)
-	}
+	must(t, err)
 	return reply.GetMessage()
 }
 
@@ -138,19 +132,11 @@ func awaitCalls(t *testing.T, client basic.GreeterClient, addrs ...string) {
 	})
 }
 
-// calling makes calls, one after the other.
-type calling struct {
-	t      *testing.T
-	cancel context.CancelFunc
-	ended  chan struct{}
-}
-
 // keepCalling calls until stop is called or the test ends. A call that fails is an error of the test.
-func keepCalling(t *testing.T, client basic.GreeterClient) *calling {
+func keepCalling(t *testing.T, client basic.GreeterClient) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &calling{t: t, cancel: cancel, ended: make(chan struct{})}
-	go func() {
-		defer close(c.ended)
+	var calling sync.WaitGroup
+	calling.Go(func() {
 		for ctx.Err() == nil {
 			bounded, cancel := context.WithTimeout(context.Background(), soon)
 			_, err := client.SayHello(bounded, &basic.HelloRequest{})
@@ -160,14 +146,10 @@ func keepCalling(t *testing.T, client basic.GreeterClient) *calling {
 				return
 			}
 		}
-	}()
-	t.Cleanup(c.stop)
-	return c
-}
-
-func (c *calling) stop() {
-	c.cancel()
-	<-c.ended
+	})
+	stop = func() { cancel(); calling.Wait() }
+	t.Cleanup(stop)
+	return stop
 }
 
 // follow watches a key as long as the test runs. addrs returns the present addresses.
@@ -201,12 +183,8 @@ func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() 
 // leaseOf returns the lease of the only key of the service, 0 if there is no key.
 func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
-	resp, err := client.Get(ctx, key+"/", clientv3.WithPrefix())
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp, err := client.Get(bounded(t), key+"/", clientv3.WithPrefix())
+	must(t, err)
 	if len(resp.Kvs) != 1 {
 		return 0
 	}
@@ -216,16 +194,13 @@ func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 // put puts n entries into etcd, of servers that do not exist.
 func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
 	var ops []clientv3.Op
 	for i := range n {
 		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf(`{"Op":0,"Addr":"127.0.0.1:%d"}`, i+1)))
 	}
 	for batch := range slices.Chunk(ops, 100) {
-		if _, err := client.Txn(ctx).Then(batch...).Commit(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := client.Txn(bounded(t)).Then(batch...).Commit()
+		must(t, err)
 	}
 }
 
@@ -233,8 +208,7 @@ func put(t *testing.T, client *clientv3.Client, key string, n int) {
 // there. Their passwords are their names.
 func enableAuth(t *testing.T, client *clientv3.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
+	ctx := bounded(t)
 	var failed error
 	note := func(_ any, err error) { failed = errors.Join(failed, err) }
 	for _, u := range []struct {
@@ -251,9 +225,7 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 	note(client.UserAdd(ctx, "root", "root"))
 	note(client.UserGrantRole(ctx, "root", "root"))
 	note(client.AuthEnable(ctx))
-	if failed != nil {
-		t.Fatal(failed)
-	}
+	must(t, failed)
 }
 
 // countReads counts the reads of an etcd client.

@@ -41,9 +41,6 @@ func (w *world) process(zone string, command ...string) caller {
 	c.orders, c.out, c.wait = in, bufio.NewReader(out), sync.OnceValue(cmd.Wait)
 	must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
-		if w.t.Failed() {
-			w.explain()
-		}
 		_ = cmd.Process.Kill() // it may have ended
 		_ = c.wait()
 		if w.t.Failed() {

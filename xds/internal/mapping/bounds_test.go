@@ -22,15 +22,15 @@ func TestMap_Bounds(t *testing.T) {
 		lanes     int // that have routes; -1: an error
 	}{
 		{"lanes with two headers", etcdPolicy(label + `,"laneHeader":"x-lane"`), 300, lane, 256},
-		{"methods in lanes", methodsOf(40, label), 300, lane, 101},
-		{"long names of methods in lanes", methodsNamed(strings.Repeat("s", 20<<10), 1, label), 300, lane, 75},
+		{"methods in lanes", methodsOf(25, label), 300, lane, 180},
+		{"long names of methods in lanes", methodsNamed(strings.Repeat("s", 9<<10), 1, label), 300, lane, 180},
 		{"groups in lanes", etcdPolicy(splitOf(250) + "," + label), 1000, lane, 256},
 		{"each group in every lane", etcdPolicy(splitOf(50) + "," + label), 50 * 50,
 			func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%50, i/50) }, 50},
-		{"methods", methodsOf(8000, splitOf(1)), 10, lane, -1},
+		{"methods", methodsOf(5100, splitOf(1)), 1, func(int) string { return "e" }, -1},
 		{"methods and groups", methodsOf(1000, splitOf(250)), 250, func(i int) string { return fmt.Sprintf("e%d v%d", i, i) }, -1},
 		{"a long name of a group", methodsOf(700, `"split":[{"match":{"`+strings.Repeat(`\"`, 30<<10)+`":""},"weight":1}]`), 10, lane, 0},
-		{"strict lanes", methodsOf(100, strictLanes(60)), 10, lane, -1},
+		{"strict lanes", methodsOf(100, strictLanes(60)), 10, func(i int) string { return fmt.Sprintf("e%d", i) }, -1},
 	} {
 		s, err := mapped(t, tt.config, tt.endpoints, tt.spec)
 		if tt.lanes < 0 {

@@ -44,7 +44,7 @@ func (m *mapping) routes() *Resource {
 		}
 		if m.err != nil || bytes > maxBytes || len(host.Routes) > maxRoutes {
 			m.fail(errTooLarge)
-			break
+			return nil
 		}
 	}
 	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})

@@ -49,14 +49,3 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 		t.Errorf("left are %+v", left)
 	}
 }
-
-// Their reader takes all that is below its target for its own, ours what is right below its key.
-func TestEtcdNaming_TheirReaderTakesWhatIsBelow(t *testing.T) {
-	w := newWorld(t)
-	below := *etcdNaming.desc
-	below.Key += "/eu"
-	w.publish("its own", etcdNaming.desc)
-	w.publish("below", &below)
-	w.balanced(etcdNaming.dial(w), "its own", "below")
-	w.balanced(w.conn(etcdNaming.desc), "its own")
-}

@@ -1,39 +1,113 @@
+// Package dubbo tests that our clients find dubbo-go's servers, by its application-level discovery. Our servers do not write
+// what it registers.
 package dubbo
 
 import (
+	"context"
+	"io"
+	"log"
 	"net"
 	"testing"
 
+	"dubbo.apache.org/dubbo-go/v3"
+	_ "dubbo.apache.org/dubbo-go/v3/cluster/cluster/failover"
+	_ "dubbo.apache.org/dubbo-go/v3/cluster/loadbalance/random"
+	"dubbo.apache.org/dubbo-go/v3/common/constant"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/accesslog"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/echo"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/exec_limit"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/generic"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/graceful_shutdown"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/token"
+	_ "dubbo.apache.org/dubbo-go/v3/filter/tps"
+	_ "dubbo.apache.org/dubbo-go/v3/metadata/mapping/metadata"
+	_ "dubbo.apache.org/dubbo-go/v3/metadata/report/etcd"
+	"dubbo.apache.org/dubbo-go/v3/protocol"
+	_ "dubbo.apache.org/dubbo-go/v3/protocol/dubbo" // its metadata service
+	_ "dubbo.apache.org/dubbo-go/v3/protocol/triple"
+	"dubbo.apache.org/dubbo-go/v3/protocol/triple/triple_protocol"
+	_ "dubbo.apache.org/dubbo-go/v3/proxy/proxy_factory"
+	"dubbo.apache.org/dubbo-go/v3/registry"
+	_ "dubbo.apache.org/dubbo-go/v3/registry/directory"
+	_ "dubbo.apache.org/dubbo-go/v3/registry/etcdv3" // the service discovery by etcd
+	_ "dubbo.apache.org/dubbo-go/v3/registry/protocol"
+	_ "dubbo.apache.org/dubbo-go/v3/registry/servicediscovery"
+	"dubbo.apache.org/dubbo-go/v3/server"
+	"github.com/dubbogo/gost/log/logger"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
+
+func TestMain(m *testing.M) {
+	logger.SetLogger(zap.NewNop().Sugar())
+	log.SetOutput(io.Discard) // where its etcd client logs
+	world.Main(m, map[string]func([]string){
+		"server": func(args []string) { run(args[0], args[1], &world.Greeter{Name: args[2]}) },
+	})
+}
+
+// run is the main function of an application of dubbo-go's.
+func run(etcdAddr, addr string, impl basic.GreeterServer) {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		panic(err)
+	}
+	instance, err := dubbo.NewInstance(
+		dubbo.WithName("user"),
+		dubbo.WithRegistry(registry.WithEtcdV3(), registry.WithAddress(etcdAddr)),
+		dubbo.WithProtocol(protocol.WithTriple(), protocol.WithIp("127.0.0.1"), protocol.WithPort(tcp.Port)),
+	)
+	if err != nil {
+		panic(err)
+	}
+	s, err := instance.NewServer()
+	if err != nil {
+		panic(err)
+	}
+	if err := s.Register(impl, greeterInfo); err != nil {
+		panic(err)
+	}
+	if err := s.Serve(); err != nil {
+		panic(err)
+	}
+}
+
+// greeterInfo is the greeter as dubbo-go's generator describes a service to servers.
+var greeterInfo = &server.ServiceInfo{
+	InterfaceName: "basic.Greeter",
+	ServiceType:   (*basic.GreeterServer)(nil),
+	Methods: []server.MethodInfo{{
+		Name: "SayHello", Type: constant.CallUnary,
+		ReqInitFunc: func() any { return new(basic.HelloRequest) },
+		MethodFunc: func(ctx context.Context, args []any, handler any) (any, error) {
+			reply, err := handler.(basic.GreeterServer).SayHello(ctx, args[0].(*basic.HelloRequest))
+			if err != nil {
+				return nil, err
+			}
+			return triple_protocol.NewResponse(reply), nil
+		},
+	}},
+}
+
+var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 
 // process starts a server in a process of its own, and returns when it is in etcd. SIGTERM stops it,
 // but does not take it out of etcd in time: somebody has to do that before.
 func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
-	listener := w.Listen()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p := w.StartServer(user.Key, "server", w.EtcdAddr(), port, name)
-	conn, err := grpc.NewClient("127.0.0.1:"+port, world.Plaintext())
+	addr := world.FreeAddr()
+	p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
+	conn, err := grpc.NewClient(addr, world.Plaintext())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	w.Reaches(conn, name) // it is in etcd before it answers
-	leave = func() {
-		if _, err := w.Etcd.Admin().Delete(w.Context(), user.Key+"/127.0.0.1:"+port); err != nil {
-			t.Error(err)
-		}
-	}
-	return leave, p.Terminate
+	return func() { w.Remove(key) }, p.Terminate
 }
 
 // The servers of a fleet of dubbo-go's, which have our callers by then, move under load. dubbo-go's own callers do not find
@@ -41,9 +115,7 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 func TestRoad(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		dial := func() (roadtest.Call, func()) { return world.Caller(w.Conn(user)) }
-		from = roadtest.Kind{Serve: func(name string) (leave, stop func()) { return process(t, w, name) }, Dial: dial}
-		to = roadtest.Kind{Serve: func(name string) (leave, stop func()) { return nil, w.Publish(name, user).Stop }, Dial: dial}
-		return from, to
+		to = w.Ours(user)
+		return roadtest.Kind{Serve: func(name string) (leave, stop func()) { return process(t, w, name) }, Dial: to.Dial}, to
 	})
 }

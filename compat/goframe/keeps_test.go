@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/gogf/gf/v2/errors/gcode"
@@ -29,22 +30,18 @@ var failures = map[string]func() error{
 	"a status":               func() error { return status.Error(codes.ResourceExhausted, "slower") },
 	"a plain error":          func() error { return errors.New("plain") },
 	"a panic":                func() error { panic("a bug") },
-	"nothing":                func() error { return nil },
 }
 
 func (failing) SayHello(_ context.Context, request *basic.HelloRequest) (*basic.HelloReply, error) {
-	if err := failures[request.GetName()](); err != nil {
-		return nil, err
-	}
-	return &basic.HelloReply{Message: "lives"}, nil
+	return nil, failures[request.GetName()]()
 }
 
 // answers returns what a caller sees of each failure.
 func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 	seen := make(map[string]string, len(failures))
 	for name := range failures {
-		reply, err := basic.NewGreeterClient(conn).SayHello(w.Context(), &basic.HelloRequest{Name: name})
-		seen[name] = fmt.Sprintf("%s: status %v, gcode %d, %v", reply.GetMessage(), status.Code(err), gerror.Code(err).Code(), err)
+		_, err := basic.NewGreeterClient(conn).SayHello(w.Context(), &basic.HelloRequest{Name: name})
+		seen[name] = fmt.Sprintf("status %v, gcode %d, %v", status.Code(err), gerror.Code(err).Code(), err)
 	}
 	return seen
 }
@@ -53,25 +50,16 @@ func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 // our connection has the interceptors of GoFrame's.
 func TestKeeps(t *testing.T) {
 	w := world.New(t)
-	process := startTheirs(w, "failing server")
-	w.Eventually(process.Output, func() bool { return len(w.Entries(user.Key)) == 1 })
+	process, _ := w.StartServer(user.Key, "failing server", w.EtcdAddr())
 	theirs, ours := dialTheirs(t, w), newConn(w)
 	want := answers(w, theirs)
-	for failure, answer := range map[string]string{
-		"a code of one's own": ": status Unknown, gcode 1001, out of stock",
-		"a panic":             ": status Unknown, gcode 2, panic recovered: a bug",
-		"nothing":             "lives: status OK, gcode -1, <nil>",
-	} {
-		if want[failure] != answer {
-			t.Errorf("%s: GoFrame says %q, and used to say %q", failure, want[failure], answer)
-		}
+	if want["a panic"] != "status Unknown, gcode 2, panic recovered: a bug" {
+		t.Errorf("GoFrame says %q of a panic, and used to say otherwise", want["a panic"])
 	}
 	compare := func(step string, conn grpc.ClientConnInterface) {
 		t.Helper()
-		for failure, got := range answers(w, conn) {
-			if got != want[failure] {
-				t.Errorf("%s: %s: %q, want %q", step, failure, got, want[failure])
-			}
+		if got := answers(w, conn); !maps.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", step, got, want)
 		}
 	}
 	compare("our caller, their server", ours)

@@ -1,29 +1,87 @@
 package goframe
 
 import (
+	"context"
 	"testing"
+
+	etcd "github.com/gogf/gf/contrib/registry/etcd/v2"
+	"github.com/gogf/gf/contrib/rpc/grpcx/v2"
+	"github.com/gogf/gf/v2/frame/g"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
+
+func TestMain(m *testing.M) {
+	g.Log().SetStdoutPrint(false)
+	world.Main(m, map[string]func([]string){
+		"server":         func(args []string) { run(args[0], &world.Greeter{Name: args[1]}) },
+		"failing server": func(args []string) { run(args[0], failing{}) },
+		"caller":         func(args []string) { call(args[0]) },
+	})
+}
+
+// run is the main function of a server of GoFrame's.
+func run(etcdAddrs string, impl basic.GreeterServer) {
+	grpcx.Resolver.Register(etcd.New(etcdAddrs))
+	c := grpcx.Server.NewConfig()
+	c.Name, c.Address = "user", "127.0.0.1:0"
+	s := grpcx.Server.New(c)
+	basic.RegisterGreeterServer(s.Server, impl)
+	s.Run()
+}
+
+// newServer returns a server of ours, in the lines of docs/migration.md.
+func newServer(registry *runtime.Registry) *runtime.Server {
+	c := grpcx.Server.NewConfig() // what config.yaml says of logs, as before
+	server := registry.NewServer(grpcx.Server.New(c).Server)
+	c.LogStdout = false
+	return server
+}
+
+// newConn returns a connection of ours, in the lines of docs/migration.md.
+func newConn(w *world.World) *grpc.ClientConn {
+	return w.Conn(user,
+		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
+		grpcx.Client.ChainStream(grpcx.Client.StreamTracing),
+	)
+}
+
+// call is the main function of a caller of GoFrame's. It calls as long as it lives, and tells of each server once.
+func call(etcdAddrs string) {
+	g.Log().SetStdoutPrint(true)
+	grpcx.Resolver.Register(etcd.New(etcdAddrs))
+	conn := grpcx.Client.MustNewGrpcClientConn("user")
+	for told := make(map[string]bool); ; {
+		if name, err := world.SayHello(context.Background(), conn); err == nil && !told[name] {
+			told[name] = true
+			println("answered by", name)
+		}
+	}
+}
+
+// dialTheirs returns a connection of GoFrame's own client.
+func dialTheirs(t *testing.T, w *world.World) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpcx.Client.NewGrpcClientConn("user", grpc.WithResolvers(grpcx.Resolver.New(theirs(w))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
 
 // A fleet of GoFrame's moves under load. Each server is ended by the signal that ends GoFrame's.
 func TestRoad(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		from = roadtest.Kind{
-			Serve: func(name string) (leave, stop func()) { return nil, startTheirs(w, "server", name).Terminate },
-			Dial: func() (roadtest.Call, func()) {
-				return world.Caller(dialTheirs(t, w))
-			},
-		}
-		to = roadtest.Kind{
-			Serve: func(name string) (leave, stop func()) {
-				return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{Name: name}, user).Stop
-			},
-			Dial: func() (roadtest.Call, func()) {
-				return world.Caller(newConn(w))
-			},
+		from = roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn { return dialTheirs(t, w) })}
+		to = roadtest.Kind{Dial: world.Callers(func() *grpc.ClientConn { return newConn(w) })}
+		to.Serve = func(name string) (leave, stop func()) {
+			return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{Name: name}, user).Stop
 		}
 		return from, to
 	})

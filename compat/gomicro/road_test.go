@@ -2,24 +2,108 @@ package gomicro
 
 import (
 	"context"
-	"strings"
 	"testing"
+	"time"
 
+	grpcclient "github.com/go-micro/plugins/v4/client/grpc"
+	"github.com/go-micro/plugins/v4/registry/etcd"
+	grpcserver "github.com/go-micro/plugins/v4/server/grpc"
+	"go-micro.dev/v4"
+	"go-micro.dev/v4/client"
+	microregistry "go-micro.dev/v4/registry"
+	"go-micro.dev/v4/selector"
+	"go-micro.dev/v4/server"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
+
+func TestMain(m *testing.M) {
+	world.Main(m, map[string]func([]string){
+		"server":           func(args []string) { run(newService(args[0]), &Greeter{args[1]}) },
+		"announced server": func(args []string) { announce(args[0], &Greeter{args[1]}) },
+	})
+}
+
+// Greeter is an implementation as go-micro has it. The name of its type is that of the service.
+type Greeter struct{ name string }
+
+// SayHello answers with the server's name.
+func (g *Greeter) SayHello(_ context.Context, request *basic.HelloRequest, reply *basic.HelloReply) error {
+	if fail := failures[request.GetName()]; fail != nil {
+		return fail()
+	}
+	reply.Message = g.name
+	return nil
+}
+
+// newService returns a service of go-micro's that speaks gRPC.
+func newService(etcdAddr string, opts ...micro.Option) micro.Service {
+	return micro.NewService(append([]micro.Option{
+		micro.Server(grpcserver.NewServer()), micro.Client(grpcclient.NewClient()),
+		micro.Registry(etcd.NewRegistry(microregistry.Addrs(etcdAddr))),
+		micro.Name("user"), micro.Address("127.0.0.1:0"), micro.RegisterTTL(30 * time.Second), micro.RegisterInterval(10 * time.Second),
+	}, opts...)...)
+}
+
+// run is the main function of a server of go-micro's.
+func run(s micro.Service, impl *Greeter) {
+	if err := micro.RegisterHandler(s.Server(), impl); err != nil {
+		panic(err)
+	}
+	if err := s.Run(); err != nil {
+		panic(err)
+	}
+}
+
+// announce is the main function of a server of go-micro's that this project announces.
+func announce(etcdAddr string, impl *Greeter) {
+	service, err := announced(context.Background(), world.RegistryAt(etcdAddr), etcdAddr)
+	if err != nil {
+		panic(err)
+	}
+	run(service, impl)
+}
+
+// announced returns such a server, in the lines of docs/migration.md.
+func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string) (service micro.Service, err error) {
+	announced := registry.NewServer(grpc.NewServer()) // it serves nothing: go-micro's server does
+	announced.Publish(user)
+	service = newService(etcdAddr,
+		micro.AfterStart(func() error { return announced.Announce(ctx, service.Server().Options().Address) }),
+		micro.BeforeStop(func() error {
+			defer time.Sleep(time.Second) // go-micro's server ends at once: let callers hear of it first
+			return announced.Withdraw(ctx)
+		}),
+	)
+	err = service.Server().Init(server.Registry(microregistry.NewMemoryRegistry()))
+	return service, err
+}
+
+// caller is go-micro's own client.
+type caller struct{ client.Client }
+
+func newCaller(r microregistry.Registry) caller {
+	return caller{grpcclient.NewClient(client.Registry(r), client.Selector(selector.NewSelector(selector.Registry(r))))}
+}
+
+func (c caller) sayHello(ctx context.Context, name string) (string, error) {
+	var reply basic.HelloReply
+	err := c.Call(ctx, c.NewRequest("user", "Greeter.SayHello", &basic.HelloRequest{Name: name}), &reply)
+	return reply.GetMessage(), err
+}
 
 // oldKind is go-micro's servers and callers. A server of go-micro's ends at once, and whoever has just picked it fails. So
 // its key is deleted first, by hand.
 func oldKind(t *testing.T, w *world.World) roadtest.Kind {
 	return roadtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
-			process := w.Start("server", w.EtcdAddr(), name)
-			key := nodeKey(w, process)
-			return func() { remove(t, w, key) }, process.Terminate
+			process, key := w.StartServer(user.Key, "server", w.EtcdAddr(), name)
+			return func() { w.Remove(key) }, process.Terminate
 		},
 		Dial: func() (roadtest.Call, func()) {
 			old, watches := newCaller(theirs(w)), w.Etcd.Calls().Count(etcdtest.Watch, user.Key)
@@ -36,43 +120,19 @@ func oldKind(t *testing.T, w *world.World) roadtest.Kind {
 	}
 }
 
-// nodeKey waits until a server of go-micro's is in etcd, and returns its key.
-func nodeKey(w *world.World, process *world.Process) (key string) {
-	w.Eventually(process.Output, func() bool {
-		_, id, logged := strings.Cut(process.Output(), "Registering node: ")
-		id, _, _ = strings.Cut(id, "\n")
-		key = user.Key + "/" + id
-		return logged && len(w.Entries(key)) == 1
-	})
-	return key
-}
-
-// remove deletes a key, as etcdctl would.
-func remove(t *testing.T, w *world.World, key string) {
-	t.Helper()
-	if deleted, err := w.Etcd.Admin().Delete(w.Context(), key); err != nil || deleted.Deleted != 1 {
-		t.Errorf("delete %s: %v, %v", key, deleted, err)
-	}
-}
-
 // newCallers are ours.
 func newCallers(w *world.World) func() (roadtest.Call, func()) {
-	return func() (roadtest.Call, func()) {
-		return world.Caller(w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)))
-	}
+	return world.Callers(func() *grpc.ClientConn { return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)) })
 }
 
 // A fleet of go-micro's moves to gRPC servers that are cured.
 func TestRoad(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), roadtest.Kind{
-			Serve: func(name string) (leave, stop func()) {
-				impl := greeter{micro: &Greeter{name}}
-				return nil, w.PublishOn(newServer(w.NewRegistry(), impl), impl, user).Stop
-			},
-			Dial: newCallers(w),
-		}
+		return oldKind(t, w), roadtest.Kind{Dial: newCallers(w), Serve: func(name string) (leave, stop func()) {
+			impl := greeter{micro: &Greeter{name}}
+			return nil, w.PublishOn(newServer(w.NewRegistry(), impl), impl, user).Stop
+		}}
 	})
 }
 
@@ -80,11 +140,6 @@ func TestRoad(t *testing.T) {
 func TestRoadWithTheirServer(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), roadtest.Kind{
-			Serve: func(name string) (leave, stop func()) {
-				return nil, w.StartServer(user.Key, "announced server", w.EtcdAddr(), name).Terminate
-			},
-			Dial: newCallers(w),
-		}
+		return oldKind(t, w), roadtest.Kind{Dial: newCallers(w), Serve: w.Programs(user.Key, "announced server")}
 	})
 }

@@ -1,7 +1,14 @@
-package main
+package gozero
 
 import (
 	"testing"
+
+	"github.com/zeromicro/go-zero/core/conf"
+	"github.com/zeromicro/go-zero/core/discov"
+	"github.com/zeromicro/go-zero/core/logx"
+	"github.com/zeromicro/go-zero/core/service"
+	"github.com/zeromicro/go-zero/zrpc"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
@@ -15,41 +22,75 @@ var user = &runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// ends returns zrpc's servers and callers, and ours.
-func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
-	from = roadtest.Kind{
-		Serve: func(name string) (leave, stop func()) {
-			return nil, w.StartServer(user.Key, "server", w.EtcdAddr(), name).Terminate
+func TestMain(m *testing.M) {
+	logx.Disable()
+	world.Main(m, map[string]func([]string){
+		"server": func(args []string) {
+			serve(args[1], func(config zrpc.RpcServerConf, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
+				config.Etcd = discov.EtcdConf{Hosts: args[:1], Key: user.Key}
+				return zrpc.NewServer(config, func(g *grpc.Server) { basic.RegisterGreeterServer(g, impl) })
+			})
 		},
-		Dial: func() (roadtest.Call, func()) { return world.Caller(dial(t, w, user.Key)) },
+		// It is announced under the key and in the layout of those that register themselves.
+		"announced server": func(args []string) {
+			serve(args[1], func(config zrpc.RpcServerConf, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
+				return NewServer(config, world.RegistryAt(args[0]), impl, runtime.WithLayouts(runtime.GoZero))
+			})
+		},
+	})
+}
+
+// serve is the main function of a zrpc server, with zrpc's defaults and without the ports that it would open beside.
+func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error)) {
+	var config zrpc.RpcServerConf
+	if err := conf.FillDefault(&config); err != nil {
+		panic(err)
 	}
-	to = roadtest.Kind{
-		Serve: func(name string) (leave, stop func()) { return nil, w.Publish(name, user).Stop },
-		Dial:  func() (roadtest.Call, func()) { return world.Caller(w.Conn(user)) },
+	config.Name, config.ListenOn = "greeter", world.FreeAddr()
+	config.Mode = service.TestMode // no calls are shed on a busy machine
+	config.DevServer.Enabled = false
+	server, err := newServer(config, &world.Greeter{Name: name})
+	if err != nil {
+		panic(err)
 	}
-	return from, to
+	logx.Disable()
+	server.Start()
+}
+
+// theirs returns zrpc's servers, and zrpc's own clients with its defaults.
+func theirs(t *testing.T, w *world.World) roadtest.Kind {
+	return roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn {
+		var config zrpc.RpcClientConf
+		if err := conf.FillDefault(&config); err != nil {
+			t.Fatal(err)
+		}
+		config.Etcd = discov.EtcdConf{Hosts: []string{w.EtcdAddr()}, Key: user.Key}
+		client, err := zrpc.NewClient(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client.Conn()
+	})}
 }
 
 // A fleet of go-zero's moves under load.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) { return ends(t, world.New(t)) })
+	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+		w := world.New(t)
+		return theirs(t, w), w.Ours(user)
+	})
 }
 
 // A fleet of go-zero's keeps its zrpc servers and clients: this project announces the first, and resolves for the second.
 func TestRoadWithTheirServer(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		from, to = ends(t, w)
-		to.Serve = func(name string) (leave, stop func()) {
-			return nil, w.StartServer(user.Key, "announced server", w.EtcdAddr(), name).Terminate
-		}
-		to.Dial = func() (roadtest.Call, func()) {
-			client, err := newZrpcClient(w.Registry, user.Key)
+		return theirs(t, w), roadtest.Kind{Serve: w.Programs(user.Key, "announced server"), Dial: world.Callers(func() *grpc.ClientConn {
+			client, err := NewClient(w.Registry, user.Key)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return world.Caller(client.Conn())
-		}
-		return from, to
+			return client.Conn()
+		})}
 	})
 }

@@ -2,19 +2,119 @@ package kitex
 
 import (
 	"context"
+	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cloudwego/kitex/client"
+	"github.com/cloudwego/kitex/pkg/discovery"
+	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/kitex/pkg/loadbalance"
 	"github.com/cloudwego/kitex/pkg/loadbalance/lbcache"
+	"github.com/cloudwego/kitex/pkg/registry"
+	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for callers of ours whose process has gRPC's
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
+	"github.com/cloudwego/kitex/server"
+	"github.com/cloudwego/kitex/transport"
+	etcd "github.com/kitex-contrib/registry-etcd"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
+
+func TestMain(m *testing.M) {
+	klog.SetOutput(io.Discard)
+	world.Main(m, map[string]func([]string){
+		"server":           func(args []string) { run(newRegistry(args[0]), &world.Greeter{Name: args[1]}) },
+		"announced server": func(args []string) { run(newAnnouncer(args[0]), &world.Greeter{Name: args[1]}) },
+	})
+}
+
+// newRegistry returns kitex' registry.
+func newRegistry(etcdAddr string) registry.Registry {
+	theirs, err := etcd.NewEtcdRegistry([]string{etcdAddr})
+	if err != nil {
+		panic(err)
+	}
+	return theirs
+}
+
+// announcer has a server of kitex' announced by this project, in the lines of docs/migration.md.
+type announcer struct{ *runtime.Server }
+
+// Register is called when kitex' server listens.
+func (a announcer) Register(info *registry.Info) error {
+	return a.Announce(context.Background(), info.Addr.String())
+}
+
+// Deregister is called before kitex' server stops.
+func (a announcer) Deregister(*registry.Info) error {
+	defer time.Sleep(6 * time.Second) // kitex' callers list every 5 s: let them do so first
+	return a.Withdraw(context.Background())
+}
+
+// newAnnouncer returns a registry of kitex' that is ours.
+func newAnnouncer(etcdAddr string) registry.Registry {
+	registry := world.RegistryAt(etcdAddr)
+	announced := registry.NewServer(grpc.NewServer()) // it serves nothing: kitex' server does
+	announced.Publish(user)
+	return announcer{announced}
+}
+
+// run is the main function of a server of kitex'.
+func run(r registry.Registry, impl basic.GreeterServer) {
+	s := server.NewServer(
+		server.WithServiceAddr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}),
+		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "user"}),
+		server.WithRegistry(r),
+	)
+	if err := s.RegisterService(greeterInfo, impl); err != nil {
+		panic(err)
+	}
+	if err := s.Run(); err != nil {
+		panic(err)
+	}
+}
+
+// caller is kitex' own client, speaking gRPC.
+type caller struct{ client.Client }
+
+func newCaller(t *testing.T, w *world.World) caller {
+	t.Helper()
+	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.NewClient(greeterInfo,
+		client.WithDestService("user"), client.WithTransportProtocol(transport.GRPC), client.WithResolver(named{resolver, w.EtcdAddr()}),
+		client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(), &lbcache.Options{
+			RefreshInterval: refresh() + time.Duration(dialed.Add(1))*time.Microsecond,
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caller{c}
+}
+
+// named is a resolver with a name of its own: kitex keeps one for all clients of a process by its name.
+type named struct {
+	discovery.Resolver
+	name string
+}
+
+// Name implements discovery.Resolver.
+func (n named) Name() string { return n.name }
+
+func (c caller) sayHello(ctx context.Context) (string, error) {
+	var result sayHelloResult
+	err := c.Call(ctx, "SayHello", &sayHelloArgs{&basic.HelloRequest{}}, &result)
+	return result.Success.GetMessage(), err
+}
 
 // refresh is how often kitex' callers list, for they do not watch: every 5 s by default.
 func refresh() time.Duration {
@@ -27,44 +127,32 @@ func refresh() time.Duration {
 // dialed counts the callers. kitex refreshes the lists of all clients with one interval in turn, also of those whose etcd has gone.
 var dialed atomic.Int64
 
-// ends returns kitex' servers and callers, and ours.
-func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
-	from = roadtest.Kind{
-		Serve: func(name string) (leave, stop func()) {
-			return nil, w.StartServer(user.Key, "server", w.EtcdAddr(), name).Terminate
-		},
-		Dial: func() (roadtest.Call, func()) {
-			c := newCaller(t, w, client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(), &lbcache.Options{
-				RefreshInterval: refresh() + time.Duration(dialed.Add(1))*time.Microsecond,
-			}))
-			return func(ctx context.Context) (string, error) { return c.sayHello(ctx, "") }, func() {}
-		},
-	}
-	to = roadtest.Kind{
-		Serve: func(name string) (leave, stop func()) {
-			server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(refresh()+time.Second))
-			return nil, w.PublishOn(server, &world.Greeter{Name: name}, user).Stop
-		},
-		Dial: func() (roadtest.Call, func()) {
-			return world.Caller(w.Conn(user))
-		},
-	}
-	return from, to
+// theirs returns kitex' servers and callers.
+func theirs(t *testing.T, w *world.World) roadtest.Kind {
+	return roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: func() (roadtest.Call, func()) {
+		return newCaller(t, w).sayHello, func() {}
+	}}
 }
 
 // A fleet of kitex' moves under load.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) { return ends(t, world.New(t)) })
+	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+		w := world.New(t)
+		to = w.Ours(user)
+		to.Serve = func(name string) (leave, stop func()) {
+			server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(refresh()+time.Second))
+			return nil, w.PublishOn(server, &world.Greeter{Name: name}, user).Stop
+		}
+		return theirs(t, w), to
+	})
 }
 
 // A fleet of kitex' keeps its servers, which this project announces.
 func TestRoadWithTheirServer(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)
-		from, to = ends(t, w)
-		to.Serve = func(name string) (leave, stop func()) {
-			return nil, w.StartServer(user.Key, "announced server", w.EtcdAddr(), name).Terminate
-		}
-		return from, to
+		to = w.Ours(user)
+		to.Serve = w.Programs(user.Key, "announced server")
+		return theirs(t, w), to
 	})
 }

@@ -8,6 +8,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // programEnv names the program that a process is to run in place of the tests.
@@ -37,6 +41,15 @@ type Process struct {
 	wait   func() error
 }
 
+// RegistryAt returns one of our registries, for a program that ends with its process.
+func RegistryAt(etcdAddr string) *runtime.Registry {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
+	if err != nil {
+		panic(err)
+	}
+	return runtime.NewRegistry(client)
+}
+
 // Start runs one of the programs in a process of its own, which ends with the test.
 func (w *World) Start(program string, args ...string) *Process {
 	w.t.Helper()
@@ -62,13 +75,29 @@ func (w *World) Start(program string, args ...string) *Process {
 	return p
 }
 
-// StartServer is Start of a server, and returns when that has added an entry under a key. SIGTERM stops it.
-func (w *World) StartServer(key, program string, args ...string) *Process {
+// StartServer is Start of a server. It returns when that has added an entry under a service's key, with the key of the entry.
+// SIGTERM stops the server.
+func (w *World) StartServer(service, program string, args ...string) (p *Process, key string) {
 	w.t.Helper()
-	before := len(w.Entries(key + "/"))
-	p := w.Start(program, args...)
-	w.Eventually(p.Output, func() bool { return len(w.Entries(key+"/")) > before })
-	return p
+	before := w.Entries(service + "/")
+	p = w.Start(program, args...)
+	w.Eventually(p.Output, func() bool {
+		for k := range w.Entries(service + "/") {
+			if _, old := before[k]; !old {
+				key = k
+			}
+		}
+		return key != ""
+	})
+	return p, key
+}
+
+// Programs returns how a road has servers that are one of the programs. It is run with etcd's address and the server's name.
+func (w *World) Programs(key, program string) func(name string) (leave, stop func()) {
+	return func(name string) (leave, stop func()) {
+		p, _ := w.StartServer(key, program, w.EtcdAddr(), name)
+		return nil, p.Terminate
+	}
 }
 
 // Terminate sends the signal by which a process is asked to end, and waits until it has ended well.
@@ -77,12 +106,6 @@ func (p *Process) Terminate() {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.w.t.Errorf("%s: %v", p.name, err)
 	}
-	p.Ends()
-}
-
-// Ends waits until the process has ended well.
-func (p *Process) Ends() {
-	p.w.t.Helper()
 	if err := p.wait(); err != nil {
 		p.w.t.Errorf("%s: %v\n%s", p.name, err, p.Output())
 	}

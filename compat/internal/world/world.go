@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -77,6 +78,14 @@ func (w *World) Put(key, value string) {
 	w.t.Helper()
 	if _, err := w.Etcd.Admin().Put(w.Context(), key, value); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// Remove deletes a key, as an operator would with etcdctl.
+func (w *World) Remove(key string) {
+	w.t.Helper()
+	if deleted, err := w.Etcd.Admin().Delete(w.Context(), key); err != nil || deleted.Deleted != 1 {
+		w.t.Errorf("delete %s: %v, %v", key, deleted, err)
 	}
 }
 
@@ -152,9 +161,12 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// Caller returns how a connection is called and closed.
-func Caller(conn *grpc.ClientConn) (call func(context.Context) (string, error), hangUp func()) {
-	return func(ctx context.Context) (string, error) { return SayHello(ctx, conn) }, func() { _ = conn.Close() }
+// Callers returns how a road has callers, each with a connection that dial makes.
+func Callers(dial func() *grpc.ClientConn) func() (roadtest.Call, func()) {
+	return func() (roadtest.Call, func()) {
+		conn := dial()
+		return func(ctx context.Context) (string, error) { return SayHello(ctx, conn) }, func() { _ = conn.Close() }
+	}
 }
 
 // Serve starts a gRPC server that knows nothing of etcd, for foreign registries, and returns its address.
@@ -175,6 +187,18 @@ func (w *World) Listen() net.Listener {
 		w.t.Fatal(err)
 	}
 	return lis
+}
+
+// FreeAddr returns an address to listen on, for servers that take no listener.
+func FreeAddr() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	if err := listener.Close(); err != nil {
+		panic(err)
+	}
+	return listener.Addr().String()
 }
 
 // Run calls run in the background, and stop when the test ends at the latest. The function that it returns calls stop
@@ -217,6 +241,14 @@ func (w *World) PublishOn(server *runtime.Server, impl basic.GreeterServer, desc
 		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})
 	return &Server{lis.Addr().String(), stop}
+}
+
+// Ours returns our servers and callers of a service.
+func (w *World) Ours(desc *runtime.ServiceDesc) roadtest.Kind {
+	return roadtest.Kind{
+		Serve: func(name string) (leave, stop func()) { return nil, w.Publish(name, desc).Stop },
+		Dial:  Callers(func() *grpc.ClientConn { return w.Conn(desc) }),
+	}
 }
 
 // Register registers an endpoint with our registry until the test ends.

@@ -1,0 +1,47 @@
+// Package gozero keeps a service in go-zero's zrpc server and has this project announce it, and keeps zrpc's client and has this
+// project resolve for it. Its tests move fleets of either kind under load.
+package gozero
+
+import (
+	"context"
+	"time"
+
+	"github.com/zeromicro/go-zero/core/conf"
+	"github.com/zeromicro/go-zero/core/logx"
+	"github.com/zeromicro/go-zero/core/proc"
+	"github.com/zeromicro/go-zero/zrpc"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// NewServer returns a zrpc server without etcd in its config, which is announced by the registry while it runs.
+func NewServer(config zrpc.RpcServerConf, registry *runtime.Registry, impl basic.GreeterServer, opts ...runtime.RegisterOption) (*zrpc.RpcServer, error) {
+	return zrpc.NewServer(config, func(g *grpc.Server) {
+		server := registry.NewServer(g)
+		basic.RegisterGreeterServerToEtcd(server, impl, opts...)
+		// zrpc listens already, and serves as soon as this returns.
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := server.Announce(ctx, config.ListenOn); err != nil {
+			panic(err) // as zrpc's Start does when its own registration fails
+		}
+		// The first thing that SIGTERM does. zrpc stops taking calls a second later: Shutdown.WrapUpTime in its config.
+		proc.AddWrapUpListener(func() {
+			if err := server.Withdraw(context.Background()); err != nil {
+				logx.Errorf("withdraw: %v", err)
+			}
+		})
+	})
+}
+
+// NewClient returns zrpc's client with our resolver: it keeps zrpc's timeout, breaker, balancer, tracing and metrics.
+func NewClient(registry *runtime.Registry, key string) (zrpc.Client, error) {
+	var config zrpc.RpcClientConf
+	if err := conf.FillDefault(&config); err != nil {
+		return nil, err
+	}
+	config.Target = "etcd:///" + key
+	return zrpc.NewClient(config, zrpc.WithDialOption(grpc.WithResolvers(registry.Resolver())))
+}

@@ -1,4 +1,4 @@
-# Go, git and make are all that is needed: everything else is pinned in tools/.
+# Go, git and make are all that is needed: everything else is pinned in tools/go.mod.
 
 # Every module of the repository, the root first, except the pinned tools, test data, and those whose dependencies are
 # large.
@@ -9,15 +9,10 @@ MODULES := $(sort $(patsubst %/,%,$(dir $(shell \
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
-BUF  := go tool -modfile='$(CURDIR)/tools/go.mod' buf
-BENCHSTAT := go tool -modfile='$(CURDIR)/tools/go.mod' benchstat
-# These run in other modules. One has a go.work, beside which the go command accepts no -modfile.
-VULN = $(shell cd tools/release && go tool -n govulncheck)
-SBOM = $(shell cd tools/release && go tool -n cyclonedx-gomod)
-LICENSES = $(shell cd tools/release && go tool -n go-licenses)
-LINT = $(shell cd tools/lint && go tool -n golangci-lint)
-# This runs in its own module.
-RELEASE = cd tools/release && GOWORK=off go run . -C '$(CURDIR)'
+# Some of these run in modules that have a go.work, beside which the go command accepts no -modfile.
+TOOL = '$(or $(shell cd tools && GOWORK=off go tool -n $(1)),$(error cannot build $(1)))'
+BUF = $(call TOOL,buf)
+LINT = $(call TOOL,golangci-lint)
 # go mod tidy in any module, with -diff to change nothing: modules that require others of this repository have a go.work, which go mod tidy ignores.
 TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go mod tidy $(1); fi
 
@@ -37,41 +32,38 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
 # What make test tests. The packages that the integration tests import are tested from that module, with its versions of
-# dependencies, so that each is compiled once; make oldest and make newest test them with others.
-TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools/release
+# dependencies, so that each is compiled once; make versions tests them with others.
+TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools
 test: export FLAGS = $(RACE) -p 2 -vet=off $(TESTFLAGS)
 
 .PHONY: test
-test: ## Run the tests of all modules but compat and integration/versions, with the race detector where there is a C compiler
+test: ## Run the tests of all modules but compat, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
 	@tools/test "-timeout 10m $$FLAGS" $(TESTED)
 
-.PHONY: setups
-setups: ## Follow each section of docs/setup.md in a project of its own, and have buf refuse others
-	cd integration/generator && go test -count=1 -timeout 10m -run 'TestSetups|TestBufMessages' . -setups
+# What to test this project beside: frameworks with registries of their own; connect, the calls of Connect's conformance suite, whose proto
+# files integration/conformance is generated from; xds, with the clients of CLIENTS_OF: those of JavaScript need node and npm, those
+# of Python Debian's python3-grpcio.
+BESIDE      ?= frameworks
+CLIENTS_OF  ?= go,js,python
+CONFORMANCE := connectrpc.com/conformance@v1.0.7
 
 .PHONY: compat
-compat: MODULES := compat
-compat: ## Test compat, with the registries of other frameworks: the first time this takes some minutes
-	$(call each,go mod tidy -diff && go vet ./... && go test -timeout 5m $(TESTFLAGS) ./...)
-
-.PHONY: compat-lint
-compat-lint: MODULES := compat
-compat-lint: ## Lint compat, which takes long, for all that it imports is analysed as well
-	$(call each,$(LINT) run --allow-parallel-runners ./...)
+compat: ## Test and lint compat, beside other frameworks (BESIDE=connect: Connect's conformance suite, BESIDE=xds: by xDS from CLIENTS_OF=js)
+ifeq ($(BESIDE),connect)
+	cd integration && go build -o '$(CURDIR)/dist/conformance' ./conformance
+	cd integration/conformance && go run $(subst @,/cmd/connectconformance@,$(CONFORMANCE)) --mode client \
+		--conf features.yaml --known-failing @known-failing.txt -- '$(CURDIR)/dist/conformance'
+else ifeq ($(BESIDE),xds)
+	case '$(CLIENTS_OF)' in *js*) npm ci --silent --no-audit --no-fund --prefix integration/xds/clients;; esac
+	cd integration && XDS_CLIENTS='$(CLIENTS_OF)' go test -count=1 -timeout 30m -v $(TESTFLAGS) ./xds
+else
+	cd compat && go mod tidy -diff && go vet ./... && go test -timeout 5m $(TESTFLAGS) ./...
+	cd compat && $(LINT) run --allow-parallel-runners ./...
+endif
 
 # The modules that require the oldest versions they work with.
-LOWEST := . outlierdetection connectetcd xds integration/versions
-
-.PHONY: oldest
-oldest: MODULES := $(LOWEST)
-oldest: ## Test what users link with the oldest Go and the oldest dependencies, which are those in go.mod
-	$(call each,export GOTOOLCHAIN=go$$(sed -n 's/^go //p' go.mod) && go vet ./... && go test $(TESTFLAGS) ./...)
-
-.PHONY: newest
-newest: MODULES := $(LOWEST)
-newest: ## Test what users link with the newest dependencies
-	$(call each,'$(CURDIR)/tools/newest' sh -c 'go vet ./... && go test $(TESTFLAGS) ./...')
+LOWEST := . outlierdetection connectetcd xds
 
 # Which versions of etcd's client, and which etcds: see tools/versions. An etcd on the PATH is probably a distribution's,
 # older than any that builds with today's Go.
@@ -79,7 +71,13 @@ CLIENTS ?= oldest v3.6 newest
 SERVERS ?= $(shell command -v etcd) v3.5 v3.6 newest
 
 .PHONY: versions
-versions: ## Test several versions of etcd's client against several etcds (CLIENTS=oldest SERVERS=/usr/bin/etcd)
+versions: ## Test what users link with its oldest and newest versions, and etcd's clients against several etcds (CLIENTS=oldest SERVERS=/usr/bin/etcd)
+ifneq ($(filter oldest,$(CLIENTS)),)
+	$(call each,$(LOWEST),export GOTOOLCHAIN=go$$(sed -n 's/^go //p' go.mod) && go vet ./... && go test $(TESTFLAGS) ./...)
+endif
+ifneq ($(filter newest,$(CLIENTS)),)
+	$(call each,$(LOWEST),'$(CURDIR)/tools/newest' sh -c 'go vet ./... && go test $(TESTFLAGS) ./...')
+endif
 	tools/versions '$(CLIENTS)' '$(SERVERS)'
 
 # How long to fuzz each of some twenty targets, and which of them.
@@ -113,23 +111,6 @@ simulate: ## Walk random schedules of faults in virtual time (FIRST=0 MINUTES=30
 	cd simulation && go test -count=1 -timeout 0 -v -run 'TestSchedules|TestKept' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
 		$(if $(filter-out file,$(origin SEED)),-first $(SEED) -seeds 1 -times 10,-first $(FIRST) $(if $(MINUTES),-minutes $(MINUTES),-seeds $(SEEDS))))
 
-# Connect's conformance suite, whose proto files integration/conformance is generated from.
-CONFORMANCE := connectrpc.com/conformance@v1.0.7
-
-.PHONY: connect-conformance
-connect-conformance: ## Make the calls of Connect's conformance suite by connectetcd's client: the first time this takes some minutes
-	cd integration && go build -o '$(CURDIR)/dist/conformance' ./conformance
-	cd integration/conformance && go run $(subst @,/cmd/connectconformance@,$(CONFORMANCE)) --mode client \
-		--conf features.yaml --known-failing @known-failing.txt -- '$(CURDIR)/dist/conformance'
-
-# Whose clients to try: go,js,python. Those of JavaScript need node and npm, those of Python Debian's python3-grpcio.
-CLIENTS_OF ?= go,js,python
-
-.PHONY: xds-clients
-xds-clients: ## Call by xDS with the clients of several languages, while things fail (CLIENTS_OF=js)
-	case '$(CLIENTS_OF)' in *js*) npm ci --silent --no-audit --no-fund --prefix integration/xds/clients;; esac
-	cd integration && XDS_CLIENTS='$(CLIENTS_OF)' go test -count=1 -timeout 30m -v $(TESTFLAGS) ./xds
-
 # A regular expression on room/name: which mutants to try.
 MUTANT ?=
 
@@ -148,7 +129,7 @@ bench: ## Measure alongside other systems, and compare them with the floor (SCEN
 	@rm -f dist/bench.txt; set -e; for round in $$(seq '$(ROUNDS)'); do echo "round $$round" >&2; \
 		BENCH_GOZERO='$(CURDIR)/dist/gozero' dist/bench.test -test.run '^$$' -test.benchtime 1x -test.bench '$(SCENARIO)' \
 		$$([ "$$round" = 1 ] || echo -test.skip Rest) >>dist/bench.txt; done
-	@$(BENCHSTAT) -confidence 0.9 -col '/peer@(floor etcdrpc etcd gozero)' dist/bench.txt | grep -v geomean
+	@$(call TOOL,benchstat) -confidence 0.9 -col '/peer@(floor etcdrpc etcd gozero)' dist/bench.txt | grep -v geomean
 
 .PHONY: generate
 generate: ## Generate all code
@@ -165,73 +146,58 @@ golden: ## Accept the plugin's output as expected; review the diff
 # The packages of generated code, which integration can import.
 GENERATED = $(addprefix github.com/etcdrpc/protoc-gen-go-etcd/,$(sort $(patsubst %/,%,$(dir $(shell git ls-files 'testdata/*_etcd.pb.go')))))
 
+# PORTS leaves out bench, which measures processes as Unix counts them.
 .PHONY: lint
-lint: MODULES += tools/release
-lint: ## Check the Go and the proto files, that go.mod is tidy and actions are pinned
+lint: ## Check the Go and the proto files, that go.mod is tidy (FIX=1 tidies) and actions are pinned (PORTS=1: vet for other systems instead)
+ifdef PORTS
+	$(call each,$(filter-out bench,$(MODULES)),export CGO_ENABLED=0; GOOS=windows go vet ./... && GOOS=darwin GOARCH=arm64 go vet ./... && GOARCH=386 go vet ./...)
+else
 	@set -e; for module in . examples/quickstart; do (set -x; cd $$module; $(BUF) lint; $(BUF) format --diff --exit-code); done
-	$(call each,$(call TIDY,-diff))
-	$(call each,$(LINT) run --allow-parallel-runners ./...)
+	$(call each,$(MODULES),$(call TIDY,$(if $(FIX),,-diff)))
+	$(call each,$(MODULES) tools,$(LINT) run --allow-parallel-runners ./...)
 	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }
+endif
 
 .PHONY: weight
 weight: ## Count the lines of each place, and fail where one is over its budget in tools/budgets (UPDATE=1 to lower budgets to what is there)
 	@tools/weight $(if $(UPDATE),update)
 
-# bench measures processes as Unix counts them.
-.PHONY: ports
-ports: MODULES := $(filter-out bench,$(MODULES))
-ports: ## Vet all modules, tests too, for systems that .ci/run does not run on
-	$(call each,export CGO_ENABLED=0; GOOS=windows go vet ./... && GOOS=darwin GOARCH=arm64 go vet ./... && GOARCH=386 go vet ./...)
+# The modules that users fetch, each after those that it requires, and the licences that what they import may have.
+PUBLISHED := . etcdtest outlierdetection connectetcd xds cmd/etcdrpc
+ALLOWED   := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
 
 .PHONY: api
 api: ## Compare the exported API of the published modules with that of the last release
-	@$(RELEASE) -api
+	@tools/release api $(PUBLISHED)
 
 # Which version to release: v1.2.3, or v1.2.3-rc.1.
 VERSION ?=
 
 .PHONY: release
-release: ## Commit and tag a release of the published modules, VERSION=v1.2.3; it pushes nothing
-	@$(RELEASE) '$(VERSION)'
+release: ## Commit and tag a release, VERSION=v1.2.3, which it does not push. Without VERSION, rehearse that, and follow README and docs (SERVE=1: fetch it yourself)
+ifdef VERSION
+	@tools/release '$(VERSION)' $(PUBLISHED)
+else
+	$(if $(SERVE),,cd integration && go test -count=1 -timeout 10m -run 'TestSetups|TestBufMessages' ./generator -setups)
+	cd tools && go test -count=1 -timeout 0 -v ./rehearsal -rehearse $(if $(SERVE),-run TestRehearsal -serve)
+endif
 
-.PHONY: rehearsal
-rehearsal: ## Release a clone, and run every command of README and docs that fetches a module
-	cd tools/release && go test -count=1 -timeout 15m -v ./rehearsal -rehearse
-
-.PHONY: try
-try: ## Release a clone, and say how to fetch that in another shell, as if it were published
-	cd tools/release && go test -count=1 -timeout 0 -v -run TestRehearsal ./rehearsal -rehearse -serve
-
-# The modules that users fetch, and the licences that what they import may have.
-PUBLISHED := . etcdtest outlierdetection connectetcd xds cmd/etcdrpc
-ALLOWED   := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
-
-.PHONY: sbom
-sbom: MODULES := $(PUBLISHED)
-sbom: DIST = '$(CURDIR)/dist'/$$(basename $$(go list -m))
-sbom: ## Write the dependencies of the published modules, with versions and licences, to dist/
+# The oldest versions that LOWEST allow may have vulnerabilities. Users can upgrade, so the newest must have none.
+.PHONY: vuln
+vuln: DIST = '$(CURDIR)/dist'/$$(basename $$(go list -m))
+vuln: ## Look for known vulnerabilities in code that is called (SBOM=1: write what the published modules import to dist/, and check its licences)
+ifdef SBOM
 	@mkdir -p dist
-	$(call each,$(LICENSES) report --ignore github.com/etcdrpc ./... >$(DIST).licenses.csv)
-	$(call each,$(SBOM) mod -json -type library -test -licenses -short-purls -noserial -notimestamp -output $(DIST).cdx.json .)
-	$(call each,$(LICENSES) check --ignore github.com/etcdrpc --allowed_licenses=$(ALLOWED) ./...)
+	$(call each,$(PUBLISHED),$(call TOOL,go-licenses) report --ignore github.com/etcdrpc ./... >$(DIST).licenses.csv)
+	$(call each,$(PUBLISHED),$(call TOOL,cyclonedx-gomod) mod -json -type library -test -licenses -short-purls -noserial -notimestamp -output $(DIST).cdx.json .)
+	$(call each,$(PUBLISHED),$(call TOOL,go-licenses) check --ignore github.com/etcdrpc --allowed_licenses=$(ALLOWED) ./...)
+else
+	$(call each,$(LOWEST),'$(CURDIR)/tools/newest' $(call TOOL,govulncheck) ./...)
+	$(call each,$(filter-out $(LOWEST),$(MODULES)),$(call TOOL,govulncheck) ./...)
+endif
 
-.PHONY: vuln vuln-newest
-vuln: MODULES := $(filter-out $(LOWEST),$(MODULES))
-vuln: vuln-newest ## Look for known vulnerabilities in code that is called; needs https://vuln.go.dev
-	$(call each,$(VULN) ./...)
-
-# The oldest versions that these allow may have vulnerabilities. Users can upgrade, so the newest must have none.
-vuln-newest: MODULES := $(LOWEST)
-vuln-newest:
-	$(call each,'$(CURDIR)/tools/newest' $(VULN) ./...)
-
-.PHONY: tidy
-tidy: MODULES += compat tools/release
-tidy: ## Tidy all modules
-	$(call each,$(call TIDY))
-
-# each runs a command in every module, and fails at the end if it failed in any.
-each = @status=0; for module in $(MODULES); do echo "== $$module: $(1)"; \
-	(cd $$module && $(1)) || status=1; done; exit $$status
+# each runs a command in every one of some modules, and fails at the end if it failed in any.
+each = @status=0; for module in $(1); do echo "== $$module: $(2)"; \
+	(cd $$module && $(2)) || status=1; done; exit $$status

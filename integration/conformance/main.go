@@ -1,5 +1,5 @@
 // Command conformance makes the calls that connectrpc.com/conformance asks for on its standard input, by a Connect client
-// over a gRPC connection, and says on its standard output what came of them. "make connect-conformance" runs it.
+// over a gRPC connection, and says on its standard output what came of them. "make compat BESIDE=connect" runs it.
 package main
 
 import (

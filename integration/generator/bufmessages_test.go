@@ -24,7 +24,7 @@ var bufMessage = regexp.MustCompile("(?m)^\\| buf: `(.+?)` \\|")
 // TestBufMessages has buf say what the page says that it does.
 func TestBufMessages(t *testing.T) {
 	if !*setups {
-		t.Skip("generates code in a module for each message: make setups")
+		t.Skip("generates code in a module for each message: make release")
 	}
 	page, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {

@@ -30,7 +30,7 @@ var setups = flag.Bool("setups", false, "follow the sections of docs/setup.md")
 // TestSetups follows each section of the page in a project that init writes, and compiles the result.
 func TestSetups(t *testing.T) {
 	if !*setups {
-		t.Skip("vets a module for each section: make setups")
+		t.Skip("vets a module for each section: make release")
 	}
 	text, err := os.ReadFile(setupPage)
 	if err != nil {

@@ -1,0 +1,88 @@
+//go:build unix
+
+package rehearsal
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	own       = regexp.MustCompile(regexp.QuoteMeta(root) + `[^\s@]*`)
+	continued = regexp.MustCompile(`\\\n\s*`)
+	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" + own.String() + "[^\n`&]*")
+	section   = regexp.MustCompile(`(?ms)^## Quickstart\n(.*?)(?:^## |\z)`)
+	shell     = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+	answer    = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
+)
+
+func page(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// commands returns the commands of README and docs that fetch a module of this repository, in code blocks and in prose, without the prompt and
+// the & behind them, by page. The quickstart runs those that begin with "go run".
+func commands(t *testing.T) map[string][]string {
+	t.Helper()
+	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string][]string)
+	for _, file := range append(pages, filepath.Join(repository, "README.md")) {
+		name, err := filepath.Rel(repository, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, name), " "), -1) {
+			if found = strings.TrimSpace(found); !strings.HasPrefix(found, "go run ") {
+				all[name] = append(all[name], found)
+			} else if !strings.Contains(quickstart(t), found) {
+				t.Errorf("%s has %q, which the quickstart does not run", name, found)
+			}
+		}
+	}
+	return all
+}
+
+// check returns a command that prints the version of what a command has fetched or installed.
+func check(command string) string {
+	path := own.FindString(command)
+	if strings.Contains(command, "go install") {
+		return `go version -m "$(find "$GOBIN" bin -name ` + filepath.Base(path) + `)"`
+	}
+	return "go list -m $(go list -f '{{.Module.Path}}' " + path + " || echo " + path + ")"
+}
+
+// quickstart returns the commands of the README's quickstart.
+func quickstart(t *testing.T) (commands string) {
+	t.Helper()
+	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t, "README.md")), -1) {
+		commands += block[1]
+	}
+	if commands == "" {
+		t.Fatal("the README has no quickstart")
+	}
+	return commands
+}
+
+// answering returns the servers that answered, in order.
+func answering(output string) (servers []string) {
+	for _, match := range answer.FindAllStringSubmatch(output, -1) {
+		servers = append(servers, match[1])
+	}
+	return servers
+}
+
+func distinct(servers []string) int {
+	return len(slices.Compact(slices.Sorted(slices.Values(servers))))
+}

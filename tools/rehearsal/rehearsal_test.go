@@ -1,0 +1,154 @@
+//go:build unix
+
+package rehearsal
+
+import (
+	"flag"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+var (
+	rehearse = flag.Bool("rehearse", false, "release a clone, which takes minutes the first time")
+	serve    = flag.Bool("serve", false, "serve the release to be tried, instead of running the commands")
+)
+
+const repository = "../.."
+
+// newClone makes a clone of the repository, on main, where uncommitted changes are committed, and something is listed as unreleased.
+const newClone = `
+export GIT_INDEX_FILE="$to/index" # the user's stays as it is
+git read-tree HEAD && git add --all :/
+commit=$(git commit-tree -p HEAD -m 'Commit the changes' "$(git write-tree)")
+unset GIT_INDEX_FILE
+git clone --quiet --shared --config core.hooksPath=/dev/null "$(git rev-parse --show-toplevel)" "$to/clone"
+cd "$to/clone"
+git checkout --quiet -B main "$commit"
+list
+commit
+`
+
+// versions prints the next minor version after all that are tagged, the one after that, and a patch of that.
+const versions = `
+last=$(git -c versionsort.suffix=- tag --list 'v*' --sort=version:refname | tail -n 1)
+IFS=. read -r major minor _ <<<"${last:-v0.0.0}"
+echo "$major.$((minor + 1)).0" "$major.$((minor + 2)).0" "$major.$((minor + 2)).1"
+`
+
+// TestRehearsal releases a clone, and runs the documents' commands that fetch the release.
+func TestRehearsal(t *testing.T) {
+	if !*rehearse {
+		t.Skip("takes minutes the first time: make release")
+	}
+	dir := t.TempDir()
+	place{t, repository, []string{"to=" + dir}}.must(newClone)
+	clone := place{t: t, dir: filepath.Join(dir, "clone")}
+	next := strings.Fields(clone.must(versions))
+	t.Log(clone.must("make release VERSION=" + next[0]))
+	t.Log(clone.must("make vuln SBOM=1"))
+	if head := clone.must("head -n 12 CHANGELOG.md"); strings.Contains(head, "Nothing is tagged") || !strings.Contains(head, "## ["+next[0]+"] - ") {
+		t.Errorf("the changelog begins with\n%s", head)
+	}
+
+	user := newUser(t, clone)
+	if *serve {
+		ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		t.Logf("%s is served until you press ^C. To fetch it as if it were published, run in another shell:\n\n%s", next[0], user.fetching("bash"))
+		<-ctx.Done()
+		return
+	}
+	for page, commands := range commands(t) {
+		for _, command := range commands {
+			t.Run(page+" "+command, func(t *testing.T) { user.in(t).run(command, next[0]) })
+		}
+	}
+	t.Run("quickstart", func(t *testing.T) { user.in(t).quickstart() })
+
+	// A module that requires others goes on finding them in the clone, and no proxy is asked for them.
+	place{t, filepath.Join(clone.dir, "cmd/etcdrpc"), []string{"GOPRIVATE=github.com/etcdrpc", "GOVCS=private:off"}}.must("../../tools/tidy -diff && go vet ./...")
+	// The next minor version may add to the API, and follow its candidate with nothing changed in between. A patch version may not take from it.
+	clone.must(`cd runtime/statuspage; printf 'package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n' >rehearsal.go; cd ../..; list; commit`)
+	for _, version := range []string{next[1] + "-rc.1", next[1]} {
+		if out := clone.must("make release VERSION=" + version); !strings.Contains(out, "Rehearsed: added") {
+			t.Errorf("%s: %s", version, out)
+		}
+	}
+	clone.must("rm runtime/statuspage/rehearsal.go; list; commit")
+	if out, err := clone.try("make release VERSION=" + next[2]); err == nil || !strings.Contains(out, "Rehearsed: removed") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// user is someone who fetches a release, with a module cache apart from that of the machine, without modules of this repository. It is kept in
+// one place from run to run, since the go command rebuilds tools whose sources have moved.
+type user struct {
+	place
+	clone, cache string
+}
+
+func newUser(t *testing.T, clone place) user {
+	t.Helper()
+	cache, err := filepath.Abs(filepath.Join(repository, ".cache", "rehearsal", "mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := user{place{t: t}, clone.dir, cache}
+	forget := func() {
+		place{t: t, dir: repository}.must("rm -rf '" + cache + "'/{,cache/download/}github.com/etcdrpc")
+	}
+	forget()
+	t.Cleanup(forget)
+	return u
+}
+
+// in returns the user in an empty directory.
+func (u user) in(t *testing.T) user {
+	u.place = place{t, t.TempDir(), []string{"GOSUMDB=off", "GOBIN=" + t.TempDir(), "TMPDIR=" + t.TempDir()}}
+	return u
+}
+
+// fetching returns a command with which another fetches the release.
+func (u user) fetching(command string) string {
+	return tool(u.t, "from") + " '" + u.clone + "' '" + u.cache + "' " + command
+}
+
+// run runs a command of a page in a new project, and checks that it gets the version.
+func (u user) run(command, version string) {
+	u.t.Helper()
+	u.env = append(u.env, "script=set -euo pipefail\ngo run "+root+"/cmd/protoc-gen-go-etcd@"+version+" init example.com/greeter\n"+
+		"go mod download "+root+"\n"+command+"\necho '"+marker+"'\n"+check(command))
+	if _, got, _ := strings.Cut(u.must(u.fetching(`bash -c "$script"`)), marker); !strings.Contains(got, version) {
+		u.t.Errorf("%s prints %s; want %s in it", check(command), got, version)
+	}
+}
+
+// marker is printed between two steps of a script, to tell their outputs apart.
+const marker = "-- next --"
+
+// jobs turns job control on, as in an interactive shell: a background job is a process group, so that kill %1 also ends the
+// program that "go run" started. When the script ends, it stops the jobs, the first of them, etcd, last.
+const jobs = `set -meuo pipefail
+trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
+`
+
+// quickstart runs the README's quickstart, as a reader would.
+func (u user) quickstart() {
+	u.t.Helper()
+	if out, err := u.try("! (exec 3<>/dev/tcp/127.0.0.1/2379) 2>/dev/null"); err != nil {
+		u.t.Skipf("NOT REHEARSED: stop what listens on 127.0.0.1:2379, where the quickstart has etcd: %s", out)
+	}
+	script := strings.Replace(quickstart(u.t), "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1)
+	u.env = append(u.env, "script="+jobs+script)
+	before, after, found := strings.Cut(u.must(u.fetching(`bash -c "$script"`)), marker)
+	if got := distinct(answering(before)); !found || got != 2 {
+		u.t.Errorf("%d servers answered, want 2", got)
+	}
+	// The first calls may still reach the server that is draining.
+	if late := answering(after); len(late) < 3 || distinct(late[len(late)-3:]) != 1 {
+		u.t.Errorf("after one server has stopped, these answered: %q", late)
+	}
+}

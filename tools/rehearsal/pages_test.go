@@ -20,9 +20,9 @@ var (
 	answer    = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
 )
 
-func page(t *testing.T, name string) string {
+func page(t *testing.T, file string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repository, name))
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,24 +30,19 @@ func page(t *testing.T, name string) string {
 }
 
 // commands returns the commands of README and docs that fetch a module of this repository, in code blocks and in prose, without the prompt and
-// the & behind them, by page. The quickstart runs those that begin with "go run".
-func commands(t *testing.T) map[string][]string {
+// the & behind them. Those that begin with "go run" are left out: the quickstart runs them.
+func commands(t *testing.T) (all []string) {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := make(map[string][]string)
 	for _, file := range append(pages, filepath.Join(repository, "README.md")) {
-		name, err := filepath.Rel(repository, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, name), " "), -1) {
+		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, file), " "), -1) {
 			if found = strings.TrimSpace(found); !strings.HasPrefix(found, "go run ") {
-				all[name] = append(all[name], found)
+				all = append(all, found)
 			} else if !strings.Contains(quickstart(t), found) {
-				t.Errorf("%s has %q, which the quickstart does not run", name, found)
+				t.Errorf("%s has %q, which the quickstart does not run", file, found)
 			}
 		}
 	}
@@ -66,7 +61,7 @@ func check(command string) string {
 // quickstart returns the commands of the README's quickstart.
 func quickstart(t *testing.T) (commands string) {
 	t.Helper()
-	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t, "README.md")), -1) {
+	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t, repository+"/README.md")), -1) {
 		commands += block[1]
 	}
 	if commands == "" {

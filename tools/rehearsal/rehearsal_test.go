@@ -61,10 +61,8 @@ func TestRehearsal(t *testing.T) {
 		<-ctx.Done()
 		return
 	}
-	for page, commands := range commands(t) {
-		for _, command := range commands {
-			t.Run(page+" "+command, func(t *testing.T) { user.in(t).run(command, next[0]) })
-		}
+	for _, command := range commands(t) {
+		t.Run(command, func(t *testing.T) { user.in(t).run(command, next[0]) })
 	}
 	t.Run("quickstart", func(t *testing.T) { user.in(t).quickstart() })
 

@@ -1,5 +1,7 @@
 //go:build unix
 
+// Package rehearsal tries tools/release: on a small repository, and on a clone of this one, where the go command then fetches the release and
+// runs the commands of README and docs.
 package rehearsal
 
 import (
@@ -10,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -100,18 +101,8 @@ func tool(t *testing.T, name string) string {
 	return "'" + path + "'"
 }
 
-// fetchTool fetches and builds what tools/release runs while modules may still be fetched.
-var fetchTool = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "tool", "-n", "gorelease")
-	cmd.Dir, cmd.Env = "..", plain()
-	return cmd.Run()
-})
-
 func newSmall(t *testing.T) place {
 	t.Helper()
-	if err := fetchTool(); err != nil {
-		t.Fatal(err)
-	}
 	p := place{t, filepath.Join(t.TempDir(), "a repository"), []string{"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_SYSTEM=" + os.DevNull, "GOPROXY=off"}}
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		t.Fatal(err)

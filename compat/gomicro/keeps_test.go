@@ -51,7 +51,7 @@ func newServer(registry *runtime.Registry, impl basic.GreeterServer) *runtime.Se
 	return server
 }
 
-// asMicro does with errors and panics what go-micro's server did, in the lines of docs/migration.md.
+// asMicro does with errors and panics what go-micro's server did. docs/migration.md sends readers here.
 func asMicro(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -73,7 +73,7 @@ var microCodes = map[int32]codes.Code{
 	501: codes.Unimplemented, 503: codes.Unavailable,
 }
 
-// microErrors gives a caller of ours go-micro's errors, in the lines of docs/migration.md.
+// microErrors gives a caller of ours go-micro's errors. docs/migration.md sends readers here.
 func microErrors(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {

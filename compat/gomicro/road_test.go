@@ -69,7 +69,7 @@ func announce(etcdAddr string, impl *Greeter) {
 	run(service, impl)
 }
 
-// announced returns such a server, in the lines of docs/migration.md.
+// announced returns such a server. docs/migration.md sends readers here.
 func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string) (service micro.Service, err error) {
 	announced := registry.NewServer(grpc.NewServer()) // it serves nothing: go-micro's server does
 	announced.Publish(user)

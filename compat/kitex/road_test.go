@@ -44,7 +44,7 @@ func newRegistry(etcdAddr string) registry.Registry {
 	return theirs
 }
 
-// announcer has a server of kitex' announced by this project, in the lines of docs/migration.md.
+// announcer has a server of kitex' announced by this project. docs/migration.md sends readers here.
 type announcer struct{ *runtime.Server }
 
 // Register is called when kitex' server listens.

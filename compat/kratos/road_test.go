@@ -53,7 +53,7 @@ func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
 	}
 }
 
-// newApp returns such an application, in the lines of docs/migration.md. It has no registrar.
+// newApp returns such an application, which docs/migration.md sends readers to. It has no registrar.
 func newApp(registry *runtime.Registry, server *kgrpc.Server) *kratos.App {
 	announced := registry.NewServer(server.Server)
 	announced.Publish(user)

@@ -49,7 +49,7 @@ CLIENTS_OF  ?= go,js,python
 CONFORMANCE := connectrpc.com/conformance@v1.0.7
 
 .PHONY: compat
-compat: ## Test and lint compat, beside other frameworks (BESIDE=connect: Connect's conformance suite, BESIDE=xds: by xDS from CLIENTS_OF=js)
+compat: ## Test and lint compat, beside other frameworks (BESIDE=connect: Connect's conformance suite; BESIDE=xds: xDS clients, CLIENTS_OF=js for one language)
 ifeq ($(BESIDE),connect)
 	cd integration && go build -o '$(CURDIR)/dist/conformance' ./conformance
 	cd integration/conformance && go run $(subst @,/cmd/connectconformance@,$(CONFORMANCE)) --mode client \

@@ -151,7 +151,7 @@ func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	return Tier{Class: class, Members: p.Rank(members), Most: most}
 }
 
-// minMost is how many endpoints of a set a client may use at least, however many sets there are.
+// minMost is the least number of endpoints of a set that a client uses, however many sets there are.
 const minMost = 2
 
 // mostOf returns how many endpoints of each of some sets a client uses; 0: all. It is the smaller of the subset's size and, in a large

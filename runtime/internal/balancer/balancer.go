@@ -151,7 +151,7 @@ func (p *policy) dial(conn *conn) {
 		subConn, err := p.cc.NewSubConn(conn.endpoint.Addresses, balancer.NewSubConnOptions{
 			StateListener: func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.changed, state) },
 		})
-		if err != nil { // it is not made again, as by gRPC's policies
+		if err != nil { // gRPC's policies do not retry a failed NewSubConn either
 			p.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, p.now())
 			return
 		}

@@ -23,7 +23,7 @@ type conn struct {
 	// The core's.
 	endpoint resolver.Endpoint
 	state    connectivity.State // the SubConn's; Connecting from the moment it is dialed
-	class    planning.Class     // of its endpoint in the plan; Left: the plan has none, or one that has left
+	class    planning.Class     // of its endpoint in the plan; Left if it is not there or has left
 	selected uint64             // the number of the last selection that has it
 	named    bool               // by a call; it stays open while its instance exists
 	triedAt  time.Time          // of the last dial, or when its health became unknown
@@ -51,7 +51,7 @@ type readiness int8
 const (
 	trying  readiness = iota // new, idle or connecting, or its health is unknown: calls wait for it
 	joining                  // trying for the first time while others serve: calls do not wait for it
-	late                     // trying for longer than readyTimeout, or not tried while too many are: others are tried
+	late                     // not ready within readyTimeout, or not dialed because too many are open: others are tried
 	ready                    // connected, and not known to be unhealthy
 	failing                  // the last attempt failed, or it is unhealthy or ejected
 	numReadiness

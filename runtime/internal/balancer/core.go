@@ -24,8 +24,8 @@ const (
 	// readyTimeout bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
 	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
 	readyTimeout = time.Second
-	// maxOpen times the client's bound is how many connections to a cluster may be open, so that neither servers that accept and say
-	// nothing nor addresses that change take all descriptors. Where all are in use, as many can be tried or closed.
+	// maxOpen bounds the open connections to one cluster, as a multiple of the client's bound: silent servers and changing addresses must
+	// not use up descriptors. The second half leaves room to try or close others.
 	maxOpen = 2
 )
 
@@ -43,7 +43,7 @@ type core struct {
 
 	selection uint64            // the number of the last selection of connections
 	counts    [numReadiness]int // of the selected connections, by readiness
-	open      [2]int            // how many are open, to this cluster and to the other: see openWith
+	open      [2]int            // open connections to this cluster, and to the one to fall back on
 	leaves    bool              // connections to the other cluster are selected
 	stale     bool              // another selection is due
 	lookAt    time.Time         // when the next is due; zero: never
@@ -196,21 +196,21 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 // isFull reports whether conn must wait until another one is closed or has failed.
 func (c *core) isFull(conn *conn) bool {
 	most := maxOpen * c.plan.in.client.Most
-	return most > 0 && !conn.named && *c.openWith(conn) >= most
+	return most > 0 && !conn.named && *c.openCount(conn) >= most
 }
 
 // setState sets the state of the SubConn of conn.
 func (c *core) setState(conn *conn, state connectivity.State) {
 	if conn.isOpen() {
-		*c.openWith(conn)--
+		*c.openCount(conn)--
 	}
 	if conn.state = state; conn.isOpen() {
-		*c.openWith(conn)++
+		*c.openCount(conn)++
 	}
 }
 
-// openWith returns how many connections to the cluster of conn are open.
-func (c *core) openWith(conn *conn) *int {
+// openCount returns the count of open connections to the cluster of conn.
+func (c *core) openCount(conn *conn) *int {
 	if conn.class == planning.Away {
 		return &c.open[1]
 	}

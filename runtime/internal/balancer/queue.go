@@ -4,11 +4,11 @@ import "sync"
 
 // queue holds events, which happen anywhere and at any time, until they are handled one after another. It is safe for concurrent use.
 type queue struct {
-	start func() // called with a lock held when there is something to handle: it returns at once, and has all called until that returns nothing
+	start func() // arranges for all to be called until it returns nothing; called with mu held, it must not block
 
 	mu        sync.Mutex
 	events    []func()
-	scheduled bool // somebody is about to empty it
+	scheduled bool // start was called, and all has not yet returned nothing
 }
 
 // put appends an event. It may be called with any lock held.

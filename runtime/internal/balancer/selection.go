@@ -15,11 +15,11 @@ import (
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
 	c.stale, c.leaves, c.counts, c.open, c.lookAt = false, false, [numReadiness]int{}, [2]int{}, time.Time{}
-	slices.SortStableFunc(c.all, func(a, b *conn) int { return a.triedAt.Compare(b.triedAt) }) // where not all may be tried, it is one after another
+	slices.SortStableFunc(c.all, func(a, b *conn) int { return a.triedAt.Compare(b.triedAt) }) // at the bound of open connections each gets its turn
 	for _, conn := range c.all {
 		c.countLate(conn, now)
 		if conn.isOpen() {
-			*c.openWith(conn)++
+			*c.openCount(conn)++
 		}
 	}
 	p := c.plan

@@ -39,16 +39,16 @@ func TestKinds(t *testing.T) {
 		w := newWorld(t)
 		w.grpcLibrary("a")
 		reply, err := w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-		must(t, err)
+		kit.Must(t, err)
 		if reply.Msg.GetServer() != "a" {
 			t.Errorf("borrowed from %q", reply.Msg.GetServer())
 		}
 	})
 	t.Run("gRPC's client", func(t *testing.T) {
 		client, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
-		must(t, err)
+		kit.Must(t, err)
 		reply, err := client.Borrow(kit.Bounded(t, soon), &connect.BorrowRequest{})
-		must(t, err)
+		kit.Must(t, err)
 		if reply.GetServer() != "a" {
 			t.Errorf("borrowed from %q", reply.GetServer())
 		}
@@ -64,7 +64,7 @@ func (w *world) grpcLibrary(name string) {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
-	w.t.Cleanup(func() { stop(); must(w.t, <-served) })
+	w.t.Cleanup(func() { stop(); kit.Must(w.t, <-served) })
 	kit.Eventually(w.t, soon, "gRPC's server is registered", func() bool {
 		return len(s.Status()) == 1 && s.Status()[0].State == runtime.StateRegistered
 	})
@@ -83,7 +83,7 @@ func (l grpcLibrary) Borrow(context.Context, *connect.BorrowRequest) (*connect.B
 func callAll(t *testing.T, client connectconnect.LibraryClient) {
 	t.Helper()
 	server, err := callEach(kit.Bounded(t, soon), client)
-	must(t, err)
+	kit.Must(t, err)
 	if server != "a" {
 		t.Errorf("borrowed from %q", server)
 	}
@@ -172,7 +172,7 @@ func TestMetadata(t *testing.T) {
 		}
 		err := connectgo.NewError(connectgo.CodeFailedPrecondition, errors.New("50 % of ü\nare lent"))
 		detail, wrong := connectgo.NewErrorDetail(durationpb.New(time.Minute))
-		must(t, wrong)
+		kit.Must(t, wrong)
 		err.AddDetail(detail)
 		echo(req.Header(), err.Meta())
 		return err
@@ -188,14 +188,14 @@ func TestMetadata(t *testing.T) {
 		req := connectgo.NewRequest(&connect.SearchRequest{Shelf: fails})
 		add(req.Header())
 		found, err := client.Search(kit.Bounded(t, soon), req)
-		must(t, err)
+		kit.Must(t, err)
 		for found.Receive() {
 			if found.Msg().GetTitle() == "" {
 				t.Error("the server was told no timeout")
 			}
 		}
 		if fails == 0 {
-			must(t, found.Err())
+			kit.Must(t, found.Err())
 			same("the header", found.ResponseHeader())
 			same("the trailer", found.ResponseTrailer())
 		} else {
@@ -209,7 +209,7 @@ func TestMetadata(t *testing.T) {
 				t.Errorf("the detail is %v", detail)
 			}
 		}
-		must(t, found.Close())
+		kit.Must(t, found.Close())
 	}
 }
 
@@ -263,7 +263,7 @@ func TestEnds(t *testing.T) {
 	t.Run("cancel", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(kit.Bounded(t, soon))
 		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{}))
-		must(t, err)
+		kit.Must(t, err)
 		if !found.Receive() {
 			t.Fatal(found.Err())
 		}
@@ -277,8 +277,8 @@ func TestEnds(t *testing.T) {
 	})
 	t.Run("a body that is never read", func(t *testing.T) {
 		chat := client.Chat(kit.Bounded(t, soon))
-		must(t, chat.Send(&connect.Book{}))
-		must(t, chat.CloseResponse()) // with a message under way
+		kit.Must(t, chat.Send(&connect.Book{}))
+		kit.Must(t, chat.CloseResponse()) // with a message under way
 		over()
 		if err := chat.Send(&connect.Book{}); !errors.Is(err, io.EOF) {
 			t.Errorf("Send after that: %v", err)
@@ -307,7 +307,7 @@ func TestOtherProtocols(t *testing.T) {
 		_ = chat.CloseResponse()
 	}
 	conn, err := w.registry.NewClient(&connectconnect.Library_EtcdServiceDesc, plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	http := connectetcd.NewHTTPClient(conn)
 	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON(), connectgo.WithSendGzip()))
 }

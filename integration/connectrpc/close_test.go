@@ -29,15 +29,15 @@ func TestRegistryCloses(t *testing.T) {
 	})
 	client := w.client()
 	unread, err := client.Search(kit.Bounded(t, soon), connectgo.NewRequest(&connect.SearchRequest{}))
-	must(t, err)
+	kit.Must(t, err)
 	if !unread.Receive() {
 		t.Fatal(unread.Err())
 	}
 	chat := client.Chat(kit.Bounded(t, soon))
-	must(t, chat.Send(&connect.Book{}))
+	kit.Must(t, chat.Send(&connect.Book{}))
 	_, err = chat.Receive()
-	must(t, err)
-	must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, err)
+	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "Send says that it is over", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
 	if _, err := chat.Receive(); connectgo.CodeOf(err) != connectgo.CodeCanceled && connectgo.CodeOf(err) != connectgo.CodeUnavailable {
 		t.Errorf("Receive: %v", err)

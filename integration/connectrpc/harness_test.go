@@ -71,7 +71,7 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 func (w *world) client(opts ...grpc.DialOption) connectconnect.LibraryClient {
 	w.t.Helper()
 	client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, append([]grpc.DialOption{plaintext}, opts...)...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return client
 }
 
@@ -170,13 +170,6 @@ func (l library) Chat(_ context.Context, stream *connectgo.BidiStream[connect.Bo
 		if err := errors.Join(err, stream.Send(book)); err != nil {
 			return err
 		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

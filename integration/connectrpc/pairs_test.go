@@ -29,14 +29,14 @@ func TestAffinity(t *testing.T) {
 	borrow := func(ctx context.Context, reader string) string {
 		t.Helper()
 		borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{Reader: &connect.Reader{Id: reader}}))
-		must(t, err)
+		kit.Must(t, err)
 		return borrowed.Msg.GetServer()
 	}
 	search := func(ctx context.Context, shelf int32) string {
 		t.Helper()
 		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{Shelf: shelf}))
-		must(t, err)
-		defer func() { must(t, found.Close()) }()
+		kit.Must(t, err)
+		defer func() { kit.Must(t, found.Close()) }()
 		if !found.Receive() {
 			t.Fatal(found.Err())
 		}
@@ -60,9 +60,9 @@ func TestAffinity(t *testing.T) {
 	}
 	// gRPC's client, from the same proto.
 	other, err := connect.NewLibraryClientFromEtcd(w.newRegistry(), plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	reply, err := other.Borrow(ctx, &connect.BorrowRequest{Reader: &connect.Reader{Id: "7"}})
-	must(t, err)
+	kit.Must(t, err)
 	if mine := borrow(ctx, "7"); reply.GetServer() != mine {
 		t.Errorf("reader 7: %s, by gRPC %s", mine, reply.GetServer())
 	}
@@ -90,17 +90,17 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 		})
 	}
 	client, err := connectsame.NewGreeterClientFromEtcd(w.registry, plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	ctx := kit.Bounded(t, soon)
 	for i := range 10 {
 		hello, err := client.Hello(runtime.WithAffinity(ctx, fmt.Sprint(i)), &connectsame.Request{})
-		must(t, err)
+		kit.Must(t, err)
 		hellos, err := client.Hellos(ctx, &connectsame.Request{Name: fmt.Sprint(i)})
-		must(t, err)
+		kit.Must(t, err)
 		if !hellos.Receive() || hellos.Msg().GetText() != hello.GetText() {
 			t.Errorf("%d: %q, streamed %q: %v", i, hello.GetText(), hellos.Msg().GetText(), hellos.Err())
 		}
-		must(t, hellos.Close())
+		kit.Must(t, hellos.Close())
 	}
 }
 
@@ -108,8 +108,8 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 func TestLanes(t *testing.T) {
 	w := newWorld(t)
 	const route = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}],"methodConfig":[]}`
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connect/library", route))
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connectsame", route))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connect/library", route))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connectsame", route))
 	for _, lane := range []string{"", "red"} {
 		var opts []runtime.RegisterOption
 		if lane != "" {
@@ -121,7 +121,7 @@ func TestLanes(t *testing.T) {
 	}
 	// The library, in between, has no lane of its own.
 	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	w.replying(replying{
 		borrow: func(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
 			hello, err := next.Hello(ctx, &connectsame.Request{})
@@ -137,18 +137,18 @@ func TestLanes(t *testing.T) {
 	}, connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	client := w.client()
 	byGRPC, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	for range 2 {
 		for lane, want := range map[string]string{"": "greeter ", "red": "greeter red", "none": "greeter "} {
 			ctx := runtime.WithLane(kit.Bounded(t, soon), lane)
 			borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
-			must(t, err)
+			kit.Must(t, err)
 			reply, err := byGRPC.Borrow(ctx, &connect.BorrowRequest{})
-			must(t, err)
+			kit.Must(t, err)
 			chat := client.Chat(ctx)
-			must(t, chat.Send(&connect.Book{}))
+			kit.Must(t, chat.Send(&connect.Book{}))
 			book, err := chat.Receive()
-			must(t, errors.Join(err, chat.CloseRequest(), chat.CloseResponse()))
+			kit.Must(t, errors.Join(err, chat.CloseRequest(), chat.CloseResponse()))
 			if got := [3]string{borrowed.Msg.GetServer(), reply.GetServer(), book.GetTitle()}; got != [3]string{want, want, want} {
 				t.Errorf("lane %q: %q", lane, got)
 			}
@@ -198,7 +198,7 @@ func TestLeader(t *testing.T) {
 	kit.Eventually(t, soon, "a to lead", leads.Holds)
 	b, _ := w.desk("b")
 	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	register := func(ctx context.Context) (string, error) {
 		reply, err := client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
 		if err != nil {
@@ -208,7 +208,7 @@ func TestLeader(t *testing.T) {
 	}
 	follow := func(client connectconnect.DeskClient, req *connectgo.Request[connect.BorrowRequest]) (string, error) {
 		stream, err := client.Follow(kit.Bounded(t, soon), req)
-		must(t, err)
+		kit.Must(t, err)
 		stream.Receive()
 		return stream.Msg().GetServer(), errors.Join(stream.Err(), stream.Close())
 	}
@@ -225,7 +225,7 @@ func TestLeader(t *testing.T) {
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
 	conn, err := grpc.NewClient(b.addr, plaintext)
-	must(t, err)
+	kit.Must(t, err)
 	defer conn.Close()
 	direct := connectconnect.NewDeskClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
 	req := connectgo.NewRequest(&connect.BorrowRequest{})
@@ -238,7 +238,7 @@ func TestLeader(t *testing.T) {
 	}
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
-	must(t, a.Withdraw(ctx)) // resigns
+	kit.Must(t, a.Withdraw(ctx)) // resigns
 	if got, err := register(ctx); err != nil || got != "b" {
 		t.Errorf("%q, %v; want the new leader, b", got, err)
 	}

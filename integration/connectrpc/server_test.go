@@ -33,7 +33,7 @@ import (
 func (w *world) entries() (values []string) {
 	w.t.Helper()
 	resp, err := etcd.Admin().Get(w.t.Context(), w.namespace+"connect/library/", clientv3.WithPrefix())
-	must(w.t, err)
+	kit.Must(w.t, err)
 	for _, kv := range resp.Kvs {
 		values = append(values, string(kv.Value))
 	}
@@ -66,7 +66,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("etcd has %q; want the version and the methods", all)
 	}
 	conn, err := grpc.NewClient(s.addr, plaintext) // who has not heard of the end
-	must(t, err)
+	kit.Must(t, err)
 	defer conn.Close()
 	behind := connectconnect.NewLibraryClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
 
@@ -123,7 +123,7 @@ func TestNoCallFails(t *testing.T) {
 		goOn()
 		w.libraries(fmt.Sprint("joined", i))
 		goOn()
-		must(t, s.stop())
+		kit.Must(t, s.stop())
 	}
 	goOn()
 	cancel()
@@ -135,10 +135,10 @@ func TestDrainBesideASilentConnection(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(time.Second))
 	silent, err := net.Dial("tcp", s.addr)
-	must(t, err)
+	kit.Must(t, err)
 	defer silent.Close()
 	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	must(t, err) // so the server has taken the silent one
+	kit.Must(t, err) // so the server has taken the silent one
 	defer http.DefaultClient.CloseIdleConnections()
 	if err := s.stop(); err != nil {
 		t.Errorf("no call is open: %v", err)
@@ -158,7 +158,7 @@ func TestDrainOfAHandlerThatHangs(t *testing.T) {
 		}})
 	}, runtime.WithStopTimeout(100*time.Millisecond))
 	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, soon)) // no retries
-	must(t, chat.Send(&connect.Book{}))
+	kit.Must(t, chat.Send(&connect.Book{}))
 	<-arrived
 	if err := s.stop(); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Serve: %v; want that calls were cut", err)
@@ -185,19 +185,19 @@ func TestOtherRoutes(t *testing.T) {
 	})
 	defer http.DefaultClient.CloseIdleConnections()
 	resp, err := http.Get("http://" + s.addr + "/page")
-	must(t, err)
+	kit.Must(t, err)
 	text, err := io.ReadAll(resp.Body)
-	must(t, errors.Join(err, resp.Body.Close()))
+	kit.Must(t, errors.Join(err, resp.Body.Close()))
 	if string(text) != "a page" || resp.Header.Get("Middleware") != "yes" {
 		t.Errorf("the page is %q", text)
 	}
 	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	must(t, err)
+	kit.Must(t, err)
 	if borrowed.Msg.GetServer() != "a" {
 		t.Errorf("by the Connect protocol: %v", borrowed.Msg)
 	}
 	borrowed, err = w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	must(t, err)
+	kit.Must(t, err)
 	if borrowed.Header().Get("Middleware") != "yes" {
 		t.Error("the middleware is not around the service")
 	}
@@ -216,7 +216,7 @@ func TestTLS(t *testing.T) {
 		w := newWorld(t)
 		w.serve(&http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}, registerLibrary)
 		client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
-		must(t, err)
+		kit.Must(t, err)
 		callAll(t, client)
 	})
 	t.Run("the listener's", func(t *testing.T) {
@@ -228,10 +228,10 @@ func TestTLS(t *testing.T) {
 		lis := tls.NewListener(kit.Listen(t), &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}})
 		go func() { served <- server.Serve(ctx, lis) }()
 		client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
-		must(t, err)
+		kit.Must(t, err)
 		callAll(t, client)
 		stop()
-		must(t, <-served)
+		kit.Must(t, <-served)
 	})
 }
 
@@ -301,11 +301,11 @@ func TestHealth(t *testing.T) {
 			kit.Eventually(t, soon, "the entry is back", func() bool { return len(w.entries()) == 1 })
 
 			conn, err := grpc.NewClient(s.addr, plaintext)
-			must(t, err)
+			kit.Must(t, err)
 			defer conn.Close()
 			health := grpchealth.NewClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
 			resp, err := health.Check(kit.Bounded(t, soon), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
-			must(t, err)
+			kit.Must(t, err)
 			if resp.Status != grpchealth.StatusServing {
 				t.Errorf("the status is %v", resp.Status)
 			}
@@ -318,7 +318,7 @@ func TestHealth(t *testing.T) {
 			if name == "settable" {
 				kit.Eventually(t, soon, "the drain is seen", func() bool { return is(grpchealth.StatusNotServing) })
 			}
-			must(t, <-stopped)
+			kit.Must(t, <-stopped)
 			if !is(grpchealth.StatusServing) {
 				t.Error("the service is not serving when the drain has ended")
 			}
@@ -339,9 +339,9 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	if n := w.logs.Count("health service"); n > 0 {
 		t.Errorf("%d lines complain of it", n)
 	}
-	must(t, s.stop())
+	kit.Must(t, s.stop())
 	resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
-	must(t, err)
+	kit.Must(t, err)
 	if resp.Status != grpchealth.StatusUnknown {
 		t.Errorf("after the drain its status is %v", resp.Status)
 	}
@@ -359,9 +359,9 @@ func TestHealthOfASharedChecker(t *testing.T) {
 	w.serveOf(registry, h2c(), shared)
 	var changes atomic.Int32
 	stop, err := checker.Watch(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName}, func() { changes.Add(1) })
-	must(t, err)
+	kit.Must(t, err)
 	defer stop()
-	must(t, drains.stop())
+	kit.Must(t, drains.stop())
 	if n := changes.Load(); n > 0 {
 		t.Errorf("the status changed %d times", n)
 	}
@@ -376,13 +376,13 @@ func TestAnnounce(t *testing.T) {
 	lis := kit.Listen(t)
 	served := make(chan error, 1)
 	go func() { served <- httpServer.Serve(lis) }()
-	must(t, s.Announce(kit.Bounded(t, soon), lis.Addr().String()))
+	kit.Must(t, s.Announce(kit.Bounded(t, soon), lis.Addr().String()))
 	callAll(t, w.client())
-	must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 	if all := w.entries(); len(all) > 0 {
 		t.Errorf("etcd has %q", all)
 	}
-	must(t, httpServer.Close())
+	kit.Must(t, httpServer.Close())
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		t.Error(err)
 	}
@@ -392,7 +392,7 @@ func TestAnnounce(t *testing.T) {
 func TestShutdownByAnother(t *testing.T) {
 	w := newWorld(t)
 	before := h2c()
-	must(t, before.Shutdown(t.Context()))
+	kit.Must(t, before.Shutdown(t.Context()))
 	s := connectetcd.NewServer(w.newRegistry(), before)
 	registerLibrary(s)
 	if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
@@ -400,7 +400,7 @@ func TestShutdownByAnother(t *testing.T) {
 	}
 	server := h2c()
 	running := w.serve(server, registerLibrary)
-	must(t, server.Shutdown(t.Context()))
+	kit.Must(t, server.Shutdown(t.Context()))
 	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Serve beside Shutdown: %v", err)

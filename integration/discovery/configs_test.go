@@ -42,7 +42,7 @@ func TestLiveConfig_IsOnTop(t *testing.T) {
 	inForce(generated, 10)
 	inForce(callers, 30)
 
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)))
 	inForce(generated, 60)
 	inForce(callers, 60)
 	inForce(disabled, 10)
@@ -55,12 +55,12 @@ func TestLiveConfig_IsOnTop(t *testing.T) {
 	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 60)
 
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""))
 	inForce(generated, 10)
 	inForce(callers, 30)
 	reached(t, generated, soon, "a", "b")
 	bare, err := grpc.NewClient("etcd:///"+key, insecurely, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
-	must(t, err)
+	kit.Must(t, err)
 	defer bare.Close()
 	inForce(bare, 50) // its own, though others of the process were given the live one (K18)
 }

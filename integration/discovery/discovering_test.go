@@ -26,11 +26,11 @@ func TestDisconnected_FollowsWhatHasChanged(t *testing.T) {
 		"entries are deleted (D3)": func(*testing.T, *world) {},
 		"and compacted (D1)": func(t *testing.T, w *world) {
 			_, err := w.etcd.Compact(kit.Bounded(t, soon))
-			must(t, err)
+			kit.Must(t, err)
 		},
 		// By now its revision is higher than it was: no number in its answers says that anything happened.
 		"etcd is wiped (D4)": func(t *testing.T, w *world) {
-			must(t, w.etcd.Wipe())
+			kit.Must(t, w.etcd.Wipe())
 			for range 100 {
 				w.put("unrelated", "x")
 			}
@@ -72,9 +72,9 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load.more(t, 100)
 	knowsNothing := dial(t, w.newRegistry(w.etcd.Client(t)), greeterAt(key))
 	reached(t, knowsNothing, soon, "a")
-	must(t, errors.Join(w.etcd.Member(0).Restart(), w.etcd.Member(1).Restart()))
+	kit.Must(t, errors.Join(w.etcd.Member(0).Restart(), w.etcd.Member(1).Restart()))
 	_, err := w.etcd.Leader(kit.Bounded(t, soon))
-	must(t, err)
+	kit.Must(t, err)
 	w.registerAll("b")
 	reached(t, conn, 2*soon, "a", "b")
 	reached(t, knowsNothing, 2*soon, "a", "b")
@@ -146,7 +146,7 @@ func TestPermission_MayComeLater(t *testing.T) {
 	_, err1 := admin.RoleAdd(kit.Bounded(t, soon), "reader")
 	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
 	_, err3 := admin.UserGrantRole(kit.Bounded(t, soon), "caller", "reader")
-	must(t, errors.Join(err1, err2, err3))
+	kit.Must(t, errors.Join(err1, err2, err3))
 	reached(t, conn, soon, "a")
 	w.registerAll("b")
 	reached(t, conn, soon, "a", "b")
@@ -230,11 +230,11 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	w.put("tenant/"+key+"/b", b.addr)
 	reached(t, conn, soon, "a", "b")
 	registration, err := w.registry.Register(kit.Bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
-	must(t, err)
+	kit.Must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
 		t.Error("the registration is not in the namespace")
 	}
-	must(t, registration.Close(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Close(kit.Bounded(t, soon)))
 }
 
 // An etcd client that was closed under its registry is the cause that each error names.
@@ -243,7 +243,7 @@ func TestClosedClient_IsNamed(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
 	registry := kit.Registry(t, w.logs, client)
-	must(t, client.Close())
+	kit.Must(t, client.Close())
 	for what, do := range map[string]func(context.Context) error{
 		"a call": func(ctx context.Context) error { _, err := call(ctx, dial(t, registry, greeterAt(key))); return err },
 		"Register": func(ctx context.Context) error {

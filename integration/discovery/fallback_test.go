@@ -42,18 +42,18 @@ func TestFallback_WhileHomeHasNone(t *testing.T) {
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a1"), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call that names the other cluster's instance: %v", err)
 	}
-	must(t, away.registry.SetServiceConfig(kit.Bounded(t, soon), key, hasty))
+	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, soon), key, hasty))
 	kit.Eventually(t, soon, "the config is known there", func() bool { return away.status().ServiceConfig != "" })
 	reached(t, conn, soon, "a1")
 
 	h1 := home.serve("h1")
 	registration, err := home.registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Instance: "h1", Addr: h1.addr})
-	must(t, err)
+	kit.Must(t, err)
 	reached(t, conn, soon, "h1")
 	kit.Eventually(t, soon, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
 	load := underLoad(t, conn, 2)
 	load.more(t, 100)
-	must(t, registration.Close(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Close(kit.Bounded(t, soon)))
 	reached(t, conn, soon, "a1")
 	load.none(t)
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
@@ -70,6 +70,6 @@ func TestFallback_WhileHomeHasNone(t *testing.T) {
 	h1.stop()
 	a1.stop()
 	fails(`under "east/helloworld/greeter"; nor in the cluster to fall back on: `)
-	must(t, away.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, away.registry.Close(kit.Bounded(t, soon)))
 	fails(`no endpoint is registered under "east/helloworld/greeter"`)
 }

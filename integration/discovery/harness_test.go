@@ -36,13 +36,6 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // world is one etcd, one registry on it, and servers that are registered by hand.
 type world struct {
 	t        *testing.T
@@ -95,7 +88,7 @@ func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	conn, err := registry.NewClient(desc, append([]grpc.DialOption{insecurely}, opts...)...)
-	must(t, err)
+	kit.Must(t, err)
 	return conn
 }
 
@@ -103,14 +96,14 @@ func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, o
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // get reads from etcd, around what is tested; nil for nothing.
 func (w *world) get(k string) *string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), k)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
 	}
@@ -121,14 +114,14 @@ func (w *world) get(k string) *string {
 func (w *world) grant() clientv3.LeaseID {
 	w.t.Helper()
 	lease, err := w.etcd.Admin().Grant(kit.Bounded(w.t, soon), 60)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return lease.ID
 }
 
 func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k, opts...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // commit carries operations out in transactions of a hundred.
@@ -137,7 +130,7 @@ func (w *world) commit(ops []clientv3.Op) {
 	for len(ops) > 0 {
 		n := min(len(ops), 100)
 		_, err := w.etcd.Admin().Txn(kit.Bounded(w.t, soon)).Then(ops[:n]...).Commit()
-		must(w.t, err)
+		kit.Must(w.t, err)
 		ops = ops[n:]
 	}
 }
@@ -252,7 +245,7 @@ func (w *world) tag(s *server, metadata string) {
 func (w *world) live(config string) {
 	w.t.Helper()
 	before := w.status().ServiceConfig
-	must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), key, config))
+	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), key, config))
 	kit.Eventually(w.t, soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
 		return w.status().ServiceConfig != before
 	})
@@ -405,7 +398,7 @@ func (l *load) more(t *testing.T, n int64) {
 func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	w.t.Helper()
 	i, err := w.registry.NewInstances(greeterAt(key), append([]grpc.DialOption{insecurely}, opts...)...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return i
 }
 

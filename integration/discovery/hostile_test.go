@@ -43,7 +43,7 @@ func (w *world) putJSON(etcdKey string, value any) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
-	must(w.t, encoder.Encode(value))
+	kit.Must(w.t, encoder.Encode(value))
 	w.put(etcdKey, out.String())
 }
 

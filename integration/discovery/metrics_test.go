@@ -37,7 +37,7 @@ func metered(readers ...metric.Reader) runtime.Option {
 func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metrics) {
 	t.Helper()
 	var collected metricdata.ResourceMetrics
-	must(t, reader.Collect(kit.Bounded(t, soon), &collected))
+	kit.Must(t, reader.Collect(kit.Bounded(t, soon), &collected))
 	for _, scope := range collected.ScopeMetrics {
 		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" || scope.Scope.Version == "" {
 			t.Errorf("the scope is %+v, want one with a version", scope.Scope)
@@ -110,7 +110,7 @@ var pinned = []string{
 func TestMetrics(t *testing.T) {
 	reader, gatherer := metric.NewManualReader(), prometheus.NewRegistry()
 	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
-	must(t, err)
+	kit.Must(t, err)
 	w := newWorld(t, nil, metered(reader, exporter), runtime.WithNamespace("prod/"))
 	if got := described(t, reader); len(got) != 4 {
 		t.Errorf("before anything is used %d counters are reported, want 4:\n%s", len(got), strings.Join(got, "\n"))
@@ -124,15 +124,15 @@ func TestMetrics(t *testing.T) {
 	}
 
 	registration, err := w.registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
-	must(t, err)
+	kit.Must(t, err)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	w.delete("prod/acme/user/10.0.0.1:1")
 	is("etcdrpc.registration.restorations", 1)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	is("etcdrpc.registration.count", 0, state(runtime.StateLost))
-	must(t, registration.Pause(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Pause(kit.Bounded(t, soon)))
 	is("etcdrpc.registration.count", 1, state(runtime.StatePaused))
-	must(t, registration.Resume(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Resume(kit.Bounded(t, soon)))
 
 	dial(t, w.registry, greeterAt("acme/user")).Connect()
 	key := attribute.String("etcdrpc.key", "prod/acme/user")
@@ -162,13 +162,13 @@ func TestMetrics(t *testing.T) {
 	w.etcd.Cut()
 	w.put("x", "y")
 	_, err = w.etcd.Compact(kit.Bounded(t, soon))
-	must(t, err)
+	kit.Must(t, err)
 	w.etcd.Restore()
 	kit.Eventually(t, soon, "a relist for compaction", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
 		return n > 0
 	})
-	must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
 	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
 		t.Errorf("a closed registry still reports %v endpoints", n)
 	}
@@ -231,7 +231,7 @@ func expressions(node any) (all []string) {
 func checkPages(t *testing.T, from prometheus.Gatherer) {
 	t.Helper()
 	families, err := from.Gather()
-	must(t, err)
+	kit.Must(t, err)
 	exposed := make(map[string]map[string][]string) // of each metric the values of its labels
 	for _, family := range families {
 		values := map[string][]string{model.MetricNameLabel: {family.GetName()}, "job": nil, "instance": nil}
@@ -243,7 +243,7 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 		exposed[family.GetName()] = values
 	}
 	page, err := os.ReadFile(docs + ".md")
-	must(t, err)
+	kit.Must(t, err)
 	for _, metric := range pinned {
 		if name, _, _ := strings.Cut(metric, " "); !strings.Contains(string(page), "| `"+name+"` |") {
 			t.Errorf("docs/observability.md does not have the metric %s", name)
@@ -252,9 +252,9 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 	shown := make(map[string]bool)
 	for _, file := range []string{"grafana-dashboard.json", "prometheus-alerts.yaml"} {
 		text, err := os.ReadFile(filepath.Join(docs, file))
-		must(t, err)
+		kit.Must(t, err)
 		var document any
-		must(t, yaml.Unmarshal(text, &document))
+		kit.Must(t, yaml.Unmarshal(text, &document))
 		found := expressions(document)
 		if len(found) < 10 {
 			t.Errorf("%s has %d expressions", file, len(found))

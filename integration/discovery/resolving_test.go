@@ -70,9 +70,9 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.registerAll("a", "drained")
-	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
 	reached(t, w.conn(), soon, "a")
-	must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	reached(t, w.conn(), soon, "a")
@@ -87,7 +87,7 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("on disk: %v, %v, want one file", files, err)
 	}
-	must(t, os.WriteFile(files[0], []byte("{"), 0o600))
+	kit.Must(t, os.WriteFile(files[0], []byte("{"), 0o600))
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	if _, err := call(kit.Bounded(t, 300*time.Millisecond), w.conn()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
@@ -104,13 +104,13 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	w.registerAll("a")
 	registry := w.newRegistry(w.etcd.Client(t))
 	_, err := registry.Register(kit.Bounded(t, soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
-	must(t, err)
+	kit.Must(t, err)
 	conn := dial(t, registry, greeterAt(key))
 	reached(t, conn, soon, "a")
 	w.etcd.Pause()
 	unknown := w.newRegistry(w.etcd.Client(t))
 	dial(t, unknown, greeterAt(key)).Connect() // the first list is under way
-	must(t, unknown.Close(kit.Bounded(t, soon)))
+	kit.Must(t, unknown.Close(kit.Bounded(t, soon)))
 	closed := make(chan error, 1)
 	go func() { closed <- registry.Close(kit.Bounded(t, soon)) }()
 	kit.Eventually(t, soon, "the registry is being closed", func() bool {
@@ -123,7 +123,7 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 		}
 	}
 	w.etcd.Resume()
-	must(t, <-closed)
+	kit.Must(t, <-closed)
 	leak.None(t)
 	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
 		t.Errorf("%s is left", *entry)
@@ -175,7 +175,7 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 		}
 	}
 	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, soon), lease)
-	must(t, err)
+	kit.Must(t, err)
 	if got := ids(<-briefly); got != "" {
 		t.Errorf("the watch sees %q, want nothing after the grace", got)
 	}
@@ -281,13 +281,13 @@ func TestProxy_IsNotUsed(t *testing.T) {
 func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOption {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	kit.Must(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	must(t, err)
+	kit.Must(t, err)
 	certificate, err := x509.ParseCertificate(der)
-	must(t, err)
+	kit.Must(t, err)
 	roots.AddCert(certificate)
 	return grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}))
 }
@@ -332,7 +332,7 @@ func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn
 	w.t.Helper()
 	conn, err := grpc.NewClient(target, insecurely, grpc.WithResolvers(registry.Resolver()),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }

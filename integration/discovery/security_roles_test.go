@@ -36,7 +36,7 @@ func TestRolesAreEnough(t *testing.T) {
 		t.Errorf("the caller's Watch yields %v, want the server", set)
 	}
 	// The operator's config is in force once it fails the calls.
-	must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
+	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
 	kit.Eventually(t, soon, "the caller goes by the live config", func() bool {
 		_, err := within(conn, soon)
 		return status.Code(err) == codes.DeadlineExceeded
@@ -120,7 +120,7 @@ func TestAnyUserRights(t *testing.T) {
 	for range 100 {
 		w.allowed(granting(user))
 	}
-	must(t, grantAs(kit.Bounded(t, soon), user, 2345)) // with an id of its own choice
+	kit.Must(t, grantAs(kit.Bounded(t, soon), user, 2345)) // with an id of its own choice
 	empty := w.grant()
 	w.allowed(asking(user, empty, clientv3.WithAttachedKeys()))
 	w.allowed(ending(user, empty)...)
@@ -141,7 +141,7 @@ func TestNobodyCannotDoAnything(t *testing.T) {
 	w := newGuarded(t)
 	lease := w.grant()
 	nobody, err := clientv3.New(clientv3.Config{Endpoints: w.etcd.Endpoints(), Logger: zap.NewNop()})
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(func() { _ = nobody.Close() })
 	w.refused("user name is empty", slices.Concat(touching(nobody, guardedKey+"/a", guardedConfig), running(nobody), ending(nobody, lease),
 		[]attempt{granting(nobody), asking(nobody, lease), listingLeases(nobody), seeingMembers(nobody)})...)
@@ -171,7 +171,7 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
 	_, err := w.newRegistry(w.as("legacy-server")).Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
-	must(t, err)
+	kit.Must(t, err)
 	comes := func(addr string) {
 		t.Helper()
 		kit.Eventually(t, soon, addr+" comes", func() bool {
@@ -182,7 +182,7 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w.etcdctl("role add legacy2-server")
 	w.etcdctl("role grant-permission legacy2-server readwrite " + legacy + "2/ " + legacy + "2:")
 	neighbour := w.as("legacy2-server")
-	must(t, grantAs(kit.Bounded(t, soon), neighbour, 2345))
+	kit.Must(t, grantAs(kit.Bounded(t, soon), neighbour, 2345))
 	w.allowed(hanging(neighbour, legacy+"2345", 2345))
 	comes("10.6.6.6:80")
 }
@@ -191,7 +191,7 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	w.t.Helper()
 	lis, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	dialed = new(atomic.Int64)
 	done := make(chan struct{})
 	go func() {
@@ -248,7 +248,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 		t.Helper()
 		// It goes around the checks of SetServiceConfig, which are the caller's.
 		_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, config)
-		must(t, err)
+		kit.Must(t, err)
 	}
 	var calls atomic.Int64
 	s := w.start(&server{do: func(context.Context) error {
@@ -282,7 +282,7 @@ func TestConfigWriterChecksHealth(t *testing.T) {
 	conn := w.caller()
 	reached(t, conn, soon, "server")
 	_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, `{"healthCheckConfig":{"serviceName":"nobody"}}`)
-	must(t, err)
+	kit.Must(t, err)
 	kit.Eventually(t, soon, "calls fail at once", func() bool {
 		_, err := within(conn, soon)
 		return status.Code(err) == codes.Unavailable
@@ -295,7 +295,7 @@ func TestAllowedAddresses(t *testing.T) {
 	// Loopback has many addresses, so one may stand for the fleet's network and another for what is not to be dialed.
 	bait, dialed := w.bait("127.0.0.9")
 	_, port, err := net.SplitHostPort(bait)
-	must(t, err)
+	kit.Must(t, err)
 	w.enter("honest", w.serve("honest").addr)
 	outside := []string{
 		bait, "localhost:" + port, fmt.Sprintf(`{"Addr":%q}`, bait), fmt.Sprintf(`{"endpoints":["grpc://%s"]}`, bait),

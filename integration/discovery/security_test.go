@@ -34,7 +34,7 @@ func newGuarded(t *testing.T) guarded {
 	leak.Beside(t)
 	w := guarded{newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root")})}
 	page, err := os.ReadFile("../../docs/security.md")
-	must(t, err)
+	kit.Must(t, err)
 	for _, line := range regexp.MustCompile(`(?m)^etcdctl ((?:role|user) .+)$`).FindAllStringSubmatch(string(page), -1) {
 		if !strings.Contains(line[1], " root") { // which is etcdtest's
 			w.etcdctl(line[1])
@@ -73,7 +73,7 @@ func (w guarded) etcdctl(command string) {
 	default:
 		err = fmt.Errorf("this test does not know etcdctl %s", command)
 	}
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // as returns an etcd client of a user with the given roles and no others.
@@ -82,10 +82,10 @@ func (w guarded) as(roles ...string) *clientv3.Client {
 	ctx, admin, name := kit.Bounded(w.t, soon), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
 	if _, err := admin.UserGet(ctx, name); err != nil {
 		_, err := admin.UserAdd(ctx, name, "secret")
-		must(w.t, err)
+		kit.Must(w.t, err)
 		for _, role := range roles {
 			_, err := admin.UserGrantRole(ctx, name, role)
-			must(w.t, err)
+			kit.Must(w.t, err)
 		}
 	}
 	return w.etcd.Client(w.t, etcdtest.As(name, "secret"))
@@ -95,7 +95,7 @@ func (w guarded) as(roles ...string) *clientv3.Client {
 func (w guarded) enter(name, value string) {
 	w.t.Helper()
 	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, soon), guardedKey+"/"+name, value)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // attempt is something that a user tries.

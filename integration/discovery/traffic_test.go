@@ -36,7 +36,7 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 			t.Errorf("Affinity = %q, %v", got, ok)
 		}
 		_, err := call(ctx, conn)
-		must(t, err)
+		kit.Must(t, err)
 		md := s.headers.Load().(metadata.MD)
 		if hashes := md.Get("etcd-affinity"); strings.Contains(fmt.Sprint(md), "alice") || (len(hashes) == 1) != (name != "") || len(md.Get("mine")) != 1 {
 			t.Errorf("with the affinity %q the server saw %v", name, md)
@@ -121,7 +121,7 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		t.Errorf("%d connections, want one an instance", connections)
 	}
 	all, err := i.All(kit.Bounded(t, soon))
-	must(t, err)
+	kit.Must(t, err)
 	servers[1].stop()
 	names, err := ask(kit.Bounded(t, soon), i)
 	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
@@ -132,8 +132,8 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		_, err := within(all[0].Conn, soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
-	must(t, i.Close())
-	must(t, i.Close())
+	kit.Must(t, i.Close())
+	kit.Must(t, i.Close())
 	if _, err := i.All(kit.Bounded(t, soon)); status.Code(err) != codes.Canceled {
 		t.Errorf("All after Close: %v, want Canceled", err)
 	}

@@ -127,7 +127,7 @@ var hostileWays = []struct {
 			lease := v.grant()
 			v.fill(50, func(i int) string { return v.entry(i) }, clientv3.WithLease(lease))
 			_, err := v.etcd.Admin().Revoke(kit.Bounded(v.t, soon), lease)
-			must(v.t, err)
+			kit.Must(v.t, err)
 		}
 	}},
 	{name: "candidates for the leadership", most: usual, write: func(v *victim) {
@@ -250,7 +250,7 @@ func (v *victim) end(when string, most cost) {
 	for range 5 { // what is being read is not kept
 		with = min(with, v.heap())
 	}
-	must(v.t, v.registry.Close(kit.Bounded(v.t, soon)))
+	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, soon)))
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
 	if !got.within(most) {
@@ -262,7 +262,7 @@ func (v *victim) end(when string, most cost) {
 func (v *victim) heap() int {
 	v.t.Helper()
 	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, soon), v.etcd.Endpoints()[0], 0) // which writes
-	must(v.t, err)
+	kit.Must(v.t, err)
 	goruntime.GC()
 	goruntime.GC() // pools keep what they have for a cycle
 	var stats goruntime.MemStats
@@ -274,7 +274,7 @@ func (v *victim) heap() int {
 func (v *victim) disk() int {
 	v.t.Helper()
 	var size int64
-	must(v.t, filepath.WalkDir(v.dir, func(_ string, d fs.DirEntry, err error) error {
+	kit.Must(v.t, filepath.WalkDir(v.dir, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			var info fs.FileInfo
 			if info, err = d.Info(); err == nil {
@@ -348,7 +348,7 @@ type trapped struct {
 func newTrap(w *world) *trap {
 	w.t.Helper()
 	lis, err := net.Listen("tcp4", "0.0.0.0:0")
-	must(w.t, err)
+	kit.Must(w.t, err)
 	t := &trap{Listener: lis}
 	g := grpc.NewServer()
 	basic.RegisterGreeterServer(g, &server{name: "trap"})

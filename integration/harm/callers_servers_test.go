@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -109,16 +110,16 @@ func (s *server) restart(inOrder bool, d time.Duration) {
 // put writes the server's entry, and has gRPC's client know its address.
 func (s *server) put() {
 	value, err := json.Marshal(map[string]any{"Addr": s.addr, "Metadata": s.tags})
-	must(s.w.t, err)
+	kit.Must(s.w.t, err)
 	_, err = etcd.Admin().Put(s.w.t.Context(), s.w.namespace+key+"/"+s.name, string(value))
-	must(s.w.t, err)
+	kit.Must(s.w.t, err)
 	s.list(true)
 }
 
 // remove takes the entry out again, and has gRPC's client forget the address.
 func (s *server) remove() {
 	_, err := etcd.Admin().Delete(s.w.t.Context(), s.w.namespace+key+"/"+s.name)
-	must(s.w.t, err)
+	kit.Must(s.w.t, err)
 	s.list(false)
 }
 

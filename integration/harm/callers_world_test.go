@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/resolver/ringhash"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
@@ -220,7 +221,7 @@ func (w *world) ourClient() *client {
 	config := etcd.Config()
 	config.DialOptions = append(config.DialOptions, grpc.WithContextDialer(w.net.dialer(new(tally))))
 	etcdClient, err := clientv3.New(config)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler))}
 	registry := runtime.NewRegistry(etcdClient, append(opts, w.row.registry...)...)
 	w.closers = append(w.closers, func() { closeRegistry(registry); _ = etcdClient.Close() })
@@ -232,7 +233,7 @@ func (w *world) ourClient() *client {
 		}
 	}
 	conn, err := registry.NewClient(w.desc(), w.dialOptions(c)...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	c.conns = []grpc.ClientConnInterface{conn}
 	c.say = w.way.ours
 	return c
@@ -253,7 +254,7 @@ func (w *world) grpcsClient() *client {
 		w.mu.Unlock()
 		conn, err := grpc.NewClient("list:///leader.counter", append(w.dialOptions(c), grpc.WithResolvers(l.resolver),
 			grpc.WithDefaultServiceConfig(serviceConfig(w.grpcs)))...)
-		must(w.t, err)
+		kit.Must(w.t, err)
 		w.closers = append(w.closers, func() { _ = conn.Close() })
 		c.conns = append(c.conns, conn)
 		if w.way.allowed == nil {
@@ -323,7 +324,7 @@ func (w *world) live(policy string) {
 		op = clientv3.OpDelete(at)
 	}
 	_, err := etcd.Admin().Do(w.t.Context(), op)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // report has servers say how they are.

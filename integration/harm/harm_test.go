@@ -21,10 +21,3 @@ const parallel = 6
 func TestMain(m *testing.M) {
 	os.Exit(leak.Main(parallel, func() int { return kit.OnEtcd(m, &etcd) }))
 }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}

@@ -170,7 +170,7 @@ func (w *serverWorld) settle() {
 	w.register("ours/touched-last")
 	w.bothThere("in the end")
 	_, err := w.plain.Put(kit.Bounded(w, soon), "plain/touched-last", "")
-	must(w, err)
+	kit.Must(w, err)
 	kit.Eventually(w.T, soon, "all is counted", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -194,6 +194,6 @@ func (w *serverWorld) stall() {
 // churn has ours register and close entries while others stay.
 func (w *serverWorld) churn() {
 	for i := range 150 {
-		must(w, w.register(fmt.Sprintf("ours/touched%d", i)).Close(kit.Bounded(w, soon)))
+		kit.Must(w, w.register(fmt.Sprintf("ours/touched%d", i)).Close(kit.Bounded(w, soon)))
 	}
 }

@@ -45,10 +45,10 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 			a := g.start("a", func(i *instance) { i.watch = watch })
 			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
 			stream, err := g.client().Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
-			must(t, err)
+			kit.Must(t, err)
 			_, err = stream.Recv()
-			must(t, err)
-			must(t, a.server.Withdraw(kit.Bounded(t, soon)))
+			kit.Must(t, err)
+			kit.Must(t, a.server.Withdraw(kit.Bounded(t, soon)))
 			for err == nil {
 				_, err = stream.Recv()
 			}
@@ -102,7 +102,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 				ended <- err
 			}()
 			await(t, begun)
-			must(t, row.end(a))
+			kit.Must(t, row.end(a))
 			err := await(t, ended)
 			if row.fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !row.fails && err != nil {
 				t.Errorf("the call ends with %v", err)
@@ -135,7 +135,7 @@ func TestARefusalThatIsPassedOn(t *testing.T) {
 	lis := kit.Listen(t)
 	kit.Serve(t, behind, lis)
 	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
+	kit.Must(t, err)
 	defer conn.Close()
 	runs, passed := 0, false
 	g.start("a", func(i *instance) {

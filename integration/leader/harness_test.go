@@ -37,13 +37,6 @@ var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // group is instances of one service that stand for election, and the store that they write to.
 type group struct {
 	t          *testing.T
@@ -152,7 +145,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
-	must(g.t, i.server.Announce(kit.Bounded(g.t, soon), i.addr))
+	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, soon), i.addr))
 	if g.etcdClient != nil {
 		return
 	}
@@ -194,7 +187,7 @@ func (g *group) client() leaderpb.CounterClient {
 func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
 	g.t.Helper()
 	conn, err := g.registry().NewClient(desc, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
-	must(g.t, err)
+	kit.Must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }
 
@@ -210,7 +203,7 @@ func (g *group) candidates() []*mvccpb.KeyValue {
 func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	g.t.Helper()
 	resp, err := etcd.Admin().Get(kit.Bounded(g.t, soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
-	must(g.t, err)
+	kit.Must(g.t, err)
 	return resp.Kvs
 }
 
@@ -259,5 +252,5 @@ func await[T any](t *testing.T, c <-chan T) T {
 func (g *group) configure(config string) {
 	g.t.Helper()
 	_, err := etcd.Admin().Put(g.t.Context(), g.namespace+"_grpc_config/"+entries, config)
-	must(g.t, err)
+	kit.Must(g.t, err)
 }

@@ -32,7 +32,7 @@ func TestCallsGoToTheLeader(t *testing.T) {
 		}
 	}
 	stream, err := client.Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
-	must(t, err)
+	kit.Must(t, err)
 	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
 		t.Errorf("a stream: %v, %v", reply, err)
 	}
@@ -70,7 +70,7 @@ func TestGuard(t *testing.T) {
 		{b, "1", codes.Unavailable, "does not lead"},
 	} {
 		conn, err := grpc.NewClient(row.to.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		must(t, err)
+		kit.Must(t, err)
 		ctx := kit.Bounded(t, soon)
 		if row.token != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, leader.TokenHeader, row.token)
@@ -133,7 +133,7 @@ func TestForwardedMetadata(t *testing.T) {
 		t.Errorf("a call: %v", err)
 	}
 	stream, err := client.Watch(ctx, &leaderpb.AddRequest{})
-	must(t, err)
+	kit.Must(t, err)
 	if _, err := stream.Recv(); err != nil {
 		t.Errorf("a stream: %v", err)
 	}
@@ -174,7 +174,7 @@ func TestLayoutsThatDisagree(t *testing.T) {
 func TestOthersKeys_StopNobody(t *testing.T) {
 	g := newGroup(t)
 	lease, err := etcd.Admin().Grant(t.Context(), 600)
-	must(t, err)
+	kit.Must(t, err)
 	key := func(i int) string { return fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) } // before and behind any candidate
 	for i := range 5 {
 		var puts []clientv3.Op
@@ -182,11 +182,11 @@ func TestOthersKeys_StopNobody(t *testing.T) {
 			puts = append(puts, clientv3.OpPut(key(100*i+n), "x"))
 		}
 		_, err := etcd.Admin().Txn(t.Context()).Then(puts...).Commit()
-		must(t, err)
+		kit.Must(t, err)
 	}
 	for i := range 6 {
 		_, err := etcd.Admin().Put(t.Context(), key(i), strings.Repeat("x", 1<<20), clientv3.WithLease(lease.ID))
-		must(t, err)
+		kit.Must(t, err)
 	}
 	a := g.start("a")
 	kit.Eventually(t, soon, "it to lead", a.leads.Holds)
@@ -207,7 +207,7 @@ func TestDrained_Resigns(t *testing.T) {
 		t.Errorf("the status of a is %+v, and the log %v", status, g.logs.Lines())
 	}
 	drain(`"a", "` + b.addr + `"`) // b alone is left, so it stays
-	must(t, b.server.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, b.server.Withdraw(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
 		t.Errorf("%d losses are told of, and no lease was late: %v", n, g.logs.Lines())

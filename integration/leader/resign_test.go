@@ -66,7 +66,7 @@ func (a *answers) call(client leaderpb.CounterClient, n int) {
 func (i *instance) refuses(t *testing.T) {
 	t.Helper()
 	conn, err := grpc.NewClient(i.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
+	kit.Must(t, err)
 	defer conn.Close()
 	kit.Eventually(t, soon, "calls to be refused", func() bool {
 		token, _ := i.leads.Token()
@@ -118,7 +118,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 			}
 			got.call(client, 20)
 			close(h.let)
-			must(t, await(t, ended))
+			kit.Must(t, await(t, ended))
 			got.all.Wait()
 			if got.by["a"] != 60 || got.by["b"] != 20 {
 				t.Errorf("of 60 calls before and 20 after, %v were answered", got.by)
@@ -141,7 +141,7 @@ func TestResign_OthersGetATurn(t *testing.T) {
 	client := g.client()
 	for range 3 {
 		kit.Eventually(t, soon, "both to stand", func() bool { return len(g.candidates()) == 2 })
-		must(t, a.leads.Resign(kit.Bounded(t, soon)))
+		kit.Must(t, a.leads.Resign(kit.Bounded(t, soon)))
 		if got := g.leader(client); got != b.name {
 			t.Errorf("after %s %s leads", a.name, got)
 		}
@@ -177,7 +177,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	if a.leads.Holds() || !b.leads.Holds() {
 		t.Error("a leads, whose work has failed")
 	}
-	must(t, b.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, b.registry.Close(kit.Bounded(t, soon)))
 	if err := await(t, ended); !errors.Is(err, leader.ErrEnded) {
 		t.Errorf("the context of the work has ended with %v", err)
 	}
@@ -189,7 +189,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 // Whose work is done goes on leading, and so does who is asked to work no more.
 func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	a := newGroup(t).start("a")
-	must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
+	kit.Must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
 	ctx, end := context.WithCancel(t.Context())
 	if err := a.leads.Run(ctx, func(context.Context, int64) error { end(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run returns %v after its context has ended", err)

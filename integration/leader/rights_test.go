@@ -35,7 +35,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	server := registry.NewServer(grpc.NewServer())
 	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
 	server.Publish(desc, runtime.WithInstance(rand.Text()))
-	must(t, server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"))
+	kit.Must(t, server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"))
 	return server
 }
 
@@ -70,11 +70,11 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 			}
 			kit.Eventually(t, soon, "who may leads", leader.Of(leads, desc).Holds)
 			kit.Eventually(t, soon, "the status to say whether it stands", func() bool { return (server.Status()[0].Err == nil) == stands })
-			must(t, registry.Close(kit.Bounded(t, soon)))
+			kit.Must(t, registry.Close(kit.Bounded(t, soon)))
 			kit.Eventually(t, soon, "the other leads in the end", leader.Of(other, desc).Holds)
 			for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
 				left, err := etcd.Admin().Get(kit.Bounded(t, soon), prefix, clientv3.WithPrefix())
-				must(t, err)
+				kit.Must(t, err)
 				if len(left.Kvs) != 1 {
 					t.Errorf("%d keys are left under %s", len(left.Kvs)-1, prefix)
 				}
@@ -107,13 +107,13 @@ func TestCallersOfEveryMixtureOfRights(t *testing.T) {
 		t.Run(user.Name, func(t *testing.T) {
 			t.Parallel()
 			conn, err := registryAs(t, etcd, user.Name).NewClient(&leaderpb.Counter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-			must(t, err)
+			kit.Must(t, err)
 			call := func(within time.Duration) error {
 				_, err := leaderpb.NewCounterClient(conn).Add(kit.Bounded(t, within), &leaderpb.AddRequest{})
 				return err
 			}
 			if i%3 == 0 {
-				must(t, call(soon))
+				kit.Must(t, call(soon))
 				return
 			}
 			kit.Eventually(t, soon, "the call to say that etcd denies it", func() bool {

@@ -22,7 +22,7 @@ import (
 func (w *world) nothingOf(prefix, when string) {
 	w.t.Helper()
 	kit.Eventually(w.t, soon, "nothing of "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
-	must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, soon)))
+	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, soon)))
 	if keys := w.keys(prefix); len(keys) > 0 {
 		w.t.Errorf("%s there is %v", when, keys)
 	}

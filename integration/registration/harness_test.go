@@ -56,7 +56,7 @@ func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runt
 func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
 	t.Helper()
 	g, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr}, opts...)
-	must(t, err)
+	kit.Must(t, err)
 	st := g.Status()
 	unread := st.Err != nil && strings.Contains(st.Err.Error(), "does not let this process read it")
 	if st.State != runtime.StateRegistered || st.Err != nil && !unread || st.LeaseID == 0 || st.Key != key {
@@ -75,7 +75,7 @@ type kv struct {
 func (w *world) get(etcdKey string) *kv {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), etcdKey)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
 	}
@@ -86,7 +86,7 @@ func (w *world) get(etcdKey string) *kv {
 func (w *world) keys(prefix string) []string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	must(w.t, err)
+	kit.Must(w.t, err)
 	var keys []string
 	for _, kv := range resp.Kvs {
 		keys = append(keys, string(kv.Key))
@@ -97,7 +97,7 @@ func (w *world) keys(prefix string) []string {
 func (w *world) leases() []clientv3.LeaseID {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Leases(kit.Bounded(w.t, soon))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	var ids []clientv3.LeaseID
 	for _, l := range resp.Leases {
 		ids = append(ids, l.ID)
@@ -117,19 +117,19 @@ func (w *world) nothing(when string) {
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 func (w *world) delete(k string) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 func (w *world) revoke(id clientv3.LeaseID) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, soon), id)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // there waits until the key is in etcd on a lease that is not was.
@@ -174,7 +174,7 @@ func (c contents) differs(values map[string]string) string {
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix())
-	must(w.t, err)
+	kit.Must(w.t, err)
 	values := make(map[string]string)
 	for _, kv := range resp.Kvs {
 		values[string(kv.Key)] = string(kv.Value)
@@ -203,11 +203,4 @@ func (w *world) becomes(prefix string, want contents, when string) {
 		diff = want.differs(w.values(prefix))
 		return diff == ""
 	})
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

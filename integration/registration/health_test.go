@@ -23,7 +23,7 @@ func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServer(s, &greeter{})
 	s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
-	must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
+	kit.Must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
 	const cure = `SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
 		t.Errorf("the health service does not know the name: %s (%v)", st.State, st.Err)
@@ -35,7 +35,7 @@ func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
 	if n := w.logs.Count("questionable health service"); n != 1 {
 		t.Errorf("%d log lines", n)
 	}
-	must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 }
 
 // G44: a health service that is registered on the gRPC server cannot be followed.
@@ -46,7 +46,7 @@ func TestHealthServiceBeneathSaysSo(t *testing.T) {
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	s := w.registry.NewServer(g)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
+	kit.Must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
 	const cure = "healthpb.RegisterHealthServer(server, healthServer)"
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
 		t.Errorf("%s (%v)", st.State, st.Err)
@@ -54,5 +54,5 @@ func TestHealthServiceBeneathSaysSo(t *testing.T) {
 	if n := w.logs.Count(cure); n != 1 {
 		t.Errorf("%d log lines", n)
 	}
-	must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 }

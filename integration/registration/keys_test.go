@@ -59,7 +59,7 @@ func TestAnothersKeyOnALeaseInUse(t *testing.T) {
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))
 	was := g.Status().LeaseID
 	w.put("a/key", "x", clientv3.WithLease(was))
-	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	kit.Must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	w.is("b/", contents{"b/svc/" + addr(0): "v2"}, "after Update")
 	w.there("b/svc/"+addr(0), was)
 }

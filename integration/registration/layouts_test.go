@@ -15,12 +15,8 @@ import (
 func TestAddRemove(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithNamespace("ns/"))
 	ctx := kit.Bounded(t, soon)
-	must := func(err error) {
-		t.Helper()
-		must(t, err)
-	}
-	must(w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
-	must(w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1), Instance: "i"}, runtime.WithLayouts(runtime.Kratos, runtime.Kitex)))
+	kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
+	kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1), Instance: "i"}, runtime.WithLayouts(runtime.Kratos, runtime.Kitex)))
 	w.put("ns/svc/bad", "garbage")
 	w.put("ns/svc-admin/i", "10.0.0.2:9000")
 	w.put("ns/svc/nested/i", "10.0.0.2:9000")
@@ -33,9 +29,9 @@ func TestAddRemove(t *testing.T) {
 	if err := w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)); err == nil {
 		t.Error("added without a lease what is named by one")
 	}
-	must(w.registry.Remove(ctx, "svc", "1.2.3.4"))
-	must(w.registry.Remove(ctx, "svc", "bad"))
-	must(w.registry.Remove(ctx, "svc", addr(1)))
+	kit.Must(t, w.registry.Remove(ctx, "svc", "1.2.3.4"))
+	kit.Must(t, w.registry.Remove(ctx, "svc", "bad"))
+	kit.Must(t, w.registry.Remove(ctx, "svc", addr(1)))
 	if got, want := w.keys("ns/"), []string{"ns/svc-admin/i", "ns/svc/nested/i"}; !slices.Equal(got, want) {
 		t.Errorf("left: %v, want %v", got, want)
 	}
@@ -46,7 +42,7 @@ func TestAddRemove(t *testing.T) {
 		t.Errorf("Remove of what is not there: %v", err)
 	}
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
-	must(w.registry.Remove(ctx, "svc", addr(2)))
+	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
 	kit.Eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
@@ -61,7 +57,7 @@ func TestRemoveReadsPages(t *testing.T) {
 	}
 	w.put("svc/z", addr(1))
 	for _, instance := range []string{"00", addr(1)} {
-		must(t, registry.Remove(kit.Bounded(t, soon), "svc", instance))
+		kit.Must(t, registry.Remove(kit.Bounded(t, soon), "svc", instance))
 	}
 	if keys := w.keys("svc/"); len(keys) != 39 || keys[0] != "svc/01" || keys[38] != "svc/39" {
 		t.Errorf("left: %v", keys)

@@ -40,7 +40,7 @@ func TestEntriesComeBack(t *testing.T) {
 			{"it was revoked again", moves(w.revoke)},
 			{"the key was deleted", deleted},
 			{"it was overwritten", func() { w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease()) }},
-			{"etcd was wiped", moves(func(clientv3.LeaseID) { must(t, w.etcd.Wipe()) })},
+			{"etcd was wiped", moves(func(clientv3.LeaseID) { kit.Must(t, w.etcd.Wipe()) })},
 			{"the key was deleted after that", deleted},
 		} {
 			event.do()
@@ -140,11 +140,11 @@ func TestNewerProcessTakesOver(t *testing.T) {
 	if err := older.Update(kit.Bounded(t, soon), runtime.WithVersion("older")); err == nil {
 		t.Error("an update of what another process holds succeeded")
 	}
-	must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3))
+	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
 		t.Errorf("fought: %+v", got)
 	}
-	must(t, newer.Close(kit.Bounded(t, soon)))
+	kit.Must(t, newer.Close(kit.Bounded(t, soon)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
 		t.Errorf("the older one is back as %s, without its update", got.value)
@@ -204,7 +204,7 @@ func TestHundredsOfServices(t *testing.T) {
 		}()
 	}
 	for range 300 {
-		must(t, <-errs)
+		kit.Must(t, <-errs)
 	}
 	kit.Eventually(t, soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
 	if n := len(w.leases()); n != 1 {
@@ -214,7 +214,7 @@ func TestHundredsOfServices(t *testing.T) {
 	if txns > 50 {
 		t.Errorf("%d transactions", txns)
 	}
-	must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
 	w.nothing("after Close")
 }
 
@@ -223,12 +223,12 @@ func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
-	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
+	kit.Must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}` {
 		t.Errorf("after Update: %+v", after)
 	}
-	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	kit.Must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	if got := w.get(entry); got.rev != after.rev {
 		t.Error("an update that changes nothing was written")
 	}

@@ -51,7 +51,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	gone := w.etcd.Admin().Watch(ctx, "svc/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
 	<-gone
 	calls := w.etcd.Calls()
-	must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.LeaseKeepAlive, "", 2*processes))
+	kit.Must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.LeaseKeepAlive, "", 2*processes))
 	var member *etcdtest.Member
 	for _, call := range calls.All() {
 		if call.Op == etcdtest.LeaseKeepAlive {
@@ -60,7 +60,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	}
 	member.Pause()
 	calls.Reset()
-	must(t, calls.Wait(kit.Bounded(t, 4*soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three a life
+	kit.Must(t, calls.Wait(kit.Bounded(t, 4*soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three a life
 	member.Resume()
 	for _, g := range all {
 		w.state(g, runtime.StateRegistered)

@@ -17,32 +17,32 @@ func TestRestoredFromABackup(t *testing.T) {
 	updated, closed, paused, resumed := w.register("svc/updated", addr(0), v1), w.register("svc/closed", addr(0), v1),
 		w.register("svc/paused", addr(0), v1), w.register("svc/resumed", addr(0), v1)
 	ctx := kit.Bounded(t, 2*soon)
-	must(t, resumed.Pause(ctx))
+	kit.Must(t, resumed.Pause(ctx))
 	backup, err := w.etcd.Backup()
-	must(t, err)
+	kit.Must(t, err)
 
-	must(t, updated.Update(ctx, v2))
-	must(t, closed.Close(ctx))
-	must(t, paused.Pause(ctx))
-	must(t, resumed.Resume(ctx))
+	kit.Must(t, updated.Update(ctx, v2))
+	kit.Must(t, closed.Close(ctx))
+	kit.Must(t, paused.Pause(ctx))
+	kit.Must(t, resumed.Resume(ctx))
 	w.register("svc/new", addr(0), v2)
 	want := contents{"svc/updated/" + addr(0): "v2", "svc/resumed/" + addr(0): "v1", "svc/new/" + addr(0): "v2"}
 	w.is("svc/", want, "before the restore")
 
 	w.etcd.Cut()
-	must(t, w.etcd.RestoreBackup(backup))
+	kit.Must(t, w.etcd.RestoreBackup(backup))
 	w.etcd.Restore()
 	w.becomes("svc/", want, "after the restore")
 	w.state(updated, runtime.StateRegistered)
 	w.state(paused, runtime.StatePaused)
 	w.state(closed, runtime.StateClosed)
 
-	must(t, paused.Resume(ctx))
-	must(t, updated.Close(ctx))
+	kit.Must(t, paused.Resume(ctx))
+	kit.Must(t, updated.Close(ctx))
 	delete(want, "svc/updated/"+addr(0))
 	want["svc/paused/"+addr(0)] = "v1"
 	w.is("svc/", want, "later")
-	must(t, w.registry.Close(ctx))
+	kit.Must(t, w.registry.Close(ctx))
 	w.nothing("after Close")
 }
 
@@ -52,11 +52,11 @@ func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	predecessor := w.newRegistry(w.etcd.Client(t))
 	was := register(t, predecessor, key, addr(0), runtime.WithVersion("v1")).Status().LeaseID
 	backup, err := w.etcd.Backup()
-	must(t, err)
-	must(t, predecessor.Close(kit.Bounded(t, soon)))
+	kit.Must(t, err)
+	kit.Must(t, predecessor.Close(kit.Bounded(t, soon)))
 	g := w.register(key, addr(0), runtime.WithVersion("v2"))
 	w.etcd.Cut()
-	must(t, w.etcd.RestoreBackup(backup))
+	kit.Must(t, w.etcd.RestoreBackup(backup))
 	if got := w.get(entry); got == nil || got.lease != was {
 		t.Fatalf("restored: %+v, want it on lease %x", got, was)
 	}

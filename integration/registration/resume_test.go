@@ -62,7 +62,7 @@ func TestResumeDuringAPause(t *testing.T) {
 	if <-paused == nil {
 		t.Error("Pause, which was overtaken, returned nil")
 	}
-	must(t, g.Resume(kit.Bounded(t, soon)))
+	kit.Must(t, g.Resume(kit.Bounded(t, soon)))
 	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
 		t.Errorf("after Resume etcd has %+v", got)
 	}

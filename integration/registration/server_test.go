@@ -65,7 +65,7 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 		_ = s.stop()
 	})
 	conn, err := grpc.NewClient(s.addr, insecurely)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	s.greeter, s.health = basic.NewGreeterClient(conn), healthpb.NewHealthClient(conn)
 	return s
@@ -91,7 +91,7 @@ func (s *serving) awaitRegistered(t *testing.T) {
 func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 	w.t.Helper()
 	client, err := basic.NewGreeterClientFromEtcd(registry, insecurely)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return client
 }
 
@@ -104,11 +104,11 @@ func TestAdvertisedAddress(t *testing.T) {
 	announced := func(want string, opts ...runtime.ServerOption) {
 		t.Helper()
 		lis, err := net.Listen("tcp", "0.0.0.0:0")
-		must(t, err)
+		kit.Must(t, err)
 		s := w.serve(&greeter{}, lis, opts...)
 		s.awaitRegistered(t)
 		_, port, err := net.SplitHostPort(s.addr)
-		must(t, err)
+		kit.Must(t, err)
 		want = strings.ReplaceAll(want, "PORT", port)
 		if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
 			t.Errorf("%v in etcd, want %s", w.keys(key), want)
@@ -245,7 +245,7 @@ func (w *world) process() (*os.Process, string) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), child+"="+w.etcd.Endpoints()[0])
 	cmd.Stderr = os.Stderr
-	must(w.t, cmd.Start())
+	kit.Must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -267,7 +267,7 @@ func TestKilledProcess(t *testing.T) {
 		}
 	}
 	kit.Eventually(t, soon, "the child called", reached("child"))
-	must(t, p.Kill())
+	kit.Must(t, p.Kill())
 	kit.Eventually(t, soon, "another called", reached("other"))
 	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
 }
@@ -284,7 +284,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	must(t, s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"))
+	kit.Must(t, s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"))
 	state := func(want runtime.State, keys int) {
 		t.Helper()
 		kit.Eventually(t, soon, want.String(), func() bool {
@@ -303,7 +303,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	state(runtime.StatePaused, 0)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	state(runtime.StateRegistered, 1)
-	must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 	w.nothing("after Withdraw")
 }
 
@@ -314,7 +314,7 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	since := g.Status().Since
 	// The line may come a moment after Register has returned.
 	kit.Eventually(t, soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
-	must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 2)) // the put and a check
+	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 2)) // the put and a check
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
 		t.Errorf("something happened in steady state: %v", w.logs.Lines())
 	}

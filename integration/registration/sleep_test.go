@@ -15,8 +15,8 @@ func TestProcessSleeps(t *testing.T) {
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	was := w.get(etcdKey).lease
-	must(t, p.Signal(syscall.SIGSTOP))
+	kit.Must(t, p.Signal(syscall.SIGSTOP))
 	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
-	must(t, p.Signal(syscall.SIGCONT))
+	kit.Must(t, p.Signal(syscall.SIGCONT))
 	w.there(etcdKey, was)
 }

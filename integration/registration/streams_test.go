@@ -33,7 +33,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	calls := w.etcd.Calls()
 	watching := func() {
 		t.Helper()
-		must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.Watch, "", 1))
+		kit.Must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.Watch, "", 1))
 	}
 	watching()
 	one := 0

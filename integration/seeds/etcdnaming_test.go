@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -18,9 +19,9 @@ var etcdNaming = system{
 	neighbour: "my-service-2",
 	register: func(w *world, key, addr string) (leave func()) {
 		manager, err := endpoints.NewManager(w.theirs, key)
-		must(w.t, err)
-		must(w.t, manager.AddEndpoint(bounded(w.t), key+"/"+addr, endpoints.Endpoint{Addr: addr, Metadata: "..."}))
-		return func() { must(w.t, manager.DeleteEndpoint(bounded(w.t), key+"/"+addr)) }
+		kit.Must(w.t, err)
+		kit.Must(w.t, manager.AddEndpoint(bounded(w.t), key+"/"+addr, endpoints.Endpoint{Addr: addr, Metadata: "..."}))
+		return func() { kit.Must(w.t, manager.DeleteEndpoint(bounded(w.t), key+"/"+addr)) }
 	},
 	dial: func(w *world) *grpc.ClientConn { return w.etcdNamingConn("my-service") },
 }
@@ -29,7 +30,7 @@ var etcdNaming = system{
 func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
 	w.t.Helper()
 	builder, err := resolver.NewBuilder(w.theirs)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return w.dial("etcd:///"+key, builder)
 }
 
@@ -40,11 +41,11 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	etcdNaming.register(w, etcdNaming.desc.Key, old.addr)
 	server := w.newRegistry().NewServer(grpc.NewServer())
 	server.Publish(etcdNaming.desc)
-	must(t, server.Announce(bounded(t), old.addr))
+	kit.Must(t, server.Announce(bounded(t), old.addr))
 	if status, entry := server.Status()[0], w.entryOf(old); status.State != runtime.StateRegistered || entry.lease != status.LeaseID {
 		t.Errorf("it is %+v, and in etcd %+v", status, entry)
 	}
-	must(t, server.Withdraw(bounded(t)))
+	kit.Must(t, server.Withdraw(bounded(t)))
 	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
 		t.Errorf("left are %+v", left)
 	}

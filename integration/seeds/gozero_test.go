@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *discov.Publisher {
 	w.t.Helper()
 	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr, opts...)
-	must(w.t, publisher.KeepAlive())
+	kit.Must(w.t, publisher.KeepAlive())
 	w.t.Cleanup(func() {
 		publisher.Stop()
 		w.eventually("go-zero has unregistered "+addr, func() bool {

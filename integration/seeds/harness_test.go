@@ -82,13 +82,13 @@ func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Put(bounded(w.t), key, value, opts...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 func (w *world) delete(key string) {
 	w.t.Helper()
 	response, err := w.etcd.Admin().Delete(bounded(w.t), key)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	if response.Deleted != 1 {
 		w.t.Fatalf("there is no %q to delete", key)
 	}
@@ -97,7 +97,7 @@ func (w *world) delete(key string) {
 func (w *world) revoke(lease clientv3.LeaseID) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Revoke(bounded(w.t), lease)
-	must(w.t, err)
+	kit.Must(w.t, err)
 }
 
 // entry is a key of etcd's with its value.
@@ -110,7 +110,7 @@ type entry struct {
 func (w *world) entries(prefix string) []entry {
 	w.t.Helper()
 	response, err := w.etcd.Admin().Get(bounded(w.t), prefix, clientv3.WithPrefix())
-	must(w.t, err)
+	kit.Must(w.t, err)
 	found := make([]entry, len(response.Kvs))
 	for i, kv := range response.Kvs {
 		found[i] = entry{string(kv.Key), string(kv.Value), clientv3.LeaseID(kv.Lease)}
@@ -195,7 +195,7 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := w.registry.NewClient(desc, append(opts, plaintext())...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return conn
 }
 
@@ -204,7 +204,7 @@ func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption
 	w.t.Helper()
 	defaults := []grpc.DialOption{plaintext(), grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
 	conn, err := grpc.NewClient(target, append(defaults, opts...)...)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -268,11 +268,4 @@ func bounded(t testing.TB) context.Context {
 // ended tells an error that comes with the end of a context from others.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, context.Canceled)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -28,7 +29,7 @@ var hanjm = system{
 	neighbour: "my-service-2",
 	register: func(w *world, key, addr string) (leave func()) {
 		value, err := json.Marshal(namingUpdate{Addr: addr})
-		must(w.t, err)
+		kit.Must(w.t, err)
 		w.put(key+"/"+addr, string(value))
 		return func() { w.delete(key + "/" + addr) }
 	},

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -18,7 +19,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	both := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key}
 	oldReader := w.goZeroConn(key)
 	builder, err := resolver.NewBuilder(w.theirs)
-	must(t, err)
+	kit.Must(t, err)
 	newReader := w.dial("etcd:///"+key, builder)
 
 	// Theirs alone.

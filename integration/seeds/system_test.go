@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -117,7 +118,7 @@ func (w *world) besideTheirReader(s system, second layout) {
 			endpoint.Instance = server.addr
 		}
 		registration, err := w.newRegistry().Register(bounded(w.t), s.desc.Key, endpoint, runtime.WithLayouts(first.Layout, second.Layout))
-		must(w.t, err)
+		kit.Must(w.t, err)
 		defer func() {
 			if err := registration.Close(bounded(w.t)); err != nil {
 				w.t.Error(err)
@@ -141,7 +142,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 		_, err = w.theirs.Put(ctx, key(lease), value, clientv3.WithLease(lease))
 		return err
 	}
-	must(w.t, put(bounded(w.t)))
+	kit.Must(w.t, put(bounded(w.t)))
 	stop := w.follow(func(ctx context.Context) {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()

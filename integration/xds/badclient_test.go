@@ -27,22 +27,22 @@ type rawClient struct {
 func (w *world) raw() *rawClient {
 	w.t.Helper()
 	conn, err := grpc.NewClient(w.bridges[0].addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(kit.Bounded(w.t, 2*soon))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return &rawClient{w.t, stream}
 }
 
 func (c *rawClient) ask(kind string, names ...string) {
 	c.t.Helper()
-	must(c.t, c.stream.Send(&discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: strings.Repeat("x", 10_000)}, TypeUrl: types + kind, ResourceNames: names}))
+	kit.Must(c.t, c.stream.Send(&discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: strings.Repeat("x", 10_000)}, TypeUrl: types + kind, ResourceNames: names}))
 }
 
 func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	c.t.Helper()
 	r, err := c.stream.Recv()
-	must(c.t, err)
+	kit.Must(c.t, err)
 	return r
 }
 
@@ -56,7 +56,7 @@ func TestBadClients(t *testing.T) {
 	refuses.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
 	for i := range 3 {
 		r := refuses.read()
-		must(t, refuses.stream.Send(&discoveryv3.DiscoveryRequest{
+		kit.Must(t, refuses.stream.Send(&discoveryv3.DiscoveryRequest{
 			TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(), ResourceNames: []string{"acme.echo"},
 			ErrorDetail: &rpcstatus.Status{Message: "I do not like it\n" + strings.Repeat("y", 10_000)},
 		}))
@@ -91,7 +91,7 @@ func TestHostileEntries(t *testing.T) {
 		"methods": `{"Addr":"127.0.0.5:1","Metadata":{"grpc_methods":"/;a/;;b//c,` + strings.Repeat("a/b;", 1000) + `"}}`,
 	} {
 		_, err := admin.Put(context.Background(), key+name, value)
-		must(t, err)
+		kit.Must(t, err)
 	}
 	for _, config := range []string{
 		`{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity","maxRingSize":8388608}}]}`,

@@ -21,7 +21,7 @@ func (w *world) restart(opts ...runtime.Option) {
 	w.t.Helper()
 	w.bridges[0].stop()
 	lis, err := net.Listen("tcp", w.bridges[0].addr)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(opts...), w.desc)
 }
 
@@ -190,7 +190,7 @@ func TestManyLanes(t *testing.T) {
 		ops = append(ops, clientv3.OpPut(key, fmt.Sprintf(`{"Addr":"127.1.0.%d:1","Metadata":{"lane":"lane-%d"}}`, i, i)))
 	}
 	_, err := etcd.Admin().Txn(kit.Bounded(t, soon)).Then(ops...).Commit()
-	must(t, err)
+	kit.Must(t, err)
 	o := calls(5)
 	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // what hangs does so for ever, and grpc-go works for seconds
 	eventually(t, w.goClient(""), o, "the base", only("a"))

@@ -23,7 +23,7 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 		default:
 		}
 	})
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return f, func(what string, ok func(v runtime.View) bool) {
 		w.t.Helper()
 		for ctx := kit.Bounded(w.t, soon); !ok(f.View()); {
@@ -52,7 +52,7 @@ func TestFollow(t *testing.T) {
 		return strings.Contains(v.ServiceConfig, "preferZone") && strings.Contains(v.ServiceConfig, "1s")
 	})
 	_, err := etcd.Admin().Put(context.Background(), w.namespace+"_grpc_config/"+w.desc.Key, "{")
-	must(t, err)
+	kit.Must(t, err)
 	until("a bad live config leaves the last one in force", func(v runtime.View) bool {
 		return v.Err != nil && strings.Contains(v.ServiceConfig, "preferZone")
 	})
@@ -77,7 +77,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 			want = "z"
 			entry := fmt.Sprintf(`{"id":"z","name":"echo","version":"v1","metadata":{"env":"prod"},"endpoints":["grpc://%s"]}`, a.addr)
 			_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/z", entry)
-			must(t, err)
+			kit.Must(t, err)
 		}
 		f, until := w.follow(w.newRegistry())
 		until("it is known", func(v runtime.View) bool { return v.Known })

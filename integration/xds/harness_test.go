@@ -40,13 +40,6 @@ func TestMain(m *testing.M) {
 	os.Exit(kit.OnEtcd(m, &etcd))
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A world is a namespace of etcd, with a service, an xDS server and what calls through that.
 type world struct {
 	t         *testing.T
@@ -82,7 +75,7 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 // set puts the live service config of the service.
 func (w *world) set(config string) {
 	w.t.Helper()
-	must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), w.desc.Key, config))
+	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), w.desc.Key, config))
 }
 
 // policy returns a service config with options of the policy etcd.
@@ -116,7 +109,7 @@ func (w *world) explain() {
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
 	w.t.Helper()
 	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil))))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	g := grpc.NewServer()
 	server.Register(g)
 	stopped := make(chan struct{})
@@ -162,7 +155,7 @@ func (w *world) addEntry(name, metadata string) {
 	w.t.Cleanup(kit.Serve(w.t, g, lis))
 	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), metadata)
 	_, err := etcd.Admin().Put(kit.Bounded(w.t, soon), w.namespace+w.desc.Key+"/"+name, value)
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.await(name)
 }
 
@@ -287,7 +280,7 @@ func (w *world) bootstrap(zone string) string {
 		servers = append(servers, b.addr)
 	}
 	text, err := xds.Bootstrap(xds.BootstrapOptions{Servers: servers, ID: fmt.Sprint("client-", seq.Add(1)), Zone: zone})
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return string(text)
 }
 
@@ -297,9 +290,9 @@ var seq atomic.Int64
 func (w *world) goClient(zone string) caller {
 	w.t.Helper()
 	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(w.bootstrap(zone)))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	conn, err := grpc.NewClient("xds:///"+w.desc.Authority, grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
 	return &goCaller{w.t, conn, false}
 }
@@ -308,7 +301,7 @@ func (w *world) goClient(zone string) caller {
 func (w *world) native(zone string) caller {
 	w.t.Helper()
 	conn, err := w.newRegistry(runtime.WithZone(zone)).NewClient(w.desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(w.t, err)
+	kit.Must(w.t, err)
 	return &goCaller{w.t, conn, true}
 }
 

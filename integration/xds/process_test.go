@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // processCaller is a client that is a process: it reads orders from its input, a line each, and writes outcomes.
@@ -35,11 +37,11 @@ func (w *world) process(zone string, command ...string) caller {
 	c := &processCaller{t: w.t, errors: new(strings.Builder)}
 	cmd.Stderr = c.errors
 	in, err := cmd.StdinPipe()
-	must(w.t, err)
+	kit.Must(w.t, err)
 	out, err := cmd.StdoutPipe()
-	must(w.t, err)
+	kit.Must(w.t, err)
 	c.orders, c.out, c.wait = in, bufio.NewReader(out), sync.OnceValue(cmd.Wait)
-	must(w.t, cmd.Start())
+	kit.Must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = c.wait()
@@ -52,11 +54,11 @@ func (w *world) process(zone string, command ...string) caller {
 
 func (c *processCaller) call(o order) (out outcome) {
 	c.t.Helper()
-	must(c.t, json.NewEncoder(c.orders).Encode(o))
+	kit.Must(c.t, json.NewEncoder(c.orders).Encode(o))
 	line, err := c.out.ReadBytes('\n')
 	if err != nil {
 		c.t.Fatalf("the client ends: %v, %v\n%s", err, c.wait(), c.errors)
 	}
-	must(c.t, json.Unmarshal(line, &out))
+	kit.Must(c.t, json.Unmarshal(line, &out))
 	return out
 }

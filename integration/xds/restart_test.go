@@ -35,7 +35,7 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	by := w.noFailure(c, led, 500, func() {
 		w.bridges[0].stop()
 		_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/pr-1", `{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
-		must(t, err)
+		kit.Must(t, err)
 		w.restart()
 		w.told()
 	})
@@ -53,7 +53,7 @@ func TestRestart_NobodyIsThere(t *testing.T) {
 	c := w.goClient("")
 	eventually(t, c, calls(20), "a", only("a"))
 	w.bridges[0].stop()
-	must(t, w.registry.Remove(kit.Bounded(t, soon), w.desc.Key, "a"))
+	kit.Must(t, w.registry.Remove(kit.Bounded(t, soon), w.desc.Key, "a"))
 	w.restart()
 	kit.Eventually(t, soon, "etcd and the client are there", func() bool {
 		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/authority"
@@ -58,11 +59,11 @@ func image(t *testing.T, services ...string) []byte {
 	}
 	for _, name := range services {
 		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-		must(t, err)
+		kit.Must(t, err)
 		add(found.ParentFile())
 	}
 	raw, err := proto.Marshal(set)
-	must(t, err)
+	kit.Must(t, err)
 	return raw
 }
 
@@ -70,7 +71,7 @@ func image(t *testing.T, services ...string) []byte {
 func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int)) []byte {
 	t.Helper()
 	set := new(descriptorpb.FileDescriptorSet)
-	must(t, proto.Unmarshal(image(t, leaderpb.Counter_EtcdServiceDesc.Name, lanespb.Named_EtcdServiceDesc.Name), set))
+	kit.Must(t, proto.Unmarshal(image(t, leaderpb.Counter_EtcdServiceDesc.Name, lanespb.Named_EtcdServiceDesc.Name), set))
 	n := 0
 	for _, file := range set.GetFile() {
 		for _, service := range file.GetService() {
@@ -83,7 +84,7 @@ func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int))
 		}
 	}
 	raw, err := proto.Marshal(set)
-	must(t, err)
+	kit.Must(t, err)
 	return raw
 }
 
@@ -127,11 +128,11 @@ func TestImages_Shared(t *testing.T) {
 	var all []*runtime.ServiceDesc
 	for _, names := range [][]string{{"leader.Counter"}, {"leader.Counter", "lanes.Named"}} {
 		found, err := xds.ReadImage(image(t, names...))
-		must(t, err)
+		kit.Must(t, err)
 		all = append(all, found...)
 	}
 	_, err := xds.NewServer(runtime.NewRegistry(nil), all)
-	must(t, err)
+	kit.Must(t, err)
 }
 
 func TestBadImages(t *testing.T) {

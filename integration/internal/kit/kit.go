@@ -125,3 +125,11 @@ func (l *Logs) Count(text string) int {
 	}
 	return n
 }
+
+// Must ends the test if err is not nil.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

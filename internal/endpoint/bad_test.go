@@ -68,55 +68,6 @@ func TestCutShort(t *testing.T) {
 			checkError(t, err)
 		}
 	}
-	for _, value := range []string{"10.0.0.7:9000", "[fd00::7]:9000"} {
-		for n := range value {
-			// What is left may be a shorter port.
-			e, _, _, err := reader.Decode("svc", "svc/a", []byte(value[:n]), 0)
-			if port := n > strings.LastIndexByte(value, ':')+1; port != (err == nil) || port && e.Addr != value[:n] {
-				t.Errorf("%q is %+v, %v", value[:n], e, err)
-			}
-		}
-	}
-}
-
-// TestFiveAddresses has five where one is to be: a reader must not choose one in silence, save where the format has a list.
-func TestFiveAddresses(t *testing.T) {
-	const five, alone = "h:1,h:2,h:3,h:4,h:5", "want host:port, and one alone"
-	for _, s := range samples {
-		value := strings.Replace(s.value, whole.Addr, five, 1)
-		if value == s.value { // host and port, or the address is in the key
-			value = strings.Replace(s.value, `"10.0.0.7"`, `"`+five+`"`, 1)
-		}
-		if value == s.value {
-			continue
-		}
-		if e, err := s.decode(value); err == nil || !strings.Contains(err.Error(), alone) {
-			t.Errorf("%s is %+v, %v; want %q", value, e, err, alone)
-		}
-	}
-	for _, value := range []string{five, `{"addr":["h:1","h:2","h:3","h:4","h:5"]}`, `{"endpoints":"grpc://h:1,grpc://h:2"}`} {
-		if e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err == nil {
-			t.Errorf("%s is %+v", value, e)
-		}
-	}
-	// Of a list it is the first that speaks gRPC.
-	value := `{"endpoints":["http://h:1","https://h:2","grpc://h:3","grpcs://h:4","grpc://h:5"]}`
-	if e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err != nil || e.Addr != "h:3" {
-		t.Errorf("%s is %+v, %v", value, e, err)
-	}
-}
-
-// TestOverLong pads entries until they are longer than a value may be.
-func TestOverLong(t *testing.T) {
-	for _, s := range samples {
-		padded := func(n int) string { return s.value[:len(s.value)-1] + strings.Repeat(" ", n-len(s.value)) + "}" }
-		if e, err := s.decode(padded(MaxValue)); err != nil {
-			t.Errorf("%s: %d bytes are %+v, %v", s.name, MaxValue, e, err)
-		}
-		if e, err := s.decode(padded(MaxValue + 1)); err == nil || !strings.Contains(err.Error(), "more than 65536") {
-			t.Errorf("%s: %d bytes are %+v, %v", s.name, MaxValue+1, e, err)
-		}
-	}
 }
 
 // TestWrongTypes puts a value of every kind into every field, at every depth. Either the entry is read with all that its other

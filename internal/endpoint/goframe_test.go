@@ -6,33 +6,8 @@ import (
 	"testing"
 )
 
-// GoFrame's metadata may nest, for its values are of any type.
-func TestGoFrameMetadata(t *testing.T) {
-	for _, value := range []string{`{"labels":{"team":"blue"},"weight":5}`, `{"zones":["a"],"host":"node-7","weight":5}`, `{"grpc":"10.0.0.8:9000","weight":5}`} {
-		const key = "/service/default/default/user/latest"
-		e, layout, _, err := Reader{}.Decode(key, key+"/10.0.0.7:9000", []byte(value), 1)
-		if err != nil || layout != GoFrame || e.Addr != "10.0.0.7:9000" || e.Weight != 5 {
-			t.Errorf("%s: %+v, %v, %v", value, e, layout, err)
-		}
-	}
-}
-
-// What is in another known format, but without its address, is not one of GoFrame's.
-func TestNotGoFrame(t *testing.T) {
-	for _, value := range []string{
-		`{"id":"10.0.0.7:9000","name":"user","version":"v1","metadata":null,"endpoints":null}`,
-		`{"Op":1,"Addr":null}`,
-		`{"network":"unix","address":null,"weight":1}`,
-		`{"ServiceName":"user","Host":"10.0.0.7","Enable":false}`,
-		`{"name":"user","addr":null}`,
-	} {
-		if e, layout, _, err := (Reader{}).Decode("a/user", "a/user/10.0.0.7:9000", []byte(value), 1); err == nil {
-			t.Errorf("%s is read as %+v in %v", value, e, layout)
-		}
-	}
-}
-
-// Under a key that is not like GoFrame's, flat JSON is read at the address in the key unless it may have another one.
+// Under a key like GoFrame's, its metadata may nest. Under others, flat JSON is read at the address in the key unless it may have
+// another one, or is in another known format.
 func TestGoFrameAddress(t *testing.T) {
 	for _, tt := range []struct{ key, instance, value, wrong string }{
 		{"", "10.0.0.7:8080", `{"endpoint":"10.0.0.7:8080","ver":"v2"}`, ""},
@@ -44,6 +19,13 @@ func TestGoFrameAddress(t *testing.T) {
 		{"", "10.0.0.7:8080", `{"ip":"10.0.0.7","port":9000}`, `"10.0.0.7:9000"`},
 		{"", "10.0.0.7:8080", `{"labels":{"k":"v"}}`, `"labels" nests`},
 		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"ip":"10.0.0.7","port":8080,"labels":{"k":"v"}}`, `"labels" nests`},
+		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"zones":["a"],"host":"node-7"}`, ""},
+		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"grpc":"10.0.0.8:9000"}`, ""},
+		{"", "10.0.0.7:8080", `{"id":"10.0.0.7:8080","name":"user","version":"v1","metadata":null,"endpoints":null}`, "kratos"},
+		{"", "10.0.0.7:8080", `{"Op":1,"Addr":null}`, "etcd's naming"},
+		{"", "10.0.0.7:8080", `{"network":"unix","address":null,"weight":1}`, "kitex"},
+		{"", "10.0.0.7:8080", `{"ServiceName":"user","Host":"10.0.0.7","Enable":false}`, "dubbo"},
+		{"", "10.0.0.7:8080", `{"name":"user","addr":null}`, "etcd's naming"},
 	} {
 		key := cmp.Or(tt.key, "a/user")
 		e, layout, _, err := Reader{}.Decode(key, key+"/"+tt.instance, []byte(tt.value), 1)

@@ -30,9 +30,6 @@ func TestDecode(t *testing.T) {
 			Endpoint{Instance: "a", Addr: "[fd00::1]:443"}, EndpointJSON},
 		{"naming on a lease", "svc/7587869", `{"Addr":"h:1"}`, lease,
 			Endpoint{Instance: "7587869", Addr: "h:1"}, EndpointJSON},
-		{"naming with our metadata", "svc/a",
-			`{"Op":0,"Addr":"h:1","Metadata":{"version":"v2","zone":"eu-1a","weight":100,"any":"other"}}`, 0,
-			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Zone: "eu-1a", Weight: 100, Metadata: map[string]string{"any": "other"}}, EndpointJSON},
 		{"naming with nested metadata", "svc/a",
 			`{"Addr":"h:1","Metadata":{"a":{"b":[1,2]},"n":5,"t":true,"z":null,"e":"\u00e9\n"}}`, 0,
 			Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"a": `{"b":[1,2]}`, "n": "5", "t": "true", "z": "null", "e": "é\n"}}, EndpointJSON},
@@ -64,27 +61,23 @@ func TestDecode(t *testing.T) {
 		{"plain under another lease's id", "svc/1234", "h:1", lease, Endpoint{Instance: "1234", Addr: "h:1"}, Plain},
 		{"go-zero", "svc/7587869", "10.0.0.7:9000", lease, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, GoZero},
 		{"lease suffix", "svc7587869", "10.0.0.7:9000", lease, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, LeaseSuffix},
-		{"kratos", "svc/id-1",
-			`{"id":"id-1","name":"svc","version":"v1","metadata":{"k":"v","zone":"z","weight":"9"},"endpoints":["http://10.0.0.7:8000","grpc://10.0.0.7:9000?isSecure=false"]}`, 0,
-			Endpoint{Instance: "id-1", Addr: "10.0.0.7:9000", Version: "v1", Zone: "z", Weight: 9, Metadata: map[string]string{"k": "v"}}, Kratos},
 		{"kratos with TLS", "svc/id-1", `{"endpoints":["https://h:1","grpcs://[::1]:9000"],"metadata":null}`, 0,
 			Endpoint{Instance: "id-1", Addr: "[::1]:9000"}, Kratos},
-		{"kitex", "svc/10.0.0.7:8888", `{"network":"tcp","address":"10.0.0.7:8888","weight":10,"tags":{"k":"v","version":"v3"}}`, 0,
-			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888", Version: "v3", Weight: 10, Metadata: map[string]string{"k": "v"}}, Kitex},
 		{"kitex without tags", "svc/10.0.0.7:8888", `{"network":"tcp","address":"10.0.0.7:8888","weight":0,"tags":null}`, 0,
 			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888"}, Kitex},
 		{"GoFrame", "svc/10.0.0.7:8888", `{"protocol":"grpc","weight":2,"version":"v1"}`, 0,
 			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888", Version: "v1", Weight: 2, Metadata: map[string]string{"protocol": "grpc"}}, GoFrame},
 		{"GoFrame with nothing to say", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"}, GoFrame},
 		{"GoFrame with five addresses", "svc/h:1,h:2,h:3,h:4,h:5", `{}`, 0, Endpoint{Instance: "h:1,h:2,h:3,h:4,h:5", Addr: "h:1"}, GoFrame},
-		{"go-micro", "svc/svc-1",
-			`{"name":"svc","version":"v2","metadata":null,"endpoints":[{"name":"Svc.Do"}],"nodes":[{"metadata":{"protocol":"grpc","weight":"2"},"id":"svc-1","address":"10.0.0.7:8888"}]}`, 0,
-			Endpoint{Instance: "svc-1", Addr: "10.0.0.7:8888", Version: "v2", Weight: 2, Metadata: map[string]string{"protocol": "grpc"}}, GoMicro},
 		{"go-micro with five nodes", "svc/a-3", `{"nodes":[{"id":"a/1","address":"h:1"},{"id":"a/2","address":"h:2"},{"id":"a/3","address":"h:3"},{"id":"a/4","address":"h:4"},{"id":"a/5","address":"h:5"}]}`, 0,
 			Endpoint{Instance: "a-3", Addr: "h:3"}, GoMicro},
 		{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0, Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
-		{"dubbo", "svc/10.0.0.7:20880", `{"ID":"10.0.0.7:20880","ServiceName":"svc","Host":"10.0.0.7","Port":20880,"Enable":true,"Healthy":true,"Metadata":{"k":"v"},"Address":"","Tag":""}`, 0,
-			Endpoint{Instance: "10.0.0.7:20880", Addr: "10.0.0.7:20880", Metadata: map[string]string{"k": "v"}}, Dubbo},
+		{"null beside the address", "svc/a", `{"addr":null,"Addr":"h:1","Metadata":{},"metadata":{"weight":5},"version":"v2","Version":null}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
+		{"null behind the address", "svc/a", `{"Addr":"h:1","addr":null,"metadata":{"weight":5},"Metadata":{},"Version":null,"version":"v2"}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
+		{"kratos, of what can be dialed", "svc/a", `{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{Instance: "a", Addr: "h:1"}, Kratos},
+		{"as long as may be", "svc/a", `{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-14) + "}", 0, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,47 +96,55 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// Addresses by themselves are for TestCheckAddr, and values that are too long, or end too early, for bad_test.go.
+// TestDecodeMalformed reads values that are no entry, or lack what is needed: the error names the format and the field. Addresses
+// by themselves are for TestCheckAddr, and values that end too early, or have a field of another type, for bad_test.go.
 func TestDecodeMalformed(t *testing.T) {
-	values := map[string]string{
-		"empty":                 "",
-		"JSON only space":       "  ",
-		"no address":            `{"Op":0,"Metadata":"x"}`,
-		"address of other type": `{"Addr":5}`,
-		"JSON and more":         `{"Addr":"h:1"} x`,
-		"JSON string":           `"h:1"`,
-		"almost GoFrame":        `{"labels":{"k":"v"}}`,
-		"GoFrame at no address": `{"protocol":"grpc"}`,
-		"go-micro, other nodes": `{"nodes":[{"id":"x","address":"h:1"},{"id":"y","address":"h:2"}]}`,
-		"go-micro, odd id":      `{"nodes":[{"id":5,"address":"h:1"}]}`,
-		"dubbo, not enabled":    `{"Host":"h","Port":1,"Enable":false,"Healthy":true}`,
-		"dubbo, not healthy":    `{"Host":"h","Port":1,"Enable":true,"Healthy":false}`,
-		"dubbo, odd host":       `{"Host":["h"],"Port":1}`,
-		"dubbo, odd port":       `{"Host":"h","Port":"http"}`,
-		"kratos with none":      `{"endpoints":[]}`,
-		"kratos without port":   `{"endpoints":["grpc://h"]}`,
-		"kratos odd URL":        `{"endpoints":["grpc://h:1:2:%zz"]}`,
-		"kitex unix":            `{"network":"unix","address":"h:1"}`,
-		"plain without port":    "1.2.3.4",
-		"plain with newline":    "1.2.3.4:80\n",
-		"unix in JSON":          `{"Addr":"unix:80"}`,
-		"bare unix in JSON":     `{"Addr":"unix"}`,
-		"dns in JSON":           `{"Addr":"dns:///x"}`,
-		"newline in JSON":       `{"Addr":"h\n:1"}`,
-		"not UTF-8":             "\xff:1",
-		"1 MB of text":          strings.Repeat("x", 1<<20),
-		"JSON not UTF-8":        "{\"Addr\":\"h:1\",\"Metadata\":\"\xff\"}",
-	}
-	for name, value := range values {
-		t.Run(name, func(t *testing.T) {
-			e, _, ok, err := reader.Decode("svc", "svc/a", []byte(value), 0)
-			if !ok || err == nil {
-				t.Fatalf("Decode = %+v, ok %v, error %v; want an error", e, ok, err)
-			}
-			if len(err.Error()) > 400 {
-				t.Errorf("the error has %d bytes", len(err.Error()))
-			}
-		})
+	for value, want := range map[string]string{
+		"":                         "empty",
+		"  ":                       "want host:port",
+		"1.2.3.4":                  "want host:port",
+		"1.2.3.4:80\n":             "want a port",
+		"\xff:1":                   "the host must not have",
+		strings.Repeat("x", 1<<20): "1048576 bytes that are neither host:port nor JSON",
+		`{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-13) + "}": "more than 65536",
+		`{"Op":0,"Metadata":"x"}`:                                "JSON that names no address",
+		`{"Addr":"h:1"} x`:                                       "malformed JSON",
+		`"h:1"`:                                                  "want a port",
+		`{"labels":{"k":"v"}}`:                                   "JSON that names no address",
+		`{"protocol":"grpc"}`:                                    "JSON that names no address",
+		`{"nodes":[{"id":"x","address":"h:1"},{"id":"y","address":"h:2"}]}`: "go-micro entry: 2 nodes, none of which has the id",
+		`{"nodes":[{"id":5,"address":"h:1"}]}`:                              "go-micro entry: ",
+		`{"Host":"h","Port":1,"Enable":false,"Healthy":true}`:               "dubbo entry: ",
+		`{"Host":"h","Port":1,"Enable":true,"Healthy":false}`:               "dubbo entry: ",
+		`{"endpoints":[]}`:                            "kratos entry: ",
+		`{"endpoints":["grpc://h"]}`:                  "kratos entry: ",
+		`{"endpoints":["grpc://h:1:2:%zz"]}`:          "kratos entry: ",
+		`{"endpoints":["grpc://:9000","http://h:1"]}`: `address ":9000"`,
+		`{"network":"unix","address":"h:1"}`:          "kitex entry: ",
+		`{"Addr":"h:1,h:2"}`:                          "want host:port, and one alone",
+		"{\"Addr\":\"h:1\",\"Metadata\":\"\xff\"}":    "UTF-8",
+		`{"Op":1,"Addr":"h:1"}`:                       "etcd's naming entry: the entry marks a deletion",
+		`{"Addr":"h:x"}`:                              `etcd's naming entry: address "h:x": want a port`,
+		`{"endpoints":["http://h:1"]}`:                "kratos entry: none of the endpoints is grpc:// or grpcs://",
+		`{"address":"h"}`:                             `kitex entry: address "h": want host:port`,
+		`{"nodes":[]}`:                                "go-micro entry: it has no nodes",
+		`{"nodes":null,"endpoints":[{}]}`:             "go-micro entry: the address is null",
+		`{"nodes":5}`:                                 "go-micro entry: nodes is 5, not an array",
+		`{"nodes":[5]}`:                               "go-micro entry: a node is 5, not an object",
+		`{"nodes":[{"id":"a"}]}`:                      "go-micro entry: there is no address",
+		`{"endpoints":{}}`:                            "kratos entry: endpoints is {}, not an array",
+		`{"endpoints":[5]}`:                           "kratos entry: the endpoint is 5, not a string",
+		`{"Addr":null,"Op":0}`:                        "etcd's naming entry: the address is null",
+		`{"address":null}`:                            "kitex entry: the address is null",
+		`{"Host":null,"Port":1}`:                      "dubbo entry: the address is null",
+		`{"Host":"h","Port":0}`:                       `dubbo entry: address "h:0": want a port`,
+		`{"id":"x","ip":"h","port":80}`:               "JSON that names no address",
+		`{"Addr":"h:1"`:                               "malformed JSON",
+	} {
+		e, _, ok, err := reader.Decode("svc", "svc/a", []byte(value), 0)
+		if !ok || err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
+			t.Errorf("%.80s is %+v, ok %v, error %v, want %q in it", value, e, ok, err, want)
+		}
 	}
 	for _, etcdKey := range []string{"svc/", "svc/\xff", "svc/" + strings.Repeat("x", MaxInstance+1)} {
 		if _, _, ok, err := reader.Decode("svc", etcdKey, []byte("h:1"), 0); !ok || err == nil {
@@ -152,33 +153,6 @@ func TestDecodeMalformed(t *testing.T) {
 	}
 	if _, _, ok, err := reader.Decode("svc", "svc12", []byte("garbage"), 12); !ok || err == nil {
 		t.Errorf("Decode of garbage with a lease suffix = ok %v, error %v; want an error", ok, err)
-	}
-}
-
-// TestDecodeSaysWhatIsMissing shows entries of known formats that lack what is needed: the error names the format and the field.
-func TestDecodeSaysWhatIsMissing(t *testing.T) {
-	for value, want := range map[string]string{
-		`{"Op":1,"Addr":"h:1"}`:           "etcd's naming entry: the entry marks a deletion",
-		`{"Addr":"h:x"}`:                  `etcd's naming entry: address "h:x": want a port`,
-		`{"endpoints":["http://h:1"]}`:    "kratos entry: none of the endpoints is grpc:// or grpcs://",
-		`{"address":"h"}`:                 `kitex entry: address "h": want host:port`,
-		`{"nodes":[]}`:                    "go-micro entry: it has no nodes",
-		`{"nodes":null,"endpoints":[{}]}`: "go-micro entry: the address is null",
-		`{"nodes":5}`:                     "go-micro entry: nodes is 5, not an array",
-		`{"nodes":[5]}`:                   "go-micro entry: a node is 5, not an object",
-		`{"nodes":[{"id":"a"}]}`:          "go-micro entry: there is no address",
-		`{"endpoints":{}}`:                "kratos entry: endpoints is {}, not an array",
-		`{"endpoints":[5]}`:               "kratos entry: the endpoint is 5, not a string",
-		`{"Addr":null,"Op":0}`:            "etcd's naming entry: the address is null",
-		`{"address":null}`:                "kitex entry: the address is null",
-		`{"Host":null,"Port":1}`:          "dubbo entry: the address is null",
-		`{"Host":"h","Port":0}`:           `dubbo entry: address "h:0": want a port`,
-		`{"id":"x","ip":"h","port":80}`:   "JSON that names no address",
-		`{"Addr":"h:1"`:                   "malformed JSON",
-	} {
-		if _, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want %q in it", value, err, want)
-		}
 	}
 }
 
@@ -205,7 +179,8 @@ func TestDecodeNotOurs(t *testing.T) {
 	}
 }
 
-func TestS4_MetadataIsBounded(t *testing.T) {
+// TestMetadataIsBounded holds what others write within bounds (S4).
+func TestMetadataIsBounded(t *testing.T) {
 	pieces := func(n int) map[string]string {
 		m := make(map[string]string)
 		for i := range n {
@@ -229,23 +204,6 @@ func TestS4_MetadataIsBounded(t *testing.T) {
 		value = bytes.Replace(value, []byte(`"k0"`), []byte(`"more":"","k0"`), 1)
 		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
 			t.Errorf("%v: %d pieces are read", layout, len(got.Metadata))
-		}
-	}
-}
-
-// A field that is null does not hide the same field in the other case.
-func TestNullBesideAddress(t *testing.T) {
-	for _, value := range []string{`{"addr":null,"Addr":"10.0.0.7:9000"}`, `{"Addr":"10.0.0.7:9000","addr":null}`} {
-		if e, _, _, err := (Reader{}).Decode("a/user", "a/user/a", []byte(value), 1); err != nil || e.Addr != "10.0.0.7:9000" {
-			t.Errorf("%s: %+v, %v", value, e, err)
-		}
-	}
-	for _, value := range []string{
-		`{"Addr":"h:1","Metadata":{},"metadata":{"weight":5},"version":"v2","Version":null}`,
-		`{"Addr":"h:1","metadata":{"weight":5},"Metadata":{},"Version":null,"version":"v2"}`,
-	} {
-		if e, _, _, err := (Reader{}).Decode("a/user", "a/user/a", []byte(value), 1); err != nil || e.Weight != 5 || e.Version != "v2" {
-			t.Errorf("%s: %+v, %v", value, e, err)
 		}
 	}
 }
@@ -276,20 +234,6 @@ func TestProtocols(t *testing.T) {
 			t.Errorf("%s: %+v, %v", value, e, err)
 		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
 			t.Errorf("%s: %+v, error %v, want %q in it", value, e, err, tt.wrong)
-		}
-	}
-}
-
-// A kratos endpoint that cannot be dialed does not hide one that can.
-func TestKratosTakesWhatCanBeDialed(t *testing.T) {
-	for value, want := range map[string]string{
-		`{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`: "",
-		`{"endpoints":["grpc://:9000","http://h:1"]}`:   `address ":9000"`,
-		`{"endpoints":["http://h:1"]}`:                  "none of the endpoints is grpc",
-	} {
-		e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0)
-		if want == "" && (err != nil || e.Addr != "h:1") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %+v, error %v, want %q in it", value, e, err, want)
 		}
 	}
 }

@@ -14,6 +14,9 @@ import (
 func TestTable(t *testing.T) {
 	variables, page := read(t, "../../runtime/layout.go"), read(t, "../../docs/layouts.md")
 	for _, l := range Layouts() {
+		if named, err := LayoutByName(l.String()); err != nil || named != l {
+			t.Errorf("LayoutByName(%q) = %v, %v", l, named, err)
+		}
 		name := strings.ToUpper(l.String())
 		if got := discoveryv1.Layout_name[l.number]; got != "LAYOUT_"+name {
 			t.Errorf("%v has the number of %s", l, got)

@@ -2,8 +2,8 @@ package serviceconfig
 
 import "testing"
 
-// Different matches have different keys, even if they print alike.
-func TestP9_SplitsAreToldApart(t *testing.T) {
+// Different matches have different keys, even if they print alike (P9).
+func TestSplitsAreToldApart(t *testing.T) {
 	keys := map[string]int{}
 	for i, match := range []map[string]string{
 		{"a": "b c:d"}, {"a": "b", "c": "d"}, {"a": `b" "c":"d`}, {"a": `b"="c`}, {"a": "", "b": ""}, {"a": `";"b"="`}, {"a": "b"}, {"a b": ""},

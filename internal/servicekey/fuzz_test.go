@@ -10,7 +10,7 @@ import (
 
 // FuzzKey checks keys, and what is made of those that are accepted.
 func FuzzKey(f *testing.F) {
-	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "_grpc_leader/a", "größe/漢字", "a\u200bb", "A-b_c.d", "a\xff", "a/..b", "user."} {
+	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "_grpc_leader/a", "größe/漢字", "a\u200bb", "a\u00a0b", "a\nb", "a\u2028b", "a\ue000b", "A-b_c.d", "...", "a\xff", "a/..b", "user."} {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
@@ -39,7 +39,7 @@ func FuzzKey(f *testing.F) {
 
 // FuzzAuthority checks authorities.
 func FuzzAuthority(f *testing.F) {
-	for _, authority := range []string{"user.acme.com", "user.acme.com.", "a:1", "a:0", "[::1]", "[::1]:443", "1.2.3.4:80", "-a", "a..b", "a@b", "", ":1", "[a]", "::1"} {
+	for _, authority := range []string{"user.acme.com", "user.acme.com.", "a:1", "a:0", "[::1]", "[::1]:443", "1.2.3.4:80", "-a", "a..b", "a@b", "a%41", "a/b", "a-.b", "a:080", "a:65536", "", ":1", "[a]", "::1"} {
 		f.Add(authority)
 	}
 	f.Fuzz(func(t *testing.T, authority string) {

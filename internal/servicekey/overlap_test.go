@@ -61,13 +61,3 @@ func TestValidTTL(t *testing.T) {
 		}
 	}
 }
-
-func TestIsPort(t *testing.T) {
-	for text, want := range map[string]bool{
-		"1": true, "65535": true, "": false, "0": false, "080": false, "65536": false, "+80": false, "-1": false, "http": false,
-	} {
-		if got := IsPort(text); got != want {
-			t.Errorf("IsPort(%q) = %v", text, got)
-		}
-	}
-}

@@ -2,7 +2,8 @@ package servicekey
 
 import "testing"
 
-func TestS13_TLSName(t *testing.T) {
+// S13: the name that certificates are checked for.
+func TestTLSName(t *testing.T) {
 	for _, tt := range []struct{ key, authority, want string }{
 		{"acme/user", "", "acme.user"},
 		{"acme.user", "", "acme.user"},

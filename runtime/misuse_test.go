@@ -166,6 +166,7 @@ func TestBadDescriptions(t *testing.T) {
 		"set Authority": {Name: "a.B", Key: "käse"},
 		"character '@'": {Name: "a.B", Key: "a", Authority: "user@host"},
 		"negative":      {Name: "a.B", Key: "a", LeaseTTL: -time.Second},
+		"no address":    {Name: "a.B", Key: "a", Layout: JSONLayout(JSONFields{Version: "v"})},
 		// A policy that the program does not link, which no generated code does.
 		"outlier_detection_experimental": {Name: "demo.Demo", Key: "demo", ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`},
 

@@ -12,8 +12,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// Which endpoints are reached in plaintext is for package plaintext to tell.
 func TestPasswordOverPlaintext(t *testing.T) {
-	const far, farPlain, farTLS, near = "10.0.0.1:2379", "http://10.0.0.1:2379", "https://10.0.0.1:2379", "127.0.0.1:2379"
+	const far, farPlain = "10.0.0.1:2379", "http://10.0.0.1:2379"
 	password := clientv3.Config{Username: "user", Password: "secret"}
 	secured := clientv3.Config{Username: "user", Password: "secret", TLS: &tls.Config{}}
 	for _, tt := range []struct {
@@ -24,15 +25,9 @@ func TestPasswordOverPlaintext(t *testing.T) {
 		want      string // "" nothing
 	}{
 		{"http", password, "", []string{farPlain}, "etcd password is sent without TLS"},
-		{"no scheme", password, "", []string{far}, "etcd password is sent without TLS"},
-		{"one of two", password, "", []string{near, far}, "etcd password is sent without TLS"},
-		{"http despite a TLS configuration", secured, "", []string{farPlain}, "etcd password is sent without TLS"},
 		{"token", clientv3.Config{}, "jwt", []string{far}, "etcd token is sent without TLS"},
 
-		{"https", password, "", []string{farTLS}, ""},
 		{"no scheme with TLS", secured, "", []string{far}, ""},
-		{"loopback", password, "", []string{near, "http://localhost:2379", "[::1]:2379"}, ""},
-		{"Unix socket", password, "", []string{"unix:///run/etcd.sock"}, ""},
 		{"no password", clientv3.Config{}, "", []string{farPlain}, ""},
 		{"no password, only a user", clientv3.Config{Username: "user"}, "", []string{farPlain}, ""},
 	} {

@@ -86,7 +86,9 @@ func TestServerMisuse(t *testing.T) {
 			return s
 		}, []string{"nil description"}},
 		{"nil description", func() *Server { return publish(t, nil) }, []string{"nil"}},
-		{"bad key", func() *Server { return publish(t, service("a.A", "a/")) }, []string{"a.A", "a/"}},
+		{"a layout without an address", func() *Server {
+			return publish(t, &ServiceDesc{Name: "a.A", Key: "a", Layout: JSONLayout(JSONFields{Version: "v"})})
+		}, []string{"names no address"}},
 		{"a key that is no TLS name", func() *Server { return publish(t, service("a.A", "acme/user:eu")) }, []string{`"acme.user:eu"`, "set Authority"}},
 		{"bad authority", func() *Server { return publish(t, &ServiceDesc{Name: "a.A", Key: "a", Authority: "user@host"}) }, []string{"'@'"}},
 		{"nested keys", func() *Server { return publish(t, service("a.A", "a"), service("a.B", "a/b")) }, []string{"a.A", "a.B", `"a"`, `"a/b"`}},
@@ -146,26 +148,6 @@ func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() e
 	return ctx, func() error {
 		cancel()
 		return <-served
-	}
-}
-
-// What comes too late for an announcement ends no election of it, and is no reason against the next.
-func TestTooLateForAnAnnouncement(t *testing.T) {
-	s := offline(t).NewServer(grpc.NewServer())
-	s.Publish(service("a.A", "a"))
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := s.group.Begin(); err != nil {
-		t.Fatal(err)
-	}
-	s.Publish(service("b.B", "b"))
-	_ = s.Withdraw(ctx)
-	if err := s.Announce(ctx, "127.0.0.1:80"); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "b.B") {
-		t.Errorf("the next announcement: %v", err)
-	}
-	s.RegisterService(&handler, impl{})
-	if _, _, err := s.group.Elections("a"); err != nil {
-		t.Errorf("the elections: %v", err)
 	}
 }
 
@@ -246,6 +228,9 @@ func TestServeLateMisuse(t *testing.T) {
 	if err := s.group.Faults(); err != nil || len(s.Status()) != 1 {
 		t.Errorf("Serve beside %v: %v", err, s.Status())
 	}
+	if _, _, err := s.group.Elections("a"); err != nil {
+		t.Errorf("the elections: %v", err)
+	}
 	_ = stop() // an error: etcd is nowhere
 }
 
@@ -310,6 +295,15 @@ func TestRegisterMisuse(t *testing.T) {
 	}
 	if err := r.Add(ctx, "a", ep, WithLayouts(nil)); err == nil || !strings.Contains(err.Error(), "nil layout") {
 		t.Errorf("added in a nil layout: %v", err)
+	}
+	if err := r.Add(ctx, "a", ep, WithLayouts(JSONLayout(JSONFields{Version: "v"}))); err == nil || !strings.Contains(err.Error(), "names no address") {
+		t.Errorf("added in a layout without an address: %v", err)
+	}
+	for _, err := range r.Watch(ctx, "a", JSONLayout(JSONFields{Addr: "a"}), JSONLayout(JSONFields{Addr: "b"})) {
+		if err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
+			t.Errorf("watched in two JSON layouts: %v", err)
+		}
+		break
 	}
 	if err := r.Remove(ctx, "a", ""); err == nil {
 		t.Error("removed the empty instance")

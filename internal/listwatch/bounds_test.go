@@ -129,7 +129,7 @@ func TestS4_CoreSaysWhatIsLeftOut(t *testing.T) {
 		rule{0, read(list(10, a, b, c)), said + ", publish [a=1 b=1], watch from 11 within 5s"},
 		rule{0, ok, "wait 4s"},
 		rule{1 * time.Second, answered(events(11, put("d", "1", 11))), "wait 30s"},
-		rule{2 * time.Second, answered(events(12, del("a", 12))), "publish [b=1], wait 29s"},
+		rule{2 * time.Second, answered(events(12, del("a", 12))), "publish [b=1] without a=1, wait 29s"},
 		rule{3 * time.Second, back, "verify within 10s"},
 		rule{3 * time.Second, read(list(13, b, c)), again + ", publish [b=1 c=1], wait 4s"},
 	)

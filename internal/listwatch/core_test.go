@@ -67,6 +67,9 @@ func (d step[T]) text(now time.Time) string {
 				items = append(items, fmt.Sprint(item.Key, "=", item.Value))
 			}
 			text = "publish [" + strings.Join(items, " ") + "]"
+			for _, item := range u.Snapshot.Removed {
+				text += fmt.Sprint(" without ", item.Key, "=", item.Value)
+			}
 			if u.Snapshot.Provisional {
 				text += " provisionally"
 			}
@@ -166,8 +169,12 @@ func TestCoreFollows(t *testing.T) {
 		"changes": with(watching,
 			rule{1 * time.Second, answered(events(11, create("b", "1", 11))), "publish [a=1 b=1], wait 30s"},
 			rule{1 * time.Second, answered(events(11, create("b", "1", 11))), "wait 30s"},
-			rule{2 * time.Second, answered(events(12, del("a", 12))), "publish [b=1], wait 30s"},
+			rule{2 * time.Second, answered(events(12, del("a", 12))), "publish [b=1] without a=1, wait 30s"},
 			rule{3 * time.Second, answered(events(13, put("x", "bad", 13))), "malformed value in etcd skipped, wait 30s"},
+		),
+		"what goes is told as it was last": with(watching, // K3: it may have been marked
+			rule{0, answered(events(14, put("a", "2", 11), del("a", 12), create("d", "1", 13), del("d", 14))), "publish [] without a=2 without d=1, wait 30s"},
+			rule{1 * time.Second, answered(events(15, create("a", "1", 15))), "publish [a=1], wait 30s"},
 		),
 		"an empty range": {
 			{0, ok, "list within 1s"},
@@ -240,7 +247,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, read(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list within 1s"},
-			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1], watch from 6 within 5s"}, // the truth, lower as it is
+			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // the truth, lower as it is
 		),
 		"a member that lags for a moment": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},
@@ -276,7 +283,7 @@ func TestCoreListsAgain(t *testing.T) {
 		),
 		"something missed": with(interrupted,
 			rule{time.Second, ok, "list within 1s"},
-			rule{time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1], watch from 13 within 5s"},
+			rule{time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, watch from 13 within 5s"},
 		),
 		"etcd stays away": with(interrupted,
 			rule{1000 * ms, ok, "list within 1s"},
@@ -416,8 +423,8 @@ func TestCoreVerifies(t *testing.T) {
 		),
 		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
-			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1], wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1], wait 30s"}, // a was that when it went
+			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // a was that when it went
 		),
 		"another history": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
@@ -482,16 +489,17 @@ func TestK11_CoreNamesTheCause(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		e    event
+		wait string
 		want string
 	}{
-		{"a list", because(late, cause), `etcd: list "k/": context deadline exceeded: ` + cause},
-		{"a list that says it itself", because(failed(unavailable), cause), `etcd: list "k/": ` + unavailable.Error()},
-		{"connected", late, `etcd: list "k/": context deadline exceeded`},
-		{"refused", refused, `etcd: list "k/": etcdserver: permission denied (the etcd user's role lacks READ permission for this range)`},
+		{"a list", because(late, cause), "50ms", `etcd: list "k/": context deadline exceeded: ` + cause},
+		{"a list that says it itself", because(failed(unavailable), cause), "50ms", `etcd: list "k/": ` + unavailable.Error()},
+		{"connected", late, "50ms", `etcd: list "k/": context deadline exceeded`},
+		{"refused", refused, "500ms", `etcd: list "k/": etcdserver: permission denied (the etcd user's role lacks READ permission for this range)`},
 	} {
 		c := testCore(testSpec())
 		c.replica.known = true // no local list
-		u := c.follow(t, rule{0, ok, "list within 1s"}, rule{0, tt.e, c.stepText(tt.e)})
+		u := c.follow(t, rule{0, ok, "list within 1s"}, rule{0, tt.e, "etcd list failed, publish [] with the error, pause " + tt.wait})
 		if u.Err.Error() != tt.want || !errors.Is(u.Err, tt.e.err) {
 			t.Errorf("%s:\n got %v\nwant %s, wrapping %v", tt.name, u.Err, tt.want, tt.e.err)
 		}
@@ -525,14 +533,6 @@ func TestK11_CoreNamesTheCause(t *testing.T) {
 	if !strings.HasSuffix(u.Err.Error(), cause) {
 		t.Errorf("%v does not name %s", u.Err, cause)
 	}
-}
-
-// stepText is what a failed list leads to.
-func (c *core[T]) stepText(e event) string {
-	if errors.Is(e.err, rpctypes.ErrPermissionDenied) {
-		return "etcd list failed, publish [] with the error, pause 500ms"
-	}
-	return "etcd list failed, publish [] with the error, pause 50ms"
 }
 
 func TestCoreIsPure(t *testing.T) {

@@ -1,14 +1,12 @@
 package listwatch
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -105,31 +103,6 @@ func TestCoreListsInPages(t *testing.T) {
 		),
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
-	}
-}
-
-// TestAListHoldsNoMoreThanIsKept lists a range of many pages: no more of it is in memory than its bounds allow.
-func TestAListHoldsNoMoreThanIsKept(t *testing.T) {
-	s := newSet(new([]string))
-	s.bounds = Bounds{Entries: 10}
-	var l listing[string]
-	for n := range 200 {
-		var kvs []*mvccpb.KeyValue
-		for i := range 5 {
-			kvs = append(kvs, created(fmt.Sprintf("k%04d", 5*n+i), "1", 5000-n))
-		}
-		if _, err := l.take(&clientv3.GetResponse{Header: header(1, 1, 10), Kvs: kvs, More: n < 199, Count: 1000}, &s); err != nil {
-			t.Fatal(err)
-		}
-		if len(l.load.items) > 10 {
-			t.Fatalf("holds %d entries", len(l.load.items))
-		}
-	}
-	if !l.load.finish() || s.used.entries != 10 || !s.truncated {
-		t.Errorf("%d entries are kept, left out: %v", s.used.entries, s.truncated)
-	}
-	if got := text(s.commit()); got != "k0000=1 k0001=1 k0002=1 k0003=1 k0004=1 k0005=1 k0006=1 k0007=1 k0008=1 k0009=1" {
-		t.Errorf("%s are kept, want the first", got)
 	}
 }
 

@@ -1,9 +1,7 @@
 package picking
 
 import (
-	"errors"
 	"math"
-	"slices"
 	"testing"
 	"time"
 
@@ -11,96 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
-
-// simulated is a set of backends that callers call without a break, in virtual time.
-type simulated struct {
-	set   *Set
-	now   time.Duration
-	ends  []callEnd
-	calls []int
-	serve func(backend int) (took time.Duration, err error)
-}
-
-type callEnd struct {
-	at   time.Duration
-	done func()
-}
-
-func (s *simulated) call() {
-	i := s.set.cheapest(s.now)
-	took, err := s.serve(i)
-	x := s.set.members[i]
-	x.Begin(0)
-	s.calls[i]++
-	s.ends = append(s.ends, callEnd{s.now + took, func() {
-		x.calls.Add(-1)
-		x.peak.end(took, s.now, err)
-	}})
-}
-
-// run has more callers call, until some calls have ended.
-func (s *simulated) run(callers, calls int) {
-	for range callers {
-		s.call()
-	}
-	for range calls {
-		first := 0
-		for i := range s.ends {
-			if s.ends[i].at < s.ends[first].at {
-				first = i
-			}
-		}
-		e := s.ends[first]
-		s.ends = slices.Delete(s.ends, first, first+1)
-		s.now = e.at
-		e.done()
-		s.call()
-	}
-}
-
-// percent returns how many of the calls go to the first n backends.
-func (s *simulated) percent(n int) float64 {
-	var to, all int
-	for i, calls := range s.calls {
-		if all += calls; i < n {
-			to += calls
-		}
-	}
-	return 100 * float64(to) / float64(all)
-}
-
-var errOfHandler = errors.New("the handler's own")
-
-// TestPeak_SomeErrAtOnce simulates backends that return an error at once: they get fewer calls than by round_robin (H3). One that recovers
-// gets its share again.
-func TestPeak_SomeErrAtOnce(t *testing.T) {
-	for _, tt := range []struct{ err, of, callers int }{{1, 2, 1}, {1, 2, 64}, {1, 2, 1500}, {1, 4, 64}, {2, 4, 1}, {2, 4, 64}, {3, 4, 64}, {4, 4, 64}} {
-		s, mended := simulated{set: setOf(peakEwma{}, nil, make([]uint32, tt.of)...), calls: make([]int, tt.of)}, false
-		s.serve = func(i int) (time.Duration, error) {
-			if i < tt.err && !mended {
-				return 100 * time.Microsecond, errOfHandler
-			}
-			return 10 * time.Millisecond, nil
-		}
-		s.run(tt.callers, 20_000)
-		got, even := s.percent(tt.err), float64(100*tt.err/tt.of)
-		if got > even || tt.err == 1 && got > 10 {
-			t.Errorf("%d of %d err, %d callers: they get %.0f %% of the calls", tt.err, tt.of, tt.callers, got)
-		}
-		if tt.callers > 64 {
-			continue // it would take millions of calls
-		}
-		mended = true
-		for until := s.now + 15*retryAfter; s.now < until; {
-			s.run(0, 1)
-		}
-		s.calls = make([]int, tt.of)
-		s.run(0, 10_000)
-		if got := s.percent(tt.err); math.Abs(got-even) > 10 {
-			t.Errorf("%d of %d have erred, %d callers: mended, they get %.0f %% of the calls", tt.err, tt.of, tt.callers, got)
-		}
-	}
-}
 
 func TestPeak_Estimates(t *testing.T) {
 	const ms = float64(time.Millisecond)
@@ -166,6 +74,12 @@ func TestPeak_WhatCountsAsSlow(t *testing.T) {
 	p.end(time.Second, 2*time.Hour, status.Error(codes.Canceled, ""))
 	if got := loadFloat(&p.latency); got < float64(time.Second/2) {
 		t.Errorf("a long call that its caller gave up leaves the latency at %v", time.Duration(got))
+	}
+	failing := loadFloat(&p.failing)
+	p.end(time.Second, 3*time.Hour, status.Error(codes.Canceled, ""))
+	still := loadFloat(&p.failing)
+	if p.end(time.Second, 4*time.Hour, nil); failing == 0 || still != failing || loadFloat(&p.failing) >= failing {
+		t.Errorf("failing %v, then %v after a call that its caller gave up, %v after one that succeeds", failing, still, loadFloat(&p.failing))
 	}
 }
 

@@ -108,19 +108,11 @@ func TestItemsAreRefused(t *testing.T) {
 		"would write one key":          at("a", "i", "h:1", 15, endpoint.EndpointJSON, endpoint.Plain),
 		"on the lease 1":               at("a", "1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoZero),
 		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.Kitex),
+		// Another instance id would have GoFrame's own callers panic.
+		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoFrame),
 	} {
 		if _, err := e.items(""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", e, err, want)
-		}
-	}
-}
-
-// Another instance id would have GoFrame's own callers panic, so no error proposes one.
-func TestNoInstanceIDBesideGoFrame(t *testing.T) {
-	for _, layouts := range [][]endpoint.Layout{{endpoint.GoFrame, endpoint.Kitex}, {endpoint.EndpointJSON, endpoint.GoFrame}} {
-		_, err := at("a", "h:1", "h:1", 15, layouts...).items("")
-		if err == nil || !strings.HasSuffix(err.Error(), "would write one key, \"a/h:1\": leave one out") {
-			t.Errorf("%v: %v", layouts, err)
 		}
 	}
 }

@@ -114,21 +114,6 @@ func TestReplicaProbed(t *testing.T) {
 	}
 }
 
-// TestReplicaProbedAgain has the key changed last deleted: what a probe shows then is what later probes must show.
-func TestReplicaProbedAgain(t *testing.T) {
-	r, _ := newReplica()
-	r.listed(whole(r, list(10, kv("a", "1", 5), kv("b", "1", 6), kv("c", "1", 7))), false)
-	if _, err := r.heard(events(11, del("c", 11)), start); err != nil {
-		t.Fatal(err)
-	}
-	for i, last := range []int{6, 5, 5} {
-		resp := &clientv3.GetResponse{Header: header(1, 1, 11), Count: 2, Kvs: []*mvccpb.KeyValue{kv("a", "", last)}}
-		if err := r.probed(resp, start); (err != nil) != (i == 2) {
-			t.Errorf("probe %d: %v", i, err)
-		}
-	}
-}
-
 // TestReplicaHeard has etcd restored to a history that is as long by now, in which a is c: only the end of c tells.
 func TestReplicaHeard(t *testing.T) {
 	r, _ := newReplica()

@@ -138,8 +138,8 @@ func TestErrorsNameTheNamespace(t *testing.T) {
 	}
 }
 
-// A client that was put together for discovery needs no Lease.
-func TestK12_AClientWithoutALease(t *testing.T) {
+// A client that was put together for discovery needs no Lease (K12).
+func TestAClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())
 	client.KV, client.Watcher = away(t).KV, away(t).Watcher
 	r := NewRegistry(client)

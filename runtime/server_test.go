@@ -336,8 +336,8 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 	return g
 }
 
-// gRPC ends the process when a service is registered on a server that serves.
-func TestG23_GRPCServesAlready(t *testing.T) {
+// gRPC ends the process when a service is registered on a server that serves (G23).
+func TestServe_OfAServerThatServesAlready(t *testing.T) {
 	listen := func() net.Listener {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

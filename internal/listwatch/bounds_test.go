@@ -35,7 +35,8 @@ func short(items []*Item[string]) string {
 	return strings.Join(parts, " ")
 }
 
-func TestS4_ABoundedSet(t *testing.T) {
+// TestSetIsBounded takes as much of a range as the bounds allow (S4).
+func TestSetIsBounded(t *testing.T) {
 	big := 2000
 	type kvs = []*mvccpb.KeyValue
 	known := kvs{created("m", value("1", big), 5), created("n", value("1", big), 6)}
@@ -77,8 +78,8 @@ func TestS4_ABoundedSet(t *testing.T) {
 	}
 }
 
-// Removed entries are published as long as they are within the bounds.
-func TestS4_WhatIsRemovedIsBounded(t *testing.T) {
+// Removed entries are published as long as they are within the bounds (S4).
+func TestWhatIsRemovedIsBounded(t *testing.T) {
 	s := newBounded(new([]string))
 	for n := range 100 {
 		s.put(created(fmt.Sprint(n), value("1", 1500), n))
@@ -94,7 +95,8 @@ func TestS4_WhatIsRemovedIsBounded(t *testing.T) {
 	}
 }
 
-func TestS4_MalformedKeysAreNotRememberedForEver(t *testing.T) {
+// Malformed values are reported once each, while few enough are remembered (S4).
+func TestMalformedKeysAreNotRememberedForEver(t *testing.T) {
 	reported := []string{}
 	s := newSet(&reported)
 	for n := range 2 * maxBad {
@@ -111,7 +113,8 @@ func boundedCore(entries int) *core[string] {
 	return c
 }
 
-func TestS4_CoreSaysWhatIsLeftOut(t *testing.T) {
+// The log says when entries begin to be left out, and when all fit again (S4).
+func TestCoreSaysWhatIsLeftOut(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
 	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
 	boundedCore(2).follow(t,
@@ -125,7 +128,8 @@ func TestS4_CoreSaysWhatIsLeftOut(t *testing.T) {
 	)
 }
 
-func TestS11_CoreLogsFewLines(t *testing.T) {
+// Whoever writes the range causes few lines (S11).
+func TestCoreLogsFewLines(t *testing.T) {
 	c, lines := testCore(testSpec()), 0
 	c.follow(t, watching...)
 	for n := range 100 {

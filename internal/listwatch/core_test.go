@@ -373,7 +373,8 @@ func TestCoreStarts(t *testing.T) {
 	}
 }
 
-func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
+// A list that etcd refuses is tried again less and less often (K9).
+func TestCoreBacksOffFromRefusals(t *testing.T) {
 	for name, err := range map[string]error{
 		"no permission": rpctypes.ErrPermissionDenied,
 		"no user":       rpctypes.ErrUserEmpty,
@@ -483,7 +484,8 @@ func TestCorePaces(t *testing.T) {
 	)
 }
 
-func TestK11_CoreNamesTheCause(t *testing.T) {
+// An error says why the connection to etcd is down (K11).
+func TestCoreNamesTheCause(t *testing.T) {
 	const refusedPort = `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:%d: connect: connection refused"`
 	cause := fmt.Sprintf(refusedPort, 2379)
 	unavailable := errors.New("rpc error: " + cause)

@@ -43,8 +43,8 @@ func TestGroup_IsTheFirst(t *testing.T) {
 	}
 }
 
-// TestS7_MatchingIsNoLoopInALoop has a search look at one match, not at each, if a split has the most groups.
-func TestS7_MatchingIsNoLoopInALoop(t *testing.T) {
+// TestMatchingIsNoLoopInALoop has a search look at one match, not at each, if a split has the most groups (S7).
+func TestMatchingIsNoLoopInALoop(t *testing.T) {
 	matches := make([]map[string]string, 256)
 	for i := range matches {
 		matches[i] = map[string]string{"version": "v1", "zone": "x", "build": fmt.Sprint(i)}

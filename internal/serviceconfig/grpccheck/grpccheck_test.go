@@ -34,8 +34,8 @@ func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, e
 	panic("no")
 }
 
-// A policy whose parser panics, or refuses, is an error and no more.
-func TestS1_AParserMayPanic(t *testing.T) {
+// A policy whose parser panics, or refuses, is an error and no more (S1).
+func TestAParserMayPanic(t *testing.T) {
 	balancer.Register(panics{})
 	for text, want := range map[string]string{
 		`{"loadBalancingConfig":[{"panics":{}}]}`: `gRPC panics at the service config: no`,

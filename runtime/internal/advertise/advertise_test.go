@@ -22,7 +22,8 @@ func host(text string) func(context.Context, string, string) (netip.Addr, error)
 	}
 }
 
-func TestG28_Address(t *testing.T) {
+// The address that is announced, and what is said about it (G28).
+func TestAddress(t *testing.T) {
 	local := []string{"127.0.0.1:2379", "http://localhost:2379"}
 	tests := []struct {
 		name   string

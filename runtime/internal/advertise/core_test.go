@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
-// A listener on all addresses is announced with the one on the way to etcd.
-func TestG28_Choose(t *testing.T) {
+// A listener on all addresses is announced with the one on the way to etcd (G28).
+func TestChoose(t *testing.T) {
 	for _, tt := range []struct {
 		name, routes string // TARGET>LOCAL words; without a local address there is no way to the target
 		want         string // "": an error

@@ -19,7 +19,8 @@ func TestState(t *testing.T) {
 	}
 }
 
-func TestS7_MethodsOfAnyLengthAreNotRead(t *testing.T) {
+// A list of methods that is too long is as none (S7).
+func TestMethodsOfAnyLengthAreNotRead(t *testing.T) {
 	for _, tt := range []struct{ bytes, want int }{{endpoint.MaxMethods, endpoint.MaxMethods}, {endpoint.MaxMethods + 1, 0}} {
 		ep := New(&endpoint.Endpoint{Metadata: map[string]string{endpoint.MethodsName: strings.Repeat("x", tt.bytes)}, Addr: "a:1"}, new(Storage))
 		if got := len(Methods(ep)); got != tt.want {

@@ -10,7 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-func TestS2_WeightsFitARing(t *testing.T) {
+// Weights are scaled down where ring hash could not add them up (S2).
+func TestWeightsFitARing(t *testing.T) {
 	for _, tt := range []struct {
 		endpoints int
 		weight    uint32

@@ -77,8 +77,8 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 }
 
 // A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout. Once
-// its registry and it are closed, no timer is left.
-func TestK10_AStateBeforeTheFirstList(t *testing.T) {
+// its registry and it are closed, no timer is left (K10).
+func TestAStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cc := new(side)
 		ks := silentKeys(t)
@@ -108,8 +108,8 @@ func (c *slowConn) UpdateState(s resolver.State) error {
 	return nil
 }
 
-// TestD15_TheLastChangeIsTold has changes come while a connection takes the first one. The last one is delivered after a rest.
-func TestD15_TheLastChangeIsTold(t *testing.T) {
+// TestConn_TheLastChangeIsTold has changes come while a connection takes the first one. The last one is delivered after a rest (D15).
+func TestConn_TheLastChangeIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
 		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
@@ -162,8 +162,8 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	}
 }
 
-// TestP16_EndpointsForAPolicyAbove says whom the endpoints are handed by gRPC's own field.
-func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
+// TestEndpointsForAPolicyAbove says whom the endpoints are handed by gRPC's own field (P16).
+func TestEndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
 	known := &State{Known: true, LiveKnown: true, Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}}}
 	known.addresses = addressesOf(known.Endpoints)
@@ -214,9 +214,9 @@ func (silent) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clien
 }
 func (silent) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan { return nil }
 
-// TestK1_AKeyIsNotForgottenBeforeItIsRead has another key asked for between Keys.Key and Key.Read of
-// one reader, in a process that knows many: two readers of one key must not have two states of it.
-func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
+// TestAKeyIsNotForgottenBeforeItIsRead has another key asked for between Keys.Key and Key.Read of
+// one reader, in a process that knows many: two readers of one key must not have two states of it (K1).
+func TestAKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
 	ks := silentKeys(t)
 	for i := range maxKeys {
 		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()

@@ -85,8 +85,8 @@ func TestDisk_LiveConfig(t *testing.T) {
 	}
 }
 
-// A key that changes all the time is not written all the time.
-func TestS14_WritesAreSpaced(t *testing.T) {
+// A key that changes all the time is not written all the time (S14).
+func TestDisk_WritesAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, p := t.TempDir(), placeOf("k/")
 		d, _ := newTestDisk(dir)
@@ -116,9 +116,9 @@ func TestS14_WritesAreSpaced(t *testing.T) {
 	})
 }
 
-// TestK19_ADiskThatComesBack retries a failed write without a change of the endpoints: after a while, and at Close. The failure is
-// logged once.
-func TestK19_ADiskThatComesBack(t *testing.T) {
+// TestDisk_ComesBack retries a failed write without a change of the endpoints: after a while, and at Close. The failure is
+// logged once (K19).
+func TestDisk_ComesBack(t *testing.T) {
 	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0: until Close
 		t.Run(lasts.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

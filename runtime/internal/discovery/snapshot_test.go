@@ -27,8 +27,8 @@ func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
 	return set
 }
 
-// TestS14_OneLimitForBothWays encodes no more than can be decoded.
-func TestS14_OneLimitForBothWays(t *testing.T) {
+// TestSnapshot_OneLimitForBothWays encodes no more than can be decoded (S14).
+func TestSnapshot_OneLimitForBothWays(t *testing.T) {
 	large := func(bytes int) []*Backend {
 		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})
 	}

@@ -78,8 +78,8 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// An attempt that etcd refuses is made again less and less often, and its lease is revoked, so that it keeps no other from leading.
-func TestE4_WhoCannotStandGivesWay(t *testing.T) {
+// An attempt that etcd refuses is made again less and less often, and its lease is revoked, so that it keeps no other from leading (E4).
+func TestWhoCannotStandGivesWay(t *testing.T) {
 	c, now := new(core), begin
 	c.hear(now, View{Known: true})
 	c.want(now, true)
@@ -98,8 +98,8 @@ func TestE4_WhoCannotStandGivesWay(t *testing.T) {
 	}
 }
 
-// Candidates are created at revisions that grow, unless etcd was restored: that is told once.
-func TestE5_TokensThatComeAgain(t *testing.T) {
+// Candidates are created at revisions that grow, unless etcd was restored: that is told once (E5).
+func TestTokensThatComeAgain(t *testing.T) {
 	c := leading()
 	for i, row := range []struct{ first, own, back int64 }{{9, 11, 0}, {20, 7, 20}, {8, 9, 0}} {
 		c.hear(begin, View{Known: true, First: First{Key: "b", Created: row.first}})

@@ -67,7 +67,8 @@ func TestCore(t *testing.T) {
 	}
 }
 
-func TestK11_CoreRemembersTheCause(t *testing.T) {
+// The cause is the first of several that say the same, until the connection is up (K11).
+func TestCoreRemembersTheCause(t *testing.T) {
 	var c core
 	c.saw(connectivity.TransientFailure, start)
 	for _, tt := range []struct{ cause, want string }{

@@ -52,7 +52,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func TestK11_ConnKnowsTheCause(t *testing.T) {
+// A connection that is refused has a cause until it is up (K11).
+func TestConnKnowsTheCause(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -43,8 +43,8 @@ func (r recorder) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// TestS12_Logs gives a logger hostile text in every way that slog has.
-func TestS12_Logs(t *testing.T) {
+// TestHostileAttributes gives a logger hostile text in every way that slog has (S12).
+func TestHostileAttributes(t *testing.T) {
 	handlers := map[string]func(io.Writer) slog.Handler{
 		"text":   func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
 		"JSON":   func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
@@ -108,8 +108,8 @@ func (n naive) WithGroup(name string) slog.Handler {
 	return n
 }
 
-// TestS11_LogLines gives a logger long text and many attributes.
-func TestS11_LogLines(t *testing.T) {
+// TestLogLinesAreBounded gives a logger long text and many attributes (S11).
+func TestLogLinesAreBounded(t *testing.T) {
 	long := map[string]string{"plain": strings.Repeat("x", 261_000), "control": strings.Repeat("\x01", 261_000), "wide": strings.Repeat("\u202e", 87_000), "quotes": strings.Repeat(`"`, 261_000)}
 	for name, text := range long {
 		for _, n := range []int{1, 3, 10, 31, 33, 5000} {

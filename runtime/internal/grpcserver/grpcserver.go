@@ -16,7 +16,7 @@ const maxDepth = 2
 // Without a look, the health service that runtime.Server adds would end the process of a program that merely serves a
 // second listener. It looks without the lock. Only a program that registers services while it calls Serve can notice, which
 // gRPC forbids. Serving reports false for a server that it finds no such field in: then gRPC ends the process, and
-// says why. TestG23_Serving fails if gRPC keeps its state elsewhere.
+// says why. TestServing fails if gRPC keeps its state elsewhere.
 func Serving(s any) bool {
 	server := find(reflect.ValueOf(s), maxDepth)
 	if !server.IsValid() {

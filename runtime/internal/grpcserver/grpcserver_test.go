@@ -28,8 +28,8 @@ type inXDS struct {
 func (s *inXDS) Serve(lis net.Listener) error { return s.gs.Serve(lis) }
 func (s *inXDS) Stop()                        { s.gs.Stop() }
 
-// A newer gRPC that keeps its state elsewhere fails here.
-func TestG23_Serving(t *testing.T) {
+// A newer gRPC that keeps its state elsewhere fails here (G23).
+func TestServing(t *testing.T) {
 	for name, s := range map[string]server{
 		"plain": grpc.NewServer(), "embedded": embedding{"a", grpc.NewServer()}, "in xDS": &inXDS{slog.Default(), grpc.NewServer()},
 		"embedded xDS": struct{ *inXDS }{&inXDS{slog.Default(), grpc.NewServer()}},

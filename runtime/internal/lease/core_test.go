@@ -222,7 +222,7 @@ func TestSynced(t *testing.T) {
 }
 
 // G27: a lease is renewed out of turn from half of its life on, until an answer comes.
-func TestG27_Renewal(t *testing.T) {
+func TestRenewal(t *testing.T) {
 	s := newScript(t)
 	due := func(want bool, wantWait time.Duration) {
 		t.Helper()
@@ -289,7 +289,7 @@ func TestClose(t *testing.T) {
 }
 
 // G26: the first failure to register is reported, later ones rarely.
-func TestG26_Complaints(t *testing.T) {
+func TestWarnings(t *testing.T) {
 	refused := `%s and 0 others: key "%[1]s": etcdserver: permission denied (a registration reads its keys, and writes them)`
 	for _, row := range []struct {
 		rule, do string

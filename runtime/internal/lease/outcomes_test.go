@@ -27,8 +27,8 @@ func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	}
 }
 
-// A denial is taken for the lease's fault ever more rarely, also where the key is another one on each lease.
-func TestS3_ADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
+// A denial is taken for the lease's fault ever more rarely, also where the key is another one on each lease (S3).
+func TestADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(5)...)
 	for id := range 1000 {

@@ -45,8 +45,8 @@ func TestOverdue_IsSaid(t *testing.T) {
 	}
 }
 
-// To register one more entry, from its start to its rest, takes no step over those that rest: they could be nil.
-func TestG37_NoStepOverTheEntriesThatRest(t *testing.T) {
+// To register one more entry, from its start to its rest, takes no step over those that rest: they could be nil (G37).
+func TestNoStepOverTheEntriesThatRest(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(100)...)
 	if n := len(s.core.dirty); n > 0 {

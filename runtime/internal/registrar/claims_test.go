@@ -28,8 +28,8 @@ func listens(key, listen string) Entry {
 }
 
 // A rule adds an entry, and says whether its session is shared with those of its TTL, or the error; or it removes the entry of
-// an earlier rule.
-func TestG29_Claims(t *testing.T) {
+// an earlier rule (G29).
+func TestClaims(t *testing.T) {
 	const gone = "gone"
 	json, plain, suffix, goZero, kitex := endpoint.EndpointJSON, endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
 	type rule struct {

@@ -22,7 +22,8 @@ func published(t *testing.T, service, key string, layouts ...endpoint.Layout) En
 	return e
 }
 
-func TestG24_BeginRefuses(t *testing.T) {
+// A server is announced once at a time, and not after its end (G24).
+func TestBeginRefuses(t *testing.T) {
 	for _, row := range []struct {
 		before []event
 		on     event

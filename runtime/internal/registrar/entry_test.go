@@ -74,8 +74,8 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// An entry carries its mark of leaving wherever its layout has room for one.
-func TestK3_Items(t *testing.T) {
+// An entry carries its mark of leaving wherever its layout has room for one (K3).
+func TestItems(t *testing.T) {
 	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
 	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
 	if err != nil {
@@ -143,8 +143,8 @@ func TestAtAnAddress(t *testing.T) {
 }
 
 // What a registration takes, a server takes: what the runtime adds is left out where there is no room for it beside the mark of
-// leaving. What is too much for both says which piece is.
-func TestG34_OneRuleForMetadata(t *testing.T) {
+// leaving. What is too much for both says which piece is (G34).
+func TestOneRuleForMetadata(t *testing.T) {
 	methods := map[string][]string{"a.A": {strings.Repeat("Say", 100)}}
 	pieces := func(n int) map[string]string {
 		all := make(map[string]string)

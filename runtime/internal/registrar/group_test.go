@@ -60,7 +60,8 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestG24_WithdrawEndsAnnounce(t *testing.T) {
+// An Announce under way ends with a Withdraw (G24).
+func TestWithdrawEndsAnnounce(t *testing.T) {
 	g := group(t, offline(t))
 	announced := make(chan error, 1)
 	go func() { announced <- g.Announce(within(t), here) }()
@@ -75,8 +76,8 @@ func TestG24_WithdrawEndsAnnounce(t *testing.T) {
 	}
 }
 
-// A host without a network yet is asked for its address again.
-func TestG7_TheNetworkComesUpLater(t *testing.T) {
+// A host without a network yet is asked for its address again (G7).
+func TestTheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group(t, New(Config{Logger: slog.New(slog.DiscardHandler)}))
 		up := time.Now().Add(2 * addressPause)
@@ -97,8 +98,8 @@ func TestG7_TheNetworkComesUpLater(t *testing.T) {
 	})
 }
 
-// What an earlier Withdraw could not wait for, the next one does.
-func TestG24_WithdrawWaitsForWhatIsLeft(t *testing.T) {
+// What an earlier Withdraw could not wait for, the next one does (G24).
+func TestWithdrawWaitsForWhatIsLeft(t *testing.T) {
 	g := group(t, offline(t))
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
 		run, err := g.begin(announce)
@@ -122,7 +123,8 @@ func TestG24_WithdrawWaitsForWhatIsLeft(t *testing.T) {
 	}
 }
 
-func TestG24_AnnounceOvertakesWithdraw(t *testing.T) {
+// A Withdraw says that the server was announced again while it waited (G24).
+func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	g := group(t, offline(t))
 	first, err := g.Begin()
 	if err != nil {
@@ -159,8 +161,8 @@ func dropped(t *testing.T, r *Registrar) *lease.Handle {
 	return handle
 }
 
-// A session of an entry's own is closed behind a Register that fails, and Close waits for that.
-func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
+// A session of an entry's own is closed behind a Register that fails, and Close waits for that (G25).
+func TestADedicatedSessionIsClosed(t *testing.T) {
 	r := offline(t)
 	e := at("b", "i", "h:1", 15, endpoint.GoZero)
 	if _, err := r.start(at("b", "i", "h:2", 15, endpoint.GoZero), false); err != nil {
@@ -215,8 +217,8 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	}
 }
 
-// What an earlier announcement hears, or fails at, changes nothing of the present one.
-func TestG24_AnEarlierAnnouncementChangesNothing(t *testing.T) {
+// What an earlier announcement hears, or fails at, changes nothing of the present one (G24).
+func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 	g := group(t, offline(t))
 	var runs []*Run
 	for range 2 {
@@ -240,8 +242,8 @@ func TestG24_AnEarlierAnnouncementChangesNothing(t *testing.T) {
 }
 
 // An entry is paused while its service is not healthy, whether that is known before it is registered or turns out later. Once
-// the server ends its health does not count.
-func TestG11_WhatIsNotHealthyIsPaused(t *testing.T) {
+// the server ends its health does not count (G11).
+func TestWhatIsNotHealthyIsPaused(t *testing.T) {
 	g := group(t, offline(t))
 	run, err := g.Begin()
 	if err != nil {
@@ -307,8 +309,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// Whatever is called in whatever order: nothing hangs, and nothing is left registered.
-func TestG24_AnyOrder(t *testing.T) {
+// Whatever is called in whatever order: nothing hangs, and nothing is left registered (G24).
+func TestCallsInAnyOrder(t *testing.T) {
 	for range 50 {
 		r := offline(t)
 		g := group(t, r)

@@ -56,6 +56,7 @@ func TestAddress(t *testing.T) {
 		{"environment loopback", Config{Env: "127.0.0.1:8"}, "[::]:3", "10.0.0.9", "127.0.0.1:8", "GRPC_ADVERTISE_ADDR: only this host can dial 127.0.0.1"},
 		{"bad environment", Config{Env: "unix:/x"}, "[::]:3", "10.0.0.9", "", "GRPC_ADVERTISE_ADDR: "},
 		{"port 0", Config{}, "10.0.0.1:0", "10.0.0.9", "", "no port"},
+		{"option with a space", Config{Option: "a b:1"}, "[::]:3", "10.0.0.9", "", "WithAdvertiseAddress: "},
 		{"zone", Config{}, "[fe80::1%eth0]:3", "10.0.0.9", "", "link-local"},
 		{"link-local", Config{}, "[fe80::1]:3", "10.0.0.9", "", "link-local"},
 		{"not an address", Config{}, "a b:3", "10.0.0.9", "", "the listener's address"},
@@ -107,7 +108,7 @@ func TestLookupsAreBounded(t *testing.T) {
 }
 
 func TestHostPorts(t *testing.T) {
-	got := hostPorts([]string{"a:1", "http://b:2", "https://c", "d", "[::1]:3", "::1", "unix:///x", "unixs://y:1", "unix:z", "http://%"})
+	got := hostPorts([]string{"a:1", "http://b:2", "https://c", "d", "[::1]:3", "::1", "unix:///x", "unixs://y:1", "unix:z", "http://%", "://"})
 	want := []string{"a:1", "b:2", "c:2379", "d:2379", "[::1]:3", "[::1]:2379"}
 	if !slices.Equal(got, want) {
 		t.Errorf("hostPorts = %v, want %v", got, want)

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// The exported names of generated code. The first four are ours, of which each target has three.
+// The exported names of generated code. The first four are ours.
 func descName(s *protogen.Service) string            { return s.GoName + "_EtcdServiceDesc" }
 func newClientName(s *protogen.Service) string       { return "New" + s.GoName + "ClientFromEtcd" }
 func registerName(s *protogen.Service) string        { return "Register" + s.GoName + "ServerToEtcd" }
@@ -17,13 +17,6 @@ func serverName(s *protogen.Service) string { return s.GoName + "Server" }
 
 // handlerName is the name that protoc-gen-connect-go gives a server.
 func handlerName(s *protogen.Service) string { return s.GoName + "Handler" }
-
-func (t target) registerName(s *protogen.Service) string {
-	if t.connect {
-		return registerHandlerName(s)
-	}
-	return registerName(s)
-}
 
 // affinityClientName and plainClientName are not exported. No other generated name has an underscore
 // before a small letter, so they collide with none.

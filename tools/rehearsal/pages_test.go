@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	own       = regexp.MustCompile(regexp.QuoteMeta(root) + `[^\s@]*`)
+	own       = regexp.MustCompile(regexp.QuoteMeta(root) + "[^\\s@`]*")
 	continued = regexp.MustCompile(`\\\n\s*`)
 	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" + own.String() + "[^\n`&]*")
 	section   = regexp.MustCompile(`(?ms)^## Quickstart\n(.*?)(?:^## |\z)`)

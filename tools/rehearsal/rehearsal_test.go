@@ -4,6 +4,7 @@ package rehearsal
 
 import (
 	"flag"
+	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,11 @@ func newUser(t *testing.T, clone place) user {
 	}
 	u := user{place{t: t}, clone.dir, cache}
 	forget := func() {
-		place{t: t, dir: repository}.must("rm -rf '" + cache + "'/{,cache/download/}github.com/etcdrpc")
+		for _, dir := range []string{"", "cache/download"} {
+			if err := os.RemoveAll(filepath.Join(cache, dir, "github.com/etcdrpc")); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	forget()
 	t.Cleanup(forget)

@@ -16,11 +16,14 @@ LINT = $(call TOOL,golangci-lint)
 # go mod tidy in any module, with -diff to change nothing: modules that require others of this repository have a go.work, which go mod tidy ignores.
 TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go mod tidy $(1); fi
 
-# Objects that name no directory are compiled once for all clones.
-export GOFLAGS := $(shell go env GOFLAGS) -trimpath
+# Objects that name no directory are compiled once for all clones. Beside a go.work, go takes no -mod.
+export GOFLAGS := $(filter-out -mod=%,$(shell go env GOFLAGS)) -trimpath
 
 # The race detector needs a C compiler.
-RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),$(if $(shell command -v $(or $(CC),gcc) clang),-race))
+ifndef RACE
+export CGO_ENABLED = 0
+endif
 
 .PHONY: help
 help: ## List the targets

@@ -135,8 +135,9 @@ type Limits struct {
 	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
 	Bytes int
 	// Connections is how many endpoints of a key one client connects to. Where there are more, it uses a subset, as
-	// [WithSubset] does; those that cannot be reached give their places to others, and at most twice as many connections are open
-	// at once. It also bounds how many instances the calls of one client may name, the leader aside. It does not hold for a bare Resolver.
+	// [WithSubset] does; those that cannot be reached give their places to others. While some say nothing, as many more are tried, or
+	// 32; while addresses change, as many old connections are kept. Zones and groups of a split have their own parts. It also bounds
+	// how many instances the calls of one client may name, the leader aside. It does not hold for a bare Resolver.
 	// Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }

@@ -50,12 +50,12 @@ func (c cost) within(most cost) bool {
 	return c.heap <= most.heap && c.disk <= most.disk && c.open <= most.open && c.lines <= most.lines
 }
 
-// usual is the most that any way costs. The heap has room for both ends of the connections of two clients, each of which opens at most
-// twice its bound: those that the server has yet to see closed come on top.
-var usual = cost{heap: 8, disk: 2, open: 72, lines: 12}
+// usual is the most that any way costs. The heap has room for both ends of the connections of two clients. Each uses 16, tries 32 that say
+// nothing, and keeps 16 of before.
+var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
 // large is the most that large values cost, of which few are kept.
-var large = cost{heap: 3, disk: 2, open: 72, lines: 12}
+var large = cost{heap: 3, disk: 2, open: 2 * (16 + 16), lines: 12}
 
 // hostileWays are what somebody may do who writes keys of a service, candidates for its leadership, or its live config. What is
 // done to single entries and configs is in TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and the tables of package serviceconfig; what

@@ -31,13 +31,17 @@ func (r unparsed) FindExtensionByNumber(message protoreflect.FullName, number pr
 // see no option of others. In files, as in every request, each file comes after those that it imports.
 func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 	importers, public := make(map[string]bool), make(map[string]bool)
-	shows := func(path string) bool { return public[path] || isOptionsFile(path) }
+	options := discoveryv1.File_etcd_discovery_v1_options_proto
+	shows := func(path string) bool {
+		_, sent := importers[path] // edition 2024 keeps files that are imported for their options from plugins
+		return public[path] || !sent && strings.HasSuffix("/"+path, "/"+options.Path())
+	}
 	for _, file := range files {
-		path, imports, options := file.GetName(), file.GetDependency(), file.GetOptionDependency()
-		if file.GetPackage() == string(discoveryv1.File_etcd_discovery_v1_options_proto.Package()) {
+		path, imports, unsent := file.GetName(), file.GetDependency(), file.GetOptionDependency()
+		if file.GetPackage() == string(options.Package()) {
 			public[path] = true
 		}
-		importers[path] = len(imports)+len(options) == 0 || slices.ContainsFunc(imports, shows) || slices.ContainsFunc(options, shows)
+		importers[path] = len(imports)+len(unsent) == 0 || slices.ContainsFunc(imports, shows) || slices.ContainsFunc(unsent, shows)
 		for _, i := range file.GetPublicDependency() {
 			if i := int(i); 0 <= i && i < len(imports) && shows(imports[i]) {
 				public[path] = true
@@ -45,12 +49,6 @@ func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 		}
 	}
 	return importers
-}
-
-// isOptionsFile reports whether a path is that of our options, below any directory. Edition 2024 keeps the files of options from plugins,
-// and shows only their paths.
-func isOptionsFile(path string) bool {
-	return strings.HasSuffix("/"+path, "/"+discoveryv1.File_etcd_discovery_v1_options_proto.Path())
 }
 
 // parseOption reads one of our options from the options of a service or method.

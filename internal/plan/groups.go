@@ -151,8 +151,8 @@ func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	return Tier{Class: class, Members: p.Rank(members), Most: most}
 }
 
-// minMost is the least number of endpoints of a set that a client uses, however many sets there are.
-const minMost = 2
+// minMost is how many endpoints of a set a client may use at least, however many sets there are.
+const minMost = 8
 
 // mostOf returns how many endpoints of each of some sets a client uses; 0: all. It is the smaller of the subset's size and, in a large
 // fleet, the set's part of the client's bound, which is at least minMost.

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -23,7 +22,7 @@ type conn struct {
 	// The core's.
 	endpoint resolver.Endpoint
 	state    connectivity.State // the SubConn's; Connecting from the moment it is dialed
-	class    planning.Class     // of its endpoint in the plan; Left if it is not there or has left
+	inPlan   bool               // the plan has its endpoint, not as one that has left
 	selected uint64             // the number of the last selection that has it
 	named    bool               // by a call; it stays open while its instance exists
 	triedAt  time.Time          // of the last dial, or when its health became unknown
@@ -51,7 +50,7 @@ type readiness int8
 const (
 	trying  readiness = iota // new, idle or connecting, or its health is unknown: calls wait for it
 	joining                  // trying for the first time while others serve: calls do not wait for it
-	late                     // not ready within readyTimeout, or not dialed because too many are open: others are tried
+	late                     // trying for longer than readyTimeout: others are tried
 	ready                    // connected, and not known to be unhealthy
 	failing                  // the last attempt failed, or it is unhealthy or ejected
 	numReadiness
@@ -67,13 +66,6 @@ func newConn(addr string, stats *picking.Stats) *conn {
 	conn.current.Store(untried)
 	return conn
 }
-
-// isOpen reports whether conn may have a socket.
-func (conn *conn) isOpen() bool {
-	return conn.state == connectivity.Connecting || conn.state == connectivity.Ready
-}
-
-func (conn *conn) isInPlan() bool { return conn.class != planning.Left }
 
 func (conn *conn) readiness() readiness { return conn.current.Load().readiness }
 

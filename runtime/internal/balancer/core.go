@@ -24,9 +24,8 @@ const (
 	// readyTimeout bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
 	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
 	readyTimeout = time.Second
-	// maxOpen bounds the open connections to one cluster, as a multiple of the client's bound: silent servers and changing addresses must
-	// not use up descriptors. The second half leaves room to try or close others.
-	maxOpen = 2
+	// minSilent is the least number of silent endpoints of a tier that are tried at the same time: see core.reach.
+	minSilent = 32
 )
 
 // errUnhealthy is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
@@ -38,12 +37,12 @@ var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier det
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	all     []*conn                          // of conns, by when they were last tried
+	all     []*conn                          // of conns, in the order in which they were made
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
 	counts    [numReadiness]int // of the selected connections, by readiness
-	open      [2]int            // open connections to this cluster, and to the one to fall back on
+	unused    int               // open connections that the last selection kept for linger
 	leaves    bool              // connections to the other cluster are selected
 	stale     bool              // another selection is due
 	lookAt    time.Time         // when the next is due; zero: never
@@ -92,7 +91,7 @@ func (c *core) connTo(ep *resolver.Endpoint) *conn {
 func (c *core) update(next *plan, now time.Time) {
 	before := c.plan
 	for _, conn := range c.all {
-		conn.class = planning.Left
+		conn.inPlan = false
 	}
 	next.conns = make([]*conn, len(next.All))
 	if before != nil {
@@ -107,7 +106,7 @@ func (c *core) update(next *plan, now time.Time) {
 			next.conns[i] = conn
 			c.renew(conn, next.All[i], now)
 		}
-		conn.class = next.ClassOf(i)
+		conn.inPlan = next.ClassOf(i) != planning.Left
 	}
 	if before != nil {
 		c.restartHeld(before.in, next.in)
@@ -174,47 +173,15 @@ func (c *core) restart(conn *conn) {
 
 // connect connects conn if it is idle. It makes no connection to an endpoint that has left.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
-	if conn.state != connectivity.Idle || !conn.named && !conn.isInPlan() {
-		return
-	}
-	if c.isFull(conn) { // others are tried before it
-		c.lookAt = earliest(c.lookAt, now.Add(readyTimeout))
-		if conn.readiness().isExpected() {
-			c.set(conn, &condition{readiness: late})
-			c.follow()
-		}
+	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return
 	}
 	if joins && conn.current.Load() == untried {
 		c.set(conn, &condition{readiness: joining})
 	}
-	c.setState(conn, connectivity.Connecting)
+	conn.state = connectivity.Connecting
 	c.await(conn, now)
 	c.do(dial, conn)
-}
-
-// isFull reports whether conn must wait until another one is closed or has failed.
-func (c *core) isFull(conn *conn) bool {
-	most := maxOpen * c.plan.in.client.Most
-	return most > 0 && !conn.named && *c.openCount(conn) >= most
-}
-
-// setState sets the state of the SubConn of conn.
-func (c *core) setState(conn *conn, state connectivity.State) {
-	if conn.isOpen() {
-		*c.openCount(conn)--
-	}
-	if conn.state = state; conn.isOpen() {
-		*c.openCount(conn)++
-	}
-}
-
-// openCount returns the count of open connections to the cluster of conn.
-func (c *core) openCount(conn *conn) *int {
-	if conn.class == planning.Away {
-		return &c.open[1]
-	}
-	return &c.open[0]
 }
 
 // await starts the time after which conn is late.
@@ -226,8 +193,7 @@ func (c *core) await(conn *conn, now time.Time) {
 // close closes conn and resets it.
 func (c *core) close(conn *conn) {
 	c.do(shutDown, conn)
-	c.setState(conn, connectivity.Idle)
-	conn.closeAt = time.Time{}
+	conn.state, conn.closeAt = connectivity.Idle, time.Time{}
 	c.set(conn, untried)
 }
 
@@ -255,7 +221,7 @@ func (c *core) unpin(conn *conn) { conn.named, c.stale = false, true }
 // changed handles a state of the SubConn of conn.
 func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	was := conn.state
-	c.setState(conn, s.ConnectivityState)
+	conn.state = s.ConnectivityState
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:

@@ -507,7 +507,7 @@ var coreRules = []coretest.Rule[walked]{
 			if w.core.isSelected(conn) {
 				kinds[conn.current.Load().readiness]++
 			}
-			if (w.core.isSelected(conn) && conn.isInPlan() || conn.named) && conn.state == connectivity.Idle {
+			if (w.core.isSelected(conn) && conn.inPlan || conn.named) && conn.state == connectivity.Idle {
 				return conn.addr + " is not connected to"
 			}
 			if known := w.fleet[conn.addr[0]-'a'] > 0; !known && !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {

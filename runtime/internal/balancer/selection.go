@@ -14,13 +14,9 @@ import (
 // next selection is due. If joins is set, others serve: calls do not wait for connections that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
-	c.stale, c.leaves, c.counts, c.open, c.lookAt = false, false, [numReadiness]int{}, [2]int{}, time.Time{}
-	slices.SortStableFunc(c.all, func(a, b *conn) int { return a.triedAt.Compare(b.triedAt) }) // at the bound of open connections each gets its turn
+	c.stale, c.leaves, c.counts, c.unused, c.lookAt = false, false, [numReadiness]int{}, 0, time.Time{}
 	for _, conn := range c.all {
 		c.countLate(conn, now)
-		if conn.isOpen() {
-			*c.openCount(conn)++
-		}
 	}
 	p := c.plan
 	if !p.picksSome() {
@@ -60,23 +56,24 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// closeUnused closes conn once it was unused for linger. It reports whether to forget conn: it is closed, and the plan does not have it.
+// closeUnused closes conn once it was unused for linger, or at once if as many as the client's bound are kept: addresses may change faster.
+// It reports whether to forget conn: it is closed, and the plan does not have it.
 func (c *core) closeUnused(conn *conn, now time.Time) (gone bool) {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
 			conn.closeAt = now.Add(linger)
 		}
-		if now.Before(conn.closeAt) {
+		if most := c.plan.in.client.Most; now.Before(conn.closeAt) && (most == 0 || c.unused < most) {
+			c.unused++
 			c.lookAt = earliest(c.lookAt, conn.closeAt)
 			return false
 		}
 		c.close(conn)
 	}
-	if conn.isInPlan() {
-		return false
+	if !conn.inPlan {
+		delete(c.conns, conn.addr)
 	}
-	delete(c.conns, conn.addr)
-	return true
+	return !conn.inPlan
 }
 
 // isUsed reports whether the plan uses conn, or calls may name its instance.
@@ -166,9 +163,10 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 
 // reach returns the shortest prefix of a ranking in which as many as most may be reached. So an unreachable member gives its place to the
 // next, and has it back once it can be reached. Until so many are ready, ready members behind the prefix stay; under pick_first, where one
-// of them may be the first, they always do. short reports whether fewer may be reached.
+// of them may be the first, they always do. Where as many are silent, which hold a socket until gRPC gives up, the prefix ends there until
+// it does. short reports whether fewer may be reached.
 func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, short bool) {
-	served, missing := 0, most+c.extraAttempts(ranking, now)
+	served, missing, silent := 0, most+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {
 		state := c.plan.conns[m].readiness()
 		stays := state == ready && (served < most || c.plan.traits.Single)
@@ -181,6 +179,11 @@ func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, 
 		}
 		if missing > 0 && state.isExpected() {
 			missing--
+		}
+		if c.plan.conns[m].state == connectivity.Connecting && !state.isExpected() {
+			if silent++; silent == max(most, minSilent) {
+				missing = 0
+			}
 		}
 	}
 	return chosen, missing > 0

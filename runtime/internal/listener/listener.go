@@ -3,14 +3,14 @@
 package listener
 
 import (
+	"maps"
 	"net"
 	"runtime"
 	"sync"
 	"weak"
 )
 
-// Conns are the open connections of a listener. What serves them gets them as they are: gRPC and others do more for a
-// *net.TCPConn than for what wraps one.
+// Conns are the open connections of a listener. They are not wrapped: gRPC and others do more for a *net.TCPConn.
 type Conns struct {
 	mu     sync.Mutex
 	silent map[weak.Pointer[net.TCPConn]]bool // whether nothing has come in; a closed connection stays until it is collected
@@ -35,9 +35,10 @@ func (c *Conns) Close() { c.close(true) }
 
 func (c *Conns) close(all bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.closed = true
-	for pointer, silent := range c.silent {
+	known := maps.Clone(c.silent)
+	c.mu.Unlock() // Close waits for a reader in listen, which takes mu
+	for pointer, silent := range known {
 		if conn := pointer.Value(); conn != nil && (all || silent) {
 			_ = conn.Close() // an error: it is closed by now
 		}
@@ -69,8 +70,7 @@ func (c *Conns) spoke(conn *net.TCPConn) {
 	c.silent[weak.Make(conn)] = false
 }
 
-// listen waits for the first data on a connection, or its end. It holds up other readers, so that nothing is missed: they must
-// not begin before began is closed.
+// listen waits for the first data on a connection, or its end. Other readers, which it holds up, must not begin before began is closed.
 func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.spoke(conn)
 	begin := sync.OnceFunc(func() { close(began) })

@@ -32,6 +32,16 @@ func offline(t *testing.T, opts ...Option) *Registry {
 	return r
 }
 
+// listen returns a listener on a free port of this host.
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lis
+}
+
 func service(name, key string) *ServiceDesc { return &ServiceDesc{Name: name, Key: key} }
 
 // handler is a service for grpc.
@@ -97,10 +107,7 @@ func TestServerMisuse(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := tt.make()
-			lis, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
+			lis := listen(t)
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			for call, err := range map[string]error{"Serve": s.Serve(ctx, lis), "Announce": s.Announce(ctx, "127.0.0.1:80")} {
@@ -135,10 +142,7 @@ func publish(t *testing.T, descs ...*ServiceDesc) *Server {
 // returns.
 func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() error) {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
@@ -179,10 +183,7 @@ func TestStopIsBounded(t *testing.T) {
 	for said, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
 		d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer(grpc.WaitForHandlers(true))
 		healthpb.RegisterHealthServer(g, d)
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		tcp := listen(t)
 		lis, conns := listener.Watch(tcp)
 		served := make(chan error, 1)
 		go func() { served <- g.Serve(lis) }()
@@ -237,13 +238,9 @@ func TestServeLateMisuse(t *testing.T) {
 // A server without anything to publish is served all the same, and drained at once.
 func TestServeNothing(t *testing.T) {
 	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour))
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := s.Serve(ctx, lis); err != nil {
+	if err := s.Serve(ctx, listen(t)); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
 	if err := s.Serve(ctx, nil); err == nil {
@@ -258,10 +255,7 @@ func TestServeFailsBesideACall(t *testing.T) {
 	s := offline(t).NewServer(g, WithStopTimeout(0))
 	healthpb.RegisterHealthServer(g, d)
 	s.Publish(service("a.A", "a"))
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := listen(t)
 	served, answered := make(chan error, 1), make(chan error, 1)
 	go func() { served <- s.Serve(context.Background(), lis) }()
 	client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -313,10 +307,7 @@ func TestRegisterMisuse(t *testing.T) {
 // served returns a gRPC server that serves already.
 func served(t *testing.T, g *grpc.Server) *grpc.Server {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := listen(t)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(lis) }()
 	t.Cleanup(func() {
@@ -338,13 +329,6 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 
 // gRPC ends the process when a service is registered on a server that serves (G23).
 func TestServe_OfAServerThatServesAlready(t *testing.T) {
-	listen := func() net.Listener {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return lis
-	}
 	g := grpc.NewServer()
 	before := offline(t).NewServer(g)
 	before.Publish(service("a.A", "a"))
@@ -352,7 +336,7 @@ func TestServe_OfAServerThatServesAlready(t *testing.T) {
 	after := offline(t).NewServer(g)
 	after.Publish(service("a.A", "a"))
 	for name, s := range map[string]*Server{"made before": before, "made after": after} {
-		lis := listen()
+		lis := listen(t)
 		if err := s.Serve(context.Background(), lis); err == nil || !strings.Contains(err.Error(), "serves another listener already") {
 			t.Errorf("Serve of a server %s: %v", name, err)
 		}
@@ -363,14 +347,14 @@ func TestServe_OfAServerThatServesAlready(t *testing.T) {
 	}
 	late := offline(t).NewServer(g)
 	late.RegisterService(&handler, impl{})
-	if err := late.Serve(context.Background(), listen()); err == nil || !strings.Contains(err.Error(), "serves already: register first") {
+	if err := late.Serve(context.Background(), listen(t)); err == nil || !strings.Contains(err.Error(), "serves already: register first") {
 		t.Errorf("Serve of a service that was registered late: %v", err)
 	}
 	own := grpc.NewServer()
 	healthpb.RegisterHealthServer(own, health.NewServer())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := offline(t).NewServer(served(t, own), WithDrainDelay(0)).Serve(ctx, listen()); err != nil {
+	if err := offline(t).NewServer(served(t, own), WithDrainDelay(0)).Serve(ctx, listen(t)); err != nil {
 		t.Errorf("Serve on another listener of a server with a health service: %v", err)
 	}
 }

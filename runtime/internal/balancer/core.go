@@ -42,7 +42,6 @@ type core struct {
 
 	selection uint64            // the number of the last selection of connections
 	counts    [numReadiness]int // of the selected connections, by readiness
-	unused    int               // open connections that the last selection kept for linger
 	leaves    bool              // connections to the other cluster are selected
 	stale     bool              // another selection is due
 	lookAt    time.Time         // when the next is due; zero: never

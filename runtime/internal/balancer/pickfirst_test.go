@@ -69,6 +69,22 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	}
 }
 
+// TestPickFirst_TheNextZoneIsTriedBesideSilentOnes has more instances of the client's zone hang than are tried at a time.
+func TestPickFirst_TheNextZoneIsTriedBesideSilentOnes(t *testing.T) {
+	r := newRig(t)
+	specs := []string{"far - y"}
+	for i := range minSilent + 8 {
+		name := fmt.Sprint("near", i)
+		r.hangs[name+":1"] = true
+		specs = append(specs, name+" - x")
+	}
+	r.update(firstOne+`,"preferZone":true`, specs...)
+	for range minSilent + 8 {
+		r.pass(attemptDelay)
+	}
+	r.expect(t.Context(), "those of the zone hang", "far")
+}
+
 // TestPickFirst_IsShuffled gives each client its own order, which stays as instances come and go.
 func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[string]int{}

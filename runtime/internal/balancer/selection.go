@@ -14,7 +14,7 @@ import (
 // next selection is due. If joins is set, others serve: calls do not wait for connections that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
-	c.stale, c.leaves, c.counts, c.unused, c.lookAt = false, false, [numReadiness]int{}, 0, time.Time{}
+	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
 	for _, conn := range c.all {
 		c.countLate(conn, now)
 	}
@@ -31,9 +31,10 @@ func (c *core) selectConns(now time.Time, joins bool) {
 			}
 		}
 	}
+	unused := 0
 	c.all = slices.DeleteFunc(c.all, func(conn *conn) (gone bool) {
 		if !c.isUsed(conn) {
-			return c.closeUnused(conn, now)
+			return c.closeUnused(conn, &unused, now)
 		}
 		conn.closeAt = time.Time{}
 		c.connect(conn, joins, now)
@@ -57,14 +58,14 @@ func (c *core) countLate(conn *conn, now time.Time) {
 }
 
 // closeUnused closes conn once it was unused for linger, or at once if as many as the client's bound are kept: addresses may change faster.
-// It reports whether to forget conn: it is closed, and the plan does not have it.
-func (c *core) closeUnused(conn *conn, now time.Time) (gone bool) {
+// It counts in kept a connection that it keeps. It reports whether to forget conn: it is closed, and the plan does not have it.
+func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
 			conn.closeAt = now.Add(linger)
 		}
-		if most := c.plan.in.client.Most; now.Before(conn.closeAt) && (most == 0 || c.unused < most) {
-			c.unused++
+		if most := c.plan.in.client.Most; now.Before(conn.closeAt) && (most == 0 || *kept < most) {
+			*kept++
 			c.lookAt = earliest(c.lookAt, conn.closeAt)
 			return false
 		}
@@ -170,7 +171,7 @@ func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, 
 	for _, m := range ranking {
 		state := c.plan.conns[m].readiness()
 		stays := state == ready && (served < most || c.plan.traits.Single)
-		if missing == 0 && !stays {
+		if (missing == 0 || silent >= max(most, minSilent)) && !stays {
 			continue
 		}
 		chosen = append(chosen, m)
@@ -181,9 +182,7 @@ func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, 
 			missing--
 		}
 		if c.plan.conns[m].state == connectivity.Connecting && !state.isExpected() {
-			if silent++; silent == max(most, minSilent) {
-				missing = 0
-			}
+			silent++
 		}
 	}
 	return chosen, missing > 0

@@ -19,9 +19,10 @@ TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go m
 # Objects that name no directory are compiled once for all clones. Beside a go.work, go takes no -mod.
 export GOFLAGS := $(filter-out -mod=%,$(shell go env GOFLAGS)) -trimpath
 
-# The race detector needs a C compiler.
-RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),$(if $(shell command -v $(or $(CC),gcc) clang),-race))
-ifndef RACE
+# RACE=1 tests with the race detector, which takes four times as long and a C compiler.
+RACE     ?=
+DETECTOR := $(if $(filter 1,$(shell go env CGO_ENABLED)),$(if $(shell command -v $(or $(CC),gcc) clang),-race))
+ifndef DETECTOR
 export CGO_ENABLED = 0
 endif
 
@@ -37,11 +38,11 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 # What make test tests. The packages that the integration tests import are tested from that module, with its versions of
 # dependencies, so that each is compiled once; make versions tests them with others.
 TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools
-test: export FLAGS = $(RACE) -p 2 -vet=off $(TESTFLAGS)
+test: export FLAGS = $(if $(RACE),$(DETECTOR)) -p 2 -vet=off $(TESTFLAGS)
 
 .PHONY: test
-test: ## Run the tests of all modules but compat, with the race detector where there is a C compiler
-	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
+test: ## Run the tests of all modules but compat (RACE=1: with the race detector)
+	@$(if $(RACE),$(if $(DETECTOR),,echo 'No C compiler: the tests run without the race detector.'))
 	@tools/test "-timeout 10m $$FLAGS" $(TESTED)
 
 # What to test this project beside: frameworks with registries of their own; connect, the calls of Connect's conformance suite, whose proto
@@ -97,7 +98,7 @@ SEED     ?= 0
 
 .PHONY: soak
 soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=2m SEED=123)
-	cd integration && go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED)
+	cd integration && go run $(DETECTOR) ./soak -duration $(DURATION) -seed $(SEED)
 
 .PHONY: cores
 cores: ## Walk every sequence of events of the runtime's cores, up to a certain length

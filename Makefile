@@ -38,7 +38,7 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 # What make test tests. The packages that the integration tests import are tested from that module, with its versions of
 # dependencies, so that each is compiled once; make versions tests them with others.
 TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools
-test: export FLAGS = $(if $(RACE),$(DETECTOR)) -p 2 -vet=off $(TESTFLAGS)
+test: export FLAGS = $(if $(RACE),$(DETECTOR)) -p 2 -short -vet=off $(TESTFLAGS)
 
 .PHONY: test
 test: ## Run the tests of all modules but compat (RACE=1: with the race detector)

@@ -46,10 +46,10 @@ type Rule[S any] struct {
 // Walk walks every sequence of events up to a number of events, the shortest first, and fails the test with the
 // shortest one that breaks a rule, panics, or leads to a state from which all does not become well.
 //
-// It skips the test under the race detector.
+// It skips the test with -short.
 func Walk[S any](t *testing.T, events int, w World[S]) {
 	t.Helper()
-	skipUnderRace(t)
+	skipShort(t)
 	usual := events
 	if *depth > 0 {
 		events = *depth
@@ -73,7 +73,7 @@ func Walk[S any](t *testing.T, events int, w World[S]) {
 // well.
 func Live[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
-	skipUnderRace(t)
+	skipShort(t)
 	if *lives > 0 {
 		n = *lives
 	}
@@ -92,12 +92,12 @@ func Live[S any](t *testing.T, n, events int, w World[S]) {
 	}
 }
 
-// skipUnderRace skips the test under the race detector, which sees nothing in a core without goroutines and takes ten times as
-// long for it.
-func skipUnderRace(t *testing.T) {
+// skipShort skips the test with -short: make cores is the place of walks, and the race detector, which sees nothing in a core
+// without goroutines, takes ten times as long for them.
+func skipShort(t *testing.T) {
 	t.Helper()
-	if raceDetector {
-		t.Skip("a core has no goroutines: walk it without the race detector")
+	if testing.Short() {
+		t.Skip("walks are skipped with -short")
 	}
 }
 

@@ -34,7 +34,6 @@ func placeOf(routes []serviceconfig.Route, texts ...string) (*Placement, map[int
 func TestPlace(t *testing.T) {
 	red := serviceconfig.Route{Lane: "red", Match: map[string]string{"version": "v2"}}
 	blue := serviceconfig.Route{Lane: "blue", Match: map[string]string{"version": "v2", "zone": "x"}}
-	plain := serviceconfig.Route{Lane: "plain", Match: map[string]string{"lane": ""}}
 	label := serviceconfig.Route{Label: "lane"}
 	fleet := []string{"version=v1 zone=x", "version=v2 zone=y", "version=v2 zone=x lane=pr-7", "lane=red", "lane=a\x1b[2J"}
 	for _, tt := range []struct {
@@ -43,15 +42,10 @@ func TestPlace(t *testing.T) {
 		want     string
 		problems string
 	}{
-		{"one named", []serviceconfig.Route{red}, "map[1:[red] 2:[red]]", ""},
 		{"two named", []serviceconfig.Route{red, blue}, "map[1:[red] 2:[red blue]]", ""},
 		{"the order is the routes'", []serviceconfig.Route{blue, red}, "map[1:[red] 2:[blue red]]", ""},
-		{"what has no label", []serviceconfig.Route{plain}, "map[0:[plain] 1:[plain]]", ""},
-		{"a label", []serviceconfig.Route{label}, "map[2:[pr-7] 3:[red] 4:[]]",
-			`1 labels of endpoints are no lanes, such as "a\x1b[2J" in "lane", and put these neither in a lane nor in the base: want at most 128 letters, digits and "-_.:/"`},
 		{"a label and a name for one lane", []serviceconfig.Route{label, red}, "map[1:[red] 2:[pr-7 red] 3:[red] 4:[]]",
 			`1 labels of endpoints are no lanes, such as "a\x1b[2J" in "lane", and put these neither in a lane nor in the base: want at most 128 letters, digits and "-_.:/"`},
-		{"a version each", []serviceconfig.Route{{Label: "version"}}, "map[0:[v1] 1:[v2] 2:[v2]]", ""},
 		{"nothing matches", []serviceconfig.Route{{Lane: "green", Match: map[string]string{"version": "v9"}}}, "map[]",
 			`route[0] matches no endpoint: the lane "green" is empty`},
 	} {
@@ -85,23 +79,5 @@ func TestLanesAreBounded(t *testing.T) {
 	p, of = placeOf(routes, "zone=x")
 	if got := fmt.Sprint(of, p.Made, p.Problems); got != "map[0:[l0 l1 l2 l3]] [l0 l1 l2 l3] [1 endpoints are in more than 4 lanes: those of the first routes count]" {
 		t.Error(got)
-	}
-}
-
-func TestStrict(t *testing.T) {
-	lax, strict := serviceconfig.Route{Lane: "lax", Match: map[string]string{"a": "b"}}, serviceconfig.Route{Lane: "strict", Match: map[string]string{"a": "b"}, Strict: true}
-	for _, tt := range []struct {
-		routes []serviceconfig.Route
-		want   string // of the lanes "lax", "strict" and "other"
-	}{
-		{[]serviceconfig.Route{lax, strict}, "false true false"},
-		{[]serviceconfig.Route{lax, {Label: "a", Strict: true}, strict}, "false true true"},
-		{[]serviceconfig.Route{{Label: "a"}, strict, lax}, "false false false"},
-		{[]serviceconfig.Route{{Label: "a", Strict: true}, strict, lax}, "true true true"},
-	} {
-		l := NewConfig(&serviceconfig.Etcd{Route: tt.routes})
-		if got := fmt.Sprint(l.Strict("lax"), l.Strict("strict"), l.Strict("other")); got != tt.want {
-			t.Errorf("%+v: %s, want %s", tt.routes, got, tt.want)
-		}
 	}
 }

@@ -97,7 +97,6 @@ func TestPlan(t *testing.T) {
 	}{
 		{"nothing asked for", `{}`, "x", "1: abcde", ""},
 		{"zone", `{"preferZone":true}`, "x", "1: ace > bd", ""},
-		{"zone, of an unknown client", `{"preferZone":true}`, "", "1: abcde", ""},
 		{"zone, with no endpoint in it", `{"preferZone":true}`, "z", "1: abcde", ""},
 		{"drain", `{"drain":["a","c:1"]}`, "", "1: bde > ac", ""},
 		// P12
@@ -105,8 +104,6 @@ func TestPlan(t *testing.T) {
 		{"drain names many that are not there", `{"drain":["q","r","s","t","u","v","w"]}`, "", "1: abcde",
 			`drain names "q", "r", "s", "t", "u", 2 more: no endpoint of "acme/user" has that name`},
 		{"split", `{` + split + `}`, "", "5: cd | 95: ab | 0: e", ""},
-		{"split, the first match counts", `{"split":[{"match":{"zone":"x"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`, "", "1: ace | 1: d | 0: b", ""},
-		{"split by two", `{"split":[{"match":{"zone":"x","version":"v2"},"weight":1}]}`, "", "1: c | 0: abde", ""},
 		{"split by instance, address and nothing", `{"split":[{"match":{"instance":"b"},"weight":1},{"match":{"addr":"d:1"},"weight":2},{"match":{"build":""},"weight":3}]}`, "",
 			"1: b | 2: d | 3: ace", ""},
 		{"split that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde",
@@ -114,8 +111,6 @@ func TestPlan(t *testing.T) {
 		{"split without a share that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":0},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde", ""},
 		{"split whose endpoints are drained", `{"drain":["c","d"],` + split + `}`, "", "95: ab | 0: e > cd",
 			"split[0] matches only endpoints that are drained: the other groups have its share"},
-		{"everything", `{` + split + `,"preferZone":true,"drain":["e","d"]}`, "y", "5: c | 95: b > a | 0: de", ""},
-		{"a lane that is named by nobody", `{` + loose + `}`, "", "1: abe", ""},
 	} {
 		in := input(t, tt.config)
 		in.Client.Zone = tt.zone
@@ -139,17 +134,15 @@ func TestLanes(t *testing.T) {
 		name, config, base, red, other string // where the calls go
 		reports                        string
 	}{
-		{"no lanes", `{}`, "1: abcde", "1: abcde", "1: abcde", ""},
 		{"a lane", `{` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe", ""},
 		{"a strict lane", `{` + strict + `}`, "1: abe", "1: cd", "1: abe", ""},
-		{"two", `{"route":[{"lane":"red","match":{"version":"v2"}},{"lane":"blue","match":{"zone":"y"},"strict":true}]}`, "1: ae", "1: cd, else the base", "1: ae", ""},
 		{"a label", `{"route":[{"label":"build"}]}`, "1: abcde", "1: abcde", "1: abcde", ""},
 		{"a strict label", `{"route":[{"label":"build","strict":true}]}`, "1: abcde", "fails", "fails", ""},
+		{"the first route of a lane counts", `{"route":[{"label":"build"},{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "1: abe", "1: cd, else the base", "1: abe", ""},
 		{"nothing matches", `{"route":[{"lane":"red","match":{"version":"v3"}}]}`, "1: abcde", "1: abcde", "1: abcde", matchesNothing},
 		{"nothing matches, strictly", `{"route":[{"lane":"red","match":{"version":"v3"},"strict":true}]}`, "1: abcde", "fails", "1: abcde", matchesNothing},
 		{"no base", `{"route":[{"lane":"red","match":{"build":""}}]}`, "1: abcde", "1: abcde, else the base", "1: abcde",
 			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},
-		{"the lane is drained", `{"drain":["c","d"],` + loose + `}`, "1: abe", "1: abe", "1: abe", ""},
 		{"the strict lane is drained", `{"drain":["c","d"],` + strict + `}`, "1: abe", "fails", "1: abe", ""},
 		{"one of each is drained", `{"drain":["a","d"],` + loose + `}`, "1: be > a", "1: c, else the base", "1: be > a", ""},
 		{"all are drained", `{"drain":["a","b","c","d","e"],` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe",
@@ -183,11 +176,9 @@ func held(instances string) map[string]struct{} {
 func TestOtherParts(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
 		{"one after another", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
-		{"home is empty", `{}`, "", "b", "c", "1: b > c", "1: b > c"},
 		{"what is drained away is not away", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
 		{"a strict lane may be away alone", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
 		{"a loose lane leaves by way of the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
-		{"a split is of what is at home", `{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`, "a v1", "b v2", "", "1: a | 0: b", "1: a | 0: b"},
 		{"who left stays in a lane that lives", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "", "d v2", "1: a > d", "1: c > d, else the base"},
 		{"who left alone goes to the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a", "", "d v2", "1: a > d", "1: a > d"},
 	} {

@@ -12,13 +12,9 @@ import (
 func TestLive(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{`{}`, ``},
-		{`{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`, ``},
-		{`{"loadBalancingPolicy":"pick_first"}`, ``},
 		{``, `the service config is empty: want a JSON object`},
 		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`,
 			`the policy "outlier_detection_experimental" is not linked in this binary: import _ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"`},
-		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`,
-			`loadBalancingConfig[0].outlier_detection_experimental.childPolicy: is missing`},
 	} {
 		if _, err := Live(tt.text); fmt.Sprint(err) != tt.want && (err != nil || tt.want != "") {
 			t.Errorf("Live(%s) = %v, want %s", tt.text, err, tt.want)

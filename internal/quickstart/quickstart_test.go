@@ -17,30 +17,6 @@ var update = flag.Bool("update", false, "copy the files of the examples instead 
 // source returns the directory of the example.
 func (e example) source() string { return "../../" + strings.TrimPrefix(e.path, Self+"/") }
 
-// TestFilesAreTheExamples compares the embedded files with those of the examples, less what is generated there.
-func TestFilesAreTheExamples(t *testing.T) {
-	for _, e := range []example{grpcExample, connectExample} {
-		t.Run(e.dir, func(t *testing.T) {
-			want := e.files(t)
-			if *update {
-				if err := os.RemoveAll(e.dir); err != nil {
-					t.Fatal(err)
-				}
-				if err := Write(e.dir, want); err != nil {
-					t.Fatal(err)
-				}
-				t.Skip("copied")
-			}
-			got := make(map[string]string)
-			err := add(got, os.DirFS(e.dir), "", func(_, text string) (string, error) { return text, nil })
-			if err != nil {
-				t.Fatal(err)
-			}
-			same(t, got, unhide(want), "run: make generate")
-		})
-	}
-}
-
 // files returns the files of the example by the names that they are embedded under.
 func (e example) files(t *testing.T) map[string]string {
 	t.Helper()
@@ -72,43 +48,40 @@ func (e example) files(t *testing.T) map[string]string {
 	return all
 }
 
-func unhide(files map[string]string) map[string]string {
-	all := make(map[string]string)
-	for name, text := range files {
-		all[strings.TrimSuffix(name, hidden)] = text
-	}
-	return all
-}
-
-func same(t *testing.T, got, want map[string]string, cure string) {
-	t.Helper()
-	if got, want := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
-		t.Fatalf("the files are %q, want %q; %s", got, want, cure)
-	}
-	for name, text := range want {
-		if got[name] != text {
-			t.Errorf("%s differs; %s", name, cure)
-		}
-	}
-}
-
-// TestProjectIsTheExample checks that a project with the example's path is the example, options included.
-func TestProjectIsTheExample(t *testing.T) {
+// TestFilesAreTheExamples checks that a project with the example's path is the example, options included.
+func TestFilesAreTheExamples(t *testing.T) {
 	for _, connect := range []bool{false, true} {
 		p := Project{Replace: "../..", Connect: connect}
-		p.Module = p.example().path
+		e := p.example()
+		p.Module = e.path
+		embedded := e.files(t)
+		if *update {
+			if err := errors.Join(os.RemoveAll(e.dir), Write(e.dir, embedded)); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
 		got, err := p.Files()
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := unhide(p.example().files(t))
 		const options = "third_party/etcd/etcd/discovery/v1/options.proto"
-		content, err := os.ReadFile(filepath.Join(p.example().source(), options))
+		content, err := os.ReadFile(filepath.Join(e.source(), options))
 		if err != nil {
 			t.Fatal(err)
 		}
-		want[options] = string(content)
-		same(t, got, want, "run: make generate")
+		want := map[string]string{options: string(content)}
+		for name, text := range embedded {
+			want[strings.TrimSuffix(name, hidden)] = text
+		}
+		if got, want := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
+			t.Fatalf("the files are %q, want %q; run: make generate", got, want)
+		}
+		for name, text := range want {
+			if got[name] != text {
+				t.Errorf("%s differs; run: make generate", name)
+			}
+		}
 	}
 }
 

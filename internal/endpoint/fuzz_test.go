@@ -17,22 +17,14 @@ import (
 // FuzzDecodeValue reads a value at a key of each kind: beside other layouts, and where the layouts are
 // that are named by a lease.
 func FuzzDecodeValue(f *testing.F) {
-	for _, value := range []string{
-		// etcd's naming package.
-		`{"addr":"::1","Metadata":"x"}`, `{"Addr":"[::1]","metadata":{"weight":"x","version":{}}}`, `{"Op":1,"Addr":"unix:/x"}`,
-		`{"Op":[` + "\n" + `],"Addr":"h:1"}`, `{"Addr":1.5}`,
-		// Plain.
-		"1.2.3.4:80", "[::1]:80", "unix:80", "dns:///x", "h:1\n",
-		// kratos.
-		`{"id":"i","name":"svc","version":"v1","metadata":{"k":"v","weight":"3"},"endpoints":["http://h:1","grpc://h:2?isSecure=false"]}`,
-		`{"endpoints":["grpcs://[::1]:9"],"metadata":{"version":1,"weight":{}}}`, `{"endpoints":["grpc://u@h:1/p#f"]}`,
-		// GoFrame, go-micro and dubbo.
-		`{}`, `{"version":"v1","weight":"3","k":[1]}`, `{"nodes":[{"id":"b","address":"h:1"},{"id":"x/y"}]}`, `{"nodes":{}}`, `{"Host":1,"Port":"x","Healthy":false}`,
-		// Almost etcd's, and home-made.
-		`{"name":"svc","addr":"h:1","version":"v1","weight":3,"zone":"z"}`, `{"Addr":"h:1","Weight":"9","Metadata":{"Version":"v","Zone":2}}`,
-		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"h","p":1,"m":{"weight":"x"}}`, `{"h":"h","p":1,"w":0,"m":{"weight":"5"}}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
-		// kitex.
-		`{"network":"udp","address":"[::1]:9","tags":{"weight":"x"}}`,
+	for _, tt := range decoded {
+		f.Add([]byte(tt.value))
+	}
+	for value := range malformed {
+		f.Add([]byte(value))
+	}
+	for _, value := range []string{ // of mappedLayouts
+		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"h","p":1,"w":0,"m":{"weight":"5"}}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
 	} {
 		f.Add([]byte(value))
 	}

@@ -10,22 +10,18 @@ import (
 // another one, or is in another known format.
 func TestGoFrameAddress(t *testing.T) {
 	for _, tt := range []struct{ key, instance, value, wrong string }{
-		{"", "10.0.0.7:8080", `{"endpoint":"10.0.0.7:8080","ver":"v2"}`, ""},
 		{"", "10.0.0.7:8080,10.0.0.8:8080", `{"grpc":"10.0.0.8:8080"}`, ""},
 		{"", "10.0.0.7:8080", `{"host":"10.0.0.7","port":8080}`, ""},
 		{"", "10.0.0.7:8080", `{"starts":"12:30","protocol":"grpc","host":"node-7"}`, ""},
 		{"", "10.0.0.7:8080", `{"grpc":"10.0.0.7:9000"}`, `"10.0.0.7:9000"`},
-		{"", "10.0.0.7:8080", `{"grpcAddr":"10.0.0.7:9000"}`, `"10.0.0.7:9000"`},
 		{"", "10.0.0.7:8080", `{"ip":"10.0.0.7","port":9000}`, `"10.0.0.7:9000"`},
 		{"", "10.0.0.7:8080", `{"labels":{"k":"v"}}`, `"labels" nests`},
 		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"ip":"10.0.0.7","port":8080,"labels":{"k":"v"}}`, `"labels" nests`},
 		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"zones":["a"],"host":"node-7"}`, ""},
 		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"grpc":"10.0.0.8:9000"}`, ""},
-		{"", "10.0.0.7:8080", `{"id":"10.0.0.7:8080","name":"user","version":"v1","metadata":null,"endpoints":null}`, "kratos"},
 		{"", "10.0.0.7:8080", `{"Op":1,"Addr":null}`, "etcd's naming"},
 		{"", "10.0.0.7:8080", `{"network":"unix","address":null,"weight":1}`, "kitex"},
 		{"", "10.0.0.7:8080", `{"ServiceName":"user","Host":"10.0.0.7","Enable":false}`, "dubbo"},
-		{"", "10.0.0.7:8080", `{"name":"user","addr":null}`, "etcd's naming"},
 	} {
 		key := cmp.Or(tt.key, "a/user")
 		e, layout, _, err := Reader{}.Decode(key, key+"/"+tt.instance, []byte(tt.value), 1)

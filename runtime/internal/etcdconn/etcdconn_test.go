@@ -2,6 +2,7 @@ package etcdconn
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -15,43 +16,6 @@ import (
 
 const soon = 30 * time.Second
 
-// dial returns a connection to an address, which is watched until the test ends.
-func dial(t *testing.T, addr string) *Conn {
-	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Connect()
-	c := New(conn, Client{Endpoints: func() []string { return []string{addr} }})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case <-done:
-		case <-time.After(soon):
-			t.Error("Run does not end with its context")
-		}
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", soon, what)
-		}
-	}
-}
-
 // A connection that is refused has a cause until it is up (K11).
 func TestConnKnowsTheCause(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,13 +25,24 @@ func TestConnKnowsTheCause(t *testing.T) {
 	addr := lis.Addr().String()
 	porttest.Hold(t, lis)
 	lis.Close()
-	c := dial(t, addr)
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.Connect()
+	c := New(conn, Client{Endpoints: func() []string { return []string{addr} }})
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.Run(ctx) }()
 	back := make(chan struct{}, 10)
 	stop := c.Reconnected(func() { back <- struct{}{} })
 	unused := c.Reconnected(func() { t.Error("called after it was stopped") })
 	unused()
-	eventually(t, "the cause is known", func() bool { return c.Cause() != nil })
-	if text := c.Cause().Error(); !strings.HasPrefix(text, "connection error: ") || !strings.Contains(text, "connection refused") {
+	for c.Cause() == nil && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if text := fmt.Sprint(c.Cause()); !strings.HasPrefix(text, "connection error: ") || !strings.Contains(text, "connection refused") {
 		t.Errorf("the cause is %q, want a connection error that says that it was refused", text)
 	}
 
@@ -79,7 +54,7 @@ func TestConnKnowsTheCause(t *testing.T) {
 	go func() { served <- server.Serve(lis) }()
 	select {
 	case <-back:
-	case <-time.After(soon):
+	case <-ctx.Done():
 		t.Error("nobody says that it is up")
 	}
 	if err := c.Cause(); err != nil {
@@ -87,6 +62,8 @@ func TestConnKnowsTheCause(t *testing.T) {
 	}
 	stop()
 	stop()
+	cancel()
+	<-ended
 	server.Stop()
 	if err := <-served; err != nil {
 		t.Error(err)

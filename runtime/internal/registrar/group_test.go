@@ -314,13 +314,11 @@ func TestCallsInAnyOrder(t *testing.T) {
 	for range 50 {
 		r := offline(t)
 		g := group(t, r)
-		short := func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(context.Background(), 5*time.Millisecond)
-		}
-		calls := []func(ctx context.Context){
-			func(ctx context.Context) { _ = g.Announce(ctx, here) },
-			func(ctx context.Context) { _ = g.Withdraw(ctx) },
-			func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+		calls := []func(){
+			func() { _ = g.Announce(ctx, here) },
+			func() { _ = g.Withdraw(ctx) },
+			func() {
 				run, err := g.Begin()
 				if err != nil {
 					return
@@ -330,20 +328,15 @@ func TestCallsInAnyOrder(t *testing.T) {
 				_ = g.Withdraw(ctx)
 				g.Ended()
 			},
-			func(ctx context.Context) { _ = r.Close(ctx) },
-			func(context.Context) { g.Status(); r.Status() },
+			func() { _ = r.Close(ctx) },
+			func() { g.Status(); r.Status() },
 		}
 		var wg sync.WaitGroup
 		for _, call := range append(calls, calls...) {
-			wg.Go(func() {
-				ctx, cancel := short()
-				defer cancel()
-				call(ctx)
-			})
+			wg.Go(call)
 		}
 		wg.Wait()
 		g.End()
-		ctx, cancel := short()
 		_ = g.Withdraw(ctx)
 		cancel()
 		if all := r.Status(); len(all) > 0 {

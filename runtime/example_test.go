@@ -20,9 +20,10 @@ import (
 )
 
 var (
-	ctx      = context.Background()
-	registry *runtime.Registry
-	creds    = insecure.NewCredentials()
+	ctx        = context.Background()
+	etcdClient *clientv3.Client
+	registry   *runtime.Registry
+	creds      = insecure.NewCredentials()
 )
 
 type greeter struct {
@@ -47,12 +48,7 @@ func ExampleNewRegistry() {
 
 // A process that dials its fleet's networks and nothing else, whatever somebody writes to etcd.
 func ExampleWithAllowedAddresses() {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"etcd-0:2379"}})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-	registry := runtime.NewRegistry(client,
+	registry := runtime.NewRegistry(etcdClient,
 		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd00:20::/32")))
 	defer registry.Close(context.Background())
 }

@@ -3,7 +3,6 @@ package leader
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -11,26 +10,38 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// silentStream is a stream whose caller sends nothing.
-type silentStream struct {
+// feedingStream is a stream whose caller sends one message once sent is closed.
+type feedingStream struct {
 	grpc.ServerStream
-	asked chan struct{}
-	calls atomic.Int64
-	end   chan struct{}
+	asked, received chan struct{} // hold one for each call of RecvMsg
+	sent            chan struct{}
+	message         []byte
 }
 
-func (s *silentStream) RecvMsg(any) error {
-	s.calls.Add(1)
+func (s *feedingStream) RecvMsg(m any) error {
 	s.asked <- struct{}{}
-	<-s.end
-	return nil
+	<-s.sent
+	defer func() { s.received <- struct{}{} }()
+	if m, ok := m.(proto.Message); ok {
+		return proto.Unmarshal(s.message, m)
+	}
+	return nil // m is of another codec
+}
+
+func feed(t *testing.T, message proto.Message) *feedingStream {
+	t.Helper()
+	b, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &feedingStream{asked: make(chan struct{}, 10), received: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
 }
 
 // A stream is asked for one message at a time, also by a handler that asks on after the end.
 func TestOneRecvAtATime(t *testing.T) {
 	leading, end := context.WithCancelCause(t.Context())
-	below := &silentStream{asked: make(chan struct{}, 10), end: make(chan struct{})}
-	defer close(below.end)
+	below := feed(t, structpb.NewStringValue("late"))
+	defer close(below.sent)
 	stream := leaderStream{below, leading}
 	go func() {
 		<-below.asked
@@ -41,32 +52,9 @@ func TestOneRecvAtATime(t *testing.T) {
 			t.Errorf("RecvMsg returns %v", err)
 		}
 	}
-	if n := below.calls.Load(); n != 1 {
-		t.Errorf("the stream below was asked %d times", n)
+	if n := len(below.asked); n > 0 {
+		t.Errorf("the stream below was asked %d times more", n)
 	}
-}
-
-// feedingStream is a stream whose caller sends one message.
-type feedingStream struct {
-	grpc.ServerStream
-	asked, sent, received chan struct{}
-	message               []byte
-}
-
-func (s *feedingStream) RecvMsg(m any) error {
-	defer close(s.received)
-	close(s.asked)
-	<-s.sent
-	return proto.Unmarshal(s.message, m.(proto.Message))
-}
-
-func feed(t *testing.T, message proto.Message) *feedingStream {
-	t.Helper()
-	b, err := proto.Marshal(message)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &feedingStream{asked: make(chan struct{}), sent: make(chan struct{}), received: make(chan struct{}), message: b}
 }
 
 // A handler may reuse its message once RecvMsg has returned, though the caller's next one is yet to come.

@@ -4,20 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/resolver"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
-
-func TestState(t *testing.T) {
-	if StateOf(resolver.State{}) != nil {
-		t.Error("a state that was not set")
-	}
-	s := &State{Sequence: 7}
-	if got := StateOf(SetState(resolver.State{}, s)); got != s {
-		t.Errorf("got %v", got)
-	}
-}
 
 // A list of methods that is too long is as none (S7).
 func TestMethodsOfAnyLengthAreNotRead(t *testing.T) {

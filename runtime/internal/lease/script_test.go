@@ -247,13 +247,4 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 			s.core.onWatch(s.now, key, nil, s.etcd.rev)
 		}
 	},
-	"churn": func(s *script, _ clientv3.LeaseID) {
-		for i := range 101 {
-			s.items("a", []Item{{Key: func(clientv3.LeaseID) string { return fmt.Sprint("k", i) }, Value: "v"}})
-			s.settle()
-			s.want("a", gone)
-			s.calls = nil
-			s.settle()
-		}
-	},
 }

@@ -212,10 +212,6 @@ func TestCore(t *testing.T) {
 			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | tell save"},
 			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | tell save"},
 		},
-		"a bad config replaces one that waits for its time": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
-			{"config y", "a live=x | wake=1s"}, {"badconfig {", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | tell warn"},
-		},
 		"K5: a config that is deleted while nobody reads the key is gone": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},

@@ -21,10 +21,8 @@ func TestPeak_Estimates(t *testing.T) {
 		{"the first call counts as it is", 0, 5 * ms, time.Hour, 5 * ms, 5 * ms},
 		{"a slower one is believed within moments", 5 * ms, 50 * ms, 100 * time.Millisecond, 33 * ms, 34 * ms},
 		{"... and where calls are rare, at once", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
-		{"one of very many says little", 5 * ms, 50 * ms, 10 * time.Microsecond, 5 * ms, 5.01 * ms},
 		{"a faster one is believed slowly", 50 * ms, 5 * ms, time.Second, 45 * ms, 46 * ms},
 		{"... in ten seconds by two thirds", 50 * ms, 5 * ms, decay, 21 * ms, 22 * ms},
-		{"time does not go back", 50 * ms, 5 * ms, -time.Second, 50 * ms, 50 * ms},
 		{"no call takes no time", 0, 0, 0, 1, 1},
 	} {
 		if got := nextLatency(tt.before, tt.took, tt.since); got < tt.least || got > tt.most {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,14 +17,7 @@ func TestConns(t *testing.T) {
 	must(t, err)
 	lis, conns := Watch(tcp)
 	defer lis.Close()
-	accept := func() (client net.Conn, server *net.TCPConn) {
-		client, err := net.Dial("tcp", lis.Addr().String())
-		must(t, err)
-		t.Cleanup(func() { client.Close() })
-		accepted, err := lis.Accept()
-		must(t, err)
-		return client, accepted.(*net.TCPConn)
-	}
+	accept := func() (client net.Conn, server *net.TCPConn) { return accept(t, lis) }
 	ended := func(c net.Conn) bool {
 		_, err := c.Read(make([]byte, 1))
 		return errors.Is(err, net.ErrClosed)
@@ -58,6 +52,34 @@ func TestConns(t *testing.T) {
 	for known() > 0 {
 		runtime.GC() // all are closed, and nobody uses them
 	}
+}
+
+// A connection that is closed while its first data comes in holds nobody up.
+func TestClose_BesideData(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	for range 100 {
+		lis, conns := Watch(tcp)
+		var writers sync.WaitGroup
+		for range 8 {
+			client, _ := accept(t, lis)
+			writers.Go(func() { _, _ = client.Write([]byte("a")) }) // an error: it is closed first
+		}
+		conns.CloseSilent()
+		conns.Close()
+		writers.Wait()
+	}
+	must(t, tcp.Close())
+}
+
+func accept(t *testing.T, lis net.Listener) (client net.Conn, server *net.TCPConn) {
+	t.Helper()
+	client, err := net.Dial("tcp", lis.Addr().String())
+	must(t, err)
+	t.Cleanup(func() { client.Close() })
+	accepted, err := lis.Accept()
+	must(t, err)
+	return client, accepted.(*net.TCPConn)
 }
 
 func must(t *testing.T, err error) {

@@ -138,7 +138,7 @@ func TestErrorsNameTheNamespace(t *testing.T) {
 	}
 }
 
-// A client that was put together for discovery needs no Lease (K12).
+// A client that was put together for discovery needs no Lease.
 func TestAClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())
 	client.KV, client.Watcher = away(t).KV, away(t).Watcher

@@ -317,7 +317,7 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 	return g
 }
 
-// gRPC ends the process when a service is registered on a server that serves (G23).
+// gRPC ends the process when a service is registered on a server that serves.
 func TestServe_OfAServerThatServesAlready(t *testing.T) {
 	g := grpc.NewServer()
 	before := offline(t).NewServer(g)

@@ -28,7 +28,7 @@ func TestArguments(t *testing.T) {
 	}{
 		{"version", []string{"--version"}, 0, "protoc-gen-go-etcd ", ""},
 		{"help", []string{"--help"}, 0, "usage: ", ""},
-		{"help for export", []string{"export", "--help"}, 0, "usage: ", ""}, // N6
+		{"help for export", []string{"export", "--help"}, 0, "usage: ", ""},
 		{"help for init", []string{"init", "-h"}, 0, "usage: ", ""},
 		{"unknown flag", []string{"--nope"}, 2, "", `unexpected arguments ["--nope"]` + "\nusage: "},
 		{"unknown command", []string{"import", "x"}, 2, "", "usage: "},

@@ -126,7 +126,7 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 	reached(t, conn, soon, "a", "b")
 }
 
-// Who may not read a key hears so from each call, by name (K16), and is served once it may read that key alone (D8, D9).
+// Who may not read a key hears so from each call, by name, and is served once it may read that key alone (D8, D9).
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})

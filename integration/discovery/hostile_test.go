@@ -101,7 +101,7 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// The keys and live configs of a service are hostile (S12): the log, the status page, and the errors that callers get show all of it
+// The keys and live configs of a service are hostile: the log, the status page, and the errors that callers get show all of it
 // harmlessly. Another service is called meanwhile.
 func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	leak.Beside(t)

@@ -147,7 +147,7 @@ func TestNobodyCannotDoAnything(t *testing.T) {
 		[]attempt{granting(nobody), asking(nobody, lease), listingLeases(nobody), seeingMembers(nobody)})...)
 }
 
-// The range of the lease suffix takes in keys that continue the service's with a digit (S9). No range could leave them all out: any
+// The range of the lease suffix takes in keys that continue the service's with a digit. No range could leave them all out: any
 // digit may begin a lease id.
 func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	w := newGuarded(t)
@@ -165,7 +165,7 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	}
 }
 
-// A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers (S9): who writes it may choose a lease id that
+// A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers: who writes it may choose a lease id that
 // makes an entry of either.
 func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)

@@ -140,7 +140,7 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 }
 
 // An instance on which every call takes its whole timeout, beside a bound that turns away most of the calls to it, is ejected all
-// the same (P14).
+// the same.
 func TestBound_WhatIsTurnedAwayIsNoSuccess(t *testing.T) {
 	w := newWorld(t, nil)
 	hangs := w.start(&server{name: "a", do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})

@@ -57,7 +57,7 @@ service Levels {
 }
 
 // TestGeneratedCodeCompiles says that code compiles whatever API the requests have, whatever the plugin is told of it, and whatever
-// the packages of the requests and of the services are called: in the services' package and in one of its own (N1).
+// the packages of the requests and of the services are called: in the services' package and in one of its own.
 func TestGeneratedCodeCompiles(t *testing.T) {
 	o := overlay{}
 	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestOptionsOfOthers has files use options of others with the number of ours: no code is generated for them, and it is no error (N2). A file
+// TestOptionsOfOthers has files use options of others with the number of ours: no code is generated for them, and it is no error. A file
 // of the same request that imports ours, by way of another one, is generated.
 func TestOptionsOfOthers(t *testing.T) {
 	files := sources{

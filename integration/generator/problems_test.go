@@ -14,7 +14,7 @@ import (
 )
 
 // TestManyProblems says that the work of many faults in one file does not grow with their square, which took 7 s for 8,000:
-// twice as many allocate twice as often (N4).
+// twice as many allocate twice as often.
 func TestManyProblems(t *testing.T) {
 	allocated := func(n int) float64 {
 		request := manyProblems(n)
@@ -59,7 +59,7 @@ func manyProblems(n int) *pluginpb.CodeGeneratorRequest {
 	}
 }
 
-// TestFileNames says that the name of a file adds no line to the code or to an error (S15).
+// TestFileNames says that the name of a file adds no line to the code or to an error.
 func TestFileNames(t *testing.T) {
 	const name = "a\nfunc init() { panic(1) }\n//\u202e\r\x1b[2J.proto"
 	const shown = "a\\nfunc init() { panic(1) }\\n//\\u202e\\r\\x1b[2J.proto"

@@ -27,7 +27,7 @@ var (
 	idle   = []grpc.DialOption{grpc.WithIdleTimeout(200 * ms)}
 )
 
-// ending are rows in which something ends connections soon (H1): it is no failure of who serves, and costs no way of its own.
+// ending are rows in which something ends connections soon: it is no failure of who serves, and costs no way of its own.
 var ending = []row{
 	{name: "MaxConnectionAge 0.2 s", opts: ages(200 * ms)},
 	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},
@@ -59,14 +59,14 @@ var notAnswering = []row{
 	affine(row{name: "by affinity, SYNs to one are dropped", servers: 4, cold: true, prepare: first(1, drop)}),
 	{name: "30 servers, of which 10 are dead", servers: 30, cold: true, prepare: killed(10)},
 	{name: "bursts from idle, one of three is dead", dial: idle, calls: bursts, prepare: killed(1)},
-	{name: "all are NOT_SERVING for 0.2 s, again and again (H4)", serve: registered(100 * ms), script: func(w *world) {
+	{name: "all are NOT_SERVING for 0.2 s, again and again", serve: registered(100 * ms), script: func(w *world) {
 		w.every(500*ms, func(int) {
 			w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers...)
 			w.sleep(200 * ms)
 			w.report(healthpb.HealthCheckResponse_SERVING, w.servers...)
 		})
 	}},
-	{name: "NOT_SERVING, one after the other (H4)", serve: registered(100 * ms), script: func(w *world) {
+	{name: "NOT_SERVING, one after the other", serve: registered(100 * ms), script: func(w *world) {
 		w.every(300*ms, func(n int) {
 			w.report(healthpb.HealthCheckResponse_SERVING, w.servers[n%3])
 			w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers[(n+1)%3])
@@ -74,7 +74,7 @@ var notAnswering = []row{
 	}},
 }
 
-// leaving are rows in which servers go, and others come (H2).
+// leaving are rows in which servers go, and others come.
 var leaving = []row{
 	{name: "all leave in order, and are back", serve: registered(time.Second), script: leaveAndReturn},
 	{name: "the one server leaves in order, and is back", servers: 1, serve: registered(time.Second), script: leaveAndReturn},
@@ -125,7 +125,7 @@ var fromEtcd = []row{
 		w.sleep(300 * ms)
 		w.servers[0].end(false)
 	}},
-	{name: "etcd is silent, bursts from idle (H7)", dial: idle, calls: bursts, script: func(w *world) { w.etcd.set(silent) }},
+	{name: "etcd is silent, bursts from idle", dial: idle, calls: bursts, script: func(w *world) { w.etcd.set(silent) }},
 	{name: "the live config flips each 0.3 s", script: func(w *world) {
 		w.every(300*ms, func(n int) {
 			w.live([]string{leastRequest, pickFirst, peakEwma, ringHash, `{"etcd":{"drain":["s0"]}}`, `{"etcd":{"subset":1}}`, ""}[n%7])
@@ -135,18 +135,18 @@ var fromEtcd = []row{
 
 // options are rows about what a user turns on.
 var options = []row{
-	{name: "subset of 2 of 10, whose two die (H5)", servers: 10, ours: `{"etcd":{"subset":2}}`, script: after(500*ms, func(w *world) {
+	{name: "subset of 2 of 10, whose two die", servers: 10, ours: `{"etcd":{"subset":2}}`, script: after(500*ms, func(w *world) {
 		for _, s := range w.servers {
 			if w.us.served(s.name) {
 				s.end(false)
 			}
 		}
 	})},
-	{name: "subset of 2 of 10, whose two swallow SYNs (H5)", servers: 10, ours: `{"etcd":{"subset":2}}`, swallow: 2, cold: true, lasts: 6 * time.Second},
-	{name: "four connections, and the first four swallow SYNs (H6)", servers: 5, swallow: 4, cold: true, lasts: 6 * time.Second,
+	{name: "subset of 2 of 10, whose two swallow SYNs", servers: 10, ours: `{"etcd":{"subset":2}}`, swallow: 2, cold: true, lasts: 6 * time.Second},
+	{name: "four connections, and the first four swallow SYNs", servers: 5, swallow: 4, cold: true, lasts: 6 * time.Second,
 		registry: []runtime.Option{runtime.WithLimits(runtime.Limits{Connections: 4})}},
-	{name: "peak_ewma, one of two errs at once with Unknown (H3)", servers: 2, ours: peakEwma, prepare: erring(1, codes.Unknown)},
-	{name: "peak_ewma, one of four errs at once with Unauthenticated (H3)", servers: 4, ours: peakEwma, prepare: erring(1, codes.Unauthenticated)},
+	{name: "peak_ewma, one of two errs at once with Unknown", servers: 2, ours: peakEwma, prepare: erring(1, codes.Unknown)},
+	{name: "peak_ewma, one of four errs at once with Unauthenticated", servers: 4, ours: peakEwma, prepare: erring(1, codes.Unauthenticated)},
 	{name: "peak_ewma, one of three becomes a black hole", ours: peakEwma, calls: hasty, script: after(500*ms, first(1, hole))},
 }
 

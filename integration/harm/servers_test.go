@@ -28,8 +28,8 @@ func TestServers(t *testing.T) {
 		layout  runtime.Layout // of ours; nil: the default
 		fault   func(w *serverWorld)
 	}{
-		{"a stall of 4 s (G43)", 200, nil, (*serverWorld).stall},
-		{"a stall of 4 s, and keys named by the lease (G43)", 200, runtime.GoZero, (*serverWorld).stall},
+		{"a stall of 4 s", 200, nil, (*serverWorld).stall},
+		{"a stall of 4 s, and keys named by the lease", 200, runtime.GoZero, (*serverWorld).stall},
 		{"connections are cut again and again", 20, nil, func(w *serverWorld) {
 			for range 10 {
 				w.etcd.Cut()

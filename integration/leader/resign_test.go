@@ -84,7 +84,7 @@ func (i *instance) refuses(t *testing.T) {
 }
 
 // An orderly end of the leadership fails no unary call for the leader: those under way finish while it leads, and the others
-// go to the next leader (G40).
+// go to the next leader.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
@@ -153,7 +153,7 @@ func TestResign_OthersGetATurn(t *testing.T) {
 	}
 }
 
-// A leader whose work fails resigns, so that another one does the work (G48), until its leadership ends.
+// A leader whose work fails resigns, so that another one does the work, until its leadership ends.
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")

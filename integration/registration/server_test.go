@@ -98,7 +98,7 @@ func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // TestAdvertisedAddress has servers listen on any address: the first is announced at the one that etcd is reached from, and others where
-// the environment or an option says (G8). The environment's address with a port names one server of a process (G47).
+// the environment or an option says (G8). The environment's address with a port names one server of a process.
 func TestAdvertisedAddress(t *testing.T) {
 	w := newWorld(t, nil)
 	announced := func(want string, opts ...runtime.ServerOption) {

@@ -142,7 +142,7 @@ func TestDecodeNotOurs(t *testing.T) {
 	}
 }
 
-// TestMetadataIsBounded holds what others write within bounds (S4).
+// TestMetadataIsBounded holds what others write within bounds.
 func TestMetadataIsBounded(t *testing.T) {
 	pieces := func(n int) map[string]string {
 		m := make(map[string]string)

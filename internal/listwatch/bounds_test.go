@@ -35,7 +35,7 @@ func short(items []*Item[string]) string {
 	return strings.Join(parts, " ")
 }
 
-// TestSetIsBounded takes as much of a range as the bounds allow (S4).
+// TestSetIsBounded takes as much of a range as the bounds allow.
 func TestSetIsBounded(t *testing.T) {
 	big := 2000
 	type kvs = []*mvccpb.KeyValue
@@ -77,7 +77,7 @@ func TestSetIsBounded(t *testing.T) {
 	}
 }
 
-// Removed entries are published as long as they are within the bounds (S4).
+// Removed entries are published as long as they are within the bounds.
 func TestWhatIsRemovedIsBounded(t *testing.T) {
 	s := newBounded(new([]string))
 	for n := range 100 {
@@ -94,7 +94,7 @@ func TestWhatIsRemovedIsBounded(t *testing.T) {
 	}
 }
 
-// Malformed values are reported once each, while few enough are remembered (S4).
+// Malformed values are reported once each, while few enough are remembered.
 func TestMalformedKeysAreNotRememberedForEver(t *testing.T) {
 	reported := []string{}
 	s := newSet(&reported)
@@ -112,7 +112,7 @@ func boundedCore(entries int) *core[string] {
 	return c
 }
 
-// The log says when entries begin to be left out, and when all fit again (S4).
+// The log says when entries begin to be left out, and when all fit again.
 func TestCoreSaysWhatIsLeftOut(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
 	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
@@ -127,7 +127,7 @@ func TestCoreSaysWhatIsLeftOut(t *testing.T) {
 	)
 }
 
-// Whoever writes the range causes few lines (S11).
+// Whoever writes the range causes few lines.
 func TestCoreLogsFewLines(t *testing.T) {
 	c, lines := testCore(testSpec()), 0
 	c.follow(t, watching...)

@@ -383,7 +383,7 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 	)
 }
 
-// TestAClientWithoutAConnectionIsProbedOften has nobody notice that etcd is another one (K12).
+// TestAClientWithoutAConnectionIsProbedOften has nobody notice that etcd is another one.
 func TestAClientWithoutAConnectionIsProbedOften(t *testing.T) {
 	testCoreOn(NewStreams(), testSpec()).follow(t, with(watching,
 		rule{1 * time.Second, answered(events(10)), "wait 4s"},

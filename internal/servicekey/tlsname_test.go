@@ -2,7 +2,7 @@ package servicekey
 
 import "testing"
 
-// S13: the name that certificates are checked for.
+// The name that certificates are checked for.
 func TestTLSName(t *testing.T) {
 	for _, tt := range []struct{ key, authority, want string }{
 		{"acme/user", "", "acme.user"},

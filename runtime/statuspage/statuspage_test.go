@@ -64,7 +64,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestHostileTexts shows a status in which every text is hostile (S12).
+// TestHostileTexts shows a status in which every text is hostile.
 func TestHostileTexts(t *testing.T) {
 	const evil = "a\nFIX: etcdctl del --prefix /\r\x1b[2J\u202eb\u2066\u200b\x00\xff\u2028<script>alert(1)</script>\"'`"
 	hostile := func(evil string) string {

@@ -22,7 +22,7 @@ func host(text string) func(context.Context, string, string) (netip.Addr, error)
 	}
 }
 
-// The address that is announced, and what is said about it (G28).
+// The address that is announced, and what is said about it.
 func TestAddress(t *testing.T) {
 	local := []string{"127.0.0.1:2379", "http://localhost:2379"}
 	tests := []struct {

@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
-// A listener on all addresses is announced with the one on the way to etcd (G28).
+// A listener on all addresses is announced with the one on the way to etcd.
 func TestChoose(t *testing.T) {
 	for _, tt := range []struct {
 		name, routes string // TARGET>LOCAL words; without a local address there is no way to the target

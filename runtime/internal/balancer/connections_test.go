@@ -117,7 +117,7 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	}
 }
 
-// TestConnections_ASubsetPassesOverWhoCannotBeReached replaces the endpoints of a subset, or of a bound, that fail or hang (H5, H6).
+// TestConnections_ASubsetPassesOverWhoCannotBeReached replaces the endpoints of a subset, or of a bound, that fail or hang.
 func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
@@ -144,7 +144,7 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 }
 
 // TestConnections_ToSilentEndpointsAreBounded has a client that is to use 40 endpoints meet 400 that take connections and say nothing, and
-// then twice 400 at other addresses (H6). Calls go to the other cluster at once. It comes to the one that answers.
+// then twice 400 at other addresses. Calls go to the other cluster at once. It comes to the one that answers.
 func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}

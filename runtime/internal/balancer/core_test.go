@@ -120,7 +120,7 @@ func (w *walked) happen(event int) bool {
 	}
 	for _, conn := range had {
 		if conn.state == connectivity.Ready && !slices.Contains(w.core.plan.conns, conn) {
-			w.breaks("H2, H4: who has left, healthy or not, is the last resort while it is connected: %s is not", conn.addr)
+			w.breaks("who has left, healthy or not, is the last resort while it is connected: %s is not", conn.addr)
 		}
 	}
 	for i, c := range before {

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets in which nothing that may be called can be reached (H2, H4).
+// TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets in which nothing that may be called can be reached.
 func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
 	for _, tt := range []struct {

@@ -53,7 +53,7 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 }
 
 // TestPolicy_WhatIsKnownServes starts with endpoints of an earlier time. Calls go to those that can be reached. If there is none, they wait
-// until etcd has answered (H7).
+// until etcd has answered.
 func TestPolicy_WhatIsKnownServes(t *testing.T) {
 	r := newRig(t)
 	r.refuse("a")

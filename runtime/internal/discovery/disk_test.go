@@ -85,7 +85,7 @@ func TestDisk_LiveConfig(t *testing.T) {
 	}
 }
 
-// A key that changes all the time is not written all the time (S14).
+// A key that changes all the time is not written all the time.
 func TestDisk_WritesAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, p := t.TempDir(), placeOf("k/")

@@ -43,7 +43,7 @@ func (r recorder) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// TestHostileAttributes gives a logger hostile text in every way that slog has (S12).
+// TestHostileAttributes gives a logger hostile text in every way that slog has.
 func TestHostileAttributes(t *testing.T) {
 	handlers := map[string]func(io.Writer) slog.Handler{
 		"text":   func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
@@ -108,7 +108,7 @@ func (n naive) WithGroup(name string) slog.Handler {
 	return n
 }
 
-// TestLogLinesAreBounded gives a logger long text and many attributes (S11).
+// TestLogLinesAreBounded gives a logger long text and many attributes.
 func TestLogLinesAreBounded(t *testing.T) {
 	long := map[string]string{"plain": strings.Repeat("x", 261_000), "control": strings.Repeat("\x01", 261_000), "wide": strings.Repeat("\u202e", 87_000), "quotes": strings.Repeat(`"`, 261_000)}
 	for name, text := range long {

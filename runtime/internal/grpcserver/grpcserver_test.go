@@ -28,7 +28,7 @@ type inXDS struct {
 func (s *inXDS) Serve(lis net.Listener) error { return s.gs.Serve(lis) }
 func (s *inXDS) Stop()                        { s.gs.Stop() }
 
-// A newer gRPC that keeps its state elsewhere fails here (G23).
+// A newer gRPC that keeps its state elsewhere fails here.
 func TestServing(t *testing.T) {
 	for name, s := range map[string]server{
 		"plain": grpc.NewServer(), "embedded": embedding{"a", grpc.NewServer()}, "in xDS": &inXDS{slog.Default(), grpc.NewServer()},

@@ -48,7 +48,7 @@ func TestCore(t *testing.T) {
 			{27 * second, "a", 0, "hangs", `0 down the health service's Check of "a" hangs: what it said last counts`},
 			{28 * second, "a", 0, "hangs", ""},
 		},
-		"H8: a name that clients ask for and nobody knows": {
+		"a name that clients ask for and nobody knows": {
 			{0, "c", unknown, "", `0 up, 1 up the health service does not know "c", so all calls of clients with health_check fail: ` +
 				`call healthServer.SetServingStatus("c", healthpb.HealthCheckResponse_SERVING)`},
 			{9 * second, "c", down, "", "1 down"},

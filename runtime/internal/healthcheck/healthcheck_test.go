@@ -74,7 +74,7 @@ func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(wh
 	})
 }
 
-// TestHealth_FollowedAtOnce has gRPC's own health service change, both ways (H4).
+// TestHealth_FollowedAtOnce has gRPC's own health service change, both ways.
 func TestHealth_FollowedAtOnce(t *testing.T) {
 	h := health.NewServer()
 	h.SetServingStatus("a", down)

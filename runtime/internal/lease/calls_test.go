@@ -31,7 +31,7 @@ func (slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevok
 	return &clientv3.LeaseRevokeResponse{Header: &etcdserverpb.ResponseHeader{}}, nil
 }
 
-// G41: a grant is waited for as long as etcd itself may take. A lease that is granted later is not left behind.
+// A grant is waited for as long as etcd itself may take. A lease that is granted later is not left behind.
 func TestGrant_SlowEtcd(t *testing.T) {
 	for after, inTime := range map[time.Duration]bool{3500 * time.Millisecond: true, 7 * time.Second: true, 12 * time.Second: false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -9,14 +9,14 @@ MODULES := $(sort $(patsubst %/,%,$(dir $(shell \
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
-# Some of these run in modules that have a go.work, beside which the go command accepts no -modfile.
+# TOOL is the path of a tool that tools/go.mod pins: go tool -modfile fails in modules with a go.work.
 TOOL = '$(or $(shell cd tools && GOWORK=off go tool -n $(1)),$(error cannot build $(1)))'
 BUF = $(call TOOL,buf)
 LINT = $(call TOOL,golangci-lint)
 # go mod tidy in any module, with -diff to change nothing: modules that require others of this repository have a go.work, which go mod tidy ignores.
 TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go mod tidy $(1); fi
 
-# Objects that name no directory are compiled once for all clones. Beside a go.work, go takes no -mod.
+# With -trimpath all clones share the build cache. -mod is dropped, since it fails in modules with a go.work.
 export GOFLAGS := $(filter-out -mod=%,$(shell go env GOFLAGS)) -trimpath
 
 # RACE=1 tests with the race detector, which takes four times as long and a C compiler.
@@ -45,9 +45,8 @@ test: ## Run the tests of all modules but compat (RACE=1: with the race detector
 	@$(if $(RACE),$(if $(DETECTOR),,echo 'No C compiler: the tests run without the race detector.'))
 	@tools/test "-timeout 10m $$FLAGS" $(TESTED)
 
-# What to test this project beside: frameworks with registries of their own; connect, the calls of Connect's conformance suite, whose proto
-# files integration/conformance is generated from; xds, with the clients of CLIENTS_OF: those of JavaScript need node and npm, those
-# of Python Debian's python3-grpcio.
+# The suite to run: frameworks (those with registries of their own), connect (Connect's conformance suite, from which
+# integration/conformance is generated) or xds (clients in the languages CLIENTS_OF: js needs node and npm, python Debian's python3-grpcio).
 BESIDE      ?= frameworks
 CLIENTS_OF  ?= go,js,python
 CONFORMANCE := connectrpc.com/conformance@v1.0.7

@@ -1,5 +1,5 @@
-// Package bench measures this project beside its peers: etcd's own naming/resolver, go-zero's discov, and a floor below
-// which nobody gets. The floor is a raw list and watch that only decodes, or, where calls are measured, round robin over
+// Package bench measures this project beside its peers: etcd's own naming/resolver, go-zero's discov, and a floor.
+// The floor is a raw list and watch that only decodes, or, where calls are measured, round robin over
 // a fixed list of addresses.
 //
 // Each peer is measured in a process of its own, so that its CPU time, allocations and goroutines are its own. The

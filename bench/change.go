@@ -50,8 +50,7 @@ func childChange(c *child) (figures, error) {
 	return nil, c.meet(told)
 }
 
-// sequence times changes of which each is made when the one before it has arrived, by another etcd client of the same
-// process.
+// sequence times changes that follow one another: each is written once the last has arrived, by a second etcd client of the process.
 var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		changes := r.part(10_000)

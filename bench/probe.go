@@ -110,7 +110,7 @@ func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
 	return err
 }
 
-// connections are none: each is ready once it is to connect.
+// connections fakes SubConns that are ready once asked to connect.
 type connections struct{ balancer.ClientConn }
 
 func (connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {

@@ -27,7 +27,7 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(said[example.Name]) == 0 {
-				t.Error("nobody knows what it is to say")
+				t.Error("said has no output to expect of it")
 			}
 			for _, want := range said[example.Name] {
 				if !strings.Contains(out.String(), want) {

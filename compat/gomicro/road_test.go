@@ -125,7 +125,7 @@ func newCallers(w *world.World) func() (roadtest.Call, func()) {
 	return world.Callers(func() *grpc.ClientConn { return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)) })
 }
 
-// A fleet of go-micro's moves to gRPC servers that are cured.
+// A fleet of go-micro's moves to our gRPC servers.
 func TestRoad(t *testing.T) {
 	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
 		w := world.New(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Two clusters share nothing (R10) but that callers at home fall back on the other one while home has no instance: for calls that
-// name none, and no further, though the other one falls back on home. When, the balancer's tests say.
+// Callers use the fallback cluster only while the primary has no instance, and not for calls that name one (R10). A fallback's own
+// fallback is not used.
 func TestFallback_WhileHomeHasNone(t *testing.T) {
 	reader := metric.NewManualReader()
 	home := newWorld(t, nil, runtime.WithNamespace("east/"), runtime.WithEmptyGrace(time.Second))

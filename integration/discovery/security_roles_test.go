@@ -275,7 +275,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	})
 }
 
-// TestConfigWriterChecksHealth has whoever may write a live config fail all calls, by a service that no server knows.
+// A live config can fail all calls, by a health check of a service that no server has.
 func TestConfigWriterChecksHealth(t *testing.T) {
 	w := newGuarded(t)
 	w.announced(w.newRegistry(w.as("greeter-server")), greeterAt(guardedKey))

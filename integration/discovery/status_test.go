@@ -34,8 +34,8 @@ func page(t *testing.T, registry *runtime.Registry) string {
 	return w.Body.String()
 }
 
-// TestMarks has instances that are drained, held and leaving. Status and the page say which.
-func TestMarks(t *testing.T) {
+// Status and the status page say which instances are drained, held or leaving.
+func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, addr := range map[string]string{"a": "10.0.0.1:97", "b": "10.0.0.1:98", "c": "10.0.0.1:99"} {
 		w.put(key+"/"+name, addr)

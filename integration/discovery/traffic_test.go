@@ -141,7 +141,7 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 
 // An instance on which every call takes its whole timeout, beside a bound that turns away most of the calls to it, is ejected all
 // the same.
-func TestBound_WhatIsTurnedAwayIsNoSuccess(t *testing.T) {
+func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	w := newWorld(t, nil)
 	hangs := w.start(&server{name: "a", do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
 	w.register(hangs)

@@ -50,8 +50,8 @@ func (c cost) within(most cost) bool {
 	return c.heap <= most.heap && c.disk <= most.disk && c.open <= most.open && c.lines <= most.lines
 }
 
-// usual is the most that any way costs. The heap has room for both ends of the connections of two clients. Each uses 16, tries 32 that say
-// nothing, and keeps 16 of before.
+// usual bounds what most ways cost. Each of two clients has 16 connections in use, 32 to silent servers, and 16 to servers of before. The
+// heap holds both ends of each.
 var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
 // large is the most that large values cost, of which few are kept.

@@ -33,7 +33,7 @@ const optionsProto = "etcd/discovery/v1/options.proto"
 // sources are proto files by the path they are imported by.
 type sources map[string]string
 
-// readSources adds the proto files in dir, imported as prefix/NAME.
+// readDir adds the proto files in dir, imported as prefix/NAME.
 func (s sources) readDir(t *testing.T, dir, prefix string) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.proto"))

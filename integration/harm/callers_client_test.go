@@ -201,8 +201,7 @@ func (t *tally) why() string {
 // A few calls more or less are noise.
 const noise = 5
 
-// luck is the part of the calls that gRPC's own loses, by which ours may lose more: they are lost in a few outages, whose
-// length is random.
+// luck is the relative margin for calls that ours loses: they are lost in a few outages of random length.
 const luck = 0.2
 
 // worse returns in what our client was worse off. If gRPC's client knows some of the servers, ours has connections to the others, too.

@@ -27,7 +27,7 @@ var (
 	idle   = []grpc.DialOption{grpc.WithIdleTimeout(200 * ms)}
 )
 
-// ending are rows in which something ends connections soon: it is no failure of who serves, and costs no way of its own.
+// ending are rows in which connections are closed early, though no server fails.
 var ending = []row{
 	{name: "MaxConnectionAge 0.2 s", opts: ages(200 * ms)},
 	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},

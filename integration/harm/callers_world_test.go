@@ -198,7 +198,7 @@ func (w *world) await(what string, ok func() bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	w.t.Fatalf("waited in vain: %s", what)
+	w.t.Fatalf("not within 150 s: %s", what)
 }
 
 func (w *world) desc() *runtime.ServiceDesc {

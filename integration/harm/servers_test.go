@@ -50,7 +50,7 @@ func TestServers(t *testing.T) {
 			defer w.mu.Unlock()
 			t.Logf("puts: %v; deletes: %v", w.puts, w.deletes)
 			if w.puts["ours"] > w.puts["plain"] || w.deletes["ours"] > w.deletes["plain"] {
-				t.Error("ours is worse")
+				t.Error("ours writes more than plain code")
 			}
 		})
 	}

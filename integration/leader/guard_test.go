@@ -126,9 +126,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// TestARefusalThatIsPassedOn has a handler call a guarded server that does not lead, and pass its trailer on: the handler's own
-// call is not made again.
-func TestARefusalThatIsPassedOn(t *testing.T) {
+// A handler calls a guarded server that does not lead, and forwards its trailer: the call to the handler is not retried.
+func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	g := newGroup(t)
 	behind := grpc.NewServer(leader.Guard(g.registry(), under("leader/behind", nil))...)
 	leaderpb.RegisterCounterServer(behind, leaderpb.UnimplementedCounterServer{})

@@ -243,7 +243,7 @@ func await[T any](t *testing.T, c <-chan T) T {
 	case v := <-c:
 		return v
 	case <-kit.Bounded(t, soon).Done():
-		t.Fatal("nothing has come")
+		t.Fatal("no value within the time")
 		panic("unreachable")
 	}
 }

@@ -186,7 +186,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	}
 }
 
-// Whose work is done goes on leading, and so does who is asked to work no more.
+// A leader goes on leading after its work has returned nil, or the context of Run has ended.
 func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	a := newGroup(t).start("a")
 	kit.Must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))

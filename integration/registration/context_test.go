@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// nothingOf fails the test unless nothing is in etcd below prefix, and nothing arrives before another entry does.
+// nothingOf waits until etcd has nothing below prefix, and fails the test if a late write arrives before that of another entry.
 func (w *world) nothingOf(prefix, when string) {
 	w.t.Helper()
 	kit.Eventually(w.t, soon, "nothing of "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })

@@ -1,5 +1,4 @@
-// Package registration tests the server side against real etcd: every row of the fault list that is
-// about registering, by name.
+// Package registration tests the server side against real etcd.
 package registration
 
 import (

@@ -33,7 +33,7 @@ func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
 	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
 	kit.Eventually(t, soon, "said again", func() bool { return s.Status()[0].Err != nil })
 	if n := w.logs.Count("questionable health service"); n != 1 {
-		t.Errorf("%d log lines", n)
+		t.Errorf("%d warnings, want 1", n)
 	}
 	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 }
@@ -52,7 +52,7 @@ func TestHealthServiceBeneathSaysSo(t *testing.T) {
 		t.Errorf("%s (%v)", st.State, st.Err)
 	}
 	if n := w.logs.Count(cure); n != 1 {
-		t.Errorf("%d log lines", n)
+		t.Errorf("%d warnings, want 1", n)
 	}
 	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 }

@@ -160,9 +160,9 @@ func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clie
 	return answers
 }
 
-// TestOlderProcessHasNotHeard has the older process write while it takes the key for its own: only the condition of the
-// write keeps it from the newer one's key.
-func TestOlderProcessHasNotHeard(t *testing.T) {
+// The older process writes before its watch says that a newer one has the key: only the condition of the write protects the
+// newer one's entry.
+func TestStaleOwner_CannotOverwrite(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		layout  runtime.Layout

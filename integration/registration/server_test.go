@@ -194,7 +194,7 @@ func TestDrainOrder(t *testing.T) {
 	}
 }
 
-// TestCallsUnderWayFinish has a call begin before its server drains, and end after that takes no calls any more.
+// A call that began before the drain finishes after the server has stopped accepting calls.
 func TestCallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	d := newDeaf()

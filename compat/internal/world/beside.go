@@ -12,9 +12,8 @@ import (
 // homeMade is a layout that nobody else knows.
 var homeMade = endpoint.MappedJSON(endpoint.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "service"})
 
-// Beside registers a server in a reader's own layout together with each of the other layouts, and checks that the reader does over the
-// entries what package endpoint says. key returns the key of a service. reads returns "" if the reader finds the server at addr as if its
-// own layout were the only one, or else what it does.
+// Beside registers a server in a reader's own layout and one of the others, each in turn, and compares what the reader does with the table
+// of package endpoint. key returns the key of a service. reads returns "" if the reader finds the server at addr, or else what it does.
 func Beside(t *testing.T, own endpoint.Layout, key func(service string) string, reads func(w *World, service, addr string) string) {
 	t.Helper()
 	w := New(t)

@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/allow"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -153,7 +152,7 @@ func (l Limits) withDefaults() Limits {
 		l.Bytes = int(min(max(debug.SetMemoryLimit(-1)/64, minBytes), maxBytes))
 	}
 	if l.Connections <= 0 {
-		l.Connections = descriptors.OfOneService(descriptors.Limit())
+		l.Connections = max(16, openFiles()/4)
 	}
 	return l
 }

@@ -1,0 +1,18 @@
+//go:build unix
+
+package runtime
+
+import (
+	"math"
+	"syscall"
+)
+
+// openFiles returns how many file descriptors the process may have open: the soft limit, which Go raises to the hard one when a
+// process starts.
+func openFiles() int {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || uint64(r.Cur) > math.MaxInt32 { //nolint:unconvert // signed on some systems
+		return math.MaxInt32
+	}
+	return int(r.Cur)
+}

@@ -104,3 +104,17 @@ func TestMethods_NeededOnesThatHang(t *testing.T) {
 		}
 	}
 }
+
+// A subset grows by the servers of all methods that calls need (P1).
+func TestMethods_OfSeveralServersGrowASubset(t *testing.T) {
+	r := newRig(t)
+	r.update(`"subset":1`, "a - - s.A/Old", "b - - s.A/New")
+	for _, name := range []string{"a", "b", "a"} {
+		method := map[string]string{"a": "/s.A/Old", "b": "/s.A/New"}[name]
+		_ = r.whereBy(t.Context(), method)
+		r.pass(2 * linger)
+		if got := r.whereBy(t.Context(), method); got != name {
+			t.Errorf("%s goes to %s, want %s", method, got, name)
+		}
+	}
+}

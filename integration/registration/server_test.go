@@ -230,7 +230,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	s := runtime.NewRegistry(client, runtime.WithLeaseTTL(2*time.Second)).NewServer(grpc.NewServer())
+	s := runtime.NewRegistry(client, runtime.WithLeaseTTL(5*time.Second)).NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "child"})
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -254,6 +254,7 @@ func (w *world) process() (*os.Process, string) {
 	return cmd.Process, w.keys(key)[0]
 }
 
+// Callers use another server before the lease of one that was killed ends (G10).
 func TestKilledProcess(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -269,7 +270,9 @@ func TestKilledProcess(t *testing.T) {
 	kit.Eventually(t, soon, "the child called", reached("child"))
 	kit.Must(t, p.Kill())
 	kit.Eventually(t, soon, "another called", reached("other"))
-	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
+	if w.get(etcdKey) == nil {
+		t.Error("callers noticed no sooner than etcd")
+	}
 }
 
 func TestUnhealthyServiceLeavesEtcd(t *testing.T) {

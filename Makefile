@@ -43,7 +43,7 @@ test: export FLAGS = $(if $(RACE),$(DETECTOR)) -p 2 -short -vet=off $(TESTFLAGS)
 .PHONY: test
 test: ## Run the tests of all modules but compat (RACE=1: with the race detector)
 	@$(if $(RACE),$(if $(DETECTOR),,echo 'No C compiler: the tests run without the race detector.'))
-	@tools/test "-timeout 10m $$FLAGS" $(TESTED)
+	@tools/test "-timeout 20m $$FLAGS" $(TESTED)
 
 # The suite to run: frameworks (those with registries of their own), connect (Connect's conformance suite, from which
 # integration/conformance is generated) or xds (clients in the languages CLIENTS_OF: js needs node and npm, python Debian's python3-grpcio).
@@ -181,7 +181,7 @@ VERSION ?=
 .PHONY: release
 release: ## Commit and tag a release, VERSION=v1.2.3, which it does not push. Without VERSION, rehearse that, and follow README and docs (SERVE=1: fetch it yourself)
 ifdef VERSION
-	@tools/release '$(VERSION)' $(PUBLISHED)
+	@tools/release "$$VERSION" $(PUBLISHED)
 else
 	$(if $(SERVE),,cd integration && go test -count=1 -timeout 10m -run 'TestSetups|TestBufMessages' ./generator -setups)
 	cd tools && go test -count=1 -timeout 0 -v ./rehearsal -rehearse $(if $(SERVE),-run TestRehearsal -serve)

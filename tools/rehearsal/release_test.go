@@ -88,7 +88,7 @@ func plain() (env []string) {
 	for _, who := range []string{"GIT_AUTHOR", "GIT_COMMITTER"} {
 		env = append(env, who+"_NAME=Rehearsal", who+"_EMAIL=rehearsal@example.com")
 	}
-	return env
+	return append(env, "LC_ALL=C") // bash warns of locales that are not installed
 }
 
 // tool returns the path of a script of tools, quoted.

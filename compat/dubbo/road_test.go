@@ -38,7 +38,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -113,9 +113,9 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 // The servers of a fleet of dubbo-go's, which have our callers by then, move under load. dubbo-go's own callers do not find
 // our servers, so that they are the first to go.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		to = w.Ours(user)
-		return roadtest.Kind{Serve: func(name string) (leave, stop func()) { return process(t, w, name) }, Dial: to.Dial}, to
+		return migrationtest.Kind{Serve: func(name string) (leave, stop func()) { return process(t, w, name) }, Dial: to.Dial}, to
 	})
 }

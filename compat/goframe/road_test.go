@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -76,10 +76,10 @@ func dialTheirs(t *testing.T, w *world.World) *grpc.ClientConn {
 
 // A fleet of GoFrame's moves under load. Each server is ended by the signal that ends GoFrame's.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
-		from = roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn { return dialTheirs(t, w) })}
-		to = roadtest.Kind{Dial: world.Callers(func() *grpc.ClientConn { return newConn(w) })}
+		from = migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn { return dialTheirs(t, w) })}
+		to = migrationtest.Kind{Dial: world.Callers(func() *grpc.ClientConn { return newConn(w) })}
 		to.Serve = func(name string) (leave, stop func()) {
 			return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{Name: name}, user).Stop
 		}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -99,13 +99,13 @@ func (c caller) sayHello(ctx context.Context, name string) (string, error) {
 
 // oldKind is go-micro's servers and callers. A server of go-micro's ends at once, and whoever has just picked it fails. So
 // its key is deleted first, by hand.
-func oldKind(t *testing.T, w *world.World) roadtest.Kind {
-	return roadtest.Kind{
+func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
+	return migrationtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
 			process, key := w.StartServer(user.Key, "server", w.EtcdAddr(), name)
 			return func() { w.Remove(key) }, process.Terminate
 		},
-		Dial: func() (roadtest.Call, func()) {
+		Dial: func() (migrationtest.Call, func()) {
 			old, watches := newCaller(theirs(w)), w.Etcd.Calls().Count(etcdtest.Watch, user.Key)
 			call := func(ctx context.Context) (string, error) { return old.sayHello(ctx, "") }
 			if _, err := call(w.Context()); err != nil {
@@ -121,15 +121,15 @@ func oldKind(t *testing.T, w *world.World) roadtest.Kind {
 }
 
 // newCallers are ours.
-func newCallers(w *world.World) func() (roadtest.Call, func()) {
+func newCallers(w *world.World) func() (migrationtest.Call, func()) {
 	return world.Callers(func() *grpc.ClientConn { return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)) })
 }
 
 // A fleet of go-micro's moves to our gRPC servers.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), roadtest.Kind{Dial: newCallers(w), Serve: func(name string) (leave, stop func()) {
+		return oldKind(t, w), migrationtest.Kind{Dial: newCallers(w), Serve: func(name string) (leave, stop func()) {
 			impl := greeter{micro: &Greeter{name}}
 			return nil, w.PublishOn(newServer(w.NewRegistry(), impl), impl, user).Stop
 		}}
@@ -138,8 +138,8 @@ func TestRoad(t *testing.T) {
 
 // A fleet of go-micro's keeps its servers, which this project announces.
 func TestRoadWithTheirServer(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
-		return oldKind(t, w), roadtest.Kind{Dial: newCallers(w), Serve: w.Programs(user.Key, "announced server")}
+		return oldKind(t, w), migrationtest.Kind{Dial: newCallers(w), Serve: w.Programs(user.Key, "announced server")}
 	})
 }

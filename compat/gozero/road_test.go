@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -58,8 +58,8 @@ func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) 
 }
 
 // theirs returns zrpc's servers, and zrpc's own clients with its defaults.
-func theirs(t *testing.T, w *world.World) roadtest.Kind {
-	return roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn {
+func theirs(t *testing.T, w *world.World) migrationtest.Kind {
+	return migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn {
 		var config zrpc.RpcClientConf
 		if err := conf.FillDefault(&config); err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func theirs(t *testing.T, w *world.World) roadtest.Kind {
 
 // A fleet of go-zero's moves under load.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		return theirs(t, w), w.Ours(user)
 	})
@@ -83,9 +83,9 @@ func TestRoad(t *testing.T) {
 
 // A fleet of go-zero's keeps its zrpc servers and clients: this project announces the first, and resolves for the second.
 func TestRoadWithTheirServer(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
-		return theirs(t, w), roadtest.Kind{Serve: w.Programs(user.Key, "announced server"), Dial: world.Callers(func() *grpc.ClientConn {
+		return theirs(t, w), migrationtest.Kind{Serve: w.Programs(user.Key, "announced server"), Dial: world.Callers(func() *grpc.ClientConn {
 			client, err := NewClient(w.Registry, user.Key)
 			if err != nil {
 				t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -118,7 +118,7 @@ func (c caller) sayHello(ctx context.Context) (string, error) {
 
 // refresh is how often kitex' callers list, for they do not watch: every 5 s by default.
 func refresh() time.Duration {
-	if roadtest.Full() {
+	if migrationtest.Full() {
 		return 5 * time.Second
 	}
 	return 100 * time.Millisecond
@@ -128,15 +128,15 @@ func refresh() time.Duration {
 var dialed atomic.Int64
 
 // theirs returns kitex' servers and callers.
-func theirs(t *testing.T, w *world.World) roadtest.Kind {
-	return roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: func() (roadtest.Call, func()) {
+func theirs(t *testing.T, w *world.World) migrationtest.Kind {
+	return migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: func() (migrationtest.Call, func()) {
 		return newCaller(t, w).sayHello, func() {}
 	}}
 }
 
 // A fleet of kitex' moves under load.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		to = w.Ours(user)
 		to.Serve = func(name string) (leave, stop func()) {
@@ -149,7 +149,7 @@ func TestRoad(t *testing.T) {
 
 // A fleet of kitex' keeps its servers, which this project announces.
 func TestRoadWithTheirServer(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		to = w.Ours(user)
 		to.Serve = w.Programs(user.Key, "announced server")

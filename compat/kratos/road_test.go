@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/compat/internal/world"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -103,8 +103,8 @@ func dial(t *testing.T, w *world.World) *grpc.ClientConn {
 }
 
 // ends returns kratos' servers and callers, and ours.
-func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
-	from = roadtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn { return dial(t, w) })}
+func ends(t *testing.T, w *world.World) (from, to migrationtest.Kind) {
+	from = migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn { return dial(t, w) })}
 	to = w.Ours(user)
 	to.Serve = func(name string) (leave, stop func()) {
 		return nil, w.PublishOn(newServer(w.NewRegistry()), &world.Greeter{Name: name}, user).Stop
@@ -114,12 +114,12 @@ func ends(t *testing.T, w *world.World) (from, to roadtest.Kind) {
 
 // A fleet of kratos' moves under load.
 func TestRoad(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) { return ends(t, world.New(t)) })
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) { return ends(t, world.New(t)) })
 }
 
 // A fleet of kratos' keeps its applications, which this project announces.
 func TestRoadWithTheirApp(t *testing.T) {
-	roadtest.Run(t, func(t *testing.T) (from, to roadtest.Kind) {
+	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		from, to = ends(t, w)
 		to.Serve = w.Programs(user.Key, "announced server")

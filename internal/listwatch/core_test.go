@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 const ms = time.Millisecond
@@ -506,5 +506,5 @@ func TestCoreNamesTheCause(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "replica.go", "list.go", "set.go", "bounds.go", "pace.go")
+	modelcheck.Check(t, "core.go", "replica.go", "list.go", "set.go", "bounds.go", "pace.go")
 }

@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // walked is the core of a range with its etcd, which answers with one key a page.
@@ -407,7 +407,7 @@ func (w *walked) well() bool {
 		w.watching && (w.dead || w.next == w.etcd.rev+1) && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
-var walkEvents = []coretest.Event[walked]{
+var walkEvents = []modelcheck.Event[walked]{
 	{Name: "it is answered", Do: (*walked).answer},
 	{Name: "it is not answered", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
 	{Name: "it is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
@@ -471,8 +471,8 @@ var walkEvents = []coretest.Event[walked]{
 	}},
 }
 
-func watchWalk(start func() *walked) coretest.World[walked] {
-	shape := &coretest.Shape{
+func watchWalk(start func() *walked) modelcheck.World[walked] {
+	shape := &modelcheck.Shape{
 		Counted: map[string]string{
 			"walked.next": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
 			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev", "replica.last": "rev", "replica.awaited": "rev",
@@ -482,19 +482,19 @@ func watchWalk(start func() *walked) coretest.World[walked] {
 		Ignored: []string{"core.now", "core.lines", "core.effects", "walked.now"},
 		Old:     time.Minute,
 	}
-	coretest.Name(shape, func(h *etcdserverpb.ResponseHeader) string { return fmt.Sprint(h.ClusterId, h.RaftTerm, h.Revision) })
-	return coretest.World[walked]{
+	modelcheck.Name(shape, func(h *etcdserverpb.ResponseHeader) string { return fmt.Sprint(h.ClusterId, h.RaftTerm, h.Revision) })
+	return modelcheck.World[walked]{
 		Start: start,
 		Copy: func(w *walked) *walked {
-			w = coretest.Copy(shape, w)
+			w = modelcheck.Copy(shape, w)
 			w.core.replica.set.malformed = w.core.malformed
 			if l := w.core.listing.load; l != nil {
 				l.set = &w.core.replica.set
 			}
 			return w
 		},
-		Key:    func(w *walked) string { return coretest.Key(shape, w, w.now) },
-		Rules:  []coretest.Rule[walked]{{Name: "always", Broken: func(_, w *walked) string { return w.broken }}},
+		Key:    func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
+		Rules:  []modelcheck.Rule[walked]{{Name: "always", Broken: func(_, w *walked) string { return w.broken }}},
 		Events: walkEvents, Settle: (*walked).settle, Within: 40,
 	}
 }
@@ -507,6 +507,6 @@ func TestWalk(t *testing.T) {
 		}
 		return w
 	}
-	t.Run("from nothing", func(t *testing.T) { coretest.Walk(t, 5, watchWalk(startWalk)) })
-	t.Run("from a watch", func(t *testing.T) { coretest.Walk(t, 5, watchWalk(watching)) })
+	t.Run("from nothing", func(t *testing.T) { modelcheck.Walk(t, 5, watchWalk(startWalk)) })
+	t.Run("from a watch", func(t *testing.T) { modelcheck.Walk(t, 5, watchWalk(watching)) })
 }

@@ -3,9 +3,9 @@ package plan
 import (
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 func TestPlanIsPure(t *testing.T) {
-	coretest.Check(t, "plan.go", "match.go", "placement.go", "drain.go", "lanes.go", "groups.go")
+	modelcheck.Check(t, "plan.go", "match.go", "placement.go", "drain.go", "lanes.go", "groups.go")
 }

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/roadtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -162,8 +162,8 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 }
 
 // Callers returns how a road has callers, each with a connection that dial makes.
-func Callers(dial func() *grpc.ClientConn) func() (roadtest.Call, func()) {
-	return func() (roadtest.Call, func()) {
+func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
+	return func() (migrationtest.Call, func()) {
 		conn := dial()
 		return func(ctx context.Context) (string, error) { return SayHello(ctx, conn) }, func() { _ = conn.Close() }
 	}
@@ -244,8 +244,8 @@ func (w *World) PublishOn(server *runtime.Server, impl basic.GreeterServer, desc
 }
 
 // Ours returns our servers and callers of a service.
-func (w *World) Ours(desc *runtime.ServiceDesc) roadtest.Kind {
-	return roadtest.Kind{
+func (w *World) Ours(desc *runtime.ServiceDesc) migrationtest.Kind {
+	return migrationtest.Kind{
 		Serve: func(name string) (leave, stop func()) { return nil, w.Publish(name, desc).Stop },
 		Dial:  Callers(func() *grpc.ClientConn { return w.Conn(desc) }),
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // A listener on all addresses is announced with the one on the way to etcd.
@@ -44,5 +44,5 @@ func TestChoose(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go")
+	modelcheck.Check(t, "core.go")
 }

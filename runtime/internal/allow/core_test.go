@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go") }
+func TestCoreIsPure(t *testing.T) { modelcheck.Check(t, "core.go") }
 
 // list is the list of prefixes in one text.
 func list(t *testing.T, text string) List {

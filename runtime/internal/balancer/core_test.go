@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
@@ -444,7 +444,7 @@ func (w *walked) settle() string {
 	return ""
 }
 
-var coreRules = []coretest.Rule[walked]{
+var coreRules = []modelcheck.Rule[walked]{
 	{Name: "always", Broken: func(_, w *walked) string { return w.broken }},
 	{Name: "P1, P2: a call goes to what may be called, and serves it", Broken: func(_, w *walked) string {
 		for i, c := range w.picks() {
@@ -532,17 +532,17 @@ func TestWalkCore(t *testing.T) {
 		{``, `"subset":1,"preferZone":true`, `"subset":1,"drain":["a"]`, `"subset":1,` + looseRed},
 	} {
 		ws := newWalks(t, texts...)
-		world := coretest.World[walked]{
+		world := modelcheck.World[walked]{
 			Start: ws.start, Copy: (*walked).copy, Key: (*walked).key, Rules: coreRules, Settle: (*walked).settle, Within: 60,
 		}
 		for i, event := range ws.events {
-			world.Events = append(world.Events, coretest.Event[walked]{Name: event, Do: func(w *walked) bool { return w.happen(i) }})
+			world.Events = append(world.Events, modelcheck.Event[walked]{Name: event, Do: func(w *walked) bool { return w.happen(i) }})
 		}
 		t.Run(strings.Join(texts, " or "), func(t *testing.T) {
-			coretest.Walk(t, 3, world)
-			coretest.Live(t, 30, 60, world)
+			modelcheck.Walk(t, 3, world)
+			modelcheck.Live(t, 30, 60, world)
 		})
 	}
 }
 
-func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go", "selection.go") }
+func TestCoreIsPure(t *testing.T) { modelcheck.Check(t, "core.go", "selection.go") }

@@ -10,9 +10,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // driven is a core that is fed events written as text, and describes what comes of them.
@@ -284,5 +284,5 @@ func TestCoreKnowsByEachName(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "config.go", "leave.go", "hold.go", "merge.go", "state.go")
+	modelcheck.Check(t, "core.go", "config.go", "leave.go", "hold.go", "merge.go", "state.go")
 }

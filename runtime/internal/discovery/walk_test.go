@@ -11,9 +11,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // walked is the core of a key, with the content of etcd and of the disk, and with what the core was passed of them.
@@ -316,7 +316,7 @@ func shown(s *State) string {
 	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.Err)
 }
 
-var keyRules = []coretest.Rule[walked]{
+var keyRules = []modelcheck.Rule[walked]{
 	{Name: "always", Broken: func(_, w *walked) string { return w.broken }},
 	{Name: "K3: a mark is never held", Broken: func(_, w *walked) string {
 		for _, b := range w.core.state.Backends {
@@ -407,7 +407,7 @@ var keyRules = []coretest.Rule[walked]{
 	}},
 }
 
-var keyEvents = []coretest.Event[walked]{
+var keyEvents = []modelcheck.Event[walked]{
 	{Name: "a is put", Do: func(w *walked) bool { return w.put("a") }},
 	{Name: "a is marked", Do: func(w *walked) bool { return w.mark("a") }},
 	{Name: "a is deleted", Do: func(w *walked) bool { return w.remove("a") }},
@@ -445,45 +445,45 @@ var keyEvents = []coretest.Event[walked]{
 	{Name: "10 s pass", Do: func(w *walked) bool { return w.pass(10 * time.Second) }},
 }
 
-func keyWalk(start func() *walked, events ...string) coretest.World[walked] {
-	shape := &coretest.Shape{
+func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
+	shape := &modelcheck.Shape{
 		Counted: map[string]string{"walked.rev": "rev", "Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Mark.Revision": "rev"},
 		Ignored: []string{"walked.now", "configCore.lines"},
 		Errors:  true, Old: linger + time.Second,
 	}
-	coretest.Name(shape, func(s *State) string { return shown(s) + fmt.Sprint(s.Provisional, s.LiveErr) })
-	coretest.Name(shape, func(b *Backend) string { return fmt.Sprint(b.Endpoint, b.Layout) })
-	w := coretest.World[walked]{
+	modelcheck.Name(shape, func(s *State) string { return shown(s) + fmt.Sprint(s.Provisional, s.LiveErr) })
+	modelcheck.Name(shape, func(b *Backend) string { return fmt.Sprint(b.Endpoint, b.Layout) })
+	w := modelcheck.World[walked]{
 		Start: start,
-		Copy:  func(w *walked) *walked { return coretest.Copy(shape, w) },
-		Key:   func(w *walked) string { return coretest.Key(shape, w, w.now) },
+		Copy:  func(w *walked) *walked { return modelcheck.Copy(shape, w) },
+		Key:   func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
 		Rules: keyRules, Settle: (*walked).settle, Within: 20,
 	}
 	for _, name := range events {
-		w.Events = append(w.Events, keyEvents[slices.IndexFunc(keyEvents, func(e coretest.Event[walked]) bool { return e.Name == name })])
+		w.Events = append(w.Events, keyEvents[slices.IndexFunc(keyEvents, func(e modelcheck.Event[walked]) bool { return e.Name == name })])
 	}
 	return w
 }
 
 func TestWalk(t *testing.T) {
 	t.Run("endpoints come and go", func(t *testing.T) {
-		coretest.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
 			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch tells", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
 	})
 	t.Run("K3: a mark beside a layout without", func(t *testing.T) {
-		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
 			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
-		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
 			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("K3: another shares the address of a marked one", func(t *testing.T) {
-		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
 			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("an entry names another address for a while", func(t *testing.T) {
-		coretest.Walk(t, 7, keyWalk(func() *walked {
+		modelcheck.Walk(t, 7, keyWalk(func() *walked {
 			w := startRead("a", "p")
 			w.overwrite("p")
 			w.tell()
@@ -492,7 +492,7 @@ func TestWalk(t *testing.T) {
 			"the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("readers, the config and the disk", func(t *testing.T) {
-		coretest.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch tells",
+		modelcheck.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch tells",
 			"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
 			"the config is away", "a second passes", "the next tick comes"))
 	})

@@ -10,7 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 var errLost = errors.New("no answer")
@@ -302,13 +302,13 @@ var goesWrong = []happening{
 }
 
 // shape compares states: of revisions only the order counts, and of a candidate not which one it is.
-var shape = &coretest.Shape{
+var shape = &modelcheck.Shape{
 	Ranked:  map[string]string{"record.created": "revision", "First.Created": "revision", "world.led": "revision"},
 	Ignored: []string{"First.Key", "core.number", "core.lease", "core.highest", "world.now", "world.revision"},
 	Old:     ttl + time.Second,
 }
 
-func (w *world) stateKey() string { return coretest.Key(shape, w, w.now) }
+func (w *world) stateKey() string { return modelcheck.Key(shape, w, w.now) }
 
 // begun notes who has begun to lead.
 func (w *world) begun(before *world) {
@@ -328,10 +328,10 @@ func (w *world) begun(before *world) {
 // TestWalk walks all orders of events of two instances and etcd with two failures, and then random longer ones with ten. Messages may
 // take any time, instances may handle them late, and etcd may end leases late.
 func TestWalk(t *testing.T) {
-	events := func(of []happening) (all []coretest.Event[world]) {
+	events := func(of []happening) (all []modelcheck.Event[world]) {
 		for i := range len(world{}.processes) {
 			for _, h := range of {
-				all = append(all, coretest.Event[world]{Name: fmt.Sprint(i, " ", h.name), Do: func(w *world) bool {
+				all = append(all, modelcheck.Event[world]{Name: fmt.Sprint(i, " ", h.name), Do: func(w *world) bool {
 					before := *w
 					if !h.do(w, i, &w.processes[i]) {
 						return false
@@ -344,7 +344,7 @@ func TestWalk(t *testing.T) {
 		return all
 	}
 	second := func(w *world) bool { w.now = w.now.Add(time.Second); return true }
-	walked := coretest.World[world]{
+	walked := modelcheck.World[world]{
 		Start: func() *world {
 			w := &world{now: begin, most: 2}
 			for i := range w.processes {
@@ -357,8 +357,8 @@ func TestWalk(t *testing.T) {
 		},
 		Copy:   func(w *world) *world { c := *w; return &c },
 		Key:    (*world).stateKey,
-		Events: slices.Concat(events(goesOn), events(goesWrong), []coretest.Event[world]{{Name: "a second passes", Do: second}}),
-		Rules: []coretest.Rule[world]{
+		Events: slices.Concat(events(goesOn), events(goesWrong), []modelcheck.Event[world]{{Name: "a second passes", Do: second}}),
+		Rules: []modelcheck.Rule[world]{
 			{Name: "two never lead at a time, unless a candidate is deleted by hand", Broken: func(_, w *world) string {
 				var lead []string
 				for i := range w.processes {
@@ -415,7 +415,7 @@ func TestWalk(t *testing.T) {
 		},
 		Within: 200,
 	}
-	coretest.Walk(t, 7, walked)
+	modelcheck.Walk(t, 7, walked)
 
 	start := walked.Start
 	walked.Start = func() *world {
@@ -426,5 +426,5 @@ func TestWalk(t *testing.T) {
 	for range 3 { // so that more goes on than goes wrong
 		walked.Events = slices.Concat(walked.Events, events(goesOn), walked.Events[len(walked.Events)-1:])
 	}
-	coretest.Live(t, 4000, 1000, walked)
+	modelcheck.Live(t, 4000, 1000, walked)
 }

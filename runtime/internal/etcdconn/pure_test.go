@@ -3,9 +3,9 @@ package etcdconn
 import (
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "../../../internal/etcdcause/etcdcause.go")
+	modelcheck.Check(t, "core.go", "../../../internal/etcdcause/etcdcause.go")
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // TestOnlyTheKeyInDoubtIsWritten has one key's write end in every way, and in every way arrive late. The other entry, which
@@ -70,5 +70,5 @@ func TestTheGreatestGuardCounts(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "lease.go", "answers.go", "record.go", "entry.go", "leases.go", "core.go", "op.go", "next.go", "events.go")
+	modelcheck.Check(t, "lease.go", "answers.go", "record.go", "entry.go", "leases.go", "core.go", "op.go", "next.go", "events.go")
 }

@@ -12,7 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // walked is the core of a session, its etcd, and what becomes of its calls.
@@ -335,7 +335,7 @@ func (w *walked) all() []*entry {
 	return slices.DeleteFunc(slices.Clone(w.entries[:]), func(e *entry) bool { return e == nil })
 }
 
-var leaseRules = []coretest.Rule[walked]{
+var leaseRules = []modelcheck.Rule[walked]{
 	{Name: "calls", Broken: func(_, w *walked) string { return w.broken }},
 	{Name: "nothing withdrawn comes back", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
@@ -374,7 +374,7 @@ var leaseRules = []coretest.Rule[walked]{
 }
 
 // leaseEvents are what may happen, in the walk of all or of some of it.
-var leaseEvents = []coretest.Event[walked]{
+var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "add a", Do: func(w *walked) bool { return w.add(0) }},
 	{Name: "add b", Do: func(w *walked) bool { return w.add(1) }},
 	{Name: "update a", Do: func(w *walked) bool { return w.update(0) }},
@@ -487,8 +487,8 @@ func (w *walked) delete(key string) bool {
 	return ok
 }
 
-func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
-	shape := &coretest.Shape{
+func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] {
+	shape := &modelcheck.Shape{
 		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
 		Counted: map[string]string{
 			"keyValue.rev": "rev", "record.lastPutRev": "rev", "record.unansweredRev": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
@@ -496,10 +496,10 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 		Ignored: []string{"core.warnAt", "entry.since", "entry.shown", "walked.now"},
 		Old:     time.Minute + time.Second,
 	}
-	world := coretest.World[walked]{
+	world := modelcheck.World[walked]{
 		Start: start,
-		Copy:  func(w *walked) *walked { return coretest.Copy(shape, w) },
-		Key:   func(w *walked) string { return coretest.Key(shape, w, w.now) },
+		Copy:  func(w *walked) *walked { return modelcheck.Copy(shape, w) },
+		Key:   func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
 		Rules: leaseRules, Settle: (*walked).settle, Within: 60,
 	}
 	for _, e := range leaseEvents {
@@ -514,7 +514,7 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 }
 
 // lifeOf is what may happen in a life: anything, but that the session is closed before its end.
-func lifeOf(items func(name, value string) []Item) coretest.World[walked] {
+func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 	var events []string
 	for _, e := range leaseEvents {
 		if e.Name != "close" {
@@ -522,7 +522,7 @@ func lifeOf(items func(name, value string) []Item) coretest.World[walked] {
 		}
 	}
 	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
-	answered := world.Events[slices.IndexFunc(world.Events, func(e coretest.Event[walked]) bool { return e.Name == "a call is answered" })]
+	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool { return e.Name == "a call is answered" })]
 	for range events { // so that there is something to disturb
 		world.Events = append(world.Events, answered)
 	}
@@ -540,15 +540,15 @@ func TestWalk(t *testing.T) {
 		"etcd has too many requests, or not any more",
 	}
 	t.Run("calls end in every way", func(t *testing.T) {
-		coretest.Walk(t, 6, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+		modelcheck.Walk(t, 6, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
 	})
 	t.Run("others have a hand in it", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
+		modelcheck.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
 			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch tells of a")...))
 	})
 	t.Run("the lease goes while a call is under way", func(t *testing.T) {
-		coretest.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.update(0)
 			w.begin()
@@ -557,7 +557,7 @@ func TestWalk(t *testing.T) {
 			"a call is done and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
 	})
 	t.Run("a write arrives late while the lease is replaced", func(t *testing.T) {
-		coretest.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.update(0)
 			w.core.replaceLease(w.now, errors.New("ended"))
@@ -566,7 +566,7 @@ func TestWalk(t *testing.T) {
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
 	})
 	t.Run("G32: it starts paused, and another process has left its key", func(t *testing.T) {
-		coretest.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.put("a", "x", theirs)
 			w.entries[0] = w.core.add(w.now, item("a", "v"), true)
@@ -575,7 +575,7 @@ func TestWalk(t *testing.T) {
 			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
 	t.Run("G38: what is in conflict is paused and resumed", func(t *testing.T) {
-		coretest.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.etcd.put("a", "x", theirs)
 			w.newer["a"], w.tampered = true, true
@@ -587,12 +587,12 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
 	t.Run("rights come and go", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(registered(2), rights...))
+		modelcheck.Walk(t, 4, leaseWalk(registered(2), rights...))
 	})
 	t.Run("G19: blindness is a key's", func(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
 		w.Settle = (*walked).settleBut
-		coretest.Walk(t, 4, w)
+		modelcheck.Walk(t, 4, w)
 	})
 	t.Run("G31: a refused entry keeps no other out", func(t *testing.T) {
 		w := leaseWalk(func() *walked {
@@ -607,22 +607,22 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
 			"writes of a are denied, or allowed again", "writes of b are denied, or allowed again")...)
 		w.Settle = (*walked).settleBut
-		coretest.Walk(t, 4, w)
+		modelcheck.Walk(t, 4, w)
 	})
 	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+		modelcheck.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
 			"the lease is revoked")...))
 	})
 	t.Run("etcd is restored", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 4, leaseWalk(func() *walked {
 			w := startRegistered(t, 2, item)
 			w.past = w.etcd.clone()
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "drop b",
 			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
-	t.Run("lives", func(t *testing.T) { coretest.Live(t, 1000, 300, lifeOf(item)) })
+	t.Run("lives", func(t *testing.T) { modelcheck.Live(t, 1000, 300, lifeOf(item)) })
 }
 
 // named returns the items of an entry of one key, which is named by its lease.

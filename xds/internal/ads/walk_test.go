@@ -9,12 +9,12 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-func TestPure(t *testing.T) { coretest.Check(t, "core.go") }
+func TestPure(t *testing.T) { modelcheck.Check(t, "core.go") }
 
 // walked is the core with a client that asks for a host, as gRPC's clients do: the listener, the routes that it names, the
 // clusters of these, and where their endpoints are.
@@ -219,13 +219,13 @@ func (w *walked) step() string {
 // In every order of events, a client never loses a cluster that it asks for, never routes calls to a cluster that it does not know, and
 // in the end has the current resources.
 func TestWalk(t *testing.T) {
-	shape := &coretest.Shape{}
-	coretest.Name(shape, func(r *mapping.Resource) string { return fmt.Sprint(r.Name, r.Hash) })
-	world := coretest.World[walked]{
+	shape := &modelcheck.Shape{}
+	modelcheck.Name(shape, func(r *mapping.Resource) string { return fmt.Sprint(r.Name, r.Hash) })
+	world := modelcheck.World[walked]{
 		Start: startWalked,
-		Copy:  func(w *walked) *walked { return coretest.Copy(shape, w) },
-		Key:   func(w *walked) string { return coretest.Key(shape, w, w.now) },
-		Events: []coretest.Event[walked]{
+		Copy:  func(w *walked) *walked { return modelcheck.Copy(shape, w) },
+		Key:   func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
+		Events: []modelcheck.Event[walked]{
 			{Name: "etcd tells", Do: func(w *walked) bool {
 				told := !w.known
 				w.known = true
@@ -263,7 +263,7 @@ func TestWalk(t *testing.T) {
 				return true
 			}},
 		},
-		Rules: []coretest.Rule[walked]{{Name: "the protocol is kept", Broken: func(_, after *walked) string { return after.broken }}},
+		Rules: []modelcheck.Rule[walked]{{Name: "the protocol is kept", Broken: func(_, after *walked) string { return after.broken }}},
 		Settle: func(w *walked) string {
 			if w.refuses {
 				return "" // it keeps older resources
@@ -272,6 +272,6 @@ func TestWalk(t *testing.T) {
 		},
 		Within: 60,
 	}
-	coretest.Walk(t, 9, world)
-	coretest.Live(t, 2000, 60, world)
+	modelcheck.Walk(t, 9, world)
+	modelcheck.Live(t, 2000, 60, world)
 }

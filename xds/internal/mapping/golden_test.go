@@ -16,14 +16,14 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
 func TestPure(t *testing.T) {
-	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "announce.go", "cluster.go", "load.go", "unsupported.go", "resource.go")
+	modelcheck.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "announce.go", "cluster.go", "load.go", "unsupported.go", "resource.go")
 }
 
 // ends returns endpoints of the form "instance version zone weight name=value...", "-" for an unset field.

@@ -1,4 +1,4 @@
-package coretest
+package modelcheck
 
 import (
 	"cmp"
@@ -17,7 +17,7 @@ import (
 //
 // Only tests use it, on types of this module. It takes unsafe pointers because reflection alone can neither set unexported
 // fields nor copy the millions of states of a walk in time. A state that holds what it does not know, such as a pointer that
-// is unsafe itself, makes it panic, so that nothing is left out in silence: see TestShapeRefuses.
+// is unsafe itself, makes it panic, so that nothing is left out in silence.
 //
 // Two states have the same key if they differ only in the instant, in addresses in memory, and in what the shape leaves out.
 type Shape struct {
@@ -206,7 +206,7 @@ func (s *Shape) formOf(t reflect.Type) form {
 	case reflect.Struct:
 		return s.structForm(t)
 	default:
-		panic(fmt.Sprintf("coretest: a state has a %s", t))
+		panic(fmt.Sprintf("modelcheck: a state has a %s", t))
 	}
 }
 
@@ -450,7 +450,7 @@ func compareKeys(a, b reflect.Value) int {
 	case a.Kind() == reflect.Struct:
 		return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b))
 	}
-	panic(fmt.Sprintf("coretest: a state has a map by %s", a.Type()))
+	panic(fmt.Sprintf("modelcheck: a state has a map by %s", a.Type()))
 }
 
 func (s *Shape) structForm(t reflect.Type) form {

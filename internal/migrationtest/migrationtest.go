@@ -1,5 +1,5 @@
-// Package roadtest moves a fleet from one kind of servers and callers to another, one by one and under load. No call may fail.
-package roadtest
+// Package migrationtest moves a fleet from one kind of servers and callers to another, one by one and under load. No call may fail.
+package migrationtest
 
 import (
 	"flag"

@@ -1,13 +1,13 @@
-// Package coretest checks that a core is pure, a value whose transitions depend on their arguments alone, and walks every
+// Package modelcheck checks that a core is pure, a value whose transitions depend on their arguments alone, and walks every
 // sequence of events that it may be given, up to a depth, and random ones that are longer. What a core decides, a shell around
 // it does.
 //
-//	coretest.go  what a core must not do
-//	walk.go      the walks
-//	shape.go     copies states and compares them
+//	pure.go   what a core must not do
+//	walk.go   the walks
+//	shape.go  copies states and compares them
 //
 // "go test -run Walk -v ./runtime/internal/lease -args -depth 8" walks deeper than the tests do by default.
-package coretest
+package modelcheck
 
 import (
 	"go/ast"

@@ -1,4 +1,4 @@
-package coretest
+package modelcheck
 
 import (
 	"crypto/sha256"

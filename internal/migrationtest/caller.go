@@ -1,4 +1,4 @@
-package roadtest
+package migrationtest
 
 import (
 	"cmp"

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// sample is an entry of a format as its own writers have it, at 10.0.0.7:9000.
+// sample is an entry at 10.0.0.7:9000, spelled as the writers of its format spell it.
 type sample struct {
 	name, etcdKey, value string
 	reader               Reader
-	instance             string // "": what the key ends in
+	instance             string // the last segment of the key, or ""
 }
 
-// samples are of all layouts of JSON. The test file of a layout may add its own, by init.
+// samples has an entry of each JSON layout. The test file of a layout may add to it in init.
 var samples = []sample{
 	{"etcd's naming entry", "svc/a", `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`, reader, ""},
 	{"etcd's naming entry", "svc/a", `{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`, reader, ""},
@@ -39,13 +39,13 @@ func (s sample) decode(value string) (Endpoint, error) {
 	return e, err
 }
 
-// whole is what is in each sample.
+// whole is the endpoint that each sample describes.
 var whole = Endpoint{Addr: "10.0.0.7:9000", Version: "v2", Zone: "z", Weight: 7, Metadata: map[string]string{"k": "v"}}
 
 func TestSamples(t *testing.T) {
 	for _, l := range table {
 		if l.address != nil && !slices.ContainsFunc(samples, func(s sample) bool { return s.name == l.entry }) {
-			t.Errorf("there is no sample of %v", l)
+			t.Errorf("layout %v has no sample", l)
 		}
 	}
 	for _, s := range samples {
@@ -57,7 +57,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// TestCutShort reads entries that end too early, at every byte.
+// TestCutShort reads entries truncated at every byte.
 func TestCutShort(t *testing.T) {
 	for _, s := range samples {
 		for n := range s.value {
@@ -70,8 +70,8 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-// TestWrongTypes puts a value of every kind into every field, at every depth. Either the entry is read with all that its other
-// fields say, or there is an error that tells the format.
+// TestWrongTypes puts a value of every type into every field, at every depth. Either the other
+// fields of the entry are still read, or the error names the format.
 func TestWrongTypes(t *testing.T) {
 	kinds := []any{nil, true, false, 5, -1.5, 1e300, "", "x", "/", "10.0.0.8:1", "h:1,h:2,h:3,h:4,h:5", []any{}, []any{1}, []any{[]any{}},
 		map[string]any{}, map[string]any{"a": map[string]any{}}, strings.Repeat("x", 300), map[string]any{"a": strings.Repeat("\n", 300)}}
@@ -92,14 +92,14 @@ func TestWrongTypes(t *testing.T) {
 	}
 }
 
-// checkWrong reads a value that is the sample's but for what is at path.
+// checkWrong reads the sample with value in the place of the value at path.
 func (s sample) checkWrong(t *testing.T, path, value string) {
 	t.Helper()
 	e, err := s.decode(value)
 	if checkError(t, err); err != nil {
 		text := err.Error()
 		if !strings.HasPrefix(text, s.name+": ") && !strings.HasPrefix(text, "JSON that names no address") || strings.Contains(text, "json: ") {
-			t.Errorf("%s\nis refused, but in words of somebody else: %s", value, text)
+			t.Errorf("%s\nis refused with the error of another layout: %s", value, text)
 		}
 		return
 	}
@@ -112,13 +112,13 @@ func (s sample) checkWrong(t *testing.T, path, value string) {
 	}
 }
 
-// meanings are what the fields of the samples stand for, where they have other names.
+// meanings maps field names of the samples to the endpoint's fields, where the names differ.
 var meanings = map[string]string{
 	"Addr": "addr", "address": "addr", "Host": "addr", "Port": "addr", "at": "addr", "ip": "addr", "port": "addr", "endpoints[0]": "addr",
 	"ver": "version", "az": "zone", "w": "weight",
 }
 
-// holds returns what of an endpoint the field at path and those within it stand for.
+// holds returns the endpoint's fields that are set by the field at path and the fields within it.
 func (s sample) holds(path string) (all []string) {
 	var object map[string]any
 	if json.Unmarshal([]byte(s.value), &object) != nil {
@@ -133,7 +133,7 @@ func (s sample) holds(path string) (all []string) {
 	return all
 }
 
-// places returns for each value within an object how to get the object with another in its place.
+// places maps the path of each value within an object to a function that returns the object with another value at that path.
 func places(object map[string]any) map[string]func(any) any {
 	all := make(map[string]func(any) any)
 	var visit func(path string, value any, put func(any) any)

@@ -12,7 +12,7 @@ import (
 // ReservedSegment is the first segment of the keys that hold live service configs.
 const ReservedSegment = servicekey.Reserved
 
-// CheckKey says what is wrong with a service key, by the same rules as the plugin.
+// CheckKey returns an error if a service key breaks the rules, which are those of the plugin.
 func CheckKey(key string) error {
 	if err := servicekey.Check(key); err != nil {
 		return fmt.Errorf("service key %.80q %w", key, err)
@@ -20,7 +20,7 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// CheckInstance says what is wrong with an instance id, which is the last segment of a key.
+// CheckInstance returns an error if an instance id, the last segment of a key, is invalid.
 func CheckInstance(id string) error {
 	if id == "" {
 		return errors.New("the instance id is empty")
@@ -37,11 +37,11 @@ func CheckInstance(id string) error {
 	return nil
 }
 
-// defaultPort is gRPC's, for an address without one.
+// defaultPort is the port of gRPC for an address without one.
 const defaultPort = "443"
 
-// CheckAddr says what is wrong with an address: it must be host:port, or without needPort a host
-// alone, where the host is a name or an IP address and the port is 1 to 65535.
+// CheckAddr returns an error unless an address is host:port or, without needPort, a host alone. The
+// host is a name or an IP address, and the port is 1 to 65535.
 func CheckAddr(addr string, needPort bool) error {
 	_, err := splitAddr(addr, needPort)
 	if err != nil {
@@ -50,7 +50,7 @@ func CheckAddr(addr string, needPort bool) error {
 	return nil
 }
 
-// withPort returns addr with the default port where it has none. It must have been checked.
+// withPort returns addr, which has been checked, with the default port if it has none.
 func withPort(addr string) string {
 	host, err := splitAddr(addr, false)
 	if err != nil || host == "" {
@@ -88,7 +88,7 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 	return "", checkHost(host)
 }
 
-// bareHost finds the host in an address that consists of nothing else.
+// bareHost returns the host of an address without a port.
 func bareHost(addr string) (string, bool) {
 	if servicekey.IsIPv6(addr) {
 		return addr, true
@@ -100,8 +100,7 @@ func bareHost(addr string) (string, bool) {
 	return addr, !strings.Contains(addr, ":") && checkHost(addr) == nil
 }
 
-// checkHost takes what names a host to any resolver, and so nothing that could mean something to a
-// URL parser, a dialer or a log.
+// checkHost accepts only names of hosts that mean the same to every resolver, URL parser and dialer, and are safe in a log.
 func checkHost(host string) error {
 	switch {
 	case host == "":
@@ -109,7 +108,7 @@ func checkHost(host string) error {
 	case len(host) > servicekey.MaxHost:
 		return fmt.Errorf("the host is longer than %d bytes", servicekey.MaxHost)
 	case strings.EqualFold(host, "unix"):
-		// gRPC's dialer takes "unix:80" for a socket.
+		// gRPC's dialer reads "unix:80" as a socket.
 		return errors.New(`the host must not be "unix"`)
 	case host[0] == '.' || host[0] == '-':
 		return fmt.Errorf("the host must not begin with %q", host[0])

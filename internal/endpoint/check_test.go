@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The rules of keys are tested where they are, in package servicekey.
+// Package servicekey tests the rules of keys.
 func TestCheckInstance(t *testing.T) {
 	if err := CheckKey("a/"); err == nil || !strings.HasPrefix(err.Error(), `service key "a/" ends in a slash`) || CheckKey("a/b") != nil {
 		t.Errorf("CheckKey: %v", err)

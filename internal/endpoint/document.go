@@ -12,35 +12,34 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// dialect is how JSON has an address. The zero value has none.
+// dialect describes where JSON of a layout has its address. The zero value describes no JSON.
 type dialect struct {
 	whose   string
-	address []field // one that holds it, or one for the host and one for the port
-	array   bool    // the one is an array, as no field of home-made JSON is
-	beside  []field // others without which it is somebody else's
-	unless  []field // others with which it is somebody else's
-	claims  []field // others that make it this layout's even if there is no address
+	address []field // the field of the address, or those of the host and the port
+	array   bool    // the address is in an array, which home-made JSON cannot have
+	needs   []field // further fields that the layout must have
+	unless  []field // fields that the layout must not have
+	claims  []field // fields that make a value this layout's even without an address
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
-	// isTheirs reports whether an object with fields of these names is this layout's, be it well-formed or not. It is nil
-	// for a layout that has no address but in arrays.
+	// isTheirs reports whether an object with these field names is in this layout, well-formed or not.
+	// It is nil for a layout with addresses only in arrays.
 	isTheirs func(names map[string]bool) bool
 }
 
-// hasAll returns a function that reports whether there are these names.
+// hasAll returns a function that reports whether all these names are present.
 func hasAll(want ...string) func(names map[string]bool) bool {
 	return func(names map[string]bool) bool {
 		return !slices.ContainsFunc(want, func(name string) bool { return !names[name] })
 	}
 }
 
-// AreTheirs reports whether an object with fields of these names is one that a known framework writes, be it
-// well-formed or not.
+// AreTheirs reports whether a known framework writes objects with these field names, well-formed or not.
 func AreTheirs(names map[string]bool) bool {
 	return slices.ContainsFunc(table, func(l Layout) bool { return l.isTheirs != nil && l.isTheirs(names) })
 }
 
-// LikeHomeMade reports whether a layout has the address where home-made JSON can have it as well.
+// LikeHomeMade reports whether home-made JSON could have its address in the same place as the layout.
 func (l Layout) LikeHomeMade() bool {
 	return !l.IsZero() && !l.mapped() && l.address != nil && !l.array
 }
@@ -48,20 +47,20 @@ func (l Layout) LikeHomeMade() bool {
 // field is the place of a field in a document.
 type field int
 
-// maxFields is how many fields all dialects have together.
+// maxFields bounds the fields of all dialects together.
 const maxFields = 24
 
-// document holds the fields of all dialects of JSON, which differ in the fields that hold the address.
-// The fields are raw, since two dialects may have a field of one name with different types.
+// document holds the fields of all dialects of JSON, which differ in the fields that hold the
+// address. The fields are raw, since dialects may give one name different types.
 type document [maxFields]json.RawMessage
 
-// fields has the fields by their names.
+// fields maps the names of fields to the fields.
 var (
 	fields = make(map[string]field)
 	spoken []string // the first name of each
 )
 
-// named returns the field of a name. It may have others, too.
+// named returns the field with these names.
 func named(names ...string) field {
 	f, known := fields[names[0]]
 	if !known {
@@ -77,7 +76,7 @@ func named(names ...string) field {
 	return f
 }
 
-// The fields that several dialects have.
+// These fields belong to several dialects.
 var (
 	fieldMetadata = named("Metadata")
 	fieldLower    = named("metadata")
@@ -86,7 +85,7 @@ var (
 	fieldWeight   = named("weight", "Weight")
 )
 
-// set takes a field of the value. A null does not hide a field that has two names, such as Addr and addr.
+// set sets a field. If the field has two names, such as Addr and addr, a null under one does not hide the value under the other.
 func (d *document) set(name, value []byte) bool {
 	if f, known := fields[string(name)]; known && (d[f] == nil || present(value)) {
 		d[f] = value
@@ -94,13 +93,12 @@ func (d *document) set(name, value []byte) bool {
 	return true
 }
 
-// all reports whether is is true of all these fields.
+// all reports whether is is true for each of these fields.
 func (d *document) all(are []field, is func(json.RawMessage) bool) bool {
 	return !slices.ContainsFunc(are, func(f field) bool { return !is(d[f]) })
 }
 
-// decodeJSON reads a value that is a JSON object of any dialect, under a service key. instance is the last
-// segment of the entry's etcd key.
+// decodeJSON reads a JSON object of any dialect, found under a service key. instance is the last segment of the entry's etcd key.
 func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout, error) {
 	if r.JSON.mapped() {
 		if own := r.JSON.fields.Value().document(value); own.located() {
@@ -123,17 +121,17 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	return e, GoFrame, err
 }
 
-// layout returns the layout that has its address in fields for which is is true.
+// layout returns the layout whose address fields, and those they need, satisfy is.
 func (d *document) layout(is func(json.RawMessage) bool) (Layout, bool) {
 	for _, l := range table {
-		if l.address != nil && d.all(l.address, is) && d.all(l.beside, is) && d.all(l.unless, absent) {
+		if l.address != nil && d.all(l.address, is) && d.all(l.needs, is) && d.all(l.unless, absent) {
 			return l, true
 		}
 	}
 	return Layout{}, false
 }
 
-// claimed returns the layout whose fields are there, though they may give no address.
+// claimed returns the layout whose fields are present, even if they give no address.
 func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true
@@ -146,7 +144,7 @@ func (d *document) claimed() (Layout, bool) {
 	return Layout{}, false
 }
 
-// lacks says why fields give no address.
+// lacks returns why these fields give no address.
 func (d *document) lacks(address []field) error {
 	for _, f := range address {
 		if d[f] == nil {
@@ -156,7 +154,7 @@ func (d *document) lacks(address []field) error {
 	return errors.New("the address is null")
 }
 
-// inEntry adds to what is wrong with an entry which layout it is in.
+// inEntry adds the layout of the entry to an error.
 func inEntry(layout Layout, err error) error {
 	if err == nil {
 		return nil
@@ -164,7 +162,7 @@ func inEntry(layout Layout, err error) error {
 	return fmt.Errorf("%s: %w", layout.entry, err)
 }
 
-// noAddress says where a value could have had an address.
+// noAddress returns an error that lists where a value could have its address.
 func (r Reader) noAddress() error {
 	own := ""
 	if r.JSON.mapped() {
@@ -179,10 +177,10 @@ func (r Reader) noAddress() error {
 	return fmt.Errorf("JSON that names no address: %sno %s, nor does its key end in host:port (GoFrame)", own, strings.Join(places, ", "))
 }
 
-// spelled says where entries have the address.
+// spelled describes the fields of the address for an error.
 func (d dialect) spelled() string {
 	var names []string
-	for _, f := range slices.Concat(d.address, d.beside) {
+	for _, f := range slices.Concat(d.address, d.needs) {
 		names = append(names, spoken[f])
 	}
 	return strings.Join(names, " and ") + " (" + d.whose + ")"
@@ -197,7 +195,7 @@ func address(raw json.RawMessage, needPort bool) (string, error) {
 	return addr, CheckAddr(addr, needPort)
 }
 
-// hostPort returns the address of which two fields have a part each.
+// hostPort joins a host and a port, each from a field, to an address.
 func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	host, err := text("host", rawHost)
 	if err != nil {
@@ -211,7 +209,7 @@ func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	return addr, CheckAddr(addr, true)
 }
 
-// text returns the string that a value is to be. what is its name in an error.
+// text returns the string in a value. what names the value in an error.
 func text(what string, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 {
 		return "", fmt.Errorf("there is no %s", what)
@@ -222,7 +220,7 @@ func text(what string, raw json.RawMessage) (string, error) {
 	return rawjson.Text(raw), nil
 }
 
-// elements returns the values in the array that a value is to be. what is its name in an error.
+// elements returns the values of an array. what names the array in an error.
 func elements(what string, raw json.RawMessage) (all []json.RawMessage, err error) {
 	if raw[0] != '[' {
 		return nil, fmt.Errorf("%s is %s, not an array", what, printable.Short(string(raw), 20))
@@ -234,13 +232,13 @@ func elements(what string, raw json.RawMessage) (all []json.RawMessage, err erro
 	return all, nil
 }
 
-// absent reports whether there is no value.
+// absent reports whether a field is missing.
 func absent(raw json.RawMessage) bool { return raw == nil }
 
-// given reports whether there is a value, be it null.
+// given reports whether a field is present, even as null.
 func given(raw json.RawMessage) bool { return raw != nil }
 
-// present reports whether there is a value that is not null.
+// present reports whether a field is present and not null.
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
 // word returns a string, or the text of a number; "" for anything else.

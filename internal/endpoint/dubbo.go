@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Dubbo is dubbo-go's, which is read but not written.
+// Dubbo is the layout of dubbo-go, which is read but not written.
 var Dubbo = layout(format{
 	name: "dubbo", entry: "dubbo entry", json: true, metadata: true,
 	dialect: dialect{
@@ -37,15 +37,15 @@ func (d document) dubbo(string) (Endpoint, error) {
 	return e, checkDubboProtocols(e.Metadata["dubbo.endpoints"], word(d[fieldPort]))
 }
 
-// dubboEndpoint is what an instance speaks at a port.
+// dubboEndpoint is a protocol of an instance and its port.
 type dubboEndpoint struct {
 	Port     json.Number
 	Protocol string
 }
 
-// checkDubboProtocols returns an error if dubbo-go's list of what an instance speaks, such as
-// [{"port":20000,"protocol":"tri"}], says that it does not speak gRPC at its port or, without that port in the list,
-// anywhere. Triple takes gRPC calls. Without a list, the instance may speak gRPC.
+// checkDubboProtocols returns an error if dubbo-go's list of an instance's protocols, such as
+// [{"port":20000,"protocol":"tri"}], has neither tri nor grpc for the port or, if the list lacks
+// the port, for any port. Triple accepts gRPC calls. Without a list, the instance may speak gRPC.
 func checkDubboProtocols(list, port string) error {
 	var all []dubboEndpoint
 	if list == "" || json.Unmarshal([]byte(list), &all) != nil || len(all) == 0 {

@@ -1,5 +1,5 @@
-// Package endpoint holds what an endpoint is and how it is kept in etcd: the layouts of keys and
-// values, reading them, writing them, and what of them is believed. It does no I/O.
+// Package endpoint defines endpoints and their form in etcd: the layouts of keys and values,
+// reading and writing them, and the rules for merging entries. It does no I/O.
 package endpoint
 
 import (
@@ -13,13 +13,13 @@ import (
 	"unicode/utf8"
 )
 
-// MaxValue bounds a value in bytes, in both directions. What is longer is malformed.
+// MaxValue bounds a value that is written or read, in bytes. A longer one is malformed.
 const MaxValue = 64 << 10
 
-// MaxMetadata bounds the pieces of an endpoint's metadata, in both directions. What has more is malformed.
+// MaxMetadata bounds the number of pieces of metadata that an endpoint is written or read with. An entry with more is malformed.
 const MaxMetadata = 256
 
-// MaxInstance bounds an instance id, and what of a key is one, in bytes, in both directions. What is longer is malformed.
+// MaxInstance bounds an instance id that is written or read from a key, in bytes. An entry with a longer one is malformed.
 const MaxInstance = 2 << 10
 
 // MethodsName is the piece of metadata in which servers publish the methods they serve, as
@@ -27,16 +27,16 @@ const MaxInstance = 2 << 10
 const MethodsName = "grpc_methods"
 
 // MaxMethods bounds the value of MethodsName, in bytes. A longer one is neither written nor read:
-// callers send any method to an endpoint that does not say what it serves.
+// callers then send any method to the endpoint.
 const MaxMethods = 16 << 10
 
-// LeavingName is the piece of metadata that marks an entry whose owner is withdrawing it in order: its
-// value is then "true". It is put just before the entry is deleted, so that readers can tell a leave
-// from a loss. Layouts without metadata, see [Layout.Metadata], cannot carry it.
+// LeavingName is the piece of metadata that marks an entry whose owner withdraws it: its value is
+// then "true". The owner sets it just before it deletes the entry, so that readers can distinguish
+// a leave from a loss. Layouts without metadata, see [Layout.Metadata], cannot carry it.
 const LeavingName = "grpc_leaving"
 
-// StartedName is the piece of metadata in which a server says when it started, in seconds since 1970. Callers may
-// let its share of the calls grow from then on. Layouts without metadata cannot carry it.
+// StartedName is the piece of metadata with the start time of a server, in seconds since 1970. Callers may
+// let the server's share of the calls grow from that time. Layouts without metadata cannot carry it.
 const StartedName = "grpc_started"
 
 // Endpoint is one instance of a service.
@@ -46,8 +46,8 @@ type Endpoint struct {
 	Metadata                      map[string]string
 }
 
-// Field returns the value that matches and labels of a service config know by name: a field of the endpoint, or a
-// piece of its metadata, "" if there is none.
+// Field returns the value that matches and labels of a service config name: a field of the endpoint
+// or a piece of its metadata, "" if there is neither.
 func (e *Endpoint) Field(name string) string {
 	switch name {
 	case nameVersion:
@@ -63,24 +63,24 @@ func (e *Endpoint) Field(name string) string {
 	}
 }
 
-// Leaving reports whether the entry is marked as being withdrawn by its owner.
+// Leaving reports whether the owner has marked the entry as being withdrawn.
 func (e *Endpoint) Leaving() bool { return e.Metadata[LeavingName] == "true" }
 
-// Started returns when the endpoint's server started. ok is false if its entry does not say.
+// Started returns the start time of the endpoint's server. ok is false if the entry has none.
 func (e *Endpoint) Started() (at time.Time, ok bool) {
 	seconds, err := strconv.ParseUint(e.Metadata[StartedName], 10, 33) // 33 bits last until 2242
 	return time.Unix(int64(seconds), 0), err == nil
 }
 
-// WithMethods returns e with the methods that its server serves, in the form of [MethodsName]. e stays as it is.
+// WithMethods returns a copy of e with the methods of its server, in the form of [MethodsName].
 func (e Endpoint) WithMethods(text string) Endpoint { return e.with(MethodsName, text) }
 
-// WithStarted returns e with the time at which its server started. e stays as it is.
+// WithStarted returns a copy of e with the start time of its server.
 func (e Endpoint) WithStarted(at time.Time) Endpoint {
 	return e.with(StartedName, strconv.FormatInt(at.Unix(), 10))
 }
 
-// WithLeaving returns e with the mark, to be written in its place. e stays as it is.
+// WithLeaving returns a copy of e with the mark of leaving.
 func (e Endpoint) WithLeaving() Endpoint {
 	return e.with(LeavingName, "true")
 }
@@ -93,14 +93,14 @@ func (e Endpoint) with(name, value string) Endpoint {
 	return e
 }
 
-// Equal reports whether e and o say the same. A nil Metadata equals an empty one.
+// Equal reports whether e and o have the same fields. A nil Metadata equals an empty one.
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.Instance == o.Instance && e.Addr == o.Addr && e.Version == o.Version && e.Zone == o.Zone &&
 		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
 }
 
-// RingName returns what an endpoint is called on a ring, which has one place for a name: its id or, if the endpoint before it in
-// the order of ids has the same one, its address, too. before is the id of that one, "" for none.
+// RingName returns the name of an endpoint on a ring, where names are unique: its id or, if the previous endpoint in
+// the order of ids has the same id, the id and the address. before is the id of that previous endpoint, "" for none.
 func RingName(id, addr, before string) string {
 	if id == before {
 		return id + " " + addr
@@ -108,8 +108,8 @@ func RingName(id, addr, before string) string {
 	return id
 }
 
-// CheckMetadataName refuses the names that users must not give metadata: those that a value keeps for
-// Endpoint's own fields, and those under which the runtime publishes something itself.
+// CheckMetadataName rejects names that users must not give metadata: those under which a value
+// keeps Endpoint's own fields, and those that the runtime sets itself.
 func CheckMetadataName(name string) error {
 	switch name {
 	case MethodsName, LeavingName, StartedName:
@@ -118,8 +118,7 @@ func CheckMetadataName(name string) error {
 	return checkFieldName(name)
 }
 
-// checkFieldName refuses the names of Endpoint's own fields, under which a value would come back as
-// something else.
+// checkFieldName rejects the names of Endpoint's own fields: a reader would read such metadata back as the field.
 func checkFieldName(name string) error {
 	switch field := fieldName(name); field {
 	case nameVersion, nameZone, nameWeight:
@@ -128,7 +127,7 @@ func checkFieldName(name string) error {
 	return nil
 }
 
-// check refuses what could not be read back from a value as it was.
+// check rejects an endpoint that readers would not read back unchanged.
 func (e Endpoint) check() error {
 	if err := e.checkPieces(); err != nil {
 		return err
@@ -137,7 +136,7 @@ func (e Endpoint) check() error {
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
 			return fmt.Errorf("metadata %.80q is not valid UTF-8", name)
 		}
-		// A weight that is no number was found so in etcd and may go back there.
+		// A weight that is not a number was read from etcd and may be written back.
 		if _, number := parseWeight(value); name != nameWeight || number || e.Weight != 0 {
 			if err := checkFieldName(name); err != nil {
 				return err
@@ -158,17 +157,16 @@ func (e *Endpoint) checkPieces() error {
 	return nil
 }
 
-// Entry is an endpoint as found under one etcd key.
+// Entry is an endpoint found under one etcd key.
 type Entry struct {
 	Endpoint       *Endpoint
 	Layout         Layout
 	CreateRevision int64
 }
 
-// Merge turns the entries of one service key into its set of endpoints: one an address, sorted by
-// instance, then address. An instance written in several layouts is one endpoint: an entry that says more than the
-// address wins over one that does not, then a layout that carries metadata over one that does not, then the newer
-// entry. It returns the indexes of the entries that make up the set, in the order of the set.
+// Merge returns the indexes of the entries that make up the endpoints of a service key: one entry per address, sorted
+// by instance, then address. An instance written in several layouts is one endpoint: an entry with more than an address
+// wins over a bare one, then a layout with metadata over one without, then the newer entry.
 func Merge(entries []Entry) []int {
 	best := make(map[string]int, len(entries))
 	for i := range entries {
@@ -190,7 +188,7 @@ func Merge(entries []Entry) []int {
 	return set
 }
 
-// beats orders entries with one address. Entries in no order say the same, so that the input's order is of no matter.
+// beats orders entries of one address. Entries that compare equal have equal endpoints, so that the order of the input does not matter.
 func (e *Entry) beats(o *Entry) bool {
 	if says := e.Endpoint.says(); says != o.Endpoint.says() {
 		return says
@@ -207,12 +205,12 @@ func (e *Entry) beats(o *Entry) bool {
 	return e.Layout.String() < o.Layout.String()
 }
 
-// says reports whether e says more than its address.
+// says reports whether e has more than an address.
 func (e *Endpoint) says() bool {
 	return e.Version != "" || e.Zone != "" || e.Weight != 0 || len(e.Metadata) > 0
 }
 
-// compare orders endpoints by what they say, so that of two the one that says more is likely to come first.
+// compare orders endpoints by their fields, so that the fuller of two is likely to come first.
 func (e *Endpoint) compare(o *Endpoint) int {
 	if order := cmp.Or(
 		cmp.Compare(len(o.Metadata), len(e.Metadata)),

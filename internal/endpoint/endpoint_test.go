@@ -33,7 +33,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// Of entries of one address the same one wins in whatever order they come: each two have a winner.
+// The same entry of an address wins in every order of the input, because any two entries have a winner.
 func TestMergeOrder(t *testing.T) {
 	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver"})
 	entries := []Entry{ // the first wins
@@ -59,7 +59,7 @@ func TestMergeOrder(t *testing.T) {
 	}
 }
 
-// The endpoints that are written in every layout.
+// These endpoints are written in every layout.
 var (
 	full = Endpoint{Instance: "i", Addr: "h:1", Version: "v2", Zone: "z", Weight: 100, Metadata: map[string]string{"any": "other"}}
 	bare = Endpoint{Instance: "i", Addr: "h:1"}
@@ -110,7 +110,7 @@ func checkWritten(t *testing.T, all []written) {
 	}
 }
 
-// The mark of leaving (K3). FuzzRoundTrip has it travel in every layout.
+// TestLeaving checks the mark of leaving (K3). FuzzRoundTrip writes and reads it in every layout.
 func TestLeaving(t *testing.T) {
 	e := Endpoint{Instance: "i", Addr: "h:1", Metadata: map[string]string{"k": "v"}}
 	if marked := e.WithLeaving(); e.Leaving() || !marked.Leaving() || marked.Metadata["k"] != "v" {

@@ -14,8 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// FuzzDecodeValue reads a value at a key of each kind: beside other layouts, and where the layouts are
-// that are named by a lease.
+// FuzzDecodeValue reads a value at a key of each kind: under an instance id, a lease id or an address.
 func FuzzDecodeValue(f *testing.F) {
 	for _, tt := range decoded {
 		f.Add([]byte(tt.value))
@@ -42,8 +41,8 @@ func FuzzDecodeValue(f *testing.F) {
 	})
 }
 
-// FuzzRoundTrip writes endpoints in every layout, one of home-made JSON with these fields among them, and has every reader that is to
-// read them do so.
+// FuzzRoundTrip writes endpoints in every layout, including a home-made JSON with these fields, and
+// checks each reader that can read them.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("a", "h:1", "v2", "z", uint32(7), "k", "v", "at", "ver", "w", "labels")
 	f.Add("10.0.0.7:9000", "10.0.0.7:9000", "", "", uint32(0), "weight", "heavy", "addr", "Addr", "weight", "metadata")
@@ -79,8 +78,8 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// means reports whether a reader is to read what was written in a layout: it has been told of it where that is needed, and of no
-// home-made JSON that has the address in a field which is there, unless that is the layout's own and no other field has a name of both.
+// means reports whether r can read an entry written in a layout. r must be configured for a layout that needs it. A home-made
+// JSON of r must not find its address in the entry, unless it shares the address field of the layout and renames no other field.
 func (r Reader) means(layout Layout, written []byte) bool {
 	switch {
 	case layout == LeaseSuffix:
@@ -106,7 +105,7 @@ func (r Reader) means(layout Layout, written []byte) bool {
 	return shared == layout && !renamed
 }
 
-// checkRead reads what was written of an endpoint, and compares what the layout has room for.
+// checkRead reads an entry back and compares the fields that the layout can carry.
 func checkRead(t *testing.T, r Reader, layout Layout, e Endpoint, lease int64, written []byte) {
 	t.Helper()
 	want := e
@@ -133,14 +132,14 @@ func checkRead(t *testing.T, r Reader, layout Layout, e Endpoint, lease int64, w
 	}
 }
 
-// mappedLayouts are home-made.
+// mappedLayouts are layouts of home-made JSON.
 var mappedLayouts = []Layout{
 	MappedJSON(JSONFields{Addr: "a", Instance: "i", Metadata: "m", Name: "n"}),
 	MappedJSON(JSONFields{Host: "h", Port: "p", Version: "v", Zone: "z", Weight: "w", Metadata: "m"}),
 }
 
-// FuzzDecodeKey reads entries at any key. What is read at one is written there again, and never taken
-// for an entry of another service whose key does not overlap.
+// FuzzDecodeKey reads entries at any key. Decoding and encoding returns the same key, and no other
+// service reads the entry unless the keys overlap.
 func FuzzDecodeKey(f *testing.F) {
 	f.Add("svc", "svc/a", int64(0), "other")
 	f.Add("svc", "svc12", int64(12), "svc1")
@@ -174,7 +173,7 @@ func FuzzDecodeKey(f *testing.F) {
 	})
 }
 
-// FuzzAddr checks addresses, as they stand in values and as users give them.
+// FuzzAddr checks addresses from values and from users.
 func FuzzAddr(f *testing.F) {
 	for _, addr := range []string{"h:1", "1.2.3.4:65535", "[::1]:80", "::1", "[::1]", "1.2.3.4", "h", "unix:80", "h:080", "h:0", "[::1%lo]:1", "a..b:1", "[h]:1"} {
 		f.Add(addr)
@@ -196,7 +195,7 @@ func FuzzAddr(f *testing.F) {
 	})
 }
 
-// checkDecoded holds for whatever Decode accepts: it is written, and read again, as it is.
+// checkDecoded writes an accepted entry again, reads it back and compares the two.
 func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte, lease int64) {
 	t.Helper()
 	e, layout, ok, err := reader.Decode(key, etcdKey, value, lease)
@@ -206,11 +205,11 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 	checkDialable(t, e.Addr)
 	checkSize(t, value, e)
 	if layout == Dubbo {
-		return // it is not written
+		return // the layout is not written
 	}
 	again, err := layout.Encode(key, e)
 	if err != nil {
-		// Escapes can make what was just short enough too long.
+		// Escapes can make a value that was just short enough too long.
 		if len(value) > MaxValue/12 {
 			return
 		}
@@ -225,8 +224,7 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 	}
 }
 
-// checkDialable has other parsers than ours read an address that was accepted: what is dialled is a host
-// and a port, whoever looks at it.
+// checkDialable parses an accepted address with other parsers: all must find the same host and port.
 func checkDialable(t *testing.T, addr string) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
@@ -240,11 +238,11 @@ func checkDialable(t *testing.T, addr string) {
 		t.Fatalf("accepted the address %q, of which net/url makes %+v, %v", addr, u, err)
 	}
 	if net.JoinHostPort(host, port) != addr {
-		t.Fatalf("accepted the address %q, which has another spelling, %q", addr, net.JoinHostPort(host, port))
+		t.Fatalf("accepted the address %q, which is spelled %q as well", addr, net.JoinHostPort(host, port))
 	}
 }
 
-// checkSize holds an endpoint against the value that it was read from: a value must not grow by much.
+// checkSize checks that an endpoint is not much larger than the value it was read from.
 func checkSize(t *testing.T, value []byte, e Endpoint) {
 	t.Helper()
 	size := len(e.Version) + len(e.Zone)
@@ -256,7 +254,7 @@ func checkSize(t *testing.T, value []byte, e Endpoint) {
 	}
 }
 
-// checkError keeps errors fit for a line of a log, whatever they are about.
+// checkError checks that an error fits in a line of a log.
 func checkError(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
@@ -264,6 +262,6 @@ func checkError(t *testing.T, err error) {
 	}
 	text := err.Error()
 	if len(text) > 1000 || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		t.Fatalf("the error is long, or does not print: %q", err)
+		t.Fatalf("the error is too long or not printable: %q", err)
 	}
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// GoFrame is GoFrame's.
+// GoFrame is the layout of GoFrame.
 var GoFrame = layout(format{
 	number: 7, name: "go_frame", constant: "GoFrame", ends: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true,
 })
 
-// encodeGoFrame writes the value of GoFrame's etcd registry, which is the metadata alone: the address is in
+// encodeGoFrame writes the value of GoFrame's etcd registry, the metadata alone: the address is in
 // the etcd key. GoFrame's reader panics at an address with more than one colon.
 func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	if _, ok := goFrameAddr(e.Addr); !ok {
@@ -40,21 +40,20 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	return value, nil
 }
 
-// goFrameAddr returns the address in the last segment of a GoFrame key, which is host:port or several of
-// them with commas between. Those are addresses of one server, so the first is enough.
+// goFrameAddr returns the first address in the last segment of a GoFrame key, which is host:port or
+// a comma-separated list of them. All are addresses of one server.
 func goFrameAddr(instance string) (addr string, ok bool) {
 	addr, _, _ = strings.Cut(instance, ",")
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
 }
 
-// IsGoFrameKey reports whether a service key has the five parts of those of GoFrame's servers:
-// /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
+// IsGoFrameKey reports whether a service key has the five parts that GoFrame's servers use: /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
 func IsGoFrameKey(key string) bool {
 	return strings.HasPrefix(key, "/service/") && strings.Count(key, "/") == 5
 }
 
-// goFrame reads a GoFrame entry. ok is false if the key does not end in an address. An error says why the value is
-// rather JSON of somebody else, who has the address in the key, too.
+// goFrame reads a GoFrame entry. ok is false if the key does not end in an address. err says why
+// the value is likely JSON of another format with the address in the key.
 func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
 	if !ok {
@@ -69,8 +68,8 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 	return e, true, nil
 }
 
-// checkGoFrame returns an error if an object is unlikely to be metadata alone. Under a key like GoFrame's it may nest or
-// name an address, and only both is unlikely. Elsewhere it must not nest, nor name another address than its key.
+// checkGoFrame returns an error if an object is unlikely to be bare metadata. Under a key like GoFrame's only an object
+// that both nests and names an address is unlikely. Elsewhere it must not nest, nor name another address than its key.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
 	goFrames := IsGoFrameKey(key)
@@ -86,8 +85,7 @@ func checkGoFrame(key, instance string, object []byte) error {
 	return nil
 }
 
-// lookInto returns the name of a field of an object that holds an object or an array, and the values that home-made JSON
-// may mean as its address.
+// lookInto returns the name of a field that holds an object or an array, and the values that could be the address of home-made JSON.
 func lookInto(object []byte) (nested string, addrs []string) {
 	var host, port string
 	rawjson.Members(object, func(rawName, raw []byte) bool {
@@ -108,7 +106,7 @@ func lookInto(object []byte) (nested string, addrs []string) {
 	return nested, slices.DeleteFunc(addrs, func(addr string) bool { return CheckAddr(addr, true) != nil })
 }
 
-// namesAddr reports whether home-made JSON may have an address under this name, which is in lower case.
+// namesAddr reports whether home-made JSON may have an address under this lower-case name.
 func namesAddr(name string) bool {
 	return slices.ContainsFunc([]string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}, func(part string) bool {
 		return strings.Contains(name, part)

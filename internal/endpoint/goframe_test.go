@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Under a key like GoFrame's, its metadata may nest. Under others, flat JSON is read at the address in the key unless it may have
-// another one, or is in another known format.
+// TestGoFrameAddress checks that metadata may nest under a key like GoFrame's. Under other keys, the address
+// of flat JSON is the one in the key, unless the JSON may name another one or is in another known format.
 func TestGoFrameAddress(t *testing.T) {
 	for _, tt := range []struct{ key, instance, value, wrong string }{
 		{"", "10.0.0.7:8080,10.0.0.8:8080", `{"grpc":"10.0.0.8:8080"}`, ""},

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// GoMicro is go-micro's.
+// GoMicro is the layout of go-micro.
 var GoMicro = layout(format{
 	number: 8, name: "go_micro", constant: "GoMicro", entry: "go-micro entry", ends: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true,
 	dialect: dialect{whose: "go-micro", address: []field{fieldNodes}, array: true, read: document.goMicro},
@@ -75,11 +75,10 @@ func (d document) goMicro(instance string) (Endpoint, error) {
 	return e, nil
 }
 
-// microProtocol is the name of the metadata in which go-micro's servers tell what they speak: grpc, or else mucp,
-// http or https.
+// microProtocol is the piece of metadata with the protocol of a go-micro server: grpc, mucp, http or https.
 const microProtocol = "protocol"
 
-// checkMicroProtocol returns an error if a node does not speak gRPC. Other writers may leave the protocol out.
+// checkMicroProtocol returns an error if a node does not speak gRPC. Other writers may omit the protocol.
 func checkMicroProtocol(protocol string) error {
 	if protocol == "" || strings.HasPrefix(protocol, "grpc") {
 		return nil
@@ -87,7 +86,7 @@ func checkMicroProtocol(protocol string) error {
 	return fmt.Errorf("the node's protocol is %.40q, not grpc", protocol)
 }
 
-// rawNode is a node as it is found.
+// rawNode is a node before its fields are checked.
 type rawNode struct {
 	id                string
 	address, metadata json.RawMessage

@@ -7,7 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// Kitex is kitex'.
+// Kitex is the layout of kitex.
 var Kitex = layout(format{
 	number: 6, name: "kitex", constant: "Kitex", entry: "kitex entry", ends: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true,
 	dialect: dialect{
@@ -22,8 +22,8 @@ var (
 	fieldTags    = named("tags")
 )
 
-// encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does. Its
-// reader takes a weight of 0 for its default.
+// encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does.
+// Its reader replaces a weight of 0 by its default.
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	tags := e.strings()
 	if e.Version != "" {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Kratos is kratos'. An object that has nodes, too, is go-micro's.
+// Kratos is the layout of kratos. An object that also has nodes is in go-micro's.
 var Kratos = layout(format{
 	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
 	dialect: dialect{
@@ -20,9 +20,8 @@ var Kratos = layout(format{
 
 var fieldEndpoints = named("endpoints")
 
-// encodeKratos writes a kratos ServiceInstance. Its reader skips an entry whose name is not the
-// service's, and looks for grpc or for grpcs by how it dials: which of them the server speaks is
-// the dialer's to know, so both are there.
+// encodeKratos writes a kratos ServiceInstance. Its reader skips an entry under another service's name, and
+// looks for a grpc or a grpcs endpoint depending on its own dial options, so the value has both.
 func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 	metadata := e.strings()
 	e.addWeight(metadata)

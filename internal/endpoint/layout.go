@@ -9,43 +9,42 @@ import (
 	"unique"
 )
 
-// Layout is one way to keep an endpoint in etcd: one of the variables below, or what [MappedJSON]
-// returns. Layouts are comparable. The zero value is none.
+// Layout is one form of an endpoint in etcd: one of the variables below, or the result of
+// [MappedJSON]. Layouts are comparable. The zero value is no layout.
 type Layout struct {
 	*format
 	fields unique.Handle[JSONFields] // of home-made JSON
 }
 
-// format is what all layouts of a kind have in common: a row of the table.
+// format is a row of the table: the properties that all layouts of a kind share.
 type format struct {
-	number   int32  // in the enum of the proto option; 0 if there is none
-	name     string // as it is spelled in targets; "" for home-made JSON, which is spelled by its fields
+	number   int32  // in the enum of the proto option; 0 if absent there
+	name     string // in targets; "" for home-made JSON, which its fields name
 	constant string // the variable of package runtime
-	entry    string // what errors call an entry; "" if none is about one
-	ends     *place // nil if it is read but not written
-	// encode writes the value of an endpoint that has been checked.
+	entry    string // names an entry in errors; "" if no error is about an entry
+	ends     *place // nil if the layout is read but not written
+	// encode writes the value of a checked endpoint.
 	encode   func(l Layout, key string, e Endpoint) ([]byte, error)
 	needPort bool
 	json     bool // values are JSON
-	metadata bool // values have room for metadata
-	dialect       // of JSON with the address in fields of its own
+	metadata bool // values can carry metadata
+	dialect       // of JSON with an address in its fields
 }
 
-// place says what a layout's etcd keys end in.
+// place is the last part of a layout's etcd keys.
 type place struct {
-	spelled string // as the documentation spells the key
-	lease   bool   // it has the lease id, so that a lease holds one such entry of a service key
+	spelled string // in the documentation
+	lease   bool   // the key has the lease id, so that a lease holds one such entry of a service key
 	end     func(e Endpoint, lease int64) string
 }
 
-// The places that several layouts share.
+// Several layouts share these places.
 var (
 	atInstance = &place{"<key>/<instance>", false, func(e Endpoint, _ int64) string { return "/" + e.Instance }}
 	atAddr     = &place{"<key>/<address>", false, func(e Endpoint, _ int64) string { return "/" + e.Addr }}
 )
 
-// table has all layouts but home-made JSON, in the order of their numbers, those without one last. The files
-// of the layouts add to it.
+// table has all layouts but home-made JSON, in the order of their numbers, those without a number last. The files of the layouts fill it.
 var table []Layout
 
 // layout adds a row to the table.
@@ -58,25 +57,25 @@ func layout(f format) Layout {
 	return l
 }
 
-// Layouts returns the layouts that an entry can be written in, without home-made JSON, in the order of the proto's.
+// Layouts returns the layouts that servers write, without home-made JSON, in the order of the proto enum.
 func Layouts() []Layout {
 	return slices.DeleteFunc(slices.Clone(table), func(l Layout) bool { return l.encode == nil })
 }
 
-// Public returns the layout as package runtime has it, a runtime.Layout. That package sets it.
+// Public converts a layout to a runtime.Layout. Package runtime sets it.
 var Public func(Layout) any
 
-// mappedJSON is what all layouts of home-made JSON have in common.
+// mappedJSON is the format of all layouts of home-made JSON.
 var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", ends: atInstance, encode: encodeMapped, needPort: true, json: true}
 
-// MappedJSON returns the layout of a home-made JSON with these fields. Equal fields make equal layouts.
+// MappedJSON returns the layout of home-made JSON with these fields. Equal fields give equal layouts.
 func MappedJSON(fields JSONFields) Layout {
 	return Layout{format: mappedJSON, fields: unique.Make(fields)}
 }
 
 func (l Layout) mapped() bool { return l.format == mappedJSON }
 
-// LayoutByName finds a layout by what its String returns.
+// LayoutByName returns the layout whose String is name.
 func LayoutByName(name string) (Layout, error) {
 	var names []string
 	for _, l := range Layouts() {
@@ -88,7 +87,7 @@ func LayoutByName(name string) (Layout, error) {
 	return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// LayoutNumbered finds a layout by its number in the enum of the proto option.
+// LayoutNumbered returns the layout with a number in the enum of the proto option.
 func LayoutNumbered(number int32) (Layout, bool) {
 	for _, l := range Layouts() {
 		if l.number == number {
@@ -98,7 +97,7 @@ func LayoutNumbered(number int32) (Layout, bool) {
 	return Layout{}, false
 }
 
-// IsZero reports whether l is no layout.
+// IsZero reports whether l is the zero Layout.
 func (l Layout) IsZero() bool { return l.format == nil }
 
 func (l Layout) String() string {
@@ -111,7 +110,7 @@ func (l Layout) String() string {
 	return l.name
 }
 
-// Check returns why nothing can be written or read in l, nil if it can.
+// Check returns why l can be neither written nor read, nil if it can.
 func (l Layout) Check() error {
 	if !l.mapped() {
 		return nil
@@ -126,7 +125,7 @@ func (l Layout) Check() error {
 // a service key.
 func (l Layout) LeaseInKey() bool { return l.ends.lease }
 
-// Constant is the name of the variable of package runtime, "" for home-made JSON and what is not written.
+// Constant is the name of the layout's variable in package runtime, "" for home-made JSON and layouts that are not written.
 func (l Layout) Constant() string { return l.constant }
 
 // Written reports whether servers write the layout.
@@ -135,7 +134,7 @@ func (l Layout) Written() bool { return !l.IsZero() && l.encode != nil }
 // JSON reports whether values are JSON.
 func (l Layout) JSON() bool { return l.json }
 
-// Metadata reports whether values have room for metadata, and so for the mark of leaving.
+// Metadata reports whether values can carry metadata, and so the mark of leaving.
 func (l Layout) Metadata() bool {
 	if l.mapped() {
 		return l.fields.Value().Metadata != ""
@@ -148,7 +147,7 @@ func (l Layout) Key(key string, e Endpoint, lease int64) string {
 	return key + l.ends.end(e, lease)
 }
 
-// Instance is the instance id that readers see of e.
+// Instance is the instance id that readers read for e.
 func (l Layout) Instance(e Endpoint) string {
 	if l.ends != atInstance {
 		return e.Addr
@@ -156,7 +155,7 @@ func (l Layout) Instance(e Endpoint) string {
 	return e.Instance
 }
 
-// Encode writes the value of e under the service key. What a [Reader] would refuse is an error.
+// Encode writes the value of e under the service key. It returns an error for an endpoint that a [Reader] would reject.
 func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	if l.encode == nil {
 		return nil, fmt.Errorf("layout %v is read but not written", l)
@@ -187,5 +186,5 @@ func (e Endpoint) longest() string {
 	})
 }
 
-// lastSegment returns the last segment of a service key, which other frameworks take for the service's name.
+// lastSegment returns the last segment of a service key, which other frameworks use as the service's name.
 func lastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }

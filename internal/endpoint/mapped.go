@@ -23,7 +23,7 @@ type JSONFields struct {
 	Instance string
 	Version  string
 	Zone     string
-	Weight   string // a number, or the text of one
+	Weight   string // a number, or a string with one
 	Metadata string // an object of strings
 	Name     string // written as the key's last segment; not read
 }
@@ -43,7 +43,7 @@ func (f JSONFields) All(yield func(option, name string) bool) {
 	}
 }
 
-// String returns the fields as they are written in the option json_layout.
+// String returns the fields in the form of the option json_layout.
 func (f JSONFields) String() string {
 	var parts []string
 	for option, name := range f.All {
@@ -86,18 +86,18 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]any{ // all fields without a name end up under ""
+	all := map[string]any{ // all unnamed fields share the key ""
 		f.Addr: e.Addr, f.Host: host, f.Port: number, f.Instance: e.Instance, f.Version: e.Version, f.Zone: e.Zone, f.Weight: e.Weight,
 		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
 	}
-	if e.Weight == 0 { // to others, a weight of 0 may mean no calls
+	if e.Weight == 0 { // others may read a weight of 0 as no calls
 		delete(all, f.Weight)
 	}
 	delete(all, "")
 	return json.Marshal(all)
 }
 
-// metadata returns the metadata of e, with the version, zone and weight that have no field of their own.
+// metadata returns the metadata of e, and the version, zone and weight if they have no field of their own.
 func (f JSONFields) metadata(e Endpoint) map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
 	maps.Copy(all, e.Metadata)
@@ -118,7 +118,7 @@ type mappedDocument struct {
 	addr, host, port, instance, version, zone, weight, metadata json.RawMessage
 }
 
-// document returns the fields of a value that is home-made JSON or another JSON.
+// document returns the fields of a value, which may be home-made or other JSON.
 func (f JSONFields) document(value []byte) *mappedDocument {
 	d := &mappedDocument{}
 	rawjson.Members(value, func(name, value []byte) bool {
@@ -128,14 +128,13 @@ func (f JSONFields) document(value []byte) *mappedDocument {
 	return d
 }
 
-// located reports whether the fields of the address are there.
+// located reports whether the fields of the address are present.
 func (d *mappedDocument) located() bool {
 	return present(d.addr) || present(d.host) && present(d.port)
 }
 
-// decodeMapped reads an entry that has an address where l has it. If a known layout has its address there, too, the
-// entry is read as one of that layout, and what the fields of l say is put over it: nothing is lost of what
-// would be read without l. Otherwise the entry is l's alone.
+// decodeMapped reads an entry that has its address where l has it. If a known layout has its address there, too, the entry is read in
+// that layout, and the fields of l override the result: no field is lost that a reader without l would read. Otherwise the entry is in l.
 func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte) (Endpoint, Layout, error) {
 	fields := l.fields.Value()
 	d, layout, foreign := fields.shared(own, value)
@@ -148,7 +147,7 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 		return Endpoint{}, layout, inEntry(layout, err)
 	}
 	own.overlay(&e)
-	// Without an id that can be used there is the one of the key, as there would be without l.
+	// If the id is missing or invalid, the key gives the id, as without l.
 	if id := word(own.instance); CheckInstance(id) == nil {
 		e.Instance = id
 	}
@@ -158,9 +157,8 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 	return e, layout, nil
 }
 
-// shared returns the known layout that has its address where own has it, the zero value if there is none, and the
-// fields of that layout. Those to which f gives another meaning are not among them. foreign reports whether there
-// are any that f does not name.
+// shared returns the known layout that has its address where own has it, or the zero value, and the fields of that layout except
+// those to which f gives another meaning. foreign reports whether the layout has fields in the value that f does not name.
 func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layout Layout, foreign bool) {
 	var address []json.RawMessage
 	for _, l := range table {
@@ -188,13 +186,13 @@ func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layou
 	if other, ok := d.layout(present); ok && layout.array && !d.all(layout.unless, absent) {
 		layout = other
 	}
-	if !d.all(layout.beside, present) {
+	if !d.all(layout.needs, present) {
 		return d, Layout{}, false
 	}
 	return d, layout, foreign
 }
 
-// addressIn returns what own has in the fields in which the dialect has its address, nil if own has it elsewhere.
+// addressIn returns the values of own's address if it is in the address fields of the dialect, nil otherwise.
 func (d dialect) addressIn(f JSONFields, own *mappedDocument) []json.RawMessage {
 	names, values := []string{f.Addr}, []json.RawMessage{own.addr}
 	if f.Addr == "" {
@@ -257,7 +255,7 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 	return e, nil
 }
 
-// overlay puts what the fields say over e, save the address and the instance id.
+// overlay sets the fields of e that d has, except the address and the instance id.
 func (d *mappedDocument) overlay(e *Endpoint) {
 	e.take(d.metadata)
 	takeText(&e.Version, d.version)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestMappedJSON has readers that were told of a home-made JSON. Where it has its address where a known layout has it, its fields are
-// read in either. Other layouts are read as they are without it.
+// TestMappedJSON reads entries with readers of a home-made JSON. If the home-made JSON and a known layout
+// share the address field, the fields of both are read. Entries in other layouts are read as without it.
 func TestMappedJSON(t *testing.T) {
 	whole := JSONFields{Addr: "endpoint", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"}
 	split := JSONFields{Host: "ip", Port: "port"}
@@ -46,7 +46,7 @@ func TestMappedJSON(t *testing.T) {
 		}
 		got, gotLayout, ok, err := Reader{JSON: layout}.Decode("svc", "svc/a", []byte(tt.value), 0)
 		if err != nil || !ok || gotLayout != tt.layout || !got.Equal(tt.want) {
-			t.Errorf("%s beside %v is %+v in %v, %v, %v\nwant %+v in %v", tt.value, tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
+			t.Errorf("%s with %v is %+v in %v, %v, %v\nwant %+v in %v", tt.value, tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
 		}
 	}
 	for value, fields := range map[string]JSONFields{
@@ -55,7 +55,7 @@ func TestMappedJSON(t *testing.T) {
 		`{"Host":"h","Port":1,"Metadata":{"dubbo.endpoints":"[{\"port\":1,\"protocol\":\"dubbo\"}]"}}`: {Host: "Host", Port: "Port", Metadata: "Metadata"},
 	} {
 		if e, layout, _, err := (Reader{JSON: MappedJSON(fields)}).Decode("svc", "svc/a", []byte(value), 0); err == nil {
-			t.Errorf("%s beside %v is %+v in %v", value, fields, e, layout)
+			t.Errorf("%s with %v is %+v in %v", value, fields, e, layout)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func TestNewReader(t *testing.T) {
 	}
 }
 
-// TestMappedJSONSaysWhatIsMissing has entries that are in the layout, and lack what is needed.
+// TestMappedJSONSaysWhatIsMissing reads entries in the layout that lack a needed value.
 func TestMappedJSONSaysWhatIsMissing(t *testing.T) {
 	addr, split := MappedJSON(JSONFields{Addr: "at", Instance: "id"}), MappedJSON(JSONFields{Host: "ip", Port: "port"})
 	for _, tt := range []struct {
@@ -121,7 +121,7 @@ func TestMappedJSONSaysWhatIsMissing(t *testing.T) {
 		{addr, `{"at":"h:1","id":[1]}`, "json_layout entry: the instance id is [1], neither a string nor a number"},
 		{addr, `{"at":null}`, `JSON that names no address: nothing where json_layout {addr: "at" instance: "id"} has it, no Addr (etcd)`},
 		{addr, `{"at":"h:1","id":"a/b"}`, "must not have a slash"},
-		{MappedJSON(JSONFields{Addr: "node.at"}), `{"node":{"at":"h:1"}}`, `nothing where json_layout {addr: "node.at"} has it`}, // a path is none
+		{MappedJSON(JSONFields{Addr: "node.at"}), `{"node":{"at":"h:1"}}`, `nothing where json_layout {addr: "node.at"} has it`}, // not a path
 		{split, `{"ip":"h"}`, `nothing where json_layout {host: "ip" port: "port"} has it`},
 		{split, `{"ip":"h","port":true}`, "json_layout entry: the port is true, neither a number nor the text of one"},
 		{split, `{"ip":"h","port":65536}`, "want a port from 1 to 65535"},

@@ -1,23 +1,23 @@
 package endpoint
 
-// Marks are the marks of entries that are being withdrawn. A mark covers what its owner had at the address when the mark was
-// put, in whatever layout, for not every layout can carry one: the entries of that instance, and those that name none and are
-// on its lease. It covers nothing newer, and nothing of others: another instance may come to the address, or share it.
-type Marks map[owner]int64 // the revision of the latest
+// Marks holds the marks of entries that are being withdrawn. Not every layout can carry a mark, so a mark covers all
+// entries that its owner had at the address at that time: those of the instance, and those without an instance id on
+// its lease. It covers no newer entries and no other instances: another instance may reuse or share the address.
+type Marks map[owner]int64 // the revision of the latest mark
 
-// owner is one of the names of who has entries at an address: an instance, or a lease.
+// owner identifies the owner of entries at an address by its instance or its lease.
 type owner struct {
 	addr, instance string
 	lease          int64
 }
 
-// Mark is an entry that is being withdrawn, put so at a revision.
+// Mark is an entry that its owner marked at a revision.
 type Mark struct {
 	Addr, Instance  string
 	Lease, Revision int64
 }
 
-// Add notes a mark.
+// Add adds a mark.
 func (m Marks) Add(mark Mark) {
 	names := [...]owner{{addr: mark.Addr, instance: mark.Instance}, {addr: mark.Addr, lease: mark.Lease}}
 	for _, name := range names {
@@ -25,7 +25,7 @@ func (m Marks) Add(mark Mark) {
 	}
 }
 
-// Cover reports whether an entry on a lease is being withdrawn.
+// Cover reports whether a mark covers an entry on a lease.
 func (m Marks) Cover(e Entry, lease int64) bool {
 	addr := e.Endpoint.Addr
 	by := func(name owner) bool {

@@ -2,12 +2,12 @@ package endpoint
 
 import "testing"
 
-// A mark covers what its owner had at the address, and nothing of others, nor anything newer.
+// TestMarksCover checks that a mark covers the entries of its owner at the address, but no newer ones and none of others.
 func TestMarksCover(t *testing.T) {
 	m := Marks{}
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 5})
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 3}) // an older one changes nothing
-	m.Add(Mark{Addr: "h:2", Instance: "added", Revision: 5})       // by hand, on no lease
+	m.Add(Mark{Addr: "h:2", Instance: "added", Revision: 5})       // without a lease
 	for _, tt := range []struct {
 		addr, instance string
 		layout         Layout
@@ -15,7 +15,7 @@ func TestMarksCover(t *testing.T) {
 		covers         bool
 	}{
 		{"h:1", "a", EndpointJSON, 7, 5, true},
-		{"h:1", "a", Kratos, 6, 4, true}, // left by a process before it
+		{"h:1", "a", Kratos, 6, 4, true}, // of an earlier process
 		{"h:1", "h:1", LeaseSuffix, 7, 4, true},
 		{"h:1", "h:1", Kitex, 7, 4, true},
 		{"h:1", "a", EndpointJSON, 7, 6, false},

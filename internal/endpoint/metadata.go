@@ -8,8 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// The names under which metadata keeps Endpoint's own fields, and the name for metadata that is not an
-// object.
+// These are the names under which metadata keeps Endpoint's own fields, and the name for metadata that is not an object.
 const (
 	nameVersion  = "version"
 	nameZone     = "zone"
@@ -17,8 +16,8 @@ const (
 	nameMetadata = "metadata"
 )
 
-// fieldName returns the name of the Endpoint field that a piece of metadata belongs in, and the piece's own
-// name if there is none. The name may have a capital.
+// fieldName returns the name of the Endpoint field for a piece of metadata, or the piece's own name
+// if no field matches. The name may be capitalized.
 func fieldName(name string) string {
 	switch name {
 	case "Version":
@@ -31,7 +30,7 @@ func fieldName(name string) string {
 	return name
 }
 
-// take fills e from metadata, which is JSON of any kind.
+// take sets the fields of e from metadata, which is any JSON.
 func (e *Endpoint) take(metadata json.RawMessage) {
 	switch {
 	case !present(metadata):
@@ -42,7 +41,7 @@ func (e *Endpoint) take(metadata json.RawMessage) {
 	}
 }
 
-// piece adds a piece of metadata that no field is meant for.
+// piece adds a piece of metadata that belongs to no field.
 func (e *Endpoint) piece(name, value string) {
 	if e.Metadata == nil {
 		e.Metadata = make(map[string]string)
@@ -50,13 +49,12 @@ func (e *Endpoint) piece(name, value string) {
 	e.Metadata[name] = value
 }
 
-// set fills the field that a piece of metadata belongs in, or else adds it to the metadata. It reports
-// whether to go on.
+// set sets the field for a piece of metadata, or else adds it to the metadata. It returns whether to go on.
 func (e *Endpoint) set(rawName, raw []byte) bool {
 	name, value := fieldName(string(rawName)), rawjson.Text(raw)
 	var weight uint32
 	var number bool
-	if name == nameWeight { // what fails to parse costs an error
+	if name == nameWeight { // a failed parse allocates an error
 		weight, number = parseWeight(value)
 	}
 	switch {
@@ -77,17 +75,17 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 	return len(e.Metadata) <= MaxMetadata
 }
 
-// takeText fills a field from one beside the metadata. A value that is neither a string nor a number is ignored.
+// takeText sets a field from one outside the metadata. It ignores a value that is neither a string nor a number.
 func takeText(field *string, raw json.RawMessage) {
 	if text := word(raw); text != "" {
 		*field = text
 	}
 }
 
-// takeWeight fills the weight from a field beside the metadata. A value that is not a weight is ignored.
+// takeWeight sets the weight from a field outside the metadata. It ignores a value that is not a weight.
 func (e *Endpoint) takeWeight(raw json.RawMessage) {
 	text := word(raw)
-	if text == "" { // what fails to parse costs an error
+	if text == "" { // a failed parse allocates an error
 		return
 	}
 	if weight, ok := parseWeight(text); ok && weight != 0 {
@@ -119,8 +117,7 @@ func (e Endpoint) members() map[string]any {
 	return all
 }
 
-// strings returns the metadata with the zone, for layouts whose metadata is strings and that have no
-// field for a zone.
+// strings returns the metadata with the zone, for layouts with string metadata and no field for a zone.
 func (e Endpoint) strings() map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
 	maps.Copy(all, e.Metadata)
@@ -130,7 +127,7 @@ func (e Endpoint) strings() map[string]string {
 	return all
 }
 
-// addWeight adds the weight to metadata that is strings.
+// addWeight adds the weight to string metadata.
 func (e Endpoint) addWeight(metadata map[string]string) {
 	if e.Weight != 0 {
 		metadata[nameWeight] = strconv.FormatUint(uint64(e.Weight), 10)

@@ -19,7 +19,7 @@ var (
 	fieldAddr = named("Addr", "addr")
 )
 
-// isNaming reports whether an object has the names of the naming package and no others.
+// isNaming reports whether an object has exactly the names of the naming package.
 func isNaming(names map[string]bool) bool {
 	known := 0
 	for _, name := range []string{"Op", "Addr", "Metadata"} {
@@ -39,8 +39,8 @@ func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	}{Addr: e.Addr, Metadata: e.members()})
 }
 
-// naming reads a value of etcd's naming package, or one that is almost that: many services write the names
-// in lower case, or the version, zone and weight beside the address. Those in the metadata take precedence.
+// naming reads a value of etcd's naming package, or a similar one: many services write the names in
+// lower case, or the version, zone and weight next to the address. Metadata takes precedence.
 func (d document) naming(string) (Endpoint, error) {
 	if present(d[fieldOp]) && string(d[fieldOp]) != "0" {
 		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0", printable.Short(string(d[fieldOp]), 20))

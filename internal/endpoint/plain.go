@@ -14,7 +14,7 @@ var LeaseSuffix = layout(format{
 	ends: &place{"<key><lease id>", true, func(_ Endpoint, lease int64) string { return strconv.FormatInt(lease, 10) }},
 })
 
-// GoZero is go-zero's: the bare address under the lease id.
+// GoZero is the layout of go-zero: the bare address under the lease id.
 var GoZero = layout(format{
 	number: 4, name: "go_zero", constant: "GoZero", encode: encodePlain, needPort: true,
 	ends: &place{"<key>/<lease id>", true, func(_ Endpoint, lease int64) string { return "/" + strconv.FormatInt(lease, 10) }},
@@ -23,7 +23,7 @@ var GoZero = layout(format{
 func encodePlain(_ Layout, _ string, e Endpoint) ([]byte, error) { return []byte(e.Addr), nil }
 
 func decodePlain(value []byte) (Endpoint, error) {
-	// Longer than any host:port can be: not to be copied.
+	// The value is longer than any host:port, so it is not copied.
 	if len(value) > 512 {
 		return Endpoint{}, fmt.Errorf("%d bytes that are neither host:port nor JSON", len(value))
 	}

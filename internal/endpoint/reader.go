@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// Reader reads the entries of a service key. It tells all layouts with a slash after the key apart by
-// their values, and reads the others only if it is made for them. Readers are comparable.
+// Reader reads the entries of a service key. It distinguishes the layouts with a slash after the key by their
+// values, and reads the other layouts only if its fields enable them. Readers are comparable.
 type Reader struct {
-	LeaseSuffix bool   // read the entries of [LeaseSuffix]
-	JSON        Layout // read the entries of this [MappedJSON], too; the zero value for none
+	LeaseSuffix bool   // also read entries in [LeaseSuffix]
+	JSON        Layout // also read entries in this [MappedJSON]; zero: none
 }
 
-// NewReader returns a reader of all layouts with a slash after the key, and of those given.
+// NewReader returns a reader of all layouts with a slash after the key, and of the given layouts.
 func NewReader(layouts ...Layout) (Reader, error) {
 	var r Reader
 	for _, l := range layouts {
@@ -38,9 +38,8 @@ func NewReader(layouts ...Layout) (Reader, error) {
 	return r, nil
 }
 
-// Range is the etcd range [from, end) that holds the entries of a service key. The byte after "/"
-// is "0" and digits follow, so one range covers both the slash layouts and the lease suffix, and
-// leaves neighbours such as "key-admin" out.
+// Range returns the etcd range [from, end) of the entries of a service key. The byte after "/" is "0", so one range
+// covers both the layouts with a slash and the lease suffix, and excludes neighbours such as "key-admin".
 func (r Reader) Range(key string) (from, end string) {
 	if r.LeaseSuffix {
 		return key + "/", key + ":"
@@ -48,11 +47,10 @@ func (r Reader) Range(key string) (from, end string) {
 	return key + "/", key + "0"
 }
 
-// Decode reads one entry found at etcdKey, on a lease or on none (0), under the service key. An entry
-// is of the lease suffix only when its suffix is the decimal id of the very lease it hangs on.
+// Decode reads one entry found at etcdKey, on a lease or none (0), under the service key. An entry
+// has the lease suffix only if its suffix is the decimal id of its own lease.
 //
-// ok is false for what is no entry of this service key at all, such as a nested key or a
-// neighbour's. err is a malformed entry.
+// ok is false for a key that holds no entry of the service, such as a nested key or a neighbour's. err is non-nil for a malformed entry.
 func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoint, layout Layout, ok bool, err error) {
 	suffix, ok := strings.CutPrefix(etcdKey, key)
 	if !ok || suffix == "" {
@@ -71,7 +69,7 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 		return Endpoint{}, Layout{}, false, nil
 	}
 	if instance == "" || len(instance) > MaxInstance || !utf8.ValidString(instance) {
-		return Endpoint{}, Layout{}, true, fmt.Errorf("%.80q, of %d bytes, is no instance id", instance, len(instance))
+		return Endpoint{}, Layout{}, true, fmt.Errorf("invalid instance id %.80q (%d bytes)", instance, len(instance))
 	}
 	e, layout, err = r.decodeValue(key, instance, value)
 	if err != nil {

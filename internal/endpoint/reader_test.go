@@ -10,7 +10,7 @@ import (
 // reader reads all layouts but home-made JSON.
 var reader = Reader{LeaseSuffix: true}
 
-// decoded are entries with what they are read as.
+// decoded has entries and the endpoints they decode to.
 var decoded = []struct {
 	name    string
 	etcdKey string
@@ -69,8 +69,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// malformed are values that are no entry, or lack what is needed, with the error, which names the format and the field. Addresses
-// by themselves are for TestCheckAddr, and values that end too early, or have a field of another type, for bad_test.go.
+// malformed maps malformed values to part of the error, which names the format and the field.
+// TestCheckAddr tests addresses; bad_test.go tests truncated values and fields of wrong types.
 var malformed = map[string]string{
 	"":                         "empty",
 	"1.2.3.4:80\n":             "want a port",
@@ -142,7 +142,7 @@ func TestDecodeNotOurs(t *testing.T) {
 	}
 }
 
-// TestMetadataIsBounded holds what others write within bounds.
+// TestMetadataIsBounded checks the bound on the metadata that others write.
 func TestMetadataIsBounded(t *testing.T) {
 	pieces := func(n int) map[string]string {
 		m := make(map[string]string)
@@ -171,7 +171,7 @@ func TestMetadataIsBounded(t *testing.T) {
 	}
 }
 
-// Instances that say that they do not speak gRPC are no endpoints.
+// TestProtocols checks that instances of another protocol than gRPC are rejected.
 func TestProtocols(t *testing.T) {
 	const micro, dubbo = `{"nodes":[{"id":"a","address":"h:1","metadata":{"k":"v"PROTOCOL}}]}`,
 		`{"Host":"h","Port":1,"Metadata":{"k":"v"PROTOCOL}}`

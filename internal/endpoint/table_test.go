@@ -10,7 +10,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// The table has each layout of the proto's enum, package runtime a variable for it, and docs/layouts.md a row.
+// TestTable checks that each layout of the proto enum is in the table, in package runtime and in docs/layouts.md.
 func TestTable(t *testing.T) {
 	variables, page := read(t, "../../runtime/layout.go"), read(t, "../../docs/layouts.md")
 	for _, l := range Layouts() {
@@ -34,7 +34,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestTroubleIsOnThePage compares what readers accept with the rows of docs/layouts.md. Layouts that share a key are never written together.
+// TestTroubleIsOnThePage compares Trouble with the rows of docs/layouts.md. Layouts with the same key are never written together.
 func TestTroubleIsOnThePage(t *testing.T) {
 	page, e := read(t, "../../docs/layouts.md"), Endpoint{Instance: "one", Addr: "10.0.0.7:9000"}
 	for reader, own := range map[string]Layout{"kratos'": Kratos, "kitex'": Kitex, "GoFrame's": GoFrame, "go-micro's": GoMicro} {
@@ -51,7 +51,7 @@ func TestTroubleIsOnThePage(t *testing.T) {
 	}
 }
 
-// fits reports whether the first line of a text has a part and ends in another.
+// fits reports whether the first line of a text contains part and ends in end.
 func fits(text, part, end string) bool {
 	line, _, _ := strings.Cut(text, "\n")
 	return strings.Contains(line, part) && strings.HasSuffix(line, end)

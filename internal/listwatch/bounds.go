@@ -1,6 +1,6 @@
 package listwatch
 
-// Bounds limit how much of a range is kept, whoever writes it. 0 means no bound.
+// Bounds limit how much of a range is kept. 0 means no bound.
 type Bounds struct {
 	Entries int
 	Bytes   int // of memory, by Config.Size
@@ -9,11 +9,11 @@ type Bounds struct {
 const (
 	// itemSize is roughly the memory of an entry without its key and its value.
 	itemSize = 128
-	// maxBad bounds how many malformed values are remembered as reported.
+	// maxBad bounds the malformed values that are remembered as reported.
 	maxBad = 10_000
 )
 
-// usage is how much of the bounds entries take.
+// usage is the part of the bounds that entries use.
 type usage struct{ entries, bytes int }
 
 func (u usage) plus(v usage) usage { return usage{u.entries + v.entries, u.bytes + v.bytes} }
@@ -25,8 +25,8 @@ func (b Bounds) within(u usage) bool {
 	return (b.Entries <= 0 || u.entries <= b.Entries) && (b.Bytes <= 0 || u.bytes <= b.Bytes)
 }
 
-// hasRoom reports whether entries were left out, and half of the bounds is free. With less, a full range whose entries come and go
-// would be listed at each probe.
+// hasRoom reports whether entries were left out and half of the bounds is free. With a smaller
+// share, a full range whose entries come and go would be listed at each probe.
 func (s *set[T]) hasRoom() bool { return s.truncated && s.bounds.within(s.used.plus(s.used)) }
 
 // usageOf returns the usage of an entry, which may be nil.

@@ -9,14 +9,14 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// created is an entry that was put at one revision and never since.
+// created returns an entry that was put once, at a revision.
 func created(key, value string, revision int) *mvccpb.KeyValue {
 	k := kv(key, value, revision)
 	k.CreateRevision = int64(revision)
 	return k
 }
 
-// newBounded returns a set with room for three entries, or for three of a value of 2,000 bytes.
+// newBounded returns a set with room for three entries, or for three with values of 2,000 bytes.
 func newBounded(malformed *[]string) set[string] {
 	s := newSet(malformed)
 	s.size = func(v string) int { return len(v) }
@@ -35,7 +35,7 @@ func short(items []*Item[string]) string {
 	return strings.Join(parts, " ")
 }
 
-// TestSetIsBounded takes as much of a range as the bounds allow.
+// TestSetIsBounded checks that a set takes as much of a range as the bounds allow.
 func TestSetIsBounded(t *testing.T) {
 	big := 2000
 	type kvs = []*mvccpb.KeyValue
@@ -77,7 +77,7 @@ func TestSetIsBounded(t *testing.T) {
 	}
 }
 
-// Removed entries are published as long as they are within the bounds.
+// Removed entries are published within the bounds.
 func TestWhatIsRemovedIsBounded(t *testing.T) {
 	s := newBounded(new([]string))
 	for n := range 100 {
@@ -90,7 +90,7 @@ func TestWhatIsRemovedIsBounded(t *testing.T) {
 	s.put(created("a", "1", 100))
 	s.remove("a")
 	if n := len(s.takeRemoved()); n != 1 {
-		t.Errorf("%d removed entries are told of later", n)
+		t.Errorf("%d removed entries are published later, want 1", n)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestCoreSaysWhatIsLeftOut(t *testing.T) {
 	)
 }
 
-// Whoever writes the range causes few lines.
+// Writers of the range cause few log lines.
 func TestCoreLogsFewLines(t *testing.T) {
 	c, lines := testCore(testSpec()), 0
 	c.follow(t, watching...)

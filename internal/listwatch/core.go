@@ -18,66 +18,65 @@ import (
 )
 
 const (
-	// A list's timeout starts at firstListTimeout, so that a fallback is used soon, and grows to maxListTimeout, for a large range over a slow line.
+	// A list's timeout starts at firstListTimeout, for an early fallback, and grows to maxListTimeout, for a large range over a slow line.
 	firstListTimeout = time.Second
 	maxListTimeout   = 10 * time.Second
 	localListTimeout = 500 * time.Millisecond
-	probeTimeout     = 2500 * time.Millisecond // enough for an etcd that answers after two seconds
+	probeTimeout     = 2500 * time.Millisecond // enough for an etcd that answers in two seconds
 	watchTimeout     = 5 * time.Second
 
-	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
+	// steadyAfter is the age of a watch from which its failure is retried at once.
 	steadyAfter = 5 * time.Second
 
-	// firstRetryPause is the pause after a failure, and firstRefusedPause that after a refusal, which
-	// lasts until someone changes something.
+	// firstRetryPause is the pause after a failure, and firstRefusedPause the pause after a refusal,
+	// which usually lasts until someone changes the configuration.
 	firstRetryPause   = 50 * time.Millisecond
 	maxListPause      = time.Second
 	maxWatchPause     = 5 * time.Second
 	firstRefusedPause = 500 * time.Millisecond
 )
 
-// errNotOpened is the outcome of callWatch where etcd has not answered in time.
+// errNotOpened is the outcome of callWatch if etcd has not answered in time.
 var errNotOpened = errors.New("etcd did not open it")
 
-// call is a step of the shell that takes time. The shell feeds its outcome back as the next event.
+// call is a step of the shell that takes time. The shell reports the outcome as the next event.
 type call int
 
 const (
-	callPause     call = iota // wait for a part of the timeout, or for the connection to be back
+	callPause     call = iota // wait for a part of the timeout, or until the connection is back
 	callList                  // read a page of the range
-	callListLocal             // read one as one member sees it, which takes no leader
+	callListLocal             // read a page from one member, without a leader
 	callWatch                 // open a watch from the revision on
-	callWait                  // wait until an instant, for an answer of the watch, or for trouble
+	callWait                  // wait until an instant, an answer of the watch, or trouble
 	callVerify                // read a page of the range while the watch goes on
-	callProbe                 // read the number of keys and the one changed last
+	callProbe                 // read the number of keys and the key changed last
 )
 
-// event is the outcome of a call. The zero value says that a pause is over, an instant is reached, or
-// a watch is open.
+// event is the outcome of a call. The zero value means that a pause is over, an instant is reached, or a watch is open.
 type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
 	answer *clientv3.WatchResponse // callWait, callProbe
-	doubt  bool                    // callWait, callProbe: another range of the client has found trouble with etcd
+	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
 	back   bool                    // callPause, callWait, callProbe: the connection to etcd is back
 	err    error                   // the call failed; callWait, callProbe: the watch ended
-	why    error                   // what err does not say itself, such as why the connection to etcd is down
+	why    error                   // the cause that err lacks, such as why the connection to etcd is down
 
-	ranges int // that the etcd client follows
+	ranges int // ranges that the etcd client follows
 }
 
-// step is what the shell does next: it applies the effects, in this order, and then makes the call.
+// step is the next step of the shell: apply the effects, in this order, and then make the call.
 type step[T any] struct {
 	effects[T]
 	action
 }
 
-// effects are what the shell does without waiting for anything.
+// effects are actions of the shell that do not wait.
 type effects[T any] struct {
-	closeWatch bool       // close the watch, and open later ones on another stream
+	closeWatch bool       // close the watch, and open later watches on another stream
 	doubt      bool       // make the other ranges of the client list again
-	relisted   string     // count a list that became necessary, by this cause; "": none
+	relisted   string     // count a repeated list with this cause; "": none
 	malformed  []string   // count the malformed values of these keys
-	notes      []note     // log these
+	notes      []note     // log these lines
 	update     *Update[T] // publish this; nil: nothing
 }
 
@@ -97,41 +96,40 @@ type action struct {
 	until    time.Time     // callWait
 }
 
-// core follows one range of etcd keys: it decides what to ask etcd, what the answers mean,
-// and when an update is published.
+// core follows one range of etcd keys: it decides which call to make, interprets the answers, and decides when to publish an update.
 //
 //	list ──▶ watch ──▶ wait ◀──▶ verify, probe
 //	 ▲ │       │        │          │
 //	 │ ▼       ▼        ▼          │
 //	pause ◀────────────────────────┘
 //
-// It does no I/O and reads no clock: step takes an event and the time, and returns what to do.
+// It does no I/O and reads no clock: step takes an event and the time, and returns the next step.
 type core[T any] struct {
 	name    string // the first key of the range, for logs and errors
 	replica replica[T]
 	doing   call
 	effects effects[T] // of this step
 
-	listing     listing[T]      // the list under way, by callList, callListLocal or callVerify
+	listing     listing[T]      // the current list, by callList, callListLocal or callVerify
 	listTimeout time.Duration   // of the next page
-	listErr     error           // of the list before callListLocal
-	retries     backoff.Backoff // of lists that failed
-	refusals    backoff.Backoff // of lists that were refused
+	listErr     error           // the error of the list before callListLocal
+	retries     backoff.Backoff // of failed lists
+	refusals    backoff.Backoff // of refused lists
 	rebuilds    backoff.Backoff // of watches
 
-	openedAt time.Time // when the watch was opened; zero: there is none
+	openedAt time.Time // when the watch was opened; zero: no watch is open
 
 	unpublished     bool      // the content changed since the last update
-	gathered        int       // ... by so many answers of the watch; until published, those of the last update
-	next            time.Time // when the next update may go out
+	gathered        int       // the answers of the watch with those changes; until published, those in the last update
+	next            time.Time // the earliest time of the next update
 	lastErr         error     // the error of the last update
-	failureLogged   bool      // the log says that a list or a watch failed, and not yet that a watch answers again
-	truncatedLogged bool      // the log says that entries are left out, and not yet that they fit again
+	failureLogged   bool      // a failure is logged, and its end is not
+	truncatedLogged bool      // truncation is logged, and its end is not
 
-	every time.Duration    // the silence after which the range is probed, in a client that follows few
+	every time.Duration    // the silence after which the range is probed, if the client follows few ranges
 	now   time.Time        // of this step
-	lines loglimit.Limiter // of lines that whoever writes the range can cause
-	fails loglimit.Limiter // of lines about lists that failed
+	lines loglimit.Limiter // of lines that writers of the range can cause
+	fails loglimit.Limiter // of lines about failed lists
 }
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
@@ -143,7 +141,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		rebuilds:    backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
 	c.every = probeEvery
-	if !cfg.Streams.connected { // nobody hears that etcd is another one
+	if !cfg.Streams.connected { // no event reports that etcd was replaced
 		c.every = probeSoon
 	}
 	c.replica.spread = uint8(maphash.String(seed, spec.Range.From))
@@ -152,8 +150,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	return c
 }
 
-// step takes the outcome of the last call, and returns what to do next. The first event is the zero
-// value.
+// step takes the outcome of the last call, and returns the next step. The first event is the zero value.
 func (c *core[T]) step(e event, now time.Time) step[T] {
 	c.effects, c.now = effects[T]{}, now
 	c.replica.every = max(c.every, time.Duration(e.ranges)*probeSpacing)
@@ -163,7 +160,7 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 	return step[T]{c.effects, next}
 }
 
-// published notes how long the last update took, and when it had gone out.
+// published records how long the last update took, and when it ended.
 func (c *core[T]) published(took time.Duration, at time.Time) {
 	c.next = at.Add(Pause(took, max(c.gathered, 1)))
 	c.gathered = 0
@@ -185,18 +182,18 @@ func (c *core[T]) act(e event) action {
 		return c.probed(e)
 	}
 	if e.back {
-		c.listing = listing[T]{} // begun with another etcd, maybe
+		c.listing = listing[T]{} // the list may have begun with another etcd
 	}
-	return c.list(callList, c.listTimeout) // a pause is over, or etcd is back
+	return c.list(callList, c.listTimeout) // a pause is over, or the connection is back
 }
 
-// list reads the next page of the list under way.
+// list reads the next page of the current list.
 func (c *core[T]) list(call call, timeout time.Duration) action {
 	return action{call: call, timeout: timeout, page: c.listing.page()}
 }
 
-// page takes the outcome of reading a page, and reports whether to read another one now. An error ends this try.
-// The list under way stays if the next try can go on with it.
+// page handles the outcome of reading a page, and reports whether to read another page now. An
+// error ends this try. The next try resumes the list if it can.
 func (c *core[T]) page(e event) (more bool, err error) {
 	if e.err != nil {
 		return c.listing.failed(e.err, c.name)
@@ -208,8 +205,7 @@ func (c *core[T]) page(e event) (more bool, err error) {
 	return more, err
 }
 
-// listed follows a list by a watch. With nothing known and no leader to ask, one member's own view is
-// taken, to be replaced as soon as there is a leader.
+// listed follows a list with a watch. If nothing is known and etcd has no leader, it uses one member's view until there is a leader.
 func (c *core[T]) listed(e event) action {
 	more, err := c.page(e)
 	switch {
@@ -225,14 +221,14 @@ func (c *core[T]) listed(e event) action {
 	c.listTimeout = firstListTimeout
 	c.retries.Reset()
 	c.refusals.Reset()
-	// What the last watch heard and had no time to publish may be all that is new.
+	// The last watch may have received changes that are not published yet.
 	if c.replica.listed(c.listDone(), false) || c.unpublished {
 		c.publish(nil)
 	}
 	return action{call: callWatch, timeout: watchTimeout, revision: c.replica.applied + 1}
 }
 
-// listDone returns the list under way, which is complete.
+// listDone ends the current list, which is complete, and returns it.
 func (c *core[T]) listDone() *listing[T] {
 	done := c.listing
 	c.listing = listing[T]{}
@@ -251,7 +247,7 @@ func (c *core[T]) listedLocal(e event) action {
 	return c.retry(c.listErr, e.why)
 }
 
-// retry makes a failed list again after a pause. It publishes and logs an error that differs from the last one.
+// retry repeats a failed list after a pause. It publishes and logs an error that differs from the last one.
 func (c *core[T]) retry(err, why error) action {
 	err = c.errorOf("list", err, why)
 	same := etcderr.Same(err, c.lastErr)
@@ -272,8 +268,7 @@ func (c *core[T]) retry(err, why error) action {
 	return action{call: callPause, timeout: c.retries.Bound()}
 }
 
-// rebuild closes the watch, and lists the range again after a pause. It publishes no error: users are up
-// to date, as far as is known.
+// rebuild closes the watch, and lists the range again after a pause. It publishes no error: users are up to date, as far as known.
 func (c *core[T]) rebuild(err error) action {
 	if !c.failureLogged {
 		c.failureLogged = true
@@ -296,7 +291,7 @@ func (c *core[T]) opened(e event) action {
 	return c.wait()
 }
 
-// woken takes the event that ended a wait.
+// woken handles the event that ended a wait.
 func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
 		var changed bool
@@ -318,7 +313,7 @@ func (c *core[T]) woken(e event) action {
 	return c.wait()
 }
 
-// wait waits for the watch, unless a probe is due.
+// wait waits for the watch, or probes the range if a probe is due.
 func (c *core[T]) wait() action {
 	c.flush()
 	until := c.replica.due()
@@ -347,10 +342,10 @@ func (c *core[T]) verified(e event) action {
 	return c.wait()
 }
 
-// probed takes the outcome of a probe. One that failed is repeated: etcd may be about to elect a leader.
+// probed handles the outcome of a probe. A failed probe is repeated: etcd may be about to elect a leader.
 func (c *core[T]) probed(e event) action {
 	switch {
-	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // something else came first
+	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
 		return c.woken(e)
 	case etcderr.Refused(e.err):
 		return c.rebuild(c.errorOf("list", e.err, e.why))
@@ -373,7 +368,7 @@ func (c *core[T]) probed(e event) action {
 	return c.wait()
 }
 
-// recovered notes that the watch answers, or has nothing to say.
+// recovered logs that the watch works again.
 func (c *core[T]) recovered() {
 	if c.failureLogged {
 		c.failureLogged = false
@@ -415,7 +410,7 @@ func (c *core[T]) noteTruncated() {
 	c.limited(&c.lines, text, "key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total)
 }
 
-// limited notes a warning that others can cause as often as they like.
+// limited logs a warning that others can cause without limit.
 func (c *core[T]) limited(of *loglimit.Limiter, text string, args ...any) {
 	if ok, missed := of.Allow(c.now); ok {
 		c.note(true, text, loglimit.Attrs(missed, args...)...)
@@ -426,8 +421,7 @@ func (c *core[T]) note(warn bool, text string, args ...any) {
 	c.effects.notes = append(c.effects.notes, note{warn, text, args})
 }
 
-// errorOf returns an error that says what failed, on which range, and why: err alone may only say that
-// time ran out.
+// errorOf returns an error with the failed call, the range and the cause: err may only say that time ran out.
 func (c *core[T]) errorOf(what string, err, why error) error {
 	err = etcderr.With(err, why)
 	if etcderr.Code(err) == codes.PermissionDenied {
@@ -436,10 +430,10 @@ func (c *core[T]) errorOf(what string, err, why error) error {
 	return fmt.Errorf("etcd: %s %q: %w", what, c.name, err)
 }
 
-// Causes are the words for metrics that Relisted is called with.
+// Causes are the values of the metric's cause that Relisted is called with.
 var Causes = []string{"compacted", "replaced", "missed", "closed", "no_leader", "denied", "watch_error"}
 
-// relistCause names an error for metrics, in one of [Causes].
+// relistCause returns the cause of an error for metrics, one of [Causes].
 func relistCause(err error) string {
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted):

@@ -17,7 +17,7 @@ import (
 
 const ms = time.Millisecond
 
-// Events, as the shell would report them.
+// These are events as the shell reports them.
 var (
 	ok      = event{}
 	doubt   = event{doubt: true}
@@ -34,19 +34,19 @@ func answered(resp *clientv3.WatchResponse) event { return event{answer: resp} }
 func because(e event, cause string) event         { e.why = errors.New(cause); return e }
 func many(ranges int) event                       { return event{ranges: ranges} }
 
-// keys is the answer of a probe.
+// keys returns the answer of a probe.
 func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})
 }
 
-// rule is one step: an event, when it happens, and the step that must follow.
+// rule is an event, its time, and the step that must follow.
 type rule struct {
 	at   time.Duration
 	e    event
 	want string
 }
 
-// text writes a step as a rule does.
+// text formats a step as a rule writes it.
 func (d step[T]) text(now time.Time) string {
 	var parts []string
 	if d.closeWatch {
@@ -98,7 +98,7 @@ func (d step[T]) text(now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// String writes a page as a rule does: nothing for the first one of a list, as it is at first.
+// String formats a page as a rule writes it: "" for the first page of a list with the default limit.
 func (p page) String() string {
 	var text string
 	if p.limit != firstPage || p.from != "" {
@@ -132,7 +132,7 @@ func testCoreOn(streams *Streams, spec Spec[string]) *core[string] {
 	return c
 }
 
-// follow goes through the rules, and returns the last update.
+// follow applies the rules, and returns the last update.
 func (c *core[T]) follow(t *testing.T, rules ...rule) (last *Update[T]) {
 	t.Helper()
 	for i, r := range rules {
@@ -148,14 +148,14 @@ func (c *core[T]) follow(t *testing.T, rules ...rule) (last *Update[T]) {
 	return last
 }
 
-// watching are the rules that lead to a watch of a range with one entry, open at 0.
+// watching are the rules that lead to a watch, at 0, of a range with one entry.
 var watching = []rule{
 	{0, ok, "list within 1s"},
 	{0, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
 	{0, ok, "wait 4s"},
 }
 
-// ended is the last answer of a watch: etcd has compacted its history up to a revision, unless that is 0.
+// ended returns the last answer of a watch: etcd has compacted its history up to a revision, unless that is 0.
 func ended(revision int, compacted int64) *clientv3.WatchResponse {
 	resp := watchAnswer(header(1, 1, revision))
 	resp.CompactRevision, resp.Canceled = compacted, true
@@ -173,7 +173,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{3 * time.Second, answered(events(13, create("x", "bad", 13))), "malformed value in etcd skipped, wait 30s"},
 			rule{4 * time.Second, answered(events(14, del("x", 14))), "wait 30s"},
 		),
-		"what goes is told as it was last": with(watching, // K3: it may have been marked
+		"a removed entry is published with its last value": with(watching, // K3: the last value may have the mark
 			rule{0, answered(events(14, put("a", "2", 11), del("a", 12), create("d", "1", 13), del("d", 14))), "publish [] without a=2 without d=1, wait 30s"},
 			rule{1 * time.Second, answered(events(15, create("a", "1", 15))), "publish [a=1], wait 30s"},
 		),
@@ -237,7 +237,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, read(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list within 1s"},
-			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // the truth, lower as it is
+			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // a lower revision wins
 		),
 		"a member that lags for a moment": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},
@@ -251,7 +251,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, keys(12, 1, 5), "wait 30s"},
 		),
-		"a deletion of what is not known": with(watching, // etcd was restored to a history that is as long by now
+		"a deletion of an unknown key": with(watching, // etcd was restored to a history that has reached the same length
 			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
@@ -285,11 +285,11 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{27550 * ms, ok, "list within 10s"},
 			rule{37550 * ms, late, "pause 1s"},
 			rule{38550 * ms, ok, "list within 10s"},
-			// It is back, with the same content, which is published once the watch answers.
+			// The same content is back, and is published once the watch answers.
 			rule{38550 * ms, read(list(10, kv("a", "1", 5))), "watch from 11 within 5s"},
 			rule{38550 * ms, ok, "wait 4s"},
 			rule{38550 * ms, answered(events(10)), "etcd watch restored, publish [a=1], wait 30s"},
-			// The next trouble begins with short bounds and pauses.
+			// After a recovery, bounds and pauses start short again.
 			rule{39 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 100ms"},
 			rule{39 * time.Second, ok, "list within 1s"},
 			rule{40 * time.Second, late, "etcd list failed, publish [a=1] with the error, pause 50ms"},
@@ -354,7 +354,7 @@ func TestCoreStarts(t *testing.T) {
 	}
 }
 
-// A list that etcd refuses is tried again less and less often (K9).
+// A refused list is repeated at growing intervals (K9).
 func TestCoreBacksOffFromRefusals(t *testing.T) {
 	testCore(testSpec()).follow(t,
 		rule{0, ok, "list within 1s"},
@@ -366,10 +366,10 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 		rule{4 * time.Second, ok, "list within 8s"},
 		rule{4 * time.Second, refused, "pause 4s"},
 		rule{8 * time.Second, ok, "list within 10s"},
-		rule{8 * time.Second, refused, "pause 5s"}, // the longest that the configuration allows
+		rule{8 * time.Second, refused, "pause 5s"}, // the longest pause that the configuration allows
 		rule{9 * time.Second, back, "list within 10s"},
 		rule{9 * time.Second, refused, "pause 5s"},
-		// Another trouble in between has pauses of its own.
+		// Another failure in between has its own pauses.
 		rule{14 * time.Second, ok, "list within 10s"},
 		rule{24 * time.Second, late, "list locally within 500ms"},
 		rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
@@ -383,7 +383,7 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 	)
 }
 
-// TestAClientWithoutAConnectionIsProbedOften has nobody notice that etcd is another one.
+// Without a connection, no event reports that etcd was replaced, so the range is probed often.
 func TestAClientWithoutAConnectionIsProbedOften(t *testing.T) {
 	testCoreOn(NewStreams(), testSpec()).follow(t, with(watching,
 		rule{1 * time.Second, answered(events(10)), "wait 4s"},
@@ -397,7 +397,7 @@ func TestCoreVerifies(t *testing.T) {
 		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // a was that when it went
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // a=2 is its last value
 		),
 		"another history": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
@@ -412,8 +412,7 @@ func TestCoreVerifies(t *testing.T) {
 	}
 }
 
-// TestCorePaces has changes come while the last update took a fifth of a second. Each update waits as long as the one before took,
-// and half a second at most.
+// TestCorePaces makes changes while an update takes 200 ms. Each update waits as long as the one before took, and half a second at most.
 func TestCorePaces(t *testing.T) {
 	c := testCore(testSpec())
 	c.follow(t, watching...)
@@ -423,7 +422,7 @@ func TestCorePaces(t *testing.T) {
 		rule{50 * ms, answered(events(12, put("a", "3", 12))), "wait 150ms"},
 		rule{200 * ms, ok, "publish [a=3], wait 29.85s"},
 	)
-	c.published(10*ms, start.Add(200*ms)) // two changes, for which an update waits four times as long
+	c.published(10*ms, start.Add(200*ms)) // after two changes, the next update waits four times as long
 	c.follow(t, rule{200 * ms, answered(events(13, put("a", "x", 13))), "wait 40ms"})
 	c.follow(t, rule{240 * ms, ok, "publish [a=x], wait 29.96s"})
 	c.published(time.Hour, start.Add(time.Second))
@@ -446,12 +445,12 @@ func TestCorePaces(t *testing.T) {
 		rule{2500 * ms, ok, "list within 2s"},
 		rule{2500 * ms, read(list(15, kv("a", "5", 15))), "watch from 16 within 5s"},
 		rule{2500 * ms, ok, "wait 4s"},
-		// An error is taken back without delay.
+		// The end of an error is published without delay.
 		rule{2500 * ms, answered(events(15)), "etcd watch restored, publish [a=5], wait 30s"},
 	)
 }
 
-// An error says why the connection to etcd is down (K11).
+// An error includes why the connection to etcd is down (K11).
 func TestCoreNamesTheCause(t *testing.T) {
 	const refusedPort = `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:%d: connect: connection refused"`
 	cause := fmt.Sprintf(refusedPort, 2379)
@@ -487,14 +486,14 @@ func TestCoreNamesTheCause(t *testing.T) {
 		rule{0, because(late, "no route to host"), "etcd list failed, publish [a=1] with the error, pause 200ms"},
 	)
 
-	// A cause that becomes known later is logged, and told: once.
+	// A cause that becomes known later is logged and published once.
 	c = testCore(testSpec())
 	u := c.follow(t,
 		rule{0, ok, "list within 1s"},
 		rule{0, late, "list locally within 500ms"},
 		rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 		rule{0, ok, "list within 2s"},
-		rule{0, because(late, cause), "list locally within 500ms"}, // whose error does not hide the cause
+		rule{0, because(late, cause), "list locally within 500ms"}, // its error does not hide the cause
 		rule{0, late, "etcd list failed, publish nothing known with the error, pause 100ms"},
 		rule{0, ok, "list within 4s"},
 		rule{0, late, "list locally within 500ms"},

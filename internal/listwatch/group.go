@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Group follows ranges that share a configuration. It is safe for concurrent use.
+// Group follows ranges with one configuration. It is safe for concurrent use.
 type Group[T any] struct {
 	cfg     Config[T]
 	ctx     context.Context // for all watchers; ends with Close
@@ -22,9 +22,8 @@ func NewGroup[T any](cfg Config[T]) *Group[T] {
 	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel, watchers: make(map[*watcher[T]]struct{})}
 }
 
-// Follow passes the updates of a range to sink until stop is called. It starts a goroutine, which
-// alone calls sink, and does no I/O itself. The first update is the outcome of the first list, or
-// the first error.
+// Follow passes the updates of a range to sink until stop is called. It starts a goroutine, which alone calls
+// sink, and does no I/O itself. The first update is the outcome of the first list, or the first error.
 //
 // stop returns at once: it does not wait for a call of sink under way, and it may be called from
 // sink, and more than once. Nothing is followed after Close.
@@ -46,8 +45,8 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// Reconnected is called when the connection to etcd is back, which the etcd client hides: etcd may have been replaced. A range
-// that waits for a list is listed at once. The others are verified by a list.
+// Reconnected is called when the connection to etcd is back, which the etcd client hides: etcd may have been
+// replaced. A range that waits for a list is listed at once. The others are verified by a list.
 func (g *Group[T]) Reconnected() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -56,8 +55,7 @@ func (g *Group[T]) Reconnected() {
 	}
 }
 
-// Close stops following everything, and waits until the goroutines have ended, save those of watches that are being opened.
-// They do not wait for etcd.
+// Close ends all watchers, and waits for their goroutines. It does not wait for etcd, nor for goroutines that are opening watches.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
 	g.cancel()

@@ -16,17 +16,17 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// fakeEtcd is a Client whose answers the test gives.
+// fakeEtcd is a Client that answers as the test sets it up.
 type fakeEtcd struct {
 	mu      sync.Mutex
 	get     func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
 	answers chan clientv3.WatchResponse // of the watch; nil: watches do not open
 	gets    []clientv3.Op
-	watches []string      // the streams that watches were opened on
-	opening time.Duration // how long a watch takes to be opened
-	anybody int           // the watches that do not ask for a member with a leader
+	watches []string      // the streams on which watches were opened
+	opening time.Duration // how long opening a watch takes
+	anybody int           // the watches that do not require a member with a leader
 	opened  []context.Context
-	early   int // the watches that were closed while they were opened
+	early   int // the watches that were closed while being opened
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -65,7 +65,7 @@ func streamOf(ctx context.Context) string {
 	return strings.Join(md.Get(streamKey), ",")
 }
 
-// answering has reads answered so from now on, and watches by the channel that is returned.
+// answering sets the answer of reads, and returns the channel of the watches' answers.
 func (f *fakeEtcd) answering(resp *clientv3.GetResponse, err error) chan clientv3.WatchResponse {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -74,7 +74,7 @@ func (f *fakeEtcd) answering(resp *clientv3.GetResponse, err error) chan clientv
 	return f.answers
 }
 
-// hanging has nothing answered.
+// hanging leaves all calls without an answer.
 func (f *fakeEtcd) hanging() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,7 +85,7 @@ func (f *fakeEtcd) hanging() {
 	f.answers = nil
 }
 
-// counts are how many reads and watches there were.
+// counts returns the number of reads and watches.
 func (f *fakeEtcd) counts() [2]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,7 +107,7 @@ func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
 	})
 }
 
-// TestGroupFollows goes through every call that a core can ask for.
+// TestGroupFollows makes each call that a core can request.
 func TestGroupFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h, log := &fakeEtcd{}, &hooks{}, &bytes.Buffer{}
@@ -141,7 +141,7 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("after a change: %q", text(last.Snapshot.Items))
 		}
 
-		// A silent watch is probed, which finds nothing.
+		// A silent watch is probed; the probe agrees.
 		f.mu.Lock()
 		f.get = func(_ context.Context, op clientv3.Op) (*clientv3.GetResponse, error) {
 			if !op.IsKeysOnly() {
@@ -157,7 +157,7 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("silence: %d probes, relisted %q", probes, h.relisted)
 		}
 
-		// What it says while a probe hangs is heard at once.
+		// A change during a hanging probe is published at once.
 		f.hanging()
 		for asked = f.counts()[0]; f.counts()[0] == asked; {
 			time.Sleep(time.Second)
@@ -168,7 +168,7 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("after a change while a probe hangs: %q", text(last.Snapshot.Items))
 		}
 
-		// One that breaks is reopened on another stream.
+		// A broken watch is reopened on another stream.
 		again := f.answering(list(13, kv("a", "2", 13)), nil)
 		close(answers)
 		time.Sleep(time.Second)
@@ -181,7 +181,7 @@ func TestGroupFollows(t *testing.T) {
 				t.Errorf("%q is not logged:\n%s", line, log)
 			}
 		}
-		// One that etcd does not open is given up.
+		// A watch that etcd does not open is given up.
 		f.mu.Lock()
 		f.answers = nil
 		f.mu.Unlock()

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// firstPage is how many keys the first page of a list asks for: few, for an entry may have 1.5 MiB by default, and the
-	// etcd client may take answers of any size. A later page asks for as many as make about pageBytes, by the sizes in the
-	// page before it, and for no more than pageGrowth times as many as that one: for each page etcd counts all of the range.
+	// firstPage is the number of keys in the first page of a list: few, for an entry may have 1.5 MiB by default, and the etcd
+	// client may accept answers of any size. A later page has as many keys as make about pageBytes, by the sizes in the page before
+	// it, but at most pageGrowth times as many as that page. Small pages cost: for each, etcd counts the range.
 	firstPage  = 32
 	minPage    = 8 // where etcd is slow
 	maxPage    = 4096
@@ -24,9 +24,9 @@ const (
 	pageBytes  = 512 << 10
 )
 
-// page is a part of a range, as a list asks for it.
+// page is a part of a range that one read requests.
 type page struct {
-	from     string // the first key; "": the range's
+	from     string // the first key; "": the first of the range
 	limit    int64
 	revision int64 // 0: the latest
 }
@@ -36,24 +36,24 @@ func (p page) opts(r Range) []clientv3.OpOption {
 	return r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
 }
 
-// listing is a list under way: page after page, all at the revision of the first. If a page fails, the next
-// try goes on from there. The zero value begins a list.
+// listing is a list in progress: page after page, all at the revision of the first. After a failed
+// page the next try resumes it. The zero value is a new list.
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page; nil: none was read
 	total  int64                        // keys in the range, whatever they hold
-	last   int64                        // the revision at which one of those read changed last
+	last   int64                        // the highest mod revision of the keys read so far
 	load   *load[T]
 	next   page
 }
 
-// page returns the page to be read next.
+// page returns the next page to read.
 func (l *listing[T]) page() page {
 	l.next.limit = cmp.Or(l.next.limit, firstPage)
 	return l.next
 }
 
-// take adds the answer for a page, and reports whether there are more pages. An error means that another etcd
-// answered than before.
+// take adds the answer for a page, and reports whether there are more pages. An error means that
+// the page came from another etcd than the one before.
 func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
@@ -76,7 +76,7 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	return true, nil
 }
 
-// following returns how many keys the page asks for that follows one with these entries.
+// following returns the number of keys in the next page, after one with these entries.
 func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	n := len(kvs)
 	bytes := n
@@ -86,8 +86,8 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, maxPage)
 }
 
-// failed handles the error of a page of a range that begins at first, and makes the next try smaller where that may help. It
-// reports whether to try again at once. The error it returns names an entry that is too large.
+// failed handles the error of a page of a range that begins at first, and shrinks the next page if that may
+// help. It reports whether to try again at once. The returned error names an entry that is too large.
 func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 	limit := l.page().limit
 	switch {

@@ -16,7 +16,7 @@ var (
 	compacted = failed(rpctypes.ErrCompacted)
 )
 
-// more is a page that others follow.
+// more returns a page that is not the last.
 func more(revision int, kvs ...*mvccpb.KeyValue) event {
 	resp := list(revision, kvs...)
 	resp.More, resp.Count = true, 100
@@ -85,11 +85,11 @@ func TestCoreListsInPages(t *testing.T) {
 	}
 }
 
-// TestPageSizes checks that a page is about as large as it is meant to be, by the page before it.
+// TestPageSizes checks that a page has about pageBytes, by the sizes in the page before it.
 func TestPageSizes(t *testing.T) {
 	for _, row := range []struct {
 		rule        string
-		asked, size int // of the page before: its keys, and the bytes of a value
+		asked, size int // of the page before: its keys, and the bytes of each value
 		want        int64
 	}{
 		{"small after the first", firstPage, 100, 8 * firstPage},

@@ -52,24 +52,24 @@ type Item[T any] struct {
 	ModRevision    int64 // since when the entry has had this value, on this lease
 }
 
-// Snapshot is what a range held at a revision. It is immutable and shared: its items keep their
-// identity from one snapshot to the next for as long as they do not change.
+// Snapshot is the content of a range at a revision. It is immutable and shared: an item keeps its
+// identity from one snapshot to the next until it changes.
 type Snapshot[T any] struct {
 	Items       []*Item[T] // sorted by key
-	Removed     []*Item[T] // gone since the previous snapshot, each as it was last heard of
+	Removed     []*Item[T] // gone since the previous snapshot, each with its last value
 	Revision    int64
-	Provisional bool // may be behind etcd, for it was read from a member without a leader
-	Truncated   bool // entries were left out, for they exceed the bounds
+	Provisional bool // may be behind etcd: it was read from a member without a leader
+	Truncated   bool // entries were left out because they exceed the bounds
 }
 
-// Update is a change of a range, or of the reason why it cannot be followed.
+// Update reports a change of a range, or of the reason why it cannot be followed.
 type Update[T any] struct {
-	Snapshot *Snapshot[T] // the last known; nil while nothing is known
-	Err      error        // what keeps the range from being followed now; nil while it is
+	Snapshot *Snapshot[T] // the last known; nil if none is known
+	Err      error        // why the range cannot be followed now; nil if it can
 }
 
-// Client is the part of *clientv3.Client that is used here. Calls go through its embedded
-// interfaces, so that a wrapper that the caller put there is honoured.
+// Client is the part of *clientv3.Client that this package uses. Calls go through its embedded
+// interfaces, so that a caller's wrapper is honoured.
 type Client interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
@@ -81,21 +81,20 @@ type Spec[T any] struct {
 	Decode Decode[T]
 }
 
-// Config is what the ranges of a group have in common.
+// Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
 	Client  Client
-	Streams *Streams // the client's, which its groups share; nil: the group has its own
-	// Equal reports whether a new value says the same as the old one, which is then kept.
+	Streams *Streams // of the client, shared by its groups; nil: the group has its own
+	// Equal reports whether a new value equals the old one, which is then kept.
 	Equal func(a, b T) bool
-	// Size returns about how many bytes of memory a value takes. It may be nil where there are no Bounds.
+	// Size returns the approximate memory of a value in bytes. It may be nil without Bounds.
 	Size   func(T) int
 	Bounds Bounds
 	Logger *slog.Logger
 	Hooks  Hooks
-	// Why returns what the error of a call does not say itself, nil for nothing. It is added to errors. It
-	// may be nil.
+	// Why returns the cause that the error of a call lacks, nil for none. It is added to errors. It may be nil.
 	Why func(error) error
-	// MaxRefusedPause is the longest pause before a list that etcd refused is tried again.
+	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration
 }
 

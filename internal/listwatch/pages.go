@@ -10,9 +10,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Pages reads a range once, as it is when the first page is read, and calls each with the entries of page after page, sorted
-// by key. Pages are bounded as those of a list are. An error of each ends it. If etcd compacts its history before the last page,
-// it begins again, with the first key. It returns the revision that the range was read at.
+// Pages reads a range at one revision, which it returns, and calls each with the entries of page
+// after page, sorted by key. Pages are bounded as in a list. An error of each ends it. If etcd
+// compacts the revision before the last page, Pages begins again with the first key.
 func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) (revision int64, err error) {
 	var l listing[struct{}]
 	nothing := &set[struct{}]{

@@ -78,7 +78,7 @@ func TestReplicaProbed(t *testing.T) {
 		name   string
 		header *etcdserverpb.ResponseHeader
 		count  int               // keys in the range
-		last   *mvccpb.KeyValue  // the one changed last
+		last   *mvccpb.KeyValue  // the key changed last
 		heard  []*clientv3.Event // before the probe
 		want   error
 	}{
@@ -93,7 +93,7 @@ func TestReplicaProbed(t *testing.T) {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10, kv("a", "1", 5), kv("c", "other", 5))), false)
 		r.resetLiveness(start)
-		// c goes, b comes, though malformed, and changes.
+		// c is deleted; b is created, malformed, and then changed.
 		for _, events := range []*clientv3.WatchResponse{events(12, del("c", 11), create("b", "bad", 11), put("b", "1", 12)), events(14, tt.heard...)} {
 			if _, err := r.heard(events, start); err != nil {
 				t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// quiet follows ranges of an etcd in which nothing changes, and counts those that are listed again.
+// quiet follows ranges of an etcd without changes, and counts the repeated lists.
 func quiet(t *testing.T, ranges int, then func(f *fakeEtcd, relisted *atomic.Int64)) {
 	synctest.Test(t, func(t *testing.T) {
 		f, relisted := &fakeEtcd{}, new(atomic.Int64)
@@ -27,8 +27,7 @@ func quiet(t *testing.T, ranges int, then func(f *fakeEtcd, relisted *atomic.Int
 	})
 }
 
-// TestRequestsAtRest counts what etcd receives while nothing changes (D14): at most 60 requests a minute, and each range is
-// probed.
+// TestRequestsAtRest checks that etcd receives at most 60 requests a minute while nothing changes (D14), and that each range is probed.
 func TestRequestsAtRest(t *testing.T) {
 	for _, tt := range []struct{ ranges, least, most int }{
 		{4, 476, 484}, // in an hour, each every 30 s; the hour may begin with a probe
@@ -45,7 +44,7 @@ func TestRequestsAtRest(t *testing.T) {
 	}
 }
 
-// TestTroubleIsShared has etcd hang. However rarely each of many ranges is probed, all of them find out soon after the first.
+// TestTroubleIsShared checks that all of many ranges react to a hanging etcd soon after the first, however rarely each is probed.
 func TestTroubleIsShared(t *testing.T) {
 	const ranges = 200
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {

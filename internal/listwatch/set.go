@@ -16,19 +16,19 @@ import (
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
-	malformed func(key string, err error) // called once a value
+	malformed func(key string, err error) // called once for each value
 	size      func(T) int                 // see Config
 	bounds    Bounds
 	maxKey    int // bytes that a key may have; 0: any number
 
 	items   []*Item[T]          // sorted by key; never written to again
 	removed []*Item[T]          // removed since takeRemoved, each as it was last
-	changes map[string]*Item[T] // since items was built; nil: the key is gone
+	changes map[string]*Item[T] // since items was built; nil: the key was removed
 	bad     map[uint64]struct{} // the hashes of malformed keys and values that were reported
 
 	used        usage // by items and changes
 	removedUsed usage // by removed
-	truncated   bool  // entries were left out, for there was no room
+	truncated   bool  // entries were left out for lack of room
 }
 
 var errLongKey = errors.New("the key is too long for an entry")
@@ -44,7 +44,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	old := s.get(key)
 	item := s.read(key, kv, old)
 	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
-		item, s.truncated = nil, true // its earlier value is not true any more
+		item, s.truncated = nil, true // its earlier value is no longer true
 	}
 	if item == old {
 		return false
@@ -56,7 +56,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// remove forgets an entry and reports whether it was there.
+// remove removes an entry and reports whether it was present.
 func (s *set[T]) remove(key string) bool {
 	old := s.get(key)
 	if old == nil {
@@ -67,8 +67,8 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
-// overtaken handles an event that is older than the last list. It reports whether that list lacks the entry. The value of the
-// event is then the last one of a removed entry.
+// overtaken handles an event that is older than the last list. It reports whether the list lacks
+// the entry: the event then has the last value of a removed entry.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
@@ -82,15 +82,13 @@ func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// agrees reports whether an entry of etcd may be the one that the set has under its key, if any. It comes without its value and,
-// since etcd 3.7, without its lease.
+// agrees reports whether the set may have this entry of etcd. The entry has no value here and, since etcd 3.7, no lease.
 func (s *set[T]) agrees(kv *mvccpb.KeyValue) bool {
 	old := s.get(string(kv.Key))
 	return old == nil || old.CreateRevision == kv.CreateRevision
 }
 
-// gone notes that an entry was removed. The removed entries are bounded, too: entries may come and go faster than
-// updates go out.
+// gone records a removed entry. Removed entries are bounded, too: entries may come and go faster than updates are published.
 func (s *set[T]) gone(old *Item[T]) {
 	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used) {
 		s.removed, s.removedUsed = append(s.removed, old), used
@@ -104,11 +102,11 @@ func (s *set[T]) takeRemoved() []*Item[T] {
 	return removed
 }
 
-// load replaces the content of a set by a list, which comes in parts.
+// load replaces the content of a set by the parts of a list.
 type load[T any] struct {
 	set    *set[T]
 	before []*Item[T]
-	rest   []*Item[T] // of before: what the list has not reached yet
+	rest   []*Item[T] // earlier entries that the list has not reached yet
 	items  []*Item[T]
 	gone   []*Item[T]
 
@@ -122,7 +120,7 @@ func (s *set[T]) load() *load[T] {
 	return &load[T]{set: s, before: before, rest: before}
 }
 
-// add takes the next part of the list, sorted by key. From the first entry on that exceeds the bounds, all are left out.
+// add adds the next part of the list, sorted by key. It leaves out all entries from the first one that exceeds the bounds.
 func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	s := l.set
 	if !l.truncated {
@@ -161,7 +159,7 @@ func (l *load[T]) take(item *Item[T]) bool {
 	return true
 }
 
-// pass notes that the entries before key which the list has not had are gone.
+// pass removes the entries before key that the list did not include.
 func (l *load[T]) pass(key string) {
 	for len(l.rest) > 0 && l.rest[0].Key < key {
 		l.gone = append(l.gone, l.rest[0])
@@ -169,7 +167,7 @@ func (l *load[T]) pass(key string) {
 	}
 }
 
-// finish makes the list the content, and reports whether that changed anything.
+// finish makes the list the content, and reports whether the content changed.
 func (l *load[T]) finish() bool {
 	s := l.set
 	l.gone = append(l.gone, l.rest...)
@@ -219,7 +217,7 @@ func (s *set[T]) get(key string) *Item[T] {
 	return nil
 }
 
-// change replaces the entry of a key. nil stands for none.
+// change replaces the entry of a key. nil means no entry.
 func (s *set[T]) change(key string, item, old *Item[T]) {
 	s.used = s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
 	if item == nil {
@@ -234,7 +232,7 @@ func (s *set[T]) change(key string, item, old *Item[T]) {
 	s.changes[key] = item
 }
 
-// read decodes an entry. It returns old itself if the entry says the same, and nil if it is not one.
+// read decodes an entry. It returns old itself if the values are equal, and nil if the key has no valid entry.
 func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 	value, ok, err := s.decode(kv)
 	if err != nil {
@@ -253,8 +251,8 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 	return &Item[T]{Key: key, Value: value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
-// tooLong reports whether a key is too long for an entry, and reports such a key as malformed. The key may be as long
-// as a request, so the report has its beginning.
+// tooLong reports whether a key is too long, and reports such a key as malformed. The report has
+// only its beginning, as the key may be as long as a request.
 func (s *set[T]) tooLong(key []byte) bool {
 	if len(key) <= s.maxKey || s.maxKey == 0 {
 		return false

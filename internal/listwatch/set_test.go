@@ -8,7 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// newSet decodes values as they are; "bad" is malformed, "other" is somebody else's.
+// newSet returns a set whose values are strings; "bad" is malformed, "other" does not belong to the range.
 func newSet(malformed *[]string) set[string] {
 	return set[string]{
 		decode: func(entry *mvccpb.KeyValue) (string, bool, error) {

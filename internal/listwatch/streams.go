@@ -14,27 +14,27 @@ const (
 	// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
 	// distinct outgoing metadata.
 	streamKey = "etcd-discovery-stream"
-	// streamSlots bounds the streams in use. The etcd client opens the watches of a stream one after the other, each in a round trip.
-	// Proxies often allow a hundred streams on a connection.
+	// streamSlots bounds the streams in use. The etcd client opens the watches of a stream one after
+	// the other, each in a round trip. Proxies often allow a hundred streams on a connection.
 	streamSlots = 16
-	// slotRanges is for how many ranges one more stream is used.
+	// slotRanges is the number of ranges for each stream in use.
 	slotRanges = 8
-	// streamVersions is how many streams a slot uses in turn. A watch that fails moves its slot to the next one.
+	// streamVersions is the number of streams that a slot uses in turn. A failed watch moves its slot to the next one.
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share: slots, used in turn. They also hold what else
-// the ranges of a client share: their number, and doubts about etcd.
+// Streams are the gRPC streams that the watches of an etcd client share, in slots. They also hold
+// the other state that the ranges of a client share: their number, and doubts about etcd.
 //
-// A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses another
-// stream. The etcd client keeps a stream whose last watch is closed while it is being opened or resumed, until the next watch on
-// that stream is closed. So a slot uses few streams in turn, and none is left for good.
+// A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses
+// another stream. The etcd client keeps a stream whose last watch is closed while being opened or resumed, until the
+// next watch on that stream is closed. So a slot uses few streams in turn, and none is left for good.
 //
-// Each stream opens one watch at a time. If etcd denies one at the instant at which another ends, its client can be left
-// with a stream that never ends, and its Close then never returns. Watches that the client itself resumes can still meet that.
+// Each stream opens one watch at a time. If etcd denies one watch just as another ends, the etcd client can be left with a stream
+// that never ends, and its Close then never returns. Watches that the client itself resumes can still cause that.
 type Streams struct {
 	number    uint64 // distinguishes the streams from those of other Streams on the same etcd client
-	connected bool   // the client has a connection, whose returns Group.Reconnected hears of
+	connected bool   // the client has a connection whose return calls Group.Reconnected
 	slots     [streamSlots]slot
 	opens     atomic.Uint64 // how often open was called
 
@@ -58,8 +58,8 @@ type stream struct {
 // numbers counts the Streams of the process.
 var numbers atomic.Uint64
 
-// StreamsOf returns the streams of a client. A client that was put together from parts may have no connection. Nothing says
-// then that its etcd may have been replaced, so its ranges are probed often.
+// StreamsOf returns the streams of a client. A client put together from parts may have no connection. No
+// event then reports that its etcd may have been replaced, so its ranges are probed often.
 func StreamsOf(c *clientv3.Client) *Streams {
 	s := NewStreams()
 	s.connected = c.ActiveConnection() != nil
@@ -75,8 +75,7 @@ func NewStreams() *Streams {
 	return s
 }
 
-// open returns a stream for a watch once no other watch is being opened on it. The caller must call opened. An error means that
-// ctx has ended.
+// open returns a stream once no other watch is being opened on it. The caller must call opened. An error means that ctx has ended.
 func (s *Streams) open(ctx context.Context) (*stream, error) {
 	i := s.opens.Add(1) % uint64(min(streamSlots, 1+s.following()/slotRanges))
 	slot := &s.slots[i]
@@ -89,18 +88,18 @@ func (s *Streams) open(ctx context.Context) (*stream, error) {
 	return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}, nil
 }
 
-// opened lets the next watch be opened.
+// opened allows the next watch to be opened.
 func (s *stream) opened() { <-s.slot.opening }
 
-// retire makes the slot use another stream, because a watch on this one has failed.
+// retire moves the slot to another stream, because a watch on this one has failed.
 func (s *stream) retire() { s.slot.version.CompareAndSwap(s.version, s.version+1) }
 
-// context returns the context of calls on a stream. They need a member that has a leader.
+// context returns the context of calls on a stream. They require a member that has a leader.
 func (s *stream) context(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, s.name)
 }
 
-// join adds a range by the channel that receives when another range doubts etcd. leave removes it.
+// join adds a range with the channel that receives when another range doubts etcd. leave removes it.
 func (s *Streams) join(doubt chan<- struct{}) (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

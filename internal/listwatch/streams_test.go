@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestOneWatchIsOpenedAtATime has two groups of a client follow more ranges than there are streams: the last watch waits until
-// another one is open, and the time that it may take begins then.
+// TestOneWatchIsOpenedAtATime follows more ranges than there are streams, in two groups of a
+// client: the last watch waits until another one is open, and its timeout begins then.
 func TestOneWatchIsOpenedAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, log := &fakeEtcd{}, &bytes.Buffer{}
@@ -43,8 +43,8 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 	})
 }
 
-// TestAWatchIsClosedOnceItIsOpen ends what follows a range while its watch is being opened. The etcd client would keep the
-// stream of a watch that is closed by then.
+// TestAWatchIsClosedOnceItIsOpen stops following a range while its watch is being opened. The etcd
+// client would keep the stream of a watch that is closed before it is open.
 func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
 	for name, end := range map[string]func(g *Group[string], stop func()){
 		"the range is not followed any more": func(_ *Group[string], stop func()) { stop() },
@@ -67,7 +67,7 @@ func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
 				if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
 					t.Errorf("%d watches were opened, and %d closed before; want one, and it closed", len(f.opened), f.early)
 				}
-				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // no range is left, so there is one stream
+				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // without ranges there is one stream
 					t.Error(err)
 				}
 			})
@@ -75,7 +75,8 @@ func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
 	}
 }
 
-// TestStreamsAreFew uses another stream after each failure, and few in all (D7, G30). Few ranges share one.
+// TestStreamsAreFew checks that a slot uses another stream after each failure, few streams in all
+// (D7, G30), and that few ranges share one.
 func TestStreamsAreFew(t *testing.T) {
 	s, other := NewStreams(), NewStreams()
 	for range slotRanges - 1 {

@@ -18,38 +18,38 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// walked is the core of a range with its etcd, which answers with one key a page.
+// walked is the core of a range and its etcd, which answers with one key a page.
 type walked struct {
 	now  time.Time
 	core *core[string]
-	do   action // what the core waits for
+	do   action // the call that the core waits for
 	etcd history
 
 	watching bool
-	dead     bool  // ... and it says nothing any more
-	next     int64 // the revision from which on the watch has yet to tell
-	check    bool  // the connection is back, and the core has not been told
+	dead     bool  // ... and no longer delivers answers
+	next     int64 // the first revision that the watch has not delivered yet
+	check    bool  // the connection is back, and the core has not handled that yet
 
 	past     *history // a backup
-	restored bool     // etcd has ever been
-	unseen   bool     // ... behind a connection that stayed, and nothing has happened since
-	certain  bool     // a list has been answered with a leader's word
+	restored bool     // etcd was restored at least once
+	unseen   bool     // ... behind a connection that stayed, without an event since
+	certain  bool     // a linearizable list was answered
 	last     *Update[string]
-	resume   *page  // the page that the next list must go on with; nil: any
-	broken   string // a rule that the last step broke
+	resume   *page  // the page with which the next list must resume; nil: any
+	broken   string // the rule that the last step broke
 }
 
-// history is what etcd has had at each revision from the first that is kept on.
+// history is the content of etcd at each revision since first.
 type history struct {
 	first, rev int64
 	states     []content
 	compacted  int64
 }
 
-// content is what the keys k/a and k/b hold.
+// content is the values of the keys k/a and k/b.
 type content [2]entry
 
-// entry is what a key holds. The zero value is none.
+// entry is the value of a key. The zero value means no entry.
 type entry struct {
 	value       string
 	create, mod int64
@@ -57,7 +57,7 @@ type entry struct {
 
 var keysWalked = [...]string{"k/a", "k/b"}
 
-// at returns the content at a revision that is kept.
+// at returns the content at a kept revision.
 func (h *history) at(rev int64) content { return h.states[max(rev-h.first, 0)] }
 
 func (h *history) set(i int, value string) bool {
@@ -78,7 +78,7 @@ func (h *history) set(i int, value string) bool {
 	return true
 }
 
-// trim forgets the revisions that nobody can ask for any more.
+// trim drops the revisions that no call can ask for any more.
 func (h *history) trim(oldest int64) {
 	if n := min(oldest, h.rev-1) - h.first; n > 0 {
 		h.states, h.first = h.states[n:], h.first+n
@@ -146,7 +146,7 @@ func startWalk() *walked {
 	return w
 }
 
-// step hands the core an event, and keeps the step that the core returns.
+// step passes an event to the core, and keeps the step that the core returns.
 func (w *walked) step(e event) {
 	failed := w.do
 	d := w.core.step(e, w.now)
@@ -174,7 +174,7 @@ func (w *walked) step(e event) {
 	w.etcd.trim(w.oldest())
 }
 
-// oldest returns the oldest revision that anything may still be asked about.
+// oldest returns the oldest revision that a call can still ask for.
 func (w *walked) oldest() int64 {
 	oldest := w.core.replica.applied
 	if l := w.core.listing.header; l != nil {
@@ -192,7 +192,7 @@ func (w *walked) breaks(format string, args ...any) {
 	}
 }
 
-// judge notes which rule an update breaks.
+// judge records a rule that an update breaks.
 func (w *walked) judge(u *Update[string]) {
 	var before *Snapshot[string]
 	if w.last != nil {
@@ -222,8 +222,8 @@ func (w *walked) judge(u *Update[string]) {
 	}
 }
 
-// judgeRemoved asks whoever went from one snapshot to the next to be among the removed: a mark of its owner's may
-// be in its last value alone.
+// judgeRemoved requires each entry that went from one snapshot to the next to be among the removed:
+// the mark of its owner may be in its last value alone.
 func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
 	for _, old := range before.Items {
 		has := func(items []*Item[string]) bool {
@@ -254,7 +254,7 @@ func (c content) String() string {
 	return strings.Join(all, " ")
 }
 
-// answer has the call that the core waits for succeed, or its pause or wait come to its end.
+// answer makes the pending call succeed, or the pending pause or wait end.
 func (w *walked) answer() bool {
 	switch w.do.call {
 	case callPause:
@@ -280,7 +280,7 @@ func (w *walked) answer() bool {
 	return true
 }
 
-// probe returns the number of keys, and the one changed last.
+// probe returns the number of keys, and the key changed last.
 func (w *walked) probe() *clientv3.GetResponse {
 	resp := &clientv3.GetResponse{Header: w.etcd.header()}
 	for i, e := range w.etcd.at(w.etcd.rev) {
@@ -295,7 +295,7 @@ func (w *walked) probe() *clientv3.GetResponse {
 	return resp
 }
 
-// fail has the call that the core waits for fail.
+// fail makes the pending call fail.
 func (w *walked) fail(err error) bool {
 	switch w.do.call {
 	case callPause, callWait:
@@ -311,7 +311,7 @@ func (w *walked) fail(err error) bool {
 	return true
 }
 
-// tell lets the watch deliver new changes, up to a number.
+// tell delivers new changes on the watch, up to a number.
 func (w *walked) tell(most int64) bool {
 	if w.do.call != callWait || !w.watching || w.dead {
 		return false
@@ -331,7 +331,7 @@ func (w *walked) tell(most int64) bool {
 	return true
 }
 
-// lag has a member answer that is behind by one revision.
+// lag makes a member answer that is behind by one revision.
 func (w *walked) lag() bool {
 	behind := w.etcd
 	behind.rev--
@@ -360,10 +360,10 @@ func (w *walked) restore() bool {
 	return true
 }
 
-// change changes what a key holds, "" for nothing.
+// change sets the value of a key, or deletes it.
 func (w *walked) change(i int, deleted bool) bool {
 	if w.unseen {
-		return false // nobody can tell any more once the revision is where it was
+		return false // at an unchanged revision nothing can show the change
 	}
 	value := "1"
 	switch {
@@ -375,7 +375,7 @@ func (w *walked) change(i int, deleted bool) bool {
 	return w.etcd.set(i, value)
 }
 
-// notice lets the core hear that the connection to etcd is back.
+// notice reports to the core that the connection to etcd is back.
 func (w *walked) notice() bool {
 	if w.do.call != callPause && w.do.call != callWait {
 		return false
@@ -385,7 +385,7 @@ func (w *walked) notice() bool {
 	return true
 }
 
-// settle has whatever is asked be answered, and the watch tell.
+// settle answers the pending call, and delivers changes on the watch.
 func (w *walked) settle() string {
 	switch {
 	case w.well():
@@ -400,7 +400,7 @@ func (w *walked) settle() string {
 	return fmt.Sprintf("call %d is answered", call)
 }
 
-// well reports whether the last update is all there is to say, and the next change will come by the watch or a probe.
+// well reports whether the last update is complete, and a watch or a probe will report the next change.
 func (w *walked) well() bool {
 	u := w.last
 	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&

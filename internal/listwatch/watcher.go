@@ -11,20 +11,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
-// watcher is the shell of a core: it follows one range, in a goroutine of its own.
+// watcher is the shell of a core: it follows one range in its own goroutine.
 type watcher[T any] struct {
 	cfg   *Config[T]
 	spec  Spec[T]
 	sink  func(Update[T])
-	doubt chan struct{} // receives when another range has found trouble with etcd
+	doubt chan struct{} // receives when another range doubts etcd
 	back  chan struct{} // receives when the connection to etcd is back
 
-	// Used by run alone.
+	// These are used by run alone.
 	core    *core[T]
 	timer   *time.Timer
 	answers clientv3.WatchChan
 	cancel  context.CancelFunc // closes the watch
-	stream  *stream            // that the watch is on; nil: there is none
+	stream  *stream            // the stream of the watch; nil: no watch
 }
 
 // run lists and follows until ctx ends.
@@ -102,7 +102,7 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
-// probe reads the number of keys and the one changed last. What happens meanwhile ends it, and is the outcome.
+// probe reads the number of keys and the key changed last. Another event ends it, and becomes the outcome.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
 	ctx, cancel := context.WithCancel(ctx)
 	meanwhile := make(chan event, 1)
@@ -119,9 +119,9 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 	return probed
 }
 
-// openWatch opens the watch once no other is being opened on its stream. The etcd client blocks until etcd has answered, so the
-// time from then on is bounded. If ctx ends first, the watch is still opened, and then closed, by a goroutine that nobody waits
-// for: the etcd client keeps the stream of a watch that is closed earlier.
+// openWatch opens the watch once no other is being opened on its stream. The etcd client blocks until etcd
+// has answered, so the time from then on is bounded. If ctx ends first, another goroutine still opens the
+// watch and then closes it: the etcd client keeps the stream of a watch that is closed earlier.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	stream, err := w.cfg.Streams.open(ctx)
 	if err != nil {
@@ -184,7 +184,7 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 	return event{}
 }
 
-// signal sends to a channel of one place unless it is full.
+// signal sends to a channel with a buffer of one, unless it is full.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

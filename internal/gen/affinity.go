@@ -12,8 +12,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkAffinity notes what is wrong with the affinity of a method whose service has
-// the given load balancing.
+// checkAffinity reports problems of the affinity of a method, given its service's load balancing.
 func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	path := m.options.GetAffinity()
 	if path == "" {
@@ -31,7 +30,7 @@ func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	}
 }
 
-// policyName returns the field of the policy that is set, "" for none.
+// policyName returns the field of the policy that is set, "" if none is.
 func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	m := lb.ProtoReflect()
 	if fd := m.WhichOneof(m.Descriptor().Oneofs().ByName("policy")); fd != nil {
@@ -40,9 +39,8 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	return ""
 }
 
-// affinityPath follows the path of an affinity through a request, and returns the
-// fields on it: messages, and last the field whose value it is. An error goes on after
-// the path.
+// affinityPath returns the fields on the path of an affinity through a request: messages, and last
+// the field with the value. The error is a predicate of the path.
 func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, error) {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {

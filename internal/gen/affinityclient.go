@@ -8,9 +8,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// renderAffinityClient writes the client of a service that has methods with an
-// affinity: the one of protoc-gen-go-grpc, with such methods of its own before those. It embeds that under
-// another name, for a method may have the Go name of the client.
+// renderAffinityClient writes the client of a service that has methods with an affinity. The client embeds the one of
+// protoc-gen-go-grpc under another name, since a method may have the client's Go name, and overrides these methods.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
@@ -32,7 +31,7 @@ func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	fields, err := affinityPath(m.proto.Input, m.options.GetAffinity())
 	if err != nil {
-		panic(err) // cannot be: it was checked
+		panic(err) // not reached: checkAffinity accepted the path
 	}
 	comment(g, m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
 	deprecated(g, m.proto.Desc)
@@ -48,8 +47,8 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	g.P()
 }
 
-// resultType is what the client's method returns. The stream types have had their
-// names in every version of protoc-gen-go-grpc, of late as aliases.
+// resultType returns the result type of the client's method. The stream types have had their names
+// in every version of protoc-gen-go-grpc, in recent ones as aliases.
 func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	if m.proto.Desc.IsStreamingServer() {
 		return g.QualifiedGoIdent(s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
@@ -57,9 +56,9 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes the statements that use the value of the last field, as use writes it for an expression of it, if
-// it makes an affinity. The way there is through getters, which no message that is missing stops. From the first
-// field on whose getter may have another name, it is through reflection.
+// renderAffinityOf writes statements that use the value of the last field if it makes an affinity. use
+// returns the statement for an expression of the value. The path leads through getters, which accept nil
+// messages and, from the first field whose getter may have another name, through reflection.
 func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
 	value, last := "in", fields[len(fields)-1]
 	reflected := false
@@ -86,19 +85,18 @@ func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use f
 	g.P("}")
 }
 
-// hasOneGetter reports whether the field's getter has one name in the open, the hybrid and the opaque API.
-// The request does not say which of them a message is generated for: parameters of protoc-gen-go and build
-// tags have a say.
+// hasOneGetter reports whether the field's getter has the same name in the open, the hybrid and the opaque API. The
+// request does not say which API a message is generated for: parameters of protoc-gen-go and build tags can change it.
 func hasOneGetter(field *protogen.Field) bool {
 	return field.GoName == field.BuilderFieldName()
 }
 
-// byNumber is the expression for a field of a message by reflection.
+// byNumber returns the expression for a field of a message by reflection.
 func byNumber(field *protogen.Field) string {
 	return fmt.Sprintf("message.Get(message.Descriptor().Fields().ByNumber(%d))", field.Desc.Number())
 }
 
-// reflectedType is the method of a reflected value that returns what the field holds.
+// reflectedType returns the name of the method of a reflected value that returns the field's value.
 func reflectedType(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
@@ -116,8 +114,8 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// isSet is the condition under which a value makes an affinity. Without one is the value that the getter
-// returns where the field is not set: an enum of proto2 need not have a value 0.
+// isSet returns the condition under which a value makes an affinity. A value equal to the getter's
+// result for an unset field makes none: an enum of proto2 need not have a value 0.
 func isSet(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.StringKind:
@@ -131,7 +129,7 @@ func isSet(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// unlessDefault adds to a condition that the value is not the field's default, if that is not zero.
+// unlessDefault extends a condition by "the value is not the field's default", unless the default is zero.
 func unlessDefault(condition, value, byDefault, zero string) string {
 	if byDefault == zero {
 		return condition
@@ -139,8 +137,7 @@ func unlessDefault(condition, value, byDefault, zero string) string {
 	return condition + " && " + value + " != " + byDefault
 }
 
-// spelling is the expression that makes text of a value. One that was reflected has the widest type of its
-// kind.
+// spelling returns the Go expression that formats a value as a string. Values read by reflection have the widest type of their kind.
 func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, reflected bool) string {
 	decimal := func(function, as string) string {
 		value := "value"
@@ -151,7 +148,7 @@ func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, ref
 	}
 	switch kind := field.Kind(); kind {
 	case protoreflect.BoolKind:
-		return strconv.Quote("true") // false is no affinity
+		return strconv.Quote("true") // isSet excludes false
 	case protoreflect.StringKind:
 		return "value"
 	case protoreflect.BytesKind:

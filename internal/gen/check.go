@@ -2,8 +2,8 @@ package gen
 
 import "google.golang.org/protobuf/compiler/protogen"
 
-// check notes every problem of the files to generate. Imported files take part in checks that concern several services, but their own
-// problems are left to the run that generates them. Names that collide are left to the Go compiler, files to protoc and buf.
+// check reports every problem of the files to generate. Checks across services include imported files, but the run that
+// generates those reports their own problems. The Go compiler reports colliding names, protoc and buf colliding files.
 func check(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	checkOptions(files, services)
 	checkPackages(files, services, to)
@@ -11,7 +11,7 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, to ta
 
 // checkOptions is check without the packages of generated code.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
-	var keyed []*service // those whose keys are valid by themselves
+	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
 			if checkOne(s) {
@@ -23,7 +23,7 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 	checkTLSNames(keyed)
 }
 
-// checkOne checks one service by itself, and reports whether its key is valid.
+// checkOne checks one service alone, and reports whether its key is valid.
 func checkOne(s *service) (keyOK bool) {
 	if !s.file.Generate {
 		return validKey(s)
@@ -31,7 +31,7 @@ func checkOne(s *service) (keyOK bool) {
 	return checkService(s)
 }
 
-// checkServiceConfigs notes the service configs that clients would refuse. The options have been checked.
+// checkServiceConfigs reports service configs that clients would reject. The options have been checked.
 func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*service) {
 	for _, file := range files {
 		for _, s := range services[file] {

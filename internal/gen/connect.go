@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// renderConnect writes the functions of a service beside the code of protoc-gen-connect-go, which is in the same package.
+// renderConnect writes the functions of a service, in the package of protoc-gen-connect-go's code.
 func renderConnect(g *protogen.GeneratedFile, s *service, out output) {
 	renderConnectClient(g, s, out)
 	renderConnectRegister(g, s, out)
@@ -37,11 +37,11 @@ func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
 	g.P()
 }
 
-// renderConnectAffinity writes the option that has the calls of a method take their affinity from the requests.
+// renderConnectAffinity writes the option that derives the affinity of a method's calls from their requests.
 func renderConnectAffinity(g *protogen.GeneratedFile, s *service, m *method) {
 	fields, err := affinityPath(m.proto.Input, m.options.GetAffinity())
 	if err != nil {
-		panic(err) // cannot be: it was checked
+		panic(err) // not reached: checkAffinity accepted the path
 	}
 	g.P("// ", m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
 	procedure := "/" + string(s.proto.Desc.FullName()) + "/" + string(m.proto.Desc.Name())

@@ -15,27 +15,27 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// A Description is what the options of a service say, for programs that go by them without generated code.
+// A Description holds the options of a service, for programs without generated code.
 type Description struct {
 	Name          string // the full name of the service
 	Key           string
-	Authority     string // the key's, where the options give none
+	Authority     string // of the key, if the options have none
 	ServiceConfig string // JSON
 	Leader        []string
-	LeaseSuffix   bool                 // the layout that readers are to be told of
-	JSON          *endpoint.JSONFields // likewise; nil: none
+	LeaseSuffix   bool                 // whether readers must read the layout LEASE_SUFFIX
+	JSON          *endpoint.JSONFields // the fields of the JSON layout that readers must read; nil: none
 }
 
-// Describe reads an encoded set of file descriptors with all imports, as "buf build" writes it, and describes the services
-// that have the option, in the order of the files. What is wrong with their options is in the error, a line each, as the
-// plugin says it; their service configs are checked once no option is wrong.
+// Describe reads an encoded set of file descriptors with all imports, as "buf build" writes it, and describes
+// the services that have the option, in the order of the files. The error lists the problems of their
+// options, one a line, as the plugin does. Service configs are checked if the options have no problem.
 func Describe(set []byte) ([]Description, error) {
 	files := new(descriptorpb.FileDescriptorSet)
 	if err := (proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}).Unmarshal(set, files); err != nil {
 		return nil, fmt.Errorf("parse the file descriptors: %w", err)
 	}
 	if len(files.GetFile()) == 0 {
-		return nil, errors.New("there are no file descriptors: want what buf build -o writes, or protoc --include_imports --descriptor_set_out")
+		return nil, errors.New("there are no file descriptors: want the output of buf build -o or protoc --include_imports --descriptor_set_out")
 	}
 	plugin, err := pluginFor(files.GetFile())
 	if err != nil {
@@ -60,8 +60,7 @@ func Describe(set []byte) ([]Description, error) {
 	return all, nil
 }
 
-// pluginFor returns a plugin that is to generate code for all files. Where that would go makes no difference, so files
-// need no go_package.
+// pluginFor returns a plugin for all files. It discards the location of the code, so files need no go_package.
 func pluginFor(files []*descriptorpb.FileDescriptorProto) (*protogen.Plugin, error) {
 	request := &pluginpb.CodeGeneratorRequest{ProtoFile: files}
 	for _, file := range files {
@@ -81,7 +80,7 @@ func (s *service) describe() Description {
 		LeaseSuffix: s.layout() == discoveryv1.Layout_LAYOUT_LEASE_SUFFIX,
 	}
 	if d.Authority == "" {
-		d.Authority, _ = servicekey.Authority(d.Key) // it was checked
+		d.Authority, _ = servicekey.Authority(d.Key) // the key has been checked
 	}
 	if s.options.GetJsonLayout() != nil {
 		fields := s.jsonLayout()

@@ -13,10 +13,10 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// Anybody may give an option of their own the number of ours, and a request holds only numbers. So our options are parsed not with the
-// request but here, and only those of files that import ours: no compiler lets a file see two options with one number.
+// Any option may have the number of ours, and a request holds only numbers. So the request is parsed without our options, and
+// this file parses them for files that import ours: no compiler lets a file see two options with one number.
 
-// unparsed resolves every linked extension but our options.
+// unparsed resolves every linked extension except our options.
 type unparsed struct{ *protoregistry.Types }
 
 func (r unparsed) FindExtensionByNumber(message protoreflect.FullName, number protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
@@ -27,13 +27,13 @@ func (r unparsed) FindExtensionByNumber(message protoreflect.FullName, number pr
 	return xt, err
 }
 
-// importersOf returns the paths of the files that import our options, directly or by way of public imports, or that import nothing and so
-// see no option of others. In files, as in every request, each file comes after those that it imports.
+// importersOf returns the paths of the files that import our options, directly or by public imports, or that import
+// nothing and so see no option of others. In files, as in every request, each file comes after its imports.
 func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 	importers, public := make(map[string]bool), make(map[string]bool)
 	options := discoveryv1.File_etcd_discovery_v1_options_proto
 	shows := func(path string) bool {
-		_, sent := importers[path] // edition 2024 keeps files that are imported for their options from plugins
+		_, sent := importers[path] // edition 2024 does not pass plugins the files imported for options
 		return public[path] || !sent && strings.HasSuffix("/"+path, "/"+options.Path())
 	}
 	for _, file := range files {
@@ -70,12 +70,12 @@ func (r *reader) parseOption(at position, options proto.Message, ours protorefle
 	return option, true
 }
 
-// rawOption returns the bytes of an option that was not parsed. A message may be written in parts, which are joined.
+// rawOption returns the bytes of an option that was not parsed. It joins the parts of a message that is written in parts.
 func rawOption(options protoreflect.Message, number protowire.Number) (wire []byte, found bool) {
 	for unknown := options.GetUnknown(); len(unknown) > 0; {
 		n, kind, length := protowire.ConsumeField(unknown)
 		if length < 0 {
-			break // cannot be: it was parsed before
+			break // not reached: it was parsed before
 		}
 		if n == number && kind == protowire.BytesType {
 			_, _, tag := protowire.ConsumeTag(unknown)

@@ -1,5 +1,5 @@
-// Package gen is the plugin: it reads the options in proto files, checks all of them
-// and writes the Go code that goes beside that of protoc-gen-go-grpc or protoc-gen-connect-go.
+// Package gen is the plugin: it reads the options in proto files, checks them and writes Go code
+// that goes with the code of protoc-gen-go-grpc or protoc-gen-connect-go.
 //
 // It works in three steps. The options are read into services (model.go); each rule
 // of options.proto is checked (check.go and the files it calls); and only what
@@ -20,9 +20,8 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// Run is the plugin as protoc and buf run it: it reads a request and writes the
-// response. What is wrong with the proto files is said in the response, as they
-// expect; an error is what has kept it from answering at all.
+// Run reads a request of protoc or buf and writes the response, which includes the problems of the
+// proto files. An error means that it could not answer at all.
 func Run(in io.Reader, out io.Writer) error {
 	raw, err := io.ReadAll(in)
 	if err != nil {
@@ -61,9 +60,8 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 	return plugin.Response(), nil
 }
 
-// generate adds a file to the plugin's output for each file to generate that has a
-// service with the option. If anything in the request is wrong it adds none, and its
-// error has a line for each fault.
+// generate adds a file to the plugin's output for each file to generate that has a service with the option.
+// If anything in the request is wrong, it adds none, and the error has a line for each problem.
 func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
 	services := readServices(plugin, &problems)

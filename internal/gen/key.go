@@ -7,7 +7,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkKey notes what is wrong with the key of one service, and reports whether it is valid by itself.
+// checkKey reports problems of the key of one service, and returns whether the key is valid by itself.
 func checkKey(s *service) bool {
 	key := s.options.GetKey()
 	if key == "" {
@@ -28,12 +28,11 @@ func validKey(s *service) bool {
 	return servicekey.Check(s.options.GetKey()) == nil
 }
 
-// checkKeys notes the keys that services must not have side by side, all of them valid by
-// themselves. Files that are not generated take part, but a problem is noted where code is
-// generated.
+// checkKeys reports valid keys that services must not have together. The check includes files that
+// are not generated, but a problem is reported at a service that is.
 func checkKeys(services []*service) {
 	sharing := make(map[string][]*service, len(services))
-	suffixed := map[string]bool{} // the keys that a lease id follows at once
+	suffixed := map[string]bool{} // keys that a lease id follows without a slash
 	for _, s := range services {
 		key := s.options.GetKey()
 		sharing[key] = append(sharing[key], s)
@@ -44,7 +43,7 @@ func checkKeys(services []*service) {
 	for _, s := range services {
 		key := s.options.GetKey()
 		if sharing[key][0] != s {
-			continue // done with the first of them
+			continue // only the first such key is reported
 		}
 		checkShared(sharing[key])
 		if outer := servicekey.Outer(key, servicekey.Nested, func(k string) bool { return sharing[k] != nil }); outer != "" {
@@ -60,8 +59,7 @@ func checkKeys(services []*service) {
 	}
 }
 
-// noteOverlap notes that two keys overlap: at the inner one, or at the outer one if only
-// that is generated.
+// noteOverlap reports that two keys overlap: at the inner key, or at the outer one if only that is generated.
 func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	at, other := generated(inner), generated(outer)
 	if !at.file.Generate {
@@ -73,8 +71,7 @@ func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	}
 }
 
-// generated returns the first of the services that code is generated for, or the
-// first if there is none.
+// generated returns the first service in a file to generate, or the first service if none is.
 func generated(services []*service) *service {
 	for _, s := range services {
 		if s.file.Generate {
@@ -84,7 +81,7 @@ func generated(services []*service) *service {
 	return services[0]
 }
 
-// checkShared notes where services with one key disagree on what is written there.
+// checkShared reports services that share a key and disagree on the entries under it.
 func checkShared(services []*service) {
 	first := generated(services)
 	for _, s := range services {

@@ -10,7 +10,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkLeader notes options that contradict to: LEADER, and a to in the wrong place.
+// checkLeader reports options that contradict to: LEADER, and a misplaced to.
 func checkLeader(s *service) {
 	if s.options.GetDefaultMethod().GetTo() != discoveryv1.To_TO_UNSPECIFIED {
 		s.option.in("default_method").in("to").problem("belongs to the service or to one method: write it there")
@@ -22,7 +22,7 @@ func checkLeader(s *service) {
 	}
 }
 
-// to returns where the calls of a method with the options m go. m may be nil.
+// to returns the destination of calls of a method with the options m, which may be nil.
 func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
 	if to := m.GetTo(); to != discoveryv1.To_TO_UNSPECIFIED {
 		return to
@@ -30,7 +30,7 @@ func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
 	return s.options.GetTo()
 }
 
-// leaderMethods returns the full names of the methods whose calls go to the leader, in the file's order.
+// leaderMethods returns the full names of the methods with calls to the leader, in the file's order.
 func (s *service) leaderMethods() []string {
 	options := make(map[protoreflect.FullName]*discoveryv1.MethodOptions)
 	for _, m := range s.methods {

@@ -13,7 +13,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkMethod notes what is wrong with the options of one method, its affinity aside.
+// checkMethod reports problems of the options of one method, except its affinity.
 func checkMethod(s *service, m *method) {
 	checkNewer(m.option, m.options.ProtoReflect())
 	if takesRetryBack(m.options.GetRetry()) && s.options.GetDefaultMethod().GetRetry() != nil {
@@ -28,7 +28,7 @@ func takesRetryBack(retry *discoveryv1.Retry) bool {
 	return proto.Equal(retry, &discoveryv1.Retry{MaxAttempts: 1})
 }
 
-// checkDefaultMethod notes what is wrong with default_method, newer fields aside.
+// checkDefaultMethod reports problems of default_method, except unknown fields.
 func checkDefaultMethod(at position, options *discoveryv1.MethodOptions) {
 	checkCalls(at, options)
 	if options.GetAffinity() != "" {
@@ -60,7 +60,7 @@ func checkPositive(at position, d *durationpb.Duration) bool {
 	return checkNotTooLong(at, d)
 }
 
-// checkNotTooLong notes a duration that is too long for a service config, though not for protobuf.
+// checkNotTooLong reports a duration that protobuf allows and a service config does not.
 func checkNotTooLong(at position, d *durationpb.Duration) bool {
 	if serviceconfig.Duration(d.AsDuration()) > serviceconfig.MaxDuration {
 		at.problem("is %s: give it at most %v", durationJSON(d), serviceconfig.MaxDuration)
@@ -124,7 +124,7 @@ func checkAboveZero(at position, x float64, missing func(position, string)) bool
 	return true
 }
 
-// checkThrottling notes what gRPC would refuse. Decimals beyond three are not in its specification.
+// checkThrottling reports values that gRPC would reject. Its specification allows three decimals.
 func checkThrottling(at position, throttling *discoveryv1.RetryThrottling) {
 	missing := missingIn(throttling, "a retry throttling")
 	_, most := serviceconfig.Bounds[serviceconfig.RetryThrottling]("MaxTokens")
@@ -144,7 +144,7 @@ func checkThrottling(at position, throttling *discoveryv1.RetryThrottling) {
 	}
 }
 
-// missingIn returns a function that notes a field that is left out of a message that needs each.
+// missingIn returns a function that reports a required field of a message if it is missing.
 func missingIn(m proto.Message, name string) func(field position, what string) {
 	return func(field position, what string) {
 		if complete(m) {

@@ -8,18 +8,18 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// A service is one that has the service option.
+// A service is a proto service with the service option.
 type service struct {
 	proto    *protogen.Service
 	file     *protogen.File
 	options  *discoveryv1.ServiceOptions
-	methods  []*method // those that have the method option, in the file's order
+	methods  []*method // those with the method option, in the file's order
 	position position  // of the service
 	option   position  // of its option
-	newer    bool      // its options have some that this plugin does not know
+	newer    bool      // its options have fields unknown to this plugin
 }
 
-// A method is one that has the method option.
+// A method is a proto method with the method option.
 type method struct {
 	proto   *protogen.Method
 	options *discoveryv1.MethodOptions
@@ -36,7 +36,7 @@ func newReader(plugin *protogen.Plugin, problems *problems) *reader {
 	return &reader{importersOf(plugin.Request.GetProtoFile()), problems}
 }
 
-// readServices returns the services that have the option, by the files that have some.
+// readServices returns the services with the option, by file.
 func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.File][]*service {
 	services := make(map[*protogen.File][]*service)
 	reader := newReader(plugin, problems)
@@ -48,8 +48,7 @@ func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.Fil
 	return services
 }
 
-// read returns the services of a file that have the option. A method that has one
-// without its service is a problem in a file to generate.
+// read returns the services of a file that have the option. A method option without a service option is a problem in a file to generate.
 func (r *reader) read(file *protogen.File) []*service {
 	var services []*service
 	for _, s := range file.Services {
@@ -133,7 +132,7 @@ func (s *service) layoutPosition() position {
 	return s.option.in("layout")
 }
 
-// withAffinity returns the methods that have one, in the file's order.
+// withAffinity returns the methods with an affinity, in the file's order.
 func (s *service) withAffinity() []*method {
 	var methods []*method
 	for _, m := range s.methods {

@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// The exported names of generated code. The first four are ours.
+// These are the exported names of generated code. The first four are ours.
 func descName(s *protogen.Service) string            { return s.GoName + "_EtcdServiceDesc" }
 func newClientName(s *protogen.Service) string       { return "New" + s.GoName + "ClientFromEtcd" }
 func registerName(s *protogen.Service) string        { return "Register" + s.GoName + "ServerToEtcd" }
@@ -15,11 +15,11 @@ func registerHandlerName(s *protogen.Service) string { return "Register" + s.GoN
 func clientName(s *protogen.Service) string { return s.GoName + "Client" }
 func serverName(s *protogen.Service) string { return s.GoName + "Server" }
 
-// handlerName is the name that protoc-gen-connect-go gives a server.
+// handlerName returns the name of a server in the code of protoc-gen-connect-go.
 func handlerName(s *protogen.Service) string { return s.GoName + "Handler" }
 
-// affinityClientName and plainClientName are not exported. No other generated name has an underscore
-// before a small letter, so they collide with none.
+// affinityClientName and plainClientName are unexported. No other generated name has an underscore
+// before a lower-case letter, so they collide with none.
 func affinityClientName(s *protogen.Service) string { return unexported(s) + "_affinityClient" }
 func plainClientName(s *protogen.Service) string    { return unexported(s) + "_plainClient" }
 

@@ -10,15 +10,15 @@ import (
 // upgrade is the cure for options that come from a newer options.proto.
 const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
 
-// checkNewer notes the fields and enum values in options that this plugin does not
-// know, so that none is ignored, and the durations that are none. It reports whether there are any.
+// checkNewer reports the fields and enum values in options that this plugin does not know, so that
+// none is ignored, and invalid durations. It returns whether there are any.
 func checkNewer(at position, options protoreflect.Message) bool {
 	before := len(at.problems.list)
 	checkUnknownFields(at, options)
 	options.Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		field := at.in(fd.Name())
 		switch {
-		case fd.IsMap(): // of strings, in which nothing can be newer
+		case fd.IsMap(): // of strings, which cannot be newer
 		case fd.IsList():
 			for i := range value.List().Len() {
 				checkNewerValue(field.index(i), fd, value.List().Get(i))
@@ -36,7 +36,7 @@ func checkUnknownFields(at position, options protoreflect.Message) {
 	for unknown := options.GetUnknown(); len(unknown) > 0; {
 		number, _, n := protowire.ConsumeField(unknown)
 		if n < 0 {
-			return // cannot be: it was parsed before
+			return // not reached: it was parsed before
 		}
 		unknown = unknown[n:]
 		if !seen[number] {
@@ -58,8 +58,7 @@ func checkNewerValue(at position, fd protoreflect.FieldDescriptor, value protore
 	}
 }
 
-// complete reports whether all of a message is known, so that what is not in it was
-// left out.
+// complete reports whether this plugin knows all fields of a message. Only then is a missing field known to be unset.
 func complete(m proto.Message) bool {
 	return len(m.ProtoReflect().GetUnknown()) == 0
 }

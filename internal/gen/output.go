@@ -11,23 +11,23 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// The parameters that other Go plugins do not have. suffixParameter puts generated code into a package of its own, as it
-// does for protoc-gen-connect-go; with connectParameter it says what that plugin was told.
+// These are the parameters that other Go plugins lack. suffixParameter puts generated code into a package of
+// its own, like protoc-gen-connect-go's parameter; with connectParameter it repeats the value of that plugin.
 const (
 	suffixParameter  = "package_suffix"
 	connectParameter = "connect"
 )
 
-// connectSuffix is the suffix of packages that protoc-gen-connect-go has by default.
+// connectSuffix is protoc-gen-connect-go's default suffix of packages.
 const connectSuffix = "connect"
 
-// A target is the code that generated code belongs to, and the package that it goes into.
+// A target is the plugin whose code generated code belongs to, and the package for it.
 type target struct {
-	connect bool   // protoc-gen-connect-go's, in the same package; else protoc-gen-go-grpc's
-	suffix  string // of the package; "" for that of protoc-gen-go's code
+	connect bool   // protoc-gen-connect-go's code, in the same package; else protoc-gen-go-grpc's
+	suffix  string // of the package; "" for the package of protoc-gen-go's code
 }
 
-// An output is where the code generated for a file goes.
+// An output is the package and the file of the code generated for a file.
 type output struct {
 	filename    string
 	packageName protogen.GoPackageName
@@ -55,7 +55,7 @@ func (t target) place(file *protogen.File, extension string) output {
 	}
 }
 
-// checkPackages notes the packages of the output that nobody could import, or that would be in the directory of another one.
+// checkPackages reports packages of the output that cannot be imported or share the directory of another package.
 func checkPackages(files []*protogen.File, services map[*protogen.File][]*service, target target) {
 	if target.suffix == "" {
 		return
@@ -82,10 +82,10 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 	}
 }
 
-// importable reports whether a package below another one, in a directory of its name, can be imported.
+// importable reports whether a package can be imported from a directory of its name below another package.
 func importable(name string) bool {
 	switch name {
-	case "main", "documentation": // a program, and what the go command ignores
+	case "main", "documentation": // a program, and a package that the go command ignores
 		return false
 	case "internal", "vendor": // directories with a meaning
 		return false
@@ -96,13 +96,13 @@ func importable(name string) bool {
 // suffixText matches the suffixes that an import path may have.
 var suffixText = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
 
-// parameters are the parameters that other Go plugins do not have.
+// parameters holds the parameters that other Go plugins lack.
 type parameters struct {
 	connect bool
 	suffix  *string // nil: not given
 }
 
-// target returns the target that the parameters name.
+// target returns the target that the parameters select.
 func (p *parameters) target() target {
 	t := target{connect: p.connect}
 	switch {

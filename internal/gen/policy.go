@@ -7,7 +7,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkLoadBalancing notes what gRPC would refuse or ignore.
+// checkLoadBalancing reports values that gRPC would reject or ignore.
 func checkLoadBalancing(s *service) {
 	loadBalancing(s)
 	lb := s.options.GetLoadBalancing()
@@ -20,9 +20,9 @@ func checkLoadBalancing(s *service) {
 	}
 }
 
-// checkEjections notes an outlier detection that would do nothing.
+// checkEjections reports an outlier detection without effect.
 func checkEjections(at position, detection *discoveryv1.OutlierDetection, pickFirst bool) {
-	// It is the only percentage that is 0 where it is left out.
+	// This percentage alone is 0 if it is not set.
 	if ejection := detection.GetFailurePercentageEjection(); ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
 		at.in("failure_percentage_ejection").in("enforcement_percentage").problem(
 			"is 0 or left out, so that no endpoint is ever left out: give it 1 to 100")

@@ -16,21 +16,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// problems collects what is wrong in a request, so that all of it is said at once.
+// problems collects the problems of a request, to report them together.
 type problems struct {
 	list   []problem
 	places map[*protogen.File]places // of the files with problems
 }
 
-// A problem is one fault in a file.
+// A problem is one mistake in a file.
 type problem struct {
 	file         *protogen.File
-	line, column int // from 1; 0 where the compiler has not said
+	line, column int // from 1; 0 if the compiler gave no position
 	text         string
 }
 
-// err returns all problems in the order of the files and the places in them, nil
-// if there are none.
+// err returns all problems in the order of the files and positions, nil if there are none.
 func (p *problems) err(order []*protogen.File) error {
 	if len(p.list) == 0 {
 		return nil
@@ -49,7 +48,7 @@ func (p *problems) err(order []*protogen.File) error {
 	var lines []string
 	said := make(map[problem]bool, len(p.list))
 	for _, problem := range p.list {
-		if !said[problem] { // as two elements of a list may, where the compiler has one place for both
+		if !said[problem] { // elements of a list can share a place, depending on the compiler
 			said[problem] = true
 			lines = append(lines, problem.String())
 		}
@@ -68,11 +67,10 @@ func formatPosition(file *protogen.File, line, column int) string {
 	return fmt.Sprintf("%s:%d:%d", pathText(file), line, column)
 }
 
-// pathText returns the path of a file as it may stand in a line of text. A compiler takes any name.
+// pathText returns the path of a file as printable text. Compilers accept any name.
 func pathText(file *protogen.File) string { return printable.Text(file.Desc.Path()) }
 
-// A position is a place in a proto file that something can be wrong with: a service or
-// method, or a field of one of its options.
+// A position is a place in a proto file that a problem can have: a service, a method, or a field of one of its options.
 type position struct {
 	problems *problems
 	file     *protogen.File
@@ -90,8 +88,7 @@ func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
 	return p
 }
 
-// optionsField returns the number of the field options in the descriptor that a path leads
-// to: a service (6, i) or a method (6, i, 2, j).
+// optionsField returns the number of the field options in the descriptor at a path: a service (6, i) or a method (6, i, 2, j).
 func optionsField(element protoreflect.SourcePath) int32 {
 	const service, method = 3, 4
 	if len(element) == 2 {
@@ -112,14 +109,13 @@ func (p position) in(field protoreflect.Name) position {
 	return p
 }
 
-// fault notes what is wrong with a field below the message that p is, in the words of proto files. picks is what they call the
-// policy that picks.
+// fault reports a problem of a field below the message at p, in the words of proto files. picks is their name of the policy that picks.
 func (p position) fault(f *serviceconfig.Fault, picks string) {
 	fields, at, last := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
 	for _, step := range f.Path {
 		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
 			at = at.index(i)
-		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // else a key of a map, which has one position
+		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // otherwise a key of a map, which has one position
 			at, last = at.in(fd.Name()), fd
 		}
 	}
@@ -143,7 +139,7 @@ func (p position) fault(f *serviceconfig.Fault, picks string) {
 	}))
 }
 
-// outsideQuotes returns text with what is between its quoted parts changed. What is quoted is what the user wrote.
+// outsideQuotes applies change to the parts of text that are not quoted. Quoted parts are the user's.
 func outsideQuotes(text string, change func(string) string) string {
 	var b strings.Builder
 	for text != "" {
@@ -153,7 +149,7 @@ func outsideQuotes(text string, change func(string) string) string {
 		}
 		text = text[len(plain):]
 		quoted, err := strconv.QuotedPrefix(text)
-		if err != nil { // the rest has no quotes, or one that is not closed
+		if err != nil { // the rest has no quotes, or an unclosed one
 			quoted = text
 		}
 		b.WriteString(change(plain) + quoted)
@@ -162,20 +158,19 @@ func outsideQuotes(text string, change func(string) string) string {
 	return b.String()
 }
 
-// number returns the position of a field that has no name here.
+// number returns the position of a field by its number.
 func (p position) number(n protoreflect.FieldNumber) position {
 	p.option = append(slices.Clip(p.option), int32(n))
 	return p
 }
 
-// index returns the position of an element of the list that p is.
+// index returns the position of an element of the list at p.
 func (p position) index(i int) position {
 	p.option = append(slices.Clip(p.option), int32(i))
 	return p
 }
 
-// problem notes what is wrong here and what would be right. The text goes on after
-// the names of the service or method and of the field.
+// problem reports a problem and its cure. The text follows the names of the service or method and of the field.
 func (p position) problem(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if p.field != "" {
@@ -185,15 +180,14 @@ func (p position) problem(format string, args ...any) {
 	p.problems.list = append(p.problems.list, problem{p.file, line, column, string(p.owner) + ": " + text})
 }
 
-// String returns the position as an error about another one mentions it.
+// String formats the position for an error about another one.
 func (p position) String() string {
 	line, column := p.lineColumn()
 	return fmt.Sprintf("%s (%s)", p.owner, formatPosition(p.file, line, column))
 }
 
-// lineColumn returns the line and column, counted from 1, or zeros. A field that the
-// compiler gave no location has its statement's. Compilers give an option the path of the
-// fields that its statement names; some give one to the fields inside braces, too.
+// lineColumn returns the line and column, counted from 1, or zeros. A field without a location of its own has that of its statement.
+// Compilers give an option the path of the fields that its statement names; some give one to the fields inside braces, too.
 func (p position) lineColumn() (line, column int) {
 	places := p.problems.placesIn(p.file)
 	for n := len(p.option); n >= 2; n-- {
@@ -216,12 +210,12 @@ func exactly(file *protogen.File, path protoreflect.SourcePath) (line, column in
 	return location.StartLine + 1, location.StartColumn + 1
 }
 
-// places has the first place in a file of what lies below a path in its services.
+// places maps a path in a file's services to the place of the first element at or below it.
 type places map[string]place
 
 type place struct{ line, column int }
 
-// placesIn returns the places in a file. They are gathered once, for a file may have thousands of problems.
+// placesIn returns the places in a file. They are collected once, as a file may have thousands of problems.
 func (p *problems) placesIn(file *protogen.File) places {
 	if found := p.places[file]; found != nil {
 		return found
@@ -243,7 +237,7 @@ func (p *problems) placesIn(file *protogen.File) places {
 // servicesField is the number of the services in the descriptor of a file.
 const servicesField = 6
 
-// add notes the place of what lies below each path that leads to it.
+// add adds the location to each path that leads to it.
 func (f places) add(location protoreflect.SourceLocation) {
 	at := place{location.StartLine + 1, location.StartColumn + 1}
 	for n := range location.Path {
@@ -254,7 +248,7 @@ func (f places) add(location protoreflect.SourceLocation) {
 	}
 }
 
-// pathKey returns a path as a key for maps.
+// pathKey returns a path as a map key.
 func pathKey(path protoreflect.SourcePath) string {
 	key := make([]byte, 0, 4*len(path))
 	for _, n := range path {

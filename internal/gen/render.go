@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// The packages that generated code imports.
+// These are the packages that generated code imports.
 const (
 	contextPackage = protogen.GoImportPath("context")
 	strconvPackage = protogen.GoImportPath("strconv")
@@ -22,7 +22,7 @@ const (
 	connectPackage = protogen.GoImportPath("connectrpc.com/connect")
 	bridgePackage  = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd")
 
-	// Imported for what it registers, where a service needs that.
+	// This package is imported for its registration, if a service needs it.
 	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
 
@@ -59,7 +59,7 @@ func renderHeader(g *protogen.GeneratedFile, file *protogen.File, packageName pr
 	renderPin(g, runtimePackage)
 }
 
-// renderPin writes what does not compile with a package that is too old.
+// renderPin writes a declaration that does not compile with an old version of a package.
 func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 	g.P("// This does not compile beside a version of the ", path.Base(string(pkg)), " package that is too old for")
 	g.P("// this file. The cure is a newer one: go get ", modulePath(pkg), "@latest")
@@ -67,9 +67,9 @@ func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 	g.P()
 }
 
-// modulePath is the path of the module that has the package at its top.
+// modulePath returns the module of a package, which is at the module's top.
 func modulePath(pkg protogen.GoImportPath) string {
-	return strings.TrimSuffix(string(pkg), "/runtime") // all others are at the top of theirs
+	return strings.TrimSuffix(string(pkg), "/runtime") // the others are at the top of their modules
 }
 
 func renderDesc(g *protogen.GeneratedFile, s *service) {
@@ -130,7 +130,7 @@ func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	g.P()
 }
 
-// describeNewClient writes what stands before the constructor of a client.
+// describeNewClient writes the doc comment of a client's constructor.
 func describeNewClient(g *protogen.GeneratedFile, s *service) {
 	name := newClientName(s.proto)
 	comment(g, name, " returns a client that calls the servers of ", s.proto.Desc.FullName())
@@ -145,7 +145,7 @@ func describeNewClient(g *protogen.GeneratedFile, s *service) {
 	annotate(g, s, name)
 }
 
-// describeRegister writes what stands before the function that registers a server.
+// describeRegister writes the doc comment of the function that registers a server.
 func describeRegister(g *protogen.GeneratedFile, s *service, name string) {
 	comment(g, name, " has the server serve ", s.proto.Desc.FullName(), " with impl and")
 	comment(g, "announce itself in etcd under the key ", quoted(s), " while it serves.")
@@ -167,8 +167,8 @@ func renderRegister(g *protogen.GeneratedFile, s *service) {
 	g.P()
 }
 
-// notHiding returns a function that returns the name of a parameter or variable. The name gets an underscore if it would hide the
-// package that one of the identifiers is imported from.
+// notHiding returns a function that names a parameter or variable. It adds an underscore to a name
+// that would hide the package of one of the identifiers.
 func notHiding(g *protogen.GeneratedFile, used ...protogen.GoIdent) func(name string) string {
 	imported := make(map[string]bool, len(used))
 	for _, ident := range used {
@@ -183,14 +183,13 @@ func notHiding(g *protogen.GeneratedFile, used ...protogen.GoIdent) func(name st
 	}
 }
 
-// comment writes a line of a comment. It is our own text with names in it: a comment
-// copied from a proto file could turn into a directive to the compiler. What is not a name or
-// quoted is escaped by the caller, for a line feed ends the comment.
+// comment writes a line of a comment with our own text and names: text copied from a proto file could become
+// a directive to the compiler. The caller escapes other parts, as a line feed ends the comment.
 func comment(g *protogen.GeneratedFile, text ...any) {
 	g.P(append([]any{"// "}, text...)...)
 }
 
-// deprecated writes the end of a doc comment for what belongs to a service or method.
+// deprecated ends the doc comment of code that belongs to a deprecated service or method.
 func deprecated(g *protogen.GeneratedFile, owner protoreflect.Descriptor) {
 	if owner.Options().(interface{ GetDeprecated() bool }).GetDeprecated() {
 		g.P("//")
@@ -198,17 +197,17 @@ func deprecated(g *protogen.GeneratedFile, owner protoreflect.Descriptor) {
 	}
 }
 
-// annotate ties a symbol to the service, for tools that follow the one to the other.
+// annotate ties a symbol to the service, for tools that navigate between the two.
 func annotate(g *protogen.GeneratedFile, s *service, symbol string) {
 	g.AnnotateSymbol(symbol, protogen.Annotation{Location: s.proto.Location})
 }
 
-// quoted is the key as a Go string.
+// quoted returns the key as a Go string.
 func quoted(s *service) string {
 	return strconv.Quote(s.options.GetKey())
 }
 
-// literal is a Go string literal that is easy to read.
+// literal returns a Go string literal that is easy to read.
 func literal(s string) string {
 	if strconv.CanBackquote(s) {
 		return "`" + s + "`"

@@ -7,8 +7,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkService notes what is wrong with the options of one service by itself, and reports
-// whether its key is valid.
+// checkService reports problems of the options of one service, and returns whether its key is valid.
 func checkService(s *service) (keyOK bool) {
 	s.newer = checkNewer(s.option, s.options.ProtoReflect())
 	keyOK = checkKey(s)
@@ -53,13 +52,12 @@ func checkLeaseTTL(at position, ttl *durationpb.Duration) {
 	}
 }
 
-// validTTL reports whether a lease_ttl is valid or left out.
+// validTTL reports whether a lease_ttl is valid or unset.
 func validTTL(ttl *durationpb.Duration) bool {
 	return ttl == nil || ttl.IsValid() && servicekey.ValidTTL(ttl.AsDuration())
 }
 
-// isDuration notes a duration whose fields are invalid, and reports whether it is valid, or
-// left out.
+// isDuration reports a duration with invalid fields, and returns whether it is valid or unset.
 func isDuration(at position, d *durationpb.Duration) bool {
 	if d == nil || d.IsValid() {
 		return true
@@ -68,7 +66,7 @@ func isDuration(at position, d *durationpb.Duration) bool {
 	return false
 }
 
-// checkAuthority checks the authority that is given or, without one, the key's.
+// checkAuthority checks the authority in the options or, without one, the key's.
 func checkAuthority(s *service, keyOK bool) {
 	if authority := s.options.GetAuthority(); authority != "" {
 		if err := servicekey.CheckAuthority(authority); err != nil {

@@ -16,7 +16,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// serviceConfigOf returns the service config that the options of a service and its methods stand for.
+// serviceConfigOf returns the service config for the options of a service and its methods.
 func serviceConfigOf(s *service) *serviceconfig.Config {
 	config := &serviceconfig.Config{LoadBalancing: []serviceconfig.Policy{loadBalancing(s)}, Methods: methodConfigs(s)}
 	if throttling := s.options.GetRetryThrottling(); throttling != nil {
@@ -25,21 +25,21 @@ func serviceConfigOf(s *service) *serviceconfig.Config {
 		}
 	}
 	if s.options.GetHealthCheck() {
-		// By its full name, as gRPC's servers do: "" is the health of the server as a whole.
+		// The name is the full name, as on gRPC's servers: "" is the health of the whole server.
 		config.HealthCheck = &serviceconfig.HealthCheck{ServiceName: string(s.proto.Desc.FullName())}
 	}
 	return config
 }
 
-// checkServiceConfig notes a service config that clients would refuse, though all of the options are right.
+// checkServiceConfig reports a service config that clients would reject although each option is valid.
 func checkServiceConfig(s *service) {
 	if _, err := serviceconfig.Parse(serviceConfigOf(s).JSON()); err != nil {
 		s.option.problem("gives a service config that clients refuse: %v", err)
 	}
 }
 
-// methodConfigs returns the method configs of a service. gRPC uses only the one that fits a method best, so the config
-// of a method repeats what default_method says.
+// methodConfigs returns the method configs of a service. gRPC uses only the most specific one, so
+// the config of a method repeats the values of default_method.
 func methodConfigs(s *service) []serviceconfig.Method {
 	var configs []serviceconfig.Method
 	service, byDefault := string(s.proto.Desc.FullName()), s.options.GetDefaultMethod()
@@ -56,13 +56,13 @@ func methodConfigs(s *service) []serviceconfig.Method {
 	return configs
 }
 
-// says reports whether options say anything about how calls are made.
+// says reports whether options set a field of method configs.
 func says(options *discoveryv1.MethodOptions) bool {
 	return options.GetTimeout() != nil || options.GetWaitForReady() || options.GetRetry() != nil
 }
 
-// loadBalancing returns the policy of a service, below the one that decides where it picks, below the one that leaves
-// failing endpoints out of that.
+// loadBalancing returns the policy of a service, inside the etcd policy if the options need it,
+// inside outlier detection if they enable it.
 func loadBalancing(s *service) serviceconfig.Policy {
 	at, lb := s.option.in("load_balancing"), s.options.GetLoadBalancing()
 	policy := picking(s)
@@ -75,8 +75,7 @@ func loadBalancing(s *service) serviceconfig.Policy {
 	return policy
 }
 
-// etcdOptions returns what is said for the policy that decides which instances a call may go to, nil if any may be called: the
-// fields that are described as its options.
+// etcdOptions returns the options of the etcd policy, which decides the instances that a call may go to, or nil if it may go to any.
 func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
 	var options *discoveryv1.LoadBalancing
 	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
@@ -105,21 +104,21 @@ func picking(s *service) serviceconfig.Policy {
 	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.Bare{}}
 }
 
-// lower returns the policy of a name whose config is what a message says, in whose JSON the fields have the same names, and
-// what is given beside. It notes what is wrong with the message.
+// lower returns the policy with a name and the config in a message, whose JSON names are the
+// policy's, and in given. It reports problems of the message.
 func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
 	config := map[string]any{}
 	maps.Copy(config, given)
 	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if fd.Kind() == protoreflect.Uint64Kind {
-			config[fd.JSONName()] = value.Uint() // protobuf's JSON has it as a string
+			config[fd.JSONName()] = value.Uint() // protobuf's JSON would make it a string
 			return true
 		}
 		field := m.ProtoReflect().New()
 		field.Set(fd, value)
 		text, err := protojson.Marshal(field.Interface())
 		if err != nil {
-			return true // it has a duration that is none, which is noted
+			return true // it has an invalid duration, which is reported
 		}
 		if err := json.Unmarshal(text, &config); err != nil {
 			panic(fmt.Sprintf("protobuf's own JSON: %v", err))
@@ -128,7 +127,7 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	})
 	p, faults := serviceconfig.ReadPolicy(policy, config)
 	for _, f := range faults {
-		below := len(f.Path) > 0 && f.Path[0] == "childPolicy" // which was lowered by itself
+		below := len(f.Path) > 0 && f.Path[0] == "childPolicy" // the child policy, which lower has checked
 		if !below && (!s.newer || !f.Missing) {
 			at.fault(f, cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
 		}
@@ -136,7 +135,7 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	return p
 }
 
-// methodConfig returns what options say and, field by field, what they leave to the default.
+// methodConfig returns the options and, for unset fields, those of the default.
 func methodConfig(name serviceconfig.MethodName, options, byDefault *discoveryv1.MethodOptions) serviceconfig.Method {
 	config := serviceconfig.Method{Name: []serviceconfig.MethodName{name}}
 	config.Timeout = durationOf(cmp.Or(options.GetTimeout(), byDefault.GetTimeout()))
@@ -162,7 +161,7 @@ func retryConfig(retry *discoveryv1.Retry) *serviceconfig.Retry {
 	return config
 }
 
-// durationOf converts a duration that was checked, nil if it is not set.
+// durationOf converts a duration that was checked; nil if it is unset.
 func durationOf(d *durationpb.Duration) *serviceconfig.Duration {
 	if d == nil {
 		return nil
@@ -171,7 +170,7 @@ func durationOf(d *durationpb.Duration) *serviceconfig.Duration {
 	return &duration
 }
 
-// durationJSON writes a duration as protobuf's JSON does: "1.500s". It is "" for none.
+// durationJSON formats a duration as protobuf's JSON does, as in "1.500s"; "" if it is unset.
 func durationJSON(d *durationpb.Duration) string {
 	if d == nil {
 		return ""

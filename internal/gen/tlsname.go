@@ -2,10 +2,9 @@ package gen
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 
-// checkTLSNames notes services under different keys that share a TLS name: callers of each would accept
-// the certificates of the other's servers. Each is valid by itself. Services under one key have the
-// same servers, so they may share a name. Files that are not generated count, too, but problems are
-// noted only in files that are.
+// checkTLSNames reports services under different keys that share a TLS name: callers of each would accept the
+// certificates of the other's servers. Services under one key have the same servers, so they may share a
+// name. The check includes files that are not generated, but reports problems only in files that are.
 func checkTLSNames(services []*service) {
 	type nameOfKey struct{ name, key string }
 	sharing := make(map[nameOfKey][]*service, len(services))
@@ -30,8 +29,8 @@ func checkTLSNames(services []*service) {
 	}
 }
 
-// noteSharedName notes that the services of two keys share a TLS name: at the later ones, or at
-// the earlier ones if only those are generated.
+// noteSharedName reports that the services of two keys share a TLS name: at the later services, or
+// at the earlier ones if only those are generated.
 func noteSharedName(earlier, later []*service, name string) {
 	at, other := generated(later), generated(earlier)
 	if !at.file.Generate {

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Drain is the effect of a config's list of endpoints to drain. Clients ignore the list, for all endpoints or for the base, if it leaves
-// none to call, or too few.
+// Drain is the effect of a config's list of endpoints to drain. Clients ignore the list, for all
+// endpoints or for the base, if it leaves no endpoint to call, or too few.
 type Drain struct {
 	Drained map[*endpoint.Endpoint]bool // they get no new calls
 	Ignored DrainFault
@@ -20,10 +20,10 @@ type Drain struct {
 	held    map[string]struct{}
 }
 
-// DrainFault is the reason to ignore a list of endpoints to drain. 0: the list is followed.
+// DrainFault is the reason to ignore a list of endpoints to drain. 0: the list is applied.
 type DrainFault int
 
-// The reasons.
+// These are the reasons.
 const (
 	DrainNamesAll      DrainFault = iota + 1 // it leaves no endpoint
 	DrainLeavesHeld                          // it leaves only endpoints that vanished from etcd, which may be dead
@@ -32,7 +32,7 @@ const (
 	DrainLeavesFewBase                       // it leaves less than MinHealthyPercent of the base
 )
 
-// Problem returns the reason as a text, "" if the list is followed.
+// Problem returns the reason as a text, "" if the list is applied.
 func (d *Drain) Problem() string {
 	switch d.Ignored {
 	case DrainNamesAll:
@@ -52,8 +52,8 @@ func (d *Drain) Problem() string {
 	return ""
 }
 
-// FollowDrain decides which endpoints are drained. placed says which are in lanes. selects reports whether a client may call an endpoint
-// of the base; nil: it may call all. held are the addresses that etcd no longer has.
+// FollowDrain decides which endpoints are drained. placed has the endpoints in lanes. selects reports whether a client
+// may call an endpoint of the base; nil: it may call all. held has the addresses that are no longer in etcd.
 func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, held map[string]struct{}) *Drain {
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), held: held}
 	var base []*endpoint.Endpoint
@@ -80,8 +80,8 @@ func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, select
 	return d
 }
 
-// baseFault returns the reason to ignore the list for the base, and the endpoints that it is about: all of the base, or those that the
-// client may call. A percentage counts endpoints that it may not call, too.
+// baseFault returns the reason to ignore the list for the base, and the endpoints concerned: all of
+// the base, or those that the client may call. A percentage counts all endpoints of the base.
 func (d *Drain) baseFault(base []*endpoint.Endpoint, selects func(*endpoint.Endpoint) bool) (DrainFault, []*endpoint.Endpoint) {
 	fault := d.fault(base)
 	if selects != nil {
@@ -139,7 +139,7 @@ func (p *Plan[E]) drain() (live, drained []E) {
 	}
 	all, selects := p.pointers(p.Endpoints), p.Client.Selector
 	if p.Placed == nil {
-		selects = nil // the list is for all clients, whatever they select
+		selects = nil // the list is for all clients, whatever their selectors
 	}
 	p.Drain = p.Config.FollowDrain(all, p.Placed, selects, p.Held)
 	p.reportUnknown(p.Drain.Unknown)
@@ -157,7 +157,7 @@ func (p *Plan[E]) drain() (live, drained []E) {
 	return live, drained
 }
 
-// maxReported bounds how many names one report spells out.
+// maxReported bounds the names in one report.
 const maxReported = 5
 
 // reportUnknown reports names in drain that no endpoint has.

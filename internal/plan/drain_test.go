@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// TestFollowDrain follows lists of the instances a, b, c and d. If there are lanes, c and d are in one.
+// TestFollowDrain applies lists to the instances a, b, c and d. If there are lanes, c and d are in one.
 func TestFollowDrain(t *testing.T) {
 	lanes := []serviceconfig.Route{{Label: "lane"}}
 	for _, tt := range []struct {

@@ -15,11 +15,11 @@ type Group struct {
 	Tiers  []Tier // in order of preference
 }
 
-// Tier is the endpoints of a group that are equally preferred: the policy chooses among them.
+// Tier has endpoints of a group with equal preference: the policy chooses among them.
 type Tier struct {
 	Class   Class
 	Members []int32 // of Plan.All; the preferred first, if the client uses only some
-	Most    int     // how many of Members it uses; 0: all
+	Most    int     // how many of Members the client uses; 0: all
 }
 
 // Groups returns the groups of a lane. Those without endpoints are left out.
@@ -42,7 +42,7 @@ func (p *Plan[E]) Groups(l *Lane) []Group {
 	return groups
 }
 
-// bySplit returns the members of each group of the split, and last those that match none.
+// bySplit returns the members of each group of the split, and last the members that match none.
 func (p *Plan[E]) bySplit(members []int32) [][]int32 {
 	c := p.Config
 	if len(c.Split) == 0 {
@@ -105,7 +105,7 @@ func (p *Plan[E]) reportSplit() {
 	}
 }
 
-// matched says whether a group has endpoints before any step, and whether all of these are drained, or in a lane.
+// matched reports whether endpoints match a group, and whether all of them are drained, or in a lane.
 type matched struct{ exists, drained, laned bool }
 
 func (p *Plan[E]) matched() []matched {
@@ -120,7 +120,7 @@ func (p *Plan[E]) matched() []matched {
 	return all
 }
 
-// byClass returns the members of each class. It takes them in the order of All.
+// byClass returns the members of each class, in the order of All.
 func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
 	for class := range classes {
 		n, _ := slices.BinarySearch(members, int32(p.ends[class]))
@@ -143,7 +143,7 @@ func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
 // HasZones reports whether the client prefers its own zone.
 func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
 
-// tier returns the tier of some members. most is how many of them the client uses; 0: all.
+// tier returns the tier of some members, of which the client uses most; 0: all.
 func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	if most == 0 || len(members) <= most || class > Away {
 		return Tier{Class: class, Members: members}
@@ -151,11 +151,11 @@ func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	return Tier{Class: class, Members: p.Rank(members), Most: most}
 }
 
-// minMost is how many endpoints of a set a client may use at least, however many sets there are.
+// minMost is the least number of endpoints that a client may use of a set, however many sets there are.
 const minMost = 8
 
-// mostOf returns how many endpoints of each of some sets a client uses; 0: all. It is the smaller of the subset's size and, in a large
-// fleet, the set's part of the client's bound, which is at least minMost.
+// mostOf returns how many endpoints of each of some sets a client uses; 0: all. It is the smaller of the
+// subset's size and, in a large fleet, the set's part of the client's bound, which is at least minMost.
 func (p *Plan[E]) mostOf(sets int) int {
 	most := p.subset()
 	if p.tooMany() {
@@ -184,8 +184,8 @@ func (p *Plan[E]) tooMany() bool {
 // Chooses reports whether the client may use only some of the live endpoints.
 func (p *Plan[E]) Chooses() bool { return p.subset() > 0 || p.tooMany() }
 
-// Rank ranks members by rendezvous hashing, the highest first. It differs between clients, and an endpoint that comes or goes changes
-// one place at most.
+// Rank ranks members by rendezvous hashing, the highest first. The ranking differs between clients,
+// and an added or removed endpoint changes one place at most.
 func (p *Plan[E]) Rank(members []int32) []int32 {
 	type ranked struct {
 		member int32
@@ -203,8 +203,8 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 	return order
 }
 
-// Choose returns the live endpoints for a client without connections, which cannot see which ones it can reach. Held endpoints come on
-// top of the subset, for they may be dead.
+// Choose returns the live endpoints for a client without connections, which cannot see which
+// endpoints are reachable. Held endpoints are added to the subset, as they may be dead.
 func (p *Plan[E]) Choose() []E {
 	most := p.mostOf(1)
 	if most == 0 || most >= p.Live {

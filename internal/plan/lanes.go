@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
+// Lane has the endpoints of a lane, or of the base, which takes the calls without a lane.
 type Lane struct {
 	Name    string  // "": the base
 	Strict  bool    // its calls do not go to the base
@@ -14,7 +14,7 @@ type Lane struct {
 	among   int     // how many lanes share the bound on the endpoints that a client uses
 }
 
-// Lane returns where the calls of a lane go, nil if nowhere: the lane is strict, and no endpoint is in it.
+// Lane returns the lane for calls with this lane's name: the lane or the base. It is nil if the lane is strict and empty.
 func (p *Plan[E]) Lane(name string) *Lane {
 	switch l := p.lanes[name]; {
 	case l != nil:
@@ -31,7 +31,7 @@ func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 // HasLanes reports whether calls may have a lane.
 func (p *Plan[E]) HasLanes() bool { return p.Placed != nil }
 
-// makeLanes makes the base and the lanes: see addTo for which endpoints a lane takes.
+// makeLanes makes the base and the lanes. addTo has the rules.
 func (p *Plan[E]) makeLanes() {
 	p.Base = &Lane{among: 1}
 	if p.Placed == nil {
@@ -55,9 +55,9 @@ func (p *Plan[E]) makeLanes() {
 	p.standIn()
 }
 
-// addTo adds an endpoint to a lane, if that takes it. One that has left stays while the lane has live ones; without any, it stays in a
-// strict lane, or if no endpoint is live at all. Only a strict lane takes endpoints that are away: calls of any other go there by way of
-// the base. None takes drained ones.
+// addTo adds an endpoint to a lane if the lane takes it. A lane takes an endpoint that has left while it has live ones;
+// without live ones, only if it is strict, or if no endpoint is live at all. Only a strict lane takes endpoints of the
+// fallback cluster: calls of other lanes reach them by the base. No lane takes drained endpoints.
 func (p *Plan[E]) addTo(name string, i int) {
 	l, strict := p.lanes[name], p.Config.Strict(name)
 	switch class := p.ClassOf(i); {
@@ -70,7 +70,7 @@ func (p *Plan[E]) addTo(name string, i int) {
 	l.Members = append(l.Members, int32(i))
 }
 
-// standIn adds the live endpoints to the base if all of them are in lanes, and those away likewise.
+// standIn adds the live endpoints to the base if all of them are in lanes. The same holds for the fallback cluster.
 func (p *Plan[E]) standIn() {
 	begin := 0
 	for _, class := range []Class{OtherZones, Away} {

@@ -8,15 +8,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// matcher finds which of some matches an endpoint satisfies. Each match is filed under the rarest of its fields, so that a search looks
-// up each name once rather than comparing each match.
+// matcher finds the matches that an endpoint satisfies. Each match is filed under the rarest of its
+// fields, so that a search looks up each name once rather than comparing each match.
 type matcher struct {
 	names   []string
 	matches [][]field
 	files   map[field][]int // the matches of a field, in order
 }
 
-// field is a name, by its index, and the value that a match wants of it.
+// field is a name, by its index, and the value that a match requires.
 type field struct {
 	name  int
 	value string

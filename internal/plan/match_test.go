@@ -43,7 +43,7 @@ func TestGroup_IsTheFirst(t *testing.T) {
 	}
 }
 
-// TestMatchingIsNoLoopInALoop has a search look at one match, not at each, if a split has the most groups (S7).
+// TestMatchingIsNoLoopInALoop checks that a search compares one match, not each, if a split has the most groups (S7).
 func TestMatchingIsNoLoopInALoop(t *testing.T) {
 	matches := make([]map[string]string, 256)
 	for i := range matches {

@@ -9,16 +9,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Bounds of lanes, which endpoints can make as they like.
+// These bound lanes, which endpoints can create.
 const (
-	// maxLabelLanes bounds the lanes that labels make. Of more, those whose names sort first are made.
+	// maxLabelLanes bounds the lanes that labels create. Beyond it, those whose names sort first are created.
 	maxLabelLanes = 256
-	// maxLanesOf bounds the lanes that one endpoint is in. Of more, those of the first routes count.
+	// maxLanesOf bounds the lanes of one endpoint. Beyond it, those of the first routes count.
 	maxLanesOf = 4
 )
 
-// Strict reports whether the calls of a lane fail while none of its endpoints is ready. The first route that names the lane, or has a
-// label, decides. A lane without such a route is not strict.
+// Strict reports whether the calls of a lane fail while none of its endpoints is ready. The first
+// route that names the lane or has a label decides. A lane without such a route is not strict.
 func (c *Config) Strict(lane string) bool {
 	for _, r := range c.Route {
 		if r.Label != "" || r.Lane == lane {
@@ -28,7 +28,7 @@ func (c *Config) Strict(lane string) bool {
 	return false
 }
 
-// NamedLanes returns the lanes that routes name, in their order.
+// NamedLanes returns the lanes that routes name, in the order of the routes.
 func (c *Config) NamedLanes() (names []string) {
 	for _, r := range c.Route {
 		if r.Lane != "" {
@@ -40,16 +40,16 @@ func (c *Config) NamedLanes() (names []string) {
 
 // Placement is the assignment of some endpoints to lanes.
 type Placement struct {
-	// Of holds the lanes of each endpoint outside the base. The list is empty if the endpoint's labels are invalid, or above the bound of
-	// lanes. Such an endpoint gets no calls.
+	// Of holds the lanes of each endpoint outside the base. The list is empty, and the endpoint gets
+	// no calls, if the endpoint's labels are invalid or its lanes above the bound.
 	Of map[*endpoint.Endpoint][]string
-	// Made are the lanes that have endpoints, sorted.
+	// Made has the names of the lanes with endpoints, sorted.
 	Made []string
-	// Problems are warnings for people.
+	// Problems are warnings for operators.
 	Problems []string
 }
 
-// IsBase reports whether an endpoint is in no lane. Without lanes, p is nil.
+// IsBase reports whether an endpoint is in no lane. p is nil without routes.
 func (p *Placement) IsBase(e *endpoint.Endpoint) bool {
 	if p == nil {
 		return true
@@ -58,7 +58,7 @@ func (p *Placement) IsBase(e *endpoint.Endpoint) bool {
 	return !in
 }
 
-// Place assigns endpoints to each lane that a route puts them in. It returns nil without routes.
+// Place assigns endpoints to the lanes of the routes that match them. It returns nil without routes.
 func (c *Config) Place(endpoints []*endpoint.Endpoint) *Placement {
 	if len(c.Route) == 0 {
 		return nil
@@ -140,7 +140,7 @@ func (p *placing) label(name, value string) string {
 	return ""
 }
 
-// dropExcess makes the lanes, except those above the bound.
+// dropExcess creates the lanes, except those above the bound.
 func (p *placing) dropExcess() {
 	p.Made = slices.Sorted(maps.Keys(p.made))
 	named := p.config.NamedLanes()

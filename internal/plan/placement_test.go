@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// placeOf places endpoints that are written as "name=value name=value", and returns their lanes by index.
+// placeOf places endpoints written as "name=value name=value", and returns their lanes by index.
 func placeOf(routes []serviceconfig.Route, texts ...string) (*Placement, map[int][]string) {
 	var all endpoints
 	for _, text := range texts {

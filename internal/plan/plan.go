@@ -1,12 +1,12 @@
-// Package plan decides which endpoints of a key a call may go to, and in which order of preference: the steps from the endpoints in etcd
-// to those among which a policy picks. It is pure: equal input gives equal plans, with or without connections.
+// Package plan decides which endpoints of a key a call may go to, and in which order of preference: the steps from the endpoints
+// in etcd to the endpoints among which a policy picks. It is pure: equal input gives equal plans, with or without connections.
 //
-// The steps are, in this order: drain, selector, lane, split, zone, subset. Package discovery merges and holds entries before that.
-// The picker passes over endpoints that lack a method, and picks, after it.
+// The steps are, in this order: drain, selector, lane, split, zone, subset. Before them, package discovery
+// merges and holds entries. After them, the picker skips endpoints that lack a method, and picks.
 //
 //	plan.go       the input of a plan, and the plan
-//	match.go      which matches of a config an endpoint satisfies
-//	placement.go  which endpoints the routes put in which lanes
+//	match.go      the matches of a config that an endpoint satisfies
+//	placement.go  the endpoints that the routes put in each lane
 //	drain.go      the endpoints that the config drains
 //	lanes.go      lanes, and the base
 //	groups.go     a lane's groups by split, their tiers by zone, and the subset of each
@@ -50,57 +50,57 @@ func NewConfig(e *serviceconfig.Etcd) *Config {
 	return c
 }
 
-// Client describes who calls.
+// Client describes the caller.
 type Client struct {
 	Zone     string                        // "": unknown
 	Selector func(*endpoint.Endpoint) bool // nil: every endpoint is selected
-	Subset   int                           // how many endpoints of each set it uses; below 1: all
-	Most     int                           // how many endpoints of a cluster it uses; 0: any number
+	Subset   int                           // how many endpoints of each set the client uses; below 1: all
+	Most     int                           // how many endpoints of a cluster the client uses; 0: all
 	Seed     maphash.Seed                  // ranks endpoints for a subset
 }
 
 // Input is the input of a plan. E is the caller's form of an endpoint.
 type Input[E any] struct {
-	Service   string // the key, for texts
+	Service   string // the key, for messages
 	Config    *Config
 	Client    *Client
 	Endpoints []E
-	Away      []E // of the cluster to fall back on
-	Left      []E // no longer under the key, and still connected
+	Away      []E // of the fallback cluster
+	Left      []E // no longer under the key, but still connected
 	Of        func(*E) *endpoint.Endpoint
-	Held      map[string]struct{} // addresses of Endpoints that etcd no longer has
+	Held      map[string]struct{} // addresses of Endpoints that are no longer in etcd
 	Err       error               // why there are no Endpoints; nil: not known
 }
 
-// Class says how preferred an endpoint is.
+// Class is a level of preference.
 type Class int
 
-// The classes, in the order of preference. Endpoints of the first two are live. A class after them takes calls only while no class
-// before it can.
+// The classes are in the order of preference. Endpoints of the first two are live. A class after
+// them takes calls only while no class before it can.
 const (
-	OwnZone Class = iota // or any zone, where zones do not count
+	OwnZone Class = iota // any zone, if zones do not count
 	OtherZones
-	Away    // of the cluster to fall back on
-	Left    // etcd no longer has these, and they are still connected
+	Away    // of the fallback cluster
+	Left    // no longer in etcd, but still connected
 	Drained // by an operator
 	classes
 )
 
-// IsLive reports whether endpoints of a class are called by choice.
+// IsLive reports whether endpoints of a class are preferred targets of calls.
 func (c Class) IsLive() bool { return c < Away }
 
-// Plan says which endpoints calls may go to. It is immutable.
+// Plan holds the endpoints that calls may go to. It is immutable.
 type Plan[E any] struct {
 	*Input[E]
-	All     []E // that calls may go to: the live ones, then those away, those that have left, and the drained ones
+	All     []E // targets of calls: live, of the fallback cluster, left, and drained endpoints, in this order
 	Live    int // how many of All are live
 	Empty   error
-	Reports []string   // problems of the config, for people
+	Reports []string   // problems of the config, for operators
 	Base    *Lane      // of calls without a lane
 	Drain   *Drain     // of the config's list
 	Placed  *Placement // nil without lanes
 
-	ends  [classes]int // where the endpoints of a class end in All; all live ones count as of their OwnZone
+	ends  [classes]int // the ends of the classes in All; all live endpoints count as OwnZone
 	lanes map[string]*Lane
 }
 
@@ -122,7 +122,7 @@ func Make[E any](in *Input[E]) *Plan[E] {
 	return p
 }
 
-// pointers returns endpoints in the form that configs know.
+// pointers returns endpoints in the form that Config takes.
 func (p *Plan[E]) pointers(endpoints []E) []*endpoint.Endpoint {
 	all := make([]*endpoint.Endpoint, len(endpoints))
 	for i := range endpoints {
@@ -140,7 +140,7 @@ func (p *Plan[E]) divide(live, away, left, drained []E) {
 	p.ends = [classes]int{p.Live, p.Live, p.Live + len(away), p.Live + len(away) + len(left), len(p.All)}
 }
 
-// ClassOf returns the class of an endpoint of All, where zones do not count.
+// ClassOf returns the class of an endpoint of All, as if zones did not count.
 func (p *Plan[E]) ClassOf(i int) Class {
 	for c := OwnZone; ; c++ {
 		if i < p.ends[c] {
@@ -149,7 +149,7 @@ func (p *Plan[E]) ClassOf(i int) Class {
 	}
 }
 
-// Fallback returns the endpoints of All that are away.
+// Fallback returns the endpoints of All in the fallback cluster.
 func (p *Plan[E]) Fallback() []E { return p.All[p.Live:p.ends[Away]] }
 
 // selected returns the endpoints that the client's selector selects.
@@ -166,7 +166,7 @@ func (p *Plan[E]) selected(endpoints []E) []E {
 	return selected
 }
 
-// callableAway returns the endpoints away that the client may call.
+// callableAway returns the endpoints of the fallback cluster that the client may call.
 func (p *Plan[E]) callableAway() []E {
 	away := p.selected(p.Input.Away)
 	if len(p.Config.Drain) == 0 {

@@ -40,7 +40,7 @@ func config(t *testing.T, text string) *Config {
 	return NewConfig(e)
 }
 
-// input is the input of tests: a client in zone x, and fleet.
+// input returns the input of tests: a client in zone x, and fleet.
 func input(t *testing.T, text string) *Input[*endpoint.Endpoint] {
 	t.Helper()
 	return &Input[*endpoint.Endpoint]{
@@ -59,7 +59,7 @@ func instances(all endpoints) string {
 	return text.String()
 }
 
-// goes writes where the calls of a lane go, as "weight: tier > tier | weight: tier".
+// goes formats the targets of a lane's calls as "weight: tier > tier | weight: tier".
 func goes(p *Plan[*endpoint.Endpoint], lane string) string {
 	l := p.Lane(lane)
 	if l == nil {
@@ -121,7 +121,7 @@ func TestPlan(t *testing.T) {
 	}
 	in := input(t, `{}`)
 	if p := Make(in); &p.All[0] != &in.Endpoints[0] {
-		t.Error("the endpoints are copied where nothing is asked for")
+		t.Error("the plan copies the endpoints although the config is empty")
 	}
 }
 
@@ -131,7 +131,7 @@ func TestLanes(t *testing.T) {
 		matchesNothing = `route[0] matches no endpoint: the lane "red" is empty`
 	)
 	for _, tt := range []struct {
-		name, config, base, red, other string // where the calls go
+		name, config, base, red, other string // the targets of calls
 		reports                        string
 	}{
 		{"a lane", `{` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe", ""},
@@ -157,7 +157,7 @@ func TestLanes(t *testing.T) {
 			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
 		}
 	}
-	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes but the drained endpoint (K4)
+	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes except the drained endpoint (K4)
 	in.Held = held("be")
 	if p := Make(in); instances(p.All[:p.Live]) != "abce" {
 		t.Errorf("%s is left", instances(p.All[:p.Live]))
@@ -172,7 +172,7 @@ func held(instances string) map[string]struct{} {
 	return all
 }
 
-// TestOtherParts has endpoints in another cluster, and some that have left.
+// TestOtherParts plans with endpoints in another cluster, and endpoints that have left.
 func TestOtherParts(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
 		{"one after another", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
@@ -203,7 +203,7 @@ func TestSelector(t *testing.T) {
 		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, ""},
 		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // of the selected endpoints
-		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // of all that are in no lane
+		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // all endpoints without a lane count
 		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 	} {
 		in := input(t, tt.config)
@@ -224,8 +224,8 @@ func TestSelector(t *testing.T) {
 	}
 }
 
-// TestTheSmallerSubsetHolds has a client and a config ask for subsets. Each is part of every larger one, so a change of the size moves
-// no more connections than it must.
+// TestTheSmallerSubsetHolds sets subsets in both the client and the config. A subset is part of
+// every larger one, so that a change of size moves few connections.
 func TestTheSmallerSubsetHolds(t *testing.T) {
 	for _, tt := range []struct{ client, most, config, want int }{
 		{0, 0, 0, 5}, {-1, 0, 0, 5}, {2, 0, 0, 2}, {0, 0, 2, 2}, {-1, 0, 2, 2}, {3, 0, 2, 2}, {2, 0, 3, 2}, {9, 0, 2, 2}, {2, 0, 9, 2}, {9, 0, 9, 5},
@@ -247,11 +247,11 @@ func TestTheSmallerSubsetHolds(t *testing.T) {
 	}
 }
 
-// TestTheSubsetComesLast has subsets after all other steps, and held endpoints in them (K4).
+// TestTheSubsetComesLast applies subsets after all other steps, to held endpoints as well (K4).
 func TestTheSubsetComesLast(t *testing.T) {
 	for range 50 {
 		client := &Client{Zone: "x", Subset: 1, Seed: maphash.MakeSeed()}
-		best := func(from string) string { // the one that ranks highest
+		best := func(from string) string { // the highest-ranked endpoint
 			in := input(t, `{}`)
 			in.Client = client
 			p := Make(in)
@@ -284,7 +284,7 @@ func TestTheSubsetComesLast(t *testing.T) {
 	}
 }
 
-// TestManyGroupsAndNamesCostOnePass bounds the cost of a plan by the largest live config (S7).
+// TestManyGroupsAndNamesCostOnePass bounds the cost of a plan for the largest live config (S7).
 func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
 	var split, drain, specs []string
 	for i := range 256 {
@@ -300,7 +300,7 @@ func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
 	}
 }
 
-// TestLanesTakeNoPlaces has a client that may use a part of the base.
+// TestLanesTakeNoPlaces plans for a client that may use a part of the base.
 func TestLanesTakeNoPlaces(t *testing.T) {
 	var specs []string
 	for i := range 400 {
@@ -321,7 +321,7 @@ func TestLanesTakeNoPlaces(t *testing.T) {
 	}
 }
 
-// TestAFleetIsSpreadOverItsCallers has callers that may not use all of a large fleet use all of it together.
+// TestAFleetIsSpreadOverItsCallers checks that callers which may each use a part of a large fleet use all of it together.
 func TestAFleetIsSpreadOverItsCallers(t *testing.T) {
 	specs := make([]string, 1000)
 	for i := range specs {

@@ -1,5 +1,4 @@
-// Package backoff spaces out retries: exponential, capped and jittered, so that a fleet whose etcd
-// went away does not come back to it in step.
+// Package backoff spaces out retries: exponential, capped and jittered, so that a fleet does not return to a recovered etcd all at once.
 package backoff
 
 import (
@@ -7,8 +6,7 @@ import (
 	"time"
 )
 
-// Backoff yields the pauses between attempts. The zero value is not usable: set Base and Max. It
-// is not safe for concurrent use.
+// Backoff yields the pauses between attempts. Set Base and Max: the zero value is not usable. It is not safe for concurrent use.
 type Backoff struct {
 	Base time.Duration // the first bound
 	Max  time.Duration // the last one

@@ -1,4 +1,4 @@
-// Package candidate says which keys in etcd are candidates for the leadership of a service, and in which order they are.
+// Package candidate defines which keys in etcd are candidates for the leadership of a service, and their order.
 package candidate
 
 import (
@@ -12,15 +12,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// First is a candidate: of all, the one that precedes the others.
+// First is the candidate that precedes all others.
 type First struct {
-	Key     string // "": there is none, or nothing is known
+	Key     string // "": there is no candidate, or none is known
 	Created int64
 }
 
-// Precedes reports whether a candidate precedes another one: it was created earlier or, where one transaction created
-// both, has the lower key. Any candidate precedes the zero value. All who
-// read candidates go by it.
+// Precedes reports whether a candidate precedes another: it was created earlier or, if one transaction created both,
+// has the lower key. Any candidate precedes the zero value. All readers of candidates use this order.
 func (f First) Precedes(other First) bool {
 	if f.Created != other.Created {
 		return f.Created < other.Created || other == (First{})
@@ -31,17 +30,17 @@ func (f First) Precedes(other First) bool {
 // MaxInstance bounds the instance id of a candidate, in bytes.
 const MaxInstance = 1 << 10
 
-// InstanceOf returns the instance id of a candidate, or why the entry under the prefix of the candidates is none. All
-// who read candidates go by it.
+// InstanceOf returns the instance id of a candidate, or an error if the entry under the candidates'
+// prefix is not a candidate. All readers of candidates use it.
 func InstanceOf(prefix string, entry *mvccpb.KeyValue) (string, error) {
 	name, n := strings.TrimPrefix(string(entry.Key), prefix), len(entry.Value)
 	switch {
 	case name == "" || strings.Contains(name, "/"):
-		return "", fmt.Errorf("%.80q is no candidate's name", name)
+		return "", fmt.Errorf("invalid candidate name %.80q", name)
 	case entry.Lease == 0:
 		return "", errors.New("a candidate without a lease")
 	case n == 0 || n > MaxInstance || !utf8.Valid(entry.Value) || servicekey.CheckText(string(entry.Value)) != nil:
-		return "", fmt.Errorf("the value, of %d bytes, is no instance id", n)
+		return "", fmt.Errorf("invalid instance id (%d bytes)", n)
 	}
 	return string(entry.Value), nil
 }

@@ -1,4 +1,4 @@
-// Package etcdcause says why etcd does not do what it is asked for, in the words that runtime and the command etcdrpc share.
+// Package etcdcause explains failed calls to etcd, in the words that runtime and the command etcdrpc share.
 package etcdcause
 
 import (
@@ -13,16 +13,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// Standing is what is known of the connection at the time of an error.
+// Standing is the state of the connection at the time of an error.
 type Standing struct {
 	State     connectivity.State
-	Cause     error    // why it is down; nil: it is up, or the cause is not known
-	User      string   // that etcd knows the client by; "": none, or that of its certificate
+	Cause     error    // why it is down; nil: it is up, or the cause is unknown
+	User      string   // name of the client in etcd; "": none, or its certificate's
 	Endpoints []string // of the etcd client
 }
 
-// Met returns what a connection that fails met last, by the error of a call that did not wait for it. It returns nil for
-// any other error, and where the connection has another state by now.
+// Met returns the last error of a failing connection, taken from the error of a call that did not wait for
+// the connection. It returns nil for any other error, or if the connection has another state by now.
 func Met(err error, state connectivity.State) error {
 	if status.Code(err) != codes.Unavailable || state != connectivity.TransientFailure {
 		return nil
@@ -30,8 +30,7 @@ func Met(err error, state connectivity.State) error {
 	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
 }
 
-// Latest returns the cause that takes the place of the last one: that one again, if the next only names another address.
-// Otherwise each attempt would give readers another error.
+// Latest returns next, or last if they differ only in the address. Otherwise each attempt would publish another error.
 func Latest(last, next error) error {
 	if etcderr.Same(last, next) {
 		return last
@@ -39,8 +38,8 @@ func Latest(last, next error) error {
 	return next
 }
 
-// Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: whom
-// etcd refuses, why the connection is down, or that etcd is silent.
+// Why returns the cause that the error of a call to etcd lacks: the denied user, why the connection
+// is down, or that etcd is silent. It returns nil if there is nothing to add.
 func (s Standing) Why(err error) error {
 	if code, ok := etcderr.Answer(err); ok {
 		if s.User != "" && (code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument) {
@@ -54,7 +53,7 @@ func (s Standing) Why(err error) error {
 	return s.silence()
 }
 
-// Silent is the cause of an error where nothing is known but that etcd has not answered. It may be far away.
+// Silent is the cause of an error if it is only known that etcd has not answered. etcd may be far away.
 type Silent string
 
 func (s Silent) Error() string { return string(s) }
@@ -74,7 +73,7 @@ func (s Standing) silence() error {
 	return Silent(fmt.Sprintf("etcd %q does not answer: there is no connection to it", s.Endpoints))
 }
 
-// Down returns why there is no connection, nil if there is one or none was tried.
+// Down returns why there is no connection, nil if there is one or none was attempted.
 func (s Standing) Down() error {
 	if s.State == connectivity.Ready || s.State == connectivity.Idle && s.Cause == nil {
 		return nil

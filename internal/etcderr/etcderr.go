@@ -1,4 +1,4 @@
-// Package etcderr reads the errors of the etcd client, whose own type has a code but no gRPC status.
+// Package etcderr reads errors of the etcd client, whose error type has a code but no gRPC status.
 package etcderr
 
 import (
@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Code returns the gRPC code of an error, as package status does for others.
+// Code returns the gRPC code of an error, like package status for other errors.
 func Code(err error) codes.Code {
 	if code, ok := Answer(err); ok {
 		return code
@@ -21,7 +21,7 @@ func Code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// Answer returns the code of an error that is etcd's own answer. ok is false for any other error.
+// Answer returns the code of an error that etcd itself returned. ok is false for any other error.
 func Answer(err error) (code codes.Code, ok bool) {
 	var e rpctypes.EtcdError
 	switch {
@@ -33,22 +33,21 @@ func Answer(err error) (code codes.Code, ok bool) {
 	return codes.OK, false
 }
 
-// deniedWatch is the text by which etcd denies a watch. The etcd client passes it on as a text alone.
+// deniedWatch is the text of a denied watch. The etcd client passes it on without a code.
 var deniedWatch = rpctypes.ErrGRPCPermissionDenied.Error()
 
-// Refused reports whether an error says that etcd would fail a read in the same way again, until
-// someone changes something.
+// Refused reports whether etcd would fail a read in the same way again, until someone changes its configuration.
 func Refused(err error) bool {
 	code := Code(err)
 	return code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument
 }
 
-// TimedOut reports whether an error says that the time for a call was over.
+// TimedOut reports whether an error is an expired deadline.
 func TimedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || Code(err) == codes.DeadlineExceeded
 }
 
-// With adds to an error why it came to be, unless it says so itself. why may be nil.
+// With adds a cause to an error, unless the error includes it. why may be nil.
 func With(err, why error) error {
 	if why == nil || strings.Contains(err.Error(), why.Error()) {
 		return err
@@ -56,11 +55,10 @@ func With(err, why error) error {
 	return fmt.Errorf("%w: %w", err, why)
 }
 
-// addresses matches what differs between the error texts of two tries: the port on this side, and the
-// address of the member that was tried.
+// addresses matches the parts of error texts that differ between two attempts: the local port, and the address of the member.
 var addresses = regexp.MustCompile(`(\[[0-9a-fA-F:.%\w]*\]|[\w.-]+):\d+(->)?`)
 
-// Same reports whether two errors say the same, whatever addresses they name.
+// Same reports whether two errors are equal except for addresses.
 func Same(a, b error) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil

@@ -1,5 +1,4 @@
-// Package loglimit bounds how often one source is logged, so that whoever may write its keys in etcd
-// cannot fill the logs of those who read them.
+// Package loglimit bounds how often one source is logged, so that a writer of keys in etcd cannot fill the logs of their readers.
 package loglimit
 
 import "time"
@@ -12,11 +11,11 @@ const (
 // Limiter decides which lines of one source are logged: 5 at once, then one every 10 s. It holds no lock
 // and reads no clock. The zero value is ready for use.
 type Limiter struct {
-	full   time.Time // when all of burst may be logged at once again
-	missed int       // lines that were left out since the last one
+	full   time.Time // when burst lines may be logged at once again
+	missed int       // lines left out since the last one
 }
 
-// Allow reports whether a line may be logged now, and how many were left out since the last one that was.
+// Allow reports whether a line may be logged now, and how many were left out since the last allowed one.
 func (l *Limiter) Allow(now time.Time) (ok bool, missed int) {
 	full := l.full
 	if full.Before(now) {
@@ -31,7 +30,7 @@ func (l *Limiter) Allow(now time.Time) (ok bool, missed int) {
 	return true, missed
 }
 
-// Attrs returns the attributes of a line that was allowed: args, and how many lines were left out before it.
+// Attrs returns the attributes of an allowed line: args, and the number of lines left out before it.
 func Attrs(missed int, args ...any) []any {
 	if missed == 0 {
 		return args

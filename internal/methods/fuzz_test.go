@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// FuzzMethods reads what endpoints say of the methods that they serve, a line each. A call to a method goes to all that
-// name it and to all that name none, and to some in any case. Behind an empty line come the lines of others, of the base.
+// FuzzMethods reads the method lists of endpoints, one a line. A call goes to all endpoints that list its
+// method and all without a list, and to at least one. The lines after an empty line belong to the base.
 func FuzzMethods(f *testing.F) {
 	for _, lines := range []string{
 		"helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do\nhelloworld.Greeter/SayHello", "\na/b", "a/b\na/c\nb/c;a/c", "/\n;,\n//", "a/b;a/c\na/b", "a\nb",

@@ -1,5 +1,4 @@
-// Package methods tells which endpoints serve a method, by the texts in which they name the methods that they serve:
-// [endpoint.MethodsName].
+// Package methods finds the endpoints that serve a method, by the lists of methods that they publish: [endpoint.MethodsName].
 package methods
 
 import (
@@ -8,8 +7,7 @@ import (
 	"strings"
 )
 
-// MaxTexts limits how many distinct texts are told apart among endpoints. A rollout makes one more; above the limit, every method goes to
-// all endpoints.
+// MaxTexts bounds the distinct texts among endpoints. A rollout adds one; above the bound, every method goes to all endpoints.
 const MaxTexts = 8
 
 // Split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
@@ -58,9 +56,9 @@ func namesMethod(list, method string) bool {
 	return false
 }
 
-// Lacking returns those of texts whose endpoints say that they lack a method: they name methods, and not this one, and another
-// endpoint does. If none names it, those that name other methods of its service lack it. others are the texts of endpoints that take
-// what these lack. If there are none, and all would lack it, Lacking returns nil.
+// Lacking returns the texts whose endpoints lack a method: a text that lists methods lacks the method if it does not list it, and
+// another text does. If no text lists the method, the texts that list other methods of its service lack it. others has the texts
+// of endpoints that take such calls. If there are none, and all would lack the method, Lacking returns nil.
 func Lacking(method string, texts, others []string) (lacking []string) {
 	service, name := Split(method)
 	names := func(text string) bool { return Names(text, service, name) }

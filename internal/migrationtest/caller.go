@@ -14,10 +14,10 @@ import (
 // Call makes a call, and returns the name of the server that answered.
 type Call func(ctx context.Context) (server string, err error)
 
-// atOnce is how many calls a caller has under way.
+// atOnce is the number of concurrent calls of a caller.
 const atOnce = 2
 
-// caller calls all the time.
+// caller makes calls until it is stopped.
 type caller struct {
 	t    *testing.T
 	kind *kind
@@ -25,7 +25,7 @@ type caller struct {
 
 	mu     sync.Mutex
 	made   counts
-	recent map[string]int // by server, since somebody looked
+	recent map[string]int // calls by server, since the last reset
 }
 
 // counts are the calls of a caller.
@@ -57,8 +57,7 @@ func newCaller(t *testing.T, k *kind) *caller {
 	return c
 }
 
-// pause is how long a caller waits after a call: not at all where many are wanted, and otherwise long enough to leave the
-// processors to the tests beside.
+// pause returns the pause after a call: none in a full run, and otherwise long enough to leave processors to parallel tests.
 func pause() time.Duration {
 	if Full() {
 		return 0
@@ -86,7 +85,7 @@ func (c *caller) counts() counts {
 	return c.made
 }
 
-// reaches waits until some calls in a row go to exactly these servers: enough to tell that of a policy that picks at random.
+// reaches waits until consecutive calls reach exactly these servers, often enough for a policy that picks at random.
 func (c *caller) reaches(names []string) {
 	c.t.Helper()
 	var got []string

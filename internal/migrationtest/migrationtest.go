@@ -1,4 +1,4 @@
-// Package migrationtest moves a fleet from one kind of servers and callers to another, one by one and under load. No call may fail.
+// Package migrationtest moves a fleet between two kinds of servers and callers, one by one and under load. No call may fail.
 package migrationtest
 
 import (
@@ -11,26 +11,26 @@ import (
 
 var leastCalls = flag.Int("road.calls", 1000, "how many `calls` there are at least on each road; with 20,000 and more callers do not pause")
 
-// Full reports whether roads are driven for their figures: callers do not pause, orders come one after the other, and
-// frameworks have the intervals that they have by default.
+// Full reports whether the run measures: callers do not pause, orders run one after the other, and
+// frameworks use their default intervals.
 func Full() bool { return *leastCalls >= 20_000 }
 
-// Kind is one end of a road: a framework with its own servers and callers, or this project.
+// Kind is one end of a migration: a framework with its servers and callers, or this project.
 type Kind struct {
-	// Serve starts a server, which is in etcd by the time it returns. stop ends it, once leave has taken it out of etcd and it
-	// gets no calls any more; leave is nil where stop does both.
+	// Serve starts a server and returns once it is in etcd. leave takes it out of etcd and waits for
+	// its last calls; stop then ends it. leave is nil if stop does both.
 	Serve func(name string) (leave, stop func())
 	// Dial starts a caller.
 	Dial func() (Call, func())
 }
 
-// The fleet, and how much of it has moved when the move is undone.
+// These are the size of the fleet, and how much of it moves before the move is undone.
 const (
 	servers, callers = 4, 2
 	half             = 2
 )
 
-// An Order is one in which a fleet can move.
+// An Order is a sequence of steps in which a fleet moves.
 type Order struct {
 	Name  string
 	steps []step
@@ -39,7 +39,7 @@ type Order struct {
 // step replaces one server or one caller.
 type step struct{ caller, back bool }
 
-// Orders are all orders.
+// Orders has all orders.
 var Orders = []Order{
 	{"servers first", slices.Concat(times(servers, step{}), times(callers, step{caller: true}))},
 	{"callers first", slices.Concat(times(callers, step{caller: true}), times(servers, step{}))},
@@ -50,13 +50,13 @@ var Orders = []Order{
 
 func times(n int, s step) []step { return slices.Repeat([]step{s}, n) }
 
-// Run moves a fleet in each order, each time on what start returns.
+// Run moves a fleet in each order, each time between the kinds that start returns.
 func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 	t.Helper()
 	for _, order := range Orders {
 		t.Run(order.Name, func(t *testing.T) {
 			if !Full() {
-				t.Parallel() // it mostly waits
+				t.Parallel() // the test mostly waits
 			}
 			from, to := start(t)
 			move(t, order, from, to)
@@ -82,13 +82,13 @@ func move(t *testing.T, order Order, from, to Kind) {
 	f.end()
 }
 
-// fleet is what runs at the moment.
+// fleet has the running servers and callers.
 type fleet struct {
 	t        *testing.T
 	old, new *kind
 	servers  []server
 	callers  []*caller
-	started  int // servers so far
+	started  int // servers started so far
 	gone     counts
 }
 
@@ -116,7 +116,7 @@ func (f *fleet) dial(k *kind) {
 	f.callers = append(f.callers, newCaller(f.t, k))
 }
 
-// take puts one of the other kind in the place of a server or a caller, and lets it settle before the first goes.
+// take starts a server or caller of the other kind, and waits until it settles before stopping the old one.
 func (f *fleet) take(s step) {
 	f.t.Helper()
 	from, to := f.old, f.new
@@ -146,7 +146,7 @@ func (f *fleet) withdraw(i int) {
 	s.stop()
 }
 
-// hangUp ends a caller, and judges its calls.
+// hangUp ends a caller, and checks its calls.
 func (f *fleet) hangUp(i int) {
 	f.t.Helper()
 	c := f.callers[i]
@@ -174,7 +174,7 @@ func (f *fleet) end() {
 	f.t.Logf("%s: %d calls, %d failed", f.t.Name(), f.gone.calls, f.gone.failed)
 }
 
-// settle waits until each caller reaches exactly the servers that there are, and all together have made so many more calls.
+// settle waits until each caller reaches exactly the running servers, and all together have made so many more calls.
 func (f *fleet) settle(calls int) {
 	f.t.Helper()
 	names := make([]string, len(f.servers))
@@ -189,7 +189,7 @@ func (f *fleet) settle(calls int) {
 	eventually(f.t, func() string { return fmt.Sprintf("%d of %d calls", f.made(), calls) }, func() bool { return f.made() >= calls })
 }
 
-// made is how many calls the present callers have made.
+// made returns the number of calls of the present callers.
 func (f *fleet) made() (calls int) {
 	for _, c := range f.callers {
 		calls += c.counts().calls
@@ -197,7 +197,7 @@ func (f *fleet) made() (calls int) {
 	return calls
 }
 
-// patience is how long what should happen at once may take on a busy machine.
+// patience bounds a wait on a busy machine.
 const patience = 30 * time.Second
 
 // eventually polls until ok.

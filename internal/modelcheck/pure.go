@@ -1,8 +1,7 @@
-// Package modelcheck checks that a core is pure, a value whose transitions depend on their arguments alone, and walks every
-// sequence of events that it may be given, up to a depth, and random ones that are longer. What a core decides, a shell around
-// it does.
+// Package modelcheck checks that a core is pure, a value whose transitions depend on their arguments alone, and walks
+// every sequence of its events up to a depth, and longer random ones. A shell around the core executes its decisions.
 //
-//	pure.go   what a core must not do
+//	pure.go   operations that a core must not use
 //	walk.go   the walks
 //	shape.go  copies states and compares them
 //
@@ -27,7 +26,7 @@ var impure = []string{
 // clock lists the functions of package time that read the clock or wait for it.
 var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
-// Check fails the test for everything in the files of a core that does more than compute.
+// Check fails the test for each operation in the files of a core that is not pure.
 func Check(t *testing.T, files ...string) {
 	t.Helper()
 	fset := token.NewFileSet()

@@ -11,26 +11,25 @@ import (
 	"unsafe"
 )
 
-// Shape copies states of any type, and gives them keys to compare them by. It follows pointers, slices, maps and
-// interfaces, through unexported fields too, and keeps the identity of what several pointers point to. Functions
-// and channels are shared by a state and its copies, and do not count; of an error it counts only that there is one.
+// Shape copies states of any type, and computes keys for comparing them. It follows pointers, slices, maps
+// and interfaces, also through unexported fields, and keeps the identity of shared pointers. Copies share
+// functions and channels, which do not count; of an error only its presence counts.
 //
-// Only tests use it, on types of this module. It takes unsafe pointers because reflection alone can neither set unexported
-// fields nor copy the millions of states of a walk in time. A state that holds what it does not know, such as a pointer that
-// is unsafe itself, makes it panic, so that nothing is left out in silence.
+// Only tests use it, on types of this module. It uses unsafe pointers because reflection alone can neither set unexported fields nor copy
+// the millions of states of a walk in time. It panics at a value of an unknown kind, such as an unsafe pointer, rather than ignore it.
 //
-// Two states have the same key if they differ only in the instant, in addresses in memory, and in what the shape leaves out.
+// Two states have the same key if they differ only in the instant, in addresses in memory, and in ignored parts.
 type Shape struct {
-	// Ranked maps fields, "type.field", and types, "package.type", to a group. Values of a group are only ever compared
-	// with each other: their order counts, and which are 0, but not how far apart they are.
+	// Ranked maps fields, "type.field", and types, "package.type", to a group. The core only compares
+	// values of a group with each other: their order counts, and which are 0, but not their distances.
 	Ranked map[string]string
-	// Counted does the same for values of which it counts, too, how far apart they are.
+	// Counted does the same for values whose distances count, too.
 	Counted map[string]string
 	// Ignored are fields that do not count.
 	Ignored []string
 	// Errors makes the texts of errors count.
 	Errors bool
-	// Old is an age from which on instants are alike. 0: none are.
+	// Old is the age from which all instants are equal. 0: none.
 	Old time.Duration
 
 	named   map[reflect.Type]func(unsafe.Pointer) string
@@ -38,7 +37,7 @@ type Shape struct {
 	writing *writer
 }
 
-// Name has a state and its copies share the values of a type, which must never change, and compares them by name.
+// Name makes a state and its copies share the values of a type, which must be immutable, and compares them by name.
 func Name[T any](s *Shape, name func(*T) string) {
 	if s.named == nil {
 		s.named = make(map[reflect.Type]func(unsafe.Pointer) string)
@@ -46,15 +45,15 @@ func Name[T any](s *Shape, name func(*T) string) {
 	s.named[reflect.TypeFor[T]()] = func(p unsafe.Pointer) string { return name((*T)(p)) }
 }
 
-// form is how to copy and write the values of one type.
+// form copies and writes the values of one type.
 type form struct {
-	// deepen makes a shallow copy a deep one. nil: it is one.
+	// deepen makes a shallow copy deep. nil: a shallow copy is deep.
 	deepen func(c copied, p unsafe.Pointer)
 	// write writes a value. nil: there is nothing to write.
 	write func(w *writer, p unsafe.Pointer)
 }
 
-// copied holds the copies of what pointers point to.
+// copied maps pointers to the copies of their targets.
 type copied map[pointer]unsafe.Pointer
 
 type pointer struct {
@@ -71,7 +70,7 @@ type writer struct {
 	ranked map[string][]int64 // the values of each group, in the order of their places in the key
 }
 
-// Copy returns a copy of the state at p, which shares nothing with it that changes.
+// Copy returns a copy of the state at p that shares only immutable parts with it.
 func Copy[T any](s *Shape, p *T) *T {
 	f := s.form(reflect.TypeFor[T]())
 	to := new(T)
@@ -115,7 +114,7 @@ func (w *writer) writeRanks() {
 			w.writeDistances(values)
 			continue
 		}
-		sorted := slices.Compact(slices.Sorted(slices.Values(append(values, 0)))) // 0 stands for none, and keeps its rank
+		sorted := slices.Compact(slices.Sorted(slices.Values(append(values, 0)))) // 0 means none, and keeps its rank
 		for _, v := range values {
 			n, _ := slices.BinarySearch(sorted, v)
 			w.int(int64(n))
@@ -132,7 +131,7 @@ func (s *Shape) counts(group string) bool {
 	return false
 }
 
-// writeDistances writes values as their distances from the greatest, and 0 as it is.
+// writeDistances writes values as distances from the greatest, and 0 as 0.
 func (w *writer) writeDistances(values []int64) {
 	most := slices.Max(append(values, 0))
 	for _, v := range values {
@@ -151,7 +150,7 @@ func (w *writer) text(s string) {
 	w.key = append(w.key, s...)
 }
 
-// form returns the form of a type, and finds it the first time.
+// form returns the form of a type, and computes it the first time.
 func (s *Shape) form(t reflect.Type) *form {
 	if f := s.forms[t]; f != nil {
 		return f
@@ -261,7 +260,7 @@ func (s *Shape) pointerForm(t reflect.Type) form {
 	}
 }
 
-// pointed returns the copy of what a pointer points to.
+// pointed returns the copy of a pointer's target.
 func (c copied) pointed(t reflect.Type, f *form, at unsafe.Pointer) unsafe.Pointer {
 	if at == nil {
 		return nil
@@ -279,7 +278,7 @@ func (c copied) pointed(t reflect.Type, f *form, at unsafe.Pointer) unsafe.Point
 	return to
 }
 
-// pointed writes what a pointer points to, the first time, and later only which it is.
+// pointed writes a pointer's target the first time, and later its number.
 func (w *writer) pointed(t reflect.Type, f *form, at unsafe.Pointer) {
 	if at == nil {
 		w.int(0)
@@ -341,7 +340,7 @@ func (s *Shape) interfaceForm(t reflect.Type) form {
 	}
 }
 
-// sliceHeader is a slice as it is in memory.
+// sliceHeader is the memory layout of a slice.
 type sliceHeader struct {
 	data     unsafe.Pointer
 	len, cap int
@@ -354,7 +353,7 @@ func (s *Shape) sliceForm(t reflect.Type) form {
 		deepen: func(c copied, p unsafe.Pointer) {
 			h := (*sliceHeader)(p)
 			if h.len == 0 {
-				h.cap = 0 // nothing may be appended where the original may append
+				h.cap = 0 // an append must not write into the original
 				return
 			}
 			from := reflect.NewAt(t, p).Elem()
@@ -398,7 +397,7 @@ func (s *Shape) arrayForm(t reflect.Type) form {
 	return f
 }
 
-// mapForm is for maps whose keys are compared by their own value, not by what they point to.
+// mapForm is for maps with keys that are compared by value, not by their targets.
 func (s *Shape) mapForm(t reflect.Type) form {
 	key, elem := t.Key(), t.Elem()
 	keys, elems := s.form(key), s.form(elem)
@@ -459,11 +458,11 @@ func (s *Shape) structForm(t reflect.Type) form {
 		form   *form
 	}
 	var deep, written []part
-	name, _, _ := strings.Cut(t.Name(), "[") // of a generic type without its arguments
+	name, _, _ := strings.Cut(t.Name(), "[") // the name of a generic type, without arguments
 	for i := range t.NumField() {
 		field := t.Field(i)
 		of := s.form(field.Type)
-		// A form that contains itself is not complete yet: it has both.
+		// A form that contains itself is not complete yet: assume both.
 		deepens, writes := of.deepen != nil, of.write != nil
 		if k := field.Type.Kind(); k == reflect.Pointer && s.named[field.Type.Elem()] == nil || k == reflect.Slice || k == reflect.Map {
 			deepens, writes = true, true

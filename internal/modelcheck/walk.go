@@ -15,36 +15,35 @@ var (
 	lives = flag.Int("lives", 0, "how many random lives of a core are lived; 0: the default of each")
 )
 
-// World is a core with its surroundings, which the core's effects change and whose events reach the core. An S is a
-// state of both.
+// World is a core and its surroundings, which apply the core's effects and send it events. An S is a state of both.
 type World[S any] struct {
 	Start  func() *S
 	Copy   func(*S) *S
-	Key    func(*S) string // states with the same key have the same future, and are walked once
+	Key    func(*S) string // states with the same key have the same future, and are visited once
 	Events []Event[S]
 	Rules  []Rule[S]
 
-	// Settle takes the next step of a world in which nothing goes wrong any more, and names the step; "" if all is well.
-	// All must be well within a number of steps from every state. nil: it need not be.
+	// Settle takes the next step of a world without further faults, and names the step; "" if the world has
+	// recovered. It must recover within a number of steps from every state. nil: it need not.
 	Settle func(*S) string
 	Within int
 }
 
-// Event is something that may happen.
+// Event is a possible event.
 type Event[S any] struct {
 	Name string
 	Do   func(*S) bool // changes the state; false: it cannot happen in this state
 }
 
-// Rule is what must hold whatever happens.
+// Rule is an invariant.
 type Rule[S any] struct {
 	Name string
 	// Broken returns how the step from one state to another breaks the rule, "" if it does not.
 	Broken func(before, after *S) string
 }
 
-// Walk walks every sequence of events up to a number of events, the shortest first, and fails the test with the
-// shortest one that breaks a rule, panics, or leads to a state from which all does not become well.
+// Walk walks every sequence of events up to a length, the shortest first, and fails the test with
+// the shortest one that breaks a rule, panics, or leads to a state that does not recover.
 //
 // It skips the test with -short.
 func Walk[S any](t *testing.T, events int, w World[S]) {
@@ -68,9 +67,8 @@ func Walk[S any](t *testing.T, events int, w World[S]) {
 	}
 }
 
-// Live has a world live some lives, in each of which so many events are tried at random: rarer and deeper combinations than
-// Walk comes to. It fails the test with the one that breaks a rule, panics, or ends in a state from which all does not become
-// well.
+// Live runs n lives of so many random events each: rarer and longer combinations than Walk reaches. It fails
+// the test with a life that breaks a rule, panics, or ends in a state that does not recover.
 func Live[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
 	skipShort(t)
@@ -92,8 +90,8 @@ func Live[S any](t *testing.T, n, events int, w World[S]) {
 	}
 }
 
-// skipShort skips the test with -short: make cores is the place of walks, and the race detector, which sees nothing in a core
-// without goroutines, takes ten times as long for them.
+// skipShort skips the test with -short: make cores runs the walks, and the race detector, which
+// finds nothing in a core without goroutines, makes them ten times slower.
 func skipShort(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -101,7 +99,7 @@ func skipShort(t *testing.T) {
 	}
 }
 
-// live tries events at random, and returns the rule that is broken and what has happened before.
+// live applies random events, and returns the broken rule and the events before it.
 func (w *walker[S]) live(random *rand.Rand, events int) (broken string, path []string) {
 	s := w.Start()
 	for range events {
@@ -126,22 +124,22 @@ func hash(text string) key {
 	return key(sum[:16])
 }
 
-// walker is a walk under way.
+// walker is the state of a walk.
 type walker[S any] struct {
 	World[S]
-	trail   []footstep  // the states that were met, in order
-	settled map[key]int // how many steps it takes until all is well
+	trail   []footstep  // the visited states, in order
+	settled map[key]int // the number of steps until the state recovers
 	steps   int
 	met     []int // how often each event happened
 }
 
-// footstep says how a state was first reached.
+// footstep is the event that first reached a state.
 type footstep struct {
-	from  int32 // in trail; -1: it is the start
+	from  int32 // in trail; -1: the start
 	event int16
 }
 
-// walk returns the rule that is broken, and how, "" if none is.
+// walk returns the broken rule and its events, "" if no rule is broken.
 func (w *walker[S]) walk(events int) string {
 	type place struct {
 		at    int32 // in trail
@@ -186,7 +184,7 @@ func (w *walker[S]) walk(events int) string {
 	return ""
 }
 
-// step returns the state after an event, nil if it cannot happen, and how it breaks a rule.
+// step returns the state after an event, nil if the event is impossible, and the rule that it breaks.
 func (w *walker[S]) step(from *S, event int) (after *S, broken string) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -211,7 +209,7 @@ func (w *walker[S]) broken(before, after *S) string {
 	return ""
 }
 
-// settle follows a state until all is well, and returns why it never is.
+// settle follows a state until it recovers, and returns why it does not.
 func (w *walker[S]) settle(from *S) (broken string) {
 	if w.Settle == nil {
 		return ""

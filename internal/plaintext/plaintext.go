@@ -1,5 +1,4 @@
-// Package plaintext finds out whether an etcd client sends its password where others can read it, and leaves one out of what
-// is shown.
+// Package plaintext finds etcd clients that send their password without TLS, and removes passwords from endpoints for display.
 package plaintext
 
 import (
@@ -10,9 +9,8 @@ import (
 	"strings"
 )
 
-// Exposed returns the hosts, with their ports, that an etcd client talks to over a network without TLS. Loopback
-// addresses and Unix sockets do not count. withTLS says whether the client was given a TLS configuration. Names are
-// not looked up.
+// Exposed returns the hosts, with their ports, that an etcd client reaches over a network without TLS. Loopback addresses and
+// Unix sockets do not count. withTLS says whether the client has a TLS configuration. Names are not resolved.
 func Exposed(endpoints []string, withTLS bool) []string {
 	if len(endpoints) == 0 || Secured(endpoints[0], withTLS) {
 		return nil
@@ -26,14 +24,13 @@ func Exposed(endpoints []string, withTLS bool) []string {
 	return exposed
 }
 
-// Shown returns the endpoints of an etcd client as people may read them: without a user and a password, which etcd's client takes
-// from none, though it accepts URLs that have them. Of what is no URL of a host it leaves out all up to the last "@", but for the
-// scheme.
+// Shown returns the endpoints of an etcd client for display: without user and password, which etcd's client accepts in URLs and
+// ignores. If an endpoint is not the URL of a host, Shown removes all text up to the last "@" except the scheme.
 func Shown(endpoints []string) []string {
 	shown := slices.Clone(endpoints)
 	for i, e := range shown {
 		if strings.HasPrefix(e, "unix") {
-			continue // "@" has another meaning in the name of a socket
+			continue // in the name of a socket, "@" has another meaning
 		}
 		start := 0
 		if slashes := strings.Index(e, "//"); slashes >= 0 {
@@ -52,9 +49,8 @@ func Shown(endpoints []string) []string {
 	return shown
 }
 
-// Secured reports whether a client that has first as its first endpoint uses TLS. That endpoint decides for
-// all: etcd's client takes https:// to ask for TLS, http:// to forbid it, and anything else to leave it to the
-// configuration.
+// Secured reports whether a client with this first endpoint uses TLS. That endpoint decides for
+// all: https:// requires TLS, http:// forbids it, and otherwise the configuration decides.
 func Secured(first string, withTLS bool) bool {
 	scheme, _, _ := strings.Cut(first, ":")
 	switch strings.ToLower(scheme) {
@@ -84,7 +80,7 @@ func address(endpoint string) string {
 	return u.Host
 }
 
-// local reports whether addr is on this host, as far as its text says.
+// local reports whether the text of addr names this host.
 func local(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package porttest has ports of loopback refuse connections for tests. A port that was merely closed is soon another's.
+// Package porttest reserves loopback ports that refuse connections. A port that is only closed may soon be reused.
 package porttest
 
 import (
@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Refuse returns an address that refuses connections until release is called. One end of a connection has its port, so that
-// nobody else is given it.
+// Refuse returns an address that refuses connections until release is called. A connection holds
+// the port, so that no other process gets it.
 func Refuse() (addr string, release func(), err error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -29,8 +29,8 @@ func Refusing(t testing.TB) string {
 	return addr
 }
 
-// Hold has the port of a listener be nobody else's until the test ends: it refuses connections once the listener is closed.
-// It must be called before anybody else accepts from the listener.
+// Hold reserves a listener's port until the test ends: the port refuses connections once the
+// listener is closed. Call Hold before any other call accepts from the listener.
 func Hold(t testing.TB, lis net.Listener) {
 	t.Helper()
 	release, err := hold(lis)
@@ -40,7 +40,7 @@ func Hold(t testing.TB, lis net.Listener) {
 	t.Cleanup(release)
 }
 
-// hold makes a connection that has the listener's port. What it accepts has it, whoever connects.
+// hold makes a connection to the listener. The accepted end holds the listener's port.
 func hold(lis net.Listener) (release func(), err error) {
 	far, err := net.Dial("tcp", lis.Addr().String())
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package printable escapes text from etcd for whoever is shown it: a terminal, a log, a page, an error.
-// Whoever may write one key could else forge lines, move the cursor, or turn text around.
+// Package printable escapes text from etcd for a terminal, a log, a page or an error. Otherwise a
+// writer of one key could forge lines, move the cursor, or reverse text.
 package printable
 
 import (
@@ -10,11 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns s with everything that does not print as itself written as Go's escapes: control and
-// format characters (line feeds, zero-width ones, bidirectional marks), white space but for the plain
-// space, what shows nothing (fillers, variation selectors), private and unassigned code points, and bytes
-// that are not UTF-8. Text that prints is returned as
-// it is, backslashes included.
+// Text returns s with Go's escapes for all characters that do not print as themselves: control and format characters (line feeds,
+// zero-width ones, bidirectional marks), white space except the plain space, invisible characters (fillers, variation selectors),
+// private and unassigned code points, and bytes that are not UTF-8. Printable text is unchanged, including backslashes.
 func Text(s string) string {
 	n := plain(s)
 	if n == len(s) {
@@ -37,7 +35,7 @@ func Text(s string) string {
 	return string(b)
 }
 
-// Short returns Text of the first max bytes of s, and says how long s was where that is not all of it.
+// Short returns Text of the first max bytes of s and, if s is longer, its length.
 func Short(s string, max int) string {
 	if len(s) <= max {
 		return Text(s)
@@ -49,8 +47,8 @@ func Short(s string, max int) string {
 	return fmt.Sprintf("%s... (%d bytes)", Text(s[:cut]), len(s))
 }
 
-// JSON returns JSON with what does not print as itself written as JSON's escapes, so that it says the same
-// and shows it. Line feeds stay: outside of strings they are layout, and inside they cannot be.
+// JSON returns JSON with JSON's escapes for characters that do not print as themselves, which keeps
+// its meaning. Line feeds stay: they are white space, as strings cannot contain them.
 func JSON(text []byte) []byte {
 	s := string(text)
 	var b strings.Builder
@@ -73,13 +71,13 @@ func JSON(text []byte) []byte {
 	return []byte(b.String())
 }
 
-// Prints reports whether a character is seen, as the plain space is.
+// Prints reports whether a character is visible or the plain space.
 func Prints(r rune) bool {
 	const blankBraille = '\u2800'
 	return unicode.IsPrint(r) && r != blankBraille && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// plain returns the length of the beginning of s that prints as itself.
+// plain returns the length of the prefix of s that prints as itself.
 func plain(s string) int {
 	for i, r := range s {
 		if r == utf8.RuneError {

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// CheckModule returns an error if path is not a module path, or that of a module which could not be built with a project's
-// files. The rules for module paths are those of CheckPath in golang.org/x/mod/module, which this module does without for the
-// sake of its users.
+// CheckModule returns an error if path is not a module path, or the path of a module that could not be built with a project's
+// files. It repeats the rules of CheckPath in golang.org/x/mod/module, to spare users of this module that dependency.
 func CheckModule(path string) error { return grpcExample.checkModule(path) }
 
 func (e example) checkModule(path string) error {

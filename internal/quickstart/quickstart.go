@@ -1,5 +1,5 @@
-// Package quickstart holds the files of a first service. They are copies of those in examples/quickstart, and for Connect
-// in examples/quickstart-connect, modules that are generated, built and tested like any other.
+// Package quickstart holds the files of a first service. They are copies of examples/quickstart, and for
+// Connect of examples/quickstart-connect, modules that are generated, built and tested like any other.
 package quickstart
 
 import (
@@ -18,7 +18,7 @@ import (
 // Self is the path of this module.
 const Self = "github.com/etcdrpc/protoc-gen-go-etcd"
 
-// An example is a module that projects are made of.
+// An example is a module that is the template of projects.
 type example struct {
 	dir   string   // of its files here
 	path  string   // its module path
@@ -45,7 +45,7 @@ type Project struct {
 	Replace string // a directory to use in place of this repository's module
 	Connect bool   // whether it is for connect-go instead of gRPC
 
-	BufOnPath bool // whether it runs the buf on the PATH, and not the one that its tools/go.mod pins
+	BufOnPath bool // whether it uses the buf on the PATH instead of the one in its tools/go.mod
 }
 
 func (p Project) example() example {
@@ -109,7 +109,7 @@ func (p Project) render(name, text string) (string, error) {
 	return text, nil
 }
 
-// ownBuf is how generate.go builds the buf that tools/go.mod pins, and runs it.
+// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins.
 const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
 
 // useBufOnPath returns generate.go without a buf of its own.
@@ -137,7 +137,7 @@ func (p Project) requireSelf(text string) (string, error) {
 	return text, nil
 }
 
-// quote quotes a path for go.mod where it must be.
+// quote quotes a path for go.mod if necessary.
 func quote(dir string) string {
 	if strings.ContainsAny(dir, " \t\r\n\"'`()[]{},") || strings.Contains(dir, "//") || strings.Contains(dir, "/*") {
 		return strconv.Quote(dir)

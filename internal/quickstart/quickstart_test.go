@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "copy the files of the examples instead 
 // source returns the directory of the example.
 func (e example) source() string { return "../../" + strings.TrimPrefix(e.path, Self+"/") }
 
-// files returns the files of the example by the names that they are embedded under.
+// files returns the files of the example by their embedded names.
 func (e example) files(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)

@@ -33,7 +33,7 @@ func Write(dir string, files map[string]string) error {
 		written = append(written, made...)
 		if err != nil {
 			for _, path := range slices.Backward(written) {
-				_ = os.Remove(path) // err matters more
+				_ = os.Remove(path) // keep the first error
 			}
 			return err
 		}
@@ -41,7 +41,7 @@ func Write(dir string, files map[string]string) error {
 	return nil
 }
 
-// write writes one file. It returns the directories and the file that it has made, even if it fails.
+// write writes one file. It returns the directories and the file that it has created, even if it fails.
 func write(dir, name, text string) (made []string, err error) {
 	path := filepath.Join(dir, filepath.FromSlash(name))
 	if made, err = makeDirs(filepath.Dir(path)); err != nil {
@@ -59,7 +59,7 @@ func write(dir, name, text string) (made []string, err error) {
 	return made, file.Close()
 }
 
-// makeDirs makes a directory and its parents. It returns those that it has made, the outermost first.
+// makeDirs makes a directory and its parents. It returns the created ones, the outermost first.
 func makeDirs(dir string) (made []string, err error) {
 	for missing := dir; ; missing = filepath.Dir(missing) {
 		if _, err := os.Stat(missing); err == nil {

@@ -1,6 +1,5 @@
-// Package rawjson walks JSON text without decoding it. It is fast, for reading ten thousand values at
-// once, and lets its callers be strict: encoding/json takes a field in any case, a field twice, and null
-// for every type.
+// Package rawjson walks JSON text without decoding it. It is fast, for reading ten thousand values at once, and lets
+// callers be strict: encoding/json accepts a field in any case, a repeated field, and null for every type.
 package rawjson
 
 import (
@@ -8,8 +7,8 @@ import (
 	"encoding/json"
 )
 
-// Depth returns how deep text nests arrays and objects, or limit+1 if that is deeper than limit. It
-// reads no further than it must. text need not be valid.
+// Depth returns how deep text nests arrays and objects, or limit+1 if it is deeper than limit. It
+// stops reading there. text need not be valid.
 func Depth(text []byte, limit int) int {
 	depth, deepest := 0, 0
 	for i := 0; i < len(text); i++ {
@@ -87,12 +86,12 @@ func Text(value []byte) string {
 	}
 	var s string
 	if json.Unmarshal(value, &s) != nil {
-		return string(value) // cannot be: it is valid
+		return string(value) // not reached: it is valid
 	}
 	return s
 }
 
-// SkipSpace returns text without the white space that it begins with.
+// SkipSpace returns text without leading white space.
 func SkipSpace(text []byte) []byte {
 	for len(text) > 0 && (text[0] == ' ' || text[0] == '\t' || text[0] == '\r' || text[0] == '\n') {
 		text = text[1:]

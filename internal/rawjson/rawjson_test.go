@@ -33,7 +33,7 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-// decode reads any valid JSON by way of Members, Elements and Text.
+// decode reads any valid JSON with Members, Elements and Text.
 func decode(text []byte) any {
 	switch text = bytes.TrimSpace(text); text[0] {
 	case '{':
@@ -85,6 +85,6 @@ func TestYieldEnds(t *testing.T) {
 	Elements([]byte(`[1,2]`), count)
 	Members([]byte(`{"a":1,"b":2}`), func(_, value []byte) bool { return count(value) })
 	if n != 2 {
-		t.Errorf("%d values after the walk was to end, want 2", n)
+		t.Errorf("%d values although yield returned false, want 2", n)
 	}
 }

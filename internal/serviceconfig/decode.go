@@ -40,12 +40,12 @@ func (f *Fault) Error() string {
 	return path + ": " + f.Text
 }
 
-// faults are all faults of a config. As an error they are the first.
+// faults are all faults of a config. The error's text is that of the first.
 type faults []*Fault
 
 func (f *faults) Error() string { return (*f)[0].Error() }
 
-// maxFaults is how many faults end the decoding of a list.
+// maxFaults bounds the faults in a list: decoding stops there.
 const maxFaults = 100
 
 // place is a place in a config that is being decoded.
@@ -59,7 +59,7 @@ const maxFaults = 100
 //	of        what a list holds, for errors; the list must not be empty, unless min is 0
 //	header    the text is the name of request metadata
 //
-// A type with a method check or decode does the rest.
+// A type with a method check or decode does its own part.
 type place struct {
 	path   []string
 	parent string // the policy around this place, or top
@@ -74,7 +74,7 @@ type checker interface{ check(p place) }
 // decoder is a type that decodes itself.
 type decoder interface{ decode(p place, v any) }
 
-// absent is the value of a field that is not there.
+// absent is the value of a missing field.
 type absent struct{}
 
 // decode decodes text, a JSON object, into the struct that to points at. The error holds all faults, if there are any.
@@ -132,7 +132,7 @@ func (p place) add(f Fault) {
 	}
 }
 
-// describe returns a value for an error, on one line and not at length.
+// describe returns a short description of a value on one line, for an error.
 func describe(v any) string {
 	text, err := marshal(v)
 	if err != nil {
@@ -141,7 +141,7 @@ func describe(v any) string {
 	return printable.Short(string(text), 60)
 }
 
-// parseObject parses a JSON object. It checks the depth first, before anything recurses.
+// parseObject parses a JSON object. It checks the depth before it recurses.
 func parseObject(text string) (object, error) {
 	switch {
 	case text == "":
@@ -154,7 +154,7 @@ func parseObject(text string) (object, error) {
 	var v any
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
-	err := json.Unmarshal([]byte(text), new(json.RawMessage)) // the decoder does not look at what follows the value
+	err := json.Unmarshal([]byte(text), new(json.RawMessage)) // the decoder ignores text after the value
 	if err = cmp.Or(err, decoder.Decode(&v)); err != nil {
 		return nil, fmt.Errorf("the service config is not a JSON object: %w", err)
 	}
@@ -165,7 +165,7 @@ func parseObject(text string) (object, error) {
 	return o, nil
 }
 
-// decode stores v, a value that encoding/json has parsed. tag is that of the field that holds the value.
+// decode stores v, a value that encoding/json has parsed. tag is the tag of the field.
 func (p place) decode(v any, at reflect.Value, tag reflect.StructTag) {
 	switch to := at.Addr().Interface().(type) {
 	case decoder:

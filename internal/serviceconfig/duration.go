@@ -12,7 +12,7 @@ import (
 // Duration is a duration whose JSON is protobuf's: "1.500s".
 type Duration time.Duration
 
-// MaxDuration is the longest duration that is accepted. time.Duration holds little more.
+// MaxDuration is the longest accepted duration. time.Duration holds little more.
 const MaxDuration = Duration((math.MaxInt64/int64(time.Second) - 1) * int64(time.Second))
 
 func (d Duration) String() string {
@@ -24,7 +24,7 @@ func (d Duration) String() string {
 	return text + "s"
 }
 
-// MarshalJSON implements [json.Marshaler]. No negative duration is ever written.
+// MarshalJSON implements [json.Marshaler]. Durations are never negative.
 func (d Duration) MarshalJSON() ([]byte, error) { return []byte(`"` + d.String() + `"`), nil }
 
 // duration decodes a duration, which is never negative.

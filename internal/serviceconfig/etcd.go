@@ -24,11 +24,11 @@ type Etcd struct {
 	// ZoneMinPercent is the share of the zone's endpoints that must be ready for all of its calls to stay.
 	// 0: calls leave the zone only when none there is ready.
 	ZoneMinPercent uint32 `json:"zoneMinPercent,omitempty" min:"1" max:"100"`
-	// Subset is how many endpoints each client uses. 0: all. Its bound is above any number of endpoints that a client keeps.
+	// Subset is the number of endpoints that each client uses. 0: all. Its bound exceeds the endpoints that a client keeps.
 	Subset uint32 `json:"subset,omitempty" min:"1" max:"100000"`
 	// SlowStart lets the share of an instance that has just started grow.
 	SlowStart *SlowStart `json:"slowStart,omitempty"`
-	// Route says which endpoints get the calls of lanes.
+	// Route assigns endpoints to lanes.
 	Route []Route `json:"route,omitempty" of:"routes" max:"64"`
 	// LaneHeader is the request metadata that names the lane of a call whose context names none, in lower
 	// case. "": there is none.
@@ -57,9 +57,8 @@ type SlowStart struct {
 // String returns the window.
 func (s *SlowStart) String() string { return time.Duration(s.Window).String() }
 
-// ParseEtcd parses the config of the policy "etcd" that gRPC passes to the policy. The config may come from the
-// caller's own code, so policies below may be ones that are not described here; their configs are kept
-// as they are.
+// ParseEtcd parses the config of the policy "etcd" that gRPC passes to the policy. The config may come from
+// the caller's own code, so child policies may be unknown here; their configs are kept unchanged.
 func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 	e := new(Etcd)
 	if err := decode(string(text), e, place{parent: EtcdName, custom: true}); err != nil {

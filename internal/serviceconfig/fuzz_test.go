@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// generated is a config as the plugin writes it.
+// generated is a config in the form that the plugin writes.
 const generated = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],` +
 	`"methodConfig":[{"name":[{"service":"helloworld.Greeter","method":"SayHello"}],"timeout":"1.500s"}]}`
 
@@ -83,9 +83,9 @@ func FuzzParseEtcd(f *testing.F) {
 
 func checkError(t *testing.T, err error) { checkPrints(t, err.Error(), 2000) }
 
-// checkPrints checks that text fits a line of a log.
+// checkPrints checks that text fits in a line of a log.
 func checkPrints(t *testing.T, text string, most int) {
 	if len(text) > most || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		t.Fatalf("the text is long, or does not print: %q", text)
+		t.Fatalf("the text is too long or not printable: %q", text)
 	}
 }

@@ -5,11 +5,10 @@ import (
 	"strings"
 )
 
-// object is a JSON object. It may hold fields and policies that are not described here, because the caller's own configs may.
+// object is a JSON object. It may hold fields and policies unknown here, because a caller's own configs may.
 type object = map[string]any
 
-// parseLayer parses the fields of a config. gRPC accepts top-level names in any case, and ignores null; so
-// parseLayer corrects the case of names, and leaves nulls out.
+// parseLayer parses the fields of a config. Like gRPC, it accepts top-level names in any case, which it corrects, and ignores nulls.
 func parseLayer(text string) (object, error) {
 	layer := object{}
 	if text == "" {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Linked returns an error if a list of policies has none that is registered. gRPC and the policy "etcd"
-// use the first of a list that is, so lists below the others do not count.
+// Linked returns an error if a list of policies has none that is registered. gRPC and the policy "etcd" use
+// the first registered policy of a list, so the child policies of the others do not count.
 func (c *Config) Linked(registered func(name string) bool) error {
 	policies := c.LoadBalancing
 	for len(policies) > 0 {
@@ -19,8 +19,7 @@ func (c *Config) Linked(registered func(name string) bool) error {
 	return nil
 }
 
-// FirstLinked returns the first policy of a list that is registered. If there is none, the error says how
-// to link the first of the list.
+// FirstLinked returns the first registered policy of a list. If there is none, the error says how to link the first policy.
 func FirstLinked(policies []Policy, registered func(name string) bool) (Policy, error) {
 	for _, p := range policies {
 		if registered(p.Name) {
@@ -34,7 +33,7 @@ func FirstLinked(policies []Policy, registered func(name string) bool) (Policy, 
 	return Policy{}, fmt.Errorf("the policy %.80q is not linked%s", name, hint(name))
 }
 
-// hint says how to link a policy, as the end of an error's text.
+// hint returns the end of an error's text, on how to link a policy.
 func hint(policy string) string {
 	if from := policyRules[policy].from; from != "" {
 		return fmt.Sprintf(" in this binary: import _ %q", from)

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Method says how calls of some methods are made.
+// Method configures the calls of some methods.
 type Method struct {
 	Name                    []MethodName `json:"name" of:"methods" required:"true"`
 	Timeout                 *Duration    `json:"timeout,omitempty" positive:"true"`
@@ -27,7 +27,7 @@ type MethodName struct {
 
 // Retry says when and how often a failed call is retried. gRPC makes at most five attempts.
 type Retry struct {
-	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // the first one included
+	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // including the first
 	InitialBackoff    Duration `json:"initialBackoff" required:"true" positive:"true"`
 	MaxBackoff        Duration `json:"maxBackoff" required:"true" positive:"true"`
 	BackoffMultiplier float64  `json:"backoffMultiplier" required:"true" positive:"true"`
@@ -50,7 +50,7 @@ func (n MethodName) String() string {
 	return fmt.Sprintf("%.80q", n.Service+"/"+n.Method)
 }
 
-// check refuses a name with a slash, which would apply to nothing.
+// check rejects a name with a slash, which would match no method.
 func (n *MethodName) check(p place) {
 	if strings.Contains(n.Service, "/") {
 		p.in("service").wants("a name without slashes", n.Service)
@@ -63,7 +63,7 @@ func (n *MethodName) check(p place) {
 	}
 }
 
-// check refuses, in a live config, message limits above gRPC's defaults, which protect the caller.
+// check rejects, in a live config, message limits above gRPC's defaults, which protect the caller.
 func (m *Method) check(p place) {
 	limit := func(field string, value *uint32, most uint32) {
 		if p.live && value != nil && *value > most {

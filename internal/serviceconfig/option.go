@@ -9,23 +9,23 @@ import (
 	"unicode"
 )
 
-// An Option describes a field of the policy "etcd". From it clients learn which options exclude each other, the generator which
-// fields of LoadBalancing are options, etcdrpc how to explain a policy, and docs/traffic.md what a live config may hold.
+// An Option describes a field of the policy "etcd". Clients use it to find options that exclude each other, the generator to find the
+// fields of LoadBalancing that are options, etcdrpc to explain a policy, and docs/traffic.md to list the fields of a live config.
 type Option struct {
 	// Name is the JSON name of the field in Etcd, and in snake case the field of LoadBalancing in options.proto.
 	Name     string
 	LiveOnly bool // proto files have no such field
-	Own      bool // the policy that picks has to support it, so it works only with [Ours]
+	Own      bool // the picking policy must support it, so it works only with [Ours]
 	// Needs names the option without which this one has no effect.
 	Needs string
-	// NotBeside lists policies of [Ours] with which it has no effect.
+	// NotBeside lists policies of [Ours] that make the option ineffective.
 	NotBeside []string
-	// Note explains the effect on calls to people who look at the shares of instances; %s is the value.
+	// Note explains the effect on calls to operators who look at the shares of instances; %s is the value.
 	Note string
-	Of   func(from Caller) bool // whose calls the note is about; nil: everyone's
+	Of   func(from Caller) bool // whether the note concerns a caller; nil: every caller
 }
 
-// Caller describes whose calls are explained.
+// Caller describes the caller whose calls are explained.
 type Caller struct {
 	Lane string `json:"lane"`
 	Zone string `json:"zone"`
@@ -35,8 +35,8 @@ func (c Caller) inZone() bool      { return c.Zone != "" }
 func (c Caller) withoutZone() bool { return c.Zone == "" }
 func (c Caller) withoutLane() bool { return c.Lane == "" }
 
-// Options are the options of the policy "etcd", a row for each field of [Etcd]. An option is added here and there, as a field
-// of LoadBalancing in options.proto, and where it does its work.
+// Options are the options of the policy "etcd", one for each field of [Etcd]. A new option needs a
+// row here, a field there and in LoadBalancing in options.proto, and its implementation.
 var Options = []Option{
 	{Name: splitField, LiveOnly: true, Own: true},
 	{
@@ -138,7 +138,7 @@ func (e *Etcd) Notes(from Caller) (all []string) {
 	return all
 }
 
-// checkOptions refuses options that have no effect together with the others.
+// checkOptions rejects options that have no effect together with the others.
 func (e *Etcd) checkOptions(p place) {
 	for i := range Options {
 		o := &Options[i]
@@ -160,7 +160,7 @@ func (e *Etcd) checkOptions(p place) {
 	}
 }
 
-// idleBeside reports whether the option has no effect where a policy picks.
+// idleBeside reports whether a picking policy makes the option ineffective.
 func (o *Option) idleBeside(policy string) bool {
 	return o.Own && !Ours(policy) || slices.Contains(o.NotBeside, policy)
 }

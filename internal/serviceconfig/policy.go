@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The names of the policies that a config may hold, as gRPC knows them.
+// These are gRPC's names of the policies that a config may hold.
 const (
 	RoundRobinName         = "round_robin"
 	PickFirstName          = "pick_first"
@@ -19,9 +19,9 @@ const (
 	RingHashName           = "ring_hash_experimental"
 	WeightedRoundRobinName = "weighted_round_robin"
 	OutlierDetectionName   = "outlier_detection_experimental"
-	EtcdName               = "etcd"           // ours: which instances a call may go to
+	EtcdName               = "etcd"           // ours: the instances that a call may go to
 	WeightedName           = "etcd_weighted"  // ours: by the endpoints' static weights
-	PeakEwmaName           = "etcd_peak_ewma" // ours: by latency times calls under way
+	PeakEwmaName           = "etcd_peak_ewma" // ours: by latency times active calls
 )
 
 // gRPC's defaults.
@@ -32,7 +32,7 @@ const (
 	DefaultBaseEjection = Duration(30 * time.Second)
 )
 
-// Picking are the policies that proto files name, the default first, and what their configs have that is not said there.
+// Picking lists the policies that proto files name, the default first, and the parts of their configs that proto files do not set.
 var Picking = []struct {
 	Proto, Name string
 	Given       map[string]any
@@ -48,8 +48,8 @@ var Picking = []struct {
 // Policy is an entry in a list of policies.
 type Policy struct {
 	Name string
-	// Config is a pointer to one of the types below or to Etcd. It is a json.RawMessage for a policy that
-	// is not described here, which only [ParseEtcd] accepts.
+	// Config is a pointer to one of the types below or to Etcd. It is a json.RawMessage for a policy
+	// unknown here, which only [ParseEtcd] accepts.
 	Config any
 }
 
@@ -59,7 +59,7 @@ func (p Policy) MarshalJSON() ([]byte, error) { return marshal(map[string]any{p.
 // ConfigJSON returns the policy's own config.
 func (p Policy) ConfigJSON() (json.RawMessage, error) { return marshal(p.Config) }
 
-// children returns the list of policies below, nil if the policy has none.
+// children returns the list of child policies, nil if the policy has none.
 func (p Policy) children() []Policy {
 	switch c := p.Config.(type) {
 	case *Etcd:
@@ -70,7 +70,7 @@ func (p Policy) children() []Policy {
 	return nil
 }
 
-// Etcd returns the config of the policy "etcd", at which p may be or which may stand below it, nil if there is none.
+// Etcd returns the config of p or of its descendant that is the policy "etcd", nil if neither is.
 func (p Policy) Etcd() *Etcd {
 	if detection, ok := p.Config.(*OutlierDetection); ok {
 		p = detection.ChildPolicy[0]
@@ -79,7 +79,7 @@ func (p Policy) Etcd() *Etcd {
 	return etcd
 }
 
-// Bare is the config of policies that have no fields: round_robin, etcd_weighted and etcd_peak_ewma.
+// Bare is the config of policies without fields: round_robin, etcd_weighted and etcd_peak_ewma.
 type Bare struct{}
 
 // PickFirst is the config of pick_first.
@@ -100,8 +100,7 @@ type RingHash struct {
 	RequestHashHeader string `json:"requestHashHeader" required:"true" header:"true"`
 }
 
-// WeightedRoundRobin is the config of weighted_round_robin, which goes by the load that endpoints
-// report.
+// WeightedRoundRobin is the config of weighted_round_robin, which weighs endpoints by the load they report.
 type WeightedRoundRobin struct {
 	EnableOOBLoadReport     *bool     `json:"enableOobLoadReport,omitempty"`
 	OOBReportingPeriod      *Duration `json:"oobReportingPeriod,omitempty" min:"0.1s"`
@@ -111,7 +110,7 @@ type WeightedRoundRobin struct {
 	ErrorUtilizationPenalty *float64  `json:"errorUtilizationPenalty,omitempty"`
 }
 
-// OutlierDetection is the config of outlier_detection_experimental, which leaves failing endpoints out.
+// OutlierDetection is the config of outlier_detection_experimental, which ejects failing endpoints.
 type OutlierDetection struct {
 	Interval           *Duration            `json:"interval,omitempty" min:"0.1s"`
 	BaseEjectionTime   *Duration            `json:"baseEjectionTime,omitempty"`
@@ -139,11 +138,11 @@ type FailureEjection struct {
 	RequestVolume         *uint32 `json:"requestVolume,omitempty"`
 }
 
-// policyRule says how a policy's config is decoded, and where the policy may stand.
+// policyRule is the type of a policy's config and the policy's allowed places.
 type policyRule struct {
 	config reflect.Type
-	below  []string // the parents that it may have
-	from   string   // the package that registers it, if a binary may lack that
+	below  []string // the parents that the policy may have
+	from   string   // the package that registers it, if a binary may lack it
 }
 
 // top is the parent of the policies at the top of a config.
@@ -154,7 +153,7 @@ var anywhere = []string{top, EtcdName, OutlierDetectionName}
 // policyRules holds every policy that a config may name.
 var policyRules = map[string]policyRule{
 	RoundRobinName: {config: reflect.TypeFor[Bare](), below: anywhere},
-	// Outlier detection has no effect on pick_first, which takes no part in its health reports.
+	// Outlier detection has no effect on pick_first, which ignores its health reports.
 	PickFirstName:          {config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
 	LeastRequestName:       {config: reflect.TypeFor[LeastRequest](), below: anywhere, from: "google.golang.org/grpc/balancer/leastrequest"},
 	RingHashName:           {config: reflect.TypeFor[RingHash](), below: anywhere, from: "google.golang.org/grpc/balancer/ringhash"},
@@ -166,10 +165,10 @@ var policyRules = map[string]policyRule{
 	EtcdName: {config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
 }
 
-// WantHeader says what ValidHeader accepts.
+// WantHeader describes the names that ValidHeader accepts.
 const WantHeader = `the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin"`
 
-// ValidHeader reports whether a name, in lower case, can be the name of request metadata whose values are text.
+// ValidHeader reports whether a lower-case name is valid for request metadata with text values.
 func ValidHeader(name string) bool {
 	const legal, longest = "abcdefghijklmnopqrstuvwxyz0123456789.-_", 256
 	return name != "" && len(name) <= longest && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
@@ -219,7 +218,7 @@ func (p *Policy) decode(at place, v any) {
 	}
 }
 
-// PolicyName is a policy that is named without a config.
+// PolicyName is a policy without a config, given by name.
 type PolicyName Policy
 
 func (p *PolicyName) decode(at place, v any) {
@@ -252,7 +251,7 @@ func (p place) policy(name string, config any) Policy {
 	return Policy{name, to.Interface()}
 }
 
-// misplaced reports that a policy must not stand below another and, if it may stand above it, how to write that.
+// misplaced reports a policy that must not stand below another and, if it may stand above it, the correct form.
 func (p place) misplaced(name, parent string) {
 	if slices.Contains(policyRules[parent].below, name) {
 		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
@@ -261,8 +260,7 @@ func (p place) misplaced(name, parent string) {
 	p.fault("the policy %q must not stand below %q", name, parent)
 }
 
-// isDescribed reports whether name is a described policy's, whatever its case: gRPC can be configured to ignore
-// the case.
+// isDescribed reports whether name, in any case, is a policy described here: gRPC can be configured to ignore case.
 func isDescribed(name string) bool {
 	for known := range policyRules {
 		if strings.EqualFold(name, known) {
@@ -272,8 +270,7 @@ func isDescribed(name string) bool {
 	return false
 }
 
-// ReadPolicy decodes the config of a policy as a proto file gives it, in protobuf's JSON; nil is the empty one. It returns all
-// faults.
+// ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON; nil is the empty config. It returns all faults.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
 	to := reflect.New(policyRules[name].config)
 	text, err := []byte("{}"), error(nil)

@@ -2,24 +2,23 @@ package serviceconfig
 
 import "strings"
 
-// LaneHeader is the request metadata in which the lane of a call travels to the server.
+// LaneHeader is the request metadata that carries the lane of a call to the server.
 const LaneHeader = "etcd-lane"
 
 // MaxLane is the greatest length of a lane's name, in bytes.
 const MaxLane = 128
 
-// Route says which instances are in a lane. Either Lane and Match are set, or Label.
+// Route assigns instances to a lane. Either Lane and Match are set, or Label.
 type Route struct {
 	Lane  string            `json:"lane,omitempty"`
 	Match map[string]string `json:"match,omitempty"` // as in Split
-	// Label is the field or metadata, named as in a match, whose value is the instance's lane.
+	// Label names the field or metadata, as in a match, that holds the instance's lane.
 	Label string `json:"label,omitempty"`
-	// Strict lets the calls of a lane fail while none of its instances is ready. Otherwise they go to the instances in no
-	// lane.
+	// Strict makes the calls of a lane fail while none of its instances is ready. Otherwise they go to the instances without a lane.
 	Strict bool `json:"strict,omitempty"`
 }
 
-// ValidLane reports whether a text may be the name of a lane. Such names can be sent in a header.
+// ValidLane reports whether a text is a valid name of a lane, which can be sent in a header.
 func ValidLane(name string) bool {
 	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/"
 	return name != "" && len(name) <= MaxLane && strings.Trim(name, legal) == ""
@@ -42,7 +41,7 @@ func (r *Route) check(p place) {
 	}
 }
 
-// checkRoutes refuses routes that repeat an earlier one, and too many names in all matches.
+// checkRoutes rejects routes that repeat an earlier one, and too many names in all matches.
 func checkRoutes(p place, routes []Route) {
 	seen := map[[2]string]bool{}
 	names := matchNames{}

@@ -1,5 +1,5 @@
-// Package serviceconfig describes what a gRPC service config may hold: fields, policies, ranges,
-// depth and size. It refuses everything else, with an error that names the place in the JSON.
+// Package serviceconfig defines the gRPC service configs that are accepted: their fields, policies, ranges,
+// depth and size. It rejects every other config, with an error that names the place in the JSON.
 //
 // The format is https://github.com/grpc/grpc/blob/master/doc/service_config.md. The generator builds
 // its configs from the types here. Clients pass gRPC the JSON that these types write, never the text
@@ -27,8 +27,8 @@ import (
 	"math"
 )
 
-// AffinityHeader is the request metadata by whose value ring_hash_experimental picks: the runtime
-// sends the affinity of a call in it, and generated configs name it.
+// AffinityHeader is the request metadata that ring_hash_experimental hashes: the runtime sends the
+// affinity of a call in it, and generated configs name it.
 const AffinityHeader = "etcd-affinity"
 
 const (
@@ -38,13 +38,13 @@ const (
 	MaxDepth = 32
 )
 
-// gRPC's default message limits, which a live config may lower but not lift.
+// These are gRPC's default message limits, which a live config may lower but not raise.
 const (
 	defaultMaxResponse = 4 << 20
 	defaultMaxRequest  = math.MaxInt32
 )
 
-// The fields of the document.
+// These are the fields of the document.
 const (
 	policyField     = "loadBalancingPolicy"
 	configField     = "loadBalancingConfig"
@@ -66,10 +66,10 @@ type Config struct {
 
 // HealthCheck turns client-side health checks on.
 type HealthCheck struct {
-	ServiceName string `json:"serviceName"` // "": the server as a whole
+	ServiceName string `json:"serviceName"` // "": the whole server
 }
 
-// check moves ByName, and refuses a method that is named twice.
+// check moves ByName, and rejects a method that is named twice.
 func (c *Config) check(p place) {
 	switch {
 	case c.ByName == nil:
@@ -94,7 +94,7 @@ func (c *Config) check(p place) {
 func Parse(text string) (*Config, error) { return parse(text, place{}) }
 
 // ParseLive parses a service config that is, or will be, live in etcd. It is stricter than Parse, because
-// others may write there: MaxSize holds, and message limits may be lowered but not lifted.
+// others may write there: MaxSize applies, and message limits may be lowered but not raised.
 func ParseLive(text string) (*Config, error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", len(text), MaxSize)
@@ -114,13 +114,13 @@ func parse(text string, p place) (*Config, error) {
 func (c *Config) JSON() string {
 	text, err := marshal(c)
 	if err != nil {
-		panic(err) // cannot be: every value is plain, and numbers are finite
+		panic(err) // not reached: values are plain, and numbers finite
 	}
 	return string(text)
 }
 
-// LoadBalancingOnly returns an error that names the first field of the config that is not about load
-// balancing, nil if there is none.
+// LoadBalancingOnly returns an error that names the first field of the config that does not
+// configure load balancing, nil if there is none.
 func (c *Config) LoadBalancingOnly() error {
 	var field string
 	switch {

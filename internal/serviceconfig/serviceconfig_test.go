@@ -17,8 +17,8 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 )
 
-// The policies that are registered elsewhere: ours by the runtime, others by packages with dependencies that
-// this module does not have. The module integration tests the real ones.
+// These policies are registered elsewhere: ours by the runtime, others by packages with
+// dependencies that this module lacks. The module integration tests the real ones.
 func init() {
 	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, WeightedRoundRobinName, OutlierDetectionName, "custom"} {
 		balancer.Register(fake(name))
@@ -48,7 +48,7 @@ func etcdOf(fields string) string { return policyOf(`{"etcd":{` + fields + `}}`)
 
 func methodOf(fields string) string { return `{"methodConfig":[{"name":[{}],` + fields + `}]}` }
 
-// retryOf returns a config with a retry policy, one field of which has another value, or is left out if value is "".
+// retryOf returns a config with a retry policy and another value in one field, or without the field if value is "".
 func retryOf(field, value string) string {
 	var parts []string
 	for _, f := range [][2]string{{"maxAttempts", "3"}, {"initialBackoff", `"1s"`}, {"maxBackoff", `"1s"`},
@@ -69,7 +69,7 @@ func outlierOf(fields string) string {
 	return policyOf(`{"outlier_detection_experimental":{` + fields + `}}`)
 }
 
-// accepted are configs with their JSON; "" means that it equals the text.
+// accepted has configs and their JSON; "" means the same text.
 var accepted = []struct{ text, json string }{
 	{`{}`, ``},
 	// The document.
@@ -121,12 +121,12 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s is written\n%s\nwant\n%s", tt.text, got, want)
 		}
 		if err := gRPCParse(c.JSON()); err != nil {
-			t.Errorf("%s: gRPC does not take it: %v", tt.text, err)
+			t.Errorf("%s: gRPC rejects it: %v", tt.text, err)
 		}
 	}
 }
 
-// refused are configs with the error, and the row of the fault list that the case is for.
+// refused has configs, their errors, and the row of the fault list.
 var refused = []struct{ row, text, want string }{
 	// The text.
 	{"K6", ``, `the service config is empty: want a JSON object`},
@@ -137,7 +137,7 @@ var refused = []struct{ row, text, want string }{
 	{"S5", strings.Repeat("[", 100) + strings.Repeat("]", 100), `the service config nests objects and arrays deeper than 32`},
 	{"S5", strings.Repeat("[", MaxSize), `the service config nests objects and arrays deeper than 32`},
 	{"S5", strings.Repeat("[", MaxSize+1), `the service config has 262145 bytes, more than 262144`},
-	// The document: names are exact, and null is refused.
+	// The document: names are exact, and null is rejected.
 	{"P9", `{"LoadBalancingConfig":[{"round_robin":{}}]}`, `unknown field "LoadBalancingConfig": want healthCheckConfig, loadBalancingConfig, loadBalancingPolicy, methodConfig, retryThrottling`},
 	{"S1", `{"loadBalancingConfig":null}`, `loadBalancingConfig: want a list of policies, not null`},
 	{"", `{"loadBalancingConfig":[]}`, `loadBalancingConfig: the list is empty: name policies, or leave the field out`},

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Bounds of a split, against which each endpoint is matched at each update.
+// These bound a split, whose matches are compared with each endpoint at each update.
 const (
 	maxMatch = 8 // names in one match
 	// MaxMatchNames bounds the different names in all matches.
@@ -17,7 +17,7 @@ const (
 // Split is a group of endpoints and its share of the calls, relative to the other groups.
 type Split struct {
 	// Match maps "version", "zone", "instance", "addr" or the name of a piece of metadata to the
-	// value that it must have. "" matches a name that an endpoint does not have.
+	// required value. "" matches an endpoint without the name.
 	Match  map[string]string `json:"match" required:"true"`
 	Weight uint32            `json:"weight"`
 }
@@ -31,7 +31,7 @@ func (s Split) Key() string {
 	return key.String()
 }
 
-// checkSplit refuses groups that repeat an earlier one, too many names in all matches, and weights that are all zero.
+// checkSplit rejects groups that repeat an earlier one, too many names in all matches, and weights that are all zero.
 func checkSplit(p place, splits []Split) {
 	total := uint64(0)
 	seen := map[string]bool{}
@@ -53,7 +53,7 @@ func checkSplit(p place, splits []Split) {
 // matchNames holds the names in all matches of a list.
 type matchNames map[string]bool
 
-// add adds the names of one match, and refuses too many. elements is the noun for the elements of the list.
+// add adds the names of one match, and rejects too many. elements is the noun for the elements of the list.
 func (m matchNames) add(p place, match map[string]string, elements string) {
 	before := len(m)
 	for name := range match {

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// Authority returns the default :authority of a key: the key without a leading slash and with "/" as
-// ".". ok reports whether that is a valid host.
+// Authority returns the default :authority of a key: the key without a leading slash and with "."
+// for "/". ok reports whether the result is a valid host.
 func Authority(key string) (authority string, ok bool) {
 	authority = strings.ReplaceAll(strings.TrimPrefix(key, "/"), "/", ".")
 	return authority, checkHost(authority) == nil
 }
 
-// CheckAuthority says what is wrong with an authority, which is a host with or without
-// a port, and what would be right, in words that follow it.
+// CheckAuthority returns an error unless an authority is a host with or without a port. The error
+// is a predicate: the problem and its cure.
 func CheckAuthority(authority string) error {
 	for _, r := range authority {
 		if !isHostRune(r) && !strings.ContainsRune(":[]", r) {
@@ -35,7 +35,7 @@ func CheckAuthority(authority string) error {
 	return checkHost(strings.TrimSuffix(host, "."))
 }
 
-// cutPort cuts what follows the host's colon.
+// cutPort splits an authority at the host's colon.
 func cutPort(authority string) (host, port string, found bool) {
 	if strings.HasSuffix(authority, "]") || !strings.Contains(authority, ":") {
 		return authority, "", false
@@ -44,7 +44,7 @@ func cutPort(authority string) (host, port string, found bool) {
 	return authority[:i], authority[i+1:], true
 }
 
-// checkHost takes a name that certificates can be issued for, and IPv4 addresses.
+// checkHost accepts IPv4 addresses and names that certificates can be issued for.
 func checkHost(host string) error {
 	if len(host) > MaxHost {
 		return fmt.Errorf("is longer than the %d bytes of a host name: give it a shorter one", MaxHost)

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// FuzzKey checks keys, and what is made of those that are accepted.
+// FuzzKey checks keys, and the uses of accepted ones.
 func FuzzKey(f *testing.F) {
 	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "_grpc_leader/a", "größe/漢字", "a\u200bb", "a\u00a0b", "a\nb", "a\u2028b", "a\ue000b", "A-b_c.d", "...", "a\xff", "a/..b", "user."} {
 		f.Add(key)
@@ -27,7 +27,7 @@ func FuzzKey(f *testing.F) {
 				t.Fatalf("accepted %q, with the segment %q", key, segment)
 			}
 		}
-		// As a target of gRPC has it.
+		// This is the key in a gRPC target.
 		if u, err := url.Parse("etcd:///" + (&url.URL{Path: key}).EscapedPath()); err != nil || strings.TrimPrefix(u.Path, "/") != key {
 			t.Fatalf("accepted %q, of which net/url makes %+v, %v", key, u, err)
 		}
@@ -51,7 +51,7 @@ func FuzzAuthority(f *testing.F) {
 	})
 }
 
-// checkAuthority has other parsers than ours read an authority that was accepted.
+// checkAuthority parses an accepted authority with other parsers.
 func checkAuthority(t *testing.T, authority string) {
 	t.Helper()
 	if err := CheckAuthority(authority); err != nil {
@@ -69,10 +69,10 @@ func checkAuthority(t *testing.T, authority string) {
 	}
 }
 
-// checkText keeps errors fit for a line of a log.
+// checkText checks that an error fits in a line of a log.
 func checkText(t *testing.T, err error) {
 	t.Helper()
 	if text := err.Error(); len(text) > 500 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		t.Fatalf("the error is long, or does not print: %q", err)
+		t.Fatalf("the error is too long or not printable: %q", err)
 	}
 }

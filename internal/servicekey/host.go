@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// An authority and an endpoint's address are both a host with a port, but are checked differently.
-// Certificates are checked against an authority, so it must be a name that one can be issued for; it may
-// lack a port. Clients dial an address, which somebody put into etcd: any name is fine that a dialer takes
-// for a host. This file has the rules that both share.
+// An authority and an endpoint's address are both a host with a port, but follow different rules. Certificates are
+// checked against an authority, so it must be a name that one can be issued for; it may lack a port. Clients dial an
+// address from etcd: any name that a dialer accepts as a host is valid. This file has the shared rules.
 
 // MaxHost bounds the name of a host, in bytes.
 const MaxHost = 253
@@ -25,10 +24,9 @@ func IsPort(text string) bool {
 	return err == nil && text[0] != '0'
 }
 
-// IsIPv6 reports whether host is an IPv6 address without a zone, which would mean nothing on another
-// host.
+// IsIPv6 reports whether host is an IPv6 address without a zone, which is valid on one host only.
 func IsIPv6(host string) bool {
-	if strings.Count(host, ":") < 2 { // for speed
+	if strings.Count(host, ":") < 2 { // a cheap check first
 		return false
 	}
 	ip, err := netip.ParseAddr(host)

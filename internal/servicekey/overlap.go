@@ -2,13 +2,12 @@ package servicekey
 
 import "strings"
 
-// Overlap says why the entries of two service keys, the outer one a prefix of the inner, cannot be told
-// apart in etcd.
+// Overlap is the reason why the entries of two service keys, the outer one a prefix of the inner, cannot be distinguished in etcd.
 type Overlap int
 
-// The ways in which two keys overlap.
+// These are the ways in which two keys overlap.
 const (
-	// NoOverlap: they can, as with "order" and "order-admin", or "order" and "order2" in most layouts.
+	// NoOverlap: the entries differ, as with "order" and "order-admin", or "order" and "order2" in most layouts.
 	NoOverlap Overlap = iota
 	// Nested: "a/b" lies under "a", so readers of "a" would see the entries of "a/b".
 	Nested
@@ -29,8 +28,7 @@ func overlapBy(next byte) Overlap {
 	}
 }
 
-// OverlapOf returns how the key inner overlaps with outer. suffixed says that entries of outer end in a
-// lease id.
+// OverlapOf returns how the key inner overlaps with outer. suffixed means that entries of outer end in a lease id.
 func OverlapOf(outer, inner string, suffixed bool) Overlap {
 	rest, ok := strings.CutPrefix(inner, outer)
 	if !ok || rest == "" {

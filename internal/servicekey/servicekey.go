@@ -1,4 +1,4 @@
-// Package servicekey has the rules for a service's key, its authority, the TTL of its leases and the
+// Package servicekey defines the rules for a service's key, its authority, the TTL of its leases and the
 // names of its hosts. The plugin checks them when code is generated, and the runtime when they are used.
 package servicekey
 
@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// The first segments of the keys that are not services'.
+// These are the first segments of keys that do not belong to services.
 const (
 	Reserved      = "_grpc_config" // live service configs
 	LeaderSegment = "_grpc_leader" // candidates for the leadership of services
@@ -22,8 +22,7 @@ const (
 // the double slash keeps the candidates of "acme/order/eu" out of the range of "acme/order".
 func LeaderPrefix(key string) string { return LeaderSegment + "/" + key + "//" }
 
-// Check says what is wrong with a key and what would be right, in words that
-// follow the key: "has a double slash: ...".
+// Check returns an error if a key is invalid. The error is a predicate with the cure: "has a double slash: ...".
 func Check(key string) error {
 	if key == "" {
 		return errors.New(`is empty: give it segments with a single slash between them, such as "acme/user"`)
@@ -34,8 +33,8 @@ func Check(key string) error {
 	return checkSegments(strings.TrimPrefix(key, "/"))
 }
 
-// CheckText refuses what cannot be seen, or not be told from something else, in a key
-// and in what becomes a part of one. Its words, too, follow the text.
+// CheckText rejects characters that are invisible or easily confused, in a key or in text that
+// becomes a part of one. The error is a predicate, too.
 func CheckText(text string) error {
 	if !utf8.ValidString(text) {
 		return errors.New("is not valid UTF-8")
@@ -51,7 +50,7 @@ func CheckText(text string) error {
 	return nil
 }
 
-// checkSegments looks at a key without its one leading slash.
+// checkSegments checks a key without its one leading slash.
 func checkSegments(key string) error {
 	segments := strings.Split(key, "/")
 	for i, segment := range segments {

@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// TLSName returns the name that TLS checks the certificates of a service's servers against: the host of its
-// authority or, without one, of its key. Names that certificates cannot tell apart are written alike: in
-// lower case, without a port and without a dot at the end, and addresses in their shortest form. It is "" if
-// neither gives a valid host.
+// TLSName returns the name that TLS checks the certificates of a service's servers against: the host of its authority
+// or, without one, of its key. Names that are equal to certificates have one form: lower case, without a port and a
+// final dot, and addresses in their shortest form. It is "" if neither gives a valid host.
 func TLSName(key, authority string) string {
 	if authority == "" {
 		var ok bool

@@ -2,16 +2,16 @@ package servicekey
 
 import "testing"
 
-// The name that certificates are checked for.
+// TestTLSName checks the name that certificates are checked against.
 func TestTLSName(t *testing.T) {
 	for _, tt := range []struct{ key, authority, want string }{
 		{"acme/user", "", "acme.user"},
 		{"/acme/user", "", "acme.user"},
 		{"Acme/User", "", "acme.user"},
-		{"acme/user", "user.acme.com", "user.acme.com"}, // the key has no say beside an authority
+		{"acme/user", "user.acme.com", "user.acme.com"}, // the authority takes precedence over the key
 		{"ключ", "user.acme.com", "user.acme.com"},
 		{"acme/user", "User.Acme.Com", "user.acme.com"},
-		{"acme/user", "user.acme.com:8443", "user.acme.com"}, // the host alone is in a certificate
+		{"acme/user", "user.acme.com:8443", "user.acme.com"}, // a certificate has the host without the port
 		{"acme/user", "user.acme.com.", "user.acme.com"},
 		{"acme/user", "10.0.0.7:443", "10.0.0.7"},
 		{"acme/user", "[2001:DB8:0::7]:443", "2001:db8::7"},

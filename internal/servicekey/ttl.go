@@ -2,7 +2,7 @@ package servicekey
 
 import "time"
 
-// The bounds of a lease's TTL. A server that has been dead for a day should not be found.
+// These bound a lease's TTL. Callers should not find a server that has been dead for a day.
 const (
 	minTTL = time.Second
 	maxTTL = 24 * time.Hour

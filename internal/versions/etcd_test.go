@@ -27,7 +27,7 @@ type etcd struct {
 	log        bytes.Buffer  // not to be read before exited is closed
 }
 
-// startEtcd starts an etcd of one member, and waits until it answers. It skips the test if there is no etcd to start.
+// startEtcd starts an etcd of one member, and waits until it answers. It skips the test without an etcd binary.
 func startEtcd(t *testing.T) *etcd {
 	t.Helper()
 	e := newMember(t, "single")
@@ -44,11 +44,11 @@ func newMember(t *testing.T, name string) *etcd {
 		t.Skip("TEST_ETCD does not name an etcd; make versions builds some")
 	}
 	e := &etcd{t: t, name: name, dir: filepath.Join(t.TempDir(), name), addr: freeAddr(t), peer: freeAddr(t)}
-	t.Cleanup(e.kill) // registered before what the test uses it for, so it runs last
+	t.Cleanup(e.kill) // registered before cleanups that use etcd, so it runs last
 	return e
 }
 
-// member returns the member as --initial-cluster names it.
+// member returns the member in the form of --initial-cluster.
 func (e *etcd) member() string { return e.name + "=http://" + e.peer }
 
 func (e *etcd) endpoint() string { return "http://" + e.addr }
@@ -123,12 +123,12 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 	return client
 }
 
-// lastPort is below the range of ephemeral ports, so that nobody takes a port while its etcd is down.
+// lastPort is below the range of ephemeral ports, so that no other process takes a port while its etcd is down.
 var lastPort atomic.Int64
 
 func init() { lastPort.Store(20_000 + int64(os.Getpid()%100)*100) }
 
-// freeAddr returns a loopback address that nobody listens on, a different one each time.
+// freeAddr returns an unused loopback address, a different one each time.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for {

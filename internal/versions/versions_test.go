@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// TestVersions checks that client, server and gRPC have the versions that were asked for.
+// TestVersions checks that client, server and gRPC have the requested versions.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -69,7 +69,7 @@ func TestCalls(t *testing.T) {
 	eventually(t, "the watch has all pages", func() bool { return len(many()) == 2500 })
 }
 
-// TestWiped restarts etcd without data, at a lower revision. How that shows differs between versions.
+// TestWiped restarts etcd without data, at a lower revision. Versions show that in different ways.
 func TestWiped(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -137,7 +137,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestNoLeader stops two of three members: calls go on, the status has an error, and all is well once they are back.
+// TestNoLeader stops two of three members: calls go on, the status has an error, and both recover with the members.
 func TestNoLeader(t *testing.T) {
 	t.Parallel()
 	members := startThree(t)

@@ -29,7 +29,7 @@ const (
 	soon = 30 * time.Second
 )
 
-// newRegistry returns a registry that is closed with the test, and what counts its warnings.
+// newRegistry returns a registry that is closed with the test, and the count of its warnings.
 func newRegistry(t *testing.T, client *clientv3.Client) (registry *runtime.Registry, warnings *atomic.Int64) {
 	warnings = new(atomic.Int64)
 	registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
@@ -118,7 +118,7 @@ func call(t *testing.T, client basic.GreeterClient) string {
 	return reply.GetMessage()
 }
 
-// awaitCalls calls until ten calls in a row are answered by all of addrs and nobody else.
+// awaitCalls calls until ten calls in a row are answered by all of addrs and no other server.
 func awaitCalls(t *testing.T, client basic.GreeterClient, addrs ...string) {
 	t.Helper()
 	slices.Sort(addrs)
@@ -180,7 +180,7 @@ func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() 
 	}
 }
 
-// leaseOf returns the lease of the only key of the service, 0 if there is no key.
+// leaseOf returns the lease of the only key of the service, 0 without a key.
 func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	t.Helper()
 	resp, err := client.Get(bounded(t), key+"/", clientv3.WithPrefix())
@@ -191,7 +191,7 @@ func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	return clientv3.LeaseID(resp.Kvs[0].Lease)
 }
 
-// put puts n entries into etcd, of servers that do not exist.
+// put puts n entries of servers that do not exist.
 func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	t.Helper()
 	var ops []clientv3.Op
@@ -204,8 +204,8 @@ func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	}
 }
 
-// enableAuth makes etcd require passwords. It adds the users server, who may write below the key, and caller, who may read
-// there. Their passwords are their names.
+// enableAuth makes etcd require passwords. It adds the users server, who may write below the key,
+// and caller, who may read there. The password of each is its name.
 func enableAuth(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	ctx := bounded(t)

@@ -1,4 +1,4 @@
-// Package grpccheck asks gRPC whether it accepts a service config. It is apart from package
+// Package grpccheck reports whether gRPC accepts a service config. It is separate from package
 // serviceconfig to keep gRPC, which is large, out of the generator.
 package grpccheck
 
@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Live reads a live config as this binary's clients do. It returns an error if
-// [serviceconfig.ParseLive] does, if a policy is not linked, or if gRPC refuses the config.
+// Live parses a live config as this binary's clients do. It returns an error if
+// [serviceconfig.ParseLive] does, if a policy is not linked, or if gRPC rejects the config.
 func Live(text string) (*serviceconfig.Config, error) {
 	c, err := serviceconfig.ParseLive(text)
 	if err != nil {
@@ -32,8 +32,8 @@ func Live(text string) (*serviceconfig.Config, error) {
 // Registered reports whether a policy is linked in this binary.
 func Registered(policy string) bool { return balancer.Get(policy) != nil }
 
-// parse has gRPC read a config, in the only way that it offers; it connects to nothing. A panic in gRPC
-// is an error, because the config may come from anybody.
+// parse parses a config with gRPC, by creating a client that does not connect. A panic in gRPC
+// becomes an error, because anyone may have written the config.
 func parse(text string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

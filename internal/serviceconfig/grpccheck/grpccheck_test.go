@@ -30,7 +30,7 @@ func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, e
 	panic("no")
 }
 
-// A policy whose parser panics, or refuses, is an error and no more (S1).
+// A policy whose parser panics or fails causes only an error (S1).
 func TestAParserMayPanic(t *testing.T) {
 	balancer.Register(panics{})
 	for text, want := range map[string]string{

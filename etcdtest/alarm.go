@@ -8,9 +8,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// SetNoSpace raises or disarms the NOSPACE alarm, which etcd raises when a database has reached its quota. While
-// it is raised, etcd refuses puts and new leases, and takes reads, deletions and renewals. It is raised in the
-// leader's name, and disarmed in whosever name it is raised.
+// SetNoSpace raises or disarms the NOSPACE alarm, which etcd raises when a database has reached its
+// quota. While it is raised, etcd rejects puts and new leases, and accepts reads, deletions and
+// renewals. SetNoSpace raises the alarm in the leader's name, and disarms it in every member's.
 func (c *Cluster) SetNoSpace(ctx context.Context, raised bool) error {
 	leader, err := c.Leader(ctx)
 	if err != nil {

@@ -8,15 +8,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// User is someone that etcd knows when authentication is on. Its permissions hang on a role of the
-// same name, so that a test can grant and revoke others through [Cluster.Admin].
+// User is an etcd user, for authentication. Its permissions belong to a role of the same name, so
+// that a test can grant and revoke others through [Cluster.Admin].
 type User struct {
 	Name, Password string
 	Permissions    []Permission
 }
 
-// Permission is what a user may do with the keys that begin with Prefix, all keys if that is "": neither to read nor to write
-// them is no permission.
+// Permission is the access of a user to the keys that begin with Prefix, all keys if Prefix is "". It must include Read or Write.
 type Permission struct {
 	Prefix      string
 	Read, Write bool
@@ -28,19 +27,19 @@ func ReadOnly(prefix string) Permission { return Permission{Prefix: prefix, Read
 // ReadWrite is the permission to do anything with the keys that begin with prefix.
 func ReadWrite(prefix string) Permission { return Permission{Prefix: prefix, Read: true, Write: true} }
 
-// As makes a client configuration that of the named user, for [Cluster.Client].
+// As returns a change of [Cluster.Config] to the named user, for [Cluster.Client].
 func As(name, password string) func(*clientv3.Config) {
 	return func(cfg *clientv3.Config) { cfg.Username, cfg.Password = name, password }
 }
 
-const root = "root" // etcd's own name for the user and the role that may do everything
+const root = "root" // etcd's name for the user and the role with all permissions
 
 type auth struct {
 	rootPassword string
 	users        []User
 }
 
-// enable creates the users and turns authentication on, through a client without a user.
+// enable creates the users and enables authentication, with a client without a user.
 func (a *auth) enable(cfg clientv3.Config) error {
 	cfg.Username, cfg.Password = "", ""
 	client, err := clientv3.New(cfg)
@@ -69,7 +68,7 @@ func (u User) create(ctx context.Context, client *clientv3.Client) error {
 		if !p.Read && !p.Write {
 			continue
 		}
-		from := cmp.Or(p.Prefix, "\x00") // etcd refuses a range without a first key
+		from := cmp.Or(p.Prefix, "\x00") // etcd rejects a range without a first key
 		if _, err := client.RoleGrantPermission(ctx, u.Name, from, clientv3.GetPrefixRangeEnd(p.Prefix), p.kind()); err != nil {
 			return err
 		}

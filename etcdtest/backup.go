@@ -15,8 +15,7 @@ type Backup struct {
 	dir     string
 }
 
-// Backup copies the data of every member, for [Cluster.RestoreBackup]. The members are stopped meanwhile, as in
-// [Cluster.Restart].
+// Backup copies the data of every member, for [Cluster.RestoreBackup]. It stops the members during the copy, like [Cluster.Restart].
 func (c *Cluster) Backup() (*Backup, error) {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -32,11 +31,10 @@ func (c *Cluster) Backup() (*Backup, error) {
 	return b, c.run()
 }
 
-// RestoreBackup restarts every member on the data of a backup of this cluster. Addresses and members stay the
-// same. The revision goes back, so clients have seen a later one. Leases have their full TTL again. A backup can
-// be restored many times.
+// RestoreBackup restarts every member on the data of a backup of this cluster. Addresses and members stay the same. The revision
+// goes back, below revisions that clients have seen. Leases have their full TTL again. A backup can be restored many times.
 //
-// With authentication, earlier clients cannot be used any more: see [Cluster.Wipe].
+// With authentication, earlier clients become unusable: see [Cluster.Wipe].
 func (c *Cluster) RestoreBackup(b *Backup) error {
 	if b.cluster != c {
 		return fmt.Errorf("etcdtest: the backup in %s is another cluster's", b.dir)

@@ -82,7 +82,7 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
-// TestNoSpace_OutlivesItsLeader disarms the alarm after whoever raised it has stopped to lead.
+// TestNoSpace_OutlivesItsLeader disarms the alarm after the member that raised it has lost the leadership.
 func TestNoSpace_OutlivesItsLeader(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	leader, err := cluster.Leader(within(t, soon))

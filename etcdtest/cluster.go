@@ -1,9 +1,8 @@
 // Package etcdtest runs a real etcd inside a test, and breaks it on demand.
 //
-// [Start] gives a cluster of one member in a fraction of a second, or of three with [WithMembers].
-// Clients reach the members through TCP proxies, which [Member.Cut] and [Member.Pause] break;
-// [Cluster.Admin] goes around them, so that a test can act on etcd while its subject cannot.
-// [Cluster.Calls] tells what the subject has asked of etcd.
+// [Start] starts a cluster of one member in a fraction of a second, or of three with [WithMembers]. Clients reach the
+// members through TCP proxies, which [Member.Cut] and [Member.Pause] break; [Cluster.Admin] bypasses them, so that a
+// test can access etcd while its subject cannot. [Cluster.Calls] has the subject's requests.
 //
 // The members are tuned for speed: they elect a leader in about 100 ms and never wait for a disk.
 package etcdtest
@@ -29,7 +28,7 @@ import (
 
 var errClosed = errors.New("etcdtest: the cluster is closed")
 
-// startTimeout bounds how long a cluster may take until it serves, on a machine under load.
+// startTimeout bounds the start of a cluster, on a machine under load.
 const startTimeout = time.Minute
 
 // Cluster is an etcd cluster that runs in this process. It is safe for concurrent use.
@@ -40,8 +39,8 @@ type Cluster struct {
 	calls    *Calls
 	members  []*Member
 
-	// starting is held from the stop of members until they are started again. Their data may be copied or removed meanwhile,
-	// and a server that another has started by then would end the process.
+	// starting is held from stopping members until they have restarted. Another call could otherwise start a
+	// server in between, whose data is being copied or removed, and etcd would end the process.
 	starting sync.Mutex
 
 	mu    sync.Mutex
@@ -63,9 +62,8 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	return c
 }
 
-// New runs a cluster, for programs other than tests. Its data lives in dir, which is made if there
-// is none, must be empty, and stays behind. A directory that another cluster uses is an error. The
-// caller closes the cluster.
+// New runs a cluster, for programs other than tests. Its data lives in dir, which New creates if necessary; dir must be
+// empty, and remains after Close. A directory that another cluster uses is an error. The caller closes the cluster.
 func New(dir string, opts ...Option) (*Cluster, error) {
 	c := &Cluster{dir: dir, settings: newSettings(opts), calls: newCalls()}
 	if err := c.start(); err != nil {
@@ -75,23 +73,23 @@ func New(dir string, opts ...Option) (*Cluster, error) {
 	return c, nil
 }
 
-// Close stops the members and frees what they hold. Clients are their makers' to close. To close a
-// closed cluster does nothing, and it cannot be restarted.
+// Close stops the members and releases their resources. The creator of a client closes it. Closing
+// a closed cluster has no effect; a closed cluster cannot be restarted.
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.closed.Store(true)
 		if admin := c.Admin(); admin != nil {
-			// Its leases and watches end with the cluster: there is nothing that an error would tell.
+			// An error does not matter: its leases and watches end with the cluster.
 			_ = admin.Close()
 		}
 		c.each((*Member).close)
 		if c.lock != nil {
-			_ = c.lock.Close() // it goes with the process at the latest
+			_ = c.lock.Close() // the process releases it at the latest
 		}
 	})
 }
 
-// Endpoints are the addresses of the members for clients, as clientv3.Config takes them.
+// Endpoints returns the addresses of the members for clients, in the form of clientv3.Config.
 func (c *Cluster) Endpoints() []string {
 	endpoints := make([]string, len(c.members))
 	for i, m := range c.members {
@@ -100,9 +98,8 @@ func (c *Cluster) Endpoints() []string {
 	return endpoints
 }
 
-// Config is how a client reaches the cluster through the proxies: as root where there is
-// authentication, and with a keepalive that notices a black hole in 13 s, gRPC's least of 10 s and
-// a timeout of 3 s. The caller may change it.
+// Config returns the client configuration that reaches the cluster through the proxies: as root if there is authentication, and
+// with a keepalive that detects a black hole in 13 s, gRPC's minimum of 10 s and a timeout of 3 s. The caller may change it.
 func (c *Cluster) Config() clientv3.Config {
 	cfg := clientv3.Config{
 		Endpoints:            c.Endpoints(),
@@ -120,8 +117,7 @@ func (c *Cluster) Config() clientv3.Config {
 	return cfg
 }
 
-// CAFile is the PEM file of the authority that signs the members' certificates, "" without
-// [WithTLS].
+// CAFile returns the PEM file of the authority that signs the members' certificates, "" without [WithTLS].
 func (c *Cluster) CAFile() string {
 	if c.certs == nil {
 		return ""
@@ -141,31 +137,30 @@ func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clien
 		t.Fatalf("etcdtest: connect to etcd at %v: %v", cfg.Endpoints, err)
 	}
 	t.Cleanup(func() {
-		// The test may have closed it, or stopped what it would say farewell to.
+		// The test may have closed it, or stopped the members.
 		_ = client.Close()
 	})
 	return client
 }
 
-// Admin is a client of root's that goes around the proxies and is not counted. The cluster closes
-// it, after which its requests fail, and with authentication on replaces it in [Cluster.Wipe] and
-// [Cluster.RestoreBackup].
+// Admin returns a client of root's that bypasses the proxies and is not counted. The cluster closes
+// it, and replaces it in [Cluster.Wipe] and [Cluster.RestoreBackup] if there is authentication.
 func (c *Cluster) Admin() *clientv3.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.admin
 }
 
-// Calls are the requests that have reached the members.
+// Calls returns the requests that have reached the members.
 func (c *Cluster) Calls() *Calls { return c.calls }
 
-// Members are all members, the stopped ones, too.
+// Members returns all members, including the stopped ones.
 func (c *Cluster) Members() []*Member { return c.members }
 
-// Member is the member with the index i, counted from 0.
+// Member returns the member with the index i, counted from 0.
 func (c *Cluster) Member(i int) *Member { return c.members[i] }
 
-// Leader waits until the running members agree on who leads them, and returns that one.
+// Leader waits until the running members agree on their leader, and returns it.
 func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -196,7 +191,7 @@ func (c *Cluster) Resume() { c.each((*Member).Resume) }
 // Stop stops every member: see [Member.Stop].
 func (c *Cluster) Stop() { c.each((*Member).Stop) }
 
-// Restart restarts every member on the data that it had, and returns when they serve.
+// Restart restarts every member on its data, and returns when they serve.
 func (c *Cluster) Restart() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -204,10 +199,9 @@ func (c *Cluster) Restart() error {
 	return c.run()
 }
 
-// Wipe restarts every member with nothing: same addresses, no keys, no leases, and a revision that
-// starts at 1 again, as after a restore from an older backup. Users are created anew; but etcd lets
-// a request hang whose token is from a time with a higher raft index, so a client of before is of
-// no use when there is authentication.
+// Wipe restarts every member without data: same addresses, no keys, no leases, and a revision that starts at
+// 1 again, as after a restore from an older backup. Users are created again. With authentication, earlier
+// clients become unusable: etcd lets a request hang if its token is from a higher raft index.
 func (c *Cluster) Wipe() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -224,10 +218,10 @@ func (c *Cluster) Wipe() error {
 	return c.connectAdmin()
 }
 
-// Compact drops all history up to the present revision, and returns that.
+// Compact drops all history up to the present revision, which it returns.
 func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
 	admin := c.Admin()
-	now, err := admin.Get(ctx, "\x00") // any key: the answer's header has the revision
+	now, err := admin.Get(ctx, "\x00") // any key: the header has the revision
 	if err != nil {
 		return 0, fmt.Errorf("etcdtest: read the revision: %w", err)
 	}
@@ -265,7 +259,7 @@ func (c *Cluster) start() error {
 	return c.connectAdmin()
 }
 
-// lockDir makes the directory, and takes it. etcd would wait for another that has it for as long as that takes.
+// lockDir creates and locks the directory. Without the lock, etcd would wait for another cluster to release it.
 func (c *Cluster) lockDir() error {
 	if err := os.MkdirAll(c.dir, fileutil.PrivateDirMode); err != nil {
 		return fmt.Errorf("etcdtest: %w", err)
@@ -290,7 +284,7 @@ func (c *Cluster) run() error {
 	return c.try((*Member).waitReady)
 }
 
-// connectAdmin turns authentication on where it is wanted, then makes the admin client.
+// connectAdmin enables authentication if requested, then creates the admin client.
 func (c *Cluster) connectAdmin() error {
 	if c.settings.auth != nil {
 		if err := c.settings.auth.enable(c.adminConfig()); err != nil {
@@ -300,7 +294,7 @@ func (c *Cluster) connectAdmin() error {
 	return c.replaceAdmin()
 }
 
-// replaceAdmin makes the admin client anew.
+// replaceAdmin creates a new admin client.
 func (c *Cluster) replaceAdmin() error {
 	admin, err := clientv3.New(c.adminConfig())
 	if err != nil {
@@ -316,7 +310,7 @@ func (c *Cluster) setAdmin(admin *clientv3.Client) {
 	c.admin = admin
 	c.mu.Unlock()
 	if old != nil {
-		// Its leases and watches end with the cluster: there is nothing that an error would tell.
+		// An error does not matter: its leases and watches end with the cluster.
 		_ = old.Close()
 	}
 }
@@ -346,7 +340,7 @@ func (c *Cluster) try(do func(*Member) error) error {
 	return errors.Join(errs...)
 }
 
-// agreedLeader is the leader, or nil while the running members name none or several.
+// agreedLeader returns the leader, nil while the running members disagree or have none.
 func (c *Cluster) agreedLeader() (leader *Member) {
 	var id types.ID
 	for _, m := range c.members {
@@ -366,7 +360,7 @@ func (c *Cluster) agreedLeader() (leader *Member) {
 	return leader
 }
 
-// running is how many members are not stopped.
+// running returns the number of members that are not stopped.
 func (c *Cluster) running() (n int) {
 	for _, m := range c.members {
 		if m.running() != nil {
@@ -387,7 +381,7 @@ func (c *Cluster) clientURL(p *proxy) *url.URL {
 	return &url.URL{Scheme: c.scheme(), Host: p.addr()}
 }
 
-// initialCluster is the members' names and peer addresses, as etcd's --initial-cluster takes them.
+// initialCluster returns the members' names and peer addresses, in the form of etcd's --initial-cluster.
 func (c *Cluster) initialCluster() string {
 	peers := make([]string, len(c.members))
 	for i, m := range c.members {

@@ -40,7 +40,7 @@ func put(t *testing.T, client clientv3.KV, key, value string) {
 	}
 }
 
-// get is the value of a key, "" when it is not there, and the revision of the answer.
+// get returns the value of a key, "" if it does not exist, and the revision of the answer.
 func get(t *testing.T, client clientv3.KV, key string) (value string, revision int64) {
 	t.Helper()
 	answer, err := client.Get(within(t, soon), key)
@@ -106,7 +106,7 @@ func TestQuorumLostAndBack(t *testing.T) {
 	cluster.Member(0).Stop()
 	cluster.Member(1).Stop()
 	if _, err := client.Put(within(t, time.Second), "k", "w"); err == nil {
-		t.Fatal("one member of three took a write")
+		t.Fatal("one member of three accepted a write")
 	}
 	cluster.Member(2).Stop()
 	if err := cluster.Member(2).Restart(); err != nil {
@@ -245,7 +245,7 @@ func TestTokenExpires(t *testing.T) {
 	put(t, client, "k", "v")
 	calls := cluster.Calls()
 	calls.Reset()
-	// etcd drops tokens between one and two seconds after their last use; asking keeps them alive.
+	// etcd drops tokens one to two seconds after their last use; requests keep them alive.
 	for calls.Count(etcdtest.Authenticate, "") == 0 {
 		<-time.After(2100 * time.Millisecond)
 		wantValue(t, client, "k", "v")
@@ -298,7 +298,7 @@ func TestCalls(t *testing.T) {
 	}
 	short := within(t, 10*time.Millisecond)
 	if err := calls.Wait(short, etcdtest.Put, "", 1); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("waiting for what does not come: %v", err)
+		t.Errorf("waiting for a request that is not sent: %v", err)
 	}
 }
 

@@ -12,19 +12,19 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// Op is a kind of request, by etcd's own name for it.
+// Op is a kind of request, named as in etcd.
 type Op string
 
-// The requests that are counted. One within a transaction counts as well as the transaction.
+// These requests are counted. A request within a transaction counts in addition to the transaction.
 const (
 	Range           Op = "Range"
 	Put             Op = "Put"
 	DeleteRange     Op = "DeleteRange"
 	Txn             Op = "Txn"
-	Watch           Op = "Watch" // one for every watch created, however many share a stream
+	Watch           Op = "Watch" // one for each watch, even if several share a stream
 	LeaseGrant      Op = "LeaseGrant"
 	LeaseRevoke     Op = "LeaseRevoke"
-	LeaseKeepAlive  Op = "LeaseKeepAlive" // one for every renewal
+	LeaseKeepAlive  Op = "LeaseKeepAlive" // one for each renewal
 	LeaseTimeToLive Op = "LeaseTimeToLive"
 	Authenticate    Op = "Authenticate"
 )
@@ -33,15 +33,15 @@ const (
 type Call struct {
 	Op       Op
 	Member   int    // the index of the member that it reached
-	Key, End string // of Range, DeleteRange and Watch; Key of Put
-	Lease    int64  // of Put and the lease requests; what the client asked for
-	Revision int64  // of Range, and where a Watch starts; 0 for now
+	Key, End string // of Range, DeleteRange and Watch; Put has only Key
+	Lease    int64  // of Put and the lease requests; as the client sent it
+	Revision int64  // of Range, and the start of a Watch; 0: the current one
 
-	Serializable bool // of Range: a possibly stale answer is good enough
+	Serializable bool // of Range: the answer may be stale
 }
 
-// Calls are the requests that have reached the members of a cluster, save those of
-// [Cluster.Admin]. All are kept until Reset. It is safe for concurrent use.
+// Calls has the requests that have reached the members of a cluster, except those of
+// [Cluster.Admin], since the last Reset. It is safe for concurrent use.
 type Calls struct {
 	mu      sync.Mutex
 	calls   []Call
@@ -50,15 +50,15 @@ type Calls struct {
 
 func newCalls() *Calls { return &Calls{changed: make(chan struct{})} }
 
-// Count is how many requests of the kind op there were whose key begins with prefix. Requests
-// without a key, those about leases, are counted with the prefix "".
+// Count returns the number of requests of the kind op with a key that begins with prefix. Requests
+// without a key, those for leases, count if prefix is "".
 func (c *Calls) Count(op Op, prefix string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.count(op, prefix)
 }
 
-// Wait returns once Count(op, prefix) is n or more, or with an error when ctx ends before.
+// Wait returns once Count(op, prefix) is at least n, or with an error if ctx ends first.
 func (c *Calls) Wait(ctx context.Context, op Op, prefix string, n int) error {
 	for {
 		c.mu.Lock()
@@ -82,7 +82,7 @@ func (c *Calls) All() []Call {
 	return slices.Clone(c.calls)
 }
 
-// Reset forgets all requests, so that a test can count from here on.
+// Reset drops all requests, so that a test can count from here on.
 func (c *Calls) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +113,7 @@ func (c *Calls) add(member int, request any) {
 	c.changed = make(chan struct{})
 }
 
-// callsOf is what a request counts as: nothing, one call, or a transaction and the calls in it.
+// callsOf returns the calls in a request: none, one, or a transaction and the calls in it.
 func callsOf(request any) []Call {
 	switch r := request.(type) {
 	case *pb.RangeRequest:
@@ -158,13 +158,13 @@ func callsOfOp(op *pb.RequestOp) []Call {
 		return callsOf(op.RequestPut)
 	case *pb.RequestOp_RequestDeleteRange:
 		return callsOf(op.RequestDeleteRange)
-	case *pb.RequestOp_RequestTxn: // part of the transaction around it
+	case *pb.RequestOp_RequestTxn: // part of the enclosing transaction
 		return callsOf(op.RequestTxn)[1:]
 	}
 	return nil
 }
 
-// serverOptions count what reaches the member with the given index.
+// serverOptions count the requests that reach the member with an index.
 func (c *Calls) serverOptions(member int) []grpc.ServerOption {
 	unary := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		if !fromAdmin(ctx) {
@@ -196,14 +196,14 @@ func (s countingStream) RecvMsg(m any) error {
 	return nil
 }
 
-// adminHeader marks the requests of [Cluster.Admin], which are the test's and not its subject's.
+// adminHeader marks the requests of [Cluster.Admin], which the test makes and not its subject.
 const adminHeader = "etcdtest-admin"
 
 func fromAdmin(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, adminHeader)) > 0
 }
 
-// markAdmin makes a client's requests known as those of [Cluster.Admin].
+// markAdmin marks a client's requests as those of [Cluster.Admin].
 func markAdmin() []grpc.DialOption {
 	mark := func(ctx context.Context) context.Context {
 		return metadata.AppendToOutgoingContext(ctx, adminHeader, "1")

@@ -24,7 +24,7 @@ func ExampleStart() {
 	}
 }
 
-// Three members go on without one of them.
+// A cluster of three members tolerates the loss of one.
 func ExampleWithMembers() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
@@ -32,14 +32,14 @@ func ExampleWithMembers() {
 		if _, err := cluster.Leader(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		// ... what is tested must not have noticed ...
+		// ... check that the subject did not notice ...
 		if err := cluster.Member(0).Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// What is tested loses its way to etcd, while the test goes around the fault.
+// The subject loses its connection to etcd, while the test bypasses the fault.
 func ExampleCluster_Cut() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t)
@@ -48,11 +48,11 @@ func ExampleCluster_Cut() {
 			t.Fatal(err)
 		}
 		cluster.Restore()
-		// ... what is tested must find that the keys are gone ...
+		// ... check that the subject finds its keys gone ...
 	}
 }
 
-// etcd is restored from a backup: what was written since is gone, what was deleted is back.
+// etcd is restored from a backup: later writes are gone, and deleted keys are back.
 func ExampleCluster_RestoreBackup() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t)
@@ -60,11 +60,11 @@ func ExampleCluster_RestoreBackup() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// ... what is tested writes and deletes ...
+		// ... let the subject write and delete ...
 		if err := cluster.RestoreBackup(backup); err != nil {
 			t.Fatal(err)
 		}
-		// ... what is tested must put etcd right ...
+		// ... check that the subject repairs etcd ...
 	}
 }
 

@@ -19,9 +19,9 @@ type Member struct {
 	index   int
 	dir     string
 
-	clients *proxy // the way of clients, the one that faults break
-	admin   *proxy // the way of Cluster.Admin, never broken
-	peers   *proxy // the way of other members: it keeps the address that etcd remembers
+	clients *proxy // for clients; faults break it
+	admin   *proxy // for Cluster.Admin, never broken
+	peers   *proxy // for other members: it keeps the address that etcd remembers
 
 	mu   sync.Mutex
 	etcd *embed.Etcd // nil while stopped
@@ -45,7 +45,7 @@ func newMember(c *Cluster, index int) (*Member, error) {
 	return m, nil
 }
 
-// Endpoint is the address of the member for clients: what faults break.
+// Endpoint returns the address of the member for clients, which faults break.
 func (m *Member) Endpoint() string { return m.cluster.clientURL(m.clients).String() }
 
 // Cut resets the clients' connections and refuses new ones, until Restore.
@@ -54,16 +54,15 @@ func (m *Member) Cut() { m.clients.setCut(true) }
 // Restore ends a Cut.
 func (m *Member) Restore() { m.clients.setCut(false) }
 
-// Pause swallows whatever clients and the member send each other, without closing a connection:
-// a black hole, which only a timeout can notice. Resume ends it and delivers what was held back.
+// Pause withholds all bytes between clients and the member, without closing a connection: a black
+// hole, which only a timeout can detect. Resume ends it and delivers the withheld bytes.
 func (m *Member) Pause() { m.clients.setPaused(true) }
 
 // Resume ends a Pause.
 func (m *Member) Resume() { m.clients.setPaused(false) }
 
-// Stop ends the member at once, without handing over leadership: a crash that keeps its disk. A
-// write that the others forward to a leader they do not know dead yet is lost, and times out after
-// 5 s: [Cluster.Leader] waits for the next one. To stop a stopped member does nothing.
+// Stop ends the member at once, without handing over leadership: a crash that keeps its disk. A write that others forward to the dead
+// leader is lost, and times out after 5 s: [Cluster.Leader] waits for the next leader. Stopping a stopped member has no effect.
 func (m *Member) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,12 +73,12 @@ func (m *Member) Stop() {
 		p.setUpstream("")
 	}
 	m.etcd.Server.HardStop()
-	m.etcd.Close() // a second Close panics, hence the nil
+	m.etcd.Close() // Close must not be called twice
 	m.etcd = nil
 }
 
-// Restart starts a member on the data that it had, after stopping it where it runs. It returns
-// when the member serves or, while too few members run for a quorum, when it has started.
+// Restart starts a member on its data, after stopping it if it runs. It returns when the member
+// serves or, while too few members run for a quorum, when it has started.
 func (m *Member) Restart() error {
 	if err := m.stopAndStart(); err != nil {
 		return err
@@ -97,7 +96,7 @@ func (m *Member) stopAndStart() error {
 	return m.start()
 }
 
-// start starts a member where it does not run already, as when another has restarted it meanwhile.
+// start starts a member unless it runs, as when a concurrent call has started it.
 func (m *Member) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -135,14 +134,14 @@ func (m *Member) waitReady() error {
 	}
 }
 
-// running is the member's server, nil while it is stopped.
+// running returns the member's server, nil while it is stopped.
 func (m *Member) running() *embed.Etcd {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.etcd
 }
 
-// config is tuned for speed: an election takes a tenth of a second and nothing waits for a disk.
+// config returns a configuration for speed: an election takes a tenth of a second, and no write waits for a disk.
 func (m *Member) config() *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = m.name()
@@ -153,7 +152,7 @@ func (m *Member) config() *embed.Config {
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.cluster.settings.logger)
 	cfg.GRPCAdditionalServerOptions = m.cluster.calls.serverOptions(m.index)
 
-	// The members listen where there is room and are known by their proxies' addresses.
+	// The members listen on any port, and are known by the addresses of their proxies.
 	anywhere := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg.ListenPeerUrls = []url.URL{anywhere}
 	cfg.AdvertisePeerUrls = []url.URL{*m.peerURL()}
@@ -165,7 +164,7 @@ func (m *Member) config() *embed.Config {
 	if certs := m.cluster.certs; certs != nil {
 		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: certs.certFile, KeyFile: certs.keyFile}
 	}
-	cfg.BcryptCost = 4 // the least that bcrypt allows: the passwords guard nothing
+	cfg.BcryptCost = 4 // the minimum of bcrypt: the passwords protect nothing
 	cfg.AuthTokenTTL = uint(m.cluster.settings.tokenTTL.Seconds())
 	return cfg
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// A permission for "" is for all keys, and one to do nothing is none.
+// A permission for "" covers all keys. A permission without access has no effect.
 func TestPermission_AllKeys(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, etcdtest.WithLogger(nil), etcdtest.WithAuth("secret",
@@ -26,7 +26,7 @@ func TestPermission_AllKeys(t *testing.T) {
 	}
 }
 
-// What is asked of a closed cluster is an error, and leaves nothing behind.
+// Calls on a closed cluster return an error, and leave nothing behind.
 func TestCluster_Closed(t *testing.T) {
 	t.Parallel()
 	cluster, err := etcdtest.New(t.TempDir())
@@ -47,7 +47,7 @@ func TestCluster_Closed(t *testing.T) {
 	}
 }
 
-// A directory is made, and has one cluster at a time.
+// New creates a directory, which one cluster uses at a time.
 func TestNew_DirectoryInUse(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made")
@@ -64,7 +64,7 @@ func TestNew_DirectoryInUse(t *testing.T) {
 	again.Close()
 }
 
-// Those who restart one member at once do not wait for each other's server to end.
+// Concurrent restarts of a member do not wait for each other's server to end.
 func TestMember_RestartsAtOnce(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t)
@@ -72,7 +72,7 @@ func TestMember_RestartsAtOnce(t *testing.T) {
 	done := make(chan struct{}, many)
 	for range many {
 		go func() {
-			_ = cluster.Member(0).Restart() // it fails where another has stopped the member again
+			_ = cluster.Member(0).Restart() // it fails if another call has stopped the member again
 			done <- struct{}{}
 		}()
 	}
@@ -86,8 +86,7 @@ func TestMember_RestartsAtOnce(t *testing.T) {
 	put(t, cluster.Admin(), "a", "1")
 }
 
-// What stops the members and has their data copied or removed waits for others that do: etcd ends the process of a server whose
-// data is gone.
+// Calls that stop the members and copy or remove their data wait for each other: etcd ends the process of a server whose data disappears.
 func TestCluster_RestartsAtOnce(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t)
@@ -108,7 +107,7 @@ func TestCluster_RestartsAtOnce(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
-			_ = cluster.Member(0).Restart() // it fails where another has stopped the member again
+			_ = cluster.Member(0).Restart() // it fails if another call has stopped the member again
 		})
 	}
 	wg.Wait()

@@ -38,29 +38,28 @@ func (s settings) check() error {
 	return nil
 }
 
-// WithMembers sets how many members the cluster has: 1 by default, 3 to be able to lose one.
+// WithMembers sets the number of members: 1 by default, 3 to tolerate the loss of one.
 func WithMembers(n int) Option { return func(s *settings) { s.members = n } }
 
 // WithAddress sets the host:port where clients reach the first member: a free port of the loopback
 // interface by default.
 func WithAddress(addr string) Option { return func(s *settings) { s.addr = addr } }
 
-// WithLogger shows what the members log. By default, and for nil, it is dropped.
+// WithLogger sets the logger of the members. By default, and for nil, their logs are dropped.
 func WithLogger(logger *zap.Logger) Option {
 	return func(s *settings) { s.logger = cmp.Or(logger, zap.NewNop()) }
 }
 
-// WithTLS makes clients speak TLS to the members, which prove themselves with certificates of a
-// certificate authority made for this cluster. [Cluster.Config] trusts it; so does who loads
-// [Cluster.CAFile].
+// WithTLS makes clients use TLS to the members, whose certificates are signed by a certificate authority
+// created for this cluster. [Cluster.Config] trusts it, and [Cluster.CAFile] has its certificate.
 func WithTLS() Option { return func(s *settings) { s.tls = true } }
 
-// WithAuth turns etcd's authentication on, with the user root and those given.
-// [Cluster.Config] is root's; [As] makes it another user's.
+// WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config]
+// is root's; [As] changes it to another user's.
 func WithAuth(rootPassword string, users ...User) Option {
 	return func(s *settings) { s.auth = &auth{rootPassword: rootPassword, users: users} }
 }
 
-// WithTokenTTL sets how long etcd keeps a client's token that is not used: 5 minutes by default.
-// etcd counts it in whole seconds, 1 s at least. It needs [WithAuth].
+// WithTokenTTL sets how long etcd keeps an unused token of a client: 5 minutes by default. etcd
+// counts it in whole seconds, 1 s at least. It needs [WithAuth].
 func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.tokenTTL = ttl } }

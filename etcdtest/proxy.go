@@ -9,21 +9,20 @@ import (
 	"sync"
 )
 
-// proxy forwards TCP connections from an address that stays the same to an upstream that comes and
-// goes, and breaks them on demand.
+// proxy forwards TCP connections from a fixed address to a changing upstream, and breaks them on demand.
 type proxy struct {
 	listener net.Listener
 	done     sync.WaitGroup
 
 	mu       sync.Mutex
-	upstream string        // "" while nothing is behind the proxy
-	cut      bool          // connections are reset as they arrive
-	flowing  chan struct{} // closed while bytes flow, open while they are held back
+	upstream string        // "": no upstream
+	cut      bool          // connections are reset on arrival
+	flowing  chan struct{} // closed while bytes flow, open while they are withheld
 	paused   bool
 	links    map[*link]struct{}
 }
 
-// link is one client connection and, once dialed, its way on.
+// link is a client connection and, once dialed, its upstream connection.
 type link struct {
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
@@ -33,7 +32,7 @@ type link struct {
 	conns []net.Conn
 }
 
-// anyPort lets the system choose where a proxy listens.
+// anyPort lets the system choose the address of a proxy.
 const anyPort = "127.0.0.1:0"
 
 func newProxy(addr string) (*proxy, error) {
@@ -49,7 +48,7 @@ func newProxy(addr string) (*proxy, error) {
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// setUpstream moves the proxy to a new upstream, "" for none, and resets what is connected.
+// setUpstream moves the proxy to a new upstream, "" for none, and resets all connections.
 func (p *proxy) setUpstream(addr string) {
 	p.mu.Lock()
 	p.upstream = addr
@@ -67,7 +66,7 @@ func (p *proxy) setCut(cut bool) {
 	}
 }
 
-// setPaused holds back every byte, and every close, until it is set to false.
+// setPaused withholds every byte, and every close, until it is set to false.
 func (p *proxy) setPaused(paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,7 +87,7 @@ func (p *proxy) close() {
 	p.done.Wait()
 }
 
-// reset ends every link there is with a TCP reset.
+// reset ends every link with a TCP reset.
 func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +108,7 @@ func (p *proxy) accept() {
 	}
 }
 
-// admit makes conn a link, or resets it when nothing may pass.
+// admit makes conn a link, or resets it if the proxy is cut or has no upstream.
 func (p *proxy) admit(conn net.Conn) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +142,7 @@ func (p *proxy) serve(l *link, client net.Conn) {
 	copies.Wait()
 }
 
-// copy passes bytes on while they may flow, then the end of them.
+// copy passes bytes on while they may flow, and then the end of the stream.
 func (p *proxy) copy(l *link, dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -158,9 +157,9 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			// Only one direction has ended: the other may still have something to say.
+			// Only one direction has ended: the other may still send.
 			if tcp, ok := dst.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite() // it fails when dst is gone, which the other direction sees
+				_ = tcp.CloseWrite() // if dst is gone, the other direction reports it
 			}
 			return
 		}
@@ -171,7 +170,7 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 	}
 }
 
-// flow waits while the proxy is paused. It is false when the link has ended meanwhile.
+// flow waits while the proxy is paused. It returns false if the link has ended.
 func (p *proxy) flow(l *link) bool {
 	p.mu.Lock()
 	flowing := p.flowing
@@ -191,7 +190,7 @@ func (p *proxy) forget(l *link) {
 	l.end(false)
 }
 
-// add makes conn end with the link. It is false, and conn is closed, when the link has ended.
+// add makes conn end with the link. It returns false, and closes conn, if the link has ended.
 func (l *link) add(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,7 +204,7 @@ func (l *link) add(conn net.Conn) bool {
 
 func (l *link) reset() { l.end(true) }
 
-// end closes the link's connections, with a TCP reset when abort is set.
+// end closes the link's connections, with a TCP reset if abort is set.
 func (l *link) end(abort bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,7 +215,7 @@ func (l *link) end(abort bool) {
 	l.cancel()
 	for _, conn := range l.conns {
 		if tcp, ok := conn.(*net.TCPConn); ok && abort {
-			_ = tcp.SetLinger(0) // without it the close is an orderly one, which is as final
+			_ = tcp.SetLinger(0) // if it fails, the close is an orderly one
 		}
 		conn.Close()
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// echo is a server that sends back what it gets, then the end of it.
+// echo starts a server that returns all it receives, and then the end of the stream.
 func echo(t *testing.T) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -22,7 +22,7 @@ func echo(t *testing.T) (addr string) {
 			if err != nil {
 				return
 			}
-			_, _ = io.Copy(conn, conn) // a connection that breaks is the test's doing
+			_, _ = io.Copy(conn, conn) // the test breaks connections
 			conn.Close()
 		}
 	}()

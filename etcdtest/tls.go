@@ -22,7 +22,7 @@ type certificates struct {
 	pool                      *x509.CertPool
 }
 
-// newCertificates makes an authority, and a certificate of it for every loopback name, in dir.
+// newCertificates creates an authority, and a certificate by it for every loopback name, in dir.
 func newCertificates(dir string) (*certificates, error) {
 	c := &certificates{
 		caFile:   filepath.Join(dir, "ca.pem"),
@@ -77,7 +77,7 @@ func (c *certificates) create() error {
 	})
 }
 
-// clientConfig trusts the authority and nothing else.
+// clientConfig trusts only the authority.
 func (c *certificates) clientConfig() *tls.Config {
 	return &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS12}
 }

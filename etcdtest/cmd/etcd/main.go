@@ -1,5 +1,5 @@
-// Command etcd runs a one-member etcd to try things with, until it is interrupted. It is a real
-// etcd that forgets everything when it ends; do not serve anything that matters from it.
+// Command etcd runs a one-member etcd for experiments, until it is interrupted. It is a real etcd
+// that loses all data when it ends; do not use it in production.
 package main
 
 import (
@@ -42,7 +42,7 @@ func run(ctx context.Context, listen string) error {
 	return nil
 }
 
-// forget has what nobody asks for not add up, until ctx ends.
+// forget resets the counted requests at intervals until ctx ends, so that they do not accumulate.
 func forget(ctx context.Context, calls *etcdtest.Calls, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -7,7 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// The command keeps no request: it runs for as long as somebody tries things.
+// The command keeps no requests: it may run for a long time.
 func TestForget(t *testing.T) {
 	cluster := etcdtest.Start(t)
 	if _, err := cluster.Client(t).Get(t.Context(), "a"); err != nil {
@@ -16,7 +16,7 @@ func TestForget(t *testing.T) {
 	go forget(t.Context(), cluster.Calls(), time.Millisecond)
 	for looks := 0; len(cluster.Calls().All()) > 0; time.Sleep(time.Millisecond) {
 		if looks++; looks > 30_000 {
-			t.Fatal("what was asked of etcd is kept")
+			t.Fatal("the requests are kept")
 		}
 	}
 }

@@ -6,22 +6,22 @@ import (
 	"path/filepath"
 )
 
-// BootstrapOptions say what a client is started with.
+// BootstrapOptions configure a client's bootstrap.
 type BootstrapOptions struct {
-	// Servers are the addresses of management servers, host:port, in the order in which clients try them. Clients that do
-	// not know how to fall back take the first: https://github.com/grpc/proposal/blob/master/A71-xds-fallback.md.
+	// Servers are the addresses of management servers, host:port, in the order in which clients try them. Clients without
+	// support for fallback use the first: https://github.com/grpc/proposal/blob/master/A71-xds-fallback.md.
 	Servers []string
 	// ID identifies the client. It must be unique if a policy has a subset.
 	ID string
-	// Zone is the one that the client runs in, "" for none.
+	// Zone is the zone of the client, "" for none.
 	Zone string
-	// CA, Cert and Key are files with the certificates that the servers are verified with, and those of the client. Without
-	// CA the connection to the servers is not encrypted.
+	// CA has the certificates that verify the servers, and Cert and Key are the client's; all are
+	// files. Without CA the connection to the servers is not encrypted.
 	CA, Cert, Key string
 }
 
-// Bootstrap returns the configuration with which gRPC's clients find management servers, as JSON. They take it from the file
-// that GRPC_XDS_BOOTSTRAP names, or from GRPC_XDS_BOOTSTRAP_CONFIG itself.
+// Bootstrap returns the configuration with which gRPC's clients find management servers, as JSON.
+// Clients read it from the file that GRPC_XDS_BOOTSTRAP names, or from GRPC_XDS_BOOTSTRAP_CONFIG.
 func Bootstrap(o BootstrapOptions) ([]byte, error) {
 	switch {
 	case len(o.Servers) == 0:
@@ -47,7 +47,7 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 	for _, address := range o.Servers {
 		servers = append(servers, map[string]any{"server_uri": address, "channel_creds": []any{creds}, "server_features": []string{"xds_v3"}})
 	}
-	locality := map[string]string{} // grpc-js needs one
+	locality := map[string]string{} // grpc-js requires a locality
 	if o.Zone != "" {
 		locality["zone"] = o.Zone
 	}

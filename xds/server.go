@@ -31,11 +31,10 @@ type options struct{ logger *slog.Logger }
 // Default: slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// NewServer returns a server for services, which [ReadImage] returns, or the caller has written. Each needs an Authority, by
-// which clients dial it. Equal ones are one service, as in images that share an import. It fails if a description is not
-// valid, if two cannot be told apart by TLS, or if a service config cannot be said in xDS. It does no I/O: a service is
-// followed in etcd once a client has asked for it. The descriptions must not be changed. The registry is the caller's, to be
-// closed when the server has stopped.
+// NewServer returns a server for services, from [ReadImage] or written by the caller. Each needs an Authority, the name that
+// clients dial. Equal services count once, as in images that share an import. NewServer fails if a description is invalid, if TLS
+// cannot distinguish two services, or if a service config has no xDS form. It does no I/O: the server follows a service in etcd
+// once a client has asked for it. The descriptions must not change. The caller closes the registry when the server has stopped.
 func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts ...Option) (*Server, error) {
 	if registry == nil {
 		return nil, errors.New("xds: the registry is nil")
@@ -56,8 +55,8 @@ func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts
 	return s, nil
 }
 
-// Register adds the aggregated discovery service to a gRPC server. Stopping that server ends the streams; clients keep what
-// they know.
+// Register adds the aggregated discovery service to a gRPC server. Stopping the gRPC server ends
+// the streams; clients keep their resources.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s.ads)
 }

@@ -34,8 +34,8 @@ func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	return all, nil
 }
 
-// ServiceAt returns the service at a key without a proto file: round robin, and what its live service config says. authority
-// is the name that clients dial, "" for the key with "." for "/".
+// ServiceAt returns the service at a key without a proto file: round robin, and its live service
+// config. authority is the name that clients dial, "" for the key with "." for "/".
 func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	if err := servicekey.Check(key); err != nil {
 		return nil, fmt.Errorf("service key %.80q %w", key, err)
@@ -49,7 +49,7 @@ func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	return &runtime.ServiceDesc{Key: key, Authority: authority}, nil
 }
 
-// checked returns services without equal ones. It fails if one is invalid, or if two cannot be told apart.
+// checked returns services without duplicates. It fails if one is invalid, or if two cannot be distinguished.
 func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err error) {
 	for _, d := range services {
 		if slices.ContainsFunc(all, func(other *runtime.ServiceDesc) bool { return reflect.DeepEqual(d, other) }) {

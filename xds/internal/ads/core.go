@@ -73,7 +73,7 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 		if f.Resource = s.Loads[name]; f.Resource == nil {
 			_, f.Substitute = s.Substitute(name)
 		}
-	case name != s.Listener.Name: // which the routes have, too
+	case name != s.Listener.Name: // the name of the routes, too
 	case k == Listeners:
 		f.Resource = s.Listener
 	case k == Routes:
@@ -87,7 +87,7 @@ type Request struct {
 	Kind    Kind
 	Names   []string
 	Nonce   string // of the answer that it acknowledges or refuses, "" for the first of its kind
-	Refused string // why the answer is refused, "" where it is acknowledged
+	Refused string // why the answer is refused, "" if it is acknowledged
 	Returns bool   // the client has resources of the kind from an earlier stream
 }
 
@@ -113,16 +113,16 @@ type subscription struct {
 	sent    map[string]*mapping.Resource // last sent, by name; only names that the client asks for
 	fresh   bool                         // names were added since the last answer
 	nonce   int                          // of the last answer
-	pending bool                         // it is not answered yet
+	pending bool                         // the client has not responded to it
 	version string                       // of the last answer
 	acked   string                       // the last version that was acknowledged
-	refused string                       // why the last answer was refused; "": it was not
+	refused string                       // why the client refused the last answer; "": it did not
 
 	announced map[string]*announced // of routes, by name
 }
 
-// Request handles a request. One with the nonce of an earlier answer is out of date: the client sends
-// another one when it receives the last answer.
+// Request handles a request. A request with the nonce of an earlier answer is out of date: the
+// client sends another one when it receives the last answer.
 func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {

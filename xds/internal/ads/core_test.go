@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// A client that asks for too many names is refused. Names that do not exist are answered once.
+// A request for too many names fails. Names that do not exist are answered once.
 func TestManyNames(t *testing.T) {
 	none := func(Kind, string) Found { return Found{} }
 	var c Core
@@ -28,17 +28,17 @@ func TestManyNames(t *testing.T) {
 	}
 	answers, waits := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || waits {
-		t.Fatalf("what is not there: %v, %v", answers, waits)
+		t.Fatalf("names that do not exist: %v, %v", answers, waits)
 	}
 	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
-		t.Errorf("it is told again: %v", again)
+		t.Errorf("they are answered again: %v", again)
 	}
 }
 
-// What need not be told at once is told in answers that a client can receive.
+// Large resources are sent in answers of a size that clients receive.
 func TestLargeAnswers(t *testing.T) {
 	find := func(_ Kind, name string) Found {
 		return Found{Resource: &mapping.Resource{Name: name, Hash: 1, Body: &anypb.Any{Value: make([]byte, maxAnswer/2)}}}
@@ -62,7 +62,7 @@ func TestLargeAnswers(t *testing.T) {
 			got = append(got, text)
 		}
 		if fmt.Sprint(got) != want {
-			t.Errorf("%s: told %v, want %s", Kind(k), got, want)
+			t.Errorf("%s: answers %v, want %s", Kind(k), got, want)
 		}
 	}
 }
@@ -96,10 +96,10 @@ func TestAskedAgain(t *testing.T) {
 		ask("1", "changing", "dropped")
 		ask("1", "changing")
 		if told := ask("2", "changing", "dropped"); !slices.Contains(told, "dropped") {
-			t.Errorf("%s: it is told %v", k, told)
+			t.Errorf("%s: the client receives %v", k, told)
 		}
 		if told := ask("3", "changing", "dropped"); told != nil {
-			t.Errorf("%s: it is told %v once more", k, told)
+			t.Errorf("%s: the client receives %v again", k, told)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func TestPending(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(names) {
-			t.Errorf("told %v, want %v", got, names)
+			t.Errorf("answered %v, want %v", got, names)
 		}
 	}
 	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
@@ -136,8 +136,8 @@ func TestPending(t *testing.T) {
 	known["a"] = true
 	told()
 	known["b"] = true
-	told("a", "b") // and asks for c
-	told("a", "b") // which is not known
+	told("a", "b") // the client also asks for c
+	told("a", "b") // c is unknown
 	known["c"] = true
 	told("a", "b", "c")
 	told()
@@ -149,13 +149,13 @@ func TestPending(t *testing.T) {
 	}
 	told()
 	known["a"] = true
-	told("a") // and asks for c
+	told("a") // the client also asks for c
 	told("a")
 	known["b"], known["c"] = true, true
 	told("a", "b", "c")
 }
 
-// A client that reconnects keeps its resources while those here are provisional. A new client receives them.
+// A client that reconnects keeps its resources while the server's are provisional. A new client receives them.
 func TestProvisional(t *testing.T) {
 	found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
 	find := func(Kind, string) Found { return found }
@@ -168,22 +168,22 @@ func TestProvisional(t *testing.T) {
 			}
 		}
 		if answers, _ := back.Answers(time.Time{}, find); answers != nil {
-			t.Errorf("%s: a client that comes back is told %v", k, answers)
+			t.Errorf("%s: a reconnecting client receives %v", k, answers)
 		}
 		if answers, _ := fresh.Answers(time.Time{}, find); len(answers) != 1 {
-			t.Errorf("%s: a new client is told %v", k, answers)
+			t.Errorf("%s: a new client receives %v", k, answers)
 		}
 		found.Provisional = false
 		if k == Routes {
 			back.kinds[Clusters].asked = true
 		}
 		if answers, _ := back.Answers(time.Time{}, find); len(answers) != 1 {
-			t.Errorf("%s: a client that comes back is told %v of what etcd has told", k, answers)
+			t.Errorf("%s: a reconnecting client receives %v of the final resources", k, answers)
 		}
 	}
 }
 
-// A client that still has calls to a cluster from before is told routes to it when it has let go of it.
+// A client with old calls to a cluster receives routes to it after it has dropped the cluster.
 func TestComesBack(t *testing.T) {
 	state, c := 2, new(Core)
 	ask := func(k Kind, nonce string, names ...string) (routes []string) {
@@ -204,6 +204,6 @@ func TestComesBack(t *testing.T) {
 	}
 	state = 0
 	if before, after := ask(Routes, "1", "a"), ask(Clusters, "1", split...); before != nil || !slices.Contains(after, "a") {
-		t.Errorf("a client has routes to %v, and to %v when it has let go of the cluster", before, after)
+		t.Errorf("a client has routes to %v, and to %v after it has dropped the cluster", before, after)
 	}
 }

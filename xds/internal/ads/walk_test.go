@@ -16,26 +16,26 @@ import (
 
 func TestPure(t *testing.T) { modelcheck.Check(t, "core.go") }
 
-// walked is the core with a client that asks for a host, as gRPC's clients do: the listener, the routes that it names, the
-// clusters of these, and where their endpoints are.
+// walked is the core and a client that asks for a host like gRPC's clients: the listener, its
+// routes, their clusters, and the endpoints of these.
 type walked struct {
 	now   time.Time
 	core  Core
-	state int  // of the host: which of snapshots
+	state int  // of the host: an index into snapshots
 	known bool // it was read from etcd
 
-	queue   []Answer // on their way to the client, each a kind
+	queue   []Answer // on their way to the client, at most one of a kind
 	has     [kinds]map[string]*mapping.Resource
 	nonce   [kinds]string // of the last answer that the client has read
 	asked   [kinds][]string
-	taken   [kinds]bool // the client has taken something of the kind
+	taken   [kinds]bool // the client has accepted an answer of the kind
 	routed  []string    // the clusters that calls go to
 	late    bool        // time passed while routes were announced
 	refuses bool
 	broken  string
 }
 
-// snapshots are what the host may be: without a split, with one, with another endpoint, with other groups, and with lanes.
+// snapshots are the states of the host: without a split, with one, with another endpoint, with other groups, and with lanes.
 var snapshots = func() (all []*mapping.Snapshot) {
 	for _, s := range []struct {
 		config    string
@@ -70,7 +70,7 @@ func (w *walked) find(k Kind, name string) Found {
 	return Lookup(snapshots[w.state], k, name)
 }
 
-// answer has the core answer.
+// answer makes the core answer.
 func (w *walked) answer() {
 	answers, _ := w.core.Answers(w.now, w.find)
 	w.queue = append(w.queue, answers...)
@@ -106,7 +106,7 @@ func (w *walked) ask(acked Kind, refused string) {
 	}
 }
 
-// read has the client read an answer, and acknowledge or refuse it.
+// read makes the client read an answer, and acknowledge or refuse it.
 func (w *walked) read(refuse bool) bool {
 	if len(w.queue) == 0 {
 		return false
@@ -153,7 +153,7 @@ func (w *walked) checkRoutes(next *mapping.Resource) {
 	w.routed = called
 }
 
-// calledBy returns the clusters that calls go to by routes, which may announce others as well.
+// calledBy returns the clusters that calls go to by routes, without announced ones.
 func calledBy(routes *mapping.Resource) (all []string) {
 	config := new(routev3.RouteConfiguration)
 	if err := routes.Body.UnmarshalTo(config); err != nil {
@@ -177,7 +177,7 @@ func (w *walked) restart() {
 	w.ask(kinds, "")
 }
 
-// knows reports whether the client knows a cluster, and where its endpoints are.
+// knows reports whether the client knows a cluster and its endpoints.
 func (w *walked) knows(name string) bool {
 	return w.has[Clusters][name] != nil && w.has[Loads][name] != nil
 }

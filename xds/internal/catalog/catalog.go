@@ -19,8 +19,8 @@ type Catalog struct {
 	hosts map[string]*host // by authority; it does not change
 }
 
-// New returns the catalog of services, each of which has an authority. It follows a service in etcd from the first Find of it on. notify is
-// called after each change of the resources of an authority; it must not block, nor call the catalog.
+// New returns the catalog of services, which must have authorities. It follows a service in etcd from its first Find.
+// notify is called after each change of the resources of an authority; it must not block, nor call the catalog.
 func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger, notify func(authority string)) (*Catalog, error) {
 	c := &Catalog{hosts: make(map[string]*host)}
 	for _, desc := range services {

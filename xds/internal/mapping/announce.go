@@ -61,9 +61,9 @@ func isBase(cluster string) bool {
 	return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
 }
 
-// Announce returns routes with one more, which matches no call, to the clusters that next names and routes does not; nil if there are none.
-// grpc-go fails calls for a moment after it receives routes to a cluster that it does not know: it applies new routes before it
-// configures its balancer. So it must receive the clusters first.
+// Announce returns routes with an additional route, which matches no call, to the clusters that are in next and not in
+// routes; nil if there are none. grpc-go fails calls for a moment after it receives routes to an unknown cluster: it
+// applies new routes before it configures its balancer. So it must receive the clusters first.
 func Announce(routes, next *Resource) (*Resource, error) {
 	var added []share
 	for _, name := range next.Clusters {
@@ -79,7 +79,7 @@ func Announce(routes, next *Resource) (*Resource, error) {
 		return nil, err
 	}
 	host := config.GetVirtualHosts()[0]
-	host.Routes = append(host.Routes, &routev3.Route{ // after the one that matches every call
+	host.Routes = append(host.Routes, &routev3.Route{ // after the route that matches every call
 		Match: path{service: "etcdrpc.announced"}.match(), Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: weighted(added)}},
 	})
 	return routeResource(config)

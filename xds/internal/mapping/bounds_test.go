@@ -19,7 +19,7 @@ func TestMap_Bounds(t *testing.T) {
 		config    string
 		endpoints int
 		spec      func(i int) string
-		lanes     int // that have routes; -1: an error
+		lanes     int // with routes; -1: an error
 	}{
 		{"lanes with two headers", etcdPolicy(label + `,"laneHeader":"x-lane"`), 300, lane, 256},
 		{"methods in lanes", methodsOf(25, label), 300, lane, 180},
@@ -64,7 +64,7 @@ func TestMap_Bounds(t *testing.T) {
 	}
 }
 
-// A client receives the endpoints of each cluster, and those that stand in for others are bounded.
+// A client receives the endpoints of each cluster, and a bounded number of fallback endpoints.
 func TestLoad_Bounds(t *testing.T) {
 	s, err := mapped(t, etcdPolicy(twoGroups+`,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`), 43_000,
 		func(i int) string { return fmt.Sprintf("%d v1 - - lane=%d", i, i%200*(i%2)) })
@@ -108,7 +108,7 @@ func strictLanes(n int) string {
 	return `"route":[` + strings.Join(all, ",") + `]`
 }
 
-// mapped returns the resources of a host "a" whose endpoints have an address each.
+// mapped returns the resources of a host "a" whose endpoints have different addresses.
 func mapped(t *testing.T, config string, endpoints int, spec func(i int) string) (*Snapshot, error) {
 	t.Helper()
 	policy, err := ReadPolicy(config)

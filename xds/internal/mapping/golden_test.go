@@ -151,13 +151,13 @@ func TestSeveralServices(t *testing.T) {
 	compare(t, "several", s)
 }
 
-// isSound fails the test for resources that a client would refuse: a missing cluster or load, a gap in priorities, or a locality without
-// endpoints.
+// isSound fails the test for resources that a client would reject: a missing cluster or load, a gap
+// in priorities, or a locality without endpoints.
 func isSound(t *testing.T, s *Snapshot) {
 	t.Helper()
 	for _, all := range []map[string]*Resource{s.Clusters, s.Loads} {
 		if names := slices.Sorted(maps.Keys(all)); !slices.Equal(names, s.Route.Clusters) {
-			t.Errorf("routes name %v, and there are %v", s.Route.Clusters, names)
+			t.Errorf("routes name %v, but the clusters are %v", s.Route.Clusters, names)
 		}
 	}
 	for name, r := range s.Loads {

@@ -52,12 +52,12 @@ type Client struct {
 type Snapshot struct {
 	Listener, Route *Resource
 	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
-	Unsupported     []string             // the features that xDS lacks, for people
+	Unsupported     []string             // the features that xDS lacks, for operators
 
 	base string // the cluster with the greatest share of the calls without a lane
 }
 
-// Client returns c without the fields that its resources do not depend on.
+// Client returns c without the fields that do not affect its resources.
 func (h *Host) Client(c Client) Client {
 	any := func(has func(p *Policy) bool) bool {
 		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })
@@ -84,8 +84,8 @@ const (
 var errTooLarge = errors.New("the service config makes more than 2 MiB or 5,000 of routes, or 2 MiB of clusters, which clients do not receive: " +
 	"configure fewer methods, fewer groups of a split, or fewer strict lanes")
 
-// Map returns the resources of a host for a client. Lanes come from labels of endpoints, so if there are too many, Map leaves out the
-// last ones. It fails if the resources are too large without them.
+// Map returns the resources of a host for a client. Labels of endpoints create lanes, so Map leaves
+// out the last lanes if there are too many. It fails if the resources are too large even then.
 func Map(h *Host, c Client) (*Snapshot, error) {
 	for lanes := maxLanes; ; lanes = lanes * 3 / 4 {
 		s, fewer, err := mapWith(h, c, lanes)

@@ -13,31 +13,31 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// plan says where the calls of one service go.
+// plan holds the targets of the calls of one service.
 type plan struct {
 	*mapping
 	service *Service
 	policy  *Policy
 	ring    *serviceconfig.RingHash // nil if another policy picks
-	prefix  string                  // of the names of its clusters
+	prefix  string                  // of the names of the service's clusters
 	made    *planning.Plan[int]     // of indexes of endpoints
 	base    *set
 	closed  bool     // a strict label: calls of unknown lanes fail
-	spare   int      // how many endpoints a cluster has that stand in for its own
+	spare   int      // the fallback endpoints of a cluster
 	targets []target // in the order of their routes
 }
 
 // set is the endpoints of a lane.
 type set struct {
 	lane   string  // "": the base
-	strict bool    // its calls go nowhere else
+	strict bool    // its calls do not fall back
 	groups []group // by descending share; at least one, which may be empty
 }
 
 // isEmpty reports whether the set lacks endpoints.
 func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
-// group is endpoints with one share of the calls.
+// group is the endpoints with one share of the calls.
 type group struct {
 	weight uint32
 	name   string  // "": without a split
@@ -77,7 +77,7 @@ func (p *plan) makePlan(config *planning.Config) {
 	p.base = p.setOf("", p.made.Base)
 }
 
-// setOf returns the endpoints of a lane, nil for one without any, that clients can call and that are not drained.
+// setOf returns the callable endpoints of a lane that are not drained, nil if there are none.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
 	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 	var groups []planning.Group
@@ -113,8 +113,8 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 	return s
 }
 
-// lanes returns the lanes whose calls need routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
-// route names. If there are too many, it leaves out the last ones, but none that differs from how the calls of an unknown lane are treated.
+// lanes returns the lanes with routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
+// route names. If there are too many, it leaves out the last ones, except those that differ from an unknown lane.
 func (p *plan) lanes() []*set {
 	names := p.policy.etcd.NamedLanes()
 	for l := range p.made.Lanes() {
@@ -144,7 +144,7 @@ func (p *plan) lanes() []*set {
 
 const (
 	maxEndpoints = 20_000 // of a cluster
-	maxSpare     = 50_000 // that stand in for others, in all clusters of a service
+	maxSpare     = 50_000 // fallback endpoints, in all clusters of a service
 	maxGroups    = 16     // of a cluster
 )
 

@@ -54,7 +54,7 @@ func AuthorityOf(name string) string {
 	return authority
 }
 
-// ads says that the client receives a resource on the same stream.
+// ads returns the config source "on the same stream".
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3,

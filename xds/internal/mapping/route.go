@@ -33,7 +33,7 @@ func (m *mapping) routes() *Resource {
 		}
 	}
 	paths := slices.SortedFunc(maps.Keys(owners), func(a, b path) int {
-		return cmp.Or(strings.Compare(b.method, a.method), strings.Compare(b.service, a.service)) // "" is the last
+		return cmp.Or(strings.Compare(b.method, a.method), strings.Compare(b.service, a.service)) // "" comes last
 	})
 	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
 	bytes := 0
@@ -115,7 +115,7 @@ type share struct {
 	weight  uint32
 }
 
-// setTargets makes the targets of the service, which are the same for all its methods but those for the leader.
+// setTargets makes the targets of the service, which all its methods share except those for the leader.
 func (p *plan) setTargets() {
 	p.closed = p.policy.etcd.Strict("")
 	lanes := p.lanes()
@@ -179,7 +179,7 @@ func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 	return routes
 }
 
-// route returns the route of a path to a target, with what the service config says of the path.
+// route returns the route of a path to a target, with the options in the service config for the path.
 func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
@@ -194,7 +194,8 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-// weighted uses a deprecated field: gRPC's C core takes an unset sum for 100, and refuses routes with another, in versions such as 1.51.
+// weighted uses a deprecated field: gRPC's C core reads an unset sum as 100, and rejects routes
+// with another sum, in versions such as 1.51.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 	all, sum := &routev3.WeightedCluster{}, uint32(0)
 	for _, s := range to {
@@ -263,7 +264,8 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination makes the clusters of a set, and returns them with their shares. fallback takes calls while nothing in the set is reachable.
+// destination makes the clusters of a set, and returns them with their shares. fallback takes calls
+// while no endpoint in the set is reachable.
 func (p *plan) destination(s, fallback *set) (to []share) {
 	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {
@@ -294,8 +296,7 @@ func scaled(weights []uint32) []uint32 {
 	return weights
 }
 
-// nameOf returns the name of a group's cluster. It depends on what the endpoints have in common, so a client keeps its connections when
-// shares change.
+// nameOf returns the name of a group's cluster. It depends on the group's match, so a client keeps its connections when shares change.
 func (p *plan) nameOf(s *set, g int) string {
 	name := p.prefix
 	switch {
@@ -310,10 +311,10 @@ func (p *plan) nameOf(s *set, g int) string {
 	return name
 }
 
-// Parts of the names of clusters.
+// These are parts of the names of clusters.
 const (
 	laneMark   = "/lane="
-	onlyMark   = "/only:" // of clusters whose calls must not go to others
+	onlyMark   = "/only:" // for clusters without fallback
 	strictMark = onlyMark + "lane="
 	leader     = onlyMark + "leader"
 	nobody     = onlyMark + "nobody"

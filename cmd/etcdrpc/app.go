@@ -26,7 +26,7 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// errFound exits after the command printed what is wrong.
+// errFound exits after the command printed the faults.
 const errFound = exitCode(exitWrong)
 
 // app is the state shared by the commands.

@@ -43,7 +43,7 @@ type call struct {
 	method, request string
 	header          metadata.MD
 	options         []grpc.DialOption
-	given           *schema.Schema // nil: each server is asked
+	given           *schema.Schema // nil: use each server's reflection
 }
 
 func newCall(a *app) *cobra.Command {
@@ -99,7 +99,7 @@ reflection what the method takes and returns.`,
 	return cmd
 }
 
-// prepare does what needs neither etcd nor the service.
+// prepare does the work that needs neither etcd nor the service.
 func (c *call) prepare(a *app) (err error) {
 	c.header = make(metadata.MD)
 	for _, line := range c.headers {
@@ -131,7 +131,7 @@ func (c *call) prepare(a *app) (err error) {
 	return nil
 }
 
-// choose returns the instances to call: one that clients call, the one that is named, or all that are not leaving.
+// choose returns the instances to call: one that clients call, the named one, or all that are not leaving.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Find(c.instance)
@@ -164,7 +164,7 @@ func (c *call) callOne(ctx context.Context, n *store.Snapshot, i *inventory.Inst
 	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method, n.Services[0].Namespace+c.key, i.Addr, failure(err))
 	for _, detail := range status.Convert(err).Proto().GetDetails() {
 		text, err := protojson.Marshal(detail)
-		if err != nil { // its type is not known
+		if err != nil { // its type is unknown
 			text = strconv.AppendQuote(nil, detail.GetTypeUrl())
 		}
 		if err := output.WriteJSON(notes, json.RawMessage(text)); err != nil {
@@ -174,7 +174,7 @@ func (c *call) callOne(ctx context.Context, n *store.Snapshot, i *inventory.Inst
 	return errFound
 }
 
-// eachJSON is a line of --each.
+// eachJSON is a line of the output of --each.
 type eachJSON struct {
 	Instance string          `json:"instance"`
 	Addr     string          `json:"addr"`
@@ -220,7 +220,7 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 		return err
 	}
 	if method.IsStreamingClient() {
-		return fmt.Errorf("it takes a stream of requests, for which there is grpcurl: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
+		return fmt.Errorf("it takes a stream of requests: use grpcurl: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
 	}
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())
@@ -231,7 +231,7 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) { // which RecvMsg explains
+	if err := stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) { // RecvMsg returns the cause
 		return err
 	}
 	if err := stream.CloseSend(); err != nil {
@@ -265,7 +265,7 @@ func (c *call) find(ctx context.Context, conn *grpc.ClientConn) (known *schema.S
 	return known, method, err
 }
 
-// failure returns how a call failed, and what may help.
+// failure describes the failure of a call, and a likely remedy.
 func failure(err error) string {
 	st, ok := status.FromError(err)
 	if !ok {

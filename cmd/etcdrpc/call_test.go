@@ -57,8 +57,8 @@ func usersImage(t testing.TB) *descriptorpb.FileDescriptorSet {
 	return &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(timestamp), users}}
 }
 
-// serveUsers serves the methods of acme.Users: each response is the request with the name given, and List sends as many as the
-// request counts. Without an id a call fails, and so does each if there is no name. reflections are the versions of its reflection.
+// serveUsers serves the methods of acme.Users: a response is the request with the given name, and List sends as many as the request's
+// count. A call fails without an id, and every call fails if name is "". reflections are the versions of the reflection service.
 func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOption) (addr string) {
 	t.Helper()
 	files, err := protodesc.NewFiles(usersImage(t))
@@ -115,7 +115,7 @@ func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOptio
 	return serveUntilEnd(t, server)
 }
 
-// TestCall calls a server of each kind in each way.
+// TestCall calls servers of each kind with each set of flags.
 func TestCall(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

@@ -11,12 +11,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
-// fullDisk takes no byte.
+// fullDisk rejects every write.
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-// TestExits_FullDisk has each command fail whose output cannot be written.
+// TestExits_FullDisk checks that each command fails if its output cannot be written.
 func TestExits_FullDisk(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -49,7 +49,7 @@ func TestExits_FullDisk(t *testing.T) {
 	}
 }
 
-// TestSettings refuses variables that etcdctl goes by and etcdrpc does not, and bounds the size of etcd's answers.
+// TestSettings checks that variables of etcdctl without support are rejected, and that the size of etcd's answers is bounded.
 func TestSettings(t *testing.T) {
 	for variable, refused := range map[string]string{
 		"ETCDCTL_DISCOVERY_SRV=acme.internal":    "give the addresses by --endpoints",
@@ -71,7 +71,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestDrain_OthersAreFaster has others change the live config until some attempts to write it are over.
+// TestDrain_OthersAreFaster changes the live config concurrently until some attempts to write it have failed.
 func TestDrain_OthersAreFaster(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -87,7 +87,7 @@ func TestDrain_OthersAreFaster(t *testing.T) {
 	}
 }
 
-// TestCauses checks the causes of docs/observability.md. Certain causes are reported before the timeout of etcd.
+// TestCauses checks the causes in docs/observability.md. Certain causes are reported before the timeout of etcd.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	etcd, secured := etcdtest.Start(t), etcdtest.Start(t, etcdtest.WithTLS())
@@ -127,7 +127,7 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-// bare returns where a member listens.
+// bare returns the address of a member.
 func bare(etcd *etcdtest.Cluster) string {
 	_, addr, _ := strings.Cut(etcd.Endpoints()[0], "://")
 	return addr

@@ -14,14 +14,13 @@ import (
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
-// completion completes a service key from etcd, then one of the names of that service; nil: nothing. After an error it completes
-// nothing.
+// completion completes a service key from etcd, then one of the names of that service; nil: none. After an error it completes nothing.
 func (a *app) completion(names func(*inventory.Service) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 1 || len(args) == 1 && names == nil {
 			return nil, noFiles
 		}
-		a.settings.noPrompt = true // a shell waits
+		a.settings.noPrompt = true // a shell waits for the output
 		var found []string
 		s, err := a.open(cmd, nil)
 		if err == nil {

@@ -65,7 +65,7 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 // config returns the configuration of the etcd client. It may ask for a password on the terminal.
 func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	cfg := clientv3.Config{
-		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // without passwords, which errors would show
+		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // Shown removes passwords, which errors would show
 		DialTimeout: s.dialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallRecvMsgSize: maxAnswer,
 		Logger:             zap.NewNop(), // failures are returned as errors
@@ -81,8 +81,8 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	return cfg, err
 }
 
-// tls returns the TLS configuration, nil for plaintext. It refuses http:// together with TLS: etcd's client would use the
-// scheme of the first endpoint for all.
+// tls returns the TLS configuration, nil for plaintext. It rejects http:// together with TLS:
+// etcd's client would use the scheme of the first endpoint for all.
 func (s *settings) tls() (*tls.Config, error) {
 	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
 	https := func(e string) bool { return plaintext.Secured(e, false) }
@@ -133,8 +133,7 @@ func variable(flag *pflag.Flag) string {
 	return environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
-// unsupportedVariables are the variables of etcdctl that select another etcd or connection and have no flag, with the value
-// that has no effect.
+// unsupportedVariables are variables of etcdctl that select another etcd or connection and have no flag, and the harmless value of each.
 var unsupportedVariables = []struct{ name, harmless, instead string }{
 	{"DISCOVERY_SRV", "", "give the addresses by --endpoints"},
 	{"DISCOVERY_SRV_NAME", "", "give the addresses by --endpoints"},
@@ -143,8 +142,7 @@ var unsupportedVariables = []struct{ name, harmless, instead string }{
 	{"AUTH_JWT_TOKEN", "", "give --user"},
 }
 
-// fromEnvironment sets the flags of the connection that were not given from their environment variables. A variable that is not
-// supported is an error.
+// fromEnvironment sets connection flags that are not on the command line from environment variables. An unsupported variable is an error.
 func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 	var errs []error
 	for _, f := range unsupportedVariables {

@@ -20,8 +20,8 @@ import (
 
 const page = "../../docs/etcdrpc.md"
 
-// states are what the examples of the page are run against, on a lease unless the key begins with "!". <!-- etcd: NAME --> on the page
-// puts one in place.
+// states are states of etcd for the examples of the page. A value is on a lease unless its key
+// begins with "!". <!-- etcd: NAME --> on the page selects a state.
 var states = map[string]map[string]string{
 	"healthy": {
 		"acme/user/10.0.0.7:9000":  `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","zone":"eu-1a","weight":100}}`,
@@ -44,10 +44,10 @@ var states = map[string]map[string]string{
 
 // example is a command of the page and its output.
 type example struct {
-	command   string
-	output    string
-	state     string   // of etcd before the command
-	meanwhile []string // what happens while it runs
+	command string
+	output  string
+	state   string   // of etcd before the command
+	events  []string // changes while it runs
 }
 
 var (
@@ -69,7 +69,7 @@ func examples(t *testing.T) (all []example) {
 			next.state = match[2]
 			continue
 		case "meanwhile":
-			next.meanwhile = strings.Split(match[2], "; ")
+			next.events = strings.Split(match[2], "; ")
 			continue
 		}
 		for _, text := range prompt.Split(match[3], -1)[1:] {
@@ -107,7 +107,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// pageApp connects to the instances of the page, which are all one server, but for one that is dead.
+// pageApp connects to the instances of the page, which all lead to one server, except a dead one.
 func pageApp(server string) *app {
 	a := newApp()
 	a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -133,21 +133,20 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	}
 }
 
-// followed is what a command that does not end prints while things happen: the lines that come with
-// them are awaited one by one.
+// followed returns the output of a command that does not end. It awaits the lines that each change causes one by one.
 func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, args []string) string {
 	t.Helper()
 	f := startFollower(pageApp(server), args)
 	defer f.stop()
 	expected := output.Lines(e.output)
-	first := len(expected) - len(e.meanwhile)
+	first := len(expected) - len(e.events)
 	await := func(n int) {
 		if err := f.wait(fmt.Sprintf(`\A(.*\n){%d}`, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	await(first)
-	for i, what := range e.meanwhile {
+	for i, what := range e.events {
 		if key, ok := strings.CutPrefix(what, "del "); ok {
 			deleteKey(t, etcd, key)
 		} else if out, errs, code := executed(t, pageApp(server), words(what)[1:]...); code != 0 {
@@ -160,7 +159,7 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, ar
 	return f.String()
 }
 
-// words splits a command as a shell does that knows nothing but single quotes.
+// words splits a command at blanks, and interprets only single quotes.
 func words(command string) (all []string) {
 	for _, word := range regexp.MustCompile(`'([^']*)'|[^' ]+`).FindAllStringSubmatch(command, -1) {
 		all = append(all, cmp.Or(word[1], word[0]))

@@ -30,8 +30,8 @@ func entry(value string) plant { return func(f *planted, at string) { f.lease(at
 // unleased plants a value without a lease.
 func unleased(value string) plant { return func(f *planted, at string) { f.put(at, value) } }
 
-// beside plants instances of a service as well.
-func (p plant) beside(key string, metadata ...string) plant {
+// with plants instances of a service as well.
+func (p plant) with(key string, metadata ...string) plant {
 	return func(f *planted, at string) { f.instances(key, metadata...); p(f, at) }
 }
 
@@ -65,13 +65,13 @@ func etcdPolicy(fields string, metadata ...string) plant {
 
 // faults are planted all together.
 var faults = []fault{
-	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", entry("10.1.1.2").beside("acme/alpha")},
-	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "_grpc_leader/acme/led//one", entry("gone").beside("acme/led")},
+	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", entry("10.1.1.2").with("acme/alpha")},
+	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "_grpc_leader/acme/led//one", entry("gone").with("acme/led")},
 	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one", entry(`{"Addr":"10.1.2.1:99999"}`)},
-	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", unleased(`{"Addr":"10.1.3.2:9000"}`).beside("acme/charlie")},
+	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", unleased(`{"Addr":"10.1.3.2:9000"}`).with("acme/charlie")},
 	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted, at string) {
 		f.dying(at, `{"Addr":"10.1.4.1:9000"}`)
-		f.dying("acme/delta-left@", "10.1.4.2:9000") // what an earlier run of a server left behind goes with its lease
+		f.dying("acme/delta-left@", "10.1.4.2:9000") // the remains of an earlier run of a server end with its lease
 		f.lease("acme/delta-left@", "10.1.4.2:9000")
 	}},
 	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", instance("")},
@@ -83,7 +83,7 @@ var faults = []fault{
 		f.lease("acme/golf/one", `{"Addr":"10.1.7.1:9000"}`)
 		f.lease(at, `{"Addr":"10.1.7.1:9000"}`)
 	}},
-	{"two layouts", doctor.KindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", entry("10.1.8.2:9000").beside("acme/hotel")},
+	{"two layouts", doctor.KindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", entry("10.1.8.2:9000").with("acme/hotel")},
 	{"a key with a double slash", doctor.KindBadKey, "double slash", "acme//india", func(f *planted, at string) { f.instances(at) }},
 	{"a live policy for a bad key", doctor.KindBadKey, "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
 	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
@@ -144,15 +144,15 @@ var faults = []fault{
 	{"methods that nobody reads", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
 	{"no zones beside preferZone", doctor.KindNoMatch, "1 of 1 instances have none", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
 	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances have none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
-	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", unleased(noPolicy).beside("acme/pear")},
-	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).beside("acme/poplar")},
-	{"a live policy on a lease", doctor.KindExpiring, "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).beside("acme/rose")},
+	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", unleased(noPolicy).with("acme/pear")},
+	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
+	{"a live policy on a lease", doctor.KindExpiring, "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
 	{"a live policy that is too large", doctor.KindBadPolicy, "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
 	{"the health of a service that is not there", doctor.KindUnserved, `"acme.Vyne"`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
 	{"a lane without routes", doctor.KindLane, "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
-	{"a leader that leaves for ever", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").beside("acme/cypress", leaving, "null")},
+	{"a leader that leaves for ever", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
 	{"versions in no group of a split", doctor.KindNoMatch, "2 instances are in no group of the split", "acme/birch2/birch2-3:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"V1"}`, `{"version":"1"}`)},
 	{"nobody but who leaves", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
@@ -160,7 +160,7 @@ var faults = []fault{
 		f.instances("acme/acacia")
 		putKey(f.t, f.etcd, f.namespace+at, `{"Addr":"10.1.78.1:9000","Metadata":`+leaving+`}`, renewed(f.t, f.etcd))
 	}},
-	{"an IPv6 address without brackets", doctor.KindMalformed, "an IPv6 host in brackets", "acme/ash/one", entry("2001:db8::7:9000").beside("acme/ash")},
+	{"an IPv6 address without brackets", doctor.KindMalformed, "an IPv6 host in brackets", "acme/ash/one", entry("2001:db8::7:9000").with("acme/ash")},
 	{"port 0", doctor.KindMalformed, "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
 	{"the address of a group", doctor.KindLocal, "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
 	{"the address of a link", doctor.KindLocal, "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
@@ -168,7 +168,7 @@ var faults = []fault{
 }
 
 const (
-	noPolicy = `{"methodConfig":[]}` // a live config that configures nothing
+	noPolicy = `{"methodConfig":[]}` // a live config without settings
 	leaving  = `{"grpc_leaving":"true"}`
 )
 
@@ -182,7 +182,7 @@ func TestDoctor_Faults(t *testing.T) {
 		switch {
 		case strings.Contains(tt.problem, "within "+hangTime):
 			timeout = hangTime
-		case tt.kind == doctor.KindExpiring, strings.Contains(tt.problem, "nobody renews"): // doctor must be done before the lease ends
+		case tt.kind == doctor.KindExpiring, strings.Contains(tt.problem, "nobody renews"): // doctor must finish before the lease ends
 			timeout = "59s"
 		}
 		together[timeout] = append(together[timeout], tt)
@@ -199,10 +199,10 @@ func TestDoctor_Faults(t *testing.T) {
 	}
 }
 
-// hangTime is the probe timeout for servers that hang.
+// hangTime is the probe timeout for hanging servers.
 const hangTime = "3s"
 
-// wantFaults checks that doctor finds each of the faults once, and nothing else.
+// wantFaults checks that doctor finds each of the faults once, and no others.
 func (f *planted) wantFaults(args []string, faults ...fault) {
 	f.t.Helper()
 	found, _ := f.doctor(args...)
@@ -216,7 +216,7 @@ func (f *planted) wantFaults(args []string, faults ...fault) {
 		left = slices.Delete(left, at, at+1)
 	}
 	for _, one := range left {
-		f.t.Errorf("invented: %+v", one)
+		f.t.Errorf("false positive: %+v", one)
 	}
 	checkRemedies(f.t, found)
 }
@@ -236,7 +236,7 @@ func checkRemedies(t *testing.T, found doctor.Report) {
 		}
 		for at, text := range strings.Split(f.Fix, "etcdrpc ") {
 			if word, _, _ := strings.Cut(text, " FILE"); at > 0 && strings.Contains(word, "acme/") && !strings.Contains(word, "--namespace=") {
-				t.Errorf("a remedy leaves the namespace out: %+v", f)
+				t.Errorf("a remedy lacks the namespace: %+v", f)
 			}
 		}
 		for _, inside := range []string{"uint32", "float64", "Go value", "struct"} {

@@ -37,13 +37,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// planted is services in a namespace of its own, at addresses that lead to servers of the test.
+// planted is a fleet of services in its own namespace, at addresses that lead to servers of the test.
 type planted struct {
 	t         *testing.T
 	etcd      *etcdtest.Cluster
 	namespace string
 	yard      *yard
-	routes    map[string]string // real addresses; "": refused
+	routes    map[string]string // addresses of servers; "": refused
 	worn      []clientv3.LeaseID
 }
 
@@ -53,10 +53,10 @@ func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *
 
 func (f *planted) put(key, value string) { f.putOn(key, value, 0) }
 
-// lease puts a key on a lease of its own that has long to go. @ in the key is the decimal id of the lease.
+// lease puts a key on its own lease of an hour. @ in the key is the decimal id of the lease.
 func (f *planted) lease(key, value string) { f.putOn(key, value, 3600) }
 
-// dying puts a key on a lease that nobody renews.
+// dying puts a key on a lease that is not renewed.
 func (f *planted) dying(key, value string) {
 	f.worn = append(f.worn, f.putOn(key, value, 12))
 }
@@ -71,7 +71,7 @@ func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 	return lease
 }
 
-// instances puts an instance with each metadata, or one without: those of acme/user at user-1:9000, user-2:9000 and so on.
+// instances puts an instance for each metadata, or one without metadata: for acme/user at user-1:9000, user-2:9000 and so on.
 func (f *planted) instances(key string, metadata ...string) {
 	if len(metadata) == 0 {
 		metadata = []string{"null"}
@@ -81,7 +81,7 @@ func (f *planted) instances(key string, metadata ...string) {
 	}
 }
 
-// instance puts a well-formed entry on a lease. Its address leads to a server, if one is given.
+// instance puts a well-formed entry on a lease. Its address leads to a server, if given.
 func (f *planted) instance(key, addr string, server ...string) { f.says(key, addr, "null", server...) }
 
 // says is instance with metadata.
@@ -98,7 +98,7 @@ func (f *planted) etcdPolicy(key, fields string) {
 	f.policy(key, `{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`)
 }
 
-// route has an address lead to a server of the yard, "" to nobody.
+// route makes an address lead to a server of the yard, or to none for "".
 func (f *planted) route(addr, server string) {
 	if server != "" && f.yard.servers[server] == "" {
 		f.t.Fatalf("no server is named %q", server)
@@ -106,7 +106,7 @@ func (f *planted) route(addr, server string) {
 	f.routes[addr] = f.yard.servers[server]
 }
 
-// dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one.
+// dial connects addresses of the fleet to servers of the test: addresses without a route to the healthy one.
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	switch to, routed := f.routes[addr]; {
 	case routed && to == "":
@@ -151,7 +151,7 @@ func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	}
 }
 
-// yard is the servers that fleets share: newYard says what each is.
+// yard has the servers that fleets share. newYard describes each.
 type yard struct {
 	t       *testing.T
 	caFile  string
@@ -161,7 +161,7 @@ type yard struct {
 func newYard(t *testing.T) *yard {
 	ca, later := newAuthority(t), time.Now().Add(20*time.Hour)
 	y := &yard{t: t, caFile: ca.file(t)}
-	secure := func(change func(*tls.Config)) *tls.Config { // with a certificate for whatever name is asked for
+	secure := func(change func(*tls.Config)) *tls.Config { // with a certificate for any requested name
 		config := ca.issuer("", later)
 		change(config)
 		return config
@@ -169,7 +169,7 @@ func newYard(t *testing.T) *yard {
 	good := secure(func(*tls.Config) {})
 	const no, unknown = grpc_health_v1.HealthCheckResponse_NOT_SERVING, grpc_health_v1.HealthCheckResponse_UNKNOWN
 	says := func(service string, status grpc_health_v1.HealthCheckResponse_ServingStatus, others ...string) func(*grpc.Server) {
-		checks := health.NewServer() // which serves ""
+		checks := health.NewServer() // it serves ""
 		checks.SetServingStatus(service, status)
 		for _, name := range others {
 			checks.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
@@ -177,11 +177,11 @@ func newYard(t *testing.T) *yard {
 		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, checks) }
 	}
 	serving := says("", grpc_health_v1.HealthCheckResponse_SERVING)
-	hangs := func(named bool) grpc.ServerOption { // does not answer for services, or for the whole server as well, while anybody waits
+	hangs := func(named bool) grpc.ServerOption { // does not answer health checks for services or, unless named, for the whole server
 		return grpc.UnaryInterceptor(func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			if check, ok := in.(*grpc_health_v1.HealthCheckRequest); ok && (!named || check.GetService() != "") {
 				<-ctx.Done()
-				return nil, status.FromContextError(ctx.Err()).Err() // an answer could still arrive
+				return nil, status.FromContextError(ctx.Err()).Err() // an answer would still arrive
 			}
 			return handle(ctx, in)
 		})
@@ -201,7 +201,7 @@ func newYard(t *testing.T) *yard {
 		"many":       y.serve(good, says("acme.S9", no, "acme.S1", "acme.S2", "acme.S3", "acme.S4", "acme.S5", "acme.S6", "acme.S7", "acme.S8")),
 		"forgetful":  y.serve(good, serving, hangs(true)),
 		"hanging":    y.serve(good, serving, hangs(false)),
-		"idle": y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as a proxy without an upstream
+		"idle": y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // like a proxy without an upstream
 			return status.Error(codes.Unavailable, "no healthy upstream")
 		})),
 
@@ -212,17 +212,17 @@ func newYard(t *testing.T) *yard {
 
 		"http1": y.serveHTTP(nil, false, http.NotFound),
 		"http2": y.serveHTTP(good.Clone(), true, http.NotFound),
-		"brief": y.serveHTTP(good.Clone(), true, func(w http.ResponseWriter, _ *http.Request) { // answers once a connection
+		"brief": y.serveHTTP(good.Clone(), true, func(w http.ResponseWriter, _ *http.Request) { // answers one request per connection
 			w.Header().Set("Connection", "close")
 			w.Header().Set("Content-Type", "application/grpc")
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-			_, _ = w.Write([]byte{0, 0, 0, 0, 2, 8, 1}) // serving
+			_, _ = w.Write([]byte{0, 0, 0, 0, 2, 8, 1}) // the status SERVING
 		}),
 	}
 	return y
 }
 
-// serve runs a gRPC server. config is nil for one without TLS, and register for one without services.
+// serve runs a gRPC server. A nil config means no TLS, a nil register no services.
 func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
 	y.t.Helper()
 	opts = append([]grpc.ServerOption{grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as if it had all services
@@ -238,7 +238,7 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 	return serveUntilEnd(y.t, server)
 }
 
-// serveHTTP runs a web server. config is nil for one without TLS.
+// serveHTTP runs a web server. A nil config means no TLS.
 func (y *yard) serveHTTP(config *tls.Config, http2 bool, handler http.HandlerFunc) string {
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2, server.TLS = http2, config
@@ -294,7 +294,7 @@ func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error
 	return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: a.key}, nil
 }
 
-// issuer is the configuration of a server whose certificate is for one name or, without it, for the one that is asked for.
+// issuer returns the configuration of a server with a certificate for a name or, if it is "", for each requested name.
 func (a *authority) issuer(name string, until time.Time) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if name != "" {

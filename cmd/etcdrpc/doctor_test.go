@@ -14,10 +14,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// healthy are fleets with which nothing is wrong. Their servers speak TLS.
+// healthy are fleets without faults. Their servers use TLS.
 var healthy = []struct {
 	name  string
-	note  string // in the remedy of the only note; "": there is none
+	note  string // in the remedy of the only note; "": no note
 	plant func(f *planted)
 }{
 	{"JSON with TLS and leases", `SetServingStatus("acme.Admin", healthpb.HealthCheckResponse_SERVING)`, func(f *planted) {
@@ -80,7 +80,7 @@ var healthy = []struct {
 		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, "notServing")
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
-		f.instance("acme/stopping", "10.2.8.4:9000", "") // while doctor looks
+		f.instance("acme/stopping", "10.2.8.4:9000", "") // deleted during the examination
 	}},
 	{"a server that is drained before it stops", "", func(f *planted) {
 		f.instance("acme/user", "10.2.9.1:9000", "notServing")
@@ -151,10 +151,10 @@ func plantShared(f *planted) {
 	if err := concurrency.NewElection(session, f.namespace+"election/leader").Campaign(f.t.Context(), "10.2.4.6:7000"); err != nil {
 		f.t.Fatal(err)
 	}
-	f.route("10.2.4.6:7000", "") // a candidate may be at an address of another network
+	f.route("10.2.4.6:7000", "") // a candidate may have an address on another network
 }
 
-// TestDoctor_Healthy looks at fleets with which nothing is wrong.
+// TestDoctor_Healthy examines fleets without faults.
 func TestDoctor_Healthy(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
@@ -164,7 +164,7 @@ func TestDoctor_Healthy(t *testing.T) {
 			tt.plant(f)
 			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else", "--probe-timeout", "1m")
 			for _, f := range found.Findings {
-				t.Errorf("invented: %+v", f)
+				t.Errorf("false positive: %+v", f)
 			}
 			said := len(found.Notes) == 0 && tt.note == "" || len(found.Notes) == 1 && tt.note != "" && strings.Contains(found.Notes[0].Fix, tt.note)
 			if !said || stderr != "" {
@@ -177,7 +177,7 @@ func TestDoctor_Healthy(t *testing.T) {
 	}
 }
 
-// TestDoctor_OtherTLS finds a server with TLS beside others without it.
+// TestDoctor_OtherTLS finds a server with TLS among servers without.
 func TestDoctor_OtherTLS(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, etcdtest.Start(t), newYard(t), "")
@@ -187,11 +187,10 @@ func TestDoctor_OtherTLS(t *testing.T) {
 	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", doctor.KindNotServing, "", "acme/user/user-1:9000", nil})
 }
 
-// advised matches the commands that remedies name, with as many words as each takes.
+// advised matches the commands in remedies, with their arguments.
 var advised = regexp.MustCompile(`etcdrpc (?:policy set|drain|undrain)(?: --\S+)? \S+ \S+|etcdrpc (?:policy rm|policy get|ls|adopt)(?: --\S+)? \S+|etcdrpc doctor --\S+|etcdctl del (?:'[^']*'|\S+)`)
 
-// TestDoctor_Remedies runs the commands that remedies name: each is accepted, and once those that change something have run, the
-// faults are gone.
+// TestDoctor_Remedies runs the commands in remedies: each is accepted, and the commands that change something remove their faults.
 func TestDoctor_Remedies(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, etcdtest.Start(t), newYard(t), "remedies/")
@@ -207,7 +206,7 @@ func TestDoctor_Remedies(t *testing.T) {
 	for _, tt := range faults {
 		at := slices.IndexFunc(before.Findings, tt.matches)
 		if at < 0 {
-			continue // only a connection shows it
+			continue // only a connection shows the fault
 		}
 		changed := false
 		for _, command := range advised.FindAllString(before.Findings[at].Fix, -1) {
@@ -230,7 +229,7 @@ func TestDoctor_Remedies(t *testing.T) {
 	}
 }
 
-// run runs a command of a remedy, and reports whether it is one that changes something.
+// run runs a command of a remedy, and reports whether it changes something.
 func (f *planted) run(command, file string) (changes bool) {
 	f.t.Helper()
 	words := words(command)
@@ -243,7 +242,7 @@ func (f *planted) run(command, file string) (changes bool) {
 		case "FILE":
 			words[n] = file
 		case "INSTANCE":
-			return false // the reader's choice
+			return false // the operator chooses
 		}
 	}
 	_, errs, code := executed(f.t, newApp(), at(f.etcd, words[1:]...)...)

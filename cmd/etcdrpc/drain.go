@@ -23,7 +23,7 @@ func (w *policyWrite) addDrainFlags(cmd *cobra.Command) {
 func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 	switch chosen := w.Choice != (policyedit.Choice{}); {
 	case len(args) == 0:
-		return errors.New("no KEY is given")
+		return errors.New("give a KEY")
 	case len(args) == 1 && !chosen:
 		return errors.New("give an INSTANCE, or --zone, --version or --host")
 	case len(args) > 1 && chosen:

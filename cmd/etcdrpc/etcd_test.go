@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// putKey puts a key into etcd, on a lease if one is given.
+// putKey puts a key into etcd, on a lease if given.
 func putKey(t testing.TB, etcd *etcdtest.Cluster, key, value string, lease ...clientv3.LeaseID) {
 	t.Helper()
 	var opts []clientv3.OpOption
@@ -35,7 +35,7 @@ func deleteKey(t testing.TB, etcd *etcdtest.Cluster, key string, opts ...clientv
 	}
 }
 
-// granted returns a lease of some seconds that nobody renews.
+// granted returns a lease of some seconds that is not renewed.
 func granted(t testing.TB, etcd *etcdtest.Cluster, seconds int64) clientv3.LeaseID {
 	t.Helper()
 	lease, err := etcd.Admin().Grant(t.Context(), seconds)
@@ -60,7 +60,7 @@ func renewed(t testing.TB, etcd *etcdtest.Cluster) clientv3.LeaseID {
 	return lease
 }
 
-// at returns a command line that goes to an etcd, which takes its time where machines are busy.
+// at returns a command line for an etcd, with timeouts for a busy machine.
 func at(etcd *etcdtest.Cluster, args ...string) []string {
 	where := []string{args[0], "--endpoints", strings.Join(etcd.Endpoints(), ","), "--dial-timeout", "1m", "--command-timeout", "1m"}
 	return append(where, args[1:]...)
@@ -74,19 +74,19 @@ func executed(t testing.TB, a *app, args ...string) (stdout, stderr string, code
 	return out.String(), errs.String(), code
 }
 
-// ends returns the exit code of a command line that is to end.
+// ends waits for a command line to end, and returns its exit code.
 func ends(t testing.TB, code <-chan int) int {
 	t.Helper()
 	select {
 	case got := <-code:
 		return got
 	case <-time.After(soon):
-		t.Fatal("it does not end")
+		t.Fatal("the command does not end")
 		return -1
 	}
 }
 
-// tempFile writes a file for the time of a test.
+// tempFile writes a file that is removed after the test.
 func tempFile(t testing.TB, name string, text []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
@@ -104,7 +104,7 @@ func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
 		t.Fatal(err)
 	}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // nil after it is stopped
+	serving.Go(func() { _ = server.Serve(listener) }) // nil after a stop
 	t.Cleanup(func() { server.Stop(); serving.Wait() })
 	return listener.Addr().String()
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// explained are instances, and policies with the lane of a call.
+// These are instances, and policies with the lane of a call.
 var (
 	echoMetadata = []string{
 		`"version":"v1","zone":"z1","weight":"3"`, `"version":"v1","zone":"z2"`, `"version":"v2","zone":"z1","weight":"1"`,
@@ -37,7 +37,7 @@ var (
 	}
 )
 
-// TestExplain_RealCalls compares the shares that are explained with those of real calls of a client in zone z1.
+// TestExplain_RealCalls compares explained shares with those of real calls of a client in zone z1.
 func TestExplain_RealCalls(t *testing.T) {
 	t.Parallel()
 	const calls, near = 200, 13.0 // per cent
@@ -52,7 +52,7 @@ func TestExplain_RealCalls(t *testing.T) {
 		putKey(t, etcd, fmt.Sprint("acme/echo/", id), fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, addr, metadata))
 	}
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithZone("z1"), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	defer registry.Close(t.Context()) // an error: etcd forgets it as well
+	defer registry.Close(t.Context()) // an error is harmless: the leases expire
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestExplain_RealCalls(t *testing.T) {
 		far := func(i inventory.JSON) bool { return math.Abs(by[i.Instance]-*i.Share) > near }
 		for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = shares(tt.lane) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s in lane %q: the answers are %v, and what is explained %+v", tt.fields, tt.lane, by, x.Instances)
+				t.Fatalf("%s in lane %q: the answers are %v, but the explanation %+v", tt.fields, tt.lane, by, x.Instances)
 			}
 		}
 	}

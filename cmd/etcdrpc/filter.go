@@ -38,7 +38,7 @@ func (f *filter) passes(i *inventory.Instance) bool {
 	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
 }
 
-// unknownNames returns the names to filter by that no entry has, such as mistyped ones.
+// unknownNames returns filter names that no entry has, such as mistyped ones.
 func unknownNames(entries []*inventory.Instance, filters []filter) (names []string) {
 	for _, f := range filters {
 		has := func(i *inventory.Instance) bool { return fieldOf(i, f.name) != "" }

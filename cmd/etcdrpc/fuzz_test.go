@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// FuzzLiveConfig shows a live config and edits it, as policy and drain do.
+// FuzzLiveConfig shows a live config and edits it like policy and drain.
 func FuzzLiveConfig(f *testing.F) {
 	for _, text := range []string{
 		``, `{}`, `null`, `[]`, `{"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":null}`, `{"loadBalancingConfig":[null]}`, `{"loadBalancingConfig":[{"etcd":null}]}`,
@@ -38,7 +38,7 @@ func FuzzLiveConfig(f *testing.F) {
 		c, err := liveconfig.Parse(string(text))
 		if err != nil {
 			if checkShown(t, "the error", err.Error()); len(err.Error()) > 1000 || strings.Contains(err.Error(), "\n") {
-				t.Fatalf("the error is long, or has several lines: %v", err)
+				t.Fatalf("the error is too long or has several lines: %v", err)
 			}
 			return
 		}
@@ -72,7 +72,7 @@ func FuzzLiveConfig(f *testing.F) {
 	})
 }
 
-// checkText prints a text, which must not take much more room than the text, and say the same.
+// checkText checks that a printed text keeps its meaning, and is not much longer.
 func checkText(t *testing.T, text []byte) {
 	t.Helper()
 	shown := liveconfig.Pretty(text)
@@ -86,7 +86,7 @@ func checkText(t *testing.T, text []byte) {
 	}
 }
 
-// FuzzDiff compares texts. Each of them is there in what comes out.
+// FuzzDiff checks that a diff contains both texts.
 func FuzzDiff(f *testing.F) {
 	f.Add("a\nb\nc", "b\nc\na", uint16(0))
 	f.Add("", "a\n", uint16(3))
@@ -110,7 +110,7 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// linesOf returns the entries that lines name, each by its key, lease and value, in the order of their keys.
+// linesOf returns the entries in lines of a key, a lease and a value, sorted by key.
 func linesOf(text string) (entries []inventory.Entry) {
 	byKey := make(map[string]inventory.Entry)
 	for line := range strings.SplitSeq(text, "\n") {
@@ -123,7 +123,7 @@ func linesOf(text string) (entries []inventory.Entry) {
 	return inventory.InOrder(byKey)
 }
 
-// FuzzSurvey finds the services in whatever etcd holds. Each line is an entry: key, lease and value.
+// FuzzSurvey finds the services among arbitrary entries. Each line is an entry: key, lease and value.
 func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"Addr\":\"10.0.0.7:80\"}\nacme/user/7587882123456789012 7587882123456789012 10.0.0.7:80\n_grpc_config/acme/user 0 {\"loadBalancingConfig\":[{\"etcd\":{\"drain\":[\"a\"]}}]}")
 	f.Add("hello7587882123456789012 7587882123456789012 10.0.0.7:80\nhello27587882123456789012 7 10.0.0.7:80\nhello2/a 0 h:1\nhello2 1 x")
@@ -142,7 +142,7 @@ func FuzzSurvey(f *testing.F) {
 			}
 			one := inventory.Of(s.Key, entries)
 			if len(one.Instances) < len(s.Instances) {
-				t.Fatalf("%q has %d instances, and %d where it is looked at alone", s.Key, len(s.Instances), len(one.Instances))
+				t.Fatalf("%q has %d instances among all services, and %d alone", s.Key, len(s.Instances), len(one.Instances))
 			}
 		}
 		inventory.LeaseIDs(inventory.Entries(services))

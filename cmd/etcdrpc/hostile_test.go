@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// hostile are texts that would do harm where they are shown as they are.
+// hostile are texts that would do harm if they were shown unescaped.
 var hostile = []string{
 	"a\nFIX: etcdctl del --prefix acme",
 	"b\r\nmalformed: b\n  do  etcdctl del --prefix acme",
@@ -41,7 +41,7 @@ var hostile = []string{
 
 const hostileKey = "acme/user"
 
-// hostileWorld fills etcd with what somebody may write who may write keys below acme/ and live configs.
+// hostileWorld fills etcd with texts of a writer of keys below acme/ and of live configs.
 func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 	t.Helper()
 	lease := granted(t, etcd, 600)
@@ -87,10 +87,10 @@ func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 		"drain": hostile[:len(hostile)-1], "childPolicy": []object{{"round_robin": object{}}}}}}})
 }
 
-// hostileLines begin the lines after the first of hostile texts.
+// hostileLines matches lines of hostile texts after their first.
 var hostileLines = regexp.MustCompile(`^(FIX: etcdctl|malformed: b|  do  etcdctl del --prefix acme|x$)`)
 
-// checkShown fails if a text would do harm to a terminal, or has lines of somebody else.
+// checkShown fails if a text would harm a terminal, or has forged lines.
 func checkShown(t *testing.T, what, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) {
@@ -104,7 +104,7 @@ func checkShown(t *testing.T, what, text string) {
 	}
 }
 
-// checkLines fails for each line that is none of those that a command writes.
+// checkLines fails for each line that does not match the command's output.
 func checkLines(t *testing.T, what, text, pattern string) {
 	t.Helper()
 	own := regexp.MustCompile(`^(` + pattern + `)$`)
@@ -115,7 +115,7 @@ func checkLines(t *testing.T, what, text, pattern string) {
 	}
 }
 
-// shows runs a command line on etcd in both formats, and returns its text. Its JSON is read into a value, unless that is nil.
+// shows runs a command line on etcd in both formats, and returns its text. It decodes the JSON into a value, unless into is nil.
 func shows(t *testing.T, etcd *etcdtest.Cluster, into any, args ...string) string {
 	t.Helper()
 	what := fmt.Sprintf("%.100q", args)
@@ -215,7 +215,7 @@ func TestS12_Commands(t *testing.T) {
 	})
 	t.Run("completion", func(t *testing.T) {
 		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}} {
-			// cobra's hidden command, which shells ask.
+			// This is cobra's hidden command for shells.
 			out, errs, _ := executed(t, newApp(), append(at(etcd, "__complete"), args...)...)
 			what := fmt.Sprintf("completion of %q", args)
 			checkShown(t, what, out)
@@ -229,7 +229,7 @@ func TestS12_Commands(t *testing.T) {
 	t.Run("watch", func(t *testing.T) {
 		for _, format := range []string{"table", "json"} {
 			f := startFollower(newApp(), at(etcd, "watch", hostileKey, "-o", format))
-			if err := f.wait(`plain--prefix`); err != nil { // any entry: all come at once, before what follows
+			if err := f.wait(`plain--prefix`); err != nil { // all entries arrive at once
 				t.Fatal(err)
 			}
 			putKey(t, etcd, hostileKey+"/zz"+format, "127.0.0.1:1")

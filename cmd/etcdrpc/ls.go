@@ -74,7 +74,7 @@ other things as well.`,
 	return cmd
 }
 
-// The JSON output of services.
+// This is the JSON output of services.
 type (
 	serviceJSON struct {
 		Key       string           `json:"key"`
@@ -95,7 +95,7 @@ func passing(services []*inventory.Service, filters []filter) []*inventory.Insta
 	})
 }
 
-// servicesJSON returns the services that have entries which pass all filters, with these.
+// servicesJSON returns the services with entries that pass all filters, and these entries.
 func servicesJSON(services []*inventory.Service, filters []filter) []serviceJSON {
 	all := []serviceJSON{}
 	for _, s := range services {

@@ -1,4 +1,4 @@
-// Command etcdrpc shows and edits what gRPC services keep in etcd: the instances of each service,
+// Command etcdrpc shows and edits the data of gRPC services in etcd: the instances of each service,
 // its live service config, and the faults of both. See docs/etcdrpc.md.
 //
 // Each command has a file here, with its flags and its help. Packages below internal implement them:

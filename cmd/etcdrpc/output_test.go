@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// direct matches a call that writes to something else than a variable of its function.
+// direct matches a call that writes to anything but a local variable.
 var direct = regexp.MustCompile(`\b(fmt\.Print|fmt\.Fprint\w*\([^&]|io\.(WriteString|Copy)|json\.NewEncoder\()|^\s*print(ln)?\(|\.(Write|Print\w*)\(`)
 
-// TestOutput looks for output that does not go through internal/output, where what comes from etcd is escaped. The pages of
-// the console escape by their templates.
+// TestOutput looks for output that bypasses internal/output, which escapes texts from etcd. The
+// templates of the console escape its pages.
 func TestOutput(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {

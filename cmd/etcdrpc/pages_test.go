@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// browser asks a command that serves pages.
+// browser sends requests to a command that serves pages.
 type browser struct {
 	t    testing.TB
 	base string
@@ -36,13 +36,13 @@ func openPages(t testing.TB, etcd *etcdtest.Cluster, command ...string) browser 
 	return browser{t, regexp.MustCompile(`http://[^/]+`).FindString(f.String())}
 }
 
-// answer is what a request has for one.
+// answer is the response to a request.
 type answer struct {
 	code   int
 	header http.Header
 }
 
-// do sends a request, and returns the answer with its body.
+// do sends a request, and returns the response and its body.
 func (b browser) do(method, path string, form url.Values, change func(*http.Request)) (answer, string) {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(form.Encode()))
@@ -68,7 +68,7 @@ func (b browser) do(method, path string, form url.Values, change func(*http.Requ
 	return answer{resp.StatusCode, resp.Header}, string(body)
 }
 
-// await asks for a page until it matches.
+// await requests a page until it matches.
 func (b browser) await(path, want string) (resp answer, body string) {
 	b.t.Helper()
 	match := regexp.MustCompile(want)
@@ -81,7 +81,7 @@ func (b browser) await(path, want string) (resp answer, body string) {
 	return resp, body
 }
 
-// form returns what the form of an edit's page sends, and why it is not written.
+// form returns the fields of the form on an edit's page, and the problem that the page reports.
 func (b browser) form(page string) (sent url.Values, problem string) {
 	sent = url.Values{}
 	for _, field := range regexp.MustCompile(`<input type="hidden" name="(\w+)" value="(.*?)">`).FindAllStringSubmatch(page, -1) {
@@ -93,14 +93,14 @@ func (b browser) form(page string) (sent url.Values, problem string) {
 	return sent, problem
 }
 
-// user is an instance of acme/user.
+// putUser puts an instance of acme/user.
 func putUser(t testing.TB, etcd *etcdtest.Cluster, addr, version string) {
 	t.Helper()
 	putKey(t, etcd, "acme/user/"+addr, `{"Addr":"`+addr+`","Metadata":{"version":"`+version+`"}}`, granted(t, etcd, 600))
 }
 
-// TestConsole_Pages shows what is there and what becomes of it, searches it, and sends and asks for nothing twice. With --read-only
-// there are no forms, and nothing is changed.
+// TestConsole_Pages checks that pages show the services and their changes, support searches, and are sent and
+// read only if they have changed. A read-only console has no forms, and changes nothing.
 func TestConsole_Pages(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -111,7 +111,7 @@ func TestConsole_Pages(t *testing.T) {
 	b := openPages(t, etcd, "ui")
 	_, page := b.await("/", `acme/order`)
 	if strings.Index(page, "acme/order") > strings.Index(page, "acme/user") {
-		t.Error("what is ill is not first")
+		t.Error("a service with an error is not first")
 	}
 	for path, want := range map[string]string{
 		"/?q=v2+10.0.0.8":             `acme/user</a>`,
@@ -126,12 +126,12 @@ func TestConsole_Pages(t *testing.T) {
 			t.Errorf("%s is sent again: %d, %s", path, again.code, body)
 		}
 		if strings.Contains(path, "q=") && strings.Contains(page, `acme/user</a>`) && strings.Contains(page, `acme/order</a>`) {
-			t.Errorf("%s shows all", path)
+			t.Errorf("the search %s finds all", path)
 		}
 	}
 	resp, _ := b.await("/service?key=nobody", "Nothing is registered under this key")
 	if resp.code != http.StatusNotFound || !strings.HasPrefix(resp.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
-		t.Errorf("nobody: %d, %v", resp.code, resp.header)
+		t.Errorf("an unknown service: %d, %v", resp.code, resp.header)
 	}
 	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	b.await("/service?key=acme/user&q=drained", `(?s)0\.0 %</td><td data-label="State"><span class="state drained">`)
@@ -139,7 +139,7 @@ func TestConsole_Pages(t *testing.T) {
 	putKey(t, etcd, "elsewhere", "of no service")
 	b.await("/service?key=acme/user", "100.0 %")
 	if again, _ := b.do(http.MethodGet, "/", nil, nil); again.header.Get("ETag") != resp.header.Get("ETag") {
-		t.Error("a page changes by what it does not show")
+		t.Error("a page changes although its content is the same")
 	}
 	etcd.Cut()
 	b.await("/", `(?s)What is shown may be old.*acme/user`)
@@ -161,7 +161,8 @@ func TestConsole_Pages(t *testing.T) {
 	}
 }
 
-// TestConsole_Edits shows what an edit does, writes what has been seen and nothing else, and says why it does not.
+// TestConsole_Edits checks that a page shows the effects of an edit, that only an edit seen by the
+// reader is written, and that errors are explained.
 func TestConsole_Edits(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -208,10 +209,10 @@ func TestConsole_Edits(t *testing.T) {
 	resp, page := b.do(http.MethodPost, "/edit", sent, nil)
 	now, problem := b.form(page)
 	if resp.code != http.StatusConflict || !strings.Contains(problem, "nothing was written") || now.Get("guard") == sent.Get("guard") || !strings.Contains(live(), `"10.0.0.1:1"`) {
-		t.Errorf("somebody was faster: %d, %q", resp.code, problem)
+		t.Errorf("after a concurrent change: %d, %q", resp.code, problem)
 	}
 	if resp, _ := b.do(http.MethodPost, "/edit", now, nil); resp.code != http.StatusSeeOther || strings.Contains(live(), `"10.0.0.1:1"`) {
-		t.Errorf("what is there now has been seen: %d, %s", resp.code, live())
+		t.Errorf("after the new state was shown: %d, %s", resp.code, live())
 	}
 	for path, want := range map[string]string{
 		edit + "drain":                                      "no instance is chosen",
@@ -234,8 +235,8 @@ func TestConsole_Edits(t *testing.T) {
 	}
 }
 
-// TestConsole_Trouble says in words what etcd does not allow and that it is away, keeps what was typed, and asks nothing of etcd
-// for pages.
+// TestConsole_Trouble checks that pages explain a denied permission and an outage of etcd, keep
+// typed text, and cause no requests to etcd.
 func TestConsole_Trouble(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}}))
@@ -259,7 +260,7 @@ func TestConsole_Trouble(t *testing.T) {
 	b.await("/service?key=acme/user", "(?s)may be old.*10.0.0.2:1")
 }
 
-// TestSD runs sd as Prometheus sees it.
+// TestSD checks the responses of sd to Prometheus.
 func TestSD(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -276,7 +277,7 @@ func TestSD(t *testing.T) {
 	putKey(t, etcd, inventory.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	b.await("/", `(?s)"10\.0\.0\.8:9000".*"__meta_etcdrpc_state":\s*"drained"`)
 
-	// While etcd is away the last targets are served; missed changes follow afterwards.
+	// While etcd is away, the last targets are served. Missed changes follow afterwards.
 	etcd.Cut()
 	putKey(t, etcd, "acme/user/10.0.0.9:9000", "10.0.0.9:9000")
 	resp, body := b.do(http.MethodGet, "/sd", nil, nil)
@@ -288,8 +289,8 @@ func TestSD(t *testing.T) {
 	if resp, _ := b.do(http.MethodGet, "/sd/x", nil, nil); resp.code != http.StatusNotFound {
 		t.Errorf("%d for another path", resp.code)
 	}
-	// A page of another site that has its name resolve to this address sees nothing.
+	// DNS rebinding: a page of another site whose name resolves to this address is rejected.
 	if resp, _ := b.do(http.MethodGet, "/sd", nil, func(r *http.Request) { r.Host = "evil.example" }); resp.code != http.StatusMisdirectedRequest {
-		t.Errorf("%d by another's name", resp.code)
+		t.Errorf("%d for another site's Host header", resp.code)
 	}
 }

@@ -130,7 +130,7 @@ proto file: routes, zones, the subset, slow start and the rest. set warns of thi
 	})
 }
 
-// readConfig returns the service config that a user gave as an argument, a file or standard input.
+// readConfig returns the service config in an argument, a file or standard input.
 func (a *app) readConfig(arg string) (text string, err error) {
 	var raw []byte
 	switch {

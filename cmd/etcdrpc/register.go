@@ -82,7 +82,7 @@ func (o *registerOptions) addTo(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.drainDelay, "drain-delay", time.Second, "how long to wait after the entry has left etcd")
 }
 
-// layoutNames are those that an entry can be written in. A json_layout is in the proto alone.
+// layoutNames returns the layouts for --layout. A json_layout can only be set in the proto file.
 func layoutNames() (names []string) {
 	for _, l := range endpoint.Layouts() {
 		names = append(names, l.String())
@@ -131,7 +131,7 @@ func (o *registerOptions) check(strict bool) error {
 		source, o.address = advertiseEnv, os.Getenv(advertiseEnv)
 	}
 	if o.address == "" {
-		return errors.New("--address is missing: the host:port that callers are to call")
+		return errors.New("--address is missing: give the host:port for callers")
 	}
 	if err := endpoint.CheckAddr(o.address, true); err != nil {
 		return fmt.Errorf("%s: %w", source, err)
@@ -149,7 +149,7 @@ func (o *registerOptions) check(strict bool) error {
 	return nil
 }
 
-// details returns the fields of the entry other than the address.
+// details returns the fields of the entry except the address.
 func (o *registerOptions) details() ([]runtime.RegisterOption, error) {
 	opts := []runtime.RegisterOption{runtime.WithVersion(o.version), runtime.WithZoneTag(o.zone), runtime.WithWeight(o.weight)}
 	if o.instance != "" {
@@ -176,14 +176,14 @@ func (o *registerOptions) details() ([]runtime.RegisterOption, error) {
 	return opts, nil
 }
 
-// server returns a server that no connection reaches. Its entry is in etcd while the health returned is SERVING.
+// server returns a server without connections. Its entry is in etcd while the returned health is SERVING.
 func (o *registerOptions) server(registry *runtime.Registry, key string, details []runtime.RegisterOption) (*runtime.Server, *grpchealth.Server) {
 	health := grpchealth.NewServer()
 	health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
-	// The runtime sees no method to set a status by: the status it would set, RegistrationHealth, may be the key's.
+	// The runtime would set the status RegistrationHealth, but finds no method here, and the key may be that status' name.
 	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
-	// The authority is for callers, whose generated code has one of its own.
+	// The authority is for callers, whose generated code has its own.
 	server.Publish(&runtime.ServiceDesc{Name: key, Key: key, Authority: "localhost"}, details...)
 	return server, health
 }

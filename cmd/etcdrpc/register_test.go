@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// awaitEntry waits until etcd has an entry under a key, or has none, and returns it: its etcd key and its value.
+// awaitEntry waits until an entry under a key exists, or does not, and returns its etcd key and value.
 func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -43,7 +43,7 @@ func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) st
 	}
 }
 
-// healthServer serves a health service that may be set.
+// healthServer serves a health service with a status that the test sets.
 func healthServer(t *testing.T, opts ...grpc.ServerOption) (set *health.Server, addr string) {
 	t.Helper()
 	set, g := health.NewServer(), grpc.NewServer(opts...)
@@ -51,8 +51,8 @@ func healthServer(t *testing.T, opts ...grpc.ServerOption) (set *health.Server, 
 	return set, serveUntilEnd(t, g)
 }
 
-// TestRegister_FollowsHealth runs register as a process: the entry is in etcd while the server serves, and a signal takes it out
-// before the process ends.
+// TestRegister_FollowsHealth runs register as a process: the entry is in etcd while the server
+// serves, and a signal removes it before the process ends.
 func TestRegister_FollowsHealth(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -95,14 +95,14 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	}
 }
 
-// TestProblemOf decides by the answer of a server whether it serves.
+// TestProblemOf checks which answers of a server mean that it serves.
 func TestProblemOf(t *testing.T) {
 	const serving, no = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
 	for _, tt := range []struct {
 		health  healthpb.HealthCheckResponse_ServingStatus
 		code    codes.Code
 		message string
-		want    [2]string // why it does not serve, and why with --health
+		want    [2]string // why it does not serve, and the same with --health
 	}{
 		{serving, codes.OK, "", [2]string{}},
 		{no, codes.OK, "", [2]string{"its health is NOT_SERVING", "its health is NOT_SERVING"}},
@@ -120,7 +120,7 @@ func TestProblemOf(t *testing.T) {
 	}
 }
 
-// TestRegister_Servers has all servers be in etcd that serve, and none that do not.
+// TestRegister_Servers checks that exactly the serving servers are in etcd.
 func TestRegister_Servers(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -136,7 +136,7 @@ func TestRegister_Servers(t *testing.T) {
 	for _, tc := range []struct {
 		name, addr string
 		args       []string
-		problem    string // "": it serves
+		problem    string // "": the server serves
 	}{
 		{"health", healthy, nil, ""},
 		{"a port", port.Addr().String(), []string{"--tcp"}, ""},
@@ -166,7 +166,7 @@ func TestRegister_Servers(t *testing.T) {
 	}
 }
 
-// TestRegister_EtcdAway registers a server once etcd is there. One that never was in etcd ends as others do.
+// TestRegister_EtcdAway registers a server once etcd is reachable. A server that never was in etcd ends normally.
 func TestRegister_EtcdAway(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -189,7 +189,7 @@ func TestRegister_EtcdAway(t *testing.T) {
 	}
 }
 
-// TestRegister_Refuses refuses what callers cannot use.
+// TestRegister_Refuses checks that entries which callers cannot use are rejected.
 func TestRegister_Refuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -21,11 +21,11 @@ const (
 	probeTimeout  = 5 * time.Second
 )
 
-// prober asks a server whether it serves, and returns why it does not.
+// prober checks whether a server serves, and returns why it does not.
 type prober func(ctx context.Context) error
 
-// prober returns the prober that the flags ask for. A server that does not tell its health serves, too, unless strict is set. The
-// connection to it ends with ctx.
+// prober returns the prober selected by the flags. Unless strict is set, a server without a health
+// status counts as serving. The connection to the server ends with ctx.
 func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string, strict bool) (prober, error) {
 	if o.tcp {
 		return func(ctx context.Context) error {
@@ -52,24 +52,24 @@ func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, k
 	}, nil
 }
 
-// untold are the codes of servers that tell nobody of their health, or not us.
+// untold are the codes of servers without a health service, or with one that denies access.
 var untold = map[codes.Code]bool{codes.Unimplemented: true, codes.Unauthenticated: true, codes.PermissionDenied: true}
 
-// problemOf returns why a server does not serve, by the answer of its health service.
+// problemOf returns why a server does not serve, given the answer of its health service.
 func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status.Status, strict bool) error {
 	switch code := answer.Code(); {
 	case code == codes.OK && health != healthpb.HealthCheckResponse_SERVING:
 		return fmt.Errorf("its health is %v", health)
-	case code == codes.OK, code == codes.ResourceExhausted: // at its limit of calls, it serves
+	case code == codes.OK, code == codes.ResourceExhausted: // a server at its limit of calls serves
 		return nil
-	case !strict && untold[code] && !strings.Contains(answer.Message(), "HTTP status"): // which no gRPC server sends
+	case !strict && untold[code] && !strings.Contains(answer.Message(), "HTTP status"): // gRPC servers do not send that text
 		return nil
 	default:
 		return fmt.Errorf("%v: %s%s", code, answer.Message(), transport.Hint(answer.Message(), "give --tls; if it does not speak gRPC, --tcp", "leave out --tls"))
 	}
 }
 
-// follow asks until ctx ends, and calls changed with the first answer, and each that differs from the one before.
+// follow probes until ctx ends, and calls changed with the first result, and with each that differs from the previous one.
 func follow(ctx context.Context, ask prober, changed func(problem error)) {
 	for last := ""; ctx.Err() == nil; store.Pause(ctx, probeInterval) {
 		probing, cancel := context.WithTimeout(ctx, probeTimeout)

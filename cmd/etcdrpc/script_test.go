@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
 }
 
-// tests are all of this package. They mostly wait, so more of them run at once than there are processors, and without the
-// settings of the user's environment.
+// tests runs all tests of this package. They mostly wait, so more of them run at once than there
+// are processors. They ignore the user's environment.
 type tests struct{ *testing.M }
 
 func (all tests) Run() int {
@@ -44,7 +44,7 @@ func (all tests) Run() int {
 	if err != nil {
 		panic(err)
 	}
-	// Under nohup, SIGHUP is ignored by whatever the tests start, too, unless they catch it themselves.
+	// Under nohup, the processes of the tests would also ignore SIGHUP, unless they catch it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	return all.M.Run()
 }
@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			// By default every process that the race detector looks at ends by sleeping for a second.
+			// By default, the race detector delays the end of each process by a second.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Values[worldKey{}] = &world{t: env.T().(testing.TB)}
 			return nil
@@ -70,7 +70,7 @@ func TestScripts(t *testing.T) {
 			"follow":  followCmd,
 			"seen":    seenCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
-			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd has compacted what was missed
+			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd compacts the missed revisions
 				_, err := in(ts).etcd.Compact(context.Background())
 				ts.Check(err)
 				in(ts).etcd.Restore()
@@ -81,7 +81,7 @@ func TestScripts(t *testing.T) {
 
 type worldKey struct{}
 
-// world is what one script acts on.
+// world is the state of one script.
 type world struct {
 	t      testing.TB
 	etcd   *etcdtest.Cluster
@@ -90,9 +90,9 @@ type world struct {
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-// etcdCmd starts an etcd: etcd [tls] [auth]. With auth there are root (secret), reader (secret), who
-// may read acme/user/ alone, read (secret), who may read its live policy as well and has a role with the name of a right, and
-// owner (secret), who may do anything with acme/ and its live policies.
+// etcdCmd starts an etcd: etcd [tls] [auth]. With auth there are these users with the password secret: root;
+// reader, who may read acme/user/ alone; read, who may also read its live policy and has a role with the name
+// of a right; and owner, who may do anything with acme/ and its live policies.
 func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	var opts []etcdtest.Option
@@ -119,13 +119,13 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	w.etcd = cluster
 	ts.Setenv("ETCDCTL_ENDPOINTS", strings.Join(cluster.Endpoints(), ","))
-	ts.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m") // what a script bounds it says itself, and machines may be busy
+	ts.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m") // scripts set tighter bounds themselves; machines may be busy
 	ts.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	ts.Setenv("CA", cluster.CAFile())
 }
 
-// putCmd puts a key: put [lease] KEY VALUE. With lease it hangs on one of 15 s that is renewed. @ in KEY is the lease's
-// decimal id, and VALUE may be the name of a file.
+// putCmd puts a key: put [lease] KEY VALUE. With lease it is on a lease of 15 s that is renewed. @
+// in KEY is the decimal id of the lease, and VALUE may name a file.
 func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	var lease clientv3.LeaseID
@@ -155,7 +155,7 @@ func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// listenCmd sets variables to addresses that accept connections, or with "listen no" do not.
+// listenCmd sets variables to addresses that accept connections or, with "listen no", refuse them.
 func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 	closed := names[0] == "no"
 	if closed {
@@ -176,8 +176,8 @@ func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 	}
 }
 
-// exitsCmd runs a command line in this process, as a process of its own takes long to start, and checks its exit code:
-// exits 2 etcdrpc ls -o yaml. Arguments may be the names of files.
+// exitsCmd runs a command line in this process, which is faster than a process of its own, and
+// checks its exit code: exits 2 etcdrpc ls -o yaml. Arguments may name files.
 func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	a, line := newApp(), slices.Clone(args[2:])
 	a.getenv = ts.Getenv
@@ -191,11 +191,11 @@ func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// written is a buffer for concurrent writers. Its zero value is empty.
+// written is a buffer for concurrent writers. The zero value is empty.
 type written struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	more chan struct{} // closed at the next write; nil: nobody waits
+	more chan struct{} // closed at the next write; nil: no call waits
 }
 
 func (w *written) Write(p []byte) (int, error) {
@@ -254,7 +254,7 @@ func newApp() *app {
 	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext}
 }
 
-// followCmd starts a command line of etcdrpc that does not end by itself. "follow stop" ends it, and sets stdout to its output.
+// followCmd starts a long-running command line of etcdrpc. "follow stop" ends it, and sets stdout to its output.
 func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	if args[0] != "stop" {
@@ -271,7 +271,7 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// seenCmd waits until what runs has written something.
+// seenCmd waits until the running command has written a text.
 func seenCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(in(ts).follow.wait("(?m)" + args[0]))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 )
 
-// servePages serves until ctx ends, and closes all connections then.
+// servePages serves until ctx ends, and then closes all connections.
 func servePages(ctx context.Context, listener net.Listener, pages http.Handler, notes io.Writer) error {
 	server := &http.Server{
 		Handler: hostcheck.Only(listener.Addr(), pages), ErrorLog: log.New(notes, "etcdrpc: ", 0), MaxHeaderBytes: 32 << 10,

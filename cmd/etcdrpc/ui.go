@@ -38,7 +38,7 @@ address that others than this host reach needs --read-only.`,
 			}
 			defer listener.Close()
 			if !readOnly && !hostcheck.Loopback(listener.Addr()) {
-				return usage.Mistake(fmt.Errorf("--listen %s: whoever reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
+				return usage.Mistake(fmt.Errorf("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
 			c := console.New(s, etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
 			ctx, cancel := context.WithCancel(ctx)
@@ -55,7 +55,7 @@ address that others than this host reach needs --read-only.`,
 	return cmd
 }
 
-// etcdText says which etcd a console shows, and as whose.
+// etcdText describes the etcd of a console, and its user.
 func etcdText(s *store.Store) string {
 	text := "etcd " + strings.Join(s.Endpoints(), ",")
 	if namespace := s.Full(""); namespace != "" {

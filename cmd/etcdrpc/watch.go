@@ -36,7 +36,7 @@ interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`
 type watch struct {
 	out, notes io.Writer
 	format     output.Format
-	seen       bool // there was a snapshot
+	seen       bool // a snapshot was received
 	last       []change
 }
 
@@ -50,7 +50,7 @@ type change struct {
 
 	etcdKey string
 	text    string // of the line
-	methods string // which text counts
+	methods string // methods, which text counts
 }
 
 // run follows the service until ctx ends, the first read fails or the output fails. Later errors of etcd are reported.

@@ -121,7 +121,7 @@ func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 	return all, nil
 }
 
-// credentials returns those that clients are met with, nil for plaintext.
+// credentials returns the server's transport credentials, nil for plaintext.
 func (o *xdsOptions) credentials() (credentials.TransportCredentials, error) {
 	if o.clientCA == "" {
 		return nil, nil
@@ -164,13 +164,13 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		return nil
 	})
 	serving.Go(func() error {
-		defer g.Stop() // clients keep what they know
+		defer g.Stop() // clients keep their resources
 		return servePages(ctx, page, xdspage.Handler(server.Status), notes)
 	})
 	return serving.Wait()
 }
 
-// serverOptions let clients ping as often as gRPC's do, and find out which are gone.
+// serverOptions let clients send keepalives as often as gRPC's clients do, and detect dead clients.
 func serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -213,7 +213,7 @@ others use the first.`,
 	return cmd
 }
 
-// bootstrap completes what the flags say.
+// bootstrap completes the options from the flags.
 func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
 	for _, server := range o.Servers {
 		if _, _, err := net.SplitHostPort(server); err != nil {

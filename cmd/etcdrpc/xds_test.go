@@ -23,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// stalled is a standard error whose reader reads the first line alone.
+// stalled is a standard error whose reader reads only the first line.
 type stalled struct {
 	written
 	lines         atomic.Int32
@@ -41,7 +41,7 @@ func (s *stalled) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// callByXDS calls a service by a client with a bootstrap.
+// callByXDS calls a service with an xDS client and a bootstrap.
 func callByXDS(t *testing.T, authority, bootstrap string) {
 	t.Helper()
 	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(bootstrap))
@@ -60,7 +60,7 @@ func callByXDS(t *testing.T, authority, bootstrap string) {
 	}
 }
 
-// TestXDS serves clients that have a certificate, and its page, also after the reader of its log has stalled.
+// TestXDS serves clients with a certificate, and the status page, even after the reader of its log has stalled.
 func TestXDS(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -101,13 +101,13 @@ func TestXDS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }() // which the server has done
+	defer func() { _ = conn.Close() }() // the server has closed it
 	if _, err := io.ReadAll(conn); err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("without a certificate: %v", err)
 	}
 }
 
-// certificateFiles writes the files of an authority, and of a certificate for localhost that is good for both sides.
+// certificateFiles writes the files of an authority, and of a certificate for localhost that is valid for servers and clients.
 func certificateFiles(t *testing.T) (ca, cert, key string) {
 	t.Helper()
 	a := newAuthority(t)

@@ -1,10 +1,9 @@
-// Command protoc-gen-go-etcd is a plugin of protoc and buf. For each service with the
-// option (etcd.discovery.v1.service) it writes Go code that registers its servers in
-// etcd and finds them there, beside the code of protoc-gen-go-grpc:
+// Command protoc-gen-go-etcd is a plugin of protoc and buf. For each service with the option (etcd.discovery.v1.service) it
+// writes Go code that registers its servers in etcd and finds them there, next to the code of protoc-gen-go-grpc:
 //
 //	path/to/file_etcd.pb.go
 //
-// or, with the parameter connect=true, beside that of protoc-gen-connect-go:
+// or, with the parameter connect=true, next to the code of protoc-gen-connect-go:
 //
 //	path/to/packageconnect/file_etcd.connect.go
 //
@@ -14,8 +13,8 @@
 //	protoc-gen-go-etcd export DIR
 //	protoc-gen-go-etcd init [-connect] [-replace DIR] MODULE
 //
-// where export writes the options' proto file under DIR, and init writes a first service, a module of that path,
-// into the current directory, for gRPC or, with -connect, for connect-go.
+// where export writes the options' proto file under DIR, and init writes a first service, as the
+// module MODULE, into the current directory, for gRPC or, with -connect, for connect-go.
 package main
 
 import (
@@ -49,7 +48,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 1 where something failed, 2 where it was called wrong.
+// run returns the exit code: 1 after a failure, 2 for invalid arguments.
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
@@ -81,7 +80,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 
 func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help", "-h"}, arg) }
 
-// isTerminal reports whether nothing but a person could write the request.
+// isTerminal reports whether only a person could write the request.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
@@ -91,7 +90,7 @@ func isTerminal(f *os.File) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
-// version is that of the module that the command was built from.
+// version returns the version of the module that the command was built from.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -24,7 +24,7 @@ func TestArguments(t *testing.T) {
 		name           string
 		args           []string
 		code           int
-		stdout, stderr string // what they have
+		stdout, stderr string // the text that they must contain
 	}{
 		{"version", []string{"--version"}, 0, "protoc-gen-go-etcd ", ""},
 		{"help", []string{"--help"}, 0, "usage: ", ""},
@@ -56,7 +56,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// wantText says that there is the text, or that there is none if none is wanted.
+// wantText checks that a text contains want, or is empty if want is "".
 func wantText(t *testing.T, name, got, want string) {
 	t.Helper()
 	if !strings.Contains(got, want) || want == "" && got != "" {
@@ -66,7 +66,7 @@ func wantText(t *testing.T, name, got, want string) {
 
 func TestExport(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "third_party", "etcd")
-	for range 2 { // the second time over the first
+	for range 2 { // the second time overwrites the first
 		var stdout, stderr bytes.Buffer
 		if code := run([]string{"export", dir}, os.Stdin, &stdout, &stderr); code != 0 {
 			t.Fatalf("exit code %d: %s", code, &stderr)

@@ -1,4 +1,4 @@
-// Package console serves pages of the services in etcd, which follow it, and forms that change their live configs.
+// Package console serves web pages that show the services in etcd and follow their changes, and forms that edit their live configs.
 package console
 
 import (
@@ -26,15 +26,15 @@ import (
 //go:embed pages.html assets
 var files embed.FS
 
-// Bounds of a page, whatever etcd holds.
+// These bound a page, whatever etcd holds.
 const (
-	maxRows = 200      // of a table, and lines of metadata or of a text; a search finds other rows
+	maxRows = 200      // rows of a table, and lines of metadata or of a text; a search reaches the other rows
 	maxCell = 96       // bytes of a text in a table
 	maxLong = 2 << 10  // bytes of any other text
 	maxBody = 64 << 10 // bytes of a form
 )
 
-// policy lets a page have nothing but what its own console serves.
+// policy restricts pages to content from their own console.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
@@ -53,7 +53,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "pages.html"))
 
-// shown returns the lines of a text as a page shows them.
+// shown returns lines, at most most of them, as a page shows them.
 func shown(most int, lines []string) (all []string) {
 	for _, line := range lines[:min(len(lines), most)] {
 		all = append(all, printable.Short(line, maxLong))
@@ -67,7 +67,7 @@ func shown(most int, lines []string) (all []string) {
 // Console is an http.Handler.
 type Console struct {
 	store    *store.Store
-	etcd     string // which etcd it shows, and as whose, in words
+	etcd     string // the etcd and its user, in words
 	log      *log.Logger
 	readOnly bool
 	handler  http.Handler
@@ -78,17 +78,17 @@ type Console struct {
 // known is the last snapshot of etcd.
 type known struct {
 	*store.Snapshot
-	trouble string        // why it is old; "": it is not
-	lines   func() []line // of its services, in their order, made when somebody looks
+	trouble string        // why it is out of date; "": it is current
+	lines   func() []line // returns the sorted lines of its services, which it makes at the first call
 }
 
-// New returns a console of what a store holds. One that is read-only has no forms.
+// New returns a console for a store. A read-only console has no forms.
 func New(s *store.Store, etcd string, readOnly bool, l *log.Logger) *Console {
 	c := &Console{store: s, etcd: etcd, log: l, readOnly: readOnly}
 	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }})
 	assets, err := fs.Sub(files, "assets")
 	if err != nil {
-		panic(err) // it is embedded
+		panic(err) // not reached: it is embedded
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(assets)))
@@ -112,7 +112,7 @@ func (c *Console) Run(ctx context.Context) {
 	c.store.Follow(ctx, c.read, func(*store.Snapshot, error) {})
 }
 
-// read reads etcd, and has pages show that. One read at a time: a later one shows no less.
+// read reads etcd and updates the pages. Reads are serialized, so that a later one shows newer data.
 func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -126,31 +126,31 @@ func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 	return n, err
 }
 
-// frame is what all pages have.
+// frame is the part that all pages share.
 type frame struct {
 	Title, Etcd, Trouble, Note string
-	Still, ReadOnly            bool   // it does not follow; it has no forms
-	Of                         string // the key of the service whose instances are searched; "": all services are
+	Still, ReadOnly            bool   // the page does not follow; it has no forms
+	Of                         string // the key of the service whose instances a search covers; "": all services
 	Query                      string // of the search
-	More                       int    // rows that are not shown
+	More                       int    // rows left out
 }
 
 func (c *Console) frame(title string, k *known, r *http.Request) frame {
 	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, ReadOnly: c.readOnly, Query: r.FormValue("q")}
 }
 
-// cut returns the rows that a page shows, and counts the others.
+// cut returns the rows that a page shows, and counts the rows left out.
 func cut[T any](f *frame, rows []T) []T {
 	f.More = max(0, len(rows)-maxRows)
 	return rows[:len(rows)-f.More]
 }
 
-// finds reports whether each word that is searched is in a text of lower case.
+// finds reports whether a lower-case text contains each word of the search.
 func (f *frame) finds(text string) bool {
 	return !slices.ContainsFunc(strings.Fields(strings.ToLower(f.Query)), func(word string) bool { return !strings.Contains(text, word) })
 }
 
-// show writes a page, unless the browser has it.
+// show writes a page, unless the browser's copy is current.
 func (c *Console) show(w http.ResponseWriter, r *http.Request, status int, name string, model any) {
 	var out bytes.Buffer
 	if err := pages.ExecuteTemplate(&out, name, model); err != nil {
@@ -167,10 +167,10 @@ func (c *Console) show(w http.ResponseWriter, r *http.Request, status int, name 
 		return
 	}
 	w.WriteHeader(status)
-	_, _ = out.WriteTo(w) // or the browser has gone
+	_, _ = out.WriteTo(w) // an error means that the browser has gone
 }
 
-// digest tells texts apart.
+// digest returns a hash of texts.
 func digest(texts ...string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(texts, "\x00"))))
 }

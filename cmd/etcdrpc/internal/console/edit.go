@@ -19,22 +19,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// editPage shows what an edit does, or why it is not done.
+// editPage shows the effects of an edit, or why it is rejected.
 type editPage struct {
 	frame
 	Key, Kind   string
 	Names       []string
-	Groups      []string // as a form sends them
-	Command     string   // that does the same
-	Guard       string   // what the reader has seen; "": nothing
-	Problem     string   // why it is not written
-	Refused     bool     // by what etcd holds, so that it is no use to try again
+	Groups      []string // in the format of the form
+	Command     string   // the command line with the same effect
+	Guard       string   // identifies the edit that the reader has seen; "": none
+	Problem     string   // why the edit was not written
+	Refused     bool     // rejected because of the state in etcd, so a retry is useless
 	Changes     bool
 	Warnings    []string
 	Diff, Notes []string
 }
 
-// edit shows what an edit does and, when it is posted, does it.
+// edit shows the effects of an edit and, for a POST, writes it.
 func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	switch err := r.ParseForm(); {
@@ -54,7 +54,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost && err == nil {
 		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
 		if err == nil {
-			_, _ = c.read(r.Context()) // the next page shows what is written, or why it may be old
+			_, _ = c.read(r.Context()) // the next page shows the write, or why it may be out of date
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}
@@ -64,12 +64,12 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p := editPage{frame: c.frame(title(request), k, r), Guard: r.Form.Get("guard")}
-	p.Still, p.Note = true, "" // that is about what is shown elsewhere
+	p.Still, p.Note = true, "" // a note for other pages
 	status := p.add(request, e, err)
 	c.show(w, r, status, "edit", p)
 }
 
-// apply does an edit, unless its reader has seen another.
+// apply writes an edit, unless its reader has seen another one.
 func apply(ctx context.Context, s *store.Store, e *policyedit.Edit, seen string) error {
 	if seen != guard(e) {
 		return store.ErrChanged
@@ -77,12 +77,12 @@ func apply(ctx context.Context, s *store.Store, e *policyedit.Edit, seen string)
 	return e.Apply(ctx, s)
 }
 
-// guard identifies the old config of an edit and the new one. A restored etcd may give a revision again.
+// guard identifies the old and the new config of an edit. A restored etcd may reuse a revision.
 func guard(e *policyedit.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
 }
 
-// parseRequest reads a form. What it has read is returned beside an error, too.
+// parseRequest reads a form. With an error it also returns the fields read so far.
 func parseRequest(form url.Values, k *known) (request policyedit.Request, err error) {
 	request = policyedit.Request{Key: form.Get("key"), Kind: policyedit.Kind(form.Get("kind"))}
 	switch {
@@ -92,7 +92,7 @@ func parseRequest(form url.Values, k *known) (request policyedit.Request, err er
 		}
 	case request.Kind != policyedit.Split:
 		err = fmt.Errorf("%.20q is none of drain, undrain and split", request.Kind)
-	case len(form["group"]) > 0: // as they have been seen
+	case len(form["group"]) > 0: // the groups that the reader has seen
 		for _, text := range form["group"] {
 			weight, version, _ := strings.Cut(text, " ")
 			n, failed := strconv.ParseUint(weight, 10, 32)
@@ -111,7 +111,7 @@ func group(version string, weight int) serviceconfig.Split {
 	return serviceconfig.Split{Match: map[string]string{"version": version}, Weight: uint32(weight)}
 }
 
-// groups gives a version a part of the calls. The others share the rest in proportion to their numbers of instances.
+// groups gives a version a percentage of the calls. The other versions share the rest in proportion to their instances.
 func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.Split, err error) {
 	p, err := strconv.Atoi(percent)
 	switch {
@@ -129,7 +129,7 @@ func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.
 	if others == 0 {
 		return nil, fmt.Errorf("all instances have the version %.80q: there is nothing to split", chosen)
 	}
-	all = []serviceconfig.Split{group(chosen, p*others/divisor)} // of two versions: p and 100-p
+	all = []serviceconfig.Split{group(chosen, p*others/divisor)} // for two versions: p and 100-p
 	for _, name := range slices.SortedFunc(maps.Keys(counts), inventory.CompareNames) {
 		all = append(all, group(name, (100-p)*counts[name]/divisor))
 	}
@@ -143,7 +143,7 @@ func gcd(a, b int) int {
 	return a
 }
 
-// title says what an edit is.
+// title describes an edit.
 func title(request policyedit.Request) string {
 	if request.Kind.Drains() {
 		kind := string(request.Kind)
@@ -152,7 +152,7 @@ func title(request policyedit.Request) string {
 	return "Split the calls of " + request.Key
 }
 
-// add adds what an edit does, nil if that is not known, and why it is not done. It returns the status of the page.
+// add adds the effects of an edit, if known, and why it is rejected. It returns the status of the page.
 func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error) (status int) {
 	p.Key, p.Kind, p.Names = request.Key, string(request.Kind), request.Names
 	for _, g := range request.Groups {
@@ -173,7 +173,7 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 			p.Problem += ". If it is to be done nevertheless, the command has flags for it"
 		}
 	}
-	if e == nil || e.New == "" { // not worked out
+	if e == nil || e.New == "" { // it has no effects to show
 		p.Changes = p.Guard != "" && !p.Refused
 		return status
 	}
@@ -184,7 +184,7 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 	return status
 }
 
-// command returns the command line that does the same, "" if none does.
+// command returns the command line with the same effect, "" if none has.
 func command(e *policyedit.Edit) string {
 	name, args := string(e.Kind), slices.Clone(e.Names)
 	if e.Kind == policyedit.Split {

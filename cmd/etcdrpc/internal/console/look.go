@@ -25,12 +25,12 @@ type line struct {
 	Key, Leader, Config    string
 	Counts                 map[inventory.State]int
 	Versions, Zones, Kinds []string
-	Severity               doctor.Severity // the worst; "": nothing is wrong
+	Severity               doctor.Severity // the worst; "": no finding
 	findings               []doctor.Finding
-	text                   string // what a search looks at
+	text                   string // the searched text
 }
 
-// Linked reports whether the URL of the service's page is short enough for a request.
+// Linked reports whether the URL of the service's page fits in a request.
 func (l line) Linked() bool { return len(l.Key) <= maxLong }
 
 // linesOf returns the lines of all services, in their order.
@@ -75,7 +75,7 @@ func newLine(s *inventory.Service, findings []doctor.Finding) line {
 	return l
 }
 
-// searched returns the text of an instance that a search goes through, in lower case.
+// searched returns the text of an instance for searches, in lower case.
 func searched(i *inventory.Instance) string {
 	text := strings.Join([]string{i.Instance, i.Addr, i.Version, i.Zone, string(i.State)}, " ")
 	for name, value := range i.Metadata {
@@ -102,20 +102,20 @@ type servicePage struct {
 	frame
 	*inventory.Service
 	Findings  []doctor.Finding
-	Unfound   int // findings that are not shown
+	Unfound   int // findings left out
 	Rows      []inventory.Instance
 	Text      []string // of the live config
-	Revision  int64    // its own
-	Refused   string   // why clients do not go by it
-	Written   bool     // by the form that the reader comes from
+	Revision  int64    // of the live config
+	Refused   string   // why clients reject the live config
+	Written   bool     // the reader has just submitted the form
 	Notes     []string
-	Printable bool // the key can be in a form
+	Printable bool // a form can contain the key
 	Editable  bool
-	Versions  []version // that may be chosen for a split
-	Canary    version   // the newest
+	Versions  []version // the choices for a split
+	Canary    version   // the newest version
 }
 
-// version is one that instances of a service have.
+// version is a version of a service's instances.
 type version struct {
 	Name         string
 	Count, Share int // of instances that clients know, and of calls in percent; -1: unknown
@@ -131,7 +131,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 		if other.Key == s.Key {
 			l = other
 		} else if other.Config == "refused" {
-			p.Note = "" // it is about that one
+			p.Note = "" // the note is for that page
 		}
 	}
 	p.Findings = l.findings[:min(len(l.findings), maxRows)]
@@ -158,7 +158,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	c.show(w, r, status, "service", p)
 }
 
-// addVersions adds the versions among which calls can be split, if there are several.
+// addVersions adds the choices for a split, if there are several versions.
 func (p *servicePage) addVersions(all []inventory.Instance) {
 	counts, shares := versionsOf(p.Service), make(map[string]float64)
 	for _, i := range all {
@@ -167,7 +167,7 @@ func (p *servicePage) addVersions(all []inventory.Instance) {
 		}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(counts), inventory.CompareNames) {
-		if name == "" || len(counts) == 1 || printable.Short(name, maxCell) != name { // a form would send another
+		if name == "" || len(counts) == 1 || printable.Short(name, maxCell) != name { // a form would send another name
 			continue
 		}
 		p.Canary = version{Name: name, Count: counts[name], Share: -1}
@@ -178,7 +178,7 @@ func (p *servicePage) addVersions(all []inventory.Instance) {
 	}
 }
 
-// versionsOf counts the instances of each version that clients know.
+// versionsOf counts the instances that clients know, by version.
 func versionsOf(s *inventory.Service) map[string]int {
 	counts := make(map[string]int)
 	for _, i := range s.Merged().Instances {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestIsMisleading(t *testing.T) {
-	for addr, want := range map[string]struct{ alone, among, local bool }{ // on one host, among several, and of the caller's
+	for addr, want := range map[string]struct{ alone, among, local bool }{ // on one host, among several, and whether the address is local
 		"10.0.0.7:9000":           {false, false, false},
 		"user.internal:9000":      {false, false, false},
 		"localhosts:9000":         {false, false, false},
@@ -34,7 +34,7 @@ func TestIsMisleading(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", addr, got, want)
 		}
 		if skips := (&examination{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
-			t.Errorf("%s: it misleads who skips that", addr)
+			t.Errorf("%s: it is misleading although this kind is skipped", addr)
 		}
 	}
 }

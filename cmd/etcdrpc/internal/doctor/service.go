@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// subject is an examined service, and what clients make of it.
+// subject is an examined service, and the state that clients derive from it.
 type subject struct {
 	*examination
 	*inventory.Service

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// TestMerged checks which instances clients make of entries.
+// TestMerged checks the instances that clients derive from entries.
 func TestMerged(t *testing.T) {
 	for _, tt := range []struct{ entries, want string }{ // id, address, layout, lease, revisions of creation and change, lane
 		{"1 x plain 7 2 2 -, a x json 7 1 1 pr, b y json 8 1 1 -", "a b"},

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// unread is a writer of lines that never waits for whoever reads them: it drops what comes while too many wait.
+// unread is a writer of lines that never waits for its reader: it drops lines while too many are queued.
 type unread chan []byte
 
 func (u unread) Write(line []byte) (int, error) {
@@ -17,7 +17,7 @@ func (u unread) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Unread returns a writer whose lines another writer gets as fast as it takes them. end waits a second at most for what waits.
+// Unread returns a writer that passes lines to another writer as fast as that accepts them. end waits a second at most for queued lines.
 func Unread(to io.Writer) (w io.Writer, end func()) {
 	lines, written := make(unread, 1000), make(chan struct{})
 	go func() {
@@ -26,13 +26,13 @@ func Unread(to io.Writer) (w io.Writer, end func()) {
 			if line == nil {
 				return
 			}
-			_, _ = to.Write(line) // nobody is left to tell
+			_, _ = to.Write(line) // no error can be shown
 		}
 	}()
 	return lines, func() {
 		timeout := time.After(time.Second)
 		select {
-		case lines <- nil: // the last; the channel stays open, for others may still write
+		case lines <- nil: // the end; the channel stays open, for others may still write
 		case <-timeout:
 			return
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestUnread writes what waits at the end, and waits for no reader who never comes.
+// TestUnread checks that end writes the queued lines, and does not wait for a stalled reader.
 func TestUnread(t *testing.T) {
 	var got bytes.Buffer
 	w, end := Unread(&got)

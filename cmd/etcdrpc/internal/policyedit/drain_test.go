@@ -121,7 +121,7 @@ func calledService(config string, values ...string) *inventory.Service {
 	return s
 }
 
-// TestPut_Leased writes the same policy again if the old one is on a lease, which is to be removed.
+// TestPut_Leased checks that a put of the same policy is written if the old one is on a lease, to remove the lease.
 func TestPut_Leased(t *testing.T) {
 	const config = `{"methodConfig":[]}`
 	for lease, want := range map[int64]bool{0: false, 7: true} {

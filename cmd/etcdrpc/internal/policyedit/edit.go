@@ -126,8 +126,8 @@ func (e *Edit) OldText() string {
 	return string(e.Service.Config.Value)
 }
 
-// Changes reports whether the new config differs from the old. An empty config differs from none, and one without a lease, as all that are
-// put are, from one with a lease.
+// Changes reports whether the new config differs from the old one. An empty config differs from
+// none, and a config without a lease, as edits write it, from one on a lease.
 func (e *Edit) Changes() bool {
 	if e.Kind == Put && e.Service.Config != nil && e.Service.Config.Lease != 0 {
 		return true

@@ -52,7 +52,7 @@ func TestExplain(t *testing.T) {
 		var got []string
 		for _, i := range x.Instances {
 			if i.Share.Why == "" || strings.Contains(i.Share.Why, "split") && !strings.Contains(tt.policy, "split") {
-				t.Errorf("%s: nothing says why %s has %v", tt.policy, i.Instance, i.Share.Percent)
+				t.Errorf("%s: no reason is given why %s has %v", tt.policy, i.Instance, i.Share.Percent)
 			}
 			if i.Share.Percent > 0 {
 				got = append(got, fmt.Sprintf("%s%.0f", i.Instance, math.Round(i.Share.Percent)))

@@ -45,7 +45,7 @@ func (e *Edit) checkOutcome() error {
 	}
 	x, err := Explain(e.withNewConfig(), Caller{})
 	if err != nil {
-		return nil //nolint:nilerror // clients would refuse it
+		return nil //nolint:nilerror // clients would reject it
 	}
 	calls := 0
 	for n := range x.Instances {
@@ -78,7 +78,7 @@ func emptiedLanes(before, after *inventory.Plan) (all []string) {
 // fails reports whether calls of a lane fail.
 func fails(p *inventory.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
 
-// emptiedGroups returns what clients newly say of the groups of the split.
+// emptiedGroups returns clients' reports on groups of the split that the edit empties.
 func emptiedGroups(before, after *inventory.Plan) []string {
 	return slices.DeleteFunc(slices.Clone(after.Reports), func(report string) bool {
 		return !strings.HasPrefix(report, "split") || slices.Contains(before.Reports, report)

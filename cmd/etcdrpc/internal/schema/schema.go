@@ -23,10 +23,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// maxReflected bounds what a server may send of its files, in bytes.
+// maxReflected bounds the descriptions of files that a server may send, in bytes.
 const maxReflected = 64 << 20
 
-// Schema is what is known of the services that may be called.
+// Schema describes the services that may be called.
 type Schema struct {
 	Files    *protoregistry.Files
 	services []string
@@ -49,7 +49,7 @@ func Read(image []byte) (*Schema, error) {
 	return s, err
 }
 
-// Reflect asks a server for the services that may have a method, and all that they import.
+// Reflect asks a server to describe the services that may have a method, and all their imports.
 func Reflect(ctx context.Context, conn grpc.ClientConnInterface, method string) (*Schema, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -114,11 +114,11 @@ func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
 	return &s, nil
 }
 
-// ask asks one question.
+// ask sends one request and returns its response.
 func ask(stream grpc.ClientStream, question *refv1.ServerReflectionRequest) (*refv1.ServerReflectionResponse, error) {
 	answer := new(refv1.ServerReflectionResponse)
 	err := stream.SendMsg(question)
-	if err == nil || errors.Is(err, io.EOF) { // which RecvMsg explains
+	if err == nil || errors.Is(err, io.EOF) { // RecvMsg returns the cause
 		err = stream.RecvMsg(answer)
 	}
 	if wrong := answer.GetErrorResponse(); wrong != nil {
@@ -128,16 +128,16 @@ func ask(stream grpc.ClientStream, question *refv1.ServerReflectionRequest) (*re
 	return answer, err
 }
 
-// mayHave reports whether a method's name, with its service or without, may be that of a method of a service.
+// mayHave reports whether a method's name, with or without its service, may name a method of a service.
 func mayHave(service, method string) bool {
 	named, _, ok := strings.Cut(method, "/")
 	return !ok && !inventory.IsInfrastructure(service) || ok && strings.HasSuffix("."+service, "."+named)
 }
 
-// Find returns the method that is meant by "package.Service/Method" or, where only one service has it, "Service/Method" or "Method".
+// Find returns the method named "package.Service/Method" or, if only one service has it, "Service/Method" or "Method".
 func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 	var found []protoreflect.MethodDescriptor
-	there := slices.Clone(s.services) // and their methods
+	there := slices.Clone(s.services) // the services, and their methods
 	for _, service := range s.services {
 		if !mayHave(service, name) {
 			continue

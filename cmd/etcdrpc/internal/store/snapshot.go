@@ -65,7 +65,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		})
 	})
 	if (errors.Is(err, ErrDenied) || err == nil && len(n.Services) == 0) && endpoint.CheckKey(prefix) == nil {
-		// A role may have the right to this service alone. And who names a key means a service, whatever its entries look like.
+		// A role may have the right to this service alone. And a user who names a key means a service, whatever its entries look like.
 		if one, err := s.At(ctx, prefix); err != nil || one.Services[0].InUse() {
 			return one, err
 		}
@@ -122,7 +122,7 @@ func (s *Store) scanFirst(ctx context.Context, ranges []KeyRange, at int64) (r K
 	return r, entries, revision, err
 }
 
-// Follow reads at once, soon after each change, and at times without one. It passes each outcome to told, until ctx ends.
+// Follow reads at once, soon after each change, and at intervals without one. It passes each outcome to told, until ctx ends.
 func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapshot, error), told func(*Snapshot, error)) {
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -140,10 +140,10 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 	}
 }
 
-// untilRead returns how long to wait after a change before the next read, some time after the last one began.
+// untilRead returns how long to wait after a change before the next read, given the time since the last one began.
 func untilRead(since time.Duration) time.Duration { return max(Settle, ReadEvery-since) }
 
-// await returns when one of some ranges changes after a revision, a watch fails, or it is time to read them again.
+// await returns when one of the ranges changes after a revision, a watch fails, or the interval between reads is over.
 func (s *Store) await(ctx context.Context, parts []KeyRange, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, relist)
 	var watching sync.WaitGroup

@@ -34,7 +34,7 @@ func TestFollow(t *testing.T) {
 	counts, away := make(chan int, 100), make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var cut atomic.Bool // etcd at the next read: a watch of one that is cut off waits
+	var cut atomic.Bool // the next read fails: the watch of a client that is cut off waits
 	go s.Follow(ctx, func(ctx context.Context) (*Snapshot, error) {
 		if cut.CompareAndSwap(true, false) {
 			etcd.Cut()
@@ -60,7 +60,7 @@ func TestFollow(t *testing.T) {
 					return
 				}
 			case <-timeout:
-				t.Fatalf("%d instances are not seen", want)
+				t.Fatalf("the snapshot does not get %d instances", want)
 			}
 		}
 	}
@@ -74,7 +74,7 @@ func TestFollow(t *testing.T) {
 	select {
 	case <-away:
 	case <-time.After(testTimeout):
-		t.Fatal("nobody says that etcd is away")
+		t.Fatal("the outage of etcd is not reported")
 	}
 	put(t, etcd, "acme/mail/10.0.0.7:9000", "acme/cart/10.0.0.7:9000")
 	etcd.Restore()
@@ -96,8 +96,7 @@ func (c changing) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) c
 	return events
 }
 
-// TestFollow_Floor checks that a changing range is read at most once a second, a quiet one every ten seconds, and one that fails
-// to be read again after a second.
+// TestFollow_Floor checks the least interval of reads: a second for a changing range and after a failure, ten seconds for a quiet range.
 func TestFollow_Floor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -141,7 +140,7 @@ func TestAt_Rights(t *testing.T) {
 	}
 }
 
-// hookedKV calls a hook before each read but the first.
+// hookedKV calls a hook before each read except the first.
 type hookedKV struct {
 	clientv3.KV
 	reads int
@@ -155,7 +154,7 @@ func (h *hookedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	return h.KV.Get(ctx, key, opts...)
 }
 
-// TestAt_OneRevision changes etcd between the reads of a snapshot, which shows all or nothing of that.
+// TestAt_OneRevision changes etcd between the reads of a snapshot, which must show all of the change or none.
 func TestAt_OneRevision(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -170,6 +169,6 @@ func TestAt_OneRevision(t *testing.T) {
 	s.kv.KV = kv
 	n, err := s.At(t.Context(), "acme/user")
 	if err != nil || len(n.Services[0].Instances) != 1 || n.Services[0].Config != nil {
-		t.Errorf("half of a change is shown: %+v, %v", n, err)
+		t.Errorf("a part of a change is shown: %+v, %v", n, err)
 	}
 }

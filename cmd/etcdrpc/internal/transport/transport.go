@@ -1,4 +1,4 @@
-// Package transport connects to the instances of a service as its clients do, by flags that say how.
+// Package transport connects to the instances of a service as its clients do, configured by flags.
 package transport
 
 import (
@@ -22,7 +22,7 @@ import (
 // DialFunc opens a TCP connection.
 type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// Transport says how to connect to instances.
+// Transport configures connections to instances.
 type Transport struct {
 	Plaintext bool
 	Authority string // set by the proto; "": that of the key
@@ -41,7 +41,7 @@ func (t *Transport) AddTo(flags *pflag.FlagSet) {
 // Secure reports whether a flag of TLS is given.
 func (t *Transport) Secure() bool { return t.Authority+t.Files.CA+t.Files.Cert+t.Files.Key != "" }
 
-// Options returns what connects to instances of the service at a key.
+// Options returns the dial options for instances of the service at a key.
 func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error) {
 	if t.Plaintext && t.Files.CA+t.Files.Cert+t.Files.Key != "" {
 		return nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
@@ -73,8 +73,8 @@ func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error
 	return append(opts, grpc.WithTransportCredentials(credentials.NewTLS(cfg))), nil
 }
 
-// Hint returns what to say behind the failure of a connection, "" if nothing is known to help. secure and plaintext say which flags
-// ask for TLS and for none.
+// Hint returns advice on the failure of a connection, "" if none is known. secure and plaintext
+// describe the flags for TLS and for plaintext.
 func Hint(problem, secure, plaintext string) string {
 	for _, h := range []struct{ problem, hint string }{
 		{"error reading server preface", "if it speaks TLS, " + secure},
@@ -90,7 +90,7 @@ func Hint(problem, secure, plaintext string) string {
 	return ""
 }
 
-// Grpcurl returns the flags by which grpcurl connects alike, save for those that name files, with a blank behind each.
+// Grpcurl returns the equivalent flags of grpcurl, except those for files, each followed by a blank.
 func (t *Transport) Grpcurl(key string) string {
 	authority, _ := servicekey.Authority(key)
 	flags := "-authority " + output.Shell(cmp.Or(t.Authority, authority)) + " "

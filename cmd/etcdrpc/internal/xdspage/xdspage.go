@@ -12,10 +12,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// maxClients limits the clients in the list.
+// maxClients bounds the clients in the list.
 const maxClients = 500
 
-// Handler serves the list at /, metrics at /metrics, and at /healthz whether everything that clients ask for is known.
+// Handler serves the list at /, metrics at /metrics, and a health check at /healthz: whether all services that clients ask for are known.
 func Handler(status func() xds.Status) http.Handler {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collector(status))
@@ -92,7 +92,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("etcdrpc_xds_"+name, help, labels, nil)
 }
 
-// Describe implements [prometheus.Collector]. It describes nothing: the registry checks what is collected.
+// Describe implements [prometheus.Collector]. It describes no metrics: the registry checks the collected ones.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].

@@ -14,7 +14,7 @@ import (
 
 // First is the candidate that precedes all others.
 type First struct {
-	Key     string // "": there is no candidate, or none is known
+	Key     string // "": unknown, or without candidates
 	Created int64
 }
 

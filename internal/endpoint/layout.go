@@ -10,7 +10,7 @@ import (
 )
 
 // Layout is one form of an endpoint in etcd: one of the variables below, or the result of
-// [MappedJSON]. Layouts are comparable. The zero value is no layout.
+// [MappedJSON]. Layouts are comparable. The zero value is invalid.
 type Layout struct {
 	*format
 	fields unique.Handle[JSONFields] // of home-made JSON

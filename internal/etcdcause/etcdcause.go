@@ -73,7 +73,7 @@ func (s Standing) silence() error {
 	return Silent(fmt.Sprintf("etcd %q does not answer: there is no connection to it", s.Endpoints))
 }
 
-// Down returns why there is no connection, nil if there is one or none was attempted.
+// Down returns why the connection is down, nil if it is up or was never attempted.
 func (s Standing) Down() error {
 	if s.State == connectivity.Ready || s.State == connectivity.Idle && s.Cause == nil {
 		return nil

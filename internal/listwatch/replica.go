@@ -162,7 +162,7 @@ func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
 	return false
 }
 
-// due returns when the range is to be probed.
+// due returns the time of the next probe.
 func (r *replica[T]) due() time.Time {
 	switch {
 	case r.awaited != 0:

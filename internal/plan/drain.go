@@ -53,7 +53,7 @@ func (d *Drain) Problem() string {
 }
 
 // FollowDrain decides which endpoints are drained. placed has the endpoints in lanes. selects reports whether a client
-// may call an endpoint of the base; nil: it may call all. held has the addresses that are no longer in etcd.
+// may call an endpoint of the base; nil: it may call all. held has the addresses that vanished from etcd.
 func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, held map[string]struct{}) *Drain {
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), held: held}
 	var base []*endpoint.Endpoint

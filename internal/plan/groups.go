@@ -143,7 +143,7 @@ func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
 // HasZones reports whether the client prefers its own zone.
 func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
 
-// tier returns the tier of some members, of which the client uses most; 0: all.
+// tier returns the tier of some members. most bounds the members that the client uses; 0: all.
 func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
 	if most == 0 || len(members) <= most || class > Away {
 		return Tier{Class: class, Members: members}

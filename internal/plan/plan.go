@@ -68,7 +68,7 @@ type Input[E any] struct {
 	Away      []E // of the fallback cluster
 	Left      []E // no longer under the key, but still connected
 	Of        func(*E) *endpoint.Endpoint
-	Held      map[string]struct{} // addresses of Endpoints that are no longer in etcd
+	Held      map[string]struct{} // addresses of Endpoints that vanished from etcd
 	Err       error               // why there are no Endpoints; nil: not known
 }
 

@@ -25,7 +25,7 @@ func CheckEmpty(dir string) error {
 	}
 }
 
-// Write writes files under a directory. It overwrites nothing. If it fails, it removes what it has written.
+// Write writes files under a directory. It never overwrites a file. If it fails, it removes the files that it has written.
 func Write(dir string, files map[string]string) error {
 	var written []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {

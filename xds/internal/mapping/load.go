@@ -26,8 +26,7 @@ func (m *mapping) parseAddresses() {
 	}
 }
 
-// load returns the endpoints of a cluster, by priority. It leaves no gap, which grpc-go rejects,
-// and no empty locality, which crashes C core 1.51.
+// load returns the endpoints of a cluster, by priority, without gaps, which grpc-go rejects, or empty localities, which crash C core 1.51.
 func (p *plan) load(name string, tiers [][]int) *Resource {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for priority, members := range tiers {

@@ -194,8 +194,7 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-// weighted uses a deprecated field: gRPC's C core reads an unset sum as 100, and rejects routes
-// with another sum, in versions such as 1.51.
+// weighted uses a deprecated field: gRPC's C core, in versions such as 1.51, reads an unset sum as 100 and rejects routes with another.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 	all, sum := &routev3.WeightedCluster{}, uint32(0)
 	for _, s := range to {
@@ -264,8 +263,7 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination makes the clusters of a set, and returns them with their shares. fallback takes calls
-// while no endpoint in the set is reachable.
+// destination makes and returns the clusters of a set with their shares. fallback takes calls while no endpoint of the set is reachable.
 func (p *plan) destination(s, fallback *set) (to []share) {
 	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {

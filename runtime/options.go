@@ -10,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/allow"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -47,11 +46,11 @@ func (o *options) addresses() (check func(addr string) error, err error) {
 	if o.allowed == nil {
 		return nil, nil
 	}
-	list, err := allow.New(o.allowed)
+	list, err := newAllowed(o.allowed)
 	if err != nil {
 		return nil, fmt.Errorf("etcd: WithAllowedAddresses: %w", err)
 	}
-	return list.Check, nil
+	return list.check, nil
 }
 
 func newOptions(opts []Option) options {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/grpcserver"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
@@ -96,7 +95,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if !s.group.Idle() {
 		return fmt.Errorf("etcd: service %s is registered after the server was announced: register first", desc.ServiceName)
 	}
-	if grpcserver.Serving(s.grpc) {
+	if isServing(s.grpc) {
 		return fmt.Errorf("etcd: service %s is registered on a gRPC server that serves already: register first", desc.ServiceName)
 	}
 	if _, ok := s.grpc.GetServiceInfo()[desc.ServiceName]; ok {

@@ -9,7 +9,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/grpcserver"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
@@ -44,7 +43,7 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
 		return nil
 	}
-	if grpcserver.Serving(s) {
+	if isServing(s) {
 		return errors.New("etcd: the gRPC server serves another listener already, and takes no health service any more: register one before that, or use Announce")
 	}
 	h.own = health.NewServer()

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -37,7 +36,7 @@ address that others than this host reach needs --read-only.`,
 				return fmt.Errorf("--listen: %w", err)
 			}
 			defer listener.Close()
-			if !readOnly && !hostcheck.Loopback(listener.Addr()) {
+			if !readOnly && !isLocal(listener.Addr().String()) {
 				return usage.Mistake(fmt.Errorf("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
 			c := console.New(s, etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/hostcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -144,7 +143,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		return fmt.Errorf("--listen: %w", err)
 	}
 	defer listener.Close()
-	if creds == nil && !hostcheck.Loopback(listener.Addr()) {
+	if creds == nil && !isLocal(listener.Addr().String()) {
 		return usage.Mistake(errors.New("--listen: beyond this host, xDS needs TLS with client certificates: give --server-cert, --server-key and --client-cacert"))
 	}
 	page, err := config.Listen(ctx, "tcp", o.http)
@@ -219,7 +218,7 @@ func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
 		if _, _, err := net.SplitHostPort(server); err != nil {
 			return nil, fmt.Errorf("--server: %w: want host:port", err)
 		}
-		if o.CA == "" && !hostcheck.Allowed(server, nil, true) {
+		if o.CA == "" && !isLocal(server) {
 			return nil, fmt.Errorf("--server %s is beyond this host: give --server-cacert, --client-cert and --client-key", server)
 		}
 	}

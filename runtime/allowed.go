@@ -1,5 +1,4 @@
-// Package allow decides which addresses a process may dial, whoever writes them to etcd.
-package allow
+package runtime
 
 import (
 	"errors"
@@ -7,22 +6,22 @@ import (
 	"net/netip"
 )
 
-// List holds the networks that addresses may be in. It is immutable. The zero value allows none.
-type List struct{ prefixes []netip.Prefix }
+// allowedPrefixes are the networks that addresses from etcd may be in; nil allows none.
+type allowedPrefixes []netip.Prefix
 
-// New returns a list of prefixes. A prefix of IPv4 addresses mapped into IPv6 stands for the IPv4 addresses.
-func New(prefixes []netip.Prefix) (List, error) {
-	l := List{make([]netip.Prefix, len(prefixes))}
+// newAllowed copies prefixes. A prefix of IPv4 addresses mapped into IPv6 stands for the IPv4 addresses.
+func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
+	allowed := make(allowedPrefixes, len(prefixes))
 	for i, p := range prefixes {
 		if !p.IsValid() {
-			return List{}, fmt.Errorf("prefix %d of %d is %v: make prefixes with netip.MustParsePrefix", i+1, len(prefixes), p)
+			return nil, fmt.Errorf("prefix %d of %d is %v: make prefixes with netip.MustParsePrefix", i+1, len(prefixes), p)
 		}
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
-		l.prefixes[i] = p
+		allowed[i] = p
 	}
-	return l, nil
+	return allowed, nil
 }
 
 var (
@@ -30,9 +29,9 @@ var (
 	errZone = errors.New("its host has a zone, which is another network on each machine")
 )
 
-// Check returns nil if an address, as host:port, may be dialed, and else an error that says why not. An IPv4 address
+// check returns nil if an address, as host:port, may be dialed, and else an error that says why not. An IPv4 address
 // mapped into IPv6 counts as the IPv4 address, as which it is dialed.
-func (l List) Check(addr string) error {
+func (a allowedPrefixes) check(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	ip := at.Addr().Unmap()
 	switch {
@@ -41,7 +40,7 @@ func (l List) Check(addr string) error {
 	case ip.Zone() != "":
 		return notAllowed(addr, errZone)
 	}
-	for _, p := range l.prefixes {
+	for _, p := range a {
 		if p.Contains(ip) {
 			return nil
 		}

@@ -1,30 +1,26 @@
-package allow
+package runtime
 
 import (
 	"net/netip"
 	"strings"
 	"testing"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-func TestCoreIsPure(t *testing.T) { modelcheck.Check(t, "core.go") }
-
-// list is the list of prefixes in one text.
-func list(t *testing.T, text string) List {
+// allowed returns the prefixes in a text.
+func allowed(t *testing.T, text string) allowedPrefixes {
 	t.Helper()
 	var prefixes []netip.Prefix
 	for _, p := range strings.Fields(text) {
 		prefixes = append(prefixes, netip.MustParsePrefix(p))
 	}
-	l, err := New(prefixes)
+	l, err := newAllowed(prefixes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func TestCheck(t *testing.T) {
+func TestAllowed(t *testing.T) {
 	const (
 		yes    = ""
 		name   = "no IP address"
@@ -62,7 +58,7 @@ func TestCheck(t *testing.T) {
 		{"::/0", "[fe80::1%eth0]:1", zone},
 		{"::/0", "[fe80::1]:1", yes},
 	} {
-		err := list(t, tt.prefixes).Check(tt.addr)
+		err := allowed(t, tt.prefixes).check(tt.addr)
 		switch {
 		case tt.want == yes && err != nil:
 			t.Errorf("%q: %s: %v, want it allowed", tt.prefixes, tt.addr, err)
@@ -73,17 +69,17 @@ func TestCheck(t *testing.T) {
 }
 
 // The error is for a log, so whoever writes the address does not decide how it looks.
-func TestErrorsAreShortAndQuoted(t *testing.T) {
-	err := List{}.Check("a\nb\u202e" + strings.Repeat("x", 1000) + ":1")
+func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
+	err := allowedPrefixes(nil).check("a\nb\u202e" + strings.Repeat("x", 1000) + ":1")
 	if text := err.Error(); len(text) > 400 || strings.ContainsAny(text, "\n\u202e") {
 		t.Errorf("%d bytes: %s", len(text), text)
 	}
 }
 
-func TestBadPrefixes(t *testing.T) {
+func TestAllowed_BadPrefixes(t *testing.T) {
 	good := netip.MustParsePrefix("10.0.0.0/8")
 	for _, bad := range []netip.Prefix{{}, netip.PrefixFrom(good.Addr(), 33), netip.PrefixFrom(netip.Addr{}, 8)} {
-		_, err := New([]netip.Prefix{good, bad})
+		_, err := newAllowed([]netip.Prefix{good, bad})
 		if err == nil || !strings.Contains(err.Error(), "prefix 2 of 2") {
 			t.Errorf("%v: %v, want an error that says which it is", bad, err)
 		}

@@ -1,4 +1,4 @@
-package grpcserver
+package runtime
 
 import (
 	"log/slog"
@@ -29,12 +29,12 @@ func (s *inXDS) Serve(lis net.Listener) error { return s.gs.Serve(lis) }
 func (s *inXDS) Stop()                        { s.gs.Stop() }
 
 // A newer gRPC that keeps its state elsewhere fails here.
-func TestServing(t *testing.T) {
+func TestIsServing(t *testing.T) {
 	for name, s := range map[string]server{
 		"plain": grpc.NewServer(), "embedded": embedding{"a", grpc.NewServer()}, "in xDS": &inXDS{slog.Default(), grpc.NewServer()},
 		"embedded xDS": struct{ *inXDS }{&inXDS{slog.Default(), grpc.NewServer()}},
 	} {
-		if Serving(s) {
+		if isServing(s) {
 			t.Errorf("%s: serves before Serve", name)
 		}
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,7 +50,7 @@ func TestServing(t *testing.T) {
 		if _, err := conn.Read(make([]byte, 1)); err != nil { // gRPC speaks first
 			t.Fatal(err)
 		}
-		if !Serving(s) {
+		if !isServing(s) {
 			t.Errorf("%s: does not serve after Serve", name)
 		}
 		conn.Close()
@@ -61,12 +61,12 @@ func TestServing(t *testing.T) {
 	}
 }
 
-func TestServingOfWhatCannotBeLookedInto(t *testing.T) {
+func TestIsServing_OtherTypes(t *testing.T) {
 	type opaque struct{ next *opaque }
 	self := &opaque{}
 	self.next = self
 	for _, s := range []any{nil, (*grpc.Server)(nil), opaque{}, self, 7, struct{ s *grpc.Server }{}} {
-		if Serving(s) {
+		if isServing(s) {
 			t.Errorf("%#v serves", s)
 		}
 	}

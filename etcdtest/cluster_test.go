@@ -79,7 +79,7 @@ func TestCloseTwice(t *testing.T) {
 	cluster.Close()
 }
 
-func TestLosesTheLeaderAndGoesOn(t *testing.T) {
+func TestMember_StopElectsNewLeader(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	client := cluster.Client(t)
 	put(t, client, "k", "before")
@@ -99,7 +99,7 @@ func TestLosesTheLeaderAndGoesOn(t *testing.T) {
 	wantValue(t, alone, "k", "after")
 }
 
-func TestQuorumLostAndBack(t *testing.T) {
+func TestMember_RestartRestoresQuorum(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	client := cluster.Client(t)
 	put(t, client, "k", "v")
@@ -116,7 +116,7 @@ func TestQuorumLostAndBack(t *testing.T) {
 	put(t, client, "k", "x")
 }
 
-func TestRestartKeepsTheData(t *testing.T) {
+func TestCluster_RestartKeepsData(t *testing.T) {
 	cluster := etcdtest.Start(t)
 	client := cluster.Client(t)
 	put(t, client, "k", "v")
@@ -124,7 +124,7 @@ func TestRestartKeepsTheData(t *testing.T) {
 	wantValue(t, client, "k", "v")
 }
 
-func TestWipeTurnsTheRevisionBack(t *testing.T) {
+func TestCluster_WipeResetsRevision(t *testing.T) {
 	for _, members := range []int{1, 3} {
 		cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
 		client := cluster.Client(t)
@@ -302,7 +302,7 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-func TestCallTellsHowItWasAsked(t *testing.T) {
+func TestCalls_RecordOptions(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	member := cluster.Member(2)
 	client := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{member.Endpoint()} })

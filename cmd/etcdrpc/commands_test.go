@@ -71,8 +71,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestDrain_OthersAreFaster changes the live config concurrently until some attempts to write it have failed.
-func TestDrain_OthersAreFaster(t *testing.T) {
+// TestDrain_ConcurrentChanges changes the live config concurrently until some attempts to write it have failed.
+func TestDrain_ConcurrentChanges(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")

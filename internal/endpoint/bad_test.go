@@ -57,8 +57,8 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// TestCutShort reads entries truncated at every byte.
-func TestCutShort(t *testing.T) {
+// TestDecode_TruncatedValues reads entries truncated at every byte.
+func TestDecode_TruncatedValues(t *testing.T) {
 	for _, s := range samples {
 		for n := range s.value {
 			e, err := s.decode(s.value[:n])
@@ -70,9 +70,9 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-// TestWrongTypes puts a value of every type into every field, at every depth. Either the other
+// TestDecode_WrongTypes puts a value of every type into every field, at every depth. Either the other
 // fields of the entry are still read, or the error names the format.
-func TestWrongTypes(t *testing.T) {
+func TestDecode_WrongTypes(t *testing.T) {
 	kinds := []any{nil, true, false, 5, -1.5, 1e300, "", "x", "/", "10.0.0.8:1", "h:1,h:2,h:3,h:4,h:5", []any{}, []any{1}, []any{[]any{}},
 		map[string]any{}, map[string]any{"a": map[string]any{}}, strings.Repeat("x", 300), map[string]any{"a": strings.Repeat("\n", 300)}}
 	for _, s := range samples {

@@ -110,8 +110,8 @@ func TestNewReader(t *testing.T) {
 	}
 }
 
-// TestMappedJSONSaysWhatIsMissing reads entries in the layout that lack a needed value.
-func TestMappedJSONSaysWhatIsMissing(t *testing.T) {
+// TestMappedJSON_NamesMissingFields reads entries in the layout that lack a needed value.
+func TestMappedJSON_NamesMissingFields(t *testing.T) {
 	addr, split := MappedJSON(JSONFields{Addr: "at", Instance: "id"}), MappedJSON(JSONFields{Host: "ip", Port: "port"})
 	for _, tt := range []struct {
 		layout      Layout

@@ -2,8 +2,8 @@ package endpoint
 
 import "testing"
 
-// TestMarksCover checks that a mark covers the entries of its owner at the address, but no newer ones and none of others.
-func TestMarksCover(t *testing.T) {
+// TestMarks_Cover checks that a mark covers the entries of its owner at the address, but no newer ones and none of others.
+func TestMarks_Cover(t *testing.T) {
 	m := Marks{}
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 5})
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 3}) // an older one changes nothing

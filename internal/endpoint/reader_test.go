@@ -142,8 +142,8 @@ func TestDecodeNotOurs(t *testing.T) {
 	}
 }
 
-// TestMetadataIsBounded checks the bound on the metadata that others write.
-func TestMetadataIsBounded(t *testing.T) {
+// TestDecode_BoundsMetadata checks the bound on the metadata that others write.
+func TestDecode_BoundsMetadata(t *testing.T) {
 	pieces := func(n int) map[string]string {
 		m := make(map[string]string)
 		for i := range n {
@@ -171,8 +171,8 @@ func TestMetadataIsBounded(t *testing.T) {
 	}
 }
 
-// TestProtocols checks that instances of another protocol than gRPC are rejected.
-func TestProtocols(t *testing.T) {
+// TestDecode_ForeignProtocols checks that instances of another protocol than gRPC are rejected.
+func TestDecode_ForeignProtocols(t *testing.T) {
 	const micro, dubbo = `{"nodes":[{"id":"a","address":"h:1","metadata":{"k":"v"PROTOCOL}}]}`,
 		`{"Host":"h","Port":1,"Metadata":{"k":"v"PROTOCOL}}`
 	for _, tt := range []struct{ value, protocol, wrong string }{

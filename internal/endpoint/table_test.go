@@ -34,8 +34,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestTroubleIsOnThePage compares Trouble with the rows of docs/layouts.md. Layouts with the same key are never written together.
-func TestTroubleIsOnThePage(t *testing.T) {
+// TestTrouble_MatchesDocs compares Trouble with the rows of docs/layouts.md. Layouts with the same key are never written together.
+func TestTrouble_MatchesDocs(t *testing.T) {
 	page, e := read(t, "../../docs/layouts.md"), Endpoint{Instance: "one", Addr: "10.0.0.7:9000"}
 	for reader, own := range map[string]Layout{"kratos'": Kratos, "kitex'": Kitex, "GoFrame's": GoFrame, "go-micro's": GoMicro} {
 		var accepts []string

@@ -78,7 +78,7 @@ func TestSetIsBounded(t *testing.T) {
 }
 
 // Removed entries are published within the bounds.
-func TestWhatIsRemovedIsBounded(t *testing.T) {
+func TestSet_BoundsRemovedEntries(t *testing.T) {
 	s := newBounded(new([]string))
 	for n := range 100 {
 		s.put(created(fmt.Sprint(n), value("1", 1500), n))
@@ -95,7 +95,7 @@ func TestWhatIsRemovedIsBounded(t *testing.T) {
 }
 
 // Malformed values are reported once each, while few enough are remembered.
-func TestMalformedKeysAreNotRememberedForEver(t *testing.T) {
+func TestSet_BoundsReportedValues(t *testing.T) {
 	reported := []string{}
 	s := newSet(&reported)
 	for n := range 2 * maxBad {
@@ -113,7 +113,7 @@ func boundedCore(entries int) *core[string] {
 }
 
 // The log says when entries begin to be left out, and when all fit again.
-func TestCoreSaysWhatIsLeftOut(t *testing.T) {
+func TestCore_LogsTruncation(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
 	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
 	boundedCore(2).follow(t,
@@ -128,7 +128,7 @@ func TestCoreSaysWhatIsLeftOut(t *testing.T) {
 }
 
 // Writers of the range cause few log lines.
-func TestCoreLogsFewLines(t *testing.T) {
+func TestCore_LimitsLogLines(t *testing.T) {
 	c, lines := testCore(testSpec()), 0
 	c.follow(t, watching...)
 	for n := range 100 {

@@ -384,7 +384,7 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 }
 
 // Without a connection, no event reports that etcd was replaced, so the range is probed often.
-func TestAClientWithoutAConnectionIsProbedOften(t *testing.T) {
+func TestCore_ProbesOftenWithoutConnection(t *testing.T) {
 	testCoreOn(NewStreams(), testSpec()).follow(t, with(watching,
 		rule{1 * time.Second, answered(events(10)), "wait 4s"},
 		rule{5 * time.Second, ok, "probe within 2.5s"},

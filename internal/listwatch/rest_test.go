@@ -44,8 +44,8 @@ func TestRequestsAtRest(t *testing.T) {
 	}
 }
 
-// TestTroubleIsShared checks that all of many ranges react to a hanging etcd soon after the first, however rarely each is probed.
-func TestTroubleIsShared(t *testing.T) {
+// TestGroup_SharesDoubt checks that all of many ranges react to a hanging etcd soon after the first, however rarely each is probed.
+func TestGroup_SharesDoubt(t *testing.T) {
 	const ranges = 200
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
 		time.Sleep(10 * time.Minute)

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestOneWatchIsOpenedAtATime follows more ranges than there are streams, in two groups of a
+// TestStream_OpensOneWatchAtATime follows more ranges than there are streams, in two groups of a
 // client: the last watch waits until another one is open, and its timeout begins then.
-func TestOneWatchIsOpenedAtATime(t *testing.T) {
+func TestStream_OpensOneWatchAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, log := &fakeEtcd{}, &bytes.Buffer{}
 		one := list(10, kv("a", "1", 5))
@@ -43,9 +43,9 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 	})
 }
 
-// TestAWatchIsClosedOnceItIsOpen stops following a range while its watch is being opened. The etcd
+// TestStream_ClosesWatchAfterOpening stops following a range while its watch is being opened. The etcd
 // client would keep the stream of a watch that is closed before it is open.
-func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
+func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 	for name, end := range map[string]func(g *Group[string], stop func()){
 		"the range is not followed any more": func(_ *Group[string], stop func()) { stop() },
 		"the group is closed":                func(g *Group[string], _ func()) { g.Close() },
@@ -75,9 +75,9 @@ func TestAWatchIsClosedOnceItIsOpen(t *testing.T) {
 	}
 }
 
-// TestStreamsAreFew checks that a slot uses another stream after each failure, few streams in all
+// TestStreams_ReusesFewStreams checks that a slot uses another stream after each failure, few streams in all
 // (D7, G30), and that few ranges share one.
-func TestStreamsAreFew(t *testing.T) {
+func TestStreams_ReusesFewStreams(t *testing.T) {
 	s, other := NewStreams(), NewStreams()
 	for range slotRanges - 1 {
 		s.join(make(chan struct{}))

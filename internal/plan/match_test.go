@@ -43,8 +43,8 @@ func TestGroup_IsTheFirst(t *testing.T) {
 	}
 }
 
-// TestMatchingIsNoLoopInALoop checks that a search compares one match, not each, if a split has the most groups (S7).
-func TestMatchingIsNoLoopInALoop(t *testing.T) {
+// TestMatcher_ComparesOneMatch checks that a search compares one match, not each, if a split has the most groups (S7).
+func TestMatcher_ComparesOneMatch(t *testing.T) {
 	matches := make([]map[string]string, 256)
 	for i := range matches {
 		matches[i] = map[string]string{"version": "v1", "zone": "x", "build": fmt.Sprint(i)}

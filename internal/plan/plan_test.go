@@ -224,9 +224,9 @@ func TestSelector(t *testing.T) {
 	}
 }
 
-// TestTheSmallerSubsetHolds sets subsets in both the client and the config. A subset is part of
+// TestSubset_SmallerSizeWins sets subsets in both the client and the config. A subset is part of
 // every larger one, so that a change of size moves few connections.
-func TestTheSmallerSubsetHolds(t *testing.T) {
+func TestSubset_SmallerSizeWins(t *testing.T) {
 	for _, tt := range []struct{ client, most, config, want int }{
 		{0, 0, 0, 5}, {-1, 0, 0, 5}, {2, 0, 0, 2}, {0, 0, 2, 2}, {-1, 0, 2, 2}, {3, 0, 2, 2}, {2, 0, 3, 2}, {9, 0, 2, 2}, {2, 0, 9, 2}, {9, 0, 9, 5},
 		{0, 5, 0, 5}, {0, 3, 0, 3}, {4, 3, 0, 3}, {2, 3, 0, 2},
@@ -247,8 +247,8 @@ func TestTheSmallerSubsetHolds(t *testing.T) {
 	}
 }
 
-// TestTheSubsetComesLast applies subsets after all other steps, to held endpoints as well (K4).
-func TestTheSubsetComesLast(t *testing.T) {
+// TestSubset_FollowsAllSteps applies subsets after all other steps, to held endpoints as well (K4).
+func TestSubset_FollowsAllSteps(t *testing.T) {
 	for range 50 {
 		client := &Client{Zone: "x", Subset: 1, Seed: maphash.MakeSeed()}
 		best := func(from string) string { // the highest-ranked endpoint
@@ -284,8 +284,8 @@ func TestTheSubsetComesLast(t *testing.T) {
 	}
 }
 
-// TestManyGroupsAndNamesCostOnePass bounds the cost of a plan for the largest live config (S7).
-func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
+// TestMake_BoundsAllocations bounds the cost of a plan for the largest live config (S7).
+func TestMake_BoundsAllocations(t *testing.T) {
 	var split, drain, specs []string
 	for i := range 256 {
 		split = append(split, fmt.Sprintf(`{"match":{"build":"b%d","version":"v9"},"weight":1}`, i))
@@ -300,8 +300,8 @@ func TestManyGroupsAndNamesCostOnePass(t *testing.T) {
 	}
 }
 
-// TestLanesTakeNoPlaces plans for a client that may use a part of the base.
-func TestLanesTakeNoPlaces(t *testing.T) {
+// TestLanes_UseFewEndpoints plans for a client that may use a part of the base.
+func TestLanes_UseFewEndpoints(t *testing.T) {
 	var specs []string
 	for i := range 400 {
 		specs = append(specs, fmt.Sprintf("i%03d v%d", i, max(0, i-299)))
@@ -321,8 +321,8 @@ func TestLanesTakeNoPlaces(t *testing.T) {
 	}
 }
 
-// TestAFleetIsSpreadOverItsCallers checks that callers which may each use a part of a large fleet use all of it together.
-func TestAFleetIsSpreadOverItsCallers(t *testing.T) {
+// TestSubset_CoversLargeFleet checks that callers which may each use a part of a large fleet use all of it together.
+func TestSubset_CoversLargeFleet(t *testing.T) {
 	specs := make([]string, 1000)
 	for i := range specs {
 		specs[i] = fmt.Sprintf("i%03d", i)

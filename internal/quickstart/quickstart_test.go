@@ -125,7 +125,7 @@ func TestProject(t *testing.T) {
 	}
 }
 
-func TestProjectOfABadModule(t *testing.T) {
+func TestProject_RejectsBadModule(t *testing.T) {
 	if files, err := (Project{Module: "greeter", Version: "v1.0.0"}).Files(); err == nil || len(files) > 0 {
 		t.Errorf("%d files, %v", len(files), err)
 	}

@@ -70,8 +70,8 @@ func unless(absent string) func(string) bool {
 	return func(policy string) bool { return policy != absent }
 }
 
-// TestTheTopPolicyIsOurs checks that gRPC never sees the deprecated field: if it names "etcd", gRPC uses pick_first (P4).
-func TestTheTopPolicyIsOurs(t *testing.T) {
+// TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field: if it names "etcd", gRPC uses pick_first (P4).
+func TestWrap_PutsEtcdOnTop(t *testing.T) {
 	for _, tt := range wrapped {
 		got, err := Wrap(tt.in, unless("absent"))
 		if err != nil || got.JSON != tt.want {

@@ -306,7 +306,7 @@ func TestOptions_AreTheFieldsOfEtcd(t *testing.T) {
 }
 
 // A hostile text costs at most a hundred bytes of memory for each of its bytes (S5).
-func TestHostileTextsAreCheap(t *testing.T) {
+func TestParse_BoundsMemory(t *testing.T) {
 	fill := func(before, part, after string) string {
 		return before + strings.TrimSuffix(strings.Repeat(part, (MaxSize-400-len(before)-len(after))/len(part)), ",") + after
 	}

@@ -3,7 +3,7 @@ package serviceconfig
 import "testing"
 
 // Different matches have different keys, even if they print alike (P9).
-func TestSplitsAreToldApart(t *testing.T) {
+func TestSplit_KeysDiffer(t *testing.T) {
 	keys := map[string]int{}
 	for i, match := range []map[string]string{
 		{"a": "b c:d"}, {"a": "b", "c": "d"}, {"a": `b" "c":"d`}, {"a": `b"="c`}, {"a": "", "b": ""}, {"a": `";"b"="`}, {"a": "b"}, {"a b": ""},

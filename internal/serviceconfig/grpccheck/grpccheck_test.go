@@ -31,7 +31,7 @@ func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, e
 }
 
 // A policy whose parser panics or fails causes only an error (S1).
-func TestAParserMayPanic(t *testing.T) {
+func TestLive_ReportsParserPanics(t *testing.T) {
 	balancer.Register(panics{})
 	for text, want := range map[string]string{
 		`{"loadBalancingConfig":[{"panics":{}}]}`: `gRPC panics at the service config: no`,

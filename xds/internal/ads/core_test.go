@@ -13,7 +13,7 @@ import (
 )
 
 // A request for too many names fails. Names that do not exist are answered once.
-func TestManyNames(t *testing.T) {
+func TestCore_RejectsTooManyNames(t *testing.T) {
 	none := func(Kind, string) Found { return Found{} }
 	var c Core
 	names := make([]string, maxNames+1)
@@ -39,7 +39,7 @@ func TestManyNames(t *testing.T) {
 }
 
 // Large resources are sent in answers of a size that clients receive.
-func TestLargeAnswers(t *testing.T) {
+func TestCore_SplitsLargeAnswers(t *testing.T) {
 	find := func(_ Kind, name string) Found {
 		return Found{Resource: &mapping.Resource{Name: name, Hash: 1, Body: &anypb.Any{Value: make([]byte, maxAnswer/2)}}}
 	}
@@ -68,7 +68,7 @@ func TestLargeAnswers(t *testing.T) {
 }
 
 // A client that drops a resource while an answer is in flight, and asks for it again, receives it again.
-func TestAskedAgain(t *testing.T) {
+func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 	for k := range kinds {
 		hash := uint64(1)
 		find := func(_ Kind, name string) Found {
@@ -184,7 +184,7 @@ func TestProvisional(t *testing.T) {
 }
 
 // A client with old calls to a cluster receives routes to it after it has dropped the cluster.
-func TestComesBack(t *testing.T) {
+func TestCore_WaitsForDroppedCluster(t *testing.T) {
 	state, c := 2, new(Core)
 	ask := func(k Kind, nonce string, names ...string) (routes []string) {
 		if err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {

@@ -61,8 +61,8 @@ func renderHeader(g *protogen.GeneratedFile, file *protogen.File, packageName pr
 
 // renderPin writes a declaration that does not compile with an old version of a package.
 func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
-	g.P("// This does not compile beside a version of the ", path.Base(string(pkg)), " package that is too old for")
-	g.P("// this file. The cure is a newer one: go get ", modulePath(pkg), "@latest")
+	g.P("// This fails to compile if the ", path.Base(string(pkg)), " package is too old for this file.")
+	g.P("// To upgrade it: go get ", modulePath(pkg), "@latest")
 	g.P("const _ = ", pkg.Ident("SupportPackageIsVersion1"))
 	g.P()
 }
@@ -74,7 +74,7 @@ func modulePath(pkg protogen.GoImportPath) string {
 
 func renderDesc(g *protogen.GeneratedFile, s *service) {
 	name := descName(s.proto)
-	comment(g, name, " says how ", s.proto.Desc.FullName(), " is found in etcd, under the key")
+	comment(g, name, " describes ", s.proto.Desc.FullName(), " in etcd, under the key")
 	comment(g, quoted(s), ".")
 	annotate(g, s, name)
 	g.P("var ", name, " = ", runtimePackage.Ident("ServiceDesc"), "{")
@@ -133,13 +133,13 @@ func renderNewClient(g *protogen.GeneratedFile, s *service) {
 // describeNewClient writes the doc comment of a client's constructor.
 func describeNewClient(g *protogen.GeneratedFile, s *service) {
 	name := newClientName(s.proto)
-	comment(g, name, " returns a client that calls the servers of ", s.proto.Desc.FullName())
-	comment(g, "that etcd has under the key ", quoted(s), ". It does no I/O; its connection")
+	comment(g, name, " returns a client for the servers of ", s.proto.Desc.FullName())
+	comment(g, "in etcd under the key ", quoted(s), ". It does no I/O; its connection")
 	comment(g, "is closed with the registry.")
 	if len(s.withAffinity()) > 0 {
 		comment(g)
-		comment(g, "Where a method has an affinity, calls whose requests have the same value in that field")
-		comment(g, "reach the same server. One that is in the context already wins: see runtime.WithAffinity.")
+		comment(g, "If a method has an affinity, calls whose requests have the same value in its field")
+		comment(g, "reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.")
 	}
 	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
@@ -147,8 +147,8 @@ func describeNewClient(g *protogen.GeneratedFile, s *service) {
 
 // describeRegister writes the doc comment of the function that registers a server.
 func describeRegister(g *protogen.GeneratedFile, s *service, name string) {
-	comment(g, name, " has the server serve ", s.proto.Desc.FullName(), " with impl and")
-	comment(g, "announce itself in etcd under the key ", quoted(s), " while it serves.")
+	comment(g, name, " registers impl as ", s.proto.Desc.FullName(), ", and")
+	comment(g, "publishes the server in etcd under the key ", quoted(s), " while it serves.")
 	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
 }

@@ -12,11 +12,11 @@ import (
 	strconv "strconv"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Kinds_EtcdServiceDesc says how affinity.Kinds is found in etcd, under the key
+// Kinds_EtcdServiceDesc describes affinity.Kinds in etcd, under the key
 // "affinity/kinds".
 var Kinds_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "affinity.Kinds",
@@ -24,12 +24,12 @@ var Kinds_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewKindsClientFromEtcd returns a client that calls the servers of affinity.Kinds
-// that etcd has under the key "affinity/kinds". It does no I/O; its connection
+// NewKindsClientFromEtcd returns a client for the servers of affinity.Kinds
+// in etcd under the key "affinity/kinds". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewKindsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (KindsClient, error) {
 	conn, err := registry.NewClient(&Kinds_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -38,8 +38,8 @@ func NewKindsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return kinds_affinityClient{NewKindsClient(conn)}, nil
 }
 
-// RegisterKindsServerToEtcd has the server serve affinity.Kinds with impl and
-// announce itself in etcd under the key "affinity/kinds" while it serves.
+// RegisterKindsServerToEtcd registers impl as affinity.Kinds, and
+// publishes the server in etcd under the key "affinity/kinds" while it serves.
 func RegisterKindsServerToEtcd(server *runtime.Server, impl KindsServer, opts ...runtime.RegisterOption) {
 	RegisterKindsServer(server, impl)
 	server.Publish(&Kinds_EtcdServiceDesc, opts...)
@@ -193,7 +193,7 @@ func (c kinds_affinityClient) Sfixed64(ctx context.Context, in *Request, opts ..
 	return c.kinds_plainClient.Sfixed64(ctx, in, opts...)
 }
 
-// Places_EtcdServiceDesc says how affinity.Places is found in etcd, under the key
+// Places_EtcdServiceDesc describes affinity.Places in etcd, under the key
 // "affinity/places".
 var Places_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "affinity.Places",
@@ -201,12 +201,12 @@ var Places_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"maxRingSize":2048,"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewPlacesClientFromEtcd returns a client that calls the servers of affinity.Places
-// that etcd has under the key "affinity/places". It does no I/O; its connection
+// NewPlacesClientFromEtcd returns a client for the servers of affinity.Places
+// in etcd under the key "affinity/places". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewPlacesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (PlacesClient, error) {
 	conn, err := registry.NewClient(&Places_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -215,8 +215,8 @@ func NewPlacesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return places_affinityClient{NewPlacesClient(conn)}, nil
 }
 
-// RegisterPlacesServerToEtcd has the server serve affinity.Places with impl and
-// announce itself in etcd under the key "affinity/places" while it serves.
+// RegisterPlacesServerToEtcd registers impl as affinity.Places, and
+// publishes the server in etcd under the key "affinity/places" while it serves.
 func RegisterPlacesServerToEtcd(server *runtime.Server, impl PlacesServer, opts ...runtime.RegisterOption) {
 	RegisterPlacesServer(server, impl)
 	server.Publish(&Places_EtcdServiceDesc, opts...)

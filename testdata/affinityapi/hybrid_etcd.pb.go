@@ -11,11 +11,11 @@ import (
 	strconv "strconv"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Hybrid_EtcdServiceDesc says how affinityapi.Hybrid is found in etcd, under the key
+// Hybrid_EtcdServiceDesc describes affinityapi.Hybrid in etcd, under the key
 // "affinity/hybrid".
 var Hybrid_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "affinityapi.Hybrid",
@@ -23,12 +23,12 @@ var Hybrid_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewHybridClientFromEtcd returns a client that calls the servers of affinityapi.Hybrid
-// that etcd has under the key "affinity/hybrid". It does no I/O; its connection
+// NewHybridClientFromEtcd returns a client for the servers of affinityapi.Hybrid
+// in etcd under the key "affinity/hybrid". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewHybridClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (HybridClient, error) {
 	conn, err := registry.NewClient(&Hybrid_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -37,8 +37,8 @@ func NewHybridClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return hybrid_affinityClient{NewHybridClient(conn)}, nil
 }
 
-// RegisterHybridServerToEtcd has the server serve affinityapi.Hybrid with impl and
-// announce itself in etcd under the key "affinity/hybrid" while it serves.
+// RegisterHybridServerToEtcd registers impl as affinityapi.Hybrid, and
+// publishes the server in etcd under the key "affinity/hybrid" while it serves.
 func RegisterHybridServerToEtcd(server *runtime.Server, impl HybridServer, opts ...runtime.RegisterOption) {
 	RegisterHybridServer(server, impl)
 	server.Publish(&Hybrid_EtcdServiceDesc, opts...)

@@ -11,11 +11,11 @@ import (
 	strconv "strconv"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Opaque_EtcdServiceDesc says how affinityapi.Opaque is found in etcd, under the key
+// Opaque_EtcdServiceDesc describes affinityapi.Opaque in etcd, under the key
 // "affinity/opaque".
 var Opaque_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "affinityapi.Opaque",
@@ -23,12 +23,12 @@ var Opaque_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewOpaqueClientFromEtcd returns a client that calls the servers of affinityapi.Opaque
-// that etcd has under the key "affinity/opaque". It does no I/O; its connection
+// NewOpaqueClientFromEtcd returns a client for the servers of affinityapi.Opaque
+// in etcd under the key "affinity/opaque". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewOpaqueClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (OpaqueClient, error) {
 	conn, err := registry.NewClient(&Opaque_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -37,8 +37,8 @@ func NewOpaqueClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return opaque_affinityClient{NewOpaqueClient(conn)}, nil
 }
 
-// RegisterOpaqueServerToEtcd has the server serve affinityapi.Opaque with impl and
-// announce itself in etcd under the key "affinity/opaque" while it serves.
+// RegisterOpaqueServerToEtcd registers impl as affinityapi.Opaque, and
+// publishes the server in etcd under the key "affinity/opaque" while it serves.
 func RegisterOpaqueServerToEtcd(server *runtime.Server, impl OpaqueServer, opts ...runtime.RegisterOption) {
 	RegisterOpaqueServer(server, impl)
 	server.Publish(&Opaque_EtcdServiceDesc, opts...)

@@ -11,11 +11,11 @@ import (
 	strconv "strconv"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Defaults_EtcdServiceDesc says how affinityproto2.Defaults is found in etcd, under the key
+// Defaults_EtcdServiceDesc describes affinityproto2.Defaults in etcd, under the key
 // "affinity/defaults".
 var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "affinityproto2.Defaults",
@@ -23,12 +23,12 @@ var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewDefaultsClientFromEtcd returns a client that calls the servers of affinityproto2.Defaults
-// that etcd has under the key "affinity/defaults". It does no I/O; its connection
+// NewDefaultsClientFromEtcd returns a client for the servers of affinityproto2.Defaults
+// in etcd under the key "affinity/defaults". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (DefaultsClient, error) {
 	conn, err := registry.NewClient(&Defaults_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -37,8 +37,8 @@ func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return defaults_affinityClient{NewDefaultsClient(conn)}, nil
 }
 
-// RegisterDefaultsServerToEtcd has the server serve affinityproto2.Defaults with impl and
-// announce itself in etcd under the key "affinity/defaults" while it serves.
+// RegisterDefaultsServerToEtcd registers impl as affinityproto2.Defaults, and
+// publishes the server in etcd under the key "affinity/defaults" while it serves.
 func RegisterDefaultsServerToEtcd(server *runtime.Server, impl DefaultsServer, opts ...runtime.RegisterOption) {
 	RegisterDefaultsServer(server, impl)
 	server.Publish(&Defaults_EtcdServiceDesc, opts...)

@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Host_EtcdServiceDesc says how authority.Host is found in etcd, under the key
+// Host_EtcdServiceDesc describes authority.Host in etcd, under the key
 // "authority/host".
 var Host_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "authority.Host",
@@ -21,8 +21,8 @@ var Host_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewHostClientFromEtcd returns a client that calls the servers of authority.Host
-// that etcd has under the key "authority/host". It does no I/O; its connection
+// NewHostClientFromEtcd returns a client for the servers of authority.Host
+// in etcd under the key "authority/host". It does no I/O; its connection
 // is closed with the registry.
 func NewHostClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (HostClient, error) {
 	conn, err := registry.NewClient(&Host_EtcdServiceDesc, opts...)
@@ -32,14 +32,14 @@ func NewHostClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewHostClient(conn), nil
 }
 
-// RegisterHostServerToEtcd has the server serve authority.Host with impl and
-// announce itself in etcd under the key "authority/host" while it serves.
+// RegisterHostServerToEtcd registers impl as authority.Host, and
+// publishes the server in etcd under the key "authority/host" while it serves.
 func RegisterHostServerToEtcd(server *runtime.Server, impl HostServer, opts ...runtime.RegisterOption) {
 	RegisterHostServer(server, impl)
 	server.Publish(&Host_EtcdServiceDesc, opts...)
 }
 
-// Port_EtcdServiceDesc says how authority.Port is found in etcd, under the key
+// Port_EtcdServiceDesc describes authority.Port in etcd, under the key
 // "authority/port".
 var Port_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "authority.Port",
@@ -48,8 +48,8 @@ var Port_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewPortClientFromEtcd returns a client that calls the servers of authority.Port
-// that etcd has under the key "authority/port". It does no I/O; its connection
+// NewPortClientFromEtcd returns a client for the servers of authority.Port
+// in etcd under the key "authority/port". It does no I/O; its connection
 // is closed with the registry.
 func NewPortClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (PortClient, error) {
 	conn, err := registry.NewClient(&Port_EtcdServiceDesc, opts...)
@@ -59,14 +59,14 @@ func NewPortClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewPortClient(conn), nil
 }
 
-// RegisterPortServerToEtcd has the server serve authority.Port with impl and
-// announce itself in etcd under the key "authority/port" while it serves.
+// RegisterPortServerToEtcd registers impl as authority.Port, and
+// publishes the server in etcd under the key "authority/port" while it serves.
 func RegisterPortServerToEtcd(server *runtime.Server, impl PortServer, opts ...runtime.RegisterOption) {
 	RegisterPortServer(server, impl)
 	server.Publish(&Port_EtcdServiceDesc, opts...)
 }
 
-// V4_EtcdServiceDesc says how authority.V4 is found in etcd, under the key
+// V4_EtcdServiceDesc describes authority.V4 in etcd, under the key
 // "authority/v4".
 var V4_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "authority.V4",
@@ -75,8 +75,8 @@ var V4_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewV4ClientFromEtcd returns a client that calls the servers of authority.V4
-// that etcd has under the key "authority/v4". It does no I/O; its connection
+// NewV4ClientFromEtcd returns a client for the servers of authority.V4
+// in etcd under the key "authority/v4". It does no I/O; its connection
 // is closed with the registry.
 func NewV4ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (V4Client, error) {
 	conn, err := registry.NewClient(&V4_EtcdServiceDesc, opts...)
@@ -86,14 +86,14 @@ func NewV4ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (V
 	return NewV4Client(conn), nil
 }
 
-// RegisterV4ServerToEtcd has the server serve authority.V4 with impl and
-// announce itself in etcd under the key "authority/v4" while it serves.
+// RegisterV4ServerToEtcd registers impl as authority.V4, and
+// publishes the server in etcd under the key "authority/v4" while it serves.
 func RegisterV4ServerToEtcd(server *runtime.Server, impl V4Server, opts ...runtime.RegisterOption) {
 	RegisterV4Server(server, impl)
 	server.Publish(&V4_EtcdServiceDesc, opts...)
 }
 
-// V6_EtcdServiceDesc says how authority.V6 is found in etcd, under the key
+// V6_EtcdServiceDesc describes authority.V6 in etcd, under the key
 // "authority/v6".
 var V6_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "authority.V6",
@@ -102,8 +102,8 @@ var V6_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewV6ClientFromEtcd returns a client that calls the servers of authority.V6
-// that etcd has under the key "authority/v6". It does no I/O; its connection
+// NewV6ClientFromEtcd returns a client for the servers of authority.V6
+// in etcd under the key "authority/v6". It does no I/O; its connection
 // is closed with the registry.
 func NewV6ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (V6Client, error) {
 	conn, err := registry.NewClient(&V6_EtcdServiceDesc, opts...)
@@ -113,8 +113,8 @@ func NewV6ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (V
 	return NewV6Client(conn), nil
 }
 
-// RegisterV6ServerToEtcd has the server serve authority.V6 with impl and
-// announce itself in etcd under the key "authority/v6" while it serves.
+// RegisterV6ServerToEtcd registers impl as authority.V6, and
+// publishes the server in etcd under the key "authority/v6" while it serves.
 func RegisterV6ServerToEtcd(server *runtime.Server, impl V6Server, opts ...runtime.RegisterOption) {
 	RegisterV6Server(server, impl)
 	server.Publish(&V6_EtcdServiceDesc, opts...)

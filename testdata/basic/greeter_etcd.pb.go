@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Greeter_EtcdServiceDesc says how basic.Greeter is found in etcd, under the key
+// Greeter_EtcdServiceDesc describes basic.Greeter in etcd, under the key
 // "helloworld/greeter".
 var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "basic.Greeter",
@@ -20,8 +20,8 @@ var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewGreeterClientFromEtcd returns a client that calls the servers of basic.Greeter
-// that etcd has under the key "helloworld/greeter". It does no I/O; its connection
+// NewGreeterClientFromEtcd returns a client for the servers of basic.Greeter
+// in etcd under the key "helloworld/greeter". It does no I/O; its connection
 // is closed with the registry.
 func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterClient, error) {
 	conn, err := registry.NewClient(&Greeter_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewGreeterClient(conn), nil
 }
 
-// RegisterGreeterServerToEtcd has the server serve basic.Greeter with impl and
-// announce itself in etcd under the key "helloworld/greeter" while it serves.
+// RegisterGreeterServerToEtcd registers impl as basic.Greeter, and
+// publishes the server in etcd under the key "helloworld/greeter" while it serves.
 func RegisterGreeterServerToEtcd(server *runtime.Server, impl GreeterServer, opts ...runtime.RegisterOption) {
 	RegisterGreeterServer(server, impl)
 	server.Publish(&Greeter_EtcdServiceDesc, opts...)

@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Comments_EtcdServiceDesc says how comments.Comments is found in etcd, under the key
+// Comments_EtcdServiceDesc describes comments.Comments in etcd, under the key
 // "comments".
 var Comments_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "comments.Comments",
@@ -20,8 +20,8 @@ var Comments_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewCommentsClientFromEtcd returns a client that calls the servers of comments.Comments
-// that etcd has under the key "comments". It does no I/O; its connection
+// NewCommentsClientFromEtcd returns a client for the servers of comments.Comments
+// in etcd under the key "comments". It does no I/O; its connection
 // is closed with the registry.
 func NewCommentsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (CommentsClient, error) {
 	conn, err := registry.NewClient(&Comments_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewCommentsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewCommentsClient(conn), nil
 }
 
-// RegisterCommentsServerToEtcd has the server serve comments.Comments with impl and
-// announce itself in etcd under the key "comments" while it serves.
+// RegisterCommentsServerToEtcd registers impl as comments.Comments, and
+// publishes the server in etcd under the key "comments" while it serves.
 func RegisterCommentsServerToEtcd(server *runtime.Server, impl CommentsServer, opts ...runtime.RegisterOption) {
 	RegisterCommentsServer(server, impl)
 	server.Publish(&Comments_EtcdServiceDesc, opts...)

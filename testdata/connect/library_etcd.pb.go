@@ -11,11 +11,11 @@ import (
 	time "time"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Library_EtcdServiceDesc says how connect.Library is found in etcd, under the key
+// Library_EtcdServiceDesc describes connect.Library in etcd, under the key
 // "connect/library".
 var Library_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "connect.Library",
@@ -24,12 +24,12 @@ var Library_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],"methodConfig":[{"name":[{"service":"connect.Library"}],"waitForReady":true,"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"connect.Library","method":"Borrow"}],"timeout":"5s","waitForReady":true,"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
 }
 
-// NewLibraryClientFromEtcd returns a client that calls the servers of connect.Library
-// that etcd has under the key "connect/library". It does no I/O; its connection
+// NewLibraryClientFromEtcd returns a client for the servers of connect.Library
+// in etcd under the key "connect/library". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewLibraryClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LibraryClient, error) {
 	conn, err := registry.NewClient(&Library_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -38,8 +38,8 @@ func NewLibraryClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return library_affinityClient{NewLibraryClient(conn)}, nil
 }
 
-// RegisterLibraryServerToEtcd has the server serve connect.Library with impl and
-// announce itself in etcd under the key "connect/library" while it serves.
+// RegisterLibraryServerToEtcd registers impl as connect.Library, and
+// publishes the server in etcd under the key "connect/library" while it serves.
 func RegisterLibraryServerToEtcd(server *runtime.Server, impl LibraryServer, opts ...runtime.RegisterOption) {
 	RegisterLibraryServer(server, impl)
 	server.Publish(&Library_EtcdServiceDesc, opts...)
@@ -72,7 +72,7 @@ func (c library_affinityClient) Search(ctx context.Context, in *SearchRequest, o
 	return c.library_plainClient.Search(ctx, in, opts...)
 }
 
-// Desk_EtcdServiceDesc says how connect.Desk is found in etcd, under the key
+// Desk_EtcdServiceDesc describes connect.Desk in etcd, under the key
 // "connect/desk".
 var Desk_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "connect.Desk",
@@ -86,8 +86,8 @@ var Desk_EtcdServiceDesc = runtime.ServiceDesc{
 	},
 }
 
-// NewDeskClientFromEtcd returns a client that calls the servers of connect.Desk
-// that etcd has under the key "connect/desk". It does no I/O; its connection
+// NewDeskClientFromEtcd returns a client for the servers of connect.Desk
+// in etcd under the key "connect/desk". It does no I/O; its connection
 // is closed with the registry.
 func NewDeskClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (DeskClient, error) {
 	conn, err := registry.NewClient(&Desk_EtcdServiceDesc, opts...)
@@ -97,8 +97,8 @@ func NewDeskClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewDeskClient(conn), nil
 }
 
-// RegisterDeskServerToEtcd has the server serve connect.Desk with impl and
-// announce itself in etcd under the key "connect/desk" while it serves.
+// RegisterDeskServerToEtcd registers impl as connect.Desk, and
+// publishes the server in etcd under the key "connect/desk" while it serves.
 func RegisterDeskServerToEtcd(server *runtime.Server, impl DeskServer, opts ...runtime.RegisterOption) {
 	RegisterDeskServer(server, impl)
 	server.Publish(&Desk_EtcdServiceDesc, opts...)

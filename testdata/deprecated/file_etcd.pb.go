@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// File_EtcdServiceDesc says how deprecated.File is found in etcd, under the key
+// File_EtcdServiceDesc describes deprecated.File in etcd, under the key
 // "deprecated/file".
 var File_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "deprecated.File",
@@ -20,8 +20,8 @@ var File_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewFileClientFromEtcd returns a client that calls the servers of deprecated.File
-// that etcd has under the key "deprecated/file". It does no I/O; its connection
+// NewFileClientFromEtcd returns a client for the servers of deprecated.File
+// in etcd under the key "deprecated/file". It does no I/O; its connection
 // is closed with the registry.
 func NewFileClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (FileClient, error) {
 	conn, err := registry.NewClient(&File_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewFileClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewFileClient(conn), nil
 }
 
-// RegisterFileServerToEtcd has the server serve deprecated.File with impl and
-// announce itself in etcd under the key "deprecated/file" while it serves.
+// RegisterFileServerToEtcd registers impl as deprecated.File, and
+// publishes the server in etcd under the key "deprecated/file" while it serves.
 func RegisterFileServerToEtcd(server *runtime.Server, impl FileServer, opts ...runtime.RegisterOption) {
 	RegisterFileServer(server, impl)
 	server.Publish(&File_EtcdServiceDesc, opts...)

@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Old_EtcdServiceDesc says how deprecated.Old is found in etcd, under the key
+// Old_EtcdServiceDesc describes deprecated.Old in etcd, under the key
 // "deprecated/old".
 var Old_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "deprecated.Old",
@@ -20,8 +20,8 @@ var Old_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewOldClientFromEtcd returns a client that calls the servers of deprecated.Old
-// that etcd has under the key "deprecated/old". It does no I/O; its connection
+// NewOldClientFromEtcd returns a client for the servers of deprecated.Old
+// in etcd under the key "deprecated/old". It does no I/O; its connection
 // is closed with the registry.
 //
 // Deprecated: Do not use.
@@ -33,8 +33,8 @@ func NewOldClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (
 	return NewOldClient(conn), nil
 }
 
-// RegisterOldServerToEtcd has the server serve deprecated.Old with impl and
-// announce itself in etcd under the key "deprecated/old" while it serves.
+// RegisterOldServerToEtcd registers impl as deprecated.Old, and
+// publishes the server in etcd under the key "deprecated/old" while it serves.
 //
 // Deprecated: Do not use.
 func RegisterOldServerToEtcd(server *runtime.Server, impl OldServer, opts ...runtime.RegisterOption) {
@@ -42,7 +42,7 @@ func RegisterOldServerToEtcd(server *runtime.Server, impl OldServer, opts ...run
 	server.Publish(&Old_EtcdServiceDesc, opts...)
 }
 
-// New_EtcdServiceDesc says how deprecated.New is found in etcd, under the key
+// New_EtcdServiceDesc describes deprecated.New in etcd, under the key
 // "deprecated/new".
 var New_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "deprecated.New",
@@ -50,8 +50,8 @@ var New_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewNewClientFromEtcd returns a client that calls the servers of deprecated.New
-// that etcd has under the key "deprecated/new". It does no I/O; its connection
+// NewNewClientFromEtcd returns a client for the servers of deprecated.New
+// in etcd under the key "deprecated/new". It does no I/O; its connection
 // is closed with the registry.
 func NewNewClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (NewClient, error) {
 	conn, err := registry.NewClient(&New_EtcdServiceDesc, opts...)
@@ -61,8 +61,8 @@ func NewNewClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (
 	return NewNewClient(conn), nil
 }
 
-// RegisterNewServerToEtcd has the server serve deprecated.New with impl and
-// announce itself in etcd under the key "deprecated/new" while it serves.
+// RegisterNewServerToEtcd registers impl as deprecated.New, and
+// publishes the server in etcd under the key "deprecated/new" while it serves.
 func RegisterNewServerToEtcd(server *runtime.Server, impl NewServer, opts ...runtime.RegisterOption) {
 	RegisterNewServer(server, impl)
 	server.Publish(&New_EtcdServiceDesc, opts...)

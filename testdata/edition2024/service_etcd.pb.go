@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Edition2024_EtcdServiceDesc says how edition2024.Edition2024 is found in etcd, under the key
+// Edition2024_EtcdServiceDesc describes edition2024.Edition2024 in etcd, under the key
 // "edition2024".
 var Edition2024_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "edition2024.Edition2024",
@@ -20,8 +20,8 @@ var Edition2024_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"edition2024.Edition2024","method":"Get"}],"timeout":"1s"}]}`,
 }
 
-// NewEdition2024ClientFromEtcd returns a client that calls the servers of edition2024.Edition2024
-// that etcd has under the key "edition2024". It does no I/O; its connection
+// NewEdition2024ClientFromEtcd returns a client for the servers of edition2024.Edition2024
+// in etcd under the key "edition2024". It does no I/O; its connection
 // is closed with the registry.
 func NewEdition2024ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (Edition2024Client, error) {
 	conn, err := registry.NewClient(&Edition2024_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewEdition2024ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 	return NewEdition2024Client(conn), nil
 }
 
-// RegisterEdition2024ServerToEtcd has the server serve edition2024.Edition2024 with impl and
-// announce itself in etcd under the key "edition2024" while it serves.
+// RegisterEdition2024ServerToEtcd registers impl as edition2024.Edition2024, and
+// publishes the server in etcd under the key "edition2024" while it serves.
 func RegisterEdition2024ServerToEtcd(server *runtime.Server, impl Edition2024Server, opts ...runtime.RegisterOption) {
 	RegisterEdition2024Server(server, impl)
 	server.Publish(&Edition2024_EtcdServiceDesc, opts...)

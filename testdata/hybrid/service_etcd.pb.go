@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Service_EtcdServiceDesc says how hybrid.Service is found in etcd, under the key
+// Service_EtcdServiceDesc describes hybrid.Service in etcd, under the key
 // "hybrid".
 var Service_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "hybrid.Service",
@@ -20,8 +20,8 @@ var Service_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewServiceClientFromEtcd returns a client that calls the servers of hybrid.Service
-// that etcd has under the key "hybrid". It does no I/O; its connection
+// NewServiceClientFromEtcd returns a client for the servers of hybrid.Service
+// in etcd under the key "hybrid". It does no I/O; its connection
 // is closed with the registry.
 func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ServiceClient, error) {
 	conn, err := registry.NewClient(&Service_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewServiceClient(conn), nil
 }
 
-// RegisterServiceServerToEtcd has the server serve hybrid.Service with impl and
-// announce itself in etcd under the key "hybrid" while it serves.
+// RegisterServiceServerToEtcd registers impl as hybrid.Service, and
+// publishes the server in etcd under the key "hybrid" while it serves.
 func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opts ...runtime.RegisterOption) {
 	RegisterServiceServer(server, impl)
 	server.Publish(&Service_EtcdServiceDesc, opts...)

@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Labelled_EtcdServiceDesc says how lanes.Labelled is found in etcd, under the key
+// Labelled_EtcdServiceDesc describes lanes.Labelled in etcd, under the key
 // "lanes/labelled".
 var Labelled_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "lanes.Labelled",
@@ -20,8 +20,8 @@ var Labelled_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}],"childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewLabelledClientFromEtcd returns a client that calls the servers of lanes.Labelled
-// that etcd has under the key "lanes/labelled". It does no I/O; its connection
+// NewLabelledClientFromEtcd returns a client for the servers of lanes.Labelled
+// in etcd under the key "lanes/labelled". It does no I/O; its connection
 // is closed with the registry.
 func NewLabelledClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LabelledClient, error) {
 	conn, err := registry.NewClient(&Labelled_EtcdServiceDesc, opts...)
@@ -31,14 +31,14 @@ func NewLabelledClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewLabelledClient(conn), nil
 }
 
-// RegisterLabelledServerToEtcd has the server serve lanes.Labelled with impl and
-// announce itself in etcd under the key "lanes/labelled" while it serves.
+// RegisterLabelledServerToEtcd registers impl as lanes.Labelled, and
+// publishes the server in etcd under the key "lanes/labelled" while it serves.
 func RegisterLabelledServerToEtcd(server *runtime.Server, impl LabelledServer, opts ...runtime.RegisterOption) {
 	RegisterLabelledServer(server, impl)
 	server.Publish(&Labelled_EtcdServiceDesc, opts...)
 }
 
-// Named_EtcdServiceDesc says how lanes.Named is found in etcd, under the key
+// Named_EtcdServiceDesc describes lanes.Named in etcd, under the key
 // "lanes/named".
 var Named_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "lanes.Named",
@@ -46,8 +46,8 @@ var Named_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"route":[{"lane":"beta","match":{"tier":"\"gold\"","version":"v2"},"strict":true},{"label":"lane","strict":true}],"laneHeader":"x-lane","childPolicy":[{"least_request_experimental":{}}]}}]}`,
 }
 
-// NewNamedClientFromEtcd returns a client that calls the servers of lanes.Named
-// that etcd has under the key "lanes/named". It does no I/O; its connection
+// NewNamedClientFromEtcd returns a client for the servers of lanes.Named
+// in etcd under the key "lanes/named". It does no I/O; its connection
 // is closed with the registry.
 func NewNamedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (NamedClient, error) {
 	conn, err := registry.NewClient(&Named_EtcdServiceDesc, opts...)
@@ -57,8 +57,8 @@ func NewNamedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewNamedClient(conn), nil
 }
 
-// RegisterNamedServerToEtcd has the server serve lanes.Named with impl and
-// announce itself in etcd under the key "lanes/named" while it serves.
+// RegisterNamedServerToEtcd registers impl as lanes.Named, and
+// publishes the server in etcd under the key "lanes/named" while it serves.
 func RegisterNamedServerToEtcd(server *runtime.Server, impl NamedServer, opts ...runtime.RegisterOption) {
 	RegisterNamedServer(server, impl)
 	server.Publish(&Named_EtcdServiceDesc, opts...)

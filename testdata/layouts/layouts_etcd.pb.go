@@ -9,11 +9,11 @@ import (
 	time "time"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Unspecified_EtcdServiceDesc says how layouts.Unspecified is found in etcd, under the key
+// Unspecified_EtcdServiceDesc describes layouts.Unspecified in etcd, under the key
 // "layouts/unspecified".
 var Unspecified_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.Unspecified",
@@ -21,8 +21,8 @@ var Unspecified_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewUnspecifiedClientFromEtcd returns a client that calls the servers of layouts.Unspecified
-// that etcd has under the key "layouts/unspecified". It does no I/O; its connection
+// NewUnspecifiedClientFromEtcd returns a client for the servers of layouts.Unspecified
+// in etcd under the key "layouts/unspecified". It does no I/O; its connection
 // is closed with the registry.
 func NewUnspecifiedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (UnspecifiedClient, error) {
 	conn, err := registry.NewClient(&Unspecified_EtcdServiceDesc, opts...)
@@ -32,14 +32,14 @@ func NewUnspecifiedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 	return NewUnspecifiedClient(conn), nil
 }
 
-// RegisterUnspecifiedServerToEtcd has the server serve layouts.Unspecified with impl and
-// announce itself in etcd under the key "layouts/unspecified" while it serves.
+// RegisterUnspecifiedServerToEtcd registers impl as layouts.Unspecified, and
+// publishes the server in etcd under the key "layouts/unspecified" while it serves.
 func RegisterUnspecifiedServerToEtcd(server *runtime.Server, impl UnspecifiedServer, opts ...runtime.RegisterOption) {
 	RegisterUnspecifiedServer(server, impl)
 	server.Publish(&Unspecified_EtcdServiceDesc, opts...)
 }
 
-// EndpointJson_EtcdServiceDesc says how layouts.EndpointJson is found in etcd, under the key
+// EndpointJson_EtcdServiceDesc describes layouts.EndpointJson in etcd, under the key
 // "layouts/endpoint_json".
 var EndpointJson_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.EndpointJson",
@@ -49,8 +49,8 @@ var EndpointJson_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewEndpointJsonClientFromEtcd returns a client that calls the servers of layouts.EndpointJson
-// that etcd has under the key "layouts/endpoint_json". It does no I/O; its connection
+// NewEndpointJsonClientFromEtcd returns a client for the servers of layouts.EndpointJson
+// in etcd under the key "layouts/endpoint_json". It does no I/O; its connection
 // is closed with the registry.
 func NewEndpointJsonClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (EndpointJsonClient, error) {
 	conn, err := registry.NewClient(&EndpointJson_EtcdServiceDesc, opts...)
@@ -60,14 +60,14 @@ func NewEndpointJsonClientFromEtcd(registry *runtime.Registry, opts ...grpc.Dial
 	return NewEndpointJsonClient(conn), nil
 }
 
-// RegisterEndpointJsonServerToEtcd has the server serve layouts.EndpointJson with impl and
-// announce itself in etcd under the key "layouts/endpoint_json" while it serves.
+// RegisterEndpointJsonServerToEtcd registers impl as layouts.EndpointJson, and
+// publishes the server in etcd under the key "layouts/endpoint_json" while it serves.
 func RegisterEndpointJsonServerToEtcd(server *runtime.Server, impl EndpointJsonServer, opts ...runtime.RegisterOption) {
 	RegisterEndpointJsonServer(server, impl)
 	server.Publish(&EndpointJson_EtcdServiceDesc, opts...)
 }
 
-// Plain_EtcdServiceDesc says how layouts.Plain is found in etcd, under the key
+// Plain_EtcdServiceDesc describes layouts.Plain in etcd, under the key
 // "layouts/plain".
 var Plain_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.Plain",
@@ -77,8 +77,8 @@ var Plain_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewPlainClientFromEtcd returns a client that calls the servers of layouts.Plain
-// that etcd has under the key "layouts/plain". It does no I/O; its connection
+// NewPlainClientFromEtcd returns a client for the servers of layouts.Plain
+// in etcd under the key "layouts/plain". It does no I/O; its connection
 // is closed with the registry.
 func NewPlainClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (PlainClient, error) {
 	conn, err := registry.NewClient(&Plain_EtcdServiceDesc, opts...)
@@ -88,14 +88,14 @@ func NewPlainClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewPlainClient(conn), nil
 }
 
-// RegisterPlainServerToEtcd has the server serve layouts.Plain with impl and
-// announce itself in etcd under the key "layouts/plain" while it serves.
+// RegisterPlainServerToEtcd registers impl as layouts.Plain, and
+// publishes the server in etcd under the key "layouts/plain" while it serves.
 func RegisterPlainServerToEtcd(server *runtime.Server, impl PlainServer, opts ...runtime.RegisterOption) {
 	RegisterPlainServer(server, impl)
 	server.Publish(&Plain_EtcdServiceDesc, opts...)
 }
 
-// LeaseSuffix_EtcdServiceDesc says how layouts.LeaseSuffix is found in etcd, under the key
+// LeaseSuffix_EtcdServiceDesc describes layouts.LeaseSuffix in etcd, under the key
 // "layouts/lease_suffix".
 var LeaseSuffix_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.LeaseSuffix",
@@ -105,8 +105,8 @@ var LeaseSuffix_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewLeaseSuffixClientFromEtcd returns a client that calls the servers of layouts.LeaseSuffix
-// that etcd has under the key "layouts/lease_suffix". It does no I/O; its connection
+// NewLeaseSuffixClientFromEtcd returns a client for the servers of layouts.LeaseSuffix
+// in etcd under the key "layouts/lease_suffix". It does no I/O; its connection
 // is closed with the registry.
 func NewLeaseSuffixClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LeaseSuffixClient, error) {
 	conn, err := registry.NewClient(&LeaseSuffix_EtcdServiceDesc, opts...)
@@ -116,14 +116,14 @@ func NewLeaseSuffixClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 	return NewLeaseSuffixClient(conn), nil
 }
 
-// RegisterLeaseSuffixServerToEtcd has the server serve layouts.LeaseSuffix with impl and
-// announce itself in etcd under the key "layouts/lease_suffix" while it serves.
+// RegisterLeaseSuffixServerToEtcd registers impl as layouts.LeaseSuffix, and
+// publishes the server in etcd under the key "layouts/lease_suffix" while it serves.
 func RegisterLeaseSuffixServerToEtcd(server *runtime.Server, impl LeaseSuffixServer, opts ...runtime.RegisterOption) {
 	RegisterLeaseSuffixServer(server, impl)
 	server.Publish(&LeaseSuffix_EtcdServiceDesc, opts...)
 }
 
-// GoZero_EtcdServiceDesc says how layouts.GoZero is found in etcd, under the key
+// GoZero_EtcdServiceDesc describes layouts.GoZero in etcd, under the key
 // "layouts/go_zero".
 var GoZero_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.GoZero",
@@ -133,8 +133,8 @@ var GoZero_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewGoZeroClientFromEtcd returns a client that calls the servers of layouts.GoZero
-// that etcd has under the key "layouts/go_zero". It does no I/O; its connection
+// NewGoZeroClientFromEtcd returns a client for the servers of layouts.GoZero
+// in etcd under the key "layouts/go_zero". It does no I/O; its connection
 // is closed with the registry.
 func NewGoZeroClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GoZeroClient, error) {
 	conn, err := registry.NewClient(&GoZero_EtcdServiceDesc, opts...)
@@ -144,14 +144,14 @@ func NewGoZeroClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return NewGoZeroClient(conn), nil
 }
 
-// RegisterGoZeroServerToEtcd has the server serve layouts.GoZero with impl and
-// announce itself in etcd under the key "layouts/go_zero" while it serves.
+// RegisterGoZeroServerToEtcd registers impl as layouts.GoZero, and
+// publishes the server in etcd under the key "layouts/go_zero" while it serves.
 func RegisterGoZeroServerToEtcd(server *runtime.Server, impl GoZeroServer, opts ...runtime.RegisterOption) {
 	RegisterGoZeroServer(server, impl)
 	server.Publish(&GoZero_EtcdServiceDesc, opts...)
 }
 
-// Kratos_EtcdServiceDesc says how layouts.Kratos is found in etcd, under the key
+// Kratos_EtcdServiceDesc describes layouts.Kratos in etcd, under the key
 // "layouts/kratos".
 var Kratos_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.Kratos",
@@ -161,8 +161,8 @@ var Kratos_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewKratosClientFromEtcd returns a client that calls the servers of layouts.Kratos
-// that etcd has under the key "layouts/kratos". It does no I/O; its connection
+// NewKratosClientFromEtcd returns a client for the servers of layouts.Kratos
+// in etcd under the key "layouts/kratos". It does no I/O; its connection
 // is closed with the registry.
 func NewKratosClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (KratosClient, error) {
 	conn, err := registry.NewClient(&Kratos_EtcdServiceDesc, opts...)
@@ -172,14 +172,14 @@ func NewKratosClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return NewKratosClient(conn), nil
 }
 
-// RegisterKratosServerToEtcd has the server serve layouts.Kratos with impl and
-// announce itself in etcd under the key "layouts/kratos" while it serves.
+// RegisterKratosServerToEtcd registers impl as layouts.Kratos, and
+// publishes the server in etcd under the key "layouts/kratos" while it serves.
 func RegisterKratosServerToEtcd(server *runtime.Server, impl KratosServer, opts ...runtime.RegisterOption) {
 	RegisterKratosServer(server, impl)
 	server.Publish(&Kratos_EtcdServiceDesc, opts...)
 }
 
-// Kitex_EtcdServiceDesc says how layouts.Kitex is found in etcd, under the key
+// Kitex_EtcdServiceDesc describes layouts.Kitex in etcd, under the key
 // "layouts/kitex".
 var Kitex_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.Kitex",
@@ -188,8 +188,8 @@ var Kitex_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewKitexClientFromEtcd returns a client that calls the servers of layouts.Kitex
-// that etcd has under the key "layouts/kitex". It does no I/O; its connection
+// NewKitexClientFromEtcd returns a client for the servers of layouts.Kitex
+// in etcd under the key "layouts/kitex". It does no I/O; its connection
 // is closed with the registry.
 func NewKitexClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (KitexClient, error) {
 	conn, err := registry.NewClient(&Kitex_EtcdServiceDesc, opts...)
@@ -199,14 +199,14 @@ func NewKitexClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewKitexClient(conn), nil
 }
 
-// RegisterKitexServerToEtcd has the server serve layouts.Kitex with impl and
-// announce itself in etcd under the key "layouts/kitex" while it serves.
+// RegisterKitexServerToEtcd registers impl as layouts.Kitex, and
+// publishes the server in etcd under the key "layouts/kitex" while it serves.
 func RegisterKitexServerToEtcd(server *runtime.Server, impl KitexServer, opts ...runtime.RegisterOption) {
 	RegisterKitexServer(server, impl)
 	server.Publish(&Kitex_EtcdServiceDesc, opts...)
 }
 
-// GoFrame_EtcdServiceDesc says how layouts.GoFrame is found in etcd, under the key
+// GoFrame_EtcdServiceDesc describes layouts.GoFrame in etcd, under the key
 // "/service/default/default/layouts/latest".
 var GoFrame_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.GoFrame",
@@ -216,8 +216,8 @@ var GoFrame_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewGoFrameClientFromEtcd returns a client that calls the servers of layouts.GoFrame
-// that etcd has under the key "/service/default/default/layouts/latest". It does no I/O; its connection
+// NewGoFrameClientFromEtcd returns a client for the servers of layouts.GoFrame
+// in etcd under the key "/service/default/default/layouts/latest". It does no I/O; its connection
 // is closed with the registry.
 func NewGoFrameClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GoFrameClient, error) {
 	conn, err := registry.NewClient(&GoFrame_EtcdServiceDesc, opts...)
@@ -227,14 +227,14 @@ func NewGoFrameClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewGoFrameClient(conn), nil
 }
 
-// RegisterGoFrameServerToEtcd has the server serve layouts.GoFrame with impl and
-// announce itself in etcd under the key "/service/default/default/layouts/latest" while it serves.
+// RegisterGoFrameServerToEtcd registers impl as layouts.GoFrame, and
+// publishes the server in etcd under the key "/service/default/default/layouts/latest" while it serves.
 func RegisterGoFrameServerToEtcd(server *runtime.Server, impl GoFrameServer, opts ...runtime.RegisterOption) {
 	RegisterGoFrameServer(server, impl)
 	server.Publish(&GoFrame_EtcdServiceDesc, opts...)
 }
 
-// GoMicro_EtcdServiceDesc says how layouts.GoMicro is found in etcd, under the key
+// GoMicro_EtcdServiceDesc describes layouts.GoMicro in etcd, under the key
 // "/micro/registry/layouts".
 var GoMicro_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "layouts.GoMicro",
@@ -243,8 +243,8 @@ var GoMicro_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewGoMicroClientFromEtcd returns a client that calls the servers of layouts.GoMicro
-// that etcd has under the key "/micro/registry/layouts". It does no I/O; its connection
+// NewGoMicroClientFromEtcd returns a client for the servers of layouts.GoMicro
+// in etcd under the key "/micro/registry/layouts". It does no I/O; its connection
 // is closed with the registry.
 func NewGoMicroClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GoMicroClient, error) {
 	conn, err := registry.NewClient(&GoMicro_EtcdServiceDesc, opts...)
@@ -254,14 +254,14 @@ func NewGoMicroClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewGoMicroClient(conn), nil
 }
 
-// RegisterGoMicroServerToEtcd has the server serve layouts.GoMicro with impl and
-// announce itself in etcd under the key "/micro/registry/layouts" while it serves.
+// RegisterGoMicroServerToEtcd registers impl as layouts.GoMicro, and
+// publishes the server in etcd under the key "/micro/registry/layouts" while it serves.
 func RegisterGoMicroServerToEtcd(server *runtime.Server, impl GoMicroServer, opts ...runtime.RegisterOption) {
 	RegisterGoMicroServer(server, impl)
 	server.Publish(&GoMicro_EtcdServiceDesc, opts...)
 }
 
-// HomeMade_EtcdServiceDesc says how layouts.HomeMade is found in etcd, under the key
+// HomeMade_EtcdServiceDesc describes layouts.HomeMade in etcd, under the key
 // "layouts/home_made".
 var HomeMade_EtcdServiceDesc = runtime.ServiceDesc{
 	Name: "layouts.HomeMade",
@@ -278,8 +278,8 @@ var HomeMade_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewHomeMadeClientFromEtcd returns a client that calls the servers of layouts.HomeMade
-// that etcd has under the key "layouts/home_made". It does no I/O; its connection
+// NewHomeMadeClientFromEtcd returns a client for the servers of layouts.HomeMade
+// in etcd under the key "layouts/home_made". It does no I/O; its connection
 // is closed with the registry.
 func NewHomeMadeClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (HomeMadeClient, error) {
 	conn, err := registry.NewClient(&HomeMade_EtcdServiceDesc, opts...)
@@ -289,14 +289,14 @@ func NewHomeMadeClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewHomeMadeClient(conn), nil
 }
 
-// RegisterHomeMadeServerToEtcd has the server serve layouts.HomeMade with impl and
-// announce itself in etcd under the key "layouts/home_made" while it serves.
+// RegisterHomeMadeServerToEtcd registers impl as layouts.HomeMade, and
+// publishes the server in etcd under the key "layouts/home_made" while it serves.
 func RegisterHomeMadeServerToEtcd(server *runtime.Server, impl HomeMadeServer, opts ...runtime.RegisterOption) {
 	RegisterHomeMadeServer(server, impl)
 	server.Publish(&HomeMade_EtcdServiceDesc, opts...)
 }
 
-// HostAndPort_EtcdServiceDesc says how layouts.HostAndPort is found in etcd, under the key
+// HostAndPort_EtcdServiceDesc describes layouts.HostAndPort in etcd, under the key
 // "layouts/host_and_port".
 var HostAndPort_EtcdServiceDesc = runtime.ServiceDesc{
 	Name: "layouts.HostAndPort",
@@ -308,8 +308,8 @@ var HostAndPort_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewHostAndPortClientFromEtcd returns a client that calls the servers of layouts.HostAndPort
-// that etcd has under the key "layouts/host_and_port". It does no I/O; its connection
+// NewHostAndPortClientFromEtcd returns a client for the servers of layouts.HostAndPort
+// in etcd under the key "layouts/host_and_port". It does no I/O; its connection
 // is closed with the registry.
 func NewHostAndPortClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (HostAndPortClient, error) {
 	conn, err := registry.NewClient(&HostAndPort_EtcdServiceDesc, opts...)
@@ -319,8 +319,8 @@ func NewHostAndPortClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 	return NewHostAndPortClient(conn), nil
 }
 
-// RegisterHostAndPortServerToEtcd has the server serve layouts.HostAndPort with impl and
-// announce itself in etcd under the key "layouts/host_and_port" while it serves.
+// RegisterHostAndPortServerToEtcd registers impl as layouts.HostAndPort, and
+// publishes the server in etcd under the key "layouts/host_and_port" while it serves.
 func RegisterHostAndPortServerToEtcd(server *runtime.Server, impl HostAndPortServer, opts ...runtime.RegisterOption) {
 	RegisterHostAndPortServer(server, impl)
 	server.Publish(&HostAndPort_EtcdServiceDesc, opts...)

@@ -11,11 +11,11 @@ import (
 	time "time"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Counter_EtcdServiceDesc says how leader.Counter is found in etcd, under the key
+// Counter_EtcdServiceDesc describes leader.Counter in etcd, under the key
 // "leader/counter".
 var Counter_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "leader.Counter",
@@ -28,8 +28,8 @@ var Counter_EtcdServiceDesc = runtime.ServiceDesc{
 	},
 }
 
-// NewCounterClientFromEtcd returns a client that calls the servers of leader.Counter
-// that etcd has under the key "leader/counter". It does no I/O; its connection
+// NewCounterClientFromEtcd returns a client for the servers of leader.Counter
+// in etcd under the key "leader/counter". It does no I/O; its connection
 // is closed with the registry.
 func NewCounterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (CounterClient, error) {
 	conn, err := registry.NewClient(&Counter_EtcdServiceDesc, opts...)
@@ -39,14 +39,14 @@ func NewCounterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewCounterClient(conn), nil
 }
 
-// RegisterCounterServerToEtcd has the server serve leader.Counter with impl and
-// announce itself in etcd under the key "leader/counter" while it serves.
+// RegisterCounterServerToEtcd registers impl as leader.Counter, and
+// publishes the server in etcd under the key "leader/counter" while it serves.
 func RegisterCounterServerToEtcd(server *runtime.Server, impl CounterServer, opts ...runtime.RegisterOption) {
 	RegisterCounterServer(server, impl)
 	server.Publish(&Counter_EtcdServiceDesc, opts...)
 }
 
-// Schedule_EtcdServiceDesc says how leader.Schedule is found in etcd, under the key
+// Schedule_EtcdServiceDesc describes leader.Schedule in etcd, under the key
 // "leader/schedule".
 var Schedule_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "leader.Schedule",
@@ -57,12 +57,12 @@ var Schedule_EtcdServiceDesc = runtime.ServiceDesc{
 	},
 }
 
-// NewScheduleClientFromEtcd returns a client that calls the servers of leader.Schedule
-// that etcd has under the key "leader/schedule". It does no I/O; its connection
+// NewScheduleClientFromEtcd returns a client for the servers of leader.Schedule
+// in etcd under the key "leader/schedule". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewScheduleClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ScheduleClient, error) {
 	conn, err := registry.NewClient(&Schedule_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -71,8 +71,8 @@ func NewScheduleClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return schedule_affinityClient{NewScheduleClient(conn)}, nil
 }
 
-// RegisterScheduleServerToEtcd has the server serve leader.Schedule with impl and
-// announce itself in etcd under the key "leader/schedule" while it serves.
+// RegisterScheduleServerToEtcd registers impl as leader.Schedule, and
+// publishes the server in etcd under the key "leader/schedule" while it serves.
 func RegisterScheduleServerToEtcd(server *runtime.Server, impl ScheduleServer, opts ...runtime.RegisterOption) {
 	RegisterScheduleServer(server, impl)
 	server.Publish(&Schedule_EtcdServiceDesc, opts...)

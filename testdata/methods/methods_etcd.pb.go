@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Methods_EtcdServiceDesc says how methods.Methods is found in etcd, under the key
+// Methods_EtcdServiceDesc describes methods.Methods in etcd, under the key
 // "methods".
 var Methods_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "methods.Methods",
@@ -20,8 +20,8 @@ var Methods_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"methods.Methods","method":"Timeout"}],"timeout":"1.500s"},{"name":[{"service":"methods.Methods","method":"ShortTimeout"}],"timeout":"0.000000001s"},{"name":[{"service":"methods.Methods","method":"WaitForReady"}],"waitForReady":true},{"name":[{"service":"methods.Methods","method":"Retry"}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.100s","maxBackoff":"1s","backoffMultiplier":1.5,"retryableStatusCodes":["CANCELLED","UNKNOWN","INVALID_ARGUMENT","DEADLINE_EXCEEDED","NOT_FOUND","ALREADY_EXISTS","PERMISSION_DENIED","RESOURCE_EXHAUSTED","FAILED_PRECONDITION","ABORTED","OUT_OF_RANGE","UNIMPLEMENTED","INTERNAL","UNAVAILABLE","DATA_LOSS","UNAUTHENTICATED"]}},{"name":[{"service":"methods.Methods","method":"All"}],"timeout":"3600s","waitForReady":true,"retryPolicy":{"maxAttempts":2,"initialBackoff":"1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
 }
 
-// NewMethodsClientFromEtcd returns a client that calls the servers of methods.Methods
-// that etcd has under the key "methods". It does no I/O; its connection
+// NewMethodsClientFromEtcd returns a client for the servers of methods.Methods
+// in etcd under the key "methods". It does no I/O; its connection
 // is closed with the registry.
 func NewMethodsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (MethodsClient, error) {
 	conn, err := registry.NewClient(&Methods_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewMethodsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewMethodsClient(conn), nil
 }
 
-// RegisterMethodsServerToEtcd has the server serve methods.Methods with impl and
-// announce itself in etcd under the key "methods" while it serves.
+// RegisterMethodsServerToEtcd registers impl as methods.Methods, and
+// publishes the server in etcd under the key "methods" while it serves.
 func RegisterMethodsServerToEtcd(server *runtime.Server, impl MethodsServer, opts ...runtime.RegisterOption) {
 	RegisterMethodsServer(server, impl)
 	server.Publish(&Methods_EtcdServiceDesc, opts...)

@@ -9,11 +9,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// SnakeCaseService_EtcdServiceDesc says how names.snake_case_service is found in etcd, under the key
+// SnakeCaseService_EtcdServiceDesc describes names.snake_case_service in etcd, under the key
 // "names/snake".
 var SnakeCaseService_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "names.snake_case_service",
@@ -21,8 +21,8 @@ var SnakeCaseService_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"names.snake_case_service","method":"get_it"}],"waitForReady":true}]}`,
 }
 
-// NewSnakeCaseServiceClientFromEtcd returns a client that calls the servers of names.snake_case_service
-// that etcd has under the key "names/snake". It does no I/O; its connection
+// NewSnakeCaseServiceClientFromEtcd returns a client for the servers of names.snake_case_service
+// in etcd under the key "names/snake". It does no I/O; its connection
 // is closed with the registry.
 func NewSnakeCaseServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (SnakeCaseServiceClient, error) {
 	conn, err := registry.NewClient(&SnakeCaseService_EtcdServiceDesc, opts...)
@@ -32,14 +32,14 @@ func NewSnakeCaseServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.
 	return NewSnakeCaseServiceClient(conn), nil
 }
 
-// RegisterSnakeCaseServiceServerToEtcd has the server serve names.snake_case_service with impl and
-// announce itself in etcd under the key "names/snake" while it serves.
+// RegisterSnakeCaseServiceServerToEtcd registers impl as names.snake_case_service, and
+// publishes the server in etcd under the key "names/snake" while it serves.
 func RegisterSnakeCaseServiceServerToEtcd(server *runtime.Server, impl SnakeCaseServiceServer, opts ...runtime.RegisterOption) {
 	RegisterSnakeCaseServiceServer(server, impl)
 	server.Publish(&SnakeCaseService_EtcdServiceDesc, opts...)
 }
 
-// Lower_EtcdServiceDesc says how names.lower is found in etcd, under the key
+// Lower_EtcdServiceDesc describes names.lower in etcd, under the key
 // "names/lower".
 var Lower_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "names.lower",
@@ -47,8 +47,8 @@ var Lower_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewLowerClientFromEtcd returns a client that calls the servers of names.lower
-// that etcd has under the key "names/lower". It does no I/O; its connection
+// NewLowerClientFromEtcd returns a client for the servers of names.lower
+// in etcd under the key "names/lower". It does no I/O; its connection
 // is closed with the registry.
 func NewLowerClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LowerClient, error) {
 	conn, err := registry.NewClient(&Lower_EtcdServiceDesc, opts...)
@@ -58,14 +58,14 @@ func NewLowerClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewLowerClient(conn), nil
 }
 
-// RegisterLowerServerToEtcd has the server serve names.lower with impl and
-// announce itself in etcd under the key "names/lower" while it serves.
+// RegisterLowerServerToEtcd registers impl as names.lower, and
+// publishes the server in etcd under the key "names/lower" while it serves.
 func RegisterLowerServerToEtcd(server *runtime.Server, impl LowerServer, opts ...runtime.RegisterOption) {
 	RegisterLowerServer(server, impl)
 	server.Publish(&Lower_EtcdServiceDesc, opts...)
 }
 
-// XUnderscore9_EtcdServiceDesc says how names._Underscore9 is found in etcd, under the key
+// XUnderscore9_EtcdServiceDesc describes names._Underscore9 in etcd, under the key
 // "names/underscore".
 var XUnderscore9_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "names._Underscore9",
@@ -73,8 +73,8 @@ var XUnderscore9_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewXUnderscore9ClientFromEtcd returns a client that calls the servers of names._Underscore9
-// that etcd has under the key "names/underscore". It does no I/O; its connection
+// NewXUnderscore9ClientFromEtcd returns a client for the servers of names._Underscore9
+// in etcd under the key "names/underscore". It does no I/O; its connection
 // is closed with the registry.
 func NewXUnderscore9ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (XUnderscore9Client, error) {
 	conn, err := registry.NewClient(&XUnderscore9_EtcdServiceDesc, opts...)
@@ -84,14 +84,14 @@ func NewXUnderscore9ClientFromEtcd(registry *runtime.Registry, opts ...grpc.Dial
 	return NewXUnderscore9Client(conn), nil
 }
 
-// RegisterXUnderscore9ServerToEtcd has the server serve names._Underscore9 with impl and
-// announce itself in etcd under the key "names/underscore" while it serves.
+// RegisterXUnderscore9ServerToEtcd registers impl as names._Underscore9, and
+// publishes the server in etcd under the key "names/underscore" while it serves.
 func RegisterXUnderscore9ServerToEtcd(server *runtime.Server, impl XUnderscore9Server, opts ...runtime.RegisterOption) {
 	RegisterXUnderscore9Server(server, impl)
 	server.Publish(&XUnderscore9_EtcdServiceDesc, opts...)
 }
 
-// Greeter_EtcdServiceDesc says how names.Greeter is found in etcd, under the key
+// Greeter_EtcdServiceDesc describes names.Greeter in etcd, under the key
 // "names/greeter".
 var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "names.Greeter",
@@ -99,12 +99,12 @@ var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewGreeterClientFromEtcd returns a client that calls the servers of names.Greeter
-// that etcd has under the key "names/greeter". It does no I/O; its connection
+// NewGreeterClientFromEtcd returns a client for the servers of names.Greeter
+// in etcd under the key "names/greeter". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterClient, error) {
 	conn, err := registry.NewClient(&Greeter_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -113,8 +113,8 @@ func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return greeter_affinityClient{NewGreeterClient(conn)}, nil
 }
 
-// RegisterGreeterServerToEtcd has the server serve names.Greeter with impl and
-// announce itself in etcd under the key "names/greeter" while it serves.
+// RegisterGreeterServerToEtcd registers impl as names.Greeter, and
+// publishes the server in etcd under the key "names/greeter" while it serves.
 func RegisterGreeterServerToEtcd(server *runtime.Server, impl GreeterServer, opts ...runtime.RegisterOption) {
 	RegisterGreeterServer(server, impl)
 	server.Publish(&Greeter_EtcdServiceDesc, opts...)
@@ -137,7 +137,7 @@ func (c greeter_affinityClient) Get(ctx context.Context, in *GetRequest, opts ..
 	return c.greeter_plainClient.Get(ctx, in, opts...)
 }
 
-// Guest_EtcdServiceDesc says how names.Guest is found in etcd, under the key
+// Guest_EtcdServiceDesc describes names.Guest in etcd, under the key
 // "names/guest".
 var Guest_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "names.Guest",
@@ -145,12 +145,12 @@ var Guest_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewGuestClientFromEtcd returns a client that calls the servers of names.Guest
-// that etcd has under the key "names/guest". It does no I/O; its connection
+// NewGuestClientFromEtcd returns a client for the servers of names.Guest
+// in etcd under the key "names/guest". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewGuestClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GuestClient, error) {
 	conn, err := registry.NewClient(&Guest_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -159,8 +159,8 @@ func NewGuestClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return guest_affinityClient{NewGuestClient(conn)}, nil
 }
 
-// RegisterGuestServerToEtcd has the server serve names.Guest with impl and
-// announce itself in etcd under the key "names/guest" while it serves.
+// RegisterGuestServerToEtcd registers impl as names.Guest, and
+// publishes the server in etcd under the key "names/guest" while it serves.
 func RegisterGuestServerToEtcd(server *runtime.Server, impl GuestServer, opts ...runtime.RegisterOption) {
 	RegisterGuestServer(server, impl)
 	server.Publish(&Guest_EtcdServiceDesc, opts...)

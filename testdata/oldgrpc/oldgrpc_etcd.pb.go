@@ -9,11 +9,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Service_EtcdServiceDesc says how oldgrpc.Service is found in etcd, under the key
+// Service_EtcdServiceDesc describes oldgrpc.Service in etcd, under the key
 // "oldgrpc".
 var Service_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "oldgrpc.Service",
@@ -21,12 +21,12 @@ var Service_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewServiceClientFromEtcd returns a client that calls the servers of oldgrpc.Service
-// that etcd has under the key "oldgrpc". It does no I/O; its connection
+// NewServiceClientFromEtcd returns a client for the servers of oldgrpc.Service
+// in etcd under the key "oldgrpc". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ServiceClient, error) {
 	conn, err := registry.NewClient(&Service_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -35,8 +35,8 @@ func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return service_affinityClient{NewServiceClient(conn)}, nil
 }
 
-// RegisterServiceServerToEtcd has the server serve oldgrpc.Service with impl and
-// announce itself in etcd under the key "oldgrpc" while it serves.
+// RegisterServiceServerToEtcd registers impl as oldgrpc.Service, and
+// publishes the server in etcd under the key "oldgrpc" while it serves.
 func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opts ...runtime.RegisterOption) {
 	RegisterServiceServer(server, impl)
 	server.Publish(&Service_EtcdServiceDesc, opts...)

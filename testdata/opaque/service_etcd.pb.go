@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Service_EtcdServiceDesc says how opaque.Service is found in etcd, under the key
+// Service_EtcdServiceDesc describes opaque.Service in etcd, under the key
 // "opaque".
 var Service_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "opaque.Service",
@@ -20,8 +20,8 @@ var Service_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewServiceClientFromEtcd returns a client that calls the servers of opaque.Service
-// that etcd has under the key "opaque". It does no I/O; its connection
+// NewServiceClientFromEtcd returns a client for the servers of opaque.Service
+// in etcd under the key "opaque". It does no I/O; its connection
 // is closed with the registry.
 func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ServiceClient, error) {
 	conn, err := registry.NewClient(&Service_EtcdServiceDesc, opts...)
@@ -31,14 +31,14 @@ func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewServiceClient(conn), nil
 }
 
-// RegisterServiceServerToEtcd has the server serve opaque.Service with impl and
-// announce itself in etcd under the key "opaque" while it serves.
+// RegisterServiceServerToEtcd registers impl as opaque.Service, and
+// publishes the server in etcd under the key "opaque" while it serves.
 func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opts ...runtime.RegisterOption) {
 	RegisterServiceServer(server, impl)
 	server.Publish(&Service_EtcdServiceDesc, opts...)
 }
 
-// Kind_EtcdServiceDesc says how opaque.Kind is found in etcd, under the key
+// Kind_EtcdServiceDesc describes opaque.Kind in etcd, under the key
 // "opaque2".
 var Kind_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "opaque.Kind",
@@ -46,8 +46,8 @@ var Kind_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewKindClientFromEtcd returns a client that calls the servers of opaque.Kind
-// that etcd has under the key "opaque2". It does no I/O; its connection
+// NewKindClientFromEtcd returns a client for the servers of opaque.Kind
+// in etcd under the key "opaque2". It does no I/O; its connection
 // is closed with the registry.
 func NewKindClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (KindClient, error) {
 	conn, err := registry.NewClient(&Kind_EtcdServiceDesc, opts...)
@@ -57,8 +57,8 @@ func NewKindClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewKindClient(conn), nil
 }
 
-// RegisterKindServerToEtcd has the server serve opaque.Kind with impl and
-// announce itself in etcd under the key "opaque2" while it serves.
+// RegisterKindServerToEtcd registers impl as opaque.Kind, and
+// publishes the server in etcd under the key "opaque2" while it serves.
 func RegisterKindServerToEtcd(server *runtime.Server, impl KindServer, opts ...runtime.RegisterOption) {
 	RegisterKindServer(server, impl)
 	server.Publish(&Kind_EtcdServiceDesc, opts...)

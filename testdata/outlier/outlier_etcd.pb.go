@@ -9,11 +9,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Failures_EtcdServiceDesc says how outlier.Failures is found in etcd, under the key
+// Failures_EtcdServiceDesc describes outlier.Failures in etcd, under the key
 // "outlier/failures".
 var Failures_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "outlier.Failures",
@@ -21,8 +21,8 @@ var Failures_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.200s","baseEjectionTime":"60s","maxEjectionPercent":50,"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":2,"requestVolume":5},"childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewFailuresClientFromEtcd returns a client that calls the servers of outlier.Failures
-// that etcd has under the key "outlier/failures". It does no I/O; its connection
+// NewFailuresClientFromEtcd returns a client for the servers of outlier.Failures
+// in etcd under the key "outlier/failures". It does no I/O; its connection
 // is closed with the registry.
 func NewFailuresClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (FailuresClient, error) {
 	conn, err := registry.NewClient(&Failures_EtcdServiceDesc, opts...)
@@ -32,14 +32,14 @@ func NewFailuresClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewFailuresClient(conn), nil
 }
 
-// RegisterFailuresServerToEtcd has the server serve outlier.Failures with impl and
-// announce itself in etcd under the key "outlier/failures" while it serves.
+// RegisterFailuresServerToEtcd registers impl as outlier.Failures, and
+// publishes the server in etcd under the key "outlier/failures" while it serves.
 func RegisterFailuresServerToEtcd(server *runtime.Server, impl FailuresServer, opts ...runtime.RegisterOption) {
 	RegisterFailuresServer(server, impl)
 	server.Publish(&Failures_EtcdServiceDesc, opts...)
 }
 
-// Everything_EtcdServiceDesc says how outlier.Everything is found in etcd, under the key
+// Everything_EtcdServiceDesc describes outlier.Everything in etcd, under the key
 // "outlier/everything".
 var Everything_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "outlier.Everything",
@@ -47,8 +47,8 @@ var Everything_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"2.500s","maxEjectionTime":"3s","maxEjectionPercent":100,"successRateEjection":{"stdevFactor":1000,"enforcementPercentage":99,"minimumHosts":2,"requestVolume":3},"failurePercentageEjection":{"threshold":98,"enforcementPercentage":97,"minimumHosts":4,"requestVolume":5},"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`,
 }
 
-// NewEverythingClientFromEtcd returns a client that calls the servers of outlier.Everything
-// that etcd has under the key "outlier/everything". It does no I/O; its connection
+// NewEverythingClientFromEtcd returns a client for the servers of outlier.Everything
+// in etcd under the key "outlier/everything". It does no I/O; its connection
 // is closed with the registry.
 func NewEverythingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (EverythingClient, error) {
 	conn, err := registry.NewClient(&Everything_EtcdServiceDesc, opts...)
@@ -58,14 +58,14 @@ func NewEverythingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOp
 	return NewEverythingClient(conn), nil
 }
 
-// RegisterEverythingServerToEtcd has the server serve outlier.Everything with impl and
-// announce itself in etcd under the key "outlier/everything" while it serves.
+// RegisterEverythingServerToEtcd registers impl as outlier.Everything, and
+// publishes the server in etcd under the key "outlier/everything" while it serves.
 func RegisterEverythingServerToEtcd(server *runtime.Server, impl EverythingServer, opts ...runtime.RegisterOption) {
 	RegisterEverythingServer(server, impl)
 	server.Publish(&Everything_EtcdServiceDesc, opts...)
 }
 
-// Defaults_EtcdServiceDesc says how outlier.Defaults is found in etcd, under the key
+// Defaults_EtcdServiceDesc describes outlier.Defaults in etcd, under the key
 // "outlier/defaults".
 var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "outlier.Defaults",
@@ -73,8 +73,8 @@ var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"successRateEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewDefaultsClientFromEtcd returns a client that calls the servers of outlier.Defaults
-// that etcd has under the key "outlier/defaults". It does no I/O; its connection
+// NewDefaultsClientFromEtcd returns a client for the servers of outlier.Defaults
+// in etcd under the key "outlier/defaults". It does no I/O; its connection
 // is closed with the registry.
 func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (DefaultsClient, error) {
 	conn, err := registry.NewClient(&Defaults_EtcdServiceDesc, opts...)
@@ -84,8 +84,8 @@ func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewDefaultsClient(conn), nil
 }
 
-// RegisterDefaultsServerToEtcd has the server serve outlier.Defaults with impl and
-// announce itself in etcd under the key "outlier/defaults" while it serves.
+// RegisterDefaultsServerToEtcd registers impl as outlier.Defaults, and
+// publishes the server in etcd under the key "outlier/defaults" while it serves.
 func RegisterDefaultsServerToEtcd(server *runtime.Server, impl DefaultsServer, opts ...runtime.RegisterOption) {
 	RegisterDefaultsServer(server, impl)
 	server.Publish(&Defaults_EtcdServiceDesc, opts...)

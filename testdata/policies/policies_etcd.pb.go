@@ -9,11 +9,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Unset_EtcdServiceDesc says how policies.Unset is found in etcd, under the key
+// Unset_EtcdServiceDesc describes policies.Unset in etcd, under the key
 // "policies/unset".
 var Unset_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Unset",
@@ -21,8 +21,8 @@ var Unset_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewUnsetClientFromEtcd returns a client that calls the servers of policies.Unset
-// that etcd has under the key "policies/unset". It does no I/O; its connection
+// NewUnsetClientFromEtcd returns a client for the servers of policies.Unset
+// in etcd under the key "policies/unset". It does no I/O; its connection
 // is closed with the registry.
 func NewUnsetClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (UnsetClient, error) {
 	conn, err := registry.NewClient(&Unset_EtcdServiceDesc, opts...)
@@ -32,14 +32,14 @@ func NewUnsetClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewUnsetClient(conn), nil
 }
 
-// RegisterUnsetServerToEtcd has the server serve policies.Unset with impl and
-// announce itself in etcd under the key "policies/unset" while it serves.
+// RegisterUnsetServerToEtcd registers impl as policies.Unset, and
+// publishes the server in etcd under the key "policies/unset" while it serves.
 func RegisterUnsetServerToEtcd(server *runtime.Server, impl UnsetServer, opts ...runtime.RegisterOption) {
 	RegisterUnsetServer(server, impl)
 	server.Publish(&Unset_EtcdServiceDesc, opts...)
 }
 
-// Empty_EtcdServiceDesc says how policies.Empty is found in etcd, under the key
+// Empty_EtcdServiceDesc describes policies.Empty in etcd, under the key
 // "policies/empty".
 var Empty_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Empty",
@@ -47,8 +47,8 @@ var Empty_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewEmptyClientFromEtcd returns a client that calls the servers of policies.Empty
-// that etcd has under the key "policies/empty". It does no I/O; its connection
+// NewEmptyClientFromEtcd returns a client for the servers of policies.Empty
+// in etcd under the key "policies/empty". It does no I/O; its connection
 // is closed with the registry.
 func NewEmptyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (EmptyClient, error) {
 	conn, err := registry.NewClient(&Empty_EtcdServiceDesc, opts...)
@@ -58,14 +58,14 @@ func NewEmptyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewEmptyClient(conn), nil
 }
 
-// RegisterEmptyServerToEtcd has the server serve policies.Empty with impl and
-// announce itself in etcd under the key "policies/empty" while it serves.
+// RegisterEmptyServerToEtcd registers impl as policies.Empty, and
+// publishes the server in etcd under the key "policies/empty" while it serves.
 func RegisterEmptyServerToEtcd(server *runtime.Server, impl EmptyServer, opts ...runtime.RegisterOption) {
 	RegisterEmptyServer(server, impl)
 	server.Publish(&Empty_EtcdServiceDesc, opts...)
 }
 
-// RoundRobin_EtcdServiceDesc says how policies.RoundRobin is found in etcd, under the key
+// RoundRobin_EtcdServiceDesc describes policies.RoundRobin in etcd, under the key
 // "policies/roundrobin".
 var RoundRobin_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.RoundRobin",
@@ -73,8 +73,8 @@ var RoundRobin_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewRoundRobinClientFromEtcd returns a client that calls the servers of policies.RoundRobin
-// that etcd has under the key "policies/roundrobin". It does no I/O; its connection
+// NewRoundRobinClientFromEtcd returns a client for the servers of policies.RoundRobin
+// in etcd under the key "policies/roundrobin". It does no I/O; its connection
 // is closed with the registry.
 func NewRoundRobinClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (RoundRobinClient, error) {
 	conn, err := registry.NewClient(&RoundRobin_EtcdServiceDesc, opts...)
@@ -84,14 +84,14 @@ func NewRoundRobinClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOp
 	return NewRoundRobinClient(conn), nil
 }
 
-// RegisterRoundRobinServerToEtcd has the server serve policies.RoundRobin with impl and
-// announce itself in etcd under the key "policies/roundrobin" while it serves.
+// RegisterRoundRobinServerToEtcd registers impl as policies.RoundRobin, and
+// publishes the server in etcd under the key "policies/roundrobin" while it serves.
 func RegisterRoundRobinServerToEtcd(server *runtime.Server, impl RoundRobinServer, opts ...runtime.RegisterOption) {
 	RegisterRoundRobinServer(server, impl)
 	server.Publish(&RoundRobin_EtcdServiceDesc, opts...)
 }
 
-// PickFirst_EtcdServiceDesc says how policies.PickFirst is found in etcd, under the key
+// PickFirst_EtcdServiceDesc describes policies.PickFirst in etcd, under the key
 // "policies/pickfirst".
 var PickFirst_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.PickFirst",
@@ -99,8 +99,8 @@ var PickFirst_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"pick_first":{}}]}`,
 }
 
-// NewPickFirstClientFromEtcd returns a client that calls the servers of policies.PickFirst
-// that etcd has under the key "policies/pickfirst". It does no I/O; its connection
+// NewPickFirstClientFromEtcd returns a client for the servers of policies.PickFirst
+// in etcd under the key "policies/pickfirst". It does no I/O; its connection
 // is closed with the registry.
 func NewPickFirstClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (PickFirstClient, error) {
 	conn, err := registry.NewClient(&PickFirst_EtcdServiceDesc, opts...)
@@ -110,14 +110,14 @@ func NewPickFirstClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpt
 	return NewPickFirstClient(conn), nil
 }
 
-// RegisterPickFirstServerToEtcd has the server serve policies.PickFirst with impl and
-// announce itself in etcd under the key "policies/pickfirst" while it serves.
+// RegisterPickFirstServerToEtcd registers impl as policies.PickFirst, and
+// publishes the server in etcd under the key "policies/pickfirst" while it serves.
 func RegisterPickFirstServerToEtcd(server *runtime.Server, impl PickFirstServer, opts ...runtime.RegisterOption) {
 	RegisterPickFirstServer(server, impl)
 	server.Publish(&PickFirst_EtcdServiceDesc, opts...)
 }
 
-// Shuffled_EtcdServiceDesc says how policies.Shuffled is found in etcd, under the key
+// Shuffled_EtcdServiceDesc describes policies.Shuffled in etcd, under the key
 // "policies/shuffled".
 var Shuffled_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Shuffled",
@@ -125,8 +125,8 @@ var Shuffled_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`,
 }
 
-// NewShuffledClientFromEtcd returns a client that calls the servers of policies.Shuffled
-// that etcd has under the key "policies/shuffled". It does no I/O; its connection
+// NewShuffledClientFromEtcd returns a client for the servers of policies.Shuffled
+// in etcd under the key "policies/shuffled". It does no I/O; its connection
 // is closed with the registry.
 func NewShuffledClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ShuffledClient, error) {
 	conn, err := registry.NewClient(&Shuffled_EtcdServiceDesc, opts...)
@@ -136,14 +136,14 @@ func NewShuffledClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewShuffledClient(conn), nil
 }
 
-// RegisterShuffledServerToEtcd has the server serve policies.Shuffled with impl and
-// announce itself in etcd under the key "policies/shuffled" while it serves.
+// RegisterShuffledServerToEtcd registers impl as policies.Shuffled, and
+// publishes the server in etcd under the key "policies/shuffled" while it serves.
 func RegisterShuffledServerToEtcd(server *runtime.Server, impl ShuffledServer, opts ...runtime.RegisterOption) {
 	RegisterShuffledServer(server, impl)
 	server.Publish(&Shuffled_EtcdServiceDesc, opts...)
 }
 
-// Least_EtcdServiceDesc says how policies.Least is found in etcd, under the key
+// Least_EtcdServiceDesc describes policies.Least in etcd, under the key
 // "policies/least".
 var Least_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Least",
@@ -151,8 +151,8 @@ var Least_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"least_request_experimental":{}}]}`,
 }
 
-// NewLeastClientFromEtcd returns a client that calls the servers of policies.Least
-// that etcd has under the key "policies/least". It does no I/O; its connection
+// NewLeastClientFromEtcd returns a client for the servers of policies.Least
+// in etcd under the key "policies/least". It does no I/O; its connection
 // is closed with the registry.
 func NewLeastClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LeastClient, error) {
 	conn, err := registry.NewClient(&Least_EtcdServiceDesc, opts...)
@@ -162,14 +162,14 @@ func NewLeastClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewLeastClient(conn), nil
 }
 
-// RegisterLeastServerToEtcd has the server serve policies.Least with impl and
-// announce itself in etcd under the key "policies/least" while it serves.
+// RegisterLeastServerToEtcd registers impl as policies.Least, and
+// publishes the server in etcd under the key "policies/least" while it serves.
 func RegisterLeastServerToEtcd(server *runtime.Server, impl LeastServer, opts ...runtime.RegisterOption) {
 	RegisterLeastServer(server, impl)
 	server.Publish(&Least_EtcdServiceDesc, opts...)
 }
 
-// LeastOfFour_EtcdServiceDesc says how policies.LeastOfFour is found in etcd, under the key
+// LeastOfFour_EtcdServiceDesc describes policies.LeastOfFour in etcd, under the key
 // "policies/leastoffour".
 var LeastOfFour_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.LeastOfFour",
@@ -177,8 +177,8 @@ var LeastOfFour_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":4}}]}`,
 }
 
-// NewLeastOfFourClientFromEtcd returns a client that calls the servers of policies.LeastOfFour
-// that etcd has under the key "policies/leastoffour". It does no I/O; its connection
+// NewLeastOfFourClientFromEtcd returns a client for the servers of policies.LeastOfFour
+// in etcd under the key "policies/leastoffour". It does no I/O; its connection
 // is closed with the registry.
 func NewLeastOfFourClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LeastOfFourClient, error) {
 	conn, err := registry.NewClient(&LeastOfFour_EtcdServiceDesc, opts...)
@@ -188,14 +188,14 @@ func NewLeastOfFourClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 	return NewLeastOfFourClient(conn), nil
 }
 
-// RegisterLeastOfFourServerToEtcd has the server serve policies.LeastOfFour with impl and
-// announce itself in etcd under the key "policies/leastoffour" while it serves.
+// RegisterLeastOfFourServerToEtcd registers impl as policies.LeastOfFour, and
+// publishes the server in etcd under the key "policies/leastoffour" while it serves.
 func RegisterLeastOfFourServerToEtcd(server *runtime.Server, impl LeastOfFourServer, opts ...runtime.RegisterOption) {
 	RegisterLeastOfFourServer(server, impl)
 	server.Publish(&LeastOfFour_EtcdServiceDesc, opts...)
 }
 
-// Ring_EtcdServiceDesc says how policies.Ring is found in etcd, under the key
+// Ring_EtcdServiceDesc describes policies.Ring in etcd, under the key
 // "policies/ring".
 var Ring_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Ring",
@@ -203,8 +203,8 @@ var Ring_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewRingClientFromEtcd returns a client that calls the servers of policies.Ring
-// that etcd has under the key "policies/ring". It does no I/O; its connection
+// NewRingClientFromEtcd returns a client for the servers of policies.Ring
+// in etcd under the key "policies/ring". It does no I/O; its connection
 // is closed with the registry.
 func NewRingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (RingClient, error) {
 	conn, err := registry.NewClient(&Ring_EtcdServiceDesc, opts...)
@@ -214,14 +214,14 @@ func NewRingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewRingClient(conn), nil
 }
 
-// RegisterRingServerToEtcd has the server serve policies.Ring with impl and
-// announce itself in etcd under the key "policies/ring" while it serves.
+// RegisterRingServerToEtcd registers impl as policies.Ring, and
+// publishes the server in etcd under the key "policies/ring" while it serves.
 func RegisterRingServerToEtcd(server *runtime.Server, impl RingServer, opts ...runtime.RegisterOption) {
 	RegisterRingServer(server, impl)
 	server.Publish(&Ring_EtcdServiceDesc, opts...)
 }
 
-// BigRing_EtcdServiceDesc says how policies.BigRing is found in etcd, under the key
+// BigRing_EtcdServiceDesc describes policies.BigRing in etcd, under the key
 // "policies/bigring".
 var BigRing_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.BigRing",
@@ -229,8 +229,8 @@ var BigRing_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"minRingSize":2048,"maxRingSize":8192,"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewBigRingClientFromEtcd returns a client that calls the servers of policies.BigRing
-// that etcd has under the key "policies/bigring". It does no I/O; its connection
+// NewBigRingClientFromEtcd returns a client for the servers of policies.BigRing
+// in etcd under the key "policies/bigring". It does no I/O; its connection
 // is closed with the registry.
 func NewBigRingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (BigRingClient, error) {
 	conn, err := registry.NewClient(&BigRing_EtcdServiceDesc, opts...)
@@ -240,14 +240,14 @@ func NewBigRingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewBigRingClient(conn), nil
 }
 
-// RegisterBigRingServerToEtcd has the server serve policies.BigRing with impl and
-// announce itself in etcd under the key "policies/bigring" while it serves.
+// RegisterBigRingServerToEtcd registers impl as policies.BigRing, and
+// publishes the server in etcd under the key "policies/bigring" while it serves.
 func RegisterBigRingServerToEtcd(server *runtime.Server, impl BigRingServer, opts ...runtime.RegisterOption) {
 	RegisterBigRingServer(server, impl)
 	server.Publish(&BigRing_EtcdServiceDesc, opts...)
 }
 
-// Weighted_EtcdServiceDesc says how policies.Weighted is found in etcd, under the key
+// Weighted_EtcdServiceDesc describes policies.Weighted in etcd, under the key
 // "policies/weighted".
 var Weighted_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Weighted",
@@ -255,8 +255,8 @@ var Weighted_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`,
 }
 
-// NewWeightedClientFromEtcd returns a client that calls the servers of policies.Weighted
-// that etcd has under the key "policies/weighted". It does no I/O; its connection
+// NewWeightedClientFromEtcd returns a client for the servers of policies.Weighted
+// in etcd under the key "policies/weighted". It does no I/O; its connection
 // is closed with the registry.
 func NewWeightedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (WeightedClient, error) {
 	conn, err := registry.NewClient(&Weighted_EtcdServiceDesc, opts...)
@@ -266,14 +266,14 @@ func NewWeightedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewWeightedClient(conn), nil
 }
 
-// RegisterWeightedServerToEtcd has the server serve policies.Weighted with impl and
-// announce itself in etcd under the key "policies/weighted" while it serves.
+// RegisterWeightedServerToEtcd registers impl as policies.Weighted, and
+// publishes the server in etcd under the key "policies/weighted" while it serves.
 func RegisterWeightedServerToEtcd(server *runtime.Server, impl WeightedServer, opts ...runtime.RegisterOption) {
 	RegisterWeightedServer(server, impl)
 	server.Publish(&Weighted_EtcdServiceDesc, opts...)
 }
 
-// Zone_EtcdServiceDesc says how policies.Zone is found in etcd, under the key
+// Zone_EtcdServiceDesc describes policies.Zone in etcd, under the key
 // "policies/zone".
 var Zone_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Zone",
@@ -281,8 +281,8 @@ var Zone_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewZoneClientFromEtcd returns a client that calls the servers of policies.Zone
-// that etcd has under the key "policies/zone". It does no I/O; its connection
+// NewZoneClientFromEtcd returns a client for the servers of policies.Zone
+// in etcd under the key "policies/zone". It does no I/O; its connection
 // is closed with the registry.
 func NewZoneClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ZoneClient, error) {
 	conn, err := registry.NewClient(&Zone_EtcdServiceDesc, opts...)
@@ -292,14 +292,14 @@ func NewZoneClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return NewZoneClient(conn), nil
 }
 
-// RegisterZoneServerToEtcd has the server serve policies.Zone with impl and
-// announce itself in etcd under the key "policies/zone" while it serves.
+// RegisterZoneServerToEtcd registers impl as policies.Zone, and
+// publishes the server in etcd under the key "policies/zone" while it serves.
 func RegisterZoneServerToEtcd(server *runtime.Server, impl ZoneServer, opts ...runtime.RegisterOption) {
 	RegisterZoneServer(server, impl)
 	server.Publish(&Zone_EtcdServiceDesc, opts...)
 }
 
-// ZoneAndAffinity_EtcdServiceDesc says how policies.ZoneAndAffinity is found in etcd, under the key
+// ZoneAndAffinity_EtcdServiceDesc describes policies.ZoneAndAffinity in etcd, under the key
 // "policies/zoneandaffinity".
 var ZoneAndAffinity_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.ZoneAndAffinity",
@@ -307,12 +307,12 @@ var ZoneAndAffinity_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}}]}`,
 }
 
-// NewZoneAndAffinityClientFromEtcd returns a client that calls the servers of policies.ZoneAndAffinity
-// that etcd has under the key "policies/zoneandaffinity". It does no I/O; its connection
+// NewZoneAndAffinityClientFromEtcd returns a client for the servers of policies.ZoneAndAffinity
+// in etcd under the key "policies/zoneandaffinity". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewZoneAndAffinityClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ZoneAndAffinityClient, error) {
 	conn, err := registry.NewClient(&ZoneAndAffinity_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -321,8 +321,8 @@ func NewZoneAndAffinityClientFromEtcd(registry *runtime.Registry, opts ...grpc.D
 	return zoneAndAffinity_affinityClient{NewZoneAndAffinityClient(conn)}, nil
 }
 
-// RegisterZoneAndAffinityServerToEtcd has the server serve policies.ZoneAndAffinity with impl and
-// announce itself in etcd under the key "policies/zoneandaffinity" while it serves.
+// RegisterZoneAndAffinityServerToEtcd registers impl as policies.ZoneAndAffinity, and
+// publishes the server in etcd under the key "policies/zoneandaffinity" while it serves.
 func RegisterZoneAndAffinityServerToEtcd(server *runtime.Server, impl ZoneAndAffinityServer, opts ...runtime.RegisterOption) {
 	RegisterZoneAndAffinityServer(server, impl)
 	server.Publish(&ZoneAndAffinity_EtcdServiceDesc, opts...)
@@ -345,7 +345,7 @@ func (c zoneAndAffinity_affinityClient) Get(ctx context.Context, in *GetRequest,
 	return c.zoneAndAffinity_plainClient.Get(ctx, in, opts...)
 }
 
-// Latency_EtcdServiceDesc says how policies.Latency is found in etcd, under the key
+// Latency_EtcdServiceDesc describes policies.Latency in etcd, under the key
 // "policies/latency".
 var Latency_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Latency",
@@ -353,8 +353,8 @@ var Latency_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`,
 }
 
-// NewLatencyClientFromEtcd returns a client that calls the servers of policies.Latency
-// that etcd has under the key "policies/latency". It does no I/O; its connection
+// NewLatencyClientFromEtcd returns a client for the servers of policies.Latency
+// in etcd under the key "policies/latency". It does no I/O; its connection
 // is closed with the registry.
 func NewLatencyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LatencyClient, error) {
 	conn, err := registry.NewClient(&Latency_EtcdServiceDesc, opts...)
@@ -364,14 +364,14 @@ func NewLatencyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewLatencyClient(conn), nil
 }
 
-// RegisterLatencyServerToEtcd has the server serve policies.Latency with impl and
-// announce itself in etcd under the key "policies/latency" while it serves.
+// RegisterLatencyServerToEtcd registers impl as policies.Latency, and
+// publishes the server in etcd under the key "policies/latency" while it serves.
 func RegisterLatencyServerToEtcd(server *runtime.Server, impl LatencyServer, opts ...runtime.RegisterOption) {
 	RegisterLatencyServer(server, impl)
 	server.Publish(&Latency_EtcdServiceDesc, opts...)
 }
 
-// Starting_EtcdServiceDesc says how policies.Starting is found in etcd, under the key
+// Starting_EtcdServiceDesc describes policies.Starting in etcd, under the key
 // "policies/starting".
 var Starting_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Starting",
@@ -379,8 +379,8 @@ var Starting_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"30s","minPercent":5},"childPolicy":[{"etcd_weighted":{}}]}}]}`,
 }
 
-// NewStartingClientFromEtcd returns a client that calls the servers of policies.Starting
-// that etcd has under the key "policies/starting". It does no I/O; its connection
+// NewStartingClientFromEtcd returns a client for the servers of policies.Starting
+// in etcd under the key "policies/starting". It does no I/O; its connection
 // is closed with the registry.
 func NewStartingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (StartingClient, error) {
 	conn, err := registry.NewClient(&Starting_EtcdServiceDesc, opts...)
@@ -390,14 +390,14 @@ func NewStartingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewStartingClient(conn), nil
 }
 
-// RegisterStartingServerToEtcd has the server serve policies.Starting with impl and
-// announce itself in etcd under the key "policies/starting" while it serves.
+// RegisterStartingServerToEtcd registers impl as policies.Starting, and
+// publishes the server in etcd under the key "policies/starting" while it serves.
 func RegisterStartingServerToEtcd(server *runtime.Server, impl StartingServer, opts ...runtime.RegisterOption) {
 	RegisterStartingServer(server, impl)
 	server.Publish(&Starting_EtcdServiceDesc, opts...)
 }
 
-// Spilling_EtcdServiceDesc says how policies.Spilling is found in etcd, under the key
+// Spilling_EtcdServiceDesc describes policies.Spilling in etcd, under the key
 // "policies/spilling".
 var Spilling_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Spilling",
@@ -405,8 +405,8 @@ var Spilling_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"zoneMinPercent":70,"subset":20,"childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewSpillingClientFromEtcd returns a client that calls the servers of policies.Spilling
-// that etcd has under the key "policies/spilling". It does no I/O; its connection
+// NewSpillingClientFromEtcd returns a client for the servers of policies.Spilling
+// in etcd under the key "policies/spilling". It does no I/O; its connection
 // is closed with the registry.
 func NewSpillingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (SpillingClient, error) {
 	conn, err := registry.NewClient(&Spilling_EtcdServiceDesc, opts...)
@@ -416,14 +416,14 @@ func NewSpillingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewSpillingClient(conn), nil
 }
 
-// RegisterSpillingServerToEtcd has the server serve policies.Spilling with impl and
-// announce itself in etcd under the key "policies/spilling" while it serves.
+// RegisterSpillingServerToEtcd registers impl as policies.Spilling, and
+// publishes the server in etcd under the key "policies/spilling" while it serves.
 func RegisterSpillingServerToEtcd(server *runtime.Server, impl SpillingServer, opts ...runtime.RegisterOption) {
 	RegisterSpillingServer(server, impl)
 	server.Publish(&Spilling_EtcdServiceDesc, opts...)
 }
 
-// Bound_EtcdServiceDesc says how policies.Bound is found in etcd, under the key
+// Bound_EtcdServiceDesc describes policies.Bound in etcd, under the key
 // "policies/bound".
 var Bound_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Bound",
@@ -431,8 +431,8 @@ var Bound_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"maxConcurrentRequests":100,"childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewBoundClientFromEtcd returns a client that calls the servers of policies.Bound
-// that etcd has under the key "policies/bound". It does no I/O; its connection
+// NewBoundClientFromEtcd returns a client for the servers of policies.Bound
+// in etcd under the key "policies/bound". It does no I/O; its connection
 // is closed with the registry.
 func NewBoundClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (BoundClient, error) {
 	conn, err := registry.NewClient(&Bound_EtcdServiceDesc, opts...)
@@ -442,14 +442,14 @@ func NewBoundClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewBoundClient(conn), nil
 }
 
-// RegisterBoundServerToEtcd has the server serve policies.Bound with impl and
-// announce itself in etcd under the key "policies/bound" while it serves.
+// RegisterBoundServerToEtcd registers impl as policies.Bound, and
+// publishes the server in etcd under the key "policies/bound" while it serves.
 func RegisterBoundServerToEtcd(server *runtime.Server, impl BoundServer, opts ...runtime.RegisterOption) {
 	RegisterBoundServer(server, impl)
 	server.Publish(&Bound_EtcdServiceDesc, opts...)
 }
 
-// Lanes_EtcdServiceDesc says how policies.Lanes is found in etcd, under the key
+// Lanes_EtcdServiceDesc describes policies.Lanes in etcd, under the key
 // "policies/lanes".
 var Lanes_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "policies.Lanes",
@@ -457,8 +457,8 @@ var Lanes_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"route":[{"lane":"canary","match":{"version":"v2"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane","childPolicy":[{"round_robin":{}}]}}]}`,
 }
 
-// NewLanesClientFromEtcd returns a client that calls the servers of policies.Lanes
-// that etcd has under the key "policies/lanes". It does no I/O; its connection
+// NewLanesClientFromEtcd returns a client for the servers of policies.Lanes
+// in etcd under the key "policies/lanes". It does no I/O; its connection
 // is closed with the registry.
 func NewLanesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LanesClient, error) {
 	conn, err := registry.NewClient(&Lanes_EtcdServiceDesc, opts...)
@@ -468,8 +468,8 @@ func NewLanesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewLanesClient(conn), nil
 }
 
-// RegisterLanesServerToEtcd has the server serve policies.Lanes with impl and
-// announce itself in etcd under the key "policies/lanes" while it serves.
+// RegisterLanesServerToEtcd registers impl as policies.Lanes, and
+// publishes the server in etcd under the key "policies/lanes" while it serves.
 func RegisterLanesServerToEtcd(server *runtime.Server, impl LanesServer, opts ...runtime.RegisterOption) {
 	RegisterLanesServer(server, impl)
 	server.Publish(&Lanes_EtcdServiceDesc, opts...)

@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Proto2_EtcdServiceDesc says how proto2.Proto2 is found in etcd, under the key
+// Proto2_EtcdServiceDesc describes proto2.Proto2 in etcd, under the key
 // "proto2".
 var Proto2_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "proto2.Proto2",
@@ -20,8 +20,8 @@ var Proto2_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewProto2ClientFromEtcd returns a client that calls the servers of proto2.Proto2
-// that etcd has under the key "proto2". It does no I/O; its connection
+// NewProto2ClientFromEtcd returns a client for the servers of proto2.Proto2
+// in etcd under the key "proto2". It does no I/O; its connection
 // is closed with the registry.
 func NewProto2ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (Proto2Client, error) {
 	conn, err := registry.NewClient(&Proto2_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewProto2ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return NewProto2Client(conn), nil
 }
 
-// RegisterProto2ServerToEtcd has the server serve proto2.Proto2 with impl and
-// announce itself in etcd under the key "proto2" while it serves.
+// RegisterProto2ServerToEtcd registers impl as proto2.Proto2, and
+// publishes the server in etcd under the key "proto2" while it serves.
 func RegisterProto2ServerToEtcd(server *runtime.Server, impl Proto2Server, opts ...runtime.RegisterOption) {
 	RegisterProto2Server(server, impl)
 	server.Publish(&Proto2_EtcdServiceDesc, opts...)

@@ -10,11 +10,11 @@ import (
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Defaults_EtcdServiceDesc says how servicewide.Defaults is found in etcd, under the key
+// Defaults_EtcdServiceDesc describes servicewide.Defaults in etcd, under the key
 // "servicewide/defaults".
 var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "servicewide.Defaults",
@@ -22,8 +22,8 @@ var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"servicewide.Defaults"}],"timeout":"10s","waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.001s","maxBackoff":"0.010s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"servicewide.Defaults","method":"Timeout"}],"timeout":"0.100s","waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.001s","maxBackoff":"0.010s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"servicewide.Defaults","method":"Retry"}],"timeout":"10s","waitForReady":true,"retryPolicy":{"maxAttempts":2,"initialBackoff":"0.001s","maxBackoff":"0.010s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}},{"name":[{"service":"servicewide.Defaults","method":"NoRetry"}],"timeout":"10s","waitForReady":true}]}`,
 }
 
-// NewDefaultsClientFromEtcd returns a client that calls the servers of servicewide.Defaults
-// that etcd has under the key "servicewide/defaults". It does no I/O; its connection
+// NewDefaultsClientFromEtcd returns a client for the servers of servicewide.Defaults
+// in etcd under the key "servicewide/defaults". It does no I/O; its connection
 // is closed with the registry.
 func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (DefaultsClient, error) {
 	conn, err := registry.NewClient(&Defaults_EtcdServiceDesc, opts...)
@@ -33,14 +33,14 @@ func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 	return NewDefaultsClient(conn), nil
 }
 
-// RegisterDefaultsServerToEtcd has the server serve servicewide.Defaults with impl and
-// announce itself in etcd under the key "servicewide/defaults" while it serves.
+// RegisterDefaultsServerToEtcd registers impl as servicewide.Defaults, and
+// publishes the server in etcd under the key "servicewide/defaults" while it serves.
 func RegisterDefaultsServerToEtcd(server *runtime.Server, impl DefaultsServer, opts ...runtime.RegisterOption) {
 	RegisterDefaultsServer(server, impl)
 	server.Publish(&Defaults_EtcdServiceDesc, opts...)
 }
 
-// AffinityBeside_EtcdServiceDesc says how servicewide.AffinityBeside is found in etcd, under the key
+// AffinityBeside_EtcdServiceDesc describes servicewide.AffinityBeside in etcd, under the key
 // "servicewide/affinity".
 var AffinityBeside_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "servicewide.AffinityBeside",
@@ -48,12 +48,12 @@ var AffinityBeside_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],"methodConfig":[{"name":[{"service":"servicewide.AffinityBeside"}],"timeout":"1s"}]}`,
 }
 
-// NewAffinityBesideClientFromEtcd returns a client that calls the servers of servicewide.AffinityBeside
-// that etcd has under the key "servicewide/affinity". It does no I/O; its connection
+// NewAffinityBesideClientFromEtcd returns a client for the servers of servicewide.AffinityBeside
+// in etcd under the key "servicewide/affinity". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewAffinityBesideClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (AffinityBesideClient, error) {
 	conn, err := registry.NewClient(&AffinityBeside_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -62,8 +62,8 @@ func NewAffinityBesideClientFromEtcd(registry *runtime.Registry, opts ...grpc.Di
 	return affinityBeside_affinityClient{NewAffinityBesideClient(conn)}, nil
 }
 
-// RegisterAffinityBesideServerToEtcd has the server serve servicewide.AffinityBeside with impl and
-// announce itself in etcd under the key "servicewide/affinity" while it serves.
+// RegisterAffinityBesideServerToEtcd registers impl as servicewide.AffinityBeside, and
+// publishes the server in etcd under the key "servicewide/affinity" while it serves.
 func RegisterAffinityBesideServerToEtcd(server *runtime.Server, impl AffinityBesideServer, opts ...runtime.RegisterOption) {
 	RegisterAffinityBesideServer(server, impl)
 	server.Publish(&AffinityBeside_EtcdServiceDesc, opts...)
@@ -86,7 +86,7 @@ func (c affinityBeside_affinityClient) Get(ctx context.Context, in *Request, opt
 	return c.affinityBeside_plainClient.Get(ctx, in, opts...)
 }
 
-// Empty_EtcdServiceDesc says how servicewide.Empty is found in etcd, under the key
+// Empty_EtcdServiceDesc describes servicewide.Empty in etcd, under the key
 // "servicewide/empty".
 var Empty_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "servicewide.Empty",
@@ -94,8 +94,8 @@ var Empty_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewEmptyClientFromEtcd returns a client that calls the servers of servicewide.Empty
-// that etcd has under the key "servicewide/empty". It does no I/O; its connection
+// NewEmptyClientFromEtcd returns a client for the servers of servicewide.Empty
+// in etcd under the key "servicewide/empty". It does no I/O; its connection
 // is closed with the registry.
 func NewEmptyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (EmptyClient, error) {
 	conn, err := registry.NewClient(&Empty_EtcdServiceDesc, opts...)
@@ -105,14 +105,14 @@ func NewEmptyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewEmptyClient(conn), nil
 }
 
-// RegisterEmptyServerToEtcd has the server serve servicewide.Empty with impl and
-// announce itself in etcd under the key "servicewide/empty" while it serves.
+// RegisterEmptyServerToEtcd registers impl as servicewide.Empty, and
+// publishes the server in etcd under the key "servicewide/empty" while it serves.
 func RegisterEmptyServerToEtcd(server *runtime.Server, impl EmptyServer, opts ...runtime.RegisterOption) {
 	RegisterEmptyServer(server, impl)
 	server.Publish(&Empty_EtcdServiceDesc, opts...)
 }
 
-// Throttled_EtcdServiceDesc says how servicewide.Throttled is found in etcd, under the key
+// Throttled_EtcdServiceDesc describes servicewide.Throttled in etcd, under the key
 // "servicewide/throttled".
 var Throttled_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "servicewide.Throttled",
@@ -120,8 +120,8 @@ var Throttled_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"servicewide.Throttled"}],"retryPolicy":{"maxAttempts":2,"initialBackoff":"0.001s","maxBackoff":"0.010s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}],"retryThrottling":{"maxTokens":4,"tokenRatio":0.125}}`,
 }
 
-// NewThrottledClientFromEtcd returns a client that calls the servers of servicewide.Throttled
-// that etcd has under the key "servicewide/throttled". It does no I/O; its connection
+// NewThrottledClientFromEtcd returns a client for the servers of servicewide.Throttled
+// in etcd under the key "servicewide/throttled". It does no I/O; its connection
 // is closed with the registry.
 func NewThrottledClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ThrottledClient, error) {
 	conn, err := registry.NewClient(&Throttled_EtcdServiceDesc, opts...)
@@ -131,14 +131,14 @@ func NewThrottledClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpt
 	return NewThrottledClient(conn), nil
 }
 
-// RegisterThrottledServerToEtcd has the server serve servicewide.Throttled with impl and
-// announce itself in etcd under the key "servicewide/throttled" while it serves.
+// RegisterThrottledServerToEtcd registers impl as servicewide.Throttled, and
+// publishes the server in etcd under the key "servicewide/throttled" while it serves.
 func RegisterThrottledServerToEtcd(server *runtime.Server, impl ThrottledServer, opts ...runtime.RegisterOption) {
 	RegisterThrottledServer(server, impl)
 	server.Publish(&Throttled_EtcdServiceDesc, opts...)
 }
 
-// Checked_EtcdServiceDesc says how servicewide.Checked is found in etcd, under the key
+// Checked_EtcdServiceDesc describes servicewide.Checked in etcd, under the key
 // "servicewide/checked".
 var Checked_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "servicewide.Checked",
@@ -146,8 +146,8 @@ var Checked_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":"servicewide.Checked"}}`,
 }
 
-// NewCheckedClientFromEtcd returns a client that calls the servers of servicewide.Checked
-// that etcd has under the key "servicewide/checked". It does no I/O; its connection
+// NewCheckedClientFromEtcd returns a client for the servers of servicewide.Checked
+// in etcd under the key "servicewide/checked". It does no I/O; its connection
 // is closed with the registry.
 func NewCheckedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (CheckedClient, error) {
 	conn, err := registry.NewClient(&Checked_EtcdServiceDesc, opts...)
@@ -157,14 +157,14 @@ func NewCheckedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewCheckedClient(conn), nil
 }
 
-// RegisterCheckedServerToEtcd has the server serve servicewide.Checked with impl and
-// announce itself in etcd under the key "servicewide/checked" while it serves.
+// RegisterCheckedServerToEtcd registers impl as servicewide.Checked, and
+// publishes the server in etcd under the key "servicewide/checked" while it serves.
 func RegisterCheckedServerToEtcd(server *runtime.Server, impl CheckedServer, opts ...runtime.RegisterOption) {
 	RegisterCheckedServer(server, impl)
 	server.Publish(&Checked_EtcdServiceDesc, opts...)
 }
 
-// CheckedZone_EtcdServiceDesc says how servicewide.CheckedZone is found in etcd, under the key
+// CheckedZone_EtcdServiceDesc describes servicewide.CheckedZone in etcd, under the key
 // "servicewide/checkedzone".
 var CheckedZone_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "servicewide.CheckedZone",
@@ -172,8 +172,8 @@ var CheckedZone_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}}]}}],"healthCheckConfig":{"serviceName":"servicewide.CheckedZone"}}`,
 }
 
-// NewCheckedZoneClientFromEtcd returns a client that calls the servers of servicewide.CheckedZone
-// that etcd has under the key "servicewide/checkedzone". It does no I/O; its connection
+// NewCheckedZoneClientFromEtcd returns a client for the servers of servicewide.CheckedZone
+// in etcd under the key "servicewide/checkedzone". It does no I/O; its connection
 // is closed with the registry.
 func NewCheckedZoneClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (CheckedZoneClient, error) {
 	conn, err := registry.NewClient(&CheckedZone_EtcdServiceDesc, opts...)
@@ -183,8 +183,8 @@ func NewCheckedZoneClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 	return NewCheckedZoneClient(conn), nil
 }
 
-// RegisterCheckedZoneServerToEtcd has the server serve servicewide.CheckedZone with impl and
-// announce itself in etcd under the key "servicewide/checkedzone" while it serves.
+// RegisterCheckedZoneServerToEtcd registers impl as servicewide.CheckedZone, and
+// publishes the server in etcd under the key "servicewide/checkedzone" while it serves.
 func RegisterCheckedZoneServerToEtcd(server *runtime.Server, impl CheckedZoneServer, opts ...runtime.RegisterOption) {
 	RegisterCheckedZoneServer(server, impl)
 	server.Publish(&CheckedZone_EtcdServiceDesc, opts...)

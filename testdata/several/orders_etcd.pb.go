@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Orders_EtcdServiceDesc says how several.Orders is found in etcd, under the key
+// Orders_EtcdServiceDesc describes several.Orders in etcd, under the key
 // "acme/order".
 var Orders_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "several.Orders",
@@ -20,8 +20,8 @@ var Orders_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewOrdersClientFromEtcd returns a client that calls the servers of several.Orders
-// that etcd has under the key "acme/order". It does no I/O; its connection
+// NewOrdersClientFromEtcd returns a client for the servers of several.Orders
+// in etcd under the key "acme/order". It does no I/O; its connection
 // is closed with the registry.
 func NewOrdersClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (OrdersClient, error) {
 	conn, err := registry.NewClient(&Orders_EtcdServiceDesc, opts...)
@@ -31,8 +31,8 @@ func NewOrdersClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return NewOrdersClient(conn), nil
 }
 
-// RegisterOrdersServerToEtcd has the server serve several.Orders with impl and
-// announce itself in etcd under the key "acme/order" while it serves.
+// RegisterOrdersServerToEtcd registers impl as several.Orders, and
+// publishes the server in etcd under the key "acme/order" while it serves.
 func RegisterOrdersServerToEtcd(server *runtime.Server, impl OrdersServer, opts ...runtime.RegisterOption) {
 	RegisterOrdersServer(server, impl)
 	server.Publish(&Orders_EtcdServiceDesc, opts...)

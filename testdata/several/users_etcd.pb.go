@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Users_EtcdServiceDesc says how several.Users is found in etcd, under the key
+// Users_EtcdServiceDesc describes several.Users in etcd, under the key
 // "acme/user".
 var Users_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "several.Users",
@@ -20,8 +20,8 @@ var Users_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewUsersClientFromEtcd returns a client that calls the servers of several.Users
-// that etcd has under the key "acme/user". It does no I/O; its connection
+// NewUsersClientFromEtcd returns a client for the servers of several.Users
+// in etcd under the key "acme/user". It does no I/O; its connection
 // is closed with the registry.
 func NewUsersClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (UsersClient, error) {
 	conn, err := registry.NewClient(&Users_EtcdServiceDesc, opts...)
@@ -31,14 +31,14 @@ func NewUsersClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 	return NewUsersClient(conn), nil
 }
 
-// RegisterUsersServerToEtcd has the server serve several.Users with impl and
-// announce itself in etcd under the key "acme/user" while it serves.
+// RegisterUsersServerToEtcd registers impl as several.Users, and
+// publishes the server in etcd under the key "acme/user" while it serves.
 func RegisterUsersServerToEtcd(server *runtime.Server, impl UsersServer, opts ...runtime.RegisterOption) {
 	RegisterUsersServer(server, impl)
 	server.Publish(&Users_EtcdServiceDesc, opts...)
 }
 
-// Groups_EtcdServiceDesc says how several.Groups is found in etcd, under the key
+// Groups_EtcdServiceDesc describes several.Groups in etcd, under the key
 // "acme/user".
 var Groups_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "several.Groups",
@@ -46,8 +46,8 @@ var Groups_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"least_request_experimental":{}}]}`,
 }
 
-// NewGroupsClientFromEtcd returns a client that calls the servers of several.Groups
-// that etcd has under the key "acme/user". It does no I/O; its connection
+// NewGroupsClientFromEtcd returns a client for the servers of several.Groups
+// in etcd under the key "acme/user". It does no I/O; its connection
 // is closed with the registry.
 func NewGroupsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GroupsClient, error) {
 	conn, err := registry.NewClient(&Groups_EtcdServiceDesc, opts...)
@@ -57,8 +57,8 @@ func NewGroupsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return NewGroupsClient(conn), nil
 }
 
-// RegisterGroupsServerToEtcd has the server serve several.Groups with impl and
-// announce itself in etcd under the key "acme/user" while it serves.
+// RegisterGroupsServerToEtcd registers impl as several.Groups, and
+// publishes the server in etcd under the key "acme/user" while it serves.
 func RegisterGroupsServerToEtcd(server *runtime.Server, impl GroupsServer, opts ...runtime.RegisterOption) {
 	RegisterGroupsServer(server, impl)
 	server.Publish(&Groups_EtcdServiceDesc, opts...)

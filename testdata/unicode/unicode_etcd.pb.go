@@ -8,11 +8,11 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Unicode_EtcdServiceDesc says how unicode.Unicode is found in etcd, under the key
+// Unicode_EtcdServiceDesc describes unicode.Unicode in etcd, under the key
 // "сервис/问候-é".
 var Unicode_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "unicode.Unicode",
@@ -21,8 +21,8 @@ var Unicode_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewUnicodeClientFromEtcd returns a client that calls the servers of unicode.Unicode
-// that etcd has under the key "сервис/问候-é". It does no I/O; its connection
+// NewUnicodeClientFromEtcd returns a client for the servers of unicode.Unicode
+// in etcd under the key "сервис/问候-é". It does no I/O; its connection
 // is closed with the registry.
 func NewUnicodeClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (UnicodeClient, error) {
 	conn, err := registry.NewClient(&Unicode_EtcdServiceDesc, opts...)
@@ -32,14 +32,14 @@ func NewUnicodeClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return NewUnicodeClient(conn), nil
 }
 
-// RegisterUnicodeServerToEtcd has the server serve unicode.Unicode with impl and
-// announce itself in etcd under the key "сервис/问候-é" while it serves.
+// RegisterUnicodeServerToEtcd registers impl as unicode.Unicode, and
+// publishes the server in etcd under the key "сервис/问候-é" while it serves.
 func RegisterUnicodeServerToEtcd(server *runtime.Server, impl UnicodeServer, opts ...runtime.RegisterOption) {
 	RegisterUnicodeServer(server, impl)
 	server.Publish(&Unicode_EtcdServiceDesc, opts...)
 }
 
-// Quotes_EtcdServiceDesc says how unicode.Quotes is found in etcd, under the key
+// Quotes_EtcdServiceDesc describes unicode.Quotes in etcd, under the key
 // "say/\"hi\"/`back`/*slash\\*".
 var Quotes_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "unicode.Quotes",
@@ -48,8 +48,8 @@ var Quotes_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewQuotesClientFromEtcd returns a client that calls the servers of unicode.Quotes
-// that etcd has under the key "say/\"hi\"/`back`/*slash\\*". It does no I/O; its connection
+// NewQuotesClientFromEtcd returns a client for the servers of unicode.Quotes
+// in etcd under the key "say/\"hi\"/`back`/*slash\\*". It does no I/O; its connection
 // is closed with the registry.
 func NewQuotesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (QuotesClient, error) {
 	conn, err := registry.NewClient(&Quotes_EtcdServiceDesc, opts...)
@@ -59,8 +59,8 @@ func NewQuotesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 	return NewQuotesClient(conn), nil
 }
 
-// RegisterQuotesServerToEtcd has the server serve unicode.Quotes with impl and
-// announce itself in etcd under the key "say/\"hi\"/`back`/*slash\\*" while it serves.
+// RegisterQuotesServerToEtcd registers impl as unicode.Quotes, and
+// publishes the server in etcd under the key "say/\"hi\"/`back`/*slash\\*" while it serves.
 func RegisterQuotesServerToEtcd(server *runtime.Server, impl QuotesServer, opts ...runtime.RegisterOption) {
 	RegisterQuotesServer(server, impl)
 	server.Publish(&Quotes_EtcdServiceDesc, opts...)

@@ -13,15 +13,15 @@ import (
 	time "time"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// This does not compile beside a version of the connectetcd package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd/connectetcd@latest
+// This fails to compile if the connectetcd package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd/connectetcd@latest
 const _ = connectetcd.SupportPackageIsVersion1
 
-// Library_EtcdServiceDesc says how connect.Library is found in etcd, under the key
+// Library_EtcdServiceDesc describes connect.Library in etcd, under the key
 // "connect/library".
 var Library_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "connect.Library",
@@ -30,12 +30,12 @@ var Library_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],"methodConfig":[{"name":[{"service":"connect.Library"}],"waitForReady":true,"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"connect.Library","method":"Borrow"}],"timeout":"5s","waitForReady":true,"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
 }
 
-// NewLibraryClientFromEtcd returns a client that calls the servers of connect.Library
-// that etcd has under the key "connect/library". It does no I/O; its connection
+// NewLibraryClientFromEtcd returns a client for the servers of connect.Library
+// in etcd under the key "connect/library". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewLibraryClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LibraryClient, error) {
 	opts = append(opts[:len(opts):len(opts)],
 		// Borrow takes the affinity from reader.id.
@@ -56,13 +56,13 @@ func NewLibraryClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return connectetcd.NewClient(registry, &Library_EtcdServiceDesc, NewLibraryClient, opts...)
 }
 
-// RegisterLibraryHandlerToEtcd has the server serve connect.Library with impl and
-// announce itself in etcd under the key "connect/library" while it serves.
+// RegisterLibraryHandlerToEtcd registers impl as connect.Library, and
+// publishes the server in etcd under the key "connect/library" while it serves.
 func RegisterLibraryHandlerToEtcd(server *connectetcd.Server, impl LibraryHandler, opts ...connect1.HandlerOption) {
 	connectetcd.Register(server, &Library_EtcdServiceDesc, NewLibraryHandler, impl, opts...)
 }
 
-// Desk_EtcdServiceDesc says how connect.Desk is found in etcd, under the key
+// Desk_EtcdServiceDesc describes connect.Desk in etcd, under the key
 // "connect/desk".
 var Desk_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "connect.Desk",
@@ -76,15 +76,15 @@ var Desk_EtcdServiceDesc = runtime.ServiceDesc{
 	},
 }
 
-// NewDeskClientFromEtcd returns a client that calls the servers of connect.Desk
-// that etcd has under the key "connect/desk". It does no I/O; its connection
+// NewDeskClientFromEtcd returns a client for the servers of connect.Desk
+// in etcd under the key "connect/desk". It does no I/O; its connection
 // is closed with the registry.
 func NewDeskClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (DeskClient, error) {
 	return connectetcd.NewClient(registry, &Desk_EtcdServiceDesc, NewDeskClient, opts...)
 }
 
-// RegisterDeskHandlerToEtcd has the server serve connect.Desk with impl and
-// announce itself in etcd under the key "connect/desk" while it serves.
+// RegisterDeskHandlerToEtcd registers impl as connect.Desk, and
+// publishes the server in etcd under the key "connect/desk" while it serves.
 func RegisterDeskHandlerToEtcd(server *connectetcd.Server, impl DeskHandler, opts ...connect1.HandlerOption) {
 	connectetcd.Register(server, &Desk_EtcdServiceDesc, NewDeskHandler, impl, opts...)
 }

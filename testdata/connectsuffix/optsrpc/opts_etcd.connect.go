@@ -11,15 +11,15 @@ import (
 	grpc "google.golang.org/grpc"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// This does not compile beside a version of the connectetcd package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd/connectetcd@latest
+// This fails to compile if the connectetcd package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd/connectetcd@latest
 const _ = connectetcd.SupportPackageIsVersion1
 
-// Greeter_EtcdServiceDesc says how connectsuffix.Greeter is found in etcd, under the key
+// Greeter_EtcdServiceDesc describes connectsuffix.Greeter in etcd, under the key
 // "connectsuffix".
 var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "connectsuffix.Greeter",
@@ -27,12 +27,12 @@ var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewGreeterClientFromEtcd returns a client that calls the servers of connectsuffix.Greeter
-// that etcd has under the key "connectsuffix". It does no I/O; its connection
+// NewGreeterClientFromEtcd returns a client for the servers of connectsuffix.Greeter
+// in etcd under the key "connectsuffix". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 //
 // Deprecated: Do not use.
 func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterClient, error) {
@@ -48,8 +48,8 @@ func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 	return connectetcd.NewClient(registry, &Greeter_EtcdServiceDesc, NewGreeterClient, opts...)
 }
 
-// RegisterGreeterHandlerToEtcd has the server serve connectsuffix.Greeter with impl and
-// announce itself in etcd under the key "connectsuffix" while it serves.
+// RegisterGreeterHandlerToEtcd registers impl as connectsuffix.Greeter, and
+// publishes the server in etcd under the key "connectsuffix" while it serves.
 //
 // Deprecated: Do not use.
 func RegisterGreeterHandlerToEtcd(server *connectetcd.Server, impl GreeterHandler, opts ...connect.HandlerOption) {

@@ -12,11 +12,11 @@ import (
 	time "time"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Shop_EtcdServiceDesc says how packagesuffix.Shop is found in etcd, under the key
+// Shop_EtcdServiceDesc describes packagesuffix.Shop in etcd, under the key
 // "packagesuffix/shop".
 var Shop_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "packagesuffix.Shop",
@@ -24,12 +24,12 @@ var Shop_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
 }
 
-// NewShopClientFromEtcd returns a client that calls the servers of packagesuffix.Shop
-// that etcd has under the key "packagesuffix/shop". It does no I/O; its connection
+// NewShopClientFromEtcd returns a client for the servers of packagesuffix.Shop
+// in etcd under the key "packagesuffix/shop". It does no I/O; its connection
 // is closed with the registry.
 //
-// Where a method has an affinity, calls whose requests have the same value in that field
-// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+// If a method has an affinity, calls whose requests have the same value in its field
+// reach the same server. An affinity in the context takes precedence: see runtime.WithAffinity.
 func NewShopClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (packagesuffix.ShopClient, error) {
 	conn, err := registry.NewClient(&Shop_EtcdServiceDesc, opts...)
 	if err != nil {
@@ -38,8 +38,8 @@ func NewShopClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return shop_affinityClient{packagesuffix.NewShopClient(conn)}, nil
 }
 
-// RegisterShopServerToEtcd has the server serve packagesuffix.Shop with impl and
-// announce itself in etcd under the key "packagesuffix/shop" while it serves.
+// RegisterShopServerToEtcd registers impl as packagesuffix.Shop, and
+// publishes the server in etcd under the key "packagesuffix/shop" while it serves.
 func RegisterShopServerToEtcd(server *runtime.Server, impl packagesuffix.ShopServer, opts ...runtime.RegisterOption) {
 	packagesuffix.RegisterShopServer(server, impl)
 	server.Publish(&Shop_EtcdServiceDesc, opts...)
@@ -72,7 +72,7 @@ func (c shop_affinityClient) Watch(ctx context.Context, in *packagesuffix.GetReq
 	return c.shop_plainClient.Watch(ctx, in, opts...)
 }
 
-// Cart_EtcdServiceDesc says how packagesuffix.Cart is found in etcd, under the key
+// Cart_EtcdServiceDesc describes packagesuffix.Cart in etcd, under the key
 // "packagesuffix/cart".
 var Cart_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "packagesuffix.Cart",
@@ -82,8 +82,8 @@ var Cart_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// NewCartClientFromEtcd returns a client that calls the servers of packagesuffix.Cart
-// that etcd has under the key "packagesuffix/cart". It does no I/O; its connection
+// NewCartClientFromEtcd returns a client for the servers of packagesuffix.Cart
+// in etcd under the key "packagesuffix/cart". It does no I/O; its connection
 // is closed with the registry.
 func NewCartClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (packagesuffix.CartClient, error) {
 	conn, err := registry.NewClient(&Cart_EtcdServiceDesc, opts...)
@@ -93,8 +93,8 @@ func NewCartClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 	return packagesuffix.NewCartClient(conn), nil
 }
 
-// RegisterCartServerToEtcd has the server serve packagesuffix.Cart with impl and
-// announce itself in etcd under the key "packagesuffix/cart" while it serves.
+// RegisterCartServerToEtcd registers impl as packagesuffix.Cart, and
+// publishes the server in etcd under the key "packagesuffix/cart" while it serves.
 func RegisterCartServerToEtcd(server *runtime.Server, impl packagesuffix.CartServer, opts ...runtime.RegisterOption) {
 	packagesuffix.RegisterCartServer(server, impl)
 	server.Publish(&Cart_EtcdServiceDesc, opts...)

@@ -9,11 +9,11 @@ import (
 	time "time"
 )
 
-// This does not compile beside a version of the runtime package that is too old for
-// this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
+// This fails to compile if the runtime package is too old for this file.
+// To upgrade it: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// GreeterService_EtcdServiceDesc says how greeter.v1.GreeterService is found in etcd, under the key
+// GreeterService_EtcdServiceDesc describes greeter.v1.GreeterService in etcd, under the key
 // "acme/greeter".
 var GreeterService_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "greeter.v1.GreeterService",
@@ -22,8 +22,8 @@ var GreeterService_EtcdServiceDesc = runtime.ServiceDesc{
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"greeter.v1.GreeterService","method":"SayHello"}],"timeout":"5s","waitForReady":true,"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
 }
 
-// NewGreeterServiceClientFromEtcd returns a client that calls the servers of greeter.v1.GreeterService
-// that etcd has under the key "acme/greeter". It does no I/O; its connection
+// NewGreeterServiceClientFromEtcd returns a client for the servers of greeter.v1.GreeterService
+// in etcd under the key "acme/greeter". It does no I/O; its connection
 // is closed with the registry.
 func NewGreeterServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterServiceClient, error) {
 	conn, err := registry.NewClient(&GreeterService_EtcdServiceDesc, opts...)
@@ -33,8 +33,8 @@ func NewGreeterServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.Di
 	return NewGreeterServiceClient(conn), nil
 }
 
-// RegisterGreeterServiceServerToEtcd has the server serve greeter.v1.GreeterService with impl and
-// announce itself in etcd under the key "acme/greeter" while it serves.
+// RegisterGreeterServiceServerToEtcd registers impl as greeter.v1.GreeterService, and
+// publishes the server in etcd under the key "acme/greeter" while it serves.
 func RegisterGreeterServiceServerToEtcd(server *runtime.Server, impl GreeterServiceServer, opts ...runtime.RegisterOption) {
 	RegisterGreeterServiceServer(server, impl)
 	server.Publish(&GreeterService_EtcdServiceDesc, opts...)

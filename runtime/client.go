@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
-	// Policies that a service config may name in place of "etcd", beside those that gRPC registers itself.
+	// Policies that a service config may name in place of "etcd", in addition to those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
 
@@ -20,15 +20,15 @@ import (
 // NewClient returns a connection to a service, as generated constructors do. It does no I/O: calls
 // wait for the first endpoints, within their own deadlines.
 //
-// Transport credentials are the caller's to give; without any, gRPC's own error comes back. Calls
-// do not go through HTTPS_PROXY unless grpc.WithContextDialer is given a dialer that does.
+// The caller must pass transport credentials; without any, NewClient returns gRPC's own error. Calls
+// do not go through HTTPS_PROXY unless grpc.WithContextDialer is given a dialer that uses it.
 //
 // The service config in force is the live one in etcd, over [WithDefaultServiceConfig], over the
 // description's, for each top-level field. If none names a policy, it is round_robin.
 // grpc.WithDisableServiceConfig turns the live one off. grpc.WithDefaultServiceConfig has no effect here: give the
 // config by this package's option of that name.
 //
-// The connection is the caller's to close; [Registry.Close] closes what is left.
+// The caller closes the connection; [Registry.Close] closes all connections that are still open.
 func (r *Registry) NewClient(desc *ServiceDesc, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	mine, opts := splitDialOptions(opts)
 	_, conn, err := r.newClient(desc, mine, opts)
@@ -54,8 +54,8 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	// Before the caller's options: gRPC takes the first resolver of a scheme, and of other options the last.
 	all := []grpc.DialOption{grpc.WithResolvers(b), grpc.WithNoProxy()}
 	all = append(all, opts...)
-	// The interceptors are last, so innermost: they see the errors of the connection itself. The config is the last of
-	// its kind, so in force: there is no reading one of the caller's.
+	// The interceptors are last, so innermost: they see the errors of the connection itself. Our default service config is last,
+	// so in force: one among the caller's options cannot be read.
 	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
 	conn, err := grpc.NewClient(targetOf(desc.Key), all...)
 	if err != nil {
@@ -72,7 +72,7 @@ func targetOf(key string) string {
 	return (&url.URL{Scheme: Scheme, Path: "/" + key}).String()
 }
 
-// track notes a connection to close with the registry, and forgets closed ones.
+// track adds a connection to those that Close closes, and removes closed ones.
 func (r *Registry) track(conn *grpc.ClientConn) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

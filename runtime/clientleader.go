@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// refusedMin and refusedMax space the attempts of a call while the instance that seems to lead refuses it.
+// refusedMin and refusedMax bound the backoff of a call while the instance that seems to lead refuses it.
 const (
 	refusedMin = 20 * time.Millisecond
 	refusedMax = 500 * time.Millisecond
@@ -38,7 +38,7 @@ func newLeaderCalls(key string, methods []string, candidates *discovery.Candidat
 	return l
 }
 
-// has reports whether a call goes to the leader. One that names its instance goes to that.
+// has reports whether a call goes to the leader. A call that names its instance goes to that instance.
 func (l *leaderCalls) has(ctx context.Context, method string) bool {
 	if l == nil {
 		return false
@@ -50,11 +50,11 @@ func (l *leaderCalls) has(ctx context.Context, method string) bool {
 }
 
 // forLeader returns the context and the options of a call to the leader. The call waits while the leader cannot be
-// reached, and its token is the one that the policy gives: a handler that calls with the metadata of its own caller
-// would send that one's too.
+// reached. A token in the context's metadata is removed, since the policy adds the leader's: a handler may forward
+// the metadata of its own caller.
 func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
 	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[election.TokenHeader])+len(md[election.CallHeader]) > 0 {
-		delete(md, election.TokenHeader) // a copy's
+		delete(md, election.TokenHeader) // md is a copy
 		delete(md, election.CallHeader)
 		ctx = metadata.NewOutgoingContext(ctx, md)
 	}
@@ -69,7 +69,7 @@ func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, c
 	ctx = metadata.AppendToOutgoingContext(ctx, election.CallHeader, id)
 	began, bounded := time.Now(), false
 	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
-		// It is of all attempts together. Before the first one of a connection gRPC may not know it yet.
+		// The timeout covers all attempts together. gRPC may not know it before the first attempt of a connection.
 		if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil && !bounded {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(ctx, began.Add(*timeout))
@@ -88,8 +88,8 @@ func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, c
 	}
 }
 
-// await returns when the leader is another than the one with a token, or when it is time to try that again. It
-// returns false when ctx ends.
+// await waits until the leader has another token, or for pause, after which the same leader is tried again. It
+// returns false if ctx has ended.
 func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duration) bool {
 	changed := make(chan struct{}, 1)
 	stop := l.candidates.Read(func() {
@@ -111,7 +111,7 @@ func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duratio
 	return ctx.Err() == nil
 }
 
-// missing describes that there was no leader, and why, where a call has failed for that; else it returns "".
+// missing returns why there was no leader if a call has failed for that reason, "" otherwise.
 func (l *leaderCalls) missing(err error) string {
 	if status.Code(err) != codes.DeadlineExceeded || l.candidates.Leader().Instance != "" {
 		return ""

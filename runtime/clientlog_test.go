@@ -11,7 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// TestQuiet has etcd clients fail a request, with and without a registry, and looks for what they write on standard error themselves.
+// TestQuiet makes requests of etcd clients fail, with and without a registry, and checks what the clients write to standard error.
 func TestQuiet(t *testing.T) {
 	for _, tt := range []struct {
 		name, debug string
@@ -36,13 +36,13 @@ func TestQuiet(t *testing.T) {
 				t.Fatal("the request did not fail")
 			}
 			if text := written(); strings.Contains(text, "etcd-client") != tt.writes {
-				t.Errorf("the client has written %q", text)
+				t.Errorf("the client wrote %q to standard error", text)
 			}
 		})
 	}
 }
 
-// TestQuiet_OwnLogger leaves a logger that the client was given.
+// TestQuiet_OwnLogger checks that a logger from the client's config stays.
 func TestQuiet_OwnLogger(t *testing.T) {
 	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: own})
@@ -57,7 +57,7 @@ func TestQuiet_OwnLogger(t *testing.T) {
 	}
 }
 
-// standardError puts a file in place of standard error until the test ends. The function returns what is in it.
+// standardError redirects standard error to a file until the test ends. written returns the file's content.
 func standardError(t *testing.T) (written func() string) {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))

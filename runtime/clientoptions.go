@@ -30,16 +30,16 @@ func splitDialOptions(opts []grpc.DialOption) (mine clientOptions, rest []grpc.D
 	return mine, rest
 }
 
-// WithSelector has a connection use only the endpoints for which selector returns true. It is
-// called at each change of the endpoints, with metadata that it must not change, and must be quick.
+// WithSelector restricts a connection to the endpoints for which selector returns true. selector is
+// called at each change of the endpoints. It must return quickly and must not change the metadata.
 // The last of several options is in force. It works with [Registry.NewClient] and generated
 // constructors, and is ignored elsewhere. Default: all endpoints.
 func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.selector = selector }}
 }
 
-// WithSubset has a connection use at most n of the endpoints in each set that calls choose from: where
-// a split, zones or methods divide the endpoints, n of each part. Which ones depends only on the process
+// WithSubset limits a connection to n of the endpoints in each set that calls choose from: if
+// a split, zones or methods divide the endpoints, n of each part. The choice depends only on the process
 // and the instances, so that over many clients the load on the instances is even, and few connections
 // move when an instance comes or goes. n below 1 means all endpoints, which is the default. If the
 // service config has a subset too, the smaller holds. It works with [Registry.NewClient] and generated

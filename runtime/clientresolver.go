@@ -33,15 +33,15 @@ type discoverer struct {
 	why    func(error) error
 	logger *slog.Logger
 	zone   string
-	seed   maphash.Seed    // tells this process from others, for WithSubset
+	seed   maphash.Seed    // distinguishes this process from others, for WithSubset
 	done   <-chan struct{} // closed with the registry
 
-	most int                    // how many endpoints a connection uses
-	away func() *discovery.Keys // returns those of the cluster to fall back on, nil if there is none
+	most int                    // endpoints that a connection uses at most
+	away func() *discovery.Keys // returns the keys of the fallback cluster, nil without WithFallback
 }
 
-// clientBuilder builds the resolver of one connection made by NewClient, and adds to the errors of its
-// calls why they could not be made.
+// clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its
+// calls.
 type clientBuilder struct {
 	discoverer
 	desc      *ServiceDesc
@@ -121,7 +121,7 @@ func (b *clientBuilder) reader() endpoint.Reader {
 	return reader
 }
 
-// awayKey returns a key in the cluster to fall back on, nil if there is none.
+// awayKey returns a key in the fallback cluster, nil without WithFallback.
 func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
 	if keys := d.away(); keys != nil {
 		return keys.Key(name, reader)
@@ -139,7 +139,7 @@ func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 	return serviceconfig.Wrap(merged, grpccheck.Registered)
 }
 
-// plain reports whether a call asks nothing of the interceptors but that they explain its error, as most do.
+// plain reports whether the interceptors only need to explain the error of a call, as for most calls.
 func (b *clientBuilder) plain(ctx context.Context) bool {
 	return b.leader == nil && calloptions.IsEmpty(ctx)
 }
@@ -177,7 +177,7 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	return stream, b.explain(err)
 }
 
-// explainLeader is explain for a call to the leader. It adds that there was none.
+// explainLeader is explain for a call to the leader. It also says if there was no leader.
 func (b *clientBuilder) explainLeader(err error) error {
 	if why := b.leader.missing(err); why != "" {
 		return annotate(b.explain(err), why)
@@ -185,7 +185,7 @@ func (b *clientBuilder) explainLeader(err error) error {
 	return b.explain(err)
 }
 
-// explain adds to the error of a call, if there is one, that the endpoints are not known yet, and why.
+// explain adds to the error of a call, unless it is nil, that the endpoints are not known yet, and why.
 func (b *clientBuilder) explain(err error) error {
 	if err == nil {
 		return nil
@@ -200,7 +200,7 @@ func (b *clientBuilder) explain(err error) error {
 	return annotate(err, b.unknown(key))
 }
 
-// unknown returns the text that the endpoints of a key are not known, and why.
+// unknown returns a message that the endpoints of a key are not known, and why.
 func (d *discoverer) unknown(key *discovery.Key) string {
 	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcd(), key.Full())
 	if err := key.State().Err; err != nil {

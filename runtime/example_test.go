@@ -30,8 +30,8 @@ type greeter struct {
 	greeterpb.UnimplementedGreeterServer
 }
 
-// One registry a process and etcd cluster. Keepalive lets the etcd client notice a connection that
-// died without a word.
+// Make one registry for each process and etcd cluster. Keepalive lets the etcd client notice a connection that
+// died silently.
 func ExampleNewRegistry() {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            []string{"etcd-0:2379", "etcd-1:2379", "etcd-2:2379"},
@@ -46,14 +46,14 @@ func ExampleNewRegistry() {
 	defer registry.Close(context.Background())
 }
 
-// A process that dials its fleet's networks and nothing else, whatever somebody writes to etcd.
+// A process dials only its fleet's networks, whatever is written to etcd.
 func ExampleWithAllowedAddresses() {
 	registry := runtime.NewRegistry(etcdClient,
 		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd00:20::/32")))
 	defer registry.Close(context.Background())
 }
 
-// A service without generated code: what the option would say is written by hand.
+// A service without generated code: its description is written by hand.
 func ExampleRegistry_NewClient() {
 	conn, err := registry.NewClient(&runtime.ServiceDesc{
 		Name: "helloworld.Greeter",
@@ -67,7 +67,7 @@ func ExampleRegistry_NewClient() {
 	fmt.Println(reply, err)
 }
 
-// A server that is found while it serves, and leaves etcd before it stops.
+// A server is registered while it serves, and is withdrawn before it stops.
 func ExampleServer_Serve() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -82,7 +82,7 @@ func ExampleServer_Serve() {
 	}
 }
 
-// A server that something else serves: announce it when it is ready, withdraw it before it stops.
+// The caller serves the gRPC server itself: announce it when it is ready, withdraw it before it stops.
 func ExampleServer_Announce() {
 	s := grpc.NewServer()
 	server := registry.NewServer(s)
@@ -106,7 +106,7 @@ func ExampleServer_Announce() {
 	s.GracefulStop()
 }
 
-// What is not a gRPC server can be in etcd as well.
+// Endpoints that are not gRPC servers can be registered, too.
 func ExampleRegistry_Register() {
 	registration, err := registry.Register(ctx, "acme/metrics", runtime.Endpoint{Addr: "10.0.0.7:8080"}, runtime.WithMetadata("path", "/metrics"))
 	if err != nil {
@@ -122,7 +122,7 @@ func ExampleRegistry_Register() {
 func ExampleRegistry_Watch() {
 	for endpoints, err := range registry.Watch(ctx, "acme/user") {
 		if err != nil {
-			log.Print(err) // news: the last endpoints stay the best known
+			log.Print(err) // the last endpoints stay the best known
 			continue
 		}
 		for _, e := range endpoints {
@@ -142,7 +142,7 @@ func ExampleRegistry_SetServiceConfig() {
 	}
 }
 
-// A client that calls the canaries alone.
+// A client that calls only the canaries.
 func ExampleWithSelector() {
 	client, err := greeterpb.NewGreeterClientFromEtcd(registry,
 		grpc.WithTransportCredentials(credentials.NewTLS(nil)),
@@ -150,13 +150,13 @@ func ExampleWithSelector() {
 	fmt.Println(client, err)
 }
 
-// Every live instance is told, at the same time.
+// Call every live instance at the same time.
 func ExampleEach() {
 	instances, err := registry.NewInstances(&greeterpb.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(creds))
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer instances.Close() // or keep it: what is connected stays connected
+	defer instances.Close() // or keep it: its connections stay open
 	err = runtime.Each(ctx, instances, greeterpb.NewGreeterClient, func(ctx context.Context, e runtime.Endpoint, client greeterpb.GreeterClient) error {
 		_, err := client.SayHello(ctx, &greeterpb.HelloRequest{Name: e.Instance})
 		return err

@@ -17,13 +17,13 @@ type Followed struct {
 	stop       func()
 }
 
-// Follow follows a service as its clients do, for programs that tell others what clients know, such as an xDS server; to
-// call the service, [Registry.NewClient] is the way, and for endpoints alone [Registry.Watch]. It does no I/O: etcd is read in
-// the background. It fails if the registry is closed, or if the description, its service config or its layout is wrong.
+// Follow follows a service as its clients do, for programs that pass on what clients know, such as an xDS server. To
+// call the service, use [Registry.NewClient]; for endpoints alone, [Registry.Watch]. It does no I/O: etcd is read in
+// the background. It fails if the registry is closed, or if the description, its service config or its layout is invalid.
 //
 // notify is called after each change until Stop is called; one call may stand for several changes, and the first may come
-// before Follow returns. It must return at once, and must not call the registry or what Follow returns. All that read the
-// same key share one watch.
+// before Follow returns. It must return at once, and must not call the registry or the Followed. All readers of
+// a key share one watch.
 func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	if err := r.start(); err != nil {
 		return nil, err
@@ -49,34 +49,34 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	return f, nil
 }
 
-// Stop ends following. It waits for nothing, and notify may be under way when it returns.
+// Stop stops following. It does not wait: a call of notify may be under way when it returns.
 func (f *Followed) Stop() { f.stop() }
 
-// View is what the clients of a service go by, at one moment. It is shared: nothing in it may be changed.
+// View is the state that the clients of a service use, at one moment. It is shared: nothing in it may be changed.
 type View struct {
-	// Known reports whether there is something to go by: what etcd has told, or what was known before while it does not
+	// Known reports whether clients have endpoints to use: those in etcd, or the last known while etcd does not
 	// answer. If not, clients wait.
 	Known bool
-	// Provisional reports whether etcd has yet to tell some of it. The endpoints and the live service config may be those
-	// of a snapshot, or missing, and so may the leader. Who knows the service from elsewhere keeps to that.
+	// Provisional reports whether part of the view has yet to be read from etcd: the endpoints, the live service config and the
+	// leader may come from a snapshot, or be missing. A program that knows the service from elsewhere keeps what it knows.
 	Provisional bool
-	// Endpoints are the service's, sorted by instance, without those that their owners are withdrawing.
+	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing.
 	Endpoints []Endpoint
 	// Held are the addresses among them that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
 	Held map[string]struct{}
 	// ServiceConfig is the one in force: the live one over the description's, for each top-level field.
 	ServiceConfig string
-	// Leader is the id of the instance that leads, as Endpoints have it, "" while none does, or no method is for the leader.
+	// Leader is the id of the instance that leads, as in Endpoints; "" while none leads, or if no method is for the leader.
 	Leader string
-	// Err is why the service, or the candidates for its leader, cannot be followed now, or its live service config is not in force. The rest is then the
-	// last that was known.
+	// Err is why the service, or the candidates for its leader, cannot be followed now, or its live service config is not
+	// in force. The rest of the view is then the last known.
 	Err error
 	// Refused reports whether Err is etcd's own answer, such as a missing permission, so that clients do not wait for a
 	// service that is not known.
 	Refused bool
 }
 
-// View returns what clients go by now. After Stop, and after the registry was closed, it is the last that was known.
+// View returns the state that clients use now. After Stop, and after the registry was closed, it is the last known one.
 func (f *Followed) View() View {
 	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
 	v := View{
@@ -88,7 +88,7 @@ func (f *Followed) View() View {
 		v.Endpoints[i] = Endpoint(b.Endpoint)
 	}
 	merged, err := serviceconfig.Merge(f.desc.ServiceConfig, s.Live)
-	if err != nil { // cannot be: each was checked
+	if err != nil { // cannot happen: each was checked
 		v.Err = fmt.Errorf("etcd: service %q: %w", f.desc.Name, err)
 		return v
 	}

@@ -27,12 +27,12 @@ func FuzzTarget(f *testing.F) {
 		key, layout, err := parseTarget(*u)
 		if err != nil {
 			if text := err.Error(); len(text) > 3*len(target)+500 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				t.Errorf("the error is long, or does not print: %q", err)
+				t.Errorf("the error is too long or not printable: %q", err)
 			}
 			return
 		}
 		if err := endpoint.CheckKey(key); err != nil {
-			t.Fatalf("%q leads to a key that is none: %v", target, err)
+			t.Fatalf("target %q gives an invalid key: %v", target, err)
 		}
 		spelled := url.URL{Scheme: Scheme, Path: "/" + key}
 		if !layout.IsZero() {
@@ -40,16 +40,16 @@ func FuzzTarget(f *testing.F) {
 		}
 		again, err := url.Parse(spelled.String())
 		if err != nil {
-			t.Fatalf("%q is spelled %q: %v", target, spelled.String(), err)
+			t.Fatalf("target %q, written again as %q: %v", target, spelled.String(), err)
 		}
 		if gotKey, gotLayout, err := parseTarget(*again); err != nil || gotKey != key || gotLayout != layout {
-			t.Errorf("%q is %q in %v; spelled %q, it is %q in %v, %v", target, key, layout, again, gotKey, gotLayout, err)
+			t.Errorf("target %q is key %q in layout %v; written as %q, it is %q in %v, %v", target, key, layout, again, gotKey, gotLayout, err)
 		}
 		checkTargetAuthority(t, resolver.Target{URL: *u})
 	})
 }
 
-// checkTargetAuthority has net/url read the authority of a target's connections.
+// checkTargetAuthority checks that net/url parses the authority of a target's connections.
 func checkTargetAuthority(t *testing.T, target resolver.Target) {
 	t.Helper()
 	authority := new(builder).OverrideAuthority(target)

@@ -19,8 +19,8 @@ import (
 )
 
 // Instances makes each instance of a service callable by itself: to flush every cache, to ask every
-// shard. One connection serves them all; an instance is connected to by the first call that goes to
-// it, and stays connected. It is safe for concurrent use.
+// shard. One connection serves them all; the first call to an instance connects it, and it stays
+// connected. It is safe for concurrent use.
 type Instances struct {
 	builder *clientBuilder
 	desc    *ServiceDesc
@@ -36,7 +36,7 @@ type Instances struct {
 }
 
 // NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and,
-// like that, does no I/O. A load balancing policy of the service config counts for nothing, because calls
+// like it, does no I/O. A load balancing policy in the service config has no effect, because calls
 // name their instance.
 func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*Instances, error) {
 	mine, opts := splitDialOptions(opts)
@@ -46,7 +46,7 @@ func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*In
 		return nil, err
 	}
 	i := &Instances{builder: b, desc: desc, conn: conn, client: b.client, key: b.keys.Key(b.desc.Key, b.reader()), closed: make(chan struct{})}
-	stop := i.key.Read(func() {}) // to have the key followed, also while the connection is idle
+	stop := i.key.Read(func() {}) // follows the key while the connection is idle, too
 	i.stop = sync.OnceFunc(func() {
 		close(i.closed)
 		stop()
@@ -63,9 +63,9 @@ func (i *Instances) Close() error {
 	return nil
 }
 
-// All returns the present instances, sorted by instance id, as [WithSelector] and [WithSubset] leave
-// them. Instances that have vanished from etcd and are only held for a grace are not among them. All
-// connects to nothing. It waits for the first set within ctx; if etcd refuses to tell it, the error is
+// All returns the registered instances that [WithSelector] and [WithSubset] select, sorted by instance id.
+// It leaves out instances that have vanished from etcd and are only held for a grace. All opens no
+// connections. It waits for the first set within ctx; if etcd refuses the read, the error is
 // Unavailable, as it is for calls. The slice is the caller's; the maps in it are shared and must not be
 // changed.
 func (i *Instances) All(ctx context.Context) ([]Instance, error) {
@@ -75,7 +75,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.sequence != s.Sequence { // that of a known state is not 0
+	if i.sequence != s.Sequence { // the sequence of a known state is not 0
 		i.sequence, i.list = s.Sequence, i.instances(s)
 	}
 	return slices.Clone(i.list), nil
@@ -120,7 +120,7 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 	}
 }
 
-// ended returns why the endpoints need not be waited for any longer, nil while they may come.
+// ended returns why waiting for the endpoints is useless, nil while they may come.
 func (i *Instances) ended(ctx context.Context) error {
 	select {
 	case <-i.closed:
@@ -135,7 +135,7 @@ func (i *Instances) ended(ctx context.Context) error {
 	return nil
 }
 
-// instanceConn has the calls on a connection go to one instance.
+// instanceConn sends the calls on a connection to one instance.
 type instanceConn struct {
 	conn   *grpc.ClientConn
 	target calloptions.Target
@@ -157,7 +157,7 @@ func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 //		return err
 //	})
 //
-// The error joins those of the calls, each naming its instance. No instance at all is an error,
+// The error joins the errors of the calls, each with its instance. If there is no instance, the error is
 // Unavailable.
 func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientConnInterface) C, call func(context.Context, Endpoint, C) error) error {
 	all, err := i.All(ctx)

@@ -12,24 +12,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// WithLane has the calls made with the returned context go to the instances in a lane, where the routes of
+// WithLane sends the calls made with the returned context to the instances in a lane, if the routes of
 // the service's policy put instances in lanes. On connections made by [Registry.NewClient], so also in
 // generated clients, the lane is sent to the server as request metadata: see [CarryLane]. Calls with a lane
-// that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. "" takes a lane away.
+// that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. "" removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
 	return calloptions.WithLane(ctx, lane)
 }
 
-// Lane returns the lane that was given to [WithLane], or carried on by [CarryLane]. ok is false where there
-// is none.
+// Lane returns the lane that was given to [WithLane], or carried on by [CarryLane]. ok is false if ctx has
+// none.
 func Lane(ctx context.Context) (lane string, ok bool) {
 	lane = calloptions.Of(ctx).Lane
 	return lane, lane != ""
 }
 
-// CarryLane has a server carry the lanes of its callers on: the calls that a handler makes with its context
-// have the lane of the call that it handles. What callers send that is no lane is ignored. It is an
-// interceptor of unary calls:
+// CarryLane carries the lanes of a server's callers on: the calls that a handler makes with its context
+// have the lane of the call that it handles. An invalid lane is ignored. It is an interceptor of unary
+// calls:
 //
 //	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
 func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -53,7 +53,7 @@ type laneStream struct {
 
 func (s laneStream) Context() context.Context { return s.ctx }
 
-// carried returns the context of a call with the lane that the caller has sent. ok is false if there is none.
+// carried returns the context of a call with the lane that the caller has sent. ok is false if the caller has sent none.
 func carried(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {

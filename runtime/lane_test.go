@@ -18,7 +18,7 @@ type fakeStream struct {
 
 func (s fakeStream) Context() context.Context { return s.ctx }
 
-// TestCarryLane has both interceptors carry on what is a lane and nothing else.
+// TestCarryLane checks that both interceptors carry on valid lanes only.
 func TestCarryLane(t *testing.T) {
 	for _, tt := range []struct{ sent, want string }{
 		{"", ""}, {"pr-7", "pr-7"}, {"red,blue", "blue"}, {"no lane", ""}, {strings.Repeat("x", 129), ""},
@@ -75,6 +75,6 @@ func TestSendLane(t *testing.T) {
 		}
 	}
 	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {
-		t.Errorf("a lane that was taken away is %q", lane)
+		t.Errorf("a removed lane is %q", lane)
 	}
 }

@@ -3,13 +3,13 @@ package runtime
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
 // Layout is one way to keep an endpoint in etcd: a shape of key and value. The layouts are the
-// variables of this package and what [JSONLayout] returns; there can be no others. They are
-// comparable.
+// variables of this package and the results of [JSONLayout]; other packages cannot implement it.
+// Layouts are comparable.
 //
 // A layout matters to writers only: every client reads entries of all layouts with a slash after
 // the service's key, in any mixture, so that a fleet can move from one to another. The exceptions
-// are [LeaseSuffix], whose keys have no slash, and [JSONLayout]: clients read these only where they
-// are asked for, beside the others.
+// are [LeaseSuffix], whose keys have no slash, and [JSONLayout]: clients read these only on
+// request, in addition to the others.
 type Layout interface {
 	// String returns the name by which a target selects the layout: "etcd:///hello?layout=lease_suffix".
 	// A target cannot select a JSONLayout.
@@ -62,14 +62,14 @@ type JSONFields struct {
 }
 
 // JSONLayout returns a layout for JSON of your own: KEY/INSTANCE holds an object with these fields.
-// Clients that are asked to read it read the other layouts, too: a value without an address in these
-// fields is taken for one of those. If the fields name no address, or two have one name, using the layout
-// is an error. Layouts of equal fields are equal.
+// Clients that read it read the other layouts, too: a value without an address in these
+// fields is parsed as one of the others. If the fields name no address, or two have one name, using the
+// layout is an error. Layouts of equal fields are equal.
 func JSONLayout(fields JSONFields) Layout {
 	return sealed{endpoint.MappedJSON(endpoint.JSONFields(fields))}
 }
 
-// The packages beside this one find its layouts in the table of them by this.
+// Public lets package endpoint's table of layouts return this package's type.
 func init() { endpoint.Public = func(l endpoint.Layout) any { return sealed{l} } }
 
 type sealed struct{ l endpoint.Layout }
@@ -77,7 +77,7 @@ type sealed struct{ l endpoint.Layout }
 func (s sealed) String() string          { return s.l.String() }
 func (s sealed) layout() endpoint.Layout { return s.l }
 
-// readerOf returns a reader of the layouts given, beside those that are always read. It ignores nil.
+// readerOf returns a reader of the given layouts and of those that are always read. It ignores nil.
 func readerOf(layouts ...Layout) (endpoint.Reader, error) {
 	var all []endpoint.Layout
 	for _, l := range layouts {

@@ -6,7 +6,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// Package leader, which stands above this one, finds the elections of registries and servers by this.
+// Package leader, which imports this one, finds the elections of registries and servers by this function.
 func init() {
 	election.SourceOf = func(of any) election.Source {
 		switch of := of.(type) {

@@ -98,8 +98,8 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 		"whose fallback has its directory":  {NewRegistry(away(t), WithSnapshotDir("d"), WithFallback(NewRegistry(away(t), WithSnapshotDir("d")))), errors.New("etcd: WithFallback: both registries have the snapshot directory")},
 		"that falls back on an invalid one": {NewRegistry(away(t), WithFallback(NewRegistry(nil))), errNilClient},
 		"of a nil client":                   {NewRegistry(nil), errNilClient},
-		"without a KV":                      {without(func(c *clientv3.Client) { c.KV = nil }), errPart},
-		"without a Watcher":                 {without(func(c *clientv3.Client) { c.Watcher = nil }), errPart},
+		"without a KV":                      {without(func(c *clientv3.Client) { c.KV = nil }), errIncompleteClient},
+		"without a Watcher":                 {without(func(c *clientv3.Client) { c.Watcher = nil }), errIncompleteClient},
 		"closed":                            {closed, errClosed},
 		"with a bad prefix":                 {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})), errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
 	} {
@@ -121,11 +121,11 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// Who looks for a key in etcd finds it by the error, which has the namespace.
+// Errors have the key with its namespace, as etcd has it.
 func TestErrorsNameTheNamespace(t *testing.T) {
 	for use, f := range uses(offline(t, WithNamespace("prod/"))) {
 		if use == "NewClient" || use == "Follow" || use == "Serve" || use == "Watch" || use == "Resolver" {
-			continue // while etcd is away they succeed, or say nothing of their own
+			continue // while etcd is away they succeed, or return no error of their own
 		}
 		for _, bound := range []time.Duration{0, 20 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), bound)
@@ -138,7 +138,7 @@ func TestErrorsNameTheNamespace(t *testing.T) {
 	}
 }
 
-// A client that was put together for discovery needs no Lease.
+// A client made of parts for discovery needs no Lease.
 func TestAClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())
 	client.KV, client.Watcher = away(t).KV, away(t).Watcher
@@ -148,7 +148,7 @@ func TestAClientWithoutALease(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		err := f(ctx)
 		cancel()
-		if leases := use == "Register" || use == "Serve" || use == "Announce"; errors.Is(err, errPart) != leases {
+		if leases := use == "Register" || use == "Serve" || use == "Announce"; errors.Is(err, errIncompleteClient) != leases {
 			t.Errorf("%s: %v; needs a lease: %v", use, err, leases)
 		}
 	}
@@ -185,7 +185,7 @@ func TestBadDescriptions(t *testing.T) {
 		}
 	}
 	if _, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig("{")); err == nil {
-		t.Error("a bad service config of the caller's is taken")
+		t.Error("an invalid service config of the caller is accepted")
 	}
 }
 
@@ -202,7 +202,7 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 		}
 	}
 	if n := len(r.conns); n > 1 {
-		t.Errorf("%d closed connections are remembered", n)
+		t.Errorf("%d closed connections are tracked", n)
 	}
 }
 

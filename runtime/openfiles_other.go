@@ -4,5 +4,5 @@ package runtime
 
 import "math"
 
-// openFiles returns a large number, for this system has no limit.
+// openFiles returns a large number: this system has no limit.
 func openFiles() int { return math.MaxInt32 }

@@ -37,8 +37,8 @@ type options struct {
 	loadBalancingOnly bool
 	limits            Limits
 	allowed           []netip.Prefix                        // nil: all
-	checkFallback     func(*clientv3.Client, options) error // returns what is wrong with the cluster to fall back on
-	away              func() *discovery.Keys                // returns those of that cluster, nil if there is none
+	checkFallback     func(*clientv3.Client, options) error // returns why the fallback cannot be used, nil if it can
+	away              func() *discovery.Keys                // returns the fallback's keys, nil without WithFallback
 }
 
 // addresses returns a function whose error says why an address may not be dialed, nil if all may.
@@ -98,7 +98,7 @@ func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 // Default: 30 s.
 func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyGrace = d } }
 
-// WithSnapshotDir keeps the last known endpoints of each key, and its last good live service config, in a file below
+// WithSnapshotDir keeps the last known endpoints of each key, and its last valid live service config, in a file below
 // dir, so that a process that starts while etcd is away can use them. The directory is created when needed.
 //
 // A directory belongs to one etcd cluster: give processes and registries that use another cluster a directory of their
@@ -106,41 +106,41 @@ func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyG
 // process that starts without etcd does not get its endpoints, and Close waits until its context ends. Default: none.
 func WithSnapshotDir(dir string) Option { return func(o *options) { o.snapshotDir = dir } }
 
-// WithLiveLoadBalancingOnly has clients refuse live service configs that hold anything but a load
-// balancing policy, so that whoever may write them can neither have calls repeated nor change their
-// timeouts or size limits. Default: everything that [Registry.SetServiceConfig] accepts.
+// WithLiveLoadBalancingOnly makes clients refuse live service configs that hold anything but a load
+// balancing policy, so that a writer of the config can neither cause retries nor change the
+// timeouts or size limits of calls. Default: everything that [Registry.SetServiceConfig] accepts.
 func WithLiveLoadBalancingOnly() Option { return func(o *options) { o.loadBalancingOnly = true } }
 
-// WithAllowedAddresses has the process dial addresses within prefixes and no others, whoever writes them to
-// etcd. Other entries are skipped as malformed ones are: logged with their key and the reason, and counted. So are
+// WithAllowedAddresses restricts the addresses in etcd that the process dials to prefixes. Other entries are
+// skipped like malformed ones: logged with their key and the reason, and counted. So are
 // entries with a host name, because a name may resolve to anything, and to something else later. An IPv4 address
 // mapped into IPv6 is judged as the IPv4 address; all addresses are 0.0.0.0/0 and ::/0.
 //
-// It holds for NewClient, Resolver, Instances and Watch, and for endpoints from the snapshot directory, but not for
+// It applies to NewClient, Resolver, Instances and Watch, and to endpoints from the snapshot directory, but not to
 // the addresses that the process registers. Several calls add up. A call without prefixes allows none, and an
 // invalid prefix makes every use of the registry fail. Default: all addresses and names.
 func WithAllowedAddresses(prefixes ...netip.Prefix) Option {
 	return func(o *options) { o.allowed = append(append([]netip.Prefix{}, o.allowed...), prefixes...) }
 }
 
-// Limits bound what one service key can cost the processes that read it, whoever writes it. A field that is
-// 0 or less means its default. Of the entries in etcd the first in the order of keys are kept, and one
-// that is written later is left out, until half of the bound is free, as is looked at every 30 s. A log line says so.
+// Limits bound the resources that one service key takes in the processes that read it. A field that is
+// 0 or less means its default. The first entries in the order of keys are kept. A later entry is left out until
+// half of the bound is free, which is checked every 30 s. A log line says so.
 type Limits struct {
 	// Entries is how many entries of a key are kept. Default: 20,000.
 	Entries int
 	// Bytes is how much memory the entries of a key may take, estimated from their texts. Default: 32 MiB, or a
 	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
 	Bytes int
-	// Connections is how many endpoints of a key one client connects to. Where there are more, it uses a subset, as
-	// [WithSubset] does; those that cannot be reached give their places to others. While some say nothing, as many more are tried, or
-	// 32; while addresses change, as many old connections are kept. Zones and groups of a split have their own parts. It also bounds
-	// how many instances the calls of one client may name, the leader aside. It does not hold for a bare Resolver.
-	// Default: a quarter of the file descriptors that the process may open, at least 16.
+	// Connections is how many endpoints of a key one client connects to. If there are more, it uses a subset, as with
+	// [WithSubset]; others replace unreachable members. While endpoints do not respond, the same number more, or 32, are
+	// tried; while addresses change, the same number of old connections are kept. Zones and groups of a split have their
+	// own parts. It also bounds how many instances the calls of one client may name, not counting the leader. It does not
+	// apply to a bare Resolver. Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }
 
-// WithLimits changes the bounds on what is read of each key. Default: see [Limits].
+// WithLimits changes the limits of each key. Default: see [Limits].
 func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
 func (l Limits) withDefaults() Limits {

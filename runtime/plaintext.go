@@ -14,7 +14,7 @@ func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	var message string
 	switch {
 	case client.ActiveConnection() == nil:
-		return // the client sends nothing itself
+		return // the client has no connection of its own
 	case client.Username != "" && client.Password != "":
 		message = "etcd password is sent without TLS"
 	case token(client) != "":
@@ -37,8 +37,8 @@ func token(client *clientv3.Client) string {
 }
 
 // hasTLS reports whether the client was given a TLS configuration. Most endpoints have no scheme, and then only this
-// unexported field says whether a password goes over the network in plaintext, which is worth a look. Where etcd's client
-// has no such field, hasTLS reports true: no warning is wrong, and TestPasswordOverPlaintext fails for want of one.
+// unexported field says whether a password goes over the network in plaintext. If etcd's client has no such field,
+// hasTLS reports true: the warning is then missing, not wrong, and TestPasswordOverPlaintext fails.
 func hasTLS(client *clientv3.Client) bool {
 	creds := reflect.ValueOf(client).Elem().FieldByName("creds")
 	return creds.Kind() != reflect.Interface || !creds.IsNil()

@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Which endpoints are reached in plaintext is for package plaintext to tell.
+// Package plaintext has the tests of which endpoints are reached in plaintext.
 func TestPasswordOverPlaintext(t *testing.T) {
 	const far, farPlain = "10.0.0.1:2379", "http://10.0.0.1:2379"
 	password := clientv3.Config{Username: "user", Password: "secret"}
@@ -37,7 +37,7 @@ func TestPasswordOverPlaintext(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			// Set later, since New would ask etcd for a token.
+			// Set after New, which would request a token from etcd.
 			client.Username, client.Password = tt.config.Username, tt.config.Password
 			if tt.token != "" {
 				token := reflect.ValueOf(client).Elem().FieldByName("Token")
@@ -60,7 +60,7 @@ func TestPasswordOverPlaintext(t *testing.T) {
 	}
 }
 
-// A password in an endpoint, which etcd's client leaves out as well, is not shown.
+// A password in an endpoint is not shown; etcd's client leaves it out, too.
 func TestEndpointsWithAPassword(t *testing.T) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://root:s3cret@127.0.0.1:1"}})
 	if err != nil {
@@ -70,6 +70,6 @@ func TestEndpointsWithAPassword(t *testing.T) {
 	registry := NewRegistry(client)
 	defer registry.Close(t.Context())
 	if got := registry.Status().Etcd.Endpoints; !slices.Equal(got, []string{"http://127.0.0.1:1"}) {
-		t.Errorf("the endpoints are shown as %q", got)
+		t.Errorf("the endpoints are %q, with a password", got)
 	}
 }

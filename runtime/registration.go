@@ -21,7 +21,7 @@ const (
 	StateRegistering State = State(lease.Registering) // not in etcd yet
 	StateRegistered  State = State(lease.Registered)  // in etcd, on a lease that is being renewed
 	StateLost        State = State(lease.Lost)        // was in etcd and, as far as known, is not; it is being put back, or etcd has yet to say so
-	StateConflict    State = State(lease.Conflict)    // another process holds the key; it is taken again when they let go
+	StateConflict    State = State(lease.Conflict)    // another process holds the key; the entry is written again once the key is free
 	StatePaused      State = State(lease.Paused)      // out of etcd, by Pause or while the service is not healthy
 	StateClosed      State = State(lease.Closed)      // given up for good; Err says what may be left in etcd
 )
@@ -33,11 +33,11 @@ func (s State) String() string { return lease.State(s).String() }
 type Status struct {
 	State State
 	Key   string // the service key
-	// LeaseID is the lease of the entry, or for it while it is paused; 0: none now. It is the registry's own, which deletes other
-	// keys on it.
+	// LeaseID is the lease of the entry, kept while the entry is paused; 0: none now. The registry owns the lease, and deletes
+	// other keys on it.
 	LeaseID clientv3.LeaseID
-	// Err says why etcd does not have the entry as it is wanted, of an instance that stands for election, why it cannot learn
-	// whether it leads or, of a server's entry, the fault of the health service. nil: there is no such reason.
+	// Err says why etcd does not have the desired entry, why a candidate's leadership is unknown, or what is wrong with the
+	// server's health service; nil: none of these.
 	Err   error
 	Since time.Time // when State was entered
 }
@@ -46,12 +46,12 @@ type Status struct {
 // changed, and moved to a new lease when the old one is lost. Its methods are safe for concurrent use.
 type Registration struct{ registered *registrar.Registration }
 
-// Register keeps ep in etcd under the service key, and returns when it is there. If it cannot get there before
-// ctx ends, the error says why, and what is in etcd by then is taken out again in the background.
+// Register keeps ep in etcd under the service key, and returns when it is there. If ctx ends first, the error says
+// why the entry is not there, and anything already written is removed in the background.
 //
-// The options add to ep. Without an instance id, its address is the id. An entry with the same id is taken over
-// from another process: the newer one wins, and the older one's registration turns to StateConflict. If this
-// process has such an entry, Register returns an error.
+// The options add to ep. The default instance id is the address. Register takes over an entry of another process with
+// the same id: the newer registration wins, and the older one turns to StateConflict. If this process has an entry
+// with that id, Register returns an error.
 func (r *Registry) Register(ctx context.Context, key string, ep Endpoint, opts ...RegisterOption) (*Registration, error) {
 	if err := r.startLeasing(); err != nil {
 		return nil, err
@@ -118,8 +118,8 @@ func (g *Registration) Update(ctx context.Context, opts ...RegisterOption) error
 
 // Pause takes the entry out of etcd until Resume, and returns when it is gone. When ctx ends before, Pause returns
 // an error, and the entry is removed once etcd can be reached. The later of Pause and Resume wins: an earlier
-// one that is still under way returns an error. So does Pause while etcd has no space to take the entry back: the entry stays
-// until it has.
+// one that is still under way returns an error. While etcd has no space, Pause returns an error and the entry stays until there is space to
+// write it again.
 func (g *Registration) Pause(ctx context.Context) error {
 	return g.failed("pause", g.registered.SetPaused(ctx, true))
 }
@@ -136,7 +136,7 @@ func (g *Registration) Close(ctx context.Context) error {
 	return g.failed("close the registration of", g.registered.Close(ctx))
 }
 
-// failed adds to an error what failed.
+// failed wraps err with the operation and the key.
 func (g *Registration) failed(what string, err error) error {
 	if err == nil {
 		return nil

@@ -42,13 +42,13 @@ func WithZoneTag(zone string) RegisterOption {
 	return func(o *registerOptions) { o.Zone = &zone }
 }
 
-// WithWeight sets the share of calls beside others' under the weighted policy. Default: 0, which
+// WithWeight sets the relative share of the calls under the weighted policy. Default: 0, which
 // counts as 1.
 func WithWeight(weight uint32) RegisterOption {
 	return func(o *registerOptions) { o.Weight = &weight }
 }
 
-// WithMetadata adds a value under a name of the caller's. The names "version", "zone", "weight", "grpc_methods",
+// WithMetadata adds a metadata value. The names "version", "zone", "weight", "grpc_methods",
 // "grpc_leaving" and "grpc_started" are reserved. May be given many times.
 func WithMetadata(name, value string) RegisterOption {
 	return func(o *registerOptions) {

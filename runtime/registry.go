@@ -24,20 +24,20 @@ import (
 )
 
 var (
-	errNil       = errors.New("etcd: the registry is nil")
-	errNilClient = errors.New("etcd: NewRegistry was given a nil etcd client")
-	errPart      = errors.New("etcd: NewRegistry was given an etcd client that lacks a part")
-	errClosed    = fmt.Errorf("etcd: %w", registrar.ErrClosed)
+	errNil              = errors.New("etcd: the registry is nil")
+	errNilClient        = errors.New("etcd: NewRegistry was given a nil etcd client")
+	errIncompleteClient = errors.New("etcd: NewRegistry was given an etcd client that lacks a part")
+	errClosed           = fmt.Errorf("etcd: %w", registrar.ErrClosed)
 )
 
-// Registry is what a process has to do with one etcd cluster: the connections it makes to services
-// found there, and the registrations of its own. Make one for each cluster and share it.
+// Registry is a process's use of one etcd cluster: its connections to services found there, and its
+// own registrations. Make one for each cluster and share it.
 type Registry struct {
 	client  *clientv3.Client
 	opts    options
 	metrics *metrics.Metrics
 	err     error        // of NewRegistry; every use returns it
-	seed    maphash.Seed // tells this client from others, for WithSubset
+	seed    maphash.Seed // distinguishes this client from others, for WithSubset
 
 	etcd      *etcdconn.Conn
 	keys      *discovery.Keys      // nil without a client
@@ -48,7 +48,7 @@ type Registry struct {
 	conns  map[*grpc.ClientConn]struct{} // made by NewClient
 
 	closeDone chan struct{} // closed when the first Close has returned
-	closeErr  error         // what it has returned
+	closeErr  error         // the result of the first Close
 
 	ctx     context.Context // for work in the background; ends with Close
 	cancel  context.CancelFunc
@@ -57,13 +57,14 @@ type Registry struct {
 }
 
 // NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd is
-// away. The client stays the caller's, who closes it after the registry; every etcd call goes
-// through the client's KV, Watcher and Lease, so wrappers set there are honoured.
+// away. The caller owns the client and closes it after the registry. Every etcd call goes
+// through the client's KV, Watcher and Lease, so wrappers set there are used.
 //
-// A client that is to notice a dead connection needs DialKeepAliveTime and DialKeepAliveTimeout,
-// such as 10 s, the least that gRPC takes, and 3 s; leave PermitWithoutStream off, which etcd punishes.
-// Its MaxCallRecvMsgSize, such as 8 MiB, bounds the memory that one answer of etcd takes, whoever writes there.
-// A client without a Logger of its own no longer logs, unless the environment has ETCD_CLIENT_DEBUG: what fails is in the registry's log.
+// To notice a dead connection, the client needs DialKeepAliveTime and DialKeepAliveTimeout,
+// such as 10 s, gRPC's minimum, and 3 s. Leave PermitWithoutStream off: etcd closes connections that use it.
+// MaxCallRecvMsgSize, such as 8 MiB, bounds the memory that one response of etcd takes.
+// NewRegistry turns off the logging of a client without a Logger of its own, unless the environment has
+// ETCD_CLIENT_DEBUG: the registry logs failures.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
 		client: client,
@@ -84,7 +85,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
-	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
+	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
 	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
 		Client: client, Streams: streams, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
@@ -108,8 +109,8 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 }
 
 // Close withdraws the registrations of the process and revokes their leases, then closes the connections that the
-// registry made, and stops watching. It waits for etcd no longer than ctx allows, and only to withdraw: entries
-// that are left expire with their lease, and the error says so. Servers go on serving, without entries. An
+// registry made, and stops watching. It waits for etcd no longer than ctx allows, and only to withdraw. Remaining
+// entries expire with their lease, and the error says so. Servers go on serving, without entries. An
 // Announce or Register that is under way returns an error. A second Close waits for the first, and returns the same.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
@@ -124,12 +125,12 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	for conn := range conns { // last, for handlers may call as long as they are found
+	for conn := range conns { // last: handlers may call while their entries exist
 		if err := conn.Close(); err != nil && conn.GetState() != connectivity.Shutdown {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
 		}
 	}
-	bounded.Run(ctx, func() { // ends with what the registry followed
+	bounded.Run(ctx, func() { // returns once the registry follows nothing
 		r.keys.Close()
 		r.running.Wait()
 	})
@@ -139,7 +140,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	return r.closeErr
 }
 
-// awaitClose returns what the first Close has returned, when it has.
+// awaitClose waits for the first Close and returns its result.
 func (r *Registry) awaitClose(ctx context.Context) error {
 	if r.client == nil {
 		return nil
@@ -152,8 +153,8 @@ func (r *Registry) awaitClose(ctx context.Context) error {
 	}
 }
 
-// start returns why the registry cannot be used, nil if it can. Its first use begins the work in the
-// background.
+// start returns why the registry cannot be used, nil if it can. The first call starts the background
+// work.
 func (r *Registry) start() error {
 	if r == nil {
 		return errNil
@@ -173,23 +174,23 @@ func (r *Registry) start() error {
 	return nil
 }
 
-// startLeasing is start for what needs a lease.
+// startLeasing is start for operations that need a lease.
 func (r *Registry) startLeasing() error {
 	if err := r.start(); err != nil {
 		return err
 	}
-	return lacks("Lease", r.client.Lease == nil)
+	return requirePart("Lease", r.client.Lease == nil)
 }
 
-// lacks returns an error that names a part of an etcd client, if that is missing.
-func lacks(part string, missing bool) error {
+// requirePart returns an error if a part of the etcd client is missing.
+func requirePart(part string, missing bool) error {
 	if !missing {
 		return nil
 	}
-	return fmt.Errorf("%w: its %s is nil", errPart, part)
+	return fmt.Errorf("%w: its %s is nil", errIncompleteClient, part)
 }
 
-// full returns a service key as etcd has it, which begins with the namespace. A nil registry has none.
+// full returns a service key with the namespace, as in etcd. A nil registry has no namespace.
 func (r *Registry) full(key string) string {
 	if r == nil {
 		return key
@@ -197,8 +198,8 @@ func (r *Registry) full(key string) string {
 	return r.opts.namespace + key
 }
 
-// endpoints returns those of the etcd client, as they may be shown. One that was put together from parts has none: up to
-// etcd's client 3.6, it cannot even be asked.
+// endpoints returns the etcd client's endpoints without passwords. A client made of parts has none, and panics when
+// asked, up to etcd's client 3.6.
 func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
 		return nil

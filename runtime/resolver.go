@@ -24,16 +24,16 @@ const Scheme = "etcd"
 //	etcd:///hello?layout=lease_suffix     endpoints under "hello/" and "hello<lease id>"
 //
 // The service config is gRPC's default one until there is a live one in etcd, which replaces it whole
-// and for good. For round robin give
-// grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`). Give each connection a Resolver of its
-// own, which knows whether that has had a live config.
+// and for good. For round robin use
+// grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`). Give each connection its own
+// Resolver: it remembers whether the connection has had a live config.
 //
-// [Registry.NewClient] does more, and is what generated code uses.
+// [Registry.NewClient] does more; generated code uses it.
 func (r *Registry) Resolver() resolver.Builder {
 	return &builder{registry: r}
 }
 
-// builder resolves targets that a caller wrote.
+// builder resolves the targets of callers.
 type builder struct {
 	registry *Registry
 	given    sync.Map // *discovery.Given by the target's URL
@@ -67,7 +67,7 @@ func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, opts res
 	}), nil
 }
 
-// parseTarget reads a target that a caller wrote. layout is nil where it names none.
+// parseTarget parses a caller's target. layout is nil if the target names none.
 func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 	if u.Host != "" {
 		return "", layout, fmt.Errorf("%.80q stands where a host would: the etcd cluster is the registry's; want three slashes before the key, %.80q", u.Host, Scheme+":///"+u.Host+u.Path)

@@ -27,7 +27,7 @@ type GRPCServer interface {
 }
 
 // Server is a gRPC server whose services are in etcd while it serves. Generated code registers and
-// publishes services on it; then it is served once, by Serve or by the caller with Announce and
+// publishes services on it. Then it serves once: by Serve, or by the caller with Announce and
 // Withdraw.
 //
 // With a health service, grpc.health.v1.Health, registered on it (not on the gRPC server beneath), the entry of
@@ -41,7 +41,7 @@ type GRPCServer interface {
 // adds a method, callers send it to the servers that have it.
 type Server struct {
 	registry *Registry
-	grpc     GRPCServer // nil: NewServer was given none
+	grpc     GRPCServer // nil: an argument of NewServer was nil
 	opts     serverOptions
 	group    *registrar.Group // its entries and its phase
 
@@ -50,7 +50,7 @@ type Server struct {
 }
 
 // NewServer returns a server on s, which it does not start. The caller makes s, with its
-// credentials and interceptors, and leaves Serve and Stop to the Server or else uses
+// credentials and interceptors. The caller either leaves Serve and Stop of s to the Server or uses
 // [Server.Announce].
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
@@ -68,8 +68,8 @@ func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	return server
 }
 
-// RegisterService registers a service on the gRPC server beneath. Serve and Announce return the errors for which
-// that server would end the process, unless they were called before: then it logs them.
+// RegisterService registers a service on the gRPC server beneath. If that server would end the process for an error,
+// Serve and Announce return the error, or RegisterService logs it if they were called before.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +87,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	}
 }
 
-// checkService returns an error where gRPC would end the process.
+// checkService returns an error if gRPC would end the process.
 func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if desc == nil {
 		return errors.New("etcd: RegisterService was given a nil description")
@@ -104,7 +104,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if impl == nil || desc.HandlerType == nil {
 		return nil
 	}
-	// gRPC's own question: HandlerType is there to be asked so, and gRPC ends the process by the answer.
+	// This is gRPC's own check, after which it ends the process.
 	want := reflect.TypeOf(desc.HandlerType).Elem()
 	if got := reflect.TypeOf(impl); !got.Implements(want) {
 		return fmt.Errorf("etcd: service %s: %v does not implement %v", desc.ServiceName, got, want)
@@ -112,9 +112,9 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	return nil
 }
 
-// Publish adds a service to those that are announced. Services of one key share an entry: they must agree on
+// Publish adds a service to announce. Services of one key share an entry: they must have the same
 // layout and lease TTL, and the options of all of them apply to it. Generated code calls Publish. Serve and
-// Announce return its errors, unless they were called before: then it logs them.
+// Announce return its errors, or Publish logs them if they were called before.
 func (s *Server) Publish(desc *ServiceDesc, opts ...RegisterOption) {
 	if err := s.publish(desc, opts); err != nil {
 		s.group.Fault(err)
@@ -144,7 +144,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
 	entry.Elects = len(desc.Leader) > 0
-	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // an error: of the clients
+	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // an error: clients report it
 		entry.Checked = []string{config.HealthCheck.ServiceName}
 	}
 	if err := s.group.Publish(entry, o.Details); err != nil {

@@ -20,14 +20,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
 )
 
-// offline is a registry whose etcd is nowhere.
+// offline returns a registry whose etcd cannot be reached.
 func offline(t *testing.T, opts ...Option) *Registry {
 	t.Helper()
 	r := NewRegistry(away(t), opts...)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		_ = r.Close(ctx) // etcd is nowhere
+		_ = r.Close(ctx) // etcd cannot be reached
 	})
 	return r
 }
@@ -51,7 +51,7 @@ type impl struct{}
 
 func (impl) Do() {}
 
-// What gRPC would end the process for, and other misuse, comes out of Serve and Announce.
+// Serve and Announce return errors for which gRPC would end the process, and those of other misuse.
 func TestServerMisuse(t *testing.T) {
 	tests := []struct {
 		name string
@@ -128,8 +128,8 @@ func publish(t *testing.T, descs ...*ServiceDesc) *Server {
 	return s
 }
 
-// serveAnnounced serves s, and returns once it has begun to announce. stop ends that, and returns what Serve
-// returns.
+// serveAnnounced serves s, and returns once it has begun to announce. stop ends Serve and returns its
+// result.
 func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() error) {
 	t.Helper()
 	lis := listen(t)
@@ -167,8 +167,8 @@ func (d deaf) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.He
 	return &healthpb.HealthCheckResponse{}, nil
 }
 
-// A server waits neither for a connection that says nothing, nor, once it cuts calls, for one that says too little or for a
-// handler, whatever gRPC waits for.
+// A server does not wait for a silent connection. Once it cuts calls, it waits neither for a connection without a complete
+// handshake nor for a handler, though gRPC waits for both.
 func TestStopIsBounded(t *testing.T) {
 	for said, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
 		d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer(grpc.WaitForHandlers(true))
@@ -190,7 +190,7 @@ func TestStopIsBounded(t *testing.T) {
 			_, err := healthpb.NewHealthClient(client).Check(context.Background(), &healthpb.HealthCheckRequest{})
 			answered <- err
 		}()
-		<-d.began // on a connection that was taken after the other
+		<-d.began // on a connection that was accepted after the other
 		release := sync.OnceFunc(func() { close(d.released) })
 		defer release()
 		if said == "" {
@@ -199,12 +199,12 @@ func TestStopIsBounded(t *testing.T) {
 		err = offline(t).NewServer(g).stop(served, conns, timeout)
 		call, clean := <-answered, said == ""
 		if clean != (err == nil) || clean != (call == nil) {
-			t.Errorf("beside a connection that has said %q: stop: %v, the call: %v", said, err, call)
+			t.Errorf("with a connection that has sent %q: stop: %v, the call: %v", said, err, call)
 		}
 	}
 }
 
-// What comes too late for Serve does not end it, nor the process, as gRPC would.
+// Misuse after Serve has begun ends neither Serve nor the process, as it would in gRPC.
 func TestServeLateMisuse(t *testing.T) {
 	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
 	h := health.NewServer()
@@ -217,7 +217,7 @@ func TestServeLateMisuse(t *testing.T) {
 		t.Error("announced twice")
 	}
 	if err := s.group.Faults(); err != nil || len(s.Status()) != 1 {
-		t.Errorf("Serve beside %v: %v", err, s.Status())
+		t.Errorf("Serve with the statuses %v: %v", err, s.Status())
 	}
 	if _, _, err := s.group.Elections("a"); err != nil {
 		t.Errorf("the elections: %v", err)
@@ -225,7 +225,7 @@ func TestServeLateMisuse(t *testing.T) {
 	_ = stop() // an error: etcd is nowhere
 }
 
-// A server without anything to publish is served all the same, and drained at once.
+// A server without published services serves, too, and drains at once.
 func TestServeNothing(t *testing.T) {
 	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -260,7 +260,7 @@ func TestServeFailsBesideACall(t *testing.T) {
 		t.Fatalf("Serve on a listener that fails, with a call that does not end: %v", err)
 	}
 	if err := <-answered; err == nil {
-		t.Error("the call was answered, and nobody has")
+		t.Error("the call succeeded without a response")
 	}
 }
 
@@ -318,7 +318,7 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 }
 
 // gRPC ends the process when a service is registered on a server that serves.
-func TestServe_OfAServerThatServesAlready(t *testing.T) {
+func TestServe_RefusesARunningServer(t *testing.T) {
 	g := grpc.NewServer()
 	before := offline(t).NewServer(g)
 	before.Publish(service("a.A", "a"))
@@ -349,23 +349,23 @@ func TestServe_OfAServerThatServesAlready(t *testing.T) {
 	}
 }
 
-// noting is a health service that notes what it is told.
-type noting struct {
+// recordingHealth is a health service that records the statuses it is given.
+type recordingHealth struct {
 	*health.Server
-	told []string
+	statuses []string
 }
 
-func (n *noting) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
+func (n *recordingHealth) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
 	if service != RegistrationHealth {
-		n.told = append(n.told, service+" "+status.String())
+		n.statuses = append(n.statuses, service+" "+status.String())
 	}
 	n.Server.SetServingStatus(service, status)
 }
 
-// The caller's health service may be in use for others: it hears of the services of the server that drains and of nothing
-// else, until the server has ended, and of none that another server has, too.
+// Other servers may use the caller's health service: draining sets the statuses of the draining server's services alone,
+// until the server has ended, and of no service that another server has, too.
 func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
-	h := &noting{Server: health.NewServer()}
+	h := &recordingHealth{Server: health.NewServer()}
 	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
 	registry := offline(t)
 	serve := func() (stop func() error) {
@@ -378,11 +378,11 @@ func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	}
 	first, second := serve(), serve()
 	_ = first() // an error: etcd is nowhere
-	h.told = append(h.told, "then")
+	h.statuses = append(h.statuses, "then")
 	_ = second()
-	slices.Sort(h.told[1:])
+	slices.Sort(h.statuses[1:])
 	want := []string{"then", "a.A NOT_SERVING", "a.A SERVING", "a.B NOT_SERVING", "a.B SERVICE_UNKNOWN"}
-	if !slices.Equal(h.told, want) {
-		t.Errorf("the health service is told %q, want %q", h.told, want)
+	if !slices.Equal(h.statuses, want) {
+		t.Errorf("the health service is given %q, want %q", h.statuses, want)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// RegistrationHealth is the name for which gRPC's health service reports whether a server's entries
-// are in etcd. Where servers share a health service, it is the last one that has changed.
+// RegistrationHealth is the name under which gRPC's health service reports whether a server's entries
+// are in etcd. If servers share a health service, it reports the last change of any of them.
 const RegistrationHealth = "etcd"
 
 // statusSetter is a health service whose statuses can be set, such as gRPC's own.
@@ -25,7 +25,7 @@ type statusSetter interface {
 type serverHealth struct {
 	given  healthpb.HealthServer // the caller's; nil: none
 	own    *health.Server        // gRPC's own, which serve registers; nil: none
-	setter statusSetter          // one of them; nil: neither can be told a status
+	setter statusSetter          // one of them; nil: neither has a settable status
 }
 
 // problem describes the fault of the health service of a gRPC server with these services; "": none.
@@ -38,7 +38,7 @@ func (h *serverHealth) problem(services map[string][]string) string {
 }
 
 // serve registers gRPC's own health service on s, whose services are in info, unless there is a health service.
-// Only this server sets its status, so there is nothing to follow.
+// Only this server sets its statuses, so they are not watched.
 func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) error {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
 		return nil
@@ -58,7 +58,7 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 	return nil
 }
 
-// reporter returns a function that sets the status of [RegistrationHealth], nil if that cannot be set.
+// reporter returns a function that sets the status of [RegistrationHealth], nil if it cannot be set.
 func (h *serverHealth) reporter() func(registered bool) {
 	if h.setter == nil {
 		return nil
@@ -72,7 +72,7 @@ func (h *serverHealth) reporter() func(registered bool) {
 	}
 }
 
-// drain turns the services of a server NOT_SERVING until drained is called. It shuts gRPC's own health service down, but
+// drain sets the services of a server to NOT_SERVING until drained is called. It shuts down gRPC's own health service, but
 // not the caller's, which other servers may use.
 func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	if h.own != nil {
@@ -95,7 +95,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	return func() {
 		briefly(func() {
 			for service, status := range <-before {
-				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // nobody has set another one
+				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // not set to another status since
 					h.setter.SetServingStatus(service, status)
 				}
 			}
@@ -112,7 +112,7 @@ func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_Servi
 	return resp.GetStatus()
 }
 
-// briefly calls the caller's health service, and waits a moment for it: it may hang or panic, which Status says.
+// briefly calls the caller's health service, and waits a moment for it: it may hang or panic, which Status reports.
 func briefly(call func()) {
 	ended, end := context.WithCancel(context.Background())
 	end()

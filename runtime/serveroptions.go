@@ -34,21 +34,21 @@ func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }
 
-// WithDrainDelay sets how long a server takes calls after it has withdrawn, until callers have heard of that.
+// WithDrainDelay sets how long a server accepts calls after its withdrawal, for callers to notice it.
 // Default: 1 s.
 func WithDrainDelay(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.drainDelay = d }
 }
 
-// WithStopTimeout sets how long open calls may take to finish when a server stops. Calls that are open then are
-// cut. Default: 20 s. At least: 100 ms, in which a server without open calls has stopped if its clients answer.
+// WithStopTimeout sets how long open calls may take to finish when a server stops. After that, open calls are
+// cut. Default: 20 s. Minimum: 100 ms, enough for a server without open calls to stop if its clients respond.
 func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }
 
-// WithAnnounceTimeout has Serve end with an error when the services are not in etcd within d, or as soon as etcd
+// WithAnnounceTimeout makes Serve return an error if the services are not in etcd within d, or as soon as etcd
 // refuses them. It is for processes that must not run unless callers can find them. Default: 0, which means to
-// serve and go on trying.
+// serve and keep trying.
 func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }

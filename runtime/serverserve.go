@@ -23,13 +23,13 @@ const withdrawTimeout = 3 * time.Second
 // handlerTimeout bounds the wait for handlers whose calls were cut.
 const handlerTimeout = time.Second
 
-// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd meanwhile. It
+// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd until then. It
 // announces them in the background for as long as it takes, so that it serves even while etcd is away.
 //
-// When ctx ends it drains. The health service turns NOT_SERVING for the services. A leader finishes the unary calls for
-// it that its guard has let in. The services are withdrawn, which takes 3 s at the most. Callers get the drain delay to
-// hear of it. Calls get the stop timeout to finish, those for the leader included, and are then cut. Serve returns nil
-// after a clean drain, and otherwise an error that says what was cut short. When the gRPC server fails, Serve drains
+// When ctx ends, Serve drains. The health service turns NOT_SERVING for the services. A leader finishes the unary
+// leader calls that its guard has admitted. The services are withdrawn, for at most 3 s. Callers get the drain delay to
+// notice. Calls get the stop timeout to finish, leader calls included, and are then cut. Serve returns nil
+// after a clean drain, and otherwise an error that says what was cut short. If the gRPC server fails, Serve drains
 // without the delay, and returns that error.
 //
 // A server is served once.
@@ -50,7 +50,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	listen := lis.Addr().String()
 	served := make(chan error, 1)
 	lis, conns := listener.Watch(lis)
-	go func() { served <- s.grpc.Serve(lis) }() // not waited for where a handler does not end
+	go func() { served <- s.grpc.Serve(lis) }() // abandoned if a handler does not end
 	failed := make(chan error, 1)
 	background.Go(func() { // ends with ctx or the run
 		if err := run.Announce(ctx, s.announcement(listen, from), s.opts.announceTimeout); err != nil {
@@ -59,14 +59,14 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	})
 	select {
 	case err = <-served:
-		served <- nil // for drain, which ends the calls that are open: a listener that fails leaves them
+		served <- nil // for drain, which ends the open calls: a failed listener leaves them open
 	case err = <-failed:
 	case <-ctx.Done():
 	}
 	return errors.Join(err, s.drain(ctx, served, conns))
 }
 
-// beginServing opens the announcement, and registers a health service where there is none.
+// beginServing opens the announcement, and registers a health service if there is none.
 func (s *Server) beginServing() (*registrar.Run, error) {
 	run, err := s.group.Begin()
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 }
 
 // Announce puts the published services in etcd for a server that the caller serves. It returns when they are
-// there, except those that are not healthy. Otherwise it returns an error and withdraws what is in etcd by then,
+// there, except unhealthy services. Otherwise it returns an error and removes entries already written,
 // in the background if ctx has ended. addr is the address of the listener, as its method Addr returns it. The
 // address to announce is found as for Serve, see [WithAdvertiseAddress].
 //
@@ -117,12 +117,12 @@ func (s *Server) announcement(listen string, from advertise.Config) registrar.An
 	}
 }
 
-// Withdraw takes the services out of etcd, and returns when they are out. A leader first finishes the unary calls for it that
-// its guard has let in, for the stop timeout, but 5 s at the most. When ctx ends or another 5 s have passed before all are
+// Withdraw takes the services out of etcd, and returns when they are out. A leader first finishes the unary leader calls that
+// its guard has admitted, for the stop timeout, but at most 5 s. If ctx ends or another 5 s pass before all are
 // out, the error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
-// after Withdraw; if it is called during Withdraw, that returns an error.
+// after Withdraw; if it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
-	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // an error: the callers hear of it
+	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // on an error, the callers get it
 	return s.group.Withdraw(ctx)
 }
 
@@ -133,7 +133,7 @@ func (s *Server) finishLeading(ctx context.Context, within time.Duration) error 
 	return s.group.FinishLeading(ctx)
 }
 
-// withdraw takes the services of a server that drains out of etcd. ctx may have ended.
+// withdraw takes the services of a draining server out of etcd. ctx may have ended.
 func (s *Server) withdraw(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
@@ -142,7 +142,7 @@ func (s *Server) withdraw(ctx context.Context) error {
 
 // drain ends a server that serves.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
-	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
+	s.group.End() // before the health turns NOT_SERVING, which must not pause the entries now
 	drained := s.health.drain(s.group)
 	began := time.Now()
 	errs := []error{s.finishLeading(context.WithoutCancel(ctx), s.opts.stopTimeout)}
@@ -153,7 +153,7 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 		defer delay.Stop()
 		select {
 		case <-delay.C:
-		case err := <-served: // nobody can connect any more
+		case err := <-served: // no client can connect any more
 			served <- nil
 			errs = append(errs, err)
 		}
@@ -165,8 +165,8 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 // stopWithin is how long a server without open calls may take to stop.
 const stopWithin = 100 * time.Millisecond
 
-// stop waits for open calls to finish, for what is left of the stop timeout, and then cuts them. Neither stop of gRPC's need
-// return: both wait for connections that have not said who they are, and for handlers.
+// stop waits for open calls to finish, for the rest of the stop timeout, and then cuts them. GracefulStop and Stop may not
+// return: both wait for connections before their handshake, and for handlers.
 func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
 	conns.CloseSilent()
 	stopped := make(chan error, 1)

@@ -13,9 +13,9 @@ import (
 
 // SetServiceConfig puts a live service config for the service at key. Every client of the service uses
 // it within moments, laid over the generated one and the caller's own, for each top-level field. json is
-// a gRPC service config; one that gRPC would refuse, or misread, is an error and is not put. "" deletes
+// a gRPC service config; a config that gRPC would refuse, or misread, is an error and is not written. "" deletes
 // the live config, which puts the others back in force. Connections with a bare [Registry.Resolver] are
-// an exception: gRPC has no way back to the config that they were made with, so they go on without one,
+// an exception: gRPC cannot return to the config that they were made with, so they go on without one,
 // under pick_first.
 //
 // The live config is kept at <namespace>_grpc_config/<key>.

@@ -10,19 +10,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// ServiceDesc is what a proto file says of a service. Generated code holds one for each service
+// ServiceDesc is the description of a service in its proto file. Generated code holds one for each service
 // that has the option; write one by hand for a service without generated code.
 type ServiceDesc struct {
 	Name          string        // full protobuf name, "helloworld.Greeter"
 	Key           string        // "helloworld/greeter": the endpoints live under "helloworld/greeter/"
-	Layout        Layout        // what servers write, and clients read beside all others; nil: EndpointJSON
+	Layout        Layout        // servers write it; clients read it and all others; nil: EndpointJSON
 	LeaseTTL      time.Duration // how long an endpoint outlives its process; 0: the registry's, 15 s by default
 	Authority     string        // :authority and TLS server name; "": Key without a leading slash, "/" as "."
 	ServiceConfig string        // gRPC service config as JSON, "" none
-	Leader        []string      // the methods whose calls go to the leader, "/helloworld.Greeter/SayHello"; nil: there is no election
+	Leader        []string      // the methods whose calls go to the leader, "/helloworld.Greeter/SayHello"; nil: no election
 }
 
-// Check returns an error if the description is not valid, as what is given it does. It does not look at the service config.
+// Check returns an error if the description is not valid. It does not check the service config.
 func (d *ServiceDesc) Check() error { return d.check() }
 
 // check returns an error if the description is not valid.

@@ -13,7 +13,7 @@ import (
 
 // RegistryStatus is the state of a registry at one moment.
 type RegistryStatus struct {
-	Keys          []KeyStatus // in use, or used lately, sorted by key
+	Keys          []KeyStatus // in use, or recently used, sorted by key
 	Registrations []Status    // of this process, sorted by key
 	Etcd          EtcdStatus
 }
@@ -21,7 +21,7 @@ type RegistryStatus struct {
 // EtcdStatus is the state of a registry's connection to etcd.
 type EtcdStatus struct {
 	Endpoints []string // of the etcd client
-	Err       error    // why there is no connection to any of them; nil: there is one, or none is needed yet
+	Err       error    // why none of them is connected; nil: one is, or no connection is needed yet
 }
 
 // KeyStatus is the state of one service key in a registry.
@@ -32,14 +32,14 @@ type KeyStatus struct {
 	Endpoints     []Endpoint // in use, sorted by instance
 	Held          int        // how many of Endpoints have vanished from etcd and are kept for a grace
 	HeldAddrs     []string   // the addresses of these, sorted
-	DrainedAddrs  []string   // the addresses of those Endpoints that get no new calls by the live config, sorted
+	DrainedAddrs  []string   // the addresses of Endpoints that get no new calls by the live config, sorted
 	Leaving       []Endpoint // in etcd, but no longer among Endpoints, because their owners are withdrawing them
 	Provisional   bool       // the endpoints may be behind etcd
 	Changed       time.Time  // when the endpoints last changed
-	ServiceConfig string     // the live one in force, as JSON; "" none
-	ConfigErr     error      // why the live one in etcd is not in force; nil: it is, or there is none
+	ServiceConfig string     // the live config in force, as JSON; "" none
+	ConfigErr     error      // why the live config in etcd is not in force; nil: it is, or etcd has none
 	Err           error      // why etcd cannot be followed now; nil: it is
-	Away          int        // the number of connections whose calls go, some or all, to the cluster of WithFallback
+	Away          int        // the number of connections with calls that go to the cluster of WithFallback
 }
 
 // Status returns the state of the registry, for debug pages and health checks. It does no I/O. Package statuspage
@@ -72,7 +72,7 @@ func (r *Registry) Status() RegistryStatus {
 	return s
 }
 
-// drained returns the addresses of the endpoints that clients keep new calls from by the live config, sorted.
+// drained returns the addresses of the endpoints that get no new calls by the live config, sorted.
 func drained(state *discovery.State) (addrs []string) {
 	policy := etcdOf(state.Live)
 	if policy == nil {
@@ -89,11 +89,11 @@ func drained(state *discovery.State) (addrs []string) {
 func etcdOf(live string) *serviceconfig.Etcd {
 	config, err := serviceconfig.Parse(live)
 	if err != nil {
-		return nil // there is none: what is in force can be read
+		return nil // there is none: a config in force can be parsed
 	}
 	policy, err := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered)
 	if err != nil {
-		return nil // it is about other things than load balancing
+		return nil // it has no load balancing policy
 	}
 	return policy.Etcd()
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
-// Watch yields the endpoints of a key, as they are now and then at each change, sorted by instance:
-// for gateways and whatever else is not a gRPC connection. It yields what connections to the key use,
-// so endpoints that vanish without their owner's word are held for a grace ([WithEmptyGrace]).
-// Several changes that come while the loop body runs are yielded as one, the newest. Each slice is
+// Watch yields the endpoints of a key, first as they are now and then at each change, sorted by instance:
+// for gateways and other users without a gRPC connection. It yields the endpoints that connections to the key
+// use, so endpoints that their owners did not withdraw are held for a grace ([WithEmptyGrace]).
+// If several changes come while the loop body runs, it yields only the newest set. Each slice is
 // the caller's; the maps in it are shared and must not be changed.
 //
-// An error item, with a nil slice, says what keeps the key from being followed now, such as an etcd
+// An error item, with a nil slice, says why the key cannot be followed now, such as an etcd
 // that does not answer; the last set stays the best known, and the loop goes on. The sequence ends
-// with its context or the registry. It reads [LeaseSuffix] and [JSONLayout] only if they are among layouts, which
-// may have one JSONLayout, and all other layouts always.
+// with its context or the registry. It always reads all layouts except [LeaseSuffix] and [JSONLayout],
+// which it reads only if they are among layouts. layouts may have one JSONLayout.
 //
 // The watch is shared with the connections to the same key.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {
@@ -47,7 +47,7 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 			case <-r.ctx.Done():
 				return
 			case <-changed:
-				if !seen.tell(k.State(), yield) {
+				if !seen.yieldChanges(k.State(), yield) {
 					return
 				}
 			}
@@ -55,15 +55,15 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 	}
 }
 
-// watched is what a Watch yielded last.
+// watched is the last item that a Watch yielded.
 type watched struct {
 	set   []*discovery.Backend
 	known bool
 	err   string
 }
 
-// tell yields what is new in a state, and reports whether to go on.
-func (w *watched) tell(s *discovery.State, yield func([]Endpoint, error) bool) bool {
+// yieldChanges yields the changes of a state, and reports whether to go on.
+func (w *watched) yieldChanges(s *discovery.State, yield func([]Endpoint, error) bool) bool {
 	if s.Known && (!w.known || !slices.Equal(s.Backends, w.set)) {
 		w.set, w.known = s.Backends, true
 		endpoints := make([]Endpoint, len(s.Backends))

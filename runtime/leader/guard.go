@@ -15,24 +15,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// Guard returns options for a gRPC server that has it refuse calls of the leader's methods which [Leadership.Check]
-// refuses, before their interceptors that follow and their handlers run. Callers then wait for the leader, and make
-// unary calls again. Other calls are let through.
+// Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
+// refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
+// unary calls. Other calls pass.
 //
-// A leader that resigns in order takes no more of those calls, and leads until its unary ones have finished: see
+// A leader that resigns in order admits no more leader calls, and leads until its unary ones have finished: see
 // [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign].
 //
-// The handlers of the leader's methods get contexts that end with the leadership, then with the cause [ErrEnded]. If it
-// has ended, a handler's error becomes UNAVAILABLE, and a stream ends with that whatever its handler returns, to which it
-// gives [ErrEnded] for each further message, also where the handler is waiting for one. A message that is no protobuf
-// message must not be used again after that, for the stream may yet write to it. A handler that does not look at its context
+// The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
+// that, a handler's error becomes UNAVAILABLE. A stream ends with UNAVAILABLE whatever its handler returns; its SendMsg
+// and RecvMsg, blocked ones included, return [ErrEnded]. The handler must not reuse a message that is not
+// protobuf then, because the stream may yet write to it. A handler that ignores its context
 // goes on, and the reply of a unary call is sent.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
 	unary, stream := Interceptors(registry, descs...)
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
 }
 
-// Interceptors returns the interceptors of [Guard], for servers that take them in another way.
+// Interceptors returns the interceptors of [Guard], for servers that are not configured by gRPC's server options.
 func Interceptors(registry *runtime.Registry, descs ...*runtime.ServiceDesc) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	g := guard{}
 	for _, desc := range descs {
@@ -44,7 +44,7 @@ func Interceptors(registry *runtime.Registry, descs ...*runtime.ServiceDesc) (gr
 	return g.unary, g.stream
 }
 
-// guard holds the leadership that each method is for, by full method name.
+// guard holds the leadership of each method, by full method name.
 type guard map[string]*Leadership
 
 func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -81,7 +81,7 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	return err
 }
 
-// enter returns a context for a call that this process may handle as the leader, which ends with the leadership, and
+// enter admits a call that this process may handle as the leader, with a context that ends with the leadership, and
 // refuses any other call.
 func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
@@ -94,17 +94,17 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 	}
 	if status.Code(err) == codes.Unavailable {
 		refusal := metadata.MD{election.RefusedTrailer: metadata.ValueFromIncomingContext(ctx, election.CallHeader)}
-		_ = grpc.SetTrailer(ctx, refusal) // an error: the caller has gone
+		_ = grpc.SetTrailer(ctx, refusal) // an error: the caller is gone
 	}
 	return nil, nil, err
 }
 
-// hasEnded reports whether the leadership has ended that a context is of.
+// hasEnded reports whether the leadership of a context has ended.
 func hasEnded(leading context.Context) bool {
 	return errors.Is(context.Cause(leading), ErrEnded)
 }
 
-// endedWith is the error of a call whose leadership has ended, given that of its handler.
+// endedWith returns the error of a call whose leadership has ended; err is its handler's.
 func (l *Leadership) endedWith(err error) error {
 	text := ""
 	if s := status.Convert(err); err != nil && s.Code() != codes.Canceled && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrEnded) {
@@ -128,9 +128,9 @@ func (s leaderStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// RecvMsg does not wait for the caller once the leadership has ended. What it leaves behind ends with the handler, and is the
-// last that is asked of the stream, which takes one RecvMsg at a time. It has a message of its own, for the handler may use m
-// again by then.
+// RecvMsg does not wait for the caller once the leadership has ended. An abandoned receive ends with the handler, and is the
+// stream's last: a stream allows one RecvMsg at a time. It has its own message, because the handler may reuse m
+// by then.
 func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
@@ -142,7 +142,7 @@ func (s leaderStream) RecvMsg(m any) error {
 	select {
 	case err = <-received:
 	case <-s.leading.Done():
-		if !hasEnded(s.leading) { // it is the call that has ended
+		if !hasEnded(s.leading) { // the call has ended, not the leadership
 			err = <-received
 		}
 	}
@@ -155,8 +155,8 @@ func (s leaderStream) RecvMsg(m any) error {
 	return err
 }
 
-// emptyOf returns an empty message of the type of m. What is no protobuf message it returns as it is, for its codec may not
-// take an empty one.
+// emptyOf returns an empty message of the type of m. It returns m itself if that is not a protobuf message: its codec may
+// not accept an empty one.
 func emptyOf(m any) any {
 	if m, ok := m.(proto.Message); ok {
 		return m.ProtoReflect().New().Interface()
@@ -164,7 +164,7 @@ func emptyOf(m any) any {
 	return m
 }
 
-// give moves to m what was received in a message that emptyOf has made of it. It does not copy deeply.
+// give moves the content of own, made by emptyOf, to m. It does not copy deeply.
 func give(own, m any) {
 	to, ok := m.(proto.Message)
 	if !ok {

@@ -25,7 +25,7 @@ func (s *feedingStream) RecvMsg(m any) error {
 	if m, ok := m.(proto.Message); ok {
 		return proto.Unmarshal(s.message, m)
 	}
-	return nil // m is of another codec
+	return nil // m belongs to another codec
 }
 
 func feed(t *testing.T, message proto.Message) *feedingStream {
@@ -37,7 +37,7 @@ func feed(t *testing.T, message proto.Message) *feedingStream {
 	return &feedingStream{asked: make(chan struct{}, 10), received: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
 }
 
-// A stream is asked for one message at a time, also by a handler that asks on after the end.
+// A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end.
 func TestOneRecvAtATime(t *testing.T) {
 	leading, end := context.WithCancelCause(t.Context())
 	below := feed(t, structpb.NewStringValue("late"))
@@ -53,11 +53,11 @@ func TestOneRecvAtATime(t *testing.T) {
 		}
 	}
 	if n := len(below.asked); n > 0 {
-		t.Errorf("the stream below was asked %d times more", n)
+		t.Errorf("the stream below got %d more calls of RecvMsg", n)
 	}
 }
 
-// A handler may reuse its message once RecvMsg has returned, though the caller's next one is yet to come.
+// A handler may reuse its message once RecvMsg has returned, before the caller's next message arrives.
 func TestNothingIsReceivedAfterTheEnd(t *testing.T) {
 	leading, end := context.WithCancelCause(t.Context())
 	below := feed(t, structpb.NewStringValue("late"))
@@ -77,7 +77,7 @@ func TestNothingIsReceivedAfterTheEnd(t *testing.T) {
 	}
 }
 
-// The handler's message becomes the one that was received, whatever it was before.
+// RecvMsg replaces all of the handler's message.
 func TestReceivesAllOfAMessage(t *testing.T) {
 	sent, err := structpb.NewStruct(map[string]any{"a": []any{1, "b"}, "c": map[string]any{"d": true}})
 	if err != nil {

@@ -1,15 +1,15 @@
-// Package leader is for servers of which one leads: a service, or a method, whose proto says to: LEADER. The registry
-// elects the leader among the instances that are registered, and callers send it those calls, each with the token of
-// its leadership. With this package the instances see to their side:
+// Package leader is for servers among which one leads: their service, or a method, has to: LEADER in its proto. The
+// registry elects the leader among the registered instances, and callers send leader calls to it, each with the token of
+// its leadership. This package is the server's side:
 //
-//   - [Guard] has a server refuse calls that are for another leader, and ends those that outlive its leadership;
-//   - [Leadership.Run] runs what only the leader does;
+//   - [Guard] makes a server refuse calls that are for another leader, and ends calls that outlive its leadership;
+//   - [Leadership.Run] runs the leader's own work;
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
-//   - [Fence] is for a store that several leaders may write to, one after the other.
+//   - [Fence] is for a store that successive leaders write to.
 //
-// A leader resigns when it is asked to or its work fails, when it is withdrawn or paused, and when its server drains or its
-// registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two never lead at a
-// time, unless somebody deletes a candidate's key by force or restores etcd from a backup. But code that ignores its context
+// A leader resigns on [Leadership.Resign], when its work fails, when it is withdrawn or paused, and when its server drains or
+// its registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two never lead at
+// once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its context
 // goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
 package leader
 
@@ -33,11 +33,11 @@ import (
 // TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
 const TokenHeader = election.TokenHeader
 
-// ErrEnded is the cause of the end of the context that [Leadership.Run] gives to its function, when the leadership has
+// ErrEnded is the cause of the context that [Leadership.Run] passes to its function, once the leadership has
 // ended.
 var ErrEnded = election.ErrEnded
 
-// Leadership is what a process knows of its own part in the election of a service. Its methods are safe for concurrent
+// Leadership is a process's part in the election of a service. Its methods are safe for concurrent
 // use.
 type Leadership struct {
 	source  election.Source
@@ -46,9 +46,9 @@ type Leadership struct {
 	err     error // of Of; every use returns it
 }
 
-// Of returns the leadership among the instances of a service, as held by a server or, where the server is yet to be
-// made, by any server of a registry. A process that has several servers of a service gives each a registry of its own, or
-// a Leadership of the server. Of does no I/O, and the server need not be announced yet.
+// Of returns the leadership of a service for a server or, if the server does not exist yet, for all servers of a
+// registry. A process with several servers of a service uses one registry for each, or calls Of with
+// the server. Of does no I/O, and the server need not be announced yet.
 func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceDesc) *Leadership {
 	l := &Leadership{source: election.SourceOf(process)}
 	switch {
@@ -75,8 +75,8 @@ func (l *Leadership) Token() (token int64, ok bool) {
 	return token, token != 0
 }
 
-// now returns the election in which an instance leads, with its token. standing reports whether any instance stands for
-// election, and changed is closed when something of this may have changed. The error says that none ever will stand.
+// now returns the election in which an instance leads, with its token. standing reports whether any instance is a
+// candidate, and changed is closed when any of this may have changed. On an error, no instance will be a candidate.
 func (l *Leadership) now() (e *election.Election, token int64, standing bool, changed <-chan struct{}, err error) {
 	if l.err != nil {
 		return nil, 0, false, nil, l.err
@@ -100,7 +100,7 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 
 // Check returns an error unless the call with ctx is for this process as the leader that it is now. The error is a
 // status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
-// UNAVAILABLE otherwise. A handler may call it again before it does what counts.
+// UNAVAILABLE otherwise. A handler may call it again before its effects.
 func (l *Leadership) Check(ctx context.Context) error {
 	_, _, err := l.check(ctx)
 	return err
@@ -126,7 +126,7 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 	return nil, 0, l.leadsNot()
 }
 
-// leadsNot is the error of a call to an instance that stands for election, and does not lead.
+// leadsNot returns the error of a call to a candidate that does not lead.
 func (l *Leadership) leadsNot() error {
 	return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q", l.key)
 }
@@ -144,11 +144,11 @@ func tokenOf(ctx context.Context) (int64, error) {
 	return token, nil
 }
 
-// Resign ends the leadership of the process, whose entries stay in etcd. Its guard takes no more calls for the leader. When
-// the unary ones under way have finished, or ctx has ended, the leadership ends, and an instance that stands by then takes
-// over. This one stands again behind them, so it leads again at once if it is alone. Resign returns an error if no instance
-// of the process leads, or if ctx has ended before the calls; the leadership then ends all the same. A handler of such a call
-// must not wait for Resign, which waits for it.
+// Resign ends the leadership of the process, whose entries stay in etcd. Its guard admits no more leader calls. When
+// the unary ones under way have finished, or ctx has ended, the leadership ends, and the next candidate takes
+// over. This instance becomes the last candidate, so it leads again at once if it is alone. Resign returns an error if no
+// instance of the process leads, or if ctx has ended before the calls; the leadership ends in the latter case, too. A
+// handler of a leader call must not wait for Resign: Resign waits for the handler.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
 	switch {
@@ -167,11 +167,11 @@ func (l *Leadership) Resign(ctx context.Context) error {
 const finishWithin = 5 * time.Second
 
 // Run calls f whenever an instance of the process begins to lead, with the token and a context that ends when the
-// leadership does. It returns when f returns while the leadership lasts, with f's error, and resigns then if there is one, as
-// [Leadership.Resign] does within 5 s, for nobody would do the work; when ctx ends, with its cause;
-// or with an error when no instance of the process can stand for election any more: the server has been served, or the
-// registry is closed or cannot be used. What f returns after the end of its leadership does not matter. Before that Run
-// does not call f again, though this or another instance may lead by then: an instance that resigns does not wait for f.
+// leadership does. If f returns during its leadership, Run returns f's error. If that is not nil, the work stops, so Run
+// resigns first, as [Leadership.Resign] does, within 5 s. Run returns the cause when ctx ends, and an error when no instance
+// of the process can be a candidate any more: the server has ended, or the registry is closed or cannot be used.
+// Run ignores the result of f after the end of its leadership. It calls f again only once f has returned,
+// though this or another instance may lead by then: resigning does not wait for f.
 //
 // Run may be called before the server is announced.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
@@ -203,24 +203,24 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 		if err != nil {
 			ctx, cancel := context.WithTimeout(ctx, finishWithin)
 			defer cancel()
-			_ = e.Resign(ctx, token) // an error: the callers hear of it
+			_ = e.Resign(ctx, token) // on an error, the callers get it
 		}
 		return err
 	}
 }
 
-// Fence refuses the tokens of earlier leaders. A store that several leaders may write to asks it before each write, in
-// the same critical section or transaction. The zero value has seen no token; a store that outlives its process keeps the
-// highest token with its data. A Fence is safe for concurrent use.
+// Fence refuses the tokens of earlier leaders. A store that several leaders may write to calls Admit before each write,
+// in the same critical section or transaction. The zero value has seen no token; a store that outlives its process keeps
+// the highest token with its data. A Fence is safe for concurrent use.
 //
-// It takes two leaders with one token for one. There may be two after etcd was restored from a backup without bumping its
-// revision.
+// A Fence cannot distinguish two leaders with the same token, which are possible after etcd was restored from a backup
+// without bumping its revision.
 type Fence struct {
 	mu      sync.Mutex
 	highest int64
 }
 
-// Admit returns an error if the fence has seen a higher token, or the token is no leader's, and remembers it otherwise.
+// Admit returns an error if the fence has seen a higher token, or if the token is below 1. Otherwise it records the token.
 func (f *Fence) Admit(token int64) error {
 	if token <= 0 {
 		return fmt.Errorf("etcd: the token %d is no leader's: those are above 0", token)

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Where nobody can ever stand for election, Run says why instead of waiting for that.
+// If no instance can ever be a candidate, Run returns why instead of waiting.
 func TestRunWhereNobodyCanStand(t *testing.T) {
 	desc := &runtime.ServiceDesc{Name: "a.A", Key: "a", Leader: []string{"/a.A/Do"}}
 	for want, l := range map[string]*Leadership{

@@ -1,4 +1,4 @@
-// Package statuspage shows what a registry is doing, for the debug port of a service:
+// Package statuspage shows the status of a registry, for the debug port of a service:
 //
 //	http.Handle("/debug/etcd", statuspage.Handler(registry))
 //
@@ -18,8 +18,8 @@ import (
 )
 
 // Handler returns a handler that shows, as indented JSON, the keys that the registry follows, with their endpoints, and its
-// registrations. It reads what the registry knows and asks etcd for nothing. Texts are escaped. No other site can frame the answer, and no
-// cache keeps it.
+// registrations. It does not read from etcd. Texts are escaped. Headers forbid other sites to frame the answer, and
+// caches to keep it.
 func Handler(registry *runtime.Registry) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
@@ -38,7 +38,7 @@ func Handler(registry *runtime.Registry) http.Handler {
 			return
 		}
 		h.Set("Content-Type", "application/json")
-		_, _ = w.Write(text) // an error: the reader is gone
+		_, _ = w.Write(text) // an error: the client is gone
 	})
 }
 
@@ -48,7 +48,7 @@ func show(s runtime.RegistryStatus, now time.Time) ([]byte, error) {
 	return append(printable.JSON(text), '\n'), err
 }
 
-// view is the status in the form that is shown. Its JSON names are part of the page's interface.
+// view is the content of the page. Its JSON names are part of the page's interface.
 type view struct {
 	Time          time.Time      `json:"time"`
 	Etcd          etcd           `json:"etcd"`
@@ -58,7 +58,7 @@ type view struct {
 
 type etcd struct {
 	Endpoints []string `json:"endpoints"`
-	Error     string   `json:"error,omitempty"` // why there is no connection to any of them
+	Error     string   `json:"error,omitempty"` // why none of them is connected
 }
 
 type key struct {
@@ -70,9 +70,9 @@ type key struct {
 	Held          int             `json:"held,omitempty"`
 	Age           string          `json:"age,omitempty"` // since the endpoints last changed
 	ServiceConfig json.RawMessage `json:"serviceConfig,omitempty"`
-	ConfigError   string          `json:"serviceConfigError,omitempty"` // why the one in etcd is not in force
+	ConfigError   string          `json:"serviceConfigError,omitempty"` // why the config in etcd is not in force
 	Endpoints     []endpoint      `json:"endpoints"`
-	Leaving       []endpoint      `json:"leaving,omitempty"` // in etcd, and withdrawn by their owners: no call goes there
+	Leaving       []endpoint      `json:"leaving,omitempty"` // in etcd, but being withdrawn by their owners: they get no calls
 }
 
 type endpoint struct {

@@ -64,7 +64,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestHostileTexts shows a status in which every text is hostile.
+// TestHostileTexts renders a status with hostile texts only.
 func TestHostileTexts(t *testing.T) {
 	const evil = "a\nFIX: etcdctl del --prefix /\r\x1b[2J\u202eb\u2066\u200b\x00\xff\u2028<script>alert(1)</script>\"'`"
 	hostile := func(evil string) string {
@@ -85,7 +85,7 @@ func TestHostileTexts(t *testing.T) {
 	}
 	for _, line := range lines {
 		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 || strings.Contains(line, "<script") {
-			t.Errorf("%q is shown", line)
+			t.Errorf("%q is not escaped", line)
 		}
 	}
 }

@@ -27,20 +27,20 @@ const remedy = "set another address by WithAdvertiseAddress or " + EnvName
 // lookupTimeout bounds the search for the local address, which may ask DNS for etcd's.
 const lookupTimeout = 2 * time.Second
 
-// Config says where the address of a server comes from.
+// Config has the sources of a server's address.
 type Config struct {
 	Option  string   // from WithAdvertiseAddress
 	Env     string   // the value of the environment variable EnvName
 	Etcd    []string // the endpoints of the etcd client
 	Network string   // of the listener's net.Addr: "tcp", "unix" and so on; "": not known
 
-	// Local finds the address of this host that traffic to host:port leaves from; nil: by the system.
+	// Local returns the local address of the route to host:port; nil: the system's.
 	Local func(ctx context.Context, network, addr string) (netip.Addr, error)
 }
 
 // Address returns the address to announce for a server that listens on listen, the text of its net.Addr. It is
 // the option; else the environment variable; else listen, if it is one address; else the local address of the route
-// to etcd, with the port of listen. The warning says that other hosts cannot dial it; "" is none. An error may be [ErrUnknown].
+// to etcd, with the port of listen. warning says that other hosts cannot dial it, or is "". An error may be [ErrUnknown].
 func (c Config) Address(ctx context.Context, listen string) (addr, warning string, err error) {
 	for _, given := range []struct{ source, addr string }{{"WithAdvertiseAddress", c.Option}, {EnvName, c.Env}} {
 		if given.addr == "" {
@@ -63,10 +63,10 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 	return addr, c.warning("the listener", host), nil
 }
 
-// warning returns why other hosts cannot dial a host, "" if they may, or if nobody else is known to want to.
+// warning returns why other hosts cannot dial a host, "" if they can, or if all known endpoints of etcd are loopback, too.
 func (c Config) warning(source, host string) string {
 	elsewhere := slices.ContainsFunc(hostPorts(c.Etcd), func(target string) bool {
-		host, _, _ := net.SplitHostPort(target) // hostPorts made it
+		host, _, _ := net.SplitHostPort(target) // from hostPorts, so it has a port
 		return !isLoopback(host)
 	})
 	if !isLoopback(host) || !elsewhere {
@@ -75,7 +75,7 @@ func (c Config) warning(source, host string) string {
 	return fmt.Sprintf("%s: only this host can dial %s, and etcd is on another; %s if callers are, too", source, host, remedy)
 }
 
-// EnvIsFullAddress reports whether the environment variable names the address of one server alone, for it has a port and decides.
+// EnvIsFullAddress reports whether the address is that of the environment variable with its port, which only one server can use.
 func (c Config) EnvIsFullAddress() bool {
 	_, _, err := net.SplitHostPort(c.Env)
 	return c.Option == "" && err == nil
@@ -99,7 +99,7 @@ func withListenerPort(addr, listen string) (host, port string, err error) {
 	return net.SplitHostPort(addr)
 }
 
-// listener returns the address of a listener or, if it listens on all of this host's, the one on the route to etcd.
+// listener returns the address of a listener or, if it listens on all addresses of this host, the local address of the route to etcd.
 func (c Config) listener(ctx context.Context, listen string) (host, port string, err error) {
 	if isSocket(c.Network, listen) {
 		return "", "", fmt.Errorf("the server listens on a Unix socket, %q, which callers on other hosts cannot dial: listen on TCP, or name a TCP address that leads to the socket", listen)
@@ -115,7 +115,7 @@ func (c Config) listener(ctx context.Context, listen string) (host, port string,
 	if host == "" || err == nil && ip.Unmap().IsUnspecified() {
 		network := "udp"
 		if ip.Unmap().Is4() {
-			network = "udp4" // 0.0.0.0 takes no IPv6
+			network = "udp4" // 0.0.0.0 does not accept IPv6
 		}
 		local, err := c.towardsEtcd(ctx, network)
 		return local.String(), port, err
@@ -129,8 +129,7 @@ func (c Config) listener(ctx context.Context, listen string) (host, port string,
 	return host, port, nil
 }
 
-// isSocket reports whether a listener's address is a Unix socket, which may be a path, abstract, or without a
-// name.
+// isSocket reports whether a listener's address is a Unix socket: a path, abstract, or unnamed.
 func isSocket(network, listen string) bool {
 	return strings.HasPrefix(network, "unix") || strings.HasPrefix(listen, "@") || strings.Contains(listen, "/")
 }
@@ -159,14 +158,14 @@ func (c Config) towardsEtcd(ctx context.Context, network string) (netip.Addr, er
 	return choose(routes)
 }
 
-// Check returns an error if nobody can dial an address. It does not check the syntax.
+// Check returns an error if no host can dial an address. It does not check the syntax.
 func Check(addr string) error {
 	if addr == "" {
 		return errors.New("the endpoint has no address")
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		host = strings.Trim(addr, "[]") // a layout may do without a port
+		host = strings.Trim(addr, "[]") // some layouts have no port
 	}
 	why := ""
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -198,7 +197,7 @@ func hostPorts(endpoints []string) []string {
 		if _, _, err := net.SplitHostPort(host); err != nil {
 			host = net.JoinHostPort(strings.Trim(host, "[]"), "2379")
 			if _, _, err := net.SplitHostPort(host); err != nil {
-				continue // neither
+				continue // the etcd client cannot dial it, either
 			}
 		}
 		all = append(all, host)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// host returns the local function of a host that has one address.
+// host returns a Config.Local of a host with one address.
 func host(text string) func(context.Context, string, string) (netip.Addr, error) {
 	return func(_ context.Context, network, _ string) (netip.Addr, error) {
 		ip := netip.MustParseAddr(text)
@@ -22,7 +22,7 @@ func host(text string) func(context.Context, string, string) (netip.Addr, error)
 	}
 }
 
-// The address that is announced, and what is said about it.
+// Each row is a listener with its announced address and warning.
 func TestAddress(t *testing.T) {
 	local := []string{"127.0.0.1:2379", "http://localhost:2379"}
 	tests := []struct {
@@ -95,7 +95,7 @@ func TestLookupsAreBounded(t *testing.T) {
 		began := time.Now()
 		_, _, err := c.Address(t.Context(), ":3")
 		if took := time.Since(began); !errors.Is(err, ErrUnknown) || took != lookupTimeout {
-			t.Errorf("names that cannot be looked up: %v, after %v", err, took)
+			t.Errorf("names whose lookup hangs: %v, after %v", err, took)
 		}
 	})
 }
@@ -119,7 +119,7 @@ func TestCheck(t *testing.T) {
 		"224.0.0.1:80", "[ff02::1]:80", "255.255.255.255:80", "[fe80::1]:80", "[fe80::1%eth0]:80",
 	} {
 		if Check(bad) == nil {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("%q is accepted", bad)
 		}
 	}
 }

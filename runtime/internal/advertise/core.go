@@ -10,11 +10,11 @@ import (
 // ErrUnknown is the error of an address that may be found later: the network is not up, or a name cannot be looked up.
 var ErrUnknown = errors.New("this host's address on the way to etcd is not known yet")
 
-// route is the way from this host to a target.
+// route is a route from this host to a target.
 type route struct {
 	target string     // host:port
 	local  netip.Addr // the address that traffic leaves from
-	err    error      // why there is no way, or none known
+	err    error      // why no route is known
 }
 
 // choose returns the local address of the first route that does not stay on this host, or else loopback.
@@ -40,7 +40,7 @@ func choose(routes []route) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("%w: %w", ErrUnknown, errors.Join(errs...))
 }
 
-// undialable returns why nobody can dial an address, "" if they can.
+// undialable returns why no host can dial an address, "" if some can.
 func undialable(ip netip.Addr) string {
 	ip = ip.Unmap()
 	switch {
@@ -54,7 +54,7 @@ func undialable(ip netip.Addr) string {
 	return ""
 }
 
-// isLoopback reports whether a host, a name or an address, leads every host to itself.
+// isLoopback reports whether a host name or address is loopback.
 func isLoopback(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.Unmap().IsLoopback()

@@ -9,10 +9,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// A listener on all addresses is announced with the one on the way to etcd.
+// A listener on all addresses is announced with the local address of a route to etcd.
 func TestChoose(t *testing.T) {
 	for _, tt := range []struct {
-		name, routes string // TARGET>LOCAL words; without a local address there is no way to the target
+		name, routes string // TARGET>LOCAL words; without a local address the route is missing
 		want         string // "": an error
 		says         string // part of the error
 	}{

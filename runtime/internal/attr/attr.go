@@ -1,7 +1,7 @@
-// Package attr carries what discovery knows of a key through gRPC's resolver state to the load
+// Package attr carries discovery's state of a key through gRPC's resolver state to the load
 // balancing policies: an endpoint in its own attributes (attr.go), the rest in the state's (state.go).
 //
-// Endpoints have it in Endpoint.Attributes, because a change in Address.Attributes would cause a
+// Endpoints carry it in Endpoint.Attributes, because a change in Address.Attributes would cause a
 // reconnect.
 package attr
 
@@ -18,7 +18,7 @@ import (
 
 type endpointKey struct{}
 
-// MaxRingWeight bounds the weight of an endpoint in ring-hash, which adds the weights of a set up in 32
+// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the weights of a set in 32
 // bits: fewer than 65,536 endpoints never overflow it. For more, see RingShift.
 const MaxRingWeight = 1 << 16
 
@@ -33,7 +33,7 @@ func (v *value) Equal(o any) bool {
 	return ok && (v.Endpoint == other.Endpoint || v.Endpoint.Equal(*other.Endpoint))
 }
 
-// Storage holds what gRPC's form of an endpoint points to, in one allocation: there may be ten thousand.
+// Storage backs gRPC's form of an endpoint in one allocation: there may be ten thousand endpoints.
 // It must not be copied once New has filled it.
 type Storage struct {
 	value      value
@@ -41,7 +41,7 @@ type Storage struct {
 	address    [1]resolver.Address
 }
 
-// New returns e as gRPC sees it. Ring-hash honours its weight, and places it by its instance id, so that
+// New returns e in gRPC's form. Ring-hash honours its weight, and places it by its instance id, so that
 // an instance keeps its keys when its address changes. Attributes that equal ring-hash's defaults are left
 // out. Neither e nor storage may change afterwards.
 func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
@@ -61,12 +61,12 @@ func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
 	return ep
 }
 
-// RingShift returns by how many bits the weights of n endpoints are shifted right, so that their sum fits in 32 bits however large
-// they are. If the sum overflows, ring-hash makes a ring without end.
+// RingShift returns by how many bits the weights of n endpoints are shifted right, so that their sum always fits in 32
+// bits. If the sum overflows, ring-hash makes an endless ring.
 func RingShift(n int) uint { return uint(max(0, bits.Len(uint(n))-16)) }
 
-// Scaled returns ep with its weight in ring-hash shifted right, to 1 at least. The weight of Endpoint(ep)
-// stays.
+// Scaled returns ep with its weight in ring-hash shifted right, at least 1. Endpoint(ep) keeps its
+// weight.
 func Scaled(ep resolver.Endpoint, shift uint) resolver.Endpoint {
 	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, weight.FromEndpoint(ep).Weight>>shift)})
 }
@@ -79,7 +79,7 @@ func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	return nil
 }
 
-// Known returns ep with an Endpoint of its address and weight, if it has none.
+// Known returns ep with an Endpoint. It makes one of ep's address and weight if New did not make ep.
 func Known(ep resolver.Endpoint) resolver.Endpoint {
 	if Endpoint(ep) == nil {
 		addr := ep.Addresses[0].Addr
@@ -93,13 +93,13 @@ func Known(ep resolver.Endpoint) resolver.Endpoint {
 func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	addresses := make([]resolver.Address, len(endpoints))
 	for i, ep := range endpoints {
-		//nolint:staticcheck // the attributes are where such policies look for them
+		//nolint:staticcheck // such policies read BalancerAttributes
 		addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
 	}
 	return addresses
 }
 
-// Methods returns the text in which an endpoint names the methods that it serves, "" if it names none.
+// Methods returns the text with an endpoint's methods, "" if it lists none.
 func Methods(ep resolver.Endpoint) string {
 	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
 		return v.methods

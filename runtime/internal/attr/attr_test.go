@@ -7,7 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// A list of methods that is too long is as none (S7).
+// A list of methods that is too long is ignored (S7).
 func TestMethodsOfAnyLengthAreNotRead(t *testing.T) {
 	for _, tt := range []struct{ bytes, want int }{{endpoint.MaxMethods, endpoint.MaxMethods}, {endpoint.MaxMethods + 1, 0}} {
 		ep := New(&endpoint.Endpoint{Metadata: map[string]string{endpoint.MethodsName: strings.Repeat("x", tt.bytes)}, Addr: "a:1"}, new(Storage))

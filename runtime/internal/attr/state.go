@@ -12,23 +12,23 @@ import (
 
 type stateKey struct{}
 
-// State tells the policy about a key and the connection what gRPC's own fields do not. It is immutable.
+// State is the policy's input that gRPC's own fields do not carry, about a key and the connection. It is immutable.
 type State struct {
 	Client   *Client
 	Key      string // with the namespace, for error texts
 	Sequence uint64 // of the key's state: grows with each change
-	Pending  bool   // the endpoints are not known yet, or those of an earlier time: calls that these cannot serve wait
-	Health   string // the service config's healthCheckConfig, which gRPC tells no policy
+	Pending  bool   // the endpoints are unknown or may be behind etcd: calls that they cannot serve wait
+	Health   string // the service config's healthCheckConfig, which gRPC passes to no policy
 	Leader   Leader // that the connection's LeaderMethods are for
-	Err      error  // why there are no endpoints, for callers; nil if there are some or nothing is known
+	Err      error  // why the key has no endpoints, for callers; nil if it has some or they are unknown
 
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
 	// must not be written to.
 	Endpoints []resolver.Endpoint
-	InState   bool                // they are in the resolver's state as well, from which a policy above may have taken some
+	InState   bool                // the resolver's state has them, too; a policy above may have filtered them
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 
-	// Away is what the cluster that the connection falls back on knows of the key. nil: nothing, or the endpoints at home
+	// Away is the state of the key in the fallback cluster. nil: there is no fallback, or the primary's endpoints
 	// are not known.
 	Away *State
 }
@@ -41,7 +41,7 @@ func (s *State) All() []resolver.Endpoint {
 	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
-// String returns what gRPC's logs and channelz say of the state. It is short, for gRPC asks for it at each update.
+// String describes the state in gRPC's logs and channelz. It is short: gRPC calls it at each update.
 func (s *State) String() string {
 	if s.Pending {
 		return "endpoints not known yet"
@@ -49,9 +49,9 @@ func (s *State) String() string {
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
 }
 
-// Leader is the instance that leads the others of a key.
+// Leader is the leader among the instances of a key.
 type Leader struct {
-	Instance string // "": nobody leads, as far as known
+	Instance string // "": no leader is known
 	Token    int64  // the create revision of its candidate
 }
 
@@ -60,9 +60,9 @@ type Client struct {
 	plan.Client
 	TargetsOnly   bool                 // calls name their instance: connect to no other
 	LeaderMethods map[string]struct{}  // the full names of the methods whose calls go to the leader; nil: none
-	Stats         *picking.Memory      // of the calls to each address, here and away, kept while gRPC is idle; nil: each policy has its own
+	Stats         *picking.Memory      // of the calls to each address in both clusters, kept while gRPC is idle; nil: each policy has its own
 	Report        func(problem string) // called with each problem of the service config; may be nil
-	CallsLeave    func(bool)           // called with whether calls leave for the cluster to fall back on, when that changes; may be nil
+	CallsLeave    func(bool)           // called when calls leave for the fallback or return; may be nil
 }
 
 // SetState adds s to a resolver's state.

@@ -1,5 +1,5 @@
-// Package bounded waits for what a caller's code may hold up: a log handler, a health service, or a wrapper of the etcd client
-// that does not heed contexts.
+// Package bounded bounds waits for a caller's code that may ignore contexts: a log handler, a health service, or a wrapper of
+// the etcd client.
 package bounded
 
 import (
@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// grace is how long f is waited for after the context has ended, for what f does takes no time by itself.
+// grace is how long Run waits for f after the context has ended: f takes no time unless the caller's code hangs.
 const grace = 100 * time.Millisecond
 
-// Run calls f, and returns when f has returned, or a moment after ctx has ended. f goes on then, in a goroutine that ends
-// with it.
+// Run calls f, and returns when f has returned, or a moment after ctx has ended. f then goes on in its
+// goroutine.
 func Run(ctx context.Context, f func()) {
 	done := make(chan struct{})
 	go func() {

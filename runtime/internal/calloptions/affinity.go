@@ -14,7 +14,7 @@ import (
 
 // WithAffinity ties the calls made with ctx to key. "" removes an affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
-	md, _ := metadata.FromOutgoingContext(ctx) // a copy
+	md, _ := metadata.FromOutgoingContext(ctx) // md is a copy
 	var k Key
 	if key == "" {
 		md.Delete(serviceconfig.AffinityHeader)

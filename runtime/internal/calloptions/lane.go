@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// WithLane has the calls made with ctx go to the instances of a lane. "" takes a lane away.
+// WithLane sends the calls made with ctx to the instances of a lane. "" removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
 	if Of(ctx).Lane == lane {
 		return ctx
@@ -17,8 +17,8 @@ func WithLane(ctx context.Context, lane string) context.Context {
 }
 
 // LaneOf returns the lane of a call with options o, "" if it has none. header is the request metadata that names the lane
-// where the options do not, "" if there is none: others may have written it, so what is no lane in it is ignored. It allocates
-// only where there is a header.
+// if o has none; "" for none. LaneOf ignores an invalid lane in the header, which may come from another process. It
+// allocates only if header is set.
 func LaneOf(ctx context.Context, o *Options, header string) string {
 	if o.Lane != "" || header == "" {
 		return o.Lane

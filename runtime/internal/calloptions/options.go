@@ -1,18 +1,18 @@
-// Package calloptions keeps in a call's context what the call asks of the policy.
+// Package calloptions keeps the policy's options of a call in the call's context.
 //
-//	options.go   all of it, as one value
-//	target.go    which instance the call goes to
-//	lane.go      ... or which lane's
-//	affinity.go  ... or which key it is tied to
+//	options.go   the options, as one value
+//	target.go    the instance that the call goes to
+//	lane.go      the lane of the call
+//	affinity.go  the key that the call is tied to
 package calloptions
 
 import "context"
 
-// Options are what a call asks for. They are immutable, and one value, since to look a context through for each takes
-// longer than all else in a pick.
+// Options are the options of a call. They are immutable, and one value: a search of the context for each option would take
+// longer than the rest of a pick.
 type Options struct {
 	Target   Target
-	Named    bool // there is a target
+	Named    bool // Target is set
 	Lane     string
 	Affinity Key
 }
@@ -20,8 +20,8 @@ type Options struct {
 // Target names the instance that a call goes to.
 type Target struct {
 	Instance string
-	Addr     string // tells it from others with the same id; "": the first of that id, or wherever it is now
-	Sequence uint64 // of the key's state that the instance is from, for which the call waits; 0: any
+	Addr     string // distinguishes instances with one id; "": the first with that id, at any address
+	Sequence uint64 // of the state of the key that has the instance; the call waits for that state; 0: any
 }
 
 // Key is a key that calls are tied to.
@@ -43,7 +43,7 @@ func Of(ctx context.Context) *Options {
 	return &none
 }
 
-// IsEmpty reports whether the calls made with ctx ask for nothing.
+// IsEmpty reports whether the calls made with ctx have no options.
 func IsEmpty(ctx context.Context) bool { return Of(ctx) == &none }
 
 // with returns ctx with its options changed.

@@ -26,7 +26,7 @@ func TestCore(t *testing.T) {
 		"connects": {
 			{0, idle, do{}},
 			{0, connecting, do{}},
-			{0, up, do{}}, // for the first time, which is no return
+			{0, up, do{}}, // the first time, which is not a reconnect
 		},
 		"lost and back": {
 			{0, up, do{}},
@@ -67,7 +67,7 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// The cause is the first of several that say the same, until the connection is up (K11).
+// Of several causes with the same meaning, the first stays until the connection is up (K11).
 func TestCoreRemembersTheCause(t *testing.T) {
 	var c core
 	c.saw(connectivity.TransientFailure, start)
@@ -83,7 +83,7 @@ func TestCoreRemembersTheCause(t *testing.T) {
 	}
 	c.saw(connectivity.Connecting, start)
 	if c.cause == nil {
-		t.Error("the cause is forgotten by a new try")
+		t.Error("a new attempt clears the cause")
 	}
 	if c.saw(connectivity.Ready, start); c.cause != nil {
 		t.Errorf("connected: the cause is still %q", c.cause)

@@ -1,4 +1,4 @@
-// Package etcdconn looks after the etcd client's connection: it has a lost connection tried again
+// Package etcdconn watches the etcd client's connection: it retries a lost connection
 // soon, finds out why it fails, and reports when it is back.
 package etcdconn
 
@@ -15,10 +15,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
-// askBound bounds the time to ask for the cause, which takes no I/O while the connection is down.
+// askBound bounds the call that returns the cause; while the connection is down it does no I/O.
 const askBound = time.Second
 
-// Client is what causes name of an etcd client.
+// Client describes an etcd client in causes.
 type Client struct {
 	Endpoints func() []string
 	User      string // "": none
@@ -34,15 +34,15 @@ type Conn struct {
 	subscribers map[*func()]struct{}
 }
 
-// New returns a Conn that does nothing before Run. conn is nil for an etcd client that was put
-// together from parts; such a connection is never known to be down.
+// New returns a Conn that does nothing before Run. conn is nil for an etcd client made of parts;
+// such a connection never counts as down.
 func New(conn *grpc.ClientConn, client Client) *Conn {
 	return &Conn{conn: conn, client: client, subscribers: make(map[*func()]struct{})}
 }
 
-// Run watches the connection until ctx ends. While the connection fails, Run has it tried again after
-// a second at most. gRPC's own backoff grows to two minutes, so it could take that long to notice that
-// an etcd is back.
+// Run watches the connection until ctx ends. While the connection fails, Run retries it after at most
+// a second. gRPC's own backoff grows to two minutes, so gRPC could take that long to notice that
+// etcd is back.
 func (c *Conn) Run(ctx context.Context) {
 	if c.conn == nil {
 		return
@@ -57,7 +57,7 @@ func (c *Conn) Run(ctx context.Context) {
 	}
 }
 
-// Cause returns why the connection is down: the last error that it met. It returns nil while the
+// Cause returns the connection's last error while it is down. It returns nil while the
 // connection is up, or has not failed yet. A function given to Reconnected must not call it.
 func (c *Conn) Cause() error {
 	c.mu.Lock()
@@ -65,11 +65,11 @@ func (c *Conn) Cause() error {
 	return c.core.cause
 }
 
-// Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: the user
-// whom etcd refuses, the Cause, or that etcd is silent. A function given to Reconnected must not call it.
+// Why explains the error of a call to etcd, or returns nil if err says it all: it names the user that etcd
+// refuses, the Cause, or a silent etcd. A function given to Reconnected must not call it.
 func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 
-// Down returns why there is no connection to etcd, nil if there is one or nobody has asked for one yet.
+// Down returns why etcd is not connected, nil if it is or no connection was needed yet.
 func (c *Conn) Down() error { return c.standing().Down() }
 
 func (c *Conn) standing() etcdcause.Standing {
@@ -80,8 +80,8 @@ func (c *Conn) standing() etcdcause.Standing {
 	return now
 }
 
-// Reconnected has f called, until stop is called, whenever the connection comes up after it was lost or
-// could not be made. f must return at once and not call stop.
+// Reconnected calls f, until stop is called, whenever the connection comes up after a loss or a failed
+// attempt. f must return at once and must not call stop.
 func (c *Conn) Reconnected(f func()) (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,8 +105,8 @@ func (c *Conn) saw(state connectivity.State) do {
 	return do
 }
 
-// ask finds out why the connection fails: a call that does not wait for the connection fails at once
-// with its last error.
+// ask gets the cause of a failure: a call that does not wait for the connection fails at once
+// with the connection's last error.
 func (c *Conn) ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askBound)
 	defer cancel()
@@ -120,7 +120,7 @@ func (c *Conn) ask(ctx context.Context) {
 	c.core.failed(cause)
 }
 
-// await returns when the connection leaves a state, or when it is to be tried again.
+// await returns when the connection leaves a state, or when the next retry is due.
 func (c *Conn) await(ctx context.Context, state connectivity.State, retry time.Duration) {
 	if retry == 0 {
 		c.conn.WaitForStateChange(ctx, state)

@@ -55,7 +55,7 @@ func TestConnKnowsTheCause(t *testing.T) {
 	select {
 	case <-back:
 	case <-ctx.Done():
-		t.Error("nobody says that it is up")
+		t.Error("no subscriber is called once it is up")
 	}
 	if err := c.Cause(); err != nil {
 		t.Errorf("up, but the cause is %v", err)

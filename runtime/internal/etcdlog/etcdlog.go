@@ -1,5 +1,5 @@
-// Package etcdlog makes a logger safe for text from etcd. Whoever may write one key could else forge lines, move the
-// cursor of a terminal that shows the log, or fill its disk.
+// Package etcdlog makes a logger safe for text from etcd. Otherwise a writer of one key could forge lines, move the
+// cursor of a terminal that shows the log, or fill the disk.
 package etcdlog
 
 import (
@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	maxValue = 1 << 10 // bytes of one text as it is shown
+	maxValue = 1 << 10 // bytes of one text in the output
 	maxTexts = 3 << 10 // bytes of all texts of a line, which leaves a quarter of 4 KiB to the handler's quoting
 	maxItems = 32      // attributes of a line
-	suffix   = 32      // bytes, at most, in which printable says how long a cut text was
+	suffix   = 32      // the most bytes that printable appends to a cut text
 )
 
 // Wrap returns a logger that escapes and cuts texts before they reach l's handler. Texts are messages, names,
 // strings, and values that print as text: errors, Stringers, anything without a kind of its own. Levels, times,
-// numbers and the structure of groups stay as they are. Attributes beyond the bound of a line are left out, and
+// numbers and the structure of groups stay as they are. Attributes beyond a line's limit are left out, and
 // the attribute "omitted" counts them.
 func Wrap(l *slog.Logger) *slog.Logger {
 	return slog.New(&handler{next: l.Handler(), left: budget{bytes: maxTexts, items: maxItems}})
@@ -68,18 +68,18 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{next: h.next.WithGroup(name), left: left}
 }
 
-// budget is how much a record may still hold.
+// budget is the space left in a record.
 type budget struct {
 	bytes, items int
 	omitted      int // attributes that were left out
 }
 
-// text escapes s, and cuts it to what is left.
+// text escapes s, and cuts it to the budget.
 func (b *budget) text(s string) string {
 	limit := max(0, min(maxValue, b.bytes))
 	text := printable.Short(s, limit)
 	if len(text) > limit+suffix {
-		text = printable.Short(s, limit/4) // an escape is at most four times as long as what it stands for
+		text = printable.Short(s, limit/4) // an escape is at most four times as long as its text
 	}
 	b.bytes -= len(text)
 	return text
@@ -95,7 +95,7 @@ func (b *budget) attrs(attrs []slog.Attr) []slog.Attr {
 	return kept
 }
 
-// attr returns an attribute as it may be shown, and whether it may be.
+// attr returns a safe form of an attribute, and whether the budget has room for it.
 func (b *budget) attr(a slog.Attr) (slog.Attr, bool) {
 	if b.items == 0 || b.bytes <= 0 {
 		b.omitted++
@@ -118,7 +118,7 @@ func (b *budget) value(v slog.Value) slog.Value {
 	}
 }
 
-// any returns a value of no known kind as text. An error stays an error, for handlers that use errors.Is.
+// any returns a value of unknown kind as text. An error stays an error, for handlers that use errors.Is.
 func (b *budget) any(v any) slog.Value {
 	switch v := v.(type) {
 	case nil:
@@ -132,7 +132,7 @@ func (b *budget) any(v any) slog.Value {
 	}
 }
 
-// shown is an error whose text is the escaped and cut text of another.
+// shown is an error with the escaped and cut text of another error.
 type shown struct {
 	text string
 	err  error

@@ -17,7 +17,7 @@ import (
 
 const evil = "a\nFIX: etcdctl del --prefix /\x1b[2J\u202eb\u2066\u200b\x00\xff\u2028\x1b]8;;http://x\x07y"
 
-// valuer is a LogValuer whose value is found out late.
+// valuer is a LogValuer.
 type valuer struct{ v slog.Value }
 
 func (v valuer) LogValue() slog.Value { return v.v }
@@ -32,7 +32,7 @@ func (*broken) Error() string { panic(evil) }
 
 var errEvil = errors.New(evil)
 
-// recorder is a handler that keeps what it is given.
+// recorder is a handler that keeps its records.
 type recorder struct {
 	slog.Handler
 	records *[]slog.Record
@@ -79,7 +79,7 @@ func checkLines(t *testing.T, what, text string, lines int) {
 			t.Errorf("%s: a line of %d bytes", what, len(line))
 		}
 		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }); i >= 0 {
-			t.Errorf("%s: %q is shown", what, line[i:])
+			t.Errorf("%s: %q is not escaped", what, line[i:])
 		}
 	}
 }
@@ -126,18 +126,18 @@ func TestLogLinesAreBounded(t *testing.T) {
 			}
 			checkLines(t, fmt.Sprintf("%d %s", n, name), out.String(), 2)
 			if got := strings.Contains(out.String(), "omitted="); !got && n == 5000 {
-				t.Errorf("%d %s: omitted attributes are not said", n, name)
+				t.Errorf("%d %s: omitted attributes are not counted", n, name)
 			}
 		}
 	}
 	var out bytes.Buffer
 	Wrap(slog.New(slog.NewTextHandler(&out, nil))).Warn("m", "error", strings.Repeat("y", 1000))
 	if !strings.Contains(out.String(), strings.Repeat("y", 1000)) {
-		t.Errorf("an honest text is cut: %s", out.String())
+		t.Errorf("a text below the limit is cut: %s", out.String())
 	}
 }
 
-// TestUnchanged shows that what needs no escape reaches the handler as it was.
+// TestUnchanged checks that text without escapes reaches the handler unchanged.
 func TestUnchanged(t *testing.T) {
 	var records []slog.Record
 	l := Wrap(slog.New(recorder{slog.DiscardHandler, &records}))

@@ -7,20 +7,20 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// interval is the pause between two Checks of a service, and the least time between two changes of a group.
+// interval is the pause between two Checks of a service, and the minimum time between two changes of a group.
 const interval = time.Second
 
 type servingStatus = healthpb.HealthCheckResponse_ServingStatus
 
 const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
 
-// Group is a set of services whose health is followed as one.
+// Group is a set of services with one health.
 type Group struct {
 	Services []string // it is unhealthy while one of these is NOT_SERVING
 	Checked  []string // the names that clients with health_check ask for
 }
 
-// followed is a group and what was reported of it.
+// followed is a group and its last report.
 type followed struct {
 	Group
 	reported  Health
@@ -33,21 +33,21 @@ type Health struct {
 	Problem string
 }
 
-// core decides how healthy each group is, and when to report that.
+// core decides the health of each group, and when to report it.
 type core struct {
 	groups   []*followed
 	statuses map[string]servingStatus // by service, "" is the whole server; other values than up and down: unknown
 	problems map[string]string        // by service: the fault of the last Check; "": none
 }
 
-// answered handles the answer of a Check. A problem leaves the status as it was.
+// answered handles the result of a Check. A problem leaves the status unchanged.
 func (c *core) answered(service string, status servingStatus, problem string) {
 	if c.problems[service] = problem; problem == "" {
 		c.statuses[service] = status
 	}
 }
 
-// due returns which groups to report now. A change that comes too soon after the last one is due with a later Check.
+// due returns which groups to report now. A change that comes too soon after the last one is due at a later Check.
 func (c *core) due(now time.Time) (groups []int) {
 	for i, g := range c.groups {
 		health := c.health(g)
@@ -63,7 +63,7 @@ func (c *core) due(now time.Time) (groups []int) {
 	return groups
 }
 
-// health returns the health of a group. A service of unknown status is as healthy as the whole server.
+// health returns the health of a group. A service of unknown status has the health of the whole server.
 func (c *core) health(g *followed) Health {
 	h := Health{OK: true}
 	for _, name := range g.Services {

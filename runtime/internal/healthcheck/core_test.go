@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestCore follows two groups, one of a and one of b and c. Clients ask for c.
+// TestCore follows two groups, one of a and one of b and c. Clients check c.
 func TestCore(t *testing.T) {
 	const unknown = 0
 	type step struct {

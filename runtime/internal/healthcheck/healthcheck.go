@@ -1,5 +1,5 @@
 // Package healthcheck follows the health of services at a gRPC health service of this process. It calls Check once a
-// second, and at once when Watch sends something. The health service is the caller's code: it may hang or panic.
+// second, and at once after a message of Watch. The health service is the caller's code: it may hang or panic.
 package healthcheck
 
 import (
@@ -28,7 +28,7 @@ type Follower struct {
 
 // Follow follows the health of groups at server until Stop. It returns when each service has answered, after 1 s, or when
 // ctx ends; a service without an answer counts as healthy. It calls report for each healthy group before it returns, and then
-// at each change, one call at a time. The health service gets the values of ctx, but not its end.
+// at each change, one call at a time. The health service gets the values of ctx, but not its cancellation.
 func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, report func(group int, h Health)) *Follower {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &Follower{server: server, cancel: cancel, core: core{nil, make(map[string]servingStatus), make(map[string]string)}}
@@ -53,7 +53,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 	return f
 }
 
-// Stop ends the reports, and waits for one under way. It must not be called from report, nor with a lock held that report takes.
+// Stop ends the reports, and waits for one under way. It must not be called from report, nor under a lock that report takes.
 func (f *Follower) Stop() {
 	f.cancel()
 	f.mu.Lock() // is held while report is called
@@ -69,7 +69,7 @@ func (f *Follower) answered(ctx context.Context, service string, status servingS
 	}
 }
 
-// reportDue must be called with mu held.
+// reportDue reports the groups that are due. It must be called with mu held.
 func (f *Follower) reportDue() {
 	for _, i := range f.core.due(time.Now()) {
 		f.report(i, f.core.groups[i].reported)
@@ -115,7 +115,7 @@ func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckReque
 
 // watch is the stream of a Watch. Each message triggers a Check; its content does not count.
 type watch struct {
-	grpc.ServerStream // nil: a Watch has no use for it
+	grpc.ServerStream // nil: a Watch calls none of its methods
 	ctx               context.Context
 	sent              chan struct{}
 }

@@ -16,7 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// fake is a health service written by hand.
+// fake is a health service with given methods.
 type fake struct {
 	healthpb.UnimplementedHealthServer
 	check  func(service string) (*healthpb.HealthCheckResponse, error) // nil: not implemented
@@ -43,7 +43,7 @@ func is(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthCheckRespo
 	return &healthpb.HealthCheckResponse{Status: s}
 }
 
-// follow follows a group for each of the services a and b of a health service, in a bubble, which fails if a goroutine is left after
+// follow follows one group for service a and one for b, in a bubble, which fails if a goroutine is left after
 // Stop. expect compares the reports since its last call.
 func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(when, want string))) {
 	synctest.Test(t, func(t *testing.T) {
@@ -61,7 +61,7 @@ func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(wh
 			for range len(reports) {
 				got = append(got, <-reports)
 			}
-			slices.Sort(got) // services are asked at the same time
+			slices.Sort(got) // services are checked concurrently
 			if got := strings.Join(got, ", "); got != want {
 				t.Errorf("%s: reported %q, want %q", when, got, want)
 			}
@@ -74,7 +74,7 @@ func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(wh
 	})
 }
 
-// TestHealth_FollowedAtOnce has gRPC's own health service change, both ways.
+// TestHealth_FollowedAtOnce changes the status in gRPC's own health service, both ways.
 func TestHealth_FollowedAtOnce(t *testing.T) {
 	h := health.NewServer()
 	h.SetServingStatus("a", down)
@@ -125,7 +125,7 @@ func TestHealth_OfBadServices(t *testing.T) {
 	}
 }
 
-// TestHealth_OfACheckThatHangs for one service: the others are followed, and Follow and Stop do not wait for it (G20).
+// TestHealth_OfACheckThatHangs checks that the other services are followed, and that Follow and Stop do not wait (G20).
 func TestHealth_OfACheckThatHangs(t *testing.T) {
 	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // one of the bubble
 	var b atomic.Int32

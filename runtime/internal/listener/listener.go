@@ -1,5 +1,5 @@
-// Package listener remembers the connections of a TCP listener, so that a server that stops need not wait for those on which
-// nobody says anything: neither stop of gRPC's ends them before they time out, and that of net/http takes them for busy.
+// Package listener tracks the connections of a TCP listener, so that a stopping server need not wait for silent
+// ones: gRPC's Stop and GracefulStop wait until they time out, and net/http treats them as busy.
 package listener
 
 import (
@@ -13,12 +13,12 @@ import (
 // Conns are the open connections of a listener. They are not wrapped: gRPC and others do more for a *net.TCPConn.
 type Conns struct {
 	mu     sync.Mutex
-	silent map[weak.Pointer[net.TCPConn]]bool // whether nothing has come in; a closed connection stays until it is collected
+	silent map[weak.Pointer[net.TCPConn]]bool // whether no data has come in; a closed connection stays until it is collected
 	closed bool                               // to new ones
 }
 
-// Watch returns the listener to serve on in place of lis, and its connections. It looks into a *net.TCPListener alone:
-// what serves on another may want to see the types of its connections, as net/http does those of crypto/tls.
+// Watch returns the listener to serve on in place of lis, and its connections. It tracks only a *net.TCPListener:
+// a server may need the connection types of other listeners, as net/http does those of crypto/tls.
 func Watch(lis net.Listener) (net.Listener, *Conns) {
 	c := &Conns{silent: make(map[weak.Pointer[net.TCPConn]]bool)}
 	if tcp, ok := lis.(*net.TCPListener); ok {
@@ -27,7 +27,7 @@ func Watch(lis net.Listener) (net.Listener, *Conns) {
 	return lis, c
 }
 
-// CloseSilent closes the connections on which nothing has come in, and new ones from then on.
+// CloseSilent closes the connections without incoming data, and new ones from then on.
 func (c *Conns) CloseSilent() { c.close(false) }
 
 // Close closes all connections, and new ones from then on.
@@ -53,7 +53,7 @@ func (c *Conns) add(conn *net.TCPConn) {
 	c.silent[pointer] = true
 	runtime.AddCleanup(conn, c.forget, pointer)
 	if c.closed {
-		_ = conn.Close() // the server sees that
+		_ = conn.Close() // the server notices
 	}
 }
 
@@ -70,7 +70,7 @@ func (c *Conns) spoke(conn *net.TCPConn) {
 	c.silent[weak.Make(conn)] = false
 }
 
-// listen waits for the first data on a connection, or its end. Other readers, which it holds up, must not begin before began is closed.
+// listen waits for the first data on a connection, or its end. It holds up other readers, which must not begin before began is closed.
 func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.spoke(conn)
 	begin := sync.OnceFunc(func() { close(began) })

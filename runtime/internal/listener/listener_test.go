@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A connection on which something has come in outlives the silent one, whether or not it was read. What serves sees
-// connections of package net.
+// A connection with incoming data, read or not, outlives the silent one. The server gets connections of
+// package net.
 func TestConns(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -32,7 +32,7 @@ func TestConns(t *testing.T) {
 	_, err = client.Write([]byte("ab"))
 	must(t, err)
 	if ended(spoken) {
-		t.Error("what has come in cannot be read")
+		t.Error("incoming data cannot be read")
 	}
 	late, timely := accept()
 	must(t, timely.SetReadDeadline(time.Now()))
@@ -43,18 +43,18 @@ func TestConns(t *testing.T) {
 	conns.CloseSilent()
 	_, last := accept()
 	if !ended(silent) || !ended(last) || ended(spoken) {
-		t.Error("want the silent one closed, and the one that comes late, and no other")
+		t.Error("want only the silent and the late connection closed")
 	}
 	conns.Close()
 	if !ended(spoken) || !ended(timely) {
 		t.Error("want all closed")
 	}
 	for known() > 0 {
-		runtime.GC() // all are closed, and nobody uses them
+		runtime.GC() // all are closed and unused
 	}
 }
 
-// A connection that is closed while its first data comes in holds nobody up.
+// Close of a connection does not block while its first data comes in.
 func TestClose_BesideData(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

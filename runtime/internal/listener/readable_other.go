@@ -2,5 +2,5 @@
 
 package listener
 
-// readable reports whether there may be something to read: it is asked again when there is.
+// readable reports whether there may be something to read: the caller asks again once there is.
 func readable(_ uintptr, again bool) bool { return again }

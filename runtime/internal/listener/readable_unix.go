@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// readable reports whether there is something to read, or never will be.
+// readable reports whether data can be read, or reading ends.
 func readable(fd uintptr, _ bool) bool {
 	for {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)

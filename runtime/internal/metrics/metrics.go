@@ -24,7 +24,7 @@ const (
 	meterName = module + "/runtime"
 )
 
-// The attributes of the instruments. That of a cause is OpenTelemetry's own.
+// The attributes of the instruments; error.type is OpenTelemetry's.
 const (
 	keyAttr               = attribute.Key("etcdrpc.key") // with the namespace
 	rangeAttr             = attribute.Key("etcdrpc.range")
@@ -37,7 +37,7 @@ const (
 // Range names the keys that a watch follows.
 type Range string
 
-// The ranges that are followed.
+// The ranges.
 const (
 	Endpoints     Range = "endpoints"
 	ServiceConfig Range = "service_config"
@@ -54,7 +54,7 @@ type Metrics struct {
 	observing       metric.Registration
 }
 
-// New makes the instruments. keys is asked for those that are followed whenever metrics are collected. On
+// New makes the instruments. keys returns the followed keys, whenever metrics are collected. On
 // an error the metrics do nothing.
 func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
 	if provider == nil {
@@ -97,7 +97,7 @@ func version() string {
 	return versionIn(info)
 }
 
-// devel is what Go calls a version that is not known, as in tests and in a work tree.
+// devel is Go's name for an unknown version, as in tests and in a work tree.
 const devel = "(devel)"
 
 // versionIn returns the version of the module in a binary.
@@ -114,7 +114,7 @@ func versionIn(info *debug.BuildInfo) string {
 	return cmp.Or(found.Version, devel)
 }
 
-// begin reports 0 for all that is counted, so that the first increment is seen as one.
+// begin reports 0 for every counter, so that the first increment is visible as an increment.
 func (m *Metrics) begin() {
 	ctx := context.Background()
 	for _, of := range []Range{Endpoints, ServiceConfig, Candidates} {
@@ -129,7 +129,7 @@ func (m *Metrics) begin() {
 	m.restorations.Add(ctx, 0)
 }
 
-// Close ends the observing of what is read when metrics are collected.
+// Close unregisters the callbacks of the observed instruments.
 func (m *Metrics) Close() error {
 	if m == nil || m.observing == nil {
 		return nil
@@ -137,7 +137,7 @@ func (m *Metrics) Close() error {
 	return m.observing.Unregister()
 }
 
-// ListwatchHooks count what happens to the ranges of one kind.
+// ListwatchHooks returns hooks that count the events of a kind of range.
 func (m *Metrics) ListwatchHooks(of Range) listwatch.Hooks {
 	kind := rangeAttr.String(string(of))
 	return listwatch.Hooks{
@@ -148,7 +148,7 @@ func (m *Metrics) ListwatchHooks(of Range) listwatch.Hooks {
 	}
 }
 
-// RegistrationChanged counts a registration in its new state and no longer in its old one.
+// RegistrationChanged moves a registration from its old state's count to its new state's.
 func (m *Metrics) RegistrationChanged(_ string, from, to lease.State) {
 	if from != lease.Initial {
 		m.register(-1, from)
@@ -232,11 +232,11 @@ const (
 	unknown   = "unknown"   // none are known yet
 )
 
-// states are those of a key, the worst last.
+// states are the states of a key, the worst last.
 var states = []string{following, stale, unknown}
 
-// worse reports whether a key that is read in several layouts is told of by one state rather than by another: by the worse,
-// and by the one with more endpoints among equals.
+// worse reports whether a represents a key that is read in several layouts rather than b: the worse state does, and among
+// equals the one with more endpoints.
 func worse(a, b *discovery.State) bool {
 	byState := cmp.Compare(slices.Index(states, stateOf(a)), slices.Index(states, stateOf(b)))
 	return cmp.Or(byState, cmp.Compare(len(a.Backends), len(b.Backends))) > 0

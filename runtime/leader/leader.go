@@ -163,8 +163,8 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return nil
 }
 
-// finishWithin bounds the wait of Run for calls under way, when the work has failed.
-const finishWithin = 5 * time.Second
+// finishTimeout bounds the wait of Run for calls under way, when the work has failed.
+const finishTimeout = 5 * time.Second
 
 // Run calls f whenever an instance of the process begins to lead, with the token and a context that ends when the
 // leadership does. If f returns during its leadership, Run returns f's error. If that is not nil, the work stops, so Run
@@ -201,7 +201,7 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 			continue
 		}
 		if err != nil {
-			ctx, cancel := context.WithTimeout(ctx, finishWithin)
+			ctx, cancel := context.WithTimeout(ctx, finishTimeout)
 			defer cancel()
 			_ = e.Resign(ctx, token) // on an error, the callers get it
 		}

@@ -28,33 +28,33 @@ type core struct {
 	cause error     // why it is down; nil: it is up, or the cause is not known
 }
 
-// do is the shell's next step: the retry after a pause, the rest at once.
-type do struct {
+// command is the shell's next step: the retry after a pause, the rest at once.
+type command struct {
 	reconnected bool          // call the subscribers
-	ask         bool          // request the cause, and pass it to failed
+	ask         bool          // request the cause, and pass it to setCause
 	retry       time.Duration // bound of the pause before the next try; 0: leave that to gRPC
 }
 
-// saw handles a state that the connection has entered.
-func (c *core) saw(state connectivity.State, now time.Time) do {
+// onState handles a state that the connection has entered.
+func (c *core) onState(state connectivity.State, now time.Time) command {
 	if state == connectivity.Ready {
 		again := c.again
 		*c = core{again: true}
-		return do{reconnected: again}
+		return command{reconnected: again}
 	}
 	if c.since.IsZero() {
 		c.since = now
 	}
 	if state != connectivity.TransientFailure {
-		return do{}
+		return command{}
 	}
 	c.again = true
 	ask := now.Sub(c.asked) >= causeEvery
 	if ask {
 		c.asked = now
 	}
-	return do{ask: ask, retry: min(max(now.Sub(c.since)/20, minPause), maxPause)}
+	return command{ask: ask, retry: min(max(now.Sub(c.since)/20, minPause), maxPause)}
 }
 
-// failed records the cause of a failure.
-func (c *core) failed(cause error) { c.cause = etcdcause.Latest(c.cause, cause) }
+// setCause records the cause of a failure.
+func (c *core) setCause(cause error) { c.cause = etcdcause.Latest(c.cause, cause) }

@@ -20,46 +20,46 @@ func TestCore(t *testing.T) {
 	type rule struct {
 		at    time.Duration
 		state connectivity.State
-		want  do
+		want  command
 	}
 	for name, rules := range map[string][]rule{
 		"connects": {
-			{0, idle, do{}},
-			{0, connecting, do{}},
-			{0, up, do{}}, // the first time, which is not a reconnect
+			{0, idle, command{}},
+			{0, connecting, command{}},
+			{0, up, command{}}, // the first time, which is not a reconnect
 		},
 		"lost and back": {
-			{0, up, do{}},
-			{1 * s, idle, do{}},
-			{1 * s, connecting, do{}},
-			{1 * s, up, do{reconnected: true}},
+			{0, up, command{}},
+			{1 * s, idle, command{}},
+			{1 * s, connecting, command{}},
+			{1 * s, up, command{reconnected: true}},
 		},
 		"lost and back unseen": {
-			{0, up, do{}},
-			{1 * s, up, do{reconnected: true}},
+			{0, up, command{}},
+			{1 * s, up, command{reconnected: true}},
 		},
 		"back after it could not be made": {
-			{0, connecting, do{}},
-			{0, failing, do{ask: true, retry: minPause}},
-			{1 * s, up, do{reconnected: true}},
+			{0, connecting, command{}},
+			{0, failing, command{ask: true, retry: minPause}},
+			{1 * s, up, command{reconnected: true}},
 		},
 		"the pauses grow with the time that it is down": {
-			{0, connecting, do{}},
-			{2 * s, failing, do{ask: true, retry: minPause}},
-			{3 * s, failing, do{retry: minPause}},
-			{4 * s, connecting, do{}},
-			{6 * s, failing, do{retry: minPause}},
-			{7 * s, failing, do{ask: true, retry: 350 * ms}},
-			{19 * s, failing, do{ask: true, retry: 950 * ms}},
-			{3600 * s, failing, do{ask: true, retry: maxPause}},
-			{3601 * s, up, do{reconnected: true}},
-			{3602 * s, failing, do{ask: true, retry: minPause}},
+			{0, connecting, command{}},
+			{2 * s, failing, command{ask: true, retry: minPause}},
+			{3 * s, failing, command{retry: minPause}},
+			{4 * s, connecting, command{}},
+			{6 * s, failing, command{retry: minPause}},
+			{7 * s, failing, command{ask: true, retry: 350 * ms}},
+			{19 * s, failing, command{ask: true, retry: 950 * ms}},
+			{3600 * s, failing, command{ask: true, retry: maxPause}},
+			{3601 * s, up, command{reconnected: true}},
+			{3602 * s, failing, command{ask: true, retry: minPause}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c core
 			for i, r := range rules {
-				if got := c.saw(r.state, start.Add(r.at)); got != r.want {
+				if got := c.onState(r.state, start.Add(r.at)); got != r.want {
 					t.Errorf("rule %d: %v at %v: %+v, want %+v", i, r.state, r.at, got, r.want)
 				}
 			}
@@ -70,22 +70,22 @@ func TestCore(t *testing.T) {
 // Of several causes with the same meaning, the first stays until the connection is up (K11).
 func TestCoreRemembersTheCause(t *testing.T) {
 	var c core
-	c.saw(connectivity.TransientFailure, start)
+	c.onState(connectivity.TransientFailure, start)
 	for _, tt := range []struct{ cause, want string }{
 		{"dial tcp 10.0.0.1:2379: connect: connection refused", "dial tcp 10.0.0.1:2379: connect: connection refused"},
 		{"dial tcp 10.0.0.2:2379: connect: connection refused", "dial tcp 10.0.0.1:2379: connect: connection refused"},
 		{"read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
 		{"read tcp 10.0.0.9:51234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
 	} {
-		if c.failed(errors.New(tt.cause)); c.cause.Error() != tt.want {
+		if c.setCause(errors.New(tt.cause)); c.cause.Error() != tt.want {
 			t.Errorf("after %q: %q, want %q", tt.cause, c.cause, tt.want)
 		}
 	}
-	c.saw(connectivity.Connecting, start)
+	c.onState(connectivity.Connecting, start)
 	if c.cause == nil {
 		t.Error("a new attempt clears the cause")
 	}
-	if c.saw(connectivity.Ready, start); c.cause != nil {
+	if c.onState(connectivity.Ready, start); c.cause != nil {
 		t.Errorf("connected: the cause is still %q", c.cause)
 	}
 }

@@ -49,11 +49,11 @@ func (c *Conn) Run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		state := c.conn.GetState()
-		do := c.saw(state)
-		if do.ask {
+		next := c.onState(state)
+		if next.ask {
 			c.ask(ctx)
 		}
-		c.await(ctx, state, do.retry)
+		c.await(ctx, state, next.retry)
 	}
 }
 
@@ -93,16 +93,16 @@ func (c *Conn) Reconnected(f func()) (stop func()) {
 	}
 }
 
-func (c *Conn) saw(state connectivity.State) do {
+func (c *Conn) onState(state connectivity.State) command {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	do := c.core.saw(state, time.Now())
-	if do.reconnected {
+	next := c.core.onState(state, time.Now())
+	if next.reconnected {
 		for f := range c.subscribers {
 			(*f)()
 		}
 	}
-	return do
+	return next
 }
 
 // ask gets the cause of a failure: a call that does not wait for the connection fails at once
@@ -117,7 +117,7 @@ func (c *Conn) ask(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.core.failed(cause)
+	c.core.setCause(cause)
 }
 
 // await returns when the connection leaves a state, or when the next retry is due.

@@ -55,7 +55,7 @@ func TestConns(t *testing.T) {
 }
 
 // Close of a connection does not block while its first data comes in.
-func TestClose_BesideData(t *testing.T) {
+func TestClose_WhileDataComesIn(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	for range 100 {

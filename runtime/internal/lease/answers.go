@@ -15,13 +15,13 @@ func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDeni
 
 func isFull(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
 
-// isBusy reports whether etcd has taken no notice of a request because it has too many.
+// isBusy reports whether etcd has dropped a request because it has too many.
 func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }
 
 // mayBeTooLarge reports whether a proxy may have refused a request for its size: gRPC has no code for HTTP's 413.
 func mayBeTooLarge(err error) bool { return etcderr.Code(err) == codes.Unknown }
 
-// isRefusal reports whether an error is an answer that a retry does not change.
+// isRefusal reports whether an error is an answer that a retry would not change.
 func isRefusal(err error) bool {
 	if isBusy(err) {
 		return false

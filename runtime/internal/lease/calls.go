@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// callTimeout bounds a read or a revocation, and writeTimeout a put, a deletion or a grant; both are extended by the time that
-	// the last call took, up to maxTook. etcd gives up on a write after 7 s (5 s and two election timeouts): whoever gives up before
-	// does not know whether it was applied.
+	// callTimeout bounds a read or a revocation, and writeTimeout a put, a deletion or a grant; both are extended by the duration of
+	// the last call, up to maxTook. etcd gives up on a write after 7 s (5 s and two election timeouts): a client that gives up
+	// earlier does not know whether the write was applied.
 	callTimeout  = 3 * time.Second
 	writeTimeout = 8 * time.Second
 	maxTook      = 22 * time.Second
-	// markTimeout bounds the call that marks keys as leaving, which holds up the deletion after it.
+	// markTimeout bounds the call that marks keys as leaving, which delays their deletion.
 	markTimeout = time.Second
-	// lateTimeout bounds the wait for a lease whose grant was given up.
+	// lateTimeout bounds the wait for a grant that has timed out.
 	lateTimeout = 30 * time.Second
 )
 
@@ -57,8 +57,8 @@ func timeoutOf(o op, took time.Duration) time.Duration {
 	return callTimeout + took
 }
 
-// grant requests a lease, and waits for it until ctx ends or the session closes. The call itself goes on until lateTimeout: a lease
-// that etcd grants late is revoked, and only the answer has its id.
+// grant requests a lease, and waits for it until ctx ends or the session closes. The call itself goes on until lateTimeout, to
+// revoke a lease that etcd grants late: only the answer has its id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
 	over := false // guarded by mu
@@ -176,7 +176,7 @@ func keyValueOf(kv *mvccpb.KeyValue) *keyValue {
 	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision}
 }
 
-// read reads keys. Where they are to be compared, etcd does that and returns no values while they are as observed.
+// read reads keys. With compare, etcd compares them and returns no values if all are as observed.
 func (s *Session) read(ctx context.Context, o readOp) {
 	var guards []clientv3.Cmp
 	var gets []clientv3.Op

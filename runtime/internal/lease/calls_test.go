@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// slowLease grants a lease after a while, as an etcd with a slow disk does.
+// slowLease grants a lease after a delay, as an etcd with a slow disk does.
 type slowLease struct {
 	clientv3.Lease
 	answersAfter time.Duration
@@ -31,7 +31,7 @@ func (slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevok
 	return &clientv3.LeaseRevokeResponse{Header: &etcdserverpb.ResponseHeader{}}, nil
 }
 
-// A grant is waited for as long as etcd itself may take. A lease that is granted later is not left behind.
+// The session waits for a grant as long as etcd itself may take, and revokes a lease that is granted later.
 func TestGrant_SlowEtcd(t *testing.T) {
 	for after, inTime := range map[time.Duration]bool{3500 * time.Millisecond: true, 7 * time.Second: true, 12 * time.Second: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestGrant_SlowEtcd(t *testing.T) {
 	}
 }
 
-// A Close waits for a lease that is yet to be granted, and revokes it or says that it is left.
+// Close waits for a pending grant, and revokes the lease or reports it as left.
 func TestClose_GrantUnderWay(t *testing.T) {
 	for after, left := range map[time.Duration]bool{7 * time.Second: false, 12 * time.Second: true} {
 		synctest.Test(t, func(t *testing.T) {

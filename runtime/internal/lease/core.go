@@ -11,37 +11,37 @@ import (
 )
 
 const (
-	// The longest pauses between checks of our keys: checkUnwatched if some key is not watched, and checkWatched if all are, for
-	// etcd is asked about silent watches, too. checkMin is the shortest.
+	// The longest pauses between checks of our keys: checkUnwatched if some key is not watched, and checkWatched if all are, since
+	// a watch may be silently broken. checkMin is the shortest.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 5 * time.Minute
 	checkMin       = 200 * time.Millisecond
-	// warnEvery is the least time between two warnings.
+	// warnEvery is the minimum time between two warnings.
 	warnEvery = time.Minute
-	// maxWatches is the greatest number of keys that a session watches, so that a process with a hundred services does not
-	// have a hundred watches. With more keys it hears by those that it watches when the lease goes, and checks all often.
+	// maxWatches is the maximum number of keys that a session watches, so that a process with a hundred services does not
+	// have a hundred watches. With more keys, the watched ones show when the lease is lost, and all are checked often.
 	maxWatches = 4
 )
 
-// core reconciles etcd with the entries of a session. Each event records what etcd answered, or what a caller desires, and marks
-// the entry dirty. next compares what is desired with what was observed, and returns one call.
+// core reconciles etcd with the entries of a session. Each event records an answer of etcd, or a caller's desired entry, and marks
+// the entry dirty. next compares the desired with the observed state, and returns one call.
 type core struct {
 	ttl    time.Duration
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
 	entries []*entry
-	dirty   []*entry           // those that may differ from etcd: to register one more takes no step over the others
+	dirty   []*entry           // entries that may differ from etcd: one more registration does not visit the clean ones
 	keys    map[string]*record // of all entries
-	closing bool               // no entry is desired any more
+	closing bool               // no entry is desired
 
 	lease       clientv3.LeaseID   // the current one; 0: none
-	leaseAlive  bool               // it is alive, as of the last refresh
-	held        []*heldLease       // the current one, and the retired ones
-	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
+	leaseAlive  bool               // the lease is alive, as of the last refresh
+	held        []*heldLease       // the current lease and the retired ones
+	everGranted []clientv3.LeaseID // every lease that was ever granted to this session
 	grantAt     time.Time          // no grant before
 	grants      backoff.Backoff
 	granting    int       // requests for a lease that etcd has not answered
-	faultAt     time.Time // no lease is left before because a write was denied
+	faultAt     time.Time // no lease is replaced before because a write was denied
 	faults      backoff.Backoff
 
 	retryAt time.Time // no call before
@@ -50,14 +50,14 @@ type core struct {
 	full    backoff.Backoff
 
 	checkAt   time.Time // when the next check of the keys is due
-	checkedAt time.Time // when the last one began
+	checkedAt time.Time // when the last check began
 	check     []*record // the rest of the check that is under way
 	watched   bool      // every key is watched
 	revision  int64     // of etcd's last answer
 
-	wakeAt       time.Time // the earliest time that next waits for
-	lastWall     time.Time // the wall clock when the wait began; zero: there was none
-	failingSince time.Time // when a call failed first since etcd answered one; zero: it answered the last
+	wakeAt       time.Time // when next is due to look again
+	lastWall     time.Time // the wall clock when the wait began; zero: next is not waiting
+	failingSince time.Time // the first failed call since etcd last answered; zero: it answered the last call
 	lastFailure  error     // of the last call that failed
 	warnAt       time.Time // no warning before
 	changes      []change
@@ -93,7 +93,7 @@ func (c *core) waits(now, at time.Time) bool {
 	return true
 }
 
-// markDirty has next look at an entry.
+// markDirty makes next look at an entry.
 func (c *core) markDirty(e *entry) {
 	if !e.dirty {
 		e.dirty = true
@@ -120,7 +120,7 @@ func (c *core) records() iter.Seq[*record] {
 	}
 }
 
-// add adds an entry, which takes over keys of those that are going. No other has a key of it.
+// add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys.
 func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	e := &entry{items: items, since: now}
 	for i := range items {
@@ -136,8 +136,8 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	return e
 }
 
-// record returns the record of an item's key on the current lease. If an entry has it that is going, that gives it up, so that
-// its removal does not hit the new one.
+// record returns the record of an item's key on the current lease. An entry that is being removed gives the key up, so that
+// its removal does not delete the new entry.
 func (c *core) record(e *entry, item int) *record {
 	key := e.items[item].Key(c.lease)
 	r := c.keys[key]
@@ -154,7 +154,7 @@ func (c *core) record(e *entry, item int) *record {
 	return r
 }
 
-// rekey gives an entry the keys that it has on the current lease. The earlier ones are retired, and count until they go.
+// rekey gives an entry its keys on the current lease. Earlier keys are retired, and count until they are deleted.
 func (c *core) rekey(e *entry) {
 	if e.desired == gone {
 		return
@@ -169,7 +169,7 @@ func (c *core) rekey(e *entry) {
 	}
 }
 
-// setDesired changes where an entry should be.
+// setDesired changes the desired state of an entry.
 func (c *core) setDesired(now time.Time, e *entry, w desired) {
 	e.setDesired(w)
 	c.markDirty(e)
@@ -177,7 +177,7 @@ func (c *core) setDesired(now time.Time, e *entry, w desired) {
 }
 
 // setPaused takes an entry out of etcd, or puts it back. It returns the number of the change. A call that changes
-// nothing has what etcd refused tried again.
+// nothing retries writes that etcd refused.
 func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
 	w := present
 	if pause {
@@ -199,7 +199,7 @@ func (c *core) update(now time.Time, e *entry, items []Item) {
 	c.refreshEntry(now, e)
 }
 
-// refresh brings the states of the dirty entries up to date. Those that are as desired are clean then.
+// refresh updates the states of the dirty entries, and drops entries that are as desired from the dirty ones.
 func (c *core) refresh(now time.Time) {
 	if lives := c.alive(now, c.lease); lives != c.leaseAlive {
 		c.leaseAlive = lives
@@ -219,7 +219,7 @@ func (c *core) refresh(now time.Time) {
 	})
 }
 
-// forget gives up the keys of an entry, if it is closed.
+// forget gives up the keys of an entry that is closed.
 func (c *core) forget(e *entry) (closed bool) {
 	if e.state != Closed {
 		return false
@@ -232,12 +232,12 @@ func (c *core) forget(e *entry) (closed bool) {
 	return true
 }
 
-// leaseNeeded reports whether an entry needs a lease. Clean ones do.
+// leaseNeeded reports whether any entry needs a lease. Clean ones do.
 func (c *core) leaseNeeded() bool {
 	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
 }
 
-// checkSoon makes the periodic checks due now, once in checkMin at most.
+// checkSoon makes the periodic checks due now, at most once in checkMin.
 func (c *core) checkSoon(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
 	for _, h := range c.held {
@@ -274,7 +274,7 @@ func (c *core) registered(most int) []string {
 	return keys
 }
 
-// setWatched records whether all keys are watched. When that ends, a check is due.
+// setWatched records whether all keys are watched. A check is due when a watch is lost.
 func (c *core) setWatched(now time.Time, watched bool) {
 	watched = watched && len(c.registered(maxWatches+1)) <= maxWatches
 	if c.watched && !watched {
@@ -292,14 +292,14 @@ func (c *core) cause(err error) {
 	}
 }
 
-// warning is a log line about something that keeps entries out of etcd.
+// warning is a log line about a failure that keeps entries out of etcd.
 type warning struct {
 	key    string
 	others int // further entries that are kept out
 	err    error
 }
 
-// warn has it logged that etcd does not have entries as they are desired: the first time, then rarely.
+// warn logs that etcd does not have the entries as desired: the first time, then rarely.
 func (c *core) warn(now time.Time, err error, affected func(*entry) bool) {
 	if now.Before(c.warnAt) {
 		return
@@ -326,7 +326,7 @@ func (c *core) succeeded() {
 	c.failingSince = time.Time{}
 }
 
-// failed records a failure that is likely to pass. All calls wait a little.
+// failed records a temporary failure: all calls wait a little.
 func (c *core) failed(now time.Time, err error) {
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
 	if c.lastFailure = err; c.failingSince.IsZero() {
@@ -340,9 +340,9 @@ func (c *core) failed(now time.Time, err error) {
 	c.warn(now, err, unregistered)
 }
 
-// atRevision records the revision of an answer of etcd's. One that is lower than an earlier answer's shows
-// that etcd was restored from a backup or replaced. 0 stands for none: an answer may lack it after a wrapper
-// of the caller's.
+// atRevision records the revision of an answer of etcd. A lower one than an earlier answer's shows
+// that etcd was restored from a backup or replaced. 0 is ignored: an answer through a caller's wrapper may
+// lack the revision.
 func (c *core) atRevision(now time.Time, revision int64) {
 	if revision == 0 {
 		return
@@ -354,7 +354,7 @@ func (c *core) atRevision(now time.Time, revision int64) {
 	}
 }
 
-// close has all entries removed.
+// close makes all entries undesired.
 func (c *core) close(now time.Time) {
 	c.closing = true
 	for _, e := range c.entries {

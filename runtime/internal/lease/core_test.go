@@ -127,7 +127,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// Writes that fail are tried less and less often, though the reads between them succeed.
+// Failing writes back off, though the reads between them succeed.
 func TestFailingWritesWait(t *testing.T) {
 	s := newScript(t)
 	s.have("a", "b")
@@ -151,7 +151,7 @@ func TestFailingWritesWait(t *testing.T) {
 	}
 }
 
-// Each row is a rule: the state of an entry, and whether etcd has it as wanted.
+// Each row is a rule: the state of an entry, and whether etcd has it as desired.
 func TestSynced(t *testing.T) {
 	for _, row := range []struct {
 		rule, do string
@@ -197,13 +197,13 @@ func TestSynced(t *testing.T) {
 				t.Errorf("synced is %v, %v, want %v, %q", ok, err, row.ok, row.err)
 			}
 			if e.state == Lost && (e.err == nil || strings.Contains(e.err.Error(), "lease 0")) {
-				t.Errorf("it is lost, and what is said of why is %v", e.err)
+				t.Errorf("it is lost, with the error %v", e.err)
 			}
 		})
 	}
 }
 
-// G27: a lease is renewed out of turn from half of its life on, until an answer comes.
+// G27: from half of its TTL on, a lease is renewed out of turn until etcd answers.
 func TestRenewal(t *testing.T) {
 	s := newScript(t)
 	due := func(want bool, wantWait time.Duration) {
@@ -212,7 +212,7 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("renewal is due: %v, and again in %v; want %v, %v", got, wait, want, wantWait)
 		}
 	}
-	due(false, tick) // there is no lease
+	due(false, tick) // without a lease
 	s.have("a")
 	s.core.onRenewal(s.now, 1, ttl, 0)
 	due(false, ttl/2)
@@ -280,8 +280,8 @@ func TestWarnings(t *testing.T) {
 		{"no answer", "down; add a b c", []string{`a and 2 others: grant a lease: context deadline exceeded`}, 10},
 		{"refusals of many keys", "forbid " + strings.Join(numbered(30), " ") + "; add " + strings.Join(numbered(30), " "), []string{fmt.Sprintf(refused, "k0000")}, 10},
 		{"a full etcd", "full; add a", []string{"a and 0 others: grant a lease: etcdserver: mvcc: database space exceeded"}, 10},
-		{"a full etcd, and an entry that is to be out for a while", "have a; full; pause a",
-			[]string{`a and 0 others: "a" is to be out of etcd, and stays, for etcd has no space to take it back: etcdserver: mvcc: database space exceeded`}, 0},
+		{"a full etcd, and a paused entry", "have a; full; pause a",
+			[]string{`a and 0 others: "a" stays in etcd, which has no space to take it back later: etcdserver: mvcc: database space exceeded`}, 0},
 		{"all is well", "add a", nil, 0},
 	} {
 		t.Run(row.rule, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// desired says where an entry should be.
+// desired is the desired state of an entry.
 type desired int
 
 const (
@@ -22,15 +22,15 @@ type entry struct {
 	items         []Item
 	records       []*record // one for each item, then the retired ones
 	desired       desired
-	stray         bool  // it stands for a key that hangs on a lease of ours, and that no other entry has
+	stray         bool  // it stands for a key on a lease of ours that no other entry has
 	dirty         bool  // it is among the core's dirty ones
-	seq           int   // counts the calls of setPaused that changed something, so that the later one wins
+	seq           int   // counts the changes of setPaused, so that the later one wins
 	wasRegistered bool  // since it was added or resumed
 	refused       error // etcd's last refusal of a key
 	state         State
 	since         time.Time
 	err           error
-	leftover      error    // what the session left of it in etcd when it ended
+	leftover      error    // the keys left in etcd when the session ended
 	shown         news     // as of the last notification
 	changed       notifier // of the next change of news
 }
@@ -42,7 +42,7 @@ type news struct {
 	synced, failed bool
 }
 
-// change is one of an entry's state.
+// change is a change of an entry's state.
 type change struct {
 	key      string
 	lease    clientv3.LeaseID
@@ -50,7 +50,7 @@ type change struct {
 	err      error
 }
 
-// setDesired changes where e should be.
+// setDesired changes the desired state of e.
 func (e *entry) setDesired(w desired) {
 	if w == e.desired {
 		return
@@ -62,7 +62,7 @@ func (e *entry) setDesired(w desired) {
 	for _, r := range e.records {
 		r.marked = r.marked && pauseEnds
 		if r.claimed && revOf(r.observed) != r.lastPutRev {
-			r.doubt() // whoever has changed it may have let go, and a restored etcd may have it as ours again
+			r.doubt() // the other process may have deleted it, and a restored etcd may have it as ours again
 		}
 	}
 }
@@ -83,15 +83,15 @@ func (e *entry) key() string {
 	return e.records[0].key
 }
 
-// ended reports whether e is out of etcd for good, and otherwise why it is no use to wait for that now.
+// ended reports whether e is out of etcd for good. The error says why waiting is useless now.
 func (e *entry) ended() (bool, error) {
 	if e.state == Closed {
-		return true, nil // whatever etcd refused before
+		return true, nil // earlier refusals do not matter
 	}
 	return false, e.refused
 }
 
-// refreshEntry brings the state of an entry up to date.
+// refreshEntry updates the state of an entry.
 func (c *core) refreshEntry(now time.Time, e *entry) {
 	e.records = slices.DeleteFunc(e.records, func(r *record) bool {
 		drop := r.retired && r.observed == nil && r.sure()
@@ -103,7 +103,7 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	from, to := e.state, c.stateOf(now, e)
 	e.wasRegistered = e.wasRegistered || e.desired == present && to == Registered
 	if to == Registered && c.upToDate(e) && !slices.ContainsFunc(e.records, func(r *record) bool { return r.refused != nil }) {
-		e.refused = nil // nothing is left to be written
+		e.refused = nil // nothing is left to write
 	}
 	switch {
 	case to == Conflict && e.desired == present:
@@ -122,7 +122,7 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	c.wake(e)
 }
 
-// tell has a change of state reported. Nobody has heard of a stray.
+// tell queues a change of state for the report, except of strays, which callers do not know.
 func (c *core) tell(e *entry, from State) {
 	if !e.stray {
 		c.changes = append(c.changes, change{e.key(), c.lease, from, e.state, e.err})
@@ -154,7 +154,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 // foreign reports whether another process has a key.
 func (c *core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.observed.lease) }
 
-// conflict returns a key of the entry that a newer process has, nil if there is none.
+// conflict returns a key of the entry that a newer process has, nil without one.
 func (c *core) conflict(e *entry) *record {
 	for _, r := range e.records {
 		if r.claimed && !r.retired && c.foreign(r) {
@@ -164,7 +164,7 @@ func (c *core) conflict(e *entry) *record {
 	return nil
 }
 
-// placed reports whether every key of the entry is in etcd on a lease that lives, be it under its retired name.
+// placed reports whether every key of the entry is in etcd on a live lease; retired keys count.
 func (c *core) placed(now time.Time, e *entry) bool {
 	return e.all(func(r *record) bool {
 		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking
@@ -176,7 +176,7 @@ func (c *core) placedOn(e *entry, id clientv3.LeaseID) bool {
 	return id != 0 && e.all(func(r *record) bool { return r.on(id) })
 }
 
-// all reports whether something holds for a record of each item.
+// all reports whether holds is true for a record of each item.
 func (e *entry) all(holds func(*record) bool) bool {
 	for i := range e.items {
 		if !slices.ContainsFunc(e.records, func(r *record) bool { return r.item == i && holds(r) }) {
@@ -198,13 +198,13 @@ func (c *core) remains(e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool { return r.observed != nil && !c.foreign(r) || !r.sure() })
 }
 
-// needsLease reports whether the entry needs a lease: it should be in etcd, or it is paused, and etcd has yet to show that it could
-// take the entry back.
+// needsLease reports whether the entry needs a lease: it is desired, or it is paused and etcd has yet to show that it has
+// space to take the entry back.
 func (c *core) needsLease(e *entry) bool {
 	return e.desired == present || e.desired == paused && slices.ContainsFunc(e.records, c.needsMark)
 }
 
-// upToDate reports whether etcd has the entry as it is wanted.
+// upToDate reports whether etcd has the entry as desired.
 func (c *core) upToDate(e *entry) bool {
 	if e.desired != present {
 		return e.state == Paused || e.state == Closed
@@ -212,12 +212,12 @@ func (c *core) upToDate(e *entry) bool {
 	return e.state == Registered && !slices.ContainsFunc(e.records[:len(e.items)], func(r *record) bool { return !r.asWanted() })
 }
 
-// clean reports whether there is nothing to do for the entry until an event of its keys or its lease.
+// clean reports whether the entry needs no call until the next event of its keys or its lease.
 func (c *core) clean(e *entry) bool {
 	return e.desired == present && c.upToDate(e) && e.refused == nil && len(e.records) == len(e.items) && c.placedOn(e, c.lease)
 }
 
-// synced reports whether etcd has the entry as it is wanted. The error says why it is no use to wait.
+// synced reports whether etcd has the entry as desired. The error says why waiting is useless.
 func (c *core) synced(e *entry) (bool, error) {
 	switch {
 	case e.desired == gone:
@@ -228,7 +228,7 @@ func (c *core) synced(e *entry) (bool, error) {
 	return c.upToDate(e), e.refused
 }
 
-// leaseOf returns the lease that an entry hangs on, or will.
+// leaseOf returns the lease of an entry: the one its keys are on, or the current one.
 func (c *core) leaseOf(e *entry) clientv3.LeaseID {
 	if e.state == Closed {
 		return 0
@@ -251,7 +251,7 @@ func (c *core) leftoverErr(e *entry) error {
 	return fmt.Errorf("key %q may stay in etcd until its lease expires", e.key())
 }
 
-// wake wakes those who wait for the entry, if there is news.
+// wake wakes the entry's waiters if its outcome has changed.
 func (c *core) wake(e *entry) {
 	ok, err := c.synced(e)
 	if now := (news{e.state, e.seq, ok, err != nil}); now != e.shown {

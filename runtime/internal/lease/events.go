@@ -8,14 +8,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// onRead records what etcd has under the keys of steps; kvs is nil if all are as observed.
+// onRead records the values of the keys of steps; kvs is nil if all are as observed.
 func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int64) {
 	c.failingSince = time.Time{}
 	doubted := false
 	for r := range c.records() {
 		doubted = doubted || r.doubted()
 	}
-	if !doubted { // else a write has failed, and the answer to a read says nothing of the next one
+	if !doubted { // otherwise a write has failed, and a successful read does not mean that the next write will succeed
 		c.retry.Reset()
 	}
 	c.atRevision(now, revision)
@@ -29,7 +29,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	c.refresh(now)
 }
 
-// observe records what etcd has under a key; nil: nothing.
+// observe records the value of a key; nil: absent.
 func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	e, was, sure := r.e, r.observed, r.sure()
 	c.markDirty(e)
@@ -37,7 +37,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		c.onRestored(now)
 	}
 	if r.observed = kv; was != nil && !c.isOwn(was.lease) && !c.foreign(r) {
-		r.notBefore = time.Time{} // another process has let go
+		r.notBefore = time.Time{} // another process has deleted it
 	}
 	if kv == nil || kv.rev != r.unansweredRev || c.foreign(r) {
 		r.unansweredRev = noDoubt // a late write fails by its guard, or is found on its lease
@@ -58,7 +58,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	}
 }
 
-// onWatch records what a watch has for a key, at a revision; nil: nothing.
+// onWatch records the value of a watched key, at a revision; nil: absent.
 func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
@@ -82,7 +82,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 			}
 		}
 		c.failed(now, fmt.Errorf("read %q: %w", key, err))
-	case len(o.steps) > 1: // one key's fault must not be the others'
+	case len(o.steps) > 1: // a fault of one key must not affect the others
 		c.succeeded()
 		for _, p := range o.steps {
 			p.r.unbatched = true
@@ -97,7 +97,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	c.refresh(now)
 }
 
-// onReadRefused records that etcd does not let us read a key. A stray is another user's then.
+// onReadRefused records that etcd denies the read of a key. A stray then belongs to another user.
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
@@ -109,18 +109,18 @@ func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
-// onWrite records the answer to a transaction: either its steps were made, or kvs has the keys as they are.
+// onWrite records the answer to a transaction: either its steps were made, or kvs has the present values.
 func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, revision int64) {
 	c.succeeded()
 	if !made {
-		c.atRevision(now, revision) // a restore puts in doubt what kvs ends
+		c.atRevision(now, revision) // before kvs, which resolves the doubts of a restore
 	}
 	for i, st := range steps {
 		if st.r.busy = false; made {
 			c.onStep(now, st, revision)
 			continue
 		}
-		st.r.marked = st.r.marked || st.kind == mark // or a proxy has made it twice
+		st.r.marked = st.r.marked || st.kind == mark // even if not made: a proxy may have repeated it
 		c.observe(now, st.r, kvs[i])
 	}
 	if made {
@@ -142,11 +142,11 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 	}
 	c.full.Reset()
 	if c.get(st.lease) == nil {
-		st.r.observed = nil // it went since, as a renewal showed
+		st.r.observed = nil // it is gone since, as a renewal showed
 	}
 }
 
-// askLater has etcd asked what hangs on a lease from time to time, and askSoon soon as well.
+// askLater schedules regular reads of the keys on a lease; askSoon schedules one soon.
 func (c *core) askLater(now time.Time, id clientv3.LeaseID) {
 	if h := c.get(id); h != nil && !h.strays {
 		h.strays, h.askAt, h.askPause = true, now.Add(askMax), askMax
@@ -159,7 +159,7 @@ func (c *core) askSoon(now time.Time, id clientv3.LeaseID) {
 	}
 }
 
-// onAttachedKeys records the keys that hang on a lease. Those that no entry has are strays: they are deleted.
+// onAttachedKeys records the keys on a lease. Keys without an entry are strays: they are deleted.
 func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
 	c.succeeded()
 	strays := false
@@ -183,7 +183,7 @@ func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	c.refresh(now)
 }
 
-// onAttachedFailed records that etcd did not tell what hangs on a lease. It refuses that if we may not read all of it.
+// onAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if it denies us one of the keys.
 func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
 	h := c.get(id)
@@ -201,8 +201,8 @@ func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// onForeignKeyOnLease records that a key hangs on lease id that we may not read, or not delete. If puts are denied, too, the
-// entries move to another lease, less and less often.
+// onForeignKeyOnLease records that etcd denies us the read or deletion of a key on lease id. If puts are denied, too, the
+// entries move to another lease, with backoff.
 func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
 	denied := false
 	for r := range c.records() {
@@ -229,7 +229,7 @@ func (c *core) reportRefusals(now time.Time) {
 	}
 }
 
-// onWriteFailed records that a transaction failed or was not answered.
+// onWriteFailed records that a transaction failed or got no answer.
 func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	for _, st := range steps {
 		st.r.busy = false
@@ -249,11 +249,11 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 		for _, st := range steps {
 			st.r.unbatched = st.r.unbatched || mayBeTooLarge(err)
 		}
-	case len(steps) > 1: // one key's fault must not be the others'
+	case len(steps) > 1: // a fault of one key must not affect the others
 		c.succeeded()
 		for _, st := range steps {
 			st.r.unbatched = true
-			st.r.doubt() // gRPC has the same error for an answer that is too large
+			st.r.doubt() // gRPC returns the same error for a response that is too large
 		}
 	default:
 		c.succeeded()
@@ -262,8 +262,8 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	c.refresh(now)
 }
 
-// onUnanswered records that steps may have arrived, or may still. After an unanswered mark etcd is slow: all other keys
-// are removed without one.
+// onUnanswered records that steps may have been applied, or may be later. An unanswered mark shows that etcd is slow: all
+// other keys are removed without a mark.
 func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
@@ -278,8 +278,8 @@ func (c *core) onUnanswered(now time.Time, steps []step) {
 	}
 }
 
-// onWriteRefused records that etcd refuses the write of one key. It denies puts also if another user's key hangs on the lease, so
-// that is asked for first. A deletion that is denied is made by revoking the lease, once the other entries have moved.
+// onWriteRefused records that etcd refuses the write of one key. etcd also denies puts if another user's key is on the lease,
+// so the keys on the lease are read first. After a denied deletion, the lease is revoked once the other entries have moved.
 func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	r, first := st.r, st.r.refused == nil
 	switch {
@@ -287,7 +287,7 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 		r.marked = true
 		return
 	case st.kind == put && st.value != r.value():
-		return // no refusal of the present value
+		return // the present value was not refused
 	case isDenied(err):
 		err = fmt.Errorf("key %q: %w (a registration reads its keys, and writes them)", r.key, err)
 	default:
@@ -304,8 +304,8 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	}
 }
 
-// onFull records that etcd has no space left. It takes deletions, and no puts. So an entry that is paused stays, and one that
-// ends goes without a mark.
+// onFull records that etcd has no space left. It accepts deletions, but no puts. So a paused entry stays, and a closed one
+// is deleted without a mark.
 func (c *core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))
@@ -319,7 +319,7 @@ func (c *core) onFull(now time.Time, steps []step, err error) {
 			if e.refused == nil {
 				stay = append(stay, e)
 			}
-			e.refused = fmt.Errorf("%q is to be out of etcd, and stays, for etcd has no space to take it back: %w", st.r.key, err)
+			e.refused = fmt.Errorf("%q stays in etcd, which has no space to take it back later: %w", st.r.key, err)
 		default:
 			st.r.marked = true
 			continue

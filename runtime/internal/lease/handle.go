@@ -15,16 +15,16 @@ type Handle struct {
 	e *entry
 }
 
-// Status is how an entry stands at one moment.
+// Status is the state of an entry at one moment.
 type Status struct {
 	State State
 	Key   string           // the entry's first
 	Lease clientv3.LeaseID // 0: none now
-	Err   error            // what keeps the entry from being registered
+	Err   error            // why the entry is not registered
 	Since time.Time        // when State was entered
 }
 
-// Status returns how the entry stands now.
+// Status returns the status of the entry now.
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -35,13 +35,13 @@ func (h *Handle) Status() Status {
 	return Status{h.e.state, h.e.key(), on, err, h.e.since}
 }
 
-// Set gives the entry new values. They are written in the background. The keys must be those that it has.
+// Set gives the entry new values, which are written in the background. The keys must stay the same.
 func (h *Handle) Set(items []Item) error {
 	return h.change(func(now time.Time) { h.s.core.update(now, h.e, items) })
 }
 
-// SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil when that is done; it
-// returns the errors of Sync, and ErrSuperseded after a later change.
+// SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil once that is done,
+// an error as Sync does, and ErrSuperseded after a later change.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
 	err = h.change(func(now time.Time) { seq = h.s.core.setPaused(now, h.e, pause) })
@@ -55,9 +55,9 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 	}, err
 }
 
-// Sync returns when the entry is in etcd as it is wanted, or out of it while it is paused. It returns an error
-// when ctx ends before, when the entry is dropped, or when it is no use to wait now: someone else holds a key, or
-// etcd refuses it.
+// Sync returns when the entry is in etcd as desired, or out of etcd while it is paused. It returns an error
+// if ctx ends first, if the entry is dropped, or if waiting is useless now: another process holds a key, or
+// etcd refuses a key.
 func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.synced) }
 
 // Drop takes the entry out of etcd for good, in the background.
@@ -68,8 +68,8 @@ func (h *Handle) Drop() {
 	h.s.poke()
 }
 
-// Close takes the entry out of etcd for good, and returns when it is out. When ctx ends or 5 s have passed before,
-// it returns an error, and the session goes on trying.
+// Close takes the entry out of etcd for good, and returns when it is out. If ctx ends or 5 s pass first,
+// it returns an error, and the session keeps trying.
 func (h *Handle) Close(ctx context.Context) error {
 	h.Drop()
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
@@ -77,13 +77,13 @@ func (h *Handle) Close(ctx context.Context) error {
 	err := h.wait(ctx, (*entry).ended)
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	if err == nil || errors.Is(err, ErrClosed) { // a session that is closed has ended the entry
+	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
 		return h.e.leftover
 	}
 	return fmt.Errorf("%w: %w", h.s.core.leftoverErr(h.e), err)
 }
 
-// change changes the entry by do, unless it is closed.
+// change calls do unless the entry is closed.
 func (h *Handle) change(do func(now time.Time)) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -92,11 +92,11 @@ func (h *Handle) change(do func(now time.Time)) error {
 	}
 	do(time.Now())
 	h.s.poke()
-	h.s.wg.Go(h.s.report) // now: run reports only between calls
+	h.s.wg.Go(h.s.report) // at once: run reports only between calls
 	return nil
 }
 
-// wait returns when done reports true or an error, and with an error when ctx or the session ends.
+// wait returns when done reports true or an error, and an error when ctx or the session ends.
 func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) error {
 	for {
 		h.s.mu.Lock()

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	askTimeout  = 2 * time.Second // for the question before a renewal out of turn
-	maxRenewals = 4               // of a lease, out of turn, that wait for an answer at a time
+	askTimeout  = 2 * time.Second // for the read before a renewal out of turn
+	maxRenewals = 4               // unanswered renewals of a lease out of turn at a time
 )
 
 // renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
@@ -31,8 +31,8 @@ func (s *Session) renewLeases(ids []clientv3.LeaseID) {
 	}
 }
 
-// keepAlive takes the answers to the etcd client's keepalives, and renews the lease out of turn when there are none. The client
-// may end its keepalives for reasons of its own, or because the lease is gone. They are begun again, once a second at most.
+// keepAlive receives the answers to the etcd client's keepalives, and renews the lease out of turn without them. The client may
+// end its keepalives for its own reasons, or because the lease is gone. keepAlive restarts them at most once a second.
 func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
 	var answers <-chan *clientv3.LeaseKeepAliveResponse
 	waiting := make(chan struct{}, maxRenewals)
@@ -56,7 +56,7 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
 		}
 		if answers == nil && time.Since(begun) >= renewSpacingMax {
 			begun = time.Now()
-			answers, _ = s.client.Lease.KeepAlive(ctx, id) // without, each renewal is out of turn
+			answers, _ = s.client.Lease.KeepAlive(ctx, id) // if nil, each renewal is out of turn
 		}
 		var due bool
 		var wait time.Duration
@@ -81,7 +81,7 @@ func (s *Session) renewed(id clientv3.LeaseID, answer *clientv3.LeaseKeepAliveRe
 	s.poke()
 }
 
-// answers reports whether etcd answers a question about a lease. While it does not, a renewal would be tried for nothing.
+// answers reports whether etcd answers a read of a lease. If not, a renewal would fail, too.
 func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -89,8 +89,8 @@ func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
 	return err == nil || isRefusal(err)
 }
 
-// renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member. The client tries that again
-// without a pause, so it gets little more time than the question took.
+// renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member. The client retries
+// without a pause, so the renewal gets little more time than the read took.
 func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting chan struct{}) {
 	select {
 	case waiting <- struct{}{}:

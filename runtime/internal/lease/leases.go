@@ -13,12 +13,12 @@ import (
 const (
 	// youngLease is the age below which the loss of a lease delays the next grant.
 	youngLease = 5 * time.Second
-	// askMin and askMax space the questions what hangs on a lease.
+	// askMin and askMax bound the pause between reads of the keys on a lease.
 	askMin = time.Second
 	askMax = 30 * time.Second
 	// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the TTL has passed
-	// without an answer, or the keepalives have ended, it is renewed out of turn, on another connection if there is
-	// one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
+	// without an answer, or the keepalives have ended, it is renewed out of turn, on another connection if
+	// possible, until etcd answers. The attempts are a TTL divided by renewSpacing apart, within these limits.
 	renewSpacing    = 16
 	renewSpacingMin = 100 * time.Millisecond
 	renewSpacingMax = time.Second
@@ -28,26 +28,26 @@ const (
 
 var errNoRenewal = errors.New("etcd has not answered a renewal since")
 
-// heldLease is a lease of the session: the current one, or a retired one that is not revoked yet.
+// heldLease is a lease of the session: the current one, or a retired one until it is revoked.
 type heldLease struct {
 	id       clientv3.LeaseID
 	granted  time.Time
-	life     time.Duration // the TTL, as etcd gave it
+	life     time.Duration // the TTL that etcd granted
 	expires  time.Time     // unless it is renewed
 	renewAt  time.Time     // no renewal out of turn before
-	denied   bool          // etcd does not let us revoke it
-	revoking bool          // a revocation was sent, so that it may be gone
-	spare    bool          // nothing wanted hangs on it, as of the last pass
+	denied   bool          // etcd denies its revocation
+	revoking bool          // a revocation was sent, so the lease may be gone
+	spare    bool          // no desired entry needs it, as of the last pass
 	retryAt  time.Time     // no revocation before
 
-	// Keys may hang on it that no entry wants: a put of an absent key that was not answered may arrive late, and a restored
-	// etcd may have again what was deleted. So etcd is asked what hangs on it, from askAt on.
+	// The lease may have strays, keys without an entry: an unanswered put of an absent key may arrive late, and a restored
+	// etcd may have deleted keys again. So the keys on the lease are read, from askAt on.
 	strays   bool
 	askAt    time.Time
 	askPause time.Duration
 }
 
-// get returns a lease of the session, nil if there is no such lease.
+// get returns a lease of the session, nil if the session does not hold it.
 func (c *core) get(id clientv3.LeaseID) *heldLease {
 	i := slices.IndexFunc(c.held, func(h *heldLease) bool { return h.id == id })
 	if i < 0 {
@@ -65,13 +65,13 @@ func (c *core) alive(now time.Time, id clientv3.LeaseID) bool {
 // isOwn reports whether a lease was ever granted to this session.
 func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
 
-// hold adds a lease that etcd has granted. If its request was given up, it is not the current one, and so is revoked.
+// hold adds a granted lease. A lease that is granted after the timeout is never the current one, so it is revoked.
 func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.held = append(c.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life)})
 	c.everGranted = append(c.everGranted, id)
 }
 
-// onGrant records the lease for the entries from now on.
+// onGrant makes a granted lease the current one.
 func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
 	c.hold(now, id, life)
@@ -84,8 +84,8 @@ func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.refresh(now)
 }
 
-// onGrantFailed records that no lease was granted. etcd is asked again even after a refusal, for someone may
-// grant the permission.
+// onGrantFailed records that no lease was granted. The grant is retried even after a refusal: the permission may be
+// granted later.
 func (c *core) onGrantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
 	if !isRefusal(err) {
@@ -103,8 +103,8 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// replaceLease has the entries move to another lease. The current one is renewed until nothing desired hangs on it, and revoked
-// then.
+// replaceLease moves the entries to another lease. The current one is renewed until no desired entry is on it, and then
+// revoked.
 func (c *core) replaceLease(now time.Time, why error) {
 	if h := c.get(c.lease); h != nil {
 		c.spaceGrants(now, h)
@@ -114,7 +114,7 @@ func (c *core) replaceLease(now time.Time, why error) {
 	c.markAllDirty()
 }
 
-// spaceGrants has the next grant wait, longer each time, if a lease is left or lost young.
+// spaceGrants delays the next grant, with backoff, if a lease is retired or lost young.
 func (c *core) spaceGrants(now time.Time, h *heldLease) {
 	if now.Sub(h.granted) >= youngLease {
 		c.grants.Reset()
@@ -123,7 +123,7 @@ func (c *core) spaceGrants(now time.Time, h *heldLease) {
 	c.grantAt = latest(c.grantAt, now.Add(c.jitter(c.grants.Bound())))
 }
 
-// onLeaseLost records that a lease does not exist any more, nor what hung on it. err is nil if this session revoked it.
+// onLeaseLost records that a lease and its keys no longer exist. err is nil if this session revoked it.
 func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.succeeded()
 	h := c.get(id)
@@ -134,7 +134,7 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 			r.observed = nil
 		}
 		if r.observed == nil {
-			r.notBefore = time.Time{} // it went with the lease: nobody deletes it again and again, or etcd refuses no more
+			r.notBefore = time.Time{} // it went with the lease, so earlier deletions and refusals do not count
 		}
 	}
 	if id == c.lease {
@@ -156,7 +156,7 @@ func (c *core) inUse() []clientv3.LeaseID {
 	return ids
 }
 
-// needed reports whether a wanted entry has keys on a retired lease, or may have, and is not on the current one yet.
+// needed reports whether a desired entry has keys on a retired lease, or may have, and is not on the current one yet.
 func (c *core) needed(id clientv3.LeaseID) bool {
 	return slices.ContainsFunc(c.dirty, func(e *entry) bool {
 		return c.needsLease(e) && !c.placedOn(e, c.lease) &&
@@ -164,7 +164,7 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 	})
 }
 
-// revocable returns a retired lease that nothing wanted hangs on any more, nil if there is none.
+// revocable returns a retired lease that no desired entry is on, nil without one.
 func (c *core) revocable(now time.Time) *heldLease {
 	for _, h := range c.held {
 		if h.spare && !c.waits(now, h.retryAt) {
@@ -181,18 +181,18 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	case isLeaseNotFound(err):
 		c.onLeaseLost(now, id, err)
 		return
-	case isRefusal(err) && h != nil: // it is not renewed, so it expires
+	case isRefusal(err) && h != nil: // it expires without renewals
 		c.succeeded()
 		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
-		c.markAllDirty() // what hangs on it is deleted key by key
+		c.markAllDirty() // its keys are deleted one by one
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
 	}
 	c.refresh(now)
 }
 
-// onRenewal records that etcd renewed a lease. An earlier revision than one that is known has the keys checked: the member may
-// lag behind, or etcd was restored.
+// onRenewal records that etcd renewed a lease. A lower revision than the last known one starts a check of the keys: the member
+// may lag behind, or etcd was restored.
 func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
 	if h := c.get(id); h != nil {
 		h.expires = now.Add(life)
@@ -216,8 +216,8 @@ func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait ti
 	return true, wait
 }
 
-// onRenewalFailed records that etcd did not renew a lease. One that it refuses to renew is left: another user's key may hang on
-// it, which we may not write.
+// onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may have another user's
+// key that we may not write.
 func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
 	switch {
@@ -230,13 +230,13 @@ func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// onRestored records that etcd is back at an earlier state. It may have keys of ours as they were long ago. All leases are given
-// up, and take their keys along; an earlier one, which nobody renews, does so within its TTL.
+// onRestored records that etcd is back at an earlier state, with old values of our keys. All leases are
+// replaced and revoked with their keys; an earlier lease that is not renewed expires within its TTL.
 func (c *core) onRestored(now time.Time) {
 	c.replaceLease(now, errors.New("etcd was restored to an earlier state"))
 	c.check = nil
 	for r := range c.records() {
-		if !c.foreign(r) { // another process that has it keeps it
+		if !c.foreign(r) { // another process keeps its key
 			r.observed, r.claimed = nil, false
 		}
 		r.lastPutRev, r.unansweredRev, r.notBefore = 0, 0, time.Time{}
@@ -260,7 +260,7 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id), renewed.Format(time.RFC3339), why)
 }
 
-// leftover returns an error that names the leases that a closed session leaves in etcd, nil if there are none.
+// leftover returns an error that names the leases that a closed session leaves in etcd, nil if it leaves none.
 func (c *core) leftover(cause error) error {
 	if len(c.held)+c.granting == 0 {
 		return nil

@@ -12,19 +12,19 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// model is as much of an etcd as a session meets. Real etcd has its own tests, in integration.
+// model is the part of etcd that a session uses. The integration module has the tests on real etcd.
 type model struct {
 	rev    int64
 	kvs    map[string]keyValue
 	leases map[clientv3.LeaseID]time.Time // when each expires
 	ids    clientv3.LeaseID
 
-	// What is wrong with it.
+	// faults
 	down       bool                      // nothing is answered
 	busy       bool                      // reads and writes are too many requests
 	full       bool                      // the NOSPACE alarm
 	limit      int                       // the operations of a transaction
-	large      bool                      // every write is too large
+	large      bool                      // every write counts as too large
 	proxied    bool                      // a write of more than one key is too large for a proxy
 	twice      bool                      // a proxy makes each write twice
 	unreadable map[string]bool           // the keys that may not be read
@@ -95,7 +95,7 @@ func (m *model) expire(now time.Time) {
 	}
 }
 
-// get returns what is under a key.
+// get returns the value of a key, nil if it is absent.
 func (m *model) get(key string) *keyValue {
 	kv, ok := m.kvs[key]
 	if !ok {
@@ -104,7 +104,7 @@ func (m *model) get(key string) *keyValue {
 	return &kv
 }
 
-// write is a transaction of steps, as etcd does it.
+// write is a transaction of steps, as in etcd.
 func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	if m.busy {
 		return false, nil, rpctypes.ErrTooManyRequests
@@ -149,17 +149,17 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	return true, nil, nil
 }
 
-// fate is what becomes of a call.
+// fate is the outcome of a call.
 type fate int
 
 const (
 	answered   fate = iota
-	lost            // it never arrives, and its time runs out
-	unanswered      // it is carried out, and its time runs out
-	delayed         // its time runs out, and it may arrive later
+	lost            // it never arrives, and times out
+	unanswered      // it is applied, and times out
+	delayed         // it times out, and may arrive later
 )
 
-// answer is etcd's to a call.
+// answer is etcd's answer to a call.
 type answer struct {
 	lease clientv3.LeaseID // that was granted
 	made  bool
@@ -169,7 +169,7 @@ type answer struct {
 	err   error
 }
 
-// do carries a call out.
+// do applies a call.
 func (m *model) do(o op, now time.Time) (a answer) {
 	switch o := o.(type) {
 	case grantOp:
@@ -211,7 +211,7 @@ func (m *model) do(o op, now time.Time) (a answer) {
 	return a
 }
 
-// tell tells a core of the answer to a call, or that there was none.
+// tell passes the answer to a call to a core, or that it timed out.
 func (a answer) tell(c *core, now time.Time, o op) {
 	switch o := o.(type) {
 	case grantOp:
@@ -282,7 +282,7 @@ const (
 // kinds are the names of the kinds of steps in the rows of TestCalls, and in logs.
 var kinds = [...]string{put: "put", mark: "mark", remove: "remove"}
 
-// describe returns a call as the rows of TestCalls have it.
+// describe returns a call in the form of TestCalls' rows.
 func describe(o op) string {
 	var words []string
 	switch o := o.(type) {
@@ -315,7 +315,7 @@ func item(key, value string) []Item {
 	return []Item{{Key: func(clientv3.LeaseID) string { return key }, Value: value, Leaving: value + "!"}}
 }
 
-// wrong says how etcd differs from what the session was told; "" if it does not.
+// wrong returns how etcd differs from the desired entries, "" if it does not.
 func wrong(c *core, m *model, entries []*entry) string {
 	want := make(map[string]string)
 	for _, e := range entries {
@@ -327,7 +327,7 @@ func wrong(c *core, m *model, entries []*entry) string {
 				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, e.err)
 			}
 		} else if e.state != Paused && e.state != Closed {
-			return fmt.Sprintf("%s is to go, and %s", e.key(), e.state)
+			return fmt.Sprintf("%s should be deleted, and is %s", e.key(), e.state)
 		}
 	}
 	for key, kv := range m.kvs {
@@ -344,7 +344,7 @@ func wrong(c *core, m *model, entries []*entry) string {
 	}
 	for id := range m.leases {
 		if id != c.lease {
-			return fmt.Sprintf("lease %d is left, beside %d", id, c.lease)
+			return fmt.Sprintf("lease %d is left, in addition to %d", id, c.lease)
 		}
 	}
 	return ""

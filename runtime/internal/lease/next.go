@@ -3,11 +3,11 @@ package lease
 import "time"
 
 const (
-	// MaxOps is the greatest number of keys in one transaction. etcd takes 128.
+	// MaxOps is the maximum number of keys in one transaction. etcd accepts 128.
 	MaxOps = 100
-	// maxBytes bounds a transaction. etcd takes 1.5 MiB.
+	// maxBytes bounds a transaction. etcd accepts 1.5 MiB.
 	maxBytes = 1 << 20
-	// sleepGap is how long a wait lasts after which the process must have slept: none is longer than a tick.
+	// sleepGap is the duration of a wait that shows that the machine slept: no wait is longer than a tick.
 	sleepGap = 4 * tick
 )
 
@@ -34,8 +34,8 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	return nil, min(max(c.wakeAt.Sub(now), time.Millisecond), tick)
 }
 
-// noticeSleep checks at once after the process has not run for a while. It goes by the wall clock, for the
-// monotonic one may stand still while the machine sleeps.
+// noticeSleep checks at once after the machine has slept. It uses the wall clock: the
+// monotonic clock may stop while the machine sleeps.
 func (c *core) noticeSleep(now time.Time) {
 	wall := now.Round(0)
 	if !c.lastWall.IsZero() && wall.Sub(c.lastWall) > sleepGap {
@@ -44,7 +44,7 @@ func (c *core) noticeSleep(now time.Time) {
 	c.lastWall = wall
 }
 
-// due returns the most urgent call, nil if there is none. Removals come first, so that they never wait for puts, and
+// due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts, and
 // revocations after the puts that move keys away.
 func (c *core) due(now time.Time) op {
 	for _, h := range c.held {
@@ -94,8 +94,8 @@ func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []st
 	return steps
 }
 
-// mustLeave reports whether a key is not to be in etcd. An entry that has lost a key to another process gives up the others: a
-// process has all keys of an instance or none.
+// mustLeave reports whether a key must be removed from etcd. An entry that has lost a key to another process gives up the
+// others: a process has all keys of an instance or none.
 func (c *core) mustLeave(r *record) bool {
 	if r.e.desired != present {
 		return true
@@ -106,15 +106,15 @@ func (c *core) mustLeave(r *record) bool {
 	return c.conflict(r.e) != nil
 }
 
-// needsMark reports whether a key must be put once more before it is deleted. The put marks it. Where the layout has
-// no room for a mark, the present value of a paused entry is put: while etcd is full that fails, and the entry stays.
+// needsMark reports whether a key must be put once more before it is deleted. The put marks it. If the layout has
+// no room for a mark, a paused entry puts its present value: while etcd is full that fails, and the entry stays.
 func (c *core) needsMark(r *record) bool {
 	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
 		(r.leaving() != "" || r.e.desired == paused)
 }
 
-// nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key that hangs on a lease which is about to be
-// revoked goes with that.
+// nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
+// revoked is removed by the revocation.
 func (c *core) nextRemoval(now time.Time, r *record) *write {
 	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) {
 		return nil
@@ -136,8 +136,8 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 	return &write{remove, "", at.lease, at.rev}
 }
 
-// nextPut returns the put of a key, nil if none is due. It also resolves an unanswered write: if it is made, its revision fences the
-// other one, and if not, the answer has the key.
+// nextPut returns the put of a key, nil if none is due. The put also resolves an unanswered write: if it is made, its revision fences the
+// unanswered one, and if not, the answer has the key.
 func (c *core) nextPut(now time.Time, r *record) *write {
 	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asWanted() || c.waits(now, c.putsAt) {
 		return nil
@@ -145,8 +145,8 @@ func (c *core) nextPut(now time.Time, r *record) *write {
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// reads returns the keys whose state only a read can resolve: those that should be absent and seem so, and those that another
-// process holds. A session that closes reads nothing: it revokes.
+// reads returns the keys whose doubts only a read can resolve: keys that should be absent and seem so, and keys that another
+// process holds. A closing session does not read: it revokes.
 func (c *core) reads(now time.Time) []step {
 	var steps []step
 	for r := range c.records() {
@@ -164,8 +164,8 @@ func (c *core) reads(now time.Time) []step {
 	return steps
 }
 
-// checks returns the next question of the check that is due or under way: are our keys as observed, and does more hang on our
-// leases?
+// checks returns the next read of the check that is due or under way: whether our keys are as observed, and which keys are on
+// our leases.
 func (c *core) checks(now time.Time) op {
 	for _, h := range c.held {
 		if h.strays && h.id == c.lease && !c.waits(now, h.askAt) {
@@ -175,7 +175,7 @@ func (c *core) checks(now time.Time) op {
 		}
 	}
 	if len(c.check) == 0 && !c.waits(now, c.checkAt) {
-		c.checkedAt = now // before the answer comes, so that checkSoon in between counts
+		c.checkedAt = now // before the answer, so that a checkSoon in between counts
 		c.scheduleCheck(now)
 		for _, e := range c.entries {
 			c.check = append(c.check, e.records...)

@@ -1,6 +1,6 @@
 package lease
 
-// notifier wakes those who wait for a change. It is guarded by the session's lock.
+// notifier wakes the waiters for a change. It is guarded by the session's lock.
 type notifier struct{ changed chan struct{} }
 
 // next returns a channel that is closed at the next change.
@@ -11,7 +11,7 @@ func (n *notifier) next() <-chan struct{} {
 	return n.changed
 }
 
-// notify wakes those who have called next.
+// notify wakes the callers of next.
 func (n *notifier) notify() {
 	if n.changed != nil {
 		close(n.changed)

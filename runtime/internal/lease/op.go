@@ -6,16 +6,16 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// op is a call to etcd that the core asks for.
+// op is a call to etcd that the core requests.
 type op any
 
 type (
 	grantOp  struct{ ttl time.Duration }
 	revokeOp struct{ lease clientv3.LeaseID }
-	attachOp struct{ lease clientv3.LeaseID } // which keys hang on a lease
+	attachOp struct{ lease clientv3.LeaseID } // reads the keys on a lease
 	readOp   struct {
-		steps   []step // of which the key and the revision count, as observed
-		compare bool   // values are asked for only where a key is not as observed
+		steps   []step // only key and observed revision are used
+		compare bool   // etcd returns values only if a key is not as observed
 	}
 	writeOp struct{ steps []step }
 )

@@ -15,7 +15,7 @@ func numbered(n int) []string {
 	return keys
 }
 
-// Close revokes the lease in its time, however slowly etcd answers the marks.
+// Close revokes the lease within CloseTimeout, however slowly etcd answers the marks.
 func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(500)...)
@@ -27,7 +27,7 @@ func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	}
 }
 
-// A denial is taken for the lease's fault ever more rarely, also where the key is another one on each lease (S3).
+// After a denial the entries move to another lease with backoff, even if each lease has another key (S3).
 func TestADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(5)...)
@@ -39,7 +39,7 @@ func TestADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
 	const d = 2 * time.Hour
 	s.run(d)
 	if n := s.etcd.ids - leases; n > 15 {
-		t.Errorf("%d leases in %v, for 5 entries that are well and one that is denied", n, d)
+		t.Errorf("%d leases in %v, for 5 registered entries and a denied one", n, d)
 	}
 	if n := len(s.core.warnings); n > int(d/warnEvery)+1 {
 		t.Errorf("%d warnings in %v", n, d)

@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// restoreEvery spaces the puts of a key that someone keeps deleting or overwriting.
+	// restoreEvery is the pause between puts of a key that another process keeps deleting or overwriting.
 	restoreEvery = time.Second
-	// conflictEvery spaces the reads of a key that another process has, which find out whether it still does.
+	// conflictEvery is the pause between reads of a key that another process holds.
 	conflictEvery = 2 * time.Second
-	// refusedMin and refusedMax space the attempts at a key that etcd refuses to write or to read.
+	// refusedMin and refusedMax bound the backoff of a key whose write or read etcd refuses.
 	refusedMin = 2 * time.Second
 	refusedMax = time.Minute
 	// noDoubt is the unansweredRev of a key that is as observed.
 	noDoubt = -1
 )
 
-// keyValue is what etcd has under a key.
+// keyValue is the value of a key in etcd.
 type keyValue struct {
 	value string
 	lease clientv3.LeaseID
 	rev   int64 // the mod revision
 }
 
-// revOf returns the mod revision that a key has for etcd's guards: 0 if it is absent.
+// revOf returns the mod revision for a guard: 0 if the key is absent.
 func revOf(kv *keyValue) int64 {
 	if kv == nil {
 		return 0
@@ -40,23 +40,23 @@ type kind int
 
 const (
 	put    kind = iota
-	mark        // put the value that says that the key is about to go
+	mark        // put the value that marks the key as leaving
 	remove      // delete the key
 )
 
 // String names the kind for errors.
 func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
 
-// write is a write to one key, made only while the key has the mod revision rev. That is why none does harm that arrives late:
-//   - rev > 0: etcd gives each revision once, so after any other write of the key it fails.
-//   - rev = 0, a create: the key may be absent again. It succeeds then, while its lease lives. So etcd is asked what hangs on
-//     that lease, see [heldLease.strays], and a lease that is revoked takes its late creates along.
-//   - A restored etcd gives revisions again. It is noticed by a lower one, or by a key that is older than our last put of it:
+// write is a write to one key, guarded by the key's mod revision rev. The guard makes late writes harmless:
+//   - rev > 0: etcd assigns each revision once, so the write fails after any other write of the key.
+//   - rev = 0, a create: if the key is absent again, the write succeeds while its lease is alive. So the keys on
+//     that lease are read, see [heldLease.strays], and a revoked lease takes its late creates along.
+//   - A restored etcd assigns revisions again. A lower revision, or a key that is older than our last put of it, shows that:
 //     then all keys are in doubt, and move to another lease.
 type write struct {
 	kind  kind
 	value string
-	lease clientv3.LeaseID // the put's, or the one that the key hangs on
+	lease clientv3.LeaseID // of the put, or the key's lease
 	rev   int64
 }
 
@@ -67,16 +67,16 @@ type record struct {
 	item    int
 	retired bool // named by an earlier lease than the current one
 
-	observed      *keyValue // nil: nothing, as far as known
-	lastPutRev    int64     // the mod revision of our last put; 0: there was none
-	claimed       bool      // we have put it, so another process that has it is the newer one
+	observed      *keyValue // nil: absent
+	lastPutRev    int64     // the mod revision of our last put; 0: none
+	claimed       bool      // we have put it, so another process that holds it is newer
 	putAt         time.Time // of our last put
 	busy          bool      // a write of it is under way
-	unansweredRev int64     // the highest that an unanswered write expects; 0 for other doubts, and noDoubt for none
-	marked        bool      // the mark was tried since the entry was withdrawn
+	unansweredRev int64     // the highest guard of an unanswered write; 0 for other doubts, and noDoubt for none
+	marked        bool      // the mark was tried since the entry's withdrawal
 
 	notBefore time.Time // no read or write before
-	refused   error     // etcd's answer to the last write or read, where it refused that
+	refused   error     // etcd's refusal of the last write or read
 	refusals  backoff.Backoff
 	unbatched bool // a transaction with it was refused: the next one has no other key
 }
@@ -85,17 +85,17 @@ func newRecord(e *entry, item int, key string) *record {
 	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, refusals: backoff.Backoff{Base: refusedMin, Max: refusedMax}}
 }
 
-// adopt gives the key to a new entry, which takes it over from whoever has it.
+// adopt gives the key to a new entry, which takes it over from any holder.
 func (r *record) adopt(e *entry, item int) {
 	r.e, r.item, r.retired, r.claimed, r.marked, r.lastPutRev = e, item, false, false, false, 0
 	r.retry()
 }
 
-// value and leaving are the desired value, and the one that marks the key as about to go.
+// value returns the desired value, and leaving the value that marks the key as leaving.
 func (r *record) value() string   { return r.e.items[r.item].Value }
 func (r *record) leaving() string { return r.e.items[r.item].Leaving }
 
-// on reports whether the key hangs on a lease.
+// on reports whether the key is on a lease.
 func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.observed.lease == id }
 
 // retry forgets a refusal, so that the key is tried at once.
@@ -104,7 +104,7 @@ func (r *record) retry() {
 	r.refusals.Reset()
 }
 
-// doubt has the key read or written next.
+// doubt makes the next call read or write the key.
 func (r *record) doubt() { r.unansweredRev = max(r.unansweredRev, 0) }
 
 // doubted reports whether the key may be other than as observed.
@@ -113,16 +113,16 @@ func (r *record) doubted() bool { return r.unansweredRev != noDoubt }
 // sure reports whether nothing is under way or in doubt.
 func (r *record) sure() bool { return !r.busy && !r.doubted() }
 
-// asWanted reports whether etcd has the key with its value, and nothing is under way that may change it.
+// asWanted reports whether etcd has the key with its value, and no pending write may change it.
 func (r *record) asWanted() bool {
 	return r.sure() && r.observed != nil && r.observed.value == r.value()
 }
 
-// unanswered records that a write may have arrived, or may still.
+// unanswered records that a write may have been applied, or may be later.
 func (r *record) unanswered(w write) {
 	r.unansweredRev = max(r.unansweredRev, w.rev)
 	if w.kind == remove {
-		r.observed = nil // or not: see reads
+		r.observed = nil // in doubt: see reads
 	}
 }
 
@@ -140,12 +140,12 @@ func (r *record) made(now time.Time, w write, revision int64) {
 	}
 }
 
-// refuse records that etcd does not take the key. It is tried again, less and less often.
+// refuse records that etcd refuses the key. It is retried with backoff.
 func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
 	r.refused, r.notBefore = err, now.Add(jitter(r.refusals.Bound()))
 }
 
-// tampered records that somebody has overwritten or deleted the key. It is put back, once a second at most.
+// tampered records that another process has overwritten or deleted the key. It is put back, at most once a second.
 func (r *record) tampered(kv *keyValue) {
 	r.notBefore = r.putAt.Add(restoreEvery)
 	r.e.err = fmt.Errorf("key %q was deleted", r.key)
@@ -154,7 +154,7 @@ func (r *record) tampered(kv *keyValue) {
 	}
 }
 
-// conflict says which process has the key.
+// conflict returns an error that names the key's holder.
 func (r *record) conflict() error {
 	if r.observed.lease == 0 {
 		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", r.key)

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// An entry is not just registered while etcd is away: its status says since when its lease has not been renewed, and a line does.
+// While etcd is away, the status of a registered entry has the time of the last renewal, and so has a log line.
 func TestOverdue_IsSaid(t *testing.T) {
 	s := newScript(t)
-	s.have(numbered(5)...) // and so at rest
+	s.have(numbered(5)...) // which are clean now
 	overdue := func() error { return s.core.overdue(s.now, s.core.lease) }
 	renewed := func(life time.Duration) {
 		s.etcd.leases[1], s.renewAt = s.now.Add(life), s.now.Add(life)
@@ -38,23 +38,23 @@ func TestOverdue_IsSaid(t *testing.T) {
 	if err := overdue(); err != nil {
 		t.Errorf("back: %v", err)
 	}
-	renewed(10 * time.Minute) // and etcd answers no other
+	renewed(10 * time.Minute) // and etcd answers no other call
 	s.run(5*time.Minute + overdueAfter)
 	if err := overdue(); !errors.Is(err, errNoRenewal) {
 		t.Errorf("no renewal for half of its life: %v", err)
 	}
 }
 
-// To register one more entry, from its start to its rest, takes no step over those that rest: they could be nil (G37).
+// The registration of one more entry does not visit clean entries: they could be nil (G37).
 func TestNoStepOverTheEntriesThatRest(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(100)...)
 	if n := len(s.core.dirty); n > 0 {
-		t.Fatalf("%d of 100 entries do not rest", n)
+		t.Fatalf("%d of 100 entries are dirty", n)
 	}
 	clear(s.core.entries)
 	s.have("one-more")
 	if n := len(s.core.dirty); n > 0 {
-		t.Error("the entry does not rest")
+		t.Error("the entry is dirty")
 	}
 }

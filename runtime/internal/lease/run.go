@@ -7,8 +7,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 )
 
-// Start puts an entry in etcd in the background, or only remembers it if pause is set. A key that is there
-// already is taken over, for this process is the newer one.
+// Start puts an entry in etcd in the background, or only stores it if pause is set. It takes over an existing
+// key: this process is the newer one.
 func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,8 +25,8 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	return &Handle{s, e}, nil
 }
 
-// Close takes everything out of etcd by revoking the lease, and returns when that is done. When ctx ends or 5 s
-// have passed before, the error names the lease that is left to expire. The session has stopped in either case.
+// Close takes everything out of etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s
+// pass first, the error names the lease that is left to expire. The session has stopped in either case.
 func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
@@ -48,7 +48,7 @@ func (s *Session) Close(ctx context.Context) error {
 	return s.closeErr
 }
 
-// Finish is Close for as long as it takes: it returns when everything is out of etcd, or somebody closes the session.
+// Finish is Close without a bound: it returns when everything is out of etcd, or when the session is closed.
 func (s *Session) Finish() error {
 	if !s.close() {
 		return nil
@@ -59,7 +59,7 @@ func (s *Session) Finish() error {
 	return s.closeErr
 }
 
-// close begins to take everything out of etcd, and reports whether there is something to wait for.
+// close begins to take everything out of etcd, and reports whether Close must wait.
 func (s *Session) close() bool {
 	s.mu.Lock()
 	if !s.core.closing {

@@ -15,20 +15,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// script is a session on a model, in virtual time, that is told what to do.
+// script is a session on a model, in virtual time, driven by statements.
 type script struct {
 	t          *testing.T
 	now, start time.Time
 	etcd       *model
 	core       *core
 	entries    map[string]*entry
-	op         op       // that the verb next has begun
+	op         op       // begun by the verb next
 	past       []*model // backups
 	log        []string
-	calls      []string // as the rows of TestCalls have them
+	calls      []string // in the form of TestCalls' rows
 	renewAt    time.Time
 
-	fail func() fate // decides about the fate of a write; a revocation is answered, or done but not answered
+	fail func() fate // returns the fate of a write; a revocation is always applied, and answered or not
 }
 
 func newScript(t *testing.T) *script {
@@ -59,7 +59,7 @@ func (s *script) run(d time.Duration) {
 	s.elapse()
 }
 
-// elapse does what time does to etcd.
+// elapse lets leases expire and renews those in use.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
 	if s.now.Before(s.renewAt) || s.etcd.down {
@@ -76,7 +76,7 @@ func (s *script) elapse() {
 	}
 }
 
-// call has the call that the session asks for come to an end.
+// call ends the call that the session makes.
 func (s *script) call(o op) {
 	f, a := answered, answer{}
 	switch o := o.(type) {
@@ -114,7 +114,7 @@ func (s *script) items(name string, items []Item) {
 	s.entries[name] = s.core.add(s.now, items, false)
 }
 
-// have registers keys, and forgets the calls for it.
+// have registers keys, and drops the calls for them.
 func (s *script) have(keys ...string) {
 	s.t.Helper()
 	s.add(keys...)
@@ -143,12 +143,12 @@ func (s *script) state(key string, want State) {
 	}
 }
 
-// fate has the next write lost (1) or done without an answer (2).
+// fate makes the next write lost (1) or applied without an answer (2).
 func (s *script) fate(f fate) {
 	s.fail = func() fate { s.fail = func() fate { return answered }; return f }
 }
 
-// play does what a text says: statements between semicolons, each a verb and what it is for.
+// play runs a text: statements between semicolons, each a verb and its arguments.
 func (s *script) play(text string) {
 	s.t.Helper()
 	for statement := range strings.SplitSeq(text, "; ") {
@@ -177,19 +177,19 @@ func (s *script) play(text string) {
 	}
 }
 
-// ofKey has the verbs that are for keys, each with a value or without.
+// ofKey has the verbs for keys, each with or without a value.
 var ofKey = map[string]func(s *script, key, value string){
 	"add":        func(s *script, key, _ string) { s.add(key) },
 	"another":    func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // process puts the key
 	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
-	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
+	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // puts it without a lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
 	"event":      func(s *script, key, _ string) { s.core.onWatch(s.now, key, nil, s.core.revision) },
 	"update":     func(s *script, key, value string) { s.update(key, value) },
 	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
-	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // there is no room for a mark
+	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // the layout has no room for a mark
 	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = !s.etcd.unreadable[key] },
 	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
 	"two":        func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
@@ -200,7 +200,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	},
 }
 
-// ofSession has the verbs that are for the session or its etcd, some of them for a lease.
+// ofSession has the verbs for the session or its etcd, some of them for a lease.
 var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"settle":         func(s *script, _ clientv3.LeaseID) { s.settle() },
 	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
@@ -242,7 +242,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"timeout": func(s *script, _ clientv3.LeaseID) {
 		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
 	},
-	"heard": func(s *script, _ clientv3.LeaseID) { // that what is watched has gone
+	"heard": func(s *script, _ clientv3.LeaseID) { // a watched key is gone
 		for _, key := range s.core.registered(maxWatches) {
 			s.core.onWatch(s.now, key, nil, s.etcd.rev)
 		}

@@ -15,15 +15,15 @@ import (
 
 // Options configure a Session.
 type Options struct {
-	TTL     time.Duration                    // asked of etcd, which may grant more
+	TTL     time.Duration                    // requested; etcd may grant more
 	Logger  *slog.Logger                     // gets a line at each change of state, and some failures
 	Changed func(key string, from, to State) // called at each change of state; may be nil
-	// Why returns what the error of a call to etcd does not say itself, nil for nothing. It may be nil.
+	// Why explains the error of a call to etcd, or returns nil. It may be nil.
 	Why func(error) error
-	// Reconnected has notify called whenever the connection to etcd is back, until stop is called. It may be
+	// Reconnected calls notify whenever the connection to etcd is back, until stop is called. It may be
 	// nil.
 	Reconnected func(notify func()) (stop func())
-	Streams     *listwatch.Streams // the client's, see [listwatch.Config]; nil: the session has its own
+	Streams     *listwatch.Streams // of the client, see [listwatch.Config]; nil: the session has its own
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it and revoked with the
@@ -37,7 +37,7 @@ type Session struct {
 	cancel   context.CancelFunc
 	closed   chan struct{} // closed when Close is called
 	wake     chan struct{}
-	done     chan struct{} // closed when run has ended, and all that it started
+	done     chan struct{} // closed when run and all goroutines that it started have ended
 	wg       sync.WaitGroup
 	lastCall time.Duration // of the last call; run's
 
@@ -48,7 +48,7 @@ type Session struct {
 	watches  map[string]*watch
 	renewals map[clientv3.LeaseID]context.CancelFunc
 
-	reporting sync.Mutex // keeps the lines of changes in their order
+	reporting sync.Mutex // keeps log lines in the order of the changes
 }
 
 // New makes a session. It does no I/O and starts nothing.
@@ -68,7 +68,7 @@ func (s *Session) locked(f func(c *core, now time.Time)) {
 	f(s.core, time.Now())
 }
 
-// poke has run ask the core again. It never blocks.
+// poke makes run call the core again. It never blocks.
 func (s *Session) poke() {
 	select {
 	case s.wake <- struct{}{}:
@@ -76,16 +76,16 @@ func (s *Session) poke() {
 	}
 }
 
-// reconnected checks the keys at once, and has their watches verified. The connection to etcd is back, and may lead to one
-// that was restored from a backup.
+// reconnected checks the keys and verifies their watches at once: the connection may lead to an etcd that was restored
+// from a backup.
 func (s *Session) reconnected() {
 	s.group.Reconnected()
 	s.locked(func(c *core, now time.Time) { c.checkSoon(now) })
 	s.poke()
 }
 
-// explained returns the error of a call to etcd with what it does not say itself. It must be called without
-// mu held, nil for nil.
+// explained adds the explanation of Options.Why to the error of a call to etcd; nil for nil. It must be called without
+// mu held.
 func (s *Session) explained(err error) error {
 	if err == nil || s.opts.Why == nil {
 		return err
@@ -93,5 +93,5 @@ func (s *Session) explained(err error) error {
 	return etcderr.With(err, s.opts.Why(err))
 }
 
-// shorten takes up to a quarter off d.
+// jitter takes up to a quarter off d.
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// TestOnlyTheKeyInDoubtIsWritten has one key's write end in every way, and in every way arrive late. The other entry, which
-// nobody touches, is not written, and the lease stays.
+// TestOnlyTheKeyInDoubtIsWritten ends one key's write in every way, and lets it arrive late in every way. The other
+// entry is not written, and the lease stays.
 func TestOnlyTheKeyInDoubtIsWritten(t *testing.T) {
 	dos := map[string]func(w *walked){
 		"update": func(w *walked) { w.update(0) },
@@ -52,7 +52,7 @@ func TestOnlyTheKeyInDoubtIsWritten(t *testing.T) {
 	}
 }
 
-// A deletion that may arrive yet is not forgotten for a put after it that was not answered either.
+// A later unanswered put does not replace the doubt of an unanswered deletion that may arrive late.
 func TestTheGreatestGuardCounts(t *testing.T) {
 	w := startRegistered(t, 2, item)
 	w.setWant(0, paused)
@@ -65,7 +65,7 @@ func TestTheGreatestGuardCounts(t *testing.T) {
 	}
 	w.arriveLate()
 	if kv := w.etcd.get("a"); kv == nil {
-		t.Error("the deletion has arrived after the put that was to end it")
+		t.Error("the deletion was applied after the put that should fence it")
 	}
 }
 

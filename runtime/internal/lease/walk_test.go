@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// walked is the core of a session, its etcd, and what becomes of its calls.
+// walked is the core of a session, its etcd, and its calls.
 type walked struct {
 	now     time.Time
 	core    *core
@@ -24,15 +24,15 @@ type walked struct {
 	items   func(name, value string) []Item
 
 	call   op       // under way
-	lates  [][]step // writes that were given up, and may arrive yet
+	lates  [][]step // writes that timed out, and may arrive late
 	past   *model   // a backup
 	silent bool     // no renewal is answered
 
-	newer    map[string]bool // keys that another process has put after we did
-	tampered bool            // somebody else had a hand in what etcd has
+	newer    map[string]bool // keys that another process has put after ours
+	tampered bool            // another process has changed keys
 	restored bool
-	rested   bool   // nothing was left to do, and nothing was done
-	broken   string // a rule that a call broke
+	rested   bool   // there was nothing to do, and no call was made
+	broken   string // the rule that a call broke
 
 	lateCreate bool // a put of an absent key arrived late
 }
@@ -63,7 +63,7 @@ func startRegistered(t *testing.T, n int, items func(name, value string) []Item)
 	return w
 }
 
-// plusNamed returns the items of an entry with a second key, which has the id of its lease.
+// plusNamed returns the items of an entry with a second key, which contains its lease id.
 func plusNamed(name, value string) []Item { return append(item(name, value), named("z", value)...) }
 
 func (w *walked) add(i int) bool {
@@ -97,7 +97,7 @@ func (w *walked) setWant(i int, want desired) bool {
 	return true
 }
 
-// pass lets time pass for etcd, and has it renew leases meanwhile.
+// pass lets time pass for etcd, with renewals of the leases.
 func (w *walked) pass(d time.Duration) {
 	for ; d > ttl/3; d -= ttl / 3 {
 		w.renew(ttl / 3)
@@ -120,8 +120,8 @@ func (w *walked) renew(after time.Duration) {
 	w.observe()
 }
 
-// begin has the session make its next call, for which it may wait. It reports false if a call is under way or
-// there is none to make.
+// begin lets the session make its next call, for which it may wait. It reports false if a call is under way or
+// none is due.
 func (w *walked) begin() bool {
 	if w.call != nil {
 		return false
@@ -142,7 +142,7 @@ func (w *walked) begin() bool {
 	return false
 }
 
-// judge notes which rule a call breaks that is about to be made.
+// judge records the rule that the next call breaks.
 func (w *walked) judge(o op) {
 	writes, ok := o.(writeOp)
 	if !ok {
@@ -165,7 +165,7 @@ func (w *walked) breaks(format string, args ...any) {
 	}
 }
 
-// end has the call under way come to an end, or the next one.
+// end ends the call under way, or else the next one.
 func (w *walked) end(f fate) bool {
 	if w.call == nil && !w.begin() {
 		return false
@@ -179,7 +179,7 @@ func (w *walked) end(f fate) bool {
 		}
 	case readOp, attachOp:
 		if f == delayed || f == unanswered {
-			return false // as if it were lost
+			return false // the same as lost
 		}
 	default:
 		if f == delayed {
@@ -199,7 +199,7 @@ func (w *walked) end(f fate) bool {
 	return true
 }
 
-// observe takes the changes of state.
+// observe handles the changes of state.
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
 		if c.to == Conflict && c.err == nil {
@@ -212,7 +212,7 @@ func (w *walked) observe() {
 	w.core.changes = nil
 }
 
-// arrive has etcd carry out a call.
+// arrive applies a call to etcd.
 func (w *walked) arrive(o op) (a answer) {
 	var taken []string
 	writes, _ := o.(writeOp)
@@ -228,7 +228,7 @@ func (w *walked) arrive(o op) (a answer) {
 	return a
 }
 
-// arriveLate has the write that was given up first arrive.
+// arriveLate applies the oldest write that timed out.
 func (w *walked) arriveLate() bool {
 	if len(w.lates) == 0 {
 		return false
@@ -237,11 +237,11 @@ func (w *walked) arriveLate() bool {
 	w.lates = slices.Clone(w.lates[1:])
 	if a := w.arrive(writeOp{steps}); a.made && slices.ContainsFunc(steps, func(st step) bool { return st.rev == 0 }) {
 		w.lateCreate = true
-	} // nobody hears what became of it
+	} // the session does not get its answer
 	return true
 }
 
-// heal ends all that is wrong with etcd, but leaves the other process and its keys out.
+// heal ends all faults of etcd, but not the other process and its keys.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
 	was = m.busy || m.full || w.silent || m.limit < MaxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
@@ -254,7 +254,7 @@ func (w *walked) heal() (was bool) {
 	return was
 }
 
-// settle has all calls answered, and the writes that may yet arrive do so when it hurts most: at the end.
+// settle answers all calls. Late writes arrive at the worst time: at the end.
 func (w *walked) settle() string {
 	if w.heal() {
 		return "etcd is well"
@@ -266,19 +266,19 @@ func (w *walked) settle() string {
 		return ""
 	}
 	if !w.end(answered) {
-		w.pass(ttl + time.Second) // a lease that nobody heard of expires
+		w.pass(ttl + time.Second) // a lease with an unanswered grant expires
 		return "the TTL passes: " + w.wrong()
 	}
 	return "a call is answered"
 }
 
-// settleAndRest is settle. Once nothing is left to do, nothing is done in peace, and a Close leaves nothing.
+// settleAndRest is settle. It also checks that a settled session makes no writes, and that Close leaves nothing.
 func (w *walked) settleAndRest() string {
 	if why := w.settle(); why != "" || w.rested {
 		return why
 	}
 	w.rested = true
-	w.rest(time.Minute) // leases were not to be revoked, and a keepalive that keeps ending delays a move
+	w.rest(time.Minute) // after denied revocations; a keepalive that keeps ending delays a move
 	rev := w.etcd.rev
 	w.rest(3 * time.Minute)
 	if why := w.wrong(); why != "" || w.etcd.rev > rev {
@@ -306,7 +306,7 @@ func (w *walked) rest(d time.Duration) {
 	}
 }
 
-// settleBut is settle, but the rights to a stay as they are, and only b is asked for.
+// settleBut is settle, but the rights to a stay unchanged, and only b is checked.
 func (w *walked) settleBut() string {
 	delete(w.etcd.unwritable, "b")
 	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
@@ -323,7 +323,7 @@ func (w *walked) settleBut() string {
 	return "a call is answered"
 }
 
-// wrong returns how etcd differs from what the session was told, "" if it does not.
+// wrong returns how etcd differs from the desired entries, "" if it does not.
 func (w *walked) wrong() string {
 	if w.call != nil {
 		return "a call is under way"
@@ -353,7 +353,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 	{Name: "a state has its reason", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
 			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) && e.err == nil {
-				return fmt.Sprintf("nothing says why %s is %s", e.key(), e.state)
+				return fmt.Sprintf("no error says why %s is %s", e.key(), e.state)
 			}
 		}
 		return ""
@@ -373,7 +373,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 	}},
 }
 
-// leaseEvents are what may happen, in the walk of all or of some of it.
+// leaseEvents are the events of walks.
 var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "add a", Do: func(w *walked) bool { return w.add(0) }},
 	{Name: "add b", Do: func(w *walked) bool { return w.add(1) }},
@@ -513,7 +513,7 @@ func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] 
 	return world
 }
 
-// lifeOf is what may happen in a life: anything, but that the session is closed before its end.
+// lifeOf returns a world with all events, except that the session is closed only at its end.
 func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 	var events []string
 	for _, e := range leaseEvents {
@@ -523,7 +523,7 @@ func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 	}
 	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
 	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool { return e.Name == "a call is answered" })]
-	for range events { // so that there is something to disturb
+	for range events { // so that keys are in etcd
 		world.Events = append(world.Events, answered)
 	}
 	world.Settle, world.Within = (*walked).settleAndRest, 400
@@ -543,7 +543,7 @@ func TestWalk(t *testing.T) {
 		modelcheck.Walk(t, 6, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
 	})
-	t.Run("others have a hand in it", func(t *testing.T) {
+	t.Run("other processes change keys", func(t *testing.T) {
 		modelcheck.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
 			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch tells of a")...))
 	})
@@ -574,7 +574,7 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "pause a", "resume a", "drop a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
 			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
-	t.Run("G38: what is in conflict is paused and resumed", func(t *testing.T) {
+	t.Run("G38: an entry in conflict is paused and resumed", func(t *testing.T) {
 		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.etcd.put("a", "x", theirs)
@@ -589,7 +589,7 @@ func TestWalk(t *testing.T) {
 	t.Run("rights come and go", func(t *testing.T) {
 		modelcheck.Walk(t, 4, leaseWalk(registered(2), rights...))
 	})
-	t.Run("G19: blindness is a key's", func(t *testing.T) {
+	t.Run("G19: a denied read affects one key", func(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
 		w.Settle = (*walked).settleBut
 		modelcheck.Walk(t, 4, w)
@@ -625,7 +625,7 @@ func TestWalk(t *testing.T) {
 	t.Run("lives", func(t *testing.T) { modelcheck.Live(t, 1000, 300, lifeOf(item)) })
 }
 
-// named returns the items of an entry of one key, which is named by its lease.
+// named returns the items of an entry of one key, which contains its lease id.
 func named(prefix, value string) []Item {
 	return []Item{{Key: func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }, Value: value}}
 }

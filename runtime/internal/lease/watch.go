@@ -12,13 +12,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// watch follows one key, to hear at once when others change it.
+// watch follows one key, to notice changes of other processes at once.
 type watch struct {
 	stop  func()
-	heard bool // etcd tells what it has under the key
+	heard bool // the value of the key is known
 }
 
-// newWatches returns the group of a session's watches. Nothing is logged: while they fail, checks find out the same.
+// newWatches returns the group of a session's watches. Their failures are not logged: checks find the same changes.
 func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[keyValue] {
 	return listwatch.NewGroup(listwatch.Config[keyValue]{
 		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b keyValue) bool { return a == b },
@@ -68,7 +68,7 @@ func (s *Session) watch(key string) *watch {
 	return w
 }
 
-// valueOf returns what a snapshot has under its only key, nil for nothing.
+// valueOf returns the value of a snapshot's only key, nil if it is absent.
 func valueOf(snapshot *listwatch.Snapshot[keyValue]) *keyValue {
 	if len(snapshot.Items) == 0 {
 		return nil

@@ -390,7 +390,7 @@ func (c *core) end(now time.Time) {
 		from := e.state
 		e.desired, e.state, e.since, e.err = gone, Closed, now, e.leftover
 		c.wake(e)
-		c.tell(e, from)
+		c.recordChange(e, from)
 	}
 	c.entries, c.dirty = nil, nil
 }

@@ -31,12 +31,12 @@ type entry struct {
 	since         time.Time
 	err           error
 	leftover      error    // the keys left in etcd when the session ended
-	shown         news     // as of the last notification
-	changed       notifier // of the next change of news
+	lastNotified  outcome  // at the last notification
+	changed       notifier // of the next change of the outcome
 }
 
-// news is the part of an entry's state whose change wakes waiters.
-type news struct {
+// outcome is the part of an entry's state whose change wakes waiters.
+type outcome struct {
 	state          State
 	seq            int
 	synced, failed bool
@@ -117,13 +117,13 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	}
 	if to != from {
 		e.state, e.since = to, now
-		c.tell(e, from)
+		c.recordChange(e, from)
 	}
 	c.wake(e)
 }
 
-// tell queues a change of state for the report, except of strays, which callers do not know.
-func (c *core) tell(e *entry, from State) {
+// recordChange queues a change of state for the report, except of strays, which callers do not know.
+func (c *core) recordChange(e *entry, from State) {
 	if !e.stray {
 		c.changes = append(c.changes, change{e.key(), c.lease, from, e.state, e.err})
 	}
@@ -209,7 +209,7 @@ func (c *core) upToDate(e *entry) bool {
 	if e.desired != present {
 		return e.state == Paused || e.state == Closed
 	}
-	return e.state == Registered && !slices.ContainsFunc(e.records[:len(e.items)], func(r *record) bool { return !r.asWanted() })
+	return e.state == Registered && !slices.ContainsFunc(e.records[:len(e.items)], func(r *record) bool { return !r.asDesired() })
 }
 
 // clean reports whether the entry needs no call until the next event of its keys or its lease.
@@ -254,8 +254,8 @@ func (c *core) leftoverErr(e *entry) error {
 // wake wakes the entry's waiters if its outcome has changed.
 func (c *core) wake(e *entry) {
 	ok, err := c.synced(e)
-	if now := (news{e.state, e.seq, ok, err != nil}); now != e.shown {
-		e.shown = now
+	if now := (outcome{e.state, e.seq, ok, err != nil}); now != e.lastNotified {
+		e.lastNotified = now
 		e.changed.notify()
 	}
 }

@@ -22,7 +22,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	for i, p := range steps {
 		if kvs != nil {
 			c.observe(now, p.r, kvs[i])
-		} else if p.r.asWanted() {
+		} else if p.r.asDesired() {
 			p.r.retry()
 		}
 	}

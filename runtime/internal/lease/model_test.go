@@ -211,8 +211,8 @@ func (m *model) do(o op, now time.Time) (a answer) {
 	return a
 }
 
-// tell passes the answer to a call to a core, or that it timed out.
-func (a answer) tell(c *core, now time.Time, o op) {
+// deliver passes the answer to a call to a core, or that it timed out.
+func (a answer) deliver(c *core, now time.Time, o op) {
 	switch o := o.(type) {
 	case grantOp:
 		if a.err != nil {

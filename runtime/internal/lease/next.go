@@ -139,7 +139,7 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 // nextPut returns the put of a key, nil if none is due. The put also resolves an unanswered write: if it is made, its revision fences the
 // unanswered one, and if not, the answer has the key.
 func (c *core) nextPut(now time.Time, r *record) *write {
-	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asWanted() || c.waits(now, c.putsAt) {
+	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || c.waits(now, c.putsAt) {
 		return nil
 	}
 	return &write{put, r.value(), c.lease, revOf(r.observed)}

@@ -28,7 +28,7 @@ func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 }
 
 // After a denial the entries move to another lease with backoff, even if each lease has another key (S3).
-func TestADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
+func TestADeniedKeyMovesTheOthersRarely(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(5)...)
 	for id := range 1000 {

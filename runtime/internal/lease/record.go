@@ -113,8 +113,8 @@ func (r *record) doubted() bool { return r.unansweredRev != noDoubt }
 // sure reports whether nothing is under way or in doubt.
 func (r *record) sure() bool { return !r.busy && !r.doubted() }
 
-// asWanted reports whether etcd has the key with its value, and no pending write may change it.
-func (r *record) asWanted() bool {
+// asDesired reports whether etcd has the key with its value, and no pending write may change it.
+func (r *record) asDesired() bool {
 	return r.sure() && r.observed != nil && r.observed.value == r.value()
 }
 

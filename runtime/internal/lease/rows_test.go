@@ -9,7 +9,7 @@ import (
 )
 
 // While etcd is away, the status of a registered entry has the time of the last renewal, and so has a log line.
-func TestOverdue_IsSaid(t *testing.T) {
+func TestOverdue_IsReported(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(5)...) // which are clean now
 	overdue := func() error { return s.core.overdue(s.now, s.core.lease) }
@@ -46,7 +46,7 @@ func TestOverdue_IsSaid(t *testing.T) {
 }
 
 // The registration of one more entry does not visit clean entries: they could be nil (G37).
-func TestNoStepOverTheEntriesThatRest(t *testing.T) {
+func TestRegistrationSkipsCleanEntries(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(100)...)
 	if n := len(s.core.dirty); n > 0 {

@@ -98,7 +98,7 @@ func (s *script) call(o op) {
 		s.now = s.now.Add(timeoutOf(o, 0))
 		a = answer{err: context.DeadlineExceeded}
 	}
-	a.tell(s.core, s.now, o)
+	a.deliver(s.core, s.now, o)
 }
 
 // add registers keys with marks, each an entry.

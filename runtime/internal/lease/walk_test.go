@@ -193,7 +193,7 @@ func (w *walked) end(f fate) bool {
 		w.pass(timeoutOf(o, 0))
 		a = answer{err: context.DeadlineExceeded}
 	}
-	a.tell(w.core, w.now, o)
+	a.deliver(w.core, w.now, o)
 	w.core.warnings = nil
 	w.observe()
 	return true
@@ -493,7 +493,7 @@ func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] 
 		Counted: map[string]string{
 			"keyValue.rev": "rev", "record.lastPutRev": "rev", "record.unansweredRev": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
-		Ignored: []string{"core.warnAt", "entry.since", "entry.shown", "walked.now"},
+		Ignored: []string{"core.warnAt", "entry.since", "entry.lastNotified", "walked.now"},
 		Old:     time.Minute + time.Second,
 	}
 	world := modelcheck.World[walked]{

@@ -57,7 +57,7 @@ func compare(a, b *Backend) int {
 	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
 }
 
-// addressesOf returns what makes a set's addresses, once for all who ask.
+// addressesOf returns a function that makes a set's addresses once and shares them.
 func addressesOf(set []resolver.Endpoint) func() []resolver.Address {
 	return sync.OnceValue(func() []resolver.Address { return attr.Addresses(set) })
 }

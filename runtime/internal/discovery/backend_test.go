@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// Weights are scaled down where ring hash could not add them up (S2).
+// Weights are scaled down if their sum would overflow in ring hash (S2).
 func TestWeightsFitARing(t *testing.T) {
 	for _, tt := range []struct {
 		endpoints int
@@ -25,15 +25,15 @@ func TestWeightsFitARing(t *testing.T) {
 		for _, ep := range endpointsOf(backends) {
 			w := weight.FromEndpoint(ep).Weight
 			if w == 0 || attr.Endpoint(ep) != &b.Endpoint {
-				t.Fatalf("%d endpoints of weight %d: one has weight %d, or is another", tt.endpoints, tt.weight, w)
+				t.Fatalf("%d endpoints of weight %d: one has weight %d, or the wrong endpoint", tt.endpoints, tt.weight, w)
 			}
 			sum += uint64(w)
 		}
 		if sum > math.MaxUint32 {
-			t.Errorf("%d endpoints of weight %d: gRPC adds them up to %d, which 32 bits do not hold", tt.endpoints, tt.weight, sum)
+			t.Errorf("%d endpoints of weight %d: their sum in gRPC is %d, which overflows 32 bits", tt.endpoints, tt.weight, sum)
 		}
 		if tt.endpoints == 3 && sum != 15 {
-			t.Errorf("weights that fit were changed: their sum is %d", sum)
+			t.Errorf("weights without overflow were changed: their sum is %d", sum)
 		}
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the id
-// of the instance that stands.
+// CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the
+// candidate's instance id.
 func CandidatePrefix(namespace, name string) string {
 	return namespace + servicekey.LeaderPrefix(name)
 }
 
-// maxCandidates bounds the candidates that are kept for a key. Where there are more, no instance leads.
+// maxCandidates bounds the candidates that are kept for a key. If there are more, no instance leads.
 const maxCandidates = 20_000
 
 // Leader is the candidate that precedes all others.
@@ -31,7 +31,7 @@ type seen struct {
 	Leader
 	all   []*listwatch.Item[string]
 	known bool  // etcd has shown them, or refused to
-	err   error // why they cannot be followed now; nil: no error
+	err   error // why they cannot be followed now
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -61,7 +61,7 @@ func (ks *Keys) Candidates(name string) *Candidates {
 	return c
 }
 
-// last returns the last state. Without candidates it is known that there are none.
+// last returns the last state. For a nil c, the state is known, without candidates.
 func (c *Candidates) last() *seen {
 	if c == nil {
 		return &seen{known: true}
@@ -69,13 +69,13 @@ func (c *Candidates) last() *seen {
 	return c.seen.Load()
 }
 
-// Leader returns the first candidate, the zero value while there is none or nothing is known.
+// Leader returns the first candidate, the zero value if none is known.
 func (c *Candidates) Leader() Leader { return c.last().Leader }
 
 // Known reports whether etcd has shown the candidates, or refused to.
 func (c *Candidates) Known() bool { return c.last().known }
 
-// Err returns why the candidates cannot be followed now, nil while they are followed or nobody reads them.
+// Err returns why the candidates cannot be followed now, nil while they are followed or have no readers.
 func (c *Candidates) Err() error { return c.last().err }
 
 // Read calls notify at once, and after each change of the candidates or of Err, until stop is called. notify must not block,
@@ -121,7 +121,7 @@ func (c *Candidates) follow() {
 		if u.Snapshot != nil {
 			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
 			if u.Snapshot.Truncated {
-				next.Leader = Leader{} // it may be among those that were left out
+				next.Leader = Leader{} // the leader may have been left out
 			}
 		}
 		c.seen.Store(&next)

@@ -7,8 +7,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
-// configSpacing is the least time between two checks of a live service config. Each parses a text that may be long, and may
-// make every connection build a new policy.
+// configSpacing is the minimum time between two checks of a live service config. A check parses a text that may be long, and
+// may make every connection build a new policy.
 const configSpacing = time.Second
 
 // liveConfig is the value of the etcd key of a live service config.
@@ -24,19 +24,19 @@ type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
 
 	latest  *liveConfig // in etcd; nil: none
-	value   *liveConfig // the latest one that was checked; nil: none
-	checked time.Time   // when value was
+	value   *liveConfig // the last checked one; nil: none
+	checked time.Time   // when value was checked
 
-	lines loglimit.Limiter // for bad values
+	lines loglimit.Limiter // for invalid values
 }
 
-// warning is a log line about a bad value.
+// warning is a log line about an invalid value.
 type warning struct {
 	err    error // nil: no line
-	missed int   // lines that were left out since the last one
+	missed int   // lines that were suppressed since the last one
 }
 
-// take handles an update. A config that may not be read counts as none.
+// take handles an update. A config that etcd denies us counts as absent.
 func (c *configCore) take(s *State, u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
 		if refused(u.Err) {
@@ -52,7 +52,7 @@ func (c *configCore) take(s *State, u listwatch.Update[liveConfig], now time.Tim
 	return c.settle(s, now)
 }
 
-// due returns when to check the latest value, zero if that was checked.
+// due returns when to check the latest value, zero if it was checked.
 func (c *configCore) due() time.Time {
 	if c.latest == c.value || c.latest != nil && c.value != nil && *c.latest == *c.value {
 		return time.Time{}
@@ -60,8 +60,8 @@ func (c *configCore) due() time.Time {
 	return c.checked.Add(configSpacing)
 }
 
-// settle checks the latest value when its time has come, and puts it in force. A bad one is reported, and the last good one
-// stays in force until a good one or a deletion comes.
+// settle checks the latest value once it is due, and puts it in force. An invalid value is reported, and the last valid one
+// stays in force until a valid value or a deletion.
 func (c *configCore) settle(s *State, now time.Time) warning {
 	if due := c.due(); due.IsZero() || now.Before(due) {
 		return warning{}
@@ -83,7 +83,7 @@ func (c *configCore) settle(s *State, now time.Time) warning {
 	return warning{}
 }
 
-// recall puts a config from the disk in force until etcd answers. It is canonical JSON.
+// recall puts a config from the disk, in canonical JSON, in force until etcd answers.
 func (c *configCore) recall(s *State, json string) {
 	if !s.LiveKnown && json != "" {
 		c.value = &liveConfig{json, len(json)}
@@ -91,5 +91,5 @@ func (c *configCore) recall(s *State, json string) {
 	}
 }
 
-// drop discards a value that waits to be checked when the config is no longer followed.
+// drop discards an unchecked value when the config is no longer followed.
 func (c *configCore) drop() { c.latest = c.value }

@@ -15,18 +15,18 @@ import (
 
 // Options are the parts of a resolver that differ between connections.
 type Options struct {
-	// Client describes the connection to our policy. It is nil for a bare resolver, which may have any policy.
+	// Client describes the connection to our policy. It is nil for a bare resolver, which may have another policy.
 	Client *attr.Client
-	// Default is the service config under the live one, which gRPC has from the start. A bare resolver does not know it,
-	// and uses a live config alone.
+	// Default is gRPC's default service config, under the live one. A bare resolver does not know it,
+	// and uses only the live config.
 	Default serviceconfig.Wrapped
-	// Disabled says that gRPC ignores service configs of resolvers.
+	// Disabled is set if gRPC ignores service configs of resolvers.
 	Disabled bool
-	// Given holds the config that gRPC has. It outlives the resolver, which ends when the connection becomes idle.
+	// Given is the last config given to gRPC. It outlives the resolver, which ends when the connection becomes idle.
 	Given *Given
-	// Candidates are the candidates for the leadership of the key. nil: no call is for a leader.
+	// Candidates are the key's candidates for the leadership. nil: no call is for a leader.
 	Candidates *Candidates
-	// Away is the key in the cluster that the connection falls back on. nil: there is none.
+	// Away is the key in the fallback cluster. nil: the connection has no fallback.
 	Away *Key
 }
 
@@ -40,21 +40,21 @@ type conn struct {
 	key  *Key
 	cc   resolver.ClientConn
 	opts Options
-	ends []func() // stop reading the key, and what else it reads
+	ends []func() // stop reading the key, its candidates and the fallback's key
 
 	mu      sync.Mutex
-	running bool // deliver is running, or rests
+	running bool // deliver runs, or pauses after a delivery
 	missed  bool // notify was called since deliver last began
 	closed  bool
 
-	// Used by deliver alone.
+	// Only deliver uses these.
 	begun  bool             // a state was sent
 	sent   uint64           // the sequence of the last state sent
 	leader Leader           // sent with it
-	away   *State           // sent with it; nil: none
+	away   *State           // sent with it; nil: no fallback
 	served bool             // a state with known endpoints was sent
-	bad    string           // the last live config that cannot be used; "": none
-	lines  loglimit.Limiter // for bad live configs
+	bad    string           // the last unusable live config; "": none
+	lines  loglimit.Limiter // for unusable live configs
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at once.
@@ -63,7 +63,7 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	key.connections.Add(1)
 	c.ends = append(c.ends, key.Read(c.notify))
 	if opts.Client != nil {
-		c.notify() // with the config, which has the timeouts of waiting calls
+		c.notify() // at once: the config has the timeouts of waiting calls
 	}
 	if opts.Candidates != nil {
 		c.ends = append(c.ends, opts.Candidates.Read(c.notify))
@@ -74,10 +74,10 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	return c
 }
 
-// ResolveNow implements resolver.Resolver. It does nothing: the watch is current, or being restored.
+// ResolveNow implements resolver.Resolver. It does nothing: the watch is current, or being reopened.
 func (c *conn) ResolveNow(resolver.ResolveNowOptions) {}
 
-// Close implements resolver.Resolver. It waits for nothing.
+// Close implements resolver.Resolver. It does not wait.
 func (c *conn) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -88,8 +88,8 @@ func (c *conn) Close() {
 	}
 }
 
-// notify delivers the current state in a goroutine, which ends when gRPC has the latest state. So a slow connection does not
-// delay others, and skips states.
+// notify delivers the current state in a goroutine, which ends when gRPC has the latest state. So a slow connection skips
+// states and does not delay others.
 func (c *conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +102,7 @@ func (c *conn) notify() {
 	}
 }
 
-// deliver gives gRPC the current state, if it is new, and rests for as long as that took. It is called by one goroutine at a time.
+// deliver gives gRPC the current state, if it is new, and then pauses for the time that this took. One goroutine at a time calls it.
 func (c *conn) deliver() {
 	began := time.Now()
 	if s, l, away := c.key.State(), c.opts.Candidates.Leader(), c.opts.Away.offered(); !c.begun || s.Sequence != c.sent || l != c.leader || away != c.away {
@@ -147,12 +147,12 @@ func (c *conn) send(s *State) {
 		// The policy takes them from the attribute. gRPC before 1.84 formats each state for a log line, printed or not:
 		// some 3 KB an endpoint.
 		update.Endpoints = []resolver.Endpoint{}
-	case top == serviceconfig.OutlierDetectionName: // it passes all endpoints on to our policy
+	case top == serviceconfig.OutlierDetectionName: // our policy below it gets all endpoints
 		update.Endpoints = state.All()
 	case state.Pending || from != s && state.Away.Pending:
 		return // calls wait for the first state, under any policy
 	case len(from.Endpoints) == 0 && !c.served:
-		// It reaches callers under any policy. After the first state, other policies have errors of their own for an empty set.
+		// The error reaches callers under any policy. After the first state, other policies have their own errors for an empty set.
 		c.cc.ReportError(state.Err)
 		return
 	default:
@@ -164,11 +164,11 @@ func (c *conn) send(s *State) {
 	}
 	c.served = c.served || s.Known
 	c.opts.Given.config.Store(config)
-	// The error asks for another resolution, and the watch is current.
+	// The error requests another resolution, but the watch is current.
 	_ = c.cc.UpdateState(update)
 }
 
-// fallBack adds the state of the key in the other cluster.
+// fallBack adds the state of the key in the fallback cluster.
 func (c *conn) fallBack(state *attr.State) {
 	key, s := c.opts.Away.Full(), c.away
 	state.Away = &attr.State{
@@ -177,8 +177,8 @@ func (c *conn) fallBack(state *attr.State) {
 	}
 }
 
-// config returns the service config for gRPC, nil for its default one. While it is not known whether there is a live one,
-// and if the live one cannot be used, gRPC keeps the config that it has.
+// config returns the service config for gRPC, nil for its default one. While the live config is unknown, or if it
+// cannot be used, gRPC keeps its config.
 func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
@@ -195,8 +195,8 @@ func (c *conn) config(s *State) *effectiveConfig {
 		return next
 	}
 	c.bad = s.Live
-	if ok, missed := c.lines.Allow(time.Now()); ok { // each layer is good by itself
-		c.key.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force",
+	if ok, missed := c.lines.Allow(time.Now()); ok { // each layer is valid by itself
+		c.key.keys.cfg.Logger.Error("the merged service config is invalid; the last valid one stays in force",
 			loglimit.Attrs(missed, "key", c.key.Full(), "error", err)...)
 	}
 	return last

@@ -26,7 +26,7 @@ import (
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 )
 
-// side is gRPC's side of a connection. It parses as gRPC does, and records the states that it is given.
+// side is gRPC's side of a connection. It parses as gRPC does, and records the states.
 type side struct {
 	resolver.ClientConn
 	states []resolver.State
@@ -41,7 +41,7 @@ func (s *side) ReportError(err error) { s.errs = append(s.errs, err) }
 
 func (s *side) last() resolver.State { return s.states[len(s.states)-1] }
 
-// Scheme and what follows make a side the resolver of the connection that it is of.
+// Scheme, Build, ResolveNow and Close make a side the resolver of its connection.
 func (s *side) Scheme() string { return "side" }
 func (s *side) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	s.ClientConn = cc
@@ -67,7 +67,7 @@ func silentKeys(t testing.TB) *Keys {
 	return ks
 }
 
-// defaultOf returns what NewClient gives gRPC as its default.
+// defaultOf returns the default service config that NewClient passes to gRPC.
 func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 	w, err := serviceconfig.Wrap(text, grpccheck.Registered)
 	if err != nil {
@@ -76,8 +76,8 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 	return w
 }
 
-// A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout. Once
-// its registry and it are closed, no timer is left (K10).
+// Our connection has its service config at once, even if etcd never answers: calls end by their method's timeout. Once
+// the registry and the connection are closed, no timer is left (K10).
 func TestAStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cc := new(side)
@@ -95,7 +95,7 @@ func TestAStateBeforeTheFirstList(t *testing.T) {
 	})
 }
 
-// slowConn takes its time for every state.
+// slowConn handles each state slowly.
 type slowConn struct {
 	resolver.ClientConn
 	takes time.Duration
@@ -108,7 +108,7 @@ func (c *slowConn) UpdateState(s resolver.State) error {
 	return nil
 }
 
-// TestConn_TheLastChangeIsTold has changes come while a connection takes the first one. The last one is delivered after a rest (D15).
+// TestConn_TheLastChangeIsTold makes changes while a connection handles the first one. The last one comes after a pause (D15).
 func TestConn_TheLastChangeIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
@@ -120,7 +120,7 @@ func TestConn_TheLastChangeIsTold(t *testing.T) {
 		}
 		time.Sleep(cc.takes + listwatch.Pause(cc.takes, 1) - 1)
 		if synctest.Wait(); len(cc.given) != 1 {
-			t.Errorf("before it has rested, it was given %d states", len(cc.given))
+			t.Errorf("before the pause has ended, it was given %d states", len(cc.given))
 		}
 		time.Sleep(2 * cc.takes)
 		synctest.Wait()
@@ -130,7 +130,7 @@ func TestConn_TheLastChangeIsTold(t *testing.T) {
 	})
 }
 
-// TestConn_ParsesALiveConfigOnce parses a live config when it changes, and keeps the last one if it is bad.
+// TestConn_ParsesALiveConfigOnce changes the live config: it is parsed once, and an invalid one leaves the last one in force.
 func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	s := newSide(t)
 	c := &conn{key: silentKeys(t).Key("acme/user", endpoint.Reader{}), cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
@@ -140,18 +140,18 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 		}
 	}
 	c.send(&State{Known: true})                                       // etcd has not answered yet
-	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // nothing else shows it
+	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // only this field has it
 	if !ok || config.Methods[""].Timeout == nil {
 		t.Fatalf("gRPC was given %+v", s.last().ServiceConfig)
 	}
 	for _, state := range s.states {
 		if state.ServiceConfig != s.last().ServiceConfig {
-			t.Error("a config was parsed again, or a bad one was given")
+			t.Error("a config was parsed again, or an invalid one was given")
 		}
 	}
 }
 
-// TestNoStatusOfEtcdEndsACall: a gateway before etcd may answer with any.
+// TestNoStatusOfEtcdEndsACall checks that errors do not wrap etcd's status: a gateway before etcd may return any code.
 func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	away := fmt.Errorf("list: %w", status.Error(codes.PermissionDenied, "RBAC: access denied"))
 	for _, s := range []State{{Known: true, Err: away}, {Err: fmt.Errorf("%w: %w", rpctypes.ErrPermissionDenied, away)}} {
@@ -162,7 +162,7 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	}
 }
 
-// TestEndpointsForAPolicyAbove says whom the endpoints are handed by gRPC's own field (P16).
+// TestEndpointsForAPolicyAbove checks which policies get the endpoints in gRPC's own field (P16).
 func TestEndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
 	known := &State{Known: true, LiveKnown: true, Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}}}
@@ -190,14 +190,14 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 			got = append(got, word)
 		}
 		if text := strings.Join(got, " "); text != want {
-			t.Errorf("under %s gRPC was handed %s, want %s", top, text, want)
+			t.Errorf("under %s gRPC got %s, want %s", top, text, want)
 		}
-		// All connections share the addresses: those of 1,000 endpoints take 64 KB.
+		// All connections share the addresses: 1,000 endpoints have 64 KB of them.
 		if a, b := s.last().Addresses, known.addresses(); strings.HasPrefix(want, "error") && (len(a) != 1 || &a[0] != &b[0]) {
-			t.Errorf("under %s gRPC was handed the addresses %v, not those of the state", top, a)
+			t.Errorf("under %s gRPC got the addresses %v, not the state's", top, a)
 		}
 	}
-	// One that ignores service configs has the default one in force, whatever is live.
+	// A connection that ignores service configs has the default one in force, whatever the live config.
 	s := newSide(t)
 	c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Disabled: true, Default: defaultOf(t, "")}}
 	c.send(&State{Known: true, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
@@ -214,22 +214,22 @@ func (silent) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clien
 }
 func (silent) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan { return nil }
 
-// TestAKeyIsNotForgottenBeforeItIsRead has another key asked for between Keys.Key and Key.Read of
-// one reader, in a process that knows many: two readers of one key must not have two states of it (K1).
+// TestAKeyIsNotForgottenBeforeItIsRead requests another key between Keys.Key and Key.Read of one reader, in a
+// process with many keys: two readers of one key must share its state (K1).
 func TestAKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
 	ks := silentKeys(t)
 	for i := range maxKeys {
 		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()
 	}
 	one := ks.Key("acme/user", endpoint.Reader{})
-	defer ks.Key("acme/other", endpoint.Reader{}).Read(func() {})() // by somebody else, just now
+	defer ks.Key("acme/other", endpoint.Reader{}).Read(func() {})() // by another reader, just now
 	defer one.Read(func() {})()
 	if two := ks.Key("acme/user", endpoint.Reader{}); one != two {
 		t.Error("the second reader of the key has a state of its own")
 	}
 }
 
-// Entries are read by the key that services have, as they are written: a key of GoFrame's is one in a namespace, too.
+// Entries are decoded by the service key without the namespace, as they are written: GoFrame's keys may be in a namespace, too.
 func TestEntriesInANamespace(t *testing.T) {
 	const service, instance = "/service/default/default/user/latest", "127.0.0.1:1"
 	for _, namespace := range []string{"", "prod/", "/prod"} {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// linger is how long a key is followed after its last reader has left: a reader that comes back soon finds it current.
+	// linger is how long a key is followed after its last reader has left: a reader that returns soon finds it current.
 	linger = time.Minute
 
 	// configGrace is how long the first endpoints wait for the live service config, so that a connection does not start
@@ -27,7 +27,7 @@ type core struct {
 	state *State
 
 	readers  int
-	unfollow time.Time // when to stop following, once there are no readers; zero: there are some, or the key is not followed
+	unfollow time.Time // when to stop following after the last reader; zero: the key has readers, or is not followed
 
 	entries  entries
 	diskRead bool // since the key is followed
@@ -38,7 +38,7 @@ type core struct {
 	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero: none have come
 }
 
-// entries are the endpoints of a key, from etcd or from the disk, without those that are held.
+// entries are the endpoints of a key, from etcd or from the disk, without held ones.
 type entries struct {
 	known  bool // since the key is followed
 	set    []*Backend
@@ -63,7 +63,7 @@ type saved struct {
 	live string // see State
 }
 
-// newCore returns the core of a key that nobody reads. read checks a live service config, and returns it as canonical
+// newCore returns the core of a key without readers. read checks a live service config, and returns it as canonical
 // JSON.
 func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{addresses: addressesOf(nil)}, config: configCore{read: read}}
@@ -120,7 +120,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded handles the content of the disk. Without endpoints there is none.
+// loaded handles the content of the disk. s without endpoints is empty content.
 func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
@@ -141,7 +141,7 @@ func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects
 	return e
 }
 
-// tick handles the time that due has asked for.
+// tick handles the time that due requested.
 func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()
@@ -153,8 +153,8 @@ func (c *core) tick(now time.Time) effects {
 	return e
 }
 
-// stop ends following the key. The last state is still shown, as provisional. Endpoints that vanish until the key is followed
-// again are not held: they need not have vanished at once.
+// stop stops following the key. The last state stays, as provisional. Endpoints that vanish before the key is followed
+// again are not held: they may not have vanished at once.
 func (c *core) stop() effects {
 	c.unfollow, c.configDeadline = time.Time{}, time.Time{}
 	c.diskRead = false
@@ -181,7 +181,7 @@ func (c *core) due(e effects) effects {
 	return e
 }
 
-// update completes the next state, which has the event already. withdrawn holds the addresses of endpoints that their owners have
+// update completes the next state, which includes the event. withdrawn holds the addresses of endpoints that their owners have
 // withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	if c.entries.known && c.configDeadline.IsZero() {
@@ -221,7 +221,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	return c.due(e)
 }
 
-// refused reports whether an error is etcd's own refusal, rather than the lack of an answer.
+// refused reports whether an error is etcd's own refusal, rather than a missing answer.
 func refused(err error) bool {
 	_, ok := etcderr.Answer(err)
 	return ok && etcderr.Refused(err)

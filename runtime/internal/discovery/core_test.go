@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// driven is a core that is fed events written as text, and describes what comes of them.
+// driven is a core that gets its events as text, and describes the results.
 type driven struct {
 	*core
 	now   time.Time
@@ -26,7 +26,7 @@ func drive() *driven {
 	return &driven{core: newCore(30*time.Second, readTest), now: start, items: map[string]*item{}}
 }
 
-// readTest takes every live config but those that begin with "bad".
+// readTest accepts every live config except those that begin with "bad".
 func readTest(l liveConfig) (string, error) {
 	if strings.HasPrefix(l.raw, "bad") {
 		return "", errors.New("bad")
@@ -229,7 +229,7 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// TestCoreSequence shows that the sequence grows with what matters to a call, and with nothing else.
+// TestCoreSequence checks that the sequence grows only with changes that matter to a call.
 func TestCoreSequence(t *testing.T) {
 	d := drive()
 	for _, step := range []struct {
@@ -247,7 +247,7 @@ func TestCoreSequence(t *testing.T) {
 	}
 }
 
-// TestCoreKnowsByEachName looks for instances whose entries share an address.
+// TestCoreKnowsByEachName looks up instances whose entries share an address.
 func TestCoreKnowsByEachName(t *testing.T) {
 	c := newCore(0, readTest)
 	c.joined()

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
-// departures counts the connections of a key whose calls leave for another cluster.
+// departures counts the connections of a key whose calls leave for the fallback.
 type departures struct {
 	connections atomic.Int64 // written with mu held
 
@@ -17,8 +17,8 @@ type departures struct {
 	limit  loglimit.Limiter
 }
 
-// CallsLeave notes that the calls of a connection leave for another cluster, or no longer do. It logs when the first leaves and
-// the last is back, unless that is often.
+// CallsLeave records whether the calls of a connection leave for the fallback. It logs when the first connection leaves and
+// when the last is back, unless that is often.
 func (k *Key) CallsLeave(leave bool) {
 	d := &k.departures
 	d.mu.Lock()
@@ -37,5 +37,5 @@ func (k *Key) CallsLeave(leave bool) {
 	}
 }
 
-// Away returns the number of connections whose calls leave for another cluster, some or all of them.
+// Away returns the number of connections with calls that leave for the fallback.
 func (k *Key) Away() int { return int(k.departures.connections.Load()) }

@@ -3,16 +3,16 @@
 //
 //	core.go       the core of a key: handles events, makes the state, returns effects
 //	leave.go      ... leaves out endpoints that their owners are withdrawing
-//	merge.go      ... makes one endpoint an address from the entries of all layouts
-//	hold.go       ... keeps endpoints that vanished suspiciously for a while
+//	merge.go      ... makes one endpoint for each address from the entries of all layouts
+//	hold.go       ... holds endpoints that vanished suspiciously
 //	config.go     ... the live service config
 //	state.go      the state, as readers see it
 //	backend.go    an endpoint and its form for gRPC
 //	key.go        the shell of the core: locks, timers, subscriptions
-//	departures.go the connections whose calls leave for another cluster
+//	departures.go the connections whose calls leave for the fallback
 //	keys.go       the keys of a registry, and where they are in etcd
 //	candidates.go the candidates for the leadership of a key
-//	standing.go   ... as an instance sees them that stands
+//	standing.go   ... as one of the candidates sees them
 //	disk.go       the last known endpoints and live config of each key, in files
 //	snapshot.go   ... and the content of a file
 //	conn.go       the resolver of one gRPC connection

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	saveDelay = time.Second      // from a change to its write, which gathers the changes of a rollout
-	saveRetry = 10 * time.Second // from a write that failed to the next one
+	saveDelay = time.Second      // from a change to its write, which batches the changes of a rollout
+	saveRetry = 10 * time.Second // from a failed write to the next one
 )
 
 // disk keeps the last known endpoints and live config of each key in a file. save does not wait for the file system,
@@ -28,9 +28,9 @@ type disk struct {
 
 	mu      sync.Mutex
 	unsaved map[place]*saved
-	timer   *time.Timer    // calls flush; nil: nothing is unsaved
+	timer   *time.Timer    // calls flush; nil: all is saved
 	next    time.Time      // when flush may be called again
-	failing map[place]bool // could not be written last time
+	failing map[place]bool // whose last write failed
 	closed  bool
 }
 
@@ -56,7 +56,7 @@ func (d *disk) schedule() {
 	}
 }
 
-// flush writes the unsaved states, and takes at most a fiftieth of the time for that.
+// flush writes the unsaved states, and spends at most a fiftieth of the time on it.
 func (d *disk) flush() {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -88,7 +88,7 @@ func (d *disk) written(p place, s *saved, err error) (retry bool) {
 	}
 	if !d.failing[p] {
 		d.failing[p] = true
-		d.cfg.Logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)
+		d.cfg.Logger.Warn("the endpoints cannot be saved on disk", "key", p.From, "error", err)
 	}
 	retry = !errors.Is(err, errSnapshotTooLarge)
 	if retry && d.unsaved[p] == nil {
@@ -132,8 +132,8 @@ func (d *disk) write(p place, s *saved) error {
 	return err
 }
 
-// load returns the content of a key's file, without endpoints if there is no file or it cannot be used. The process that wrote
-// it may have allowed other addresses, and known other policies.
+// load returns the content of a key's file, without endpoints if the file is missing or unusable. The process that wrote
+// it may have allowed other addresses, and linked other policies.
 func (d *disk) load(p place) saved {
 	if d.cfg.SnapshotDir == "" {
 		return saved{}
@@ -141,31 +141,31 @@ func (d *disk) load(p place) saved {
 	s, at, err := read(d.path(p))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			d.cfg.Logger.Warn("the endpoints remembered on disk cannot be used", "key", p.From, "error", err)
+			d.cfg.Logger.Warn("the endpoints saved on disk cannot be used", "key", p.From, "error", err)
 		}
 		return saved{}
 	}
 	found := len(s.set)
 	s.set = slices.DeleteFunc(s.set, func(b *Backend) bool { return d.cfg.Allowed(b.Endpoint.Addr) != nil })
 	if n := found - len(s.set); n > 0 {
-		d.cfg.Logger.Warn("endpoints remembered on disk are left out: their addresses are not allowed", "key", p.From, "endpoints", n)
+		d.cfg.Logger.Warn("endpoints saved on disk are left out: their addresses are not allowed", "key", p.From, "endpoints", n)
 	}
 	if s.live != "" {
 		if s.live, err = d.cfg.read(liveConfig{s.live, len(s.live)}); err != nil {
-			d.cfg.Logger.Warn("the live service config remembered on disk cannot be used", "key", p.From, "error", err)
+			d.cfg.Logger.Warn("the live service config saved on disk cannot be used", "key", p.From, "error", err)
 		}
 	}
 	if len(s.set) > 0 {
-		d.cfg.Logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
+		d.cfg.Logger.Warn("etcd does not answer; starting from the endpoints saved on disk",
 			"key", p.From, "endpoints", len(s.set), "age", time.Since(at).Round(time.Second))
 	}
 	return s
 }
 
-// read reads a file. One of more than maxSnapshot is cut short, and so is malformed. A pipe would be waited for.
+// read reads a file. It cuts off a file at maxSnapshot, which makes it malformed, and refuses pipes, which would block.
 func read(path string) (s saved, at time.Time, err error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return saved{}, time.Time{}, fmt.Errorf("%s is no regular file", path)
+		return saved{}, time.Time{}, fmt.Errorf("%s is not a regular file", path)
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -24,7 +24,7 @@ func newTestDisk(dir string) (*disk, *bytes.Buffer) {
 	}), logs
 }
 
-// loadOf returns what a new disk has of a key.
+// loadOf returns the content that a new disk loads for a key.
 func loadOf(dir string, p place) saved {
 	d, _ := newTestDisk(dir)
 	return d.load(p)
@@ -66,11 +66,11 @@ func TestAllowedAddressesOnDisk(t *testing.T) {
 		return errors.New("not allowed")
 	}
 	if got := names(d.load(placeOf("k/")).set); got != "b" || !strings.Contains(logs.String(), "left out") {
-		t.Errorf("from disk: %q, want what is allowed; logged %s", got, logs)
+		t.Errorf("from disk: %q, want only allowed addresses; logged %s", got, logs)
 	}
 }
 
-// A live config from the disk is checked as one from etcd. Without it, the endpoints are used still.
+// A live config from the disk is checked like one from etcd. If it is invalid, the endpoints are used without it.
 func TestDisk_LiveConfig(t *testing.T) {
 	const good = `{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`
 	for saves, want := range map[string]string{"": "", good: good, `{"retryThrottling":7}`: ""} {
@@ -78,14 +78,14 @@ func TestDisk_LiveConfig(t *testing.T) {
 		d.save(placeOf("k/"), &saved{set("a"), saves})
 		d.close()
 		got := d.load(placeOf("k/"))
-		warned := strings.Contains(logs.String(), "live service config remembered on disk cannot be used")
+		warned := strings.Contains(logs.String(), "live service config saved on disk cannot be used")
 		if got.live != want || names(got.set) != "a" || warned != (saves != want) {
 			t.Errorf("%s on disk: %q, %q; logged %s", saves, got.live, names(got.set), logs)
 		}
 	}
 }
 
-// A key that changes all the time is not written all the time.
+// Writes of a key that changes all the time are spaced.
 func TestDisk_WritesAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, p := t.TempDir(), placeOf("k/")
@@ -96,7 +96,7 @@ func TestDisk_WritesAreSpaced(t *testing.T) {
 			d.save(p, &saved{set: set("ab"[i%2 : i%2+1])})
 			time.Sleep(saveDelay / 10)
 			synctest.Wait()
-			if text, _ := os.ReadFile(d.path(p)); string(text) != last { // it has the time when it was written
+			if text, _ := os.ReadFile(d.path(p)); string(text) != last { // the file has the time of its write
 				writes, last = writes+1, string(text)
 			}
 		}
@@ -105,25 +105,25 @@ func TestDisk_WritesAreSpaced(t *testing.T) {
 		}
 		time.Sleep(2 * saveDelay)
 		d.mu.Lock()
-		d.next = time.Now().Add(time.Minute) // as after a write that took long
+		d.next = time.Now().Add(time.Minute) // as after a slow write
 		d.mu.Unlock()
 		d.save(p, &saved{set: set("c")})
 		time.Sleep(time.Minute - 1)
 		synctest.Wait()
 		if got := names(d.load(p).set); got == "c" {
-			t.Error("a write that took long is followed by another at once")
+			t.Error("a slow write is followed by another at once")
 		}
 	})
 }
 
-// TestDisk_ComesBack retries a failed write without a change of the endpoints: after a while, and at Close. The failure is
-// logged once (K19).
+// TestDisk_ComesBack makes a write fail. It is retried without a change of the endpoints, after a pause and at Close, and logged
+// once (K19).
 func TestDisk_ComesBack(t *testing.T) {
 	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0: until Close
 		t.Run(lasts.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				mount, p := filepath.Join(t.TempDir(), "mount"), placeOf("k/")
-				if err := os.WriteFile(mount, nil, 0o600); err != nil { // no directory can be made there
+				if err := os.WriteFile(mount, nil, 0o600); err != nil { // so that no directory can be made there
 					t.Fatal(err)
 				}
 				d, logs := newTestDisk(filepath.Join(mount, "dir"))

@@ -11,15 +11,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
 
-// effectiveConfig is the service config that a connection gives to gRPC: the live one over its default one.
+// effectiveConfig is the service config of a connection: the live one over its default one.
 type effectiveConfig struct {
 	serviceconfig.Wrapped
 	live   string
 	parsed *grpcserviceconfig.ParseResult
 }
 
-// newEffectiveConfig merges a live config into a default one, and lets gRPC parse the result. The default is "" for a bare
-// resolver, which does not know it. The live config is "" if it was deleted.
+// newEffectiveConfig merges a live config into the default one, below, and lets gRPC parse the result. below is "" for a bare
+// resolver, which does not know it. live is "" if it was deleted.
 func newEffectiveConfig(cc resolver.ClientConn, below, live string) (*effectiveConfig, error) {
 	c := &effectiveConfig{Wrapped: serviceconfig.Wrapped{JSON: live}, live: live}
 	switch {

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// peakWindow is how far back the size of a set is compared: leases that expire after an etcd outage do so within a few
+// peakWindow is how far back sizes of a set are compared: after an etcd outage, leases expire within a few
 // seconds.
 const peakWindow = 5 * time.Second
 
-// hold keeps endpoints that vanish as they do when etcd loses its leases: the last one, or more than half within a few
-// seconds. They stay for a grace, or until they are back. One of several that vanishes is given up at once. Endpoints that
+// hold keeps endpoints that vanish as if etcd had lost its leases: the last one, or more than half within a few
+// seconds. They stay for a grace, or until they are back. A single one among several is dropped at once. Endpoints that
 // their owners have marked are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 
-	until map[string]time.Time // when each held endpoint is given up, by address; all are published
+	until map[string]time.Time // when each held endpoint is dropped, by address; all are published
 	peak  []sample             // recent sizes of the set in etcd, oldest and largest first
 }
 
@@ -25,7 +25,7 @@ type sample struct {
 }
 
 // filter returns the set to publish for truth, the set in etcd; both are sorted. published is the set published last. truth was
-// merged from items, in which an instance may have several ids. withdrawn holds the addresses of endpoints that their owners
+// merged from items, where an instance may have several ids. withdrawn holds the addresses of endpoints that their owners
 // have withdrawn since the last call.
 func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) []*Backend {
 	h.discount(published, withdrawn)
@@ -43,7 +43,7 @@ func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[
 	for _, b := range published {
 		addr := b.Endpoint.Addr
 		if _, orderly := withdrawn[addr]; orderly || addrs[addr] || instances[b.Endpoint.Instance] {
-			continue // withdrawn, or in etcd, if at another address
+			continue // withdrawn, or in etcd at another address
 		}
 		until, held := h.until[addr]
 		if !held && suspicious {
@@ -71,7 +71,7 @@ func (h *hold) next() (at time.Time) {
 	return at
 }
 
-// discount lowers the recent sizes by the number of published endpoints that were withdrawn.
+// discount lowers the recent sizes by the number of withdrawn published endpoints.
 func (h *hold) discount(published []*Backend, withdrawn map[string]struct{}) {
 	if len(withdrawn) == 0 {
 		return

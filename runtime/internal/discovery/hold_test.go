@@ -12,7 +12,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var pool = map[string]*Backend{}
 
-// set is the backends named by the letters of names.
+// set returns the backends named by the letters of names.
 func set(names string) []*Backend {
 	var backends []*Backend
 	for _, name := range strings.Split(names, "") {
@@ -41,7 +41,7 @@ func TestHold(t *testing.T) {
 		after   time.Duration // since the step before
 		truth   string
 		publish string
-		left    string // which have left in order: they are never held, and do not make the rest suspicious
+		left    string // withdrawn by their owners: they are never held, and do not make the rest suspicious
 	}
 	for _, tt := range []struct {
 		name  string
@@ -87,7 +87,7 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// entriesOf returns the entries of the backends that names names.
+// entriesOf returns the entries of the named backends.
 func entriesOf(names string) []*item {
 	var items []*item
 	for _, b := range set(names) {
@@ -96,8 +96,8 @@ func entriesOf(names string) []*item {
 	return items
 }
 
-// TestHoldKnowsAnInstanceByEachName shows an instance in two layouts, one of whose entries named another
-// address for a while: that address is not held when the instance is at the other one.
+// TestHoldKnowsAnInstanceByEachName has an instance in two layouts, and one of its entries names another
+// address for a while: that address is not held once the instance is at the other one.
 func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}

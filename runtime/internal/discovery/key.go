@@ -19,7 +19,7 @@ type Key struct {
 	connections atomic.Int64
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
-	departures  departures            // to another cluster
+	departures  departures            // to the fallback
 
 	mu      sync.Mutex
 	core    *core
@@ -38,8 +38,8 @@ func (k *Key) Full() string { return k.keys.Full(k.Name) }
 // State returns the current state.
 func (k *Key) State() *State { return k.state.Load() }
 
-// offered returns what a key offers to connections that fall back on it, nil once its registry is closed: nothing tells of
-// changes any more. The key may be nil, which offers nothing.
+// offered returns the state of a key for connections whose fallback it is, nil for a nil key or once its registry is closed:
+// the state would no longer change.
 func (k *Key) offered() *State {
 	if k == nil || k.keys.closed.Load() {
 		return nil
@@ -50,7 +50,7 @@ func (k *Key) offered() *State {
 // Connections returns the number of connections that are not idle.
 func (k *Key) Connections() int { return int(k.connections.Load()) }
 
-// Read calls notify after each change of the state until stop is called, and at once if anything is known. One call may stand
+// Read calls notify after each change of the state until stop is called, and at once if the state is known. One call may stand
 // for several changes. notify must not block, nor call the key. The key is followed while it has readers, and for linger
 // after that.
 func (k *Key) Read(notify func()) (stop func()) {
@@ -70,7 +70,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 	})
 }
 
-// Changes is Read for a goroutine that waits: changed receives once or more after each change.
+// Changes is Read for a waiting goroutine: changed receives at least once after each change.
 func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	return c, k.Read(func() {
@@ -131,7 +131,7 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 		k.apply(e)
 	}
 	k.mu.Unlock()
-	if e.load { // without the lock: only list-watch waits for the disk
+	if e.load { // without the lock, so that only list-watch waits for the disk
 		s := k.keys.disk.load(k.place)
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
@@ -140,7 +140,7 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	}
 }
 
-// wake sets the timer for the core's next tick. A closed registry has none: a timer keeps the key in memory.
+// wake sets the timer for the core's next tick. A closed registry sets no timer, which would keep the key in memory.
 func (k *Key) wake(at time.Time) {
 	if k.timer != nil {
 		k.timer.Stop()

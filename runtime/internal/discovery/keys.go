@@ -18,30 +18,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
 
-// maxKeys is how many keys are kept before those that are not followed are forgotten.
+// maxKeys is the number of keys from which unfollowed ones are dropped.
 const maxKeys = 1000
 
-// aboutToRead is the least time that a key is kept after somebody asked for it.
+// aboutToRead is the minimum time that a key is kept after its last request.
 const aboutToRead = time.Second
 
-// Config is what the keys of a registry have in common.
+// Config is the shared configuration of a registry's keys.
 type Config struct {
 	Client            listwatch.Client
 	Streams           *listwatch.Streams // the client's
-	Why               func(error) error  // what the error of a call to etcd does not say itself; nil: nothing
+	Why               func(error) error  // explains the error of a call to etcd; may be nil
 	Namespace         string
-	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are kept; 0: not at all
+	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0: not at all
 	SnapshotDir       string        // "": nothing is kept on disk
 	LoadBalancingOnly bool          // refuse live service configs that hold anything else
 	Bounds            listwatch.Bounds
-	Allowed           func(addr string) error // why an address may not be dialed; nil: all may
+	Allowed           func(addr string) error // returns why an address may not be dialed; nil: all may
 	Logger            *slog.Logger
 
-	// Hooks count what happens. They must not block.
+	// The hooks count events. They must not block.
 	EndpointHooks, ConfigHooks, ElectionHooks listwatch.Hooks
 }
 
-// Keys holds the service keys that a registry reads, one Key each, for however many readers. It is
+// Keys holds the service keys that a registry reads, one Key for each, shared by all readers. It is
 // safe for concurrent use.
 type Keys struct {
 	cfg       Config
@@ -56,7 +56,7 @@ type Keys struct {
 	candidates map[string]*Candidates // by the service key
 }
 
-// NewKeys returns keys that follow nothing yet. It does no I/O.
+// NewKeys returns an empty Keys. It does no I/O.
 func NewKeys(cfg Config) *Keys {
 	if cfg.Allowed == nil {
 		cfg.Allowed = func(string) error { return nil }
@@ -101,8 +101,8 @@ func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	return k
 }
 
-// forget drops the keys that are not followed once there are many, but for those that somebody was
-// just given and is about to read: a key has one state. It must be called with mu held.
+// forget drops the unfollowed keys once there are many, except keys that a caller may be about to
+// read: a key must have one state. It must be called with mu held.
 func (ks *Keys) forget() {
 	if len(ks.keys) < maxKeys {
 		return
@@ -114,7 +114,7 @@ func (ks *Keys) forget() {
 	}
 }
 
-// Full returns a key as etcd has it, which begins with the namespace.
+// Full returns a key with the namespace, as in etcd.
 func (ks *Keys) Full(name string) string { return ks.cfg.Namespace + name }
 
 // Followed returns the keys that are followed, in no order.
@@ -128,14 +128,14 @@ func (ks *Keys) all() []*Key {
 	return slices.Collect(maps.Values(ks.keys))
 }
 
-// Reconnected tells that the connection to etcd is back, see [listwatch.Group.Reconnected].
+// Reconnected handles a reconnect to etcd, see [listwatch.Group.Reconnected].
 func (ks *Keys) Reconnected() {
 	ks.endpoints.Reconnected()
 	ks.configs.Reconnected()
 	ks.elections.Reconnected()
 }
 
-// Close stops following everything, without waiting for etcd, and writes what is unsaved. It waits for the
+// Close stops following all keys, without waiting for etcd, and writes unsaved states. It waits for the
 // file system.
 func (ks *Keys) Close() {
 	ks.closed.Store(true)
@@ -148,7 +148,7 @@ func (ks *Keys) Close() {
 	ks.disk.close()
 }
 
-// place is where a key's endpoints are in etcd, and how they are read.
+// place is the range of a key's endpoints in etcd, and their reader.
 type place struct {
 	listwatch.Range
 	reader endpoint.Reader
@@ -187,14 +187,14 @@ func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig]
 	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
 }
 
-// decodeConfig takes any value for a live service config: the core reads it, at its own pace, and has to tell an invalid one
-// from a deletion. List-watch would skip it.
+// decodeConfig accepts any value as a live service config, because list-watch would skip an invalid one: the core parses it,
+// at its own pace, and distinguishes it from a deletion.
 func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 	value := entry.Value
 	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
 }
 
-// read is parse for those who want canonical JSON.
+// read is parse with canonical JSON as its result.
 func (c *Config) read(l liveConfig) (json string, err error) {
 	config, err := c.parse(l, grpccheck.Live)
 	if err != nil {
@@ -203,7 +203,7 @@ func (c *Config) read(l liveConfig) (json string, err error) {
 	return config.JSON(), nil
 }
 
-// parse reads a live service config by a function. An error means that it is not to be in force.
+// parse parses a live service config with by. A config with an error must not be in force.
 func (c *Config) parse(l liveConfig, by func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
 	if l.size > len(l.raw) {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)

@@ -2,14 +2,14 @@ package discovery
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
-// marks are the entries whose owners are withdrawing an instance. [endpoint.Marks] decides which others they cover. The zero
-// value is ready for use.
+// marks are the entries whose owners are withdrawing an instance. [endpoint.Marks] decides which other entries they cover. The
+// zero value is ready for use.
 type marks struct {
 	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
 }
 
-// apply returns the entries that no mark covers, the ones that a mark covers, and the addresses that are left without an
-// entry. removed are the entries that have gone since the last call. A mark lasts as long as it covers an entry.
+// apply returns the entries that no mark covers, the covered ones, and the addresses that are left without an entry. removed
+// are the entries that were removed since the last call. A mark lasts as long as it covers an entry.
 func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
 	for _, i := range removed {
 		m.note(i)
@@ -45,8 +45,8 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	return rest, leaving, withdrawn
 }
 
-// note adds the mark of an entry unless it is known, replaces the mark of an earlier entry under its key, or removes the mark if
-// the entry has none now.
+// note records the mark of an entry. It replaces the mark of an earlier entry under its key, or removes it if the entry has
+// none now.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.leaving:

@@ -15,13 +15,13 @@ func entryOf(i *item) endpoint.Entry {
 	return endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision}
 }
 
-// merger makes the set of a key from its entries, with one endpoint an address. The zero value has none.
+// merger makes the set of a key from its entries, with one endpoint for each address. The zero value has none.
 type merger struct {
 	items []*item        // the last ones
 	addrs map[string]int // how many of items have an address
 }
 
-// merge returns the set of items, which are sorted by key and not written to again. names is [State.names].
+// merge returns the set of items, which are sorted by key and not modified later. names is [State.names].
 func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) {
 	m.count(items)
 	set = make([]*Backend, 0, len(items))
@@ -54,7 +54,7 @@ func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) 
 	return set, names
 }
 
-// count replaces the items whose addresses are counted. It visits those between the first and the last that differ.
+// count replaces the items and counts their addresses. It visits only items between the first and the last difference.
 func (m *merger) count(items []*item) {
 	old, next := m.items, items
 	m.items = items

@@ -37,8 +37,8 @@ type snapshotEndpoint struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// writeSnapshot writes the content of a snapshot file, endpoint by endpoint: as a whole, a large one takes several times its
-// memory.
+// writeSnapshot writes the content of a snapshot file, endpoint by endpoint: encoding a large one as a whole takes several
+// times its size.
 func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
 	head, err := json.Marshal(snapshotHead{now.UTC(), json.RawMessage(s.live)})
 	if err != nil {
@@ -63,8 +63,8 @@ func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
 	return w.Flush()
 }
 
-// decodeSnapshot reads the content of a snapshot file, which is trusted no more than etcd: addresses are checked, and
-// endpoints with one address are merged as entries in etcd are. The caller checks the live config.
+// decodeSnapshot parses the content of a snapshot file, which is trusted as little as etcd: addresses are checked, and
+// endpoints with one address are merged like entries in etcd. The caller checks the live config.
 func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 	var file snapshot
 	if err := json.Unmarshal(text, &file); err != nil {

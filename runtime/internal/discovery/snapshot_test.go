@@ -27,7 +27,7 @@ func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
 	return set
 }
 
-// TestSnapshot_OneLimitForBothWays encodes no more than can be decoded.
+// TestSnapshot_OneLimitForBothWays checks that each encoded snapshot can be decoded.
 func TestSnapshot_OneLimitForBothWays(t *testing.T) {
 	large := func(bytes int) []*Backend {
 		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})

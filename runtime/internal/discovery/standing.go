@@ -11,23 +11,23 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// Standing is how an instance that stands for election sees the candidates, and the drain of its service's live config.
+// Standing is a candidate's view of all candidates, and of the drain in its service's live config.
 type Standing struct {
 	*Candidates
 	instance, addr string
 	reader         endpoint.Reader
-	live           atomic.Pointer[livePolicy] // nil: there is none
+	live           atomic.Pointer[livePolicy] // nil: none
 }
 
 // livePolicy is the policy of a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	key *Key // decides which of the named endpoints the policy drains; nil: all of them
+	key *Key // has the endpoints, of which the policy drains some; nil: it drains all that it names
 }
 
-// Standing returns how an instance sees the candidates for a service key, whose entries have the given layouts.
+// Standing returns an instance's view of the candidates for a service key; layouts are those of its entry.
 func (ks *Keys) Standing(name, instance, addr string, layouts []endpoint.Layout) *Standing {
-	reader, _ := endpoint.NewReader(layouts...) // no reader reads two JSON layouts: then nobody is known to be drained
+	reader, _ := endpoint.NewReader(layouts...) // no reader reads two JSON layouts: then no instance counts as drained
 	return &Standing{Candidates: ks.Candidates(name), instance: instance, addr: addr, reader: reader}
 }
 
@@ -58,10 +58,10 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		}
 		var policy *serviceconfig.Etcd
 		if len(u.Snapshot.Items) > 0 {
-			// Callers link the policies that it names; this process need not.
+			// Callers link the config's policies; this process need not.
 			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value, serviceconfig.ParseLive)
 			if err != nil {
-				return // the last good one stays in force
+				return // the last valid one stays in force
 			}
 			if list := config.LoadBalancing; len(list) > 0 {
 				policy = list[0].Etcd()
@@ -86,7 +86,7 @@ func (s *Standing) View() election.View {
 	return election.View{Known: seen.known, First: seen.First, Blind: refused(seen.err), Yields: s.yields(seen.all)}
 }
 
-// yields reports whether the instance is drained and another candidate is not. Before the key is known, nobody is drained.
+// yields reports whether the instance is drained and another candidate is not. Before the key is known, no instance is drained.
 func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 	live := s.live.Load()
 	if live == nil || !slices.Contains(live.Drain, s.instance) && !slices.Contains(live.Drain, s.addr) {

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// TestYieldsToADrainThatIsFollowed has a stand beside b and, in a lane, red.
+// TestYieldsToADrainThatIsFollowed has the candidates a, b and, in a lane, red.
 func TestYieldsToADrainThatIsFollowed(t *testing.T) {
 	lane := []serviceconfig.Route{{Label: "lane"}}
 	for name, tt := range map[string]struct {

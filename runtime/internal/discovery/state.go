@@ -20,21 +20,21 @@ type State struct {
 	Sequence uint64 // grows with each change that matters to a call
 
 	Known       bool                // the endpoints are known
-	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; until Known, from an earlier time
+	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; before Known, the last known ones
 	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
 	Leaving     []*item             // in etcd, marked by their owners, and not in Backends
 	Provisional bool                // the endpoints may be behind etcd
 	Changed     time.Time           // when Backends last changed
 
 	Live          string // the live service config in force, as canonical JSON; "": none
-	LiveKnown     bool   // etcd has answered, or the disk has had one
+	LiveKnown     bool   // etcd has answered, or the disk had one
 	LiveConfirmed bool   // etcd has answered since the key is followed
-	LiveErr       error  // why the one in etcd is not in force; nil: it is
+	LiveErr       error  // why the config in etcd is not in force; nil: it is
 
 	Err error // why etcd cannot be followed now; nil: no error
 
-	Endpoints []resolver.Endpoint       // Backends, as gRPC takes them
-	addresses func() []resolver.Address // Endpoints, for policies older than these; made once for all connections
+	Endpoints []resolver.Endpoint       // Backends in gRPC's form
+	addresses func() []resolver.Address // of Endpoints, for policies without endpoints; made once for all connections
 	// names maps the instance ids of entries that share their address with one of Backends to its instance id.
 	names map[string]string
 }
@@ -42,8 +42,8 @@ type State struct {
 // Refused reports whether Err is etcd's own answer, such as a missing permission.
 func (s *State) Refused() bool { return refused(s.Err) }
 
-// NameOf returns the instance id that Backends have for an instance, which differs if it has entries with several ids. It
-// returns the instance itself if Backends do not have it.
+// NameOf returns the id of an instance in Backends, which may be another of its ids, or instance itself if Backends
+// do not have it.
 func (s *State) NameOf(instance string) string {
 	if instance == "" {
 		return "" // most services have no leader
@@ -73,7 +73,7 @@ func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool 
 	return config.FollowDrain(all, config.Place(all), nil, s.Held).Drained
 }
 
-// endpointsOf returns a set as gRPC takes it.
+// endpointsOf returns a set in gRPC's form.
 func endpointsOf(set []*Backend) []resolver.Endpoint {
 	endpoints, shift := make([]resolver.Endpoint, len(set)), attr.RingShift(len(set))
 	for i, b := range set {
@@ -85,8 +85,8 @@ func endpointsOf(set []*Backend) []resolver.Endpoint {
 	return endpoints
 }
 
-// emptyErr returns why there are no endpoints under a key, nil if there are some or they are not known yet. It does not wrap
-// the status of a call to etcd, which would end the calls of the application.
+// emptyErr returns why a key has no endpoints, nil if it has some or they are unknown. It does not wrap
+// the status of a call to etcd, which would end the application's calls.
 func (s *State) emptyErr(key string) error {
 	switch {
 	case !s.Known && s.Refused():

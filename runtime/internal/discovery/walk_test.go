@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// walked is the core of a key, with the content of etcd and of the disk, and with what the core was passed of them.
+// walked is the core of a key, with the content of etcd and of the disk, and with the part of it that the core has seen.
 type walked struct {
 	now  time.Time
 	core *core
@@ -24,16 +24,16 @@ type walked struct {
 	rev  int64
 
 	truth   map[string]*item // in etcd, by key
-	heard   map[string]*item // as the core heard last
+	heard   map[string]*item // as last passed to the core
 	removed []*item          // since then
-	config  *liveConfig      // heard last; nil: none
+	config  *liveConfig      // last passed to the core; nil: none
 
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
 	disk      string           // written last
 	seen      *State           // when the readers were last notified
-	marked    map[string]*item // by key, as heard: the entry as it was marked
-	orderly   map[string]bool  // the addresses that are withdrawn
+	marked    map[string]*item // by key: the marked entries, as passed to the core
+	orderly   map[string]bool  // the withdrawn addresses
 	heldSince map[string]time.Time
 	knownAt   time.Time // when the first endpoints came; zero: not since the key is followed
 	broken    string
@@ -48,11 +48,11 @@ var walkedEntries = map[string]struct {
 	"a": {endpoint.EndpointJSON, "a:1", 1},
 	"b": {endpoint.EndpointJSON, "b:1", 2},
 	"c": {endpoint.EndpointJSON, "c:1", 3},
-	"p": {endpoint.GoZero, "a:1", 1},       // of the same server as a, without room for a mark
-	"n": {endpoint.EndpointJSON, "a:1", 4}, // of another one at its address
+	"p": {endpoint.GoZero, "a:1", 1},       // the same server as a, without room for a mark
+	"n": {endpoint.EndpointJSON, "a:1", 4}, // another one at its address
 }
 
-// backends are those of entries, by name and whether they are marked.
+// walkedBackends are the backends of entries, by name and mark.
 var walkedBackends = func() map[string]*Backend {
 	all := make(map[string]*Backend)
 	for name, e := range walkedEntries {
@@ -75,7 +75,7 @@ func startWalk() *walked {
 	return w
 }
 
-// startRead begins with a reader, and endpoints that are known.
+// startRead begins with a reader and known endpoints.
 func startRead(names ...string) *walked {
 	w := startWalk()
 	w.take(w.core.joined())
@@ -87,7 +87,7 @@ func startRead(names ...string) *walked {
 	return w
 }
 
-// take carries out effects.
+// take applies effects.
 func (w *walked) take(e effects) bool {
 	switch {
 	case e.follow && w.following, e.unfollow && !w.following, e.unfollow && w.core.readers > 0:
@@ -100,7 +100,7 @@ func (w *walked) take(e effects) bool {
 	w.wake = e.wake
 	s := w.core.state
 	if e.changed || e.follow || w.core.readers == 0 {
-		w.seen = s // who joins looks for themselves
+		w.seen = s // a new reader looks by itself
 	}
 	if e.save != nil {
 		w.disk = names(e.save.set) + " " + e.save.live
@@ -136,7 +136,7 @@ func (w *walked) breaks(format string, args ...any) {
 	}
 }
 
-// put puts an entry, or takes its mark away.
+// put puts an entry without a mark.
 func (w *walked) put(name string) bool { return w.write(name, walkedBackends[name]) }
 
 func (w *walked) mark(name string) bool {
@@ -197,8 +197,8 @@ func (w *walked) list() bool {
 	return w.tell()
 }
 
-// noteWithdrawn updates which addresses their owners have withdrawn: the last value of each entry counts, and covers what its owner had
-// at the address at that time.
+// noteWithdrawn updates the withdrawn addresses: the last value of each entry counts, and covers its owner's entries at the
+// address at that time.
 func (w *walked) noteWithdrawn(removed []*item) {
 	for _, i := range slices.Concat(removed, sorted(w.truth)) {
 		addr := i.Value.Endpoint.Addr
@@ -283,7 +283,7 @@ func (w *walked) settle() string {
 		return "the disk is read"
 	case w.tell():
 		return "etcd tells"
-	case w.config == nil && s.Live != "" && w.core.config.due().IsZero(): // it is from the disk
+	case w.config == nil && s.Live != "" && w.core.config.due().IsZero(): // the config is from the disk
 		w.configure()
 		return "etcd tells of the config"
 	case len(s.Held) > 0 || !w.core.config.due().IsZero() || !s.Known && w.core.entries.known:
@@ -311,7 +311,7 @@ func (w *walked) settle() string {
 	return ""
 }
 
-// shown is what a reader sees of a state.
+// shown returns the part of a state that a reader sees.
 func shown(s *State) string {
 	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.Err)
 }
@@ -470,7 +470,7 @@ func TestWalk(t *testing.T) {
 		modelcheck.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
 			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch tells", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
 	})
-	t.Run("K3: a mark beside a layout without", func(t *testing.T) {
+	t.Run("K3: a mark, and a layout without marks", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
 			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
 	})

@@ -13,22 +13,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts): whoever gives up before
-// does not know whether it was applied.
+// callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts): a client that gives
+// up earlier does not know whether the write was applied.
 const callTimeout = 10 * time.Second
 
-// calls makes the calls to etcd for one candidate after the other.
+// calls makes the calls to etcd for successive candidates.
 type calls struct {
 	client   *clientv3.Client
 	prefix   string // of the candidates' keys
 	instance string // a candidate's value
 	ttl      time.Duration
-	why      func(error) error // returns what the error of a call does not say itself; may be nil
+	why      func(error) error // explains the error of a call; may be nil
 }
 
-// stand grants a lease, which the etcd client renews until renewing ends, and puts a candidate on it alone in a transaction, so that no
-// other has its create revision. Where the candidates may not be read, the transaction is denied, for it reads the key. Somebody
-// must receive the keepalives, nil if there are none.
+// stand grants a lease, which the etcd client renews until renewing ends, and puts a candidate on it in its own transaction, so that
+// no other has its create revision. If the candidates may not be read, the transaction is denied, since it reads the key. The
+// caller must receive the keepalives unless they are nil.
 func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-chan *clientv3.LeaseKeepAliveResponse) {
 	o.sent = time.Now()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -45,7 +45,7 @@ func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-cha
 	if keepalives, err = c.client.Lease.KeepAlive(renewing, o.lease); err != nil {
 		return c.failed(o, fmt.Errorf("renew lease %x: %w", int64(o.lease), err)), nil
 	}
-	if now := c.ask(ctx, o.lease, false); now.left > 0 { // the put may take as long as the grant
+	if now := c.ask(ctx, o.lease, false); now.left > 0 { // so the put may take as long as the grant
 		o.sent, o.left = now.sent, now.left
 	}
 	key := c.prefix + rand.Text()
@@ -66,8 +66,8 @@ func (c calls) failed(o outcome, err error) outcome {
 	return o
 }
 
-// ask asks how long etcd keeps a lease, and renews it if that is no more than half of its TTL: then its keepalives come late. A
-// lease that is to have a key and has none counts as gone.
+// ask reads the remaining time of a lease, and renews the lease if at most half of its TTL is left: then its keepalives come late.
+// If hasKey is set, a lease without a key counts as gone.
 func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o 
 		o.gone = true
 	case err == nil && held.TTL > held.GrantedTTL/2:
 		o.life, o.left = time.Duration(held.GrantedTTL)*time.Second, time.Duration(held.TTL)*time.Second
-	case err == nil || etcderr.Refused(err): // the latter of one that may not read the key
+	case err == nil || etcderr.Refused(err): // refused: the user may not read the key
 		return c.renew(ctx, lease, time.Since(o.sent))
 	default:
 		o.err = err
@@ -86,7 +86,7 @@ func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o 
 	return o
 }
 
-// renew renews a lease on a stream of its own. The etcd client tries that again without a pause, so it gets little more time than
+// renew renews a lease on its own stream. The etcd client retries without a pause, so the renewal gets little more time than
 // the last call took.
 func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, took time.Duration) outcome {
 	ctx, cancel := context.WithTimeout(ctx, 4*took+100*time.Millisecond)
@@ -100,7 +100,7 @@ func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, took time.Dura
 	return o
 }
 
-// revoke revokes a lease, and reports whether etcd does not have it any more. No write on it can arrive after that.
+// revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.
 func (c calls) revoke(ctx context.Context, lease clientv3.LeaseID) (gone bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// failedMin and failedMax space the attempts to stand, and to revoke a lease, after one that etcd has not answered.
+	// failedMin and failedMax bound the backoff of attempts to stand, and to revoke a lease, that etcd has not answered.
 	failedMin = 50 * time.Millisecond
 	failedMax = time.Second
-	// refusedMin and refusedMax space the attempts to stand after one that etcd has refused.
+	// refusedMin and refusedMax bound the backoff of attempts to stand that etcd has refused.
 	refusedMin = 500 * time.Millisecond
 	refusedMax = 10 * time.Second
-	// marginOf is the share of a TTL, one in so many, by which a leadership ends before etcd can end the lease.
+	// A leadership ends a TTL divided by marginOf before etcd can end the lease.
 	marginOf = 10
-	// questionsIn is how often in a TTL etcd is asked how long it keeps the lease.
+	// questionsIn is how often in a TTL the remaining time of the lease is read.
 	questionsIn = 4
 )
 
@@ -28,8 +28,8 @@ type First = candidate.First
 type View struct {
 	Known  bool  // etcd has shown all of them
 	First  First // precedes all others
-	Blind  bool  // etcd does not let them be followed, so that First may be another by now
-	Yields bool  // a drain names the instance, and another one stands that it does not name
+	Blind  bool  // etcd denies the watch, so First may be outdated
+	Yields bool  // the instance is drained, and another candidate is not
 }
 
 // Term is a leadership. The zero value is none.
@@ -42,27 +42,27 @@ type Term struct {
 type phase int
 
 const (
-	absent   phase = iota // neither a lease nor a key
-	standing              // its lease and its key are on their way
+	absent   phase = iota // without lease and key
+	standing              // its lease and its key are being written
 	placed                // it is in etcd
 	leaving               // its lease is being revoked
 )
 
-// core decides whether there is a candidate, and whether it leads. Its methods are events: each takes the time, and returns the
-// effects.
+// core decides whether the instance has a candidate, and whether it leads. Its methods are events: each takes the time, and
+// returns the effects.
 type core struct {
-	wanted  bool // the instance is to stand if nothing is against it
+	wanted  bool // the instance should be a candidate, unless it cannot
 	view    View
 	highest int64 // create revision of any candidate seen
-	blind   bool  // it may not follow the candidates, and does not lead
-	yielded bool  // it has led, and yields to others that can
+	blind   bool  // etcd denies the watch of the candidates, and it does not lead
+	yielded bool  // it has led, and yields to other candidates
 
 	phase   phase
 	number  uint64 // counts the candidates: an answer about another one changes nothing
 	own     First
 	lease   clientv3.LeaseID
 	life    time.Duration // the TTL of lease
-	until   time.Time     // etcd keeps lease until then for certain, by a margin for clocks
+	until   time.Time     // etcd keeps lease at least until then, less a margin for clocks
 	callAt  time.Time     // when to renew lease next or, if it is leaving, to revoke it
 	calling bool          // it is being revoked
 
@@ -70,7 +70,7 @@ type core struct {
 	pause   time.Duration
 }
 
-// effects is what an event leaves to do.
+// effects are the commands of an event for the shell.
 type effects struct {
 	stand        bool             // grant a lease and put a candidate on it; the event stood follows
 	renew        clientv3.LeaseID // the event renewed follows
@@ -80,7 +80,7 @@ type effects struct {
 	wake         time.Time        // when the event tick is due; zero: never
 }
 
-// want handles a change of whether the instance is to stand.
+// want handles a change of wanted.
 func (c *core) want(now time.Time, wanted bool) effects {
 	c.wanted = wanted
 	return c.due(now)
@@ -90,12 +90,12 @@ func (c *core) want(now time.Time, wanted bool) effects {
 func (c *core) hear(now time.Time, view View) effects {
 	c.view, c.highest = view, max(c.highest, view.First.Created)
 	if c.phase == placed && view.Known && c.own.Precedes(view.First) {
-		c.callAt = now // the key may have been deleted, which a renewal finds out
+		c.callAt = now // a renewal finds out whether the key was deleted
 	}
 	return c.due(now)
 }
 
-// resign gives the candidate up if it leads with a token. The next one comes behind all others.
+// resign gives the candidate up if it leads with a token. Its next candidate comes after all others.
 func (c *core) resign(now time.Time, token int64) effects {
 	if term := c.term(now); term != (Term{}) && term.Token == token {
 		c.leave(now)
@@ -103,15 +103,15 @@ func (c *core) resign(now time.Time, token int64) effects {
 	return c.due(now)
 }
 
-// outcome is what became of an attempt to stand, or of a renewal.
+// outcome is the result of an attempt to stand, or of a renewal.
 type outcome struct {
 	lease   clientv3.LeaseID
-	own     First         // zero: it is not known to be in etcd
+	own     First         // zero: it may not be in etcd
 	life    time.Duration // the TTL of the lease
-	left    time.Duration // how long etcd keeps it at least, from sent on
-	sent    time.Time     // when that was asked
+	left    time.Duration // the minimum remaining time of the lease, from sent on
+	sent    time.Time     // when left was requested
 	gone    bool          // the lease or its key is gone
-	refused bool          // etcd does not let the instance stand
+	refused bool          // etcd denies the candidate
 	err     error
 }
 
@@ -140,7 +140,7 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 	return e
 }
 
-// fail handles an attempt to stand that has failed. Its lease takes along a key that it may have put.
+// fail handles a failed attempt to stand. Revoking its lease also deletes a key that it may have put.
 func (c *core) fail(now time.Time, least, most time.Duration) {
 	c.pause = min(max(2*c.pause, least), most)
 	c.retryAt = now.Add(c.pause)
@@ -149,11 +149,11 @@ func (c *core) fail(now time.Time, least, most time.Duration) {
 	}
 }
 
-// until returns until when an outcome proves that etcd keeps the lease.
+// until returns the time until which an outcome proves the lease alive.
 func until(o outcome) time.Time { return o.sent.Add(o.left - o.life/marginOf) }
 
-// renewed handles the outcome of a renewal. One that comes when the proven time has run out proves nothing: etcd may have decided
-// to end the lease when it was sent.
+// renewed handles the outcome of a renewal. A renewal that comes after the proven time proves nothing: etcd may have decided
+// to end the lease before the renewal was sent.
 func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 	if number != c.number || c.phase != placed || expired(now, c.until) {
 		return c.due(now)
@@ -174,7 +174,7 @@ func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 	return c.due(now)
 }
 
-// revoked handles the answer to a revocation. gone reports whether etcd does not have the lease any more.
+// revoked handles the answer to a revocation. gone reports whether the lease is gone.
 func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 	if number != c.number || c.phase != leaving {
 		return c.due(now)
@@ -188,7 +188,7 @@ func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 	return c.due(now)
 }
 
-// tick handles the time that effects.wake named.
+// tick handles the time of effects.wake.
 func (c *core) tick(now time.Time) effects { return c.due(now) }
 
 // leave gives the candidate up, which ends a leadership.
@@ -242,7 +242,7 @@ func (c *core) due(now time.Time) (e effects) {
 	return e
 }
 
-// expired reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
+// expired reports whether a time has come by either clock. The monotonic clock may stop while the machine sleeps.
 func expired(now, until time.Time) bool {
 	return !now.Before(until) || !now.Round(0).Before(until.Round(0))
 }

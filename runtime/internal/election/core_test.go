@@ -24,7 +24,7 @@ func leading() *core {
 	return c
 }
 
-// What the walk does not tell apart: when calls are made, and what ends a leadership and what does not. Each row begins with a leader.
+// Rules that the walk does not distinguish: when calls are made, and which events end a leadership. Each row begins with a leader.
 func TestCore(t *testing.T) {
 	const s, never = time.Second, time.Duration(0)
 	view := View{Known: true, First: First{Key: "a", Created: 5}}
@@ -69,16 +69,16 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// The clock that runs while the machine sleeps ends a leadership, too.
+// The wall clock, which runs while the machine sleeps, ends a leadership, too.
 func TestExpired(t *testing.T) {
 	now := time.Now()
-	asleep := now.Round(0).Add(time.Hour) // the monotonic reading is gone, so the wall clocks are compared
+	asleep := now.Round(0).Add(time.Hour) // without a monotonic reading, wall clocks are compared
 	if expired(now, now.Add(time.Second)) || !expired(now, now) || !expired(asleep, now.Add(time.Second)) {
-		t.Error("a clock is not looked at")
+		t.Error("a clock is ignored")
 	}
 }
 
-// An attempt that etcd refuses is made again less and less often, and its lease is revoked, so that it keeps no other from leading (E4).
+// After a refused attempt the instance backs off, and its lease is revoked, so that it does not keep others from leading (E4).
 func TestWhoCannotStandGivesWay(t *testing.T) {
 	c, now := new(core), begin
 	c.hear(now, View{Known: true})
@@ -93,28 +93,28 @@ func TestWhoCannotStandGivesWay(t *testing.T) {
 			t.Errorf("the next attempt is after %v, want %v ms", got, int64(pause))
 		}
 		if now = e.wake; !c.tick(now).stand {
-			t.Fatal("there is no next attempt")
+			t.Fatal("no further attempt is due")
 		}
 	}
 }
 
-// Candidates are created at revisions that grow, unless etcd was restored: that is told once (E5).
+// Candidates are created at growing revisions, unless etcd was restored: that is reported once (E5).
 func TestTokensThatComeAgain(t *testing.T) {
 	c := leading()
 	for i, row := range []struct{ first, own, back int64 }{{9, 11, 0}, {20, 7, 20}, {8, 9, 0}} {
 		c.hear(begin, View{Known: true, First: First{Key: "b", Created: row.first}})
 		c.leave(begin)
 		if e := c.revoked(begin, c.number, true); !e.stand {
-			t.Fatalf("step %d: it does not stand anew", i)
+			t.Fatalf("step %d: it does not stand again", i)
 		}
 		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, left: time.Minute, sent: begin})
 		if e.restoredFrom != row.back {
-			t.Errorf("step %d tells of %d, want %d", i, e.restoredFrom, row.back)
+			t.Errorf("step %d reports %d, want %d", i, e.restoredFrom, row.back)
 		}
 	}
 }
 
-// Who resigns a leadership that has ended by then does not shut the door of the next one, which is another's of the same instance.
+// Resign with an earlier token does not affect the next leadership of the same instance.
 func TestResign_OfATermThatHasEnded(t *testing.T) {
 	own := First{Key: "a", Created: 5}
 	e := &Election{ctx: t.Context(), core: core{phase: placed, own: own, view: View{First: own}, until: time.Now().Add(time.Hour)}, token: 5, contexts: make(map[uint64]func())}
@@ -122,31 +122,31 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 		t.Error(err)
 	}
 	if _, _, ok := e.Enter(t.Context(), 5, true); !ok {
-		t.Error("it leads, and refuses the calls for the leader until it leads no more")
+		t.Error("the next leadership refuses leader calls")
 	}
 }
 
-// silent are candidates of which nothing is known.
+// silent are unknown candidates.
 type silent struct{ read func() }
 
 func (s *silent) View() View                { s.read(); return View{} }
 func (s *silent) Err() error                { return nil }
 func (s *silent) Read(func()) (stop func()) { return func() {} }
 
-// The candidates and the live config notify from goroutines of their own. A view that is read without mu may be fed after a newer one.
+// The candidates and the live config notify from their own goroutines. A view that is read without mu may be handled after a newer one.
 func TestHear_ReadsWhileNoOtherEventIsHandled(t *testing.T) {
 	candidates := new(silent)
 	e := New(Config{Candidates: candidates})
 	candidates.read = func() {
 		if e.mu.TryLock() {
 			e.mu.Unlock()
-			t.Error("another view may be fed first")
+			t.Error("another view may be handled first")
 		}
 	}
 	e.hear()
 }
 
-// What has failed before is no fault of an entry that is paused, and pausing it cures nothing.
+// A paused entry does not report earlier failures, and pausing it does not log a recovery.
 func TestErr_OfAPausedEntry(t *testing.T) {
 	var logs bytes.Buffer
 	e := New(Config{Candidates: &silent{read: func() {}}, Logger: slog.New(slog.NewTextHandler(&logs, nil))})
@@ -154,7 +154,7 @@ func TestErr_OfAPausedEntry(t *testing.T) {
 	e.failed = errLost
 	e.hear()
 	if err := e.Err(); !errors.Is(err, errLost) {
-		t.Errorf("it is to stand, and its error is %v", err)
+		t.Errorf("it should stand, and its error is %v", err)
 	}
 	e.Stand(false)
 	e.tasks.Wait()

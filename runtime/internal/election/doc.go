@@ -1,40 +1,40 @@
 // Package election decides whether an instance of this process leads the instances of its service key, and until when.
 //
-//	core.go      decides whether there is a candidate, and whether it leads
+//	core.go      decides whether the instance has a candidate, and whether it leads
 //	calls.go     the calls to etcd: stand, ask, renew, revoke
-//	election.go  the core's shell: its timer, and those who wait for the leadership
+//	election.go  the core's shell: its timer, and the waiters for the leadership
 //
-// An instance whose entry is registered has a candidate in etcd: a key of a random name under the segment of the service key,
-// alone on a lease of its own. The candidate with the lowest create revision leads, and that revision is the token of its
-// leadership. Each is put in a transaction of its own, so no two of this package have one revision. Two may where an earlier
-// version or somebody else has created them: then the lower key leads. [candidate.First] has the order, wherever one is needed.
+// An instance whose entry is registered has a candidate in etcd: a key with a random name under the service key's segment,
+// alone on its own lease. The candidate with the lowest create revision leads, and that revision is the token of its
+// leadership. Each candidate is put in its own transaction, so this package never creates two at one revision. If an earlier
+// version or another program has, the lower key leads. [candidate.First] defines the order.
 // Package discovery watches the candidates.
 //
-// Whenever anything about a candidate is in doubt, its lease is revoked, and the instance stands again with another lease and
-// another key: when a put was not answered, the lease was not proven in time, or the key is gone. Nothing is repaired. A put that
-// arrives late finds no lease, and a candidate that a restored etcd has again is renewed by nobody. So is a candidate revoked that is
-// to go: when its entry leaves, when it resigns, or when it may not follow the candidates and would keep others from leading.
+// Whenever a candidate is in doubt, its lease is revoked, and the instance stands again with another lease and another
+// key: when a put was not answered, the lease was not proven in time, or the key is gone. Candidates are never repaired. A put
+// that arrives late fails without its lease, and a candidate in a restored etcd expires. A candidate is also revoked
+// when its entry leaves, when it resigns, or when etcd denies it the watch, so that it does not keep others from leading.
 //
 // # Why two never lead at a time
 //
 // An instance leads only while all of this holds:
 //
-//   - The watch has its key, and no candidate that precedes it. The key's name is random, so the watch has come to the revision
-//     that created it, and has all that were there before; those that come later have a higher revision. So no question to etcd is
-//     needed. Where candidates are left out, for they are too many, nobody leads.
-//   - The lease lives. The etcd client renews it, and etcd is asked how long it keeps it: for that time from the moment when it
-//     takes the question in, which is not before the question was sent. The leadership ends a tenth of the TTL earlier than that, by
-//     the clock of this process, which may run slower than etcd's by as much. An answer that comes later proves nothing: etcd may
-//     have decided to end the lease before, and a new leader of etcd gives it its whole TTL while that decision is under way.
+//   - The watch has its key, and no candidate that precedes it. The key's name is random, so the watch has reached the revision
+//     that created it, and has all earlier candidates; later ones have a higher revision. So no further read is
+//     needed. If candidates are left out because there are too many, no instance leads.
+//   - The lease is alive. The etcd client renews it, and its remaining time is read: etcd keeps the lease for that time from
+//     the receipt of the read, which is after the read was sent. The leadership ends a tenth of the TTL earlier, by
+//     the clock of this process, which may run slower than etcd's by as much. A later answer proves nothing: etcd may
+//     have decided to end the lease, and a new leader of etcd grants it the whole TTL while that decision is under way.
 //   - This process has not begun to revoke the lease. The leadership ends before the revocation is sent.
 //
-// So a key with a lower create revision than the next leader's exists until after its holder has stepped down. A process that stands
-// still for a while may notice that late, and a call to a store may be under way when the leadership ends. The token is for that: a
-// store which refuses a token lower than the highest it has seen takes nothing from an earlier leader once the next has written.
+// So a key with a lower create revision than the next leader's exists until after its holder has stepped down. A paused
+// process may notice that late, and a call to a store may be under way when the leadership ends. The token covers these cases: a
+// store that refuses tokens lower than the highest it has seen refuses an earlier leader's writes once the next has written.
 //
-// etcd's own package concurrency has the same keys. Its sessions go by Lease.KeepAlive alone, which does not tell when a renewal was
-// sent, so they prove nothing of the above, and its Campaign waits for others where this package watches them. It is not used.
+// etcd's own package concurrency uses the same keys, but is not used here. Its sessions rely on Lease.KeepAlive, which does not
+// report when a renewal was sent, so they prove none of the above, and its Campaign waits where this package watches.
 //
-// Two may believe for a moment that they lead if somebody deletes a candidate by force, or restores etcd from a backup. After a
-// restore revisions may repeat, and with them tokens, unless it bumps the revision.
+// Two may lead for a moment if a candidate is deleted by force, or etcd is restored from a backup. After a
+// restore revisions, and so tokens, may repeat unless the revision is bumped.
 package election

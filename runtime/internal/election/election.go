@@ -11,22 +11,22 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// ErrEnded is the cause of the end of a context that [Election.Lead] returned, when the leadership has ended.
+// ErrEnded is the cause of a context of [Election.Lead] once the leadership has ended.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
 
-// ErrClosed says that the instance does not stand for election any more.
+// ErrClosed is the error of a closed election.
 var ErrClosed = errors.New("etcd: the instance stands for election no more: its registration is closed")
 
-// errDrained says why an instance gave the leadership up.
+// errDrained is why an instance gave the leadership up.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
 // Candidates follows the candidates for one service key.
 type Candidates interface {
-	// View returns their state as far as known. It and Err must not block, nor call the election.
+	// View returns their last known state. View and Err must not block, nor call the election.
 	View() View
 	// Err returns why the candidates cannot be followed now, nil while they are.
 	Err() error
-	// Read has notify called after each change until stop is called. notify must not block.
+	// Read calls notify after each change until stop is called. notify must not block.
 	Read(notify func()) (stop func())
 }
 
@@ -39,10 +39,10 @@ type Config struct {
 	TTL         time.Duration
 	Candidates  Candidates
 	TermChanged func()            // called when the term has changed; it must neither block nor call the election
-	Why         func(error) error // returns what the error of a call to etcd does not say itself; may be nil
+	Why         func(error) error // explains the error of a call to etcd; may be nil
 }
 
-// Election is one instance's. Its methods are safe for concurrent use.
+// Election is an instance's part in an election. Its methods are safe for concurrent use.
 type Election struct {
 	calls
 	logger      *slog.Logger
@@ -62,18 +62,18 @@ type Election struct {
 	over         bool              // gone is closed
 	token        int64             // of the term as of the last event; 0: none
 	contexts     map[uint64]func() // end the contexts of the term
-	lastID       uint64            // of a context; 0: there was none
-	serving      int               // unary calls under way that Enter let in
+	lastID       uint64            // of a context; 0: none yet
+	serving      int               // unary calls under way that Enter admitted
 	idle         chan struct{}     // closed when serving is 0 again; nil before the first call
 	finishing    bool              // Finish was called in this term: Enter refuses calls
 	stopRenewing func()            // of the last candidate's lease
 	failed       error             // of the last attempt to stand; nil: it succeeded
 	unread       error             // why the candidates cannot be followed now, nil while they are
 	closeErr     error             // of the first Close
-	lastLogged   string            // why the instance does not stand, as logged last
+	lastLogged   string            // why the instance does not stand, as last logged
 }
 
-// New returns the election of an instance. It does no I/O. The instance stands when Stand says so, until End.
+// New returns the election of an instance. It does no I/O. Stand starts and pauses the candidacy, until End.
 func New(cfg Config) *Election {
 	e := &Election{
 		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
@@ -85,12 +85,12 @@ func New(cfg Config) *Election {
 	return e
 }
 
-// Stand says whether the instance is to stand.
+// Stand sets whether the instance should be a candidate.
 func (e *Election) Stand(wanted bool) {
 	e.event(func(now time.Time) effects { return e.core.want(now, wanted && !e.ended) })
 }
 
-// hear handles a notification. It reads the candidates with mu held, so that no view is fed after a newer one.
+// hear handles a notification. It reads the candidates with mu held, so that no view is handled after a newer one.
 func (e *Election) hear() {
 	e.event(func(now time.Time) effects {
 		e.unread = e.candidates.Err()
@@ -98,7 +98,7 @@ func (e *Election) hear() {
 	})
 }
 
-// event feeds an event to the core and carries the effects out. A leadership ends before etcd is told.
+// event passes an event to the core and applies the effects. A leadership ends before its revocation is sent.
 func (e *Election) event(event func(now time.Time) effects) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -124,7 +124,7 @@ func (e *Election) event(event func(now time.Time) effects) {
 	}
 }
 
-// call makes the calls to etcd that an event asks for. It must be called with mu held.
+// call makes the calls to etcd of an event's effects. It must be called with mu held.
 func (e *Election) call(do effects) {
 	number := e.core.number
 	if do.stand {
@@ -138,7 +138,7 @@ func (e *Election) call(do effects) {
 				return e.core.stood(now, number, o)
 			})
 			if keepalives != nil {
-				for range keepalives { // they do not tell when they were sent, so that they prove nothing
+				for range keepalives { // they do not have the time of sending, so they prove nothing
 				}
 			}
 		})
@@ -150,7 +150,7 @@ func (e *Election) call(do effects) {
 		})
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
-		e.stopRenewing() // a restored etcd may have it again
+		e.stopRenewing() // a restored etcd may have the lease again
 		e.tasks.Go(func() {
 			gone := e.calls.revoke(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.revoked(now, number, gone) })
@@ -158,11 +158,11 @@ func (e *Election) call(do effects) {
 	}
 }
 
-// log logs what an event has shown, in the background: the logger may be slow, or call the registry. It must be called with mu
+// log logs the findings of an event, in the background: the logger may be slow, or call the registry. It must be called with mu
 // held.
 func (e *Election) log(do effects) {
 	if do.lapsed {
-		e.line(slog.LevelWarn, "the lease of a candidate was not renewed in time: the instance stands for election anew")
+		e.line(slog.LevelWarn, "the lease of a candidate was not renewed in time: the instance stands for election again")
 	}
 	if do.restoredFrom != 0 {
 		e.line(slog.LevelError, "etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
@@ -189,7 +189,7 @@ func (e *Election) line(level slog.Level, text string, args ...any) {
 	e.tasks.Go(func() { e.logger.Log(context.Background(), level, text, append(args, "candidates", e.prefix)...) })
 }
 
-// why returns why the instance does not stand though its entry is in etcd, nil if it does, may soon, or is not to. It must be
+// why returns why the instance should stand but does not, nil if it stands, may stand soon, or should not stand. It must be
 // called with mu held.
 func (e *Election) why() error {
 	switch {
@@ -203,7 +203,7 @@ func (e *Election) why() error {
 	return e.failed
 }
 
-// turn begins the term with a token, 0 for none, and ends the one before. It must be called with mu held.
+// turn begins the term with a token, 0 for none, and ends the previous one. It must be called with mu held.
 func (e *Election) turn(token int64) {
 	if token == e.token {
 		return
@@ -224,12 +224,12 @@ func (e *Election) Term() (term Term, err error) {
 		return Term{}, ErrClosed
 	}
 	if term = e.core.term(time.Now()); term.Token != e.token {
-		e.turn(term.Token) // it has ended, and the timer is late
+		e.turn(term.Token) // the term has ended, and the timer is late
 	}
 	return term, nil
 }
 
-// Err returns why the instance cannot lead, or cannot learn whether it does, nil if it can.
+// Err returns why the instance cannot lead, or why its leadership is unknown, nil otherwise.
 func (e *Election) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -245,8 +245,8 @@ func (e *Election) Err() error {
 	return nil
 }
 
-// Lead returns a context that ends with parent or with the leadership, then with the cause ErrEnded. ok is false if the
-// instance does not lead with that token.
+// Lead returns a context that ends with parent or with the leadership, in the latter case with the cause ErrEnded. ok is
+// false if the instance does not lead with token.
 func (e *Election) Lead(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -269,7 +269,7 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 	}, true
 }
 
-// Enter is Lead for a call. It refuses calls once Finish or Resign was called. These wait for the unary ones.
+// Enter is Lead for a call. It refuses calls once Finish or Resign was called, which wait for unary calls.
 func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -293,8 +293,8 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 	}, true
 }
 
-// Finish is End, but a leader has Enter refuse calls first, and waits until no unary call is under way. It returns an error if ctx
-// ends before.
+// Finish is End, but on a leader Enter first refuses calls, and Finish waits until no unary call is under way. It returns an
+// error if ctx ends first.
 func (e *Election) Finish(ctx context.Context) (err error) {
 	defer e.End()
 	e.mu.Lock()
@@ -305,8 +305,8 @@ func (e *Election) Finish(ctx context.Context) (err error) {
 	return nil
 }
 
-// finish has Enter refuse calls for the rest of the term, and waits until no unary call is under way. It must be called with mu
-// held, which it frees.
+// finish makes Enter refuse calls for the rest of the term, and waits until no unary call is under way. It must be called with
+// mu held, and unlocks it.
 func (e *Election) finish(ctx context.Context) error {
 	e.finishing = true
 	n, idle := e.serving, e.idle
@@ -322,8 +322,8 @@ func (e *Election) finish(ctx context.Context) error {
 	}
 }
 
-// Resign ends the leadership with a token, after Finish. The instance stands again behind all others. Of another leadership, which
-// may have begun by then, it does nothing.
+// Resign ends the leadership with a token, after Finish. The instance stands again as the last candidate. Resign does not affect
+// a later leadership, which may have begun by then.
 func (e *Election) Resign(ctx context.Context, token int64) error {
 	e.mu.Lock()
 	if e.token != token {
@@ -335,7 +335,7 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	return err
 }
 
-// End ends the leadership for good, and takes the candidate out of etcd in the background. Gone tells when that is done.
+// End ends the leadership for good, and takes the candidate out of etcd in the background. Gone is closed when that is done.
 func (e *Election) End() {
 	e.mu.Lock()
 	if e.ended {
@@ -344,13 +344,13 @@ func (e *Election) End() {
 	}
 	e.ended = true
 	e.turn(0)
-	e.termChanged() // for those who wait, also if the instance did not lead
+	e.termChanged() // wakes waiters, even if the instance did not lead
 	e.mu.Unlock()
 	e.Stand(false)
-	e.tasks.Go(e.stop) // it may wait for whoever notifies
+	e.tasks.Go(e.stop) // it may wait for a notification under way
 }
 
-// Gone is closed after End once nothing of the election is in etcd, or Close has given up.
+// Gone is closed after End once the candidate is out of etcd, or Close has given up.
 func (e *Election) Gone() <-chan struct{} { return e.gone }
 
 // leave closes gone. It must be called with mu held.
@@ -361,7 +361,7 @@ func (e *Election) leave() {
 	}
 }
 
-// Close is End, and returns when nothing is left in etcd. It returns an error if ctx ends before, and gives up then.
+// Close is End, and returns when the candidate is out of etcd. If ctx ends first, Close gives up and returns an error.
 func (e *Election) Close(ctx context.Context) error {
 	e.End()
 	select {

@@ -19,7 +19,7 @@ var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const ttl = 4 * time.Second
 
-// record holds the state of an attempt to stand in etcd, and of messages on their way there.
+// record is the state of an attempt to stand in etcd, and of messages on their way there.
 type record struct {
 	asked   bool // the request for a lease is on its way
 	leased  bool
@@ -28,7 +28,7 @@ type record struct {
 	created int64
 }
 
-// question is one under way: how long does etcd keep the lease?
+// question is a read, under way, of the lease's remaining time.
 type question struct {
 	sent     time.Time // zero: there is none
 	answered bool
@@ -42,7 +42,7 @@ type process struct {
 	now      record    // of the candidate number
 	before   record    // of the one before
 	sent     time.Time // when the attempt began
-	told     View      // by etcd, and not heard yet
+	told     View      // sent by etcd, and not handled yet
 	question question
 	revoke   int // 0: none is under way; 1: one is on its way; 2: it is answered
 	drained  bool
@@ -56,7 +56,7 @@ type world struct {
 	failed    int
 	most      int // failures
 	processes [2]process
-	led       int64 // the greatest token of a leader
+	led       int64 // the highest token of a leader
 	late      string
 }
 
@@ -71,7 +71,7 @@ func (w *world) fail() bool {
 	return true
 }
 
-// view returns what etcd tells an instance now.
+// view returns the state that etcd sends to an instance now.
 func (w *world) view(i int) View {
 	v := View{Known: true}
 	for j := range w.processes {
@@ -87,7 +87,7 @@ func (w *world) view(i int) View {
 	return v
 }
 
-// do carries the effects of an event out.
+// do applies the effects of an event.
 func (w *world) do(i int, e effects) {
 	p := &w.processes[i]
 	if e.stand {
@@ -102,7 +102,7 @@ func (w *world) do(i int, e effects) {
 	}
 }
 
-// stood tells an instance what became of its attempt.
+// stood passes the outcome of an attempt to its instance.
 func (w *world) stood(i int, err error) {
 	p := &w.processes[i]
 	o := outcome{err: err, sent: p.sent, life: ttl, left: ttl}
@@ -127,7 +127,7 @@ type happening struct {
 	do   func(w *world, i int, p *process) bool
 }
 
-// goesOn is what happens where nothing fails.
+// goesOn are the events without failures.
 var goesOn = []happening{
 	{"its entry is in etcd", func(w *world, i int, p *process) bool {
 		if p.core.wanted {
@@ -180,7 +180,7 @@ var goesOn = []happening{
 		}
 		p.question.answered, p.question.gone = true, !p.now.leased || p.now.created == 0
 		if p.question.left = p.now.expires.Sub(w.now); p.question.left <= 0 {
-			p.question.left = ttl // another member has decided to end it, and this one leads etcd now, and does not know
+			p.question.left = ttl // the earlier leader of etcd has decided to end it, which the new one does not know yet
 		}
 		return true
 	}},
@@ -228,7 +228,7 @@ var goesOn = []happening{
 	{"etcd ends its lease", func(w *world, _ int, p *process) bool { return p.before.expire(w.now) || p.now.expire(w.now) }},
 }
 
-// expire ends a lease whose time has come.
+// expire ends an expired lease.
 func (r *record) expire(now time.Time) bool {
 	if !r.leased || now.Before(r.expires) {
 		return false
@@ -237,7 +237,7 @@ func (r *record) expire(now time.Time) bool {
 	return true
 }
 
-// goesWrong is what counts as a failure.
+// goesWrong are the failures.
 var goesWrong = []happening{
 	{"gets no answer", func(w *world, i int, p *process) bool {
 		if p.core.phase != standing || !w.fail() {
@@ -301,7 +301,7 @@ var goesWrong = []happening{
 	}},
 }
 
-// shape compares states: of revisions only the order counts, and of a candidate not which one it is.
+// shape compares states: only the order of revisions counts, and not the number of a candidate.
 var shape = &modelcheck.Shape{
 	Ranked:  map[string]string{"record.created": "revision", "First.Created": "revision", "world.led": "revision"},
 	Ignored: []string{"First.Key", "core.number", "core.lease", "core.highest", "world.now", "world.revision"},
@@ -310,7 +310,7 @@ var shape = &modelcheck.Shape{
 
 func (w *world) stateKey() string { return modelcheck.Key(shape, w, w.now) }
 
-// begun notes who has begun to lead.
+// begun checks the terms that have begun.
 func (w *world) begun(before *world) {
 	for i := range w.processes {
 		p := &w.processes[i]
@@ -423,7 +423,7 @@ func TestWalk(t *testing.T) {
 		w.most = 10
 		return w
 	}
-	for range 3 { // so that more goes on than goes wrong
+	for range 3 { // so that failures are rarer
 		walked.Events = slices.Concat(walked.Events, events(goesOn), walked.Events[len(walked.Events)-1:])
 	}
 	modelcheck.Live(t, 4000, 1000, walked)

@@ -108,8 +108,8 @@ func (c *slowConn) UpdateState(s resolver.State) error {
 	return nil
 }
 
-// TestConn_TheLastChangeIsTold makes changes while a connection handles the first one. The last one comes after a pause (D15).
-func TestConn_TheLastChangeIsTold(t *testing.T) {
+// TestConn_DeliversTheLastChange makes changes while a connection handles the first one. The last one comes after a pause (D15).
+func TestConn_DeliversTheLastChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
 		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}

@@ -145,7 +145,7 @@ func TestDisk_ComesBack(t *testing.T) {
 					t.Errorf("on disk after it is back: %q", got)
 				}
 				d.close()
-				if text := logs.String(); strings.Count(text, "cannot be remembered") != 1 {
+				if text := logs.String(); strings.Count(text, "cannot be saved") != 1 {
 					t.Errorf("the log: %s", text)
 				}
 			})

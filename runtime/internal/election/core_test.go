@@ -79,7 +79,7 @@ func TestExpired(t *testing.T) {
 }
 
 // After a refused attempt the instance backs off, and its lease is revoked, so that it does not keep others from leading (E4).
-func TestWhoCannotStandGivesWay(t *testing.T) {
+func TestRefusedCandidateGivesWay(t *testing.T) {
 	c, now := new(core), begin
 	c.hear(now, View{Known: true})
 	c.want(now, true)
@@ -99,7 +99,7 @@ func TestWhoCannotStandGivesWay(t *testing.T) {
 }
 
 // Candidates are created at growing revisions, unless etcd was restored: that is reported once (E5).
-func TestTokensThatComeAgain(t *testing.T) {
+func TestRepeatedTokens(t *testing.T) {
 	c := leading()
 	for i, row := range []struct{ first, own, back int64 }{{9, 11, 0}, {20, 7, 20}, {8, 9, 0}} {
 		c.hear(begin, View{Known: true, First: First{Key: "b", Created: row.first}})
@@ -134,7 +134,7 @@ func (s *silent) Err() error                { return nil }
 func (s *silent) Read(func()) (stop func()) { return func() {} }
 
 // The candidates and the live config notify from their own goroutines. A view that is read without mu may be handled after a newer one.
-func TestHear_ReadsWhileNoOtherEventIsHandled(t *testing.T) {
+func TestHear_ReadsTheViewUnderTheLock(t *testing.T) {
 	candidates := new(silent)
 	e := New(Config{Candidates: candidates})
 	candidates.read = func() {

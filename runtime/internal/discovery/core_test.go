@@ -137,7 +137,7 @@ func (d *driven) describe(e effects) string {
 	word(s.Refused(), "denied")
 	word(s.Err != nil && !s.Refused(), "lost")
 	words = append(words, "|")
-	word(e.changed, "tell")
+	word(e.changed, "notify")
 	word(e.follow, "follow")
 	word(e.unfollow, "unfollow")
 	word(e.load, "load")
@@ -152,70 +152,70 @@ func TestCore(t *testing.T) {
 	for name, script := range map[string][][2]string{
 		"a key is followed while it is read, and a minute longer": {
 			{"join", "? | follow"}, {"join", "?"},
-			{"noconfig", "? | tell"}, {"list a", "a | tell save"},
+			{"noconfig", "? | notify"}, {"list a", "a | notify save"},
 			{"leave", "a"}, {"leave", "a | wake=1m0s"}, {"join", "a"}, {"leave", "a | wake=1m0s"},
 			{"wait 1m", "a provisional | unfollow"},
-			{"join", "?a | follow"}, {"noconfig", "?a"}, {"list ab", "ab | tell save"},
+			{"join", "?a | follow"}, {"noconfig", "?a"}, {"list ab", "ab | notify save"},
 		},
 		"the first endpoints after a while wait for word of the config, too": {
-			{"join", "? | follow"}, {"config x", "? live=x | tell"}, {"list a", "a live=x | tell save"}, {"leave", "a live=x | wake=1m0s"},
+			{"join", "? | follow"}, {"config x", "? live=x | notify"}, {"list a", "a live=x | notify save"}, {"leave", "a live=x | wake=1m0s"},
 			{"wait 1m", "a provisional live=x | unfollow"}, {"join", "?a live=x | follow"}, {"list b", "?a live=x | wake=200ms"},
-			{"config y", "b live=y | tell save"},
+			{"config y", "b live=y | notify save"},
 		},
 		"what was known when a key was followed last serves at once, and counts as known once etcd fails to answer": {
-			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"}, {"leave", "ab | wake=1m0s"},
-			{"wait 1m", "ab provisional | unfollow"}, {"join", "?ab | follow"}, {"lost refused", "ab provisional lost | tell"},
-			{"config x", "ab provisional live=x lost | tell"}, {"list b", "b live=x | tell save"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"}, {"leave", "ab | wake=1m0s"},
+			{"wait 1m", "ab provisional | unfollow"}, {"join", "?ab | follow"}, {"lost refused", "ab provisional lost | notify"},
+			{"config x", "ab provisional live=x lost | notify"}, {"list b", "b live=x | notify save"},
 		},
 		"a config that must not be read counts as none": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | tell save"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | notify save"},
 		},
 		"a config that cannot be had yet is waited for": {
 			{"join", "? | follow"}, {"lostconfig", "?"}, {"list a", "? | wake=200ms"},
 		},
 		"etcd is away: the disk is asked once, and only what it has counts": {
-			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"lost refused", "? lost"}, {"disk ", "? lost"},
-			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms", "ab provisional lost | tell"},
-			{"noconfig", "ab provisional lost | tell"}, {"list a", "a | tell save"},
+			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"lost refused", "? lost"}, {"disk ", "? lost"},
+			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms", "ab provisional lost | notify"},
+			{"noconfig", "ab provisional lost | notify"}, {"list a", "a | notify save"},
 		},
 		"the disk has the config as well: there is nothing to wait for, and etcd's word is read at once": {
-			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"disk ab x", "ab provisional live=x lost | tell"},
-			{"badconfig ", "ab provisional live=x badlive lost | tell warn"}, {"config y", "ab provisional live=x badlive lost | wake=1s"},
-			{"wait 1s", "ab provisional live=y lost | tell"}, {"list a", "a live=y | tell save"},
+			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"disk ab x", "ab provisional live=x lost | notify"},
+			{"badconfig ", "ab provisional live=x badlive lost | notify warn"}, {"config y", "ab provisional live=x badlive lost | wake=1s"},
+			{"wait 1s", "ab provisional live=y lost | notify"}, {"list a", "a live=y | notify save"},
 		},
-		"a config that etcd has told is not the disk's": {
-			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"lost refused", "? lost | tell load"}, {"disk a x", "a provisional lost | tell"},
+		"a config from etcd is not the disk's": {
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lost refused", "? lost | notify load"}, {"disk a x", "a provisional lost | notify"},
 		},
 		"a refusal is an answer: the disk is asked once etcd fails to answer, too": {
-			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"denied", "? denied | tell"}, {"denied", "? denied"},
-			{"lost refused", "? lost | tell load"}, {"disk ab", "ab provisional lost | tell"},
-			{"denied", "ab provisional denied | tell"}, {"lost refused", "ab provisional lost | tell"}, {"list a", "a | tell save"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"denied", "? denied | notify"}, {"denied", "? denied"},
+			{"lost refused", "? lost | notify load"}, {"disk ab", "ab provisional lost | notify"},
+			{"denied", "ab provisional denied | notify"}, {"lost refused", "ab provisional lost | notify"}, {"list a", "a | notify save"},
 		},
 		"what is known stays when etcd is away": {
-			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"},
-			{"lost refused", "ab lost | tell"}, {"lost refused", "ab lost"}, {"list ab", "ab | tell"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"},
+			{"lost refused", "ab lost | notify"}, {"lost refused", "ab lost"}, {"list ab", "ab | notify"},
 		},
 		"a member without a leader answers": {
-			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"lagging a", "a provisional lost | tell"}, {"list a", "a | tell save"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lagging a", "a provisional lost | notify"}, {"list a", "a | notify save"},
 		},
 		"K3: a mark that came before the first set is known": {
-			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig", "empty | tell save"},
+			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig", "empty | notify save"},
 		},
 		"K6: only a deletion deletes a config": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
-			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | tell warn"}, {"badconfig ", "a live=x badlive"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"},
+			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | notify warn"}, {"badconfig ", "a live=x badlive"},
 			{"wait 1s", "a live=x badlive"}, {"badconfig {", "a live=x badlive | warn"},
-			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | tell"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | tell save"},
+			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | notify"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | notify save"},
 		},
 		"S8: changes of the config are spaced": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
-			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | tell save"},
-			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | tell save"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"},
+			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | notify save"},
+			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | notify save"},
 		},
 		"K5: a config that is deleted while nobody reads the key is gone": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
-			{"join", "?a live=x | follow"}, {"noconfig", "?a | tell"}, {"list a", "a | tell save"},
+			{"join", "?a live=x | follow"}, {"noconfig", "?a | notify"}, {"list a", "a | notify save"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

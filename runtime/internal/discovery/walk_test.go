@@ -24,7 +24,7 @@ type walked struct {
 	rev  int64
 
 	truth   map[string]*item // in etcd, by key
-	heard   map[string]*item // as last passed to the core
+	passed  map[string]*item // as last passed to the core
 	removed []*item          // since then
 	config  *liveConfig      // last passed to the core; nil: none
 
@@ -68,7 +68,7 @@ var walkedBackends = func() map[string]*Backend {
 
 func startWalk() *walked {
 	w := &walked{
-		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, heard: map[string]*item{},
+		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, passed: map[string]*item{},
 		marked: map[string]*item{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
 	}
 	w.seen = w.core.state
@@ -83,7 +83,7 @@ func startRead(names ...string) *walked {
 	for _, name := range names {
 		w.put(name)
 	}
-	w.tell()
+	w.sync()
 	return w
 }
 
@@ -167,34 +167,34 @@ func (w *walked) remove(name string) bool {
 	if old == nil {
 		return false
 	}
-	if _, heard := w.heard[name]; heard {
+	if _, passed := w.passed[name]; passed {
 		w.removed = append(w.removed, old)
 	}
 	delete(w.truth, name)
 	return true
 }
 
-// tell passes the changes in etcd to the core, as a watch does.
-func (w *walked) tell() bool {
-	if !w.following || w.loading || maps.Equal(w.truth, w.heard) && w.core.state.Err == nil && w.core.entries.known && !w.core.state.Provisional {
+// sync passes the changes in etcd to the core, as a watch does.
+func (w *walked) sync() bool {
+	if !w.following || w.loading || maps.Equal(w.truth, w.passed) && w.core.state.Err == nil && w.core.entries.known && !w.core.state.Provisional {
 		return false
 	}
 	w.noteWithdrawn(w.removed)
 	s := &listwatch.Snapshot[*Backend]{Removed: w.removed, Items: sorted(w.truth)}
-	w.heard, w.removed = maps.Clone(w.truth), nil
+	w.passed, w.removed = maps.Clone(w.truth), nil
 	return w.take(w.core.listed(listwatch.Update[*Backend]{Snapshot: s}, w.now))
 }
 
 // list passes the content of etcd to the core, as a list does: it does not have the last values of removed entries.
 func (w *walked) list() bool {
 	w.removed = nil
-	for name, old := range w.heard {
+	for name, old := range w.passed {
 		if now := w.truth[name]; now == nil {
 			w.removed = append(w.removed, old)
 		}
 	}
 	slices.SortFunc(w.removed, func(a, b *item) int { return strings.Compare(a.Key, b.Key) })
-	return w.tell()
+	return w.sync()
 }
 
 // noteWithdrawn updates the withdrawn addresses: the last value of each entry counts, and covers its owner's entries at the
@@ -281,7 +281,7 @@ func (w *walked) settle() string {
 		return ""
 	case w.load():
 		return "the disk is read"
-	case w.tell():
+	case w.sync():
 		return "etcd tells"
 	case w.config == nil && s.Live != "" && w.core.config.due().IsZero(): // the config is from the disk
 		w.configure()
@@ -344,7 +344,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "K1: readers are told of what they see", Broken: func(_, w *walked) string {
+	{Name: "K1: readers are notified of each change that they see", Broken: func(_, w *walked) string {
 		if seen, is := shown(w.seen), shown(w.core.state); seen != is {
 			return fmt.Sprintf("they saw %s, and it is %s", seen, is)
 		}
@@ -374,7 +374,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		if !s.Known || !w.following {
 			return ""
 		}
-		for name, i := range w.heard {
+		for name, i := range w.passed {
 			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
 			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
@@ -386,7 +386,7 @@ var keyRules = []modelcheck.Rule[walked]{
 	{Name: "an instance that etcd has is held nowhere else", Broken: func(_, w *walked) string {
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
-			i, has := w.heard[b.Endpoint.Instance] // an entry has the name of its instance
+			i, has := w.passed[b.Endpoint.Instance] // an entry has the name of its instance
 			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.state.Provisional {
 				return fmt.Sprintf("%s is held at %s, and at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
 			}
@@ -421,7 +421,7 @@ var keyEvents = []modelcheck.Event[walked]{
 	{Name: "a's plain entry is deleted", Do: func(w *walked) bool { return w.remove("p") }},
 	{Name: "another is put at a's address", Do: func(w *walked) bool { return w.put("n") }},
 	{Name: "another at a's address is deleted", Do: func(w *walked) bool { return w.remove("n") }},
-	{Name: "the watch tells", Do: (*walked).tell},
+	{Name: "the watch sends changes", Do: (*walked).sync},
 	{Name: "a list tells", Do: (*walked).list},
 	{Name: "etcd is away", Do: func(w *walked) bool { return w.fail(errors.New("away")) }},
 	{Name: "etcd denies it", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
@@ -468,31 +468,31 @@ func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
 func TestWalk(t *testing.T) {
 	t.Run("endpoints come and go", func(t *testing.T) {
 		modelcheck.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
-			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch tells", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
+			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
 	})
 	t.Run("K3: a mark, and a layout without marks", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
-			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
+			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list tells", "10 s pass"))
 	})
 	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
-			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
+			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list tells", "10 s pass"))
 	})
 	t.Run("K3: another shares the address of a marked one", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
-			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
+			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list tells", "10 s pass"))
 	})
 	t.Run("an entry names another address for a while", func(t *testing.T) {
 		modelcheck.Walk(t, 7, keyWalk(func() *walked {
 			w := startRead("a", "p")
 			w.overwrite("p")
-			w.tell()
+			w.sync()
 			return w
 		}, "a is put", "a is deleted", "a's plain entry is put", "a's plain entry names another address", "a's plain entry is deleted",
-			"the watch tells", "a list tells", "10 s pass"))
+			"the watch sends changes", "a list tells", "10 s pass"))
 	})
 	t.Run("readers, the config and the disk", func(t *testing.T) {
-		modelcheck.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch tells",
+		modelcheck.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
 			"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
 			"the config is away", "a second passes", "the next tick comes"))
 	})

@@ -42,7 +42,7 @@ type process struct {
 	now      record    // of the candidate number
 	before   record    // of the one before
 	sent     time.Time // when the attempt began
-	told     View      // sent by etcd, and not handled yet
+	pending  View      // sent by etcd, and not handled yet
 	question question
 	revoke   int // 0: none is under way; 1: one is on its way; 2: it is answered
 	drained  bool
@@ -207,17 +207,17 @@ var goesOn = []happening{
 		return true
 	}},
 	{"etcd tells it of the candidates", func(w *world, i int, p *process) bool {
-		if p.told == w.view(i) {
+		if p.pending == w.view(i) {
 			return false
 		}
-		p.told = w.view(i)
+		p.pending = w.view(i)
 		return true
 	}},
 	{"hears of the candidates", func(w *world, i int, p *process) bool {
-		if p.core.view == p.told {
+		if p.core.view == p.pending {
 			return false
 		}
-		w.do(i, p.core.hear(w.now, p.told))
+		w.do(i, p.core.hear(w.now, p.pending))
 		return true
 	}},
 	{"looks at the clock", func(w *world, i int, p *process) bool {
@@ -349,8 +349,8 @@ func TestWalk(t *testing.T) {
 			w := &world{now: begin, most: 2}
 			for i := range w.processes {
 				p := &w.processes[i]
-				p.told = View{Known: true}
-				p.core.hear(w.now, p.told)
+				p.pending = View{Known: true}
+				p.core.hear(w.now, p.pending)
 				w.do(i, p.core.want(w.now, true))
 			}
 			return w

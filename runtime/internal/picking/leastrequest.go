@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// leastRequest draws some instances, and picks the one of these with the fewest calls under way.
+// leastRequest draws some instances, and picks the drawn one with the fewest calls under way.
 type leastRequest struct{ choices int }
 
 func newLeastRequest(c *serviceconfig.LeastRequest) leastRequest {

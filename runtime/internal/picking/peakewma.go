@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// peakEwma draws two instances, and picks the one at which a call costs less.
+// peakEwma draws two instances, and picks the one where a call costs less.
 type peakEwma struct{}
 
 func (peakEwma) Traits() Traits { return Traits{Counts: true, Times: true} }
@@ -17,7 +17,7 @@ func (peakEwma) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
 	return s.cheapest(sinceEpoch())
 }
 
-// cheapest draws two members, and returns the one for a call at now, Full if all are.
+// cheapest draws two members, and returns the one for a call at now, or Full.
 func (s *Set) cheapest(now time.Duration) int {
 	var t *table
 	if s.SlowStart != nil {
@@ -47,7 +47,7 @@ func (s *Set) cheapest(now time.Duration) int {
 	return s.picked(i, now)
 }
 
-// picked notes that a member is picked.
+// picked records the pick of a member.
 func (s *Set) picked(i int, now time.Duration) int {
 	if i >= 0 {
 		s.members[i].peak.picked.Store(int64(now))
@@ -55,7 +55,7 @@ func (s *Set) picked(i int, now time.Duration) int {
 	return i
 }
 
-// two draws two members, or one twice.
+// two draws two members, which may be the same.
 func (s *Set) two(t *table) (i, j int) {
 	if t != nil && t.shares != nil {
 		return s.twoOfShares(t)
@@ -70,12 +70,12 @@ func (s *Set) two(t *table) (i, j int) {
 	return i, j
 }
 
-// maxDraws bounds how often a second member is drawn, until it may be compared with the first.
+// maxDraws bounds the draws of a second member that can be compared with the first.
 const maxDraws = 4
 
-// twoOfShares is two while a share grows. The first is the member whose turn it is. If its share grows, the second is any
+// twoOfShares is two while a share grows. The first is the next member in turn. If its share grows, the second is any
 // other, and the first gets the call unless it is much costlier: with few calls under way, it would be the cheaper one too
-// often. If not, the second is one whose share grows no more.
+// often. Otherwise the second is a member whose share no longer grows.
 func (s *Set) twoOfShares(t *table) (i, j int) {
 	i = t.find(s.tier.sequence.Next())
 	for range maxDraws {
@@ -86,13 +86,13 @@ func (s *Set) twoOfShares(t *table) (i, j int) {
 	return i, i
 }
 
-// cost returns what a call to x costs if it takes latency.
+// cost returns the cost of a call to x with a latency.
 func (x *Stats) cost(latency float64) float64 {
 	return latency * (float64(x.calls.Load()) + 1) / (1 - loadFloat(&x.peak.failing))
 }
 
-// costs returns what calls to x and to o cost. A latency that is not known yet is assumed to be the other's, so that new
-// endpoints share the calls with old ones by how many are under way.
+// costs returns the costs of calls to x and to o. An unknown latency is assumed to be the other's, so that new
+// endpoints share the calls with old ones by the calls under way.
 func (x *Stats) costs(o *Stats) (mine, others float64) {
 	mine, others = loadFloat(&x.peak.latency), loadFloat(&o.peak.latency)
 	switch {
@@ -106,7 +106,7 @@ func (x *Stats) costs(o *Stats) (mine, others float64) {
 	return x.cost(mine), o.cost(others)
 }
 
-// cheaper reports whether a call to x costs no more than one to o.
+// cheaper reports whether a call to x costs at most as much as one to o.
 func (x *Stats) cheaper(o *Stats) bool {
 	mine, others := x.costs(o)
 	return mine <= others

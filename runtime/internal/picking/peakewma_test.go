@@ -71,13 +71,13 @@ func TestPeak_WhatCountsAsSlow(t *testing.T) {
 	}
 	p.end(time.Second, 2*time.Hour, status.Error(codes.Canceled, ""))
 	if got := loadFloat(&p.latency); got < float64(time.Second/2) {
-		t.Errorf("a long call that its caller gave up leaves the latency at %v", time.Duration(got))
+		t.Errorf("a long canceled call leaves the latency at %v", time.Duration(got))
 	}
 	failing := loadFloat(&p.failing)
 	p.end(time.Second, 3*time.Hour, status.Error(codes.Canceled, ""))
 	still := loadFloat(&p.failing)
 	if p.end(time.Second, 4*time.Hour, nil); failing == 0 || still != failing || loadFloat(&p.failing) >= failing {
-		t.Errorf("failing %v, then %v after a call that its caller gave up, %v after one that succeeds", failing, still, loadFloat(&p.failing))
+		t.Errorf("failing %v, then %v after a canceled call, %v after one that succeeds", failing, still, loadFloat(&p.failing))
 	}
 }
 
@@ -96,15 +96,15 @@ func TestPeak_Picks(t *testing.T) {
 	}
 	a.end(time.Millisecond, now, nil)
 	if n := picks(); n == 0 || n == 100 {
-		t.Errorf("one whose latency is not known is picked %d times of 100", 100-n)
+		t.Errorf("an endpoint of unknown latency is picked %d times of 100", 100-n)
 	}
 	set.members[0].calls.Store(3)
 	if n := picks(); n != 0 {
-		t.Errorf("%d of 100 picks are of the one with more calls under way", n)
+		t.Errorf("%d of 100 picks are the endpoint with more calls under way", n)
 	}
 	b.end(10*time.Millisecond, now, nil)
 	if n := picks(); n != 100 {
-		t.Errorf("%d of 100 picks are of the faster one", n)
+		t.Errorf("%d of 100 picks are the faster endpoint", n)
 	}
 	now += retryAfter + 1
 	a.picked.Store(int64(now))
@@ -112,11 +112,11 @@ func TestPeak_Picks(t *testing.T) {
 		t.Errorf("after a second without a call, the slow one is tried %d times, want 1", 100-n)
 	}
 	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
-		t.Error("one in ten calls is to try what was quiet, once")
+		t.Error("one in ten calls must test the unused endpoint, once")
 	}
 }
 
-// TestPeak_WhileAllStart has all endpoints be new, as after a deployment, and one of them fail, be slow, or not answer (P15).
+// TestPeak_WhileAllStart has only new endpoints, as after a deployment, and one fails, is slow, or does not answer (P15).
 func TestPeak_WhileAllStart(t *testing.T) {
 	for what, end := range map[string]func(x *Stats, now time.Duration){
 		"fails": func(x *Stats, now time.Duration) {

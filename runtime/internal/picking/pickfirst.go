@@ -6,8 +6,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// pickFirst gives all calls to the first endpoint that is ready, and goes on to while it is. The policy connects to the next
-// only when the ones before it have failed.
+// pickFirst sends all calls to the first ready endpoint, and stays with it while it is ready. The policy connects to the
+// next only when the previous ones have failed.
 type pickFirst struct{ shuffled bool }
 
 func (p pickFirst) Traits() Traits { return Traits{Single: true, Shuffles: p.shuffled} }

@@ -1,8 +1,8 @@
 // Package picking chooses one of the ready endpoints of a tier for a call.
 //
-//	picking.go      what a policy is
-//	policies.go     which ones there are
-//	roundrobin.go   ... each in a file of its name
+//	picking.go      the interface of a policy
+//	policies.go     the policy of a config
+//	roundrobin.go   ... each policy in a file of its name
 //	pickfirst.go
 //	leastrequest.go
 //	weighted.go
@@ -10,10 +10,10 @@
 //	ringhash.go
 //	ring.go         the rings of ring_hash
 //	set.go          the members of a tier that are ready, and their shares of the calls
-//	sequence.go     whose turn it is
+//	sequence.go     turns
 //	stats.go        statistics of the calls to an address
-//	latency.go      ... how long they take
-//	slowstart.go    ... and its share while it has just started
+//	latency.go      ... their latency
+//	slowstart.go    ... the share of a new address
 package picking
 
 import (
@@ -22,25 +22,25 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// Policy chooses one of the endpoints of a set for a call. It is immutable, and knows no lanes, groups or zones.
+// Policy chooses one of the endpoints of a set for a call. It is immutable, and independent of lanes, groups and zones.
 type Policy interface {
 	Traits() Traits
-	// Pick returns the index of a member that is not full, or why there is none. It allocates nothing.
+	// Pick returns the index of a member that is not full, or why it picks none. It does not allocate.
 	Pick(ctx context.Context, o *calloptions.Options, s *Set) int
 }
 
 // Why a policy picks no member.
 const (
-	Full = -1 // all are
-	Wait = -2 // the call is for one that connects
+	Full = -1 // all members are full
+	Wait = -2 // the call is for a connecting member
 )
 
-// Traits say what a policy needs from the rest of the policy.
+// Traits are a policy's requirements of the balancer.
 type Traits struct {
 	Weighs   bool // the endpoints' weights count
 	Counts   bool // calls under way are counted
-	Times    bool // it is measured how long calls take
+	Times    bool // the latency of calls is measured
 	Single   bool // one connection at a time serves, as in pick_first
-	Shuffles bool // the order of the endpoints is each process's own
-	Rings    bool // it matters which members are not ready
+	Shuffles bool // each process has its own order of the endpoints
+	Rings    bool // members that are not ready matter
 }

@@ -12,17 +12,17 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// maxRings is how many rings are kept. Beyond that, a ring is made for each call, so that lanes and groups do not
-// multiply in memory what one endpoint takes.
+// maxRings bounds the cached rings. Beyond that, the oldest is dropped and made again for a call, so that lanes and groups do
+// not multiply the memory of one endpoint.
 const maxRings = 64
 
-// Rings are the rings that are kept for the tiers of one plan.
+// Rings caches the rings of one plan's tiers.
 type Rings struct {
 	mu   sync.Mutex
 	kept []*ringOf // the oldest first
 }
 
-// add keeps a ring, in place of the oldest if there are too many.
+// add caches a ring, in place of the oldest if there are too many.
 func (r *Rings) add(at *ringOf, made []point) []point {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -36,16 +36,16 @@ func (r *Rings) add(at *ringOf, made []point) []point {
 	return made
 }
 
-// ringOf is the ring of a tier; nil: it is not made, or not kept.
+// ringOf is the ring of a tier; nil: not made, or not cached.
 type ringOf = atomic.Pointer[[]point]
 
-// point is where an arc of a ring ends. Calls with hashes up to its own, from the point before, are a member's.
+// point is the end of an arc of a ring. Its member gets calls with hashes up to its own, from the previous point.
 type point struct {
 	hash   uint64
 	member int32 // of the tier
 }
 
-// makeRing returns the ring of members with names and weights, sorted by hash. least and most are how many points it has.
+// makeRing returns the ring of members with names and weights, sorted by hash. least and most bound its number of points.
 func makeRing(names []string, weights []uint64, least, most uint64) []point {
 	sum, lightest := 0.0, math.MaxFloat64
 	for _, w := range weights {
@@ -64,7 +64,7 @@ func makeRing(names []string, weights []uint64, least, most uint64) []point {
 	for _, i := range order {
 		target += scale * (float64(weights[i]) / sum)
 		text = append(append(text[:0], names[i]...), '_')
-		for n, name := 0, len(text); n == 0 || float64(len(points)) < target; n++ { // each has one, where gRPC has none
+		for n, name := 0, len(text); n == 0 || float64(len(points)) < target; n++ { // each has at least one, unlike in gRPC
 			text = strconv.AppendInt(text[:name], int64(n), 10)
 			points = append(points, point{xxhash.Sum64(text), i})
 		}

@@ -32,7 +32,7 @@ func tierOf(rings *Rings, weights ...uint32) *Tier {
 	})
 }
 
-// TestRing_KeepsTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot tell apart, or add up (P21).
+// TestRing_KeepsTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot distinguish, or sum (P21).
 func TestRing_KeepsTheSharesOfAnyWeights(t *testing.T) {
 	for _, tt := range []struct {
 		weights []uint32
@@ -68,7 +68,7 @@ func TestRing_KeepsTheSharesOfAnyWeights(t *testing.T) {
 	}
 }
 
-// TestRing_IsBounded has calls of more tiers than rings are kept for.
+// TestRing_IsBounded makes calls to more tiers than rings are cached.
 func TestRing_IsBounded(t *testing.T) {
 	by, rings := newRingHash(&serviceconfig.RingHash{}), new(Rings)
 	tiers := make([]*Tier, 3*maxRings)
@@ -90,6 +90,6 @@ func TestRing_IsBounded(t *testing.T) {
 		}
 	}
 	if kept != maxRings || len(rings.kept) != maxRings {
-		t.Errorf("%d rings are kept, and %d are known", kept, len(rings.kept))
+		t.Errorf("%d rings are cached, and %d are listed", kept, len(rings.kept))
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// ringHash gives calls with the same hash to the same instance while that can take them, and to the next on the ring
+// ringHash sends calls with the same hash to the same instance while it can take them, and to the next on the ring
 // otherwise. Rings and hashes equal gRPC's ring_hash, so both send a call to the same instance: see
 // https://github.com/grpc/proposal/blob/master/A42-xds-ring-hash-lb-policy.md and A76.
 type ringHash struct {
@@ -26,7 +26,7 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 		header: c.RequestHashHeader,
 		least:  cmp.Or(c.MinRingSize, serviceconfig.DefaultMinRingSize), most: cmp.Or(c.MaxRingSize, serviceconfig.DefaultMaxRingSize),
 	}
-	// gRPC has this bound as well, unless a process lifts it.
+	// gRPC has the same bound, unless a process raises it.
 	r.most = min(r.most, serviceconfig.DefaultMaxRingSize)
 	r.least = min(r.least, r.most)
 	return r
@@ -34,8 +34,8 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 
 func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 
-// Pick picks by the ring. A call that is tied to an instance waits while that connects, so that all callers send it there; gRPC's own
-// waits until the attempt has ended.
+// Pick picks by the ring. A tied call waits while its instance connects, so that all callers send it there; in gRPC's ring_hash
+// it waits until the attempt has ended.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
 	hash, tied := r.hash(ctx, o)
@@ -58,7 +58,7 @@ func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int 
 	return Full
 }
 
-// hash returns the hash of a call, any where it is not tied.
+// hash returns the hash of a call, a random one if it is not tied.
 func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64, tied bool) {
 	if o.Affinity.Text != "" && r.header == serviceconfig.AffinityHeader {
 		return o.Affinity.HeaderHash, true
@@ -70,7 +70,7 @@ func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64
 	return rand.Uint64(), false
 }
 
-// ring returns the ring of the set's tier, ready or not: that some instance is not ready moves no calls but its own.
+// ring returns the ring of the set's tier, with members that are not ready: one of these moves only its own calls.
 func (s *Set) ring(r ringHash) []point {
 	if made := s.tier.ring.Load(); made != nil {
 		return *made

@@ -6,7 +6,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// roundRobin gives every instance its turn.
+// roundRobin picks the instances in turn.
 type roundRobin struct{}
 
 func (roundRobin) Traits() Traits { return Traits{} }

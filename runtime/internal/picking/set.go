@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Tier is endpoints between which nothing but the policy decides. It has what lasts longer than a set of them.
+// Tier is a set of endpoints among which only the policy chooses. It holds the state that outlives a Set of them.
 type Tier struct {
 	sequence Sequence
 	ring     ringOf
@@ -17,7 +17,7 @@ type Tier struct {
 	hashed   func() (names []string, weights []uint64)
 }
 
-// NewTier returns a tier. hashed returns what its ring is made of: a name and a weight for each endpoint, ready or not.
+// NewTier returns a tier. hashed returns the input of its ring: a name and a weight for each endpoint, ready or not.
 func NewTier(rings *Rings, hashed func() (names []string, weights []uint64)) *Tier {
 	t := &Tier{rings: rings, hashed: hashed}
 	t.sequence.Shuffle()
@@ -30,20 +30,20 @@ type Settings struct {
 	SlowStart *serviceconfig.SlowStart // nil: each has its full share at once
 }
 
-// Set is the members of a tier that are ready.
+// Set is the ready members of a tier.
 type Set struct {
 	Settings
-	First   int // of the members, where all calls go to one
+	First   int // index of the member that gets all calls, if one does
 	tier    *Tier
 	size    int // of the tier
 	members []*Stats
 	weights []uint64 // nil: all have the same
-	at      []int32  // for each endpoint of the tier, the index in members, or why it has none; nil: rings are not asked for
+	at      []int32  // for each endpoint of the tier, the index in members, or why it has none; nil: the policy has no ring
 
 	table atomic.Pointer[table]
 }
 
-// NewSet returns a set of a tier with size endpoints. The caller adds or leaves out each, in their order.
+// NewSet returns a set of a tier with size endpoints. The caller adds or leaves out each, in order.
 func (t *Tier) NewSet(size int, traits Traits, by Settings) *Set {
 	s := &Set{Settings: by, tier: t, size: size}
 	if traits.Rings {
@@ -52,7 +52,7 @@ func (t *Tier) NewSet(size int, traits Traits, by Settings) *Set {
 	return s
 }
 
-// Add adds an endpoint that is ready. Where weights do not count, weight is 0.
+// Add adds a ready endpoint. weight is 0 if weights do not count.
 func (s *Set) Add(x *Stats, weight uint64) {
 	if s.members == nil {
 		s.members = make([]*Stats, 0, s.size)
@@ -66,13 +66,13 @@ func (s *Set) Add(x *Stats, weight uint64) {
 	}
 }
 
-// What Set.at has for endpoints that are not ready.
+// Values in Set.at of endpoints that are not ready.
 const (
 	fails    = -1
 	connects = -2
 )
 
-// LeaveOut leaves out an endpoint, which may be about to be ready.
+// LeaveOut leaves out an endpoint that is not ready.
 func (s *Set) LeaveOut(connecting bool) {
 	switch {
 	case s.at == nil:
@@ -85,8 +85,8 @@ func (s *Set) LeaveOut(connecting bool) {
 
 // table holds the shares of a set's members at one time. It is immutable.
 type table struct {
-	until  time.Duration // when a share will have grown; 0: none grows
-	upTo   []uint64      // for each member, the sum of the weights up to its own, which is included
+	until  time.Duration // when the next share grows; 0: none grows
+	upTo   []uint64      // for each member, the sum of the weights up to and including its own
 	shares []float64     // of the members' weights, from 0 to 1; nil: all are 1
 }
 
@@ -98,7 +98,7 @@ func (s *Set) current() *table {
 	return s.currentAt(sinceEpoch())
 }
 
-// currentAt returns the table of a moment. When the next one is due, each caller who notices makes it.
+// currentAt returns the table of a moment. When the next one is due, each caller that notices makes it.
 func (s *Set) currentAt(now time.Duration) *table {
 	last := s.table.Load()
 	if last != nil && (last.until == 0 || now < last.until) {
@@ -129,7 +129,7 @@ func (s *Set) makeTable(now time.Duration) *table {
 	return t
 }
 
-// grown returns the members' shares at now, and when a share will have grown; nil and 0 if all are full.
+// grown returns the members' shares at now, and when the next share grows; nil and 0 if all are full.
 func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
 	all := make([]float64, len(s.members))
 	for i, x := range s.members {
@@ -144,7 +144,7 @@ func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
 // grows reports whether the share of a member still grows.
 func (t *table) grows(i int) bool { return t != nil && t.shares != nil && t.shares[i] < 1 }
 
-// find returns the member in whose share of the calls n lies.
+// find returns the member whose share of the calls contains n.
 func (t *table) find(n uint64) int {
 	at, _ := bits.Mul64(n, t.upTo[len(t.upTo)-1])
 	low, high := 0, len(t.upTo)-1
@@ -158,11 +158,11 @@ func (t *table) find(n uint64) int {
 	return low
 }
 
-// full reports whether a member may have no more calls.
+// full reports whether a member has reached its bound.
 func (s *Set) full(i int) bool { return s.Most > 0 && s.members[i].UnderWay() >= s.Most }
 
-// free returns a member that is not full: i if possible, else one by its share of the calls, which t has unless all are
-// alike, else any. It returns Full if all are.
+// free returns a member that is not full: i if possible, else one by the shares in t, else any; t is nil if all shares
+// are equal. It returns Full if all are full.
 func (s *Set) free(t *table, i int) int {
 	if !s.full(i) {
 		return i

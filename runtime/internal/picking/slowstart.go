@@ -8,22 +8,22 @@ import (
 )
 
 const (
-	// steps is in how many steps a share grows. In a short window there are fewer, for a step takes minStep at least.
+	// steps is the number of steps in which a share grows. A short window has fewer: a step takes at least minStep.
 	steps   = 100
 	minStep = 50 * time.Millisecond
-	// shareUnits is the full share, in the unit in which weights are scaled by shares.
+	// shareUnits is the full share, in the unit for scaling weights.
 	shareUnits = 10_000
 )
 
 // start is the slow start of an address. It is immutable.
 type start struct {
-	says  string        // when its server started, as its entry says
-	known bool          // says is a time, so since and ran are meant
-	since time.Duration // when it was first seen ready after that start, since epoch
+	says  string        // the start time of its server, as in its entry
+	known bool          // says is a valid time, so since and ran are set
+	since time.Duration // when it was first ready after that start, since epoch
 	ran   time.Duration // how long its server had run by then, if the clocks agree
 }
 
-// share returns the part of its weight that an address has at now, at most 1, and whether that still grows.
+// share returns the share of an address at now, at most 1, and whether it still grows.
 func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
 	if s == nil || of == nil {
 		return 1, false
@@ -36,7 +36,7 @@ func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share flo
 	return from + (1-from)*max(0, float64(age))/float64(window), true
 }
 
-// stepOf returns how long shares stay as they are.
+// stepOf returns the duration of a step.
 func stepOf(of *serviceconfig.SlowStart) time.Duration {
 	return max(minStep, time.Duration(of.Window)/steps)
 }

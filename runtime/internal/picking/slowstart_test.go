@@ -67,7 +67,7 @@ func TestSlowStart_BeginsWithTheServer(t *testing.T) {
 	}
 }
 
-// starts has a member be ready just after its server has started.
+// starts makes a member ready just after the start of its server.
 func (s *Set) starts(i int, now time.Duration) {
 	s.members[i].Ready(&endpoint.Endpoint{Metadata: startedAt(epoch.Add(now))}, epoch.Add(now))
 }
@@ -77,7 +77,7 @@ func (s *Set) next(by Policy, now time.Duration) int {
 	if _, ok := by.(peakEwma); ok {
 		return s.cheapest(now)
 	}
-	s.currentAt(now) // which is long from now
+	s.currentAt(now) // far in the future
 	return by.Pick(context.Background(), &calloptions.Options{}, s)
 }
 
@@ -96,11 +96,11 @@ func TestSlowStart_IsAStraightLine(t *testing.T) {
 		s := setOf(tt.by, window(10*time.Second, 10), tt.weights...)
 		s.starts(3, now)
 		if shares := s.makeTable(now + 5*time.Second).shares; math.Abs(shares[3]-0.55) > 1e-9 {
-			t.Errorf("shares %v where nobody picked before, want 0.55 of the last", shares)
+			t.Errorf("shares %v without an earlier pick, want 0.55 of the last", shares)
 		}
 		for second := range 12 {
 			picks := make([]int, 4)
-			const rounds = 4000 // so many that chance changes less than is allowed
+			const rounds = 4000 // so many that chance stays within the tolerance
 			for range rounds {
 				var under [10]int
 				for i := range under {

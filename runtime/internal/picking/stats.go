@@ -13,12 +13,12 @@ import (
 
 // Stats are statistics of the calls to an address. They outlast gRPC's idleness. The zero value has no calls.
 type Stats struct {
-	calls atomic.Int64 // under way, of those that were counted
+	calls atomic.Int64 // counted calls under way
 	peak  peak
 	start atomic.Pointer[start] // nil: it has the full share
 }
 
-// Memory has the Stats of addresses, whoever calls them. The zero value remembers nothing.
+// Memory has the Stats of addresses, shared by all callers. The zero value is empty.
 type Memory struct {
 	mu sync.Mutex
 	of map[string]*Stats
@@ -39,29 +39,29 @@ func (m *Memory) Of(addr string) *Stats {
 	return x
 }
 
-// Len returns of how many addresses it has the Stats.
+// Len returns the number of addresses.
 func (m *Memory) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.of)
 }
 
-// Keep forgets the addresses that are not used, save those at which calls are under way.
+// Keep drops unused addresses without calls under way.
 func (m *Memory) Keep(used func(addr string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	maps.DeleteFunc(m.of, func(addr string, x *Stats) bool { return !used(addr) && x.UnderWay() == 0 })
 }
 
-// epoch is the zero of the clock that picks go by.
+// epoch is the zero of the clock of picks.
 var epoch = time.Now()
 
 func sinceEpoch() time.Duration { return time.Since(epoch) }
 
-// UnderWay returns how many calls are under way, of those that were counted.
+// UnderWay returns the number of counted calls under way.
 func (x *Stats) UnderWay() int64 { return x.calls.Load() }
 
-// Begin counts a call unless there are as many as may be; 0: any number.
+// Begin counts a call, and reports false if most are under way; 0: no bound.
 func (x *Stats) Begin(most int64) bool {
 	if most == 0 {
 		x.calls.Add(1)
@@ -78,8 +78,8 @@ func (x *Stats) Begin(most int64) bool {
 	}
 }
 
-// record is a call that is counted, and may be timed. gRPC calls done once, when the call ends. Records
-// are pooled together with these functions, so that a pick allocates nothing.
+// record is a counted call, which may be timed. gRPC calls done once, when the call ends. Records
+// are pooled together with done, so that a pick does not allocate.
 type record struct {
 	stats *Stats
 	timed bool
@@ -97,7 +97,7 @@ func init() {
 	}
 }
 
-// End returns the function for the end of a call that has begun. One that is timed was picked just now.
+// End returns the function for the end of a begun call. A timed call must have been picked just now.
 func (x *Stats) End(timed bool) func(balancer.DoneInfo) {
 	r := records.Get().(*record)
 	r.stats, r.timed = x, timed
@@ -113,13 +113,13 @@ func (r *record) end(info balancer.DoneInfo) {
 	records.Put(r)
 	x.calls.Add(-1)
 	if !timed || info.Err == nil && !info.BytesReceived {
-		return // or the connection was lost, and gRPC picks again
+		return // not timed, or the connection was lost, and gRPC picks again
 	}
 	now := sinceEpoch()
 	x.peak.end(now-began, now, info.Err)
 }
 
-// Ready notes that an address with the entry e is ready at now. If the entry names another time than before, the server has
+// Ready records that an address with the entry e is ready at now. If the start time in the entry has changed, the server has
 // restarted.
 func (x *Stats) Ready(e *endpoint.Endpoint, now time.Time) {
 	if e == nil {

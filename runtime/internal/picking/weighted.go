@@ -6,7 +6,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// weighted shares the calls out by the endpoints' weights.
+// weighted divides the calls by the endpoints' weights.
 type weighted struct{}
 
 func (weighted) Traits() Traits { return Traits{Weighs: true} }

@@ -8,11 +8,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
-// claims holds the entries that the process has registered, and which lease session each belongs on. A new one takes a step over
-// the service keys, and none over the entries.
+// claims holds the process's registered entries, and the lease session of each. Adding one visits the service keys, but not
+// the entries.
 type claims struct {
 	names   map[string]*claim   // by [Entry.names]
-	leased  map[leaseKey]*claim // those on shared sessions whose etcd key is the lease id
+	leased  map[leaseKey]*claim // claims on shared sessions whose etcd key is the lease id
 	tallies map[string]tally    // by service key; none is zero
 	listens map[string]int      // the number of entries at the environment's address, by the address of the listener
 }
@@ -20,7 +20,7 @@ type claims struct {
 // claim is one registered entry.
 type claim struct {
 	entry     Entry
-	dedicated bool // it has a session of its own
+	dedicated bool // it has its own session
 }
 
 // sessionKey identifies a lease session. Claims of one TTL share one.
@@ -51,7 +51,7 @@ func newClaims() claims {
 	}
 }
 
-// add claims the names of an entry. It is an error if readers could take them for another entry's.
+// add claims the names of an entry. It is an error if readers could mistake them for another entry's.
 func (c *claims) add(e Entry) (*claim, error) {
 	if err := c.overlapping(e); err != nil {
 		return nil, err
@@ -78,8 +78,8 @@ func (c *claims) add(e Entry) (*claim, error) {
 	return added, nil
 }
 
-// place puts a claim on the session that it belongs on: the one for its TTL, or one of its own where two entries
-// would have the lease as their key.
+// place puts a claim on its session: the shared one for its TTL, or its own if two entries would have the
+// lease as their key.
 func (c *claims) place(added *claim) {
 	at := leaseKey{added.entry.TTL, added.entry.Key}
 	switch {
@@ -91,7 +91,7 @@ func (c *claims) place(added *claim) {
 	}
 }
 
-// remove gives up a claim.
+// remove removes a claim.
 func (c *claims) remove(gone *claim) {
 	for _, name := range gone.entry.names() {
 		delete(c.names, name)
@@ -116,7 +116,7 @@ func (c *claims) count(e Entry, by int) {
 	}
 }
 
-// overlapping returns an error if readers could take an entry for another key's, or another key's for one of this key.
+// overlapping returns an error if readers could mistake an entry for one of another key, or the reverse.
 func (c *claims) overlapping(e Entry) (err error) {
 	other, first := Entry{}, ""
 	for key, t := range c.tallies {

@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// at returns the entry of an instance with a TTL of so many seconds.
+// at returns the entry of an instance with a TTL in seconds.
 func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Entry {
 	if len(layouts) == 0 {
 		layouts = []endpoint.Layout{endpoint.EndpointJSON}
@@ -20,15 +20,15 @@ func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Ent
 	}
 }
 
-// listens returns the entry of a server that listens on an address, and is announced at the environment's.
+// listens returns the entry of a server that listens on an address, and announces the environment's.
 func listens(key, listen string) Entry {
 	e := at(key, "i", "h:1", 15)
 	e.listen = listen
 	return e
 }
 
-// A rule adds an entry, and says whether its session is shared with those of its TTL, or the error; or it removes the entry of
-// an earlier rule (G29).
+// A rule adds an entry, and has its session, shared or dedicated, or the error; or it removes the entry of an
+// earlier rule (G29).
 func TestClaims(t *testing.T) {
 	const gone = "gone"
 	plain, suffix, goZero, kitex := endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex

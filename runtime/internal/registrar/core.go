@@ -10,10 +10,10 @@ import (
 type phase int
 
 const (
-	idle      phase = iota // takes services
-	announced              // its entries are in etcd, or are being put there
+	idle      phase = iota // accepts services
+	announced              // its entries are in etcd, or are being written
 	withdrawn              // serves without entries
-	draining               // ends: first its entries leave, then its calls
+	draining               // first its entries end, then its calls
 	stopped                // has ended
 )
 
@@ -21,7 +21,7 @@ func (p phase) String() string {
 	return [...]string{"idle", "announced", "withdrawn", "draining", "stopped"}[p]
 }
 
-// event is what happens to a server.
+// event is an event of a server.
 type event int
 
 const (
@@ -42,7 +42,7 @@ type change struct {
 	on   event
 }
 
-// transitions are all changes of phase. Elsewhere announce and serve are errors, and other events change nothing.
+// transitions are all changes of phase. In other phases, announce and serve are errors, and other events change nothing.
 var transitions = map[change]phase{
 	{idle, announce}:      announced,
 	{idle, serve}:         announced,
@@ -60,10 +60,10 @@ type core struct {
 	faults  []error // of methods that cannot return them
 }
 
-// takes reports whether services can be published, for the next announcement.
+// takes reports whether services can be published for the next announcement.
 func (c *core) takes() bool { return c.phase == idle || c.phase == withdrawn }
 
-// publish adds an entry to announce. Services of one key are one entry.
+// publish adds an entry to announce. Services of one key share an entry.
 func (c *core) publish(e Entry, d Details) error {
 	name := e.Services[0]
 	if !c.takes() {

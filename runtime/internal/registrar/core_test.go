@@ -22,7 +22,7 @@ func published(t *testing.T, service, key string, layouts ...endpoint.Layout) En
 	return e
 }
 
-// A server is announced once at a time, and not after its end (G24).
+// A server has one announcement at a time, and none after its end (G24).
 func TestBeginRefuses(t *testing.T) {
 	for _, row := range []struct {
 		before []event

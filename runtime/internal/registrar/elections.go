@@ -13,13 +13,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// Elections says how candidates for a service key are found in etcd.
+// Elections returns where candidates for a service key are in etcd, and how to follow them.
 type Elections struct {
 	Prefix     func(key string) string                                                         // of the candidates' etcd keys
 	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as an instance sees them
 }
 
-// newElection makes the election of an entry that stands for one, nil for another.
+// newElection makes the election of an entry, nil if the entry has none.
 func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	if !e.Elects {
 		return nil, nil
@@ -35,15 +35,15 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// updateStanding makes the instance stand for election while its entry is in etcd: so long as a full etcd keeps an entry that is
-// paused, its candidate stays, too, for it could not come back either. It must be called with mu held.
+// updateStanding makes the instance a candidate while its entry is in etcd: while a full etcd keeps a paused entry, its candidate
+// stays, too, because it could not come back either. It must be called with mu held.
 func (reg *Registration) updateStanding() {
 	if reg.election != nil {
 		reg.election.Stand(reg.handle.Status().State == lease.Registered)
 	}
 }
 
-// electable returns an error if readers of the layouts of an entry that stands for election see different instance ids.
+// electable returns an error if readers of an entry's layouts see different instance ids, which an election needs.
 func (e Entry) electable() error {
 	if !e.Elects || e.Endpoint.Instance == "" {
 		return nil
@@ -57,8 +57,8 @@ func (e Entry) electable() error {
 	return nil
 }
 
-// Elections returns the elections in which instances of a service key stand. changed is closed when there may be others, or
-// others lead.
+// Elections returns the elections of the instances of a service key. changed is closed when these or their leaders may have
+// changed.
 func (r *Registrar) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,15 +79,15 @@ func (r *Registrar) notifyElections() {
 	r.electionsChanged = make(chan struct{})
 }
 
-// termChanged tells those who wait that an instance begins to lead, or ends.
+// termChanged wakes waiters when an instance begins or ends to lead.
 func (r *Registrar) termChanged() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.notifyElections()
 }
 
-// FinishLeading refuses new calls for the leader in all elections of the group at once, and waits until the unary ones under way have
-// finished. It returns an error if ctx ends before.
+// FinishLeading refuses new leader calls in all elections of the group at once, and waits until the unary ones under way have
+// finished. It returns an error if ctx ends first.
 func (g *Group) FinishLeading(ctx context.Context) error {
 	g.mu.Lock()
 	registrations := slices.Clone(g.registrations)

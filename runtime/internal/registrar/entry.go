@@ -20,17 +20,17 @@ import (
 type Entry struct {
 	Key      string
 	Layouts  []endpoint.Layout
-	TTL      time.Duration // of the lease; 0: on none
+	TTL      time.Duration // of the lease; 0: without a lease
 	Endpoint endpoint.Endpoint
-	Services []string // the full names of the services at the endpoint, if they are known
-	Checked  []string // the names for which clients with health checks ask there
-	Elects   bool     // the instance stands for election among the instances of the key
+	Services []string // the full names of the services at the endpoint, if known
+	Checked  []string // the names that clients with health checks check there
+	Elects   bool     // the instance takes part in the election of the key
 
-	listen string // the address of the listener, if the environment gives the address; "": it does not
+	listen string // the address of the listener if Endpoint.Addr is from the environment, "" otherwise
 	health any    // the health service that its server follows; nil: none
 }
 
-// Details change an endpoint. Fields that are set replace the endpoint's, and metadata is added to its own.
+// Details change an endpoint. Set fields replace the endpoint's, and metadata is added to its own.
 type Details struct {
 	Instance, Version, Zone *string
 	Weight                  *uint32
@@ -85,7 +85,7 @@ func NewEntry(key string, layouts []endpoint.Layout, ttl time.Duration, ep endpo
 	return Entry{Key: key, Layouts: layouts, TTL: ttl, Endpoint: ep, Services: services}, nil
 }
 
-// Unleased returns an entry that hangs on no lease, and so stays until it is removed.
+// Unleased returns an entry without a lease, which stays until it is removed.
 func Unleased(key string, layouts []endpoint.Layout, ep endpoint.Endpoint, d Details) (Entry, error) {
 	e, err := NewEntry(key, layouts, time.Second, ep, d)
 	if i := slices.IndexFunc(e.Layouts, endpoint.Layout.LeaseInKey); err == nil && i >= 0 {
@@ -115,8 +115,8 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address and, where there is room, the names of the methods of each service there, which
-// callers use in a rollout that adds a method, and the time at which its server started.
+// at returns the entry with an address and, if they fit, the names of each service's methods, which
+// callers use in a rollout that adds a method, and the start time of its server.
 func (e Entry) at(addr string, started time.Time, methods map[string][]string) Entry {
 	e.Endpoint.Addr = addr
 	if text := methodsText(e.Services, methods); text != "" {
@@ -125,8 +125,8 @@ func (e Entry) at(addr string, started time.Time, methods map[string][]string) E
 	return e.ifFits(e.Endpoint.WithStarted(started))
 }
 
-// ifFits returns the entry with an endpoint to which the runtime has added metadata, or the entry unchanged if the user's
-// metadata and the mark of leaving would not fit beside it.
+// ifFits returns the entry with an endpoint to which the runtime has added metadata, or the entry unchanged if the endpoint
+// would leave no room for the mark of leaving.
 func (e Entry) ifFits(says endpoint.Endpoint) Entry {
 	with := e
 	with.Endpoint = says
@@ -139,7 +139,7 @@ func (e Entry) ifFits(says endpoint.Endpoint) Entry {
 	return with
 }
 
-// methodsText returns the methods as metadata, "" if they are too long or none is known.
+// methodsText returns the methods as metadata, "" if they are too long or unknown.
 func methodsText(services []string, methods map[string][]string) string {
 	var parts []string
 	for _, service := range slices.Sorted(slices.Values(services)) {
@@ -162,7 +162,7 @@ func (e Entry) complete() Entry {
 	return e
 }
 
-// warning returns why a framework's own reader may fail on the entry, "" if none does.
+// warning returns why a framework's own reader may fail on the entry, "" if all can read it.
 func (e Entry) warning() string {
 	for _, own := range e.Layouts {
 		for _, other := range e.Layouts {
@@ -174,7 +174,7 @@ func (e Entry) warning() string {
 	return ""
 }
 
-// items returns the etcd keys and values of a complete entry, one a layout.
+// items returns the etcd keys and values of a complete entry, one for each layout.
 func (e Entry) items(namespace string) ([]lease.Item, error) {
 	if err := advertise.Check(e.Endpoint.Addr); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 				return nil, fmt.Errorf("layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
 					other, layout, e.Endpoint.Instance)
 			}
-			if layout == endpoint.GoFrame || other == endpoint.GoFrame { // over another key than that, its callers panic
+			if layout == endpoint.GoFrame || other == endpoint.GoFrame { // another key makes GoFrame's callers panic
 				return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out", other, layout, key)
 			}
 			return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out, or set another instance id", other, layout, key)
@@ -212,7 +212,7 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 }
 
 // leaving returns the value that marks the entry as leaving. It is "" if the mark does not fit: in a
-// layout without metadata, or in a value of the greatest length.
+// layout without metadata, or in a value of maximum length.
 func (e Entry) leaving(layout endpoint.Layout) string {
 	if !layout.Metadata() {
 		return ""
@@ -224,7 +224,7 @@ func (e Entry) leaving(layout endpoint.Layout) string {
 	return string(value)
 }
 
-// update returns the entry with other details, under the same etcd keys.
+// update returns the entry with new details, under the same etcd keys.
 func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 	if layouts != nil && !slices.Equal(layouts, e.Layouts) {
 		return e, errors.New("WithLayouts: an update cannot change the layouts")
@@ -234,14 +234,14 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 		return e, err
 	}
 	if ep.Instance != e.Endpoint.Instance {
-		return e, fmt.Errorf("an update cannot change the instance id %q to %q: close the registration and register anew", e.Endpoint.Instance, ep.Instance)
+		return e, fmt.Errorf("an update cannot change the instance id %q to %q: close the registration and register again", e.Endpoint.Instance, ep.Instance)
 	}
 	e.Endpoint = ep
 	return e, nil
 }
 
-// names returns what no other entry of the process may have, by layout: the etcd key without the namespace, or else what a key
-// that holds a lease id leads to.
+// names returns the unique names of the entry in the process, by layout: the etcd key without the namespace or, if the key
+// contains a lease id, service key, layout and address.
 func (e Entry) names() []string {
 	names := make([]string, len(e.Layouts))
 	for i, layout := range e.Layouts {
@@ -258,7 +258,7 @@ func (e Entry) leaseInKey() bool {
 	return slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey)
 }
 
-// overlap returns an error if readers could take the entries of one service key for the other's.
+// overlap returns an error if readers could mistake the entries of one service key for the other's.
 func overlap(outer, inner *Entry) error {
 	if len(outer.Key) > len(inner.Key) {
 		outer, inner = inner, outer

@@ -49,7 +49,7 @@ func TestUnleased(t *testing.T) {
 		}
 	}
 	if _, err := Unleased("", nil, ep, Details{}); err == nil {
-		t.Error("an empty key is taken")
+		t.Error("an empty key is accepted")
 	}
 }
 
@@ -72,7 +72,7 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// An entry carries its mark of leaving wherever its layout has room for one (K3).
+// An entry has a mark of leaving if its layout has room for one (K3).
 func TestItems(t *testing.T) {
 	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
 	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
@@ -106,7 +106,7 @@ func TestItemsAreRefused(t *testing.T) {
 		"would write one key":          at("a", "i", "h:1", 15, endpoint.EndpointJSON, endpoint.Plain),
 		"on the lease 1":               at("a", "1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoZero),
 		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.Kitex),
-		// Another instance id would have GoFrame's own callers panic.
+		// Another instance id would make GoFrame's own callers panic.
 		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoFrame),
 	} {
 		if _, err := e.items(""); err == nil || !strings.Contains(err.Error(), want) {
@@ -132,7 +132,7 @@ func TestAtAnAddress(t *testing.T) {
 	}
 	methods["a.A"] = []string{strings.Repeat("x", endpoint.MaxMethods)}
 	if got := e.at("h:1", started, methods).Endpoint.Metadata; len(got) != 1 {
-		t.Errorf("methods that are too long are told")
+		t.Errorf("methods that are too long are in the metadata")
 	}
 	named := at("a", "i", "h:1", 15)
 	if named.complete().Endpoint.Instance != "i" {
@@ -140,8 +140,8 @@ func TestAtAnAddress(t *testing.T) {
 	}
 }
 
-// What a registration takes, a server takes: what the runtime adds is left out where there is no room for it beside the mark of
-// leaving. What is too much for both says which piece is (G34).
+// Registrations and servers accept the same metadata: metadata of the runtime is left out if it would leave no room for the mark
+// of leaving. An error names the piece of metadata that is too large (G34).
 func TestOneRuleForMetadata(t *testing.T) {
 	methods := map[string][]string{"a.A": {strings.Repeat("Say", 100)}}
 	pieces := func(n int) map[string]string {
@@ -159,7 +159,7 @@ func TestOneRuleForMetadata(t *testing.T) {
 		what     string
 		metadata map[string]string
 		err      string
-		started  bool // there is room for the time of the start
+		started  bool // the start time fits
 		marked   bool // and for the mark
 	}{
 		{"room for both", pieces(endpoint.MaxMetadata - 3), "", true, true},

@@ -27,9 +27,9 @@ type Group struct {
 
 	mu            sync.Mutex
 	core          core
-	run           *Run            // the last one; nil if there was none
+	run           *Run            // the last one; nil: none yet
 	registrations []*Registration // of the last run
-	earlier       []*Registration // of the runs before, until they are out of etcd
+	earlier       []*Registration // of earlier runs, until they are out of etcd
 
 	reporting sync.Mutex // serialises the calls of Report
 }
@@ -37,15 +37,15 @@ type Group struct {
 // NewGroup returns a group without entries.
 func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
 
-// Publish adds an entry to be announced with the others. d has the details that the entry was made with.
+// Publish adds an entry to announce with the others. d has the details from which the entry was made.
 func (g *Group) Publish(e Entry, d Details) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.core.publish(e, d)
 }
 
-// Fault handles an error of a method that cannot return it: the next Announce or Begin returns it, or it is logged if the
-// group is announced already.
+// Fault records an error of a method that cannot return it: the next Announce or Begin returns it. If the group is
+// already announced, the error is logged.
 func (g *Group) Fault(err error) {
 	g.mu.Lock()
 	takes := g.core.takes()
@@ -75,7 +75,7 @@ func (g *Group) Idle() bool {
 	return g.core.phase == idle
 }
 
-// Checked returns the names for which clients with health checks ask.
+// Checked returns the names that clients with health checks check.
 func (g *Group) Checked() (names []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,7 +85,7 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Unshared returns the published services whose health at server no other announced group of the registrar follows.
+// Unshared returns the published services that no other announced group follows at the same health server.
 func (g *Group) Unshared(server healthpb.HealthServer) []string {
 	g.mu.Lock()
 	services, own := g.core.services(), g.registrations
@@ -100,7 +100,7 @@ func (g *Group) Unshared(server healthpb.HealthServer) []string {
 	return services
 }
 
-// checkedBy reports whether the entry is paused while its services are not healthy at server.
+// checkedBy reports whether the entry is paused while its services are unhealthy at server.
 func (e Entry) checkedBy(server healthpb.HealthServer) bool {
 	return reflect.ValueOf(server).Comparable() && e.health == server
 }
@@ -112,9 +112,9 @@ func (g *Group) Status() []lease.Status {
 	return statuses(g.registrations)
 }
 
-// Elections is Registrar.Elections for the entries of the group. It returns an error if the group can announce nothing.
+// Elections is Registrar.Elections for the entries of the group. It returns an error if the group cannot be announced.
 func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
-	if err := g.Faults(); err != nil && g.Idle() { // later ones end no election that is under way
+	if err := g.Faults(); err != nil && g.Idle() { // later faults do not end elections under way
 		return nil, nil, err
 	}
 	if _, changed, err = g.registrar.Elections(key); err != nil {
@@ -133,8 +133,8 @@ func (g *Group) Elections(key string) (all []*election.Election, changed <-chan 
 	return all, changed, nil
 }
 
-// Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it takes them out
-// again, in the background if ctx has ended.
+// Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it removes
+// them, in the background if ctx has ended.
 func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	run, err := g.begin(announce)
 	if err != nil {
@@ -150,7 +150,7 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	return errors.Join(err, closeAll(ctx, left))
 }
 
-// Begin begins the announcement of a server that is about to serve. [Run.Announce] goes on with it.
+// Begin begins the announcement of a server that is about to serve. [Run.Announce] continues it.
 func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
 
 func (g *Group) begin(on event) (*Run, error) {
@@ -171,8 +171,8 @@ func (g *Group) begin(on event) (*Run, error) {
 	return g.run, nil
 }
 
-// Withdraw takes the entries out of etcd, and returns when they are out. When ctx ends or 5 s have passed
-// before, the error names the entries that may be left. The group can be announced again, unless its server is ending.
+// Withdraw takes the entries out of etcd, and returns when they are out. If ctx ends or 5 s pass
+// first, the error names the entries that may be left. The group can be announced again, unless its server is ending.
 func (g *Group) Withdraw(ctx context.Context) error {
 	if err := closeAll(ctx, g.step(nil, withdraw, errWithdrawn)); err != nil {
 		return err
@@ -185,7 +185,7 @@ func (g *Group) Withdraw(ctx context.Context) error {
 	return nil
 }
 
-// End begins the end of a server that serves. The health of its entries does not matter any more. Call
+// End begins the end of a serving server. From then on the health of its entries is ignored. Call
 // Withdraw next, and Ended when the server has stopped.
 func (g *Group) End() { g.step(nil, end, errEnding) }
 
@@ -197,8 +197,8 @@ func (g *Group) Ended() {
 	g.registrar.notifyElections()
 }
 
-// step applies an event to the group, or to run if it is current. On withdraw it drops the entries and returns those that may still
-// be in etcd. why becomes the cause of the run's end.
+// step applies an event to the group, or to run if it is current. On withdraw it drops the entries and returns the ones that may
+// still be in etcd. why becomes the cause of the run's end.
 func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 	g.mu.Lock()
 	if run != nil && run.life.Err() != nil || g.run == nil {
@@ -206,10 +206,10 @@ func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 		return nil
 	}
 	g.core.step(on)
-	g.run.end(why) // first, so that callers that wait return why
+	g.run.end(why) // first, so that waiting callers return why
 	if on == withdraw {
 		for _, registration := range g.registrations {
-			registration.Drop() // all at once, not one after the other
+			registration.Drop() // all at once, not one by one
 		}
 		left = slices.Concat(g.earlier, g.registrations)
 	}
@@ -235,7 +235,7 @@ func (g *Group) report() {
 	}
 }
 
-// closeAll returns when registrations that were dropped are out of etcd.
+// closeAll waits until dropped registrations are out of etcd.
 func closeAll(ctx context.Context, registrations []*Registration) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
 	defer cancel()

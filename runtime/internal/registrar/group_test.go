@@ -23,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// offline returns a registrar whose etcd is nowhere, and which ends with the test.
+// offline returns a registrar whose etcd cannot be reached, and which ends with the test.
 func offline(t *testing.T) *Registrar {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
@@ -52,7 +52,7 @@ func group(t *testing.T, r *Registrar) *Group {
 
 var here = Announcement{Listen: "127.0.0.1:80"}
 
-// within returns a context for what is to end long before.
+// within returns a context with a generous timeout.
 func within(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -70,13 +70,13 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	_ = g.Withdraw(ctx) // whether nothing has reached etcd is for lease to say
+	_ = g.Withdraw(ctx) // package lease tests whether anything is left in etcd
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
 		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
 	}
 }
 
-// A host without a network yet is asked for its address again (G7).
+// Announce retries to find the address of a host without a network (G7).
 func TestTheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group(t, New(Config{Logger: slog.New(slog.DiscardHandler)}))
@@ -98,7 +98,7 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 	})
 }
 
-// What an earlier Withdraw could not wait for, the next one does (G24).
+// A Withdraw waits for entries that an earlier one has left (G24).
 func TestWithdrawWaitsForWhatIsLeft(t *testing.T) {
 	g := group(t, offline(t))
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
@@ -109,12 +109,12 @@ func TestWithdrawWaitsForWhatIsLeft(t *testing.T) {
 		if _, err := run.start(within(t), Announcement{Listen: listen}); err != nil {
 			t.Fatal(err)
 		}
-		// As if etcd had not answered since: whatever is asked of it waits.
+		// As if etcd had not answered since: all calls wait.
 		g.registrations[0].drop.Do(func() {})
 		g.step(run, withdraw, errWithdrawn)
 	}
 	if n := len(g.earlier); n != 1 {
-		t.Fatalf("%d entries of an earlier announcement are waited for, want 1", n)
+		t.Fatalf("Withdraw waits for %d entries of an earlier announcement, want 1", n)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
@@ -123,7 +123,7 @@ func TestWithdrawWaitsForWhatIsLeft(t *testing.T) {
 	}
 }
 
-// A Withdraw says that the server was announced again while it waited (G24).
+// Withdraw returns an error if the server is announced again while it waits (G24).
 func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	g := group(t, offline(t))
 	first, err := g.Begin()
@@ -147,7 +147,7 @@ func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	}
 }
 
-// dropped returns the handle of an entry that is gone.
+// dropped returns the handle of a dropped entry.
 func dropped(t *testing.T, r *Registrar) *lease.Handle {
 	t.Helper()
 	session := lease.New(r.config.Client, lease.Options{TTL: time.Second, Logger: r.config.Logger})
@@ -161,7 +161,7 @@ func dropped(t *testing.T, r *Registrar) *lease.Handle {
 	return handle
 }
 
-// A session of an entry's own is closed behind a Register that fails, and Close waits for that (G25).
+// A dedicated session is closed in the background after a failed Register, and Close waits for that (G25).
 func TestADedicatedSessionIsClosed(t *testing.T) {
 	r := offline(t)
 	e := at("b", "i", "h:1", 15, endpoint.GoZero)
@@ -180,7 +180,7 @@ func TestADedicatedSessionIsClosed(t *testing.T) {
 	}
 }
 
-// A server that serves when the registrar closes serves on; an Announce ends.
+// Closing the registrar ends an Announce, but not a serving server.
 func TestCloseEndsAnnouncements(t *testing.T) {
 	r := offline(t)
 	g, serving := group(t, r), r.NewGroup()
@@ -217,7 +217,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	}
 }
 
-// What an earlier announcement hears, or fails at, changes nothing of the present one (G24).
+// Events and failures of an earlier announcement do not change the present one (G24).
 func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 	g := group(t, offline(t))
 	var runs []*Run
@@ -241,8 +241,8 @@ func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 	}
 }
 
-// An entry is paused while its service is not healthy, whether that is known before it is registered or turns out later. Once
-// the server ends its health does not count (G11).
+// An entry is paused while its service is unhealthy, before its registration and after it. Once the server ends, its health is
+// ignored (G11).
 func TestWhatIsNotHealthyIsPaused(t *testing.T) {
 	g := group(t, offline(t))
 	run, err := g.Begin()
@@ -267,7 +267,7 @@ func TestWhatIsNotHealthyIsPaused(t *testing.T) {
 	}
 }
 
-// A second entry that cannot be registered takes the first one along.
+// If the second entry cannot be registered, the first one is removed.
 func TestAnnounceAllOrNothing(t *testing.T) {
 	r := offline(t)
 	if _, err := r.start(at("b", "127.0.0.1:80", "h:1", 20), false); err != nil {
@@ -309,7 +309,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// Whatever is called in whatever order: nothing hangs, and nothing is left registered (G24).
+// Calls in any order: none hangs, and no entry is left registered (G24).
 func TestCallsInAnyOrder(t *testing.T) {
 	for range 50 {
 		r := offline(t)
@@ -345,7 +345,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 	}
 }
 
-// What comes too late for an announcement is logged, and no reason against the next; so is an announcement of nothing.
+// A late Publish is logged and does not prevent the next announcement; an announcement without entries is logged, too.
 func TestWhatIsNotAnnouncedIsLogged(t *testing.T) {
 	var logs bytes.Buffer
 	var g *Group
@@ -371,7 +371,7 @@ func TestWhatIsNotAnnouncedIsLogged(t *testing.T) {
 	}
 }
 
-// lockFree is where a log goes whose handler asks for the status.
+// lockFree is a log writer that calls Status.
 type lockFree struct {
 	io.Writer
 	ask func()

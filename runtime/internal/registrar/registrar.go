@@ -1,7 +1,6 @@
-// Package registrar publishes the entries of this process in one etcd cluster. It knows which entries exclude
-// each other, which lease session each is on, and the phase of each server that announces some of them
-// together. Its core and its claims decide, and do no I/O: which entries collide, and what a server may do
-// next.
+// Package registrar publishes the entries of this process in one etcd cluster. Its claims decide which entries
+// collide and which lease session each is on. Its core holds the phase of each server that announces entries
+// together. Both do no I/O.
 package registrar
 
 import (
@@ -47,10 +46,10 @@ type Registrar struct {
 	mu               sync.Mutex
 	closed           bool
 	claims           claims
-	registrations    map[*Registration]struct{}    // one a claim
-	electing         map[*Registration]struct{}    // those that stand for election; also those whose candidate is being taken away
-	sessions         map[sessionKey]*lease.Session // also those that are being closed
-	tasks            sync.WaitGroup                // in the background; none begins once it is closed
+	registrations    map[*Registration]struct{}    // one for each claim
+	electing         map[*Registration]struct{}    // registrations with an election, until their candidates are out of etcd
+	sessions         map[sessionKey]*lease.Session // including closing ones
+	tasks            sync.WaitGroup                // in the background; none begins after Close
 	electionsChanged chan struct{}                 // closed when an election begins or ends, or its term changes
 	runs             map[*Run]struct{}             // whose groups report changes of state
 
@@ -77,9 +76,9 @@ func New(config Config) *Registrar {
 	}
 }
 
-// Register keeps an entry in etcd, and returns when it is there. After an error it takes the
-// entry out again, in the background if ctx has ended. It is an error if this process has
-// registered one of the keys.
+// Register keeps an entry in etcd, and returns when it is there. After an error it removes the
+// entry, in the background if ctx has ended. It is an error if this process has registered one
+// of the keys.
 func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
 	reg, err := r.start(e, false)
 	if err != nil {
@@ -96,7 +95,7 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 	return nil, errors.Join(err, reg.Close(ctx))
 }
 
-// start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once. Call logWarnings next.
+// start begins to keep an entry in etcd, or only stores it if pause is set. It returns at once. Call logWarnings next.
 func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
@@ -109,7 +108,7 @@ func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	}
 	reg, err := r.add(e, elected, items, pause)
 	if err != nil && elected != nil {
-		_ = elected.Close(context.Background()) // it has never stood
+		_ = elected.Close(context.Background()) // it never had a candidate
 	}
 	return reg, err
 }
@@ -158,7 +157,7 @@ func (r *Registrar) session(c *claim) *lease.Session {
 	return s
 }
 
-// release gives up the claim of a dropped registration. A session of its own is closed in the background, once its lease is
+// release removes the claim of a dropped registration. A dedicated session is closed in the background, once its lease is
 // revoked.
 func (r *Registrar) release(reg *Registration) {
 	r.mu.Lock()
@@ -169,7 +168,7 @@ func (r *Registrar) release(reg *Registration) {
 	if reg.election != nil && !r.closed {
 		r.tasks.Go(func() {
 			<-reg.election.Gone()
-			_ = reg.election.Close(context.Background()) // nothing is left
+			_ = reg.election.Close(context.Background()) // its candidate is gone
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			delete(r.electing, reg)
@@ -207,7 +206,7 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 }
 
-// watchedBy adds a run, whose group then reports each change of state until the run ends.
+// watchedBy adds a run. Its group reports each change of state until the run ends.
 func (r *Registrar) watchedBy(run *Run) {
 	r.mu.Lock()
 	r.runs[run] = struct{}{}
@@ -237,8 +236,8 @@ func statuses(registrations []*Registration) (all []lease.Status) {
 	return all
 }
 
-// Close takes everything out of etcd and revokes the leases, all at once. It returns when that is done, or when ctx ends or 5 s
-// have passed, with an error that names the leases that are left to expire.
+// Close takes all entries out of etcd and revokes the leases, all at once. It returns when that is done. If ctx ends or 5 s
+// pass first, the error names the leases that are left to expire.
 func (r *Registrar) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
 	defer cancel()

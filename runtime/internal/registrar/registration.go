@@ -16,20 +16,20 @@ type Registration struct {
 	registrar *Registrar
 	claim     *claim
 	handle    *lease.Handle
-	election  *election.Election // nil: the entry does not stand for one
+	election  *election.Election // nil: the entry has none
 
-	mu      sync.Mutex // also serialises what the election is told
+	mu      sync.Mutex // also serialises calls of the election's Stand
 	entry   Entry
 	problem string // the fault of the health service; "": none
 
 	warned sync.Once // about a problem
 
 	drop   sync.Once
-	ended  chan struct{} // closed when the claim is given up and a session of its own is closed
+	ended  chan struct{} // closed when the claim is removed and its dedicated session is closed
 	endErr error         // of closing that session
 }
 
-// logWarnings logs what may surprise readers of the entry. So it must be called under no lock.
+// logWarnings logs possible problems of the entry's readers. It must be called without locks.
 func (reg *Registration) logWarnings() {
 	reg.mu.Lock()
 	e := reg.entry
@@ -44,7 +44,7 @@ func (reg *Registration) setProblem(problem string) {
 	reg.problem = problem
 }
 
-// warnOfHealth logs the fault of the health service, once. It must be called under no lock.
+// warnOfHealth logs the fault of the health service, once. It must be called without locks.
 func (reg *Registration) warnOfHealth() {
 	reg.mu.Lock()
 	problem := reg.problem
@@ -59,7 +59,7 @@ func (reg *Registration) warnOfHealth() {
 // Key returns the service key.
 func (reg *Registration) Key() string { return reg.claim.entry.Key }
 
-// Full returns the service key as etcd has it, which begins with the namespace.
+// Full returns the service key with the namespace, as in etcd.
 func (reg *Registration) Full() string { return reg.registrar.config.Namespace + reg.Key() }
 
 // Status returns the state of the entry. Its Key is the service key.
@@ -103,7 +103,7 @@ func (reg *Registration) set(layouts []endpoint.Layout, d Details) error {
 	return nil
 }
 
-// SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error when
+// SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error if
 // a later call does the opposite.
 func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 	wait, err := reg.handle.SetPaused(pause)
@@ -130,8 +130,8 @@ func (reg *Registration) Drop() {
 	})
 }
 
-// Close takes the entry out of etcd for good, and returns when it is gone; when ctx ends or 5 s have
-// passed before, with an error that says what may be left.
+// Close takes the entry out of etcd for good, and returns when it is gone. If ctx ends or 5 s pass
+// first, the error says what may be left.
 func (reg *Registration) Close(ctx context.Context) error {
 	reg.Drop()
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)

@@ -18,25 +18,25 @@ import (
 type Announcement struct {
 	Listen    string // the address listened on
 	Advertise advertise.Config
-	Methods   map[string][]string   // of each service that the server serves, by name
-	Health    healthpb.HealthServer // entries are paused while their services are not healthy there; nil: all services are healthy
-	Problem   string                // why Health is nil though there is a health service; "": there is none
-	Report    func(registered bool) // called with whether all entries are in etcd, at first and when that may have changed; may be nil
+	Methods   map[string][]string   // of each service of the server, by name
+	Health    healthpb.HealthServer // entries are paused while their services are unhealthy there; nil: all services are healthy
+	Problem   string                // why an existing health service is not in Health; "": there is none
+	Report    func(registered bool) // called first and at each possible change, with whether all entries are in etcd; may be nil
 }
 
 // Run is one announcement of a group, until it is withdrawn. mu of the group guards announced and health; the rest is constant.
 type Run struct {
 	group     *Group
-	life      context.Context // ends with the run or the registrar; its cause says why
+	life      context.Context // ends with the run or the registrar, with the reason as its cause
 	end       context.CancelCauseFunc
 	entries   []Entry
 	announced Announcement
 	health    []healthcheck.Health // of the entries
 }
 
-// Announce puts the entries of a server that serves in etcd, in the background. If within is not 0, it returns when they
-// are there, except unhealthy ones, and it is an error if they are not by then. It returns nil if ctx or a
-// Withdraw ends it, and has dropped the entries after an error.
+// Announce puts the entries of a serving server in etcd, in the background. If within is not 0, it returns when they
+// are there, except unhealthy ones, or an error after within. It returns nil if ctx or a Withdraw ends it. After an
+// error the entries are dropped.
 func (run *Run) Announce(ctx context.Context, a Announcement, within time.Duration) error {
 	bounded := ctx
 	if within > 0 {
@@ -105,17 +105,17 @@ func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, err
 	run.followHealth(ctx, a)
 	for _, e := range run.entries {
 		_, err := e.at(addr, time.Now(), a.Methods).complete().items("")
-		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // what can never be announced is no matter of time
+		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // retries would not help
 			return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
 		}
 	}
 	return run.register(addr)
 }
 
-// addressPause is the pause between two looks for the address.
+// addressPause is the pause between attempts to find the address.
 const addressPause = time.Second
 
-// address finds the address to announce, if need be once the network is up and names can be looked up.
+// address finds the address to announce. It retries until the network is up and names can be looked up.
 func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
 	for looks := 0; ; looks++ {
 		addr, warning, err := a.Advertise.Address(ctx, a.Listen)
@@ -136,7 +136,7 @@ func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
 	}
 }
 
-// followHealth starts following the health of the entries, until the run ends. When it returns, the run has their first health.
+// followHealth follows the health of the entries until the run ends. It returns once their first health is known.
 func (run *Run) followHealth(ctx context.Context, a Announcement) {
 	groups := make([]healthcheck.Group, len(run.entries))
 	for i, e := range run.entries {
@@ -170,7 +170,7 @@ func (run *Run) hear(entry int, h healthcheck.Health) {
 	}
 }
 
-// register registers the entries. From then on changes of their states are reported.
+// register registers the entries. Changes of their states are then reported.
 func (run *Run) register(addr string) ([]*Registration, error) {
 	g := run.group
 	g.mu.Lock()

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// Add puts an entry that hangs on no lease in etcd.
+// Add puts an entry without a lease in etcd.
 func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
@@ -29,8 +29,8 @@ func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	return err
 }
 
-// Remove deletes the entries of an instance under a service key, also if another process has put them. It is an error
-// if there are none.
+// Remove deletes the entries of an instance under a service key, even if another process has put them. It is an error
+// if none exist.
 func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	if err := endpoint.CheckKey(key); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	from, end := anyLayout.Range(key)
 	found, err := r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	if errors.Is(err, rpctypes.ErrPermissionDenied) && !found {
-		// A role may well be for "key/" only.
+		// A role may allow only "key/".
 		from, end = endpoint.Reader{}.Range(key)
 		found, err = r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	}
@@ -69,10 +69,10 @@ func (r *Registrar) remove(ctx context.Context, in listwatch.Range, key, instanc
 	return found, err
 }
 
-// anyLayout reads all layouts but home-made JSON. Entries of that are found by their keys alone.
+// anyLayout reads all layouts except custom JSON, whose entries are found by their keys.
 var anyLayout = endpoint.Reader{LeaseSuffix: true}
 
-// matches reports whether kv is an entry of an instance. A malformed one is known by its key.
+// matches reports whether kv is an entry of an instance. A malformed entry is matched by its key.
 func matches(kv *mvccpb.KeyValue, key, instance string) bool {
 	e, _, ok, err := anyLayout.Decode(key, string(kv.Key), kv.Value, kv.Lease)
 	if !ok {

@@ -44,7 +44,7 @@ func TestPeak_Estimates(t *testing.T) {
 	}
 }
 
-func TestPeak_WhatCountsAsSlow(t *testing.T) {
+func TestPeak_CodesThatCountAsFailures(t *testing.T) {
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		var p peak
 		p.end(time.Millisecond, time.Second, nil)

@@ -243,7 +243,7 @@ func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 
 // An entry is paused while its service is unhealthy, before its registration and after it. Once the server ends, its health is
 // ignored (G11).
-func TestWhatIsNotHealthyIsPaused(t *testing.T) {
+func TestUnhealthyEntryIsPaused(t *testing.T) {
 	g := group(t, offline(t))
 	run, err := g.Begin()
 	if err != nil {
@@ -346,7 +346,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 }
 
 // A late Publish is logged and does not prevent the next announcement; an announcement without entries is logged, too.
-func TestWhatIsNotAnnouncedIsLogged(t *testing.T) {
+func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var logs bytes.Buffer
 	var g *Group
 	r := New(Config{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))})

@@ -1,5 +1,5 @@
-// Package balancer is the load balancing policy "etcd": which endpoints a call may go to, and which of these it goes to. It
-// is one set of connections, one for each address, and a plan, which is views of that set.
+// Package balancer is the load balancing policy "etcd": it decides which endpoints a call may go to, and picks one. It has
+// one connection for each address, and a plan, which consists of views of these connections.
 //
 //	register.go   the policies' names
 //	config.go     the policy's config
@@ -7,19 +7,19 @@
 //	endpoint.go   accessors of endpoints
 //	plan.go       the plan: a plan of package plan, and the connections to its endpoints
 //	conn.go       the connection to an address
-//	core.go       the core: what becomes of connections, event by event
-//	selection.go  ... and which of them the plan uses
+//	core.go       the core: handles events of connections
+//	selection.go  ... the choice of the connections that the plan uses
 //	snapshot.go   the part of a view that can take calls
 //	picker.go     picking for one call
 //	target.go     ... one that names its instance
 //	leader.go     ... one for the leader
 //	balancer.go   the policy, which is the core's shell
 //	queue.go      events that wait for the shell
-//	others.go     a policy of others in place of a plan
+//	others.go     another package's policy in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
 //
-// Package plan has the steps from entries to what a policy picks from, calloptions the options of a call, and picking the
-// policies that choose. Importing the package registers the policies with gRPC, which knows no other way.
+// Package plan has the steps from entries to the tiers of a pick, calloptions the options of a call, and picking the
+// policies that choose. Importing the package registers the policies with gRPC, which offers no other way.
 package balancer
 
 import (
@@ -36,22 +36,22 @@ import (
 )
 
 // policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, others and
-// calls report events at any time, on any goroutine, with locks of their own held: such events go into the queue, and the holder
-// of mu handles them.
+// calls report events at any time, on any goroutine, with their own locks held: such events go into the queue, and the
+// holder of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
 	targets targets
 	queue   *queue
-	spawn   func(func())     // runs a function in a goroutine of its own
+	spawn   func(func())     // runs a function in a new goroutine
 	now     func() time.Time // the clock
 
-	// mu guards what follows. No pick, and no callback of gRPC's, takes it.
+	// mu guards the fields below. No pick and no callback of gRPC takes it.
 	mu       sync.Mutex
 	core     core
-	memory   *picking.Memory // of the calls to each address; the connection's, if it has one
-	in       *input          // the last plan's; nil: none yet
-	others   *others         // picks, and has connections of its own; nil: the plan picks
+	memory   *picking.Memory // of the calls to each address; attr.Client's, if set
+	in       *input          // of the last plan; nil: none yet
+	others   *others         // picks, with its own connections; nil: the plan picks
 	leader   *leader         // from the resolver; nil: none
 	waking   *time.Timer     // for the core's next selection
 	wakeAt   time.Time       // when waking is due
@@ -76,7 +76,7 @@ func (p *policy) do(f func()) {
 	}
 }
 
-// carryOut carries out the core's effects, and hands it the events in the queue, until there are none. Then it gives gRPC a
+// carryOut applies the core's effects, and passes it the events in the queue, until none is left. Then it gives gRPC a
 // new picker, if one is due.
 func (p *policy) carryOut() {
 	publish := p.act()
@@ -101,7 +101,7 @@ func (p *policy) carryOut() {
 	}
 }
 
-// tellLeaves calls the client's CallsLeave if it has changed whether calls leave for the other cluster.
+// tellLeaves calls the client's CallsLeave when calls begin or cease to leave for the fallback.
 func (p *policy) tellLeaves(leaves bool) {
 	if p.leaves == leaves {
 		return
@@ -112,7 +112,7 @@ func (p *policy) tellLeaves(leaves bool) {
 	}
 }
 
-// act carries out the core's effects, which may cause others, and reports whether a new picker is due. It runs before the next
+// act applies the core's effects, which may cause others, and reports whether a new picker is due. It runs before the next
 // event, so that events of closed connections are dropped.
 func (p *policy) act() (publish bool) {
 	for {
@@ -127,7 +127,7 @@ func (p *policy) act() (publish bool) {
 	}
 }
 
-// step carries out a step of the core.
+// step applies a step of the core.
 func (p *policy) step(s step) {
 	conn := s.conn
 	switch s.action {
@@ -160,7 +160,7 @@ func (p *policy) dial(conn *conn) {
 	conn.subConn.Connect()
 }
 
-// onState queues a state of a SubConn of conn. It drops the state if conn no longer has that SubConn when its turn comes.
+// onState queues a state of a SubConn of conn. The state is dropped if conn no longer has that SubConn when it is handled.
 func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
 	p.queue.put(func() {
 		if conn.subConn == subConn {
@@ -169,7 +169,7 @@ func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn,
 	})
 }
 
-// wake sets the timer for the core's next selection; zero: none is due.
+// wake sets the timer for the core's next selection, unless at is zero.
 func (p *policy) wake(at time.Time) {
 	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
 		return
@@ -180,7 +180,7 @@ func (p *policy) wake(at time.Time) {
 	p.wakeAt = at
 	p.waking = time.AfterFunc(time.Until(at), func() {
 		p.do(func() {
-			p.wakeAt = time.Time{} // carryOut makes the selection that is due
+			p.wakeAt = time.Time{} // carryOut makes the due selection
 		})
 	})
 }
@@ -228,7 +228,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in, p.leader = in, leaderOf(in.client, leads)
 }
 
-// replan hands the core a plan of p.in, and returns the endpoints for a policy of others.
+// replan passes a plan of p.in to the core, and returns the endpoints for another package's policy.
 func (p *policy) replan() (endpoints []resolver.Endpoint) {
 	in := *p.in
 	next := targetsOnly(&in, errTargetsOnly)
@@ -249,8 +249,8 @@ func (p *policy) replan() (endpoints []resolver.Endpoint) {
 	return endpoints
 }
 
-// forget drops the statistics of addresses that the plan does not have, unless they have calls under way or a connection.
-// If each remembered address has a connection, there is nothing to forget, so that updates need not visit all addresses.
+// forget drops the statistics of addresses outside the plan, unless they have calls under way or a connection.
+// If each address has a connection, all statistics stay, so that updates need not visit all addresses.
 func (p *policy) forget() {
 	if p.others != nil || p.in.pending || p.memory.Len() == len(p.core.all) {
 		return
@@ -258,7 +258,7 @@ func (p *policy) forget() {
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 }
 
-// report reports the problems of a plan that the plan before did not have.
+// report reports the problems of a plan that the previous plan did not have.
 func (p *policy) report(reports []string) {
 	for _, report := range reports {
 		if !slices.Contains(p.reported, report) {
@@ -274,7 +274,7 @@ func (p *policy) tell(problem string) {
 	}
 }
 
-// ResolverError implements [balancer.Balancer]. While there are endpoints, the error is only passed on.
+// ResolverError implements [balancer.Balancer]. With endpoints, it only passes the error on.
 func (p *policy) ResolverError(err error) {
 	if p.others != nil {
 		p.others.call(func() { p.others.balancer.ResolverError(err) })
@@ -284,7 +284,7 @@ func (p *policy) ResolverError(err error) {
 			return
 		}
 		if p.in == nil {
-			c, _ := defaultConfig() // it names nothing that can be missing
+			c, _ := defaultConfig() // its policies are always linked
 			p.in = newInput(p.opts.Target.Endpoint(), c, bareClient)
 		}
 		in := *p.in
@@ -298,7 +298,7 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle wakes a policy of others. Our own policies are never idle.
+// ExitIdle wakes another package's policy. Our own policies are never idle.
 func (p *policy) ExitIdle() {
 	if p.others != nil {
 		p.others.call(func() { p.others.balancer.ExitIdle() })

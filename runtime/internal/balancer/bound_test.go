@@ -16,14 +16,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// boundable are the policies that have a bound.
+// boundable are the policies with a bound.
 var boundable = []string{`{"round_robin":{}}`, `{"least_request_experimental":{}}`, `{"etcd_weighted":{}}`, `{"etcd_peak_ewma":{}}`, ringHash}
 
 func bound(most int, child string) string {
 	return fmt.Sprintf(`"maxConcurrentRequests":%d,"childPolicy":[%s]`, most, child)
 }
 
-// fill begins calls until one fails, which must be for the bound. It returns what ends them, and counts them by instance.
+// fill begins calls until one fails, which must be because of the bound. It returns a function that ends them, and their counts.
 func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 	r.t.Helper()
 	at = make(map[string]int)
@@ -77,14 +77,14 @@ func TestBound_Holds(t *testing.T) {
 		}
 		for addr, conn := range r.policy.core.conns {
 			if n := conn.stats.UnderWay(); n != 0 {
-				t.Errorf("%s: %d calls are counted at %s, and none is under way", child, n, addr)
+				t.Errorf("%s: %d calls are counted at %s, but none is under way", child, n, addr)
 			}
 		}
 	}
 }
 
-// TestBound_WhatIsFullIsPassedOver opens calls until all that they may go to are full: all of one key, all of one zone. Who has left
-// takes none of them (P13).
+// TestBound_WhatIsFullIsPassedOver opens calls until all their endpoints are full: of one key, of one zone. Endpoints that have left
+// get none of them (P13).
 func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
 	for name, config := range map[string]string{
 		"the next on the ring": ring,
@@ -101,8 +101,8 @@ func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestBound_CountsCallsWhereTheyAre has an address with as many calls under way as may be be without a connection for a while, become
-// the other cluster's, or get a new policy, as where outlier detection comes above it (P13).
+// TestBound_CountsCallsWhereTheyAre fills an address, which then has no connection for a while, moves to the fallback, or
+// gets a new policy, as when outlier detection is put above it (P13).
 func TestBound_CountsCallsWhereTheyAre(t *testing.T) {
 	const most = `"maxConcurrentRequests":1`
 	for name, meanwhile := range map[string]func(r *rig) *rig{

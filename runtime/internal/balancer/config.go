@@ -17,16 +17,16 @@ import (
 const Name = serviceconfig.EtcdName
 
 // config is the policy's config, with parts of it in the form that plans need. It can be marshalled and
-// parsed again, as gRPC demands of a policy's config.
+// parsed again, as gRPC requires.
 type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	planning.Config
 
-	policy picking.Policy // nil: a policy of others picks
-	others *othersConfig  // nil: a policy of ours picks
+	policy picking.Policy // nil: another package's policy picks
+	others *othersConfig  // nil: our policy picks
 }
 
-// defaultConfig returns the config of a policy that was given none.
+// defaultConfig returns the config of a policy without a given one.
 var defaultConfig = sync.OnceValues(func() (*config, error) { return parseConfig(json.RawMessage("{}")) })
 
 func parseConfig(text json.RawMessage) (*config, error) {
@@ -41,7 +41,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	return c, nil
 }
 
-// parseChild finds out how c picks: by the first of its policies that is ours or linked.
+// parseChild selects the policy that picks: the first child that is ours or linked.
 func (c *config) parseChild() error {
 	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
 	if err != nil {
@@ -53,12 +53,12 @@ func (c *config) parseChild() error {
 	return err
 }
 
-// configOf returns the policy's config, the default one if gRPC gave none.
+// configOf returns the policy's config, the default one if given is nil.
 func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
 	c, ok := given.(*config)
 	switch {
 	case given != nil && !ok:
-		return nil, fmt.Errorf("etcd: the policy was given the config of another: %T", given)
+		return nil, fmt.Errorf("etcd: the policy was given the config of another policy: %T", given)
 	case c == nil:
 		return defaultConfig()
 	}

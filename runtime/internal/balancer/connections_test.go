@@ -25,7 +25,7 @@ func TestConnections_OneAnAddress(t *testing.T) {
 		specs = append(specs, fmt.Sprintf("%c v%d %c", 'a'+i, i%2+1, 'x'+i%3))
 	}
 	r.update("", specs...)
-	for _, s := range r.open() { // from now on connecting takes for ever
+	for _, s := range r.open() { // from now on attempts to connect hang
 		r.hangs[s.addrs[0].Addr] = true
 	}
 	const drain = `"drain":["a"]`
@@ -37,7 +37,7 @@ func TestConnections_OneAnAddress(t *testing.T) {
 		r.tell(config, attr.State{Endpoints: ends(specs...)})
 		for key := range 50 {
 			if got := r.where(tied(key)); len(got) != 1 || got == "a" && config == drain {
-				t.Errorf("%s: a call goes to %q", config, got)
+				t.Errorf("%s: a call went to %q", config, got)
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func TestConnections_OneAnAddress(t *testing.T) {
 	}
 }
 
-// TestConnections_LateStatesAreDropped has a connection that was closed report a state.
+// TestConnections_LateStatesAreDropped reports a state of a closed connection.
 func TestConnections_LateStatesAreDropped(t *testing.T) {
 	r := newRig(t)
 	r.update("", "a")
@@ -65,23 +65,23 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 	r.made[0].listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
 	r.settle()
 	if len(r.made) != 2 || !conn.is(ready) {
-		t.Errorf("of %d, the last: %+v", len(r.made), conn.current.Load())
+		t.Errorf("%d connections, the last in the state %+v", len(r.made), conn.current.Load())
 	}
 }
 
-// TestConnections_WatchHealthAgain changes the health config. gRPC uses the one in force when a watch begins (R8).
+// TestConnections_WatchHealthAgain changes the health config. gRPC uses the config in force when a watch begins (R8).
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
 		r.hand("", attr.State{Endpoints: ends("a"), Health: health})
 		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
-			t.Errorf("asked %d times by config %d, want %d", got, i, want)
+			t.Errorf("%d health watches after config %d, want %d", got, i, want)
 		}
 	}
 }
 
-// TestConnections_ARestartedServerIsTriedAtOnce registers a server that was down again at its address: gRPC's backoff of up to two minutes
-// belongs to the server before. If an entry cannot record a start time, a held entry that reappears counts as a restart.
+// TestConnections_ARestartedServerIsTriedAtOnce registers a failed server again at its address: gRPC's backoff of up to two minutes
+// belongs to the previous server. If an entry cannot record a start time, a held entry that reappears counts as a restart.
 func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
@@ -109,15 +109,15 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 		reached(tt.before)
 		clear(r.down)
 		if reached(tt.before) {
-			t.Errorf("%s: what gRPC pauses for is tried all the time", name)
+			t.Errorf("%s: a connection is tried during gRPC's backoff", name)
 		}
 		if !reached(tt.after) {
-			t.Errorf("%s: it has started anew, and is not called", name)
+			t.Errorf("%s: it has restarted, but gets no calls", name)
 		}
 	}
 }
 
-// TestConnections_ASubsetPassesOverWhoCannotBeReached replaces the endpoints of a subset, or of a bound, that fail or hang.
+// TestConnections_ASubsetPassesOverWhoCannotBeReached makes endpoints of a subset, or of a bound, fail or hang. Others replace them.
 func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
@@ -137,14 +137,14 @@ func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
 				r.pass(attemptDelay)
 			}
 			if reached := r.shares(t.Context(), 8); len(reached) != 2 || reached[at(2)] != 4 || reached[at(3)] != 4 {
-				t.Errorf("%s, the first two of which each %s: calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
+				t.Errorf("%s, and the first two endpoints each %s: calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
 			}
 		}
 	}
 }
 
-// TestConnections_ToSilentEndpointsAreBounded has a client that is to use 40 endpoints meet 400 that take connections and say nothing, and
-// then twice 400 at other addresses. Calls go to the other cluster at once. It comes to the one that answers.
+// TestConnections_ToSilentEndpointsAreBounded has a client with a limit of 40 endpoints, and 400 that accept connections but stay silent,
+// and then twice 400 at other addresses. Calls go to the fallback at once. The client reaches the only one that answers.
 func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
@@ -164,14 +164,14 @@ func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
 		}
 		r.expect(t.Context(), "all of them hang", "away")
 	}
-	last := 399 // of those never tried
+	last := 399 // of the untried ones
 	for r.last(fmt.Sprintf("z%d:1", last)) != nil {
 		last--
 	}
 	answers := fmt.Sprint("z", last)
 	delete(r.hangs, answers+":1")
 	for range 40 {
-		for _, s := range r.open() { // as gRPC gives up on one, for longer than the test
+		for _, s := range r.open() { // as gRPC fails an attempt, for longer than the test
 			if s.state == connectivity.Connecting {
 				s.set(connectivity.TransientFailure, errRefused)
 			}
@@ -199,7 +199,7 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 		for _, tt := range []struct {
 			name  string
 			fleet []resolver.Endpoint
-			want  int // how many addresses calls go to
+			want  int // the number of addresses that calls go to
 		}{
 			{"none", nil, 0},
 			{"without an address", []resolver.Endpoint{{}}, 0},
@@ -240,6 +240,6 @@ func TestConnections_StatisticsOutlastThem(t *testing.T) {
 	idled("a", "b")
 	a, b := memory.Of("a:1"), memory.Of("b:1")
 	if idled("a"); memory.Len() != 1 || memory.Of("a:1") != a || memory.Of("b:1") == b {
-		t.Error("what left is remembered, or what stayed is not")
+		t.Error("statistics of a removed address are kept, or of a present one are not")
 	}
 }

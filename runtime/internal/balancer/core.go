@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// linger is how long an unused connection is kept. The next plan may use it. If the servers that replaced it leave as well, as in a
+	// linger is how long an unused connection is kept. The next plan may use it. If the servers that replaced it also leave, as in a
 	// common failure, all of them are the last resort.
 	linger = 5 * time.Second
 	// attemptDelay is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
@@ -24,33 +24,33 @@ const (
 	// readyTimeout bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
 	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
 	readyTimeout = time.Second
-	// minSilent is the least number of silent endpoints of a tier that are tried at the same time: see core.reach.
+	// minSilent is the minimum number of silent endpoints of a tier that are tried concurrently: see core.reach.
 	minSilent = 32
 )
 
-// errUnhealthy is the error of calls to an unhealthy endpoint where gRPC gives no reason, as for an ejected one.
+// errUnhealthy is the error of calls to an unhealthy endpoint without a reason from gRPC, such as an ejected one.
 var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
 // core decides which connections exist. Its methods are events; they record effects and do no I/O.
 //
-// A new plan is in force at once. Its endpoints include the connected ones of the plan before, as the last resort: see left.
+// A new plan is in force at once. Its endpoints include the connected ones of the previous plan, as the last resort: see left.
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	all     []*conn                          // of conns, in the order in which they were made
+	all     []*conn                          // conns in the order of their creation
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
 	counts    [numReadiness]int // of the selected connections, by readiness
-	leaves    bool              // connections to the other cluster are selected
+	leaves    bool              // connections to the fallback are selected
 	stale     bool              // another selection is due
-	lookAt    time.Time         // when the next is due; zero: never
+	lookAt    time.Time         // when the next selection is due; zero: never
 
 	epoch epoch
 	out   effects
 }
 
-// effects are commands for the shell: it carries out steps in order, and then publishes a picker.
+// effects are commands for the shell: it applies steps in order, and then publishes a picker.
 type effects struct {
 	steps   []step
 	publish bool
@@ -143,7 +143,7 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	return left
 }
 
-// renew replaces the endpoint of conn by its newest entry.
+// renew replaces the endpoint of conn with its newest entry.
 func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
 	if startedAnew(conn.endpoint, ep) {
 		c.restart(conn)
@@ -163,7 +163,7 @@ func (c *core) restartHeld(before, next *input) {
 	}
 }
 
-// restart handles a restart of the server of conn: it ends an attempt to connect and gRPC's backoff, which belong to the server before.
+// restart handles a restart of the server of conn: it ends an attempt to connect and gRPC's backoff, which belong to the old server.
 func (c *core) restart(conn *conn) {
 	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
 		c.close(conn)
@@ -183,7 +183,7 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	c.do(dial, conn)
 }
 
-// await starts the time after which conn is late.
+// await starts the timeout after which conn is late.
 func (c *core) await(conn *conn, now time.Time) {
 	conn.triedAt = now
 	c.lookAt = earliest(c.lookAt, now.Add(readyTimeout))
@@ -205,7 +205,7 @@ func (c *core) pinTarget(ep *resolver.Endpoint, now time.Time) *conn {
 	return conn
 }
 
-// pin keeps conn open while calls may name its instance, which is at ep. It replaces the endpoint of conn only if the entry has
+// pin keeps conn open while calls may name its instance, at ep. It replaces the endpoint of conn only if the entry has
 // changed: the plan's copy may carry more.
 func (c *core) pin(conn *conn, ep *resolver.Endpoint, now time.Time) {
 	conn.named, conn.closeAt = true, time.Time{}
@@ -214,10 +214,10 @@ func (c *core) pin(conn *conn, ep *resolver.Endpoint, now time.Time) {
 	}
 }
 
-// unpin handles that calls can no longer name the instance of conn.
+// unpin handles the removal of the instance that pinned conn.
 func (c *core) unpin(conn *conn) { conn.named, c.stale = false, true }
 
-// changed handles a state of the SubConn of conn.
+// changed handles a new state of the SubConn of conn.
 func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	was := conn.state
 	conn.state = s.ConnectivityState
@@ -225,7 +225,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, conn)
-		if c.plan.in.health == "" { // calls that name the instance may use it at once: no health check says otherwise
+		if c.plan.in.health == "" { // without a health check, calls that name the instance may use it at once
 			next := *conn.current.Load()
 			next.subConn = conn.subConn
 			if c.set(conn, &next); conn.named {
@@ -235,7 +235,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.TransientFailure:
 		c.set(conn, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
-		if was != connectivity.TransientFailure { // what has failed fails for calls until it is ready, as in gRPC's policies
+		if was != connectivity.TransientFailure { // a failed connection fails calls until it is ready, as in gRPC's policies
 			c.set(conn, untried)
 		}
 		if c.isUsed(conn) {
@@ -250,13 +250,13 @@ func (c *core) follow() {
 	c.stale = c.stale || c.plan.selectsByReadiness()
 }
 
-// opened handles that calls need a view or a method that no call needed before.
+// opened handles the first use of a view or a method by a call.
 func (c *core) opened() {
 	c.stale = true
 	c.publish()
 }
 
-// reselect makes the selection that is due, once for many events.
+// reselect makes a due selection, once for many events.
 func (c *core) reselect(now time.Time) {
 	if c.plan != nil && (c.stale || !c.lookAt.IsZero() && !now.Before(c.lookAt)) {
 		c.selectConns(now, false)
@@ -296,7 +296,7 @@ func (c *core) watchAgain() {
 	}
 }
 
-// closeAll ends everything.
+// closeAll closes all connections.
 func (c *core) closeAll() {
 	for _, conn := range c.all {
 		c.do(shutDown, conn)
@@ -304,7 +304,7 @@ func (c *core) closeAll() {
 	c.conns, c.all, c.plan = nil, nil, nil
 }
 
-// publish makes a new picker due, with which gRPC picks again for calls that wait.
+// publish makes a new picker due, with which gRPC picks again for waiting calls.
 func (c *core) publish() {
 	c.epoch.Add(1)
 	c.out.publish = true
@@ -341,7 +341,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// state returns the connectivity that gRPC sees.
+// state returns the connectivity state for gRPC.
 func (c *core) state() connectivity.State {
 	in := c.plan.in
 	switch {

@@ -20,14 +20,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// walked is a core and the effects that were carried out. A copy repeats all events.
+// walked is a core and its applied effects. A copy repeats all events.
 type walked struct {
 	*walks
 	core   core
 	now    time.Time
-	fleet  [3]int // which variant of each endpoint there is; 0: none, 3: the first, in the other cluster
+	fleet  [3]int // the variant of each endpoint; 0: none, 3: the first, in the fallback
 	config int
-	health map[*conn]bool // it is asked for
+	health map[*conn]bool // health is watched
 	wake   time.Time
 	asks   bool     // a view was made
 	done   []string // events
@@ -57,7 +57,7 @@ const (
 	firstOne  = `"childPolicy":[{"pick_first":{}}]`
 )
 
-// walkedCalls are the kinds of calls that are looked at.
+// walkedCalls are the kinds of calls that are checked.
 var walkedCalls = []struct{ lane, method string }{{"", "M"}, {"", "New"}, {"red", "M"}}
 
 func newWalks(t *testing.T, texts ...string) *walks {
@@ -76,7 +76,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	}
 	for _, addr := range []string{"a:1", "b:1", "c:1"} {
 		for _, what := range []string{"ready", "fails", "ends", "idle", "well", "unwell"} {
-			if what != "unwell" || addr != "c:1" { // a walk does not come to that
+			if what != "unwell" || addr != "c:1" { // a walk does not reach it
 				w.events = append(w.events, what+" "+addr)
 			}
 		}
@@ -126,14 +126,14 @@ func (w *walked) happen(event int) bool {
 	for i, c := range before {
 		after := w.picks()[i]
 		strict := w.core.plan.Lane(walkedCalls[i].lane) == nil || w.core.plan.Lane(walkedCalls[i].lane).Strict
-		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // it does not serve that
+		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // it does not serve the method
 			continue
 		}
-		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // its first call has a lane connected to
+		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // the first call of a lane connects it
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
 		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                             // into a lane, or out of one
-		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.has(planning.Away, readiness.isExpected) { // a call of a lane waits while that connects
+		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.has(planning.Away, readiness.isExpected) { // a call of a lane waits while the lane connects
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
@@ -159,7 +159,7 @@ func (w *walked) picker() *picker {
 	return &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
 }
 
-// pickBy makes a call of each kind by a picker that another is about to follow.
+// pickBy makes a call of each kind with a picker that is about to be replaced.
 func (w *walked) pickBy(before *picker) {
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
@@ -175,7 +175,7 @@ func (w *walked) picks() (all []picked) {
 	p := w.picker()
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
-		for _, v := range p.plan.called() { // each view is looked at again
+		for _, v := range p.plan.called() { // each view is refreshed
 			v.last.Store(nil)
 		}
 		result, err := p.Pick(info)
@@ -337,10 +337,10 @@ func (w *walked) tell(conn *conn, what string) bool {
 // walkedSubConn stands for a SubConn of gRPC.
 type walkedSubConn struct {
 	balancer.SubConn
-	busy bool // it was told to connect, and is not idle again
+	busy bool // it was asked to connect, and is not idle again
 }
 
-// carryOut carries out effects.
+// carryOut applies effects.
 func (w *walked) carryOut() {
 	for {
 		w.core.reselect(w.now)
@@ -438,7 +438,7 @@ func (w *walked) settle() string {
 	}
 	for i, c := range w.picks() {
 		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || !w.core.plan.HasLanes() || v2) {
-			return fmt.Sprintf("nothing happens, and %v gets %v", walkedCalls[i], c.err)
+			return fmt.Sprintf("in a settled state %v gets %v", walkedCalls[i], c.err)
 		}
 	}
 	return ""

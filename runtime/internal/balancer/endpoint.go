@@ -17,7 +17,7 @@ func weightOf(ep *resolver.Endpoint) uint64 {
 // endpointOf returns the entry behind an endpoint.
 func endpointOf(ep *resolver.Endpoint) *endpoint.Endpoint { return attr.Endpoint(*ep) }
 
-// address returns the address of an endpoint, "" if it has none.
+// address returns the address of an endpoint, or "".
 func address(ep *resolver.Endpoint) string {
 	if len(ep.Addresses) == 0 {
 		return ""
@@ -41,8 +41,8 @@ func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
 // instance returns the instance id of an endpoint.
 func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
 
-// alike returns how many endpoints two lists have in common at their beginnings, and how many others at their ends, by
-// identity: so most of a list is compared without reading the endpoints.
+// alike returns the lengths of the common prefix and suffix of two lists, by
+// identity: most of a list is compared without reading the endpoints.
 func alike(a, b []resolver.Endpoint) (before, behind int) {
 	n := min(len(a), len(b))
 	for before < n && identical(&a[before], &b[before]) {
@@ -59,7 +59,7 @@ func identical(a, b *resolver.Endpoint) bool {
 		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
 }
 
-// startedAnew reports whether a server has started since an endpoint was read before.
+// startedAnew reports whether a server has restarted between two reads of its endpoint.
 func startedAnew(before, now resolver.Endpoint) bool {
 	a, b := attr.Endpoint(before), attr.Endpoint(now)
 	return a != nil && b != nil && b.Metadata[endpoint.StartedName] != "" && a.Metadata[endpoint.StartedName] != b.Metadata[endpoint.StartedName]

@@ -13,16 +13,16 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// fakeConn is gRPC as the policy sees it. Its SubConns become ready, and healthy, as soon as they are told to connect and pump is called,
-// unless a test says otherwise of their address.
+// fakeConn is gRPC's side of the policy. Its SubConns become ready, and healthy, once Connect and pump are called,
+// unless a test has set a fault of their address.
 type fakeConn struct {
 	balancer.ClientConn
 
-	mu     sync.Mutex // guards what follows, and all of SubConns
+	mu     sync.Mutex // guards the fields below, and all of SubConns
 	events []func()
 	made   []*fakeSubConn
 	down   map[string]error // refuse connections
-	hangs  map[string]bool  // neither take nor refuse connections
+	hangs  map[string]bool  // neither accept nor refuse connections
 	silent map[string]bool  // do not report their health
 	unwell map[string]error // report that they are unhealthy
 	state  balancer.State
@@ -66,7 +66,7 @@ func (c *fakeConn) queue(event func()) {
 	c.events = append(c.events, event)
 }
 
-// pump calls listeners, as gRPC's serializer does, until there are no events. Whenever there are none, it calls rest, which may make some.
+// pump calls listeners, as gRPC's serializer does, until the queue is empty. Then it calls rest, which may queue more events.
 func (c *fakeConn) pump(rest func()) {
 	for rested := false; ; {
 		c.mu.Lock()

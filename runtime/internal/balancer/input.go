@@ -15,12 +15,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// input is the input of a plan, and what else the policy knows of its key. It is immutable once a plan has it.
+// input is the input of a plan, with the rest of the policy's state of its key. It is immutable once a plan has it.
 type input struct {
 	planning.Input[resolver.Endpoint]
 	config    *config
 	client    *attr.Client
-	fallsBack bool   // there is a cluster to fall back on, and its registry is open
+	fallsBack bool   // there is a fallback, and its registry is open
 	pending   bool   // Endpoints or Away are not known yet: see attr.State
 	health    string // the healthCheckConfig; "": none
 
@@ -35,10 +35,10 @@ func newInput(key string, c *config, client *attr.Client) *input {
 	return in
 }
 
-// bareClient describes connections made without our options. They share a subset.
+// bareClient describes connections without our options. They share a subset.
 var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
-// inputFrom returns the input in a resolver's state, and who leads. target is the key where the state has none.
+// inputFrom returns the input in a resolver's state, and the leader. target is the key if the state has none.
 func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader) {
 	state := attr.StateOf(s)
 	if state == nil {
@@ -58,13 +58,13 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 			given = except(given, in.Away)
 		}
 		if before, behind := alike(given, state.Endpoints); before+behind < max(len(given), len(state.Endpoints)) {
-			in.Endpoints = distinct(given) // a policy above has chosen; targets may be any still
+			in.Endpoints = distinct(given) // a policy above has chosen these; calls may still name any instance
 		}
 	}
 	return in, state.Leader
 }
 
-// Select returns the endpoints that a connection's selector and subset leave. If some of the subset are held, live
+// Select returns the endpoints of a connection's selector and subset. If some of the subset are held, live
 // endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	of := *client
@@ -74,7 +74,7 @@ func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	return planning.Make(&in.Input).Choose()
 }
 
-// fallBackOn adds what another cluster knows of the key; nil: nothing.
+// fallBackOn adds the state of the key in the fallback, which may be nil.
 func (in *input) fallBackOn(other *attr.State) {
 	if other == nil {
 		return
@@ -89,8 +89,8 @@ func (in *input) fallBackOn(other *attr.State) {
 	}
 }
 
-// distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address. An
-// endpoint that was not read from etcd has its address for an instance id.
+// distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address.
+// The address is the instance id of an endpoint from another source than etcd.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
 	rest := make([]resolver.Endpoint, 0, len(endpoints))
@@ -106,9 +106,9 @@ func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return rest
 }
 
-// except returns the endpoints that have none of the addresses of others.
+// except returns the endpoints whose addresses others do not have.
 func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
-	both := make(map[string]bool, len(endpoints)) // false: endpoints alone have it. The others may be many more
+	both := make(map[string]bool, len(endpoints)) // false: only endpoints have it; others may be many more
 	for i := range endpoints {
 		both[address(&endpoints[i])] = false
 	}

@@ -14,7 +14,7 @@ import (
 
 const byLabel = `"route":[{"label":"version"}]`
 
-// TestLanes_TakeTheirCalls makes calls while endpoints of lanes fail and recover, and routes and headers change (P20).
+// TestLanes_TakeTheirCalls makes calls while a lane's endpoints fail and recover, and routes and headers change (P20).
 func TestLanes_TakeTheirCalls(t *testing.T) {
 	r := newRig(t)
 	plain := context.Background()

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets in which nothing that may be called can be reached.
+// TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets without a reachable allowed endpoint.
 func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
 	for _, tt := range []struct {
@@ -52,7 +52,7 @@ func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
 	}
 }
 
-// TestLastResort_TheDrainedComeLast connects to drained endpoints once no other can be called, and not before.
+// TestLastResort_TheDrainedComeLast checks that drained endpoints are connected only once no other can be called.
 func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	const drain = `"drain":["a"]`
 	r := newRig(t)
@@ -70,8 +70,8 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
-// TestLastResort_WhatServesServesOn replaces servers that cannot be reached, again and again: the other cluster, or a drained instance,
-// serves all the time.
+// TestLastResort_WhatServesServesOn replaces unreachable servers again and again: the fallback, or a drained instance, keeps
+// serving.
 func TestLastResort_WhatServesServesOn(t *testing.T) {
 	for config, told := range map[string]attr.State{
 		``:              {Away: &attr.State{Endpoints: ends("z")}},
@@ -94,8 +94,8 @@ func TestLastResort_WhatServesServesOn(t *testing.T) {
 	}
 }
 
-// TestLastResort_TheOtherClusterWaitsForHome connects to the only server at home again, or asks it for its health again. Calls wait for it,
-// and leave after readyTimeout, or if it refuses.
+// TestLastResort_TheOtherClusterWaitsForHome reconnects the only primary server, or watches its health again. Calls wait for it, and
+// leave after readyTimeout, or if it refuses.
 func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
@@ -132,7 +132,7 @@ func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
 		}
 		r.pass(tt.after)
 		if got = append(got, r.where(t.Context())); !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
-			t.Errorf("%s: calls go to %v, want %v, and that they leave is told: %v", tt.when, got, tt.calls, left)
+			t.Errorf("%s: calls go to %v, want %v; reported as leaving: %v", tt.when, got, tt.calls, left)
 		}
 	}
 }

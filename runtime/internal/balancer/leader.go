@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// leader is where the calls of the methods go that are for the leader. It is immutable.
+// leader is the target of the calls of the leader's methods. It is immutable.
 type leader struct {
 	methods  map[string]struct{} // full method names
-	instance string              // "": nobody leads, as far as known
+	instance string              // "": no leader is known
 	token    metadata.MD
 }
 
-// leaderOf returns the leader for a connection, nil if none of its methods is for the leader.
+// leaderOf returns the leader for a connection, nil if it has no method for the leader.
 func leaderOf(client *attr.Client, now attr.Leader) *leader {
 	if len(client.LeaderMethods) == 0 {
 		return nil
@@ -39,8 +39,8 @@ func (l *leader) has(method string) bool {
 	return ok
 }
 
-// pick picks the connection to the leader. While there is none, the call waits. It is wait-for-ready, so it waits for a
-// leader that cannot be reached, too, and ends with the error of the last pick.
+// pick picks the connection to the leader. Without a leader, the call waits. Since it is wait-for-ready, it also waits for an
+// unreachable leader, and ends with the error of the last pick.
 func (l *leader) pick(t *targets) (balancer.PickResult, error) {
 	if l.instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

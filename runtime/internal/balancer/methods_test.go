@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 )
 
-// TestMethods_WhoLacksOneIsPassedOver has endpoints serve different methods.
+// TestMethods_WhoLacksOneIsPassedOver has endpoints with different methods.
 func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 	const (
 		old, add, other = "s.A/M,N", "s.A/M,N,New", "s.A/M;s.B/X"
@@ -17,7 +17,7 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 	)
 	rollout := []string{"a - - " + old, "b - - " + add, "c - - " + old}
 	lanes := []string{"a v1 - s.A/M,N", "b v1 - s.A/M,N", "c v2 - s.A/M,New", "d v2 - s.A/M,New,N", "e v3 - s.A/M,N"}
-	branches := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"} // and more than there are sets of methods to tell apart
+	branches := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"} // and more than the maximum of distinct sets of methods
 	for n := range 12 {
 		branches = append(branches, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
 	}
@@ -42,7 +42,7 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 		{``, "", "/s.A/Gone", "a", []string{"a", "b - - " + add, "c - - " + old}},
 		{``, "", "/s.A/N", "a", []string{"a - - " + old, "b - - " + other}},
 		{``, "", "/s.B/X", "b", []string{"a - - " + old, "b - - " + other}},
-		{`"drain":["b"]`, "", "/s.A/New", "ac", rollout}, // the servers say that they lack it
+		{`"drain":["b"]`, "", "/s.A/New", "ac", rollout}, // the entries do not list it
 		{looseRed, "", "/s.A/N", "abe", lanes},
 		{looseRed, "red", "/s.A/M", "cd", lanes},
 		{looseRed, "red", "/s.A/N", "d", lanes},
@@ -58,7 +58,7 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestMethods_WhatIsRememberedIsBounded has every endpoint serve something else, and a caller pass on the calls of others.
+// TestMethods_WhatIsRememberedIsBounded has endpoints that all serve different methods, and a caller that calls all of them.
 func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 	var specs []string
 	for i := range 3 * methods.MaxTexts {
@@ -79,12 +79,12 @@ func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
 			t.Errorf("%d methods are kept, and %d needed", len(*kept), len(p.core.plan.needs()))
 		}
 		if n := len(p.core.plan.base.texts); n > methods.MaxTexts {
-			t.Errorf("%d sets of methods are told apart", n)
+			t.Errorf("%d sets of methods are kept", n)
 		}
 	}
 }
 
-// TestMethods_NeededOnesThatHang has the servers of a method hang, but for the last, each of which is tried once (P1).
+// TestMethods_NeededOnesThatHang makes all servers of a method hang except the last. Each is tried once (P1).
 func TestMethods_NeededOnesThatHang(t *testing.T) {
 	for _, config := range []string{firstOne, `"subset":2`} {
 		r := newRig(t)
@@ -105,7 +105,7 @@ func TestMethods_NeededOnesThatHang(t *testing.T) {
 	}
 }
 
-// A subset grows by the servers of all methods that calls need (P1).
+// A subset grows by servers for all methods that calls need (P1).
 func TestMethods_OfSeveralServersGrowASubset(t *testing.T) {
 	r := newRig(t)
 	r.update(`"subset":1`, "a - - s.A/Old", "b - - s.A/New")

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// whereNamed makes a call to an instance, and another once it is connected to.
+// whereNamed makes a call to an instance, and another once it is connected.
 func (r *rig) whereNamed(to calloptions.Target) string {
 	ctx := calloptions.WithTarget(r.t.Context(), to)
 	_ = r.where(ctx)
@@ -41,9 +41,9 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		when     string
 		do       func()
 		instance string
-		sequence uint64 // that the call asks for
+		sequence uint64 // that the call requires
 		want     string // a part of the answer
-		open     string // connections, after a while
+		open     string // open connections, after a while
 	}{
 		{"nothing is known", func() { r.hand("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
 		{"it is connected", update(7, ends("a", "b", "h hidden")), "a", 0, "a", "a"},
@@ -67,7 +67,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	}
 }
 
-// TestNamed_AllCallsOfAnInstances has the connection of an Instances, on which each call names its instance.
+// TestNamed_AllCallsOfAnInstances uses the connection of an Instances, on which each call names its instance.
 func TestNamed_AllCallsOfAnInstances(t *testing.T) {
 	r := newRig(t)
 	r.client.TargetsOnly = true
@@ -89,7 +89,7 @@ func TestNamed_AllCallsOfAnInstances(t *testing.T) {
 	}
 }
 
-// TestNamed_OfSoManyInstances has calls name more instances than a client connects to. The leader is not counted.
+// TestNamed_OfSoManyInstances makes calls name more instances than a client connects to. The leader is not counted.
 func TestNamed_OfSoManyInstances(t *testing.T) {
 	const method = "/a.B/Lead"
 	r := newRig(t)
@@ -110,7 +110,7 @@ func TestNamed_OfSoManyInstances(t *testing.T) {
 	}
 	update("b", "c", "d")
 	if got := to("c"); got == "c" {
-		t.Error("beside b and the leader, c is connected to")
+		t.Error("c is connected, in addition to b and the leader")
 	}
 	update("c", "d")
 	if got := to("c"); got != "c" {
@@ -118,7 +118,7 @@ func TestNamed_OfSoManyInstances(t *testing.T) {
 	}
 }
 
-// TestNamed_NothingHoldsACallUp makes calls while the policy is busy with 10,000 targets that leave (P10).
+// TestNamed_NothingHoldsACallUp makes calls while the policy handles 10,000 targets that leave (P10).
 func TestNamed_NothingHoldsACallUp(t *testing.T) {
 	r := newRig(t)
 	r.client.TargetsOnly = true
@@ -154,7 +154,7 @@ func TestNamed_NothingHoldsACallUp(t *testing.T) {
 	}
 }
 
-// TestNamed_ReachesWhatIsEjected: where a call names its instance, a health check counts, and outlier detection does not.
+// TestNamed_ReachesWhatIsEjected checks that health checks apply to calls that name their instance, and outlier detection does not.
 func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 	r := newRig(t)
 	unwell := func(why error) func() {
@@ -167,7 +167,7 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 		when, health string
 		do           func()
 		reached      bool
-		others       string // what other calls get
+		others       string // the result of other calls
 	}{
 		{"it is ejected", "", unwell(nil), true, errUnhealthy.Error()},
 		{"it is ejected, and connected to anew", "", again, true, "waits"},
@@ -179,7 +179,7 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 		r.hand("", attr.State{Endpoints: ends("a"), Health: tt.health})
 		_ = r.where(named("a"))
 		r.settle()
-		r.silent["a:1"] = true // outlier detection reports nothing of an ejected endpoint
+		r.silent["a:1"] = true // outlier detection sends no reports for an ejected endpoint
 		tt.do()
 		r.settle()
 		if got := r.where(named("a")); (got == "a") != tt.reached {
@@ -189,7 +189,7 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 	}
 }
 
-// TestNamed_TwinsAreToldApart has two endpoints that have one instance id (K17).
+// TestNamed_TwinsAreToldApart has two endpoints with one instance id (K17).
 func TestNamed_TwinsAreToldApart(t *testing.T) {
 	r := newRig(t)
 	twin := func(addr string) resolver.Endpoint {
@@ -205,7 +205,7 @@ func TestNamed_TwinsAreToldApart(t *testing.T) {
 	}
 	for _, want := range []string{"a", "b"} {
 		if got := r.whereNamed(calloptions.Target{Instance: "host", Addr: want + ":1"}); got != want {
-			t.Errorf("a call to the one at %s reaches %s", want, got)
+			t.Errorf("a call to the endpoint at %s reaches %s", want, got)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// othersConfig is the config of a policy that is not ours and is linked. nil: the policy is ours.
+// othersConfig is the config of a linked policy that is not ours. nil: the policy is ours.
 type othersConfig struct {
 	builder balancer.Builder
 	parsed  grpcserviceconfig.LoadBalancingConfig
@@ -29,7 +29,7 @@ func (c *othersConfig) Name() string {
 	return c.builder.Name()
 }
 
-// parseOthers has a policy, which must be linked, parse its config.
+// parseOthers parses the config of a policy that is not ours, which must be linked.
 func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 	text, err := policy.ConfigJSON()
 	if err != nil {
@@ -42,19 +42,19 @@ func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 	return c, err
 }
 
-// others runs a policy that is not ours, with connections of its own.
+// others runs a policy that is not ours, with its own connections.
 type others struct {
 	balancer.ClientConn
-	away    bool   // its endpoints are of the cluster to fall back on; guarded by policy.mu
+	away    bool   // its endpoints are the fallback's; guarded by policy.mu
 	changed func() // called when state has changed; it takes no lock that a call into the policy holds
 
 	calls    sync.Mutex // held during a call into the policy
 	balancer balancer.Balancer
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	state    balancer.State
 	subConns map[balancer.SubConn]struct{}
-	ended    bool // it is closed, and is not called again
+	ended    bool // the policy is closed, and is not called again
 }
 
 // newOthers builds the policy of a config.
@@ -80,7 +80,7 @@ func (o *others) hasEnded() bool {
 	return o.ended
 }
 
-// close closes the policy, and the connections that it has left open.
+// close closes the policy and its open connections.
 func (o *others) close() {
 	o.call(func() { o.balancer.Close() })
 	o.mu.Lock()
@@ -94,13 +94,13 @@ func (o *others) close() {
 
 var errClosed = errors.New("etcd: the policy is closed")
 
-// runOthers has a policy of others pick for p.
+// runOthers makes a policy that is not ours pick for p.
 func (p *policy) runOthers(c *othersConfig) {
 	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.put(p.core.publish) })
 }
 
-// publishOthers returns the state of the policy of others, and its picker. It was given no endpoints while there are none, so that its
-// connections to those that have left serve on. When they end, callers learn why.
+// publishOthers returns the state and the picker of the other policy. An update without endpoints is not passed to it, so that its
+// connections to endpoints that have left keep serving. When they end, callers get the reason.
 func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	s := p.others.published()
 	switch empty := p.core.plan.Empty; {
@@ -113,7 +113,7 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	}
 }
 
-// forOthers returns the endpoints for a policy of others: the live ones, or else the other cluster's. Without any, it returns why.
+// forOthers returns the endpoints for another policy: the live ones, or else the fallback's. Without endpoints, it returns why.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 	switch away := p.Fallback(); {
 	case p.Live > 0:
@@ -127,8 +127,8 @@ func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 // update gives the policy endpoints and a config.
 func (o *others) update(endpoints []resolver.Endpoint, s resolver.State, c *othersConfig) {
 	s.Endpoints = endpoints
-	s.Addresses = attr.Addresses(endpoints) // policies that are older than endpoints know no others
-	// An error would have gRPC ask the resolver again, which has nothing else to say.
+	s.Addresses = attr.Addresses(endpoints) // for policies that do not read Endpoints
+	// An error would make gRPC call the resolver again, to no effect.
 	o.call(func() {
 		_ = o.balancer.UpdateClientConnState(balancer.ClientConnState{ResolverState: s, BalancerConfig: c.parsed})
 	})
@@ -136,7 +136,7 @@ func (o *others) update(endpoints []resolver.Endpoint, s resolver.State, c *othe
 
 // UpdateState implements [balancer.ClientConn].
 func (o *others) UpdateState(s balancer.State) {
-	if s.Picker == nil { // as gRPC takes it
+	if s.Picker == nil { // as gRPC does
 		s.Picker = base.NewErrPicker(balancer.ErrNoSubConnAvailable)
 	}
 	o.mu.Lock()
@@ -159,7 +159,7 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	var subConn balancer.SubConn
 	listener := opts.StateListener
 	if listener == nil {
-		listener = func(s balancer.SubConnState) { o.balancer.UpdateSubConnState(subConn, s) } //nolint:staticcheck // deprecated, but counted on by somebody
+		listener = func(s balancer.SubConnState) { o.balancer.UpdateSubConnState(subConn, s) } //nolint:staticcheck // deprecated, but some policies rely on it
 	}
 	opts.StateListener = func(s balancer.SubConnState) {
 		if s.ConnectivityState == connectivity.Shutdown {

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// scripted is a policy of others that notes its calls. It is its own builder, and is built once.
+// scripted is a foreign policy that records its calls. It is its own builder, and is built once.
 type scripted struct {
 	name   string
 	cc     balancer.ClientConn
@@ -111,7 +111,7 @@ func withSwitcher(t *testing.T, f func(t *testing.T, s switching)) {
 	})
 }
 
-// give hands a config and a state down, and waits until nothing more happens.
+// give passes on a config and a state, and waits until the policies settle.
 func (s switching) give(config string, told attr.State) {
 	s.t.Helper()
 	state := attr.SetState(resolver.State{Endpoints: told.Endpoints}, &told)
@@ -123,7 +123,7 @@ func (s switching) give(config string, told attr.State) {
 
 func (s switching) wait() { s.pump(synctest.Wait) }
 
-// TestOthers_WhatServesStaysUntilTheNextCan goes from our policy to one of others, to a second one, and back (P3, P6).
+// TestOthers_WhatServesStaysUntilTheNextCan switches from our policy to a foreign one, to a second one, and back (P3, P6).
 func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		first, second := script(t, "first"), script(t, "second")
@@ -147,7 +147,7 @@ func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
 		expect("once it serves", 1, 0, 1)
 		s.give(second.config(), fleet)
 		_ = s.where(t.Context())
-		expect("while the second connects", 2, 0, 3) // the first was given the endpoints again, and connects to all that it is given
+		expect("while the second connects", 2, 0, 3) // the first got the endpoints again, and connects to each
 		serves(second)
 		expect("once that serves", 2, 1, 1)
 		s.give(``, fleet)
@@ -156,7 +156,7 @@ func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
 	})
 }
 
-// TestOthers_GetWhatIsLeftForThem has drain, selector and subset leave endpoints to a policy of others, and in the end none (P8).
+// TestOthers_GetWhatIsLeftForThem applies drain, selector and subset before a foreign policy, until no endpoint is left (P8).
 func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		p := script(t, "some")
@@ -183,7 +183,7 @@ func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 			{attr.State{Endpoints: ends("a", "b", "h hidden")}, "a"},
 			{attr.State{Endpoints: ends("a", "b", "c", "h hidden")}, "ac"},
 			{attr.State{Endpoints: ends("h hidden"), Away: &attr.State{Endpoints: ends("w", "x hidden")}}, "w"},
-			{attr.State{Err: none}, "w"}, // it was told nothing
+			{attr.State{Err: none}, "w"}, // the policy gets no update
 		} {
 			tt.told.Client = s.client
 			if s.give(drained, tt.told); got != tt.want {
@@ -208,6 +208,6 @@ func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
 		s.expect(named("a"), "by name", "a")
 	})
 	if err := (&switcher{}).UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &otherConfig{}}); err == nil {
-		t.Error("another policy's config was taken")
+		t.Error("another policy's config was accepted")
 	}
 }

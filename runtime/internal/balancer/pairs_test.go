@@ -20,9 +20,9 @@ import (
 type feature struct {
 	name   string
 	config string                                // a member of the policy's JSON; "": none
-	client func(*attr.Client)                    // nil: it asks nothing of the connection
-	call   func(context.Context) context.Context // nil: it asks nothing of the call
-	method string                                // of the calls; "": one that all serve
+	client func(*attr.Client)                    // nil: the connection is unchanged
+	call   func(context.Context) context.Context // nil: the call is unchanged
+	method string                                // of the calls; "": a method that all serve
 }
 
 func wayFeature(name, config string) feature {
@@ -101,8 +101,8 @@ var pairedFleet = func() (all []*endpoint.Endpoint) {
 	return all
 }()
 
-// allowed returns which instances of each group of the split may take calls while all are well: a second, plain implementation of all
-// features.
+// allowed returns the instances of each group of the split that may take calls while all are healthy: a second, simple
+// implementation of all features.
 func (p pair) allowed() (groups [2]string) {
 	if p.named {
 		return [2]string{"b"}
@@ -113,7 +113,7 @@ func (p pair) allowed() (groups [2]string) {
 			p.on["selector"] && e.Instance == "k",
 			(p.on["lane"] || p.on["strict lane"]) && e.Metadata["team"] != "red",
 			p.on["methods"] && !strings.Contains(e.Metadata[endpoint.MethodsName], "New"),
-			(p.on["prefer_zone"] || p.on["zone_min_percent"]) && e.Zone != "x": // each group has some there
+			(p.on["prefer_zone"] || p.on["zone_min_percent"]) && e.Zone != "x": // each group has instances there
 		case p.on["split"] && e.Version == "v2":
 			groups[1] += e.Instance
 		default:
@@ -123,7 +123,7 @@ func (p pair) allowed() (groups [2]string) {
 	return groups
 }
 
-// most returns how many of n instances calls may reach; all reports that they reach as many.
+// most returns how many of n instances calls may reach; all is set if they must reach that many.
 func (p pair) most(n int) (most int, all bool) {
 	switch spreads := !p.on["affinity"] && !p.on["etcd_peak_ewma"]; {
 	case p.named, p.on["pick_first"], p.on["affinity"] && p.on["ring_hash_experimental"]:
@@ -135,7 +135,7 @@ func (p pair) most(n int) (most int, all bool) {
 	}
 }
 
-// check makes calls, and compares where they go with what the features say.
+// check makes calls, and compares their targets with those that the features allow.
 func (p pair) check(r *rig) {
 	const n = 1000
 	groups, reached := p.allowed(), make(map[string]int)
@@ -169,7 +169,7 @@ func excluded(a, b feature) bool {
 	return a.name != b.name && (a.config != "" && field(a) == field(b) || a.method != "" && b.method != "")
 }
 
-// TestAllPairs uses every two features together. Some are refused, when code is generated and in live configs.
+// TestAllPairs uses every two features together. Some pairs are refused, in generated code and in live configs.
 func TestAllPairs(t *testing.T) {
 	s := attr.State{Leader: attr.Leader{Instance: "b"}}
 	for _, e := range pairedFleet {
@@ -189,13 +189,13 @@ func TestAllPairs(t *testing.T) {
 					return
 				}
 				r.hand(p.config, s)
-				r.whereBy(p.ctx, p.method) // may have something connected to
+				r.whereBy(p.ctx, p.method) // may start a connection
 				r.settle()
 				p.check(r)
 			})
 		}
 	}
-	if refused != 6 { // zone_min_percent, max_concurrent_requests and slow_start beside policies that cannot have them
+	if refused != 6 { // zone_min_percent, max_concurrent_requests and slow_start with policies that do not support them
 		t.Errorf("%d pairs are refused", refused)
 	}
 }

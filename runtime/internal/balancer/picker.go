@@ -14,17 +14,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// epoch is the number of a policy's newest picker, or of one that is due. It grows before picks can see what makes a picker due.
+// epoch is the number of a policy's newest picker, or of a due one. It grows before picks can see the change that makes a picker due.
 type epoch struct{ atomic.Uint64 }
 
-// picker picks for one call. Once the snapshot of its view is made, it takes no lock, and allocates nothing, unless a header names lanes or hashes.
+// picker picks for one call. Once its view has a snapshot, it neither locks nor allocates, unless a header names lanes or hashes.
 type picker struct {
 	targets *targets
 	epoch   uint64
 	newest  *epoch
 	leader  *leader
 	plan    *plan
-	others  balancer.Picker // of a policy of others; nil: the plan picks
+	others  balancer.Picker // of a foreign policy; nil: the plan picks
 }
 
 // Pick implements [balancer.Picker].
@@ -58,7 +58,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if p.plan.traits.Counts {
 		result.Done = conn.stats.End(p.plan.traits.Times)
 	}
-	if result.SubConn == nil { // it was lost just now, and another picker is about to follow
+	if result.SubConn == nil { // the connection was just lost, and another picker is about to follow
 		if result.Done != nil {
 			result.Done(balancer.DoneInfo{})
 		}
@@ -67,7 +67,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// pickByPlan picks in a view, or in the view that takes its calls when it cannot. If every endpoint lacks the method, the call goes to
+// pickByPlan picks in a view, or else in the view after it. If every endpoint lacks the method, the call goes to
 // any: the server's answer says so.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
 	conn, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
@@ -83,13 +83,13 @@ func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view
 }
 
 var (
-	// errFull says that every endpoint that a call may go to has max_concurrent_requests calls under way.
+	// errFull is the error if every allowed endpoint has max_concurrent_requests calls under way.
 	errFull = errors.New("full")
-	// errLacks says that no endpoint that a call may go to serves its method.
+	// errLacks is the error if no allowed endpoint serves the method of a call.
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. Where calls are counted, the call has begun. passOn reports whether another view may take the call.
+// pickFrom picks by a snapshot. If calls are counted, it begins the call. passOn reports whether another view may take the call.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	if len(s.groups) == 0 {
 		return nil, s.toBase, s.err
@@ -111,7 +111,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 	return nil, true, errFull
 }
 
-// pickIn picks one of a set.
+// pickIn picks a connection of a set.
 func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
 	for {
 		i := p.policy.Pick(ctx, o, s.Set)
@@ -127,7 +127,7 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 	}
 }
 
-// explain returns the error of a call that found no endpoint in a view.
+// explain returns the error of a call without an endpoint in a view.
 func (v *view) explain(err error) error {
 	switch {
 	case err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable):

@@ -16,7 +16,7 @@ func TestPickFirst(t *testing.T) {
 	update := func(specs ...string) func() { return func() { r.update(firstOne, specs...) } }
 	update("a", "b", "c")()
 	if len(r.made) != 1 {
-		t.Errorf("%d are connected to at first", len(r.made))
+		t.Errorf("%d connections at first", len(r.made))
 	}
 	for _, step := range []struct {
 		what          string
@@ -44,8 +44,8 @@ func TestPickFirst(t *testing.T) {
 	}
 }
 
-// TestPickFirst_NextIsTriedBesideWhatHangs calls a lane whose instances hang, but for the last. After a pause the next is tried in parallel.
-// Calls do not wait for each in turn.
+// TestPickFirst_NextIsTriedBesideWhatHangs calls a lane whose instances all hang except the last. After a pause the next is tried in
+// parallel, so calls do not wait for each in turn.
 func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	r := newRig(t)
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
@@ -56,20 +56,20 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	r.settle()
 	for i, want := range []struct {
 		after time.Duration
-		made  int // beside the base
+		made  int // in addition to the base's
 		call  string
 	}{
 		{0, 1, "waits"}, {attemptDelay - 1, 1, "waits"}, {1, 2, "waits"}, {attemptDelay - 1, 2, "waits"}, {1, 3, "waits"},
 		{attemptDelay, 4, "waits"}, {attemptDelay, 5, "base"}, {attemptDelay, 6, "f"}, {attemptDelay, 6, "f"},
 	} {
 		if r.pass(want.after); len(r.made)-1 != want.made {
-			t.Errorf("at step %d, %d are connected to, want %d", i, len(r.made)-1, want.made)
+			t.Errorf("at step %d, %d connections, want %d", i, len(r.made)-1, want.made)
 		}
 		r.expect(lane("red"), fmt.Sprint("at step ", i), want.call)
 	}
 }
 
-// TestPickFirst_TheNextZoneIsTriedBesideSilentOnes has more instances of the client's zone hang than are tried at a time.
+// TestPickFirst_TheNextZoneIsTriedBesideSilentOnes makes more instances of the client's zone hang than are tried at once.
 func TestPickFirst_TheNextZoneIsTriedBesideSilentOnes(t *testing.T) {
 	r := newRig(t)
 	specs := []string{"far - y"}
@@ -98,7 +98,7 @@ func TestPickFirst_IsShuffled(t *testing.T) {
 		name := firstOf()
 		first[name]++
 		if in.Endpoints = in.Endpoints[:4]; name != "e" && firstOf() != name {
-			t.Errorf("%s is the first no longer", name)
+			t.Errorf("%s is no longer the first", name)
 		}
 	}
 	if len(first) != 5 {

@@ -19,8 +19,8 @@ import (
 )
 
 // plan is a plan of package plan with connections. A call's lane selects a view, its share a group of the view, and the order of
-// preference the first tier of the group with a ready endpoint. The policy chooses within the tier. The plan is immutable,
-// except that calls open views and add methods, that the core sets conns once, and that the core sets which members a tier uses.
+// preference the first tier of the group with a ready endpoint. The policy chooses within the tier. The plan is immutable
+// except for views and methods, which calls add, for conns, which the core sets once, and for the members in use of each tier.
 type plan struct {
 	*planning.Plan[resolver.Endpoint]
 	in       *input
@@ -32,11 +32,11 @@ type plan struct {
 	opened   func()           // called when a call needs connections that no call needed before
 	sequence picking.Sequence // of the choices among groups
 	rings    picking.Rings
-	differ   bool // the endpoints do not all serve the same methods
+	differ   bool // the endpoints serve different methods
 
-	mu      sync.Mutex // guards what follows
-	open    []*view    // that calls have asked for
-	methods []string   // that calls need, and that some endpoints lack
+	mu      sync.Mutex // guards the fields below
+	open    []*view    // used by calls
+	methods []string   // methods that calls need and some endpoints lack
 }
 
 // makePlan makes the plan of an input.
@@ -52,7 +52,7 @@ func makePlan(in *input) *plan {
 	return p
 }
 
-// targetsOnly returns a plan without endpoints. Only calls that name their instance are served by it.
+// targetsOnly returns a plan without endpoints. It serves only calls that name their instance.
 func targetsOnly(in *input, empty error) *plan {
 	p := &plan{in: in, Plan: &planning.Plan[resolver.Endpoint]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
 	p.makeViews()
@@ -85,7 +85,7 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	return p.views[lane], nil
 }
 
-// adopt opens the view of calls that ask for nothing, and what calls have asked the plan before for, which may be nil.
+// adopt opens the view of calls without options, and the views and methods in use of the previous plan, which may be nil.
 func (p *plan) adopt(before *plan) {
 	p.base.open()
 	if before == nil {
@@ -101,7 +101,7 @@ func (p *plan) adopt(before *plan) {
 	}
 }
 
-// called returns the views that calls have asked for.
+// called returns the views that calls have used.
 func (p *plan) called() []*view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,22 +111,22 @@ func (p *plan) called() []*view {
 // picksSome reports whether a connection may use only some of the live endpoints.
 func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 
-// selectsByReadiness reports whether calls, and how ready connections are, decide which of these the plan uses.
+// selectsByReadiness reports whether the connections in use depend on calls and on readiness.
 func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }
 
-// view is where calls of one lane go, or calls without a lane. All views of a plan share its connections.
+// view has the endpoints for calls of one lane, or without a lane. All views of a plan share its connections.
 type view struct {
 	plan   *plan
 	lane   *planning.Lane
-	then   *view    // takes what this view cannot; nil: nothing does
+	then   *view    // takes calls that this view cannot; nil: none
 	groups []group  // set by open
-	texts  []string // in which its endpoints name the methods that they serve; set by open; nil: all the same, or too many to tell apart
+	texts  []string // distinct method lists of its endpoints; set by open; nil: all the same, or too many
 
-	making sync.Mutex // the next snapshot
+	making sync.Mutex // held while the next snapshot is made
 	last   atomic.Pointer[snapshot]
 }
 
-// open divides the endpoints of the view's lane, once. It reports whether it did.
+// open divides the endpoints of the view's lane, and reports whether this is the first call.
 func (v *view) open() bool {
 	p := v.plan
 	p.mu.Lock()
@@ -155,14 +155,14 @@ type group struct {
 	tiers  []*tier // in order of preference
 }
 
-// tier is the endpoints of a group that are equally preferred.
+// tier is the endpoints of a group with equal preference.
 type tier struct {
 	planning.Tier
 	use   atomic.Pointer[use]
 	first atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; nil: none yet
 }
 
-// use is the members of a tier that a connection uses. It is immutable.
+// use is the members of a tier in use. It is immutable.
 type use struct {
 	*picking.Tier
 	members []int32 // of plan.All
@@ -192,7 +192,7 @@ func (t *tier) setMembers(p *plan, members []int32) {
 	t.use.Store(&use{picking.NewTier(&p.rings, ring), members})
 }
 
-// ringOf returns what the ring of members is made of: their names and their weights.
+// ringOf returns the input of the members' ring: their names and weights.
 func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	names, weights = make([]string, len(members)), make([]uint64, len(members))
 	for i, m := range members {
@@ -222,7 +222,7 @@ func (v *view) has(before planning.Class, satisfies func(readiness) bool) bool {
 	return false
 }
 
-// methodsDiffer reports whether some endpoints name other methods than others.
+// methodsDiffer reports whether the endpoints list different methods.
 func (p *plan) methodsDiffer() bool {
 	for i := range p.All {
 		if attr.Methods(p.All[i]) != attr.Methods(p.All[0]) {
@@ -232,7 +232,7 @@ func (p *plan) methodsDiffer() bool {
 	return false
 }
 
-// methodTexts returns the distinct texts in which members name the methods that they serve, nil if there are too many to tell apart.
+// methodTexts returns the distinct method lists of members, nil if there are too many.
 func (p *plan) methodTexts(members []int32) (texts []string) {
 	for _, m := range members {
 		text := attr.Methods(p.All[m])
@@ -247,7 +247,7 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 	return texts
 }
 
-// lacking returns the texts of the view's endpoints that lack a method. The view must be open.
+// lacking returns the method lists of the view's endpoints without a method. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.then != nil {
@@ -256,7 +256,7 @@ func (v *view) lacking(method string) []string {
 	return methods.Lacking(method, v.texts, others)
 }
 
-// maxMethod is the greatest length of a method's name that is looked for in what endpoints say. No server has longer ones.
+// maxMethod is the maximum length of a method's name that is looked up in method lists. No server has longer ones.
 const maxMethod = 1024
 
 // methodOf returns the method of a call, "" if it does not matter.
@@ -267,10 +267,10 @@ func (p *plan) methodOf(info *balancer.PickInfo) string {
 	return info.FullMethodName
 }
 
-// maxMethods bounds how many methods are remembered. A caller has few, save one that passes on the calls of others.
+// maxMethods bounds the methods that are kept. A caller has few, unless it is a proxy.
 const maxMethods = 64
 
-// need notes that calls need a method that some endpoints lack, so that one that does not is connected to.
+// need records a method that calls need and some endpoints lack, so that an endpoint with the method is connected.
 func (p *plan) need(method string) {
 	if !p.picksSome() {
 		return

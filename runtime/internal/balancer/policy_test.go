@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// TestPolicy_MarshalsItsConfig as what it was parsed from. Package serviceconfig checks configs.
+// TestPolicy_MarshalsItsConfig compares a marshalled config with its source. Package serviceconfig checks configs.
 func TestPolicy_MarshalsItsConfig(t *testing.T) {
 	c := mustConfig(t, `{"subset":2,"drain":["x"],"childPolicy":[{"nope":{}},{"pick_first":{}}]}`)
 	text, err := json.Marshal(c)
@@ -25,7 +25,7 @@ func TestPolicy_MarshalsItsConfig(t *testing.T) {
 	}
 }
 
-// TestPolicy_WithoutEndpoints makes calls while endpoints are not known, and while there are none.
+// TestPolicy_WithoutEndpoints makes calls while endpoints are unknown, and while the key has none.
 func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r := newRig(t)
 	none := errors.New(`etcd: no endpoint is registered under "acme/user"`)
@@ -52,7 +52,7 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r.expect(t.Context(), "after a resolver's error before all else", none.Error())
 }
 
-// TestPolicy_WhatIsKnownServes starts with endpoints of an earlier time. Calls go to those that can be reached. If there is none, they wait
+// TestPolicy_WhatIsKnownServes starts with last known endpoints. Calls go to reachable ones. Without these, they wait
 // until etcd has answered.
 func TestPolicy_WhatIsKnownServes(t *testing.T) {
 	r := newRig(t)
@@ -88,7 +88,7 @@ func TestPick_AllocatesNothing(t *testing.T) {
 					result.Done(balancer.DoneInfo{BytesReceived: true})
 				}
 			}
-			_ = r.whereBy(ctx, info.FullMethodName) // may have a subset connect to one that serves it
+			_ = r.whereBy(ctx, info.FullMethodName) // may make a subset connect to an endpoint with the method
 			r.settle()
 			if n := testing.AllocsPerRun(100, pick); n > 0 {
 				t.Errorf("%s: %v allocations a pick of %s", config, n, method)

@@ -2,13 +2,13 @@ package balancer
 
 import "sync"
 
-// queue holds events, which happen anywhere and at any time, until they are handled one after another. It is safe for concurrent use.
+// queue holds events from any goroutine until they are handled one by one. It is safe for concurrent use.
 type queue struct {
-	start func() // arranges for all to be called until it returns nothing; called with mu held, it must not block
+	start func() // schedules calls of all until it returns nothing; called with mu held, it must not block
 
 	mu        sync.Mutex
 	events    []func()
-	scheduled bool // start was called, and all has not yet returned nothing
+	scheduled bool // start was called, and since then all has not returned nothing
 }
 
 // put appends an event. It may be called with any lock held.
@@ -22,7 +22,7 @@ func (q *queue) put(event func()) {
 	}
 }
 
-// all removes and returns all events. If there are none, the next one calls start again.
+// all removes and returns all events. If the queue is empty, the next event calls start again.
 func (q *queue) all() []func() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -23,7 +23,7 @@ func TestQueue(t *testing.T) {
 	q.put(note("a"))
 	q.put(func() { q.put(note("c")); note("b")() })
 	take("ab", 1)
-	take("c", 1) // whoever took the others looks again
+	take("c", 1) // the handler of the others calls all again
 	take("", 1)
 	q.put(note("d"))
 	take("d", 2)

@@ -37,8 +37,8 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	return p
 }
 
-// alone is a policy of ours that stands by itself, as in a service config that names "etcd_weighted" where "etcd" would
-// stand.
+// alone is one of our policies without "etcd" above it, as in a service config that names "etcd_weighted" in place of
+// "etcd".
 type alone struct {
 	builder
 	name string

@@ -27,7 +27,7 @@ var seedOfTests = maphash.MakeSeed()
 // The configs of several tests.
 const (
 	ringHash   = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
-	ring       = `"childPolicy":[` + ringHash + `]` // has calls tied to keys
+	ring       = `"childPolicy":[` + ringHash + `]` // ties calls to keys
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
@@ -56,7 +56,7 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// update hands down the members of a config and endpoints as [ends] makes them, and waits until nothing more happens.
+// update passes on the members of a config and endpoints as [ends] makes them, and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
 	r.hand(config, attr.State{Endpoints: ends(specs...)})
@@ -68,7 +68,7 @@ func (r *rig) hand(config string, s attr.State) {
 	r.settle()
 }
 
-// tell hands down, and does not wait.
+// tell is hand without waiting.
 func (r *rig) tell(config string, s attr.State) {
 	r.t.Helper()
 	if s.Client == nil {
@@ -95,7 +95,7 @@ func (r *rig) set(instance string, state connectivity.State) {
 	r.settle()
 }
 
-// refuse has connections to instances be refused from now on, and those that there are end.
+// refuse makes instances refuse connections from now on, and ends existing ones.
 func (r *rig) refuse(instances ...string) {
 	for _, name := range instances {
 		r.down[name+":1"] = errRefused
@@ -106,7 +106,7 @@ func (r *rig) refuse(instances ...string) {
 	r.settle()
 }
 
-// revive ends the backoff of failed connections, and has no more be refused.
+// revive ends the backoff of failed connections, and all refusals.
 func (r *rig) revive() {
 	clear(r.down)
 	for _, s := range r.open() {
@@ -149,7 +149,7 @@ func (r *rig) shares(ctx context.Context, n int) map[string]int {
 	return all
 }
 
-// all returns which instances take the calls of a method. The first call may have something connected to.
+// all returns the instances that take the calls of a method. The first call may start a connection.
 func (r *rig) all(ctx context.Context, method string) string {
 	seen := make(map[string]bool)
 	for range 60 {

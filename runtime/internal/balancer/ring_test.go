@@ -62,7 +62,7 @@ func (c *fakeConn) pickSoon(ctx context.Context) string {
 	}
 }
 
-// TestRing_IsGRPCs compares where calls go with where gRPC's ring_hash has them go.
+// TestRing_IsGRPCs compares the targets of calls with those of gRPC's ring_hash.
 func TestRing_IsGRPCs(t *testing.T) {
 	same := func(int) uint32 { return 0 }
 	for _, tt := range []struct {
@@ -90,14 +90,14 @@ func TestRing_IsGRPCs(t *testing.T) {
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
 				if got := r.pickSoon(ctxOf(key)); got != want {
-					t.Fatalf("%s, by %s: the key %d goes to %s, and by gRPC's to %s", tt.name, header, key, got, want)
+					t.Fatalf("%s, by %s: the key %d goes to %s, in gRPC to %s", tt.name, header, key, got, want)
 				}
 			}
 		}
 	}
 }
 
-// TestRing_GoesOnToTheNext makes the instance of a key fail or be full: its calls go to the next on the ring, and back. No others move.
+// TestRing_GoesOnToTheNext makes the instance of a key fail or be full: only its calls go to the next on the ring, and back.
 func TestRing_GoesOnToTheNext(t *testing.T) {
 	r := newRig(t)
 	r.hand(`"maxConcurrentRequests":1,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
@@ -125,7 +125,7 @@ func TestRing_GoesOnToTheNext(t *testing.T) {
 	}
 }
 
-// TestRing_ATiedCallWaits while its instance connects or has yet to tell its health, and after a while goes to the next.
+// TestRing_ATiedCallWaits while its instance connects or has yet to report its health, and later goes to the next.
 func TestRing_ATiedCallWaits(t *testing.T) {
 	ctx := tied("somebody") // a's
 	for _, tt := range []struct {

@@ -42,7 +42,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 	})
 }
 
-// countLate makes conn late if its time is up.
+// countLate makes conn late after its timeout.
 func (c *core) countLate(conn *conn, now time.Time) {
 	if !conn.isAwaited() {
 		return
@@ -57,8 +57,8 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// closeUnused closes conn once it was unused for linger, or at once if as many as the client's bound are kept: addresses may change faster.
-// It counts in kept a connection that it keeps. It reports whether to forget conn: it is closed, and the plan does not have it.
+// closeUnused closes conn once it was unused for linger, or at once if the client's bound of unused ones is kept: addresses may
+// change fast. It counts a kept connection in kept. gone reports that conn is closed and outside the plan.
 func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
@@ -90,12 +90,12 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// selectGroup selects the connections of a group, tier by tier: all that each tier uses. Under pick_first, it is the one that takes all
-// calls; until there is one, a tier is tried once the tier before has no more to try. A tier of endpoints that are not live is selected
-// only while no tier before it can take calls.
+// selectGroup selects the connections in use of a group, tier by tier. Under pick_first, this is the one that takes all
+// calls; until one does, a tier is tried once the previous tier has no more to try. A tier of endpoints that are not live is
+// selected only while no tier before it can take calls.
 func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	next := true    // whether the next tier may be tried, too, under pick_first
-	served := false // whether a tier has the one that pick_first sends calls to: later ones are asked for methods alone
+	served := false // whether a tier has pick_first's connection: later tiers are used only for missing methods
 	for _, t := range g.tiers {
 		switch {
 		case served && !t.Class.IsLive():
@@ -122,14 +122,14 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	}
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no tier before it can take calls. While one before it may soon be
-// able to, a tier that serves goes on.
+// isDue reports whether a tier may be used: its endpoints are live, or no tier before it can take calls. While an earlier tier may
+// soon be able to, a serving tier keeps serving.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
-	before := min(t.Class, planning.Left) // who has left may end soon, and keeps no drained one waiting
+	before := min(t.Class, planning.Left) // an endpoint that has left may end soon, and does not delay drained ones
 	if slices.ContainsFunc(t.use.Load().members, serves) {
 		return !v.has(before, func(r readiness) bool { return r == ready })
 	}
@@ -145,8 +145,8 @@ func (c *core) selectConnected(t *tier) {
 	}
 }
 
-// chooseMembers selects the members of a tier that the connection uses: all, or as many as it is to use. Members that serve what calls
-// need come first. short reports whether fewer may be reached.
+// chooseMembers selects the members of a tier to use: all, or as many as the limits allow. Members with the methods that calls
+// need come first. short reports whether fewer can be reached.
 func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, short bool) {
 	if t.Most == 0 {
 		return t.use.Load().members, false
@@ -162,10 +162,10 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	return t.use.Load().members, short
 }
 
-// reach returns the shortest prefix of a ranking in which as many as most may be reached. So an unreachable member gives its place to the
-// next, and has it back once it can be reached. Until so many are ready, ready members behind the prefix stay; under pick_first, where one
-// of them may be the first, they always do. Where as many are silent, which hold a socket until gRPC gives up, the prefix ends there until
-// it does. short reports whether fewer may be reached.
+// reach returns the shortest prefix of a ranking in which most members may be reached. So the next member replaces an unreachable
+// one until that can be reached. Until most are ready, ready members behind the prefix stay; under pick_first they always
+// stay, since one of them may be the first. Silent members hold a socket until gRPC gives up: with most of them, the prefix ends
+// until then. short reports whether fewer may be reached.
 func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, most+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {
@@ -188,9 +188,9 @@ func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, 
 	return chosen, missing > 0
 }
 
-// needed returns, for each method that calls need and some members lack, a member that serves it and is ready, or else those that are
-// tried until one is; and how many of all these may be reached. Under pick_first, it selects them in addition to the one that takes all
-// other calls.
+// needed returns, for each method that calls need and some members lack, a ready member with the method, or else the members to
+// try until one is ready; and how many of all these may be reached. Under pick_first, it selects them in addition to the one
+// that takes all other calls.
 func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
 		lacking := v.lacking(method)
@@ -219,7 +219,7 @@ func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected
 	return needed, expected
 }
 
-// extraAttempts returns how many of a ranking are tried beyond those that are wanted: while none is ready, one more every attemptDelay.
+// extraAttempts returns how many more of a ranking are tried while none is ready: one every attemptDelay.
 func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 	var begun time.Time
 	for _, m := range ranking {

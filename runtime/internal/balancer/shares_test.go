@@ -26,7 +26,7 @@ func TestShares_StayingInAZone(t *testing.T) {
 	}
 }
 
-// snapshotOf returns a plan's snapshot for calls without a wish, where the given instances are ready and others fail.
+// snapshotOf returns a plan's snapshot for calls without options, in which the given instances are ready and others fail.
 func snapshotOf(p *plan, are string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
@@ -42,7 +42,7 @@ func snapshotOf(p *plan, are string) *snapshot {
 	return p.base.refresh(1, nil)
 }
 
-// TestShares_OfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.
+// TestShares_OfZonesAndSplitsAreExact checks that each group of a split keeps its share while a part of it leaves the zone.
 func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 	in := inputOf(mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), planning.Client{Zone: "x"},
 		ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x"))
@@ -53,9 +53,9 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		want  map[string]int
 	}{
 		{"abcdefghz", map[string]int{"a": 9000, "d": 1000}},
-		{"z", map[string]int{"z": 10_000}}, // the groups with a share have none that is ready
+		{"z", map[string]int{"z": 10_000}}, // no endpoint of the groups with a share is ready
 		{"acdefh", map[string]int{"a": 4500, "c": 4500, "d": 750, "h": 250}},
-		{"acdef", map[string]int{"a": 4500, "c": 4500, "d": 1000}}, // the other zone has none that is ready
+		{"acdef", map[string]int{"a": 4500, "c": 4500, "d": 1000}}, // no endpoint of the other zone is ready
 		{"cdefh", map[string]int{"c": 9000, "d": 750, "h": 250}},
 		{"defh", map[string]int{"d": 7500, "h": 2500}},
 		{"abh", map[string]int{"a": 9000, "h": 1000}},
@@ -85,8 +85,8 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 	}
 }
 
-// TestShares_UsersStayInTheirGroups has groups of a split change: users leave one that goes or loses weight, come to one that comes or gains
-// some, and else stay.
+// TestShares_UsersStayInTheirGroups changes the groups of a split: users leave a group that is removed or loses weight, join one that
+// is added or gains weight, and otherwise stay.
 func TestShares_UsersStayInTheirGroups(t *testing.T) {
 	homes := func(weights []uint32) (of []int) {
 		s := &snapshot{}

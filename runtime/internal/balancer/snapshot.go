@@ -17,34 +17,34 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot is the part of a view that can take calls, or the calls of one method, as of one picker. It is immutable, save that it
-// remembers the snapshots of methods. The first pick that needs it makes it.
+// snapshot is the part of a view that can take calls, or the calls of one method, for one picker. It is immutable, except that it
+// caches the snapshots of methods. The first pick that needs it makes it.
 type snapshot struct {
 	epoch   uint64 // of the picker
 	groups  []readyGroup
 	err     error                                // of calls, without groups
-	toBase  bool                                 // without groups, and none is expected soon: a lane that is not strict leaves its calls to the base
-	methods atomic.Pointer[map[string]*snapshot] // by method, where endpoints differ in these
+	toBase  bool                                 // no group is ready or soon: calls of a lane that is not strict go to the base
+	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }
 
 // readyGroup is a group in which some endpoints are ready, and its share of the calls.
 type readyGroup struct {
 	id   uint64 // see group
-	upTo uint64 // the sum of the weights up to and with this group's
+	upTo uint64 // the sum of the weights up to and including this group's
 	stay uint64 // the sum up to which its calls stay in the client's zone
-	rest int    // the set for the others, by index
+	rest int    // the index of the set for the other calls
 	sets []readySet
 }
 
-// readySet is the endpoints of a tier that are ready.
+// readySet is the ready endpoints of a tier.
 type readySet struct {
 	*picking.Set
 	conns []*conn // of its members
 	class planning.Class
 }
 
-// asOf returns the snapshot of a method for the picker of an epoch; "": of all methods. The first call that needs it makes it, and others
-// wait for that.
+// asOf returns the snapshot of a method for the picker of an epoch; "": of all methods. The first call that needs it makes it, while others
+// wait.
 func (v *view) asOf(epoch uint64, method string) *snapshot {
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
@@ -70,7 +70,7 @@ func (v *view) renew(epoch uint64) *snapshot {
 	return s
 }
 
-// forMethod returns the snapshot for the calls of a method: without the endpoints that say that they lack it.
+// forMethod returns the snapshot for the calls of a method: without the endpoints whose entries do not list it.
 func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	known := s.methods.Load()
 	if known != nil && (*known)[method] != nil {
@@ -89,7 +89,7 @@ func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	return of
 }
 
-// refresh makes a snapshot. It leaves out the endpoints that name the methods that they serve by one of some texts.
+// refresh makes a snapshot. It leaves out the endpoints whose method lists are in lacking.
 func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
 	heaviest, served, all := uint32(0), false, counts{}
@@ -107,7 +107,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		if len(g.sets) == 0 || served && !g.sets[0].class.IsLive() {
 			continue
 		}
-		if weight > 0 || heaviest == 0 { // all may be groups without a share
+		if weight > 0 || heaviest == 0 { // all groups may have no share
 			s.add(max(1, weight), g)
 		}
 	}
@@ -124,7 +124,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	return s
 }
 
-// groupState sums up the connections of a group.
+// groupState is the state of a group's connections.
 type groupState struct {
 	counts
 	id   uint64 // see group
@@ -144,7 +144,7 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
-		if t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.Live == 0) { // others serve while they are ready
+		if t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.Live == 0) { // the tier serves while it has ready endpoints
 			g.addAll(n)
 		}
 		if n.ready == 0 {
@@ -168,8 +168,8 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 // counts counts connections by their condition.
 type counts struct {
 	members, ready int
-	trying, waited int   // those that calls wait for are waited, too
-	err, awayErr   error // of one that has failed, at home or away
+	trying, waited int   // waited are the trying ones that calls wait for
+	err, awayErr   error // of a failed one, of the primary or the fallback
 }
 
 // add counts a connection.
@@ -193,7 +193,7 @@ func (n *counts) addAll(o counts) {
 	n.waited, n.err, n.awayErr = n.waited+o.waited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls where no connection of those counted can take any, nil if none has failed.
+// failure returns the error of calls if no counted connection can take them, nil if none has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
@@ -202,8 +202,8 @@ func (v *view) failure(n *counts) error {
 	return fmt.Errorf("%w; nor in the cluster to fall back on: %s", home, n.awayErr.Error())
 }
 
-// setOf returns the ready members of a tier that do not lack the method, and counts those. It loads the condition of each connection once, for it may change at
-// any time.
+// setOf returns the ready members of a tier whose method lists are not in lacking, and counts the members. It loads the condition of
+// each connection once, because it may change at any time.
 func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
 	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
@@ -241,7 +241,7 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	return s, n
 }
 
-// weightBits is by how many bits weights are shifted left, for the part of a weight that stays in a zone to be exact.
+// weightBits is the left shift of weights, so that the part of a weight that stays in a zone is exact.
 // The sum of all weights stays below 1<<60.
 const weightBits = 20
 
@@ -257,8 +257,8 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	s.groups = append(s.groups, next)
 }
 
-// chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides on
-// the group alone: as many calls of a key leave the zone as of any other.
+// chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides only
+// the group: of each key, the same share of calls leaves the zone.
 func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
 	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
@@ -274,9 +274,9 @@ func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (g
 	return group, begin+at >= s.groups[group].stay
 }
 
-// groupOf returns the index of the group for calls with a hash. By it each group draws a number, the heavier the lower, and
-// the lowest wins: a group that goes or loses weight leaves calls of its own to the others, one that comes or gains weight
-// takes some of theirs, and no other calls move.
+// groupOf returns the index of the group for calls with a hash. Each group draws a number by the hash, lower on average for a
+// higher weight, and the lowest wins: a group that is removed or loses weight leaves calls to the others, a group that is
+// added or gains weight takes some of theirs, and no other calls move.
 func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)
 	for i := range s.groups {
@@ -301,7 +301,7 @@ func (s *snapshot) begin(group int) uint64 {
 	return s.groups[group-1].upTo
 }
 
-// groupAt returns the index of the group in whose share at lies.
+// groupAt returns the index of the group whose share contains at.
 func (s *snapshot) groupAt(at uint64) int {
 	for i := range s.groups {
 		if at < s.groups[i].upTo {
@@ -311,14 +311,14 @@ func (s *snapshot) groupAt(at uint64) int {
 	return 0
 }
 
-// fraction is a part of the calls: n out of every of.
+// fraction is a part of the calls: n of every of calls.
 type fraction struct{ n, of uint64 }
 
 // allCalls keeps every call.
 var allCalls = fraction{1, 1}
 
-// staying returns the fraction of calls that stay in a set. It is all of them while percent of the known members are ready; below
-// that it falls in proportion, to 0.
+// staying returns the fraction of calls that stay in a set. All stay while percent of the known members are ready; below that the
+// fraction falls in proportion, to 0.
 func staying(percent uint32, ready, known int) fraction {
 	has, wants := 100*uint64(ready), uint64(percent)*uint64(known)
 	if has >= wants {

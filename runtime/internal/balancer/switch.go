@@ -7,17 +7,17 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// switcher is the balancer that gRPC knows. It runs our policy, or one of others, as the config says. When the config names another
-// policy, the current one serves until the next has left CONNECTING, or until the current one is not READY. It does the same as
-// grpc-go's internal/balancer/gracefulswitch, which only gRPC may import.
+// switcher is the balancer registered with gRPC. It runs the config's policy, ours or a foreign one. When the config names another
+// policy, the current one serves until the next has left CONNECTING, or until the current one is not READY. grpc-go's
+// internal/balancer/gracefulswitch does the same, but only gRPC may import it.
 type switcher struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
 	closing sync.WaitGroup
 
 	mu      sync.Mutex
-	current *side // whose pickers gRPC has; nil: none yet
-	next    *side // takes the place of current; nil: none does
+	current *side // its pickers are gRPC's; nil: none yet
+	next    *side // will replace current; nil: none
 }
 
 // side is one policy of a switcher, and its ClientConn.
@@ -40,13 +40,13 @@ func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 		last = s.build(c)
 	}
 	last.config = c
-	if current := s.serving(); current != last { // it goes on by its own config
+	if current := s.serving(); current != last { // it keeps its own config
 		_ = current.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state.ResolverState, BalancerConfig: current.config})
 	}
 	return last.policy.UpdateClientConnState(state)
 }
 
-// last returns the side that was built last, nil if none was.
+// last returns the side that was built last, nil without one.
 func (s *switcher) last() *side {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +56,7 @@ func (s *switcher) last() *side {
 	return s.current
 }
 
-// serving returns the side whose pickers gRPC has, or is to have.
+// serving returns the side whose pickers gRPC uses or will use.
 func (s *switcher) serving() *side {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (d *side) UpdateState(state balancer.State) {
 	}
 	d.state = state
 	if s.next != nil && (s.next.state.ConnectivityState != connectivity.Connecting || s.current.state.ConnectivityState != connectivity.Ready) {
-		// Its lock may be held by somebody who waits for ours.
+		// The holder of the policy's lock may wait for ours.
 		s.closing.Go(s.current.policy.Close)
 		s.current, s.next = s.next, nil
 	}
@@ -107,7 +107,7 @@ func (d *side) UpdateState(state balancer.State) {
 func (s *switcher) ResolverError(err error) {
 	last := s.last()
 	if last == nil {
-		c, _ := defaultConfig() // it names nothing that can be missing
+		c, _ := defaultConfig() // its policies are always linked
 		last = s.build(c)
 	}
 	last.policy.ResolverError(err)

@@ -23,15 +23,15 @@ type targets struct {
 	queue *queue
 	now   func() time.Time
 
-	known atomic.Pointer[input] // the policy's last input; nil: none yet
+	known atomic.Pointer[input] // the last input of the policy; nil: none yet
 	conns sync.Map              // *conn by targetKey; each stays until its instance leaves
-	named atomic.Int64          // how many are in conns
+	named atomic.Int64          // the size of conns
 }
 
-// targetKey is how calls name an instance.
+// targetKey is an instance as named by calls.
 type targetKey struct{ instance, addr string }
 
-// pick picks the connection to an instance; it never picks another. A call to the leader waits while that is not there.
+// pick picks the connection to an instance and to no other. A call to the leader waits while the leader is not registered.
 func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, error) {
 	x, ok := t.conns.Load(targetKey{to.Instance, to.Addr})
 	if !ok {
@@ -47,7 +47,7 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
-// within returns the connection to an instance, unless it has max_concurrent_requests calls under way.
+// within returns the connection to an instance, or an error if it has max_concurrent_requests calls under way.
 func (t *targets) within(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
 	in := t.known.Load()
 	most := int64(in.Config.MaxConcurrentRequests)
@@ -85,7 +85,7 @@ func (t *targets) connect(to calloptions.Target) {
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(to, false); err == nil { // or it left just now, and a newer picker has followed
+	if ep, err := t.known.Load().find(to, false); err == nil { // otherwise it has just left, and a newer picker has followed
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
@@ -94,7 +94,7 @@ func (t *targets) connect(to calloptions.Target) {
 // find returns the endpoint of an instance, or the error for a call to it.
 func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, error) {
 	var found *resolver.Endpoint
-	for _, addr := range [...]string{"", to.Addr} { // the first of that id, or better the one at the address
+	for _, addr := range [...]string{"", to.Addr} { // prefer the one at the address to the first with the id
 		i, _ := slices.BinarySearchFunc(in.all, to.Instance, func(ep resolver.Endpoint, id string) int {
 			return cmp.Or(strings.Compare(instance(&ep), id), strings.Compare(address(&ep), addr))
 		})
@@ -109,7 +109,7 @@ func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, er
 		return found, nil
 	case in.pending || in.sequence < to.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case leads && in.Err != nil: // no status, with which gRPC would end the call
+	case leads && in.Err != nil: // without a status, with which gRPC would end the call
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", to.Instance, in.Service, in.Err)
 	case leads:
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, in.Service)

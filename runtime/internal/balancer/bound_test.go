@@ -83,9 +83,9 @@ func TestBound_Holds(t *testing.T) {
 	}
 }
 
-// TestBound_WhatIsFullIsPassedOver opens calls until all their endpoints are full: of one key, of one zone. Endpoints that have left
+// TestBound_SkipsFullEndpoints opens calls until all their endpoints are full: of one key, of one zone. Endpoints that have left
 // get none of them (P13).
-func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
+func TestBound_SkipsFullEndpoints(t *testing.T) {
 	for name, config := range map[string]string{
 		"the next on the ring": ring,
 		"the next tier":        `"preferZone":true`,
@@ -101,9 +101,9 @@ func TestBound_WhatIsFullIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestBound_CountsCallsWhereTheyAre fills an address, which then has no connection for a while, moves to the fallback, or
+// TestBound_CountsCallsByAddress fills an address, which then has no connection for a while, moves to the fallback, or
 // gets a new policy, as when outlier detection is put above it (P13).
-func TestBound_CountsCallsWhereTheyAre(t *testing.T) {
+func TestBound_CountsCallsByAddress(t *testing.T) {
 	const most = `"maxConcurrentRequests":1`
 	for name, meanwhile := range map[string]func(r *rig) *rig{
 		"drained": func(r *rig) *rig {

@@ -34,7 +34,7 @@ func TestConnections_OneAnAddress(t *testing.T) {
 		`"preferZone":true`, drain, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
 		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, peakConfig,
 	} {
-		r.tell(config, attr.State{Endpoints: ends(specs...)})
+		r.send(config, attr.State{Endpoints: ends(specs...)})
 		for key := range 50 {
 			if got := r.where(tied(key)); len(got) != 1 || got == "a" && config == drain {
 				t.Errorf("%s: a call went to %q", config, got)
@@ -117,8 +117,8 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	}
 }
 
-// TestConnections_ASubsetPassesOverWhoCannotBeReached makes endpoints of a subset, or of a bound, fail or hang. Others replace them.
-func TestConnections_ASubsetPassesOverWhoCannotBeReached(t *testing.T) {
+// TestConnections_ASubsetSkipsUnreachable makes endpoints of a subset, or of a bound, fail or hang. Others replace them.
+func TestConnections_ASubsetSkipsUnreachable(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
 		ranking := makePlan(inputOf(mustConfig(t, `{}`), client, ends(fleet...))).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
@@ -228,8 +228,8 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 	}
 }
 
-// TestConnections_StatisticsOutlastThem closes the policy, as gRPC does when it becomes idle, while addresses come and leave.
-func TestConnections_StatisticsOutlastThem(t *testing.T) {
+// TestConnections_StatisticsOutliveThem closes the policy, as gRPC does when it becomes idle, while addresses come and leave.
+func TestConnections_StatisticsOutliveThem(t *testing.T) {
 	memory := new(picking.Memory)
 	idled := func(fleet ...string) {
 		r := newRig(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestLastResort_IsCalledWhileNothingElseCan follows one call through fleets without a reachable allowed endpoint.
-func TestLastResort_IsCalledWhileNothingElseCan(t *testing.T) {
+// TestLastResort_ServesWhileAllElseFails follows one call through fleets without a reachable allowed endpoint.
+func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
 	for _, tt := range []struct {
 		name, config string // of the second state
@@ -70,9 +70,9 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
-// TestLastResort_WhatServesServesOn replaces unreachable servers again and again: the fallback, or a drained instance, keeps
+// TestLastResort_KeepsServing replaces unreachable servers again and again: the fallback, or a drained instance, keeps
 // serving.
-func TestLastResort_WhatServesServesOn(t *testing.T) {
+func TestLastResort_KeepsServing(t *testing.T) {
 	for config, told := range map[string]attr.State{
 		``:              {Away: &attr.State{Endpoints: ends("z")}},
 		`"drain":["z"]`: {Endpoints: ends("z")},
@@ -94,9 +94,9 @@ func TestLastResort_WhatServesServesOn(t *testing.T) {
 	}
 }
 
-// TestLastResort_TheOtherClusterWaitsForHome reconnects the only primary server, or watches its health again. Calls wait for it, and
+// TestLastResort_FallbackWaitsForPrimary reconnects the only primary server, or watches its health again. Calls wait for it, and
 // leave after readyTimeout, or if it refuses.
-func TestLastResort_TheOtherClusterWaitsForHome(t *testing.T) {
+func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
 	for _, tt := range []struct {

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 )
 
-// TestMethods_WhoLacksOneIsPassedOver has endpoints with different methods.
-func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
+// TestMethods_SkipsEndpointsThatLackOne has endpoints with different methods.
+func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 	const (
 		old, add, other = "s.A/M,N", "s.A/M,N,New", "s.A/M;s.B/X"
 		green           = `"route":[{"lane":"green","match":{"version":"v3"}}]`
@@ -58,8 +58,8 @@ func TestMethods_WhoLacksOneIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestMethods_WhatIsRememberedIsBounded has endpoints that all serve different methods, and a caller that calls all of them.
-func TestMethods_WhatIsRememberedIsBounded(t *testing.T) {
+// TestMethods_MemoryIsBounded has endpoints that all serve different methods, and a caller that calls all of them.
+func TestMethods_MemoryIsBounded(t *testing.T) {
 	var specs []string
 	for i := range 3 * methods.MaxTexts {
 		specs = append(specs, fmt.Sprintf("i%d - - s.A/M%d", i, i))

@@ -89,8 +89,8 @@ func TestNamed_AllCallsOfAnInstances(t *testing.T) {
 	}
 }
 
-// TestNamed_OfSoManyInstances makes calls name more instances than a client connects to. The leader is not counted.
-func TestNamed_OfSoManyInstances(t *testing.T) {
+// TestNamed_InstancesAreBounded makes calls name more instances than a client connects to. The leader is not counted.
+func TestNamed_InstancesAreBounded(t *testing.T) {
 	const method = "/a.B/Lead"
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
@@ -118,8 +118,8 @@ func TestNamed_OfSoManyInstances(t *testing.T) {
 	}
 }
 
-// TestNamed_NothingHoldsACallUp makes calls while the policy handles 10,000 targets that leave (P10).
-func TestNamed_NothingHoldsACallUp(t *testing.T) {
+// TestNamed_CallsDoNotWaitForThePolicy makes calls while the policy handles 10,000 targets that leave (P10).
+func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 	r := newRig(t)
 	r.client.TargetsOnly = true
 	var fleet []string
@@ -154,8 +154,8 @@ func TestNamed_NothingHoldsACallUp(t *testing.T) {
 	}
 }
 
-// TestNamed_ReachesWhatIsEjected checks that health checks apply to calls that name their instance, and outlier detection does not.
-func TestNamed_ReachesWhatIsEjected(t *testing.T) {
+// TestNamed_ReachesEjectedInstances checks that health checks apply to calls that name their instance, and outlier detection does not.
+func TestNamed_ReachesEjectedInstances(t *testing.T) {
 	r := newRig(t)
 	unwell := func(why error) func() {
 		return func() {
@@ -174,7 +174,7 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 		{"its health is asked for, and not told", "s.A", func() {}, true, "waits"},
 		{"it is not serving", "s.A", unwell(errors.New("not serving")), false, "not serving"},
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
-		{"it is connected to anew, and does not tell its health", "s.A", again, false, "waits"},
+		{"it reconnects, and does not report its health", "s.A", again, false, "waits"},
 	} {
 		r.hand("", attr.State{Endpoints: ends("a"), Health: tt.health})
 		_ = r.where(named("a"))
@@ -189,8 +189,8 @@ func TestNamed_ReachesWhatIsEjected(t *testing.T) {
 	}
 }
 
-// TestNamed_TwinsAreToldApart has two endpoints with one instance id (K17).
-func TestNamed_TwinsAreToldApart(t *testing.T) {
+// TestNamed_DuplicateIDsDifferByAddress has two endpoints with one instance id (K17).
+func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 	r := newRig(t)
 	twin := func(addr string) resolver.Endpoint {
 		return attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage))

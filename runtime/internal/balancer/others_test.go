@@ -123,8 +123,8 @@ func (s switching) give(config string, told attr.State) {
 
 func (s switching) wait() { s.pump(synctest.Wait) }
 
-// TestOthers_WhatServesStaysUntilTheNextCan switches from our policy to a foreign one, to a second one, and back (P3, P6).
-func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
+// TestOthers_CurrentServesUntilNextIsReady switches from our policy to a foreign one, to a second one, and back (P3, P6).
+func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		first, second := script(t, "first"), script(t, "second")
 		fleet := attr.State{Endpoints: ends("a")}
@@ -156,8 +156,8 @@ func TestOthers_WhatServesStaysUntilTheNextCan(t *testing.T) {
 	})
 }
 
-// TestOthers_GetWhatIsLeftForThem applies drain, selector and subset before a foreign policy, until no endpoint is left (P8).
-func TestOthers_GetWhatIsLeftForThem(t *testing.T) {
+// TestOthers_GetSelectedEndpoints applies drain, selector and subset before a foreign policy, until no endpoint is left (P8).
+func TestOthers_GetSelectedEndpoints(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		p := script(t, "some")
 		var got string

@@ -44,9 +44,9 @@ func TestPickFirst(t *testing.T) {
 	}
 }
 
-// TestPickFirst_NextIsTriedBesideWhatHangs calls a lane whose instances all hang except the last. After a pause the next is tried in
+// TestPickFirst_NextIsTriedInParallel calls a lane whose instances all hang except the last. After a pause the next is tried in
 // parallel, so calls do not wait for each in turn.
-func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
+func TestPickFirst_NextIsTriedInParallel(t *testing.T) {
 	r := newRig(t)
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		r.hangs[name+":1"] = true
@@ -69,8 +69,8 @@ func TestPickFirst_NextIsTriedBesideWhatHangs(t *testing.T) {
 	}
 }
 
-// TestPickFirst_TheNextZoneIsTriedBesideSilentOnes makes more instances of the client's zone hang than are tried at once.
-func TestPickFirst_TheNextZoneIsTriedBesideSilentOnes(t *testing.T) {
+// TestPickFirst_NextZoneIsTriedInParallel makes more instances of the client's zone hang than are tried at once.
+func TestPickFirst_NextZoneIsTriedInParallel(t *testing.T) {
 	r := newRig(t)
 	specs := []string{"far - y"}
 	for i := range minSilent + 8 {

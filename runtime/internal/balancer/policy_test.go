@@ -52,9 +52,9 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r.expect(t.Context(), "after a resolver's error before all else", none.Error())
 }
 
-// TestPolicy_WhatIsKnownServes starts with last known endpoints. Calls go to reachable ones. Without these, they wait
+// TestPolicy_ServesLastKnownEndpoints starts with last known endpoints. Calls go to reachable ones. Without these, they wait
 // until etcd has answered.
-func TestPolicy_WhatIsKnownServes(t *testing.T) {
+func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.refuse("a")
 	r.hand(``, attr.State{Endpoints: ends("a", "b"), Pending: true})

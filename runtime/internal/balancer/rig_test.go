@@ -64,12 +64,12 @@ func (r *rig) update(config string, specs ...string) {
 
 func (r *rig) hand(config string, s attr.State) {
 	r.t.Helper()
-	r.tell(config, s)
+	r.send(config, s)
 	r.settle()
 }
 
-// tell is hand without waiting.
-func (r *rig) tell(config string, s attr.State) {
+// send is hand without waiting.
+func (r *rig) send(config string, s attr.State) {
 	r.t.Helper()
 	if s.Client == nil {
 		s.Client = r.client

@@ -28,7 +28,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// Calls reach servers of either kind.
+// Calls reach servers of both kinds.
 func TestKinds(t *testing.T) {
 	w := newWorld(t)
 	t.Run("Connect's server", func(t *testing.T) {
@@ -89,7 +89,7 @@ func callAll(t *testing.T, client connectconnect.LibraryClient) {
 	}
 }
 
-// callEach makes a call of each kind of method, and returns which server answered the first.
+// callEach makes a call of each kind of method and returns the server that answered the first.
 func callEach(ctx context.Context, client connectconnect.LibraryClient) (server string, err error) {
 	borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
 	if err != nil {
@@ -108,15 +108,15 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 	}
 	giving := client.Return(ctx)
 	for range 3 {
-		_ = giving.Send(&connect.Book{}) // CloseAndReceive says why
+		_ = giving.Send(&connect.Book{}) // CloseAndReceive returns the error
 	}
 	given, err := giving.CloseAndReceive()
 	if err != nil || given.Msg.GetBooks() != 3 {
 		return "", fmt.Errorf("Return: %v, %w", given, err)
 	}
 	chat := client.Chat(ctx)
-	for _, title := range []string{"one", "two"} { // each answer before the next question
-		_ = chat.Send(&connect.Book{Title: title}) // Receive says why
+	for _, title := range []string{"one", "two"} { // one answer before the next question
+		_ = chat.Send(&connect.Book{Title: title}) // Receive returns the error
 		if book, err := chat.Receive(); err != nil || book.GetTitle() != title {
 			return "", fmt.Errorf("Chat: %v, %w", book, err)
 		}
@@ -128,7 +128,7 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 	return borrowed.Msg.GetServer(), chat.CloseResponse()
 }
 
-// replying is a library whose methods do what a test says.
+// replying is a library whose methods the test provides.
 type replying struct {
 	connectconnect.UnimplementedLibraryHandler
 	borrow func(context.Context, *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error)
@@ -153,7 +153,7 @@ func (w *world) replying(r replying, opts ...connectgo.HandlerOption) *running {
 	return w.serve(h2c(), func(s *connectetcd.Server) { connectconnect.RegisterLibraryHandlerToEtcd(s, r, opts...) })
 }
 
-// Headers and trailers of either kind pass both ways, as does all that an error has. Connect's own conformance suite has the rest.
+// Headers and trailers of both kinds pass both ways, and so does every part of an error. Connect's conformance suite covers the rest.
 func TestMetadata(t *testing.T) {
 	w := newWorld(t)
 	binary := connectgo.EncodeBinaryHeader([]byte{0, 1, 254, 255})
@@ -191,7 +191,7 @@ func TestMetadata(t *testing.T) {
 		kit.Must(t, err)
 		for found.Receive() {
 			if found.Msg().GetTitle() == "" {
-				t.Error("the server was told no timeout")
+				t.Error("the server received no timeout")
 			}
 		}
 		if fails == 0 {
@@ -213,7 +213,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// What ends a call ends it on both sides.
+// The end of a call on one side ends it on the other.
 func TestEnds(t *testing.T) {
 	w := newWorld(t)
 	ended := make(chan error, 1)
@@ -254,7 +254,7 @@ func TestEnds(t *testing.T) {
 		}
 	}
 	t.Run("deadline", func(t *testing.T) {
-		for timeout := 100 * time.Millisecond; borrowing.Load() == 0; timeout *= 2 { // it may be over before the server is reached
+		for timeout := 100 * time.Millisecond; borrowing.Load() == 0; timeout *= 2 { // it may pass before the call reaches the server
 			_, err := client.Borrow(kit.Bounded(t, timeout), connectgo.NewRequest(&connect.BorrowRequest{}))
 			wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 		}
@@ -286,8 +286,8 @@ func TestEnds(t *testing.T) {
 	})
 }
 
-// A protocol that is set after ours is refused, and a compressor that gRPC does not have. Another host makes no difference, and JSON is
-// a codec of gRPC's protocol, too.
+// A protocol option after ours is an error, and so is a compressor that gRPC lacks. The host makes no
+// difference, and JSON is also a codec of gRPC's protocol.
 func TestOtherProtocols(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")
@@ -312,7 +312,7 @@ func TestOtherProtocols(t *testing.T) {
 	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON(), connectgo.WithSendGzip()))
 }
 
-// Interceptors that a caller gives the connection see unary calls as such.
+// Interceptors of the connection see unary calls as unary calls.
 func TestInterceptorsOfTheConnection(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")

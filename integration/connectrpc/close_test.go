@@ -12,13 +12,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect"
 )
 
-// A registry that is closed ends the streams of its clients, read or not, and a caller that sends is told.
+// Closing a registry ends its clients' streams, read or not, and a sender gets an error.
 func TestRegistryCloses(t *testing.T) {
 	w := newWorld(t)
 	w.replying(replying{
 		search: func(ctx context.Context, _ *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
 			large := &connect.Book{Content: make([]byte, 1<<20)}
-			for ctx.Err() == nil { // faster than anybody reads
+			for ctx.Err() == nil { // faster than any reader
 				if err := stream.Send(large); err != nil {
 					return err
 				}

@@ -1,4 +1,4 @@
-// Package connectrpc tests clients and servers of Connect on a real etcd, beside those of gRPC.
+// Package connectrpc tests Connect clients and servers on a real etcd, together with gRPC's.
 package connectrpc
 
 import (
@@ -26,18 +26,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// soon bounds what takes moments.
+// soon bounds changes that take moments.
 const soon = time.Minute
 
-// etcd is shared by the tests, each of which has a namespace of its own.
+// etcd is shared by the tests. Each has its own namespace.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
-// plaintext is the credentials of clients.
+// plaintext holds the credentials of clients.
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// A world is a namespace of etcd, with registries of its own.
+// A world is a namespace of etcd with its own registries.
 type world struct {
 	t         *testing.T
 	namespace string
@@ -49,7 +49,7 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Cleanup(func() {
 		if strings.Contains(t.Name(), "/") {
-			return // others run yet
+			return // other tests still run
 		}
 		leak.None(t)
 		kit.Eventually(t, soon, "no goroutine of ours is left", func() bool {
@@ -61,7 +61,7 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	return w
 }
 
-// newRegistry returns another process' registry.
+// newRegistry returns a registry that stands for another process.
 func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), append([]runtime.Option{runtime.WithNamespace(w.namespace)}, opts...)...)
@@ -83,20 +83,20 @@ func h2c() *http.Server {
 	return &http.Server{Protocols: &protocols}
 }
 
-// A running server is one that serves until it is stopped, or the test ends.
+// running is a server that serves until it is stopped or the test ends.
 type running struct {
 	*connectetcd.Server
 	addr string
-	stop func() error // drains it, and returns what Serve does
+	stop func() error // drains the server and returns Serve's error
 }
 
-// serve serves what register registers, and returns when etcd has it.
+// serve serves the services that register adds, and returns once etcd has them.
 func (w *world) serve(s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
 	w.t.Helper()
 	return w.serveOf(w.newRegistry(), s, register, opts...)
 }
 
-// serveOf is serve for a server of a registry.
+// serveOf is serve with a given registry.
 func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
 	w.t.Helper()
 	server := connectetcd.NewServer(registry, s, append([]runtime.ServerOption{runtime.WithDrainDelay(10 * time.Millisecond)}, opts...)...)
@@ -106,7 +106,7 @@ func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register fun
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, lis) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-served })
-	w.t.Cleanup(func() { _ = stop() }) // its error is for tests that stop the server
+	w.t.Cleanup(func() { _ = stop() }) // tests that stop the server check the error
 	kit.Eventually(w.t, soon, "the server is registered", func() bool { return registered(server) })
 	return &running{server, lis.Addr().String(), stop}
 }
@@ -132,7 +132,7 @@ func (w *world) libraries(names ...string) (servers []*running) {
 	return servers
 }
 
-// library is a server that says its name.
+// library is a server that answers with its name.
 type library struct {
 	connectconnect.UnimplementedLibraryHandler
 	name string
@@ -142,7 +142,7 @@ func (l library) Borrow(_ context.Context, req *connectgo.Request[connect.Borrow
 	return connectgo.NewResponse(&connect.BorrowReply{Server: l.name}), nil
 }
 
-// Search sends as many books as the shelf has a number.
+// Search sends as many books as the shelf's number.
 func (l library) Search(_ context.Context, req *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
 	for i := range req.Msg.GetShelf() {
 		if err := stream.Send(&connect.Book{Title: fmt.Sprint(l.name, i)}); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connectsame"
 )
 
-// The calls of one affinity reach one server, of whichever kind of method they are and whoever makes them.
+// Calls with one affinity reach one server, from any method and any client.
 func TestAffinity(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a", "b", "c", "d")
@@ -47,10 +47,10 @@ func TestAffinity(t *testing.T) {
 		key := strconv.Itoa(int(shelf + 1))
 		first := borrow(ctx, key)
 		used[first] = true
-		if other := search(ctx, shelf+1); other != first { // 1 is spelled "1"
+		if other := search(ctx, shelf+1); other != first { // 1 is formatted as "1"
 			t.Errorf("reader %s: %s, shelf %s", key, first, other)
 		}
-		// One in the context wins.
+		// An affinity in the context wins.
 		if other := search(runtime.WithAffinity(ctx, key), 99); other != first {
 			t.Errorf("reader %s: %s, by the context %s", key, first, other)
 		}
@@ -104,7 +104,7 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 	}
 }
 
-// A lane goes on from a Connect server to what it calls, by unary calls and streams, and from and to servers of gRPC.
+// A lane propagates from a Connect server to its callees, through unary calls and streams, to and from gRPC servers.
 func TestLanes(t *testing.T) {
 	w := newWorld(t)
 	const route = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}],"methodConfig":[]}`
@@ -119,7 +119,7 @@ func TestLanes(t *testing.T) {
 			connectsame.RegisterGreeterHandlerToEtcd(s, simple{name: "greeter " + lane}, connectetcd.WithRegisterOptions(opts...))
 		})
 	}
-	// The library, in between, has no lane of its own.
+	// The library, in between, has no lane.
 	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), plaintext)
 	kit.Must(t, err)
 	w.replying(replying{
@@ -158,7 +158,7 @@ func TestLanes(t *testing.T) {
 	wantCode(t, err, connectgo.CodeInvalidArgument, "is no lane")
 }
 
-// desk is a server of which one leads.
+// desk is a server that stands for election.
 type desk struct {
 	connectconnect.UnimplementedDeskHandler
 	name  string
@@ -191,7 +191,7 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 	return s, leads
 }
 
-// Calls for the leader reach it. Handlers of others refuse them, of either kind, and a unary call is made again at the next leader.
+// Calls for the leader reach it. Other handlers, of both kinds, reject them, and a unary call is retried at the next leader.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	a, leads := w.desk("a")
@@ -221,7 +221,7 @@ func TestLeader(t *testing.T) {
 			t.Errorf("a stream: %q, %v; want the leader, a", got, err)
 		}
 	}
-	// A caller that asks another, by name or with a token.
+	// The caller addresses another server, by name or with a token.
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
 	conn, err := grpc.NewClient(b.addr, plaintext)
@@ -234,7 +234,7 @@ func TestLeader(t *testing.T) {
 	_, err = direct.Register(ctx, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "does not lead")
 	if meta := metaOf(err); meta.Get("Etcd-Leader-Refused") != "this" {
-		t.Errorf("one that does not lead: %v; want that it says so in a trailer", meta)
+		t.Errorf("a follower's error: %v; want a trailer that says so", meta)
 	}
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")

@@ -29,7 +29,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// entries returns what etcd has of the library.
+// entries returns the library's entries in etcd.
 func (w *world) entries() (values []string) {
 	w.t.Helper()
 	resp, err := etcd.Admin().Get(w.t.Context(), w.namespace+"connect/library/", clientv3.WithPrefix())
@@ -44,7 +44,7 @@ func registerLibrary(s *connectetcd.Server) {
 	connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: "a"})
 }
 
-// A server drains as one of gRPC does: it is withdrawn, takes calls for the drain delay, and finishes those under way.
+// A server drains as a gRPC server does: it is withdrawn, accepts calls for the drain delay, and finishes calls under way.
 func TestDrain(t *testing.T) {
 	w := newWorld(t)
 	arrived, let := make(chan struct{}), make(chan struct{})
@@ -65,7 +65,7 @@ func TestDrain(t *testing.T) {
 	if all := w.entries(); len(all) != 1 || !strings.Contains(all[0], `"version":"v7"`) || !strings.Contains(all[0], "Borrow") {
 		t.Errorf("etcd has %q; want the version and the methods", all)
 	}
-	conn, err := grpc.NewClient(s.addr, plaintext) // who has not heard of the end
+	conn, err := grpc.NewClient(s.addr, plaintext) // a caller that has not seen the withdrawal
 	kit.Must(t, err)
 	defer conn.Close()
 	behind := connectconnect.NewLibraryClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
@@ -97,7 +97,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// No call fails while servers join and drain, of whichever kind it is.
+// No call of any kind fails while servers join and drain.
 func TestNoCallFails(t *testing.T) {
 	w := newWorld(t)
 	servers := w.libraries("server0", "server1", "server2")
@@ -130,7 +130,7 @@ func TestNoCallFails(t *testing.T) {
 	calling.Wait()
 }
 
-// A drain does not wait for a connection that was opened ahead, as browsers do, and is no open call.
+// A drain does not wait for a connection without a call, such as browsers open ahead.
 func TestDrainBesideASilentConnection(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(time.Second))
@@ -138,14 +138,14 @@ func TestDrainBesideASilentConnection(t *testing.T) {
 	kit.Must(t, err)
 	defer silent.Close()
 	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	kit.Must(t, err) // so the server has taken the silent one
+	kit.Must(t, err) // so the server has accepted the silent connection
 	defer http.DefaultClient.CloseIdleConnections()
 	if err := s.stop(); err != nil {
 		t.Errorf("no call is open: %v", err)
 	}
 }
 
-// A handler that does not end is cut after the stop timeout.
+// A handler that does not return is cut after the stop timeout.
 func TestDrainOfAHandlerThatHangs(t *testing.T) {
 	w := newWorld(t)
 	arrived, let := make(chan struct{}), make(chan struct{})
@@ -168,7 +168,7 @@ func TestDrainOfAHandlerThatHangs(t *testing.T) {
 	_ = chat.CloseResponse()
 }
 
-// Other routes are served as before, those of HTTP/1 too, and a service by every protocol of Connect.
+// Other routes, also over HTTP/1, are served as before, and services with every protocol of Connect.
 func TestOtherRoutes(t *testing.T) {
 	w := newWorld(t)
 	mux := http.NewServeMux()
@@ -203,7 +203,7 @@ func TestOtherRoutes(t *testing.T) {
 	}
 }
 
-// TLS is the http.Server's: with its own certificate, or a listener that has one.
+// TLS comes from the http.Server's certificate, or from the listener.
 func TestTLS(t *testing.T) {
 	unstarted := httptest.NewUnstartedServer(nil)
 	unstarted.StartTLS() // makes a certificate for example.com
@@ -235,7 +235,7 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// What cannot be served is an error of Serve, and nothing is announced.
+// Serve returns an error for a configuration that cannot work, and announces nothing.
 func TestServeRefuses(t *testing.T) {
 	w := newWorld(t)
 	var protocols http.Protocols
@@ -282,7 +282,7 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
-// Entries follow the health that Connect's health service reports, and a drain is seen there.
+// Entries follow the status of Connect's health service, which also shows the drain.
 func TestHealth(t *testing.T) {
 	for name, wrap := range map[string]func(*grpchealth.StaticChecker) grpchealth.Checker{
 		"settable":   func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
@@ -326,7 +326,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A service that the checker does not know is as healthy as the server, which is no fault. After a drain its status is unknown.
+// A service that the checker does not know is as healthy as the server, without a warning. After a drain its status is unknown.
 func TestHealthOfAnUnknownService(t *testing.T) {
 	w := newWorld(t)
 	checker := grpchealth.NewStaticChecker()
@@ -337,7 +337,7 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	checker.SetStatus("", grpchealth.StatusNotServing)
 	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 	if n := w.logs.Count("health service"); n > 0 {
-		t.Errorf("%d lines complain of it", n)
+		t.Errorf("%d warnings about it", n)
 	}
 	kit.Must(t, s.stop())
 	resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
@@ -347,7 +347,7 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	}
 }
 
-// A server that drains leaves the status of a checker alone that another server has, too.
+// A draining server leaves the status of a checker alone that another server shares.
 func TestHealthOfASharedChecker(t *testing.T) {
 	w := newWorld(t)
 	checker, registry := grpchealth.NewStaticChecker(connectconnect.LibraryName), w.newRegistry()
@@ -367,7 +367,7 @@ func TestHealthOfASharedChecker(t *testing.T) {
 	}
 }
 
-// A server that the caller serves is announced and withdrawn by hand.
+// A caller that serves by itself announces and withdraws the server.
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)
 	httpServer := h2c()
@@ -388,7 +388,7 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// An http.Server that its owner shuts down, before or while it serves, is no clean drain.
+// If its owner shuts an http.Server down, before or during Serve, Serve reports that the drain was incomplete.
 func TestShutdownByAnother(t *testing.T) {
 	w := newWorld(t)
 	before := h2c()
@@ -407,7 +407,7 @@ func TestShutdownByAnother(t *testing.T) {
 	}
 }
 
-// A TLS listener negotiates HTTP/2 only where the server's own configuration has it, too.
+// A TLS listener negotiates HTTP/2 only if the server's own configuration has it, too.
 func TestTLSListenerWithoutHTTP2(t *testing.T) {
 	w := newWorld(t)
 	config := &tls.Config{NextProtos: []string{"http/1.1"}}
@@ -418,7 +418,7 @@ func TestTLSListenerWithoutHTTP2(t *testing.T) {
 	}
 }
 
-// The interceptor of lanes leaves the errors of handlers as they are, whoever else has them.
+// The lane interceptor does not change a handler's errors, which others may share.
 func TestLanesLeaveErrorsAlone(t *testing.T) {
 	w := newWorld(t)
 	shared := connectgo.NewError(connectgo.CodeNotFound, errors.New("shared"))

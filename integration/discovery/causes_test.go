@@ -22,7 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// failure is a way in which etcd fails a process.
+// failure is one way in which etcd fails a process.
 type failure struct {
 	name    string
 	cluster []etcdtest.Option
@@ -84,7 +84,7 @@ var failures = []failure{
 	}, []string{"no leader"}},
 }
 
-// outage is a registry whose etcd fails, and what a user does with it.
+// outage is a process whose etcd fails.
 type outage struct {
 	t        *testing.T
 	registry *runtime.Registry
@@ -93,7 +93,7 @@ type outage struct {
 	log      *kit.Logs
 }
 
-// logged returns the log's lines that have a text.
+// logged returns the log lines that contain text.
 func (o *outage) logged(text string) string {
 	all := o.log.Lines()
 	return strings.Join(slices.DeleteFunc(all, func(line string) bool { return !strings.Contains(line, text) }), "")
@@ -101,7 +101,7 @@ func (o *outage) logged(text string) string {
 
 const failing = "acme/failing"
 
-// places are where a user looks for the cause.
+// places lists where a user looks for the cause.
 var places = map[string]func(context.Context, *outage) string{
 	"the error of a call": func(ctx context.Context, o *outage) string {
 		_, err := healthpb.NewHealthClient(o.conn).Check(ctx, &healthpb.HealthCheckRequest{})
@@ -109,7 +109,7 @@ var places = map[string]func(context.Context, *outage) string{
 	},
 	"the error of Watch": func(ctx context.Context, o *outage) string {
 		for _, err := range o.registry.Watch(ctx, failing) {
-			if err != nil { // without a quorum, one member's own view comes before
+			if err != nil { // without a quorum, one member's own view comes first
 				return err.Error()
 			}
 		}
@@ -139,7 +139,7 @@ var places = map[string]func(context.Context, *outage) string{
 	"the log of the server": func(_ context.Context, o *outage) string { return o.logged("etcd registration failing") },
 }
 
-// Etcd fails in every way, and a key's status names the cause (K11). The first way is looked for in every place where a user looks.
+// Etcd fails in every way, and a key's status names the cause (K11). For the first way, every place where a user looks names it.
 func TestOutage_CauseIsNamed(t *testing.T) {
 	for i, f := range failures {
 		t.Run(f.name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 	}
 }
 
-// names reports whether a text has all causes, which quotes may be escaped in.
+// names reports whether text contains all causes, with or without escaped quotes.
 func names(text string, causes []string) bool {
 	text = strings.ReplaceAll(text, "\\", "")
 	return !slices.ContainsFunc(causes, func(cause string) bool { return !strings.Contains(text, cause) })
@@ -180,11 +180,11 @@ func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	lis := kit.Listen(t)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan struct{})
-	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // an error: etcd fails
+	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // Serve fails with etcd
 	t.Cleanup(func() {
 		stop()
 		<-served
-		_ = o.registry.Close(ctx) // likewise
+		_ = o.registry.Close(ctx) // Close fails with etcd
 	})
 	return o
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// drainA is a live config that drains an instance.
+// drainA is a live config that drains instance a.
 const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"round_robin":{}}]}}]}`
 
 // hasty is a live config that fails every call at once.
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
-// A live config is laid over the generated one and the caller's own, while it is good, until it is deleted (R12, K5).
+// A live config overrides the generated one and the caller's own. The last good one stays in force until it is deleted (R12, K5).
 func TestLiveConfig_IsOnTop(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
-	// The limit that a request exceeds tells which config is in force.
+	// The limit that a request exceeds identifies the config in force.
 	limit := func(bytes int) string {
 		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
 	}
@@ -49,9 +49,9 @@ func TestLiveConfig_IsOnTop(t *testing.T) {
 	reached(t, callers, soon, "a", "b") // still round robin
 
 	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
-		t.Errorf("setting a bad config: %v, want an error that names what is bad", err)
+		t.Errorf("setting a bad config: %v, want an error that names the bad field", err)
 	}
-	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
+	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // bypasses the check
 	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 60)
 
@@ -62,10 +62,10 @@ func TestLiveConfig_IsOnTop(t *testing.T) {
 	bare, err := grpc.NewClient("etcd:///"+key, insecurely, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	kit.Must(t, err)
 	defer bare.Close()
-	inForce(bare, 50) // its own, though others of the process were given the live one (K18)
+	inForce(bare, 50) // the connection's own config, though others of the process have the live one (K18)
 }
 
-// An empty value, put by mistake, is a bad live config and no deletion: the last good one stays in force (K6).
+// An empty value, put by mistake, is a bad live config, not a deletion: the last good one stays in force (K6).
 func TestLiveConfig_EmptyIsBad(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -85,7 +85,7 @@ func TestLiveConfig_EmptyIsBad(t *testing.T) {
 	}
 }
 
-// All else is refused where the option is set (S10).
+// The option rejects all fields other than load balancing (S10).
 func TestLiveConfig_ForLoadBalancingAlone(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
@@ -97,7 +97,7 @@ func TestLiveConfig_ForLoadBalancingAlone(t *testing.T) {
 	reached(t, conn, soon, "b")
 }
 
-// A live config that would lift the receive limit is refused (S10).
+// A live config that would raise the receive limit is rejected (S10).
 func TestLiveConfig_LiftsNoLimit(t *testing.T) {
 	w := newWorld(t, nil)
 	for config, ok := range map[string]bool{

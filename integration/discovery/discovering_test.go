@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Whatever happens to etcd while it cannot be reached, callers have what it has then.
+// After any change in an unreachable etcd, callers converge to its content once it is back.
 func TestDisconnected_FollowsWhatHasChanged(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, w *world){
 		"entries are deleted (D3)": func(*testing.T, *world) {},
@@ -28,7 +28,7 @@ func TestDisconnected_FollowsWhatHasChanged(t *testing.T) {
 			_, err := w.etcd.Compact(kit.Bounded(t, soon))
 			kit.Must(t, err)
 		},
-		// By now its revision is higher than it was: no number in its answers says that anything happened.
+		// The revision is now higher than before the outage: no revision in etcd's answers shows that the store was replaced.
 		"etcd is wiped (D4)": func(t *testing.T, w *world) {
 			kit.Must(t, w.etcd.Wipe())
 			for range 100 {
@@ -50,18 +50,18 @@ func TestDisconnected_FollowsWhatHasChanged(t *testing.T) {
 	}
 }
 
-// Two of three members stop: calls go on (D5, R6), and who starts then takes what the last member has, which may be old (D13).
+// Two of three members stop. Calls go on (D5, R6), and a new caller takes the last member's content, which may be stale (D13).
 func TestQuorumLost_CallsGoOn(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
-	// The member that is left keeps its connections: a watch that wants a leader hears of the loss at once, and
-	// another one would only be found silent after 8 s.
+	// The last member keeps its connections: a watch that requires a leader learns of the loss at
+	// once. Another watch would be found silent only after 8 s.
 	w.registry = w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{w.etcd.Member(2).Endpoint()} }))
 	conn := w.calling("a")
 	asked := make(map[string]bool)
 	for _, c := range w.etcd.Calls().All() {
-		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] { // on a busy machine a leader may well not answer in time
-			t.Errorf("a member was asked before its leader was: %+v", c)
+		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] { // on a busy machine a leader may not answer in time
+			t.Errorf("serializable read before the linearizable one: %+v", c)
 		}
 		asked[c.Key] = asked[c.Key] || c.Op == etcdtest.Range
 	}
@@ -81,7 +81,7 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load.none(t)
 }
 
-// A member that is watched swallows all bytes: keepalives find it, and another one is used (D6).
+// The watched member swallows all bytes: keepalives detect it, and the client switches to another member (D6).
 func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
@@ -91,7 +91,7 @@ func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
 	reached(t, conn, 3*soon, "a", "b")
 }
 
-// watched returns the member at which the key is watched. It is known by the watch, which is opened after the list.
+// watched returns the member that serves the watch of the key. The watch is opened after the list.
 func (w *world) watched() (member int) {
 	w.t.Helper()
 	kit.Eventually(w.t, soon, "the key is watched", func() bool {
@@ -106,12 +106,12 @@ func (w *world) watched() (member int) {
 	return member
 }
 
-// A token expires: watches go on, and new ones work (D7).
+// A token expires: existing watches continue and new ones open (D7).
 func TestTokenExpires_WatchesGoOn(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
 	conn := w.calling("a")
-	<-time.After(3 * time.Second) // for the token to expire
+	<-time.After(3 * time.Second) // the token expires
 	changes := w.watch("second/key")
 	await(t, changes, "")
 	w.etcd.Calls().Reset()
@@ -120,13 +120,13 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 		await(t, changes, want)
 	}
 	if lists := w.etcd.Calls().Count(etcdtest.Range, "second/key"); lists > 1 {
-		t.Errorf("%d lists for three changes: its watch does not stand", lists)
+		t.Errorf("%d lists for three changes: the watch is not open", lists)
 	}
 	w.registerAll("b")
 	reached(t, conn, soon, "a", "b")
 }
 
-// Who may not read a key hears so from each call, by name, and is served once it may read that key alone (D8, D9).
+// A caller without permission gets an error that names the key from each call, and works once it may read that key alone (D8, D9).
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
@@ -152,7 +152,7 @@ func TestPermission_MayComeLater(t *testing.T) {
 	reached(t, conn, soon, "a", "b")
 }
 
-// Keys that begin like a service's are not its endpoints (D10). What one transaction writes is one update (R9).
+// Keys with the service's name as a prefix are not its endpoints (D10). One transaction is one update (R9).
 func TestNeighbours_AreNoEndpoints(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, k := range []string{key + "-admin/x", key + "/admin/x", key + "2/x", key, key + "x"} {
@@ -175,7 +175,7 @@ func TestNeighbours_AreNoEndpoints(t *testing.T) {
 	}
 }
 
-// What is malformed (D11), or hostile (D16), is skipped, counted, and logged once and in short.
+// A malformed (D11) or hostile (D16) value is skipped, counted, and logged once, briefly.
 func TestBadValues_AreSkipped(t *testing.T) {
 	reader := metric.NewManualReader()
 	w := newWorld(t, nil, metered(reader))
@@ -195,7 +195,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 	}
 	conn := w.calling("a")
 	if n, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(n) != len(bad) || w.logs.Count("malformed") == 0 {
-		t.Errorf("%v values were reported, want %d", n, len(bad))
+		t.Errorf("%v skipped values, want %d", n, len(bad))
 	}
 	for range 5 {
 		w.put(key+"/zero", "10.0.0.1:0")
@@ -211,10 +211,10 @@ func TestBadValues_AreSkipped(t *testing.T) {
 		}
 	}
 	w.put(key+"/b", "{")
-	reached(t, conn, soon, "a") // b no more, though its last good value is known
+	reached(t, conn, soon, "a") // not b, though its last good value is known
 }
 
-// An etcd client whose parts are wrapped is used as it is (D12).
+// An etcd client with wrapped parts is used as it is (D12).
 func TestWrappedClient_IsUsed(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
@@ -237,7 +237,7 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	kit.Must(t, registration.Close(kit.Bounded(t, soon)))
 }
 
-// An etcd client that was closed under its registry is the cause that each error names.
+// If the etcd client was closed under its registry, each error names that cause.
 func TestClosedClient_IsNamed(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -260,7 +260,7 @@ func TestClosedClient_IsNamed(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			err := do(kit.Bounded(t, 2*time.Second)) // some retry until their context ends
+			err := do(kit.Bounded(t, 2*time.Second)) // some calls retry until their context ends
 			if !strings.Contains(fmt.Sprint(err), "the etcd client was closed") {
 				t.Error(err)
 			}
@@ -268,8 +268,8 @@ func TestClosedClient_IsNamed(t *testing.T) {
 	}
 }
 
-// A hundred connections of a process, whose entries change, list and watch a key once, and its live config, and no other live
-// config (D14, K21).
+// A hundred connections of a process list and watch a key once, and its live config once, while
+// entries change. They read no other live config (D14, K21).
 func TestHundredConnections_OneListAndWatch(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Callers use the fallback cluster only while the primary has no instance, and not for calls that name one (R10). A fallback's own
-// fallback is not used.
+// Callers use the fallback cluster only while the primary has no instance, and never for calls that
+// name an instance (R10). A fallback's own fallback is ignored.
 func TestFallback_WhileHomeHasNone(t *testing.T) {
 	reader := metric.NewManualReader()
 	home := newWorld(t, nil, runtime.WithNamespace("east/"), runtime.WithEmptyGrace(time.Second))
@@ -27,17 +27,17 @@ func TestFallback_WhileHomeHasNone(t *testing.T) {
 	away.put("west/"+key+"/a1", a1.addr)
 	conn, instances := home.conn(), home.instances()
 	if got, err := within(conn, soon); got != "a1" {
-		t.Errorf("the first call of a key that home never had: %q, %v", got, err)
+		t.Errorf("the first call of a key without instances in the primary: %q, %v", got, err)
 	}
 	kit.Eventually(t, soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
 	if n := awayConns(); n != 1 {
 		t.Errorf("the metric is %v, want 1 connection", n)
 	}
 	if n := away.status().Connections; n != 0 {
-		t.Errorf("a fallback counts as %d connections of the other registry's own", n)
+		t.Errorf("the fallback's registry counts %d connections to its own fallback", n)
 	}
 	if all, err := instances.All(kit.Bounded(t, soon)); len(all) > 0 || err != nil {
-		t.Errorf("the instances at home: %v, %v; want none", all, err)
+		t.Errorf("the primary's instances: %v, %v; want none", all, err)
 	}
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a1"), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call that names the other cluster's instance: %v", err)
@@ -57,7 +57,7 @@ func TestFallback_WhileHomeHasNone(t *testing.T) {
 	reached(t, conn, soon, "a1")
 	load.none(t)
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
-		t.Errorf("lines that calls leave and are back: %d and %d: %s", left, back, home.logs.Lines())
+		t.Errorf("failover and failback lines: %d and %d: %s", left, back, home.logs.Lines())
 	}
 
 	fails := func(why string) {

@@ -1,6 +1,6 @@
-// Package discovery tests callers against real etcd: the rows of the fault list that are about discovering and resolving;
-// live configs; where calls go (traffic, fallback); what a registry tells of itself (causes, metrics, hostile); what somebody
-// hostile can cost it (writers); and what docs/security.md says of each role (security_*).
+// Package discovery tests callers against real etcd: the faults of discovering and resolving; live
+// configs; routing (traffic, fallback); what a registry reports (causes, metrics, hostile); the cost
+// of hostile writers (writers); and the rights of each role in docs/security.md (security_*).
 package discovery
 
 import (
@@ -36,7 +36,7 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
 
-// world is one etcd, one registry on it, and servers that are registered by hand.
+// world is one etcd, one registry on it, and servers that tests register by hand.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -54,7 +54,7 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
-// newRegistry returns a registry that is closed with the test, which then has no goroutine of it left.
+// newRegistry returns a registry that closes with the test and must leave no goroutine.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(w.logs, nil))
@@ -92,14 +92,14 @@ func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, o
 	return conn
 }
 
-// put writes to etcd, around what is tested.
+// put writes to etcd directly.
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
 	kit.Must(w.t, err)
 }
 
-// get reads from etcd, around what is tested; nil for nothing.
+// get reads from etcd directly; nil if the key does not exist.
 func (w *world) get(k string) *string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), k)
@@ -124,7 +124,7 @@ func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	kit.Must(w.t, err)
 }
 
-// commit carries operations out in transactions of a hundred.
+// commit applies operations in transactions of a hundred.
 func (w *world) commit(ops []clientv3.Op) {
 	w.t.Helper()
 	for len(ops) > 0 {
@@ -135,7 +135,7 @@ func (w *world) commit(ops []clientv3.Op) {
 	}
 }
 
-// status is of the service's key, once it is followed.
+// status returns the status of the service's key, once it is followed.
 func (w *world) status() runtime.KeyStatus {
 	for _, s := range w.registry.Status().Keys {
 		if s.Key == key {
@@ -145,7 +145,7 @@ func (w *world) status() runtime.KeyStatus {
 	return runtime.KeyStatus{}
 }
 
-// watch yields the sets of a key, as Registry.Watch does.
+// watch yields the endpoints of a key, as Registry.Watch does.
 func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
 	w.t.Helper()
 	return w.watchAs(w.registry, key, layouts...)
@@ -177,8 +177,8 @@ type server struct {
 	basic.UnimplementedGreeterServer
 	name    string
 	addr    string
-	do      func(context.Context) error // before it answers; nil: nothing
-	made    atomic.Int64                // connections to it
+	do      func(context.Context) error // runs before the answer; nil: nothing
+	made    atomic.Int64                // connections accepted
 	headers atomic.Value                // metadata.MD of the last call
 	stop    func()
 }
@@ -194,13 +194,13 @@ func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 	return &basic.HelloReply{Message: s.name}, nil
 }
 
-// serve starts a server that is registered nowhere.
+// serve starts a server without registering it.
 func (w *world) serve(name string, opts ...grpc.ServerOption) *server {
 	w.t.Helper()
 	return w.start(&server{name: name}, opts...)
 }
 
-// start starts a server that is made already.
+// start starts s.
 func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -211,7 +211,7 @@ func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	return s
 }
 
-// register puts a server's endpoint, as etcd's own naming writes it.
+// register puts a server's endpoint in the format of etcd's naming package.
 func (w *world) register(s *server) *server {
 	w.t.Helper()
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Op":0,"Addr":%q}`, s.addr))
@@ -241,7 +241,7 @@ func (w *world) tag(s *server, metadata string) {
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, s.addr, metadata))
 }
 
-// live puts a live service config and waits until it is in force, which takes up to a second after the one before.
+// live puts a live service config and waits until it is in force: up to a second after the previous one.
 func (w *world) live(config string) {
 	w.t.Helper()
 	before := w.status().ServiceConfig
@@ -259,7 +259,7 @@ func ids(endpoints []runtime.Endpoint) string {
 	return strings.Join(all, " ")
 }
 
-// await returns once the set has exactly the instances wanted.
+// await returns once the set has exactly the wanted instances.
 func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 	t.Helper()
 	deadline := time.After(2 * soon)
@@ -274,7 +274,7 @@ func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 	}
 }
 
-// soon bounds what is to happen at once: generous, for machines that are busy.
+// soon bounds changes that should happen at once. It is generous, for busy machines.
 const soon = time.Minute
 
 // call makes one call and returns the name of the server that answered.
@@ -290,7 +290,7 @@ func within(conn grpc.ClientConnInterface, d time.Duration) (string, error) {
 	return call(ctx, conn)
 }
 
-// reached calls until exactly the named servers answer.
+// reached makes calls until exactly the named servers answer.
 func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, names ...string) {
 	t.Helper()
 	kit.Eventually(t, bound, fmt.Sprintf("calls reach %q and no others", names), func() bool {
@@ -299,7 +299,7 @@ func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, n
 	})
 }
 
-// round makes n calls and returns who answered, sorted.
+// round makes n calls and returns the sorted names of the servers that answered.
 func round(conn grpc.ClientConnInterface, n int) ([]string, error) {
 	var seen []string
 	for range n {
@@ -329,7 +329,7 @@ func (c counting) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// load calls without a pause until it is stopped.
+// load makes calls without a pause until it is stopped.
 type load struct {
 	calls  atomic.Int64
 	failed atomic.Int64
@@ -339,10 +339,10 @@ type load struct {
 	first error
 }
 
-// pause is between the calls of one caller, who would else keep a processor from what is tested.
+// pause separates the calls of one caller, who would otherwise keep a processor from the code under test.
 const pause = time.Millisecond
 
-// underLoad starts callers on conn. No call of theirs may fail. The calls carry an affinity, for policies that need one.
+// underLoad starts callers on conn, none of whose calls may fail. Calls carry an affinity, which some policies need.
 func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
 	t.Helper()
 	l := &load{}
@@ -387,7 +387,7 @@ func (l *load) none(t *testing.T) {
 	}
 }
 
-// more waits until n more calls were made.
+// more waits for n more calls.
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()
 	target := l.calls.Load() + n
@@ -402,7 +402,7 @@ func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	return i
 }
 
-// ask calls each instance and returns who answered, sorted. It is an error if one answers for another.
+// ask calls each instance and returns the sorted names that answered. It returns an error if one instance answers for another.
 func ask(ctx context.Context, i *runtime.Instances) ([]string, error) {
 	var mu sync.Mutex
 	var names []string

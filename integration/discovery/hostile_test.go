@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// hostile are texts that would do harm where they are shown as they are.
+// hostile are texts that do harm if they are shown unescaped.
 var hostile = []string{
 	"a\nFIX: etcdctl del --prefix acme",
 	"b\r\ntime=2026-01-02T03:04:05Z level=ERROR msg=forged",
@@ -33,7 +33,7 @@ var hostile = []string{
 
 type object = map[string]any
 
-// putJSON writes a text as it is, and anything else as JSON that is not escaped for HTML.
+// putJSON writes a string as it is, and other values as JSON without HTML escapes.
 func (w *world) putJSON(etcdKey string, value any) {
 	w.t.Helper()
 	if text, ok := value.(string); ok {
@@ -47,7 +47,7 @@ func (w *world) putJSON(etcdKey string, value any) {
 	w.put(etcdKey, out.String())
 }
 
-// fillHostile writes what somebody may write who may write the keys of a service.
+// fillHostile writes the hostile entries that a writer of a service's keys could write.
 func (w *world) fillHostile() {
 	w.t.Helper()
 	for i, text := range hostile {
@@ -64,7 +64,7 @@ func (w *world) fillHostile() {
 	}
 }
 
-// harmless fails if a text of one line would do harm where it is shown, or is long.
+// harmless fails the test if a one-line text would do harm where it is shown, or is too long.
 func harmless(t *testing.T, what, text string, longest int) {
 	t.Helper()
 	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
@@ -101,8 +101,8 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// The keys and live configs of a service are hostile: the log, the status page, and the errors that callers get show all of it
-// harmlessly. Another service is called meanwhile.
+// The keys and live configs of a service are hostile. The log, the status page and callers' errors
+// show them harmlessly, while calls to another service go on.
 func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -129,16 +129,16 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	for line := range strings.SplitSeq(strings.TrimSuffix(strings.Join(w.logs.Lines(), ""), "\n"), "\n") {
 		harmless(t, "the log", line, 4<<10)
 		if !strings.HasPrefix(line, "WARN ") && !strings.HasPrefix(line, "INFO ") {
-			t.Errorf("the log has a line of its own: %.80q", line)
+			t.Errorf("a hostile text started a log line: %.80q", line)
 		}
 	}
 	if w.logs.Count("malformed value in etcd skipped") == 0 {
-		t.Error("the log does not have the malformed values")
+		t.Error("the log does not report the malformed values")
 	}
 }
 
-// readConfigs puts live configs that hold a hostile text, and reads why the bad one is not in force. The last one is good. Each takes
-// a second, for a registry reads no more than one.
+// readConfigs puts live configs with a hostile text and reads why each is not in force. The last one
+// is good. Each takes a second: a registry reads at most one a second.
 func (w *world) readConfigs(evil string) {
 	w.t.Helper()
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
@@ -152,13 +152,13 @@ func (w *world) readConfigs(evil string) {
 	w.readPage()
 }
 
-// readErrors reads the errors about names that a caller may have from etcd, and those of calls to each instance.
+// readErrors reads the errors about names that callers may have from etcd, and the errors of calls to each instance.
 func (w *world) readErrors() {
 	w.t.Helper()
 	ctx := kit.Bounded(w.t, 4*soon)
 	for _, evil := range hostile {
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
-			continue // an odd name, but one that shows; and what a caller gives is not cut
+			continue // an odd name that shows; and a caller's own text is not cut
 		}
 		_, err := w.registry.Register(ctx, key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
 		harmlessError(w.t, "Register", err)

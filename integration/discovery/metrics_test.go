@@ -24,7 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// metered has a registry's metrics read by readers.
+// metered is the option that lets readers collect a registry's metrics.
 func metered(readers ...metric.Reader) runtime.Option {
 	var opts []metric.Option
 	for _, reader := range readers {
@@ -33,7 +33,7 @@ func metered(readers ...metric.Reader) runtime.Option {
 	return runtime.WithMeterProvider(metric.NewMeterProvider(opts...))
 }
 
-// collect returns what a reader collects of a registry.
+// collect returns the metrics that a reader collects from a registry.
 func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metrics) {
 	t.Helper()
 	var collected metricdata.ResourceMetrics
@@ -47,7 +47,7 @@ func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metric
 	return all
 }
 
-// point is one of a metric's.
+// point is one data point of a metric.
 type point struct {
 	attrs attribute.Set
 	value float64
@@ -74,7 +74,7 @@ func pointsOf(data metricdata.Aggregation) (kind string, all []point) {
 	return kind, all
 }
 
-// value reads the sum of a metric's points that have the attributes.
+// value sums a metric's points that have the attributes.
 func value(t *testing.T, reader *metric.ManualReader, name string, want ...attribute.KeyValue) (sum float64, points int) {
 	t.Helper()
 	for _, m := range collect(t, reader) {
@@ -93,7 +93,7 @@ func value(t *testing.T, reader *metric.ManualReader, name string, want ...attri
 	return sum, points
 }
 
-// pinned are all metrics: dashboards and alerts of users are made of these words.
+// pinned lists all metrics: users' dashboards and alerts consist of these names.
 var pinned = []string{
 	"etcdrpc.discovery.away updowncounter {connection} etcdrpc.key=prod/acme/user",
 	"etcdrpc.discovery.malformed_values counter {value} etcdrpc.range=candidates|endpoints|service_config",
@@ -105,8 +105,8 @@ var pinned = []string{
 	"etcdrpc.registration.restorations counter {restoration}",
 }
 
-// A service is followed and registered in a namespace, which is part of its key's name. The name, kind, unit and attributes of every
-// metric are pinned, and the docs, the dashboard and the alerts have them and no others.
+// A service is followed and registered in a namespace, which is part of its key label. The test pins the name, kind, unit
+// and attributes of every metric, and requires the docs, the dashboard and the alerts to use exactly these.
 func TestMetrics(t *testing.T) {
 	reader, gatherer := metric.NewManualReader(), prometheus.NewRegistry()
 	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
@@ -151,7 +151,7 @@ func TestMetrics(t *testing.T) {
 
 	leased := greeterAt("acme/user")
 	leased.Layout = runtime.LeaseSuffix
-	dial(t, w.registry, leased).Connect() // the key counts once, in however many layouts it is read
+	dial(t, w.registry, leased).Connect() // the key counts once, however many layouts it is read in
 	kit.Eventually(t, soon, "the key is known in two layouts", func() bool {
 		keys := w.registry.Status().Keys
 		return len(keys) == 2 && keys[0].Known && keys[1].Known
@@ -175,7 +175,7 @@ func TestMetrics(t *testing.T) {
 	is("etcdrpc.registration.count", 0)
 }
 
-// described returns what a reader collects, as pinned has it.
+// described returns the collected metrics in the format of pinned.
 func described(t *testing.T, reader *metric.ManualReader) (all []string) {
 	t.Helper()
 	for _, m := range collect(t, reader) {
@@ -200,7 +200,7 @@ func described(t *testing.T, reader *metric.ManualReader) (all []string) {
 	return all
 }
 
-// docs are where metrics are named.
+// docs are the files that name metrics.
 const docs = "../../docs/observability"
 
 var (
@@ -208,7 +208,7 @@ var (
 	variable    = regexp.MustCompile(`\$\w+`)
 )
 
-// expressions returns all that a document has under the names expr and definition.
+// expressions returns all values of a document under the names expr and definition.
 func expressions(node any) (all []string) {
 	switch node := node.(type) {
 	case map[string]any:
@@ -227,12 +227,12 @@ func expressions(node any) (all []string) {
 	return all
 }
 
-// checkPages compares what the docs, the dashboard and the alerts name with what there is.
+// checkPages compares the metrics that the docs, the dashboard and the alerts name with the exposed ones.
 func checkPages(t *testing.T, from prometheus.Gatherer) {
 	t.Helper()
 	families, err := from.Gather()
 	kit.Must(t, err)
-	exposed := make(map[string]map[string][]string) // of each metric the values of its labels
+	exposed := make(map[string]map[string][]string) // metric to label to values
 	for _, family := range families {
 		values := map[string][]string{model.MetricNameLabel: {family.GetName()}, "job": nil, "instance": nil}
 		for _, m := range family.GetMetric() {
@@ -281,14 +281,14 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 	}
 }
 
-// checkMatcher fails if a metric has no such label, or never one of the values. A value that a variable stood for may be any.
+// checkMatcher fails the test if a metric lacks the label, or the label never has the value. A value from a variable may be any.
 func checkMatcher(t *testing.T, expr string, m *labels.Matcher, has map[string][]string) {
 	t.Helper()
 	values, ok := has[m.Name]
 	for value := range strings.SplitSeq(m.Value, "|") {
 		one := labels.MustNewMatcher(m.Type, m.Name, value)
 		if !ok || value != "5m" && !slices.ContainsFunc(values, one.Matches) {
-			t.Errorf("%s: there is no such metric, or it has no %s that is %q, but %q", expr, m.Name, value, values)
+			t.Errorf("%s: no metric with the label %s=%q: its values are %q", expr, m.Name, value, values)
 		}
 	}
 }

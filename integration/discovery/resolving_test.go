@@ -33,7 +33,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// Etcd is down when a registry is made (R1): calls end by their deadline with the cause, and find the endpoints later.
+// Etcd is down when a registry is made (R1): calls end by their deadline with the cause, and succeed once etcd is back.
 func TestEtcdDown_WhenBuilt(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -53,7 +53,7 @@ func TestEtcdDown_WhenBuilt(t *testing.T) {
 	reached(t, conn, soon, "a")
 }
 
-// A connection wakes from idleness without etcd (R2).
+// A connection leaves idle mode without etcd (R2).
 func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
@@ -64,7 +64,7 @@ func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	reached(t, conn, soon, "a")
 }
 
-// Who starts without etcd uses what the disk has (R7), and waits for etcd where that is broken.
+// A process that starts without etcd uses its snapshot (R7), and waits for etcd if the snapshot is corrupt.
 func TestEtcdDown_SnapshotServes(t *testing.T) {
 	leak.Beside(t)
 	dir := t.TempDir()
@@ -77,10 +77,10 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	reached(t, w.conn(), soon, "a")
 	if seen, err := round(w.conn(), 10); !slices.Equal(seen, []string{"a"}) {
-		t.Errorf("calls go to %v, %v; want to what is not drained", seen, err)
+		t.Errorf("calls go to %v, %v; want only the instance that is not drained", seen, err)
 	}
 	if w.logs.Count("age=") != 1 {
-		t.Error("the age of what is on disk is not shown")
+		t.Error("the status lacks the age of the snapshot")
 	}
 
 	files, err := filepath.Glob(dir + "/*.json")
@@ -97,8 +97,8 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	reached(t, w.conn(), soon, "a")
 }
 
-// A registry that is closed while etcd hangs returns within its context, and leaves no goroutine (R3). Whoever finds its entry may
-// still be served, by a handler that makes calls: its connections last until the entry is out.
+// A registry closed while etcd hangs returns within its context and leaves no goroutine (R3). Callers that find
+// its entry are still served by handlers that make calls: the connections last until the entry is gone.
 func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -133,7 +133,7 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	}
 }
 
-// Where nobody is registered a call fails at once and names the key, and one that waits is served by who comes (R4).
+// A call to a key without endpoints fails at once and names the key. A call that waits for ready is served by the next server (R4).
 func TestNoEndpoint_IsNamed(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	conn := w.conn()
@@ -157,8 +157,8 @@ func TestNoEndpoint_IsNamed(t *testing.T) {
 	}
 }
 
-// The leases of a whole service are taken away (R5, K1): connections, watches and the status hold the same endpoints, and calls to
-// each instance leave out all that is held.
+// The leases of a whole service are revoked (R5, K1). Connections, watches and the status hold the
+// same endpoints. Calls to each instance leave out the held ones.
 func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -179,13 +179,13 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	if got := ids(<-briefly); got != "" {
 		t.Errorf("the watch sees %q, want nothing after the grace", got)
 	}
-	// Elsewhere the grace is of 30 s.
+	// The default grace is 30 s.
 	kit.Eventually(t, soon, "the loss is heard", func() bool { return w.status().Held == 2 })
 	if got := ids(w.status().Endpoints); got != "a b" {
 		t.Errorf("the status has %q, want both endpoints", got)
 	}
 	if all, err := instances.All(kit.Bounded(t, soon)); err != nil || len(all) != 0 {
-		t.Errorf("the instances are %v, %v, want none of those that are only held", all, err)
+		t.Errorf("the instances are %v, %v, want none while all are held", all, err)
 	}
 	reached(t, conn, soon, "a", "b")
 	select {
@@ -195,7 +195,7 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	}
 }
 
-// The sole instance's entry is marked and deleted, and the instance comes back elsewhere (K3).
+// The only instance's entry is marked and deleted, and the instance returns at another address (K3).
 func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
@@ -205,7 +205,7 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w.delete(key + "/a")
 	kit.Eventually(t, soon, "it is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
 	if _, err := within(conn, soon); err != nil {
-		t.Errorf("while it is connected, and nothing else can take a call: %v", err)
+		t.Errorf("a call on the only connection left: %v", err)
 	}
 	first.stop()
 	kit.Eventually(t, soon, "calls fail at once, naming the key", func() bool {
@@ -216,7 +216,7 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	reached(t, conn, soon, "a")
 }
 
-// Calls under way on an endpoint that is withdrawn finish (R13).
+// Calls under way on a withdrawn endpoint finish (R13).
 func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -248,7 +248,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	}
 }
 
-// Calls do not go through HTTPS_PROXY (R11). It is read once a process, and by other tests before: so a process of its own.
+// Calls ignore HTTPS_PROXY (R11). net/http reads it once a process, which earlier tests cause: hence a process of its own.
 func TestProxy_IsNotUsed(t *testing.T) {
 	if os.Getenv("HTTPS_PROXY") == "" {
 		cmd := exec.CommandContext(kit.Bounded(t, soon), os.Args[0], "-test.run=^"+t.Name()+"$")
@@ -270,14 +270,14 @@ func TestProxy_IsNotUsed(t *testing.T) {
 	if addr := <-dialled; addr != "greeter.invalid:80" {
 		t.Errorf("dialled %q", addr)
 	}
-	// Without a dialer of the caller's, the address itself is tried, not the proxy.
+	// Without a dialer of the caller's, the connection goes to the address, not to the proxy.
 	_, err := call(kit.Bounded(t, soon), w.conn())
 	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
 		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
 	}
 }
 
-// certified returns the credentials of a server with a new certificate, which callers trust by roots.
+// certified returns the credentials of a server with a new certificate, and adds it to the callers' roots.
 func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOption {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -292,8 +292,8 @@ func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOptio
 	return grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}))
 }
 
-// Impostors are in etcd (R14). One whose certificate callers trust, but for another name, gets no call, and neither does one that
-// speaks plaintext. Nothing in an entry changes the name.
+// Impostors are in etcd (R14). A server whose certificate is for another name, or that speaks
+// plaintext, gets no call. Nothing in an entry changes the expected name.
 func TestTLS_NothingInEtcdDecides(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := x509.NewCertPool()
@@ -327,7 +327,7 @@ func TestTLS_NothingInEtcdDecides(t *testing.T) {
 	}
 }
 
-// bare returns a connection to a target, by gRPC's own means.
+// bare returns a connection to a target with gRPC's own API.
 func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := grpc.NewClient(target, insecurely, grpc.WithResolvers(registry.Resolver()),
@@ -346,7 +346,7 @@ func TestBareResolver(t *testing.T) {
 	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), soon, "a", "b")
 }
 
-// What a target says beyond a key and one layout is refused (P11).
+// The resolver rejects a target with more than a key and one layout (P11).
 func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	w := newWorld(t, nil)
 	for target, want := range map[string]string{
@@ -368,7 +368,7 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	}
 }
 
-// TestResolverAmongTheOptions does not replace the client's own resolver, which knows the authority.
+// TestResolverAmongTheOptions passes a resolver option: it must not replace the client's own resolver, which knows the authority.
 func TestResolverAmongTheOptions(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.register(w.serve("a"))

@@ -22,7 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// What etcd lets each role of the page do, and whoever has none, and what that does to callers.
+// The rights of each role of docs/security.md and of users without a role, and their effect on callers.
 
 // TestRolesAreEnough runs a server, a caller and an operator of a service, each with its role alone.
 func TestRolesAreEnough(t *testing.T) {
@@ -42,11 +42,11 @@ func TestRolesAreEnough(t *testing.T) {
 		return status.Code(err) == codes.DeadlineExceeded
 	})
 	if n := w.logs.Count("permission denied"); n > 0 {
-		t.Errorf("something was refused: %s", w.logs.Lines())
+		t.Errorf("a request was denied: %s", w.logs.Lines())
 	}
 }
 
-// caller returns a connection to the greeter of a process that has its callers' role.
+// caller returns a connection to the greeter from a process with the callers' role.
 func (w guarded) caller() *grpc.ClientConn {
 	w.t.Helper()
 	return dial(w.t, w.newRegistry(w.as("greeter-caller")), greeterAt(guardedKey))
@@ -60,8 +60,8 @@ func TestKeyWriterRights(t *testing.T) {
 		"_grpc_config/acme/other", "prod/"+guardedKey+"/x")...)
 	w.denied(listing(writer, "acme/", "acme0"), listing(writer, guardedKey, guardedKey+"0"), listing(writer, "\x00", "\x00"))
 
-	// The leases of other services are out of reach, those of entries in any case. The session of one process may hold several
-	// services on one lease: to write one of them is not enough.
+	// The leases of other services are out of reach, and those with entries always are. A process may
+	// hold several services on one lease: permission to write one of them is insufficient.
 	others, shared := w.grant(), w.grant()
 	w.put("acme/other/x", "10.0.0.1:80", clientv3.WithLease(others))
 	w.put("acme/other/y", "10.0.0.1:80", clientv3.WithLease(shared))
@@ -78,7 +78,7 @@ func TestKeyWriterRights(t *testing.T) {
 	w.allowed(asking(writer, own, clientv3.WithAttachedKeys()), hanging(writer, guardedKey+"/other", own), putting(writer, guardedKey+"/dead"))
 	w.allowed(ending(writer, own)...)
 	if w.get(guardedKey+"/dead") == nil {
-		t.Error("the entry went with the lease that it no longer hangs on")
+		t.Error("the entry was deleted with its former lease")
 	}
 }
 
@@ -116,15 +116,15 @@ func TestAnyUserRights(t *testing.T) {
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
 	user := w.as()
-	// etcd bounds neither how many leases a user has nor who ends one without keys.
+	// etcd bounds neither the number of a user's leases nor who revokes a lease without keys.
 	for range 100 {
 		w.allowed(granting(user))
 	}
-	kit.Must(t, grantAs(kit.Bounded(t, soon), user, 2345)) // with an id of its own choice
+	kit.Must(t, grantAs(kit.Bounded(t, soon), user, 2345)) // with a chosen id
 	empty := w.grant()
 	w.allowed(asking(user, empty, clientv3.WithAttachedKeys()))
 	w.allowed(ending(user, empty)...)
-	w.allowed(asking(user, lease), // whose id it knows
+	w.allowed(asking(user, lease), // the id is known
 		seeingMembers(user),
 		attempt{"see etcd's state", func(ctx context.Context) error { _, err := user.Status(ctx, user.Endpoints()[0]); return err }},
 		attempt{"see the alarms", func(ctx context.Context) error { _, err := user.AlarmList(ctx); return err }})
@@ -147,8 +147,8 @@ func TestNobodyCannotDoAnything(t *testing.T) {
 		[]attempt{granting(nobody), asking(nobody, lease), listingLeases(nobody), seeingMembers(nobody)})...)
 }
 
-// The range of the lease suffix takes in keys that continue the service's with a digit. No range could leave them all out: any
-// digit may begin a lease id.
+// The range of the lease suffix layout includes keys that continue the service's key with a digit. No
+// range can exclude all of them: a lease id may begin with any digit.
 func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	w := newGuarded(t)
 	server := w.as("legacy-server")
@@ -156,8 +156,8 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	w.denied(touching(server, legacy, legacy+"-admin/x", legacy+"x/y", legacy+".v2/x", legacy+"_2/x", "_grpc_config/"+legacy, guardedKey+"/x")...)
 	w.denied(listing(server, legacy, legacy+":"), listing(server, "acme/", "acme0"))
 
-	// Such a neighbour can be left out of what the servers may write, because its entries have a slash where a
-	// lease id has a digit or ends.
+	// The servers' role can exclude such a neighbour: its entries have a slash where a lease id has a
+	// digit or ends.
 	server = w.as("legacy-server-beside-2")
 	w.denied(touching(server, legacy+"2/10.0.0.1:80", legacy+"2/")...)
 	for _, id := range []string{"1", "2", "20", "2000000000000000000", "29", "3", "9223372036854775807"} {
@@ -165,8 +165,8 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	}
 }
 
-// A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers: who writes it may choose a lease id that
-// makes an entry of either.
+// Neither ranges nor readers can distinguish a neighbour in the lease suffix layout: its writer may
+// choose a lease id that makes an entry of either service.
 func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
@@ -187,7 +187,7 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	comes("10.6.6.6:80")
 }
 
-// bait listens for connections that nobody should make.
+// bait listens for connections that must not happen.
 func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	w.t.Helper()
 	lis, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -209,7 +209,7 @@ func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	return lis.Addr().String(), dialed
 }
 
-// TestKeyWriterDirectsCalls has whoever may write entries decide where calls go, in plaintext.
+// TestKeyWriterDirectsCalls redirects calls as a writer of entries, in plaintext.
 func TestKeyWriterDirectsCalls(t *testing.T) {
 	w := newGuarded(t)
 	a, b := w.serve("a").addr, w.serve("b").addr
@@ -221,7 +221,7 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	w.enter("a", a)
 	w.enter("b", b)
 	reached(t, conn, soon, "a", "b")
-	// The mark of leaving and the list of methods are an entry's own words, and so are weight, zone and version.
+	// An entry itself declares that it leaves, its methods, weight, zone and version.
 	for _, tt := range []struct{ out, in string }{
 		{`{"grpc_leaving":"true"}`, `{}`},
 		{`{"grpc_methods":"basic.Greeter/Other"}`, `{"grpc_methods":"basic.Greeter/Other,SayHello"}`},
@@ -241,12 +241,12 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	})
 }
 
-// TestConfigWriterChangesCalls has whoever may write a live config repeat calls that have failed, and make them wait.
+// TestConfigWriterChangesCalls makes callers repeat failed calls and wait, as a writer of live configs.
 func TestConfigWriterChangesCalls(t *testing.T) {
 	w := newGuarded(t)
 	live := func(config string) {
 		t.Helper()
-		// It goes around the checks of SetServiceConfig, which are the caller's.
+		// The write bypasses the checks of SetServiceConfig, which run in the caller.
 		_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, config)
 		kit.Must(t, err)
 	}
@@ -275,7 +275,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	})
 }
 
-// A live config can fail all calls, by a health check of a service that no server has.
+// A live config can fail all calls: it health-checks a service that no server has.
 func TestConfigWriterChecksHealth(t *testing.T) {
 	w := newGuarded(t)
 	w.announced(w.newRegistry(w.as("greeter-server")), greeterAt(guardedKey))
@@ -289,10 +289,10 @@ func TestConfigWriterChecksHealth(t *testing.T) {
 	})
 }
 
-// Entries that lead outside of the fleet, in each layout and spelling, are skipped, counted and logged.
+// Entries with addresses outside of the fleet, in each layout and spelling, are skipped, counted and logged.
 func TestAllowedAddresses(t *testing.T) {
 	w := newGuarded(t)
-	// Loopback has many addresses, so one may stand for the fleet's network and another for what is not to be dialed.
+	// Loopback has many addresses: one stands for the fleet's network, another for a forbidden one.
 	bait, dialed := w.bait("127.0.0.9")
 	_, port, err := net.SplitHostPort(bait)
 	kit.Must(t, err)
@@ -306,7 +306,7 @@ func TestAllowedAddresses(t *testing.T) {
 	}
 	reader := metric.NewManualReader()
 	registry := w.newRegistry(w.as("greeter-caller"), metered(reader),
-		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // which add up
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // prefixes add up
 	if set := <-w.watchAs(registry, guardedKey); ids(set) != "honest" {
 		t.Errorf("Watch yields %v, want the honest one alone", set)
 	}
@@ -320,14 +320,14 @@ func TestAllowedAddresses(t *testing.T) {
 		t.Errorf("%d connections to an address that is not allowed", n)
 	}
 	if got, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(got) != len(outside) {
-		t.Errorf("%v entries are counted as skipped, want %d", got, len(outside))
+		t.Errorf("%v skipped entries, want %d", got, len(outside))
 	}
-	// Those that are logged, which are not all, have their key and the reason.
+	// Not all are logged. The logged ones name their key and the reason.
 	for entry, why := range []string{"none of the allowed prefixes", "a name may lead anywhere"} {
 		if !slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
 			return strings.Contains(line, fmt.Sprintf("%s/evil-%d ", guardedKey, entry)) && strings.Contains(line, why)
 		}) {
-			t.Errorf("no line says of entry %d: %s: %s", entry, why, w.logs.Lines())
+			t.Errorf("no log line for entry %d with %s: %s", entry, why, w.logs.Lines())
 		}
 	}
 }

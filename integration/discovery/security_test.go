@@ -18,17 +18,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
-// The services of the page.
+// The services of docs/security.md.
 const (
 	guardedKey    = "acme/greeter"
 	guardedConfig = "_grpc_config/" + guardedKey
 	legacy        = "acme/legacy" // in LEASE_SUFFIX
 )
 
-// guarded is an etcd with authentication on and the roles of the page.
+// guarded is an etcd with authentication on and the roles of docs/security.md.
 type guarded struct{ *world }
 
-// newGuarded starts an etcd for a test that runs beside others, since most of its time is etcd's.
+// newGuarded starts an etcd for a test that runs in parallel, since it mostly waits for etcd.
 func newGuarded(t *testing.T) guarded {
 	t.Helper()
 	leak.Beside(t)
@@ -36,7 +36,7 @@ func newGuarded(t *testing.T) guarded {
 	page, err := os.ReadFile("../../docs/security.md")
 	kit.Must(t, err)
 	for _, line := range regexp.MustCompile(`(?m)^etcdctl ((?:role|user) .+)$`).FindAllStringSubmatch(string(page), -1) {
-		if !strings.Contains(line[1], " root") { // which is etcdtest's
+		if !strings.Contains(line[1], " root") { // etcdtest makes root
 			w.etcdctl(line[1])
 		}
 	}
@@ -48,7 +48,7 @@ var kinds = map[string]clientv3.PermissionType{
 	"readwrite": clientv3.PermissionType(clientv3.PermReadWrite),
 }
 
-// etcdctl carries out a command that makes a role or a user.
+// etcdctl runs a command that makes a role or a user.
 func (w guarded) etcdctl(command string) {
 	w.t.Helper()
 	ctx, admin := kit.Bounded(w.t, soon), w.etcd.Admin()
@@ -91,20 +91,20 @@ func (w guarded) as(roles ...string) *clientv3.Client {
 	return w.etcd.Client(w.t, etcdtest.As(name, "secret"))
 }
 
-// enter puts an entry under the greeter's key, as whoever has its servers' role.
+// enter puts an entry under the greeter's key with the servers' role.
 func (w guarded) enter(name, value string) {
 	w.t.Helper()
 	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, soon), guardedKey+"/"+name, value)
 	kit.Must(w.t, err)
 }
 
-// attempt is something that a user tries.
+// attempt is one request of a user.
 type attempt struct {
 	what string
 	do   func(context.Context) error
 }
 
-// allowed fails the test for each attempt that etcd does not let through.
+// allowed fails the test for each attempt that etcd rejects.
 func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
@@ -114,7 +114,7 @@ func (w guarded) allowed(all ...attempt) {
 	}
 }
 
-// denied fails the test for each attempt that etcd does not refuse for want of a permission.
+// denied fails the test for each attempt that etcd does not reject for lack of a permission.
 func (w guarded) denied(all ...attempt) {
 	w.t.Helper()
 	w.refused("permission denied", all...)
@@ -161,7 +161,7 @@ func deleting(c *clientv3.Client, etcdKey string) attempt {
 	return attempt{"delete " + etcdKey, func(ctx context.Context) error { _, err := c.Delete(ctx, etcdKey); return err }}
 }
 
-// touching is every way to read or write keys.
+// touching returns every way to read or write keys.
 func touching(c *clientv3.Client, etcdKeys ...string) (all []attempt) {
 	for _, k := range etcdKeys {
 		all = append(all, getting(c, k), watching(c, k), putting(c, k), deleting(c, k), attempt{"compare " + k, func(ctx context.Context) error {
@@ -178,7 +178,7 @@ func hanging(c *clientv3.Client, etcdKey string, lease clientv3.LeaseID) attempt
 	return a
 }
 
-// ending is every way to change a lease.
+// ending returns every way to change a lease.
 func ending(c *clientv3.Client, lease clientv3.LeaseID) []attempt {
 	return []attempt{
 		{"renew a lease", func(ctx context.Context) error { _, err := c.KeepAliveOnce(ctx, lease); return err }},
@@ -200,7 +200,7 @@ func granting(c *clientv3.Client) attempt {
 	return attempt{"grant a lease", func(ctx context.Context) error { _, err := c.Grant(ctx, 60); return err }}
 }
 
-// grantAs has a user grant a lease with an id of its choice.
+// grantAs grants a lease with an id of the user's choice.
 func grantAs(ctx context.Context, c *clientv3.Client, id int64) error {
 	_, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: 60})
 	return err
@@ -214,7 +214,7 @@ func seeingMembers(c *clientv3.Client) attempt {
 	return attempt{"see the members", func(ctx context.Context) error { _, err := c.MemberList(ctx); return err }}
 }
 
-// running is what takes a root.
+// running returns the requests that require root.
 func running(c *clientv3.Client) []attempt {
 	return []attempt{
 		{"compact", func(ctx context.Context) error { _, err := c.Compact(ctx, 1); return err }},

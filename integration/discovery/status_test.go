@@ -34,7 +34,7 @@ func page(t *testing.T, registry *runtime.Registry) string {
 	return w.Body.String()
 }
 
-// Status and the status page say which instances are drained, held or leaving.
+// Status and the status page show the drained, held and leaving instances.
 func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, addr := range map[string]string{"a": "10.0.0.1:97", "b": "10.0.0.1:98", "c": "10.0.0.1:99"} {
@@ -66,8 +66,8 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	})
 }
 
-// announced serves the greeter under the name "server" until the test ends, and waits until it is registered. It returns
-// its address.
+// announced serves the greeter as "server" until the test ends, waits until it is registered, and
+// returns its address.
 func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -89,7 +89,7 @@ func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string
 	return lis.Addr().String()
 }
 
-// TestServersAnswerHealth asks the health service of a server for each service, and whether etcd has the server.
+// TestServersAnswerHealth asks the health service of a server for each service, and whether the server is in etcd.
 func TestServersAnswerHealth(t *testing.T) {
 	w := newWorld(t, nil)
 	addr := w.announced(w.registry, greeterAt(key))
@@ -118,7 +118,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	registered(healthpb.HealthCheckResponse_SERVING)
 }
 
-// TestAnnounceTimeout has Serve end when etcd does not take the service in time.
+// TestAnnounceTimeout requires Serve to fail when etcd does not accept the registration in time.
 func TestAnnounceTimeout(t *testing.T) {
 	w := newWorld(t, nil)
 	w.etcd.Cut()

@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Where calls go: affinity, selectors, calls that name their instance, and what changes of the policy leave alone.
+// Routing: affinity, selectors, calls that name their instance, and policy changes, which leave connections alone.
 
 const ring = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`
 
@@ -30,7 +30,7 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 	desc.ServiceConfig = ring
 	conn := dial(t, w.registry, desc)
 	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, soon), "mine", "kept")
-	for _, name := range []string{"alice@example.com", "bob", ""} { // each replaces the one before, and the last takes it back
+	for _, name := range []string{"alice@example.com", "bob", ""} { // each replaces the previous one; "" removes it
 		ctx = runtime.WithAffinity(ctx, name)
 		if got, ok := runtime.Affinity(ctx); got != name || ok != (name != "") {
 			t.Errorf("Affinity = %q, %v", got, ok)
@@ -57,11 +57,11 @@ func TestSelector(t *testing.T) {
 		t.Errorf("a selector that selects nothing: %v", err)
 	}
 	if names, err := ask(kit.Bounded(t, soon), w.instances(none)); status.Code(err) != codes.Unavailable {
-		t.Errorf("each of none: %q, %v, want Unavailable", names, err)
+		t.Errorf("calls to each of no instances: %q, %v, want Unavailable", names, err)
 	}
 }
 
-// A call reaches the instance that it names, or none. gRPC's own default service config has no effect (P5).
+// A call reaches the instance that it names, or fails. gRPC's own default service config has no effect (P5).
 func TestTarget(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	w.registerAll("a", "b")
@@ -96,7 +96,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// Every instance is called again and again, over one connection (K2). One that has left, or cannot be reached, is named.
+// Repeated calls to every instance use one connection each (K2). The error names an instance that left or is unreachable.
 func TestInstances_OneConnectionEach(t *testing.T) {
 	w := newWorld(t, nil)
 	var servers []*server
@@ -139,15 +139,15 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	}
 }
 
-// An instance on which every call takes its whole timeout, beside a bound that turns away most of the calls to it, is ejected all
-// the same.
+// An instance on which every call times out is ejected, though a bound turns away most of the calls to
+// it.
 func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	w := newWorld(t, nil)
 	hangs := w.start(&server{name: "a", do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
 	w.register(hangs)
 	w.registerAll("b", "c")
 	conn := w.conn()
-	_, _ = within(conn, 50*time.Millisecond) // from now on the key is followed
+	_, _ = within(conn, 50*time.Millisecond) // follows the key from now on
 	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,` +
 		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`)
 	kit.Eventually(t, soon, "20 calls in a row succeed at once", func() bool {
@@ -163,8 +163,8 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	})
 }
 
-// Splits, zones and policies are put live under load, over 20 instances that are connected to, metadata changes (R8), and calls
-// name instances: no connection is made, and no call fails (P7).
+// Splits, zones and policies change live under load, over 20 connected instances, while metadata
+// changes (R8) and calls name instances. No connection is made and no call fails (P7).
 func TestChanges_ConnectToNothingAnew(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithZone("x"))
@@ -187,7 +187,7 @@ func TestChanges_ConnectToNothingAnew(t *testing.T) {
 
 	load := underLoad(t, conn, 2)
 	for _, config := range []string{
-		ring, // which connects lazily
+		ring, // connects lazily
 		`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],"preferZone":true,` +
 			`"slowStart":{"window":"10s"},"maxConcurrentRequests":64,"childPolicy":[{"etcd_weighted":{}}]}}]}`,
 		"",
@@ -207,7 +207,7 @@ func TestChanges_ConnectToNothingAnew(t *testing.T) {
 	if n := connections() - first; n != 0 {
 		t.Errorf("%d connections were made, want none", n)
 	}
-	// Outlier detection takes the place at the top, and gRPC builds what is below it anew.
+	// Outlier detection becomes the top policy, and gRPC rebuilds the policies below it.
 	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`)
 	load.more(t, 60)
 	load.none(t)

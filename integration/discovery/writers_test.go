@@ -19,47 +19,47 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // for a config to name it
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // registers the policy
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// limited are small, so that little that is written exceeds them.
+// limited holds small limits, which few writes exceed.
 var limited = runtime.Limits{Entries: 1000, Bytes: 256 << 10, Connections: 16}
 
-// victim is a process that calls a service whose keys, candidates or live config somebody hostile writes. It calls another
-// service, too.
+// victim is a process that calls a service whose keys, candidates or live config are hostile. It also
+// calls another service.
 type victim struct {
 	*world
 	trap  *trap
 	dir   string // of its snapshots
 	other *grpc.ClientConn
 	load  *load  // on other
-	calls func() // ends the calls of the hostile service
+	calls func() // stops calling the hostile service
 }
 
-// cost is what a victim has or does, or the most of that.
+// cost is the use of a victim's resources, or its bound.
 type cost struct {
 	heap  int // MiB that its registry keeps
 	disk  int // MiB of snapshots
 	open  int // connections to hostile addresses at once
-	lines int // of its log
+	lines int // of the log
 }
 
 func (c cost) within(most cost) bool {
 	return c.heap <= most.heap && c.disk <= most.disk && c.open <= most.open && c.lines <= most.lines
 }
 
-// usual bounds what most ways cost. Each of two clients has 16 connections in use, 32 to silent servers, and 16 to servers of before. The
-// heap holds both ends of each.
+// usual bounds the cost of most ways. Each of two clients has 16 connections in use, 32 to silent
+// servers, and 16 to earlier servers. The heap holds both ends of each.
 var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
-// large is the most that large values cost, of which few are kept.
+// large bounds the cost of large values, few of which are kept.
 var large = cost{heap: 3, disk: 2, open: 2 * (16 + 16), lines: 12}
 
-// hostileWays are what somebody may do who writes keys of a service, candidates for its leadership, or its live config. What is
-// done to single entries and configs is in TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and the tables of package serviceconfig; what
-// is done to leases, in TestKeyWriterRights.
+// hostileWays lists hostile writes to keys, candidates and live configs.
+// TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and package serviceconfig test single
+// entries and configs; TestKeyWriterRights tests leases.
 var hostileWays = []struct {
 	name   string
 	config string // the caller's own config for the service; "": round robin
@@ -170,11 +170,11 @@ var hostileWays = []struct {
 	}},
 }
 
-// TestHostileWriters has somebody write what a process reads of a service. The process keeps the bounds, before and after it
-// starts anew beside what was written, and its calls of another service go on.
+// TestHostileWriters makes each hostile write to a service that a process reads. The process stays
+// within the bounds, before and after a restart, and its calls to another service go on.
 func TestHostileWriters(t *testing.T) {
 	if goruntime.GOOS != "linux" {
-		t.Skip("the addresses of 127.0.0.0/8 lead nowhere else")
+		t.Skip("needs all of 127.0.0.0/8, which other systems do not route")
 	}
 	for _, way := range hostileWays {
 		t.Run(way.name, func(t *testing.T) {
@@ -201,7 +201,7 @@ func newVictim(t *testing.T) *victim {
 	return v
 }
 
-// begin starts the process, which knows the service and calls the other one when it returns.
+// begin starts the process, and returns once it knows the service and calls the other one.
 func (v *victim) begin(config string) {
 	v.t.Helper()
 	v.logs = &kit.Logs{}
@@ -225,7 +225,7 @@ func (v *victim) begin(config string) {
 		calling.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				within, cancel := context.WithTimeout(runtime.WithAffinity(ctx, fmt.Sprint(n)), 20*time.Millisecond)
-				_, _ = call(within, conn) // they may go wherever the writer says, or fail
+				_, _ = call(within, conn) // calls may go where the writer says, or fail
 				cancel()
 			}
 		})
@@ -235,7 +235,7 @@ func (v *victim) begin(config string) {
 	kit.Eventually(v.t, soon, "the service is known", func() bool { return v.status().Known })
 }
 
-// end ends the process, and fails the test where it was more hurt than it may be.
+// end ends the process, and fails the test if a cost exceeds its bound.
 func (v *victim) end(when string, most cost) {
 	v.t.Helper()
 	v.load.more(v.t, 100)
@@ -247,7 +247,7 @@ func (v *victim) end(when string, most cost) {
 	got := cost{lines: len(v.logs.Lines()), disk: v.disk()}
 	_, got.open = v.trap.opened()
 	with := v.heap()
-	for range 5 { // what is being read is not kept
+	for range 5 { // free the values being read
 		with = min(with, v.heap())
 	}
 	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, soon)))
@@ -258,19 +258,19 @@ func (v *victim) end(when string, most cost) {
 	}
 }
 
-// heap is how much is in use, in MiB, without what etcd has yet to write to its disk.
+// heap returns the heap in use, in MiB, without etcd's unwritten data.
 func (v *victim) heap() int {
 	v.t.Helper()
-	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, soon), v.etcd.Endpoints()[0], 0) // which writes
+	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, soon), v.etcd.Endpoints()[0], 0) // makes etcd write it
 	kit.Must(v.t, err)
 	goruntime.GC()
-	goruntime.GC() // pools keep what they have for a cycle
+	goruntime.GC() // pools keep objects for a cycle
 	var stats goruntime.MemStats
 	goruntime.ReadMemStats(&stats)
 	return int(stats.HeapAlloc >> 20)
 }
 
-// disk is how large the snapshots are, in MiB.
+// disk returns the size of the snapshots, in MiB.
 func (v *victim) disk() int {
 	v.t.Helper()
 	var size int64
@@ -286,7 +286,7 @@ func (v *victim) disk() int {
 	return int(size >> 20)
 }
 
-// addr returns the address of an entry that the process knows, "" for none.
+// addr returns the address of an entry that the process knows, or "".
 func (v *victim) addr(etcdKey string) string {
 	for _, e := range v.status().Endpoints {
 		if key+"/"+e.Instance == etcdKey {
@@ -296,7 +296,7 @@ func (v *victim) addr(etcdKey string) string {
 	return ""
 }
 
-// entry is the nth hostile value, with pairs of names and texts.
+// entry returns the nth hostile value, with pairs of names and texts.
 func (v *victim) entry(n int, metadata ...string) string {
 	var pairs []string
 	for i := 0; i < len(metadata); i += 2 {
@@ -311,7 +311,7 @@ func (v *victim) fill(n int, value func(i int) string, opts ...clientv3.OpOption
 	v.fillUnder(key+"/x", n, value, opts...)
 }
 
-// fillUnder puts n values, in requests that etcd takes.
+// fillUnder puts n values, in requests small enough for etcd.
 func (v *victim) fillUnder(prefix string, n int, value func(i int) string, opts ...clientv3.OpOption) {
 	v.t.Helper()
 	var ops []clientv3.Op
@@ -330,13 +330,13 @@ func (v *victim) fillUnder(prefix string, n int, value func(i int) string, opts 
 // policyOf is a service config that names one load balancing policy.
 func policyOf(text string) string { return `{"loadBalancingConfig":[` + text + `]}` }
 
-// trap is the server that hostile addresses lead to. One port of it has all addresses of 127.0.0.0/8. It counts its connections.
+// trap is the server behind hostile addresses. It listens on one port of all addresses of 127.0.0.0/8, and counts its connections.
 type trap struct {
 	net.Listener
-	silent atomic.Bool // it accepts, and says nothing
-	mu     sync.Mutex  // guards what follows
+	silent atomic.Bool // accepts and sends nothing
+	mu     sync.Mutex  // guards the fields below
 	open   int
-	most   int // that were open at once
+	most   int // open at once
 }
 
 // trapped is a connection to a trap.
@@ -381,7 +381,7 @@ func (t *trap) count(n int) {
 	t.most = max(t.most, t.open)
 }
 
-// opened returns how many connections are open, and how many were at once since the call before.
+// opened returns the number of open connections, and their maximum since the previous call.
 func (t *trap) opened() (open, most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -395,7 +395,7 @@ func (c *trapped) Close() error {
 	return c.Conn.Close()
 }
 
-// addr is the nth address.
+// addr returns the nth address.
 func (t *trap) addr(n int) string {
 	return fmt.Sprintf("127.%d.%d.%d:%d", 1+n>>16, n>>8&0xff, n&0xff, t.Addr().(*net.TCPAddr).Port)
 }

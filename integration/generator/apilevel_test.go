@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// levelRequest has fields with defaults, and fields whose getters have other names from API to API.
+// levelRequest has fields with defaults, and fields whose getters differ between API levels.
 const levelRequest = `syntax = "proto2";
 package levels;
 option go_package = "example.com/replaced";
@@ -37,7 +37,7 @@ enum Kind {
 }
 `
 
-// levelService returns a service with an affinity to each field of [levelRequest].
+// levelService returns a service with an affinity for each field of [levelRequest].
 func levelService() string {
 	var b strings.Builder
 	b.WriteString(`syntax = "proto3";
@@ -56,8 +56,8 @@ service Levels {
 	return b.String()
 }
 
-// TestGeneratedCodeCompiles says that code compiles whatever API the requests have, whatever the plugin is told of it, and whatever
-// the packages of the requests and of the services are called: in the services' package and in one of its own.
+// TestGeneratedCodeCompiles checks that code compiles with every API level of the requests, every parameter for
+// it, and every package name of requests and services, in the services' package and in its own.
 func TestGeneratedCodeCompiles(t *testing.T) {
 	o := overlay{}
 	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
@@ -96,11 +96,11 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 	}
 	o.build(t)
 	maps.DeleteFunc(o, func(path, _ string) bool { return !strings.HasPrefix(path, "n1/API_HYBRID") })
-	o.build(t, "-tags=protoopaque") // of no meaning for the others
+	o.build(t, "-tags=protoopaque") // only the opaque API reads the tag
 }
 
-// withRequests returns the code of protoc-gen-go-grpc for a package of some name, with requests from another folder. They keep the
-// name that their package has there, for that code does not compile itself with every name.
+// withRequests returns the code of protoc-gen-go-grpc for a package with any name, with requests from another
+// folder. The requests keep their package's name: that plugin's code does not compile with every name.
 func withRequests(beside map[string]string, folder, name string) map[string]string {
 	changed := map[string]string{}
 	for path, content := range beside {
@@ -109,10 +109,10 @@ func withRequests(beside map[string]string, folder, name string) map[string]stri
 	return changed
 }
 
-// An overlay holds Go files that are built as if they were in testdata, by their path there.
+// An overlay holds Go files that the build sees in testdata, by path.
 type overlay map[string]string
 
-// add adds files to a folder, "" for the one that they are in.
+// add adds files to a folder; "" keeps their own.
 func (o overlay) add(folder string, files map[string]string) {
 	for path, content := range files {
 		if folder != "" {

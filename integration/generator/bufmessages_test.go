@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// brokenSetups are set-ups that buf refuses: what breaks that of init, by the message which docs/troubleshooting.md has for it.
+// brokenSetups maps each message of buf in docs/troubleshooting.md to the change of init's setup that provokes it.
 var brokenSetups = map[string]string{
 	"cannot find … in this scope":                             "sed -i '/options.proto/d' proto/greeter/v1/greeter.proto",
 	"imported file does not exist":                            "rm -r third_party",
@@ -18,10 +18,10 @@ var brokenSetups = map[string]string{
 	"no required module provides package …/etcd/discovery/v1": "sed -i '1a managed:\\n  enabled: true\\n  override:\\n    - {file_option: go_package_prefix, value: example.com/greeter/gen}' buf.gen.yaml",
 }
 
-// bufMessage is a row of the page that quotes a message of buf's, or of what it runs.
+// bufMessage is a row of the page that quotes a message of buf or of a plugin that buf runs.
 var bufMessage = regexp.MustCompile("(?m)^\\| buf: `(.+?)` \\|")
 
-// TestBufMessages has buf say what the page says that it does.
+// TestBufMessages provokes each message that the page quotes.
 func TestBufMessages(t *testing.T) {
 	if !*setups {
 		t.Skip("generates code in a module for each message: make release")

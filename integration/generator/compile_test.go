@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
-// Where things are, seen from this directory.
+// Paths from this directory.
 const (
 	protoDir = "../../proto"
 	dataDir  = "../../testdata"
@@ -30,7 +30,7 @@ const (
 // optionsProto is the file that users import.
 const optionsProto = "etcd/discovery/v1/options.proto"
 
-// sources are proto files by the path they are imported by.
+// sources maps proto files to the path of their import.
 type sources map[string]string
 
 // readDir adds the proto files in dir, imported as prefix/NAME.
@@ -59,8 +59,8 @@ func (s sources) paths() []string {
 	return paths
 }
 
-// The compiler keeps what it made of a file until other sources have one of that name: it takes most of its time for the
-// options and protobuf's own files.
+// The compiler caches its results for a file until the sources have another file of that name: the
+// options and protobuf's own files take most of its time.
 var (
 	compiler = incremental.New()
 	session  = new(ir.Session)
@@ -68,7 +68,7 @@ var (
 	opener   = &source.Openers{given, &source.FS{FS: os.DirFS(dataDir)}, &source.FS{FS: proto.Files}, source.WKTs()}
 )
 
-// give has the compiler find the sources, and no others.
+// give replaces the compiler's sources.
 func (s sources) give() {
 	evict := func(paths iter.Seq[string]) {
 		for path := range paths {
@@ -83,7 +83,7 @@ func (s sources) give() {
 	evict(maps.Keys(s))
 }
 
-// positions is how much a compiler says about where options are.
+// positions is the detail in which a compiler reports the positions of options.
 type positions int
 
 const (
@@ -92,9 +92,8 @@ const (
 	none
 )
 
-// compile returns the request that a build tool would send a plugin to generate
-// for the files, every one if none is named. Nothing in it says which compiler
-// it comes from.
+// compile returns the request that a build tool would send a plugin, to generate code for the given
+// files or, if none is given, for all. Nothing in it identifies the compiler.
 func (s sources) compile(t *testing.T, where positions, parameter string, generate ...string) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	if len(generate) == 0 {
@@ -132,7 +131,7 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 	}
 }
 
-// overWire returns the request as a plugin sees it that links no options.
+// overWire returns the request as parsed by a plugin that does not link the options.
 func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)

@@ -1,4 +1,4 @@
-// Package generator tests the plugin from proto source to the bytes it writes.
+// Package generator tests the plugin from proto source to the bytes of its output.
 //
 //	go test .            compare with what is committed
 //	go test . -update    write testdata and the options' Go package

@@ -12,12 +12,11 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// wantName is the archive's file that has the whole text of the error.
+// wantName is the file in an archive with the expected error text.
 const wantName = "want"
 
-// TestErrors generates the proto files of each archive in testdata/errors and compares
-// the error with the one that is there. What an archive says first is for the reader,
-// but for lines that a case may have:
+// TestErrors generates the proto files of each archive in testdata/errors and compares the error with
+// the archive's. The archive's comment is for readers, except for lines that a case may have:
 //
 //	parameter: PARAMETER    otherwise paths=source_relative
 //	positions: statements   as protoc gives them, or none; otherwise as buf does

@@ -14,7 +14,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// TestFeatures says that the plugin takes all that protoc-gen-go does.
+// TestFeatures checks that the plugin supports everything that protoc-gen-go supports.
 func TestFeatures(t *testing.T) {
 	got, want := generate(t, new(pluginpb.CodeGeneratorRequest)), answer(t, "protoc-gen-go", new(pluginpb.CodeGeneratorRequest))
 	if got.GetSupportedFeatures() != want.GetSupportedFeatures() {
@@ -26,8 +26,8 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// TestImportOption says that edition 2024 keeps the file of the options from plugins,
-// so that they can be read in no other way than through the linked extension.
+// TestImportOption checks that edition 2024 keeps the options' file from plugins, which then can read
+// the options only through the linked extension.
 func TestImportOption(t *testing.T) {
 	files := sources{}
 	files.readDir(t, dataDir+"/edition2024", "edition2024")
@@ -40,8 +40,8 @@ func TestImportOption(t *testing.T) {
 	}
 }
 
-// TestOptionsAreDescribed says that each field of LoadBalancing is an option of the policy "etcd", but for those that are
-// policies, and that the options that are not there are those of live configs alone.
+// TestOptionsAreDescribed checks that each field of LoadBalancing, except policies, is an option of
+// the policy "etcd", and that options without a field belong to live configs alone.
 func TestOptionsAreDescribed(t *testing.T) {
 	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
@@ -58,8 +58,8 @@ func TestOptionsAreDescribed(t *testing.T) {
 	}
 }
 
-// TestDependencies says that gRPC's xDS support, which is large, is linked where outlier
-// detection is used and nowhere else.
+// TestDependencies checks that gRPC's xDS support, which is large, is linked only with outlier
+// detection.
 func TestDependencies(t *testing.T) {
 	const user = "outlier"
 	others := slices.DeleteFunc(cases(t), func(name string) bool { return name == user })
@@ -71,7 +71,7 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// linksXDS reports whether any of the cases does.
+// linksXDS reports whether any case links xDS support.
 func linksXDS(t *testing.T, cases ...string) bool {
 	t.Helper()
 	args := []string{"list", "-deps"}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestOptionsOfOthers has files use options of others with the number of ours: no code is generated for them, and it is no error. A file
-// of the same request that imports ours, by way of another one, is generated.
+// TestOptionsOfOthers generates files that use foreign options with the number of ours: they get no
+// code and no error. A file of the same request that imports ours indirectly does get code.
 func TestOptionsOfOthers(t *testing.T) {
 	files := sources{
 		"acme.proto": `syntax = "proto3";
@@ -38,7 +38,7 @@ service MayBeOurs {
 	}
 	request := files.compile(t, everyField, "paths=source_relative", "theirs.proto")
 	if all := generated(t, request); len(all) > 0 {
-		t.Errorf("of theirs alone %d files are generated", len(all))
+		t.Errorf("foreign options alone: %d generated files", len(all))
 	}
 	ours := sources{
 		"public.proto": `syntax = "proto3"; package shared; import public "` + optionsProto + `"; option go_package = "example.com/shared";`,
@@ -52,6 +52,6 @@ service MayBeOurs {
 	}
 	ours.FileToGenerate = append(ours.FileToGenerate, "theirs.proto")
 	if all := generated(t, ours); len(all) != 1 || !strings.Contains(all["ours_etcd.pb.go"], "NewDemoClientFromEtcd") {
-		t.Errorf("beside theirs %d files are generated", len(all))
+		t.Errorf("foreign options and ours: %d generated files", len(all))
 	}
 }

@@ -20,7 +20,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// FuzzOptions answers requests for one service, whose options are any bytes and whose names are any texts.
+// FuzzOptions generates code for one service with arbitrary bytes as options and arbitrary names.
 func FuzzOptions(f *testing.F) {
 	add := func(service, method, parameter string) {
 		var wires [2][]byte
@@ -48,7 +48,7 @@ func FuzzOptions(f *testing.F) {
 	})
 }
 
-// optionsFile is a proto file with a service that has the given options and names, and one beside it.
+// optionsFile is a proto file with a service that has these options and names, and a second service.
 func optionsFile(service, method []byte, file, pkg, name, rpc string) *descriptorpb.FileDescriptorProto {
 	field := func(name string, number int32, typ descriptorpb.FieldDescriptorProto_Type, typeName *string) *descriptorpb.FieldDescriptorProto {
 		return &descriptorpb.FieldDescriptorProto{
@@ -99,7 +99,7 @@ func option(content []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
 }
 
-// linked appends the file that is linked here under a path, after all that it imports, unless it is there.
+// linked appends the linked file with the given path and all its imports, unless files has it.
 func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descriptorpb.FileDescriptorProto {
 	file, err := protoregistry.GlobalFiles.FindFileByPath(path)
 	if err != nil || slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == path }) {
@@ -111,11 +111,11 @@ func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descripto
 	return append(files, protodesc.ToFileDescriptorProto(file))
 }
 
-// place is how a line of an error begins: the file and, where the request says it, the line and the column.
+// place matches the start of an error line: the file and, if the request has them, line and column.
 // The parameter module has no place.
 var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
 
-// checkAnswer has the plugin answer a request to generate a file: with errors that say where, or with Go source that is formatted.
+// checkAnswer checks the answer to a request for one file: errors with places, or formatted Go source.
 func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter string) {
 	t.Helper()
 	request := &pluginpb.CodeGeneratorRequest{
@@ -123,7 +123,7 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	}
 	wire, err := proto.Marshal(request)
 	if err != nil {
-		return // a name that is not UTF-8, which no compiler sends
+		return // a name that is not UTF-8: no compiler sends one
 	}
 	var out bytes.Buffer
 	if gen.Run(bytes.NewReader(wire), &out) != nil {

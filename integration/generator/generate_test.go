@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
 
-// generate answers a request as the command does.
+// generate answers a request as the command would.
 func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	raw, err := proto.Marshal(request)
@@ -23,7 +23,7 @@ func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.Co
 	return response
 }
 
-// generated returns the files in the answer to a request in which nothing is wrong.
+// generated returns the files in the answer to a valid request.
 func generated(t *testing.T, request *pluginpb.CodeGeneratorRequest) map[string]string {
 	t.Helper()
 	return contents(t, "protoc-gen-go-etcd", generate(t, request))

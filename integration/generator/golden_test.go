@@ -21,8 +21,7 @@ import (
 // dataPackage is the import path of testdata.
 const dataPackage = "github.com/etcdrpc/protoc-gen-go-etcd/testdata"
 
-// parameters are those of the cases that have their own. The others are generated
-// with paths=source_relative.
+// parameters holds the parameters of cases that need their own. The others use paths=source_relative.
 var parameters = map[string]string{
 	"module":  "module=" + dataPackage,
 	"mapping": "paths=source_relative,Mmapping/greeter.proto=" + dataPackage + "/mapping",
@@ -30,7 +29,7 @@ var parameters = map[string]string{
 	"packagesuffix": "paths=source_relative" + ownPackage,
 }
 
-// connectCases are the cases with code of protoc-gen-connect-go.
+// connectCases holds the cases with code of protoc-gen-connect-go.
 var connectCases = map[string]connectCase{
 	"connect":     {beside: true},
 	"connectsame": {suffix: ",package_suffix=", simple: ",simple"},
@@ -38,7 +37,7 @@ var connectCases = map[string]connectCase{
 		managed: ",Mconnectsuffix/opts.proto=" + dataPackage + "/connectsuffix;opts"},
 }
 
-// A connectCase is how the code of a case is generated, by this plugin and by protoc-gen-connect-go.
+// A connectCase describes how this plugin and protoc-gen-connect-go generate the code of a case.
 type connectCase struct {
 	beside  bool   // gRPC's code is generated, too
 	suffix  string // a parameter of both
@@ -46,7 +45,7 @@ type connectCase struct {
 	managed string // a parameter of all plugins
 }
 
-// parametersOf returns the parameters that a case is generated with, one time after the other.
+// parametersOf returns the parameters of a case: one for each run.
 func parametersOf(name string) []string {
 	const paths = "paths=source_relative"
 	if c, ok := connectCases[name]; ok {
@@ -62,7 +61,7 @@ func parametersOf(name string) []string {
 	return []string{paths}
 }
 
-// generatedCase returns what this plugin makes of a case, in two runs.
+// generatedCase returns the output of this plugin for a case, in two runs.
 func generatedCase(t *testing.T, name string, files sources, where positions) (first, second map[string]string) {
 	t.Helper()
 	first, second = map[string]string{}, map[string]string{}
@@ -74,7 +73,7 @@ func generatedCase(t *testing.T, name string, files sources, where positions) (f
 	return first, second
 }
 
-// writeOthers writes what the other plugins make of a case.
+// writeOthers writes the output of the other plugins for a case.
 func writeOthers(t *testing.T, name string, files sources) {
 	t.Helper()
 	parameter := strings.TrimSuffix(parametersOf(name)[0], ownPackage)
@@ -94,26 +93,25 @@ func writeOthers(t *testing.T, name string, files sources) {
 	}
 }
 
-// ownPackage is the parameter that has code written to a package of its own. The other plugins do not know it.
+// ownPackage is the parameter for code in a package of its own. The other plugins do not know it.
 const ownPackage = ",package_suffix=etcd"
 
-// grpcPlugin is that of gRPC to use for a case.
+// grpcPlugin returns the version of gRPC's plugin for a case.
 func grpcPlugin(name string) string {
 	if name == "oldgrpc" {
-		return "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.3.0" // the oldest that is to work
+		return "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.3.0" // the oldest supported version
 	}
 	return "protoc-gen-go-grpc"
 }
 
-// TestGolden generates each folder of testdata and compares with what is committed
-// there.
+// TestGolden generates each folder of testdata and compares the output with the committed files.
 func TestGolden(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) { testGolden(t, name) })
 	}
 }
 
-// cases are the folders of testdata but for that of the errors.
+// cases returns the folders of testdata, except the errors.
 func cases(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dataDir)
@@ -152,15 +150,15 @@ func testGolden(t *testing.T, name string) {
 		writeOthers(t, name, files)
 	}
 	if diff := cmp.Diff(committed(t, name), got); diff != "" {
-		t.Errorf("not what is committed; look, and run `go test . -update` if it is right (-committed +got):\n%s", diff)
+		t.Errorf("differs from the committed file; check it, then run `go test . -update` (-committed +got):\n%s", diff)
 	}
 }
 
 // serviceConfig finds the configs in generated code.
 var serviceConfig = regexp.MustCompile("(?m)^\tServiceConfig: (.*),$")
 
-// TestServiceConfigs says that gRPC takes all that is generated, which may also stand in etcd: one description serves
-// the generator, the clients and the operators.
+// TestServiceConfigs checks that gRPC accepts every generated config, and that etcd may hold it: the
+// generator, the clients and the operators share one description.
 func TestServiceConfigs(t *testing.T) {
 	n := 0
 	for _, name := range cases(t) {
@@ -185,7 +183,7 @@ func TestServiceConfigs(t *testing.T) {
 	}
 }
 
-// committed returns what of our output is in the folder of a case.
+// committed returns our output in the folder of a case.
 func committed(t *testing.T, name string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -229,8 +227,7 @@ func output(t *testing.T, name string, suffixes ...string) []string {
 	return paths
 }
 
-// TestOneRequest generates the cases all at once: what is made of one has nothing to
-// do with the others beside it.
+// TestOneRequest generates the cases all at once: the output of a case does not depend on the others.
 func TestOneRequest(t *testing.T) {
 	files, alone := sources{}, map[string]string{}
 	for _, name := range cases(t) {
@@ -245,7 +242,7 @@ func TestOneRequest(t *testing.T) {
 	}
 }
 
-// TestAnnotations says that the names in generated code can be followed to the proto file.
+// TestAnnotations checks that tools can follow the names in generated code to the proto file.
 func TestAnnotations(t *testing.T) {
 	files := sources{}
 	files.readDir(t, filepath.Join(dataDir, "basic"), "basic")

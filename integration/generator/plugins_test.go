@@ -15,14 +15,14 @@ import (
 
 var update = flag.Bool("update", false, "write what is generated instead of comparing with it")
 
-// runTool returns what a plugin of another project makes of the request.
+// runTool returns the output of another project's plugin.
 func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) map[string]string {
 	t.Helper()
 	return contents(t, name, answer(t, name, request))
 }
 
-// answer has a plugin of another project answer the request: a tool of this module, or
-// a package at a version of its own.
+// answer runs another project's plugin on the request: a tool of this module, or a package at its own
+// version.
 func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	wire, err := proto.Marshal(request)

@@ -58,7 +58,7 @@ func manyProblems(n int) *pluginpb.CodeGeneratorRequest {
 	}
 }
 
-// TestFileNames says that the name of a file adds no line to the code or to an error.
+// TestFileNames checks that a file's name cannot add a line to the code or to an error.
 func TestFileNames(t *testing.T) {
 	const name = "a\nfunc init() { panic(1) }\n//\u202e\r\x1b[2J.proto"
 	const shown = "a\\nfunc init() { panic(1) }\\n//\\u202e\\r\\x1b[2J.proto"

@@ -16,10 +16,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-// setupPage is the page with the setups, one in each section.
+// setupPage is the page with one setup a section.
 const setupPage = "../../docs/setup.md"
 
-// setupSections are the sections with a setup, so that a typing error on the page leaves none out.
+// setupSections lists the sections with a setup: a typing error on the page must not skip one.
 var setupSections = []string{
 	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "Several buf modules",
 	"protoc without buf", "`module=` instead of `paths=source_relative`", "In a workspace", "With a vendor directory",
@@ -79,7 +79,7 @@ func testSetup(t *testing.T, steps []setupStep) {
 	checkGenerated(t, dir)
 }
 
-// newProject returns a directory with what init writes for example.com/greeter.
+// newProject returns a directory with the output of init for example.com/greeter.
 func newProject(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -109,7 +109,7 @@ func inProject(t *testing.T, dir, name string, args ...string) {
 	}
 }
 
-// standIn returns a directory with a protoc for machines without one: buf's, which takes the same arguments.
+// standIn returns a directory with a protoc for machines without one: buf's, which accepts the same arguments.
 func standIn(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -120,7 +120,7 @@ func standIn(t *testing.T) string {
 	return dir
 }
 
-// checkGenerated checks that there is our code for the service, and none for the options, whose code this project has.
+// checkGenerated checks that the service has our code and that the options have none: this project has it.
 func checkGenerated(t *testing.T, dir string) {
 	t.Helper()
 	var ours []string

@@ -16,7 +16,7 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// client is one of the two that are compared.
+// client is one of the two clients under comparison.
 type client struct {
 	tally
 	conns  []grpc.ClientConnInterface // for all kinds of calls, or one for each
@@ -32,7 +32,7 @@ func newClient(w *world) *client {
 	return c
 }
 
-// call makes call i and returns who answered.
+// call makes call i and returns the name of the server that answered.
 func (c *client) call(ctx context.Context, w *world, i int) (who string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.calls.deadline)
 	defer cancel()
@@ -49,7 +49,7 @@ func (c *client) call(ctx context.Context, w *world, i int) (who string, err err
 	return reply.GetServer(), err
 }
 
-// warm calls until a call of each kind has been answered, and each server could be connected to.
+// warm makes calls until each kind of call was answered once and each server was connected to.
 func (c *client) warm(w *world) {
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
 	defer cancel()
@@ -68,7 +68,7 @@ func (c *client) warm(w *world) {
 	}
 }
 
-// run calls until the world's context ends. It does not count the calls under way then.
+// run makes calls until the world's context ends. It does not count the calls under way at that time.
 func (c *client) run(w *world) {
 	tick := time.NewTicker(w.calls.every)
 	defer tick.Stop()
@@ -97,16 +97,16 @@ func (c *client) right(w *world, i int, who string) bool {
 	return true
 }
 
-// tally is what a client has counted.
+// tally holds the counts of one client.
 type tally struct {
 	mu                       sync.Mutex
 	calls, failed, misrouted int
 	causes                   map[string]int  // the errors of calls that failed
 	by                       map[string]int  // calls answered, by server
-	swallow                  int             // how many addresses are to swallow SYNs
+	swallow                  int             // number of addresses that swallow SYNs
 	dialed                   map[string]bool // the addresses dialed; true: it swallows SYNs
 	dials, open, most        int             // connections made, open now, and open at once at most
-	done                     bool            // nothing is counted any more
+	done                     bool            // no more counting
 }
 
 // dialing counts a dial, and reports whether the address swallows SYNs.
@@ -130,7 +130,7 @@ func (t *tally) hold(n int) {
 	}
 }
 
-// end has nothing be counted any more.
+// end stops the counting.
 func (t *tally) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,7 +154,7 @@ func (t *tally) count(who string, err error, right bool) {
 	}
 }
 
-// add adds what another has counted.
+// add adds the counts of o.
 func (t *tally) add(o *tally) {
 	t.calls, t.failed, t.misrouted, t.dials = t.calls+o.calls, t.failed+o.failed, t.misrouted+o.misrouted, t.dials+o.dials
 	t.most = max(t.most, o.most)
@@ -201,10 +201,10 @@ func (t *tally) why() string {
 // A few calls more or less are noise.
 const noise = 5
 
-// luck is the relative margin for calls that ours loses: they are lost in a few outages of random length.
+// luck is the relative margin for calls that our client loses: a few outages of random length lose them.
 const luck = 0.2
 
-// worse returns in what our client was worse off. If gRPC's client knows some of the servers, ours has connections to the others, too.
+// worse returns the counts in which our client is worse off. If gRPC's client knows some of the servers, ours connects to the others, too.
 func worse(us, them *tally, ofAll bool) []string {
 	var in []string
 	lost, share := us.lost()

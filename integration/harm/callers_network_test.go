@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// network lies between clients and servers. It knows servers by addresses that it made up, so that one that restarts has
-// the same address, and an address without a server refuses connections as a kernel does. Bytes go over real sockets.
+// network lies between clients and servers. It gives each server a made-up address that a restart does not change,
+// and an address without a server refuses connections as a kernel does. Bytes go over real sockets.
 type network struct {
 	mu    sync.Mutex
 	links map[string]*link // by address
 }
 
-// to returns the link to an address.
+// to returns the link to addr.
 func (n *network) to(addr string) *link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -27,7 +27,7 @@ func (n *network) to(addr string) *link {
 // link is the way to one address, and the connections over it.
 type link struct {
 	mu      sync.Mutex
-	target  string // where the server really listens; "": connections are refused
+	target  string // the server's real address; "": connections are refused
 	quality quality
 	conns   map[*conn]struct{}
 	changed chan struct{} // closed by the next change
@@ -35,7 +35,7 @@ type link struct {
 
 // quality describes the fault of a link.
 type quality struct {
-	drop bool // SYNs are dropped: to connect takes until the client gives up
+	drop bool // SYNs are dropped: connecting takes until the client gives up
 	hole bool // bytes sent over connections vanish, in both directions
 }
 
@@ -52,7 +52,7 @@ func (l *link) news() {
 	l.changed = make(chan struct{})
 }
 
-// lead points the link at a server; "" is none.
+// lead points the link at a server; "" means no server.
 func (l *link) lead(target string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,7 +133,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// pass returns when bytes may go on, or the connection is closed.
+// pass blocks while the link is a hole, until the connection is closed.
 func (c *conn) pass() {
 	q, _, changed := c.link.now()
 	for q.hole {

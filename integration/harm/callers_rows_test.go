@@ -27,7 +27,7 @@ var (
 	idle   = []grpc.DialOption{grpc.WithIdleTimeout(200 * ms)}
 )
 
-// ending are rows in which connections are closed early, though no server fails.
+// ending holds rows in which connections close early, though no server fails.
 var ending = []row{
 	{name: "MaxConnectionAge 0.2 s", opts: ages(200 * ms)},
 	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},
@@ -52,7 +52,7 @@ var ending = []row{
 	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, script: resets}),
 }
 
-// notAnswering are rows in which servers are not to be reached.
+// notAnswering holds rows in which servers cannot be reached.
 var notAnswering = []row{
 	{name: "one of four becomes a black hole", servers: 4, calls: hasty, script: after(500*ms, first(1, hole))},
 	{name: "SYNs to all but one are dropped", servers: 6, cold: true, prepare: first(5, drop)},
@@ -74,7 +74,7 @@ var notAnswering = []row{
 	}},
 }
 
-// leaving are rows in which servers go, and others come.
+// leaving holds rows in which servers leave and others join.
 var leaving = []row{
 	{name: "all leave in order, and are back", serve: registered(time.Second), script: leaveAndReturn},
 	{name: "the one server leaves in order, and is back", servers: 1, serve: registered(time.Second), script: leaveAndReturn},
@@ -117,7 +117,7 @@ func leaveAndReturn(w *world) {
 	w.each(func(s *server) { s.restart(true, 0) })
 }
 
-// fromEtcd are rows in which etcd does something, or its content does.
+// fromEtcd holds rows in which etcd fails or its content changes.
 var fromEtcd = []row{
 	{name: "etcd refuses", script: after(500*ms, func(w *world) { w.etcd.lead(""); w.etcd.reset() })},
 	{name: "etcd is silent, and one of three is killed", script: func(w *world) {
@@ -133,7 +133,7 @@ var fromEtcd = []row{
 	}},
 }
 
-// options are rows about what a user turns on.
+// options holds rows about options that a user turns on.
 var options = []row{
 	{name: "subset of 2 of 10, whose two die", servers: 10, ours: `{"etcd":{"subset":2}}`, script: after(500*ms, func(w *world) {
 		for _, s := range w.servers {
@@ -150,9 +150,9 @@ var options = []row{
 	{name: "peak_ewma, one of three becomes a black hole", ours: peakEwma, calls: hasty, script: after(500*ms, first(1, hole))},
 }
 
-// The faults that rows have in common.
+// The faults that rows share.
 
-// ages has servers end connections in order when they are this old.
+// ages makes servers close connections in order at age d.
 func ages(d time.Duration) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: d})}
 }
@@ -167,12 +167,12 @@ func resets(w *world) {
 	w.every(500*ms/time.Duration(len(w.servers)), func(n int) { w.servers[n%len(w.servers)].link.reset() })
 }
 
-// first returns what changes the links of the first n servers.
+// first returns a function that changes the links of the first n servers.
 func first(n int, change func(*quality)) func(*world) {
 	return func(w *world) { w.links(change, w.servers[:n]...) }
 }
 
-// after does something after a while.
+// after calls do after d.
 func after(d time.Duration, do func(*world)) func(*world) {
 	return func(w *world) {
 		if w.sleep(d) {
@@ -181,7 +181,7 @@ func after(d time.Duration, do func(*world)) func(*world) {
 	}
 }
 
-// killed has the first n servers be dead before there are clients.
+// killed stops the first n servers before there are clients.
 func killed(n int) func(*world) {
 	return func(w *world) {
 		for _, s := range w.servers[:n] {
@@ -190,7 +190,7 @@ func killed(n int) func(*world) {
 	}
 }
 
-// erring has the first n servers err at once, and the others take a while that is long even on a busy machine.
+// erring makes the first n servers fail at once. The others take a delay that is long even on a busy machine.
 func erring(n int, code codes.Code) func(*world) {
 	return func(w *world) {
 		for i, s := range w.servers {
@@ -210,29 +210,29 @@ const (
 	peakEwma     = `{"etcd_peak_ewma":{}}`
 )
 
-// The ways of a call.
+// The kinds of calls.
 
-// tagged gives every second server a tag, and the calls to them.
+// tagged tags every second server and calls the tagged ones alone.
 func (r row) tagged(name, value string) row {
 	r.tags = map[string]any{name: value}
 	r.way.allowed = func(s *server, _ int) bool { return s.i%2 == 0 }
 	return r
 }
 
-// zoned calls from zone a, in which every second server is.
+// zoned makes calls from zone a, the zone of every second server.
 func zoned(r row) row {
 	r.ours, r.registry = `{"etcd":{"preferZone":true}}`, []runtime.Option{runtime.WithZone("a")}
 	return r.tagged("zone", "a")
 }
 
-// laned calls for a lane, in which every second server is.
+// laned makes calls for a lane, the lane of every second server.
 func laned(r row) row {
 	r.ours = `{"etcd":{"route":[{"label":"lane"}]}}`
 	r.way.ours = func(ctx context.Context, _ int) context.Context { return runtime.WithLane(ctx, "pr-7") }
 	return r.tagged("lane", "pr-7")
 }
 
-// named calls each server by its name.
+// named makes calls that name a server.
 func named(r row) row {
 	r.way = way{
 		kinds: 3, allowed: func(s *server, kind int) bool { return s.i == kind },
@@ -243,7 +243,7 @@ func named(r row) row {
 	return r
 }
 
-// affine calls for twenty users.
+// affine makes calls for twenty users.
 func affine(r row) row {
 	user := func(kind int) string { return fmt.Sprintf("user-%d", kind) }
 	r.ours, r.grpcs = ringHash, ringHash
@@ -258,7 +258,7 @@ func affine(r row) row {
 	return r
 }
 
-// led calls the leader.
+// led makes calls to the leader.
 func led(r row) row {
 	r.serve = registered(100 * ms)
 	r.way = way{leader: true, allowed: func(s *server, _ int) bool { return s == s.w.leading() }}

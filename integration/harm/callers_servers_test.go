@@ -28,21 +28,21 @@ type server struct {
 	w      *world
 	i      int
 	name   string
-	addr   string // as clients know it
+	addr   string // the address that clients use
 	link   *link
-	tags   map[string]any // of its entry, or of its registration
+	tags   map[string]any // of its entry or registration
 	listed bool           // gRPC's client has its address; guarded by w.mu
 	health *health.Server
-	states func() []runtime.Status // of its registration; nil: its entry is put by hand
-	leads  *leader.Leadership      // nil: its entry is put by hand
+	states func() []runtime.Status // of its registration; nil: the test puts its entry
+	leads  *leader.Leadership      // nil: the test puts its entry
 
-	delay atomic.Int64 // how long a call takes
+	delay atomic.Int64 // of a call
 	code  atomic.Uint32
 	mu    sync.Mutex
 	stop  func(inOrder bool) // nil while it does not run
 }
 
-// answer is what all methods do.
+// answer implements all methods.
 func (s *server) answer(ctx context.Context) (*leaderpb.AddResponse, error) {
 	if d := time.Duration(s.delay.Load()); d > 0 {
 		late := time.NewTimer(d)
@@ -82,7 +82,7 @@ func (s *server) start() {
 	s.link.lead(lis.Addr().String())
 }
 
-// end ends the server: in order, or as kill -9 does. Entries that it has not written itself stay.
+// end ends the server, in order or as kill -9 does. An entry that the server has not written stays.
 func (s *server) end(inOrder bool) {
 	s.mu.Lock()
 	stop := s.stop
@@ -107,7 +107,7 @@ func (s *server) restart(inOrder bool, d time.Duration) {
 	}
 }
 
-// put writes the server's entry, and has gRPC's client know its address.
+// put writes the server's entry and lists its address for gRPC's client.
 func (s *server) put() {
 	value, err := json.Marshal(map[string]any{"Addr": s.addr, "Metadata": s.tags})
 	kit.Must(s.w.t, err)
@@ -116,7 +116,7 @@ func (s *server) put() {
 	s.list(true)
 }
 
-// remove takes the entry out again, and has gRPC's client forget the address.
+// remove deletes the entry and the address.
 func (s *server) remove() {
 	_, err := etcd.Admin().Delete(s.w.t.Context(), s.w.namespace+key+"/"+s.name)
 	kit.Must(s.w.t, err)
@@ -130,10 +130,10 @@ func (s *server) list(listed bool) {
 	s.w.resolve()
 }
 
-// shape is how a server serves, until stop is called: at once, or in order.
+// shape starts serving, and returns a function that stops it, in order or at once.
 type shape func(s *server, lis net.Listener) (stop func(inOrder bool))
 
-// plain is a gRPC server, whose entry is put by hand.
+// plain is a gRPC server without a registration: the test puts its entry.
 func plain(s *server, lis net.Listener) func(bool) {
 	g := grpc.NewServer(s.w.opts...)
 	leaderpb.RegisterCounterServer(g, s)
@@ -149,7 +149,7 @@ func plain(s *server, lis net.Listener) func(bool) {
 	}
 }
 
-// registered is a server of the registrar, which leaves with a drain delay.
+// registered is a server of the registrar, with a drain delay.
 func registered(drain time.Duration) shape {
 	return func(s *server, lis net.Listener) func(bool) {
 		registry := runtime.NewRegistry(etcd.Admin(), runtime.WithNamespace(s.w.namespace),
@@ -168,7 +168,7 @@ func registered(drain time.Duration) shape {
 		s.leads = leader.Of(g, s.w.desc())
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = g.Serve(ctx, lis) }) // calls that are cut are the callers' to count
+		serving.Go(func() { _ = g.Serve(ctx, lis) }) // callers count the calls that are cut
 		return func(inOrder bool) {
 			if !inOrder {
 				inner.Stop() // Serve then withdraws at once
@@ -183,5 +183,5 @@ func registered(drain time.Duration) shape {
 func closeRegistry(r *runtime.Registry) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = r.Close(ctx) // etcd may be away
+	_ = r.Close(ctx) // etcd may be down
 }

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestCallers runs two clients in each environment of the table: ours, and gRPC's own policy by a manual resolver. Several
-// rows run at once. One in which ours seems worse off runs again, alone, and fails if it is worse off there, too: by the
-// first run, and by the sum of two.
+// TestCallers runs two clients in each environment of the table: ours, and gRPC's own policy with a
+// manual resolver. Several rows run at once. A row in which ours seems worse off runs again, alone. It
+// fails if ours is worse off in the first run and in the sum of both.
 func TestCallers(t *testing.T) {
 	var mu sync.Mutex
 	seemWorse := make(map[string]bool)
@@ -41,10 +41,10 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-// result is what both clients have counted in all runs of a row.
+// result holds the counts of both clients over all runs of a row.
 type result struct{ us, them tally }
 
-// add runs a row, adds its counts, and returns in what ours is worse off.
+// add runs a row, adds its counts, and returns in which counts ours is worse off.
 func (s *result) add(t *testing.T, r row) []string {
 	w := runRow(t, r)
 	s.us.add(&w.us.tally)

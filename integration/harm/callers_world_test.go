@@ -30,14 +30,14 @@ const (
 	key     = "leader/counter"
 )
 
-// row is one environment. The zero value of a field is what most rows have.
+// row is one environment. Most rows have the zero value of a field.
 type row struct {
 	name     string
 	servers  int                 // 0: three
 	serve    shape               // nil: plain
 	opts     []grpc.ServerOption // of the servers
 	tags     map[string]any      // of the entry of every second server
-	unlisted int                 // how many of the servers run later: the last ones
+	unlisted int                 // number of the servers that run later: the last ones
 	prepare  func(w *world)      // before there are clients; nil: nothing
 	script   func(w *world)      // runs while the calls are made; nil: nothing
 	cold     bool                // the calls begin before anything is connected
@@ -48,29 +48,29 @@ type row struct {
 	grpcs    string            // gRPC's; "": round_robin
 	registry []runtime.Option  // of our client's registry
 	dial     []grpc.DialOption // of both clients
-	swallow  int               // how many addresses swallow SYNs: those that a client dials first
+	swallow  int               // number of addresses that swallow SYNs: those that a client dials first
 	lasts    time.Duration     // 0: 2 s
 }
 
-// calls is the traffic of each client. The zero value of a field is what most rows have.
+// calls is the traffic of each client. Most rows have the zero value of a field.
 type calls struct {
 	callers  int           // 0: four
-	every    time.Duration // how often each calls; 0: 60 ms
+	every    time.Duration // interval of each caller; 0: 60 ms
 	deadline time.Duration // 0: 2 s
-	wait     bool          // they wait for ready
+	wait     bool          // with WaitForReady
 }
 
-// way says which servers may answer a call, and how clients say so. Call i is of kind i modulo kinds.
+// way defines the servers that may answer a call, and how clients ask for them. Call i is of kind i modulo kinds.
 type way struct {
 	kinds   int                                                 // 0: one
-	ours    func(ctx context.Context, kind int) context.Context // nil: nothing is said
-	grpcs   func(ctx context.Context, kind int) context.Context // nil: nothing is said
-	allowed func(s *server, kind int) bool                      // gRPC's client has a connection a kind, to these; nil: one, to all
+	ours    func(ctx context.Context, kind int) context.Context // nil: ctx as it is
+	grpcs   func(ctx context.Context, kind int) context.Context // nil: ctx as it is
+	allowed func(s *server, kind int) bool                      // the servers of the kind's connection of gRPC's client; nil: one connection, to all
 	owned   bool                                                // each kind belongs to the server that answers it before the script
 	leader  bool                                                // the calls are for the leader
 }
 
-// world is a row that runs.
+// world is a running row.
 type world struct {
 	*row
 	t         *testing.T
@@ -86,16 +86,16 @@ type world struct {
 	lists   []*list
 }
 
-// list is what a connection of gRPC's client resolves to.
+// list is the resolver of gRPC's client.
 type list struct {
 	resolver *manual.Resolver
 	allowed  map[*server]bool
 }
 
-// runs counts the rows that were run: each has a namespace of its own.
+// runs counts the rows that ran: each has a namespace of its own.
 var runs atomic.Int64
 
-// runRow runs a row and returns what both clients have counted.
+// runRow runs a row and returns its world with both clients' counts.
 func runRow(t *testing.T, r row) *world {
 	r.servers = cmp.Or(r.servers, 3)
 	r.way.kinds = cmp.Or(r.way.kinds, 1)
@@ -142,7 +142,7 @@ func runRow(t *testing.T, r row) *world {
 
 func (w *world) close() {
 	for _, l := range w.net.links {
-		l.set(sound) // gRPC waits for 5 s to write a last word
+		l.set(sound) // gRPC waits for 5 s to write its last frame
 		l.reset()
 	}
 	for i := len(w.closers) - 1; i >= 0; i-- {
@@ -179,7 +179,7 @@ func (w *world) startServers() {
 	}
 }
 
-// leading returns the leader, nil if none leads.
+// leading returns the leader, or nil.
 func (w *world) leading() *server {
 	for _, s := range w.servers {
 		if s.leads != nil && s.leads.Holds() {
@@ -189,7 +189,7 @@ func (w *world) leading() *server {
 	return nil
 }
 
-// await waits for a condition. It sleeps between looks, for the machine may be busy.
+// await polls for a condition, with a sleep that spares a busy machine.
 func (w *world) await(what string, ok func() bool) {
 	w.t.Helper()
 	for range 3000 {
@@ -198,7 +198,7 @@ func (w *world) await(what string, ok func() bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	w.t.Fatalf("not within 150 s: %s", what)
+	w.t.Fatalf("timeout after 150 s: %s", what)
 }
 
 func (w *world) desc() *runtime.ServiceDesc {
@@ -281,7 +281,7 @@ func (w *world) resolve() {
 	}
 }
 
-// sleep returns false if the calls end before.
+// sleep sleeps for d, and reports whether the calls go on.
 func (w *world) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -293,14 +293,14 @@ func (w *world) sleep(d time.Duration) bool {
 	}
 }
 
-// every does something again and again until the calls end.
+// every calls do every d until the calls end.
 func (w *world) every(d time.Duration, do func(n int)) {
 	for n := 0; w.sleep(d); n++ {
 		do(n)
 	}
 }
 
-// each does something with all servers at once.
+// each calls do with all servers at once.
 func (w *world) each(do func(s *server)) {
 	var doing sync.WaitGroup
 	for _, s := range w.servers {
@@ -316,7 +316,7 @@ func (w *world) links(change func(q *quality), servers ...*server) {
 	}
 }
 
-// live has a live config name a policy, which ours alone follows; "" deletes the config.
+// live puts a live config with the policy, which only our client follows; "" deletes the config.
 func (w *world) live(policy string) {
 	at := w.namespace + "_grpc_config/" + key
 	op := clientv3.OpPut(at, serviceConfig(policy))
@@ -327,7 +327,7 @@ func (w *world) live(policy string) {
 	kit.Must(w.t, err)
 }
 
-// report has servers say how they are.
+// report sets the health status that servers report.
 func (w *world) report(status healthpb.HealthCheckResponse_ServingStatus, servers ...*server) {
 	for _, s := range servers {
 		s.health.SetServingStatus(service, status)

@@ -1,6 +1,6 @@
-// Package harm holds the yardstick of this project. No caller is worse off than with gRPC's own policy over the same
-// addresses (callers_*), and no server than with plain grant, put and keep-alive (servers_test.go): both run at the same
-// time, under the same faults, and are counted.
+// Package harm holds the yardstick of this project: no caller is worse off than with gRPC's own policy
+// over the same addresses (callers_*), and no server than with plain grant, put and keep-alive
+// (servers_test.go). Both sides run at the same time, under the same faults.
 package harm
 
 import (
@@ -15,7 +15,7 @@ import (
 // etcd is shared by all rows about callers. Each row has its own namespace.
 var etcd *etcdtest.Cluster
 
-// parallel is how many rows run at once at most: a row waits more than it works.
+// parallel bounds the rows that run at once: a row mostly waits.
 const parallel = 6
 
 func TestMain(m *testing.M) {

@@ -19,8 +19,8 @@ import (
 // soon bounds changes that should happen at once. It is generous, for busy machines.
 const soon = 60 * time.Second
 
-// TestServers has ours and plain code keep entries in one etcd, under the same faults. Ours may neither take an entry out, nor
-// write one that nobody touches, more often than plain code.
+// TestServers keeps entries in one etcd by ours and by plain code, under the same faults. Ours must
+// not delete entries, or write untouched entries, more often than plain code.
 func TestServers(t *testing.T) {
 	for _, row := range []struct {
 		name    string
@@ -56,7 +56,7 @@ func TestServers(t *testing.T) {
 	}
 }
 
-// serverWorld is an etcd in which both sides keep entries, ours below "ours/" and plain code below "plain/".
+// serverWorld is an etcd in which both sides keep entries: ours below "ours/", plain code below "plain/".
 type serverWorld struct {
 	*testing.T
 	etcd     *etcdtest.Cluster
@@ -66,14 +66,14 @@ type serverWorld struct {
 	entries  int
 
 	mu            sync.Mutex
-	there         map[string]map[string]bool // the entries that nobody touches, by side
-	puts, deletes map[string]int             // of these, by side, once both are there
+	there         map[string]map[string]bool // the untouched entries, by side
+	puts, deletes map[string]int             // of the untouched entries, by side, once both sides are registered
 	last          string                     // the key of the last event
 }
 
-// newServerWorld has both sides begin, and waits until their entries are in etcd.
+// newServerWorld starts both sides and waits until their entries are in etcd.
 func newServerWorld(t *testing.T, entries int, layout runtime.Layout) *serverWorld {
-	const ttl = time.Minute // so that what is left behind is seen
+	const ttl = time.Minute // long enough to see entries that are left behind
 	w := &serverWorld{T: t, etcd: etcdtest.Start(t), entries: entries, there: map[string]map[string]bool{"ours": {}, "plain": {}}}
 	if layout != nil {
 		w.opts = append(w.opts, runtime.WithLayouts(layout))
@@ -104,8 +104,8 @@ func newServerWorld(t *testing.T, entries int, layout runtime.Layout) *serverWor
 	return w
 }
 
-// keepPlain keeps entries in etcd as its documentation has it: grant, put, keep alive, and all of it again when the lease has
-// gone.
+// keepPlain keeps entries in etcd as etcd's documentation shows: grant, put, keep alive, and again
+// from the start once the lease is gone.
 func keepPlain(ctx context.Context, client *clientv3.Client, ttl int64, keys []string) {
 	for ctx.Err() == nil {
 		if lease, err := client.Grant(ctx, ttl); err == nil {
@@ -164,7 +164,7 @@ func (w *serverWorld) bothThere(when string) {
 	})
 }
 
-// settle returns when both sides have written what they had to, and all of it was counted.
+// settle waits until both sides have made their writes and all events are counted.
 func (w *serverWorld) settle() {
 	w.Helper()
 	w.register("ours/touched-last")
@@ -178,20 +178,20 @@ func (w *serverWorld) settle() {
 	})
 }
 
-// stall has etcd hear nothing for a while, in which each side writes one more entry.
+// stall pauses etcd for a while, in which each side writes one more entry.
 func (w *serverWorld) stall() {
 	ctx := kit.Bounded(w, soon)
 	one := w.register("ours/touched")
 	w.etcd.Pause()
 	var writing sync.WaitGroup
-	writing.Go(func() { _ = one.Update(ctx, runtime.WithVersion("v2")) }) // it may be given up
+	writing.Go(func() { _ = one.Update(ctx, runtime.WithVersion("v2")) }) // the write may be given up
 	writing.Go(func() { _, _ = w.plain.Put(ctx, "plain/touched", "10.0.0.1:9000") })
 	time.Sleep(4 * time.Second)
 	w.etcd.Resume()
 	writing.Wait()
 }
 
-// churn has ours register and close entries while others stay.
+// churn registers and closes entries of ours while others stay.
 func (w *serverWorld) churn() {
 	for i := range 150 {
 		kit.Must(w, w.register(fmt.Sprintf("ours/touched%d", i)).Close(kit.Bounded(w, soon)))

@@ -18,7 +18,7 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// What is under way at a leader ends with its leadership.
+// Calls under way at a leader end with its leadership.
 func TestStreamEndsWithTheLeadership(t *testing.T) {
 	for does, watch := range map[string]func(leaderpb.Counter_WatchServer) error{
 		"waits for its context": func(stream leaderpb.Counter_WatchServer) error {
@@ -63,8 +63,8 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 	}
 }
 
-// A unary call keeps the reply that its handler gives, and an error says that the leadership has ended: as where its registry is closed,
-// or it resigns and waits no longer for calls.
+// A unary call keeps its handler's reply. If its error comes after the leadership, because the
+// registry is closed or Resign stops waiting, the error says that the leadership ended.
 func TestCallEndsWithTheLeadership(t *testing.T) {
 	closes := func(a *instance) error { return a.registry.Close(kit.Bounded(t, soon)) }
 	resigns := func(a *instance) error {
@@ -126,7 +126,7 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// A handler calls a guarded server that does not lead, and forwards its trailer: the call to the handler is not retried.
+// A handler calls a guarded server that does not lead and forwards its trailer: the call to the handler is not retried.
 func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	g := newGroup(t)
 	behind := grpc.NewServer(leader.Guard(g.registry(), under("leader/behind", nil))...)

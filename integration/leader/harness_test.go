@@ -1,4 +1,4 @@
-// Package leader tests elections on a real etcd: where calls to the leader go, and who leads through faults.
+// Package leader tests elections on a real etcd: where calls to the leader go, and which instance leads during faults.
 package leader
 
 import (
@@ -26,27 +26,27 @@ import (
 )
 
 const (
-	// soon is for what takes no time but that of a busy machine, and of a lease of a few seconds.
+	// soon bounds changes that wait only for a busy machine or a lease of a few seconds.
 	soon       = time.Minute
 	entries    = "leader/counter"
 	candidates = "_grpc_leader/" + entries + "//"
 )
 
-// etcd is shared by all tests, each of which has a namespace of its own.
+// etcd is shared by all tests. Each has its own namespace.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
-// group is instances of one service that stand for election, and the store that they write to.
+// group is a set of candidates for one service, and the store that they write to.
 type group struct {
 	t          *testing.T
 	namespace  string
 	store      store
 	logs       kit.Logs
-	etcdClient *clientv3.Client // of all registries; nil: each has one of its own
+	etcdClient *clientv3.Client // of all registries; nil: each has its own
 }
 
-// groups counts the groups: none finds what one of the same name has left.
+// groups numbers the groups, whose namespaces differ.
 var groups atomic.Int64
 
 func newGroup(t *testing.T) *group {
@@ -64,7 +64,7 @@ func (g *group) registry() *runtime.Registry {
 	return kit.Registry(g.t, &g.logs, client, runtime.WithNamespace(g.namespace))
 }
 
-// store is fenced.
+// store rejects stale tokens.
 type store struct {
 	fence leader.Fence
 	mu    sync.Mutex
@@ -92,10 +92,10 @@ type instance struct {
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
-	ended    chan error         // gets what Serve returns; nil: the instance is announced, and its gRPC server served
+	ended    chan error         // receives Serve's result; nil: the instance is announced, and its gRPC server serves
 	stop     context.CancelFunc // ends Serve
 
-	// What the methods do. They may be nil, then they answer at once.
+	// The methods call these first. nil: nothing.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
 	watch func(stream leaderpb.Counter_WatchServer) error
 }
@@ -105,7 +105,7 @@ func (g *group) start(name string, set ...func(*instance)) *instance {
 	return g.startAs(name, calm(under(entries, nil)), set...)
 }
 
-// startAs starts an instance of the service under another description.
+// startAs starts an instance with another service description.
 func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*instance)) *instance {
 	g.t.Helper()
 	i := &instance{name: name, key: desc.Key, group: g}
@@ -119,7 +119,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	i.server.Publish(desc, runtime.WithInstance(name))
 	i.leads = leader.Of(i.server, desc)
 	lis := kit.Listen(g.t)
-	porttest.Hold(g.t, lis) // who stops it has it refuse connections
+	porttest.Hold(g.t, lis) // connections after its stop are refused
 	i.addr = lis.Addr().String()
 	served := make(chan struct{})
 	if i.ended != nil {
@@ -141,7 +141,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	return i
 }
 
-// announce returns when the instance stands for election, too, if its etcd is that of all tests.
+// announce waits until the instance is also a candidate, if it uses the shared etcd.
 func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
@@ -183,7 +183,7 @@ func (g *group) client() leaderpb.CounterClient {
 	return g.clientOf(&leaderpb.Counter_EtcdServiceDesc)
 }
 
-// clientOf returns a client of the service under another description.
+// clientOf returns a client of another service description.
 func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
 	g.t.Helper()
 	conn, err := g.registry().NewClient(desc, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
@@ -191,7 +191,7 @@ func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) lea
 	return leaderpb.NewCounterClient(conn)
 }
 
-// serving has the runtime's server serve an instance.
+// serving makes the runtime's server serve an instance.
 func serving(i *instance) { i.ended = make(chan error, 1) }
 
 // candidates returns the candidates in etcd.
@@ -207,20 +207,20 @@ func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	return resp.Kvs
 }
 
-// under returns the description of the service under a key, in a layout; nil: the default.
+// under returns the service's description with another key and layout; nil: the default.
 func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
 	desc := leaderpb.Counter_EtcdServiceDesc
 	desc.Key, desc.Layout = key, layout
 	return &desc
 }
 
-// calm has leases outlive whatever a busy machine does, for a test in which none is to end.
+// calm makes leases outlive every delay of a busy machine, for tests in which none may expire.
 func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.LeaseTTL = time.Minute
 	return desc
 }
 
-// leader returns who answers a call to the leader.
+// leader returns the instance that answers a call to the leader.
 func (g *group) leader(client leaderpb.CounterClient) string {
 	g.t.Helper()
 	began := time.Now()
@@ -229,14 +229,14 @@ func (g *group) leader(client leaderpb.CounterClient) string {
 		if err == nil {
 			return reply.GetServer()
 		}
-		// A call that was under way when its leader died fails, as any call does.
+		// A call under way when its leader dies fails, as any call does.
 		if time.Since(began) > soon {
 			g.t.Fatal(err)
 		}
 	}
 }
 
-// await returns what comes through a channel.
+// await receives one value from a channel.
 func await[T any](t *testing.T, c <-chan T) T {
 	t.Helper()
 	select {

@@ -53,7 +53,7 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	}
 }
 
-// A server takes a call only with the token that it has now.
+// A server accepts a call only with its current token.
 func TestGuard(t *testing.T) {
 	g := newGroup(t)
 	a, b := g.start("a"), g.start("b")
@@ -93,7 +93,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// A call waits for a leader within its deadline, and then says that there was none, or which it was and why it cannot be reached.
+// A call waits for a leader until its deadline. Its error then says that there was none, or names the unreachable leader and the cause.
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
@@ -123,7 +123,7 @@ func TestNoLeader(t *testing.T) {
 	})
 }
 
-// A token that the caller has sent along is dropped, as where a handler forwards the metadata of its own call.
+// A token in the caller's metadata is dropped: handlers may forward the metadata of their own call.
 func TestForwardedMetadata(t *testing.T) {
 	g := newGroup(t)
 	g.start("a")
@@ -139,8 +139,8 @@ func TestForwardedMetadata(t *testing.T) {
 	}
 }
 
-// Calls reach the leader in layouts whose readers do not see the instance id that the server was given, and candidates for a key are
-// none for the key that it is nested under.
+// Calls reach the leader also in layouts whose readers do not see the server's instance id. A
+// candidate for a nested key is none for the key above.
 func TestLayouts(t *testing.T) {
 	for _, layout := range []runtime.Layout{nil, runtime.GoZero, runtime.LeaseSuffix, runtime.Kitex, runtime.GoFrame, runtime.Kratos} {
 		t.Run(fmt.Sprint(layout), func(t *testing.T) {
@@ -170,12 +170,12 @@ func TestLayoutsThatDisagree(t *testing.T) {
 	}
 }
 
-// Whatever else is under the prefix of the candidates, many keys or large ones that seem to be candidates, the only one leads (E7).
+// Other keys under the candidates' prefix, many or large, that resemble candidates: the only real one leads (E7).
 func TestOthersKeys_StopNobody(t *testing.T) {
 	g := newGroup(t)
 	lease, err := etcd.Admin().Grant(t.Context(), 600)
 	kit.Must(t, err)
-	key := func(i int) string { return fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) } // before and behind any candidate
+	key := func(i int) string { return fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) } // sorts before or after any candidate
 	for i := range 5 {
 		var puts []clientv3.Op
 		for n := range 100 {
@@ -192,7 +192,7 @@ func TestOthersKeys_StopNobody(t *testing.T) {
 	kit.Eventually(t, soon, "it to lead", a.leads.Holds)
 }
 
-// A leader that is drained leads no more while another one can, and callers follow (E9).
+// A drained leader resigns if another instance can lead, and callers follow (E9).
 func TestDrained_Resigns(t *testing.T) {
 	g := newGroup(t)
 	a, b := g.start("a"), g.start("b")
@@ -206,10 +206,10 @@ func TestDrained_Resigns(t *testing.T) {
 	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err != nil || g.logs.Count("drains it") != 1 {
 		t.Errorf("the status of a is %+v, and the log %v", status, g.logs.Lines())
 	}
-	drain(`"a", "` + b.addr + `"`) // b alone is left, so it stays
+	drain(`"a", "` + b.addr + `"`) // only b is left, so it stays
 	kit.Must(t, b.server.Withdraw(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
-		t.Errorf("%d losses are told of, and no lease was late: %v", n, g.logs.Lines())
+		t.Errorf("%d reports of a lost leadership, though no lease was late: %v", n, g.logs.Lines())
 	}
 }

@@ -21,7 +21,7 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// held has the calls to an instance wait in their handler until let is closed, or their context ends.
+// held keeps calls to an instance in their handler until let is closed or their context ends.
 type held struct {
 	under atomic.Int64 // calls that have reached the handler
 	let   chan struct{}
@@ -39,7 +39,7 @@ func (h *held) of(i *instance) {
 	}
 }
 
-// answers are who has answered calls.
+// answers counts calls by the instance that answered.
 type answers struct {
 	t   *testing.T
 	all sync.WaitGroup
@@ -47,7 +47,7 @@ type answers struct {
 	by  map[string]int
 }
 
-// call makes calls for the leader, in the background. One that fails fails the test.
+// call makes calls for the leader in the background and fails the test if one fails.
 func (a *answers) call(client leaderpb.CounterClient, n int) {
 	for range n {
 		a.all.Go(func() {
@@ -62,7 +62,7 @@ func (a *answers) call(client leaderpb.CounterClient, n int) {
 	}
 }
 
-// refuses waits until the instance refuses calls for the leader, though it leads.
+// refuses waits until the instance rejects calls for the leader while it leads.
 func (i *instance) refuses(t *testing.T) {
 	t.Helper()
 	conn, err := grpc.NewClient(i.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -83,8 +83,8 @@ func (i *instance) refuses(t *testing.T) {
 	}
 }
 
-// An orderly end of the leadership fails no unary call for the leader: those under way finish while it leads, and the others
-// go to the next leader.
+// An orderly end of the leadership fails no unary call for the leader: calls under way finish before
+// it ends, and the others go to the next leader.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
@@ -107,7 +107,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a) }()
 			a.refuses(t)
-			// A call that is refused until it ends, ends as its context does.
+			// A call that is rejected until its context ends returns the context's error.
 			if _, err := client.Add(kit.Bounded(t, 100*time.Millisecond), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("after its deadline: %v", err)
 			}
@@ -128,7 +128,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 	}
 }
 
-// Who resigns stays registered, and stands again behind the others. Each term has a token of its own, which is higher (E1).
+// An instance that resigns stays registered and becomes the last candidate. Each term has a higher token (E1).
 func TestResign_OthersGetATurn(t *testing.T) {
 	g := newGroup(t)
 	a := g.start("a")
@@ -153,7 +153,7 @@ func TestResign_OthersGetATurn(t *testing.T) {
 	}
 }
 
-// A leader whose work fails resigns, so that another one does the work, until its leadership ends.
+// A leader whose work fails resigns, so that another one does the work, until the registry closes.
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
@@ -186,7 +186,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	}
 }
 
-// A leader goes on leading after its work has returned nil, or the context of Run has ended.
+// A leader keeps leading after its work has returned nil, or Run's context has ended.
 func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	a := newGroup(t).start("a")
 	kit.Must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))

@@ -21,15 +21,15 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// registryAs returns a registry whose etcd user has no other rights than its own.
+// registryAs returns a registry with the rights of one etcd user.
 func registryAs(t *testing.T, etcd *etcdtest.Cluster, user string) *runtime.Registry {
 	t.Helper()
 	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As(user, "secret")), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, soon)) }) // the test has shown what it was to show
+	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, soon)) }) // the test has its result already
 	return registry
 }
 
-// announced returns a server of the service under a description, which is announced and serves nobody.
+// announced returns a server that announces the description and accepts no calls.
 func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc) *runtime.Server {
 	t.Helper()
 	server := registry.NewServer(grpc.NewServer())
@@ -39,7 +39,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	return server
 }
 
-// rights are to read keys, to write them, both or none.
+// rights are permissions to read keys, write them, both or none.
 type rights struct{ read, write bool }
 
 var mixtures = []rights{{false, false}, {true, false}, {false, true}, {true, true}}
@@ -48,7 +48,7 @@ func (r rights) to(prefix string) etcdtest.Permission {
 	return etcdtest.Permission{Prefix: prefix, Read: r.read, Write: r.write}
 }
 
-// Whatever a server may do with candidates, it is announced, its status says whether it stands, and it keeps nobody from leading (E3).
+// With any rights on candidates, a server is announced, its status says whether it is a candidate, and it blocks no other leader (E3).
 func TestServersOfEveryMixtureOfRights(t *testing.T) {
 	t.Parallel()
 	users := []etcdtest.User{{Name: "all", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("mix/"), etcdtest.ReadWrite("_grpc_leader/mix/")}}}
@@ -83,7 +83,7 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 	}
 }
 
-// A caller needs to read entries and candidates. What it may do with live configs does not matter.
+// A caller needs permission to read entries and candidates. Its rights on live configs do not matter.
 func TestCallersOfEveryMixtureOfRights(t *testing.T) {
 	g := newGroup(t)
 	var users []etcdtest.User

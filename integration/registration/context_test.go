@@ -18,17 +18,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// nothingOf waits until etcd has nothing below prefix, and fails the test if a late write arrives before that of another entry.
+// nothingOf waits until etcd has no key below prefix, and fails the test if an earlier write arrives after the write of another entry.
 func (w *world) nothingOf(prefix, when string) {
 	w.t.Helper()
 	kit.Eventually(w.t, soon, "nothing of "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
 	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, soon)))
 	if keys := w.keys(prefix); len(keys) > 0 {
-		w.t.Errorf("%s there is %v", when, keys)
+		w.t.Errorf("%s: keys %v left", when, keys)
 	}
 }
 
-// TestContextEnds has each call end with its context, and its work undone or finished in the background.
+// TestContextEnds ends the context of each call: the work is undone, or finished in the background.
 func TestContextEnds(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -59,7 +59,7 @@ func TestContextEnds(t *testing.T) {
 	kit.Eventually(t, soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }
 
-// TestFirstFailureIsLogged has two servers that cannot register, each for a cause of its own.
+// TestFirstFailureIsLogged starts two servers that cannot register, for different causes.
 func TestFirstFailureIsLogged(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
@@ -75,7 +75,7 @@ func TestFirstFailureIsLogged(t *testing.T) {
 			})
 		})
 		if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
-			t.Errorf("%s, and it does not serve: %v", cause, err)
+			t.Errorf("%s: Serve failed: %v", cause, err)
 		}
 	}
 }

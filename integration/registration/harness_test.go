@@ -18,7 +18,7 @@ import (
 
 const key = "helloworld/greeter"
 
-// soon bounds what is to happen at once. It is generous, for busy machines.
+// soon bounds changes that should happen at once. It is generous, for busy machines.
 const soon = time.Minute
 
 // world is one etcd and a registry on it.
@@ -39,8 +39,8 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
-// newRegistry returns a registry that is closed with the test. Whether etcd lets it is not checked
-// here, for etcd may be away then.
+// newRegistry returns a registry that closes with the test. Errors of Close that etcd causes are
+// ignored: etcd may be down.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, w.logs, client, opts...)
@@ -64,7 +64,7 @@ func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runti
 	return g
 }
 
-// kv is what etcd has under a key; nil for nothing.
+// kv is a key's state in etcd; nil if the key does not exist.
 type kv struct {
 	value string
 	lease clientv3.LeaseID
@@ -81,7 +81,7 @@ func (w *world) get(etcdKey string) *kv {
 	return &kv{string(resp.Kvs[0].Value), clientv3.LeaseID(resp.Kvs[0].Lease), resp.Kvs[0].ModRevision}
 }
 
-// keys are all that begin with prefix.
+// keys returns all keys that begin with prefix.
 func (w *world) keys(prefix string) []string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
@@ -105,11 +105,11 @@ func (w *world) leases() []clientv3.LeaseID {
 	return ids
 }
 
-// nothing fails the test if there is a key or a lease in etcd.
+// nothing fails the test if etcd has a key or a lease.
 func (w *world) nothing(when string) {
 	w.t.Helper()
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		w.t.Errorf("left %s: keys %v, leases %v", when, keys, leases)
+		w.t.Errorf("%s: keys %v and leases %v left", when, keys, leases)
 	}
 }
 
@@ -131,7 +131,7 @@ func (w *world) revoke(id clientv3.LeaseID) {
 	kit.Must(w.t, err)
 }
 
-// there waits until the key is in etcd on a lease that is not was.
+// there waits until the key is in etcd on another lease than was.
 func (w *world) there(etcdKey string, was clientv3.LeaseID) {
 	w.t.Helper()
 	kit.Eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
@@ -147,10 +147,10 @@ func (w *world) state(g *runtime.Registration, state runtime.State) {
 
 func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
 
-// contents are the keys that etcd is to have, each with a text that its value is to contain.
+// contents maps each key expected in etcd to a part of its value.
 type contents map[string]string
 
-// differs returns how values differ from the contents, "" if they do not.
+// differs describes how values differ from the contents; "" if they match.
 func (c contents) differs(values map[string]string) string {
 	var diff []string
 	for k, text := range c {
@@ -181,7 +181,7 @@ func (w *world) values(prefix string) map[string]string {
 	return values
 }
 
-// is fails the test unless etcd has exactly the wanted contents below prefix.
+// is fails the test unless etcd has exactly these contents below prefix.
 func (w *world) is(prefix string, want contents, when string) {
 	w.t.Helper()
 	if diff := want.differs(w.values(prefix)); diff != "" {
@@ -189,7 +189,7 @@ func (w *world) is(prefix string, want contents, when string) {
 	}
 }
 
-// becomes waits until etcd has exactly the wanted contents below prefix.
+// becomes waits until etcd has exactly these contents below prefix.
 func (w *world) becomes(prefix string, want contents, when string) {
 	w.t.Helper()
 	var diff string

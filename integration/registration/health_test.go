@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// A service with health_check, and gRPC's own health service as it comes, which knows "" alone.
+// A service with health_check on a server with gRPC's own health service, which knows only "".
 func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -38,7 +38,7 @@ func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
 	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
 }
 
-// A health service that is registered on the gRPC server cannot be followed.
+// A health service that is registered on the gRPC server cannot be watched.
 func TestHealthServiceBeneathSaysSo(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)

@@ -16,7 +16,7 @@ import (
 // service is the key of one of many services, none of which is a prefix of another.
 func service(i int) string { return fmt.Sprintf("svc/%02d", i) }
 
-// services registers n services, and returns the registrations and the contents that etcd has then.
+// services registers n services and returns the registrations and the resulting contents of etcd.
 func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, contents) {
 	w.t.Helper()
 	var all []*runtime.Registration
@@ -28,8 +28,8 @@ func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, c
 	return all, want
 }
 
-// TestOneKeyMayNotBeRead has 20 services under one user, and two that the user may not have: one may be written and not
-// read, the other is nothing of that user's.
+// TestOneKeyMayNotBeRead registers 20 services that the user may write, and two that it may not: it
+// cannot read one, and cannot touch the other.
 func TestOneKeyMayNotBeRead(t *testing.T) {
 	leak.Beside(t)
 	const n = 20
@@ -40,7 +40,7 @@ func TestOneKeyMayNotBeRead(t *testing.T) {
 	for _, name := range []string{"blind", "forbidden"} {
 		_, err := registry.Register(kit.Bounded(t, soon), name, runtime.Endpoint{Addr: addr(0)})
 		if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), name+"/") {
-			t.Errorf("Register of what is %s: %v", name, err)
+			t.Errorf("Register of a key that is %s: %v", name, err)
 		}
 	}
 	w.is("", want, "after Register")
@@ -51,8 +51,8 @@ func TestOneKeyMayNotBeRead(t *testing.T) {
 	w.becomes("svc/", want, "after one was overwritten")
 }
 
-// TestAnothersKeyOnALeaseInUse hangs a key on the lease of a process that may not write it, so that etcd refuses that
-// process's puts on the lease.
+// TestAnothersKeyOnALeaseInUse puts a foreign key on the lease of a process that may not write that
+// key: etcd then refuses the process's own puts on the lease.
 func TestAnothersKeyOnALeaseInUse(t *testing.T) {
 	user := etcdtest.User{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}}
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})

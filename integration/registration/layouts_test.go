@@ -27,7 +27,7 @@ func TestAddRemove(t *testing.T) {
 		t.Errorf("%v in etcd", w.keys("ns/svc"))
 	}
 	if err := w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)); err == nil {
-		t.Error("added without a lease what is named by one")
+		t.Error("Add succeeded without a lease in a layout that names entries by lease")
 	}
 	kit.Must(t, w.registry.Remove(ctx, "svc", "1.2.3.4"))
 	kit.Must(t, w.registry.Remove(ctx, "svc", "bad"))
@@ -36,10 +36,10 @@ func TestAddRemove(t *testing.T) {
 		t.Errorf("left: %v, want %v", got, want)
 	}
 	if err := w.registry.Remove(ctx, "svc", "nested/i"); err == nil {
-		t.Error("removed what is under another key")
+		t.Error("Remove deleted an entry of another key")
 	}
 	if err := w.registry.Remove(ctx, "svc", addr(1)); err == nil || !strings.Contains(err.Error(), addr(1)) {
-		t.Errorf("Remove of what is not there: %v", err)
+		t.Errorf("Remove of a missing entry: %v", err)
 	}
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
@@ -47,8 +47,8 @@ func TestAddRemove(t *testing.T) {
 	kit.Eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
 
-// TestRemoveReadsPages removes instances from a key that holds far more than the client may receive at once. An entry that
-// is larger than that itself is named.
+// TestRemoveReadsPages removes instances from a key with more bytes than the client may receive at
+// once. The error names an entry that is larger than that by itself.
 func TestRemoveReadsPages(t *testing.T) {
 	w := newWorld(t, nil)
 	registry := w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.MaxCallRecvMsgSize = 1 << 20 }))
@@ -66,7 +66,7 @@ func TestRemoveReadsPages(t *testing.T) {
 	err := registry.Remove(kit.Bounded(t, soon), "svc", "large")
 	for _, part := range []string{"svc/39", "MaxCallRecvMsgSize"} {
 		if !strings.Contains(fmt.Sprint(err), part) {
-			t.Errorf("of an entry that is too large: %v, want %q named", err, part)
+			t.Errorf("an entry that is too large: %v, want an error with %q", err, part)
 		}
 	}
 }

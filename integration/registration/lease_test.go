@@ -16,8 +16,8 @@ import (
 
 const entry = key + "/" + "10.0.0.1:9000"
 
-// TestEntriesComeBack has one service and then twenty, as many as are not watched one by one, whose keys are lost or replaced (G1,
-// G2, G18). A wiped etcd has a lower revision than the one that the watches were at.
+// TestEntriesComeBack loses or replaces the keys of one service, then of twenty, which are too many to
+// watch one by one (G1, G2, G18). A wiped etcd has a lower revision than the watches had.
 func TestEntriesComeBack(t *testing.T) {
 	leak.Beside(t)
 	for _, n := range []int{1, 20} {
@@ -53,7 +53,7 @@ func TestEntriesComeBack(t *testing.T) {
 	}
 }
 
-// TestCloseGoesOnTrying closes a registration with a lease of its own while etcd is away for longer than Close waits.
+// TestCloseGoesOnTrying closes a registration with a lease of its own during an outage longer than Close waits.
 func TestCloseGoesOnTrying(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Hour))
@@ -63,13 +63,13 @@ func TestCloseGoesOnTrying(t *testing.T) {
 	g := w.register("acme/legacy", addr(1), layouts)
 	w.etcd.Cut()
 	if err := g.Close(t.Context()); err == nil {
-		t.Error("Close says that the entry is out of etcd, which is away")
+		t.Error("Close reports success without etcd")
 	}
 	w.etcd.Restore()
 	kit.Eventually(t, soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
 }
 
-// failingLease is a Lease whose KeepAlive channels can be closed as by a client that gives up.
+// failingLease is a Lease whose KeepAlive channels can close, as if the client gave up.
 type failingLease struct {
 	clientv3.Lease
 	halt  chan struct{}
@@ -119,8 +119,8 @@ func TestKeepAliveIsBegunAgain(t *testing.T) {
 	w.state(g, runtime.StateRegistered)
 }
 
-// TestNewerProcessTakesOver has two processes with one instance id: the newer has the key, and the other says who, until that one goes
-// (G4, G38).
+// TestNewerProcessTakesOver runs two processes with one instance id. The newer one holds the key until
+// it leaves, and the older one logs the newer one's name (G4, G38).
 func TestNewerProcessTakesOver(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -138,20 +138,20 @@ func TestNewerProcessTakesOver(t *testing.T) {
 	// The older one looks again every 2 s. It leaves the key alone, also when it updates.
 	w.etcd.Calls().Reset()
 	if err := older.Update(kit.Bounded(t, soon), runtime.WithVersion("older")); err == nil {
-		t.Error("an update of what another process holds succeeded")
+		t.Error("an update of an entry that another process holds succeeded")
 	}
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
-		t.Errorf("fought: %+v", got)
+		t.Errorf("the older process overwrote the entry: %+v", got)
 	}
 	kit.Must(t, newer.Close(kit.Bounded(t, soon)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
-		t.Errorf("the older one is back as %s, without its update", got.value)
+		t.Errorf("the older process is registered again as %s, without its update", got.value)
 	}
 }
 
-// unheard is a watcher whose watches are open and never tell anything.
+// unheard is a watcher whose watches open and never deliver anything.
 type unheard struct{ clientv3.Watcher }
 
 func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
@@ -160,8 +160,8 @@ func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clie
 	return answers
 }
 
-// The older process writes before its watch says that a newer one has the key: only the condition of the write protects the
-// newer one's entry.
+// The older process writes before its watch reports the newer one's key: only the condition of the
+// write protects the newer one's entry.
 func TestStaleOwner_CannotOverwrite(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -181,14 +181,14 @@ func TestStaleOwner_CannotOverwrite(t *testing.T) {
 			client.Watcher = unheard{client.Watcher}
 			deaf := w.newRegistry(client)
 			older := register(t, deaf, key, addr(0), runtime.WithLayouts(tt.layout))
-			register(t, deaf, "another", addr(0)) // so that the lease stays
+			register(t, deaf, "another", addr(0)) // keeps the lease in use
 			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
 			want := *w.get(entry)
 			if err := tt.write(kit.Bounded(t, soon), older); (err != nil) != tt.refused {
 				t.Errorf("the error is %v", err)
 			}
 			if got := w.get(entry); got == nil || *got != want || newer.Status().State != runtime.StateRegistered {
-				t.Errorf("the older one has made %+v of %+v", got, want)
+				t.Errorf("the older process wrote %+v over %+v", got, want)
 			}
 		})
 	}
@@ -218,7 +218,7 @@ func TestHundredsOfServices(t *testing.T) {
 	w.nothing("after Close")
 }
 
-// TestUpdateKeepsKeyAndLease also says that a value which is as it was is not written (G13).
+// TestUpdateKeepsKeyAndLease also checks that an unchanged value is not written (G13).
 func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))

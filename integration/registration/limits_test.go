@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// A client that sends no message of more than 64 KB, which 20 entries of 8 KB exceed together.
+// The client sends no message over 64 KB, and 20 entries of 8 KB exceed that together.
 func TestMessageLimit(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t, func(cfg *clientv3.Config) { cfg.MaxCallSendMsgSize = 64 << 10 })

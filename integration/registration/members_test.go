@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// busy has a client send other requests all the time, until the test ends.
+// busy sends other requests of the client all the time, until the test ends.
 func busy(t *testing.T, client *clientv3.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var asking sync.WaitGroup
@@ -23,7 +23,7 @@ func busy(t *testing.T, client *clientv3.Client) {
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			call, done := context.WithTimeout(ctx, 500*time.Millisecond)
-			_, _ = client.Get(call, "unrelated") // at the black hole it fails
+			_, _ = client.Get(call, "unrelated") // fails at the black hole
 			done()
 			<-tick.C
 		}
@@ -34,8 +34,8 @@ func busy(t *testing.T, client *clientv3.Client) {
 	})
 }
 
-// A member turns into a black hole under clients with other traffic, so that the connection's keepalive does not
-// notice. The other two members are well.
+// A member becomes a black hole for clients with other traffic, so that the connection's keepalive
+// does not notice. The other two members are healthy.
 func TestOneMemberIsABlackHole(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestRestoredFromABackup restores a backup that has the lease of the process, so no key seems lost, and each may be
-// wrong.
+// TestRestoredFromABackup restores a backup with the lease of the process: no key seems lost, and each
+// may be wrong.
 func TestRestoredFromABackup(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -46,7 +46,7 @@ func TestRestoredFromABackup(t *testing.T) {
 	w.nothing("after Close")
 }
 
-// The backup is older than the process. It has the entry of its predecessor, on a lease that lives (G21).
+// The backup is older than the process, and has its predecessor's entry on a live lease (G21).
 func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	w := newWorld(t, nil)
 	predecessor := w.newRegistry(w.etcd.Client(t))

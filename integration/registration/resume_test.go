@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// leavingMark is in the value of an entry that its owner is about to delete.
+// leavingMark marks the value of an entry that its owner is about to delete.
 const leavingMark = `"grpc_leaving":"true"`
 
 // onWrites returns a registry that calls a hook before each transaction that writes a value.
@@ -40,7 +40,7 @@ func puts(txn *etcdserverpb.TxnRequest) bool {
 	})
 }
 
-// TestResumeDuringAPause has a Resume overtake a Pause: it does not return nil before etcd has answered the Pause's mark.
+// TestResumeDuringAPause overtakes a Pause with a Resume, which must not return nil before etcd has answered the Pause's write.
 func TestResumeDuringAPause(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)

@@ -38,13 +38,13 @@ type serving struct {
 	*runtime.Server
 	grpc *grpc.Server
 	addr string
-	stop func() error // ends Serve, and returns what it did
+	stop func() error // ends Serve and returns its error
 
-	greeter basic.GreeterClient // of this server, whatever is in etcd
+	greeter basic.GreeterClient // of this server, without discovery
 	health  healthpb.HealthClient
 }
 
-// serve starts a server with a health service, which may not be in etcd yet.
+// serve starts a server with a health service. It does not wait for the registration.
 func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtime.ServerOption) *serving {
 	w.t.Helper()
 	g := grpc.NewServer()
@@ -60,7 +60,7 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 	})
 	w.t.Cleanup(func() {
 		if w.t.Failed() {
-			g.Stop() // which ends any drain
+			g.Stop() // ends any drain
 		}
 		_ = s.stop()
 	})
@@ -71,7 +71,7 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 	return s
 }
 
-// registered starts a server on a port of loopback, and returns when it is in etcd.
+// registered starts a server on a loopback port and waits until it is in etcd.
 func (w *world) registered(impl basic.GreeterServer, opts ...runtime.ServerOption) *serving {
 	w.t.Helper()
 	s := w.serve(impl, kit.Listen(w.t), opts...)
@@ -87,7 +87,7 @@ func (s *serving) awaitRegistered(t *testing.T) {
 	})
 }
 
-// caller returns a client that finds the greeter by etcd.
+// caller returns a client that finds the greeter in etcd.
 func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 	w.t.Helper()
 	client, err := basic.NewGreeterClientFromEtcd(registry, insecurely)
@@ -97,8 +97,8 @@ func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 
 var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// TestAdvertisedAddress has servers listen on any address: the first is announced at the one that etcd is reached from, and others where
-// the environment or an option says (G8). The environment's address with a port names one server of a process.
+// TestAdvertisedAddress runs servers that listen on any address. The first announces the address that reaches etcd, the others the
+// address of the environment or of an option (G8). The environment's address with a port is for one server of a process.
 func TestAdvertisedAddress(t *testing.T) {
 	w := newWorld(t, nil)
 	announced := func(want string, opts ...runtime.ServerOption) {
@@ -146,7 +146,7 @@ func (d *deaf) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply
 	return &basic.HelloReply{}, nil
 }
 
-// call makes the one call of a deaf service, and returns once it has begun. answered gets its error.
+// call makes the one call of a deaf service and returns once the call has begun. answered receives its error.
 func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -158,7 +158,7 @@ func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	return done
 }
 
-// TestDrainIsBounded drains a server while etcd is away and a call ignores the end of its context.
+// TestDrainIsBounded drains a server while etcd is down and a call ignores its context.
 func TestDrainIsBounded(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -167,7 +167,7 @@ func TestDrainIsBounded(t *testing.T) {
 	defer close(d.released)
 	d.call(t, s)
 	w.etcd.Pause()
-	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // if the drain waits for etcd so long, it succeeds
+	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // a drain that waits for etcd so long succeeds
 	err := s.stop()
 	hangs.Stop()
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {
@@ -175,7 +175,7 @@ func TestDrainIsBounded(t *testing.T) {
 	}
 }
 
-// TestDrainOrder has the health service say NOT_SERVING before the key goes, and the key before the listener.
+// TestDrainOrder checks that the health service reports NOT_SERVING before the key goes, and that the key goes before the listener.
 func TestDrainOrder(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
@@ -218,7 +218,7 @@ func TestCallsUnderWayFinish(t *testing.T) {
 	}
 }
 
-// child is what the test binary does when it is run as another process.
+// child names the role of the test binary when it runs as another process.
 const child = "REGISTRATION_TEST_ETCD"
 
 func TestMain(m *testing.M) {
@@ -239,7 +239,7 @@ func TestMain(m *testing.M) {
 	panic(s.Serve(context.Background(), lis))
 }
 
-// process runs a server in another process, and returns it and its key.
+// process starts a server in another process and returns that process and its key.
 func (w *world) process() (*os.Process, string) {
 	w.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -254,7 +254,7 @@ func (w *world) process() (*os.Process, string) {
 	return cmd.Process, w.keys(key)[0]
 }
 
-// Callers use another server before the lease of one that was killed ends (G10).
+// Callers switch to another server before the lease of a killed one ends (G10).
 func TestKilledProcess(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -271,7 +271,7 @@ func TestKilledProcess(t *testing.T) {
 	kit.Must(t, p.Kill())
 	kit.Eventually(t, soon, "another called", reached("other"))
 	if w.get(etcdKey) == nil {
-		t.Error("callers noticed no sooner than etcd")
+		t.Error("callers noticed no earlier than etcd")
 	}
 }
 
@@ -299,7 +299,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	state(runtime.StateRegistered, 1)
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	state(runtime.StatePaused, 0)
-	// A service that the health service knows nothing of is as healthy as the server.
+	// A service that the health service does not know is as healthy as the server.
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
 	state(runtime.StateRegistered, 1)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -315,7 +315,7 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	since := g.Status().Since
-	// The line may come a moment after Register has returned.
+	// The log line may come a moment after Register has returned.
 	kit.Eventually(t, soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 2)) // the put and a check
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {

@@ -12,10 +12,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// watchStreams counts the goroutines in which the etcd client serves the streams of watches.
+// watchStreams counts the goroutines that serve watch streams in the etcd client.
 func watchStreams() int { return len(leak.In("go.etcd.io/etcd/client/v3.(*watchG")) }
 
-// connection waits until the connection to etcd is up, or is not.
+// connection waits until the connection to etcd is up, or down.
 func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	t.Helper()
 	ctx := kit.Bounded(t, soon)
@@ -26,7 +26,7 @@ func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	}
 }
 
-// A server goes on watching its own keys after each reconnect. Of earlier watches, nothing is left.
+// A server watches its own keys after each reconnect, and leaves none of the earlier watches.
 func TestReconnectsLeaveNoWatch(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
@@ -42,7 +42,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	for i := range reconnects {
 		calls.Reset()
 		if i%3 == 2 {
-			w.etcd.Pause() // what is sent from here on is not answered before the cut
+			w.etcd.Pause() // requests from here on get no answer before the cut
 		}
 		if i%3 != 0 {
 			w.delete(entry)

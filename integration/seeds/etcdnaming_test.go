@@ -34,7 +34,7 @@ func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
 	return w.dial("etcd:///"+key, builder)
 }
 
-// A server that takes an old one's place at its address takes its entry over, even one on no lease.
+// A server that replaces another one at its address takes its entry over, also an entry without a lease.
 func TestEtcdNaming_InPlace(t *testing.T) {
 	w := newWorld(t)
 	old := w.serve("old")

@@ -27,7 +27,7 @@ var goZero = system{
 }
 
 func TestMain(m *testing.M) {
-	logx.Disable() // go-zero keeps its etcd clients until the process ends, and logs that etcd is away
+	logx.Disable() // go-zero keeps its etcd clients until the process ends, and logs that etcd is down
 	os.Exit(m.Run())
 }
 
@@ -45,7 +45,7 @@ func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *disco
 	return publisher
 }
 
-// goZeroConn returns a connection that resolves by go-zero's own subscriber, as its zrpc does.
+// goZeroConn returns a connection with go-zero's own subscriber as resolver, as its zrpc does.
 func (w *world) goZeroConn(key string) *grpc.ClientConn {
 	w.t.Helper()
 	return w.dial("discov:///"+key, peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {

@@ -31,13 +31,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// soon bounds what is to happen at once: generous, for machines that are busy.
+// soon bounds changes that should happen at once. It is generous, for busy machines.
 const soon = time.Minute
 
-// roundRobin is the service config of callers that have none from a proto file.
+// roundRobin is the service config of callers without one from a proto file.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// world is one etcd, a client of it for the peers, and a registry of ours for callers.
+// world is one etcd, an etcd client for the peers, and a registry for our callers.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -45,14 +45,14 @@ type world struct {
 	registry *runtime.Registry
 }
 
-// newWorld starts an etcd with one member. The options are those of the callers' registry.
+// newWorld starts an etcd with one member. The options are for the callers' registry.
 func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Parallel()
 	return startWorld(t, opts...)
 }
 
-// startWorld is newWorld for a test that is parallel already.
+// startWorld is newWorld for a test that already runs in parallel.
 func startWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	w := &world{t: t, etcd: etcdtest.Start(t)}
@@ -61,13 +61,13 @@ func startWorld(t *testing.T, opts ...runtime.Option) *world {
 	return w
 }
 
-// newRegistry stands for another process: a registry with an etcd client of its own, which is closed with the test.
+// newRegistry returns a registry with its own etcd client, which stands for another process and closes with the test.
 func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, io.Discard, w.etcd.Client(w.t), opts...)
 }
 
-// follow keeps a goroutine going until stop or the end of the test, and waits for it.
+// follow runs a function until stop or the end of the test, and waits for its return.
 func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -77,7 +77,7 @@ func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 	return stop
 }
 
-// put, delete and revoke are what an operator does with etcdctl.
+// put, delete and revoke are an operator's actions with etcdctl.
 
 func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 	w.t.Helper()
@@ -106,7 +106,7 @@ type entry struct {
 	lease      clientv3.LeaseID
 }
 
-// entries lists what is under a prefix.
+// entries lists the entries under a prefix.
 func (w *world) entries(prefix string) []entry {
 	w.t.Helper()
 	response, err := w.etcd.Admin().Get(bounded(w.t), prefix, clientv3.WithPrefix())
@@ -118,11 +118,11 @@ func (w *world) entries(prefix string) []entry {
 	return found
 }
 
-// entryOf waits until one entry has the address of a server, and returns it.
+// entryOf waits until one entry has a server's address and returns that entry.
 func (w *world) entryOf(s *server) entry {
 	w.t.Helper()
 	var found []entry
-	// Not every layout has host and port together.
+	// Some layouts separate host and port.
 	has := regexp.MustCompile(strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
 	w.eventually("one entry has "+s.addr, func() bool {
 		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !has.MatchString(e.key + " " + e.value) })
@@ -144,14 +144,14 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 // server is a greeter that listens.
 type server struct {
 	name, addr string
-	stop       func()          // once it has returned, nothing listens
-	ours       *runtime.Server // nil for one that knows nothing of etcd
+	stop       func()          // returns once nothing listens
+	ours       *runtime.Server // nil for a server that does not use etcd
 }
 
-// lease is what the entries of one of our servers hang on.
+// lease returns the lease of our server's entries.
 func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
 
-// serve starts a server that knows nothing of etcd, for peers to register.
+// serve starts a server that does not use etcd, for peers to register.
 func (w *world) serve(name string) *server {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -162,17 +162,17 @@ func (w *world) serve(name string) *server {
 			w.t.Errorf("serve %s: %v", name, err)
 		}
 	})
-	w.t.Cleanup(g.Stop) // before it is waited for
+	w.t.Cleanup(g.Stop) // before the wait
 	return &server{name: name, addr: lis.Addr().String(), stop: func() { g.GracefulStop(); stop() }}
 }
 
-// publish starts a process of ours with one server in it, which stop drains. It returns when that is in etcd.
+// publish starts a process of ours with one server, which stop drains. It returns once the server is in etcd.
 func (w *world) publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
 	w.t.Helper()
 	return w.publishIn(w.newRegistry(), name, desc, opts...)
 }
 
-// publishIn starts a server in a process.
+// publishIn starts a server in a given process.
 func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
 	w.t.Helper()
 	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
@@ -191,7 +191,7 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
 }
 
-// conn returns a connection of ours.
+// conn returns a connection of our client.
 func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := w.registry.NewClient(desc, append(opts, plaintext())...)
@@ -199,7 +199,7 @@ func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.C
 	return conn
 }
 
-// dial returns a connection by a resolver: one of ours with a target, or a peer's.
+// dial returns a connection with a given resolver: ours or a peer's.
 func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	defaults := []grpc.DialOption{plaintext(), grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
@@ -218,7 +218,7 @@ func sayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// balanced waits until calls reach exactly the named servers, each as often as the others.
+// balanced waits until calls reach exactly the named servers, equally often.
 func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	w.t.Helper()
 	const each = 5
@@ -241,7 +241,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	})
 }
 
-// eventually polls until ok.
+// eventually polls until ok returns true.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
 	w.eventuallyOr(func() string { return what }, ok)
@@ -253,7 +253,7 @@ func (w *world) eventuallyOr(what func() string, ok func() bool) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %v: %s", soon, what())
+			w.t.Fatalf("timeout after %v: %s", soon, what())
 		}
 	}
 }
@@ -265,7 +265,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-// ended tells an error that comes with the end of a context from others.
+// ended reports whether err comes from the end of ctx.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, context.Canceled)
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// namingUpdate is naming.Update of gRPC before 1.30, whose JSON is what etcd's old clientv3/naming, and hanjm's after it, keeps
-// in etcd.
+// namingUpdate is naming.Update of gRPC before 1.30. etcd's old clientv3/naming, and hanjm after it,
+// store its JSON in etcd.
 type namingUpdate struct {
 	Op       uint8 // 0 adds
 	Addr     string
 	Metadata any
 }
 
-// hanjm is hanjm's package, which adds and deletes by hand.
+// hanjm is hanjm's package, which adds and deletes by explicit calls.
 var hanjm = system{
 	name:      "hanjm",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
@@ -36,18 +36,18 @@ var hanjm = system{
 	dial: func(w *world) *grpc.ClientConn {
 		return w.dialReader("hanjm:///my-service", "my-service/", func(kv *mvccpb.KeyValue) string {
 			var u namingUpdate
-			_ = json.Unmarshal(kv.Value, &u) // what is no JSON is passed over
+			_ = json.Unmarshal(kv.Value, &u) // skip values that are not JSON
 			return u.Addr
 		})
 	},
 }
 
-// grpcEtcd is the grpcEtcd resolver with its registration: /grpcEtcd/<name>/<addr> holds the address, and a reader takes the
-// address from the key. A ticker puts an entry back that is gone.
+// grpcEtcd is the grpcEtcd resolver with its registration. /grpcEtcd/<name>/<addr> holds the address,
+// and readers take it from the key. A ticker restores a lost entry.
 var grpcEtcd = system{
 	name:      "grpcEtcd",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/grpcEtcd/callee", Layout: runtime.Plain},
-	target:    "etcd:////grpcEtcd/callee", // what was grpcEtcd://caller/callee
+	target:    "etcd:////grpcEtcd/callee", // formerly grpcEtcd://caller/callee
 	neighbour: "/grpcEtcd/callee2",
 	register: func(w *world, key, addr string) (leave func()) {
 		return w.keepEntry(func(clientv3.LeaseID) string { return key + "/" + addr }, addr)
@@ -60,8 +60,8 @@ var grpcEtcd = system{
 	},
 }
 
-// xiezengcheng is xiezengcheng/grpc-etcd: all services are under the prefix /etcd, and "etcd:///" is all that its callers say.
-// The instances of a service have its name in theirs.
+// xiezengcheng is xiezengcheng/grpc-etcd: all services are under the prefix /etcd, and callers dial
+// "etcd:///". Instance names contain the service's name.
 var xiezengcheng = system{
 	name: "xiezengcheng",
 	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain},
@@ -78,8 +78,8 @@ var xiezengcheng = system{
 	dial: func(w *world) *grpc.ClientConn { return w.dialReader("etcd:///", "/etcd", valueOf) },
 }
 
-// leaseSuffix is the lease-suffix registry: <service><lease id> holds host:port. A loop renews the lease, and puts the address
-// under another key when that fails. A gateway lists what begins with the name of a service.
+// leaseSuffix is the lease-suffix registry: <service><lease id> holds host:port. A loop renews the lease, and puts
+// the address under another key if that fails. A gateway lists the keys that begin with the service's name.
 var leaseSuffix = system{
 	name:      "lease suffix",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "hello", Layout: runtime.LeaseSuffix},
@@ -92,8 +92,8 @@ var leaseSuffix = system{
 	dial:    func(w *world) *grpc.ClientConn { return w.dialReader("suffix:///hello", "hello", valueOf) },
 }
 
-// tutorial is a tutorial's registry that many services copied. The fleet has the version in its keys, and a reader takes all that is
-// below "/user/", whatever its version.
+// tutorial is a tutorial's registry that many services copied. The fleet has the version in its keys,
+// and a reader accepts all keys below "/user/", whatever the version.
 var tutorial = system{
 	name: "a tutorial's",
 	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1",
@@ -109,7 +109,7 @@ var tutorial = system{
 			var s struct {
 				Addr string `json:"addr"`
 			}
-			_ = json.Unmarshal(kv.Value, &s) // what is no JSON is passed over
+			_ = json.Unmarshal(kv.Value, &s) // skip values that are not JSON
 			return s.Addr
 		})
 	},

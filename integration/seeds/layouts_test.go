@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// layout is a layout with the etcd entry that a server of ours writes in it, where KEY, INSTANCE,
-// ADDR, HOST, PORT and LEASE stand for what they say.
+// layout is a layout with the entry that our server writes in it. KEY, INSTANCE, ADDR, HOST, PORT and
+// LEASE are placeholders.
 type layout struct {
 	runtime.Layout
 	key, value string
@@ -31,16 +31,16 @@ var layouts = []layout{
 	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
 
-// started matches the time at which a server says that it started, which differs in each run.
+// started matches a server's start time, which differs in each run.
 var started = regexp.MustCompile(`,"grpc_started":"\d{10}"`)
 
-// homeMade is a layout that nobody else knows.
+// homeMade is a layout that no other system has.
 var homeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "name"})
 
-// asked reports whether clients read the layout only where they are asked to.
+// asked reports whether clients read the layout only on request.
 func (l layout) asked() bool { return l.Layout == runtime.LeaseSuffix || l.Layout == homeMade }
 
-// sharesKey reports whether two layouts keep an instance under one key.
+// sharesKey reports whether both layouts store an instance under the same key.
 func (l layout) sharesKey(o layout) bool { return l.key == o.key }
 
 func TestLayouts_OurWriterOurClient(t *testing.T) {
@@ -58,7 +58,7 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
 			got := w.entryOf(a)
 			if n := len(started.FindAllString(got.value, -1)); n != strings.Count(l.value, "grpc_methods") {
-				t.Errorf("the entry says %d times when the server started: %s", n, got.value)
+				t.Errorf("the entry has %d start times: %s", n, got.value)
 			}
 			if got.value = started.ReplaceAllString(got.value, ""); got != want {
 				t.Errorf("the entry is\n%+v, want\n%+v", got, want)
@@ -72,8 +72,8 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 	}
 }
 
-// One client reads a fleet in which everybody writes in a way of their own; the lease suffix and home-made JSON where
-// they are asked for.
+// One client reads a fleet in which each server writes another layout. It reads the lease suffix and
+// home-made JSON on request.
 func TestLayouts_MixedFleet(t *testing.T) {
 	w := newWorld(t)
 	const key = "/microservices/greeter"

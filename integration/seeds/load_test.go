@@ -13,15 +13,15 @@ import (
 	"google.golang.org/grpc"
 )
 
-// pause is how long a caller waits after a call that is not counted, to leave the processors to callers whose calls are.
+// pause follows a call that is not counted, and leaves the processors to callers whose calls are.
 const pause = 10 * time.Millisecond
 
-// load makes calls all the time, none of which may fail.
+// load makes calls all the time. None may fail.
 type load struct {
 	w    *world
 	name string
 	stop func()
-	busy atomic.Bool // calls are counted, and made without a pause
+	busy atomic.Bool // calls are counted and made without a pause
 
 	mu       sync.Mutex
 	calls    int
@@ -77,7 +77,7 @@ func (l *load) reaches(names ...string) {
 	l.busy.Store(true)
 	defer l.busy.Store(false)
 	var got []string
-	from := -1 // calls that were made before are of another fleet
+	from := -1 // earlier calls belong to another fleet
 	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// A fleet moves from go-zero's layout to etcd's own, under one key and under load: servers that write both replace theirs,
-// the readers move, and servers that write the new one alone replace those.
+// A fleet moves from go-zero's layout to etcd's own, under one key and under load: servers that write both layouts
+// replace go-zero's, the readers move, and servers that write only the new layout replace those.
 func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	const key = "fleet/greeter"
@@ -22,7 +22,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	kit.Must(t, err)
 	newReader := w.dial("etcd:///"+key, builder)
 
-	// Theirs alone.
+	// go-zero's servers alone.
 	old1, old2 := w.serve("old 1"), w.serve("old 2")
 	entry1, entry2 := w.goZeroPublish(key, old1.addr), w.goZeroPublish(key, old2.addr)
 	theirs := w.load("go-zero's reader", oldReader)
@@ -30,7 +30,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	theirs.reaches("old 1", "old 2")
 	ours.reaches("old 1", "old 2")
 
-	// Ours write both.
+	// Our servers write both layouts.
 	dual := runtime.WithLayouts(runtime.GoZero, runtime.EndpointJSON)
 	dual1, dual2 := w.publish("dual 1", both, dual), w.publish("dual 2", both, dual)
 	theirs.reaches("old 1", "old 2", "dual 1", "dual 2")
@@ -48,7 +48,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	theirs.reaches("dual 1", "dual 2")
 	theirs.stop()
 
-	// Ours write the new layout alone.
+	// Our servers write only the new layout.
 	w.publish("new 1", both)
 	w.publish("new 2", both)
 	naming.reaches("dual 1", "dual 2", "new 1", "new 2")
@@ -63,8 +63,8 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	ours.stop()
 }
 
-// Where the old layout and the new one share a key, servers cannot write both. Our clients read both, so once all callers are
-// ours, the servers are replaced, each under the instance id of the old one.
+// If the old layout and the new one share a key, servers cannot write both. Our clients read both, so
+// once all callers are ours, each server is replaced under the instance id of the old one.
 func TestMigration_OneKeyUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	plain := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain}

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// dialReader returns a connection by the resolver of a system that lists a prefix, and then applies puts and deletes. address
-// reads an entry, and returns "" for one that it passes over.
+// dialReader returns a connection with the resolver of a system that lists a prefix and then applies
+// puts and deletes. address returns an entry's address, or "" to skip the entry.
 func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue) string) *grpc.ClientConn {
 	w.t.Helper()
 	scheme, _, _ := strings.Cut(strings.ToLower(target), ":") // as gRPC parses it
@@ -33,11 +33,11 @@ func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue)
 	}})
 }
 
-// valueOf reads an entry whose value is the address.
+// valueOf returns the value as the address.
 func valueOf(kv *mvccpb.KeyValue) string { return string(kv.Value) }
 
-// peerResolver is what the gRPC resolvers of all peers share. follow is a peer's own: it tells the
-// addresses behind a target each time they change, until ctx ends.
+// peerResolver is the gRPC resolver of all peers. follow is the peer's own: it reports the addresses
+// behind a target at each change, until ctx ends.
 type peerResolver struct {
 	scheme string
 	follow func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error
@@ -50,7 +50,7 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	r := &runningResolver{cancel: cancel}
 	r.running.Go(func() {
 		err := p.follow(ctx, target, func(addrs []resolver.Address) {
-			// What gRPC makes of a state, such as one without addresses, is its caller's to see.
+			// The connection's caller sees gRPC's reaction to a state, such as one without addresses.
 			_ = cc.UpdateState(resolver.State{Addresses: addrs})
 		})
 		if err != nil && !ended(ctx, err) {
@@ -60,7 +60,7 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	return r, nil
 }
 
-// bare returns addresses of which no more is known.
+// bare returns addresses without attributes.
 func bare(addrs []string) []resolver.Address {
 	all := make([]resolver.Address, len(addrs))
 	for i, addr := range addrs {
@@ -81,8 +81,7 @@ func (r *runningResolver) Close() {
 	r.running.Wait()
 }
 
-// followPrefix lists a prefix, then watches it from there on, until ctx ends. The list comes as
-// puts.
+// followPrefix lists a prefix, as puts, and then watches it from the list's revision until ctx ends.
 func followPrefix(ctx context.Context, client *clientv3.Client, prefix string, apply func([]*clientv3.Event)) error {
 	list, err := client.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 )
 
-// TestRoad moves a fleet under load: one process after the other, and back. The other systems share a layout with this one, have a
-// TestMigration of their own, or are in compat.
+// TestRoad moves a fleet under load, one process after the other, and back. The other systems share a
+// layout with this one, have a TestMigration of their own, or are in compat.
 func TestRoad(t *testing.T) { migrationtest.Run(t, etcdNaming.road) }
 
-// road has the fleet's present servers and callers, and those of ours.
+// road returns the fleet's present servers and callers, and ours.
 func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 	w := startWorld(t)
 	from = migrationtest.Kind{

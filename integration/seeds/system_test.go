@@ -14,31 +14,31 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// A system is one that this project succeeds, with a service in it.
+// A system is one that this project succeeds, with one of its services.
 type system struct {
 	name      string
 	desc      *runtime.ServiceDesc
-	target    string            // by which callers of ours find the service without a ServiceDesc; "" for none
-	opts      []grpc.DialOption // of callers of ours, where only these tell the service from its neighbour
-	neighbour string            // the key of a service whose entries lie beside
+	target    string            // of the service for callers without a ServiceDesc; "": none
+	opts      []grpc.DialOption // of callers of ours, if only options exclude the neighbour
+	neighbour string            // the key of a service with adjacent entries
 
-	// register has their writer put a server's entry under a service's key, and keep it up until leave.
+	// register makes their writer put a server's entry under a service's key and keep it until leave.
 	register func(w *world, key, addr string) (leave func())
-	returns  bool // their writer puts an entry on another lease when its lease is gone
+	returns  bool // their writer puts an entry on another lease once its lease is gone
 	// dial returns a connection with their reader.
 	dial func(w *world) *grpc.ClientConn
 }
 
 var systems = []system{etcdNaming, hanjm, grpcEtcd, xiezengcheng, leaseSuffix, tutorial, goZero}
 
-// each runs a test of each system.
+// each runs a test for each system.
 func each(t *testing.T, test func(s system, t *testing.T)) {
 	for _, s := range systems {
 		t.Run(s.name, func(t *testing.T) { test(s, t) })
 	}
 }
 
-// TestTheirWriterOurClient has callers of ours find what their writer registers.
+// TestTheirWriterOurClient reads what their writer registers with our client.
 func TestTheirWriterOurClient(t *testing.T) { each(t, system.theirWriterOurClient) }
 
 func (s system) theirWriterOurClient(t *testing.T) {
@@ -69,7 +69,7 @@ func (s system) theirWriterOurClient(t *testing.T) {
 	reach("a", "b")
 }
 
-// TestOurWriterTheirReader has their reader find what servers of ours register, of which two are in one process.
+// TestOurWriterTheirReader reads the entries of our servers, two of which share a process, with their reader.
 func TestOurWriterTheirReader(t *testing.T) { each(t, system.ourWriterTheirReader) }
 
 func (s system) ourWriterTheirReader(t *testing.T) {
@@ -79,7 +79,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "b", "c")
 	for _, server := range []*server{a, b, c} {
 		if got := w.entryOf(server); got.lease != server.lease() {
-			t.Errorf("%s is on lease %x, and says %x", server.name, got.lease, server.lease())
+			t.Errorf("%s is on lease %x, its status has %x", server.name, got.lease, server.lease())
 		}
 	}
 	lost := b.lease()
@@ -90,7 +90,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "b")
 }
 
-// A second layout does not break a reader: it skips the entry, or dials an address that fails.
+// A second layout does not break a reader: the reader skips the entry, or dials an address that fails.
 func TestLayouts_BesideTheirReaders(t *testing.T) {
 	each(t, func(s system, t *testing.T) {
 		w := newWorld(t)
@@ -106,7 +106,7 @@ func (w *world) besideTheirReader(s system, second layout) {
 	if i := slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == s.desc.Layout }); i >= 0 {
 		first = layouts[i]
 	}
-	// grpcEtcd reads the address off the key, where KITEX and GO_FRAME have it, too.
+	// grpcEtcd takes the address from the key, where KITEX and GO_FRAME have it, too.
 	byAddr := s.name == grpcEtcd.name
 	if first.sharesKey(second) || byAddr && second.key == "KEY/ADDR" {
 		return
@@ -127,8 +127,8 @@ func (w *world) besideTheirReader(s system, second layout) {
 	w.balanced(s.dial(w), "a", "b")
 }
 
-// keepEntry is what the systems' writers have in common: an entry on a lease, which a loop renews each second. When that
-// fails it is put on another lease. leave ends it.
+// keepEntry is the common part of the systems' writers: an entry on a lease, which a loop renews each
+// second. On failure the loop puts the entry on another lease. leave ends the loop.
 func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leave func()) {
 	w.t.Helper()
 	var lease clientv3.LeaseID

@@ -1,5 +1,5 @@
-// Package code tests generated code as what uses it does: which names it has, and the affinity of calls. It is a package of its
-// own so that code which does not compile does not keep the other tests from writing it anew.
+// Package code tests generated code as its users call it: its names, and the affinity of calls. It is a separate
+// package so that generated code that does not compile cannot keep the generator's tests from writing new code.
 package code
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// The three names of a service and their types.
+// The names of a service and their types.
 var (
 	_ *runtime.ServiceDesc                                                     = &basic.Greeter_EtcdServiceDesc
 	_ func(*runtime.Registry, ...grpc.DialOption) (basic.GreeterClient, error) = basic.NewGreeterClientFromEtcd
 	_ func(*runtime.Server, basic.GreeterServer, ...runtime.RegisterOption)    = basic.RegisterGreeterServerToEtcd
 )
 
-// calls makes clients whose calls are answered at once, by nobody.
+// calls makes clients whose calls return at once, without a server.
 type calls struct {
 	registry *runtime.Registry
 	affinity string // of the last call

@@ -22,7 +22,7 @@ import (
 	outlierpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
 )
 
-// crashing configs ended every process that links outlier detection, inside gRPC.
+// crashing configs ended every process with outlier detection, inside gRPC.
 var crashing = []string{
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":null}]}`,
@@ -32,7 +32,7 @@ var crashing = []string{
 	`{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`,
 }
 
-// lively configs take every policy through its fields.
+// lively configs exercise the fields of every policy.
 var lively = []string{
 	`{}`,
 	`{"loadBalancingPolicy":"etcd"}`,
@@ -59,7 +59,7 @@ func TestLivelyConfigsAreInForce(t *testing.T) {
 	}
 }
 
-// FuzzLive puts whatever is accepted in force on a connection that links everything, and calls.
+// FuzzLive puts each accepted config in force on a connection with every policy linked, and makes calls.
 func FuzzLive(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
@@ -75,7 +75,7 @@ func FuzzLive(f *testing.F) {
 	})
 }
 
-// live is a server in memory that many addresses lead to.
+// live is a server in memory behind many addresses.
 type live struct{ lis *bufconn.Listener }
 
 func newLive(t testing.TB) live {
@@ -93,7 +93,7 @@ func newLive(t testing.TB) live {
 	return live{lis}
 }
 
-// try puts a config in force and makes calls, which may fail but must not panic or hang.
+// try puts a config in force and makes calls. They may fail but must not panic or hang.
 func (l live) try(text string) error {
 	if _, err := grpccheck.Live(text); err != nil {
 		return err

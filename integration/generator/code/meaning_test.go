@@ -15,8 +15,8 @@ import (
 	ours "github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// FuzzMeaning compares what gRPC makes of a live config with what it makes of the one that clients hand it
-// instead. Where both are read, they are to mean the same.
+// FuzzMeaning compares gRPC's reading of a live config with its reading of the config that clients
+// pass on instead. If gRPC reads both, they must mean the same.
 func FuzzMeaning(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
@@ -51,11 +51,11 @@ func FuzzMeaning(f *testing.F) {
 
 var (
 	inFull = cmp.Exporter(func(reflect.Type) bool { return true })
-	// exceptText leaves out the text that gRPC keeps of a config.
+	// exceptText ignores the text that gRPC keeps with a config.
 	exceptText = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".rawJSONString" }, cmp.Ignore())
 )
 
-// grpcParser returns gRPC's own parser, which only a resolver has at hand.
+// grpcParser returns gRPC's own parser, which only a resolver can reach.
 func grpcParser(tb testing.TB) func(text string) *serviceconfig.ParseResult {
 	found := make(chan resolver.ClientConn, 1)
 	r := manual.NewBuilderWithScheme("parser")

@@ -16,14 +16,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/oldgrpc"
 )
 
-// A row is a call and the affinity that it has.
+// A row is a call and the affinity expected for it.
 type row struct {
 	name string
 	call func(context.Context) error
 	want string
 }
 
-// TestSpelling says what text the values of fields make, and that one which is not set, empty or zero makes none.
+// TestSpelling checks the text of the values of fields. Unset, empty and zero values have none.
 func TestSpelling(t *testing.T) {
 	c := newCalls(t)
 	for name, rows := range map[string][]row{

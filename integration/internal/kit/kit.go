@@ -1,4 +1,4 @@
-// Package kit is what the tests on real etcd have in common: bounds, waiting, and reading logs.
+// Package kit holds helpers for tests on real etcd: bounds, waiting, and reading logs.
 package kit
 
 import (
@@ -20,7 +20,7 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls until ok. Not within the given time fails the test.
+// Eventually polls until ok returns true, and fails the test after the given time.
 func Eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	start := time.Now()
@@ -28,25 +28,25 @@ func Eventually(t *testing.T, within time.Duration, what string, ok func() bool)
 	defer tick.Stop()
 	for !ok() {
 		if time.Since(start) > within {
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("timeout after %v: %s", within, what)
 		}
 		<-tick.C
 	}
 }
 
-// Listen listens on a port of loopback that is free, until who serves there closes it or the test ends.
+// Listen listens on a free loopback port until the server closes the listener or the test ends.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = lis.Close() }) // who serves has closed it
+	t.Cleanup(func() { _ = lis.Close() }) // the server has closed it
 	return lis
 }
 
-// Serve has a server serve until the test ends, or stop is called. Until the test ends nobody else is given its port: who
-// connects to it after stop is cut off at once.
+// Serve serves until the test ends or stop is called. The port stays taken until the test ends: a
+// connection after stop is closed at once.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	h := &held{Listener: lis, conns: make(chan net.Conn), closed: make(chan struct{})}
 	var running sync.WaitGroup
@@ -108,14 +108,14 @@ func (l *Logs) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Lines returns what was logged so far.
+// Lines returns all lines logged so far.
 func (l *Logs) Lines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.lines)
 }
 
-// Count is how many lines contain text.
+// Count returns the number of lines that contain text.
 func (l *Logs) Count(text string) int {
 	n := 0
 	for _, line := range l.Lines() {

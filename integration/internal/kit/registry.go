@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// AskingLogger returns a logger whose handler calls a function with each new message, as a program's own handler may: what is
-// logged under a lock that the function takes ends in a deadlock. Until ask sets the function, it calls none.
+// AskingLogger returns a logger whose handler calls a function with each new message, as a program's handler may: a message logged
+// under a lock that the function takes ends in a deadlock. The handler calls nothing before ask sets the function.
 func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
 	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()]), new(sync.Map)}
 	return slog.New(h), func(f func()) { h.ask.Store(&f) }
@@ -36,8 +36,8 @@ func (a asking) Handle(ctx context.Context, r slog.Record) error {
 	return a.Handler.Handle(ctx, r)
 }
 
-// Registry returns a registry that logs to a writer and is closed with the test. Whether etcd lets it is not checked, for
-// etcd may be away then.
+// Registry returns a registry that logs to a writer and closes with the test. It ignores errors of
+// Close that etcd causes: etcd may be down by then.
 func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	t.Helper()
 	logger, ask := AskingLogger(logs)

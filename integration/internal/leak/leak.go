@@ -1,4 +1,4 @@
-// Package leak checks that what was started has ended.
+// Package leak checks that a test leaves no goroutines.
 package leak
 
 import (
@@ -15,15 +15,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience is how long goroutines that are about to end are waited for.
+// patience bounds the wait for goroutines that are about to end.
 const patience = 10 * time.Second
 
-// tests are those that are checked already.
+// tests are the tests with a check already.
 var tests sync.Map
 
-// Check fails the test if, after all its later clean-ups, there are goroutines that were not there
-// before: of whatever code, etcd's and gRPC's too. It must come before anything that is cleaned up,
-// and not in parallel tests. A second call does nothing.
+// Check fails the test if, after all later clean-ups, goroutines exist that did not exist before,
+// etcd's and gRPC's included. Call it before anything that registers a clean-up, and not in parallel
+// tests. A second call does nothing.
 func Check(t testing.TB) {
 	t.Helper()
 	if _, again := tests.LoadOrStore(t, true); again {
@@ -33,7 +33,7 @@ func Check(t testing.TB) {
 	t.Cleanup(func() {
 		tests.Delete(t)
 		if t.Failed() || t.Skipped() {
-			return // what failed may well have left something
+			return // a failed test may leave goroutines
 		}
 		var err error
 		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
@@ -45,7 +45,7 @@ func Check(t testing.TB) {
 	})
 }
 
-// Beside has a test run beside others: it waits more than it works. The check is left to [Main].
+// Beside runs a test in parallel with others: it mostly waits. [Main] makes the check.
 func Beside(t *testing.T) {
 	t.Helper()
 	t.Parallel()
@@ -53,8 +53,8 @@ func Beside(t *testing.T) {
 	t.Cleanup(func() { tests.Delete(t) })
 }
 
-// Main runs the tests of a package for its TestMain, and returns the exit code. It is not 0 if goroutines are
-// left when all tests have ended. Parallel tests mostly wait: more of them than there are processors keep these busy.
+// Main runs the tests of a package for its TestMain and returns the exit code, which is not 0 if goroutines are
+// left after all tests. Parallel tests mostly wait: more tests than processors keep the processors busy.
 func Main(parallel int, run func() int) int {
 	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // -parallel overrides it
 		panic(err)
@@ -72,8 +72,8 @@ func Main(parallel int, run func() int) int {
 	return 1
 }
 
-// None fails the test if there are goroutines of the packages below runtime, or that these started,
-// whatever else is still running.
+// None fails the test if goroutines exist that run code below runtime, or were started there. It
+// ignores all others.
 func None(t testing.TB) {
 	t.Helper()
 	var left []string
@@ -87,13 +87,13 @@ func None(t testing.TB) {
 	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
 }
 
-// Ours are the stacks of the goroutines that None is about.
+// Ours returns the stacks of the goroutines that None checks.
 func Ours() []string {
 	const module = "github.com/etcdrpc/protoc-gen-go-etcd"
 	return In(module+"/runtime.", module+"/runtime/")
 }
 
-// In are the stacks of the goroutines that are in one of these functions, or in one whose name begins so.
+// In returns the stacks of the goroutines that are in a function whose name begins with one of these.
 func In(functions ...string) []string {
 	buf := make([]byte, 1<<20)
 	n := runtime.Stack(buf, true)

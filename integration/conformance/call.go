@@ -33,7 +33,7 @@ type caller struct {
 	result *conformancev1.ClientResponseResult
 }
 
-// call makes a call. Its error is one of the request; that of the call is in the result.
+// call makes one call. Its error is about the request; the result has the call's error.
 func call(ctx context.Context, req *conformancev1.ClientCompatRequest) (*conformancev1.ClientResponseResult, error) {
 	conn, err := dial(req)
 	if err != nil {
@@ -80,7 +80,7 @@ func dial(req *conformancev1.ClientCompatRequest) (*grpc.ClientConn, error) {
 	if len(req.GetServerTlsCert()) > 0 {
 		config := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 		if !config.RootCAs.AppendCertsFromPEM(req.GetServerTlsCert()) {
-			return nil, errors.New("the server's certificate is none")
+			return nil, errors.New("invalid server certificate")
 		}
 		if own := req.GetClientTlsCreds(); own != nil {
 			certificate, err := tls.X509KeyPair(own.GetCert(), own.GetKey())
@@ -138,7 +138,7 @@ func unary[Req any, P message[Req], Resp payload](ctx context.Context, c *caller
 	return nil
 }
 
-// cancelAfterCloseSend cancels the call at the time that its request says, from when all is sent.
+// cancelAfterCloseSend cancels the call at the request's time, counted from CloseSend.
 func (c *caller) cancelAfterCloseSend() {
 	if after, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_AfterCloseSendMs); ok {
 		time.AfterFunc(time.Duration(after.AfterCloseSendMs)*time.Millisecond, c.cancel)
@@ -151,7 +151,7 @@ func (c *caller) cancelBeforeCloseSend() {
 	}
 }
 
-// received adds a reply to the result, or the error of the call, and reports whether there may be more.
+// received adds a reply or the call's error to the result, and reports whether more replies may follow.
 func (c *caller) received(reply payload, err error) bool {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -190,14 +190,14 @@ func (c *caller) serverStream(ctx context.Context) error {
 	return nil
 }
 
-// send sends the messages of the request until one is refused, and notes how many are left.
+// send sends the request's messages until one fails, and records the number of unsent ones.
 func (c *caller) send(send func(*anypb.Any) error, sent func() bool) error {
 	for i, m := range c.GetRequestMessages() {
 		time.Sleep(time.Duration(c.GetRequestDelayMs()) * time.Millisecond)
 		err := send(m)
 		if errors.Is(err, io.EOF) {
 			c.result.NumUnsentRequests = int32(len(c.GetRequestMessages()) - i)
-			return nil // receiving tells why
+			return nil // Receive returns the cause
 		}
 		if _, refused := errors.AsType[*connect.Error](err); err != nil && !refused {
 			return err

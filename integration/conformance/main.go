@@ -1,5 +1,5 @@
-// Command conformance makes the calls that connectrpc.com/conformance asks for on its standard input, by a Connect client
-// over a gRPC connection, and says on its standard output what came of them. "make compat BESIDE=connect" runs it.
+// Command conformance is a client for connectrpc.com/conformance. It reads calls from standard input, makes them with a
+// Connect client over a gRPC connection, and writes the results to standard output. "make compat BESIDE=connect" runs it.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	conformancev1 "github.com/etcdrpc/protoc-gen-go-etcd/integration/conformance/gen/connectrpc/conformance/v1"
 )
 
-// parallel is how many calls are made at a time.
+// parallel bounds the calls at a time.
 const parallel = 16
 
 func main() {

@@ -55,7 +55,7 @@ func TestKinds(t *testing.T) {
 	})
 }
 
-// grpcLibrary serves the library by gRPC.
+// grpcLibrary serves the library with gRPC.
 func (w *world) grpcLibrary(name string) {
 	w.t.Helper()
 	lis := kit.Listen(w.t)

@@ -16,12 +16,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// prefix is what the keys of the endpoints begin with. The rest is the address.
+// prefix starts the keys of the endpoints. The address follows.
 var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 
-// calm waits, after a storm, until all is well. The bound leaves a busy machine room: how fast it has to be, the simulation
-// judges. What killed servers left goes with its leases, which etcd grants anew when it elects a leader; and clients hold
-// what vanished suspiciously for 30 s.
+// calm waits, after a storm, until isWell holds. The bound is generous, for busy machines: the
+// simulation judges speed. Entries of killed servers go with their leases, which etcd extends when it
+// elects a leader, and clients hold vanished endpoints for 30 s.
 func (w *world) calm(ctx context.Context) error {
 	const bound = 2 * time.Minute
 	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
@@ -33,13 +33,13 @@ func (w *world) calm(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case time.Since(began) > bound:
-			return fmt.Errorf("not well within %v: %w", bound, err)
+			return fmt.Errorf("no calm after %v: %w", bound, err)
 		}
 	}
 }
 
-// isWell tells that etcd has the servers that run, each on the lease that it says, and nothing else, and that each client
-// knows these and no others, and reaches them.
+// isWell returns an error unless etcd has exactly the running servers, each on the lease of its
+// status, and each client knows and reaches exactly these.
 func (w *world) isWell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -60,7 +60,7 @@ func (w *world) isWell(ctx context.Context) error {
 	return w.eachClient(func(c *client) error {
 		reached, err := c.reach(ctx)
 		if err == nil && len(reached) != len(want) {
-			err = fmt.Errorf("a client knows %v; in etcd are %v", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
+			err = fmt.Errorf("a client knows %v, and etcd has %v", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
 		}
 		for addr := range reached {
 			if _, known := want[addr]; err == nil && !known {
@@ -71,7 +71,7 @@ func (w *world) isWell(ctx context.Context) error {
 	})
 }
 
-// has tells that etcd has these servers on these leases, and nothing else.
+// has returns an error unless etcd has exactly these servers on these leases.
 func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error {
 	got := make(map[string]clientv3.LeaseID)
 	keys, err := w.etcd.Admin().Get(ctx, "", clientv3.WithPrefix())
@@ -83,12 +83,12 @@ func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error
 	}
 	leases, err := w.etcd.Admin().Leases(ctx)
 	if err == nil && (!maps.Equal(got, want) || len(leases.Leases) != len(want)) {
-		err = fmt.Errorf("in etcd are %v on %d leases, want %v", got, len(leases.Leases), want)
+		err = fmt.Errorf("etcd has %v on %d leases, want %v", got, len(leases.Leases), want)
 	}
 	return err
 }
 
-// eachClient does something with all clients at once, and returns the errors.
+// eachClient calls do with all clients at once and joins the errors.
 func (w *world) eachClient(do func(*client) error) error {
 	errs := make([]error, len(w.clients))
 	var all sync.WaitGroup
@@ -99,7 +99,7 @@ func (w *world) eachClient(do func(*client) error) error {
 	return errors.Join(errs...)
 }
 
-// end stops everything in order and tells what of it is left in etcd.
+// end stops everything in order and returns an error if keys or leases are left in etcd.
 func (w *world) end() error {
 	var errs [servers]error
 	var all sync.WaitGroup

@@ -17,11 +17,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// retries is what a service that may lose a server says in its proto file.
+// retries is the service config of a service that tolerates the loss of a server.
 const retries = `"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.05s",` +
 	`"maxBackoff":"0.5s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]`
 
-// policies are shared out among the clients.
+// policies are assigned to the clients in turn.
 var policies = []string{
 	`{"round_robin":{}}`,
 	`{"least_request_experimental":{"choiceCount":2}}`,
@@ -29,13 +29,13 @@ var policies = []string{
 	`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
 }
 
-// client is one of the clients: what a process would have.
+// client stands for one calling process.
 type client struct {
 	policy    string
 	etcd      *clientv3.Client
 	registry  *runtime.Registry
 	caller    basic.GreeterClient
-	instances *runtime.Instances // to see what it knows, and to reach that
+	instances *runtime.Instances // lists and calls the known servers
 }
 
 func newClient(index int, cfg clientv3.Config) (*client, error) {
@@ -55,7 +55,7 @@ func newClient(index int, cfg clientv3.Config) (*client, error) {
 // call calls until ctx ends, or a call fails.
 func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		// The end of the soak is no reason for a call to fail.
+		// A call that the end of the soak cancels is no failure.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)), &basic.HelloRequest{})
 		cancel()
@@ -68,7 +68,7 @@ func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	return nil
 }
 
-// reach calls each server that the client knows, and returns their addresses.
+// reach calls each server that the client knows and returns their addresses.
 func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	var mu sync.Mutex
 	reached := make(map[string]bool)
@@ -85,10 +85,10 @@ func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	return reached, err
 }
 
-// close ends the client, which has nothing in etcd to wait for.
+// close ends the client, which has no entries in etcd.
 func (c *client) close() error {
 	err := c.registry.Close(context.Background())
-	if closing := c.etcd.Close(); !errors.Is(closing, context.Canceled) { // which is how it ends
+	if closing := c.etcd.Close(); !errors.Is(closing, context.Canceled) { // the expected error
 		err = errors.Join(err, closing)
 	}
 	return err

@@ -1,11 +1,11 @@
-// Command soak throws random faults at an etcd of three members, ten servers and twenty clients that call them without a
-// pause. It fails if a call fails; if after a storm of faults etcd has not each server that runs, on the lease that it says,
-// or has anything else, or a client knows anything else or does not reach it; or if at the end a key, lease, goroutine or file
-// descriptor is left. The clients retry what ended with UNAVAILABLE, and at every moment three servers run that every client
-// has heard of; nothing else is excused.
+// Command soak injects random faults into an etcd of three members, ten servers and twenty clients
+// that call without a pause. It fails if a call fails; if after a storm etcd differs from the running
+// servers and their leases, or a client's view does, or a client does not reach one; or if a key,
+// lease, goroutine or file descriptor is left at the end. Clients retry UNAVAILABLE, and three servers
+// that every client knows always run: all other failures count.
 //
-// The simulation judges more, in virtual time and on a model of etcd. Here etcd's members, the network, the clock and
-// what a process has open are real. A seed replays the same faults at the same times after the start of each storm.
+// The simulation checks more, in virtual time on a model of etcd. Here the etcd members, the network, the clock and the
+// file descriptors are real. A seed replays the same faults at the same times after the start of each storm.
 package main
 
 import (
@@ -41,7 +41,7 @@ func main() {
 	w.say("PASSED with seed %d: %d calls, none failed", *seed, w.calls.Load())
 }
 
-// world is everything that runs.
+// world holds everything that runs.
 type world struct {
 	etcd    *etcdtest.Cluster
 	servers [servers]server
@@ -49,10 +49,10 @@ type world struct {
 	calls   atomic.Int64
 	start   time.Time
 
-	violated context.CancelCauseFunc // with what is violated
+	violated context.CancelCauseFunc // with the violation as cause
 }
 
-// run has storms until the time is over, and tells what is violated.
+// run runs storms until the time is over and returns the violation, or nil.
 func (w *world) run(plan *plan, duration time.Duration) error {
 	goroutines, files := goleak.IgnoreCurrent(), openFiles()
 	dir, err := os.MkdirTemp("", "soak")
@@ -74,7 +74,7 @@ func (w *world) run(plan *plan, duration time.Duration) error {
 	return errors.Join(err, goleak.Find(goroutines))
 }
 
-// soak starts the servers, then the clients, and has storms with a calm after each.
+// soak starts the servers, then the clients, and runs storms with a calm after each.
 func (w *world) soak(plan *plan, duration time.Duration) error {
 	ctx, violated := context.WithCancelCause(context.Background())
 	w.violated = violated
@@ -102,14 +102,14 @@ func (w *world) soak(plan *plan, duration time.Duration) error {
 	return context.Cause(ctx)
 }
 
-// note keeps the first violation, which ends everything.
+// note keeps the first violation, which ends the soak.
 func (w *world) note(err error) {
 	if err != nil {
 		w.violated(err)
 	}
 }
 
-// storm has the faults happen, and returns when all of them are over.
+// storm injects the faults and returns when all of them are over.
 func (w *world) storm(ctx context.Context, faults []fault) {
 	began := time.Now()
 	var all sync.WaitGroup
@@ -124,7 +124,7 @@ func (w *world) storm(ctx context.Context, faults []fault) {
 	}
 }
 
-// apply has one fault happen, to its end. An error is a violation.
+// apply injects one fault and waits for its end. An error is a violation.
 func (w *world) apply(ctx context.Context, f fault) (err error) {
 	switch f.kind {
 	case cut:
@@ -140,7 +140,7 @@ func (w *world) apply(ctx context.Context, f fault) (err error) {
 	case kill:
 		w.servers[f.on[0]].kill()
 	case drain:
-		_ = w.servers[f.on[0]].drain() // amid other faults it may be unable to take its key out
+		_ = w.servers[f.on[0]].drain() // other faults may prevent the removal of its key
 	default:
 		err = w.servers[f.on[0]].start(w.etcd.Config(), f.kind == move)
 	}
@@ -157,7 +157,7 @@ func (w *world) forAWhile(ctx context.Context, f fault, begin, end func(*etcdtes
 	}
 }
 
-// meddle does by hand what an operator could. If etcd is unable to, nothing happens.
+// meddle applies an operator's manual change. Errors from etcd are ignored.
 func (w *world) meddle(ctx context.Context, f fault) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -192,7 +192,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// openFiles counts this process's file descriptors. Where the system does not tell, there are none.
+// openFiles returns the number of this process's file descriptors, or 0 on systems that do not list them.
 func openFiles() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)

@@ -12,14 +12,14 @@ const (
 	servers = 10
 	clients = 20
 
-	// stormLength is when the last fault of a storm begins at the latest.
+	// stormLength bounds the start of the last fault of a storm.
 	stormLength = 8 * time.Second
-	// spared is how many servers that run when a storm begins are not touched in it: those that
-	// clients know however cut off from etcd they are.
+	// spared is the number of running servers without faults in a storm: the ones that clients know
+	// even if they are cut off from etcd.
 	spared = 3
 )
 
-// kind is what a fault does.
+// kind is the type of a fault.
 type kind string
 
 const (
@@ -30,13 +30,13 @@ const (
 	compact kind = "compact" // etcd forgets its history
 	revoke  kind = "revoke"  // leases of servers are revoked by hand
 	remove  kind = "delete"  // keys of servers are deleted by hand
-	kill    kind = "kill"    // a server dies without a word
-	drain   kind = "drain"   // a server ends in order
-	launch  kind = "start"   // a server starts at the address that it had before
-	move    kind = "move"    // ... or at another
+	kill    kind = "kill"    // a server is killed
+	drain   kind = "drain"   // a server drains
+	launch  kind = "start"   // a server starts at its last address
+	move    kind = "move"    // ... or at another one
 )
 
-// fault is one thing that goes wrong.
+// fault is one injected fault.
 type fault struct {
 	kind  kind
 	on    []int         // members, or servers
@@ -46,7 +46,7 @@ type fault struct {
 
 func (f fault) String() string { return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts) }
 
-// plan makes up storms: the same ones for the same seed.
+// plan generates storms: the same ones for the same seed.
 type plan struct {
 	rng  *rand.Rand
 	down [servers]bool
@@ -54,8 +54,8 @@ type plan struct {
 
 func newPlan(seed uint64) *plan { return &plan{rng: rand.New(rand.NewPCG(seed, 0))} }
 
-// next is the next storm: its faults in the order of their times. There is one of a kind at the most where the end of one would
-// be the end of another, and one at the most that ends or starts a server.
+// next returns the next storm's faults in the order of their times. It has at most one fault of each
+// kind whose end would also end another one, and at most one that stops or starts a server.
 func (p *plan) next() (storm []fault) {
 	add := func(k kind, longest time.Duration, on []int) {
 		storm = append(storm, fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})
@@ -98,7 +98,7 @@ func (p *plan) within(d time.Duration) time.Duration {
 	return time.Duration(p.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond
 }
 
-// some are one to most of the numbers below n, sorted.
+// some returns 1 to most of the numbers below n, sorted.
 func (p *plan) some(n, most int) []int {
 	chosen := p.rng.Perm(n)[:1+p.rng.IntN(most)]
 	slices.Sort(chosen)

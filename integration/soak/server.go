@@ -17,18 +17,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// leaseTTL is short, for outages to outlast it.
+// leaseTTL is short, so that outages outlast it.
 const leaseTTL = 5 * time.Second
 
 var silent = runtime.WithLogger(slog.New(slog.DiscardHandler))
 
-// server is one of the servers, through all its lives.
+// server is one of the servers, across its restarts.
 type server struct {
-	last string // its last address; for start alone
+	last string // its last address; for start only
 	life atomic.Pointer[life]
 }
 
-// life is a server while it runs: what a process would have.
+// life stands for one server process.
 type life struct {
 	addr     string
 	client   *clientv3.Client
@@ -39,7 +39,7 @@ type life struct {
 	served   chan error
 }
 
-// greeter answers with the address of its server, after a moment.
+// greeter answers with the address of its server, after a delay.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	addr string
@@ -54,14 +54,14 @@ func (g greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 	}
 }
 
-// start begins a life, at the last address if that is to be had.
+// start begins a life, at the last address if it is free.
 func (s *server) start(cfg clientv3.Config, moved bool) error {
 	addr := "127.0.0.1:0"
 	if s.last != "" && !moved {
 		addr = s.last
 	}
 	lis, err := net.Listen("tcp", addr)
-	if err != nil { // someone else has it by now
+	if err != nil { // the port is taken by now
 		lis, err = net.Listen("tcp", "127.0.0.1:0")
 	}
 	if err != nil {
@@ -83,19 +83,19 @@ func (s *server) start(cfg clientv3.Config, moved bool) error {
 	return nil
 }
 
-// kill ends a life as a killed process does: its connections break, and what it has in etcd stays
-// until the lease expires.
+// kill ends a life as SIGKILL ends a process: its connections break, and its entries stay until the
+// lease expires.
 func (s *server) kill() {
 	l := s.life.Swap(nil)
 	if l == nil {
 		return
 	}
-	l.client.Close() // first, so that it says nothing to etcd any more
+	l.client.Close() // first, so that etcd receives nothing more
 	l.grpc.Stop()
 	l.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a process would just be gone
+	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a real process would just be gone
 }
 
 // drain ends a life in order.

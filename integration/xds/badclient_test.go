@@ -18,7 +18,7 @@ import (
 
 const types = "type.googleapis.com/envoy.config."
 
-// rawClient is a client that says what a test has it say.
+// rawClient is a client whose requests the test writes.
 type rawClient struct {
 	t      *testing.T
 	stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
@@ -46,7 +46,7 @@ func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	return r
 }
 
-// A client that refuses everything and one that never answers are told of in the status, and keep nothing from others.
+// The status shows a client that rejects everything and one that never answers, and neither holds up the others.
 func TestBadClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
@@ -75,11 +75,11 @@ func TestBadClients(t *testing.T) {
 		}
 	}
 	if told != 2 {
-		t.Errorf("the status does not tell of both: %+v", w.bridges[0].Status().Clients)
+		t.Errorf("the status does not show both: %+v", w.bridges[0].Status().Clients)
 	}
 }
 
-// What is hostile in etcd reaches no client: the rest of the service does.
+// A hostile entry reaches no client. The rest of the service does.
 func TestHostileEntries(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a", runtime.WithZoneTag("z\u202e"))
@@ -105,6 +105,6 @@ func TestHostileEntries(t *testing.T) {
 		eventually(t, c, o, "answered under "+config, func(o outcome) bool { return o.By["a"]+o.By["b"] > 0 })
 	}
 	if n := w.logs.Count("refuses (NACK)"); n > 0 {
-		t.Errorf("%d answers are refused", n)
+		t.Errorf("clients rejected %d responses", n)
 	}
 }

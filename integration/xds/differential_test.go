@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// By xDS, calls reach the instances that they reach by the runtime's clients, whatever the policy is.
+// With any policy, xDS clients reach the same instances as the runtime's clients.
 func TestDifferential(t *testing.T) {
 	w := newWorld(t, "")
 	fleet := []struct{ name, labels string }{
@@ -39,7 +39,7 @@ func TestDifferential(t *testing.T) {
 			t.Log(last)
 		}
 	}()
-	// differ returns whose calls reach others, "" for none.
+	// differ returns the client that reaches other instances, or "".
 	differ := func() string {
 		for _, zone := range zones {
 			for _, lane := range []string{"", "pr-1", "pr-2"} {

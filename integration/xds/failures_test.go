@@ -25,7 +25,7 @@ func (w *world) restart(opts ...runtime.Option) {
 	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(opts...), w.desc)
 }
 
-// told returns when a client has acknowledged routes and endpoints.
+// told waits until a client has acknowledged routes and endpoints.
 func (w *world) told() {
 	w.t.Helper()
 	kit.Eventually(w.t, 2*soon, "the client reconnects", func() bool {
@@ -47,7 +47,7 @@ func TestNoCallFails(t *testing.T) {
 				func() { w.change(policy(halves)) },
 				func() { w.restart(); w.told() },
 				func() { w.change(policy(`"route":[{"label":"version"}]`)) },
-				func() { // the client comes back with routes to clusters that are gone
+				func() { // the client reconnects with routes to clusters that are gone
 					w.bridges[0].stop()
 					w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 					w.restart()
@@ -72,14 +72,14 @@ func TestNoCallFails(t *testing.T) {
 				w.bridges[0].stop()
 				w.add("b")
 			})
-			if language.name == "go" { // others know no fallback; and who knows all that it asks for needs none
+			if language.name == "go" { // others have no fallback; and a client that knows all that it asks for needs none
 				eventually(t, language.dial(w, ""), calls(40), "what the second bridge tells", only("a", "b"))
 			}
 		})
 	}
 }
 
-// change puts a live service config, and returns when clients have acknowledged it.
+// change puts a live service config and waits until clients have acknowledged it.
 func (w *world) change(config string) {
 	w.t.Helper()
 	settled := w.settled()
@@ -87,7 +87,7 @@ func (w *world) change(config string) {
 	kit.Eventually(w.t, soon, "the clients have the policy", settled)
 }
 
-// settled returns a condition that holds once clients were told something new and have acknowledged all.
+// settled returns a condition that holds once clients have received and acknowledged a new version.
 func (w *world) settled() func() bool {
 	w.t.Helper()
 	reached := w.reached()
@@ -97,7 +97,7 @@ func (w *world) settled() func() bool {
 	}
 }
 
-// reached returns a condition that holds once clients were told something new.
+// reached returns a condition that holds once clients have received a new version.
 func (w *world) reached() func() bool {
 	w.t.Helper()
 	var before string
@@ -111,7 +111,7 @@ func (w *world) reached() func() bool {
 	}
 }
 
-// acked returns the versions that clients have acknowledged, and reports whether they have acknowledged all that they were told.
+// acked returns the versions that clients have acknowledged, and reports whether they have acknowledged all responses.
 func (w *world) acked() (versions string, all bool) {
 	all = true
 	for _, c := range w.bridges[0].Status().Clients {
@@ -123,7 +123,7 @@ func (w *world) acked() (versions string, all bool) {
 	return versions, all
 }
 
-// noFailure fails the test if a call fails while events happen, and until so many calls were made. It returns who answered.
+// noFailure fails the test if a call fails during the events or the first atLeast calls. It returns the instances that answered.
 func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by map[string]int) {
 	w.t.Helper()
 	eventually(w.t, c, o, "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
@@ -152,13 +152,13 @@ func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by 
 	happened.Store(true)
 	<-done
 	if len(failed) > 0 {
-		w.t.Errorf("of %d calls fail: %v", made, failed)
+		w.t.Errorf("%d calls made, failures: %v", made, failed)
 	}
 	w.t.Logf("%d calls, the slowest took %v", made, time.Duration(slowest*1e6).Round(time.Millisecond))
 	return by
 }
 
-// A service config that is too large for clients leaves the last one in force, and endpoints still come and go.
+// If a service config is too large for clients, the last one stays in force, and endpoints still change.
 func TestServiceConfigTooLarge(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
@@ -179,8 +179,8 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	eventually(t, c, calls(20), "c known and b drained", only("a", "c"))
 }
 
-// As many lanes as labels may make are hundreds of clusters, for each of which grpc-go asks again before it reads what it
-// was told of the last.
+// The maximum number of lanes makes hundreds of clusters. grpc-go requests again for each before it
+// reads the response for the last.
 func TestManyLanes(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"label":"lane"}]`))
 	w.add("a")
@@ -192,6 +192,6 @@ func TestManyLanes(t *testing.T) {
 	_, err := etcd.Admin().Txn(kit.Bounded(t, soon)).Then(ops...).Commit()
 	kit.Must(t, err)
 	o := calls(5)
-	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // what hangs does so for ever, and grpc-go works for seconds
+	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // a hang lasts for ever, and grpc-go works for seconds
 	eventually(t, w.goClient(""), o, "the base", only("a"))
 }

@@ -36,7 +36,7 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 	}
 }
 
-// Follow gives what clients go by, and after Stop what was known last.
+// Follow returns the view that clients use, and after Stop the last one.
 func TestFollow(t *testing.T) {
 	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
@@ -63,7 +63,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// What is followed is known once its leader is, by the id that its endpoint has where two entries have one address.
+// A view is known once its leader is. It names the leader by its endpoint's id if two entries share an address.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Leader = []string{"/acme.Echo/Lead"}

@@ -30,17 +30,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// soon bounds what takes moments.
+// soon bounds changes that take moments.
 const soon = time.Minute
 
-// etcd is shared by the tests, each of which has a namespace of its own.
+// etcd is shared by the tests. Each has its own namespace.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) {
 	os.Exit(kit.OnEtcd(m, &etcd))
 }
 
-// A world is a namespace of etcd, with a service, an xDS server and what calls through that.
+// world is a namespace of etcd with a service, an xDS server and its clients.
 type world struct {
 	t         *testing.T
 	namespace string
@@ -94,7 +94,7 @@ func (w *world) bridge() *bridge {
 	return w.bridgeAt(kit.Listen(w.t), w.newRegistry(), w.desc)
 }
 
-// explain logs what the clients were told, if the test fails.
+// explain logs the responses to clients if the test fails.
 func (w *world) explain() {
 	if !w.t.Failed() {
 		return
@@ -133,7 +133,7 @@ type instance struct {
 	kill func() // leaves its entry in etcd
 }
 
-// add starts a server, and returns when etcd has it.
+// add starts a server and waits until it is in etcd.
 func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	w.t.Helper()
 	i := w.addAt(kit.Listen(w.t), name, append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)...)
@@ -141,7 +141,7 @@ func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	return i
 }
 
-// addServing adds an entry for a server that says which methods it serves.
+// addServing adds an entry for a server with a list of methods.
 func (w *world) addServing(name, methods string) {
 	w.t.Helper()
 	w.addEntry(name, fmt.Sprintf(`"grpc_methods":%q`, methods))
@@ -181,7 +181,7 @@ func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOpt
 	return i
 }
 
-// await returns when etcd has an instance.
+// await waits until an instance is in etcd.
 func (w *world) await(name string) {
 	w.t.Helper()
 	for set, err := range w.registry.Watch(kit.Bounded(w.t, soon), w.desc.Key) {
@@ -192,7 +192,7 @@ func (w *world) await(name string) {
 	w.t.Fatalf("%s is not registered", name)
 }
 
-// handle answers with the name of the instance, or as the method asks for.
+// handle answers with the name of the instance, or as the method demands.
 func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
@@ -211,7 +211,7 @@ func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 	return stream.SendMsg(wrapperspb.String(i.name))
 }
 
-// order is what a client is to call.
+// order is a client's command to make calls.
 type order struct {
 	Calls    int               `json:"calls"`
 	At       int               `json:"at"` // once
@@ -221,14 +221,14 @@ type order struct {
 	Wait     bool              `json:"wait"`    // wait for ready
 }
 
-// outcome is what became of calls.
+// outcome is the result of an order.
 type outcome struct {
-	By     map[string]int `json:"by"` // the instance that answered
+	By     map[string]int `json:"by"` // by the instance that answered
 	Errors map[string]int `json:"errors"`
-	Most   float64        `json:"most"` // the longest, in ms
+	Most   float64        `json:"most"` // the longest call, in ms
 }
 
-// caller is a client of some language.
+// caller is a client in some language.
 type caller interface{ call(order) outcome }
 
 // calls is an order of calls, one after another.
@@ -247,7 +247,7 @@ type language struct {
 	dial func(w *world, zone string) caller
 }
 
-// languages returns the languages whose clients are to be tried: XDS_CLIENTS, such as "go,js,python", or Go alone.
+// languages returns the languages of the clients under test: XDS_CLIENTS, such as "go,js,python", or Go alone.
 func languages(t *testing.T) (all []language) {
 	t.Helper()
 	for name := range strings.SplitSeq(cmp.Or(os.Getenv("XDS_CLIENTS"), "go"), ",") {
@@ -269,10 +269,10 @@ func languages(t *testing.T) (all []language) {
 type goCaller struct {
 	t      *testing.T
 	conn   *grpc.ClientConn
-	native bool // of the runtime
+	native bool // a client of the runtime
 }
 
-// bootstrap returns what a client in a zone is started with.
+// bootstrap returns the bootstrap config of a client in a zone.
 func (w *world) bootstrap(zone string) string {
 	w.t.Helper()
 	var servers []string
@@ -346,7 +346,7 @@ func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
 	return reply.GetValue(), time.Since(began), err
 }
 
-// eventually calls until the outcome of some calls is as wanted, which it returns.
+// eventually repeats an order until the outcome satisfies ok, and returns that outcome.
 func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) bool) outcome {
 	t.Helper()
 	var last outcome
@@ -356,11 +356,11 @@ func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) b
 			return last
 		}
 	}
-	t.Fatalf("not %s: %+v", what, last)
+	t.Fatalf("timeout waiting for %s: %+v", what, last)
 	return last
 }
 
-// only reports whether all calls were answered by some instances, each of which answered one.
+// only reports whether all calls were answered by these instances, each at least once.
 func only(names ...string) func(outcome) bool {
 	return func(o outcome) bool {
 		if len(o.Errors) > 0 || len(o.By) != len(names) {

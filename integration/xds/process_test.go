@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// processCaller is a client that is a process: it reads orders from its input, a line each, and writes outcomes.
+// processCaller is a client in a process of its own: it reads orders from its input, one a line, and writes outcomes.
 type processCaller struct {
 	t      *testing.T
 	orders io.Writer
@@ -46,7 +46,7 @@ func (w *world) process(zone string, command ...string) caller {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = c.wait()
 		if w.t.Failed() {
-			w.t.Logf("the client says: %s", c.errors)
+			w.t.Logf("the client's stderr: %s", c.errors)
 		}
 	})
 	return c

@@ -10,15 +10,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// The bridge is restarted while instances of other lanes come, so that the client is to have clusters that it does not know.
-// Calls of a strict lane and for the leader go to no other meanwhile, and none fails.
+// The bridge restarts while instances of other lanes join, so that clients must learn new clusters.
+// Calls of a strict lane and for the leader go nowhere else in that time, and none fails.
 func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	w.restart()
 	c, beta, led := w.goClient(""), calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	w.add("leader", runtime.WithVersion("v1"))
-	eventually(t, c, led, "the leader", only("leader")) // before another is a candidate
+	eventually(t, c, led, "the leader", only("leader")) // before there is another candidate
 	w.add("beta", runtime.WithVersion("v2"))
 	w.addServing("base", "acme.Echo/Lead,Say")
 	eventually(t, c, calls(20), "the base", only("leader", "base"))
@@ -42,11 +42,11 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 	restarted.Store(true)
 	calling.Wait()
 	if len(by) != 1 || by["leader"] == 0 {
-		t.Errorf("calls for the leader are answered by %v", by)
+		t.Errorf("calls for the leader reached %v", by)
 	}
 }
 
-// Nobody is in etcd when the bridge comes back, as after leases have expired. A client that comes back keeps what it knows.
+// Etcd has no endpoints when the bridge comes back, as after leases have expired. A client that reconnects keeps its state.
 func TestRestart_NobodyIsThere(t *testing.T) {
 	w := newWorld(t, "")
 	w.addServing("a", "acme.Echo/Say")
@@ -64,8 +64,8 @@ func TestRestart_NobodyIsThere(t *testing.T) {
 	}
 }
 
-// A bridge that is restarted while etcd is away tells new clients what its snapshots have. Those that come back keep what they
-// know, for these have no leader, and what they have may be out of date.
+// A bridge that restarts while etcd is down serves new clients from its snapshots. Clients that
+// reconnect keep their state: snapshots have no leader and may be stale.
 func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.set(policy(`"drain":["drained"]`))

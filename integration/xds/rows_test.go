@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestRows calls by each row of the table in docs/xds.md, with the clients of each language that is asked for.
+// TestRows makes calls for each row of the table in docs/xds.md, with clients of each language under test.
 func TestRows(t *testing.T) {
 	for _, language := range languages(t) {
 		for _, row := range []struct {
@@ -34,7 +34,7 @@ func TestRows(t *testing.T) {
 // dialer returns a client in a zone.
 type dialer func(zone string) caller
 
-// share fails the test unless instances have shares of calls, in percent, within so many points.
+// share fails the test unless the instances get these shares of the calls, in percent, with this tolerance in points.
 func (w *world) share(o outcome, want map[string]float64, within float64) {
 	w.t.Helper()
 	total := 0
@@ -56,7 +56,7 @@ func roundRobin(w *world, dial dialer) {
 	w.add("b")
 	c := dial("")
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
-	w.add("c", runtime.WithZoneTag("z")) // whatever its zone
+	w.add("c", runtime.WithZoneTag("z")) // in another zone than the client
 	eventually(w.t, c, calls(30), "all three", only("a", "b", "c"))
 	w.share(c.call(calls(300)), map[string]float64{"a": 33.3, "b": 33.3, "c": 33.3}, 2)
 }
@@ -93,7 +93,7 @@ func deadGroup(w *world, dial dialer) {
 	b.kill()
 	eventually(w.t, c, calls(1), "the kill seen", func(o outcome) bool { return o.By["a"] == 1 })
 	if o := c.call(calls(60)); o.By["a"] != 60 {
-		w.t.Errorf("its group is dead: %+v", o)
+		w.t.Errorf("its group is unreachable: %+v", o)
 	}
 	b.stop()
 	if o := c.call(calls(60)); o.By["a"] != 60 {
@@ -124,13 +124,13 @@ func zone(w *world, dial dialer) {
 	eventually(w.t, one, calls(20), "the other zone", only("b"))
 }
 
-// keys is how many affinity keys are tried.
+// keys is the number of affinity keys.
 const keys = 20
 
 const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
 
 func affinity(w *world, dial dialer) {
-	for range 4 { // whose id is their address
+	for range 4 { // the id is the address
 		lis := kit.Listen(w.t)
 		w.await(w.addAt(lis, lis.Addr().String()).name)
 	}
@@ -140,14 +140,14 @@ func affinity(w *world, dial dialer) {
 	tied := func(c caller, n int) string {
 		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
 		if !one(o) {
-			w.t.Fatalf("the calls of a key: %+v", o)
+			w.t.Fatalf("calls with one affinity key: %+v", o)
 		}
 		return slices.Collect(maps.Keys(o.By))[0]
 	}
 	eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
 	eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
 	if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
-		w.t.Log("this client crashes by rings, and goes round robin")
+		w.t.Log("this client crashes with rings, and uses round robin")
 		return
 	}
 	eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
@@ -158,11 +158,11 @@ func affinity(w *world, dial dialer) {
 		}
 	}
 	if same != keys {
-		w.t.Errorf("%d of %d keys are the same instance's by xDS as for the runtime's clients", same, keys)
+		w.t.Errorf("%d of %d keys have the same instance with xDS and with the runtime's clients", same, keys)
 	}
 }
 
-// An instance that answers no more has few of ten callers' calls; round robin would give it half of them.
+// An instance that stops answering gets few of ten callers' calls. Round robin would send it half of them.
 func leastRequest(w *world, dial dialer) {
 	w.add("a")
 	w.add("bad")
@@ -182,7 +182,7 @@ func pickFirst(w *world, dial dialer) {
 	by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
 	w.set(policy(`"childPolicy":[{"pick_first":{}}]`))
 	c := dial("")
-	if _, golang := c.(*goCaller); !golang { // which go round robin: they know no pick_first here
+	if _, golang := c.(*goCaller); !golang { // these use round robin: the xDS clients have no pick_first here
 		eventually(w.t, c, calls(40), "both", only("a", "b"))
 		return
 	}
@@ -239,7 +239,7 @@ func leader(w *world, dial dialer) {
 	c := dial("")
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
 	led := calls(10).to("/acme.Echo/Lead")
-	led.Wait = true // or calls fail while nobody leads
+	led.Wait = true // or calls fail while there is no leader
 	o := eventually(w.t, c, led, "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
 	if o.By["a"] > 0 {
 		a.stop()
@@ -273,7 +273,7 @@ func outliers(w *world, dial dialer) {
 	eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the one that fails left out", only("a", "b"))
 }
 
-// gRPC lets 1,024 calls at a time through a cluster that says nothing of it.
+// The default limit of a cluster in gRPC is 1,024 calls at a time.
 func manyAtATime(w *world, dial dialer) {
 	w.add("a")
 	c := dial("")

@@ -27,7 +27,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// generated are descriptions as the plugin has written them.
+// generated holds descriptions as the plugin writes them.
 var generated = []*runtime.ServiceDesc{
 	&authority.Host_EtcdServiceDesc, &authority.Port_EtcdServiceDesc, &authority.V4_EtcdServiceDesc,
 	&authority.V6_EtcdServiceDesc,
@@ -41,7 +41,7 @@ var generated = []*runtime.ServiceDesc{
 	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
 }
 
-// image returns an encoded set of the files of some services, with what they import.
+// image returns an encoded set of the files of some services, with their imports.
 func image(t *testing.T, services ...string) []byte {
 	t.Helper()
 	set := new(descriptorpb.FileDescriptorSet)
@@ -88,7 +88,7 @@ func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int))
 	return raw
 }
 
-// An image says what generated code says.
+// An image describes services as generated code does.
 func TestImage(t *testing.T) {
 	byName := func(a, b *runtime.ServiceDesc) int { return strings.Compare(a.Name, b.Name) }
 	packages := make(map[string][]*runtime.ServiceDesc)
@@ -110,10 +110,10 @@ func TestImage(t *testing.T) {
 		}
 		for i, desc := range want {
 			w := *desc
-			w.LeaseTTL = 0 // of servers alone
+			w.LeaseTTL = 0 // for servers only
 			w.Authority = cmp.Or(w.Authority, got[i].Authority)
 			w.ServiceConfig = cmp.Or(w.ServiceConfig, got[i].ServiceConfig)
-			if got[i].Layout == nil { // clients read all but two layouts, whatever is said
+			if got[i].Layout == nil { // by default clients read all but two layouts
 				w.Layout = nil
 			}
 			if !reflect.DeepEqual(*got[i], w) {
@@ -123,7 +123,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// Images may share files, as each has all that it imports.
+// Images may share files: each has all its imports.
 func TestImages_Shared(t *testing.T) {
 	var all []*runtime.ServiceDesc
 	for _, names := range [][]string{{"leader.Counter"}, {"leader.Counter", "lanes.Named"}} {

@@ -2,10 +2,10 @@
 // The floor is a raw list and watch that only decodes, or, where calls are measured, round robin over
 // a fixed list of addresses.
 //
-// Each peer is measured in a process of its own, so that its CPU time, allocations and goroutines are its own. The
-// processes are the test binary again; those of go-zero are cmd/gozero, which alone links it. One run of a scenario
-// measures every peer once, in random order, so that a busy machine is equally unkind to all. make bench repeats the
-// runs.
+// Each peer runs in a process of its own, so that its CPU time, allocations and goroutines are its
+// own. The processes are the test binary, or cmd/gozero, the only one that links go-zero. One run of a
+// scenario measures every peer once, in random order, so that the load of a busy machine affects all
+// alike. make bench repeats the runs.
 package bench
 
 import (
@@ -30,21 +30,21 @@ const (
 
 var finders = []string{peerFloor, peerOurs, peerEtcd, peerGoZero}
 
-// figures are what one run of a peer has measured, by units that benchstat knows.
+// figures holds the results of one run of a peer, by units that benchstat knows.
 type figures map[string]float64
 
-// scenario is one thing that is measured.
+// scenario is one measurement.
 type scenario struct {
 	name  string
-	param string // what sizes count
+	param string // the name of its size
 	sizes []int
 	peers []string
 	run   func(*run) (map[string]figures, error)
 }
 
-// measure runs the scenario once and returns what each peer has measured. The size, and whatever else makes a run
-// long, is divided by divisor: 1 is for figures, more is to see that the scenario works. Without the program of
-// go-zero that peer is left out.
+// measure runs the scenario once and returns the figures of each peer. It divides the size and the
+// duration by divisor: 1 for figures, more to test the scenario. Without the go-zero program it skips
+// that peer.
 func (s *scenario) measure(size, divisor int) (map[string]figures, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
@@ -67,19 +67,19 @@ func (s *scenario) measure(size, divisor int) (map[string]figures, error) {
 // run is one run of a scenario.
 type run struct {
 	divisor int
-	size    int // endpoints, connections or what else the scenario counts
+	size    int // number of endpoints, connections or other units of the scenario
 	peers   []string
-	dir     string  // exists as long as the run
-	etcd    *server // which the peers share
+	dir     string  // exists during the run
+	etcd    *server // shared by the peers
 }
 
-// part returns the part of n that this run does.
+// part returns the share of n for this run.
 func (r *run) part(n int) int { return max(2, n/r.divisor) }
 
-// lasting returns the part of d that this run takes.
+// lasting returns the share of d for this run.
 func (r *run) lasting(d time.Duration) time.Duration { return d / time.Duration(r.divisor) }
 
-// each measures the peers, so many at a time.
+// each measures the peers, atOnce at a time.
 func (r *run) each(atOnce int, measure func(peer string) (figures, error)) (map[string]figures, error) {
 	var (
 		g   errgroup.Group
@@ -102,8 +102,8 @@ func (r *run) each(atOnce int, measure func(peer string) (figures, error)) (map[
 	return all, g.Wait()
 }
 
-// inTurns starts all peers, each with a service of its own, and then calls measure for each in turns. It returns what
-// sum makes of the measurements of a peer.
+// inTurns starts all peers, each with a service of its own, and then calls measure for each in turns.
+// It returns sum's result for each peer.
 func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error), sum func([]T) figures) (map[string]figures, error) {
 	procs, measured := make([]*proc, len(r.peers)), make([][]T, len(r.peers))
 	for i, peer := range r.peers {

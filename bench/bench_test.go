@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestMain runs a measured process where the test binary was started to be one.
+// TestMain runs a measured process if the test binary was started as one.
 func TestMain(m *testing.M) {
 	child, err := Child(nil)
 	if err != nil {
@@ -47,7 +47,7 @@ func benchmark(b *testing.B, s *scenario) {
 }
 
 func report(b *testing.B, values figures) {
-	b.ReportMetric(0, "ns/op") // is not shown unless it was measured
+	b.ReportMetric(0, "ns/op") // hidden unless it was measured
 	for unit, value := range values {
 		b.ReportMetric(value, unit)
 	}
@@ -66,7 +66,7 @@ func TestScenarios(t *testing.T) {
 			}
 			for _, peer := range s.peers {
 				if len(measured[peer]) == 0 {
-					t.Errorf("%s has measured nothing", peer)
+					t.Errorf("%s has no figures", peer)
 				}
 			}
 		})

@@ -15,14 +15,14 @@ import (
 
 const (
 	callsServing  = 3                    // of the endpoints
-	callsPace     = 2 * time.Millisecond // from one change to the next
-	callsMeasured = 3 * time.Second      // after a third of that
+	callsPace     = 2 * time.Millisecond // between changes
+	callsMeasured = 3 * time.Second      // after a warm-up of a third
 	callsCallers  = 4
 )
 
-// calls measures the calls of a client without a pause while endpoints that it does not need come and go. A few
-// endpoints serve, in another process; at each other address nobody listens, and a connection is refused at once. The
-// floor knows those that serve.
+// calls measures a client that calls without a pause while other endpoints join and leave. A few
+// endpoints, in another process, serve. All other addresses refuse connections at once. The floor
+// knows only the serving ones.
 var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (map[string]figures, error) {
 	var backends []string
 	p, err := r.start(params{Role: "backends", Conns: callsServing}, &backends)
@@ -85,7 +85,7 @@ func childCalls(c *child) (figures, error) {
 	before, dialed := used(), dials.Load()
 	took, failed := callAll(conn, c.Conns, c.Lasts)
 	if len(took) == 0 {
-		return nil, errors.New("no call returned well")
+		return nil, errors.New("no call succeeded")
 	}
 	cost := before.since(len(took))
 	values := latencies(took)
@@ -96,8 +96,8 @@ func childCalls(c *child) (figures, error) {
 	return values, nil
 }
 
-// callAll has callers call for a while, without a pause. It returns how long the calls took that returned well, and how
-// many did not.
+// callAll makes callers call for a while without a pause. It returns the durations of the successful
+// calls and the number of failed ones.
 func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []time.Duration, failed int) {
 	var g sync.WaitGroup
 	var mu sync.Mutex
@@ -117,7 +117,7 @@ func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []ti
 				err := check(conn)
 				note(time.Since(began), err)
 				if err != nil {
-					time.Sleep(time.Millisecond) // lest it keeps go-zero's breaker open
+					time.Sleep(time.Millisecond) // keeps go-zero's breaker from staying open
 				}
 			}
 		})

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// change times single changes: from just before the write, by another process, until gRPC has handed the new state to
-// the load balancing policy, and in this project until that plans the calls by it. The changes of one service are far
-// enough apart that nobody gathers them.
+// change times single changes: from just before another process writes until gRPC has passed the new
+// state to the load balancing policy and, in this project, the policy uses it for calls. The changes
+// of a service are far enough apart that no peer batches them.
 var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *run) (map[string]figures, error) {
 	turns := r.part(140)
 	changers := make(map[string]*changer)
@@ -29,7 +29,7 @@ var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *
 	}, func(took []time.Duration) figures { return latencies(took[turns/7:]) }) // the first ones warm up
 }}
 
-// childChange tells when each change arrives.
+// childChange reports each arrival.
 func childChange(c *child) (figures, error) {
 	g, err := c.openProbed()
 	if err != nil {
@@ -50,11 +50,11 @@ func childChange(c *child) (figures, error) {
 	return nil, c.meet(told)
 }
 
-// sequence times changes that follow one another: each is written once the last has arrived, by a second etcd client of the process.
+// sequence times consecutive changes: a second etcd client of the process writes each once the last has arrived.
 var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		changes := r.part(10_000)
-		if peer == peerEtcd || peer == peerGoZero { // which hold back nothing, however many changes came before
+		if peer == peerEtcd || peer == peerGoZero { // these delay no change
 			changes = r.part(300)
 		}
 		return r.alone(params{Role: "sequence", Peer: peer, Key: serviceKey, Size: r.size, Changes: changes})

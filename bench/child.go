@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// GoZero is what a process needs of go-zero, by the addresses of etcd's members. The program cmd/gozero has it and no
-// other, for go-zero reads the load of the machine all the time in every process that links it.
+// GoZero is the interface to go-zero. Only the program cmd/gozero implements it: go-zero samples the
+// machine's load in every process that links it.
 type GoZero interface {
 	// Builder returns a builder of resolvers that find all endpoints. Its etcd client is connected.
 	Builder(etcd []string) (resolver.Builder, error)
@@ -31,7 +31,7 @@ type GoZero interface {
 // goZero is nil in processes that are not go-zero's.
 var goZero GoZero
 
-// roles are what a child can be. Each returns what it has measured.
+// roles maps names to the functions of a child, which return its figures.
 var roles = map[string]func(*child) (figures, error){
 	"change":   childChange,
 	"sequence": childSequence,
@@ -45,13 +45,13 @@ var roles = map[string]func(*child) (figures, error){
 	"rest":     childRest,
 }
 
-// child is a measured process, seen from inside.
+// child is a measured process, as seen from inside.
 type child struct {
 	params
 	in *bufio.Reader
 }
 
-// Child reports whether this process was started to be measured. If so, it has measured when Child returns.
+// Child reports whether this process is a measured one. If so, it has measured when Child returns.
 func Child(z GoZero) (bool, error) {
 	arg, ok := os.LookupEnv(childEnv)
 	if !ok {
@@ -63,7 +63,7 @@ func Child(z GoZero) (bool, error) {
 		return true, err
 	}
 	if c.Peer != peerGoZero {
-		// go-zero's has gRPC write every state as JSON, to throw it away. That is a cost of its users alone.
+		// go-zero's makes gRPC write every state as JSON, to discard it. Only its users bear that cost.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
 	values, err := roles[c.Role](c)
@@ -76,7 +76,7 @@ func Child(z GoZero) (bool, error) {
 // say writes v for the parent.
 func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
 
-// meet writes v for the parent, and waits until the parent has the child go on.
+// meet writes v for the parent and waits until the parent lets the child continue.
 func (c *child) meet(v any) error {
 	if err := say(v); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (c *child) meet(v any) error {
 	return err
 }
 
-// client makes an etcd client as the documents of etcd would, and connects it.
+// client makes an etcd client as etcd's documentation does, and connects it.
 func (c *child) client() (*clientv3.Client, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   c.Etcd,
@@ -102,7 +102,7 @@ func (c *child) client() (*clientv3.Client, error) {
 	return client, err
 }
 
-// within waits for what a channel tells, for a bounded time.
+// within waits for a value from a channel for a bounded time.
 func within(arrived <-chan time.Time) (time.Time, error) {
 	select {
 	case at := <-arrived:
@@ -112,7 +112,7 @@ func within(arrived <-chan time.Time) (time.Time, error) {
 	}
 }
 
-// usage is what a process has used so far.
+// usage is the consumption of a process so far.
 type usage struct {
 	cpu       time.Duration // user and system
 	allocated uint64        // bytes, ever
@@ -131,7 +131,7 @@ func used() usage {
 	}
 }
 
-// since returns what was used after before, for one of n operations.
+// since returns the usage after before, for one of n operations.
 func (before usage) since(n int) figures {
 	after := used()
 	return figures{
@@ -142,10 +142,10 @@ func (before usage) since(n int) figures {
 	}
 }
 
-// live returns how much the heap holds, in bytes.
+// live returns the size of the live heap in bytes.
 func live() float64 {
 	runtime.GC()
-	runtime.GC() // what the first one's finalizers freed
+	runtime.GC() // frees objects that finalizers released in the first cycle
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc)

@@ -16,7 +16,7 @@ import (
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// dial connects to the child's service, with everything that the peer's users get. The floor goes to the backends.
+// dial connects to the child's service with all defaults of the peer's users. The floor connects to the backends.
 func (c *child) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	switch c.Peer {
 	case peerFloor:
@@ -42,12 +42,12 @@ func (c *child) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// configOf has a connection pick by a policy.
+// configOf sets the load balancing policy of a connection.
 func configOf(policy string) grpc.DialOption {
 	return grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"` + policy + `":{}}]}`)
 }
 
-// fixedConn goes to a fixed list of addresses.
+// fixedConn connects to a fixed list of addresses.
 func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	m := manual.NewBuilderWithScheme("fixed")
 	var state resolver.State
@@ -58,13 +58,13 @@ func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) (*grpc.Cl
 	return grpc.NewClient("fixed:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...)
 }
 
-// check makes a call, whose messages are small.
+// check makes a call with small messages.
 func check(conn *grpc.ClientConn) error {
 	return conn.Invoke(context.Background(), grpc_health_v1.Health_Check_FullMethodName,
 		&grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})
 }
 
-// serving answers calls after a while, and counts them.
+// serving answers calls after a delay, and counts them.
 type serving struct {
 	grpc_health_v1.UnimplementedHealthServer
 	takes time.Duration
@@ -77,7 +77,7 @@ func (s *serving) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*g
 	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
 }
 
-// serve starts n servers, which run until the process ends, and returns them and their addresses.
+// serve starts n servers, which run until the process ends, and returns them with their addresses.
 func serve(n int, takes time.Duration) (servers []*serving, addrs []string, err error) {
 	for range n {
 		lis, err := net.Listen("tcp4", "127.0.0.1:0")

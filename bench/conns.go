@@ -11,13 +11,13 @@ const (
 	connsEndpoints = 1000
 	restEndpoints  = 100         // of each key
 	restMeasured   = time.Minute // of rest
-	// restCalming is how long a process is left alone before it counts as at rest: this project probes each of its
-	// ranges soon after the start, and then more rarely.
+	// restCalming is the wait before a process counts as at rest: this project probes each range soon
+	// after the start, and then more rarely.
 	restCalming = 65 * time.Second
 )
 
-// conns counts what several connections of a process to one key ask of etcd, and what each holds beyond gRPC's own. The
-// memory of a connection is that of those after the first.
+// conns counts the requests of several connections to one key, and the memory of each beyond gRPC's
+// own. The memory is the average over all connections but the first.
 var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		lists, watches := r.etcd.lists.Load(), r.etcd.watches.Load()
@@ -56,8 +56,8 @@ func childConns(c *child) (figures, error) {
 	return values, nil
 }
 
-// rest measures a connection to each of several keys, on one etcd client, while nothing changes. Messages are all that
-// etcd receives. The peers rest at the same time, each with an etcd of its own.
+// rest measures a connection to each of several keys, on one etcd client, while nothing changes.
+// Messages counts all that etcd receives. The peers rest at the same time, each with its own etcd.
 var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(len(r.peers), func(peer string) (figures, error) {
 		etcd, err := startEtcd(filepath.Join(r.dir, peer))
@@ -93,7 +93,7 @@ var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[stri
 	})
 }}
 
-// childRest tells what it has used whenever it is asked.
+// childRest reports its usage at each request.
 func childRest(c *child) (figures, error) {
 	open, err := c.open()
 	if err != nil {

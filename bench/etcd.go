@@ -18,26 +18,26 @@ import (
 )
 
 const (
-	// serviceKey is what most scenarios use.
+	// serviceKey is the key of most scenarios.
 	serviceKey = "bench/service"
-	// txnSize is how many changes are made at once where only their number matters. etcd takes 128 at most.
+	// txnSize is the size of bulk changes. etcd accepts 128 at most.
 	txnSize = 100
-	// writers is how many changes are under way at a time when they are as fast as etcd takes them.
+	// writers is the number of concurrent changes at full speed.
 	writers = 32
 )
 
-// style is how a peer keeps an endpoint.
+// style is a peer's format of an endpoint.
 type style func(i int) (key, value string)
 
-// styleOf returns the peer's for the service at key, at whose addresses nobody listens.
+// styleOf returns the peer's style for a service with unused addresses.
 func styleOf(peer, service string) style {
 	return styleAt(peer, service, func(i int) string {
 		return fmt.Sprintf("10.%d.%d.%d:9000", i>>16&255, i>>8&255, i&255)
 	})
 }
 
-// styleAt returns the peer's for the service at key: go-zero's own, and for all others that of etcd's naming package,
-// which is this project's by default.
+// styleAt returns the peer's style for the service at key: go-zero's own or, for all others, the
+// format of etcd's naming package, which is this project's default.
 func styleAt(peer, service string, addr func(i int) string) style {
 	return func(i int) (key, value string) {
 		if peer == peerGoZero {
@@ -47,7 +47,7 @@ func styleAt(peer, service string, addr func(i int) string) style {
 	}
 }
 
-// server is an etcd of one member that does not wait for a disk.
+// server is an etcd of one member without fsync.
 type server struct {
 	etcd   *embed.Etcd
 	client *clientv3.Client
@@ -86,13 +86,13 @@ func (s *server) close() {
 	s.etcd.Close()
 }
 
-// clear removes everything that a run has left.
+// clear deletes the keys of a run.
 func (s *server) clear() error {
 	_, err := s.client.Delete(s.client.Ctx(), "\x00", clientv3.WithFromKey())
 	return err
 }
 
-// putAll puts the endpoints from the index from up to to.
+// putAll puts the endpoints with indexes in [from, to).
 func (s *server) putAll(style style, from, to int) error {
 	for from < to {
 		var ops []clientv3.Op
@@ -107,8 +107,8 @@ func (s *server) putAll(style style, from, to int) error {
 	return nil
 }
 
-// rollout replaces endpoints, from index 0, one by one: a new one comes, with an index from size on, then an old one
-// goes. pace is the time from one change to the next; 0 is as fast as etcd goes.
+// rollout replaces endpoints one by one, from index 0: it adds a new one, with an index from size on,
+// and then deletes an old one. pace is the time between changes; 0 means as fast as etcd accepts.
 func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
 	began := time.Now()
 	g, ctx := errgroup.WithContext(s.client.Ctx())
@@ -136,7 +136,7 @@ func (s *server) rollout(style style, size, replaced int, pace time.Duration) er
 	return g.Wait()
 }
 
-// changer adds an endpoint to a service of size endpoints and removes it, in turns.
+// changer alternately adds an endpoint to a service of size endpoints and removes it.
 type changer struct {
 	client *clientv3.Client
 	style  style
@@ -155,7 +155,7 @@ func (c *changer) change() (err error) {
 	return err
 }
 
-// received counts what an etcd receives: all messages, and the lists and watches of services.
+// received counts the messages that an etcd receives, and the lists and watches of services.
 type received struct{ messages, lists, watches atomic.Int64 }
 
 func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
@@ -166,7 +166,7 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 	r.messages.Add(1)
 	switch m := in.Payload.(type) {
 	case *etcdserverpb.RangeRequest:
-		// A page that follows another begins just behind a key.
+		// A further page of a list begins just after a key.
 		if bytes.HasPrefix(m.Key, []byte(serviceKey)) && !bytes.HasSuffix(m.Key, []byte{0}) {
 			r.lists.Add(1)
 		}

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// openProbed has the child's peer follow the service with one connection through gRPC. The floor has no gRPC.
+// openProbed follows the service with one gRPC connection of the child's peer. The floor has no gRPC.
 func (c *child) openProbed() (*group, error) {
 	g := &group{}
 	if c.Peer == peerFloor {
@@ -21,7 +21,7 @@ func (c *child) openProbed() (*group, error) {
 		}
 		return g, open(g, c.Key, 1, c.Size)
 	}
-	installProbe(c.Key, g.add()) // before any connection is made: gRPC's register of policies takes no lock
+	installProbe(c.Key, g.add()) // before any connection: gRPC's policy registry takes no lock
 	conn, err := c.dial()
 	if err != nil {
 		return nil, err
@@ -31,8 +31,8 @@ func (c *child) openProbed() (*group, error) {
 	return g, err
 }
 
-// installProbe has a probe take the place of the policy of connections to a service. What a resolver found has gone
-// through gRPC when it arrives there, and through this project's policy.
+// installProbe replaces the policy of connections to a service by a probe, which a resolver's state
+// reaches through gRPC and, in this project, through its policy.
 func installProbe(service string, s *stub) {
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
 		if policy := balancer.Get(name); policy != nil {
@@ -43,7 +43,7 @@ func installProbe(service string, s *stub) {
 	balancer.Register(plannedBuilder{probeBuilder{ours, service, s}, ours.(balancer.ConfigParser)})
 }
 
-// probeBuilder replaces the policy of its name, which still serves other targets: the etcd client uses round_robin, too.
+// probeBuilder replaces the policy of its name, which still serves other targets: the etcd client also uses round_robin.
 type probeBuilder struct {
 	balancer.Builder
 	service string
@@ -78,7 +78,7 @@ func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (*probing) ExitIdle()                                                  {}
 func (*probing) Close()                                                     {}
 
-// plannedBuilder builds this project's policy over connections that are none.
+// plannedBuilder builds this project's policy over fake connections.
 type plannedBuilder struct {
 	probeBuilder
 	balancer.ConfigParser
@@ -91,14 +91,14 @@ func (b plannedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions
 	return planned{b.Builder.Build(connections{cc}, opts), b.stub}
 }
 
-// planned is this project's policy. A change has arrived once it plans the calls by it: connections to what has left
-// may stay for a while.
+// planned is this project's policy. A change has arrived once the policy uses it for calls:
+// connections to removed endpoints may stay for a while.
 type planned struct {
 	balancer.Balancer
 	stub *stub
 }
 
-// sizeOf finds the number of endpoints in the attribute by which this project's resolver hands them over.
+// sizeOf reads the number of endpoints from the attribute of this project's resolver.
 var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
 
 func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {

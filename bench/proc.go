@@ -10,29 +10,29 @@ import (
 )
 
 const (
-	// childEnv holds the params of a measured process.
+	// childEnv names the variable with the params of a measured process.
 	childEnv = "BENCH_CHILD"
-	// goZeroEnv names the program of go-zero's processes.
+	// goZeroEnv names the variable with the path of the go-zero program.
 	goZeroEnv = "BENCH_GOZERO"
-	// patience bounds how long a measured process may say nothing.
+	// patience bounds the silence of a measured process.
 	patience = time.Minute
 )
 
-// params tell a child what to do.
+// params configures a child.
 type params struct {
 	Role     string // one of roles
 	Peer     string
 	Etcd     []string      // addresses of etcd
 	Key      string        // of the service
-	Size     int           // endpoints at first
-	Conns    int           // connections, callers on one, or servers
-	Changes  int           // how many are made
+	Size     int           // endpoints at the start
+	Conns    int           // number of connections, of callers on one, or of servers
+	Changes  int           // number of changes
 	Lasts    time.Duration // how long to measure
 	Backends []string      // addresses of servers
 }
 
-// proc is a measured process, seen from outside. The two speak by lines: JSON from the child, empty ones from the
-// parent.
+// proc is a measured process, as seen from outside. The child sends lines of JSON, the parent sends
+// empty lines.
 type proc struct {
 	params
 	cmd *exec.Cmd
@@ -40,7 +40,7 @@ type proc struct {
 	out *json.Decoder
 }
 
-// start starts a child, and reads the first that it says into v.
+// start starts a child and reads its first value into v.
 func (r *run) start(p params, v any) (*proc, error) {
 	program, err := os.Executable()
 	if p.Peer == peerGoZero {
@@ -74,7 +74,7 @@ func (r *run) start(p params, v any) (*proc, error) {
 	return child, nil
 }
 
-// ready starts a child on a service of p.Size endpoints, and waits until it knows them.
+// ready starts a child on a service of p.Size endpoints and waits until it knows them.
 func (r *run) ready(p params) (*proc, error) {
 	if err := r.etcd.putAll(styleOf(p.Peer, p.Key), 0, p.Size); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (r *run) ready(p params) (*proc, error) {
 	return r.start(p, new(any))
 }
 
-// alone runs a child to its end on a service that has etcd for itself, and returns what it has measured.
+// alone runs a child to its end on a service that has etcd for itself, and returns its figures.
 func (r *run) alone(p params) (figures, error) {
 	if err := r.etcd.clear(); err != nil {
 		return nil, err
@@ -96,17 +96,17 @@ func (r *run) alone(p params) (figures, error) {
 	return child.ask()
 }
 
-// hear reads what the child says next into v. A child that says nothing for long is killed.
+// hear reads the child's next value into v. It kills a child that is silent for too long.
 func (p *proc) hear(v any) error {
-	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // it has ended if it cannot be killed
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // Kill fails if the process has ended
 	defer late.Stop()
 	if err := p.out.Decode(v); err != nil {
-		return fmt.Errorf("the process %s of %s ended, or said nothing for %v: %w", p.Role, p.Peer, patience, err)
+		return fmt.Errorf("the process %s of %s ended, or was silent for %v: %w", p.Role, p.Peer, patience, err)
 	}
 	return nil
 }
 
-// ask has the child go on, and returns what it measures.
+// ask lets the child continue and returns its figures.
 func (p *proc) ask() (values figures, err error) {
 	if _, err := fmt.Fprintln(p.in); err != nil {
 		return nil, err
@@ -117,6 +117,6 @@ func (p *proc) ask() (values figures, err error) {
 
 // end kills the child if it still runs.
 func (p *proc) end() {
-	_ = p.cmd.Process.Kill() // it has ended if it cannot be killed
-	_ = p.cmd.Wait()         // says that it was killed
+	_ = p.cmd.Process.Kill() // Kill fails if the process has ended
+	_ = p.cmd.Wait()         // the error reports the kill
 }

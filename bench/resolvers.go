@@ -13,12 +13,12 @@ import (
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// newRegistry is this project's registry, silent as the peers are.
+// newRegistry returns this project's registry, without logs, as the peers are.
 func newRegistry(client *clientv3.Client) *etcdrpc.Registry {
 	return etcdrpc.NewRegistry(client, etcdrpc.WithLogger(slog.New(slog.DiscardHandler)))
 }
 
-// builderOf returns how a peer makes gRPC's resolvers. The floor is not among them.
+// builderOf returns a peer's resolver builder. The floor has none.
 func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 	switch peer {
 	case peerOurs:
@@ -29,11 +29,11 @@ func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 	return etcdnaming.NewBuilder(client)
 }
 
-// opener has n more connections of a peer follow a service, and waits until all of the group know size endpoints.
+// opener makes n more connections of a peer follow a service, and waits until the whole group knows size endpoints.
 type opener func(g *group, service string, n, size int) error
 
-// open connects to etcd, and returns the peer's opener. For the floor it is one watch, however many connections are
-// asked for.
+// open connects to etcd and returns the peer's opener. The floor opens one watch for any number of
+// connections.
 func (c *child) open() (opener, error) {
 	client, err := c.client()
 	if err != nil {
@@ -74,7 +74,7 @@ type nakedEndpoint struct {
 	Metadata any
 }
 
-// follow has the floor follow a service.
+// follow starts the floor on a service.
 func follow(g *group, client *clientv3.Client, service string) error {
 	ctx, s := client.Ctx(), g.add()
 	resp, err := client.Get(ctx, service+"/", clientv3.WithPrefix())

@@ -2,12 +2,12 @@ package bench
 
 import "runtime"
 
-// marks is how many endpoints are added at once at the end of a rollout, so that their number tells that a connection
-// has heard everything.
+// marks is the number of endpoints added at once at the end of a rollout: their number shows that a
+// connection has received everything.
 const marks = 100
 
-// rollout replaces each endpoint by a new one, as fast as etcd goes. The figures are those of the process from the
-// first change until it knows the last one.
+// rollout replaces each endpoint by a new one, as fast as etcd accepts. The figures cover the process
+// from the first change until it knows the last one.
 var rollout = &scenario{"Rollout", "endpoints", []int{3000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		if err := r.etcd.clear(); err != nil {
@@ -53,8 +53,8 @@ func childRollout(c *child) (figures, error) {
 	return figures{"cpu-ns/op": all["cpu-ns/op"], "alloc-B/op": all["alloc-B/op"]}, nil
 }
 
-// cold times from the start of the resolver to its first state, on an etcd client that is connected. Kept is what the
-// heap holds afterwards; the floor keeps decoded values and nothing for gRPC.
+// cold times from the start of the resolver to its first state, on a connected etcd client. Kept is
+// the heap afterwards; the floor keeps decoded values and nothing for gRPC.
 var cold = &scenario{"Cold", "endpoints", []int{10_000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		return r.alone(params{Role: "cold", Peer: peer, Key: serviceKey, Size: r.size})

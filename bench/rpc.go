@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	turnCalls = 100            // that are measured
-	turnWarm  = turnCalls / 10 // that come before, lest a turn pay for the pause before it
+	turnCalls = 100            // measured calls
+	turnWarm  = turnCalls / 10 // calls before them, so that no turn pays for the pause
 )
 
-// rpc compares calls to servers in the process of the caller. The peers take turns of some hundred calls.
+// rpc compares calls to servers in the caller's process. The peers take turns of some hundred calls.
 var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[string]figures, error) {
 	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), (*proc).ask, medians)
 }}
@@ -29,7 +29,7 @@ func medians(all []figures) figures {
 	return values
 }
 
-// childRPC makes the calls of a turn whenever it is asked, and tells what one took.
+// childRPC makes the calls of a turn at each request and reports the time of one.
 func childRPC(c *child) (figures, error) {
 	client, err := c.client()
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// policyOf is by which policy each peer picks. All but the floor's look at how long calls take.
+// policyOf maps peers to their load balancing policies. All but the floor's measure the duration of calls.
 var policyOf = map[string]string{peerFloor: "round_robin", peerOurs: "etcd_peak_ewma", peerGoZero: "p2c_ewma"}
 
 const (
@@ -16,7 +16,7 @@ const (
 	slowMeasured = time.Second
 )
 
-// slow compares how policies bear one server that is ten times slower than the others.
+// slow compares how policies handle one server that is ten times slower than the others.
 var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs, peerGoZero}, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (values figures, err error) {
 		p, err := r.start(params{Role: "slow", Peer: peer, Size: r.size, Conns: r.part(slowCallers), Lasts: r.lasting(slowMeasured)}, &values)

@@ -9,16 +9,16 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// group is some connections to one key and how many endpoints each was told last.
+// group is a set of connections to one key, with the number of endpoints that each received last.
 type group struct {
 	mu      sync.Mutex
 	conns   []*stub
 	want    int
-	arrived chan time.Time // told when all conns have as many endpoints as wanted
+	arrived chan time.Time // receives the time when all conns have the expected number
 }
 
-// stub stands in for gRPC: it takes what a resolver tells, keeps the last of it as gRPC does, and costs next to
-// nothing.
+// stub stands in for gRPC: it receives a resolver's state, keeps the last one as gRPC does, and costs
+// almost nothing.
 type stub struct {
 	resolver.ClientConn
 	group *group
@@ -37,7 +37,7 @@ func (*stub) ParseServiceConfig(string) *serviceconfig.ParseResult {
 	return &serviceconfig.ParseResult{}
 }
 
-// tell notes that a connection was told of so many endpoints.
+// tell records the number of endpoints that a connection received.
 func (g *group) tell(s *stub, state resolver.State, size int) {
 	now := time.Now()
 	g.mu.Lock()
@@ -47,7 +47,7 @@ func (g *group) tell(s *stub, state resolver.State, size int) {
 	g.check(now)
 }
 
-// check tells if all connections have as many endpoints as wanted.
+// check signals arrived if all connections have the expected number of endpoints.
 func (g *group) check(now time.Time) {
 	if g.arrived != nil && !slices.ContainsFunc(g.conns, func(s *stub) bool { return s.size != g.want }) {
 		g.arrived <- now
@@ -55,7 +55,7 @@ func (g *group) check(now time.Time) {
 	}
 }
 
-// expect returns a channel that tells when all connections have size endpoints.
+// expect returns a channel that signals when all connections have size endpoints.
 func (g *group) expect(size int) <-chan time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,7 +65,7 @@ func (g *group) expect(size int) <-chan time.Time {
 	return arrived
 }
 
-// add makes a connection that has not been told anything yet.
+// add makes a connection without a state.
 func (g *group) add() *stub {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package dubbo tests that our clients find dubbo-go's servers, by its application-level discovery. Our servers do not write
-// what it registers.
+// Package dubbo tests that our clients find dubbo-go's servers through its application-level
+// discovery. Our servers do not write that format.
 package dubbo
 
 import (
@@ -45,13 +45,13 @@ import (
 
 func TestMain(m *testing.M) {
 	logger.SetLogger(zap.NewNop().Sugar())
-	log.SetOutput(io.Discard) // where its etcd client logs
+	log.SetOutput(io.Discard) // the output of its etcd client
 	world.Main(m, map[string]func([]string){
 		"server": func(args []string) { run(args[0], args[1], &world.Greeter{Name: args[2]}) },
 	})
 }
 
-// run is the main function of an application of dubbo-go's.
+// run is the main function of a dubbo-go application.
 func run(etcdAddr, addr string, impl basic.GreeterServer) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
@@ -77,7 +77,7 @@ func run(etcdAddr, addr string, impl basic.GreeterServer) {
 	}
 }
 
-// greeterInfo is the greeter as dubbo-go's generator describes a service to servers.
+// greeterInfo describes the greeter to servers, as dubbo-go's generator does.
 var greeterInfo = &server.ServiceInfo{
 	InterfaceName: "basic.Greeter",
 	ServiceType:   (*basic.GreeterServer)(nil),
@@ -96,8 +96,8 @@ var greeterInfo = &server.ServiceInfo{
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 
-// process starts a server in a process of its own, and returns when it is in etcd. SIGTERM stops it,
-// but does not take it out of etcd in time: somebody has to do that before.
+// process starts a server in a process of its own and waits until it is in etcd. SIGTERM stops the
+// server but deletes its entry too late: callers of stop call leave first.
 func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 	addr := world.FreeAddr()
 	p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
@@ -110,8 +110,8 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 	return func() { w.Remove(key) }, p.Terminate
 }
 
-// The servers of a fleet of dubbo-go's, which have our callers by then, move under load. dubbo-go's own callers do not find
-// our servers, so that they are the first to go.
+// dubbo-go's servers, already with our callers, move under load. dubbo-go's own callers do not find
+// our servers: callers move first.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

@@ -1,4 +1,4 @@
-// Package goframe tests that GoFrame's servers and callers go on working beside ours.
+// Package goframe tests that GoFrame's servers and callers work together with ours.
 package goframe
 
 import (
@@ -34,7 +34,7 @@ func register(t *testing.T, w *world.World, version string, metadata gsvc.Metada
 	}
 }
 
-// list lists with GoFrame's reader: a line for all servers of a version.
+// list lists with GoFrame's reader: one line for all servers of a version.
 func list(w *world.World, service string) (all []string, err error) {
 	services, err := theirs(w).Search(w.Context(), gsvc.SearchInput{Name: service})
 	for _, s := range services {
@@ -45,7 +45,7 @@ func list(w *world.World, service string) (all []string, err error) {
 	return all, err
 }
 
-// Their reader has one service for all servers of a version, with the metadata of the one whose key is the first.
+// Their reader has one service for all servers of a version, with the metadata of the first key.
 func TestEachReadsTheOther(t *testing.T) {
 	w := world.New(t)
 	const a, b, c = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
@@ -79,8 +79,8 @@ func TestSecondLayoutBeside(t *testing.T) {
 	})
 }
 
-// Their resolver panics in a goroutine of its own, so that nobody can recover from it: a caller ends over a layout that its reader
-// does not bear.
+// Their resolver panics in its own goroutine, where no caller can recover: a layout that its reader
+// cannot parse ends the process.
 func TestOldCallerLivesOrDies(t *testing.T) {
 	for name, second := range map[string]runtime.Layout{"lives": runtime.LeaseSuffix, "dies": runtime.GoZero} {
 		t.Run(name, func(t *testing.T) {

@@ -17,12 +17,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// failing fails as its caller asks.
+// failing fails as its caller requests.
 type failing struct {
 	basic.UnimplementedGreeterServer
 }
 
-// failures are what a caller can ask for.
+// failures maps requests to errors.
 var failures = map[string]func() error{
 	"a code of GoFrame's":    func() error { return gerror.NewCode(gcode.CodeNotFound, "no such user") },
 	"a code of one's own":    func() error { return gerror.NewCode(gcode.New(1001, "", nil), "out of stock") },
@@ -36,7 +36,7 @@ func (failing) SayHello(_ context.Context, request *basic.HelloRequest) (*basic.
 	return nil, failures[request.GetName()]()
 }
 
-// answers returns what a caller sees of each failure.
+// answers returns a caller's view of each failure.
 func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 	seen := make(map[string]string, len(failures))
 	for name := range failures {
@@ -46,15 +46,15 @@ func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 	return seen
 }
 
-// What GoFrame's server and client do with errors and panics stays as it was: GoFrame goes on making the gRPC server, and
-// our connection has the interceptors of GoFrame's.
+// Errors and panics keep GoFrame's behaviour: GoFrame still makes the gRPC server, and our connection
+// has GoFrame's interceptors.
 func TestKeeps(t *testing.T) {
 	w := world.New(t)
 	process, _ := w.StartServer(user.Key, "failing server", w.EtcdAddr())
 	theirs, ours := dialTheirs(t, w), newConn(w)
 	want := answers(w, theirs)
 	if want["a panic"] != "status Unknown, gcode 2, panic recovered: a bug" {
-		t.Errorf("GoFrame says %q of a panic, and used to say otherwise", want["a panic"])
+		t.Errorf("GoFrame returns %q for a panic, which has changed", want["a panic"])
 	}
 	compare := func(step string, conn grpc.ClientConnInterface) {
 		t.Helper()

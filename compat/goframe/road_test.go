@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// run is the main function of a server of GoFrame's.
+// run is the main function of a GoFrame server.
 func run(etcdAddrs string, impl basic.GreeterServer) {
 	grpcx.Resolver.Register(etcd.New(etcdAddrs))
 	c := grpcx.Server.NewConfig()
@@ -34,15 +34,15 @@ func run(etcdAddrs string, impl basic.GreeterServer) {
 	s.Run()
 }
 
-// newServer returns a server of ours, in the lines of docs/migration.md.
+// newServer returns one of our servers, in the lines of docs/migration.md.
 func newServer(registry *runtime.Registry) *runtime.Server {
-	c := grpcx.Server.NewConfig() // what config.yaml says of logs, as before
+	c := grpcx.Server.NewConfig() // reads the log settings of config.yaml, as before
 	server := registry.NewServer(grpcx.Server.New(c).Server)
 	c.LogStdout = false
 	return server
 }
 
-// newConn returns a connection of ours, in the lines of docs/migration.md.
+// newConn returns one of our connections, in the lines of docs/migration.md.
 func newConn(w *world.World) *grpc.ClientConn {
 	return w.Conn(user,
 		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
@@ -50,7 +50,7 @@ func newConn(w *world.World) *grpc.ClientConn {
 	)
 }
 
-// call is the main function of a caller of GoFrame's. It calls as long as it lives, and tells of each server once.
+// call is the main function of a GoFrame caller. It calls until it is killed, and prints each server once.
 func call(etcdAddrs string) {
 	g.Log().SetStdoutPrint(true)
 	grpcx.Resolver.Register(etcd.New(etcdAddrs))
@@ -74,7 +74,7 @@ func dialTheirs(t *testing.T, w *world.World) *grpc.ClientConn {
 	return conn
 }
 
-// A fleet of GoFrame's moves under load. Each server is ended by the signal that ends GoFrame's.
+// A GoFrame fleet moves under load. GoFrame's own signal stops each server.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

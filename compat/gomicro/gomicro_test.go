@@ -1,4 +1,4 @@
-// Package gomicro tests that go-micro's servers and callers go on working beside ours.
+// Package gomicro tests that go-micro's servers and callers work together with ours.
 package gomicro
 
 import (

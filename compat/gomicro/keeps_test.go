@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// failures are what a caller can ask for.
+// failures maps requests to errors.
 var failures = map[string]func() error{
 	"an error of go-micro's":            func() error { return merrors.NotFound("user", "no user %d", 7) },
 	"one with a code that is no status": func() error { return merrors.New("user", "out of stock", 422) },
@@ -41,8 +41,8 @@ func (g greeter) SayHello(ctx context.Context, request *basic.HelloRequest) (*ba
 	return reply, g.micro.SayHello(ctx, request, reply)
 }
 
-// newServer returns a server of ours that does what go-micro's did and answers go-micro's callers, too, in the lines of
-// docs/migration.md.
+// newServer returns one of our servers that keeps go-micro's behaviour and also answers go-micro's
+// callers, in the lines of docs/migration.md.
 func newServer(registry *runtime.Registry, impl basic.GreeterServer) *runtime.Server {
 	server := registry.NewServer(grpc.NewServer(grpc.ChainUnaryInterceptor(asMicro)))
 	old := basic.Greeter_ServiceDesc
@@ -51,7 +51,7 @@ func newServer(registry *runtime.Registry, impl basic.GreeterServer) *runtime.Se
 	return server
 }
 
-// asMicro does with errors and panics what go-micro's server did. docs/migration.md sends readers here.
+// asMicro handles errors and panics as go-micro's server does. docs/migration.md sends readers here.
 func asMicro(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -61,7 +61,7 @@ func asMicro(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc
 			err = status.Error(cmp.Or(microCodes[e.Code], codes.Unknown), e.Error())
 		}
 		if s := status.Convert(err); len(s.Details()) > 0 {
-			err = status.Error(s.Code(), s.Message()) // over details, go-micro's callers panic
+			err = status.Error(s.Code(), s.Message()) // details make go-micro's callers panic
 		}
 	}()
 	return handler(ctx, req)
@@ -73,7 +73,7 @@ var microCodes = map[int32]codes.Code{
 	501: codes.Unimplemented, 503: codes.Unavailable,
 }
 
-// microErrors gives a caller of ours go-micro's errors. docs/migration.md sends readers here.
+// microErrors converts errors to go-micro's for our callers. docs/migration.md sends readers here.
 func microErrors(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
@@ -84,7 +84,7 @@ func microErrors(
 	return err
 }
 
-// sayHello returns a function that calls by a connection of ours.
+// sayHello returns a function that calls over one of our connections.
 func sayHello(conn grpc.ClientConnInterface) func(ctx context.Context, name string) (string, error) {
 	return func(ctx context.Context, name string) (string, error) {
 		reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{Name: name})
@@ -92,7 +92,7 @@ func sayHello(conn grpc.ClientConnInterface) func(ctx context.Context, name stri
 	}
 }
 
-// answers returns what a caller sees of each failure.
+// answers returns a caller's view of each failure.
 func answers(w *world.World, sayHello func(ctx context.Context, name string) (string, error)) map[string]string {
 	seen := make(map[string]string, len(failures))
 	for name := range failures {
@@ -102,13 +102,13 @@ func answers(w *world.World, sayHello func(ctx context.Context, name string) (st
 	return seen
 }
 
-// What go-micro's server did with errors and panics stays as it was, for callers of either kind.
+// Errors and panics keep go-micro's behaviour, for callers of both kinds.
 func TestKeeps(t *testing.T) {
 	w := world.New(t)
 	_, key := w.StartServer(user.Key, "server", w.EtcdAddr(), "theirs")
 	old := newCaller(theirs(w)).sayHello
 	want := map[string]map[string]string{"go-micro's": answers(w, old)}
-	w.Watched(user.Key + "/") // until then a caller of go-micro's learns of no change for a minute
+	w.Watched(user.Key + "/") // before that a go-micro caller learns of a change after a minute
 	callers := map[string]func(context.Context, string) (string, error){
 		"go-micro's":                  old,
 		"ours":                        sayHello(w.Conn(user)),
@@ -129,7 +129,7 @@ func TestKeeps(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want[name])
 		}
 	}
-	// Over details, which no server of go-micro's has, its client would panic in a goroutine of its own.
+	// Details, which no go-micro server sends, would make its client panic in its own goroutine.
 	if _, err := callers["go-micro's"](w.Context(), "a status with details"); merrors.FromError(err).Code != 412 {
 		t.Errorf("a status with details: %v", err)
 	}

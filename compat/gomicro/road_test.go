@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// Greeter is an implementation as go-micro has it. The name of its type is that of the service.
+// Greeter is a go-micro implementation. The name of its type is the service's name.
 type Greeter struct{ name string }
 
 // SayHello answers with the server's name.
@@ -41,7 +41,7 @@ func (g *Greeter) SayHello(_ context.Context, request *basic.HelloRequest, reply
 	return nil
 }
 
-// newService returns a service of go-micro's that speaks gRPC.
+// newService returns a go-micro service that speaks gRPC.
 func newService(etcdAddr string, opts ...micro.Option) micro.Service {
 	return micro.NewService(append([]micro.Option{
 		micro.Server(grpcserver.NewServer()), micro.Client(grpcclient.NewClient()),
@@ -50,7 +50,7 @@ func newService(etcdAddr string, opts ...micro.Option) micro.Service {
 	}, opts...)...)
 }
 
-// run is the main function of a server of go-micro's.
+// run is the main function of a go-micro server.
 func run(s micro.Service, impl *Greeter) {
 	if err := micro.RegisterHandler(s.Server(), impl); err != nil {
 		panic(err)
@@ -60,7 +60,7 @@ func run(s micro.Service, impl *Greeter) {
 	}
 }
 
-// announce is the main function of a server of go-micro's that this project announces.
+// announce is the main function of a go-micro server that this project announces.
 func announce(etcdAddr string, impl *Greeter) {
 	service, err := announced(context.Background(), world.RegistryAt(etcdAddr), etcdAddr)
 	if err != nil {
@@ -71,12 +71,12 @@ func announce(etcdAddr string, impl *Greeter) {
 
 // announced returns such a server. docs/migration.md sends readers here.
 func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string) (service micro.Service, err error) {
-	announced := registry.NewServer(grpc.NewServer()) // it serves nothing: go-micro's server does
+	announced := registry.NewServer(grpc.NewServer()) // serves nothing: go-micro's server does
 	announced.Publish(user)
 	service = newService(etcdAddr,
 		micro.AfterStart(func() error { return announced.Announce(ctx, service.Server().Options().Address) }),
 		micro.BeforeStop(func() error {
-			defer time.Sleep(time.Second) // go-micro's server ends at once: let callers hear of it first
+			defer time.Sleep(time.Second) // go-micro's server ends at once: let callers learn of it first
 			return announced.Withdraw(ctx)
 		}),
 	)
@@ -97,8 +97,8 @@ func (c caller) sayHello(ctx context.Context, name string) (string, error) {
 	return reply.GetMessage(), err
 }
 
-// oldKind is go-micro's servers and callers. A server of go-micro's ends at once, and whoever has just picked it fails. So
-// its key is deleted first, by hand.
+// oldKind returns go-micro's servers and callers. A go-micro server ends at once, which fails calls
+// that have just picked it. So the test deletes its key first.
 func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 	return migrationtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
@@ -111,7 +111,7 @@ func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 			if _, err := call(w.Context()); err != nil {
 				t.Error(err)
 			}
-			// It watches up to 0.1 s later, and learns of what has changed meanwhile after a minute.
+			// It watches up to 0.1 s later, and learns of changes before that only after a minute.
 			if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, user.Key, watches+1); err != nil {
 				t.Error(err)
 			}
@@ -120,12 +120,12 @@ func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 	}
 }
 
-// newCallers are ours.
+// newCallers returns our callers.
 func newCallers(w *world.World) func() (migrationtest.Call, func()) {
 	return world.Callers(func() *grpc.ClientConn { return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)) })
 }
 
-// A fleet of go-micro's moves to our gRPC servers.
+// A go-micro fleet moves to our gRPC servers.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -136,7 +136,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// A fleet of go-micro's keeps its servers, which this project announces.
+// A go-micro fleet keeps its servers, which this project announces.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

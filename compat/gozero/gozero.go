@@ -1,5 +1,5 @@
-// Package gozero keeps a service in go-zero's zrpc server and has this project announce it, and keeps zrpc's client and has this
-// project resolve for it. Its tests move fleets of either kind under load.
+// Package gozero keeps go-zero's zrpc server, which this project announces, and zrpc's client, for
+// which this project resolves. Its tests move fleets of both kinds under load.
 package gozero
 
 import (
@@ -27,7 +27,7 @@ func NewServer(config zrpc.RpcServerConf, registry *runtime.Registry, impl basic
 		if err := server.Announce(ctx, config.ListenOn); err != nil {
 			panic(err) // as zrpc's Start does when its own registration fails
 		}
-		// The first thing that SIGTERM does. zrpc stops taking calls a second later: Shutdown.WrapUpTime in its config.
+		// SIGTERM withdraws the server first. zrpc stops taking calls a second later: Shutdown.WrapUpTime in its config.
 		proc.AddWrapUpListener(func() {
 			if err := server.Withdraw(context.Background()); err != nil {
 				logx.Errorf("withdraw: %v", err)

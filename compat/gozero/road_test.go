@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 				return zrpc.NewServer(config, func(g *grpc.Server) { basic.RegisterGreeterServer(g, impl) })
 			})
 		},
-		// It is announced under the key and in the layout of those that register themselves.
+		// It is announced under the key and in the layout of zrpc's own registration.
 		"announced server": func(args []string) {
 			serve(args[1], func(config zrpc.RpcServerConf, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
 				return NewServer(config, world.RegistryAt(args[0]), impl, runtime.WithLayouts(runtime.GoZero))
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// serve is the main function of a zrpc server, with zrpc's defaults and without the ports that it would open beside.
+// serve is the main function of a zrpc server, with zrpc's defaults except for its other ports.
 func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error)) {
 	var config zrpc.RpcServerConf
 	if err := conf.FillDefault(&config); err != nil {
@@ -73,7 +73,7 @@ func theirs(t *testing.T, w *world.World) migrationtest.Kind {
 	})}
 }
 
-// A fleet of go-zero's moves under load.
+// A go-zero fleet moves under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -81,7 +81,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// A fleet of go-zero's keeps its zrpc servers and clients: this project announces the first, and resolves for the second.
+// A go-zero fleet keeps its zrpc servers and clients: this project announces the servers and resolves for the clients.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

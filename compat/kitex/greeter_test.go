@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// greeterInfo is the greeter as kitex' generator describes a service: what kitex has in place of a grpc.ServiceDesc.
+// greeterInfo describes the greeter as kitex' generator does. It replaces a grpc.ServiceDesc.
 var greeterInfo = &serviceinfo.ServiceInfo{
 	ServiceName: "Greeter",
 	HandlerType: (*basic.GreeterServer)(nil),

@@ -1,4 +1,4 @@
-// Package kitex tests that kitex' servers and callers go on working beside ours.
+// Package kitex tests that kitex' servers and callers work together with ours.
 package kitex
 
 import (
@@ -33,14 +33,14 @@ func register(t *testing.T, w *world.World, service, addr string, weight int, ta
 	}
 }
 
-// seen is what kitex' resolver says of an instance.
+// seen is an instance as kitex' resolver lists it.
 type seen struct {
 	Addr   string
 	Weight int
 	Tags   string
 }
 
-// list lists with kitex' resolver, with those of the tags that our tests know of: an instance does not list its tags.
+// list lists with kitex' resolver, with the tags that our tests use: an instance cannot enumerate its tags.
 func list(t *testing.T, w *world.World, service string) (all []seen, err error) {
 	t.Helper()
 	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })

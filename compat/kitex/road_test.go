@@ -14,7 +14,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/loadbalance"
 	"github.com/cloudwego/kitex/pkg/loadbalance/lbcache"
 	"github.com/cloudwego/kitex/pkg/registry"
-	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for callers of ours whose process has gRPC's
+	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for our callers in a process with gRPC's
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
 	"github.com/cloudwego/kitex/transport"
@@ -44,29 +44,29 @@ func newRegistry(etcdAddr string) registry.Registry {
 	return theirs
 }
 
-// announcer has a server of kitex' announced by this project. docs/migration.md sends readers here.
+// announcer lets this project announce a kitex server. docs/migration.md sends readers here.
 type announcer struct{ *runtime.Server }
 
-// Register is called when kitex' server listens.
+// Register runs once kitex' server listens.
 func (a announcer) Register(info *registry.Info) error {
 	return a.Announce(context.Background(), info.Addr.String())
 }
 
-// Deregister is called before kitex' server stops.
+// Deregister runs before kitex' server stops.
 func (a announcer) Deregister(*registry.Info) error {
 	defer time.Sleep(6 * time.Second) // kitex' callers list every 5 s: let them do so first
 	return a.Withdraw(context.Background())
 }
 
-// newAnnouncer returns a registry of kitex' that is ours.
+// newAnnouncer returns a kitex registry that uses ours.
 func newAnnouncer(etcdAddr string) registry.Registry {
 	registry := world.RegistryAt(etcdAddr)
-	announced := registry.NewServer(grpc.NewServer()) // it serves nothing: kitex' server does
+	announced := registry.NewServer(grpc.NewServer()) // serves nothing: kitex' server does
 	announced.Publish(user)
 	return announcer{announced}
 }
 
-// run is the main function of a server of kitex'.
+// run is the main function of a kitex server.
 func run(r registry.Registry, impl basic.GreeterServer) {
 	s := server.NewServer(
 		server.WithServiceAddr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}),
@@ -101,7 +101,7 @@ func newCaller(t *testing.T, w *world.World) caller {
 	return caller{c}
 }
 
-// named is a resolver with a name of its own: kitex keeps one for all clients of a process by its name.
+// named is a resolver with a name of its own: kitex keeps one resolver a name for all clients of a process.
 type named struct {
 	discovery.Resolver
 	name string
@@ -116,7 +116,7 @@ func (c caller) sayHello(ctx context.Context) (string, error) {
 	return result.Success.GetMessage(), err
 }
 
-// refresh is how often kitex' callers list, for they do not watch: every 5 s by default.
+// refresh is the list interval of kitex' callers, which do not watch: 5 s by default.
 func refresh() time.Duration {
 	if migrationtest.Full() {
 		return 5 * time.Second
@@ -124,7 +124,7 @@ func refresh() time.Duration {
 	return 100 * time.Millisecond
 }
 
-// dialed counts the callers. kitex refreshes the lists of all clients with one interval in turn, also of those whose etcd has gone.
+// dialed numbers the callers. kitex refreshes the lists of all clients with one interval in turn, also of clients whose etcd is gone.
 var dialed atomic.Int64
 
 // theirs returns kitex' servers and callers.
@@ -134,7 +134,7 @@ func theirs(t *testing.T, w *world.World) migrationtest.Kind {
 	}}
 }
 
-// A fleet of kitex' moves under load.
+// A kitex fleet moves under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -147,7 +147,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// A fleet of kitex' keeps its servers, which this project announces.
+// A kitex fleet keeps its servers, which this project announces.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

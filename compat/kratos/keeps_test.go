@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// asked is a server that does what its caller asks for.
+// asked is a server that does what its caller requests.
 type asked struct {
 	basic.UnimplementedGreeterServer
 }
@@ -34,9 +34,9 @@ func (asked) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.
 	return &basic.HelloReply{}, nil
 }
 
-// What kratos' server does with errors, panics and deadlines stays as it was, for kratos makes the gRPC server still. Errors
-// are statuses with details, so that callers find reasons and metadata in them without a line of kratos' in the connection. Middleware
-// of kratos' for clients goes into our connection.
+// Errors, panics and deadlines keep kratos' behaviour, since kratos still makes the gRPC server.
+// Errors are statuses with details: callers find reasons and metadata in them without kratos' code in
+// the connection. kratos' client middleware goes into our connection.
 func TestKeeps(t *testing.T) {
 	w := world.New(t)
 	w.PublishOn(newServer(w.NewRegistry()), asked{}, user)
@@ -65,10 +65,10 @@ func TestKeeps(t *testing.T) {
 		}
 	}
 	if len(noted) != 3 || noted[2] != "*basic.HelloRequest, *basic.HelloReply, OK" {
-		t.Errorf("the middleware has seen %q", noted)
+		t.Errorf("the middleware saw %q", noted)
 	}
 
-	// A stream: without an endpoint, kratos' interceptor would panic.
+	// A stream. Without an endpoint, kratos' interceptor would panic.
 	stream, err := grpc_health_v1.NewHealthClient(ours).Watch(w.Context(), &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package kratos tests that kratos' applications, servers and callers go on working beside ours.
+// Package kratos tests that kratos' applications, servers and callers work together with ours.
 package kratos
 
 import (
@@ -16,7 +16,7 @@ import (
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/microservices/user", Layout: runtime.Kratos}
 
-// theirs returns a kratos registry. It has no lock, so each application needs one of its own.
+// theirs returns a kratos registry. It has no lock: each application needs its own.
 func theirs(t *testing.T, w *world.World) *etcd.Registry {
 	return etcd.New(w.Etcd.Client(t), etcd.RegisterTTL(5*time.Second))
 }
@@ -62,7 +62,7 @@ func TestSecondLayoutBeside(t *testing.T) {
 	})
 }
 
-// Their reader of "user" lists every key that begins so, and may give up over a neighbour's entry, too.
+// Their reader of "user" lists every key with that prefix, and may fail over a neighbour's entry, too.
 func TestNeighbours(t *testing.T) {
 	w := world.New(t)
 	w.Register(user.Key, runtime.Endpoint{Instance: "one", Addr: "127.0.0.1:9000"}, runtime.Kratos)
@@ -76,7 +76,7 @@ func TestNeighbours(t *testing.T) {
 		w.Put(key, value)
 		list, err := theirs(t, w).GetService(w.Context(), "user")
 		if accepts != (err == nil) || accepts && len(list) != 1 {
-			t.Errorf("beside %s they list %v, %v", value, list, err)
+			t.Errorf("with the neighbour's entry %s they list %v, %v", value, list, err)
 		}
 	}
 }

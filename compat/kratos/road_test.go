@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// runTheirs is the main function of an application of kratos'.
+// runTheirs is the main function of a kratos application.
 func runTheirs(etcdAddr string, impl basic.GreeterServer) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
 	if err != nil {
@@ -44,7 +44,7 @@ func runTheirs(etcdAddr string, impl basic.GreeterServer) {
 	}
 }
 
-// runAnnounced is the main function of an application of kratos' that this project announces.
+// runAnnounced is the main function of a kratos application that this project announces.
 func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
 	server := kgrpc.NewServer(kgrpc.Address("127.0.0.1:0"), kgrpc.Middleware(recovery.Recovery()))
 	basic.RegisterGreeterServer(server, impl)
@@ -53,7 +53,7 @@ func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
 	}
 }
 
-// newApp returns such an application, which docs/migration.md sends readers to. It has no registrar.
+// newApp returns such an application, without a registrar. docs/migration.md sends readers here.
 func newApp(registry *runtime.Registry, server *kgrpc.Server) *kratos.App {
 	announced := registry.NewServer(server.Server)
 	announced.Publish(user)
@@ -67,13 +67,13 @@ func newApp(registry *runtime.Registry, server *kgrpc.Server) *kratos.App {
 			return announced.Announce(ctx, endpoint.Host)
 		}),
 		kratos.BeforeStop(func(ctx context.Context) error {
-			defer time.Sleep(time.Second) // kratos stops the server next: let callers hear of it first
+			defer time.Sleep(time.Second) // kratos stops the server next: let callers learn of it first
 			return announced.Withdraw(ctx)
 		}),
 	)
 }
 
-// newServer returns a server of ours that has kratos' middleware, in the lines of docs/migration.md.
+// newServer returns one of our servers with kratos' middleware, in the lines of docs/migration.md.
 func newServer(registry *runtime.Registry) *runtime.Server {
 	server := registry.NewServer(kgrpc.NewServer(
 		kgrpc.Endpoint(new(url.URL)), // without one, kratos panics at a stream in a server that it has not started
@@ -112,12 +112,12 @@ func ends(t *testing.T, w *world.World) (from, to migrationtest.Kind) {
 	return from, to
 }
 
-// A fleet of kratos' moves under load.
+// A kratos fleet moves under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) { return ends(t, world.New(t)) })
 }
 
-// A fleet of kratos' keeps its applications, which this project announces.
+// A kratos fleet keeps its applications, which this project announces.
 func TestRoadWithTheirApp(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

@@ -1,5 +1,5 @@
-// Command gozero is the measured processes of go-zero. make bench builds it, and the benchmarks start it. Whatever links
-// go-zero's zrpc also runs its statistics, which take some 2 ms of CPU a second; they are a cost of its users alone.
+// Command gozero runs the measured processes of go-zero. make bench builds it, and the benchmarks start it. A program that
+// links go-zero's zrpc also runs its statistics, about 2 ms of CPU a second: only its users bear that cost.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	logx.Disable() // it would tell each minute what the process uses
+	logx.Disable() // or it logs the process's usage each minute
 	child, err := bench.Child(goZero{})
 	if err != nil {
 		log.Fatal(err)
@@ -27,17 +27,17 @@ func main() {
 	}
 }
 
-// goZero is go-zero as its users have it.
+// goZero is go-zero with its users' defaults.
 type goZero struct{}
 
 func (goZero) Builder(etcd []string) (resolver.Builder, error) {
-	// There is no client before the first key is asked for.
+	// The client is created by the first request for a key.
 	_, err := discov.NewSubscriber(etcd, "bench/warm")
 	return discovBuilder{etcd}, err
 }
 
-// Dial has zrpc's defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its breaker and a timeout. Only
-// the resolver takes all endpoints, not 32 at random, of which none may serve.
+// Dial uses zrpc's defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its breaker
+// and a timeout. Only the resolver takes all endpoints: 32 at random may contain none that serves.
 func (goZero) Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	var config zrpc.RpcClientConf
 	if err := conf.FillDefault(&config); err != nil {
@@ -56,8 +56,8 @@ func (goZero) Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.Cl
 	return client.Conn(), nil
 }
 
-// discovBuilder is what go-zero's zrpc makes of discov, except that zrpc takes 32 endpoints at
-// random and this takes all, as the others do.
+// discovBuilder is zrpc's resolver builder, except that it takes all endpoints, as the other peers do,
+// not 32 at random.
 type discovBuilder struct{ etcd []string }
 
 func (b discovBuilder) Scheme() string { return "discov" }

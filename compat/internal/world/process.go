@@ -14,24 +14,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// programEnv names the program that a process is to run in place of the tests.
+// programEnv names the program that a process runs in place of the tests.
 const programEnv = "COMPAT_PROGRAM"
 
-// Main runs the tests, or one of the programs in a process that [World.Start] has started. A TestMain calls it: what a
-// framework's own server does on a signal, and what ends a framework's caller, shows in a process of its own alone.
+// Main runs the tests or, in a process from [World.Start], a program. A TestMain calls it: the reaction of a
+// framework's server to a signal, and the end of a framework's caller, only show in a process of their own.
 func Main(m *testing.M, programs map[string]func(args []string)) {
 	program, ok := programs[os.Getenv(programEnv)]
 	if !ok {
 		os.Exit(m.Run())
 	}
-	go func() { // a test that was killed cannot end what it has started
+	go func() { // a killed test cannot end its children
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(3)
 	}()
 	program(os.Args[1:])
 }
 
-// Process is one of the programs, running.
+// Process is a running program.
 type Process struct {
 	w      *World
 	name   string
@@ -50,7 +50,7 @@ func RegistryAt(etcdAddr string) *runtime.Registry {
 	return runtime.NewRegistry(client)
 }
 
-// Start runs one of the programs in a process of its own, which ends with the test.
+// Start runs a program in a process of its own, which ends with the test.
 func (w *World) Start(program string, args ...string) *Process {
 	w.t.Helper()
 	p := &Process{w: w, name: program, cmd: exec.Command(os.Args[0], args...)}
@@ -67,7 +67,7 @@ func (w *World) Start(program string, args ...string) *Process {
 	p.wait = sync.OnceValue(p.cmd.Wait)
 	w.t.Cleanup(func() {
 		_ = p.stdin.Close()
-		_ = p.wait() // by then it was judged, or the test has failed
+		_ = p.wait() // its result was checked, or the test has failed
 		if w.t.Failed() {
 			w.t.Logf("%s: %s", p.name, p.Output())
 		}
@@ -75,8 +75,8 @@ func (w *World) Start(program string, args ...string) *Process {
 	return p
 }
 
-// StartServer is Start of a server. It returns when that has added an entry under a service's key, with the key of the entry.
-// SIGTERM stops the server.
+// StartServer is Start for a server. It waits until the server has added an entry under a service's
+// key, and returns the entry's key. SIGTERM stops the server.
 func (w *World) StartServer(service, program string, args ...string) (p *Process, key string) {
 	w.t.Helper()
 	before := w.Entries(service + "/")
@@ -92,7 +92,7 @@ func (w *World) StartServer(service, program string, args ...string) (p *Process
 	return p, key
 }
 
-// Programs returns how a road has servers that are one of the programs. It is run with etcd's address and the server's name.
+// Programs returns a starter of servers for a road. The program receives etcd's address and the server's name.
 func (w *World) Programs(key, program string) func(name string) (leave, stop func()) {
 	return func(name string) (leave, stop func()) {
 		p, _ := w.StartServer(key, program, w.EtcdAddr(), name)
@@ -100,7 +100,7 @@ func (w *World) Programs(key, program string) func(name string) (leave, stop fun
 	}
 }
 
-// Terminate sends the signal by which a process is asked to end, and waits until it has ended well.
+// Terminate sends SIGTERM to the process and waits until it has ended without an error.
 func (p *Process) Terminate() {
 	p.w.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -111,7 +111,7 @@ func (p *Process) Terminate() {
 	}
 }
 
-// Dies waits until the process has ended by itself, and returns what it has printed.
+// Dies waits until the process ends by itself and returns its output.
 func (p *Process) Dies() string {
 	p.w.t.Helper()
 	ended := make(chan error, 1)
@@ -119,7 +119,7 @@ func (p *Process) Dies() string {
 	select {
 	case err := <-ended:
 		if err == nil {
-			p.w.t.Errorf("%s ended well", p.name)
+			p.w.t.Errorf("%s ended without an error", p.name)
 		}
 	case <-p.w.Context().Done():
 		p.w.t.Fatalf("%s lives on: %s", p.name, p.Output())
@@ -127,10 +127,10 @@ func (p *Process) Dies() string {
 	return p.Output()
 }
 
-// Output returns what the process has printed.
+// Output returns the output of the process so far.
 func (p *Process) Output() string { return p.output.String() }
 
-// lockedBuffer is a buffer that is read while it is written.
+// lockedBuffer is a buffer for concurrent reads and writes.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	all bytes.Buffer

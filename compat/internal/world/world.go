@@ -1,5 +1,5 @@
-// Package world holds what the tests of this module share: a real etcd, servers that answer with their names, and our
-// clients and servers.
+// Package world holds the shared fixtures of this module: a real etcd, servers that answer with their
+// names, and our clients and servers.
 package world
 
 import (
@@ -25,10 +25,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// soon bounds the wait for what should happen at once, generously for busy machines.
+// soon bounds changes that should happen at once. It is generous, for busy machines.
 const soon = 15 * time.Second
 
-// World is one etcd and a registry of ours on it.
+// World is one etcd and one of our registries on it.
 type World struct {
 	t        testing.TB
 	Etcd     *etcdtest.Cluster
@@ -55,8 +55,8 @@ func (w *World) NewRegistry() *runtime.Registry {
 	return registry
 }
 
-// Quiet changes the config of an etcd client that a foreign registry makes for itself, so that the client logs nothing
-// and ends with the test.
+// Quiet changes the config of a foreign registry's etcd client, so that the client logs nothing and
+// ends with the test.
 func (w *World) Quiet(config *clientv3.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
@@ -103,7 +103,7 @@ func (w *World) Entries(prefix string) map[string]string {
 	return found
 }
 
-// Watched waits until etcd is asked to watch a key: foreign watchers do not say when they begin.
+// Watched waits until etcd receives a watch of a key: foreign watchers do not report their start.
 func (w *World) Watched(key string) {
 	w.t.Helper()
 	if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1); err != nil {
@@ -111,19 +111,19 @@ func (w *World) Watched(key string) {
 	}
 }
 
-// Eventually polls until ok.
+// Eventually polls until ok returns true.
 func (w *World) Eventually(what func() string, ok func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %v: %s", soon, what())
+			w.t.Fatalf("timeout after %v: %s", soon, what())
 		}
 	}
 }
 
-// Becomes waits until a list equals want, with the elements printed and sorted.
+// Becomes waits until a list, with its elements printed and sorted, equals want.
 func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) {
 	w.t.Helper()
 	texts := func(all []T) []string {
@@ -161,7 +161,7 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// Callers returns how a road has callers, each with a connection that dial makes.
+// Callers returns a starter of callers for a road, each with its own connection.
 func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
 	return func() (migrationtest.Call, func()) {
 		conn := dial()
@@ -169,7 +169,7 @@ func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
 	}
 }
 
-// Serve starts a gRPC server that knows nothing of etcd, for foreign registries, and returns its address.
+// Serve starts a gRPC server that does not use etcd, for foreign registries, and returns its address.
 func (w *World) Serve(name string) string {
 	w.t.Helper()
 	lis := w.Listen()
@@ -201,8 +201,8 @@ func FreeAddr() string {
 	return listener.Addr().String()
 }
 
-// Run calls run in the background, and stop when the test ends at the latest. The function that it returns calls stop
-// and waits for run to return.
+// Run calls run in the background, and stop when the test ends at the latest. The returned function
+// calls stop and waits for run to return.
 func (w *World) Run(name string, run func() error, stop func()) func() {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -221,7 +221,7 @@ type Server struct {
 	Stop func() // drains it
 }
 
-// Publish starts one of our servers, and returns when it is in etcd.
+// Publish starts one of our servers and waits until it is in etcd.
 func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
 	w.t.Helper()
 	server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
@@ -279,7 +279,7 @@ func Plaintext() grpc.DialOption {
 // Reaches waits until calls reach exactly the named servers.
 func (w *World) Reaches(conn grpc.ClientConnInterface, names ...string) {
 	w.t.Helper()
-	const calls = 60 // enough for weights of 1 to 10 as well
+	const calls = 60 // also enough for weights of 1 to 10
 	Becomes(w, "calls reach", func() (reached []string, err error) {
 		for range calls {
 			name, err := SayHello(w.Context(), conn)
@@ -293,7 +293,7 @@ func (w *World) Reaches(conn grpc.ClientConnInterface, names ...string) {
 	}, names...)
 }
 
-// Watch follows a key with our registry. The function that it returns returns the latest set.
+// Watch follows a key with our registry and returns a getter of the latest set.
 func (w *World) Watch(key string) func() ([]runtime.Endpoint, error) {
 	w.t.Helper()
 	var mu sync.Mutex

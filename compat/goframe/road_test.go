@@ -36,7 +36,7 @@ func run(etcdAddrs string, impl basic.GreeterServer) {
 
 // newServer returns one of our servers, in the lines of docs/migration.md.
 func newServer(registry *runtime.Registry) *runtime.Server {
-	c := grpcx.Server.NewConfig() // reads the log settings of config.yaml, as before
+	c := grpcx.Server.NewConfig() // the log settings of config.yaml, as before
 	server := registry.NewServer(grpcx.Server.New(c).Server)
 	c.LogStdout = false
 	return server

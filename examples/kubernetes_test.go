@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestManifests reads the manifests into Kubernetes' own types, which have no room for a field that
-// is misspelled, and compares them with what the server does.
+// TestManifests reads the manifests into Kubernetes' own types, which reject misspelled fields, and
+// compares them with the server's behaviour.
 func TestManifests(t *testing.T) {
 	manifests, err := os.ReadFile("kubernetes/greeter.yaml")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestManifests(t *testing.T) {
 		}
 	}
 	if deployment.Kind != "Deployment" || deployment.APIVersion != "apps/v1" || budget.Kind != "PodDisruptionBudget" || budget.APIVersion != "policy/v1" {
-		t.Errorf("they are a %s and a %s", deployment.Kind, budget.Kind)
+		t.Errorf("got a %s and a %s", deployment.Kind, budget.Kind)
 	}
 	labels := deployment.Spec.Template.Labels
 	for name, value := range deployment.Spec.Selector.MatchLabels {
@@ -46,8 +46,8 @@ func TestManifests(t *testing.T) {
 	checkPod(t, deployment.Spec.Template.Spec)
 }
 
-// bound is the longest that the server takes to end: to withdraw, for callers to hear, for open calls,
-// and to revoke the lease, all by their defaults.
+// bound is the maximum shutdown time of the server: withdrawal, drain delay, open calls and the
+// revocation of the lease, by their defaults.
 const bound = (3 + 1 + 20 + 5) * time.Second
 
 func checkPod(t *testing.T, pod corev1.PodSpec) {
@@ -57,7 +57,7 @@ func checkPod(t *testing.T, pod corev1.PodSpec) {
 	}
 	container := pod.Containers[0]
 	if container.Lifecycle != nil {
-		t.Error("there is a hook, which the server does not need")
+		t.Error("the server needs no preStop hook")
 	}
 	if env := container.Env[0]; env.Name != "GRPC_ADVERTISE_ADDR" || env.ValueFrom.FieldRef.FieldPath != "status.podIP" {
 		t.Errorf("the address is %+v", env)

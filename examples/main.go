@@ -2,8 +2,8 @@
 //
 //	go run . canary
 //
-// The example says what happens in plain words and ends by itself in seconds. The exit status is 1 if what it shows did not
-// happen. Without a name, the command lists the examples.
+// The example prints what happens in plain words and ends by itself in seconds. The exit status is 1
+// if an expected result is missing. Without a name, the command lists the examples.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/tls"
 )
 
-// examples are those that this command runs, in the order of README.md.
+// examples lists the examples of this command, in the order of README.md.
 var examples = []show.Example{canary.Example, affinity.Example, migrate.Example, tls.Example, kubernetes.Example}
 
 func main() {

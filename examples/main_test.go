@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// said is what each example must have said.
+// said holds the expected output of each example.
 var said = map[string][]string{
 	"affinity":   {"each reader at one server", "library-3 left, with "},
 	"canary":     {"5 % for v2: new ", "nothing for old-1: new ", "no live config: new "},
@@ -22,23 +22,23 @@ func TestExamples(t *testing.T) {
 			t.Parallel()
 			var out strings.Builder
 			err := example.Run(t.Context(), &out)
-			t.Logf("it said:\n%s", out.String())
+			t.Logf("output:\n%s", out.String())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(said[example.Name]) == 0 {
-				t.Error("said has no output to expect of it")
+				t.Error("said has no expected output for it")
 			}
 			for _, want := range said[example.Name] {
 				if !strings.Contains(out.String(), want) {
-					t.Errorf("it did not say %q", want)
+					t.Errorf("the output lacks %q", want)
 				}
 			}
 		})
 	}
 }
 
-// TestScripts looks for the scripts of the example tls in docs/security.md.
+// TestScripts finds the scripts of the example tls in docs/security.md.
 func TestScripts(t *testing.T) {
 	page, err := os.ReadFile("../docs/security.md")
 	if err != nil {
@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(string(page), string(script)) {
-			t.Errorf("docs/security.md does not have %s as it is", name)
+			t.Errorf("docs/security.md does not have an exact copy of %s", name)
 		}
 	}
 }

@@ -1,10 +1,10 @@
-// Package affinity has all calls for a reader reach the same server, whoever makes them. Run it from the directory above:
+// Package affinity sends all calls for a reader to the same server, from every caller. Run it from the directory above:
 //
 //	go run . affinity
 //
-// testdata/connect/library.proto says it in one line: affinity: "reader.id". Four servers are called by two callers for
-// 200 readers, each four times in turn. Then one server leaves: its readers move, and hardly any other. It exits with 1
-// when the calls for a reader reached two servers, or when more than 1.5/N of the readers moved.
+// testdata/connect/library.proto declares it in one line: affinity: "reader.id". Two callers make calls for 200 readers to
+// four servers, each four times in turn. Then one server leaves: its readers move, and hardly any other. The command exits
+// with 1 if the calls for a reader reached two servers, or if more than 1.5/N of the readers moved.
 package affinity
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const readers = 200
 
-// Example is what the command in the directory above runs.
+// Example is the entry point for the command in the directory above.
 var Example = show.Example{Name: "affinity", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
@@ -82,7 +82,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		}
 	}
 	stage.Say("%s left, with %d readers: %d moved: %v", leaver, had[leaver], moved, has)
-	if moved*len(stops)*2 > readers*3 { // the ring deals its places out anew, so a few others move
+	if moved*len(stops)*2 > readers*3 { // rebuilding the ring also moves a few others
 		return fmt.Errorf("%d of %d readers moved when one of %d servers left", moved, readers, len(stops))
 	}
 	return nil
@@ -98,8 +98,8 @@ func (l library) Borrow(context.Context, *libraryv1.BorrowRequest) (*libraryv1.B
 	return &libraryv1.BorrowReply{Server: l.name}, nil
 }
 
-// homes has each caller call for each reader, and returns the server of each and how many each
-// server has. Two servers of one reader are an error.
+// homes makes each caller call for each reader, and returns the server of each reader and the number
+// of readers of each server. Two servers for one reader are an error.
 func homes(ctx context.Context, callers ...libraryv1.LibraryClient) (at map[string]string, shares show.Shares, err error) {
 	at, shares = make(map[string]string), make(show.Shares)
 	for i := range readers {

@@ -1,11 +1,11 @@
-// Package canary moves the calls of running clients from one version to the next, step by step,
-// with one etcd key and without a restart. Run it from the directory above:
+// Package canary moves the calls of running clients from one version to the next, step by step, with
+// one etcd key and without a restart. Run it from the directory above:
 //
 //	go run . canary
 //
-// It starts an etcd, two servers of version v1 and one of v2, and gives v2 5 % of the calls, then
-// half, then takes one of the old servers out of use, then forgets all that again. After each step
-// it counts where 2000 calls went. It exits with 1 when they did not go where they should.
+// It starts an etcd, two servers of version v1 and one of v2. It gives v2 5 % of the calls, then half,
+// then drains one of the old servers, then deletes the config. After each step it counts the servers
+// of 2000 calls, and it exits with 1 if a share is wrong.
 package canary
 
 import (
@@ -23,7 +23,7 @@ import (
 
 const calls = 2000
 
-// step is a live service config, and the share of calls that each server has under it, in percent.
+// step is a live service config, and the resulting share of calls of each server, in percent.
 type step struct {
 	title, config string
 	want          map[string]float64
@@ -46,7 +46,7 @@ var steps = []step{
 	{"no live config", "", map[string]float64{"new": 100. / 3, "old-1": 100. / 3, "old-2": 100. / 3}},
 }
 
-// Example is what the command in the directory above runs.
+// Example is the entry point for the command in the directory above.
 var Example = show.Example{Name: "canary", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
@@ -74,7 +74,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	return nil
 }
 
-// put puts a live config, as an operator would, and watches the running client go by it.
+// put puts a live config, as an operator would, and waits until the running client applies it.
 func put(ctx context.Context, stage *show.Stage, registry *runtime.Registry, client greeterv1.GreeterServiceClient, step step) error {
 	if err := registry.SetServiceConfig(ctx, greeterv1.GreeterService_EtcdServiceDesc.Key, step.config); err != nil {
 		return err
@@ -95,7 +95,7 @@ func put(ctx context.Context, stage *show.Stage, registry *runtime.Registry, cli
 	return nil
 }
 
-// settled waits until calls go where the step wants them, roughly.
+// settled waits until the shares roughly match the step.
 func settled(ctx context.Context, stage *show.Stage, client greeterv1.GreeterServiceClient, step step) error {
 	return stage.Until(ctx, step.title, func(ctx context.Context) (bool, error) {
 		shares, err := show.Count(ctx, 100, show.Greet(client))
@@ -103,7 +103,7 @@ func settled(ctx context.Context, stage *show.Stage, client greeterv1.GreeterSer
 	})
 }
 
-// matches reports whether each server's share is within so many percentage points of what is wanted.
+// matches reports whether each server's share is within this many percentage points of want.
 func matches(shares show.Shares, want map[string]float64, points float64) bool {
 	if len(shares) != len(want) {
 		return false

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// build generates the quickstart's code as its README says, and compiles its server into dir.
+// build generates the quickstart's code with the commands of its README, and compiles its server into dir.
 func build(ctx context.Context, out io.Writer, quickstart, dir string) (binary string, err error) {
 	binary, err = filepath.Abs(filepath.Join(dir, "server"))
 	if err != nil {

@@ -21,10 +21,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// patience bounds every wait for something that should take a moment.
+// patience bounds every wait for a change that should take a moment.
 const patience = 15 * time.Second
 
-// demo is what the demo runs, and what it knows about it.
+// demo is the state of a run.
 type demo struct {
 	cfg    config
 	binary string
@@ -41,17 +41,17 @@ type demo struct {
 	mu      sync.Mutex
 	start   time.Time // of the first call
 	servers []*server
-	down    map[int]bool         // the etcd members that are stopped
-	inEtcd  map[string]bool      // the addresses that etcd has
-	left    map[string]time.Time // when an address left etcd
+	down    map[int]bool         // the stopped etcd members
+	inEtcd  map[string]bool      // the addresses in etcd
+	left    map[string]time.Time // when etcd lost an address
 	events  []event
 }
 
-// server is a process and what became of it.
+// server is a process and its fate.
 type server struct {
 	*show.Process
 	state  string
-	diedAt time.Time // when it was killed
+	diedAt time.Time // time of the kill
 }
 
 // setUp starts etcd, three servers and the calls.
@@ -72,7 +72,7 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (d
 	if d.client, err = clientv3.New(d.cluster.Config()); err != nil {
 		return nil, err
 	}
-	// What it logs would land in the middle of the table.
+	// Its log would land in the middle of the table.
 	d.registry = runtime.NewRegistry(d.client, runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	for range 3 {
 		if _, err = d.addServer(ctx); err != nil {
@@ -108,8 +108,8 @@ func (d *demo) addServer(ctx context.Context) (*server, error) {
 	return added, nil
 }
 
-// watch keeps inEtcd at what etcd says. Instances leaves out what has vanished from etcd and is only
-// held by callers for a grace.
+// watch keeps inEtcd up to date. Instances leaves out endpoints that etcd has lost and callers still
+// hold for a grace.
 func (d *demo) watch(ctx context.Context, instances *runtime.Instances) {
 	for tick := time.Tick(50 * time.Millisecond); ctx.Err() == nil; {
 		if all, err := instances.All(ctx); err == nil {
@@ -137,7 +137,7 @@ func (d *demo) setInstances(all []runtime.Instance) {
 	d.inEtcd = now
 }
 
-// happens notes an event and shows it.
+// happens records an event and shows it.
 func (d *demo) happens(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -156,19 +156,19 @@ func (d *demo) setDown(member *etcdtest.Member) {
 	d.down[d.number(member)] = true
 }
 
-// number counts the etcd members from 1.
+// number returns the index of an etcd member, from 1.
 func (d *demo) number(member *etcdtest.Member) int {
 	return slices.Index(d.cluster.Members(), member) + 1
 }
 
-// listed reports whether etcd has the server.
+// listed reports whether the server is in etcd.
 func (d *demo) listed(server *server) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.inEtcd[server.Addr]
 }
 
-// listedFor is how long after its death the server left etcd.
+// listedFor returns the time from the server's death until etcd lost it.
 func (d *demo) listedFor(server *server) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -191,7 +191,7 @@ func (d *demo) rows() []row {
 	return rows
 }
 
-// etcdLine says which etcd members run.
+// etcdLine describes the running etcd members.
 func (d *demo) etcdLine() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,14 +207,14 @@ func (d *demo) etcdLine() string {
 	return line.String()
 }
 
-// eventsSince are the events after the first n.
+// eventsSince returns the events after the first n.
 func (d *demo) eventsSince(n int) []event {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.events[n:])
 }
 
-// conclude says in plain words how it went. It is an error if a call failed.
+// conclude prints a summary in plain words. It returns an error if a call failed.
 func (d *demo) conclude(out io.Writer) error {
 	servers, total, lastErr := d.load.snapshot()
 	calls := total.answered + total.failed
@@ -243,12 +243,12 @@ func (d *demo) end() {
 	d.rest.Wait()
 }
 
-// tearDown ends whatever still runs. It may be called at any time, and again.
+// tearDown stops everything that still runs. It may be called at any time, and again.
 func (d *demo) tearDown() {
 	d.end()
 	for _, server := range d.servers {
 		if !server.Ended() {
-			_ = server.End(os.Kill, patience) // the demo is over: how it ends tells nothing
+			_ = server.End(os.Kill, patience) // the demo is over: its exit code does not matter
 		}
 	}
 	if d.registry != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestDemo tells the whole story, faster.
+// TestDemo runs the whole demo, faster.
 func TestDemo(t *testing.T) {
 	out, err := os.CreateTemp(t.TempDir(), "screen")
 	if err != nil {
@@ -34,6 +34,6 @@ func TestFailedCallFailsTheDemo(t *testing.T) {
 	d := &demo{load: newLoad()}
 	d.load.total = tally{answered: 99, failed: 1}
 	if err := d.conclude(os.Stdout); err == nil {
-		t.Error("a call failed and the demo did not")
+		t.Error("a call failed and the demo succeeded")
 	}
 }

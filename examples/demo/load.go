@@ -11,8 +11,8 @@ import (
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// load calls the greeters at a steady rate and keeps count of what becomes of the calls. It is also
-// the connection's stats handler, for that sees the attempts that a call is made of.
+// load calls the greeters at a steady rate and counts the results. It is also the connection's stats
+// handler, which sees the attempts of each call.
 type load struct {
 	client greeterv1.GreeterServiceClient
 	done   sync.WaitGroup
@@ -23,11 +23,11 @@ type load struct {
 	lastErr error
 }
 
-// tally counts calls: of one server, or of all.
+// tally counts the calls of one server, or of all.
 type tally struct {
 	answered int
-	broken   int // attempts that came to nothing; the call is made again, if its retries last
-	failed   int // calls that came to nothing
+	broken   int // failed attempts; the call is retried, if retries are left
+	failed   int // failed calls
 	slowest  time.Duration
 }
 
@@ -44,7 +44,7 @@ func (l *load) run(ctx context.Context, client greeterv1.GreeterServiceClient, r
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				// Not under ctx: calls that have begun are to end in their own way.
+				// Not under ctx: calls under way finish by themselves.
 				l.done.Go(func() { l.call(context.WithoutCancel(ctx)) })
 			}
 		}
@@ -73,14 +73,14 @@ func (l *load) call(ctx context.Context) {
 	l.servers[reply.GetServer()] = server
 }
 
-// snapshot is the count so far, by server and in all, and the last error of a call.
+// snapshot returns the counts so far, by server and in total, and the last error of a call.
 func (l *load) snapshot() (servers map[string]tally, total tally, lastErr error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.servers), l.total, l.lastErr
 }
 
-// attempt is one try of a call; addr is the server that it went to, "" before it went to any.
+// attempt is one attempt of a call; addr is its server, "" before it reached any.
 type attempt struct{ addr string }
 
 type attemptKey struct{}

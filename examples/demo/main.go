@@ -1,8 +1,8 @@
-// Command demo shows calls go on while their servers and etcd come and go.
+// Command demo shows that calls go on while their servers and etcd come and go.
 //
 // It generates the code of examples/quickstart, starts an etcd of three members and three server
-// processes, and calls them at a steady rate. Then it kills one server, drains another, adds a
-// fourth and stops the etcd member that leads. It exits with 1 if a single call failed.
+// processes, and calls them at a steady rate. Then it kills one server, drains another, adds a fourth
+// and stops the etcd member that leads. It exits with 1 if a single call failed.
 package main
 
 import (
@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// config is what a run can be told.
+// config holds the options of a run.
 type config struct {
-	quickstart string        // where examples/quickstart is
+	quickstart string        // path of examples/quickstart
 	rate       int           // calls a second
-	pace       time.Duration // between two things that happen
+	pace       time.Duration // between two events
 }
 
 func main() {

@@ -16,8 +16,8 @@ type screen struct {
 	demo *demo
 	live bool // out is a terminal
 
-	shown    int            // events
-	tall     int            // lines of the table that is on the terminal
+	shown    int            // number of events shown
+	tall     int            // lines of the table on the terminal
 	answered map[string]int // by server, when the table was last drawn
 	drawn    time.Time
 }
@@ -28,7 +28,7 @@ func newScreen(out *os.File, d *demo) *screen {
 	return &screen{out: out, demo: d, live: live, answered: make(map[string]int), drawn: time.Now()}
 }
 
-// run draws until ctx ends, and once more then.
+// run draws until ctx ends, and then once more.
 func (s *screen) run(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -47,16 +47,16 @@ func (s *screen) run(ctx context.Context) {
 	}
 }
 
-// kind is which table is drawn below the events.
+// kind is the kind of table below the events.
 type kind int
 
 const (
 	noTable   kind = iota
-	liveTable      // to be replaced by the next
+	liveTable      // replaced by the next one
 	lastTable
 )
 
-// draw writes the news and a table, in the place of the one before.
+// draw writes the new events and a table, in place of the previous one.
 func (s *screen) draw(table kind) {
 	var page bytes.Buffer
 	if s.tall > 0 {
@@ -72,7 +72,7 @@ func (s *screen) draw(table kind) {
 		s.table(&page, table)
 		s.tall = bytes.Count(page.Bytes()[top:], []byte("\n"))
 	}
-	// A terminal that is gone is no reason to end: the exit code still tells.
+	// If the terminal is gone, the demo goes on: its exit code still counts.
 	_, _ = s.out.Write(page.Bytes())
 }
 
@@ -94,7 +94,7 @@ func (s *screen) table(w io.Writer, kind kind) {
 		}
 		s.answered[row.addr] = count.answered
 	}
-	// It writes to memory, which does not fail.
+	// Writes to memory do not fail.
 	_ = columns.Flush()
 	fmt.Fprintf(w, "\n\n%s   %d calls, %d made again, %d failed\n",
 		s.demo.etcdLine(), total.answered+total.failed, total.broken, total.failed)

@@ -12,13 +12,13 @@ import (
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// event is something that happened, after the first call by so much.
+// event is an event, with the time since the first call.
 type event struct {
 	after time.Duration
 	text  string
 }
 
-// tell lets the things happen that the demo is about, one after the other.
+// tell runs the steps of the demo, one after the other.
 func (d *demo) tell(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		d.share, d.kill, d.drain, d.join, d.loseLeader, d.forget,
@@ -47,7 +47,7 @@ func (d *demo) share(ctx context.Context) error {
 	return nil
 }
 
-// kill ends server 1 as a power cut would.
+// kill kills server 1, which resembles a power cut.
 func (d *demo) kill(context.Context) error {
 	victim := d.servers[0]
 	d.setState(victim, "killed")
@@ -67,7 +67,7 @@ func (d *demo) drain(context.Context) error {
 	d.setState(leaver, "draining")
 	asked := time.Now()
 	if err := leaver.End(syscall.SIGTERM, patience); err != nil {
-		return fmt.Errorf("a server that is told to stop exits with 0: %w", err)
+		return fmt.Errorf("a server exits with 0 after SIGTERM: %w", err)
 	}
 	d.setState(leaver, "drained")
 	d.happens("%s was told to stop (SIGTERM). It left etcd, finished its calls and exited, all within %v.",
@@ -90,7 +90,7 @@ func (d *demo) join(ctx context.Context) error {
 	return nil
 }
 
-// loseLeader stops the etcd member that leads the others.
+// loseLeader stops the etcd member that leads.
 func (d *demo) loseLeader(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestJSON writes the service configs and the entries of the pages to etcd, and has a client read the entries.
+// TestJSON writes the service configs and the entries of the pages to etcd and reads the entries with a client.
 func TestJSON(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	registry := runtime.NewRegistry(etcd.Client(t))
@@ -42,10 +42,10 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// refused is a command that must fail. By itself, bash goes on when it does not.
+// refused marks a command that must fail. By itself, bash goes on if it succeeds.
 var refused = regexp.MustCompile(`(?m)^! (.+)$`)
 
-// TestCommands runs the commands of each page, in their order, by bash and on an etcd of the page's own.
+// TestCommands runs the commands of each page, in their order, with bash and on an etcd for that page.
 func TestCommands(t *testing.T) {
 	bin := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "go.etcd.io/etcd/etcdctl/v3")
@@ -63,7 +63,7 @@ func TestCommands(t *testing.T) {
 			cmd.Dir = t.TempDir()
 			cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"),
 				"ETCDCTL_ENDPOINTS="+strings.Join(etcd.Endpoints(), ","), "ETCDCTL_DIAL_TIMEOUT=1m", "ETCDCTL_COMMAND_TIMEOUT=1m")
-			// What the script leaves in the background goes with it.
+			// The background processes of the script end with it.
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 			cmd.WaitDelay = 5 * time.Second

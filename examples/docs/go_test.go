@@ -18,7 +18,7 @@ import (
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect" // pages import it: this keeps it in go.mod
 )
 
-// imports are what the Go of the pages may use without saying so.
+// imports are the packages that the pages' Go may use without an import.
 var imports = map[string]string{
 	"acmev1":      "github.com/etcdrpc/protoc-gen-go-etcd/testdata/several",
 	"context":     "context",
@@ -48,13 +48,13 @@ var imports = map[string]string{
 	"x509":        "crypto/x509",
 }
 
-// connectImports are what docs/connect.md uses: the quickstart of connect-go has messages of its own.
+// connectImports are the packages of docs/connect.md: the quickstart of connect-go has messages of its own.
 var connectImports = map[string]string{
 	"greeterv1":        "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1",
 	"greeterv1connect": "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect",
 }
 
-// prelude declares what the pages take for granted.
+// prelude declares the variables that the pages take for granted.
 const prelude = `
 var (
 	ctx          context.Context
@@ -86,7 +86,7 @@ var (
 
 const connectPrelude = "var impl greeterv1connect.GreeterServiceHandler\n"
 
-// TestGo type-checks the Go of the pages. Blocks are statements or declarations; each stands for itself.
+// TestGo type-checks the Go of the pages. Each block, of statements or declarations, is checked on its own.
 func TestGo(t *testing.T) {
 	fset := token.NewFileSet()
 	check := types.Config{Importer: importer.ForCompiler(fset, "gc", exports(t))}
@@ -98,15 +98,15 @@ func TestGo(t *testing.T) {
 		}
 		check.Error = func(err error) {
 			if e, ok := err.(types.Error); ok && e.Soft { //nolint:errorlint // go/types hands over its own type, unwrapped
-				return // something declared is not used, which a fragment may leave to the reader
+				return // an unused declaration, which a fragment may leave to the reader
 			}
 			t.Errorf("%s:%d: %v", b.page, b.line, err)
 		}
-		_, _ = check.Check("page", fset, []*ast.File{file}, nil) // check.Error has heard of it
+		_, _ = check.Check("page", fset, []*ast.File{file}, nil) // check.Error receives the error
 	}
 }
 
-// parse reads a block as statements, or failing that as declarations.
+// parse reads a block as statements or, if that fails, as declarations.
 func parse(fset *token.FileSet, b block) (*ast.File, error) {
 	known, declared := maps.Clone(imports), prelude+grpcPrelude
 	if b.page == "docs/connect.md" {
@@ -129,7 +129,7 @@ func parse(fset *token.FileSet, b block) (*ast.File, error) {
 	return nil, err
 }
 
-// exports finds what the compiler has to say about the imports.
+// exports returns the compiler's export data of the imports.
 func exports(t *testing.T) importer.Lookup {
 	t.Helper()
 	args := []string{"list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}"}
@@ -154,7 +154,7 @@ func exports(t *testing.T) importer.Lookup {
 	}
 }
 
-// TestCompat looks for the Go that needs a framework in the tests of compat, whose service has another name.
+// TestCompat finds the Go that needs a framework in the tests of compat, whose service has another name.
 func TestCompat(t *testing.T) {
 	source := squeezed(sources(t, ".go", repository+"/compat"))
 	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user", "greeterv1.GreeterService", "basic.Greeter",
@@ -166,7 +166,7 @@ func TestCompat(t *testing.T) {
 	}
 }
 
-// squeezed returns lines without the white space around them, and without what gofmt puts before a comment.
+// squeezed trims lines and the white space that gofmt puts before a comment.
 func squeezed(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// message is a row of the tables of the troubleshooting page that quotes one.
+// message matches a row of the troubleshooting page's tables that quotes a message.
 var message = regexp.MustCompile("(?m)^\\| (?:(\\w+): )?`(.+?)` \\|")
 
-// TestMessages looks for the messages of the troubleshooting page in the source, where names and values are verbs of package fmt.
+// TestMessages finds the messages of the troubleshooting page in the source, where names and values are verbs of package fmt.
 func TestMessages(t *testing.T) {
 	source := map[string]string{"": sources(t, ".go", repository+"/runtime") + sources(t, ".go", repository+"/internal")}
 	for from, module := range map[string]string{"gRPC": "google.golang.org/grpc", "protobuf": "google.golang.org/protobuf"} {
@@ -24,10 +24,10 @@ func TestMessages(t *testing.T) {
 	for _, match := range messages {
 		from, quoted := match[1], match[2]
 		if from == "buf" {
-			continue // integration/generator has buf say it
+			continue // integration/generator provokes these
 		}
 		if from == "Go" {
-			// The compiler's own: what it misses must be what generated code refers to.
+			// Compiler messages: the missing name must be one that generated code uses.
 			from, quoted = "", quoted[strings.LastIndex(quoted, ".")+1:]
 			quoted = strings.TrimSuffix(quoted, "…")
 		}
@@ -37,7 +37,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// format is what to look for: the text with verbs in place of the dots, quoted as in Go.
+// format returns a pattern for the message: the text with verbs in place of the dots, quoted as in Go.
 func format(message string) *regexp.Regexp {
 	parts := strings.Split(message, "…")
 	for i, part := range parts {
@@ -46,7 +46,7 @@ func format(message string) *regexp.Regexp {
 	return regexp.MustCompile(strings.Join(parts, `(?:%[+#.0-9]*[a-z])+`))
 }
 
-// moduleSource is what a module's packages are made of.
+// moduleSource returns the source of a module's packages.
 func moduleSource(t *testing.T, module string) string {
 	t.Helper()
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()

@@ -1,5 +1,5 @@
-// Package docs checks README.md and the pages in docs: links, names of tests, messages, and the blocks of code, which
-// compile, generate or run.
+// Package docs checks README.md and the pages in docs: links, names of tests, messages, and code
+// blocks, which compile, generate or run.
 package docs
 
 import (
@@ -19,7 +19,7 @@ const repository = "../.."
 type block struct {
 	page     string
 	line     int
-	language string // with the word behind it: integration/generator runs "sh setup", compat has "go compat"
+	language string // with its second word: integration/generator runs "sh setup", compat has "go compat"
 	text     string
 }
 
@@ -55,10 +55,10 @@ func read(t *testing.T, file string) string {
 
 var fence = regexp.MustCompile("^( *)```(.*)$")
 
-// unseen is a command for what readers have in etcd already.
+// unseen matches a command whose etcd content readers already have.
 var unseen = regexp.MustCompile("^ *<!-- sh: (.*) -->$")
 
-// blocks are the fenced blocks of a page. Those within a list are taken out of it.
+// blocks returns the fenced blocks of a page, without the indent of a list around them.
 func (p page) blocks(t *testing.T) (all []block) {
 	t.Helper()
 	var open *block
@@ -86,7 +86,7 @@ func (p page) blocks(t *testing.T) (all []block) {
 	return all
 }
 
-// all are the blocks of a language in all pages.
+// all returns the blocks of a language in all pages.
 func all(t *testing.T, language string) (found []block) {
 	t.Helper()
 	for _, p := range pages(t) {
@@ -102,7 +102,7 @@ func all(t *testing.T, language string) (found []block) {
 	return found
 }
 
-// TestLanguages makes sure that a test looks at every block but those that programs print.
+// TestLanguages requires a test for every block except output of programs.
 func TestLanguages(t *testing.T) {
 	checked := []string{
 		"go", "proto", "sh", "json", "json endpoint", "yaml", "text", "mermaid", "sh setup", "proto setup", "go compat",
@@ -110,7 +110,7 @@ func TestLanguages(t *testing.T) {
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {
 			if !slices.Contains(checked, b.language) {
-				t.Errorf("%s:%d: a block of %q, which no test looks at", b.page, b.line, b.language)
+				t.Errorf("%s:%d: no test checks a block of %q", b.page, b.line, b.language)
 			}
 		}
 	}
@@ -131,7 +131,7 @@ var (
 	fenced  = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
 )
 
-// TestLinks follows the links that stay in the repository.
+// TestLinks follows the links within the repository.
 func TestLinks(t *testing.T) {
 	for _, p := range pages(t, "*.md", "docs/*.md", "docs/measured/*.md") {
 		for _, match := range link.FindAllStringSubmatch(fenced.ReplaceAllString(p.text, ""), -1) {
@@ -167,26 +167,26 @@ func checkLink(t *testing.T, from, link, file, anchor string) {
 
 var unsluggable = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 
-// slug is the anchor that GitHub gives a heading.
+// slug returns GitHub's anchor of a heading.
 func slug(heading string) string {
 	return strings.ReplaceAll(unsluggable.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
 
 var testName = regexp.MustCompile("`(Test[A-Z]\\w*)`")
 
-// TestNamedTests looks for the tests that pages name, or that begin with what they name.
+// TestNamedTests finds each test that a page names, or a test with that prefix.
 func TestNamedTests(t *testing.T) {
 	source := sources(t, "_test.go", repository)
 	for _, p := range pages(t) {
 		for _, match := range testName.FindAllStringSubmatch(p.text, -1) {
 			if !strings.Contains(source, "func "+match[1]) {
-				t.Errorf("%s names %s, which there is not", p.name, match[1])
+				t.Errorf("%s names %s, which does not exist", p.name, match[1])
 			}
 		}
 	}
 }
 
-// sources are all files in dir whose names end so, one after the other.
+// sources returns the concatenated files in dir with a suffix.
 func sources(t *testing.T, suffix, dir string) string {
 	t.Helper()
 	var text strings.Builder

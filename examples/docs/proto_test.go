@@ -58,7 +58,7 @@ func TestProto(t *testing.T) {
 
 const optionsProto = "etcd/discovery/v1/options.proto"
 
-// withImports returns a file with all that it imports, before what imports it.
+// withImports returns a file and all its imports, imports first.
 func withImports(file protoreflect.FileDescriptor) []*descriptorpb.FileDescriptorProto {
 	var files []*descriptorpb.FileDescriptorProto
 	for i := range file.Imports().Len() {

@@ -1,13 +1,13 @@
-// Package kubernetes shows what happens when Kubernetes replaces a pod. Run it from the directory above:
+// Package kubernetes replaces a pod as Kubernetes does. Run it from the directory above:
 //
 //	go run . kubernetes
 //
-// greeter.yaml has the manifests: the pod's address by the Downward API, a readiness that means "in
-// etcd", a grace period that is longer than the server takes, and no preStop hook. The example does
-// with processes what a rolling update does with pods: it starts the quickstart's server with the
-// environment of the manifest, starts a second one, and when that is called, sends the first SIGTERM. That one
-// has to leave etcd, finish its calls and exit with 0 within the grace period, while calls go on without
-// a pause. It exits with 1 when it does not, or when a call fails.
+// greeter.yaml has the manifests: the pod's address from the Downward API, a readiness probe that
+// means "in etcd", a grace period longer than the server's shutdown, and no preStop hook. The example
+// does with processes what a rolling update does with pods. It starts the quickstart's server with the
+// environment of the manifest, starts a second one and, once that receives calls, sends the first
+// SIGTERM. The first must leave etcd, finish its calls and exit with 0 within the grace period, while
+// calls go on. The command exits with 1 if it does not, or if a call fails.
 package kubernetes
 
 import (
@@ -23,13 +23,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 )
 
-// serverPackage is what the image of the manifest would run.
+// serverPackage is the program in the manifest's image.
 const serverPackage = "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/server"
 
 // Grace is the terminationGracePeriodSeconds of the manifest.
 const Grace = 40 * time.Second
 
-// Example is what the command in the directory above runs.
+// Example is the entry point for the command in the directory above.
 var Example = show.Example{Name: "kubernetes", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
@@ -74,7 +74,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 
 // startPod starts a server with the environment of the manifest.
 func startPod(ctx context.Context, stage *show.Stage, name, binary string) (*show.Process, error) {
-	// A host alone: the port is the listener's. In a pod this is the Downward API's status.podIP.
+	// A host without a port: the port is the listener's. In a pod this is the Downward API's status.podIP.
 	env := []string{"GRPC_ADVERTISE_ADDR=127.0.0.1"}
 	pod, err := show.StartProcess(ctx, name, env, binary, "-etcd="+strings.Join(stage.Etcd.Endpoints(), ","), "-listen=0.0.0.0:0")
 	if err != nil {
@@ -82,14 +82,14 @@ func startPod(ctx context.Context, stage *show.Stage, name, binary string) (*sho
 	}
 	stage.Later(func() error {
 		if !pod.Ended() {
-			_ = pod.End(os.Kill, Grace) // the example has failed: how it ends tells nothing
+			_ = pod.End(os.Kill, Grace) // the example has failed: the exit code does not matter
 		}
 		return nil
 	})
 	return pod, nil
 }
 
-// terminate does what the kubelet does: SIGTERM, and the grace period to exit in.
+// terminate acts as the kubelet: SIGTERM, and the grace period to exit in.
 func terminate(stage *show.Stage, pod *show.Process) error {
 	asked := time.Now()
 	if err := pod.End(syscall.SIGTERM, Grace); err != nil {

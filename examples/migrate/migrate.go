@@ -1,10 +1,10 @@
-// Package migrate moves a service from go-zero's keys to etcd's own layout, under load and with no call lost. Run it from the
-// directory above:
+// Package migrate moves a service from go-zero's keys to etcd's own layout, under load and without
+// losing a call. Run it from the directory above:
 //
 //	go run . migrate
 //
-// What is here before is in old.go: a server that puts <key>/<lease id> by itself, and a caller that lists and watches the key
-// and takes the values for addresses. Then, as docs/migration.md has it:
+// old.go has the starting point: a server that puts <key>/<lease id> by itself, and a caller that lists and
+// watches the key and uses the values as addresses. The steps are those of docs/migration.md:
 //
 //  1. Dual write: a server that writes both layouts takes the place of the old one.
 //  2. Switch: a caller with a generated client takes the place of the old one.
@@ -28,7 +28,7 @@ import (
 
 var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
-// Example is what the command in the directory above runs.
+// Example is the entry point for the command in the directory above.
 var Example = show.Example{Name: "migrate", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
@@ -94,7 +94,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	return dropped(ctx, stage)
 }
 
-// dropped fails if something is left of the old layout.
+// dropped returns an error if the old layout still has entries.
 func dropped(ctx context.Context, stage *show.Stage) error {
 	left, err := stage.Etcd.Admin().Get(ctx, key+"/", clientv3.WithPrefix())
 	if err != nil {
@@ -108,7 +108,7 @@ func dropped(ctx context.Context, stage *show.Stage) error {
 	return nil
 }
 
-// told waits until calls reach exactly these servers, and says so.
+// told waits until calls reach exactly these servers, and prints that.
 func told(ctx context.Context, stage *show.Stage, title string, calls *show.Load, servers ...string) error {
 	if err := stage.Reach(ctx, calls, servers...); err != nil {
 		return fmt.Errorf("%s: %w", title, err)

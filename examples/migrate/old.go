@@ -41,8 +41,8 @@ func startOld(ctx context.Context, stage *show.Stage, name string) (withdraw fun
 	}, err
 }
 
-// oldClient finds servers as go-zero does: it lists and watches the key, and takes every value for an address. What is none,
-// such as an entry in JSON, cannot be dialled, and round robin leaves it out.
+// oldClient finds servers as go-zero does: it lists and watches the key, and uses every value as an address. A
+// value that is not an address, such as a JSON entry, cannot be dialled, and round robin leaves it out.
 func oldClient(stage *show.Stage) (greeterv1.GreeterServiceClient, error) {
 	builder := manual.NewBuilderWithScheme("discov")
 	builder.InitialState(resolver.State{})
@@ -62,7 +62,7 @@ func oldClient(stage *show.Stage) (greeterv1.GreeterServiceClient, error) {
 	return greeterv1.NewGreeterServiceClient(conn), nil
 }
 
-// follow tells gRPC the addresses under the key, now and at each change.
+// follow sends gRPC the addresses under the key, now and at each change.
 func follow(ctx context.Context, etcd *clientv3.Client, to *manual.Resolver) error {
 	now, err := etcd.Get(ctx, key+"/", clientv3.WithPrefix())
 	if err != nil {

@@ -3,12 +3,12 @@
 //
 //	go test ./testing
 //
-// What is tested is Welcomer, which takes a client as it would take any other. The tests, from the
-// smallest to the largest, have in them
+// The code under test is Welcomer, which takes a client as usual. The tests, from the smallest to the
+// largest, use
 //
 //   - no etcd: the server is in memory, behind a bufconn
 //   - a real etcd, and servers in memory at addresses that only the test can dial
-//   - a real etcd and real servers, and an etcd that goes away in the middle
+//   - a real etcd and real servers, and an outage of etcd in the middle
 package testing
 
 import (
@@ -23,7 +23,7 @@ type Welcomer struct {
 	Greeter greeterv1.GreeterServiceClient
 }
 
-// Welcome greets each guest. The error names the guest that could not be.
+// Welcome greets each guest. The error names the guest whose greeting failed.
 func (w *Welcomer) Welcome(ctx context.Context, guests ...string) ([]string, error) {
 	var texts []string
 	for _, guest := range guests {

@@ -17,12 +17,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// soon bounds what takes a moment, so that a test fails instead of hanging.
+// soon bounds changes that take a moment, so that a test fails instead of hanging.
 const soon = 30 * time.Second
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// greeter is a server made for the tests.
+// greeter is a server for the tests.
 type greeter struct {
 	greeterv1.UnimplementedGreeterServiceServer
 	word string
@@ -32,7 +32,7 @@ func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*g
 	return &greeterv1.SayHelloResponse{Text: g.word + ", " + req.GetName(), Server: g.word}, nil
 }
 
-// inMemory starts a server that can be dialled through the returned listener alone.
+// inMemory starts a server that only the returned listener can dial.
 func inMemory(t *testing.T, impl greeterv1.GreeterServiceServer) *bufconn.Listener {
 	t.Helper()
 	listener := bufconn.Listen(1 << 16)
@@ -49,7 +49,7 @@ func inMemory(t *testing.T, impl greeterv1.GreeterServiceServer) *bufconn.Listen
 	return listener
 }
 
-// TestWithBufconn has neither etcd nor a port: what is tested cannot tell where its client is from.
+// TestWithBufconn uses neither etcd nor a port: the code under test cannot know where its client comes from.
 func TestWithBufconn(t *testing.T) {
 	listener := inMemory(t, greeter{word: "hello"})
 	conn, err := grpc.NewClient("passthrough:///greeter", plaintext,
@@ -66,7 +66,7 @@ func TestWithBufconn(t *testing.T) {
 	}
 }
 
-// registry is one on the cluster, closed with the test.
+// registry returns a registry on the cluster, closed with the test.
 func registry(t *testing.T, etcd *etcdtest.Cluster) *runtime.Registry {
 	t.Helper()
 	r := runtime.NewRegistry(etcd.Client(t))
@@ -78,8 +78,8 @@ func registry(t *testing.T, etcd *etcdtest.Cluster) *runtime.Registry {
 	return r
 }
 
-// TestWithEtcdAndBufconn goes through a real etcd to servers in memory: the addresses in etcd mean
-// something to this test's dialer alone.
+// TestWithEtcdAndBufconn uses a real etcd and servers in memory: only this test's dialer understands
+// the addresses in etcd.
 func TestWithEtcdAndBufconn(t *testing.T) {
 	r := registry(t, etcdtest.Start(t))
 	servers := map[string]*bufconn.Listener{"first:1": inMemory(t, greeter{word: "hello"}), "second:1": inMemory(t, greeter{word: "hi"})}
@@ -107,7 +107,7 @@ func TestWithEtcdAndBufconn(t *testing.T) {
 	}
 }
 
-// TestOutage has a real server, and takes etcd away: calls go on.
+// TestOutage runs a real server and stops etcd: calls go on.
 func TestOutage(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	serve(t, registry(t, etcd))
@@ -120,9 +120,9 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	etcd.Cut()
-	t.Cleanup(etcd.Restore) // before the registries are closed, which take their entries out
+	t.Cleanup(etcd.Restore) // before the registries close, which delete their entries
 	if _, err := w.Welcome(t.Context(), "Grace"); err != nil {
-		t.Errorf("while etcd is away: %v", err)
+		t.Errorf("while etcd is down: %v", err)
 	}
 }
 

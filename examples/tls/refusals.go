@@ -20,11 +20,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// refusals does what must fail.
+// refusals makes the requests that must fail.
 func refusals(ctx context.Context, stage *show.Stage, registry *runtime.Registry, client greeterv1.GreeterServiceClient) error {
 	_, registerErr := registry.Register(ctx, key, runtime.Endpoint{Addr: "10.6.6.6:80"})
 	_, plaintextErr := greeterv1.NewGreeterServiceClientFromEtcd(registry)
-	// A call that names the impostor connects to it for certain. The greeter's calls would wait for it to be ready.
+	// A call that names the impostor always connects to it. The greeter's calls would wait for it to be ready.
 	_, impostorErr := client.SayHello(runtime.WithTarget(ctx, "impostor"), &greeterv1.SayHelloRequest{}, grpc.WaitForReady(false))
 	return errors.Join(
 		refused(stage, "the caller cannot register a server", registerErr, "permission denied"),
@@ -32,10 +32,10 @@ func refusals(ctx context.Context, stage *show.Stage, registry *runtime.Registry
 		refused(stage, "an impostor in etcd fails the handshake", impostorErr, "acme.greeter"))
 }
 
-// refused fails unless err says that it was, for the reason.
+// refused fails unless err reports a refusal for this reason.
 func refused(stage *show.Stage, what string, err error, reason string) error {
 	if err == nil {
-		return errors.New("not so: " + what)
+		return errors.New("refused nothing: " + what)
 	}
 	if !strings.Contains(err.Error(), reason) {
 		return fmt.Errorf("%s, but with another error: %w", what, err)
@@ -45,8 +45,7 @@ func refused(stage *show.Stage, what string, err error, reason string) error {
 	return nil
 }
 
-// certificate makes a certificate for a server of the given name, and has callers trust it. It signs itself; yours are signed
-// by an authority.
+// certificate makes a self-signed certificate for a server's name and adds it to trusted. Yours come from an authority.
 func certificate(name string, trusted *x509.CertPool) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

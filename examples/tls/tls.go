@@ -1,12 +1,12 @@
-// Package tls shows TLS to etcd and between services, and etcd roles with the least that is needed. Run it from the directory
-// above:
+// Package tls shows TLS to etcd and between services, and etcd roles with minimal permissions. Run it
+// from the directory above:
 //
 //	go run . tls
 //
-// Its etcd speaks TLS, and has the roles and users of roles.sh and users.sh, as docs/security.md has them. A server and a caller
-// work with one of these roles each, over TLS, and it is shown what they cannot do: the caller cannot register, plaintext
-// is not spoken, and who may write the service's entries still cannot pass for its servers. It exits with 1 when one of
-// these could.
+// Its etcd uses TLS and has the roles and users of roles.sh and users.sh, as in docs/security.md. A
+// server and a caller each use one of these roles over TLS. The example shows what they cannot do: the
+// caller cannot register, plaintext is refused, and a writer of the service's entries cannot
+// impersonate its servers. It exits with 1 if one of these succeeds.
 package tls
 
 import (
@@ -39,7 +39,7 @@ const rootPassword = "change-me-first"
 
 var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
-// Example is what the command in the directory above runs.
+// Example is the entry point for the command in the directory above.
 var Example = show.Example{Name: "tls", Tell: tell, Etcd: []etcdtest.Option{etcdtest.WithTLS(), etcdtest.WithAuth(rootPassword)}}
 
 func tell(ctx context.Context, stage *show.Stage) error {
@@ -47,7 +47,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 	trusted := x509.NewCertPool()
-	// The name in the certificate is the service's: its key with "/" as ".".
+	// The name in the certificate is the service's name: its key with "/" as ".".
 	if err := greeter(ctx, stage, trusted, "greeter-1", "acme.greeter"); err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func etcdctl(ctx context.Context, stage *show.Stage, script string) error {
 	return err
 }
 
-// as returns the registry of a process that is the given user in etcd.
+// as returns the registry of a process that authenticates to etcd as user.
 func as(stage *show.Stage, user, password string) (*runtime.Registry, error) {
 	cfg := stage.Etcd.Config() // trusts etcd's authority
 	cfg.Username, cfg.Password = user, password

@@ -10,24 +10,24 @@ import (
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// Load is a caller that calls without a pause, of which no call may fail.
+// Load is a caller that calls without a pause. None of its calls may fail.
 type Load struct {
-	Stop func() error // ends it, with the errors of calls that failed; calling it again does nothing
+	Stop func() error // ends it and returns the errors of failed calls; a second call does nothing
 
 	mu     sync.Mutex
 	calls  int
-	shares Shares // since take was called last
-	err    error  // of calls that failed
+	shares Shares // since the last take
+	err    error  // of failed calls
 }
 
-// Load calls until its Stop, or the example is over.
+// Load starts calls, until Stop or the end of the example.
 func (s *Stage) Load(ctx context.Context, client greeterv1.GreeterServiceClient) *Load {
 	l := &Load{shares: make(Shares)}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for ctx.Err() == nil {
-			l.call(context.WithoutCancel(ctx), client) // a call that has begun is to end in its own way
+			l.call(context.WithoutCancel(ctx), client) // calls under way finish by themselves
 		}
 	})
 	l.Stop = sync.OnceValue(func() error {
@@ -62,14 +62,14 @@ func (l *Load) take() (Shares, error) {
 	return shares, l.err
 }
 
-// Total is how many calls there were.
+// Total returns the number of calls so far.
 func (l *Load) Total() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.calls
 }
 
-// Reach waits until the calls of some time reach exactly these servers.
+// Reach waits until exactly these servers answer the calls of one period.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
 	return s.Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
 		if _, err := calls.take(); err != nil {

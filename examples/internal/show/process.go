@@ -13,15 +13,15 @@ import (
 
 // Process is a running server of the quickstart.
 type Process struct {
-	Name, Addr string // Addr is where it serves
+	Name, Addr string // Addr is the server's address
 
 	cmd    *exec.Cmd
-	exited chan struct{} // closed when it has ended
-	err    error         // how, once exited is closed
-	stderr bytes.Buffer  // what it wrote, once exited is closed
+	exited chan struct{} // closed when the process has ended
+	err    error         // exit error, once exited is closed
+	stderr bytes.Buffer  // its output, once exited is closed
 }
 
-// StartProcess runs the server with more in its environment, and returns once it listens. It is killed when ctx ends.
+// StartProcess runs the server with an extended environment, and returns once it listens. It is killed when ctx ends.
 func StartProcess(ctx context.Context, name string, env []string, binary string, args ...string) (*Process, error) {
 	p := &Process{Name: name, exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, binary, args...)
@@ -39,12 +39,12 @@ func StartProcess(ctx context.Context, name string, env []string, binary string,
 	addr, ok := strings.CutPrefix(lines.Text(), "serving on ")
 	go func() {
 		defer close(p.exited)
-		for lines.Scan() { // so that it never waits for a reader
+		for lines.Scan() { // so that the process never blocks on output
 		}
 		p.err = p.cmd.Wait()
 	}()
 	if !said || !ok {
-		return nil, fmt.Errorf("%s does not say where it serves: %w", name, p.End(os.Kill, time.Minute))
+		return nil, fmt.Errorf("%s does not print its address: %w", name, p.End(os.Kill, time.Minute))
 	}
 	p.Addr = addr
 	return p, nil

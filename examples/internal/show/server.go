@@ -15,17 +15,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Plaintext is for connections without TLS.
+// Plaintext is the dial option for connections without TLS.
 var Plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// Serve serves what register puts on the server in the background, as if it were a process, until stop or the example is
-// over. It returns when the server is in etcd.
+// Serve serves in the background the services that register adds, like a separate process, until stop
+// or the end of the example. It returns once the server is in etcd.
 func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, register func(*runtime.Server)) (stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	// The delay is for callers to hear that the server leaves: here they hear at once.
+	// The delay lets callers learn that the server leaves: here they learn at once.
 	server := registry.NewServer(g, runtime.WithDrainDelay(100*time.Millisecond))
 	register(server)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -47,7 +47,7 @@ func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry
 	})
 }
 
-// Greeter serves a Greeter of that name.
+// Greeter serves a Greeter with this name.
 func (s *Stage) Greeter(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (stop func() error, err error) {
 	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
 	return s.Serve(ctx, g, name, registry, func(server *runtime.Server) {

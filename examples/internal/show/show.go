@@ -1,5 +1,5 @@
-// Package show is what the examples need around their topic: an etcd, servers that answer with
-// their names, and a way to tell what happens and to fail when it does not.
+// Package show holds the common parts of the examples: an etcd, servers that answer with their names,
+// output, and failure if an expected change does not happen.
 package show
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// patience bounds every wait for something that should take a moment.
+// patience bounds every wait for a change that should take a moment.
 const patience = 15 * time.Second
 
 // Example is one of the examples.
@@ -29,7 +29,7 @@ type Example struct {
 	Etcd []etcdtest.Option // of the etcd that it runs on
 }
 
-// Run runs the example on an etcd of its own. What it tells goes to out.
+// Run runs the example on an etcd of its own and prints to out.
 func (e Example) Run(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
@@ -46,20 +46,20 @@ func (e Example) Run(ctx context.Context, out io.Writer) (err error) {
 	return e.Tell(ctx, s)
 }
 
-// Stage is where an example takes place. Its methods are for one goroutine.
+// Stage is the environment of an example. Its methods are for one goroutine.
 type Stage struct {
 	Etcd *etcdtest.Cluster
 	Dir  string // removed after the example
 
 	out     io.Writer
-	closers []func() error // run from the last to the first
+	closers []func() error // run in reverse order
 }
 
 // Say prints a line.
 func (s *Stage) Say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
-// Registry returns a registry on an etcd client of its own, as a process has it. Both are closed
-// after the example.
+// Registry returns a registry with its own etcd client, as a process has it. Both are closed after the
+// example.
 func (s *Stage) Registry() (*runtime.Registry, error) { return s.RegistryAs(s.Etcd.Config()) }
 
 // RegistryAs is Registry with an etcd client for cfg.
@@ -79,7 +79,7 @@ func (s *Stage) RegistryAs(cfg clientv3.Config) (*runtime.Registry, error) {
 	return registry, nil
 }
 
-// Later has do called when the example is over.
+// Later registers do for the end of the example.
 func (s *Stage) Later(do func() error) { s.closers = append(s.closers, do) }
 
 func (s *Stage) close() error {
@@ -103,16 +103,16 @@ func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waited %v for this: %s", patience, what)
+			return fmt.Errorf("timeout after %v: %s", patience, what)
 		case <-poll.C:
 		}
 	}
 }
 
-// Shares are how many calls each server answered.
+// Shares maps servers to the number of calls that they answered.
 type Shares map[string]int
 
-// Count makes calls, each of which returns the server that answered. An error of one ends it.
+// Count makes calls, each of which returns the server that answered. It stops at the first error.
 func Count(ctx context.Context, calls int, call func(context.Context) (string, error)) (Shares, error) {
 	shares := make(Shares)
 	for range calls {
@@ -125,7 +125,7 @@ func Count(ctx context.Context, calls int, call func(context.Context) (string, e
 	return shares, nil
 }
 
-// Percent is a server's share of all calls.
+// Percent returns a server's share of all calls.
 func (s Shares) Percent(server string) float64 {
 	total := 0
 	for _, n := range s {

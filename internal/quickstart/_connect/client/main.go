@@ -44,7 +44,7 @@ func greet(ctx context.Context) error {
 	defer registry.Close(ctx)
 
 	greeter, err := greeterv1connect.NewGreeterServiceClientFromEtcd(registry,
-		grpc.WithTransportCredentials(insecure.NewCredentials())) // plaintext, said aloud
+		grpc.WithTransportCredentials(insecure.NewCredentials())) // explicit plaintext
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func serve(ctx context.Context) error {
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true) // plaintext, said aloud
+	protocols.SetUnencryptedHTTP2(true) // explicit plaintext
 	server := connectetcd.NewServer(registry, &http.Server{Protocols: &protocols})
 	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, greeter{addr: listener.Addr().String()})
 	fmt.Println("serving on", listener.Addr())

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// Policy is the part of a service config that decides how calls are shared out.
+// Policy is the load balancing part of a service config.
 type Policy struct {
 	schedule.Way `json:"-"` // without a name if the config cannot be read
 	Split        []Group
@@ -19,7 +19,7 @@ type Policy struct {
 	Subset       int     // 0: all
 	Most         int     `json:"maxConcurrentRequests"` // calls under way at an instance; 0: any number
 	Routes       []Route `json:"route"`
-	Ejects       bool    `json:"-"` // it may leave out one instance
+	Ejects       bool    `json:"-"` // it may eject one instance
 }
 
 // Group is one group of a split.
@@ -28,7 +28,7 @@ type Group struct {
 	Weight float64
 }
 
-// Route says which addresses are in which lanes.
+// Route maps addresses to lanes.
 type Route struct {
 	Lane   string
 	Match  map[string]string
@@ -80,7 +80,7 @@ func readMethods(config string) Methods {
 	return Methods{timeout, m.WaitForReady}
 }
 
-// Holds reports whether a service config has all fields of another. The one in force also has the defaults filled in.
+// Holds reports whether a service config contains all fields of another. The config in force also has the defaults.
 func Holds(config, said string) bool {
 	var have, want any
 	if json.Unmarshal([]byte(config), &have) != nil || json.Unmarshal([]byte(said), &want) != nil {

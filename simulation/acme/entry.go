@@ -14,17 +14,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// What operators put.
+// Entries of operators.
 const (
-	// Nobody is an entry of an address that nobody serves.
+	// Nobody is an entry of an address without a server.
 	Nobody     = `{"Addr":"` + NobodyAddr + `"}`
 	NobodyAddr = "10.9.0.9:80"
 	NobodyKey  = ShopKey + "/nobody"
-	// Added is the address of an entry that a process adds, and that nobody serves.
+	// Added is the address, without a server, of an entry that a process adds.
 	Added = "10.9.0.8:80"
 	// BadKey holds an entry that readers skip.
 	BadKey = ShopKey + "/bad"
-	// NoLease is for keys that stay until they are deleted.
+	// NoLease marks keys that stay until they are deleted.
 	NoLease = 0
 )
 
@@ -33,7 +33,7 @@ func IsOperators(e etcd.Entry) bool {
 	return (e.Value == Nobody || AddrIn(e.Value) == Added) && e.Lease == NoLease || e.Key == BadKey
 }
 
-// The metadata keys that mark an entry that is about to go, and that list the methods served there.
+// The metadata keys of the mark of leaving and of the methods served.
 const (
 	LeavingMark = "grpc_leaving"
 	MethodsName = "grpc_methods"
@@ -41,7 +41,7 @@ const (
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
-// remembered caches the results of recall, for the same texts are read again and again.
+// remembered caches the results of recall: the same texts are read again and again.
 var remembered sync.Map
 
 // recall returns the result of read for a text. It caches the result by as and the text.
@@ -58,7 +58,7 @@ func recall[V any](as, text string, read func(text string) V) V {
 // AddrIn returns the address that a value names.
 func AddrIn(value string) string { return recall("address", value, addrPattern.FindString) }
 
-// Address returns the address that an entry names, "" if readers must skip it.
+// Address returns the address in an entry, or "" if readers must skip the entry.
 func Address(key, value string) string {
 	if key == BadKey || strings.Contains(value, LeavingMark) {
 		return ""
@@ -69,10 +69,10 @@ func Address(key, value string) string {
 // instancePattern finds the instance id in an entry that has it in its value.
 var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
 
-// leasePattern matches a key that ends in the id of its lease, which does not name the instance.
+// leasePattern matches a key with a lease id, which does not identify the instance.
 var leasePattern = regexp.MustCompile(`/\d+$`)
 
-// Names reports whether an entry may give an address an instance id.
+// Names reports whether an entry may assign an instance id to an address.
 func Names(key, value, addr, id string) bool {
 	if Address(key, value) != addr {
 		return false
@@ -85,10 +85,10 @@ func Names(key, value, addr, id string) bool {
 type Said struct {
 	Addr, Version, Zone, Methods string
 	Tier                         string // of the metadata
-	Weight                       uint32 // 1 stands for none as well
+	Weight                       uint32 // 0 is stored as 1
 }
 
-// In returns the part of s for which entries in a layout have room.
+// In returns the fields of s that entries in a layout can hold.
 func (s Said) In(layout string) Said {
 	if schedule.LayoutNamed(layout).Bare {
 		return Said{Addr: s.Addr}
@@ -96,7 +96,7 @@ func (s Said) In(layout string) Said {
 	return s
 }
 
-// Decode returns the description in a value of a layout, the zero Said if the value is in another layout, or about to go.
+// Decode returns the description in a value of a layout, or the zero Said if the value is in another layout or marked as leaving.
 func Decode(layout, value string) Said {
 	return recall(layout, value, func(value string) Said { return decode(schedule.LayoutNamed(layout), value) })
 }

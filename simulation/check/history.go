@@ -29,7 +29,7 @@ type History struct {
 	Changes []etcd.Change
 	Resets  []Reset
 	Forced  []time.Time       // when an operator has revoked leases
-	Owners  map[int64]string  // by lease: the host of the life that was granted it
+	Owners  map[int64]string  // by lease: the host of the life that holds it
 	Hosts   map[string]string // by the host that a life dials from: its process
 	Acts    []Act
 	Terms   []*Term
@@ -37,7 +37,7 @@ type History struct {
 	Lines   []Line
 	Windows []Window
 	Calms   []Span
-	Seen    []Problem // problems that are judged as soon as they are seen
+	Seen    []Problem // problems reported at once
 	Configs []string  // all good live configs so far
 }
 
@@ -53,7 +53,7 @@ type Life struct {
 	Process string
 	Addr    string
 
-	Down   time.Time // zero while it is up
+	Down   time.Time // zero while the life runs
 	Killed bool      // it was killed, and the calls under way to it were lost
 	Moves  []Move    // the first as it comes up
 }
@@ -64,7 +64,7 @@ type Move struct {
 	In bool
 }
 
-// in reports whether the life was meant to be in etcd all the time from one moment to another.
+// in reports whether the life should have been in etcd for the whole period.
 func (l *Life) in(from, to time.Time) (in bool) {
 	for _, m := range l.Moves {
 		switch {
@@ -83,26 +83,26 @@ func (l *Life) owns(key string) bool {
 	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) || strings.Contains(key, "/"+host+":")
 }
 
-// Call is a call that has ended.
+// Call is a finished call.
 type Call struct {
 	Caller        string        // the process
 	Conn          string        // which of its connections
 	Method        string        // the full name
-	Target        string        // the instance that was asked for, "" any
-	Plain         bool          // no policy may keep it from an instance that serves its method, or fail it
-	Longest       time.Duration // how long it may take
+	Target        string        // the requested instance, or ""
+	Plain         bool          // no policy may reject it, or exclude an instance that serves its method
+	Longest       time.Duration // the longest duration allowed
 	Begin, End    time.Time
-	Before, After []string // addresses that the caller said it knew
+	Before, After []string // addresses known to the caller
 	From          string   // the life that answered, by its ID
 	Abroad        bool     // that life is in another region
 	Code          codes.Code
 	Err           string
 
-	Beside    bool // a plain round_robin has made the same call, of the same addresses over the same links
+	Beside    bool // gRPC's round_robin made the same call, to the same addresses over the same links
 	BesideErr bool // ... and failed
 }
 
-// Link is a change of the link between two processes. If B is "", it changes all links of A, which begins another life.
+// Link is a change of the link between two processes. If B is "", it changes all links of A, whose next life begins.
 type Link struct {
 	At     time.Time
 	A, B   string
@@ -124,10 +124,10 @@ type Reset struct {
 type Act struct {
 	What, Who    string
 	Began, Ended time.Time
-	Longest      time.Duration // how long it may take, whatever happens; 0: for ever
-	Soon         time.Duration // how long it may take where all is calm, 0: it changes nothing in etcd
+	Longest      time.Duration // the longest duration allowed during faults; 0: no bound
+	Soon         time.Duration // the longest duration allowed in a calm; 0: the call changes nothing in etcd
 	Err          error
-	Wrong        string // how etcd differs from the result of the call, "" if it does not
+	Wrong        string // how etcd differs from the result of the call; "" if it does not
 }
 
 // Term is a term of a leader: while its function runs, and its context has not ended.
@@ -137,7 +137,7 @@ type Term struct {
 	Began, Ended time.Time // Ended is zero while it goes on
 }
 
-// on reports whether a term goes on at a moment. One that ended as it began never did.
+// on reports whether a term covers a moment. A term that ended as it began covers none.
 func (t *Term) on(at time.Time) bool {
 	return !t.Began.After(at) && (t.Ended.IsZero() || t.Ended.After(at))
 }
@@ -147,15 +147,15 @@ type Write struct {
 	At    time.Time
 	Life  string
 	Token int64
-	Leads bool // before and after it the life led with that token
+	Leads bool // the life led with that token before and after the write
 }
 
 // Line is a line that a life has logged.
 type Line struct {
 	At      time.Time
 	Life    string
-	About   string // the message and the key; "": it may come any number of times
-	Trouble bool   // it says that etcd does not answer as it should
+	About   string // the message and the key; "": no bound applies
+	Trouble bool   // it reports that etcd fails
 }
 
 // Counts counts the actions of a process.
@@ -177,12 +177,12 @@ type Window struct {
 // Span is a period; To is zero while it goes on.
 type Span struct{ From, To time.Time }
 
-// Calm reports whether there were no faults, and all was as it should be, from one moment to another.
+// Calm reports whether there were no faults and no broken promises during a period.
 func (h *History) Calm(from, to time.Time) bool {
 	return slices.ContainsFunc(h.Calms, func(s Span) bool { return !s.From.After(from) && (s.To.IsZero() || s.To.After(to)) })
 }
 
-// SetCalm records whether the world is calm from now on: without faults, and all as it should be.
+// SetCalm records whether the world is calm from now on: no faults, no broken promises.
 func (h *History) SetCalm(now time.Time, calm bool) {
 	last := len(h.Calms) - 1
 	going := last >= 0 && h.Calms[last].To.IsZero()
@@ -210,7 +210,7 @@ func (h *History) Commit(c etcd.Change) {
 	}
 }
 
-// named reports whether an entry has given an address a name.
+// named reports whether an entry has assigned a name to an address.
 func (h *History) named(name, addr string) bool {
 	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return acme.Names(c.Key, c.Value, addr, name) })
 }
@@ -251,30 +251,30 @@ func (h *History) repeats(until time.Time) (n int) {
 	return n
 }
 
-// See records a problem at the moment when it is seen.
+// See records a problem that happens now.
 func (h *History) See(now time.Time, promise, format string, args ...any) {
 	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
 }
 
-// Plain reports whether no policy that may be in force for a caller keeps its calls from an instance that serves their method.
+// Plain reports whether no policy that a caller may use excludes instances that serve the method.
 func (h *History) Plain(c schedule.Caller) bool {
 	return c.Subset == 0 && !h.ever(c, func(p acme.Policy) bool {
 		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects
 	})
 }
 
-// Even reports whether each policy that may be in force for a caller shares its calls out as a plain round_robin does.
+// Even reports whether each policy that a caller may use distributes calls as round_robin does.
 func (h *History) Even(c schedule.Caller) bool {
 	return !h.ever(c, func(p acme.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
 }
 
-// ever reports whether is holds for any policy that may be in force for a caller.
+// ever reports whether is holds for any policy that a caller may use.
 func (h *History) ever(c schedule.Caller, is func(acme.Policy) bool) bool {
 	return is(acme.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return is(acme.ParsePolicy(config)) })
 }
 
-// LongestWait returns how long a call of the shop may take by the method's timeout under any config that there has been, 0 if one does
-// not bound it.
+// LongestWait returns the longest timeout of a call of the shop under all configs so far, or 0 if a
+// config does not bound it.
 func (h *History) LongestWait(generated string) time.Duration {
 	longest := acme.MethodsOf(generated).Timeout
 	for _, config := range h.Configs {
@@ -290,7 +290,7 @@ func (h *History) LongestWait(generated string) time.Duration {
 // Problem is a promise that was broken.
 type Problem struct {
 	Promise string        `json:"promise"`
-	At      time.Duration `json:"at"` // since the world began; 0: not known
+	At      time.Duration `json:"at"` // since the world began; 0: unknown
 	Text    string        `json:"text"`
 }
 

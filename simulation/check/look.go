@@ -18,7 +18,7 @@ import (
 type Look struct {
 	Entries []etcd.Entry // all that etcd has
 	Servers []Server
-	Writers []string // the addresses of those that write to etcd by code of their own
+	Writers []string // the addresses of servers with their own etcd code
 	Readers []Reader
 }
 
@@ -27,7 +27,7 @@ type Server struct {
 	ID, Addr string
 	Name     string // the instance id, "" where it is the address
 	In       bool   // it should be in etcd
-	Elects   bool   // it stands for election
+	Elects   bool   // it is a candidate
 	Layouts  []string
 	Wants    map[string]acme.Said // by service: the expected content of its entries
 	Statuses []runtime.Status
@@ -52,7 +52,7 @@ type Reader struct {
 // keys returns the services under which callers should find the server, sorted.
 func (s Server) keys() []string { return slices.Sorted(maps.Keys(s.Wants)) }
 
-// Lacks describes the server's entries of a service that are missing in etcd, or do not have the expected content.
+// Lacks describes the server's entries of a service that are missing in etcd or have other content.
 func (s Server) Lacks(l Look, key string) string {
 	var lacks []string
 	for _, layout := range s.Layouts {
@@ -65,7 +65,7 @@ func (s Server) Lacks(l Look, key string) string {
 	return strings.Join(lacks, "; ")
 }
 
-// Left describes the entries of a service that name the server, "" if there are none.
+// Left describes the entries of a service that name the server; "" if there are none.
 func (s Server) Left(l Look, key string) string {
 	if left := l.at(key, s.Addr); len(left) > 0 {
 		return fmt.Sprintf("etcd has %v", left)
@@ -108,7 +108,7 @@ func (l Look) Config() (text string, ok bool) {
 	return "", false
 }
 
-// InForce reports whether callers should use a live config, given the entries of etcd. A bad config in etcd leaves theirs unchanged.
+// InForce reports whether callers should use a live config, given etcd's entries. A bad config in etcd leaves the last good one in force.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
 	if !ok {
@@ -117,8 +117,8 @@ func (l Look) InForce(config string) bool {
 	return schedule.BadConfig(live) || acme.Holds(config, live)
 }
 
-// Policy returns the policy by which the calls of a caller are shared out, whose own config is generated. While etcd has a bad live
-// config, that is the last good one that the caller has seen, which is not known.
+// Policy returns the policy in force for a caller whose own config is generated. While etcd has a bad
+// live config, the policy is unknown: it is the last good one that the caller has seen.
 func (l Look) Policy(generated string) (p acme.Policy, known bool) {
 	config, live := l.Config()
 	switch {
@@ -131,13 +131,13 @@ func (l Look) Policy(generated string) (p acme.Policy, known bool) {
 	return p, p.Name != ""
 }
 
-// leaves reports whether calls of a caller may leave for another region: calls of a strict lane without instances do.
+// leaves reports whether a caller's calls may go to another region: calls of a strict lane without instances do.
 func (l Look) leaves(generated string) bool {
 	p, known := l.Policy(generated)
 	return !known || slices.ContainsFunc(p.Routes, func(r acme.Route) bool { return r.Strict })
 }
 
-// Methods returns the method settings of the config in force. They are not known while etcd has a bad config.
+// Methods returns the method settings in force, which are unknown while etcd has a bad config.
 func (l Look) Methods(generated string) (m acme.Methods, known bool) {
 	live, ok := l.Config()
 	return acme.MethodsOf(live, generated), !ok || !schedule.BadConfig(live)
@@ -160,7 +160,7 @@ func (l Look) Registered() []string {
 	return slices.Compact(addrs)
 }
 
-// Serving returns the registered addresses that somebody serves.
+// Serving returns the registered addresses with a running server.
 func (l Look) Serving() []string {
 	return slices.DeleteFunc(l.Registered(), func(addr string) bool { return addr == acme.NobodyAddr })
 }

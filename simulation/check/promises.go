@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// always lists the promises that hold whatever happens. A world is calm while it has no faults and all is as it should be.
+// always lists the promises that hold at any time. A world is calm while there are no faults and no broken promises.
 var always = []struct {
 	promise string
 	broken  func(h *History, broken report)
@@ -35,7 +35,7 @@ var always = []struct {
 	{"where all is calm, a call that changes etcd succeeds soon, and returns what is true", failedActs},
 }
 
-// Promises that are judged as soon as a breach is seen.
+// Promises that are checked as events happen.
 const (
 	Leads      = "the context of a leader ends with its term, and what only the leader serves runs on no other"
 	Listed     = "Instances has what etcd has, and nothing that is only held"
@@ -44,7 +44,7 @@ const (
 	LeftBehind = "nothing is left behind"
 )
 
-// settled lists the promises that hold a stated time after the last fault, and after each ordinary change.
+// settled lists the promises that hold a stated time after the last fault and after each ordinary change.
 var settled = []struct {
 	promise string
 	wrong   func(l Look, wrong complaint)
@@ -56,7 +56,7 @@ var settled = []struct {
 	{"one instance leads", wrongLeader},
 }
 
-// Promises about calls, once all is settled.
+// Promises about calls, after the world has settled.
 const (
 	Shared   = "calls are shared out as configured"
 	Bounded  = "an instance has as many calls under way as it may, and a call fails only where all have"
@@ -139,11 +139,11 @@ func strayedCalls(h *History, broken report) {
 	}
 }
 
-// disturbs is how long an event on a link disturbs calls: news of it travels as slowly as they do.
+// disturbs is the time for which an event on a link affects calls: the event travels as slowly as they do.
 const disturbs = 500 * time.Millisecond
 
-// sure returns lives such that one must have answered a call: the caller knew them before and after, each has answered on this
-// connection since its link last changed, and no link of the caller was broken or changed during the call or just before.
+// sure returns lives such that one of them must have answered a call. The caller knew each before and after. Each has answered on
+// this connection since its link last changed. No link of the caller was broken or changed during the call or just before.
 func (h *History) sure(c Call) (lives []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
@@ -162,7 +162,7 @@ func (h *History) sure(c Call) (lives []string) {
 	return lives
 }
 
-// disturbed reports whether a link of a process was broken, or has changed, from one moment to another.
+// disturbed reports whether a link of a process was broken or changed during a period.
 func (h *History) disturbed(process string, from, to time.Time) bool {
 	broken := make(map[[2]string]bool)
 	for _, l := range h.Links {
@@ -199,8 +199,8 @@ func (h *History) answered(c Call, l *Life) bool {
 	})
 }
 
-// mostMore is how many more calls than under the plain policy may fail in one world, where both fail for the same faults at moments
-// that are not the same.
+// mostMore is the surplus of failed calls over the plain policy that one world may have: both fail for
+// the same faults, but at different moments.
 const mostMore = 3
 
 func failedMore(h *History, broken report) {
@@ -222,7 +222,7 @@ func failedMore(h *History, broken report) {
 	}
 }
 
-// slack is how much longer than its timeout a call may take.
+// slack is how far a call may exceed its timeout.
 const slack = 100 * time.Millisecond
 
 func lateCalls(h *History, broken report) {
@@ -233,7 +233,7 @@ func lateCalls(h *History, broken report) {
 	}
 }
 
-// hears is how long news of one process takes to reach another, where all is calm.
+// hears is the time for a change of one process to reach another in a calm.
 const hears = time.Second
 
 // unfencedWrites passes the writes to a store. Writes between a reset that lets revisions repeat and the next calm are not judged: the
@@ -302,7 +302,7 @@ func robbedKeys(h *History, broken report) {
 	})
 }
 
-// mostChanges is how often a key may change hands within Width.
+// mostChanges bounds the changes of a key's owner within Width.
 const mostChanges = 4
 
 func fights(h *History, broken report) {
@@ -319,10 +319,10 @@ func fights(h *History, broken report) {
 	})
 }
 
-// Width is the time over which rates are counted.
+// Width is the period over which rates are counted.
 const Width = 10 * time.Second
 
-// Bounds within that time.
+// Bounds within Width.
 const (
 	mostRequests = 150 // of etcd, by a process, for tokens or anything else: 44 to renew a lease of 5 s out of turn, 41 for a restored etcd
 	mostRepeated = 3500
@@ -398,7 +398,7 @@ func wrongEntries(l Look, wrong complaint) {
 		}
 	}
 	for _, addr := range l.Writers {
-		expected[acme.ShopKey+" "+addr] = 1 // at the most: a writer does not notice that its entry is gone
+		expected[acme.ShopKey+" "+addr] = 1 // at most: a writer does not notice that its entry is gone
 	}
 	for _, key := range []string{acme.ShopKey, acme.UserKey} {
 		for _, e := range l.under(key + "/") {

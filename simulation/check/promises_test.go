@@ -43,7 +43,7 @@ func call(seconds float64, code codes.Code) Call {
 	return c
 }
 
-// calls adds an answered call that change has altered.
+// calls adds an answered call, modified by change.
 func calls(change func(c *Call)) func(h *History) {
 	c := call(10, codes.OK)
 	change(&c)
@@ -61,7 +61,7 @@ func TestAlways(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		happens func(h *History)
-		broken  string // the one promise, as it begins; "": none
+		broken  string // the prefix of the one broken promise; "": none
 	}{
 		{"nothing", func(*History) {}, ""},
 		{"a call fails", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Unavailable)) }, "no call fails"},

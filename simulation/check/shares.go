@@ -11,15 +11,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// slackCalls is how many calls more or fewer than its share an instance may get. Exact shares that are interleaved are off by one for
-// each group they are made of.
+// slackCalls is the tolerance of an instance's share, in calls. Exact, interleaved shares are off by
+// one for each group.
 const slackCalls = 3
 
-// Rounds is how many calls the harness makes for each instance, to see how calls are shared out.
+// Rounds is the number of calls for each instance in a check of shares.
 const Rounds = 12
 
-// WrongShares describes how the sharing out of n calls of a caller, by the addresses that served them, differs from the policy in force,
-// "" if it does not.
+// WrongShares describes how the distribution of n calls of a caller, by the addresses that served
+// them, differs from the policy in force; "" if it does not.
 func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) string {
 	p, known := l.Policy(c.Config())
 	left := l.Undrained(p)
@@ -45,7 +45,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 	return strings.Join(wrong, "; ")
 }
 
-// Subset returns how many instances a caller uses under a policy, 0 for all.
+// Subset returns the number of instances that a caller uses under a policy; 0 means all.
 func Subset(c schedule.Caller, p acme.Policy) int {
 	switch {
 	case p.First:
@@ -56,7 +56,7 @@ func Subset(c schedule.Caller, p acme.Policy) int {
 	return p.Subset
 }
 
-// Undrained returns the addresses that a policy does not drain, all if the drain must leave more than that.
+// Undrained returns the addresses that a policy does not drain, or all if the drain would leave too few.
 func (l Look) Undrained(p acme.Policy) []string {
 	addrs := l.Serving()
 	left := only(addrs, func(addr string) bool { return !l.drained(p.Drain, addr) })
@@ -66,17 +66,17 @@ func (l Look) Undrained(p acme.Policy) []string {
 	return left
 }
 
-// Room returns how many instances calls of a caller may go to under a policy, 0 if that is not known.
+// Room returns the number of instances that a caller may call under a policy; 0 means unknown.
 func (l Look) Room(c schedule.Caller, p acme.Policy) int {
 	subset := Subset(c, p)
 	if subset > 0 && p.PreferZone {
-		return 0 // of each zone
+		return 0 // it depends on the zones
 	}
 	return l.room(subset, p, l.Undrained(p))
 }
 
-// room returns how many of some addresses are called: all, or a subset of each group of a split. It is 0 if the split matches none, for
-// all are called then.
+// room returns how many of the addresses are called: all, or a subset of each group of a split. It
+// returns 0 if the split matches none: all are called then.
 func (l Look) room(subset int, p acme.Policy, addrs []string) (n int) {
 	groups, weights := l.groups(p, addrs)
 	for i, group := range groups {
@@ -91,7 +91,7 @@ func (l Look) room(subset int, p acme.Policy, addrs []string) (n int) {
 	return n
 }
 
-// wrongSubset describes how the number of instances that have served calls differs from the size of a subset.
+// wrongSubset describes how the number of instances that served calls differs from the subset's size.
 func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served map[string]int) (wrong []string) {
 	most := l.room(subset, p, serving)
 	switch {
@@ -104,8 +104,8 @@ func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served ma
 	return wrong
 }
 
-// misdirected describes how the calls that addresses served, of n, differ from a policy's shares, in a zone. Where shares are not exact,
-// any share is accepted, unless it should be 0.
+// misdirected describes how the n calls, by address, differ from the policy's shares in a zone. If
+// shares are not exact, it accepts any share except calls to an address whose share is 0.
 func (l Look) misdirected(p acme.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
 	for addr, part := range l.shares(p, zone, serving) {
 		calls, share := float64(served[addr]), part*float64(n)
@@ -116,7 +116,7 @@ func (l Look) misdirected(p acme.Policy, zone string, serving []string, served m
 	return wrong
 }
 
-// shares returns the part of the calls that each address should get under a policy, nil if that is not known.
+// shares returns each address's share of the calls under a policy; nil means unknown.
 func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]float64 {
 	groups, weights := l.groups(p, serving)
 	total := 0.0
@@ -141,7 +141,7 @@ func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]fl
 	return shares
 }
 
-// spread shares a part of the calls out among addresses by the policy below.
+// spread distributes a share among addresses by the child policy.
 func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]float64 {
 	shares, total := make(map[string]float64), 0.0
 	for _, addr := range addrs {
@@ -180,7 +180,7 @@ func only(addrs []string, is func(addr string) bool) []string {
 	return slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return !is(addr) })
 }
 
-// onlyOrAll returns the addresses for which is holds, all if there are none.
+// onlyOrAll returns the addresses for which is holds, or all if there are none.
 func onlyOrAll(addrs []string, is func(addr string) bool) []string {
 	if some := only(addrs, is); len(some) > 0 {
 		return some
@@ -204,7 +204,7 @@ func (l Look) matches(match map[string]string, addr string) bool {
 	return true
 }
 
-// in reports whether a route puts an address in a lane, in any lane if lane is "".
+// in reports whether a route puts an address in a lane, or in any lane if lane is "".
 func (l Look) in(r acme.Route, lane, addr string) bool {
 	if r.Label != "" {
 		value := l.label(addr, r.Label)
@@ -213,17 +213,17 @@ func (l Look) in(r acme.Route, lane, addr string) bool {
 	return (lane == "" || r.Lane == lane) && l.matches(r.Match, addr)
 }
 
-// outside returns the addresses that are in no lane, all if each is in one.
+// outside returns the addresses in no lane, or all if each is in one.
 func (l Look) outside(routes []acme.Route, addrs []string) []string {
 	return onlyOrAll(addrs, func(addr string) bool {
 		return !slices.ContainsFunc(routes, func(r acme.Route) bool { return l.in(r, "", addr) })
 	})
 }
 
-// Lane returns the addresses to which the calls of a lane go, none where they should fail.
+// Lane returns the addresses for calls of a lane, or none if the calls should fail.
 func (l Look) Lane(routes []acme.Route, lane string) []string {
 	addrs := l.Serving()
-	i := slices.IndexFunc(routes, func(r acme.Route) bool { return r.Label != "" || r.Lane == lane }) // the first that knows the lane holds
+	i := slices.IndexFunc(routes, func(r acme.Route) bool { return r.Label != "" || r.Lane == lane }) // the first match counts
 	if i >= 0 {
 		inside := only(addrs, func(addr string) bool { return l.in(routes[i], lane, addr) })
 		if len(inside) > 0 || routes[i].Strict {

@@ -22,9 +22,9 @@ type Right struct {
 	Read, Write bool
 }
 
-// Protect adds users, sets the rights of those that differ from the last call, and turns auth on. Passwords do not change, and a user
-// keeps the rights to ranges that are not named any more. If nothing differs, Protect changes nothing: each change of a right makes etcd
-// refuse the requests under way.
+// Protect adds users, sets the rights that differ from the last call, and turns auth on. Passwords do
+// not change, and users keep rights to ranges that are no longer listed. Without differences Protect
+// changes nothing: each change of a right makes etcd reject the requests under way.
 func (c *Cluster) Protect(users ...User) error {
 	return c.operate("protect", func(a admin) error {
 		for _, u := range users {

@@ -23,10 +23,10 @@ type Call struct {
 
 // Verdict decides what happens to a call. The zero Verdict lets it pass.
 type Verdict struct {
-	Before time.Duration // delay before the call takes effect or is refused, even if the client has gone by then
+	Before time.Duration // delay before the call takes effect or is rejected, even if the client has gone by then
 	After  time.Duration // delay between the effect and the answer
 	Lose   bool          // the call takes effect and is never answered; not for watches, whose stream loses nothing while the connection lives
-	Err    error         // the call is refused with this error and has no effect
+	Err    error         // the call fails with this error and has no effect
 }
 
 // Intercept sets the function that decides on each unary request, each message of LeaseKeepAlive and each watch; nil lets all pass.

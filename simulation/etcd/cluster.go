@@ -32,7 +32,7 @@ type Cluster struct {
 	addrs    []string // where clients reach the members
 	dir      string
 	mirror   *mirror
-	changing chan struct{} // full while a member starts or stops, or data is read or replaced
+	changing chan struct{} // full during a start, a stop, or a read or replacement of data
 	token    string        // the initial cluster token; guarded by changing
 
 	mu        sync.Mutex
@@ -43,7 +43,7 @@ type Cluster struct {
 
 // member is the state of a member whose processes come and go. It is guarded by the cluster's mu.
 type member struct {
-	process  *process // the last one; nil if there was none since the data was replaced
+	process  *process // the last one; nil: none since the data was replaced
 	isolated bool
 	lag      time.Duration
 }
@@ -142,7 +142,7 @@ func (c *Cluster) newest() *process {
 	return newest
 }
 
-// leader returns the leader, nil if there is none or it is isolated. If two members believe that they lead, the later term decides.
+// leader returns the leader; nil if there is none or it is isolated. If two members claim to lead, the later term decides.
 func (c *Cluster) leader() *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -140,7 +140,7 @@ func TestIntercept_Unary(t *testing.T) {
 			verdict Verdict
 			ends    error // of a put that is given up after 2 s
 			after   time.Duration
-			effect  string // and when, since the put; "" for none within 5 s
+			effect  string // and when, since the put; "": none within 5 s
 		}{
 			{"passes", Verdict{}, nil, 0, "put after 0s"},
 			{"late", Verdict{Before: time.Second}, nil, time.Second, "put after 1s"},
@@ -376,7 +376,7 @@ func TestThreeMembers(t *testing.T) {
 	})
 }
 
-// A proposal waits at a member that no longer knows a leader, and keeps nothing else waiting.
+// A proposal waits at a member that has lost its leader, and delays nothing else.
 func TestThreeMembers_ALeaderThatLagged(t *testing.T) {
 	for range 5 {
 		inBubble(t, 3, func(t *testing.T, w *world) {

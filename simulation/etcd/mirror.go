@@ -165,11 +165,11 @@ func (m *mirror) await(revision int64) {
 
 // etcd does not report who made a change, so changes are matched with the requests under way, by key and value.
 
-// request holds the changes that a client, or an operator, asks for.
+// request holds the changes of a client's or an operator's request.
 type request struct {
 	client string
 	ops    []*pb.RequestOp
-	lease  int64     // to be revoked
+	lease  int64     // to revoke
 	until  time.Time // when it is forgotten; zero while it is under way
 }
 
@@ -180,7 +180,7 @@ const proposalTimeout = 30 * time.Second
 // undecided are the codes of requests that have failed and may still be committed.
 var undecided = []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown}
 
-// follow makes a request of a client, "" for an operator. It returns the answer when the observer knows of its revision.
+// follow makes a request of a client, or of an operator if client is "". It returns the answer once the observer has seen its revision.
 func (m *mirror) follow(client string, message any, ask func() (any, error)) (any, error) {
 	r := &request{client: client, ops: opsOf(message)}
 	if revoke, ok := message.(*pb.LeaseRevokeRequest); ok {
@@ -203,8 +203,8 @@ func (m *mirror) follow(client string, message any, ask func() (any, error)) (an
 	return answer, err
 }
 
-// author returns the client whose request made the changes of a revision, "" if no client or several clients may have. The mirror must
-// not have the changes yet. m.mu is held.
+// author returns the client whose request made the changes of a revision; "" if several or none may
+// have. The mirror must not have the changes yet. m.mu is held.
 func (m *mirror) author(changes []Change) string {
 	var may []*request
 	for _, r := range slices.Clone(m.requests) {

@@ -89,7 +89,7 @@ func (c *Cluster) Leases() (ids []int64) {
 	return ids
 }
 
-// electTimeout is a little longer than raft tries to hand over the leadership.
+// electTimeout is slightly longer than raft's own attempt at a handover.
 const electTimeout = 2 * time.Second
 
 // Elect makes a member the leader. It does nothing if no leader reaches the member, or if the member lags too much.
@@ -129,7 +129,7 @@ func except(err, tolerated error) error {
 	return err
 }
 
-// change makes a request that changes keys, and returns when the mirror has the change.
+// change makes a request that changes keys, and waits until the mirror has the change.
 func (c *Cluster) change(what string, message any, f func(admin) (any, error)) error {
 	return c.operate(what, func(a admin) error {
 		return errOf(c.mirror.follow("", message, func() (any, error) { return f(a) }))
@@ -137,13 +137,13 @@ func (c *Cluster) change(what string, message any, f func(admin) (any, error)) e
 }
 
 const (
-	// operatorTimeout bounds how long an operator waits for a quorum.
+	// operatorTimeout bounds an operator's wait for a quorum.
 	operatorTimeout = 10 * time.Second
-	// operatorPause is how long an operator waits before trying again.
+	// operatorPause is an operator's wait before a retry.
 	operatorPause = 50 * time.Millisecond
 )
 
-// final are the errors after which an operator does not try again.
+// final are errors without a retry.
 var final = []error{etcderrors.ErrNoSpace, etcderrors.ErrKeyNotFound, lease.ErrLeaseNotFound}
 
 // operate calls f with the leader and retries after errors, for which a missing quorum is the usual reason. A change may be committed

@@ -97,7 +97,7 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// retryPause is how long a failing request to a peer takes. etcd retries some at once, forever: virtual time would stand still.
+// retryPause is the duration of a failing request to a peer. etcd retries some at once, forever: virtual time would stand still.
 const retryPause = 100 * time.Millisecond
 
 // RoundTrip carries a request to a peer: followers ask the leader about leases, the leader asks all for their version.

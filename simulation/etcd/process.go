@@ -126,7 +126,7 @@ func (p *process) feed() {
 // runs reports whether there is a process that has not been stopped.
 func (p *process) runs() bool { return p != nil && p.ctx.Err() == nil }
 
-// stop ends the process. Its connections are reset before anything else: gRPC's server would say goodbye on them.
+// stop ends the process. It resets the connections first: gRPC's server would send GOAWAY on them.
 func (p *process) stop() {
 	_ = p.listener.Close() // the server closes it, too
 	p.c.network.Crash(hostOf(p.listener.Addr()))

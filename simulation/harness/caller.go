@@ -9,7 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/balancer/weightedroundrobin" // for configs to name it
+	_ "google.golang.org/grpc/balancer/weightedroundrobin" // registers the policy
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
@@ -20,16 +20,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// idleTimeout is how long the connections to the shop stay open without calls. It is short, so that they close and open again.
+// idleTimeout closes the connections to the shop between calls. It is short, so that they close and reopen.
 const idleTimeout = 4 * time.Second
 
 // How a caller stops. It has nothing to withdraw.
 const (
 	// closeTimeout bounds the context of Registry.Close.
 	closeTimeout = time.Second
-	// closesWithin is how long Registry.Close may take.
+	// closesWithin bounds Registry.Close.
 	closesWithin = 200 * time.Millisecond
-	// endsWithin is how long calls and watches may take to end, from the beginning of Registry.Close.
+	// endsWithin bounds the end of calls and watches, from the start of Registry.Close.
 	endsWithin = 400 * time.Millisecond
 )
 
@@ -101,8 +101,8 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the process in order. If killed is set, the next life does not find the snapshots that the process writes from now on. It
-// has nothing to withdraw, so nobody else can tell a stop from a kill.
+// stop ends the process in order. If killed is set, the next life does not find later snapshots of this one. The
+// caller has nothing to withdraw, so other processes cannot distinguish a stop from a kill.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
@@ -119,7 +119,7 @@ func (c *caller) stop(killed bool) {
 		if killed {
 			c.snapshots.leaveBehind()
 		}
-		if c.life%2 == 0 { // either may be closed first
+		if c.life%2 == 0 { // both orders happen
 			c.closeFallback(ctx)
 			act.Began = time.Now()
 			c.closeRegistry(ctx, closesWithin)
@@ -136,16 +136,16 @@ func (c *caller) stop(killed bool) {
 	})
 }
 
-// fallBack makes the registry of the other region, and returns the option that lets calls leave for it. It returns none where
-// there is one region.
+// fallBack makes the registry of the other region and returns the option for it, or nothing if there
+// is one region.
 func (c *caller) fallBack() []runtime.Option {
 	if c.w.other == nil {
 		return nil
 	}
 	client, err := clientv3.New(clientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
-	must(err) // it asks nothing of etcd
+	must(err) // no request is made
 	disconnect := c.disconnect
-	c.disconnect = func() { // it lingers as the first one does
+	c.disconnect = func() { // it lingers like the first one
 		disconnect()
 		client.Close()
 	}

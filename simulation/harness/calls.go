@@ -31,7 +31,7 @@ type caller struct {
 	under     *sync.WaitGroup    // calls and watches under way
 
 	idle atomic.Bool       // it makes no calls
-	away *runtime.Registry // of the other region; nil: there is none
+	away *runtime.Registry // of the other region; nil: none
 
 	// Under mu:
 	watched  []runtime.Endpoint // the last set that the watch has yielded
@@ -52,15 +52,15 @@ func newCaller(w *world, index int, spec schedule.Caller) *caller {
 }
 
 const (
-	// betweenCalls is how long a caller waits between calls, on average.
+	// betweenCalls is the mean pause of a caller between calls.
 	betweenCalls = time.Second
-	// deadline is how long a call may take.
+	// deadline bounds a call.
 	deadline = 2500 * time.Millisecond
-	// plainCalls is how many of the ways to call are plain ones.
+	// plainCalls is the number of plain entries in ways.
 	plainCalls = 9
 )
 
-// affinities are the keys of calls with an affinity, and lanes the lanes of calls in one. No instance is in the last lane.
+// affinities holds the keys of calls with an affinity, lanes the lanes of calls. The last lane is empty.
 var (
 	affinities = []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	lanes      = []string{"v1", "v2", "v3"}
@@ -69,7 +69,7 @@ var (
 // way is a way to call.
 type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
-// ways holds the ways to call, each as often as it is drawn. More than half of the calls are plain ones of the shop.
+// ways holds the ways to call, repeated by their frequency. More than half are plain calls of the shop.
 var ways = append([]way{
 	calling(acme.UserWho), calling(acme.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
 	calling(acme.Lead), calling(acme.WhoNewer), calling(acme.WhoNewer),
@@ -80,7 +80,7 @@ func calling(method string) way {
 	return func(c *caller, ctx context.Context, via clients, _ *rand.Rand) { c.call(ctx, via, method, "") }
 }
 
-// traffic calls until ctx ends, each time in a way drawn by chance.
+// traffic makes calls until ctx ends, each in a random way.
 func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
 	for {
 		select {
@@ -106,7 +106,7 @@ func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithAffinity(ctx, affinities[r.IntN(len(affinities))]), via, acme.Who, "")
 }
 
-// call makes a call. It returns the life that has answered, "" if none has.
+// call makes a call and returns the life that answered, or "".
 func (c *caller) call(ctx context.Context, via clients, method, target string) (from string) {
 	key, conn := acme.ShopKey, via.shop
 	switch method {
@@ -134,12 +134,12 @@ func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 	c.ask(ctx, via.shop, call, beside)
 }
 
-// callInLane calls the shop in a lane. No call of a lane fails where others would not, unless a route is strict.
+// callInLane calls the shop in a lane. Calls of a lane fail no more than others, unless a route is strict.
 func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, acme.Who, "")
 }
 
-// callEach calls every instance of the shop by itself.
+// callEach calls every instance of the shop.
 func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	known := keyStatus(via.registry, acme.ShopKey).Known
@@ -163,7 +163,7 @@ func keyStatus(registry *runtime.Registry, key string) runtime.KeyStatus {
 	return runtime.KeyStatus{}
 }
 
-// knows returns the addresses of a service that the caller says it knows.
+// knows returns the addresses of a service in the caller's status.
 func (c *caller) knows(conn string) []string {
 	key := acme.ShopKey
 	if conn == acme.UserKey {
@@ -176,7 +176,7 @@ func (c *caller) knows(conn string) []string {
 	return acme.Addrs(keyStatus(registry, key).Endpoints)
 }
 
-// prepare notes what the caller knows as a call on a connection begins.
+// prepare records the caller's view at the start of a call on a connection.
 func (c *caller) prepare(conn, method, target string) check.Call {
 	life, _ := c.current()
 	call := check.Call{
@@ -191,14 +191,14 @@ func (c *caller) prepare(conn, method, target string) check.Call {
 	return call
 }
 
-// plain reports whether no policy keeps calls of the caller from an instance.
+// plain reports whether no policy excludes an instance from the caller's calls.
 func (c *caller) plain() (plain bool) {
 	c.w.record(func(h *check.History) { plain = h.Plain(c.spec) })
 	return plain
 }
 
-// ask makes the call, and records how it ended, unless the caller ends first. beside makes the same call under the plain policy; nil:
-// nothing does.
+// ask makes the call and records its outcome, unless the caller ends first. beside makes the same call
+// under the plain policy; it may be nil.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -209,7 +209,7 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	call.After, call.Plain = c.knows(acme.ShopKey), call.Plain && c.plain()
 	if beside != nil {
-		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's own timeout, which the other has not
+		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's own timeout, which the other call lacks
 		c.w.record(func(h *check.History) { call.Beside = call.Plain && !timedOut && h.Even(c.spec) })
 		call.BesideErr = beside.wait() != nil
 	}

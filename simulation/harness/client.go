@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// connectAgain is how long a process waits before it tries again to make a client.
+	// connectAgain is a process's wait before it tries again to make a client.
 	connectAgain = time.Second
-	// dialTimeout is that of clients.
+	// dialTimeout is the clients' DialTimeout.
 	dialTimeout = 5 * time.Second
 )
 
-// connect makes a client of etcd, as the documentation recommends, or puts one together from parts.
+// connect makes an etcd client, as the documentation recommends or, if parts is set, from parts.
 func (p *process) connect() {
 	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(requestsOf{*p}.call)}
-	if p.parts { // nobody else can have it try again soon
+	if p.parts { // a retry must come soon, which only this process can cause
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
 		}))
@@ -33,7 +33,7 @@ func (p *process) connect() {
 	for {
 		client, err := p.w.client(clientConfig(p.w.memberAddrs(), options...), p.name())
 		if err != nil {
-			// With a password, New itself asks etcd, which may be away.
+			// With a password, New sends a request to etcd, which may be down.
 			time.Sleep(connectAgain)
 			continue
 		}
@@ -61,7 +61,7 @@ func clientConfig(endpoints []string, options ...grpc.DialOption) clientv3.Confi
 	}
 }
 
-// partsOf puts a client together from parts of its own, over the connection of another.
+// partsOf makes a client from separate parts over another client's connection.
 func partsOf(base *clientv3.Client) *clientv3.Client {
 	c := clientv3.NewCtxClient(base.Ctx())
 	conn := base.ActiveConnection()
@@ -71,7 +71,7 @@ func partsOf(base *clientv3.Client) *clientv3.Client {
 	return c
 }
 
-// dialEtcd returns a function that dials etcd as the present life, and counts the dials.
+// dialEtcd returns a function that dials etcd from the present life and counts the dials.
 func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	dial := p.w.network.Dialer(p.from)
 	return func(ctx context.Context, addr string) (net.Conn, error) {
@@ -80,10 +80,10 @@ func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	}
 }
 
-// requestsOf checks the requests of a life of a process as they are made.
+// requestsOf checks each request of a life as it is made.
 type requestsOf struct{ process }
 
-// longestRequest is the longest timeout that a request to etcd may have.
+// longestRequest bounds the timeouts of requests to etcd.
 const longestRequest = 30 * time.Second
 
 func (r requestsOf) call(
@@ -99,7 +99,7 @@ func (r requestsOf) call(
 	return next(ctx, method, req, reply, conn, opts...)
 }
 
-// lessee wraps the leases of a client, and records those that it is granted.
+// lessee wraps a client's leases and records the granted ones.
 type lessee struct {
 	clientv3.Lease
 	w    *world

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 )
 
-// standing returns the lives that stand for the shop's leader, among others that have ended.
+// standing returns the candidates for the shop's leader, including ended ones.
 func (w *world) standing() []*candidate {
 	var all []*candidate
 	for _, s := range w.allServers() {
@@ -27,7 +27,7 @@ func (w *world) standing() []*candidate {
 	return all
 }
 
-// leader returns the first life that says that it leads, nil if none does.
+// leader returns the first life that claims to lead, or nil.
 func (w *world) leader() *candidate {
 	all := w.standing()
 	if i := slices.IndexFunc(all, func(c *candidate) bool { return c.leadsWith() != 0 }); i >= 0 {
@@ -36,10 +36,10 @@ func (w *world) leader() *candidate {
 	return nil
 }
 
-// sampling is the interval between looks at the leaders.
+// sampling is the interval of checks of the leaders.
 const sampling = 250 * time.Millisecond
 
-// sample checks again and again that no leader's function still runs when the leader no longer leads, until ctx ends.
+// sample checks repeatedly, until ctx ends, that no leader's function runs after its leadership has ended.
 func (w *world) sample(ctx context.Context) {
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
@@ -54,7 +54,7 @@ func (w *world) sample(ctx context.Context) {
 			if token == 0 || c.leadsWith() == token {
 				continue
 			}
-			time.Sleep(time.Nanosecond) // until all events of this instant are over
+			time.Sleep(time.Nanosecond) // after all events of this instant
 			if c.runs() == token && c.leadsWith() != token {
 				w.report(check.Leads, "%s no longer leads with the token %d, and the context that Run gave has not ended", c.id, token)
 			}
@@ -62,21 +62,21 @@ func (w *world) sample(ctx context.Context) {
 	}
 }
 
-// candidate is the part of a life of a server in the election.
+// candidate is the election part of a server's life.
 type candidate struct {
 	w       *world
 	id      string      // of the life
 	name    string      // the instance id
-	ending  atomic.Bool // the life ends, for good
-	running *task       // Leadership.Run; nil: it does not stand
+	ending  atomic.Bool // the life ends for good
+	running *task       // Leadership.Run; nil: no candidate
 
 	mu    sync.Mutex
-	leads *leader.Leadership // nil: it does not stand, or has ended
-	ctx   context.Context    // of the term that Run gave last; nil: none
+	leads *leader.Leadership // nil: no candidate, or it has ended
+	ctx   context.Context    // of Run's last term; nil: none
 	term  *check.Term
 }
 
-// start runs the work of a leader whenever the life leads, until ctx ends.
+// start runs the leader's work whenever the life leads, until ctx ends.
 func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.mu.Lock()
 	c.leads = leads
@@ -90,7 +90,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	})
 }
 
-// end notes that the life has ended: none of its later actions reaches anybody.
+// end records the end of the life: its later actions have no effect.
 func (c *candidate) end() {
 	c.endTerm()
 	c.mu.Lock()
@@ -98,10 +98,10 @@ func (c *candidate) end() {
 	c.leads, c.ctx = nil, nil
 }
 
-// runEnds is how long Run may take to return once its context has ended and the registry is closed.
+// runEnds bounds the return of Run after its context has ended and the registry is closed.
 const runEnds = time.Second
 
-// wait waits until Run is over, if the life stands. How it ended does not matter.
+// wait waits for the end of Run, if the life is a candidate, and ignores its error.
 func (c *candidate) wait() {
 	if c.running == nil {
 		return
@@ -110,7 +110,7 @@ func (c *candidate) wait() {
 	_ = c.w.act(context.Background(), act, func(context.Context) error { _ = c.running.wait(); return nil }, nil)
 }
 
-// leadsWith returns the token with which the life leads, 0 if it does not.
+// leadsWith returns the token of the present leadership, or 0.
 func (c *candidate) leadsWith() int64 {
 	c.mu.Lock()
 	leads := c.leads
@@ -122,7 +122,7 @@ func (c *candidate) leadsWith() int64 {
 	return token
 }
 
-// runs returns the token of the term for which the life's function runs, 0 if none does. A function whose context has ended
+// runs returns the token of the term whose function runs, or 0. A function whose context has ended
 // does not count.
 func (c *candidate) runs() int64 {
 	c.mu.Lock()
@@ -133,7 +133,7 @@ func (c *candidate) runs() int64 {
 	return c.term.Token
 }
 
-// begin records that a term begins, unless the life has ended.
+// begin records the start of a term, unless the life has ended.
 func (c *candidate) begin(ctx context.Context, token int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +144,7 @@ func (c *candidate) begin(ctx context.Context, token int64) {
 	c.w.record(func(h *check.History) { h.Terms = append(h.Terms, c.term) })
 }
 
-// endTerm records that the term has ended, if one goes on.
+// endTerm records the end of the term, if there is one.
 func (c *candidate) endTerm() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,13 +156,13 @@ func (c *candidate) endTerm() {
 }
 
 const (
-	// writes is how long a leader waits between writes to the store.
+	// writes is a leader's pause between writes to the store.
 	writes = 300 * time.Millisecond
-	// straggles is how long after the end of its leadership the last write of a leader arrives there.
+	// straggles is the delay of a leader's last write after the end of its leadership.
 	straggles = 700 * time.Millisecond
 )
 
-// lead is the work of a leader: it writes to the store, and once more when it no longer leads.
+// lead is a leader's work: it writes to the store, and once more after its leadership.
 func (c *candidate) lead(ctx context.Context, token int64) error {
 	c.begin(ctx, token)
 	c.w.note("%s leads with the token %d", c.id, token)
@@ -186,7 +186,7 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	return nil
 }
 
-// serves judges that the life leads with the token of a call for the leader. It then writes to the store with that token.
+// serves checks that the life leads with the token of a call for the leader, and writes to the store with that token.
 func (c *candidate) serves(ctx context.Context) {
 	tokens := metadata.ValueFromIncomingContext(ctx, leader.TokenHeader)
 	token, err := strconv.ParseInt(strings.Join(tokens, " "), 10, 64)

@@ -16,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// callAtLast makes each caller call, once everything else is as it should be, in every way in which its calls should go somewhere,
-// and reports those that do not go there within a bound.
+// callAtLast makes each caller call, after everything has settled, in every way in which calls should
+// succeed, and reports calls that fail within a bound.
 func (w *world) callAtLast() {
 	for _, judge := range []func(*caller){
 		w.callShared, w.callAtOnce, w.callLanes, w.callAffine, w.callTargets, w.callLeaders, w.countConnections,
@@ -28,11 +28,11 @@ func (w *world) callAtLast() {
 	}
 }
 
-// reconnecting is how long a connection may wait before it is tried again: gRPC's longest backoff, with its jitter.
+// reconnecting bounds the wait of a failed connection: gRPC's longest backoff, with its jitter.
 const reconnecting = 150 * time.Second
 
-// atLast checks the calls of a caller every second, until two checks in a row find no fault. It gives up after reconnecting, and reports
-// the last fault.
+// atLast runs look every second until two results in a row are "". After reconnecting it gives up and
+// reports the last result.
 func (w *world) atLast(promise, who string, look func() string) {
 	right := 0
 	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
@@ -47,7 +47,7 @@ func (w *world) atLast(promise, who string, look func() string) {
 	}
 }
 
-// callShared judges that calls are shared out as configured.
+// callShared checks that calls are distributed as configured.
 func (w *world) callShared(c *caller) {
 	w.atLast(check.Shared, c.name(), func() string {
 		l := w.look()
@@ -62,7 +62,7 @@ func (w *world) callShared(c *caller) {
 	})
 }
 
-// callLanes judges that calls in lanes reach the lanes' instances, if the policy has routes.
+// callLanes checks that calls in lanes reach the lanes' instances, if the policy has routes.
 func (w *world) callLanes(c *caller) {
 	if p, known := w.policy(c); known && len(p.Routes) > 0 {
 		for _, lane := range lanes {
@@ -71,18 +71,18 @@ func (w *world) callLanes(c *caller) {
 	}
 }
 
-// policy returns the policy in force of a caller, if it is known.
+// policy returns the policy in force for a caller, if it is known.
 func (w *world) policy(c *caller) (p acme.Policy, known bool) {
 	return w.entries().Policy(c.spec.Config())
 }
 
-// wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was. Where a route is strict,
-// a call may fail while instances of other lanes are ready, and a call that no instance may answer may wait for its deadline.
+// wrongLane describes a call of a lane that an instance of another lane answered, or "". If a route is strict, a call may
+// fail while instances of other lanes are ready, and a call that no instance may answer may wait for its deadline.
 func (w *world) wrongLane(c *caller, p acme.Policy, lane string) string {
 	l := w.look()
 	methods, known := l.Methods(c.spec.Config())
 	want, waits := l.Lane(p.Routes, lane), methods.Waits || !known
-	if len(want) == 0 && w.other != nil { // a lane that is strict leaves, too
+	if len(want) == 0 && w.other != nil { // calls of a strict lane leave, too
 		want = w.other.look().Lane(p.Routes, lane)
 	}
 	for range len(l.Serving()) + 1 {
@@ -98,17 +98,17 @@ func (w *world) wrongLane(c *caller, p acme.Policy, lane string) string {
 	return ""
 }
 
-// callsOfOne is how many calls are made with one affinity, to see whether they reach one instance.
+// callsOfOne is the number of calls with one affinity in a check that they reach one instance.
 const callsOfOne = 3
 
-// callAffine judges that calls of one affinity reach one instance, if the policy goes by affinities.
+// callAffine checks that calls of one affinity reach one instance, if the policy uses affinities.
 func (w *world) callAffine(c *caller) {
 	if p, known := w.policy(c); known && p.Tied {
 		w.atLast(check.Affine, c.name(), func() string { return c.scattered() })
 	}
 }
 
-// scattered describes an affinity whose calls reach several instances, "" if there is none.
+// scattered describes an affinity whose calls reach several instances, or "".
 func (c *caller) scattered() string {
 	for _, affinity := range affinities {
 		first := ""
@@ -125,14 +125,14 @@ func (c *caller) scattered() string {
 	return ""
 }
 
-// callTargets judges that each instance of the shop is reached by its name.
+// callTargets checks that each instance of the shop is reached by its name.
 func (w *world) callTargets(c *caller) {
 	for _, addr := range w.entries().Registered() {
 		w.atLast(check.Reached, c.name(), func() string { return w.wrongTarget(c, addr) })
 	}
 }
 
-// wrongTarget describes how a call to the instance at an address went wrong, "" if it did not.
+// wrongTarget describes the failure of a call to the instance at an address, or "".
 func (w *world) wrongTarget(c *caller, addr string) string {
 	bounded, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
@@ -154,7 +154,7 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	return ""
 }
 
-// callLeaders judges that calls for the leader reach it, if there is one.
+// callLeaders checks that calls for the leader reach it, if there is one.
 func (w *world) callLeaders(c *caller) {
 	leader := w.leader()
 	if leader == nil {
@@ -168,7 +168,7 @@ func (w *world) callLeaders(c *caller) {
 	})
 }
 
-// mostConnections is how many a caller may have to a server: one for each of its four clients, and one of a policy that is not ours.
+// mostConnections bounds a caller's connections to a server: one for each of its four clients, and one for a third-party policy.
 const mostConnections = 5
 
 // countConnections reports a caller with more connections to a server than it has clients.
@@ -199,13 +199,13 @@ func (c *caller) alone(link network.Link) (end func()) {
 }
 
 const (
-	// underWay is how long calls that are made at once take each way.
+	// underWay is the delay, each way, of calls made at once.
 	underWay = 100 * time.Millisecond
-	// timesAtOnce is how often they are made, so that they do not go right by chance.
+	// timesAtOnce is the number of repetitions, so that success is not chance.
 	timesAtOnce = 5
 )
 
-// callAtOnce judges, if the policy bounds the calls under way at an instance, that as many are taken as there is room for.
+// callAtOnce checks, if the policy bounds the calls under way at an instance, that exactly as many are accepted.
 func (w *world) callAtOnce(c *caller) {
 	p, known := w.policy(c)
 	if !known || p.Most == 0 {
@@ -220,7 +220,7 @@ func (w *world) callAtOnce(c *caller) {
 	})
 }
 
-// wrongBound describes how one call more at once than there is room for goes wrong, "" if one fails and the rest does not.
+// wrongBound describes the failure of one call too many at once, or "" if one fails and the others succeed.
 func (w *world) wrongBound(c *caller, p acme.Policy) string {
 	room := w.look().Room(c.spec, p) * p.Most
 	if room == 0 {

@@ -18,15 +18,15 @@ import (
 
 // How servers leave etcd, and stop in order.
 const (
-	// drainDelay is how long they serve on after they have left etcd.
+	// drainDelay is how long they keep serving after they have left etcd.
 	drainDelay = time.Second
 	// stopTimeout is how long they then wait for calls to end.
 	stopTimeout = 2 * time.Second
-	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take if etcd is near.
+	// leaveTimeout bounds a call that takes them out of etcd, or puts them back, if etcd is near.
 	leaveTimeout = 3 * time.Second
-	// registrationCloses is how long a registration may take to close.
+	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
-	// serveEnds is how long Serve may take after its context's end, with all of that.
+	// serveEnds bounds the return of Serve after its context's end, all included.
 	serveEnds = 7 * time.Second
 )
 
@@ -45,7 +45,7 @@ func (s *server) leave(forGood bool) {
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
 		s.leaving.Store(true)
-		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // it is judged there
+		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // act checks the error
 	case schedule.Register:
 		s.leaving.Store(true)
 		for _, entry := range s.registered() {
@@ -58,7 +58,7 @@ func (s *server) leave(forGood bool) {
 	}
 }
 
-// notOut describes the entries that etcd still has though the server is said to be out of it.
+// notOut describes the entries that etcd still has although the server has left.
 func (s *server) notOut() string { return s.left(s.keys()...) }
 
 // pauseEntry pauses a registration.
@@ -141,7 +141,7 @@ func (s *server) enter(forGood bool) {
 	}
 }
 
-// change makes a call of each registration. After a call that writes, the entry must be in etcd.
+// change calls each registration. After a call that writes, the entry must be in etcd.
 func (s *server) change(what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
 		ctx, cancel := s.w.timeToLeave()
@@ -155,8 +155,8 @@ func (s *server) change(what string, call func(*runtime.Registration, context.Co
 	}
 }
 
-// update changes the weight of the registrations, and their metadata at the same time. It writes nothing if they have that
-// already, or if their layouts have no room for it.
+// update changes the weight and metadata of the registrations. It must write nothing if they have
+// these already, or if their layouts cannot hold them.
 func (s *server) update(weight uint32) {
 	tier := fmt.Sprint("tier ", weight)
 	s.do(func() {

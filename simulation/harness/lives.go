@@ -65,10 +65,10 @@ func (s *server) serveLife() {
 	}
 }
 
-// unready is how long the health service of a life says NOT_SERVING at first.
+// unready is the initial time in which the health service of a life reports NOT_SERVING.
 func (s *server) unready() time.Duration { return time.Duration(s.spec.Unready) * time.Millisecond }
 
-// beginUnready makes the health service say NOT_SERVING at first, if the server has a time to be unready.
+// beginUnready makes the health service report NOT_SERVING at first, if the server has an unready time.
 func (s *server) beginUnready() {
 	if s.spec.Unready == 0 {
 		return
@@ -86,7 +86,7 @@ func (s *server) beginUnready() {
 	})
 }
 
-// kill ends the process without a word to anybody.
+// kill ends the process without notice.
 func (s *server) kill() {
 	s.do(func() {
 		if !s.up {
@@ -109,9 +109,9 @@ func (s *server) kill() {
 		}
 		s.w.later.Go(func() { // it reaches nobody, and the next life need not wait for it
 			for _, task := range entering {
-				_ = task.wait() // nobody is left to tell
+				_ = task.wait() // its error has no reader
 			}
-			dead, cancel := context.WithCancel(context.Background()) // it has no time to tell anybody
+			dead, cancel := context.WithCancel(context.Background()) // it has no time for notices
 			cancel()
 			zombie.closeRegistry(dead, closing)
 			zombie.disconnect()
@@ -145,7 +145,7 @@ func (s *server) stop(fails bool) {
 		}
 		ctx, cancel := s.w.timeToLeave()
 		defer cancel()
-		s.closeRegistry(ctx, closing) // entries that it could not take out of etcd expire, and settle checks that
+		s.closeRegistry(ctx, closing) // entries left in etcd expire, and settle checks that
 		for _, one := range s.all() {
 			one.candidate.wait()
 		}
@@ -170,7 +170,7 @@ func (s *server) finish(fails bool) {
 	stopped.Stop()
 }
 
-// finishServe ends Serve, by its context or because its listener fails.
+// finishServe ends Serve by its context, or by a failure of its listener.
 func (s *server) finishServe(fails bool) {
 	act := check.Act{What: "Serve after its end", Who: s.id, Soon: serveEnds, Longest: serveEnds}
 	ends := func(context.Context) error {
@@ -184,12 +184,12 @@ func (s *server) finishServe(fails bool) {
 		}
 		return nil // or the listener's
 	}
-	_ = s.w.act(context.Background(), act, ends, s.notOut) // it is judged there
+	_ = s.w.act(context.Background(), act, ends, s.notOut) // act checks the error
 	s.end()
 	s.grpc.Stop()
 }
 
-// gone notes that this life takes no more calls.
+// gone records that this life accepts no more calls.
 func (s *server) gone(killed bool) {
 	s.up = false
 	s.mu.Lock()

@@ -16,10 +16,10 @@ import (
 // lifeLog is the log of one life of a process: a slog.Handler that records its lines.
 type lifeLog struct {
 	p        process                          // as the life began
-	registry atomic.Pointer[runtime.Registry] // asked at each line, as a program's own handler may: a line under a lock ends in a deadlock
+	registry atomic.Pointer[runtime.Registry] // called at each line, as a program's own handler may: a line logged under a lock ends in a deadlock
 }
 
-// troubles are the lines that say that etcd does not answer as it should, unless it has refused: that is an answer.
+// troubles are the lines that report failures of etcd. A refusal is an answer.
 var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "etcd list failed; trying again": true}
 
 // Handle records a line. A line about the end of a registration, which takes a call, may come any number of times.
@@ -43,7 +43,7 @@ func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
 	if asked {
 		about = ""
 	}
-	// A killed life has lost its connections, and may see that before it is closed. A stream has the token that it began with.
+	// A killed life has lost its connections, and may notice that before it is closed. A stream has the token of its start.
 	trouble := troubles[r.Message] && !strings.Contains(attrs, codes.Unauthenticated.String()) && !w.network.Removed(l.p.from)
 	w.record(func(h *check.History) {
 		h.Lines = append(h.Lines, check.Line{At: time.Now(), Life: name + " at " + l.p.from, About: about, Trouble: trouble})

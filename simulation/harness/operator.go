@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// operated notes what an operator could not do: there was no space, or no quorum, or a lease was revoked already.
+// operated records an operator's error: no space, no quorum, or a lease that was revoked already.
 func (w *world) operated(err error) {
 	if err != nil {
 		w.note("an operator's request has failed: %v", err)
@@ -36,7 +36,7 @@ func (w *world) entriesOf(server int) []etcd.Entry {
 	return slices.DeleteFunc(w.etcd.Entries(acme.Prefix), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
 }
 
-// onEntries does something to each entry that names the address of a server.
+// onEntries calls do for each entry with the address of a server.
 func onEntries(do func(*world, etcd.Entry)) fault {
 	return once(func(w *world, s schedule.Step) {
 		for _, e := range w.entriesOf(s.Who) {
@@ -63,7 +63,7 @@ func (w *world) entryOverwritten(s schedule.Step) (end func()) {
 	}
 }
 
-// deleteOperators deletes those keys with a prefix that operators have put.
+// deleteOperators deletes the keys with a prefix that operators have put.
 func (w *world) deleteOperators(prefix string) {
 	for _, e := range w.etcd.Entries(prefix) {
 		if acme.IsOperators(e) {
@@ -105,7 +105,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 	}
 }
 
-// tell makes the process change etcd by a call.
+// tell makes the process change etcd by a call of its registry.
 func (p *process) tell(what string, call func(*runtime.Registry, context.Context) error) {
 	p.do(func() {
 		registry := p.running()

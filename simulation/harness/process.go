@@ -17,17 +17,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// process is the part that servers, callers and writers share: a host on the network, and a client of etcd. Whoever holds the
-// turn may read all of it, and change it; mu guards what others read as well.
+// process is the common part of servers, callers and writers: a host on the network and an etcd client. The holder
+// of the turn may read all of it and change it; mu guards the fields that others read as well.
 type process struct {
 	w          *world
 	index      int           // its place among the processes
 	parts      bool          // its client of etcd is put together from parts
 	host       string        // where it listens
-	turn       chan struct{} // held by what happens to the process
+	turn       chan struct{} // held by each step that affects the process
 	mu         *sync.Mutex
 	life       int    // counts, from 1
-	from       string // where it dials from: each life has its own, so that a dead one can be cut off for good
+	from       string // the host that it dials from: one for each life, so that a dead life can be cut off for good
 	client     *clientv3.Client
 	disconnect func() // closes client
 	registry   *runtime.Registry
@@ -44,7 +44,7 @@ func newProcess(w *world, index int, parts bool) *process {
 
 func (p *process) name() string { return p.w.plan.Name(p.index) }
 
-// do runs f when nothing else happens to the process.
+// do runs f while no other step affects the process.
 func (p *process) do(f func()) {
 	p.turn <- struct{}{}
 	defer func() { <-p.turn }()
@@ -64,14 +64,14 @@ func (p *process) begin() {
 	p.w.setLine(p.from, network.Link{})
 }
 
-// current returns the latest life and where it dials from, for those who do not hold the turn.
+// current returns the latest life and its dialing host, for callers without the turn.
 func (p *process) current() (life int, from string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.life, p.from
 }
 
-// running returns the registry, nil while the process is down, for those who do not hold the turn.
+// running returns the registry, or nil while the process is down, for callers without the turn.
 func (p *process) running() *runtime.Registry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,13 +89,13 @@ func (p *process) open(opts ...runtime.Option) {
 // grace is how long callers hold entries that vanish without notice.
 const grace = 5 * time.Second
 
-// closing is how long Registry.Close may take.
+// closing bounds Registry.Close.
 const closing = 6 * time.Second
 
-// lingers is how long a client outlives its registry, which must make no more requests of etcd.
+// lingers is how long a client outlives its registry, which must make no more requests to etcd.
 const lingers = 6 * time.Second
 
-// linger closes the client a while from now, and then takes this life off the network.
+// linger closes the client after a while, and then takes this life off the network.
 func (p *process) linger() {
 	disconnect, from := p.disconnect, p.from
 	p.w.later.Go(func() {
@@ -127,8 +127,8 @@ func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 	}
 }
 
-// crash ends all connections of this life at once, and takes it off the network. To stop a gRPC server takes as long as a handshake that
-// is under way.
+// crash ends all connections of this life at once and takes it off the network. Stopping a gRPC server
+// takes as long as a handshake under way.
 func (p *process) crash() {
 	p.w.network.Crash(p.host)
 	p.w.network.Remove(p.from)
@@ -138,7 +138,7 @@ func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
 
-// noteLink records what happens to the link to another process, unless the life that dials from a host has ended.
+// noteLink records a change of the link to another process, unless the life that dials from a host has ended.
 func (p *process) noteLink(from string, to int, l check.Link) {
 	if _, now := p.current(); now == from {
 		l.At, l.A, l.B = time.Now(), p.name(), p.w.plan.Name(to)

@@ -35,7 +35,7 @@ func (w *world) addRule(who int, method string, verdict etcd.Verdict) (remove fu
 // long as its caller waits, a hundred times at most, and watches about every 100 ms, for each of its streams.
 var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Watch"}
 
-// judge decides what becomes of a request to etcd, and counts it.
+// judge decides the verdict on a request to etcd, and counts the request.
 func (w *world) judge(c etcd.Call) (verdict etcd.Verdict) {
 	who := w.plan.ProcessAt(c.Client)
 	w.note("%s asks member %d: %s %q", w.plan.Name(who), c.Member, c.Method, c.Keys)
@@ -60,7 +60,7 @@ func (w *world) judge(c etcd.Call) (verdict etcd.Verdict) {
 	return verdict
 }
 
-// refuse takes a right from a process until the returned function is called.
+// refuse revokes a right of a process until the returned function is called.
 func (w *world) refuse(who int, what string) (restore func()) {
 	set := func(what string) {
 		w.changing <- struct{}{}
@@ -72,7 +72,7 @@ func (w *world) refuse(who int, what string) (restore func()) {
 	return func() { set("") }
 }
 
-// setRights sets the rights of all processes in etcd, where it asks for passwords.
+// setRights sets the rights of all processes in etcd, if etcd requires passwords.
 func (w *world) setRights() {
 	if !w.plan.Auth {
 		return
@@ -88,7 +88,7 @@ func (w *world) setRights() {
 
 const password = "secret"
 
-// rightsWithout returns the rights of a process to which one thing is refused.
+// rightsWithout returns the rights of a process without one of them.
 func rightsWithout(what string) []etcd.Right {
 	right := func(prefix string, read, write bool) etcd.Right {
 		return etcd.Right{From: prefix, To: clientv3.GetPrefixRangeEnd(prefix), Read: read, Write: write}

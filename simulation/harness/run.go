@@ -32,11 +32,11 @@ import (
 // Result is the outcome of a schedule.
 type Result struct {
 	Problems []check.Problem
-	Virtual  time.Duration // how long it took in the world
+	Virtual  time.Duration // duration in virtual time
 	Trace    []byte        // the events, one a line
 }
 
-// Run carries out a schedule, and returns when nothing of it is left. It must run in a testing/synctest bubble.
+// Run carries out a schedule, and returns when all of it has ended. It must run in a testing/synctest bubble.
 func Run(plan schedule.Schedule) Result {
 	w := newWorld(plan, network.New())
 	watchdog := time.AfterFunc(longest, w.hangs)
@@ -64,17 +64,17 @@ func Run(plan schedule.Schedule) Result {
 }
 
 const (
-	// calming is how long callers take that could not reach etcd at last.
+	// calming is the time that callers take to settle after an unreachable etcd.
 	calming = 10 * time.Second
-	// arriving is how long after the last fault requests may take effect that were late.
+	// arriving bounds the delay of late requests after the last fault.
 	arriving = 10 * time.Second
-	// longest is how long a world may take.
+	// longest bounds the duration of a world.
 	longest = 30 * time.Minute
-	// lastLines is how many lines of the trace are shown when it takes longer.
+	// lastLines is the number of trace lines shown if that is exceeded.
 	lastLines = 100
 )
 
-// hangs ends the test process: nothing else ends a bubble in which something waits forever.
+// hangs ends the test process: a bubble in which something waits forever cannot end otherwise.
 func (w *world) hangs() {
 	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
@@ -98,7 +98,7 @@ func (w *world) start() {
 	if w.other != nil {
 		w.other.start()
 	}
-	var starting sync.WaitGroup // far from etcd it takes a while: it is over before the first step
+	var starting sync.WaitGroup // far from etcd this takes a while: it must be over before the first step
 	for _, s := range w.servers {
 		starting.Go(s.start)
 	}
@@ -125,7 +125,7 @@ func (w *world) watchOver() (stop func()) {
 	}
 }
 
-// tally records what all processes do, a window at a time. The last window is a part of one.
+// tally records the counts of all processes, one window at a time. The last window is shorter.
 func (w *world) tally(ctx context.Context) {
 	tick := time.NewTicker(check.Width)
 	defer tick.Stop()
@@ -196,12 +196,12 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// mostAlike is how many goroutines of one kind a process may have once all is quiet, on average. It has one for each key that it watches:
-// four that it has put, and three if it stands for election. etcd's client has one for each watch and for each stream that it keeps. For
-// each key that a caller follows there is one more: its live config has a range and a watch of its own.
+// mostAlike bounds a process's average number of goroutines of one kind once all is quiet. It has one for each
+// watched key: four that it has put, and three if it is a candidate. etcd's client has one for each watch and each
+// open stream. Each key of a caller adds one: its live config has its own range and watch.
 const mostAlike = 7
 
-// beganWith returns the first function of interest that a goroutine called, "" if there is none in its stack.
+// beganWith returns the first function of interest in a goroutine's stack, or "".
 func beganWith(stack string) string {
 	lines := strings.Split(stack, "\n")
 	for _, line := range slices.Backward(lines) {
@@ -212,8 +212,8 @@ func beganWith(stack string) string {
 	return ""
 }
 
-// countGoroutines reports kinds of goroutines, by the function that they began with, that are more numerous than processes need:
-// some have not ended.
+// countGoroutines reports kinds of goroutines, by their first function, that outnumber the needs of
+// the processes: some have not ended.
 func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)
 	all = all[:runtime.Stack(all, true)]

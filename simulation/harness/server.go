@@ -25,12 +25,12 @@ import (
 type server struct {
 	*process
 	spec   schedule.Server
-	named  string // the instance id that it has been given, "": none
+	named  string // the given instance id; "": none
 	suffix string // of its names, where a process has several
 	port   int
-	second *server // of the process; nil: there is none
+	second *server // of the process; nil: none
 
-	up       bool // it takes calls
+	up       bool // it accepts calls
 	listener net.Listener
 	grpc     *grpc.Server
 	leaving  *atomic.Bool    // the task that puts it in etcd must stop
@@ -41,7 +41,7 @@ type server struct {
 	// Under mu:
 	id        string // of the life
 	addr      string
-	in        bool                 // it is meant to be in etcd
+	in        bool                 // it should be in etcd
 	wants     map[string]acme.Said // by service: the expected content of its entries
 	health    *health.Server
 	server    *runtime.Server         // of the modes serve and announce
@@ -78,7 +78,7 @@ func (s *server) all() []*server {
 	return []*server{s, s.second}
 }
 
-// elects reports whether the server stands for election: a registration by hand knows no methods.
+// elects reports whether the server is a candidate: a registration by hand has no methods.
 func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
 
 // leadership returns the leadership of this life. Every other process asks its registry for it, if it has one server.
@@ -105,7 +105,7 @@ func (s *server) methods() []string {
 	return []string{"Lead", "Who"}
 }
 
-// appear notes that another life begins, which should be in etcd once it is up.
+// appear records the start of a life, which should be in etcd once it is up.
 func (s *server) appear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *server) appear() {
 	}
 }
 
-// says returns the content that the server's entries of a service should have at first.
+// says returns the initial content of the server's entries of a service.
 func (s *server) says(key string) acme.Said {
 	want := acme.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
@@ -130,7 +130,7 @@ func (s *server) says(key string) acme.Said {
 	return want
 }
 
-// want notes whether the server is meant to be in etcd.
+// want records whether the server should be in etcd.
 func (s *server) want(in bool) {
 	s.mu.Lock()
 	s.in = in
@@ -160,7 +160,7 @@ func (s *server) layouts() []string {
 	return s.spec.Layouts
 }
 
-// marks reports whether the server's entries have room for metadata.
+// marks reports whether the server's entries can hold metadata.
 func (s *server) marks() bool {
 	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return schedule.LayoutNamed(name).Bare })
 }
@@ -193,7 +193,7 @@ func (s *server) look() check.Server {
 	return seen
 }
 
-// lacks describes the entries of the server that etcd lacks under services, and left the entries that it has.
+// lacks describes the server's missing entries under services, left the existing ones.
 func (s *server) lacks(keys ...string) string { return s.compare(keys, check.Server.Lacks) }
 func (s *server) left(keys ...string) string  { return s.compare(keys, check.Server.Left) }
 
@@ -205,7 +205,7 @@ func (s *server) compare(keys []string, describe func(check.Server, check.Look, 
 	return strings.Trim(strings.Join(all, "; "), "; ")
 }
 
-// task is a call that goes on in the background.
+// task is a call in the background.
 type task struct {
 	done chan struct{}
 	err  error
@@ -220,7 +220,7 @@ func newTask(call func() error) *task {
 	return t
 }
 
-// wait waits until the task is over, and returns how it ended.
+// wait waits for the end of the task and returns its error.
 func (t *task) wait() error {
 	<-t.done
 	return t.err

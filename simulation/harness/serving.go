@@ -14,14 +14,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 )
 
-// How servers are put in etcd.
+// How servers enter etcd.
 const (
-	// enterTimeout is how long one attempt may take.
+	// enterTimeout bounds one attempt.
 	enterTimeout = 4 * time.Second
-	// enterAgain and enterLater are how long they wait until the next one, in turns: what one has left behind shows in the longer
-	// one.
+	// enterAgain and enterLater are alternating waits before the next attempt: the longer one shows
+	// leftovers of the previous attempt.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
-	// soon is how long a call that changes etcd takes at the most, if nothing is in its way and etcd is near.
+	// soon bounds a call that changes etcd, if nothing is in its way and etcd is near.
 	soon = time.Second
 )
 
@@ -114,7 +114,7 @@ func (s *server) register() {
 	})
 }
 
-// errLeaves is why a server is not put in etcd.
+// errLeaves is the cause that ends an attempt of a leaving server.
 var errLeaves = errors.New("the server leaves")
 
 // attempt returns a function that repeats a call, which puts this life in etcd under keys, until it returns nil or the server leaves.

@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// within is how long after the last fault everything must be as it should be.
+	// within is the time after the last fault in which all promises must hold again.
 	within = 15 * time.Second
-	// withinRefused is within where rights were refused: refused reads are tried again after a minute at the latest.
+	// withinRefused is within after denied rights: denied reads are retried after a minute at most.
 	withinRefused = 65 * time.Second
-	// looking is the interval between looks at whether all is as it should be again.
+	// looking is the interval of looks at the promises.
 	looking = 250 * time.Millisecond
 )
 
-// settle waits as long as it may take until everything is as it should be after the faults. Then calls go every way, and ordinary things
-// happen.
+// settle waits, up to a bound, until all promises hold after the faults. Then it makes calls in every
+// way, and ordinary changes.
 func (w *world) settle() {
 	bound := within
 	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
@@ -42,7 +42,7 @@ func (w *world) settle() {
 	w.coda()
 }
 
-// settled waits until everything is as it should be. After most it gives up, and reports the promises that do not hold.
+// settled waits until all promises hold. After most it gives up and reports the broken ones.
 func (w *world) settled(most time.Duration, when string) bool {
 	for end := time.Now().Add(most); ; time.Sleep(looking) {
 		wrong := w.look().Wrong()
@@ -94,10 +94,10 @@ func (c *caller) look() check.Reader {
 	}
 }
 
-// promptly is how soon all is as it should be after one thing has happened to a world that is calm.
+// promptly is the time in which all promises hold again after one change to a calm world.
 const promptly = 4 * time.Second
 
-// coda makes one change after another to a world without faults. Damage that the faults have left shows there.
+// coda makes one change after another to a world without faults, which reveals damage from the faults.
 func (w *world) coda() {
 	if !w.calmSince(time.Now()) {
 		return
@@ -117,9 +117,9 @@ func (w *world) coda() {
 		bound := promptly + 2*trips*w.line()
 		switch step.Kind {
 		case schedule.EntriesDeleted:
-			bound += grace // those of writers stay away
+			bound += grace // the writers' entries stay away
 		case schedule.LeaseRevoked:
-			w.setCalm(false) // two may believe that they lead
+			w.setCalm(false) // two may claim to lead
 		case schedule.ConfigPut:
 			if leader := w.leader(); leader != nil {
 				step.Text = schedule.Drain(leader.name)

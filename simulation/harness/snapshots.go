@@ -14,14 +14,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// snapshots is the snapshot directory of a caller, and the content that its lives should find there. Whoever holds the caller's turn may
-// change it.
+// snapshots is the snapshot directory of a caller, and the content that its lives should find there.
+// The holder of the caller's turn may change it.
 type snapshots struct {
-	temp   string    // is removed in the end; "": none
+	temp   string    // removed at the end; "": none
 	dir    string    // below that; "": none
-	fails  int       // how many steps keep it away
+	fails  int       // number of steps that keep the directory away
 	spoilt time.Time // when it was last damaged
-	knew   []string  // what the last life knew when it ended
+	knew   []string  // the addresses that the last life knew at its end
 	exact  bool      // ... and etcd had confirmed it, so that the directory must have it
 }
 
@@ -35,13 +35,13 @@ func newSnapshots(spec schedule.Caller) snapshots {
 	return snapshots{temp: temp, dir: filepath.Join(temp, "snapshots")}
 }
 
-// noteKnown notes the addresses that a life knows as it ends, before its registry is closed, and whether the directory must have them.
+// noteKnown records the addresses that a life knows at its end, before its registry closes, and whether the directory must have them.
 func (c *caller) noteKnown() {
 	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
 	s.knew, s.exact = acme.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 }
 
-// fail takes the directory away until the returned function is called as often: a file is in its place.
+// fail replaces the directory by a file until the returned function has been called as often.
 func (s *snapshots) fail() (end func()) {
 	away := s.dir + ".away"
 	if s.fails++; s.fails == 1 {
@@ -75,7 +75,7 @@ func (s *snapshots) damage() {
 	s.spoilt, s.exact = time.Now(), false
 }
 
-// leaveBehind lets the next life find the directory as it is now, no matter what the present life still writes.
+// leaveBehind lets the next life find the directory as it is now, despite later writes of the present life.
 func (s *snapshots) leaveBehind() {
 	if s.dir == "" || s.fails > 0 {
 		return
@@ -88,15 +88,15 @@ func (s *snapshots) leaveBehind() {
 }
 
 const (
-	// written is how soon a change is in the directory at the latest, be it one of many.
+	// written bounds the delay of a change's snapshot, even among many changes.
 	written = 12 * time.Second
-	// recalls is how soon a caller that starts while it cannot reach etcd uses what its last life knew.
+	// recalls bounds the time in which a caller that starts without etcd uses the addresses of its last life.
 	recalls = 8 * time.Second
-	// livesAlone is how long each caller must live by that, in the end.
+	// livesAlone is how long each caller must run on its snapshot at the end.
 	livesAlone = recalls + time.Second
 )
 
-// callerAlone restarts a caller, whose next life cannot reach etcd for a time. If the last one is killed, nothing is written as it ends.
+// callerAlone restarts a caller whose next life cannot reach etcd for a time. If the last one is killed, nothing is written at its end.
 func (w *world) callerAlone(s schedule.Step) {
 	w.caller(s.Who).stop(s.N == 1)
 	w.caller(s.Who).livesAlone(s.For)
@@ -116,7 +116,7 @@ func (c *caller) livesAlone(d time.Duration) {
 	c.w.setLine(from, network.Link{})
 }
 
-// judgeRecalled judges the addresses that a life knows which cannot reach etcd, and whether it calls them.
+// judgeRecalled checks the addresses that a life without etcd knows, and whether it calls them.
 func (c *caller) judgeRecalled() {
 	registry := c.running()
 	if registry == nil {
@@ -139,7 +139,7 @@ func (c *caller) judgeRecalled() {
 	}
 }
 
-// liveAlone makes all callers with snapshots live by them for a while, once all changes are written.
+// liveAlone makes all callers with snapshots run on them for a while, once all changes are written.
 func (w *world) liveAlone() {
 	time.Sleep(written)
 	var alone []*caller

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// fault begins a step, and returns what ends it after its time; nil: it is over.
+// fault begins a step, and returns a function that ends it after its time; nil: the step is over.
 type fault func(w *world, s schedule.Step) (end func())
 
 // happen carries out a step.
@@ -28,7 +28,7 @@ func (w *world) happen(s schedule.Step) {
 	}
 }
 
-// faults holds a fault for every kind of step. init fills it in, because one fault carries out other steps.
+// faults holds a fault for each kind of step. init fills it in: one fault runs other steps.
 var faults map[schedule.Kind]fault
 
 func init() {
@@ -145,14 +145,14 @@ func (w *world) isolate(members ...int) (end func()) {
 	return func() { set(false) }
 }
 
-// bump is more revisions than a world ever has.
+// bump exceeds the number of revisions of any world.
 const bump = 1_000_000
 
-// restore restores a backup that is made as the step begins.
+// restore restores a backup made at the start of the step.
 func (w *world) restore(s schedule.Step) {
 	backup, err := w.etcd.Backup()
 	if err != nil {
-		return // another step is about to put etcd back
+		return // another step is about to restore etcd
 	}
 	time.Sleep(s.For - s.Milliseconds())
 	by := uint64(0)
@@ -163,7 +163,7 @@ func (w *world) restore(s schedule.Step) {
 	noSpace := slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.NoSpace && s.At <= w.now() && w.now() < s.At+s.For
 	})
-	w.operated(w.etcd.Alarm(noSpace)) // whatever it was when the backup was made
+	w.operated(w.etcd.Alarm(noSpace)) // whatever the backup had
 }
 
 // meddle returns a fault that applies a verdict to requests of a process.
@@ -171,7 +171,7 @@ func meddle(verdict func(schedule.Step) etcd.Verdict) fault {
 	return func(w *world, s schedule.Step) func() { return w.addRule(s.Who, s.Text, verdict(s)) }
 }
 
-// startAgain starts a server that has ended, changed as the step says.
+// startAgain starts a server that has ended, with the step's changes.
 func (w *world) startAgain(s schedule.Step) {
 	server := w.servers[s.Who]
 	server.do(func() {
@@ -207,12 +207,12 @@ func links(set func(w *world, s schedule.Step, from string, l network.Link), to 
 	}
 }
 
-// What links become.
+// States of links.
 func cut(schedule.Step) network.Link     { return network.Link{Cut: true} }
 func stalled(schedule.Step) network.Link { return network.Link{Stalled: true} }
 func slow(s schedule.Step) network.Link  { return network.Link{Delay: s.Milliseconds()} }
 
-// Which links those are.
+// The links that steps change.
 func (w *world) toEtcd(_ schedule.Step, from string, l network.Link)   { w.setLine(from, l) }
 func (w *world) toAway(_ schedule.Step, from string, l network.Link)   { w.other.setLine(from, l) }
 func (w *world) toMember(s schedule.Step, from string, l network.Link) { w.setLink(from, s.Whom, l) }

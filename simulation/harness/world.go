@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// world is a schedule under way: etcd, the processes, and the record of events.
+// world is a running schedule: etcd, the processes, and the record of events.
 type world struct {
 	plan      schedule.Schedule
 	began     time.Time
@@ -22,11 +22,11 @@ type world struct {
 	network   *network.Network
 	processes []*process // servers, callers, writers and twins, as steps name them
 	servers   []*server
-	twins     []*server // by server: who takes its instance id
+	twins     []*server // by server: the process that takes its instance id
 	callers   []*caller
 	writers   []*writer
 	later     sync.WaitGroup // goroutines that outlive a life
-	other     *world         // the region that callers fall back on; nil: there is none
+	other     *world         // the fallback region of callers; nil: none
 
 	changing chan struct{}  // held while rights change, which takes a while
 	refused  map[int]string // by process: the right that it lacks
@@ -34,7 +34,7 @@ type world struct {
 	mu      sync.Mutex
 	history *check.History
 	trace   []byte               // a line an event
-	down    []int                // by member: how many steps keep it down
+	down    []int                // by member: the number of steps that keep it down
 	rules   []*rule              // for requests to etcd
 	counts  map[int]check.Counts // by process: its actions within this window
 }
@@ -114,16 +114,16 @@ func (w *world) record(take func(*check.History)) {
 	take(w.history)
 }
 
-// report records a problem at the moment when it is seen.
+// report records a problem that happens now.
 func (w *world) report(promise, format string, args ...any) {
 	w.record(func(h *check.History) { h.See(time.Now(), promise, format, args...) })
 }
 
-// trips is how many times a call that changes etcd may go there and back.
+// trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of the runtime, and records it. wrong describes how etcd then differs from what the call says; nil: it says nothing.
-// How long it may take is bounded by its context as well.
+// act makes a call of the runtime and records it. wrong describes how etcd then differs from the
+// call's result; nil: no check. The call's context also bounds its duration.
 func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
 	a.Began = time.Now()
 	a.Err = call(ctx)
@@ -147,7 +147,7 @@ func (w *world) acted(ctx context.Context, a check.Act) {
 	w.record(func(h *check.History) { h.Acts = append(h.Acts, a) })
 }
 
-// count counts something that a process does.
+// count counts an action of a process.
 func (w *world) count(process int, add func(*check.Counts)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -164,10 +164,10 @@ func (w *world) note(format string, args ...any) {
 	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
 }
 
-// now returns how long the world has gone on, as steps count their times.
+// now returns the age of the world, in the time of steps.
 func (w *world) now() time.Duration { return time.Since(w.began) }
 
-// setCalm records whether the world is calm from now on: without faults, and all as it should be.
+// setCalm records whether the world is calm from now on: no faults, no broken promises.
 func (w *world) setCalm(calm bool) {
 	w.record(func(h *check.History) { h.SetCalm(time.Now(), calm) })
 }
@@ -178,20 +178,20 @@ func (w *world) calmSince(at time.Time) (calm bool) {
 	return calm
 }
 
-// setLink sets the link between where a life dials from and a member of etcd, which is as far away as the schedule says.
+// setLink sets the link between a life's dialing host and a member of etcd, with the distance of the schedule.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
 	w.network.Set(from, w.plan.MemberHost(member), l)
 }
 
-// setLine sets the links between where a life dials from and all members of etcd.
+// setLine sets the links between a life's dialing host and all members of etcd.
 func (w *world) setLine(from string, l network.Link) {
 	for i := range w.plan.Members {
 		w.setLink(from, i, l)
 	}
 }
 
-// line is how long a message to etcd takes each way, at the least.
+// line is the minimum delay of a message to etcd, each way.
 func (w *world) line() time.Duration { return time.Duration(w.plan.Line) * time.Millisecond }
 
 func (w *world) memberAddrs() []string {
@@ -202,7 +202,7 @@ func (w *world) memberAddrs() []string {
 	return addrs
 }
 
-// stopMember stops a member of etcd, until it has been started as often as it was stopped.
+// stopMember stops a member of etcd until it has been started as often as it was stopped.
 func (w *world) stopMember(i int) (start func()) {
 	if w.keepDown(i, 1) == 1 {
 		w.etcd.Stop(i)
@@ -222,7 +222,7 @@ func (w *world) keepDown(i, more int) int {
 	return w.down[i]
 }
 
-// reset replaces the data of etcd while every member is down. repeats says whether revisions may repeat then.
+// reset replaces the data of etcd while every member is down. repeats states whether revisions may repeat then.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	var starts []func()
 	for i := range w.plan.Members {
@@ -247,7 +247,7 @@ func (w *world) up(l *check.Life) {
 	w.record(func(h *check.History) { h.Lives = append(h.Lives, l) })
 }
 
-// gone records that a life takes no more calls.
+// gone records that a life accepts no more calls.
 func (w *world) gone(id string, killed bool) {
 	w.record(func(h *check.History) {
 		l := h.Life(id)
@@ -268,7 +268,7 @@ func (w *world) leases(from string) []int64 {
 	return leases
 }
 
-// must panics: err is a fault of the simulation's own.
+// must panics on an error of the simulation itself.
 func must(err error) {
 	if err != nil {
 		panic(err)

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// writer is a server with code of its own for etcd, as is common: it grants a lease, puts its entry, keeps the lease
-// alive, and starts over a while after anything has gone wrong.
+// writer is a server with its own, typical etcd code: it grants a lease, puts its entry, keeps the
+// lease alive, and starts over a while after any error.
 type writer struct {
 	*process
 	spec schedule.Writer
@@ -31,9 +31,9 @@ type writer struct {
 
 // How the code of writers deals with etcd.
 const (
-	// putTimeout is how long the grant and the put may take together.
+	// putTimeout bounds the grant and the put together.
 	putTimeout = 3 * time.Second
-	// startOver is how long it waits before it starts over.
+	// startOver is the wait before it starts over.
 	startOver = time.Second
 )
 
@@ -88,7 +88,7 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	}
 }
 
-// kill ends the process without a word to anybody. Such code seldom ends in another way.
+// kill ends the process without notice. Such code seldom ends in another way.
 func (o *writer) kill() {
 	o.do(func() {
 		if !o.up {

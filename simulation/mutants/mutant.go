@@ -13,23 +13,23 @@ import (
 //go:embed *.txt
 var rooms embed.FS
 
-// mutant is one protection taken out.
+// mutant takes out one protection.
 type mutant struct {
 	id    string // room/name
-	row   string // in the lists of things that must never go wrong
-	out   string // the protection that the mutant takes out, for people
+	row   string // in the fault list
+	out   string // the protection, in words
 	tests []test // that should notice it
 	edits []edit
-	err   error // why it does not fit the code as it is
+	err   error // why it does not fit the code
 }
 
 // edit is a change of one place in a function.
 type edit struct {
 	dir      string   // of the package, relative to the root of the repository
 	function string   // or receiver.method
-	op       string   // what to do: never, always, not, zero, drop or change
+	op       string   // the operation: never, always, not, zero, drop or change
 	kind     string   // of the place: see placesAt
-	words    []string // that the place mentions
+	words    []string // in the place's head
 	to       string   // the new text, if op is change
 }
 
@@ -64,7 +64,7 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 // read reads the mutants of a room.
 func read(room, text string) (all []*mutant, err error) {
 	m := new(mutant)
-	var dir string // of the package, where a line does not say
+	var dir string // of the package; an edit's line may name another
 	var in edit    // where the next edits are
 	for line := range strings.Lines(text) {
 		field, value, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -14,7 +14,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	if _, err := load(regexp.MustCompile("^no-room/")); err == nil {
-		t.Error("there are mutants of a room that is not there")
+		t.Error("load finds mutants of a missing room")
 	}
 }
 

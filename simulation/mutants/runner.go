@@ -35,7 +35,7 @@ func scheduleOf(seed int) test {
 	return test{room: schedule, dir: "simulation/walk", name: fmt.Sprint(seed), long: true}
 }
 
-// args returns the arguments of a test binary. A mutant may well have a test hang.
+// args returns the arguments of a test binary. A mutant may make a test hang.
 func (t test) args() []string {
 	if t.room == schedule {
 		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$", "-seeds=1", "-first=" + t.name}
@@ -44,7 +44,7 @@ func (t test) args() []string {
 	if t.room == etcd || strings.Contains(t.name, "*") || strings.Contains(t.name, "Walk") {
 		args[3] = "-test.timeout=3m"
 	}
-	if !t.long && !strings.Contains(t.name, "Walk") { // walks of cores have no other place than make cores, without -short
+	if !t.long && !strings.Contains(t.name, "Walk") { // make cores, without -short, is the only other place of walks
 		args = append(args, "-test.short")
 	}
 	return args
@@ -57,9 +57,9 @@ func (t test) String() string {
 	return fmt.Sprintf("%s %s in %s", t.room, t.name, t.dir)
 }
 
-// result is how tests went.
+// result is the result of tests.
 type result struct {
-	failed *test  // the first that failed
+	failed *test  // the first failure
 	why    string // the message of the failure
 	passed bool   // not all were skipped
 	took   time.Duration
@@ -79,7 +79,7 @@ var (
 	complaint  = regexp.MustCompile(`(?m)^.*(_test\.go:\d+: |panic: |fatal error: ).{0,120}`)
 )
 
-// parseOutput returns the result in the output of a test binary. A test that ends the process is the one that began last.
+// parseOutput parses the output of a test binary. If a test ends the process, it is the one that began last.
 func parseOutput(t test, out string, failed error) result {
 	r := result{passed: passedTest.MatchString(out)}
 	if failed == nil {
@@ -103,16 +103,16 @@ func parseOutput(t test, out string, failed error) result {
 // runner builds tests, with all mutants in them, and runs them. It is safe for concurrent use.
 type runner struct {
 	root  string
-	env   []string // has the go command take the files with mutants
+	env   []string // points the go command to the files with mutants
 	dir   string   // for built files
-	seeds int      // how many schedules to try
+	seeds int      // number of schedules to try
 
 	binaries memo[string, string] // of packages
 	sound    memo[test, result]   // of tests without any mutant
 }
 
-// candidates returns the tests that may notice a mutant, in the order in which to try them: those that it names, those of
-// its package, schedules.
+// candidates returns the tests that may notice a mutant, in the order to try: the tests that it names,
+// the tests of its package, schedules.
 func (r *runner) candidates(m *mutant) []test {
 	own := m.edits[0].dir
 	all := append(slices.Clone(m.tests), test{room: unit, dir: own, name: ".*"}, test{room: unit, dir: own, name: ".*Walk.*"})
@@ -122,7 +122,7 @@ func (r *runner) candidates(m *mutant) []test {
 	return all
 }
 
-// try returns the result of the test that notices a mutant. If there is none, the error says why some did not count.
+// try returns the result of the test that notices a mutant. If there is none, the error explains rejected results.
 func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	var errs []error
 	for _, t := range r.candidates(m) {
@@ -135,12 +135,12 @@ func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	return result{}, errors.Join(errs...)
 }
 
-// notices runs tests with a mutant. The one that fails must fail alone, too, rather than by chance among many, and must
-// pass without the mutant.
+// notices runs tests with a mutant. A failing test must also fail alone, and must pass without the
+// mutant.
 func (r *runner) notices(ctx context.Context, t test, mutant string) (result, error) {
 	got, err := r.run(ctx, t, mutant)
 	if err == nil && got.failed == nil && !got.passed && !t.long {
-		t.long = true // it is skipped with -short
+		t.long = true // -short skips it
 		got, err = r.run(ctx, t, mutant)
 	}
 	if err == nil && got.failed != nil && *got.failed != t {
@@ -196,7 +196,7 @@ func (r *runner) output(ctx context.Context, dir, mutant, name string, args ...s
 	return string(out), err
 }
 
-// memo keeps what a function returned for a key.
+// memo keeps a function's result for each key.
 type memo[K comparable, V any] struct{ all sync.Map }
 
 // get calls f, once for each key.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Each mutant of the program in testdata, with what the program prints when that is in force.
+// The mutants of the program in testdata, with the program's output under each.
 var doors = []struct{ edits, want string }{
 	{"in door.push\nnever if locked", "open again again 7 8"},
 	{"in door.push\nalways if n", "shut shut shut 7 5"},
@@ -27,7 +27,7 @@ var doors = []struct{ edits, want string }{
 	{"in door.push\nnever if locked\nin add\nzero return sum", "open again again 0 0"},
 }
 
-// misfitting has edits that do not fit, with a part of the error for each.
+// misfitting holds edits that do not fit, with a part of the error of each.
 var misfitting = []struct{ edits, want string }{
 	{"in door.pull\ndrop default", "0 functions door.pull"},
 	{"in door.push\ndrop call nothing", `0 of "call nothing"`},

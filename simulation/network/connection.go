@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A connection is a pair of ends. Code that holds its lock and its network's must take the network's first.
+// connection is a pair of ends. Code that holds both its lock and its network's must take the network's first.
 type connection struct {
 	network  *Network
 	from, to string // the hosts
@@ -245,7 +245,7 @@ func (e *end) land(s segment) {
 	e.in.arrived += s.bytes
 	if s.last {
 		e.peerGone = true
-		e.peer.wake.Broadcast() // writers here: nobody will read their bytes
+		e.peer.wake.Broadcast() // writers here: their bytes have no reader any more
 	}
 	e.wake.Broadcast()
 }

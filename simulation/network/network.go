@@ -38,8 +38,8 @@ type Link struct {
 	// Cut refuses new connections at once and resets open ones. It overrides the other fields.
 	Cut bool
 
-	// Stalled is a black hole. Dialling waits for its context, and nothing arrives, neither bytes nor a close nor a
-	// reset. When the stall ends, dialling goes on and all bytes sent arrive, as TCP would resend them.
+	// Stalled is a black hole. Dialling waits for its context, and nothing arrives, neither bytes nor a close nor
+	// a reset. When the stall ends, dialling goes on and all bytes sent arrive, as if TCP resent them.
 	Stalled bool
 
 	// Delay is how long a byte travels each way. Dialling takes twice as long.

@@ -16,7 +16,7 @@ func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Members == 3 }
 
 func withAuth(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Auth }
 
-// all chooses by one chooser after the other, as long as the world has something for the step.
+// all chains choosers, and stops at the first for which the world has nothing.
 func all(choosers ...chooser) chooser {
 	return func(r *rand.Rand, s Schedule, step *Step) bool {
 		return !slices.ContainsFunc(choosers, func(choose chooser) bool { return !choose(r, s, step) })
@@ -28,7 +28,7 @@ func aMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// someOf chooses the first of n processes as often as all others together, because faults combine when they befall one process.
+// someOf chooses the first of n processes as often as all others together: faults combine when they hit one process.
 func someOf(r *rand.Rand, n int) int { return r.IntN(2) * r.IntN(n) }
 
 func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
@@ -79,7 +79,7 @@ func aPair(r *rand.Rand, s Schedule, step *Step) bool {
 	return aCaller(r, s, step)
 }
 
-// aRight chooses the rights of the election only for processes that stand for it.
+// aRight chooses rights of the election only for candidates.
 func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	step.Text = pick(r, []string{Read, Write, ReadConfig, ReadVotes, WriteVotes})
 	if step.Text == ReadVotes || step.Text == WriteVotes {
@@ -88,14 +88,14 @@ func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	return aProcess(r, s, step) && s.Auth
 }
 
-// The methods that the processes of each kind call.
+// The methods of each kind of process.
 var (
 	serverMethods = []string{"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", AnyWrite, AnyMethod}
 	callerMethods = []string{"Range", AnyMethod}
 	writerMethods = []string{"Put", "LeaseGrant", "LeaseKeepAlive", AnyMethod}
 )
 
-// refusedWhenBusy are the methods that etcd refuses when it has too many requests.
+// refusedWhenBusy lists the methods that etcd rejects when it has too many requests.
 var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWrite}
 
 func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
@@ -111,7 +111,7 @@ func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aRefusal makes etcd refuse requests, some of them because it is busy.
+// aRefusal makes etcd reject requests, sometimes because it is busy.
 func aRefusal(r *rand.Rand, s Schedule, step *Step) bool {
 	if aMethod(r, s, step); slices.Contains(refusedWhenBusy, step.Text) && r.IntN(2) == 0 {
 		step.N = Busy
@@ -154,8 +154,8 @@ func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aBackup adds the time for which etcd is down, N, to the time until it goes down, and chooses how it comes back. It reports false if etcd
-// has passwords: a client that logged in after the backup waits until etcd has reached the raft index of its token, as any client does.
+// aBackup adds etcd's downtime, N, to the time until etcd stops, and chooses how etcd comes back. It reports false if etcd
+// has passwords: a client that logged in after the backup waits until etcd has reached the raft index of its token.
 func aBackup(r *rand.Rand, s Schedule, step *Step) bool {
 	step.For += step.Milliseconds()
 	step.Text = pick(r, []string{"", AsNew, Bumped, Bumped})

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// warmUp is how long a world is left alone at first.
+	// warmUp is the time before the first step.
 	warmUp = 3 * time.Second
-	// length is the time by which all steps have begun.
+	// length bounds the start of the last step.
 	length = time.Minute
 	// fewest and most bound the number of steps.
 	fewest, most = 10, 16
-	// shortest is the least time until a step is undone.
+	// shortest is the minimum duration of a step.
 	shortest = 100 * time.Millisecond
-	// gathering is how long after a moment the steps that gather around it may begin.
+	// gathering bounds the delay of steps that gather around a moment.
 	gathering = 2 * time.Second
 )
 
@@ -61,13 +61,13 @@ func newOther(r *rand.Rand, seed uint64) Schedule {
 }
 
 const (
-	// shortestLine and longestLine bound how far away a distant etcd is, in milliseconds each way.
+	// shortestLine and longestLine bound the delay of a distant etcd, in milliseconds each way.
 	shortestLine, longestLine = 25, 300
-	// longTTL is the TTL of leases that outlive many faults, in seconds.
+	// longTTL is the TTL, in seconds, of leases that outlive many faults.
 	longTTL = 15
-	// longestUnready is how long servers may be unready, in milliseconds.
+	// longestUnready bounds the unready time of servers, in milliseconds.
 	longestUnready = 4000
-	// mostAway is how many steps happen in the other region at most.
+	// mostAway bounds the number of steps in the other region.
 	mostAway = 4
 )
 
@@ -134,7 +134,7 @@ func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
 	}
 	if k.longest > 0 {
-		// The smaller of two favours short faults: the bounds that matter are 1 s, 5 s and the TTL of a lease.
+		// The smaller of two favours short faults: the relevant bounds are 1 s, 5 s and the TTL of a lease.
 		step.For = min(within(r, k.longest), within(r, k.longest)) + shortest
 	}
 	return step, k.choose(r, s, &step)

@@ -2,7 +2,7 @@ package schedule
 
 import "fmt"
 
-// Where everything is on the network. The regions have networks of their own, and reach each other.
+// The addresses of hosts. The regions have networks of their own, and reach each other.
 
 // region returns the third part of the addresses of a region.
 func (s Schedule) region() int {
@@ -12,15 +12,15 @@ func (s Schedule) region() int {
 	return 0
 }
 
-// MemberHost returns the address of the host on which a member of etcd runs.
+// MemberHost returns the host of a member of etcd.
 func (s Schedule) MemberHost(member int) string {
 	return fmt.Sprintf("10.1.%d.%d", s.region(), member+1)
 }
 
-// MemberAddr returns where a member of etcd listens.
+// MemberAddr returns the address of a member of etcd.
 func (s Schedule) MemberAddr(member int) string { return s.MemberHost(member) + ":2379" }
 
-// Host returns the address of the host on which a process runs.
+// Host returns the host of a process.
 func (s Schedule) Host(process int) string {
 	return fmt.Sprintf("10.2.%d.%d", s.region(), process+1)
 }

@@ -9,10 +9,10 @@ import (
 // Kind is a kind of step.
 type Kind string
 
-// kind says how steps of a kind are drawn and described.
+// kind defines how steps of a kind are drawn and described.
 type kind struct {
 	kind    Kind
-	share   int           // how often it is drawn, relative to the others
+	share   int           // relative frequency
 	longest time.Duration // the longest For; 0: nothing is undone
 	choose  chooser
 	words   string // describe a step: see Words
@@ -27,10 +27,10 @@ func add(name Kind, share int, longest time.Duration, choose chooser, words stri
 	return name
 }
 
-// shares holds every kind as often as its share says.
+// shares holds every kind repeated by its share.
 var shares []kind
 
-// The variables below are not initialized in the order in which they stand here.
+// The variables below are not initialized in their order here.
 func init() {
 	slices.SortFunc(catalog, func(a, b kind) int { return cmp.Compare(a.kind, b.kind) })
 	for _, k := range catalog {
@@ -38,7 +38,7 @@ func init() {
 	}
 }
 
-// The kinds. Those that undo themselves do so after Step.For.
+// The kinds. Steps that end do so after Step.For.
 var (
 	// The cluster.
 	MemberStops    = add("member stops", 3, 10*time.Second, aMember, "member {#who} stops for {for}")
@@ -118,7 +118,7 @@ var (
 		"the other region's etcd is a black hole to {who} for {for}")
 )
 
-// The rights that a process may be refused.
+// The rights that a step may take from a process.
 const (
 	Read       = "read"
 	Write      = "write"
@@ -127,22 +127,22 @@ const (
 	WriteVotes = "write the candidates"
 )
 
-// Sets of methods, in place of the name of one.
+// Sets of methods, instead of one name.
 const (
-	AnyWrite  = "write" // those that change something
+	AnyWrite  = "write" // methods with effects
 	AnyMethod = "any"
 )
 
-// AsNew is how a cluster is restored from a snapshot: under another id, and in the first raft term again.
+// AsNew restores a cluster under another id, from the first raft term.
 const AsNew = "as a new cluster"
 
-// Bumped is AsNew with revisions that go on after all that the cluster had given, and a history that is compacted up to there.
+// Bumped is AsNew with revisions above all earlier ones, and with the history compacted up to there.
 const Bumped = "as a new cluster with bumped revisions"
 
-// ForGood is how a server gives up its registrations and makes new ones, in place of pausing them.
+// ForGood makes a server close its registrations and make new ones, instead of pausing them.
 const ForGood = "for good"
 
-// Busy is for requests that fail because etcd has too many to carry out already.
+// Busy fails requests because etcd has too many already.
 const Busy = 1
 
 // How a server that restarts may differ from before.
@@ -151,7 +151,7 @@ const (
 	WithoutNewer = "without the newer method"
 )
 
-// The ways in which all servers go. N of HomeGoes is one of them.
+// The ways in which all servers leave. N of HomeGoes is one of them.
 const (
 	HomeLeaves = iota // etcd, and serves on
 	HomeStops

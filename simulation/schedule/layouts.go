@@ -17,7 +17,7 @@ const (
 type Layout struct {
 	Name string
 	Bare bool // it has no room for metadata
-	// Old returns the entry that other people's code writes: the end of its key, and its value.
+	// Old returns an entry of another system's code: the end of its key, and its value.
 	Old func(addr string, lease int64) (end, value string)
 	// Read parses a value. It returns false if the value is in another layout.
 	Read func(value string) (Entry, bool)
@@ -90,12 +90,12 @@ var Layouts = []Layout{
 
 func readBare(value string) (Entry, bool) { return Entry{Addr: value}, true }
 
-// LayoutNamed finds a layout. It panics if there is none, for then the schedule is not valid.
+// LayoutNamed finds a layout. It panics if there is none: the schedule is then invalid.
 func LayoutNamed(name string) Layout {
 	return Layouts[slices.IndexFunc(Layouts, func(l Layout) bool { return l.Name == name })]
 }
 
-// chosen holds the choices of layouts that a server may be given: most often none.
+// chosen holds the choices of layouts for a server: most often none.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range Layouts {

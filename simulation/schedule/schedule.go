@@ -1,5 +1,5 @@
-// Package schedule draws the schedules of simulated worlds from seeds, prints them in words, and shrinks them to the faults
-// that matter.
+// Package schedule draws the schedules of simulated worlds from seeds, prints them in words, and
+// shrinks them to the relevant faults.
 package schedule
 
 import (
@@ -14,17 +14,17 @@ import (
 
 // Schedule is a world and the faults in it. It encodes as JSON, so that a failing one can be kept.
 type Schedule struct {
-	Seed    uint64   `json:"seed"`    // seeds the traffic, too
+	Seed    uint64   `json:"seed"`    // also seeds the traffic
 	Members int      `json:"members"` // of the etcd cluster
 	Auth    bool     `json:"auth,omitempty"`
-	Line    int      `json:"line,omitempty"` // milliseconds each way between etcd and everybody
+	Line    int      `json:"line,omitempty"` // milliseconds each way between etcd and all processes
 	TTL     int      `json:"ttl,omitempty"`  // seconds of leases; 0: ShortTTL
 	Servers []Server `json:"servers"`
 	Callers []Caller `json:"callers"`
 	Writers []Writer `json:"writers,omitempty"`
 	Steps   []Step   `json:"steps"` // in the order of their times
 
-	Other *Schedule `json:"other,omitempty"` // the region that callers fall back on
+	Other *Schedule `json:"other,omitempty"` // the fallback region of callers
 	Away  bool      `json:"away,omitempty"`  // this is that region
 }
 
@@ -39,11 +39,11 @@ type Server struct {
 	Named   bool     `json:"named,omitempty"`   // has an instance id of its own, not its address
 	Both    bool     `json:"both,omitempty"`    // serves the second service as well
 	Second  bool     `json:"second,omitempty"`  // a second server of the shop runs in the process, on the same registry
-	Unready int      `json:"unready,omitempty"` // for how many milliseconds of each life its health is NOT_SERVING at first
-	Parts   bool     `json:"parts,omitempty"`   // its client of etcd is put together from parts, without a connection that anybody else sees
+	Unready int      `json:"unready,omitempty"` // milliseconds of NOT_SERVING at the start of each life
+	Parts   bool     `json:"parts,omitempty"`   // its etcd client is made from parts, without a shared connection
 }
 
-// Servers returns how many servers run in the process.
+// Servers returns the number of servers in the process.
 func (v Server) Servers() int {
 	if v.Second {
 		return 2
@@ -63,15 +63,15 @@ const (
 
 // Caller is a process that calls the services.
 type Caller struct {
-	Policy    string `json:"policy,omitempty"` // the service config that its proto gives
-	Own       string `json:"own,omitempty"`    // the caller's own service config, laid over Policy's
+	Policy    string `json:"policy,omitempty"` // the service config of its proto
+	Own       string `json:"own,omitempty"`    // the caller's own service config, which overrides Policy's fields
 	Zone      string `json:"zone,omitempty"`
 	Subset    int    `json:"subset,omitempty"`
 	Snapshots bool   `json:"snapshots,omitempty"` // it has a snapshot directory
 	Parts     bool   `json:"parts,omitempty"`     // as of a server
 }
 
-// Config returns the service config of the caller before a live one is laid over it, field by field.
+// Config returns the service config of the caller without a live one.
 func (c Caller) Config() string {
 	if c.Own == "" || c.Policy == "" {
 		return c.Policy + c.Own
@@ -79,7 +79,7 @@ func (c Caller) Config() string {
 	fields := make(map[string]json.RawMessage)
 	for _, config := range []string{c.Policy, c.Own} {
 		if err := json.Unmarshal([]byte(config), &fields); err != nil {
-			panic(err) // a schedule that is not valid
+			panic(err) // an invalid schedule
 		}
 	}
 	config, err := json.Marshal(fields)
@@ -89,23 +89,23 @@ func (c Caller) Config() string {
 	return string(config)
 }
 
-// Writer is a server that keeps itself in etcd by code of its own: a lease, a put and keepalives.
+// Writer is a server with its own etcd code: a lease, a put and keepalives.
 type Writer struct {
 	Layout string `json:"layout"`
 }
 
-// Step is a fault, or something that people do to processes and to etcd.
+// Step is a fault, or an action of an operator on processes or etcd.
 type Step struct {
 	At   time.Duration `json:"at"`            // since the world began
-	For  time.Duration `json:"for,omitempty"` // until it is undone, for kinds that are
+	For  time.Duration `json:"for,omitempty"` // until it ends, for kinds that end
 	Kind Kind          `json:"kind"`
-	Who  int           `json:"who,omitempty"`  // the process or member that it happens to
+	Who  int           `json:"who,omitempty"`  // the affected process or member
 	Whom int           `json:"whom,omitempty"` // the second one, for kinds with two
 	N    int           `json:"n,omitempty"`    // milliseconds, a weight, 1 for another port or Busy, by kind
-	Text string        `json:"text,omitempty"` // a value, a method, a right, or how, by kind
+	Text string        `json:"text,omitempty"` // a value, a method, a right, or a variant, by kind
 }
 
-// ShortTTL is the TTL of leases where a schedule says nothing else.
+// ShortTTL is the default TTL of leases.
 const ShortTTL = 5 * time.Second
 
 // LeaseTTL returns the TTL of the leases of servers.
@@ -113,15 +113,15 @@ func (s Schedule) LeaseTTL() time.Duration {
 	return cmp.Or(time.Duration(s.TTL)*time.Second, ShortTTL)
 }
 
-// Milliseconds returns N as a time, for the kinds where it is one.
+// Milliseconds returns N as a duration, for kinds that use it so.
 func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Millisecond }
 
-// Processes returns how many processes there are: servers, then callers, then writers. A step names a process by its place
-// among them.
+// Processes returns the number of processes: servers, then callers, then writers. A step names a
+// process by its index among them.
 func (s Schedule) Processes() int { return len(s.Servers) + len(s.Callers) + len(s.Writers) }
 
-// Load reads a schedule from a file. It refuses unknown fields: a schedule kept by another version could otherwise lose a part of
-// its meaning.
+// Load reads a schedule from a file. It rejects unknown fields: a schedule kept by another version
+// would otherwise lose a part of its meaning.
 func Load(path string) (Schedule, error) {
 	var s Schedule
 	text, err := os.ReadFile(path)

@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// Shrink returns the smallest schedule it finds that still fails: with the fewest steps, then without the properties of processes that
-// nothing needs, then with the shortest faults. fails reports whether a schedule fails; Shrink stops when it has
-// nothing left to leave out.
+// Shrink returns the smallest schedule that still fails: with the fewest steps, then without unneeded
+// properties of processes, then with the shortest faults. fails reports whether a schedule fails.
 func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	s.Steps = fewer(s.Steps, func(steps []Step) bool {
 		t := s
@@ -32,7 +31,7 @@ func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	return s
 }
 
-// fewer leaves out elements, by halves at first and one by one at last, as long as the rest still fails.
+// fewer leaves out elements, first by halves and finally one by one, as long as the rest still fails.
 func fewer[E any](from []E, fails func([]E) bool) []E {
 	for size := (len(from) + 1) / 2; size > 0; size /= 2 {
 		for at := 0; at < len(from); {
@@ -70,7 +69,7 @@ func withOneMember(s Schedule) Schedule {
 	return s
 }
 
-// simplifications are tried one after another, each on the result of the ones before.
+// simplifications are tried in order, each on the result of the previous ones.
 var simplifications = []func(Schedule) Schedule{
 	withoutOther, withoutAuth, withOneMember,
 	func(s Schedule) Schedule { s.Line = 0; return s },

@@ -46,7 +46,7 @@ var badEntries = []string{
 	`{"Addr":"unix:/x"}`, `{"name":"shop","endpoints":[]}`, `{"network":"unix","address":"/x"}`, strings.Repeat("x", 5000),
 }
 
-// neighbours are keys that belong to no service but resemble keys that do.
+// neighbours are keys outside of all services that resemble their keys.
 var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80", "acme/shopx", "acme/shop", "acme/sho/p"}
 
 // BadConfig reports whether clients refuse a live config.

@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// Way is a way of picking, with the promises about where calls go under it.
+// Way is a picking policy, with its promises about the distribution of calls.
 type Way struct {
 	Name   string // of the policy
 	config string
 
-	Exact  bool // calls are shared out exactly
+	Exact  bool // calls are distributed exactly
 	Weighs bool // ... by weight
 	First  bool // all calls of a group go to one instance
 	Tied   bool // calls of one affinity go to one instance
-	Others bool // it is not ours, and has connections of its own
+	Others bool // a third-party policy with its own connections
 
 	bounds, grows, spills bool // calls under way may be bounded, a share may grow, and calls may leave a zone in proportion
 }
 
-// ways are those that callers pick by, the default first.
+// ways holds the policies of callers, the default first.
 var ways = []Way{
 	{Name: "round_robin", Exact: true, bounds: true, grows: true, spills: true},
 	{Name: "etcd_weighted", Exact: true, Weighs: true, bounds: true, grows: true, spills: true},
@@ -34,7 +34,7 @@ var ways = []Way{
 	{Name: "weighted_round_robin", Exact: true, Others: true},
 }
 
-// features are the fields that may surround a way of picking: one of the forms, with a chance of one in oneIn.
+// features are the fields that may surround a policy: one of the forms, with a chance of one in oneIn.
 var features = []struct {
 	oneIn int
 	fits  func(Way) bool
@@ -55,7 +55,7 @@ var features = []struct {
 
 const routes = `"route":[`
 
-// outliers is a config of outlier detection around another policy. It leaves out one instance at a time.
+// outliers is a config of outlier detection around another policy. It ejects one instance at a time.
 const outliers = `{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"3s","maxEjectionPercent":10,` +
 	`"failurePercentageEjection":{"threshold":50,"minimumHosts":2,"requestVolume":2},"childPolicy":[%s]}}`
 
@@ -80,8 +80,8 @@ func drawPolicy(r *rand.Rand, drained string) string {
 	return `{"loadBalancingConfig":[` + policy + `]}`
 }
 
-// Layers returns the configs of the policies in a service config, by their names, and the way of picking, which is the last policy or,
-// if the config names none, the default. The way has no name if it cannot be read.
+// Layers returns the configs of the policies in a service config, by name, and the picking policy: the
+// last one or, if the config names none, the default. An unreadable policy has no name.
 func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	type list []map[string]json.RawMessage // of one policy each
 	var top struct{ LoadBalancingConfig list }

@@ -34,7 +34,7 @@ func (s Schedule) Name(process int) string {
 // Port is the port on which servers listen until they move.
 const Port = 9000
 
-// Instance returns the instance id of a server, as it is until the server moves.
+// Instance returns the instance id of a server until the server moves.
 func (s Schedule) Instance(server int) string {
 	if s.Servers[server].Named {
 		return fmt.Sprintf("shop-%d", server)
@@ -64,7 +64,7 @@ func (s Schedule) String() string {
 	return b.String()
 }
 
-// set describes the fields of a struct that are set, except pointers and lists of structs, which have lines of their own.
+// set describes the nonzero fields of a struct, except pointers and lists of structs, which have lines of their own.
 func set(of any) string {
 	var words []string
 	for field, value := range reflect.ValueOf(of).Fields() {

@@ -23,18 +23,18 @@ import (
 )
 
 const (
-	// perProcess is how many schedules a process walks before another takes its place, so that memory stays bounded.
+	// perProcess is the number of schedules that a process walks before another one replaces it, so that memory stays bounded.
 	perProcess = 25
-	// kept is where schedules that fail are kept.
+	// kept is the directory of failing schedules.
 	kept = "../failures"
-	// shrinking is how long a schedule is made smaller for, and tries how often each smaller one is walked to see whether it fails.
+	// shrinking bounds the time of shrinking a schedule, and tries the walks of each smaller one.
 	shrinking, tries = time.Minute, 3
-	// shrunk is how many schedules are made smaller, one for each broken promise.
+	// shrunk bounds the number of schedules to shrink, one for each broken promise.
 	shrunk = 3
 )
 
-// TestSchedules walks the schedules that the flags name, in one process a CPU. One that fails is made smaller, printed in words, and
-// kept in simulation/failures.
+// TestSchedules walks the schedules of the flags, in one process a CPU. It shrinks failing ones,
+// prints them in words, and keeps them in simulation/failures.
 func TestSchedules(t *testing.T) {
 	skipUnlessAsked(t)
 	x := &explorer{t: t, next: *first, left: *seeds, failed: make(map[string][]failure)}
@@ -79,13 +79,13 @@ func skipUnlessAsked(t *testing.T) {
 	}
 }
 
-// explorer walks schedules and keeps count.
+// explorer walks schedules and counts results.
 type explorer struct {
 	t *testing.T
 
 	mu        sync.Mutex
-	next      uint64 // the seed that nobody has taken
-	left      int    // how many more seeds there are
+	next      uint64 // the next unused seed
+	left      int    // the number of seeds left
 	walked    int
 	faults    int
 	virtual   time.Duration
@@ -136,7 +136,7 @@ func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string
 	return max(last, s.Seed)
 }
 
-// nothingFails is the promise that a process breaks if it ends by itself.
+// nothingFails is the promise that a crashing process breaks.
 const nothingFails = "nothing hangs, and nothing ends the process"
 
 // fail records the problems of a schedule. It must be called with mu held.
@@ -156,7 +156,7 @@ func (x *explorer) summary() string {
 		x.walked, x.faults, x.virtual.Round(time.Minute), float64(x.walked)/x.cpu.Seconds(), len(x.failed))
 }
 
-// explain makes a schedule that has broken a promise smaller, and keeps it.
+// explain shrinks a schedule that has broken a promise, and keeps it.
 func (x *explorer) explain(promise string, f failure) {
 	ctx, cancel := context.WithTimeout(x.t.Context(), shrinking)
 	defer cancel()

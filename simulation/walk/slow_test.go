@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// distant is a registry whose etcd is some way off.
+// distant is a registry with a distant etcd.
 type distant struct {
 	*runtime.Registry
 	etcd *etcd.Cluster
@@ -77,15 +77,15 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 	})
 }
 
-// asked returns how many calls of a method etcd has had.
+// asked returns the number of calls of a method that etcd has received.
 func (d *distant) asked(method string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.calls[method]
 }
 
-// TestK13_ManyKeysOfAnEtcdFarAway follows many keys at once. They are known after a few round trips, a change is seen at once when
-// the watches are open, and nothing is taken for a fault.
+// TestK13_ManyKeysOfAnEtcdFarAway follows many keys at once. They are known after a few round trips,
+// changes are seen at once when the watches are open, and no delay counts as a fault.
 func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 	const keys = 200
 	for _, roundTrip := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
@@ -96,7 +96,7 @@ func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 				defer following.Wait()
 				defer stop()
 				var mu sync.Mutex
-				seen := make(map[int]int) // how many endpoints each key has
+				seen := make(map[int]int) // number of endpoints by key
 				put := func(name string) {
 					for i := range keys {
 						if err := d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0); err != nil {
@@ -176,7 +176,7 @@ func TestRequestsOfAStart(t *testing.T) {
 	}
 }
 
-// TestK14_AQuietEtcdFarAway leaves all unchanged behind a slow line.
+// TestK14_AQuietEtcdFarAway changes nothing behind a slow line.
 func TestK14_AQuietEtcdFarAway(t *testing.T) {
 	for _, roundTrip := range []time.Duration{600 * time.Millisecond, 2 * time.Second} {
 		t.Run(roundTrip.String(), func(t *testing.T) {
@@ -189,10 +189,10 @@ func TestK14_AQuietEtcdFarAway(t *testing.T) {
 				for ; known && err != nil; _, err, known = next() {
 				}
 				if !known {
-					t.Fatal("nothing is known")
+					t.Fatal("no endpoints are known")
 				}
 				time.Sleep(20 * time.Second)
-				asked, logged := d.asked("Range"), d.log.text() // while there was no connection, and nothing was known
+				asked, logged := d.asked("Range"), d.log.text() // without a connection and a known state
 				if endpoints, err, ok := next(); ok {
 					t.Errorf("after the first state: %v, %v", endpoints, err)
 				}

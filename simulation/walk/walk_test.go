@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// A seed draws a schedule, which does not go the same way each time: Go leaves the order of goroutines, selects and maps to chance.
+// A seed draws a schedule, whose walk differs each time: Go leaves the order of goroutines, selects and maps to chance.
 var (
 	first   = flag.Uint64("first", 1, "the first seed; 0 chooses one")
 	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules walks, of that seed and the next")
@@ -28,13 +28,13 @@ var (
 	out     = flag.String("out", "", "append a line of JSON for each schedule to this file, and let none fail")
 )
 
-// report says how a schedule went.
+// report is the outcome of a schedule.
 type report struct {
 	Seed     uint64          `json:"seed"`
-	Virtual  time.Duration   `json:"virtual"` // the time that it took in the world
+	Virtual  time.Duration   `json:"virtual"` // duration in virtual time
 	Faults   int             `json:"faults"`
 	Problems []check.Problem `json:"problems"`
-	Trace    string          `json:"trace,omitempty"` // of one that failed
+	Trace    string          `json:"trace,omitempty"` // of a failed one
 }
 
 // TestWalk walks the schedules of the flags in this process. TestSchedules runs it in other processes.
@@ -92,8 +92,8 @@ func walk(t *testing.T, s schedule.Schedule) report {
 	return walked
 }
 
-// dump prints which seed hangs and where all goroutines are, and ends the process. No clock of a bubble notices, for time stands still
-// there while a goroutine runs, or waits for something outside the bubble.
+// dump prints the hanging seed and all goroutines, and ends the process. No clock of a bubble can do
+// this: its time stands still while a goroutine runs, or waits for something outside the bubble.
 func dump(seed uint64) {
 	all := make([]byte, 64<<20)
 	all = all[:runtime.Stack(all, true)]

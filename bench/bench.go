@@ -1,4 +1,4 @@
-// Package bench measures this project beside its peers: etcd's own naming/resolver, go-zero's discov, and a floor.
+// Package bench compares this project with its peers: etcd's own naming/resolver, go-zero's discov, and a floor.
 // The floor is a raw list and watch that only decodes, or, where calls are measured, round robin over
 // a fixed list of addresses.
 //

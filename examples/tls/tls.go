@@ -4,7 +4,7 @@
 //	go run . tls
 //
 // Its etcd uses TLS and has the roles and users of roles.sh and users.sh, as in docs/security.md. A
-// server and a caller each use one of these roles over TLS. The example shows what they cannot do: the
+// server and a caller each use one of these roles over TLS. The example shows their limits: the
 // caller cannot register, plaintext is refused, and a writer of the service's entries cannot
 // impersonate its servers. It exits with 1 if one of these succeeds.
 package tls

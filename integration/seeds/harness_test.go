@@ -1,9 +1,9 @@
-// Package seeds tests that the systems which this project succeeds go on working beside it, on real
-// etcd and in both directions: what they write our clients call, what our servers write they read.
-// docs/layouts.md says which test shows what.
+// Package seeds tests that the systems that this project succeeds keep working together with it, on
+// real etcd and in both directions: our clients call the servers that they register, and they read
+// the entries that our servers write. docs/layouts.md lists the tests of each system.
 //
-// Where a system can be had it is used: etcd's own client/v3/naming, and go-zero's core/discov. The
-// others are written from their formats and habits. Frameworks whose dependencies are large have a
+// Available systems are used themselves: etcd's own client/v3/naming, and go-zero's core/discov. The
+// others are rewritten from their formats and habits. Frameworks with large dependencies have a
 // module of their own, compat.
 package seeds
 

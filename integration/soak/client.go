@@ -55,7 +55,7 @@ func newClient(index int, cfg clientv3.Config) (*client, error) {
 // call calls until ctx ends, or a call fails.
 func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		// A call that the end of the soak cancels is no failure.
+		// A call that the end of the soak cancels does not count.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)), &basic.HelloRequest{})
 		cancel()

@@ -30,7 +30,7 @@ func page(t *testing.T, file string) string {
 }
 
 // commands returns the commands of README and docs that fetch a module of this repository, in code blocks and in prose, without the prompt and
-// the & behind them. Those that begin with "go run" are left out: the quickstart runs them.
+// the & behind them. It leaves out "go run" commands: the quickstart runs them.
 func commands(t *testing.T) (all []string) {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
@@ -49,7 +49,7 @@ func commands(t *testing.T) (all []string) {
 	return all
 }
 
-// check returns a command that prints the version of what a command has fetched or installed.
+// check returns a command that prints the version that a command has fetched or installed.
 func check(command string) string {
 	path := own.FindString(command)
 	if strings.Contains(command, "go install") {

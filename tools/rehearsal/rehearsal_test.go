@@ -19,7 +19,7 @@ var (
 
 const repository = "../.."
 
-// newClone makes a clone of the repository, on main, where uncommitted changes are committed, and something is listed as unreleased.
+// newClone makes a clone of the repository, on main, with uncommitted changes committed and an unreleased item in the changelog.
 const newClone = `
 export GIT_INDEX_FILE="$to/index" # the user's stays as it is
 git read-tree HEAD && git add --all :/
@@ -32,7 +32,7 @@ list
 commit
 `
 
-// versions prints the next minor version after all that are tagged, the one after that, and a patch of that.
+// versions prints the next two minor versions after all tags, and a patch of the second.
 const versions = `
 last=$(git -c versionsort.suffix=- tag --list 'v*' --sort=version:refname | tail -n 1)
 IFS=. read -r major minor _ <<<"${last:-v0.0.0}"
@@ -67,9 +67,9 @@ func TestRehearsal(t *testing.T) {
 	}
 	t.Run("quickstart", func(t *testing.T) { user.in(t).quickstart() })
 
-	// A module that requires others goes on finding them in the clone, and no proxy is asked for them.
+	// A module that requires others still finds them in the clone, without a proxy.
 	place{t, filepath.Join(clone.dir, "cmd/etcdrpc"), []string{"GOPRIVATE=github.com/etcdrpc", "GOVCS=private:off"}}.must("../../tools/tidy -diff && go vet ./...")
-	// The next minor version may add to the API, and follow its candidate with nothing changed in between. A patch version may not take from it.
+	// The next minor version may add to the API, and follow its candidate without changes. A patch version may not remove from it.
 	clone.must(`cd runtime/statuspage; printf 'package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n' >rehearsal.go; cd ../..; list; commit`)
 	for _, version := range []string{next[1] + "-rc.1", next[1]} {
 		if out := clone.must("make release VERSION=" + version); !strings.Contains(out, "Rehearsed: added") {
@@ -82,7 +82,7 @@ func TestRehearsal(t *testing.T) {
 	}
 }
 
-// user is someone who fetches a release, with a module cache apart from that of the machine, without modules of this repository. It is kept in
+// user fetches a release, with a module cache of its own, without modules of this repository. The cache is kept in
 // one place from run to run, since the go command rebuilds tools whose sources have moved.
 type user struct {
 	place

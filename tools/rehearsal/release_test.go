@@ -19,7 +19,7 @@ import (
 
 const root = "github.com/etcdrpc/protoc-gen-go-etcd"
 
-// small makes a repository with three modules, almost empty, like those of this one.
+// small makes a repository with three almost empty modules, like this one's.
 const small = `
 git init --quiet --initial-branch=main
 mkdir -p runtime etcdtest cmd/etcdrpc
@@ -33,7 +33,7 @@ printf 'package main\n\nimport _ "` + root + `/runtime"\n\nfunc main() {}\n' >cm
 printf 'package main\n\nimport (\n\t"testing"\n\n\t"` + root + `/etcdtest"\n)\n\nfunc Test(t *testing.T) { etcdtest.Start() }\n' >cmd/etcdrpc/main_test.go
 `
 
-// scripts are functions of which the scripts below make commits.
+// scripts holds shell functions for the scripts below.
 const scripts = `
 commit() { git add --all && git commit --quiet --no-verify --message Change; }
 list() { sed -i.bak 's/^## Unreleased$/&\n\n- A change./' CHANGELOG.md && rm CHANGELOG.md.bak; }
@@ -46,7 +46,7 @@ type place struct {
 	env []string // added to that of the test
 }
 
-// try runs a bash script, and returns what it printed.
+// try runs a bash script and returns its output.
 func (p place) try(script string) (string, error) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Minute)
@@ -116,7 +116,7 @@ func (p place) release(version string) (string, error) {
 	return p.try(tool(p.t, "release") + " '" + version + "' . etcdtest cmd/etcdrpc")
 }
 
-// refuses checks that a release fails with all that is wanted in what it prints, and leaves branches, tags, index and files as they were.
+// refuses checks that a release fails, prints all of wants, and changes no branches, tags, index or files.
 func (p place) refuses(version string, wants ...string) {
 	p.t.Helper()
 	const everything = "git for-each-ref; git rev-parse HEAD; git status --porcelain; git diff HEAD; git ls-files --stage"
@@ -156,7 +156,7 @@ func TestRelease(t *testing.T) {
 	}
 	// The go command fetches the tags, as if they were pushed, and compares them with go.sum.
 	p.must("cd cmd/etcdrpc && " + tool(t, "from") + " \"$OLDPWD\" '" + t.TempDir() + "' sh -ec 'go mod verify && go vet ./...'")
-	// What is printed to push can be run where a branch has the tag's name.
+	// The printed push commands work even if a branch has the tag's name.
 	p.must("git branch v0.1.0; git init --quiet --bare ../origin; git remote add origin ../origin")
 	for line := range strings.Lines(out) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "git push") {
@@ -165,7 +165,7 @@ func TestRelease(t *testing.T) {
 	}
 
 	p.refuses("v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists", "v0.1.0 does not come after v0.1.0", "lists nothing")
-	// A clone without the tags of the last release is not taken for one before the first.
+	// A clone without the tags of the last release does not count as one before the first.
 	p.must("list; commit; git clone --quiet --no-tags . ../clone")
 	place{t, p.dir + "/../clone", p.env}.refuses("v0.2.0", "git fetch --tags")
 }

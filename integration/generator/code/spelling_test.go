@@ -106,7 +106,7 @@ func places(c affinity.PlacesClient) []row {
 		{"in a oneof, another member", unary(c.InOneof, name("n")), ""},
 		{"renamed", unary(c.Renamed, &affinity.Request{String_: "no", GetString: "yes"}), "yes"},
 		{"elsewhere", unary(c.Elsewhere, &basic.HelloRequest{Name: "n"}), "n"},
-		{"deprecated", unary(c.Old, &affinity.Request{Old: "o"}), "o"}, //nolint:staticcheck // what is deprecated works
+		{"deprecated", unary(c.Old, &affinity.Request{Old: "o"}), "o"}, //nolint:staticcheck // deprecated fields work
 		{"server streaming", unary(c.List, &affinity.Request{User: user(5)}), "5"},
 		{"server streaming, unset", unary(c.List, &affinity.Request{}), ""},
 		{"without affinity", unary(c.Plain, &affinity.Request{User: user(5)}), ""},

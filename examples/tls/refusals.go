@@ -35,7 +35,7 @@ func refusals(ctx context.Context, stage *show.Stage, registry *runtime.Registry
 // refused fails unless err reports a refusal for this reason.
 func refused(stage *show.Stage, what string, err error, reason string) error {
 	if err == nil {
-		return errors.New("refused nothing: " + what)
+		return errors.New("not the case: " + what)
 	}
 	if !strings.Contains(err.Error(), reason) {
 		return fmt.Errorf("%s, but with another error: %w", what, err)

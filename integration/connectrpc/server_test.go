@@ -403,7 +403,7 @@ func TestShutdownByAnother(t *testing.T) {
 	kit.Must(t, server.Shutdown(t.Context()))
 	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
-		t.Errorf("Serve beside Shutdown: %v", err)
+		t.Errorf("Serve during Shutdown: %v", err)
 	}
 }
 

@@ -43,7 +43,7 @@ func TestFallback_WhileHomeHasNone(t *testing.T) {
 		t.Errorf("a call that names the other cluster's instance: %v", err)
 	}
 	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, soon), key, hasty))
-	kit.Eventually(t, soon, "the config is known there", func() bool { return away.status().ServiceConfig != "" })
+	kit.Eventually(t, soon, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
 	reached(t, conn, soon, "a1")
 
 	h1 := home.serve("h1")

@@ -310,7 +310,7 @@ func TestTLS_NothingInEtcdDecides(t *testing.T) {
 	}
 	for range 200 {
 		if name, err := within(conn, soon); err != nil || name != "honest" {
-			t.Fatalf("a call beside impostors: %q, %v", name, err)
+			t.Fatalf("a call with impostors in etcd: %q, %v", name, err)
 		}
 	}
 	w.delete(key + "/honest")

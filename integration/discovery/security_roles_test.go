@@ -235,7 +235,7 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	}
 	addr, dialed := w.bait("127.0.0.1")
 	w.enter("a", addr)
-	kit.Eventually(t, soon, "the caller connects to what is no server of the service", func() bool {
+	kit.Eventually(t, soon, "the caller connects to a server of another kind", func() bool {
 		_, _ = within(conn, time.Second)
 		return dialed.Load() > 0
 	})

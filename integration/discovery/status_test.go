@@ -60,7 +60,7 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 		t.Errorf("etcd is shown as %+v", s.Etcd)
 	}
 	w.etcd.Cut()
-	kit.Eventually(t, soon, "the page says that etcd is away", func() bool {
+	kit.Eventually(t, soon, "the page shows that etcd is down", func() bool {
 		text := page(t, w.registry)
 		return strings.Contains(text, `"error": "`) && strings.Count(text, `"held": true`) == 3 && strings.Count(text, `"drained": true`) == 2
 	})

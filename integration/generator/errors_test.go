@@ -39,7 +39,7 @@ func testError(t *testing.T, path string) {
 	archive := txtar.Parse(raw)
 	response := generate(t, errorRequest(t, archive))
 	if n := len(response.GetFile()); n > 0 {
-		t.Errorf("wrote %d files beside the error", n)
+		t.Errorf("wrote %d files in spite of the error", n)
 	}
 	got := response.GetError() + "\n"
 	want := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == wantName })

@@ -135,7 +135,7 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	}
 	if response.Error != nil {
 		if len(response.GetFile()) > 0 {
-			t.Fatalf("wrote %d files beside the error %s", len(response.GetFile()), response.GetError())
+			t.Fatalf("wrote %d files in spite of the error %s", len(response.GetFile()), response.GetError())
 		}
 		for line := range strings.SplitSeq(response.GetError(), "\n") {
 			if !place.MatchString(line) {

@@ -198,7 +198,7 @@ func (w *world) await(what string, ok func() bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	w.t.Fatalf("timeout after 150 s: %s", what)
+	w.t.Fatalf("timeout after 150 s, want: %s", what)
 }
 
 func (w *world) desc() *runtime.ServiceDesc {

@@ -97,7 +97,7 @@ func TestGuard(t *testing.T) {
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
-	kit.Eventually(t, soon, "a call to say that nobody leads", func() bool { // once the key is known
+	kit.Eventually(t, soon, "a call returns that there is no leader", func() bool { // once the key is known
 		_, err := client.Add(kit.Bounded(t, 300*time.Millisecond), &leaderpb.AddRequest{})
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Fatalf("without a leader: %v", err)
@@ -114,7 +114,7 @@ func TestNoLeader(t *testing.T) {
 		t.Errorf("a call that waits: %v", err)
 	}
 	a.grpc.Stop()
-	kit.Eventually(t, soon, "a call to say who refused", func() bool {
+	kit.Eventually(t, soon, "a call names the server that refused", func() bool {
 		_, err := client.Add(kit.Bounded(t, 200*time.Millisecond), &leaderpb.AddRequest{})
 		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
 			t.Fatalf("the call ends with %v", err)

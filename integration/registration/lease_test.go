@@ -132,7 +132,7 @@ func TestNewerProcessTakesOver(t *testing.T) {
 		t.Errorf("error of the conflict: %v", st.Err)
 	}
 	if lines := w.logs.Count("etcd registration conflict"); lines == 0 || w.logs.Count(who) < lines {
-		t.Errorf("%d of %d lines say who", w.logs.Count(who), lines)
+		t.Errorf("%d of %d lines name the other process", w.logs.Count(who), lines)
 	}
 	rev := w.get(entry).rev
 	// The older one looks again every 2 s. It leaves the key alone, also when it updates.

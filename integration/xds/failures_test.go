@@ -57,7 +57,7 @@ func TestNoCallFails(t *testing.T) {
 				func() {
 					reached := w.reached()
 					w.set(policy(halves))
-					kit.Eventually(w.t, soon, "the client is told something", reached)
+					kit.Eventually(w.t, soon, "the client receives a response", reached)
 					w.restart() // of clusters that were only announced
 					w.told()
 				},

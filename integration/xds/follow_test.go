@@ -82,7 +82,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 		f, until := w.follow(w.newRegistry())
 		until("it is known", func(v runtime.View) bool { return v.Known })
 		if v := f.View(); v.Leader != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
-			t.Errorf("what is known first: %+v", v)
+			t.Errorf("the first view: %+v", v)
 		}
 		f.Stop()
 	}

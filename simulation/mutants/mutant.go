@@ -108,7 +108,7 @@ func check(all []*mutant) error {
 	seen := make(map[string]bool)
 	for _, m := range all {
 		if seen[m.id] || m.row == "" || m.out == "" || len(m.edits) == 0 {
-			return fmt.Errorf("mutant %s: want a name of its own, a row in brackets, what is taken out, and an edit", m.id)
+			return fmt.Errorf("mutant %s: want a unique name, a row in brackets, the protection taken out, and an edit", m.id)
 		}
 		seen[m.id] = true
 		for i := range m.tests {

@@ -72,7 +72,7 @@ func TestShrink(t *testing.T) {
 		t.Errorf("shrunk to\n%v, want auth, no other region, and the steps\n%v\n%v", small, s.Words(a), s.Words(b))
 	}
 	if slices.ContainsFunc(small.Servers, func(v Server) bool { return v.Both || v.Newer || v.Layouts != nil }) {
-		t.Errorf("the servers keep what nothing needs:\n%v", small)
+		t.Errorf("the servers keep unneeded properties:\n%v", small)
 	}
 	if len(s.Steps) == len(small.Steps) || New(55).String() != s.String() {
 		t.Error("the schedule itself has changed")

@@ -103,7 +103,7 @@ func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("timeout after %v: %s", patience, what)
+			return fmt.Errorf("timeout after %v, want: %s", patience, what)
 		case <-poll.C:
 		}
 	}

@@ -28,7 +28,7 @@ func Eventually(t *testing.T, within time.Duration, what string, ok func() bool)
 	defer tick.Stop()
 	for !ok() {
 		if time.Since(start) > within {
-			t.Fatalf("timeout after %v: %s", within, what)
+			t.Fatalf("timeout after %v, want: %s", within, what)
 		}
 		<-tick.C
 	}

@@ -46,7 +46,7 @@ func list(w *world.World, service string) (all []string, err error) {
 }
 
 // Their reader has one service for all servers of a version, with the metadata of the first key.
-func TestEachReadsTheOther(t *testing.T) {
+func TestBothDirections(t *testing.T) {
 	w := world.New(t)
 	const a, b, c = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
 	ours := runtime.Endpoint{Instance: "host-1", Addr: a, Version: "v3", Zone: "eu-1b", Weight: 5, Metadata: map[string]string{"k": "w"}}
@@ -61,7 +61,7 @@ func TestEachReadsTheOther(t *testing.T) {
 		"latest [127.0.0.1:1 127.0.0.1:2 127.0.0.1:3 127.0.0.1:4] map[k:w version:v3 weight:5 zone:eu-1b]", "latest-2 [127.0.0.1:9] map[]")
 }
 
-func TestSecondLayoutBeside(t *testing.T) {
+func TestSecondLayout(t *testing.T) {
 	key := func(service string) string { return "/service/default/default/" + service + "/latest" }
 	world.Beside(t, endpoint.GoFrame, key, func(w *world.World, service, addr string) (does string) {
 		defer func() {
@@ -81,7 +81,7 @@ func TestSecondLayoutBeside(t *testing.T) {
 
 // Their resolver panics in its own goroutine, where no caller can recover: a layout that its reader
 // cannot parse ends the process.
-func TestOldCallerLivesOrDies(t *testing.T) {
+func TestOldCaller_DiesOfBadLayouts(t *testing.T) {
 	for name, second := range map[string]runtime.Layout{"lives": runtime.LeaseSuffix, "dies": runtime.GoZero} {
 		t.Run(name, func(t *testing.T) {
 			w := world.New(t)

@@ -48,7 +48,7 @@ func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 
 // Errors and panics keep GoFrame's behaviour: GoFrame still makes the gRPC server, and our connection
 // has GoFrame's interceptors.
-func TestKeeps(t *testing.T) {
+func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	process, _ := w.StartServer(user.Key, "failing server", w.EtcdAddr())
 	theirs, ours := dialTheirs(t, w), newConn(w)

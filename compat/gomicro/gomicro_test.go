@@ -57,7 +57,7 @@ func show(services []*registry.Service) (all []seen) {
 	return all
 }
 
-func TestEachReadsTheOther(t *testing.T) {
+func TestBothDirections(t *testing.T) {
 	w := world.New(t)
 	const a, b, c = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
 	register(t, w, "user", "user-a", a, map[string]string{"protocol": "grpc", "weight": "7", "zone": "eu-1a"})
@@ -75,7 +75,7 @@ func TestEachReadsTheOther(t *testing.T) {
 		seen{"user", "v3", "host-1", c, map[string]string{"k": "w", "weight": "5", "zone": "eu-1b"}})
 }
 
-func TestSecondLayoutBeside(t *testing.T) {
+func TestSecondLayout(t *testing.T) {
 	world.Beside(t, endpoint.GoMicro, func(service string) string { return "/micro/registry/" + service }, func(w *world.World, service, addr string) string {
 		services, err := theirs(w).GetService(service)
 		if err != nil || !slices.ContainsFunc(show(services), func(s seen) bool { return s.Addr == addr && s.Version == "v2" && s.ID == "one" }) {

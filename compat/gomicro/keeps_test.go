@@ -103,7 +103,7 @@ func answers(w *world.World, sayHello func(ctx context.Context, name string) (st
 }
 
 // Errors and panics keep go-micro's behaviour, for callers of both kinds.
-func TestKeeps(t *testing.T) {
+func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	_, key := w.StartServer(user.Key, "server", w.EtcdAddr(), "theirs")
 	old := newCaller(theirs(w)).sayHello

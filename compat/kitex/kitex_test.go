@@ -60,7 +60,7 @@ func list(t *testing.T, w *world.World, service string) (all []seen, err error) 
 	return all, err
 }
 
-func TestEachReadsTheOther(t *testing.T) {
+func TestBothDirections(t *testing.T) {
 	w := world.New(t)
 	const a, b, c = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
 	register(t, w, "user", a, 7, map[string]string{"k": "v", "version": "v2", "zone": "eu-1a"})
@@ -75,7 +75,7 @@ func TestEachReadsTheOther(t *testing.T) {
 		seen{a, 7, "k=v version=v2 zone=eu-1a"}, seen{b, 10, ""}, seen{c, 5, "k=w version=v3 zone=eu-1b"}) // 10 is their default
 }
 
-func TestSecondLayoutBeside(t *testing.T) {
+func TestSecondLayout(t *testing.T) {
 	world.Beside(t, endpoint.Kitex, func(service string) string { return "kitex/registry-etcd/" + service }, func(w *world.World, service, addr string) string {
 		all, err := list(t, w, service)
 		switch {

@@ -37,7 +37,7 @@ func (asked) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.
 // Errors, panics and deadlines keep kratos' behaviour, since kratos still makes the gRPC server.
 // Errors are statuses with details: callers find reasons and metadata in them without kratos' code in
 // the connection. kratos' client middleware goes into our connection.
-func TestKeeps(t *testing.T) {
+func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	w.PublishOn(newServer(w.NewRegistry()), asked{}, user)
 	var noted []string

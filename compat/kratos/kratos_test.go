@@ -21,7 +21,7 @@ func theirs(t *testing.T, w *world.World) *etcd.Registry {
 	return etcd.New(w.Etcd.Client(t), etcd.RegisterTTL(5*time.Second))
 }
 
-func TestEachReadsTheOther(t *testing.T) {
+func TestBothDirections(t *testing.T) {
 	w := world.New(t)
 	const a, b = "127.0.0.1:1", "127.0.0.1:2"
 	inA := registry.ServiceInstance{
@@ -50,7 +50,7 @@ func TestEachReadsTheOther(t *testing.T) {
 	})
 }
 
-func TestSecondLayoutBeside(t *testing.T) {
+func TestSecondLayout(t *testing.T) {
 	world.Beside(t, endpoint.Kratos, func(service string) string { return "/microservices/" + service }, func(w *world.World, service, _ string) string {
 		switch list, err := theirs(t, w).GetService(w.Context(), service); {
 		case err != nil:

@@ -131,7 +131,7 @@ func TestNoCallFails(t *testing.T) {
 }
 
 // A drain does not wait for a connection without a call, such as browsers open ahead.
-func TestDrainBesideASilentConnection(t *testing.T) {
+func TestDrain_IgnoresSilentConnections(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(time.Second))
 	silent, err := net.Dial("tcp", s.addr)
@@ -146,7 +146,7 @@ func TestDrainBesideASilentConnection(t *testing.T) {
 }
 
 // A handler that does not return is cut after the stop timeout.
-func TestDrainOfAHandlerThatHangs(t *testing.T) {
+func TestDrain_CutsHangingHandlers(t *testing.T) {
 	w := newWorld(t)
 	arrived, let := make(chan struct{}), make(chan struct{})
 	defer close(let)
@@ -389,7 +389,7 @@ func TestAnnounce(t *testing.T) {
 }
 
 // If its owner shuts an http.Server down, before or during Serve, Serve reports that the drain was incomplete.
-func TestShutdownByAnother(t *testing.T) {
+func TestForeignShutdown(t *testing.T) {
 	w := newWorld(t)
 	before := h2c()
 	kit.Must(t, before.Shutdown(t.Context()))

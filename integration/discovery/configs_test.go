@@ -20,7 +20,7 @@ const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
 // A live config overrides the generated one and the caller's own. The last good one stays in force until it is deleted (R12, K5).
-func TestLiveConfig_IsOnTop(t *testing.T) {
+func TestLiveConfig_Overrides(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
@@ -86,7 +86,7 @@ func TestLiveConfig_EmptyIsBad(t *testing.T) {
 }
 
 // The option rejects all fields other than load balancing (S10).
-func TestLiveConfig_ForLoadBalancingAlone(t *testing.T) {
+func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	conn := w.calling("a", "b")
@@ -98,7 +98,7 @@ func TestLiveConfig_ForLoadBalancingAlone(t *testing.T) {
 }
 
 // A live config that would raise the receive limit is rejected (S10).
-func TestLiveConfig_LiftsNoLimit(t *testing.T) {
+func TestLiveConfig_CannotRaiseLimits(t *testing.T) {
 	w := newWorld(t, nil)
 	for config, ok := range map[string]bool{
 		`{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`: false,

@@ -21,7 +21,7 @@ import (
 )
 
 // After any change in an unreachable etcd, callers converge to its content once it is back.
-func TestDisconnected_FollowsWhatHasChanged(t *testing.T) {
+func TestDisconnected_Converges(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, w *world){
 		"entries are deleted (D3)": func(*testing.T, *world) {},
 		"and compacted (D1)": func(t *testing.T, w *world) {
@@ -153,7 +153,7 @@ func TestPermission_MayComeLater(t *testing.T) {
 }
 
 // Keys with the service's name as a prefix are not its endpoints (D10). One transaction is one update (R9).
-func TestNeighbours_AreNoEndpoints(t *testing.T) {
+func TestNeighbours_AreIgnored(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, k := range []string{key + "-admin/x", key + "/admin/x", key + "2/x", key, key + "x"} {
 		w.put(k, "10.0.0.1:1")

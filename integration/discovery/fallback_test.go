@@ -16,7 +16,7 @@ import (
 
 // Callers use the fallback cluster only while the primary has no instance, and never for calls that
 // name an instance (R10). A fallback's own fallback is ignored.
-func TestFallback_WhileHomeHasNone(t *testing.T) {
+func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	reader := metric.NewManualReader()
 	home := newWorld(t, nil, runtime.WithNamespace("east/"), runtime.WithEmptyGrace(time.Second))
 	away := newWorld(t, nil, runtime.WithNamespace("west/"), runtime.WithEmptyGrace(time.Second), runtime.WithFallback(home.registry))

@@ -294,7 +294,7 @@ func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOptio
 
 // Impostors are in etcd (R14). A server whose certificate is for another name, or that speaks
 // plaintext, gets no call. Nothing in an entry changes the expected name.
-func TestTLS_NothingInEtcdDecides(t *testing.T) {
+func TestTLS_IgnoresEtcd(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := x509.NewCertPool()
 	var stolen atomic.Int64

@@ -137,7 +137,7 @@ func TestAnyUserRights(t *testing.T) {
 	w.denied(running(w.as("greeter-caller", "greeter-operator"))...)
 }
 
-func TestNobodyCannotDoAnything(t *testing.T) {
+func TestNoUser_IsDenied(t *testing.T) {
 	w := newGuarded(t)
 	lease := w.grant()
 	nobody, err := clientv3.New(clientv3.Config{Endpoints: w.etcd.Endpoints(), Logger: zap.NewNop()})

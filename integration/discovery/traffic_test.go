@@ -165,7 +165,7 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 
 // Splits, zones and policies change live under load, over 20 connected instances, while metadata
 // changes (R8) and calls name instances. No connection is made and no call fails (P7).
-func TestChanges_ConnectToNothingAnew(t *testing.T) {
+func TestChanges_KeepConnections(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithZone("x"))
 	var names []string

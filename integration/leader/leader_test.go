@@ -171,7 +171,7 @@ func TestLayoutsThatDisagree(t *testing.T) {
 }
 
 // Other keys under the candidates' prefix, many or large, that resemble candidates: the only real one leads (E7).
-func TestOthersKeys_StopNobody(t *testing.T) {
+func TestForeignCandidates_AreIgnored(t *testing.T) {
 	g := newGroup(t)
 	lease, err := etcd.Admin().Grant(t.Context(), 600)
 	kit.Must(t, err)

@@ -129,7 +129,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 }
 
 // An instance that resigns stays registered and becomes the last candidate. Each term has a higher token (E1).
-func TestResign_OthersGetATurn(t *testing.T) {
+func TestResign_RotatesTheLeader(t *testing.T) {
 	g := newGroup(t)
 	a := g.start("a")
 	kit.Eventually(t, soon, "a to lead", a.leads.Holds)

@@ -68,7 +68,7 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 			if !stands {
 				leads = other
 			}
-			kit.Eventually(t, soon, "the server with all rights leads", leader.Of(leads, desc).Holds)
+			kit.Eventually(t, soon, "the eligible server leads", leader.Of(leads, desc).Holds)
 			kit.Eventually(t, soon, "the status to say whether it stands", func() bool { return (server.Status()[0].Err == nil) == stands })
 			kit.Must(t, registry.Close(kit.Bounded(t, soon)))
 			kit.Eventually(t, soon, "the other leads in the end", leader.Of(other, desc).Holds)

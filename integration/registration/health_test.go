@@ -15,7 +15,7 @@ import (
 )
 
 // A service with health_check on a server with gRPC's own health service, which knows only "".
-func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
+func TestHealthServiceWithoutName_Warns(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	h := health.NewServer()
@@ -39,7 +39,7 @@ func TestHealthServiceThatDoesNotKnowTheNameSaysSo(t *testing.T) {
 }
 
 // A health service that is registered on the gRPC server cannot be watched.
-func TestHealthServiceBeneathSaysSo(t *testing.T) {
+func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := grpc.NewServer()

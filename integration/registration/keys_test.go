@@ -28,9 +28,9 @@ func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, c
 	return all, want
 }
 
-// TestOneKeyMayNotBeRead registers 20 services that the user may write, and two that it may not: it
+// TestUnreadableKey registers 20 services that the user may write, and two that it may not: it
 // cannot read one, and cannot touch the other.
-func TestOneKeyMayNotBeRead(t *testing.T) {
+func TestUnreadableKey(t *testing.T) {
 	leak.Beside(t)
 	const n = 20
 	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("svc/"), {Prefix: "blind/", Write: true}}}
@@ -51,9 +51,9 @@ func TestOneKeyMayNotBeRead(t *testing.T) {
 	w.becomes("svc/", want, "after one was overwritten")
 }
 
-// TestAnothersKeyOnALeaseInUse puts a foreign key on the lease of a process that may not write that
+// TestForeignKeyOnLease puts a foreign key on the lease of a process that may not write that
 // key: etcd then refuses the process's own puts on the lease.
-func TestAnothersKeyOnALeaseInUse(t *testing.T) {
+func TestForeignKeyOnLease(t *testing.T) {
 	user := etcdtest.User{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}}
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))

@@ -16,9 +16,9 @@ import (
 
 const entry = key + "/" + "10.0.0.1:9000"
 
-// TestEntriesComeBack loses or replaces the keys of one service, then of twenty, which are too many to
+// TestEntries_AreRestored loses or replaces the keys of one service, then of twenty, which are too many to
 // watch one by one (G1, G2, G18). A wiped etcd has a lower revision than the watches had.
-func TestEntriesComeBack(t *testing.T) {
+func TestEntries_AreRestored(t *testing.T) {
 	leak.Beside(t)
 	for _, n := range []int{1, 20} {
 		w := newWorld(t, nil)
@@ -53,8 +53,8 @@ func TestEntriesComeBack(t *testing.T) {
 	}
 }
 
-// TestCloseGoesOnTrying closes a registration with a lease of its own during an outage longer than Close waits.
-func TestCloseGoesOnTrying(t *testing.T) {
+// TestClose_Retries closes a registration with a lease of its own during an outage longer than Close waits.
+func TestClose_Retries(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Hour))
 	layouts := runtime.WithLayouts(runtime.LeaseSuffix)
@@ -92,7 +92,7 @@ func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-ch
 	return l.Lease.KeepAlive(ctx, id)
 }
 
-func TestKeepAliveIsBegunAgain(t *testing.T) {
+func TestKeepAlive_Restarts(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)

@@ -91,7 +91,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 }
 
 // A second layout does not break a reader: the reader skips the entry, or dials an address that fails.
-func TestLayouts_BesideTheirReaders(t *testing.T) {
+func TestLayouts_WithTheirReaders(t *testing.T) {
 	each(t, func(s system, t *testing.T) {
 		w := newWorld(t)
 		for _, second := range layouts {

@@ -12,7 +12,7 @@ import (
 
 // The bridge restarts while instances of other lanes join, so that clients must learn new clusters.
 // Calls of a strict lane and for the leader go nowhere else in that time, and none fails.
-func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
+func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	w.restart()
@@ -47,7 +47,7 @@ func TestRestart_CallsKeepToTheirOwn(t *testing.T) {
 }
 
 // Etcd has no endpoints when the bridge comes back, as after leases have expired. A client that reconnects keeps its state.
-func TestRestart_NobodyIsThere(t *testing.T) {
+func TestRestart_WithoutEndpoints(t *testing.T) {
 	w := newWorld(t, "")
 	w.addServing("a", "acme.Echo/Say")
 	c := w.goClient("")

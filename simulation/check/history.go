@@ -15,8 +15,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -205,14 +205,14 @@ func (h *History) Life(id string) *Life {
 // Commit records a change in etcd.
 func (h *History) Commit(c etcd.Change) {
 	h.Changes = append(h.Changes, c)
-	if c.Key == acme.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
+	if c.Key == fixtures.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
 		h.Configs = append(h.Configs, c.Value)
 	}
 }
 
 // named reports whether an entry has assigned a name to an address.
 func (h *History) named(name, addr string) bool {
-	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return acme.Names(c.Key, c.Value, addr, name) })
+	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return fixtures.Names(c.Key, c.Value, addr, name) })
 }
 
 // replay calls each with every change, with the entry of the key before it, and with all puts of the key by processes up to then. It
@@ -258,27 +258,27 @@ func (h *History) See(now time.Time, promise, format string, args ...any) {
 
 // Plain reports whether no policy that a caller may use excludes instances that serve the method.
 func (h *History) Plain(c schedule.Caller) bool {
-	return c.Subset == 0 && !h.ever(c, func(p acme.Policy) bool {
+	return c.Subset == 0 && !h.ever(c, func(p fixtures.Policy) bool {
 		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects
 	})
 }
 
 // Even reports whether each policy that a caller may use distributes calls as round_robin does.
 func (h *History) Even(c schedule.Caller) bool {
-	return !h.ever(c, func(p acme.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
+	return !h.ever(c, func(p fixtures.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
 }
 
 // ever reports whether is holds for any policy that a caller may use.
-func (h *History) ever(c schedule.Caller, is func(acme.Policy) bool) bool {
-	return is(acme.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return is(acme.ParsePolicy(config)) })
+func (h *History) ever(c schedule.Caller, is func(fixtures.Policy) bool) bool {
+	return is(fixtures.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return is(fixtures.ParsePolicy(config)) })
 }
 
 // LongestWait returns the longest timeout of a call of the shop under all configs so far, or 0 if a
 // config does not bound it.
 func (h *History) LongestWait(generated string) time.Duration {
-	longest := acme.MethodsOf(generated).Timeout
+	longest := fixtures.MethodsOf(generated).Timeout
 	for _, config := range h.Configs {
-		timeout := acme.MethodsOf(config, generated).Timeout
+		timeout := fixtures.MethodsOf(config, generated).Timeout
 		if longest == 0 || timeout == 0 {
 			return 0
 		}

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -29,7 +29,7 @@ type Server struct {
 	In       bool   // it should be in etcd
 	Elects   bool   // it is a candidate
 	Layouts  []string
-	Wants    map[string]acme.Said // by service: the expected content of its entries
+	Wants    map[string]fixtures.Said // by service: the expected content of its entries
 	Statuses []runtime.Status
 	Leases   []int64 // of its process that etcd has
 	Leads    bool
@@ -57,7 +57,7 @@ func (s Server) Lacks(l Look, key string) string {
 	var lacks []string
 	for _, layout := range s.Layouts {
 		in := s.Wants[key].In(layout)
-		says := func(e etcd.Entry) bool { return e.Lease != acme.NoLease && acme.Decode(layout, e.Value) == in }
+		says := func(e etcd.Entry) bool { return e.Lease != fixtures.NoLease && fixtures.Decode(layout, e.Value) == in }
 		if !slices.ContainsFunc(l.at(key, s.Addr), says) {
 			lacks = append(lacks, fmt.Sprintf("no entry of %s in %s says %+v", key, layout, in))
 		}
@@ -75,7 +75,7 @@ func (s Server) Left(l Look, key string) string {
 
 // stands reports whether etcd has a candidate of the server.
 func (s Server) stands(l Look) bool {
-	return slices.ContainsFunc(l.under(acme.Candidates), func(e etcd.Entry) bool {
+	return slices.ContainsFunc(l.under(fixtures.Candidates), func(e etcd.Entry) bool {
 		return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
 	})
 }
@@ -93,7 +93,7 @@ func (l Look) under(prefix string) []etcd.Entry {
 // at returns the entries of a service that name an address.
 func (l Look) at(key, addr string) (at []etcd.Entry) {
 	for _, e := range l.under(key + "/") {
-		if acme.AddrIn(e.Value) == addr {
+		if fixtures.AddrIn(e.Value) == addr {
 			at = append(at, e)
 		}
 	}
@@ -102,7 +102,7 @@ func (l Look) at(key, addr string) (at []etcd.Entry) {
 
 // Config returns the live config.
 func (l Look) Config() (text string, ok bool) {
-	if i := slices.IndexFunc(l.Entries, func(e etcd.Entry) bool { return e.Key == acme.ConfigKey }); i >= 0 {
+	if i := slices.IndexFunc(l.Entries, func(e etcd.Entry) bool { return e.Key == fixtures.ConfigKey }); i >= 0 {
 		return l.Entries[i].Value, true
 	}
 	return "", false
@@ -114,12 +114,12 @@ func (l Look) InForce(config string) bool {
 	if !ok {
 		return config == ""
 	}
-	return schedule.BadConfig(live) || acme.Holds(config, live)
+	return schedule.BadConfig(live) || fixtures.Holds(config, live)
 }
 
 // Policy returns the policy in force for a caller whose own config is generated. While etcd has a bad
 // live config, the policy is unknown: it is the last good one that the caller has seen.
-func (l Look) Policy(generated string) (p acme.Policy, known bool) {
+func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	config, live := l.Config()
 	switch {
 	case live && schedule.BadConfig(config):
@@ -127,26 +127,26 @@ func (l Look) Policy(generated string) (p acme.Policy, known bool) {
 	case !strings.Contains(config, "loadBalancingConfig"):
 		config = generated // the live one leaves this field alone
 	}
-	p = acme.ParsePolicy(config)
+	p = fixtures.ParsePolicy(config)
 	return p, p.Name != ""
 }
 
 // leaves reports whether a caller's calls may go to another region: calls of a strict lane without instances do.
 func (l Look) leaves(generated string) bool {
 	p, known := l.Policy(generated)
-	return !known || slices.ContainsFunc(p.Routes, func(r acme.Route) bool { return r.Strict })
+	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool { return r.Strict })
 }
 
 // Methods returns the method settings in force, which are unknown while etcd has a bad config.
-func (l Look) Methods(generated string) (m acme.Methods, known bool) {
+func (l Look) Methods(generated string) (m fixtures.Methods, known bool) {
 	live, ok := l.Config()
-	return acme.MethodsOf(live, generated), !ok || !schedule.BadConfig(live)
+	return fixtures.MethodsOf(live, generated), !ok || !schedule.BadConfig(live)
 }
 
 // shop calls each with every entry of the shop that names an address.
 func (l Look) shop(each func(addr string, e etcd.Entry)) {
-	for _, e := range l.under(acme.ShopKey + "/") {
-		if addr := acme.Address(e.Key, e.Value); addr != "" {
+	for _, e := range l.under(fixtures.ShopKey + "/") {
+		if addr := fixtures.Address(e.Key, e.Value); addr != "" {
 			each(addr, e)
 		}
 	}
@@ -162,22 +162,22 @@ func (l Look) Registered() []string {
 
 // Serving returns the registered addresses with a running server.
 func (l Look) Serving() []string {
-	return slices.DeleteFunc(l.Registered(), func(addr string) bool { return addr == acme.NobodyAddr })
+	return slices.DeleteFunc(l.Registered(), func(addr string) bool { return addr == fixtures.NobodyAddr })
 }
 
 // Named reports whether etcd has an instance of the shop with a name at an address.
 func (l Look) Named(name, addr string) (named bool) {
 	l.shop(func(at string, e etcd.Entry) {
-		named = named || at == addr && (name == addr || acme.Names(e.Key, e.Value, addr, name))
+		named = named || at == addr && (name == addr || fixtures.Names(e.Key, e.Value, addr, name))
 	})
 	return named
 }
 
 // said merges the entries of an address: each field is from an entry that sets it.
-func (l Look) said(addr string) (all acme.Said) {
+func (l Look) said(addr string) (all fixtures.Said) {
 	l.shop(func(at string, e etcd.Entry) {
 		for _, layout := range schedule.Layouts {
-			if said := acme.Decode(layout.Name, e.Value); at == addr && said.Addr == addr {
+			if said := fixtures.Decode(layout.Name, e.Value); at == addr && said.Addr == addr {
 				all.Version, all.Zone = cmp.Or(all.Version, said.Version), cmp.Or(all.Zone, said.Zone)
 				all.Weight = max(all.Weight, said.Weight)
 			}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -103,7 +103,7 @@ func wrongAnswers(h *History, broken report) {
 		switch l := h.Life(c.From); {
 		case c.Code != codes.OK:
 		case c.Abroad:
-			if c.Target != "" || c.Method == acme.Lead {
+			if c.Target != "" || c.Method == fixtures.Lead {
 				broken(c.End, "%s of %s to %q has left for another region: answered by %q", c.Method, c.Caller, c.Target, c.From)
 			}
 		case l == nil || !l.Down.IsZero() && l.Down.Before(c.Begin):
@@ -277,7 +277,7 @@ func twoLeaders(h *History, broken report) {
 	}
 	h.replay(func(c etcd.Change, was etcd.Entry, _ []etcd.Change) {
 		for _, t := range h.Terms {
-			goes := strings.HasPrefix(c.Key, acme.Candidates) && c.Delete && was.Create == t.Token
+			goes := strings.HasPrefix(c.Key, fixtures.Candidates) && c.Delete && was.Create == t.Token
 			if goes && t.Began.Before(c.At) && t.on(c.At) && h.Calm(c.At.Add(-hears), c.At) {
 				broken(c.At, "the candidate of %s is gone, and it leads with the token %d", t.Life, t.Token)
 			}
@@ -289,14 +289,14 @@ func twoLeaders(h *History, broken report) {
 // own name before it puts that key. Deletions that several processes may have asked for are not judged.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c etcd.Change, was etcd.Entry, puts []etcd.Change) {
-		entry := strings.HasPrefix(c.Key, acme.Prefix) && !strings.HasSuffix(c.Key, acme.Added)
-		if !c.Delete || c.Client == "" || !entry && !strings.HasPrefix(c.Key, acme.Leaders) || h.Owners[was.Lease] == c.Client {
+		entry := strings.HasPrefix(c.Key, fixtures.Prefix) && !strings.HasSuffix(c.Key, fixtures.Added)
+		if !c.Delete || c.Client == "" || !entry && !strings.HasPrefix(c.Key, fixtures.Leaders) || h.Owners[was.Lease] == c.Client {
 			return
 		}
 		by, owner := h.Hosts[c.Client], h.Hosts[h.Owners[was.Lease]]
 		named := slices.ContainsFunc(h.Lives, func(l *Life) bool { return l.Process == by && l.owns(c.Key) })
 		has := slices.ContainsFunc(puts, func(put etcd.Change) bool { return put.Client == c.Client })
-		if !entry || owner != by && !(named && (was.Lease == acme.NoLease || !has)) {
+		if !entry || owner != by && !(named && (was.Lease == fixtures.NoLease || !has)) {
 			broken(c.At, "%s has deleted %s, which hung on lease %x of %s", by, c.Key, was.Lease, owner)
 		}
 	})
@@ -313,7 +313,7 @@ func fights(h *History, broken report) {
 				changes++
 			}
 		}
-		if strings.HasPrefix(c.Key, acme.Prefix) && !c.Delete && changes > mostChanges {
+		if strings.HasPrefix(c.Key, fixtures.Prefix) && !c.Delete && changes > mostChanges {
 			broken(c.At, "%s has changed hands %d times within %v, last to %s", c.Key, changes, Width, c.Client)
 		}
 	})
@@ -398,12 +398,12 @@ func wrongEntries(l Look, wrong complaint) {
 		}
 	}
 	for _, addr := range l.Writers {
-		expected[acme.ShopKey+" "+addr] = 1 // at most: a writer does not notice that its entry is gone
+		expected[fixtures.ShopKey+" "+addr] = 1 // at most: a writer does not notice that its entry is gone
 	}
-	for _, key := range []string{acme.ShopKey, acme.UserKey} {
+	for _, key := range []string{fixtures.ShopKey, fixtures.UserKey} {
 		for _, e := range l.under(key + "/") {
-			at := key + " " + acme.AddrIn(e.Value)
-			if expected[at]--; expected[at] < 0 && !acme.IsOperators(e) {
+			at := key + " " + fixtures.AddrIn(e.Value)
+			if expected[at]--; expected[at] < 0 && !fixtures.IsOperators(e) {
 				wrong("%s, which nobody wants, holds %q on lease %x", e.Key, e.Value, e.Lease)
 			}
 		}
@@ -427,7 +427,7 @@ func wrongStatuses(l Look, wrong complaint) {
 func manyLeases(l Look, wrong complaint) {
 	for _, s := range l.Servers {
 		ofEntries := slices.DeleteFunc(slices.Clone(s.Leases), func(id int64) bool {
-			return slices.ContainsFunc(l.under(acme.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
+			return slices.ContainsFunc(l.under(fixtures.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
 		})
 		if len(ofEntries) > 1 {
 			wrong("%s has the leases %x", s.ID, ofEntries)
@@ -438,7 +438,7 @@ func manyLeases(l Look, wrong complaint) {
 func wrongReaders(l Look, wrong complaint) {
 	want := l.Registered()
 	for _, r := range l.Readers {
-		for what, has := range map[string][]string{"watch": r.Watched, "status": acme.Addrs(r.Status.Endpoints), "list": r.Instances} {
+		for what, has := range map[string][]string{"watch": r.Watched, "status": fixtures.Addrs(r.Status.Endpoints), "list": r.Instances} {
 			if !slices.Equal(has, want) {
 				wrong("the %s of %s has %v, and etcd %v", what, r.Name, has, want)
 			}
@@ -463,7 +463,7 @@ func wrongReaders(l Look, wrong complaint) {
 // wrongLeader respects the drain: a drained leader makes way for a candidate that is not drained.
 func wrongLeader(l Look, wrong complaint) {
 	live, _ := l.Config()
-	p := acme.ParsePolicy(live)
+	p := fixtures.ParsePolicy(live)
 	var stand, elect, undrained, lead int
 	leadDrained := false
 	for _, s := range l.Servers {
@@ -485,7 +485,7 @@ func wrongLeader(l Look, wrong complaint) {
 			lead, leadDrained = lead+1, drained && p.Least == 0 // where callers do not follow the drain, for it leaves too few, none gives way
 		}
 	}
-	if n := len(l.under(acme.Candidates)); n != stand {
+	if n := len(l.under(fixtures.Candidates)); n != stand {
 		wrong("%d of %d servers stand, and etcd has %d candidates", stand, elect, n)
 	}
 	if lead != min(elect, 1) || leadDrained && undrained > 0 {

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -27,7 +27,7 @@ func world() *History {
 		process, addr, host := "server "+id, "10.2.0."+string(rune('1'+i))+":9000", "10.101.0."+string(rune('1'+i))
 		h.Hosts[host], h.Owners[int64(i+1)] = process, host
 		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Moves: []Move{{began, true}}})
-		h.Commit(etcd.Change{At: began, Client: host, Key: acme.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
+		h.Commit(etcd.Change{At: began, Client: host, Key: fixtures.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
 	}
 	h.Calls = append(h.Calls, call(8, codes.OK))
 	return h
@@ -36,7 +36,7 @@ func world() *History {
 // call returns a call of the first instance, which the caller knows.
 func call(seconds float64, code codes.Code) Call {
 	first := []string{"10.2.0.1:9000"}
-	c := Call{Caller: "caller", Conn: "shop", Method: acme.Who, Plain: true, Begin: at(seconds), End: at(seconds + 0.01), Code: code, Before: first, After: first}
+	c := Call{Caller: "caller", Conn: "shop", Method: fixtures.Who, Plain: true, Begin: at(seconds), End: at(seconds + 0.01), Code: code, Before: first, After: first}
 	if code == codes.OK {
 		c.From = "first"
 	}
@@ -57,7 +57,7 @@ func acts(a Act) func(h *History) {
 }
 
 func TestAlways(t *testing.T) {
-	const ours = acme.ShopKey + "/10.2.0.1:9000"
+	const ours = fixtures.ShopKey + "/10.2.0.1:9000"
 	for _, row := range []struct {
 		name    string
 		happens func(h *History)
@@ -118,9 +118,9 @@ func TestAlways(t *testing.T) {
 			h.Forced, h.Terms = []time.Time{at(7.5)}, []*Term{{"first", 5, at(5), at(9)}, {"second", 6, at(8), time.Time{}}}
 		}, ""},
 		{"one leads whose candidate is gone", func(h *History) {
-			h.Commit(etcd.Change{At: at(4), Key: acme.Candidates + "a", Revision: 5})
+			h.Commit(etcd.Change{At: at(4), Key: fixtures.Candidates + "a", Revision: 5})
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)})
-			h.Commit(etcd.Change{At: at(8), Key: acme.Candidates + "a", Delete: true, Revision: 6})
+			h.Commit(etcd.Change{At: at(8), Key: fixtures.Candidates + "a", Delete: true, Revision: 6})
 		}, "two never lead"},
 		{"a process deletes its own", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
 		{"a process deletes another's", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, "nobody deletes"},
@@ -160,7 +160,7 @@ func TestAlways(t *testing.T) {
 }
 
 func TestSettled(t *testing.T) {
-	const key, addr = acme.ShopKey + "/10.2.0.1:9000", "10.2.0.1:9000"
+	const key, addr = fixtures.ShopKey + "/10.2.0.1:9000", "10.2.0.1:9000"
 	for _, row := range []struct {
 		name   string
 		change func(l *Look)
@@ -172,7 +172,7 @@ func TestSettled(t *testing.T) {
 			l.Entries[1].Value, l.Readers = `{"Addr":"`+addr+`","Metadata":{"version":"v2"}}`, nil
 		}, 0},
 		{"an entry too many", func(l *Look) {
-			l.Entries = append(l.Entries, etcd.Entry{Key: acme.ShopKey + "/a", Value: `{"Addr":"` + addr + `"}`, Lease: 9})
+			l.Entries = append(l.Entries, etcd.Entry{Key: fixtures.ShopKey + "/a", Value: `{"Addr":"` + addr + `"}`, Lease: 9})
 		}, 0},
 		{"an old error", func(l *Look) { l.Servers[0].Statuses[0].Err = errors.New("no space") }, 1},
 		{"another lease", func(l *Look) { l.Servers[0].Statuses[0].LeaseID = 8 }, 1},
@@ -187,15 +187,15 @@ func TestSettled(t *testing.T) {
 		{"a reader has an old config", func(l *Look) { l.Readers[0].Status.ServiceConfig = schedule.Drain(addr) }, 3},
 		{"nobody leads", func(l *Look) { l.Servers[0].Leads = false }, 4},
 		{"a candidate too many", func(l *Look) {
-			l.Entries = slices.Insert(l.Entries, 1, etcd.Entry{Key: acme.Candidates + "b", Value: "b", Lease: 9})
+			l.Entries = slices.Insert(l.Entries, 1, etcd.Entry{Key: fixtures.Candidates + "b", Value: "b", Lease: 9})
 		}, 4},
 	} {
 		l := Look{
-			Entries: []etcd.Entry{{Key: acme.Candidates + "a", Value: addr, Lease: 7}, {Key: key, Value: `{"Addr":"` + addr + `"}`, Lease: 7}},
+			Entries: []etcd.Entry{{Key: fixtures.Candidates + "a", Value: addr, Lease: 7}, {Key: key, Value: `{"Addr":"` + addr + `"}`, Lease: 7}},
 			Servers: []Server{{
 				ID: "server 0, life 1", Addr: addr, In: true, Elects: true, Leads: true, Layouts: []string{schedule.EndpointJSON}, Leases: []int64{7},
-				Wants:    map[string]acme.Said{acme.ShopKey: {Addr: addr, Weight: 1}},
-				Statuses: []runtime.Status{{Key: acme.ShopKey, State: runtime.StateRegistered, LeaseID: 7}},
+				Wants:    map[string]fixtures.Said{fixtures.ShopKey: {Addr: addr, Weight: 1}},
+				Statuses: []runtime.Status{{Key: fixtures.ShopKey, State: runtime.StateRegistered, LeaseID: 7}},
 			}},
 			Readers: []Reader{{Name: "caller 0", Watched: []string{addr}, Instances: []string{addr}, Status: runtime.KeyStatus{Endpoints: []runtime.Endpoint{{Addr: addr}}}}},
 		}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -46,7 +46,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 }
 
 // Subset returns the number of instances that a caller uses under a policy; 0 means all.
-func Subset(c schedule.Caller, p acme.Policy) int {
+func Subset(c schedule.Caller, p fixtures.Policy) int {
 	switch {
 	case p.First:
 		return 1
@@ -57,7 +57,7 @@ func Subset(c schedule.Caller, p acme.Policy) int {
 }
 
 // Undrained returns the addresses that a policy does not drain, or all if the drain would leave too few.
-func (l Look) Undrained(p acme.Policy) []string {
+func (l Look) Undrained(p fixtures.Policy) []string {
 	addrs := l.Serving()
 	left := only(addrs, func(addr string) bool { return !l.drained(p.Drain, addr) })
 	if len(left) == 0 || 100*len(left) < p.Least*len(addrs) {
@@ -67,7 +67,7 @@ func (l Look) Undrained(p acme.Policy) []string {
 }
 
 // Room returns the number of instances that a caller may call under a policy; 0 means unknown.
-func (l Look) Room(c schedule.Caller, p acme.Policy) int {
+func (l Look) Room(c schedule.Caller, p fixtures.Policy) int {
 	subset := Subset(c, p)
 	if subset > 0 && p.PreferZone {
 		return 0 // it depends on the zones
@@ -77,7 +77,7 @@ func (l Look) Room(c schedule.Caller, p acme.Policy) int {
 
 // room returns how many of the addresses are called: all, or a subset of each group of a split. It
 // returns 0 if the split matches none: all are called then.
-func (l Look) room(subset int, p acme.Policy, addrs []string) (n int) {
+func (l Look) room(subset int, p fixtures.Policy, addrs []string) (n int) {
 	groups, weights := l.groups(p, addrs)
 	for i, group := range groups {
 		switch {
@@ -92,7 +92,7 @@ func (l Look) room(subset int, p acme.Policy, addrs []string) (n int) {
 }
 
 // wrongSubset describes how the number of instances that served calls differs from the subset's size.
-func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served map[string]int) (wrong []string) {
+func (l Look) wrongSubset(subset int, p fixtures.Policy, serving []string, served map[string]int) (wrong []string) {
 	most := l.room(subset, p, serving)
 	switch {
 	case most == 0:
@@ -106,7 +106,7 @@ func (l Look) wrongSubset(subset int, p acme.Policy, serving []string, served ma
 
 // misdirected describes how the n calls, by address, differ from the policy's shares in a zone. If
 // shares are not exact, it accepts any share except calls to an address whose share is 0.
-func (l Look) misdirected(p acme.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
+func (l Look) misdirected(p fixtures.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
 	for addr, part := range l.shares(p, zone, serving) {
 		calls, share := float64(served[addr]), part*float64(n)
 		if p.Exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
@@ -117,7 +117,7 @@ func (l Look) misdirected(p acme.Policy, zone string, serving []string, served m
 }
 
 // shares returns each address's share of the calls under a policy; nil means unknown.
-func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]float64 {
+func (l Look) shares(p fixtures.Policy, zone string, serving []string) map[string]float64 {
 	groups, weights := l.groups(p, serving)
 	total := 0.0
 	for _, weight := range weights {
@@ -142,7 +142,7 @@ func (l Look) shares(p acme.Policy, zone string, serving []string) map[string]fl
 }
 
 // spread distributes a share among addresses by the child policy.
-func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]float64 {
+func (l Look) spread(addrs []string, p fixtures.Policy, part float64) map[string]float64 {
 	shares, total := make(map[string]float64), 0.0
 	for _, addr := range addrs {
 		shares[addr] = 1
@@ -159,7 +159,7 @@ func (l Look) spread(addrs []string, p acme.Policy, part float64) map[string]flo
 
 // groups returns, of the addresses in no lane, those in each group of the policy's split, and the weights of the groups. Empty groups
 // weigh 0. Without a split, all are one group.
-func (l Look) groups(p acme.Policy, serving []string) (groups [][]string, weights []float64) {
+func (l Look) groups(p fixtures.Policy, serving []string) (groups [][]string, weights []float64) {
 	serving = l.outside(p.Routes, serving)
 	if len(p.Split) == 0 {
 		return [][]string{serving}, []float64{1}
@@ -205,7 +205,7 @@ func (l Look) matches(match map[string]string, addr string) bool {
 }
 
 // in reports whether a route puts an address in a lane, or in any lane if lane is "".
-func (l Look) in(r acme.Route, lane, addr string) bool {
+func (l Look) in(r fixtures.Route, lane, addr string) bool {
 	if r.Label != "" {
 		value := l.label(addr, r.Label)
 		return value != "" && (lane == "" || value == lane)
@@ -214,16 +214,16 @@ func (l Look) in(r acme.Route, lane, addr string) bool {
 }
 
 // outside returns the addresses in no lane, or all if each is in one.
-func (l Look) outside(routes []acme.Route, addrs []string) []string {
+func (l Look) outside(routes []fixtures.Route, addrs []string) []string {
 	return onlyOrAll(addrs, func(addr string) bool {
-		return !slices.ContainsFunc(routes, func(r acme.Route) bool { return l.in(r, "", addr) })
+		return !slices.ContainsFunc(routes, func(r fixtures.Route) bool { return l.in(r, "", addr) })
 	})
 }
 
 // Lane returns the addresses for calls of a lane, or none if the calls should fail.
-func (l Look) Lane(routes []acme.Route, lane string) []string {
+func (l Look) Lane(routes []fixtures.Route, lane string) []string {
 	addrs := l.Serving()
-	i := slices.IndexFunc(routes, func(r acme.Route) bool { return r.Label != "" || r.Lane == lane }) // the first match counts
+	i := slices.IndexFunc(routes, func(r fixtures.Route) bool { return r.Label != "" || r.Lane == lane }) // the first match counts
 	if i >= 0 {
 		inside := only(addrs, func(addr string) bool { return l.in(routes[i], lane, addr) })
 		if len(inside) > 0 || routes[i].Strict {

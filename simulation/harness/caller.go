@@ -15,8 +15,8 @@ import (
 
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // likewise
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
@@ -68,11 +68,11 @@ func (c *caller) dial() clients {
 	if c.spec.Own != "" {
 		options = append(options, runtime.WithDefaultServiceConfig(c.spec.Own))
 	}
-	shop, err := c.registry.NewClient(acme.Shop(c.spec.Policy), options...)
+	shop, err := c.registry.NewClient(fixtures.Shop(c.spec.Policy), options...)
 	must(err)
-	user, err := c.registry.NewClient(acme.User(), c.dialOptions()...)
+	user, err := c.registry.NewClient(fixtures.User(), c.dialOptions()...)
 	must(err)
-	instances, err := c.registry.NewInstances(acme.Shop(""), c.dialOptions()...)
+	instances, err := c.registry.NewInstances(fixtures.Shop(""), c.dialOptions()...)
 	must(err)
 	follows := manual.NewBuilderWithScheme("plain")
 	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // it is called less often
@@ -84,15 +84,15 @@ func (c *caller) dial() clients {
 
 // watch follows the shop.
 func (c *caller) watch(ctx context.Context, via clients) {
-	for set, err := range via.registry.Watch(ctx, acme.ShopKey) {
-		c.w.note("%s watches: %v %v", c.name(), acme.Addrs(set), err)
+	for set, err := range via.registry.Watch(ctx, fixtures.ShopKey) {
+		c.w.note("%s watches: %v %v", c.name(), fixtures.Addrs(set), err)
 		c.mu.Lock()
 		if c.watchErr = err; err == nil {
 			c.watched = set
 		}
 		c.mu.Unlock()
 		var state resolver.State
-		for _, addr := range acme.Addrs(set) {
+		for _, addr := range fixtures.Addrs(set) {
 			state.Addresses = append(state.Addresses, resolver.Address{Addr: addr})
 		}
 		if err == nil {

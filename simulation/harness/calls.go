@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -71,8 +71,8 @@ type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
 // ways holds the ways to call, repeated by their frequency. More than half are plain calls of the shop.
 var ways = append([]way{
-	calling(acme.UserWho), calling(acme.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
-	calling(acme.Lead), calling(acme.WhoNewer), calling(acme.WhoNewer),
+	calling(fixtures.UserWho), calling(fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
+	calling(fixtures.Lead), calling(fixtures.WhoNewer), calling(fixtures.WhoNewer),
 }, slices.Repeat([]way{(*caller).callPlain}, plainCalls)...)
 
 // calling returns the way that calls a method of any instance.
@@ -96,23 +96,23 @@ func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
 
 // callOne calls one instance of the shop by its id.
 func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
-	if known := keyStatus(via.registry, acme.ShopKey).Endpoints; len(known) > 0 {
-		c.call(ctx, via, acme.Who, known[r.IntN(len(known))].Instance)
+	if known := keyStatus(via.registry, fixtures.ShopKey).Endpoints; len(known) > 0 {
+		c.call(ctx, via, fixtures.Who, known[r.IntN(len(known))].Instance)
 	}
 }
 
 // callAffine calls the shop with an affinity.
 func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
-	c.call(runtime.WithAffinity(ctx, affinities[r.IntN(len(affinities))]), via, acme.Who, "")
+	c.call(runtime.WithAffinity(ctx, affinities[r.IntN(len(affinities))]), via, fixtures.Who, "")
 }
 
 // call makes a call and returns the life that answered, or "".
 func (c *caller) call(ctx context.Context, via clients, method, target string) (from string) {
-	key, conn := acme.ShopKey, via.shop
+	key, conn := fixtures.ShopKey, via.shop
 	switch method {
-	case acme.UserWho:
-		key, conn = acme.UserKey, via.user
-	case acme.Lead:
+	case fixtures.UserWho:
+		key, conn = fixtures.UserKey, via.user
+	case fixtures.Lead:
 		key = "leader"
 	}
 	if target != "" {
@@ -124,11 +124,11 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 
 // callPlain makes a call that any instance may answer, and the same call under gRPC's round_robin.
 func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
-	call := c.prepare(acme.ShopKey, acme.Who, "")
+	call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
 	beside := newTask(func() error {
 		bounded, cancel := context.WithTimeout(ctx, deadline)
 		defer cancel()
-		_, err := acme.Ask(bounded, via.plain, acme.Who)
+		_, err := fixtures.Ask(bounded, via.plain, fixtures.Who)
 		return err
 	})
 	c.ask(ctx, via.shop, call, beside)
@@ -136,13 +136,13 @@ func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 
 // callInLane calls the shop in a lane. Calls of a lane fail no more than others, unless a route is strict.
 func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
-	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, acme.Who, "")
+	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, fixtures.Who, "")
 }
 
 // callEach calls every instance of the shop.
 func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
-	known := keyStatus(via.registry, acme.ShopKey).Known
+	known := keyStatus(via.registry, fixtures.ShopKey).Known
 	all, err := via.instances.All(bounded)
 	cancel()
 	if err != nil && known && ctx.Err() == nil {
@@ -150,7 +150,7 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	}
 	for _, i := range all {
 		if ctx.Err() == nil {
-			c.ask(ctx, i.Conn, c.prepare("instances", acme.Who, i.Instance), nil)
+			c.ask(ctx, i.Conn, c.prepare("instances", fixtures.Who, i.Instance), nil)
 		}
 	}
 }
@@ -165,15 +165,15 @@ func keyStatus(registry *runtime.Registry, key string) runtime.KeyStatus {
 
 // knows returns the addresses of a service in the caller's status.
 func (c *caller) knows(conn string) []string {
-	key := acme.ShopKey
-	if conn == acme.UserKey {
+	key := fixtures.ShopKey
+	if conn == fixtures.UserKey {
 		key = conn
 	}
 	registry := c.running()
 	if registry == nil {
 		return nil
 	}
-	return acme.Addrs(keyStatus(registry, key).Endpoints)
+	return fixtures.Addrs(keyStatus(registry, key).Endpoints)
 }
 
 // prepare records the caller's view at the start of a call on a connection.
@@ -181,10 +181,10 @@ func (c *caller) prepare(conn, method, target string) check.Call {
 	life, _ := c.current()
 	call := check.Call{
 		Caller: c.name(), Conn: fmt.Sprintf("%s of life %d", conn, life), Method: method, Target: target, Begin: time.Now(), Longest: deadline,
-		Before: c.knows(conn), Plain: conn == acme.ShopKey && target == "" && method == acme.Who && c.plain(),
+		Before: c.knows(conn), Plain: conn == fixtures.ShopKey && target == "" && method == fixtures.Who && c.plain(),
 	}
 	c.w.record(func(h *check.History) {
-		if longest := h.LongestWait(c.spec.Config()); longest > 0 && conn != acme.UserKey && conn != "instances" {
+		if longest := h.LongestWait(c.spec.Config()); longest > 0 && conn != fixtures.UserKey && conn != "instances" {
 			call.Longest = min(deadline, longest)
 		}
 	})
@@ -202,12 +202,12 @@ func (c *caller) plain() (plain bool) {
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	from, err := acme.Ask(bounded, conn, call.Method)
+	from, err := fixtures.Ask(bounded, conn, call.Method)
 	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(err), strings.HasPrefix(from, schedule.AwayName)
 	if err != nil {
 		call.Err = err.Error()
 	}
-	call.After, call.Plain = c.knows(acme.ShopKey), call.Plain && c.plain()
+	call.After, call.Plain = c.knows(fixtures.ShopKey), call.Plain && c.plain()
 	if beside != nil {
 		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's own timeout, which the other call lacks
 		c.w.record(func(h *check.History) { call.Beside = call.Plain && !timedOut && h.Even(c.spec) })

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
@@ -54,7 +54,7 @@ func (w *world) callShared(c *caller) {
 		served := make(map[string]int)
 		n := check.Rounds * len(l.Registered())
 		for range n {
-			if from := c.call(context.Background(), c.clients, acme.Who, ""); from != "" {
+			if from := c.call(context.Background(), c.clients, fixtures.Who, ""); from != "" {
 				served[w.addressOf(from)]++
 			}
 		}
@@ -72,13 +72,13 @@ func (w *world) callLanes(c *caller) {
 }
 
 // policy returns the policy in force for a caller, if it is known.
-func (w *world) policy(c *caller) (p acme.Policy, known bool) {
+func (w *world) policy(c *caller) (p fixtures.Policy, known bool) {
 	return w.entries().Policy(c.spec.Config())
 }
 
 // wrongLane describes a call of a lane that an instance of another lane answered, or "". If a route is strict, a call may
 // fail while instances of other lanes are ready, and a call that no instance may answer may wait for its deadline.
-func (w *world) wrongLane(c *caller, p acme.Policy, lane string) string {
+func (w *world) wrongLane(c *caller, p fixtures.Policy, lane string) string {
 	l := w.look()
 	methods, known := l.Methods(c.spec.Config())
 	want, waits := l.Lane(p.Routes, lane), methods.Waits || !known
@@ -86,7 +86,7 @@ func (w *world) wrongLane(c *caller, p acme.Policy, lane string) string {
 		want = w.other.look().Lane(p.Routes, lane)
 	}
 	for range len(l.Serving()) + 1 {
-		call := c.prepare(acme.ShopKey, acme.Who, "")
+		call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
 		from, code := c.ask(runtime.WithLane(context.Background(), lane), c.clients.shop, call, nil)
 		switch addr := w.addressOf(from); {
 		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
@@ -113,7 +113,7 @@ func (c *caller) scattered() string {
 	for _, affinity := range affinities {
 		first := ""
 		for n := range callsOfOne {
-			from := c.call(runtime.WithAffinity(context.Background(), affinity), c.clients, acme.Who, "")
+			from := c.call(runtime.WithAffinity(context.Background(), affinity), c.clients, fixtures.Who, "")
 			if n == 0 {
 				first = from
 			}
@@ -148,7 +148,7 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	if !w.entries().Named(name, addr) {
 		return fmt.Sprintf("it takes %q for the name of %s", name, addr)
 	}
-	if from := w.addressOf(c.call(context.Background(), c.clients, acme.Who, name)); from != addr {
+	if from := w.addressOf(c.call(context.Background(), c.clients, fixtures.Who, name)); from != addr {
 		return fmt.Sprintf("a call to %q at %s was answered by %q", name, addr, from)
 	}
 	return ""
@@ -161,7 +161,7 @@ func (w *world) callLeaders(c *caller) {
 		return
 	}
 	w.atLast(check.Led, c.name(), func() string {
-		if from := c.call(context.Background(), c.clients, acme.Lead, ""); from != leader.id {
+		if from := c.call(context.Background(), c.clients, fixtures.Lead, ""); from != leader.id {
 			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", leader.id, from)
 		}
 		return ""
@@ -221,7 +221,7 @@ func (w *world) callAtOnce(c *caller) {
 }
 
 // wrongBound describes the failure of one call too many at once, or "" if one fails and the others succeed.
-func (w *world) wrongBound(c *caller, p acme.Policy) string {
+func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 	room := w.look().Room(c.spec, p) * p.Most
 	if room == 0 {
 		return ""
@@ -234,7 +234,7 @@ func (w *world) wrongBound(c *caller, p acme.Policy) string {
 	var calls sync.WaitGroup
 	for range room + 1 {
 		calls.Go(func() {
-			from, err := acme.Ask(ctx, c.clients.shop, acme.Who)
+			from, err := fixtures.Ask(ctx, c.clients.shop, fixtures.Who)
 			mu.Lock()
 			defer mu.Unlock()
 			if served[w.addressOf(from)]++; err != nil {

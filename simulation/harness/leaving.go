@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -164,7 +164,7 @@ func (s *server) update(weight uint32) {
 			return
 		}
 		s.change("Update", func(r *runtime.Registration, ctx context.Context) (writes bool, err error) {
-			changed := s.expect(r.Status().Key, func(said *acme.Said) { said.Weight, said.Tier = weight, tier })
+			changed := s.expect(r.Status().Key, func(said *fixtures.Said) { said.Weight, said.Tier = weight, tier })
 			other := newTask(func() error { return r.Update(ctx, runtime.WithMetadata("tier", tier)) })
 			err = r.Update(ctx, runtime.WithWeight(weight))
 			return changed && s.marks(), errors.Join(err, other.wait())

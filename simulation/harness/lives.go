@@ -13,8 +13,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -40,7 +40,7 @@ func (s *server) serveLife() {
 	listener, err := s.w.network.Listen(s.addr)
 	must(err)
 	s.listener = listener
-	s.grpc = grpc.NewServer(leader.Guard(s.registry, acme.Shop(""))...)
+	s.grpc = grpc.NewServer(leader.Guard(s.registry, fixtures.Shop(""))...)
 	s.up, s.leaving = true, new(atomic.Bool)
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.mu.Lock()

@@ -8,9 +8,9 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -26,14 +26,14 @@ func (w *world) put(key, value string, lease int64) { w.operated(w.etcd.Put(key,
 
 // add adds an entry as an operator, until the returned function is called.
 func (w *world) add(key, value string) (remove func()) {
-	w.put(key, value, acme.NoLease)
+	w.put(key, value, fixtures.NoLease)
 	return func() { w.operated(w.etcd.Delete(key)) }
 }
 
 // entriesOf returns the entries that name the address of a server.
 func (w *world) entriesOf(server int) []etcd.Entry {
 	addr := w.servers[server].seen().Addr
-	return slices.DeleteFunc(w.etcd.Entries(acme.Prefix), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) != addr })
+	return slices.DeleteFunc(w.etcd.Entries(fixtures.Prefix), func(e etcd.Entry) bool { return fixtures.AddrIn(e.Value) != addr })
 }
 
 // onEntries calls do for each entry with the address of a server.
@@ -54,7 +54,7 @@ func (w *world) revoke(e etcd.Entry) {
 func (w *world) entryOverwritten(s schedule.Step) (end func()) {
 	overwritten := w.entriesOf(s.Who)
 	for _, e := range overwritten {
-		w.put(e.Key, acme.Nobody, acme.NoLease)
+		w.put(e.Key, fixtures.Nobody, fixtures.NoLease)
 	}
 	return func() {
 		for _, o := range overwritten {
@@ -66,7 +66,7 @@ func (w *world) entryOverwritten(s schedule.Step) (end func()) {
 // deleteOperators deletes the keys with a prefix that operators have put.
 func (w *world) deleteOperators(prefix string) {
 	for _, e := range w.etcd.Entries(prefix) {
-		if acme.IsOperators(e) {
+		if fixtures.IsOperators(e) {
 			w.operated(w.etcd.Delete(e.Key))
 		}
 	}
@@ -75,19 +75,21 @@ func (w *world) deleteOperators(prefix string) {
 // undo takes back the alarm and the entries of operators. Their steps did so, but a backup may have brought some back.
 func (w *world) undo() {
 	w.operated(w.etcd.Alarm(false))
-	w.deleteOperators(acme.ShopKey + "/")
-	w.deleteOperators(acme.UserKey + "/")
+	w.deleteOperators(fixtures.ShopKey + "/")
+	w.deleteOperators(fixtures.UserKey + "/")
 }
 
 // entryAddedBy makes a process add an entry through its registry, and returns a function that removes it.
 func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 	p := w.processes[s.Who]
 	there := func() bool {
-		return slices.ContainsFunc(w.etcd.Entries(acme.ShopKey+"/"), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) == acme.Added })
+		return slices.ContainsFunc(w.etcd.Entries(fixtures.ShopKey+"/"), func(e etcd.Entry) bool { return fixtures.AddrIn(e.Value) == fixtures.Added })
 	}
-	remove := func(r *runtime.Registry, ctx context.Context) error { return r.Remove(ctx, acme.ShopKey, acme.Added) }
+	remove := func(r *runtime.Registry, ctx context.Context) error {
+		return r.Remove(ctx, fixtures.ShopKey, fixtures.Added)
+	}
 	p.tell("Add", func(r *runtime.Registry, ctx context.Context) error {
-		return r.Add(ctx, acme.ShopKey, runtime.Endpoint{Addr: acme.Added})
+		return r.Add(ctx, fixtures.ShopKey, runtime.Endpoint{Addr: fixtures.Added})
 	})
 	return func() {
 		if there() {
@@ -101,7 +103,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 			})
 			p.tell("Remove", remove)
 		}
-		w.deleteOperators(acme.ShopKey + "/" + acme.Added)
+		w.deleteOperators(fixtures.ShopKey + "/" + fixtures.Added)
 	}
 }
 

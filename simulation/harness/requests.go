@@ -5,9 +5,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -95,9 +95,9 @@ func rightsWithout(what string) []etcd.Right {
 	}
 	read, write := what != schedule.Read, what != schedule.Write
 	return []etcd.Right{
-		right(acme.Prefix, read, write),
-		right(acme.Leaders+acme.Prefix, read && what != schedule.ReadVotes, write && what != schedule.WriteVotes),
-		right(acme.Configs, what != schedule.ReadConfig, false),
+		right(fixtures.Prefix, read, write),
+		right(fixtures.Leaders+fixtures.Prefix, read && what != schedule.ReadVotes, write && what != schedule.WriteVotes),
+		right(fixtures.Configs, what != schedule.ReadConfig, false),
 	}
 }
 

@@ -23,8 +23,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -170,7 +170,7 @@ func (w *world) tearDown() {
 			w.report(check.LeftBehind, "all servers have stopped in order, and %s", left)
 		}
 	}
-	if left := w.etcd.Entries(acme.Leaders); len(left) > 0 {
+	if left := w.etcd.Entries(fixtures.Leaders); len(left) > 0 {
 		w.report(check.LeftBehind, "all servers have stopped in order, and etcd has %v", left)
 	}
 	for _, c := range w.callers {

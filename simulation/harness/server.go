@@ -16,8 +16,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -41,8 +41,8 @@ type server struct {
 	// Under mu:
 	id        string // of the life
 	addr      string
-	in        bool                 // it should be in etcd
-	wants     map[string]acme.Said // by service: the expected content of its entries
+	in        bool                     // it should be in etcd
+	wants     map[string]fixtures.Said // by service: the expected content of its entries
 	health    *health.Server
 	server    *runtime.Server         // of the modes serve and announce
 	entries   []*runtime.Registration // of the mode register
@@ -84,17 +84,17 @@ func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
 // leadership returns the leadership of this life. Every other process asks its registry for it, if it has one server.
 func (s *server) leadership() *leader.Leadership {
 	if s.index%2 == 0 || s.spec.Second {
-		return leader.Of(s.server, acme.Shop(""))
+		return leader.Of(s.server, fixtures.Shop(""))
 	}
-	return leader.Of(s.registry, acme.Shop(""))
+	return leader.Of(s.registry, fixtures.Shop(""))
 }
 
 // keys returns the services under which callers should find the server.
 func (s *server) keys() []string {
 	if s.spec.Both {
-		return []string{acme.ShopKey, acme.UserKey}
+		return []string{fixtures.ShopKey, fixtures.UserKey}
 	}
-	return []string{acme.ShopKey}
+	return []string{fixtures.ShopKey}
 }
 
 // methods returns the names of the methods of the shop that the server serves.
@@ -111,21 +111,21 @@ func (s *server) appear() {
 	defer s.mu.Unlock()
 	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf("%s%s, life %d", s.name(), s.suffix, s.life)
 	s.server, s.entries, s.candidate = nil, nil, &candidate{w: s.w, id: s.id, name: cmp.Or(s.named, s.addr)}
-	s.wants = make(map[string]acme.Said)
+	s.wants = make(map[string]fixtures.Said)
 	for _, key := range s.keys() {
 		s.wants[key] = s.says(key)
 	}
 }
 
 // says returns the initial content of the server's entries of a service.
-func (s *server) says(key string) acme.Said {
-	want := acme.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
+func (s *server) says(key string) fixtures.Said {
+	want := fixtures.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
 	case !s.elects(): // it knows no methods
-	case key == acme.UserKey:
-		want.Methods = strings.TrimPrefix(acme.UserWho, "/")
+	case key == fixtures.UserKey:
+		want.Methods = strings.TrimPrefix(fixtures.UserWho, "/")
 	default:
-		want.Methods = acme.ShopName + "/" + strings.Join(s.methods(), ",")
+		want.Methods = fixtures.ShopName + "/" + strings.Join(s.methods(), ",")
 	}
 	return want
 }
@@ -142,7 +142,7 @@ func (s *server) want(in bool) {
 }
 
 // expect changes the expected content of an entry, and reports whether it differs from before.
-func (s *server) expect(key string, change func(*acme.Said)) (changed bool) {
+func (s *server) expect(key string, change func(*fixtures.Said)) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	want := s.wants[key]

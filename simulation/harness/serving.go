@@ -10,8 +10,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 )
 
 // How servers enter etcd.
@@ -27,10 +27,10 @@ const (
 
 // addServices registers the services with a gRPC server, or with a runtime.Server around it.
 func (s *server) addServices(to grpc.ServiceRegistrar) {
-	instance := acme.Instance{Name: s.id, Led: s.candidate.serves}
-	instance.Register(to, acme.ShopName, s.methods()...)
+	instance := fixtures.Instance{Name: s.id, Led: s.candidate.serves}
+	instance.Register(to, fixtures.ShopName, s.methods()...)
 	if s.spec.Both {
-		instance.Register(to, acme.UserName, "Who")
+		instance.Register(to, fixtures.UserName, "Who")
 	}
 	grpc_health_v1.RegisterHealthServer(to, s.health)
 }
@@ -42,9 +42,9 @@ func (s *server) publish() {
 	s.server = server
 	s.mu.Unlock()
 	s.addServices(s.server)
-	published := []*runtime.ServiceDesc{acme.Shop("")}
+	published := []*runtime.ServiceDesc{fixtures.Shop("")}
 	if s.spec.Both {
-		published = append(published, acme.User())
+		published = append(published, fixtures.User())
 	}
 	for _, desc := range published {
 		desc.LeaseTTL = s.w.plan.LeaseTTL()

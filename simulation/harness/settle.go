@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -89,8 +89,8 @@ func (c *caller) look() check.Reader {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return check.Reader{
-		Name: c.name(), Config: c.spec.Config(), Watched: acme.Addrs(c.watched), WatchErr: c.watchErr, Status: keyStatus(c.registry, acme.ShopKey),
-		EtcdErr: c.registry.Status().Etcd.Err, Instances: acme.Addrs(instances), ListErr: err,
+		Name: c.name(), Config: c.spec.Config(), Watched: fixtures.Addrs(c.watched), WatchErr: c.watchErr, Status: keyStatus(c.registry, fixtures.ShopKey),
+		EtcdErr: c.registry.Status().Etcd.Err, Instances: fixtures.Addrs(instances), ListErr: err,
 	}
 }
 
@@ -149,7 +149,7 @@ func (w *world) coda() {
 func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 	for _, c := range w.callers {
-		had, held := w.entries().Registered(), keyStatus(c.registry, acme.ShopKey).Held // one that has not heard yet holds none
+		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // one that has not heard yet holds none
 		bounded, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		all, err := c.clients.instances.All(bounded)
 		cancel()
@@ -165,15 +165,15 @@ func (w *world) listHeld() {
 // callNewer makes callers call a method that only some servers have, if every entry names its methods: no call may reach the others.
 func (w *world) callNewer() {
 	all, newer := true, false
-	for _, e := range w.etcd.Entries(acme.ShopKey + "/") {
-		all, newer = all && strings.Contains(e.Value, acme.MethodsName), newer || strings.Contains(e.Value, "WhoNewer")
+	for _, e := range w.etcd.Entries(fixtures.ShopKey + "/") {
+		all, newer = all && strings.Contains(e.Value, fixtures.MethodsName), newer || strings.Contains(e.Value, "WhoNewer")
 	}
 	for _, c := range w.callers {
 		for range 2 * len(w.servers) {
 			if !all || !newer || !c.plain() {
 				break
 			}
-			if _, err := acme.Ask(context.Background(), c.clients.shop, acme.WhoNewer); status.Code(err) == codes.Unimplemented {
+			if _, err := fixtures.Ask(context.Background(), c.clients.shop, fixtures.WhoNewer); status.Code(err) == codes.Unimplemented {
 				w.report(check.Unserved, "%s: %v", c.name(), err)
 			}
 		}

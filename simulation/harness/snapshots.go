@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -37,8 +37,8 @@ func newSnapshots(spec schedule.Caller) snapshots {
 
 // noteKnown records the addresses that a life knows at its end, before its registry closes, and whether the directory must have them.
 func (c *caller) noteKnown() {
-	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
-	s.knew, s.exact = acme.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
+	s, status := &c.snapshots, keyStatus(c.registry, fixtures.ShopKey)
+	s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 }
 
 // fail replaces the directory by a file until the returned function has been called as often.
@@ -122,8 +122,8 @@ func (c *caller) judgeRecalled() {
 	if registry == nil {
 		return
 	}
-	status := keyStatus(registry, acme.ShopKey)
-	addrs, knew := acme.Addrs(status.Endpoints), c.snapshots.knew
+	status := keyStatus(registry, fixtures.ShopKey)
+	addrs, knew := fixtures.Addrs(status.Endpoints), c.snapshots.knew
 	switch {
 	case !c.snapshots.exact:
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
@@ -134,7 +134,7 @@ func (c *caller) judgeRecalled() {
 	if len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return
 	}
-	if from := c.call(context.Background(), c.clients, acme.Who, ""); from == "" {
+	if from := c.call(context.Background(), c.clients, fixtures.Who, ""); from == "" {
 		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, which it can reach, and a call fails", c.name(), addrs)
 	}
 }

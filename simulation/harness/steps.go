@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -74,17 +74,17 @@ func init() {
 		schedule.StalledFromAway:   links((*world).toAway, stalled),
 
 		schedule.EntryDeleted:     onEntries(func(w *world, e etcd.Entry) { w.operated(w.etcd.Delete(e.Key)) }),
-		schedule.EntriesDeleted:   once(func(w *world, _ schedule.Step) { w.operated(w.etcd.DeletePrefix(acme.ShopKey + "/")) }),
+		schedule.EntriesDeleted:   once(func(w *world, _ schedule.Step) { w.operated(w.etcd.DeletePrefix(fixtures.ShopKey + "/")) }),
 		schedule.EntryOverwritten: (*world).entryOverwritten,
-		schedule.EntryReplaced:    onEntries(func(w *world, e etcd.Entry) { w.put(e.Key, acme.Nobody, etcd.SameLease) }),
+		schedule.EntryReplaced:    onEntries(func(w *world, e etcd.Entry) { w.put(e.Key, fixtures.Nobody, etcd.SameLease) }),
 		schedule.LeaseRevoked:     onEntries((*world).revoke),
-		schedule.EntryAdded:       func(w *world, _ schedule.Step) func() { return w.add(acme.NobodyKey, acme.Nobody) },
-		schedule.BadEntryAdded:    func(w *world, s schedule.Step) func() { return w.add(acme.BadKey, s.Text) },
+		schedule.EntryAdded:       func(w *world, _ schedule.Step) func() { return w.add(fixtures.NobodyKey, fixtures.Nobody) },
+		schedule.BadEntryAdded:    func(w *world, s schedule.Step) func() { return w.add(fixtures.BadKey, s.Text) },
 		schedule.EntryAddedBy:     (*world).entryAddedBy,
-		schedule.NeighbourAdded:   once(func(w *world, s schedule.Step) { w.put(s.Text, acme.Nobody, acme.NoLease) }),
-		schedule.ConfigPut:        once(func(w *world, s schedule.Step) { w.put(acme.ConfigKey, s.Text, acme.NoLease) }),
-		schedule.ConfigDeleted:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(acme.ConfigKey)) }),
-		schedule.BadConfigPut:     once(func(w *world, s schedule.Step) { w.put(acme.ConfigKey, s.Text, acme.NoLease) }),
+		schedule.NeighbourAdded:   once(func(w *world, s schedule.Step) { w.put(s.Text, fixtures.Nobody, fixtures.NoLease) }),
+		schedule.ConfigPut:        once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
+		schedule.ConfigDeleted:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(fixtures.ConfigKey)) }),
+		schedule.BadConfigPut:     once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
 
 		schedule.ServerKilled: func(w *world, s schedule.Step) func() {
 			w.servers[s.Who].kill()

@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -230,7 +230,7 @@ func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	}
 	time.Sleep(down)
 	must(change())
-	entries := slices.Concat(w.etcd.Entries(acme.Leaders), w.etcd.Entries(acme.Prefix))
+	entries := slices.Concat(w.etcd.Entries(fixtures.Leaders), w.etcd.Entries(fixtures.Prefix))
 	w.record(func(h *check.History) {
 		h.Resets = append(h.Resets, check.Reset{At: time.Now(), After: len(h.Changes), Entries: entries, Repeats: repeats})
 	})

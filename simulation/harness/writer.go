@@ -10,8 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -50,7 +50,7 @@ func (o *writer) start() {
 		must(err)
 		o.listener, o.grpc = listener, grpc.NewServer()
 		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
-		acme.Instance{Name: o.id}.Register(o.grpc, acme.ShopName, "Who")
+		fixtures.Instance{Name: o.id}.Register(o.grpc, fixtures.ShopName, "Who")
 		o.w.up(&check.Life{ID: o.id, Process: o.name(), Addr: o.addr()})
 		ctx, end := context.WithCancel(context.Background())
 		o.up, o.end, o.running = true, end, new(sync.WaitGroup)
@@ -77,7 +77,7 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 		return
 	}
 	end, value := schedule.LayoutNamed(o.spec.Layout).Old(o.addr(), int64(lease.ID))
-	if _, err := client.Put(bounded, acme.ShopKey+"/"+end, value, clientv3.WithLease(lease.ID)); err != nil {
+	if _, err := client.Put(bounded, fixtures.ShopKey+"/"+end, value, clientv3.WithLease(lease.ID)); err != nil {
 		return
 	}
 	alive, err := client.KeepAlive(ctx, lease.ID)

@@ -197,8 +197,7 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call and records its outcome, unless the caller ends first. beside makes the same call
-// under the plain policy; it may be nil.
+// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, calls under the plain policy.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()

@@ -90,7 +90,7 @@ func (c httpClient) serverStream(call *call, message []byte) *http.Response {
 // stream makes a call that sends its requests while it may receive replies.
 func (c httpClient) stream(call *call) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
-	// Whoever writes the body, and the goroutine that sends it, learn of the call's end by that.
+	// That ends the call for the writer of the body and for the goroutine that sends it.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
 	if err != nil {

@@ -68,7 +68,7 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-// The error is for a log, so whoever writes the address does not decide how it looks.
+// The error is for a log: the writer of the address does not decide how it looks.
 func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
 	err := allowedPrefixes(nil).check("a\nb\u202e" + strings.Repeat("x", 1000) + ":1")
 	if text := err.Error(); len(text) > 400 || strings.ContainsAny(text, "\n\u202e") {

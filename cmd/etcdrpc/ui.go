@@ -25,7 +25,7 @@ func newUI(a *app) *cobra.Command {
 wrong with them. Forms drain and undrain instances, and split calls among versions;
 each shows what it does before it is written.
 
-Whoever reaches the address acts as the user of etcd that ui was started with. So an
+Anyone who reaches the address acts as the user of etcd that ui was started with. So an
 address that others than this host reach needs --read-only.`,
 		Example: `  etcdrpc ui
   etcdrpc ui --read-only --listen 0.0.0.0:8080`,
@@ -49,7 +49,7 @@ address that others than this host reach needs --read-only.`,
 			return servePages(ctx, listener, c, cmd.ErrOrStderr())
 		}),
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; whoever reaches it may read what it serves, and change it unless it is --read-only")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; anyone who reaches it may read what it serves, and change it unless it is --read-only")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "serve no forms, and refuse all changes")
 	return cmd
 }

@@ -230,7 +230,7 @@ func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
 			return slices.ContainsFunc(items, func(i *Item[string]) bool { return i.Key == old.Key })
 		}
 		if !has(now.Items) && !has(now.Removed) {
-			w.breaks("whoever goes is named: %s went", old.Key)
+			w.breaks("a removal is reported: %s was not", old.Key)
 		}
 	}
 }

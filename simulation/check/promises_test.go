@@ -74,7 +74,7 @@ func TestAlways(t *testing.T) {
 			h.Links = append(h.Links, Link{At: at(5), A: "caller", B: "server second", Broken: true}, Link{At: at(6), A: "caller", B: "server second", Reset: true})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, ""},
-		{"a call fails after its caller has begun anew", func(h *History) {
+		{"a call fails after its caller has begun again", func(h *History) {
 			h.Links = append(h.Links, Link{At: at(5), A: "caller", B: "server first", Broken: true}, Link{At: at(6), A: "caller"})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, "no call fails"},
@@ -107,7 +107,7 @@ func TestAlways(t *testing.T) {
 		{"a store refuses a leader", func(h *History) {
 			h.Writes = append(h.Writes, &Write{At: at(8), Life: "second", Token: 7}, &Write{At: at(9), Life: "first", Token: 6, Leads: true})
 		}, "a store takes"},
-		{"tokens begin anew", func(h *History) {
+		{"tokens begin again", func(h *History) {
 			h.Resets = append(h.Resets, Reset{At: at(8.5), Repeats: true})
 			h.Writes = append(h.Writes, &Write{At: at(8), Life: "second", Token: 7}, &Write{At: at(9), Life: "first", Token: 6, Leads: true})
 		}, ""},

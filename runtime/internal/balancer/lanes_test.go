@@ -87,7 +87,7 @@ func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 		{"hangs", pass, "a"},
 		{"answers", set(connectivity.Ready), "c"},
 		{"is told again", pass, "c"},
-		{"connects anew", set(connectivity.Idle), "waits"},
+		{"connects again", set(connectivity.Idle), "waits"},
 		{"hangs meanwhile", pass, "a"},
 		{"another plan", update(another, "a v1", "c v2"), "a"},
 		{"says something else", update(another, "a v1", "c v2 - s.A/M"), "a"},

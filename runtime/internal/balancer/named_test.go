@@ -170,7 +170,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		others       string // the result of other calls
 	}{
 		{"it is ejected", "", unwell(nil), true, errUnhealthy.Error()},
-		{"it is ejected, and connected to anew", "", again, true, "waits"},
+		{"it is ejected, and connected to again", "", again, true, "waits"},
 		{"its health is asked for, and not told", "s.A", func() {}, true, "waits"},
 		{"it is not serving", "s.A", unwell(errors.New("not serving")), false, "not serving"},
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},

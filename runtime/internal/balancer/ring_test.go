@@ -136,7 +136,7 @@ func TestRing_ATiedCallWaits(t *testing.T) {
 		{"connects", true, false, nil},
 		{"connects again", false, false, func(r *rig, a *fakeSubConn) { r.hangs["a:1"] = true; a.set(connectivity.Idle, nil) }},
 		{"says nothing of its health", false, true, nil},
-		{"is asked for its health anew", false, false, func(_ *rig, a *fakeSubConn) {
+		{"is asked for its health again", false, false, func(_ *rig, a *fakeSubConn) {
 			a.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
 		}},
 	} {

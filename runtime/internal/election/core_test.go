@@ -47,7 +47,7 @@ func TestCore(t *testing.T) {
 		{"a tenth of the TTL before the proven end it leads no more", func(c *core) effects { return c.tick(after(9 * s)) }, 0, false, true, never},
 		{"nothing of another candidate counts", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
 		{"who is deleted by hand finds it out at once", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
-		{"and stands anew", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, never},
+		{"and stands again", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, never},
 		{"it resigns with its token", func(c *core) effects { return c.resign(after(s), 5) }, 0, false, true, never},
 		{"and with no other", func(c *core) effects { return c.resign(after(s), 4) }, 5, false, false, 5 * s / 2},
 		{"it leads no more once its entry is to leave", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, never},

@@ -65,7 +65,7 @@ var checks = []check{
 	{KindExpiring, Warning, "a lease that nobody renews any more, or a live policy on one", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
 	{KindLeaving, Warning, "an entry that its owner withdraws, and that stays", finders{(*subject).keptLeaving}},
 	{KindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
-	{KindLocal, Error, "an address that means the host of whoever calls it", finders{(*subject).misleadingAddress}},
+	{KindLocal, Error, "an address that means the host of each caller", finders{(*subject).misleadingAddress}},
 	{KindDuplicate, Error, "several instances with one address", finders{(*subject).duplicates}},
 	{KindMixedLayouts, Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
 	{KindBadKey, Error, "a service key that no client can be given", finders{(*subject).badKey}},

@@ -12,7 +12,6 @@ func TestArgs(t *testing.T) {
 		{etcd, "integration/discovery", "TestD4", false}:    "-test.run=^TestD4$ -test.timeout=3m -test.short",
 		{etcd, "integration/discovery", "TestD4", true}:     "-test.run=^TestD4$ -test.timeout=3m",
 		{unit, "runtime/internal/lease", "TestWalk", false}: "-test.run=^TestWalk$ -test.timeout=3m",
-		{unit, "runtime/internal/lease", ".*", false}:       "-test.run=^.*$ -test.timeout=3m -test.short",
 		scheduleOf(17): "-seeds=1 -first=17",
 	} {
 		if got := strings.Join(tt.args(), " "); !strings.HasSuffix(got, want) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,14 +41,8 @@ var misfitting = []struct{ edits, want string }{
 
 func TestWeave(t *testing.T) {
 	root := t.TempDir()
-	text, err := os.ReadFile("testdata/door.go")
-	if err != nil {
+	if err := errors.Join(os.CopyFS(root, os.DirFS("testdata")), os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.com/door\n\ngo 1.26\n"), 0o644)); err != nil {
 		t.Fatal(err)
-	}
-	for name, text := range map[string]string{"door.go": string(text), "go.mod": "module example.com/door\n\ngo 1.26\n"} {
-		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
 	}
 	var all []*mutant
 	for _, edits := range append(doors, misfitting...) {

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -24,11 +23,6 @@ func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
 	return allowed, nil
 }
 
-var (
-	errName = errors.New("its host is no IP address: a name may lead anywhere, so names are not allowed")
-	errZone = errors.New("its host has a zone, which is another network on each machine")
-)
-
 // check returns nil if an address, as host:port, may be dialed, and else an error that says why not. An IPv4 address
 // mapped into IPv6 counts as the IPv4 address, as which it is dialed.
 func (a allowedPrefixes) check(addr string) error {
@@ -36,18 +30,18 @@ func (a allowedPrefixes) check(addr string) error {
 	ip := at.Addr().Unmap()
 	switch {
 	case err != nil:
-		return notAllowed(addr, errName)
+		return notAllowed(addr, "its host is no IP address: a name may lead anywhere, so names are not allowed")
 	case ip.Zone() != "":
-		return notAllowed(addr, errZone)
+		return notAllowed(addr, "its host has a zone, which is another network on each machine")
 	}
 	for _, p := range a {
 		if p.Contains(ip) {
 			return nil
 		}
 	}
-	return notAllowed(addr, errors.New("its host is in none of the allowed prefixes"))
+	return notAllowed(addr, "its host is in none of the allowed prefixes")
 }
 
-func notAllowed(addr string, why error) error {
-	return fmt.Errorf("address %.80q is not allowed: %w", addr, why)
+func notAllowed(addr, why string) error {
+	return fmt.Errorf("address %.80q is not allowed: %s", addr, why)
 }

@@ -35,6 +35,14 @@ type Instances struct {
 	sequence uint64 // of the state that list was made from; 0: none
 }
 
+// Instance is one instance of a service, as it was when [Instances.All] returned it.
+type Instance struct {
+	Endpoint
+
+	// Conn calls this instance and no other. Calls fail with Unavailable once the instance has left.
+	Conn grpc.ClientConnInterface
+}
+
 // NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and,
 // like it, does no I/O. A load balancing policy in the service config has no effect, because calls
 // name their instance.

@@ -2,6 +2,16 @@ package runtime
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
+// Endpoint is one instance of a service, as read from its entry under the service's key.
+type Endpoint struct {
+	Instance string            // the instance's id, unique under its key; in etcd the last part of the entry's key
+	Addr     string            // "host:port", the host an IP address (IPv6 in brackets) or a DNS name
+	Version  string            // free text such as "v2"; "" unset
+	Zone     string            // where it runs, "eu-1a"; "" unset
+	Weight   uint32            // relative share of the calls under the weighted policy; 0 is unset and counts as 1
+	Metadata map[string]string // anything else; must not be changed once passed on or received
+}
+
 // Layout is one way to keep an endpoint in etcd: a shape of key and value. The layouts are the
 // variables of this package and the results of [JSONLayout]; other packages cannot implement it.
 // Layouts are comparable.

@@ -3,6 +3,7 @@ package runtime
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -142,4 +143,114 @@ func (g *Registration) failed(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("etcd: %s %q: %w", what, g.registered.Full(), err)
+}
+
+// RegisterOption configures an endpoint that is registered.
+type RegisterOption func(*registerOptions)
+
+type registerOptions struct {
+	registrar.Details
+	layouts []endpoint.Layout
+	err     error
+}
+
+func newRegisterOptions(opts []RegisterOption) (registerOptions, error) {
+	var o registerOptions
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
+	return o, o.err
+}
+
+// WithInstance sets the instance id. It must be unique under the service key, and the same after a restart so
+// that the process takes its own entry over. Default: the advertised address.
+func WithInstance(id string) RegisterOption {
+	return func(o *registerOptions) { o.Instance = &id }
+}
+
+// WithVersion sets the version, free text such as "v2". Default: none.
+func WithVersion(version string) RegisterOption {
+	return func(o *registerOptions) { o.Version = &version }
+}
+
+// WithZoneTag sets the zone of the endpoint. Default: the registry's, see [WithZone].
+func WithZoneTag(zone string) RegisterOption {
+	return func(o *registerOptions) { o.Zone = &zone }
+}
+
+// WithWeight sets the relative share of the calls under the weighted policy. Default: 0, which
+// counts as 1.
+func WithWeight(weight uint32) RegisterOption {
+	return func(o *registerOptions) { o.Weight = &weight }
+}
+
+// WithMetadata adds a metadata value. The names "version", "zone", "weight", "grpc_methods",
+// "grpc_leaving" and "grpc_started" are reserved. May be given many times.
+func WithMetadata(name, value string) RegisterOption {
+	return func(o *registerOptions) {
+		if o.Metadata == nil {
+			o.Metadata = make(map[string]string)
+		}
+		o.Metadata[name] = value
+	}
+}
+
+// WithLayouts writes the entry in all of these layouts, for a fleet whose readers differ. It is an error if two
+// of them would write one key. Default: the service's layout.
+func WithLayouts(layouts ...Layout) RegisterOption {
+	return func(o *registerOptions) {
+		o.layouts = nil
+		for _, l := range layouts {
+			if l == nil {
+				o.err = errors.New("WithLayouts was given a nil layout")
+				return
+			}
+			o.layouts = append(o.layouts, l.layout())
+		}
+		if len(layouts) == 0 {
+			o.err = errors.New("WithLayouts was given no layout")
+		}
+	}
+}
+
+// Add puts ep in etcd under the service key, on no lease. It stays until [Registry.Remove], whether or not the
+// endpoint is alive. Add is for endpoints that cannot register themselves. Layouts whose key is a lease id are an
+// error.
+func (r *Registry) Add(ctx context.Context, key string, ep Endpoint, opts ...RegisterOption) error {
+	if err := r.start(); err != nil {
+		return err
+	}
+	if err := r.add(ctx, key, ep, opts); err != nil {
+		return fmt.Errorf("etcd: add an endpoint under %q: %w", r.full(key), err)
+	}
+	return nil
+}
+
+func (r *Registry) add(ctx context.Context, key string, ep Endpoint, opts []RegisterOption) error {
+	o, err := newRegisterOptions(opts)
+	if err != nil {
+		return err
+	}
+	entry, err := registrar.Unleased(key, o.layouts, r.withZone(ep), o.Details)
+	if err != nil {
+		return err
+	}
+	return r.published.Add(ctx, entry)
+}
+
+// Remove deletes the entries of an instance under the service key, in any layout and of any process. instance is
+// the instance id or the address, save in the layouts of [JSONLayout]: there it is the id alone. An instance that is not
+// there is an error.
+//
+// A process that is alive puts its entry back: use [Registration.Pause] there, or drain its server.
+func (r *Registry) Remove(ctx context.Context, key, instance string) error {
+	if err := r.start(); err != nil {
+		return err
+	}
+	if err := r.published.Remove(ctx, key, instance); err != nil {
+		return fmt.Errorf("etcd: remove %q under %q: %w", instance, r.full(key), err)
+	}
+	return nil
 }

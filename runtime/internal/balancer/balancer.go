@@ -1,20 +1,16 @@
 // Package balancer is the load balancing policy "etcd": it decides which endpoints a call may go to, and picks one. It has
 // one connection for each address, and a plan, which consists of views of these connections.
 //
-//	register.go   the policies' names
-//	config.go     the policy's config
+//	config.go     the policies' names and the policy's config
 //	input.go      the input of a plan, from the resolver's state
-//	endpoint.go   accessors of endpoints
 //	plan.go       the plan: a plan of package plan, and the connections to its endpoints
 //	conn.go       the connection to an address
 //	core.go       the core: handles events of connections
 //	selection.go  ... the choice of the connections that the plan uses
 //	snapshot.go   the part of a view that can take calls
 //	picker.go     picking for one call
-//	target.go     ... one that names its instance
-//	leader.go     ... one for the leader
-//	balancer.go   the policy, which is the core's shell
-//	queue.go      events that wait for the shell
+//	target.go     ... one that names its instance, or goes to the leader
+//	balancer.go   the policy, which is the core's shell, and its queue of events
 //	others.go     another package's policy in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
 //
@@ -317,4 +313,34 @@ func (p *policy) Close() {
 	if p.others != nil {
 		p.others.close()
 	}
+}
+
+// queue holds events from any goroutine until they are handled one by one. It is safe for concurrent use.
+type queue struct {
+	start func() // schedules calls of all until it returns nothing; called with mu held, it must not block
+
+	mu        sync.Mutex
+	events    []func()
+	scheduled bool // start was called, and since then all has not returned nothing
+}
+
+// put appends an event. It may be called with any lock held.
+func (q *queue) put(event func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.events = append(q.events, event)
+	if !q.scheduled {
+		q.scheduled = true
+		q.start()
+	}
+}
+
+// all removes and returns all events. If the queue is empty, the next event calls start again.
+func (q *queue) all() []func() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	events := q.events
+	q.events = nil
+	q.scheduled = len(events) > 0
+	return events
 }

@@ -2,8 +2,13 @@ package picking
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -116,4 +121,109 @@ func (x *Stats) cheaper(o *Stats) bool {
 func (x *Stats) costlier(o *Stats) bool {
 	mine, others := x.costs(o)
 	return mine > muchCostlier*others
+}
+
+const (
+	// decay is the time constant of the averages: after it, earlier values count 1/e.
+	decay = 10 * time.Second
+	// rise is the time constant for latencies above the estimate, so that a slow endpoint is noticed soon. It is not
+	// zero: of hundreds of calls in a moment, the slowest is not typical, and would count for ten seconds.
+	rise = decay / 100
+	// retryAfter is how long an endpoint goes without a call before it may get one that would go elsewhere.
+	retryAfter = time.Second
+	// One in retryOneIn calls may be such a call.
+	retryOneIn = 10
+	// muchCostlier is the ratio of two costs from which one is much costlier than the other.
+	muchCostlier = 2
+	// minHealth is the health of an endpoint whose calls all fail. Its inverse is far above the calls under way at any
+	// endpoint: healthy endpoints get the calls, however many they have.
+	minHealth = 1.0 / (1 << 30)
+	// negligible is the loss of health up to which an endpoint counts as healthy.
+	negligible = 1.0 / 1024
+	// linear is the part of a time constant up to which a straight line is exact enough. It saves math.Exp, which takes
+	// half of the cost of ending a call.
+	linear = 1.0 / 1024
+)
+
+// peak estimates how long a call to an address takes. The zero value has no estimate yet.
+type peak struct {
+	picked  atomic.Int64  // when a call was last picked, in nanoseconds since epoch
+	ended   atomic.Int64  // when a call last ended
+	latency atomic.Uint64 // a float64, in nanoseconds; 0: unknown
+	failing atomic.Uint64 // a float64: 1 minus the health
+}
+
+func loadFloat(x *atomic.Uint64) float64 { return math.Float64frombits(x.Load()) }
+
+// storeFloat replaces old by next, unless another call has ended since: its outcome is as good.
+func storeFloat(x *atomic.Uint64, old, next float64) {
+	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
+}
+
+// end records the outcome of a call.
+func (p *peak) end(took, now time.Duration, err error) {
+	since := now - time.Duration(p.ended.Swap(int64(now)))
+	code := status.Code(err)
+	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
+	fails := !answers(code)
+	// A call that failed, or was canceled, only gives a lower bound of the latency.
+	if !fails && code != codes.Canceled || float64(took) > latency {
+		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
+	}
+	if fails || failing > 0 && code != codes.Canceled {
+		storeFloat(&p.failing, failing, nextFailing(failing, fails))
+	}
+}
+
+// answers reports whether a code is the answer of a healthy endpoint: the call succeeded, or any endpoint would have
+// refused the request. Aborted counts: two requests conflicted. All other codes are failures, even fast ones: Unknown is
+// the code of a plain Go error, and Unimplemented and Unauthenticated come from misconfigured servers.
+func answers(code codes.Code) bool {
+	switch code {
+	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
+		codes.FailedPrecondition, codes.Aborted, codes.OutOfRange:
+		return true
+	}
+	return false
+}
+
+// nextLatency returns the estimate after a call. since is the time since the previous one ended.
+func nextLatency(before, took float64, since time.Duration) float64 {
+	took = max(1, took)
+	if before == 0 {
+		return took
+	}
+	constant := decay
+	if took > before {
+		constant = rise
+	}
+	return took + (before-took)*kept(since, constant)
+}
+
+// nextFailing returns 1 minus the health after a call. A failed call halves the health, any other halves the distance
+// to full health. So an endpoint with few failed calls keeps its share, and a recovered one has it back after a few calls.
+func nextFailing(before float64, fails bool) float64 {
+	if fails {
+		return 1 - max(minHealth, (1-before)/2)
+	}
+	if before < negligible {
+		return 0
+	}
+	return before / 2
+}
+
+// kept returns the weight of an old value after a time.
+func kept(since, constant time.Duration) float64 {
+	x := max(0, float64(since)) / float64(constant)
+	if x < linear {
+		return 1 - x
+	}
+	return math.Exp(-x)
+}
+
+// retry reports whether the endpoint should get a call to test whether it has recovered. n is random: if calls are
+// rare, most endpoints have had none for long, and only one call in retryOneIn may be such a test.
+func (p *peak) retry(now time.Duration, n uint64) bool {
+	last := p.picked.Load()
+	return now-time.Duration(last) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(last, int64(now))
 }

@@ -1,24 +1,20 @@
 // Package picking chooses one of the ready endpoints of a tier for a call.
 //
-//	picking.go      the interface of a policy
-//	policies.go     the policy of a config
-//	roundrobin.go   ... each policy in a file of its name
-//	pickfirst.go
-//	leastrequest.go
-//	weighted.go
-//	peakewma.go
-//	ringhash.go
-//	ring.go         the rings of ring_hash
-//	set.go          the members of a tier that are ready, and their shares of the calls
-//	sequence.go     turns
-//	stats.go        statistics of the calls to an address
-//	latency.go      ... their latency
-//	slowstart.go    ... the share of a new address
+//	picking.go    the interface of a policy, and the short policies
+//	peakewma.go   the policy etcd_peak_ewma, and its estimates of latency
+//	ringhash.go   the policy ring_hash, and its rings
+//	set.go        the ready members of a tier
+//	shares.go     ... their shares of the calls, also while these grow
+//	stats.go      statistics of the calls to an address
 package picking
 
 import (
+	"cmp"
 	"context"
+	"math/rand/v2"
+	"sync/atomic"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -44,3 +40,91 @@ type Traits struct {
 	Shuffles bool // each process has its own order of the endpoints
 	Rings    bool // members that are not ready matter
 }
+
+// Of returns the policy of a config, nil if it is not ours.
+func Of(policy serviceconfig.Policy) Policy {
+	switch c := policy.Config.(type) {
+	case *serviceconfig.PickFirst:
+		return pickFirst{c.ShuffleAddressList}
+	case *serviceconfig.LeastRequest:
+		return newLeastRequest(c)
+	case *serviceconfig.RingHash:
+		return newRingHash(c)
+	}
+	switch policy.Name {
+	case serviceconfig.RoundRobinName:
+		return roundRobin{}
+	case serviceconfig.WeightedName:
+		return weighted{}
+	case serviceconfig.PeakEwmaName:
+		return peakEwma{}
+	}
+	return nil
+}
+
+// roundRobin picks the instances in turn.
+type roundRobin struct{}
+
+func (roundRobin) Traits() Traits { return Traits{} }
+
+func (roundRobin) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
+	if s.SlowStart == nil {
+		return s.free(nil, s.tier.sequence.turn(len(s.members)))
+	}
+	t := s.current()
+	return s.free(t, t.find(s.tier.sequence.Next()))
+}
+
+// weighted divides the calls by the endpoints' weights.
+type weighted struct{}
+
+func (weighted) Traits() Traits { return Traits{Weighs: true} }
+
+func (weighted) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
+	t := s.current()
+	return s.free(t, t.find(s.tier.sequence.Next()))
+}
+
+// leastRequest draws some instances, and picks the drawn one with the fewest calls under way.
+type leastRequest struct{ choices int }
+
+func newLeastRequest(c *serviceconfig.LeastRequest) leastRequest {
+	return leastRequest{int(cmp.Or(c.ChoiceCount, serviceconfig.DefaultChoiceCount))}
+}
+
+func (leastRequest) Traits() Traits { return Traits{Counts: true} }
+
+func (l leastRequest) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
+	best := s.free(nil, rand.IntN(len(s.members)))
+	if best < 0 {
+		return best
+	}
+	for range l.choices - 1 {
+		if i := rand.IntN(len(s.members)); s.members[i].UnderWay() < s.members[best].UnderWay() {
+			best = i
+		}
+	}
+	return best
+}
+
+// pickFirst sends all calls to the first ready endpoint, and stays with it while it is ready. The policy connects to the
+// next only when the previous ones have failed.
+type pickFirst struct{ shuffled bool }
+
+func (p pickFirst) Traits() Traits { return Traits{Single: true, Shuffles: p.shuffled} }
+
+func (pickFirst) Pick(_ context.Context, _ *calloptions.Options, s *Set) int { return s.First }
+
+// Sequence yields numbers. Any run of them is spread evenly over uint64: multiples of the golden
+// ratio, modulo 1. So shares are exact, not just on average. Each choice has its own sequence: with one sequence
+// for the choices of the group and the member, a group would always get the same members.
+type Sequence struct{ i atomic.Uint64 }
+
+// Shuffle starts the sequence at random, so that many clients with one call each choose differently.
+func (s *Sequence) Shuffle() { s.i.Store(rand.Uint64()) }
+
+// Next returns the next number.
+func (s *Sequence) Next() uint64 { return s.i.Add(1) * 0x9e3779b97f4a7c15 }
+
+// turn returns the next of n in turn.
+func (s *Sequence) turn(n int) int { return int(uint32(s.i.Add(1)) % uint32(n)) }

@@ -1,10 +1,8 @@
 package picking
 
 import (
-	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -81,81 +79,6 @@ func (s *Set) LeaveOut(connecting bool) {
 	default:
 		s.at = append(s.at, fails)
 	}
-}
-
-// table holds the shares of a set's members at one time. It is immutable.
-type table struct {
-	until  time.Duration // when the next share grows; 0: none grows
-	upTo   []uint64      // for each member, the sum of the weights up to and including its own
-	shares []float64     // of the members' weights, from 0 to 1; nil: all are 1
-}
-
-// current returns the table of this moment. It reads the clock only while a share grows.
-func (s *Set) current() *table {
-	if t := s.table.Load(); t != nil && t.until == 0 {
-		return t
-	}
-	return s.currentAt(sinceEpoch())
-}
-
-// currentAt returns the table of a moment. When the next one is due, each caller that notices makes it.
-func (s *Set) currentAt(now time.Duration) *table {
-	last := s.table.Load()
-	if last != nil && (last.until == 0 || now < last.until) {
-		return last
-	}
-	next := s.makeTable(now)
-	s.table.CompareAndSwap(last, next)
-	return next
-}
-
-func (s *Set) makeTable(now time.Duration) *table {
-	t := &table{upTo: make([]uint64, len(s.members))}
-	if s.SlowStart != nil {
-		t.shares, t.until = s.grown(now)
-	}
-	total := uint64(0)
-	for i := range s.members {
-		weight := uint64(1)
-		if s.weights != nil {
-			weight = s.weights[i]
-		}
-		if t.shares != nil {
-			weight = max(1, weight*uint64(t.shares[i]*shareUnits))
-		}
-		total += weight
-		t.upTo[i] = total
-	}
-	return t
-}
-
-// grown returns the members' shares at now, and when the next share grows; nil and 0 if all are full.
-func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
-	all := make([]float64, len(s.members))
-	for i, x := range s.members {
-		share, grows := x.start.Load().share(s.SlowStart, now)
-		if all[i] = share; grows {
-			shares, until = all, now+stepOf(s.SlowStart)
-		}
-	}
-	return shares, until
-}
-
-// grows reports whether the share of a member still grows.
-func (t *table) grows(i int) bool { return t != nil && t.shares != nil && t.shares[i] < 1 }
-
-// find returns the member whose share of the calls contains n.
-func (t *table) find(n uint64) int {
-	at, _ := bits.Mul64(n, t.upTo[len(t.upTo)-1])
-	low, high := 0, len(t.upTo)-1
-	for low < high { // sort.Search takes twice as long
-		if half := int(uint(low+high) >> 1); at < t.upTo[half] {
-			high = half
-		} else {
-			low = half + 1
-		}
-	}
-	return low
 }
 
 // full reports whether a member has reached its bound.

@@ -220,3 +220,33 @@ func TestEachEndsWithItsRegistry(t *testing.T) {
 		t.Error("Each of a closed registry succeeded")
 	}
 }
+
+func TestRegisterMisuse(t *testing.T) {
+	ctx := context.Background()
+	ep := Endpoint{Addr: "h:1"}
+	if _, err := (*Registry)(nil).Register(ctx, "a", ep); err == nil {
+		t.Error("registered with a nil registry")
+	}
+	r := offline(t, WithLeaseTTL(time.Millisecond))
+	if _, err := r.Register(ctx, "a", ep); err == nil || !strings.Contains(err.Error(), "1ms") {
+		t.Errorf("registered with a TTL of 1 ms: %v", err)
+	}
+	if err := r.Add(ctx, "a/", ep); err == nil {
+		t.Error("added under a bad key")
+	}
+	if err := r.Add(ctx, "a", ep, WithLayouts(nil)); err == nil || !strings.Contains(err.Error(), "nil layout") {
+		t.Errorf("added in a nil layout: %v", err)
+	}
+	if err := r.Add(ctx, "a", ep, WithLayouts(JSONLayout(JSONFields{Version: "v"}))); err == nil || !strings.Contains(err.Error(), "names no address") {
+		t.Errorf("added in a layout without an address: %v", err)
+	}
+	for _, err := range r.Watch(ctx, "a", JSONLayout(JSONFields{Addr: "a"}), JSONLayout(JSONFields{Addr: "b"})) {
+		if err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
+			t.Errorf("watched in two JSON layouts: %v", err)
+		}
+		break
+	}
+	if err := r.Remove(ctx, "a", ""); err == nil {
+		t.Error("removed the empty instance")
+	}
+}

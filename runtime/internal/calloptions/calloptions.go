@@ -1,0 +1,105 @@
+// Package calloptions keeps the policy's options of a call in the call's context.
+package calloptions
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Options are the options of a call. They are immutable, and one value: a search of the context for each option would take
+// longer than the rest of a pick.
+type Options struct {
+	Target   Target
+	Named    bool // Target is set
+	Lane     string
+	Affinity Key
+}
+
+// Target names the instance that a call goes to.
+type Target struct {
+	Instance string
+	Addr     string // distinguishes instances with one id; "": the first with that id, at any address
+	Sequence uint64 // of the state of the key that has the instance; the call waits for that state; 0: any
+}
+
+// Key is a key that calls are tied to.
+type Key struct {
+	Text       string // "": none
+	Hash       uint64 // of the text
+	HeaderHash uint64 // of the header, as ring_hash has it
+}
+
+type contextKey struct{}
+
+var none Options
+
+// Of returns the options of the calls made with ctx, which must not be written to.
+func Of(ctx context.Context) *Options {
+	if o, ok := ctx.Value(contextKey{}).(*Options); ok {
+		return o
+	}
+	return &none
+}
+
+// IsEmpty reports whether the calls made with ctx have no options.
+func IsEmpty(ctx context.Context) bool { return Of(ctx) == &none }
+
+// with returns ctx with its options changed.
+func with(ctx context.Context, change func(*Options)) context.Context {
+	o := *Of(ctx)
+	change(&o)
+	return context.WithValue(ctx, contextKey{}, &o)
+}
+
+// WithTarget sends the calls made with ctx to an instance.
+func WithTarget(ctx context.Context, to Target) context.Context {
+	return with(ctx, func(o *Options) { o.Target, o.Named = to, true })
+}
+
+// WithLane sends the calls made with ctx to the instances of a lane. "" removes the lane.
+func WithLane(ctx context.Context, lane string) context.Context {
+	if Of(ctx).Lane == lane {
+		return ctx
+	}
+	return with(ctx, func(o *Options) { o.Lane = lane })
+}
+
+// LaneOf returns the lane of a call with options o, "" if it has none. header is the request metadata that names the lane
+// if o has none; "" for none. LaneOf ignores an invalid lane in the header, which may come from another process. It
+// allocates only if header is set.
+func LaneOf(ctx context.Context, o *Options, header string) string {
+	if o.Lane != "" || header == "" {
+		return o.Lane
+	}
+	md, _ := metadata.FromOutgoingContext(ctx)
+	if values := md[header]; len(values) > 0 && serviceconfig.ValidLane(values[len(values)-1]) {
+		return values[len(values)-1]
+	}
+	return ""
+}
+
+// WithAffinity ties the calls made with ctx to key. "" removes an affinity.
+func WithAffinity(ctx context.Context, key string) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx) // md is a copy
+	var k Key
+	if key == "" {
+		md.Delete(serviceconfig.AffinityHeader)
+	} else {
+		sum := sha256.Sum256([]byte(key))
+		hash := binary.BigEndian.Uint64(sum[:])
+		header := fmt.Sprintf("%016x", hash)
+		k = Key{key, hash, xxhash.Sum64String(header)}
+		if md == nil {
+			md = metadata.MD{}
+		}
+		md.Set(serviceconfig.AffinityHeader, header)
+	}
+	return metadata.NewOutgoingContext(with(ctx, func(o *Options) { o.Affinity = k }), md)
+}

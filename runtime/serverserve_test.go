@@ -1,0 +1,297 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
+)
+
+type server interface {
+	Serve(net.Listener) error
+	Stop()
+}
+
+// embedding is a server as a caller may wrap it.
+type embedding struct {
+	name string
+	*grpc.Server
+}
+
+// inXDS is built as *xds.GRPCServer is: around an interface that holds the gRPC server.
+type inXDS struct {
+	logger *slog.Logger
+	gs     server
+}
+
+func (s *inXDS) Serve(lis net.Listener) error { return s.gs.Serve(lis) }
+func (s *inXDS) Stop()                        { s.gs.Stop() }
+
+// A newer gRPC that keeps its state elsewhere fails here.
+func TestIsServing(t *testing.T) {
+	for name, s := range map[string]server{
+		"plain": grpc.NewServer(), "embedded": embedding{"a", grpc.NewServer()}, "in xDS": &inXDS{slog.Default(), grpc.NewServer()},
+		"embedded xDS": struct{ *inXDS }{&inXDS{slog.Default(), grpc.NewServer()}},
+	} {
+		if isServing(s) {
+			t.Errorf("%s: serves before Serve", name)
+		}
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(lis) }()
+		conn, err := net.Dial("tcp", lis.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil { // gRPC speaks first
+			t.Fatal(err)
+		}
+		if !isServing(s) {
+			t.Errorf("%s: does not serve after Serve", name)
+		}
+		conn.Close()
+		s.Stop()
+		if err := <-served; err != nil {
+			t.Errorf("%s: Serve: %v", name, err)
+		}
+	}
+}
+
+func TestIsServing_OtherTypes(t *testing.T) {
+	type opaque struct{ next *opaque }
+	self := &opaque{}
+	self.next = self
+	for _, s := range []any{nil, (*grpc.Server)(nil), opaque{}, self, 7, struct{ s *grpc.Server }{}} {
+		if isServing(s) {
+			t.Errorf("%#v serves", s)
+		}
+	}
+}
+
+func TestStopTimeoutOfZero(t *testing.T) {
+	for range 20 {
+		served := make(chan error, 1)
+		served <- grpc.ErrServerStopped
+		if err := offline(t).NewServer(grpc.NewServer()).stop(served, new(listener.Conns), 0); err != nil {
+			t.Fatalf("no call is open: %v", err)
+		}
+	}
+}
+
+// deaf is a health service whose calls do not end with their context.
+type deaf struct {
+	healthpb.UnimplementedHealthServer
+	began, released chan struct{}
+}
+
+func (d deaf) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	close(d.began)
+	<-d.released
+	return &healthpb.HealthCheckResponse{}, nil
+}
+
+// A server does not wait for a silent connection. Once it cuts calls, it waits neither for a connection without a complete
+// handshake nor for a handler, though gRPC waits for both.
+func TestStopIsBounded(t *testing.T) {
+	for said, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
+		d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer(grpc.WaitForHandlers(true))
+		healthpb.RegisterHealthServer(g, d)
+		tcp := listen(t)
+		lis, conns := listener.Watch(tcp)
+		served := make(chan error, 1)
+		go func() { served <- g.Serve(lis) }()
+		other, err := net.Dial("tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		fmt.Fprint(other, said)
+		client, _ := grpc.NewClient(tcp.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		defer client.Close()
+		answered := make(chan error, 1)
+		go func() {
+			_, err := healthpb.NewHealthClient(client).Check(context.Background(), &healthpb.HealthCheckRequest{})
+			answered <- err
+		}()
+		<-d.began // on a connection that was accepted after the other
+		release := sync.OnceFunc(func() { close(d.released) })
+		defer release()
+		if said == "" {
+			release()
+		}
+		err = offline(t).NewServer(g).stop(served, conns, timeout)
+		call, clean := <-answered, said == ""
+		if clean != (err == nil) || clean != (call == nil) {
+			t.Errorf("with a connection that has sent %q: stop: %v, the call: %v", said, err, call)
+		}
+	}
+}
+
+// Misuse after Serve has begun ends neither Serve nor the process, as it would in gRPC.
+func TestServeLateMisuse(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
+	h := health.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	s.Publish(service("a.A", "a"))
+	ctx, stop := serveAnnounced(t, s)
+	s.Publish(service("a.B", "b"))
+	s.RegisterService(&handler, impl{})
+	if err := s.Announce(ctx, "127.0.0.1:80"); err == nil {
+		t.Error("announced twice")
+	}
+	if err := s.group.Faults(); err != nil || len(s.Status()) != 1 {
+		t.Errorf("Serve with the statuses %v: %v", err, s.Status())
+	}
+	if _, _, err := s.group.Elections("a"); err != nil {
+		t.Errorf("the elections: %v", err)
+	}
+	_ = stop() // an error: etcd is nowhere
+}
+
+// A server without published services serves, too, and drains at once.
+func TestServeNothing(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Serve(ctx, listen(t)); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if err := s.Serve(ctx, nil); err == nil {
+		t.Error("served a nil listener")
+	}
+}
+
+// A listener that fails leaves the connections that it has accepted. Serve ends the calls on them before it returns.
+func TestServeFailsBesideACall(t *testing.T) {
+	d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer()
+	defer close(d.released)
+	s := offline(t).NewServer(g, WithStopTimeout(0))
+	healthpb.RegisterHealthServer(g, d)
+	s.Publish(service("a.A", "a"))
+	lis := listen(t)
+	served, answered := make(chan error, 1), make(chan error, 1)
+	go func() { served <- s.Serve(context.Background(), lis) }()
+	client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	defer client.Close()
+	go func() {
+		_, err := healthpb.NewHealthClient(client).Check(context.Background(), &healthpb.HealthCheckRequest{})
+		answered <- err
+	}()
+	<-d.began
+	lis.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Serve on a listener that fails, with a call that does not end: %v", err)
+	}
+	if err := <-answered; err == nil {
+		t.Error("the call succeeded without a response")
+	}
+}
+
+// served returns a gRPC server that serves already.
+func served(t *testing.T, g *grpc.Server) *grpc.Server {
+	t.Helper()
+	lis := listen(t)
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(lis) }()
+	t.Cleanup(func() {
+		g.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("Serve of the gRPC server: %v", err)
+		}
+	})
+	conn, err := net.Dial("tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); err != nil { // gRPC speaks first
+		t.Fatal(err)
+	}
+	return g
+}
+
+// gRPC ends the process when a service is registered on a server that serves.
+func TestServe_RefusesARunningServer(t *testing.T) {
+	g := grpc.NewServer()
+	before := offline(t).NewServer(g)
+	before.Publish(service("a.A", "a"))
+	served(t, g)
+	after := offline(t).NewServer(g)
+	after.Publish(service("a.A", "a"))
+	for name, s := range map[string]*Server{"made before": before, "made after": after} {
+		lis := listen(t)
+		if err := s.Serve(context.Background(), lis); err == nil || !strings.Contains(err.Error(), "serves another listener already") {
+			t.Errorf("Serve of a server %s: %v", name, err)
+		}
+		if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
+			conn.Close()
+			t.Error("the listener is still open")
+		}
+	}
+	late := offline(t).NewServer(g)
+	late.RegisterService(&handler, impl{})
+	if err := late.Serve(context.Background(), listen(t)); err == nil || !strings.Contains(err.Error(), "serves already: register first") {
+		t.Errorf("Serve of a service that was registered late: %v", err)
+	}
+	own := grpc.NewServer()
+	healthpb.RegisterHealthServer(own, health.NewServer())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := offline(t).NewServer(served(t, own), WithDrainDelay(0)).Serve(ctx, listen(t)); err != nil {
+		t.Errorf("Serve on another listener of a server with a health service: %v", err)
+	}
+}
+
+// recordingHealth is a health service that records the statuses it is given.
+type recordingHealth struct {
+	*health.Server
+	statuses []string
+}
+
+func (n *recordingHealth) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
+	if service != RegistrationHealth {
+		n.statuses = append(n.statuses, service+" "+status.String())
+	}
+	n.Server.SetServingStatus(service, status)
+}
+
+// Other servers may use the caller's health service: draining sets the statuses of the draining server's services alone,
+// until the server has ended, and of no service that another server has, too.
+func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
+	h := &recordingHealth{Server: health.NewServer()}
+	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
+	registry := offline(t)
+	serve := func() (stop func() error) {
+		s := registry.NewServer(grpc.NewServer(), WithDrainDelay(0))
+		healthpb.RegisterHealthServer(s, h)
+		s.Publish(service("a.A", "a"))
+		s.Publish(service("a.B", "b"))
+		_, stop = serveAnnounced(t, s)
+		return stop
+	}
+	first, second := serve(), serve()
+	_ = first() // an error: etcd is nowhere
+	h.statuses = append(h.statuses, "then")
+	_ = second()
+	slices.Sort(h.statuses[1:])
+	want := []string{"then", "a.A NOT_SERVING", "a.A SERVING", "a.B NOT_SERVING", "a.B SERVICE_UNKNOWN"}
+	if !slices.Equal(h.statuses, want) {
+		t.Errorf("the health service is given %q, want %q", h.statuses, want)
+	}
+}

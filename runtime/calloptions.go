@@ -54,13 +54,13 @@ func Lane(ctx context.Context) (lane string, ok bool) {
 //
 //	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
 func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, _ = carried(ctx)
+	ctx, _ = incomingLane(ctx)
 	return handler(ctx, req)
 }
 
 // CarryLaneStream is [CarryLane] for streams.
 func CarryLaneStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if ctx, ok := carried(stream.Context()); ok {
+	if ctx, ok := incomingLane(stream.Context()); ok {
 		stream = laneStream{stream, ctx}
 	}
 	return handler(srv, stream)
@@ -75,7 +75,7 @@ type laneStream struct {
 func (s laneStream) Context() context.Context { return s.ctx }
 
 // carried returns the context of a call with the lane that the caller has sent. ok is false if the caller has sent none.
-func carried(ctx context.Context) (_ context.Context, ok bool) {
+func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {
 		return ctx, false

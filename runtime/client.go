@@ -90,7 +90,8 @@ func (r *Registry) track(conn *grpc.ClientConn) error {
 // discoverer returns the part of the registry that connections use.
 func (r *Registry) discoverer() discoverer {
 	return discoverer{
-		usable: r.start, keys: r.keys, etcd: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone, seed: r.seed, most: r.opts.limits.Connections, done: r.ctx.Done(), away: r.opts.away,
+		checkUsable: r.start, keys: r.keys, etcdEndpoints: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone,
+		seed: r.seed, maxEndpoints: r.opts.limits.Connections, done: r.ctx.Done(), fallbackKeys: r.opts.fallbackKeys,
 	}
 }
 

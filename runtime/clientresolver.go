@@ -27,17 +27,17 @@ import (
 
 // discoverer is the part of a registry that its connections use.
 type discoverer struct {
-	usable func() error // returns why nothing can be followed, nil if it can
-	keys   *discovery.Keys
-	etcd   func() []string // the endpoints of the etcd client
-	why    func(error) error
-	logger *slog.Logger
-	zone   string
-	seed   maphash.Seed    // distinguishes this process from others, for WithSubset
-	done   <-chan struct{} // closed with the registry
+	checkUsable   func() error // returns why nothing can be followed, nil if it can
+	keys          *discovery.Keys
+	etcdEndpoints func() []string // the endpoints of the etcd client
+	why           func(error) error
+	logger        *slog.Logger
+	zone          string
+	seed          maphash.Seed    // distinguishes this process from others, for WithSubset
+	done          <-chan struct{} // closed with the registry
 
-	most int                    // endpoints that a connection uses at most
-	away func() *discovery.Keys // returns the keys of the fallback cluster, nil without WithFallback
+	maxEndpoints int                    // endpoints that a connection uses at most
+	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, nil without WithFallback
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its
@@ -62,7 +62,7 @@ type clientBuilder struct {
 func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
 	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
 	b.client = &attr.Client{
-		Client: plan.Client{Zone: d.zone, Subset: opts.subset, Most: d.most, Seed: d.seed}, TargetsOnly: opts.targetsOnly,
+		Client: plan.Client{Zone: d.zone, Subset: opts.subset, Most: d.maxEndpoints, Seed: d.seed}, TargetsOnly: opts.targetsOnly,
 		Stats: new(picking.Memory), Report: b.report,
 	}
 	if len(desc.Leader) > 0 {
@@ -72,7 +72,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	if opts.selector != nil {
 		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
 	}
-	if d.away() != nil && !opts.targetsOnly {
+	if d.fallbackKeys() != nil && !opts.targetsOnly {
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
 	}
 	return b
@@ -95,7 +95,7 @@ func (b *clientBuilder) Scheme() string { return Scheme }
 func (b *clientBuilder) OverrideAuthority(resolver.Target) string { return b.authority }
 
 func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
-	if err := b.usable(); err != nil {
+	if err := b.checkUsable(); err != nil {
 		return nil, err
 	}
 	reader := b.reader()
@@ -123,7 +123,7 @@ func (b *clientBuilder) reader() endpoint.Reader {
 
 // awayKey returns a key in the fallback cluster, nil without WithFallback.
 func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
-	if keys := d.away(); keys != nil {
+	if keys := d.fallbackKeys(); keys != nil {
 		return keys.Key(name, reader)
 	}
 	return nil
@@ -202,7 +202,7 @@ func (b *clientBuilder) explain(err error) error {
 
 // unknown returns a message that the endpoints of a key are not known, and why.
 func (d *discoverer) unknown(key *discovery.Key) string {
-	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcd(), key.Full())
+	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcdEndpoints(), key.Full())
 	if err := key.State().Err; err != nil {
 		return text + ": " + err.Error()
 	}

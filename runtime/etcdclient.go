@@ -55,7 +55,7 @@ const errorLevel = 2
 // quiet turns off the etcd client's default logger. While etcd is away, it writes a line of JSON to standard error for each
 // attempt; the registry logs a line for each change. A logger from the client's config, or from the environment variable,
 // stays on.
-func quiet(client *clientv3.Client) {
+func silenceDefaultLogger(client *clientv3.Client) {
 	logger := client.GetLogger()
 	if logger == nil || os.Getenv("ETCD_CLIENT_DEBUG") != "" {
 		return // nil: the client was put together from parts

@@ -39,7 +39,7 @@ type options struct {
 	limits            Limits
 	allowed           []netip.Prefix                        // nil: all
 	checkFallback     func(*clientv3.Client, options) error // returns why the fallback cannot be used, nil if it can
-	away              func() *discovery.Keys                // returns the fallback's keys, nil without WithFallback
+	fallbackKeys      func() *discovery.Keys                // returns the fallback's keys, nil without WithFallback
 }
 
 // addresses returns a function whose error says why an address may not be dialed, nil if all may.
@@ -58,7 +58,7 @@ func newOptions(opts []Option) options {
 	o := options{
 		leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace,
 		checkFallback: func(*clientv3.Client, options) error { return nil },
-		away:          func() *discovery.Keys { return nil },
+		fallbackKeys:  func() *discovery.Keys { return nil },
 	}
 	for _, opt := range opts {
 		if opt != nil {
@@ -178,8 +178,8 @@ func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
 // check returns nil if an address, as host:port, may be dialed, and else an error that says why not. An IPv4 address
 // mapped into IPv6 counts as the IPv4 address, as which it is dialed.
 func (a allowedPrefixes) check(addr string) error {
-	at, err := netip.ParseAddrPort(addr)
-	ip := at.Addr().Unmap()
+	parsed, err := netip.ParseAddrPort(addr)
+	ip := parsed.Addr().Unmap()
 	switch {
 	case err != nil:
 		return notAllowed(addr, "its host is no IP address: a name may lead anywhere, so names are not allowed")
@@ -194,8 +194,8 @@ func (a allowedPrefixes) check(addr string) error {
 	return notAllowed(addr, "its host is in none of the allowed prefixes")
 }
 
-func notAllowed(addr, why string) error {
-	return fmt.Errorf("address %.80q is not allowed: %s", addr, why)
+func notAllowed(addr, reason string) error {
+	return fmt.Errorf("address %.80q is not allowed: %s", addr, reason)
 }
 
 // WithFallback makes other the fallback of this registry's cluster, the primary: clients call the endpoints that other has under
@@ -212,27 +212,27 @@ func notAllowed(addr, why string) error {
 // are not used once it is closed. [KeyStatus.Away], a metric and log lines report when calls leave and come back. If other
 // is nil, cannot be used, or is on the same etcd client and namespace, every use of the registry fails. Default: none.
 func WithFallback(other *Registry) Option {
-	return func(o *options) { o.checkFallback, o.away = other.checkLends, other.lends }
+	return func(o *options) { o.checkFallback, o.fallbackKeys = other.checkAsFallback, other.keysForFallback }
 }
 
 // checkLends returns why a registry on a client with options cannot fall back on this one.
-func (r *Registry) checkLends(client *clientv3.Client, to options) error {
+func (r *Registry) checkAsFallback(client *clientv3.Client, dependent options) error {
 	switch {
 	case r == nil:
 		return errors.New("etcd: WithFallback was given a nil registry: make the other cluster's registry first")
 	case r.err != nil:
 		return fmt.Errorf("etcd: WithFallback: %w", r.err)
-	case r.client == client && r.opts.namespace == to.namespace:
+	case r.client == client && r.opts.namespace == dependent.namespace:
 		return errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace, which has the same endpoints")
-	case r.client != client && to.snapshotDir != "" && r.opts.snapshotDir == to.snapshotDir:
-		return fmt.Errorf("etcd: WithFallback: both registries have the snapshot directory %q: give each cluster its own", to.snapshotDir)
+	case r.client != client && dependent.snapshotDir != "" && r.opts.snapshotDir == dependent.snapshotDir:
+		return fmt.Errorf("etcd: WithFallback: both registries have the snapshot directory %q: give each cluster its own", dependent.snapshotDir)
 	}
 	return nil
 }
 
 // lends returns the keys for a registry whose fallback is this one, nil if this one is closed. The first call
 // starts this registry's background work.
-func (r *Registry) lends() *discovery.Keys {
+func (r *Registry) keysForFallback() *discovery.Keys {
 	if r == nil || r.start() != nil {
 		return nil
 	}

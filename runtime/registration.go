@@ -138,11 +138,11 @@ func (g *Registration) Close(ctx context.Context) error {
 }
 
 // failed wraps err with the operation and the key.
-func (g *Registration) failed(what string, err error) error {
+func (g *Registration) failed(operation string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("etcd: %s %q: %w", what, g.registered.Full(), err)
+	return fmt.Errorf("etcd: %s %q: %w", operation, g.registered.Full(), err)
 }
 
 // RegisterOption configures an endpoint that is registered.

@@ -80,7 +80,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		r.err = errNilClient
 		return r
 	}
-	quiet(client)
+	silenceDefaultLogger(client)
 	warnOfPlaintext(client, r.opts.logger)
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()

@@ -101,7 +101,7 @@ func (s *Server) advertised() advertise.Config {
 }
 
 // announcement returns the configuration of an announcement for a server that listens on listen.
-func (s *Server) announcement(listen string, from advertise.Config) registrar.Announcement {
+func (s *Server) announcement(listen string, config advertise.Config) registrar.Announcement {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	methods := make(map[string][]string)
@@ -113,7 +113,7 @@ func (s *Server) announcement(listen string, from advertise.Config) registrar.An
 		methods[service] = names
 	}
 	return registrar.Announcement{
-		Listen: listen, Advertise: from, Methods: methods, Health: s.health.given, Problem: s.health.problem(methods),
+		Listen: listen, Advertise: config, Methods: methods, Health: s.health.given, Problem: s.health.problem(methods),
 		Report: s.health.reporter(),
 	}
 }

@@ -90,7 +90,7 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 		if leading, done, ok = e.Enter(ctx, token, unary); ok {
 			return leading, done, nil
 		}
-		err = l.leadsNot()
+		err = l.notLeader()
 	}
 	if status.Code(err) == codes.Unavailable {
 		refusal := metadata.MD{election.RefusedTrailer: metadata.ValueFromIncomingContext(ctx, election.CallHeader)}
@@ -150,7 +150,7 @@ func (s leaderStream) RecvMsg(m any) error {
 		return ErrEnded
 	}
 	if err == nil {
-		give(own, m)
+		moveContent(own, m)
 	}
 	return err
 }
@@ -165,7 +165,7 @@ func emptyOf(m any) any {
 }
 
 // give moves the content of own, made by emptyOf, to m. It does not copy deeply.
-func give(own, m any) {
+func moveContent(own, m any) {
 	to, ok := m.(proto.Message)
 	if !ok {
 		return

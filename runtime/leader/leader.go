@@ -108,7 +108,7 @@ func (l *Leadership) Check(ctx context.Context) error {
 
 // check is Check, which also returns the election in which this process leads, and the token.
 func (l *Leadership) check(ctx context.Context) (*election.Election, int64, error) {
-	asked, err := tokenOf(ctx)
+	given, err := tokenOf(ctx)
 	if err != nil {
 		return nil, 0, status.Error(codes.FailedPrecondition, err.Error())
 	}
@@ -116,18 +116,18 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 	switch {
 	case err != nil:
 		return nil, 0, status.Error(codes.Unavailable, err.Error())
-	case token == asked:
+	case token == given:
 		return e, token, nil
 	case token != 0:
-		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, asked, token)
+		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, given, token)
 	case !standing:
 		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
 	}
-	return nil, 0, l.leadsNot()
+	return nil, 0, l.notLeader()
 }
 
 // leadsNot returns the error of a call to a candidate that does not lead.
-func (l *Leadership) leadsNot() error {
+func (l *Leadership) notLeader() error {
 	return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q", l.key)
 }
 

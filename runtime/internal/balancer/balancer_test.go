@@ -41,7 +41,7 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 		{"a bare resolver has none", attr.State{}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
 		{"nothing is known again", attr.State{Pending: true}, "waits", connectivity.Connecting},
 	} {
-		r.hand(``, tt.state)
+		r.updateState(``, tt.state)
 		if r.expect(t.Context(), tt.when, tt.want); stateOf(r.fakeConn).ConnectivityState != tt.in {
 			t.Errorf("%s: the policy is %v", tt.when, stateOf(r.fakeConn).ConnectivityState)
 		}
@@ -58,9 +58,9 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.refuse("a")
-	r.hand(``, attr.State{Endpoints: ends("a", "b"), Pending: true})
+	r.updateState(``, attr.State{Endpoints: endpointsOf("a", "b"), Pending: true})
 	r.expect(t.Context(), "with one that can be reached", "b")
-	r.hand(``, attr.State{Endpoints: ends("a"), Pending: true})
+	r.updateState(``, attr.State{Endpoints: endpointsOf("a"), Pending: true})
 	r.set("b", connectivity.Idle)
 	r.expect(t.Context(), "while etcd is yet to answer", "waits")
 	r.update(``, "a")

@@ -95,7 +95,7 @@ func TestBound_SkipsFullEndpoints(t *testing.T) {
 		r := newRig(t)
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y", "left v2 x")
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y")
-		if _, at := r.fill(calloptions.WithLane(tied("somebody"), "red")); !maps.Equal(at, map[string]int{"a": 2, "b": 2, "c": 2}) {
+		if _, at := r.fill(calloptions.WithLane(keyed("somebody"), "red")); !maps.Equal(at, map[string]int{"a": 2, "b": 2, "c": 2}) {
 			t.Errorf("%s: calls are at %v", name, at)
 		}
 	}
@@ -120,7 +120,7 @@ func TestBound_CountsCallsByAddress(t *testing.T) {
 			return r
 		},
 		"moved": func(r *rig) *rig {
-			r.hand(most, attr.State{Endpoints: ends("b"), Away: &attr.State{Endpoints: ends("a")}})
+			r.updateState(most, attr.State{Endpoints: endpointsOf("b"), Away: &attr.State{Endpoints: endpointsOf("a")}})
 			r.last("b:1").set(connectivity.TransientFailure, errRefused)
 			r.settle()
 			return r

@@ -34,9 +34,9 @@ func TestConnections_OneAnAddress(t *testing.T) {
 		`"preferZone":true`, drain, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
 		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, peakConfig,
 	} {
-		r.send(config, attr.State{Endpoints: ends(specs...)})
+		r.send(config, attr.State{Endpoints: endpointsOf(specs...)})
 		for key := range 50 {
-			if got := r.where(tied(key)); len(got) != 1 || got == "a" && config == drain {
+			if got := r.where(keyed(key)); len(got) != 1 || got == "a" && config == drain {
 				t.Errorf("%s: a call went to %q", config, got)
 			}
 		}
@@ -73,7 +73,7 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
-		r.hand("", attr.State{Endpoints: ends("a"), Health: health})
+		r.updateState("", attr.State{Endpoints: endpointsOf("a"), Health: health})
 		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
 			t.Errorf("%d health watches after config %d, want %d", got, i, want)
 		}
@@ -85,7 +85,7 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
-		return attr.State{Endpoints: append([]resolver.Endpoint{attr.New(a, new(attr.Storage))}, ends("b")...)}
+		return attr.State{Endpoints: append([]resolver.Endpoint{attr.New(a, new(attr.Storage))}, endpointsOf("b")...)}
 	}
 	for name, tt := range map[string]struct {
 		config        string
@@ -95,12 +95,12 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 		"one of the plan":     {``, false, started("1"), started("2")},
 		"one of an Instances": {``, true, started("1"), started("2")},
 		"a drained one":       {`"drain":["a"]`, false, started("1"), started("2")},
-		"one that was held":   {``, false, attr.State{Endpoints: ends("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: ends("a", "b")}},
+		"one that was held":   {``, false, attr.State{Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: endpointsOf("a", "b")}},
 	} {
 		r := newRig(t)
 		r.client.TargetsOnly = tt.targetsOnly
 		reached := func(s attr.State) bool {
-			r.hand(tt.config, s)
+			r.updateState(tt.config, s)
 			_ = r.where(named("a"))
 			r.settle()
 			return r.where(named("a")) == "a"
@@ -121,7 +121,7 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 func TestConnections_ASubsetSkipsUnreachable(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
-		ranking := makePlan(inputOf(mustConfig(t, `{}`), client, ends(fleet...))).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
+		ranking := makePlan(inputOf(mustConfig(t, `{}`), client, endpointsOf(fleet...))).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
 		at := func(i int) string { return fleet[ranking[i]] }
 		for what, bad := range map[string]func(r *rig, addr string){
 			"refuses": func(r *rig, addr string) { r.down[addr] = errRefused },
@@ -149,13 +149,13 @@ func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
 	for i, generation := range []string{"x", "y", "z"} {
-		s := attr.State{Away: &attr.State{Endpoints: ends("away")}}
+		s := attr.State{Away: &attr.State{Endpoints: endpointsOf("away")}}
 		for n := range 400 {
 			name := fmt.Sprint(generation, n)
 			r.hangs[name+":1"] = true
-			s.Endpoints = append(s.Endpoints, ends(name)...)
+			s.Endpoints = append(s.Endpoints, endpointsOf(name)...)
 		}
-		r.hand("", s)
+		r.updateState("", s)
 		for range 8 {
 			r.pass(attemptDelay)
 			if open, most := len(r.open()), 1+2*40+min(i, 1)*40; open > most {

@@ -88,15 +88,15 @@ func (c *core) connTo(ep *resolver.Endpoint) *conn {
 
 // update puts a new plan in force.
 func (c *core) update(next *plan, now time.Time) {
-	before := c.plan
+	previous := c.plan
 	for _, conn := range c.all {
 		conn.inPlan = false
 	}
 	next.conns = make([]*conn, len(next.All))
-	if before != nil {
-		same, behind := alike(before.All[:before.Live], next.All[:next.Live])
-		copy(next.conns, before.conns[:same])
-		copy(next.conns[next.Live-behind:next.Live], before.conns[before.Live-behind:before.Live])
+	if previous != nil {
+		prefix, suffix := commonLengths(previous.All[:previous.Live], next.All[:next.Live])
+		copy(next.conns, previous.conns[:prefix])
+		copy(next.conns[next.Live-suffix:next.Live], previous.conns[previous.Live-suffix:previous.Live])
 	}
 	for i := range next.All {
 		conn := next.conns[i]
@@ -107,11 +107,11 @@ func (c *core) update(next *plan, now time.Time) {
 		}
 		conn.inPlan = next.ClassOf(i) != planning.Left
 	}
-	if before != nil {
-		c.restartHeld(before.in, next.in)
+	if previous != nil {
+		c.restartHeld(previous.in, next.in)
 	}
 	c.plan = next
-	next.adopt(before)
+	next.adopt(previous)
 	c.selectConns(now, c.counts[ready] > 0)
 	c.publish()
 }
@@ -121,15 +121,15 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	if c.plan == nil {
 		return nil
 	}
-	before := c.plan.in
-	same, behind := alike(before.Endpoints, next.Endpoints)
+	previous := c.plan.in
+	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
-	for addr := range addresses(next.Endpoints[same:len(next.Endpoints)-behind], next.Away) {
+	for addr := range addresses(next.Endpoints[prefix:len(next.Endpoints)-suffix], next.Away) {
 		known[addr] = true
 	}
-	lists := [][]resolver.Endpoint{before.Endpoints[same : len(before.Endpoints)-behind], before.Left}
+	lists := [][]resolver.Endpoint{previous.Endpoints[prefix : len(previous.Endpoints)-suffix], previous.Left}
 	if next.fallsBack {
-		lists = append(lists, before.Away)
+		lists = append(lists, previous.Away)
 	}
 	for _, endpoints := range lists {
 		for i := range endpoints {
@@ -145,7 +145,7 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 
 // renew replaces the endpoint of conn with its newest entry.
 func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
-	if startedAnew(conn.endpoint, ep) {
+	if hasRestarted(conn.endpoint, ep) {
 		c.restart(conn)
 	}
 	conn.endpoint = ep
@@ -155,8 +155,8 @@ func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
 }
 
 // restartHeld treats a server whose held entry has reappeared in etcd as restarted: some layouts cannot record a start time.
-func (c *core) restartHeld(before, next *input) {
-	for addr := range before.Held {
+func (c *core) restartHeld(previous, next *input) {
+	for addr := range previous.Held {
 		if _, held := next.Held[addr]; !held && c.conns[addr] != nil {
 			c.restart(c.conns[addr])
 		}

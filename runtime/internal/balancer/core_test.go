@@ -44,7 +44,7 @@ type walks struct {
 var variants = func() (all [3][]resolver.Endpoint) {
 	for i, name := range []string{"a", "b", "c"} {
 		for _, says := range []string{"v1 x s.A/M", "v2 y s.A/M,New"} {
-			all[i] = append(all[i], ends(name+" "+says)...)
+			all[i] = append(all[i], endpointsOf(name+" "+says)...)
 		}
 	}
 	return all
@@ -132,8 +132,8 @@ func (w *walked) happen(event int) bool {
 		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // the first call of a lane connects it
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                             // into a lane, or out of one
-		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.has(planning.Away, readiness.isExpected) { // a call of a lane waits while the lane connects
+		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                   // into a lane, or out of one
+		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, readiness.isExpected) { // a call of a lane waits while the lane connects
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
@@ -201,7 +201,7 @@ func (w *walked) mayServe(conn *conn, call int) bool {
 	if err != nil {
 		return false
 	}
-	for ; v != nil; v = v.then {
+	for ; v != nil; v = v.base {
 		v.open()
 		lacking := v.lacking(info.FullMethodName)
 		if slices.Contains(lacking, attr.Methods(conn.endpoint)) {

@@ -59,7 +59,7 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 		if state.Away != nil {
 			given = except(given, in.Away)
 		}
-		if before, behind := alike(given, state.Endpoints); before+behind < max(len(given), len(state.Endpoints)) {
+		if prefix, suffix := commonLengths(given, state.Endpoints); prefix+suffix < max(len(given), len(state.Endpoints)) {
 			in.Endpoints = distinct(given) // a policy above has chosen these; calls may still name any instance
 		}
 	}
@@ -160,15 +160,15 @@ func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
 
 // alike returns the lengths of the common prefix and suffix of two lists, by
 // identity: most of a list is compared without reading the endpoints.
-func alike(a, b []resolver.Endpoint) (before, behind int) {
+func commonLengths(a, b []resolver.Endpoint) (prefix, suffix int) {
 	n := min(len(a), len(b))
-	for before < n && identical(&a[before], &b[before]) {
-		before++
+	for prefix < n && identical(&a[prefix], &b[prefix]) {
+		prefix++
 	}
-	for behind < n-before && identical(&a[len(a)-1-behind], &b[len(b)-1-behind]) {
-		behind++
+	for suffix < n-prefix && identical(&a[len(a)-1-suffix], &b[len(b)-1-suffix]) {
+		suffix++
 	}
-	return before, behind
+	return prefix, suffix
 }
 
 func identical(a, b *resolver.Endpoint) bool {
@@ -177,7 +177,7 @@ func identical(a, b *resolver.Endpoint) bool {
 }
 
 // startedAnew reports whether a server has restarted between two reads of its endpoint.
-func startedAnew(before, now resolver.Endpoint) bool {
-	a, b := attr.Endpoint(before), attr.Endpoint(now)
+func hasRestarted(previous, next resolver.Endpoint) bool {
+	a, b := attr.Endpoint(previous), attr.Endpoint(next)
 	return a != nil && b != nil && b.Metadata[endpoint.StartedName] != "" && a.Metadata[endpoint.StartedName] != b.Metadata[endpoint.StartedName]
 }

@@ -32,11 +32,11 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r := newRig(t)
 		r.hangs[tt.hangs] = true
 		r.update(``, "a v1")
-		s := attr.State{Endpoints: ends(tt.fleet...)}
+		s := attr.State{Endpoints: endpointsOf(tt.fleet...)}
 		if len(tt.fleet) == 0 {
 			s.Err = none
 		}
-		r.hand(tt.config, s)
+		r.updateState(tt.config, s)
 		ctx := t.Context()
 		if tt.config == strictRed {
 			ctx = lane("red")
@@ -74,16 +74,16 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 // serving.
 func TestLastResort_KeepsServing(t *testing.T) {
 	for config, told := range map[string]attr.State{
-		``:              {Away: &attr.State{Endpoints: ends("z")}},
-		`"drain":["z"]`: {Endpoints: ends("z")},
+		``:              {Away: &attr.State{Endpoints: endpointsOf("z")}},
+		`"drain":["z"]`: {Endpoints: endpointsOf("z")},
 	} {
 		r := newRig(t)
 		for n := range 20 {
 			name := fmt.Sprintf("a%02d", n)
 			r.hangs[name+":1"] = true
 			state := told
-			state.Endpoints = append(ends(name), told.Endpoints...)
-			r.hand(config, state)
+			state.Endpoints = append(endpointsOf(name), told.Endpoints...)
+			r.updateState(config, state)
 			if r.pass(4 * readyTimeout / 5); n == 0 {
 				r.pass(readyTimeout / 5)
 			}
@@ -117,7 +117,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		r := newRig(t)
 		left := false
 		r.client.CallsLeave = func(leave bool) { left = left || leave }
-		r.hand(``, attr.State{Endpoints: ends("a"), Away: &attr.State{Endpoints: ends("b")}})
+		r.updateState(``, attr.State{Endpoints: endpointsOf("a"), Away: &attr.State{Endpoints: endpointsOf("b")}})
 		got := []string{r.where(t.Context())}
 		r.pass(time.Second)
 		if r.hangs["a:1"] = tt.hangs; tt.refuses {

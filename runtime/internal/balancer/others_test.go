@@ -127,7 +127,7 @@ func (s switching) wait() { s.pump(synctest.Wait) }
 func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		first, second := script(t, "first"), script(t, "second")
-		fleet := attr.State{Endpoints: ends("a")}
+		fleet := attr.State{Endpoints: endpointsOf("a")}
 		serves := func(by *scripted) {
 			by.is(connectivity.Ready, func() { by.note("pick") })
 			s.wait()
@@ -180,9 +180,9 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 			told attr.State
 			want string
 		}{
-			{attr.State{Endpoints: ends("a", "b", "h hidden")}, "a"},
-			{attr.State{Endpoints: ends("a", "b", "c", "h hidden")}, "ac"},
-			{attr.State{Endpoints: ends("h hidden"), Away: &attr.State{Endpoints: ends("w", "x hidden")}}, "w"},
+			{attr.State{Endpoints: endpointsOf("a", "b", "h hidden")}, "a"},
+			{attr.State{Endpoints: endpointsOf("a", "b", "c", "h hidden")}, "ac"},
+			{attr.State{Endpoints: endpointsOf("h hidden"), Away: &attr.State{Endpoints: endpointsOf("w", "x hidden")}}, "w"},
 			{attr.State{Err: none}, "w"}, // the policy gets no update
 		} {
 			tt.told.Client = s.client
@@ -199,7 +199,7 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 		if p.count("error") != 1 || p.count("exit idle") != 1 {
 			t.Errorf("it was called %q", p.calls)
 		}
-		s.give(drained, attr.State{Client: s.client, Endpoints: ends("a")})
+		s.give(drained, attr.State{Client: s.client, Endpoints: endpointsOf("a")})
 		if leaves != "true false " {
 			t.Errorf("calls leave for the other cluster: %s", leaves)
 		}

@@ -25,7 +25,7 @@ type feature struct {
 	method string                                // of the calls; "": a method that all serve
 }
 
-func wayFeature(name, config string) feature {
+func policyFeature(name, config string) feature {
 	return feature{name: name, config: `"childPolicy":[{"` + name + `":` + config + `}]`}
 }
 
@@ -48,8 +48,8 @@ var features = []feature{
 	}},
 	{name: "max_concurrent_requests", config: `"maxConcurrentRequests":1`},
 	{name: "slow_start", config: `"slowStart":{"window":"10s"}`},
-	wayFeature("round_robin", `{}`), wayFeature("pick_first", `{}`), wayFeature("least_request_experimental", `{}`),
-	wayFeature("ring_hash_experimental", `{"requestHashHeader":"etcd-affinity"}`), wayFeature("etcd_weighted", `{}`), wayFeature("etcd_peak_ewma", `{}`),
+	policyFeature("round_robin", `{}`), policyFeature("pick_first", `{}`), policyFeature("least_request_experimental", `{}`),
+	policyFeature("ring_hash_experimental", `{"requestHashHeader":"etcd-affinity"}`), policyFeature("etcd_weighted", `{}`), policyFeature("etcd_peak_ewma", `{}`),
 }
 
 // pair is two features in use.
@@ -188,7 +188,7 @@ func TestAllPairs(t *testing.T) {
 					refused++
 					return
 				}
-				r.hand(p.config, s)
+				r.updateState(p.config, s)
 				r.whereBy(p.ctx, p.method) // may start a connection
 				r.settle()
 				p.check(r)

@@ -71,15 +71,15 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 // any: the server's answer says so.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
 	conn, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
-	of := v
-	if passOn && v.then != nil {
-		of = v.then
-		conn, _, err = p.plan.pickFrom(ctx, o, of.asOf(p.epoch, method))
+	used := v
+	if passOn && v.base != nil {
+		used = v.base
+		conn, _, err = p.plan.pickFrom(ctx, o, used.asOf(p.epoch, method))
 	}
 	if errors.Is(err, errLacks) {
 		return p.pickByPlan(ctx, o, v, "")
 	}
-	return conn, of.explain(err)
+	return conn, used.explain(err)
 }
 
 var (
@@ -121,7 +121,7 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 		case picking.Wait:
 			return nil, balancer.ErrNoSubConnAvailable
 		}
-		if conn := s.conns[i]; !p.traits.Counts || conn.stats.Begin(s.Most) {
+		if conn := s.conns[i]; !p.traits.Counts || conn.stats.Begin(s.MaxCalls) {
 			return conn, nil
 		}
 	}

@@ -89,7 +89,7 @@ func TestPickFirst_NextZoneIsTriedInParallel(t *testing.T) {
 func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[string]int{}
 	for range 100 {
-		in := inputOf(mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), planning.Client{Seed: maphash.MakeSeed()}, ends("a", "b", "c", "d", "e"))
+		in := inputOf(mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), planning.Client{Seed: maphash.MakeSeed()}, endpointsOf("a", "b", "c", "d", "e"))
 		firstOf := func() string {
 			p := makePlan(in)
 			p.base.open()

@@ -66,7 +66,7 @@ func (p *plan) makeViews() {
 	for l := range p.Lanes() {
 		v := &view{plan: p, lane: l}
 		if !l.Strict {
-			v.then = p.base
+			v.base = p.base
 		}
 		p.views[l] = v
 	}
@@ -86,18 +86,18 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 }
 
 // adopt opens the view of calls without options, and the views and methods in use of the previous plan, which may be nil.
-func (p *plan) adopt(before *plan) {
+func (p *plan) adopt(previous *plan) {
 	p.base.open()
-	if before == nil {
+	if previous == nil {
 		return
 	}
-	for _, v := range before.called() {
+	for _, v := range previous.called() {
 		if l := p.Lane(v.lane.Name); l != nil {
 			p.views[l].open()
 		}
 	}
 	if p.differ {
-		p.methods = before.needs()
+		p.methods = previous.needs()
 	}
 }
 
@@ -118,7 +118,7 @@ func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(
 type view struct {
 	plan   *plan
 	lane   *planning.Lane
-	then   *view    // takes calls that this view cannot; nil: none
+	base   *view    // takes calls that this view cannot; nil: none
 	groups []group  // set by open
 	texts  []string // distinct method lists of its endpoints; set by open; nil: all the same, or too many
 
@@ -206,10 +206,10 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 }
 
 // has reports whether the readiness of a connection before a class satisfies a predicate.
-func (v *view) has(before planning.Class, satisfies func(readiness) bool) bool {
+func (v *view) anyBefore(class planning.Class, satisfies func(readiness) bool) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
-			if t.Class >= before {
+			if t.Class >= class {
 				break
 			}
 			for _, m := range t.use.Load().members {
@@ -250,8 +250,8 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 // lacking returns the method lists of the view's endpoints without a method. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
-	if v.then != nil {
-		others = v.then.texts // of the base, which every plan opens
+	if v.base != nil {
+		others = v.base.texts // of the base, which every plan opens
 	}
 	return methods.Lacking(method, v.texts, others)
 }

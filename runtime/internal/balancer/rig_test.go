@@ -59,10 +59,10 @@ func newRig(t testing.TB) *rig {
 // update passes on the members of a config and endpoints as [ends] makes them, and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
-	r.hand(config, attr.State{Endpoints: ends(specs...)})
+	r.updateState(config, attr.State{Endpoints: endpointsOf(specs...)})
 }
 
-func (r *rig) hand(config string, s attr.State) {
+func (r *rig) updateState(config string, s attr.State) {
 	r.t.Helper()
 	r.send(config, s)
 	r.settle()
@@ -164,7 +164,7 @@ func (r *rig) all(ctx context.Context, method string) string {
 // lane, tied and named return the contexts of calls for a lane, of an affinity, and to an instance.
 func lane(name string) context.Context { return calloptions.WithLane(context.Background(), name) }
 
-func tied(key any) context.Context {
+func keyed(key any) context.Context {
 	return calloptions.WithAffinity(context.Background(), fmt.Sprint(key))
 }
 
@@ -173,7 +173,7 @@ func named(instance string) context.Context {
 }
 
 // ends makes endpoints of "name version zone methods", "-" for nothing.
-func ends(specs ...string) []resolver.Endpoint {
+func endpointsOf(specs ...string) []resolver.Endpoint {
 	var all []resolver.Endpoint
 	for _, spec := range specs {
 		f := append(strings.Fields(strings.ReplaceAll(spec, "-", `""`)), `""`, `""`, `""`)

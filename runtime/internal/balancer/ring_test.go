@@ -78,14 +78,14 @@ func TestRing_IsGRPCs(t *testing.T) {
 		{"a ring that is cut", `{"minRingSize":5000,"maxRingSize":8000}`, weighing(7, same)},
 	} {
 		for header, ctxOf := range map[string]func(key int) context.Context{
-			serviceconfig.AffinityHeader: func(key int) context.Context { return tied(key) },
+			serviceconfig.AffinityHeader: func(key int) context.Context { return keyed(key) },
 			"x-user": func(key int) context.Context {
 				return metadata.AppendToOutgoingContext(context.Background(), "x-user", fmt.Sprint(key), "x-user", "2")
 			},
 		} {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
-			r.hand(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: tt.fleet})
+			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: tt.fleet})
 			theirs := ofGRPC(t, config, tt.fleet)
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
@@ -100,16 +100,16 @@ func TestRing_IsGRPCs(t *testing.T) {
 // TestRing_GoesOnToTheNext makes the instance of a key fail or be full: only its calls go to the next on the ring, and back.
 func TestRing_GoesOnToTheNext(t *testing.T) {
 	r := newRig(t)
-	r.hand(`"maxConcurrentRequests":1,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
+	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
 	where := func() (all [200]string) {
 		for key := range all {
-			all[key] = r.where(tied(key))
+			all[key] = r.where(keyed(key))
 		}
 		return all
 	}
 	first := where()
 	its := first[0]
-	_, end, _ := r.begin(tied(0), "/s.A/M")
+	_, end, _ := r.begin(keyed(0), "/s.A/M")
 	full := where()
 	end(nil)
 	r.refuse(its)
@@ -127,7 +127,7 @@ func TestRing_GoesOnToTheNext(t *testing.T) {
 
 // TestRing_ATiedCallWaits while its instance connects or has yet to report its health, and later goes to the next.
 func TestRing_ATiedCallWaits(t *testing.T) {
-	ctx := tied("somebody") // a's
+	ctx := keyed("somebody") // a's
 	for _, tt := range []struct {
 		what          string
 		hangs, silent bool // from the beginning

@@ -64,7 +64,7 @@ func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 		if conn.closeAt.IsZero() {
 			conn.closeAt = now.Add(linger)
 		}
-		if most := c.plan.in.client.Most; now.Before(conn.closeAt) && (most == 0 || *kept < most) {
+		if limit := c.plan.in.client.Most; now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
 			*kept++
 			c.lookAt = earliest(c.lookAt, conn.closeAt)
 			return false
@@ -131,9 +131,9 @@ func (c *core) isDue(v *view, t *tier) bool {
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
 	before := min(t.Class, planning.Left) // an endpoint that has left may end soon, and does not delay drained ones
 	if slices.ContainsFunc(t.use.Load().members, serves) {
-		return !v.has(before, func(r readiness) bool { return r == ready })
+		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
 	}
-	return !v.has(before, readiness.isExpected)
+	return !v.anyBefore(before, readiness.isExpected)
 }
 
 // selectConnected selects the members of a tier that are connected, healthy or not.
@@ -151,13 +151,13 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	if t.Most == 0 {
 		return t.use.Load().members, false
 	}
-	ranking, most := t.Members, t.Most
+	ranking, wanted := t.Members, t.Most
 	if needed, expected := c.needed(v, t, now); len(needed) > 0 {
 		isNeeded := func(m int32) bool { return slices.Contains(needed, m) }
 		ranking = slices.Concat(needed, slices.DeleteFunc(slices.Clone(ranking), isNeeded))
-		most = max(most, expected)
+		wanted = max(wanted, expected)
 	}
-	chosen, short := c.reach(ranking, most, now)
+	chosen, short := c.reach(ranking, wanted, now)
 	t.setMembers(c.plan, chosen)
 	return t.use.Load().members, short
 }
@@ -166,12 +166,12 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 // one until that can be reached. Until most are ready, ready members behind the prefix stay; under pick_first they always
 // stay, since one of them may be the first. Silent members hold a socket until gRPC gives up: with most of them, the prefix ends
 // until then. short reports whether fewer may be reached.
-func (c *core) reach(ranking []int32, most int, now time.Time) (chosen []int32, short bool) {
-	served, missing, silent := 0, most+c.extraAttempts(ranking, now), 0
+func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
+	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {
 		state := c.plan.conns[m].readiness()
-		stays := state == ready && (served < most || c.plan.traits.Single)
-		if (missing == 0 || silent >= max(most, minSilent)) && !stays {
+		stays := state == ready && (served < wanted || c.plan.traits.Single)
+		if (missing == 0 || silent >= max(wanted, minSilent)) && !stays {
 			continue
 		}
 		chosen = append(chosen, m)

@@ -114,7 +114,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	if len(s.groups) > 0 {
 		return s
 	}
-	s.toBase = all.waited == 0 || v.plan.traits.Single && all.waited < all.trying
+	s.toBase = all.awaited == 0 || v.plan.traits.Single && all.awaited < all.trying
 	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}
@@ -167,9 +167,9 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 
 // counts counts connections by their condition.
 type counts struct {
-	members, ready int
-	trying, waited int   // waited are the trying ones that calls wait for
-	err, awayErr   error // of a failed one, of the primary or the fallback
+	members, ready  int
+	trying, awaited int   // waited are the trying ones that calls wait for
+	err, awayErr    error // of a failed one, of the primary or the fallback
 }
 
 // add counts a connection.
@@ -181,7 +181,7 @@ func (n *counts) add(c *condition) {
 	case failing:
 		n.err = cmp.Or(n.err, c.err)
 	case trying:
-		n.waited++
+		n.awaited++
 		fallthrough
 	default:
 		n.trying++
@@ -190,7 +190,7 @@ func (n *counts) add(c *condition) {
 
 func (n *counts) addAll(o counts) {
 	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
-	n.waited, n.err, n.awayErr = n.waited+o.waited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
+	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
 // failure returns the error of calls if no counted connection can take them, nil if none has failed.
@@ -207,7 +207,7 @@ func (v *view) failure(n *counts) error {
 func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
 	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
-		Most: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
+		MaxCalls: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
 	})}
 	first := t.first.Load()
 	for i, m := range use.members {
@@ -236,7 +236,7 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 		s.conns = append(s.conns, member)
 	}
 	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, attr.Methods(p.All[m])) }) {
-		n = counts{members: 1, trying: 1, waited: 1} // the core is about to add one to the subset
+		n = counts{members: 1, trying: 1, awaited: 1} // the core is about to add one to the subset
 	}
 	return s, n
 }

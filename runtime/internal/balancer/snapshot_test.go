@@ -27,12 +27,12 @@ func TestShares_StayingInAZone(t *testing.T) {
 }
 
 // snapshotOf returns a plan's snapshot for calls without options, in which the given instances are ready and others fail.
-func snapshotOf(p *plan, are string) *snapshot {
+func snapshotOf(p *plan, readyOnes string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
 		conn := newConn(address(&p.All[i]), new(picking.Stats))
 		is := condition{readiness: failing, err: errRefused}
-		if strings.Contains(are, instance(&p.All[i])) {
+		if strings.Contains(readyOnes, instance(&p.All[i])) {
 			is = condition{readiness: ready}
 		}
 		conn.current.Store(&is)
@@ -45,7 +45,7 @@ func snapshotOf(p *plan, are string) *snapshot {
 // TestShares_OfZonesAndSplitsAreExact checks that each group of a split keeps its share while a part of it leaves the zone.
 func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 	in := inputOf(mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), planning.Client{Zone: "x"},
-		ends("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x"))
+		endpointsOf("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x"))
 	p := makePlan(in)
 	const n = 10_000
 	for _, tt := range []struct {
@@ -96,7 +96,7 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 			}
 		}
 		for user := range 10_000 {
-			group, _ := s.chooseGroup(&calloptions.Options{Affinity: calloptions.Of(tied(user)).Affinity}, new(picking.Sequence))
+			group, _ := s.chooseGroup(&calloptions.Options{Affinity: calloptions.Of(keyed(user)).Affinity}, new(picking.Sequence))
 			of = append(of, int(s.groups[group].id))
 		}
 		return of

@@ -35,19 +35,19 @@ func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 	if err != nil {
 		return err
 	}
-	last := s.last()
-	if last == nil || last.config.others.Name() != c.others.Name() {
-		last = s.build(c)
+	newest := s.newest()
+	if newest == nil || newest.config.others.Name() != c.others.Name() {
+		newest = s.build(c)
 	}
-	last.config = c
-	if current := s.serving(); current != last { // it keeps its own config
+	newest.config = c
+	if current := s.serving(); current != newest { // it keeps its own config
 		_ = current.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state.ResolverState, BalancerConfig: current.config})
 	}
-	return last.policy.UpdateClientConnState(state)
+	return newest.policy.UpdateClientConnState(state)
 }
 
 // last returns the side that was built last, nil without one.
-func (s *switcher) last() *side {
+func (s *switcher) newest() *side {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next != nil {
@@ -65,23 +65,23 @@ func (s *switcher) serving() *side {
 
 // build makes the side for a config.
 func (s *switcher) build(c *config) *side {
-	last := &side{ClientConn: s.cc, switcher: s, config: c, state: balancer.State{ConnectivityState: connectivity.Connecting}}
-	last.policy = newPolicy(last, s.opts)
+	built := &side{ClientConn: s.cc, switcher: s, config: c, state: balancer.State{ConnectivityState: connectivity.Connecting}}
+	built.policy = newPolicy(built, s.opts)
 	s.mu.Lock()
 	unused := s.next
 	if s.next = nil; s.current == nil {
-		s.current = last
+		s.current = built
 	} else {
-		s.next = last
+		s.next = built
 	}
 	s.mu.Unlock()
 	if unused != nil {
 		unused.policy.Close()
 	}
 	if c.others != nil {
-		last.policy.runOthers(c.others)
+		built.policy.runOthers(c.others)
 	}
-	return last
+	return built
 }
 
 // UpdateState implements [balancer.ClientConn].
@@ -105,12 +105,12 @@ func (d *side) UpdateState(state balancer.State) {
 
 // ResolverError implements [balancer.Balancer].
 func (s *switcher) ResolverError(err error) {
-	last := s.last()
-	if last == nil {
+	newest := s.newest()
+	if newest == nil {
 		c, _ := defaultConfig() // its policies are always linked
-		last = s.build(c)
+		newest = s.build(c)
 	}
-	last.policy.ResolverError(err)
+	newest.policy.ResolverError(err)
 }
 
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
@@ -118,8 +118,8 @@ func (s *switcher) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {
 
 // ExitIdle implements [balancer.Balancer].
 func (s *switcher) ExitIdle() {
-	if last := s.last(); last != nil {
-		last.policy.ExitIdle()
+	if newest := s.newest(); newest != nil {
+		newest.policy.ExitIdle()
 	}
 }
 

@@ -36,91 +36,91 @@ type targets struct {
 type targetKey struct{ instance, addr string }
 
 // pick picks the connection to an instance and to no other. A call to the leader waits while the leader is not registered.
-func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, error) {
-	x, ok := t.conns.Load(targetKey{to.Instance, to.Addr})
+func (t *targets) pick(target calloptions.Target, forLeader bool) (balancer.PickResult, error) {
+	x, ok := t.conns.Load(targetKey{target.Instance, target.Addr})
 	if !ok {
-		return balancer.PickResult{}, t.open(to, leads)
+		return balancer.PickResult{}, t.open(target, forLeader)
 	}
 	c := x.(*conn)
 	switch now := c.current.Load(); {
 	case now.subConn != nil:
-		return t.within(to.Instance, c, now.subConn)
+		return t.underLimit(target.Instance, c, now.subConn)
 	case now.readiness == failing:
-		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", to.Instance, c.addr, now.err)
+		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", target.Instance, c.addr, now.err)
 	}
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
 // within returns the connection to an instance, or an error if it has max_concurrent_requests calls under way.
-func (t *targets) within(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
+func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
 	in := t.known.Load()
-	most := int64(in.Config.MaxConcurrentRequests)
+	limit := int64(in.Config.MaxConcurrentRequests)
 	switch {
-	case most == 0:
+	case limit == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
-	case conn.stats.Begin(most):
+	case conn.stats.Begin(limit):
 		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.Service, most)
+		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.Service, limit)
 }
 
 // open queues a connection to an instance, and returns the error for the call that named it.
-func (t *targets) open(to calloptions.Target, leads bool) error {
+func (t *targets) open(target calloptions.Target, forLeader bool) error {
 	in := t.known.Load()
 	if in == nil {
 		return balancer.ErrNoSubConnAvailable
 	}
-	if _, err := in.find(to, leads); err != nil {
+	if _, err := in.find(target, forLeader); err != nil {
 		return err
 	}
-	if most := in.Client.Most; most > 0 && !leads && t.named.Load() >= int64(most) {
+	if limit := in.Client.Most; limit > 0 && !forLeader && t.named.Load() >= int64(limit) {
 		return status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", most, in.Service)
+			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", limit, in.Service)
 	}
 	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
-	t.queue.put(func() { t.connect(to) })
+	t.queue.put(func() { t.connect(target) })
 	return balancer.ErrNoSubConnAvailable
 }
 
 // connect is the event that open queues.
-func (t *targets) connect(to calloptions.Target) {
-	key := targetKey{to.Instance, to.Addr}
+func (t *targets) connect(target calloptions.Target) {
+	key := targetKey{target.Instance, target.Addr}
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(to, false); err == nil { // otherwise it has just left, and a newer picker has followed
+	if ep, err := t.known.Load().find(target, false); err == nil { // otherwise it has just left, and a newer picker has followed
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.
-func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, error) {
+func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endpoint, error) {
 	var found *resolver.Endpoint
-	for _, addr := range [...]string{"", to.Addr} { // prefer the one at the address to the first with the id
-		i, _ := slices.BinarySearchFunc(in.all, to.Instance, func(ep resolver.Endpoint, id string) int {
+	for _, addr := range [...]string{"", target.Addr} { // prefer the one at the address to the first with the id
+		i, _ := slices.BinarySearchFunc(in.all, target.Instance, func(ep resolver.Endpoint, id string) int {
 			return cmp.Or(strings.Compare(instance(&ep), id), strings.Compare(address(&ep), addr))
 		})
-		if i < len(in.all) && instance(&in.all[i]) == to.Instance && (found == nil || address(&in.all[i]) == addr) {
+		if i < len(in.all) && instance(&in.all[i]) == target.Instance && (found == nil || address(&in.all[i]) == addr) {
 			found = &in.all[i]
 		}
 	}
 	switch {
 	case found != nil && in.Client.Selector != nil && !in.Client.Selector(endpointOf(found)):
-		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", to.Instance, in.Service)
+		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", target.Instance, in.Service)
 	case found != nil:
 		return found, nil
-	case in.pending || in.sequence < to.Sequence:
+	case in.pending || in.sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case leads && in.Err != nil: // without a status, with which gRPC would end the call
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", to.Instance, in.Service, in.Err)
-	case leads:
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, in.Service)
+	case forLeader && in.Err != nil: // without a status, with which gRPC would end the call
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", target.Instance, in.Service, in.Err)
+	case forLeader:
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", target.Instance, in.Service)
 	case in.Err != nil:
-		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", to.Instance, in.Service, in.Err)
+		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", target.Instance, in.Service, in.Err)
 	}
-	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", to.Instance, in.Service)
+	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", target.Instance, in.Service)
 }
 
 // update handles a new input. It ends the targets whose instances have left or moved; calls under way finish.
@@ -131,13 +131,13 @@ func (t *targets) update(in *input) {
 		conn *conn
 		at   *resolver.Endpoint
 	}
-	var stay []named // a connection may have two names
+	var remaining []named // a connection may have two names
 	t.conns.Range(func(key, x any) bool {
-		of := key.(targetKey)
-		ep, err := in.find(calloptions.Target{Instance: of.instance, Addr: of.addr}, false)
+		id := key.(targetKey)
+		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, false)
 		c := x.(*conn)
 		if err == nil && address(ep) == c.addr {
-			stay = append(stay, named{c, ep})
+			remaining = append(remaining, named{c, ep})
 			return true
 		}
 		t.conns.Delete(key)
@@ -145,7 +145,7 @@ func (t *targets) update(in *input) {
 		t.core.unpin(c)
 		return true
 	})
-	for _, n := range stay {
+	for _, n := range remaining {
 		t.core.pin(n.conn, n.at, now)
 	}
 }
@@ -158,13 +158,13 @@ type leader struct {
 }
 
 // leaderOf returns the leader for a connection, nil if it has no method for the leader.
-func leaderOf(client *attr.Client, now attr.Leader) *leader {
+func leaderOf(client *attr.Client, known attr.Leader) *leader {
 	if len(client.LeaderMethods) == 0 {
 		return nil
 	}
-	l := &leader{methods: client.LeaderMethods, instance: now.Instance}
-	if now.Instance != "" {
-		l.token = metadata.Pairs(election.TokenHeader, strconv.FormatInt(now.Token, 10))
+	l := &leader{methods: client.LeaderMethods, instance: known.Instance}
+	if known.Instance != "" {
+		l.token = metadata.Pairs(election.TokenHeader, strconv.FormatInt(known.Token, 10))
 	}
 	return l
 }

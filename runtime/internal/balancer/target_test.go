@@ -34,9 +34,9 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		t.Error("before the first state a target is not waited for")
 	}
 	update := func(sequence uint64, endpoints []resolver.Endpoint) func() {
-		return func() { r.hand(`"drain":["b"]`, attr.State{Sequence: sequence, Endpoints: endpoints}) }
+		return func() { r.updateState(`"drain":["b"]`, attr.State{Sequence: sequence, Endpoints: endpoints}) }
 	}
-	moved := append(ends("a"), attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b2:1"}, new(attr.Storage)))
+	moved := append(endpointsOf("a"), attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b2:1"}, new(attr.Storage)))
 	for _, tt := range []struct {
 		when     string
 		do       func()
@@ -45,15 +45,15 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		want     string // a part of the answer
 		open     string // open connections, after a while
 	}{
-		{"nothing is known", func() { r.hand("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
-		{"it is connected", update(7, ends("a", "b", "h hidden")), "a", 0, "a", "a"},
+		{"nothing is known", func() { r.updateState("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
+		{"it is connected", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a", "a"},
 		{"it is drained", nil, "b", 0, "b", "ab"},
 		{"it is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
 		{"nobody has that name", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
 		{"a state is to come", nil, "x", 8, "waits", "ab"},
 		{"it moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
 		{"it is back", r.revive, "b", 0, "b2", "ab2"},
-		{"it has left", update(9, ends("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
+		{"it has left", update(9, endpointsOf("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
 	} {
 		if tt.do != nil {
 			tt.do()
@@ -95,7 +95,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
 	update := func(specs ...string) {
-		r.hand("", attr.State{Endpoints: ends(specs...), Leader: attr.Leader{Instance: "d"}})
+		r.updateState("", attr.State{Endpoints: endpointsOf(specs...), Leader: attr.Leader{Instance: "d"}})
 	}
 	to := func(instance string) string { return r.whereNamed(calloptions.Target{Instance: instance}) }
 	update("a", "b", "c", "d")
@@ -176,7 +176,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
 		{"it reconnects, and does not report its health", "s.A", again, false, "waits"},
 	} {
-		r.hand("", attr.State{Endpoints: ends("a"), Health: tt.health})
+		r.updateState("", attr.State{Endpoints: endpointsOf("a"), Health: tt.health})
 		_ = r.where(named("a"))
 		r.settle()
 		r.silent["a:1"] = true // outlier detection sends no reports for an ejected endpoint
@@ -195,10 +195,10 @@ func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 	twin := func(addr string) resolver.Endpoint {
 		return attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage))
 	}
-	r.hand(ring, attr.State{Endpoints: []resolver.Endpoint{twin("a:1"), twin("b:1")}})
+	r.updateState(ring, attr.State{Endpoints: []resolver.Endpoint{twin("a:1"), twin("b:1")}})
 	at := map[string]int{}
 	for i := range 400 {
-		at[r.where(tied(i))]++
+		at[r.where(keyed(i))]++
 	}
 	if at["a"] < 150 || at["b"] < 150 {
 		t.Errorf("calls go to %v", at)

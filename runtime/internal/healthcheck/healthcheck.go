@@ -41,7 +41,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 	var unanswered sync.WaitGroup
 	for _, service := range slices.Compact(services) {
 		unanswered.Add(1)
-		go f.ask(life, service, sync.OnceFunc(unanswered.Done))
+		go f.poll(life, service, sync.OnceFunc(unanswered.Done))
 	}
 	first, stop := context.WithTimeout(ctx, interval)
 	defer stop()
@@ -77,7 +77,7 @@ func (f *Follower) reportDue() {
 }
 
 // ask checks a service until ctx ends, one Check at a time.
-func (f *Follower) ask(ctx context.Context, service string, first func()) {
+func (f *Follower) poll(ctx context.Context, service string, first func()) {
 	request, sent := &healthpb.HealthCheckRequest{Service: service}, make(chan struct{}, 1)
 	go func() {
 		defer func() { _ = recover() }() // Check goes on

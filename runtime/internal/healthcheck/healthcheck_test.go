@@ -39,13 +39,13 @@ func (f *fake) Watch(req *healthpb.HealthCheckRequest, stream healthpb.Health_Wa
 	return f.watch()
 }
 
-func is(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthCheckResponse {
+func response(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthCheckResponse {
 	return &healthpb.HealthCheckResponse{Status: s}
 }
 
 // follow follows one group for service a and one for b, in a bubble, which fails if a goroutine is left after
 // Stop. expect compares the reports since its last call.
-func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(when, want string))) {
+func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(situation, want string))) {
 	synctest.Test(t, func(t *testing.T) {
 		began, reports := time.Now(), make(chan string, 100)
 		f := Follow(t.Context(), server, []Group{{Services: []string{"a"}}, {Services: []string{"b"}}}, func(group int, h Health) {
@@ -54,7 +54,7 @@ func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(wh
 		if took := time.Since(began); took >= 2*interval {
 			t.Errorf("Follow took %v", took)
 		}
-		expect := func(when, want string) {
+		expect := func(situation, want string) {
 			t.Helper()
 			synctest.Wait()
 			var got []string
@@ -63,7 +63,7 @@ func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(wh
 			}
 			slices.Sort(got) // services are checked concurrently
 			if got := strings.Join(got, ", "); got != want {
-				t.Errorf("%s: reported %q, want %q", when, got, want)
+				t.Errorf("%s: reported %q, want %q", situation, got, want)
 			}
 		}
 		test(expect)
@@ -108,9 +108,9 @@ func TestHealth_OfBadServices(t *testing.T) {
 		"Check panics":     {func(string) (*healthpb.HealthCheckResponse, error) { panic("no") }, nil, said("panics: no")},
 		"Check fails":      {func(string) (*healthpb.HealthCheckResponse, error) { return nil, errors.New("no") }, nil, said("fails: no")},
 		"no response":      {func(string) (*healthpb.HealthCheckResponse, error) { return nil, nil }, nil, "a up, b up"},
-		"nonsense":         {func(string) (*healthpb.HealthCheckResponse, error) { return is(77), nil }, nil, "a up, b up"},
+		"nonsense":         {func(string) (*healthpb.HealthCheckResponse, error) { return response(77), nil }, nil, "a up, b up"},
 		"nothing is there": {nil, nil, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
-		"Watch panics":     {func(string) (*healthpb.HealthCheckResponse, error) { return is(up), nil }, func() error { panic("no") }, "a up, b up"},
+		"Watch panics":     {func(string) (*healthpb.HealthCheckResponse, error) { return response(up), nil }, func() error { panic("no") }, "a up, b up"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{check: tt.check, watch: tt.watch}
@@ -134,11 +134,11 @@ func TestHealth_OfACheckThatHangs(t *testing.T) {
 		switch service {
 		case "a":
 			<-released()
-			return is(down), nil
+			return response(down), nil
 		case "b":
-			return is(healthpb.HealthCheckResponse_ServingStatus(b.Load())), nil
+			return response(healthpb.HealthCheckResponse_ServingStatus(b.Load())), nil
 		}
-		return is(up), nil
+		return response(up), nil
 	}}
 	follow(t, f, func(expect func(when, want string)) {
 		expect("at first", "a up, b up")

@@ -64,15 +64,15 @@ func (c *Conns) forget(pointer weak.Pointer[net.TCPConn]) {
 }
 
 // spoke handles the first data on a connection, or its end.
-func (c *Conns) spoke(conn *net.TCPConn) {
+func (c *Conns) markHeard(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.silent[weak.Make(conn)] = false
 }
 
 // listen waits for the first data on a connection, or its end. It holds up other readers, which must not begin before began is closed.
-func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
-	defer c.spoke(conn)
+func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
+	defer c.markHeard(conn)
 	begin := sync.OnceFunc(func() { close(began) })
 	defer begin()
 	raw, err := conn.SyscallConn()
@@ -87,7 +87,7 @@ func (c *Conns) listen(conn *net.TCPConn, began chan<- struct{}) {
 		if !readable(fd, again) {
 			return false
 		}
-		c.spoke(conn) // before others read the data
+		c.markHeard(conn) // before others read the data
 		return true
 	})
 }
@@ -104,7 +104,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	l.conns.add(conn)
 	began := make(chan struct{})
-	go l.conns.listen(conn, began) // ends with the first data or the connection
+	go l.conns.awaitData(conn, began) // ends with the first data or the connection
 	<-began
 	return conn, nil
 }

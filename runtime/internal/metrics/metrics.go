@@ -84,7 +84,7 @@ func instruments(provider metric.MeterProvider, keys func() []*discovery.Key) (*
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	m.begin()
+	m.initCounters()
 	return &m, nil
 }
 
@@ -115,7 +115,7 @@ func versionIn(info *debug.BuildInfo) string {
 }
 
 // begin reports 0 for every counter, so that the first increment is visible as an increment.
-func (m *Metrics) begin() {
+func (m *Metrics) initCounters() {
 	ctx := context.Background()
 	for _, of := range []Range{Endpoints, ServiceConfig, Candidates} {
 		for _, cause := range listwatch.Causes {
@@ -138,8 +138,8 @@ func (m *Metrics) Close() error {
 }
 
 // ListwatchHooks returns hooks that count the events of a kind of range.
-func (m *Metrics) ListwatchHooks(of Range) listwatch.Hooks {
-	kind := rangeAttr.String(string(of))
+func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
+	kind := rangeAttr.String(string(keys))
 	return listwatch.Hooks{
 		Relisted: func(cause string) {
 			m.relists.Add(context.Background(), 1, metric.WithAttributes(kind, causeAttr.String(cause)))
@@ -192,7 +192,7 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 		all, away := make(map[string]*discovery.State), make(map[string]int64)
 		for _, k := range keys() {
 			name, s := k.Full(), k.State()
-			if all[name] == nil || worse(s, all[name]) {
+			if all[name] == nil || isWorse(s, all[name]) {
 				all[name] = s
 			}
 			away[name] += int64(k.Away())
@@ -237,7 +237,7 @@ var states = []string{following, stale, unknown}
 
 // worse reports whether a represents a key that is read in several layouts rather than b: the worse state does, and among
 // equals the one with more endpoints.
-func worse(a, b *discovery.State) bool {
+func isWorse(a, b *discovery.State) bool {
 	byState := cmp.Compare(slices.Index(states, stateOf(a)), slices.Index(states, stateOf(b)))
 	return cmp.Or(byState, cmp.Compare(len(a.Backends), len(b.Backends))) > 0
 }

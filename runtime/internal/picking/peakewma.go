@@ -28,8 +28,8 @@ func (s *Set) cheapest(now time.Duration) int {
 	if s.SlowStart != nil {
 		t = s.currentAt(now)
 	}
-	i, j := s.two(t)
-	if s.Most > 0 {
+	i, j := s.drawTwo(t)
+	if s.MaxCalls > 0 {
 		i, j = s.free(t, i), s.free(t, j)
 	}
 	switch {
@@ -61,9 +61,9 @@ func (s *Set) picked(i int, now time.Duration) int {
 }
 
 // two draws two members, which may be the same.
-func (s *Set) two(t *table) (i, j int) {
+func (s *Set) drawTwo(t *table) (i, j int) {
 	if t != nil && t.shares != nil {
-		return s.twoOfShares(t)
+		return s.drawTwoByShares(t)
 	}
 	all := len(s.members)
 	if all == 1 {
@@ -81,7 +81,7 @@ const maxDraws = 4
 // twoOfShares is two while a share grows. The first is the next member in turn. If its share grows, the second is any
 // other, and the first gets the call unless it is much costlier: with few calls under way, it would be the cheaper one too
 // often. Otherwise the second is a member whose share no longer grows.
-func (s *Set) twoOfShares(t *table) (i, j int) {
+func (s *Set) drawTwoByShares(t *table) (i, j int) {
 	i = t.find(s.tier.sequence.Next())
 	for range maxDraws {
 		if j = t.find(rand.Uint64()); j != i && (t.grows(i) || !t.grows(j)) {
@@ -165,20 +165,20 @@ func (p *peak) end(took, now time.Duration, err error) {
 	since := now - time.Duration(p.ended.Swap(int64(now)))
 	code := status.Code(err)
 	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
-	fails := !answers(code)
+	failed := !isHealthy(code)
 	// A call that failed, or was canceled, only gives a lower bound of the latency.
-	if !fails && code != codes.Canceled || float64(took) > latency {
+	if !failed && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
-	if fails || failing > 0 && code != codes.Canceled {
-		storeFloat(&p.failing, failing, nextFailing(failing, fails))
+	if failed || failing > 0 && code != codes.Canceled {
+		storeFloat(&p.failing, failing, nextFailing(failing, failed))
 	}
 }
 
 // answers reports whether a code is the answer of a healthy endpoint: the call succeeded, or any endpoint would have
 // refused the request. Aborted counts: two requests conflicted. All other codes are failures, even fast ones: Unknown is
 // the code of a plain Go error, and Unimplemented and Unauthenticated come from misconfigured servers.
-func answers(code codes.Code) bool {
+func isHealthy(code codes.Code) bool {
 	switch code {
 	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
 		codes.FailedPrecondition, codes.Aborted, codes.OutOfRange:
@@ -188,32 +188,32 @@ func answers(code codes.Code) bool {
 }
 
 // nextLatency returns the estimate after a call. since is the time since the previous one ended.
-func nextLatency(before, took float64, since time.Duration) float64 {
+func nextLatency(previous, took float64, since time.Duration) float64 {
 	took = max(1, took)
-	if before == 0 {
+	if previous == 0 {
 		return took
 	}
 	constant := decay
-	if took > before {
+	if took > previous {
 		constant = rise
 	}
-	return took + (before-took)*kept(since, constant)
+	return took + (previous-took)*oldWeight(since, constant)
 }
 
 // nextFailing returns 1 minus the health after a call. A failed call halves the health, any other halves the distance
 // to full health. So an endpoint with few failed calls keeps its share, and a recovered one has it back after a few calls.
-func nextFailing(before float64, fails bool) float64 {
-	if fails {
-		return 1 - max(minHealth, (1-before)/2)
+func nextFailing(previous float64, failed bool) float64 {
+	if failed {
+		return 1 - max(minHealth, (1-previous)/2)
 	}
-	if before < negligible {
+	if previous < negligible {
 		return 0
 	}
-	return before / 2
+	return previous / 2
 }
 
 // kept returns the weight of an old value after a time.
-func kept(since, constant time.Duration) float64 {
+func oldWeight(since, constant time.Duration) float64 {
 	x := max(0, float64(since)) / float64(constant)
 	if x < linear {
 		return 1 - x
@@ -224,6 +224,6 @@ func kept(since, constant time.Duration) float64 {
 // retry reports whether the endpoint should get a call to test whether it has recovered. n is random: if calls are
 // rare, most endpoints have had none for long, and only one call in retryOneIn may be such a test.
 func (p *peak) retry(now time.Duration, n uint64) bool {
-	last := p.picked.Load()
-	return now-time.Duration(last) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(last, int64(now))
+	lastPick := p.picked.Load()
+	return now-time.Duration(lastPick) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(lastPick, int64(now))
 }

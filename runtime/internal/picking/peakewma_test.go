@@ -128,7 +128,7 @@ func TestPeak_WhileAllStart(t *testing.T) {
 		now := time.Hour
 		set := setOf(peakEwma{}, window(10*time.Minute, 10), 1, 1, 1, 1, 1)
 		for i := range set.members {
-			set.starts(i, now)
+			set.startMember(i, now)
 		}
 		bad := 0
 		for range 5000 {

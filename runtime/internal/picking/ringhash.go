@@ -22,18 +22,18 @@ import (
 // otherwise. Rings and hashes equal gRPC's ring_hash, so both send a call to the same instance: see
 // https://github.com/grpc/proposal/blob/master/A42-xds-ring-hash-lb-policy.md and A76.
 type ringHash struct {
-	header      string // request metadata by which calls are hashed
-	least, most uint64 // points of a ring
+	header               string // request metadata by which calls are hashed
+	minPoints, maxPoints uint64 // points of a ring
 }
 
 func newRingHash(c *serviceconfig.RingHash) ringHash {
 	r := ringHash{
-		header: c.RequestHashHeader,
-		least:  cmp.Or(c.MinRingSize, serviceconfig.DefaultMinRingSize), most: cmp.Or(c.MaxRingSize, serviceconfig.DefaultMaxRingSize),
+		header:    c.RequestHashHeader,
+		minPoints: cmp.Or(c.MinRingSize, serviceconfig.DefaultMinRingSize), maxPoints: cmp.Or(c.MaxRingSize, serviceconfig.DefaultMaxRingSize),
 	}
 	// gRPC has the same bound, unless a process raises it.
-	r.most = min(r.most, serviceconfig.DefaultMaxRingSize)
-	r.least = min(r.least, r.most)
+	r.maxPoints = min(r.maxPoints, serviceconfig.DefaultMaxRingSize)
+	r.minPoints = min(r.minPoints, r.maxPoints)
 	return r
 }
 
@@ -43,7 +43,7 @@ func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 // it waits until the attempt has ended.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
-	hash, tied := r.hash(ctx, o)
+	hash, keyed := r.hash(ctx, o)
 	low, high := 0, len(points)
 	for low < high {
 		if half := int(uint(low+high) >> 1); points[half].hash < hash {
@@ -54,7 +54,7 @@ func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int 
 	}
 	for n := range points {
 		switch i := s.at[points[(low+n)%len(points)].member]; {
-		case i == connects && tied:
+		case i == connecting && keyed:
 			return Wait
 		case i >= 0 && !s.full(int(i)):
 			return int(i)
@@ -64,7 +64,7 @@ func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int 
 }
 
 // hash returns the hash of a call, a random one if it is not tied.
-func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64, tied bool) {
+func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64, keyed bool) {
 	if o.Affinity.Text != "" && r.header == serviceconfig.AffinityHeader {
 		return o.Affinity.HeaderHash, true
 	}
@@ -80,8 +80,8 @@ func (s *Set) ring(r ringHash) []point {
 	if made := s.tier.ring.Load(); made != nil {
 		return *made
 	}
-	names, weights := s.tier.hashed()
-	return s.tier.rings.add(&s.tier.ring, makeRing(names, weights, r.least, r.most))
+	names, weights := s.tier.ringInput()
+	return s.tier.rings.add(&s.tier.ring, makeRing(names, weights, r.minPoints, r.maxPoints))
 }
 
 // maxRings bounds the cached rings. Beyond that, the oldest is dropped and made again for a call, so that lanes and groups do
@@ -90,22 +90,22 @@ const maxRings = 64
 
 // Rings caches the rings of one plan's tiers.
 type Rings struct {
-	mu   sync.Mutex
-	kept []*ringOf // the oldest first
+	mu     sync.Mutex
+	cached []*ringOf // the oldest first
 }
 
 // add caches a ring, in place of the oldest if there are too many.
-func (r *Rings) add(at *ringOf, made []point) []point {
+func (r *Rings) add(ring *ringOf, points []point) []point {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at.Swap(&made) != nil {
-		return made
+	if ring.Swap(&points) != nil {
+		return points
 	}
-	if r.kept = append(r.kept, at); len(r.kept) > maxRings {
-		r.kept[0].Store(nil)
-		r.kept = r.kept[1:]
+	if r.cached = append(r.cached, ring); len(r.cached) > maxRings {
+		r.cached[0].Store(nil)
+		r.cached = r.cached[1:]
 	}
-	return made
+	return points
 }
 
 // ringOf is the ring of a tier; nil: not made, or not cached.
@@ -118,7 +118,7 @@ type point struct {
 }
 
 // makeRing returns the ring of members with names and weights, sorted by hash. least and most bound its number of points.
-func makeRing(names []string, weights []uint64, least, most uint64) []point {
+func makeRing(names []string, weights []uint64, minPoints, maxPoints uint64) []point {
 	sum, lightest := 0.0, math.MaxFloat64
 	for _, w := range weights {
 		sum += float64(w)
@@ -130,7 +130,7 @@ func makeRing(names []string, weights []uint64, least, most uint64) []point {
 	}
 	slices.SortStableFunc(order, func(a, b int32) int { return strings.Compare(names[a], names[b]) })
 	lightest /= sum
-	scale := min(math.Ceil(lightest*float64(least))/lightest, float64(most))
+	scale := min(math.Ceil(lightest*float64(minPoints))/lightest, float64(maxPoints))
 	points := make([]point, 0, int(math.Ceil(scale))+len(names))
 	target, text := 0.0, []byte(nil)
 	for _, i := range order {

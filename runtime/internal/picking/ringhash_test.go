@@ -12,10 +12,10 @@ import (
 )
 
 // setOf returns a set of ready endpoints with weights.
-func setOf(by Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
-	s := tierOf(new(Rings), weights...).NewSet(len(weights), by.Traits(), Settings{SlowStart: slow})
+func setOf(policy Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
+	s := tierOf(new(Rings), weights...).NewSet(len(weights), policy.Traits(), Settings{SlowStart: slow})
 	for _, weight := range weights {
-		if !by.Traits().Weighs {
+		if !policy.Traits().Weighs {
 			weight = 0
 		}
 		s.Add(new(Stats), uint64(weight))
@@ -89,7 +89,7 @@ func TestRing_IsBounded(t *testing.T) {
 			kept++
 		}
 	}
-	if kept != maxRings || len(rings.kept) != maxRings {
-		t.Errorf("%d rings are cached, and %d are listed", kept, len(rings.kept))
+	if kept != maxRings || len(rings.cached) != maxRings {
+		t.Errorf("%d rings are cached, and %d are listed", kept, len(rings.cached))
 	}
 }

@@ -9,22 +9,22 @@ import (
 
 // Tier is a set of endpoints among which only the policy chooses. It holds the state that outlives a Set of them.
 type Tier struct {
-	sequence Sequence
-	ring     ringOf
-	rings    *Rings // that has it
-	hashed   func() (names []string, weights []uint64)
+	sequence  Sequence
+	ring      ringOf
+	rings     *Rings // that has it
+	ringInput func() (names []string, weights []uint64)
 }
 
 // NewTier returns a tier. hashed returns the input of its ring: a name and a weight for each endpoint, ready or not.
-func NewTier(rings *Rings, hashed func() (names []string, weights []uint64)) *Tier {
-	t := &Tier{rings: rings, hashed: hashed}
+func NewTier(rings *Rings, ringInput func() (names []string, weights []uint64)) *Tier {
+	t := &Tier{rings: rings, ringInput: ringInput}
 	t.sequence.Shuffle()
 	return t
 }
 
 // Settings are the options that apply to every policy.
 type Settings struct {
-	Most      int64                    // calls under way at one endpoint; 0: no bound
+	MaxCalls  int64                    // calls under way at one endpoint; 0: no bound
 	SlowStart *serviceconfig.SlowStart // nil: each has its full share at once
 }
 
@@ -42,8 +42,8 @@ type Set struct {
 }
 
 // NewSet returns a set of a tier with size endpoints. The caller adds or leaves out each, in order.
-func (t *Tier) NewSet(size int, traits Traits, by Settings) *Set {
-	s := &Set{Settings: by, tier: t, size: size}
+func (t *Tier) NewSet(size int, traits Traits, settings Settings) *Set {
+	s := &Set{Settings: settings, tier: t, size: size}
 	if traits.Rings {
 		s.at = make([]int32, 0, size)
 	}
@@ -66,23 +66,23 @@ func (s *Set) Add(x *Stats, weight uint64) {
 
 // Values in Set.at of endpoints that are not ready.
 const (
-	fails    = -1
-	connects = -2
+	notReady   = -1
+	connecting = -2
 )
 
 // LeaveOut leaves out an endpoint that is not ready.
-func (s *Set) LeaveOut(connecting bool) {
+func (s *Set) LeaveOut(isConnecting bool) {
 	switch {
 	case s.at == nil:
-	case connecting:
-		s.at = append(s.at, connects)
+	case isConnecting:
+		s.at = append(s.at, connecting)
 	default:
-		s.at = append(s.at, fails)
+		s.at = append(s.at, notReady)
 	}
 }
 
 // full reports whether a member has reached its bound.
-func (s *Set) full(i int) bool { return s.Most > 0 && s.members[i].UnderWay() >= s.Most }
+func (s *Set) full(i int) bool { return s.MaxCalls > 0 && s.members[i].UnderWay() >= s.MaxCalls }
 
 // free returns a member that is not full: i if possible, else one by the shares in t, else any; t is nil if all shares
 // are equal. It returns Full if all are full.

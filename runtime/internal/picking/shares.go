@@ -19,7 +19,7 @@ const (
 // table holds the shares of a set's members at one time. It is immutable.
 type table struct {
 	until  time.Duration // when the next share grows; 0: none grows
-	upTo   []uint64      // for each member, the sum of the weights up to and including its own
+	sums   []uint64      // for each member, the sum of the weights up to and including its own
 	shares []float64     // of the members' weights, from 0 to 1; nil: all are 1
 }
 
@@ -33,17 +33,17 @@ func (s *Set) current() *table {
 
 // currentAt returns the table of a moment. When the next one is due, each caller that notices makes it.
 func (s *Set) currentAt(now time.Duration) *table {
-	last := s.table.Load()
-	if last != nil && (last.until == 0 || now < last.until) {
-		return last
+	current := s.table.Load()
+	if current != nil && (current.until == 0 || now < current.until) {
+		return current
 	}
 	next := s.makeTable(now)
-	s.table.CompareAndSwap(last, next)
+	s.table.CompareAndSwap(current, next)
 	return next
 }
 
 func (s *Set) makeTable(now time.Duration) *table {
-	t := &table{upTo: make([]uint64, len(s.members))}
+	t := &table{sums: make([]uint64, len(s.members))}
 	if s.SlowStart != nil {
 		t.shares, t.until = s.grown(now)
 	}
@@ -57,7 +57,7 @@ func (s *Set) makeTable(now time.Duration) *table {
 			weight = max(1, weight*uint64(t.shares[i]*shareUnits))
 		}
 		total += weight
-		t.upTo[i] = total
+		t.sums[i] = total
 	}
 	return t
 }
@@ -79,10 +79,10 @@ func (t *table) grows(i int) bool { return t != nil && t.shares != nil && t.shar
 
 // find returns the member whose share of the calls contains n.
 func (t *table) find(n uint64) int {
-	at, _ := bits.Mul64(n, t.upTo[len(t.upTo)-1])
-	low, high := 0, len(t.upTo)-1
+	at, _ := bits.Mul64(n, t.sums[len(t.sums)-1])
+	low, high := 0, len(t.sums)-1
 	for low < high { // sort.Search takes twice as long
-		if half := int(uint(low+high) >> 1); at < t.upTo[half] {
+		if half := int(uint(low+high) >> 1); at < t.sums[half] {
 			high = half
 		} else {
 			low = half + 1
@@ -93,26 +93,26 @@ func (t *table) find(n uint64) int {
 
 // start is the slow start of an address. It is immutable.
 type start struct {
-	says  string        // the start time of its server, as in its entry
-	known bool          // says is a valid time, so since and ran are set
-	since time.Duration // when it was first ready after that start, since epoch
-	ran   time.Duration // how long its server had run by then, if the clocks agree
+	startTime string        // the start time of its server, as in its entry
+	valid     bool          // says is a valid time, so since and ran are set
+	since     time.Duration // when it was first ready after that start, since epoch
+	uptime    time.Duration // how long its server had run by then, if the clocks agree
 }
 
 // share returns the share of an address at now, at most 1, and whether it still grows.
-func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
-	if s == nil || of == nil {
+func (s *start) share(config *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
+	if s == nil || config == nil {
 		return 1, false
 	}
-	window, age := time.Duration(of.Window), now-s.since
-	if !s.known || s.ran > window || age >= window {
+	window, age := time.Duration(config.Window), now-s.since
+	if !s.valid || s.uptime > window || age >= window {
 		return 1, false
 	}
-	from := float64(cmp.Or(of.MinPercent, serviceconfig.DefaultSlowStartPercent)) / 100
-	return from + (1-from)*max(0, float64(age))/float64(window), true
+	initial := float64(cmp.Or(config.MinPercent, serviceconfig.DefaultSlowStartPercent)) / 100
+	return initial + (1-initial)*max(0, float64(age))/float64(window), true
 }
 
 // stepOf returns the duration of a step.
-func stepOf(of *serviceconfig.SlowStart) time.Duration {
-	return max(minStep, time.Duration(of.Window)/steps)
+func stepOf(config *serviceconfig.SlowStart) time.Duration {
+	return max(minStep, time.Duration(config.Window)/steps)
 }

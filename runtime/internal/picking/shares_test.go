@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-func window(d time.Duration, from uint32) *serviceconfig.SlowStart {
-	return &serviceconfig.SlowStart{Window: serviceconfig.Duration(d), MinPercent: from}
+func window(d time.Duration, percent uint32) *serviceconfig.SlowStart {
+	return &serviceconfig.SlowStart{Window: serviceconfig.Duration(d), MinPercent: percent}
 }
 
 // startedAt returns the metadata of a server that started at a time.
@@ -62,23 +62,23 @@ func TestSlowStart_BeginsWithTheServer(t *testing.T) {
 		t.Errorf("a reconnect starts it again: %+v", x.start.Load())
 	}
 	x.Ready(&endpoint.Endpoint{Metadata: startedAt(now.Add(time.Second))}, now.Add(3*time.Second))
-	if s := x.start.Load(); s.since != before.since+2*time.Second || !s.known {
+	if s := x.start.Load(); s.since != before.since+2*time.Second || !s.valid {
 		t.Errorf("a restart does not: %+v", s)
 	}
 }
 
 // starts makes a member ready just after the start of its server.
-func (s *Set) starts(i int, now time.Duration) {
+func (s *Set) startMember(i int, now time.Duration) {
 	s.members[i].Ready(&endpoint.Endpoint{Metadata: startedAt(epoch.Add(now))}, epoch.Add(now))
 }
 
 // next picks at a moment.
-func (s *Set) next(by Policy, now time.Duration) int {
-	if _, ok := by.(peakEwma); ok {
+func (s *Set) pickAt(policy Policy, now time.Duration) int {
+	if _, ok := policy.(peakEwma); ok {
 		return s.cheapest(now)
 	}
 	s.currentAt(now) // far in the future
-	return by.Pick(context.Background(), &calloptions.Options{}, s)
+	return policy.Pick(context.Background(), &calloptions.Options{}, s)
 }
 
 // TestSlowStart_IsAStraightLine counts the picks in each second of a window of ten.
@@ -94,7 +94,7 @@ func TestSlowStart_IsAStraightLine(t *testing.T) {
 	} {
 		now := time.Hour
 		s := setOf(tt.by, window(10*time.Second, 10), tt.weights...)
-		s.starts(3, now)
+		s.startMember(3, now)
 		if shares := s.makeTable(now + 5*time.Second).shares; math.Abs(shares[3]-0.55) > 1e-9 {
 			t.Errorf("shares %v without an earlier pick, want 0.55 of the last", shares)
 		}
@@ -104,7 +104,7 @@ func TestSlowStart_IsAStraightLine(t *testing.T) {
 			for range rounds {
 				var under [10]int
 				for i := range under {
-					under[i] = s.next(tt.by, now)
+					under[i] = s.pickAt(tt.by, now)
 					s.members[under[i]].Begin(0)
 					picks[under[i]]++
 				}

@@ -20,21 +20,21 @@ type Stats struct {
 
 // Memory has the Stats of addresses, shared by all callers. The zero value is empty.
 type Memory struct {
-	mu sync.Mutex
-	of map[string]*Stats
+	mu    sync.Mutex
+	stats map[string]*Stats
 }
 
 // Of returns the Stats of an address.
 func (m *Memory) Of(addr string) *Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := m.of[addr]
+	x := m.stats[addr]
 	if x == nil {
-		if m.of == nil {
-			m.of = make(map[string]*Stats)
+		if m.stats == nil {
+			m.stats = make(map[string]*Stats)
 		}
 		x = new(Stats)
-		m.of[addr] = x
+		m.stats[addr] = x
 	}
 	return x
 }
@@ -43,14 +43,14 @@ func (m *Memory) Of(addr string) *Stats {
 func (m *Memory) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.of)
+	return len(m.stats)
 }
 
 // Keep drops unused addresses without calls under way.
 func (m *Memory) Keep(used func(addr string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.of, func(addr string, x *Stats) bool { return !used(addr) && x.UnderWay() == 0 })
+	maps.DeleteFunc(m.stats, func(addr string, x *Stats) bool { return !used(addr) && x.UnderWay() == 0 })
 }
 
 // epoch is the zero of the clock of picks.
@@ -62,14 +62,14 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 func (x *Stats) UnderWay() int64 { return x.calls.Load() }
 
 // Begin counts a call, and reports false if most are under way; 0: no bound.
-func (x *Stats) Begin(most int64) bool {
-	if most == 0 {
+func (x *Stats) Begin(limit int64) bool {
+	if limit == 0 {
 		x.calls.Add(1)
 		return true
 	}
 	for {
 		n := x.calls.Load()
-		if n >= most {
+		if n >= limit {
 			return false
 		}
 		if x.calls.CompareAndSwap(n, n+1) {
@@ -126,9 +126,9 @@ func (x *Stats) Ready(e *endpoint.Endpoint, now time.Time) {
 		return
 	}
 	says, before := e.Metadata[endpoint.StartedName], x.start.Load()
-	if before == nil && says == "" || before != nil && before.says == says {
+	if before == nil && says == "" || before != nil && before.startTime == says {
 		return
 	}
 	at, ok := e.Started()
-	x.start.Store(&start{says: says, known: ok, since: now.Sub(epoch), ran: now.Sub(at)})
+	x.start.Store(&start{startTime: says, valid: ok, since: now.Sub(epoch), uptime: now.Sub(at)})
 }

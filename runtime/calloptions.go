@@ -12,10 +12,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// WithAffinity sends the calls made with the returned context to the instance that key belongs to,
-// if the service's policy is ring_hash: equal keys reach the same instance, from every client
-// process unless each uses a subset. Under other policies it chooses the group of a split and nothing else. The key itself is
-// not sent: the request metadata has a hash of it. "" removes the affinity.
+// WithAffinity sends the calls made with the returned context to the instance that key belongs to, if the service's policy
+// is ring_hash. Equal keys reach the same instance from every client process, unless clients use subsets. Under other
+// policies, the key decides only the group of a split. The request metadata carries a hash of the key, not the key.
+// An empty key removes the affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
 	return calloptions.WithAffinity(ctx, key)
 }
@@ -26,8 +26,8 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 	return key, key != ""
 }
 
-// WithTarget sends the calls made with the returned context to the given instance of the service,
-// by its instance id, and to no other: while that instance is not registered they end with Unavailable.
+// WithTarget sends the calls made with the returned context to the instance of the service with the given id, and to no
+// other. While that instance is not registered, the calls end with Unavailable.
 // It works on connections made by [Registry.NewClient], so also in generated clients.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
@@ -36,21 +36,19 @@ func WithTarget(ctx context.Context, instance string) context.Context {
 // WithLane sends the calls made with the returned context to the instances in a lane, if the routes of
 // the service's policy put instances in lanes. On connections made by [Registry.NewClient], so also in
 // generated clients, the lane is sent to the server as request metadata: see [CarryLane]. Calls with a lane
-// that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. "" removes the lane.
+// that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. An empty lane removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
 	return calloptions.WithLane(ctx, lane)
 }
 
-// Lane returns the lane that was given to [WithLane], or carried on by [CarryLane]. ok is false if ctx has
-// none.
+// Lane returns the lane that [WithLane] or [CarryLane] gave to ctx. ok is false if ctx has no lane.
 func Lane(ctx context.Context) (lane string, ok bool) {
 	lane = calloptions.Of(ctx).Lane
 	return lane, lane != ""
 }
 
-// CarryLane carries the lanes of a server's callers on: the calls that a handler makes with its context
-// have the lane of the call that it handles. An invalid lane is ignored. It is an interceptor of unary
-// calls:
+// CarryLane is a server's interceptor of unary calls that passes on lanes: the calls that a handler makes with its context
+// have the lane of the call that it handles. An invalid lane is ignored.
 //
 //	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
 func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -74,7 +72,7 @@ type laneStream struct {
 
 func (s laneStream) Context() context.Context { return s.ctx }
 
-// carried returns the context of a call with the lane that the caller has sent. ok is false if the caller has sent none.
+// incomingLane returns the context of a call with the lane that its caller has sent. ok is false without a valid lane.
 func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {

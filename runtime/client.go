@@ -24,10 +24,10 @@ import (
 // The caller must pass transport credentials; without any, NewClient returns gRPC's own error. Calls
 // do not go through HTTPS_PROXY unless grpc.WithContextDialer is given a dialer that uses it.
 //
-// The service config in force is the live one in etcd, over [WithDefaultServiceConfig], over the
-// description's, for each top-level field. If none names a policy, it is round_robin.
-// grpc.WithDisableServiceConfig turns the live one off. grpc.WithDefaultServiceConfig has no effect here: give the
-// config by this package's option of that name.
+// The connection merges three service configs, field by field at the top level. The live config in etcd wins over that of
+// [WithDefaultServiceConfig], which wins over the description's. If none names a policy, the policy is round_robin.
+// grpc.WithDisableServiceConfig turns the live config off. grpc.WithDefaultServiceConfig has no effect here: use
+// this package's option of that name.
 //
 // The caller closes the connection; [Registry.Close] closes all connections that are still open.
 func (r *Registry) NewClient(desc *ServiceDesc, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
@@ -52,11 +52,11 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
 	b := newClientBuilder(r.discoverer(), desc, mine, authority, config)
-	// Before the caller's options: gRPC takes the first resolver of a scheme, and of other options the last.
+	// The resolver precedes the caller's options: gRPC uses the first resolver of a scheme, but the last of other options.
 	all := []grpc.DialOption{grpc.WithResolvers(b), grpc.WithNoProxy()}
 	all = append(all, opts...)
-	// The interceptors are last, so innermost: they see the errors of the connection itself. Our default service config is last,
-	// so in force: one among the caller's options cannot be read.
+	// The interceptors are last, so they are innermost and see the errors of the connection itself. Our default service config
+	// is last, so it replaces one among the caller's options, which cannot be read.
 	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
 	conn, err := grpc.NewClient(targetOf(desc.Key), all...)
 	if err != nil {
@@ -73,7 +73,7 @@ func targetOf(key string) string {
 	return (&url.URL{Scheme: Scheme, Path: "/" + key}).String()
 }
 
-// track adds a connection to those that Close closes, and removes closed ones.
+// track adds a connection to the ones that Close closes, and forgets those that the caller has closed.
 func (r *Registry) track(conn *grpc.ClientConn) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,12 +95,12 @@ func (r *Registry) discoverer() discoverer {
 	}
 }
 
-// clientOptions are set by this package's dial options, for one connection.
+// clientOptions are the settings of this package's dial options for one connection.
 type clientOptions struct {
 	selector      func(Endpoint) bool
 	subset        int
 	serviceConfig string
-	targetsOnly   bool // for Instances
+	targetsOnly   bool // each call names its instance, as on the connection of an Instances
 }
 
 // dialOption is a grpc.DialOption that gRPC ignores and NewClient applies.
@@ -131,25 +131,24 @@ func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.selector = selector }}
 }
 
-// WithSubset limits a connection to n of the endpoints in each set that calls choose from: if
-// a split, zones or methods divide the endpoints, n of each part. The choice depends only on the process
-// and the instances, so that over many clients the load on the instances is even, and few connections
-// move when an instance comes or goes. n below 1 means all endpoints, which is the default. If the
-// service config has a subset too, the smaller holds. It works with [Registry.NewClient] and generated
+// WithSubset limits a connection to n endpoints. If a split, zones or methods divide the endpoints, it uses n of
+// each part. The choice depends only on the process and the instances, so that over many clients the load on the instances
+// is even, and few connections move when an instance comes or goes. n below 1 means all endpoints, which is the default.
+// If the service config has a subset, too, the smaller one applies. It works with [Registry.NewClient] and generated
 // constructors, and is ignored elsewhere.
 func WithSubset(n int) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.subset = n }}
 }
 
-// WithDefaultServiceConfig lays a gRPC service config, as JSON, over the generated one, top-level
-// field by field; a live one in etcd is laid over both. A config that gRPC refuses is an error of
-// the constructor. It works with [Registry.NewClient] and generated constructors, where gRPC's own option of that name
+// WithDefaultServiceConfig sets a gRPC service config, as JSON. Its top-level fields replace those of the generated config,
+// and the fields of a live config in etcd replace both. The constructor returns an error if gRPC refuses the
+// config. It works with [Registry.NewClient] and generated constructors, where gRPC's own option of that name
 // has no effect, and is ignored elsewhere.
 func WithDefaultServiceConfig(json string) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
 }
 
-// annotate adds a reason to an RPC error, which keeps its code.
+// annotate appends a reason to the message of an RPC error. The code of the error stays.
 func annotate(err error, reason string) error {
 	s, ok := status.FromError(err)
 	if !ok {

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// refusedMin and refusedMax bound the backoff of a call while the instance that seems to lead refuses it.
+// refusedMin and refusedMax bound the backoff of a call that the supposed leader refuses.
 const (
 	refusedMin = 20 * time.Millisecond
 	refusedMax = 500 * time.Millisecond
@@ -25,8 +25,8 @@ const (
 
 // leaderCalls makes the calls of one connection that go to the leader of a service.
 type leaderCalls struct {
-	key        string              // with the namespace
-	methods    map[string]struct{} // by their full names
+	key        string              // the service key with the namespace
+	methods    map[string]struct{} // the full names of the methods whose calls go to the leader
 	candidates *discovery.Candidates
 }
 
@@ -38,7 +38,7 @@ func newLeaderCalls(key string, methods []string, candidates *discovery.Candidat
 	return l
 }
 
-// has reports whether a call goes to the leader. A call that names its instance goes to that instance.
+// has reports whether a call goes to the leader. A call made with [WithTarget] goes to its target instead.
 func (l *leaderCalls) has(ctx context.Context, method string) bool {
 	if l == nil {
 		return false
@@ -49,9 +49,9 @@ func (l *leaderCalls) has(ctx context.Context, method string) bool {
 	return !calloptions.Of(ctx).Named
 }
 
-// forLeader returns the context and the options of a call to the leader. The call waits while the leader cannot be
-// reached. A token in the context's metadata is removed, since the policy adds the leader's: a handler may forward
-// the metadata of its own caller.
+// forLeader returns the context and the options of a call to the leader, which waits while the leader cannot be reached.
+// It removes a token from the context's metadata, where a handler may have copied the metadata of its own caller. The
+// load balancing policy adds the leader's token.
 func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
 	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[election.TokenHeader])+len(md[election.CallHeader]) > 0 {
 		delete(md, election.TokenHeader) // md is a copy
@@ -61,15 +61,15 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []
 	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 }
 
-// call makes a unary call to the leader. An instance that does not lead, or no longer, refuses a call before its
-// handler has run: then the call is made again, within its deadline and the method's timeout.
+// call makes a unary call to the leader. An instance that does not lead refuses the call before the handler runs. Then
+// call tries again, within the call's deadline and the method's timeout.
 func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	ctx, opts = forLeader(ctx, opts)
 	id := rand.Text()
 	ctx = metadata.AppendToOutgoingContext(ctx, election.CallHeader, id)
 	began, bounded := time.Now(), false
 	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
-		// The timeout covers all attempts together. gRPC may not know it before the first attempt of a connection.
+		// The method's timeout covers all attempts together. gRPC may not know the timeout before a connection's first attempt.
 		if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil && !bounded {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(ctx, began.Add(*timeout))
@@ -88,8 +88,7 @@ func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, c
 	}
 }
 
-// await waits until the leader has another token, or for pause, after which the same leader is tried again. It
-// returns false if ctx has ended.
+// await waits until the leader's token differs from token, or until pause has passed. It returns false if ctx has ended.
 func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duration) bool {
 	changed := make(chan struct{}, 1)
 	stop := l.candidates.Read(func() {
@@ -111,14 +110,14 @@ func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duratio
 	return ctx.Err() == nil
 }
 
-// missing returns why there was no leader if a call has failed for that reason, "" otherwise.
+// missing returns a message if err may have occurred because no instance led, and "" otherwise.
 func (l *leaderCalls) missing(err error) string {
 	if status.Code(err) != codes.DeadlineExceeded || l.candidates.Leader().Instance != "" {
 		return ""
 	}
-	text := fmt.Sprintf("etcd: no instance of %q leads, as far as known", l.key)
+	text := fmt.Sprintf("etcd: no leader of %q is known", l.key)
 	if cause := l.candidates.Err(); cause != nil {
-		text += ", for its candidates cannot be read: " + cause.Error()
+		text += ": its candidates cannot be read: " + cause.Error()
 	}
 	return text
 }

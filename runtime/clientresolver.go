@@ -49,14 +49,14 @@ type clientBuilder struct {
 	authority string
 	client    *attr.Client
 
-	config serviceconfig.Wrapped // in force until there is a live one
+	config serviceconfig.Wrapped // in force while etcd has no live config
 	given  discovery.Given
 
-	leader *leaderCalls                  // nil: no method is for the leader
+	leader *leaderCalls                  // nil if no method of the service is for the leader
 	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
 
 	mu    sync.Mutex
-	lines loglimit.Limiter // of report, guarded by mu
+	lines loglimit.Limiter // limits the lines that report logs; guarded by mu
 }
 
 func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
@@ -78,7 +78,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	return b
 }
 
-// report logs a problem of the policy. A live config may cause one with each change.
+// report logs a problem of the policy. It limits the lines, because each change of a live config may cause a problem.
 func (b *clientBuilder) report(problem string) {
 	b.mu.Lock()
 	ok, missed := b.lines.Allow(time.Now())
@@ -115,7 +115,7 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 	}), nil
 }
 
-// reader returns how the entries of the service are read.
+// reader returns the reader of the service's entries.
 func (b *clientBuilder) reader() endpoint.Reader {
 	reader, _ := readerOf(b.desc.layout()) // the layout was checked with the description
 	return reader
@@ -129,8 +129,8 @@ func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key
 	return nil
 }
 
-// clientConfig returns the default service config of a connection: the layers merged, from the lowest to the highest,
-// with our own load balancing policy.
+// clientConfig returns the default service config of a connection. It merges the layers, of which later ones win, and puts
+// our own load balancing policy into the result.
 func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {
@@ -139,12 +139,12 @@ func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 	return serviceconfig.Wrap(merged, grpccheck.Registered)
 }
 
-// plain reports whether the interceptors only need to explain the error of a call, as for most calls.
+// plain reports whether a call needs nothing from the interceptors except an explanation of its error.
 func (b *clientBuilder) plain(ctx context.Context) bool {
 	return b.leader == nil && calloptions.IsEmpty(ctx)
 }
 
-// unary intercepts the unary calls of the connection, as stream does the others.
+// unary intercepts the unary calls of the connection, and stream intercepts the others.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if b.plain(ctx) {
 		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
@@ -177,7 +177,7 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	return stream, b.explain(err)
 }
 
-// explainLeader is explain for a call to the leader. It also says if there was no leader.
+// explainLeader is explain for a call to the leader. It also adds that no leader was known, if that is so.
 func (b *clientBuilder) explainLeader(err error) error {
 	if why := b.leader.missing(err); why != "" {
 		return annotate(b.explain(err), why)
@@ -185,7 +185,7 @@ func (b *clientBuilder) explainLeader(err error) error {
 	return b.explain(err)
 }
 
-// explain adds to the error of a call, unless it is nil, that the endpoints are not known yet, and why.
+// explain adds to the error of a call that the endpoints are not known yet, and why, if that is so. err may be nil.
 func (b *clientBuilder) explain(err error) error {
 	if err == nil {
 		return nil
@@ -202,7 +202,7 @@ func (b *clientBuilder) explain(err error) error {
 
 // unknown returns a message that the endpoints of a key are not known, and why.
 func (d *discoverer) unknown(key *discovery.Key) string {
-	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcdEndpoints(), key.Full())
+	text := fmt.Sprintf("etcd %q has not returned the endpoints of %q yet", d.etcdEndpoints(), key.Full())
 	if err := key.State().Err; err != nil {
 		return text + ": " + err.Error()
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 )
 
-// warnOfPlaintext logs a warning if the client sends its password, or its token, over a network without TLS.
+// warnOfPlaintext logs a warning if the client sends its password or token over a network without TLS.
 func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	var message string
 	switch {
@@ -29,8 +29,8 @@ func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	}
 }
 
-// token returns the token that the client was given. The field is exported, but only from etcd's client 3.7 on, and this
-// module is built with older ones, too: there token returns "".
+// token returns the token that the client was given, or "". It uses reflection, because the field exists from etcd's
+// client 3.7 on, and this module is also built with older clients.
 func token(client *clientv3.Client) string {
 	if token := reflect.ValueOf(client).Elem().FieldByName("Token"); token.Kind() == reflect.String {
 		return token.String()
@@ -38,9 +38,9 @@ func token(client *clientv3.Client) string {
 	return ""
 }
 
-// hasTLS reports whether the client was given a TLS configuration. Most endpoints have no scheme, and then only this
-// unexported field says whether a password goes over the network in plaintext. If etcd's client has no such field,
-// hasTLS reports true: the warning is then missing, not wrong, and TestPasswordOverPlaintext fails.
+// hasTLS reports whether the client was given a TLS configuration. It reads an unexported field, because most endpoints
+// have no scheme that says so. If etcd's client has no such field, hasTLS reports true: then no warning is logged, and
+// TestPasswordOverPlaintext fails.
 func hasTLS(client *clientv3.Client) bool {
 	creds := reflect.ValueOf(client).Elem().FieldByName("creds")
 	return creds.Kind() != reflect.Interface || !creds.IsNil()
@@ -49,18 +49,18 @@ func hasTLS(client *clientv3.Client) bool {
 // defaultLogger is the name of the logger that the etcd client makes if its config has none.
 const defaultLogger = "etcd-client"
 
-// errorLevel is zap's: this module would import zap for nothing else.
+// errorLevel is zap's ErrorLevel. This module does not import zap for one constant.
 const errorLevel = 2
 
-// quiet turns off the etcd client's default logger. While etcd is away, it writes a line of JSON to standard error for each
-// attempt; the registry logs a line for each change. A logger from the client's config, or from the environment variable,
-// stays on.
+// silenceDefaultLogger turns off the etcd client's default logger, which writes a line of JSON to standard error for each
+// attempt while etcd cannot be reached. The registry logs a line for each change instead. A logger that the client's config
+// or the environment variable asks for stays on.
 func silenceDefaultLogger(client *clientv3.Client) {
 	logger := client.GetLogger()
 	if logger == nil || os.Getenv("ETCD_CLIENT_DEBUG") != "" {
-		return // nil: the client was put together from parts
+		return // a client that was put together from parts has no logger
 	}
-	// Check writes nothing. In the zap that etcd's oldest client requires, only Check returns a logger's name.
+	// In the zap version of etcd's oldest client, only Check returns a logger's name. Check writes nothing.
 	if entry := logger.Check(errorLevel, ""); entry == nil || entry.LoggerName != defaultLogger {
 		return
 	}

@@ -21,13 +21,13 @@ type Followed struct {
 	stop       func()
 }
 
-// Follow follows a service as its clients do, for programs that pass on what clients know, such as an xDS server. To
-// call the service, use [Registry.NewClient]; for endpoints alone, [Registry.Watch]. It does no I/O: etcd is read in
-// the background. It fails if the registry is closed, or if the description, its service config or its layout is invalid.
+// Follow follows a service as its clients do, for programs that pass on the state of clients, such as an xDS server. To
+// call the service, use [Registry.NewClient]. To follow only the endpoints, use [Registry.Watch]. Follow does no I/O: etcd
+// is read in the background. It fails if the registry is closed, or if the description is invalid.
 //
-// notify is called after each change until Stop is called; one call may stand for several changes, and the first may come
-// before Follow returns. It must return at once, and must not call the registry or the Followed. All readers of
-// a key share one watch.
+// notify is called after each change until Stop is called. One call may stand for several changes, and the first call may
+// come before Follow returns. notify must return at once, and must not call the registry or the Followed. All readers
+// of a key share one watch.
 func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	if err := r.start(); err != nil {
 		return nil, err
@@ -53,30 +53,30 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	return f, nil
 }
 
-// Stop stops following. It does not wait: a call of notify may be under way when it returns.
+// Stop stops following. It does not wait for a call of notify that is under way.
 func (f *Followed) Stop() { f.stop() }
 
 // View is the state that the clients of a service use, at one moment. It is shared: nothing in it may be changed.
 type View struct {
-	// Known reports whether clients have endpoints to use: those in etcd, or the last known while etcd does not
-	// answer. If not, clients wait.
+	// Known reports whether clients know the endpoints, from etcd or, while etcd does not answer, from before. If not,
+	// their calls wait.
 	Known bool
-	// Provisional reports whether part of the view has yet to be read from etcd: the endpoints, the live service config and the
-	// leader may come from a snapshot, or be missing. A program that knows the service from elsewhere keeps what it knows.
+	// Provisional reports whether part of the view has not been read from etcd yet: the endpoints, the live service config and
+	// the leader may come from a snapshot, or be missing. A program with a view from another source keeps using that view.
 	Provisional bool
 	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing.
 	Endpoints []Endpoint
-	// Held are the addresses among them that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
+	// Held are the addresses of Endpoints that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
 	Held map[string]struct{}
-	// ServiceConfig is the one in force: the live one over the description's, for each top-level field.
+	// ServiceConfig is the description's, with the top-level fields of the live one in place of its own.
 	ServiceConfig string
-	// Leader is the id of the instance that leads, as in Endpoints; "" while none leads, or if no method is for the leader.
+	// Leader is the id of the instance that leads, as in Endpoints. It is "" while none leads, or without leader methods.
 	Leader string
-	// Err is why the service, or the candidates for its leader, cannot be followed now, or its live service config is not
-	// in force. The rest of the view is then the last known.
+	// Err is why the service or its candidates cannot be followed now, or why its live service config is not in
+	// force. The rest of the view is then the last known.
 	Err error
-	// Refused reports whether Err is etcd's own answer, such as a missing permission, so that clients do not wait for a
-	// service that is not known.
+	// Refused reports whether etcd itself refused the request, such as for a missing permission. Then the calls of clients
+	// that know no endpoints fail, and do not wait.
 	Refused bool
 }
 
@@ -92,7 +92,7 @@ func (f *Followed) View() View {
 		v.Endpoints[i] = Endpoint(b.Endpoint)
 	}
 	merged, err := serviceconfig.Merge(f.desc.ServiceConfig, s.Live)
-	if err != nil { // cannot happen: each was checked
+	if err != nil { // cannot happen: both configs were checked
 		v.Err = fmt.Errorf("etcd: service %q: %w", f.desc.Name, err)
 		return v
 	}
@@ -100,16 +100,15 @@ func (f *Followed) View() View {
 	return v
 }
 
-// Watch yields the endpoints of a key, first as they are now and then at each change, sorted by instance:
-// for gateways and other users without a gRPC connection. It yields the endpoints that connections to the key
-// use, so endpoints that their owners did not withdraw are held for a grace ([WithEmptyGrace]).
-// If several changes come while the loop body runs, it yields only the newest set. Each slice is
-// the caller's; the maps in it are shared and must not be changed.
+// Watch yields the endpoints of a key, sorted by instance: first the current ones, and then those after each change. It is
+// for gateways and other users without a gRPC connection. Like connections, it holds endpoints that their owners did not
+// withdraw for a grace: see [WithEmptyGrace]. If several changes come while the loop body runs, it yields only the
+// newest set. The caller may change each slice, but not the maps in it, which are shared.
 //
-// An error item, with a nil slice, says why the key cannot be followed now, such as an etcd
-// that does not answer; the last set stays the best known, and the loop goes on. The sequence ends
-// with its context or the registry. It always reads all layouts except [LeaseSuffix] and [JSONLayout],
-// which it reads only if they are among layouts. layouts may have one JSONLayout.
+// An item with an error and a nil slice says why the key cannot be followed now, for example that etcd does not answer.
+// The last set stays the best known, and the loop goes on. The sequence ends when ctx ends or the registry is closed.
+// Watch always reads all layouts except [LeaseSuffix] and [JSONLayout], which it reads only if they are among layouts.
+// layouts may have one JSONLayout.
 //
 // The watch is shared with the connections to the same key.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {
@@ -152,7 +151,7 @@ type watched struct {
 	err   string
 }
 
-// yieldChanges yields the changes of a state, and reports whether to go on.
+// yieldChanges yields the changes between the last item and a state, and reports whether the loop goes on.
 func (w *watched) yieldChanges(s *discovery.State, yield func([]Endpoint, error) bool) bool {
 	if s.Known && (!w.known || !slices.Equal(s.Backends, w.set)) {
 		w.set, w.known = s.Backends, true

@@ -18,21 +18,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
-// Instances makes each instance of a service callable by itself: to flush every cache, to ask every
-// shard. One connection serves them all; the first call to an instance connects it, and it stays
-// connected. It is safe for concurrent use.
+// Instances makes calls to each instance of a service, for example to flush every cache. One gRPC connection serves all
+// instances. The first call to an instance connects to it, and that connection stays open. Instances is safe for
+// concurrent use.
 type Instances struct {
 	builder *clientBuilder
 	desc    *ServiceDesc
 	conn    *grpc.ClientConn
 	client  *attr.Client
 	key     *discovery.Key
-	stop    func() // ends reading the key
+	stop    func() // stops reading the key
 	closed  chan struct{}
 
 	mu       sync.Mutex
 	list     []Instance
-	sequence uint64 // of the state that list was made from; 0: none
+	sequence uint64 // of the state that list was made from; 0 before the first
 }
 
 // Instance is one instance of a service, as it was when [Instances.All] returned it.
@@ -72,10 +72,9 @@ func (i *Instances) Close() error {
 }
 
 // All returns the registered instances that [WithSelector] and [WithSubset] select, sorted by instance id.
-// It leaves out instances that have vanished from etcd and are only held for a grace. All opens no
-// connections. It waits for the first set within ctx; if etcd refuses the read, the error is
-// Unavailable, as it is for calls. The slice is the caller's; the maps in it are shared and must not be
-// changed.
+// It leaves out instances that have vanished from etcd and are only held for a grace. All opens no connections. It waits
+// for the first set until ctx ends. If etcd refuses the read, the error is Unavailable, as for calls. The caller may
+// change the slice, but not the maps in it, which are shared.
 func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	s, err := i.state(ctx)
 	if err != nil {
@@ -102,7 +101,7 @@ func (i *Instances) instances(s *discovery.State) []Instance {
 	return list
 }
 
-// state returns the key's state, once the endpoints are known.
+// state waits until the endpoints are known, and returns the key's state.
 func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 	if s := i.key.State(); s.Known && i.ended(ctx) == nil {
 		return s, nil
@@ -128,7 +127,7 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 	}
 }
 
-// ended returns why waiting for the endpoints is useless, nil while they may come.
+// ended returns an error if i, the registry or ctx has ended, so that waiting for the endpoints is useless.
 func (i *Instances) ended(ctx context.Context) error {
 	select {
 	case <-i.closed:
@@ -157,15 +156,15 @@ func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	return c.conn.NewStream(calloptions.WithTarget(ctx, c.target), desc, method, opts...)
 }
 
-// Each calls call once for every instance that [Instances.All] returns now, all at the same time, and
-// waits for them. newClient is the constructor that protoc-gen-go-grpc generates:
+// Each calls the function call once for every instance that [Instances.All] returns, concurrently, and waits until all
+// calls have returned. newClient is the constructor that protoc-gen-go-grpc generates:
 //
 //	err := runtime.Each(ctx, instances, cachepb.NewCacheClient, func(ctx context.Context, e runtime.Endpoint, c cachepb.CacheClient) error {
 //		_, err := c.Flush(ctx, &cachepb.FlushRequest{})
 //		return err
 //	})
 //
-// The error joins the errors of the calls, each with its instance. If there is no instance, the error is
+// The error joins the errors of the calls, and names the instance of each. If there is no instance, the error is
 // Unavailable.
 func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientConnInterface) C, call func(context.Context, Endpoint, C) error) error {
 	all, err := i.All(ctx)

@@ -4,7 +4,7 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
 // Endpoint is one instance of a service, as read from its entry under the service's key.
 type Endpoint struct {
-	Instance string            // the instance's id, unique under its key; in etcd the last part of the entry's key
+	Instance string            // the id, unique under the service's key; in etcd, the last part of the entry's key
 	Addr     string            // "host:port", the host an IP address (IPv6 in brackets) or a DNS name
 	Version  string            // free text such as "v2"; "" unset
 	Zone     string            // where it runs, "eu-1a"; "" unset
@@ -12,12 +12,12 @@ type Endpoint struct {
 	Metadata map[string]string // anything else; must not be changed once passed on or received
 }
 
-// Layout is one way to keep an endpoint in etcd: a shape of key and value. The layouts are the
-// variables of this package and the results of [JSONLayout]; other packages cannot implement it.
+// Layout is a format of the key and the value of an endpoint's entry in etcd. The layouts are the
+// variables of this package and the results of [JSONLayout]. Other packages cannot implement Layout.
 // Layouts are comparable.
 //
 // A layout matters to writers only: every client reads entries of all layouts with a slash after
-// the service's key, in any mixture, so that a fleet can move from one to another. The exceptions
+// the service's key, in any mixture, so that servers can change their layout one by one. The exceptions
 // are [LeaseSuffix], whose keys have no slash, and [JSONLayout]: clients read these only on
 // request, in addition to the others.
 type Layout interface {
@@ -28,8 +28,8 @@ type Layout interface {
 	layout() endpoint.Layout
 }
 
-// The layouts. KEY is the service's key, INSTANCE the endpoint's id, LEASE the decimal id of the
-// lease that the entry hangs on.
+// The layouts. KEY is the service's key, INSTANCE the endpoint's id, and LEASE the decimal id of the
+// entry's lease.
 var (
 	// EndpointJSON is etcd's own: KEY/INSTANCE holds {"Op":0,"Addr":"10.0.0.7:9000","Metadata":{…}},
 	// as package go.etcd.io/etcd/client/v3/naming reads and writes it. Version, zone and weight are
@@ -58,7 +58,7 @@ var (
 	GoMicro Layout = sealed{endpoint.GoMicro}
 )
 
-// JSONFields names the top-level fields of a JSON object. A field without a name is neither written nor read.
+// JSONFields has the names of the top-level fields of a JSON object. A field whose name is "" is neither written nor read.
 type JSONFields struct {
 	Addr     string // "host:port"; "": Host and Port are required
 	Host     string // without a port; an IPv6 address has no brackets
@@ -72,14 +72,14 @@ type JSONFields struct {
 }
 
 // JSONLayout returns a layout for JSON of your own: KEY/INSTANCE holds an object with these fields.
-// Clients that read it read the other layouts, too: a value without an address in these
-// fields is parsed as one of the others. If the fields name no address, or two have one name, using the
-// layout is an error. Layouts of equal fields are equal.
+// Clients that read it also read the other layouts: they parse a value without an address in these
+// fields as another layout. Using the layout is an error if the fields name no address, or if two fields
+// have the same name. Layouts of equal fields are equal.
 func JSONLayout(fields JSONFields) Layout {
 	return sealed{endpoint.MappedJSON(endpoint.JSONFields(fields))}
 }
 
-// Public lets package endpoint's table of layouts return this package's type.
+// init lets package endpoint's table of layouts return this package's type.
 func init() { endpoint.Public = func(l endpoint.Layout) any { return sealed{l} } }
 
 type sealed struct{ l endpoint.Layout }
@@ -87,7 +87,7 @@ type sealed struct{ l endpoint.Layout }
 func (s sealed) String() string          { return s.l.String() }
 func (s sealed) layout() endpoint.Layout { return s.l }
 
-// readerOf returns a reader of the given layouts and of those that are always read. It ignores nil.
+// readerOf returns a reader of the layouts that clients always read, and of the given ones. It ignores nil layouts.
 func readerOf(layouts ...Layout) (endpoint.Reader, error) {
 	var all []endpoint.Layout
 	for _, l := range layouts {

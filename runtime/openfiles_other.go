@@ -4,5 +4,5 @@ package runtime
 
 import "math"
 
-// openFiles returns a large number: this system has no limit.
+// openFiles returns a large number, because this system has no limit of open files.
 func openFiles() int { return math.MaxInt32 }

@@ -7,8 +7,7 @@ import (
 	"syscall"
 )
 
-// openFiles returns how many file descriptors the process may have open: the soft limit, which Go raises to the hard one when a
-// process starts.
+// openFiles returns the process's soft limit of open file descriptors. Go raises it to the hard limit when a process starts.
 func openFiles() int {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || uint64(r.Cur) > math.MaxInt32 { //nolint:unconvert // signed on some systems

@@ -37,12 +37,12 @@ type options struct {
 
 	loadBalancingOnly bool
 	limits            Limits
-	allowed           []netip.Prefix                        // nil: all
-	checkFallback     func(*clientv3.Client, options) error // returns why the fallback cannot be used, nil if it can
+	allowed           []netip.Prefix                        // nil allows all
+	checkFallback     func(*clientv3.Client, options) error // returns an error if the fallback cannot be used
 	fallbackKeys      func() *discovery.Keys                // returns the fallback's keys, nil without WithFallback
 }
 
-// addresses returns a function whose error says why an address may not be dialed, nil if all may.
+// addresses returns a function that returns an error for addresses that may not be dialed. It is nil if all are allowed.
 func (o *options) addresses() (check func(addr string) error, err error) {
 	if o.allowed == nil {
 		return nil, nil
@@ -72,12 +72,12 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// WithNamespace puts prefix before every key, as it is: WithNamespace("prod/") keeps the endpoints
-// of "acme/user" under "prod/acme/user/". Default: none.
+// WithNamespace puts prefix before every key. With WithNamespace("prod/"), the endpoints of "acme/user" are
+// under "prod/acme/user/". Default: none.
 func WithNamespace(prefix string) Option { return func(o *options) { o.namespace = prefix } }
 
-// WithLeaseTTL sets how long the entries of this process stay in etcd once it stops renewing them,
-// for services whose ServiceDesc does not say. Whole seconds from 1 s to 24 h; etcd may grant more.
+// WithLeaseTTL sets how long the entries of this process stay in etcd after it stops renewing them. It applies to services
+// whose ServiceDesc sets no LeaseTTL. d is a whole number of seconds from 1 s to 24 h. etcd may grant more.
 // Default: 15 s.
 func WithLeaseTTL(d time.Duration) Option { return func(o *options) { o.leaseTTL = d } }
 
@@ -93,55 +93,54 @@ func WithMeterProvider(mp metric.MeterProvider) Option { return func(o *options)
 // Default: none.
 func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 
-// WithEmptyGrace sets how long clients keep using the last known endpoints when all or most of
-// them vanish from etcd at once, which is what an etcd outage looks like once leases have expired.
-// The withdrawal of one endpoint among several is followed at once. 0 turns the grace off.
-// Default: 30 s.
+// WithEmptyGrace sets how long clients keep using the last known endpoints when all or most of them vanish
+// from etcd at once, as they do when leases expire in an etcd outage. When one endpoint among several is
+// withdrawn, clients stop using it at once. 0 turns the grace off. Default: 30 s.
 func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyGrace = d } }
 
 // WithSnapshotDir keeps the last known endpoints of each key, and its last valid live service config, in a file below
-// dir, so that a process that starts while etcd is away can use them. The directory is created when needed.
+// dir. A process that starts while etcd cannot be reached uses these files. The directory is created when needed.
 //
-// A directory belongs to one etcd cluster: give processes and registries that use another cluster a directory of their
-// own, or they start from the endpoints of the wrong one. It should be on a local disk: while its file system hangs, a
-// process that starts without etcd does not get its endpoints, and Close waits until its context ends. Default: none.
+// A directory belongs to one etcd cluster. Processes and registries that use another cluster need another directory, or
+// they start with the endpoints of the wrong cluster. The directory should be on a local disk: while its file system hangs,
+// a process that starts without etcd does not get endpoints, and Close waits until its context ends. Default: none.
 func WithSnapshotDir(dir string) Option { return func(o *options) { o.snapshotDir = dir } }
 
-// WithLiveLoadBalancingOnly makes clients refuse live service configs that hold anything but a load
-// balancing policy, so that a writer of the config can neither cause retries nor change the
-// timeouts or size limits of calls. Default: everything that [Registry.SetServiceConfig] accepts.
+// WithLiveLoadBalancingOnly makes clients refuse live service configs that hold more than a load balancing
+// policy. Then a writer of the config can neither cause retries nor change the timeouts or size limits of
+// calls. Default: clients accept everything that [Registry.SetServiceConfig] accepts.
 func WithLiveLoadBalancingOnly() Option { return func(o *options) { o.loadBalancingOnly = true } }
 
-// WithAllowedAddresses restricts the addresses in etcd that the process dials to prefixes. Other entries are
-// skipped like malformed ones: logged with their key and the reason, and counted. So are
-// entries with a host name, because a name may resolve to anything, and to something else later. An IPv4 address
-// mapped into IPv6 is judged as the IPv4 address; all addresses are 0.0.0.0/0 and ::/0.
+// WithAllowedAddresses restricts the addresses from etcd that the process dials to prefixes. Entries with other addresses
+// are skipped like malformed ones: they are logged with key and reason, and counted. Entries with a host name are
+// skipped, too, because a name may resolve to any address. An IPv4 address mapped into IPv6 counts as the IPv4
+// address. The prefixes 0.0.0.0/0 and ::/0 together allow all addresses.
 //
-// It applies to NewClient, Resolver, Instances and Watch, and to endpoints from the snapshot directory, but not to
-// the addresses that the process registers. Several calls add up. A call without prefixes allows none, and an
-// invalid prefix makes every use of the registry fail. Default: all addresses and names.
+// It applies to NewClient, Resolver, Instances and Watch, and to endpoints from the snapshot directory, but not to the
+// addresses that the process registers. If the option is given several times, the prefixes of all calls are allowed. Without
+// prefixes, it allows none. An invalid prefix makes every use of the registry fail. Default: all addresses and names.
 func WithAllowedAddresses(prefixes ...netip.Prefix) Option {
 	return func(o *options) { o.allowed = append(append([]netip.Prefix{}, o.allowed...), prefixes...) }
 }
 
 // Limits bound the resources that one service key takes in the processes that read it. A field that is
-// 0 or less means its default. The first entries in the order of keys are kept. A later entry is left out until
-// half of the bound is free, which is checked every 30 s. A log line says so.
+// 0 or less means its default. A process keeps the first entries in the order of keys. It leaves out later entries until
+// half of the bound is free, which it checks every 30 s. A log line reports this.
 type Limits struct {
 	// Entries is how many entries of a key are kept. Default: 20,000.
 	Entries int
 	// Bytes is how much memory the entries of a key may take, estimated from their texts. Default: 32 MiB, or a
 	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
 	Bytes int
-	// Connections is how many endpoints of a key one client connects to. If there are more, it uses a subset, as with
-	// [WithSubset]; others replace unreachable members. While endpoints do not respond, the same number more, or 32, are
-	// tried; while addresses change, the same number of old connections are kept. Zones and groups of a split have their
-	// own parts. It also bounds how many instances the calls of one client may name, not counting the leader. It does not
+	// Connections is how many endpoints of a key one client connects to. If there are more, the client uses a subset, as with
+	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries as many more, or 32 if that is
+	// more. While addresses change, it keeps as many old connections. The limit applies to each zone and each group of a
+	// split. It also bounds how many instances the calls of one client may name, besides the leader. It does not
 	// apply to a bare Resolver. Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }
 
-// WithLimits changes the limits of each key. Default: see [Limits].
+// WithLimits sets the limits of each key. Default: see [Limits].
 func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
 func (l Limits) withDefaults() Limits {
@@ -160,7 +159,7 @@ func (l Limits) withDefaults() Limits {
 // allowedPrefixes are the networks that addresses from etcd may be in; nil allows none.
 type allowedPrefixes []netip.Prefix
 
-// newAllowed copies prefixes. A prefix of IPv4 addresses mapped into IPv6 stands for the IPv4 addresses.
+// newAllowed copies prefixes. It replaces a prefix of IPv4 addresses mapped into IPv6 by the prefix of the IPv4 addresses.
 func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
 	allowed := make(allowedPrefixes, len(prefixes))
 	for i, p := range prefixes {
@@ -175,16 +174,16 @@ func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
 	return allowed, nil
 }
 
-// check returns nil if an address, as host:port, may be dialed, and else an error that says why not. An IPv4 address
-// mapped into IPv6 counts as the IPv4 address, as which it is dialed.
+// check returns an error if the address addr, host:port, may not be dialed. An IPv4 address mapped into IPv6 counts as the
+// IPv4 address, because the system dials that.
 func (a allowedPrefixes) check(addr string) error {
 	parsed, err := netip.ParseAddrPort(addr)
 	ip := parsed.Addr().Unmap()
 	switch {
 	case err != nil:
-		return notAllowed(addr, "its host is no IP address: a name may lead anywhere, so names are not allowed")
+		return notAllowed(addr, "its host is no IP address: a name may resolve to any address, so names are not allowed")
 	case ip.Zone() != "":
-		return notAllowed(addr, "its host has a zone, which is another network on each machine")
+		return notAllowed(addr, "its host has a zone, whose meaning differs between machines")
 	}
 	for _, p := range a {
 		if p.Contains(ip) {
@@ -198,24 +197,24 @@ func notAllowed(addr, reason string) error {
 	return fmt.Errorf("address %.80q is not allowed: %s", addr, reason)
 }
 
-// WithFallback makes other the fallback of this registry's cluster, the primary: clients call the endpoints that other has under
-// a key while none in the primary serves. A call leaves while no primary endpoint that it may go to serves, and
-// comes back when one does. An endpoint that neither accepts nor refuses a connection counts as not serving after 1 s.
+// WithFallback makes the cluster of other the fallback of this registry's cluster, the primary. A call goes to an endpoint
+// of the same key in the fallback while no primary endpoint that may take the call serves. It goes to the primary again when
+// one does. An endpoint that neither accepts nor refuses a connection counts as not serving after 1 s.
 // Clients connect to the fallback when the primary cannot serve some kind of call.
 //
-// A primary etcd that does not answer does not count as empty: clients keep its last endpoints, and a client
-// without any waits. Live service configs, splits and drains are the primary's. Leaders, calls that name their
+// A primary etcd that does not answer does not count as empty: clients keep its last endpoints, and the calls of a client
+// without endpoints wait. Live service configs, splits and drains come from the primary. Leaders, calls that name their
 // instance, [Instances], [Registry.Watch] and [Registry.Follow] use the primary alone. If both clusters have an
-// address, the primary's entry counts. The fallback of other is not followed.
+// address, the primary's entry counts. The fallback of other is not used.
 //
-// other has its own namespace, limits and allowed addresses. The caller closes it, preferably after the registry: its endpoints
-// are not used once it is closed. [KeyStatus.Away], a metric and log lines report when calls leave and come back. If other
-// is nil, cannot be used, or is on the same etcd client and namespace, every use of the registry fails. Default: none.
+// other has its own namespace, limits and allowed addresses. The caller closes other, preferably after the registry, because
+// its endpoints are not used once it is closed. [KeyStatus.Away], a metric and log lines report the use of the fallback. If
+// other is nil, unusable, or on the same etcd client and namespace, every use of the registry fails. Default: none.
 func WithFallback(other *Registry) Option {
 	return func(o *options) { o.checkFallback, o.fallbackKeys = other.checkAsFallback, other.keysForFallback }
 }
 
-// checkLends returns why a registry on a client with options cannot fall back on this one.
+// checkAsFallback returns an error if a registry on client with the options dependent cannot fall back on r.
 func (r *Registry) checkAsFallback(client *clientv3.Client, dependent options) error {
 	switch {
 	case r == nil:
@@ -230,8 +229,8 @@ func (r *Registry) checkAsFallback(client *clientv3.Client, dependent options) e
 	return nil
 }
 
-// lends returns the keys for a registry whose fallback is this one, nil if this one is closed. The first call
-// starts this registry's background work.
+// keysForFallback returns the keys for a registry whose fallback is r, or nil if r is closed. The first call
+// starts the background work of r.
 func (r *Registry) keysForFallback() *discovery.Keys {
 	if r == nil || r.start() != nil {
 		return nil

@@ -21,10 +21,10 @@ type State int
 const (
 	StateRegistering State = State(lease.Registering) // not in etcd yet
 	StateRegistered  State = State(lease.Registered)  // in etcd, on a lease that is being renewed
-	StateLost        State = State(lease.Lost)        // was in etcd and, as far as known, is not; it is being put back, or etcd has yet to say so
+	StateLost        State = State(lease.Lost)        // was in etcd and is no longer known to be; the entry is being put back or read
 	StateConflict    State = State(lease.Conflict)    // another process holds the key; the entry is written again once the key is free
-	StatePaused      State = State(lease.Paused)      // out of etcd, by Pause or while the service is not healthy
-	StateClosed      State = State(lease.Closed)      // given up for good; Err says what may be left in etcd
+	StatePaused      State = State(lease.Paused)      // removed from etcd by Pause, or while the service is not healthy
+	StateClosed      State = State(lease.Closed)      // ended for good; Err says what may be left in etcd
 )
 
 // String returns "registering", "registered", "lost", "conflict", "paused" or "closed".
@@ -34,21 +34,21 @@ func (s State) String() string { return lease.State(s).String() }
 type Status struct {
 	State State
 	Key   string // the service key
-	// LeaseID is the lease of the entry, kept while the entry is paused; 0: none now. The registry owns the lease, and deletes
-	// other keys on it.
+	// LeaseID is the lease of the entry, which is kept while the entry is paused. It is 0 while there is none. The registry
+	// owns the lease, and deletes other keys on it.
 	LeaseID clientv3.LeaseID
 	// Err says why etcd does not have the desired entry, why a candidate's leadership is unknown, or what is wrong with the
-	// server's health service; nil: none of these.
+	// server's health service. It is nil if nothing is wrong.
 	Err   error
 	Since time.Time // when State was entered
 }
 
-// Registration is an endpoint that this process keeps in etcd until Close: it is put back when it is deleted or
-// changed, and moved to a new lease when the old one is lost. Its methods are safe for concurrent use.
+// Registration keeps the entry of an endpoint in etcd until Close: it puts the entry back when another deletes or changes
+// it, and moves it to a new lease when the old one is lost. Its methods are safe for concurrent use.
 type Registration struct{ registered *registrar.Registration }
 
-// Register keeps ep in etcd under the service key, and returns when it is there. If ctx ends first, the error says
-// why the entry is not there, and anything already written is removed in the background.
+// Register keeps ep in etcd under the service key, and returns when the entry is there. If ctx ends first, the error
+// says why the entry is not there, and anything already written is removed in the background.
 //
 // The options add to ep. The default instance id is the address. Register takes over an entry of another process with
 // the same id: the newer registration wins, and the older one turns to StateConflict. If this process has an entry
@@ -83,7 +83,7 @@ func (r *Registry) register(ctx context.Context, key string, ep Endpoint, opts [
 	return &Registration{registered}, nil
 }
 
-// withZone returns ep with the zone of this process, unless it has one.
+// withZone returns ep with the zone of this process, unless ep has a zone.
 func (r *Registry) withZone(ep Endpoint) endpoint.Endpoint {
 	ep.Zone = cmp.Or(ep.Zone, r.opts.zone)
 	return endpoint.Endpoint(ep)
@@ -106,7 +106,7 @@ func statusesOf(all []lease.Status) []Status {
 }
 
 // Update changes the entry under the same key and on the same lease. Values without an option stay as they are.
-// It returns when the change is in etcd, or at once while the entry is paused. When ctx ends before, it returns
+// Update returns when the change is in etcd, or at once while the entry is paused. If ctx ends first, it returns
 // an error, and the change is written once etcd can be reached. An update that changes nothing writes nothing.
 // The instance id and the layouts cannot change.
 func (g *Registration) Update(ctx context.Context, opts ...RegisterOption) error {
@@ -117,10 +117,10 @@ func (g *Registration) Update(ctx context.Context, opts ...RegisterOption) error
 	return g.failed("update", err)
 }
 
-// Pause takes the entry out of etcd until Resume, and returns when it is gone. When ctx ends before, Pause returns
-// an error, and the entry is removed once etcd can be reached. The later of Pause and Resume wins: an earlier
-// one that is still under way returns an error. While etcd has no space, Pause returns an error and the entry stays until there is space to
-// write it again.
+// Pause removes the entry from etcd until Resume, and returns when the entry is gone. If ctx ends first, Pause returns
+// an error, and the entry is removed once etcd can be reached. The later of two calls of Pause and Resume wins: the
+// earlier one returns an error if it is still under way. While etcd has no space, Pause returns an error, and the entry
+// stays until there is space to write it again.
 func (g *Registration) Pause(ctx context.Context) error {
 	return g.failed("pause", g.registered.SetPaused(ctx, true))
 }
@@ -130,8 +130,8 @@ func (g *Registration) Resume(ctx context.Context) error {
 	return g.failed("resume", g.registered.SetPaused(ctx, false))
 }
 
-// Close takes the entry out of etcd for good, unless another process has taken it over. It returns when the entry
-// is gone. When ctx ends or 5 s have passed before, it returns an error, and the registry goes on trying.
+// Close removes the entry from etcd for good, unless another process has taken the entry over. It returns when the entry
+// is gone. If ctx ends or 5 s pass first, Close returns an error, and the registry goes on trying.
 // Closing twice is harmless.
 func (g *Registration) Close(ctx context.Context) error {
 	return g.failed("close the registration of", g.registered.Close(ctx))
@@ -164,8 +164,8 @@ func newRegisterOptions(opts []RegisterOption) (registerOptions, error) {
 	return o, o.err
 }
 
-// WithInstance sets the instance id. It must be unique under the service key, and the same after a restart so
-// that the process takes its own entry over. Default: the advertised address.
+// WithInstance sets the instance id. It must be unique under the service key, and the same after a restart, so
+// that the process takes over its own entry. Default: the advertised address.
 func WithInstance(id string) RegisterOption {
 	return func(o *registerOptions) { o.Instance = &id }
 }
@@ -180,14 +180,13 @@ func WithZoneTag(zone string) RegisterOption {
 	return func(o *registerOptions) { o.Zone = &zone }
 }
 
-// WithWeight sets the relative share of the calls under the weighted policy. Default: 0, which
-// counts as 1.
+// WithWeight sets the relative share of the calls under the weighted policy. The default, 0, counts as 1.
 func WithWeight(weight uint32) RegisterOption {
 	return func(o *registerOptions) { o.Weight = &weight }
 }
 
 // WithMetadata adds a metadata value. The names "version", "zone", "weight", "grpc_methods",
-// "grpc_leaving" and "grpc_started" are reserved. May be given many times.
+// "grpc_leaving" and "grpc_started" are reserved. The option may be given many times.
 func WithMetadata(name, value string) RegisterOption {
 	return func(o *registerOptions) {
 		if o.Metadata == nil {
@@ -197,8 +196,8 @@ func WithMetadata(name, value string) RegisterOption {
 	}
 }
 
-// WithLayouts writes the entry in all of these layouts, for a fleet whose readers differ. It is an error if two
-// of them would write one key. Default: the service's layout.
+// WithLayouts writes the entry in all of these layouts, for clients that read different layouts. It is an error if two
+// of them write the same key. Default: the service's layout.
 func WithLayouts(layouts ...Layout) RegisterOption {
 	return func(o *registerOptions) {
 		o.layouts = nil
@@ -215,9 +214,9 @@ func WithLayouts(layouts ...Layout) RegisterOption {
 	}
 }
 
-// Add puts ep in etcd under the service key, on no lease. It stays until [Registry.Remove], whether or not the
-// endpoint is alive. Add is for endpoints that cannot register themselves. Layouts whose key is a lease id are an
-// error.
+// Add puts ep in etcd under the service key, without a lease. The entry stays until [Registry.Remove], whether or not the
+// endpoint is alive. Add is for endpoints that cannot register themselves. It is an error if the key of a layout contains
+// the lease id.
 func (r *Registry) Add(ctx context.Context, key string, ep Endpoint, opts ...RegisterOption) error {
 	if err := r.start(); err != nil {
 		return err
@@ -241,10 +240,9 @@ func (r *Registry) add(ctx context.Context, key string, ep Endpoint, opts []Regi
 }
 
 // Remove deletes the entries of an instance under the service key, in any layout and of any process. instance is
-// the instance id or the address, save in the layouts of [JSONLayout]: there it is the id alone. An instance that is not
-// there is an error.
+// the instance id or the address. For entries of a [JSONLayout] it is the id. It is an error if no entry is found.
 //
-// A process that is alive puts its entry back: use [Registration.Pause] there, or drain its server.
+// A process that is alive puts its entry back: use [Registration.Pause] in that process, or drain its server.
 func (r *Registry) Remove(ctx context.Context, key, instance string) error {
 	if err := r.start(); err != nil {
 		return err

@@ -30,13 +30,13 @@ var (
 	errClosed           = fmt.Errorf("etcd: %w", registrar.ErrClosed)
 )
 
-// Registry is a process's use of one etcd cluster: its connections to services found there, and its
-// own registrations. Make one for each cluster and share it.
+// Registry connects a process to the services in one etcd cluster, and registers the process's own. Make one Registry for
+// each cluster and share it.
 type Registry struct {
 	client  *clientv3.Client
 	opts    options
 	metrics *metrics.Metrics
-	err     error        // of NewRegistry; every use returns it
+	err     error        // the error of NewRegistry, which every use returns
 	seed    maphash.Seed // distinguishes this client from others, for WithSubset
 
 	etcd      *etcdconn.Conn
@@ -50,18 +50,18 @@ type Registry struct {
 	closeDone chan struct{} // closed when the first Close has returned
 	closeErr  error         // the result of the first Close
 
-	ctx     context.Context // for work in the background; ends with Close
+	ctx     context.Context // of the work in the background; ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	started bool // the work in the background has begun
 }
 
-// NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd is
-// away. The caller owns the client and closes it after the registry. Every etcd call goes
+// NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd cannot be
+// reached. The caller owns the client and closes it after the registry. Every etcd call goes
 // through the client's KV, Watcher and Lease, so wrappers set there are used.
 //
-// To notice a dead connection, the client needs DialKeepAliveTime and DialKeepAliveTimeout,
-// such as 10 s, gRPC's minimum, and 3 s. Leave PermitWithoutStream off: etcd closes connections that use it.
+// To notice a dead connection, the client needs a DialKeepAliveTime such as 10 s, gRPC's minimum, and a
+// DialKeepAliveTimeout such as 3 s. Leave PermitWithoutStream off: etcd closes connections that use it.
 // MaxCallRecvMsgSize, such as 8 MiB, bounds the memory that one response of etcd takes.
 // NewRegistry turns off the logging of a client without a Logger of its own, unless the environment has
 // ETCD_CLIENT_DEBUG: the registry logs failures.
@@ -108,10 +108,10 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	return r
 }
 
-// Close withdraws the registrations of the process and revokes their leases, then closes the connections that the
-// registry made, and stops watching. It waits for etcd no longer than ctx allows, and only to withdraw. Remaining
-// entries expire with their lease, and the error says so. Servers go on serving, without entries. An
-// Announce or Register that is under way returns an error. A second Close waits for the first, and returns the same.
+// Close withdraws the registrations of the process and revokes their leases. Then it closes the connections that the
+// registry made, and stops watching. It waits for etcd only to withdraw, and until ctx ends. Remaining entries
+// expire with their lease, and the error says so. Servers go on serving without entries. A call of Announce or
+// Register that is under way returns an error. A second Close waits for the first, and returns the same error.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
 	if r.closed || r.client == nil {
@@ -125,12 +125,12 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	for conn := range conns { // last: handlers may call while their entries exist
+	for conn := range conns { // after the registrations: handlers may make calls while their entries exist
 		if err := conn.Close(); err != nil && conn.GetState() != connectivity.Shutdown {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
 		}
 	}
-	bounded.Run(ctx, func() { // returns once the registry follows nothing
+	bounded.Run(ctx, func() { // returns once no key is followed
 		r.keys.Close()
 		r.running.Wait()
 	})
@@ -153,8 +153,7 @@ func (r *Registry) awaitClose(ctx context.Context) error {
 	}
 }
 
-// start returns why the registry cannot be used, nil if it can. The first call starts the background
-// work.
+// start returns an error if the registry cannot be used. The first call starts the background work.
 func (r *Registry) start() error {
 	if r == nil {
 		return errNil
@@ -190,7 +189,7 @@ func requirePart(part string, missing bool) error {
 	return fmt.Errorf("%w: its %s is nil", errIncompleteClient, part)
 }
 
-// full returns a service key with the namespace, as in etcd. A nil registry has no namespace.
+// full returns a service key with the namespace. A nil registry has no namespace.
 func (r *Registry) full(key string) string {
 	if r == nil {
 		return key
@@ -198,8 +197,8 @@ func (r *Registry) full(key string) string {
 	return r.opts.namespace + key
 }
 
-// endpoints returns the etcd client's endpoints without passwords. A client made of parts has none, and panics when
-// asked, up to etcd's client 3.6.
+// endpoints returns the etcd client's endpoints without passwords. A client that was put together from parts has no
+// endpoints: up to etcd's client 3.6, its method panics.
 func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
 		return nil
@@ -215,7 +214,7 @@ func (r *Registry) followed() []*discovery.Key {
 	return r.keys.Followed()
 }
 
-// Package leader, which imports this one, finds the elections of registries and servers by this function.
+// init gives package leader, which imports this one, access to the elections of registries and servers.
 func init() {
 	election.SourceOf = func(of any) election.Source {
 		switch of := of.(type) {
@@ -236,7 +235,7 @@ func init() {
 	}
 }
 
-// unusable is the source of a registry or server that cannot be used, for a reason.
+// unusable is the election source of a registry or server that cannot be used. err is the reason.
 type unusable struct{ err error }
 
 func (u unusable) Elections(string) ([]*election.Election, <-chan struct{}, error) {

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
-// Scheme is the scheme of the targets that are resolved here: "etcd:///acme/user".
+// Scheme is the scheme of the targets of [Registry.Resolver], such as "etcd:///acme/user".
 const Scheme = "etcd"
 
 // Resolver returns gRPC's resolver for targets of scheme "etcd", for connections that are made by
@@ -23,17 +23,17 @@ const Scheme = "etcd"
 //	etcd:////services/user                endpoints under "/services/user/"
 //	etcd:///hello?layout=lease_suffix     endpoints under "hello/" and "hello<lease id>"
 //
-// The service config is gRPC's default one until there is a live one in etcd, which replaces it whole
-// and for good. For round robin use
+// The service config is gRPC's default one until etcd has a live one, which replaces the whole default for the rest of the
+// connection. For round robin use
 // grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`). Give each connection its own
-// Resolver: it remembers whether the connection has had a live config.
+// Resolver, because a Resolver remembers whether its connection has had a live config.
 //
-// [Registry.NewClient] does more; generated code uses it.
+// Generated code uses [Registry.NewClient], which does more.
 func (r *Registry) Resolver() resolver.Builder {
 	return &builder{registry: r}
 }
 
-// builder resolves the targets of callers.
+// builder is the resolver of [Registry.Resolver].
 type builder struct {
 	registry *Registry
 	given    sync.Map // *discovery.Given by the target's URL
@@ -41,8 +41,8 @@ type builder struct {
 
 func (*builder) Scheme() string { return Scheme }
 
-// OverrideAuthority implements [resolver.AuthorityOverrider]. A key that gives no host name is
-// percent-encoded, which no certificate names: such a connection needs grpc.WithAuthority.
+// OverrideAuthority implements [resolver.AuthorityOverrider]. A key that gives no valid host name is percent-encoded. No
+// certificate has such a name, so the connection needs grpc.WithAuthority.
 func (b *builder) OverrideAuthority(target resolver.Target) string {
 	authority, ok := servicekey.Authority(target.Endpoint())
 	if !ok {
@@ -67,17 +67,17 @@ func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, opts res
 	}), nil
 }
 
-// parseTarget parses a caller's target. layout is nil if the target names none.
+// parseTarget parses a caller's target. layout is the zero value if the target names none.
 func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 	if u.Host != "" {
-		return "", layout, fmt.Errorf("%.80q stands where a host would: the etcd cluster is the registry's; want three slashes before the key, %.80q", u.Host, Scheme+":///"+u.Host+u.Path)
+		return "", layout, fmt.Errorf("the target names the host %.80q, but the registry selects the etcd cluster: want three slashes before the key, %.80q", u.Host, Scheme+":///"+u.Host+u.Path)
 	}
 	path := u.Path
 	if path == "" {
 		path = u.Opaque
 	}
 	if u.Fragment != "" {
-		return "", layout, fmt.Errorf("%.80q follows a #, which no key has: write it as %%23 if it is part of the key", u.Fragment)
+		return "", layout, fmt.Errorf("the target has the fragment %.80q after a #: write # as %%23 if it is part of the key", u.Fragment)
 	}
 	key = strings.TrimPrefix(path, "/")
 	if err := endpoint.CheckKey(key); err != nil {
@@ -89,10 +89,10 @@ func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 	}
 	for name, values := range query {
 		if name != "layout" {
-			return "", layout, fmt.Errorf("unknown parameter %.80q: there is only layout", name)
+			return "", layout, fmt.Errorf("unknown parameter %.80q: the only parameter is layout", name)
 		}
 		if len(values) > 1 {
-			return "", layout, fmt.Errorf("the parameter layout is there %d times, the first as %.80q: give one", len(values), values[0])
+			return "", layout, fmt.Errorf("the parameter layout is given %d times, first as %.80q: give it once", len(values), values[0])
 		}
 		if layout, err = endpoint.LayoutByName(values[0]); err != nil {
 			return "", layout, err

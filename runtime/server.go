@@ -31,26 +31,26 @@ type GRPCServer interface {
 // publishes services on it. Then it serves once: by Serve, or by the caller with Announce and
 // Withdraw.
 //
-// With a health service, grpc.health.v1.Health, registered on it (not on the gRPC server beneath), the entry of
-// a service is out of etcd while that service is NOT_SERVING there. For a service that the health service does
-// not know, the health of the whole server counts. Without a health service on either, Serve registers gRPC's
-// own, which reports SERVING for every service until the server drains; if the gRPC server serves already, that
-// is an error. Under the name [RegistrationHealth], gRPC's own reports whether all entries are in etcd, for
+// If a health service, grpc.health.v1.Health, is registered on the Server (not on the gRPC server beneath), the entry of
+// a service is out of etcd while the health service reports NOT_SERVING for it. For a service that the health service
+// does not know, the health of the whole server counts. If neither has a health service, Serve registers gRPC's
+// own, which reports SERVING for every service until the server drains. This is an error if the gRPC server serves
+// already. Under the name [RegistrationHealth], gRPC's own reports whether all entries are in etcd, for
 // readiness probes.
 //
-// Entries carry the methods that the server serves, where their layout has room for metadata. In a rollout that
-// adds a method, callers send it to the servers that have it.
+// Entries list the methods that the server serves, if their layout carries metadata. In a rollout that
+// adds a method, callers call that method on the servers that have it.
 type Server struct {
 	registry *Registry
 	grpc     GRPCServer // nil: an argument of NewServer was nil
 	opts     serverOptions
-	group    *registrar.Group // its entries and its phase
+	group    *registrar.Group // the server's entries and phase
 
 	mu     sync.Mutex // held while a service is checked and registered
 	health serverHealth
 }
 
-// NewServer returns a server on s, which it does not start. The caller makes s, with its
+// NewServer returns a server on s, and does not start s. The caller makes s with its
 // credentials and interceptors. The caller either leaves Serve and Stop of s to the Server or uses
 // [Server.Announce].
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
@@ -69,13 +69,13 @@ func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	return server
 }
 
-// RegisterService registers a service on the gRPC server beneath. If that server would end the process for an error,
-// Serve and Announce return the error, or RegisterService logs it if they were called before.
+// RegisterService registers a service on the gRPC server beneath. An error for which that server would end the process is
+// returned by Serve and Announce, or logged by RegisterService if they were called before.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.grpc == nil {
-		return // an error of NewServer
+		return // NewServer has recorded the error
 	}
 	if err := s.checkService(desc, impl); err != nil {
 		s.group.Fault(err)
@@ -105,7 +105,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if impl == nil || desc.HandlerType == nil {
 		return nil
 	}
-	// This is gRPC's own check, after which it ends the process.
+	// If this check of gRPC's fails, gRPC ends the process.
 	want := reflect.TypeOf(desc.HandlerType).Elem()
 	if got := reflect.TypeOf(impl); !got.Implements(want) {
 		return fmt.Errorf("etcd: service %s: %v does not implement %v", desc.ServiceName, got, want)
@@ -124,7 +124,7 @@ func (s *Server) Publish(desc *ServiceDesc, opts ...RegisterOption) {
 
 func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if s.registry == nil {
-		return nil // an error of NewServer
+		return nil // NewServer has recorded the error
 	}
 	if err := desc.check(); err != nil {
 		return err
@@ -184,27 +184,27 @@ func newServerOptions(opts []ServerOption) serverOptions {
 }
 
 // WithAdvertiseAddress sets the address that is announced to callers: "host:port", or a host alone, which gets the
-// listener's port. Default: the environment variable GRPC_ADVERTISE_ADDR; without it, the listener's address if
-// it is one address; else the local address that this host uses to reach etcd.
+// listener's port. The default is the environment variable GRPC_ADVERTISE_ADDR. If that is not set, it is the address of
+// the listener or, if the listener listens on all addresses, the local address that this host uses to reach etcd.
 func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }
 
-// WithDrainDelay sets how long a server accepts calls after its withdrawal, for callers to notice it.
+// WithDrainDelay sets how long a server accepts calls after its withdrawal, so that callers can notice the withdrawal.
 // Default: 1 s.
 func WithDrainDelay(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.drainDelay = d }
 }
 
-// WithStopTimeout sets how long open calls may take to finish when a server stops. After that, open calls are
-// cut. Default: 20 s. Minimum: 100 ms, enough for a server without open calls to stop if its clients respond.
+// WithStopTimeout sets how long open calls may take to finish when a server stops. After that, they are
+// cut. Default: 20 s. Minimum: 100 ms, in which a server without open calls can stop.
 func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }
 
 // WithAnnounceTimeout makes Serve return an error if the services are not in etcd within d, or as soon as etcd
-// refuses them. It is for processes that must not run unless callers can find them. Default: 0, which means to
-// serve and keep trying.
+// refuses them. It is for processes that must not run unless callers can find them. The default, 0, means that Serve
+// serves and keeps trying.
 func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }

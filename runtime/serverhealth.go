@@ -23,12 +23,12 @@ type statusSetter interface {
 
 // serverHealth is the health service of a server, if it has one.
 type serverHealth struct {
-	given  healthpb.HealthServer // the caller's; nil: none
-	own    *health.Server        // gRPC's own, which serve registers; nil: none
-	setter statusSetter          // one of them; nil: neither has a settable status
+	given  healthpb.HealthServer // the caller's, or nil
+	own    *health.Server        // gRPC's own, which serve registers, or nil
+	setter statusSetter          // given or own; nil if no status can be set
 }
 
-// problem describes the fault of the health service of a gRPC server with these services; "": none.
+// problem returns a message if the health service is registered on the gRPC server, not on the Server, and "" otherwise.
 func (h *serverHealth) problem(services map[string][]string) string {
 	if _, ok := services[healthpb.Health_ServiceDesc.ServiceName]; !ok || h.given != nil || h.own != nil {
 		return ""
@@ -37,8 +37,8 @@ func (h *serverHealth) problem(services map[string][]string) string {
 		"\" finds nothing: register it on the runtime.Server that NewServer returned, healthpb.RegisterHealthServer(server, healthServer)"
 }
 
-// serve registers gRPC's own health service on s, whose services are in info, unless there is a health service.
-// Only this server sets its statuses, so they are not watched.
+// serve registers gRPC's own health service on s, unless info, the services of s, has a health service. No one else sets
+// its statuses, so they are not watched.
 func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) error {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
 		return nil
@@ -58,7 +58,7 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 	return nil
 }
 
-// reporter returns a function that sets the status of [RegistrationHealth], nil if it cannot be set.
+// reporter returns a function that sets the status of [RegistrationHealth], or nil if no status can be set.
 func (h *serverHealth) reporter() func(registered bool) {
 	if h.setter == nil {
 		return nil
@@ -72,8 +72,8 @@ func (h *serverHealth) reporter() func(registered bool) {
 	}
 }
 
-// drain sets the services of a server to NOT_SERVING until drained is called. It shuts down gRPC's own health service, but
-// not the caller's, which other servers may use.
+// drain sets the services of a server to NOT_SERVING until drained is called. It shuts down gRPC's own health service. It
+// does not shut down the caller's, which other servers may use.
 func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	if h.own != nil {
 		h.own.Shutdown()
@@ -95,7 +95,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	return func() {
 		briefly(func() {
 			for service, status := range <-before {
-				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // not set to another status since
+				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the caller has not changed it meanwhile
 					h.setter.SetServingStatus(service, status)
 				}
 			}
@@ -103,7 +103,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	}
 }
 
-// status asks the caller's health service for the status of a service.
+// status returns the status of a service in the caller's health service.
 func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_ServingStatus {
 	resp, err := h.given.Check(context.Background(), &healthpb.HealthCheckRequest{Service: service})
 	if err != nil {
@@ -112,7 +112,7 @@ func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_Servi
 	return resp.GetStatus()
 }
 
-// briefly calls the caller's health service, and waits a moment for it: it may hang or panic, which Status reports.
+// briefly runs call, which calls the caller's health service, and waits at most a moment: the service may hang or panic.
 func briefly(call func()) {
 	ended, end := context.WithCancel(context.Background())
 	end()

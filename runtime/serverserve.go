@@ -24,12 +24,12 @@ const withdrawTimeout = 3 * time.Second
 // handlerTimeout bounds the wait for handlers whose calls were cut.
 const handlerTimeout = time.Second
 
-// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd until then. It
-// announces them in the background for as long as it takes, so that it serves even while etcd is away.
+// Serve serves on lis until ctx ends, and keeps the published services in etcd until then. It closes lis. It
+// announces the services in the background, so that it serves even while etcd cannot be reached.
 //
 // When ctx ends, Serve drains. The health service turns NOT_SERVING for the services. A leader finishes the unary
-// leader calls that its guard has admitted. The services are withdrawn, for at most 3 s. Callers get the drain delay to
-// notice. Calls get the stop timeout to finish, leader calls included, and are then cut. Serve returns nil
+// leader calls that its guard has admitted. Serve withdraws the services within 3 s, and waits for the drain delay, so that
+// callers notice. Calls, leader calls included, may finish within the stop timeout, and are then cut. Serve returns nil
 // after a clean drain, and otherwise an error that says what was cut short. If the gRPC server fails, Serve drains
 // without the delay, and returns that error.
 //
@@ -60,14 +60,14 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	})
 	select {
 	case err = <-served:
-		served <- nil // for drain, which ends the open calls: a failed listener leaves them open
+		served <- nil // drain reads it, and ends the calls that a failed listener leaves open
 	case err = <-failed:
 	case <-ctx.Done():
 	}
 	return errors.Join(err, s.drain(ctx, served, conns))
 }
 
-// beginServing opens the announcement, and registers a health service if there is none.
+// beginServing begins a run of the group, and registers a health service if there is none.
 func (s *Server) beginServing() (*registrar.Run, error) {
 	run, err := s.group.Begin()
 	if err != nil {
@@ -82,12 +82,12 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 	return run, nil
 }
 
-// Announce puts the published services in etcd for a server that the caller serves. It returns when they are
-// there, except unhealthy services. Otherwise it returns an error and removes entries already written,
+// Announce puts the published services in etcd for a server that the caller serves. It returns when all healthy services
+// are there. Otherwise it returns an error and removes entries already written,
 // in the background if ctx has ended. addr is the address of the listener, as its method Addr returns it. The
-// address to announce is found as for Serve, see [WithAdvertiseAddress].
+// address to announce is found as for Serve: see [WithAdvertiseAddress].
 //
-// A Withdraw during Announce ends it with an error. A second Announce without a Withdraw between is an error.
+// A Withdraw during Announce makes Announce return an error. A second Announce without a Withdraw between is an error.
 func (s *Server) Announce(ctx context.Context, addr string) error {
 	if err := s.group.Faults(); err != nil {
 		return err
@@ -95,7 +95,7 @@ func (s *Server) Announce(ctx context.Context, addr string) error {
 	return s.group.Announce(ctx, s.announcement(addr, s.advertised()))
 }
 
-// advertised returns the configuration of the address to announce, without a listener's part.
+// advertised returns the configuration of the address to announce, without the listener's network.
 func (s *Server) advertised() advertise.Config {
 	return advertise.Config{Option: s.opts.advertise, Env: os.Getenv(advertise.EnvName), Etcd: s.registry.endpoints()}
 }
@@ -118,32 +118,32 @@ func (s *Server) announcement(listen string, config advertise.Config) registrar.
 	}
 }
 
-// Withdraw takes the services out of etcd, and returns when they are out. A leader first finishes the unary leader calls that
-// its guard has admitted, for the stop timeout, but at most 5 s. If ctx ends or another 5 s pass before all are
-// out, the error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
-// after Withdraw; if it is called during Withdraw, Withdraw returns an error.
+// Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes the unary leader
+// calls that its guard has admitted, within the stop timeout and 5 s. If ctx ends or another 5 s pass first, the
+// error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
+// after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
-	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // on an error, the callers get it
+	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // after an error, unfinished calls fail at their callers
 	return s.group.Withdraw(ctx)
 }
 
-// finishLeading finishes the calls for the leader, within a time.
+// finishLeading waits until the leader calls have finished, at most for within.
 func (s *Server) finishLeading(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return s.group.FinishLeading(ctx)
 }
 
-// withdraw takes the services of a draining server out of etcd. ctx may have ended.
+// withdraw removes the services of a draining server from etcd. ctx may have ended.
 func (s *Server) withdraw(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
 	return s.group.Withdraw(ctx)
 }
 
-// drain ends a server that serves.
+// drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
-	s.group.End() // before the health turns NOT_SERVING, which must not pause the entries now
+	s.group.End() // before health.drain, whose NOT_SERVING must not pause the entries now
 	drained := s.health.drain(s.group)
 	began := time.Now()
 	errs := []error{s.finishLeading(context.WithoutCancel(ctx), s.opts.stopTimeout)}
@@ -163,11 +163,11 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 	return errors.Join(append(errs, s.stop(served, conns, left))...)
 }
 
-// stopWithin is how long a server without open calls may take to stop.
+// stopWithin is the time in which a server without open calls stops.
 const stopWithin = 100 * time.Millisecond
 
-// stop waits for open calls to finish, for the rest of the stop timeout, and then cuts them. GracefulStop and Stop may not
-// return: both wait for connections before their handshake, and for handlers.
+// stop waits until open calls have finished or left, the rest of the stop timeout, has passed. Then it cuts them. GracefulStop
+// and Stop may never return: both wait for connections without a handshake, and for handlers.
 func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
 	conns.CloseSilent()
 	stopped := make(chan error, 1)
@@ -198,16 +198,15 @@ func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Dura
 	return errors.Join(cut, err)
 }
 
-// serverDepth bounds the search for a gRPC server within another value. *xds.GRPCServer has it in a field that
-// holds an interface.
+// serverDepth bounds the search for a gRPC server within another value. *xds.GRPCServer has one in a field of
+// interface type.
 const serverDepth = 2
 
-// isServing reports whether s, a *grpc.Server or a wrapper of one, has begun to serve. From then on registering a
-// service makes gRPC end the process, and no method of the server tells beforehand, so isServing reads a field.
-// Otherwise the health service that Server adds would end the process of a program that merely serves a
-// second listener. It looks without the lock. Only a program that registers services while it calls Serve can notice, which
-// gRPC forbids. isServing reports false for a server that it finds no such field in: then gRPC ends the process, and
-// says why. TestIsServing fails if gRPC keeps its state elsewhere.
+// isServing reports whether s, a *grpc.Server or a wrapper of one, has begun to serve. After that, registering a
+// service makes gRPC end the process: without this check, the health service that Server adds would end a program that
+// serves a second listener. No method of gRPC's tells, so isServing reads an unexported field. It reads the field without
+// the lock, which only matters to programs that register services while they call Serve, and gRPC forbids that. If s has
+// no such field, isServing returns false. TestIsServing fails if gRPC keeps its state elsewhere.
 func isServing(s any) bool {
 	server := findServer(reflect.ValueOf(s), serverDepth)
 	if !server.IsValid() {

@@ -15,15 +15,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
-// ServiceDesc is the description of a service in its proto file. Generated code holds one for each service
-// that has the option; write one by hand for a service without generated code.
+// ServiceDesc describes a service. Generated code has one for each service whose proto file has the etcd option. Write one
+// by hand for a service without generated code.
 type ServiceDesc struct {
 	Name          string        // full protobuf name, "helloworld.Greeter"
-	Key           string        // "helloworld/greeter": the endpoints live under "helloworld/greeter/"
-	Layout        Layout        // servers write it; clients read it and all others; nil: EndpointJSON
-	LeaseTTL      time.Duration // how long an endpoint outlives its process; 0: the registry's, 15 s by default
-	Authority     string        // :authority and TLS server name; "": Key without a leading slash, "/" as "."
-	ServiceConfig string        // gRPC service config as JSON, "" none
+	Key           string        // such as "helloworld/greeter" for entries under "helloworld/greeter/"
+	Layout        Layout        // the layout that servers write, and clients read besides others; nil means EndpointJSON
+	LeaseTTL      time.Duration // how long an entry outlives its process; 0 means the registry's, 15 s by default
+	Authority     string        // :authority and TLS server name; "" means Key without a leading slash, with "." for "/"
+	ServiceConfig string        // gRPC service config as JSON, or ""
 	Leader        []string      // the methods whose calls go to the leader, "/helloworld.Greeter/SayHello"; nil: no election
 }
 
@@ -52,7 +52,7 @@ func (d *ServiceDesc) check() error {
 	return nil
 }
 
-// layout returns the layout in force.
+// layout returns Layout or its default.
 func (d *ServiceDesc) layout() Layout {
 	if d.Layout == nil {
 		return EndpointJSON
@@ -75,10 +75,10 @@ func (d *ServiceDesc) authority() (string, error) {
 	return authority, nil
 }
 
-// SetServiceConfig puts a live service config for the service at key. Every client of the service uses
-// it within moments, laid over the generated one and the caller's own, for each top-level field. json is
-// a gRPC service config; a config that gRPC would refuse, or misread, is an error and is not written. "" deletes
-// the live config, which puts the others back in force. Connections with a bare [Registry.Resolver] are
+// SetServiceConfig writes a live service config for the service at key. Every client of the service uses it within
+// moments: its top-level fields replace those of the generated config and the caller's. json is a gRPC service
+// config. One that gRPC would refuse or misread is an error and is not written. If json is "", SetServiceConfig deletes
+// the live config, and clients use the other configs again. Connections with a bare [Registry.Resolver] are
 // an exception: gRPC cannot return to the config that they were made with, so they go on without one,
 // under pick_first.
 //

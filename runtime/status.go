@@ -21,7 +21,7 @@ type RegistryStatus struct {
 // EtcdStatus is the state of a registry's connection to etcd.
 type EtcdStatus struct {
 	Endpoints []string // of the etcd client
-	Err       error    // why none of them is connected; nil: one is, or no connection is needed yet
+	Err       error    // why no endpoint is connected; nil if one is connected, or no connection is needed yet
 }
 
 // KeyStatus is the state of one service key in a registry.
@@ -29,16 +29,16 @@ type KeyStatus struct {
 	Key           string
 	Connections   int        // the number of connections that are not idle
 	Known         bool       // the endpoints are known, from etcd or from the snapshot directory
-	Endpoints     []Endpoint // in use, sorted by instance
-	Held          int        // how many of Endpoints have vanished from etcd and are kept for a grace
-	HeldAddrs     []string   // the addresses of these, sorted
+	Endpoints     []Endpoint // the endpoints that clients use, sorted by instance
+	Held          int        // the number of Endpoints that have vanished from etcd and are kept for a grace
+	HeldAddrs     []string   // the addresses of the held endpoints, sorted
 	DrainedAddrs  []string   // the addresses of Endpoints that get no new calls by the live config, sorted
-	Leaving       []Endpoint // in etcd, but no longer among Endpoints, because their owners are withdrawing them
-	Provisional   bool       // the endpoints may be behind etcd
-	Changed       time.Time  // when the endpoints last changed
-	ServiceConfig string     // the live config in force, as JSON; "" none
-	ConfigErr     error      // why the live config in etcd is not in force; nil: it is, or etcd has none
-	Err           error      // why etcd cannot be followed now; nil: it is
+	Leaving       []Endpoint // in etcd, but not among Endpoints, because their owners are withdrawing them
+	Provisional   bool       // etcd may have newer endpoints
+	Changed       time.Time  // the time of the last change of Endpoints
+	ServiceConfig string     // the live config in force, as JSON, or ""
+	ConfigErr     error      // why the live config in etcd is not in force; nil if it is, or if etcd has none
+	Err           error      // why etcd cannot be followed now; nil if it can
 	Away          int        // the number of connections with calls that go to the cluster of WithFallback
 }
 
@@ -85,11 +85,11 @@ func drained(state *discovery.State) (addrs []string) {
 	return addrs
 }
 
-// etcdOf returns the policy "etcd" that a live config puts in force, nil if there is none.
+// etcdOf returns the policy "etcd" of a live config, or nil if the config does not select that policy.
 func etcdOf(live string) *serviceconfig.Etcd {
 	config, err := serviceconfig.Parse(live)
 	if err != nil {
-		return nil // there is none: a config in force can be parsed
+		return nil // live is "": a config in force can be parsed
 	}
 	policy, err := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered)
 	if err != nil {

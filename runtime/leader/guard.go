@@ -19,20 +19,20 @@ import (
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
 // unary calls. Other calls pass.
 //
-// A leader that resigns in order admits no more leader calls, and leads until its unary ones have finished: see
+// A leader that resigns in order admits no more leader calls, and leads until its unary leader calls have finished: see
 // [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign].
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
-// that, a handler's error becomes UNAVAILABLE. A stream ends with UNAVAILABLE whatever its handler returns; its SendMsg
-// and RecvMsg, blocked ones included, return [ErrEnded]. The handler must not reuse a message that is not
-// protobuf then, because the stream may yet write to it. A handler that ignores its context
+// that, a handler's error becomes UNAVAILABLE. A stream ends with UNAVAILABLE whatever its handler returns. Its SendMsg
+// and RecvMsg, blocked ones included, return [ErrEnded]. After that, the handler must not reuse a message that is not
+// protobuf, because the stream may still write to it. A handler that ignores its context
 // goes on, and the reply of a unary call is sent.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
 	unary, stream := Interceptors(registry, descs...)
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
 }
 
-// Interceptors returns the interceptors of [Guard], for servers that are not configured by gRPC's server options.
+// Interceptors returns the interceptors of [Guard], for servers that do not take gRPC's server options.
 func Interceptors(registry *runtime.Registry, descs ...*runtime.ServiceDesc) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	g := guard{}
 	for _, desc := range descs {
@@ -81,8 +81,8 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	return err
 }
 
-// enter admits a call that this process may handle as the leader, with a context that ends with the leadership, and
-// refuses any other call.
+// enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It
+// refuses any other call with an error.
 func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
 	if err == nil {
@@ -99,7 +99,7 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 	return nil, nil, err
 }
 
-// hasEnded reports whether the leadership of a context has ended.
+// hasEnded reports whether a context from enter has ended because the leadership has.
 func hasEnded(leading context.Context) bool {
 	return errors.Is(context.Cause(leading), ErrEnded)
 }
@@ -128,9 +128,9 @@ func (s leaderStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// RecvMsg does not wait for the caller once the leadership has ended. An abandoned receive ends with the handler, and is the
-// stream's last: a stream allows one RecvMsg at a time. It has its own message, because the handler may reuse m
-// by then.
+// RecvMsg returns when the leadership ends, and abandons a receive under way. That receive ends with the handler. It is the
+// stream's last, since a stream allows one RecvMsg at a time. It fills a message of its own, because the handler may reuse
+// m by then.
 func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
@@ -164,7 +164,7 @@ func emptyOf(m any) any {
 	return m
 }
 
-// give moves the content of own, made by emptyOf, to m. It does not copy deeply.
+// moveContent moves the content of own, made by emptyOf, to m. It does not copy deeply.
 func moveContent(own, m any) {
 	to, ok := m.(proto.Message)
 	if !ok {

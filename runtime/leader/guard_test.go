@@ -49,11 +49,11 @@ func TestOneRecvAtATime(t *testing.T) {
 	}()
 	for range 5 {
 		if err := stream.RecvMsg(nil); !errors.Is(err, ErrEnded) {
-			t.Errorf("RecvMsg returns %v", err)
+			t.Errorf("RecvMsg after the end of the leadership returned %v, want ErrEnded", err)
 		}
 	}
 	if n := len(below.asked); n > 0 {
-		t.Errorf("the stream below got %d more calls of RecvMsg", n)
+		t.Errorf("the underlying stream got %d further calls of RecvMsg, want 0", n)
 	}
 }
 
@@ -67,13 +67,13 @@ func TestNothingIsReceivedAfterTheEnd(t *testing.T) {
 	}()
 	m := structpb.NewStringValue("")
 	if err := (leaderStream{below, leading}).RecvMsg(m); !errors.Is(err, ErrEnded) {
-		t.Fatalf("RecvMsg returns %v", err)
+		t.Fatalf("RecvMsg when the leadership ends returned %v, want ErrEnded", err)
 	}
 	m.Kind = &structpb.Value_StringValue{StringValue: "reused"}
 	close(below.sent)
 	<-below.received
 	if got := m.GetStringValue(); got != "reused" {
-		t.Errorf("the message that the handler has reused is %q", got)
+		t.Errorf("the handler set its message to %q, and later it was %q", "reused", got)
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package leader is for servers among which one leads: their service, or a method, has to: LEADER in its proto. The
-// registry elects the leader among the registered instances, and callers send leader calls to it, each with the token of
-// its leadership. This package is the server's side:
+// Package leader is the server's side of services with a leader: the proto of such a service, or of a method, has
+// "to: LEADER". The registry elects one of the registered instances. Callers send leader calls to that instance, with the
+// token of its leadership. The parts of the package are:
 //
 //   - [Guard] makes a server refuse calls that are for another leader, and ends calls that outlive its leadership;
 //   - [Leadership.Run] runs the leader's own work;
@@ -8,9 +8,9 @@
 //   - [Fence] is for a store that successive leaders write to.
 //
 // A leader resigns on [Leadership.Resign], when its work fails, when it is withdrawn or paused, and when its server drains or
-// its registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two never lead at
-// once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its context
-// goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
+// its registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two instances never
+// lead at once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its
+// context goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
 package leader
 
 import (
@@ -43,7 +43,7 @@ type Leadership struct {
 	source  election.Source
 	key     string
 	methods []string
-	err     error // of Of; every use returns it
+	err     error // the error of the function Of, which every use returns
 }
 
 // Of returns the leadership of a service for a server or, if the server does not exist yet, for all servers of a
@@ -75,8 +75,9 @@ func (l *Leadership) Token() (token int64, ok bool) {
 	return token, token != 0
 }
 
-// now returns the election in which an instance leads, with its token. standing reports whether any instance is a
-// candidate, and changed is closed when any of this may have changed. On an error, no instance will be a candidate.
+// now returns the election in which an instance of the process leads, and the token. e is nil if none leads. standing
+// reports whether any instance is a candidate. changed is closed when a result may have changed. After an error, no instance
+// will ever be a candidate.
 func (l *Leadership) now() (e *election.Election, token int64, standing bool, changed <-chan struct{}, err error) {
 	if l.err != nil {
 		return nil, 0, false, nil, l.err
@@ -98,15 +99,15 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 	return e, token, standing, changed, nil
 }
 
-// Check returns an error unless the call with ctx is for this process as the leader that it is now. The error is a
-// status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
-// UNAVAILABLE otherwise. A handler may call it again before its effects.
+// Check returns an error unless this process leads now, and the call with ctx carries the token of this leadership. The
+// error is a status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
+// UNAVAILABLE otherwise. A handler may call Check again before its effects.
 func (l *Leadership) Check(ctx context.Context) error {
 	_, _, err := l.check(ctx)
 	return err
 }
 
-// check is Check, which also returns the election in which this process leads, and the token.
+// check does the work of Check. It also returns the election in which this process leads, and the token.
 func (l *Leadership) check(ctx context.Context) (*election.Election, int64, error) {
 	given, err := tokenOf(ctx)
 	if err != nil {
@@ -119,14 +120,14 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 	case token == given:
 		return e, token, nil
 	case token != 0:
-		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, given, token)
+		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this leader has the token %d", l.key, given, token)
 	case !standing:
 		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
 	}
 	return nil, 0, l.notLeader()
 }
 
-// leadsNot returns the error of a call to a candidate that does not lead.
+// notLeader returns the error of a call to a candidate that does not lead.
 func (l *Leadership) notLeader() error {
 	return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q", l.key)
 }
@@ -135,20 +136,20 @@ func (l *Leadership) notLeader() error {
 func tokenOf(ctx context.Context) (int64, error) {
 	tokens := metadata.ValueFromIncomingContext(ctx, TokenHeader)
 	if len(tokens) != 1 {
-		return 0, fmt.Errorf("etcd: the call has %d tokens of a leader, want one: make it by a generated client, and without runtime.WithTarget", len(tokens))
+		return 0, fmt.Errorf("etcd: the call has %d leader tokens, want one: call through a generated client, without runtime.WithTarget", len(tokens))
 	}
 	token, err := strconv.ParseInt(tokens[0], 10, 64)
 	if err != nil || token <= 0 {
-		return 0, fmt.Errorf("etcd: the call's token %.40q of a leader is no number above 0", tokens[0])
+		return 0, fmt.Errorf("etcd: invalid leader token %.40q of the call: want a number above 0", tokens[0])
 	}
 	return token, nil
 }
 
-// Resign ends the leadership of the process, whose entries stay in etcd. Its guard admits no more leader calls. When
-// the unary ones under way have finished, or ctx has ended, the leadership ends, and the next candidate takes
+// Resign ends the leadership of the process, whose entries stay in etcd. The guard admits no more leader calls. When
+// the unary leader calls under way have finished, or ctx has ended, the leadership ends, and the next candidate takes
 // over. This instance becomes the last candidate, so it leads again at once if it is alone. Resign returns an error if no
-// instance of the process leads, or if ctx has ended before the calls; the leadership ends in the latter case, too. A
-// handler of a leader call must not wait for Resign: Resign waits for the handler.
+// instance of the process leads. It also returns one if ctx ends before the calls, and then ends the leadership all the same.
+// A handler of a leader call must not wait for Resign, because Resign waits for the handler.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
 	switch {
@@ -163,15 +164,15 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return nil
 }
 
-// finishTimeout bounds the wait of Run for calls under way, when the work has failed.
+// finishTimeout bounds the time that Run waits for calls under way after the work has failed.
 const finishTimeout = 5 * time.Second
 
-// Run calls f whenever an instance of the process begins to lead, with the token and a context that ends when the
-// leadership does. If f returns during its leadership, Run returns f's error. If that is not nil, the work stops, so Run
-// resigns first, as [Leadership.Resign] does, within 5 s. Run returns the cause when ctx ends, and an error when no instance
+// Run calls f whenever an instance of the process begins to lead, with the token and a context that ends with the
+// leadership. If f returns during its leadership, Run returns f's error. If the error is not nil, Run first
+// resigns, as [Leadership.Resign] does, within 5 s. Run returns the cause when ctx ends. It returns an error when no instance
 // of the process can be a candidate any more: the server has ended, or the registry is closed or cannot be used.
-// Run ignores the result of f after the end of its leadership. It calls f again only once f has returned,
-// though this or another instance may lead by then: resigning does not wait for f.
+// Run ignores the result of f after the end of its leadership. It calls f again only once f has returned. This or another
+// instance may lead before that, because resigning does not wait for f.
 //
 // Run may be called before the server is announced.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
@@ -203,7 +204,7 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 		if err != nil {
 			ctx, cancel := context.WithTimeout(ctx, finishTimeout)
 			defer cancel()
-			_ = e.Resign(ctx, token) // on an error, the callers get it
+			_ = e.Resign(ctx, token) // after an error, unfinished calls fail at their callers
 		}
 		return err
 	}
@@ -223,7 +224,7 @@ type Fence struct {
 // Admit returns an error if the fence has seen a higher token, or if the token is below 1. Otherwise it records the token.
 func (f *Fence) Admit(token int64) error {
 	if token <= 0 {
-		return fmt.Errorf("etcd: the token %d is no leader's: those are above 0", token)
+		return fmt.Errorf("etcd: invalid leader token %d: want a number above 0", token)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -24,7 +24,7 @@ func TestRunWhereNobodyCanStand(t *testing.T) {
 		defer cancel()
 		err := l.Run(ctx, func(context.Context, int64) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Run: %v, want %q in it", err, want)
+			t.Errorf("Run returned the error %v, want one with %q", err, want)
 		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Handler returns a handler that shows, as indented JSON, the keys that the registry follows, with their endpoints, and its
-// registrations. It does not read from etcd. Texts are escaped. Headers forbid other sites to frame the answer, and
+// Handler returns a handler that shows, as indented JSON, the keys that the registry follows, their endpoints, and the
+// registrations. It does not read from etcd. Strings are escaped. Headers forbid other sites to frame the page, and
 // caches to keep it.
 func Handler(registry *runtime.Registry) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -58,7 +58,7 @@ type view struct {
 
 type etcd struct {
 	Endpoints []string `json:"endpoints"`
-	Error     string   `json:"error,omitempty"` // why none of them is connected
+	Error     string   `json:"error,omitempty"` // why no endpoint is connected
 }
 
 type key struct {
@@ -72,7 +72,7 @@ type key struct {
 	ServiceConfig json.RawMessage `json:"serviceConfig,omitempty"`
 	ConfigError   string          `json:"serviceConfigError,omitempty"` // why the config in etcd is not in force
 	Endpoints     []endpoint      `json:"endpoints"`
-	Leaving       []endpoint      `json:"leaving,omitempty"` // in etcd, but being withdrawn by their owners: they get no calls
+	Leaving       []endpoint      `json:"leaving,omitempty"` // in etcd, but without calls, because their owners withdraw them
 }
 
 type endpoint struct {
@@ -82,8 +82,8 @@ type endpoint struct {
 	Zone     string            `json:"zone,omitempty"`
 	Weight   uint32            `json:"weight,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
-	Held     bool              `json:"held,omitempty"`    // gone from etcd, and kept for a grace
-	Drained  bool              `json:"drained,omitempty"` // by the live config
+	Held     bool              `json:"held,omitempty"`    // the endpoint has vanished from etcd, and is kept for a grace
+	Drained  bool              `json:"drained,omitempty"` // the live config drains the endpoint
 }
 
 type registration struct {

@@ -59,7 +59,7 @@ func TestHandler(t *testing.T) {
 		}
 		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || h.Get("Cross-Origin-Resource-Policy") != "same-origin" ||
 			!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
-			t.Errorf("%s: other sites may read or frame it, or caches keep it: %v", method, h)
+			t.Errorf("%s: the headers %v let other sites read or frame the page, or caches keep it", method, h)
 		}
 	}
 }
@@ -81,11 +81,11 @@ func TestHostileTexts(t *testing.T) {
 	}
 	lines := strings.Split(hostile(evil), "\n")
 	if got, want := len(lines), strings.Count(hostile("x"), "\n")+1; got != want {
-		t.Errorf("%d lines, want %d", got, want)
+		t.Errorf("a page with hostile texts has %d lines, want %d as with harmless texts", got, want)
 	}
 	for _, line := range lines {
 		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 || strings.Contains(line, "<script") {
-			t.Errorf("%q is not escaped", line)
+			t.Errorf("the line %q has text that is not escaped", line)
 		}
 	}
 }

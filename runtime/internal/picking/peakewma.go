@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// peakEwma draws two instances, and picks the one where a call costs less.
+// peakEwma draws two instances, and picks the one whose cost, latency times calls under way, is lower.
 type peakEwma struct{}
 
 func (peakEwma) Traits() Traits { return Traits{Counts: true, Times: true} }
@@ -22,7 +22,7 @@ func (peakEwma) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
 	return s.cheapest(sinceEpoch())
 }
 
-// cheapest draws two members, and returns the one for a call at now, or Full.
+// cheapest draws two members, and returns the cheaper one for a call at now. It returns Full if all members are full.
 func (s *Set) cheapest(now time.Duration) int {
 	var t *table
 	if s.SlowStart != nil {
@@ -52,7 +52,7 @@ func (s *Set) cheapest(now time.Duration) int {
 	return s.picked(i, now)
 }
 
-// picked records the pick of a member.
+// picked records that member i was picked at now, and returns i.
 func (s *Set) picked(i int, now time.Duration) int {
 	if i >= 0 {
 		s.members[i].peak.picked.Store(int64(now))
@@ -60,7 +60,7 @@ func (s *Set) picked(i int, now time.Duration) int {
 	return i
 }
 
-// two draws two members, which may be the same.
+// drawTwo draws two members, which may be the same.
 func (s *Set) drawTwo(t *table) (i, j int) {
 	if t != nil && t.shares != nil {
 		return s.drawTwoByShares(t)
@@ -75,12 +75,12 @@ func (s *Set) drawTwo(t *table) (i, j int) {
 	return i, j
 }
 
-// maxDraws bounds the draws of a second member that can be compared with the first.
+// maxDraws bounds the draws of drawTwoByShares for the second member.
 const maxDraws = 4
 
-// twoOfShares is two while a share grows. The first is the next member in turn. If its share grows, the second is any
-// other, and the first gets the call unless it is much costlier: with few calls under way, it would be the cheaper one too
-// often. Otherwise the second is a member whose share no longer grows.
+// drawTwoByShares is drawTwo while a share grows. The first member is the next by the shares. If its share grows, the second
+// is any other, and cheapest returns the first unless it is much costlier: with few calls under way, a growing member would
+// be the cheaper one too often. Otherwise the second is a member whose share no longer grows.
 func (s *Set) drawTwoByShares(t *table) (i, j int) {
 	i = t.find(s.tier.sequence.Next())
 	for range maxDraws {
@@ -91,13 +91,13 @@ func (s *Set) drawTwoByShares(t *table) (i, j int) {
 	return i, i
 }
 
-// cost returns the cost of a call to x with a latency.
+// cost returns the cost of a call to x: the latency times the calls under way, divided by the health.
 func (x *Stats) cost(latency float64) float64 {
 	return latency * (float64(x.calls.Load()) + 1) / (1 - loadFloat(&x.peak.failing))
 }
 
-// costs returns the costs of calls to x and to o. An unknown latency is assumed to be the other's, so that new
-// endpoints share the calls with old ones by the calls under way.
+// costs returns the costs of calls to x and to o. If the latency of one is unknown, it counts as the other's. So a new
+// endpoint and an old one share the calls by the calls under way.
 func (x *Stats) costs(o *Stats) (mine, others float64) {
 	mine, others = loadFloat(&x.peak.latency), loadFloat(&o.peak.latency)
 	switch {
@@ -124,38 +124,38 @@ func (x *Stats) costlier(o *Stats) bool {
 }
 
 const (
-	// decay is the time constant of the averages: after it, earlier values count 1/e.
+	// decay is the time constant of the averages: after this time, earlier values have the weight 1/e.
 	decay = 10 * time.Second
-	// rise is the time constant for latencies above the estimate, so that a slow endpoint is noticed soon. It is not
-	// zero: of hundreds of calls in a moment, the slowest is not typical, and would count for ten seconds.
+	// rise is the time constant for latencies above the estimate. It is short, so that a slow endpoint is noticed soon. It is
+	// not zero, because the slowest of many concurrent calls is not typical, and would count for ten seconds.
 	rise = decay / 100
-	// retryAfter is how long an endpoint goes without a call before it may get one that would go elsewhere.
+	// retryAfter is the time without a call after which a costly endpoint gets a test call.
 	retryAfter = time.Second
-	// One in retryOneIn calls may be such a call.
+	// retryOneIn limits test calls to one in so many calls.
 	retryOneIn = 10
-	// muchCostlier is the ratio of two costs from which one is much costlier than the other.
+	// muchCostlier is the ratio of two costs above which the higher counts as much costlier.
 	muchCostlier = 2
-	// minHealth is the health of an endpoint whose calls all fail. Its inverse is far above the calls under way at any
-	// endpoint: healthy endpoints get the calls, however many they have.
+	// minHealth is the health of an endpoint whose calls all fail. Dividing by it makes a cost so high that healthy endpoints
+	// get the calls, however many calls they have under way.
 	minHealth = 1.0 / (1 << 30)
-	// negligible is the loss of health up to which an endpoint counts as healthy.
+	// negligible is the loss of health below which an endpoint counts as healthy.
 	negligible = 1.0 / 1024
-	// linear is the part of a time constant up to which a straight line is exact enough. It saves math.Exp, which takes
-	// half of the cost of ending a call.
+	// linear is the part of a time constant up to which a straight line replaces math.Exp, which takes half of the time of
+	// peak.end.
 	linear = 1.0 / 1024
 )
 
 // peak estimates how long a call to an address takes. The zero value has no estimate yet.
 type peak struct {
-	picked  atomic.Int64  // when a call was last picked, in nanoseconds since epoch
-	ended   atomic.Int64  // when a call last ended
-	latency atomic.Uint64 // a float64, in nanoseconds; 0: unknown
+	picked  atomic.Int64  // the time of the last pick, in nanoseconds since epoch
+	ended   atomic.Int64  // the time when the last call ended, in nanoseconds since epoch
+	latency atomic.Uint64 // a float64, in nanoseconds; 0 if unknown
 	failing atomic.Uint64 // a float64: 1 minus the health
 }
 
 func loadFloat(x *atomic.Uint64) float64 { return math.Float64frombits(x.Load()) }
 
-// storeFloat replaces old by next, unless another call has ended since: its outcome is as good.
+// storeFloat replaces old by next. If another call has replaced old meanwhile, storeFloat keeps that call's value.
 func storeFloat(x *atomic.Uint64, old, next float64) {
 	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
 }
@@ -166,7 +166,7 @@ func (p *peak) end(took, now time.Duration, err error) {
 	code := status.Code(err)
 	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
 	failed := !isHealthy(code)
-	// A call that failed, or was canceled, only gives a lower bound of the latency.
+	// The duration of a failed or canceled call is only a lower bound of the latency.
 	if !failed && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
@@ -175,9 +175,9 @@ func (p *peak) end(took, now time.Duration, err error) {
 	}
 }
 
-// answers reports whether a code is the answer of a healthy endpoint: the call succeeded, or any endpoint would have
-// refused the request. Aborted counts: two requests conflicted. All other codes are failures, even fast ones: Unknown is
-// the code of a plain Go error, and Unimplemented and Unauthenticated come from misconfigured servers.
+// isHealthy reports whether a code may come from a healthy endpoint: the call succeeded, or every endpoint would refuse the
+// request. Aborted is one of these, because it means that two requests conflicted. Unknown is a failure, since it is the
+// code of a plain Go error. So are Unimplemented and Unauthenticated, which come from misconfigured servers.
 func isHealthy(code codes.Code) bool {
 	switch code {
 	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
@@ -200,8 +200,8 @@ func nextLatency(previous, took float64, since time.Duration) float64 {
 	return took + (previous-took)*oldWeight(since, constant)
 }
 
-// nextFailing returns 1 minus the health after a call. A failed call halves the health, any other halves the distance
-// to full health. So an endpoint with few failed calls keeps its share, and a recovered one has it back after a few calls.
+// nextFailing returns 1 minus the health after a call. A failed call halves the health, and any other call halves the
+// distance to full health. So few failed calls do not change a share, and a recovered endpoint soon has its share again.
 func nextFailing(previous float64, failed bool) float64 {
 	if failed {
 		return 1 - max(minHealth, (1-previous)/2)
@@ -212,7 +212,7 @@ func nextFailing(previous float64, failed bool) float64 {
 	return previous / 2
 }
 
-// kept returns the weight of an old value after a time.
+// oldWeight returns the weight of an old value after the time since.
 func oldWeight(since, constant time.Duration) float64 {
 	x := max(0, float64(since)) / float64(constant)
 	if x < linear {
@@ -221,8 +221,8 @@ func oldWeight(since, constant time.Duration) float64 {
 	return math.Exp(-x)
 }
 
-// retry reports whether the endpoint should get a call to test whether it has recovered. n is random: if calls are
-// rare, most endpoints have had none for long, and only one call in retryOneIn may be such a test.
+// retry reports whether the endpoint should get a test call, to find out whether it has recovered. n is a random number
+// that lets one call in retryOneIn be a test call: if calls are rare, most endpoints have had none for long.
 func (p *peak) retry(now time.Duration, n uint64) bool {
 	lastPick := p.picked.Load()
 	return now-time.Duration(lastPick) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(lastPick, int64(now))

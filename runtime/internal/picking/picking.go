@@ -18,30 +18,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// Policy chooses one of the endpoints of a set for a call. It is immutable, and independent of lanes, groups and zones.
+// Policy chooses one of the endpoints of a set for a call. It is immutable, and does not know lanes, groups and zones.
 type Policy interface {
 	Traits() Traits
-	// Pick returns the index of a member that is not full, or why it picks none. It does not allocate.
+	// Pick returns the index of a member that is not full. If there is none, it returns Full or Wait. It does not allocate.
 	Pick(ctx context.Context, o *calloptions.Options, s *Set) int
 }
 
-// Why a policy picks no member.
+// The results of Pick if it picks no member.
 const (
-	Full = -1 // all members are full
-	Wait = -2 // the call is for a connecting member
+	Full = -1 // each member has max_concurrent_requests calls under way
+	Wait = -2 // the call waits for a member that is connecting
 )
 
-// Traits are a policy's requirements of the balancer.
+// Traits tell the balancer what a policy needs.
 type Traits struct {
-	Weighs   bool // the endpoints' weights count
-	Counts   bool // calls under way are counted
-	Times    bool // the latency of calls is measured
+	Weighs   bool // the policy uses the endpoints' weights
+	Counts   bool // the balancer counts the calls under way
+	Times    bool // the balancer measures the latency of calls
 	Single   bool // one connection at a time serves, as in pick_first
-	Shuffles bool // each process has its own order of the endpoints
-	Rings    bool // members that are not ready matter
+	Shuffles bool // each process orders the endpoints at random
+	Rings    bool // the set lists members that are not ready, too
 }
 
-// Of returns the policy of a config, nil if it is not ours.
+// Of returns the policy that a config names, or nil if it is not one of this package.
 func Of(policy serviceconfig.Policy) Policy {
 	switch c := policy.Config.(type) {
 	case *serviceconfig.PickFirst:
@@ -85,7 +85,7 @@ func (weighted) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
 	return s.free(t, t.find(s.tier.sequence.Next()))
 }
 
-// leastRequest draws some instances, and picks the drawn one with the fewest calls under way.
+// leastRequest draws some instances at random, and picks the one among them with the fewest calls under way.
 type leastRequest struct{ choices int }
 
 func newLeastRequest(c *serviceconfig.LeastRequest) leastRequest {
@@ -107,17 +107,17 @@ func (l leastRequest) Pick(_ context.Context, _ *calloptions.Options, s *Set) in
 	return best
 }
 
-// pickFirst sends all calls to the first ready endpoint, and stays with it while it is ready. The policy connects to the
-// next only when the previous ones have failed.
+// pickFirst sends all calls to the first ready endpoint while that endpoint is ready. The balancer connects to the
+// next endpoint only when the previous ones have failed.
 type pickFirst struct{ shuffled bool }
 
 func (p pickFirst) Traits() Traits { return Traits{Single: true, Shuffles: p.shuffled} }
 
 func (pickFirst) Pick(_ context.Context, _ *calloptions.Options, s *Set) int { return s.First }
 
-// Sequence yields numbers. Any run of them is spread evenly over uint64: multiples of the golden
-// ratio, modulo 1. So shares are exact, not just on average. Each choice has its own sequence: with one sequence
-// for the choices of the group and the member, a group would always get the same members.
+// Sequence yields multiples of the golden ratio, modulo 1, scaled to uint64. Any run of them is spread evenly, so shares
+// are exact, not just on average. The choice of a group and the choice of a member each have a sequence: if they shared
+// one, a group would always get the same members.
 type Sequence struct{ i atomic.Uint64 }
 
 // Shuffle starts the sequence at random, so that many clients with one call each choose differently.
@@ -126,5 +126,5 @@ func (s *Sequence) Shuffle() { s.i.Store(rand.Uint64()) }
 // Next returns the next number.
 func (s *Sequence) Next() uint64 { return s.i.Add(1) * 0x9e3779b97f4a7c15 }
 
-// turn returns the next of n in turn.
+// turn returns the next of the indexes 0 to n-1, round robin.
 func (s *Sequence) turn(n int) int { return int(uint32(s.i.Add(1)) % uint32(n)) }

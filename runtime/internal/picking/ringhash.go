@@ -18,8 +18,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// ringHash sends calls with the same hash to the same instance while it can take them, and to the next on the ring
-// otherwise. Rings and hashes equal gRPC's ring_hash, so both send a call to the same instance: see
+// ringHash sends calls with the same hash to the same instance, or to the next on the ring while that instance cannot take
+// calls. Rings and hashes equal those of gRPC's ring_hash, so both policies send a call to the same instance. See
 // https://github.com/grpc/proposal/blob/master/A42-xds-ring-hash-lb-policy.md and A76.
 type ringHash struct {
 	header               string // request metadata by which calls are hashed
@@ -39,8 +39,8 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 
 func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 
-// Pick picks by the ring. A tied call waits while its instance connects, so that all callers send it there; in gRPC's ring_hash
-// it waits until the attempt has ended.
+// Pick picks by the ring. A call with a key waits while its instance connects, so that all callers use that instance. In
+// gRPC's ring_hash, the call waits until the attempt to connect has ended.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
 	hash, keyed := r.hash(ctx, o)
@@ -63,7 +63,7 @@ func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int 
 	return Full
 }
 
-// hash returns the hash of a call, a random one if it is not tied.
+// hash returns the hash of a call, and whether the call has a key. Without a key, the hash is random.
 func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64, keyed bool) {
 	if o.Affinity.Text != "" && r.header == serviceconfig.AffinityHeader {
 		return o.Affinity.HeaderHash, true
@@ -75,7 +75,8 @@ func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64
 	return rand.Uint64(), false
 }
 
-// ring returns the ring of the set's tier, with members that are not ready: one of these moves only its own calls.
+// ring returns the ring of the set's tier. The ring includes members that are not ready, so that the calls of the other
+// members do not move when a member fails.
 func (s *Set) ring(r ringHash) []point {
 	if made := s.tier.ring.Load(); made != nil {
 		return *made
@@ -84,8 +85,8 @@ func (s *Set) ring(r ringHash) []point {
 	return s.tier.rings.add(&s.tier.ring, makeRing(names, weights, r.minPoints, r.maxPoints))
 }
 
-// maxRings bounds the cached rings. Beyond that, the oldest is dropped and made again for a call, so that lanes and groups do
-// not multiply the memory of one endpoint.
+// maxRings bounds the cached rings, because each lane and group has its own. The oldest ring is dropped, and made again
+// when a call needs it.
 const maxRings = 64
 
 // Rings caches the rings of one plan's tiers.
@@ -94,7 +95,7 @@ type Rings struct {
 	cached []*ringOf // the oldest first
 }
 
-// add caches a ring, in place of the oldest if there are too many.
+// add stores points in ring, and returns them. It drops the oldest cached ring if there are too many.
 func (r *Rings) add(ring *ringOf, points []point) []point {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,13 +109,13 @@ func (r *Rings) add(ring *ringOf, points []point) []point {
 	return points
 }
 
-// ringOf is the ring of a tier; nil: not made, or not cached.
+// ringOf is the ring of a tier. It is nil while the ring is not cached.
 type ringOf = atomic.Pointer[[]point]
 
-// point is the end of an arc of a ring. Its member gets calls with hashes up to its own, from the previous point.
+// point is a point of a ring. Its member gets the calls whose hashes are above the previous point's and at most hash.
 type point struct {
 	hash   uint64
-	member int32 // of the tier
+	member int32 // the index in the tier
 }
 
 // makeRing returns the ring of members with names and weights, sorted by hash. least and most bound its number of points.

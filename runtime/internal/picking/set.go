@@ -7,7 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Tier is a set of endpoints among which only the policy chooses. It holds the state that outlives a Set of them.
+// Tier is a set of endpoints with equal preference. It holds the state that outlives a Set of its ready endpoints.
 type Tier struct {
 	sequence  Sequence
 	ring      ringOf
@@ -24,24 +24,24 @@ func NewTier(rings *Rings, ringInput func() (names []string, weights []uint64)) 
 
 // Settings are the options that apply to every policy.
 type Settings struct {
-	MaxCalls  int64                    // calls under way at one endpoint; 0: no bound
-	SlowStart *serviceconfig.SlowStart // nil: each has its full share at once
+	MaxCalls  int64                    // the limit of calls under way at one endpoint; 0 means no limit
+	SlowStart *serviceconfig.SlowStart // nil if new endpoints get their full share of the calls at once
 }
 
 // Set is the ready members of a tier.
 type Set struct {
 	Settings
-	First   int // index of the member that gets all calls, if one does
+	First   int // under pick_first, the index of the member that gets all calls
 	tier    *Tier
-	size    int // of the tier
+	size    int // the number of the tier's endpoints
 	members []*Stats
-	weights []uint64 // nil: all have the same
-	at      []int32  // for each endpoint of the tier, the index in members, or why it has none; nil: the policy has no ring
+	weights []uint64 // of the members; nil if the policy does not use weights
+	at      []int32  // the index in members of each endpoint of the tier, or notReady, or connecting; nil without Traits.Rings
 
 	table atomic.Pointer[table]
 }
 
-// NewSet returns a set of a tier with size endpoints. The caller adds or leaves out each, in order.
+// NewSet returns a set of a tier with size endpoints. The caller calls Add or LeaveOut for each endpoint, in order.
 func (t *Tier) NewSet(size int, traits Traits, settings Settings) *Set {
 	s := &Set{Settings: settings, tier: t, size: size}
 	if traits.Rings {
@@ -50,7 +50,7 @@ func (t *Tier) NewSet(size int, traits Traits, settings Settings) *Set {
 	return s
 }
 
-// Add adds a ready endpoint. weight is 0 if weights do not count.
+// Add adds a ready endpoint. weight is 0 if the policy does not use weights.
 func (s *Set) Add(x *Stats, weight uint64) {
 	if s.members == nil {
 		s.members = make([]*Stats, 0, s.size)
@@ -64,7 +64,7 @@ func (s *Set) Add(x *Stats, weight uint64) {
 	}
 }
 
-// Values in Set.at of endpoints that are not ready.
+// The values in Set.at for endpoints that are not ready.
 const (
 	notReady   = -1
 	connecting = -2
@@ -81,11 +81,11 @@ func (s *Set) LeaveOut(isConnecting bool) {
 	}
 }
 
-// full reports whether a member has reached its bound.
+// full reports whether a member has MaxCalls calls under way.
 func (s *Set) full(i int) bool { return s.MaxCalls > 0 && s.members[i].UnderWay() >= s.MaxCalls }
 
-// free returns a member that is not full: i if possible, else one by the shares in t, else any; t is nil if all shares
-// are equal. It returns Full if all are full.
+// free returns member i unless it is full. Then it draws another by the shares in t, which is nil if all shares are equal.
+// If the drawn members are full, too, free returns any member that is not, or Full.
 func (s *Set) free(t *table, i int) int {
 	if !s.full(i) {
 		return i

@@ -9,21 +9,21 @@ import (
 )
 
 const (
-	// steps is the number of steps in which a share grows. A short window has fewer: a step takes at least minStep.
+	// steps is the number of steps in which a share grows. A short window has fewer, because a step takes at least minStep.
 	steps   = 100
 	minStep = 50 * time.Millisecond
-	// shareUnits is the full share, in the unit for scaling weights.
+	// shareUnits is the full share when weights are multiplied by a share.
 	shareUnits = 10_000
 )
 
 // table holds the shares of a set's members at one time. It is immutable.
 type table struct {
-	until  time.Duration // when the next share grows; 0: none grows
-	sums   []uint64      // for each member, the sum of the weights up to and including its own
-	shares []float64     // of the members' weights, from 0 to 1; nil: all are 1
+	until  time.Duration // the time of the next growth of a share, since epoch; 0 if no share grows
+	sums   []uint64      // for each member, the sum of the weights up to and including that member's
+	shares []float64     // the part of each member's weight that counts, from 0 to 1; nil if all are 1
 }
 
-// current returns the table of this moment. It reads the clock only while a share grows.
+// current returns the table for the current time. It reads the clock only while a share grows.
 func (s *Set) current() *table {
 	if t := s.table.Load(); t != nil && t.until == 0 {
 		return t
@@ -31,7 +31,7 @@ func (s *Set) current() *table {
 	return s.currentAt(sinceEpoch())
 }
 
-// currentAt returns the table of a moment. When the next one is due, each caller that notices makes it.
+// currentAt returns the table for the time now. If the stored table is out of date, each concurrent caller makes a new one.
 func (s *Set) currentAt(now time.Duration) *table {
 	current := s.table.Load()
 	if current != nil && (current.until == 0 || now < current.until) {
@@ -62,7 +62,7 @@ func (s *Set) makeTable(now time.Duration) *table {
 	return t
 }
 
-// grown returns the members' shares at now, and when the next share grows; nil and 0 if all are full.
+// grown returns the members' shares at now, and the time of the next growth. It returns nil and 0 if no share grows.
 func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
 	all := make([]float64, len(s.members))
 	for i, x := range s.members {
@@ -74,10 +74,10 @@ func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
 	return shares, until
 }
 
-// grows reports whether the share of a member still grows.
+// grows reports whether the share of member i still grows.
 func (t *table) grows(i int) bool { return t != nil && t.shares != nil && t.shares[i] < 1 }
 
-// find returns the member whose share of the calls contains n.
+// find returns the member whose share of the range of uint64 contains n.
 func (t *table) find(n uint64) int {
 	at, _ := bits.Mul64(n, t.sums[len(t.sums)-1])
 	low, high := 0, len(t.sums)-1
@@ -93,13 +93,13 @@ func (t *table) find(n uint64) int {
 
 // start is the slow start of an address. It is immutable.
 type start struct {
-	startTime string        // the start time of its server, as in its entry
-	valid     bool          // says is a valid time, so since and ran are set
-	since     time.Duration // when it was first ready after that start, since epoch
-	uptime    time.Duration // how long its server had run by then, if the clocks agree
+	startTime string        // the start time of the server, as text in its entry
+	valid     bool          // startTime is a valid time, so since and uptime are set
+	since     time.Duration // when the address was first ready after startTime, since epoch
+	uptime    time.Duration // how long the server had run by then, if the clocks agree
 }
 
-// share returns the share of an address at now, at most 1, and whether it still grows.
+// share returns the share of an address at now, at most 1, and whether that share still grows.
 func (s *start) share(config *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
 	if s == nil || config == nil {
 		return 1, false
@@ -112,7 +112,7 @@ func (s *start) share(config *serviceconfig.SlowStart, now time.Duration) (share
 	return initial + (1-initial)*max(0, float64(age))/float64(window), true
 }
 
-// stepOf returns the duration of a step.
+// stepOf returns the duration of a step of the growth.
 func stepOf(config *serviceconfig.SlowStart) time.Duration {
 	return max(minStep, time.Duration(config.Window)/steps)
 }

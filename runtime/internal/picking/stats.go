@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Stats are statistics of the calls to an address. They outlast gRPC's idleness. The zero value has no calls.
+// Stats are statistics of the calls to an address. They are kept while gRPC is idle. The zero value has no calls.
 type Stats struct {
 	calls atomic.Int64 // counted calls under way
 	peak  peak
-	start atomic.Pointer[start] // nil: it has the full share
+	start atomic.Pointer[start] // nil if the address has its full share of the calls
 }
 
-// Memory has the Stats of addresses, shared by all callers. The zero value is empty.
+// Memory has the Stats of addresses. It is safe for concurrent use. The zero value is empty.
 type Memory struct {
 	mu    sync.Mutex
 	stats map[string]*Stats
@@ -46,14 +46,14 @@ func (m *Memory) Len() int {
 	return len(m.stats)
 }
 
-// Keep drops unused addresses without calls under way.
+// Keep drops the addresses that used rejects and that have no calls under way.
 func (m *Memory) Keep(used func(addr string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	maps.DeleteFunc(m.stats, func(addr string, x *Stats) bool { return !used(addr) && x.UnderWay() == 0 })
 }
 
-// epoch is the zero of the clock of picks.
+// epoch is the zero of the times that picks store.
 var epoch = time.Now()
 
 func sinceEpoch() time.Duration { return time.Since(epoch) }
@@ -61,7 +61,7 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 // UnderWay returns the number of counted calls under way.
 func (x *Stats) UnderWay() int64 { return x.calls.Load() }
 
-// Begin counts a call, and reports false if most are under way; 0: no bound.
+// Begin counts a call. It returns false, and counts nothing, if limit calls are under way. A limit of 0 means no limit.
 func (x *Stats) Begin(limit int64) bool {
 	if limit == 0 {
 		x.calls.Add(1)
@@ -78,8 +78,8 @@ func (x *Stats) Begin(limit int64) bool {
 	}
 }
 
-// record is a counted call, which may be timed. gRPC calls done once, when the call ends. Records
-// are pooled together with done, so that a pick does not allocate.
+// record is a call that is counted and may be timed. gRPC calls done once, when the call ends. The pool keeps a record
+// with its done, so that a pick does not allocate.
 type record struct {
 	stats *Stats
 	timed bool
@@ -97,7 +97,7 @@ func init() {
 	}
 }
 
-// End returns the function for the end of a begun call. A timed call must have been picked just now.
+// End returns the function to call at the end of a call for which Begin was called. If timed is set, the pick was just now.
 func (x *Stats) End(timed bool) func(balancer.DoneInfo) {
 	r := records.Get().(*record)
 	r.stats, r.timed = x, timed
@@ -113,14 +113,14 @@ func (r *record) end(info balancer.DoneInfo) {
 	records.Put(r)
 	x.calls.Add(-1)
 	if !timed || info.Err == nil && !info.BytesReceived {
-		return // not timed, or the connection was lost, and gRPC picks again
+		return // the call is not timed, or it lost its connection, and gRPC picks again
 	}
 	now := sinceEpoch()
 	x.peak.end(now-began, now, info.Err)
 }
 
-// Ready records that an address with the entry e is ready at now. If the start time in the entry has changed, the server has
-// restarted.
+// Ready records that the address of e is ready at now. A new slow start begins if the start time in e has changed: the
+// server has restarted.
 func (x *Stats) Ready(e *endpoint.Endpoint, now time.Time) {
 	if e == nil {
 		return

@@ -66,7 +66,7 @@ func TestGuard(t *testing.T) {
 	}{
 		{a, "", codes.FailedPrecondition, "has 0 tokens"},
 		{a, "x", codes.FailedPrecondition, "no number"},
-		{a, "1", codes.Unavailable, "with the token 1, but this one has"},
+		{a, "1", codes.Unavailable, "with the token 1, but this leader has"},
 		{b, "1", codes.Unavailable, "does not lead"},
 	} {
 		conn, err := grpc.NewClient(row.to.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))

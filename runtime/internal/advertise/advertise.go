@@ -21,10 +21,10 @@ import (
 // EnvName names the environment variable with the address that servers announce.
 const EnvName = "GRPC_ADVERTISE_ADDR"
 
-// remedy ends errors and warnings.
+// remedy is the end of errors and warnings.
 const remedy = "set another address by WithAdvertiseAddress or " + EnvName
 
-// lookupTimeout bounds the search for the local address, which may ask DNS for etcd's.
+// lookupTimeout bounds the search for the local address, which may look up etcd's names in DNS.
 const lookupTimeout = 2 * time.Second
 
 // Config has the sources of a server's address.
@@ -32,15 +32,15 @@ type Config struct {
 	Option  string   // from WithAdvertiseAddress
 	Env     string   // the value of the environment variable EnvName
 	Etcd    []string // the endpoints of the etcd client
-	Network string   // of the listener's net.Addr: "tcp", "unix" and so on; "": not known
+	Network string   // the network of the listener's net.Addr, such as "tcp" or "unix"; "" if unknown
 
-	// Local returns the local address of the route to host:port; nil: the system's.
+	// Local returns the local address of the route to addr, host:port. If it is nil, the system's routes are used.
 	Local func(ctx context.Context, network, addr string) (netip.Addr, error)
 }
 
-// Address returns the address to announce for a server that listens on listen, the text of its net.Addr. It is
-// the option; else the environment variable; else listen, if it is one address; else the local address of the route
-// to etcd, with the port of listen. warning says that other hosts cannot dial it, or is "". An error may be [ErrUnknown].
+// Address returns the address to announce for a server that listens on listen, the text of its net.Addr. It uses the first
+// of these: Option, Env, listen if that is one address, and the local address of the route to etcd with the port of listen.
+// warning says that other hosts cannot dial the address, or is "". An error may be [ErrUnknown].
 func (c Config) Address(ctx context.Context, listen string) (addr, warning string, err error) {
 	for _, given := range []struct{ source, addr string }{{"WithAdvertiseAddress", c.Option}, {EnvName, c.Env}} {
 		if given.addr == "" {
@@ -63,7 +63,8 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 	return addr, c.warning("the listener", host), nil
 }
 
-// warning returns why other hosts cannot dial a host, "" if they can, or if all known endpoints of etcd are loopback, too.
+// warning returns a warning if other hosts cannot dial host, and "" otherwise. It also returns "" if all known endpoints of
+// etcd are loopback.
 func (c Config) warning(source, host string) string {
 	elsewhere := slices.ContainsFunc(hostPorts(c.Etcd), func(target string) bool {
 		host, _, _ := net.SplitHostPort(target) // from hostPorts, so it has a port
@@ -72,16 +73,16 @@ func (c Config) warning(source, host string) string {
 	if !isLoopback(host) || !elsewhere {
 		return ""
 	}
-	return fmt.Sprintf("%s: only this host can dial %s, and etcd is on another; %s if callers are, too", source, host, remedy)
+	return fmt.Sprintf("%s: only this host can dial %s, but etcd is on another host; %s if callers are, too", source, host, remedy)
 }
 
-// EnvIsFullAddress reports whether the address is that of the environment variable with its port, which only one server can use.
+// EnvIsFullAddress reports whether the address to announce is host:port from Env, which only one server can use.
 func (c Config) EnvIsFullAddress() bool {
 	_, _, err := net.SplitHostPort(c.Env)
 	return c.Option == "" && err == nil
 }
 
-// withListenerPort splits a given address, and adds the port of listen if it has none.
+// withListenerPort splits addr. If addr has no port, it returns the port of listen.
 func withListenerPort(addr, listen string) (host, port string, err error) {
 	if endpoint.CheckAddr(addr, true) != nil && endpoint.CheckAddr(addr, false) == nil {
 		_, port, err := net.SplitHostPort(listen)
@@ -99,7 +100,7 @@ func withListenerPort(addr, listen string) (host, port string, err error) {
 	return net.SplitHostPort(addr)
 }
 
-// listener returns the address of a listener or, if it listens on all addresses of this host, the local address of the route to etcd.
+// listener returns the address of a listener. If it listens on all addresses, the host is the local address of the route to etcd.
 func (c Config) listener(ctx context.Context, listen string) (host, port string, err error) {
 	if isSocket(c.Network, listen) {
 		return "", "", fmt.Errorf("the server listens on a Unix socket, %q, which callers on other hosts cannot dial: listen on TCP, or name a TCP address that leads to the socket", listen)
@@ -129,7 +130,7 @@ func (c Config) listener(ctx context.Context, listen string) (host, port string,
 	return host, port, nil
 }
 
-// isSocket reports whether a listener's address is a Unix socket: a path, abstract, or unnamed.
+// isSocket reports whether a listener's address is a Unix socket, which may be a path, abstract, or unnamed.
 func isSocket(network, listen string) bool {
 	return strings.HasPrefix(network, "unix") || strings.HasPrefix(listen, "@") || strings.Contains(listen, "/")
 }
@@ -144,7 +145,7 @@ func (c Config) towardsEtcd(ctx context.Context, network string) (netip.Addr, er
 	}
 	targets := hostPorts(c.Etcd)
 	if len(targets) == 0 {
-		return netip.Addr{}, errors.New("the server listens on all addresses of this host, and the etcd client has no endpoint that one of them leads to")
+		return netip.Addr{}, errors.New("the server listens on all addresses of this host, and the etcd client has no TCP endpoint that shows which one to announce")
 	}
 	routes := make([]route, len(targets))
 	var wg sync.WaitGroup
@@ -165,7 +166,7 @@ func Check(addr string) error {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		host = strings.Trim(addr, "[]") // some layouts have no port
+		host = strings.Trim(addr, "[]") // addresses of some layouts have no port
 	}
 	why := ""
 	if ip, err := netip.ParseAddr(host); err == nil {

@@ -37,10 +37,10 @@ func TestAddress(t *testing.T) {
 	}{
 		{"option first", Config{Option: "a:1", Env: "b:2"}, "10.0.0.1:3", "10.0.0.9", "a:1", ""},
 		{"then listener", Config{}, "10.0.0.1:3", "10.0.0.9", "10.0.0.1:3", ""},
-		{"listener loopback", Config{}, "[::1]:3", "10.0.0.9", "[::1]:3", "the listener: only this host can dial ::1, and etcd is on another; set another address by WithAdvertiseAddress"},
+		{"listener loopback", Config{}, "[::1]:3", "10.0.0.9", "[::1]:3", "the listener: only this host can dial ::1, but etcd is on another host; set another address by WithAdvertiseAddress"},
 		{"listener loopback, and etcd", Config{Etcd: local}, "127.0.0.1:3", "127.0.0.1", "127.0.0.1:3", ""},
 		{"any, and etcd on loopback", Config{Etcd: local}, ":3", "127.0.0.1", "127.0.0.1:3", "etcd is reached over loopback, and only this host can dial 127.0.0.1; set another address by WithAdvertiseAddress"},
-		{"any, and etcd on a socket", Config{Etcd: []string{"unix:///x"}}, ":3", "10.0.0.9", "", "no endpoint"},
+		{"any, and etcd on a socket", Config{Etcd: []string{"unix:///x"}}, ":3", "10.0.0.9", "", "no TCP endpoint"},
 		{"option loopback, and etcd", Config{Etcd: local, Option: "a.localhost:1"}, ":3", "127.0.0.1", "a.localhost:1", ""},
 		{"listener name", Config{}, "svc.local:3", "10.0.0.9", "svc.local:3", ""},
 		{"any", Config{}, "[::]:3", "10.0.0.9", "10.0.0.9:3", ""},
@@ -73,7 +73,7 @@ func TestAddress(t *testing.T) {
 			tt.config.Local = host(tt.local)
 			got, says, err := tt.config.Address(t.Context(), tt.listen)
 			if got != tt.want || (err == nil) != (tt.want != "") {
-				t.Errorf("Address = %q, %v, want %q", got, err, tt.want)
+				t.Errorf("Address(%q) = %q, %v, want %q", tt.listen, got, err, tt.want)
 			}
 			if err != nil {
 				says = err.Error()
@@ -82,7 +82,7 @@ func TestAddress(t *testing.T) {
 				}
 			}
 			if !strings.Contains(says, tt.says) || (says == "") != (tt.says == "") {
-				t.Errorf("says %q, want %q", says, tt.says)
+				t.Errorf("the warning or error is %q, want %q in it", says, tt.says)
 			}
 		})
 	}
@@ -97,7 +97,7 @@ func TestLookupsAreBounded(t *testing.T) {
 		began := time.Now()
 		_, _, err := c.Address(t.Context(), ":3")
 		if took := time.Since(began); !errors.Is(err, ErrUnknown) || took != lookupTimeout {
-			t.Errorf("names whose lookup hangs: %v, after %v", err, took)
+			t.Errorf("Address of names whose lookup hangs: error %v after %v, want ErrUnknown after %v", err, took, lookupTimeout)
 		}
 	})
 }
@@ -113,7 +113,7 @@ func TestHostPorts(t *testing.T) {
 func TestCheck(t *testing.T) {
 	for _, good := range []string{"10.0.0.1:80", "10.0.0.1", "[::1]:80", "::1", "svc:80", "svc", "127.0.0.1:80", "169.254.1.1:80", "123a:80"} {
 		if err := Check(good); err != nil {
-			t.Errorf("%s: %v", good, err)
+			t.Errorf("Check(%q) = %v, want nil", good, err)
 		}
 	}
 	for _, bad := range []string{
@@ -121,7 +121,7 @@ func TestCheck(t *testing.T) {
 		"224.0.0.1:80", "[ff02::1]:80", "255.255.255.255:80", "[fe80::1]:80", "[fe80::1%eth0]:80",
 	} {
 		if Check(bad) == nil {
-			t.Errorf("%q is accepted", bad)
+			t.Errorf("Check(%q) = nil, want an error", bad)
 		}
 	}
 }
@@ -134,12 +134,12 @@ func TestChoose(t *testing.T) {
 		says         string // part of the error
 	}{
 		{"towards etcd", "a>10.0.0.8", "10.0.0.8", ""},
-		{"the first that can be reached", "a b>10.0.0.8 c>10.2.0.8", "10.0.0.8", ""},
-		{"the first that is elsewhere", "a>127.0.0.1 b>10.0.0.8", "10.0.0.8", ""},
+		{"the first known route", "a b>10.0.0.8 c>10.2.0.8", "10.0.0.8", ""},
+		{"the first route off this host", "a>127.0.0.1 b>10.0.0.8", "10.0.0.8", ""},
 		{"etcd on this host", "a b>::ffff:127.0.0.1", "127.0.0.1", ""},
 		{"no route", "a b", "", "not known yet: no way to a\nno way to b"},
-		{"no address on the way", "a>0.0.0.0", "", "to a traffic leaves from 0.0.0.0"},
-		{"an address of this link", "a>fe80::1%eth0", "", "to a traffic leaves from fe80::1%eth0"},
+		{"an unspecified address", "a>0.0.0.0", "", "the route to a has the local address 0.0.0.0"},
+		{"a link-local address", "a>fe80::1%eth0", "", "the route to a has the local address fe80::1%eth0"},
 	} {
 		var routes []route
 		for _, word := range strings.Fields(tt.routes) {
@@ -152,10 +152,10 @@ func TestChoose(t *testing.T) {
 		}
 		got, err := choose(routes)
 		if tt.want == "" && (!errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), tt.says)) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.says)
+			t.Errorf("%s: choose returned the error %v, want one with %q", tt.name, err, tt.says)
 		}
 		if tt.want != "" && (err != nil || got.String() != tt.want) {
-			t.Errorf("%s: %v, %v, want %s", tt.name, got, err, tt.want)
+			t.Errorf("%s: choose = %v, %v, want %s", tt.name, got, err, tt.want)
 		}
 	}
 }

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// ErrUnknown is the error of an address that may be found later: the network is not up, or a name cannot be looked up.
+// ErrUnknown means that the address may be found later: the network is not up, or a name cannot be looked up.
 var ErrUnknown = errors.New("this host's address on the way to etcd is not known yet")
 
 // route is a route from this host to a target.
 type route struct {
 	target string     // host:port
 	local  netip.Addr // the address that traffic leaves from
-	err    error      // why no route is known
+	err    error      // why the route is not known
 }
 
 // choose returns the local address of the first route that does not stay on this host, or else loopback.
@@ -29,7 +29,7 @@ func choose(routes []route) (netip.Addr, error) {
 		case local.IsLoopback():
 			loopback = local
 		case undialable(local) != "":
-			errs[i] = fmt.Errorf("to %s traffic leaves from %s", r.target, local)
+			errs[i] = fmt.Errorf("the route to %s has the local address %s, which other hosts cannot dial", r.target, local)
 		default:
 			return local, nil
 		}
@@ -40,16 +40,16 @@ func choose(routes []route) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("%w: %w", ErrUnknown, errors.Join(errs...))
 }
 
-// undialable returns why no host can dial an address, "" if some can.
+// undialable returns the reason if no host can dial an address, and "" otherwise.
 func undialable(ip netip.Addr) string {
 	ip = ip.Unmap()
 	switch {
 	case ip.IsUnspecified():
-		return "it is no address of a host"
+		return "it is the unspecified address"
 	case ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return "it is the address of many"
+		return "it is a multicast or broadcast address"
 	case ip.Zone() != "" || ip.Is6() && ip.IsLinkLocalUnicast():
-		return "it is link-local, and means nothing on another host"
+		return "it is link-local, and has no meaning on other networks"
 	}
 	return ""
 }

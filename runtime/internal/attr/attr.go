@@ -26,7 +26,7 @@ type endpointKey struct{}
 // bits: fewer than 65,536 endpoints never overflow it. For more, see RingShift.
 const MaxRingWeight = 1 << 16
 
-// value makes endpoints comparable for attributes.Equal, which would panic on the map inside.
+// value is an endpoint with an Equal method for attributes.Equal, which would otherwise panic on the endpoint's map.
 type value struct {
 	*endpoint.Endpoint
 	methods string
@@ -37,7 +37,7 @@ func (v *value) Equal(o any) bool {
 	return ok && (v.Endpoint == other.Endpoint || v.Endpoint.Equal(*other.Endpoint))
 }
 
-// Storage backs gRPC's form of an endpoint in one allocation: there may be ten thousand endpoints.
+// Storage holds the parts of gRPC's form of an endpoint in one allocation, because there may be ten thousand endpoints.
 // It must not be copied once New has filled it.
 type Storage struct {
 	value      value
@@ -45,7 +45,7 @@ type Storage struct {
 	address    [1]resolver.Address
 }
 
-// New returns e in gRPC's form. Ring-hash honours its weight, and places it by its instance id, so that
+// New returns e in gRPC's form. Its attributes make ring-hash use the weight of e, and place e by instance id, so that
 // an instance keeps its keys when its address changes. Attributes that equal ring-hash's defaults are left
 // out. Neither e nor storage may change afterwards.
 func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
@@ -65,17 +65,16 @@ func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
 	return ep
 }
 
-// RingShift returns by how many bits the weights of n endpoints are shifted right, so that their sum always fits in 32
+// RingShift returns by how many bits to shift the weights of n endpoints right, so that their sum always fits in 32
 // bits. If the sum overflows, ring-hash makes an endless ring.
 func RingShift(n int) uint { return uint(max(0, bits.Len(uint(n))-16)) }
 
-// Scaled returns ep with its weight in ring-hash shifted right, at least 1. Endpoint(ep) keeps its
-// weight.
+// Scaled returns ep with its weight for ring-hash shifted right, at least 1. Endpoint(ep) keeps the original weight.
 func Scaled(ep resolver.Endpoint, shift uint) resolver.Endpoint {
 	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, weight.FromEndpoint(ep).Weight>>shift)})
 }
 
-// Endpoint returns the endpoint that New was given, nil if ep was made otherwise.
+// Endpoint returns the endpoint from which New made ep, or nil if New did not make ep.
 func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
 		return v.Endpoint
@@ -83,7 +82,7 @@ func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	return nil
 }
 
-// Known returns ep with an Endpoint. It makes one of ep's address and weight if New did not make ep.
+// Known returns ep if Endpoint(ep) is not nil. Otherwise it adds an endpoint with the address and the weight of ep.
 func Known(ep resolver.Endpoint) resolver.Endpoint {
 	if Endpoint(ep) == nil {
 		addr := ep.Addresses[0].Addr
@@ -93,7 +92,8 @@ func Known(ep resolver.Endpoint) resolver.Endpoint {
 	return ep
 }
 
-// Addresses returns endpoints as addresses, for policies older than endpoints, such as those built on gRPC's balancer/base.
+// Addresses returns endpoints as addresses, for policies that do not read resolver.State.Endpoints, such as those on gRPC's
+// balancer/base.
 func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	addresses := make([]resolver.Address, len(endpoints))
 	for i, ep := range endpoints {
@@ -103,7 +103,7 @@ func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	return addresses
 }
 
-// Methods returns the text with an endpoint's methods, "" if it lists none.
+// Methods returns the method list in an endpoint's entry, or "".
 func Methods(ep resolver.Endpoint) string {
 	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
 		return v.methods
@@ -113,24 +113,24 @@ func Methods(ep resolver.Endpoint) string {
 
 type stateKey struct{}
 
-// State is the policy's input that gRPC's own fields do not carry, about a key and the connection. It is immutable.
+// State is what the policy must know about a key and the connection besides gRPC's own fields. It is immutable.
 type State struct {
 	Client   *Client
 	Key      string // with the namespace, for error texts
-	Sequence uint64 // of the key's state: grows with each change
-	Pending  bool   // the endpoints are unknown or may be behind etcd: calls that they cannot serve wait
+	Sequence uint64 // the number of the key's state, which grows with each change
+	Pending  bool   // the endpoints are unknown, or etcd may have newer ones; calls that they cannot serve wait
 	Health   string // the service config's healthCheckConfig, which gRPC passes to no policy
-	Leader   Leader // that the connection's LeaderMethods are for
-	Err      error  // why the key has no endpoints, for callers; nil if it has some or they are unknown
+	Leader   Leader // gets the calls of the connection's LeaderMethods
+	Err      error  // the reason for callers why the key has no endpoints; nil if it has some, or if they are unknown
 
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
 	// must not be written to.
 	Endpoints []resolver.Endpoint
-	InState   bool                // the resolver's state has them, too; a policy above may have filtered them
-	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
+	InState   bool                // the resolver's state has Endpoints, too, which a parent policy may have filtered
+	Held      map[string]struct{} // the addresses of Endpoints that etcd no longer has; may be nil
 
-	// Away is the state of the key in the fallback cluster. nil: there is no fallback, or the primary's endpoints
-	// are not known.
+	// Away is the state of the key in the fallback cluster. It is nil if there is no fallback, or if the primary's
+	// endpoints are not known.
 	Away *State
 }
 
@@ -142,7 +142,7 @@ func (s *State) All() []resolver.Endpoint {
 	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
-// String describes the state in gRPC's logs and channelz. It is short: gRPC calls it at each update.
+// String describes the state in gRPC's logs and channelz. The text is short, because gRPC calls String at each update.
 func (s *State) String() string {
 	if s.Pending {
 		return "endpoints not known yet"
@@ -152,18 +152,18 @@ func (s *State) String() string {
 
 // Leader is the leader among the instances of a key.
 type Leader struct {
-	Instance string // "": no leader is known
-	Token    int64  // the create revision of its candidate
+	Instance string // "" if no leader is known
+	Token    int64  // the create revision of the leader's candidate key
 }
 
-// Client describes the policy's connection. There is one for each connection.
+// Client describes a ClientConn to its policy.
 type Client struct {
 	plan.Client
-	TargetsOnly   bool                 // calls name their instance: connect to no other
-	LeaderMethods map[string]struct{}  // the full names of the methods whose calls go to the leader; nil: none
-	Stats         *picking.Memory      // of the calls to each address in both clusters, kept while gRPC is idle; nil: each policy has its own
+	TargetsOnly   bool                 // each call names its instance, so the policy connects only to named instances
+	LeaderMethods map[string]struct{}  // the full names of the methods whose calls go to the leader; may be nil
+	Stats         *picking.Memory      // of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
 	Report        func(problem string) // called with each problem of the service config; may be nil
-	CallsLeave    func(bool)           // called when calls leave for the fallback or return; may be nil
+	CallsLeave    func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
 }
 
 // SetState adds s to a resolver's state.

@@ -5,11 +5,11 @@
 //	input.go      the input of a plan, from the resolver's state
 //	plan.go       the plan: a plan of package plan, and the connections to its endpoints
 //	conn.go       the connection to an address
-//	core.go       the core: handles events of connections
-//	selection.go  ... the choice of the connections that the plan uses
+//	core.go       the core, which handles events of connections
+//	selection.go  ... and selects the connections that the plan uses
 //	snapshot.go   the part of a view that can take calls
-//	picker.go     picking for one call
-//	target.go     ... one that names its instance, or goes to the leader
+//	picker.go     picking a connection for a call
+//	target.go     ... for a call that names its instance, or goes to the leader
 //	balancer.go   the policy, which is the core's shell, and its queue of events
 //	others.go     another package's policy in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
@@ -31,9 +31,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, others and
-// calls report events at any time, on any goroutine, with their own locks held: such events go into the queue, and the
-// holder of mu handles them.
+// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its methods one at a time. SubConns, others and
+// calls report events at any time, on any goroutine, while they hold locks of their own. Such events go into the queue, and
+// the holder of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -45,15 +45,15 @@ type policy struct {
 	// mu guards the fields below. No pick and no callback of gRPC takes it.
 	mu       sync.Mutex
 	core     core
-	memory   *picking.Memory // of the calls to each address; attr.Client's, if set
-	in       *input          // of the last plan; nil: none yet
-	others   *others         // picks, with its own connections; nil: the plan picks
-	leader   *leader         // from the resolver; nil: none
+	memory   *picking.Memory // the statistics of calls; the one of attr.Client, if set
+	in       *input          // of the last plan; nil before the first
+	others   *others         // picks in place of the plan, with its own connections; may be nil
+	leader   *leader         // from the resolver; nil without leader methods
 	waking   *time.Timer     // for the core's next selection
 	wakeAt   time.Time       // when waking is due
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // passed to Client.CallsLeave
-	after    []func()        // called once mu is free
+	after    []func()        // to call after mu is unlocked
 	closed   bool
 }
 
@@ -72,7 +72,7 @@ func (p *policy) do(f func()) {
 	}
 }
 
-// carryOut applies the core's effects, and passes it the events in the queue, until none is left. Then it gives gRPC a
+// carryOut applies the core's effects and passes queued events to the core, until none is left. Then it gives gRPC a
 // new picker, if one is due.
 func (p *policy) carryOut() {
 	publish := p.act()
@@ -97,7 +97,7 @@ func (p *policy) carryOut() {
 	}
 }
 
-// tellLeaves calls the client's CallsLeave when calls begin or cease to leave for the fallback.
+// tellLeaves calls the client's CallsLeave when calls begin or cease to go to the fallback.
 func (p *policy) tellLeaves(leaves bool) {
 	if p.leaves == leaves {
 		return
@@ -108,8 +108,8 @@ func (p *policy) tellLeaves(leaves bool) {
 	}
 }
 
-// act applies the core's effects, which may cause others, and reports whether a new picker is due. It runs before the next
-// event, so that events of closed connections are dropped.
+// act applies the core's effects, including further ones that these cause, and reports whether a new picker is due. It runs
+// before the next event, so that events of closed connections are dropped.
 func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
@@ -156,7 +156,7 @@ func (p *policy) dial(conn *conn) {
 	conn.subConn.Connect()
 }
 
-// onState queues a state of a SubConn of conn. The state is dropped if conn no longer has that SubConn when it is handled.
+// onState queues an event for a state of subConn. If conn has another SubConn by the time of handling, the event is dropped.
 func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
 	p.queue.put(func() {
 		if conn.subConn == subConn {
@@ -176,7 +176,7 @@ func (p *policy) wake(at time.Time) {
 	p.wakeAt = at
 	p.waking = time.AfterFunc(time.Until(at), func() {
 		p.do(func() {
-			p.wakeAt = time.Time{} // carryOut makes the due selection
+			p.wakeAt = time.Time{} // after this, carryOut makes the due selection
 		})
 	})
 }
@@ -224,7 +224,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in, p.leader = in, leaderOf(in.client, leads)
 }
 
-// replan passes a plan of p.in to the core, and returns the endpoints for another package's policy.
+// replan makes a plan of p.in and passes it to the core. It returns the endpoints for another package's policy.
 func (p *policy) replan() (endpoints []resolver.Endpoint) {
 	in := *p.in
 	next := targetsOnly(&in, errTargetsOnly)
@@ -270,7 +270,7 @@ func (p *policy) tell(problem string) {
 	}
 }
 
-// ResolverError implements [balancer.Balancer]. With endpoints, it only passes the error on.
+// ResolverError implements [balancer.Balancer]. If endpoints are known, it only passes the error to another package's policy.
 func (p *policy) ResolverError(err error) {
 	if p.others != nil {
 		p.others.call(func() { p.others.balancer.ResolverError(err) })
@@ -317,11 +317,11 @@ func (p *policy) Close() {
 
 // queue holds events from any goroutine until they are handled one by one. It is safe for concurrent use.
 type queue struct {
-	start func() // schedules calls of all until it returns nothing; called with mu held, it must not block
+	start func() // schedules calls of all until all returns nothing; called with mu held, so it must not block
 
 	mu        sync.Mutex
 	events    []func()
-	scheduled bool // start was called, and since then all has not returned nothing
+	scheduled bool // start was called, and all has returned events ever since
 }
 
 // put appends an event. It may be called with any lock held.

@@ -17,17 +17,16 @@ import (
 // Name is the policy's name in a service config.
 const Name = serviceconfig.EtcdName
 
-// config is the policy's config, with parts of it in the form that plans need. It can be marshalled and
-// parsed again, as gRPC requires.
+// config is the policy's config in the form that plans need. It can be marshalled and parsed again, as gRPC requires.
 type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	planning.Config
 
-	policy picking.Policy // nil: another package's policy picks
-	others *othersConfig  // nil: our policy picks
+	policy picking.Policy // nil if another package's policy picks
+	others *othersConfig  // nil if our policy picks
 }
 
-// defaultConfig returns the config of a policy without a given one.
+// defaultConfig returns the config for gRPC service configs that give this policy none.
 var defaultConfig = sync.OnceValues(func() (*config, error) { return parseConfig(json.RawMessage("{}")) })
 
 func parseConfig(text json.RawMessage) (*config, error) {
@@ -42,7 +41,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	return c, nil
 }
 
-// parseChild selects the policy that picks: the first child that is ours or linked.
+// parseChild selects the policy that picks: the first child policy that is one of ours, or is linked into the program.
 func (c *config) parseChild() error {
 	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
 	if err != nil {
@@ -54,12 +53,12 @@ func (c *config) parseChild() error {
 	return err
 }
 
-// configOf returns the policy's config, the default one if given is nil.
+// configOf returns given as the policy's config, or the default config if given is nil.
 func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
 	c, ok := given.(*config)
 	switch {
 	case given != nil && !ok:
-		return nil, fmt.Errorf("etcd: the policy was given the config of another policy: %T", given)
+		return nil, fmt.Errorf("etcd: the policy \"etcd\" was given a config of type %T, which is another policy's", given)
 	case c == nil:
 		return defaultConfig()
 	}
@@ -92,8 +91,8 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	return p
 }
 
-// alone is one of our policies without "etcd" above it, as in a service config that names "etcd_weighted" in place of
-// "etcd".
+// alone is the builder of one of our child policies for service configs that name it, such as "etcd_weighted", at the top
+// level in place of "etcd".
 type alone struct {
 	builder
 	name string

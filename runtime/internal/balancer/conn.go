@@ -11,28 +11,28 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// conn is the one connection to an address. The core decides, and the shell acts.
+// conn is the policy's only connection to an address.
 type conn struct {
 	addr    string
-	stats   *picking.Stats            // of the connection's Memory
-	current atomic.Pointer[condition] // as picks see it
+	stats   *picking.Stats            // the address's statistics in the policy's Memory
+	current atomic.Pointer[condition] // the condition as picks see it
 
-	subConn balancer.SubConn // set by the shell; nil: not connected
+	subConn balancer.SubConn // set by the shell; nil while not connected
 
-	// The core owns these.
+	// The core owns the fields below.
 	endpoint resolver.Endpoint
-	state    connectivity.State // the SubConn's; Connecting from the moment it is dialed
-	inPlan   bool               // the plan has its endpoint, and it has not left
-	selected uint64             // the number of the last selection with it
-	named    bool               // a call has named it: it stays open while its instance exists
-	triedAt  time.Time          // of the last dial, or when its health became unknown
-	closeAt  time.Time          // when to close it as unused; zero: never
+	state    connectivity.State // the SubConn's; Connecting from the dial on
+	inPlan   bool               // the endpoint is in the plan, and has not left
+	selected uint64             // the number of the last selection of connections that has conn
+	named    bool               // a call has named the instance: conn stays open while the instance exists
+	triedAt  time.Time          // when conn was last dialed, or its health became unknown
+	closeAt  time.Time          // when to close the unused conn; zero means never
 }
 
 // condition is the state of a connection as picks see it. It is immutable.
 type condition struct {
 	readiness readiness
-	subConn   balancer.SubConn // while it is connected and its health check does not fail: calls that name the instance may use it
+	subConn   balancer.SubConn // for calls that name the instance; nil unless connected and without a failing health check
 	err       error            // why readiness is failing
 }
 
@@ -48,15 +48,15 @@ func (c *condition) forPlan() balancer.SubConn {
 type readiness int8
 
 const (
-	trying  readiness = iota // new, idle or connecting, or its health is unknown: calls wait for it
-	joining                  // trying for the first time while others serve: calls do not wait for it
+	trying  readiness = iota // new, idle, connecting, or of unknown health; calls wait for the connection
+	joining                  // trying for the first time while other endpoints serve, so that calls do not wait
 	late                     // trying for longer than readyTimeout: other endpoints are tried
 	ready                    // connected, and not known to be unhealthy
-	failing                  // the last attempt failed, or it is unhealthy or ejected
+	failing                  // the last attempt failed, or the endpoint is unhealthy or ejected
 	numReadiness
 )
 
-// isExpected reports whether a connection is ready, or may soon be.
+// isExpected reports whether a connection is ready, or may soon be ready.
 func (r readiness) isExpected() bool { return r == trying || r == joining || r == ready }
 
 var untried = &condition{readiness: trying}
@@ -71,7 +71,7 @@ func (conn *conn) readiness() readiness { return conn.current.Load().readiness }
 
 func (conn *conn) is(r readiness) bool { return conn.readiness() == r }
 
-// isAwaited reports whether conn connects or has yet to report its health, and is not late.
+// isAwaited reports whether conn is connecting or has not reported its health yet, and is not late.
 func (conn *conn) isAwaited() bool {
 	return conn.state != connectivity.Idle && (conn.is(trying) || conn.is(joining))
 }

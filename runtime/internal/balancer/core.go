@@ -15,25 +15,25 @@ import (
 )
 
 const (
-	// linger is how long an unused connection is kept. The next plan may use it. If the servers that replaced it also leave, as in a
-	// common failure, all of them are the last resort.
+	// linger is how long an unused connection is kept, because the next plan may use it. If the servers that replaced its
+	// server leave, too, as in a failure of many, calls use it as a last resort.
 	linger = 5 * time.Second
 	// attemptDelay is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
 	// pick_first (A61).
 	attemptDelay = 250 * time.Millisecond
-	// readyTimeout bounds how long calls wait for an endpoint that connects or has yet to report its health: gRPC gives up on a
-	// connection after 20 s, and a health service may never answer. After that the endpoint is late.
+	// readyTimeout bounds how long calls wait for an endpoint that is connecting or has not reported its health. After that, the
+	// endpoint is late. gRPC gives up on a connection only after 20 s, and a health service may never answer.
 	readyTimeout = time.Second
-	// minSilent is the minimum number of silent endpoints of a tier that are tried concurrently: see core.reach.
+	// minSilent bounds the late endpoints of a tier that are tried concurrently, if the tier's limit is lower: see core.reach.
 	minSilent = 32
 )
 
-// errUnhealthy is the error of calls to an unhealthy endpoint without a reason from gRPC, such as an ejected one.
+// errUnhealthy is the error of calls to an unhealthy endpoint if gRPC gives no reason, as for an ejected endpoint.
 var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
-// core decides which connections exist. Its methods are events; they record effects and do no I/O.
+// core decides which connections exist. Its methods handle events. They record effects and do no I/O.
 //
-// A new plan is in force at once. Its endpoints include the connected ones of the previous plan, as the last resort: see left.
+// A new plan is in force at once. It includes connected endpoints of the previous plan as a last resort: see left.
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
@@ -43,14 +43,14 @@ type core struct {
 	selection uint64            // the number of the last selection of connections
 	counts    [numReadiness]int // of the selected connections, by readiness
 	leaves    bool              // connections to the fallback are selected
-	stale     bool              // another selection is due
-	lookAt    time.Time         // when the next selection is due; zero: never
+	stale     bool              // another selection is due now
+	lookAt    time.Time         // when the next selection is due; zero means never
 
 	epoch epoch
 	out   effects
 }
 
-// effects are commands for the shell: it applies steps in order, and then publishes a picker.
+// effects are commands for the shell, which applies steps in order, and then publishes a picker if publish is set.
 type effects struct {
 	steps   []step
 	publish bool
@@ -66,8 +66,8 @@ type action int
 
 const (
 	dial     action = iota // connect
-	watch                  // watch its health
-	shutDown               // close it
+	watch                  // watch the health
+	shutDown               // close
 )
 
 func newCore(statsOf func(addr string) *picking.Stats) core {
@@ -116,7 +116,7 @@ func (c *core) update(next *plan, now time.Time) {
 	c.publish()
 }
 
-// left returns the connected endpoints of the plan that the next input no longer has.
+// left returns the connected endpoints of the current plan that the next input no longer has.
 func (c *core) left(next *input) (left []resolver.Endpoint) {
 	if c.plan == nil {
 		return nil
@@ -163,14 +163,14 @@ func (c *core) restartHeld(previous, next *input) {
 	}
 }
 
-// restart handles a restart of the server of conn: it ends an attempt to connect and gRPC's backoff, which belong to the old server.
+// restart handles a restart of the server of conn. It ends an attempt to connect or a backoff, which concern the old server.
 func (c *core) restart(conn *conn) {
 	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
 		c.close(conn)
 	}
 }
 
-// connect connects conn if it is idle. It makes no connection to an endpoint that has left.
+// connect connects conn if it is idle and its endpoint has not left. joins is set while other endpoints serve.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return
@@ -196,7 +196,7 @@ func (c *core) close(conn *conn) {
 	c.set(conn, untried)
 }
 
-// pinTarget connects the endpoint of an instance that a call has named, and returns its connection.
+// pinTarget connects to ep, the endpoint of an instance that a call has named, and returns the connection.
 func (c *core) pinTarget(ep *resolver.Endpoint, now time.Time) *conn {
 	conn := c.connTo(ep)
 	c.pin(conn, ep, now)
@@ -205,8 +205,8 @@ func (c *core) pinTarget(ep *resolver.Endpoint, now time.Time) *conn {
 	return conn
 }
 
-// pin keeps conn open while calls may name its instance, at ep. It replaces the endpoint of conn only if the entry has
-// changed: the plan's copy may carry more.
+// pin keeps conn open while calls may name its instance. It replaces the endpoint of conn by ep only if the entry has
+// changed, because the plan's copy of an endpoint may have more attributes.
 func (c *core) pin(conn *conn, ep *resolver.Endpoint, now time.Time) {
 	conn.named, conn.closeAt = true, time.Time{}
 	if len(conn.endpoint.Addresses) == 0 || attr.Endpoint(conn.endpoint) != attr.Endpoint(*ep) {
@@ -214,7 +214,7 @@ func (c *core) pin(conn *conn, ep *resolver.Endpoint, now time.Time) {
 	}
 }
 
-// unpin handles the removal of the instance that pinned conn.
+// unpin handles the removal of the instance for which conn is pinned.
 func (c *core) unpin(conn *conn) { conn.named, c.stale = false, true }
 
 // changed handles a new state of the SubConn of conn.
@@ -245,7 +245,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	c.follow()
 }
 
-// follow makes another selection due if the new condition of a connection may change it.
+// follow makes another selection due if selections depend on the conditions of connections.
 func (c *core) follow() {
 	c.stale = c.stale || c.plan.selectsByReadiness()
 }
@@ -256,7 +256,7 @@ func (c *core) opened() {
 	c.publish()
 }
 
-// reselect makes a due selection, once for many events.
+// reselect makes the selection that is due, if any. One selection may follow many events.
 func (c *core) reselect(now time.Time) {
 	if c.plan != nil && (c.stale || !c.lookAt.IsZero() && !now.Before(c.lookAt)) {
 		c.selectConns(now, false)
@@ -274,7 +274,7 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 		c.set(conn, &condition{readiness: ready, subConn: conn.subConn})
 	case connectivity.TransientFailure:
 		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnhealthy)}
-		if s.ConnectionError == nil { // a health check has an error, an ejection has none
+		if s.ConnectionError == nil { // ejected; a failed health check would have an error
 			next.subConn = conn.current.Load().subConn
 		}
 		c.set(conn, next)
@@ -287,7 +287,7 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 	c.follow()
 }
 
-// watchAgain watches the health of connections again: gRPC uses the service config in force when a watch begins.
+// watchAgain restarts the health watches: gRPC uses the service config that is in force when a watch begins.
 func (c *core) watchAgain() {
 	for _, conn := range c.all {
 		if conn.state == connectivity.Ready {
@@ -304,7 +304,7 @@ func (c *core) closeAll() {
 	c.conns, c.all, c.plan = nil, nil, nil
 }
 
-// publish makes a new picker due, with which gRPC picks again for waiting calls.
+// publish makes a new picker due. When gRPC gets it, gRPC picks again for waiting calls.
 func (c *core) publish() {
 	c.epoch.Add(1)
 	c.out.publish = true
@@ -319,7 +319,7 @@ func (c *core) set(conn *conn, next *condition) {
 		c.counts[was]--
 		c.counts[is]++
 	}
-	// A connection that fails again while others are ready changes no pick.
+	// No new picker is due if a failing connection fails again while others are ready.
 	if was != is || is == ready || c.counts[ready] == 0 {
 		c.publish()
 	}
@@ -333,7 +333,7 @@ func (c *core) flush() effects {
 	return out
 }
 
-// earliest returns the earlier of two times; zero: never.
+// earliest returns the earlier of two times. The zero time means never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

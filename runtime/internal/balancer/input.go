@@ -17,17 +17,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// input is the input of a plan, with the rest of the policy's state of its key. It is immutable once a plan has it.
+// input is the input of a plan, and the rest of what the resolver's state says about the key. It is immutable once a plan has it.
 type input struct {
 	planning.Input[resolver.Endpoint]
 	config    *config
 	client    *attr.Client
-	fallsBack bool   // there is a fallback, and its registry is open
+	fallsBack bool   // there is a fallback whose registry is open
 	pending   bool   // Endpoints or Away are not known yet: see attr.State
-	health    string // the healthCheckConfig; "": none
+	health    string // the healthCheckConfig, or ""
 
-	all      []resolver.Endpoint // that calls may name, sorted by instance
-	sequence uint64              // of the key's state
+	all      []resolver.Endpoint // the endpoints that calls may name, sorted by instance
+	sequence uint64              // the sequence number of the key's state
 }
 
 // newInput returns an input without endpoints.
@@ -37,10 +37,10 @@ func newInput(key string, c *config, client *attr.Client) *input {
 	return in
 }
 
-// bareClient describes connections without our options. They share a subset.
+// bareClient describes connections that were not made by NewClient. They all use the same subset.
 var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
-// inputFrom returns the input in a resolver's state, and the leader. target is the key if the state has none.
+// inputFrom returns the input and the leader in a resolver's state. target stands for the key if the state has none.
 func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader) {
 	state := attr.StateOf(s)
 	if state == nil {
@@ -60,14 +60,14 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 			given = except(given, in.Away)
 		}
 		if prefix, suffix := commonLengths(given, state.Endpoints); prefix+suffix < max(len(given), len(state.Endpoints)) {
-			in.Endpoints = distinct(given) // a policy above has chosen these; calls may still name any instance
+			in.Endpoints = distinct(given) // a parent policy has chosen these, but calls may name any instance
 		}
 	}
 	return in, state.Leader
 }
 
-// Select returns the endpoints of a connection's selector and subset. If some of the subset are held, live
-// endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
+// Select returns the endpoints that a connection's selector and subset choose. If some of the subset are held, it adds
+// endpoints that are not held. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	of := *client
 	of.Most = 0
@@ -92,7 +92,7 @@ func (in *input) fallBackOn(other *attr.State) {
 }
 
 // distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address.
-// The address is the instance id of an endpoint from another source than etcd.
+// An endpoint that does not come from etcd has its address as instance id.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
 	rest := make([]resolver.Endpoint, 0, len(endpoints))
@@ -108,9 +108,9 @@ func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return rest
 }
 
-// except returns the endpoints whose addresses others do not have.
+// except returns the endpoints whose addresses are not among others.
 func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
-	both := make(map[string]bool, len(endpoints)) // false: only endpoints have it; others may be many more
+	both := make(map[string]bool, len(endpoints)) // addresses of endpoints; true if others has the address, too
 	for i := range endpoints {
 		both[address(&endpoints[i])] = false
 	}
@@ -124,9 +124,9 @@ func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
 
 // errTargetsOnly refuses a call without a target on the connection of an Instances.
 var errTargetsOnly = status.Error(codes.Unavailable,
-	"etcd: a call to each endpoint must be made with the context that it was given, which names the endpoint")
+	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
-// weightOf returns an endpoint's static weight, at least 1.
+// weightOf returns the weight in an endpoint's entry, at least 1.
 func weightOf(ep *resolver.Endpoint) uint64 {
 	return uint64(max(1, endpointOf(ep).Weight))
 }
@@ -158,8 +158,8 @@ func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
 // instance returns the instance id of an endpoint.
 func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
 
-// alike returns the lengths of the common prefix and suffix of two lists, by
-// identity: most of a list is compared without reading the endpoints.
+// commonLengths returns the lengths of the common prefix and suffix of two lists. It compares endpoints by identity, so that
+// it need not read them.
 func commonLengths(a, b []resolver.Endpoint) (prefix, suffix int) {
 	n := min(len(a), len(b))
 	for prefix < n && identical(&a[prefix], &b[prefix]) {
@@ -176,7 +176,7 @@ func identical(a, b *resolver.Endpoint) bool {
 		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
 }
 
-// startedAnew reports whether a server has restarted between two reads of its endpoint.
+// hasRestarted reports whether a server has restarted between two reads of its endpoint.
 func hasRestarted(previous, next resolver.Endpoint) bool {
 	a, b := attr.Endpoint(previous), attr.Endpoint(next)
 	return a != nil && b != nil && b.Metadata[endpoint.StartedName] != "" && a.Metadata[endpoint.StartedName] != b.Metadata[endpoint.StartedName]

@@ -34,7 +34,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	expect("a lane that fails", lane("red"), "abe")
 	expect("an unknown lane", lane("green"), "abe")
 	update(strictRed)
-	expect("a strict lane that fails", lane("red"), `etcd: no endpoint of "" in the lane "red", which is strict, is ready: refused`)
+	expect("a strict lane that fails", lane("red"), `etcd: no endpoint of "" in the strict lane "red" is ready: refused`)
 	r.revive()
 	expect("a strict lane", lane("red"), "cd")
 	expect("the base beside it", plain, "abe")
@@ -57,7 +57,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	expect("another", lane("v2"), "cd")
 	expect("what has none", plain, "e")
 	update(`"route":[{"label":"version","strict":true}],"laneHeader":"x-lane"`)
-	expect("a strict label of which there is nothing", lane("v3"), `etcd: no endpoint of "" is in the lane "v3", which is strict`)
+	expect("a strict label of which there is nothing", lane("v3"), `etcd: no endpoint of "" is in the strict lane "v3"`)
 	for _, value := range []string{"", "no lane", strings.Repeat("x", serviceconfig.MaxLane+1)} {
 		expect("a header that is no lane", byHeader(value), "e")
 	}

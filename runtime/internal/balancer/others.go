@@ -15,13 +15,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// othersConfig is the config of a linked policy that is not ours. nil: the policy is ours.
+// othersConfig is the config of a linked policy of another package. It is nil for one of ours.
 type othersConfig struct {
 	builder balancer.Builder
 	parsed  grpcserviceconfig.LoadBalancingConfig
 }
 
-// Name returns the name of the policy, "" if it is ours.
+// Name returns the name of the policy, or "" for one of ours.
 func (c *othersConfig) Name() string {
 	if c == nil {
 		return ""
@@ -29,7 +29,7 @@ func (c *othersConfig) Name() string {
 	return c.builder.Name()
 }
 
-// parseOthers parses the config of a policy that is not ours, which must be linked.
+// parseOthers parses the config of another package's policy, which must be linked.
 func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 	text, err := policy.ConfigJSON()
 	if err != nil {
@@ -42,11 +42,11 @@ func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 	return c, err
 }
 
-// others runs a policy that is not ours, with its own connections.
+// others runs a policy of another package, which makes connections of its own.
 type others struct {
 	balancer.ClientConn
-	away    bool   // its endpoints are the fallback's; guarded by policy.mu
-	changed func() // called when state has changed; it takes no lock that a call into the policy holds
+	away    bool   // the policy has the fallback's endpoints; guarded by policy.mu
+	changed func() // called when state has changed; must not take a lock that is held during calls into the policy
 
 	calls    sync.Mutex // held during a call into the policy
 	balancer balancer.Balancer
@@ -54,7 +54,7 @@ type others struct {
 	mu       sync.Mutex // guards the fields below
 	state    balancer.State
 	subConns map[balancer.SubConn]struct{}
-	ended    bool // the policy is closed, and is not called again
+	ended    bool // the policy is closed, and must not be called again
 }
 
 // newOthers builds the policy of a config.
@@ -94,13 +94,13 @@ func (o *others) close() {
 
 var errClosed = errors.New("etcd: the policy is closed")
 
-// runOthers makes a policy that is not ours pick for p.
+// runOthers makes the policy of c pick for p.
 func (p *policy) runOthers(c *othersConfig) {
 	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.put(p.core.publish) })
 }
 
-// publishOthers returns the state and the picker of the other policy. An update without endpoints is not passed to it, so that its
-// connections to endpoints that have left keep serving. When they end, callers get the reason.
+// publishOthers returns the state and the picker of the other policy. replan passes no update without endpoints to that
+// policy, so its connections to endpoints that have left keep serving. After they end, callers get the reason.
 func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	s := p.others.published()
 	switch empty := p.core.plan.Empty; {
@@ -113,7 +113,8 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	}
 }
 
-// forOthers returns the endpoints for another policy: the live ones, or else the fallback's. Without endpoints, it returns why.
+// forOthers returns the endpoints for another package's policy: the live ones, or else the fallback's. The error says why
+// there are none.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 	switch away := p.Fallback(); {
 	case p.Live > 0:
@@ -128,7 +129,7 @@ func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 func (o *others) update(endpoints []resolver.Endpoint, s resolver.State, c *othersConfig) {
 	s.Endpoints = endpoints
 	s.Addresses = attr.Addresses(endpoints) // for policies that do not read Endpoints
-	// An error would make gRPC call the resolver again, to no effect.
+	// The error is dropped: gRPC would only call the resolver again, which has nothing new.
 	o.call(func() {
 		_ = o.balancer.UpdateClientConnState(balancer.ClientConnState{ResolverState: s, BalancerConfig: c.parsed})
 	})

@@ -14,24 +14,26 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// epoch is the number of a policy's newest picker, or of a due one. It grows before picks can see the change that makes a picker due.
+// epoch is the number of a policy's newest picker, or of the next one if that is due. It grows before picks can see the change
+// that makes the picker due.
 type epoch struct{ atomic.Uint64 }
 
-// picker picks for one call. Once its view has a snapshot, it neither locks nor allocates, unless a header names lanes or hashes.
+// picker picks connections for calls. If the view of a call has a snapshot, a pick neither locks nor allocates, except for
+// lanes and hashes from headers.
 type picker struct {
 	targets *targets
 	epoch   uint64
 	newest  *epoch
 	leader  *leader
 	plan    *plan
-	others  balancer.Picker // of a foreign policy; nil: the plan picks
+	others  balancer.Picker // another package's, in place of the plan; may be nil
 }
 
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.pick(info)
 	if err != nil && (p.plan.in.pending || p.epoch != p.newest.Load()) {
-		err = balancer.ErrNoSubConnAvailable // another picker follows
+		err = balancer.ErrNoSubConnAvailable // gRPC picks again with the next picker
 	}
 	return result, err
 }
@@ -58,7 +60,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if p.plan.traits.Counts {
 		result.Done = conn.stats.End(p.plan.traits.Times)
 	}
-	if result.SubConn == nil { // the connection was just lost, and another picker is about to follow
+	if result.SubConn == nil { // the connection was just lost, and a new picker is due
 		if result.Done != nil {
 			result.Done(balancer.DoneInfo{})
 		}
@@ -67,8 +69,8 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// pickByPlan picks in a view, or else in the view after it. If every endpoint lacks the method, the call goes to
-// any: the server's answer says so.
+// pickByPlan picks in the view v, or else in its base. If every endpoint lacks the method, the call goes to any endpoint,
+// whose server answers that it does not serve the method.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
 	conn, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
 	used := v
@@ -83,13 +85,13 @@ func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view
 }
 
 var (
-	// errFull is the error if every allowed endpoint has max_concurrent_requests calls under way.
+	// errFull means that every allowed endpoint has max_concurrent_requests calls under way.
 	errFull = errors.New("full")
-	// errLacks is the error if no allowed endpoint serves the method of a call.
+	// errLacks means that no allowed endpoint serves the method of a call.
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. If calls are counted, it begins the call. passOn reports whether another view may take the call.
+// pickFrom picks by a snapshot. If calls are counted, it counts this call. passOn reports whether the base may take the call.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	if len(s.groups) == 0 {
 		return nil, s.toBase, s.err
@@ -111,7 +113,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 	return nil, true, errFull
 }
 
-// pickIn picks a connection of a set.
+// pickIn picks a connection of a set, and counts the call if calls are counted.
 func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
 	for {
 		i := p.policy.Pick(ctx, o, s.Set)
@@ -127,17 +129,17 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 	}
 }
 
-// explain returns the error of a call without an endpoint in a view.
+// explain returns the error for the caller of a call that got no endpoint in v. err may be nil.
 func (v *view) explain(err error) error {
 	switch {
 	case err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable):
 		return err
 	case errors.Is(err, errFull):
 		return status.Errorf(codes.Unavailable,
-			"etcd: each endpoint of %q that the call may go to has %d calls under way, as many as max_concurrent_requests allows",
+			"etcd: each endpoint of %q that the call may go to has %d calls under way, the limit by max_concurrent_requests",
 			v.plan.Service, v.plan.Config.MaxConcurrentRequests)
 	case v.lane.Strict:
-		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.Service, v.lane.Name, err)
+		return fmt.Errorf("etcd: no endpoint of %q in the strict lane %q is ready: %w", v.plan.Service, v.lane.Name, err)
 	}
 	return err
 }

@@ -18,18 +18,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// plan is a plan of package plan with connections. A call's lane selects a view, its share a group of the view, and the order of
-// preference the first tier of the group with a ready endpoint. The policy chooses within the tier. The plan is immutable
-// except for views and methods, which calls add, for conns, which the core sets once, and for the members in use of each tier.
+// plan is a plan of package plan with connections. The lane of a call selects a view, and the weights of the split select a
+// group of the view. The call goes to the first tier of the group with a ready endpoint, and the policy chooses within the
+// tier. The plan is immutable, except that calls open views and add methods, the core sets conns once, and the members that a
+// tier uses change.
 type plan struct {
 	*planning.Plan[resolver.Endpoint]
 	in       *input
 	traits   picking.Traits
-	policy   picking.Policy // nil: calls name their instance
+	policy   picking.Policy // nil if the plan serves only calls that name their instance
 	conns    []*conn        // of All; set by the core
 	base     *view
 	views    map[*planning.Lane]*view
-	opened   func()           // called when a call needs connections that no call needed before
+	opened   func()           // called when a call is the first to need some connections
 	sequence picking.Sequence // of the choices among groups
 	rings    picking.Rings
 	differ   bool // the endpoints serve different methods
@@ -59,7 +60,7 @@ func targetsOnly(in *input, empty error) *plan {
 	return p
 }
 
-// makeViews makes the views of the lanes. Calls open them.
+// makeViews makes the views of the lanes, which calls open.
 func (p *plan) makeViews() {
 	p.base = &view{plan: p, lane: p.Base}
 	p.views = map[*planning.Lane]*view{p.Base: p.base}
@@ -80,12 +81,13 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	name := calloptions.LaneOf(info.Ctx, o, p.Config.LaneHeader)
 	lane := p.Lane(name)
 	if lane == nil {
-		return nil, fmt.Errorf("etcd: no endpoint of %q is in the lane %.200q, which is strict", p.Service, name)
+		return nil, fmt.Errorf("etcd: no endpoint of %q is in the strict lane %.200q", p.Service, name)
 	}
 	return p.views[lane], nil
 }
 
-// adopt opens the view of calls without options, and the views and methods in use of the previous plan, which may be nil.
+// adopt opens the view of calls without options, and the views that calls have used of the previous plan, which may be nil. It
+// also copies the methods that calls need.
 func (p *plan) adopt(previous *plan) {
 	p.base.open()
 	if previous == nil {
@@ -111,22 +113,22 @@ func (p *plan) called() []*view {
 // picksSome reports whether a connection may use only some of the live endpoints.
 func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 
-// selectsByReadiness reports whether the connections in use depend on calls and on readiness.
+// selectsByReadiness reports whether the selection of connections depends on calls and on readiness.
 func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }
 
 // view has the endpoints for calls of one lane, or without a lane. All views of a plan share its connections.
 type view struct {
 	plan   *plan
 	lane   *planning.Lane
-	base   *view    // takes calls that this view cannot; nil: none
+	base   *view    // takes calls that this view cannot take; nil for the base and for strict lanes
 	groups []group  // set by open
-	texts  []string // distinct method lists of its endpoints; set by open; nil: all the same, or too many
+	texts  []string // distinct method lists of the endpoints, set by open; nil if all are the same, or too many
 
 	making sync.Mutex // held while the next snapshot is made
 	last   atomic.Pointer[snapshot]
 }
 
-// open divides the endpoints of the view's lane, and reports whether this is the first call.
+// open divides the endpoints of the view's lane into groups and tiers. It returns false if the view was open.
 func (v *view) open() bool {
 	p := v.plan
 	p.mu.Lock()
@@ -150,7 +152,7 @@ func (v *view) open() bool {
 
 // group is a set of endpoints that share one weight of a view's split.
 type group struct {
-	id     uint64 // of its split; 0: none
+	id     uint64 // of the group in its split; 0 without a split
 	weight uint32
 	tiers  []*tier // in order of preference
 }
@@ -159,10 +161,10 @@ type group struct {
 type tier struct {
 	planning.Tier
 	use   atomic.Pointer[use]
-	first atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; nil: none yet
+	first atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; may be nil
 }
 
-// use is the members of a tier in use. It is immutable.
+// use is the members of a tier that the connection uses. It is immutable.
 type use struct {
 	*picking.Tier
 	members []int32 // of plan.All
@@ -205,7 +207,7 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	return names, weights
 }
 
-// has reports whether the readiness of a connection before a class satisfies a predicate.
+// anyBefore reports whether the readiness of any connection in a tier before class satisfies a predicate.
 func (v *view) anyBefore(class planning.Class, satisfies func(readiness) bool) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
@@ -247,19 +249,19 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 	return texts
 }
 
-// lacking returns the method lists of the view's endpoints without a method. The view must be open.
+// lacking returns those method lists of the view's endpoints that lack a method. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.base != nil {
-		others = v.base.texts // of the base, which every plan opens
+		others = v.base.texts // set, because every plan opens its base
 	}
 	return methods.Lacking(method, v.texts, others)
 }
 
-// maxMethod is the maximum length of a method's name that is looked up in method lists. No server has longer ones.
+// maxMethod bounds the length of method names that are looked up in method lists. No server has longer names.
 const maxMethod = 1024
 
-// methodOf returns the method of a call, "" if it does not matter.
+// methodOf returns the method of a call, or "" if all endpoints can serve the call.
 func (p *plan) methodOf(info *balancer.PickInfo) string {
 	if !p.differ || len(info.FullMethodName) > maxMethod {
 		return ""
@@ -267,10 +269,10 @@ func (p *plan) methodOf(info *balancer.PickInfo) string {
 	return info.FullMethodName
 }
 
-// maxMethods bounds the methods that are kept. A caller has few, unless it is a proxy.
+// maxMethods bounds the methods that a plan keeps. A caller other than a proxy calls few methods.
 const maxMethods = 64
 
-// need records a method that calls need and some endpoints lack, so that an endpoint with the method is connected.
+// need records a method that a call needs and some endpoints lack. Then the core connects to an endpoint with the method.
 func (p *plan) need(method string) {
 	if !p.picksSome() {
 		return

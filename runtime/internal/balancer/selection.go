@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// selectConns selects the connections that the plan uses, connects them, and closes others. It sets when the
-// next selection is due. If joins is set, others serve: calls do not wait for connections that are dialed for the first time.
+// selectConns selects the connections that the plan uses, connects them, and closes others. It sets the time of the next
+// selection. If joins is set, other endpoints serve, and calls do not wait for connections that are dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
 	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
@@ -42,7 +42,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 	})
 }
 
-// countLate makes conn late after its timeout.
+// countLate marks conn as late if it has been awaited for readyTimeout.
 func (c *core) countLate(conn *conn, now time.Time) {
 	if !conn.isAwaited() {
 		return
@@ -57,8 +57,9 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// closeUnused closes conn once it was unused for linger, or at once if the client's bound of unused ones is kept: addresses may
-// change fast. It counts a kept connection in kept. gone reports that conn is closed and outside the plan.
+// closeUnused closes conn after it was unused for linger. It closes conn at once if kept, the number of unused connections
+// that stay open, has reached the client's limit, because addresses may change fast. gone reports that conn is closed and
+// outside the plan.
 func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
@@ -77,7 +78,7 @@ func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 	return !conn.inPlan
 }
 
-// isUsed reports whether the plan uses conn, or calls may name its instance.
+// isUsed reports whether the plan uses conn, or calls have named its instance.
 func (c *core) isUsed(conn *conn) bool { return c.isSelected(conn) || conn.named }
 
 func (c *core) isSelected(conn *conn) bool { return conn.selected == c.selection }
@@ -90,12 +91,12 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// selectGroup selects the connections in use of a group, tier by tier. Under pick_first, this is the one that takes all
-// calls; until one does, a tier is tried once the previous tier has no more to try. A tier of endpoints that are not live is
-// selected only while no tier before it can take calls.
+// selectGroup selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
+// all calls. Until there is one, a tier is tried when all of the previous tier have been tried. A tier of endpoints that are
+// not live is selected only while no earlier tier can take calls.
 func (c *core) selectGroup(v *view, g *group, now time.Time) {
-	next := true    // whether the next tier may be tried, too, under pick_first
-	served := false // whether a tier has pick_first's connection: later tiers are used only for missing methods
+	next := true    // under pick_first, whether the next tier may be tried, too
+	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that it lacks
 	for _, t := range g.tiers {
 		switch {
 		case served && !t.Class.IsLive():
@@ -122,14 +123,14 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	}
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no tier before it can take calls. While an earlier tier may
-// soon be able to, a serving tier keeps serving.
+// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that serves
+// keeps serving until an earlier tier is ready. Other tiers also wait while an earlier tier may soon be ready.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
-	before := min(t.Class, planning.Left) // an endpoint that has left may end soon, and does not delay drained ones
+	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so drained ones do not wait for them
 	if slices.ContainsFunc(t.use.Load().members, serves) {
 		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
 	}
@@ -145,8 +146,8 @@ func (c *core) selectConnected(t *tier) {
 	}
 }
 
-// chooseMembers selects the members of a tier to use: all, or as many as the limits allow. Members with the methods that calls
-// need come first. short reports whether fewer can be reached.
+// chooseMembers chooses the members of a tier to use: all, or as many as the limits allow. Members with the methods that calls
+// need come first. short reports whether fewer members than the limit can be reached.
 func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, short bool) {
 	if t.Most == 0 {
 		return t.use.Load().members, false
@@ -162,10 +163,10 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	return t.use.Load().members, short
 }
 
-// reach returns the shortest prefix of a ranking in which most members may be reached. So the next member replaces an unreachable
-// one until that can be reached. Until most are ready, ready members behind the prefix stay; under pick_first they always
-// stay, since one of them may be the first. Silent members hold a socket until gRPC gives up: with most of them, the prefix ends
-// until then. short reports whether fewer may be reached.
+// reach returns the shortest prefix of a ranking that has wanted members that are ready or may soon be. So the next members in
+// the ranking replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first
+// they always stay, since one may be the connection in use. The prefix also ends after max(wanted, minSilent) silent members,
+// which hold a socket until gRPC gives up. short reports whether the ranking has fewer than wanted such members.
 func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {
@@ -188,9 +189,9 @@ func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32
 	return chosen, missing > 0
 }
 
-// needed returns, for each method that calls need and some members lack, a ready member with the method, or else the members to
-// try until one is ready; and how many of all these may be reached. Under pick_first, it selects them in addition to the one
-// that takes all other calls.
+// needed returns members for the methods that calls need and some members lack: for each method, a ready member that has the
+// method, or else the members to try until one is ready. expected is how many of all these are ready or may soon be. Under
+// pick_first, needed selects these members in addition to the one that takes all other calls.
 func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
 		lacking := v.lacking(method)
@@ -219,7 +220,7 @@ func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected
 	return needed, expected
 }
 
-// extraAttempts returns how many more of a ranking are tried while none is ready: one every attemptDelay.
+// extraAttempts returns how many more members of a ranking to try in parallel while none is ready: one every attemptDelay.
 func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 	var begun time.Time
 	for _, m := range ranking {
@@ -238,9 +239,9 @@ func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 	return int(steps)
 }
 
-// selectReady selects the ready member that pick_first sends calls to, and reports whether there is one. It stays with the member
-// chosen before. Otherwise it takes the first ready member that was already selected, or else the first ready one: calls that name
-// an instance may have connected it.
+// selectReady selects the ready member that pick_first sends calls to, and reports whether there is one. It prefers the member
+// that it chose last time, then ready members that the last selection had. Other members may be ready because calls have
+// named their instances.
 func (c *core) selectReady(t *tier, members []int32) bool {
 	before, first := t.first.Load(), (*conn)(nil)
 	wasSelected := func(conn *conn) bool { return conn.selected >= c.selection-1 }

@@ -17,13 +17,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot is the part of a view that can take calls, or the calls of one method, for one picker. It is immutable, except that it
-// caches the snapshots of methods. The first pick that needs it makes it.
+// snapshot has the endpoints of a view that can take calls, or the calls of one method, for one picker. The first pick that
+// needs a snapshot makes it. It is immutable, except that it caches the snapshots of methods.
 type snapshot struct {
 	epoch   uint64 // of the picker
 	groups  []readyGroup
-	err     error                                // of calls, without groups
-	toBase  bool                                 // no group is ready or soon: calls of a lane that is not strict go to the base
+	err     error                                // the error of calls if there are no groups
+	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }
 
@@ -31,7 +31,7 @@ type snapshot struct {
 type readyGroup struct {
 	id   uint64 // see group
 	upTo uint64 // the sum of the weights up to and including this group's
-	stay uint64 // the sum up to which its calls stay in the client's zone
+	stay uint64 // the sum of the weights up to which calls stay in the client's zone
 	rest int    // the index of the set for the other calls
 	sets []readySet
 }
@@ -39,12 +39,12 @@ type readyGroup struct {
 // readySet is the ready endpoints of a tier.
 type readySet struct {
 	*picking.Set
-	conns []*conn // of its members
+	conns []*conn // of the members of Set
 	class planning.Class
 }
 
-// asOf returns the snapshot of a method for the picker of an epoch; "": of all methods. The first call that needs it makes it, while others
-// wait.
+// asOf returns the snapshot of a method for the picker of an epoch. The method "" stands for all methods. The first call that
+// needs the snapshot makes it, and others wait.
 func (v *view) asOf(epoch uint64, method string) *snapshot {
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
@@ -70,7 +70,7 @@ func (v *view) renew(epoch uint64) *snapshot {
 	return s
 }
 
-// forMethod returns the snapshot for the calls of a method: without the endpoints whose entries do not list it.
+// forMethod returns the snapshot for the calls of a method. It has no endpoints whose entries do not list the method.
 func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	known := s.methods.Load()
 	if known != nil && (*known)[method] != nil {
@@ -107,7 +107,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		if len(g.sets) == 0 || served && !g.sets[0].class.IsLive() {
 			continue
 		}
-		if weight > 0 || heaviest == 0 { // all groups may have no share
+		if weight > 0 || heaviest == 0 { // if no group has a share, all have equal shares
 			s.add(max(1, weight), g)
 		}
 	}
@@ -129,7 +129,7 @@ type groupState struct {
 	counts
 	id   uint64 // see group
 	sets []readySet
-	stay fraction // of the calls, in the client's zone
+	stay fraction // the part of the calls that stays in the client's zone
 	rest int      // see readyGroup
 }
 
@@ -168,11 +168,11 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 // counts counts connections by their condition.
 type counts struct {
 	members, ready  int
-	trying, awaited int   // waited are the trying ones that calls wait for
-	err, awayErr    error // of a failed one, of the primary or the fallback
+	trying, awaited int   // awaited counts those among trying that calls wait for
+	err, awayErr    error // of a failed connection to the primary, and to the fallback
 }
 
-// add counts a connection.
+// add counts a connection by its condition.
 func (n *counts) add(c *condition) {
 	n.members++
 	switch c.readiness {
@@ -193,7 +193,7 @@ func (n *counts) addAll(o counts) {
 	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls if no counted connection can take them, nil if none has failed.
+// failure returns the error of calls that no counted connection can take. It is nil if no connection has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
@@ -202,8 +202,8 @@ func (v *view) failure(n *counts) error {
 	return fmt.Errorf("%w; nor in the cluster to fall back on: %s", home, n.awayErr.Error())
 }
 
-// setOf returns the ready members of a tier whose method lists are not in lacking, and counts the members. It loads the condition of
-// each connection once, because it may change at any time.
+// setOf returns the ready members of a tier whose method lists are not in lacking, and counts the members. It loads the
+// condition of each connection once, because a condition may change at any time.
 func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
 	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
@@ -241,11 +241,11 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 	return s, n
 }
 
-// weightBits is the left shift of weights, so that the part of a weight that stays in a zone is exact.
-// The sum of all weights stays below 1<<60.
+// weightBits is how far weights are shifted left, so that dividing a weight between zones stays exact. The sum of all weights
+// stays below 1<<60.
 const weightBits = 20
 
-// add adds a group.
+// add adds a group with its share of the calls.
 func (s *snapshot) add(weight uint32, g *groupState) {
 	begin, wide := s.begin(len(s.groups)), uint64(weight)<<weightBits
 	next := readyGroup{id: g.id, upTo: begin + wide, stay: begin + wide, sets: g.sets, rest: g.rest}
@@ -257,8 +257,8 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	s.groups = append(s.groups, next)
 }
 
-// chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides only
-// the group: of each key, the same share of calls leaves the zone.
+// chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides
+// the group, but not the zone: the same share of each key's calls leaves the zone.
 func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
 	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
@@ -274,9 +274,9 @@ func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (g
 	return group, begin+at >= s.groups[group].stay
 }
 
-// groupOf returns the index of the group for calls with a hash. Each group draws a number by the hash, lower on average for a
-// higher weight, and the lowest wins: a group that is removed or loses weight leaves calls to the others, a group that is
-// added or gains weight takes some of theirs, and no other calls move.
+// groupOf returns the index of the group for calls with a hash, by weighted rendezvous hashing: each group draws a number from
+// the hash, which is lower on average for a higher weight, and the lowest wins. So only calls of a group that is removed or
+// loses weight move to others, and only a group that is added or gains weight gets calls of others.
 func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)
 	for i := range s.groups {
@@ -301,7 +301,7 @@ func (s *snapshot) begin(group int) uint64 {
 	return s.groups[group-1].upTo
 }
 
-// groupAt returns the index of the group whose share contains at.
+// groupAt returns the index of the group whose share contains the number at.
 func (s *snapshot) groupAt(at uint64) int {
 	for i := range s.groups {
 		if at < s.groups[i].upTo {
@@ -311,14 +311,14 @@ func (s *snapshot) groupAt(at uint64) int {
 	return 0
 }
 
-// fraction is a part of the calls: n of every of calls.
+// fraction is a part of the calls: n/of.
 type fraction struct{ n, of uint64 }
 
-// allCalls keeps every call.
+// allCalls is the fraction 1.
 var allCalls = fraction{1, 1}
 
-// staying returns the fraction of calls that stay in a set. All stay while percent of the known members are ready; below that the
-// fraction falls in proportion, to 0.
+// staying returns the fraction of calls that stay in a zone. It is 1 while percent of the known members are ready. With fewer
+// ready members it falls in proportion, down to 0.
 func staying(percent uint32, ready, known int) fraction {
 	has, wants := 100*uint64(ready), uint64(percent)*uint64(known)
 	if has >= wants {

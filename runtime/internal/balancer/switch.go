@@ -7,17 +7,17 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// switcher is the balancer registered with gRPC. It runs the config's policy, ours or a foreign one. When the config names another
-// policy, the current one serves until the next has left CONNECTING, or until the current one is not READY. grpc-go's
-// internal/balancer/gracefulswitch does the same, but only gRPC may import it.
+// switcher is the balancer registered with gRPC. It runs the policy that the config names. When the config names another
+// policy, the current policy serves until the next one has left CONNECTING, or until the current one is not READY. grpc-go's
+// internal/balancer/gracefulswitch does the same, but only gRPC may import that package.
 type switcher struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
 	closing sync.WaitGroup
 
 	mu      sync.Mutex
-	current *side // its pickers are gRPC's; nil: none yet
-	next    *side // will replace current; nil: none
+	current *side // the side whose pickers gRPC has; nil before the first
+	next    *side // the side that will replace current; may be nil
 }
 
 // side is one policy of a switcher, and its ClientConn.
@@ -26,7 +26,7 @@ type side struct {
 	switcher *switcher
 	config   *config
 	policy   *policy
-	state    balancer.State // the last; guarded by switcher.mu
+	state    balancer.State // the policy's last state; guarded by switcher.mu
 }
 
 // UpdateClientConnState implements [balancer.Balancer]. gRPC makes one call of these methods at a time.
@@ -40,13 +40,13 @@ func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 		newest = s.build(c)
 	}
 	newest.config = c
-	if current := s.serving(); current != newest { // it keeps its own config
+	if current := s.serving(); current != newest { // the current side gets the endpoints, and keeps its config
 		_ = current.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state.ResolverState, BalancerConfig: current.config})
 	}
 	return newest.policy.UpdateClientConnState(state)
 }
 
-// last returns the side that was built last, nil without one.
+// newest returns the side that was built last, or nil.
 func (s *switcher) newest() *side {
 	s.mu.Lock()
 	defer s.mu.Unlock()

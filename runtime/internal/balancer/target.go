@@ -27,15 +27,15 @@ type targets struct {
 	queue *queue
 	now   func() time.Time
 
-	known atomic.Pointer[input] // the last input of the policy; nil: none yet
-	conns sync.Map              // *conn by targetKey; each stays until its instance leaves
+	known atomic.Pointer[input] // the last input of the policy; nil before the first
+	conns sync.Map              // from targetKey to *conn; an entry stays until its instance leaves
 	named atomic.Int64          // the size of conns
 }
 
 // targetKey is an instance as named by calls.
 type targetKey struct{ instance, addr string }
 
-// pick picks the connection to an instance and to no other. A call to the leader waits while the leader is not registered.
+// pick picks the connection to the instance of target. A call to the leader waits while the leader is not registered.
 func (t *targets) pick(target calloptions.Target, forLeader bool) (balancer.PickResult, error) {
 	x, ok := t.conns.Load(targetKey{target.Instance, target.Addr})
 	if !ok {
@@ -51,7 +51,7 @@ func (t *targets) pick(target calloptions.Target, forLeader bool) (balancer.Pick
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
-// within returns the connection to an instance, or an error if it has max_concurrent_requests calls under way.
+// underLimit returns the connection to an instance, or an error if the instance has max_concurrent_requests calls under way.
 func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
 	in := t.known.Load()
 	limit := int64(in.Config.MaxConcurrentRequests)
@@ -62,7 +62,7 @@ func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubCo
 		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.Service, limit)
+		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, in.Service, limit)
 }
 
 // open queues a connection to an instance, and returns the error for the call that named it.
@@ -76,20 +76,20 @@ func (t *targets) open(target calloptions.Target, forLeader bool) error {
 	}
 	if limit := in.Client.Most; limit > 0 && !forLeader && t.named.Load() >= int64(limit) {
 		return status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, as many as one client connects to: see runtime.WithLimits", limit, in.Service)
+			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", limit, in.Service)
 	}
-	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
+	// The connection is made in an event, because gRPC takes locks to make a SubConn, and a pick must not wait for them.
 	t.queue.put(func() { t.connect(target) })
 	return balancer.ErrNoSubConnAvailable
 }
 
-// connect is the event that open queues.
+// connect handles the event that open queues: it makes the connection.
 func (t *targets) connect(target calloptions.Target) {
 	key := targetKey{target.Instance, target.Addr}
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(target, false); err == nil { // otherwise it has just left, and a newer picker has followed
+	if ep, err := t.known.Load().find(target, false); err == nil { // else the instance has just left, and a newer picker follows
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
@@ -98,7 +98,7 @@ func (t *targets) connect(target calloptions.Target) {
 // find returns the endpoint of an instance, or the error for a call to it.
 func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endpoint, error) {
 	var found *resolver.Endpoint
-	for _, addr := range [...]string{"", target.Addr} { // prefer the one at the address to the first with the id
+	for _, addr := range [...]string{"", target.Addr} { // the first endpoint with the id, or better the one at the address
 		i, _ := slices.BinarySearchFunc(in.all, target.Instance, func(ep resolver.Endpoint, id string) int {
 			return cmp.Or(strings.Compare(instance(&ep), id), strings.Compare(address(&ep), addr))
 		})
@@ -113,7 +113,7 @@ func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endp
 		return found, nil
 	case in.pending || in.sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case forLeader && in.Err != nil: // without a status, with which gRPC would end the call
+	case forLeader && in.Err != nil: // not a status error, for which gRPC would end the call
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", target.Instance, in.Service, in.Err)
 	case forLeader:
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", target.Instance, in.Service)
@@ -123,7 +123,7 @@ func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endp
 	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", target.Instance, in.Service)
 }
 
-// update handles a new input. It ends the targets whose instances have left or moved; calls under way finish.
+// update handles a new input. It removes the targets whose instances have left or moved. Calls under way finish.
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()
@@ -153,11 +153,11 @@ func (t *targets) update(in *input) {
 // leader is the target of the calls of the leader's methods. It is immutable.
 type leader struct {
 	methods  map[string]struct{} // full method names
-	instance string              // "": no leader is known
+	instance string              // "" if no leader is known
 	token    metadata.MD
 }
 
-// leaderOf returns the leader for a connection, nil if it has no method for the leader.
+// leaderOf returns the leader for a connection, or nil if no method is for the leader.
 func leaderOf(client *attr.Client, known attr.Leader) *leader {
 	if len(client.LeaderMethods) == 0 {
 		return nil
@@ -178,8 +178,8 @@ func (l *leader) has(method string) bool {
 	return ok
 }
 
-// pick picks the connection to the leader. Without a leader, the call waits. Since it is wait-for-ready, it also waits for an
-// unreachable leader, and ends with the error of the last pick.
+// pick picks the connection to the leader. Without a leader, the call waits. Leader calls are wait-for-ready, so they also wait
+// for an unreachable leader, and end with the error of the last pick.
 func (l *leader) pick(t *targets) (balancer.PickResult, error) {
 	if l.instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

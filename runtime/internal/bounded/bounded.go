@@ -1,5 +1,5 @@
-// Package bounded bounds waits for a caller's code that may ignore contexts: a log handler, a health service, or a wrapper of
-// the etcd client.
+// Package bounded bounds waits for code of the library's user that may ignore contexts: a log handler, a health service, or
+// a wrapper of the etcd client.
 package bounded
 
 import (
@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// grace is how long Run waits for f after the context has ended: f takes no time unless the caller's code hangs.
+// grace is how long Run waits for f after ctx has ended. Only code that hangs takes longer.
 const grace = 100 * time.Millisecond
 
-// Run calls f, and returns when f has returned, or a moment after ctx has ended. f then goes on in its
-// goroutine.
+// Run calls f in a goroutine. It returns when f has returned, or grace after ctx has ended. f may go on after that.
 func Run(ctx context.Context, f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -21,7 +20,7 @@ func Run(ctx context.Context, f func()) {
 	Wait(ctx, done)
 }
 
-// Wait returns when done is closed, or a moment after ctx has ended.
+// Wait returns when done is closed, or grace after ctx has ended.
 func Wait(ctx context.Context, done <-chan struct{}) {
 	select {
 	case <-done:

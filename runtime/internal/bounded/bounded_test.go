@@ -19,7 +19,7 @@ func TestRun(t *testing.T) {
 			defer cancel()
 			Run(ctx, func() { time.Sleep(tt.takes) })
 			if got := time.Since(begun); got != tt.want {
-				t.Errorf("%v within %v: returned after %v, want %v", tt.takes, tt.bound, got, tt.want)
+				t.Errorf("Run of %v with a context of %v returned after %v, want %v", tt.takes, tt.bound, got, tt.want)
 			}
 			time.Sleep(tt.takes) // until f returns, if it has not
 		})

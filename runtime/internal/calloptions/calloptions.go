@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Options are the options of a call. They are immutable, and one value: a search of the context for each option would take
-// longer than the rest of a pick.
+// Options are the options of a call. They are immutable. The context holds them as one value, because a search of the
+// context for each option would take longer than the rest of a pick.
 type Options struct {
 	Target   Target
 	Named    bool // Target is set
@@ -25,15 +25,15 @@ type Options struct {
 // Target names the instance that a call goes to.
 type Target struct {
 	Instance string
-	Addr     string // distinguishes instances with one id; "": the first with that id, at any address
-	Sequence uint64 // of the state of the key that has the instance; the call waits for that state; 0: any
+	Addr     string // distinguishes instances with the same id; "" means the first with that id
+	Sequence uint64 // the number of a state of the key with the instance, for which the call waits; 0 means any state
 }
 
-// Key is a key that calls are tied to.
+// Key is an affinity key: calls with the same key go to the same instance.
 type Key struct {
-	Text       string // "": none
-	Hash       uint64 // of the text
-	HeaderHash uint64 // of the header, as ring_hash has it
+	Text       string // "" without an affinity
+	Hash       uint64 // of Text
+	HeaderHash uint64 // of the request header, as ring_hash computes it
 }
 
 type contextKey struct{}
@@ -71,8 +71,8 @@ func WithLane(ctx context.Context, lane string) context.Context {
 	return with(ctx, func(o *Options) { o.Lane = lane })
 }
 
-// LaneOf returns the lane of a call with options o, "" if it has none. header is the request metadata that names the lane
-// if o has none; "" for none. LaneOf ignores an invalid lane in the header, which may come from another process. It
+// LaneOf returns the lane of a call with options o, or "". If o has no lane, LaneOf reads the lane from the request metadata
+// named header, unless header is "". It ignores an invalid lane in the metadata, which may come from another process. It
 // allocates only if header is set.
 func LaneOf(ctx context.Context, o *Options, header string) string {
 	if o.Lane != "" || header == "" {
@@ -85,7 +85,7 @@ func LaneOf(ctx context.Context, o *Options, header string) string {
 	return ""
 }
 
-// WithAffinity ties the calls made with ctx to key. "" removes an affinity.
+// WithAffinity gives the calls made with ctx the affinity key. An empty key removes an affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx) // md is a copy
 	var k Key

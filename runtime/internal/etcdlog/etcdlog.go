@@ -12,13 +12,13 @@ import (
 
 const (
 	maxValue = 1 << 10 // bytes of one text in the output
-	maxTexts = 3 << 10 // bytes of all texts of a line, which leaves a quarter of 4 KiB to the handler's quoting
+	maxTexts = 3 << 10 // bytes of all texts of a line; the rest of 4 KiB is for the handler's quoting
 	maxItems = 32      // attributes of a line
 	suffix   = 32      // the most bytes that printable appends to a cut text
 )
 
 // Wrap returns a logger that escapes and cuts texts before they reach l's handler. Texts are messages, names,
-// strings, and values that print as text: errors, Stringers, anything without a kind of its own. Levels, times,
+// strings, and values that print as text, such as errors, Stringers and others of slog.KindAny. Levels, times,
 // numbers and the structure of groups stay as they are. Attributes beyond a line's limit are left out, and
 // the attribute "omitted" counts them.
 func Wrap(l *slog.Logger) *slog.Logger {
@@ -27,7 +27,7 @@ func Wrap(l *slog.Logger) *slog.Logger {
 
 type handler struct {
 	next slog.Handler
-	left budget // of each record, after the attributes of WithAttrs
+	left budget // what the attributes of WithAttrs leave for each record
 }
 
 // Enabled implements [slog.Handler].
@@ -95,7 +95,7 @@ func (b *budget) attrs(attrs []slog.Attr) []slog.Attr {
 	return kept
 }
 
-// attr returns a safe form of an attribute, and whether the budget has room for it.
+// attr returns a safe form of an attribute. It returns false if the budget has no room.
 func (b *budget) attr(a slog.Attr) (slog.Attr, bool) {
 	if b.items == 0 || b.bytes <= 0 {
 		b.omitted++
@@ -124,7 +124,7 @@ func (b *budget) any(v any) slog.Value {
 	case nil:
 		return slog.AnyValue(nil)
 	case error:
-		return slog.AnyValue(&shown{b.text(fmt.Sprint(v)), v}) // Sprint recovers where Error panics
+		return slog.AnyValue(&shown{b.text(fmt.Sprint(v)), v}) // Sprint recovers if Error panics
 	case []byte:
 		return slog.StringValue(b.text(string(v)))
 	default:

@@ -76,10 +76,10 @@ func checkLines(t *testing.T, what, text string, lines int) {
 	}
 	for _, line := range strings.Split(text, "\n") {
 		if len(line) > 4<<10 {
-			t.Errorf("%s: a line of %d bytes", what, len(line))
+			t.Errorf("%s: a line has %d bytes, want at most %d", what, len(line), 4<<10)
 		}
 		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }); i >= 0 {
-			t.Errorf("%s: %q is not escaped", what, line[i:])
+			t.Errorf("%s: a line has %q, which is not escaped", what, line[i:])
 		}
 	}
 }
@@ -122,7 +122,7 @@ func TestLogLinesAreBounded(t *testing.T) {
 			l.Warn(text, attrs...)
 			l.With(attrs...).Warn(text, slog.GroupAttrs("g", slog.String("a", text), slog.String("b", text)))
 			if name == "quotes" {
-				continue // the handler doubles them: up to twice as long
+				continue // the handler escapes quotes, which doubles the line
 			}
 			checkLines(t, fmt.Sprintf("%d %s", n, name), out.String(), 2)
 			if got := strings.Contains(out.String(), "omitted="); !got && n == 5000 {
@@ -155,22 +155,22 @@ func TestUnchanged(t *testing.T) {
 	}
 	got := records[0]
 	if got.Level != slog.LevelError+2 || got.Message != "message" || got.PC != 42 || !got.Time.Equal(now) {
-		t.Errorf("got %+v", got)
+		t.Errorf("the record became %+v, want another record with the level, message, PC and time of %+v", got, record)
 	}
 	i := 0
 	got.Attrs(func(a slog.Attr) bool {
 		if i < len(attrs) {
 			if !a.Equal(attrs[i]) {
-				t.Errorf("%v became %v", attrs[i], a)
+				t.Errorf("the attribute %v became %v, want it unchanged", attrs[i], a)
 			}
 		} else if err, ok := a.Value.Any().(error); !ok || !errors.Is(err, cause) || err.Error() != "failed: cause" {
-			t.Errorf("the error became %v", a)
+			t.Errorf("the attribute with the error %q became %v", "failed: cause", a)
 		}
 		i++
 		return true
 	})
 	if i != len(attrs)+1 {
-		t.Errorf("%d attributes", i)
+		t.Errorf("the record has %d attributes, want %d", i, len(attrs)+1)
 	}
 }
 
@@ -192,6 +192,6 @@ func TestDisabledCostsNothing(t *testing.T) {
 	l := Wrap(slog.New(slog.NewTextHandler(&bytes.Buffer{}, &slog.HandlerOptions{Level: slog.LevelError})))
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() { l.LogAttrs(ctx, slog.LevelWarn, "m", slog.String("a", evil)) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("a disabled log line makes %v allocations, want 0", n)
 	}
 }

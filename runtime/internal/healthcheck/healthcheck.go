@@ -1,5 +1,5 @@
 // Package healthcheck follows the health of services at a gRPC health service of this process. It calls Check once a
-// second, and at once after a message of Watch. The health service is the caller's code: it may hang or panic.
+// second, and at once after a message of Watch. The health service is code of the library's user, which may hang or panic.
 package healthcheck
 
 import (
@@ -21,14 +21,14 @@ import (
 type Follower struct {
 	server healthpb.HealthServer
 	cancel context.CancelFunc
-	mu     sync.Mutex // guards what follows, and is held while report is called
+	mu     sync.Mutex // guards the fields below, and is held while report is called
 	core   core
-	report func(group int, h Health) // nil until Follow has waited for the first answers
+	report func(group int, h Health) // nil until Follow has waited for the first results of Check
 }
 
-// Follow follows the health of groups at server until Stop. It returns when each service has answered, after 1 s, or when
-// ctx ends; a service without an answer counts as healthy. It calls report for each healthy group before it returns, and then
-// at each change, one call at a time. The health service gets the values of ctx, but not its cancellation.
+// Follow follows the health of groups at server until Stop. It returns when Check has returned for each service, after 1 s, or
+// when ctx ends. A service without a result counts as healthy. Follow calls report for each healthy group before it returns,
+// and then at each change, one call at a time. The health service gets the values of ctx, but not its cancellation.
 func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, report func(group int, h Health)) *Follower {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &Follower{server: server, cancel: cancel, core: core{nil, make(map[string]servingStatus), make(map[string]string)}}
@@ -53,14 +53,14 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 	return f
 }
 
-// Stop ends the reports, and waits for one under way. It must not be called from report, nor under a lock that report takes.
+// Stop ends the reports, and waits for a report under way. It must not be called in report, nor under a lock that report takes.
 func (f *Follower) Stop() {
 	f.cancel()
 	f.mu.Lock() // is held while report is called
 	defer f.mu.Unlock()
 }
 
-// answered passes an answer to the core, and reports the groups that are due.
+// answered passes the result of a Check to the core, and reports the groups that are due.
 func (f *Follower) answered(ctx context.Context, service string, status servingStatus, problem string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,11 +76,11 @@ func (f *Follower) reportDue() {
 	}
 }
 
-// ask checks a service until ctx ends, one Check at a time.
+// poll calls Check for a service until ctx ends, one call at a time.
 func (f *Follower) poll(ctx context.Context, service string, first func()) {
 	request, sent := &healthpb.HealthCheckRequest{Service: service}, make(chan struct{}, 1)
 	go func() {
-		defer func() { _ = recover() }() // Check goes on
+		defer func() { _ = recover() }() // the loop below goes on without Watch
 		_ = f.server.Watch(request, watch{nil, ctx, sent})
 	}()
 	for ctx.Err() == nil {
@@ -113,7 +113,7 @@ func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckReque
 	return resp.GetStatus(), ""
 }
 
-// watch is the stream of a Watch. Each message triggers a Check; its content does not count.
+// watch is the stream of a Watch. Each message triggers a Check, whatever its content.
 type watch struct {
 	grpc.ServerStream // nil: a Watch calls none of its methods
 	ctx               context.Context
@@ -139,8 +139,8 @@ const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckRespo
 
 // Group is a set of services with one health.
 type Group struct {
-	Services []string // it is unhealthy while one of these is NOT_SERVING
-	Checked  []string // the names that clients with health_check ask for
+	Services []string // the group is unhealthy while one of these is NOT_SERVING
+	Checked  []string // the names for which clients with health_check call Watch
 }
 
 // followed is a group and its last report.
@@ -159,8 +159,8 @@ type Health struct {
 // core decides the health of each group, and when to report it.
 type core struct {
 	groups   []*followed
-	statuses map[string]servingStatus // by service, "" is the whole server; other values than up and down: unknown
-	problems map[string]string        // by service: the fault of the last Check; "": none
+	statuses map[string]servingStatus // by service, or "" for the whole server; values other than up and down mean unknown
+	problems map[string]string        // by service, the fault of the last Check, or ""
 }
 
 // answered handles the result of a Check. A problem leaves the status unchanged.
@@ -170,7 +170,7 @@ func (c *core) answered(service string, status servingStatus, problem string) {
 	}
 }
 
-// due returns which groups to report now. A change that comes too soon after the last one is due at a later Check.
+// due returns the indexes of the groups to report now. A change too soon after the group's last change waits for a later Check.
 func (c *core) due(now time.Time) (groups []int) {
 	for i, g := range c.groups {
 		health := c.health(g)
@@ -193,7 +193,7 @@ func (c *core) health(g *followed) Health {
 		status := c.statuses[name]
 		h.OK = h.OK && status != down && (status == up || c.statuses[""] != down)
 		if problem := c.problems[name]; problem != "" {
-			h.Problem = fmt.Sprintf("the health service's Check of %q %s: what it said last counts", name, problem)
+			h.Problem = fmt.Sprintf("the health service's Check of %q %s: its last result counts", name, problem)
 		}
 	}
 	for _, name := range g.Checked {

@@ -43,8 +43,8 @@ func response(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthChec
 	return &healthpb.HealthCheckResponse{Status: s}
 }
 
-// follow follows one group for service a and one for b, in a bubble, which fails if a goroutine is left after
-// Stop. expect compares the reports since its last call.
+// follow runs test with a Follower of two groups, of service a and of b, in a synctest bubble, which fails if a goroutine is
+// left after Stop. expect compares the reports since its last call.
 func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(situation, want string))) {
 	synctest.Test(t, func(t *testing.T) {
 		began, reports := time.Now(), make(chan string, 100)
@@ -52,7 +52,7 @@ func follow(t *testing.T, server healthpb.HealthServer, test func(expect func(si
 			reports <- strings.TrimSpace([]string{"a", "b"}[group] + map[bool]string{true: " up ", false: " down "}[h.OK] + h.Problem)
 		})
 		if took := time.Since(began); took >= 2*interval {
-			t.Errorf("Follow took %v", took)
+			t.Errorf("Follow took %v, want less than %v", took, 2*interval)
 		}
 		expect := func(situation, want string) {
 			t.Helper()
@@ -81,36 +81,36 @@ func TestHealth_FollowedAtOnce(t *testing.T) {
 	follow(t, h, func(expect func(when, want string)) {
 		expect("at first", "b up")
 		h.SetServingStatus("a", up)
-		expect("a is well", "a up")
+		expect("a is set to SERVING", "a up")
 		time.Sleep(interval)
 		h.SetServingStatus("", down)
-		expect("the server is not", "b down")
+		expect("the server is set to NOT_SERVING", "b down")
 		time.Sleep(interval)
 		h.SetServingStatus("", up)
-		expect("it is again", "b up")
+		expect("the server is set to SERVING", "b up")
 		h.Shutdown()
-		expect("it shuts down", "a down")
+		expect("the health service shuts down", "a down")
 		h.Resume()
 	})
 }
 
-// TestHealth_OfBadServices calls faulty health services: the process goes on, the last answer counts, and the problem names the fault. There
-// is one Check a second (G20).
+// TestHealth_OfBadServices follows faulty health services: the process goes on, the last result of Check counts, and the
+// problem names the fault. There is one Check a second (G20).
 func TestHealth_OfBadServices(t *testing.T) {
 	said := func(does string) string {
-		return fmt.Sprintf(`a up the health service's Check of "a" %s: what it said last counts, b up the health service's Check of "b" %[1]s: what it said last counts`, does)
+		return fmt.Sprintf(`a up the health service's Check of "a" %s: its last result counts, b up the health service's Check of "b" %[1]s: its last result counts`, does)
 	}
 	for name, tt := range map[string]struct {
 		check func(string) (*healthpb.HealthCheckResponse, error)
 		watch func() error
 		want  string
 	}{
-		"Check panics":     {func(string) (*healthpb.HealthCheckResponse, error) { panic("no") }, nil, said("panics: no")},
-		"Check fails":      {func(string) (*healthpb.HealthCheckResponse, error) { return nil, errors.New("no") }, nil, said("fails: no")},
-		"no response":      {func(string) (*healthpb.HealthCheckResponse, error) { return nil, nil }, nil, "a up, b up"},
-		"nonsense":         {func(string) (*healthpb.HealthCheckResponse, error) { return response(77), nil }, nil, "a up, b up"},
-		"nothing is there": {nil, nil, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
-		"Watch panics":     {func(string) (*healthpb.HealthCheckResponse, error) { return response(up), nil }, func() error { panic("no") }, "a up, b up"},
+		"Check panics":    {func(string) (*healthpb.HealthCheckResponse, error) { panic("no") }, nil, said("panics: no")},
+		"Check fails":     {func(string) (*healthpb.HealthCheckResponse, error) { return nil, errors.New("no") }, nil, said("fails: no")},
+		"nil response":    {func(string) (*healthpb.HealthCheckResponse, error) { return nil, nil }, nil, "a up, b up"},
+		"unknown status":  {func(string) (*healthpb.HealthCheckResponse, error) { return response(77), nil }, nil, "a up, b up"},
+		"not implemented": {nil, nil, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
+		"Watch panics":    {func(string) (*healthpb.HealthCheckResponse, error) { return response(up), nil }, func() error { panic("no") }, "a up, b up"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{check: tt.check, watch: tt.watch}
@@ -118,16 +118,17 @@ func TestHealth_OfBadServices(t *testing.T) {
 				time.Sleep(time.Minute)
 				expect("in a minute", tt.want)
 				if n := f.checks.Load(); n < 3*60 || n > 3*62 {
-					t.Errorf("%d Checks of three services in a minute", n)
+					t.Errorf("there were %d Checks of three services in a minute, want 180 to 186", n)
 				}
 			})
 		})
 	}
 }
 
-// TestHealth_OfACheckThatHangs checks that the other services are followed, and that Follow and Stop do not wait (G20).
+// TestHealth_OfACheckThatHangs checks that other services are followed while Check of one hangs, and that Follow and Stop do
+// not wait for it (G20).
 func TestHealth_OfACheckThatHangs(t *testing.T) {
-	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // one of the bubble
+	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // made in the bubble
 	var b atomic.Int32
 	b.Store(int32(up))
 	f := &fake{check: func(service string) (*healthpb.HealthCheckResponse, error) {
@@ -143,16 +144,16 @@ func TestHealth_OfACheckThatHangs(t *testing.T) {
 	follow(t, f, func(expect func(when, want string)) {
 		expect("at first", "a up, b up")
 		time.Sleep(2 * interval)
-		expect("it hangs", `a up the health service's Check of "a" does not return: what it said last counts`)
+		expect("Check of a hangs", `a up the health service's Check of "a" does not return: its last result counts`)
 		b.Store(int32(down))
 		time.Sleep(interval)
-		expect("the other changes", "b down")
+		expect("b changes meanwhile", "b down")
 		close(released())
-		expect("it returns", "a down")
+		expect("Check of a returns", "a down")
 	})
 }
 
-// TestCore follows two groups, one of a and one of b and c. Clients check c.
+// TestCore follows two groups: group 0 of service a, and group 1 of services b and c. Clients check c.
 func TestCore(t *testing.T) {
 	const unknown = 0
 	type step struct {
@@ -160,11 +161,11 @@ func TestCore(t *testing.T) {
 		service string
 		status  servingStatus
 		problem string
-		want    string // the reports
+		want    string // the reports of this step
 	}
 	const second, ms = time.Second, time.Millisecond
 	for name, steps := range map[string][]step{
-		"what is not known is as healthy as the server": {
+		"an unknown service has the server's health": {
 			{0, "", up, "", "0 up, 1 up"},
 			{9 * second, "", down, "", "0 down, 1 down"},
 			{10 * second, "a", up, "", "0 up"},
@@ -172,11 +173,11 @@ func TestCore(t *testing.T) {
 			{12 * second, "c", up, "", "1 up"},
 			{13 * second, "a", unknown, "", "0 down"},
 		},
-		"one service takes its group out alone": {
+		"one unhealthy service makes its group unhealthy": {
 			{0, "b", up, "", "0 up, 1 up"},
 			{9 * second, "c", down, "", "1 down"},
 		},
-		"a change is reported at once, and the next a second after it": {
+		"a change is reported at once, and the group's next change after a second": {
 			{0, "a", down, "", "1 up"},
 			{5 * ms, "a", up, "", "0 up"},
 			{10 * ms, "a", down, "", ""},
@@ -188,12 +189,12 @@ func TestCore(t *testing.T) {
 		},
 		"a problem keeps the status, and is reported": {
 			{0, "a", up, "", "0 up, 1 up"},
-			{9 * second, "a", 0, "fails", `0 up the health service's Check of "a" fails: what it said last counts`},
+			{9 * second, "a", 0, "fails", `0 up the health service's Check of "a" fails: its last result counts`},
 			{18 * second, "a", down, "", "0 down"},
-			{27 * second, "a", 0, "hangs", `0 down the health service's Check of "a" hangs: what it said last counts`},
+			{27 * second, "a", 0, "hangs", `0 down the health service's Check of "a" hangs: its last result counts`},
 			{28 * second, "a", 0, "hangs", ""},
 		},
-		"a name that clients ask for and nobody knows": {
+		"a name that clients check and the health service does not know": {
 			{0, "c", unknown, "", `0 up, 1 up the health service does not know "c", so all calls of clients with health_check fail: ` +
 				`call healthServer.SetServingStatus("c", healthpb.HealthCheckResponse_SERVING)`},
 			{9 * second, "c", down, "", "1 down"},
@@ -211,7 +212,7 @@ func TestCore(t *testing.T) {
 					got = append(got, strings.TrimSpace(fmt.Sprint(i, " ", map[bool]string{true: "up", false: "down"}[h.OK], " ", h.Problem)))
 				}
 				if got := strings.Join(got, ", "); got != s.want {
-					t.Errorf("step %d: %q, want %q", i, got, s.want)
+					t.Errorf("step %d, Check of %q: reports %q, want %q", i, s.service, got, s.want)
 				}
 			}
 		})

@@ -1,5 +1,5 @@
-// Package listener tracks the connections of a TCP listener, so that a stopping server need not wait for silent
-// ones: gRPC's Stop and GracefulStop wait until they time out, and net/http treats them as busy.
+// Package listener tracks the connections of a TCP listener, so that a stopping server need not wait for connections
+// without incoming data: gRPC's Stop and GracefulStop wait until they time out, and net/http treats them as busy.
 package listener
 
 import (
@@ -10,15 +10,15 @@ import (
 	"weak"
 )
 
-// Conns are the open connections of a listener. They are not wrapped: gRPC and others do more for a *net.TCPConn.
+// Conns are the open connections of a listener. They are not wrapped, because gRPC and others do more for a *net.TCPConn.
 type Conns struct {
 	mu     sync.Mutex
-	silent map[weak.Pointer[net.TCPConn]]bool // whether no data has come in; a closed connection stays until it is collected
-	closed bool                               // to new ones
+	silent map[weak.Pointer[net.TCPConn]]bool // whether no data has come in; has a closed connection until its collection
+	closed bool                               // new connections are closed at once
 }
 
-// Watch returns the listener to serve on in place of lis, and its connections. It tracks only a *net.TCPListener:
-// a server may need the connection types of other listeners, as net/http does those of crypto/tls.
+// Watch returns the listener to serve on in place of lis, and its connections. It tracks only a *net.TCPListener, because
+// a server may need the connection types of other listeners, as net/http needs those of crypto/tls.
 func Watch(lis net.Listener) (net.Listener, *Conns) {
 	c := &Conns{silent: make(map[weak.Pointer[net.TCPConn]]bool)}
 	if tcp, ok := lis.(*net.TCPListener); ok {
@@ -37,10 +37,10 @@ func (c *Conns) close(all bool) {
 	c.mu.Lock()
 	c.closed = true
 	known := maps.Clone(c.silent)
-	c.mu.Unlock() // Close waits for a reader in listen, which takes mu
+	c.mu.Unlock() // Close waits for a reader in awaitData, which takes mu
 	for pointer, silent := range known {
 		if conn := pointer.Value(); conn != nil && (all || silent) {
-			_ = conn.Close() // an error: it is closed by now
+			_ = conn.Close() // fails only if the connection is closed already
 		}
 	}
 }
@@ -63,14 +63,15 @@ func (c *Conns) forget(pointer weak.Pointer[net.TCPConn]) {
 	delete(c.silent, pointer)
 }
 
-// spoke handles the first data on a connection, or its end.
+// markHeard records that data has come in on a connection, or that the connection has ended.
 func (c *Conns) markHeard(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.silent[weak.Make(conn)] = false
 }
 
-// listen waits for the first data on a connection, or its end. It holds up other readers, which must not begin before began is closed.
+// awaitData waits for the first data on a connection, or for its end. Other readers block meanwhile. They must not begin
+// before began is closed.
 func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.markHeard(conn)
 	begin := sync.OnceFunc(func() { close(began) })
@@ -80,7 +81,7 @@ func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 		return
 	}
 	asked := false
-	_ = raw.Read(func(fd uintptr) bool { // an error: it is closed, or has a deadline that has passed
+	_ = raw.Read(func(fd uintptr) bool { // fails if the connection is closed, or its deadline has passed
 		begin()
 		again := asked
 		asked = true

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// A connection with incoming data, read or not, outlives the silent one. The server gets connections of
-// package net.
+// CloseSilent closes connections without incoming data, and no others. The server gets connections of package net.
 func TestConns(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -32,22 +31,22 @@ func TestConns(t *testing.T) {
 	_, err = client.Write([]byte("ab"))
 	must(t, err)
 	if ended(spoken) {
-		t.Error("incoming data cannot be read")
+		t.Error("reading incoming data failed")
 	}
 	late, timely := accept()
 	must(t, timely.SetReadDeadline(time.Now()))
 	if _, err := timely.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a read that ends with its deadline: %v", err)
+		t.Errorf("a read after its deadline returned %v, want os.ErrDeadlineExceeded", err)
 	}
 	must(t, late.Close())
 	conns.CloseSilent()
 	_, last := accept()
 	if !ended(silent) || !ended(last) || ended(spoken) {
-		t.Error("want only the silent and the late connection closed")
+		t.Error("CloseSilent: a connection without data is open, or one with data is closed")
 	}
 	conns.Close()
 	if !ended(spoken) || !ended(timely) {
-		t.Error("want all closed")
+		t.Error("Close left a connection open")
 	}
 	for known() > 0 {
 		runtime.GC() // all are closed and unused

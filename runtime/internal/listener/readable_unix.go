@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// readable reports whether data can be read, or reading ends.
+// readable reports whether a read would return data or an error at once.
 func readable(fd uintptr, _ bool) bool {
 	for {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)

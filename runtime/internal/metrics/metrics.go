@@ -24,7 +24,7 @@ const (
 	meterName = module + "/runtime"
 )
 
-// The attributes of the instruments; error.type is OpenTelemetry's.
+// The attributes of the instruments. OpenTelemetry defines error.type.
 const (
 	keyAttr               = attribute.Key("etcdrpc.key") // with the namespace
 	rangeAttr             = attribute.Key("etcdrpc.range")
@@ -34,7 +34,7 @@ const (
 	registrationStateAttr = attribute.Key("etcdrpc.registration.state")
 )
 
-// Range names the keys that a watch follows.
+// Range is the kind of keys that a watch of etcd follows.
 type Range string
 
 // The ranges.
@@ -54,8 +54,8 @@ type Metrics struct {
 	observing       metric.Registration
 }
 
-// New makes the instruments. keys returns the followed keys, whenever metrics are collected. On
-// an error the metrics do nothing.
+// New makes the instruments. It calls keys for the followed keys whenever metrics are collected. If New returns
+// an error, the metrics do nothing.
 func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
 	if provider == nil {
 		provider = noop.NewMeterProvider()
@@ -97,7 +97,7 @@ func version() string {
 	return versionIn(info)
 }
 
-// devel is Go's name for an unknown version, as in tests and in a work tree.
+// devel is Go's name for an unknown version, as in tests.
 const devel = "(devel)"
 
 // versionIn returns the version of the module in a binary.
@@ -114,7 +114,7 @@ func versionIn(info *debug.BuildInfo) string {
 	return cmp.Or(found.Version, devel)
 }
 
-// begin reports 0 for every counter, so that the first increment is visible as an increment.
+// initCounters adds 0 to every counter, so that a backend sees the first increment as an increment.
 func (m *Metrics) initCounters() {
 	ctx := context.Background()
 	for _, of := range []Range{Endpoints, ServiceConfig, Candidates} {
@@ -137,7 +137,7 @@ func (m *Metrics) Close() error {
 	return m.observing.Unregister()
 }
 
-// ListwatchHooks returns hooks that count the events of a kind of range.
+// ListwatchHooks returns hooks that count the events of watches of keys.
 func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
 	kind := rangeAttr.String(string(keys))
 	return listwatch.Hooks{
@@ -165,7 +165,7 @@ func (m *Metrics) register(n int64, state lease.State) {
 	m.registrations.Add(context.Background(), n, metric.WithAttributes(registrationStateAttr.String(state.String())))
 }
 
-// observed are the instruments that are read when metrics are collected.
+// observed are the instruments whose values are computed when metrics are collected.
 type observed struct {
 	status    metric.Int64ObservableUpDownCounter
 	endpoints metric.Int64ObservableUpDownCounter
@@ -228,15 +228,15 @@ func (o *observed) report(to metric.Observer, key string, s *discovery.State, no
 // The states of a key.
 const (
 	following = "following" // etcd confirms the endpoints
-	stale     = "stale"     // they are the last known ones
-	unknown   = "unknown"   // none are known yet
+	stale     = "stale"     // the endpoints are the last known ones
+	unknown   = "unknown"   // no endpoints are known yet
 )
 
 // states are the states of a key, the worst last.
 var states = []string{following, stale, unknown}
 
-// worse reports whether a represents a key that is read in several layouts rather than b: the worse state does, and among
-// equals the one with more endpoints.
+// isWorse reports whether a represents a key that is read in several layouts, rather than b. The worse state represents the
+// key or, if both are equal, the state with more endpoints.
 func isWorse(a, b *discovery.State) bool {
 	byState := cmp.Compare(slices.Index(states, stateOf(a)), slices.Index(states, stateOf(b)))
 	return cmp.Or(byState, cmp.Compare(len(a.Backends), len(b.Backends))) > 0

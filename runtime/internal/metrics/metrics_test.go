@@ -18,7 +18,7 @@ func TestVersionIn(t *testing.T) {
 		"not there":             {debug.BuildInfo{Deps: []*debug.Module{other}}, devel},
 	} {
 		if got := versionIn(&tt.info); got != tt.want {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+			t.Errorf("%s: versionIn = %q, want %q", name, got, tt.want)
 		}
 	}
 }

@@ -18,15 +18,15 @@ func TestPeak_Estimates(t *testing.T) {
 		since        time.Duration
 		least, most  float64
 	}{
-		{"the first call counts as it is", 0, 5 * ms, time.Hour, 5 * ms, 5 * ms},
-		{"a slower one is believed within moments", 5 * ms, 50 * ms, 100 * time.Millisecond, 33 * ms, 34 * ms},
-		{"... and where calls are rare, at once", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
-		{"a faster one is believed slowly", 50 * ms, 5 * ms, time.Second, 45 * ms, 46 * ms},
-		{"... in ten seconds by two thirds", 50 * ms, 5 * ms, decay, 21 * ms, 22 * ms},
-		{"no call takes no time", 0, 0, 0, 1, 1},
+		{"the first latency is the estimate", 0, 5 * ms, time.Hour, 5 * ms, 5 * ms},
+		{"a higher latency raises the estimate soon", 5 * ms, 50 * ms, 100 * time.Millisecond, 33 * ms, 34 * ms},
+		{"... and at once if calls are rare", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
+		{"a lower latency lowers the estimate slowly", 50 * ms, 5 * ms, time.Second, 45 * ms, 46 * ms},
+		{"... by two thirds in ten seconds", 50 * ms, 5 * ms, decay, 21 * ms, 22 * ms},
+		{"a latency of 0 counts as 1 ns", 0, 0, 0, 1, 1},
 	} {
 		if got := nextLatency(tt.before, tt.took, tt.since); got < tt.least || got > tt.most {
-			t.Errorf("%s: %v, want %v to %v", tt.what, got, tt.least, tt.most)
+			t.Errorf("%s: nextLatency(%v, %v, %v) = %v, want %v to %v", tt.what, tt.before, tt.took, tt.since, got, tt.least, tt.most)
 		}
 	}
 	failing := 0.0
@@ -39,7 +39,7 @@ func TestPeak_Estimates(t *testing.T) {
 			failing = nextFailing(failing, tt.fail)
 		}
 		if math.Abs(failing-tt.want) > 1e-12 {
-			t.Errorf("after %d more that fail, %v: %v, want %v", tt.calls, tt.fail, failing, tt.want)
+			t.Errorf("after %d further calls with failed=%v, failing is %v, want %v", tt.calls, tt.fail, failing, tt.want)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func TestPeak_CodesThatCountAsFailures(t *testing.T) {
 			codes.Internal: true, codes.Unavailable: true, codes.DataLoss: true, codes.Unauthenticated: true,
 		}[code]
 		if got := loadFloat(&p.failing) > 0; got != want {
-			t.Errorf("%v: %v", code, got)
+			t.Errorf("a call that ends with %v counts as failed: %v, want %v", code, got, want)
 		}
 	}
 	var p peak
@@ -62,22 +62,23 @@ func TestPeak_CodesThatCountAsFailures(t *testing.T) {
 	p.end(time.Microsecond, time.Hour, status.Error(codes.Unavailable, ""))
 	p.end(time.Microsecond, time.Hour, status.Error(codes.Canceled, ""))
 	if got := loadFloat(&p.latency); got != float64(10*time.Millisecond) {
-		t.Errorf("a call that fails at once leaves the latency at %v", time.Duration(got))
+		t.Errorf("after a call that failed fast, the latency is %v, want it unchanged at 10ms", time.Duration(got))
 	}
 	var neverSent Stats
 	neverSent.Begin(0)
 	if neverSent.End(true)(balancer.DoneInfo{}); neverSent.UnderWay() != 0 || loadFloat(&neverSent.peak.latency) != 0 {
-		t.Error("a call that was never sent counts")
+		t.Error("a call that was never sent is counted or timed")
 	}
 	p.end(time.Second, 2*time.Hour, status.Error(codes.Canceled, ""))
 	if got := loadFloat(&p.latency); got < float64(time.Second/2) {
-		t.Errorf("a long canceled call leaves the latency at %v", time.Duration(got))
+		t.Errorf("after a call that was canceled after 1s, the latency is %v, want at least 500ms", time.Duration(got))
 	}
 	failing := loadFloat(&p.failing)
 	p.end(time.Second, 3*time.Hour, status.Error(codes.Canceled, ""))
 	still := loadFloat(&p.failing)
 	if p.end(time.Second, 4*time.Hour, nil); failing == 0 || still != failing || loadFloat(&p.failing) >= failing {
-		t.Errorf("failing %v, then %v after a canceled call, %v after one that succeeds", failing, still, loadFloat(&p.failing))
+		t.Errorf("failing is %v, then %v after a canceled call, want it unchanged, and then %v after a successful call, want less",
+			failing, still, loadFloat(&p.failing))
 	}
 }
 
@@ -96,27 +97,27 @@ func TestPeak_Picks(t *testing.T) {
 	}
 	a.end(time.Millisecond, now, nil)
 	if n := picks(); n == 0 || n == 100 {
-		t.Errorf("an endpoint of unknown latency is picked %d times of 100", 100-n)
+		t.Errorf("an endpoint of unknown latency gets %d of 100 picks, want some but not all", 100-n)
 	}
 	set.members[0].calls.Store(3)
 	if n := picks(); n != 0 {
-		t.Errorf("%d of 100 picks are the endpoint with more calls under way", n)
+		t.Errorf("the endpoint with more calls under way gets %d of 100 picks, want 0", n)
 	}
 	b.end(10*time.Millisecond, now, nil)
 	if n := picks(); n != 100 {
-		t.Errorf("%d of 100 picks are the faster endpoint", n)
+		t.Errorf("the faster endpoint gets %d of 100 picks, want 100", n)
 	}
 	now += retryAfter + 1
 	a.picked.Store(int64(now))
 	if n := picks(); n != 99 {
-		t.Errorf("after a second without a call, the slow one is tried %d times, want 1", 100-n)
+		t.Errorf("after a second without a call, the slow endpoint gets %d test calls, want 1", 100-n)
 	}
 	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
-		t.Error("one in ten calls must test the unused endpoint, once")
+		t.Error("the unused endpoint must get exactly one test call, by one in ten random numbers")
 	}
 }
 
-// TestPeak_WhileAllStart has only new endpoints, as after a deployment, and one fails, is slow, or does not answer (P15).
+// TestPeak_WhileAllStart has endpoints that are all new, as after a deployment, and one that fails, is slow, or hangs (P15).
 func TestPeak_WhileAllStart(t *testing.T) {
 	for what, end := range map[string]func(x *Stats, now time.Duration){
 		"fails": func(x *Stats, now time.Duration) {
@@ -142,7 +143,7 @@ func TestPeak_WhileAllStart(t *testing.T) {
 			}
 		}
 		if bad > 50 {
-			t.Errorf("%d of 5000 calls go to the one that %s", bad, what)
+			t.Errorf("the endpoint that %s gets %d of 5000 calls, want at most 50", what, bad)
 		}
 	}
 }

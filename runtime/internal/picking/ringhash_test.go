@@ -32,11 +32,11 @@ func tierOf(rings *Rings, weights ...uint32) *Tier {
 	})
 }
 
-// TestRing_KeepsTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot distinguish, or sum (P21).
+// TestRing_KeepsTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot distinguish, or whose sum overflows there (P21).
 func TestRing_KeepsTheSharesOfAnyWeights(t *testing.T) {
 	for _, tt := range []struct {
 		weights []uint32
-		want    float64 // the last one's
+		want    float64 // the share of the last member
 	}{
 		{[]uint32{100_000, 900_000}, 0.9},
 		{[]uint32{900_000, 100_000}, 0.1},
@@ -48,27 +48,27 @@ func TestRing_KeepsTheSharesOfAnyWeights(t *testing.T) {
 		s := setOf(by, nil, tt.weights...)
 		hits := 0
 		const n = 20_000
-		for range n { // calls without a key have any hash
+		for range n { // calls without a key have random hashes
 			if by.Pick(context.Background(), &calloptions.Options{}, s) == len(tt.weights)-1 {
 				hits++
 			}
 		}
 		if share := float64(hits) / n; math.Abs(share-tt.want) > 0.03 {
-			t.Errorf("%v: the last one's share is %.3f, want %.2f", tt.weights, share, tt.want)
+			t.Errorf("weights %v: the last member's share is %.3f, want %.2f", tt.weights, share, tt.want)
 		}
 		points := s.ring(by)
 		for i := range tt.weights {
 			if !slices.ContainsFunc(points, func(x point) bool { return x.member == int32(i) }) {
-				t.Errorf("%v: the ring has no point of %d", tt.weights, i)
+				t.Errorf("weights %v: the ring has no point of member %d, want at least one", tt.weights, i)
 			}
 		}
 		if len(points) > 4096+len(tt.weights) {
-			t.Errorf("%v: a ring of %d", tt.weights, len(points))
+			t.Errorf("weights %v: the ring has %d points, want at most %d", tt.weights, len(points), 4096+len(tt.weights))
 		}
 	}
 }
 
-// TestRing_IsBounded makes calls to more tiers than rings are cached.
+// TestRing_IsBounded makes calls to more tiers than maxRings.
 func TestRing_IsBounded(t *testing.T) {
 	by, rings := newRingHash(&serviceconfig.RingHash{}), new(Rings)
 	tiers := make([]*Tier, 3*maxRings)
@@ -79,7 +79,7 @@ func TestRing_IsBounded(t *testing.T) {
 		for _, x := range tiers {
 			s := x.NewSet(1, by.Traits(), Settings{})
 			if made := s.ring(by); len(made) == 0 || &made[0] != &s.ring(by)[0] {
-				t.Fatal("a ring is made for each call")
+				t.Fatal("two calls of a tier in turn have different rings, or empty ones")
 			}
 		}
 	}
@@ -90,6 +90,6 @@ func TestRing_IsBounded(t *testing.T) {
 		}
 	}
 	if kept != maxRings || len(rings.cached) != maxRings {
-		t.Errorf("%d rings are cached, and %d are listed", kept, len(rings.cached))
+		t.Errorf("%d tiers have a ring, and the cache has %d, want %d", kept, len(rings.cached), maxRings)
 	}
 }

@@ -28,7 +28,7 @@ func TestSlowStart_Shares(t *testing.T) {
 	for what, tt := range map[string]struct {
 		metadata map[string]string
 		from     uint32        // percent
-		later    time.Duration // than it was ready
+		later    time.Duration // the time since the address was ready
 		want     float64
 	}{
 		"one that does not say":              {nil, 0, 0, 1},
@@ -45,7 +45,7 @@ func TestSlowStart_Shares(t *testing.T) {
 		var x Stats
 		x.Ready(&endpoint.Endpoint{Metadata: tt.metadata}, now)
 		if got, _ := x.start.Load().share(window(10*time.Second, tt.from), now.Add(tt.later).Sub(epoch)); math.Abs(got-tt.want) > 1e-9 {
-			t.Errorf("%s: %v, want %v", what, got, tt.want)
+			t.Errorf("%s: the share is %v, want %v", what, got, tt.want)
 		}
 	}
 }
@@ -59,11 +59,11 @@ func TestSlowStart_BeginsWithTheServer(t *testing.T) {
 	before := x.start.Load()
 	x.Ready(first, now.Add(2*time.Second))
 	if x.start.Load() != before {
-		t.Errorf("a reconnect starts it again: %+v", x.start.Load())
+		t.Errorf("after a reconnect the slow start is %+v, want it unchanged: %+v", x.start.Load(), before)
 	}
 	x.Ready(&endpoint.Endpoint{Metadata: startedAt(now.Add(time.Second))}, now.Add(3*time.Second))
 	if s := x.start.Load(); s.since != before.since+2*time.Second || !s.valid {
-		t.Errorf("a restart does not: %+v", s)
+		t.Errorf("after a restart of the server the slow start is %+v, want a new one", s)
 	}
 }
 
@@ -72,7 +72,7 @@ func (s *Set) startMember(i int, now time.Duration) {
 	s.members[i].Ready(&endpoint.Endpoint{Metadata: startedAt(epoch.Add(now))}, epoch.Add(now))
 }
 
-// next picks at a moment.
+// pickAt picks a member at the time now.
 func (s *Set) pickAt(policy Policy, now time.Duration) int {
 	if _, ok := policy.(peakEwma); ok {
 		return s.cheapest(now)
@@ -96,11 +96,11 @@ func TestSlowStart_IsAStraightLine(t *testing.T) {
 		s := setOf(tt.by, window(10*time.Second, 10), tt.weights...)
 		s.startMember(3, now)
 		if shares := s.makeTable(now + 5*time.Second).shares; math.Abs(shares[3]-0.55) > 1e-9 {
-			t.Errorf("shares %v without an earlier pick, want 0.55 of the last", shares)
+			t.Errorf("after half of the window the shares are %v, want 0.55 for the last member", shares)
 		}
 		for second := range 12 {
 			picks := make([]int, 4)
-			const rounds = 4000 // so many that chance stays within the tolerance
+			const rounds = 4000 // enough for random deviations to stay within the tolerance
 			for range rounds {
 				var under [10]int
 				for i := range under {
@@ -117,7 +117,7 @@ func TestSlowStart_IsAStraightLine(t *testing.T) {
 			share := float64(picks[3]) / (float64(picks[0]+picks[1]+picks[2]) / 3) / tt.full
 			want := min(1, 0.1+0.9*(float64(second)+0.5)/10)
 			if math.Abs(share-want) > 0.03 {
-				t.Errorf("%T: in second %d its share is %.3f of its own, want %.3f", tt.by, second, share, want)
+				t.Errorf("%T: in second %d the new member gets %.3f of its full share, want %.3f", tt.by, second, share, want)
 			}
 		}
 	}

@@ -18,7 +18,7 @@ type fakeStream struct {
 
 func (s fakeStream) Context() context.Context { return s.ctx }
 
-// TestCarryLane checks that both interceptors carry on valid lanes only.
+// TestCarryLane checks that both interceptors pass on valid lanes and no others.
 func TestCarryLane(t *testing.T) {
 	for _, tt := range []struct{ sent, want string }{
 		{"", ""}, {"pr-7", "pr-7"}, {"red,blue", "blue"}, {"no lane", ""}, {strings.Repeat("x", 129), ""},
@@ -40,12 +40,12 @@ func TestCarryLane(t *testing.T) {
 			return nil
 		})
 		if unary != tt.want || stream != tt.want {
-			t.Errorf("%.20q: carried on as %q and %q, want %q", tt.sent, unary, stream, tt.want)
+			t.Errorf("lanes %.20q sent: the unary handler's lane is %q and the stream's %q, want %q", tt.sent, unary, stream, tt.want)
 		}
 	}
 }
 
-// contextOfOthers is a context as an interceptor may make it, which cannot be compared.
+// contextOfOthers is a context that cannot be compared, such as another interceptor may make.
 type contextOfOthers struct {
 	context.Context
 	_ []any
@@ -56,7 +56,7 @@ func TestCarryLaneStreamTakesAnyContext(t *testing.T) {
 	for want, ctx := range map[string]context.Context{"": context.Background(), "pr-7": sent} {
 		_ = CarryLaneStream(nil, fakeStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
 			if got, _ := Lane(s.Context()); got != want {
-				t.Errorf("%q, want %q", got, want)
+				t.Errorf("the lane of a stream with an uncomparable context is %q, want %q", got, want)
 			}
 			return nil
 		})
@@ -71,10 +71,10 @@ func TestSendLane(t *testing.T) {
 		ctx, err := sendLane(WithLane(context.Background(), tt.lane))
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
-			t.Errorf("%.20q: %v, sends %v", tt.lane, err, md)
+			t.Errorf("sendLane of the lane %.20q returned %v and the metadata %v, want the code %v", tt.lane, err, md, tt.want)
 		}
 	}
 	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {
-		t.Errorf("a removed lane is %q", lane)
+		t.Errorf("after WithLane(ctx, \"\") the lane is %q, want none", lane)
 	}
 }

@@ -57,13 +57,13 @@ func TestPasswordOverPlaintext(t *testing.T) {
 				want = 1
 			}
 			if got := log.String(); strings.Count(got, "\n") != want || !strings.Contains(got, tt.want) || strings.Contains(got, "secret") {
-				t.Errorf("the log is %q, want %q", got, tt.want)
+				t.Errorf("the log is %q, want %d lines, with %q and without the password", got, want, tt.want)
 			}
 		})
 	}
 }
 
-// A password in an endpoint is not shown; etcd's client leaves it out, too.
+// Status shows the client's endpoints without their passwords.
 func TestEndpointsWithAPassword(t *testing.T) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://root:s3cret@127.0.0.1:1"}})
 	if err != nil {
@@ -73,7 +73,7 @@ func TestEndpointsWithAPassword(t *testing.T) {
 	registry := NewRegistry(client)
 	defer registry.Close(t.Context())
 	if got := registry.Status().Etcd.Endpoints; !slices.Equal(got, []string{"http://127.0.0.1:1"}) {
-		t.Errorf("the endpoints are %q, with a password", got)
+		t.Errorf("the endpoints in Status are %q, want %q", got, "http://127.0.0.1:1")
 	}
 }
 
@@ -99,10 +99,10 @@ func TestQuiet(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			if _, err := client.Get(ctx, "a"); err == nil {
-				t.Fatal("the request did not fail")
+				t.Fatal("a request with a canceled context returned no error")
 			}
 			if text := written(); strings.Contains(text, "etcd-client") != tt.writes {
-				t.Errorf("the client wrote %q to standard error", text)
+				t.Errorf("the client wrote %q to standard error, want a log line: %v", text, tt.writes)
 			}
 		})
 	}
@@ -119,7 +119,7 @@ func TestQuiet_OwnLogger(t *testing.T) {
 	r := NewRegistry(client)
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
 	if client.GetLogger() != own {
-		t.Error("the client has another logger")
+		t.Error("NewRegistry replaced the logger from the client's config")
 	}
 }
 

@@ -46,7 +46,7 @@ func ExampleNewRegistry() {
 	defer registry.Close(context.Background())
 }
 
-// A process dials only its fleet's networks, whatever is written to etcd.
+// A process dials only addresses in its own networks, whatever is written to etcd.
 func ExampleWithAllowedAddresses() {
 	registry := runtime.NewRegistry(etcdClient,
 		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd00:20::/32")))
@@ -131,7 +131,7 @@ func ExampleRegistry_Watch() {
 	}
 }
 
-// Five percent of the calls go to version 2, from now on and in every client.
+// Every client sends five percent of its calls to version 2.
 func ExampleRegistry_SetServiceConfig() {
 	err := registry.SetServiceConfig(ctx, "helloworld/greeter", `{"loadBalancingConfig":[{"etcd":{
 		"split": [{"match":{"version":"v2"},"weight":5}, {"match":{"version":"v1"},"weight":95}],
@@ -150,7 +150,7 @@ func ExampleWithSelector() {
 	fmt.Println(client, err)
 }
 
-// Call every live instance at the same time.
+// Each calls every instance concurrently.
 func ExampleEach() {
 	instances, err := registry.NewInstances(&greeterpb.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(creds))
 	if err != nil {

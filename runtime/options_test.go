@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// allowed returns the prefixes in a text.
+// allowed parses prefixes that are separated by spaces.
 func allowed(t *testing.T, text string) allowedPrefixes {
 	t.Helper()
 	var prefixes []netip.Prefix
@@ -35,24 +35,24 @@ func TestAllowed(t *testing.T) {
 		{"fd00::/8", "[fd00::1]:9000", yes},
 		// Bits behind the prefix do not count.
 		{"10.1.2.3/8", "10.9.9.9:1", yes},
-		// Any of several will do; all of one family are not all of the other.
+		// An address may be in any of several prefixes. 0.0.0.0/0 has no IPv6 addresses, and ::/0 no IPv4 addresses.
 		{"10.0.0.0/8 192.168.0.0/16", "192.168.1.1:1", yes},
 		{"0.0.0.0/0", "127.0.0.1:1", yes},
 		{"0.0.0.0/0", "[::1]:1", within},
 		{"::/0", "127.0.0.1:1", within},
-		// None allows none.
+		// No prefix allows no address.
 		{"", "127.0.0.1:1", within},
-		// A mapped IPv4 address is dialed as IPv4, so it is judged as that, in either place.
+		// A mapped IPv4 address is dialed as IPv4, so it counts as IPv4, in addresses and prefixes.
 		{"10.0.0.0/8", "[::ffff:10.1.2.3]:1", yes},
 		{"10.0.0.0/8", "[::ffff:11.1.2.3]:1", within},
 		{"::/0", "[::ffff:10.1.2.3]:1", within},
 		{"::ffff:10.0.0.0/104", "10.1.2.3:1", yes},
 		{"::ffff:10.0.0.0/104", "[::ffff:10.1.2.3]:1", yes},
-		// A name is not judged by what it resolves to now.
+		// A name is refused, whatever it resolves to now.
 		{"0.0.0.0/0 ::/0", "localhost:1", name},
-		// What other parsers take for an address, in octal, is a name.
+		// An address in octal is refused as a name, though other parsers accept it.
 		{"0.0.0.0/0", "010.0.0.1:1", name},
-		// Without a port it is not what callers dial.
+		// An address without a port is refused as a name.
 		{"0.0.0.0/0", "10.0.0.1", name},
 		{"0.0.0.0/0", "", name},
 		{"::/0", "[fe80::1%eth0]:1", zone},
@@ -61,18 +61,18 @@ func TestAllowed(t *testing.T) {
 		err := allowed(t, tt.prefixes).check(tt.addr)
 		switch {
 		case tt.want == yes && err != nil:
-			t.Errorf("%q: %s: %v, want it allowed", tt.prefixes, tt.addr, err)
+			t.Errorf("prefixes %q: check(%q) = %v, want nil", tt.prefixes, tt.addr, err)
 		case tt.want != yes && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("%q: %s: %v, want %q", tt.prefixes, tt.addr, err, tt.want)
+			t.Errorf("prefixes %q: check(%q) = %v, want an error with %q", tt.prefixes, tt.addr, err, tt.want)
 		}
 	}
 }
 
-// The error is for a log: the writer of the address does not decide how it looks.
+// The error goes to a log, whose lines the writer of the address must not be able to forge.
 func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
 	err := allowedPrefixes(nil).check("a\nb\u202e" + strings.Repeat("x", 1000) + ":1")
 	if text := err.Error(); len(text) > 400 || strings.ContainsAny(text, "\n\u202e") {
-		t.Errorf("%d bytes: %s", len(text), text)
+		t.Errorf("the error has %d bytes, want at most 400, all printable: %q", len(text), text)
 	}
 }
 
@@ -81,7 +81,7 @@ func TestAllowed_BadPrefixes(t *testing.T) {
 	for _, bad := range []netip.Prefix{{}, netip.PrefixFrom(good.Addr(), 33), netip.PrefixFrom(netip.Addr{}, 8)} {
 		_, err := newAllowed([]netip.Prefix{good, bad})
 		if err == nil || !strings.Contains(err.Error(), "prefix 2 of 2") {
-			t.Errorf("%v: %v, want an error that says which it is", bad, err)
+			t.Errorf("newAllowed with the prefix %v returned %v, want an error with %q", bad, err, "prefix 2 of 2")
 		}
 	}
 }

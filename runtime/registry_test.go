@@ -26,7 +26,7 @@ func away(t *testing.T) *clientv3.Client {
 	return client
 }
 
-// uses is every way to use a registry.
+// uses returns a function for each way to use a registry.
 func uses(r *Registry) map[string]func(context.Context) error {
 	desc := &ServiceDesc{Name: "a.B", Key: "a/b"}
 	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -107,38 +107,38 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			err := f(ctx)
 			cancel()
-			// gRPC hands a resolver's error on as text.
+			// gRPC passes on only the text of a resolver's error.
 			if !errors.Is(err, tt.want) && (err == nil || !strings.Contains(err.Error(), tt.want.Error())) {
-				t.Errorf("a registry %s: %s: %v, want %v", name, use, err, tt.want)
+				t.Errorf("%s of a registry %s returned %v, want %v", use, name, err, tt.want)
 			}
 		}
 		if s := tt.registry.Status(); len(s.Keys) > 0 || len(s.Registrations) > 0 {
-			t.Errorf("a registry %s: status %v", name, s)
+			t.Errorf("Status of a registry %s = %v, want no keys and registrations", name, s)
 		}
 		if err := tt.registry.Close(t.Context()); err != nil {
-			t.Errorf("a registry %s: close: %v", name, err)
+			t.Errorf("Close of a registry %s returned %v, want nil", name, err)
 		}
 	}
 }
 
-// Errors have the key with its namespace, as etcd has it.
+// Errors name the key with the namespace.
 func TestErrorsNameTheNamespace(t *testing.T) {
 	for use, f := range uses(offline(t, WithNamespace("prod/"))) {
 		if use == "NewClient" || use == "Follow" || use == "Serve" || use == "Watch" || use == "Resolver" {
-			continue // while etcd is away they succeed, or return no error of their own
+			continue // succeeds while etcd cannot be reached, or returns no error of the registry's
 		}
 		for _, bound := range []time.Duration{0, 20 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), bound)
 			err := f(ctx)
 			cancel()
 			if err == nil || !strings.Contains(err.Error(), "prod/a/b") && !strings.Contains(err.Error(), "prod/_grpc_config/a/b") {
-				t.Errorf("%s within %v: %v", use, bound, err)
+				t.Errorf("%s within %v returned %v, want an error with the namespace", use, bound, err)
 			}
 		}
 	}
 }
 
-// A client made of parts for discovery needs no Lease.
+// A client that was put together from parts needs no Lease for discovery.
 func TestAClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())
 	client.KV, client.Watcher = away(t).KV, away(t).Watcher
@@ -149,7 +149,7 @@ func TestAClientWithoutALease(t *testing.T) {
 		err := f(ctx)
 		cancel()
 		if leases := use == "Register" || use == "Serve" || use == "Announce"; errors.Is(err, errIncompleteClient) != leases {
-			t.Errorf("%s: %v; needs a lease: %v", use, err, leases)
+			t.Errorf("%s without a Lease returned %v, want errIncompleteClient: %v", use, err, leases)
 		}
 	}
 }
@@ -181,11 +181,11 @@ func TestBadDescriptions(t *testing.T) {
 			opts = nil
 		}
 		if conn, err := r.NewClient(desc, opts...); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v, %v, want an error with %q", desc, conn, err, want)
+			t.Errorf("NewClient(%+v) = %v, %v, want an error with %q", desc, conn, err, want)
 		}
 	}
 	if _, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig("{")); err == nil {
-		t.Error("an invalid service config of the caller is accepted")
+		t.Error("NewClient accepted an invalid WithDefaultServiceConfig")
 	}
 }
 
@@ -202,7 +202,7 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 		}
 	}
 	if n := len(r.conns); n > 1 {
-		t.Errorf("%d closed connections are tracked", n)
+		t.Errorf("the registry tracks %d closed connections, want at most 1", n)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestEachEndsWithItsRegistry(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-ended; err == nil {
-		t.Error("Each of a closed registry succeeded")
+		t.Error("Each returned nil though its registry was closed, want an error")
 	}
 }
 
@@ -225,28 +225,28 @@ func TestRegisterMisuse(t *testing.T) {
 	ctx := context.Background()
 	ep := Endpoint{Addr: "h:1"}
 	if _, err := (*Registry)(nil).Register(ctx, "a", ep); err == nil {
-		t.Error("registered with a nil registry")
+		t.Error("Register of a nil registry returned no error")
 	}
 	r := offline(t, WithLeaseTTL(time.Millisecond))
 	if _, err := r.Register(ctx, "a", ep); err == nil || !strings.Contains(err.Error(), "1ms") {
-		t.Errorf("registered with a TTL of 1 ms: %v", err)
+		t.Errorf("Register with a TTL of 1 ms returned %v, want an error with 1ms", err)
 	}
 	if err := r.Add(ctx, "a/", ep); err == nil {
-		t.Error("added under a bad key")
+		t.Error("Add under the key \"a/\" returned no error")
 	}
 	if err := r.Add(ctx, "a", ep, WithLayouts(nil)); err == nil || !strings.Contains(err.Error(), "nil layout") {
-		t.Errorf("added in a nil layout: %v", err)
+		t.Errorf("Add in a nil layout returned %v, want an error that says so", err)
 	}
 	if err := r.Add(ctx, "a", ep, WithLayouts(JSONLayout(JSONFields{Version: "v"}))); err == nil || !strings.Contains(err.Error(), "names no address") {
-		t.Errorf("added in a layout without an address: %v", err)
+		t.Errorf("Add in a layout without an address returned %v, want an error that says so", err)
 	}
 	for _, err := range r.Watch(ctx, "a", JSONLayout(JSONFields{Addr: "a"}), JSONLayout(JSONFields{Addr: "b"})) {
 		if err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
-			t.Errorf("watched in two JSON layouts: %v", err)
+			t.Errorf("Watch with two JSON layouts yielded the error %v, want one that says so", err)
 		}
 		break
 	}
 	if err := r.Remove(ctx, "a", ""); err == nil {
-		t.Error("removed the empty instance")
+		t.Error("Remove of the instance \"\" returned no error")
 	}
 }

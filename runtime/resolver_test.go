@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// FuzzTarget reads targets as gRPC does, which parses them by net/url.
+// FuzzTarget parses targets by net/url, as gRPC does, and then by parseTarget.
 func FuzzTarget(f *testing.F) {
 	for _, target := range []string{
 		"etcd:///acme/user", "etcd:////services/user", "etcd:///hello?layout=lease_suffix", "etcd:acme/user", "etcd://host/acme",
@@ -43,7 +43,7 @@ func FuzzTarget(f *testing.F) {
 			t.Fatalf("target %q, written again as %q: %v", target, spelled.String(), err)
 		}
 		if gotKey, gotLayout, err := parseTarget(*again); err != nil || gotKey != key || gotLayout != layout {
-			t.Errorf("target %q is key %q in layout %v; written as %q, it is %q in %v, %v", target, key, layout, again, gotKey, gotLayout, err)
+			t.Errorf("target %q has key %q and layout %v, but written as %q it has %q and %v, %v", target, key, layout, again, gotKey, gotLayout, err)
 		}
 		checkTargetAuthority(t, resolver.Target{URL: *u})
 	})
@@ -56,6 +56,6 @@ func checkTargetAuthority(t *testing.T, target resolver.Target) {
 	u, err := url.Parse("https://" + strings.ReplaceAll(authority, "%", "%25"))
 	if err != nil || u.Path != "" || u.User != nil || u.Fragment != "" || u.RawQuery != "" ||
 		strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		t.Errorf("%q has the authority %q: %+v, %v", target.URL.String(), authority, u, err)
+		t.Errorf("target %q has the invalid authority %q, parsed as %+v, %v", target.URL.String(), authority, u, err)
 	}
 }

@@ -42,7 +42,7 @@ type impl struct{}
 
 func (impl) Do() {}
 
-// Serve and Announce return errors for which gRPC would end the process, and those of other misuse.
+// Serve and Announce return errors for misuse, also for misuse after which gRPC would end the process.
 func TestServerMisuse(t *testing.T) {
 	tests := []struct {
 		name string
@@ -93,18 +93,18 @@ func TestServerMisuse(t *testing.T) {
 			defer cancel()
 			for call, err := range map[string]error{"Serve": s.Serve(ctx, lis), "Announce": s.Announce(ctx, "127.0.0.1:80")} {
 				if err == nil {
-					t.Errorf("%s succeeded", call)
+					t.Errorf("%s returned nil, want an error with %q", call, tt.want)
 					continue
 				}
 				for _, text := range tt.want {
 					if !strings.Contains(err.Error(), text) {
-						t.Errorf("%s: %q does not have %s", call, err, text)
+						t.Errorf("%s returned the error %q, want %q in it", call, err, text)
 					}
 				}
 			}
 			if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
 				conn.Close()
-				t.Error("the listener is still open")
+				t.Error("after Serve has failed, the listener is still open")
 			}
 		})
 	}

@@ -25,13 +25,13 @@ type server interface {
 	Stop()
 }
 
-// embedding is a server as a caller may wrap it.
+// embedding is a wrapper of a gRPC server, such as callers may write.
 type embedding struct {
 	name string
 	*grpc.Server
 }
 
-// inXDS is built as *xds.GRPCServer is: around an interface that holds the gRPC server.
+// inXDS has the structure of *xds.GRPCServer, where a field of interface type holds the gRPC server.
 type inXDS struct {
 	logger *slog.Logger
 	gs     server
@@ -40,14 +40,14 @@ type inXDS struct {
 func (s *inXDS) Serve(lis net.Listener) error { return s.gs.Serve(lis) }
 func (s *inXDS) Stop()                        { s.gs.Stop() }
 
-// A newer gRPC that keeps its state elsewhere fails here.
+// TestIsServing fails if a newer gRPC keeps its state in another field.
 func TestIsServing(t *testing.T) {
 	for name, s := range map[string]server{
 		"plain": grpc.NewServer(), "embedded": embedding{"a", grpc.NewServer()}, "in xDS": &inXDS{slog.Default(), grpc.NewServer()},
 		"embedded xDS": struct{ *inXDS }{&inXDS{slog.Default(), grpc.NewServer()}},
 	} {
 		if isServing(s) {
-			t.Errorf("%s: serves before Serve", name)
+			t.Errorf("%s: isServing before Serve = true, want false", name)
 		}
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -63,12 +63,12 @@ func TestIsServing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !isServing(s) {
-			t.Errorf("%s: does not serve after Serve", name)
+			t.Errorf("%s: isServing after Serve = false, want true", name)
 		}
 		conn.Close()
 		s.Stop()
 		if err := <-served; err != nil {
-			t.Errorf("%s: Serve: %v", name, err)
+			t.Errorf("%s: Serve returned %v, want nil", name, err)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestIsServing_OtherTypes(t *testing.T) {
 	self.next = self
 	for _, s := range []any{nil, (*grpc.Server)(nil), opaque{}, self, 7, struct{ s *grpc.Server }{}} {
 		if isServing(s) {
-			t.Errorf("%#v serves", s)
+			t.Errorf("isServing(%#v) = true, want false", s)
 		}
 	}
 }
@@ -89,12 +89,12 @@ func TestStopTimeoutOfZero(t *testing.T) {
 		served := make(chan error, 1)
 		served <- grpc.ErrServerStopped
 		if err := offline(t).NewServer(grpc.NewServer()).stop(served, new(listener.Conns), 0); err != nil {
-			t.Fatalf("no call is open: %v", err)
+			t.Fatalf("stop without open calls returned %v, want nil", err)
 		}
 	}
 }
 
-// deaf is a health service whose calls do not end with their context.
+// deaf is a health service whose Check ignores the end of its context.
 type deaf struct {
 	healthpb.UnimplementedHealthServer
 	began, released chan struct{}
@@ -106,10 +106,10 @@ func (d deaf) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.He
 	return &healthpb.HealthCheckResponse{}, nil
 }
 
-// A server does not wait for a silent connection. Once it cuts calls, it waits neither for a connection without a complete
-// handshake nor for a handler, though gRPC waits for both.
+// A stopping server does not wait for a connection without incoming data. After it cuts calls, it waits neither for a
+// connection without a complete handshake nor for a handler, though gRPC waits for both.
 func TestStopIsBounded(t *testing.T) {
-	for said, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
+	for sent, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
 		d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer(grpc.WaitForHandlers(true))
 		healthpb.RegisterHealthServer(g, d)
 		tcp := listen(t)
@@ -121,7 +121,7 @@ func TestStopIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer other.Close()
-		fmt.Fprint(other, said)
+		fmt.Fprint(other, sent)
 		client, _ := grpc.NewClient(tcp.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		defer client.Close()
 		answered := make(chan error, 1)
@@ -132,13 +132,13 @@ func TestStopIsBounded(t *testing.T) {
 		<-d.began // on a connection that was accepted after the other
 		release := sync.OnceFunc(func() { close(d.released) })
 		defer release()
-		if said == "" {
+		if sent == "" {
 			release()
 		}
 		err = offline(t).NewServer(g).stop(served, conns, timeout)
-		call, clean := <-answered, said == ""
+		call, clean := <-answered, sent == ""
 		if clean != (err == nil) || clean != (call == nil) {
-			t.Errorf("with a connection that has sent %q: stop: %v, the call: %v", said, err, call)
+			t.Errorf("with a connection that has sent %q, stop returned %v and the call %v, want no errors: %v", sent, err, call, clean)
 		}
 	}
 }
@@ -153,27 +153,27 @@ func TestServeLateMisuse(t *testing.T) {
 	s.Publish(service("a.B", "b"))
 	s.RegisterService(&handler, impl{})
 	if err := s.Announce(ctx, "127.0.0.1:80"); err == nil {
-		t.Error("announced twice")
+		t.Error("Announce during Serve returned no error")
 	}
 	if err := s.group.Faults(); err != nil || len(s.Status()) != 1 {
-		t.Errorf("Serve with the statuses %v: %v", err, s.Status())
+		t.Errorf("after late misuse the faults are %v and the statuses %v, want no fault and one status", err, s.Status())
 	}
 	if _, _, err := s.group.Elections("a"); err != nil {
-		t.Errorf("the elections: %v", err)
+		t.Errorf("Elections returned %v, want nil", err)
 	}
 	_ = stop() // an error: etcd is nowhere
 }
 
-// A server without published services serves, too, and drains at once.
+// A server without published services serves and, when it drains, does not wait for the drain delay.
 func TestServeNothing(t *testing.T) {
 	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := s.Serve(ctx, listen(t)); err != nil {
-		t.Errorf("Serve: %v", err)
+		t.Errorf("Serve without services returned %v, want nil", err)
 	}
 	if err := s.Serve(ctx, nil); err == nil {
-		t.Error("served a nil listener")
+		t.Error("Serve of a nil listener returned no error")
 	}
 }
 
@@ -196,10 +196,10 @@ func TestServeFailsBesideACall(t *testing.T) {
 	<-d.began
 	lis.Close()
 	if err := <-served; !errors.Is(err, net.ErrClosed) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("Serve on a listener that fails, with a call that does not end: %v", err)
+		t.Fatalf("Serve on a failed listener, with an open call, returned %v, want net.ErrClosed and DeadlineExceeded", err)
 	}
 	if err := <-answered; err == nil {
-		t.Error("the call succeeded without a response")
+		t.Error("the open call returned nil, want an error")
 	}
 }
 
@@ -212,7 +212,7 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 	t.Cleanup(func() {
 		g.Stop()
 		if err := <-done; err != nil {
-			t.Errorf("Serve of the gRPC server: %v", err)
+			t.Errorf("Serve of the gRPC server returned %v, want nil", err)
 		}
 	})
 	conn, err := net.Dial("tcp", lis.Addr().String())
@@ -237,28 +237,28 @@ func TestServe_RefusesARunningServer(t *testing.T) {
 	for name, s := range map[string]*Server{"made before": before, "made after": after} {
 		lis := listen(t)
 		if err := s.Serve(context.Background(), lis); err == nil || !strings.Contains(err.Error(), "serves another listener already") {
-			t.Errorf("Serve of a server %s: %v", name, err)
+			t.Errorf("Serve of a server %s its gRPC server served returned %v, want an error", name, err)
 		}
 		if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
 			conn.Close()
-			t.Error("the listener is still open")
+			t.Error("after Serve has failed, the listener is still open")
 		}
 	}
 	late := offline(t).NewServer(g)
 	late.RegisterService(&handler, impl{})
 	if err := late.Serve(context.Background(), listen(t)); err == nil || !strings.Contains(err.Error(), "serves already: register first") {
-		t.Errorf("Serve of a service that was registered late: %v", err)
+		t.Errorf("Serve of a service that was registered late returned %v, want an error", err)
 	}
 	own := grpc.NewServer()
 	healthpb.RegisterHealthServer(own, health.NewServer())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := offline(t).NewServer(served(t, own), WithDrainDelay(0)).Serve(ctx, listen(t)); err != nil {
-		t.Errorf("Serve on another listener of a server with a health service: %v", err)
+		t.Errorf("Serve on another listener, with a health service, returned %v, want nil", err)
 	}
 }
 
-// recordingHealth is a health service that records the statuses it is given.
+// recordingHealth is a health service that records each status that is set.
 type recordingHealth struct {
 	*health.Server
 	statuses []string
@@ -271,8 +271,8 @@ func (n *recordingHealth) SetServingStatus(service string, status healthpb.Healt
 	n.Server.SetServingStatus(service, status)
 }
 
-// Other servers may use the caller's health service: draining sets the statuses of the draining server's services alone,
-// until the server has ended, and of no service that another server has, too.
+// Several servers may use one health service. A draining server sets only the statuses of its own services, until it has
+// ended, and leaves those of services that another server has, too.
 func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	h := &recordingHealth{Server: health.NewServer()}
 	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
@@ -292,6 +292,6 @@ func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	slices.Sort(h.statuses[1:])
 	want := []string{"then", "a.A NOT_SERVING", "a.A SERVING", "a.B NOT_SERVING", "a.B SERVICE_UNKNOWN"}
 	if !slices.Equal(h.statuses, want) {
-		t.Errorf("the health service is given %q, want %q", h.statuses, want)
+		t.Errorf("the statuses that were set are %q, want %q", h.statuses, want)
 	}
 }

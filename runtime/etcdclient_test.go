@@ -77,8 +77,8 @@ func TestEndpointsWithAPassword(t *testing.T) {
 	}
 }
 
-// TestQuiet makes requests of etcd clients fail, with and without a registry, and checks what the clients write to standard error.
-func TestQuiet(t *testing.T) {
+// TestSilenceDefaultLogger makes requests of etcd clients fail, with and without a registry, and checks what the clients write to standard error.
+func TestSilenceDefaultLogger(t *testing.T) {
 	for _, tt := range []struct {
 		name, debug string
 		registry    bool
@@ -108,8 +108,8 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
-// TestQuiet_OwnLogger checks that a logger from the client's config stays.
-func TestQuiet_OwnLogger(t *testing.T) {
+// TestSilenceDefaultLogger_KeepsOwnLogger checks that a logger from the client's config stays.
+func TestSilenceDefaultLogger_KeepsOwnLogger(t *testing.T) {
 	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: own})
 	if err != nil {

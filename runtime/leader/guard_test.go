@@ -38,7 +38,7 @@ func feed(t *testing.T, message proto.Message) *feedingStream {
 }
 
 // A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end.
-func TestOneRecvAtATime(t *testing.T) {
+func TestLeaderStream_ReceivesOneAtATime(t *testing.T) {
 	leading, end := context.WithCancelCause(t.Context())
 	below := feed(t, structpb.NewStringValue("late"))
 	defer close(below.sent)
@@ -58,7 +58,7 @@ func TestOneRecvAtATime(t *testing.T) {
 }
 
 // A handler may reuse its message once RecvMsg has returned, before the caller's next message arrives.
-func TestNothingIsReceivedAfterTheEnd(t *testing.T) {
+func TestLeaderStream_LeavesMessagesAfterTheEnd(t *testing.T) {
 	leading, end := context.WithCancelCause(t.Context())
 	below := feed(t, structpb.NewStringValue("late"))
 	go func() {
@@ -78,7 +78,7 @@ func TestNothingIsReceivedAfterTheEnd(t *testing.T) {
 }
 
 // RecvMsg replaces all of the handler's message.
-func TestReceivesAllOfAMessage(t *testing.T) {
+func TestLeaderStream_ReplacesWholeMessages(t *testing.T) {
 	sent, err := structpb.NewStruct(map[string]any{"a": []any{1, "b"}, "c": map[string]any{"d": true}})
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 )
 
 // If no instance can ever be a candidate, Run returns why instead of waiting.
-func TestRunWhereNobodyCanStand(t *testing.T) {
+func TestRun_FailsWithoutPossibleCandidates(t *testing.T) {
 	desc := &runtime.ServiceDesc{Name: "a.A", Key: "a", Leader: []string{"/a.A/Do"}}
 	for want, l := range map[string]*Leadership{
 		"the registry is nil":           Of[*runtime.Registry](nil, desc),

@@ -22,7 +22,7 @@ func TestPolicy_MarshalsItsConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again := mustConfig(t, string(text)); !again.policy.Traits().Single || again.Subset != 2 || !slices.Equal(again.Drain, c.Drain) {
-		t.Errorf("marshalled and parsed again: %s", text)
+		t.Errorf("the config became %s when it was marshalled, want the same policy, subset and drain", text)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	} {
 		r.updateState(``, tt.state)
 		if r.expect(t.Context(), tt.when, tt.want); stateOf(r.fakeConn).ConnectivityState != tt.in {
-			t.Errorf("%s: the policy is %v", tt.when, stateOf(r.fakeConn).ConnectivityState)
+			t.Errorf("%s: the policy is %v, want %v", tt.when, stateOf(r.fakeConn).ConnectivityState, tt.in)
 		}
 	}
 	r.policy.ResolverError(none)
@@ -53,8 +53,8 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r.expect(t.Context(), "after a resolver's error before all else", none.Error())
 }
 
-// TestPolicy_ServesLastKnownEndpoints starts with last known endpoints. Calls go to reachable ones. Without these, they wait
-// until etcd has answered.
+// TestPolicy_ServesLastKnownEndpoints starts with the last known endpoints. Calls go to reachable endpoints. Without any, calls
+// wait until etcd has answered.
 func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.refuse("a")
@@ -92,7 +92,7 @@ func TestPick_AllocatesNothing(t *testing.T) {
 			_ = r.whereBy(ctx, info.FullMethodName) // may make a subset connect to an endpoint with the method
 			r.settle()
 			if n := testing.AllocsPerRun(100, pick); n > 0 {
-				t.Errorf("%s: %v allocations a pick of %s", config, n, method)
+				t.Errorf("config %q: a pick for the method %s makes %v allocations, want 0", config, method, n)
 			}
 		}
 	}
@@ -109,14 +109,14 @@ func TestQueue(t *testing.T) {
 			event()
 		}
 		if done.String() != events || started != starts {
-			t.Errorf("%q were handled after %d starts, want %q and %d", done.String(), started, events, starts)
+			t.Errorf("the events %q were handled, and start was called %d times, want %q and %d", done.String(), started, events, starts)
 		}
 		done.Reset()
 	}
 	q.put(note("a"))
 	q.put(func() { q.put(note("c")); note("b")() })
 	take("ab", 1)
-	take("c", 1) // the handler of the others calls all again
+	take("c", 1) // all is called again without another start
 	take("", 1)
 	q.put(note("d"))
 	take("d", 2)

@@ -16,14 +16,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// boundable are the policies with a bound.
+// boundable are the policies that support max_concurrent_requests.
 var boundable = []string{`{"round_robin":{}}`, `{"least_request_experimental":{}}`, `{"etcd_weighted":{}}`, `{"etcd_peak_ewma":{}}`, ringHash}
 
 func bound(most int, child string) string {
 	return fmt.Sprintf(`"maxConcurrentRequests":%d,"childPolicy":[%s]`, most, child)
 }
 
-// fill begins calls until one fails, which must be because of the bound. It returns a function that ends them, and their counts.
+// fill begins calls until one fails, which must be because of the bound. It returns a function that ends the calls, and the
+// number of calls at each instance.
 func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 	r.t.Helper()
 	at = make(map[string]int)
@@ -32,7 +33,7 @@ func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 		instance, end, err := r.begin(ctx, "/s.A/M")
 		if err != nil {
 			if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "max_concurrent_requests") {
-				r.t.Errorf("while %v are under way: %v", at, err)
+				r.t.Errorf("while %v are under way, a call returned %v, want Unavailable by max_concurrent_requests", at, err)
 			}
 			break
 		}
@@ -60,31 +61,31 @@ func TestBound_Holds(t *testing.T) {
 			end, at := r.fill(t.Context())
 			ends = append(ends, end)
 			if got := r.whereNamed(calloptions.Target{Instance: "1"}); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "max_concurrent_requests") {
-				t.Errorf("%s: a call by name, under a bound of %d: %s", child, tt.bound, got)
+				t.Errorf("%s: under a bound of %d, a call to a full instance got %q, want an error", child, tt.bound, got)
 			}
 			for _, name := range specs {
 				if at[name] != tt.room {
-					t.Errorf("%s: under a bound of %d there are %d more calls at %s, want %d", child, tt.bound, at[name], name, tt.room)
+					t.Errorf("%s: under a bound of %d, %s takes %d more calls, want %d", child, tt.bound, name, at[name], tt.room)
 				}
 			}
 		}
 		r.update(`"childPolicy":[`+child+`]`, specs...)
 		if got := r.where(t.Context()); len(got) != 1 {
-			t.Errorf("%s: without a bound: %s", child, got)
+			t.Errorf("%s: without a bound, a call got %q, want an instance", child, got)
 		}
 		for _, end := range ends {
 			end()
 		}
 		for addr, conn := range r.policy.core.conns {
 			if n := conn.stats.UnderWay(); n != 0 {
-				t.Errorf("%s: %d calls are counted at %s, but none is under way", child, n, addr)
+				t.Errorf("%s: after all calls have ended, %d are counted at %s, want 0", child, n, addr)
 			}
 		}
 	}
 }
 
-// TestBound_SkipsFullEndpoints opens calls until all their endpoints are full: of one key, of one zone. Endpoints that have left
-// get none of them (P13).
+// TestBound_SkipsFullEndpoints opens calls of one affinity key until all endpoints are full. Endpoints that have left get no
+// calls (P13).
 func TestBound_SkipsFullEndpoints(t *testing.T) {
 	for name, config := range map[string]string{
 		"the next on the ring": ring,
@@ -96,13 +97,13 @@ func TestBound_SkipsFullEndpoints(t *testing.T) {
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y", "left v2 x")
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y")
 		if _, at := r.fill(calloptions.WithLane(keyed("somebody"), "red")); !maps.Equal(at, map[string]int{"a": 2, "b": 2, "c": 2}) {
-			t.Errorf("%s: calls are at %v", name, at)
+			t.Errorf("%s: the calls at each instance are %v, want 2 at each of a, b and c", name, at)
 		}
 	}
 }
 
-// TestBound_CountsCallsByAddress fills an address, which then has no connection for a while, moves to the fallback, or
-// gets a new policy, as when outlier detection is put above it (P13).
+// TestBound_CountsCallsByAddress fills an address. Then the address has no connection for a while, moves to the fallback, or
+// gets a new policy, as when outlier detection is added to the config (P13). It stays full.
 func TestBound_CountsCallsByAddress(t *testing.T) {
 	const most = `"maxConcurrentRequests":1`
 	for name, meanwhile := range map[string]func(r *rig) *rig{
@@ -137,7 +138,7 @@ func TestBound_CountsCallsByAddress(t *testing.T) {
 		r.update(most, "a", "b")
 		r.fill(t.Context())
 		if _, at := meanwhile(r).fill(t.Context()); len(at) > 0 {
-			t.Errorf("%s: other calls are at %v", name, at)
+			t.Errorf("%s: further calls are at %v, want none", name, at)
 		}
 	}
 }

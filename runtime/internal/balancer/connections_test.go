@@ -16,16 +16,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// TestConnections_OneAnAddress changes the live config over 20 connected instances, with calls before gRPC reports anything: no connection
+// TestConnections_OnePerAddress changes the live config over 20 connected instances, with calls before gRPC reports anything: no connection
 // is made, and no call fails (P2, P6, P7, S8).
-func TestConnections_OneAnAddress(t *testing.T) {
+func TestConnections_OnePerAddress(t *testing.T) {
 	r := newRig(t)
 	var specs []string
 	for i := range 20 {
 		specs = append(specs, fmt.Sprintf("%c v%d %c", 'a'+i, i%2+1, 'x'+i%3))
 	}
 	r.update("", specs...)
-	for _, s := range r.open() { // from now on attempts to connect hang
+	for _, s := range r.open() { // attempts to connect hang after this
 		r.hangs[s.addrs[0].Addr] = true
 	}
 	const drain = `"drain":["a"]`
@@ -37,7 +37,7 @@ func TestConnections_OneAnAddress(t *testing.T) {
 		r.send(config, attr.State{Endpoints: endpointsOf(specs...)})
 		for key := range 50 {
 			if got := r.where(keyed(key)); len(got) != 1 || got == "a" && config == drain {
-				t.Errorf("%s: a call went to %q", config, got)
+				t.Errorf("config %q: a call went to %q, want one instance that is not drained", config, got)
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 	r.made[0].listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
 	r.settle()
 	if len(r.made) != 2 || !conn.is(ready) {
-		t.Errorf("%d connections, the last in the state %+v", len(r.made), conn.current.Load())
+		t.Errorf("%d connections were made, and the last has the condition %+v, want 2 and ready", len(r.made), conn.current.Load())
 	}
 }
 
@@ -75,14 +75,14 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
 		r.updateState("", attr.State{Endpoints: endpointsOf("a"), Health: health})
 		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
-			t.Errorf("%d health watches after config %d, want %d", got, i, want)
+			t.Errorf("after config %d there were %d health watches, want %d", i, got, want)
 		}
 	}
 }
 
-// TestConnections_ARestartedServerIsTriedAtOnce registers a failed server again at its address: gRPC's backoff of up to two minutes
+// TestConnections_RetriesRestartedServersAtOnce registers a failed server again at its address: gRPC's backoff of up to two minutes
 // belongs to the previous server. If an entry cannot record a start time, a held entry that reappears counts as a restart.
-func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
+func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
 		return attr.State{Endpoints: append([]resolver.Endpoint{attr.New(a, new(attr.Storage))}, endpointsOf("b")...)}
@@ -92,10 +92,10 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 		targetsOnly   bool
 		before, after attr.State
 	}{
-		"one of the plan":     {``, false, started("1"), started("2")},
-		"one of an Instances": {``, true, started("1"), started("2")},
-		"a drained one":       {`"drain":["a"]`, false, started("1"), started("2")},
-		"one that was held":   {``, false, attr.State{Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: endpointsOf("a", "b")}},
+		"a server in the plan": {``, false, started("1"), started("2")},
+		"only named instances": {``, true, started("1"), started("2")},
+		"a drained server":     {`"drain":["a"]`, false, started("1"), started("2")},
+		"a held entry":         {``, false, attr.State{Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: endpointsOf("a", "b")}},
 	} {
 		r := newRig(t)
 		r.client.TargetsOnly = tt.targetsOnly
@@ -109,24 +109,24 @@ func TestConnections_ARestartedServerIsTriedAtOnce(t *testing.T) {
 		reached(tt.before)
 		clear(r.down)
 		if reached(tt.before) {
-			t.Errorf("%s: a connection is tried during gRPC's backoff", name)
+			t.Errorf("%s: before the restart, a call reached the server during gRPC's backoff, want no attempt", name)
 		}
 		if !reached(tt.after) {
-			t.Errorf("%s: it has restarted, but gets no calls", name)
+			t.Errorf("%s: after the restart, no call reached the server, want an attempt at once", name)
 		}
 	}
 }
 
-// TestConnections_ASubsetSkipsUnreachable makes endpoints of a subset, or of a bound, fail or hang. Others replace them.
-func TestConnections_ASubsetSkipsUnreachable(t *testing.T) {
+// TestConnections_SubsetSkipsUnreachable makes endpoints of a subset, or of a client's limit, fail or hang. Others replace them.
+func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
 		ranking := makePlan(inputOf(mustConfig(t, `{}`), client, endpointsOf(fleet...))).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
 		at := func(i int) string { return fleet[ranking[i]] }
 		for what, bad := range map[string]func(r *rig, addr string){
-			"refuses": func(r *rig, addr string) { r.down[addr] = errRefused },
-			"hangs":   func(r *rig, addr string) { r.hangs[addr] = true },
-			"is ill":  func(r *rig, addr string) { r.unwell[addr] = errors.New("ill") },
+			"refuses":      func(r *rig, addr string) { r.down[addr] = errRefused },
+			"hangs":        func(r *rig, addr string) { r.hangs[addr] = true },
+			"is unhealthy": func(r *rig, addr string) { r.unwell[addr] = errors.New("unhealthy") },
 		} {
 			r := newRig(t)
 			r.client = &attr.Client{Client: client}
@@ -137,15 +137,16 @@ func TestConnections_ASubsetSkipsUnreachable(t *testing.T) {
 				r.pass(attemptDelay)
 			}
 			if reached := r.shares(t.Context(), 8); len(reached) != 2 || reached[at(2)] != 4 || reached[at(3)] != 4 {
-				t.Errorf("%s, and the first two endpoints each %s: calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
+				t.Errorf("%s: while each of the first two endpoints %s, calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
 			}
 		}
 	}
 }
 
-// TestConnections_ToSilentEndpointsAreBounded has a client with a limit of 40 endpoints, and 400 that accept connections but stay silent,
-// and then twice 400 at other addresses. Calls go to the fallback at once. The client reaches the only one that answers.
-func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
+// TestConnections_BoundsSilentEndpoints has a client with a limit of 40 endpoints, and 400 endpoints that neither accept nor
+// refuse connections. Then 400 at other addresses replace them, twice. Calls go to the fallback at once. At last one endpoint
+// accepts connections, and the client reaches it.
+func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
 	for i, generation := range []string{"x", "y", "z"} {
@@ -164,14 +165,14 @@ func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
 		}
 		r.expect(t.Context(), "all of them hang", "away")
 	}
-	last := 399 // of the untried ones
+	last := 399 // the number of the last untried endpoint
 	for r.last(fmt.Sprintf("z%d:1", last)) != nil {
 		last--
 	}
 	answers := fmt.Sprint("z", last)
 	delete(r.hangs, answers+":1")
 	for range 40 {
-		for _, s := range r.open() { // as gRPC fails an attempt, for longer than the test
+		for _, s := range r.open() { // gRPC gives up on each attempt, and its backoff outlasts the test
 			if s.state == connectivity.Connecting {
 				s.set(connectivity.TransientFailure, errRefused)
 			}
@@ -182,8 +183,8 @@ func TestConnections_ToSilentEndpointsAreBounded(t *testing.T) {
 	r.expect(t.Context(), "one answers", answers)
 }
 
-// TestConnections_ToEndpointsOfAnyKind uses every policy with unusual endpoints.
-func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
+// TestConnections_AcceptUnusualEndpoints uses every policy with unusual endpoints.
+func TestConnections_AcceptUnusualEndpoints(t *testing.T) {
 	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {
 		return attr.New(&endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}, new(attr.Storage))
 	}
@@ -201,13 +202,13 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 			fleet []resolver.Endpoint
 			want  int // the number of addresses that calls go to
 		}{
-			{"none", nil, 0},
+			{"no endpoint", nil, 0},
 			{"without an address", []resolver.Endpoint{{}}, 0},
-			{"one without an address", []resolver.Endpoint{{}, bare("a:1")}, 1},
+			{"one of two without an address", []resolver.Endpoint{{}, bare("a:1")}, 1},
 			{"one address twice", []resolver.Endpoint{bare("a:1"), bare("a:1")}, 1},
 			{"one id twice", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("a", "a:2", 0)}, 2},
 			{"weights of 0", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("b", "b:1", 0)}, 2},
-			{"heavy ones", heavy, 1000},
+			{"maximal weights", heavy, 1000},
 		} {
 			r := newRig(t)
 			config := mustConfig(t, `{`+with+`"split":[{"match":{"version":"v9"},"weight":4294967295}],"childPolicy":[{`+way+`}]}`)
@@ -217,12 +218,12 @@ func TestConnections_ToEndpointsOfAnyKind(t *testing.T) {
 			for range 200 {
 				addr, _, err := r.begin(t.Context(), "/s.A/M")
 				if (err != nil) != (tt.want == 0) {
-					t.Fatalf("%s: %s: a call goes to %q: %v", way, tt.name, addr, err)
+					t.Fatalf("policy %s, endpoints %q: a call returned %q, %v, want an error: %v", way, tt.name, addr, err, tt.want == 0)
 				}
 				reached[addr] = true
 			}
 			if want := min(tt.want, 2); want > len(reached) && way != `"pick_first":{}` {
-				t.Errorf("%s: %s: calls go to %v, want %d", way, tt.name, reached, tt.want)
+				t.Errorf("policy %s, endpoints %q: calls go to %v, want at least %d addresses", way, tt.name, reached, want)
 			}
 		}
 	}
@@ -240,6 +241,6 @@ func TestConnections_StatisticsOutliveThem(t *testing.T) {
 	idled("a", "b")
 	a, b := memory.Of("a:1"), memory.Of("b:1")
 	if idled("a"); memory.Len() != 1 || memory.Of("a:1") != a || memory.Of("b:1") == b {
-		t.Error("statistics of a removed address are kept, or of a present one are not")
+		t.Error("the statistics of a were dropped though the key has it, or those of b were kept though it has left")
 	}
 }

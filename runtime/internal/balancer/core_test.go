@@ -20,17 +20,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// walked is a core and its applied effects. A copy repeats all events.
+// walked is a core in a walk through event orders, with its applied effects. A copy repeats all events.
 type walked struct {
 	*walks
 	core   core
 	now    time.Time
-	fleet  [3]int // the variant of each endpoint; 0: none, 3: the first, in the fallback
+	fleet  [3]int // the variant of each endpoint; 0 means no entry, and 3 the first variant, in the fallback
 	config int
 	health map[*conn]bool // health is watched
 	wake   time.Time
 	asks   bool     // a view was made
-	done   []string // events
+	done   []string // the events so far
 	broken string
 }
 
@@ -76,7 +76,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	}
 	for _, addr := range []string{"a:1", "b:1", "c:1"} {
 		for _, what := range []string{"ready", "fails", "ends", "idle", "well", "unwell"} {
-			if what != "unwell" || addr != "c:1" { // a walk does not reach it
+			if what != "unwell" || addr != "c:1" { // no walk reaches that event
 				w.events = append(w.events, what+" "+addr)
 			}
 		}
@@ -87,7 +87,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 
 func noStats(string) *picking.Stats { return new(picking.Stats) }
 
-// begin returns a walk in which nothing has happened.
+// begin returns a walk without events so far.
 func (ws *walks) begin() *walked {
 	w := &walked{walks: ws, core: newCore(noStats), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
 	w.update()
@@ -126,7 +126,7 @@ func (w *walked) happen(event int) bool {
 	for i, c := range before {
 		after := w.picks()[i]
 		strict := w.core.plan.Lane(walkedCalls[i].lane) == nil || w.core.plan.Lane(walkedCalls[i].lane).Strict
-		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // it does not serve the method
+		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // v1 lacks the method
 			continue
 		}
 		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // the first call of a lane connects it
@@ -149,7 +149,7 @@ func (w *walked) breaks(format string, args ...any) {
 	}
 }
 
-// picked is the outcome of a call.
+// picked is the result of a pick.
 type picked struct {
 	conn *conn
 	err  error
@@ -190,7 +190,7 @@ func (w *walked) picks() (all []picked) {
 	return all
 }
 
-// mayServe reports whether a connection may serve a call by the plan, not as the last resort, and is ready.
+// mayServe reports whether a connection is ready and may serve a call by the plan, other than as a last resort.
 func (w *walked) mayServe(conn *conn, call int) bool {
 	p := w.core.plan
 	if conn.current.Load().readiness != ready {
@@ -230,7 +230,7 @@ func (v *view) calls(conn *conn) bool {
 	return false
 }
 
-// infoOf returns a call.
+// infoOf returns the arguments of a pick for a kind of call.
 func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	c := walkedCalls[call]
 	ctx := context.Background()
@@ -337,7 +337,7 @@ func (w *walked) tell(conn *conn, what string) bool {
 // walkedSubConn stands for a SubConn of gRPC.
 type walkedSubConn struct {
 	balancer.SubConn
-	busy bool // it was asked to connect, and is not idle again
+	busy bool // Connect was called, and the state is not idle again
 }
 
 // carryOut applies effects.

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// fakeConn is gRPC's side of the policy. Its SubConns become ready, and healthy, once Connect and pump are called,
+// fakeConn is a fake of gRPC for the policy. Its SubConns become ready and healthy after calls of Connect and pump,
 // unless a test has set a fault of their address.
 type fakeConn struct {
 	balancer.ClientConn
@@ -21,10 +21,10 @@ type fakeConn struct {
 	mu     sync.Mutex // guards the fields below, and all of SubConns
 	events []func()
 	made   []*fakeSubConn
-	down   map[string]error // refuse connections
-	hangs  map[string]bool  // neither accept nor refuse connections
-	silent map[string]bool  // do not report their health
-	unwell map[string]error // report that they are unhealthy
+	down   map[string]error // addresses that refuse connections
+	hangs  map[string]bool  // addresses that neither accept nor refuse connections
+	silent map[string]bool  // addresses that do not report their health
+	unwell map[string]error // addresses that report to be unhealthy
 	state  balancer.State
 }
 
@@ -34,10 +34,10 @@ type fakeSubConn struct {
 	addrs     []resolver.Address
 	listener  func(balancer.SubConnState)
 	state     connectivity.State
-	told      connectivity.State // to the listener
+	told      connectivity.State // the last state that the listener got
 	connects  int
 	health    func(balancer.SubConnState)
-	registers int // of health
+	registers int // the number of calls of RegisterHealthListener
 }
 
 func (c *fakeConn) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
@@ -107,7 +107,7 @@ func (s *fakeSubConn) set(state connectivity.State, err error) {
 
 func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
 	if s.state == connectivity.Shutdown || s.state == state {
-		return // gRPC reports changes
+		return // gRPC reports only changes
 	}
 	s.state = state
 	s.events = append(s.events, func() {
@@ -192,7 +192,7 @@ func addrs(open []*fakeSubConn) string {
 	return strings.Join(all, "")
 }
 
-// begin begins a call with the picker in force, and returns where it goes.
+// begin begins a call with the newest picker, and returns the instance that the call goes to.
 func (c *fakeConn) begin(ctx context.Context, method string) (instance string, end func(error), err error) {
 	result, err := stateOf(c).Picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
 	if err != nil {

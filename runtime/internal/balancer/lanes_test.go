@@ -25,7 +25,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	expect := func(what string, ctx context.Context, want string) {
 		t.Helper()
 		if got := r.all(ctx, "/s.A/M"); got != want {
-			t.Errorf("%s: %s, want %s", what, got, want)
+			t.Errorf("%s: calls go to %s, want %s", what, got, want)
 		}
 	}
 	r.refuse("c", "d")
@@ -63,14 +63,14 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	}
 }
 
-// TestLanes_ANewOneIsWaitedFor makes calls of a lane while it connects and fails, under several plans. They wait at most readyTimeout, and
+// TestLanes_CallsWaitForNewLanes makes calls of a lane while it connects and fails, under several plans. They wait at most readyTimeout, and
 // not at all while others serve them.
-func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
+func TestLanes_CallsWaitForNewLanes(t *testing.T) {
 	r := newRig(t)
 	r.hangs["c:1"], r.hangs["h:1"], r.hangs["i:1"] = true, true, true
 	update := func(config string, specs ...string) func() { return func() { r.update(config, specs...) } }
 	pass := func() { r.pass(linger) }
-	set := func(states ...connectivity.State) func() { // of the lane's connection
+	set := func(states ...connectivity.State) func() { // sets states of the lane's connection
 		return func() {
 			for _, state := range states {
 				r.set("c", state)
@@ -83,26 +83,26 @@ func TestLanes_ANewOneIsWaitedFor(t *testing.T) {
 		do   func()
 		want string
 	}{
-		{"new", update(looseRed, "a v1", "c v2"), "waits"},
-		{"hangs", pass, "a"},
-		{"answers", set(connectivity.Ready), "c"},
-		{"is told again", pass, "c"},
-		{"connects again", set(connectivity.Idle), "waits"},
-		{"hangs meanwhile", pass, "a"},
+		{"the lane is new", update(looseRed, "a v1", "c v2"), "waits"},
+		{"the lane hangs", pass, "a"},
+		{"the lane is ready", set(connectivity.Ready), "c"},
+		{"time passes", pass, "c"},
+		{"the lane reconnects", set(connectivity.Idle), "waits"},
+		{"the lane hangs while it reconnects", pass, "a"},
 		{"another plan", update(another, "a v1", "c v2"), "a"},
-		{"says something else", update(another, "a v1", "c v2 - s.A/M"), "a"},
-		{"is back", set(connectivity.Ready), "c"},
-		{"fails", set(connectivity.Idle, connectivity.TransientFailure), "a"},
+		{"the entry changes", update(another, "a v1", "c v2 - s.A/M"), "a"},
+		{"the lane is ready again", set(connectivity.Ready), "c"},
+		{"the lane fails", set(connectivity.Idle, connectivity.TransientFailure), "a"},
 		{"another plan while it fails", update(looseRed, "a v1", "c v2"), "a"},
-		{"is tried again", set(connectivity.Idle, connectivity.Connecting), "a"},
-		{"is back again", set(connectivity.Ready), "c"},
+		{"the lane is tried again", set(connectivity.Idle, connectivity.Connecting), "a"},
+		{"the lane recovers", set(connectivity.Ready), "c"},
 		{"another instance", update(looseRed, "a v1", "d v2"), "d"},
-		{"is alone", pass, "d"},
+		{"only that instance is left", pass, "d"},
 		{"a successor that hangs", update(looseRed, "a v1", "h v2"), "d"},
-		{"hangs for long", pass, "d"},
-		{"none is left", update(looseRed, "a v1"), "a"},
-		{"and for long", pass, "a"},
-		{"one that hangs is the first", update(looseRed, "a v1", "i v2"), "a"},
+		{"the successor hangs for long", pass, "d"},
+		{"no instance of the lane is left", update(looseRed, "a v1"), "a"},
+		{"no instance is left for long", pass, "a"},
+		{"the first new instance hangs", update(looseRed, "a v1", "i v2"), "a"},
 	} {
 		tt.do()
 		r.expect(lane("red"), tt.when, tt.want)

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestLastResort_ServesWhileAllElseFails follows one call through fleets without a reachable allowed endpoint.
+// TestLastResort_ServesWhileAllElseFails makes calls after the server a has left, and while other endpoints are unreachable.
 func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
 	for _, tt := range []struct {
@@ -23,8 +23,8 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	}{
 		{"all have left", ``, nil, "", "a"},
 		{"a successor connects", ``, []string{"n v1"}, "n:1", "a"},
-		{"a successor is connected to", ``, []string{"n v1"}, "", "n"},
-		{"the only other is drained, and not connected to", `"drain":["d"]`, []string{"d v1", "n v1"}, "n:1", "a"},
+		{"a successor is ready", ``, []string{"n v1"}, "", "n"},
+		{"a successor connects, and a drained endpoint is not used", `"drain":["d"]`, []string{"d v1", "n v1"}, "n:1", "a"},
 		{"a strict lane has it no longer", strictRed, []string{"n v2"}, "n:1", "waits"},
 		{"a group of a split has it no longer", byVersion, []string{"n v2"}, "", "n"},
 		{"another zone has one", `"preferZone":true`, []string{"n v1 y"}, "", "n"},
@@ -47,13 +47,13 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r.set("a", connectivity.Idle)
 		got, a := r.where(ctx), r.last("a:1")
 		if want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]; got != want || a.connects != 1 {
-			t.Errorf("%s: once its connection has ended a call gets %q, want %q, and it is connected to %d times", tt.name, got, want, a.connects)
+			t.Errorf("%s: after the connection to a has ended, a call gets %q, want %q; a has %d calls of Connect", tt.name, got, want, a.connects)
 		}
 	}
 }
 
-// TestLastResort_TheDrainedComeLast checks that drained endpoints are connected only once no other can be called.
-func TestLastResort_TheDrainedComeLast(t *testing.T) {
+// TestLastResort_UsesDrainedEndpointsLast checks that drained endpoints are connected only once no other can be called.
+func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
 	const drain = `"drain":["a"]`
 	r := newRig(t)
 	r.hangs["b:1"] = true
@@ -70,7 +70,7 @@ func TestLastResort_TheDrainedComeLast(t *testing.T) {
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
-// TestLastResort_KeepsServing replaces unreachable servers again and again: the fallback, or a drained instance, keeps
+// TestLastResort_KeepsServing replaces unreachable servers by others, many times. The fallback, or a drained instance, keeps
 // serving.
 func TestLastResort_KeepsServing(t *testing.T) {
 	for config, told := range map[string]attr.State{
@@ -88,14 +88,14 @@ func TestLastResort_KeepsServing(t *testing.T) {
 				r.pass(readyTimeout / 5)
 			}
 			if got := r.where(t.Context()); got != "z" {
-				t.Fatalf("%s: after %d replacements a call gets %s", config, n, got)
+				t.Fatalf("%s: after %d replacements a call gets %q, want z", config, n, got)
 			}
 		}
 	}
 }
 
-// TestLastResort_FallbackWaitsForPrimary reconnects the only primary server, or watches its health again. Calls wait for it, and
-// leave after readyTimeout, or if it refuses.
+// TestLastResort_FallbackWaitsForPrimary reconnects the only primary server, or restarts its health watch. Calls wait for the
+// server. They go to the fallback after readyTimeout, or when the server refuses the connection.
 func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
@@ -132,7 +132,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		}
 		r.pass(tt.after)
 		if got = append(got, r.where(t.Context())); !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
-			t.Errorf("%s: calls go to %v, want %v; reported as leaving: %v", tt.when, got, tt.calls, left)
+			t.Errorf("%s: calls go to %v, want %v; CallsLeave reported %v", tt.when, got, tt.calls, left)
 		}
 	}
 }

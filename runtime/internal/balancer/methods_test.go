@@ -42,7 +42,7 @@ func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 		{``, "", "/s.A/Gone", "a", []string{"a", "b - - " + add, "c - - " + old}},
 		{``, "", "/s.A/N", "a", []string{"a - - " + old, "b - - " + other}},
 		{``, "", "/s.B/X", "b", []string{"a - - " + old, "b - - " + other}},
-		{`"drain":["b"]`, "", "/s.A/New", "ac", rollout}, // the entries do not list it
+		{`"drain":["b"]`, "", "/s.A/New", "ac", rollout}, // a and c do not list the method
 		{looseRed, "", "/s.A/N", "abe", lanes},
 		{looseRed, "red", "/s.A/M", "cd", lanes},
 		{looseRed, "red", "/s.A/N", "d", lanes},
@@ -53,7 +53,7 @@ func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 		r := newRig(t)
 		r.update(tt.config, tt.fleet...)
 		if got := r.all(lane(tt.lane), tt.method); got != tt.want {
-			t.Errorf("%s: %.20s in %q goes to %s, want %s", tt.config, tt.method, tt.lane, got, tt.want)
+			t.Errorf("config %q: calls of %.20s in the lane %q go to %s, want %s", tt.config, tt.method, tt.lane, got, tt.want)
 		}
 	}
 }
@@ -76,16 +76,16 @@ func TestMethods_MemoryIsBounded(t *testing.T) {
 		p := r.policy
 		kept := p.core.plan.base.last.Load().methods.Load()
 		if len(*kept) > maxMethods || len(p.core.plan.needs()) > maxMethods {
-			t.Errorf("%d methods are kept, and %d needed", len(*kept), len(p.core.plan.needs()))
+			t.Errorf("the plan caches %d methods, and needs %d, want at most %d", len(*kept), len(p.core.plan.needs()), maxMethods)
 		}
 		if n := len(p.core.plan.base.texts); n > methods.MaxTexts {
-			t.Errorf("%d sets of methods are kept", n)
+			t.Errorf("the plan keeps %d method lists, want at most %d", n, methods.MaxTexts)
 		}
 	}
 }
 
-// TestMethods_NeededOnesThatHang makes all servers of a method hang except the last. Each is tried once (P1).
-func TestMethods_NeededOnesThatHang(t *testing.T) {
+// TestMethods_TriesHangingServersOnce makes all servers of a method hang except the last. Each is tried once (P1).
+func TestMethods_TriesHangingServersOnce(t *testing.T) {
 	for _, config := range []string{firstOne, `"subset":2`} {
 		r := newRig(t)
 		fleet := []string{"0 - - s.A/M"}
@@ -100,13 +100,13 @@ func TestMethods_NeededOnesThatHang(t *testing.T) {
 		}
 		r.pass(2 * linger)
 		if got := r.whereBy(t.Context(), "/s.A/New"); got != "9" || len(r.made) > len(fleet) {
-			t.Errorf("%s: the calls go to %s, after %d connections were made", config, got, len(r.made))
+			t.Errorf("config %q: calls go to %s after %d connections, want 9 after at most %d", config, got, len(r.made), len(fleet))
 		}
 	}
 }
 
 // A subset grows by servers for all methods that calls need (P1).
-func TestMethods_OfSeveralServersGrowASubset(t *testing.T) {
+func TestMethods_GrowSubsets(t *testing.T) {
 	r := newRig(t)
 	r.update(`"subset":1`, "a - - s.A/Old", "b - - s.A/New")
 	for _, name := range []string{"a", "b", "a"} {
@@ -114,7 +114,7 @@ func TestMethods_OfSeveralServersGrowASubset(t *testing.T) {
 		_ = r.whereBy(t.Context(), method)
 		r.pass(2 * linger)
 		if got := r.whereBy(t.Context(), method); got != name {
-			t.Errorf("%s goes to %s, want %s", method, got, name)
+			t.Errorf("calls of %s go to %s, want %s", method, got, name)
 		}
 	}
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// scripted is a foreign policy that records its calls. It is its own builder, and is built once.
+// scripted is a policy of another package that records its calls. It is also the policy's builder, and is built once.
 type scripted struct {
 	name   string
 	cc     balancer.ClientConn
-	update func(balancer.ClientConnState) error // nil: it makes a connection for each endpoint, and keeps it
+	update func(balancer.ClientConnState) error // by default, it makes a connection for each endpoint, and keeps it
 	calls  []string
 }
 
@@ -83,7 +83,7 @@ func (s *scripted) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {
 func (s *scripted) Close()                                                     { s.note("close") }
 func (s *scripted) ExitIdle()                                                  { s.note("exit idle") }
 
-// is gives gRPC a state, with a picker that calls a function, and has no connection.
+// is gives gRPC a state with a picker that calls pick and returns no connection.
 func (s *scripted) is(state connectivity.State, pick func()) {
 	s.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: pickerFunc(pick)})
 }
@@ -101,7 +101,7 @@ type switching struct {
 	*switcher
 }
 
-// withSwitcher runs a test in a bubble.
+// withSwitcher runs a test with a switcher in a synctest bubble.
 func withSwitcher(t *testing.T, f func(t *testing.T, s switching)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -111,7 +111,7 @@ func withSwitcher(t *testing.T, f func(t *testing.T, s switching)) {
 	})
 }
 
-// give passes on a config and a state, and waits until the policies settle.
+// give passes a config and a state to the switcher, and waits until the policies settle.
 func (s switching) give(config string, told attr.State) {
 	s.t.Helper()
 	state := attr.SetState(resolver.State{Endpoints: told.Endpoints}, &told)
@@ -123,7 +123,8 @@ func (s switching) give(config string, told attr.State) {
 
 func (s switching) wait() { s.pump(synctest.Wait) }
 
-// TestOthers_CurrentServesUntilNextIsReady switches from our policy to a foreign one, to a second one, and back (P3, P6).
+// TestOthers_CurrentServesUntilNextIsReady switches from our policy to another package's, to a second one of another package,
+// and back (P3, P6).
 func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		first, second := script(t, "first"), script(t, "second")
@@ -135,7 +136,7 @@ func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 		expect := func(when string, picks, closed, open int) {
 			t.Helper()
 			if first.count("pick") != picks || first.count("close")+second.count("close") != closed || len(s.open()) != open {
-				t.Errorf("%s, the first was called %q, the second %q, and %d connections are open", when, first.calls, second.calls, len(s.open()))
+				t.Errorf("%s: the first policy's calls are %q, the second's %q, and %d connections are open", when, first.calls, second.calls, len(s.open()))
 			}
 		}
 		s.give(``, fleet)
@@ -156,7 +157,8 @@ func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 	})
 }
 
-// TestOthers_GetSelectedEndpoints applies drain, selector and subset before a foreign policy, until no endpoint is left (P8).
+// TestOthers_GetSelectedEndpoints checks that another package's policy gets only endpoints that drain, selector and subset
+// leave, until none is left (P8).
 func TestOthers_GetSelectedEndpoints(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		p := script(t, "some")
@@ -167,7 +169,7 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 				got += instance(&ep)
 			}
 			if addrs := state.ResolverState.Addresses; len(addrs) != len(got) {
-				t.Errorf("%s have the addresses %v", got, addrs)
+				t.Errorf("the endpoints %s have the addresses %v, want one address each", got, addrs)
 			}
 			p.is(connectivity.Ready, func() {})
 			return nil
@@ -187,7 +189,7 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 		} {
 			tt.told.Client = s.client
 			if s.give(drained, tt.told); got != tt.want {
-				t.Errorf("it has %q, want %q", got, tt.want)
+				t.Errorf("the policy has the endpoints %q, want %q", got, tt.want)
 			}
 		}
 		s.expect(t.Context(), "while it still serves", errUnhealthy.Error())
@@ -197,17 +199,17 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 		s.ResolverError(none)
 		s.ExitIdle()
 		if p.count("error") != 1 || p.count("exit idle") != 1 {
-			t.Errorf("it was called %q", p.calls)
+			t.Errorf("the calls of the policy are %q, want one \"error\" and one \"exit idle\" among them", p.calls)
 		}
 		s.give(drained, attr.State{Client: s.client, Endpoints: endpointsOf("a")})
 		if leaves != "true false " {
-			t.Errorf("calls leave for the other cluster: %s", leaves)
+			t.Errorf("CallsLeave was called with %q, want %q", leaves, "true false ")
 		}
 		_ = s.where(named("a"))
 		s.wait()
 		s.expect(named("a"), "by name", "a")
 	})
 	if err := (&switcher{}).UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &otherConfig{}}); err == nil {
-		t.Error("another policy's config was accepted")
+		t.Error("UpdateClientConnState accepted another policy's config, want an error")
 	}
 }

@@ -19,10 +19,10 @@ import (
 // feature is a feature of the policy, of the connection, or of a call.
 type feature struct {
 	name   string
-	config string                                // a member of the policy's JSON; "": none
-	client func(*attr.Client)                    // nil: the connection is unchanged
-	call   func(context.Context) context.Context // nil: the call is unchanged
-	method string                                // of the calls; "": a method that all serve
+	config string                                // a member of the policy's JSON, or ""
+	client func(*attr.Client)                    // changes the connection; may be nil
+	call   func(context.Context) context.Context // changes the context of calls; may be nil
+	method string                                // of the calls; "" means a method that all endpoints serve
 }
 
 func policyFeature(name, config string) feature {
@@ -83,7 +83,8 @@ func pairOf(r *rig, a, b feature) (p pair) {
 	return p
 }
 
-// pairedFleet is twelve instances: of two versions, in two zones, four in a lane, of several weights, and some serve more.
+// pairedFleet has twelve instances, of two versions, in two zones, and with several weights. Four are in a lane, and some
+// serve more methods.
 var pairedFleet = func() (all []*endpoint.Endpoint) {
 	for i := range 12 {
 		e := &endpoint.Endpoint{
@@ -151,7 +152,7 @@ func (p pair) check(r *rig) {
 			delete(reached, name)
 		}
 		if most, all := p.most(len(group)); of > most || all && of < most {
-			r.t.Errorf("calls go to %d instances of %s, want %d", of, group, most)
+			r.t.Errorf("calls go to %d of the instances %s, want %d", of, group, most)
 		}
 		share := []float64{0.9, 0.1}[i]
 		if p.on["split"] && groups[1] != "" && !p.on["affinity"] && math.Abs(float64(calls)/n-share) > 0.01 {
@@ -159,17 +160,17 @@ func (p pair) check(r *rig) {
 		}
 	}
 	if len(reached) > 0 {
-		r.t.Errorf("calls end by %v, and may go to %q", slices.Sorted(maps.Keys(reached)), groups)
+		r.t.Errorf("calls go to %v, want only instances of %q", slices.Sorted(maps.Keys(reached)), groups)
 	}
 }
 
-// excluded reports whether two features are never used together: both are the same field, or a call has one method.
+// excluded reports whether two features cannot be used together: both set the same field, or both set a call's method.
 func excluded(a, b feature) bool {
 	field := func(f feature) string { return strings.SplitN(f.config, ":", 2)[0] }
 	return a.name != b.name && (a.config != "" && field(a) == field(b) || a.method != "" && b.method != "")
 }
 
-// TestAllPairs uses every two features together. Some pairs are refused, in generated code and in live configs.
+// TestAllPairs uses every two features together. Configs with some pairs are refused.
 func TestAllPairs(t *testing.T) {
 	s := attr.State{Leader: attr.Leader{Instance: "b"}}
 	for _, e := range pairedFleet {
@@ -196,6 +197,6 @@ func TestAllPairs(t *testing.T) {
 		}
 	}
 	if refused != 6 { // zone_min_percent, max_concurrent_requests and slow_start with policies that do not support them
-		t.Errorf("%d pairs are refused", refused)
+		t.Errorf("the configs of %d pairs are refused, want 6", refused)
 	}
 }

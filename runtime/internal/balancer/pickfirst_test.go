@@ -16,7 +16,7 @@ func TestPickFirst(t *testing.T) {
 	update := func(specs ...string) func() { return func() { r.update(firstOne, specs...) } }
 	update("a", "b", "c")()
 	if len(r.made) != 1 {
-		t.Errorf("%d connections at first", len(r.made))
+		t.Errorf("at first %d connections were made, want 1", len(r.made))
 	}
 	for _, step := range []struct {
 		what          string
@@ -39,7 +39,7 @@ func TestPickFirst(t *testing.T) {
 			r.pass(linger)
 		}
 		if r.expect(t.Context(), step.what, step.picks); addrs(r.open()) != step.opened {
-			t.Errorf("%s: %s are connected to, want %s", step.what, addrs(r.open()), step.opened)
+			t.Errorf("%s: the open connections are %s, want %s", step.what, addrs(r.open()), step.opened)
 		}
 	}
 }
@@ -56,14 +56,14 @@ func TestPickFirst_NextIsTriedInParallel(t *testing.T) {
 	r.settle()
 	for i, want := range []struct {
 		after time.Duration
-		made  int // in addition to the base's
+		made  int // the connections made, besides the base's
 		call  string
 	}{
 		{0, 1, "waits"}, {attemptDelay - 1, 1, "waits"}, {1, 2, "waits"}, {attemptDelay - 1, 2, "waits"}, {1, 3, "waits"},
 		{attemptDelay, 4, "waits"}, {attemptDelay, 5, "base"}, {attemptDelay, 6, "f"}, {attemptDelay, 6, "f"},
 	} {
 		if r.pass(want.after); len(r.made)-1 != want.made {
-			t.Errorf("at step %d, %d connections, want %d", i, len(r.made)-1, want.made)
+			t.Errorf("at step %d, %d connections were made, want %d", i, len(r.made)-1, want.made)
 		}
 		r.expect(lane("red"), fmt.Sprint("at step ", i), want.call)
 	}
@@ -85,7 +85,7 @@ func TestPickFirst_NextZoneIsTriedInParallel(t *testing.T) {
 	r.expect(t.Context(), "those of the zone hang", "far")
 }
 
-// TestPickFirst_IsShuffled gives each client its own order, which stays as instances come and go.
+// TestPickFirst_IsShuffled checks that clients order instances differently, and that an order stays as instances come and go.
 func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[string]int{}
 	for range 100 {
@@ -98,10 +98,10 @@ func TestPickFirst_IsShuffled(t *testing.T) {
 		name := firstOf()
 		first[name]++
 		if in.Endpoints = in.Endpoints[:4]; name != "e" && firstOf() != name {
-			t.Errorf("%s is no longer the first", name)
+			t.Errorf("after e has left, %s is no longer first, want the same order", name)
 		}
 	}
 	if len(first) != 5 {
-		t.Errorf("the first are %v", first)
+		t.Errorf("the first instances of 100 clients are %v, want all five instances", first)
 	}
 }

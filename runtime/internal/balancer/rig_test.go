@@ -31,7 +31,7 @@ const (
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
-// rig is a policy over a fake gRPC. Its client is in zone x. Its clock, which the test sets, is ahead: no timer fires.
+// rig is a policy over a fake of gRPC, for a client in zone x. The test sets its clock, which is so far ahead that no timer fires.
 type rig struct {
 	*fakeConn
 	t      testing.TB
@@ -56,7 +56,7 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// update passes on the members of a config and endpoints as [ends] makes them, and waits until the policy settles.
+// update gives the policy the members of a config and endpoints from [endpointsOf], and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
 	r.updateState(config, attr.State{Endpoints: endpointsOf(specs...)})
@@ -68,7 +68,7 @@ func (r *rig) updateState(config string, s attr.State) {
 	r.settle()
 }
 
-// send is hand without waiting.
+// send gives the policy the members of a config and a state.
 func (r *rig) send(config string, s attr.State) {
 	r.t.Helper()
 	if s.Client == nil {
@@ -76,7 +76,7 @@ func (r *rig) send(config string, s attr.State) {
 	}
 	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, &s)
 	if err := r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: mustConfig(r.t, "{"+config+"}")}); err != nil {
-		r.t.Errorf("the update returned %v", err)
+		r.t.Errorf("UpdateClientConnState with the config %q returned %v, want nil", config, err)
 	}
 }
 
@@ -117,7 +117,7 @@ func (r *rig) revive() {
 	r.settle()
 }
 
-// where makes a call of a method that all serve. It returns the instance that takes it, "waits", or the call's error.
+// where makes a call of a method that all endpoints serve. It returns the instance that takes the call, "waits", or the error.
 func (r *rig) where(ctx context.Context) string { return r.whereBy(ctx, "/s.A/M") }
 
 func (r *rig) whereBy(ctx context.Context, method string) string {
@@ -132,7 +132,7 @@ func (r *rig) whereBy(ctx context.Context, method string) string {
 	return instance
 }
 
-// expect fails the test if a call goes elsewhere.
+// expect fails the test unless a call goes to the instance want.
 func (r *rig) expect(ctx context.Context, when, want string) {
 	r.t.Helper()
 	if got := r.where(ctx); got != want {
@@ -140,7 +140,7 @@ func (r *rig) expect(ctx context.Context, when, want string) {
 	}
 }
 
-// shares makes n calls, and counts where they go.
+// shares makes n calls, and counts them by instance.
 func (r *rig) shares(ctx context.Context, n int) map[string]int {
 	all := make(map[string]int)
 	for range n {
@@ -161,7 +161,7 @@ func (r *rig) all(ctx context.Context, method string) string {
 	return strings.Join(slices.Sorted(maps.Keys(seen)), "")
 }
 
-// lane, tied and named return the contexts of calls for a lane, of an affinity, and to an instance.
+// lane, keyed and named return the contexts of calls in a lane, with an affinity key, and to an instance.
 func lane(name string) context.Context { return calloptions.WithLane(context.Background(), name) }
 
 func keyed(key any) context.Context {
@@ -172,7 +172,7 @@ func named(instance string) context.Context {
 	return calloptions.WithTarget(context.Background(), calloptions.Target{Instance: instance})
 }
 
-// ends makes endpoints of "name version zone methods", "-" for nothing.
+// endpointsOf makes endpoints from specs of the form "name version zone methods", with "-" for an empty field.
 func endpointsOf(specs ...string) []resolver.Endpoint {
 	var all []resolver.Endpoint
 	for _, spec := range specs {

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// weighing returns n endpoints with weights.
+// weighing returns n endpoints with the weights that weight returns.
 func weighing(n int, weight func(i int) uint32) (all []resolver.Endpoint) {
 	for i := range n {
 		name := fmt.Sprintf("i%03d", i)
@@ -34,7 +34,7 @@ func bare(addr string) resolver.Endpoint {
 	return resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}}
 }
 
-// ofGRPC returns a connection over gRPC's own ring_hash.
+// ofGRPC returns a fake connection with gRPC's own ring_hash as its policy.
 func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 	t.Helper()
 	builder, cc := balancer.Get(ringhash.Name), &fakeConn{}
@@ -62,8 +62,8 @@ func (c *fakeConn) pickSoon(ctx context.Context) string {
 	}
 }
 
-// TestRing_IsGRPCs compares the targets of calls with those of gRPC's ring_hash.
-func TestRing_IsGRPCs(t *testing.T) {
+// TestRing_EqualsThatOfGRPC compares the targets of calls with those of gRPC's ring_hash.
+func TestRing_EqualsThatOfGRPC(t *testing.T) {
 	same := func(int) uint32 { return 0 }
 	for _, tt := range []struct {
 		name, config string
@@ -90,15 +90,16 @@ func TestRing_IsGRPCs(t *testing.T) {
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
 				if got := r.pickSoon(ctxOf(key)); got != want {
-					t.Fatalf("%s, by %s: the key %d goes to %s, in gRPC to %s", tt.name, header, key, got, want)
+					t.Fatalf("%s, header %s: calls with the key %d go to %s, want %s as with gRPC's policy", tt.name, header, key, got, want)
 				}
 			}
 		}
 	}
 }
 
-// TestRing_GoesOnToTheNext makes the instance of a key fail or be full: only its calls go to the next on the ring, and back.
-func TestRing_GoesOnToTheNext(t *testing.T) {
+// TestRing_SkipsUnavailableInstances makes the instance of a key fail or be full. Only this instance's calls go to the next
+// instance on the ring, and later back.
+func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r := newRig(t)
 	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
 	where := func() (all [200]string) {
@@ -116,18 +117,19 @@ func TestRing_GoesOnToTheNext(t *testing.T) {
 	failing := where()
 	for key, addr := range first {
 		if was := addr == its; was == (full[key] == addr) || full[key] != failing[key] {
-			t.Errorf("the key %d goes to %s, while %s is full to %s, and while that fails to %s", key, addr, its, full[key], failing[key])
+			t.Errorf("the key %d goes to %s, but to %s while %s is full, and to %s while that fails", key, addr, full[key], its, failing[key])
 		}
 	}
 	clear(r.down)
 	if r.set(its, connectivity.Idle); where() != first {
-		t.Error("once it is back, its calls are not")
+		t.Error("after the instance has recovered, not all keys go to their first instances, want all")
 	}
 }
 
-// TestRing_ATiedCallWaits while its instance connects or has yet to report its health, and later goes to the next.
-func TestRing_ATiedCallWaits(t *testing.T) {
-	ctx := keyed("somebody") // a's
+// TestRing_KeyedCallsWaitForTheirInstance checks that a call with a key waits while its instance connects or has not reported
+// its health, and goes to the next instance after readyTimeout.
+func TestRing_KeyedCallsWaitForTheirInstance(t *testing.T) {
+	ctx := keyed("somebody") // the instance of this key is a
 	for _, tt := range []struct {
 		what          string
 		hangs, silent bool // from the beginning
@@ -135,8 +137,8 @@ func TestRing_ATiedCallWaits(t *testing.T) {
 	}{
 		{"connects", true, false, nil},
 		{"connects again", false, false, func(r *rig, a *fakeSubConn) { r.hangs["a:1"] = true; a.set(connectivity.Idle, nil) }},
-		{"says nothing of its health", false, true, nil},
-		{"is asked for its health again", false, false, func(_ *rig, a *fakeSubConn) {
+		{"does not report its health", false, true, nil},
+		{"is to report its health again", false, false, func(_ *rig, a *fakeSubConn) {
 			a.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
 		}},
 	} {

@@ -21,12 +21,12 @@ func TestShares_StayingInAZone(t *testing.T) {
 	} {
 		got := staying(tt.percent, tt.ready, tt.known)
 		if share := float64(got.n) / float64(got.of); math.Abs(share-tt.want) > 1e-9 {
-			t.Errorf("%d of %d ready, and %d%% wanted: %v stays, want %v", tt.ready, tt.known, tt.percent, share, tt.want)
+			t.Errorf("staying(%d%%, %d ready of %d) = %v, want %v", tt.percent, tt.ready, tt.known, share, tt.want)
 		}
 	}
 }
 
-// snapshotOf returns a plan's snapshot for calls without options, in which the given instances are ready and others fail.
+// snapshotOf returns a plan's snapshot for calls without options. The instances in readyOnes are ready, and others fail.
 func snapshotOf(p *plan, readyOnes string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
@@ -76,11 +76,11 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		}
 		for name := range got {
 			if math.Abs(float64(got[name]-tt.want[name])) > 5 {
-				t.Errorf("%s are ready: %s: %d of %d calls, want %d", tt.ready, name, got[name], n, tt.want[name])
+				t.Errorf("while %s are ready, %s gets %d of %d calls, want %d", tt.ready, name, got[name], n, tt.want[name])
 			}
 		}
 		if tt.ready == "acdefh" && (len(ofKey) != 2 || math.Abs(float64(ofKey["a"]-n/2)) > 5) {
-			t.Errorf("calls of one affinity, which keeps them in a group and not in a zone: %v", ofKey)
+			t.Errorf("calls with one affinity key go to %v, want half each to both zones of one group", ofKey)
 		}
 	}
 }
@@ -104,7 +104,7 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 	before := homes([]uint32{10, 30, 60, 0})
 	for _, tt := range []struct {
 		weights         []uint32
-		from, to, moved int // -1: any
+		from, to, moved int // the groups that users leave and join, -1 for any, and how many users move
 	}{
 		{[]uint32{0, 30, 60, 0}, 0, -1, 1000}, {[]uint32{10, 30, 0, 0}, 2, -1, 6000},
 		{[]uint32{10, 30, 60, 100}, -1, 3, 5000}, {[]uint32{20, 30, 60, 0}, -1, 0, 818}, {[]uint32{10, 30, 50, 0}, 2, -1, 444},
@@ -114,13 +114,13 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 			switch was := before[user]; {
 			case home == was:
 			case tt.from >= 0 && was != tt.from, tt.to >= 0 && home != tt.to:
-				t.Fatalf("%v: a user moves from %d to %d", tt.weights, was, home)
+				t.Fatalf("weights %v: a user moves from group %d to %d, want moves from %d or to %d", tt.weights, was, home, tt.from, tt.to)
 			default:
 				moved++
 			}
 		}
 		if math.Abs(float64(moved-tt.moved)) > 200 {
-			t.Errorf("%v: %d users move, want about %d", tt.weights, moved, tt.moved)
+			t.Errorf("weights %v: %d users move, want about %d", tt.weights, moved, tt.moved)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	r := newRig(t)
 	r.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
 	if !errors.Is(r.policy.targets.open(calloptions.Target{Instance: "a"}, false), balancer.ErrNoSubConnAvailable) {
-		t.Error("before the first state a target is not waited for")
+		t.Error("a call to a target does not wait before the first state")
 	}
 	update := func(sequence uint64, endpoints []resolver.Endpoint) func() {
 		return func() { r.updateState(`"drain":["b"]`, attr.State{Sequence: sequence, Endpoints: endpoints}) }
@@ -41,15 +41,15 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		when     string
 		do       func()
 		instance string
-		sequence uint64 // that the call requires
-		want     string // a part of the answer
-		open     string // open connections, after a while
+		sequence uint64 // of the state that the call requires
+		want     string // a part of the result
+		open     string // the open connections, after a while
 	}{
 		{"nothing is known", func() { r.updateState("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
-		{"it is connected", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a", "a"},
+		{"the instance is registered", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a", "a"},
 		{"it is drained", nil, "b", 0, "b", "ab"},
 		{"it is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
-		{"nobody has that name", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
+		{"no instance has that id", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
 		{"a state is to come", nil, "x", 8, "waits", "ab"},
 		{"it moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
 		{"it is back", r.revive, "b", 0, "b2", "ab2"},
@@ -59,33 +59,33 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 			tt.do()
 		}
 		if got := r.whereNamed(calloptions.Target{Instance: tt.instance, Sequence: tt.sequence}); !strings.Contains(got, tt.want) {
-			t.Errorf("%s: a call to %s: %s, want %s", tt.when, tt.instance, got, tt.want)
+			t.Errorf("%s: a call to the instance %s got %q, want %q", tt.when, tt.instance, got, tt.want)
 		}
 		if r.pass(linger); addrs(r.open()) != tt.open {
-			t.Errorf("%s: open are %s, want %s", tt.when, addrs(r.open()), tt.open)
+			t.Errorf("%s: the open connections are %s, want %s", tt.when, addrs(r.open()), tt.open)
 		}
 	}
 }
 
-// TestNamed_AllCallsOfAnInstances uses the connection of an Instances, on which each call names its instance.
-func TestNamed_AllCallsOfAnInstances(t *testing.T) {
+// TestNamed_OnTheConnectionOfAnInstances uses the connection of an Instances, on which each call names its instance.
+func TestNamed_OnTheConnectionOfAnInstances(t *testing.T) {
 	r := newRig(t)
 	r.client.TargetsOnly = true
 	r.update("", "a", "b")
 	if state := stateOf(r.fakeConn).ConnectivityState; len(r.made) > 0 || state != connectivity.Ready {
-		t.Errorf("%d connections are made, and the policy is %v", len(r.made), state)
+		t.Errorf("before calls, %d connections were made and the policy is %v, want 0 and READY", len(r.made), state)
 	}
 	if got := r.where(t.Context()); !strings.Contains(got, "code = Unavailable") {
-		t.Errorf("a call without a name: %s", got)
+		t.Errorf("a call that names no instance got %q, want an error", got)
 	}
 	r.expect(named("b"), "at first", "waits")
 	for _, connection := range []string{"the first", "the next"} {
 		r.settle()
 		r.expect(named("b"), connection+" connection", "b")
-		r.last("b:1").set(connectivity.Idle, nil) // it is lost
+		r.last("b:1").set(connectivity.Idle, nil) // the connection is lost
 	}
 	if got := addrs(r.open()); got != "b" {
-		t.Errorf("open are %s", got)
+		t.Errorf("the open connections are %s, want b", got)
 	}
 }
 
@@ -101,20 +101,20 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	update("a", "b", "c", "d")
 	_, _ = to("a"), to("b")
 	if got := to("c"); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "runtime.WithLimits") {
-		t.Errorf("a third: %s", got)
+		t.Errorf("a call to a third instance got %q, want an error", got)
 	}
 	_ = r.whereBy(t.Context(), method)
 	r.settle()
 	if got := r.whereBy(t.Context(), method); got != "d" {
-		t.Errorf("the leader: %s", got)
+		t.Errorf("a call to the leader got %q, want d", got)
 	}
 	update("b", "c", "d")
 	if got := to("c"); got == "c" {
-		t.Error("c is connected, in addition to b and the leader")
+		t.Error("a call to c reached it, want an error while b and the leader are connected")
 	}
 	update("c", "d")
 	if got := to("c"); got != "c" {
-		t.Errorf("once the others have left: %s", got)
+		t.Errorf("after b has left, a call to c got %q, want c", got)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 	r.settle()
 	call := func() {
 		if got := r.where(named("i0000")); got != "i0000" {
-			t.Error(got)
+			t.Errorf("a call to i0000 got %q, want i0000", got)
 		}
 	}
 	var leaving atomic.Bool
@@ -144,13 +144,13 @@ func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 			call()
 		}
 	})
-	r.policy.do(call) // with the lock held
+	r.policy.do(call) // the call is made with the policy's lock held
 	r.update("", "i0000")
 	r.pass(linger)
 	leaving.Store(false)
 	calls.Wait()
 	if open := r.open(); len(open) != 1 || open[0].state != connectivity.Ready {
-		t.Errorf("%d connections are open", len(open))
+		t.Errorf("%d connections are open, want one, that is ready", len(open))
 	}
 }
 
@@ -171,7 +171,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 	}{
 		{"it is ejected", "", unwell(nil), true, errUnhealthy.Error()},
 		{"it is ejected, and connected to again", "", again, true, "waits"},
-		{"its health is asked for, and not told", "s.A", func() {}, true, "waits"},
+		{"it does not report its health", "s.A", func() {}, true, "waits"},
 		{"it is not serving", "s.A", unwell(errors.New("not serving")), false, "not serving"},
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
 		{"it reconnects, and does not report its health", "s.A", again, false, "waits"},
@@ -183,9 +183,9 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		tt.do()
 		r.settle()
 		if got := r.where(named("a")); (got == "a") != tt.reached {
-			t.Errorf("%s: %s", tt.when, got)
+			t.Errorf("%s: a call to the instance got %q, want it to be reached: %v", tt.when, got, tt.reached)
 		}
-		r.expect(t.Context(), tt.when+", and a call names nobody", tt.others)
+		r.expect(t.Context(), tt.when+", and a call names no instance", tt.others)
 	}
 }
 
@@ -201,11 +201,11 @@ func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 		at[r.where(keyed(i))]++
 	}
 	if at["a"] < 150 || at["b"] < 150 {
-		t.Errorf("calls go to %v", at)
+		t.Errorf("calls go to %v, want at least 150 to each of a and b", at)
 	}
 	for _, want := range []string{"a", "b"} {
 		if got := r.whereNamed(calloptions.Target{Instance: "host", Addr: want + ":1"}); got != want {
-			t.Errorf("a call to the endpoint at %s reaches %s", want, got)
+			t.Errorf("a call to the endpoint at %s reaches %s, want that endpoint", want, got)
 		}
 	}
 }

@@ -94,9 +94,9 @@ func TestHealth_FollowedAtOnce(t *testing.T) {
 	})
 }
 
-// TestHealth_OfBadServices follows faulty health services: the process goes on, the last result of Check counts, and the
+// TestHealth_FaultyServices follows faulty health services: the process goes on, the last result of Check counts, and the
 // problem names the fault. There is one Check a second (G20).
-func TestHealth_OfBadServices(t *testing.T) {
+func TestHealth_FaultyServices(t *testing.T) {
 	said := func(does string) string {
 		return fmt.Sprintf(`a up the health service's Check of "a" %s: its last result counts, b up the health service's Check of "b" %[1]s: its last result counts`, does)
 	}
@@ -125,9 +125,9 @@ func TestHealth_OfBadServices(t *testing.T) {
 	}
 }
 
-// TestHealth_OfACheckThatHangs checks that other services are followed while Check of one hangs, and that Follow and Stop do
+// TestHealth_OneCheckHangs checks that other services are followed while Check of one hangs, and that Follow and Stop do
 // not wait for it (G20).
-func TestHealth_OfACheckThatHangs(t *testing.T) {
+func TestHealth_OneCheckHangs(t *testing.T) {
 	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // made in the bubble
 	var b atomic.Int32
 	b.Store(int32(up))

@@ -32,8 +32,8 @@ func tierOf(rings *Rings, weights ...uint32) *Tier {
 	})
 }
 
-// TestRing_KeepsTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot distinguish, or whose sum overflows there (P21).
-func TestRing_KeepsTheSharesOfAnyWeights(t *testing.T) {
+// TestRing_SharesFollowWeights has weights that gRPC's ring_hash cannot distinguish, or whose sum overflows there (P21).
+func TestRing_SharesFollowWeights(t *testing.T) {
 	for _, tt := range []struct {
 		weights []uint32
 		want    float64 // the share of the last member

@@ -81,8 +81,8 @@ func (s *Set) pickAt(policy Policy, now time.Duration) int {
 	return policy.Pick(context.Background(), &calloptions.Options{}, s)
 }
 
-// TestSlowStart_IsAStraightLine counts the picks in each second of a window of ten.
-func TestSlowStart_IsAStraightLine(t *testing.T) {
+// TestSlowStart_GrowsLinearly counts the picks in each second of a window of ten.
+func TestSlowStart_GrowsLinearly(t *testing.T) {
 	for _, tt := range []struct {
 		by      Policy
 		weights []uint32

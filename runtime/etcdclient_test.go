@@ -25,7 +25,7 @@ func TestPasswordOverPlaintext(t *testing.T) {
 		config    clientv3.Config
 		token     string
 		endpoints []string
-		want      string // "" nothing
+		want      string // part of the log line; "" if nothing is logged
 	}{
 		{"http", password, "", []string{farPlain}, "etcd password is sent without TLS"},
 		{"token", clientv3.Config{}, "jwt", []string{far}, "etcd token is sent without TLS"},
@@ -77,7 +77,8 @@ func TestEndpointsWithAPassword(t *testing.T) {
 	}
 }
 
-// TestSilenceDefaultLogger makes requests of etcd clients fail, with and without a registry, and checks what the clients write to standard error.
+// TestSilenceDefaultLogger makes requests of etcd clients fail, with and without a registry, and checks what the clients write
+// to standard error.
 func TestSilenceDefaultLogger(t *testing.T) {
 	for _, tt := range []struct {
 		name, debug string

@@ -43,7 +43,7 @@ func FuzzTarget(f *testing.F) {
 			t.Fatalf("target %q, written again as %q: %v", target, spelled.String(), err)
 		}
 		if gotKey, gotLayout, err := parseTarget(*again); err != nil || gotKey != key || gotLayout != layout {
-			t.Errorf("target %q has key %q and layout %v, but written as %q it has %q and %v, %v", target, key, layout, again, gotKey, gotLayout, err)
+			t.Errorf("target %q is key %q, layout %v; as %q it is %q, %v, %v", target, key, layout, again, gotKey, gotLayout, err)
 		}
 		checkTargetAuthority(t, resolver.Target{URL: *u})
 	})

@@ -29,7 +29,7 @@ type walked struct {
 	config int
 	health map[*conn]bool // health is watched
 	wake   time.Time
-	asks   bool     // a view was made
+	asks   bool     // a call has opened a view
 	done   []string // the events so far
 	broken string
 }

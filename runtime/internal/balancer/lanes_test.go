@@ -63,8 +63,8 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	}
 }
 
-// TestLanes_CallsWaitForNewLanes makes calls of a lane while it connects and fails, under several plans. They wait at most readyTimeout, and
-// not at all while others serve them.
+// TestLanes_CallsWaitForNewLanes makes calls of a lane while its endpoints connect and fail, under several plans. The calls wait
+// at most readyTimeout, and not at all while other endpoints serve them.
 func TestLanes_CallsWaitForNewLanes(t *testing.T) {
 	r := newRig(t)
 	r.hangs["c:1"], r.hangs["h:1"], r.hangs["i:1"] = true, true, true

@@ -47,7 +47,7 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r.set("a", connectivity.Idle)
 		got, a := r.where(ctx), r.last("a:1")
 		if want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]; got != want || a.connects != 1 {
-			t.Errorf("%s: after the connection to a has ended, a call gets %q, want %q; a has %d calls of Connect", tt.name, got, want, a.connects)
+			t.Errorf("%s: after the end of the connection to a, a call gets %q, want %q; Connect calls: %d", tt.name, got, want, a.connects)
 		}
 	}
 }

@@ -234,7 +234,7 @@ func (p *plan) methodsDiffer() bool {
 	return false
 }
 
-// methodTexts returns the distinct method lists of members, nil if there are too many.
+// methodTexts returns the distinct method lists of members, or nil if there are more than methods.MaxTexts.
 func (p *plan) methodTexts(members []int32) (texts []string) {
 	for _, m := range members {
 		text := attr.Methods(p.All[m])

@@ -90,7 +90,7 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
 				if got := r.pickSoon(ctxOf(key)); got != want {
-					t.Fatalf("%s, header %s: calls with the key %d go to %s, want %s as with gRPC's policy", tt.name, header, key, got, want)
+					t.Fatalf("%s, header %s: calls with the key %d go to %s, want %s as in gRPC", tt.name, header, key, got, want)
 				}
 			}
 		}
@@ -117,7 +117,7 @@ func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	failing := where()
 	for key, addr := range first {
 		if was := addr == its; was == (full[key] == addr) || full[key] != failing[key] {
-			t.Errorf("the key %d goes to %s, but to %s while %s is full, and to %s while that fails", key, addr, full[key], its, failing[key])
+			t.Errorf("key %d goes to %s, but to %s while %s is full, and to %s while that fails", key, addr, full[key], its, failing[key])
 		}
 	}
 	clear(r.down)

@@ -131,7 +131,7 @@ func (t *targets) update(in *input) {
 		conn *conn
 		at   *resolver.Endpoint
 	}
-	var remaining []named // a connection may have two names
+	var remaining []named // two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
 		id := key.(targetKey)
 		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, false)

@@ -118,7 +118,7 @@ type point struct {
 	member int32 // the index in the tier
 }
 
-// makeRing returns the ring of members with names and weights, sorted by hash. least and most bound its number of points.
+// makeRing returns the ring of members with names and weights, sorted by hash. minPoints and maxPoints bound the number of points.
 func makeRing(names []string, weights []uint64, minPoints, maxPoints uint64) []point {
 	sum, lightest := 0.0, math.MaxFloat64
 	for _, w := range weights {

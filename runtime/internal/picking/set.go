@@ -11,11 +11,11 @@ import (
 type Tier struct {
 	sequence  Sequence
 	ring      ringOf
-	rings     *Rings // that has it
+	rings     *Rings // the cache of ring
 	ringInput func() (names []string, weights []uint64)
 }
 
-// NewTier returns a tier. hashed returns the input of its ring: a name and a weight for each endpoint, ready or not.
+// NewTier returns a tier. ringInput returns a name and a weight for each endpoint of the tier, ready or not.
 func NewTier(rings *Rings, ringInput func() (names []string, weights []uint64)) *Tier {
 	t := &Tier{rings: rings, ringInput: ringInput}
 	t.sequence.Shuffle()

@@ -505,5 +505,5 @@ func TestCoreNamesTheCause(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "core.go", "replica.go", "list.go", "set.go", "bounds.go", "pace.go")
+	modelcheck.Check(t, "core.go", "replica.go", "list.go", "set.go")
 }

@@ -1,8 +1,15 @@
 package listwatch
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
 // Group follows ranges with one configuration. It is safe for concurrent use.
@@ -62,4 +69,185 @@ func (g *Group[T]) Close() {
 	clear(g.watchers)
 	g.mu.Unlock()
 	g.running.Wait()
+}
+
+// watcher is the shell of a core: it follows one range in its own goroutine.
+type watcher[T any] struct {
+	cfg   *Config[T]
+	spec  Spec[T]
+	sink  func(Update[T])
+	doubt chan struct{} // receives when another range doubts etcd
+	back  chan struct{} // receives when the connection to etcd is back
+
+	// These are used by run alone.
+	core    *core[T]
+	timer   *time.Timer
+	answers clientv3.WatchChan
+	cancel  context.CancelFunc // closes the watch
+	stream  *stream            // the stream of the watch; nil: no watch
+}
+
+// run lists and follows until ctx ends.
+func (w *watcher[T]) run(ctx context.Context) {
+	w.timer = time.NewTimer(0)
+	defer w.timer.Stop()
+	defer w.closeWatch()
+	defer w.cfg.Streams.join(w.doubt)()
+	for e := (event{}); ctx.Err() == nil; {
+		now := time.Now()
+		next := w.core.step(e, now)
+		w.carryOut(ctx, next.effects)
+		if next.update != nil && ctx.Err() == nil {
+			w.sink(*next.update)
+			w.core.published(time.Since(now), time.Now())
+		}
+		e = w.do(ctx, next.action)
+		e.ranges = w.cfg.Streams.following()
+		if e.err != nil && w.cfg.Why != nil {
+			e.why = w.cfg.Why(e.err)
+		}
+	}
+}
+
+func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
+	if e.closeWatch {
+		if w.stream != nil {
+			w.stream.retire()
+		}
+		w.closeWatch()
+	}
+	if e.doubt {
+		w.cfg.Streams.doubt()
+	}
+	if e.relisted != "" && w.cfg.Hooks.Relisted != nil && ctx.Err() == nil {
+		w.cfg.Hooks.Relisted(e.relisted)
+	}
+	for _, key := range e.malformed {
+		if w.cfg.Hooks.Malformed != nil {
+			w.cfg.Hooks.Malformed(key)
+		}
+	}
+	for _, n := range e.notes {
+		log := w.cfg.Logger.Info
+		if n.warn {
+			log = w.cfg.Logger.Warn
+		}
+		log(n.text, n.args...)
+	}
+}
+
+// do makes a call and returns its outcome. It returns early when ctx ends.
+func (w *watcher[T]) do(ctx context.Context, a action) event {
+	switch a.call {
+	case callList, callVerify:
+		return w.read(ctx, a, a.page.opts(w.spec.Range)...)
+	case callListLocal:
+		return w.read(ctx, a, append(a.page.opts(w.spec.Range), clientv3.WithSerializable())...)
+	case callProbe:
+		return w.probe(ctx, a)
+	case callWatch:
+		return w.openWatch(ctx, a)
+	case callWait:
+		return w.wait(ctx, time.Until(a.until), w.answers)
+	default:
+		return w.wait(ctx, backoff.Jitter(a.timeout), nil)
+	}
+}
+
+// read reads keys within the timeout.
+func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)
+	return event{read: resp, err: err}
+}
+
+// probe reads the number of keys and the key changed last. Another event ends it, and becomes the outcome.
+func (w *watcher[T]) probe(ctx context.Context, a action) event {
+	ctx, cancel := context.WithCancel(ctx)
+	meanwhile := make(chan event, 1)
+	go func() {
+		meanwhile <- w.wait(ctx, 2*a.timeout, w.answers)
+		cancel()
+	}()
+	probed := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+	cancel()
+	if e := <-meanwhile; e != (event{}) {
+		return e
+	}
+	return probed
+}
+
+// openWatch opens the watch once no other is being opened on its stream. The etcd client blocks until etcd
+// has answered, so the time from then on is bounded. If ctx ends first, another goroutine still opens the
+// watch and then closes it: the etcd client keeps the stream of a watch that is closed earlier.
+func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
+	stream, err := w.cfg.Streams.open(ctx)
+	if err != nil {
+		return event{err: err}
+	}
+	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	overdue := time.AfterFunc(a.timeout, cancel)
+	answers := make(chan clientv3.WatchChan)
+	go func() {
+		opts := w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+		select {
+		case answers <- w.cfg.Client.Watch(stream.context(watchCtx), w.spec.Range.From, opts...):
+		case <-ctx.Done():
+			overdue.Stop()
+			cancel()
+			stream.opened()
+		}
+	}()
+	select {
+	case w.answers = <-answers:
+	case <-ctx.Done():
+		return event{err: ctx.Err()}
+	}
+	defer stream.opened()
+	w.stream, w.cancel = stream, cancel
+	if !overdue.Stop() {
+		stream.retire() // before the next watch is opened on it
+		return event{err: fmt.Errorf("%w within %v", errNotOpened, a.timeout)}
+	}
+	return event{}
+}
+
+func (w *watcher[T]) closeWatch() {
+	if w.stream == nil {
+		return
+	}
+	w.cancel()
+	w.cancel, w.answers, w.stream = nil, nil, nil
+}
+
+func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan) event {
+	w.timer.Reset(d)
+	doubt := w.doubt
+	if answers == nil {
+		doubt = nil // it does not shorten a pause
+	}
+	select {
+	case answer, ok := <-answers:
+		if !ok {
+			return event{err: errClosed}
+		}
+		return event{answer: &answer}
+	case <-doubt:
+		return event{doubt: true}
+	case <-w.back:
+		return event{back: true}
+	case <-w.timer.C:
+	case <-ctx.Done():
+	}
+	return event{}
+}
+
+// signal sends to a channel with a buffer of one, unless it is full.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -5,23 +5,22 @@
 //	core.go     the core of a range: decides, event by event, what to ask and when to publish
 //	replica.go  ... the known content of the range, and whether etcd's answers fit it
 //	list.go     ... a list, page by page
-//	set.go      ... its entries
-//	bounds.go   ... how many of them are kept
-//	pace.go     ... how often updates go out
-//	watcher.go  the shell of a core: a goroutine for each range
-//	group.go    the ranges that are followed
+//	set.go      ... its entries, and how many of them are kept
+//	group.go    the ranges that are followed, and the shell of each core: a goroutine
 //	streams.go  the gRPC streams of their watches
-//	pages.go    a range that is read once
 //
-// The first six do no I/O, start nothing and read no clock.
+// The first four do no I/O, start no goroutine and read no clock.
 package listwatch
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -102,4 +101,32 @@ type Config[T any] struct {
 type Hooks struct {
 	Relisted  func(cause string) // a range had to be listed again
 	Malformed func(key string)   // a value was skipped
+}
+
+// Pages reads a range at one revision, which it returns, and calls each with the entries of page
+// after page, sorted by key. Pages are bounded as in a list. An error of each ends it. If etcd
+// compacts the revision before the last page, Pages begins again with the first key.
+func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) (revision int64, err error) {
+	var l listing[struct{}]
+	nothing := &set[struct{}]{
+		decode: func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) { return v, false, nil },
+	}
+	for more := true; more; {
+		p := l.page()
+		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)
+		if err != nil {
+			again, err := l.failed(err, r.From)
+			if again || errors.Is(err, rpctypes.ErrCompacted) {
+				continue
+			}
+			return 0, err
+		}
+		if err := each(resp.Kvs); err != nil {
+			return 0, err
+		}
+		if more, err = l.take(resp, nothing); err != nil {
+			return 0, err
+		}
+	}
+	return l.header.GetRevision(), nil
 }

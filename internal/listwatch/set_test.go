@@ -2,8 +2,10 @@ package listwatch
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -79,5 +81,135 @@ func TestSetKeepsWhatDoesNotChange(t *testing.T) {
 	after := s.commit()
 	if before[0] != after[0] || before[1] == after[1] || text(before) != "a=1 b=1" {
 		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before), text(after))
+	}
+}
+
+// created returns an entry that was put once, at a revision.
+func created(key, value string, revision int) *mvccpb.KeyValue {
+	k := kv(key, value, revision)
+	k.CreateRevision = int64(revision)
+	return k
+}
+
+// newBounded returns a set with room for three entries, or for three with values of 2,000 bytes.
+func newBounded(malformed *[]string) set[string] {
+	s := newSet(malformed)
+	s.size = func(v string) int { return len(v) }
+	s.bounds = Bounds{Entries: 3, Bytes: 3 * (itemSize + 1 + 2000)}
+	return s
+}
+
+func value(name string, size int) string { return name + strings.Repeat("x", size-len(name)) }
+
+// short writes entries with the first byte of each value.
+func short(items []*Item[string]) string {
+	var parts []string
+	for _, item := range items {
+		parts = append(parts, item.Key+"="+item.Value[:1])
+	}
+	return strings.Join(parts, " ")
+}
+
+// TestSetIsBounded checks that a set takes as much of a range as the bounds allow.
+func TestSetIsBounded(t *testing.T) {
+	big := 2000
+	type kvs = []*mvccpb.KeyValue
+	known := kvs{created("m", value("1", big), 5), created("n", value("1", big), 6)}
+	for _, tt := range []struct {
+		name string
+		do   func(s *set[string])
+		want string
+		left bool
+	}{
+		{"another entry finds no room", func(s *set[string]) {
+			s.put(created("a", "1", 9))
+			s.put(created("b", "1", 9))
+		}, "a=1 m=1 n=1", true},
+		{"an entry that grows too large goes", func(s *set[string]) {
+			s.put(created("a", value("1", big), 9))
+			s.put(kv("m", value("2", big+1), 10))
+		}, "a=1 n=1", true},
+		{"one that goes makes room", func(s *set[string]) {
+			s.put(created("a", "1", 9))
+			s.remove("m")
+			s.put(created("b", "1", 10))
+		}, "a=1 b=1 n=1", false},
+		{"of a list the first keys are kept", func(s *set[string]) {
+			s.replace(append(kvs{created("a", "1", 9), created("b", "1", 8)}, known...))
+		}, "a=1 b=1 m=1", true},
+		{"and none behind the first that does not fit", func(s *set[string]) {
+			s.replace(append(kvs{created("a", value("1", 2*big), 9), created("b", value("1", 2*big), 8)}, known...))
+		}, "a=1", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newBounded(new([]string))
+			s.replace(known)
+			tt.do(&s)
+			if got := short(s.commit()); got != tt.want || s.truncated != tt.left {
+				t.Errorf("%q, left out %v, want %q, %v", got, s.truncated, tt.want, tt.left)
+			}
+		})
+	}
+}
+
+// Removed entries are published within the bounds.
+func TestSet_BoundsRemovedEntries(t *testing.T) {
+	s := newBounded(new([]string))
+	for n := range 100 {
+		s.put(created(fmt.Sprint(n), value("1", 1500), n))
+		s.remove(fmt.Sprint(n))
+	}
+	if n := len(s.takeRemoved()); n != 3 || len(s.changes) != 0 {
+		t.Errorf("%d removed entries and %d changes are held", n, len(s.changes))
+	}
+	s.put(created("a", "1", 100))
+	s.remove("a")
+	if n := len(s.takeRemoved()); n != 1 {
+		t.Errorf("%d removed entries are published later, want 1", n)
+	}
+}
+
+// Malformed values are reported once each, while few enough are remembered.
+func TestSet_BoundsReportedValues(t *testing.T) {
+	reported := []string{}
+	s := newSet(&reported)
+	for n := range 2 * maxBad {
+		s.put(kv(fmt.Sprint(n), "bad", 1))
+	}
+	if len(s.bad) > maxBad || len(reported) != 2*maxBad {
+		t.Errorf("%d are remembered", len(s.bad))
+	}
+}
+
+func boundedCore(entries int) *core[string] {
+	c := testCore(testSpec())
+	c.replica.set.size, c.replica.set.bounds = func(v string) int { return len(v) }, Bounds{Entries: entries}
+	return c
+}
+
+// The log says when entries begin to be left out, and when all fit again.
+func TestCore_LogsTruncation(t *testing.T) {
+	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
+	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
+	boundedCore(2).follow(t,
+		rule{0, ok, "list within 1s"},
+		rule{0, read(list(10, a, b, c)), said + ", publish [a=1 b=1], watch from 11 within 5s"},
+		rule{0, ok, "wait 4s"},
+		rule{1 * time.Second, answered(events(11, put("d", "1", 11))), "wait 30s"},
+		rule{2 * time.Second, answered(events(12, del("a", 12))), "publish [b=1] without a=1, wait 29s"},
+		rule{3 * time.Second, back, "verify within 10s"},
+		rule{3 * time.Second, read(list(13, b, c)), again + ", publish [b=1 c=1], wait 4s"},
+	)
+}
+
+// Writers of the range cause few log lines.
+func TestCore_LimitsLogLines(t *testing.T) {
+	c, lines := testCore(testSpec()), 0
+	c.follow(t, watching...)
+	for n := range 100 {
+		lines += len(c.step(answered(events(11+n, put("x", fmt.Sprint("bad", n), 11+n))), start).notes)
+	}
+	if lines != 5 {
+		t.Errorf("%d lines of 100 malformed values", lines)
 	}
 }

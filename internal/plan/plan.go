@@ -4,12 +4,11 @@
 // The steps are, in this order: drain, selector, lane, split, zone, subset. Before them, package discovery
 // merges and holds entries. After them, the picker skips endpoints that lack a method, and picks.
 //
-//	plan.go       the input of a plan, and the plan
-//	match.go      the matches of a config that an endpoint satisfies
-//	placement.go  the endpoints that the routes put in each lane
-//	drain.go      the endpoints that the config drains
-//	lanes.go      lanes, and the base
-//	groups.go     a lane's groups by split, their tiers by zone, and the subset of each
+//	plan.go    the input of a plan, and the plan
+//	match.go   the matches of a config that an endpoint satisfies
+//	lanes.go   the lanes, which the routes assign endpoints to, and the base, for calls without a lane
+//	drain.go   the endpoints that the config drains
+//	groups.go  a lane's groups by split, their tiers by zone, and the subset of each
 package plan
 
 import (

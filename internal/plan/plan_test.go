@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -338,4 +339,8 @@ func TestSubset_CoversLargeFleet(t *testing.T) {
 	if n := len(slices.Collect(maps.Keys(called))); n < 950 {
 		t.Errorf("%d of 1,000 endpoints are used by 200 callers together", n)
 	}
+}
+
+func TestPlanIsPure(t *testing.T) {
+	modelcheck.Check(t, "plan.go", "match.go", "lanes.go", "drain.go", "groups.go")
 }

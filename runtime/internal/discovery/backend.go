@@ -57,6 +57,18 @@ func compare(a, b *Backend) int {
 	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
 }
 
+// endpointsOf returns a set in gRPC's form.
+func endpointsOf(set []*Backend) []resolver.Endpoint {
+	endpoints, shift := make([]resolver.Endpoint, len(set)), attr.RingShift(len(set))
+	for i, b := range set {
+		endpoints[i] = b.grpc
+		if shift > 0 {
+			endpoints[i] = attr.Scaled(b.grpc, shift)
+		}
+	}
+	return endpoints
+}
+
 // addressesOf returns a function that makes a set's addresses once and shares them.
 func addressesOf(set []resolver.Endpoint) func() []resolver.Address {
 	return sync.OnceValue(func() []resolver.Address { return attr.Addresses(set) })

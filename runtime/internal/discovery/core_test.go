@@ -284,5 +284,5 @@ func TestCoreKnowsByEachName(t *testing.T) {
 }
 
 func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "core.go", "config.go", "leave.go", "hold.go", "merge.go", "state.go")
+	modelcheck.Check(t, "core.go", "config.go", "entries.go", "hold.go", "state.go")
 }

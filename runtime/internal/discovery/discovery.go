@@ -2,21 +2,231 @@
 // one state, which connections, watches, calls to each instance, status, metrics and the disk read.
 //
 //	core.go       the core of a key: handles events, makes the state, returns effects
-//	leave.go      ... leaves out endpoints that their owners are withdrawing
-//	merge.go      ... makes one endpoint for each address from the entries of all layouts
+//	entries.go    ... omits endpoints that are being withdrawn, and merges the entries of each address
 //	hold.go       ... holds endpoints that vanished suspiciously
 //	config.go     ... the live service config
 //	state.go      the state, as readers see it
 //	backend.go    an endpoint and its form for gRPC
 //	key.go        the shell of the core: locks, timers, subscriptions
-//	departures.go the connections whose calls leave for the fallback
-//	keys.go       the keys of a registry, and where they are in etcd
-//	candidates.go the candidates for the leadership of a key
-//	standing.go   ... as one of the candidates sees them
+//	discovery.go  the keys of a registry, and where they are in etcd
+//	candidates.go the candidates for the leadership of a key, and how one of them sees the others
 //	disk.go       the last known endpoints and live config of each key, in files
-//	snapshot.go   ... and the content of a file
-//	conn.go       the resolver of one gRPC connection
-//	effective.go  ... and the service config that it gives to gRPC
+//	conn.go       the resolver of one gRPC connection, and the service config that it gives to gRPC
 //
 // The files down to state.go do no I/O, hold no lock and read no clock.
 package discovery
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
+)
+
+// maxKeys is the number of keys from which unfollowed ones are dropped.
+const maxKeys = 1000
+
+// aboutToRead is the minimum time that a key is kept after its last request.
+const aboutToRead = time.Second
+
+// Config is the shared configuration of a registry's keys.
+type Config struct {
+	Client            listwatch.Client
+	Streams           *listwatch.Streams // the client's
+	Why               func(error) error  // explains the error of a call to etcd; may be nil
+	Namespace         string
+	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0: not at all
+	SnapshotDir       string        // "": nothing is kept on disk
+	LoadBalancingOnly bool          // refuse live service configs that hold anything else
+	Bounds            listwatch.Bounds
+	Allowed           func(addr string) error // returns why an address may not be dialed; nil: all may
+	Logger            *slog.Logger
+
+	// The hooks count events. They must not block.
+	EndpointHooks, ConfigHooks, ElectionHooks listwatch.Hooks
+}
+
+// Keys holds the service keys that a registry reads, one Key for each, shared by all readers. It is
+// safe for concurrent use.
+type Keys struct {
+	cfg       Config
+	endpoints *listwatch.Group[*Backend]
+	configs   *listwatch.Group[liveConfig]
+	elections *listwatch.Group[string]
+	disk      *disk
+	closed    atomic.Bool
+
+	mu         sync.Mutex
+	keys       map[place]*Key
+	candidates map[string]*Candidates // by the service key
+}
+
+// NewKeys returns an empty Keys. It does no I/O.
+func NewKeys(cfg Config) *Keys {
+	if cfg.Allowed == nil {
+		cfg.Allowed = func(string) error { return nil }
+	}
+	return &Keys{
+		cfg: cfg,
+		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
+			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
+			Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
+		}),
+		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
+			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			Why: cfg.Why, MaxRefusedPause: time.Minute,
+		}),
+		elections: listwatch.NewGroup(listwatch.Config[string]{
+			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
+			Bounds: listwatch.Bounds{Entries: maxCandidates}, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
+		}),
+		candidates: make(map[string]*Candidates),
+
+		disk: newDisk(cfg),
+		keys: make(map[place]*Key),
+	}
+}
+
+// Key returns a service's key, which is not followed before its Read is called. read decides which entries
+// it includes; keys with different readers share nothing.
+func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
+	from, end := read.Range(ks.Full(name))
+	at := place{listwatch.Range{From: from, End: end}, read}
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	k, ok := ks.keys[at]
+	if !ok {
+		ks.forget()
+		k = &Key{Name: name, keys: ks, place: at, readers: make(map[*reader]struct{})}
+		k.core = newCore(ks.cfg.EmptyGrace, ks.cfg.read)
+		k.state.Store(k.core.state)
+		ks.keys[at] = k
+	}
+	k.asked = time.Now()
+	return k
+}
+
+// forget drops the unfollowed keys once there are many, except keys that a caller may be about to
+// read: a key must have one state. It must be called with mu held.
+func (ks *Keys) forget() {
+	if len(ks.keys) < maxKeys {
+		return
+	}
+	for at, k := range ks.keys {
+		if time.Since(k.asked) > aboutToRead && !k.followed() {
+			delete(ks.keys, at)
+		}
+	}
+}
+
+// Full returns a key with the namespace, as in etcd.
+func (ks *Keys) Full(name string) string { return ks.cfg.Namespace + name }
+
+// Followed returns the keys that are followed, in no order.
+func (ks *Keys) Followed() []*Key {
+	return slices.DeleteFunc(ks.all(), func(k *Key) bool { return !k.followed() })
+}
+
+func (ks *Keys) all() []*Key {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	return slices.Collect(maps.Values(ks.keys))
+}
+
+// Reconnected handles a reconnect to etcd, see [listwatch.Group.Reconnected].
+func (ks *Keys) Reconnected() {
+	ks.endpoints.Reconnected()
+	ks.configs.Reconnected()
+	ks.elections.Reconnected()
+}
+
+// Close stops following all keys, without waiting for etcd, and writes unsaved states. It waits for the
+// file system.
+func (ks *Keys) Close() {
+	ks.closed.Store(true)
+	ks.endpoints.Close()
+	ks.configs.Close()
+	ks.elections.Close()
+	for _, k := range ks.all() {
+		k.close()
+	}
+	ks.disk.close()
+}
+
+// place is the range of a key's endpoints in etcd, and their reader.
+type place struct {
+	listwatch.Range
+	reader endpoint.Reader
+}
+
+// String names the place for the disk.
+func (p place) String() string {
+	text := p.From + " to " + p.End
+	if !p.reader.JSON.IsZero() {
+		text += " as " + p.reader.JSON.String()
+	}
+	return text
+}
+
+// ConfigKey returns the etcd key of a service key's live service config.
+func ConfigKey(namespace, name string) string {
+	return namespace + endpoint.ReservedSegment + "/" + name
+}
+
+// decode reads an entry of the key.
+func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
+	cfg := &k.keys.cfg
+	e, layout, ok, err := k.place.reader.Decode(k.Name, strings.TrimPrefix(string(entry.Key), cfg.Namespace), entry.Value, entry.Lease)
+	if err == nil && ok {
+		err = cfg.Allowed(e.Addr)
+	}
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	return newBackend(e, layout), true, nil
+}
+
+// followConfig passes the live service config of a key to sink until stop is called.
+func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig])) (stop func()) {
+	key := ConfigKey(ks.cfg.Namespace, name)
+	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
+}
+
+// decodeConfig accepts any value as a live service config, because list-watch would skip an invalid one: the core parses it,
+// at its own pace, and distinguishes it from a deletion.
+func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
+	value := entry.Value
+	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
+}
+
+// read is parse with canonical JSON as its result.
+func (c *Config) read(l liveConfig) (json string, err error) {
+	config, err := c.parse(l, grpccheck.Live)
+	if err != nil {
+		return "", err
+	}
+	return config.JSON(), nil
+}
+
+// parse parses a live service config with by. A config with an error must not be in force.
+func (c *Config) parse(l liveConfig, by func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
+	if l.size > len(l.raw) {
+		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)
+	}
+	config, err := by(l.raw)
+	if err == nil && c.LoadBalancingOnly {
+		err = config.LoadBalancingOnly()
+	}
+	return config, err
+}

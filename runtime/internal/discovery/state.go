@@ -12,7 +12,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // State is the state of a key at one moment. It is immutable and shared by all readers.
@@ -71,18 +70,6 @@ func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool 
 		all[i] = &b.Endpoint
 	}
 	return config.FollowDrain(all, config.Place(all), nil, s.Held).Drained
-}
-
-// endpointsOf returns a set in gRPC's form.
-func endpointsOf(set []*Backend) []resolver.Endpoint {
-	endpoints, shift := make([]resolver.Endpoint, len(set)), attr.RingShift(len(set))
-	for i, b := range set {
-		endpoints[i] = b.grpc
-		if shift > 0 {
-			endpoints[i] = attr.Scaled(b.grpc, shift)
-		}
-	}
-	return endpoints
 }
 
 // emptyErr returns why a key has no endpoints, nil if it has some or they are unknown. It does not wrap

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/connectivity"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -88,4 +90,8 @@ func TestCoreRemembersTheCause(t *testing.T) {
 	if c.onState(connectivity.Ready, start); c.cause != nil {
 		t.Errorf("connected: the cause is still %q", c.cause)
 	}
+}
+
+func TestCoreIsPure(t *testing.T) {
+	modelcheck.Check(t, "core.go", "../../../internal/etcdcause/etcdcause.go")
 }

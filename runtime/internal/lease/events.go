@@ -1,11 +1,16 @@
 package lease
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // onRead records the values of the keys of steps; kvs is nil if all are as observed.
@@ -330,4 +335,28 @@ func (c *core) onFull(now time.Time, steps []step, err error) {
 		c.warnings = append(c.warnings, warning{stay[0].key(), len(stay) - 1, stay[0].err})
 	}
 	c.warn(now, err, wasRefused)
+}
+
+func isLeaseNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
+
+func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDenied }
+
+func isFull(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
+
+// isBusy reports whether etcd has dropped a request because it has too many.
+func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }
+
+// mayBeTooLarge reports whether a proxy may have refused a request for its size: gRPC has no code for HTTP's 413.
+func mayBeTooLarge(err error) bool { return etcderr.Code(err) == codes.Unknown }
+
+// isRefusal reports whether an error is an answer that a retry would not change.
+func isRefusal(err error) bool {
+	if isBusy(err) {
+		return false
+	}
+	switch etcderr.Code(err) {
+	case codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted, codes.OutOfRange, codes.Unimplemented:
+		return true
+	}
+	return false
 }

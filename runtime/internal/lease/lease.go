@@ -3,18 +3,15 @@
 //
 // It compares the desired with the observed state of each key, and writes until they are the same:
 //
-//	lease.go    the callers' types: items, states, errors
-//	answers.go  kinds of etcd's errors
-//	record.go   one key: its observed value, and whether that is in doubt
-//	entry.go    the keys that are registered together, and their state
-//	leases.go   the leases of a session: granted, renewed, retired, revoked
-//	core.go     all entries and leases, and the times of checks
-//	op.go       the calls that the core requests
-//	next.go     the choice of the next call
-//	events.go   the answers of etcd
+//	lease.go   the callers' types: items, states, errors
+//	record.go  one key: its observed value, and whether that is in doubt
+//	entry.go   the keys that are registered together, and their state
+//	leases.go  the leases of a session: granted, renewed, retired, revoked
+//	core.go    all entries and leases, and the times of checks
+//	next.go    the calls to etcd, and the choice of the next one
+//	events.go  the answers of etcd
 //
-// These only decide. The rest makes the calls, and wakes waiters: session.go, run.go, calls.go,
-// keepalive.go, watch.go, log.go, handle.go, and notifier.go.
+// These files only decide. The others make the calls and wake waiters: session.go, calls.go, keepalive.go, watch.go and handle.go.
 package lease
 
 import (

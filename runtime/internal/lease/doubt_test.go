@@ -6,8 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // TestOnlyTheKeyInDoubtIsWritten ends one key's write in every way, and lets it arrive late in every way. The other
@@ -67,8 +65,4 @@ func TestTheGreatestGuardCounts(t *testing.T) {
 	if kv := w.etcd.get("a"); kv == nil {
 		t.Error("the deletion was applied after the put that should fence it")
 	}
-}
-
-func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "lease.go", "answers.go", "record.go", "entry.go", "leases.go", "core.go", "op.go", "next.go", "events.go")
 }

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// callTimeout bounds a read or a revocation, and writeTimeout a put, a deletion or a grant; both are extended by the duration of
-	// the last call, up to maxTook. etcd gives up on a write after 7 s (5 s and two election timeouts): a client that gives up
-	// earlier does not know whether the write was applied.
+	// callTimeout bounds a read or a revocation. writeTimeout bounds a put, a deletion or a grant: etcd gives up on a write after 7 s
+	// (5 s and two election timeouts), and a client that gives up earlier does not know whether the write was applied. The duration
+	// of the last call, up to maxTook, is added to both.
 	callTimeout  = 3 * time.Second
 	writeTimeout = 8 * time.Second
 	maxTook      = 22 * time.Second
@@ -24,7 +24,7 @@ const (
 	lateTimeout = 30 * time.Second
 )
 
-// do makes one call, and hands its outcome to the core.
+// do makes one call, and passes its outcome to the core.
 func (s *Session) do(o op) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o, s.lastCall))
 	defer cancel()
@@ -43,7 +43,7 @@ func (s *Session) do(o op) {
 	}
 }
 
-// timeoutOf returns the timeout of a call; took is the duration of the last one.
+// timeoutOf returns the timeout of a call. took is the duration of the last call.
 func timeoutOf(o op, took time.Duration) time.Duration {
 	switch o := o.(type) {
 	case writeOp:
@@ -57,8 +57,8 @@ func timeoutOf(o op, took time.Duration) time.Duration {
 	return callTimeout + took
 }
 
-// grant requests a lease, and waits for it until ctx ends or the session closes. The call itself goes on until lateTimeout, to
-// revoke a lease that etcd grants late: only the answer has its id.
+// grant requests a lease, and waits for it until ctx ends or the session closes. The call continues until lateTimeout, so that a
+// lease that etcd grants late can be revoked: only the answer has its id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
 	over := false // guarded by mu

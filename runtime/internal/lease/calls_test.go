@@ -43,7 +43,7 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			s.wg.Wait()
 			s.cancel()
 			if o := s.core.due(time.Now()); !inTime && o != (revokeOp{7}) {
-				t.Errorf("answered after %v: the next call is %+v", after, o)
+				t.Errorf("answered after %v: the next call is %+v, want a revocation of lease 7", after, o)
 			}
 		})
 	}
@@ -59,7 +59,7 @@ func TestClose_GrantUnderWay(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 			if err := s.Close(t.Context()); (err != nil) != left || left && !strings.Contains(err.Error(), "a lease that etcd has yet to grant") {
-				t.Errorf("granted after %v: %v", after, err)
+				t.Errorf("granted after %v: Close = %v, want an error that reports the lease: %v", after, err, left)
 			}
 		})
 	}

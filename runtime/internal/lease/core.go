@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// The longest pauses between checks of our keys: checkUnwatched if some key is not watched, and checkWatched if all are, since
-	// a watch may be silently broken. checkMin is the shortest.
+	// checkUnwatched and checkWatched bound the pause between checks of our keys. checkWatched applies while every key is watched:
+	// a watch may be silently broken. checkMin is the shortest pause.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 5 * time.Minute
 	checkMin       = 200 * time.Millisecond
@@ -30,23 +30,23 @@ type core struct {
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
 	entries []*entry
-	dirty   []*entry           // entries that may differ from etcd: one more registration does not visit the clean ones
+	dirty   []*entry           // entries that may differ from etcd; a new registration visits only these
 	keys    map[string]*record // of all entries
 	closing bool               // no entry is desired
 
-	lease       clientv3.LeaseID   // the current one; 0: none
-	leaseAlive  bool               // the lease is alive, as of the last refresh
+	lease       clientv3.LeaseID   // the current lease, 0 if there is none
+	leaseAlive  bool               // the current lease was alive at the last refresh
 	held        []*heldLease       // the current lease and the retired ones
 	everGranted []clientv3.LeaseID // every lease that was ever granted to this session
-	grantAt     time.Time          // no grant before
+	grantAt     time.Time          // the earliest time of the next grant
 	grants      backoff.Backoff
 	granting    int       // requests for a lease that etcd has not answered
-	faultAt     time.Time // no lease is replaced before because a write was denied
+	faultAt     time.Time // the earliest time to replace the lease because of a denied write
 	faults      backoff.Backoff
 
-	retryAt time.Time // no call before
+	retryAt time.Time // the earliest time of the next call
 	retry   backoff.Backoff
-	putsAt  time.Time // no put before, because etcd is full
+	putsAt  time.Time // the earliest time of the next put; set while etcd is full
 	full    backoff.Backoff
 
 	checkAt   time.Time // when the next check of the keys is due
@@ -55,11 +55,11 @@ type core struct {
 	watched   bool      // every key is watched
 	revision  int64     // of etcd's last answer
 
-	wakeAt       time.Time // when next is due to look again
-	lastWall     time.Time // the wall clock when the wait began; zero: next is not waiting
-	failingSince time.Time // the first failed call since etcd last answered; zero: it answered the last call
+	wakeAt       time.Time // the time of the next pass
+	lastWall     time.Time // the wall clock when the current wait began, zero during a call
+	failingSince time.Time // the time of the first failure since etcd's last answer, zero without one
 	lastFailure  error     // of the last call that failed
-	warnAt       time.Time // no warning before
+	warnAt       time.Time // the earliest time of the next warning
 	changes      []change
 	warnings     []warning
 }
@@ -120,7 +120,7 @@ func (c *core) records() iter.Seq[*record] {
 	}
 }
 
-// add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys.
+// add adds an entry, which takes over keys of entries that are being removed. Other entries must not have its keys.
 func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	e := &entry{items: items, since: now}
 	for i := range items {
@@ -146,15 +146,15 @@ func (c *core) record(e *entry, item int) *record {
 		c.keys[key] = r
 		return r
 	}
-	if from := r.e; from != e {
-		from.records = slices.DeleteFunc(from.records, func(o *record) bool { return o == r })
-		c.markDirty(from)
+	if owner := r.e; owner != e {
+		owner.records = slices.DeleteFunc(owner.records, func(o *record) bool { return o == r })
+		c.markDirty(owner)
 	}
 	r.adopt(e, item)
 	return r
 }
 
-// rekey gives an entry its keys on the current lease. Earlier keys are retired, and count until they are deleted.
+// rekey gives an entry its keys on the current lease. Earlier keys are retired, and stay in its records until they are deleted.
 func (c *core) rekey(e *entry) {
 	if e.desired == gone {
 		return
@@ -176,8 +176,8 @@ func (c *core) setDesired(now time.Time, e *entry, w desired) {
 	c.refreshEntry(now, e)
 }
 
-// setPaused takes an entry out of etcd, or puts it back. It returns the number of the change. A call that changes
-// nothing retries writes that etcd refused.
+// setPaused takes an entry out of etcd, or puts it back. It returns the number of the change. Even a call
+// that changes nothing retries writes that etcd refused.
 func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
 	w := present
 	if pause {
@@ -199,10 +199,10 @@ func (c *core) update(now time.Time, e *entry, items []Item) {
 	c.refreshEntry(now, e)
 }
 
-// refresh updates the states of the dirty entries, and drops entries that are as desired from the dirty ones.
+// refresh updates the states of the dirty entries, and removes entries that are as desired from c.dirty.
 func (c *core) refresh(now time.Time) {
-	if lives := c.alive(now, c.lease); lives != c.leaseAlive {
-		c.leaseAlive = lives
+	if alive := c.alive(now, c.lease); alive != c.leaseAlive {
+		c.leaseAlive = alive
 		c.markAllDirty()
 	}
 	closed := false
@@ -232,7 +232,7 @@ func (c *core) forget(e *entry) (closed bool) {
 	return true
 }
 
-// leaseNeeded reports whether any entry needs a lease. Clean ones do.
+// leaseNeeded reports whether any entry needs a lease. Clean entries do.
 func (c *core) leaseNeeded() bool {
 	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
 }
@@ -258,12 +258,12 @@ func (c *core) scheduleCheck(now time.Time) {
 	c.checkAt = now.Add(c.jitter(every))
 }
 
-// registered returns up to most keys of entries that are or were registered.
-func (c *core) registered(most int) []string {
+// registered returns up to limit keys of entries that are or were registered.
+func (c *core) registered(limit int) []string {
 	var keys []string
 	for _, e := range c.entries {
 		for _, r := range e.records {
-			if len(keys) == most || c.closing {
+			if len(keys) == limit || c.closing {
 				return keys
 			}
 			if e.wasRegistered && e.desired == present && !r.retired {
@@ -299,7 +299,7 @@ type warning struct {
 	err    error
 }
 
-// warn logs that etcd does not have the entries as desired: the first time, then rarely.
+// warn logs that etcd does not have the affected entries as desired, at most once in warnEvery.
 func (c *core) warn(now time.Time, err error, affected func(*entry) bool) {
 	if now.Before(c.warnAt) {
 		return
@@ -326,7 +326,7 @@ func (c *core) succeeded() {
 	c.failingSince = time.Time{}
 }
 
-// failed records a temporary failure: all calls wait a little.
+// failed records a temporary failure, and delays all calls.
 func (c *core) failed(now time.Time, err error) {
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
 	if c.lastFailure = err; c.failingSince.IsZero() {
@@ -340,9 +340,8 @@ func (c *core) failed(now time.Time, err error) {
 	c.warn(now, err, unregistered)
 }
 
-// atRevision records the revision of an answer of etcd. A lower one than an earlier answer's shows
-// that etcd was restored from a backup or replaced. 0 is ignored: an answer through a caller's wrapper may
-// lack the revision.
+// atRevision records the revision of an answer of etcd. If it is lower than an earlier answer's, etcd was restored from a backup
+// or replaced. 0 is ignored: an answer through a caller's wrapper of the client may lack the revision.
 func (c *core) atRevision(now time.Time, revision int64) {
 	if revision == 0 {
 		return

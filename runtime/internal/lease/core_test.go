@@ -25,52 +25,52 @@ func TestCalls(t *testing.T) {
 		{"the first put creates", "add a", "grant, put a"},
 		{"G1: a lease that etcd refuses to grant is asked for less and less often", "full; add a; run 2s", "grant, grant, grant, grant"},
 		{"a key that is there is taken over", "another a; add a", "grant, put a, put a"},
-		{"what is paused needs no lease", "add a; pause a", ""},
+		{"a paused entry needs no lease", "add a; pause a", ""},
 		{"another process's key is left alone while this one is paused", "another a; paused a; run 1m", ""},
-		{"and taken over when it is resumed", "another a; paused a; run 1m; resume a", "grant, put a, put a"},
-		{"what was marked for an entry before is marked again", "have a b; drop a; next; add a; answered; run 1s; forget; close", "mark b a, revoke 1"},
+		{"a resume takes over a key that another process has put", "another a; paused a; run 1m; resume a", "grant, put a, put a"},
+		{"a new entry's key is marked again, though an earlier entry marked it", "have a b; drop a; next; add a; answered; run 1s; forget; close", "mark b a, revoke 1"},
 		{"an update is a put", "have a; update a=w", "put a"},
 		{"an update that changes back writes nothing", "have a; update a=w; update a=v", ""},
 		{"a pause marks, and deletes", "have a b; pause a", "mark a, remove a"},
 		{"pauses share transactions", "have a b c; pause a; drop b", "mark a b, remove a b"},
-		{"without room for a mark it is deleted at once", "have a b; unmark a; drop a", "remove a"},
-		{"S3: what is paused leaves no empty lease", "have a; pause a", "mark a, revoke 1"},
-		{"a resume after all else needs a lease", "have a; pause a; forget; resume a", "grant, put a"},
-		{"a pause that is taken back at once does nothing", "have a; pause a; resume a", ""},
-		{"a pause that is taken back after its mark puts", "have a b; pause a; run 1us; resume a", "mark a, put a"},
-		{"and during its mark, if that is not answered, lest it arrive late", "have a b; pause a; next; resume a; timeout; run 100ms", "put a"},
+		{"a key without room for a mark is deleted without one", "have a b; unmark a; drop a", "remove a"},
+		{"S3: a pause of the last entry revokes the lease", "have a; pause a", "mark a, revoke 1"},
+		{"a resume of the last entry needs a new lease", "have a; pause a; forget; resume a", "grant, put a"},
+		{"a pause that is resumed at once makes no call", "have a; pause a; resume a", ""},
+		{"a resume after the mark puts the key", "have a b; pause a; run 1us; resume a", "mark a, put a"},
+		{"a resume during an unanswered mark puts the key, since the mark may arrive late", "have a b; pause a; next; resume a; timeout; run 100ms", "put a"},
 		{"a mark is tried once", "have a b; fate 1; drop a; run 2s", "mark a, remove a, check b"},
-		{"a mark of what another process took finds that", "have a b; another a; drop a", "mark a"},
-		{"a mark that is denied is left out", "have a b; poison 1; drop a", "mark a, remove a"},
+		{"the mark of a key that another process took fails, and is not repeated", "have a b; another a; drop a", "mark a"},
+		{"a denied mark is skipped", "have a b; poison 1; drop a", "mark a, remove a"},
 
-		{"all is checked every 2 s", "have a b; run 2s", "check a b"},
-		{"less often where it is watched", "have a; watched; run 7s", "check a"},
+		{"unwatched keys are checked every 2 s", "have a b; run 2s", "check a b"},
+		{"watched keys are checked less often", "have a; watched; run 7s", "check a"},
 		{"G2: a deleted key is put back", "have a; delete a; run 2s", "check a, put a"},
 		{"G2: not faster than once a second", "have a" + strings.Repeat("; run 2m; forget; delete a; check-soon; settle; delete a; run 200ms; check-soon; run 500ms", 2),
 			"check a, put a, check a"},
-		{"G1: what went with its lease is put back at once", "have a; run 300ms; forget; revoke 1; check-soon; next; answered; renewal-unknown 1; run 500ms", "grant, put a"},
+		{"G1: a key that was deleted with its lease is put back at once", "have a; run 300ms; forget; revoke 1; check-soon; next; answered; renewal-unknown 1; run 500ms", "grant, put a"},
 		{"G18: an overwritten key is put back", "have a; put a=x; run 2s", "check a, put a"},
-		{"what a watch tells of is looked at at once", "have a; run 1m; forget; delete a; event a; run 200ms", "put a"},
-		{"a renewal that tells of an earlier revision has the keys checked", "have a; run 2500ms; forget; renewed-behind 1", "check a"},
-		{"G16: an older revision is another past", "have a; ahead; run 2500ms", "check a, grant, put a, put a, revoke 1"},
-		{"G4: what was left to another process is not taken back after a restore", "have a b; another a; check-soon; forget; ahead; run 2500ms",
+		{"a deletion that a watch reports is repaired at once", "have a; run 1m; forget; delete a; event a; run 200ms", "put a"},
+		{"a renewal at an earlier revision starts a check", "have a; run 2500ms; forget; renewed-behind 1", "check a"},
+		{"G16: a lower revision moves all keys to another lease", "have a; ahead; run 2500ms", "check a, grant, put a, put a, revoke 1"},
+		{"G4: a key that was left to another process is not taken back after a restore", "have a b; another a; check-soon; forget; ahead; run 2500ms",
 			"read a, grant, put b, put b, revoke 1"},
 		{"an older put of another process is no conflict", "another a; backup; have a; restore; written; run 3s", "check a, revoke 1, grant, put a"},
-		{"what another process has is looked at before a pause of it counts", "have a b; another a; check-soon; forget; pause a", "read a"},
-		{"for a restored etcd may have it as ours again", "have a b; backup; another a; check-soon; forget; restore; written; pause a",
+		{"a pause in a conflict reads the key first", "have a b; another a; check-soon; forget; pause a", "read a"},
+		{"a pause in a conflict removes our value, which a restored etcd may have again", "have a b; backup; another a; check-soon; forget; restore; written; pause a",
 			"read a, mark a, remove a"},
 
-		{"G4: another process's key is looked at every 2 s", "have a; another a; check-soon; run 4s", "check a, read a, read a"},
+		{"G4: another process's key is read every 2 s", "have a; another a; check-soon; run 4s", "check a, read a, read a"},
 		{"G4: a process has all keys of an entry or none", "two a; forget; another a; check-soon; run 1s", "check a a2, remove a2"},
-		{"it is taken when they let go", "have a; another a; check-soon; run 1s; delete a; event a", "check a, put a"},
+		{"a key is taken once the other process deletes it", "have a; another a; check-soon; run 1s; delete a; event a", "check a, put a"},
 
 		{"G1: a lost lease is replaced", "have a; run 56s; forget; revoke 1; run 2s", "check a, put a, grant, put a"},
-		{"a lease that is lost young is not replaced at once", "have a; lost 1; run 100ms", ""},
-		{"a lease that is left is revoked once all have moved", "have a; ended 1; run 300ms", "grant, put a, revoke 1"},
-		{"S3: a lease that may not be renewed is left", "have a; renewal-denied 1; run 300ms", "grant, put a, revoke 1"},
-		{"what etcd refused is tried on the next lease", "have a; hide a; run 20s; forget; revoke 1; hide a; renewal-unknown 1; run 300ms", "grant, put a"},
-		{"one that etcd does not know is lost", "have a; run 1m; forget; revoke 1; renewal-unknown 1", "grant, put a"},
-		{"one that was not answered lives on", "have a; renewal-unanswered 1", ""},
+		{"a lease that is lost soon after its grant is not replaced at once", "have a; lost 1; run 100ms", ""},
+		{"a retired lease is revoked once all keys have moved", "have a; ended 1; run 300ms", "grant, put a, revoke 1"},
+		{"S3: a lease whose renewal is denied is replaced", "have a; renewal-denied 1; run 300ms", "grant, put a, revoke 1"},
+		{"a refused key is tried again on the next lease", "have a; hide a; run 20s; forget; revoke 1; hide a; renewal-unknown 1; run 300ms", "grant, put a"},
+		{"a lease that a renewal does not find is lost", "have a; run 1m; forget; revoke 1; renewal-unknown 1", "grant, put a"},
+		{"a lease whose renewal is unanswered is kept", "have a; renewal-unanswered 1", ""},
 		{"a key that is named by its lease moves too", "named a; forget; ended 1; run 300ms", "grant, put a/2, revoke 1"},
 
 		{"G17: a write without an answer is made again, with its guard", "have a; fate 2; update a=w; run 9s", "put a, put a, check a"},
@@ -78,28 +78,28 @@ func TestCalls(t *testing.T) {
 
 		{"G22: a refused batch is written key by key", "add a b c d; forbid c; fault-elsewhere",
 			"grant, put a b c d, put a, put b, put c, put d, attached 1"},
-		{"but not those that could not be undone", "have a b; full; pause a", "mark a"},
-		{"nor with the lease", "have a; full; pause a; run 1200ms; full; run 1s", "mark a, mark a, mark a, revoke 1"},
-		{"nor where there is no room for a mark", "have a b; unmark a; full; pause a", "mark a"},
-		{"a resume has nothing to undo", "have a b; full; pause a; run 1us; resume a", "mark a"},
-		{"an end is carried out", "have a b; full; pause a; run 1us; drop a", "mark a, mark a, remove a"},
+		{"a full etcd is not asked to delete a paused entry, which it could not take back", "have a b; full; pause a", "mark a"},
+		{"a full etcd is not asked to revoke the lease of a paused entry", "have a; full; pause a; run 1200ms; full; run 1s", "mark a, mark a, mark a, revoke 1"},
+		{"a full etcd is not asked to delete a paused entry without a mark", "have a b; unmark a; full; pause a", "mark a"},
+		{"a resume after a refused mark makes no call", "have a b; full; pause a; run 1us; resume a", "mark a"},
+		{"a full etcd is asked to delete a dropped entry", "have a b; full; pause a; run 1us; drop a", "mark a, mark a, remove a"},
 		{"puts are tried again, together", "have b c; full; update b=w; update c=w; run 300ms; full; run 300ms", "put b c, put b c"},
-		{"what etcd will not take is tried again by itself, ever less often", "have b; large; update b=w; run 7s",
+		{"a refused value is retried alone, with backoff", "have b; large; update b=w; run 7s",
 			"put b, check b, put b, check b, check b, put b"},
 		{"S3: a denied put is the lease's fault if another user's key hangs on it", "have a; poison 1; update a=w; run 300ms", "put a, attached 1, grant, put a, revoke 1"},
-		{"and else the key's", "have b; forbid a; add a; run 1s", "put a, attached 1, attached 1"},
+		{"a denied put is the key's fault if no other user's key is on the lease", "have b; forbid a; add a; run 1s", "put a, attached 1, attached 1"},
 		{"a lease that may not be revoked loses its keys one by one", "have a; poison 1; drop a", "mark a, revoke 1, remove a"},
 		{"G19: a key that may not be read is refused", "hide a; add a; run 1s", "grant, put a, attached 1, attached 1"},
-		{"G19: to remove it is to leave the lease", "have a b; hide a; unmark a; drop a; run 300ms", "remove a, remove a, grant, put b, revoke 1"},
-		{"G19: the others are checked", "have a b; hide a; delete b; run 2s", "check a b, check a, check b, put b"},
-		{"what a proxy refuses for its size is written key by key", "proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
-		{"what a proxy makes twice is made", "have a b; twice; pause a", "mark a, remove a"},
-		{"too many requests are spaced", "add a; forget; busy; update a=w; run 1s", "put a, put a, put a, put a, put a"},
-		{"a lease that is left keeps what cannot be moved", "have a b; forbid a; ended 1; run 5s",
+		{"G19: an unreadable key is removed by replacing the lease", "have a b; hide a; unmark a; drop a; run 300ms", "remove a, remove a, grant, put b, revoke 1"},
+		{"G19: the other keys are checked", "have a b; hide a; delete b; run 2s", "check a b, check a, check b, put b"},
+		{"a batch that a proxy refuses as too large is written key by key", "proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
+		{"a write that a proxy makes twice counts as made", "have a b; twice; pause a", "mark a, remove a"},
+		{"requests are spaced while etcd has too many", "add a; forget; busy; update a=w; run 1s", "put a, put a, put a, put a, put a"},
+		{"a retired lease keeps the keys that cannot be moved", "have a b; forbid a; ended 1; run 5s",
 			"grant, put a b, put a, put b, attached 2, attached 2, check a, check b, put a, attached 2, check a, check b"},
 		{"too many requests do not make a key unreadable", "have a; busy; run 2050ms; busy; run 200ms", "check a, check a, check a"},
-		{"a new entry takes a key from one that goes", "have a b; drop a; add a; update a=w", "put a"},
-		{"a process that slept looks at once", "have a; run 5s; forget; slept", "check a"},
+		{"a new entry takes over the key of a dropped one", "have a b; drop a; add a; update a=w", "put a"},
+		{"the keys are checked at once after the machine slept", "have a; run 5s; forget; slept", "check a"},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			s := newScript(t)
@@ -126,7 +126,7 @@ func TestBatches(t *testing.T) {
 		sizes = append(sizes, len(strings.Fields(call))-1)
 	}
 	if !slices.Equal(sizes, []int{100, 100, 51, 1}) {
-		t.Errorf("batches of %v", sizes)
+		t.Errorf("the batches have %v keys, want 100, 100, 51 and 1", sizes)
 	}
 }
 
@@ -150,7 +150,7 @@ func TestFailingWritesWait(t *testing.T) {
 		}
 	}
 	if writes > 20 {
-		t.Errorf("%d writes in 5 s", writes)
+		t.Errorf("%d writes in 5 s, want at most 20", writes)
 	}
 }
 
@@ -162,33 +162,33 @@ func TestSynced(t *testing.T) {
 		ok       bool
 		err      string
 	}{
-		{"not before it is in etcd", "add a", Registering, false, ""},
-		{"not with another value", "have a; update a=w", Registered, false, ""},
-		{"when it is paused", "have a; pause a; settle", Paused, true, ""},
-		{"not while a put of what is to go is under way", "add a; granted 1; next; drop a", Registering, false, "closed"},
-		{"G38: a conflict says who from the first on", "have a; another a; check-soon; settle; pause a; settle; resume a; settle", Conflict, false, "held by another process"},
-		{"G38: a resume waits for what etcd has by now", "have a; another a; check-soon; settle; pause a; settle; resume a", Conflict, false, ""},
-		{"G38: a pause of a conflict ends when it is paused", "have a; another a; check-soon; settle; pause a", Conflict, false, ""},
-		{"G38: which it is then", "have a; another a; check-soon; settle; pause a; settle", Paused, true, ""},
-		{"G24: not while the mark of a pause before is", "have a b; pause a; next; resume a", Registered, false, ""},
-		{"G24: not while the deletion of an entry before is", "have a b; unmark a; drop a; next; add a", Registered, false, ""},
-		{"G24: not while a put of another value is", "have a; update a=w; next; update a=v", Registered, false, ""},
-		{"not while a key is out, whatever names another has had", "forbid a; plus-named a; run 1s; ended 2; run 1s", Registering, false, ""},
-		{"a conflict says who", "have a; another a; check-soon; settle; run 200ms", Conflict, false,
+		{"an entry is not synced before it is in etcd", "add a", Registering, false, ""},
+		{"an entry is not synced with another value", "have a; update a=w", Registered, false, ""},
+		{"a paused entry is synced once it is out of etcd", "have a; pause a; settle", Paused, true, ""},
+		{"a dropped entry is not synced", "add a; granted 1; next; drop a", Registering, false, "closed"},
+		{"G38: a resume into a conflict names the holder", "have a; another a; check-soon; settle; pause a; settle; resume a; settle", Conflict, false, "held by another process"},
+		{"G38: a resume in a conflict waits for a read", "have a; another a; check-soon; settle; pause a; settle; resume a", Conflict, false, ""},
+		{"G38: a pause in a conflict is not synced before a read", "have a; another a; check-soon; settle; pause a", Conflict, false, ""},
+		{"G38: a pause in a conflict is synced after a read", "have a; another a; check-soon; settle; pause a; settle", Paused, true, ""},
+		{"G24: not synced while the mark of an earlier pause is under way", "have a b; pause a; next; resume a", Registered, false, ""},
+		{"G24: not synced while the deletion of an earlier entry is under way", "have a b; unmark a; drop a; next; add a", Registered, false, ""},
+		{"G24: not synced while a put of another value is under way", "have a; update a=w; next; update a=v", Registered, false, ""},
+		{"not synced while a key is missing, though the other one has two names", "forbid a; plus-named a; run 1s; ended 2; run 1s", Registering, false, ""},
+		{"a conflict names the other lease", "have a; another a; check-soon; settle; run 200ms", Conflict, false,
 			`key "a" is held by another process, on lease 63: give each its own instance id`},
-		{"or that nobody holds it", "have a; orphan a; run 3s", Conflict, false,
+		{"a conflict reports a key without a lease", "have a; orphan a; run 3s", Conflict, false,
 			`key "a" was put by someone else, on no lease: delete it, or register under another instance id`},
-		{"a refusal says why", "forbid a; add a; settle", Registering, false, `key "a": etcdserver: permission denied`},
-		{"G13: no refusal of a value that was replaced meanwhile", "have a; large; update a=w; next; update a=x; answered", Registered, false, ""},
+		{"a refusal has its reason", "forbid a; add a; settle", Registering, false, `key "a": etcdserver: permission denied`},
+		{"G13: the refusal of an outdated value does not count", "have a; large; update a=w; next; update a=x; answered", Registered, false, ""},
 		{"a full etcd", "full; add a; settle", Registering, false, "database space exceeded"},
-		{"what could not be put back stays", "have a; full; pause a; settle", Registered, false, "has no space to take it back"},
-		{"until it could", "have a; full; pause a; settle; full; run 3s", Paused, true, ""},
-		{"it registers while a lease moves", "have a; ended 1; granted 2", Registered, true, ""},
-		{"it is lost when its lease is not renewed", "have a; down; run 30s", Lost, false, ""},
-		{"and whatever is heard of first", "have a; later 30; failed; refresh", Lost, false, ""},
-		{"it is lost, too, when its lease ends before etcd has answered a pause", "have a; down; pause a; run 30s", Lost, false, ""},
-		{"and while the session is left without a lease", "have a; pause a; next; later 30; refresh", Lost, false, ""},
-		{"G24: not while the revocation that a pause has led to is under way", "have a; pause a; next; answered; next; resume a", Registering, false, ""},
+		{"a paused entry stays while etcd is full", "have a; full; pause a; settle", Registered, false, "has no space to take it back"},
+		{"a paused entry leaves once etcd has space", "have a; full; pause a; settle; full; run 3s", Paused, true, ""},
+		{"an entry stays registered while it moves to another lease", "have a; ended 1; granted 2", Registered, true, ""},
+		{"an entry is lost when its lease is not renewed", "have a; down; run 30s", Lost, false, ""},
+		{"an entry is lost when its lease expires, though another failure is reported first", "have a; later 30; failed; refresh", Lost, false, ""},
+		{"an entry is lost when its lease expires before etcd answers a pause", "have a; down; pause a; run 30s", Lost, false, ""},
+		{"an entry is lost when its lease expires during the mark of a pause", "have a; pause a; next; later 30; refresh", Lost, false, ""},
+		{"G24: not synced while the revocation after a pause is under way", "have a; pause a; next; answered; next; resume a", Registering, false, ""},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			s := newScript(t)
@@ -200,7 +200,7 @@ func TestSynced(t *testing.T) {
 				t.Errorf("synced is %v, %v, want %v, %q", ok, err, row.ok, row.err)
 			}
 			if e.state == Lost && (e.err == nil || strings.Contains(e.err.Error(), "lease 0")) {
-				t.Errorf("it is lost, with the error %v", e.err)
+				t.Errorf("a lost entry has the error %v, want one that names its lease", e.err)
 			}
 		})
 	}
@@ -247,7 +247,7 @@ func TestClose(t *testing.T) {
 	for _, row := range []struct {
 		rule, do string
 		finished bool
-		leftover string // "": nothing is left
+		leftover string // "" if nothing is left
 	}{
 		{"without a lease", "close", true, ""},
 		{"while a grant is under way", "add a; next; close; lease 1; granted 1", false, "not revoked, and left to expire within 15s: lease 1: late"},
@@ -259,7 +259,7 @@ func TestClose(t *testing.T) {
 		s.play(row.do)
 		for key, e := range s.entries {
 			if e.state != Closed && row.finished && row.leftover == "" {
-				t.Errorf("%s: %s is %s", row.rule, key, e.state)
+				t.Errorf("%s: entry %s is %s, want closed", row.rule, key, e.state)
 			}
 		}
 		left := ""
@@ -267,7 +267,7 @@ func TestClose(t *testing.T) {
 			left = err.Error()
 		}
 		if s.core.finished() != row.finished || left != row.leftover {
-			t.Errorf("%s: finished %v, left %q", row.rule, s.core.finished(), left)
+			t.Errorf("%s: finished %v, leftover %q, want %v, %q", row.rule, s.core.finished(), left, row.finished, row.leftover)
 		}
 	}
 }
@@ -306,10 +306,10 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// While etcd is away, the status of a registered entry has the time of the last renewal, and so has a log line.
+// While etcd does not answer, the status of a registered entry and a log line have the time of the last renewal.
 func TestOverdue_IsReported(t *testing.T) {
 	s := newScript(t)
-	s.have(numbered(5)...) // which are clean now
+	s.have(numbered(5)...) // these entries are clean now
 	overdue := func() error { return s.core.overdue(s.now, s.core.lease) }
 	renewed := func(life time.Duration) {
 		s.etcd.leases[1], s.renewAt = s.now.Add(life), s.now.Add(life)
@@ -320,26 +320,26 @@ func TestOverdue_IsReported(t *testing.T) {
 	s.run(5 * time.Second)
 	s.play("down; run 9s")
 	if err := overdue(); err != nil || len(s.core.warnings) > 0 {
-		t.Errorf("away for a moment: %v", err)
+		t.Errorf("9 s without an answer: overdue() = %v and warnings %v, want none", err, s.core.warnings)
 	}
 	s.play("run 31s")
 	err := overdue()
 	if err == nil || !strings.Contains(err.Error(), "lease 1 was last renewed at") || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("away for 40 s: %v", err)
+		t.Errorf("40 s without an answer: overdue() = %v, want the time of the last renewal and the cause", err)
 	}
 	s.state("k0000", Registered)
 	if n := len(s.core.warnings); n != 1 || s.core.warnings[0].others != 4 {
-		t.Errorf("%d lines say so, want 1: %v", n, s.core.warnings)
+		t.Errorf("%d warnings, want 1 for all entries: %v", n, s.core.warnings)
 	}
 	s.etcd.down = false
 	s.run(3 * time.Second)
 	if err := overdue(); err != nil {
-		t.Errorf("back: %v", err)
+		t.Errorf("etcd answers again: overdue() = %v, want nil", err)
 	}
-	renewed(10 * time.Minute) // and etcd answers no other call
+	renewed(10 * time.Minute) // no other renewal is answered
 	s.run(5*time.Minute + overdueAfter)
 	if err := overdue(); !errors.Is(err, errNoRenewal) {
-		t.Errorf("no renewal for half of its life: %v", err)
+		t.Errorf("half of the TTL without a renewal: overdue() = %v, want %v", err, errNoRenewal)
 	}
 }
 
@@ -348,12 +348,12 @@ func TestRegistrationSkipsCleanEntries(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(100)...)
 	if n := len(s.core.dirty); n > 0 {
-		t.Fatalf("%d of 100 entries are dirty", n)
+		t.Fatalf("%d of 100 registered entries are dirty, want 0", n)
 	}
 	clear(s.core.entries)
 	s.have("one-more")
 	if n := len(s.core.dirty); n > 0 {
-		t.Error("the entry is dirty")
+		t.Error("the registered entry is dirty")
 	}
 }
 
@@ -370,7 +370,7 @@ func numbered(n int) []string {
 func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(500)...)
-	s.fail = func() fate { return 2 }
+	s.fail = func() fate { return unanswered }
 	s.core.close(s.now)
 	s.run(CloseTimeout)
 	if !s.core.finished() || len(s.etcd.kvs)+len(s.etcd.leases) > 0 {
@@ -379,7 +379,7 @@ func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 }
 
 // After a denial the entries move to another lease with backoff, even if each lease has another key (S3).
-func TestADeniedKeyMovesTheOthersRarely(t *testing.T) {
+func TestDeniedKey_MovesOthersRarely(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(5)...)
 	for id := range 1000 {
@@ -390,10 +390,10 @@ func TestADeniedKeyMovesTheOthersRarely(t *testing.T) {
 	const d = 2 * time.Hour
 	s.run(d)
 	if n := s.etcd.ids - leases; n > 15 {
-		t.Errorf("%d leases in %v, for 5 registered entries and a denied one", n, d)
+		t.Errorf("%d leases in %v, for 5 registered entries and a denied one, want at most 15", n, d)
 	}
 	if n := len(s.core.warnings); n > int(d/warnEvery)+1 {
-		t.Errorf("%d warnings in %v", n, d)
+		t.Errorf("%d warnings in %v, want at most one in %v", n, d, warnEvery)
 	}
 }
 

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// TestOnlyTheKeyInDoubtIsWritten ends one key's write in every way, and lets it arrive late in every way. The other
-// entry is not written, and the lease stays.
-func TestOnlyTheKeyInDoubtIsWritten(t *testing.T) {
-	dos := map[string]func(w *walked){
+// TestDoubt_WritesOneKey ends the write of one key in every way, and applies a delayed write at various times. The other entry is
+// not written, and the lease stays.
+func TestDoubt_WritesOneKey(t *testing.T) {
+	changes := map[string]func(w *walked){
 		"update": func(w *walked) { w.update(0) },
-		"pause":  func(w *walked) { w.setWant(0, paused) },
-		"drop":   func(w *walked) { w.setWant(0, gone) },
+		"pause":  func(w *walked) { w.setDesired(0, paused) },
+		"drop":   func(w *walked) { w.setDesired(0, gone) },
 		"add": func(w *walked) {
-			w.setWant(0, gone)
+			w.setDesired(0, gone)
 			for w.entries[0].state != Closed {
 				w.end(answered)
 			}
 			w.add(0)
 		},
 	}
-	for _, name := range slices.Sorted(maps.Keys(dos)) {
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		for _, f := range []fate{lost, unanswered, delayed} {
-			for late := range 4 { // after how many calls the delayed one arrives
+			for late := range 4 { // the number of calls after which the delayed one arrives
 				t.Run(fmt.Sprint(name, f, late), func(t *testing.T) {
 					w := startRegistered(t, 2, item)
 					held, rev := w.core.lease, w.etcd.get("b").rev
-					dos[name](w)
+					changes[name](w)
 					w.end(f)
 					for i := range 60 {
 						if i == late {
@@ -42,7 +42,7 @@ func TestOnlyTheKeyInDoubtIsWritten(t *testing.T) {
 						t.Error(why)
 					}
 					if w.core.lease != held || w.etcd.get("b").rev != rev {
-						t.Errorf("lease %d in place of %d, b at %d in place of %d", w.core.lease, held, w.etcd.get("b").rev, rev)
+						t.Errorf("the lease is %d, want %d; key b has revision %d, want %d", w.core.lease, held, w.etcd.get("b").rev, rev)
 					}
 				})
 			}
@@ -51,18 +51,18 @@ func TestOnlyTheKeyInDoubtIsWritten(t *testing.T) {
 }
 
 // A later unanswered put does not replace the doubt of an unanswered deletion that may arrive late.
-func TestTheGreatestGuardCounts(t *testing.T) {
+func TestDoubt_HighestGuardCounts(t *testing.T) {
 	w := startRegistered(t, 2, item)
-	w.setWant(0, paused)
+	w.setDesired(0, paused)
 	w.end(lost)    // the mark
 	w.end(delayed) // the deletion
-	w.setWant(0, present)
+	w.setDesired(0, present)
 	w.end(lost) // the put
 	for ok := false; !ok; ok, _ = w.core.synced(w.entries[0]) {
 		w.end(answered)
 	}
 	w.arriveLate()
 	if kv := w.etcd.get("a"); kv == nil {
-		t.Error("the deletion was applied after the put that should fence it")
+		t.Error("the late deletion was applied, want it refused by its guard after the put")
 	}
 }

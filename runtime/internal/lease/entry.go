@@ -22,17 +22,17 @@ type entry struct {
 	items         []Item
 	records       []*record // one for each item, then the retired ones
 	desired       desired
-	stray         bool  // it stands for a key on a lease of ours that no other entry has
-	dirty         bool  // it is among the core's dirty ones
+	stray         bool  // it was made for a key on our lease that no other entry has
+	dirty         bool  // it is in core.dirty
 	seq           int   // counts the changes of setPaused, so that the later one wins
-	wasRegistered bool  // since it was added or resumed
+	wasRegistered bool  // its state was Registered since it was added or resumed
 	refused       error // etcd's last refusal of a key
 	state         State
 	since         time.Time
 	err           error
 	leftover      error    // the keys left in etcd when the session ended
-	lastNotified  outcome  // at the last notification
-	changed       notifier // of the next change of the outcome
+	lastNotified  outcome  // the outcome at the last notification
+	changed       notifier // wakes waiters at the next change of the outcome
 }
 
 // outcome is the part of an entry's state whose change wakes waiters.
@@ -62,7 +62,7 @@ func (e *entry) setDesired(w desired) {
 	for _, r := range e.records {
 		r.marked = r.marked && pauseEnds
 		if r.claimed && revOf(r.observed) != r.lastPutRev {
-			r.doubt() // the other process may have deleted it, and a restored etcd may have it as ours again
+			r.doubt() // the other process may have deleted the key, and a restored etcd may have our value again
 		}
 	}
 }
@@ -138,7 +138,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 	case e.desired == paused && out:
 		return Paused
 	case e.desired != present && e.state == Registered && c.expired(now, e):
-		return Lost // etcd has yet to say so
+		return Lost // though etcd has not confirmed it
 	case e.desired != present:
 		return e.state
 	case c.conflict(e) != nil:
@@ -154,7 +154,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 // foreign reports whether another process has a key.
 func (c *core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.observed.lease) }
 
-// conflict returns a key of the entry that a newer process has, nil without one.
+// conflict returns a key of the entry that a newer process has, nil if there is none.
 func (c *core) conflict(e *entry) *record {
 	for _, r := range e.records {
 		if r.claimed && !r.retired && c.foreign(r) {
@@ -164,7 +164,7 @@ func (c *core) conflict(e *entry) *record {
 	return nil
 }
 
-// placed reports whether every key of the entry is in etcd on a live lease; retired keys count.
+// placed reports whether each item of the entry has a key in etcd on a live lease. A retired key counts.
 func (c *core) placed(now time.Time, e *entry) bool {
 	return e.all(func(r *record) bool {
 		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking
@@ -176,10 +176,10 @@ func (c *core) placedOn(e *entry, id clientv3.LeaseID) bool {
 	return id != 0 && e.all(func(r *record) bool { return r.on(id) })
 }
 
-// all reports whether holds is true for a record of each item.
-func (e *entry) all(holds func(*record) bool) bool {
+// all reports whether each item has a record that satisfies test.
+func (e *entry) all(test func(*record) bool) bool {
 	for i := range e.items {
-		if !slices.ContainsFunc(e.records, func(r *record) bool { return r.item == i && holds(r) }) {
+		if !slices.ContainsFunc(e.records, func(r *record) bool { return r.item == i && test(r) }) {
 			return false
 		}
 	}
@@ -228,7 +228,7 @@ func (c *core) synced(e *entry) (bool, error) {
 	return c.upToDate(e), e.refused
 }
 
-// leaseOf returns the lease of an entry: the one its keys are on, or the current one.
+// leaseOf returns the lease that the keys of an entry are on, else the current lease.
 func (c *core) leaseOf(e *entry) clientv3.LeaseID {
 	if e.state == Closed {
 		return 0

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// onRead records the values of the keys of steps; kvs is nil if all are as observed.
+// onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
 func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int64) {
 	c.failingSince = time.Time{}
 	doubted := false
@@ -34,7 +34,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	c.refresh(now)
 }
 
-// observe records the value of a key; nil: absent.
+// observe records the value of a key, nil if the key is absent.
 func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	e, was, sure := r.e, r.observed, r.sure()
 	c.markDirty(e)
@@ -63,7 +63,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	}
 }
 
-// onWatch records the value of a watched key, at a revision; nil: absent.
+// onWatch records the value of a watched key at a revision, nil if the key is absent.
 func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
@@ -114,18 +114,18 @@ func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
-// onWrite records the answer to a transaction: either its steps were made, or kvs has the present values.
+// onWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
 func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, revision int64) {
 	c.succeeded()
 	if !made {
-		c.atRevision(now, revision) // before kvs, which resolves the doubts of a restore
+		c.atRevision(now, revision) // first: the values below resolve the doubts that a restore raises
 	}
 	for i, st := range steps {
 		if st.r.busy = false; made {
 			c.onStep(now, st, revision)
 			continue
 		}
-		st.r.marked = st.r.marked || st.kind == mark // even if not made: a proxy may have repeated it
+		st.r.marked = st.r.marked || st.kind == mark // even if it was not made: a proxy may have repeated the request
 		c.observe(now, st.r, kvs[i])
 	}
 	if made {
@@ -147,11 +147,11 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 	}
 	c.full.Reset()
 	if c.get(st.lease) == nil {
-		st.r.observed = nil // it is gone since, as a renewal showed
+		st.r.observed = nil // the key was deleted with its lease, as a renewal showed
 	}
 }
 
-// askLater schedules regular reads of the keys on a lease; askSoon schedules one soon.
+// askLater schedules regular reads of the keys on a lease. askSoon makes the first of them earlier.
 func (c *core) askLater(now time.Time, id clientv3.LeaseID) {
 	if h := c.get(id); h != nil && !h.strays {
 		h.strays, h.askAt, h.askPause = true, now.Add(askMax), askMax
@@ -267,8 +267,8 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	c.refresh(now)
 }
 
-// onUnanswered records that steps may have been applied, or may be later. An unanswered mark shows that etcd is slow: all
-// other keys are removed without a mark.
+// onUnanswered records that steps may have been applied, or may be applied later. An unanswered mark shows that etcd is slow,
+// so all other keys are removed without a mark.
 func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
@@ -292,7 +292,7 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 		r.marked = true
 		return
 	case st.kind == put && st.value != r.value():
-		return // the present value was not refused
+		return // etcd refused an outdated value
 	case isDenied(err):
 		err = fmt.Errorf("key %q: %w (a registration reads its keys, and writes them)", r.key, err)
 	default:
@@ -343,10 +343,10 @@ func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDeni
 
 func isFull(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
 
-// isBusy reports whether etcd has dropped a request because it has too many.
+// isBusy reports whether etcd refused a request because too many are pending.
 func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }
 
-// mayBeTooLarge reports whether a proxy may have refused a request for its size: gRPC has no code for HTTP's 413.
+// mayBeTooLarge reports whether a proxy may have refused a request as too large. gRPC reports HTTP status 413 as Unknown.
 func mayBeTooLarge(err error) bool { return etcderr.Code(err) == codes.Unknown }
 
 // isRefusal reports whether an error is an answer that a retry would not change.

@@ -18,8 +18,8 @@ type Handle struct {
 // Status is the state of an entry at one moment.
 type Status struct {
 	State State
-	Key   string           // the entry's first
-	Lease clientv3.LeaseID // 0: none now
+	Key   string           // the first key of the entry
+	Lease clientv3.LeaseID // 0 if it has none now
 	Err   error            // why the entry is not registered
 	Since time.Time        // when State was entered
 }
@@ -28,11 +28,11 @@ type Status struct {
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	on, err := h.s.core.leaseOf(h.e), h.e.err
+	id, err := h.s.core.leaseOf(h.e), h.e.err
 	if err == nil && h.e.state == Registered {
-		err = h.s.core.overdue(time.Now(), on)
+		err = h.s.core.overdue(time.Now(), id)
 	}
-	return Status{h.e.state, h.e.key(), on, err, h.e.since}
+	return Status{h.e.state, h.e.key(), id, err, h.e.since}
 }
 
 // Set gives the entry new values, which are written in the background. The keys must stay the same.
@@ -41,7 +41,7 @@ func (h *Handle) Set(items []Item) error {
 }
 
 // SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil once that is done,
-// an error as Sync does, and ErrSuperseded after a later change.
+// ErrSuperseded after a later change, and otherwise the errors of Sync.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
 	err = h.change(func(now time.Time) { seq = h.s.core.setPaused(now, h.e, pause) })
@@ -96,7 +96,7 @@ func (h *Handle) change(do func(now time.Time)) error {
 	return nil
 }
 
-// wait returns when done reports true or an error, and an error when ctx or the session ends.
+// wait returns when done reports true or an error. It returns an error when ctx or the session ends.
 func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) error {
 	for {
 		h.s.mu.Lock()

@@ -10,11 +10,10 @@ import (
 
 const (
 	askTimeout  = 2 * time.Second // for the read before a renewal out of turn
-	maxRenewals = 4               // unanswered renewals of a lease out of turn at a time
+	maxRenewals = 4               // the most unanswered renewals of a lease out of turn
 )
 
-// renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
-// held.
+// renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu held.
 func (s *Session) renewLeases(ids []clientv3.LeaseID) {
 	for id, stop := range s.renewals {
 		if !slices.Contains(ids, id) {

@@ -36,7 +36,7 @@ var ErrClosed = errors.New("the registry is closed")
 var ErrDropped = errors.New("the registration is closed")
 
 // ErrSuperseded is the error of a wait for a SetPaused after a later SetPaused.
-var ErrSuperseded = errors.New("a later call has said otherwise")
+var ErrSuperseded = errors.New("superseded by a later call")
 
 // State is the state of an entry.
 type State int
@@ -66,6 +66,6 @@ type Item struct {
 	Key   func(clientv3.LeaseID) string // a pure function; most ignore the lease
 	Value string
 	// Leaving replaces Value just before the key is deleted, to mark for readers that its owner
-	// deletes it. "": the layout has no room for the mark.
+	// deletes it. It is "" if the layout has no room for the mark.
 	Leaving string
 }

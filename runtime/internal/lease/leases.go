@@ -34,11 +34,11 @@ type heldLease struct {
 	granted  time.Time
 	life     time.Duration // the TTL that etcd granted
 	expires  time.Time     // unless it is renewed
-	renewAt  time.Time     // no renewal out of turn before
+	renewAt  time.Time     // the earliest time of a renewal out of turn
 	denied   bool          // etcd denies its revocation
 	revoking bool          // a revocation was sent, so the lease may be gone
 	spare    bool          // no desired entry needs it, as of the last pass
-	retryAt  time.Time     // no revocation before
+	retryAt  time.Time     // the earliest time of the next revocation
 
 	// The lease may have strays, keys without an entry: an unanswered put of an absent key may arrive late, and a restored
 	// etcd may have deleted keys again. So the keys on the lease are read, from askAt on.
@@ -134,7 +134,7 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 			r.observed = nil
 		}
 		if r.observed == nil {
-			r.notBefore = time.Time{} // it went with the lease, so earlier deletions and refusals do not count
+			r.notBefore = time.Time{} // the key was deleted with the lease, so earlier deletions and refusals do not count
 		}
 	}
 	if id == c.lease {
@@ -164,7 +164,7 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 	})
 }
 
-// revocable returns a retired lease that no desired entry is on, nil without one.
+// revocable returns a retired lease that no desired entry needs, nil if there is none.
 func (c *core) revocable(now time.Time) *heldLease {
 	for _, h := range c.held {
 		if h.spare && !c.waits(now, h.retryAt) {
@@ -216,8 +216,8 @@ func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait ti
 	return true, wait
 }
 
-// onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may have another user's
-// key that we may not write.
+// onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may have the key of another
+// user, which we may not write.
 func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
 	switch {

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// model is the part of etcd that a session uses. The integration module has the tests on real etcd.
+// model imitates the part of etcd that a session uses. The integration module has the tests on real etcd.
 type model struct {
 	rev    int64
 	kvs    map[string]keyValue
@@ -21,7 +21,7 @@ type model struct {
 
 	// faults
 	down       bool                      // nothing is answered
-	busy       bool                      // reads and writes are too many requests
+	busy       bool                      // reads and writes are refused as too many requests
 	full       bool                      // the NOSPACE alarm
 	limit      int                       // the operations of a transaction
 	large      bool                      // every write counts as too large
@@ -51,7 +51,7 @@ func (m *model) clone() *model {
 	return &c
 }
 
-// restore goes back to an earlier state, in which each lease has its whole TTL again.
+// restore restores an earlier state, in which each lease has its whole TTL again.
 func (m *model) restore(now time.Time, past *model) {
 	m.rev, m.kvs, m.leases = past.rev, past.clone().kvs, past.clone().leases
 	for id := range m.leases {
@@ -161,10 +161,10 @@ const (
 
 // answer is etcd's answer to a call.
 type answer struct {
-	lease clientv3.LeaseID // that was granted
+	lease clientv3.LeaseID // the granted one
 	made  bool
 	kvs   []*keyValue
-	keys  []string // that hang on a lease
+	keys  []string // on a lease
 	rev   int64
 	err   error
 }
@@ -211,7 +211,7 @@ func (m *model) do(o op, now time.Time) (a answer) {
 	return a
 }
 
-// deliver passes the answer to a call to a core, or that it timed out.
+// deliver passes the outcome of a call to a core.
 func (a answer) deliver(c *core, now time.Time, o op) {
 	switch o := o.(type) {
 	case grantOp:
@@ -276,7 +276,7 @@ func (m *model) read(steps []step, compare bool) ([]*keyValue, error) {
 
 const (
 	ttl    = 15 * time.Second
-	theirs = 99 // the lease of another process, which does not end
+	theirs = 99 // the lease of another process, which does not expire
 )
 
 // kinds are the names of the kinds of steps in the rows of TestCalls, and in logs.
@@ -310,12 +310,12 @@ func describe(o op) string {
 	return strings.Join(words, " ")
 }
 
-// item is a key with a mark.
+// item returns the items of an entry with one key, which has room for a mark.
 func item(key, value string) []Item {
 	return []Item{{Key: func(clientv3.LeaseID) string { return key }, Value: value, Leaving: value + "!"}}
 }
 
-// wrong returns how etcd differs from the desired entries, "" if it does not.
+// wrong describes how etcd differs from the desired entries, "" if it does not.
 func wrong(c *core, m *model, entries []*entry) string {
 	want := make(map[string]string)
 	for _, e := range entries {

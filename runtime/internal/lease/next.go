@@ -23,14 +23,13 @@ type (
 	revokeOp struct{ lease clientv3.LeaseID }
 	attachOp struct{ lease clientv3.LeaseID } // reads the keys on a lease
 	readOp   struct {
-		steps   []step // only key and observed revision are used
+		steps   []step // only the key and the observed revision of each are used
 		compare bool   // etcd returns values only if a key is not as observed
 	}
 	writeOp struct{ steps []step }
 )
 
-// step is a write to a key. A transaction makes all of its steps or, if a guard does not hold, none; it
-// returns the keys then.
+// step is a write to a key. A transaction makes all of its steps or, if a guard fails, none. It then returns the keys.
 type step struct {
 	r *record
 	write
@@ -105,15 +104,15 @@ func (c *core) due(now time.Time) op {
 	return c.checks(now)
 }
 
-// collect returns the steps of one transaction, given the write of each key. A key that was refused is written alone.
-func (c *core) collect(now time.Time, next func(time.Time, *record) *write) []step {
+// collect returns the steps of one transaction. writeOf returns the due write of a key. A key that was refused is written alone.
+func (c *core) collect(now time.Time, writeOf func(time.Time, *record) *write) []step {
 	var steps []step
 	bytes := 0
 	for r := range c.records() {
 		if r.busy || r.unbatched && len(steps) > 0 {
 			continue
 		}
-		w := next(now, r)
+		w := writeOf(now, r)
 		if w == nil || c.waits(now, r.notBefore) || len(steps) > 0 && (w.lease != steps[0].lease || w.kind != steps[0].kind) {
 			continue
 		}
@@ -172,8 +171,8 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 	return &write{remove, "", at.lease, at.rev}
 }
 
-// nextPut returns the put of a key, nil if none is due. The put also resolves an unanswered write: if it is made, its revision fences the
-// unanswered one, and if not, the answer has the key.
+// nextPut returns the put of a key, nil if none is due. The put also resolves an unanswered write: if the put succeeds, the guard of
+// the earlier write fails, and if not, the answer has the key.
 func (c *core) nextPut(now time.Time, r *record) *write {
 	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || c.waits(now, c.putsAt) {
 		return nil
@@ -181,8 +180,8 @@ func (c *core) nextPut(now time.Time, r *record) *write {
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// reads returns the keys whose doubts only a read can resolve: keys that should be absent and seem so, and keys that another
-// process holds. A closing session does not read: it revokes.
+// reads returns the reads of keys whose doubts nothing else resolves: keys that should be and seem absent, and keys that another
+// process holds. A closing session does not read: it revokes the lease.
 func (c *core) reads(now time.Time) []step {
 	var steps []step
 	for r := range c.records() {

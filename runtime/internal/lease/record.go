@@ -50,9 +50,9 @@ func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
 // write is a write to one key, guarded by the key's mod revision rev. The guard makes late writes harmless:
 //   - rev > 0: etcd assigns each revision once, so the write fails after any other write of the key.
 //   - rev = 0, a create: if the key is absent again, the write succeeds while its lease is alive. So the keys on
-//     that lease are read, see [heldLease.strays], and a revoked lease takes its late creates along.
-//   - A restored etcd assigns revisions again. A lower revision, or a key that is older than our last put of it, shows that:
-//     then all keys are in doubt, and move to another lease.
+//     that lease are read, see [heldLease.strays]. A revocation deletes keys that were created late.
+//   - A restored etcd assigns revisions again. A lower revision, or a key that is older than our last put of it, shows the
+//     restore. Then all keys are in doubt, and move to another lease.
 type write struct {
 	kind  kind
 	value string
@@ -65,20 +65,20 @@ type record struct {
 	e       *entry
 	key     string
 	item    int
-	retired bool // named by an earlier lease than the current one
+	retired bool // it contains the id of an earlier lease
 
-	observed      *keyValue // nil: absent
-	lastPutRev    int64     // the mod revision of our last put; 0: none
-	claimed       bool      // we have put it, so another process that holds it is newer
+	observed      *keyValue // nil if it is absent
+	lastPutRev    int64     // the mod revision of our last put, 0 if there is none
+	claimed       bool      // we have put it, so another process with it is newer
 	putAt         time.Time // of our last put
 	busy          bool      // a write of it is under way
 	unansweredRev int64     // the highest guard of an unanswered write; 0 for other doubts, and noDoubt for none
 	marked        bool      // the mark was tried since the entry's withdrawal
 
-	notBefore time.Time // no read or write before
+	notBefore time.Time // the earliest time of the next read or write
 	refused   error     // etcd's refusal of the last write or read
 	refusals  backoff.Backoff
-	unbatched bool // a transaction with it was refused: the next one has no other key
+	unbatched bool // a transaction with it was refused, so it is written alone
 }
 
 func newRecord(e *entry, item int, key string) *record {

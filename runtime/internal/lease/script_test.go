@@ -15,20 +15,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// script is a session on a model, in virtual time, driven by statements.
+// script drives the core of a session, on a model of etcd and in virtual time, by statements such as "have a b; pause a".
 type script struct {
 	t          *testing.T
 	now, start time.Time
 	etcd       *model
 	core       *core
 	entries    map[string]*entry
-	op         op       // begun by the verb next
+	op         op       // the call that the verb next began
 	past       []*model // backups
 	log        []string
 	calls      []string // in the form of TestCalls' rows
 	renewAt    time.Time
 
-	fail func() fate // returns the fate of a write; a revocation is always applied, and answered or not
+	fail func() fate // returns the fate of a write; a revocation is always applied, but may be unanswered
 }
 
 func newScript(t *testing.T) *script {
@@ -114,7 +114,7 @@ func (s *script) items(name string, items []Item) {
 	s.entries[name] = s.core.add(s.now, items, false)
 }
 
-// have registers keys, and drops the calls for them.
+// have registers keys, and clears the list of calls.
 func (s *script) have(keys ...string) {
 	s.t.Helper()
 	s.add(keys...)
@@ -148,14 +148,14 @@ func (s *script) fate(f fate) {
 	s.fail = func() fate { s.fail = func() fate { return answered }; return f }
 }
 
-// play runs a text: statements between semicolons, each a verb and its arguments.
-func (s *script) play(text string) {
+// play runs statements, which semicolons separate. Each is a verb and its arguments.
+func (s *script) play(statements string) {
 	s.t.Helper()
-	for statement := range strings.SplitSeq(text, "; ") {
+	for statement := range strings.SplitSeq(statements, "; ") {
 		verb, arg, _ := strings.Cut(statement, " ")
 		switch n, _ := strconv.Atoi(arg); {
-		case ofSession[verb] != nil:
-			ofSession[verb](s, clientv3.LeaseID(n))
+		case sessionVerbs[verb] != nil:
+			sessionVerbs[verb](s, clientv3.LeaseID(n))
 		case verb == "have":
 			s.have(strings.Fields(arg)...)
 		case verb == "run":
@@ -166,23 +166,23 @@ func (s *script) play(text string) {
 			s.run(d)
 		case verb == "fate":
 			s.fate(fate(n))
-		case ofKey[verb] != nil:
+		case keyVerbs[verb] != nil:
 			for _, key := range strings.Fields(arg) {
 				key, value, _ := strings.Cut(key, "=")
-				ofKey[verb](s, key, value)
+				keyVerbs[verb](s, key, value)
 			}
 		default:
-			s.t.Fatalf("no such verb: %q", statement)
+			s.t.Fatalf("unknown verb in %q", statement)
 		}
 	}
 }
 
-// ofKey has the verbs for keys, each with or without a value.
-var ofKey = map[string]func(s *script, key, value string){
+// keyVerbs apply to keys, each with or without a value.
+var keyVerbs = map[string]func(s *script, key, value string){
 	"add":        func(s *script, key, _ string) { s.add(key) },
-	"another":    func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // process puts the key
+	"another":    func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // another process puts the key
 	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
-	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // puts it without a lease
+	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // the same without a lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
 	"event":      func(s *script, key, _ string) { s.core.onWatch(s.now, key, nil, s.core.revision) },
 	"update":     func(s *script, key, value string) { s.update(key, value) },
@@ -200,8 +200,8 @@ var ofKey = map[string]func(s *script, key, value string){
 	},
 }
 
-// ofSession has the verbs for the session or its etcd, some of them for a lease.
-var ofSession = map[string]func(s *script, id clientv3.LeaseID){
+// sessionVerbs apply to the session, its etcd or a lease.
+var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"settle":         func(s *script, _ clientv3.LeaseID) { s.settle() },
 	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
 	"close":          func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
@@ -217,7 +217,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"backup":         func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
 	"restore":        func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
 	"written":        func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
-	"ahead":          func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // was the etcd before
+	"ahead":          func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // as if etcd had been restored
 	"renewed-behind": func(s *script, id clientv3.LeaseID) { s.core.onRenewal(s.now, id, ttl, 1) },
 	"later":          func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
 	"failed":         func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
@@ -241,10 +241,5 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"next":            func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
 		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
-	},
-	"heard": func(s *script, _ clientv3.LeaseID) { // a watched key is gone
-		for _, key := range s.core.registered(maxWatches) {
-			s.core.onWatch(s.now, key, nil, s.etcd.rev)
-		}
 	},
 }

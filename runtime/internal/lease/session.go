@@ -22,10 +22,9 @@ type Options struct {
 	Changed func(key string, from, to State) // called at each change of state; may be nil
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
 	Why func(error) error
-	// Reconnected calls notify whenever the connection to etcd is back, until stop is called. It may be
-	// nil.
+	// Reconnected calls notify whenever the connection to etcd is back, until stop is called. It may be nil.
 	Reconnected func(notify func()) (stop func())
-	Streams     *listwatch.Streams // of the client, see [listwatch.Config]; nil: the session has its own
+	Streams     *listwatch.Streams // the client's, see [listwatch.Config]; nil makes the session use its own
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it and revoked with the
@@ -41,7 +40,7 @@ type Session struct {
 	wake     chan struct{}
 	done     chan struct{} // closed when run and all goroutines that it started have ended
 	wg       sync.WaitGroup
-	lastCall time.Duration // of the last call; run's
+	lastCall time.Duration // the duration of the last call; only run uses it
 
 	mu       sync.Mutex
 	core     *core
@@ -86,8 +85,7 @@ func (s *Session) reconnected() {
 	s.poke()
 }
 
-// explained adds the explanation of Options.Why to the error of a call to etcd; nil for nil. It must be called without
-// mu held.
+// explained adds the explanation of Options.Why to the error of a call to etcd, which may be nil. mu must not be held.
 func (s *Session) explained(err error) error {
 	if err == nil || s.opts.Why == nil {
 		return err
@@ -139,7 +137,7 @@ func (s *Session) Close(ctx context.Context) error {
 	return s.closeErr
 }
 
-// Finish is Close without a bound: it returns when everything is out of etcd, or when the session is closed.
+// Finish is Close without a time limit. It returns when everything is out of etcd, or when Close gives up.
 func (s *Session) Finish() error {
 	if !s.close() {
 		return nil

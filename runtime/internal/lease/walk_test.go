@@ -31,13 +31,13 @@ type walked struct {
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys
 	restored bool
-	rested   bool   // there was nothing to do, and no call was made
-	broken   string // the rule that a call broke
+	rested   bool   // a settled session was checked
+	broken   string // the first broken rule
 
 	lateCreate bool // a put of an absent key arrived late
 }
 
-var names = [...]string{"a", "b"}
+var entryNames = [...]string{"a", "b"}
 
 func startWalk() *walked {
 	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), items: item}
@@ -45,7 +45,7 @@ func startWalk() *walked {
 	return w
 }
 
-// startRegistered begins with entries in etcd.
+// startRegistered returns a walk with n entries in etcd.
 func startRegistered(t *testing.T, n int, items func(name, value string) []Item) *walked {
 	w := startWalk()
 	w.items = items
@@ -70,8 +70,8 @@ func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].desired != gone {
 		return false
 	}
-	w.entries[i] = w.core.add(w.now, w.items(names[i], "v"), false)
-	delete(w.newer, names[i])
+	w.entries[i] = w.core.add(w.now, w.items(entryNames[i], "v"), false)
+	delete(w.newer, entryNames[i])
 	return true
 }
 
@@ -84,11 +84,11 @@ func (w *walked) update(i int) bool {
 	if e.items[0].Value == value {
 		value = "w"
 	}
-	w.core.update(w.now, e, w.items(names[i], value))
+	w.core.update(w.now, e, w.items(entryNames[i], value))
 	return true
 }
 
-func (w *walked) setWant(i int, want desired) bool {
+func (w *walked) setDesired(i int, want desired) bool {
 	e := w.entries[i]
 	if e == nil || e.desired == gone || e.desired == want {
 		return false
@@ -142,7 +142,7 @@ func (w *walked) begin() bool {
 	return false
 }
 
-// judge records the rule that the next call breaks.
+// judge records a rule that the next call breaks.
 func (w *walked) judge(o op) {
 	writes, ok := o.(writeOp)
 	if !ok {
@@ -152,9 +152,9 @@ func (w *walked) judge(o op) {
 		puts := st.kind == put
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
-			w.breaks("a write is guarded by a lease of ours: %s", describe(writes))
+			w.breaks("a write to a key that is not on a lease of this session: %s", describe(writes))
 		case puts && (st.r.e.desired != present || st.value != st.r.value()):
-			w.breaks("what is put is wanted: %s", describe(writes))
+			w.breaks("a put of a value that is not desired: %s", describe(writes))
 		}
 	}
 }
@@ -203,10 +203,10 @@ func (w *walked) end(f fate) bool {
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
 		if c.to == Conflict && c.err == nil {
-			w.breaks("nothing says why %s is in conflict", c.key)
+			w.breaks("%s is in conflict without an error", c.key)
 		}
 		if c.from == c.to {
-			w.breaks("%s is %s twice", c.key, c.to)
+			w.breaks("a change of %s from %s to the same state", c.key, c.to)
 		}
 	}
 	w.core.changes = nil
@@ -223,7 +223,7 @@ func (w *walked) arrive(o op) (a answer) {
 	}
 	a = w.etcd.do(o, w.now)
 	if a.made && len(taken) > 0 && !w.restored {
-		w.breaks("a newer process keeps its keys: %q were taken", taken)
+		w.breaks("the keys %q of a newer process were taken", taken)
 	}
 	return a
 }
@@ -241,7 +241,7 @@ func (w *walked) arriveLate() bool {
 	return true
 }
 
-// heal ends all faults of etcd, but not the other process and its keys.
+// heal ends all faults of etcd, and removes the keys of the other process.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
 	was = m.busy || m.full || w.silent || m.limit < MaxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
@@ -254,10 +254,10 @@ func (w *walked) heal() (was bool) {
 	return was
 }
 
-// settle answers all calls. Late writes arrive at the worst time: at the end.
+// settle takes a step without further faults. Late writes arrive at the worst time, at the end.
 func (w *walked) settle() string {
 	if w.heal() {
-		return "etcd is well"
+		return "etcd recovers"
 	}
 	if w.wrong() == "" {
 		if w.arriveLate() {
@@ -278,16 +278,16 @@ func (w *walked) settleAndRest() string {
 		return why
 	}
 	w.rested = true
-	w.rest(time.Minute) // after denied revocations; a keepalive that keeps ending delays a move
+	w.rest(time.Minute) // denied revocations are retried, and delayed moves are made
 	rev := w.etcd.rev
 	w.rest(3 * time.Minute)
 	if why := w.wrong(); why != "" || w.etcd.rev > rev {
-		w.breaks("nothing is written in peace: %d writes, %s", w.etcd.rev-rev, why)
+		w.breaks("a settled session made %d writes: %s", w.etcd.rev-rev, why)
 	}
 	w.core.close(w.now)
 	w.rest(time.Second)
 	if left := w.core.leftover(nil); !w.core.finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
-		w.breaks("a Close leaves nothing: %v, %v, %v", w.etcd.kvs, w.etcd.leases, left)
+		w.breaks("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases, left)
 	}
 	return "time passes, and it is closed"
 }
@@ -306,8 +306,8 @@ func (w *walked) rest(d time.Duration) {
 	}
 }
 
-// settleBut is settle, but the rights to a stay unchanged, and only b is checked.
-func (w *walked) settleBut() string {
+// settleB is settle for key b alone. The permissions for key a stay as they are.
+func (w *walked) settleB() string {
 	delete(w.etcd.unwritable, "b")
 	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
 	defer func() { w.etcd.unreadable, w.etcd.unwritable = unreadable, unwritable }()
@@ -323,7 +323,7 @@ func (w *walked) settleBut() string {
 	return "a call is answered"
 }
 
-// wrong returns how etcd differs from the desired entries, "" if it does not.
+// wrong describes how etcd differs from the desired entries, "" if it does not.
 func (w *walked) wrong() string {
 	if w.call != nil {
 		return "a call is under way"
@@ -337,7 +337,7 @@ func (w *walked) all() []*entry {
 
 var leaseRules = []modelcheck.Rule[walked]{
 	{Name: "calls", Broken: func(_, w *walked) string { return w.broken }},
-	{Name: "nothing withdrawn comes back", Broken: func(_, w *walked) string {
+	{Name: "a withdrawn entry stays out of etcd", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
 			if w.restored || w.lateCreate || e.state != Paused && e.state != Closed {
 				continue
@@ -350,7 +350,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "a state has its reason", Broken: func(_, w *walked) string {
+	{Name: "a state has an error", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
 			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) && e.err == nil {
 				return fmt.Sprintf("no error says why %s is %s", e.key(), e.state)
@@ -358,7 +358,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "what is said to be in etcd is there", Broken: func(_, w *walked) string {
+	{Name: "a synced entry is in etcd", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
 			if ok, _ := w.core.synced(e); !ok || e.desired != present || w.tampered {
 				continue
@@ -378,16 +378,16 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "add a", Do: func(w *walked) bool { return w.add(0) }},
 	{Name: "add b", Do: func(w *walked) bool { return w.add(1) }},
 	{Name: "update a", Do: func(w *walked) bool { return w.update(0) }},
-	{Name: "pause a", Do: func(w *walked) bool { return w.setWant(0, paused) }},
-	{Name: "resume a", Do: func(w *walked) bool { return w.setWant(0, present) }},
-	{Name: "drop a", Do: func(w *walked) bool { return w.setWant(0, gone) }},
-	{Name: "drop b", Do: func(w *walked) bool { return w.setWant(1, gone) }},
+	{Name: "pause a", Do: func(w *walked) bool { return w.setDesired(0, paused) }},
+	{Name: "resume a", Do: func(w *walked) bool { return w.setDesired(0, present) }},
+	{Name: "drop a", Do: func(w *walked) bool { return w.setDesired(0, gone) }},
+	{Name: "drop b", Do: func(w *walked) bool { return w.setDesired(1, gone) }},
 	{Name: "close", Do: func(w *walked) bool { could := !w.core.closing; w.core.close(w.now); return could }},
 
 	{Name: "the next call begins", Do: (*walked).begin},
 	{Name: "a call is answered", Do: func(w *walked) bool { return w.end(answered) }},
 	{Name: "a call is lost", Do: func(w *walked) bool { return w.end(lost) }},
-	{Name: "a call is done and not answered", Do: func(w *walked) bool { return w.end(unanswered) }},
+	{Name: "a call is applied and not answered", Do: func(w *walked) bool { return w.end(unanswered) }},
 	{Name: "a call is delayed", Do: func(w *walked) bool { return w.end(delayed) }},
 	{Name: "a delayed call arrives", Do: (*walked).arriveLate},
 	{Name: "a second passes", Do: func(w *walked) bool { w.pass(time.Second); return true }},
@@ -441,9 +441,9 @@ var leaseEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool { w.etcd.poisoned[w.core.lease] = true; return w.core.lease != 0 }},
-	{Name: "etcd takes few operations at a time, or many again", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
-	{Name: "the keys are to be checked", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
-	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.onWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
+	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
+	{Name: "a check is requested", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
+	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.onWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
@@ -452,10 +452,10 @@ var leaseEvents = []modelcheck.Event[walked]{
 		flip(w.etcd.unwritable, fmt.Sprintf("z/%d", w.etcd.ids+1))
 		return true
 	}},
-	{Name: "etcd is full, or not any more", Do: func(w *walked) bool { w.etcd.full = !w.etcd.full; return true }},
-	{Name: "etcd has too many requests, or not any more", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
+	{Name: "etcd becomes full, or has space again", Do: func(w *walked) bool { w.etcd.full = !w.etcd.full; return true }},
+	{Name: "etcd becomes busy, or idle again", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
 
-	{Name: "etcd is well", Do: (*walked).heal},
+	{Name: "etcd recovers", Do: (*walked).heal},
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
@@ -536,16 +536,16 @@ func TestWalk(t *testing.T) {
 	rights := []string{
 		"update a", "pause a", "resume a", "drop b",
 		"a call is answered", "a call is lost", "a call is delayed", "a second passes", "a is deleted", "b is deleted", "another process takes a",
-		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again", "etcd is full, or not any more",
-		"etcd has too many requests, or not any more",
+		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again", "etcd becomes full, or has space again",
+		"etcd becomes busy, or idle again",
 	}
 	t.Run("calls end in every way", func(t *testing.T) {
 		modelcheck.Walk(t, 6, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
-			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
+			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
 	})
 	t.Run("other processes change keys", func(t *testing.T) {
 		modelcheck.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
-			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch tells of a")...))
+			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch reports a")...))
 	})
 	t.Run("the lease goes while a call is under way", func(t *testing.T) {
 		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
@@ -554,7 +554,7 @@ func TestWalk(t *testing.T) {
 			w.begin()
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "drop a",
-			"a call is done and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
+			"a call is applied and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
 	})
 	t.Run("a write arrives late while the lease is replaced", func(t *testing.T) {
 		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
@@ -563,15 +563,15 @@ func TestWalk(t *testing.T) {
 			w.core.replaceLease(w.now, errors.New("ended"))
 			return w
 		}, append(calls, "update a", "pause a", "resume a",
-			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
+			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
 	})
-	t.Run("G32: it starts paused, and another process has left its key", func(t *testing.T) {
+	t.Run("G32: an entry starts paused, and another process has its key", func(t *testing.T) {
 		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.put("a", "x", theirs)
 			w.entries[0] = w.core.add(w.now, item("a", "v"), true)
 			return w
-		}, append(calls, "pause a", "resume a", "drop a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
+		}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered", "a call is delayed", "a delayed call arrives",
 			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
 	t.Run("G38: an entry in conflict is paused and resumed", func(t *testing.T) {
@@ -586,15 +586,15 @@ func TestWalk(t *testing.T) {
 			return w
 		}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
-	t.Run("rights come and go", func(t *testing.T) {
+	t.Run("permissions change", func(t *testing.T) {
 		modelcheck.Walk(t, 4, leaseWalk(registered(2), rights...))
 	})
 	t.Run("G19: a denied read affects one key", func(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
-		w.Settle = (*walked).settleBut
+		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 4, w)
 	})
-	t.Run("G31: a refused entry keeps no other out", func(t *testing.T) {
+	t.Run("G31: a refused entry does not block others", func(t *testing.T) {
 		w := leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.unwritable["a"], w.etcd.unwritable["b"] = true, true
@@ -606,12 +606,12 @@ func TestWalk(t *testing.T) {
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
 			"writes of a are denied, or allowed again", "writes of b are denied, or allowed again")...)
-		w.Settle = (*walked).settleBut
+		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 4, w)
 	})
 	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
 		modelcheck.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
-			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
+			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
 			"the lease is revoked")...))
 	})
 	t.Run("etcd is restored", func(t *testing.T) {

@@ -17,7 +17,7 @@ type Backend struct {
 
 	leaving bool // its owner is withdrawing it
 	grpc    resolver.Endpoint
-	storage attr.Storage // for grpc, which points into it
+	storage attr.Storage // grpc points into it
 }
 
 // newBackend returns the backend for an endpoint read from etcd.
@@ -28,9 +28,9 @@ func newBackend(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 }
 
 const (
-	// backendSize is roughly the memory of a backend without its texts: the struct, and its part of the lists of a key.
+	// backendSize is roughly the memory of a backend without its strings: the struct, and its share of the lists of a key.
 	backendSize = 600
-	// metadataSize is roughly the memory of a piece of metadata without its texts.
+	// metadataSize is roughly the memory of a piece of metadata without its strings.
 	metadataSize = 64
 )
 

@@ -25,7 +25,7 @@ func TestWeightsFitARing(t *testing.T) {
 		for _, ep := range endpointsOf(backends) {
 			w := weight.FromEndpoint(ep).Weight
 			if w == 0 || attr.Endpoint(ep) != &b.Endpoint {
-				t.Fatalf("%d endpoints of weight %d: one has weight %d, or the wrong endpoint", tt.endpoints, tt.weight, w)
+				t.Fatalf("%d endpoints of weight %d: one has weight %d in gRPC, want more than 0, or another endpoint", tt.endpoints, tt.weight, w)
 			}
 			sum += uint64(w)
 		}
@@ -33,7 +33,7 @@ func TestWeightsFitARing(t *testing.T) {
 			t.Errorf("%d endpoints of weight %d: their sum in gRPC is %d, which overflows 32 bits", tt.endpoints, tt.weight, sum)
 		}
 		if tt.endpoints == 3 && sum != 15 {
-			t.Errorf("weights without overflow were changed: their sum is %d", sum)
+			t.Errorf("3 endpoints of weight 5: their sum in gRPC is %d, want 15", sum)
 		}
 	}
 }

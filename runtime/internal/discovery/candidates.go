@@ -49,7 +49,7 @@ type Candidates struct {
 	mu      sync.Mutex
 	readers map[*reader]struct{}
 	epoch   int    // counts subscriptions: updates of an older one are dropped
-	stop    func() // ends the subscription; nil: nothing is followed
+	stop    func() // ends the subscription; nil while nothing is followed
 }
 
 // Candidates returns the candidates for a service key, which are not followed before Read is called.
@@ -151,18 +151,18 @@ type Standing struct {
 	*Candidates
 	instance, addr string
 	reader         endpoint.Reader
-	live           atomic.Pointer[livePolicy] // nil: none
+	live           atomic.Pointer[livePolicy] // nil without a policy
 }
 
 // livePolicy is the policy of a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	key *Key // has the endpoints, of which the policy drains some; nil: it drains all that it names
+	key *Key // of the endpoints that decide which are drained; nil if all that the policy names are drained
 }
 
-// Standing returns an instance's view of the candidates for a service key; layouts are those of its entry.
+// Standing returns an instance's view of the candidates for a service key. layouts has the layouts of its entry.
 func (ks *Keys) Standing(name, instance, addr string, layouts []endpoint.Layout) *Standing {
-	reader, _ := endpoint.NewReader(layouts...) // no reader reads two JSON layouts: then no instance counts as drained
+	reader, _ := endpoint.NewReader(layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
 	return &Standing{Candidates: ks.Candidates(name), instance: instance, addr: addr, reader: reader}
 }
 
@@ -193,7 +193,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		}
 		var policy *serviceconfig.Etcd
 		if len(u.Snapshot.Items) > 0 {
-			// Callers link the config's policies; this process need not.
+			// Callers must link the policies of the config, but this process need not.
 			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value, serviceconfig.ParseLive)
 			if err != nil {
 				return // the last valid one stays in force
@@ -230,11 +230,11 @@ func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 	drained := func(instance string) bool { return instance == s.instance || slices.Contains(live.Drain, instance) }
 	if live.key != nil {
 		state := live.key.State()
-		of := state.Drained(live.Etcd)
+		drainedEndpoints := state.Drained(live.Etcd)
 		drained = func(instance string) bool {
 			id := state.NameOf(instance)
 			i := slices.IndexFunc(state.Backends, func(b *Backend) bool { return b.Endpoint.Instance == id })
-			return i >= 0 && of[&state.Backends[i].Endpoint]
+			return i >= 0 && drainedEndpoints[&state.Backends[i].Endpoint]
 		}
 	}
 	return drained(s.instance) && slices.ContainsFunc(all, func(other *listwatch.Item[string]) bool { return !drained(other.Value) })

@@ -8,20 +8,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// TestYieldsToADrainThatIsFollowed has the candidates a, b and, in a lane, red.
-func TestYieldsToADrainThatIsFollowed(t *testing.T) {
+// TestYields_ToEffectiveDrain has the candidates a and b, and the candidate red in a lane.
+func TestYields_ToEffectiveDrain(t *testing.T) {
 	lane := []serviceconfig.Route{{Label: "lane"}}
 	for name, tt := range map[string]struct {
 		policy  serviceconfig.Etcd
 		unknown bool
 		want    bool
 	}{
-		"enough are left":             {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, want: true},
-		"too few are left":            {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
-		"one in no lane is left":      {policy: serviceconfig.Etcd{Drain: []string{"a"}, Route: lane}, want: true},
-		"none in no lane is left":     {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}},
-		"the endpoints are not known": {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
-		"by its address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
+		"enough instances are left":                {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, want: true},
+		"too few instances are left":               {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
+		"another instance without a lane is left":  {policy: serviceconfig.Etcd{Drain: []string{"a"}, Route: lane}, want: true},
+		"no other instance without a lane is left": {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}},
+		"the endpoints are not known":              {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
+		"the drain names its address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ks := silentKeys(t)

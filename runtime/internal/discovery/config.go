@@ -23,8 +23,8 @@ func (l liveConfig) equal(o liveConfig) bool { return l == o }
 type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
 
-	latest  *liveConfig // in etcd; nil: none
-	value   *liveConfig // the last checked one; nil: none
+	latest  *liveConfig // in etcd; nil if there is none
+	value   *liveConfig // the last checked one; nil if there is none
 	checked time.Time   // when value was checked
 
 	lines loglimit.Limiter // for invalid values
@@ -32,7 +32,7 @@ type configCore struct {
 
 // warning is a log line about an invalid value.
 type warning struct {
-	err    error // nil: no line
+	err    error // nil if nothing is to be logged
 	missed int   // lines that were suppressed since the last one
 }
 

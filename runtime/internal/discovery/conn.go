@@ -28,9 +28,9 @@ type Options struct {
 	Disabled bool
 	// Given is the last config given to gRPC. It outlives the resolver, which ends when the connection becomes idle.
 	Given *Given
-	// Candidates are the key's candidates for the leadership. nil: no call is for a leader.
+	// Candidates are the key's candidates for the leadership. It is nil if no call is for a leader.
 	Candidates *Candidates
-	// Away is the key in the fallback cluster. nil: the connection has no fallback.
+	// Away is the key in the fallback cluster. It is nil if the connection has no fallback.
 	Away *Key
 }
 
@@ -51,13 +51,13 @@ type conn struct {
 	missed  bool // notify was called since deliver last began
 	closed  bool
 
-	// Only deliver uses these.
+	// Only deliver uses the fields below.
 	begun  bool             // a state was sent
 	sent   uint64           // the sequence of the last state sent
-	leader Leader           // sent with it
-	away   *State           // sent with it; nil: no fallback
+	leader Leader           // sent with that state
+	away   *State           // of the fallback, sent with that state; nil without one
 	served bool             // a state with known endpoints was sent
-	bad    string           // the last unusable live config; "": none
+	bad    string           // the last unusable live config, "" if there is none
 	lines  loglimit.Limiter // for unusable live configs
 }
 
@@ -138,29 +138,29 @@ func (c *conn) send(s *State) {
 		c.fallBack(state)
 	}
 	var update resolver.State
-	config, wrapped, from := c.config(s), c.opts.Default, s
+	config, wrapped, source := c.config(s), c.opts.Default, s
 	if config != nil {
 		update.ServiceConfig, wrapped = config.parsed, config.Wrapped
 	}
 	state.Health = wrapped.Health
 	if len(s.Endpoints) == 0 && state.Away != nil {
-		from = c.away
+		source = c.away
 	}
 	switch top := wrapped.Top; {
 	case top == serviceconfig.EtcdName:
-		// The policy takes them from the attribute. gRPC before 1.84 formats each state for a log line, printed or not:
-		// some 3 KB an endpoint.
+		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
+		// not print the line: some 3 KB for each endpoint.
 		update.Endpoints = []resolver.Endpoint{}
 	case top == serviceconfig.OutlierDetectionName: // our policy below it gets all endpoints
 		update.Endpoints = state.All()
-	case state.Pending || from != s && state.Away.Pending:
+	case state.Pending || source != s && state.Away.Pending:
 		return // calls wait for the first state, under any policy
-	case len(from.Endpoints) == 0 && !c.served:
+	case len(source.Endpoints) == 0 && !c.served:
 		// The error reaches callers under any policy. After the first state, other policies have their own errors for an empty set.
 		c.cc.ReportError(state.Err)
 		return
 	default:
-		update.Endpoints, update.Addresses = from.Endpoints, from.addresses()
+		update.Endpoints, update.Addresses = source.Endpoints, source.addresses()
 	}
 	if c.opts.Client != nil {
 		state.InState = wrapped.Top != serviceconfig.EtcdName
@@ -213,13 +213,13 @@ type effectiveConfig struct {
 	parsed *grpcserviceconfig.ParseResult
 }
 
-// newEffectiveConfig merges a live config into the default one, below, and lets gRPC parse the result. below is "" for a bare
-// resolver, which does not know it. live is "" if it was deleted.
-func newEffectiveConfig(cc resolver.ClientConn, below, live string) (*effectiveConfig, error) {
+// newEffectiveConfig merges a live config into base, the default config, and lets gRPC parse the result. base is "" for a bare
+// resolver, which does not know the default. live is "" if the live config was deleted.
+func newEffectiveConfig(cc resolver.ClientConn, base, live string) (*effectiveConfig, error) {
 	c := &effectiveConfig{Wrapped: serviceconfig.Wrapped{JSON: live}, live: live}
 	switch {
-	case below != "":
-		merged, err := serviceconfig.Merge(below, live)
+	case base != "":
+		merged, err := serviceconfig.Merge(base, live)
 		if err != nil {
 			return nil, err
 		}

@@ -120,12 +120,12 @@ func TestConn_DeliversTheLastChange(t *testing.T) {
 		}
 		time.Sleep(cc.takes + listwatch.Pause(cc.takes, 1) - 1)
 		if synctest.Wait(); len(cc.given) != 1 {
-			t.Errorf("before the pause has ended, it was given %d states", len(cc.given))
+			t.Errorf("before the pause has ended, the connection was given %d states, want 1", len(cc.given))
 		}
 		time.Sleep(2 * cc.takes)
 		synctest.Wait()
 		if len(cc.given) != 2 || <-cc.given != 0 || <-cc.given != 3 {
-			t.Error("it was not given the first state and the last")
+			t.Error("the connection was not given the first state and the last alone")
 		}
 	})
 }
@@ -142,11 +142,11 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	c.send(&State{Known: true})                                       // etcd has not answered yet
 	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // only this field has it
 	if !ok || config.Methods[""].Timeout == nil {
-		t.Fatalf("gRPC was given %+v", s.last().ServiceConfig)
+		t.Fatalf("gRPC was given the config %+v, want the timeout of 1 s", s.last().ServiceConfig)
 	}
 	for _, state := range s.states {
 		if state.ServiceConfig != s.last().ServiceConfig {
-			t.Error("a config was parsed again, or an invalid one was given")
+			t.Error("a state has another parsed config, want one that is parsed once and kept")
 		}
 	}
 }
@@ -157,7 +157,7 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	for _, s := range []State{{Known: true, Err: away}, {Err: fmt.Errorf("%w: %w", rpctypes.ErrPermissionDenied, away)}} {
 		err := s.emptyErr("acme/user")
 		if _, is := status.FromError(err); is || !strings.Contains(err.Error(), away.Error()) {
-			t.Errorf("known: %t: %v", s.Known, err)
+			t.Errorf("known %t: emptyErr = %v, want the text %q without a gRPC status", s.Known, err, away)
 		}
 	}
 }
@@ -214,9 +214,9 @@ func (silent) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clien
 }
 func (silent) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan { return nil }
 
-// TestAKeyIsNotForgottenBeforeItIsRead requests another key between Keys.Key and Key.Read of one reader, in a
+// TestKeys_KeepARequestedKey requests another key between Keys.Key and Key.Read of one reader, in a
 // process with many keys: two readers of one key must share its state (K1).
-func TestAKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
+func TestKeys_KeepARequestedKey(t *testing.T) {
 	ks := silentKeys(t)
 	for i := range maxKeys {
 		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()
@@ -225,7 +225,7 @@ func TestAKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
 	defer ks.Key("acme/other", endpoint.Reader{}).Read(func() {})() // by another reader, just now
 	defer one.Read(func() {})()
 	if two := ks.Key("acme/user", endpoint.Reader{}); one != two {
-		t.Error("the second reader of the key has a state of its own")
+		t.Error("two readers of one key have two states, want one that they share")
 	}
 }
 
@@ -236,7 +236,7 @@ func TestEntriesInANamespace(t *testing.T) {
 		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler)})
 		entry := &mvccpb.KeyValue{Key: []byte(namespace + service + "/" + instance), Value: []byte(`{"metrics_addr":"10.0.0.7:9100"}`)}
 		if b, _, err := ks.Key(service, endpoint.Reader{}).decode(entry); err != nil || b.Endpoint.Addr != instance {
-			t.Errorf("in %q: %+v, %v", namespace, b, err)
+			t.Errorf("decode in the namespace %q = %+v, %v, want the address %s", namespace, b, err, instance)
 		}
 	}
 }

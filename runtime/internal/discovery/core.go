@@ -27,23 +27,23 @@ type core struct {
 	state *State
 
 	readers  int
-	unfollow time.Time // when to stop following after the last reader; zero: the key has readers, or is not followed
+	unfollow time.Time // when to stop following after the last reader; otherwise zero
 
 	entries  entries
-	diskRead bool // since the key is followed
+	diskRead bool // the disk was read since the key is followed
 	marks    marks
 	hold     hold
 
 	config         configCore
-	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero: none have come
+	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero before they come
 }
 
 // entries are the endpoints of a key, from etcd or from the disk, without held ones.
 type entries struct {
-	known  bool // since the key is followed
+	known  bool // the endpoints are known since the key is followed
 	set    []*Backend
 	names  map[string]string // see State
-	merger                   // of set; without items: set is from the disk
+	merger                   // makes set; it has no items while set is from the disk
 }
 
 // effects are the steps that the shell takes after an event.
@@ -52,7 +52,7 @@ type effects struct {
 	follow   bool      // start to follow the key
 	unfollow bool      // stop following it
 	load     bool      // read the disk, and call loaded before the next listed
-	save     *saved    // write this to disk; nil: nothing
+	save     *saved    // write this to disk; may be nil
 	warn     warning   // log this
 	wake     time.Time // when to call tick; zero: never
 }
@@ -120,7 +120,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded handles the content of the disk. s without endpoints is empty content.
+// loaded handles the content of the disk, which is empty if s has no endpoints.
 func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
@@ -154,7 +154,7 @@ func (c *core) tick(now time.Time) effects {
 }
 
 // stop stops following the key. The last state stays, as provisional. Endpoints that vanish before the key is followed
-// again are not held: they may not have vanished at once.
+// again are not held: they may have vanished one by one.
 func (c *core) stop() effects {
 	c.unfollow, c.configDeadline = time.Time{}, time.Time{}
 	c.diskRead = false
@@ -188,7 +188,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 		c.configDeadline = now.Add(configGrace)
 	}
 	old := c.state
-	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // an older config goes with older endpoints
+	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // older endpoints may be published with an older config
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
 		var published []*Backend
 		if old.Known {

@@ -34,11 +34,11 @@ func readTest(l liveConfig) (string, error) {
 	return l.raw, nil
 }
 
-// snapshot is an update whose entries are the letters of names; one in angle brackets is leaving.
-func (d *driven) snapshot(names string) *listwatch.Snapshot[*Backend] {
+// snapshot returns a snapshot with an entry for each letter. Entries in angle brackets are leaving.
+func (d *driven) snapshot(letters string) *listwatch.Snapshot[*Backend] {
 	s := &listwatch.Snapshot[*Backend]{}
 	leaving := false
-	for _, name := range strings.Split(names, "") {
+	for _, name := range strings.Split(letters, "") {
 		switch name {
 		case "<", ">":
 			leaving = name == "<"
@@ -157,48 +157,48 @@ func TestCore(t *testing.T) {
 			{"wait 1m", "a provisional | unfollow"},
 			{"join", "?a | follow"}, {"noconfig", "?a"}, {"list ab", "ab | notify save"},
 		},
-		"the first endpoints after a while wait for word of the config, too": {
+		"the first endpoints after a pause wait for the config again": {
 			{"join", "? | follow"}, {"config x", "? live=x | notify"}, {"list a", "a live=x | notify save"}, {"leave", "a live=x | wake=1m0s"},
 			{"wait 1m", "a provisional live=x | unfollow"}, {"join", "?a live=x | follow"}, {"list b", "?a live=x | wake=200ms"},
 			{"config y", "b live=y | notify save"},
 		},
-		"what was known when a key was followed last serves at once, and counts as known once etcd fails to answer": {
+		"the last known endpoints serve at once, and count as known once etcd fails to answer": {
 			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"}, {"leave", "ab | wake=1m0s"},
 			{"wait 1m", "ab provisional | unfollow"}, {"join", "?ab | follow"}, {"lost refused", "ab provisional lost | notify"},
 			{"config x", "ab provisional live=x lost | notify"}, {"list b", "b live=x | notify save"},
 		},
-		"a config that must not be read counts as none": {
+		"a denied config counts as absent": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | notify save"},
 		},
-		"a config that cannot be had yet is waited for": {
+		"the endpoints wait while etcd does not answer for the config": {
 			{"join", "? | follow"}, {"lostconfig", "?"}, {"list a", "? | wake=200ms"},
 		},
-		"etcd is away: the disk is asked once, and only what it has counts": {
+		"etcd is away: the disk is read once, and its endpoints are used": {
 			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"lost refused", "? lost"}, {"disk ", "? lost"},
 			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms", "ab provisional lost | notify"},
 			{"noconfig", "ab provisional lost | notify"}, {"list a", "a | notify save"},
 		},
-		"the disk has the config as well: there is nothing to wait for, and etcd's word is read at once": {
+		"a config from the disk is used at once, and until etcd has a valid one": {
 			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"disk ab x", "ab provisional live=x lost | notify"},
 			{"badconfig ", "ab provisional live=x badlive lost | notify warn"}, {"config y", "ab provisional live=x badlive lost | wake=1s"},
 			{"wait 1s", "ab provisional live=y lost | notify"}, {"list a", "a live=y | notify save"},
 		},
-		"a config from etcd is not the disk's": {
+		"a config from the disk does not replace one from etcd": {
 			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lost refused", "? lost | notify load"}, {"disk a x", "a provisional lost | notify"},
 		},
-		"a refusal is an answer: the disk is asked once etcd fails to answer, too": {
+		"a refusal is an answer: the disk is read once etcd fails to answer": {
 			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"denied", "? denied | notify"}, {"denied", "? denied"},
 			{"lost refused", "? lost | notify load"}, {"disk ab", "ab provisional lost | notify"},
 			{"denied", "ab provisional denied | notify"}, {"lost refused", "ab provisional lost | notify"}, {"list a", "a | notify save"},
 		},
-		"what is known stays when etcd is away": {
+		"known endpoints stay while etcd is away": {
 			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"},
 			{"lost refused", "ab lost | notify"}, {"lost refused", "ab lost"}, {"list ab", "ab | notify"},
 		},
-		"a member without a leader answers": {
+		"endpoints from a member without a leader are provisional": {
 			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lagging a", "a provisional lost | notify"}, {"list a", "a | notify save"},
 		},
-		"K3: a mark that came before the first set is known": {
+		"K3: an endpoint that was marked before the first list is not published": {
 			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig", "empty | notify save"},
 		},
 		"K6: only a deletion deletes a config": {
@@ -212,7 +212,7 @@ func TestCore(t *testing.T) {
 			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | notify save"},
 			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | notify save"},
 		},
-		"K5: a config that is deleted while nobody reads the key is gone": {
+		"K5: a config that is deleted while the key is not followed is gone": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
 			{"join", "?a live=x | follow"}, {"noconfig", "?a | notify"}, {"list a", "a | notify save"},
@@ -247,8 +247,8 @@ func TestCoreSequence(t *testing.T) {
 	}
 }
 
-// TestCoreKnowsByEachName looks up instances whose entries share an address.
-func TestCoreKnowsByEachName(t *testing.T) {
+// TestCore_NamesOfSharedAddresses looks up instances whose entries share an address.
+func TestCore_NamesOfSharedAddresses(t *testing.T) {
 	c := newCore(0, readTest)
 	c.joined()
 	c.configured(listwatch.Update[liveConfig]{Snapshot: &listwatch.Snapshot[liveConfig]{}}, start)
@@ -262,7 +262,7 @@ func TestCoreKnowsByEachName(t *testing.T) {
 		{"a", "x:1", endpoint.EndpointJSON, true, "a b a y:1"},
 		{"b", "x:1", endpoint.EndpointJSON, true, "b b b y:1"},
 		{"c", "y:1", endpoint.EndpointJSON, true, "b b b c"},
-		{"d", "y:1", endpoint.Plain, true, "b b b c"}, // it is known by its name from now on
+		{"d", "y:1", endpoint.Plain, true, "b b b c"}, // d is known by its own name from now on
 		{"y:1", "y:1", endpoint.GoZero, false, "b b b c"},
 	} {
 		n := int64(len(items))
@@ -275,11 +275,11 @@ func TestCoreKnowsByEachName(t *testing.T) {
 			names = append(names, c.state.NameOf(id))
 		}
 		if got := strings.Join(names, " "); got != step.names || c.state.Sequence > before != step.grows {
-			t.Errorf("with %s: %s, want %s; the sequence grew: %v", step.id, got, step.names, c.state.Sequence > before)
+			t.Errorf("with %s: the names are %s, want %s; the sequence grew: %v, want %v", step.id, got, step.names, c.state.Sequence > before, step.grows)
 		}
 	}
 	if id := c.state.NameOf("d"); id != "c" {
-		t.Errorf("d is %s", id)
+		t.Errorf("NameOf(d) = %s, want c", id)
 	}
 }
 

@@ -46,11 +46,11 @@ type Config struct {
 	Streams           *listwatch.Streams // the client's
 	Why               func(error) error  // explains the error of a call to etcd; may be nil
 	Namespace         string
-	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0: not at all
-	SnapshotDir       string        // "": nothing is kept on disk
+	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0 for not at all
+	SnapshotDir       string        // "" to keep nothing on disk
 	LoadBalancingOnly bool          // refuse live service configs that hold anything else
 	Bounds            listwatch.Bounds
-	Allowed           func(addr string) error // returns why an address may not be dialed; nil: all may
+	Allowed           func(addr string) error // returns why an address may not be dialed; nil allows all
 	Logger            *slog.Logger
 
 	// The hooks count events. They must not block.
@@ -98,11 +98,11 @@ func NewKeys(cfg Config) *Keys {
 	}
 }
 
-// Key returns a service's key, which is not followed before its Read is called. read decides which entries
-// it includes; keys with different readers share nothing.
-func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
-	from, end := read.Range(ks.Full(name))
-	at := place{listwatch.Range{From: from, End: end}, read}
+// Key returns a service's key, which is not followed before its Read is called. r decides which entries
+// it includes. Keys with different readers share nothing.
+func (ks *Keys) Key(name string, r endpoint.Reader) *Key {
+	from, end := r.Range(ks.Full(name))
+	at := place{listwatch.Range{From: from, End: end}, r}
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	k, ok := ks.keys[at]
@@ -203,14 +203,14 @@ func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig]
 	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
 }
 
-// decodeConfig accepts any value as a live service config, because list-watch would skip an invalid one: the core parses it,
-// at its own pace, and distinguishes it from a deletion.
+// decodeConfig accepts any value as a live service config, because list-watch would skip an invalid one. The core parses the value
+// later, and distinguishes an invalid config from a deletion.
 func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 	value := entry.Value
 	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
 }
 
-// read is parse with canonical JSON as its result.
+// read parses a live service config, and returns it as canonical JSON.
 func (c *Config) read(l liveConfig) (json string, err error) {
 	config, err := c.parse(l, grpccheck.Live)
 	if err != nil {
@@ -219,12 +219,12 @@ func (c *Config) read(l liveConfig) (json string, err error) {
 	return config.JSON(), nil
 }
 
-// parse parses a live service config with by. A config with an error must not be in force.
-func (c *Config) parse(l liveConfig, by func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
+// parse parses a live service config with parser. A config with an error must not be in force.
+func (c *Config) parse(l liveConfig, parser func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
 	if l.size > len(l.raw) {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)
 	}
-	config, err := by(l.raw)
+	config, err := parser(l.raw)
 	if err == nil && c.LoadBalancingOnly {
 		err = config.LoadBalancingOnly()
 	}

@@ -34,9 +34,9 @@ type disk struct {
 
 	mu      sync.Mutex
 	unsaved map[place]*saved
-	timer   *time.Timer    // calls flush; nil: all is saved
+	timer   *time.Timer    // calls flush; nil while all is saved
 	next    time.Time      // when flush may be called again
-	failing map[place]bool // whose last write failed
+	failing map[place]bool // the keys whose last write failed
 	closed  bool
 }
 

@@ -38,7 +38,7 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 	keys := []place{placeOf("prod/acme/user/"), placeOf("prod/acme/User/"), placeOf("/services/ünï/"), placeOf(strings.Repeat("long/", 100))}
 	for i, p := range keys {
 		if got := loadOf(dir, p); got.set != nil {
-			t.Errorf("on disk of %s: %q before it is saved", p, names(got.set))
+			t.Errorf("the disk has %q for %s before the first save, want nothing", names(got.set), p)
 		}
 		d.save(p, &saved{set: set("xyz")})
 		d.save(p, &saved{set: set("abcd"[:i+1])})
@@ -48,7 +48,7 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 	d.close()
 	for i, p := range keys {
 		if got := names(loadOf(dir, p).set); got != "abcd"[:i+1] {
-			t.Errorf("on disk of %s: %q", p, got)
+			t.Errorf("the disk has %q for %s, want %q", got, p, "abcd"[:i+1])
 		}
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != len(keys) {
@@ -68,7 +68,7 @@ func TestAllowedAddressesOnDisk(t *testing.T) {
 		return errors.New("not allowed")
 	}
 	if got := names(d.load(placeOf("k/")).set); got != "b" || !strings.Contains(logs.String(), "left out") {
-		t.Errorf("from disk: %q, want only allowed addresses; logged %s", got, logs)
+		t.Errorf("loaded %q, want only the allowed address of b; logged %s", got, logs)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestDisk_LiveConfig(t *testing.T) {
 		got := d.load(placeOf("k/"))
 		warned := strings.Contains(logs.String(), "live service config saved on disk cannot be used")
 		if got.live != want || names(got.set) != "a" || warned != (saves != want) {
-			t.Errorf("%s on disk: %q, %q; logged %s", saves, got.live, names(got.set), logs)
+			t.Errorf("with %s on disk: loaded the config %q and endpoints %q, want %q and a; logged %s", saves, got.live, names(got.set), want, logs)
 		}
 	}
 }
@@ -103,7 +103,7 @@ func TestDisk_WritesAreSpaced(t *testing.T) {
 			}
 		}
 		if writes < 8 || writes > 10 {
-			t.Errorf("%d writes in ten times the delay", writes)
+			t.Errorf("%d writes in ten times the delay, want 8 to 10", writes)
 		}
 		time.Sleep(2 * saveDelay)
 		d.mu.Lock()
@@ -113,15 +113,15 @@ func TestDisk_WritesAreSpaced(t *testing.T) {
 		time.Sleep(time.Minute - 1)
 		synctest.Wait()
 		if got := names(d.load(p).set); got == "c" {
-			t.Error("a slow write is followed by another at once")
+			t.Error("a slow write is followed by another at once, want a pause")
 		}
 	})
 }
 
-// TestDisk_ComesBack makes a write fail. It is retried without a change of the endpoints, after a pause and at Close, and logged
+// TestDisk_RetriesFailedWrites makes a write fail. It is retried without a change of the endpoints, after a pause and at Close, and logged
 // once (K19).
-func TestDisk_ComesBack(t *testing.T) {
-	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0: until Close
+func TestDisk_RetriesFailedWrites(t *testing.T) {
+	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0 for a failure until Close
 		t.Run(lasts.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				mount, p := filepath.Join(t.TempDir(), "mount"), placeOf("k/")
@@ -144,11 +144,11 @@ func TestDisk_ComesBack(t *testing.T) {
 					d.close()
 				}
 				if got := names(d.load(p).set); got != "ab" {
-					t.Errorf("on disk after it is back: %q", got)
+					t.Errorf("after the directory is back, the disk has %q, want ab", got)
 				}
 				d.close()
 				if text := logs.String(); strings.Count(text, "cannot be saved") != 1 {
-					t.Errorf("the log: %s", text)
+					t.Errorf("the log has not one line about the failure: %s", text)
 				}
 			})
 		})
@@ -177,11 +177,11 @@ func TestSnapshot_OneLimitForBothWays(t *testing.T) {
 		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})
 	}
 	if text, err := encoded(&saved{set: large(maxSnapshot - 200)}); err != nil || len(text) > maxSnapshot {
-		t.Errorf("%d bytes, %v", len(text), err)
+		t.Errorf("a snapshot below the limit has %d bytes, %v, want at most %d", len(text), err, maxSnapshot)
 	}
 	for _, set := range [][]*Backend{large(maxSnapshot), slices.Repeat(large(maxSnapshot/8), 8)} {
 		if _, err := encoded(&saved{set: set}); !errors.Is(err, errSnapshotTooLarge) {
-			t.Errorf("%d endpoints beyond the limit: %v", len(set), err)
+			t.Errorf("%d endpoints beyond the limit: %v, want %v", len(set), err, errSnapshotTooLarge)
 		}
 	}
 }

@@ -17,8 +17,8 @@ func entryOf(i *item) endpoint.Entry {
 
 // merger makes the set of a key from its entries, with one endpoint for each address. The zero value has none.
 type merger struct {
-	items []*item        // the last ones
-	addrs map[string]int // how many of items have an address
+	items []*item        // of the last merge
+	addrs map[string]int // the number of items at each address
 }
 
 // merge returns the set of items, which are sorted by key and not modified later. names is [State.names].

@@ -24,9 +24,9 @@ type sample struct {
 	size int
 }
 
-// filter returns the set to publish for truth, the set in etcd; both are sorted. published is the set published last. truth was
-// merged from items, where an instance may have several ids. withdrawn holds the addresses of endpoints that their owners
-// have withdrawn since the last call.
+// filter returns the set to publish. truth is the set in etcd, merged from items, where an instance may have several ids.
+// published is the set published last. Both sets are sorted. withdrawn holds the addresses of endpoints that their owners have
+// withdrawn since the last call.
 func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) []*Backend {
 	h.discount(published, withdrawn)
 	suspicious := h.suspicious(len(truth), now)

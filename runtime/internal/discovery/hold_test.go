@@ -12,10 +12,10 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var pool = map[string]*Backend{}
 
-// set returns the backends named by the letters of names.
-func set(names string) []*Backend {
+// set returns a backend for each letter.
+func set(letters string) []*Backend {
 	var backends []*Backend
-	for _, name := range strings.Split(names, "") {
+	for _, name := range strings.Split(letters, "") {
 		if name == "" {
 			continue
 		}
@@ -62,10 +62,10 @@ func TestHold(t *testing.T) {
 		}},
 		{"one comes back at another address", []step{{0, "abcd", "abcd", ""}, {0, "", "abcd", ""}, {0, "B", "aBcd", ""}}},
 		{"the last one leaves in order", []step{{0, "a", "a", ""}, {0, "", "", "a"}}},
-		{"one by one, to the last, in order", []step{{0, "abc", "abc", ""}, {0, "ab", "ab", "c"}, {0, "a", "a", "b"}, {0, "", "", "a"}}},
-		{"all at once, in order", []step{{0, "abcd", "abcd", ""}, {0, "", "", "abcd"}}},
-		{"some in order, while the others vanish", []step{{0, "abcd", "abcd", ""}, {0, "", "cd", "ab"}}},
-		{"most of them in order, then one vanishes", []step{{0, "abcde", "abcde", ""}, {0, "ab", "ab", "cde"}, {0, "a", "a", ""}}},
+		{"all leave in order, one by one", []step{{0, "abc", "abc", ""}, {0, "ab", "ab", "c"}, {0, "a", "a", "b"}, {0, "", "", "a"}}},
+		{"all leave in order at once", []step{{0, "abcd", "abcd", ""}, {0, "", "", "abcd"}}},
+		{"some leave in order while the others vanish", []step{{0, "abcd", "abcd", ""}, {0, "", "cd", "ab"}}},
+		{"most leave in order, then one vanishes", []step{{0, "abcde", "abcde", ""}, {0, "ab", "ab", "cde"}, {0, "a", "a", ""}}},
 	} {
 		h := hold{grace: 30 * time.Second}
 		now, publish := start, []*Backend(nil)
@@ -81,23 +81,23 @@ func TestHold(t *testing.T) {
 				t.Errorf("%s: step %d: truth %q published as %q, want %q", tt.name, i, step.truth, got, step.publish)
 			}
 			if holding := len(publish) > len(step.truth); holding != !recheck.IsZero() || holding && !recheck.After(now) {
-				t.Errorf("%s: step %d: holding %v, recheck %v", tt.name, i, holding, recheck.Sub(now))
+				t.Errorf("%s: step %d: holds endpoints %v, next check after %v", tt.name, i, holding, recheck.Sub(now))
 			}
 		}
 	}
 }
 
-// entriesOf returns the entries of the named backends.
-func entriesOf(names string) []*item {
+// entriesOf returns an entry for each letter.
+func entriesOf(letters string) []*item {
 	var items []*item
-	for _, b := range set(names) {
+	for _, b := range set(letters) {
 		items = append(items, &item{Key: b.Endpoint.Addr, Value: b})
 	}
 	return items
 }
 
-// TestHoldKnowsAnInstanceByEachName has an instance in two layouts, and one of its entries names another
-// address for a while: that address is not held once the instance is at the other one.
+// TestHoldKnowsAnInstanceByEachName has an instance in two layouts. One of its entries names another address for a while. That
+// address is not held once the instance is at the other one.
 func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}

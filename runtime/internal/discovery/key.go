@@ -38,8 +38,8 @@ func (k *Key) Full() string { return k.keys.Full(k.Name) }
 // State returns the current state.
 func (k *Key) State() *State { return k.state.Load() }
 
-// offered returns the state of a key for connections whose fallback it is, nil for a nil key or once its registry is closed:
-// the state would no longer change.
+// offered returns the state for connections that fall back on the key. It returns nil for a nil key, and once the registry is
+// closed, since the state no longer changes.
 func (k *Key) offered() *State {
 	if k == nil || k.keys.closed.Load() {
 		return nil
@@ -163,17 +163,17 @@ func (k *Key) close() {
 	}
 }
 
-// departures counts the connections of a key whose calls leave for the fallback.
+// departures counts the connections of a key whose calls go to the fallback.
 type departures struct {
 	connections atomic.Int64 // written with mu held
 
 	mu     sync.Mutex
-	logged bool // that calls have left
+	logged bool // a line says that calls go to the fallback
 	limit  loglimit.Limiter
 }
 
-// CallsLeave records whether the calls of a connection leave for the fallback. It logs when the first connection leaves and
-// when the last is back, unless that is often.
+// CallsLeave records whether the calls of a connection go to the fallback. It logs when the first connection begins and when the
+// last one ends to use the fallback, unless that is often.
 func (k *Key) CallsLeave(leave bool) {
 	d := &k.departures
 	d.mu.Lock()
@@ -183,7 +183,7 @@ func (k *Key) CallsLeave(leave bool) {
 		if d.connections.Add(1) == 1 {
 			var missed int
 			if d.logged, missed = d.limit.Allow(time.Now()); d.logged {
-				k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: at home too few endpoints serve them", loglimit.Attrs(missed, "key", k.Full())...)
+				k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: the primary cluster has too few ready endpoints", loglimit.Attrs(missed, "key", k.Full())...)
 			}
 		}
 	case d.connections.Add(-1) == 0 && d.logged:
@@ -192,5 +192,5 @@ func (k *Key) CallsLeave(leave bool) {
 	}
 }
 
-// Away returns the number of connections with calls that leave for the fallback.
+// Away returns the number of connections whose calls go to the fallback.
 func (k *Key) Away() int { return int(k.departures.connections.Load()) }

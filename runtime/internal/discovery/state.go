@@ -20,17 +20,17 @@ type State struct {
 
 	Known       bool                // the endpoints are known
 	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; before Known, the last known ones
-	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
+	Held        map[string]struct{} // addresses of Backends that etcd no longer has; may be nil
 	Leaving     []*item             // in etcd, marked by their owners, and not in Backends
 	Provisional bool                // the endpoints may be behind etcd
 	Changed     time.Time           // when Backends last changed
 
-	Live          string // the live service config in force, as canonical JSON; "": none
+	Live          string // the live service config in force, as canonical JSON; "" if there is none
 	LiveKnown     bool   // etcd has answered, or the disk had one
 	LiveConfirmed bool   // etcd has answered since the key is followed
-	LiveErr       error  // why the config in etcd is not in force; nil: it is
+	LiveErr       error  // why the config in etcd is not in force, nil if it is
 
-	Err error // why etcd cannot be followed now; nil: no error
+	Err error // why etcd cannot be followed now, nil if it can
 
 	Endpoints []resolver.Endpoint       // Backends in gRPC's form
 	addresses func() []resolver.Address // of Endpoints, for policies without endpoints; made once for all connections

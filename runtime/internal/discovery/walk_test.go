@@ -31,11 +31,11 @@ type walked struct {
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
 	disk      string           // written last
-	seen      *State           // when the readers were last notified
+	seen      *State           // the last state that readers were notified of
 	marked    map[string]*item // by key: the marked entries, as passed to the core
 	orderly   map[string]bool  // the withdrawn addresses
 	heldSince map[string]time.Time
-	knownAt   time.Time // when the first endpoints came; zero: not since the key is followed
+	knownAt   time.Time // when the first endpoints came since the key is followed; zero before
 	broken    string
 }
 
@@ -75,7 +75,7 @@ func startWalk() *walked {
 	return w
 }
 
-// startRead begins with a reader and known endpoints.
+// startRead returns a walk with a reader and known endpoints.
 func startRead(names ...string) *walked {
 	w := startWalk()
 	w.take(w.core.joined())
@@ -91,9 +91,9 @@ func startRead(names ...string) *walked {
 func (w *walked) take(e effects) bool {
 	switch {
 	case e.follow && w.following, e.unfollow && !w.following, e.unfollow && w.core.readers > 0:
-		w.breaks("a key is followed once, while it is read: %+v", e)
+		w.breaks("a key is followed twice, or not while it has readers: %+v", e)
 	case e.wake.IsZero() && len(w.core.state.Held) > 0 && !e.unfollow:
-		w.breaks("what is held is looked at again")
+		w.breaks("endpoints are held, and no tick is due")
 	}
 	w.following = w.following && !e.unfollow || e.follow
 	w.loading = w.loading || e.load
@@ -121,7 +121,7 @@ func (w *walked) take(e effects) bool {
 			w.heldSince[addr] = w.now
 		}
 		if !e.unfollow && e.wake.After(w.heldSince[addr].Add(w.core.hold.grace)) {
-			w.breaks("a hold ends: nobody looks before %v", e.wake.Sub(w.heldSince[addr]))
+			w.breaks("the next tick is %v after the hold began, later than its end", e.wake.Sub(w.heldSince[addr]))
 		}
 	}
 	if w.core.entries.known && w.following && w.knownAt.IsZero() {
@@ -282,10 +282,10 @@ func (w *walked) settle() string {
 	case w.load():
 		return "the disk is read"
 	case w.sync():
-		return "etcd tells"
+		return "etcd sends the entries"
 	case w.config == nil && s.Live != "" && w.core.config.due().IsZero(): // the config is from the disk
 		w.configure()
-		return "etcd tells of the config"
+		return "etcd sends the config"
 	case len(s.Held) > 0 || !w.core.config.due().IsZero() || !s.Known && w.core.entries.known:
 		w.pass(w.wake.Sub(w.now))
 		return "time passes"
@@ -302,11 +302,11 @@ func (w *walked) settle() string {
 	}
 	switch {
 	case !maps.Equal(got, want):
-		return fmt.Sprintf("nothing happens, with %v for %v", got, want)
+		return fmt.Sprintf("stuck with the addresses %v, want %v", got, want)
 	case s.LiveKnown && w.config == nil && s.Live != "", w.config != nil && !strings.HasPrefix(w.config.raw, "bad") && s.Live != w.config.raw:
-		return fmt.Sprintf("nothing happens, with the config %q for %v", s.Live, w.config)
+		return fmt.Sprintf("stuck with the config %q, want %v", s.Live, w.config)
 	case s.Err != nil || s.Provisional && w.following && w.core.readers > 0:
-		return "nothing happens"
+		return "stuck with an error or provisional endpoints"
 	}
 	return ""
 }
@@ -317,8 +317,8 @@ func shown(s *State) string {
 }
 
 var keyRules = []modelcheck.Rule[walked]{
-	{Name: "always", Broken: func(_, w *walked) string { return w.broken }},
-	{Name: "K3: a mark is never held", Broken: func(_, w *walked) string {
+	{Name: "events are handled", Broken: func(_, w *walked) string { return w.broken }},
+	{Name: "K3: a withdrawn endpoint is not published", Broken: func(_, w *walked) string {
 		for _, b := range w.core.state.Backends {
 			if w.orderly[b.Endpoint.Addr] {
 				return b.Endpoint.Addr
@@ -326,7 +326,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "one endpoint an address", Broken: func(_, w *walked) string {
+	{Name: "an address has one endpoint", Broken: func(_, w *walked) string {
 		addrs := make(map[string]bool)
 		for _, b := range w.core.state.Backends {
 			addrs[b.Endpoint.Addr] = true
@@ -345,31 +345,31 @@ var keyRules = []modelcheck.Rule[walked]{
 		return ""
 	}},
 	{Name: "K1: readers are notified of each change that they see", Broken: func(_, w *walked) string {
-		if seen, is := shown(w.seen), shown(w.core.state); seen != is {
-			return fmt.Sprintf("they saw %s, and it is %s", seen, is)
+		if seen, current := shown(w.seen), shown(w.core.state); seen != current {
+			return fmt.Sprintf("the readers saw %s, and the state is %s", seen, current)
 		}
 		return ""
 	}},
 	{Name: "K6: only a deletion deletes a config", Broken: func(before, w *walked) string {
-		was, is := before.core.state, w.core.state
-		if was.Live != "" && is.Live == "" && w.config != nil {
-			return fmt.Sprintf("%s is gone, and etcd has %v", was.Live, w.config)
+		old, current := before.core.state, w.core.state
+		if old.Live != "" && current.Live == "" && w.config != nil {
+			return fmt.Sprintf("%s is gone, and etcd has %v", old.Live, w.config)
 		}
 		return ""
 	}},
-	{Name: "what serves is not given up at once, unless its owners say so", Broken: func(before, w *walked) string {
-		was, is := before.core.state, w.core.state
-		if len(was.Backends) == 0 || len(is.Backends) > 0 || len(was.Held) > 0 || !before.following || !was.Known {
+	{Name: "published endpoints do not vanish at once, unless their owners withdraw them", Broken: func(before, w *walked) string {
+		old := before.core.state
+		if len(old.Backends) == 0 || len(w.core.state.Backends) > 0 || len(old.Held) > 0 || !before.following || !old.Known {
 			return ""
 		}
-		for _, b := range was.Backends {
+		for _, b := range old.Backends {
 			if !w.orderly[b.Endpoint.Addr] {
 				return b.Endpoint.Addr + " is gone"
 			}
 		}
 		return ""
 	}},
-	{Name: "what etcd has is there", Broken: func(_, w *walked) string {
+	{Name: "an endpoint in etcd is published, and not as a held one", Broken: func(_, w *walked) string {
 		s := w.core.state
 		if !s.Known || !w.following {
 			return ""
@@ -378,12 +378,12 @@ var keyRules = []modelcheck.Rule[walked]{
 			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
 			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
-				return fmt.Sprintf("%s is not, or only held", name)
+				return fmt.Sprintf("%s is missing or held", name)
 			}
 		}
 		return ""
 	}},
-	{Name: "an instance that etcd has is held nowhere else", Broken: func(_, w *walked) string {
+	{Name: "an instance in etcd is not held at another address", Broken: func(_, w *walked) string {
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
 			i, has := w.passed[b.Endpoint.Instance] // an entry has the name of its instance
@@ -393,15 +393,15 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "the disk has what is known", Broken: func(_, w *walked) string {
+	{Name: "the disk has the known endpoints", Broken: func(_, w *walked) string {
 		if s := w.core.state; s.Known && !s.Provisional && w.disk != names(s.Backends)+" "+s.Live {
-			return fmt.Sprintf("%q for %q and %q", w.disk, names(s.Backends), s.Live)
+			return fmt.Sprintf("the disk has %q, want %q and %q", w.disk, names(s.Backends), s.Live)
 		}
 		return ""
 	}},
 	{Name: "the first endpoints wait for the config, not for long", Broken: func(_, w *walked) string {
 		if w.following && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) >= configGrace && !w.core.state.Known {
-			return "they wait still"
+			return "the endpoints still wait"
 		}
 		return ""
 	}},
@@ -422,7 +422,7 @@ var keyEvents = []modelcheck.Event[walked]{
 	{Name: "another is put at a's address", Do: func(w *walked) bool { return w.put("n") }},
 	{Name: "another at a's address is deleted", Do: func(w *walked) bool { return w.remove("n") }},
 	{Name: "the watch sends changes", Do: (*walked).sync},
-	{Name: "a list tells", Do: (*walked).list},
+	{Name: "a list is answered", Do: (*walked).list},
 	{Name: "etcd is away", Do: func(w *walked) bool { return w.fail(errors.New("away")) }},
 	{Name: "etcd denies it", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
 	{Name: "the disk has a and b", Do: (*walked).load},
@@ -468,19 +468,19 @@ func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
 func TestWalk(t *testing.T) {
 	t.Run("endpoints come and go", func(t *testing.T) {
 		modelcheck.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
-			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
+			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list is answered", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
 	})
 	t.Run("K3: a mark, and a layout without marks", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
-			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list tells", "10 s pass"))
+			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
-			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list tells", "10 s pass"))
+			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("K3: another shares the address of a marked one", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
-			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list tells", "10 s pass"))
+			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("an entry names another address for a while", func(t *testing.T) {
 		modelcheck.Walk(t, 7, keyWalk(func() *walked {
@@ -489,7 +489,7 @@ func TestWalk(t *testing.T) {
 			w.sync()
 			return w
 		}, "a is put", "a is deleted", "a's plain entry is put", "a's plain entry names another address", "a's plain entry is deleted",
-			"the watch sends changes", "a list tells", "10 s pass"))
+			"the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("readers, the config and the disk", func(t *testing.T) {
 		modelcheck.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
